@@ -1,0 +1,84 @@
+# Everything a checkout needs: `make` lists the targets.
+# Each one that needs .venv builds it first, and again when pyproject.toml or constraints.txt changed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+# The first interpreter that is new enough; PYTHON=/path/to/python chooses another.
+ifndef PYTHON
+PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+endif
+# Pip takes the torch build it is set up for. On Linux that is CUDA's, of several GB; for the CPU's give
+# TORCH_INDEX=<the CPU index address shown by the install selector on pytorch.org>.
+TORCH_INDEX ?=
+# More arguments for run, viz, mlflow and jupyter: make run ARGS="--env smoke --pipelines training"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# No usage reports. MLflow reads the word "true" and no other.
+export DO_NOT_TRACK := true
+export KEDRO_DISABLE_TELEMETRY := true
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help install run test lint format viz mlflow jupyter clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo '  Variables: ARGS="…" (more arguments)  PYTHON=…  TORCH_INDEX=… (a CPU-only torch)'
+
+install: $(STAMP) ## Build .venv with everything, at the versions in constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@[ -n "$(PYTHON)" ] || { echo "No Python 3.11 or newer was found on PATH. Install one, or name it:" \
+		"make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is" \
+		"$$($(PYTHON) --version 2>&1), but seg_pipeline needs Python 3.11 or newer" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
+		echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu:" \
+		"apt install python3-venv" >&2; exit 1; }
+ifneq ($(TORCH_INDEX),)
+	$(BIN)/pip install --no-deps -c constraints.txt --index-url $(TORCH_INDEX) torch torchvision
+endif
+	$(BIN)/pip install -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -c 'import cv2' || { echo "OpenCV found no graphics libraries; on Debian and Ubuntu:" \
+		"apt install libgl1 libglib2.0-0 libxcb1" >&2; exit 1; }
+	@touch $@
+
+run: $(STAMP) ## Run the pipelines on the sample; ARGS="--env camvid" for other data
+	$(BIN)/kedro run $(ARGS)
+
+test: lint ## Lint, type-check and test, as the CI does
+	$(BIN)/pytest --cov=seg_pipeline --cov-report=term
+	$(BIN)/coverage report --include='src/seg_pipeline/segmentation/*' --format=total --fail-under=90
+
+lint: $(STAMP) ## Check style, types and the borders between modules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+
+format: $(STAMP) ## Mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# Kedro-Viz asks the package index for its newest version and waits half a minute where nothing answers;
+# a closed port as proxy refuses at once.
+viz: $(STAMP) ## Show the pipelines in a browser, on 127.0.0.1:4141
+	HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost $(BIN)/kedro viz run --host 127.0.0.1 $(ARGS)
+
+mlflow: $(STAMP) ## Show the tracked runs in a browser, on 127.0.0.1:5000
+	$(BIN)/mlflow server --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db $(ARGS)
+
+jupyter: $(STAMP) ## Open JupyterLab with the catalog loaded
+	$(BIN)/kedro jupyter lab $(ARGS)
+
+clean: ## Remove caches and build outputs; data, runs and .venv stay
+	rm -rf build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .viz
+	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name '*.egg-info' \) -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Catalog classes: how this project's data is read and written."""

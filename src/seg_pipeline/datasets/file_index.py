@@ -1,0 +1,58 @@
+"""Catalog entry that reads a folder's file names, not the files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import TablePreview
+
+from seg_pipeline.segmentation.files import index_files
+
+
+class FileIndexDataset(AbstractDataset[NoReturn, pd.DataFrame]):
+    """Table of a folder's files and of what their names say; see ``index_files``. Read-only.
+
+    ``pattern: null`` is for data without such files: an empty table, and the folder need not exist.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        glob: str = "**/*",
+        pattern: str | None = None,
+        columns: dict[str, str] | None = None,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        self._filepath = Path(filepath)
+        self._glob = glob
+        self._pattern = pattern
+        self._columns = columns
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        if self._pattern is None:
+            return pd.DataFrame({"path": [], "file": []}, dtype="str")
+        return index_files(self._filepath, glob=self._glob, pattern=self._pattern, columns=self._columns)
+
+    def save(self, data: NoReturn) -> NoReturn:
+        raise DatasetError(f"{self._filepath}: a file index is read from a folder and takes no {type(data).__name__}")
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first rows, for Kedro-Viz; missing values as null."""
+        rows = self.load().head(nrows).astype(object)
+        return TablePreview(rows.where(rows.notna(), None).to_dict(orient="split"))
+
+    def _exists(self) -> bool:
+        return self._pattern is None or self._filepath.is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "filepath": self._filepath.as_posix(),
+            "glob": self._glob,
+            "pattern": self._pattern,
+            "columns": self._columns,
+        }

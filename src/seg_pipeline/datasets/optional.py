@@ -1,0 +1,50 @@
+"""Catalog entry for what need not be there."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+
+class OptionalDataset(AbstractDataset[Any, Any]):
+    """Any other dataset, which loads as None where its file does not exist.
+
+    ```yaml
+    best_params:
+      type: seg_pipeline.datasets.optional.OptionalDataset
+      dataset:
+        type: json.JSONDataset
+        filepath: data/06_models/best_params.json
+    ```
+    """
+
+    missing_ok = True
+
+    def __init__(self, *, dataset: dict[str, Any] | AbstractDataset, metadata: dict[str, Any] | None = None) -> None:
+        if isinstance(dataset, dict):
+            dataset = AbstractDataset.from_config("optional", dataset)
+        self._dataset = dataset
+        self.metadata = metadata
+        if preview := getattr(self._dataset, "preview", None):
+            self.preview = preview  # Kedro-Viz chooses the renderer by this method's annotation
+
+    @property
+    def _filepath(self) -> PurePath | None:
+        return getattr(self._dataset, "_filepath", None)
+
+    def load(self) -> Any:
+        return self._dataset.load() if self._dataset.exists() else None
+
+    def save(self, data: Any) -> None:
+        self._dataset.save(data)
+
+    def _exists(self) -> bool:
+        return self._dataset.exists()
+
+    def _release(self) -> None:
+        self._dataset.release()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"dataset": self._dataset}

@@ -1,0 +1,11 @@
+"""What happens around a run: checks before it, tracking during it, a summary or one clear error after it."""
+
+from __future__ import annotations
+
+from seg_pipeline.hooks.errors import ErrorHooks, UserError
+from seg_pipeline.hooks.inputs import InputHooks
+from seg_pipeline.hooks.parameters import ParameterHooks
+from seg_pipeline.hooks.summary import SummaryHooks
+from seg_pipeline.hooks.tracking import TrackingHooks
+
+__all__ = ["ErrorHooks", "InputHooks", "ParameterHooks", "SummaryHooks", "TrackingHooks", "UserError"]

@@ -1,0 +1,115 @@
+"""Before a run: do all parameters have a known name and a possible value?"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kedro.config import MissingConfigException
+from kedro.framework.hooks import hook_impl
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from seg_pipeline.hooks.errors import UserError
+
+if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
+    from pydantic import BaseModel, ValidationError
+
+
+class ParameterHooks:
+    """Kedro checks what the pipelines of the run take as typed input; this checks every key there is."""
+
+    @hook_impl(tryfirst=True)
+    def after_context_created(self, context: KedroContext) -> None:
+        from seg_pipeline.params import Parameters
+
+        try:
+            given = context.config_loader["parameters"]
+        except MissingConfigException as error:
+            raise UserError(_missing_config(Path(context.config_loader.conf_source), context.env, error)) from error
+        except (OmegaConfBaseException, YAMLError, ValueError) as error:
+            raise UserError(f"the parameters cannot be read: {error}") from error
+        check_parameters(given, Parameters)
+
+
+def _missing_config(conf: Path, env: str | None, error: MissingConfigException) -> str:
+    environments = sorted(folder.name for folder in conf.glob("*/")) if conf.is_dir() else []
+    if env is None or not environments or env in environments:
+        return str(error)
+    return f"there is no environment {env!r} in {conf}; there are {', '.join(environments)}"
+
+
+def check_parameters(given: dict[str, Any], model: type[BaseModel]) -> None:
+    """Raises UserError with a line for each wrong key or value."""
+    from pydantic import ValidationError
+
+    try:
+        model.model_validate(given)
+    except ValidationError as error:
+        lines = "\n".join(f"  {line}" for line in describe(error, model))
+        many = "1 parameter is" if error.error_count() == 1 else f"{error.error_count()} parameters are"
+        raise UserError(f"{many} wrong (from conf/ and --params)\n{lines}") from None
+
+
+def describe(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    """For each wrong parameter: where, what was found, what was expected."""
+    for one in error.errors(include_url=False):
+        *parents, last = one["loc"] or ("parameters",)
+        where = ".".join(map(str, (*parents, last)))
+        if one["type"] == "extra_forbidden":
+            found = _short(one["input"])
+            yield f"{where}: no such parameter (found {found}); {_nearest(str(last), parents, model)}"
+        elif one["type"] == "missing":
+            yield f"{where}: missing; set it in conf/base/parameters*.yml or in the environment's"
+        else:
+            expected = one["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
+            yield f"{where}: found {_short(one['input'])}; {expected}"
+
+
+def _nearest(key: str, parents: list[int | str], model: type[BaseModel]) -> str:
+    known = _keys_below(parents, model)
+    prefix = "".join(f"{parent}." for parent in parents)
+    if close := difflib.get_close_matches(key, known, n=1):
+        return f"did you mean `{prefix}{close[0]}`?"
+    if elsewhere := [path for path in _all_paths(model) if path.split(".")[-1] == key]:
+        return f"did you mean `{'` or `'.join(elsewhere)}`?"
+    return f"known here: {', '.join(known)}"
+
+
+def _keys_below(parents: list[int | str], model: type[BaseModel]) -> list[str]:
+    """Keys that may stand beside the wrong one; indices of lists and tags of unions are passed over."""
+    models = [model]
+    for parent in parents:
+        fields = [fields_of(one)[str(parent)] for one in models if str(parent) in fields_of(one)]
+        models = [below for annotation in fields for below in _models_in(annotation)] or models
+    return [key for one in models for key in fields_of(one)]
+
+
+def _all_paths(model: type[BaseModel]) -> Iterator[str]:
+    for key, annotation in fields_of(model).items():
+        yield key
+        for below in _models_in(annotation):
+            yield from (f"{key}.{path}" for path in _all_paths(below))
+
+
+def fields_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Types of a model's fields, by the key that stands for them in YAML."""
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    from pydantic import BaseModel
+
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in typing.get_args(annotation):
+        yield from _models_in(part)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

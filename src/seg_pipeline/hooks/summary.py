@@ -1,0 +1,118 @@
+"""After a run: what came out, and where it is."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+
+from seg_pipeline.hooks.locate import file_of, pipelines_of
+from seg_pipeline.hooks.tracking import TrackingHooks
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SHOWN_FOLDERS = ("06_models", "08_reporting")
+MOST_CLASSES = 12
+MOST_RULES = 8
+
+
+class SummaryHooks:
+    """Reads the results back from the catalog, as a ParallelRunner's workers keep what they saved."""
+
+    def __init__(self, tracking: TrackingHooks | None = None) -> None:
+        self._tracking = tracking
+        self._started = 0.0
+
+    @hook_impl
+    def before_pipeline_run(self) -> None:
+        self._started = time.monotonic()
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        names = ", ".join(pipelines_of(run_params)) or "default"
+        env = f" in environment {run_params['env']}" if run_params.get("env") else ""
+        lines = [f"Pipeline {names}{env}: finished in {duration(time.monotonic() - self._started)}"]
+        outputs = {name: catalog.get(name) for name in sorted(pipeline.all_outputs())}
+        for title, name, describe in (
+            ("scores", "test_scores", score_lines),
+            ("findings", "findings", finding_lines),
+        ):
+            dataset = outputs.get(name)
+            if dataset is not None and dataset.exists():
+                lines += _block(title, describe(dataset.load()))
+        files = [file for dataset in outputs.values() if (file := file_of(dataset))]
+        lines += _block("files", file_lines(files, Path(run_params["project_path"])))
+        if self._tracking is not None and self._tracking.where:
+            lines += _block("tracked", [self._tracking.where])
+        click.echo("\n" + "\n".join(lines) + "\n")
+
+
+def score_lines(scores: dict[str, Any]) -> Iterator[str]:
+    """Means with how they were taken, then each class."""
+    yield (
+        f"mean Dice {_score(scores.get('mean_dice'))}, mean IoU {_score(scores.get('mean_iou'))} "
+        f"over {scores.get('num_images')} images "
+        f"(aggregation: {scores.get('aggregation')}, empty policy: {scores.get('empty_policy')})"
+    )
+    classes = scores.get("classes", {})
+    width = max(map(len, classes), default=0)
+    for name, of_class in list(classes.items())[:MOST_CLASSES]:
+        yield f"  {name:{width}}  Dice {_score(of_class.get('dice'))}  IoU {_score(of_class.get('iou'))}"
+    if len(classes) > MOST_CLASSES:
+        yield f"  and {len(classes) - MOST_CLASSES} classes more"
+
+
+def finding_lines(findings: pd.DataFrame) -> Iterator[str]:
+    """How many of each rule and action, the most frequent first."""
+    if findings.empty:
+        yield "none: every input was fit to use"
+        return
+    actions = Counter(findings["action"]).most_common()
+    yield f"{len(findings)}: " + ", ".join(f"{count} {action}" for action, count in actions)
+    counts = Counter(zip(findings["rule"], findings["action"], strict=True))
+    shown = counts.most_common(MOST_RULES)
+    width = max(len(rule) for (rule, _), _ in shown)
+    yield from (f"  {rule:{width}}  {count} {action}" for (rule, action), count in shown)
+    if len(counts) > MOST_RULES:
+        yield f"  and {len(counts) - MOST_RULES} rules more"
+
+
+def file_lines(files: list[Path], project: Path) -> Iterator[str]:
+    """Models and reports, by folder; short of the project's own path."""
+    folders: dict[Path, list[str]] = {}
+    for file in files:
+        if set(SHOWN_FOLDERS) & set(file.parts):
+            folders.setdefault(file.parent, []).append(file.name)
+    for folder, names in sorted(folders.items()):
+        shown = folder.relative_to(project) if folder.is_relative_to(project) else folder
+        text = f"{shown.as_posix()}: {', '.join(sorted(set(names)))}"
+        yield from textwrap.wrap(text, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def duration(seconds: float) -> str:
+    """75.4 -> "1 min 15 s"."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"
+
+
+def _block(title: str, lines: Iterator[str] | list[str]) -> Iterator[str]:
+    """The title beside the first line, all others below it."""
+    for number, line in enumerate(lines):
+        yield f"  {'' if number else title:10}{line}"
+
+
+def _score(value: float | None) -> str:
+    return "n/a" if value is None or math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,254 @@
+"""What the YAML under `conf/` may say: one model a pipeline, with bounds, closed to unknown keys.
+
+The only reader of YAML keys. Nodes take these models and pass plain keywords on to the library.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+Aggregation = Literal["image", "dataset"]
+EmptyPolicy = Literal["skip", "zero", "one"]
+
+
+class Params(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClassParams(Params):
+    name: str = Field(min_length=1)
+    value: str = Field(coerce_numbers_to_str=True)
+    """What the class column, or a pixel of an indexed mask, holds for it."""
+
+
+def _name_is_value(given: object) -> object:
+    return {"name": given, "value": given} if isinstance(given, str) else given
+
+
+class DatasetParams(Params):
+    """What the data set is; the same for all pipelines."""
+
+    task: Literal["multilabel", "multiclass"]
+    """multilabel: classes may overlap (sigmoid); multiclass: one class a pixel (softmax)."""
+    classes: list[Annotated[ClassParams, BeforeValidator(_name_is_value)]] = Field(min_length=1)
+    """In channel order; a bare name stands for a class whose value is its name."""
+    unlabelled: Literal["background", "ignore"] = "background"
+    """What a pixel without a class is: background, or of unknown truth (counts nowhere)."""
+
+    @property
+    def names(self) -> list[str]:
+        return [one.name for one in self.classes]
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {one.name: one.value for one in self.classes}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> DatasetParams:
+        for what, found in (("names", self.names), ("values", list(self.values.values()))):
+            if twice := sorted({one for one in found if found.count(one) > 1}):
+                raise ValueError(f"class {what} must differ from each other, found {twice} more than once")
+        if self.task == "multilabel" and self.unlabelled == "ignore":
+            raise ValueError("`unlabelled: ignore` needs `task: multiclass`: a sigmoid learns from pixels of no class")
+        return self
+
+
+class ColumnParams(Params):
+    image_id: str = "image_id"
+    class_: str = Field(default="class_id", alias="class")
+    mask: str = "mask_id"
+
+
+class AnnotationParams(Params):
+    form: Literal["rle", "files", "indexed"]
+    """rle: run lengths in the table; files: ids of binary mask files; indexed: ids of files with all classes."""
+    columns: ColumnParams = ColumnParams()
+    """Names of the metadata table's columns."""
+    rle_order: Literal["C", "F"] | None = None
+    """C: runs go along rows; F: down columns. Sources disagree and data cannot tell, so it must be declared."""
+    rle_first: Literal[0, 1] = 1
+    """Number of the first pixel."""
+    several_per_class: Literal["merge", "refuse"] = "refuse"
+    """Several masks of one class in one image are parts (merge) or a contradiction (refuse: image dropped)."""
+    background_values: list[int] = []
+    """Values of an indexed mask that mean: no class."""
+    ignore_values: list[int] = []
+    """Values of an indexed mask that mean: truth not known."""
+
+    @model_validator(mode="after")
+    def _order_is_declared(self) -> AnnotationParams:
+        if self.form == "rle" and self.rle_order is None:
+            raise ValueError("`rle_order` must be declared for `form: rle`: C (along rows) or F (down columns)")
+        return self
+
+
+class SharesParams(Params):
+    train: float = Field(default=0.70, gt=0, le=1)
+    val: float = Field(default=0.15, gt=0, lt=1)
+    test: float = Field(default=0.15, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _one_in_all(self) -> SharesParams:
+        total = self.train + self.val + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"shares of train, val and test must add up to 1, found {total:g}")
+        return self
+
+
+class SplitParams(Params):
+    shares: SharesParams = SharesParams()
+    grouped: bool = True
+    """Keep groups (patients, drives) whole."""
+    stratified: bool = True
+    """Make the splits alike in classes and areas."""
+    allow_leakage: bool = False
+    """Go on, with findings, although a group or equal images lie in two splits."""
+
+
+class DataProcessingParams(Params):
+    annotations: AnnotationParams
+    split: SplitParams = SplitParams()
+    strict: bool = False
+    """Stop at the first finding that drops something, instead of going on without it."""
+    num_workers: int = Field(default=1, ge=-1)
+    """Processes that read images; -1: one a core. Starting them pays from some thousand images on."""
+
+
+class EdaParams(Params):
+    num_samples: int = Field(default=6, ge=1, le=24)
+    """Images on the overlay sheet."""
+
+
+class ScoreParams(Params):
+    """How overlap is scored wherever a Dice or IoU is reported or chosen by."""
+
+    aggregation: Aggregation = "image"
+    """image: mean over images of each image's score; dataset: one score from the counts of all pixels."""
+    empty_policy: EmptyPolicy = "skip"
+    """Score of a class that neither truth nor prediction shows: skip (left out), zero or one."""
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """Probability above which a multilabel pixel belongs to a class."""
+
+
+class ModelParams(Params):
+    architecture: str = "unet"
+    """Any of segmentation_models_pytorch."""
+    encoder: str = "tu-tf_efficientnet_lite0"
+    """Any encoder of segmentation_models_pytorch; this one's ImageNet weights come with the installation."""
+    encoder_weights: str | None = "imagenet"
+    """null: random."""
+    decoder_channels: tuple[int, ...] | None = None
+    """Channels of the decoder's stages, deepest first; null: the architecture's own."""
+
+
+class InputParams(Params):
+    size: tuple[int, int] = (128, 128)
+    """Height and width that images are resized to for the network; scores are taken at native size."""
+    window: tuple[float, float] | None = None
+    """Percentiles of an image that become black and white; null: as stored."""
+
+    @model_validator(mode="after")
+    def _sizes(self) -> InputParams:
+        if min(self.size) < 32 or any(side % 32 for side in self.size):
+            raise ValueError(f"`size` must be multiples of 32 from 32 on (encoders halve 5 times), found {self.size}")
+        if self.window and not 0 <= self.window[0] < self.window[1] <= 100:
+            raise ValueError(f"`window` must be two rising percentiles within 0 to 100, found {self.window}")
+        return self
+
+
+class LoaderParams(Params):
+    batch_size: int = Field(default=16, ge=1)
+    num_workers: int | None = Field(default=None, ge=0)
+    """Processes that decode ahead; null: 0 on CPU, where training itself takes every core, else up to 8."""
+    cache: bool | None = None
+    """Keep decoded, resized images in memory; null: where they take less than 1 GiB."""
+    augmentation: Literal["none", "light", "medical", "street"] = "light"
+
+
+class OptimizerParams(Params):
+    learning_rate: float = Field(default=1e-3, gt=0, lt=10)
+    """Peak rate, reached after the warm-up; the search's, where there is one, goes before."""
+    weight_decay: float = Field(default=1e-2, ge=0, lt=10)
+    warmup_epochs: float = Field(default=1, ge=0)
+    clip_norm: float | None = Field(default=1.0, gt=0)
+    """Largest norm of the gradient; null: as it is."""
+
+
+class FitParams(Params):
+    epochs: int = Field(default=20, ge=1)
+    loss: str | None = None
+    """null: cross-entropy and soft Dice in the form of the task (bce_dice or ce_dice)."""
+    dice_weight: float = Field(default=0.5, ge=0, le=1)
+    """Share of the Dice term in the loss; the rest is cross-entropy."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Autocast; auto: bfloat16 where the processor has it, else float16 on CUDA, else float32."""
+    device: str = "auto"
+    """auto: CUDA where there is one, else CPU."""
+
+
+class TrainingParams(Params):
+    model: ModelParams = ModelParams()
+    input: InputParams = InputParams()
+    loader: LoaderParams = LoaderParams()
+    optimizer: OptimizerParams = OptimizerParams()
+    fit: FitParams = FitParams()
+    use_search: bool = True
+    """Take the learning rate that hparam_search found on the same data, where there is one."""
+    resume: bool = True
+    """Go on from an unfinished run with the same data and settings; false: start anew."""
+
+
+class HparamSearchParams(Params):
+    learning_rates: list[Annotated[float, Field(gt=0, lt=10)]] = Field(default=[3e-4, 1e-3, 3e-3], min_length=2)
+    epochs: int = Field(default=4, ge=1)
+    """Epochs of each trial; each starts from equal weights."""
+
+
+class EvaluationParams(Params):
+    batch_size: int = Field(default=16, ge=1)
+    device: str = "auto"
+    num_gallery: int = Field(default=6, ge=1, le=24)
+    """Images on the sheet of predictions."""
+
+
+class TrackingParams(Params):
+    enabled: bool = True
+    experiment: str = "seg_pipeline"
+
+
+class Parameters(Params):
+    """All that `conf/` and `--params` may set, by top-level key."""
+
+    seed: int = Field(ge=0, lt=2**31)
+    dataset: DatasetParams
+    data_processing: DataProcessingParams
+    eda: EdaParams
+    scores: ScoreParams
+    training: TrainingParams
+    hparam_search: HparamSearchParams
+    evaluation: EvaluationParams
+    tracking: TrackingParams
+    data_root: str | None = None
+    """Folder of all outputs."""
+    raw_root: str | None = None
+    """Folder of the raw data."""
+
+
+def recipe_settings(
+    dataset: DatasetParams, scores: ScoreParams, training: TrainingParams, seed: int
+) -> dict[str, object]:
+    """Keywords of the library's ``Recipe``: all that determines the result of a training run."""
+    return {
+        "task": dataset.task,
+        "classes": tuple(dataset.names),
+        "background": dataset.task == "multiclass" and dataset.unlabelled == "background",
+        **training.model.model_dump(),
+        **training.input.model_dump(),
+        **training.loader.model_dump(include={"augmentation", "batch_size"}),
+        **training.optimizer.model_dump(),
+        **training.fit.model_dump(include={"epochs", "loss", "dice_weight", "precision"}),
+        **scores.model_dump(),
+        "seed": seed,
+    }

@@ -1,0 +1,1 @@
+"""One package a pipeline: nodes.py says what runs, pipeline.py in which order."""

@@ -1,0 +1,53 @@
+"""Checkpoint -> predictions, scores and figures. The only pipeline that reads the test split."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from seg_pipeline import segmentation as seg
+from seg_pipeline.params import EvaluationParams, ScoreParams
+
+
+def predict_test(
+    manifest: pd.DataFrame, checkpoint: dict, scores: ScoreParams, params: EvaluationParams
+) -> pd.DataFrame:
+    """Predicted masks of the test split at native size."""
+    return seg.predict.predict_masks(
+        manifest[manifest["split"] == "test"],
+        checkpoint,
+        device=seg.devices.pick_device(params.device),
+        batch_size=params.batch_size,
+        threshold=scores.threshold,
+    )
+
+
+def score_predictions(
+    manifest: pd.DataFrame, predictions: pd.DataFrame, scores: ScoreParams
+) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
+    """Scores of the test split, of each of its images, and the confusion matrix."""
+    return seg.scoring.score_predictions(
+        manifest, predictions, aggregation=scores.aggregation, empty_policy=scores.empty_policy
+    )
+
+
+def plot_history(history: pd.DataFrame) -> Figure:
+    """Curves of training."""
+    return seg.plotting.plot_history(history)
+
+
+def plot_class_scores(test_scores: dict) -> Figure:
+    """Bars by class."""
+    return seg.plotting.plot_class_scores(test_scores)
+
+
+def plot_confusion(confusion: pd.DataFrame) -> Figure:
+    """Heat map of the confusion matrix."""
+    return seg.plotting.plot_confusion(confusion.to_numpy(), list(confusion.index), title="Pixels of the test split")
+
+
+def plot_predictions(
+    manifest: pd.DataFrame, predictions: pd.DataFrame, image_scores: pd.DataFrame, params: EvaluationParams
+) -> Figure:
+    """Test images from the worst to the best, truth beside prediction."""
+    return seg.galleries.prediction_sheet(manifest, predictions, image_scores, num_images=params.num_gallery)

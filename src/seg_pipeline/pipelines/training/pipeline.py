@@ -1,0 +1,34 @@
+"""Order of the training nodes."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from seg_pipeline.pipelines.training import nodes
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    return Pipeline(
+        [
+            Node(
+                nodes.choose_recipe,
+                [
+                    "manifest",
+                    "best_hyperparameters",
+                    "params:dataset",
+                    "params:scores",
+                    "params:training",
+                    "params:seed",
+                ],
+                "recipe",
+                name="choose_recipe",
+            ),
+            Node(
+                nodes.train_model,
+                ["manifest", "recipe", "resume_from", "params:training"],
+                ["last_checkpoint", "checkpoint", "training_history"],
+                name="train_model",
+            ),
+        ],
+        tags="model",
+    )

@@ -1,0 +1,110 @@
+"""A folder of files -> a table of them, with what their names say about them."""
+
+from __future__ import annotations
+
+import glob as globbing
+import re
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+INTEGER_COLUMNS = ("frame", "width", "height")
+FLOAT_COLUMNS = ("spacing_x", "spacing_y")
+
+
+def index_files(folder: str | Path, *, glob: str, pattern: str, columns: dict[str, str] | None = None) -> pd.DataFrame:
+    """One row a file under ``folder`` that matches ``glob``, sorted by name.
+
+    Columns: ``path`` (absolute), ``file`` (relative to ``folder``; both with forward slashes), the named
+    groups of the regular expression ``pattern``, which must match the whole of ``file``, and ``columns``:
+    format strings over those groups, such as ``{"image_id": "{series}_slice_{frame}"}``. ``frame``,
+    ``width`` and ``height`` are Int64, ``spacing_x`` and ``spacing_y`` float64, all others str.
+    A file that the pattern does not match keeps its row, with all that its name should say missing.
+    As in a shell, hidden files are passed over and linked folders are followed.
+    """
+    folder = Path(folder).absolute()
+    templates = columns or {}
+    regex = _compiled(pattern, templates)
+    files = list_files(folder, glob)
+    matches = [regex.fullmatch(file) for file in files]
+    if not any(matches):
+        raise ValueError(
+            f"{folder}: the pattern {pattern!r} matches none of its {len(files)} files, such as "
+            f"{_examples(files)}; it must match the whole path below the folder"
+        )
+    said = [match.groupdict() if match else {} for match in matches]
+    table: dict[str, object] = {"path": [f"{folder.as_posix()}/{file}" for file in files], "file": files}
+    for group in regex.groupindex:
+        table[group] = _typed(group, [one.get(group) for one in said], files)
+    for column, template in templates.items():
+        table[column] = _typed(column, _formatted(column, template, said), files)
+    return pd.DataFrame(table)
+
+
+def list_files(folder: str | Path, glob: str) -> list[str]:
+    """Paths below ``folder``, with forward slashes and sorted, of its files that match ``glob``."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder; put the data there or set where it is")
+    found = globbing.glob(glob, root_dir=folder, recursive=True)  # noqa: PTH207  quicker, and follows links
+    files = sorted(Path(one).as_posix() for one in found if (folder / one).is_file())
+    if not files:
+        present = sorted(one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file())
+        raise ValueError(
+            f"{folder}: no file matches the glob {glob!r}; the folder holds {len(present)} files"
+            + (f", such as {_examples(present)}" if present else "")
+        )
+    return files
+
+
+def _compiled(pattern: str, columns: dict[str, str]) -> re.Pattern[str]:
+    """The pattern, once its groups and the columns made from them are known to fit together."""
+    try:
+        regex = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"the file name pattern {pattern!r} is no regular expression: {error}") from None
+    if taken := sorted({"path", "file"} & {*regex.groupindex, *columns}):
+        raise ValueError(f"a file index has columns {taken} of its own; name the pattern's groups otherwise")
+    for column, template in columns.items():
+        if unknown := [name for name in _fields(column, template) if name not in regex.groupindex]:
+            raise ValueError(
+                f"column {column!r} is made from {template!r}, but the pattern has no group {unknown[0]!r}; "
+                f"its groups are {list(regex.groupindex)}"
+            )
+    return regex
+
+
+def _fields(column: str, template: str) -> list[str]:
+    """What a format string asks for, in order."""
+    try:
+        return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"column {column!r}: {template!r} is no format string: {error}") from None
+
+
+def _formatted(column: str, template: str, said: list[dict[str, str | None]]) -> list[str | None]:
+    """One text a file; None where a group that the template names did not take part in the match."""
+    fields = _fields(column, template)
+    return [None if any(one.get(name) is None for name in fields) else template.format_map(one) for one in said]
+
+
+def _typed(column: str, values: list[str | None], files: Sequence[str]) -> pd.Series:
+    if column not in (*INTEGER_COLUMNS, *FLOAT_COLUMNS):
+        return pd.Series(values, dtype="str")
+    convert = int if column in INTEGER_COLUMNS else float
+    numbers = [_number(convert, column, value, file) for value, file in zip(values, files, strict=True)]
+    return pd.Series(numbers, dtype="Int64" if convert is int else "float64")
+
+
+def _number(convert: type[int | float], column: str, value: str | None, file: str) -> int | float | None:
+    try:
+        return None if value is None else convert(value)
+    except ValueError:
+        kind = "a whole number" if convert is int else "a number"
+        raise ValueError(f"{file}: its name gives {column} = {value!r}, expected {kind}; see the pattern") from None
+
+
+def _examples(names: Sequence[str]) -> str:
+    return ", ".join(names[:3])

@@ -1,0 +1,74 @@
+"""Image files as arrays, decoded only after their header was checked.
+
+Axes: H rows, W columns, C channels in the order red, green, blue.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+MAX_PIXELS = 50_000_000
+"""Largest image that is decoded; a small file can claim to be a huge picture."""
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """Height and width from the header, without decoding.
+
+    Raises:
+        ValueError: no such file, not an image, or larger than ``MAX_PIXELS``.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below PIL's
+            with Image.open(path) as image:
+                width, height = image.size
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except (UnidentifiedImageError, OSError):
+        raise ValueError(f"{path}: not an image, or its header is damaged") from None
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"{path}: {height} x {width} pixels are more than the {MAX_PIXELS:,} that are decoded")
+    return height, width
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Pixels as stored: uint8 or uint16, (H, W) for grey and (H, W, 3) for colour; alpha is dropped.
+
+    Raises:
+        ValueError: as ``read_size``, or the file is truncated or damaged.
+    """
+    read_size(path)
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None:
+        raise ValueError(f"{path}: truncated or damaged, cannot be decoded")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{path}: pixels are {image.dtype}, expected uint8 or uint16")
+    if image.ndim == 2:
+        return image
+    if image.shape[2] == 2:
+        return image[..., 0]
+    return np.ascontiguousarray(image[..., 2::-1])  # OpenCV keeps blue first
+
+
+def to_rgb8(image: np.ndarray, *, window: tuple[float, float] | None) -> np.ndarray:
+    """Uint8 (H, W, 3) of a stored image.
+
+    Args:
+        image: uint8 or uint16, (H, W) or (H, W, 3).
+        window: percentiles of this image that become 0 and 255 (scanners differ in gain); None keeps
+            uint8 as it is and shifts uint16 down by 8 bits.
+    """
+    if window is not None:
+        low, high = np.percentile(image, window)
+        scale = 255 / (high - low) if high > low else 0  # a blank image becomes black
+        image = cv2.convertScaleAbs(np.maximum(image, low), alpha=scale, beta=-low * scale)
+    elif image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    return image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)

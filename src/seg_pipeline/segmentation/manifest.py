@@ -1,0 +1,147 @@
+"""The manifest: the image table, one row an image, that all later steps read.
+
+| column | holds |
+|---|---|
+| image_id, file, path | name; file relative to the raw folder, and absolute |
+| group, series, frame | what must not be split; ordered run of images; position in it |
+| height, width, channels, dtype | of the stored image |
+| spacing_y, spacing_x | mm a pixel, where the file's name gives it |
+| intensity_min, intensity_max | of the stored pixels |
+| content_hash | sha256 of the decoded pixels |
+| mask_<class> | run lengths, row-major, starts from 1; "" where there is none |
+| ignore | run lengths of the pixels whose truth is not known |
+| area_<class>, objects_<class> | pixels, and connected components (8 neighbours) |
+| split | train, val or test (written by the split step) |
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from seg_pipeline.segmentation.masks import IGNORE, decode_rle
+from seg_pipeline.segmentation.metadata import Form
+from seg_pipeline.segmentation.quality import collect, take_out
+
+SPLITS = ("train", "val", "test")
+
+
+def class_names(manifest: pd.DataFrame) -> list[str]:
+    """Classes in channel order."""
+    return [name.removeprefix("mask_") for name in map(str, manifest) if name.startswith("mask_")]
+
+
+def read_masks(row: Mapping, names: list[str]) -> np.ndarray:
+    """Masks of a manifest row at native size: uint8 (C, H, W) of 0, 1 and, where not known, ``IGNORE``."""
+    shape = (int(row["height"]), int(row["width"]))
+    masks = np.stack([decode_rle(row[f"mask_{name}"], shape, order="C") for name in names]).astype(np.uint8)
+    if row["ignore"]:
+        masks[:, decode_rle(row["ignore"], shape, order="C")] = IGNORE
+    return masks
+
+
+def count_classes(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Images that show each class, and that show none: a row a class and "no mask", a column a split."""
+    present = (manifest[[f"area_{name}" for name in class_names(manifest)]] > 0).set_axis(class_names(manifest), axis=1)
+    present["no mask"] = ~present.any(axis=1)
+    counts = present.groupby(manifest["split"].to_numpy()).sum().T
+    return counts.reindex(columns=list(SPLITS), fill_value=0).astype("int64")
+
+
+def data_hash(manifest: pd.DataFrame) -> str:
+    """Sha256 over pixels, masks and splits, whatever folder the files lie in."""
+    columns = [
+        "image_id",
+        "content_hash",
+        "split",
+        "ignore",
+        *(f"mask_{name}" for name in class_names(manifest)),
+    ]
+    rows = pd.util.hash_pandas_object(manifest[columns].sort_values("image_id"), index=False)
+    return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()
+
+
+def merge_files(
+    annotated: pd.DataFrame, image_files: pd.DataFrame, mask_files: pd.DataFrame, *, form: Form
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Annotated images with their files.
+
+    Args:
+        annotated: one row an image: image_id, row, mask_<class> lists.
+        image_files: index of the image files: image_id, file, path, and what else the names tell.
+        mask_files: index of the mask files with mask_id, file, path; not read for form "rle".
+        form: for "files" and "indexed" the mask lists hold ids, which become paths.
+
+    Returns:
+        Table as ``annotated`` plus the columns of ``image_files`` and group, series, frame; findings.
+
+    Raises:
+        ValueError: no annotated image has a file.
+    """
+    files, unmatched = take_out(
+        image_files,
+        image_files["image_id"].isna(),
+        "unmatched_name",
+        "the file's name does not fit the pattern",
+    )
+    files, twins = take_out(
+        files, files.duplicated("image_id", keep=False), "duplicate_file", "several files have this image_id"
+    )
+    rest, without_row = take_out(
+        files, ~files["image_id"].isin(annotated["image_id"]), "file_without_row", "no metadata row names it"
+    )
+    rows, without_file = take_out(
+        annotated,
+        ~annotated["image_id"].isin(files["image_id"]),
+        "row_without_file",
+        "no image file has this id",
+    )
+    if rows.empty:
+        raise ValueError(
+            f"no image of the metadata table has a file: the table's ids are like {_examples(annotated)}, those "
+            f"that the files' names give like {_examples(image_files)}; mend `pattern` of `image_files` in the catalog"
+        )
+    merged = _with_series(rows.merge(rest, on="image_id", suffixes=("", "_of_file"), validate="one_to_one"))
+    merged, of_masks = _with_mask_paths(merged, mask_files) if form != "rle" else (merged, without_file[:0])
+    findings = collect(unmatched, twins, without_row, without_file, of_masks)
+    return merged.sort_values("image_id", ignore_index=True), findings
+
+
+def _with_series(images: pd.DataFrame) -> pd.DataFrame:
+    """Group, series and frame, each from the next narrower thing where the names do not tell."""
+    group = images.get("group", images.get("series", images["image_id"]))
+    images = images.assign(group=group, series=images.get("series", group))
+    return images if "frame" in images else images.assign(frame=images.groupby("series").cumcount())
+
+
+def _with_mask_paths(images: pd.DataFrame, mask_files: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    files, unmatched = take_out(
+        mask_files,
+        mask_files["mask_id"].isna(),
+        "unmatched_name",
+        "the mask file's name does not fit the pattern",
+    )
+    columns = [f"mask_{name}" for name in class_names(images)]
+    ids = [list(itertools.chain(*lists)) for lists in images[columns].itertuples(index=False)]
+    known = set(files["mask_id"])
+    whole, without = take_out(
+        images,
+        pd.Series([not known.issuperset(wanted) for wanted in ids], index=images.index, dtype=bool),
+        "mask_without_file",
+        "no mask file has the id that a metadata row names, so its truth is incomplete",
+    )
+    unused = ~files["mask_id"].isin(list(itertools.chain.from_iterable(ids)))
+    _, unnamed = take_out(files, unused, "mask_file_without_row", "no metadata row names this mask", "flagged")
+    paths = files.drop_duplicates("mask_id").set_index("mask_id")["path"].to_dict()
+    named = whole.copy()
+    for column in columns:
+        named[column] = [[paths[mask_id] for mask_id in mask_ids] for mask_ids in whole[column]]
+    return named, collect(unmatched, without, unnamed)
+
+
+def _examples(table: pd.DataFrame) -> list[str]:
+    return table["image_id"].dropna().head(3).tolist()

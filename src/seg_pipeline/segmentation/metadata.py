@@ -1,0 +1,113 @@
+"""The metadata table as people keep it -> one row an image, with its masks per class.
+
+An annotation row says: this image has this mask of this class. What the mask is depends on the form:
+"rle" (run lengths in the table, empty where there is no mask), "files" (id of a binary mask file) or
+"indexed" (id of one file that holds all classes; there is no class column).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import pandas as pd
+
+from seg_pipeline.segmentation.quality import collect, take_out
+
+Form = Literal["rle", "files", "indexed"]
+
+INDEXED = "indexed"
+"""Stands for the class of an annotation whose file holds all classes."""
+
+
+def clean_annotations(
+    metadata: pd.DataFrame,
+    *,
+    form: Form,
+    columns: dict[str, str],
+    class_values: dict[str, str],
+    several_per_class: Literal["merge", "refuse"],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows that can be used, and a finding for each that cannot.
+
+    Args:
+        metadata: the table as read.
+        form: what the mask column holds.
+        columns: name in ``metadata`` of "image_id", "class" (not for "indexed") and "mask".
+        class_values: class name -> what the class column holds for it.
+        several_per_class: rows with the same image and class and different masks are parts of one mask
+            ("merge"), or contradict each other, so that the whole image is dropped ("refuse").
+
+    Returns:
+        Columns row, image_id, class, mask (str; "" where an RLE table says: no mask), and findings.
+
+    Raises:
+        ValueError: a column is missing, or not one row has a known class.
+    """
+    rows = _select(metadata, form, columns)
+    needed = ["image_id", "class"] if form == "rle" else ["image_id", "class", "mask"]
+    rows, missing = take_out(
+        rows, rows[needed].isna().any(axis=1), "missing_value", f"one of {', '.join(needed)} is missing"
+    )
+    rows, unknown = _name_classes(rows, class_values) if form != "indexed" else (rows, missing[:0])
+    rows = rows.assign(mask=rows["mask"].fillna(""))
+    key = ["image_id", "class", "mask"]
+    rows, duplicates = take_out(rows, rows.duplicated(key), "duplicate_row", "the same image, class and mask again")
+    rows, conflicts = (
+        _refuse_conflicts(rows) if several_per_class == "refuse" or form == "indexed" else (rows, missing[:0])
+    )
+    return rows.reset_index(drop=True), collect(missing, unknown, duplicates, conflicts)
+
+
+def _select(metadata: pd.DataFrame, form: Form, columns: dict[str, str]) -> pd.DataFrame:
+    wanted = {name: column for name, column in columns.items() if not (form == "indexed" and name == "class")}
+    if absent := [column for column in wanted.values() if column not in metadata]:
+        raise ValueError(
+            f"metadata table lacks the columns {absent}; it has {list(metadata.columns)}. "
+            "Name the right ones under `data_processing.annotations.columns`"
+        )
+    rows = pd.DataFrame({name: _as_text(metadata[column]) for name, column in wanted.items()})
+    rows.insert(0, "row", range(2, len(rows) + 2))  # line 1 is the header
+    return rows.assign(**{"class": INDEXED}) if form == "indexed" else rows
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    """Text of each value; whole numbers that a missing neighbour made floats read as whole again."""
+    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")
+    return column.astype("str").str.strip().where(column.notna())
+
+
+def _name_classes(rows: pd.DataFrame, class_values: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    names = {str(value): name for name, value in class_values.items()}
+    known, unknown = take_out(
+        rows,
+        ~rows["class"].isin(list(names)),
+        "unknown_class",
+        f"class {{class}} is none of {', '.join(names)}; declare it under `dataset.classes` if it is wanted",
+    )
+    if known.empty:
+        raise ValueError(
+            f"no row of the metadata table has a known class: it holds {sorted(rows['class'].unique())[:8]}, but "
+            f"`dataset.classes` declares {list(names)}"
+        )
+    return known.assign(**{"class": known["class"].map(names)}), unknown
+
+
+def _refuse_conflicts(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    clash = rows.duplicated(["image_id", "class"], keep=False)
+    reason = "its image has rows of one class with different masks, and which is right cannot be told"
+    return take_out(rows, rows["image_id"].isin(rows.loc[clash, "image_id"]), "conflicting_rows", reason)
+
+
+def pivot_annotations(annotations: pd.DataFrame, class_names: list[str]) -> pd.DataFrame:
+    """One row an image: image_id, row (its first), and per class ``mask_<class>``, the list of its masks.
+
+    A list is empty where the image has no mask of the class. ``class_names`` is ``[INDEXED]`` for that form.
+    """
+    filled = annotations[annotations["mask"] != ""]
+    lists = filled.groupby(["image_id", "class"])["mask"].agg(list).unstack("class")
+    images = annotations.groupby("image_id")["row"].min().reset_index()
+    wide = lists.reindex(index=images["image_id"], columns=class_names)
+    for name in class_names:
+        images[f"mask_{name}"] = [value if isinstance(value, list) else [] for value in wide[name]]
+    return images

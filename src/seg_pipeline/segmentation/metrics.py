@@ -1,0 +1,133 @@
+"""Overlap of predicted and true masks: counted first, scored last.
+
+Axes: B images of a batch, N images of a data set, C classes, H rows, W columns. Truth is uint8 of 0, 1
+and ``IGNORE``; what is ignored counts nowhere. Dice 1945; Jaccard 1901 (IoU).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from seg_pipeline.segmentation.masks import IGNORE
+
+Aggregation = Literal["image", "dataset"]
+EmptyPolicy = Literal["skip", "zero", "one"]
+
+IF_EMPTY: dict[str, float] = {"skip": math.nan, "zero": 0.0, "one": 1.0}
+
+
+class Counts(NamedTuple):
+    """Pixels of each image: int64, (N, C) by class, (N,) over all classes together."""
+
+    true_pos: Tensor
+    false_pos: Tensor
+    false_neg: Tensor
+    right: Tensor
+    """Known pixels at which every class is right."""
+    known: Tensor
+
+
+def count(predicted: Tensor, masks: Tensor) -> Counts:
+    """Counts of bool predictions (B, C, H, W) against masks uint8 (B, C, H, W)."""
+    known = masks != IGNORE
+    truth = masks == 1
+    hits = (predicted & truth).sum((-2, -1))
+    all_known = known.all(1)
+    wrong = ((predicted != truth) & known).any(1)
+    return Counts(
+        true_pos=hits,
+        false_pos=(predicted & known).sum((-2, -1)) - hits,
+        false_neg=truth.sum((-2, -1)) - hits,
+        right=(all_known & ~wrong).sum((-2, -1)),
+        known=all_known.sum((-2, -1)),
+    )
+
+
+class OverlapCounts(Metric):
+    """Gathers ``Counts`` of all images; exact under several processes, as images are kept apart."""
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in Counts._fields:
+            self.add_state(name, default=[], dist_reduce_fx="cat")
+
+    def update(self, predicted: Tensor, masks: Tensor) -> None:
+        for name, value in count(predicted, masks)._asdict().items():
+            getattr(self, name).append(value)
+
+    def compute(self) -> Counts:
+        return Counts(*(dim_zero_cat(getattr(self, name)) for name in Counts._fields))
+
+
+def dice(counts: Counts, *, if_empty: float) -> Tensor:
+    """2TP / (2TP + FP + FN), float64 of the counts' shape; ``if_empty`` where truth and prediction are."""
+    twice_hit = 2 * counts.true_pos
+    return _ratio(twice_hit, twice_hit + counts.false_pos + counts.false_neg, if_empty)
+
+
+def iou(counts: Counts, *, if_empty: float) -> Tensor:
+    """TP / (TP + FP + FN), float64 of the counts' shape; ``if_empty`` where truth and prediction are."""
+    return _ratio(counts.true_pos, counts.true_pos + counts.false_pos + counts.false_neg, if_empty)
+
+
+def _ratio(part: Tensor, whole: Tensor, if_empty: float) -> Tensor:
+    return torch.where(whole > 0, part.double() / whole.clamp(min=1), if_empty)
+
+
+def class_scores(counts: Counts, *, aggregation: Aggregation, empty_policy: EmptyPolicy) -> dict[str, Tensor]:
+    """Dice and IoU of each class: float64 (C,), NaN where no image has a score.
+
+    Args:
+        counts: of N images.
+        aggregation: "image" scores each image, then takes the mean over images; "dataset" adds the
+            counts of all images up and scores them once.
+        empty_policy: score where truth and prediction show nothing of the class; "skip" leaves it out.
+    """
+    if aggregation == "dataset":
+        counts = Counts(*(value.sum(0, keepdim=True) for value in counts))
+    if_empty = IF_EMPTY[empty_policy]
+    return {
+        "dice": dice(counts, if_empty=if_empty).nanmean(0),
+        "iou": iou(counts, if_empty=if_empty).nanmean(0),
+    }
+
+
+def mean_dice(counts: Counts, *, aggregation: Aggregation, empty_policy: EmptyPolicy) -> float:
+    """Mean over the classes that have a score; NaN where none has."""
+    return class_scores(counts, aggregation=aggregation, empty_policy=empty_policy)["dice"].nanmean().item()
+
+
+def pixel_accuracy(counts: Counts) -> float:
+    """Share of the known pixels at which every class is right."""
+    return (counts.right.sum() / counts.known.sum()).item()
+
+
+def confusion(predicted: Tensor, masks: Tensor) -> Tensor:
+    """Pixels by true class (rows) and predicted class (columns): int64 (C + 1, C + 1), background last.
+
+    A pixel of several true classes counts once in the row of each. Its column is that class where it
+    is among the predicted ones, else the first predicted class, else background; so a row adds up
+    to the pixels of its class, and its diagonal share is the class's recall.
+
+    Args:
+        predicted: bool (B, C, H, W).
+        masks: uint8 (B, C, H, W).
+    """
+    background = predicted.shape[1]
+    truth = masks == 1
+    first = torch.where(predicted.any(1), predicted.int().argmax(1), background)
+    rows = []
+    for index in range(background):
+        column = torch.where(predicted[:, index], index, first)
+        rows.append(torch.bincount(column[truth[:, index]], minlength=background + 1))
+    nothing = (masks == 0).all(1)
+    rows.append(torch.bincount(first[nothing], minlength=background + 1))
+    return torch.stack(rows)

@@ -1,0 +1,219 @@
+"""Writes the phantom to a folder, series by series: images, table, record."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import joblib
+import numpy as np
+
+from seg_pipeline.segmentation.masks import encode_rle
+from seg_pipeline.segmentation.phantom.anatomy import CLASSES
+from seg_pipeline.segmentation.phantom.drawing import draw_frame, make_series
+
+RECORD = "phantom.json"
+_MADE_BY = "seg_pipeline phantom"
+_VERSION = 1  # raised whenever the same settings give other bytes, so that an old sample is made anew
+# Noise does not compress: run-length coding is as small as deflate's default and takes a third of the time.
+_PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
+
+Row = tuple[str, str, str]
+logger = logging.getLogger(__name__)
+
+
+class _Scan(NamedTuple):
+    case: int
+    day: int
+    num_frames: int
+    shape: tuple[int, int]
+
+    def image_id(self, frame: int) -> str:
+        return f"case{self.case}_day{self.day}_slice_{frame + 1:04d}"
+
+    def file(self, frame: int) -> Path:
+        height, width = self.shape
+        folder = Path("train", f"case{self.case}", f"case{self.case}_day{self.day}", "scans")
+        return folder / f"slice_{frame + 1:04d}_{width}_{height}_1.50_1.50.png"
+
+
+class _Fault(NamedTuple):
+    kind: str
+    rows: list[Row]
+    file: Path | None = None
+
+
+def write_phantom(
+    folder: str | os.PathLike[str],
+    *,
+    seed: int = 17,
+    num_cases: int = 14,
+    days_per_case: int = 2,
+    frames_per_series: Sequence[int] = (8, 10),
+    size: int = 128,
+    other_size: Sequence[int] = (128, 144),
+    dirty: bool = True,
+    num_workers: int = 1,
+) -> None:
+    """Makes the phantom at ``folder``, whole or not at all; the same settings give the same bytes.
+
+    A folder that holds this very phantom is left as it is; a phantom of other settings is replaced. The
+    defaults give about 250 frames; ``num_cases=137``, ``frames_per_series=(144, 144)``, ``size=266``,
+    ``other_size=(310, 360)`` and ``dirty=False`` give 39,456, about as many as the real data has.
+
+    Args:
+        frames_per_series: fewest and most frames in a series, both included.
+        size: height and width of a frame in pixels.
+        other_size: height and width of every fourth case's frames, beginning with the second case.
+        dirty: adds a few faulty rows and files, see the package's docstring.
+        num_workers: joblib processes over the series; they do not change the result.
+
+    Raises:
+        ValueError: a setting is too small, or ``folder`` holds anything but a phantom.
+    """
+    settings = _checked(
+        seed=seed,
+        num_cases=num_cases,
+        days_per_case=days_per_case,
+        frames_per_series=list(frames_per_series),
+        size=size,
+        other_size=list(other_size),
+        dirty=dirty,
+    )
+    folder, begun = Path(folder), time.perf_counter()
+    if _settings_of(folder) == settings:
+        return
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    try:
+        num_frames = _write_all(partial, settings, num_workers)
+        if _settings_of(folder) != settings:  # else another process was quicker
+            _move(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    logger.info("made a phantom of %d frames at %s in %.1f s", num_frames, folder, time.perf_counter() - begun)
+
+
+def _checked(**settings: Any) -> dict[str, Any]:
+    sizes = settings["size"], *settings["other_size"]
+    fewest, most = settings["frames_per_series"]
+    for name, found, least in (
+        ("num_cases", settings["num_cases"], 1),
+        ("days_per_case", settings["days_per_case"], 1),
+        ("the fewest frames_per_series", fewest, 1),
+        ("the most frames_per_series", most, fewest),
+        ("the smallest of size and other_size", min(sizes), 64),  # below, bowel loops are a few pixels wide
+    ):
+        if found < least:
+            raise ValueError(f"phantom: {name} must be at least {least}, found {found}")
+    return {"version": _VERSION, **settings}
+
+
+def _settings_of(folder: Path) -> dict[str, Any] | None:
+    """Settings of the phantom in ``folder``; None where the folder is missing or empty."""
+    if (folder / RECORD).is_file():
+        with contextlib.suppress(json.JSONDecodeError):  # then it is not ours
+            record = json.loads((folder / RECORD).read_text())
+            if record.get("made_by") == _MADE_BY:
+                return record["settings"]
+    found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if found:
+        raise ValueError(
+            f"{folder} is not a phantom's folder: of the {len(found)} entries there, such as {found[0]!r}, "
+            f"none is a {RECORD} that this package wrote; name a new or an empty folder, or ask for no phantom "
+            "to read what is there"
+        )
+    return None
+
+
+def _move(partial: Path, folder: Path) -> None:
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    if folder.exists():
+        folder.rename(old)
+    partial.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _write_all(root: Path, settings: dict[str, Any], num_workers: int) -> int:
+    """Number of frames written, the spoilt one included."""
+    scans = list(_planned_scans(settings))
+    num_frames = sum(scan.num_frames for scan in scans)
+    root.mkdir(parents=True)
+    series = joblib.Parallel(num_workers, return_as="generator")(
+        joblib.delayed(_write_series)(root, settings["seed"], scan) for scan in scans
+    )
+    with (root / "train.csv").open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("id", "class", "segmentation"))
+        for rows in series:  # one series in memory at a time
+            table.writerows(rows)
+        faults = _spoil(root, scans[-1], rows) if settings["dirty"] else []
+        for fault in faults:
+            table.writerows(fault.rows)
+    num_frames += sum(fault.file is not None for fault in faults)
+    record = {
+        "made_by": _MADE_BY,
+        "settings": settings,
+        "num_frames": num_frames,
+        "faults": _described(faults, first_line=2 + len(CLASSES) * sum(scan.num_frames for scan in scans)),
+    }
+    (root / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    return num_frames
+
+
+def _planned_scans(settings: dict[str, Any]) -> Iterator[_Scan]:
+    rng = np.random.default_rng([settings["seed"], 0])  # cases count from 1: none shares this stream
+    fewest, most = settings["frames_per_series"]
+    for case in range(1, settings["num_cases"] + 1):
+        height, width = settings["other_size"] if (case - 2) % 4 == 0 else (settings["size"], settings["size"])
+        gaps = rng.integers(14, 30, settings["days_per_case"])
+        for day in (np.cumsum(gaps) - gaps[0]).tolist():
+            yield _Scan(case, day, int(rng.integers(fewest, most, endpoint=True)), (height, width))
+
+
+def _write_series(root: Path, seed: int, scan: _Scan) -> list[Row]:
+    """The series' rows of the table; its images are written."""
+    (root / scan.file(0)).parent.mkdir(parents=True)
+    series = make_series(seed, scan.case, scan.day, scan.shape, overlaps=(scan.case - 2) % 5 == 0)
+    rows = []
+    for frame in range(scan.num_frames):
+        image, masks = draw_frame(series, frame, scan.num_frames)
+        (root / scan.file(frame)).write_bytes(cv2.imencode(".png", image, _PNG_OPTIONS)[1].tobytes())
+        rows += [
+            (scan.image_id(frame), name, encode_rle(mask, order="C")) for name, mask in zip(CLASSES, masks, strict=True)
+        ]
+    return rows
+
+
+def _spoil(root: Path, scan: _Scan, rows: list[Row]) -> list[_Fault]:
+    """Faults to add after the last series, ``scan``, whose table rows are ``rows``; cuts the extra file."""
+    best = max(rows, key=lambda row: len(row[2]))  # the most intricate mask: sure to be one
+    cut, lost = scan.num_frames, scan.num_frames + 1
+    content = (root / scan.file(cut - 1)).read_bytes()
+    (root / scan.file(cut)).write_bytes(content[: len(content) // 2])
+    masks_of_best = [(name, rle) for image_id, name, rle in rows if image_id == best[0]]
+    return [
+        _Fault("duplicate_row", [best]),
+        _Fault("missing_class", [(best[0], "", best[2])]),
+        _Fault("truncated_file", [(scan.image_id(cut), name, "") for name in CLASSES], scan.file(cut)),
+        _Fault("missing_file", [(scan.image_id(lost), name, rle) for name, rle in masks_of_best]),
+    ]
+
+
+def _described(faults: list[_Fault], first_line: int) -> list[dict[str, Any]]:
+    """Faults for the record; ``rows`` are lines of the table's file, the header being line 1."""
+    described = []
+    for fault in faults:
+        rows = list(range(first_line, first_line + len(fault.rows)))
+        file = fault.file and fault.file.as_posix()
+        described.append({"kind": fault.kind, "image_id": fault.rows[0][0], "rows": rows, "file": file})
+        first_line += len(rows)
+    return described

@@ -1,0 +1,158 @@
+"""Bars by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from seg_pipeline.segmentation.plotting.style import SMALL, new_figure, styled, unit_colours
+
+NO_MASK = "no mask"
+MAX_CLASSES = 30
+MAX_UPRIGHT = 6
+PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # under a number, over a line
+DICE_DEPTH, IOU_DEPTH = 1.0, 0.45  # share of a class's colour in its bar, the rest is white
+LETTER_INCHES = 0.08
+BAR_INCHES = 0.15  # as thick as a number is high
+
+
+@styled
+def plot_class_counts(counts: pd.DataFrame) -> Figure:
+    """Images of each class in each split.
+
+    ``counts`` has a row a class, by name, and last a row "no mask" if that is known; a column a split.
+    Of more than 30 classes the most frequent are shown and the rest summed.
+    """
+    shown, note = _sum_rest(counts)
+    num_splits = len(shown.columns)
+    upright = _fits_upright(shown.index.tolist(), num_splits)
+    figure = _bar_figure(len(shown), num_splits, upright=upright)
+    axes = figure.subplots()
+    colours = matplotlib.colormaps["cividis"](np.linspace(0.1, 0.85, num_splits))
+    for index, (split, colour) in enumerate(zip(shown.columns, colours, strict=True)):
+        values = shown[split].tolist()
+        texts = [f"{value:,}" for value in values]
+        _draw_bars(axes, values, texts, index, num_splits, upright=upright, color=colour, label=split)
+    _name_rows(axes, shown.index.tolist(), "images", upright=upright)
+    axes.margins(x=None if upright else 0.12, y=0.12 if upright else None)  # room for the numbers
+    (axes.yaxis if upright else axes.xaxis).set_major_formatter("{x:,.0f}")
+    figure.legend(loc="outside lower center", ncols=num_splits, title="split")
+    axes.set_title(note)
+    figure.suptitle("Images by class and split")
+    return figure
+
+
+def _sum_rest(counts: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The counts without all but the most frequent classes, and a note with the sum of the rest.
+
+    A bar of that sum would dwarf the others.
+    """
+    num_classes = len(counts) - (NO_MASK in counts.index)
+    if num_classes <= MAX_CLASSES:
+        return counts, ""
+    ranks = np.argsort(-counts.iloc[:num_classes].sum(axis=1).to_numpy(), kind="stable")
+    top, rest = counts.iloc[ranks[:MAX_CLASSES]], counts.iloc[ranks[MAX_CLASSES:]]
+    sums = ", ".join(f"{split} {count:,}" for split, count in rest.sum().items())
+    note = f"the {len(top)} most frequent of {num_classes} classes\nsum of the rest: {sums}"
+    return pd.concat([top, counts.iloc[num_classes:]]), note
+
+
+@styled
+def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
+    """Dice and IoU of each class, and their means.
+
+    ``scores`` has mean_dice, mean_iou, aggregation, empty_policy, num_images, and classes: dice and iou by
+    class name. None stands for an undefined score.
+    """
+    classes = scores["classes"]
+    colours = unit_colours(len(classes))
+    figure = _bar_figure(len(classes), 2, upright=False)
+    axes = figure.subplots()
+    for index, (measure, depth) in enumerate([("dice", DICE_DEPTH), ("iou", IOU_DEPTH)]):
+        values = [_number(row[measure]) for row in classes.values()]
+        texts = ["undefined" if np.isnan(value) else f"{value:.3f}" for value in values]
+        _draw_bars(axes, np.nan_to_num(values), texts, index, 2, upright=False, color=_lighten(colours, depth))
+    lines = [
+        _draw_mean(axes, "mean Dice", scores["mean_dice"], "-"),
+        _draw_mean(axes, "mean IoU", scores["mean_iou"], ":"),
+    ]
+    _name_rows(axes, list(classes), "score (0 to 1)", upright=False)
+    axes.set(xlim=(0, 1.12), xticks=np.linspace(0, 1, 6))  # room for the numbers
+    bars = [
+        Patch(color=str(_lighten(0.25, depth)), label=name)
+        for name, depth in [("Dice", DICE_DEPTH), ("IoU", IOU_DEPTH)]
+    ]
+    figure.legend(handles=[*bars, *[line for line in lines if line]], loc="outside lower center", ncols=4)
+    figure.suptitle("Scores by class")
+    axes.set_title(
+        f"{scores['num_images']:,} images, aggregated by {scores['aggregation']}, empty masks: {scores['empty_policy']}"
+    )
+    return figure
+
+
+def _lighten(colours: Any, depth: float) -> Any:
+    """Colours in 0..1, or one grey, with that much of white instead."""
+    return 1 - depth * (1 - colours)
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _draw_mean(axes: Axes, name: str, value: float | None, line: str) -> Line2D | None:
+    """The line of a mean, or None where the mean is undefined."""
+    if value is None or not np.isfinite(value):
+        return None
+    label = f"{name} {value:.3f}"
+    return axes.axvline(value, color="black", linestyle=line, linewidth=1, zorder=1.5, label=label)
+
+
+def _fits_upright(names: list[str], num_bars: int) -> bool:
+    """Whether the names fit side by side under their bars."""
+    return len(names) <= MAX_UPRIGHT and max(map(len, names)) * LETTER_INCHES < _group_inches(num_bars)
+
+
+def _group_inches(num_bars: int) -> float:
+    return num_bars * 0.45 + 0.3  # a bar is as wide as a number of six digits
+
+
+def _bar_figure(num_rows: int, num_bars: int, *, upright: bool) -> Figure:
+    if upright:
+        return new_figure(max(5.0, 1.0 + num_rows * _group_inches(num_bars)), 3.6)
+    return new_figure(7.0, 1.4 + num_rows * (num_bars + 0.7) * BAR_INCHES)
+
+
+def _draw_bars(
+    axes: Axes,
+    values: Sequence[float] | np.ndarray,
+    texts: list[str],
+    index: int,
+    num_bars: int,
+    *,
+    upright: bool,
+    **look: Any,
+) -> None:
+    """The bar number ``index`` of the ``num_bars`` at each row, with a text at its end."""
+    thickness = 0.84 / num_bars
+    places = np.arange(len(values)) + (index - (num_bars - 1) / 2) * thickness
+    bars = (axes.bar if upright else axes.barh)(places, values, thickness, **look)
+    axes.bar_label(bars, labels=texts, padding=2, fontsize=SMALL, bbox=PLATE)
+
+
+def _name_rows(axes: Axes, names: list[str], unit: str, *, upright: bool) -> None:
+    if upright:
+        axes.set_xticks(range(len(names)), names)
+        axes.set_ylabel(unit)
+    else:
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.4, -0.6)  # the first row on top
+        axes.set_xlabel(unit)
+    axes.grid(visible=True, axis="y" if upright else "x")

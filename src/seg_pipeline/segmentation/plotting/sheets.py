@@ -1,0 +1,169 @@
+"""Sheets of images with their masks.
+
+Axes: C classes, H rows, W columns. An image is uint8, (H, W) or (H, W, 3) in RGB; masks are bool (C, H, W).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from seg_pipeline.segmentation.plotting.colouring import TINT, check_picture, draw_outlines, overlay, tint
+from seg_pipeline.segmentation.plotting.style import SMALL, new_figure, styled, unit_colours
+
+FALSE_TINT = 0.7
+PANEL_INCHES = 2.0
+TITLE_INCHES = 0.26
+MARGIN_INCHES = 0.6
+BLOCK_GAP = 0.06
+MAX_ROWS = 6
+MAX_LEGEND = 16
+PANEL_PIXELS = 480
+"""Larger images are shrunk to this before they are coloured, as their outlines would be too thin to see."""
+
+
+@styled
+def plot_samples(
+    images: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    titles: Sequence[str],
+    class_names: Sequence[str],
+) -> Figure:
+    """A sheet with each sample's image, masks in colour, and both in one.
+
+    Images may differ in size; ``titles`` stand above the samples.
+    """
+    _check_lengths(images=len(images), masks=len(masks), titles=len(titles))
+    _check_classes(masks, class_names)
+    rows = []
+    for image, mask in zip(images, masks, strict=True):
+        small, drawn = _shrink(check_picture(image, mask)), _shrink_masks(mask)
+        rows.append([small, overlay(np.zeros_like(small), drawn, alpha=1), overlay(small, drawn)])
+    figure = _draw_sheet(rows, titles, ["image", "masks", "overlay"])
+    figure.suptitle("Samples: image, masks, overlay")
+    _add_legend(figure, _names_to_show(masks, class_names), len(class_names))
+    return figure
+
+
+@styled
+def plot_predictions(
+    images: Sequence[np.ndarray],
+    truths: Sequence[np.ndarray],
+    predictions: Sequence[np.ndarray],
+    titles: Sequence[str],
+    class_names: Sequence[str],
+) -> Figure:
+    """A sheet with each image, its true masks, and its predicted masks (tint) under the true outlines.
+
+    A strong tint is a false find, an outline without its tint inside is a miss.
+    """
+    _check_lengths(images=len(images), truths=len(truths), predictions=len(predictions), titles=len(titles))
+    _check_classes([*truths, *predictions], class_names)
+    rows = []
+    for image, truth, predicted in zip(images, truths, predictions, strict=True):
+        small, drawn = _shrink(check_picture(image, truth)), _shrink_masks(truth)
+        check_picture(image, predicted)
+        found = _shrink_masks(predicted)
+        marked = tint(tint(small, found, TINT), found & ~drawn, FALSE_TINT)
+        rows.append([small, overlay(small, drawn), draw_outlines(marked, drawn)])
+    figure = _draw_sheet(rows, titles, ["image", "truth", "prediction"])
+    figure.suptitle("Predictions (tint, strong where false) and truth (outline)")
+    _add_legend(figure, _names_to_show([*truths, *predictions], class_names), len(class_names))
+    return figure
+
+
+def _check_lengths(**lengths: int) -> None:
+    if len(set(lengths.values())) > 1 or 0 in lengths.values():
+        raise ValueError(f"a sheet needs one of each for every sample, at least one, but got {lengths}")
+
+
+def _check_classes(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> None:
+    if wrong := {len(mask) for mask in masks} - {len(class_names)}:
+        raise ValueError(
+            f"some masks hold {sorted(wrong)} classes, but there are {len(class_names)} class names: "
+            f"{list(class_names)}; give masks (C, H, W) with one mask a class"
+        )
+
+
+def _shrink(picture: np.ndarray) -> np.ndarray:
+    if max(picture.shape[:2]) <= PANEL_PIXELS:
+        return picture
+    return cv2.resize(picture, _panel_size(picture.shape[:2]), interpolation=cv2.INTER_AREA)
+
+
+def _shrink_masks(masks: np.ndarray) -> np.ndarray:
+    if max(masks.shape[1:]) <= PANEL_PIXELS:
+        return masks
+    width, height = _panel_size(masks.shape[1:])
+    small = np.empty((len(masks), height, width), dtype=bool)
+    for index, mask in enumerate(masks):
+        small[index] = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return small
+
+
+def _panel_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Width and height, as OpenCV orders them, that bring the longer side to ``PANEL_PIXELS``."""
+    scale = PANEL_PIXELS / max(shape)
+    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+
+
+def _draw_sheet(samples: list[list[np.ndarray]], titles: Sequence[str], headings: Sequence[str]) -> Figure:
+    """One row a sample; more than ``MAX_ROWS`` samples go into two blocks side by side."""
+    num_blocks = 1 if len(samples) <= MAX_ROWS else 2
+    num_rows, wide = math.ceil(len(samples) / num_blocks), len(headings)
+    ratio = _cell_ratio([panels[0] for panels in samples])
+    widths = [*[1.0] * wide, *[BLOCK_GAP, *[1.0] * wide] * (num_blocks - 1)]
+    height = num_rows * (PANEL_INCHES * ratio + TITLE_INCHES) + MARGIN_INCHES
+    figure = new_figure((PANEL_INCHES + 0.1) * sum(widths), height)
+    grid = figure.add_gridspec(num_rows, len(widths), width_ratios=widths)
+    for index, (panels, title) in enumerate(zip(samples, titles, strict=True)):
+        block, row = divmod(index, num_rows)
+        last = row == num_rows - 1 or index == len(samples) - 1
+        for column, (panel, heading) in enumerate(zip(panels, headings, strict=True)):
+            axes = figure.add_subplot(grid[row, block * (wide + 1) + column])
+            _show(axes, panel, ratio)
+            axes.set(title=title if column == wide // 2 else "", xlabel=heading if last else "")
+    return figure
+
+
+def _cell_ratio(pictures: list[np.ndarray]) -> float:
+    """Height over width of the cells: that of the middle image, within bounds."""
+    return float(np.clip(np.median([picture.shape[0] / picture.shape[1] for picture in pictures]), 0.5, 1.5))
+
+
+def _show(axes: Axes, picture: np.ndarray, ratio: float) -> None:
+    """The picture in the middle of a cell of that height over width, as large as fits."""
+    height, width = picture.shape[:2]
+    axes.imshow(picture)
+    cell_width = max(width, height / ratio)
+    side, above = (cell_width - width) / 2, (cell_width * ratio - height) / 2
+    axes.set(xlim=(-0.5 - side, width - 0.5 + side), ylim=(height - 0.5 + above, -0.5 - above))
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _names_to_show(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> dict[int, str]:
+    """All classes by index, or those in the masks where all would be too many for a legend."""
+    if len(class_names) <= MAX_LEGEND:
+        return dict(enumerate(class_names))
+    seen = np.any([mask.any(axis=(1, 2)) for mask in masks], axis=0)
+    return {index: name for index, name in enumerate(class_names) if seen[index]}
+
+
+def _add_legend(figure: Figure, names: dict[int, str], num_classes: int) -> None:
+    colours = unit_colours(num_classes)
+    patches = [
+        Patch(facecolor=colours[index], edgecolor="0.4", linewidth=0.5, label=name) for index, name in names.items()
+    ]
+    if not patches:
+        return
+    points = (0.6 * max(map(len, names.values())) + 5) * SMALL  # a letter is about 0.6 wide, the patch 5
+    columns = max(1, int(figure.get_figwidth() * 72 / points))
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns)
+    figure.set_figheight(figure.get_figheight() + math.ceil(len(patches) / columns) * SMALL / 45)

@@ -1,0 +1,81 @@
+"""Findings: one row for each thing that is wrong with one input, and what was done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+
+Action = Literal["dropped", "repaired", "flagged"]
+
+
+class Finding(NamedTuple):
+    """One thing wrong with one input.
+
+    ``row`` is the line of the metadata table as an editor counts it (the header is line 1), where the
+    finding is about a row; ``file`` is relative to the folder that was searched.
+    """
+
+    rule: str
+    reason: str
+    action: Action
+    image_id: str | None = None
+    file: str | None = None
+    row: int | None = None
+
+
+COLUMNS = ["image_id", "file", "row", "rule", "reason", "action"]
+
+
+def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
+    """Table with ``COLUMNS``; the same columns and types when there is nothing to report."""
+    table = pd.DataFrame(list(findings), columns=list(Finding._fields))[COLUMNS]
+    return table.astype({name: "Int64" if name == "row" else "str" for name in COLUMNS})
+
+
+def take_out(
+    table: pd.DataFrame, bad: pd.Series, rule: str, reason: str, action: Action = "dropped"
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows that are not ``bad``, and the findings of those that are.
+
+    Args:
+        table: any table with some of the columns image_id, file, row.
+        bad: bool, one a row.
+        rule, reason, action: the same for all; ``reason`` is formatted with each row's columns.
+    """
+    found = [
+        Finding(rule, reason.format_map(row), action, *(_value(row, name) for name in ("image_id", "file", "row")))
+        for row in table[bad].to_dict("records")
+    ]
+    return table[~bad], findings_table(found)
+
+
+def _value(row: dict, name: str) -> Any:
+    return None if pd.isna(row.get(name)) else row[name]
+
+
+def collect(*tables: pd.DataFrame) -> pd.DataFrame:
+    """All findings in one table, by rule and image."""
+    return pd.concat(tables, ignore_index=True).sort_values(["rule", "image_id", "row"], ignore_index=True)
+
+
+def counts(findings: pd.DataFrame) -> dict[str, int]:
+    """Number of findings by "rule (action)"."""
+    kinds = findings["rule"] + " (" + findings["action"] + ")"
+    return {str(kind): int(number) for kind, number in kinds.value_counts(sort=False).sort_index().items()}
+
+
+def refuse_dropped(findings: pd.DataFrame) -> None:
+    """Stops where an input was left out.
+
+    Raises:
+        ValueError: a finding's action is "dropped".
+    """
+    dropped = findings[findings["action"] == "dropped"]
+    if len(dropped):
+        first = dropped.iloc[0]
+        raise ValueError(
+            f"{len(dropped)} inputs were dropped, which `data_processing.strict: true` forbids; the first: "
+            f"{first['rule']}, {first['image_id']}: {first['reason']}"
+        )

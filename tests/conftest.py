@@ -1,0 +1,103 @@
+"""Tiny drawn scans: bright squares ("box") and discs ("disc") on grey noise, two images a group."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from seg_pipeline.segmentation.features import MaskReader, measure_images
+from seg_pipeline.segmentation.masks import encode_rle
+from seg_pipeline.segmentation.recipe import Recipe
+
+CLASSES = {"box": "box", "disc": "disc"}
+
+
+def draw_scan(seed: int, height: int = 40, width: int = 48) -> tuple[np.ndarray, np.ndarray]:
+    """Image uint8 (H, W) and bool masks (2, H, W); every fourth scan shows neither class."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(70, 8, (height, width))
+    masks = np.zeros((2, height, width), dtype=np.uint8)
+    if seed % 4:
+        top, left = rng.integers(2, 8, 2)
+        masks[0, top : top + 14, left : left + 11] = 1
+        centre = (int(rng.integers(32, 38)), int(rng.integers(22, 30)))
+        cv2.circle(masks[1], centre, 7, 1, -1)
+    image = image + 90 * masks[0] + 150 * masks[1]
+    return image.clip(0, 255).astype(np.uint8), masks.astype(bool)
+
+
+def write_scans(folder: Path, number: int) -> pd.DataFrame:
+    """PNG files, and the table that pivot and merge would make of their run lengths."""
+    rows = []
+    for index in range(number):
+        image, masks = draw_scan(index)
+        name = f"scan{index:02d}"
+        cv2.imwrite(str(folder / f"{name}.png"), image)
+        lists = {
+            f"mask_{label}": [encode_rle(mask, order="C")] if mask.any() else []
+            for label, mask in zip(CLASSES, masks, strict=True)
+        }
+        about = {
+            "image_id": name,
+            "row": index + 2,
+            "file": f"{name}.png",
+            "path": str(folder / f"{name}.png"),
+        }
+        rows.append(
+            {
+                **about,
+                "group": f"group{index // 2}",
+                "series": f"group{index // 2}",
+                "frame": index % 2,
+                **lists,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture(scope="session")
+def located(tmp_path_factory) -> pd.DataFrame:
+    """16 images with files and mask lists, as merge_files leaves them."""
+    return write_scans(tmp_path_factory.mktemp("scans"), 16)
+
+
+@pytest.fixture(scope="session")
+def manifest(located) -> pd.DataFrame:
+    """The manifest of the 16 images: 10 train, 3 val, 3 test."""
+    table, findings = measure_images(located, MaskReader(CLASSES, "rle"))
+    assert findings.empty
+    return table.assign(split=["train"] * 10 + ["val"] * 3 + ["test"] * 3)
+
+
+@pytest.fixture(scope="session")
+def recipe() -> Recipe:
+    """A small untrained network on 32 x 64 inputs."""
+    return Recipe(
+        task="multilabel",
+        classes=tuple(CLASSES),
+        background=False,
+        architecture="unet",
+        encoder="tu-tf_efficientnet_lite0",
+        encoder_weights=None,
+        decoder_channels=(16, 16, 8, 8, 8),
+        size=(32, 64),
+        window=None,
+        augmentation="medical",
+        batch_size=4,
+        loss=None,
+        dice_weight=0.5,
+        learning_rate=3e-3,
+        weight_decay=1e-2,
+        warmup_epochs=1,
+        clip_norm=1.0,
+        epochs=3,
+        precision="float32",
+        aggregation="dataset",
+        empty_policy="skip",
+        threshold=0.5,
+        seed=5,
+    )

@@ -1,0 +1,162 @@
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from seg_pipeline.segmentation.features import MaskReader, measure_images
+from seg_pipeline.segmentation.metadata import INDEXED
+
+
+def save(path, values, dtype=np.uint8):
+    assert cv2.imwrite(str(path), np.asarray(values, dtype=dtype))
+    return str(path)
+
+
+def one_image(path, masks, **columns):
+    return pd.DataFrame([{"image_id": "i1", "row": 7, "file": "i1.png", "path": path, "group": "g", **columns}]).assign(
+        **{name: [value] for name, value in masks.items()}
+    )
+
+
+@pytest.fixture
+def image(tmp_path):
+    return save(tmp_path / "i1.png", [[0, 10, 20], [30, 40, 50]])
+
+
+def test_an_image_is_measured_and_its_masks_made_row_major(image):
+    table = one_image(image, {"mask_a": ["3 1 6 1"], "mask_b": []}, spacing_x=1.5)
+    manifest, findings = measure_images(table, MaskReader({"a": "a", "b": "b"}, "rle", rle_order="F"))
+    assert findings.empty
+    row = manifest.iloc[0].to_dict()
+    assert len(row.pop("content_hash")) == 64
+    assert row == {
+        "image_id": "i1",
+        "file": "i1.png",
+        "path": image,
+        "group": "g",
+        "spacing_x": 1.5,
+        "height": 2,
+        "width": 3,
+        "channels": 1,
+        "dtype": "uint8",
+        "intensity_min": 0,
+        "intensity_max": 50,
+        "mask_a": "2 1 6 1",
+        "mask_b": "",
+        "ignore": "",
+        "area_a": 2,
+        "objects_a": 1,  # the two pixels touch at a corner
+        "area_b": 0,
+        "objects_b": 0,
+    }
+
+
+def test_files_and_one_indexed_file_give_the_same_manifest(tmp_path, image):
+    indexed = save(tmp_path / "m.png", [[5, 9, 9], [7, 7, 5]])
+    a, b = (
+        save(tmp_path / "a.png", [[255, 0, 0], [0, 0, 255]]),
+        save(tmp_path / "b.png", [[0, 0, 0], [1, 1, 0]]),
+    )
+    shared = {"class_values": {"a": "5", "b": "7"}, "exclusive": True, "ignore_unlabelled": True}
+    one, _ = measure_images(
+        one_image(image, {f"mask_{INDEXED}": [indexed]}),
+        MaskReader(form=INDEXED, ignore_values=[9], **shared),
+    )
+    many, _ = measure_images(one_image(image, {"mask_a": [a], "mask_b": [b]}), MaskReader(form="files", **shared))
+    pd.testing.assert_frame_equal(one, many)
+    assert one.iloc[0][["mask_a", "mask_b", "ignore"]].tolist() == ["1 1 6 1", "4 2", "2 2"]
+
+
+def test_parts_of_a_mask_are_joined(image):
+    manifest, _ = measure_images(one_image(image, {"mask_a": ["1 2", "6 1"]}), MaskReader({"a": "a"}, "rle"))
+    assert manifest.iloc[0][["mask_a", "area_a", "objects_a"]].tolist() == ["1 2 6 1", 3, 1]
+
+
+def finding_of(table, reader, tmp_path):
+    """The finding about the one bad image, beside a good one that must be kept."""
+    good = one_image(save(tmp_path / "good.png", [[1, 2, 3]]), {name: [] for name in table if name.startswith("mask_")})
+    if reader.form == INDEXED:
+        good[f"mask_{INDEXED}"] = [[save(tmp_path / "good_mask.png", [[1, 1, 1]])]]
+    manifest, findings = measure_images(pd.concat([table, good.assign(image_id="good")]), reader)
+    assert manifest["image_id"].tolist() == ["good"]
+    assert findings[["image_id", "file", "action"]].to_numpy().tolist() == [["i1", "i1.png", "dropped"]]
+    return findings.iloc[0]
+
+
+def test_run_lengths_past_the_end_are_a_finding(image, tmp_path):
+    found = finding_of(one_image(image, {"mask_a": ["5 3"]}), MaskReader({"a": "a"}, "rle"), tmp_path)
+    assert (found["rule"], found["row"]) == ("bad_mask", 7)
+    assert found["reason"] == "run lengths cover pixels 5 to 7, but an image of height 2 and width 3 has pixels 1 to 6"
+
+
+def test_a_mask_of_another_size_is_a_finding(image, tmp_path):
+    mask = save(tmp_path / "m.png", [[0, 1], [0, 0], [0, 0]])
+    found = finding_of(one_image(image, {"mask_a": [mask]}), MaskReader({"a": "a"}, "files"), tmp_path)
+    assert found["reason"].endswith("m.png: mask is 3 x 2 (height x width), its image 2 x 3")
+
+
+def test_a_wrong_class_id_in_a_mask_is_a_finding(image, tmp_path):
+    mask = save(tmp_path / "m.png", [[1, 1, 4], [1, 1, 1]])
+    found = finding_of(one_image(image, {f"mask_{INDEXED}": [mask]}), MaskReader({"a": "1"}, INDEXED), tmp_path)
+    assert "m.png: mask holds the values 4, but the classes have [1]; declare them" in found["reason"]
+
+
+def test_a_colour_picture_is_no_mask(image, tmp_path):
+    mask = save(tmp_path / "m.png", np.arange(18).reshape(2, 3, 3))
+    found = finding_of(one_image(image, {"mask_a": [mask]}), MaskReader({"a": "a"}, "files"), tmp_path)
+    assert "mask is a colour picture" in found["reason"]
+
+
+def test_a_missing_mask_file_is_a_finding(image, tmp_path):
+    found = finding_of(one_image(image, {"mask_a": ["/no/m.png"]}), MaskReader({"a": "a"}, "files"), tmp_path)
+    assert "/no/m.png: no such file" in found["reason"]
+
+
+def test_a_damaged_image_is_a_finding(tmp_path):
+    (tmp_path / "i1.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    found = finding_of(one_image(str(tmp_path / "i1.png"), {"mask_a": []}), MaskReader({"a": "a"}, "rle"), tmp_path)
+    assert found["rule"] == "unreadable_image"
+
+
+def test_where_exclusive_classes_overlap_the_truth_is_not_known(image):
+    table = one_image(image, {"mask_a": ["1 3"], "mask_b": ["3 2"]})
+    manifest, findings = measure_images(table, MaskReader({"a": "a", "b": "b"}, "rle", exclusive=True))
+    assert manifest.iloc[0][["mask_a", "mask_b", "ignore"]].tolist() == ["1 2", "4 1", "3 1"]
+    assert findings[["rule", "action"]].to_numpy().tolist() == [["overlapping_classes", "repaired"]]
+    assert findings["reason"].item() == "1 pixels are claimed by several classes; they count nowhere"
+
+
+def test_classes_may_overlap_where_they_are_not_exclusive(image):
+    manifest, findings = measure_images(
+        one_image(image, {"mask_a": ["1 3"], "mask_b": ["3 2"]}), MaskReader({"a": "a", "b": "b"}, "rle")
+    )
+    assert manifest.iloc[0][["mask_a", "mask_b", "ignore"]].tolist() == ["1 3", "3 2", ""]
+    assert findings.empty
+
+
+def test_the_header_wins_over_the_name(image):
+    table = one_image(image, {"mask_a": []}, height=3, width=2)
+    manifest, findings = measure_images(table, MaskReader({"a": "a"}, "rle"))
+    assert manifest.iloc[0][["height", "width"]].tolist() == [2, 3]
+    assert findings["reason"].item() == "name says 3 x 2 (height x width), header 2 x 3; the header is used"
+
+
+def test_a_blank_image_is_flagged_and_kept(tmp_path):
+    table = one_image(save(tmp_path / "i1.png", [[9, 9, 9]]), {"mask_a": []})
+    manifest, findings = measure_images(table, MaskReader({"a": "a"}, "rle"))
+    assert len(manifest) == 1
+    assert findings[["rule", "reason", "action"]].to_numpy().tolist() == [
+        ["blank_image", "every pixel is 9", "flagged"]
+    ]
+
+
+def test_no_usable_image_is_an_error():
+    with pytest.raises(
+        ValueError, match=r"none of the 1 images can be used; the first finding: /no/i1.png: no such file"
+    ):
+        measure_images(one_image("/no/i1.png", {"mask_a": []}), MaskReader({"a": "a"}, "rle"))
+
+
+def test_several_processes_give_the_same_manifest(located, manifest):
+    table, _ = measure_images(located, MaskReader({"box": "box", "disc": "disc"}, "rle"), num_workers=2)
+    pd.testing.assert_frame_equal(table, manifest.drop(columns="split"))

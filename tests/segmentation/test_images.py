@@ -1,0 +1,76 @@
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from seg_pipeline.segmentation.images import read_image, read_size, to_rgb8
+
+GREY = np.arange(6, dtype=np.uint16).reshape(2, 3) * 1000
+
+
+def write(path, image):
+    assert cv2.imwrite(str(path), image)
+    return path
+
+
+def test_16_bit_grey_keeps_its_values(tmp_path):
+    path = write(tmp_path / "a.png", GREY)
+    assert read_size(path) == (2, 3)
+    np.testing.assert_array_equal(read_image(path), GREY)
+    assert read_image(path).dtype == np.uint16
+
+
+def test_colour_is_red_green_blue_and_alpha_is_dropped(tmp_path):
+    blue_first = np.zeros((2, 3, 4), dtype=np.uint8)
+    blue_first[..., 0], blue_first[..., 2], blue_first[..., 3] = 10, 200, 50
+    for image in (blue_first, blue_first[..., :3]):
+        read = read_image(write(tmp_path / "b.png", image))
+        assert read.shape == (2, 3, 3)
+        assert read[0, 0].tolist() == [200, 0, 10]
+
+
+def test_a_truncated_file_is_refused(tmp_path):
+    path = write(tmp_path / "c.png", np.random.default_rng(0).integers(0, 255, (50, 60), dtype=np.uint8))
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(ValueError, match=r"c\.png: truncated or damaged, cannot be decoded"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(("content", "name"), [(b"", "empty.png"), (b"hello", "text.png")])
+def test_what_is_no_image_is_refused(tmp_path, content, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name}: not an image, or its header is damaged"):
+        read_image(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"gone\.png: no such file"):
+        read_image(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("side", [8_000, 12_000, 40_000])
+def test_a_small_file_that_claims_to_be_huge_is_not_decoded(tmp_path, side):
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    body = b"IHDR" + header
+    chunk = struct.pack(">I", 13) + body + struct.pack(">I", zlib.crc32(body))
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + b"\0" * 64)
+    with pytest.raises(ValueError, match=r"bomb\.png: "):
+        read_size(tmp_path / "bomb.png")
+
+
+def test_window_maps_percentiles_to_black_and_white():
+    image = np.array([[0, 100, 180, 300, 400]], dtype=np.uint16)
+    grey = to_rgb8(image, window=(25, 75))  # 100 and 300
+    assert grey.shape == (1, 5, 3)
+    assert grey[0, :, 0].tolist() == [0, 0, 102, 255, 255]
+
+
+def test_a_blank_image_becomes_black():
+    assert not to_rgb8(np.full((2, 2), 700, dtype=np.uint16), window=(1, 99)).any()
+
+
+def test_without_window_8_bits_stay_and_16_are_shifted():
+    assert to_rgb8(np.array([[7, 200]], dtype=np.uint8), window=None)[0, :, 1].tolist() == [7, 200]
+    assert to_rgb8(np.array([[256, 65535]], dtype=np.uint16), window=None)[0, :, 1].tolist() == [1, 255]

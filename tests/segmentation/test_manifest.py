@@ -1,0 +1,84 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from seg_pipeline.segmentation.manifest import class_names, count_classes, data_hash, merge_files, read_masks
+from seg_pipeline.segmentation.masks import IGNORE
+
+NO_MASK_FILES = pd.DataFrame({"path": [], "file": []}, dtype="str")
+
+
+def files(*ids, **columns):
+    names = [f"{name}.png" for name in ids]
+    return pd.DataFrame({"path": [f"/raw/{name}" for name in names], "file": names, "image_id": ids, **columns})
+
+
+def annotated(*ids):
+    return pd.DataFrame({"image_id": ids, "row": range(2, len(ids) + 2), "mask_a": [["1 1"]] * len(ids)})
+
+
+def test_images_and_files_meet_and_the_rest_are_findings():
+    table, findings = merge_files(annotated("i2", "i1", "i9"), files("i1", "i2", "i3", None), NO_MASK_FILES, form="rle")
+    assert table["image_id"].tolist() == ["i1", "i2"]
+    assert table["file"].tolist() == ["i1.png", "i2.png"]
+    found = dict(zip(findings["rule"], findings["file"].fillna(""), strict=True))
+    assert found == {"row_without_file": "", "file_without_row": "i3.png", "unmatched_name": "None.png"}
+    assert findings.set_index("rule").loc["row_without_file", "row"] == 4
+
+
+def test_two_files_of_one_image_are_both_left_out():
+    table, findings = merge_files(annotated("i1", "i2"), files("i1", "i1", "i2"), NO_MASK_FILES, form="rle")
+    assert table["image_id"].tolist() == ["i2"]
+    assert sorted(findings["rule"]) == ["duplicate_file", "duplicate_file", "row_without_file"]
+
+
+def test_series_and_group_fall_back_on_what_is_known():
+    table, _ = merge_files(annotated("i1", "i2"), files("i1", "i2"), NO_MASK_FILES, form="rle")
+    assert table[["group", "series", "frame"]].to_numpy().tolist() == [["i1", "i1", 0], ["i2", "i2", 0]]
+    table, _ = merge_files(annotated("i1", "i2"), files("i1", "i2", group=["g", "g"]), NO_MASK_FILES, form="rle")
+    assert table[["group", "series", "frame"]].to_numpy().tolist() == [["g", "g", 0], ["g", "g", 1]]
+
+
+def test_mask_ids_become_paths():
+    images = pd.DataFrame({"image_id": ["i1", "i2"], "row": [2, 3], "mask_a": [["m1"], ["gone"]]})
+    masks = pd.DataFrame({"path": ["/raw/m1.png", "/raw/x.png"], "file": ["m1.png", "x.png"], "mask_id": ["m1", "x"]})
+    table, findings = merge_files(images, files("i1", "i2"), masks, form="files")
+    assert table["mask_a"].tolist() == [["/raw/m1.png"]]
+    actions = dict(zip(findings["rule"], findings["action"], strict=True))
+    assert actions == {"mask_without_file": "dropped", "mask_file_without_row": "flagged"}
+
+
+def test_no_image_with_a_file_shows_both_kinds_of_ids():
+    text = r"the table's ids are like \['i1'\], those that the files' names give like \['scan1'\]"
+    with pytest.raises(ValueError, match=text):
+        merge_files(annotated("i1"), files("scan1"), NO_MASK_FILES, form="rle")
+
+
+def test_inputs_are_left_as_they_were():
+    table, index = annotated("i1"), files("i1", None)
+    before = (table.copy(deep=True), index.copy(deep=True))
+    merge_files(table, index, NO_MASK_FILES, form="rle")
+    pd.testing.assert_frame_equal(table, before[0])
+    pd.testing.assert_frame_equal(index, before[1])
+
+
+def test_masks_of_a_row_by_hand():
+    row = {"height": 2, "width": 3, "mask_a": "2 1 6 1", "mask_b": "", "ignore": "1 1"}
+    masks = read_masks(row, ["a", "b"])
+    assert masks.dtype == np.uint8
+    np.testing.assert_array_equal(masks[0], [[IGNORE, 1, 0], [0, 0, 1]])
+    np.testing.assert_array_equal(masks[1], [[IGNORE, 0, 0], [0, 0, 0]])
+
+
+def test_classes_are_counted_by_split(manifest):
+    assert class_names(manifest) == ["box", "disc"]
+    counts = count_classes(manifest)  # scans 0, 4, 8 and 12 are empty
+    assert counts.loc["box"].to_dict() == {"train": 7, "val": 2, "test": 3}
+    assert counts.loc["no mask"].to_dict() == {"train": 3, "val": 1, "test": 0}
+
+
+def test_the_data_hash_sees_masks_and_splits_but_not_folders(manifest):
+    hashed = data_hash(manifest)
+    assert data_hash(manifest.assign(path="elsewhere").sample(frac=1, random_state=1)) == hashed
+    assert data_hash(manifest.assign(split=manifest["split"].replace("val", "test"))) != hashed
+    assert data_hash(manifest.assign(mask_box="1 1")) != hashed

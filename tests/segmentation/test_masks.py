@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+
+from seg_pipeline.segmentation.masks import binary_mask, decode_rle, encode_rle, indexed_masks
+
+MASK = np.array([[0, 1, 0], [0, 0, 1]], dtype=bool)  # 2 by 3: a swapped H and W fails
+
+
+@pytest.mark.parametrize(("order", "rle"), [("C", "2 1 6 1"), ("F", "3 1 6 1")])
+def test_rle_by_hand(order, rle):
+    assert encode_rle(MASK, order=order) == rle
+    np.testing.assert_array_equal(decode_rle(rle, MASK.shape, order=order), MASK)
+
+
+def test_starts_may_count_from_zero():
+    np.testing.assert_array_equal(decode_rle("1 1 5 1", MASK.shape, order="C", first=0), MASK)
+
+
+def test_the_order_changes_the_mask():
+    assert (decode_rle("2 1 6 1", MASK.shape, order="F") != MASK).any()
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_an_empty_and_a_full_mask(filled):
+    mask = np.full((3, 5), filled)
+    rle = encode_rle(mask, order="F")
+    assert rle == ("1 15" if filled else "")
+    np.testing.assert_array_equal(decode_rle(rle, (3, 5), order="F"), mask)
+
+
+def test_runs_that_touch_are_one_mask():
+    np.testing.assert_array_equal(decode_rle("1 2 3 1", (1, 4), order="C"), [[True, True, True, False]])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_round_trip(order):
+    mask = np.random.default_rng(0).random((37, 53)) > 0.7
+    np.testing.assert_array_equal(decode_rle(encode_rle(mask, order=order), mask.shape, order=order), mask)
+
+
+@pytest.mark.parametrize(
+    ("rle", "text"),
+    [
+        ("5 3", "cover pixels 5 to 7, but an image of height 2 and width 3 has pixels 1 to 6"),
+        ("0 2", "cover pixels 0 to 1, but an image of height 2 and width 3 has pixels 1 to 6"),
+        ("1 2 3", "must come in pairs, found 3 numbers"),
+        ("1 two", "must be whole numbers, found '1 two'"),
+        ("1 1.5", "must be whole numbers, found '1 1.5'"),
+        ("1 99999999999999999999", "must be whole numbers"),
+        ("1 0", "must be at least 1 pixel long"),
+        ("3 2 1 1", "overlap or are unsorted at run 2, which starts at 1"),
+        ("1 3 2 1", "overlap or are unsorted at run 2, which starts at 2"),
+    ],
+)
+def test_bad_run_lengths_say_what_is_wrong(rle, text):
+    with pytest.raises(ValueError, match=text):
+        decode_rle(rle, (2, 3), order="C")
+
+
+def test_the_first_pixel_is_named_as_the_table_counts():
+    with pytest.raises(ValueError, match=r"pixels 6 to 6, but .* has pixels 0 to 5"):
+        decode_rle("6 1", (2, 3), order="C", first=0)
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_whatever_value_marks_a_binary_mask(value):
+    np.testing.assert_array_equal(binary_mask(MASK.astype(np.uint8) * value), MASK)
+
+
+def test_a_binary_mask_of_several_values_is_refused():
+    with pytest.raises(ValueError, match="holds the values 7, 255 besides 0, but a binary mask has only one"):
+        binary_mask(np.array([[0, 7], [255, 0]], dtype=np.uint8))
+
+
+def test_indexed_masks_by_hand():
+    values = np.array([[3, 0, 11], [5, 5, 3]], dtype=np.uint8)
+    masks, ignore = indexed_masks(values, [5, 3], background_values=[0], ignore_values=[11])
+    np.testing.assert_array_equal(masks, [[[0, 0, 0], [1, 1, 0]], [[1, 0, 0], [0, 0, 1]]])
+    np.testing.assert_array_equal(ignore, [[0, 0, 1], [0, 0, 0]])
+
+
+def test_an_undeclared_value_is_refused():
+    text = r"holds the values 2, but the classes have \[1\]; declare them as classes or list them"
+    with pytest.raises(ValueError, match=text):
+        indexed_masks(np.array([[0, 1, 2]], dtype=np.uint8), [1], background_values=[0], ignore_values=[])

@@ -1,0 +1,103 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from seg_pipeline.segmentation.metadata import INDEXED, clean_annotations, pivot_annotations
+
+COLUMNS = {"image_id": "id", "class": "class", "mask": "segmentation"}
+
+
+def clean(rows, *, form="rle", classes=("a", "b"), several="refuse", columns=COLUMNS):
+    metadata = pd.DataFrame(rows, columns=["id", "class", "segmentation"])
+    values = classes if isinstance(classes, dict) else {name: name for name in classes}
+    kept, findings = clean_annotations(
+        metadata, form=form, columns=columns, class_values=values, several_per_class=several
+    )
+    assert len(kept) + len(findings) == len(rows)  # nothing is lost
+    return kept, findings
+
+
+def test_clean_rows_pass():
+    kept, findings = clean([("i1", "a", "1 2"), ("i1", "b", None), ("i2", "a", "3 4")])
+    assert kept.to_dict("list") == {
+        "row": [2, 3, 4],
+        "image_id": ["i1", "i1", "i2"],
+        "class": ["a", "b", "a"],
+        "mask": ["1 2", "", "3 4"],
+    }
+    assert findings.empty
+
+
+def test_each_bad_row_is_a_finding_with_its_line():
+    rows = [
+        ("i1", "a", "1 2"),
+        ("i1", "a", "1 2"),
+        (None, "a", "1 2"),
+        ("i2", None, "1 2"),
+        ("i3", "liver", "1 2"),
+    ]
+    kept, findings = clean(rows)
+    assert kept["row"].tolist() == [2]
+    found = {(rule, row) for rule, row in zip(findings["rule"], findings["row"], strict=True)}
+    assert found == {("duplicate_row", 3), ("missing_value", 4), ("missing_value", 5), ("unknown_class", 6)}
+    assert set(findings["action"]) == {"dropped"}
+    reason = findings.set_index("rule").loc["unknown_class", "reason"]
+    assert reason == "class liver is none of a, b; declare it under `dataset.classes` if it is wanted"
+
+
+def test_contradicting_rows_drop_the_whole_image():
+    kept, findings = clean([("i1", "a", "1 2"), ("i1", "a", "1 3"), ("i1", "b", "9 1"), ("i2", "a", "1 2")])
+    assert kept["image_id"].tolist() == ["i2"]
+    assert findings["rule"].tolist() == ["conflicting_rows"] * 3
+
+
+def test_parts_of_one_mask_are_merged_on_request():
+    kept, findings = clean([("i1", "a", "1 2"), ("i1", "a", "5 3")], several="merge")
+    assert findings.empty
+    assert pivot_annotations(kept, ["a"])["mask_a"].tolist() == [["1 2", "5 3"]]
+
+
+def test_class_ids_match_although_a_missing_value_made_them_floats():
+    kept, findings = clean([("i1", 3.0, "m1"), ("i1", np.nan, "m2")], form="files", classes={"road": "3"})
+    assert kept["class"].tolist() == ["road"]
+    assert findings["rule"].tolist() == ["missing_value"]
+
+
+def test_a_mask_file_must_be_named_but_run_lengths_may_be_empty():
+    _, findings = clean([("i1", "a", None), ("i1", "b", "m")], form="files")
+    assert findings["rule"].tolist() == ["missing_value"]
+
+
+def test_a_missing_column_names_those_there_are():
+    text = r"lacks the columns \['mask_id'\]; it has \['id', 'class', 'segmentation'\]. Name the right ones under"
+    with pytest.raises(ValueError, match=text):
+        clean([("i", "a", "1 1")], columns={**COLUMNS, "mask": "mask_id"})
+
+
+def test_no_known_class_at_all_is_an_error():
+    text = r"it holds \['1', '2'\], but `dataset.classes` declares \['a', 'b'\]"
+    with pytest.raises(ValueError, match=text):
+        clean([("i", 1, "1 1"), ("j", 2, "1 1")])
+
+
+def test_indexed_rows_need_no_class():
+    metadata = pd.DataFrame({"image_id": ["i1", "i2"], "file": ["m1", "m2"]})
+    kept, _ = clean_annotations(
+        metadata,
+        form=INDEXED,
+        columns={"image_id": "image_id", "class": "none", "mask": "file"},
+        class_values={"a": "1"},
+        several_per_class="merge",
+    )
+    assert pivot_annotations(kept, [INDEXED])[f"mask_{INDEXED}"].tolist() == [["m1"], ["m2"]]
+
+
+def test_pivot_has_one_row_an_image_and_a_list_a_class():
+    kept, _ = clean([("i2", "b", "7 1"), ("i1", "a", "1 2"), ("i1", "b", None)])
+    table = pivot_annotations(kept, ["a", "b"])
+    assert table.to_dict("list") == {
+        "image_id": ["i1", "i2"],
+        "row": [3, 2],
+        "mask_a": [["1 2"], []],
+        "mask_b": [[], ["7 1"]],
+    }

@@ -1,0 +1,50 @@
+"""Listing and drawing pipelines must not wait for torch: every `kedro` command imports the registry."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Each takes 0.3 to 5 s to import; pandas (0.5 s) is Kedro's own need.
+HEAVY = {
+    "matplotlib",
+    "mlflow",
+    "segmentation_models_pytorch",
+    "sklearn",
+    "timm",
+    "torch",
+    "torchmetrics",
+    "torchvision",
+}
+
+
+def imported_by(*arguments: str) -> set[str]:
+    """Top-level names of all modules that ``python *arguments`` imports."""
+    command = [sys.executable, "-X", "importtime", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return set(re.findall(r"^import time:.*\| +(\w+)", ended.stderr, re.MULTILINE))
+
+
+def test_the_probe_sees_a_heavy_import():
+    assert "matplotlib" in imported_by("-c", "import matplotlib.colors")
+
+
+def test_the_registry_loads_every_pipeline_without_heavy_packages():
+    code = """
+from kedro.framework.project import configure_project
+configure_project("seg_pipeline")
+from seg_pipeline.pipeline_registry import register_pipelines
+assert register_pipelines()["__default__"].nodes
+"""
+    assert imported_by("-c", code) & HEAVY == set()
+
+
+@pytest.mark.parametrize("command", [["--version"], ["registry", "list"], ["catalog", "list-patterns"]])
+def test_kedro_commands_stay_light(command: list[str]):
+    assert imported_by("-m", "kedro", *command) & HEAVY == set()
