@@ -5,10 +5,15 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from seg_pipeline.hooks import ErrorHooks, InputHooks, ParameterHooks, SummaryHooks, TrackingHooks
+
 # Kedro 1.7 calls a name that omegaconf 2.4 deprecates: three times a run, nothing a user could mend.
 warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
+# `--pipeline` works and is what people type; Kedro would rather have `--pipelines`.
+warnings.filterwarnings("ignore", "Option '--pipeline' is deprecated", DeprecationWarning)
 
-HOOKS: tuple[Any, ...] = ()
+_tracking = TrackingHooks()
+HOOKS: tuple[Any, ...] = (ParameterHooks(), InputHooks(), ErrorHooks(), _tracking, SummaryHooks(_tracking))
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from kedro.framework.hooks import hook_impl
@@ -42,8 +43,7 @@ class InputHooks:
         what = "`" + "`, `".join(pipelines_of(run_params)) + "`" if pipelines_of(run_params) else "default"
         raise UserError(
             f"the {what} pipeline cannot start: {len(missing)} of its inputs "
-            f"{'is' if len(missing) == 1 else 'are'} missing\n"
-            + "\n".join(_entry(name, run_params, catalog) for name in missing)
+            f"{'is' if len(missing) == 1 else 'are'} missing\n" + "\n".join(_lines(missing, run_params, catalog))
         )
 
 
@@ -56,13 +56,20 @@ def is_missing(name: str, catalog: DataCatalog) -> bool:
     return tells and not getattr(dataset, "missing_ok", False) and not dataset.exists()
 
 
-def _entry(name: str, run_params: dict[str, Any], catalog: DataCatalog) -> str:
-    dataset = catalog.get(name)
+def _lines(missing: list[str], run_params: dict[str, Any], catalog: DataCatalog) -> Iterator[str]:
+    """Each remedy once, below all that it helps against."""
+    helped: dict[str, list[str]] = {}
+    for name in missing:
+        helped.setdefault(_remedy(name, catalog.get(name), run_params), []).append(name)
+    for remedy, names in helped.items():
+        yield from (f"  {name}: {_place(catalog.get(name))}" for name in names)
+        yield f"    {remedy}"
+
+
+def _place(dataset: object) -> str:
     if dataset is None:
-        place = "not in conf/"
-    else:
-        place = f"nothing at {file_of(dataset)}" if file_of(dataset) else "kept in memory only"
-    return f"  {name}: {place}\n    {_remedy(name, dataset, run_params)}"
+        return "not in conf/"
+    return f"nothing at {file_of(dataset)}" if file_of(dataset) else "kept in memory only"
 
 
 def _remedy(name: str, dataset: object, run_params: dict[str, Any]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import EdaParams
+from seg_pipeline.pipelines import Figure
 
 
 def plot_samples(manifest: pd.DataFrame, params: EdaParams, seed: int) -> Figure:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import EvaluationParams, ScoreParams
+from seg_pipeline.pipelines import Figure
 
 
 def predict_test(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import (
@@ -13,6 +12,7 @@ from seg_pipeline.params import (
     TrainingParams,
     recipe_settings,
 )
+from seg_pipeline.pipelines import Figure
 
 
 def search_learning_rates(

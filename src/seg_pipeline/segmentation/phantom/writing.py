@@ -145,7 +145,7 @@ def _move(partial: Path, folder: Path) -> None:
 def _write_all(root: Path, settings: dict[str, Any], num_workers: int) -> int:
     """Number of frames written, the spoilt one included."""
     scans = list(_planned_scans(settings))
-    num_frames = sum(scan.num_frames for scan in scans)
+    num_clean = sum(scan.num_frames for scan in scans)
     root.mkdir(parents=True)
     series = joblib.Parallel(num_workers, return_as="generator")(
         joblib.delayed(_write_series)(root, settings["seed"], scan) for scan in scans
@@ -158,12 +158,12 @@ def _write_all(root: Path, settings: dict[str, Any], num_workers: int) -> int:
         faults = _spoil(root, scans[-1], rows) if settings["dirty"] else []
         for fault in faults:
             table.writerows(fault.rows)
-    num_frames += sum(fault.file is not None for fault in faults)
+    num_frames = num_clean + sum(fault.file is not None for fault in faults)
     record = {
         "made_by": _MADE_BY,
         "settings": settings,
         "num_frames": num_frames,
-        "faults": _described(faults, first_line=2 + len(CLASSES) * sum(scan.num_frames for scan in scans)),
+        "faults": _described(faults, first_line=2 + len(CLASSES) * num_clean),
     }
     (root / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     return num_frames

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.pipeline import Node, Pipeline
+
+from seg_pipeline.hooks.summary import SummaryHooks, duration, file_lines, finding_lines, score_lines
+from seg_pipeline.hooks.tracking import TrackingHooks
+
+SCORES = {
+    "mean_dice": 0.8126,
+    "mean_iou": 0.7,
+    "aggregation": "image",
+    "empty_policy": "skip",
+    "num_images": 64,
+    "classes": {"large_bowel": {"dice": 0.9, "iou": 0.8}, "liver": {"dice": None, "iou": float("nan")}},
+}
+FINDINGS = pd.DataFrame(
+    {
+        "image_id": ["a", "b", None, "c", "c"],
+        "rule": ["rle_range", "no_file", "unreadable", "rle_range", "rle_range"],
+        "action": ["repaired", "dropped", "dropped", "repaired", "dropped"],
+    }
+)
+
+
+def run(root: Path, outputs: list[str], capsys: Any, tracking: TrackingHooks | None = None, **run_params: Any) -> str:
+    """What a run that made these outputs prints."""
+    files = {
+        "test_scores": ("json.JSONDataset", "data/08_reporting/test_scores.json"),
+        "findings": ("pandas.ParquetDataset", "data/08_reporting/findings.parquet"),
+        "checkpoint": ("seg_pipeline.datasets.checkpoint.CheckpointDataset", "data/06_models/checkpoint.pt"),
+        "manifest": ("pandas.ParquetDataset", "data/05_model_input/manifest.parquet"),
+    }
+    catalog = DataCatalog.from_config(
+        {name: {"type": kind, "filepath": str(root / path)} for name, (kind, path) in files.items()}
+    )
+    for name, value in (("test_scores", SCORES), ("findings", FINDINGS)):
+        if name in outputs:
+            catalog.save(name, value)
+    pipeline = Pipeline([Node(lambda: None, None, [*outputs, "in_memory"], name="make")])
+    hooks = SummaryHooks(tracking)
+    hooks.before_pipeline_run()
+    hooks.after_pipeline_run({"project_path": str(root), **run_params}, pipeline, catalog)
+    return capsys.readouterr().out
+
+
+def test_the_whole_summary(tmp_path, capsys, monkeypatch):
+    clock = iter([100.0, 223.4])
+    monkeypatch.setattr("seg_pipeline.hooks.summary.time.monotonic", lambda: next(clock))
+    tracking = TrackingHooks()
+    tracking.where = "run 1a2b in experiment 'camvid'; to see it: mlflow ui --backend-store-uri sqlite:///mlflow.db"
+    made = ["test_scores", "findings", "checkpoint", "manifest"]
+    text = run(tmp_path, made, capsys, tracking, pipeline_names=["training", "evaluation"], env="camvid")
+    assert text.splitlines() == [
+        "",
+        "Pipeline training, evaluation in environment camvid: finished in 2 min 3 s",
+        "  scores    mean Dice 0.813, mean IoU 0.700 over 64 images (aggregation: image, empty policy: skip)",
+        "              large_bowel  Dice 0.900  IoU 0.800",
+        "              liver        Dice n/a  IoU n/a",
+        "  findings  5: 3 dropped, 2 repaired",
+        "              rle_range   2 repaired",
+        "              no_file     1 dropped",
+        "              unreadable  1 dropped",
+        "              rle_range   1 dropped",
+        "  files     data/06_models: checkpoint.pt",
+        "            data/08_reporting: findings.parquet, test_scores.json",
+        "  tracked   run 1a2b in experiment 'camvid'; to see it: mlflow ui --backend-store-uri sqlite:///mlflow.db",
+        "",
+    ]
+
+
+def test_a_run_without_results_shows_only_its_time(tmp_path, capsys):
+    text = run(tmp_path, ["manifest"], capsys, TrackingHooks(), pipeline_names=[], env=None)
+    assert text == "\nPipeline default: finished in 0.0 s\n\n"
+
+
+def test_results_of_an_earlier_run_are_not_shown(tmp_path, capsys):
+    run(tmp_path, ["test_scores", "findings"], capsys)
+    assert "mean Dice" not in run(tmp_path, ["checkpoint"], capsys)
+
+
+def test_results_that_are_no_longer_there_are_left_out(tmp_path, capsys):
+    catalog = DataCatalog({"test_scores": MemoryDataset(), "findings": MemoryDataset()})  # freed after their last use
+    pipeline = Pipeline([Node(lambda: None, None, ["test_scores", "findings"], name="make")])
+    SummaryHooks().after_pipeline_run({"project_path": str(tmp_path)}, pipeline, catalog)
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+def test_many_classes_are_cut():
+    of_class = {f"class{number:02d}": {"dice": 0.5, "iou": 0.25} for number in range(15)}
+    lines = list(score_lines({**SCORES, "classes": of_class}))
+    assert len(lines) == 14
+    assert lines[12:] == ["  class11  Dice 0.500  IoU 0.250", "  and 3 classes more"]
+
+
+def test_no_findings_and_many():
+    assert list(finding_lines(FINDINGS.iloc[:0])) == ["none: every input was fit to use"]
+    rules = [f"rule{number}" for number in range(10)]
+    lines = list(finding_lines(pd.DataFrame({"rule": rules, "action": "flagged"})))
+    assert lines[0] == "10: 10 flagged"
+    assert lines[8:] == ["  rule7  1 flagged", "  and 2 rules more"]
+
+
+def test_files_outside_the_project_keep_their_whole_path():
+    project = Path("/home/me/project")
+    files = [Path("/out/06_models/last.pt"), project / "data/08_reporting/b.png", Path("/out/06_models/last.pt")]
+    assert list(file_lines(files, project)) == ["data/08_reporting: b.png", "/out/06_models: last.pt"]
+
+
+def test_long_lists_of_files_are_wrapped():
+    files = [Path(f"/p/data/08_reporting/a_rather_long_name-of-figure{number}.png") for number in range(5)]
+    lines = list(file_lines(files, Path("/p")))
+    assert max(map(len, lines)) <= 100
+    assert " ".join(line.strip() for line in lines).count("a_rather_long_name-of-figure") == 5
+    assert lines[1].startswith("  a_rather_long_name-of-figure")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (59.4, "59.4 s"), (59.96, "1 min 0 s"), (75.4, "1 min 15 s"), (3600 * 5 + 125, "5 h 2 min")],
+)
+def test_durations(seconds, text):
+    assert duration(seconds) == text

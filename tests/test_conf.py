@@ -1,0 +1,61 @@
+"""Every environment under conf/ is loaded, validated and fits the pipelines."""
+
+from pathlib import Path
+
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from seg_pipeline.params import Parameters, recipe_settings
+from seg_pipeline.segmentation.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if (folder / "globals.yml").exists())
+
+
+def open_context(env, **runtime_params):
+    bootstrap_project(ROOT)
+    session = KedroSession.create(ROOT, env=None if env == "base" else env, runtime_params=runtime_params)
+    return session, session.load_context()
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_an_environment_fits_models_and_pipelines(env, tmp_path):
+    from kedro.framework.project import pipelines
+
+    session, context = open_context(env, data_root=str(tmp_path / "out"))
+    with session:
+        given = Parameters.model_validate(context.config_loader["parameters"])
+        Recipe(**recipe_settings(given.dataset, given.scores, given.training, given.seed))
+        free = {name for name in pipelines["__default__"].inputs() if not name.startswith("params:")}
+        assert free <= set(context.catalog.keys())
+        saved = [context.catalog[name]._filepath for name in pipelines["__default__"].all_outputs()]
+        assert all(str(path).startswith(str(tmp_path / "out")) for path in saved)
+
+
+def test_environments_do_not_share_outputs():
+    roots = [Path(conf).read_text().split("data_root:")[1].split()[0] for conf in ROOT.glob("conf/*/globals.yml")]
+    assert len(set(roots)) == len(ENVIRONMENTS) == len(roots)
+
+
+def test_the_catalog_has_an_entry_for_every_dataset_and_no_other():
+    from kedro.framework.project import pipelines
+
+    session, context = open_context("base")
+    with session:
+        used = pipelines["__default__"].datasets()
+        declared = set(context.catalog)
+    assert {name for name in used if not name.startswith("params:")} == {
+        name for name in declared if not name.startswith("params:") and name != "parameters"
+    }
+
+
+def test_the_test_split_is_read_by_evaluation_alone():
+    """What training and search see is made of the train and val rows only."""
+    from kedro.framework.project import pipelines
+
+    bootstrap_project(ROOT)
+    makers = {name: pipelines[name].all_outputs() for name in pipelines if name != "__default__"}
+    assert [name for name, outputs in makers.items() if "test_scores" in outputs] == ["evaluation"]
+    for name in ("training", "hparam_search"):
+        assert not pipelines[name].inputs() & (makers["evaluation"] | {"predictions"})

@@ -1,0 +1,36 @@
+import pytest
+from pydantic import ValidationError
+
+from seg_pipeline.params import AnnotationParams, DatasetParams, InputParams, Parameters, SharesParams, SplitParams
+
+
+def test_a_bare_class_name_is_its_own_value():
+    params = DatasetParams(task="multilabel", classes=["stomach", {"name": "liver", "value": 3}])
+    assert params.names == ["stomach", "liver"]
+    assert params.values == {"stomach": "stomach", "liver": "3"}
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "text"),
+    [
+        (DatasetParams, {"task": "multilabel", "classes": ["a", "a"]}, r"class names must differ .* found \['a'\]"),
+        (DatasetParams, {"task": "multiclass", "classes": []}, "at least 1 item"),
+        (DatasetParams, {"task": "multilabel", "classes": ["a"], "unlabelled": "ignore"}, "needs `task: multiclass`"),
+        (DatasetParams, {"task": "panoptic", "classes": ["a"]}, "'multilabel' or 'multiclass'"),
+        (AnnotationParams, {"form": "rle"}, "`rle_order` must be declared for `form: rle`"),
+        (SharesParams, {"train": 0.7, "val": 0.2, "test": 0.2}, r"must add up to 1, found 1\.1"),
+        (InputParams, {"size": [100, 128]}, r"must be multiples of 32 .* found \(100, 128\)"),
+        (InputParams, {"window": [99, 1]}, "two rising percentiles"),
+        (SplitParams, {"groupped": True}, "Extra inputs are not permitted"),
+    ],
+)
+def test_impossible_values_are_refused(model, values, text):
+    with pytest.raises(ValidationError, match=text):
+        model(**values)
+
+
+def test_parameters_cannot_be_changed_and_closed_to_unknown_keys():
+    with pytest.raises(ValidationError, match="frozen"):
+        SharesParams().train = 0.5
+    with pytest.raises(ValidationError, match="trainig"):
+        Parameters.model_validate({"trainig": {}})

@@ -1,0 +1,163 @@
+"""`kedro run` as a user starts it: the smoke environment from raw files to scores, and what breaks it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared" / "data"
+
+
+def kedro(*arguments, params=(), env="smoke", tracking="off"):
+    """The finished process of `kedro run` with these arguments."""
+    command = [sys.executable, "-m", "kedro", "run", "--env", env, *arguments]
+    if given := ",".join([*params, "tracking.enabled=false"] if tracking == "off" else params):
+        command += ["--params", given]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment())
+
+
+def environment():
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default"}
+
+
+def roots(folder):
+    return [f"data_root={folder / 'out'}", f"raw_root={folder / 'raw'}"]
+
+
+def models(folder):
+    return folder / "out" / "06_models"
+
+
+def weights(folder):
+    return torch.load(models(folder) / "last.pt", weights_only=True)["model"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A whole run on the smoke sample: its folder and its process."""
+    folder = tmp_path_factory.mktemp("run")
+    return folder, kedro(params=roots(folder))
+
+
+def test_a_run_ends_with_scores_and_all_its_artifacts(finished):
+    folder, process = finished
+    assert process.returncode == 0, process.stderr[-3000:]
+    reporting = folder / "out" / "08_reporting"
+    scores = json.loads((reporting / "test_scores.json").read_text())
+    assert set(scores) >= {"mean_dice", "mean_iou", "aggregation", "empty_policy", "num_images", "classes"}
+    assert list(scores["classes"]) == ["large_bowel", "small_bowel", "stomach"]
+    assert len(pd.read_parquet(reporting / "training_history.parquet")) == 3
+    pictures = {path.name for path in reporting.glob("*.png")}
+    assert pictures == {
+        "class_counts.png",
+        "class_scores.png",
+        "confusion_matrix.png",
+        "learning_rate_curves.png",
+        "prediction_sheet.png",
+        "sample_sheet.png",
+        "training_curves.png",
+    }
+    assert "mean Dice" in process.stdout
+    assert "test_scores.json" in process.stdout
+
+
+def test_the_dirty_inputs_are_all_found(finished):
+    folder, _ = finished
+    findings = pd.read_parquet(folder / "out" / "08_reporting" / "findings.parquet")
+    assert list(findings) == ["image_id", "file", "row", "rule", "reason", "action"]
+    dropped = findings[findings["action"] == "dropped"]
+    assert sorted(dropped["rule"]) == ["duplicate_row", "missing_value", "row_without_file", "unreadable_image"]
+
+
+def test_every_image_is_kept_or_in_the_findings(finished):
+    folder, _ = finished
+    files = len(list((folder / "raw").rglob("*.png")))
+    manifest = pd.read_parquet(folder / "out" / "05_model_input" / "manifest.parquet")
+    assert len(manifest) == files - 1  # the truncated one
+
+
+def test_a_finished_run_is_taken_up_as_it_is(finished):
+    folder, _ = finished
+    before = weights(folder)
+    process = kedro("--pipelines", "training", params=roots(folder))
+    assert "3 of 3 epochs are done" in process.stderr
+    assert all(torch.equal(before[name], value) for name, value in weights(folder).items())
+
+
+@pytest.mark.slow
+def test_a_run_killed_in_training_ends_with_the_weights_of_one_that_was_not(finished, tmp_path):
+    folder, _ = finished
+    params = [f"data_root={tmp_path / 'out'}", f"raw_root={folder / 'raw'}", "tracking.enabled=false"]
+    command = [sys.executable, "-m", "kedro", "run", "--env", "smoke", "--params", ",".join(params)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    while not (models(tmp_path) / "last.pt").exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    saved = torch.load(models(tmp_path) / "last.pt", weights_only=True)
+    assert len(saved["history"]) < 3
+    assert kedro(params=params[:2]).returncode == 0
+    assert all(torch.equal(value, weights(folder)[name]) for name, value in weights(tmp_path).items())
+    scores = [(where / "out" / "08_reporting" / "test_scores.json").read_text() for where in (folder, tmp_path)]
+    assert scores[0] == scores[1]
+
+
+def test_a_misspelt_parameter_stops_before_anything_runs(tmp_path):
+    process = kedro(params=[*roots(tmp_path), "training.fit.epoch=3"])
+    assert process.returncode == 1
+    assert "training.fit.epoch: no such parameter (found 3); did you mean `training.fit.epochs`?" in process.stderr
+    assert "Traceback" not in process.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("env", "remedy"), [("uw_madison", "Kaggle competition"), ("camvid", "images/*.jpg"), ("abdomen", "train.csv")]
+)
+def test_a_missing_data_folder_says_what_to_download_and_where_to_put_it(env, remedy, tmp_path):
+    process = kedro(env=env, params=roots(tmp_path))
+    assert process.returncode == 1
+    assert f"nothing at {tmp_path / 'raw'}" in process.stderr
+    assert remedy in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_a_pipeline_names_what_it_needs_first(tmp_path):
+    process = kedro("--pipelines", "evaluation", params=roots(tmp_path))
+    assert process.returncode == 1
+    assert f"checkpoint: nothing at {models(tmp_path) / 'checkpoint.pt'}" in process.stderr
+    assert "run `kedro run --pipeline training --env smoke --params" in process.stderr
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared real data is not beside this checkout")
+@pytest.mark.parametrize(
+    ("env", "source", "images", "groups"),
+    [("abdomen", "abdomen", 152, 3), ("uw_madison", "abdomen", 152, 3), ("camvid", "camvid", 204, 4)],
+)
+def test_real_data_is_processed_by_configuration_alone(env, source, images, groups, tmp_path):
+    params = [f"data_root={tmp_path}", f"raw_root={SHARED / source}"]
+    process = kedro("--pipelines", "data_processing", env=env, params=params)
+    assert process.returncode == 0, process.stderr[-3000:]
+    manifest = pd.read_parquet(tmp_path / "05_model_input" / "manifest.parquet")
+    assert (len(manifest), manifest["group"].nunique()) == (images, groups)
+    assert manifest.groupby("group")["split"].nunique().max() == 1
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared real data is not beside this checkout")
+def test_binary_files_and_indexed_masks_of_camvid_give_one_manifest(tmp_path):
+    tables = []
+    for env in ("camvid", "camvid_indexed"):
+        params = [f"data_root={tmp_path / env}", f"raw_root={SHARED / 'camvid'}"]
+        assert kedro("--pipelines", "data_processing", env=env, params=params).returncode == 0
+        tables.append(pd.read_parquet(tmp_path / env / "05_model_input" / "manifest.parquet"))
+    pd.testing.assert_frame_equal(*tables)
