@@ -50,6 +50,21 @@ def test_the_catalog_has_an_entry_for_every_dataset_and_no_other():
     }
 
 
+LAYERS = ["raw", "intermediate", "primary", "feature", "model_input", "models", "model_output", "reporting"]
+
+
+def test_layers_only_rise_so_that_kedro_viz_can_draw_them():
+    from kedro.framework.project import pipelines
+
+    session, context = open_context("base")
+    with session:
+        datasets = {name: context.catalog[name] for name in context.catalog if ":" not in name and name != "parameters"}
+    layer = {name: LAYERS.index(one.metadata["kedro-viz"]["layer"]) for name, one in datasets.items()}
+    for node in pipelines["__default__"].nodes:
+        inputs = [layer[name] for name in node.inputs if name in layer]
+        assert max(inputs) <= min(layer[name] for name in node.outputs), node.name
+
+
 def test_the_test_split_is_read_by_evaluation_alone():
     """What training and search see is made of the train and val rows only."""
     from kedro.framework.project import pipelines
