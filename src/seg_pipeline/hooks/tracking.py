@@ -62,7 +62,7 @@ class TrackingHooks:
             elif dataset_name == "test_scores":
                 scores = {f"test/{key}": value for key, value in flat(data, joint="/").items()}
                 self._log(metrics=[(key, value, 0) for key, value in scores.items()], tags=scores)
-            elif _is_figure(data):
+            elif _is_figure(data) or self._is_picture(dataset_name):
                 self._log_figure(dataset_name, data)
 
     @hook_impl
@@ -133,12 +133,17 @@ class TrackingHooks:
             tags=[RunTag(_key(key), value) for key, value in (tags or {}).items() if isinstance(value, str)],
         )
 
+    def _is_picture(self, name: str) -> bool:
+        """Moving pictures are arrays, which says nothing: their file's ending does."""
+        file = file_of(self._catalog.get(name))
+        return file is not None and file.suffix in (".gif", ".mp4")
+
     def _log_figure(self, name: str, figure: Any) -> None:
         assert self._client is not None
         file = file_of(self._catalog.get(name))
         if file is not None and file.is_file():
             self._client.log_artifact(self._run_id, str(file), "figures")
-        else:
+        elif not self._is_picture(name):
             self._client.log_figure(self._run_id, figure, f"figures/{name}.png")
 
     @contextmanager
@@ -179,10 +184,7 @@ def _client(uri: str) -> MlflowClient:
     from mlflow.store.db import utils
 
     utils.MAX_RETRY_COUNT = 3  # as above: 15 tries at doubling intervals would take an hour
-    for noisy in (
-        "mlflow.store.db.utils",
-        "alembic",
-    ):  # 50 lines on a new database, a traceback on a locked one
+    for noisy in ("mlflow.store.db.utils", "alembic"):  # 50 lines on a new database, a traceback on a locked one
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     return MlflowClient(tracking_uri=uri)
 
@@ -192,7 +194,8 @@ def _experiment_id(client: MlflowClient, name: str, uri: str) -> str:
         return found.experiment_id
     path = uri.removeprefix("sqlite:///")
     beside = (Path(path).absolute().parent / "mlartifacts").as_uri() if path != uri else None  # a server decides
-    return client.create_experiment(name, artifact_location=beside)
+    kind = {"mlflow.experimentKind": "custom_model_development"}  # else the page opens on language models
+    return client.create_experiment(name, artifact_location=beside, tags=kind)
 
 
 def _store_errors() -> tuple[type[Exception], ...]:
@@ -218,9 +221,9 @@ def _is_number(value: object) -> bool:
 
 
 def _is_figure(data: object) -> bool:
-    """Without loading matplotlib, which is there already where there is a figure."""
-    figures = sys.modules.get("matplotlib.figure")
-    return figures is not None and isinstance(data, figures.Figure)
+    """Of Matplotlib or Plotly; without loading them, as they are there already where there is a figure."""
+    modules = [sys.modules.get(name) for name in ("matplotlib.figure", "plotly.graph_objs")]
+    return any(isinstance(data, module.Figure) for module in modules if module is not None)
 
 
 def _public(text: str) -> str:
