@@ -4,8 +4,9 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from seg_pipeline.segmentation.images import read_image, read_size, to_rgb8
+from seg_pipeline.segmentation.images import read_image, read_size, read_values, to_rgb8
 
 GREY = np.arange(6, dtype=np.uint16).reshape(2, 3) * 1000
 
@@ -29,6 +30,27 @@ def test_colour_is_red_green_blue_and_alpha_is_dropped(tmp_path):
         read = read_image(write(tmp_path / "b.png", image))
         assert read.shape == (2, 3, 3)
         assert read[0, 0].tolist() == [200, 0, 10]
+
+
+def test_a_mask_with_a_palette_gives_its_indices(tmp_path):
+    mask = Image.fromarray(np.array([[0, 3, 1], [2, 0, 3]], dtype=np.uint8))
+    mask.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+    mask.save(tmp_path / "p.png")
+    assert read_values(tmp_path / "p.png").tolist() == [[0, 3, 1], [2, 0, 3]]
+    assert read_image(tmp_path / "p.png").ndim == 3  # its colours
+
+
+def test_a_truncated_mask_with_a_palette_is_refused(tmp_path):
+    mask = Image.fromarray(np.random.default_rng(0).integers(0, 4, (90, 70), dtype=np.uint8))
+    mask.putpalette(list(range(12)))
+    mask.save(tmp_path / "half.png")
+    (tmp_path / "half.png").write_bytes((tmp_path / "half.png").read_bytes()[:500])
+    with pytest.raises(ValueError, match=r"half\.png: truncated or damaged"):
+        read_values(tmp_path / "half.png")
+
+
+def test_a_grey_mask_gives_its_values(tmp_path):
+    np.testing.assert_array_equal(read_values(write(tmp_path / "g.png", GREY)), GREY)
 
 
 def test_a_truncated_file_is_refused(tmp_path):

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from seg_pipeline.segmentation.images import read_image
+from seg_pipeline.segmentation.images import read_image, read_values
 from seg_pipeline.segmentation.masks import Order, binary_mask, decode_rle, encode_rle, indexed_masks
 from seg_pipeline.segmentation.metadata import INDEXED, Form
 from seg_pipeline.segmentation.quality import Finding, findings_table
@@ -82,7 +82,7 @@ class MaskReader:
 
 
 def _read_mask_image(path: str, shape: tuple[int, int]) -> np.ndarray:
-    values = read_image(path)
+    values = read_values(path)
     if values.ndim == 3:
         if (values != values[..., :1]).any():
             raise ValueError(f"{path}: mask is a colour picture, expected grey values or a palette")

@@ -57,6 +57,22 @@ def read_image(path: str | Path) -> np.ndarray:
     return np.ascontiguousarray(image[..., 2::-1])  # OpenCV keeps blue first
 
 
+def read_values(path: str | Path) -> np.ndarray:
+    """Pixels of a mask file, (H, W) as a rule: grey values, or the indices of a palette (not its colours).
+
+    Raises:
+        ValueError: as ``read_image``.
+    """
+    read_size(path)
+    with Image.open(path) as image:
+        if image.mode != "P":
+            return read_image(path)
+        try:
+            return np.array(image)
+        except OSError:
+            raise ValueError(f"{path}: truncated or damaged, cannot be decoded") from None
+
+
 def to_rgb8(image: np.ndarray, *, window: tuple[float, float] | None) -> np.ndarray:
     """Uint8 (H, W, 3) of a stored image.
 
