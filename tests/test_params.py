@@ -1,7 +1,16 @@
 import pytest
 from pydantic import ValidationError
 
-from seg_pipeline.params import AnnotationParams, DatasetParams, InputParams, Parameters, SharesParams, SplitParams
+from seg_pipeline.params import (
+    AnnotationParams,
+    DatasetParams,
+    EdaParams,
+    FigureParams,
+    InputParams,
+    Parameters,
+    SharesParams,
+    SplitParams,
+)
 
 
 def test_a_bare_class_name_is_its_own_value():
@@ -21,6 +30,11 @@ def test_a_bare_class_name_is_its_own_value():
         (SharesParams, {"train": 0.7, "val": 0.2, "test": 0.2}, r"must add up to 1, found 1\.1"),
         (InputParams, {"size": [100, 128]}, r"must be multiples of 32 .* found \(100, 128\)"),
         (InputParams, {"window": [99, 1]}, "two rising percentiles"),
+        (EdaParams, {"day_pattern": r"day(\d+)"}, r"needs a group named day, as in `day\(\?P<day>"),
+        (EdaParams, {"day_pattern": "(?P<day>"}, "is no regular expression: missing"),
+        (EdaParams, {"animation": {"max_side": 10}}, "greater than or equal to 64"),
+        (FigureParams, {"rc": {"font.famly": "serif"}}, "`rc` is not for Matplotlib: .*font.famly"),
+        (FigureParams, {"rc": {"lines.linewidth": "thick"}}, "`rc` is not for Matplotlib: .*thick"),
         (SplitParams, {"groupped": True}, "Extra inputs are not permitted"),
     ],
 )

@@ -59,12 +59,19 @@ def test_a_run_ends_with_scores_and_all_its_artifacts(finished):
     assert pictures == {
         "class_counts.png",
         "class_scores.png",
+        "class_sheet.png",
         "confusion_matrix.png",
+        "image_sheet.png",
         "learning_rate_curves.png",
+        "memory_chart.png",
+        "place_sheet.png",
         "prediction_sheet.png",
         "sample_sheet.png",
+        "series_sheet.png",
+        "split_sheet.png",
         "training_curves.png",
     }
+    assert {"memory_estimate.json", "point_chart.json", "series.gif"} <= {path.name for path in reporting.iterdir()}
     assert "mean Dice" in process.stdout
     assert "test_scores.json" in process.stdout
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from seg_pipeline.hooks import ErrorHooks, InputHooks, ParameterHooks, SummaryHooks, TrackingHooks
+from seg_pipeline.hooks import ErrorHooks, FigureHooks, InputHooks, ParameterHooks, SummaryHooks, TrackingHooks
 
 # Kedro 1.7 calls a name that omegaconf 2.4 deprecates: three times a run, nothing a user could mend.
 warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
@@ -13,7 +13,14 @@ warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
 warnings.filterwarnings("ignore", "Option '--pipeline' is deprecated", DeprecationWarning)
 
 _tracking = TrackingHooks()
-HOOKS: tuple[Any, ...] = (ParameterHooks(), InputHooks(), ErrorHooks(), _tracking, SummaryHooks(_tracking))
+HOOKS: tuple[Any, ...] = (
+    ParameterHooks(),
+    InputHooks(),
+    ErrorHooks(),
+    FigureHooks(),
+    _tracking,
+    SummaryHooks(_tracking),
+)
 
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

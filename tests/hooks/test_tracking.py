@@ -200,6 +200,34 @@ def test_figures_are_artifacts(running, tmp_path, store):
     assert not (tmp_path / "mlruns").exists()
 
 
+def test_plotly_figures_and_moving_pictures_are_artifacts(running, tmp_path):
+    import numpy as np
+    import plotly.graph_objects as go
+
+    entries = {
+        "chart": {"type": "plotly.JSONDataset", "filepath": str(tmp_path / "chart.json")},
+        "moving": {
+            "type": "seg_pipeline.datasets.animation.AnimationDataset",
+            "filepath": str(tmp_path / "series.gif"),
+        },
+        "not_written": {
+            "type": "seg_pipeline.datasets.animation.AnimationDataset",
+            "filepath": str(tmp_path / "series.mp4"),
+        },
+    }
+    catalog = catalog_of({"experiment": "tests"})
+    for name, dataset in DataCatalog.from_config(entries).items():
+        catalog[name] = dataset
+    run = running(catalog)
+    frames = np.zeros((2, 8, 8, 3), dtype=np.uint8)
+    for name, data in {"chart": go.Figure(), "moving": frames}.items():
+        catalog.save(name, data)
+        run.hooks.after_dataset_saved(name, data)
+    run.hooks.after_dataset_saved("not_written", frames)
+    assert run.artifacts("figures") == ["figures/chart.json", "figures/series.gif"]
+    assert run.hooks.where is not None
+
+
 def test_other_data_sets_are_left_alone(running):
     run = running()
     for data in (HISTORY, {"a": 1}, object(), None):

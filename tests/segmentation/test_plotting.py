@@ -12,6 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
+from seg_pipeline.segmentation.appearance import CURRENT
 
 THREE = ["large_bowel", "small_bowel", "stomach"]
 ELEVEN = [
@@ -557,7 +558,7 @@ def test_figures_keep_their_style_when_they_are_saved():
             saved(figure)
             axles = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
             sizes = {label.get_fontsize() for axis in axles for label in axis.get_ticklabels(which="both")}
-            assert sizes == {plotting.FONT_SIZE}
+            assert sizes == {CURRENT.font_size}
 
 
 def test_plotting_needs_neither_pyplot_nor_torch():

@@ -12,8 +12,7 @@ from torch.utils.data import Dataset
 from seg_pipeline.segmentation.augment import Augmentation
 from seg_pipeline.segmentation.images import read_image, to_rgb8
 from seg_pipeline.segmentation.manifest import class_names, read_masks
-
-CACHE_LIMIT_BYTES = 2**30
+from seg_pipeline.segmentation.memory import is_cached
 
 
 class ImageMaskDataset(Dataset):
@@ -28,7 +27,7 @@ class ImageMaskDataset(Dataset):
         window: percentiles of each image that become black and white; None: as stored.
         augmentation: takes and gives image and masks; None: samples as they are.
         seed: of the augmentation.
-        cache: keep decoded samples in memory; None: where all take less than ``CACHE_LIMIT_BYTES``.
+        cache: keep decoded samples in memory; None: where all take less than 1 GiB.
     """
 
     def __init__(
@@ -44,8 +43,7 @@ class ImageMaskDataset(Dataset):
         self.rows = manifest.to_dict("records")
         self.names = class_names(manifest)
         self.size, self.window, self.augmentation, self.seed = size, window, augmentation, seed
-        needed = len(self.rows) * size[0] * size[1] * (3 + len(self.names))
-        keep = needed < CACHE_LIMIT_BYTES if cache is None else cache
+        keep = is_cached(len(self.rows), size=size, num_classes=len(self.names), cache=cache)
         self._kept: dict[int, tuple[Tensor, Tensor]] | None = {} if keep else None
 
     def __len__(self) -> int:

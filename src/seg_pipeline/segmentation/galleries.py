@@ -13,16 +13,25 @@ from seg_pipeline.segmentation.manifest import class_names, read_masks
 WINDOW = (1, 99)
 """Percentiles that become black and white in pictures of 16-bit images."""
 
+MANY_CLASSES = 16
 
-def sample_sheet(manifest: pd.DataFrame, *, num_images: int, seed: int) -> Figure:
-    """Train images drawn at random, one in six of them without a mask where there are such."""
-    train, names = manifest[manifest["split"] == "train"], class_names(manifest)
-    shown = (train[[f"area_{name}" for name in names]] > 0).any(axis=1)
-    empty = train[~shown].sample(min(num_images // 6, int((~shown).sum())), random_state=seed)
-    filled = train[shown].sample(min(num_images - len(empty), int(shown.sum())), random_state=seed)
-    rows = pd.concat([filled, empty]).to_dict("records")
-    images, masks = [picture(row) for row in rows], [read_masks(row, names) == 1 for row in rows]
-    return plotting.plot_samples(images, masks, [row["image_id"] for row in rows], names)
+
+def sample_sheet(rows: pd.DataFrame, *, note: str) -> Figure:
+    """These images of the manifest in their order; ``note`` says how they were picked."""
+    names = class_names(rows)
+    colours = plotting.class_colours(len(names))
+    if len(names) > MANY_CLASSES:  # decode only what occurs
+        shown = [index for index, name in enumerate(names) if (rows[f"area_{name}"] > 0).any()] or [0]
+        names, colours = [names[index] for index in shown], colours[shown]
+    records = rows.to_dict("records")
+    return plotting.plot_samples(
+        [picture(row) for row in records],
+        [read_masks(row, names) == 1 for row in records],
+        [f"{row['image_id']} ({row['split']})" for row in records],
+        names,
+        colours=colours,
+        title=f"Samples ({note}): image, masks, overlay",
+    )
 
 
 def prediction_sheet(

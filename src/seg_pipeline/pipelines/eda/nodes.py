@@ -1,17 +1,49 @@
-"""Pictures of the data."""
+"""What the data holds, in tables and pictures."""
 
 from __future__ import annotations
 
+import logging
+
+import numpy as np
 import pandas as pd
 
 from seg_pipeline import segmentation as seg
-from seg_pipeline.params import EdaParams
+from seg_pipeline.params import EdaParams, TrainingParams
 from seg_pipeline.pipelines import Figure
 
+log = logging.getLogger(__name__)
 
-def plot_samples(manifest: pd.DataFrame, params: EdaParams, seed: int) -> Figure:
-    """Random train images with their masks and overlays."""
-    return seg.galleries.sample_sheet(manifest, num_images=params.num_samples, seed=seed)
+
+def tabulate_images(manifest: pd.DataFrame, params: EdaParams) -> pd.DataFrame:
+    """Numbers of each image, without its masks: what all figures but the pictures are made of."""
+    return seg.exploration.image_table(manifest, day_pattern=params.day_pattern)
+
+
+def pick_rows(manifest: pd.DataFrame, params: EdaParams, seed: int) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The images whose pixels are read: samples to show, a random sample to measure, one series."""
+    shown = seg.exploration.pick_samples(
+        manifest,
+        number=params.num_samples,
+        selection=params.sample_selection,
+        image_ids=params.sample_ids,
+        seed=seed,
+    )
+    measured = seg.exploration.draw_rows(manifest, number=params.max_images, seed=seed)
+    animation = params.animation
+    series = seg.exploration.pick_series(manifest, series=animation.series, max_frames=animation.max_frames)
+    return shown, measured, series
+
+
+def plot_samples(sample_rows: pd.DataFrame, params: EdaParams) -> Figure:
+    """Images with their masks and overlays."""
+    named = f"{len(params.sample_ids)} named, others " if params.sample_ids else ""
+    return seg.galleries.sample_sheet(sample_rows, note=f"{named}{params.sample_selection}")
+
+
+def animate_series(series_rows: pd.DataFrame, params: EdaParams) -> tuple[np.ndarray, np.ndarray]:
+    """The pictures twice: for GIF and for MP4."""
+    frames = seg.animation.draw_series(series_rows, max_side=params.animation.max_side)
+    return frames, frames
 
 
 def count_classes(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -22,3 +54,65 @@ def count_classes(manifest: pd.DataFrame) -> pd.DataFrame:
 def plot_class_counts(class_counts: pd.DataFrame) -> Figure:
     """Bars of the class counts."""
     return seg.plotting.plot_class_counts(class_counts)
+
+
+def plot_classes(images: pd.DataFrame, params: EdaParams) -> Figure:
+    """Classes together, absent, by area and objects."""
+    return seg.overview.class_sheet(images, max_classes=params.max_classes)
+
+
+def measure_pixels(pixel_rows: pd.DataFrame, params: EdaParams) -> pd.DataFrame:
+    """Intensities by class and group."""
+    names, _ = seg.exploration.top_classes(pixel_rows, params.max_classes)
+    return seg.pixels.measure_intensities(pixel_rows, names)
+
+
+def plot_images(images: pd.DataFrame, intensities: pd.DataFrame) -> Figure:
+    """Sizes and intensities."""
+    return seg.overview.image_sheet(images, intensities)
+
+
+def plot_places(pixel_rows: pd.DataFrame, images: pd.DataFrame, params: EdaParams) -> Figure:
+    """Where in the image each class lies."""
+    return seg.overview.place_sheet(pixel_rows, num_images=len(images), max_classes=params.max_classes)
+
+
+def plot_series(images: pd.DataFrame, params: EdaParams) -> Figure:
+    """Classes along series and over days."""
+    return seg.overview.series_sheet(images, max_classes=params.max_classes)
+
+
+def plot_points(images: pd.DataFrame, params: EdaParams, seed: int) -> object:
+    """Plotly: a point an image."""
+    return seg.overview.point_chart(images, max_points=params.max_points, seed=seed)
+
+
+def compare_splits(images: pd.DataFrame) -> pd.DataFrame:
+    """How much each quantity differs between splits."""
+    report = seg.exploration.compare_splits(images)
+    log.info("largest difference between splits: %s", seg.exploration.describe_difference(report))
+    return report
+
+
+def plot_splits(images: pd.DataFrame, split_report: pd.DataFrame, params: EdaParams) -> Figure:
+    """Classes by split, and the largest differences."""
+    return seg.overview.split_sheet(images, split_report, max_classes=params.max_classes)
+
+
+def estimate_memory(images: pd.DataFrame, training: TrainingParams) -> dict:
+    """Bytes of the decoded data, beside what this machine has free."""
+    estimate = seg.memory.estimate_memory(
+        images,
+        num_classes=len(seg.exploration.measured_classes(images)),
+        size=training.input.size,
+        cache=training.loader.cache,
+        free_ram=seg.memory.free_ram(),
+        free_disk=seg.memory.free_disk(),
+    )
+    log.info("memory: %s", estimate["cache"]["advice"])
+    return estimate
+
+
+def plot_memory(memory_estimate: dict) -> Figure:
+    """Bars of the estimate."""
+    return seg.plotting.plot_memory(memory_estimate, seg.memory.readable)

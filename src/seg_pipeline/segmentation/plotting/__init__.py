@@ -6,21 +6,31 @@ reference. Saving is the caller's part: ``figure.savefig(path)``.
 """
 
 from seg_pipeline.segmentation.plotting.bars import plot_class_counts, plot_class_scores
+from seg_pipeline.segmentation.plotting.classes import plot_classes, plot_splits
 from seg_pipeline.segmentation.plotting.colouring import overlay
 from seg_pipeline.segmentation.plotting.confusion import plot_confusion
 from seg_pipeline.segmentation.plotting.curves import plot_history, plot_learning_rates
+from seg_pipeline.segmentation.plotting.images import plot_images, plot_places, plot_series
+from seg_pipeline.segmentation.plotting.pointing import plot_points
+from seg_pipeline.segmentation.plotting.resources import plot_memory
 from seg_pipeline.segmentation.plotting.sheets import plot_predictions, plot_samples
-from seg_pipeline.segmentation.plotting.style import FONT_SIZE, class_colours
+from seg_pipeline.segmentation.plotting.style import class_colours
 
 __all__ = [
-    "FONT_SIZE",
     "class_colours",
     "overlay",
     "plot_class_counts",
     "plot_class_scores",
+    "plot_classes",
     "plot_confusion",
     "plot_history",
+    "plot_images",
     "plot_learning_rates",
+    "plot_memory",
+    "plot_places",
+    "plot_points",
     "plot_predictions",
     "plot_samples",
+    "plot_series",
+    "plot_splits",
 ]

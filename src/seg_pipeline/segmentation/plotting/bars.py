@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from seg_pipeline.segmentation.plotting.style import SMALL, new_figure, styled, unit_colours
+from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled, unit_colours
 
 NO_MASK = "no mask"
 MAX_CLASSES = 30
@@ -117,17 +117,17 @@ def _draw_mean(axes: Axes, name: str, value: float | None, line: str) -> Line2D 
 
 def _fits_upright(names: list[str], num_bars: int) -> bool:
     """Whether the names fit side by side under their bars."""
-    return len(names) <= MAX_UPRIGHT and max(map(len, names)) * LETTER_INCHES < _group_inches(num_bars)
+    return len(names) <= MAX_UPRIGHT and max(map(len, names)) * grown(LETTER_INCHES) < _group_inches(num_bars)
 
 
 def _group_inches(num_bars: int) -> float:
-    return num_bars * 0.45 + 0.3  # a bar is as wide as a number of six digits
+    return grown(num_bars * 0.45 + 0.3)  # a bar is as wide as a number of six digits
 
 
 def _bar_figure(num_rows: int, num_bars: int, *, upright: bool) -> Figure:
     if upright:
         return new_figure(max(5.0, 1.0 + num_rows * _group_inches(num_bars)), 3.6)
-    return new_figure(7.0, 1.4 + num_rows * (num_bars + 0.7) * BAR_INCHES)
+    return new_figure(7.0, 1.4 + num_rows * (num_bars + 0.7) * grown(BAR_INCHES))
 
 
 def _draw_bars(
@@ -144,7 +144,7 @@ def _draw_bars(
     thickness = 0.84 / num_bars
     places = np.arange(len(values)) + (index - (num_bars - 1) / 2) * thickness
     bars = (axes.bar if upright else axes.barh)(places, values, thickness, **look)
-    axes.bar_label(bars, labels=texts, padding=2, fontsize=SMALL, bbox=PLATE)
+    axes.bar_label(bars, labels=texts, padding=2, fontsize=small(), bbox=PLATE)
 
 
 def _name_rows(axes: Axes, names: list[str], unit: str, *, upright: bool) -> None:

@@ -17,8 +17,12 @@ DASH_PIXELS = 4
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=np.uint8)
 
 
-def overlay(image: np.ndarray, masks: np.ndarray, *, alpha: float = TINT) -> np.ndarray:
+def overlay(
+    image: np.ndarray, masks: np.ndarray, *, alpha: float = TINT, colours: np.ndarray | None = None
+) -> np.ndarray:
     """The image, uint8 (H, W, 3), tinted with each class's colour inside its outline of one pixel.
+
+    ``colours``, uint8 (C, 3), are those of the first C classes if not given.
 
     Where classes overlap, the tint is their colours' mean; where their outlines fall on the same pixels,
     they alternate in dashes, so that each is seen.
@@ -26,14 +30,15 @@ def overlay(image: np.ndarray, masks: np.ndarray, *, alpha: float = TINT) -> np.
     Raises:
         ValueError: the image is no uint8 (H, W) or (H, W, 3), or the masks are no bool (C, H, W) of its size.
     """
-    return draw_outlines(tint(check_picture(image, masks), masks, alpha), masks)
+    colours = class_colours(len(masks)) if colours is None else colours
+    return draw_outlines(tint(check_picture(image, masks), masks, alpha, colours), masks, colours)
 
 
-def tint(picture: np.ndarray, masks: np.ndarray, alpha: float) -> np.ndarray:
+def tint(picture: np.ndarray, masks: np.ndarray, alpha: float, colours: np.ndarray) -> np.ndarray:
     """The picture mixed with ``alpha`` of the mean colour of each pixel's classes."""
     count = masks.sum(axis=0)
     covered = count > 0
-    total = masks[:, covered].T.astype(np.float32) @ class_colours(len(masks)).astype(np.float32)
+    total = masks[:, covered].T.astype(np.float32) @ colours.astype(np.float32)
     tinted = picture.copy()
     colour = total / count[covered, None]
     tinted[covered] = np.rint((1 - alpha) * picture[covered] + alpha * colour)
@@ -55,7 +60,7 @@ def check_picture(image: np.ndarray, masks: np.ndarray) -> np.ndarray:
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
-def draw_outlines(picture: np.ndarray, masks: np.ndarray) -> np.ndarray:
+def draw_outlines(picture: np.ndarray, masks: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """The picture with the masks' outermost pixels in full colour."""
     outlines = np.array([_outline(mask) for mask in masks], dtype=bool).reshape(masks.shape)
     shared = outlines.sum(axis=0)
@@ -65,7 +70,7 @@ def draw_outlines(picture: np.ndarray, masks: np.ndarray) -> np.ndarray:
     turn = (rows + 2 * columns) // DASH_PIXELS % shared[rows, columns]
     order = np.cumsum(outlines[:, rows, columns], axis=0) - 1
     chosen = (outlines[:, rows, columns] & (order == turn)).argmax(axis=0) if len(masks) else turn
-    drawn[rows, columns] = class_colours(len(masks))[chosen]
+    drawn[rows, columns] = colours[chosen]
     return drawn
 
 

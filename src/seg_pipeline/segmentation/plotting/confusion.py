@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seg_pipeline.segmentation.plotting.style import SMALL, new_figure, styled
+from seg_pipeline.segmentation.plotting.style import new_figure, small, styled
 
 MAX_WITH_NUMBERS = 15
 DARK = 0.55  # share from which the blue is so dark that its number is white
@@ -64,7 +64,7 @@ def _draw_heat(figure: Figure, axes: Axes, shares: np.ma.MaskedArray) -> None:
 def _write_shares(axes: Axes, shares: np.ma.MaskedArray) -> None:
     for (row, column), share in np.ndenumerate(shares.filled(np.nan)):
         colour = "white" if share >= DARK else "black"
-        axes.text(column, row, _percent(share), ha="center", va="center", fontsize=SMALL, color=colour)
+        axes.text(column, row, _percent(share), ha="center", va="center", fontsize=small(), color=colour)
 
 
 def _percent(share: float) -> str:

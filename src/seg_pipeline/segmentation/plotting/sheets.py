@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from seg_pipeline.segmentation.plotting.colouring import TINT, check_picture, draw_outlines, overlay, tint
-from seg_pipeline.segmentation.plotting.style import SMALL, new_figure, styled, unit_colours
+from seg_pipeline.segmentation.plotting.style import class_colours, new_figure, small, styled
 
 FALSE_TINT = 0.7
 PANEL_INCHES = 2.0
@@ -34,20 +34,28 @@ def plot_samples(
     masks: Sequence[np.ndarray],
     titles: Sequence[str],
     class_names: Sequence[str],
+    *,
+    colours: np.ndarray | None = None,
+    title: str = "Samples: image, masks, overlay",
 ) -> Figure:
     """A sheet with each sample's image, masks in colour, and both in one.
 
-    Images may differ in size; ``titles`` stand above the samples.
+    Images may differ in size; ``titles`` stand above the samples. ``colours``, uint8 (C, 3), are those of the
+    first C classes if not given: of a thousand classes it is enough to pass on those that occur.
     """
     _check_lengths(images=len(images), masks=len(masks), titles=len(titles))
     _check_classes(masks, class_names)
+    colours = class_colours(len(class_names)) if colours is None else colours
     rows = []
     for image, mask in zip(images, masks, strict=True):
-        small, drawn = _shrink(check_picture(image, mask)), _shrink_masks(mask)
-        rows.append([small, overlay(np.zeros_like(small), drawn, alpha=1), overlay(small, drawn)])
+        picture, drawn = _shrink(check_picture(image, mask)), _shrink_masks(mask)
+        black = np.zeros_like(picture)
+        rows.append(
+            [picture, overlay(black, drawn, alpha=1, colours=colours), overlay(picture, drawn, colours=colours)]
+        )
     figure = _draw_sheet(rows, titles, ["image", "masks", "overlay"])
-    figure.suptitle("Samples: image, masks, overlay")
-    _add_legend(figure, _names_to_show(masks, class_names), len(class_names))
+    figure.suptitle(title)
+    _add_legend(figure, _names_to_show(masks, class_names), colours)
     return figure
 
 
@@ -65,16 +73,17 @@ def plot_predictions(
     """
     _check_lengths(images=len(images), truths=len(truths), predictions=len(predictions), titles=len(titles))
     _check_classes([*truths, *predictions], class_names)
+    colours = class_colours(len(class_names))
     rows = []
     for image, truth, predicted in zip(images, truths, predictions, strict=True):
-        small, drawn = _shrink(check_picture(image, truth)), _shrink_masks(truth)
+        picture, drawn = _shrink(check_picture(image, truth)), _shrink_masks(truth)
         check_picture(image, predicted)
         found = _shrink_masks(predicted)
-        marked = tint(tint(small, found, TINT), found & ~drawn, FALSE_TINT)
-        rows.append([small, overlay(small, drawn), draw_outlines(marked, drawn)])
+        marked = tint(tint(picture, found, TINT, colours), found & ~drawn, FALSE_TINT, colours)
+        rows.append([picture, overlay(picture, drawn), draw_outlines(marked, drawn, colours)])
     figure = _draw_sheet(rows, titles, ["image", "truth", "prediction"])
     figure.suptitle("Predictions (tint, strong where false) and truth (outline)")
-    _add_legend(figure, _names_to_show([*truths, *predictions], class_names), len(class_names))
+    _add_legend(figure, _names_to_show([*truths, *predictions], class_names), colours)
     return figure
 
 
@@ -156,14 +165,14 @@ def _names_to_show(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> d
     return {index: name for index, name in enumerate(class_names) if seen[index]}
 
 
-def _add_legend(figure: Figure, names: dict[int, str], num_classes: int) -> None:
-    colours = unit_colours(num_classes)
+def _add_legend(figure: Figure, names: dict[int, str], colours: np.ndarray) -> None:
     patches = [
-        Patch(facecolor=colours[index], edgecolor="0.4", linewidth=0.5, label=name) for index, name in names.items()
+        Patch(facecolor=colours[index] / 255, edgecolor="0.4", linewidth=0.5, label=name)
+        for index, name in names.items()
     ]
     if not patches:
         return
-    points = (0.6 * max(map(len, names.values())) + 5) * SMALL  # a letter is about 0.6 wide, the patch 5
+    points = (0.6 * max(map(len, names.values())) + 5) * small()  # a letter is about 0.6 wide, the patch 5
     columns = max(1, int(figure.get_figwidth() * 72 / points))
     figure.legend(handles=patches, loc="outside lower center", ncols=columns)
-    figure.set_figheight(figure.get_figheight() + math.ceil(len(patches) / columns) * SMALL / 45)
+    figure.set_figheight(figure.get_figheight() + math.ceil(len(patches) / columns) * small() / 45)

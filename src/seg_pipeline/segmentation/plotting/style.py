@@ -11,27 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-FONT_SIZE = 9
-"""Points; titles are one larger, numbers inside a plot one smaller."""
-
-SMALL = FONT_SIZE - 1
-
-STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.grid": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlesize": FONT_SIZE,
-    "axes.titleweight": "normal",
-    "figure.dpi": 150,
-    "figure.titlesize": FONT_SIZE + 1,
-    "figure.titleweight": "bold",
-    "font.size": FONT_SIZE,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "legend.fontsize": SMALL,
-    "text.parse_math": False,  # a class name may hold "$"
-}
+from seg_pipeline.segmentation.appearance import CURRENT
 
 # Okabe and Ito's colours without black (jfly.uni-koeln.de/color), then the web-safe colours picked one by
 # one to be farthest in CIELAB from all before, by the least of three distances: as seen with normal
@@ -47,13 +27,44 @@ _Parameters = ParamSpec("_Parameters")
 _style_lock = threading.Lock()
 
 
+def small() -> float:
+    """Points of the numbers inside a plot."""
+    return CURRENT.font_size - 1
+
+
+def grown(inches: float) -> float:
+    """A length that suits a font of 9 points, in proportion to the present one."""
+    return inches * CURRENT.font_size / 9
+
+
+def style() -> dict[Any, Any]:
+    """Matplotlib settings of the figures drawn now."""
+    return {
+        "axes.axisbelow": True,
+        "axes.grid": False,
+        "axes.spines.right": False,
+        "axes.spines.top": False,
+        "axes.titlesize": CURRENT.font_size,
+        "axes.titleweight": "normal",
+        "figure.dpi": CURRENT.dpi,
+        "figure.titlesize": CURRENT.font_size + 1,
+        "figure.titleweight": "bold",
+        "font.size": CURRENT.font_size,
+        "grid.alpha": 0.3,
+        "legend.frameon": False,
+        "legend.fontsize": small(),
+        "text.parse_math": False,  # a class name may hold "$"
+        **CURRENT.rc,
+    }
+
+
 def styled(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]:
-    """Runs ``plot`` with ``STYLE`` over the caller's own settings of Matplotlib."""
+    """Runs ``plot`` with ``style()`` over the caller's own settings of Matplotlib."""
 
     @functools.wraps(plot)
     def wrapped(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Figure:
         # rc_context swaps the settings of the whole process: one figure at a time
-        with _style_lock, matplotlib.rc_context(STYLE):
+        with _style_lock, matplotlib.rc_context(style()):
             return plot(*args, **kwargs)
 
     return wrapped

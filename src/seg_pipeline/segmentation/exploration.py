@@ -1,0 +1,228 @@
+"""What a data set holds, in tables: the numbers behind the figures, and the rows that pictures are drawn of.
+
+All come from the manifest, none from pixels. An image table has a row an image: what the manifest says of
+it but for masks, paths and hashes, and ``day``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from seg_pipeline.segmentation.manifest import SPLITS, class_names
+
+MAX_PARTS = 20
+"""Into which series are cut, so that long ones and short ones can be compared."""
+
+MIN_IMAGES = 5
+"""A distribution of fewer says nothing."""
+
+
+def image_table(manifest: pd.DataFrame, *, day_pattern: str | None) -> pd.DataFrame:
+    """The manifest without masks, paths and hashes, and ``day``, float: NaN where the series' name tells none.
+
+    ``day_pattern``: regular expression, searched in the series' name, whose group "day" is a number.
+    """
+    heavy = [f"mask_{name}" for name in class_names(manifest)] + ["ignore", "path", "file", "content_hash"]
+    table = manifest.drop(columns=heavy)
+    said = manifest["series"].str.extract(day_pattern)["day"] if day_pattern else pd.Series(index=manifest.index)
+    return table.assign(day=pd.to_numeric(said, errors="coerce").astype(float))
+
+
+def measured_classes(table: pd.DataFrame) -> list[str]:
+    """Classes of an image table in channel order."""
+    return [name.removeprefix("area_") for name in map(str, table) if name.startswith("area_")]
+
+
+def presence(table: pd.DataFrame) -> pd.DataFrame:
+    """Bool, a row an image and a column a class: does the image show it?"""
+    names = measured_classes(table)
+    return (table[[f"area_{name}" for name in names]] > 0).set_axis(names, axis=1)
+
+
+def area_percent(table: pd.DataFrame) -> pd.DataFrame:
+    """Percent of each image that each class covers."""
+    names = measured_classes(table)
+    pixels = table["height"] * table["width"]
+    return 100 * table[[f"area_{name}" for name in names]].set_axis(names, axis=1).div(pixels, axis=0)
+
+
+def top_classes(table: pd.DataFrame, number: int) -> tuple[list[str], str]:
+    """The classes that most images show, in channel order, and a note on the rest; "" where there is none."""
+    shown = presence(table).sum()
+    names = list(shown.index)
+    kept = set(shown.sort_values(ascending=False, kind="stable").index[:number])
+    if len(kept) == len(names):
+        return names, ""
+    rest = int(shown.drop(list(kept)).sum())
+    left = len(names) - len(kept)
+    return [name for name in names if name in kept], (
+        f"the {len(kept)} most frequent of {len(names)} classes; the other {left} are shown {rest:,} times in all"
+    )
+
+
+def count_together(table: pd.DataFrame) -> pd.DataFrame:
+    """Images that show both the class of the row and that of the column; on the diagonal, that show it."""
+    shown = presence(table)
+    counts = shown.to_numpy(dtype=np.float32)  # exact up to 16 million images, and quick
+    return pd.DataFrame((counts.T @ counts).astype(np.int64), index=shown.columns, columns=shown.columns)
+
+
+def along_series(table: pd.DataFrame) -> pd.DataFrame:
+    """Percent of images that show each class (row), by part of the series (column), the first frames in part 0.
+
+    Frames are ranked in their series, as numbers may have gaps. There are as many parts as the middle series
+    has frames, at most ``MAX_PARTS``; one that no image falls into is NaN.
+    """
+    rank = table.groupby("series")["frame"].rank(method="first") - 1
+    length = table.groupby("series")["frame"].transform("size")
+    parts = int(min(MAX_PARTS, table.groupby("series").size().median()))
+    part = ((rank + 0.5) / length * parts).astype(int)
+    return 100 * presence(table).groupby(part.to_numpy()).mean().reindex(range(parts)).T
+
+
+def over_days(table: pd.DataFrame) -> pd.DataFrame:
+    """Percent of images that show each class (row), by day (column); no column where no day is known."""
+    known = table[table["day"].notna()]
+    return 100 * presence(known).groupby(known["day"].to_numpy()).mean().T
+
+
+def draw_rows(manifest: pd.DataFrame, *, number: int, seed: int) -> pd.DataFrame:
+    """At most ``number`` rows, drawn at random, in the manifest's order."""
+    return manifest.sample(min(number, len(manifest)), random_state=seed).sort_index()
+
+
+def pick_samples(
+    manifest: pd.DataFrame,
+    *,
+    number: int,
+    selection: Literal["stratified", "random"],
+    image_ids: list[str],
+    seed: int,
+) -> pd.DataFrame:
+    """The named images, and then train images up to ``number`` in all.
+
+    Stratified: each next image shows the class (or none at all) that the images so far show least, and comes
+    from the group that they show least, where there is a choice.
+
+    Raises:
+        ValueError: a named image is not in the manifest.
+    """
+    rows = manifest.set_index("image_id", drop=False).rename_axis(None)
+    if unknown := [name for name in image_ids if name not in rows.index]:
+        near = difflib.get_close_matches(unknown[0], rows.index.tolist()[:10_000], n=3, cutoff=0.3)
+        raise ValueError(
+            f"the manifest has no image {', '.join(unknown)}, which `eda.sample_ids` names; "
+            f"near to the first: {', '.join(near) or 'none'}"
+        )
+    train = rows[(rows["split"] == "train") & ~rows["image_id"].isin(image_ids)]
+    wanted = min(max(number - len(image_ids), 0), len(train))
+    rng = np.random.default_rng(seed)
+    drawn = _draw_stratified(train, wanted, rng) if selection == "stratified" else rng.permutation(len(train))[:wanted]
+    return pd.concat([rows.loc[image_ids], train.iloc[drawn]]).reset_index(drop=True)
+
+
+def _draw_stratified(rows: pd.DataFrame, number: int, rng: np.random.Generator) -> list[int]:
+    present = presence(rows).to_numpy()
+    strata = np.column_stack([present, ~present.any(axis=1)])
+    groups = rows["group"].factorize()[0]
+    free = np.ones(len(rows), dtype=bool)
+    drawn: list[int] = []
+    for _ in range(number):
+        left = strata[free].sum(axis=0)
+        shown = np.where(left > 0, strata[drawn].sum(axis=0), np.inf)
+        stratum = np.lexsort((left, shown))[0]  # of the least shown, the rarest
+        fit = np.flatnonzero(strata[:, stratum] & free)
+        times = np.bincount(groups[drawn], minlength=groups.max() + 1)[groups[fit]]
+        drawn.append(int(rng.choice(fit[times == times.min()])))
+        free[drawn[-1]] = False
+    return drawn
+
+
+def pick_series(manifest: pd.DataFrame, *, series: str | None, max_frames: int) -> pd.DataFrame:
+    """Rows of a series in order, evenly thinned to ``max_frames``; None: the one with most annotated pixels.
+
+    Raises:
+        ValueError: there is no series of that name.
+    """
+    areas = manifest[[f"area_{name}" for name in class_names(manifest)]].sum(axis=1)
+    annotated = areas.groupby(manifest["series"].to_numpy()).sum()
+    name = str(annotated.idxmax()) if series is None else series
+    if name not in annotated.index:
+        near = difflib.get_close_matches(name, annotated.index.tolist(), n=3, cutoff=0.3) or annotated.index[:3]
+        raise ValueError(
+            f"the manifest has no series {name}, which `eda.animation.series` names; "
+            f"there are {len(annotated)}, such as {', '.join(near)}"
+        )
+    rows = manifest[manifest["series"] == name].sort_values("frame", kind="stable", ignore_index=True)
+    kept = np.unique(np.linspace(0, len(rows) - 1, min(max_frames, len(rows))).round().astype(int))
+    return rows.iloc[kept].reset_index(drop=True)
+
+
+def compare_splits(table: pd.DataFrame) -> pd.DataFrame:
+    """How much each quantity's distribution differs between splits, the largest difference first.
+
+    Columns: quantity, unit, class ("" for those of whole images), the mean in each split, distance, between.
+    The distance is Kolmogorov's and Smirnov's, the same scale for all quantities: the largest difference, 0
+    to 1, between two splits in the share of images below any one value. Of a class's area and objects, only
+    images that show it count; NaN is the mean of a split without such an image. A split with fewer than
+    ``MIN_IMAGES`` of them is not compared, and NaN is the distance where fewer than two splits are.
+    """
+    splits = [name for name in SPLITS if (table["split"] == name).any()]
+    rows = [
+        {"quantity": quantity, "unit": unit, "class": name, **_compare(values, table["split"], splits)}
+        for quantity, unit, name, values in _quantities(table)
+    ]
+    return pd.DataFrame(rows).sort_values("distance", ascending=False, kind="stable", ignore_index=True)
+
+
+def _quantities(table: pd.DataFrame) -> list[tuple[str, str, str, pd.Series]]:
+    shown, areas = presence(table), area_percent(table)
+    found = [
+        ("images without mask", "%", "", ~shown.any(axis=1) * 100.0),
+        ("height", "pixels", "", table["height"]),
+        ("width", "pixels", "", table["width"]),
+        ("brightest pixel", "", "", table["intensity_max"]),
+    ]
+    for name in measured_classes(table):
+        with_class = shown[name]
+        found.append(("images that show it", "%", name, with_class * 100.0))
+        found.append(("area where shown", "% of image", name, areas[name][with_class]))
+        found.append(("objects where shown", "", name, table[f"objects_{name}"][with_class]))
+    return found
+
+
+def _compare(values: pd.Series, split: pd.Series, splits: list[str]) -> dict[str, float | str]:
+    parts = {name: np.sort(values[split[values.index] == name].to_numpy(dtype=float)) for name in splits}
+    pairs = list(itertools.combinations([name for name in splits if len(parts[name]) >= MIN_IMAGES], 2))
+    distances = [_distance(parts[first], parts[second]) for first, second in pairs]
+    means = {name: float(part.mean()) if len(part) else float("nan") for name, part in parts.items()}
+    if not pairs:
+        return {**means, "distance": float("nan"), "between": ""}
+    widest = int(np.argmax(distances))
+    return {**means, "distance": distances[widest], "between": " and ".join(pairs[widest])}
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Kolmogorov-Smirnov distance of two sorted samples."""
+    values = np.concatenate([one, other])
+    below = [np.searchsorted(part, values, side="right") / len(part) for part in (one, other)]
+    return float(np.abs(below[0] - below[1]).max())
+
+
+def describe_difference(report: pd.DataFrame) -> str:
+    """The first row of a split report in words."""
+    row = report.iloc[0]
+    if np.isnan(row["distance"]):
+        return f"unknown, as fewer than two splits have {MIN_IMAGES} images"
+    if row["distance"] == 0:
+        return "none"
+    between = row["between"].split(" and ")
+    of = f"{row['class']}: " if row["class"] else ""
+    unit = f" {row['unit']}" if row["unit"] else ""
+    means = [f"{name} {row[name]:,.0f}" if row[name] >= 1000 else f"{name} {row[name]:.3g}" for name in between]
+    return f"{of}{row['quantity']}, mean{unit and ' in'}{unit}: {', '.join(means)} (distance {row['distance']:.2f})"

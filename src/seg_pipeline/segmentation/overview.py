@@ -1,0 +1,141 @@
+"""Figures of a whole data set, from its image table (see ``exploration``)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from seg_pipeline.segmentation import plotting
+from seg_pipeline.segmentation.exploration import (
+    along_series,
+    area_percent,
+    count_together,
+    describe_difference,
+    measured_classes,
+    over_days,
+    presence,
+    top_classes,
+)
+from seg_pipeline.segmentation.manifest import SPLITS
+from seg_pipeline.segmentation.pixels import PERCENTILES, map_places
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure as PlotlyFigure
+
+MAX_GROUPS = 20
+
+
+def class_sheet(table: pd.DataFrame, *, max_classes: int) -> Figure:
+    """Classes together, absent, by area and by number of objects."""
+    names, note = top_classes(table, max_classes)
+    shown, areas = presence(table), area_percent(table)
+    without = int((~shown.any(axis=1)).sum())
+    return plotting.plot_classes(
+        count_together(table).loc[names, names],
+        _percentiles(areas.where(shown), names),
+        _percentiles(_objects(table).where(shown), names),
+        _colours(table, names),
+        num_images=len(table),
+        title=f"Classes in {len(table):,} images, of which {without:,} ({without / len(table):.0%}) show none",
+        note=note,
+    )
+
+
+def split_sheet(table: pd.DataFrame, report: pd.DataFrame, *, max_classes: int) -> Figure:
+    """Classes by split, and the largest differences; the largest of all in the title."""
+    names, note = top_classes(table, max_classes)
+    shown, areas, objects = presence(table), area_percent(table), _objects(table)
+    splits = {name: table["split"] == name for name in SPLITS if (table["split"] == name).any()}
+    return plotting.plot_splits(
+        pd.DataFrame({name: 100 * shown.loc[rows, names].mean() for name, rows in splits.items()}),
+        {name: _percentiles(areas.where(shown)[rows], names) for name, rows in splits.items()},
+        {name: _percentiles(objects.where(shown)[rows], names) for name, rows in splits.items()},
+        report.assign(name=[_quantity_name(row) for row in report.to_dict("records")]),
+        sizes={name: int(rows.sum()) for name, rows in splits.items()},
+        title=f"Splits, largest difference: {describe_difference(report)}",
+        note=note,
+    )
+
+
+def image_sheet(table: pd.DataFrame, intensities: pd.DataFrame) -> Figure:
+    """Sizes of all images, intensities of those that were measured; of many groups those with most images."""
+    sizes = table.groupby(["height", "width"]).size().reset_index(name="images")
+    names = intensities.loc[intensities["kind"] == "class", "name"].tolist()
+    groups = intensities[intensities["kind"] == "group"]
+    kept = groups.nlargest(MAX_GROUPS, "images").sort_values("name", key=_natural)
+    rest = len(groups) - len(kept)
+    left_out = f"{rest:,} more groups are not shown, {groups['images'].sum() - kept['images'].sum():,} images"
+    return plotting.plot_images(
+        sizes,
+        pd.concat([intensities[intensities["kind"] != "group"], kept]),
+        _colours(table, names),
+        num_images=len(table),
+        sampled=int(intensities.loc[intensities["kind"] == "all", "images"].sum()),
+        note=left_out if rest else "",
+    )
+
+
+def place_sheet(rows: pd.DataFrame, *, num_images: int, max_classes: int) -> Figure:
+    """Where each class lies in the rows' masks; ``num_images`` are in the data set."""
+    names, note = top_classes(rows, max_classes)
+    sampled = f"{len(rows):,} of {num_images:,} images, drawn at random" if len(rows) < num_images else ""
+    return plotting.plot_places(
+        map_places(rows, names),
+        names,
+        presence(rows)[names].sum().tolist(),
+        sampled=sampled or f"all {num_images:,} images",
+        note=note,
+    )
+
+
+def series_sheet(table: pd.DataFrame, *, max_classes: int) -> Figure:
+    """Classes along series, and over days where the series' names tell them."""
+    names, note = top_classes(table, max_classes)
+    dated = int(table["day"].notna().sum())
+    about = f"{table['series'].nunique():,} series of {len(table):,} images"
+    if dated < len(table):
+        about += f"; the day of {dated:,} is known" if dated else "; their names tell no day"
+    return plotting.plot_series(
+        along_series(table).loc[names],
+        over_days(table).loc[names],
+        table["day"].value_counts().sort_index().tolist(),
+        note=about + (f"\n{note}" if note else ""),
+    )
+
+
+def point_chart(table: pd.DataFrame, *, max_points: int, seed: int) -> PlotlyFigure:
+    """Plotly: area against objects; of more than ``max_points`` images a random sample."""
+    rows = table.sample(min(max_points, len(table)), random_state=seed).sort_index()
+    drawn = f"{len(rows):,} of {len(table):,} images, drawn at random" if len(rows) < len(table) else ""
+    points = rows.assign(area=area_percent(rows).sum(axis=1), objects=_objects(rows).sum(axis=1))
+    return plotting.plot_points(points, title=f"Annotation by image ({drawn or f'all {len(rows):,}'})")
+
+
+def _objects(table: pd.DataFrame) -> pd.DataFrame:
+    names = measured_classes(table)
+    return table[[f"objects_{name}" for name in names]].set_axis(names, axis=1)
+
+
+def _percentiles(values: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Columns p5, p25, p50, p75, p95 of each class's values; NaN where it has none."""
+    shares = values[list(names)].quantile([share / 100 for share in PERCENTILES]).T
+    return shares.set_axis([f"p{share}" for share in PERCENTILES], axis=1)
+
+
+def _colours(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """Of some of the classes, as they are in all other figures."""
+    every = measured_classes(table)
+    return plotting.class_colours(len(every))[[every.index(name) for name in names]]
+
+
+def _natural(names: pd.Series) -> pd.Series:
+    """Keys that put case2 before case10."""
+    return names.str.replace(r"\d+", lambda digits: digits.group().zfill(12), regex=True)
+
+
+def _quantity_name(row: dict) -> str:
+    return f"{row['class']}: {row['quantity']}" if row["class"] else row["quantity"]

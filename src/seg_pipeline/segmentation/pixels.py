@@ -1,0 +1,87 @@
+"""What the pixels of a sample of images say: intensities and places of the classes.
+
+Each image is read once and only its counts are kept: memory does not grow with the number of images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from seg_pipeline.segmentation.images import read_image
+from seg_pipeline.segmentation.manifest import read_masks
+
+PERCENTILES = (5, 25, 50, 75, 95)
+ALL = "all pixels"
+MAP_SIDE = 48
+"""Cells along the longer side of a map of places."""
+
+
+def measure_intensities(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """Percentiles of the pixels' stored values: of all of them, by class, by group.
+
+    Args:
+        rows: of the manifest.
+        names: the classes to measure.
+
+    Returns:
+        Columns kind ("all", "class" or "group"), name, images, pixels, p5, p25, p50, p75, p95. Colour counts
+        as the mean of its channels; pixels of unknown truth count for no class. A class without a pixel is
+        left out.
+    """
+    counts: dict[tuple[str, str], np.ndarray] = {}
+    images: dict[tuple[str, str], int] = {}
+    size = int(rows["intensity_max"].max()) + 1
+    for row in rows.to_dict("records"):
+        values = _grey(read_image(row["path"]))
+        for key, chosen in _parts(row, values, names).items():
+            if chosen.size:
+                counts[key] = counts.get(key, 0) + np.bincount(chosen, minlength=size)
+                images[key] = images.get(key, 0) + 1
+    order = {name: index for index, name in enumerate(names)}
+    keys = sorted(counts, key=lambda key: (key[0], order.get(key[1], 0), key[1]))
+    return pd.DataFrame(
+        [
+            {"kind": kind, "name": name, "images": images[kind, name], **_percentiles(counts[kind, name])}
+            for kind, name in keys
+        ]
+    )
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return image if image.ndim == 2 else image.mean(axis=2).astype(image.dtype)
+
+
+def _parts(row: dict, values: np.ndarray, names: Sequence[str]) -> dict[tuple[str, str], np.ndarray]:
+    """The pixels that count for each kind and name."""
+    shown = [name for name in names if row[f"area_{name}"]]
+    parts = {("all", ALL): values.ravel(), ("group", str(row["group"])): values.ravel()}
+    masks = read_masks(row, shown) == 1 if shown else np.empty((0, *values.shape), dtype=bool)
+    return parts | {("class", name): values[mask] for name, mask in zip(shown, masks, strict=True)}
+
+
+def _percentiles(counts: np.ndarray) -> dict[str, int]:
+    """Of the values 0, 1, 2 ... that occur so many times; each is a value that occurs."""
+    total = int(counts.sum())
+    ranks = np.searchsorted(counts.cumsum(), np.multiply(PERCENTILES, total / 100), side="left")
+    return {"pixels": total, **{f"p{share}": int(rank) for share, rank in zip(PERCENTILES, ranks, strict=True)}}
+
+
+def map_places(rows: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """Percent of the images that show each class at each place: float32 (C, H, W).
+
+    Images are brought to the same small grid, whose sides are as those of the middle image.
+    """
+    ratio = float(np.median(rows["height"] / rows["width"]))
+    scale = MAP_SIDE / max(ratio, 1)
+    height, width = max(1, round(scale * ratio)), max(1, round(scale))
+    total = np.zeros((len(names), height, width), dtype=np.float32)
+    for row in rows.to_dict("records"):
+        for index, name in enumerate(names):
+            if row[f"area_{name}"]:
+                mask = (read_masks(row, [name])[0] == 1).astype(np.float32)
+                total[index] += cv2.resize(mask, (width, height), interpolation=cv2.INTER_AREA)
+    return 100 * total / len(rows)

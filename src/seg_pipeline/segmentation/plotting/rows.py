@@ -1,0 +1,134 @@
+"""Panels side by side with a row a name: bars, boxes and heat maps that share their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from seg_pipeline.segmentation.plotting.style import grown, new_figure, small
+
+ROW_INCHES = 0.15  # as thick as a number is high
+PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # under a number, over a line
+MAX_WITH_NUMBERS = 15
+DARK = 55  # percent from which the blue is so dark that its number is white
+WIDE = 20
+GREY = "0.35"
+BOX_NOTE = "box: middle half, line: 5 to 95 % of images, number: median"
+
+
+def row_panels(
+    names: Sequence[str], widths: Sequence[float], *, num_bars: int = 1, extra: float = 1.3, own_rows: float = 0
+) -> tuple[Figure, list[Axes]]:
+    """A figure with panels of these widths; the first names the rows, the first name on top.
+
+    ``own_rows``: width of a last panel that does not share the rows; 0 for none.
+    """
+    height = max(1.0, len(names) * (num_bars + 0.7) * grown(ROW_INCHES)) + grown(extra)
+    every = [*widths, own_rows] if own_rows else list(widths)
+    figure = new_figure(grown(sum(every)), height)
+    grid = figure.add_gridspec(1, len(every), width_ratios=every)
+    first = figure.add_subplot(grid[0])
+    first.set_yticks(range(len(names)), names)
+    first.set_ylim(len(names) - 0.5, -0.5)
+    panels = [first, *[figure.add_subplot(grid[index], sharey=first) for index in range(1, len(widths))]]
+    for axes in panels[1:]:
+        axes.tick_params(axis="y", length=0, labelleft=False)
+    return figure, [*panels, figure.add_subplot(grid[-1])] if own_rows else panels
+
+
+def add_note(figure: Figure, *notes: str) -> None:
+    """Small print below the figure; empty notes are passed over."""
+    figure.supxlabel("\n".join(filter(None, notes)), fontsize=small())
+
+
+def bar_places(num_rows: int, index: int, num_bars: int, share: float = 0.84) -> tuple[np.ndarray, float]:
+    """Where the bars number ``index`` of ``num_bars`` lie, and their thickness: together ``share`` of a row."""
+    thickness = share / num_bars
+    return np.arange(num_rows) + (index - (num_bars - 1) / 2) * thickness, thickness
+
+
+def draw_bars(axes: Axes, values: Any, texts: Sequence[str], index: int = 0, num_bars: int = 1, **look: Any) -> None:
+    """Bars to the right with texts at their ends."""
+    places, thickness = bar_places(len(texts), index, num_bars)
+    bars = axes.barh(places, values, thickness, **look)
+    axes.bar_label(bars, labels=list(texts), padding=2, fontsize=small(), bbox=PLATE)
+    axes.grid(visible=True, axis="x")
+
+
+def draw_boxes(
+    axes: Axes,
+    percentiles: pd.DataFrame,
+    colours: Any,
+    *,
+    index: int = 0,
+    num_bars: int = 1,
+    share: float = 0.84,
+) -> None:
+    """A box a row, from p25 to p75, its middle at p50 and a line from p5 to p95; none where they are NaN.
+
+    ``colours`` is one for all or one a row; the median stands at the end of the line.
+    """
+    places, thickness = bar_places(len(percentiles), index, num_bars, share)
+    low, q1, middle, q3, high = percentiles[["p5", "p25", "p50", "p75", "p95"]].to_numpy(dtype=float).T
+    axes.hlines(places, low, high, color=GREY, linewidth=1)
+    axes.barh(places, q3 - q1, thickness * 0.8, left=q1, color=colours, edgecolor=GREY, linewidth=0.5, zorder=2)
+    axes.vlines(middle, places - thickness * 0.4, places + thickness * 0.4, color="black", linewidth=1.4, zorder=3)
+    for place, end, value in zip(places, high, middle, strict=True):
+        if np.isfinite(end):
+            axes.annotate(
+                number(value),
+                (end, place),
+                (3, 0),
+                textcoords="offset points",
+                va="center",
+                bbox=PLATE,
+                fontsize=small(),
+            )
+    axes.grid(visible=True, axis="x")
+
+
+def scale_values(axes: Axes, *tables: pd.DataFrame, wide: float = WIDE) -> None:
+    """Logarithmic where positive values span more than a factor of ``wide``; with room for numbers on the right."""
+    values = np.concatenate([table[["p5", "p50", "p95"]].to_numpy(dtype=float).ravel() for table in tables])
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return
+    low, high = float(values.min()), float(values.max())
+    if low > 0 and high / low > wide:
+        axes.set_xscale("log")
+        axes.set_xlim(low / 1.5, high * (high / low) ** 0.3)
+        axes.xaxis.set_major_locator(LogLocator(numticks=6))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.xaxis.set_major_formatter("{x:,g}")
+    else:
+        axes.set_xlim(0, high * 1.3 or 1)
+
+
+def number(value: float) -> str:
+    """Three digits, or the whole number where it has more."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def draw_heat(axes: Axes, percent: pd.DataFrame, *, numbers: bool, slope: int) -> Any:
+    """A heat map of percentages (NaN is grey) with its columns' names below."""
+    colours = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
+    values = percent.to_numpy(dtype=float)
+    heat = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=100, aspect="auto")
+    axes.set_xticks(range(len(percent.columns)), [str(name) for name in percent.columns])
+    if slope:
+        for label in axes.get_xticklabels():
+            label.set(rotation=slope, ha="right", va="center", rotation_mode="anchor")
+    axes.spines[:].set_visible(True)
+    if numbers:
+        for (row, column), value in np.ndenumerate(values):
+            if np.isfinite(value):
+                colour = "white" if value >= DARK else "black"
+                axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=small(), color=colour)
+    return heat

@@ -1,0 +1,119 @@
+import base64
+import logging
+
+import cv2
+import numpy as np
+import pytest
+from kedro.io import DatasetError
+from PIL import Image
+
+from seg_pipeline.datasets.animation import AnimationDataset
+
+BROWN, BLUE = (102, 51, 0), (0, 51, 204)
+
+
+def pictures(number=6) -> np.ndarray:
+    """A grey ramp that moves, above a legend of two colours: 40 x 64 pixels."""
+    frames = np.zeros((number, 40, 64, 3), dtype=np.uint8)
+    for index, frame in enumerate(frames):
+        frame[:30] = np.roll(np.arange(64) * 4, index)[None, :, None]
+        frame[5:9, 5 + index] = BROWN
+    frames[:, 32:, :20] = BROWN
+    frames[:, 32:, 30:50] = BLUE
+    return frames
+
+
+def test_a_gif_keeps_frames_order_and_the_colours_of_the_legend(tmp_path):
+    dataset = AnimationDataset(filepath=str(tmp_path / "deep" / "series.gif"), frames_per_second=5)
+    assert not dataset.exists()
+    dataset.save(pictures())
+    loaded = dataset.load()
+    assert loaded.shape == (6, 40, 64, 3)
+    np.testing.assert_allclose(loaded.astype(int), pictures(), atol=8)
+    assert (loaded[:, 34, 3] == BROWN).all()
+    assert (loaded[:, 34, 40] == BLUE).all()
+    assert all((loaded[index, 6, 5 + index] == BROWN).all() for index in range(6))
+    with Image.open(tmp_path / "deep" / "series.gif") as stored:
+        assert stored.info["duration"] == 200
+        assert stored.info["loop"] == 0
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["series.gif"]
+
+
+def test_a_gif_of_photographs_has_one_palette(tmp_path):
+    rng = np.random.default_rng(0)
+    frames = cv2.resize(rng.integers(0, 255, (30, 8, 3), dtype=np.uint8), (96, 64))[None].repeat(3, axis=0)
+    frames[1, :32], frames[2, 32:] = frames[0, 32:], 7
+    dataset = AnimationDataset(filepath=str(tmp_path / "a.gif"))
+    dataset.save(frames)
+    loaded = dataset.load()
+    assert len(np.unique(loaded.reshape(-1, 3), axis=0)) <= 256
+    assert np.abs(loaded.astype(int) - frames).mean() < 12
+
+
+def test_a_single_picture(tmp_path):
+    dataset = AnimationDataset(filepath=str(tmp_path / "one.gif"))
+    dataset.save(pictures(1))
+    assert dataset.load().shape == (1, 40, 64, 3)
+
+
+def test_an_mp4_where_there_is_an_encoder(tmp_path):
+    dataset = AnimationDataset(filepath=str(tmp_path / "series.mp4"), frames_per_second=5)
+    dataset.save(pictures())
+    if not dataset.exists():
+        pytest.skip("OpenCV has no encoder for MP4 here")
+    loaded = dataset.load()
+    assert loaded.shape == (6, 40, 64, 3)
+    assert np.abs(loaded.astype(int) - pictures()).mean() < 15  # mp4v is lossy
+    np.testing.assert_allclose(loaded[0, 36, 40], BLUE, atol=40)  # red and blue in their places
+    assert base64.b64decode(dataset.preview()).startswith(b"\x89PNG")
+
+
+class NoEncoder:
+    fourcc = staticmethod(cv2.VideoWriter.fourcc)
+
+    def __init__(self, *given):
+        pass
+
+    def isOpened(self):
+        return False
+
+
+def test_without_an_encoder_the_log_says_so_and_no_older_series_stays(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.WARNING)
+    file = tmp_path / "series.mp4"
+    file.write_bytes(b"older")
+    monkeypatch.setattr(cv2, "VideoWriter", NoEncoder)
+    dataset = AnimationDataset(filepath=str(file))
+    dataset.save(pictures())
+    assert not dataset.exists()
+    assert f"{file} was not written: OpenCV has no encoder for it here" in caplog.text
+    with pytest.raises(DatasetError, match="no animation there; run `kedro run --pipeline eda` first"):
+        dataset.load()
+
+
+def test_kedro_viz_shows_the_gif_as_it_is(tmp_path):
+    file = tmp_path / "series.gif"
+    dataset = AnimationDataset(filepath=str(file))
+    dataset.save(pictures())
+    assert base64.b64decode(dataset.preview()) == file.read_bytes()
+    annotation = AnimationDataset.preview.__annotations__["return"]
+    assert getattr(annotation, "__name__", annotation) == "ImagePreview"
+
+
+def test_other_endings_are_refused():
+    with pytest.raises(ValueError, match=r"series.avi: an animation is saved as .gif or .mp4"):
+        AnimationDataset(filepath="series.avi")
+
+
+@pytest.mark.parametrize(
+    "data", [np.zeros((2, 4, 4, 3)), np.zeros((4, 4, 3), dtype=np.uint8), np.zeros((0, 4, 4, 3), dtype=np.uint8)]
+)
+def test_other_arrays_are_refused(data, tmp_path):
+    with pytest.raises(DatasetError, match=r"needs uint8 and \(T, H, W, 3\), at least one"):
+        AnimationDataset(filepath=str(tmp_path / "a.gif")).save(data)
+
+
+def test_a_damaged_video_is_told(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no video")
+    with pytest.raises(DatasetError, match="damaged, or no video that OpenCV can read"):
+        AnimationDataset(filepath=str(tmp_path / "a.mp4")).load()

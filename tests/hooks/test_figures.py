@@ -1,0 +1,33 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from seg_pipeline.hooks.figures import FigureHooks
+from seg_pipeline.segmentation import appearance
+
+
+@pytest.fixture(autouse=True)
+def _default_again():
+    yield
+    appearance.configure()
+
+
+def create_context(parameters):
+    FigureHooks().after_context_created(SimpleNamespace(config_loader={"parameters": parameters}))
+
+
+def test_a_context_sets_the_look():
+    create_context({"figures": {"font_size": 12, "rc": {"font.family": "serif"}}})
+    current = appearance.CURRENT
+    assert (current.font_size, current.dpi, current.rc) == (12, 150, {"font.family": "serif"})
+    create_context({"seed": 3})
+    assert (current.font_size, current.rc) == (9, {})
+
+
+def test_a_process_that_is_started_afresh_has_the_look():
+    create_context({"figures": {"font_size": 11, "dpi": 99}})
+    code = "from seg_pipeline.segmentation.appearance import CURRENT; print(CURRENT.font_size, CURRENT.dpi, CURRENT.rc)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "11 99 {}\n"
