@@ -49,9 +49,6 @@ def explored(tmp_path_factory):
 
 
 @pytest.mark.slow
-# Of tornado's sockets and nbclient's loop, after the kernel has ended.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_data_notebook_shows_every_figure_of_the_catalog(explored, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebook = read(ROOT / "notebooks" / "01_explore_data.ipynb")

@@ -26,7 +26,7 @@ def table_of(**columns) -> pd.DataFrame:
 
 
 def manifest_of(number: int, **columns) -> pd.DataFrame:
-    """Train images of four groups in turn; every tenth shows the rare class, half the common one."""
+    """Train images of four groups in turn; every tenth shows the rare class, every third the common one."""
     index = np.arange(number)
     given = {
         "image_id": [f"im{one:02d}" for one in index],
@@ -34,7 +34,7 @@ def manifest_of(number: int, **columns) -> pd.DataFrame:
         "series": [f"s{one % 2}" for one in index],
         "frame": index[::-1],
         "area_rare": 9 * (index % 10 == 0),
-        "area_common": 50 * (index % 2 == 0),
+        "area_common": 50 * (index % 3 == 0),
         "mask_rare": "",
         "mask_common": "",
         "split": "train",
@@ -116,6 +116,15 @@ def test_a_stratified_sample_shows_every_class_nothing_and_every_group():
     assert (rows["area_common"] > 0).any()
     assert ((rows["area_rare"] == 0) & (rows["area_common"] == 0)).any()
     assert rows["group"].nunique() == 4
+
+
+def test_empty_images_do_not_fill_a_stratified_sample():
+    rows = pick(manifest_of(40))
+    empty = (rows["area_rare"] == 0) & (rows["area_common"] == 0)
+    assert empty.sum() == 1
+    assert not empty[0]
+    only = pick(manifest_of(8, area_rare=0, area_common=0))
+    assert len(only) == 6
 
 
 def test_named_samples_come_first_and_of_any_split():

@@ -21,6 +21,9 @@ MAX_PARTS = 20
 MIN_IMAGES = 5
 """A distribution of fewer says nothing."""
 
+EMPTY_WEIGHT = 4
+"""An image without mask counts as so many in a stratified sample."""
+
 
 def image_table(manifest: pd.DataFrame, *, day_pattern: str | None) -> pd.DataFrame:
     """The manifest without masks, paths and hashes, and ``day``, float: NaN where the series' name tells none.
@@ -106,8 +109,8 @@ def pick_samples(
 ) -> pd.DataFrame:
     """The named images, and then train images up to ``number`` in all.
 
-    Stratified: each next image shows the class (or none at all) that the images so far show least, and comes
-    from the group that they show least, where there is a choice.
+    Stratified: each next image shows the class that the images so far show least, or at times none at all, and
+    comes from the group that they show least, where there is a choice.
 
     Raises:
         ValueError: a named image is not in the manifest.
@@ -134,7 +137,9 @@ def _draw_stratified(rows: pd.DataFrame, number: int, rng: np.random.Generator) 
     drawn: list[int] = []
     for _ in range(number):
         left = strata[free].sum(axis=0)
-        shown = np.where(left > 0, strata[drawn].sum(axis=0), np.inf)
+        shown = strata[drawn].sum(axis=0)
+        shown[-1] = shown[-1] * EMPTY_WEIGHT + 1  # a few empty images are enough, and none comes first
+        shown = np.where(left > 0, shown, np.inf)
         stratum = np.lexsort((left, shown))[0]  # of the least shown, the rarest
         fit = np.flatnonzero(strata[:, stratum] & free)
         times = np.bincount(groups[drawn], minlength=groups.max() + 1)[groups[fit]]
