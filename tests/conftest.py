@@ -11,7 +11,15 @@ import pytest
 
 from seg_pipeline.segmentation.features import MaskReader, measure_images
 from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.recipe import (
+    FitSettings,
+    InputSettings,
+    ModelSettings,
+    OptimizerSettings,
+    Recipe,
+    SamplingSettings,
+    ScoreSettings,
+)
 
 CLASSES = {"box": "box", "disc": "disc"}
 
@@ -79,25 +87,11 @@ def recipe() -> Recipe:
     return Recipe(
         task="multilabel",
         classes=tuple(CLASSES),
-        background=False,
-        architecture="unet",
-        encoder="tu-tf_efficientnet_lite0",
-        encoder_weights=None,
-        decoder_channels=(16, 16, 8, 8, 8),
-        size=(32, 64),
-        window=None,
-        augmentation="medical",
-        batch_size=4,
-        loss=None,
-        dice_weight=0.5,
-        learning_rate=3e-3,
-        weight_decay=1e-2,
-        warmup_epochs=1,
-        clip_norm=1.0,
-        epochs=3,
-        precision="float32",
-        aggregation="dataset",
-        empty_policy="skip",
-        threshold=0.5,
+        model=ModelSettings(encoder_weights=None, decoder_channels=(16, 16, 8, 8, 8)),
+        input=InputSettings(size=(32, 64)),
+        sampling=SamplingSettings(batch_size=4, augmentation="medical"),
+        optimizer=OptimizerSettings(learning_rate=3e-3),
+        fit=FitSettings(epochs=3, precision="float32"),
+        scores=ScoreSettings(aggregation="dataset"),
         seed=5,
     )

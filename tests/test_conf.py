@@ -6,8 +6,7 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from seg_pipeline.params import Parameters, recipe_settings
-from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.params import Parameters, make_recipe
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if (folder / "globals.yml").exists())
@@ -26,7 +25,7 @@ def test_an_environment_fits_models_and_pipelines(env, tmp_path):
     session, context = open_context(env, data_root=str(tmp_path / "out"))
     with session:
         given = Parameters.model_validate(context.config_loader["parameters"])
-        Recipe(**recipe_settings(given.dataset, given.scores, given.training, given.seed))
+        make_recipe(given.dataset, given.scores, given.training, given.seed)
         free = {name for name in pipelines["__default__"].inputs() if not name.startswith("params:")}
         assert free <= set(context.catalog.keys())
         saved = [context.catalog[name]._filepath for name in pipelines["__default__"].all_outputs()]

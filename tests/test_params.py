@@ -6,10 +6,10 @@ from seg_pipeline.params import (
     DatasetParams,
     EdaParams,
     FigureParams,
-    InputParams,
     Parameters,
     SharesParams,
     SplitParams,
+    TrainingParams,
 )
 
 
@@ -28,8 +28,10 @@ def test_a_bare_class_name_is_its_own_value():
         (DatasetParams, {"task": "panoptic", "classes": ["a"]}, "'multilabel' or 'multiclass'"),
         (AnnotationParams, {"form": "rle"}, "`rle_order` must be declared for `form: rle`"),
         (SharesParams, {"train": 0.7, "val": 0.2, "test": 0.2}, r"must add up to 1, found 1\.1"),
-        (InputParams, {"size": [100, 128]}, r"must be multiples of 32 .* found \(100, 128\)"),
-        (InputParams, {"window": [99, 1]}, "two rising percentiles"),
+        (TrainingParams, {"input": {"size": [100, 128]}}, r"must be multiples of 32 .* found \(100, 128\)"),
+        (TrainingParams, {"optimizer": {"learning_rate": 0}}, "greater than 0"),
+        (TrainingParams, {"sampling": {"batch_size": "most"}}, "'auto'"),
+        (TrainingParams, {"loss": {"terms": {"iou": 1.0}}}, "'bce', 'ce', 'dice'"),
         (EdaParams, {"day_pattern": r"day(\d+)"}, r"needs a group named day, as in `day\(\?P<day>"),
         (EdaParams, {"day_pattern": "(?P<day>"}, "is no regular expression: missing"),
         (EdaParams, {"animation": {"max_side": 10}}, "greater than or equal to 64"),

@@ -10,8 +10,18 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-Aggregation = Literal["image", "dataset"]
-EmptyPolicy = Literal["skip", "zero", "one"]
+from seg_pipeline.segmentation.recipe import (
+    ComputeSettings,
+    FitSettings,
+    InputSettings,
+    LossSettings,
+    ModelSettings,
+    OptimizerSettings,
+    Recipe,
+    SamplingSettings,
+    ScoreSettings,
+    Task,
+)
 
 
 class Params(BaseModel):
@@ -31,7 +41,7 @@ def _name_is_value(given: object) -> object:
 class DatasetParams(Params):
     """What the data set is; the same for all pipelines."""
 
-    task: Literal["multilabel", "multiclass"]
+    task: Task
     """multilabel: classes may overlap (sigmoid); multiclass: one class a pixel (softmax)."""
     classes: list[Annotated[ClassParams, BeforeValidator(_name_is_value)]] = Field(min_length=1)
     """In channel order; a bare name stands for a class whose value is its name."""
@@ -175,79 +185,18 @@ class FigureParams(Params):
         return self
 
 
-class ScoreParams(Params):
-    """How overlap is scored wherever a Dice or IoU is reported or chosen by."""
-
-    aggregation: Aggregation = "image"
-    """image: mean over images of each image's score; dataset: one score from the counts of all pixels."""
-    empty_policy: EmptyPolicy = "skip"
-    """Score of a class that neither truth nor prediction shows: skip (left out), zero or one."""
-    threshold: float = Field(default=0.5, gt=0, lt=1)
-    """Probability above which a multilabel pixel belongs to a class."""
-
-
-class ModelParams(Params):
-    architecture: str = "unet"
-    """Any of segmentation_models_pytorch."""
-    encoder: str = "tu-tf_efficientnet_lite0"
-    """Any encoder of segmentation_models_pytorch; this one's ImageNet weights come with the installation."""
-    encoder_weights: str | None = "imagenet"
-    """null: random."""
-    decoder_channels: tuple[int, ...] | None = None
-    """Channels of the decoder's stages, deepest first; null: the architecture's own."""
-
-
-class InputParams(Params):
-    size: tuple[int, int] = (128, 128)
-    """Height and width that images are resized to for the network; scores are taken at native size."""
-    window: tuple[float, float] | None = None
-    """Percentiles of an image that become black and white; null: as stored."""
-
-    @model_validator(mode="after")
-    def _sizes(self) -> InputParams:
-        if min(self.size) < 32 or any(side % 32 for side in self.size):
-            raise ValueError(f"`size` must be multiples of 32 from 32 on (encoders halve 5 times), found {self.size}")
-        if self.window and not 0 <= self.window[0] < self.window[1] <= 100:
-            raise ValueError(f"`window` must be two rising percentiles within 0 to 100, found {self.window}")
-        return self
-
-
-class LoaderParams(Params):
-    batch_size: int = Field(default=16, ge=1)
-    num_workers: int | None = Field(default=None, ge=0)
-    """Processes that decode ahead; null: 0 on CPU, where training itself takes every core, else up to 8."""
-    cache: bool | None = None
-    """Keep decoded, resized images in memory; null: where they take less than 1 GiB."""
-    augmentation: Literal["none", "light", "medical", "street"] = "light"
-
-
-class OptimizerParams(Params):
-    learning_rate: float = Field(default=1e-3, gt=0, lt=10)
-    """Peak rate, reached after the warm-up; the search's, where there is one, goes before."""
-    weight_decay: float = Field(default=1e-2, ge=0, lt=10)
-    warmup_epochs: float = Field(default=1, ge=0)
-    clip_norm: float | None = Field(default=1.0, gt=0)
-    """Largest norm of the gradient; null: as it is."""
-
-
-class FitParams(Params):
-    epochs: int = Field(default=20, ge=1)
-    loss: str | None = None
-    """null: cross-entropy and soft Dice in the form of the task (bce_dice or ce_dice)."""
-    dice_weight: float = Field(default=0.5, ge=0, le=1)
-    """Share of the Dice term in the loss; the rest is cross-entropy."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Autocast; auto: bfloat16 where the processor has it, else float16 on CUDA, else float32."""
-    device: str = "auto"
-    """auto: CUDA where there is one, else CPU."""
-
-
 class TrainingParams(Params):
-    model: ModelParams = ModelParams()
-    input: InputParams = InputParams()
-    loader: LoaderParams = LoaderParams()
-    optimizer: OptimizerParams = OptimizerParams()
-    fit: FitParams = FitParams()
+    """The groups up to `fit` determine the result; `segmentation/recipe.py` describes their keys."""
+
+    model: ModelSettings = ModelSettings()
+    input: InputSettings = InputSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    loss: LossSettings = LossSettings()
+    optimizer: OptimizerSettings = OptimizerSettings()
+    fit: FitSettings = FitSettings()
+    compute: ComputeSettings = ComputeSettings()
+    folds: int | None = Field(default=None, ge=2)
+    """Train so many models, each validated on one fold; null: one model, on the split."""
     use_search: bool = True
     """Take the learning rate that hparam_search found on the same data, where there is one."""
     resume: bool = True
@@ -279,7 +228,7 @@ class Parameters(Params):
     dataset: DatasetParams
     data_processing: DataProcessingParams
     eda: EdaParams
-    scores: ScoreParams
+    scores: ScoreSettings
     training: TrainingParams
     hparam_search: HparamSearchParams
     evaluation: EvaluationParams
@@ -290,20 +239,24 @@ class Parameters(Params):
     raw_root: str | None = None
     """Folder of the raw data."""
 
+    @model_validator(mode="after")
+    def _makes_a_recipe(self) -> Parameters:
+        make_recipe(self.dataset, self.scores, self.training, self.seed)
+        return self
 
-def recipe_settings(
-    dataset: DatasetParams, scores: ScoreParams, training: TrainingParams, seed: int
-) -> dict[str, object]:
-    """Keywords of the library's ``Recipe``: all that determines the result of a training run."""
-    return {
-        "task": dataset.task,
-        "classes": tuple(dataset.names),
-        "background": dataset.task == "multiclass" and dataset.unlabelled == "background",
-        **training.model.model_dump(),
-        **training.input.model_dump(),
-        **training.loader.model_dump(include={"augmentation", "batch_size"}),
-        **training.optimizer.model_dump(),
-        **training.fit.model_dump(include={"epochs", "loss", "dice_weight", "precision"}),
-        **scores.model_dump(),
-        "seed": seed,
-    }
+
+def make_recipe(dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int) -> Recipe:
+    """All that determines the result of a training run. Raises ValueError where parts do not fit each other."""
+    return Recipe(
+        task=dataset.task,
+        classes=tuple(dataset.names),
+        background=dataset.task == "multiclass" and dataset.unlabelled == "background",
+        model=training.model,
+        input=training.input,
+        sampling=training.sampling,
+        loss=training.loss,
+        optimizer=training.optimizer,
+        fit=training.fit,
+        scores=scores,
+        seed=seed,
+    )

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
+from annotated_types import Ge
 from kedro.config import OmegaConfigLoader
 from pydantic import BaseModel, Field, model_validator
 
@@ -38,8 +40,16 @@ class Training(Closed):
         return self
 
 
+@dataclass(frozen=True)
+class Fit:
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    epochs: Annotated[int, Ge(1)] = 3
+
+
 class Parameters(Closed):
     seed: int
+    fit: Fit = Fit()
     training: Training = Training()
     classes: list[ClassOf] = []
     raw_root: str | None = None
@@ -54,6 +64,9 @@ class Parameters(Closed):
             "training.optimizer.lerning_rate: no such parameter (found 0.1); "
             "did you mean `training.optimizer.learning_rate`?",
         ),
+        ({"fit": {"epoch": 4}}, "fit.epoch: no such parameter (found 4); did you mean `fit.epochs`?"),
+        ({"fit": {"epochs": 0}}, "fit.epochs: found 0; expected greater than or equal to 1"),
+        ({"epochs": 4}, "epochs: no such parameter (found 4); did you mean `fit.epochs`?"),
         (
             {"learning_rate": 0.1},
             "learning_rate: no such parameter (found 0.1); did you mean `training.optimizer.learning_rate`?",

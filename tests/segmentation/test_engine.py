@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -6,11 +7,10 @@ import torch
 from seg_pipeline.segmentation import engine
 from seg_pipeline.segmentation.loaders import make_loaders
 from seg_pipeline.segmentation.manifest import data_hash
-from seg_pipeline.segmentation.metrics import mean_dice
-from seg_pipeline.segmentation.predict import predict_masks
-from seg_pipeline.segmentation.recipe import Recipe, with_search
-from seg_pipeline.segmentation.scoring import score_predictions
-from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.metrics import OverlapCounts, mean_dice
+from seg_pipeline.segmentation.processes import TrainingFailed
+from seg_pipeline.segmentation.recipe import ComputeSettings
+from seg_pipeline.segmentation.state import RunningMean, restore, start
 
 CPU = torch.device("cpu")
 
@@ -22,13 +22,13 @@ def data(manifest):
 
 @pytest.fixture
 def loaders(manifest):
-    return lambda recipe: make_loaders(manifest, recipe, device=CPU, num_workers=0, cache=True)
+    return lambda recipe: make_loaders(manifest, recipe, ComputeSettings(cache="ram", num_workers=0), device=CPU)
 
 
-def run(state, loaders, rows=None):
-    """Trains on, all the way or for some epochs."""
-    for done, _ in enumerate(engine.fit(state, loaders), start=1):
-        if done == rows:
+def train(state, loaders, moments=None, **options):
+    """Trains on, all the way or for some yields."""
+    for done, _ in enumerate(engine.fit(state, loaders, **options), start=1):
+        if done == moments:
             break
     return state
 
@@ -46,163 +46,203 @@ def through_a_file(saved, tmp_path):
     return torch.load(tmp_path / "last.pt", weights_only=True)
 
 
-@pytest.mark.parametrize("stop", [1, 2])
-def test_a_resumed_run_equals_an_unbroken_one(recipe, loaders, data, tmp_path, stop):
-    whole = run(engine.start(recipe, data, CPU), loaders(recipe))
-    broken = run(engine.start(recipe, data, CPU), loaders(recipe), rows=stop)
-    saved = through_a_file(broken.last_checkpoint(), tmp_path)
+def busy(recipe):
+    """With all that has a state of its own."""
+    return recipe.changed({"fit.ema": 0.9, "sampling.mix": "cutmix", "sampling.balance": "classes"})
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4])
+def test_a_run_stopped_anywhere_goes_on_to_equal_weights(recipe, loaders, data, tmp_path, stop):
+    """Two steps an epoch; saving after each step yields before and at the ends of epochs."""
+    recipe = busy(recipe)
+    whole = train(start(recipe, data, CPU), loaders(recipe))
+    broken = train(start(recipe, data, CPU), loaders(recipe), moments=stop, save_minutes=0)
+    assert (len(broken.history), broken.step) == {1: (0, 1), 3: (1, 1), 4: (2, 0)}[stop]
+    saved = through_a_file(broken.to_dict(), tmp_path)
     torch.manual_seed(999)  # whatever happened to torch's generator in between must not matter
-    resumed = run(engine.resume(recipe, data, CPU, saved), loaders(recipe))
-    assert len(whole.history) == recipe.epochs
+    resumed = train(restore(saved, CPU), loaders(recipe), save_minutes=0)
+    assert len(whole.history) == recipe.fit.epochs
     assert without_time(resumed.history) == without_time(whole.history)
     assert same(resumed.model.state_dict(), whole.model.state_dict())
+    assert same(resumed.mean.model.state_dict(), whole.mean.model.state_dict())
     assert same(resumed.best["model"], whole.best["model"])
 
 
 def test_training_learns_and_keeps_the_best_epoch(recipe, loaders, data):
-    longer = replace(recipe, epochs=8, augmentation="none", learning_rate=1e-2)
-    state = run(engine.start(longer, data, CPU), loaders(longer))
+    longer = recipe.changed({"fit.epochs": 8, "sampling.augmentation": "none", "optimizer.learning_rate": 1e-2})
+    state = train(start(longer, data, CPU), loaders(longer))
     first, last = state.history[0], state.history[-1]
     assert last["train_loss"] < 0.7 * first["train_loss"]
     assert state.best["row"]["val_dice"] == max(row["val_dice"] for row in state.history)
     assert [row["epoch"] for row in state.history] == list(range(1, 9))
-    assert first["learning_rate"] == pytest.approx(1e-2)
+    assert first["learning_rate"] == pytest.approx(1e-2, rel=0.02)
     assert last["learning_rate"] < 1e-3
 
 
 def test_the_first_of_equally_good_epochs_is_kept(recipe, data):
-    state = engine.start(recipe, data, CPU)
-    for epoch, score in enumerate([float("nan"), 0.5, 0.5, 0.4, float("nan")], start=1):
-        state.add({"epoch": epoch, "val_dice": score})
+    state = start(recipe, data, CPU)
+    for epoch, score in enumerate([math.nan, 0.5, 0.5, 0.4, math.nan], start=1):
+        state.add({"epoch": epoch, "val_dice": score, "seconds": 1.0})
     assert state.best["row"]["epoch"] == 2
+    assert state.spent == 5
 
 
-def test_prediction_from_the_checkpoint_scores_what_training_scored(manifest, recipe, loaders, data, tmp_path):
-    native = replace(recipe, size=(64, 64), epochs=2)
-    grown = manifest.assign(split="val")
-    state = run(engine.start(native, data, CPU), loaders(native))
-    val = manifest[manifest["split"] == "val"]
-    checkpoint = through_a_file(state.best_checkpoint(), tmp_path)
-    table = predict_masks(val, checkpoint, device=CPU, batch_size=2, threshold=0.5)
-    scores, _, _ = score_predictions(grown, table, aggregation="dataset", empty_policy="skip")
-    # Taken at 40 x 48 instead of 64 x 64, so near and not equal.
-    assert scores["mean_dice"] == pytest.approx(state.best["row"]["val_dice"], abs=0.05)
+def test_patience_ends_a_run_that_gets_no_better(recipe, data):
+    state = start(recipe.changed({"fit.epochs": 50, "fit.patience": 2}), data, CPU)
+    for epoch, score in enumerate([0.4, 0.5, 0.5], start=1):
+        state.add({"epoch": epoch, "val_dice": score, "seconds": 1.0})
+        assert not state.finished
+    state.add({"epoch": 4, "val_dice": 0.45, "seconds": 1.0})
+    assert state.finished
 
 
-def test_a_loss_that_is_no_number_stops_the_run(recipe, loaders, data):
-    wild = replace(recipe, learning_rate=1e30, warmup_epochs=0, clip_norm=None)
-    with pytest.raises(RuntimeError, match=r"mean (train|val) loss over \d+ images is (nan|inf); lower `training.opt"):
-        run(engine.start(wild, data, CPU), loaders(wild))
+def test_progress_is_that_of_the_steps_or_of_the_time_where_it_is_short(recipe, data):
+    state = start(recipe.changed({"fit.epochs": 10, "fit.max_minutes": 1}), data, CPU)
+    state.total_steps, state.validation_seconds = 8, 20.0
+    assert state.progress(4, seconds=1) == 8 / 40
+    assert state.progress(4, seconds=30) == 30 / 40  # a minute less the time for the last validation
+    assert state.progress(4, seconds=50) == 1
 
 
-def test_a_finished_run_has_nothing_left_to_do(recipe, loaders, data):
-    state = run(engine.start(replace(recipe, epochs=1), data, CPU), loaders(recipe))
-    again = engine.resume(state.recipe, data, CPU, state.last_checkpoint())
-    assert again.finished
-    assert list(engine.fit(again, loaders(recipe))) == []
-    assert same(again.best_checkpoint()["model"], state.best_checkpoint()["model"])
+def test_a_time_limit_ends_training_in_the_midst_of_an_epoch_with_the_rate_run_down(recipe, loaders, data):
+    timed = recipe.changed({"fit.epochs": 100_000, "fit.max_minutes": 1.5 / 60})
+    state = train(start(timed, data, CPU), loaders(timed))
+    assert state.finished
+    assert 0.5 < state.spent < 6
+    assert not math.isnan(state.history[-1]["val_dice"])
+    assert state.history[-1]["learning_rate"] < 0.5 * recipe.optimizer.learning_rate
 
 
-def test_an_unfinished_run_with_other_settings_is_refused(recipe, loaders, data):
-    saved = run(engine.start(recipe, data, CPU), loaders(recipe), rows=1).last_checkpoint()
-    other = replace(recipe, learning_rate=0.5, size=(64, 64))
-    with pytest.raises(ValueError, match="unfinished") as caught:
-        engine.resume(other, data, CPU, saved)
-    assert str(caught.value) == (
-        "an unfinished training run (1 of 3 epochs) has other settings: size: [64, 64], there [32, 64]; "
-        "learning_rate: 0.5, there 0.003. Set them back to go on with it, or start anew with "
-        "`--params training.resume=false`"
+def test_epochs_between_validations_have_no_score(recipe, loaders, data):
+    sparse = recipe.changed({"fit.validate_every": 2})
+    scores = [row["val_dice"] for row in train(start(sparse, data, CPU), loaders(sparse)).history]
+    assert [math.isnan(score) for score in scores] == [True, False, False]  # the last one is always scored
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole_where_the_loss_is_a_mean_over_pixels(recipe, loaders, data):
+    """Frozen batch norm and no Dice term: then a batch's loss is the mean of its parts'."""
+    plain = recipe.changed({"loss.terms": {"bce": 1.0}, "optimizer.freeze_encoder": True, "model.decoder_norm": "none",
+                            "optimizer.name": "sgd", "sampling.augmentation": "none"})  # fmt: skip
+    parts = plain.changed({"sampling.micro_batch_size": 3})
+    states = [train(start(one, data, CPU), loaders(one), moments=1) for one in (plain, parts)]
+    for one, other in zip(*(state.model.parameters() for state in states), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6)
+    assert states[0].history[0]["train_loss"] == pytest.approx(states[1].history[0]["train_loss"], rel=1e-5)
+
+
+def test_a_frozen_encoder_stays_as_it_is(recipe, loaders, data):
+    frozen = recipe.changed({"optimizer.freeze_encoder": True})
+    before = start(frozen, data, CPU).model.state_dict()
+    state = train(start(frozen, data, CPU), loaders(frozen), moments=1)
+    after = state.model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed
+    assert not any("encoder" in name for name in changed)
+
+
+def test_memory_that_runs_out_halves_what_is_computed_at_once(recipe, loaders, data, monkeypatch, caplog):
+    state = start(recipe, data, CPU)
+    forward = state.model.forward
+
+    def small_memory(images):
+        if state.model.training and len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(images)
+
+    monkeypatch.setattr(state.model, "forward", small_memory)
+    with caplog.at_level("WARNING"):
+        train(state, loaders(recipe), moments=1)
+    assert state.micro_batch == 1
+    assert [record.message for record in caplog.records] == [
+        "memory ran out: from now on 2 images at once, same batch",
+        "memory ran out: from now on 1 images at once, same batch",
+    ]
+
+
+def test_memory_too_small_for_one_image_says_what_to_do(recipe, loaders, data, monkeypatch):
+    state = start(recipe, data, CPU)
+
+    def no_memory(images):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(state.model, "forward", no_memory)
+    with pytest.raises(TrainingFailed, match=r"memory ran out with 1 images of \(3, 32, 64\) at once; set a smaller"):
+        train(state, loaders(recipe))
+
+
+def test_a_loss_that_is_no_number_leaves_the_weights_and_names_the_images(recipe, loaders, data, monkeypatch):
+    state, parts = start(recipe, data, CPU), loaders(recipe)
+    whole_loss, calls = engine.recipe_loss(recipe), []
+
+    def broken_loss(logits, truth):
+        calls.append({name: value.clone() for name, value in state.model.named_parameters()})
+        return whole_loss(logits, truth) * (math.nan if len(calls) == 2 else 1)
+
+    monkeypatch.setattr(engine, "recipe_loss", lambda _: broken_loss)
+    with pytest.raises(TrainingFailed) as caught:
+        train(state, parts)
+    ids = ", ".join(parts.order.ids(0, 1))
+    assert f"epoch 1, step 2: the loss or its gradient is not finite, on the images {ids}. The weights are" in str(
+        caught.value
     )
-    with pytest.raises(ValueError, match="has other settings: data or splits"):
-        engine.resume(recipe, "another", CPU, saved)
+    assert same(calls[1], dict(state.model.named_parameters()))
 
 
-def test_a_finished_run_with_other_settings_makes_room(recipe, loaders, data):
-    saved = run(engine.start(replace(recipe, epochs=1), data, CPU), loaders(recipe)).last_checkpoint()
-    state = engine.resume(recipe, data, CPU, saved)
-    assert state.history == []
-    assert same(state.model.state_dict(), engine.start(recipe, data, CPU).model.state_dict())
+def test_the_running_mean_follows_the_weights(recipe):
+    state = start(recipe.changed({"fit.ema": 0.5}), "", CPU)
+    weight = next(state.model.parameters())
+    first = weight.detach().clone()
+    mean = RunningMean(state.model, 0.5)
+    with torch.no_grad():
+        weight += 11
+    mean.update(step=1)  # its decay is (1 + 1) / (10 + 1)
+    torch.testing.assert_close(next(mean.model.parameters()), first + 9)
+    mean.update(step=1000)  # and 0.5 later
+    torch.testing.assert_close(next(mean.model.parameters()), first + 10)
+    assert start(recipe, "", CPU).mean is None
 
 
-def test_a_recipe_survives_a_checkpoint(recipe):
-    assert Recipe.from_dict(recipe.to_dict()) == recipe
+def test_the_running_mean_is_what_is_validated_and_kept(recipe, loaders, data):
+    steady = recipe.changed({"fit.ema": 0.999, "fit.epochs": 1})
+    state = train(start(steady, data, CPU), loaders(steady))
+    assert same(state.best["model"], state.mean.model.state_dict())
+    assert not same(state.best["model"], state.model.state_dict())
 
 
-@pytest.mark.parametrize(
-    ("found", "rate"),
-    [
-        (None, 0.003),
-        ({"learning_rate": 0.1, "reason": "it won", "data_hash": "here"}, 0.1),
-        ({"learning_rate": 0.1, "reason": "it won", "data_hash": "elsewhere"}, 0.003),
-    ],
-)
-def test_the_searchs_rate_counts_on_its_own_data_only(recipe, found, rate):
-    assert with_search(recipe, found, "here").learning_rate == rate
+@pytest.mark.parametrize("fit", ["resize", "pad", "crop"])
+@pytest.mark.parametrize(("task", "background"), [("multilabel", False), ("multiclass", True), ("multiclass", False)])
+def test_every_task_and_fit_trains(recipe, loaders, data, task, background, fit):
+    one = replace(recipe, task=task, background=background).changed({"input.fit": fit, "fit.epochs": 1})
+    (row,) = train(start(one, data, CPU), loaders(one)).history
+    assert all(math.isfinite(row[f"{split}_{kind}"]) for split in ("train", "val") for kind in ("loss", "dice"))
 
 
-def test_the_runner_trains_from_equal_weights(manifest, recipe):
-    train = engine.runner(manifest, device="cpu", num_workers=0, cache=None)
-    short = replace(recipe, epochs=1)
-    assert without_time(train(short)) == without_time(train(short))
-
-
-def test_masks_of_a_multiclass_task_leave_the_background_out(recipe):
-    with_background = replace(recipe, task="multiclass", background=True)
-    model = Segmenter(with_background, pretrained=False).eval()
-    assert model(torch.zeros(1, 3, 32, 32, dtype=torch.uint8)).shape == (1, 3, 32, 32)
-    logits = torch.tensor([[5.0, 0, 0], [1, 2, 0], [0, 1, 3]]).T.view(1, 3, 1, 3)  # background, box, disc
-    assert model.masks(logits, threshold=0.5).int().tolist() == [[[[0, 1, 0]], [[0, 0, 1]]]]
-
-
-def test_the_threshold_is_a_probability(recipe):
-    model = Segmenter(recipe, pretrained=False)
-    logits = torch.logit(torch.tensor([0.29, 0.31])).view(1, 2, 1, 1)
-    assert model.masks(logits, threshold=0.3).flatten().tolist() == [False, True]
-
-
-def test_perfect_and_empty_predictions_score_as_worked_by_hand(manifest):
-    truth = manifest[manifest["split"] == "test"]
-    perfect = truth[["image_id", "height", "width", "mask_box", "mask_disc"]]
-    scores, by_image, confusion = score_predictions(manifest, perfect, aggregation="image", empty_policy="skip")
-    assert (scores["mean_dice"], scores["mean_iou"], scores["pixel_accuracy"]) == (1, 1, 1)
-    assert scores["classes"]["disc"] == {"dice": 1.0, "iou": 1.0, "num_images": 3}
-    assert (by_image["false_pos"] + by_image["false_neg"]).sum() == 0
-    area = truth["area_box"].sum()
-    assert confusion.loc["box"].tolist() == [area, 0, 0]
-    empty = perfect.assign(mask_box="")
-    scores, _, confusion = score_predictions(manifest, empty, aggregation="dataset", empty_policy="skip")
-    assert scores["mean_dice"] == 0.5
-    assert scores["classes"]["box"]["dice"] == 0
-    assert confusion.loc["box"].tolist() == [0, 0, area]
-    assert scores["by_aggregation"]["image"]["classes"]["disc"]["dice"] == 1
-
-
-def test_a_class_that_nobody_shows_has_no_score(manifest):
-    bare = manifest.assign(mask_box="", area_box=0)
-    rows = bare[bare["split"] == "test"]
-    scores, by_image, _ = score_predictions(bare, rows, aggregation="image", empty_policy="skip")
-    assert scores["classes"]["box"] == {"dice": None, "iou": None, "num_images": 0}
-    assert scores["mean_dice"] == 1
-    assert by_image.loc[by_image["class"] == "box", "dice"].isna().all()
-
-
-def test_predictions_of_other_images_or_classes_are_refused(manifest):
-    rows = manifest.head(2)
-    options = {"aggregation": "image", "empty_policy": "skip"}
-    with pytest.raises(ValueError, match=r"1 predicted images are not in the manifest \(new\): predict again"):
-        score_predictions(manifest, rows.assign(image_id=["scan00", "new"]), **options)
-    with pytest.raises(ValueError, match=r"of the classes \['box'\], the manifest has \['box', 'disc'\]"):
-        score_predictions(manifest, rows.drop(columns="mask_disc"), **options)
+def test_a_compiled_run_is_the_same_model(recipe, loaders, data, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda network: network)  # compiling itself takes a minute
+    compiled = recipe.changed({"fit.compile": True, "fit.epochs": 1})
+    plain = recipe.changed({"fit.epochs": 1})
+    states = [train(start(one, data, CPU), loaders(one)) for one in (plain, compiled)]
+    assert same(*(state.model.state_dict() for state in states))
 
 
 def test_validation_dice_is_the_metrics_own(recipe, loaders, data):
-    state = engine.start(replace(recipe, epochs=1), data, CPU)
-    parts = loaders(recipe)
-    run(state, parts)
+    state = start(recipe.changed({"fit.epochs": 1}), data, CPU)
+    parts = loaders(state.recipe)
+    train(state, parts)
     state.model.eval()
-    counts = engine.OverlapCounts()
+    counts = OverlapCounts()
     with torch.inference_mode():
-        for images, masks in parts.val:
-            counts.update(state.model.masks(state.model(images), threshold=0.5), masks)
+        for images, truth in parts.val:
+            counts.update(state.model.counts(state.model(images), truth, threshold=0.5))
     expected = mean_dice(counts.compute(), aggregation="dataset", empty_policy="skip")
     assert state.history[0]["val_dice"] == expected
+
+
+def test_a_row_reads_as_a_line():
+    row = {"epoch": 2, "train_loss": 0.5, "train_dice": 0.25, "val_loss": 0.75, "val_dice": 0.125,
+           "val_pixel_accuracy": 0.5, "seconds": 61.25}  # fmt: skip
+    assert engine.line(row, 9) == (
+        "epoch 2/9: loss 0.5000, validation loss 0.7500, Dice 0.1250, pixel accuracy 0.5000 (61.2 s)"
+    )
+    unscored = row | {"val_loss": math.nan}
+    assert engine.line(unscored, 9) == "epoch 2/9: loss 0.5000, Dice 0.2500 in training, not validated (61.2 s)"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg_pipeline.segmentation.images import read_image, read_size, read_values, to_rgb8
+from seg_pipeline.segmentation.images import read_image, read_size, read_values, scale_values, to_8bit, to_grey, to_rgb8
 
 GREY = np.arange(6, dtype=np.uint16).reshape(2, 3) * 1000
 
@@ -96,3 +96,22 @@ def test_a_blank_image_becomes_black():
 def test_without_window_8_bits_stay_and_16_are_shifted():
     assert to_rgb8(np.array([[7, 200]], dtype=np.uint8), window=None)[0, :, 1].tolist() == [7, 200]
     assert to_rgb8(np.array([[256, 65535]], dtype=np.uint16), window=None)[0, :, 1].tolist() == [1, 255]
+
+
+def test_values_are_scaled_evenly_and_cut_off():
+    values = np.array([[0, 10, 11, 12], [110, 111, 200, 65535]], dtype=np.uint16)
+    assert scale_values(values, 10, 112).tolist() == [[0, 0, 2, 5], [250, 252, 255, 255]]  # 2.5 a step
+    assert scale_values(values[:, :2].astype(np.uint8), -5.5, 249.5).tolist() == [[6, 16], [116, 116]]
+    assert not scale_values(values, 7, 7).any()
+
+
+def test_grey_of_colour_is_its_brightness():
+    colour = np.array([[[100, 0, 0], [0, 100, 0], [0, 0, 100], [77, 77, 77]]], dtype=np.uint8)
+    assert to_grey(colour).tolist() == [[30, 59, 11, 77]]
+    assert to_grey(colour.astype(np.uint16) * 256).dtype == np.uint16
+    assert to_grey(GREY) is GREY
+
+
+def test_of_16_bits_the_upper_8_are_kept():
+    assert to_8bit(np.array([[255, 256, 65535]], dtype=np.uint16)).tolist() == [[0, 1, 255]]
+    assert to_8bit(np.array([[7]], dtype=np.uint8)).tolist() == [[7]]

@@ -1,56 +1,350 @@
+import os
+import signal
+import time
 from dataclasses import replace
+from itertools import chain
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
+from torch.utils.data import Dataset
 
-from seg_pipeline.segmentation.loaders import EpochSampler, make_loaders
+from seg_pipeline.segmentation.datasets import Draw
+from seg_pipeline.segmentation.loaders import (
+    EpochSampler,
+    Loader,
+    collate,
+    draw_in_proportion,
+    image_factors,
+    make_loaders,
+    whole_images,
+)
+from seg_pipeline.segmentation.masks import IGNORE
+from seg_pipeline.segmentation.recipe import ComputeSettings, InputSettings, SamplingSettings
 
 CPU = torch.device("cpu")
+HERE = ComputeSettings(num_workers=0, cache="none")
+threads = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
-def batches(loaders, epoch):
-    loaders.order.epoch = epoch
+def table(number, **areas):
+    """A manifest's columns that the sampler reads; ``areas`` are lists of the images that show a class."""
+    columns = {f"area_{name}": [5 * (index in shown) for index in range(number)] for name, shown in areas.items()}
+    masks = {f"mask_{name}": "" for name in areas}
+    return pd.DataFrame({"image_id": [f"scan{index}" for index in range(number)], **columns, **masks})
+
+
+def flat(lists):
+    return list(chain.from_iterable(lists))
+
+
+def epochs(sampler, number):
+    """The batches of the first epochs."""
+    drawn = []
+    for sampler.epoch in range(number):
+        drawn.append(list(sampler))
+    return drawn
+
+
+# order
+
+
+def test_every_image_comes_once_an_epoch_in_an_order_of_its_own():
+    sampler = EpochSampler(table(20), batch_size=4, seed=3)
+    assert len(sampler) == 5
+    first, second = epochs(sampler, 2)
+    assert [len(batch) for batch in first] == [4] * 5
+    assert sorted(flat(first)) == [Draw(0, index, 0) for index in range(20)]
+    assert sorted(flat(second)) == [Draw(1, index, 0) for index in range(20)]
+    assert [draw.index for draw in flat(first)] != [draw.index for draw in flat(second)]
+    assert epochs(sampler, 1) == [first]
+    assert epochs(EpochSampler(table(20), batch_size=4, seed=4), 1) != [first]
+
+
+def test_what_is_left_over_for_a_last_batch_waits_for_another_epoch():
+    sampler = EpochSampler(table(11), batch_size=4, seed=0)
+    assert len(sampler) == 2
+    drawn = epochs(sampler, 20)
+    assert {len(batch) for epoch in drawn for batch in epoch} == {4}
+    assert {draw.index for epoch in drawn for batch in epoch for draw in batch} == set(range(11))
+
+
+def test_fewer_images_than_a_batch_are_one_batch():
+    assert [len(batch) for batch in EpochSampler(table(10), batch_size=64, seed=0)] == [10]
+
+
+def test_an_epoch_that_begins_later_has_the_batches_that_would_have_followed():
+    sampler = EpochSampler(table(20, box=[1, 2]), batch_size=3, seed=3, balance="classes")
+    sampler.epoch = 2
+    whole = list(sampler)
+    sampler.start = 4
+    assert list(sampler) == whole[4:]
+    assert len(sampler) == 6  # of a whole epoch
+    sampler.start = 6
+    assert list(sampler) == []
+
+
+def test_ids_name_the_images_of_a_batch():
+    sampler = EpochSampler(table(9, box=[0]), batch_size=4, seed=1, balance="foreground")
+    [batches] = epochs(sampler, 1)
+    assert [sampler.ids(0, step) for step in (0, 1)] == [[f"scan{draw.index}" for draw in batch] for batch in batches]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_several_processes_share_the_batches_of_one(world):
+    rows = table(50, box=[3, 4])
+    alone = EpochSampler(rows, batch_size=12, seed=3, balance="foreground")
+    parts = [
+        EpochSampler(rows, batch_size=12, seed=3, balance="foreground", rank=rank, world=world) for rank in range(world)
+    ]
+    [whole] = epochs(alone, 1)
+    together = [flat(batches) for batches in zip(*(epochs(part, 1)[0] for part in parts), strict=True)]
+    assert together == whole
+    assert flat(part.ids(0, 1) for part in parts) == alone.ids(0, 1)
+
+
+def test_processes_have_equal_parts_of_the_only_batch():
+    parts = [EpochSampler(table(11), batch_size=64, seed=0, rank=rank, world=2) for rank in (0, 1)]
+    first, second = (flat(part) for part in parts)
+    assert len(first) == len(second) == 5
+    assert len({*first, *second}) == 10
+
+
+def test_a_batch_that_processes_cannot_share_is_refused():
+    with pytest.raises(ValueError, match=r"`batch_size: 9` does not divide by 2 processes.*set 8 or another multiple"):
+        EpochSampler(table(20), batch_size=9, seed=0, world=2)
+    with pytest.raises(ValueError, match="1 train images are too few for 2 processes; lower `devices`"):
+        EpochSampler(table(1), batch_size=2, seed=0, world=2)
+
+
+# balance
+
+
+def test_foreground_takes_half_of_the_draws_with_as_few_repeats_as_can_be():
+    sampler = EpochSampler(table(20, box=[2, 5], disc=[5, 7]), batch_size=20, seed=3, balance="foreground")
+    left_out = set()
+    for [batch] in epochs(sampler, 8):
+        drawn = [draw.index for draw in batch]
+        counts = np.bincount(drawn, minlength=20)
+        assert sum(counts[[2, 5, 7]]) == 10
+        assert set(counts[[2, 5, 7]]) == {3, 4}
+        assert set(np.delete(counts, [2, 5, 7])) == {0, 1}  # 10 of the 17 others
+        left_out |= set(range(20)) - set(drawn)
+        assert {(draw.index, draw.repeat) for draw in batch if draw.index == 5} == {
+            (5, repeat) for repeat in range(counts[5])
+        }
+    assert left_out == set(range(20)) - {2, 5, 7}
+
+
+@pytest.mark.parametrize("shown", [[], list(range(6))])
+def test_without_both_kinds_foreground_is_as_none(shown):
+    [[batch]] = epochs(EpochSampler(table(6, box=shown), batch_size=6, seed=3, balance="foreground"), 1)
+    assert sorted(batch) == [Draw(0, index) for index in range(6)]
+
+
+def test_repeat_factors_by_hand():
+    # box in 4 of 16 images: 2; disc in 1 of 16: 4, which wins where both are; ring in none
+    factors = image_factors(table(16, box=[0, 1, 2, 3], disc=[3], ring=[]), "classes")
+    np.testing.assert_allclose(factors, [2, 2, 2, 4, *[1] * 12])
+    assert image_factors(table(3), "none").tolist() == [1, 1, 1]
+    np.testing.assert_allclose(image_factors(table(3, box=[1]), "foreground"), [0.5, 1, 0.5])
+
+
+def test_images_of_rare_classes_are_drawn_more_often_by_their_factors():
+    sampler = EpochSampler(table(16, box=[0, 1, 2, 3], disc=[3]), batch_size=16, seed=3, balance="classes")
+    counts = np.zeros(16)
+    for [batch] in epochs(sampler, 400):
+        assert len(batch) == 16
+        now = np.bincount([draw.index for draw in batch], minlength=16)
+        assert set(now[:3]) <= {1, 2}  # 16 draws over a sum of 22: 1.45 each
+        assert now[3] in (2, 3)
+        counts += now
+    np.testing.assert_allclose(counts / 400, np.array([2, 2, 2, 4, *[1] * 12]) * 16 / 22, atol=0.1)
+
+
+def test_draws_add_up_whatever_the_factors():
+    rng = np.random.default_rng(0)
+    for number in (1, 2, 7, 1000):
+        factors = rng.random(number) + 1e-6
+        drawn = draw_in_proportion(factors, rng)
+        expected = factors * number / factors.sum()
+        counts = np.bincount(drawn, minlength=number)
+        assert len(drawn) == number
+        assert (np.abs(counts - expected) < 1 + 1e-9).all()
+
+
+def test_an_unknown_balance_lists_the_known():
+    with pytest.raises(ValueError, match="balance 'rare' is none of none, foreground, classes"):
+        EpochSampler(table(3), batch_size=1, seed=0, balance="rare")
+
+
+# loaders
+
+
+def batches(loaders, epoch, start=0):
+    loaders.order.epoch, loaders.order.start = epoch, start
     return list(loaders.train)
 
 
-def test_every_sample_comes_once_an_epoch_in_an_order_of_its_own():
-    sampler = EpochSampler(20, seed=3)
-    first = list(sampler)
-    sampler.epoch = 1
-    second = list(sampler)
-    assert sorted(first) == [(0, index) for index in range(20)]
-    assert [index for _, index in first] != [index for _, index in second]
-    sampler.epoch = 0
-    assert list(sampler) == first
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_workers_change_nothing(manifest, recipe):
-    here, there = (make_loaders(manifest, recipe, device=CPU, num_workers=n, cache=False) for n in (0, 2))
-    for epoch in (0, 1):
-        for one, other in zip(batches(here, epoch), batches(there, epoch), strict=True):
-            assert torch.equal(one[0], other[0])
-            assert torch.equal(one[1], other[1])
+def assert_equal(ones, others):
+    for one, other in zip(ones, others, strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
 
 
 def test_batches_come_from_their_split(manifest, recipe):
-    loaders = make_loaders(manifest, recipe, device=CPU, num_workers=0, cache=None)
-    assert [len(images) for images, _ in loaders.train] == [
-        4,
-        4,
-    ]  # 10 images: a batch of 2 is left for another epoch
+    loaders = make_loaders(manifest, recipe, HERE, device=CPU)
+    assert len(loaders.train) == len(loaders.order) == 2  # 10 images: a batch of 2 is left for another epoch
+    assert [len(images) for images, _ in loaders.train] == [4, 4]
     assert [len(images) for images, _ in loaders.val] == [3]
-    images, masks = next(iter(loaders.val))
+    images, truth = next(iter(loaders.val))
     assert images.shape == (3, 3, 32, 64)
-    assert masks.shape == (3, 2, 32, 64)
+    assert truth.shape == (3, 2, 32, 64)
+    assert images.dtype == truth.dtype == torch.uint8
+    assert type(images) is type(truth) is torch.Tensor
+    assert images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_fewer_images_than_a_batch_are_one_batch(manifest, recipe):
-    loaders = make_loaders(manifest, replace(recipe, batch_size=64), device=CPU, num_workers=0, cache=None)
-    assert [len(images) for images, _ in loaders.train] == [10]
+@threads
+@pytest.mark.parametrize("cache", ["none", "ram", "disk"])
+def test_neither_workers_nor_cache_change_a_batch(manifest, recipe, tmp_path, cache):
+    here = make_loaders(manifest, recipe, HERE, device=CPU)
+    there = make_loaders(
+        manifest, recipe, ComputeSettings(num_workers=2, cache=cache), device=CPU, cache_folder=tmp_path
+    )
+    for epoch in (0, 1):
+        assert_equal(batches(here, epoch), batches(there, epoch))
+    assert_equal(list(here.val), list(there.val))
+
+
+def test_an_epoch_can_be_gone_on_with(manifest, recipe):
+    recipe = replace(recipe, sampling=SamplingSettings(batch_size=2, augmentation="street", balance="foreground"))
+    loaders = make_loaders(manifest, recipe, HERE, device=CPU)
+    assert_equal(batches(loaders, 1)[2:], batches(loaders, 1, start=2))
+
+
+def test_an_image_drawn_twice_in_an_epoch_is_augmented_anew(manifest, recipe):
+    recipe = replace(recipe, sampling=SamplingSettings(batch_size=10, augmentation="medical", balance="foreground"))
+    loaders = make_loaders(manifest, recipe, HERE, device=CPU)
+    [(images, _)] = batches(loaders, 0)
+    [draws] = list(loaders.order)
+    assert max(draw.repeat for draw in draws) > 0
+    assert len(images.flatten(1).unique(dim=0)) == 10
+
+
+def test_processes_see_each_validation_image_once_in_the_batches_of_one(manifest, recipe):
+    recipe = replace(recipe, sampling=SamplingSettings(batch_size=2))
+    [alone, *parts] = [
+        make_loaders(manifest, recipe, HERE, device=CPU, rank=rank, world=world)
+        for rank, world in [(0, 1), (0, 2), (1, 2)]
+    ]
+    assert [[len(images) for images, _ in part.val] for part in parts] == [[2], [1]]
+    assert_equal(list(alone.val), [batch for part in parts for batch in part.val])
+    assert [[len(images) for images, _ in part.train] for part in parts] == [[1] * 5] * 2
+    four = replace(recipe, sampling=SamplingSettings(batch_size=4))
+    assert list(make_loaders(manifest, four, HERE, device=CPU, rank=1, world=4).val) == []
+
+
+def test_loaders_leave_torchs_generator_alone(manifest, recipe):
+    loaders = make_loaders(manifest, recipe, HERE, device=CPU)
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    list(loaders.train)
+    list(loaders.val)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_pipeline_of_albumentations_takes_the_presets_place(manifest, recipe, tmp_path, monkeypatch):
+    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
+    library = pytest.importorskip("albumentations", reason="the extra [albumentations] is not installed")
+    library.save(library.Compose([library.VerticalFlip(p=1.0)]), tmp_path / "p.json")
+    plain = replace(recipe, sampling=SamplingSettings(batch_size=4, augmentation="none"))
+    whole = batches(make_loaders(manifest, plain, HERE, device=CPU), 0)
+    other = plain.changed({"sampling.albumentations": str(tmp_path / "p.json")})
+    turned = batches(make_loaders(manifest, other, HERE, device=CPU), 0)
+    assert_equal([[part.flip(-2) for part in batch] for batch in whole], turned)
 
 
 def test_an_empty_split_is_named(manifest, recipe):
     lacking = manifest[manifest["split"] != "val"]
     with pytest.raises(ValueError, match=r"the val split has no image; the manifest has \{'train': 10, 'test': 3\}"):
-        make_loaders(lacking, recipe, device=CPU, num_workers=0, cache=None)
+        make_loaders(lacking, recipe, HERE, device=CPU)
+
+
+# whole images
+
+
+def test_images_of_several_sizes_are_filled_up_to_the_largest():
+    samples = [
+        (torch.full((3, 2, 5), 7, dtype=torch.uint8), torch.ones(2, 5, dtype=torch.uint8)),
+        (torch.full((3, 4, 3), 9, dtype=torch.uint8), torch.ones(4, 3, dtype=torch.uint8)),
+    ]
+    images, truth = collate(samples)
+    assert images.shape == (2, 3, 4, 5)
+    assert truth.shape == (2, 4, 5)
+    assert truth[0].tolist() == [[1] * 5, [1] * 5, [IGNORE] * 5, [IGNORE] * 5]
+    assert truth[1].tolist() == [[1, 1, 1, IGNORE, IGNORE]] * 4
+    assert images[0, 1].tolist() == [[7] * 5, [7] * 5, [0] * 5, [0] * 5]
+    assert images[1, 2].tolist() == [[9, 9, 9, 0, 0]] * 4
+    assert images.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(40, 48)], 8),  # filled up to 64 by 64: twice a window's pixels
+        ([(40, 48), (30, 20)], 8),  # the largest decides
+        ([(10, 10)], 16),  # 32 by 32, but no more images than a training batch
+        ([(1000, 1000)], 1),
+    ],
+)
+def test_whole_images_have_no_more_pixels_than_a_training_batch(sizes, expected):
+    rows = pd.DataFrame(sizes, columns=["height", "width"])
+    assert whole_images(rows, InputSettings(size=(32, 64), fit="crop"), batch_size=16) == expected
+    assert whole_images(rows, InputSettings(size=(32, 64)), batch_size=16) == 16
+
+
+# workers
+
+
+class Faulty(Dataset):
+    """Its third sample does something to the worker."""
+
+    def __init__(self, fault):
+        self.fault = fault
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 2:
+            self.fault()
+        return torch.zeros(1)
+
+
+def hang():
+    time.sleep(3)
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuse():
+    raise RuntimeError("no pixels")
+
+
+@threads
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        (hang, r"gave no batch within 1 s\..*raise `training.compute.timeout`"),
+        (die, r"a worker of the data loader died .*lower `training.compute.num_workers` or"),
+        (refuse, "no pixels"),
+    ],
+)
+def test_a_worker_that_hangs_or_dies_ends_the_run_with_the_setting_to_change(fault, text):
+    loader = Loader(Faulty(fault), num_workers=1, timeout=1, batch_size=1, prefetch_factor=1)
+    with pytest.raises(RuntimeError, match=text):
+        list(loader)

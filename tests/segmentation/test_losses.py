@@ -1,34 +1,122 @@
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from torch.nn import functional as F
 
-from seg_pipeline.segmentation.losses import bce_dice, ce_dice, class_target, make_loss, soft_dice_loss
+from seg_pipeline.segmentation.losses import balanced_weights, default_terms, make_loss
 from seg_pipeline.segmentation.masks import IGNORE
 
 LN3 = math.log(3)  # sigmoid(±LN3) is 3/4 and 1/4, with cross-entropies ln 4/3 and ln 4
+TERMS = ("ce", "dice", "focal", "tversky", "lovasz")
+CASES = [("multilabel", term, False) for term in ("bce", *TERMS[1:])]
+CASES += [("multiclass", term, background) for term in TERMS for background in (False, True)]
 
 
-def masks_of(*classes):
-    """uint8 (1, C, H, W) from nested lists (H, W)."""
-    return torch.tensor([classes], dtype=torch.uint8)
+def one(task, term, **options):
+    return make_loss(task, terms={term: 1.0}, **options)
 
 
-@pytest.fixture
-def batch():
-    """Logits (2, 4, 5, 7) and masks (2, 3, 5, 7) with overlaps; every class occurs."""
-    generator = torch.Generator().manual_seed(3)
-    logits = 2 * torch.randn(2, 4, 5, 7, generator=generator)
-    return logits, (torch.rand(2, 3, 5, 7, generator=generator) < 0.4).to(torch.uint8)
+def truth_of(*values):
+    """uint8 with an axis of one image in front."""
+    return torch.tensor([*values], dtype=torch.uint8)[None]
 
 
-def exclusive(masks):
-    """The masks with at most one class a pixel."""
-    return masks * (masks.cumsum(1) == 1).to(torch.uint8)
+def batch_of(task, *, channels=4, seed=3, dtype=torch.float32):
+    """Logits (2, K, 5, 7) and truth in which every channel occurs."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(2, channels, 5, 7, generator=generator)
+    if task == "multilabel":
+        truth = torch.rand(2, channels, 5, 7, generator=generator) < 0.4
+    else:
+        truth = torch.randint(channels, (2, 5, 7), generator=generator)
+    return logits.to(dtype), truth.to(torch.uint8)
 
 
-# soft_dice_loss
+# cross-entropy
+
+
+def test_bce_by_hand():
+    logits = torch.tensor([[[[LN3, LN3], [-LN3, -LN3]]]])
+    bce = one("multilabel", "bce")(logits, truth_of([[1, 0], [0, 0]]))
+    assert bce.item() == pytest.approx((3 * math.log(4 / 3) + math.log(4)) / 4)
+
+
+def test_bce_weighs_the_known_pixels_of_each_class():
+    logits = torch.tensor([[[[LN3, LN3]], [[LN3, 0.0]]]])
+    truth = truth_of([[1, 0]], [[1, IGNORE]])  # the second class knows one pixel
+    bce = one("multilabel", "bce", class_weights=[1, 3])(logits, truth)
+    assert bce.item() == pytest.approx((math.log(4 / 3) + math.log(4) + 3 * math.log(4 / 3)) / (1 + 1 + 3))
+
+
+def test_bce_and_its_gradient_equal_torchs_for_logits_of_any_size():
+    logits = torch.tensor([0, 1e-3, 1, 15, 30, 90, 200]).repeat(2, 1)
+    logits = (logits * torch.tensor([[1], [-1]])).repeat(1, 2)[None, None].requires_grad_()
+    truth = torch.tensor([0, 1], dtype=torch.uint8).repeat_interleave(7).repeat(2, 1)[None, None]
+    ours, theirs = one("multilabel", "bce")(logits, truth), F.binary_cross_entropy_with_logits(logits, truth.float())
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(torch.autograd.grad(ours, logits), torch.autograd.grad(theirs, logits))
+
+
+@pytest.mark.parametrize("weights", [None, [0.5, 2.0, 1.0, 0.0]])
+def test_ce_and_its_gradient_equal_torchs(weights):
+    logits, truth = batch_of("multiclass")
+    truth[0, 1:3, 4:] = IGNORE
+    logits.requires_grad_()
+    ours = one("multiclass", "ce", class_weights=weights)(logits, truth)
+    weights = None if weights is None else torch.tensor(weights)
+    theirs = F.cross_entropy(logits, truth.long(), weights, ignore_index=IGNORE)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(torch.autograd.grad(ours, logits), torch.autograd.grad(theirs, logits))
+
+
+def test_ce_of_a_certain_and_wrong_pixel_is_finite():
+    logits = torch.tensor([200.0, 0, -200]).view(1, 3, 1, 1).requires_grad_()
+    ce = one("multiclass", "ce")(logits, truth_of([2]))
+    ce.backward()
+    assert ce.item() == 400
+    assert logits.grad.flatten().tolist() == [1, 0, -1]
+
+
+# focal
+
+
+def test_focal_by_hand():
+    logits = torch.tensor([[[[LN3, LN3]]]])  # the truth has 3/4, then 1/4
+    expected = ((1 / 4) ** 2 * math.log(4 / 3) + (3 / 4) ** 2 * math.log(4)) / 2
+    assert one("multilabel", "focal")(logits, truth_of([[1, 0]])).item() == pytest.approx(expected)
+    logits = torch.cat([torch.zeros_like(logits), logits], 1)
+    assert one("multiclass", "focal")(logits, truth_of([1, 0])).item() == pytest.approx(expected)
+    weighted = (3 * (1 / 4) ** 2 * math.log(4 / 3) + (3 / 4) ** 2 * math.log(4)) / 4
+    assert one("multiclass", "focal", class_weights=[1, 3])(logits, truth_of([1, 0])).item() == pytest.approx(weighted)
+
+
+def test_focal_equals_smp_for_multilabel():
+    logits, truth = batch_of("multilabel")
+    theirs = smp.losses.FocalLoss("multilabel", gamma=1.5)(logits, truth)
+    torch.testing.assert_close(one("multilabel", "focal", focal_gamma=1.5)(logits, truth), theirs)
+
+
+@pytest.mark.parametrize(("task", "entropy"), [("multilabel", "bce"), ("multiclass", "ce")])
+def test_focal_with_gamma_0_is_the_cross_entropy(task, entropy):
+    logits, truth = batch_of(task)
+    torch.testing.assert_close(one(task, "focal", focal_gamma=0.0)(logits, truth), one(task, entropy)(logits, truth))
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0])
+def test_focal_of_a_certain_and_right_pixel_has_a_finite_gradient(gamma):
+    logits = torch.tensor([[[[300.0, -300.0]]]], requires_grad=True)
+    loss = one("multilabel", "focal", focal_gamma=gamma)(logits, truth_of([[1, 0]]))
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert logits.grad.flatten().tolist() == pytest.approx([0, 0], abs=1e-6)
+
+
+# Dice and Tversky
 
 
 @pytest.mark.parametrize(
@@ -39,196 +127,352 @@ def exclusive(masks):
         ([1, 0, 0, 0], [0, 0, 1, 1], 1 - 1 / 4),
         ([0, 0, 0, 0], [0, 0, 0, 0], 0),  # nothing to find, nothing found
         ([1, 1, 1, 0], [0, 0, 0, 0], 3 / 4),  # three false pixels of an absent class
+        ([1, 0.5, 0, 0], [1, IGNORE, IGNORE, 0], 0),
     ],
 )
-def test_soft_dice_loss_by_hand(prob, truth, expected):
-    prob, truth = (torch.tensor(values, dtype=torch.float32).view(1, 1, 2, 2) for values in (prob, truth))
-    assert soft_dice_loss(prob, truth).item() == pytest.approx(expected)
+def test_dice_by_hand(prob, truth, expected):
+    logits = torch.tensor(prob).logit(eps=1e-30).clamp(-90, 90).view(1, 1, 2, 2)
+    truth = torch.tensor(truth, dtype=torch.uint8).view(1, 2, 2)
+    assert one("multilabel", "dice")(logits, truth[None]).item() == pytest.approx(expected)
+    logits = torch.cat([torch.zeros_like(logits), logits], 1)
+    assert one("multiclass", "dice", background=True)(logits, truth).item() == pytest.approx(expected)
 
 
-def test_soft_dice_loss_pools_the_batch_and_averages_the_classes():
-    truth = torch.tensor([[[[1.0, 1.0]], [[0, 0]]], [[[0, 0]], [[0, 1]]]])  # (2, 2, 1, 2)
-    prob = torch.tensor([[[[1.0, 0.0]], [[0, 0]]], [[[0, 1]], [[0, 1]]]])
+def test_dice_pools_the_batch_and_averages_the_classes():
+    truth = torch.tensor([[[[1, 1]], [[0, 0]]], [[[0, 0]], [[0, 1]]]])  # (2, 2, 1, 2)
+    found = torch.tensor([[[[1, 0]], [[0, 0]]], [[[0, 1]], [[0, 1]]]])
+    logits, truth = 180.0 * found - 90, truth.to(torch.uint8)
     # class 0: one of two pixels found, a false one in the other image: (2 + 1) / (2 + 2 + 1); class 1: all
-    assert soft_dice_loss(prob, truth).item() == pytest.approx(1 - (3 / 5 + 1) / 2)
+    assert one("multilabel", "dice")(logits, truth).item() == pytest.approx((2 / 5 + 0) / 2)
+    weighted = one("multilabel", "dice", class_weights=[3, 1])(logits, truth)
+    assert weighted.item() == pytest.approx((3 * 2 / 5 + 0) / 4)
 
 
-def test_soft_dice_loss_is_smooth_pixels_wide():
-    prob, truth = torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, 1, 2, 2)
-    assert soft_dice_loss(prob, truth, smooth=6).item() == pytest.approx(2 / 8)
-
-
-# bce_dice
-
-
-def test_bce_dice_by_hand():
-    logits = torch.tensor([[[[LN3, LN3], [-LN3, -LN3]]]])
-    masks = masks_of([[1, 0], [0, 0]])
-    bce = (3 * math.log(4 / 3) + math.log(4)) / 4
-    dice = 1 - (2 * 0.75 + 1) / (2 + 1 + 1)  # Σp = 3/4 + 3/4 + 1/4 + 1/4
-    assert bce_dice(logits, masks, dice_weight=0).item() == pytest.approx(bce)
-    assert bce_dice(logits, masks, dice_weight=1).item() == pytest.approx(dice)
-    assert bce_dice(logits, masks, dice_weight=0.25).item() == pytest.approx(0.75 * bce + 0.25 * dice)
-
-
-def test_bce_dice_averages_over_classes_and_known_pixels():
-    logits = torch.zeros(1, 2, 2, 2)
-    masks = masks_of([[1, 0], [0, IGNORE]], [[0, 0], [0, 0]])
-    dice = 1 - ((2 * 0.5 + 1) / (1.5 + 1 + 1) + 1 / (1.5 + 1)) / 2  # three pixels count in both classes
-    assert bce_dice(logits, masks, dice_weight=0).item() == pytest.approx(math.log(2))
-    assert bce_dice(logits, masks, dice_weight=1).item() == pytest.approx(dice)
-
-
-def test_bce_dice_of_a_perfect_prediction_is_0(batch):
-    _, masks = batch
-    logits = 60.0 * masks - 30
-    assert bce_dice(logits, masks).item() == pytest.approx(0, abs=1e-6)
-    assert bce_dice(-logits, masks).item() > 15
+def test_dice_leaves_the_background_and_its_weight_out():
+    logits = torch.zeros(1, 3, 1, 4)
+    truth = truth_of([0, 0, 1, 2])
+    each = 1 - (2 / 3 + 1) / (4 / 3 + 1 + 1)  # of classes 1 and 2: probability 1/3 everywhere, one pixel of four
+    with_background = one("multiclass", "dice", background=True)
+    assert with_background(logits, truth).item() == pytest.approx(each)
+    weighted = one("multiclass", "dice", background=True, class_weights=[9, 1, 3])
+    assert weighted(logits, truth).item() == pytest.approx(each)
+    background = 1 - (4 / 3 + 1) / (4 / 3 + 2 + 1)
+    assert one("multiclass", "dice")(logits, truth).item() == pytest.approx((2 * each + background) / 3)
 
 
 def test_an_absent_class_is_pushed_down_from_every_pixel():
     logits = torch.zeros(1, 1, 2, 2, requires_grad=True)
-    bce_dice(logits, torch.zeros(1, 1, 2, 2, dtype=torch.uint8), dice_weight=1).backward()
+    one("multilabel", "dice")(logits, torch.zeros(1, 1, 2, 2, dtype=torch.uint8)).backward()
     # d/dz of Σp / (Σp + 1) with Σp = 2: p(1 - p) / (Σp + 1)² = 1/4 / 9
     torch.testing.assert_close(logits.grad, torch.full((1, 1, 2, 2), 1 / 36))
 
 
-# ce_dice
+@pytest.mark.parametrize("beta", [0.5, 0.8])
+def test_tversky_and_its_gradient_equal_smps_where_every_class_occurs(beta):
+    options = {"alpha": 1 - beta, "beta": beta, "smooth": 0.5}
+    for task, classes in (("multilabel", None), ("multiclass", [1, 2, 3])):
+        logits, truth = batch_of(task)
+        logits.requires_grad_()
+        ours = one(task, "tversky", tversky_beta=beta, background=task == "multiclass")(logits, truth)
+        theirs = smp.losses.TverskyLoss(task, classes, **options)(logits, truth.long())
+        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(torch.autograd.grad(ours, logits), torch.autograd.grad(theirs, logits))
+        if beta == 0.5:
+            torch.testing.assert_close(ours, one(task, "dice", background=task == "multiclass")(logits, truth))
 
 
-def test_ce_dice_with_background_by_hand():
-    # Softmax over (background, class): 3/4 for the class in the upper row, 1/4 in the lower one.
-    logits = torch.tensor([[[[0.0, 0.0], [0.0, 0.0]], [[LN3, LN3], [-LN3, -LN3]]]])
-    masks = masks_of([[1, 0], [0, 0]])
-    ce = (3 * math.log(4 / 3) + math.log(4)) / 4
-    dice = 1 - (2 * 0.75 + 1) / (2 + 1 + 1)  # of the class alone: the background has no Dice term
-    assert ce_dice(logits, masks, dice_weight=0).item() == pytest.approx(ce)
-    assert ce_dice(logits, masks, dice_weight=1).item() == pytest.approx(dice)
-    assert ce_dice(logits, masks, dice_weight=0.25).item() == pytest.approx(0.75 * ce + 0.25 * dice)
+def test_tversky_weighs_missed_against_false_pixels():
+    logits = torch.tensor([[[[90.0, 90.0, -90.0, -90.0]]]])
+    truth = truth_of([[1, 0, 1, 1]])  # one hit, one false, two missed
+    loss = one("multilabel", "tversky", tversky_beta=0.9)(logits, truth)
+    assert loss.item() == pytest.approx(1 - 1.5 / (1 + 0.1 * 1 + 0.9 * 2 + 0.5))
 
 
-def test_ce_dice_without_background_ignores_pixels_in_no_class():
-    logits = torch.zeros(1, 2, 1, 3)
-    logits[0, 0] = LN3  # class 0 has 3/4 everywhere
-    masks = masks_of([[1, 0, 0]], [[0, 1, 0]])
-    ce = (math.log(4 / 3) + math.log(4)) / 2
-    dice = 1 - ((2 * 0.75 + 1) / (1.5 + 1 + 1) + (2 * 0.25 + 1) / (0.5 + 1 + 1)) / 2
-    assert ce_dice(logits, masks, dice_weight=0).item() == pytest.approx(ce)
-    assert ce_dice(logits, masks, dice_weight=1).item() == pytest.approx(dice)
+# Lovász
 
 
-def test_ce_dice_of_a_perfect_prediction_is_0(batch):
-    _, masks = batch
-    masks = exclusive(masks)
-    background = 1 - masks.amax(1, keepdim=True)
-    logits = 60.0 * torch.cat([background, masks], 1)
-    assert ce_dice(logits, masks).item() == pytest.approx(0, abs=1e-6)
+def test_lovasz_softmax_by_hand():
+    logits = torch.tensor([[[[0.0, 0.0, 0.0]], [[LN3, -LN3, -LN3]]]])
+    # Errors 1/4, 3/4, 1/4. Wrong in this order: IoU 1/2 after the pixel with 3/4, 0 after both of the class.
+    lovasz = one("multiclass", "lovasz", background=True)(logits, truth_of([1, 1, 0]))
+    assert lovasz.item() == pytest.approx(3 / 4 / 2 + 1 / 4 / 2)
 
 
-# both
+def test_lovasz_hinge_by_hand():
+    logits = torch.tensor([[[[2.0, 0.5, -0.25]]]])
+    # Errors 0, 0.5, 0.75: the false pixel first, IoU 2/3, then one of the class, 1/3.
+    lovasz = one("multilabel", "lovasz")(logits, truth_of([[1, 1, 0]]))
+    assert lovasz.item() == pytest.approx(0.75 / 3 + 0.5 / 3)
 
 
-@pytest.mark.parametrize(("loss", "channels"), [(bce_dice, 3), (ce_dice, 4), (ce_dice, 3)])
-def test_an_ignored_pixel_counts_nowhere(batch, loss, channels):
-    logits, masks = batch
-    logits = logits[:, :channels].clone().requires_grad_()
-    masks = masks.clone()
-    masks[:, :, 3:] = 1
-    masks[:, 1, 3:] = IGNORE  # one class is enough
-    value = loss(logits, masks)
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_lovasz_and_its_gradient_equal_smps(task):
+    # smp drops the ignored pixels from the batch, and takes all classes of multilabel for one: given one by one.
+    logits, truth = batch_of(task)
+    truth[..., 5:] = IGNORE
+    logits.requires_grad_()
+    ours = one(task, "lovasz")(logits, truth)
+    lovasz = smp.losses.LovaszLoss(task, ignore_index=IGNORE)
+    if task == "multiclass":
+        theirs = lovasz(logits, truth)
+    else:
+        theirs = sum(lovasz(logits[:, [c]], truth[:, [c]]) for c in range(4)) / 4
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(torch.autograd.grad(ours, logits), torch.autograd.grad(theirs, logits))
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_lovasz_is_the_weighted_mean_of_the_classes_shown(task):
+    logits, truth = batch_of(task)
+    if task == "multilabel":
+        truth[:, 2] = 0
+    else:
+        truth[truth == 2] = 3
+    each = [
+        one(task, "lovasz", class_weights=[float(c == channel) for c in range(4)])(logits, truth)
+        for channel in range(4)
+    ]
+    assert each[2] == 0
+    mean = (each[0] + each[1] + each[3]) / 3
+    torch.testing.assert_close(one(task, "lovasz")(logits, truth), mean)
+    weighted = (each[0] + 2 * each[1] + 4 * each[3]) / 7
+    torch.testing.assert_close(one(task, "lovasz", class_weights=[1, 2, 8, 4])(logits, truth), weighted)
+
+
+def test_lovasz_leaves_the_background_out():
+    logits, truth = batch_of("multiclass")
+    classes_alone = one("multiclass", "lovasz", class_weights=[0, 1, 1, 1])
+    torch.testing.assert_close(
+        one("multiclass", "lovasz", background=True)(logits, truth), classes_alone(logits, truth)
+    )
+
+
+# all terms
+
+
+@pytest.mark.parametrize(("task", "term", "background"), CASES)
+def test_an_ignored_pixel_counts_nowhere(task, term, background):
+    logits, truth = batch_of(task)
+    logits.requires_grad_()
+    truth[..., 3:] = IGNORE
+    loss = one(task, term, background=background)
+    value = loss(logits, truth)
     value.backward()
-    assert value.item() == pytest.approx(loss(logits[:, :, :3], masks[:, :, :3]).item())
-    assert (logits.grad[:, :, 3:] == 0).all()
-    assert (logits.grad[:, :, :3] != 0).any()
+    assert value.item() == pytest.approx(loss(logits[..., :3], truth[..., :3]).item())
+    assert (logits.grad[..., 3:] == 0).all()
+    assert (logits.grad[..., :3] != 0).any()
 
 
-@pytest.mark.parametrize(("loss", "channels"), [(bce_dice, 3), (ce_dice, 4), (ce_dice, 3)])
-def test_a_batch_with_nothing_known_costs_nothing(batch, loss, channels):
-    logits = batch[0][:, :channels].clone().requires_grad_()
-    value = loss(logits, torch.full((2, 3, 5, 7), IGNORE, dtype=torch.uint8))
+@pytest.mark.parametrize(("task", "term", "background"), CASES)
+def test_a_batch_with_nothing_known_costs_nothing(task, term, background):
+    logits, truth = batch_of(task)
+    logits.requires_grad_()
+    loss = one(task, term, background=background, class_weights=[0.1, 0.2, 0.3, 0.4])
+    value = loss(logits, torch.full_like(truth, IGNORE))
     value.backward()
     assert value.item() == 0
     assert (logits.grad == 0).all()
 
 
-@pytest.mark.parametrize(("loss", "channels"), [(bce_dice, 3), (ce_dice, 4)])
-def test_half_precision_logits_are_summed_in_float32(loss, channels):
+@pytest.mark.parametrize(("task", "term", "background"), CASES)
+def test_a_perfect_prediction_costs_nothing_and_its_opposite_much(task, term, background):
+    _, truth = batch_of(task)
+    shown = truth if task == "multilabel" else F.one_hot(truth.long()).movedim(-1, 1)
+    logits = 60.0 * shown - 30
+    loss = one(task, term, background=background)
+    assert loss(logits, truth).item() == pytest.approx(0, abs=1e-6)
+    assert loss(-logits, truth).item() > 0.8
+
+
+@pytest.mark.parametrize(("task", "term", "background"), CASES)
+def test_half_precision_logits_are_summed_in_float32(task, term, background):
     # 300 × 300 pixels: bfloat16 sums stop growing long before, float16 ones overflow at 65,504.
-    logits = torch.full((1, channels, 300, 300), 0.5)
-    masks = torch.ones(1, 3, 300, 300, dtype=torch.uint8)
-    expected = loss(logits, masks)
+    logits = torch.tensor([0.5, 1, 0, -0.5]).view(1, 4, 1, 1).repeat(1, 1, 300, 300)
+    truth = torch.ones(1, 4, 300, 300, dtype=torch.uint8)[:, 0 if task == "multiclass" else slice(None)]
+    loss = one(task, term, background=background)
+    expected = loss(logits, truth)
     for dtype in (torch.bfloat16, torch.float16):
+        half = logits.to(dtype).requires_grad_()
         with torch.autocast("cpu", dtype):
-            value = loss(logits.to(dtype), masks)
+            value = loss(half, truth)
+            value.backward()
         assert value.dtype == torch.float32
+        assert half.grad.dtype == dtype
         torch.testing.assert_close(value, expected)
 
 
-def test_dice_equals_smp_where_every_class_occurs(batch):
-    logits, masks = batch
-    multilabel = smp.losses.DiceLoss("multilabel", smooth=0.5)  # smp adds it to half of our fraction
-    ours = bce_dice(logits[:, 1:], masks, dice_weight=1)
-    torch.testing.assert_close(ours, multilabel(logits[:, 1:], masks))
-
-    masks[:, :, 0] = IGNORE
-    multiclass = smp.losses.DiceLoss("multiclass", classes=[1, 2, 3], smooth=0.5, ignore_index=IGNORE)
-    ours = ce_dice(logits, masks, dice_weight=1)
-    torch.testing.assert_close(ours, multiclass(logits, class_target(masks, num_channels=4)))
-
-
-# class_target
-
-
-def test_class_target_by_hand():
-    masks = masks_of([[1, 1, 0, 0], [0, 1, 0, 0]], [[0, 1, 1, 0], [0, IGNORE, 0, 0]])
-    with_background = class_target(masks, num_channels=3)
-    assert with_background.dtype == torch.int64
-    assert with_background.tolist() == [[[1, 2, 2, 0], [0, IGNORE, 0, 0]]]  # classes 0 and 1 overlap: 1 wins
-    without = class_target(masks, num_channels=2)
-    assert without.tolist() == [[[0, 1, 1, IGNORE], [IGNORE] * 4]]
-
-
-def test_class_target_of_many_classes_does_not_wrap():
-    masks = torch.zeros(1, 200, 1, 1, dtype=torch.uint8)
-    masks[0, 199] = 1
-    assert class_target(masks, num_channels=201).item() == 200
-
-
-def test_class_target_refuses_other_numbers_of_channels():
-    text = (
-        r"^multiclass logits have 5 channels, but masks of 3 classes need 3, or 4 with a background; "
-        r"set the model's num_classes to one$"
+@pytest.mark.parametrize(("task", "term", "background"), CASES)
+def test_the_layout_in_memory_makes_no_difference(task, term, background):
+    logits, truth = batch_of(task)
+    loss = one(task, term, background=background)
+    torch.testing.assert_close(
+        loss(logits.contiguous(memory_format=torch.channels_last), truth), loss(logits, truth), rtol=0, atol=0
     )
-    with pytest.raises(ValueError, match=text):
-        class_target(torch.zeros(1, 3, 2, 2, dtype=torch.uint8), num_channels=5)
 
 
-# make_loss
+def test_the_254th_channel_is_not_the_ignored_one():
+    logits = torch.zeros(1, 254, 1, 2)
+    logits[0, 253] = 90
+    truth = truth_of([253, IGNORE])
+    assert make_loss("multiclass", class_weights=[1.0] * 254)(logits, truth).item() == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_make_loss_adds_the_terms_up(task):
+    logits, truth = batch_of(task)
+    entropy = {"multilabel": "bce", "multiclass": "ce"}[task]
+    options = {"class_weights": [1, 2, 3, 4], "focal_gamma": 1.0, "tversky_beta": 0.6}
+    weights = {entropy: 0.2, "dice": 0.3, "focal": 2, "tversky": 1, "lovasz": 0.5}
+    expected = sum(weight * one(task, term, **options)(logits, truth) for term, weight in weights.items())
+    torch.testing.assert_close(make_loss(task, terms=weights, **options)(logits, truth), expected)
+
+
+def test_half_cross_entropy_half_dice_is_the_default():
+    assert default_terms("multilabel") == {"bce": 0.5, "dice": 0.5}
+    assert default_terms("multiclass") == {"ce": 0.5, "dice": 0.5}
+    logits, truth = batch_of("multiclass")
+    by_name = make_loss("multiclass", terms={"ce": 0.5, "dice": 0.5})
+    assert make_loss("multiclass")(logits, truth) == by_name(logits, truth)
+
+
+# several processes
+
+
+def rank_cases():
+    """Batches of four images; the second two know few pixels and lack a class."""
+    generator = torch.Generator().manual_seed(8)
+    cases = {}
+    for task, entropy in (("multilabel", "bce"), ("multiclass", "ce")):
+        truth = torch.randint(2, (4, 3, 6, 9), generator=generator).to(torch.uint8)
+        if task == "multiclass":
+            truth = truth.sum(1, dtype=torch.uint8)
+        truth[2:, ..., 2:] = IGNORE
+        truth[2:][truth[2:] == 3] = 0
+        channels = {"multilabel": 3, "multiclass": 4}[task]
+        for name, terms in (
+            (task, {entropy: 0.3, "dice": 1.0, "focal": 2.0, "tversky": 0.5}),
+            ("lovasz", {"lovasz": 1}),
+        ):
+            cases[f"{name} of {task}"] = {
+                "loss": {
+                    "task": task,
+                    "terms": terms,
+                    "class_weights": [1.0, 0.5, 3.0, 2.0][:channels],
+                    "background": task == "multiclass",
+                },
+                "images": torch.randn(4, 3, 6, 9, generator=generator),
+                "truth": truth,
+                "network": torch.nn.Conv2d(3, channels, 1).state_dict(),
+            }
+    return cases
+
+
+def alone(case, part=slice(None)):
+    """Loss and gradients of one process."""
+    network = torch.nn.Conv2d(3, len(case["network"]["bias"]), 1)
+    network.load_state_dict(case["network"])
+    loss = make_loss(**case["loss"])(network(case["images"][part]), case["truth"][part])
+    loss.backward()
+    return [loss.detach(), *(parameter.grad for parameter in network.parameters())]
+
+
+def test_two_ranks_have_the_loss_and_the_gradient_of_one_process(tmp_path):
+    cases = rank_cases()
+    torch.save(cases, tmp_path / "cases.pt")
+    script = Path(__file__).with_name("loss_of_rank.py")
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", script, str(rank), tmp_path], stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    assert [(rank.communicate(timeout=60)[1], rank.returncode) for rank in ranks] == [("", 0), ("", 0)]
+    found = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
+    for name, case in cases.items():
+        if "lovasz" in name:  # stated: the mean of the ranks' own values
+            halves = zip(alone(case, slice(2)), alone(case, slice(2, 4)), strict=True)
+            expected = [(first + second) / 2 for first, second in halves]
+        else:
+            expected = alone(case)
+        for rank in found:
+            torch.testing.assert_close(rank[name], expected, rtol=1e-6, atol=1e-6)
+
+
+# errors
 
 
 @pytest.mark.parametrize(
-    ("task", "name", "loss"), [("multilabel", "bce_dice", bce_dice), ("multiclass", "ce_dice", ce_dice)]
-)
-def test_make_loss_gives_the_named_loss_and_the_default(batch, task, name, loss):
-    logits, masks = batch[0][:, 1:], batch[1]
-    expected = loss(logits, masks, dice_weight=0.3)
-    assert make_loss(task, name, dice_weight=0.3)(logits, masks) == expected
-    assert make_loss(task, dice_weight=0.3)(logits, masks) == expected
-
-
-@pytest.mark.parametrize(
-    ("task", "name", "dice_weight", "text"),
+    ("task", "options", "text"),
     [
-        ("binary", None, 0.5, "^task: 'binary' is unknown; expected one of multilabel, multiclass$"),
+        ("binary", {}, "^task: 'binary' is unknown; expected one of multilabel, multiclass$"),
+        (
+            "multiclass",
+            {"terms": {"bce": 1.0, "dice": 1.0, "iou": 1.0}},
+            "^loss terms: bce, iou not known for task 'multiclass'; expected some of ce, dice, focal, tversky, lovasz$",
+        ),
         (
             "multilabel",
-            "ce_dice",
-            0.5,
-            "^loss: 'ce_dice' is not one for task 'multilabel'; expected one of bce_dice$",
+            {"terms": {"ce": 1.0}},
+            "^loss terms: ce not known for task 'multilabel'; expected some of bce, dice, focal, tversky, lovasz$",
         ),
-        ("multiclass", None, 1.5, r"^dice_weight: 1\.5 is outside 0\.\.1$"),
+        (
+            "multilabel",
+            {"terms": {}},
+            "^loss terms: none given; expected weights of some of bce, dice, focal, tversky, lovasz, "
+            "or null for the default$",
+        ),
+        (
+            "multilabel",
+            {"terms": {"bce": 1.0, "dice": 0}},
+            r"^loss terms: expected weights above 0, found {'dice': 0}; leave out what should not count$",
+        ),
+        (
+            "multiclass",
+            {"class_weights": [1.0, 0.0], "background": True},
+            r"^class_weights: expected numbers from 0 on, one of a class above 0, found \[1.0, 0.0\]$",
+        ),
+        (
+            "multiclass",
+            {"class_weights": [1.0, math.nan]},
+            r"^class_weights: expected numbers from 0 on, one of a class above 0, found \[1.0, nan\]$",
+        ),
     ],
 )
-def test_make_loss_refuses_what_it_does_not_know(task, name, dice_weight, text):
+def test_make_loss_refuses_what_it_does_not_know(task, options, text):
     with pytest.raises(ValueError, match=text):
-        make_loss(task, name, dice_weight=dice_weight)
+        make_loss(task, **options)
+
+
+def test_a_loss_refuses_another_number_of_weights():
+    text = (
+        "^class_weights: 3 numbers, but the network has 4 channels; "
+        "give one number a channel, the background's first where there is one$"
+    )
+    with pytest.raises(ValueError, match=text):
+        make_loss("multiclass", class_weights=[1, 1, 1])(*batch_of("multiclass"))
+
+
+# balanced_weights
+
+
+def test_balanced_weights_by_hand():
+    raw = [1 / math.log(1.02 + 0.9), 1 / math.log(1.02 + 0.1)]  # 1.533 and 8.824
+    weights = balanced_weights([9000, 1000])
+    assert weights == pytest.approx([2 * one / sum(raw) for one in raw])
+    assert weights[1] / weights[0] == pytest.approx(5.7561, abs=1e-4)
+    assert sum(weights) == pytest.approx(2)
+
+
+def test_balanced_weights_of_a_class_without_a_pixel_are_those_of_the_rarest():
+    weights = balanced_weights([900, 0, 100])
+    assert weights[1] == weights[2] > weights[0]
+    assert sum(weights) == pytest.approx(3)
+
+
+def test_balanced_weights_need_a_pixel():
+    text = (
+        r"^class_weights: none of the 3 classes has a pixel in the train split; "
+        r"check the masks, or set `class_weights: none`$"
+    )
+    with pytest.raises(ValueError, match=text):
+        balanced_weights([0, 0, 0])

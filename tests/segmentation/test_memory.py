@@ -7,20 +7,21 @@ import pandas as pd
 import pytest
 
 from seg_pipeline.segmentation import memory
-from seg_pipeline.segmentation.datasets import ImageMaskDataset
+from seg_pipeline.segmentation.cache import open_cache
 from seg_pipeline.segmentation.features import MaskReader, measure_images
 from seg_pipeline.segmentation.files import index_files
 from seg_pipeline.segmentation.images import read_image
 from seg_pipeline.segmentation.manifest import read_masks
 from seg_pipeline.segmentation.phantom import write_phantom
+from seg_pipeline.segmentation.recipe import InputSettings
 
 SIZE = (96, 160)
 GIB = 2**30
 
 
-def estimate(table, **settings):
-    given = {"num_classes": 2, "size": SIZE, "cache": None, "free_ram": 8 * GIB, "free_disk": 50 * GIB, **settings}
-    return memory.estimate_memory(table, **given)
+def estimate(table, settings=None, **given):
+    about = {"task": "multilabel", "num_classes": 2, "mode": "auto", "free_ram": 8 * GIB, "free_disk": 50 * GIB}
+    return memory.estimate_memory(table, settings or InputSettings(size=SIZE), **{**about, **given})
 
 
 def table_of(train: int, val: int = 1) -> pd.DataFrame:
@@ -34,8 +35,32 @@ def test_bytes_by_hand():
     assert found["native"]["uint16"]["total"] == 5400 + 1800
     assert found["native"]["float32"]["total"] == 10800 + 1800
     assert found["training"]["uint8"] == {"images": 3 * 46080, "masks": 3 * 30720, "total": 3 * 76800}
-    assert found["cache"]["needed"] == {"train": 2 * 76800, "val": 76800}
+    assert found["training_form"] == "96 x 160"
+    assert found["cache"]["needed"] == 3 * 76800
     assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize(
+    ("settings", "task", "images", "masks", "form"),
+    [
+        ({"fit": "resize"}, "multiclass", 15360 * 3, 15360, "96 x 160"),
+        ({"fit": "pad"}, "multilabel", 53 * 160 * 3, 53 * 160 * 7, "within 96 x 160"),  # 10 x 30: 53.3 x 160
+        ({"fit": "crop"}, "multiclass", 900, 300, "for crops"),
+        ({"fit": "crop", "scale": 2.0}, "multilabel", 3600, 8400, "scaled by 2"),
+        ({"channels": "grey"}, "multiclass", 15360, 15360, "96 x 160"),
+        ({"channels": (-1, 0, 1)}, "multiclass", 15360, 15360, "96 x 160"),  # each frame once
+    ],
+)
+def test_bytes_of_each_stored_form(settings, task, images, masks, form):
+    found = estimate(table_of(1, 0), InputSettings(size=SIZE, **settings), task=task, num_classes=7)
+    assert found["training"]["uint8"] == {"images": images, "masks": masks, "total": images + masks}
+    assert found["training_form"] == form
+    assert found["cache"]["needed"] == images + masks
+
+
+def test_the_test_split_is_not_cached():
+    table = table_of(3, 1).assign(split=["train", "val", "test", "test"])
+    assert estimate(table)["cache"]["needed"] == 2 * 76800
 
 
 @pytest.fixture(scope="module")
@@ -73,47 +98,48 @@ def test_the_estimate_is_what_a_load_takes_at_native_size(phantom):
     assert taken == pytest.approx(wanted, rel=0.1)
 
 
-def test_the_estimate_is_what_a_load_takes_at_training_size(phantom):
-    dataset = ImageMaskDataset(phantom, size=SIZE)
-    taken = measured(lambda: [dataset[index] for index in range(len(dataset))])
-    found = estimate(phantom, num_classes=3)
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+@pytest.mark.parametrize("fit", ["resize", "pad", "crop"])
+def test_the_estimate_is_what_a_cache_takes(phantom, fit, task):
+    settings = InputSettings(size=SIZE, fit=fit)
+    form = {"task": task, "background": task == "multiclass"}
+    taken = measured(lambda: open_cache(phantom, settings, **form, mode="ram", folder=None))
+    found = estimate(phantom, settings, task=task, num_classes=3)
     assert taken == pytest.approx(found["training"]["uint8"]["total"], rel=0.1)
-    assert found["training"]["uint8"]["total"] == found["cache"]["needed"]["train"]
-
-
-@pytest.mark.parametrize("cache", [None, True, False])
-@pytest.mark.parametrize("limit", [10**6, 10**9])
-def test_the_cache_setting_is_that_of_the_data_set(manifest, monkeypatch, cache, limit):
-    monkeypatch.setattr(memory, "CACHE_LIMIT_BYTES", limit)
-    train = manifest[manifest["split"] == "train"]
-    dataset = ImageMaskDataset(train, size=(256, 256), cache=cache)
-    kept = estimate(manifest, size=(256, 256), cache=cache)["cache"]["kept"]["train"]
-    assert kept == (dataset._kept is not None)
-    assert kept == (cache if cache is not None else limit == 10**9)
-
-
-def test_the_limit_itself_is_not_kept():
-    size = (2**10, 2**8)  # 5 bytes a pixel
-    most = memory.CACHE_LIMIT_BYTES // memory.sample_bytes(size, 2)
-    assert memory.is_cached(most, size=size, num_classes=2, cache=None)
-    assert not memory.is_cached(most + 1, size=size, num_classes=2, cache=None)
-    exact = {"size": (2**10, 2**7), "num_classes": 5, "cache": None}  # 2**20 bytes
-    assert memory.is_cached(1023, **exact)
-    assert not memory.is_cached(1024, **exact)
+    assert found["training"]["uint8"]["total"] == found["cache"]["needed"]
 
 
 @pytest.mark.parametrize(
-    ("train", "settings", "text"),
+    ("needed", "free_ram", "free_disk", "mode"),
     [
-        (5, {}, "train (375 KiB) is kept in memory, val (75 KiB) is kept in memory; the setting of "),
-        (5, {"cache": True, "free_ram": 600_000}, "free are 586 KiB: set training.loader.cache: false or a smaller"),
-        (20_000, {"free_ram": 10 * GIB}, "train (1.43 GiB) is not kept in memory, val (75 KiB) is kept"),
-        (20_000, {"free_ram": 10 * GIB}, "with training.loader.cache: true each image is decoded once"),
-        (20_000, {"free_ram": 2 * GIB}, "; the setting of training.loader.cache suits this machine"),
+        (GIB, 4 * GIB, 0, "ram"),
+        (GIB + 1, 64 * GIB, 2 * GIB, "disk"),  # never more than 1 GiB
+        (GIB, 4 * GIB - 4, GIB, "disk"),  # nor more than a quarter of what is free
+        (GIB, 4 * GIB - 4, GIB - 1, "none"),
     ],
 )
-def test_the_advice(train, settings, text):
-    assert text in estimate(table_of(train), **settings)["cache"]["advice"]
+def test_auto_by_hand(needed, free_ram, free_disk, mode):
+    assert memory.pick_mode("auto", needed, free_ram=free_ram, free_disk=free_disk) == mode
+    assert memory.pick_mode("none", needed, free_ram=free_ram, free_disk=free_disk) == "none"
+
+
+@pytest.mark.parametrize(
+    ("train", "settings", "kept", "text"),
+    [
+        (5, {}, "ram", "the train and val images take 450 KiB and are kept in memory; free are 8 GiB of memory and 50"),
+        (20_000, {}, "disk", "take 1.43 GiB and are packed once on disk; free are 8 GiB of memory and 50 GiB of disk"),
+        (5, {"mode": "ram", "free_ram": 600_000}, "ram", "set training.compute.cache: auto or a smaller size"),
+        (5, {"mode": "disk", "free_disk": 9000}, "disk", "8.79 KiB of disk: make room or set a smaller size"),
+        (5, {"mode": "none"}, "none", "are decoded in every epoch; free are 8 GiB of memory and 50 GiB of disk: set "
+         "training.compute.cache: auto"),
+        (20_000, {"free_disk": GIB}, "none", "decoded in every epoch; free are 8 GiB of memory and 1 GiB of disk: make"
+         " room on the disk"),
+    ],
+)  # fmt: skip
+def test_the_advice(train, settings, kept, text):
+    found = estimate(table_of(train), **settings)["cache"]
+    assert found["kept"] == kept
+    assert text in found["advice"]
 
 
 def test_free_memory_is_no_more_than_the_container_leaves(tmp_path, monkeypatch):
@@ -132,8 +158,10 @@ def test_free_memory_is_no_more_than_the_container_leaves(tmp_path, monkeypatch)
 
 
 def test_free_disk_is_that_of_the_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert memory.free_disk() > 0
+    asked = []
+    monkeypatch.setattr(memory.shutil, "disk_usage", lambda path: asked.append(path) or SimpleNamespace(free=7))
+    assert memory.free_disk(tmp_path / "not" / "yet") == 7
+    assert asked == [tmp_path]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from seg_pipeline.segmentation.metrics import (
     class_scores,
     confusion,
     count,
+    count_labels,
     dice,
     iou,
     mean_dice,
@@ -46,6 +47,17 @@ def counts_of(true_pos, false_pos, false_neg):
     """Counts of N images and C classes from nested lists."""
     tensors = [torch.tensor(value) for value in (true_pos, false_pos, false_neg)]
     return Counts(*tensors, right=torch.zeros(len(true_pos)), known=torch.ones(len(true_pos)))
+
+
+def test_labels_are_counted_by_hand():
+    """Two classes after a background, 2 x 3 pixels; what is not known counts nowhere."""
+    predicted = torch.tensor([[[0, 1, 2], [2, 2, 1]]])
+    truth = torch.tensor([[[0, 1, 1], [2, 0, IGNORE]]], dtype=torch.uint8)
+    counts = count_labels(predicted, truth, num_classes=2, background=True)
+    assert counts.true_pos.tolist() == [[1, 1]]
+    assert counts.false_pos.tolist() == [[0, 2]]
+    assert counts.false_neg.tolist() == [[1, 0]]
+    assert (counts.right.tolist(), counts.known.tolist()) == ([3], [5])
 
 
 # Two classes in three images: the second class is in no image, and wrongly predicted in the last.
@@ -101,7 +113,7 @@ def test_batches_add_up_to_the_whole():
     predicted, masks = random_masks()
     whole, metric = count(predicted, masks), OverlapCounts()
     for part in (slice(0, 3), slice(3, 4)):
-        metric.update(predicted[part], masks[part])
+        metric.update(count(predicted[part], masks[part]))
     for ours, expected in zip(metric.compute(), whole, strict=True):
         assert torch.equal(ours, expected)
 

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from seg_pipeline.segmentation import appearance, exploration, galleries, memory, overview, pixels, plotting
+from seg_pipeline.segmentation.recipe import InputSettings
 
 ELEVEN = [
     "sky",
@@ -97,12 +98,22 @@ def places_of(table, names):
     return plotting.plot_places(maps, names, [7] * len(names), sampled="all", note="")
 
 
+def estimate_of(table, num_classes):
+    return memory.estimate_memory(
+        table,
+        InputSettings(size=(128, 96)),
+        task="multilabel",
+        num_classes=num_classes,
+        mode="auto",
+        free_ram=2**33,
+        free_disk=2**36,
+    )
+
+
 def test_every_figure_is_whole_at_any_font_size(table, font_size):
     names, _ = exploration.top_classes(table, 20)
     report = exploration.compare_splits(table)
-    estimate = memory.estimate_memory(
-        table, num_classes=len(names), size=(128, 128), cache=None, free_ram=2**34, free_disk=2**36
-    )
+    estimate = estimate_of(table, num_classes=len(names))
     for figure in [
         overview.class_sheet(table, max_classes=20),
         overview.split_sheet(table, report, max_classes=20),
@@ -234,9 +245,7 @@ def test_of_many_images_a_stated_sample_is_pointed_at():
 
 
 def test_the_memory_chart_has_limits_and_advice():
-    estimate = memory.estimate_memory(
-        table_of(), num_classes=2, size=(128, 96), cache=None, free_ram=2**33, free_disk=2**36
-    )
+    estimate = estimate_of(table_of(), num_classes=2)
     figure = plotting.plot_memory(estimate, memory.readable)
     found = texts(figure)
     assert {
@@ -246,7 +255,7 @@ def test_the_memory_chart_has_limits_and_advice():
         "free disk 64 GiB",
         "cache limit 1 GiB",
     } <= set(found)
-    assert any("is kept in memory" in text for text in found)
+    assert any("are kept in memory" in text for text in found)
     # 20 of 96 x 160 and 40 of 128 x 160 pixels: 1,126,400; 2 classes
     assert "3.22 MiB  (images 1.07 MiB, masks 2.15 MiB)" in found
 

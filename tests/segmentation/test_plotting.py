@@ -259,6 +259,20 @@ def test_predictions_mark_false_finds_and_misses():
     assert figure.axes[1].get_title() == "a: Dice 0.600"
 
 
+def test_augmentations_show_each_draw_with_its_outlines():
+    images, masks = samples(6, 3, (60, 90))
+    forms = [images[:3], images[3:]], [masks[:3], masks[3:]]
+    figure = plotting.plot_augmentations(*forms, ["a", "b"], THREE, title="medical")
+    saved(figure)
+    shown = panels(figure)
+    for panel, image, mask in zip(shown, images, masks, strict=True):
+        np.testing.assert_array_equal(panel, plotting.overlay(image, mask, alpha=0))
+    assert [axes.get_xlabel() for axes in figure.axes[3:]] == ["as it is", "draw 1", "draw 2"]
+    assert [axes.get_title() for axes in figure.axes] == ["a", "", "", "b", "", ""]
+    assert figure.get_suptitle() == "medical"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == THREE
+
+
 def test_sheets_say_what_does_not_fit():
     images, masks = samples(2, 3, (10, 12))
     with pytest.raises(ValueError, match=r"at least one, but got {'images': 2, 'masks': 1, 'titles': 2}"):
@@ -269,6 +283,8 @@ def test_sheets_say_what_does_not_fit():
         plotting.plot_samples(images, masks, ["a", "b"], THREE[:2])
     with pytest.raises(ValueError, match=r"some masks hold \[2\] classes, but there are 3 class names"):
         plotting.plot_predictions(images, masks, [mask[:2] for mask in masks], ["a", "b"], THREE)
+    with pytest.raises(ValueError, match=r"but got {'images of a': 2, 'masks of a': 1}"):
+        plotting.plot_augmentations([images], [masks[:1]], ["a"], THREE, title="light")
 
 
 # bars

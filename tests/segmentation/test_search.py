@@ -2,15 +2,17 @@ import math
 
 import pytest
 
+from seg_pipeline.segmentation.processes import TrainingFailed
 from seg_pipeline.segmentation.search import best_rate, search_learning_rates
 
 
 def fake_run(recipe):
     """A run whose Dice is best at rate 0.01 and which diverges above 0.1 after its first epoch."""
-    for epoch in range(1, recipe.epochs + 1):
-        if recipe.learning_rate > 0.1 and epoch > 1:
-            raise RuntimeError("the mean train loss is nan")
-        dice = epoch / 10 - abs(math.log10(recipe.learning_rate) + 2) / 100
+    rate = recipe.optimizer.learning_rate
+    for epoch in range(1, recipe.fit.epochs + 1):
+        if rate > 0.1 and epoch > 1:
+            raise TrainingFailed("the mean train loss is nan")
+        dice = epoch / 10 - abs(math.log10(rate) + 2) / 100
         yield {"epoch": epoch, "learning_rate": 0.0, "train_loss": 1.0, "val_loss": 1.0, "val_dice": dice}
 
 

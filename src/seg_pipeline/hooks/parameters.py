@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import typing
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     for one in error.errors(include_url=False):
         *parents, last = one["loc"] or ("parameters",)
         where = ".".join(map(str, (*parents, last)))
-        if one["type"] == "extra_forbidden":
+        if one["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             found = _short(one["input"])
             yield f"{where}: no such parameter (found {found}); {_nearest(str(last), parents, model)}"
         elif one["type"] == "missing":
@@ -70,7 +71,7 @@ def describe(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
             yield f"{where}: found {_short(one['input'])}; {expected}"
 
 
-def _nearest(key: str, parents: list[int | str], model: type[BaseModel]) -> str:
+def _nearest(key: str, parents: list[int | str], model: type) -> str:
     known = _keys_below(parents, model)
     prefix = "".join(f"{parent}." for parent in parents)
     if close := difflib.get_close_matches(key, known, n=1):
@@ -80,7 +81,7 @@ def _nearest(key: str, parents: list[int | str], model: type[BaseModel]) -> str:
     return f"known here: {', '.join(known)}"
 
 
-def _keys_below(parents: list[int | str], model: type[BaseModel]) -> list[str]:
+def _keys_below(parents: list[int | str], model: type) -> list[str]:
     """Keys that may stand beside the wrong one; indices of lists and tags of unions are passed over."""
     models = [model]
     for parent in parents:
@@ -89,22 +90,25 @@ def _keys_below(parents: list[int | str], model: type[BaseModel]) -> list[str]:
     return [key for one in models for key in fields_of(one)]
 
 
-def _all_paths(model: type[BaseModel]) -> Iterator[str]:
+def _all_paths(model: type) -> Iterator[str]:
     for key, annotation in fields_of(model).items():
         yield key
         for below in _models_in(annotation):
             yield from (f"{key}.{path}" for path in _all_paths(below))
 
 
-def fields_of(model: type[BaseModel]) -> dict[str, Any]:
-    """Types of a model's fields, by the key that stands for them in YAML."""
+def fields_of(model: Any) -> dict[str, Any]:
+    """Types of the fields of a model or a dataclass, by the key that stands for them in YAML."""
+    if dataclasses.is_dataclass(model):
+        hints = typing.get_type_hints(model, include_extras=True)
+        return {field.name: hints[field.name] for field in dataclasses.fields(model)}
     return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def _models_in(annotation: Any) -> Iterator[type]:
     from pydantic import BaseModel
 
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+    if isinstance(annotation, type) and (issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation)):
         yield annotation
     for part in typing.get_args(annotation):
         yield from _models_in(part)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,13 +42,14 @@ class TrackingHooks:
         self._run_id = ""
         self._catalog = DataCatalog()
         self._epochs_logged = 0
+        self._figures: dict[str, Any] = {}
 
     @hook_impl(trylast=True)  # after all that may refuse to run
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         settings = _plain(_value_of("params:tracking", catalog) or {})
         if not settings.get("enabled", True):
             return
-        self._catalog, self._epochs_logged = catalog, 0
+        self._catalog, self._epochs_logged, self._figures = catalog, 0, {}
         with self._unstopped():
             self._start(settings.get("experiment", "seg_pipeline"), run_params)
             self._log(params=run_values(pipeline.inputs(), catalog))
@@ -106,10 +108,10 @@ class TrackingHooks:
         rows = history.iloc[self._epochs_logged :].select_dtypes("number")
         self._log(
             metrics=[
-                (str(key), value, int(row.get("epoch", step)))
+                (_of_fold(str(key), row), value, int(row.get("epoch", step)))
                 for step, row in enumerate(rows.to_dict("records"), start=self._epochs_logged)
                 for key, value in row.items()
-                if key != "epoch"
+                if key not in ("epoch", "fold") and not math.isnan(value)
             ]
         )
         self._epochs_logged = len(history)
@@ -140,6 +142,9 @@ class TrackingHooks:
 
     def _log_figure(self, name: str, figure: Any) -> None:
         assert self._client is not None
+        if self._figures.get(name) is figure:
+            return  # a live figure that was not drawn anew
+        self._figures[name] = figure
         file = file_of(self._catalog.get(name))
         if file is not None and file.is_file():
             self._client.log_artifact(self._run_id, str(file), "figures")
@@ -214,6 +219,11 @@ def _commit(project: Path) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     except OSError:
         return ""
+
+
+def _of_fold(name: str, row: dict[Hashable, Any]) -> str:
+    fold = int(row.get("fold", -1))
+    return name if fold < 0 else f"fold_{fold}/{name}"
 
 
 def _is_number(value: object) -> bool:

@@ -1,59 +1,278 @@
-"""Augmentation by named presets of torchvision transforms.
+"""Augmentation: named presets of torchvision transforms (v2), or a pipeline of Albumentations from a file.
 
-Geometry moves image and masks together; what comes in from outside the frame is ``IGNORE`` in the
-masks, so that it counts nowhere. Randomness is torch's global generator: the data set seeds it per sample.
+Geometry moves image and truth together; what comes in from outside the frame is ``IGNORE`` in the truth, so that
+it counts nowhere. Randomness is torch's global generator: the data set seeds it for each sample.
+Axes: K channels of the image, C classes, H rows, W columns.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import random
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
+import torch
 from torch import Tensor, nn
 from torchvision import tv_tensors
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import v2
 
 from seg_pipeline.segmentation.masks import IGNORE
 
 Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-def make_augmentation(name: str) -> Augmentation | None:
-    """Takes and gives an image uint8 (3, H, W) and masks uint8 (C, H, W); None for "none".
+def make_augmentation(name: str, *, rgb: bool = True) -> Augmentation | None:
+    """Takes and gives an image uint8 (K, H, W) and its truth uint8 (C, H, W) or (H, W); None for "none".
 
-    "light": mirror images. "medical": small turns, shifts, zooms and changes of contrast, no mirror image
-    (left and right differ in a body). "street": mirror images, zooms, colour.
+    "light": mirror images. "medical": small turns, shifts and zooms, changes of tone, some blur and noise; no
+    mirror image (left and right differ in a body). "street": mirror images, zooms, colour.
+
+    Args:
+        rgb: the image's channels are red, green and blue, so that its saturation may change.
 
     Raises:
         ValueError: no preset has this name.
     """
     if name not in PRESETS:
         raise ValueError(f"augmentation {name!r} is none of the presets {', '.join(PRESETS)}")
-    if name == "none":
-        return None
-    transform = v2.Compose(PRESETS[name]())
-    return lambda image, masks: transform(tv_tensors.Image(image), tv_tensors.Mask(masks))
+    steps = PRESETS[name](rgb)
+    return partial(_augment, v2.Compose(steps)) if steps else None
 
 
-def _affine(degrees: float, shift: float, zoom: float) -> nn.Module:
-    return v2.RandomAffine(
-        degrees=degrees,
-        translate=(shift, shift),
-        scale=(1 / zoom, zoom),
-        interpolation=InterpolationMode.BILINEAR,
-        fill={tv_tensors.Image: 0, tv_tensors.Mask: IGNORE},
-    )
+def _augment(transform: nn.Module, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    return transform(tv_tensors.Image(image), tv_tensors.Mask(truth))
 
 
-PRESETS: dict[str, Callable[[], list[nn.Module]]] = {
-    "none": list,
-    "light": lambda: [v2.RandomHorizontalFlip()],
-    "medical": lambda: [
-        _affine(degrees=10, shift=0.06, zoom=1.15),
-        v2.ColorJitter(brightness=0.2, contrast=0.2),
+# OpenCV's steps on bytes take a quarter of the time of torchvision's, which compute in floating point. Samples
+# come with their channels last in memory, as OpenCV wants them, and stay so.
+
+
+class _Warp(v2.Transform):
+    """Mirror image, turn, shift and zoom in one resampling."""
+
+    def __init__(self, *, degrees: float, shift: float, zoom: float, mirror: bool = False) -> None:
+        super().__init__()
+        self.degrees, self.shift, self.zoom, self.mirror = degrees, shift, zoom, mirror
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        height, width = flat_inputs[0].shape[-2:]
+        turn, right, down, grow, flip = (2 * torch.rand(5, dtype=torch.float64) - 1).tolist()
+        angle, scale = math.radians(self.degrees) * turn, self.zoom**-grow
+        cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+        side = -1 if self.mirror and flip < 0 else 1
+        back = np.array([[side * cos, side * sin], [-sin, cos]])  # from the new frame to the old one
+        centre = np.array([width - 1, height - 1]) / 2
+        moved = centre + self.shift * np.array([width * right, height * down])
+        return {"matrix": np.column_stack([back, centre - back @ moved])}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        height, width = inpt.shape[-2:]
+        is_truth = isinstance(inpt, tv_tensors.Mask)
+        warp = partial(
+            cv2.warpAffine,
+            M=params["matrix"],
+            dsize=(width, height),
+            flags=cv2.WARP_INVERSE_MAP | (cv2.INTER_NEAREST if is_truth else cv2.INTER_LINEAR),
+            borderValue=IGNORE if is_truth else 0,
+        )
+        if is_truth:
+            return tv_tensors.Mask(_each_plane(inpt, warp))
+        picture = _picture(inpt)  # of which OpenCV fills up no more than 4 channels at once
+        return _image([warp(np.ascontiguousarray(picture[..., at : at + 4])) for at in range(0, len(inpt), 4)], inpt)
+
+
+class _OfImage(v2.Transform):
+    """Changes the image and leaves the truth as it is."""
+
+    def transform(self, inpt: Any, _params: dict[str, Any]) -> Any:
+        return inpt if isinstance(inpt, tv_tensors.Mask) else _image([self.change(_picture(inpt))], inpt)
+
+    def change(self, picture: np.ndarray) -> np.ndarray:
+        """Takes and gives uint8 (H, W, K)."""
+        raise NotImplementedError
+
+
+class _Tone(_OfImage):
+    """Brightness, contrast and, for a share of the images, gamma: one table of 256 values."""
+
+    def __init__(self, *, brightness: float, contrast: float, gamma: float = 1, share: float = 0) -> None:
+        super().__init__()
+        self.brightness, self.contrast, self.gamma, self.share = brightness, contrast, gamma, share
+
+    def change(self, picture: np.ndarray) -> np.ndarray:
+        light, spread, curve, chance = torch.rand(4).tolist()
+        rows = picture.reshape(len(picture), -1)
+        gain = _around(self.contrast, spread)
+        mean = cv2.mean(rows)[0]
+        levels = _around(self.brightness, light) * (gain * np.arange(256) + (1 - gain) * mean)
+        if chance < self.share:
+            levels = 255 * (levels.clip(0, 255) / 255) ** self.gamma ** (2 * curve - 1)
+        return cv2.LUT(rows, levels.round().clip(0, 255).astype(np.uint8))
+
+
+class _Colour(_OfImage):
+    """Brightness, contrast and saturation of an RGB image: one affine map of its colours."""
+
+    def __init__(self, *, brightness: float, contrast: float, saturation: float) -> None:
+        super().__init__()
+        self.brightness, self.contrast, self.saturation = brightness, contrast, saturation
+
+    def change(self, picture: np.ndarray) -> np.ndarray:
+        light, spread, depth = torch.rand(3).tolist()
+        gain, depth = _around(self.contrast, spread), _around(self.saturation, depth)
+        mix = depth * np.eye(3) + (1 - depth) * GREY
+        offset = (1 - gain) * float(GREY @ cv2.mean(picture)[:3])
+        matrix = _around(self.brightness, light) * np.column_stack([gain * mix, np.full(3, offset)])
+        return cv2.transform(picture, matrix)
+
+
+GREY = np.array([0.299, 0.587, 0.114])
+"""Shares of red, green and blue in brightness (ITU-R BT.601)."""
+
+
+class _Blur(_OfImage):
+    """A Gaussian of ``low`` to ``high`` pixels over a share of the images."""
+
+    def __init__(self, *, low: float, high: float, share: float) -> None:
+        super().__init__()
+        self.low, self.high, self.share = low, high, share
+
+    def change(self, picture: np.ndarray) -> np.ndarray:
+        chance, width = torch.rand(2).tolist()
+        if chance >= self.share:
+            return picture
+        return cv2.GaussianBlur(picture, (5, 5), self.low + (self.high - self.low) * width)
+
+
+class _Noise(_OfImage):
+    """Gaussian noise of up to ``most`` grey levels over a share of the images, the same in all channels."""
+
+    def __init__(self, *, most: float, share: float) -> None:
+        super().__init__()
+        self.most, self.share = most, share
+
+    def change(self, picture: np.ndarray) -> np.ndarray:
+        chance, level = torch.rand(2).tolist()
+        if chance >= self.share:
+            return picture
+        noise = (self.most * level * torch.randn(picture.shape[:2])).numpy()
+        return cv2.add(picture, cv2.merge([noise] * picture.shape[2]), dtype=cv2.CV_8U)
+
+
+def _around(width: float, drawn: float) -> float:
+    """A factor within 1 - width to 1 + width, of a number drawn from 0 to 1."""
+    return 1 + width * (2 * drawn - 1)
+
+
+def _picture(image: Tensor) -> np.ndarray:
+    """(H, W, K) of (K, H, W): the same memory where the channels are last in it."""
+    last = image.permute(1, 2, 0)
+    # NumPy would take ten times as long as this for the copy
+    return last.numpy() if last.is_contiguous() else np.atleast_3d(cv2.merge(list(image.numpy())))
+
+
+def _image(parts: list[np.ndarray], like: Tensor) -> Tensor:
+    """(K, H, W) of pictures, each with some of the channels; one channel may have lost its axis."""
+    channels, height, width = like.shape
+    picture = parts[0] if len(parts) == 1 else np.dstack(parts)
+    return tv_tensors.Image(torch.from_numpy(picture.reshape(height, width, channels)).permute(2, 0, 1))
+
+
+def _each_plane(truth: Tensor, change: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+    """``change`` done to each (H, W) of the truth."""
+    planes = truth.contiguous().numpy().reshape(-1, *truth.shape[-2:])
+    return torch.from_numpy(np.stack([change(plane) for plane in planes]).reshape(truth.shape))
+
+
+PRESETS: dict[str, Callable[[bool], list[nn.Module]]] = {
+    "none": lambda _: [],
+    "light": lambda _: [v2.RandomHorizontalFlip()],
+    # kinds and shares of blur, noise and gamma after nnU-Net (Isensee et al. 2021, supplement), the noise milder
+    "medical": lambda _: [
+        _Warp(degrees=10, shift=0.06, zoom=1.15),
+        _Tone(brightness=0.1, contrast=0.2, gamma=1.5, share=0.3),
+        _Blur(low=0.5, high=1.0, share=0.2),
+        _Noise(most=10, share=0.15),
     ],
-    "street": lambda: [
-        v2.RandomHorizontalFlip(),
-        _affine(degrees=3, shift=0.1, zoom=1.4),
-        v2.ColorJitter(brightness=0.3, contrast=0.3, saturation=0.3),
+    "street": lambda rgb: [
+        _Warp(degrees=3, shift=0.1, zoom=1.4, mirror=True),
+        _Colour(brightness=0.3, contrast=0.3, saturation=0.3) if rgb else _Tone(brightness=0.3, contrast=0.3),
     ],
 }
+
+
+def albumentations_augmentation(path: str | Path) -> Augmentation:
+    """A pipeline that ``albumentations.save`` has written, as YAML or JSON (by the file's ending).
+
+    Where the pipeline fills the truth up or blanks it, that becomes ``IGNORE``; truth is never interpolated.
+
+    Raises:
+        ValueError: Albumentations is not installed, the file is no such pipeline, or (when called) the pipeline
+            changes a sample's size.
+    """
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask a server for a newer version
+    try:
+        import albumentations
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"`training.sampling.albumentations: {path}` needs the package albumentations ({error}); "
+            "`pip install seg_pipeline[albumentations]`, or choose a preset by `augmentation`"
+        ) from None
+    try:
+        pipeline = albumentations.from_dict(_declared(_read(Path(path))))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path}: not a pipeline that albumentations {albumentations.__version__} can read "
+            f"({type(error).__name__}: {error}); write it with `albumentations.save(pipeline, path, data_format=...)`"
+        ) from error
+    return partial(_albument, pipeline, str(path))
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == ".json":
+        return json.loads(path.read_text(encoding="utf-8"))
+    if path.suffix not in (".yaml", ".yml"):
+        raise ValueError(f"its name ends in {path.suffix!r}, expected .yaml, .yml or .json")
+    import yaml
+
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _declared(saved: Any) -> Any:
+    """The saved pipeline with truth filled up by ``IGNORE`` and taken from the nearest pixel.
+
+    AlbumentationsX, which has the same file format, would also report each pipeline to its makers.
+    """
+    if isinstance(saved, list):
+        return [_declared(part) for part in saved]
+    if not isinstance(saved, dict):
+        return saved
+    own = {"fill_mask": IGNORE, "mask_interpolation": cv2.INTER_NEAREST, "telemetry": False}
+    moves = "border_mode" in saved  # for other steps null means that the truth stays
+    return {
+        key: own[key] if key in own and (moves or value is not None) else _declared(value)
+        for key, value in saved.items()
+    }
+
+
+def _albument(pipeline: Any, path: str, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    seed = int(torch.randint(2**62, ()))
+    # not by `set_random_seed`, which takes a DataLoader's worker into account
+    pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    done = pipeline(image=_picture(image), mask=_picture(truth.reshape(-1, *truth.shape[-2:])))
+    shapes = done["image"].shape[:2], done["mask"].shape[:2]
+    if set(shapes) != {tuple(image.shape[1:])} or done["image"].dtype != np.uint8:
+        raise ValueError(
+            f"{path}: gives an image {done['image'].dtype} {shapes[0]} and a mask {shapes[1]} for a sample uint8 "
+            f"{tuple(image.shape[1:])}; leave resizing, cropping and normalising to `input`"
+        )
+    picture, mask = (np.ascontiguousarray(np.atleast_3d(done[name])) for name in ("image", "mask"))
+    planes = torch.from_numpy(mask).permute(2, 0, 1).reshape(truth.shape)
+    return _image([picture], image), tv_tensors.Mask(planes.contiguous())

@@ -1,99 +1,221 @@
-"""Torch data sets over the manifest."""
+"""Torch data sets over the manifest.
+
+A sample is an image uint8 (K, H, W) and its truth, uint8 (C, H, W) for multilabel and (H, W) for multiclass
+(``Decoder.truth``). ``dataset[index]`` is the whole image as it is; ``dataset[Draw(...)]`` is its form for
+training: augmented, and for ``fit: crop`` a random window of it. Both data sets here give equal pixels.
+"""
 
 from __future__ import annotations
 
-import cv2
+import bisect
+import hashlib
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, Protocol
+
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.nn import functional as F
+from torch.utils import data
+from torchvision import tv_tensors
+from torchvision.datasets import VisionDataset
 
 from seg_pipeline.segmentation.augment import Augmentation
-from seg_pipeline.segmentation.images import read_image, to_rgb8
-from seg_pipeline.segmentation.manifest import class_names, read_masks
-from seg_pipeline.segmentation.memory import is_cached
+from seg_pipeline.segmentation.cache import PixelCache
+from seg_pipeline.segmentation.decoding import Decoder, frame_rows
+from seg_pipeline.segmentation.geometry import (
+    CHANCES,
+    Box,
+    Shape,
+    cut_image,
+    cut_truth,
+    draw_window,
+    filled_shape,
+    fitted_shapes,
+    resize_image,
+    resize_truth,
+)
+from seg_pipeline.segmentation.recipe import InputSettings, Task
+
+__all__ = ["ConcatDataset", "Draw", "ImageMaskDataset", "VisionImageMaskDataset", "fitted_shapes", "to_native"]
 
 
-class ImageMaskDataset(Dataset):
-    """Images uint8 (3, H, W) and masks uint8 (C, H, W) of 0, 1 and ``IGNORE``, resized to one size.
+class Draw(NamedTuple):
+    """Key of a training sample; with the data set's seed it decides all that is random in it."""
 
-    ``dataset[index]`` is the sample as it is in epoch 0. ``dataset[epoch, index]`` is its augmented form in
-    that epoch: a function of (seed, epoch, index) only, whatever the number of workers.
+    epoch: int
+    index: int  # type: ignore[assignment]  # a tuple's own `index` is not needed
+    repeat: int = 0
+    """How often the epoch has drawn the image before."""
+
+
+class Source(Protocol):
+    """Where stored samples come from, by position: a ``Decoder`` or a ``PixelCache``."""
+
+    def image(self, position: int, /) -> np.ndarray: ...
+
+    def truth(self, position: int, /) -> np.ndarray: ...
+
+    def points(self, position: int, truth: np.ndarray, /) -> np.ndarray: ...
+
+
+class ImageMaskDataset(data.Dataset):
+    """The reference: samples decoded from their files each time.
 
     Args:
         manifest: one row an image.
-        size: height and width of the samples.
-        window: percentiles of each image that become black and white; None: as stored.
-        augmentation: takes and gives image and masks; None: samples as they are.
-        seed: of the augmentation.
-        cache: keep decoded samples in memory; None: where all take less than 1 GiB.
+        settings: from a stored image to the network's input.
+        task: multilabel or multiclass.
+        background: multiclass pixels may belong to no class.
+        augmentation: takes and gives image and truth; None: samples as they are.
+        seed: of windows and augmentation.
     """
 
     def __init__(
         self,
         manifest: pd.DataFrame,
+        settings: InputSettings,
         *,
-        size: tuple[int, int],
-        window: tuple[float, float] | None = None,
+        task: Task,
+        background: bool,
         augmentation: Augmentation | None = None,
         seed: int = 0,
-        cache: bool | None = None,
     ) -> None:
-        self.rows = manifest.to_dict("records")
-        self.names = class_names(manifest)
-        self.size, self.window, self.augmentation, self.seed = size, window, augmentation, seed
-        keep = is_cached(len(self.rows), size=size, num_classes=len(self.names), cache=cache)
-        self._kept: dict[int, tuple[Tensor, Tensor]] | None = {} if keep else None
+        self.settings, self.augmentation, self.seed = settings, augmentation, seed
+        self.decoder = Decoder(manifest, settings, task=task, background=background)
+        self.frames = frame_rows(manifest, settings)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.frames)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> tuple[Tensor, Tensor]:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        image, masks = self._read(index)
-        if self.augmentation is None:
-            return image, masks
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(_mixed(self.seed, epoch, index))
-            return self.augmentation(image, masks)
-
-    def _read(self, index: int) -> tuple[Tensor, Tensor]:
-        if self._kept is not None and index in self._kept:
-            return self._kept[index]
-        sample = self._decode(self.rows[index])
-        if self._kept is not None:
-            self._kept[index] = sample
-        return sample
-
-    def _decode(self, row: dict) -> tuple[Tensor, Tensor]:
-        image = to_rgb8(read_image(row["path"]), window=self.window)
-        if image.shape[:2] != (row["height"], row["width"]):
-            raise ValueError(
-                f"{row['path']}: image is {image.shape[0]} x {image.shape[1]} (height x width), the manifest says "
-                f"{row['height']} x {row['width']}: the file has changed, run data_processing again"
-            )
-        masks = read_masks(row, self.names)
-        return to_tensor(resize_image(image, self.size)), torch.from_numpy(resize_masks(masks, self.size))
+    def __getitem__(self, key: int | Draw) -> tuple[Tensor, Tensor]:
+        if not isinstance(key, Draw):
+            return read_whole(self.decoder, key, self.frames[key], self.settings)
+        with seeded(self.seed, *key):
+            sample = read_window(self.decoder, key.index, self.frames[key.index], self.settings)
+            return self.augmentation(*sample) if self.augmentation else sample
 
 
-def _mixed(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+class VisionImageMaskDataset(VisionDataset):
+    """As ``ImageMaskDataset``, of torchvision's kind: tv_tensors Image and Mask, with ``transforms`` for both.
+
+    Args:
+        cache: holds the stored samples of (at least) these images; the manifest is not kept then. None: they are
+            decoded each time.
+    """
+
+    def __init__(
+        self,
+        manifest: pd.DataFrame,
+        settings: InputSettings,
+        *,
+        task: Task,
+        background: bool,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        cache: PixelCache | None = None,
+    ) -> None:
+        super().__init__(transforms=augmentation)
+        self.settings, self.seed = settings, seed
+        self.source: Source = cache or Decoder(manifest, settings, task=task, background=background)
+        self.positions = cache.find(manifest) if cache else np.arange(len(manifest))
+        rows = frame_rows(manifest, settings)
+        self.frames = np.where(rows < 0, -1, self.positions[rows])
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, key: int | Draw) -> tuple[Tensor, Tensor]:
+        index = key.index if isinstance(key, Draw) else key
+        place = int(self.positions[index]), self.frames[index]
+        if not isinstance(key, Draw):
+            return _wrapped(*read_whole(self.source, *place, self.settings))
+        with seeded(self.seed, *key):
+            sample = _wrapped(*read_window(self.source, *place, self.settings))
+            return self.transforms(*sample) if self.transforms else sample
 
 
-def to_tensor(image: np.ndarray) -> Tensor:
-    """Uint8 (3, H, W) of (H, W, 3)."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+def _wrapped(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    return tv_tensors.Image(image), tv_tensors.Mask(truth)
 
 
-def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Uint8 (H, W, 3) at ``size``: averaged where it shrinks, linear where it grows."""
-    shrinks = image.shape[0] * image.shape[1] > size[0] * size[1]
-    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+class ConcatDataset(data.ConcatDataset):
+    """Several data sets as one, which takes ``Draw`` keys too; give each its own seed."""
+
+    def __getitem__(self, key: int | Draw) -> tuple[Tensor, Tensor]:
+        if not isinstance(key, Draw):
+            return super().__getitem__(key)
+        which = bisect.bisect_right(self.cumulative_sizes, key.index)
+        before = self.cumulative_sizes[which - 1] if which else 0
+        return self.datasets[which][key._replace(index=key.index - before)]
 
 
-def resize_masks(masks: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Uint8 (C, H, W) at ``size``; each pixel takes the value of the nearest."""
-    if masks.shape[1:] == size:
-        return masks
-    return np.stack([cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT) for mask in masks])
+def read_whole(source: Source, own: int, frames: np.ndarray, settings: InputSettings) -> tuple[Tensor, Tensor]:
+    """A whole image, filled up as ``fitted_shapes`` says: black, and ``IGNORE`` in the truth.
+
+    Args:
+        source: of the stored samples.
+        own: position of the image.
+        frames: positions of the images that make its channels; -1: black.
+        settings: of the network's input.
+    """
+    truth = source.truth(own)
+    box = Box(0, 0, *filled_shape(truth.shape[-2:], settings))
+    return _read(source, truth, frames, box, box[2:])
+
+
+def read_window(source: Source, own: int, frames: np.ndarray, settings: InputSettings) -> tuple[Tensor, Tensor]:
+    """As ``read_whole``, but for ``fit: crop`` a random window of ``settings.size``, by torch's global generator."""
+    if settings.fit != "crop":
+        return read_whole(source, own, frames, settings)
+    truth = source.truth(own)
+    points = source.points(own, truth) if settings.foreground else np.empty(0)
+    box = draw_window(truth.shape[-2:], settings, points, torch.rand(CHANCES).tolist())
+    return _read(source, truth, frames, box, settings.size)
+
+
+def _read(source: Source, truth: np.ndarray, frames: np.ndarray, box: Box, shape: Shape) -> tuple[Tensor, Tensor]:
+    """``box`` cut out of image and truth, then brought to ``shape``: the cost is that of the box."""
+    stored = (_frame(source, at, truth.shape[-2:]) for at in frames.tolist())
+    planes = [resize_image(cut_image(image, box), shape) for image in stored]
+    image = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
+    return (
+        torch.from_numpy(image).permute(2, 0, 1),  # a view: channels stay last in memory
+        torch.from_numpy(resize_truth(cut_truth(truth, box), shape)),
+    )
+
+
+def _frame(source: Source, position: int, shape: Shape) -> np.ndarray:
+    """An image (H, W, K) at the shape of the sample that it is a part of."""
+    if position < 0:
+        return np.broadcast_to(np.uint8(0), (*shape, 1))
+    return resize_image(source.image(position), shape)
+
+
+@contextmanager
+def seeded(*numbers: int) -> Iterator[None]:
+    """Torch's global generator (on the CPU) starts from these numbers, and goes on afterwards from where it was."""
+    digest = hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
+    # torch.random.fork_rng and manual_seed look after all devices, and take 70 times as long.
+    generator = torch.default_generator
+    before = generator.get_state()
+    generator.manual_seed(int.from_bytes(digest, "little") >> 1)
+    try:
+        yield
+    finally:
+        generator.set_state(before)
+
+
+def to_native(logits: Tensor, height: int, width: int, settings: InputSettings) -> Tensor:
+    """Logits (K, height, width) of an image from those of its scaled and filled form (K, h, w), or larger ones.
+
+    The filling is cut off first, so that it cannot reach in; then bilinear, pixel centres aligned.
+    """
+    down, right = fitted_shapes(height, width, settings)[0]
+    assert logits.shape[1] >= down
+    assert logits.shape[2] >= right
+    part = logits[None, :, :down, :right]
+    return F.interpolate(part, size=(height, width), mode="bilinear", align_corners=False)[0]

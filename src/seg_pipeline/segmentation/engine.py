@@ -1,4 +1,4 @@
-"""The training loop: one screen, no files. What it knows between epochs is a ``TrainState``."""
+"""The training loop: no files, one device-to-host copy an epoch. What it changes is a ``TrainState``."""
 
 from __future__ import annotations
 
@@ -6,230 +6,315 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from seg_pipeline.segmentation.devices import autocast, pick_device, pick_precision
-from seg_pipeline.segmentation.loaders import Loaders, make_loaders
+from seg_pipeline.segmentation.devices import autocast, pick_precision
+from seg_pipeline.segmentation.loaders import EpochSampler, Loaders
 from seg_pipeline.segmentation.losses import Loss, make_loss
-from seg_pipeline.segmentation.manifest import data_hash
-from seg_pipeline.segmentation.metrics import OverlapCounts, mean_dice, pixel_accuracy
+from seg_pipeline.segmentation.metrics import Counts, OverlapCounts, mean_dice, pixel_accuracy
+from seg_pipeline.segmentation.mixing import Mixing, make_mixing
+from seg_pipeline.segmentation.processes import Processes, TrainingFailed
+from seg_pipeline.segmentation.progress import Bar
 from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.schedules import make_schedule
-from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.state import TrainState
 
 log = logging.getLogger(__name__)
 
+STEPS_UNCHECKED = 50
+"""On a GPU the loss is looked at so seldom, as each look waits for it; what went wrong is skipped at once."""
+
 
 @dataclass
-class TrainState:
-    """Everything that training changes.
+class Run:
+    """What stays the same over the epochs of ``fit``."""
 
-    Attributes:
-        history: a row an epoch: epoch (from 1), learning_rate (at its end), loss, Dice and pixel accuracy
-            of train and val, seconds.
-        best: weights and row of the epoch with the highest validation Dice, the first of equals.
-    """
+    state: TrainState
+    loaders: Loaders
+    processes: Processes
+    loss_fn: Loss
+    rate: Callable[[float], float]
+    mixing: Mixing | None
+    network: Any
+    """The model, as it trains: compiled, or wrapped for several processes."""
+    save_seconds: float
 
-    recipe: Recipe
-    data_hash: str
-    model: Segmenter
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    device: torch.device
-    history: list[dict] = field(default_factory=list)
-    best: dict | None = None
+    def bar(self, split: str, title: str, tally: Tally) -> Bar:
+        loader, order = getattr(self.loaders, split), self.loaders.order
+        left = (len(order) - order.start) * order.batch_size if split == "train" else len(loader.dataset)
+        return Bar(loader, title, left // self.processes.world, tally.means, hidden=self.processes.rank > 0)
 
-    @property
-    def finished(self) -> bool:
-        return len(self.history) >= self.recipe.epochs
-
-    def add(self, row: dict) -> None:
-        """Takes in the row of an epoch, and its weights where it is the best so far."""
-        self.history.append(row)
-        if self.best is None or _rank(row) > _rank(self.best["row"]):
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.model.state_dict().items()}
-            self.best = {"row": row, "model": weights}
-
-    def best_checkpoint(self) -> dict:
-        """Rebuilds the best model: plain values and tensors."""
-        assert self.best is not None, "no epoch has ended yet"
-        return {"recipe": self.recipe.to_dict(), "data_hash": self.data_hash, **self.best}
-
-    def last_checkpoint(self) -> dict:
-        """Continues the run: plain values and tensors."""
-        return {
-            "recipe": self.recipe.to_dict(),
-            "data_hash": self.data_hash,
-            "history": self.history,
-            "best": self.best,
-            "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-        }
+    def progress(self, watch: Stopwatch) -> float:
+        """Share of the run that is done, the same in all processes."""
+        progress = self.state.progress(len(self.loaders.order), self.state.spent + watch.seconds)
+        return progress if self.state.recipe.fit.max_minutes is None else self.processes.agreed(progress)
 
 
-def _rank(row: dict) -> float:
-    return -math.inf if math.isnan(row["val_dice"]) else row["val_dice"]
+def fit(state: TrainState, loaders: Loaders, *, save_minutes: float | None = None) -> Iterator[dict | None]:
+    """Trains to the recipe's end. Yields the row that each epoch adds to ``state.history``.
 
-
-def start(recipe: Recipe, data: str, device: torch.device) -> TrainState:
-    """A run before its first epoch; equal weights for equal recipes. ``data`` is the manifest's hash."""
-    torch.manual_seed(recipe.seed)
-    model = Segmenter(recipe, pretrained=True).to(device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    scaled = pick_precision(recipe.precision, device) == torch.float16
-    return TrainState(recipe, data, model, optimizer, torch.amp.GradScaler(device.type, enabled=scaled), device)
-
-
-def resume(recipe: Recipe, data: str, device: torch.device, saved: dict | None) -> TrainState:
-    """The saved run at its last whole epoch, or a new one where there is none or a finished other one.
+    Yields None within an epoch when ``save_minutes`` have passed: time to save ``state``, which a later ``fit``
+    continues to equal weights.
 
     Raises:
-        ValueError: the saved run has other settings or data and is not finished: going on would mix
-            the two, starting anew would lose it.
+        TrainingFailed: a loss is not finite, or memory is too small for one image.
     """
-    if saved is None:
-        return start(recipe, data, device)
-    theirs = Recipe.from_dict(saved["recipe"])
-    differences = recipe.differences(theirs) + ["data or splits"] * (saved["data_hash"] != data)
-    done = len(saved["history"])
-    if not differences:
-        log.info("training: %d of %d epochs are done, with these settings and data", done, recipe.epochs)
-        return _restore(recipe, device, saved)
-    if done >= theirs.epochs:
-        log.info("training: starts anew, as the last run (finished) differs in %s", "; ".join(differences))
-        return start(recipe, data, device)
-    raise ValueError(
-        f"an unfinished training run ({done} of {theirs.epochs} epochs) has other settings: {'; '.join(differences)}. "
-        "Set them back to go on with it, or start anew with `--params training.resume=false`"
-    )
-
-
-def _restore(recipe: Recipe, device: torch.device, saved: dict) -> TrainState:
-    state = start(recipe, saved["data_hash"], device)
-    state.model.load_state_dict(saved["model"])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    state.scaler.load_state_dict(saved["scaler"])
-    state.history, state.best = list(saved["history"]), saved["best"]
-    return state
-
-
-def fit(state: TrainState, loaders: Loaders) -> Iterator[dict]:
-    """Trains to the recipe's last epoch, yielding the row that each epoch adds to ``state.history``."""
-    recipe = state.recipe
-    loss_fn = make_loss(recipe.task, recipe.loss, dice_weight=recipe.dice_weight)
-    steps = len(loaders.train)
-    warmup = min(round(recipe.warmup_epochs * steps), recipe.epochs * steps)
-    rate = make_schedule("cosine", peak=recipe.learning_rate, warmup=warmup, total=recipe.epochs * steps)
-    for epoch in range(len(state.history), recipe.epochs):
-        began = time.perf_counter()
-        torch.manual_seed(recipe.seed + epoch)  # dropout; order and augmentation take (seed, epoch) themselves
-        loaders.order.epoch = epoch
-        row = {"epoch": epoch + 1, "learning_rate": rate((epoch + 1) * steps - 1)}
-        row |= train_one_epoch(state, loaders.train, loss_fn, rate, epoch)
-        row |= evaluate(state, loaders.val, loss_fn)
-        state.add(row | {"seconds": time.perf_counter() - began})
+    run = prepare(state, loaders, math.inf if save_minutes is None else 60 * save_minutes)
+    while not state.finished:
+        watch = Stopwatch(state.seconds)
+        tally = Tally(state, run.loss_fn, run.processes, state.partial)
+        yield from train_one_epoch(run, tally, watch)
+        row = {"epoch": len(state.history) + 1, "learning_rate": max(g["lr"] for g in state.optimizer.param_groups)}
+        row |= tally.row("train") | validate(run)
+        state.add(row | {"seconds": run.processes.agreed(watch.seconds)})
+        state.finished |= state.progress(len(loaders.order), state.spent) >= 1
         yield state.history[-1]
 
 
-def runner(
-    manifest: pd.DataFrame, *, device: str, num_workers: int | None, cache: bool | None
-) -> Callable[[Recipe], Iterator[dict]]:
-    """A function that trains a recipe from the start and yields its history rows, keeping nothing."""
-    chosen, hashed = pick_device(device), data_hash(manifest)
+class Stopwatch:
+    """Seconds since it was started at ``seconds``; can be set back to leave a pause out."""
 
-    def run(recipe: Recipe) -> Iterator[dict]:
-        loaders = make_loaders(manifest, recipe, device=chosen, num_workers=num_workers, cache=cache)
-        return fit(start(recipe, hashed, chosen), loaders)
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
 
-    return run
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
+        self._began = time.perf_counter() - seconds
+
+
+def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
+    """The run's parts, built from its recipe."""
+    recipe, processes = state.recipe, Processes()
+    if processes.world > 1 and state.device.type == "cuda":
+        state.model.net = nn.SyncBatchNorm.convert_sync_batchnorm(state.model.net)
+    network = processes.wrap(state.model, state.device)
+    return Run(
+        state,
+        loaders,
+        processes,
+        recipe_loss(recipe),
+        make_schedule(recipe.optimizer.schedule, peak=1.0, warmup=recipe.optimizer.warmup),
+        make_mixing(recipe.sampling.mix, share=recipe.sampling.mix_share, seed=recipe.seed),
+        torch.compile(network) if recipe.fit.compile else network,
+        save_seconds,
+    )
+
+
+def recipe_loss(recipe: Recipe) -> Loss:
+    """The loss of a recipe whose class weights are numbers."""
+    loss = recipe.loss
+    assert loss.class_weights != "balanced", "`planning.settle` turns balanced weights into numbers"
+    return make_loss(
+        recipe.task,
+        terms={str(name): weight for name, weight in loss.terms.items()} if loss.terms else None,
+        class_weights=None if isinstance(loss.class_weights, str) else loss.class_weights,
+        focal_gamma=loss.focal_gamma,
+        tversky_beta=loss.tversky_beta,
+        background=recipe.background,
+    )
+
+
+def train_one_epoch(run: Run, tally: Tally, watch: Stopwatch) -> Iterator[None]:
+    """The rest of the present epoch. Yields where it is time to save."""
+    state, order = run.state, run.loaders.order
+    order.epoch, order.start = len(state.history), state.step
+    saved = watch.seconds
+    state.model.train()
+    with run.bar("train", f"epoch {order.epoch + 1}/{state.recipe.fit.epochs}", tally) as batches:
+        for images, truth in batches:
+            train_step(run, tally, images, truth, run.rate(run.progress(watch)))
+            progress = run.progress(watch)
+            batches.show(progress, state.spent + watch.seconds)
+            if progress >= 1:
+                state.finished = True
+                break
+            if run.processes.agreed(watch.seconds - saved) >= run.save_seconds and state.step < len(order):
+                state.partial, state.seconds = tally.gathered(), watch.seconds
+                yield
+                watch.seconds = saved = state.seconds
+
+
+def train_step(run: Run, tally: Tally, images: Tensor, truth: Tensor, rate: float) -> None:
+    """One update of the weights; skipped on the device where the loss or its gradient is not finite."""
+    state, epoch = run.state, len(run.state.history)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate * state.recipe.optimizer.learning_rate * group["factor"]
+    images, truth = (part.to(state.device, non_blocking=True) for part in (images, truth))
+    truths = [(1.0, truth)]
+    if run.mixing:
+        images, truths = run.mixing(images, truth, epoch=epoch, step=state.step)
+    loss, counts = backward(run, tally, images, truths)
+    tally.add(loss, counts, len(images), sound=_update(state, loss))
+    state.step, state.total_steps = state.step + 1, state.total_steps + 1
+    if state.mean:
+        state.mean.update(state.total_steps)
+    if state.device.type == "cpu" or state.step % STEPS_UNCHECKED == 0:
+        tally.refuse_unsound(run.loaders.order)
+
+
+def backward(run: Run, tally: Tally, images: Tensor, truths: list[tuple[float, Tensor]]) -> tuple[Tensor, list[Counts]]:
+    """Loss and gradients of a batch, part by part where memory does not hold it whole."""
+    state = run.state
+    while True:
+        state.optimizer.zero_grad()
+        torch.manual_seed(state.recipe.seed + 1_000_003 * state.total_steps)  # dropout, whatever came before
+        try:
+            return _backward_parts(run, tally, images, truths, state.micro_batch or len(images))
+        except torch.OutOfMemoryError as error:
+            at_once = min(state.micro_batch or len(images), len(images))
+            if at_once == 1 or run.processes.world > 1:
+                raise TrainingFailed(
+                    f"memory ran out with {at_once} images of {tuple(images.shape[1:])} at once; set a smaller "
+                    "`training.input.size`, `training.sampling.micro_batch_size` or model"
+                ) from error
+            state.micro_batch = (at_once + 1) // 2
+            log.warning("memory ran out: from now on %d images at once, same batch", state.micro_batch)
+        if state.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def _backward_parts(
+    run: Run, tally: Tally, images: Tensor, truths: list[tuple[float, Tensor]], at_once: int
+) -> tuple[Tensor, list[Counts]]:
+    total, counts = torch.zeros((), device=run.state.device), []
+    starts = range(0, len(images), at_once)
+    for begin in starts:
+        part = slice(begin, begin + at_once)
+        waits = run.processes.world > 1 and begin != starts[-1]  # gradients are exchanged once a batch
+        with run.network.no_sync() if waits else nullcontext():
+            with tally.autocast():
+                logits = run.network(images[part])
+            losses = [weight * run.loss_fn(logits, truth[part]) for weight, truth in truths]
+            loss = torch.stack(losses).sum() * (len(logits) / len(images))
+            run.state.scaler.scale(loss).backward()
+        total += loss.detach()
+        counts.append(tally.count(logits.detach(), truths[0][1][part]))
+    return total, counts
+
+
+def _update(state: TrainState, loss: Tensor) -> Tensor:
+    """Changes the weights, where loss and gradient are finite; whether they are, on the device."""
+    state.scaler.unscale_(state.optimizer)
+    largest = state.recipe.optimizer.clip_norm
+    norm = nn.utils.clip_grad_norm_(state.model.parameters(), math.inf if largest is None else largest)
+    if state.scaler.is_enabled():  # skips gradients that are not finite itself, and lowers its scale
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
+        return loss.isfinite()
+    # The fused optimisers skip their update on the device where this is 1, so that nothing has to wait for it.
+    sound = (loss + norm).isfinite()
+    state.optimizer.found_inf = (~sound).float()  # type: ignore[attr-defined]
+    state.optimizer.step()
+    return sound
+
+
+@torch.inference_mode()
+def validate(run: Run) -> dict:
+    """Loss, Dice and pixel accuracy of the validation split at the network's input size; NaN where not due."""
+    state, epochs = run.state, len(run.state.history) + 1
+    fit = state.recipe.fit
+    if epochs % fit.validate_every and epochs < fit.epochs and not state.finished:
+        return dict.fromkeys(("val_loss", "val_dice", "val_pixel_accuracy"), math.nan)
+    began = time.perf_counter()
+    run.processes.share(state.model, state.judged)
+    state.judged.eval()
+    tally = Tally(state, run.loss_fn, run.processes)
+    with run.bar("val", "validation", tally) as batches:
+        for batch in batches:
+            images, truth = (part.to(state.device, non_blocking=True) for part in batch)
+            with tally.autocast():
+                logits = state.judged(images)
+            tally.add(run.loss_fn(logits, truth), [tally.count(logits, truth)], len(images))
+    row = tally.row("val")
+    state.validation_seconds = run.processes.agreed(time.perf_counter() - began)
+    return row
+
+
+class Tally:
+    """Loss and counts of an epoch, kept on the device.
+
+    Args:
+        partial: what an earlier ``gathered`` gave, to go on from.
+    """
+
+    def __init__(self, state: TrainState, loss_fn: Loss, processes: Processes, partial: dict | None = None) -> None:
+        self.state, self.loss_fn, self.processes = state, loss_fn, processes
+        self.dtype = pick_precision(state.recipe.fit.precision, state.device)
+        self.overlap = OverlapCounts().to(state.device)
+        self.overlap.update(Counts.of_nothing(len(state.recipe.classes), state.device))  # a process may have no batch
+        self.sums = torch.zeros(2, dtype=torch.float64, device=state.device)  # loss times images, images
+        self.unsound = torch.full((), -1, device=state.device)  # first step whose loss or gradient is not finite
+        if partial and processes.rank == 0:
+            self.sums += partial["sums"].to(state.device)
+            self.overlap.update(Counts(**{name: part.to(state.device) for name, part in partial["counts"].items()}))
+
+    def autocast(self) -> AbstractContextManager:
+        return autocast(self.state.device, self.dtype)
+
+    def count(self, logits: Tensor, truth: Tensor) -> Counts:
+        return self.state.model.counts(logits, truth, threshold=self.state.recipe.scores.threshold)
+
+    def add(self, loss: Tensor, counts: list[Counts], num_images: int, *, sound: Tensor | None = None) -> None:
+        self.sums += torch.stack([loss.detach().double() * num_images, self.sums.new_tensor(num_images)])
+        for one in counts:
+            self.overlap.update(one)
+        if sound is not None:
+            self.unsound = torch.where((self.unsound < 0) & ~sound, self.state.step, self.unsound)
+
+    def gathered(self) -> dict:
+        """Of all processes, as plain tensors."""
+        counts = {name: part.cpu() for name, part in self.overlap.compute()._asdict().items()}
+        return {"sums": self.processes.added(self.sums).cpu(), "counts": counts}
+
+    def means(self) -> tuple[float, float]:
+        """Loss and Dice of this process so far; waits for the device."""
+        scores = self.state.recipe.scores
+        dice = mean_dice(self.overlap.local(), aggregation=scores.aggregation, empty_policy=scores.empty_policy)
+        return (self.sums[0] / self.sums[1]).item(), dice
+
+    def refuse_unsound(self, order: EpochSampler) -> None:
+        """Raises TrainingFailed where a loss or gradient was not finite; the update was skipped then."""
+        if (step := int(self.unsound.item())) < 0:
+            return
+        ids, epoch = order.ids(order.epoch, step), order.epoch + 1
+        raise TrainingFailed(
+            f"epoch {epoch}, step {step + 1}: the loss or its gradient is not finite, on the images "
+            f"{', '.join(ids[:8])}{', ...' if len(ids) > 8 else ''}. The weights are those from before that step. "
+            "Lower `training.optimizer.learning_rate`, or train in `training.fit.precision: float32`"
+        )
+
+    def row(self, split: str) -> dict:
+        everything = self.gathered()
+        counts, scores = Counts(**everything["counts"]), self.state.recipe.scores
+        total, seen = everything["sums"].tolist()
+        if not math.isfinite(total):
+            raise TrainingFailed(
+                f"the mean {split} loss over {seen:.0f} images is {total / seen}; lower "
+                "`training.optimizer.learning_rate`, or train in `training.fit.precision: float32`"
+            )
+        dice = mean_dice(counts, aggregation=scores.aggregation, empty_policy=scores.empty_policy)
+        return {
+            f"{split}_loss": total / seen,
+            f"{split}_dice": dice,
+            f"{split}_pixel_accuracy": pixel_accuracy(counts),
+        }
 
 
 def line(row: dict, epochs: int) -> str:
     """A history row for the terminal."""
-    return (
-        f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.4f}, validation loss {row['val_loss']:.4f}, "
-        f"Dice {row['val_dice']:.4f}, pixel accuracy {row['val_pixel_accuracy']:.4f} ({row['seconds']:.1f} s)"
+    validated = (
+        f"validation loss {row['val_loss']:.4f}, Dice {row['val_dice']:.4f}, "
+        f"pixel accuracy {row['val_pixel_accuracy']:.4f}"
+        if not math.isnan(row["val_loss"])
+        else f"Dice {row['train_dice']:.4f} in training, not validated"
     )
-
-
-def train_one_epoch(
-    state: TrainState, loader: DataLoader, loss_fn: Loss, rate: Callable[[int], float], epoch: int
-) -> dict:
-    """One pass over the train split. Raises RuntimeError where the mean loss is not a number."""
-    state.model.train()
-    tally = _Tally(state, loss_fn)
-    for step, (images, masks) in enumerate(_shown(loader, f"epoch {epoch + 1}"), start=epoch * len(loader)):
-        for group in state.optimizer.param_groups:
-            group["lr"] = rate(step)
-        loss = tally.add(images, masks)
-        state.optimizer.zero_grad()
-        state.scaler.scale(loss).backward()
-        _step(state)
-    return tally.row("train")
-
-
-@torch.inference_mode()
-def evaluate(state: TrainState, loader: DataLoader, loss_fn: Loss) -> dict:
-    """One pass over the validation split, at the network's input size."""
-    state.model.eval()
-    tally = _Tally(state, loss_fn)
-    for images, masks in _shown(loader, "validation"):
-        tally.add(images, masks)
-    return tally.row("val")
-
-
-def _step(state: TrainState) -> None:
-    state.scaler.unscale_(state.optimizer)
-    if state.recipe.clip_norm is not None:
-        nn.utils.clip_grad_norm_(state.model.parameters(), state.recipe.clip_norm)
-    state.scaler.step(state.optimizer)
-    state.scaler.update()
-
-
-def _shown(loader: DataLoader, what: str) -> tqdm:
-    return tqdm(loader, desc=what, unit="batch", leave=False, disable=None)
-
-
-class _Tally:
-    """Runs batches forward and keeps loss and counts on the device; one copy to the host an epoch."""
-
-    def __init__(self, state: TrainState, loss_fn: Loss) -> None:
-        self.state, self.loss_fn = state, loss_fn
-        self.dtype = pick_precision(state.recipe.precision, state.device)
-        self.overlap = OverlapCounts().to(state.device)
-        self.loss_sum = torch.zeros((), device=state.device)
-        self.seen = 0
-
-    def add(self, images: Tensor, masks: Tensor) -> Tensor:
-        """Mean loss of the batch."""
-        images, masks = (part.to(self.state.device, non_blocking=True) for part in (images, masks))
-        with autocast(self.state.device, self.dtype):
-            logits = self.state.model(images)
-        loss = self.loss_fn(logits, masks)
-        predicted = self.state.model.masks(logits.detach(), threshold=self.state.recipe.threshold)
-        self.overlap.update(predicted, masks)
-        self.loss_sum += loss.detach() * len(images)
-        self.seen += len(images)
-        return loss
-
-    def row(self, split: str) -> dict:
-        loss = self.loss_sum.item() / self.seen
-        if not math.isfinite(loss):
-            raise RuntimeError(
-                f"the mean {split} loss over {self.seen} images is {loss}; lower `training.optimizer.learning_rate`, "
-                "or train in `precision: float32`"
-            )
-        counts, recipe = self.overlap.compute(), self.state.recipe
-        dice = mean_dice(counts, aggregation=recipe.aggregation, empty_policy=recipe.empty_policy)
-        return {
-            f"{split}_loss": loss,
-            f"{split}_dice": dice,
-            f"{split}_pixel_accuracy": pixel_accuracy(counts),
-        }
+    return f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.4f}, {validated} ({row['seconds']:.1f} s)"

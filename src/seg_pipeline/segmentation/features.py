@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,7 +11,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from seg_pipeline.segmentation.images import read_image, read_values
+from seg_pipeline.segmentation.images import pixel_hash, read_image, read_values
 from seg_pipeline.segmentation.masks import Order, binary_mask, decode_rle, encode_rle, indexed_masks
 from seg_pipeline.segmentation.metadata import INDEXED, Form
 from seg_pipeline.segmentation.quality import Finding, findings_table
@@ -157,7 +156,7 @@ def _features(image: np.ndarray, masks: np.ndarray, ignore: np.ndarray, names: l
         "dtype": str(image.dtype),
         "intensity_min": int(image.min()),
         "intensity_max": int(image.max()),
-        "content_hash": hashlib.sha256(repr((image.shape, str(image.dtype))).encode() + image.tobytes()).hexdigest(),
+        "content_hash": pixel_hash(image),
     }
     for name, mask in zip(names, masks, strict=True):
         features[f"mask_{name}"] = encode_rle(mask, order="C")

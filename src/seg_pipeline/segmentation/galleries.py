@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pandas as pd
+import torch
 from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
+from seg_pipeline.segmentation.augment import PRESETS, make_augmentation
+from seg_pipeline.segmentation.datasets import Draw, VisionImageMaskDataset
 from seg_pipeline.segmentation.images import read_image, to_rgb8
 from seg_pipeline.segmentation.manifest import class_names, read_masks
+from seg_pipeline.segmentation.predict import predict_masks
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.training import Saved, fold_split
 
 WINDOW = (1, 99)
 """Percentiles that become black and white in pictures of 16-bit images."""
 
 MANY_CLASSES = 16
+NUM_DRAWS = 4
+"""Forms of an image on the sheet of augmentations."""
+NUM_WATCHED = 3
+"""Validation images whose predictions are shown while training goes on."""
+DRAWING_SHARE = 0.01
+"""Of the time of a training, at most, but for its first and last figures."""
 
 
 def sample_sheet(rows: pd.DataFrame, *, note: str) -> Figure:
@@ -50,6 +64,91 @@ def prediction_sheet(
         [f"{image_id}, Dice {score:.2f}" for image_id, score in picked.items()],
         names,
     )
+
+
+def augmentation_sheet(rows: pd.DataFrame, recipe: Recipe) -> Figure:
+    """One image as training may see it under each preset, the recipe's own marked."""
+    row = most_telling(rows, 1)
+    rgb, chosen = recipe.input.channels == "rgb", recipe.sampling.augmentation
+    images, masks = [], []
+    for name in PRESETS:
+        dataset = VisionImageMaskDataset(
+            row,
+            recipe.input,
+            task=recipe.task,
+            background=recipe.background,
+            augmentation=make_augmentation(name, rgb=rgb),
+            seed=recipe.seed,
+        )
+        samples = [dataset[0], *(dataset[Draw(epoch, 0)] for epoch in range(NUM_DRAWS))]
+        images.append([shown_channels(image.numpy()) for image, _ in samples])
+        masks.append([shown_masks(truth.numpy(), recipe) for _, truth in samples])
+    titles = [f"{name} (in use)" if name == chosen else name for name in PRESETS]
+    (image_id,) = row["image_id"]
+    return plotting.plot_augmentations(
+        images, masks, titles, list(recipe.classes), title=f"{image_id} as training sees it, by augmentation"
+    )
+
+
+def shown_channels(image: np.ndarray) -> np.ndarray:
+    """Uint8 (H, W, 3) of a network's input (K, H, W): its middle channel as grey, unless it has three colours."""
+    colours = image if len(image) == 3 else image[[len(image) // 2] * 3]
+    return np.ascontiguousarray(colours.transpose(1, 2, 0))
+
+
+def shown_masks(truth: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Bool masks (C, H, W) of the truth as data sets give it."""
+    if recipe.task == "multilabel":
+        return truth == 1
+    return truth == np.arange(recipe.background, recipe.num_channels)[:, None, None]
+
+
+class LivePictures:
+    """Curves, and predictions of fixed validation images, drawn anew as training goes on."""
+
+    def __init__(self, manifest: pd.DataFrame) -> None:
+        self.manifest = manifest
+        self._figures: tuple[Figure, Figure] | None = None
+        self._due = 0.0
+
+    def of(self, moment: Saved) -> tuple[Figure, Figure]:
+        """Figures of this moment; the last ones again where it is too early to draw."""
+        began = time.monotonic()
+        if self._figures is None or began >= self._due or moment.last["current"]["finished"]:
+            self._figures = plotting.plot_history(moment.history), self._sheet(moment)
+            ended = time.monotonic()
+            self._due = ended + (ended - began) / DRAWING_SHARE
+        return self._figures
+
+    def _sheet(self, moment: Saved) -> Figure:
+        names, member = class_names(self.manifest), moment.best["members"][-1]
+        fold, folds = len(moment.best["members"]) - 1, moment.best["folds"]
+        val = fold_split(self.manifest, fold, folds) if folds else self.manifest
+        rows = most_telling(val[val["split"] == "val"], NUM_WATCHED)
+        guesses = predict_masks(
+            rows,
+            {**moment.best, "members": [member]},
+            device=torch.device("cpu"),
+            batch_size=1,
+            threshold=Recipe.from_dict(member["recipe"]).scores.threshold,
+        )
+        truths = rows.to_dict("records")
+        epoch = f"epoch {member['row']['epoch']}" + (f" of fold {fold + 1}" if folds else "")
+        return plotting.plot_predictions(
+            [picture(row) for row in truths],
+            [read_masks(row, names) == 1 for row in truths],
+            [read_masks(row, names) == 1 for row in guesses.assign(ignore="").to_dict("records")],
+            [f"{row['image_id']} (val), {epoch}" for row in truths],
+            names,
+        )
+
+
+def most_telling(rows: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Images that show the most classes, of different groups first, then in the table's order."""
+    shown = (rows[[f"area_{name}" for name in class_names(rows)]] > 0).sum(axis=1)
+    ranked = rows.assign(_shown=shown).sort_values("_shown", ascending=False, kind="stable")
+    turn = ranked.groupby("group").cumcount()
+    return ranked.assign(_turn=turn).sort_values("_turn", kind="stable").head(number).drop(columns=["_shown", "_turn"])
 
 
 def picture(row: dict) -> np.ndarray:

@@ -5,6 +5,7 @@ Axes: H rows, W columns, C channels in the order red, green, blue.
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from pathlib import Path
 
@@ -81,10 +82,27 @@ def to_rgb8(image: np.ndarray, *, window: tuple[float, float] | None) -> np.ndar
         window: percentiles of this image that become 0 and 255 (scanners differ in gain); None keeps
             uint8 as it is and shifts uint16 down by 8 bits.
     """
-    if window is not None:
-        low, high = np.percentile(image, window)
-        scale = 255 / (high - low) if high > low else 0  # a blank image becomes black
-        image = cv2.convertScaleAbs(np.maximum(image, low), alpha=scale, beta=-low * scale)
-    elif image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    return image if image.ndim == 3 else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    scaled = to_8bit(image) if window is None else scale_values(image, *np.percentile(image, window).tolist())
+    return scaled if scaled.ndim == 3 else cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB)
+
+
+def to_8bit(values: np.ndarray) -> np.ndarray:
+    """Uint8 of uint8 (as it is) or uint16 (its upper 8 bits)."""
+    return values if values.dtype == np.uint8 else (values >> 8).astype(np.uint8)
+
+
+def scale_values(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Uint8 of the same shape: 0 up to ``low``, 255 from ``high`` on, evenly between; all 0 where they are equal."""
+    scale = 255 / (high - low) if high > low else 0
+    scaled = (np.arange(int(values.max()) + 1) - low) * scale  # of each value once: pixels are many
+    return np.take(np.rint(scaled.clip(0, 255)).astype(np.uint8), values)
+
+
+def to_grey(image: np.ndarray) -> np.ndarray:
+    """(H, W) of (H, W) or (H, W, 3), same dtype: colours by their brightness (ITU-R BT.601)."""
+    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def pixel_hash(image: np.ndarray) -> str:
+    """Sha256 of an image's shape, dtype and pixels: the manifest's content_hash."""
+    return hashlib.sha256(repr((image.shape, str(image.dtype))).encode() + image.tobytes()).hexdigest()

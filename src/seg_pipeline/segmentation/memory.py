@@ -1,64 +1,105 @@
-"""Memory that a data set takes once it is decoded, and the cache setting that follows."""
+"""Memory that a data set takes once it is decoded, and where it is kept therefore."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import psutil
 
-CACHE_LIMIT_BYTES = 2**30
+from seg_pipeline.segmentation.geometry import fitted_shapes
+from seg_pipeline.segmentation.recipe import InputSettings, Task
+
+CacheMode = Literal["auto", "none", "ram", "disk"]
+
+RAM_LIMIT_BYTES = 2**30
+"""A larger cache is not kept in memory, nor one that takes more than ``RAM_SHARE`` of what is free."""
+RAM_SHARE = 1 / 4
 ITEM_BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 CGROUP = Path("/sys/fs/cgroup")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def sample_bytes(size: tuple[int, int], num_classes: int) -> int:
-    """Of one training sample: 3 channels and a mask a class, a byte a pixel each."""
-    return size[0] * size[1] * (3 + num_classes)
+def sample_depths(settings: InputSettings, task: Task, num_classes: int) -> tuple[int, int]:
+    """Bytes a pixel of a stored image and of its truth."""
+    return 3 if settings.channels == "rgb" else 1, num_classes if task == "multilabel" else 1
 
 
-def is_cached(num_images: int, *, size: tuple[int, int], num_classes: int, cache: bool | None) -> bool:
-    """Whether a data set of training samples is kept in memory: as ``cache`` says; None: where it takes little."""
-    return num_images * sample_bytes(size, num_classes) < CACHE_LIMIT_BYTES if cache is None else cache
+def ram_limit(free_ram: int) -> int:
+    """Most bytes that are kept in memory by themselves."""
+    return min(RAM_LIMIT_BYTES, int(free_ram * RAM_SHARE))
+
+
+def pick_mode(mode: CacheMode, needed: int, *, free_ram: int, free_disk: int) -> CacheMode:
+    """Where ``needed`` bytes are kept: "none", "ram" or "disk". Auto: in memory, else on disk, where it fits."""
+    if mode != "auto":
+        return mode
+    if needed <= ram_limit(free_ram):
+        return "ram"
+    return "disk" if needed <= free_disk else "none"
 
 
 def estimate_memory(
-    table: pd.DataFrame, *, num_classes: int, size: tuple[int, int], cache: bool | None, free_ram: int, free_disk: int
+    table: pd.DataFrame,
+    settings: InputSettings,
+    *,
+    task: Task,
+    num_classes: int,
+    mode: CacheMode,
+    free_ram: int,
+    free_disk: int,
 ) -> dict[str, Any]:
     """Bytes of the decoded data set, plain numbers and texts for JSON.
 
-    Native: images at their own size, with their own channels. Training: ``size`` (height, width) and 3
-    channels, as the network takes them. Both for each dtype of the pixels; a mask takes a byte a pixel and
-    class. Cache: as the train and the val data set decide, each on its own (``is_cached``).
+    Native: images at their own size, with their own channels. Training: in the form in which samples are
+    decoded and cached. Both for each dtype of the pixels; the truth takes a byte a pixel, for multilabel a
+    byte a pixel and class. Cache: what the train and val images take, and where they are kept therefore.
 
     Args:
         table: height, width, channels and split, a row an image.
-        num_classes: masks an image.
-        size: of the training samples.
-        cache: the setting of the training; None: decided by the size.
+        settings: of the network's input.
+        task: multilabel or multiclass.
+        num_classes: of the data set.
+        mode: the setting of the cache.
         free_ram: bytes.
         free_disk: bytes.
     """
-    pixels = table["height"] * table["width"]
-    counts = {name: int((table["split"] == name).sum()) for name in ("train", "val")}
-    training = len(table) * size[0] * size[1]
+    channels, truths = sample_depths(settings, task, num_classes)
+    native, stored = table["height"] * table["width"], _pixels(table, settings)
+    used = stored[table["split"].isin(["train", "val"])]
+    needed = int(used.sum()) * (channels + truths)
     return {
         "images": len(table),
         "classes": num_classes,
-        "native": _sizes(int((pixels * table["channels"]).sum()), int(pixels.sum()) * num_classes),
-        "training_size": list(size),
-        "training": _sizes(training * 3, training * num_classes),
+        "native": _sizes(int((native * table["channels"]).sum()), int(native.sum()) * truths),
+        "training_form": _form(settings),
+        "training": _sizes(int(stored.sum()) * channels, int(stored.sum()) * truths),
         "free_ram": free_ram,
         "free_disk": free_disk,
         "cache": {
-            "setting": cache,
-            "limit": CACHE_LIMIT_BYTES,
-            **_cache(counts, size=size, num_classes=num_classes, cache=cache, free_ram=free_ram),
+            "setting": mode,
+            "limit": ram_limit(free_ram),
+            "needed": needed,
+            "kept": (kept := pick_mode(mode, needed, free_ram=free_ram, free_disk=free_disk)),
+            "advice": _advise(kept, needed, free_ram, free_disk),
         },
     }
+
+
+def _pixels(table: pd.DataFrame, settings: InputSettings) -> pd.Series:
+    """Height times width of each image in its stored form."""
+    shapes = zip(table["height"], table["width"], strict=True)
+    scaled = [fitted_shapes(int(height), int(width), settings)[0] for height, width in shapes]
+    return pd.Series([height * width for height, width in scaled], index=table.index, dtype="int64")
+
+
+def _form(settings: InputSettings) -> str:
+    if settings.fit == "crop":
+        return f"scaled by {settings.scale:g}" if settings.scale != 1 else "for crops"
+    size = f"{settings.size[0]} x {settings.size[1]}"
+    return size if settings.fit == "resize" else f"within {size}"
 
 
 def _sizes(values: int, masks: int) -> dict[str, dict[str, int]]:
@@ -68,25 +109,19 @@ def _sizes(values: int, masks: int) -> dict[str, dict[str, int]]:
     }
 
 
-def _cache(
-    counts: dict[str, int], *, size: tuple[int, int], num_classes: int, cache: bool | None, free_ram: int
-) -> dict[str, Any]:
-    needed = {name: count * sample_bytes(size, num_classes) for name, count in counts.items()}
-    kept = {name: is_cached(count, size=size, num_classes=num_classes, cache=cache) for name, count in counts.items()}
-    return {"needed": needed, "kept": kept, "advice": _advise(needed, kept, free_ram)}
-
-
-def _advise(needed: dict[str, int], kept: dict[str, bool], free_ram: int) -> str:
-    held = sum(count for name, count in needed.items() if kept[name])
-    says = ", ".join(
-        f"{name} ({readable(count)}) is {'kept' if kept[name] else 'not kept'} in memory"
-        for name, count in needed.items()
-    )
-    if held > free_ram // 2:
-        return f"{says}; free are {readable(free_ram)}: set training.loader.cache: false or a smaller size"
-    if not all(kept.values()) and sum(needed.values()) < free_ram // 2:
-        return f"{says}; free are {readable(free_ram)}: with training.loader.cache: true each image is decoded once"
-    return f"{says}; the setting of training.loader.cache suits this machine"
+def _advise(kept: CacheMode, needed: int, free_ram: int, free_disk: int) -> str:
+    """``kept`` is what happens, whether that is set or found."""
+    says = f"the train and val images take {readable(needed)}"
+    free = f"free are {readable(free_ram)} of memory and {readable(free_disk)} of disk"
+    if kept == "none":
+        fits = needed <= max(ram_limit(free_ram), free_disk)
+        remedy = "set training.compute.cache: auto" if fits else "make room on the disk, to decode them once"
+        return f"{says} and are decoded in every epoch; {free}: {remedy}"
+    if kept == "ram" and needed > free_ram // 2:
+        return f"{says} and are kept in memory; {free}: set training.compute.cache: auto or a smaller size"
+    if kept == "disk" and needed > free_disk:
+        return f"{says} and are packed on disk; {free}: make room or set a smaller size"
+    return f"{says} and are {'kept in memory' if kept == 'ram' else 'packed once on disk'}; {free}"
 
 
 def free_ram() -> int:
@@ -100,9 +135,10 @@ def free_ram() -> int:
     return min(free, max(0, int(most) - held))
 
 
-def free_disk() -> int:
-    """Bytes free on the disk of the present folder."""
-    return shutil.disk_usage(Path.cwd()).free
+def free_disk(folder: Path) -> int:
+    """Bytes free on the disk of a folder, which need not exist yet."""
+    there = next(one for one in [folder, *folder.absolute().parents] if one.exists())
+    return shutil.disk_usage(there).free
 
 
 def readable(count: float) -> str:

@@ -7,7 +7,7 @@ and ``IGNORE``; what is ignored counts nowhere. Dice 1945; Jaccard 1901 (IoU).
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,9 +15,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from seg_pipeline.segmentation.masks import IGNORE
-
-Aggregation = Literal["image", "dataset"]
-EmptyPolicy = Literal["skip", "zero", "one"]
+from seg_pipeline.segmentation.recipe import Aggregation, EmptyPolicy
 
 IF_EMPTY: dict[str, float] = {"skip": math.nan, "zero": 0.0, "one": 1.0}
 
@@ -31,6 +29,12 @@ class Counts(NamedTuple):
     right: Tensor
     """Known pixels at which every class is right."""
     known: Tensor
+
+    @classmethod
+    def of_nothing(cls, num_classes: int, device: torch.device) -> Counts:
+        """Of no image."""
+        by_class, over_all = (torch.zeros(shape, dtype=torch.int64, device=device) for shape in ((0, num_classes), 0))
+        return cls(by_class, by_class, by_class, over_all, over_all)
 
 
 def count(predicted: Tensor, masks: Tensor) -> Counts:
@@ -49,6 +53,18 @@ def count(predicted: Tensor, masks: Tensor) -> Counts:
     )
 
 
+def count_labels(predicted: Tensor, truth: Tensor, *, num_classes: int, background: bool) -> Counts:
+    """Counts of one channel a pixel: both int (B, H, W), truth ``IGNORE`` where not known; as ``count`` of masks."""
+    known = truth != IGNORE
+    hit = (predicted == truth) & known
+    predicted = torch.where(known, predicted, IGNORE)
+    hits, found, there = (
+        torch.stack([(where == channel).sum((-2, -1)) for channel in range(background, num_classes + background)], 1)
+        for where in (torch.where(hit, truth, IGNORE), predicted, truth)
+    )
+    return Counts(hits, found - hits, there - hits, right=hit.sum((-2, -1)), known=known.sum((-2, -1)))
+
+
 class OverlapCounts(Metric):
     """Gathers ``Counts`` of all images; exact under several processes, as images are kept apart."""
 
@@ -59,11 +75,16 @@ class OverlapCounts(Metric):
         for name in Counts._fields:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, predicted: Tensor, masks: Tensor) -> None:
-        for name, value in count(predicted, masks)._asdict().items():
+    def update(self, counts: Counts) -> None:
+        for name, value in counts._asdict().items():
             getattr(self, name).append(value)
 
     def compute(self) -> Counts:
+        """Of all processes."""
+        return self.local()
+
+    def local(self) -> Counts:
+        """Of this process so far."""
         return Counts(*(dim_zero_cat(getattr(self, name)) for name in Counts._fields))
 
 

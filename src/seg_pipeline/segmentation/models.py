@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from importlib import resources
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
@@ -42,6 +43,11 @@ _STAGE_AND_BLOCK = [(stage, block) for stage, count in enumerate((1, 2, 2, 3, 3,
 _CLASSIFIER_LAYERS = ("conv_head", "bn2", "classifier")
 
 _SIZED_DECODERS = ("manet", "unet", "unetplusplus")
+_NORMS: dict[str, str | dict] = {
+    "instance": {"type": "instancenorm", "affine": True},  # smp initialises a weight that it has only then
+    "none": "identity",
+}
+_NORMED_DECODERS = ("linknet", "manet", "pspnet", "unet", "unetplusplus", "upernet")
 
 
 def build_model(
@@ -52,6 +58,7 @@ def build_model(
     in_channels: int,
     num_classes: int,
     decoder_channels: Sequence[int] | None = None,
+    decoder_norm: str = "batch",
 ) -> nn.Module:
     """Network from images (B, in_channels, H, W) to logits (B, num_classes, H, W).
 
@@ -71,24 +78,34 @@ def build_model(
             repeats them, scaled to the same response.
         num_classes: Channels of the logits, a background channel included.
         decoder_channels: Width of each decoder block, deepest first; ``unet``, ``unetplusplus``, ``manet``.
+        decoder_norm: "batch", "instance" or "none".
 
     Raises:
         ValueError: a name is unknown (the message gives the nearest ones), smp has no such weights, or the
-            architecture takes no ``decoder_channels``.
+            architecture takes no ``decoder_channels`` or no other ``decoder_norm``.
     """
     _check_names(architecture, encoder, encoder_weights)
-    if decoder_channels is not None and architecture not in _SIZED_DECODERS:
-        raise ValueError(
-            f"decoder_channels: {architecture!r} takes none; {', '.join(_SIZED_DECODERS)} do. Set it to null"
-        )
+    sizes = _decoder_options(architecture, decoder_channels, decoder_norm)
     packaged = (encoder, encoder_weights) == (PACKAGED_ENCODER, "imagenet")
     # smp wants True, not "imagenet", for timm's encoders.
     download = True if encoder.startswith("tu-") and encoder_weights else encoder_weights
-    sizes = {} if decoder_channels is None else {"decoder_channels": tuple(decoder_channels)}
     model = smp.create_model(architecture, encoder, None if packaged else download, in_channels, num_classes, **sizes)
     if packaged:
         model.encoder.model.load_state_dict(_packaged_encoder_weights(in_channels))
     return model
+
+
+def _decoder_options(architecture: str, channels: Sequence[int] | None, norm: str) -> dict[str, Any]:
+    if channels is not None and architecture not in _SIZED_DECODERS:
+        raise ValueError(
+            f"decoder_channels: {architecture!r} takes none; {', '.join(_SIZED_DECODERS)} do. Set it to null"
+        )
+    if norm != "batch" and architecture not in _NORMED_DECODERS:
+        raise ValueError(
+            f"decoder_norm: {architecture!r} has batch norm only; {', '.join(_NORMED_DECODERS)} take {norm!r}"
+        )
+    options: dict[str, Any] = {} if channels is None else {"decoder_channels": tuple(channels)}
+    return options if norm == "batch" else options | {"decoder_use_norm": _NORMS[norm]}
 
 
 def encoder_normalisation(encoder: str, encoder_weights: str | None) -> Normalisation:

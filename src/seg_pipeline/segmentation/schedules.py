@@ -1,4 +1,7 @@
-"""Learning rates as pure functions of the step, counted from 0: a resumed run needs no schedule state."""
+"""Learning rates as pure functions of a run's progress from 0 to 1, be it counted in steps or in minutes.
+
+A resumed run needs no schedule state, and a run with a time budget ends its schedule when the time ends.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,60 @@ import math
 from collections.abc import Callable
 from functools import partial
 
+Curve = Callable[[float], float]
+"""From 0..1 to a share of the peak."""
 
-def cosine_rate(step: int, *, peak: float, warmup: int, total: int) -> float:
-    """Linear up to ``peak`` over ``warmup`` steps, then half a cosine down to 0 at ``total`` and after.
-
-    Source: Loshchilov and Hutter 2017 (SGDR, arXiv:1608.03983), without restarts.
-    """
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    done = min((step - warmup) / max(total - warmup, 1), 1)
-    return peak * 0.5 * (1 + math.cos(math.pi * done))
+START = 1 / 25
+"""Share of the peak that a warm-up starts from: the first step moves the weights, too."""
+ONE_CYCLE_END = 1e-4
 
 
-def constant_rate(step: int, *, peak: float, warmup: int = 0) -> float:
-    """Linear up to ``peak`` over ``warmup`` steps, then ``peak``."""
-    return peak * min((step + 1) / max(warmup, 1), 1)
+def make_schedule(name: str, *, peak: float, warmup: float) -> Curve:
+    """Rate by progress: up to ``peak`` over the share ``warmup`` of the run, then down; after 1 as at 1.
 
+    Without a warm-up the rate starts at the peak; with nothing but warm-up it ends there. The warm-up is linear,
+    from 1/25 of the peak; "one_cycle" rises along half a cosine.
 
-def make_schedule(name: str, *, peak: float, warmup: int, total: int) -> Callable[[int], float]:
-    """Rate of each step: "cosine" or "constant".
+    - constant: stays at the peak.
+    - cosine: half a cosine down to 0 (Loshchilov and Hutter 2017, SGDR, arXiv:1608.03983, without restarts).
+    - one_cycle: half a cosine down to peak / 1e4 (Smith 2018, arXiv:1803.09820, with cosines instead of lines);
+      made for a long warm-up, 0.3 or so.
+    - poly: (1 - x)^0.9 down to 0 (Chen et al. 2017, DeepLab, arXiv:1606.00915).
 
     Raises:
-        ValueError: the name is unknown, or the warm-up is longer than the run.
+        ValueError: the name is unknown, or ``warmup`` is outside 0..1.
     """
-    if warmup > total:
-        raise ValueError(f"warm-up of {warmup} steps, but the run has {total}; shorten it or train longer")
-    if name == "cosine":
-        return partial(cosine_rate, peak=peak, warmup=warmup, total=total)
-    if name == "constant":
-        return partial(constant_rate, peak=peak, warmup=warmup)
-    raise ValueError(f"schedule: {name!r} is unknown; expected cosine or constant")
+    if name not in FALLS:
+        raise ValueError(f"schedule: {name!r} is unknown; expected one of {', '.join(FALLS)}")
+    if not 0 <= warmup <= 1:
+        raise ValueError(f"warmup: {warmup:g} is outside 0..1; it is a share of the run")
+    rise = _half_cosine if name == "one_cycle" else _linear
+    return partial(_rate, peak=peak, warmup=warmup, rise=partial(rise, start=START, end=1), fall=FALLS[name])
+
+
+def _rate(progress: float, *, peak: float, warmup: float, rise: Curve, fall: Curve) -> float:
+    if progress < warmup:
+        return peak * rise(progress / warmup)
+    if warmup == 1:
+        return peak
+    return peak * fall(min((progress - warmup) / (1 - warmup), 1))
+
+
+def _linear(x: float, *, start: float, end: float) -> float:
+    return start + (end - start) * x
+
+
+def _half_cosine(x: float, *, start: float, end: float) -> float:
+    return start + (end - start) * (1 - math.cos(math.pi * x)) / 2
+
+
+def _poly(x: float) -> float:
+    return (1 - x) ** 0.9
+
+
+FALLS: dict[str, Curve] = {
+    "constant": partial(_linear, start=1, end=1),
+    "cosine": partial(_half_cosine, start=1, end=0),
+    "one_cycle": partial(_half_cosine, start=1, end=ONE_CYCLE_END),
+    "poly": _poly,
+}

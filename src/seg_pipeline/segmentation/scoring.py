@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from seg_pipeline.segmentation import metrics
 from seg_pipeline.segmentation.manifest import class_names, read_masks
-from seg_pipeline.segmentation.metrics import Aggregation, Counts, EmptyPolicy, OverlapCounts
+from seg_pipeline.segmentation.metrics import Counts, OverlapCounts
+from seg_pipeline.segmentation.recipe import Aggregation, EmptyPolicy
 
 BACKGROUND = "background"
 
@@ -39,7 +40,7 @@ def score_predictions(
     truth = matching_rows(manifest, predictions)
     overlap, confusion = OverlapCounts(), torch.zeros(len(names) + 1, len(names) + 1, dtype=torch.int64)
     for predicted, masks in _pairs(truth, predictions, names):
-        overlap.update(predicted, masks)
+        overlap.update(metrics.count(predicted, masks))
         confusion += metrics.confusion(predicted, masks)
     counts = overlap.compute()
     both = {kind: _summary(counts, names, kind, empty_policy) for kind in ("image", "dataset")}

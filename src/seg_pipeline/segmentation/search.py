@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pandas as pd
 
+from seg_pipeline.segmentation.processes import TrainingFailed
 from seg_pipeline.segmentation.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -23,12 +23,12 @@ def search_learning_rates(
         recipe: of the runs, but for learning rate and epochs.
         rates: peak learning rates, tried in rising order.
         epochs: of each run.
-        run: trains a recipe from the start, yielding its history rows. A RuntimeError (its loss is no longer a
+        run: trains a recipe from the start, yielding its history rows. TrainingFailed (its loss is no longer a
             number) ends that trial, which is marked as diverged.
     """
     rows: list[dict] = []
     for trial, rate in enumerate(sorted(rates), start=1):
-        short = replace(recipe, learning_rate=rate, epochs=epochs)
+        short = recipe.changed({"optimizer.learning_rate": rate, "fit.epochs": epochs})
         rows += _trial_rows(run(short), trial, rate)
         log.info("learning rate %.2g: validation Dice %.3f", rate, rows[-1]["val_dice"])
     return pd.DataFrame(rows)
@@ -41,7 +41,7 @@ def _trial_rows(history: Iterator[dict], trial: int, rate: float) -> Iterator[di
         for row in history:
             epoch = row["epoch"]
             yield row | about | {"diverged": False}
-    except RuntimeError as error:
+    except TrainingFailed as error:
         log.warning("learning rate %.2g: %s", rate, error)
         nothing = dict.fromkeys(("train_loss", "val_loss", "val_dice"), math.nan)
         yield {"epoch": epoch + 1, **nothing, **about, "diverged": True}

@@ -10,12 +10,14 @@ import math
 import torch
 from torch import Tensor, nn
 
+from seg_pipeline.segmentation.metrics import Counts, count, count_labels
 from seg_pipeline.segmentation.models import build_model, encoder_normalisation
+from seg_pipeline.segmentation.normalise import mean_std
 from seg_pipeline.segmentation.recipe import Recipe
 
 
 class Segmenter(nn.Module):
-    """Uint8 images (B, 3, H, W) -> float32 logits (B, K, H, W).
+    """Uint8 images (B, channels, H, W) -> float32 logits (B, K, H, W).
 
     The normalisation is part of it (buffers), so that it cannot differ between training and prediction.
 
@@ -30,17 +32,26 @@ class Segmenter(nn.Module):
     def __init__(self, recipe: Recipe, *, pretrained: bool) -> None:
         super().__init__()
         self.task, self.num_classes, self.background = recipe.task, len(recipe.classes), recipe.background
+        self.frozen = recipe.optimizer.freeze_encoder
+        model = recipe.model
         self.net = build_model(
-            recipe.architecture,
-            encoder=recipe.encoder,
-            encoder_weights=recipe.encoder_weights if pretrained else None,
-            in_channels=3,
-            num_classes=self.num_classes + self.background,
-            decoder_channels=recipe.decoder_channels,
+            model.architecture,
+            encoder=model.encoder,
+            encoder_weights=model.encoder_weights if pretrained else None,
+            in_channels=recipe.input.num_channels,
+            num_classes=recipe.num_channels,
+            decoder_channels=model.decoder_channels,
+            decoder_norm=model.decoder_norm,
         ).to(memory_format=torch.channels_last)
-        mean, std = encoder_normalisation(recipe.encoder, recipe.encoder_weights)
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        mean, std = mean_std(recipe.input, encoder_normalisation(model.encoder, model.encoder_weights))
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def train(self, mode: bool = True) -> Segmenter:
+        super().train(mode)
+        if self.frozen:
+            self.net.get_submodule("encoder").eval()  # its batch statistics stay too
+        return self
 
     def forward(self, images: Tensor) -> Tensor:
         scaled = (images.float() / 255 - self.mean) / self.std
@@ -52,3 +63,9 @@ class Segmenter(nn.Module):
             return logits > math.log(threshold / (1 - threshold))
         winner = logits.argmax(1, keepdim=True)
         return winner == torch.arange(self.num_classes, device=logits.device).view(1, -1, 1, 1) + int(self.background)
+
+    def counts(self, logits: Tensor, truth: Tensor, *, threshold: float) -> Counts:
+        """Overlap with the truth as data sets give it: (B, C, H, W) for multilabel, (B, H, W) for multiclass."""
+        if self.task == "multilabel":
+            return count(self.masks(logits, threshold=threshold), truth)
+        return count_labels(logits.argmax(1), truth, num_classes=self.num_classes, background=self.background)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from seg_pipeline import segmentation as seg
-from seg_pipeline.params import EdaParams, TrainingParams
+from seg_pipeline.params import DatasetParams, EdaParams, TrainingParams, make_recipe
 from seg_pipeline.pipelines import Figure
+from seg_pipeline.segmentation.recipe import ScoreSettings
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,13 @@ def plot_samples(sample_rows: pd.DataFrame, params: EdaParams) -> Figure:
     """Images with their masks and overlays."""
     named = f"{len(params.sample_ids)} named, others " if params.sample_ids else ""
     return seg.galleries.sample_sheet(sample_rows, note=f"{named}{params.sample_selection}")
+
+
+def plot_augmentations(
+    sample_rows: pd.DataFrame, dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int
+) -> Figure:
+    """One of the samples as training may see it."""
+    return seg.galleries.augmentation_sheet(sample_rows, make_recipe(dataset, scores, training, seed))
 
 
 def animate_series(series_rows: pd.DataFrame, params: EdaParams) -> tuple[np.ndarray, np.ndarray]:
@@ -99,15 +108,16 @@ def plot_splits(images: pd.DataFrame, split_report: pd.DataFrame, params: EdaPar
     return seg.overview.split_sheet(images, split_report, max_classes=params.max_classes)
 
 
-def estimate_memory(images: pd.DataFrame, training: TrainingParams) -> dict:
+def estimate_memory(images: pd.DataFrame, dataset: DatasetParams, training: TrainingParams) -> dict:
     """Bytes of the decoded data, beside what this machine has free."""
     estimate = seg.memory.estimate_memory(
         images,
+        training.input,
+        task=dataset.task,
         num_classes=len(seg.exploration.measured_classes(images)),
-        size=training.input.size,
-        cache=training.loader.cache,
+        mode=training.compute.cache,
         free_ram=seg.memory.free_ram(),
-        free_disk=seg.memory.free_disk(),
+        free_disk=seg.memory.free_disk(Path.cwd()),
     )
     log.info("memory: %s", estimate["cache"]["advice"])
     return estimate

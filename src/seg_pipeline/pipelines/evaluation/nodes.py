@@ -5,12 +5,13 @@ from __future__ import annotations
 import pandas as pd
 
 from seg_pipeline import segmentation as seg
-from seg_pipeline.params import EvaluationParams, ScoreParams
+from seg_pipeline.params import EvaluationParams
 from seg_pipeline.pipelines import Figure
+from seg_pipeline.segmentation.recipe import ScoreSettings
 
 
 def predict_test(
-    manifest: pd.DataFrame, checkpoint: dict, scores: ScoreParams, params: EvaluationParams
+    manifest: pd.DataFrame, checkpoint: dict, scores: ScoreSettings, params: EvaluationParams
 ) -> pd.DataFrame:
     """Predicted masks of the test split at native size."""
     return seg.predict.predict_masks(
@@ -23,17 +24,12 @@ def predict_test(
 
 
 def score_predictions(
-    manifest: pd.DataFrame, predictions: pd.DataFrame, scores: ScoreParams
+    manifest: pd.DataFrame, predictions: pd.DataFrame, scores: ScoreSettings
 ) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
     """Scores of the test split, of each of its images, and the confusion matrix."""
     return seg.scoring.score_predictions(
         manifest, predictions, aggregation=scores.aggregation, empty_policy=scores.empty_policy
     )
-
-
-def plot_history(history: pd.DataFrame) -> Figure:
-    """Curves of training."""
-    return seg.plotting.plot_history(history)
 
 
 def plot_class_scores(test_scores: dict) -> Figure:

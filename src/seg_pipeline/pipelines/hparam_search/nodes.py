@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from seg_pipeline import segmentation as seg
-from seg_pipeline.params import (
-    DatasetParams,
-    HparamSearchParams,
-    ScoreParams,
-    TrainingParams,
-    recipe_settings,
-)
+from seg_pipeline.params import DatasetParams, HparamSearchParams, TrainingParams, make_recipe
 from seg_pipeline.pipelines import Figure
+from seg_pipeline.segmentation.recipe import ScoreSettings
 
 
 def search_learning_rates(
     manifest: pd.DataFrame,
+    sample_cache: Path,
     dataset: DatasetParams,
-    scores: ScoreParams,
+    scores: ScoreSettings,
     training: TrainingParams,
     params: HparamSearchParams,
     seed: int,
 ) -> pd.DataFrame:
     """A row an epoch of each rate."""
-    recipe = seg.recipe.Recipe(**recipe_settings(dataset, scores, training, seed))
-    run = seg.engine.runner(
-        manifest,
-        device=training.fit.device,
-        num_workers=training.loader.num_workers,
-        cache=training.loader.cache,
-    )
+    run = seg.training.runner(manifest, training.compute, cache_folder=sample_cache)
+    recipe = make_recipe(dataset, scores, training, seed)
     return seg.search.search_learning_rates(recipe, params.learning_rates, epochs=params.epochs, run=run)
 
 

@@ -14,6 +14,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 nodes.search_learning_rates,
                 [
                     "manifest",
+                    "sample_cache",
                     "params:dataset",
                     "params:scores",
                     "params:training",

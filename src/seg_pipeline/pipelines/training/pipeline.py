@@ -25,8 +25,8 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 nodes.train_model,
-                ["manifest", "recipe", "resume_from", "params:training"],
-                ["last_checkpoint", "checkpoint", "training_history"],
+                ["manifest", "recipe", "resume_from", "sample_cache", "params:training"],
+                ["last_checkpoint", "checkpoint", "training_history", "training_curves", "validation_sheet"],
                 name="train_model",
             ),
         ],

@@ -13,12 +13,13 @@ from seg_pipeline.segmentation.plotting.curves import plot_history, plot_learnin
 from seg_pipeline.segmentation.plotting.images import plot_images, plot_places, plot_series
 from seg_pipeline.segmentation.plotting.pointing import plot_points
 from seg_pipeline.segmentation.plotting.resources import plot_memory
-from seg_pipeline.segmentation.plotting.sheets import plot_predictions, plot_samples
+from seg_pipeline.segmentation.plotting.sheets import plot_augmentations, plot_predictions, plot_samples
 from seg_pipeline.segmentation.plotting.style import class_colours
 
 __all__ = [
     "class_colours",
     "overlay",
+    "plot_augmentations",
     "plot_class_counts",
     "plot_class_scores",
     "plot_classes",

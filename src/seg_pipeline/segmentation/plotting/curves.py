@@ -57,7 +57,12 @@ def plot_history(history: pd.DataFrame) -> Figure:
 
 
 def _draw_line(axes: Axes, rows: pd.DataFrame, column: str, **look: Any) -> None:
-    axes.plot(rows["epoch"], rows[column], marker="." if len(rows) <= MAX_MARKERS else "", linewidth=1.2, **look)
+    """Through the epochs that have a value; a line of its own for each fold."""
+    known, marker = rows.dropna(subset=[column]), "." if len(rows) <= MAX_MARKERS else ""
+    folds = known.groupby(known.get("fold", pd.Series(-1, index=known.index)))
+    for number, (_, of_fold) in enumerate(folds):
+        label = look.get("label") if number == 0 else None
+        axes.plot(of_fold["epoch"], of_fold[column], marker=marker, linewidth=1.2, **(look | {"label": label}))
 
 
 def _best_epoch(rows: pd.DataFrame) -> pd.Series | None:

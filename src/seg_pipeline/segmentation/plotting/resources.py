@@ -19,10 +19,9 @@ def plot_memory(estimate: Mapping[str, Any], readable: Callable[[float], str]) -
 
     ``estimate`` is that of ``memory.estimate_memory``; ``readable`` puts bytes into words.
     """
-    height, width = estimate["training_size"]
     bars = [
         (f"{size}, {dtype}", part["total"], f"images {readable(part['images'])}, masks {readable(part['masks'])}")
-        for size, parts in [("native size", estimate["native"]), (f"{height} x {width}", estimate["training"])]
+        for size, parts in [("native size", estimate["native"]), (estimate["training_form"], estimate["training"])]
         for dtype, part in parts.items()
     ]
     figure = new_figure(grown(8.0), grown(3.4))

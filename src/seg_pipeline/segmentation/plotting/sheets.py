@@ -87,6 +87,47 @@ def plot_predictions(
     return figure
 
 
+@styled
+def plot_augmentations(
+    images: Sequence[Sequence[np.ndarray]],
+    masks: Sequence[Sequence[np.ndarray]],
+    titles: Sequence[str],
+    class_names: Sequence[str],
+    *,
+    title: str,
+) -> Figure:
+    """A contact sheet: a row a sample, first as it is, then as training sees it, with its masks as outlines.
+
+    Args:
+        images: of each sample its forms, the one without augmentation first; as many of each.
+        masks: as ``images``.
+        titles: of the samples.
+    """
+    _check_lengths(images=len(images), masks=len(masks), titles=len(titles))
+    flat = [mask for forms in masks for mask in forms]
+    _check_lengths(
+        **{
+            f"{kind} of {name}": len(forms)
+            for kind, every in [("images", images), ("masks", masks)]
+            for name, forms in zip(titles, every, strict=True)
+        }
+    )
+    _check_classes(flat, class_names)
+    colours = class_colours(len(class_names))
+    rows = [
+        [
+            draw_outlines(_shrink(check_picture(image, mask)), _shrink_masks(mask), colours)
+            for image, mask in zip(*forms, strict=True)
+        ]
+        for forms in zip(images, masks, strict=True)
+    ]
+    headings = ["as it is", *[f"draw {draw}" for draw in range(1, len(rows[0]))]]
+    figure = _draw_sheet(rows, titles, headings, named=0)
+    figure.suptitle(title)
+    _add_legend(figure, _names_to_show(flat, class_names), colours)
+    return figure
+
+
 def _check_lengths(**lengths: int) -> None:
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
         raise ValueError(f"a sheet needs one of each for every sample, at least one, but got {lengths}")
@@ -122,8 +163,13 @@ def _panel_size(shape: tuple[int, ...]) -> tuple[int, int]:
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
 
-def _draw_sheet(samples: list[list[np.ndarray]], titles: Sequence[str], headings: Sequence[str]) -> Figure:
-    """One row a sample; more than ``MAX_ROWS`` samples go into two blocks side by side."""
+def _draw_sheet(
+    samples: list[list[np.ndarray]], titles: Sequence[str], headings: Sequence[str], *, named: int = 1
+) -> Figure:
+    """One row a sample; more than ``MAX_ROWS`` samples go into two blocks side by side.
+
+    ``named``: the column over which a sample's title stands.
+    """
     num_blocks = 1 if len(samples) <= MAX_ROWS else 2
     num_rows, wide = math.ceil(len(samples) / num_blocks), len(headings)
     ratio = _cell_ratio([panels[0] for panels in samples])
@@ -137,7 +183,7 @@ def _draw_sheet(samples: list[list[np.ndarray]], titles: Sequence[str], headings
         for column, (panel, heading) in enumerate(zip(panels, headings, strict=True)):
             axes = figure.add_subplot(grid[row, block * (wide + 1) + column])
             _show(axes, panel, ratio)
-            axes.set(title=title if column == wide // 2 else "", xlabel=heading if last else "")
+            axes.set(title=title if column == named else "", xlabel=heading if last else "")
     return figure
 
 

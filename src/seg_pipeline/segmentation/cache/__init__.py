@@ -1,0 +1,92 @@
+"""Decoded samples of a manifest, packed once into flat arrays, in memory or memory-mapped from a folder."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from seg_pipeline.segmentation.cache import disk
+from seg_pipeline.segmentation.cache.pixels import Allocate, Form, PixelCache, allocated, cache_key, sample_keys
+from seg_pipeline.segmentation.decoding import Decoder
+from seg_pipeline.segmentation.memory import CacheMode, free_disk, free_ram, pick_mode, readable
+from seg_pipeline.segmentation.recipe import InputSettings, Task
+
+__all__ = ["PixelCache", "open_cache"]
+
+log = logging.getLogger(__name__)
+
+
+def open_cache(
+    manifest: pd.DataFrame,
+    settings: InputSettings,
+    *,
+    task: Task,
+    background: bool,
+    mode: CacheMode,
+    folder: Path | None,
+    num_workers: int = 1,
+) -> PixelCache | None:
+    """Decoded samples of all rows: from ``folder`` where they are there already, else decoded now.
+
+    The same images and settings find the same cache, in whatever order and under whatever names. Data sets of
+    parts of the manifest can share it. The other arguments are as for those.
+
+    Args:
+        manifest: one row an image.
+        mode: auto: ``pick_mode`` decides by size.
+        folder: of caches on disk; the last used ones stay in it. A damaged one is written anew, with a warning.
+        num_workers: threads that decode.
+
+    Returns:
+        None where nothing is to be cached.
+
+    Raises:
+        ValueError: an image cannot be read or has changed, or the disk is full.
+    """
+    if manifest.empty:
+        return None
+    decoder = Decoder(manifest, settings, task=task, background=background)
+    form = Form(settings, task, background, len(decoder.names))
+    keys, rows = np.unique(sample_keys(manifest), return_index=True)
+    key = cache_key(form, keys)
+    rows = np.sort(rows)  # in the manifest's order, as validation and prediction read them
+    shapes = np.array([decoder.shape(row) for row in rows], dtype=np.int32)
+    needed = int(shapes.astype(np.int64).prod(axis=1).sum()) * sum(form.depths)
+    chosen = _choose(mode, needed, folder, key)
+    if chosen == "none":
+        return None
+
+    def fill(allocate: Allocate) -> PixelCache:
+        cache = PixelCache(form, allocated(form, sample_keys(manifest.iloc[rows]), shapes, allocate))
+        _decode(decoder, rows, cache, num_workers)
+        return cache
+
+    if chosen == "ram":
+        return fill(lambda _, shape, dtype: np.empty(shape, dtype)).frozen()
+    if folder is None:
+        raise ValueError("the pixel cache has no folder to be in; name one, or set `cache` to ram or none")
+    return PixelCache(form, disk.written(folder, key, needed, lambda allocate: fill(allocate).arrays))
+
+
+def _choose(mode: CacheMode, needed: int, folder: Path | None, key: str) -> CacheMode:
+    ram, room = free_ram(), free_disk(folder) if folder else 0
+    ready = folder is not None and (folder / key).is_dir()
+    chosen = pick_mode(mode, needed, free_ram=ram, free_disk=max(room, needed) if ready else room)
+    where = {"none": "decoded anew each time", "ram": "kept in memory", "disk": f"kept in {folder}"}[chosen]
+    free = f"{readable(ram)} of memory" + (f" and {readable(room)} of disk" if folder else "")
+    log.info("pixel cache: %s of decoded images are %s (cache: %s; free are %s)", readable(needed), where, mode, free)
+    return chosen
+
+
+def _decode(decoder: Decoder, rows: np.ndarray, cache: PixelCache, num_workers: int) -> None:
+    tasks = (
+        joblib.delayed(cache.put)(position, decoder, row) for position, row in enumerate(rows.tolist())
+    )  # threads write into the arrays, each at its place; decoding leaves the interpreter free
+    parallel = joblib.Parallel(n_jobs=num_workers, require="sharedmem", return_as="generator_unordered")
+    for _ in tqdm(parallel(tasks), total=len(rows), desc="decoding images", unit="image", disable=None):
+        pass

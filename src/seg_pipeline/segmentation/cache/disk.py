@@ -1,0 +1,171 @@
+"""A cache on disk: a folder named after its key, with an .npy file an array and an index.
+
+index.json holds the key, bytes and sha256 of each file, and the sha256 of all that. A cache is written to a folder
+of another name, which is renamed once all of it is on disk. Opening checks the index, the size of every file and
+the contents of the small ones; reading the pixels through would take as long as the epoch's reading
+itself, so that is left to ``verify``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from seg_pipeline.segmentation.memory import free_disk, readable
+
+log = logging.getLogger(__name__)
+
+KEPT = 4
+"""Caches that stay in a folder: those used last. More are needed by no run at a time."""
+STALE_SECONDS = 3600
+"""A half-written cache that has not grown for so long is of a run that died."""
+CHECKED = ("keys", "shapes")
+"""Arrays whose contents are checked on opening."""
+INDEX = "index.json"
+
+Fill = Callable[[Callable[[str, tuple[int, ...], str], np.ndarray]], Mapping[str, np.ndarray]]
+"""Makes the arrays with the allocating function that it is given."""
+
+
+def mapped(cache: Path) -> dict[str, np.ndarray]:
+    """Its arrays, read from disk as they are used."""
+    names = json.loads((cache / INDEX).read_text())["files"]
+    return {name: np.load(_file(cache, name), mmap_mode="r") for name in names}
+
+
+def written(folder: Path, key: str, needed: int, fill: Fill) -> Path:
+    """The cache of this key in ``folder``; filled and written now where there is none, or a damaged one.
+
+    Two processes may do so at once: the first to be ready is kept.
+
+    Raises:
+        ValueError: it cannot be written, because the disk is full as a rule; nothing is left behind.
+    """
+    cache = folder / key
+    if cache.is_dir():
+        if (damage := _damage(cache, key)) is None:
+            with suppress(OSError):  # of a folder that is only read
+                os.utime(cache)  # as used last
+            return cache
+        log.warning("pixel cache %s is damaged (%s); it is made anew", cache, damage)
+    half = folder / f".{key[:16]}-{uuid.uuid4().hex}"
+    try:
+        if needed > free_disk(folder):
+            raise OSError("there is too little room")
+        half.mkdir(parents=True)
+        _write(half, key, fill)
+        _publish(half, cache, key)
+    except OSError as error:
+        raise ValueError(
+            f"{folder}: a pixel cache of {readable(needed)} ({needed:,} bytes) cannot be written: "
+            f"{error.strerror or error}; {readable(free := free_disk(folder))} ({free:,} bytes) are free. Make room, "
+            "name another folder, or set `cache` to none"
+        ) from None
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+    _tidy(folder)
+    return cache
+
+
+def verify(cache: Path) -> None:
+    """Raises ValueError where a file does not hold what was written."""
+    files = json.loads((cache / INDEX).read_text())["files"]
+    if damage := _differing(cache, files, files):
+        raise ValueError(f"{cache}: {damage}; remove the folder, and it is made anew")
+
+
+def _write(half: Path, key: str, fill: Fill) -> None:
+    for array in fill(lambda name, shape, dtype: _reserve(_file(half, name), shape, dtype)).values():
+        assert isinstance(array, np.memmap)
+        array.flush()  # to the disk, before the folder's name says that all is there
+    files = {one.stem: {"bytes": one.stat().st_size, "sha256": _file_hash(one)} for one in sorted(half.iterdir())}
+    body = {"key": key, "files": files}
+    with (half / INDEX).open("w") as index:
+        json.dump({**body, "sha256": _text_hash(body)}, index, indent=1)
+        index.flush()
+        os.fsync(index.fileno())
+
+
+def _reserve(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):  # a page that finds the disk full later would kill the process
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
+
+
+def _publish(half: Path, cache: Path, key: str) -> None:
+    if cache.is_dir() and _damage(cache, key):
+        damaged = half.with_name(f"{half.name}-damaged")
+        cache.rename(damaged)
+        shutil.rmtree(damaged, ignore_errors=True)
+    try:
+        half.rename(cache)
+    except OSError:
+        if not cache.is_dir() or _damage(cache, key):
+            raise
+        # Another process was first, with the same contents.
+
+
+def _damage(cache: Path, key: str) -> str | None:
+    """What is wrong with a cache, as far as that can be seen without reading its pixels."""
+    try:
+        index = json.loads((cache / INDEX).read_text())
+        if _text_hash({"key": key, "files": index["files"]}) != index["sha256"]:
+            return f"{INDEX} is not as it was written"
+        for name, said in index["files"].items():
+            if (found := _file(cache, name).stat().st_size) != said["bytes"]:
+                return f"{name}.npy has {found:,} bytes, not {said['bytes']:,}"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return _differing(cache, index["files"], CHECKED)
+
+
+def _differing(cache: Path, files: Mapping[str, Mapping], names: Iterable[str]) -> str | None:
+    changed = [name for name in names if _file_hash(_file(cache, name)) != files[name]["sha256"]]
+    return f"{changed[0]}.npy is not as it was written" if changed else None
+
+
+def _file(cache: Path, name: str) -> Path:
+    return cache / f"{name}.npy"
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _text_hash(values: Mapping) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _tidy(folder: Path) -> None:
+    """Removes all but the caches used last, and half-written ones of runs that died."""
+    there = [one for one in folder.iterdir() if one.is_dir()]
+    whole = [one for one in there if re.fullmatch("[0-9a-f]{64}", one.name)]
+    half = [one for one in there if re.fullmatch(r"\.[0-9a-f]{16}-[0-9a-f]{32}(-damaged)?", one.name)]
+    old = sorted(whole, key=_last_change, reverse=True)[KEPT:]
+    dead = [one for one in half if time.time() - _last_change(one) > STALE_SECONDS]
+    for one in [*old, *dead]:
+        log.info(
+            "pixel cache: %s is removed: %s", one, "half-written" if one in dead else f"{KEPT} newer ones are kept"
+        )
+        shutil.rmtree(one, ignore_errors=True)
+
+
+def _last_change(folder: Path) -> float:
+    """Seconds; of a half-written one its files', as a folder's own time stays when they grow."""
+    with suppress(OSError):  # another process may be removing it
+        return max(one.stat().st_mtime for one in [folder, *folder.iterdir()])
+    return 0.0

@@ -1,0 +1,158 @@
+"""Rows of the manifest decoded into the form that data sets start from, and that the cache stores.
+
+An image is uint8 (H, W, 3), or (H, W, 1) where the network takes grey values or frames, at the size of
+``geometry.fitted_shapes``; ``Decoder.truth`` says what a truth is. All that is random comes later.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from seg_pipeline.segmentation.geometry import fitted_shapes, resize_image, resize_truth
+from seg_pipeline.segmentation.images import pixel_hash, read_image
+from seg_pipeline.segmentation.manifest import class_names, read_masks
+from seg_pipeline.segmentation.masks import IGNORE
+from seg_pipeline.segmentation.normalise import stored_pixels
+from seg_pipeline.segmentation.recipe import InputSettings, Task
+
+POINTS = 256
+"""Pixels of an image's classes that are kept for windows to show."""
+
+
+class Decoder:
+    """Images and truths of a manifest, decoded from their files at each call.
+
+    Args:
+        manifest: one row an image; of it only what decoding needs is kept.
+        settings: of the network's input.
+        task: decides the form of the truth, as does ``background``.
+        background: multiclass pixels may belong to no class, and have a channel of the logits for that.
+
+    Raises:
+        ValueError: there are more channels than a byte can name.
+    """
+
+    def __init__(self, manifest: pd.DataFrame, settings: InputSettings, *, task: Task, background: bool) -> None:
+        self.settings, self.task, self.background = settings, task, background
+        self.names = class_names(manifest)
+        if len(self.names) + background > IGNORE - 1:
+            raise ValueError(f"{len(self.names)} classes are too many: a truth has at most {IGNORE - 1} channels")
+        needed = ["path", "height", "width", "ignore", "content_hash", *(f"mask_{name}" for name in self.names)]
+        # A dict a row would take several times the memory, and be copied into each worker as it is touched.
+        self._columns = {name: manifest[name].array for name in needed if name in manifest}
+        self._length = len(manifest)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def row(self, index: int) -> dict:
+        return {name: column[index] for name, column in self._columns.items()}
+
+    def shape(self, index: int) -> tuple[int, int]:
+        """Height and width of the decoded form."""
+        height, width = (int(self._columns[side][index]) for side in ("height", "width"))
+        return fitted_shapes(height, width, self.settings)[0]
+
+    def image(self, index: int, *, checked: bool = False) -> np.ndarray:
+        """Uint8 (H, W, K), writable.
+
+        Args:
+            checked: the file must hold the very pixels that the manifest was made of.
+
+        Raises:
+            ValueError: the file cannot be read or has changed.
+        """
+        row = self.row(index)
+        image = read_image(row["path"])
+        shape = int(row["height"]), int(row["width"])
+        if image.shape[:2] != shape:
+            raise ValueError(
+                f"{row['path']}: image is {image.shape[0]} x {image.shape[1]} (height x width), the manifest says "
+                f"{shape[0]} x {shape[1]}: the file has changed, run data_processing again"
+            )
+        if checked and pixel_hash(image) != row["content_hash"]:
+            raise ValueError(f"{row['path']}: its pixels are not those of the manifest: run data_processing again")
+        return resize_image(stored_pixels(image, self.settings), self.shape(index))
+
+    def truth(self, index: int) -> np.ndarray:
+        """Multilabel: uint8 (C, H, W) of 0, 1 and ``IGNORE``. Multiclass: uint8 (H, W), each pixel's channel of
+        the logits; the last class where several claim it, and ``IGNORE`` where it is not known or, without
+        background, none does."""
+        row = self.row(index)
+        shown = [channel for channel, name in enumerate(self.names) if row[f"mask_{name}"]]
+        named = [self.names[channel] for channel in shown] or self.names[:1]  # the first brings what is ignored
+        masks = read_masks(row, named)
+        if self.task == "multiclass":
+            return resize_truth(self._labels(masks, shown), self.shape(index))
+        small = resize_truth(masks, self.shape(index))
+        if len(shown) == len(self.names):
+            return small
+        truth = np.repeat(np.where(small[:1] == IGNORE, IGNORE, 0).astype(np.uint8), len(self.names), axis=0)
+        truth[shown] = small[: len(shown)]
+        return truth
+
+    def _labels(self, masks: np.ndarray, shown: list[int]) -> np.ndarray:
+        labels = np.full(masks.shape[1:], 0 if self.background else IGNORE, dtype=np.uint8)
+        for channel, mask in zip(shown, masks, strict=False):
+            labels[mask == 1] = channel + self.background
+        labels[masks[0] == IGNORE] = IGNORE
+        return labels
+
+    def points(self, _: int, truth: np.ndarray) -> np.ndarray:
+        """As ``class_points``."""
+        return class_points(truth, self.background)
+
+
+def class_points(truth: np.ndarray, background: bool) -> np.ndarray:
+    """Places (row * width + column) of at most ``POINTS`` pixels, int32; none where the truth shows no class.
+
+    Each class that it shows has equally many, evenly spread over its pixels from top to bottom.
+    """
+    if truth.ndim == 3:
+        masks = [mask == 1 for mask in truth]
+    else:
+        present = np.flatnonzero(np.bincount(truth.ravel(), minlength=256)[:IGNORE])
+        masks = [truth == label for label in present if label >= background]
+    places = [found for mask in masks if (found := np.flatnonzero(mask)).size]
+    if not places:
+        return np.empty(0, dtype=np.int32)
+    share = POINTS // len(places)
+    spread = [found[np.arange(share) * len(found) // share] for found in places]
+    return np.concatenate(spread).astype(np.int32)
+
+
+def frame_rows(manifest: pd.DataFrame, settings: InputSettings) -> np.ndarray:
+    """The row whose image makes each part of a sample's channels: int64 (N, parts), -1 where it is black.
+
+    For rgb and grey a sample is its own row. For frames: that of the same series at frame + offset; where it
+    is not there, as ``settings.edge`` says.
+
+    Raises:
+        ValueError: a frame has no number, or a series has one twice.
+    """
+    if isinstance(settings.channels, str):
+        return np.arange(len(manifest))[:, None]
+    places = list(zip(manifest["series"], _frames(manifest), strict=True))
+    rows = {place: row for row, place in enumerate(places)}
+
+    def found(series: str, frame: int, offset: int) -> int:
+        towards = -1 if offset > 0 else 1
+        reach = range(offset, 0, towards) if settings.edge == "repeat" else [offset]
+        fallback = rows[series, frame] if settings.edge == "repeat" or offset == 0 else -1
+        return next((rows[series, frame + step] for step in reach if (series, frame + step) in rows), fallback)
+
+    return np.array([[found(*place, offset) for offset in settings.channels] for place in places], dtype=np.int64)
+
+
+def _frames(manifest: pd.DataFrame) -> list[int]:
+    frames = manifest["frame"]
+    bad = frames.isna() | manifest.duplicated(["series", "frame"], keep=False)
+    if bad.any():
+        row = manifest[bad].iloc[0]
+        raise ValueError(
+            f"{row['image_id']}: frame {row['frame']} of series {row['series']} is missing or there twice "
+            f"({int(bad.sum())} such images), so that its neighbours are not known; mend `pattern` of `image_files` "
+            "in the catalog, or set `channels` to rgb or grey"
+        )
+    return [int(frame) for frame in frames]

@@ -1,0 +1,167 @@
+"""One model trained by several processes of this machine: a GPU each, or CPU processes.
+
+``elastic_launch`` starts and watches them (DESIGN: never an engine of our own). The first process writes the
+states worth saving into a temporary folder; the caller's process yields them, and is the only one that saves. A
+process that dies takes the others with it; all start again from the newest state.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from seg_pipeline.segmentation.processes import TrainingFailed, join
+from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_LOOKS = 0.1
+KEPT_STATES = 2
+STOP, FAILURE = "stop", "failure.txt"
+"""Files in the folder: no more is wanted; one of the processes failed for good, and why."""
+
+
+def train_together(
+    manifest: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, saved: dict | None, cache_folder: Path | None
+) -> Iterator[dict]:
+    """States to save, as they come; ``compute.devices`` processes train.
+
+    Raises:
+        ValueError: there are fewer GPUs than that.
+        TrainingFailed: its own message, or why the processes ended.
+    """
+    if torch.cuda.is_available() and compute.device != "cpu" and torch.cuda.device_count() < compute.devices:
+        raise ValueError(
+            f"training.compute.devices: {compute.devices}, but this machine has {torch.cuda.device_count()} GPUs"
+        )
+    with tempfile.TemporaryDirectory(prefix="seg_pipeline_") as name:
+        folder = Path(name)
+        manifest.to_parquet(folder / "manifest.parquet")
+        job = {"recipe": recipe.to_dict(), "compute": asdict(compute), "cache": cache_folder and str(cache_folder)}
+        (folder / "job.json").write_text(json.dumps(job))
+        if saved is not None:
+            _write(saved, folder, 0)
+        yield from _states(folder, compute)
+
+
+def _states(folder: Path, compute: ComputeSettings) -> Iterator[dict]:
+    failure: list[Exception] = []
+    launched = threading.Thread(target=_launch, args=(folder, compute, failure), daemon=True)
+    launched.start()
+    seen = 0
+    try:
+        while (running := launched.is_alive()) or _newest(folder) > seen:
+            if (newest := _newest(folder)) > seen:
+                seen = newest
+                yield _read(folder, newest)
+            elif running:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+    finally:
+        (folder / STOP).touch()
+        launched.join()
+    if (reason := folder / FAILURE).exists():
+        raise TrainingFailed(reason.read_text())
+    if failure:
+        raise TrainingFailed(f"the processes died more than {compute.restarts} times: {failure[0]}")
+
+
+def _launch(folder: Path, compute: ComputeSettings, failure: list[Exception]) -> None:
+    # It warns that a thread's processes may outlive their parent: `_end_with` sees to that.
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.ERROR)
+    config = LaunchConfig(
+        run_id=folder.name,
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=compute.devices,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=compute.restarts,
+        monitor_interval=0.2,
+        start_method="spawn",
+    )
+    try:
+        elastic_launch(config, _work)(str(folder), os.getpid())
+    except ChildFailedError as error:
+        failure.append(error)
+
+
+def _work(name: str, parent: int) -> None:
+    """One process: trains from the newest state in the folder."""
+    folder = Path(name)
+    if any((folder / file).exists() for file in (STOP, FAILURE)):
+        return  # started again in vain: only what ends without an error ends for good
+    threading.Thread(target=_end_with, args=(folder, parent), daemon=True).start()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
+    job = json.loads((folder / "job.json").read_text())
+    device = join(folder, cpu=job["compute"]["device"] == "cpu")
+    try:
+        _train(folder, job, device)
+    except (TrainingFailed, ValueError) as error:  # others, such as a lost neighbour, a restart may mend
+        (folder / FAILURE).write_text(str(error))
+        raise
+    dist.destroy_process_group()
+
+
+def _train(folder: Path, job: dict, device: torch.device) -> None:
+    # Here, so that a process which only looks whether to end has not to load all this.
+    from seg_pipeline.segmentation import engine
+    from seg_pipeline.segmentation.loaders import make_loaders
+    from seg_pipeline.segmentation.manifest import data_hash
+    from seg_pipeline.segmentation.planning import settle
+    from seg_pipeline.segmentation.state import restore, start
+
+    manifest, compute = pd.read_parquet(folder / "manifest.parquet"), ComputeSettings(**job["compute"])
+    newest = _newest(folder)
+    if newest >= 0:
+        state = restore(_read(folder, newest), device)
+    else:
+        state = start(settle(Recipe.from_dict(job["recipe"]), manifest, device), data_hash(manifest), device)
+    loaders = make_loaders(
+        manifest,
+        state.recipe,
+        compute,
+        device=device,
+        cache_folder=job["cache"] and Path(job["cache"]),
+        rank=dist.get_rank(),
+        world=dist.get_world_size(),
+    )
+    for number, _ in enumerate(engine.fit(state, loaders, save_minutes=compute.save_minutes), start=max(newest, 0) + 1):
+        if dist.get_rank() == 0:
+            _write(state.to_dict(), folder, number)
+
+
+def _write(state: dict, folder: Path, number: int) -> None:
+    draft = folder / "draft"
+    torch.save(state, draft)
+    draft.replace(folder / f"{number:08d}.pt")
+    for old in sorted(folder.glob("*.pt"))[:-KEPT_STATES]:
+        old.unlink()
+
+
+def _read(folder: Path, number: int) -> dict:
+    return torch.load(folder / f"{number:08d}.pt", map_location="cpu", weights_only=True)
+
+
+def _newest(folder: Path) -> int:
+    return max((int(file.stem) for file in folder.glob("*.pt")), default=-1)
+
+
+def _end_with(folder: Path, parent: int) -> None:
+    """Ends this process when the one that started it has gone or wants no more."""
+    while os.getppid() == parent and not (folder / STOP).exists():
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    os._exit(1)

@@ -1,0 +1,125 @@
+"""Where an image's pixels lie in the network's input, and windows cut out of larger images.
+
+Axes: C classes, H rows, W columns, K channels. A truth is (C, H, W) or (H, W).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from seg_pipeline.segmentation.masks import IGNORE
+from seg_pipeline.segmentation.recipe import STRIDE, InputSettings
+
+Shape = tuple[int, int]
+
+CHANCES = 5
+"""Random numbers that a window takes."""
+
+
+class Box(NamedTuple):
+    """A window of an image, which may reach beyond it on all sides."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def fitted_shapes(height: int, width: int, settings: InputSettings) -> tuple[Shape, Shape]:
+    """Height and width of an image once it is scaled, and once it is filled up below and to the right.
+
+    Filled up is a whole image as validation and prediction show it; training windows have ``settings.size``.
+    """
+    scaled = settings.size
+    if settings.fit == "pad":
+        scale = min(settings.size[0] / height, settings.size[1] / width)
+        scaled = _scaled(height, scale), _scaled(width, scale)
+    elif settings.fit == "crop":
+        scaled = _scaled(height, settings.scale), _scaled(width, settings.scale)
+    return scaled, filled_shape(scaled, settings)
+
+
+def filled_shape(scaled: Shape, settings: InputSettings) -> Shape:
+    """Of a whole image that is scaled already."""
+    if settings.fit != "crop":
+        return settings.size
+    return -(-scaled[0] // STRIDE) * STRIDE, -(-scaled[1] // STRIDE) * STRIDE
+
+
+def _scaled(side: int, scale: float) -> int:
+    return max(1, round(side * scale))
+
+
+def resize_image(image: np.ndarray, shape: Shape) -> np.ndarray:
+    """Uint8 (H, W, K), of at most 4 channels, at ``shape``: averaged where it shrinks, linear where it grows."""
+    if image.shape[:2] == shape:
+        return image
+    shrinks = image.shape[0] * image.shape[1] > shape[0] * shape[1]
+    resized = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return resized.reshape(*shape, -1)  # OpenCV drops a single channel's axis
+
+
+def resize_truth(truth: np.ndarray, shape: Shape) -> np.ndarray:
+    """Uint8 (C, H, W) or (H, W) at ``shape``; each pixel takes the value of the nearest."""
+    if truth.shape[-2:] == shape:
+        return truth
+    if truth.ndim == 3:
+        return np.stack([resize_truth(mask, shape) for mask in truth])
+    return cv2.resize(truth, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+
+
+def draw_window(shape: Shape, settings: InputSettings, points: np.ndarray, chances: Sequence[float]) -> Box:
+    """The part of an image of ``shape`` that becomes a training window of ``settings.size``.
+
+    An image larger than the window holds it; a smaller one lies anywhere within it.
+
+    Args:
+        points: pixels (row * width + column) of which a share ``foreground`` of the windows shows one, at a
+            random place in it; none: all windows are anywhere.
+        chances: ``CHANCES`` numbers in [0, 1).
+    """
+    zoom, vertical, horizontal, share, which = chances
+    scale = settings.zoom ** (2 * zoom - 1)
+    height, width = (_scaled(side, scale) for side in settings.size)
+    if share < settings.foreground and len(points):
+        row, column = divmod(int(points[int(which * len(points))]), shape[1])
+        top, left = row - int(vertical * height), column - int(horizontal * width)
+    else:
+        top, left = (
+            min(0, room) + int(chance * (abs(room) + 1))
+            for room, chance in [(shape[0] - height, vertical), (shape[1] - width, horizontal)]
+        )
+    return Box(_within(top, shape[0] - height), _within(left, shape[1] - width), height, width)
+
+
+def _within(place: int, room: int) -> int:
+    return min(max(place, min(0, room)), max(0, room))
+
+
+def cut_image(image: np.ndarray, box: Box) -> np.ndarray:
+    """A new array of ``box`` from an image (H, W, K); black outside."""
+    return _cut(image, box, axis=0, outside=0)
+
+
+def cut_truth(truth: np.ndarray, box: Box) -> np.ndarray:
+    """A new array of ``box`` from a truth (C, H, W) or (H, W); ``IGNORE`` outside."""
+    return _cut(truth, box, axis=truth.ndim - 2, outside=IGNORE)
+
+
+def _cut(array: np.ndarray, box: Box, *, axis: int, outside: int) -> np.ndarray:
+    """Of the axes ``axis`` (rows) and ``axis + 1`` (columns)."""
+    height, width = array.shape[axis : axis + 2]
+    rows = slice(max(0, box.top), min(height, box.top + box.height))
+    columns = slice(max(0, box.left), min(width, box.left + box.width))
+    lead = (slice(None),) * axis
+    part = array[*lead, rows, columns]
+    if part.shape[axis : axis + 2] == box[2:]:
+        return part.copy()
+    canvas = np.full((*array.shape[:axis], *box[2:], *array.shape[axis + 2 :]), outside, dtype=np.uint8)
+    down, right = rows.start - box.top, columns.start - box.left
+    canvas[*lead, down : down + part.shape[axis], right : right + part.shape[axis + 1]] = part
+    return canvas

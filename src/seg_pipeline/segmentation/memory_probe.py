@@ -1,0 +1,86 @@
+"""The largest batch that fits into memory."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from torch import Tensor, nn
+
+from seg_pipeline.segmentation.devices import autocast, pick_precision
+from seg_pipeline.segmentation.losses import Loss
+from seg_pipeline.segmentation.memory import free_ram, readable
+from seg_pipeline.segmentation.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+
+def largest_batch(
+    model: nn.Module,
+    loss_fn: Loss,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    limit_bytes: int | None = None,
+    most: int = 64,
+) -> int:
+    """The largest power of two, up to ``most``, whose training step fits; 1 where none does.
+
+    What a step keeps for its way back grows evenly with the batch, so that two small batches tell it for all
+    (of 2 and 3 images: batch norm needs more than one value a channel). On CUDA a step is then tried. The model is
+    changed: its gradients and batch statistics.
+
+    Args:
+        recipe: gives shape of the images, form of the truth and precision.
+        limit_bytes: for what is kept; None: half of the free memory, as gradients, the optimiser's values and
+            each layer's working memory need room too.
+    """
+    limit = _free(device) // 2 if limit_bytes is None else limit_bytes
+    two, three = (kept_bytes(model, loss_fn, recipe, device, batch_size=size) for size in (2, 3))
+    each = max(1, three - two)
+    fitting = max(1, (limit - (two - 2 * each)) // each)
+    batch_size = min(most, 2 ** (fitting.bit_length() - 1))
+    log.info("a training step keeps %s an image; %s allow a batch of %d", readable(each), readable(limit), batch_size)
+    return _tried(model, loss_fn, recipe, device, batch_size) if device.type == "cuda" else batch_size
+
+
+def kept_bytes(model: nn.Module, loss_fn: Loss, recipe: Recipe, device: torch.device, *, batch_size: int) -> int:
+    """Bytes that autograd keeps from the way forth for the way back, weights among them."""
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage  # one entry for all views of the same memory
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        _loss(model, loss_fn, recipe, device, batch_size)
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def _loss(model: nn.Module, loss_fn: Loss, recipe: Recipe, device: torch.device, batch_size: int) -> Tensor:
+    channels = (recipe.num_channels,) if recipe.task == "multilabel" else ()
+    images = torch.zeros(batch_size, recipe.input.num_channels, *recipe.input.size, dtype=torch.uint8, device=device)
+    truth = torch.zeros(batch_size, *channels, *recipe.input.size, dtype=torch.uint8, device=device)
+    with autocast(device, pick_precision(recipe.fit.precision, device)):
+        logits = model(images)
+    return loss_fn(logits, truth)
+
+
+def _tried(model: nn.Module, loss_fn: Loss, recipe: Recipe, device: torch.device, batch_size: int) -> int:
+    """The batch size, halved until a step with its gradients fits."""
+    while batch_size > 1:
+        try:
+            _loss(model, loss_fn, recipe, device, batch_size).backward()
+            return batch_size
+        except torch.OutOfMemoryError:
+            batch_size //= 2
+        finally:
+            model.zero_grad()
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+    return 1
+
+
+def _free(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_ram()

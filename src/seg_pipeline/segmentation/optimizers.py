@@ -1,0 +1,49 @@
+"""The optimizer of a model, with a smaller rate for its encoder or none."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from seg_pipeline.segmentation.recipe import OptimizerSettings
+
+
+def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) or SGD with Nesterov momentum, fused.
+
+    Each group has ``factor``, its rate as a share of the schedule's: ``encoder_rate`` for what lies under an
+    ``encoder`` of the model, 1 for the rest. Biases and the parameters of norm layers (one axis) have no weight
+    decay. With ``freeze_encoder`` the encoder's parameters are left out, and no longer require a gradient.
+
+    ``optimizer.found_inf = torch.tensor(1.0)`` makes ``step`` leave parameters and state as they are, without a
+    look from the host: what torch.amp.GradScaler does with fused optimizers. Set it back to 0 or delete it.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        in_encoder = "encoder" in name.split(".")[:-1]
+        if in_encoder and settings.freeze_encoder:
+            parameter.requires_grad_(False)
+        if parameter.requires_grad:
+            factor = settings.encoder_rate if in_encoder else 1.0
+            decay = settings.weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((factor, decay), []).append(parameter)
+    return _make(
+        settings,
+        [
+            {"params": params, "weight_decay": decay, "factor": factor, "lr": settings.learning_rate * factor}
+            for (factor, decay), params in groups.items()
+        ],
+    )
+
+
+def _make(settings: OptimizerSettings, groups: list[dict]) -> Optimizer:
+    if settings.name == "adamw":
+        return AdamW(groups, lr=settings.learning_rate, fused=True)
+    momentum = settings.momentum
+    sgd = SGD(groups, lr=settings.learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+    if momentum:
+        # As a first step would leave them; where `found_inf` skips it, torch 2.14 keeps uninitialised memory instead.
+        for parameter in (one for group in groups for one in group["params"]):
+            sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd

@@ -1,0 +1,69 @@
+"""The processes that train one model together; alone as a rule."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+class TrainingFailed(RuntimeError):
+    """Going on would not help: the loss is no number, or one image is too large for the memory."""
+
+
+class Processes:
+    """This process among those of its run. Without ``torch.distributed`` it is alone."""
+
+    def __init__(self) -> None:
+        together = dist.is_available() and dist.is_initialized()
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+        # Times are agreed upon over the CPU: a copy from the GPU would stall it.
+        self._over_cpu: Any = dist.new_group(backend="gloo") if self.world > 1 else None
+
+    def agreed(self, value: float) -> float:
+        """The first process's value."""
+        if self.world == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64)
+        dist.broadcast(shared, 0, group=self._over_cpu)
+        return shared.item()
+
+    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """The model whose gradients are means over all processes."""
+        if self.world == 1:
+            return model
+        return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+
+    def share(self, *models: nn.Module) -> None:
+        """Every process takes the first one's batch statistics, so that all validate the same model."""
+        if self.world > 1:
+            for model in models:
+                for buffer in model.buffers():
+                    dist.broadcast(buffer, 0)
+
+    def added(self, value: torch.Tensor) -> torch.Tensor:
+        """Sum over the processes."""
+        if self.world > 1:
+            dist.all_reduce(value := value.clone())
+        return value
+
+
+def join(folder: Path, *, cpu: bool) -> torch.device:
+    """Enters the group that ``elastic_launch`` described in the environment; the device of this process.
+
+    The processes meet by a file in ``folder``, another one after each restart: over elastic's own store some
+    found addresses of processes that had died.
+    """
+    rank, world, attempt = (os.environ[name] for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"))
+    cuda = torch.cuda.is_available() and not cpu
+    device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    store = dist.FileStore(str(folder / f"meeting_{attempt}"), int(world))  # type: ignore[attr-defined]
+    dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=int(rank), world_size=int(world))
+    return device

@@ -1,0 +1,161 @@
+"""What a training run knows between two steps: enough to go on from there to the same last bit."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from seg_pipeline.segmentation.devices import pick_precision
+from seg_pipeline.segmentation.optimizers import make_optimizer
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
+
+
+class RunningMean:
+    """Exponential mean of a model's weights and batch statistics (Polyak and Juditsky 1992; as in EMA).
+
+    Its decay rises as (1 + n) / (10 + n) over the first steps n, so that the first weights are soon forgotten.
+    """
+
+    def __init__(self, model: Segmenter, decay: float) -> None:
+        self.model, self.decay = copy.deepcopy(model).requires_grad_(False).eval(), decay
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        self._floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Takes in the model's weights after its step ``step``, counted from 1."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_([mine for mine, _ in self._floats], [theirs for _, theirs in self._floats], 1 - decay)
+        for mine, theirs in self._counters:
+            mine.copy_(theirs)
+
+
+@dataclass
+class TrainState:
+    """Everything that training changes.
+
+    Attributes:
+        history: a row an epoch: epoch (from 1), learning_rate (at its end), loss, Dice and pixel accuracy
+            of train and val (NaN where it was not validated), seconds.
+        best: weights and row of the epoch with the highest validation Dice, the first of equals.
+        step: steps done in the present epoch; 0 between epochs.
+        partial: loss and counts of the present epoch up to ``step``.
+        seconds: that the present epoch has taken up to ``step``.
+        micro_batch: images computed at once; memory that ran out may have made it smaller.
+    """
+
+    recipe: Recipe
+    data_hash: str
+    model: Segmenter
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    device: torch.device
+    mean: RunningMean | None = None
+    history: list[dict] = field(default_factory=list)
+    best: dict | None = None
+    step: int = 0
+    total_steps: int = 0
+    partial: dict | None = None
+    seconds: float = 0.0
+    validation_seconds: float = 0.0
+    micro_batch: int | None = None
+    finished: bool = False
+
+    @property
+    def judged(self) -> Segmenter:
+        """The model that is validated and kept: the running mean of the weights where there is one."""
+        return self.mean.model if self.mean else self.model
+
+    @property
+    def spent(self) -> float:
+        """Seconds of the epochs that have ended."""
+        return sum(row["seconds"] for row in self.history)
+
+    def progress(self, steps_per_epoch: int, seconds: float) -> float:
+        """Share of the run that is done, 0 to 1: of its steps or, where time is short, of its time."""
+        fit = self.recipe.fit
+        share = self.total_steps / (fit.epochs * steps_per_epoch)
+        if fit.max_minutes is not None:
+            share = max(share, seconds / max(60 * fit.max_minutes - self.validation_seconds, 1e-3))
+        return min(share, 1.0)
+
+    def add(self, row: dict) -> None:
+        """Ends an epoch: takes in its row, and its weights where it is the best so far."""
+        self.history.append(row)
+        self.step, self.partial, self.seconds = 0, None, 0.0
+        if self.best is None or _rank(row) > _rank(self.best["row"]):
+            self.best = {"row": row, "model": _on_cpu(self.judged)}
+        self.finished = self.finished or len(self.history) >= self.recipe.fit.epochs or self._lost_patience()
+
+    def _lost_patience(self) -> bool:
+        patience = self.recipe.fit.patience
+        assert self.best is not None
+        return patience is not None and len(self.history) - self.best["row"]["epoch"] >= patience
+
+    def best_member(self) -> dict:
+        """Weights and row of the best epoch; before the first has ended, the present weights."""
+        return self.best or {"row": {"epoch": 0}, "model": _on_cpu(self.judged)}
+
+    def to_dict(self) -> dict:
+        """Continues the run: plain values and tensors."""
+        return {
+            "recipe": self.recipe.to_dict(),
+            "data_hash": self.data_hash,
+            "model": self.model.state_dict(),
+            "mean": self.mean.model.state_dict() if self.mean else None,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            **{name: getattr(self, name) for name in _PLAIN},
+        }
+
+
+_PLAIN = (
+    "history", "best", "step", "total_steps", "partial", "seconds", "validation_seconds", "micro_batch", "finished",
+)  # fmt: skip
+
+
+def _rank(row: dict) -> float:
+    return -math.inf if math.isnan(row["val_dice"]) else row["val_dice"]
+
+
+def _on_cpu(model: nn.Module) -> dict:
+    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+
+
+def start(recipe: Recipe, data: str, device: torch.device) -> TrainState:
+    """A run before its first step; equal weights for equal recipes. ``data`` is the manifest's hash."""
+    torch.manual_seed(recipe.seed)
+    model = Segmenter(recipe, pretrained=True).to(device)
+    scaled = pick_precision(recipe.fit.precision, device) == torch.float16
+    return TrainState(
+        recipe,
+        data,
+        model,
+        make_optimizer(model, recipe.optimizer),
+        torch.amp.GradScaler(device.type, enabled=scaled),
+        device,
+        mean=RunningMean(model, recipe.fit.ema) if recipe.fit.ema else None,
+        micro_batch=recipe.sampling.micro_batch_size,
+    )
+
+
+def restore(saved: dict, device: torch.device) -> TrainState:
+    """The run that ``TrainState.to_dict`` saved."""
+    state = start(Recipe.from_dict(saved["recipe"]), saved["data_hash"], device)
+    state.model.load_state_dict(saved["model"])
+    if state.mean:
+        state.mean.model.load_state_dict(saved["mean"])
+    state.optimizer.load_state_dict(saved["optimizer"])
+    state.scaler.load_state_dict(saved["scaler"])
+    for name in _PLAIN:
+        setattr(state, name, copy.copy(saved[name]))
+    return state

@@ -1,0 +1,145 @@
+"""A whole training: one model or one a fold, in this process or several, from the start or from where it was."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from seg_pipeline.segmentation import distributed, engine
+from seg_pipeline.segmentation.devices import pick_device
+from seg_pipeline.segmentation.loaders import make_loaders
+from seg_pipeline.segmentation.manifest import data_hash
+from seg_pipeline.segmentation.planning import settle
+from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+from seg_pipeline.segmentation.state import restore, start
+
+log = logging.getLogger(__name__)
+
+
+class Saved(NamedTuple):
+    """What is worth saving at a moment of a training: plain values and tensors, and a table."""
+
+    last: dict
+    """Continues it."""
+    best: dict
+    """Rebuilds the best model: recipe, data_hash and members (one, or one a fold), each with recipe, row, model."""
+    history: pd.DataFrame
+    """A row an epoch, as ``TrainState.history``, with the column fold (from 0; -1 without folds)."""
+
+
+def train(
+    manifest: pd.DataFrame,
+    recipe: Recipe,
+    compute: ComputeSettings,
+    *,
+    folds: int | None = None,
+    saved: dict | None = None,
+    cache_folder: Path | None = None,
+) -> Iterator[Saved]:
+    """Yields what to save after every epoch, and within one where ``compute.save_minutes`` have passed.
+
+    Args:
+        manifest: with split, and with fold where ``folds`` are trained.
+        recipe: of each model.
+        compute: what cannot change the result.
+        folds: train so many models, each validated on one fold of the train and val images; None: one model
+            on the split.
+        saved: ``Saved.last`` of an unfinished training, to go on with.
+        cache_folder: where decoded images may be kept.
+
+    Raises:
+        ValueError: ``saved`` is of other settings or data; the manifest lacks folds; what ``make_loaders`` raises.
+        TrainingFailed: as ``engine.fit``.
+    """
+    about = {"recipe": recipe.to_dict(), "data_hash": data_hash(manifest), "folds": folds}
+    members, rows, current = _taken_up(about, saved)
+    for fold in range(len(members), folds or 1):
+        part = manifest if folds is None else fold_split(manifest, fold, folds)
+        for state in _train_one(part, recipe, compute, current, cache_folder):
+            best = [*members, {"recipe": state["recipe"], **(state["best"] or _untrained(state))}]
+            history = [*rows, *({"fold": -1 if folds is None else fold, **row} for row in state["history"])]
+            yield Saved(
+                {**about, "members": members, "rows": rows, "current": state},
+                {**about, "members": best},
+                pd.DataFrame(history),
+            )
+        members, rows, current = best, history, None
+
+
+def _taken_up(about: dict, saved: dict | None) -> tuple[list[dict], list[dict], dict | None]:
+    """Finished members, their history rows, and the state of the one in training."""
+    if saved is None:
+        return [], [], None
+    mine, theirs = Recipe.from_dict(about["recipe"]), Recipe.from_dict(saved["recipe"])
+    differences = mine.differences(theirs)
+    differences += ["data or splits"] * (saved["data_hash"] != about["data_hash"])
+    differences += [f"folds: {about['folds']}, there {saved['folds']}"] * (saved["folds"] != about["folds"])
+    done = f"{len(saved['current']['history'])} of {theirs.fit.epochs} epochs"
+    if about["folds"]:
+        done += f" of fold {len(saved['members']) + 1} of {about['folds']}"
+    if not differences:
+        log.info("training: %s are done, with these settings and data", done)
+        return saved["members"], saved["rows"], saved["current"]
+    if saved["current"]["finished"] and len(saved["members"]) + 1 == (saved["folds"] or 1):
+        log.info("training: starts anew, as the last run (finished) differs in %s", "; ".join(differences))
+        return [], [], None
+    raise ValueError(
+        f"an unfinished training run ({done}) has other settings: {'; '.join(differences)}. "
+        "Set them back to go on with it, or start anew with `--params training.resume=false`"
+    )
+
+
+def _untrained(state: dict) -> dict:
+    """Stands for the best epoch until one has ended."""
+    return {"row": {"epoch": 0}, "model": state["mean"] or state["model"]}
+
+
+def _train_one(
+    manifest: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, saved: dict | None, cache_folder: Path | None
+) -> Iterator[dict]:
+    """States to save of one model's training; the last one at once where it is finished."""
+    if saved is not None and saved["finished"]:
+        yield saved
+        return
+    device = pick_device(compute.device)
+    if compute.devices > 1:
+        yield from distributed.train_together(manifest, recipe, compute, saved, cache_folder)
+        return
+    state = restore(saved, device) if saved else start(settle(recipe, manifest, device), data_hash(manifest), device)
+    loaders = make_loaders(manifest, state.recipe, compute, device=device, cache_folder=cache_folder)
+    for _ in engine.fit(state, loaders, save_minutes=compute.save_minutes):
+        yield state.to_dict()
+
+
+def fold_split(manifest: pd.DataFrame, fold: int, folds: int) -> pd.DataFrame:
+    """The manifest with one fold as val split and the others as train split; test stays.
+
+    Raises:
+        ValueError: the manifest has no such folds.
+    """
+    there = sorted(set(manifest.get("fold", pd.Series(dtype=int))) - {-1})
+    if there != list(range(folds)):
+        raise ValueError(
+            f"training.folds: {folds}, but the manifest has {len(there)} folds; set "
+            f"`data_processing.split.folds: {folds}` and run data_processing again"
+        )
+    split = manifest["split"].where(manifest["fold"] < 0, "train").mask(manifest["fold"] == fold, "val")
+    return manifest.assign(split=split)
+
+
+def runner(
+    manifest: pd.DataFrame, compute: ComputeSettings, *, cache_folder: Path | None
+) -> Callable[[Recipe], Iterator[dict]]:
+    """A function that trains a recipe from the start and yields its history rows, keeping nothing."""
+    unsaved = replace(compute, save_minutes=None)
+
+    def run(recipe: Recipe) -> Iterator[dict]:
+        for state in _train_one(manifest, recipe, unsaved, None, cache_folder):
+            yield state["history"][-1]
+
+    return run

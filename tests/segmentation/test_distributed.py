@@ -1,0 +1,70 @@
+"""Two processes on the CPU against one, with the same global batches."""
+
+import time
+
+import psutil
+import pytest
+import torch
+
+from seg_pipeline.segmentation.processes import TrainingFailed
+from seg_pipeline.segmentation.recipe import ComputeSettings
+from seg_pipeline.segmentation.training import train
+
+pytestmark = pytest.mark.slow
+
+TWO = ComputeSettings(device="cpu", devices=2, cache="none")
+
+
+@pytest.fixture(scope="session")
+def comparable(recipe):
+    """Without batch norm's statistics of a part, a run is the same on one process and on two."""
+    return recipe.changed(
+        {
+            "optimizer.freeze_encoder": True,
+            "model.decoder_norm": "instance",
+            "optimizer.name": "sgd",  # AdamW divides by numbers near 0, which makes much of the last digits
+            "sampling.augmentation": "none",
+            "fit.epochs": 2,
+        }
+    )
+
+
+def test_two_processes_train_the_model_of_one(manifest, comparable):
+    *_, alone = train(manifest, comparable, ComputeSettings(device="cpu", cache="none"))
+    *_, together = train(manifest, comparable, TWO)
+    names = ["epoch", "learning_rate", "train_loss", "val_loss", "train_dice", "val_dice", "val_pixel_accuracy"]
+    for name in names:
+        torch.testing.assert_close(
+            torch.tensor(together.history[name].to_numpy()),
+            torch.tensor(alone.history[name].to_numpy()),
+            rtol=1e-4,  # sums run in another order
+            atol=1e-5,
+        )
+    one, other = (end.best["members"][0]["model"] for end in (alone, together))
+    for name in one:
+        torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-5)
+
+
+def test_a_killed_process_starts_again_from_the_last_state(manifest, recipe):
+    longer = recipe.changed({"fit.epochs": 3})
+    moments = train(manifest, longer, TWO)
+    epochs = [len(next(moments).history)]
+    trainers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    assert len(trainers) == 2
+    trainers[1].kill()
+    epochs += [len(moment.history) for moment in moments]
+    assert epochs[-1] == 3
+    assert epochs == sorted(epochs)
+
+
+def test_a_failure_says_what_one_process_would_have_said(manifest, recipe):
+    wild = recipe.changed({"optimizer.learning_rate": 9.9e30, "optimizer.clip_norm": None})
+    began = time.monotonic()
+    with pytest.raises(TrainingFailed, match="is not finite, on the images"):
+        list(train(manifest, wild, TWO))
+    assert time.monotonic() - began < 120
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(manifest, recipe):
+    with pytest.raises(TrainingFailed, match="`batch_size: 3` does not divide by 2 processes"):
+        list(train(manifest, recipe.changed({"sampling.batch_size": 3}), TWO))

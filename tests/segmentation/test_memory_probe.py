@@ -1,0 +1,101 @@
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from seg_pipeline.segmentation import memory_probe
+from seg_pipeline.segmentation.memory_probe import kept_bytes, largest_batch
+from seg_pipeline.segmentation.recipe import FitSettings, InputSettings, Recipe
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(
+    task="multiclass",
+    classes=("box", "disc"),
+    input=InputSettings(size=(32, 64), channels="grey"),
+    fit=FitSettings(precision="float32"),
+)
+IMAGE = 32 * 64 * 4
+"""Bytes of one float32 plane."""
+
+
+class Net(nn.Module):
+    """Grey (B, 1, H, W) -> logits of two classes, by a 1 x 1 convolution of the square."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 2, 1, bias=False)
+
+    def forward(self, images):
+        return self.convolution(images.float().square())
+
+
+def loss_fn(logits, truth):
+    return logits.sum() + truth.sum()
+
+
+def test_kept_bytes_by_hand():
+    # The convolution keeps its input and its weight of 2 numbers. What comes before needs no gradient, and a
+    # sum keeps nothing.
+    assert kept_bytes(Net(), loss_fn, RECIPE, CPU, batch_size=1) == IMAGE + 8
+    assert kept_bytes(Net(), loss_fn, RECIPE, CPU, batch_size=5) == 5 * IMAGE + 8
+
+
+def test_what_is_kept_twice_counts_once():
+    class Twice(Net):
+        def forward(self, images):
+            logits = self.convolution(images.float())
+            return logits * logits.transpose(0, 1).transpose(0, 1)  # both factors are kept: the same memory
+
+    # input and weight of the convolution, its output of two planes
+    assert kept_bytes(Twice(), loss_fn, RECIPE, CPU, batch_size=3) == 3 * 3 * IMAGE + 8
+
+
+def test_truth_is_made_in_the_form_of_the_task():
+    shapes = []
+
+    def seeing(logits, truth):
+        shapes.append((tuple(truth.shape), truth.dtype))
+        return logits.sum()
+
+    for recipe in (RECIPE, replace(RECIPE, task="multilabel")):
+        kept_bytes(Net(), seeing, recipe, CPU, batch_size=3)
+    assert shapes == [((3, 32, 64), torch.uint8), ((3, 2, 32, 64), torch.uint8)]
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (16 * IMAGE + 8, 16),
+        (16 * IMAGE + 7, 8),  # a byte less: the power of two below
+        (31 * IMAGE + 8, 16),
+        (1000 * IMAGE, 64),  # no more than `most`
+        (0, 1),
+    ],
+)
+def test_the_largest_power_of_two_that_fits(limit, expected):
+    assert largest_batch(Net(), loss_fn, RECIPE, CPU, limit_bytes=limit) == expected
+
+
+def test_half_of_the_free_memory_is_the_limit(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(memory_probe, "free_ram", lambda: 2 * (4 * IMAGE + 8))
+    assert largest_batch(Net(), loss_fn, RECIPE, CPU) == 4
+    assert "a training step keeps 8 KiB an image; 32 KiB allow a batch of 4" in caplog.text
+
+
+def test_a_batch_that_runs_out_of_memory_is_halved_until_it_does_not():
+    tried = []
+
+    class Small(Net):
+        def forward(self, images):
+            tried.append(len(images))
+            if len(images) > 8:
+                raise torch.OutOfMemoryError("no more")
+            return super().forward(images)
+
+    model = Small()
+    assert memory_probe._tried(model, loss_fn, RECIPE, CPU, 32) == 8
+    assert tried == [32, 16, 8]
+    assert model.convolution.weight.grad is None

@@ -1,0 +1,123 @@
+import logging
+
+import pandas as pd
+import pytest
+import torch
+
+from seg_pipeline.segmentation.recipe import ComputeSettings
+from seg_pipeline.segmentation.training import fold_split, runner, train
+
+COMPUTE = ComputeSettings(cache="none", save_minutes=None)
+
+
+def end_of(manifest, recipe, saved=None, **options):
+    *_, end = train(manifest, recipe, COMPUTE, saved=saved, **options)
+    return end
+
+
+def first_of(manifest, recipe, number=1, **options):
+    moments = train(manifest, recipe, COMPUTE, **options)
+    return [next(moments) for _ in range(number)][-1]
+
+
+def through_a_file(saved, tmp_path):
+    torch.save(saved, tmp_path / "last.pt")
+    return torch.load(tmp_path / "last.pt", weights_only=True)
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def short(recipe):
+    return recipe.changed({"fit.epochs": 2})
+
+
+@pytest.fixture(scope="session")
+def folded(manifest):
+    """Two folds over train and val."""
+    fold = [index // 2 % 2 if split != "test" else -1 for index, split in enumerate(manifest["split"])]
+    return manifest.assign(fold=fold)
+
+
+def test_a_finished_training_has_nothing_left_to_do(manifest, short, caplog):
+    end = end_of(manifest, short)
+    with caplog.at_level(logging.INFO):
+        (again,) = train(manifest, short, COMPUTE, saved=end.last)
+    assert "training: 2 of 2 epochs are done, with these settings and data" in caplog.text
+    pd.testing.assert_frame_equal(again.history, end.history)
+    assert same(again.best["members"][0]["model"], end.best["members"][0]["model"])
+    assert end.history["fold"].tolist() == [-1, -1]
+
+
+def test_an_unfinished_training_with_other_settings_is_refused(manifest, recipe):
+    saved = first_of(manifest, recipe).last
+    other = recipe.changed({"input.size": (64, 64), "optimizer.learning_rate": 0.5})
+    with pytest.raises(ValueError, match="unfinished") as caught:
+        next(train(manifest, other, COMPUTE, saved=saved))
+    assert str(caught.value) == (
+        "an unfinished training run (1 of 3 epochs) has other settings: input.size: [64, 64], there [32, 64]; "
+        "optimizer.learning_rate: 0.5, there 0.003. Set them back to go on with it, or start anew with "
+        "`--params training.resume=false`"
+    )
+    with pytest.raises(ValueError, match="has other settings: data or splits"):
+        next(train(manifest.iloc[:-1], recipe, COMPUTE, saved=saved))
+
+
+def test_a_finished_training_with_other_settings_makes_room(manifest, short, recipe, caplog):
+    saved = end_of(manifest, short).last
+    with caplog.at_level(logging.INFO):
+        first = first_of(manifest, recipe, saved=saved)
+    assert "starts anew, as the last run (finished) differs in fit.epochs: 3, there 2" in caplog.text
+    assert len(first.history) == 1
+
+
+def test_a_fold_validates_and_the_others_train(folded):
+    part = fold_split(folded, 1, 2)
+    assert (part["split"] == "val").equals(folded["fold"] == 1)
+    assert (part["split"] == "test").equals(folded["split"] == "test")
+    assert (part["split"] == "train").equals(folded["fold"] == 0)
+
+
+def test_folds_that_the_manifest_lacks_are_named(manifest, folded):
+    with pytest.raises(ValueError, match=r"training.folds: 5, but the manifest has 2 folds; set `data_processing"):
+        fold_split(folded, 0, 5)
+    with pytest.raises(ValueError, match="but the manifest has 0 folds"):
+        fold_split(manifest, 0, 2)
+
+
+@pytest.mark.parametrize("stop", [1, 3])
+def test_a_training_over_folds_goes_on_in_the_fold_it_was_in(folded, short, tmp_path, stop):
+    whole = end_of(folded, short, folds=2)
+    assert [member["row"]["epoch"] <= 2 for member in whole.best["members"]] == [True, True]
+    assert whole.history[["fold", "epoch"]].values.tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
+    saved = through_a_file(first_of(folded, short, stop, folds=2).last, tmp_path)
+    resumed = end_of(folded, short, saved=saved, folds=2)
+    assert resumed.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
+    for one, other in zip(whole.best["members"], resumed.best["members"], strict=True):
+        assert same(one["model"], other["model"])
+    assert not same(*(member["model"] for member in whole.best["members"]))
+
+
+def test_settings_that_the_data_decide_are_kept_as_numbers(manifest, short):
+    asked = short.changed(
+        {"loss.class_weights": "balanced", "input.normalisation": "training", "sampling.batch_size": "auto"}
+    )
+    end = end_of(manifest, asked)
+    assert end.last["recipe"] == asked.to_dict()
+    settled = end.best["members"][0]["recipe"]
+    assert len(settled["loss"]["class_weights"]) == 2
+    assert isinstance(settled["sampling"]["batch_size"], int)
+    (low, high), mean, std = settled["input"]["statistics"]
+    assert low < high
+    assert len(mean) == len(std) == 3
+    (again,) = train(manifest, asked, COMPUTE, saved=end.last)  # the same request is the same run
+    assert len(again.history) == 2
+
+
+def test_the_runner_trains_from_equal_weights(manifest, short):
+    run = runner(manifest, COMPUTE, cache_folder=None)
+    rows = [[{name: value for name, value in row.items() if name != "seconds"} for row in run(short)] for _ in range(2)]
+    assert rows[0] == rows[1]
+    assert len(rows[0]) == 2
