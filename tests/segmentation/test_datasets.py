@@ -283,3 +283,20 @@ def test_a_loader_takes_draws_whatever_its_workers(manifest, tmp_path, workers):
     ((images, truth),) = DataLoader(dataset, batch_size=3, sampler=draws, num_workers=workers)
     assert (images.shape, truth.shape) == ((3, 3, 32, 64), (3, 2, 32, 64))
     assert all(equal((images[at], truth[at]), dataset[draw]) for at, draw in enumerate(draws))
+
+
+@pytest.mark.parametrize(("task", "label"), [("multilabel", 1), ("multiclass", 2)])
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_window_shows_the_class_that_it_is_drawn_for(mixed, task, label, cached):
+    """The class "top" of the first image, whatever else the image shows."""
+    settings, form = (
+        InputSettings(size=(32, 32), fit="crop", scale=4.0),
+        {"task": task, "background": task[5:] == "class"},
+    )
+    cache = open_cache(mixed, settings, **form, mode="ram", folder=None) if cached else None
+    dataset = VisionImageMaskDataset(mixed, settings, **form, cache=cache)
+    for epoch in range(20):
+        _, truth = dataset[Draw(epoch, 0, 0, label)]
+        assert (truth[label] == 1).any() if task == "multilabel" else (truth == label).any()
+    shown = [bool((dataset[Draw(epoch, 0)][1] == label).any()) for epoch in range(40)]
+    assert task == "multilabel" or not all(shown)  # without a label, windows lie anywhere

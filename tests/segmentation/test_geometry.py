@@ -66,7 +66,8 @@ def test_a_cut_is_never_a_view():
 def boxes(shape, points=NONE, number=400, **settings):
     rng = np.random.default_rng(0)
     given = InputSettings(size=(32, 64), fit="crop", **settings)
-    return [draw_window(shape, given, points, rng.random(5).tolist()) for _ in range(number)]
+    chances = [rng.random(5).tolist() for _ in range(number)]
+    return [draw_window(shape, given, points, one, foreground=given.foreground) for one in chances]
 
 
 def test_windows_lie_anywhere_in_a_larger_image():

@@ -15,6 +15,7 @@ from seg_pipeline.segmentation.loaders import (
     EpochSampler,
     Loader,
     collate,
+    draw_classes,
     draw_in_proportion,
     image_factors,
     make_loaders,
@@ -143,24 +144,35 @@ def test_without_both_kinds_foreground_is_as_none(shown):
     assert sorted(batch) == [Draw(0, index) for index in range(6)]
 
 
-def test_repeat_factors_by_hand():
-    # box in 4 of 16 images: 2; disc in 1 of 16: 4, which wins where both are; ring in none
-    factors = image_factors(table(16, box=[0, 1, 2, 3], disc=[3], ring=[]), "classes")
-    np.testing.assert_allclose(factors, [2, 2, 2, 4, *[1] * 12])
-    assert image_factors(table(3), "none").tolist() == [1, 1, 1]
-    np.testing.assert_allclose(image_factors(table(3, box=[1]), "foreground"), [0.5, 1, 0.5])
+def test_classes_are_drawn_alike_and_each_from_the_images_that_show_it():
+    """20 draws: about 14 of them for a class, half of those for the disc, which one image alone shows."""
+    rows = table(20, box=[0, 1, 2, 3], disc=[3], ring=[])
+    sampler = EpochSampler(rows, batch_size=20, seed=3, balance="classes", background=True)
+    labels = []
+    for [batch] in epochs(sampler, 200):
+        assert len(set(batch)) == 20  # repeats of an image are counted
+        assert all(draw.index == 3 for draw in batch if draw.label == 2)
+        assert all(draw.index < 4 for draw in batch if draw.label == 1)
+        labels += [draw.label for draw in batch]
+    shares = np.bincount(np.add(labels, 1), minlength=4) / len(labels)
+    np.testing.assert_allclose(shares, [0.3, 0, 0.35, 0.35], atol=0.02)  # any, background, box, disc
 
 
-def test_images_of_rare_classes_are_drawn_more_often_by_their_factors():
-    sampler = EpochSampler(table(16, box=[0, 1, 2, 3], disc=[3]), batch_size=16, seed=3, balance="classes")
-    counts = np.zeros(16)
-    for [batch] in epochs(sampler, 400):
-        assert len(batch) == 16
-        now = np.bincount([draw.index for draw in batch], minlength=16)
-        assert set(now[:3]) <= {1, 2}  # 16 draws over a sum of 22: 1.45 each
-        assert now[3] in (2, 3)
-        counts += now
-    np.testing.assert_allclose(counts / 400, np.array([2, 2, 2, 4, *[1] * 12]) * 16 / 22, atol=0.1)
+def test_images_that_a_class_is_drawn_from_take_turns():
+    shown = np.zeros((9, 2), dtype=bool)
+    shown[:4, 0] = True
+    images, classes = draw_classes(shown, 8, np.random.default_rng(0))
+    assert (classes == 0).all()
+    assert np.bincount(images).tolist() == [2, 2, 2, 2]
+    images, classes = draw_classes(np.zeros((3, 2), dtype=bool), 5, np.random.default_rng(0))
+    assert (classes == -1).all()  # nothing is shown: any image
+    assert set(images) <= {0, 1, 2}
+
+
+def test_factors_of_images_by_hand():
+    shown = np.array([[False], [True], [False]])
+    assert image_factors(shown, "none").tolist() == [1, 1, 1]
+    np.testing.assert_allclose(image_factors(shown, "foreground"), [0.5, 1, 0.5])
 
 
 def test_draws_add_up_whatever_the_factors():
@@ -172,11 +184,6 @@ def test_draws_add_up_whatever_the_factors():
         counts = np.bincount(drawn, minlength=number)
         assert len(drawn) == number
         assert (np.abs(counts - expected) < 1 + 1e-9).all()
-
-
-def test_an_unknown_balance_lists_the_known():
-    with pytest.raises(ValueError, match="balance 'rare' is none of none, foreground, classes"):
-        EpochSampler(table(3), batch_size=1, seed=0, balance="rare")
 
 
 # loaders

@@ -456,17 +456,15 @@ def test_a_loss_refuses_another_number_of_weights():
 
 
 def test_balanced_weights_by_hand():
-    raw = [1 / math.log(1.02 + 0.9), 1 / math.log(1.02 + 0.1)]  # 1.533 and 8.824
+    """Shares 0.9 and 0.1: the rarer weighs sqrt(9) = 3 times as much, and a pixel weighs 1 on average."""
     weights = balanced_weights([9000, 1000])
-    assert weights == pytest.approx([2 * one / sum(raw) for one in raw])
-    assert weights[1] / weights[0] == pytest.approx(5.7561, abs=1e-4)
-    assert sum(weights) == pytest.approx(2)
+    assert weights[1] / weights[0] == pytest.approx(3)
+    assert 0.9 * weights[0] + 0.1 * weights[1] == pytest.approx(1)
 
 
 def test_balanced_weights_of_a_class_without_a_pixel_are_those_of_the_rarest():
     weights = balanced_weights([900, 0, 100])
-    assert weights[1] == weights[2] > weights[0]
-    assert sum(weights) == pytest.approx(3)
+    assert weights == pytest.approx((5 / 6, 2.5, 2.5))
 
 
 def test_balanced_weights_need_a_pixel():

@@ -50,6 +50,8 @@ class Draw(NamedTuple):
     index: int  # type: ignore[assignment]  # a tuple's own `index` is not needed
     repeat: int = 0
     """How often the epoch has drawn the image before."""
+    label: int = -1
+    """Channel of the truth that a window of it is to show; -1: any."""
 
 
 class Source(Protocol):
@@ -95,7 +97,7 @@ class ImageMaskDataset(data.Dataset):
         if not isinstance(key, Draw):
             return read_whole(self.decoder, key, self.frames[key], self.settings)
         with seeded(self.seed, *key):
-            sample = read_window(self.decoder, key.index, self.frames[key.index], self.settings)
+            sample = read_window(self.decoder, key.index, self.frames[key.index], self.settings, key.label)
             return self.augmentation(*sample) if self.augmentation else sample
 
 
@@ -134,7 +136,7 @@ class VisionImageMaskDataset(VisionDataset):
         if not isinstance(key, Draw):
             return _wrapped(*read_whole(self.source, *place, self.settings))
         with seeded(self.seed, *key):
-            sample = _wrapped(*read_window(self.source, *place, self.settings))
+            sample = _wrapped(*read_window(self.source, *place, self.settings, key.label))
             return self.transforms(*sample) if self.transforms else sample
 
 
@@ -167,14 +169,28 @@ def read_whole(source: Source, own: int, frames: np.ndarray, settings: InputSett
     return _read(source, truth, frames, box, box[2:])
 
 
-def read_window(source: Source, own: int, frames: np.ndarray, settings: InputSettings) -> tuple[Tensor, Tensor]:
-    """As ``read_whole``, but for ``fit: crop`` a random window of ``settings.size``, by torch's global generator."""
+def read_window(
+    source: Source, own: int, frames: np.ndarray, settings: InputSettings, label: int = -1
+) -> tuple[Tensor, Tensor]:
+    """As ``read_whole``, but for ``fit: crop`` a random window of ``settings.size``, by torch's global generator.
+
+    Args:
+        label: channel of the truth that the window is to show; -1: any, by ``settings.foreground``.
+    """
     if settings.fit != "crop":
         return read_whole(source, own, frames, settings)
     truth = source.truth(own)
-    points = source.points(own, truth) if settings.foreground else np.empty(0)
-    box = draw_window(truth.shape[-2:], settings, points, torch.rand(CHANCES).tolist())
+    foreground = settings.foreground if label < 0 else 1.0
+    points = source.points(own, truth) if foreground else np.empty(0, dtype=np.int32)
+    if label >= 0:
+        points = points[_shows(truth, points, label)]
+    box = draw_window(truth.shape[-2:], settings, points, torch.rand(CHANCES).tolist(), foreground=foreground)
     return _read(source, truth, frames, box, settings.size)
+
+
+def _shows(truth: np.ndarray, points: np.ndarray, label: int) -> np.ndarray:
+    """Which points are of a channel of the truth."""
+    return truth[label].ravel()[points] == 1 if truth.ndim == 3 else truth.ravel()[points] == label
 
 
 def _read(source: Source, truth: np.ndarray, frames: np.ndarray, box: Box, shape: Shape) -> tuple[Tensor, Tensor]:

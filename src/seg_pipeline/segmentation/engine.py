@@ -152,6 +152,7 @@ def train_step(run: Run, tally: Tally, images: Tensor, truth: Tensor, rate: floa
     truths = [(1.0, truth)]
     if run.mixing:
         images, truths = run.mixing(images, truth, epoch=epoch, step=state.step)
+    truths = [(weight, state.model.seen(one)) for weight, one in truths]
     loss, counts = backward(run, tally, images, truths)
     tally.add(loss, counts, len(images), sound=_update(state, loss))
     state.step, state.total_steps = state.step + 1, state.total_steps + 1

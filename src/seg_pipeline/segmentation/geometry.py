@@ -72,20 +72,22 @@ def resize_truth(truth: np.ndarray, shape: Shape) -> np.ndarray:
     return cv2.resize(truth, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
-def draw_window(shape: Shape, settings: InputSettings, points: np.ndarray, chances: Sequence[float]) -> Box:
+def draw_window(
+    shape: Shape, settings: InputSettings, points: np.ndarray, chances: Sequence[float], *, foreground: float
+) -> Box:
     """The part of an image of ``shape`` that becomes a training window of ``settings.size``.
 
     An image larger than the window holds it; a smaller one lies anywhere within it.
 
     Args:
-        points: pixels (row * width + column) of which a share ``foreground`` of the windows shows one, at a
-            random place in it; none: all windows are anywhere.
+        points: pixels (row * width + column); none: all windows are anywhere.
         chances: ``CHANCES`` numbers in [0, 1).
+        foreground: share of the windows that show one of the points, at a random place in it.
     """
     zoom, vertical, horizontal, share, which = chances
     scale = settings.zoom ** (2 * zoom - 1)
     height, width = (_scaled(side, scale) for side in settings.size)
-    if share < settings.foreground and len(points):
+    if share < foreground and len(points):
         row, column = divmod(int(points[int(which * len(points))]), shape[1])
         top, left = row - int(vertical * height), column - int(horizontal * width)
     else:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -24,6 +24,9 @@ from seg_pipeline.segmentation.masks import IGNORE
 from seg_pipeline.segmentation.memory import CacheMode
 from seg_pipeline.segmentation.recipe import ComputeSettings, InputSettings, Recipe
 
+BALANCED_SHARE = 0.7
+"""Of the draws, for ``balance: classes``; the others show images as they come, so that all are seen."""
+
 
 class EpochSampler(Sampler[list[Draw]]):
     """The batches of an epoch, as one process or one of several sees them: lists of ``Draw``.
@@ -34,7 +37,8 @@ class EpochSampler(Sampler[list[Draw]]):
     Args:
         rows: of the manifest, as the data set has them.
         batch_size: of all processes together; each takes its ``rank``'s part of every batch.
-        balance: see ``image_factors``.
+        balance: none; foreground, as ``image_factors``; classes: ``BALANCED_SHARE`` of the draws, as ``draw_classes``.
+        background: the first channel of the truth is no class.
 
     Raises:
         ValueError: the batch does not divide by the number of processes, or there are fewer images than those.
@@ -46,7 +50,15 @@ class EpochSampler(Sampler[list[Draw]]):
     """Step to begin at, to go on within an epoch; set from outside."""
 
     def __init__(
-        self, rows: pd.DataFrame, *, batch_size: int, seed: int, balance: str = "none", rank: int = 0, world: int = 1
+        self,
+        rows: pd.DataFrame,
+        *,
+        batch_size: int,
+        seed: int,
+        balance: Literal["none", "foreground", "classes"] = "none",
+        background: bool = False,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         if batch_size % world:
             raise ValueError(
@@ -56,7 +68,8 @@ class EpochSampler(Sampler[list[Draw]]):
         if len(rows) < world:
             raise ValueError(f"{len(rows)} train images are too few for {world} processes; lower `devices`")
         self.image_ids = rows["image_id"].tolist()
-        self.factors = image_factors(rows, balance)
+        self.shown = rows[[f"area_{name}" for name in class_names(rows)]].to_numpy() > 0
+        self.factors, self.balance, self.background = image_factors(self.shown, balance), balance, background
         self.batch_size = min(batch_size, len(rows) - len(rows) % world)
         self.seed, self.rank, self.world = seed, rank, world
 
@@ -67,11 +80,11 @@ class EpochSampler(Sampler[list[Draw]]):
     def __iter__(self) -> Iterator[list[Draw]]:
         epoch, order = self.epoch, self._order(self.epoch)
         for step in range(self.start, len(self)):
-            yield [Draw(epoch, index, repeat) for index, repeat in order[self._part(step)].tolist()]
+            yield [Draw(epoch, index, repeat, label) for index, repeat, label in order[self._part(step)].tolist()]
 
     def ids(self, epoch: int, step: int) -> list[str]:
         """The image_ids of this process's part of a batch."""
-        return [self.image_ids[index] for index, _ in self._order(epoch)[self._part(step)].tolist()]
+        return [self.image_ids[index] for index, *_ in self._order(epoch)[self._part(step)].tolist()]
 
     def _part(self, step: int) -> slice:
         size = self.batch_size // self.world
@@ -79,33 +92,45 @@ class EpochSampler(Sampler[list[Draw]]):
         return slice(begin, begin + size)
 
     def _order(self, epoch: int) -> np.ndarray:
-        """Index and repeat of each draw of the epoch: (N, 2)."""
-        drawn = draw_in_proportion(self.factors, np.random.default_rng([self.seed, epoch]))
-        return np.column_stack([drawn, pd.Series(drawn).groupby(drawn).cumcount()])
+        """Index, repeat and label of each draw of the epoch: (N, 3)."""
+        rng = np.random.default_rng([self.seed, epoch])
+        drawn = draw_in_proportion(self.factors, rng)
+        labels = np.full(len(drawn), -1)
+        if self.balance == "classes":
+            chosen = rng.random(len(drawn)) < BALANCED_SHARE
+            drawn[chosen], labels[chosen] = draw_classes(self.shown, int(chosen.sum()), rng)
+            labels[chosen] += self.background
+        return np.column_stack([drawn, pd.Series(drawn).groupby(drawn).cumcount(), labels])
 
 
-def image_factors(rows: pd.DataFrame, balance: str) -> np.ndarray:
+def image_factors(shown: np.ndarray, balance: str) -> np.ndarray:
     """How often each image is drawn, in proportion to the others.
 
-    none: all alike. foreground: those that show a class take half of the draws. classes: the repeat factors
-    of Gupta et al. 2019 (LVIS, section 4): that of a class is sqrt(t / share of the images that show it), that of
-    an image the largest of its classes, or 1. There t, the share from which a class counts as frequent, is
-    0.001, as there are over a thousand classes; a segmentation has few, any of which may be in most images,
-    so that t is 1 here: the rarer of two classes always gains, a single class gains on the empty images.
-
-    Raises:
-        ValueError: no balance has this name.
+    Args:
+        shown: bool (N, C), whether an image shows a class.
+        balance: foreground: images that show a class take half of the draws; else all alike.
     """
-    shown = rows[[f"area_{name}" for name in class_names(rows)]].to_numpy() > 0
-    if balance == "none":
-        return np.ones(len(rows))
-    if balance == "foreground":
-        foreground = shown.any(axis=1)
-        return 1 / np.where(foreground, foreground.sum(), (~foreground).sum())
-    if balance == "classes":
-        repeats = shown.mean(axis=0).clip(min=1 / len(rows)) ** -0.5
-        return np.where(shown, repeats, 1).max(axis=1)
-    raise ValueError(f"balance {balance!r} is none of none, foreground, classes")
+    if balance != "foreground":
+        return np.ones(len(shown))
+    foreground = shown.any(axis=1)
+    return 1 / np.where(foreground, foreground.sum(), (~foreground).sum())
+
+
+def draw_classes(shown: np.ndarray, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Images and the classes that they are drawn for: each class that there is as often, give or take one.
+
+    Args:
+        shown: bool (N, C), whether an image shows a class.
+    """
+    there = np.flatnonzero(shown.any(axis=0))
+    if not len(there):
+        return rng.integers(len(shown), size=number), np.full(number, -1)
+    classes = rng.permutation(np.resize(rng.permutation(there), number))
+    images = np.empty(number, dtype=np.int64)
+    for one in there:
+        at = np.flatnonzero(classes == one)
+        images[at] = np.resize(rng.permutation(np.flatnonzero(shown[:, one])), len(at))  # few repeats
+    return images, classes
 
 
 def draw_in_proportion(factors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -181,7 +206,13 @@ def make_loaders(
     sampling, batch_size = recipe.sampling, recipe.sampling.batch_size
     assert not isinstance(batch_size, str), "`planning.settle` turns `auto` into a number"
     order = EpochSampler(
-        train, batch_size=batch_size, seed=recipe.seed, balance=sampling.balance, rank=rank, world=world
+        train,
+        batch_size=batch_size,
+        seed=recipe.seed,
+        balance=sampling.balance,
+        background=recipe.background,
+        rank=rank,
+        world=world,
     )
     if sampling.albumentations is not None:
         augmentation: Augmentation | None = albumentations_augmentation(sampling.albumentations)

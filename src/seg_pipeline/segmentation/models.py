@@ -42,6 +42,9 @@ _BLOCK = {
 _STAGE_AND_BLOCK = [(stage, block) for stage, count in enumerate((1, 2, 2, 3, 3, 4, 1)) for block in range(count)]
 _CLASSIFIER_LAYERS = ("conv_head", "bn2", "classifier")
 
+STAGES = 5
+"""Times that an encoder halves an image."""
+
 _SIZED_DECODERS = ("manet", "unet", "unetplusplus")
 _NORMS: dict[str, str | dict] = {
     "instance": {"type": "instancenorm", "affine": True},  # smp initialises a weight that it has only then
@@ -60,7 +63,7 @@ def build_model(
     decoder_channels: Sequence[int] | None = None,
     decoder_norm: str = "batch",
 ) -> nn.Module:
-    """Network from images (B, in_channels, H, W) to logits (B, num_classes, H, W).
+    """Network from images (B, in_channels, H, W) to logits (B, num_classes, H, W), or coarser ones.
 
     ``unet`` takes any H and W: it upsamples to the size of each skip connection, the last one to the image.
     Every other architecture raises RuntimeError, naming the next size that fits, unless H and W are
@@ -77,7 +80,9 @@ def build_model(
         in_channels: With pretrained weights, 1 channel gets the sum of the stem's 3 and any other number
             repeats them, scaled to the same response.
         num_classes: Channels of the logits, a background channel included.
-        decoder_channels: Width of each decoder block, deepest first; ``unet``, ``unetplusplus``, ``manet``.
+        decoder_channels: Width of each decoder block, deepest first; ``unet``, ``unetplusplus``, ``manet``. A
+            ``unet`` takes fewer than 5: each one less halves the logits' height and width, and the last blocks
+            are the costly ones.
         decoder_norm: "batch", "instance" or "none".
 
     Raises:
@@ -86,12 +91,22 @@ def build_model(
     """
     _check_names(architecture, encoder, encoder_weights)
     sizes = _decoder_options(architecture, decoder_channels, decoder_norm)
+    kept = len(decoder_channels) if decoder_channels else STAGES
     packaged = (encoder, encoder_weights) == (PACKAGED_ENCODER, "imagenet")
     # smp wants True, not "imagenet", for timm's encoders.
     download = True if encoder.startswith("tu-") and encoder_weights else encoder_weights
     model = smp.create_model(architecture, encoder, None if packaged else download, in_channels, num_classes, **sizes)
     if packaged:
         model.encoder.model.load_state_dict(_packaged_encoder_weights(in_channels))
+    return _shortened(model, sizes["decoder_channels"][:kept], num_classes) if kept < STAGES else model
+
+
+def _shortened(model: nn.Module, channels: Sequence[int], num_classes: int) -> nn.Module:
+    """A U-Net without its last decoder blocks, whose logits are as fine as the last block that is left."""
+    decoder: Any = model.decoder
+    decoder.blocks = decoder.blocks[: len(channels)]
+    model.segmentation_head = smp.base.SegmentationHead(channels[-1], num_classes, kernel_size=3)
+    smp.base.initialization.initialize_head(model.segmentation_head)
     return model
 
 
@@ -104,7 +119,13 @@ def _decoder_options(architecture: str, channels: Sequence[int] | None, norm: st
         raise ValueError(
             f"decoder_norm: {architecture!r} has batch norm only; {', '.join(_NORMED_DECODERS)} take {norm!r}"
         )
-    options: dict[str, Any] = {} if channels is None else {"decoder_channels": tuple(channels)}
+    options: dict[str, Any] = {}
+    if channels is not None:
+        short = STAGES - len(channels)
+        if short < 0 or (short and architecture != "unet") or not channels:
+            most = f"1 to {STAGES}" if architecture == "unet" else str(STAGES)
+            raise ValueError(f"decoder_channels: {architecture!r} takes {most} numbers, found {list(channels)}")
+        options["decoder_channels"] = (*channels, *[channels[-1]] * short)
     return options if norm == "batch" else options | {"decoder_use_norm": _NORMS[norm]}
 
 

@@ -40,7 +40,8 @@ class ModelSettings(Settings):
     encoder_weights: str | None = "imagenet"
     """null: random."""
     decoder_channels: tuple[int, ...] | None = None
-    """Channels of the decoder's stages, deepest first; null: the architecture's own."""
+    """Channels of the decoder's stages, deepest first; null: the architecture's own. A unet takes fewer than 5:
+    it then ends before the full resolution, which is quicker, and its logits are scaled up."""
     decoder_norm: Literal["batch", "instance", "none"] = "batch"
     """Normalisation in the decoder (unet, unetplusplus, linknet, manet); instance serves very small batches."""
 
@@ -103,8 +104,8 @@ class SamplingSettings(Settings):
     micro_batch_size: Annotated[int, Ge(1)] | None = None
     """Images computed at once; gradients add up over a batch's parts. null: the batch whole."""
     balance: Literal["none", "foreground", "classes"] = "none"
-    """none: each image once an epoch; foreground: as many draws with mask as without;
-    classes: images of rare classes are drawn more often (repeat factors)."""
+    """none: each image once an epoch; foreground: as many draws with mask as without; classes: seven draws of ten
+    first take a class, each as often, then an image that shows it (with `fit: crop`, a window with such a pixel)."""
     augmentation: Literal["none", "light", "medical", "street"] = "light"
     albumentations: str | None = None
     """File of a pipeline saved by `albumentations.save`, in place of `augmentation`; needs the extra of that name."""
@@ -119,7 +120,9 @@ class LossSettings(Settings):
     terms: dict[Literal["bce", "ce", "dice", "focal", "tversky", "lovasz"], Annotated[float, Gt(0)]] | None = None
     """Weight of each in the sum; null: {bce or ce: 0.5, dice: 0.5}. bce is for multilabel, ce for multiclass."""
     class_weights: Literal["none", "balanced"] | Annotated[tuple[float, ...], MinLen(1)] = "none"
-    """balanced: from the classes' pixels in the train split; or a number a class (background first)."""
+    """balanced: 1 / sqrt(share of the train split's pixels); or a number a class (background first)."""
+    stride: Annotated[int, Ge(1), Le(8)] = 1
+    """Take the loss of every so many-th pixel in height and width; of 2 a step is quicker and loses little."""
     focal_gamma: Annotated[float, Ge(0), Le(10)] = 2.0
     tversky_beta: Share = 0.7
     """Weight of missed pixels; 1 - beta is that of false ones."""

@@ -9,7 +9,9 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from seg_pipeline.segmentation.depthwise import quicken
 from seg_pipeline.segmentation.metrics import Counts, count, count_labels
 from seg_pipeline.segmentation.models import build_model, encoder_normalisation
 from seg_pipeline.segmentation.normalise import mean_std
@@ -17,7 +19,7 @@ from seg_pipeline.segmentation.recipe import Recipe
 
 
 class Segmenter(nn.Module):
-    """Uint8 images (B, channels, H, W) -> float32 logits (B, K, H, W).
+    """Uint8 images (B, channels, H, W) -> float32 logits (B, K, H, W); in training of every ``loss.stride``-th pixel.
 
     The normalisation is part of it (buffers), so that it cannot differ between training and prediction.
 
@@ -34,7 +36,8 @@ class Segmenter(nn.Module):
         self.task, self.num_classes, self.background = recipe.task, len(recipe.classes), recipe.background
         self.frozen = recipe.optimizer.freeze_encoder
         model = recipe.model
-        self.net = build_model(
+        self.stride = recipe.loss.stride
+        net = build_model(
             model.architecture,
             encoder=model.encoder,
             encoder_weights=model.encoder_weights if pretrained else None,
@@ -42,7 +45,8 @@ class Segmenter(nn.Module):
             num_classes=recipe.num_channels,
             decoder_channels=model.decoder_channels,
             decoder_norm=model.decoder_norm,
-        ).to(memory_format=torch.channels_last)
+        )
+        self.net = quicken(net).to(memory_format=torch.channels_last)
         mean, std = mean_std(recipe.input, encoder_normalisation(model.encoder, model.encoder_weights))
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
@@ -55,7 +59,15 @@ class Segmenter(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         scaled = (images.float() / 255 - self.mean) / self.std
-        return self.net(scaled.contiguous(memory_format=torch.channels_last)).float()
+        logits = self.net(scaled.contiguous(memory_format=torch.channels_last)).float()
+        height, width = images.shape[-2:]
+        shape = (height // self.stride, width // self.stride) if self.training else (height, width)
+        return logits if logits.shape[-2:] == shape else F.interpolate(logits, shape, mode="bilinear")
+
+    def seen(self, truth: Tensor) -> Tensor:
+        """The pixels of a truth (..., H, W) at which training gives logits: every ``loss.stride``-th."""
+        stride = self.stride
+        return truth[..., stride // 2 :: stride, stride // 2 :: stride] if self.training and stride > 1 else truth
 
     def masks(self, logits: Tensor, *, threshold: float) -> Tensor:
         """Bool masks (B, C, H, W); ``threshold`` is a probability and serves multilabel tasks."""

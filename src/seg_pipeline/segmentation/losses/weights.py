@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 
 def balanced_weights(pixels: Sequence[float]) -> tuple[float, ...]:
-    """Class weights 1 / ln(1.02 + p), p the share of a class in all ``pixels``, scaled to a mean of 1.
+    """Class weights 1 / sqrt(p), p the share of a class in all ``pixels``, scaled to a mean of 1 over the pixels.
 
-    Source: ENet (Paszke et al. 2016, arXiv:1606.02147): at most 36 times as much for one class as for another,
-    where 1 / p knows no bound. A class without a pixel gets the largest of the others' weights.
+    A class with a hundredth of another's pixels weighs ten times as much: 1 / p would let a few pixels rule. A class
+    without a pixel gets the largest of the others' weights.
 
     Raises:
         ValueError: no class has a pixel.
@@ -21,6 +20,7 @@ def balanced_weights(pixels: Sequence[float]) -> tuple[float, ...]:
             f"class_weights: none of the {len(pixels)} classes has a pixel in the train split; "
             "check the masks, or set `class_weights: none`"
         )
-    raw = [1 / math.log(1.02 + count / total) if count else 0.0 for count in pixels]
-    raw = [weight or max(raw) for weight in raw]
-    return tuple(weight * len(raw) / sum(raw) for weight in raw)
+    shares = [count / total for count in pixels]
+    raw = [share**-0.5 if share else 0.0 for share in shares]
+    mean = sum(share * weight for share, weight in zip(shares, raw, strict=True))
+    return tuple((weight or max(raw)) / mean for weight in raw)

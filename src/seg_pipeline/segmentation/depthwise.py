@@ -1,0 +1,119 @@
+"""Depthwise convolutions whose gradients oneDNN computes slowly in bfloat16, computed another way.
+
+For 5x5 kernels and strides of 2, oneDNN (torch 2.14, on a processor with avx512_bf16) falls back to a reference kernel
+on the way back: 72 % of a training step of EfficientNet-lite0. The same gradients come from convolutions that it is
+quick at: ``benchmarks/depthwise.py`` measures how much that gains.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.layers import Conv2dSame, pad_same  # type: ignore[attr-defined]
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+INPUT, WEIGHT = [True, False, False], [False, True, False]
+
+
+def quicken(module: nn.Module) -> nn.Module:
+    """Replaces the convolutions within ``module`` that gain; names and weights stay as they are."""
+    for name, child in module.named_children():
+        if _gains(child):
+            setattr(module, name, QuickDepthwise(child))  # type: ignore[arg-type]
+        else:
+            quicken(child)
+    return module
+
+
+def _gains(module: nn.Module) -> bool:
+    return (
+        isinstance(module, nn.Conv2d)
+        and type(module) in (nn.Conv2d, Conv2dSame)
+        and module.groups == module.in_channels == module.out_channels > 1
+        and module.bias is None
+        and module.dilation == (1, 1)
+        and (module.kernel_size, module.stride) in (((5, 5), (1, 1)), ((3, 3), (2, 2)), ((5, 5), (2, 2)))
+    )
+
+
+class QuickDepthwise(nn.Conv2d):
+    """A convolution as it was, but for its gradients in CPU autocast."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            0 if isinstance(conv, Conv2dSame) else conv.padding,  # type: ignore[arg-type]
+            groups=conv.groups,
+            bias=False,
+            device="meta",
+        )
+        self.weight, self.same = conv.weight, isinstance(conv, Conv2dSame)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.same:
+            images = pad_same(images, self.kernel_size, self.stride)  # type: ignore[arg-type]
+        if images.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+            return _Depthwise.apply(images.to(dtype), self.weight.to(dtype), self.stride[0], self.padding[0])
+        return super().forward(images)
+
+
+class _Depthwise(Function):
+    """Images (B, C, H, W) with kernels (C, 1, k, k)."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(images, weight, None, stride, padding, groups=len(weight))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        images, weight = ctx.saved_tensors
+        stride, padding, size = ctx.stride, ctx.padding, weight.shape[-1]
+        grad = grad.contiguous(memory_format=torch.channels_last)
+        if stride == 1:
+            to_images = _gradients(grad, images, weight, 1, padding, INPUT)[0]
+            to_weight = _weight_of_5x5(grad, images, weight, padding)
+        elif size == 3:
+            spread = _spread(grad, images, stride, padding, size)
+            to_images = _gradients(spread, images, weight, 1, padding, INPUT)[0]
+            to_weight = _gradients(grad, images, weight, stride, padding, WEIGHT)[1]
+        else:  # float32 is not slow
+            wanted = [True, True, False]
+            to_images, to_weight, _ = _gradients(grad.float(), images.float(), weight.float(), stride, padding, wanted)
+        return to_images.to(images.dtype), to_weight.to(weight.dtype), None, None
+
+
+def _gradients(grad: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int, wanted: list[bool]) -> Any:
+    where = [stride] * 2, [padding] * 2, [1, 1]
+    return torch.ops.aten.convolution_backward(grad, images, weight, None, *where, False, [0, 0], len(weight), wanted)
+
+
+def _spread(grad: Tensor, images: Tensor, stride: int, padding: int, size: int) -> Tensor:
+    """What a convolution of stride 1 would have given back: the gradient with zeros between."""
+    height, width = (side + 2 * padding - size + 1 for side in images.shape[-2:])
+    spread = grad.new_zeros((*grad.shape[:2], height, width)).contiguous(memory_format=torch.channels_last)
+    spread[:, :, ::stride, ::stride] = grad
+    return spread
+
+
+def _weight_of_5x5(grad: Tensor, images: Tensor, weight: Tensor, padding: int) -> Tensor:
+    """The gradient of a 5x5 kernel from those of four 3x3 kernels, which overlap in a row and a column."""
+    padded, part = F.pad(images, [padding] * 4), weight[..., :3, :3].contiguous()
+    height, width = (side + 2 for side in grad.shape[-2:])
+    result = torch.empty_like(weight, memory_format=torch.contiguous_format)
+    for row in (0, 2):
+        for column in (0, 2):
+            seen = padded[:, :, row : row + height, column : column + width]
+            seen = seen.contiguous(memory_format=torch.channels_last)
+            result[:, :, row : row + 3, column : column + 3] = _gradients(grad, seen, part, 1, 0, WEIGHT)[1]
+    return result
