@@ -18,10 +18,26 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _colour_text(given: object) -> object:
+    """[128, 0, 255] -> "#8000ff"."""
+    if isinstance(given, str) and given.startswith("#"):
+        if not re.fullmatch("#[0-9a-fA-F]{6}", given):
+            raise ValueError("a colour must have six hexadecimal digits, such as #8000ff")
+        return given.lower()
+    if not isinstance(given, list):
+        return given
+    if len(given) != 3 or not all(isinstance(one, int) and 0 <= one <= 255 for one in given):
+        raise ValueError("a colour must be [red, green, blue], each from 0 to 255")
+    return "#{:02x}{:02x}{:02x}".format(*given)
+
+
+Value = Annotated[int | str, BeforeValidator(_colour_text)]
+
+
 class ClassParams(Params):
     name: str = Field(min_length=1)
-    value: str = Field(coerce_numbers_to_str=True)
-    """What the class column, or a pixel of an indexed mask, holds for it."""
+    value: Annotated[str, BeforeValidator(_colour_text)] = Field(coerce_numbers_to_str=True)
+    """What the class column, or a pixel of an indexed mask, holds for it; a colour as [red, green, blue]."""
 
 
 def _name_is_value(given: object) -> object:
@@ -71,17 +87,24 @@ class AnnotationParams(Params):
     """C: runs go along rows; F: down columns. Sources disagree and data cannot tell, so it must be declared."""
     rle_first: Literal[0, 1] = 1
     """Number of the first pixel."""
-    several_per_class: Literal["merge", "refuse"] = "refuse"
-    """Several masks of one class in one image are parts (merge) or a contradiction (refuse: image dropped)."""
-    background_values: list[int] = []
+    several_per_class: Literal["merge", "instances", "refuse"] = "refuse"
+    """Several masks of one class in one image are parts of it (merge), an object each (instances), or a
+    contradiction (refuse: image dropped)."""
+    images_without_row: Literal["drop", "empty"] = "drop"
+    """An image that no row names is not annotated (drop: a finding), or shows no class (empty)."""
+    background_values: list[Value] = []
     """Values of an indexed mask that mean: no class."""
-    ignore_values: list[int] = []
-    """Values of an indexed mask that mean: truth not known."""
+    ignore_values: list[Value] = []
+    """Values of an indexed mask, or of the class column of the other forms, that mean: truth not known."""
 
     @model_validator(mode="after")
     def _order_is_declared(self) -> AnnotationParams:
         if self.form == "rle" and self.rle_order is None:
             raise ValueError("`rle_order` must be declared for `form: rle`: C (along rows) or F (down columns)")
+        if self.form == "indexed" and self.images_without_row == "empty":
+            raise ValueError(
+                "`images_without_row: empty` does not go with `form: indexed`, where each image has a mask"
+            )
         return self
 
 
@@ -289,6 +312,20 @@ class Parameters(Params):
     """Folder of all outputs."""
     raw_root: str | None = None
     """Folder of the raw data."""
+
+    @model_validator(mode="after")
+    def _pixel_values(self) -> Parameters:
+        """An indexed mask holds whole numbers, or colours, not names."""
+        given = self.data_processing.annotations
+        values = [*self.dataset.values.values(), *given.background_values, *given.ignore_values]
+        colours = [value for value in values if str(value).startswith("#")]
+        numbers = [value for value in values if str(value).isdigit()]
+        if given.form == "indexed" and len(values) not in (len(colours), len(numbers)):
+            raise ValueError(
+                "with `form: indexed` every class, background and ignore value must be a whole number, or every one "
+                f"a colour [red, green, blue]; found {', '.join(map(str, values[:8]))}"
+            )
+        return self
 
 
 def recipe_settings(

@@ -20,13 +20,14 @@ def read_size(path: str | Path) -> tuple[int, int]:
     """Height and width from the header, without decoding.
 
     Raises:
-        ValueError: no such file, not an image, or larger than ``MAX_PIXELS``.
+        ValueError: no such file, not an image, larger than ``MAX_PIXELS``, or a TIFF of several pages.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below PIL's
             with Image.open(path) as image:
                 width, height = image.size
+                pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except Image.DecompressionBombError as error:
@@ -35,11 +36,15 @@ def read_size(path: str | Path) -> tuple[int, int]:
         raise ValueError(f"{path}: not an image, or its header is damaged") from None
     if height * width > MAX_PIXELS:
         raise ValueError(f"{path}: {height} x {width} pixels are more than the {MAX_PIXELS:,} that are decoded")
+    if pages > 1:
+        raise ValueError(f"{path}: holds {pages} pages, of which only the first would be read; write a file a page")
     return height, width
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """Pixels as stored: uint8 or uint16, (H, W) for grey and (H, W, 3) for colour; alpha is dropped.
+
+    A palette gives its colours. Turning a photo as its EXIF tag says is left out, as masks know nothing of it.
 
     Raises:
         ValueError: as ``read_size``, or the file is truncated or damaged.

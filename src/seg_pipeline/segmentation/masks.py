@@ -89,25 +89,54 @@ def binary_mask(values: np.ndarray) -> np.ndarray:
 
 
 def indexed_masks(
-    values: np.ndarray, class_values: list[int], *, background_values: list[int], ignore_values: list[int]
+    values: np.ndarray,
+    class_values: list[int],
+    *,
+    background_values: list[int],
+    ignore_values: list[int],
+    colours: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bool masks (C, H, W) of an image (H, W) of class ids, and where it says "ignore" (H, W).
+
+    ``colours``: the values are colours of ``pack_colours``, and are called so in messages.
 
     Raises:
         ValueError: the image holds a value that was not declared.
     """
     declared = [*class_values, *background_values, *ignore_values]
-    present = np.flatnonzero(np.bincount(values.ravel()))  # quicker than np.unique, which sorts
+    # bincount is quicker than np.unique, which sorts, but for colours would count 16.7 million values
+    present = np.unique(values) if colours else np.flatnonzero(np.bincount(values.ravel()))
     unknown = np.setdiff1d(present, declared)
     if unknown.size:
+        known = [_colour(value) for value in class_values] if colours else sorted(class_values)
         raise ValueError(
-            f"mask holds the values {_listed(unknown)}, but the classes have {sorted(class_values)}; declare them "
-            "as classes or list them under `background_values` or `ignore_values`"
+            f"mask holds the {'colours' if colours else 'values'} {_listed(unknown, colours=colours)}, but the "
+            f"classes have {known}; declare them as classes or list them under `background_values` or `ignore_values`"
         )
     masks = np.stack([values == value for value in class_values])
     return masks, np.isin(values, ignore_values)
 
 
-def _listed(values: np.ndarray, most: int = 6) -> str:
-    text = ", ".join(map(str, values[:most].tolist()))
+def _listed(values: np.ndarray, most: int = 6, *, colours: bool = False) -> str:
+    text = ", ".join(_colour(value) if colours else str(value) for value in values[:most].tolist())
     return f"{text} and {values.size - most} more" if values.size > most else text
+
+
+def is_colour(value: object) -> bool:
+    """Whether a declared value is a colour, as "#8000ff" for red 128, green 0, blue 255."""
+    return isinstance(value, str) and value.startswith("#")
+
+
+def pixel_value(value: str | int) -> int:
+    """The whole number that stands for a declared value in an indexed mask; see ``pack_colours``."""
+    return int(value[1:], 16) if isinstance(value, str) and is_colour(value) else int(value)
+
+
+def pack_colours(image: np.ndarray) -> np.ndarray:
+    """Int32 (H, W) of 65536 red + 256 green + blue, of a uint8 image (H, W, 3) or (H, W) of grey values."""
+    rgb = np.broadcast_to(image[..., None] if image.ndim == 2 else image, (*image.shape[:2], 3)).astype(np.int32)
+    return (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
+
+
+def _colour(value: int) -> str:
+    return f"#{value:06x}"

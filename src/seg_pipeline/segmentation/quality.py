@@ -51,6 +51,14 @@ def take_out(
     return table[~bad], findings_table(found)
 
 
+def take_out_unusable(files: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Files without a ``problem``, a column that only some indexes have, and the findings of the others."""
+    if "problem" not in files:
+        return files, findings_table([])
+    rest, found = take_out(files, files["problem"].notna(), "unusable_file", "{problem}")
+    return rest.drop(columns="problem"), found
+
+
 def _value(row: dict, name: str) -> Any:
     return None if pd.isna(row.get(name)) else row[name]
 

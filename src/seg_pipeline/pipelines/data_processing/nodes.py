@@ -23,6 +23,7 @@ def clean_annotations(
         columns=given.columns.model_dump(by_alias=True),
         class_values=dataset.values,
         several_per_class=given.several_per_class,
+        ignore_values=given.ignore_values,
     )
 
 
@@ -36,7 +37,10 @@ def merge_files(
     annotated: pd.DataFrame, image_files: pd.DataFrame, mask_files: pd.DataFrame, params: DataProcessingParams
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Annotated images with their files, and findings."""
-    return seg.manifest.merge_files(annotated, image_files, mask_files, form=params.annotations.form)
+    given = params.annotations
+    return seg.manifest.merge_files(
+        annotated, image_files, mask_files, form=given.form, images_without_row=given.images_without_row
+    )
 
 
 def measure_images(
@@ -53,6 +57,7 @@ def measure_images(
         ignore_unlabelled=dataset.unlabelled == "ignore",
         background_values=given.background_values,
         ignore_values=given.ignore_values,
+        instances=given.several_per_class == "instances",
     )
     return seg.features.measure_images(images, reader, num_workers=params.num_workers)
 
