@@ -295,6 +295,13 @@ class TrackingParams(Params):
     experiment: str = "seg_pipeline"
 
 
+class ExportNnunetParams(Params):
+    name: str = Field(default="seg_pipeline", pattern=r"^\w+$")
+    """Of the data set, in dataset.json."""
+    overlap: Literal["regions", "paint"] = "regions"
+    """Pixels of several classes: a label of their own and each class a region (regions), or the last class (paint)."""
+
+
 class Parameters(Params):
     """All that `conf/` and `--params` may set, by top-level key."""
 
@@ -308,6 +315,7 @@ class Parameters(Params):
     evaluation: EvaluationParams
     tracking: TrackingParams
     figures: FigureParams = FigureParams()
+    export_nnunet: ExportNnunetParams = ExportNnunetParams()
     data_root: str | None = None
     """Folder of all outputs."""
     raw_root: str | None = None

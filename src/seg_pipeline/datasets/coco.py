@@ -16,8 +16,8 @@ from seg_pipeline.segmentation.sources.coco import Crowd, read_coco
 class CocoDataset(AbstractDataset[NoReturn, pd.DataFrame]):
     """Annotation table of a COCO JSON file, with row-major run lengths; see ``read_coco``. Read-only.
 
-    ``images`` is the folder that the file names start from, seen from the JSON file's. ``crowd: apart`` gives crowd regions the class
-    "crowd", for ``ignore_values``; ``with_class`` makes each a mask of its class.
+    ``images`` is the folder that the file names start from, seen from the JSON file's. ``crowd: apart`` gives
+    crowd regions the class "crowd", for ``ignore_values``; ``with_class`` makes each a mask of its class.
     """
 
     def __init__(

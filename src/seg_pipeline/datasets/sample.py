@@ -14,8 +14,9 @@ from seg_pipeline.segmentation.phantom import write_example, write_phantom
 class SampleDataset(AbstractDataset[NoReturn, Any]):
     """Makes a drawn phantom in the folder ``filepath``, then reads one of its files or folders. Read-only.
 
-    ``phantom`` holds settings of ``write_phantom``, or with ``form`` of ``write_example``; null: the folder holds data of its own, which is read as
-    it is. ``dataset`` is any other entry, whose path lies in the folder; several entries may share a folder.
+    ``phantom`` holds settings of ``write_phantom``, or with ``form`` of ``write_example``; null: the folder holds
+    data of its own, which is read as it is. ``dataset`` is any other entry, whose path lies in the folder;
+    several entries may share a folder.
 
     ```yaml
     raw_metadata:

@@ -121,7 +121,7 @@ def merge_files(
 def _without_masks(files: pd.DataFrame, annotated: pd.DataFrame) -> pd.DataFrame:
     """Rows as of ``annotated`` for the images that it does not name, with empty lists of masks."""
     ids = files.loc[~files["image_id"].isin(annotated["image_id"]), "image_id"]
-    masks = {name: [[] for _ in ids] for name in annotated if str(name).startswith("mask_")}
+    masks: dict[str, list] = {name: [[] for _ in ids] for name in map(str, annotated) if name.startswith("mask_")}
     return pd.DataFrame({"image_id": ids, "row": pd.array([pd.NA] * len(ids), dtype="Int64"), **masks})
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from seg_pipeline.segmentation.images import read_image
 from seg_pipeline.segmentation.masks import decode_rle, encode_rle
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
 from seg_pipeline.segmentation.phantom.writing import MADE_BY, RECORD, move, settings_of, write_phantom
@@ -77,8 +78,8 @@ def _frames(phantom: Path) -> Iterator[Frame]:
     paths = {f"{path.parts[-3]}_{path.name[:10]}": path for path in phantom.glob("train/**/*.png")}
     with (phantom / "train.csv").open(newline="") as file:
         for image_id, rows in groupby(list(csv.reader(file))[1:], key=lambda row: row[0]):
-            image = cv2.imread(str(paths[image_id]), cv2.IMREAD_UNCHANGED)
-            masks = np.stack([decode_rle(rle, image.shape, order="C") for _, _, rle in rows])
+            image = read_image(paths[image_id])
+            masks = np.stack([decode_rle(rle, image.shape[:2], order="C") for _, _, rle in rows])
             yield Frame(image_id.rsplit("_slice_", 1)[0], image_id, image, masks)
 
 
@@ -132,7 +133,8 @@ def _write_instances(frames: list[Frame], root: Path) -> None:
 
 def _write_coco(frames: list[Frame], root: Path) -> None:
     """An annotation for each object, in turn as compressed counts, counts and, of the stomach, polygons."""
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for key, frame in enumerate(frames, start=1):
         file, (height, width) = f"{frame.image_id}.png", frame.image.shape
         _save(root / "images" / file, frame.image)
