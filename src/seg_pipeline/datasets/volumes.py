@@ -84,18 +84,17 @@ class VolumeDataset(AbstractDataset[NoReturn, pd.DataFrame]):
 class NnunetDataset(VolumeDataset):
     """The training cases of nnU-Net's raw layout, NIfTI or flat pictures; classes are named as in dataset.json.
 
-    ``channels`` says which channels make the image, one or three; null: all. The other arguments are those of
-    ``VolumeDataset``.
+    ``channels`` says which channels make the image, one or three; null: all. ``cases`` is a pattern of the cases'
+    names, whose group ``group`` says what must not be split. The other arguments are those of ``VolumeDataset``.
     """
 
-    def __init__(
-        self, *, filepath: str, part: Part, slices: dict[str, Any], channels: list[int] | None = None, **rest: Any
-    ) -> None:
-        super().__init__(filepath=filepath, part=part, slices=slices, images={}, labels={}, **rest)
+    def __init__(self, *, channels: list[int] | None = None, cases: str = ".+", **volumes: Any) -> None:
+        super().__init__(images={}, labels={}, **volumes)
         self._channels = channels
+        self._names = cases
 
     def _cases(self) -> tuple[list[Case], dict[str, list[int]] | None]:
-        return read_nnunet(self._filepath, channels=self._channels)
+        return read_nnunet(self._filepath, channels=self._channels, names=self._names)
 
     def _exists(self) -> bool:
         return (self._filepath / "dataset.json").is_file()

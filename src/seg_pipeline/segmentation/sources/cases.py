@@ -54,7 +54,9 @@ def _case(name: str, images: list[dict], labels: Path | None) -> Case:
     return Case(name, tuple(Path(one["path"]) for one in images), labels, group, problem)
 
 
-def read_nnunet(root: Path, *, channels: list[int] | None = None) -> tuple[list[Case], dict[str, list[int]]]:
+def read_nnunet(
+    root: Path, *, channels: list[int] | None = None, names: str = ".+"
+) -> tuple[list[Case], dict[str, list[int]]]:
     """Cases of nnU-Net's raw layout and, by class name, the label values that it is made of.
 
     Layout, from https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md: ``dataset.json``,
@@ -62,6 +64,7 @@ def read_nnunet(root: Path, *, channels: list[int] | None = None) -> tuple[list[
 
     Args:
         channels: the channels that make the image, one or three; None: all.
+        names: pattern of the cases' names, whose group ``group`` says what must not be split.
 
     Raises:
         ValueError: ``dataset.json`` is missing or not of version 2, or the channels are neither one nor three.
@@ -71,7 +74,7 @@ def read_nnunet(root: Path, *, channels: list[int] | None = None) -> tuple[list[
     known = sorted(int(number) for number in content["channel_names"])
     cases = find_cases(
         root,
-        images={"glob": "imagesTr/*", "pattern": rf"imagesTr/(?P<series>.+)_(?P<channel>\d{{4}}){ending}"},
+        images={"glob": "imagesTr/*", "pattern": rf"imagesTr/(?P<series>{names})_(?P<channel>\d{{4}}){ending}"},
         labels={"glob": "labelsTr/*", "pattern": rf"labelsTr/(?P<series>.+){ending}"},
     )
     if len(known) == 3 and all(len(case.images) <= 1 for case in cases):

@@ -109,8 +109,8 @@ def _row(
 def decode_segmentation(segmentation: Any, shape: tuple[int | None, int | None]) -> np.ndarray:
     """Bool mask (H, W) of COCO's polygons, counts or compressed counts.
 
-    Polygons are filled by pycocotools. Counts are checked and laid out here: pycocotools gives pixels of
-    unset memory where they end early, and runs out of memory on a polygon with NaN.
+    Polygons are filled by pycocotools, which takes all memory for one with NaN. Counts are checked and laid
+    out here: pycocotools 2.0.11 gives pixels of unset memory where they end early.
 
     Raises:
         ValueError: it has none of these forms or does not fit an image of ``shape``.
@@ -140,7 +140,8 @@ def _fill_polygons(polygons: list[Any], shape: tuple[int, int]) -> np.ndarray:
             raise ValueError(f"a polygon must have at least 3 points of x and y, found {len(polygon)} numbers")
         if not all(-max(shape) <= one <= 2 * max(shape) for one in polygon):  # NaN fails, too
             raise ValueError(f"a polygon lies far outside its image of {shape[0]} x {shape[1]} (height x width)")
-    return coco.decode(coco.merge(coco.frPyObjects(polygons, *shape))).astype(bool)
+    filled = coco.merge(coco.frPyObjects(polygons, *shape))
+    return _lay_out(expand_counts(filled["counts"].decode()), shape)
 
 
 def expand_counts(compressed: str) -> list[int]:

@@ -109,7 +109,7 @@ def read_volume(path: Path, *, axis: Axis = "axial") -> Volume:
             raise ValueError(f"{path}: its voxels are {stored.dtype}, expected numbers")
         # float32 holds 24 bits, more than the 16 that are kept, in half the memory of nibabel's float64
         as_is = (stored.slope, stored.inter) == (1, 0)
-        values = stored.get_unscaled() if as_is else stored.get_scaled(np.float32)
+        values = stored.get_unscaled() if as_is else np.asarray(stored, dtype=np.float32)
         canonical = nibabel.as_closest_canonical(image.__class__(values, image.affine, image.header))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
