@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from seg_pipeline.segmentation.features import MaskReader, measure_images
 from seg_pipeline.segmentation.metadata import INDEXED
@@ -70,6 +71,50 @@ def test_files_and_one_indexed_file_give_the_same_manifest(tmp_path, image):
 def test_parts_of_a_mask_are_joined(image):
     manifest, _ = measure_images(one_image(image, {"mask_a": ["1 2", "6 1"]}), MaskReader({"a": "a"}, "rle"))
     assert manifest.iloc[0][["mask_a", "area_a", "objects_a"]].tolist() == ["1 2 6 1", 3, 1]
+
+
+def test_instances_are_counted_as_given_also_where_they_touch_or_hold_nothing(tmp_path, image):
+    left, right, none = (
+        save(tmp_path / f"{number}.png", values)
+        for number, values in enumerate(([[1, 0, 0], [1, 0, 0]], [[0, 1, 0], [0, 1, 0]], [[0, 0, 0], [0, 0, 0]]))
+    )
+    table = one_image(image, {"mask_a": [left, right, none]})
+    objects = {}
+    for instances in (False, True):
+        manifest, _ = measure_images(table, MaskReader({"a": "a"}, "files", instances=instances))
+        objects[instances] = manifest.iloc[0][["mask_a", "area_a", "objects_a"]].tolist()
+    assert objects == {False: ["1 2 4 2", 4, 1], True: ["1 2 4 2", 4, 2]}
+
+
+def test_masks_of_unknown_truth_take_their_pixels_out_of_every_class(image):
+    table = one_image(image, {"mask_a": ["1 3"], "mask_b": [], "mask_ignore": ["3 1", "6 1"]})
+    manifest, _ = measure_images(table, MaskReader({"a": "a", "b": "b"}, "rle"))
+    assert manifest.iloc[0][["mask_a", "ignore", "area_a"]].tolist() == ["1 2", "3 1 6 1", 2]
+
+
+COLOURED = [[[0, 0, 0], [255, 0, 128], [255, 0, 128]], [[9, 9, 9], [9, 9, 9], [0, 0, 255]]]  # blue first
+
+
+def test_colours_and_a_palette_of_them_are_classes(tmp_path, image):
+    save(tmp_path / "rgb.png", COLOURED)
+    palette = Image.fromarray(np.array([[0, 1, 1], [2, 2, 3]], dtype=np.uint8))
+    palette.putpalette([0, 0, 0, 128, 0, 255, 9, 9, 9, 255, 0, 0])
+    palette.save(tmp_path / "palette.png")
+    for name in ("rgb.png", "palette.png"):
+        reader = MaskReader(
+            {"a": "#8000ff", "b": "#ff0000"}, INDEXED, background_values=["#000000"], ignore_values=["#090909"]
+        )
+        manifest, _ = measure_images(one_image(image, {f"mask_{INDEXED}": [str(tmp_path / name)]}), reader)
+        assert manifest.iloc[0][["mask_a", "mask_b", "ignore"]].tolist() == ["2 2", "6 1", "4 2"]
+
+
+def test_a_16_bit_mask_has_no_colours_of_8_bits(tmp_path, image):
+    mask = save(tmp_path / "m.png", np.zeros((2, 3, 3)), dtype=np.uint16)
+    good = save(tmp_path / "good_colours.png", np.zeros((2, 3, 3)))
+    table = pd.concat([one_image(image, {f"mask_{INDEXED}": [path]}).assign(image_id=path) for path in (mask, good)])
+    manifest, findings = measure_images(table, MaskReader({"a": "#000000"}, INDEXED))
+    assert len(manifest) == 1
+    assert "16 bits a channel, but its classes are declared as colours of 8 bits" in findings["reason"].item()
 
 
 def finding_of(table, reader, tmp_path):

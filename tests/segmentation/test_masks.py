@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.masks import binary_mask, decode_rle, encode_rle, indexed_masks
+from seg_pipeline.segmentation.masks import (
+    binary_mask,
+    decode_rle,
+    encode_rle,
+    indexed_masks,
+    pack_colours,
+    pixel_value,
+)
 
 MASK = np.array([[0, 1, 0], [0, 0, 1]], dtype=bool)  # 2 by 3: a swapped H and W fails
 
@@ -83,3 +90,25 @@ def test_an_undeclared_value_is_refused():
     text = r"holds the values 2, but the classes have \[1\]; declare them as classes or list them"
     with pytest.raises(ValueError, match=text):
         indexed_masks(np.array([[0, 1, 2]], dtype=np.uint8), [1], background_values=[0], ignore_values=[])
+
+
+def test_colours_are_classes_by_hand():
+    image = np.array([[[0, 0, 0], [128, 0, 255]], [[1, 2, 3], [128, 0, 255]]], dtype=np.uint8)
+    packed = pack_colours(image)
+    assert packed.tolist() == [[0, 0x8000FF], [0x010203, 0x8000FF]]
+    values = [pixel_value("#8000ff")]
+    masks, ignore = indexed_masks(
+        packed, values, background_values=[0], ignore_values=[pixel_value("#010203")], colours=True
+    )
+    assert masks.tolist() == [[[False, True], [False, True]]]
+    assert ignore.tolist() == [[False, False], [True, False]]
+
+
+def test_grey_values_are_colours_too():
+    assert pack_colours(np.array([[0, 255]], dtype=np.uint8)).tolist() == [[0, 0xFFFFFF]]
+
+
+def test_an_undeclared_colour_is_called_by_its_name():
+    text = r"holds the colours #000001, #0a0b0c, but the classes have \['#8000ff'\]; declare them"
+    with pytest.raises(ValueError, match=text):
+        indexed_masks(np.array([[1, 0x0A0B0C, 0]]), [0x8000FF], background_values=[0], ignore_values=[], colours=True)

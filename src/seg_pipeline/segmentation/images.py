@@ -50,6 +50,8 @@ def read_image(path: str | Path) -> np.ndarray:
         ValueError: as ``read_size``, or the file is truncated or damaged.
     """
     read_size(path)
+    if (image := _read_transparent_tiff(path)) is not None:
+        return image
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ValueError(f"{path}: truncated or damaged, cannot be decoded")
@@ -60,6 +62,20 @@ def read_image(path: str | Path) -> np.ndarray:
     if image.shape[2] == 2:
         return image[..., 0]
     return np.ascontiguousarray(image[..., 2::-1])  # OpenCV keeps blue first
+
+
+def _read_transparent_tiff(path: str | Path) -> np.ndarray | None:
+    """Uint8 (H, W, 3) of a TIFF of 8 bits with alpha, which OpenCV multiplies into the colours; None: another."""
+    if Path(path).suffix.lower() not in (".tif", ".tiff"):
+        return None
+    with Image.open(path) as image:
+        bits = getattr(image, "tag_v2", {}).get(258, (8,))
+        if image.mode not in ("RGBA", "RGBX") or bits[0] != 8:
+            return None
+        try:
+            return np.array(image)[..., :3]
+        except (OSError, ValueError):
+            raise ValueError(f"{path}: truncated or damaged, cannot be decoded") from None
 
 
 def read_values(path: str | Path) -> np.ndarray:
