@@ -56,18 +56,11 @@ def test_every_image_of_every_form_is_there_with_its_pixels(manifests, form):
 @pytest.mark.parametrize("form", ["instances", "coco"])
 def test_masks_that_may_overlap_are_equal_and_each_object_counts(manifests, form):
     manifest, other = manifests[form], manifests["rle_columns"]
-    exact = CLASSES if form == "instances" else CLASSES[:2]  # the stomach's outlines are polygons
-    for name in exact:
+    for name in CLASSES:  # of coco, the stomach's are polygons
         assert manifest[f"mask_{name}"].tolist() == other[f"mask_{name}"].tolist()
     components, objects = (table.filter(like="objects_").sum().tolist() for table in (other, manifest))
     assert objects == manifests["instances"].filter(like="objects_").sum().tolist()
     assert all(more > fewer for more, fewer in zip(objects, components, strict=True))  # cut in two, they touch
-
-
-def test_polygons_cover_what_they_outline(manifests):
-    for drawn, truth in zip(masks_of(manifests["coco"]), masks_of(manifests["rle_columns"]), strict=True):
-        both = (drawn[2] & truth[2]).sum(), (drawn[2] | truth[2]).sum()
-        assert both[0] >= 0.8 * both[1]
 
 
 @pytest.mark.parametrize("form", ["folders", "colours", "nifti", "nnunet"])

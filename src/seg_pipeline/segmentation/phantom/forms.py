@@ -160,9 +160,10 @@ def _counts(mask: np.ndarray, compressed: bool) -> dict[str, Any]:
 
 
 def _polygons(mask: np.ndarray) -> list[list[float]]:
-    """Outlines through the middles of the outer pixels."""
-    outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return [(outline.reshape(-1) + 0.5).tolist() for outline in outlines if len(outline) > 2]
+    """Outlines along the edges of the outer pixels, to an eighth of a pixel."""
+    fine = np.kron(mask.astype(np.uint8), np.ones((8, 8), dtype=np.uint8))
+    outlines, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [((outline.reshape(-1) + 0.5) / 8).tolist() for outline in outlines]
 
 
 def _write_nifti(frames: list[Frame], root: Path) -> None:
