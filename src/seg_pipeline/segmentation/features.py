@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import cv2
 import joblib
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from seg_pipeline.segmentation import traits
 from seg_pipeline.segmentation.images import read_image, read_values
-from seg_pipeline.segmentation.masks import Order, binary_mask, decode_rle, encode_rle, indexed_masks
+from seg_pipeline.segmentation.masks import MaskError, Order, binary_mask, decode_rle, encode_rle, indexed_masks
 from seg_pipeline.segmentation.metadata import INDEXED, Form
 from seg_pipeline.segmentation.quality import Finding, findings_table
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Raised whenever the same file gives other measures, so that what was kept of before is measured anew."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,10 @@ class MaskReader:
     background_values: list[int] = field(default_factory=list)
     ignore_values: list[int] = field(default_factory=list)
 
-    def read(self, row: Mapping, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
-        """Bool masks (C, H, W), ignored pixels (H, W), and how many pixels several classes claimed.
+    def read(self, row: Mapping, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, str]:
+        """Bool masks (C, H, W), ignored pixels (H, W), and the pixels that pairs of classes shared at first.
+
+        The last is as ``traits.overlaps`` gives it; of exclusive classes no pixel stays shared.
 
         Raises:
             ValueError: a mask cannot be read or does not fit an image of ``shape``.
@@ -49,11 +59,12 @@ class MaskReader:
         else:
             masks = np.stack([self._read_class(row[f"mask_{name}"], shape) for name in self.class_values])
             ignore = np.zeros(shape, dtype=bool)
-        claims = masks.sum(axis=0) if self.exclusive else np.zeros(shape, dtype=np.int64)
+        shared = traits.overlaps(masks)
         if self.ignore_unlabelled:
             ignore |= ~masks.any(axis=0)
-        ignore |= claims > 1
-        return masks & ~ignore, ignore, int((claims > 1).sum())
+        if self.exclusive and shared:
+            ignore |= masks.sum(axis=0) > 1
+        return masks & ~ignore, ignore, shared
 
     def _read_indexed(self, row: Mapping, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         (path,) = row[f"mask_{INDEXED}"]
@@ -63,8 +74,8 @@ class MaskReader:
             return indexed_masks(
                 image, values, background_values=self.background_values, ignore_values=self.ignore_values
             )
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        except MaskError as error:
+            raise MaskError(error.rule, f"{path}: {error}") from None
 
     def _read_class(self, sources: list[str], shape: tuple[int, int]) -> np.ndarray:
         mask = np.zeros(shape, dtype=bool)
@@ -75,21 +86,24 @@ class MaskReader:
     def _read_one(self, source: str, shape: tuple[int, int]) -> np.ndarray:
         if self.form == "rle":
             return decode_rle(source, shape, order=self.rle_order, first=self.rle_first)
+        values = _read_mask_image(source, shape)
         try:
-            return binary_mask(_read_mask_image(source, shape))
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from None
+            return binary_mask(values)
+        except MaskError as error:
+            raise MaskError(error.rule, f"{source}: {error}") from None
 
 
 def _read_mask_image(path: str, shape: tuple[int, int]) -> np.ndarray:
     values = read_values(path)
     if values.ndim == 3:
         if (values != values[..., :1]).any():
-            raise ValueError(f"{path}: mask is a colour picture, expected grey values or a palette")
+            raise MaskError("mask_in_colour", f"{path}: mask is a colour picture, expected grey values or a palette")
         values = values[..., 0]
     if values.shape != shape:
-        raise ValueError(
-            f"{path}: mask is {values.shape[0]} x {values.shape[1]} (height x width), its image {shape[0]} x {shape[1]}"
+        raise MaskError(
+            "mask_size_differs",
+            f"{path}: mask is {values.shape[0]} x {values.shape[1]} (height x width), "
+            f"its image {shape[0]} x {shape[1]}",
         )
     return values
 
@@ -99,70 +113,128 @@ def measure_images(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Manifest of the images that can be read, without splits, and findings for the rest.
 
-    Images go through joblib: `joblib.parallel_config(backend=...)` moves the work to another pool.
-
     Raises:
         ValueError: not one image can be used.
     """
-    tasks = (joblib.delayed(_measure_image)(row, reader) for row in table.to_dict("records"))
+    manifest, findings, _ = measure_changed(table, reader, None, num_workers=num_workers)
+    return manifest, findings
+
+
+def measure_changed(
+    table: pd.DataFrame, reader: MaskReader, known: pd.DataFrame | None, *, num_workers: int = 1
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The same, reading only images that are not ``known``: new ones and those that changed.
+
+    Images go through joblib: `joblib.parallel_config(backend=...)` moves the work to another pool.
+
+    Args:
+        known: what was measured before, as the third result: columns key and outcome.
+    """
+    rows = table.to_dict("records")
+    keys = [key_of(row, reader) for row in rows]
+    outcomes = {} if known is None else dict(zip(known["key"], known["outcome"], strict=True))
+    fresh = [(key, row) for key, row in zip(keys, rows, strict=True) if key not in outcomes]
+    tasks = (joblib.delayed(_measure_image)(row, reader) for _, row in fresh)
     parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator")
-    results = list(tqdm(parallel(tasks), total=len(table), desc="reading images", unit="image", disable=None))
-    findings = findings_table(finding for _, found in results for finding in found)
-    manifest = pd.DataFrame([row for row, _ in results if row is not None])
+    bar = tqdm(parallel(tasks), total=len(fresh), desc="reading images", unit="image", disable=None)
+    outcomes |= {key: json.dumps(outcome) for (key, _), outcome in zip(fresh, bar, strict=True)}
+    log.info("%d images read, %d unchanged since they were last", len(fresh), len(rows) - len(fresh))
+    manifest, findings = _tables(rows, [json.loads(outcomes[key]) for key in keys])
     if manifest.empty:
         raise ValueError(
             f"none of the {len(table)} images can be used; the first finding: {findings.iloc[0]['reason']}"
         )
-    return manifest, findings
+    return manifest, findings, pd.DataFrame({"key": keys, "outcome": [outcomes[key] for key in keys]}, dtype="str")
 
 
-def _measure_image(row: dict, reader: MaskReader) -> tuple[dict | None, list[Finding]]:
-    about = {"image_id": row["image_id"], "file": row["file"]}
+def key_of(row: dict, reader: MaskReader) -> str:
+    """Changes with whatever the measures of an image depend on: its files, its row, the settings, this code.
+
+    A file counts as changed when its size or time of change does.
+    """
+    masks = [source for name, value in row.items() if name.startswith("mask_") for source in value]
+    told = {name: value for name, value in row.items() if not name.startswith("mask_") and name != "row"}
+    stamps = [_stamp(path) for path in (row["path"], *(masks if reader.form != "rle" else ()))]
+    return hashlib.sha256(repr((VERSION, reader, told, masks, stamps)).encode()).hexdigest()
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        about = os.stat(path)  # noqa: PTH116  a Path costs as much as the call
+    except (OSError, ValueError):
+        return None
+    return about.st_size, about.st_mtime_ns
+
+
+def _tables(rows: list[dict], outcomes: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Manifest and findings of the rows' outcomes."""
+    kept, found = [], []
+    for row, outcome in zip(rows, outcomes, strict=True):
+        lines = {True: row["row"], False: None}
+        found += [
+            Finding(rule, reason, action, row["image_id"], row["file"], lines[of_row])
+            for rule, reason, action, of_row in outcome["findings"]
+        ]
+        if outcome["features"] is not None:
+            told = {name: value for name, value in row.items() if not name.startswith("mask_")}
+            kept.append({**told, **outcome["features"]})
+    return pd.DataFrame(kept).drop(columns="row", errors="ignore"), findings_table(found)
+
+
+def _measure_image(row: dict, reader: MaskReader) -> dict:
+    """Features, or None, and findings as (rule, reason, action, whether it is about the metadata's row)."""
     try:
         image = read_image(row["path"])
     except ValueError as error:
-        return None, [Finding("unreadable_image", str(error), "dropped", **about)]
-    shape = image.shape[:2]
+        return {"features": None, "findings": [("unreadable_image", str(error), "dropped", False)]}
     try:
-        masks, ignore, claimed = reader.read(row, shape)
+        masks, ignore, shared = reader.read(row, image.shape[:2])
     except ValueError as error:
-        return None, [Finding("bad_mask", str(error), "dropped", **about, row=row["row"])]
-    found = [Finding(rule, reason, action, **about) for rule, reason, action in _doubts(row, image, claimed)]
-    kept = {name: value for name, value in row.items() if not name.startswith("mask_") and name not in ("row", "width")}
-    return {**kept, **_features(image, masks, ignore, list(reader.class_values))}, found
+        return {"features": None, "findings": [(getattr(error, "rule", "bad_mask"), str(error), "dropped", True)]}
+    doubts = [(*doubt, False) for doubt in _doubts(row, image, shared if reader.exclusive else "")]
+    return {"features": _features(image, masks, ignore, list(reader.class_values), shared), "findings": doubts}
 
 
-def _doubts(row: dict, image: np.ndarray, claimed: int) -> list[tuple]:
+def _doubts(row: dict, image: np.ndarray, shared: str) -> list[tuple[str, str, str]]:
     """Rule, reason and action for all that is odd about an image that can be used all the same."""
     height, width = image.shape[:2]
-    named = (row.get("height", height), row.get("width", width))
+    named = tuple(
+        given if pd.notna(given := row.get(name)) else size for name, size in (("height", height), ("width", width))
+    )
     doubts = []
     if named != (height, width):
         reason = f"name says {named[0]} x {named[1]} (height x width), header {height} x {width}; the header is used"
         doubts.append(("size_differs_from_name", reason, "repaired"))
     if image.min() == image.max():
         doubts.append(("blank_image", f"every pixel is {image.min()}", "flagged"))
-    if claimed:
-        reason = f"{claimed} pixels are claimed by several classes; they count nowhere"
-        doubts.append(("overlapping_classes", reason, "repaired"))
+    if shared:
+        pixels = sum(traits.parse_overlaps(shared).values())
+        doubts.append(
+            ("overlapping_classes", f"{pixels} pixels are claimed by several classes; they count nowhere", "repaired")
+        )
     return doubts
 
 
-def _features(image: np.ndarray, masks: np.ndarray, ignore: np.ndarray, names: list[str]) -> dict:
+def _features(image: np.ndarray, masks: np.ndarray, ignore: np.ndarray, names: list[str], shared: str) -> dict:
     height, width = image.shape[:2]
-    features = {
+    areas = [int(np.count_nonzero(mask)) for mask in masks]
+    features: dict[str, object] = {
         "height": height,
         "width": width,
         "channels": 1 if image.ndim == 2 else image.shape[2],
         "dtype": str(image.dtype),
         "intensity_min": int(image.min()),
         "intensity_max": int(image.max()),
-        "content_hash": hashlib.sha256(repr((image.shape, str(image.dtype))).encode() + image.tobytes()).hexdigest(),
+        "intensity_mean": float(image.mean()),
+        "content_hash": traits.content_hash(image),
+        "thumbnail": traits.thumbnail(image),
+        "overlaps": shared,
     }
-    for name, mask in zip(names, masks, strict=True):
-        features[f"mask_{name}"] = encode_rle(mask, order="C")
+    for name, mask, area in zip(names, masks, areas, strict=True):
+        features[f"mask_{name}"] = encode_rle(mask, order="C") if area else ""
     features["ignore"] = encode_rle(ignore, order="C")
-    for name, mask in zip(names, masks, strict=True):
-        features[f"area_{name}"] = int(mask.sum())
-        features[f"objects_{name}"] = cv2.connectedComponents(mask.astype(np.uint8))[0] - 1
+    for name, mask, area in zip(names, masks, areas, strict=True):
+        features[f"area_{name}"] = area
+        features[f"share_{name}"] = area / mask.size
+        features[f"objects_{name}"] = traits.count_objects(mask) if area else 0
     return features
