@@ -217,7 +217,20 @@ FINDINGS = Table(
     closed=True,
 )
 
-TABLES = (ANNOTATIONS, ANNOTATED_IMAGES, LOCATED_IMAGES, MEASURED_IMAGES, SPLITS, MANIFEST, FINDINGS)
+CLASS_OVERLAPS = Table(
+    "class_overlaps",
+    "Pixels that each pair of classes shares, over all images.",
+    (
+        Column("class", "text", "one class"),
+        Column("other", "text", "another one"),
+        Column("images", "integer", "in which they overlap", least=0),
+        Column("pixels", "integer", "that they share", least=0),
+        Column("share", "number", "the same as a share of the smaller class's area", least=0, most=1),
+    ),
+    closed=True,
+)
+
+TABLES = (ANNOTATIONS, ANNOTATED_IMAGES, LOCATED_IMAGES, MEASURED_IMAGES, SPLITS, MANIFEST, FINDINGS, CLASS_OVERLAPS)
 
 _HEAD = """# Tables
 
