@@ -14,6 +14,8 @@ from seg_pipeline.segmentation.manifest import class_names
 from seg_pipeline.segmentation.masks import Order, decode_rle
 from seg_pipeline.segmentation.quality import Finding, collect, findings_table
 
+THUMBNAIL = 32
+"""Bytes."""
 BANDS = 8
 """Equal parts of a thumbnail; two that differ in fewer bits than there are bands share one (pigeonhole)."""
 MIN_DETAIL = 32
@@ -79,25 +81,28 @@ def check_copies(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def _similar(images: pd.DataFrame) -> Iterator[tuple[pd.Series, pd.Series, int]]:
     """Pairs of different groups whose thumbnails differ in fewer than ``BANDS`` bits; each second image once."""
-    bits = np.array([list(bytes.fromhex(text)) for text in images["thumbnail"]], dtype=np.uint8).reshape(
-        len(images), -1
-    )
+    bits = np.frombuffer(bytes.fromhex("".join(images["thumbnail"])), dtype=np.uint8).reshape(len(images), THUMBNAIL)
     detailed = np.flatnonzero(np.bitwise_count(bits).sum(axis=1) >= MIN_DETAIL)
     groups = images["group"].to_numpy()
     best: dict[int, tuple[int, int]] = {}
-    for part in np.split(np.arange(bits.shape[1]), BANDS):
-        band = bits[:, part].copy().view(f"V{len(part)}").ravel()
-        order = detailed[np.argsort(band[detailed].view(f"S{len(part)}"), kind="stable")]
-        for bucket in np.split(order, np.flatnonzero(band[order][1:] != band[order][:-1]) + 1):
-            for other in bucket[1:]:
-                # against the first of the bucket from another group: enough to tell of a pair, and linear
-                ones = [one for one in bucket[: np.searchsorted(bucket, other)] if groups[one] != groups[other]][:8]
-                for one in ones:
-                    apart = int(np.bitwise_count(bits[one] ^ bits[other]).sum())
-                    if apart < BANDS and apart < best.get(int(other), (0, BANDS))[1]:
-                        best[int(other)] = (int(one), apart)
+    for bucket in _buckets(bits, detailed):
+        for place, other in enumerate(bucket):
+            # the first few of another group are enough to tell of a pair, and keep the search linear
+            for one in bucket[:place][groups[bucket[:place]] != groups[other]][:8]:
+                apart = int(np.bitwise_count(bits[one] ^ bits[other]).sum())
+                if apart < best.get(int(other), (0, BANDS))[1]:
+                    best[int(other)] = (int(one), apart)
     for other, (one, apart) in sorted(best.items()):
         yield images.iloc[one], images.iloc[other], apart
+
+
+def _buckets(bits: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows, in order, of which one band is the same; bands of which no other row has the like are passed over."""
+    for part in np.split(np.arange(THUMBNAIL), BANDS):
+        band = bits[np.ix_(rows, part)].view(f"S{len(part)}").ravel()
+        order = np.argsort(band, kind="stable")
+        borders = np.flatnonzero(band[order][1:] != band[order][:-1]) + 1
+        yield from (bucket for bucket in np.split(rows[order], borders) if len(bucket) > 1)
 
 
 # -- pixels -------------------------------------------------------------------------------------------------
