@@ -30,8 +30,8 @@ def test_a_thumbnail_survives_gain_and_size_but_not_a_flip(image):
 def test_colour_and_blank_images_have_a_thumbnail():
     assert thumbnail(np.zeros((3, 5), dtype=np.uint8)) == "0" * 64
     colour = np.zeros((32, 34, 3), dtype=np.uint8)
-    colour[:, 16:, 1] = 90  # one step, in one channel: one bit in each of 16 rows
-    assert int(thumbnail(colour), 16).bit_count() == 16
+    colour[:, 16:, 1] = 90  # one step, in one channel: a ramp of at most 3 of 16 comparisons in each row
+    assert thumbnail(colour) == 16 * "0380"
 
 
 def test_overlaps_of_each_pair_by_hand():

@@ -210,33 +210,35 @@ def check_unstated(manifest: pd.DataFrame, annotations: pd.DataFrame) -> pd.Data
 # -- order of run lengths -----------------------------------------------------------------------------------
 
 
-def check_order(manifest: pd.DataFrame, order: Order, *, seed: int = 0) -> pd.DataFrame:
+def check_order(manifest: pd.DataFrame, order: Order) -> pd.DataFrame:
     """A finding where the run lengths make more sense in the other order than in the declared one.
 
     In the wrong order, masks of an image that is not square fall into many objects. A square image's are only
     mirrored at the diagonal, and stay whole; but their outlines no longer lie on the image's edges.
     """
-    pairs = [(row, name) for name in class_names(manifest) for row in _drawn(manifest, name, seed)]
-    objects, edges = [], []
-    for row, name in pairs:
-        mask = decode_rle(row[f"mask_{name}"], (row["height"], row["width"]), order="C")
-        other = mask.ravel(order=order).reshape(mask.shape, order="F" if order == "C" else "C")
-        if row["height"] == row["width"]:
-            edges.append(_edge_gain(read_image(row["path"]), mask, other))
-        else:
-            objects.append((traits.count_objects(mask), traits.count_objects(other)))
-    return findings_table(_order_finding(reason, order) for reason in _order_reasons(objects, edges))
+    square = manifest["height"] == manifest["width"]
+    shapes = _drawn(manifest[~square], order)
+    objects = [(traits.count_objects(mask), traits.count_objects(other)) for _, mask, other in shapes]
+    reasons = _object_reasons(objects)
+    if len(objects) < MIN_MASKS:
+        reasons = _edge_reasons([_edge_gain(*drawn) for drawn in _drawn(manifest[square], order)])
+    return findings_table(_order_finding(reason, order) for reason in reasons)
 
 
-def _drawn(manifest: pd.DataFrame, name: str, seed: int) -> list[dict]:
-    shown = manifest[manifest[f"area_{name}"] >= MIN_PIXELS]
-    columns = ["path", "height", "width", f"mask_{name}"]
-    number = min(len(shown), SAMPLED_MASKS // len(class_names(manifest)) + 1)
-    return shown[columns].sample(number, random_state=seed).to_dict("records")
+def _drawn(images: pd.DataFrame, order: Order) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Path, mask, and mask in the other order, of a sample of images of each class."""
+    names = class_names(images)
+    for name in names:
+        shown = images[images[f"area_{name}"] >= MIN_PIXELS]
+        number = min(len(shown), SAMPLED_MASKS // len(names) + 1)
+        for _, row in shown.sample(number, random_state=0).iterrows():
+            mask = decode_rle(row[f"mask_{name}"], (row["height"], row["width"]), order="C")
+            yield row["path"], mask, mask.ravel(order=order).reshape(mask.shape, order="F" if order == "C" else "C")
 
 
-def _edge_gain(image: np.ndarray, mask: np.ndarray, other: np.ndarray) -> float:
+def _edge_gain(path: str, mask: np.ndarray, other: np.ndarray) -> float:
     """How much stronger the image's edges are along the other mask's outline than along this one's."""
+    image = read_image(path)
     grey = image.astype(np.float32) if image.ndim == 2 else image.mean(axis=2, dtype=np.float32)
     down, across = np.gradient(grey)
     strength = np.hypot(down, across)
@@ -251,13 +253,18 @@ def _outline(mask: np.ndarray) -> np.ndarray:
     return mask & ~inner
 
 
-def _order_reasons(objects: list[tuple[int, int]], edges: list[float]) -> Iterator[str]:
-    declared, other = (sum(counts) for counts in zip(*objects, strict=True)) if objects else (0, 0)
-    if len(objects) >= MIN_MASKS and declared > SHATTERED * other:
-        yield f"{len(objects)} masks fall into {declared} objects, in the other order into {other}"
-    elif len(edges) >= MIN_MASKS and not objects and np.mean(np.array(edges) > 0) >= BETTER_EDGES:
-        better = sum(gain > 0 for gain in edges)
-        yield f"of {len(edges)} masks {better} follow the images' edges better in the other order"
+def _object_reasons(objects: list[tuple[int, int]]) -> list[str]:
+    declared, other = (sum(pair[side] for pair in objects) for side in (0, 1))
+    if len(objects) < MIN_MASKS or declared <= SHATTERED * other:
+        return []
+    return [f"{len(objects)} masks fall into {declared} objects, in the other order into {other}"]
+
+
+def _edge_reasons(gains: list[float]) -> list[str]:
+    better = sum(gain > 0 for gain in gains)
+    if len(gains) < MIN_MASKS or better < BETTER_EDGES * len(gains):
+        return []
+    return [f"of {len(gains)} masks {better} follow the images' edges better in the other order"]
 
 
 def _order_finding(reason: str, order: Order) -> Finding:

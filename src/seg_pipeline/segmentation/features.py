@@ -6,9 +6,10 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import cv2
 import joblib
 import numpy as np
 import pandas as pd
@@ -64,7 +65,7 @@ class MaskReader:
             ignore |= ~masks.any(axis=0)
         if self.exclusive and shared:
             ignore |= masks.sum(axis=0) > 1
-        return masks & ~ignore, ignore, shared
+        return (masks & ~ignore if ignore.any() else masks), ignore, shared
 
     def _read_indexed(self, row: Mapping, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         (path,) = row[f"mask_{INDEXED}"]
@@ -78,8 +79,10 @@ class MaskReader:
             raise MaskError(error.rule, f"{path}: {error}") from None
 
     def _read_class(self, sources: list[str], shape: tuple[int, int]) -> np.ndarray:
-        mask = np.zeros(shape, dtype=bool)
-        for source in sources:
+        if not sources:
+            return np.zeros(shape, dtype=bool)
+        mask = self._read_one(sources[0], shape)
+        for source in sources[1:]:
             mask |= self._read_one(source, shape)
         return mask
 
@@ -137,13 +140,14 @@ def measure_changed(
     tasks = (joblib.delayed(_measure_image)(row, reader) for _, row in fresh)
     parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator")
     bar = tqdm(parallel(tasks), total=len(fresh), desc="reading images", unit="image", disable=None)
-    outcomes |= {key: json.dumps(outcome) for (key, _), outcome in zip(fresh, bar, strict=True)}
+    measured = {key: outcome for (key, _), outcome in zip(fresh, bar, strict=True)}
     log.info("%d images read, %d unchanged since they were last", len(fresh), len(rows) - len(fresh))
-    manifest, findings = _tables(rows, [json.loads(outcomes[key]) for key in keys])
+    manifest, findings = _tables(rows, (measured.get(key) or json.loads(outcomes[key]) for key in keys))
     if manifest.empty:
         raise ValueError(
             f"none of the {len(table)} images can be used; the first finding: {findings.iloc[0]['reason']}"
         )
+    outcomes |= {key: json.dumps(outcome) for key, outcome in measured.items()}
     return manifest, findings, pd.DataFrame({"key": keys, "outcome": [outcomes[key] for key in keys]}, dtype="str")
 
 
@@ -166,7 +170,7 @@ def _stamp(path: str) -> tuple[int, int] | None:
     return about.st_size, about.st_mtime_ns
 
 
-def _tables(rows: list[dict], outcomes: list[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _tables(rows: list[dict], outcomes: Iterable[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Manifest and findings of the rows' outcomes."""
     kept, found = [], []
     for row, outcome in zip(rows, outcomes, strict=True):
@@ -191,13 +195,14 @@ def _measure_image(row: dict, reader: MaskReader) -> dict:
         masks, ignore, shared = reader.read(row, image.shape[:2])
     except ValueError as error:
         return {"features": None, "findings": [(getattr(error, "rule", "bad_mask"), str(error), "dropped", True)]}
-    doubts = [(*doubt, False) for doubt in _doubts(row, image, shared if reader.exclusive else "")]
-    return {"features": _features(image, masks, ignore, list(reader.class_values), shared), "findings": doubts}
+    features = _features(image, masks, ignore, list(reader.class_values), shared)
+    doubts = _doubts(row, features, shared if reader.exclusive else "")
+    return {"features": features, "findings": [(*doubt, False) for doubt in doubts]}
 
 
-def _doubts(row: dict, image: np.ndarray, shared: str) -> list[tuple[str, str, str]]:
+def _doubts(row: dict, features: dict, shared: str) -> list[tuple[str, str, str]]:
     """Rule, reason and action for all that is odd about an image that can be used all the same."""
-    height, width = image.shape[:2]
+    height, width = features["height"], features["width"]
     named = tuple(
         given if pd.notna(given := row.get(name)) else size for name, size in (("height", height), ("width", width))
     )
@@ -205,8 +210,8 @@ def _doubts(row: dict, image: np.ndarray, shared: str) -> list[tuple[str, str, s
     if named != (height, width):
         reason = f"name says {named[0]} x {named[1]} (height x width), header {height} x {width}; the header is used"
         doubts.append(("size_differs_from_name", reason, "repaired"))
-    if image.min() == image.max():
-        doubts.append(("blank_image", f"every pixel is {image.min()}", "flagged"))
+    if features["intensity_min"] == features["intensity_max"]:
+        doubts.append(("blank_image", f"every pixel is {features['intensity_min']}", "flagged"))
     if shared:
         pixels = sum(traits.parse_overlaps(shared).values())
         doubts.append(
@@ -217,22 +222,23 @@ def _doubts(row: dict, image: np.ndarray, shared: str) -> list[tuple[str, str, s
 
 def _features(image: np.ndarray, masks: np.ndarray, ignore: np.ndarray, names: list[str], shared: str) -> dict:
     height, width = image.shape[:2]
+    channels = 1 if image.ndim == 2 else image.shape[2]
     areas = [int(np.count_nonzero(mask)) for mask in masks]
     features: dict[str, object] = {
         "height": height,
         "width": width,
-        "channels": 1 if image.ndim == 2 else image.shape[2],
+        "channels": channels,
         "dtype": str(image.dtype),
         "intensity_min": int(image.min()),
         "intensity_max": int(image.max()),
-        "intensity_mean": float(image.mean()),
+        "intensity_mean": sum(cv2.mean(image)[:channels]) / channels,
         "content_hash": traits.content_hash(image),
         "thumbnail": traits.thumbnail(image),
         "overlaps": shared,
     }
     for name, mask, area in zip(names, masks, areas, strict=True):
         features[f"mask_{name}"] = encode_rle(mask, order="C") if area else ""
-    features["ignore"] = encode_rle(ignore, order="C")
+    features["ignore"] = encode_rle(ignore, order="C") if ignore.any() else ""
     for name, mask, area in zip(names, masks, areas, strict=True):
         features[f"area_{name}"] = area
         features[f"share_{name}"] = area / mask.size

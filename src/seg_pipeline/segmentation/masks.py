@@ -30,13 +30,13 @@ def encode_rle(mask: np.ndarray, *, order: Order) -> str:
 
     Starts count from 1, along rows for ``order="C"`` and down columns for "F".
     """
-    flat = mask.ravel(order=order)
-    at_start, at_end = flat[:1].nonzero()[0], flat[-1:].nonzero()[0] + flat.size  # runs that touch the ends
-    edges = np.concatenate([at_start, np.flatnonzero(flat[1:] != flat[:-1]) + 1, at_end])
+    padded = np.zeros(mask.size + 2, dtype=bool)
+    padded[1:-1] = mask.ravel(order=order)
+    edges = np.flatnonzero(padded[1:] != padded[:-1])
     runs = np.empty(edges.size, dtype=np.int64)
     runs[::2] = edges[::2] + 1
     runs[1::2] = edges[1::2] - edges[::2]
-    return str(runs.tolist())[1:-1].replace(",", "")  # twice as quick as joining the numbers' texts
+    return ("%d " * runs.size)[:-1] % tuple(runs.tolist())  # half the time of joining the numbers' texts
 
 
 def decode_rle(rle: str, shape: tuple[int, int], *, order: Order, first: int = 1) -> np.ndarray:
@@ -50,28 +50,36 @@ def decode_rle(rle: str, shape: tuple[int, int], *, order: Order, first: int = 1
             are unsorted, or a run lies outside the image.
     """
     runs = _parse_runs(rle)
-    starts, lengths = runs[::2] - first, runs[1::2]
     size = shape[0] * shape[1]
-    if runs.size and (starts.min() < 0 or (starts > size - lengths).any()):  # a sum could overflow
-        raise MaskError("rle_out_of_bounds", _describe_span(starts, lengths, shape, first))
-    ends = starts + lengths
-    if (starts[1:] < ends[:-1]).any():
-        at = int(np.flatnonzero(starts[1:] < ends[:-1])[0]) + 1
-        raise MaskError(
-            "rle_unsorted",
-            f"run lengths overlap or are unsorted at run {at + 1}, which starts at {starts[at] + first}",
-        )
+    if not runs.size:
+        return np.zeros(shape, dtype=bool)
     # gap, run, gap, ...: repeating False and True is 10 times as quick as filling runs one by one
-    borders = np.concatenate(([0], np.stack([starts, ends], axis=1).ravel(), [size]))
-    flat = np.repeat(np.arange(borders.size - 1) % 2 == 1, np.diff(borders))
-    return flat.reshape(shape, order=order)
+    ends = runs[::2] + runs[1::2]
+    counts = np.empty(runs.size + 1, dtype=np.int64)
+    counts[0], counts[-1] = int(runs[0]) - first, max(size + first - int(ends[-1]), -1)
+    counts[1::2] = runs[1::2]
+    np.subtract(runs[2::2], ends[:-1], out=counts[2:-1:2])
+    if counts.min() < 0 or runs.max() > size + first:
+        raise _bad_runs(runs[::2] - first, runs[1::2], shape, first)
+    inside = np.zeros(counts.size, dtype=bool)
+    inside[1::2] = True
+    return np.repeat(inside, counts).reshape(shape, order=order)
 
 
-def _describe_span(starts: np.ndarray, lengths: np.ndarray, shape: tuple[int, int], first: int) -> str:
-    ends = [start + length for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)]
-    return (
-        f"run lengths cover pixels {starts.min() + first} to {max(ends) + first - 1}, but an image of "
-        f"height {shape[0]} and width {shape[1]} has pixels {first} to {shape[0] * shape[1] + first - 1}"
+def _bad_runs(starts: np.ndarray, lengths: np.ndarray, shape: tuple[int, int], first: int) -> MaskError:
+    """What is wrong with runs that overlap, are unsorted or leave the image. Python's numbers cannot overflow."""
+    spans = [(start, start + length) for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)]
+    size = shape[0] * shape[1]
+    lowest, highest = min(start for start, _ in spans), max(end for _, end in spans)
+    if lowest < 0 or highest > size:
+        return MaskError(
+            "rle_out_of_bounds",
+            f"run lengths cover pixels {lowest + first} to {highest + first - 1}, but an image of "
+            f"height {shape[0]} and width {shape[1]} has pixels {first} to {size + first - 1}",
+        )
+    at = next(index for index in range(1, len(spans)) if spans[index][0] < spans[index - 1][1])
+    return MaskError(
+        "rle_unsorted", f"run lengths overlap or are unsorted at run {at + 1}, which starts at {spans[at][0] + first}"
     )
 
 
@@ -85,7 +93,7 @@ def _parse_runs(rle: str) -> np.ndarray:
         raise MaskError("rle_malformed", f"run lengths must be whole numbers, found {rle[:40]!r}") from None
     if runs.size % 2:
         raise MaskError("rle_malformed", f"run lengths must come in pairs, found {runs.size} numbers")
-    if (runs[1::2] < 1).any():
+    if runs.size and runs[1::2].min() < 1:
         raise MaskError("rle_malformed", "run lengths must be at least 1 pixel long")
     return runs
 

@@ -116,7 +116,7 @@ RULES = {
     "rle_order_suspected": Rule(
         "data set",
         "The run lengths make more sense in the order that was not declared: masks of images that are not square "
-        "fall into more than twice as many objects as in the other order, or, where all are square (their masks "
+        "fall into more than twice as many objects as in the other order, or, where nearly all are square (their masks "
         "are then mirrored at the diagonal and stay whole), 3 of 4 outlines lie on stronger edges of the image in "
         "the other order. Up to 200 masks are looked at.",
         "Set `annotations.rle_order` to the other value and look at `sample_sheet.png`.",
