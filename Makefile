@@ -26,7 +26,7 @@ export DO_NOT_TRACK := true
 export KEDRO_DISABLE_TELEMETRY := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install run abdomen test lint format viz mlflow jupyter clean
+.PHONY: help install run abdomen test lint format bench viz mlflow jupyter clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ lint: $(STAMP) ## Check style, types and the borders between modules
 format: $(STAMP) ## Mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+bench: $(STAMP) ## Measure side by side and write docs/benchmarks.md
+	$(BIN)/python benchmarks
 
 # Kedro-Viz asks the package index for its newest version and waits half a minute where nothing answers;
 # a closed port as proxy refuses at once.

@@ -110,8 +110,8 @@ class AnnotationParams(Params):
 
 class SharesParams(Params):
     train: float = Field(default=0.70, gt=0, le=1)
-    val: float = Field(default=0.15, gt=0, lt=1)
-    test: float = Field(default=0.15, gt=0, lt=1)
+    val: float = Field(default=0.15, ge=0, lt=1)
+    test: float = Field(default=0.15, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _one_in_all(self) -> SharesParams:
@@ -122,17 +122,31 @@ class SharesParams(Params):
 
 
 class SplitParams(Params):
+    method: Literal["draw", "time", "table"] = "draw"
+    """draw: at random, see below; time: each series is cut in its order; table: as `given_splits` says."""
     shares: SharesParams = SharesParams()
+    """Of the images; a share of 0 leaves its split out."""
     grouped: bool = True
     """Keep groups (patients, drives) whole."""
     stratified: bool = True
     """Make the splits alike in classes and areas."""
+    folds: int = Field(default=5, ge=2, le=100)
+    """Parts of train and val for cross-validation; fewer where there are fewer groups."""
     allow_leakage: bool = False
     """Go on, with findings, although a group or equal images lie in two splits."""
 
 
+class ExcludeParams(Params):
+    images: str = Field(min_length=1)
+    """Shell pattern over image_id, such as case7_day0_*."""
+    reason: str = Field(min_length=1)
+    action: Literal["drop", "flag"] = "drop"
+
+
 class DataProcessingParams(Params):
     annotations: AnnotationParams
+    exclude: list[ExcludeParams] = []
+    """Images to leave out or to flag, beside those in `excluded_images`."""
     split: SplitParams = SplitParams()
     strict: bool = False
     """Stop at the first finding that drops something, instead of going on without it."""

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from seg_pipeline.segmentation.masks import (
+    MaskError,
     binary_mask,
     decode_rle,
     encode_rle,
@@ -53,7 +54,8 @@ def test_round_trip(order):
         ("1 2 3", "must come in pairs, found 3 numbers"),
         ("1 two", "must be whole numbers, found '1 two'"),
         ("1 1.5", "must be whole numbers, found '1 1.5'"),
-        ("1 99999999999999999999", "must be whole numbers"),
+        ("1 99999999999999999999", "cover pixels 1 to 9223372036854775807, but an image"),
+        ("9223372036854775807 9223372036854775807", "cover pixels 9223372036854775807 to 18446744073709551613"),
         ("1 0", "must be at least 1 pixel long"),
         ("3 2 1 1", "overlap or are unsorted at run 2, which starts at 1"),
         ("1 3 2 1", "overlap or are unsorted at run 2, which starts at 2"),
@@ -62,6 +64,40 @@ def test_round_trip(order):
 def test_bad_run_lengths_say_what_is_wrong(rle, text):
     with pytest.raises(ValueError, match=text):
         decode_rle(rle, (2, 3), order="C")
+
+
+@pytest.mark.parametrize(
+    ("rle", "rule"),
+    [
+        ("1 2 3", "rle_malformed"),
+        ("1 two", "rle_malformed"),
+        ("1 0", "rle_malformed"),
+        ("5 3", "rle_out_of_bounds"),
+        ("3 2 1 1", "rle_unsorted"),
+        ("1 3 2 1", "rle_unsorted"),
+    ],
+)
+def test_bad_run_lengths_name_the_finding_that_they_become(rle, rule):
+    with pytest.raises(MaskError) as error:
+        decode_rle(rle, (2, 3), order="C")
+    assert error.value.rule == rule
+
+
+def test_a_binary_mask_that_is_read_as_class_ids_is_told():
+    with pytest.raises(MaskError, match=r"values 0, 255 only, as a mask of one class does.*form: files") as error:
+        indexed_masks(np.array([[0, 255]], dtype=np.uint8), [1, 2], background_values=[0], ignore_values=[])
+    assert error.value.rule == "binary_mask_as_ids"
+
+
+@pytest.mark.parametrize("runs", ["1 2\t4 1", " 1 2  4 1 ", "+1 2 4 1"])
+def test_spaces_and_signs_are_read_as_python_reads_them(runs):
+    assert encode_rle(decode_rle(runs, (2, 3), order="C"), order="C") == "1 2 4 1"
+
+
+@pytest.mark.parametrize("mask", [[[0, 0, 0]], [[1, 1, 1]], [[1, 0, 1]], [[0, 1, 0]], [[1]], [[]]])
+def test_runs_that_touch_the_ends_go_there_and_back(mask):
+    mask = np.array(mask, dtype=bool)
+    np.testing.assert_array_equal(decode_rle(encode_rle(mask, order="F"), mask.shape, order="F"), mask)
 
 
 def test_the_first_pixel_is_named_as_the_table_counts():

@@ -69,7 +69,8 @@ def test_shared_pixels_may_be_painted_which_is_said(tmp_path, caplog):
     assert content["labels"] == {"background": 0, "a": 1, "b": 2}
     assert "regions_class_order" not in content
     assert read_values(tmp_path / "raw/labelsTr/i1.png").tolist() == [[1, 2, 2], [0, 0, 0]]
-    assert caplog.messages == ["nnU-Net: 1 pixels of several classes got the label of the last of them"]
+    warnings = [one.message for one in caplog.records if one.levelname == "WARNING"]
+    assert warnings == ["nnU-Net: 1 pixels of several classes got the label of the last of them"]
 
 
 def test_colours_stay_red_green_blue(tmp_path):

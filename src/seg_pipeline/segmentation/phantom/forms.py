@@ -161,7 +161,7 @@ def _counts(mask: np.ndarray, compressed: bool) -> dict[str, Any]:
 
 def _polygons(mask: np.ndarray) -> list[list[float]]:
     """Outlines along the edges of the outer pixels, to an eighth of a pixel."""
-    fine = np.kron(mask.astype(np.uint8), np.ones((8, 8), dtype=np.uint8))
+    fine = mask.astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     outlines, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     return [((outline.reshape(-1) + 0.5) / 8).tolist() for outline in outlines]
 
