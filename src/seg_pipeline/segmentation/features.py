@@ -53,7 +53,7 @@ class MaskReader:
         The last is as ``traits.overlaps`` gives it; of exclusive classes no pixel stays shared.
 
         Raises:
-            ValueError: a mask cannot be read or does not fit an image of ``shape``.
+            MaskError: a mask cannot be read or does not fit an image of ``shape``.
         """
         if self.form == INDEXED:
             masks, ignore = self._read_indexed(row, shape)
@@ -79,7 +79,7 @@ class MaskReader:
             raise MaskError(error.rule, f"{path}: {error}") from None
 
     def _read_class(self, sources: list[str], shape: tuple[int, int]) -> np.ndarray:
-        if not sources:
+        if not len(sources):
             return np.zeros(shape, dtype=bool)
         mask = self._read_one(sources[0], shape)
         for source in sources[1:]:
@@ -97,7 +97,10 @@ class MaskReader:
 
 
 def _read_mask_image(path: str, shape: tuple[int, int]) -> np.ndarray:
-    values = read_values(path)
+    try:
+        values = read_values(path)
+    except ValueError as error:
+        raise MaskError("unreadable_mask", str(error)) from None
     if values.ndim == 3:
         if (values != values[..., :1]).any():
             raise MaskError("mask_in_colour", f"{path}: mask is a colour picture, expected grey values or a palette")
@@ -193,8 +196,8 @@ def _measure_image(row: dict, reader: MaskReader) -> dict:
         return {"features": None, "findings": [("unreadable_image", str(error), "dropped", False)]}
     try:
         masks, ignore, shared = reader.read(row, image.shape[:2])
-    except ValueError as error:
-        return {"features": None, "findings": [(getattr(error, "rule", "bad_mask"), str(error), "dropped", True)]}
+    except MaskError as error:  # no other ValueError: it would be of our code, not of the mask
+        return {"features": None, "findings": [(error.rule, str(error), "dropped", True)]}
     features = _features(image, masks, ignore, list(reader.class_values), shared)
     doubts = _doubts(row, features, shared if reader.exclusive else "")
     return {"features": features, "findings": [(*doubt, False) for doubt in doubts]}
@@ -228,7 +231,7 @@ def _features(image: np.ndarray, masks: np.ndarray, ignore: np.ndarray, names: l
         "height": height,
         "width": width,
         "channels": channels,
-        "dtype": str(image.dtype),
+        "dtype": "uint8" if image.itemsize == 1 else "uint16",
         "intensity_min": int(image.min()),
         "intensity_max": int(image.max()),
         "intensity_mean": sum(cv2.mean(image)[:channels]) / channels,
