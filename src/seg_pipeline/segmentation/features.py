@@ -58,7 +58,10 @@ class MaskReader:
         if self.form == INDEXED:
             masks, ignore = self._read_indexed(row, shape)
         else:
-            masks = np.stack([self._read_class(row[f"mask_{name}"], shape) for name in self.class_values])
+            masks = np.zeros((len(self.class_values), *shape), dtype=bool)
+            for index, name in enumerate(self.class_values):
+                for source in row[f"mask_{name}"]:
+                    masks[index] |= self._read_one(source, shape)
             ignore = np.zeros(shape, dtype=bool)
         shared = traits.overlaps(masks)
         if self.ignore_unlabelled:
@@ -77,14 +80,6 @@ class MaskReader:
             )
         except MaskError as error:
             raise MaskError(error.rule, f"{path}: {error}") from None
-
-    def _read_class(self, sources: list[str], shape: tuple[int, int]) -> np.ndarray:
-        if not len(sources):
-            return np.zeros(shape, dtype=bool)
-        mask = self._read_one(sources[0], shape)
-        for source in sources[1:]:
-            mask |= self._read_one(source, shape)
-        return mask
 
     def _read_one(self, source: str, shape: tuple[int, int]) -> np.ndarray:
         if self.form == "rle":

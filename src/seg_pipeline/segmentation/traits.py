@@ -40,7 +40,9 @@ def overlaps(masks: np.ndarray) -> str:
         masks: bool (C, H, W).
     """
     areas = [np.count_nonzero(mask) for mask in masks]
-    if sum(areas) == np.count_nonzero(masks.any(axis=0)):  # quicker than to look at every pair
+    if sum(area > 0 for area in areas) < 2 or sum(areas) == np.count_nonzero(
+        masks.any(axis=0)
+    ):  # quicker than to look at every pair
         return ""
     shown = [number for number, area in enumerate(areas) if area]
     pairs = [(a, b) for index, a in enumerate(shown) for b in shown[index + 1 :]]
