@@ -234,6 +234,13 @@ def measure_twice(table, again, monkeypatch, *, reader=None, reader_again=None):
     return read_again
 
 
+def test_lists_may_be_arrays_as_a_loaded_table_has_them(two):
+    arrays = two.assign(mask_a=[np.array(masks, dtype=object) for masks in two["mask_a"]])
+    loaded, findings = measure_images(arrays, MaskReader({"a": "a"}, "rle"))
+    assert findings.empty
+    pd.testing.assert_frame_equal(loaded, measure_images(two, MaskReader({"a": "a"}, "rle"))[0])
+
+
 def test_what_did_not_change_is_not_read_again(two, monkeypatch):
     assert measure_twice(two, two.assign(row=two["row"] + 5), monkeypatch) == []  # a row more above them
 

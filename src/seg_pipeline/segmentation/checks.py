@@ -12,7 +12,6 @@ from seg_pipeline.segmentation import traits
 from seg_pipeline.segmentation.images import read_image
 from seg_pipeline.segmentation.manifest import class_names
 from seg_pipeline.segmentation.masks import Order, decode_rle
-from seg_pipeline.segmentation.metadata import NO_CLASS
 from seg_pipeline.segmentation.quality import Finding, collect, findings_table
 
 THUMBNAIL = 32
@@ -144,29 +143,34 @@ def check_intensities(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def check_jumps(manifest: pd.DataFrame) -> pd.DataFrame:
     """Frames in which a class comes, goes or changes size for one frame only, between neighbours that agree."""
+    ordered = manifest.sort_values(["series", "frame"], ignore_index=True)
+    frame, series = ordered["frame"], ordered["series"]
+    even = (
+        (frame - frame.shift(1) == frame.shift(-1) - frame) & (series == series.shift(1)) & (series == series.shift(-1))
+    )
     found = []
-    for _, frames in manifest.sort_values(["series", "frame"]).groupby("series"):
-        rows = frames.to_dict("records")
-        for before, row, after in zip(rows, rows[1:], rows[2:], strict=False):
-            if row["frame"] - before["frame"] == after["frame"] - row["frame"]:  # evenly spaced
-                found += [
-                    Finding("mask_jumps", reason, "flagged", row["image_id"], row["file"])
-                    for reason in _jumps(before, row, after, class_names(manifest))
-                ]
+    for name in class_names(manifest):
+        area = ordered[f"area_{name}"]
+        low, high = (np.minimum(area.shift(1), area.shift(-1)), np.maximum(area.shift(1), area.shift(-1)))
+        agree = (high >= MIN_PIXELS) & (high <= JUMP / 2 * low)
+        for index in np.flatnonzero(even & agree & ((area < low / JUMP) | (area > high * JUMP))):
+            before, row, after = (ordered.iloc[index + step] for step in (-1, 0, 1))
+            if _agree(before, after, name):
+                found.append(_about(row, "mask_jumps", _jump(name, before, row, after)))
     return findings_table(found)
 
 
-def _jumps(before: dict, row: dict, after: dict, names: list[str]) -> Iterator[str]:
-    same_size = len({(one["height"], one["width"]) for one in (before, row, after)}) == 1
-    for name in names if same_size else ():
-        here, *beside = (one[f"area_{name}"] for one in (row, before, after))
-        low, high = min(beside), max(beside)
-        if high < MIN_PIXELS or JUMP / 2 * low < high or low / JUMP <= here <= high * JUMP:
-            continue
-        shape = (row["height"], row["width"])
-        one, other = (decode_rle(side[f"mask_{name}"], shape, order="C") for side in (before, after))
-        if (one & other).sum() >= STEADY * (one | other).sum():
-            yield f"{name} has {here} pixels, in the frames before and after {beside[0]} and {beside[1]}"
+def _agree(before: pd.Series, after: pd.Series, name: str) -> bool:
+    shape = (before["height"], before["width"])
+    if shape != (after["height"], after["width"]):
+        return False
+    one, other = (decode_rle(side[f"mask_{name}"], shape, order="C") for side in (before, after))
+    return bool((one & other).sum() >= STEADY * (one | other).sum())
+
+
+def _jump(name: str, *rows: pd.Series) -> str:
+    before, here, after = (row[f"area_{name}"] for row in rows)
+    return f"{name} has {here} pixels, in the frames before and after {before} and {after}"
 
 
 def overlap_matrix(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -196,16 +200,17 @@ def overlap_matrix(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def check_unstated(manifest: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
     """Images without a row for a class, in a table that elsewhere states empty masks: not annotated, or empty?"""
-    annotations = annotations[annotations["class"] != NO_CLASS]  # says of every class that there is nothing
+    names = set(class_names(manifest))
+    annotations = annotations[annotations["class"].isin(names)]  # "no class" says all that there is to say
     if not (annotations["mask"] == "").any():
         return findings_table([])  # here no row means no mask
-    stated = annotations.groupby("image_id")["class"].agg(set)
-    names = set(class_names(manifest))
+    stated = annotations[["image_id", "class"]].drop_duplicates()
+    number = manifest["image_id"].map(stated["image_id"].value_counts())
     found = []
-    for _, row in manifest[["image_id", "file"]].iterrows():
-        if absent := names - stated.get(row["image_id"], names):
-            reason = f"the table has no row for {', '.join(sorted(absent))}, not even an empty one; taken as empty"
-            found.append(_about(row, "class_not_annotated", reason))
+    for _, row in manifest[number < len(names)].iterrows():
+        absent = sorted(names - set(stated.loc[stated["image_id"] == row["image_id"], "class"]))
+        reason = f"the table has no row for {', '.join(absent)}, not even an empty one; taken as empty"
+        found.append(_about(row, "class_not_annotated", reason))
     return findings_table(found)
 
 

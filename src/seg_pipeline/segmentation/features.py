@@ -67,16 +67,17 @@ class MaskReader:
         The third is as ``traits.overlaps`` gives it; of exclusive classes no pixel stays shared.
 
         Raises:
-            ValueError: a mask cannot be read or does not fit an image of ``shape``.
+            MaskError: a mask cannot be read or does not fit an image of ``shape``.
         """
         if self.form == INDEXED:
             masks, ignore = self._read_indexed(row, shape)
             given = None
         else:
-            parts = [self._read_class(row[f"mask_{name}"], shape) for name in self.class_values]
-            masks = np.stack([mask for mask, _ in parts])
-            given = [number for _, number in parts] if self.instances else None
-            ignore, _ = self._read_class(row.get(f"mask_{IGNORED}", []), shape)
+            masks, ignore = np.zeros((len(self.class_values), *shape), dtype=bool), np.zeros(shape, dtype=bool)
+            lists = [row[f"mask_{name}"] for name in self.class_values]
+            numbers = [self._read_onto(mask, sources) for mask, sources in zip(masks, lists, strict=True)]
+            self._read_onto(ignore, row.get(f"mask_{IGNORED}", ()))
+            given = numbers if self.instances else None
         shared = traits.overlaps(masks)
         if self.ignore_unlabelled:
             ignore |= ~masks.any(axis=0)
@@ -99,17 +100,14 @@ class MaskReader:
         except MaskError as error:
             raise MaskError(error.rule, f"{path}: {error}") from None
 
-    def _read_class(self, sources: list[str], shape: tuple[int, int]) -> tuple[np.ndarray, int]:
-        """The masks as one, and how many of them are not empty."""
-        if len(sources) == 0:  # of parquet they come as arrays, whose truth is not told
-            return np.zeros(shape, dtype=bool), 0
-        mask = self._read_one(sources[0], shape)
-        number = int(mask.any())
-        for source in sources[1:]:
-            part = self._read_one(source, shape)
+    def _read_onto(self, mask: np.ndarray, sources: Iterable[str]) -> int:
+        """Adds the masks to ``mask`` and tells how many of them are not empty."""
+        number = 0
+        for source in sources:
+            part = self._read_one(source, (mask.shape[0], mask.shape[1]))
             mask |= part
             number += int(part.any())
-        return mask, number
+        return number
 
     def _read_one(self, source: str, shape: tuple[int, int]) -> np.ndarray:
         if self.form == "rle":
@@ -123,7 +121,10 @@ class MaskReader:
 
 def _read_mask_image(path: str, shape: tuple[int, int], *, colours: bool = False) -> np.ndarray:
     """Values (H, W); with ``colours`` 65536 red + 256 green + blue."""
-    values = read_image(path) if colours else read_values(path)
+    try:
+        values = read_image(path) if colours else read_values(path)
+    except ValueError as error:
+        raise MaskError("unreadable_mask", str(error)) from None
     if colours and values.dtype != np.uint8:
         raise MaskError(
             "mask_in_colour",
@@ -229,8 +230,8 @@ def _measure_image(row: dict, reader: MaskReader) -> dict:
         return {"features": None, "findings": [("unreadable_image", str(error), "dropped", False)]}
     try:
         masks, ignore, shared, given = reader.read(row, image.shape[:2])
-    except ValueError as error:
-        return {"features": None, "findings": [(getattr(error, "rule", "bad_mask"), str(error), "dropped", True)]}
+    except MaskError as error:  # no other ValueError: it would be of our code, not of the mask
+        return {"features": None, "findings": [(error.rule, str(error), "dropped", True)]}
     features = _features(image, masks, ignore, list(reader.class_values), shared)
     if given is not None:
         features |= {f"objects_{name}": number for name, number in zip(reader.class_values, given, strict=True)}
@@ -266,7 +267,7 @@ def _features(image: np.ndarray, masks: np.ndarray, ignore: np.ndarray, names: l
         "height": height,
         "width": width,
         "channels": channels,
-        "dtype": str(image.dtype),
+        "dtype": "uint8" if image.itemsize == 1 else "uint16",
         "intensity_min": int(image.min()),
         "intensity_max": int(image.max()),
         "intensity_mean": sum(cv2.mean(image)[:channels]) / channels,

@@ -1,21 +1,11 @@
 """The manifest: the image table, one row an image, that all later steps read.
 
-| column | holds |
-|---|---|
-| image_id, file, path | name; file relative to the raw folder, and absolute |
-| group, series, frame | what must not be split; ordered run of images; position in it |
-| height, width, channels, dtype | of the stored image |
-| spacing_y, spacing_x | mm a pixel, where the file's name gives it |
-| intensity_min, intensity_max | of the stored pixels |
-| content_hash | sha256 of the decoded pixels |
-| mask_<class> | run lengths, row-major, starts from 1; "" where there is none |
-| ignore | run lengths of the pixels whose truth is not known |
-| area_<class>, objects_<class> | pixels, and connected components (8 neighbours), or masks where each is an object |
-| split | train, val or test (written by the split step) |
+Its columns are declared in ``tables.MANIFEST`` and described in docs/tables.md.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Mapping
@@ -127,9 +117,17 @@ def _without_masks(files: pd.DataFrame, annotated: pd.DataFrame) -> pd.DataFrame
 
 def _with_series(images: pd.DataFrame) -> pd.DataFrame:
     """Group, series and frame, each from the next narrower thing where the names do not tell."""
-    group = images.get("group", images.get("series", images["image_id"]))
-    images = images.assign(group=group, series=images.get("series", group))
-    return images if "frame" in images else images.assign(frame=images.groupby("series").cumcount())
+    group = _first_told(images, ["group", "series", "image_id"])
+    images = images.assign(group=group)
+    images = images.assign(series=_first_told(images, ["series", "group"]))
+    place = images.groupby("series").cumcount()
+    return images.assign(frame=images["frame"].fillna(place).astype("int64") if "frame" in images else place)
+
+
+def _first_told(images: pd.DataFrame, columns: list[str]) -> pd.Series:
+    """The first of the columns that has a value, row by row; a pattern's group need not take part in a match."""
+    there = [images[name] for name in columns if name in images]
+    return functools.reduce(lambda one, other: one.fillna(other), there)
 
 
 def _with_mask_paths(images: pd.DataFrame, mask_files: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

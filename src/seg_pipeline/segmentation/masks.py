@@ -53,13 +53,15 @@ def decode_rle(rle: str, shape: tuple[int, int], *, order: Order, first: int = 1
     size = shape[0] * shape[1]
     if not runs.size:
         return np.zeros(shape, dtype=bool)
+    if runs.max() > size + first:  # their sums could overflow
+        raise _bad_runs(runs[::2] - first, runs[1::2], shape, first)
     # gap, run, gap, ...: repeating False and True is 10 times as quick as filling runs one by one
     ends = runs[::2] + runs[1::2]
     counts = np.empty(runs.size + 1, dtype=np.int64)
-    counts[0], counts[-1] = int(runs[0]) - first, max(size + first - int(ends[-1]), -1)
+    counts[0], counts[-1] = runs[0] - first, size - (ends[-1] - first)
     counts[1::2] = runs[1::2]
     np.subtract(runs[2::2], ends[:-1], out=counts[2:-1:2])
-    if counts.min() < 0 or runs.max() > size + first:
+    if counts.min() < 0:
         raise _bad_runs(runs[::2] - first, runs[1::2], shape, first)
     inside = np.zeros(counts.size, dtype=bool)
     inside[1::2] = True

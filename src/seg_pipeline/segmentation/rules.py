@@ -113,7 +113,9 @@ RULES = {
         "It looks like an image of another group: of the 256 bits of their thumbnails fewer than 8 differ.",
         "If they are of one origin, give them one group, or the test split is not independent.",
     ),
-    "bad_mask": Rule("masks", "The mask cannot be used, for the reason given.", "Correct or replace it."),
+    "unreadable_mask": Rule(
+        "masks", "The mask file is no image, or is cut off or damaged.", "Copy it anew from its source."
+    ),
     "rle_malformed": Rule(
         "masks",
         "The run lengths are no pairs of whole numbers from 1 on.",

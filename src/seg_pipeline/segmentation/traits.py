@@ -16,7 +16,7 @@ SIDE = 16
 
 def content_hash(image: np.ndarray) -> str:
     """Sha256 of shape, dtype and pixels: equal for equal pictures in whatever file."""
-    digest = hashlib.sha256(repr((image.shape, str(image.dtype))).encode())
+    digest = hashlib.sha256(repr((image.shape, image.dtype.kind, image.itemsize)).encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
 
@@ -40,7 +40,9 @@ def overlaps(masks: np.ndarray) -> str:
         masks: bool (C, H, W).
     """
     areas = [np.count_nonzero(mask) for mask in masks]
-    if sum(areas) == np.count_nonzero(masks.any(axis=0)):  # quicker than to look at every pair
+    if sum(area > 0 for area in areas) < 2 or sum(areas) == np.count_nonzero(
+        masks.any(axis=0)
+    ):  # quicker than to look at every pair
         return ""
     shown = [number for number, area in enumerate(areas) if area]
     pairs = [(a, b) for index, a in enumerate(shown) for b in shown[index + 1 :]]
