@@ -42,7 +42,7 @@ def test_the_catalog_has_an_entry_for_every_dataset_and_no_other():
 
     session, context = open_context("base")
     with session:
-        used = pipelines["__default__"].datasets()
+        used = set().union(*(pipeline.datasets() for pipeline in pipelines.values()))
         declared = set(context.catalog)
     assert {name for name in used if not name.startswith("params:")} == {
         name for name in declared if not name.startswith("params:") and name != "parameters"

@@ -1,10 +1,14 @@
+from pathlib import Path
+
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from seg_pipeline.params import (
     AnnotationParams,
     DatasetParams,
     EdaParams,
+    ExportNnunetParams,
     FigureParams,
     Parameters,
     SharesParams,
@@ -19,6 +23,14 @@ def test_a_bare_class_name_is_its_own_value():
     assert params.values == {"stomach": "stomach", "liver": "3"}
 
 
+def test_a_colour_is_a_list_or_hexadecimal():
+    params = DatasetParams(task="multilabel", classes=[{"name": "a", "value": [128, 0, 255]}, "b"])
+    assert params.values == {"a": "#8000ff", "b": "b"}
+    given = AnnotationParams(form="indexed", background_values=[[0, 0, 0], "#FFffFF"], ignore_values=[7])
+    assert given.background_values == ["#000000", "#ffffff"]
+    assert given.ignore_values == [7]
+
+
 @pytest.mark.parametrize(
     ("model", "values", "text"),
     [
@@ -27,6 +39,11 @@ def test_a_bare_class_name_is_its_own_value():
         (DatasetParams, {"task": "multilabel", "classes": ["a"], "unlabelled": "ignore"}, "needs `task: multiclass`"),
         (DatasetParams, {"task": "panoptic", "classes": ["a"]}, "'multilabel' or 'multiclass'"),
         (AnnotationParams, {"form": "rle"}, "`rle_order` must be declared for `form: rle`"),
+        (DatasetParams, {"task": "multilabel", "classes": [{"name": "a", "value": "#12"}]}, "six hexadecimal digits"),
+        (DatasetParams, {"task": "multilabel", "classes": [{"name": "a", "value": [1, 2]}]}, "each from 0 to 255"),
+        (DatasetParams, {"task": "multilabel", "classes": [{"name": "a", "value": [1, 2, 256]}]}, "from 0 to 255"),
+        (AnnotationParams, {"form": "indexed", "images_without_row": "empty"}, "does not go with `form: indexed`"),
+        (ExportNnunetParams, {"name": "a b"}, "should match pattern"),
         (SharesParams, {"train": 0.7, "val": 0.2, "test": 0.2}, r"must add up to 1, found 1\.1"),
         (TrainingParams, {"input": {"size": [100, 128]}}, r"must be multiples of 32 .* found \(100, 128\)"),
         (TrainingParams, {"optimizer": {"learning_rate": 0}}, "greater than 0"),
@@ -50,3 +67,18 @@ def test_parameters_cannot_be_changed_and_closed_to_unknown_keys():
         SharesParams().train = 0.5
     with pytest.raises(ValidationError, match="trainig"):
         Parameters.model_validate({"trainig": {}})
+
+
+def test_an_indexed_mask_holds_numbers_or_colours_but_no_names():
+    given = {}
+    for path in (Path(__file__).parents[1] / "conf/base").glob("parameters*.yml"):
+        given |= yaml.safe_load(path.read_text())
+    indexed = {"form": "indexed", "background_values": [0]}
+    for value, fits in ((3, True), ("#ff0000", False), ("cat", False)):
+        dataset = {"task": "multiclass", "classes": [{"name": "cat", "value": value}]}
+        both = {**given, "dataset": dataset, "data_processing": {"annotations": indexed}}
+        if fits:
+            assert Parameters.model_validate(both).dataset.values == {"cat": "3"}
+        else:
+            with pytest.raises(ValidationError, match=f"every one a colour .*; found {value}, 0"):
+                Parameters.model_validate(both)

@@ -28,10 +28,26 @@ class Params(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _colour_text(given: object) -> object:
+    """[128, 0, 255] -> "#8000ff"."""
+    if isinstance(given, str) and given.startswith("#"):
+        if not re.fullmatch("#[0-9a-fA-F]{6}", given):
+            raise ValueError("a colour must have six hexadecimal digits, such as #8000ff")
+        return given.lower()
+    if not isinstance(given, list):
+        return given
+    if len(given) != 3 or not all(isinstance(one, int) and 0 <= one <= 255 for one in given):
+        raise ValueError("a colour must be [red, green, blue], each from 0 to 255")
+    return "#{:02x}{:02x}{:02x}".format(*given)
+
+
+Value = Annotated[int | str, BeforeValidator(_colour_text)]
+
+
 class ClassParams(Params):
     name: str = Field(min_length=1)
-    value: str = Field(coerce_numbers_to_str=True)
-    """What the class column, or a pixel of an indexed mask, holds for it."""
+    value: Annotated[str, BeforeValidator(_colour_text)] = Field(coerce_numbers_to_str=True)
+    """What the class column, or a pixel of an indexed mask, holds for it; a colour as [red, green, blue]."""
 
 
 def _name_is_value(given: object) -> object:
@@ -81,24 +97,31 @@ class AnnotationParams(Params):
     """C: runs go along rows; F: down columns. Sources disagree and data cannot tell, so it must be declared."""
     rle_first: Literal[0, 1] = 1
     """Number of the first pixel."""
-    several_per_class: Literal["merge", "refuse"] = "refuse"
-    """Several masks of one class in one image are parts (merge) or a contradiction (refuse: image dropped)."""
-    background_values: list[int] = []
+    several_per_class: Literal["merge", "instances", "refuse"] = "refuse"
+    """Several masks of one class in one image are parts of it (merge), an object each (instances), or a
+    contradiction (refuse: image dropped)."""
+    images_without_row: Literal["drop", "empty"] = "drop"
+    """An image that no row names is not annotated (drop: a finding), or shows no class (empty)."""
+    background_values: list[Value] = []
     """Values of an indexed mask that mean: no class."""
-    ignore_values: list[int] = []
-    """Values of an indexed mask that mean: truth not known."""
+    ignore_values: list[Value] = []
+    """Values of an indexed mask, or of the class column of the other forms, that mean: truth not known."""
 
     @model_validator(mode="after")
     def _order_is_declared(self) -> AnnotationParams:
         if self.form == "rle" and self.rle_order is None:
             raise ValueError("`rle_order` must be declared for `form: rle`: C (along rows) or F (down columns)")
+        if self.form == "indexed" and self.images_without_row == "empty":
+            raise ValueError(
+                "`images_without_row: empty` does not go with `form: indexed`, where each image has a mask"
+            )
         return self
 
 
 class SharesParams(Params):
     train: float = Field(default=0.70, gt=0, le=1)
-    val: float = Field(default=0.15, gt=0, lt=1)
-    test: float = Field(default=0.15, gt=0, lt=1)
+    val: float = Field(default=0.15, ge=0, lt=1)
+    test: float = Field(default=0.15, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _one_in_all(self) -> SharesParams:
@@ -109,17 +132,31 @@ class SharesParams(Params):
 
 
 class SplitParams(Params):
+    method: Literal["draw", "time", "table"] = "draw"
+    """draw: at random, see below; time: each series is cut in its order; table: as `given_splits` says."""
     shares: SharesParams = SharesParams()
+    """Of the images; a share of 0 leaves its split out."""
     grouped: bool = True
     """Keep groups (patients, drives) whole."""
     stratified: bool = True
     """Make the splits alike in classes and areas."""
+    folds: int = Field(default=5, ge=2, le=100)
+    """Parts of train and val for cross-validation; fewer where there are fewer groups."""
     allow_leakage: bool = False
     """Go on, with findings, although a group or equal images lie in two splits."""
 
 
+class ExcludeParams(Params):
+    images: str = Field(min_length=1)
+    """Shell pattern over image_id, such as case7_day0_*."""
+    reason: str = Field(min_length=1)
+    action: Literal["drop", "flag"] = "drop"
+
+
 class DataProcessingParams(Params):
     annotations: AnnotationParams
+    exclude: list[ExcludeParams] = []
+    """Images to leave out or to flag, beside those in `excluded_images`."""
     split: SplitParams = SplitParams()
     strict: bool = False
     """Stop at the first finding that drops something, instead of going on without it."""
@@ -221,6 +258,13 @@ class TrackingParams(Params):
     experiment: str = "seg_pipeline"
 
 
+class ExportNnunetParams(Params):
+    name: str = Field(default="seg_pipeline", pattern=r"^\w+$")
+    """Of the data set, in dataset.json."""
+    overlap: Literal["regions", "paint"] = "regions"
+    """Pixels of several classes: a label of their own and each class a region (regions), or the last class (paint)."""
+
+
 class Parameters(Params):
     """All that `conf/` and `--params` may set, by top-level key."""
 
@@ -234,6 +278,7 @@ class Parameters(Params):
     evaluation: EvaluationParams
     tracking: TrackingParams
     figures: FigureParams = FigureParams()
+    export_nnunet: ExportNnunetParams = ExportNnunetParams()
     data_root: str | None = None
     """Folder of all outputs."""
     raw_root: str | None = None
@@ -242,6 +287,20 @@ class Parameters(Params):
     @model_validator(mode="after")
     def _makes_a_recipe(self) -> Parameters:
         make_recipe(self.dataset, self.scores, self.training, self.seed)
+        return self
+
+    @model_validator(mode="after")
+    def _pixel_values(self) -> Parameters:
+        """An indexed mask holds whole numbers, or colours, not names."""
+        given = self.data_processing.annotations
+        values = [*self.dataset.values.values(), *given.background_values, *given.ignore_values]
+        colours = [value for value in values if str(value).startswith("#")]
+        numbers = [value for value in values if str(value).isdigit()]
+        if given.form == "indexed" and len(values) not in (len(colours), len(numbers)):
+            raise ValueError(
+                "with `form: indexed` every class, background and ignore value must be a whole number, or every one "
+                f"a colour [red, green, blue]; found {', '.join(map(str, values[:8]))}"
+            )
         return self
 
 

@@ -2,8 +2,11 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
-from seg_pipeline.segmentation.features import MaskReader, measure_images
+from seg_pipeline.segmentation import features
+from seg_pipeline.segmentation.features import MaskReader, key_of, measure_changed, measure_images
+from seg_pipeline.segmentation.images import read_image
 from seg_pipeline.segmentation.metadata import INDEXED
 
 
@@ -28,7 +31,7 @@ def test_an_image_is_measured_and_its_masks_made_row_major(image):
     manifest, findings = measure_images(table, MaskReader({"a": "a", "b": "b"}, "rle", rle_order="F"))
     assert findings.empty
     row = manifest.iloc[0].to_dict()
-    assert len(row.pop("content_hash")) == 64
+    assert len(row.pop("content_hash")) == len(row.pop("thumbnail")) == 64
     assert row == {
         "image_id": "i1",
         "file": "i1.png",
@@ -41,12 +44,16 @@ def test_an_image_is_measured_and_its_masks_made_row_major(image):
         "dtype": "uint8",
         "intensity_min": 0,
         "intensity_max": 50,
+        "intensity_mean": 25.0,
+        "overlaps": "",
         "mask_a": "2 1 6 1",
         "mask_b": "",
         "ignore": "",
         "area_a": 2,
+        "share_a": 1 / 3,
         "objects_a": 1,  # the two pixels touch at a corner
         "area_b": 0,
+        "share_b": 0.0,
         "objects_b": 0,
     }
 
@@ -72,6 +79,50 @@ def test_parts_of_a_mask_are_joined(image):
     assert manifest.iloc[0][["mask_a", "area_a", "objects_a"]].tolist() == ["1 2 6 1", 3, 1]
 
 
+def test_instances_are_counted_as_given_also_where_they_touch_or_hold_nothing(tmp_path, image):
+    left, right, none = (
+        save(tmp_path / f"{number}.png", values)
+        for number, values in enumerate(([[1, 0, 0], [1, 0, 0]], [[0, 1, 0], [0, 1, 0]], [[0, 0, 0], [0, 0, 0]]))
+    )
+    table = one_image(image, {"mask_a": [left, right, none]})
+    objects = {}
+    for instances in (False, True):
+        manifest, _ = measure_images(table, MaskReader({"a": "a"}, "files", instances=instances))
+        objects[instances] = manifest.iloc[0][["mask_a", "area_a", "objects_a"]].tolist()
+    assert objects == {False: ["1 2 4 2", 4, 1], True: ["1 2 4 2", 4, 2]}
+
+
+def test_masks_of_unknown_truth_take_their_pixels_out_of_every_class(image):
+    table = one_image(image, {"mask_a": ["1 3"], "mask_b": [], "mask_ignore": ["3 1", "6 1"]})
+    manifest, _ = measure_images(table, MaskReader({"a": "a", "b": "b"}, "rle"))
+    assert manifest.iloc[0][["mask_a", "ignore", "area_a"]].tolist() == ["1 2", "3 1 6 1", 2]
+
+
+COLOURED = [[[0, 0, 0], [255, 0, 128], [255, 0, 128]], [[9, 9, 9], [9, 9, 9], [0, 0, 255]]]  # blue first
+
+
+def test_colours_and_a_palette_of_them_are_classes(tmp_path, image):
+    save(tmp_path / "rgb.png", COLOURED)
+    palette = Image.fromarray(np.array([[0, 1, 1], [2, 2, 3]], dtype=np.uint8))
+    palette.putpalette([0, 0, 0, 128, 0, 255, 9, 9, 9, 255, 0, 0])
+    palette.save(tmp_path / "palette.png")
+    for name in ("rgb.png", "palette.png"):
+        reader = MaskReader(
+            {"a": "#8000ff", "b": "#ff0000"}, INDEXED, background_values=["#000000"], ignore_values=["#090909"]
+        )
+        manifest, _ = measure_images(one_image(image, {f"mask_{INDEXED}": [str(tmp_path / name)]}), reader)
+        assert manifest.iloc[0][["mask_a", "mask_b", "ignore"]].tolist() == ["2 2", "6 1", "4 2"]
+
+
+def test_a_16_bit_mask_has_no_colours_of_8_bits(tmp_path, image):
+    mask = save(tmp_path / "m.png", np.zeros((2, 3, 3)), dtype=np.uint16)
+    good = save(tmp_path / "good_colours.png", np.zeros((2, 3, 3)))
+    table = pd.concat([one_image(image, {f"mask_{INDEXED}": [path]}).assign(image_id=path) for path in (mask, good)])
+    manifest, findings = measure_images(table, MaskReader({"a": "#000000"}, INDEXED))
+    assert len(manifest) == 1
+    assert "16 bits a channel, but its classes are declared as colours of 8 bits" in findings["reason"].item()
+
+
 def finding_of(table, reader, tmp_path):
     """The finding about the one bad image, beside a good one that must be kept."""
     good = one_image(save(tmp_path / "good.png", [[1, 2, 3]]), {name: [] for name in table if name.startswith("mask_")})
@@ -85,7 +136,7 @@ def finding_of(table, reader, tmp_path):
 
 def test_run_lengths_past_the_end_are_a_finding(image, tmp_path):
     found = finding_of(one_image(image, {"mask_a": ["5 3"]}), MaskReader({"a": "a"}, "rle"), tmp_path)
-    assert (found["rule"], found["row"]) == ("bad_mask", 7)
+    assert (found["rule"], found["row"]) == ("rle_out_of_bounds", 7)
     assert found["reason"] == "run lengths cover pixels 5 to 7, but an image of height 2 and width 3 has pixels 1 to 6"
 
 
@@ -160,3 +211,69 @@ def test_no_usable_image_is_an_error():
 def test_several_processes_give_the_same_manifest(located, manifest):
     table, _ = measure_images(located, MaskReader({"box": "box", "disc": "disc"}, "rle"), num_workers=2)
     pd.testing.assert_frame_equal(table, manifest.drop(columns="split"))
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two images of one row each, the second with a mask; both 2 x 3."""
+    paths = [save(tmp_path / f"i{number}.png", [[0, 10, 20], [30, 40, 50 + number]]) for number in (1, 2)]
+    tables = [one_image(path, {"mask_a": masks}) for path, masks in zip(paths, ([], ["1 2"]), strict=True)]
+    return pd.concat([tables[0], tables[1].assign(image_id="i2", row=8)], ignore_index=True)
+
+
+def measure_twice(table, again, monkeypatch, *, reader=None, reader_again=None):
+    """Ids of the images that the second call reads; its manifest must be that of a call without memory."""
+    reader = reader or MaskReader({"a": "a"}, "rle")
+    known = measure_changed(table, reader, None)[2]
+    read = []
+    monkeypatch.setattr(features, "read_image", lambda path: read.append(path) or read_image(path))
+    manifest, findings, _ = measure_changed(again, reader_again or reader, known)
+    read_again = [row.image_id for row in again.itertuples() if row.path in read]
+    for one, other in zip((manifest, findings), measure_images(again, reader_again or reader), strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    return read_again
+
+
+def test_lists_may_be_arrays_as_a_loaded_table_has_them(two):
+    arrays = two.assign(mask_a=[np.array(masks, dtype=object) for masks in two["mask_a"]])
+    loaded, findings = measure_images(arrays, MaskReader({"a": "a"}, "rle"))
+    assert findings.empty
+    pd.testing.assert_frame_equal(loaded, measure_images(two, MaskReader({"a": "a"}, "rle"))[0])
+
+
+def test_what_did_not_change_is_not_read_again(two, monkeypatch):
+    assert measure_twice(two, two.assign(row=two["row"] + 5), monkeypatch) == []  # a row more above them
+
+
+def test_findings_are_kept_too(two, tmp_path, monkeypatch):
+    (tmp_path / "i1.png").write_bytes(b"no image")
+    assert measure_twice(two, two, monkeypatch) == []
+
+
+def test_a_changed_file_is_read_again(two, tmp_path, monkeypatch):
+    known = measure_changed(two, MaskReader({"a": "a"}, "rle"), None)[2]
+    save(tmp_path / "i2.png", [[9, 9, 9], [9, 9, 8]])
+    manifest = measure_changed(two, MaskReader({"a": "a"}, "rle"), known)[0]
+    assert manifest["intensity_max"].tolist() == [51, 9]
+
+
+@pytest.mark.parametrize("change", [{"mask_a": [[], ["1 3"]]}, {"group": ["g", "h"]}])
+def test_an_image_whose_row_changed_is_read_again(two, change, monkeypatch):
+    assert measure_twice(two, two.assign(**change), monkeypatch) == ["i2"]
+
+
+def test_other_settings_or_another_version_read_all_again(two, monkeypatch):
+    other = MaskReader({"a": "a"}, "rle", rle_order="F")
+    assert measure_twice(two, two, monkeypatch, reader_again=other) == ["i1", "i2"]
+    row = two.to_dict("records")[0]
+    before = key_of(row, other)
+    monkeypatch.setattr(features, "VERSION", features.VERSION + 1)
+    assert key_of(row, other) != before
+
+
+def test_a_changed_mask_file_is_read_again(tmp_path, image):
+    mask = save(tmp_path / "m.png", [[1, 0, 0], [0, 0, 0]])
+    table, reader = one_image(image, {"mask_a": [mask]}), MaskReader({"a": "a"}, "files")
+    known = measure_changed(table, reader, None)[2]
+    save(tmp_path / "m.png", [[1, 1, 1], [0, 0, 0]])
+    assert measure_changed(table, reader, known)[0]["area_a"].tolist() == [3]

@@ -115,3 +115,84 @@ def test_grey_of_colour_is_its_brightness():
 def test_of_16_bits_the_upper_8_are_kept():
     assert to_8bit(np.array([[255, 256, 65535]], dtype=np.uint16)).tolist() == [[0, 1, 255]]
     assert to_8bit(np.array([[7]], dtype=np.uint8)).tolist() == [[7]]
+
+
+RGBA = np.stack([np.full((2, 3), value) for value in (200, 130, 3, 50)], axis=-1)
+RGBA[0, 1, :3] = (1, 2, 255)
+
+
+def stored(depth, channels):
+    """Values (2, 3) or (2, 3, channels) of 8 or 16 bits, the low byte used."""
+    values = RGBA[..., 0] if channels == 1 else RGBA[..., :channels]
+    return values.astype(np.uint8) if depth == 8 else (values * 257 - 20).astype(np.uint16)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_grey_rgb_and_rgba_keep_every_bit(tmp_path, ending, depth, channels):
+    values = stored(depth, channels)
+    blue_first = values if channels == 1 else values[..., [2, 1, 0, 3][:channels]]
+    read = read_image(write(tmp_path / f"a.{ending}", blue_first))
+    np.testing.assert_array_equal(read, values if channels == 1 else values[..., :3])
+    assert read.dtype == (np.uint8 if depth == 8 else np.uint16)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_deflate"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_compressed_tiff_of_another_writer(tmp_path, compression, channels):
+    """Alpha must not be multiplied into the colours, as OpenCV does for TIFF of 8 bits."""
+    values = stored(8, channels)
+    Image.fromarray(values).save(tmp_path / "a.tif", compression=compression)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), values if channels == 1 else values[..., :3])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_jpeg_keeps_its_values_but_for_its_own_loss(tmp_path, channels):
+    values = np.kron(stored(8, 3)[..., :channels], np.ones((16, 16, 1), dtype=np.uint8))
+    Image.fromarray(values if channels == 3 else values[..., 0]).save(tmp_path / "a.jpg", quality=95)
+    read = read_image(tmp_path / "a.jpg")
+    assert read.shape == (32, 48, 3)[: 3 if channels == 3 else 2]
+    middles = read.reshape(values.shape)[8::16, 8::16].astype(int)  # colours blur where blocks meet
+    assert np.abs(middles - stored(8, 3)[..., :channels]).max() <= 3
+
+
+def test_a_photo_is_not_turned_as_its_exif_tag_says(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.fromarray(np.zeros((16, 32, 3), dtype=np.uint8)).save(tmp_path / "a.jpg", exif=exif)
+    assert read_image(tmp_path / "a.jpg").shape == (16, 32, 3) == (*read_size(tmp_path / "a.jpg"), 3)
+
+
+def test_black_and_white_is_0_and_255(tmp_path):
+    Image.fromarray(np.array([[False, True, True]])).save(tmp_path / "a.png")
+    assert read_values(tmp_path / "a.png").tolist() == [[0, 255, 255]]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.int32])
+def test_other_pixels_than_8_and_16_bits_are_refused(tmp_path, dtype):
+    path = write(tmp_path / "a.tif", np.array([[1, 2, 3]], dtype=dtype))
+    with pytest.raises(ValueError, match=rf"a\.tif: pixels are {np.dtype(dtype)}, expected uint8 or uint16"):
+        read_image(path)
+
+
+def test_a_tiff_of_several_pages_is_refused(tmp_path):
+    page = Image.fromarray(stored(8, 1))
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
+    with pytest.raises(ValueError, match=r"a\.tif: holds 2 pages, of which only the first would be read"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_a_truncated_tiff_with_alpha_is_refused(tmp_path):
+    Image.fromarray(np.kron(stored(8, 4), np.ones((20, 20, 1), dtype=np.uint8))).save(tmp_path / "a.tif")
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[:4000])
+    with pytest.raises(ValueError, match=r"a\.tif: "):
+        read_image(tmp_path / "a.tif")
+
+
+def test_16_bit_colour_is_shown_by_its_upper_8_bits_or_its_window():
+    image = np.array([[[256, 512, 65535], [0, 0, 0]]], dtype=np.uint16)
+    assert to_rgb8(image, window=None)[0, 0].tolist() == [1, 2, 255]
+    assert to_rgb8(image, window=(0, 100))[0, 0].tolist() == [1, 2, 255]
+    assert to_rgb8(image // 256, window=(0, 100))[0, 0].tolist() == [1, 2, 255]  # where the shift leaves black

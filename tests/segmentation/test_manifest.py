@@ -32,6 +32,23 @@ def test_two_files_of_one_image_are_both_left_out():
     assert sorted(findings["rule"]) == ["duplicate_file", "duplicate_file", "row_without_file"]
 
 
+def test_a_file_with_a_problem_is_a_finding_with_its_reason():
+    index = files("i1", None, problem=[None, "damaged at byte 7"])
+    table, findings = merge_files(annotated("i1"), index, NO_MASK_FILES, form="rle")
+    assert "problem" not in table
+    assert findings[["rule", "reason", "action"]].to_numpy().tolist() == [
+        ["unusable_file", "damaged at byte 7", "dropped"]
+    ]
+
+
+def test_an_image_that_no_row_names_may_be_empty():
+    index = files("i1", "i2", None)
+    table, findings = merge_files(annotated("i1"), index, NO_MASK_FILES, form="rle", images_without_row="empty")
+    assert table[["image_id", "mask_a"]].to_numpy().tolist() == [["i1", ["1 1"]], ["i2", []]]
+    assert findings["rule"].tolist() == ["unmatched_name"]
+    assert table["row"].isna().tolist() == [False, True]
+
+
 def test_series_and_group_fall_back_on_what_is_known():
     table, _ = merge_files(annotated("i1", "i2"), files("i1", "i2"), NO_MASK_FILES, form="rle")
     assert table[["group", "series", "frame"]].to_numpy().tolist() == [["i1", "i1", 0], ["i2", "i2", 0]]

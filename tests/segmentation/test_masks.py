@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.masks import binary_mask, decode_rle, encode_rle, indexed_masks
+from seg_pipeline.segmentation.masks import (
+    MaskError,
+    binary_mask,
+    decode_rle,
+    encode_rle,
+    indexed_masks,
+    pack_colours,
+    pixel_value,
+)
 
 MASK = np.array([[0, 1, 0], [0, 0, 1]], dtype=bool)  # 2 by 3: a swapped H and W fails
 
@@ -46,7 +54,8 @@ def test_round_trip(order):
         ("1 2 3", "must come in pairs, found 3 numbers"),
         ("1 two", "must be whole numbers, found '1 two'"),
         ("1 1.5", "must be whole numbers, found '1 1.5'"),
-        ("1 99999999999999999999", "must be whole numbers"),
+        ("1 99999999999999999999", "cover pixels 1 to 9223372036854775807, but an image"),
+        ("9223372036854775807 9223372036854775807", "cover pixels 9223372036854775807 to 18446744073709551613"),
         ("1 0", "must be at least 1 pixel long"),
         ("3 2 1 1", "overlap or are unsorted at run 2, which starts at 1"),
         ("1 3 2 1", "overlap or are unsorted at run 2, which starts at 2"),
@@ -55,6 +64,40 @@ def test_round_trip(order):
 def test_bad_run_lengths_say_what_is_wrong(rle, text):
     with pytest.raises(ValueError, match=text):
         decode_rle(rle, (2, 3), order="C")
+
+
+@pytest.mark.parametrize(
+    ("rle", "rule"),
+    [
+        ("1 2 3", "rle_malformed"),
+        ("1 two", "rle_malformed"),
+        ("1 0", "rle_malformed"),
+        ("5 3", "rle_out_of_bounds"),
+        ("3 2 1 1", "rle_unsorted"),
+        ("1 3 2 1", "rle_unsorted"),
+    ],
+)
+def test_bad_run_lengths_name_the_finding_that_they_become(rle, rule):
+    with pytest.raises(MaskError) as error:
+        decode_rle(rle, (2, 3), order="C")
+    assert error.value.rule == rule
+
+
+def test_a_binary_mask_that_is_read_as_class_ids_is_told():
+    with pytest.raises(MaskError, match=r"values 0, 255 only, as a mask of one class does.*form: files") as error:
+        indexed_masks(np.array([[0, 255]], dtype=np.uint8), [1, 2], background_values=[0], ignore_values=[])
+    assert error.value.rule == "binary_mask_as_ids"
+
+
+@pytest.mark.parametrize("runs", ["1 2\t4 1", " 1 2  4 1 ", "+1 2 4 1"])
+def test_spaces_and_signs_are_read_as_python_reads_them(runs):
+    assert encode_rle(decode_rle(runs, (2, 3), order="C"), order="C") == "1 2 4 1"
+
+
+@pytest.mark.parametrize("mask", [[[0, 0, 0]], [[1, 1, 1]], [[1, 0, 1]], [[0, 1, 0]], [[1]], [[]]])
+def test_runs_that_touch_the_ends_go_there_and_back(mask):
+    mask = np.array(mask, dtype=bool)
+    np.testing.assert_array_equal(decode_rle(encode_rle(mask, order="F"), mask.shape, order="F"), mask)
 
 
 def test_the_first_pixel_is_named_as_the_table_counts():
@@ -83,3 +126,25 @@ def test_an_undeclared_value_is_refused():
     text = r"holds the values 2, but the classes have \[1\]; declare them as classes or list them"
     with pytest.raises(ValueError, match=text):
         indexed_masks(np.array([[0, 1, 2]], dtype=np.uint8), [1], background_values=[0], ignore_values=[])
+
+
+def test_colours_are_classes_by_hand():
+    image = np.array([[[0, 0, 0], [128, 0, 255]], [[1, 2, 3], [128, 0, 255]]], dtype=np.uint8)
+    packed = pack_colours(image)
+    assert packed.tolist() == [[0, 0x8000FF], [0x010203, 0x8000FF]]
+    values = [pixel_value("#8000ff")]
+    masks, ignore = indexed_masks(
+        packed, values, background_values=[0], ignore_values=[pixel_value("#010203")], colours=True
+    )
+    assert masks.tolist() == [[[False, True], [False, True]]]
+    assert ignore.tolist() == [[False, False], [True, False]]
+
+
+def test_grey_values_are_colours_too():
+    assert pack_colours(np.array([[0, 255]], dtype=np.uint8)).tolist() == [[0, 0xFFFFFF]]
+
+
+def test_an_undeclared_colour_is_called_by_its_name():
+    text = r"holds the colours #000001, #0a0b0c, but the classes have \['#8000ff'\]; declare them"
+    with pytest.raises(ValueError, match=text):
+        indexed_masks(np.array([[1, 0x0A0B0C, 0]]), [0x8000FF], background_values=[0], ignore_values=[], colours=True)

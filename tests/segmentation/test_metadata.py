@@ -2,16 +2,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.metadata import INDEXED, clean_annotations, pivot_annotations
+from seg_pipeline.segmentation.metadata import IGNORED, INDEXED, NO_CLASS, clean_annotations, pivot_annotations
 
 COLUMNS = {"image_id": "id", "class": "class", "mask": "segmentation"}
 
 
-def clean(rows, *, form="rle", classes=("a", "b"), several="refuse", columns=COLUMNS):
+def clean(rows, *, form="rle", classes=("a", "b"), several="refuse", columns=COLUMNS, ignore=()):
     metadata = pd.DataFrame(rows, columns=["id", "class", "segmentation"])
     values = classes if isinstance(classes, dict) else {name: name for name in classes}
     kept, findings = clean_annotations(
-        metadata, form=form, columns=columns, class_values=values, several_per_class=several
+        metadata, form=form, columns=columns, class_values=values, several_per_class=several, ignore_values=ignore
     )
     assert len(kept) + len(findings) == len(rows)  # nothing is lost
     return kept, findings
@@ -101,3 +101,50 @@ def test_pivot_has_one_row_an_image_and_a_list_a_class():
         "mask_a": [["1 2"], []],
         "mask_b": [[], ["7 1"]],
     }
+
+
+def test_a_row_may_say_that_its_image_shows_no_class():
+    kept, findings = clean([("i1", "a", "1 2"), ("i2", NO_CLASS, None)])
+    assert findings.empty
+    table = pivot_annotations(kept, ["a"])
+    assert table[["image_id", "mask_a"]].to_numpy().tolist() == [["i1", ["1 2"]], ["i2", []]]
+
+
+def test_rows_without_any_class_alone_are_an_error():
+    with pytest.raises(ValueError, match=r"no row of the metadata table has a known class"):
+        clean([("i1", NO_CLASS, None)])
+
+
+def test_masks_of_unknown_truth_come_beside_the_classes():
+    kept, findings = clean(
+        [("i1", "a", "1 2"), ("i1", "crowd", "4 1"), ("i1", "9", "6 1")], ignore=["crowd", 9], several="merge"
+    )
+    assert findings.empty
+    table = pivot_annotations(kept, ["a"])
+    assert table[["mask_a", f"mask_{IGNORED}"]].to_numpy().tolist() == [[["1 2"], ["4 1", "6 1"]]]
+
+
+def test_a_row_with_a_problem_takes_its_image_along():
+    metadata = pd.DataFrame(
+        {
+            "id": ["i1", "i1", "i2", None],
+            "class": "a",
+            "segmentation": ["1 2", None, "3 1", None],
+            "problem": [None, "polygon of 2 points", None, "of no image"],
+        }
+    )
+    kept, findings = clean_annotations(
+        metadata, form="rle", columns=COLUMNS, class_values={"a": "a"}, several_per_class="instances"
+    )
+    assert kept["image_id"].tolist() == ["i2"]
+    assert findings.fillna({"image_id": ""})[["image_id", "row", "rule", "reason"]].to_numpy().tolist() == [
+        ["i1", 2, "incomplete_truth", "another annotation of its image cannot be used, so its truth is incomplete"],
+        ["i1", 3, "unusable_annotation", "polygon of 2 points"],
+        ["", 5, "unusable_annotation", "of no image"],
+    ]
+
+
+def test_instances_of_one_class_are_all_kept():
+    kept, findings = clean([("i1", "a", "1 2"), ("i1", "a", "3 2")], several="instances")
+    assert findings.empty
+    assert pivot_annotations(kept, ["a"])["mask_a"].tolist() == [["1 2", "3 2"]]

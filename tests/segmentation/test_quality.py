@@ -4,6 +4,7 @@ import pytest
 from seg_pipeline.segmentation.quality import (
     COLUMNS,
     Finding,
+    account,
     collect,
     counts,
     findings_table,
@@ -40,3 +41,33 @@ def test_strict_stops_at_what_was_dropped_only():
     refuse_dropped(findings_table([Finding("a", "", "flagged"), Finding("a", "", "repaired")]))
     with pytest.raises(ValueError, match=r"1 inputs were dropped, .* the first: bad_mask, i1: too long"):
         refuse_dropped(findings_table([Finding("bad_mask", "too long", "dropped", "i1")]))
+
+
+METADATA = pd.DataFrame({"id": ["i1", "i1", "i2", None, "i3"]})
+ANNOTATIONS = pd.DataFrame({"row": [2, 3, 4, 6], "image_id": ["i1", "i1", "i2", "i3"]})
+FILES = pd.DataFrame({"image_id": ["i1", "i2", None], "file": ["1.png", "2.png", "x.png"]})
+KEPT = pd.DataFrame({"image_id": ["i1"], "file": ["1.png"]})
+ALL_FOUND = [
+    Finding("missing_value", "", "dropped", row=5),
+    Finding("unreadable_image", "", "dropped", "i2", "2.png"),
+    Finding("row_without_file", "", "dropped", "i3", row=6),
+    Finding("unmatched_name", "", "dropped", file="x.png"),
+    Finding("blank_image", "", "flagged", "i1", "1.png"),
+]
+
+
+def test_rows_and_files_in_are_those_kept_and_those_in_findings():
+    table = account(METADATA, ANNOTATIONS, FILES, KEPT, findings_table(ALL_FOUND))
+    assert table.to_dict("records") == [
+        {"input": "rows", "read": 5, "kept": 2, "set_aside": 3},
+        {"input": "files", "read": 3, "kept": 1, "set_aside": 2},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lost", "text"), [(0, "1 of 5 rows .* such as 5"), (1, "1 of 5 rows .* 4"), (3, "1 of 3 files .* x.png")]
+)
+def test_what_is_neither_kept_nor_found_stops_the_run(lost, text):
+    found = [finding for index, finding in enumerate(ALL_FOUND) if index != lost]
+    with pytest.raises(ValueError, match=f"{text}; this is a fault of the program"):
+        account(METADATA, ANNOTATIONS, FILES, KEPT, findings_table(found))

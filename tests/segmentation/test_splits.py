@@ -1,7 +1,8 @@
+import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.splits import assign_splits, check_leaks, missing_classes
+from seg_pipeline.segmentation.splits import assign_splits, check_leaks, fewer_folds, missing_classes, split_table
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -12,6 +13,8 @@ def images(groups, areas, hashes=None):
         {
             "image_id": ids,
             "group": groups,
+            "series": groups,
+            "frame": range(len(groups)),
             "mask_a": "",
             "area_a": areas,
             "intensity_min": 0,
@@ -65,7 +68,9 @@ def test_without_groups_every_image_is_on_its_own():
     assert shares_of(splits) == {"train": 0.7, "val": 0.15, "test": 0.15}
     with pytest.raises(ValueError, match=r"the splits leak: group g is in test and train and val \(i000, i001, i002\)"):
         check_leaks(table, splits, allowed=False)
-    assert check_leaks(table, splits, allowed=True)["rule"].tolist() == ["leak_between_splits"]
+    leaks = check_leaks(table, splits, allowed=True)
+    assert leaks["rule"].tolist() == ["leak_between_splits"] * 2
+    assert leaks["reason"][1].startswith("group g is in fold 0 and fold 1 and fold 2 and fold 3 and fold 4 (")
 
 
 def test_two_groups_cannot_fill_three_splits():
@@ -75,7 +80,9 @@ def test_two_groups_cannot_fill_three_splits():
 
 def test_equal_pixels_in_two_splits_leak_but_blank_images_do_not():
     table = images(["a", "b"], [1, 1], hashes=["same", "same"])
-    splits = pd.DataFrame({"image_id": ["i000", "i001"], "group": ["a", "b"], "split": ["train", "test"]})
+    splits = pd.DataFrame({"image_id": ["i000", "i001"], "group": ["a", "b"], "split": ["train", "test"]}).assign(
+        fold=[0, -1]
+    )
     with pytest.raises(ValueError, match="content_hash same is in test and train"):
         check_leaks(table, splits, allowed=False)
     assert check_leaks(table.assign(intensity_max=0), splits, allowed=False).empty
@@ -86,3 +93,108 @@ def test_a_class_missing_from_a_split_is_a_finding():
     assert missing_classes(table)["reason"].tolist() == [
         "none of the 1 test images shows a; its scores there are undefined"
     ]
+
+
+def draw(table, **options):
+    return assign_splits(table, **{"shares": SHARES, "grouped": True, "stratified": True, "seed": 2, **options})
+
+
+def test_folds_share_out_train_and_val_by_whole_groups_and_leave_test_alone():
+    table = images([f"g{n // 5:02d}" for n in range(200)], [n % 3 for n in range(200)])
+    splits = draw(table, folds=4)
+    assert splits["fold"].dtype == np.int8
+    assert ((splits["fold"] == -1) == (splits["split"] == "test")).all()
+    rest = splits[splits["split"] != "test"]
+    assert rest.groupby("group")["fold"].nunique().max() == 1
+    counts = rest["fold"].value_counts().sort_index()
+    assert counts.index.tolist() == [0, 1, 2, 3]
+    assert sorted(counts) == [40, 40, 45, 45]  # 170 images: 34 groups of 5
+    assert fewer_folds(splits, 4).empty
+
+
+def test_a_rare_class_is_spread_over_the_folds_too():
+    rare = [int(n // 4 in (3, 11, 19)) for n in range(80)]
+    table = images([f"g{n // 4:02d}" for n in range(80)], rare)
+    splits = draw(table, shares={"train": 1.0, "val": 0.0, "test": 0.0}, folds=3)
+    assert sorted(splits.loc[np.array(rare, dtype=bool), "fold"].unique()) == [0, 1, 2]
+
+
+def test_fewer_groups_than_folds_give_fewer_folds_and_a_finding():
+    splits = draw(images(["a", "a", "b", "b", "c"], [1] * 5))
+    assert sorted(splits["fold"].unique()) == [-1, 0, 1]  # three groups, one of them the test split
+    found = fewer_folds(splits, 5)
+    assert found["reason"].tolist() == [
+        "2 folds instead of 5: train and val have no more groups that could be kept whole"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shares", "names"),
+    [
+        ({"train": 1.0, "val": 0.0, "test": 0.0}, {"train"}),
+        ({"train": 0.8, "val": 0.2, "test": 0.0}, {"train", "val"}),
+        ({"train": 0.6, "val": 0.0, "test": 0.4}, {"train", "test"}),
+    ],
+)
+@pytest.mark.parametrize("method", ["draw", "time"])
+def test_a_share_of_zero_leaves_its_split_out(shares, names, method):
+    table = images([f"g{n // 10}" for n in range(50)], [1] * 50)
+    splits = draw(table, shares=shares, method=method)
+    assert set(splits["split"]) == names
+    assert shares_of(splits) == {name: pytest.approx(shares[name]) for name in names}
+
+
+def test_time_cuts_each_series_in_its_order():
+    table = images(["b"] * 10 + ["a"] * 20, [1] * 30).sample(frac=1, random_state=1)
+    splits = draw(table, shares={"train": 0.6, "val": 0.2, "test": 0.2}, method="time", folds=2)
+    told = splits.sort_values("image_id")
+    train, val, test = ["train"], ["val"], ["test"]
+    assert told["split"].tolist() == train * 6 + val * 2 + test * 2 + train * 12 + val * 4 + test * 4
+    assert told["fold"].tolist() == [0] * 4 + [1] * 4 + [-1] * 2 + [0] * 8 + [1] * 8 + [-1] * 4
+    with pytest.raises(ValueError, match="the splits leak: group a is in test and train and val"):
+        check_leaks(table, splits, allowed=False)
+    assert set(check_leaks(table, splits, allowed=False, groups_allowed=True)["action"]) == {"flagged"}
+
+
+def test_a_given_table_is_followed():
+    table = images(["a", "a", "b", "c"], [1] * 4)
+    given = pd.DataFrame(
+        {"image_id": ["i003", "i002", "i001", "i000", "other"], "split": ["test", "val", *["train"] * 3]}
+    )
+    splits = draw(table, method="table", given=given)
+    assert splits["split"].tolist() == ["train", "train", "val", "test"]
+    assert splits["fold"].tolist()[3] == -1
+    assert set(splits["fold"][:3]) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (None, "needs the table `given_splits` with the columns image_id and split, but there is none"),
+        ({"id": ["i000"], "split": ["train"]}, r"but it has the columns \['id', 'split'\]"),
+        ({"image_id": ["i000", "i001"], "split": ["train", "dev"]}, r"holds the splits \['dev'\], expected train, val"),
+        ({"image_id": ["i000"] * 2, "split": ["train", "val"]}, "puts 1 images into two splits, such as i000"),
+        ({"image_id": ["i000"], "split": ["train"]}, "lacks 1 of the 2 images, such as i001"),
+    ],
+)
+def test_a_given_table_that_does_not_fit_is_refused(given, text):
+    with pytest.raises(ValueError, match=text):
+        draw(images(["a", "b"], [1, 1]), method="table", given=None if given is None else pd.DataFrame(given))
+
+
+def test_equal_pixels_in_two_folds_leak_as_well():
+    table = images(["a", "b", "c"], [1] * 3, hashes=["same", "same", "other"])
+    splits = pd.DataFrame({"image_id": table["image_id"], "split": "train", "fold": [0, 1, 1]})
+    with pytest.raises(ValueError, match=r"content_hash same is in fold 0 and fold 1 \(i000, i001\)"):
+        check_leaks(table, splits, allowed=False)
+
+
+def test_the_split_table_by_hand():
+    table = images(["a", "a", "b", "c"], [5, 0, 3, 0]).assign(split=["train", "train", "val", "train"])
+    assert split_table(table).to_dict("list") == {
+        "split": ["train", "val", "test"],
+        "images": [3, 1, 0],
+        "groups": [2, 1, 0],
+        "share": [0.75, 0.25, 0.0],
+        "a": [1 / 3, 1.0, 0.0],
+    }

@@ -42,9 +42,8 @@ class FileIndexDataset(AbstractDataset[NoReturn, pd.DataFrame]):
         raise DatasetError(f"{self._filepath}: a file index is read from a folder and takes no {type(data).__name__}")
 
     def preview(self, nrows: int = 5) -> TablePreview:
-        """The first rows, for Kedro-Viz; missing values as null."""
-        rows = self.load().head(nrows).astype(object)
-        return TablePreview(rows.where(rows.notna(), None).to_dict(orient="split"))
+        """The first rows, for Kedro-Viz."""
+        return preview_rows(self.load(), nrows)
 
     def _exists(self) -> bool:
         return self._pattern is None or self._filepath.is_dir()
@@ -56,3 +55,9 @@ class FileIndexDataset(AbstractDataset[NoReturn, pd.DataFrame]):
             "pattern": self._pattern,
             "columns": self._columns,
         }
+
+
+def preview_rows(table: pd.DataFrame, nrows: int) -> TablePreview:
+    """The first rows as plain values; missing ones as null."""
+    rows = table.head(nrows).astype(object)
+    return TablePreview(rows.where(rows.notna(), None).to_dict(orient="split"))

@@ -8,14 +8,15 @@ from typing import Any, NoReturn
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
-from seg_pipeline.segmentation.phantom import write_phantom
+from seg_pipeline.segmentation.phantom import write_example, write_phantom
 
 
 class SampleDataset(AbstractDataset[NoReturn, Any]):
     """Makes a drawn phantom in the folder ``filepath``, then reads one of its files or folders. Read-only.
 
-    ``phantom`` holds settings of ``write_phantom``; null: the folder holds data of its own, which is read as
-    it is. ``dataset`` is any other entry, whose path lies in the folder; several entries may share a folder.
+    ``phantom`` holds settings of ``write_phantom``, or with ``form`` of ``write_example``; null: the folder holds
+    data of its own, which is read as it is. ``dataset`` is any other entry, whose path lies in the folder;
+    several entries may share a folder.
 
     ```yaml
     raw_metadata:
@@ -63,7 +64,8 @@ class SampleDataset(AbstractDataset[NoReturn, Any]):
 
     def _make(self) -> None:
         if self._phantom is not None:
-            write_phantom(self._folder, **self._phantom)
+            make = write_example if "form" in self._phantom else write_phantom
+            make(self._folder, **self._phantom)
 
     def _exists(self) -> bool:
         return self._phantom is not None or self._dataset.exists()

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.geometry import fitted_shapes, resize_image, resize_truth
-from seg_pipeline.segmentation.images import pixel_hash, read_image
+from seg_pipeline.segmentation.images import read_image
 from seg_pipeline.segmentation.manifest import class_names, read_masks
 from seg_pipeline.segmentation.masks import IGNORE
 from seg_pipeline.segmentation.normalise import stored_pixels
 from seg_pipeline.segmentation.recipe import InputSettings, Task
+from seg_pipeline.segmentation.traits import content_hash
 
 POINTS = 256
 """Pixels of an image's classes that are kept for windows to show."""
@@ -71,7 +72,7 @@ class Decoder:
                 f"{row['path']}: image is {image.shape[0]} x {image.shape[1]} (height x width), the manifest says "
                 f"{shape[0]} x {shape[1]}: the file has changed, run data_processing again"
             )
-        if checked and pixel_hash(image) != row["content_hash"]:
+        if checked and content_hash(image) != row["content_hash"]:
             raise ValueError(f"{row['path']}: its pixels are not those of the manifest: run data_processing again")
         return resize_image(stored_pixels(image, self.settings), self.shape(index))
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import cv2
@@ -11,10 +15,26 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from seg_pipeline.segmentation.images import pixel_hash, read_image, read_values
-from seg_pipeline.segmentation.masks import Order, binary_mask, decode_rle, encode_rle, indexed_masks
-from seg_pipeline.segmentation.metadata import INDEXED, Form
+from seg_pipeline.segmentation import traits
+from seg_pipeline.segmentation.images import read_image, read_values
+from seg_pipeline.segmentation.masks import (
+    MaskError,
+    Order,
+    binary_mask,
+    decode_rle,
+    encode_rle,
+    indexed_masks,
+    is_colour,
+    pack_colours,
+    pixel_value,
+)
+from seg_pipeline.segmentation.metadata import IGNORED, INDEXED, Form
 from seg_pipeline.segmentation.quality import Finding, findings_table
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Raised whenever the same file gives other measures, so that what was kept of before is measured anew."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +46,8 @@ class MaskReader:
         form: what the mask lists hold: run lengths ("rle") or paths.
         exclusive: a pixel has at most one class; where several claim it, its truth is not known.
         ignore_unlabelled: the truth of a pixel without a class is not known (else: background).
+        instances: each mask of a list is an object, also where it touches another of its class.
+        class_values, background_values, ignore_values of an indexed mask: whole numbers, or colours "#rrggbb".
     """
 
     class_values: dict[str, str]
@@ -34,61 +56,94 @@ class MaskReader:
     rle_first: int = 1
     exclusive: bool = False
     ignore_unlabelled: bool = False
-    background_values: list[int] = field(default_factory=list)
-    ignore_values: list[int] = field(default_factory=list)
+    background_values: list[int | str] = field(default_factory=list)
+    ignore_values: list[int | str] = field(default_factory=list)
+    instances: bool = False
 
-    def read(self, row: Mapping, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, int]:
-        """Bool masks (C, H, W), ignored pixels (H, W), and how many pixels several classes claimed.
+    def read(self, row: Mapping, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, str, list[int] | None]:
+        """Bool masks (C, H, W), ignored pixels (H, W), the pixels that pairs of classes shared at first, and how
+        many objects of each class were given where ``instances`` are.
+
+        The third is as ``traits.overlaps`` gives it; of exclusive classes no pixel stays shared.
 
         Raises:
-            ValueError: a mask cannot be read or does not fit an image of ``shape``.
+            MaskError: a mask cannot be read or does not fit an image of ``shape``.
         """
         if self.form == INDEXED:
             masks, ignore = self._read_indexed(row, shape)
+            given = None
         else:
-            masks = np.stack([self._read_class(row[f"mask_{name}"], shape) for name in self.class_values])
-            ignore = np.zeros(shape, dtype=bool)
-        claims = masks.sum(axis=0) if self.exclusive else np.zeros(shape, dtype=np.int64)
+            masks, ignore = np.zeros((len(self.class_values), *shape), dtype=bool), np.zeros(shape, dtype=bool)
+            lists = [row[f"mask_{name}"] for name in self.class_values]
+            numbers = [self._read_onto(mask, sources) for mask, sources in zip(masks, lists, strict=True)]
+            self._read_onto(ignore, row.get(f"mask_{IGNORED}", ()))
+            given = numbers if self.instances else None
+        shared = traits.overlaps(masks)
         if self.ignore_unlabelled:
             ignore |= ~masks.any(axis=0)
-        ignore |= claims > 1
-        return masks & ~ignore, ignore, int((claims > 1).sum())
+        if self.exclusive and shared:
+            ignore |= masks.sum(axis=0) > 1
+        return (masks & ~ignore if ignore.any() else masks), ignore, shared, given
 
     def _read_indexed(self, row: Mapping, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         (path,) = row[f"mask_{INDEXED}"]
-        values = [int(value) for value in self.class_values.values()]
-        image = _read_mask_image(path, shape)
+        colours = any(is_colour(value) for value in self.class_values.values())
+        image = _read_mask_image(path, shape, colours=colours)
         try:
             return indexed_masks(
-                image, values, background_values=self.background_values, ignore_values=self.ignore_values
+                image,
+                [pixel_value(value) for value in self.class_values.values()],
+                background_values=[pixel_value(value) for value in self.background_values],
+                ignore_values=[pixel_value(value) for value in self.ignore_values],
+                colours=colours,
             )
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        except MaskError as error:
+            raise MaskError(error.rule, f"{path}: {error}") from None
 
-    def _read_class(self, sources: list[str], shape: tuple[int, int]) -> np.ndarray:
-        mask = np.zeros(shape, dtype=bool)
+    def _read_onto(self, mask: np.ndarray, sources: Iterable[str]) -> int:
+        """Adds the masks to ``mask`` and tells how many of them are not empty."""
+        number = 0
         for source in sources:
-            mask |= self._read_one(source, shape)
-        return mask
+            part = self._read_one(source, (mask.shape[0], mask.shape[1]))
+            mask |= part
+            number += int(part.any())
+        return number
 
     def _read_one(self, source: str, shape: tuple[int, int]) -> np.ndarray:
         if self.form == "rle":
             return decode_rle(source, shape, order=self.rle_order, first=self.rle_first)
+        values = _read_mask_image(source, shape)
         try:
-            return binary_mask(_read_mask_image(source, shape))
-        except ValueError as error:
-            raise ValueError(f"{source}: {error}") from None
+            return binary_mask(values)
+        except MaskError as error:
+            raise MaskError(error.rule, f"{source}: {error}") from None
 
 
-def _read_mask_image(path: str, shape: tuple[int, int]) -> np.ndarray:
-    values = read_values(path)
+def _read_mask_image(path: str, shape: tuple[int, int], *, colours: bool = False) -> np.ndarray:
+    """Values (H, W); with ``colours`` 65536 red + 256 green + blue."""
+    try:
+        values = read_image(path) if colours else read_values(path)
+    except ValueError as error:
+        raise MaskError("unreadable_mask", str(error)) from None
+    if colours and values.dtype != np.uint8:
+        raise MaskError(
+            "mask_in_colour",
+            f"{path}: mask has 16 bits a channel, but its classes are declared as colours of 8 bits",
+        )
+    values = pack_colours(values) if colours else values
     if values.ndim == 3:
         if (values != values[..., :1]).any():
-            raise ValueError(f"{path}: mask is a colour picture, expected grey values or a palette")
+            raise MaskError(
+                "mask_in_colour",
+                f"{path}: mask is a colour picture, expected grey values or a palette; where colours are classes, "
+                "give each class its colour as `value`, such as [128, 0, 64]",
+            )
         values = values[..., 0]
     if values.shape != shape:
-        raise ValueError(
-            f"{path}: mask is {values.shape[0]} x {values.shape[1]} (height x width), its image {shape[0]} x {shape[1]}"
+        raise MaskError(
+            "mask_size_differs",
+            f"{path}: mask is {values.shape[0]} x {values.shape[1]} (height x width), "
+            f"its image {shape[0]} x {shape[1]}",
         )
     return values
 
@@ -98,70 +153,133 @@ def measure_images(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Manifest of the images that can be read, without splits, and findings for the rest.
 
-    Images go through joblib: `joblib.parallel_config(backend=...)` moves the work to another pool.
-
     Raises:
         ValueError: not one image can be used.
     """
-    tasks = (joblib.delayed(_measure_image)(row, reader) for row in table.to_dict("records"))
+    manifest, findings, _ = measure_changed(table, reader, None, num_workers=num_workers)
+    return manifest, findings
+
+
+def measure_changed(
+    table: pd.DataFrame, reader: MaskReader, known: pd.DataFrame | None, *, num_workers: int = 1
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The same, reading only images that are not ``known``: new ones and those that changed.
+
+    Images go through joblib: `joblib.parallel_config(backend=...)` moves the work to another pool.
+
+    Args:
+        known: what was measured before, as the third result: columns key and outcome.
+    """
+    rows = table.to_dict("records")
+    keys = [key_of(row, reader) for row in rows]
+    outcomes = {} if known is None else dict(zip(known["key"], known["outcome"], strict=True))
+    fresh = [(key, row) for key, row in zip(keys, rows, strict=True) if key not in outcomes]
+    tasks = (joblib.delayed(_measure_image)(row, reader) for _, row in fresh)
     parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator")
-    results = list(tqdm(parallel(tasks), total=len(table), desc="reading images", unit="image", disable=None))
-    findings = findings_table(finding for _, found in results for finding in found)
-    manifest = pd.DataFrame([row for row, _ in results if row is not None])
+    bar = tqdm(parallel(tasks), total=len(fresh), desc="reading images", unit="image", disable=None)
+    measured = {key: outcome for (key, _), outcome in zip(fresh, bar, strict=True)}
+    log.info("%d images read, %d unchanged since they were last", len(fresh), len(rows) - len(fresh))
+    manifest, findings = _tables(rows, (measured.get(key) or json.loads(outcomes[key]) for key in keys))
     if manifest.empty:
         raise ValueError(
             f"none of the {len(table)} images can be used; the first finding: {findings.iloc[0]['reason']}"
         )
-    return manifest, findings
+    outcomes |= {key: json.dumps(outcome) for key, outcome in measured.items()}
+    return manifest, findings, pd.DataFrame({"key": keys, "outcome": [outcomes[key] for key in keys]}, dtype="str")
 
 
-def _measure_image(row: dict, reader: MaskReader) -> tuple[dict | None, list[Finding]]:
-    about = {"image_id": row["image_id"], "file": row["file"]}
+def key_of(row: dict, reader: MaskReader) -> str:
+    """Changes with whatever the measures of an image depend on: its files, its row, the settings, this code.
+
+    A file counts as changed when its size or time of change does.
+    """
+    masks = [source for name, value in row.items() if name.startswith("mask_") for source in value]
+    told = {name: value for name, value in row.items() if not name.startswith("mask_") and name != "row"}
+    stamps = [_stamp(path) for path in (row["path"], *(masks if reader.form != "rle" else ()))]
+    return hashlib.sha256(repr((VERSION, reader, told, masks, stamps)).encode()).hexdigest()
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    try:
+        about = os.stat(path)  # noqa: PTH116  a Path costs as much as the call
+    except (OSError, ValueError):
+        return None
+    return about.st_size, about.st_mtime_ns
+
+
+def _tables(rows: list[dict], outcomes: Iterable[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Manifest and findings of the rows' outcomes."""
+    kept, found = [], []
+    for row, outcome in zip(rows, outcomes, strict=True):
+        lines = {True: row["row"], False: None}
+        found += [
+            Finding(rule, reason, action, row["image_id"], row["file"], lines[of_row])
+            for rule, reason, action, of_row in outcome["findings"]
+        ]
+        if outcome["features"] is not None:
+            told = {name: value for name, value in row.items() if not name.startswith("mask_")}
+            kept.append({**told, **outcome["features"]})
+    return pd.DataFrame(kept).drop(columns="row", errors="ignore"), findings_table(found)
+
+
+def _measure_image(row: dict, reader: MaskReader) -> dict:
+    """Features, or None, and findings as (rule, reason, action, whether it is about the metadata's row)."""
     try:
         image = read_image(row["path"])
     except ValueError as error:
-        return None, [Finding("unreadable_image", str(error), "dropped", **about)]
-    shape = image.shape[:2]
+        return {"features": None, "findings": [("unreadable_image", str(error), "dropped", False)]}
     try:
-        masks, ignore, claimed = reader.read(row, shape)
-    except ValueError as error:
-        return None, [Finding("bad_mask", str(error), "dropped", **about, row=row["row"])]
-    found = [Finding(rule, reason, action, **about) for rule, reason, action in _doubts(row, image, claimed)]
-    kept = {name: value for name, value in row.items() if not name.startswith("mask_") and name not in ("row", "width")}
-    return {**kept, **_features(image, masks, ignore, list(reader.class_values))}, found
+        masks, ignore, shared, given = reader.read(row, image.shape[:2])
+    except MaskError as error:  # no other ValueError: it would be of our code, not of the mask
+        return {"features": None, "findings": [(error.rule, str(error), "dropped", True)]}
+    features = _features(image, masks, ignore, list(reader.class_values), shared)
+    if given is not None:
+        features |= {f"objects_{name}": number for name, number in zip(reader.class_values, given, strict=True)}
+    doubts = _doubts(row, features, shared if reader.exclusive else "")
+    return {"features": features, "findings": [(*doubt, False) for doubt in doubts]}
 
 
-def _doubts(row: dict, image: np.ndarray, claimed: int) -> list[tuple]:
+def _doubts(row: dict, features: dict, shared: str) -> list[tuple[str, str, str]]:
     """Rule, reason and action for all that is odd about an image that can be used all the same."""
-    height, width = image.shape[:2]
-    named = (row.get("height", height), row.get("width", width))
+    height, width = features["height"], features["width"]
+    named = tuple(
+        given if pd.notna(given := row.get(name)) else size for name, size in (("height", height), ("width", width))
+    )
     doubts = []
     if named != (height, width):
         reason = f"name says {named[0]} x {named[1]} (height x width), header {height} x {width}; the header is used"
         doubts.append(("size_differs_from_name", reason, "repaired"))
-    if image.min() == image.max():
-        doubts.append(("blank_image", f"every pixel is {image.min()}", "flagged"))
-    if claimed:
-        reason = f"{claimed} pixels are claimed by several classes; they count nowhere"
-        doubts.append(("overlapping_classes", reason, "repaired"))
+    if features["intensity_min"] == features["intensity_max"]:
+        doubts.append(("blank_image", f"every pixel is {features['intensity_min']}", "flagged"))
+    if shared:
+        pixels = sum(traits.parse_overlaps(shared).values())
+        doubts.append(
+            ("overlapping_classes", f"{pixels} pixels are claimed by several classes; they count nowhere", "repaired")
+        )
     return doubts
 
 
-def _features(image: np.ndarray, masks: np.ndarray, ignore: np.ndarray, names: list[str]) -> dict:
+def _features(image: np.ndarray, masks: np.ndarray, ignore: np.ndarray, names: list[str], shared: str) -> dict:
     height, width = image.shape[:2]
-    features = {
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    areas = [int(np.count_nonzero(mask)) for mask in masks]
+    features: dict[str, object] = {
         "height": height,
         "width": width,
-        "channels": 1 if image.ndim == 2 else image.shape[2],
-        "dtype": str(image.dtype),
+        "channels": channels,
+        "dtype": "uint8" if image.itemsize == 1 else "uint16",
         "intensity_min": int(image.min()),
         "intensity_max": int(image.max()),
-        "content_hash": pixel_hash(image),
+        "intensity_mean": sum(cv2.mean(image)[:channels]) / channels,
+        "content_hash": traits.content_hash(image),
+        "thumbnail": traits.thumbnail(image),
+        "overlaps": shared,
     }
-    for name, mask in zip(names, masks, strict=True):
-        features[f"mask_{name}"] = encode_rle(mask, order="C")
-    features["ignore"] = encode_rle(ignore, order="C")
-    for name, mask in zip(names, masks, strict=True):
-        features[f"area_{name}"] = int(mask.sum())
-        features[f"objects_{name}"] = cv2.connectedComponents(mask.astype(np.uint8))[0] - 1
+    for name, mask, area in zip(names, masks, areas, strict=True):
+        features[f"mask_{name}"] = encode_rle(mask, order="C") if area else ""
+    features["ignore"] = encode_rle(ignore, order="C") if ignore.any() else ""
+    for name, mask, area in zip(names, masks, areas, strict=True):
+        features[f"area_{name}"] = area
+        features[f"share_{name}"] = area / mask.size
+        features[f"objects_{name}"] = traits.count_objects(mask) if area else 0
     return features

@@ -1,31 +1,22 @@
 """The manifest: the image table, one row an image, that all later steps read.
 
-| column | holds |
-|---|---|
-| image_id, file, path | name; file relative to the raw folder, and absolute |
-| group, series, frame | what must not be split; ordered run of images; position in it |
-| height, width, channels, dtype | of the stored image |
-| spacing_y, spacing_x | mm a pixel, where the file's name gives it |
-| intensity_min, intensity_max | of the stored pixels |
-| content_hash | sha256 of the decoded pixels |
-| mask_<class> | run lengths, row-major, starts from 1; "" where there is none |
-| ignore | run lengths of the pixels whose truth is not known |
-| area_<class>, objects_<class> | pixels, and connected components (8 neighbours) |
-| split | train, val or test (written by the split step) |
+Its columns are declared in ``tables.MANIFEST`` and described in docs/tables.md.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 from collections.abc import Mapping
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.masks import IGNORE, decode_rle
 from seg_pipeline.segmentation.metadata import Form
-from seg_pipeline.segmentation.quality import collect, take_out
+from seg_pipeline.segmentation.quality import collect, take_out, take_out_unusable
 
 SPLITS = ("train", "val", "test")
 
@@ -66,7 +57,12 @@ def data_hash(manifest: pd.DataFrame) -> str:
 
 
 def merge_files(
-    annotated: pd.DataFrame, image_files: pd.DataFrame, mask_files: pd.DataFrame, *, form: Form
+    annotated: pd.DataFrame,
+    image_files: pd.DataFrame,
+    mask_files: pd.DataFrame,
+    *,
+    form: Form,
+    images_without_row: Literal["drop", "empty"] = "drop",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Annotated images with their files.
 
@@ -75,6 +71,7 @@ def merge_files(
         image_files: index of the image files: image_id, file, path, and what else the names tell.
         mask_files: index of the mask files with mask_id, file, path; not read for form "rle".
         form: for "files" and "indexed" the mask lists hold ids, which become paths.
+        images_without_row: an image that no row names is not annotated ("drop"), or shows no class ("empty").
 
     Returns:
         Table as ``annotated`` plus the columns of ``image_files`` and group, series, frame; findings.
@@ -82,15 +79,15 @@ def merge_files(
     Raises:
         ValueError: no annotated image has a file.
     """
+    files, unusable = take_out_unusable(image_files)
     files, unmatched = take_out(
-        image_files,
-        image_files["image_id"].isna(),
-        "unmatched_name",
-        "the file's name does not fit the pattern",
+        files, files["image_id"].isna(), "unmatched_name", "the file's name does not fit the pattern"
     )
     files, twins = take_out(
         files, files.duplicated("image_id", keep=False), "duplicate_file", "several files have this image_id"
     )
+    if images_without_row == "empty":
+        annotated = pd.concat([annotated, _without_masks(files, annotated)], ignore_index=True)
     rest, without_row = take_out(
         files, ~files["image_id"].isin(annotated["image_id"]), "file_without_row", "no metadata row names it"
     )
@@ -107,15 +104,30 @@ def merge_files(
         )
     merged = _with_series(rows.merge(rest, on="image_id", suffixes=("", "_of_file"), validate="one_to_one"))
     merged, of_masks = _with_mask_paths(merged, mask_files) if form != "rle" else (merged, without_file[:0])
-    findings = collect(unmatched, twins, without_row, without_file, of_masks)
+    findings = collect(unusable, unmatched, twins, without_row, without_file, of_masks)
     return merged.sort_values("image_id", ignore_index=True), findings
+
+
+def _without_masks(files: pd.DataFrame, annotated: pd.DataFrame) -> pd.DataFrame:
+    """Rows as of ``annotated`` for the images that it does not name, with empty lists of masks."""
+    ids = files.loc[~files["image_id"].isin(annotated["image_id"]), "image_id"]
+    masks: dict[str, list] = {name: [[] for _ in ids] for name in map(str, annotated) if name.startswith("mask_")}
+    return pd.DataFrame({"image_id": ids, "row": pd.array([pd.NA] * len(ids), dtype="Int64"), **masks})
 
 
 def _with_series(images: pd.DataFrame) -> pd.DataFrame:
     """Group, series and frame, each from the next narrower thing where the names do not tell."""
-    group = images.get("group", images.get("series", images["image_id"]))
-    images = images.assign(group=group, series=images.get("series", group))
-    return images if "frame" in images else images.assign(frame=images.groupby("series").cumcount())
+    group = _first_told(images, ["group", "series", "image_id"])
+    images = images.assign(group=group)
+    images = images.assign(series=_first_told(images, ["series", "group"]))
+    place = images.groupby("series").cumcount()
+    return images.assign(frame=images["frame"].fillna(place).astype("int64") if "frame" in images else place)
+
+
+def _first_told(images: pd.DataFrame, columns: list[str]) -> pd.Series:
+    """The first of the columns that has a value, row by row; a pattern's group need not take part in a match."""
+    there = [images[name] for name in columns if name in images]
+    return functools.reduce(lambda one, other: one.fillna(other), there)
 
 
 def _with_mask_paths(images: pd.DataFrame, mask_files: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -17,6 +17,14 @@ IGNORE = 255
 """Value of a pixel whose truth is not known, in a uint8 mask of otherwise 0 and 1."""
 
 
+class MaskError(ValueError):
+    """A mask that cannot be used; ``rule`` is the finding that it becomes."""
+
+    def __init__(self, rule: str, reason: str) -> None:
+        super().__init__(reason)
+        self.rule = rule
+
+
 def encode_rle(mask: np.ndarray, *, order: Order) -> str:
     """Run lengths "start length start length ..." of a bool mask (H, W); "" where it is empty.
 
@@ -28,7 +36,7 @@ def encode_rle(mask: np.ndarray, *, order: Order) -> str:
     runs = np.empty(edges.size, dtype=np.int64)
     runs[::2] = edges[::2] + 1
     runs[1::2] = edges[1::2] - edges[::2]
-    return " ".join(map(str, runs.tolist()))
+    return ("%d " * runs.size)[:-1] % tuple(runs.tolist())  # half the time of joining the numbers' texts
 
 
 def decode_rle(rle: str, shape: tuple[int, int], *, order: Order, first: int = 1) -> np.ndarray:
@@ -38,37 +46,57 @@ def decode_rle(rle: str, shape: tuple[int, int], *, order: Order, first: int = 1
     Sources disagree on the order and a round trip cannot tell, so it has no default.
 
     Raises:
-        ValueError: a value is no integer, their number is odd, a length is below 1, runs overlap or
+        MaskError: a value is no integer, their number is odd, a length is below 1, runs overlap or
             are unsorted, or a run lies outside the image.
     """
     runs = _parse_runs(rle)
-    starts, lengths = runs[::2] - first, runs[1::2]
-    ends = starts + lengths
-    if (starts[1:] < ends[:-1]).any():
-        at = int(np.flatnonzero(starts[1:] < ends[:-1])[0]) + 1
-        raise ValueError(f"run lengths overlap or are unsorted at run {at + 1}, which starts at {starts[at] + first}")
     size = shape[0] * shape[1]
-    if runs.size and (starts[0] < 0 or ends[-1] > size):
-        raise ValueError(
-            f"run lengths cover pixels {starts[0] + first} to {ends[-1] + first - 1}, but an image of "
-            f"height {shape[0]} and width {shape[1]} has pixels {first} to {size + first - 1}"
+    if not runs.size:
+        return np.zeros(shape, dtype=bool)
+    if runs.max() > size + first:  # their sums could overflow
+        raise _bad_runs(runs[::2] - first, runs[1::2], shape, first)
+    # gap, run, gap, ...: repeating False and True is 10 times as quick as filling runs one by one
+    ends = runs[::2] + runs[1::2]
+    counts = np.empty(runs.size + 1, dtype=np.int64)
+    counts[0], counts[-1] = runs[0] - first, size - (ends[-1] - first)
+    counts[1::2] = runs[1::2]
+    np.subtract(runs[2::2], ends[:-1], out=counts[2:-1:2])
+    if counts.min() < 0:
+        raise _bad_runs(runs[::2] - first, runs[1::2], shape, first)
+    inside = np.zeros(counts.size, dtype=bool)
+    inside[1::2] = True
+    return np.repeat(inside, counts).reshape(shape, order=order)
+
+
+def _bad_runs(starts: np.ndarray, lengths: np.ndarray, shape: tuple[int, int], first: int) -> MaskError:
+    """What is wrong with runs that overlap, are unsorted or leave the image. Python's numbers cannot overflow."""
+    spans = [(start, start + length) for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)]
+    size = shape[0] * shape[1]
+    lowest, highest = min(start for start, _ in spans), max(end for _, end in spans)
+    if lowest < 0 or highest > size:
+        return MaskError(
+            "rle_out_of_bounds",
+            f"run lengths cover pixels {lowest + first} to {highest + first - 1}, but an image of "
+            f"height {shape[0]} and width {shape[1]} has pixels {first} to {size + first - 1}",
         )
-    # +1 at each start and -1 at each end: the running sum is 1 inside a run. Runs may touch, so add.
-    steps = np.zeros(size + 1, dtype=np.int8)
-    steps[starts] += 1
-    np.subtract.at(steps, ends, 1)
-    return np.cumsum(steps[:-1], dtype=np.int8).astype(bool).reshape(shape, order=order)
+    at = next(index for index in range(1, len(spans)) if spans[index][0] < spans[index - 1][1])
+    return MaskError(
+        "rle_unsorted", f"run lengths overlap or are unsorted at run {at + 1}, which starts at {spans[at][0] + first}"
+    )
 
 
 def _parse_runs(rle: str) -> np.ndarray:
     try:
-        runs = np.array(rle.split(), dtype=np.int64)
+        if rle.isascii() and rle.replace(" ", "").isdigit():
+            runs = np.fromstring(rle, sep=" ", dtype=np.int64)  # four times as quick, and lax with other characters
+        else:
+            runs = np.array(rle.split(), dtype=np.int64)
     except (ValueError, OverflowError):
-        raise ValueError(f"run lengths must be whole numbers, found {rle[:40]!r}") from None
+        raise MaskError("rle_malformed", f"run lengths must be whole numbers, found {rle[:40]!r}") from None
     if runs.size % 2:
-        raise ValueError(f"run lengths must come in pairs, found {runs.size} numbers")
-    if (runs[1::2] < 1).any():
-        raise ValueError("run lengths must be at least 1 pixel long")
+        raise MaskError("rle_malformed", f"run lengths must come in pairs, found {runs.size} numbers")
+    if runs.size and runs[1::2].min() < 1:
+        raise MaskError("rle_malformed", "run lengths must be at least 1 pixel long")
     return runs
 
 
@@ -76,38 +104,75 @@ def binary_mask(values: np.ndarray) -> np.ndarray:
     """Bool mask (H, W) of a mask image in which one value, whichever, marks the class and 0 the rest.
 
     Raises:
-        ValueError: the image holds more than one value besides 0 (it is no binary mask, or was saved
+        MaskError: the image holds more than one value besides 0 (it is no binary mask, or was saved
             with loss).
     """
     mask = values > 0
     if (values[mask] != values.max()).any():
-        raise ValueError(
+        raise MaskError(
+            "mask_not_binary",
             f"mask holds the values {_listed(np.unique(values[mask]))} besides 0, but a binary mask has only one; "
-            "for class ids in one file set `annotations.form: indexed`"
+            "for class ids in one file set `annotations.form: indexed`",
         )
     return mask
 
 
 def indexed_masks(
-    values: np.ndarray, class_values: list[int], *, background_values: list[int], ignore_values: list[int]
+    values: np.ndarray,
+    class_values: list[int],
+    *,
+    background_values: list[int],
+    ignore_values: list[int],
+    colours: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bool masks (C, H, W) of an image (H, W) of class ids, and where it says "ignore" (H, W).
 
+    ``colours``: the values are colours of ``pack_colours``, and are called so in messages.
+
     Raises:
-        ValueError: the image holds a value that was not declared.
+        MaskError: the image holds a value that was not declared.
     """
     declared = [*class_values, *background_values, *ignore_values]
-    present = np.flatnonzero(np.bincount(values.ravel()))  # quicker than np.unique, which sorts
+    # bincount is quicker than np.unique, which sorts, but for colours would count 16.7 million values
+    present = np.unique(values) if colours else np.flatnonzero(np.bincount(values.ravel()))
     unknown = np.setdiff1d(present, declared)
+    if unknown.size and set(present.tolist()) <= {0, 255}:
+        raise MaskError(
+            "binary_mask_as_ids",
+            f"mask holds the values {_listed(present)} only, as a mask of one class does, but is read as class ids; "
+            "for a file a class set `annotations.form: files`",
+        )
     if unknown.size:
-        raise ValueError(
-            f"mask holds the values {_listed(unknown)}, but the classes have {sorted(class_values)}; declare them "
-            "as classes or list them under `background_values` or `ignore_values`"
+        known = [_colour(value) for value in class_values] if colours else sorted(class_values)
+        raise MaskError(
+            "unknown_class_value",
+            f"mask holds the {'colours' if colours else 'values'} {_listed(unknown, colours=colours)}, but the "
+            f"classes have {known}; declare them as classes or list them under `background_values` or `ignore_values`",
         )
     masks = np.stack([values == value for value in class_values])
     return masks, np.isin(values, ignore_values)
 
 
-def _listed(values: np.ndarray, most: int = 6) -> str:
-    text = ", ".join(map(str, values[:most].tolist()))
+def _listed(values: np.ndarray, most: int = 6, *, colours: bool = False) -> str:
+    text = ", ".join(_colour(value) if colours else str(value) for value in values[:most].tolist())
     return f"{text} and {values.size - most} more" if values.size > most else text
+
+
+def is_colour(value: object) -> bool:
+    """Whether a declared value is a colour, as "#8000ff" for red 128, green 0, blue 255."""
+    return isinstance(value, str) and value.startswith("#")
+
+
+def pixel_value(value: str | int) -> int:
+    """The whole number that stands for a declared value in an indexed mask; see ``pack_colours``."""
+    return int(value[1:], 16) if isinstance(value, str) and is_colour(value) else int(value)
+
+
+def pack_colours(image: np.ndarray) -> np.ndarray:
+    """Int32 (H, W) of 65536 red + 256 green + blue, of a uint8 image (H, W, 3) or (H, W) of grey values."""
+    rgb = np.broadcast_to(image[..., None] if image.ndim == 2 else image, (*image.shape[:2], 3)).astype(np.int32)
+    return (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
+
+
+def _colour(value: int) -> str:
+    return f"#{value:06x}"

@@ -7,16 +7,23 @@ An annotation row says: this image has this mask of this class. What the mask is
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import pandas as pd
 
-from seg_pipeline.segmentation.quality import collect, take_out
+from seg_pipeline.segmentation.quality import collect, findings_table, take_out
 
 Form = Literal["rle", "files", "indexed"]
 
 INDEXED = "indexed"
 """Stands for the class of an annotation whose file holds all classes."""
+
+NO_CLASS = "(none)"
+"""Class column of a row that says: this image was looked at and shows no class."""
+
+IGNORED = "ignore"
+"""Stands for the class of a mask whose pixels' truth is not known."""
 
 
 def clean_annotations(
@@ -25,7 +32,8 @@ def clean_annotations(
     form: Form,
     columns: dict[str, str],
     class_values: dict[str, str],
-    several_per_class: Literal["merge", "refuse"],
+    several_per_class: Literal["merge", "refuse", "instances"],
+    ignore_values: Sequence[object] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows that can be used, and a finding for each that cannot.
 
@@ -35,7 +43,12 @@ def clean_annotations(
         columns: name in ``metadata`` of "image_id", "class" (not for "indexed") and "mask".
         class_values: class name -> what the class column holds for it.
         several_per_class: rows with the same image and class and different masks are parts of one mask
-            ("merge"), or contradict each other, so that the whole image is dropped ("refuse").
+            ("merge"), an object each ("instances"), or contradict each other, so that the whole image is
+            dropped ("refuse").
+        ignore_values: what the class column holds where the mask's pixels are of unknown truth.
+
+    A column ``problem`` in ``metadata`` says why a row cannot be used: its image's truth is incomplete, so all
+    rows of the image go.
 
     Returns:
         Columns row, image_id, class, mask (str; "" where an RLE table says: no mask), and findings.
@@ -43,19 +56,21 @@ def clean_annotations(
     Raises:
         ValueError: a column is missing, or not one row has a known class.
     """
-    rows = _select(metadata, form, columns)
+    rows, unusable = _refuse_problems(_select(metadata, form, columns))
     needed = ["image_id", "class"] if form == "rle" else ["image_id", "class", "mask"]
     rows, missing = take_out(
         rows, rows[needed].isna().any(axis=1), "missing_value", f"one of {', '.join(needed)} is missing"
     )
-    rows, unknown = _name_classes(rows, class_values) if form != "indexed" else (rows, missing[:0])
+    names = {str(value): name for name, value in class_values.items()}
+    names |= dict.fromkeys(map(str, ignore_values), IGNORED)
+    rows, unknown = _name_classes(rows, names) if form != "indexed" else (rows, missing[:0])
     rows = rows.assign(mask=rows["mask"].fillna(""))
     key = ["image_id", "class", "mask"]
     rows, duplicates = take_out(rows, rows.duplicated(key), "duplicate_row", "the same image, class and mask again")
     rows, conflicts = (
         _refuse_conflicts(rows) if several_per_class == "refuse" or form == "indexed" else (rows, missing[:0])
     )
-    return rows.reset_index(drop=True), collect(missing, unknown, duplicates, conflicts)
+    return rows.reset_index(drop=True), collect(unusable, missing, unknown, duplicates, conflicts)
 
 
 def _select(metadata: pd.DataFrame, form: Form, columns: dict[str, str]) -> pd.DataFrame:
@@ -67,6 +82,8 @@ def _select(metadata: pd.DataFrame, form: Form, columns: dict[str, str]) -> pd.D
         )
     rows = pd.DataFrame({name: _as_text(metadata[column]) for name, column in wanted.items()})
     rows.insert(0, "row", range(2, len(rows) + 2))  # line 1 is the header
+    if "problem" in metadata:
+        rows["problem"] = metadata["problem"]
     return rows.assign(**{"class": INDEXED}) if form == "indexed" else rows
 
 
@@ -77,18 +94,28 @@ def _as_text(column: pd.Series) -> pd.Series:
     return column.astype("str").str.strip().where(column.notna())
 
 
-def _name_classes(rows: pd.DataFrame, class_values: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    names = {str(value): name for name, value in class_values.items()}
+def _refuse_problems(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    if "problem" not in rows:
+        return rows, findings_table([])
+    rows, unusable = take_out(rows, rows["problem"].notna(), "unusable_annotation", "{problem}")
+    reason = "another annotation of its image cannot be used, so its truth is incomplete"
+    rest, beside = take_out(rows, rows["image_id"].isin(unusable["image_id"].dropna()), "incomplete_truth", reason)
+    return rest.drop(columns="problem"), collect(unusable, beside)
+
+
+def _name_classes(rows: pd.DataFrame, names: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows whose class, as ``names`` calls it by its value, is known, and findings; ``NO_CLASS`` stays."""
+    names = {**names, NO_CLASS: NO_CLASS}
     known, unknown = take_out(
         rows,
         ~rows["class"].isin(list(names)),
         "unknown_class",
-        f"class {{class}} is none of {', '.join(names)}; declare it under `dataset.classes` if it is wanted",
+        f"class {{class}} is none of {', '.join(list(names)[:-1])}; declare it under `dataset.classes` if it is wanted",
     )
-    if known.empty:
+    if not (known["class"] != NO_CLASS).any():
         raise ValueError(
             f"no row of the metadata table has a known class: it holds {sorted(rows['class'].unique())[:8]}, but "
-            f"`dataset.classes` declares {list(names)}"
+            f"`dataset.classes` declares {list(names)[:-1]}"
         )
     return known.assign(**{"class": known["class"].map(names)}), unknown
 
@@ -103,11 +130,13 @@ def pivot_annotations(annotations: pd.DataFrame, class_names: list[str]) -> pd.D
     """One row an image: image_id, row (its first), and per class ``mask_<class>``, the list of its masks.
 
     A list is empty where the image has no mask of the class. ``class_names`` is ``[INDEXED]`` for that form.
+    Where there are masks of unknown truth, they come as ``mask_ignore``.
     """
     filled = annotations[annotations["mask"] != ""]
     lists = filled.groupby(["image_id", "class"])["mask"].agg(list).unstack("class")
     images = annotations.groupby("image_id")["row"].min().reset_index()
-    wide = lists.reindex(index=images["image_id"], columns=class_names)
-    for name in class_names:
+    names = [*class_names, IGNORED] if IGNORED in lists else class_names
+    wide = lists.reindex(index=images["image_id"], columns=names)
+    for name in names:
         images[f"mask_{name}"] = [value if isinstance(value, list) else [] for value in wide[name]]
     return images

@@ -51,6 +51,14 @@ def take_out(
     return table[~bad], findings_table(found)
 
 
+def take_out_unusable(files: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Files without a ``problem``, a column that only some indexes have, and the findings of the others."""
+    if "problem" not in files:
+        return files, findings_table([])
+    rest, found = take_out(files, files["problem"].notna(), "unusable_file", "{problem}")
+    return rest.drop(columns="problem"), found
+
+
 def _value(row: dict, name: str) -> Any:
     return None if pd.isna(row.get(name)) else row[name]
 
@@ -64,6 +72,46 @@ def counts(findings: pd.DataFrame) -> dict[str, int]:
     """Number of findings by "rule (action)"."""
     kinds = findings["rule"] + " (" + findings["action"] + ")"
     return {str(kind): int(number) for kind, number in kinds.value_counts(sort=False).sort_index().items()}
+
+
+def account(
+    metadata: pd.DataFrame,
+    annotations: pd.DataFrame,
+    files: pd.DataFrame,
+    manifest: pd.DataFrame,
+    findings: pd.DataFrame,
+) -> pd.DataFrame:
+    """What became of every row of the metadata and every image file: columns input, read, kept, set_aside.
+
+    Args:
+        metadata: as read; ``annotations``: its usable rows; ``files``: the index of the image files.
+        manifest: the images that came through; ``findings``: all of them.
+
+    Raises:
+        ValueError: something is in neither, and so was lost.
+    """
+    dropped = findings[findings["action"] == "dropped"]
+    kept_rows = annotations.loc[annotations["image_id"].isin(manifest["image_id"]), "row"]
+    of_lost_images = annotations.loc[annotations["image_id"].isin(dropped["image_id"].dropna()), "row"]
+    kept_files = files.loc[files["file"].isin(manifest["file"]), "file"]
+    lost_images = files.loc[files["image_id"].isin(dropped["image_id"].dropna()), "file"]
+    return pd.DataFrame(
+        [
+            _balance("rows", range(2, len(metadata) + 2), kept_rows, [*dropped["row"].dropna(), *of_lost_images]),
+            _balance("files", files["file"], kept_files, [*dropped["file"].dropna(), *lost_images]),
+        ]
+    )
+
+
+def _balance(name: str, read: Iterable, kept: Iterable, set_aside: Iterable) -> dict[str, Any]:
+    everything, used = set(read), set(kept)
+    aside = everything & set(set_aside) - used
+    if lost := everything - used - aside:
+        raise ValueError(
+            f"{len(lost)} of {len(everything)} {name} are neither in the manifest nor in a finding, such as "
+            f"{sorted(lost)[0]}; this is a fault of the program"
+        )
+    return {"input": name, "read": len(everything), "kept": len(used), "set_aside": len(aside)}
 
 
 def refuse_dropped(findings: pd.DataFrame) -> None:

@@ -1,10 +1,13 @@
-"""Train, validation and test: whole groups only, each split as like the whole as it can be.
+"""Train, validation and test, and folds: drawn, cut by time, or as a table says.
 
-Of many random assignments the one is kept whose splits lack no class that they could have, and differ
-least from the wanted shares: in images, in images with each class and with none, and in area of each class.
+Drawn are whole groups, each split as like the whole as it can be: of many random assignments the one is kept
+whose splits lack no class that they could have, and differ least from the wanted shares: in images, in images
+with each class and with none, and in area of each class.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,40 +15,123 @@ import pandas as pd
 from seg_pipeline.segmentation.manifest import SPLITS, class_names
 from seg_pipeline.segmentation.quality import Finding, findings_table
 
+Method = Literal["draw", "time", "table"]
+
 CANDIDATES = 1000
+MOST_DEALT = 20_000_000
+"""Units times candidates: of a million single images few candidates are needed, as all are alike."""
 
 
 def assign_splits(
-    manifest: pd.DataFrame, *, shares: dict[str, float], grouped: bool, stratified: bool, seed: int
+    manifest: pd.DataFrame,
+    *,
+    shares: dict[str, float],
+    grouped: bool,
+    stratified: bool,
+    seed: int,
+    method: Method = "draw",
+    folds: int = 5,
+    given: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Split of each image: columns image_id, group, split.
+    """Split and fold of each image: columns image_id, group, split, fold.
+
+    The fold, int8, is that in which a train or val image validates, 0 to ``folds`` - 1; it is -1 in the test
+    split. There are fewer where there are fewer groups. Folds are made as the splits are.
 
     Args:
-        manifest: with group, mask and area columns.
-        shares: share of the images by split name, adding up to 1.
+        manifest: with group, series, frame, mask and area columns.
+        shares: share of the images by split name, adding up to 1; one of 0 leaves its split out.
         grouped: groups stay whole (else every image is on its own, whatever its neighbours).
         stratified: the best of ``CANDIDATES`` random assignments (else the first).
         seed: the same seed and manifest give the same splits.
+        method: "draw", "time" (each series is cut in its order: train, val, test) or "table".
+        given: for "table": image_id, split.
 
     Raises:
-        ValueError: there are fewer groups than splits with a share.
+        ValueError: there are fewer groups than splits with a share, or the given table does not fit.
     """
-    unit = manifest["group"] if grouped else manifest["image_id"]
-    totals = _quantities(manifest).groupby(unit.to_numpy()).sum()  # sorted by unit: no trace of row order
+    unit = (manifest["group"] if grouped else manifest["image_id"]).to_numpy()
+    rng = np.random.default_rng(seed)
+    if method == "table":
+        split = _given_splits(manifest, given)
+    elif method == "time":
+        split = _by_time(manifest, shares)
+    else:
+        split = _drawn_splits(_quantities(manifest), unit, shares, stratified, rng)
+    fold = np.full(len(manifest), -1, dtype=np.int8)
+    rest = split != "test"
+    if method == "time":
+        fold[rest] = np.floor(_position(manifest[rest]) * folds)
+    elif rest.any():
+        fold[rest] = _drawn_folds(_quantities(manifest[rest]), unit[rest], folds, stratified, rng)
+    named = manifest[["image_id", "group"]]
+    return named.assign(split=pd.Series(split, index=manifest.index, dtype="str"), fold=fold)
+
+
+def _drawn_splits(
+    quantities: pd.DataFrame, unit: np.ndarray, shares: dict[str, float], stratified: bool, rng: np.random.Generator
+) -> np.ndarray:
     names = [name for name in SPLITS if shares[name] > 0]
-    wanted = np.array([shares[name] for name in names])
-    if len(totals) < len(names):
+    units = np.unique(unit)
+    if len(units) < len(names):
         raise ValueError(
-            f"{len(totals)} groups ({', '.join(totals.index[:5])}) cannot fill the splits {', '.join(names)} without "
+            f"{len(units)} groups ({', '.join(units[:5])}) cannot fill the splits {', '.join(names)} without "
             "sharing one; give more groups, set a share to 0, or split without groups (`split.grouped: false`)"
         )
-    rng = np.random.default_rng(seed)
-    candidates = (_deal(totals["images"].to_numpy(), wanted, rng) for _ in range(CANDIDATES if stratified else 1))
-    split_of_unit = min(candidates, key=lambda split: _imbalance(totals.to_numpy(), split, wanted))
-    split = pd.Series(np.array(names)[split_of_unit], index=totals.index)
-    return pd.DataFrame(
-        {"image_id": manifest["image_id"], "group": manifest["group"], "split": unit.map(split).astype("str")}
-    )
+    wanted = np.array([shares[name] for name in names])
+    return np.array(names)[_draw(quantities, unit, wanted, stratified, rng)]
+
+
+def _drawn_folds(
+    quantities: pd.DataFrame, unit: np.ndarray, folds: int, stratified: bool, rng: np.random.Generator
+) -> np.ndarray:
+    number = min(folds, len(np.unique(unit)))
+    return _draw(quantities, unit, np.full(number, 1 / number), stratified, rng)
+
+
+def _draw(
+    quantities: pd.DataFrame, unit: np.ndarray, wanted: np.ndarray, stratified: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Index into ``wanted`` of each row; rows of one unit stay together."""
+    totals = quantities.groupby(unit).sum()  # sorted by unit: no trace of row order
+    number = int(np.clip(MOST_DEALT // len(totals), 20, CANDIDATES)) if stratified else 1
+    candidates = (_deal(totals["images"].to_numpy(), wanted, rng) for _ in range(number))
+    best = min(candidates, key=lambda part: _imbalance(totals.to_numpy(), part, wanted))
+    return best[totals.index.get_indexer(pd.Index(unit))]
+
+
+def _position(manifest: pd.DataFrame) -> np.ndarray:
+    """Place of each image in its series, from 0 to below 1."""
+    ordered = manifest.sort_values(["series", "frame", "image_id"]).groupby("series", sort=False)
+    place = (ordered.cumcount() + 0.5) / ordered["series"].transform("size")
+    return place.reindex(manifest.index).to_numpy()
+
+
+def _by_time(manifest: pd.DataFrame, shares: dict[str, float]) -> np.ndarray:
+    ends = np.cumsum([shares[name] for name in SPLITS])
+    return np.array(SPLITS)[np.minimum(np.searchsorted(ends, _position(manifest)), len(SPLITS) - 1)]
+
+
+def _given_splits(manifest: pd.DataFrame, given: pd.DataFrame | None) -> np.ndarray:
+    if given is None or not {"image_id", "split"} <= set(given):
+        found = "there is none" if given is None else f"it has the columns {list(given)}"
+        raise ValueError(
+            f"`split.method: table` needs the table `given_splits` with the columns image_id and split, but {found}; "
+            "put it where the catalog says"
+        )
+    said = given[["image_id", "split"]].astype("str").drop_duplicates()
+    if unknown := sorted(set(said["split"]) - set(SPLITS)):
+        raise ValueError(f"`given_splits` holds the splits {unknown}, expected {', '.join(SPLITS)}")
+    if twice := said.loc[said.duplicated("image_id"), "image_id"].tolist():
+        raise ValueError(f"`given_splits` puts {len(twice)} images into two splits, such as {twice[0]}")
+    split = manifest["image_id"].map(said.set_index("image_id")["split"])
+    if split.isna().any():
+        missing = manifest.loc[split.isna(), "image_id"]
+        raise ValueError(
+            f"`given_splits` lacks {len(missing)} of the {len(manifest)} images, such as {missing.iloc[0]}; add them, "
+            "or drop them by `excluded_images`"
+        )
+    return split.to_numpy(dtype=object)
 
 
 def _quantities(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -73,30 +159,49 @@ def _imbalance(totals: np.ndarray, split: np.ndarray, wanted: np.ndarray) -> flo
     return float(np.abs(got / np.maximum(whole, 1) - wanted[:, None]).sum() + lacking)
 
 
-def check_leaks(manifest: pd.DataFrame, splits: pd.DataFrame, *, allowed: bool) -> pd.DataFrame:
-    """A finding for each thing that lies in two splits: a group, or images with equal pixels (blank ones apart).
+def check_leaks(
+    manifest: pd.DataFrame, splits: pd.DataFrame, *, allowed: bool, groups_allowed: bool = False
+) -> pd.DataFrame:
+    """A finding for each thing that lies in two splits or folds: a group, or images with equal pixels.
+
+    Blank images, which are all equal, do not count.
+
+    Args:
+        allowed: leaks are findings, and no reason to stop.
+        groups_allowed: the same for groups alone (where series were cut by time).
 
     Raises:
-        ValueError: there are such, and they are not ``allowed``.
+        ValueError: there are leaks, and they are not allowed.
     """
-    table = manifest.merge(splits[["image_id", "split"]], on="image_id", validate="one_to_one")
+    table = manifest.merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
     seen = table[table["intensity_min"] < table["intensity_max"]]
-    leaks = [*_in_two_splits(table, "group"), *_in_two_splits(seen, "content_hash")]
-    if leaks and not allowed:
+    of_groups, of_content = (
+        [*_in_two(rows, column, "split"), *_in_two(rows[rows["fold"] >= 0], column, "fold")]
+        for rows, column in ((table, "group"), (seen, "content_hash"))
+    )
+    forbidden = [] if allowed else of_content if groups_allowed else of_groups + of_content
+    if forbidden:
+        more = f"; and {len(forbidden) - 3} more" if forbidden[3:] else ""
         raise ValueError(
-            f"the splits leak: {'; '.join(leaks[:3])}{f'; and {len(leaks) - 3} more' if leaks[3:] else ''}. Split by "
-            "group (`split.grouped: true`) and give equal images one group, or set `split.allow_leakage: true`"
+            f"the splits leak: {'; '.join(forbidden[:3])}{more}. Split by group (`split.grouped: true`), give equal "
+            "images one group or drop all but one of them (`exclude`), or set `split.allow_leakage: true`"
         )
-    return findings_table(Finding("leak_between_splits", leak, "flagged") for leak in leaks)
+    return findings_table(Finding("leak_between_splits", leak, "flagged") for leak in of_groups + of_content)
 
 
-def _in_two_splits(table: pd.DataFrame, column: str) -> list[str]:
-    found = table.groupby(column)["split"].unique()
+def _in_two(table: pd.DataFrame, column: str, place: str) -> list[str]:
+    """What of a column lies in two splits or folds, as text."""
+    pairs = table[[column, place]].drop_duplicates()
+    several = table[table[column].isin(pairs.loc[pairs.duplicated(column), column])]
     return [
-        f"{column} {str(value)[:16]} is in {' and '.join(sorted(splits))} "
-        f"({', '.join(table.loc[table[column] == value, 'image_id'].head(3))})"
-        for value, splits in found[found.map(len) > 1].items()
+        f"{column} {str(value)[:16]} is in {' and '.join(_placed(place, rows[place]))} "
+        f"({', '.join(rows['image_id'].head(3))})"
+        for value, rows in several.groupby(column)
     ]
+
+
+def _placed(place: str, values: pd.Series) -> list[str]:
+    return [str(value) if place == "split" else f"fold {value}" for value in sorted(values.unique())]
 
 
 def missing_classes(manifest: pd.DataFrame) -> pd.DataFrame:
@@ -108,3 +213,24 @@ def missing_classes(manifest: pd.DataFrame) -> pd.DataFrame:
                 reason = f"none of the {len(rows)} {split} images shows {name}; its scores there are undefined"
                 found.append(Finding("class_missing_from_split", reason, "flagged"))
     return findings_table(found)
+
+
+def fewer_folds(splits: pd.DataFrame, folds: int) -> pd.DataFrame:
+    """A finding where fewer folds could be made than were asked for."""
+    made = int(splits["fold"].max()) + 1
+    if made >= folds:
+        return findings_table([])
+    reason = f"{made} folds instead of {folds}: train and val have no more groups that could be kept whole"
+    return findings_table([Finding("fewer_folds", reason, "flagged")])
+
+
+def split_table(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Images, groups and their shares by split, and percent of each split's images that show each class."""
+    names = class_names(manifest)
+    rows = []
+    for split in SPLITS:
+        part = manifest[manifest["split"] == split]
+        shown = {name: float((part[f"area_{name}"] > 0).mean()) if len(part) else 0.0 for name in names}
+        share = len(part) / len(manifest)
+        rows.append({"split": split, "images": len(part), "groups": part["group"].nunique(), "share": share, **shown})
+    return pd.DataFrame(rows)

@@ -23,6 +23,7 @@ def clean_annotations(
         columns=given.columns.model_dump(by_alias=True),
         class_values=dataset.values,
         several_per_class=given.several_per_class,
+        ignore_values=given.ignore_values,
     )
 
 
@@ -36,13 +37,24 @@ def merge_files(
     annotated: pd.DataFrame, image_files: pd.DataFrame, mask_files: pd.DataFrame, params: DataProcessingParams
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Annotated images with their files, and findings."""
-    return seg.manifest.merge_files(annotated, image_files, mask_files, form=params.annotations.form)
+    given = params.annotations
+    return seg.manifest.merge_files(
+        annotated, image_files, mask_files, form=given.form, images_without_row=given.images_without_row
+    )
+
+
+def exclude_images(
+    images: pd.DataFrame, listed: pd.DataFrame | None, params: DataProcessingParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Images that are not on a list of those to drop, and findings."""
+    named = pd.DataFrame([one.model_dump() for one in params.exclude], columns=seg.exclusions.COLUMNS)
+    return seg.exclusions.exclude_images(images, named if listed is None else pd.concat([listed, named]))
 
 
 def measure_images(
-    images: pd.DataFrame, dataset: DatasetParams, params: DataProcessingParams
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Images that can be read with size, objects and areas, masks made canonical; and findings."""
+    images: pd.DataFrame, known: pd.DataFrame | None, dataset: DatasetParams, params: DataProcessingParams
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Images that can be read with size, objects and areas, masks made canonical; findings; what to keep of it."""
     given = params.annotations
     reader = seg.features.MaskReader(
         class_values=dataset.values,
@@ -53,12 +65,23 @@ def measure_images(
         ignore_unlabelled=dataset.unlabelled == "ignore",
         background_values=given.background_values,
         ignore_values=given.ignore_values,
+        instances=given.several_per_class == "instances",
     )
-    return seg.features.measure_images(images, reader, num_workers=params.num_workers)
+    return seg.features.measure_changed(images, reader, known, num_workers=params.num_workers)
 
 
-def assign_splits(images: pd.DataFrame, params: DataProcessingParams, seed: int) -> pd.DataFrame:
-    """Split of each image."""
+def check_images(
+    images: pd.DataFrame, annotations: pd.DataFrame, params: DataProcessingParams
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What only the images beside an image tell: findings, and pixels that classes share."""
+    findings = seg.checks.check_images(images, annotations, rle_order=params.annotations.rle_order)
+    return findings, seg.checks.overlap_matrix(images)
+
+
+def assign_splits(
+    images: pd.DataFrame, given: pd.DataFrame | None, params: DataProcessingParams, seed: int
+) -> pd.DataFrame:
+    """Split and fold of each image."""
     split = params.split
     return seg.splits.assign_splits(
         images,
@@ -66,6 +89,9 @@ def assign_splits(images: pd.DataFrame, params: DataProcessingParams, seed: int)
         grouped=split.grouped,
         stratified=split.stratified,
         seed=seed,
+        method=split.method,
+        folds=split.folds,
+        given=given,
     )
 
 
@@ -73,22 +99,30 @@ def check_splits(
     images: pd.DataFrame, splits: pd.DataFrame, params: DataProcessingParams
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The manifest: images with their splits, and findings. Fails where the splits leak."""
-    leaks = seg.splits.check_leaks(images, splits, allowed=params.split.allow_leakage)
-    manifest = images.merge(splits[["image_id", "split"]], on="image_id", validate="one_to_one")
-    return manifest, seg.quality.collect(leaks, seg.splits.missing_classes(manifest))
+    split = params.split
+    leaks = seg.splits.check_leaks(images, splits, allowed=split.allow_leakage, groups_allowed=split.method == "time")
+    manifest = images.merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
+    few = seg.splits.fewer_folds(splits, split.folds)
+    return manifest, seg.quality.collect(leaks, few, seg.splits.missing_classes(manifest))
 
 
-def collect_findings(
-    annotation_findings: pd.DataFrame,
-    file_findings: pd.DataFrame,
-    image_findings: pd.DataFrame,
-    split_findings: pd.DataFrame,
-    params: DataProcessingParams,
-) -> pd.DataFrame:
+def collect_findings(params: DataProcessingParams, *findings: pd.DataFrame) -> pd.DataFrame:
     """All findings in one table. Fails on the first that drops something where ``strict`` is set."""
-    findings = seg.quality.collect(annotation_findings, file_findings, image_findings, split_findings)
-    for rule, number in seg.quality.counts(findings).items():
+    table = seg.quality.collect(*findings)
+    for rule, number in seg.quality.counts(table).items():
         log.warning("finding: %s x %d", rule, number)
     if params.strict:
-        seg.quality.refuse_dropped(findings)
-    return findings
+        seg.quality.refuse_dropped(table)
+    return table
+
+
+def write_findings_page(
+    findings: pd.DataFrame,
+    manifest: pd.DataFrame,
+    metadata: pd.DataFrame,
+    annotations: pd.DataFrame,
+    files: pd.DataFrame,
+) -> str:
+    """A page that opens in any browser. Fails where a row or a file was lost."""
+    accounts = seg.quality.account(metadata, annotations, files, manifest, findings)
+    return seg.report.findings_page(findings, manifest, accounts, files, splits=seg.splits.split_table(manifest))

@@ -7,6 +7,14 @@ from kedro.pipeline import Node, Pipeline
 from seg_pipeline.pipelines.data_processing import nodes
 
 PARAMS = "params:data_processing"
+FINDINGS = [
+    "annotation_findings",
+    "file_findings",
+    "exclusion_findings",
+    "image_findings",
+    "check_findings",
+    "split_findings",
+]
 
 
 def create_pipeline(**_: object) -> Pipeline:
@@ -31,14 +39,26 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="merge_files",
             ),
             Node(
+                nodes.exclude_images,
+                ["located_images", "excluded_images", PARAMS],
+                ["selected_images", "exclusion_findings"],
+                name="exclude_images",
+            ),
+            Node(
                 nodes.measure_images,
-                ["located_images", "params:dataset", PARAMS],
-                ["measured_images", "image_findings"],
+                ["selected_images", "known_measures", "params:dataset", PARAMS],
+                ["measured_images", "image_findings", "new_measures"],
                 name="measure_images",
             ),
             Node(
+                nodes.check_images,
+                ["measured_images", "annotations", PARAMS],
+                ["check_findings", "class_overlaps"],
+                name="check_images",
+            ),
+            Node(
                 nodes.assign_splits,
-                ["measured_images", PARAMS, "params:seed"],
+                ["measured_images", "given_splits", PARAMS, "params:seed"],
                 "splits",
                 name="assign_splits",
             ),
@@ -48,11 +68,12 @@ def create_pipeline(**_: object) -> Pipeline:
                 ["manifest", "split_findings"],
                 name="check_splits",
             ),
+            Node(nodes.collect_findings, [PARAMS, *FINDINGS], "findings", name="collect_findings"),
             Node(
-                nodes.collect_findings,
-                ["annotation_findings", "file_findings", "image_findings", "split_findings", PARAMS],
-                "findings",
-                name="collect_findings",
+                nodes.write_findings_page,
+                ["findings", "manifest", "raw_metadata", "annotations", "image_files"],
+                "findings_page",
+                name="write_findings_page",
             ),
         ],
         tags="data",

@@ -22,7 +22,7 @@ from seg_pipeline.segmentation.phantom.anatomy import CLASSES
 from seg_pipeline.segmentation.phantom.drawing import draw_frame, make_series
 
 RECORD = "phantom.json"
-_MADE_BY = "seg_pipeline phantom"
+MADE_BY = "seg_pipeline phantom"
 _VERSION = 1  # raised whenever the same settings give other bytes, so that an old sample is made anew
 # Noise does not compress: run-length coding is as small as deflate's default and takes a third of the time.
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
@@ -90,13 +90,13 @@ def write_phantom(
         dirty=dirty,
     )
     folder, begun = Path(folder), time.perf_counter()
-    if _settings_of(folder) == settings:
+    if settings_of(folder) == settings:
         return
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         num_frames = _write_all(partial, settings, num_workers)
-        if _settings_of(folder) != settings:  # else another process was quicker
-            _move(partial, folder)
+        if settings_of(folder) != settings:  # else another process was quicker
+            move(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     logger.info("made a phantom of %d frames at %s in %.1f s", num_frames, folder, time.perf_counter() - begun)
@@ -117,12 +117,12 @@ def _checked(**settings: Any) -> dict[str, Any]:
     return {"version": _VERSION, **settings}
 
 
-def _settings_of(folder: Path) -> dict[str, Any] | None:
+def settings_of(folder: Path) -> dict[str, Any] | None:
     """Settings of the phantom in ``folder``; None where the folder is missing or empty."""
     if (folder / RECORD).is_file():
         with contextlib.suppress(json.JSONDecodeError):  # then it is not ours
             record = json.loads((folder / RECORD).read_text())
-            if record.get("made_by") == _MADE_BY:
+            if record.get("made_by") == MADE_BY:
                 return record["settings"]
     found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if found:
@@ -134,7 +134,7 @@ def _settings_of(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _move(partial: Path, folder: Path) -> None:
+def move(partial: Path, folder: Path) -> None:
     old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     if folder.exists():
         folder.rename(old)
@@ -160,7 +160,7 @@ def _write_all(root: Path, settings: dict[str, Any], num_workers: int) -> int:
             table.writerows(fault.rows)
     num_frames = num_clean + sum(fault.file is not None for fault in faults)
     record = {
-        "made_by": _MADE_BY,
+        "made_by": MADE_BY,
         "settings": settings,
         "num_frames": num_frames,
         "faults": _described(faults, first_line=2 + len(CLASSES) * num_clean),

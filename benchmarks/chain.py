@@ -1,0 +1,52 @@
+"""The steps of data_processing as plain calls, and the phantom that they are measured on. Not a benchmark itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from seg_pipeline.segmentation import checks, features, files, manifest, metadata, phantom, splits
+
+ROOT = Path(__file__).resolve().parents[1]
+CLASSES = {name: name for name in phantom.CLASSES}
+READER = features.MaskReader(CLASSES, "rle")
+PATTERN = (
+    r"(?P<group>case\d+)/(?P<series>case\d+_day\d+)/scans/"
+    r"slice_(?P<slice>(?P<frame>\d+))_(?P<width>\d+)_(?P<height>\d+)_.*"
+)
+SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+
+def tenth_of_uw_madison() -> Path:
+    """3,836 frames, made once below data/, which git ignores; the real data has 38,496."""
+    folder = ROOT / "data" / "01_raw" / "phantom_benchmark"
+    settings = {"num_cases": 14, "frames_per_series": (137, 137), "size": 266, "other_size": (310, 360)}
+    phantom.write_phantom(folder, **settings, dirty=False, num_workers=-1)
+    return folder
+
+
+def locate(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Annotations, and located images: all that is done before a file is opened."""
+    table = pd.read_csv(folder / "train.csv", dtype=str)
+    columns = {"image_id": "id", "class": "class", "mask": "segmentation"}
+    rows, _ = metadata.clean_annotations(
+        table, form="rle", columns=columns, class_values=CLASSES, several_per_class="refuse"
+    )
+    index = files.index_files(
+        folder / "train", glob="**/*.png", pattern=PATTERN, columns={"image_id": "{series}_slice_{slice}"}
+    )
+    annotated = metadata.pivot_annotations(rows, list(CLASSES))
+    return rows, manifest.merge_files(annotated, index, pd.DataFrame(), form="rle")[0]
+
+
+def process(
+    folder: Path, *, known: pd.DataFrame | None = None, num_workers: int = 1
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The manifest, and what a next run knows of it."""
+    rows, located = locate(folder)
+    images, _, known = features.measure_changed(located, READER, known, num_workers=num_workers)
+    checks.check_images(images, rows, rle_order="C")
+    checks.overlap_matrix(images)
+    options = {"shares": SHARES, "grouped": True, "stratified": True, "seed": 17}
+    return images.merge(splits.assign_splits(images, **options), on=["image_id", "group"]), known

@@ -1,0 +1,52 @@
+"""Catalog entry for COCO's annotation file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import TablePreview
+
+from seg_pipeline.datasets.file_index import preview_rows
+from seg_pipeline.segmentation.sources.coco import Crowd, read_coco
+
+
+class CocoDataset(AbstractDataset[NoReturn, pd.DataFrame]):
+    """Annotation table of a COCO JSON file, with row-major run lengths; see ``read_coco``. Read-only.
+
+    ``images`` is the folder that the file names start from, seen from the JSON file's. ``crowd: apart`` gives
+    crowd regions the class "crowd", for ``ignore_values``; ``with_class`` makes each a mask of its class.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        images: str = ".",
+        crowd: Crowd = "with_class",
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        if crowd not in ("with_class", "apart"):
+            raise ValueError(f"`crowd` must be with_class or apart, found {crowd!r}")
+        self._filepath = Path(filepath)
+        self._images = self._filepath.parent / images
+        self._crowd: Crowd = crowd
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        return read_coco(self._filepath, self._images, crowd=self._crowd)
+
+    def save(self, data: NoReturn) -> NoReturn:
+        raise DatasetError(f"{self._filepath}: raw data is only read, and takes no {type(data).__name__}")
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first rows, for Kedro-Viz; missing values as null."""
+        return preview_rows(self.load(), nrows)
+
+    def _exists(self) -> bool:
+        return self._filepath.is_file()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": self._filepath.as_posix(), "images": self._images.as_posix(), "crowd": self._crowd}

@@ -1,0 +1,100 @@
+"""Catalog entries for volumes, which are cut into slices when they are first asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import TablePreview
+
+from seg_pipeline.datasets.file_index import preview_rows
+from seg_pipeline.segmentation.sources.cases import find_cases, name_classes, read_nnunet
+from seg_pipeline.segmentation.sources.volumes import Case, Cutting, index_volumes
+
+Part = Literal["annotations", "images"]
+
+
+class VolumeDataset(AbstractDataset[NoReturn, pd.DataFrame]):
+    """Slices of the NIfTI volumes below ``filepath``: their files, or the masks on them. Read-only.
+
+    The class column of the annotations holds the label's value. Two entries that differ in ``part`` share
+    what was cut; see ``segmentation.sources.volumes`` for orientation and intensities.
+
+    Args:
+        part: "annotations" (image_id, class, mask) or "images" (a file index).
+        images, labels: ``glob`` and ``pattern``, whose group ``series`` names the case; see ``find_cases``.
+        slices: ``path``, the folder for the slices (16-bit PNG), ``axis`` (axial, coronal or sagittal) and
+            ``rescale``, with ``slope`` and ``intercept``: a stored value times slope plus intercept is the
+            volume's own; null: fitted to each volume.
+        num_workers: processes that cut; -1: one a core.
+    """
+
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        part: Part,
+        slices: dict[str, Any],
+        images: dict[str, str],
+        labels: dict[str, str],
+        num_workers: int = 1,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
+        if part not in ("annotations", "images"):
+            raise ValueError(f"`part` must be annotations or images, found {part!r}")
+        self._filepath = Path(filepath)
+        self._part = part
+        self._store = Path(slices["path"]).absolute()
+        self._images, self._labels = images, labels
+        self._cutting = Cutting(slices.get("axis", "axial"), **(slices.get("rescale") or {}))
+        self._num_workers = num_workers
+        self.metadata = metadata
+
+    def load(self) -> pd.DataFrame:
+        cases, class_labels = self._cases()
+        images, annotations = index_volumes(cases, self._store, self._cutting, num_workers=self._num_workers)
+        if self._part == "images":
+            return images
+        return annotations if class_labels is None else name_classes(annotations, class_labels)
+
+    def _cases(self) -> tuple[list[Case], dict[str, list[int]] | None]:
+        return find_cases(self._filepath, images=self._images, labels=self._labels), None
+
+    def save(self, data: NoReturn) -> NoReturn:
+        raise DatasetError(f"{self._filepath}: raw data is only read, and takes no {type(data).__name__}")
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first rows, for Kedro-Viz; missing values as null."""
+        return preview_rows(self.load(), nrows)
+
+    def _exists(self) -> bool:
+        return self._filepath.is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {
+            "filepath": self._filepath.as_posix(),
+            "part": self._part,
+            "slices": self._store.as_posix(),
+            "cutting": self._cutting,
+        }
+
+
+class NnunetDataset(VolumeDataset):
+    """The training cases of nnU-Net's raw layout, NIfTI or flat pictures; classes are named as in dataset.json.
+
+    ``channels`` says which channels make the image, one or three; null: all. ``cases`` is a pattern of the cases'
+    names, whose group ``group`` says what must not be split. The other arguments are those of ``VolumeDataset``.
+    """
+
+    def __init__(self, *, channels: list[int] | None = None, cases: str = ".+", **volumes: Any) -> None:
+        super().__init__(images={}, labels={}, **volumes)
+        self._channels = channels
+        self._names = cases
+
+    def _cases(self) -> tuple[list[Case], dict[str, list[int]] | None]:
+        return read_nnunet(self._filepath, channels=self._channels, names=self._names)
+
+    def _exists(self) -> bool:
+        return (self._filepath / "dataset.json").is_file()

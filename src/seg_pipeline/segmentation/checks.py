@@ -1,0 +1,278 @@
+"""Doubts that only the images beside an image can raise: copies, outliers, jumps, a wrong order of run lengths."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from seg_pipeline.segmentation import traits
+from seg_pipeline.segmentation.images import read_image
+from seg_pipeline.segmentation.manifest import class_names
+from seg_pipeline.segmentation.masks import Order, decode_rle
+from seg_pipeline.segmentation.quality import Finding, collect, findings_table
+
+THUMBNAIL = 32
+"""Bytes."""
+BANDS = 8
+"""Equal parts of a thumbnail; two that differ in fewer bits than there are bands share one (pigeonhole)."""
+MIN_DETAIL = 32
+"""Set bits below which a thumbnail is of a nearly plain picture, which resembles many."""
+OUTLIER = 6.0
+"""Robust standard deviations of log intensity from the median."""
+WINDOW = 5
+"""Frames, itself included, whose median brightness an image is held against."""
+MIN_SPREAD = 0.05
+"""So that in very even series a third more light is no outlier."""
+JUMP = 4.0
+"""Factor by which a class's area leaves that of both neighbours, which agree with each other."""
+STEADY = 0.5
+"""IoU of the neighbours' masks from which the class is taken to be there in between."""
+MIN_PIXELS = 50
+SAMPLED_MASKS = 200
+MIN_MASKS = 8
+SHATTERED = 2.0
+"""Times as many objects under the declared order as under the other."""
+BETTER_EDGES = 0.75
+"""Share of masks whose outline lies on stronger edges under the other order."""
+
+
+def check_images(manifest: pd.DataFrame, annotations: pd.DataFrame, *, rle_order: Order | None) -> pd.DataFrame:
+    """Findings about measured images, all of them flagged.
+
+    Args:
+        manifest: measured images, without or with splits.
+        annotations: rows image_id, class, mask that they were made of.
+        rle_order: as declared; None where masks are no run lengths.
+    """
+    return collect(
+        check_copies(manifest),
+        check_pixel_kinds(manifest),
+        check_intensities(manifest),
+        check_jumps(manifest),
+        check_unstated(manifest, annotations) if rle_order else findings_table([]),
+        check_order(manifest, rle_order) if rle_order else findings_table([]),
+    )
+
+
+def _about(row: pd.Series, rule: str, reason: str) -> Finding:
+    return Finding(rule, reason, "flagged", row["image_id"], row["file"])
+
+
+# -- copies -------------------------------------------------------------------------------------------------
+
+
+def check_copies(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Equal pixels, wherever; and pictures that look alike, in different groups (within one, neighbours do)."""
+    seen = manifest[manifest["intensity_min"] < manifest["intensity_max"]]
+    first = seen.drop_duplicates("content_hash").set_index("content_hash")[["image_id", "group"]]
+    found = []
+    for _, row in seen[seen.duplicated("content_hash")].iterrows():
+        twin, group = first.loc[row["content_hash"]]
+        where = "the same group" if group == row["group"] else f"another group ({group})"
+        found.append(_about(row, "equal_images", f"its pixels are those of {twin} in {where}"))
+    for one, other, bits in _similar(seen.drop_duplicates("content_hash")):
+        reason = f"looks like {one['image_id']} of group {one['group']}: {bits} bits of their thumbnails differ"
+        found.append(_about(other, "similar_images", reason))
+    return findings_table(found)
+
+
+def _similar(images: pd.DataFrame) -> Iterator[tuple[pd.Series, pd.Series, int]]:
+    """Pairs of different groups whose thumbnails differ in fewer than ``BANDS`` bits; each second image once."""
+    bits = np.frombuffer(bytes.fromhex("".join(images["thumbnail"])), dtype=np.uint8).reshape(len(images), THUMBNAIL)
+    detailed = np.flatnonzero(np.bitwise_count(bits).sum(axis=1) >= MIN_DETAIL)
+    groups = images["group"].to_numpy()
+    best: dict[int, tuple[int, int]] = {}
+    for bucket in _buckets(bits, detailed):
+        for place, other in enumerate(bucket):
+            # the first few of another group are enough to tell of a pair, and keep the search linear
+            for one in bucket[:place][groups[bucket[:place]] != groups[other]][:8]:
+                apart = int(np.bitwise_count(bits[one] ^ bits[other]).sum())
+                if apart < best.get(int(other), (0, BANDS))[1]:
+                    best[int(other)] = (int(one), apart)
+    for other, (one, apart) in sorted(best.items()):
+        yield images.iloc[one], images.iloc[other], apart
+
+
+def _buckets(bits: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Rows, in order, of which one band is the same; bands of which no other row has the like are passed over."""
+    for part in np.split(np.arange(THUMBNAIL), BANDS):
+        band = bits[np.ix_(rows, part)].view(f"S{len(part)}").ravel()
+        order = np.argsort(band, kind="stable")
+        borders = np.flatnonzero(band[order][1:] != band[order][:-1]) + 1
+        yield from (bucket for bucket in np.split(rows[order], borders) if len(bucket) > 1)
+
+
+# -- pixels -------------------------------------------------------------------------------------------------
+
+
+def check_pixel_kinds(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Images of other dtype or channels than most."""
+    kinds = manifest["dtype"] + " x " + manifest["channels"].astype("str")
+    usual = kinds.mode()[0]
+    return findings_table(
+        _about(row, "pixel_kind_differs", f"pixels are {kind} (dtype x channels), those of most images {usual}")
+        for kind, (_, row) in zip(kinds[kinds != usual], manifest[kinds != usual].iterrows(), strict=True)
+    )
+
+
+def check_intensities(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Images far darker or brighter than the frames around them, or, in short series, than all others."""
+    images = manifest[manifest["intensity_min"] < manifest["intensity_max"]].sort_values(["series", "frame"])
+    level = np.log1p(images["intensity_mean"])
+    around = level.groupby(images["series"]).transform(lambda part: part.rolling(WINDOW, 1, center=True).median())
+    long = images.groupby("series")["series"].transform("size") >= WINDOW
+    usual = around.where(long, level.groupby(images["dtype"]).transform("median"))
+    spread = 1.4826 * (level - usual).abs().median()  # a normal distribution's standard deviation
+    far = images[(level - usual).abs() > OUTLIER * max(spread, MIN_SPREAD)]
+    beside = np.expm1(usual[far.index])
+    return findings_table(
+        _about(
+            row,
+            "intensity_outlier",
+            f"mean intensity is {row['intensity_mean']:.1f}, of the images beside it {level:.1f}",
+        )
+        for level, (_, row) in zip(beside, far.iterrows(), strict=True)
+    )
+
+
+# -- masks --------------------------------------------------------------------------------------------------
+
+
+def check_jumps(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Frames in which a class comes, goes or changes size for one frame only, between neighbours that agree."""
+    ordered = manifest.sort_values(["series", "frame"], ignore_index=True)
+    frame, series = ordered["frame"], ordered["series"]
+    even = (
+        (frame - frame.shift(1) == frame.shift(-1) - frame) & (series == series.shift(1)) & (series == series.shift(-1))
+    )
+    found = []
+    for name in class_names(manifest):
+        area = ordered[f"area_{name}"]
+        low, high = (np.minimum(area.shift(1), area.shift(-1)), np.maximum(area.shift(1), area.shift(-1)))
+        agree = (high >= MIN_PIXELS) & (high <= JUMP / 2 * low)
+        for index in np.flatnonzero(even & agree & ((area < low / JUMP) | (area > high * JUMP))):
+            before, row, after = (ordered.iloc[index + step] for step in (-1, 0, 1))
+            if _agree(before, after, name):
+                found.append(_about(row, "mask_jumps", _jump(name, before, row, after)))
+    return findings_table(found)
+
+
+def _agree(before: pd.Series, after: pd.Series, name: str) -> bool:
+    shape = (before["height"], before["width"])
+    if shape != (after["height"], after["width"]):
+        return False
+    one, other = (decode_rle(side[f"mask_{name}"], shape, order="C") for side in (before, after))
+    return bool((one & other).sum() >= STEADY * (one | other).sum())
+
+
+def _jump(name: str, *rows: pd.Series) -> str:
+    before, here, after = (row[f"area_{name}"] for row in rows)
+    return f"{name} has {here} pixels, in the frames before and after {before} and {after}"
+
+
+def overlap_matrix(manifest: pd.DataFrame) -> pd.DataFrame:
+    """How often, and in how many pixels, each pair of classes overlaps; ``share`` is of the smaller one's area."""
+    names = class_names(manifest)
+    areas = [int(manifest[f"area_{name}"].sum()) for name in names]
+    pixels = np.zeros((len(names), len(names)), dtype=np.int64)
+    images = np.zeros_like(pixels)
+    for text in manifest.loc[manifest["overlaps"] != "", "overlaps"]:
+        for pair, shared in traits.parse_overlaps(text).items():
+            pixels[pair] += shared
+            images[pair] += 1
+    return pd.DataFrame(
+        [
+            {
+                "class": names[a],
+                "other": names[b],
+                "images": int(images[a, b]),
+                "pixels": int(pixels[a, b]),
+                "share": min(1.0, float(pixels[a, b] / max(1, min(areas[a], areas[b])))),
+            }
+            for a, b in itertools.combinations(range(len(names)), 2)
+        ],
+        columns=["class", "other", "images", "pixels", "share"],
+    ).astype({"class": "str", "other": "str", "images": "int64", "pixels": "int64", "share": "float64"})
+
+
+def check_unstated(manifest: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
+    """Images without a row for a class, in a table that elsewhere states empty masks: not annotated, or empty?"""
+    names = set(class_names(manifest))
+    annotations = annotations[annotations["class"].isin(names)]  # "no class" says all that there is to say
+    if not (annotations["mask"] == "").any():
+        return findings_table([])  # here no row means no mask
+    stated = annotations[["image_id", "class"]].drop_duplicates()
+    number = manifest["image_id"].map(stated["image_id"].value_counts())
+    found = []
+    for _, row in manifest[number < len(names)].iterrows():
+        absent = sorted(names - set(stated.loc[stated["image_id"] == row["image_id"], "class"]))
+        reason = f"the table has no row for {', '.join(absent)}, not even an empty one; taken as empty"
+        found.append(_about(row, "class_not_annotated", reason))
+    return findings_table(found)
+
+
+# -- order of run lengths -----------------------------------------------------------------------------------
+
+
+def check_order(manifest: pd.DataFrame, order: Order) -> pd.DataFrame:
+    """A finding where the run lengths make more sense in the other order than in the declared one.
+
+    In the wrong order, masks of an image that is not square fall into many objects. A square image's are only
+    mirrored at the diagonal, and stay whole; but their outlines no longer lie on the image's edges.
+    """
+    square = manifest["height"] == manifest["width"]
+    shapes = _drawn(manifest[~square], order)
+    objects = [(traits.count_objects(mask), traits.count_objects(other)) for _, mask, other in shapes]
+    reasons = _object_reasons(objects)
+    if len(objects) < MIN_MASKS:
+        reasons = _edge_reasons([_edge_gain(*drawn) for drawn in _drawn(manifest[square], order)])
+    return findings_table(_order_finding(reason, order) for reason in reasons)
+
+
+def _drawn(images: pd.DataFrame, order: Order) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Path, mask, and mask in the other order, of a sample of images of each class."""
+    names = class_names(images)
+    for name in names:
+        shown = images[images[f"area_{name}"] >= MIN_PIXELS]
+        number = min(len(shown), SAMPLED_MASKS // len(names) + 1)
+        for _, row in shown.sample(number, random_state=0).iterrows():
+            mask = decode_rle(row[f"mask_{name}"], (row["height"], row["width"]), order="C")
+            yield row["path"], mask, mask.ravel(order=order).reshape(mask.shape, order="F" if order == "C" else "C")
+
+
+def _edge_gain(path: str, mask: np.ndarray, other: np.ndarray) -> float:
+    """How much stronger the image's edges are along the other mask's outline than along this one's."""
+    image = read_image(path)
+    grey = image.astype(np.float32) if image.ndim == 2 else image.mean(axis=2, dtype=np.float32)
+    down, across = np.gradient(grey)
+    strength = np.hypot(down, across)
+    one, two = (strength[_outline(shape)].mean() for shape in (mask, other))
+    return float(two - one)
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    inner = mask.copy()
+    for shift, axis in itertools.product((1, -1), (0, 1)):
+        inner &= np.roll(mask, shift, axis)
+    return mask & ~inner
+
+
+def _object_reasons(objects: list[tuple[int, int]]) -> list[str]:
+    declared, other = (sum(pair[side] for pair in objects) for side in (0, 1))
+    if len(objects) < MIN_MASKS or declared <= SHATTERED * other:
+        return []
+    return [f"{len(objects)} masks fall into {declared} objects, in the other order into {other}"]
+
+
+def _edge_reasons(gains: list[float]) -> list[str]:
+    better = sum(gain > 0 for gain in gains)
+    if len(gains) < MIN_MASKS or better < BETTER_EDGES * len(gains):
+        return []
+    return [f"of {len(gains)} masks {better} follow the images' edges better in the other order"]
+
+
+def _order_finding(reason: str, order: Order) -> Finding:
+    return Finding("rle_order_suspected", f"{reason}; `rle_order` is declared as {order}", "flagged")

@@ -1,0 +1,55 @@
+"""Lists of images to leave out, or to keep with a doubt."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+
+import pandas as pd
+
+from seg_pipeline.segmentation.quality import Finding, collect, findings_table, take_out
+
+COLUMNS = ["images", "action", "reason"]
+ACTIONS = ("drop", "flag")
+
+
+def exclude_images(images: pd.DataFrame, listed: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Images that are not to be dropped, and a finding for each that is listed and each entry that fits none.
+
+    Args:
+        images: with image_id, file, row.
+        listed: images (a shell pattern over image_id, such as ``case7_day0_*``), action ("drop" or "flag"),
+            reason. Where entries of both actions fit an image it is dropped.
+
+    Raises:
+        ValueError: the list lacks a column or holds another action.
+    """
+    _check(listed)
+    kept, findings = images, []
+    for action, done in (("drop", "dropped"), ("flag", "flagged")):
+        for entry in listed[listed["action"] == action].to_dict("records"):
+            pattern = re.compile(fnmatch.translate(entry["images"]))
+            fits = kept["image_id"].map(lambda name, fit=pattern.match: fit(name) is not None).astype(bool)
+            reason = f"listed as {entry['images']}: {entry['reason']}".replace("{", "{{").replace("}", "}}")
+            rest, found = take_out(kept, fits, "listed_image", reason, done)  # type: ignore[arg-type]
+            kept = rest if action == "drop" else kept
+            findings.append(found)
+    return kept.reset_index(drop=True), collect(*findings, _unused(images, listed))
+
+
+def _check(listed: pd.DataFrame) -> None:
+    if absent := [name for name in COLUMNS if name not in listed]:
+        raise ValueError(f"the list of excluded images lacks the columns {absent}; it has {list(listed)}")
+    if listed[COLUMNS].isna().any(axis=None):
+        raise ValueError("the list of excluded images has an entry without pattern, action or reason")
+    if strange := sorted(set(listed["action"]) - set(ACTIONS)):
+        raise ValueError(f"the list of excluded images has the actions {strange}, expected {' or '.join(ACTIONS)}")
+
+
+def _unused(images: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
+    """A finding for each entry that fits no image: it may be misspelt."""
+    names = images["image_id"].tolist()
+    unused = [pattern for pattern in listed["images"] if not fnmatch.filter(names, pattern)]
+    return findings_table(
+        Finding("listed_image_unknown", f"no image fits the listed pattern {pattern}", "flagged") for pattern in unused
+    )

@@ -1,0 +1,159 @@
+"""The manifest and its splits in nnU-Net's raw layout, version 2, so that both can be trained on the same data.
+
+Flat PNG files, an image each: 8 or 16 bits as stored, one label map with whole numbers. The layout is that of
+https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md, regions as in
+region_based_training.md and the label to ignore as in ignore_label.md beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import joblib
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from seg_pipeline.segmentation.images import read_image
+from seg_pipeline.segmentation.manifest import class_names, read_masks
+from seg_pipeline.segmentation.masks import IGNORE
+
+Overlap = Literal["regions", "paint"]
+log = logging.getLogger(__name__)
+
+FOLDERS = {"train": ("imagesTr", "labelsTr"), "val": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
+
+
+def plan_raw(manifest: pd.DataFrame, *, name: str, overlap: Overlap) -> dict[str, Any]:
+    """What ``write_raw`` writes: dataset_json, splits_final, combinations and cases (the manifest with a name each).
+
+    Args:
+        name: of the data set, for ``dataset.json``.
+        overlap: pixels of several classes get a label of their own, and each class is a region of the labels
+            that hold it, so that nothing is lost ("regions"); or the last of their classes ("paint").
+
+    Raises:
+        ValueError: images differ in their number of channels, or two would have one name.
+    """
+    kinds = manifest["channels"].value_counts()
+    if len(kinds) > 1:
+        raise ValueError(
+            f"nnU-Net takes images of one number of channels, found {dict(kinds)} images by channels; "
+            "convert the fewer ones to the form of the others"
+        )
+    cases = manifest.assign(case=[re.sub(r"[^\w.-]", "_", one, flags=re.ASCII) for one in manifest["image_id"]])
+    if (twice := cases["case"].duplicated(keep=False)).any():
+        raise ValueError(f"images would have one name in nnU-Net: {', '.join(cases.loc[twice, 'image_id'].head(4))}")
+    combinations, painted = _combinations(cases) if overlap == "regions" else ({}, _count_overlaps(cases))
+    if painted:
+        log.warning("nnU-Net: %d pixels of several classes got the label of the last of them", painted)
+    content = {
+        "name": name,
+        "channel_names": {"0": "grey"} if kinds.index[0] == 1 else {"0": "R", "1": "G", "2": "B"},
+        **_labels(class_names(cases), combinations, ignore=bool((cases["ignore"] != "").any())),
+        "numTraining": int((cases["split"] != "test").sum()),
+        "file_ending": ".png",
+        "overwrite_image_reader_writer": "NaturalImage2DIO",
+    }
+    if (highest := max(int(np.max(values)) for values in content["labels"].values())) > 255:
+        raise ValueError(
+            f"nnU-Net's label pictures hold 255 labels, but there would be {highest}; use `overlap: paint`"
+        )
+    return {"dataset_json": content, "splits_final": _splits(cases), "combinations": combinations, "cases": cases}
+
+
+def _combinations(cases: pd.DataFrame) -> tuple[dict[tuple[int, ...], int], int]:
+    """Label of each set of classes that share a pixel, after those of the classes alone; nothing is painted over."""
+    names = class_names(cases)
+    found = {one for row in cases.to_dict("records") for one in _shared(read_masks(row, names) == 1)}
+    return {classes: number for number, classes in enumerate(sorted(found), start=len(names) + 1)}, 0
+
+
+def _shared(masks: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
+    """Bool (H, W) by the classes that share these pixels, two or more."""
+    places = masks.sum(axis=0) > 1
+    columns, which = np.unique(masks[:, places].T, axis=0, return_inverse=True)
+    shared = {}
+    for number, column in enumerate(columns):
+        here = np.zeros(places.shape, dtype=bool)
+        here[places] = which == number
+        shared[tuple(np.flatnonzero(column).tolist())] = here
+    return shared
+
+
+def _count_overlaps(cases: pd.DataFrame) -> int:
+    names = class_names(cases)
+    return sum(int(((read_masks(row, names) == 1).sum(axis=0) > 1).sum()) for row in cases.to_dict("records"))
+
+
+def _labels(names: list[str], combinations: dict[tuple[int, ...], int], *, ignore: bool) -> dict[str, Any]:
+    """Entries ``labels`` and, for regions, ``regions_class_order`` of dataset.json."""
+    labels: dict[str, Any] = {"background": 0}
+    for number, name in enumerate(names):
+        beside = [label for classes, label in combinations.items() if number in classes]
+        labels[name] = [number + 1, *beside] if combinations else number + 1
+    if ignore:
+        labels["ignore"] = len(names) + len(combinations) + 1  # nnU-Net wants the highest
+    return {"labels": labels, **({"regions_class_order": list(range(1, len(names) + 1))} if combinations else {})}
+
+
+def _splits(cases: pd.DataFrame) -> list[dict[str, list[str]]]:
+    """First our train and val, then the folds where the manifest has them."""
+    split = {part: cases.loc[cases["split"] == part, "case"].tolist() for part in ("train", "val")}
+    rest = cases[cases["split"] != "test"]
+    folds = sorted(rest["fold"].unique()) if "fold" in rest else []
+    return [split] + [
+        {
+            "train": rest.loc[rest["fold"] != fold, "case"].tolist(),
+            "val": rest.loc[rest["fold"] == fold, "case"].tolist(),
+        }
+        for fold in folds
+    ]
+
+
+def write_raw(folder: Path, plan: dict[str, Any], *, num_workers: int = 1) -> None:
+    """Writes ``plan`` at ``folder``, which an earlier export is removed from.
+
+    Raises:
+        ValueError: ``folder`` holds anything but an export.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / "dataset.json").exists():
+        raise ValueError(f"{folder} holds other things than an nnU-Net data set; name a new or an empty folder")
+    shutil.rmtree(folder, ignore_errors=True)
+    for name in {name for names in FOLDERS.values() for name in names}:
+        (folder / name).mkdir(parents=True)
+    content, names = plan["dataset_json"], class_names(plan["cases"])
+    ignore = content["labels"].get("ignore", 0)
+    rows = plan["cases"].to_dict("records")
+    tasks = (joblib.delayed(_write_case)(folder, row, names, plan["combinations"], ignore) for row in rows)
+    done = joblib.Parallel(n_jobs=num_workers, return_as="generator")(tasks)
+    list(tqdm(done, total=len(rows), desc="writing for nnU-Net", unit="image", disable=None))
+    (folder / "splits_final.json").write_text(json.dumps(plan["splits_final"], indent=1) + "\n")
+    (folder / "dataset.json").write_text(json.dumps(content, indent=1) + "\n")  # last: marks a whole export
+    log.info("wrote %d images for nnU-Net to %s", len(rows), folder)
+
+
+def _write_case(
+    folder: Path, row: dict, names: list[str], combinations: dict[tuple[int, ...], int], ignore: int
+) -> None:
+    images, labels = FOLDERS[row["split"]]
+    image = read_image(row["path"])
+    _save(folder / images / f"{row['case']}_0000.png", image[..., ::-1] if image.ndim == 3 else image)
+    masks = read_masks(row, names)
+    numbers = np.arange(1, len(names) + 1, dtype=np.uint8)[:, None, None]
+    stored = ((masks == 1) * numbers).max(axis=0)  # of several the last
+    for classes, here in _shared(masks == 1).items() if combinations else ():
+        stored[here] = combinations[classes]
+    stored[(masks == IGNORE).any(axis=0)] = ignore
+    _save(folder / labels / f"{row['case']}.png", stored)
+
+
+def _save(path: Path, image: np.ndarray) -> None:
+    if not cv2.imwrite(str(path), image):
+        raise OSError(f"{path}: cannot be written; is the disk full?")

@@ -1,0 +1,213 @@
+"""The phantom in the forms that other data sets have, as an example of each environment under ``conf/``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from seg_pipeline.segmentation.images import read_image
+from seg_pipeline.segmentation.masks import decode_rle, encode_rle
+from seg_pipeline.segmentation.phantom.anatomy import CLASSES
+from seg_pipeline.segmentation.phantom.writing import MADE_BY, RECORD, move, settings_of, write_phantom
+
+COLOURS = ((0, 0, 0), (220, 40, 40), (40, 180, 60), (40, 80, 220))
+"""Red, green, blue of no class and of each class."""
+
+
+class Frame(NamedTuple):
+    series: str
+    image_id: str
+    image: np.ndarray
+    """Uint16 (H, W)."""
+    masks: np.ndarray
+    """Bool (3, H, W)."""
+
+    def labels(self) -> np.ndarray:
+        """Uint8 (H, W): 0, or 1 + the class; where classes overlap, the last."""
+        values = np.zeros(self.image.shape, dtype=np.uint8)
+        for number, mask in enumerate(self.masks, start=1):
+            values[mask] = number
+        return values
+
+    def objects(self) -> Iterator[tuple[int, np.ndarray]]:
+        """Class and bool mask of each connected object, cut in two where it is wide: so that some touch."""
+        for index, mask in enumerate(self.masks):
+            count, parts = cv2.connectedComponents(mask.astype(np.uint8))
+            for number in range(1, count):
+                part = parts == number
+                middle = int(np.flatnonzero(part.any(axis=0)).mean())
+                halves = [part & (np.arange(part.shape[1]) <= middle), part & (np.arange(part.shape[1]) > middle)]
+                yield from ((index, one) for one in (halves if part.sum() > 150 else [part]))
+
+
+def write_example(folder: str | os.PathLike[str], *, form: str, **settings: Any) -> None:
+    """Makes a clean phantom at ``folder`` in a form of ``FORMS``; the other settings are those of ``write_phantom``.
+
+    A folder that holds this very example is left as it is; one of other settings is replaced.
+
+    Raises:
+        ValueError: the form is unknown, or ``folder`` holds anything but a phantom.
+    """
+    if form not in FORMS:
+        raise ValueError(f"phantom: form must be one of {', '.join(FORMS)}, found {form!r}")
+    folder = Path(folder)
+    if settings_of(folder) == {"form": form, **settings}:
+        return
+    source, partial = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("source", "partial"))
+    try:
+        write_phantom(source, dirty=False, **settings)
+        FORMS[form](list(_frames(source)), partial)
+        record = {"made_by": MADE_BY, "settings": {"form": form, **settings}}
+        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        move(partial, folder)
+    finally:
+        for leftover in (source, partial):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _frames(phantom: Path) -> Iterator[Frame]:
+    paths = {f"{path.parts[-3]}_{path.name[:10]}": path for path in phantom.glob("train/**/*.png")}
+    with (phantom / "train.csv").open(newline="") as file:
+        for image_id, rows in groupby(list(csv.reader(file))[1:], key=lambda row: row[0]):
+            image = read_image(paths[image_id])
+            masks = np.stack([decode_rle(rle, image.shape[:2], order="C") for _, _, rle in rows])
+            yield Frame(image_id.rsplit("_slice_", 1)[0], image_id, image, masks)
+
+
+def _save(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), image):
+        raise OSError(f"{path}: cannot be written")
+
+
+def _write_rle_columns(frames: list[Frame], root: Path) -> None:
+    """Run lengths down columns, starts from 0."""
+    for frame in frames:
+        _save(root / "images" / f"{frame.image_id}.png", frame.image)
+    with (root / "masks.csv").open("w", newline="") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("ImageId", "ClassId", "EncodedPixels"))
+        for frame in frames:
+            for name, mask in zip(CLASSES, frame.masks, strict=True):
+                runs = np.array(encode_rle(mask, order="F").split(), dtype=np.int64)
+                runs[::2] -= 1
+                table.writerow((frame.image_id, name, " ".join(map(str, runs.tolist()))))
+
+
+def _write_folders(frames: list[Frame], root: Path) -> None:
+    """Two folders of equal names; the masks are indexed, with a palette."""
+    from PIL import Image
+
+    (root / "masks").mkdir(parents=True)
+    for frame in frames:
+        _save(root / "images" / f"{frame.image_id}.png", frame.image)
+        mask = Image.fromarray(frame.labels())
+        mask.putpalette([value for colour in COLOURS for value in colour])
+        mask.save(root / "masks" / f"{frame.image_id}.png")
+
+
+def _write_colours(frames: list[Frame], root: Path) -> None:
+    """Two folders of equal names; the masks are colour pictures."""
+    for frame in frames:
+        _save(root / "images" / f"{frame.image_id}.png", frame.image)
+        _save(root / "masks" / f"{frame.image_id}.png", np.array(COLOURS, dtype=np.uint8)[frame.labels()][..., ::-1])
+
+
+def _write_instances(frames: list[Frame], root: Path) -> None:
+    """A folder for each image, and in it a binary file for each object."""
+    for frame in frames:
+        _save(root / frame.image_id / "images" / f"{frame.image_id}.png", frame.image)
+        for number, (index, mask) in enumerate(frame.objects()):
+            path = root / frame.image_id / "masks" / f"{CLASSES[index]}-{number}.png"
+            _save(path, mask.astype(np.uint8) * 255)
+
+
+def _write_coco(frames: list[Frame], root: Path) -> None:
+    """An annotation for each object, in turn as compressed counts, counts and, of the stomach, polygons."""
+    images: list[dict] = []
+    annotations: list[dict] = []
+    for key, frame in enumerate(frames, start=1):
+        file, (height, width) = f"{frame.image_id}.png", frame.image.shape
+        _save(root / "images" / file, frame.image)
+        images.append({"id": key, "file_name": file, "height": height, "width": width})
+        for index, mask in frame.objects():
+            segmentation = _polygons(mask) if CLASSES[index] == "stomach" else _counts(mask, len(annotations) % 2 == 0)
+            about = {"id": len(annotations) + 1, "image_id": key, "category_id": index + 1, "iscrowd": 0}
+            annotations.append({**about, "area": int(mask.sum()), "segmentation": segmentation})
+    categories = [{"id": index, "name": name} for index, name in enumerate(CLASSES, start=1)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (root / "annotations.json").write_text(json.dumps(content))
+
+
+def _counts(mask: np.ndarray, compressed: bool) -> dict[str, Any]:
+    from pycocotools import mask as coco
+
+    if compressed:
+        encoded = coco.encode(np.asfortranarray(mask, dtype=np.uint8))
+        return {"size": list(mask.shape), "counts": encoded["counts"].decode()}
+    flat = np.concatenate([[False], mask.ravel(order="F"), [not mask[-1, -1]]])
+    ends = np.flatnonzero(flat[1:] != flat[:-1])
+    return {"size": list(mask.shape), "counts": np.diff(ends, prepend=0).tolist()}
+
+
+def _polygons(mask: np.ndarray) -> list[list[float]]:
+    """Outlines along the edges of the outer pixels, to an eighth of a pixel."""
+    fine = mask.astype(np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    outlines, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return [((outline.reshape(-1) + 0.5) / 8).tolist() for outline in outlines]
+
+
+def _write_nifti(frames: list[Frame], root: Path) -> None:
+    """A volume for each series, and one of its labels; voxels of 1.5 x 1.5 x 3 mm."""
+    for series, of_series in groupby(frames, key=lambda frame: frame.series):
+        stack = list(of_series)
+        _save_volume(root / "images" / f"{series}.nii.gz", np.stack([frame.image for frame in stack]).astype(np.int16))
+        _save_volume(root / "labels" / f"{series}.nii.gz", np.stack([frame.labels() for frame in stack]))
+
+
+def _write_nnunet(frames: list[Frame], root: Path) -> None:
+    """The volumes of ``_write_nifti``, in nnU-Net's raw layout."""
+    _write_nifti(frames, root)
+    (root / "images").rename(root / "imagesTr")
+    (root / "labels").rename(root / "labelsTr")
+    files = sorted((root / "imagesTr").iterdir())
+    for path in files:
+        path.rename(path.with_name(path.name.replace(".nii.gz", "_0000.nii.gz")))
+    content = {
+        "channel_names": {"0": "phantom"},
+        "labels": {"background": 0, **{name: number for number, name in enumerate(CLASSES, start=1)}},
+        "numTraining": len(files),
+        "file_ending": ".nii.gz",
+    }
+    (root / "dataset.json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _save_volume(path: Path, values: np.ndarray) -> None:
+    """(S, H, W), from the head, the front and the left, as LPS: stored the other way round than it is read."""
+    import nibabel
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lps = values.transpose(2, 1, 0)[::-1, :, ::-1]  # (to the left, to the back, to the head)
+    image = nibabel.Nifti1Image(np.ascontiguousarray(lps), np.diag([-1.5, -1.5, 3.0, 1.0]))
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
+
+
+FORMS: dict[str, Callable[[list[Frame], Path], None]] = {
+    "rle_columns": _write_rle_columns,
+    "folders": _write_folders,
+    "colours": _write_colours,
+    "instances": _write_instances,
+    "coco": _write_coco,
+    "nifti": _write_nifti,
+    "nnunet": _write_nnunet,
+}

@@ -1,0 +1,135 @@
+"""Folders of volumes -> cases: two folders of equal names, or nnU-Net's raw layout."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from seg_pipeline.segmentation.files import index_files
+from seg_pipeline.segmentation.metadata import NO_CLASS
+from seg_pipeline.segmentation.sources.volumes import Case
+
+BACKGROUND = "background"
+
+
+def find_cases(root: Path, *, images: dict[str, str], labels: dict[str, str]) -> list[Case]:
+    """Cases below ``root``, by name.
+
+    Args:
+        images, labels: ``glob`` and ``pattern`` as of ``index_files``; the pattern's group ``series`` is the
+            case's name, ``group``, of the images, what must not be split, and ``channel`` orders the files of
+            a case that has several.
+
+    Raises:
+        ValueError: a folder holds no such files, or two label files have one name.
+    """
+    found, truth = (index_files(root, glob=one["glob"], pattern=one["pattern"]) for one in (images, labels))
+    for table, what in ((found, "images"), (truth, "labels")):
+        if "series" not in table:
+            raise ValueError(f"{root}: the pattern of `{what}` needs a group named series, which is the case's name")
+    stray = pd.concat([table[table["series"].isna()] for table in (found, truth)])
+    found, truth = found.dropna(subset="series"), truth.dropna(subset="series")
+    if twice := truth.loc[truth.duplicated("series"), "series"].tolist():
+        raise ValueError(f"{root}: several label files are of the case {twice[0]}; mend the pattern of `labels`")
+    label_of = {one["series"]: Path(one["path"]) for one in truth.to_dict("records")}
+    of_case: dict[str, list[dict]] = defaultdict(list)
+    for one in found.sort_values([*(["channel"] if "channel" in found else []), "file"]).to_dict("records"):
+        of_case[one["series"]].append(one)
+    named = [_case(name, of_case.get(name, []), label_of.get(name)) for name in sorted({*of_case, *label_of})]
+    reason = "the file's name does not fit the pattern"
+    return named + [Case(one["file"], (Path(one["path"]),), None, None, reason) for one in stray.to_dict("records")]
+
+
+def _case(name: str, images: list[dict], labels: Path | None) -> Case:
+    problem = None
+    if not images or labels is None:
+        problem = f"the case {name} has no " + ("label file: it is not annotated" if images else "image")
+    group = images[0].get("group") if images else None
+    return Case(name, tuple(Path(one["path"]) for one in images), labels, group, problem)
+
+
+def read_nnunet(
+    root: Path, *, channels: list[int] | None = None, names: str = ".+"
+) -> tuple[list[Case], dict[str, list[int]]]:
+    """Cases of nnU-Net's raw layout and, by class name, the label values that it is made of.
+
+    Layout, from https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md: ``dataset.json``,
+    ``imagesTr/CASE_0000.ENDING`` with a file for each channel, ``labelsTr/CASE.ENDING``.
+
+    Args:
+        channels: the channels that make the image, one or three; None: all.
+        names: pattern of the cases' names, whose group ``group`` says what must not be split.
+
+    Raises:
+        ValueError: ``dataset.json`` is missing or not of version 2, or the channels are neither one nor three.
+    """
+    content = _dataset_json(root / "dataset.json")
+    ending = re.escape(content["file_ending"])
+    known = sorted(int(number) for number in content["channel_names"])
+    cases = find_cases(
+        root,
+        images={"glob": "imagesTr/*", "pattern": rf"imagesTr/(?P<series>{names})_(?P<channel>\d{{4}}){ending}"},
+        labels={"glob": "labelsTr/*", "pattern": rf"labelsTr/(?P<series>.+){ending}"},
+    )
+    if len(known) == 3 and all(len(case.images) <= 1 for case in cases):
+        known = [0]  # red, green and blue in one file
+    wanted = known if channels is None else channels
+    if len(wanted) not in (1, 3) or not set(wanted) <= set(known):
+        raise ValueError(
+            f"{root}: its channels are {content['channel_names']}; an image takes one or three of them: "
+            f"say which with `channels`, such as [0]"
+        )
+    return [_chosen(case, wanted) for case in cases], class_labels(content["labels"])
+
+
+def _dataset_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file; it makes a folder nnU-Net's") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no JSON: {error}") from None
+    wanted = {"channel_names": dict, "labels": dict, "file_ending": str}
+    if absent := [key for key, kind in wanted.items() if not isinstance(content.get(key), kind)]:
+        raise ValueError(f"{path}: lacks {absent}; nnU-Net's version 1 layout must be converted to version 2 first")
+    return content
+
+
+def class_labels(labels: dict[str, Any]) -> dict[str, list[int]]:
+    """Label values by class name, without the background; a region has several."""
+    return {
+        name: list(value) if isinstance(value, list) else [int(value)]
+        for name, value in labels.items()
+        if name != BACKGROUND and value != 0
+    }
+
+
+def _chosen(case: Case, channels: list[int]) -> Case:
+    """The case with the files of these channels."""
+    if case.problem:
+        return case
+    numbered = {int(re.findall(r"_(\d{4})\.", path.name)[-1]): path for path in case.images}
+    files = tuple(numbered[channel] for channel in channels if channel in numbered)
+    if len(files) < len(channels):
+        return replace(case, problem=f"the case {case.name} has the channels {sorted(numbered)}, not all of {channels}")
+    return replace(case, images=files)
+
+
+def name_classes(annotations: pd.DataFrame, labels: dict[str, list[int]]) -> pd.DataFrame:
+    """Annotations whose class column holds label values -> names; a value of several regions gives a row for each.
+
+    A value that no name has stays as it is, to become a finding.
+    """
+    names: dict[str, list[str]] = defaultdict(list, {NO_CLASS: [NO_CLASS]})
+    for name, values in labels.items():
+        for value in values:
+            names[str(value)].append(name)
+    named = annotations.copy()
+    named["class"] = pd.Series([names.get(value, [value]) for value in annotations["class"]], dtype=object)
+    return named.explode("class", ignore_index=True).astype({"class": "str"})

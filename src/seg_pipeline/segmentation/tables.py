@@ -1,0 +1,270 @@
+"""The tables that pass between steps: each column declared once, checked wherever a table is saved or loaded.
+
+`python -m seg_pipeline.segmentation.tables > docs/tables.md` writes the documentation from the declarations.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+Kind = Literal["text", "integer", "number", "list"]
+
+CLASS = "<class>"
+"""In a column's name: there is one such column a class."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column holds.
+
+    Attributes:
+        least, most: bounds, both included.
+        nullable: a value may be missing.
+        required: the column itself may not be missing.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    least: float | None = None
+    most: float | None = None
+    one_of: tuple[str, ...] = ()
+    nullable: bool = False
+    unique: bool = False
+    required: bool = True
+
+    def faults(self, table: pd.DataFrame) -> Iterator[str]:
+        """What is wrong with it in a table, as text."""
+        names = self.names_in(table)
+        if not names and self.required:
+            yield f"column {self.name!r} is missing; there are {', '.join(map(str, table))}"
+        for name in names:
+            yield from self._faults_of(table[name])
+
+    def names_in(self, table: pd.DataFrame) -> list[str]:
+        prefix, is_many, _ = self.name.partition(CLASS)
+        return [name for name in map(str, table) if (name.startswith(prefix) if is_many else name == self.name)]
+
+    def _faults_of(self, values: pd.Series) -> Iterator[str]:
+        found = values[values.notna()]
+        if len(found) < len(values) and not self.nullable:
+            yield f"column {values.name!r} is empty in {_where(values.isna())}, but every row needs a value"
+        if not _is_kind(found, self.kind):
+            yield f"column {values.name!r} holds {found.dtype} values such as {_short(found)}, expected {self.kind}"
+            return
+        for bad, expected in self._doubts(found):
+            if bad.any():
+                yield f"column {values.name!r} holds {_short(found[bad])} in {_where(bad)}, expected {expected}"
+
+    def _doubts(self, found: pd.Series) -> Iterator[tuple[pd.Series, str]]:
+        if self.least is not None:
+            yield found < self.least, f"at least {self.least:g}"
+        if self.most is not None:
+            yield found > self.most, f"at most {self.most:g}"
+        if self.one_of:
+            yield ~found.isin(self.one_of), f"one of {', '.join(self.one_of)}"
+        if self.unique:
+            yield found.duplicated(), "each value once"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's columns. Kedro's catalog takes it as a ``validator``.
+
+    ``closed``: it has these columns and no other.
+    """
+
+    name: str
+    about: str
+    columns: tuple[Column, ...]
+    closed: bool = False
+
+    def validate(self, data: pd.DataFrame) -> pd.DataFrame:
+        """The table itself.
+
+        Raises:
+            ValueError: it is not as declared; names every column at fault.
+        """
+        if not isinstance(data, pd.DataFrame):
+            raise ValueError(f"table `{self.name}`: found a {type(data).__name__}, expected a DataFrame")
+        faults = [fault for column in self.columns for fault in column.faults(data)]
+        if self.closed and (strange := set(map(str, data)) - {one.name for one in self.columns}):
+            faults.append(f"columns {sorted(strange)} are not declared")
+        if faults:
+            raise ValueError(
+                f"table `{self.name}` is not as declared in docs/tables.md: {'; '.join(faults)}. Run data_processing "
+                "anew if it is of an older version"
+            )
+        return data
+
+
+def _is_kind(values: pd.Series, kind: Kind) -> bool:
+    types = pd.api.types
+    if values.empty:
+        return True  # a column of missing values has lost its type
+    if kind == "text":
+        return types.is_string_dtype(values)
+    if kind == "integer":
+        return types.is_integer_dtype(values)
+    if kind == "number":
+        return types.is_numeric_dtype(values) and not types.is_bool_dtype(values)
+    return bool(values.map(lambda value: hasattr(value, "__len__") and not isinstance(value, str)).all())
+
+
+def _short(values: pd.Series) -> str:
+    text = repr(values.astype(object).iloc[0])  # object: a bare 3, not np.int64(3)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _where(bad: pd.Series) -> str:
+    rows = bad.index[bad.to_numpy(dtype=bool)]
+    return f"row {rows[0]}" if len(rows) == 1 else f"{len(rows)} rows (the first: {rows[0]})"
+
+
+_ID = Column("image_id", "text", "name of the image", unique=True)
+_FILES = (
+    Column("file", "text", "file, relative to the raw folder"),
+    Column("path", "text", "file, absolute"),
+)
+_PLACE = (
+    Column("group", "text", "what must not be split: a patient, a drive"),
+    Column("series", "text", "ordered run of images"),
+    Column("frame", "integer", "position in the series"),
+    Column("spacing_y", "number", "mm a pixel, where the file's name gives it", least=0, nullable=True, required=False),
+    Column("spacing_x", "number", "the same across", least=0, nullable=True, required=False),
+)
+_SPLIT = (
+    Column("split", "text", "what the image is for", one_of=("train", "val", "test")),
+    Column("fold", "integer", "fold in which the image validates, from 0; -1 in the test split", least=-1, most=127),
+)
+
+ANNOTATIONS = Table(
+    "annotations",
+    "Rows of the metadata table that can be used: this image has this mask of this class.",
+    (
+        Column("row", "integer", "line of the metadata table as an editor counts; the header is line 1", least=1),
+        Column("image_id", "text", "name of the image"),
+        Column("class", "text", '"(none)" where the row says that its image shows no class; else its name'),
+        Column("mask", "text", 'run lengths or id of a mask file; "" where the table says: no mask'),
+    ),
+)
+
+ANNOTATED_IMAGES = Table(
+    "annotated_images",
+    "The same, one row an image.",
+    (
+        _ID,
+        Column("row", "integer", "its first line in the metadata table", least=1),
+        Column(f"mask_{CLASS}", "list", "its masks; empty where there is none"),
+    ),
+)
+
+LOCATED_IMAGES = Table(
+    "located_images",
+    "Annotated images that have a file; what else the file's name tells is kept beside these columns.",
+    (
+        *(_ID, *_FILES, *_PLACE),
+        Column("row", "integer", "its first line in the metadata table, where that names it", least=1, nullable=True),
+        *ANNOTATED_IMAGES.columns[2:],
+    ),
+)
+
+MEASURED_IMAGES = Table(
+    "measured_images",
+    "Images that could be read, with what they show. What else the file's name tells is kept beside these columns.",
+    (
+        _ID,
+        *_FILES,
+        *_PLACE,
+        Column("height", "integer", "of the stored image, pixels", least=1),
+        Column("width", "integer", "of the stored image, pixels", least=1),
+        Column("channels", "integer", "1 for grey, 3 for colour", least=1),
+        Column("dtype", "text", "of the stored pixels", one_of=("uint8", "uint16")),
+        Column("intensity_min", "integer", "of the stored pixels", least=0, most=65535),
+        Column("intensity_max", "integer", "of the stored pixels", least=0, most=65535),
+        Column("intensity_mean", "number", "of the stored pixels", least=0, most=65535),
+        Column("content_hash", "text", "sha256 of shape, dtype and decoded pixels"),
+        Column("thumbnail", "text", "256 bits, in hex, of which pixel of a tiny copy is brighter than its neighbour"),
+        Column("overlaps", "text", 'pixels that two classes share: "i+j:pixels ...", i and j counting classes from 0'),
+        Column(f"mask_{CLASS}", "text", 'run lengths, row-major, starts from 1; "" where there is none'),
+        Column("ignore", "text", "run lengths of the pixels whose truth is not known"),
+        Column(f"area_{CLASS}", "integer", "pixels", least=0),
+        Column(f"share_{CLASS}", "number", "area as a share of the image", least=0, most=1),
+        Column(
+            f"objects_{CLASS}",
+            "integer",
+            "connected components (8 neighbours), or the masks where each is an object",
+            least=0,
+        ),
+    ),
+)
+
+SPLITS = Table("splits", "Split and fold of each image.", (_ID, _PLACE[0], *_SPLIT), closed=True)
+
+MANIFEST = Table(
+    "manifest",
+    "The image table that all later steps read: the measured images with their splits.",
+    (*MEASURED_IMAGES.columns, *_SPLIT),
+)
+
+FINDINGS = Table(
+    "findings",
+    "One row for each thing that is wrong with one input; docs/findings.md explains the rules.",
+    (
+        Column("image_id", "text", "image that it is about", nullable=True),
+        Column("file", "text", "file, relative to the folder that was searched", nullable=True),
+        Column("row", "integer", "line of the metadata table; the header is line 1", least=1, nullable=True),
+        Column("rule", "text", "what is wrong, in a word"),
+        Column("reason", "text", "the same in a sentence, with the values found"),
+        Column("action", "text", "what was done about it", one_of=("dropped", "repaired", "flagged")),
+    ),
+    closed=True,
+)
+
+CLASS_OVERLAPS = Table(
+    "class_overlaps",
+    "Pixels that each pair of classes shares, over all images.",
+    (
+        Column("class", "text", "one class"),
+        Column("other", "text", "another one"),
+        Column("images", "integer", "in which they overlap", least=0),
+        Column("pixels", "integer", "that they share", least=0),
+        Column("share", "number", "the same as a share of the smaller class's area", least=0, most=1),
+    ),
+    closed=True,
+)
+
+TABLES = (ANNOTATIONS, ANNOTATED_IMAGES, LOCATED_IMAGES, MEASURED_IMAGES, SPLITS, MANIFEST, FINDINGS, CLASS_OVERLAPS)
+
+_HEAD = """# Tables
+
+Written by `python -m seg_pipeline.segmentation.tables` from the declarations that the catalog checks each table by
+when it is saved and loaded; a test holds them together. Where a column's name ends in `<class>`, there is one a class.
+"""
+
+
+def document() -> str:
+    """docs/tables.md."""
+    return "\n".join([_HEAD, *(_section(table) for table in TABLES)])
+
+
+def _section(table: Table) -> str:
+    lines = [f"| `{one.name}` | {one.kind} | {_bounds(one)} | {one.meaning} |" for one in table.columns]
+    head = f"## {table.name}\n\n{table.about}\n\n| column | kind | values | holds |\n|---|---|---|---|\n"
+    return head + "\n".join(lines) + "\n"
+
+
+def _bounds(column: Column) -> str:
+    limits = (("from", column.least), ("to", column.most))
+    sides = [f"{word} {limit:g}" for word, limit in limits if limit is not None]
+    said = [" ".join(sides), ", ".join(column.one_of), "each once" * column.unique, "may be missing" * column.nullable]
+    return "; ".join(filter(None, [*said, "" if column.required else "column may be missing"]))
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

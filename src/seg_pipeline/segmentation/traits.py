@@ -1,0 +1,65 @@
+"""Small measures of one image by which it is told from others, and of its masks by which they are told apart.
+
+Axes: C classes, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import cv2
+import numpy as np
+
+SIDE = 16
+"""Rows, and comparisons a row, of a thumbnail."""
+
+
+def content_hash(image: np.ndarray) -> str:
+    """Sha256 of shape, dtype and pixels: equal for equal pictures in whatever file."""
+    digest = hashlib.sha256(repr((image.shape, image.dtype.kind, image.itemsize)).encode())
+    digest.update(image.tobytes())
+    return digest.hexdigest()
+
+
+def thumbnail(image: np.ndarray) -> str:
+    """256 bits in hex: which pixel of a tiny grey copy is brighter than the one to its left.
+
+    A "difference hash": it hardly changes with compression, size, brightness or contrast.
+    """
+    # first to a multiple of the final size, where taking means is a tenth of the work
+    sampled = cv2.resize(image, (4 * (SIDE + 1), 4 * SIDE), interpolation=cv2.INTER_LINEAR)
+    small = cv2.resize(sampled, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    grey = small if small.ndim == 2 else small.mean(axis=2)
+    return np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes().hex()
+
+
+def overlaps(masks: np.ndarray) -> str:
+    """Pixels that two classes share: "0+2:37" for each such pair of class numbers; "" where none do.
+
+    Args:
+        masks: bool (C, H, W).
+    """
+    areas = [np.count_nonzero(mask) for mask in masks]
+    if sum(area > 0 for area in areas) < 2 or sum(areas) == np.count_nonzero(
+        masks.any(axis=0)
+    ):  # quicker than to look at every pair
+        return ""
+    shown = [number for number, area in enumerate(areas) if area]
+    pairs = [(a, b) for index, a in enumerate(shown) for b in shown[index + 1 :]]
+    shared = {pair: np.count_nonzero(masks[pair[0]] & masks[pair[1]]) for pair in pairs}
+    return " ".join(f"{a}+{b}:{pixels}" for (a, b), pixels in shared.items() if pixels)
+
+
+def parse_overlaps(text: str) -> dict[tuple[int, int], int]:
+    """{(0, 2): 37} from "0+2:37"."""
+    pairs = (entry.split(":") for entry in text.split())
+    return {(int(pair.split("+")[0]), int(pair.split("+")[1])): int(pixels) for pair, pixels in pairs}
+
+
+def count_objects(mask: np.ndarray) -> int:
+    """Connected components of a bool mask (H, W), where pixels that touch at a corner are connected."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return 0
+    cut = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # most masks are small
+    return cv2.connectedComponents(cut.astype(np.uint8))[0] - 1

@@ -1,0 +1,90 @@
+import base64
+import hashlib
+import re
+
+import pandas as pd
+import pytest
+
+from seg_pipeline.segmentation.features import MaskReader, measure_images
+from seg_pipeline.segmentation.quality import Finding, findings_table
+from seg_pipeline.segmentation.report import findings_page
+from seg_pipeline.segmentation.report.findings import MOST_PICTURES, MOST_ROWS
+from seg_pipeline.segmentation.splits import split_table
+
+ACCOUNTS = pd.DataFrame({"input": ["rows", "files"], "read": [48, 1200], "kept": [47, 1199], "set_aside": [1, 1]})
+
+
+@pytest.fixture
+def made(located):
+    images, _ = measure_images(located, MaskReader({"box": "box", "disc": "disc"}, "rle"))
+    return images.assign(split=["train"] * 12 + ["val"] * 4, fold=[0, 1] * 8)
+
+
+def page(manifest, found, files=None):
+    files = pd.DataFrame({"image_id": [], "path": []}) if files is None else files
+    return findings_page(findings_table(found), manifest, ACCOUNTS, files, splits=split_table(manifest))
+
+
+def test_nothing_in_the_page_asks_the_network_and_its_policy_forbids_it(made):
+    html = page(made, [Finding("blank_image", "every pixel is 7", "flagged", "scan01", "scan01.png")])
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", html)
+    assert not re.findall(r"url\(|@import|https?://", html)
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html).group(1).replace("&#39;", "'")
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    for tag in ("style", "script"):
+        inside = re.search(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL).group(1)
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy  # else the browser would refuse it
+    assert " style=" not in html
+
+
+def test_counts_meanings_splits_and_accounts_are_told(made):
+    found = [
+        Finding("rle_unsorted", "run 2 is unsorted", "dropped", "scan99", "scan99.png", 5),
+        *[Finding("blank_image", "every pixel is 7", "flagged", f"scan0{number}") for number in range(3)],
+        Finding("of_a_plugin", "unknown to us", "flagged"),
+    ]
+    html = page(made, found)
+    text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", html))
+    assert "16 images are fit to use. 5 findings: 4 flagged, 1 dropped." in text
+    assert "rle_unsorted dropped 1 Runs overlap or are not in rising order. Encode the mask anew" in text
+    assert "blank_image flagged 3 All pixels are equal." in text
+    assert "files 1,200 1,199 1" in text
+    assert "train 12 6 75.0 % 75 % 75 %" in text
+    assert "Folds for cross-validation: 2, of 8, 8 images." in text
+    assert html.count("<tr data-row") == 5
+
+
+def test_images_are_shown_once_a_rule_and_the_rules_take_turns(made):
+    found = [Finding("blank_image", "x", "flagged", f"scan{number:02d}") for number in range(16)]
+    found += [Finding("mask_jumps", "y", "flagged", f"scan{number:02d}") for number in (3, 3, 4, 5)]
+    shown = re.findall(r"<figcaption>.*?<code>(\w+)</code>", page(made, found))
+    assert len(shown) == MOST_PICTURES
+    assert shown[:6] == ["blank_image", "mask_jumps"] * 3
+
+
+def test_an_image_that_was_dropped_is_shown_where_it_can_be_read(made, tmp_path):
+    (tmp_path / "no.png").write_bytes(b"no image")
+    files = pd.DataFrame({"image_id": ["bad", "cut"], "path": [made["path"][0], str(tmp_path / "no.png")]})
+    found = [Finding("rle_unsorted", "", "dropped", "bad"), Finding("unreadable_image", "", "dropped", "cut")]
+    assert re.findall(r"<figcaption>.*?<b>(\w+)</b>", page(made, found, files)) == ["bad"]
+
+
+def test_what_users_wrote_cannot_become_code(made):
+    html = page(made, [Finding("bad_mask", "<script>alert(1)</script> `<b>`", "dropped", "<img src=x>", "\"'>")])
+    assert "<script>alert" not in html
+    assert "<img src=x" not in html
+    assert "<code>&lt;b&gt;</code>" in html
+
+
+def test_a_long_list_is_cut_and_says_so(made):
+    found = [Finding("file_without_row", "", "dropped", None, f"f{number}.png") for number in range(MOST_ROWS + 1)]
+    html = page(made, found)
+    assert html.count("<tr data-row") == MOST_ROWS
+    assert "The first 2,000 of 2,001; findings.parquet has all." in html
+
+
+def test_without_findings_the_page_says_that_all_is_well(made):
+    html = page(made, [])
+    assert "nothing was found wrong" in html
+    assert "<figure>" not in html
