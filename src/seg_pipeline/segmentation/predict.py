@@ -29,7 +29,13 @@ def load_segmenter(checkpoint: dict, device: torch.device) -> tuple[Segmenter, R
 def predict_masks(
     manifest: pd.DataFrame, checkpoint: dict, *, device: torch.device, batch_size: int, threshold: float
 ) -> pd.DataFrame:
-    """Predictions of all rows: image_id, height, width and mask_<class> (run lengths as in the manifest)."""
+    """Predictions of all rows: image_id, height, width and mask_<class> (run lengths as in the manifest).
+
+    Raises:
+        ValueError: there is no row, as where the test split has a share of 0.
+    """
+    if manifest.empty:
+        raise ValueError("there is no image to predict: the test split is empty; give it a share, `split.shares.test`")
     model, recipe = load_segmenter(checkpoint, device)
     masks = _native_masks(model, recipe, manifest, device, batch_size, threshold)
     rows = []
