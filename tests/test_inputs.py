@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -96,3 +97,26 @@ def test_run_lengths_of_either_order_and_base_end_in_one_manifest(tmp_path, mani
     declared = {"annotations": {"rle_order": order, "rle_first": first}}
     found = process("rle_columns", tmp_path, data_processing=declared)
     pd.testing.assert_frame_equal(found.drop(columns="path"), given.drop(columns="path"))
+
+
+def test_what_a_source_cannot_use_is_a_finding_and_all_adds_up(tmp_path):
+    from seg_pipeline.segmentation.phantom import write_example
+
+    settings = {"num_cases": 6, "days_per_case": 1, "frames_per_series": [8, 10]}
+    for form in ("coco", "nnunet"):
+        write_example(tmp_path / form / "raw", form=form, **settings)
+    path = tmp_path / "coco/raw/annotations.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    path.write_text(json.dumps(content))
+    (tmp_path / "nnunet/raw/labelsTr/case3_day0.nii.gz").unlink()
+    (tmp_path / "nnunet/raw/imagesTr/case4_day0_0000.nii.gz").write_bytes(b"hello")
+    lost = {}
+    for form in ("coco", "nnunet"):
+        manifest = process(form, tmp_path / form)
+        findings = pd.read_parquet(tmp_path / form / "out" / "08_reporting" / "findings.parquet")
+        lost[form] = findings.loc[findings["action"] == "dropped", "rule"].value_counts().to_dict()
+        assert ({"case3", "case4"} <= set(manifest["group"])) == (form == "coco")
+    assert lost["coco"].keys() == {"unusable_annotation", "incomplete_truth", "file_without_row"}
+    assert lost["coco"]["file_without_row"] == 1
+    assert lost["nnunet"] == {"unusable_file": 2}

@@ -51,3 +51,8 @@ def test_predictions_are_at_each_images_own_size(manifest, recipe):
     rows = manifest.head(2)
     table = predict_masks(rows, untrained(recipe, 1), device=CPU, batch_size=2, threshold=0.5)
     assert table[["height", "width"]].values.tolist() == [[40, 48]] * 2
+
+
+def test_an_empty_test_split_is_named(manifest):
+    with pytest.raises(ValueError, match=r"no image to predict: the test split is empty; .*`split.shares.test`"):
+        predict_masks(manifest[:0], {}, device=torch.device("cpu"), batch_size=2, threshold=0.5)

@@ -35,7 +35,12 @@ def predict_masks(
     """Predictions of all rows: image_id, height, width and mask_<class> (run lengths as in the manifest).
 
     Several members vote by the mean of their probabilities.
+
+    Raises:
+        ValueError: there is no row, as where the test split has a share of 0.
     """
+    if manifest.empty:
+        raise ValueError("there is no image to predict: the test split is empty; give it a share, `split.shares.test`")
     members = load_members(checkpoint, device)
     (model, recipe), *_ = members
     logits = zip(*(native_logits(*member, manifest, device, batch_size) for member in members), strict=True)
