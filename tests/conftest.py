@@ -14,6 +14,7 @@ from seg_pipeline.segmentation.masks import encode_rle
 from seg_pipeline.segmentation.recipe import (
     FitSettings,
     InputSettings,
+    LossSettings,
     ModelSettings,
     OptimizerSettings,
     Recipe,
@@ -92,6 +93,7 @@ def recipe() -> Recipe:
         sampling=SamplingSettings(batch_size=4, augmentation="medical"),
         optimizer=OptimizerSettings(learning_rate=3e-3),
         fit=FitSettings(epochs=3, precision="float32"),
+        loss=LossSettings(class_weights="none"),
         scores=ScoreSettings(aggregation="dataset"),
         seed=5,
     )

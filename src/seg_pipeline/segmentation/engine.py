@@ -112,7 +112,7 @@ def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
 def recipe_loss(recipe: Recipe) -> Loss:
     """The loss of a recipe whose class weights are numbers."""
     loss = recipe.loss
-    assert loss.class_weights != "balanced", "`planning.settle` turns balanced weights into numbers"
+    assert loss.class_weights not in ("auto", "balanced"), "`planning.settle` turns them into numbers"
     return make_loss(
         recipe.task,
         terms={str(name): weight for name, weight in loss.terms.items()} if loss.terms else None,

@@ -20,10 +20,12 @@ log = logging.getLogger(__name__)
 
 
 def settle(recipe: Recipe, manifest: pd.DataFrame, device: torch.device) -> Recipe:
-    """The recipe with numbers for "balanced" class weights, normalisation "training" and batch size "auto"."""
+    """The recipe with numbers for "auto" and "balanced" class weights, normalisation "training" and batch size "auto"."""
     train = manifest[manifest["split"] == "train"]
     if recipe.input.normalisation == "training" and recipe.input.statistics is None:
         recipe = recipe.changed({"input.statistics": training_statistics(train, recipe.input)})
+    if recipe.loss.class_weights == "auto":
+        recipe = recipe.changed({"loss.class_weights": "balanced" if recipe.task == "multiclass" else "none"})
     if recipe.loss.class_weights == "balanced":
         weights = balanced_weights(channel_pixels(train, recipe))
         log.info("class weights: %s", ", ".join(f"{weight:.2f}" for weight in weights))

@@ -103,7 +103,7 @@ class SamplingSettings(Settings):
     """Images a step; auto: the largest power of two that fits into memory, at most 64."""
     micro_batch_size: Annotated[int, Ge(1)] | None = None
     """Images computed at once; gradients add up over a batch's parts. null: the batch whole."""
-    balance: Literal["none", "foreground", "classes"] = "none"
+    balance: Literal["none", "foreground", "classes"] = "classes"
     """none: each image once an epoch; foreground: as many draws with mask as without; classes: seven draws of ten
     first take a class, each as often, then an image that shows it (with `fit: crop`, a window with such a pixel)."""
     augmentation: Literal["none", "light", "medical", "street"] = "light"
@@ -118,9 +118,9 @@ class SamplingSettings(Settings):
 @dataclass(frozen=True, kw_only=True)
 class LossSettings(Settings):
     terms: dict[Literal["bce", "ce", "dice", "focal", "tversky", "lovasz"], Annotated[float, Gt(0)]] | None = None
-    """Weight of each in the sum; null: {bce or ce: 0.5, dice: 0.5}. bce is for multilabel, ce for multiclass."""
-    class_weights: Literal["none", "balanced"] | Annotated[tuple[float, ...], MinLen(1)] = "none"
-    """balanced: 1 / sqrt(share of the train split's pixels); or a number a class (background first)."""
+    """Weight of each in the sum; null: {bce: 0.5, dice: 0.5} for multilabel, {ce: 0.75, dice: 0.25} for multiclass."""
+    class_weights: Literal["auto", "none", "balanced"] | Annotated[tuple[float, ...], MinLen(1)] = "auto"
+    """auto: balanced for multiclass, none for multilabel, whose classes do not compete; balanced: 1 / sqrt(share of the train split's pixels); or a number a class (background first)."""
     stride: Annotated[int, Ge(1), Le(8)] = 1
     """Take the loss of every so many-th pixel in height and width; of 2 a step is quicker and loses little."""
     focal_gamma: Annotated[float, Ge(0), Le(10)] = 2.0
@@ -136,8 +136,8 @@ class OptimizerSettings(Settings):
     weight_decay: Annotated[float, Ge(0), Lt(10)] = 1e-2
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     """For sgd."""
-    schedule: Literal["constant", "cosine", "one_cycle", "poly"] = "cosine"
-    warmup: Share = 0.05
+    schedule: Literal["constant", "cosine", "one_cycle", "poly"] = "one_cycle"
+    warmup: Share = 0.1
     """Share of the run in which the rate rises to its peak."""
     clip_norm: Annotated[float, Gt(0)] | None = 1.0
     """Largest norm of the gradient; null: as it is."""
