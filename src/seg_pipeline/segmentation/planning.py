@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def settle(recipe: Recipe, manifest: pd.DataFrame, device: torch.device) -> Recipe:
-    """The recipe with numbers for "auto" and "balanced" class weights, normalisation "training" and batch size "auto"."""
+    """The recipe with numbers for class weights, normalisation "training" and batch size "auto"."""
     train = manifest[manifest["split"] == "train"]
     if recipe.input.normalisation == "training" and recipe.input.statistics is None:
         recipe = recipe.changed({"input.statistics": training_statistics(train, recipe.input)})

@@ -120,7 +120,8 @@ class LossSettings(Settings):
     terms: dict[Literal["bce", "ce", "dice", "focal", "tversky", "lovasz"], Annotated[float, Gt(0)]] | None = None
     """Weight of each in the sum; null: {bce: 0.5, dice: 0.5} for multilabel, {ce: 0.75, dice: 0.25} for multiclass."""
     class_weights: Literal["auto", "none", "balanced"] | Annotated[tuple[float, ...], MinLen(1)] = "auto"
-    """auto: balanced for multiclass, none for multilabel, whose classes do not compete; balanced: 1 / sqrt(share of the train split's pixels); or a number a class (background first)."""
+    """auto: balanced for multiclass, none for multilabel, whose classes do not compete for pixels; balanced:
+    1 / sqrt(share of the train split's pixels); or a number a channel, the background's first."""
     stride: Annotated[int, Ge(1), Le(8)] = 1
     """Take the loss of every so many-th pixel in height and width; of 2 a step is quicker and loses little."""
     focal_gamma: Annotated[float, Ge(0), Le(10)] = 2.0
