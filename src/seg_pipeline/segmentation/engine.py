@@ -20,7 +20,7 @@ from seg_pipeline.segmentation.metrics import Counts, OverlapCounts, mean_dice, 
 from seg_pipeline.segmentation.mixing import Mixing, make_mixing
 from seg_pipeline.segmentation.processes import Processes, TrainingFailed
 from seg_pipeline.segmentation.progress import Bar
-from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.recipe import FitSettings, Recipe
 from seg_pipeline.segmentation.schedules import make_schedule
 from seg_pipeline.segmentation.state import TrainState
 
@@ -129,7 +129,7 @@ def train_one_epoch(run: Run, tally: Tally, watch: Stopwatch) -> Iterator[None]:
     order.epoch, order.start = len(state.history), state.step
     saved = watch.seconds
     state.model.train()
-    with run.bar("train", f"epoch {order.epoch + 1}/{state.recipe.fit.epochs}", tally) as batches:
+    with run.bar("train", f"epoch {order.epoch + 1}", tally) as batches:
         for images, truth in batches:
             train_step(run, tally, images, truth, run.rate(run.progress(watch)))
             progress = run.progress(watch)
@@ -310,12 +310,13 @@ class Tally:
         }
 
 
-def line(row: dict, epochs: int) -> str:
+def line(row: dict, fit: FitSettings) -> str:
     """A history row for the terminal."""
+    of = f"/{fit.epochs}" if fit.max_minutes is None else ""
     validated = (
         f"validation loss {row['val_loss']:.4f}, Dice {row['val_dice']:.4f}, "
         f"pixel accuracy {row['val_pixel_accuracy']:.4f}"
         if not math.isnan(row["val_loss"])
         else f"Dice {row['train_dice']:.4f} in training, not validated"
     )
-    return f"epoch {row['epoch']}/{epochs}: loss {row['train_loss']:.4f}, {validated} ({row['seconds']:.1f} s)"
+    return f"epoch {row['epoch']}{of}: loss {row['train_loss']:.4f}, {validated} ({row['seconds']:.1f} s)"

@@ -12,6 +12,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation import distributed, engine
 from seg_pipeline.segmentation.devices import pick_device
+from seg_pipeline.segmentation.engine import line
 from seg_pipeline.segmentation.loaders import make_loaders
 from seg_pipeline.segmentation.manifest import data_hash
 from seg_pipeline.segmentation.planning import settle
@@ -60,7 +61,11 @@ def train(
     members, rows, current = _taken_up(about, saved)
     for fold in range(len(members), folds or 1):
         part = manifest if folds is None else fold_split(manifest, fold, folds)
+        told = len(current["history"]) if current else 0
         for state in _train_one(part, recipe, compute, current, cache_folder):
+            if len(state["history"]) > told:
+                told = len(state["history"])
+                log.info("%s%s", f"fold {fold + 1}/{folds}, " if folds else "", line(state["history"][-1], recipe.fit))
             best = [*members, {"recipe": state["recipe"], **(state["best"] or _untrained(state))}]
             history = [*rows, *({"fold": -1 if folds is None else fold, **row} for row in state["history"])]
             yield Saved(
