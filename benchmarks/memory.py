@@ -7,7 +7,6 @@ cache's files show in its resident memory, but the system takes them back when i
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import tempfile
@@ -52,9 +51,7 @@ def keep_highest(peak: list[int], done: threading.Event) -> None:
 
 def peak_mib(folder: Path, images: int) -> float:
     command = [sys.executable, __file__, str(folder), str(images)]
-    # torch frees large blocks to the system; glibc's arenas of other threads would hide that behind chance.
-    environment = {**os.environ, "MALLOC_ARENA_MAX": "2"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return float(done.stdout.splitlines()[-1])
 
 

@@ -110,7 +110,7 @@ def _weight_of_5x5(grad: Tensor, images: Tensor, weight: Tensor, padding: int) -
     """The gradient of a 5x5 kernel from those of four 3x3 kernels, which overlap in a row and a column."""
     padded, part = F.pad(images, [padding] * 4), weight[..., :3, :3].contiguous()
     height, width = (side + 2 for side in grad.shape[-2:])
-    result = torch.empty_like(weight, memory_format=torch.contiguous_format)
+    result = torch.empty_like(weight)
     for row in (0, 2):
         for column in (0, 2):
             seen = padded[:, :, row : row + height, column : column + width]

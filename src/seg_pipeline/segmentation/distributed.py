@@ -37,7 +37,7 @@ STOP, FAILURE = "stop", "failure.txt"
 def train_together(
     manifest: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, saved: dict | None, cache_folder: Path | None
 ) -> Iterator[dict]:
-    """States to save, as they come; ``compute.devices`` processes train.
+    """States to save, as they come; ``compute.devices`` processes train. The recipe is settled.
 
     Raises:
         ValueError: there are fewer GPUs than that.
@@ -121,7 +121,6 @@ def _train(folder: Path, job: dict, device: torch.device) -> None:
     from seg_pipeline.segmentation import engine
     from seg_pipeline.segmentation.loaders import make_loaders
     from seg_pipeline.segmentation.manifest import data_hash
-    from seg_pipeline.segmentation.planning import settle
     from seg_pipeline.segmentation.state import restore, start
 
     manifest, compute = pd.read_parquet(folder / "manifest.parquet"), ComputeSettings(**job["compute"])
@@ -129,7 +128,7 @@ def _train(folder: Path, job: dict, device: torch.device) -> None:
     if newest >= 0:
         state = restore(_read(folder, newest), device)
     else:
-        state = start(settle(Recipe.from_dict(job["recipe"]), manifest, device), data_hash(manifest), device)
+        state = start(Recipe.from_dict(job["recipe"]), data_hash(manifest), device)
     loaders = make_loaders(
         manifest,
         state.recipe,

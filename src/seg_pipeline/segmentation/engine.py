@@ -69,6 +69,7 @@ def fit(state: TrainState, loaders: Loaders, *, save_minutes: float | None = Non
         watch = Stopwatch(state.seconds)
         tally = Tally(state, run.loss_fn, run.processes, state.partial)
         yield from train_one_epoch(run, tally, watch)
+        tally.refuse_unsound(loaders.order)
         row = {"epoch": len(state.history) + 1, "learning_rate": max(g["lr"] for g in state.optimizer.param_groups)}
         row |= tally.row("train") | validate(run)
         state.add(row | {"seconds": run.processes.agreed(watch.seconds)})

@@ -69,7 +69,8 @@ def prediction_sheet(
 def augmentation_sheet(rows: pd.DataFrame, recipe: Recipe) -> Figure:
     """One image as training may see it under each preset, the recipe's own marked."""
     row = most_telling(rows, 1)
-    rgb, chosen = recipe.input.channels == "rgb", recipe.sampling.augmentation
+    sampling, rgb = recipe.sampling, recipe.input.channels == "rgb"
+    chosen = None if sampling.albumentations else sampling.augmentation
     images, masks = [], []
     for name in PRESETS:
         dataset = VisionImageMaskDataset(

@@ -43,12 +43,15 @@ def count_classes(manifest: pd.DataFrame) -> pd.DataFrame:
     return counts.reindex(columns=list(SPLITS), fill_value=0).astype("int64")
 
 
-def data_hash(manifest: pd.DataFrame) -> str:
-    """Sha256 over pixels, masks and splits, whatever folder the files lie in."""
+def data_hash(manifest: pd.DataFrame, *, folds: bool = False) -> str:
+    """Sha256 over pixels, masks, series and splits (and ``folds``), whatever folder the files lie in."""
     columns = [
         "image_id",
         "content_hash",
+        "series",
+        "frame",
         "split",
+        *(["fold"] if folds else []),
         "ignore",
         *(f"mask_{name}" for name in class_names(manifest)),
     ]

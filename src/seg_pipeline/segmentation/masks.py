@@ -30,9 +30,10 @@ def encode_rle(mask: np.ndarray, *, order: Order) -> str:
 
     Starts count from 1, along rows for ``order="C"`` and down columns for "F".
     """
-    padded = np.zeros(mask.size + 2, dtype=bool)
-    padded[1:-1] = mask.ravel(order=order)
-    edges = np.flatnonzero(padded[1:] != padded[:-1])
+    flat = mask.ravel(order=order)
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    if flat[:1].any() or flat[-1:].any():  # a run begins before the first pixel, or ends behind the last
+        edges = np.concatenate([[0][: flat[0]], edges, [flat.size][: flat[-1]]]).astype(np.int64)
     runs = np.empty(edges.size, dtype=np.int64)
     runs[::2] = edges[::2] + 1
     runs[1::2] = edges[1::2] - edges[::2]

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from seg_pipeline.segmentation.devices import autocast, pick_precision
 from seg_pipeline.segmentation.losses import Loss
 from seg_pipeline.segmentation.memory import free_ram, readable
 from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.segmenter import Segmenter
 
 log = logging.getLogger(__name__)
 
 
 def largest_batch(
-    model: nn.Module,
+    model: Segmenter,
     loss_fn: Loss,
     recipe: Recipe,
     device: torch.device,
@@ -44,7 +45,7 @@ def largest_batch(
     return _tried(model, loss_fn, recipe, device, batch_size) if device.type == "cuda" else batch_size
 
 
-def kept_bytes(model: nn.Module, loss_fn: Loss, recipe: Recipe, device: torch.device, *, batch_size: int) -> int:
+def kept_bytes(model: Segmenter, loss_fn: Loss, recipe: Recipe, device: torch.device, *, batch_size: int) -> int:
     """Bytes that autograd keeps from the way forth for the way back, weights among them."""
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -58,16 +59,16 @@ def kept_bytes(model: nn.Module, loss_fn: Loss, recipe: Recipe, device: torch.de
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def _loss(model: nn.Module, loss_fn: Loss, recipe: Recipe, device: torch.device, batch_size: int) -> Tensor:
+def _loss(model: Segmenter, loss_fn: Loss, recipe: Recipe, device: torch.device, batch_size: int) -> Tensor:
     channels = (recipe.num_channels,) if recipe.task == "multilabel" else ()
     images = torch.zeros(batch_size, recipe.input.num_channels, *recipe.input.size, dtype=torch.uint8, device=device)
     truth = torch.zeros(batch_size, *channels, *recipe.input.size, dtype=torch.uint8, device=device)
     with autocast(device, pick_precision(recipe.fit.precision, device)):
         logits = model(images)
-    return loss_fn(logits, truth)
+    return loss_fn(logits, model.seen(truth))
 
 
-def _tried(model: nn.Module, loss_fn: Loss, recipe: Recipe, device: torch.device, batch_size: int) -> int:
+def _tried(model: Segmenter, loss_fn: Loss, recipe: Recipe, device: torch.device, batch_size: int) -> int:
     """The batch size, halved until a step with its gradients fits."""
     while batch_size > 1:
         try:

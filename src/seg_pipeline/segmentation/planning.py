@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from seg_pipeline.segmentation.segmenter import Segmenter
 log = logging.getLogger(__name__)
 
 
-def settle(recipe: Recipe, manifest: pd.DataFrame, device: torch.device) -> Recipe:
+def settle(recipe: Recipe, manifest: pd.DataFrame, device: torch.device, *, processes: int = 1) -> Recipe:
     """The recipe with numbers for class weights, normalisation "training" and batch size "auto"."""
     train = manifest[manifest["split"] == "train"]
     if recipe.input.normalisation == "training" and recipe.input.statistics is None:
@@ -31,10 +32,18 @@ def settle(recipe: Recipe, manifest: pd.DataFrame, device: torch.device) -> Reci
         log.info("class weights: %s", ", ".join(f"{weight:.2f}" for weight in weights))
         recipe = recipe.changed({"loss.class_weights": weights})
     if recipe.sampling.batch_size == "auto":
-        size = largest_batch(Segmenter(recipe, pretrained=False).to(device), recipe_loss(recipe), recipe, device)
-        log.info("batch size: %d", size)
-        recipe = recipe.changed({"sampling.batch_size": size})
+        recipe = recipe.changed({"sampling.batch_size": _batch_size(recipe, len(train), device, processes)})
     return recipe
+
+
+def _batch_size(recipe: Recipe, num_images: int, device: torch.device, processes: int) -> int:
+    """That fits into memory, of all processes together; no more than leaves four steps to an epoch."""
+    model = Segmenter(recipe, pretrained=False).to(device)
+    most = min(64, 2 ** int(math.log2(max(1, num_images // 4))))
+    each = largest_batch(model, recipe_loss(recipe), recipe, device, most=most)
+    size = max(1, each // processes) * processes  # a CPU's memory is shared; GPUs could take more
+    log.info("batch size: %d", size)
+    return size
 
 
 def channel_pixels(rows: pd.DataFrame, recipe: Recipe) -> list[int]:

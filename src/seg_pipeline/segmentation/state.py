@@ -39,6 +39,13 @@ class RunningMean:
             mine.copy_(theirs)
 
 
+HISTORY = [
+    "epoch", "learning_rate", "train_loss", "train_dice", "train_pixel_accuracy",
+    "val_loss", "val_dice", "val_pixel_accuracy", "seconds",
+]  # fmt: skip
+"""Columns of a run's history."""
+
+
 @dataclass
 class TrainState:
     """Everything that training changes.

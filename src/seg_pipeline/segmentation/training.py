@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.loaders import make_loaders
 from seg_pipeline.segmentation.manifest import data_hash
 from seg_pipeline.segmentation.planning import settle
 from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
-from seg_pipeline.segmentation.state import restore, start
+from seg_pipeline.segmentation.state import HISTORY, restore, start
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def train(
         ValueError: ``saved`` is of other settings or data; the manifest lacks folds; what ``make_loaders`` raises.
         TrainingFailed: as ``engine.fit``.
     """
-    about = {"recipe": recipe.to_dict(), "data_hash": data_hash(manifest), "folds": folds}
+    about = {"recipe": recipe.to_dict(), "data_hash": data_hash(manifest, folds=folds is not None), "folds": folds}
     members, rows, current = _taken_up(about, saved)
     for fold in range(len(members), folds or 1):
         part = manifest if folds is None else fold_split(manifest, fold, folds)
@@ -71,7 +71,7 @@ def train(
             yield Saved(
                 {**about, "members": members, "rows": rows, "current": state},
                 {**about, "members": best},
-                pd.DataFrame(history),
+                pd.DataFrame(history, columns=["fold", *HISTORY]),
             )
         members, rows, current = best, history, None
 
@@ -112,10 +112,12 @@ def _train_one(
         yield saved
         return
     device = pick_device(compute.device)
+    if saved is None:
+        recipe = settle(recipe, manifest, device, processes=compute.devices)
     if compute.devices > 1:
         yield from distributed.train_together(manifest, recipe, compute, saved, cache_folder)
         return
-    state = restore(saved, device) if saved else start(settle(recipe, manifest, device), data_hash(manifest), device)
+    state = restore(saved, device) if saved else start(recipe, data_hash(manifest), device)
     loaders = make_loaders(manifest, state.recipe, compute, device=device, cache_folder=cache_folder)
     for _ in engine.fit(state, loaders, save_minutes=compute.save_minutes):
         yield state.to_dict()

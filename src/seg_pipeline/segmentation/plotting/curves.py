@@ -43,7 +43,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
     _draw_line(rate, rows, "learning_rate", color=TRAIN_COLOUR)
     rate.set(title="Learning rate", ylabel="learning rate")
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
-    best = _best_epoch(rows)
+    best = None if _num_folds(rows) > 1 else _best_epoch(rows)
     for axes in figure.axes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(visible=True)
@@ -52,7 +52,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
     for axes in (accuracy, rate):
         axes.set_xlabel("epoch")
     figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.suptitle(f"Training history: {_describe_best(best, len(rows))}")
+    figure.suptitle(f"Training history: {_describe_folds(rows) or _describe_best(best, len(rows))}")
     return figure
 
 
@@ -63,6 +63,17 @@ def _draw_line(axes: Axes, rows: pd.DataFrame, column: str, **look: Any) -> None
     for number, (_, of_fold) in enumerate(folds):
         label = look.get("label") if number == 0 else None
         axes.plot(of_fold["epoch"], of_fold[column], marker=marker, linewidth=1.2, **(look | {"label": label}))
+
+
+def _num_folds(rows: pd.DataFrame) -> int:
+    return rows["fold"].nunique() if "fold" in rows else 1
+
+
+def _describe_folds(rows: pd.DataFrame) -> str:
+    if _num_folds(rows) < 2:
+        return ""
+    best = rows.groupby("fold")["val_dice"].max()
+    return f"best val Dice of {len(best)} folds {', '.join(f'{dice:.3f}' for dice in best)}"
 
 
 def _best_epoch(rows: pd.DataFrame) -> pd.Series | None:

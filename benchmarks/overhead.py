@@ -1,0 +1,138 @@
+"""What mlflow, progress bar, history and figures cost a training, and what saving its checkpoints costs besides.
+
+One run of the training pipeline on the sample, as it is shipped, its progress bar on a terminal. The time of each
+part is taken within it: two runs of a minute differ by more than these parts take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from side_by_side import Result, judge, report
+from tqdm import tqdm
+
+from seg_pipeline.datasets.checkpoint import CheckpointDataset
+from seg_pipeline.hooks.tracking import TrackingHooks
+from seg_pipeline.segmentation import engine
+from seg_pipeline.segmentation.progress import Bar
+
+SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))
+ROOT = Path(__file__).resolve().parents[1]
+EPOCHS = max(25 // SHRINK, 2)
+
+Seconds = dict[str, float]
+
+
+def timed(name: str, function: Callable, seconds: Seconds) -> Callable:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            seconds[name] += time.perf_counter() - began
+
+    return call
+
+
+def timed_fit(fit: Callable, seconds: Seconds) -> Callable:
+    """``engine.fit`` with the seconds within it, and when it was begun."""
+
+    def call(*args: Any, **kwargs: Any) -> Iterator[dict | None]:
+        seconds["began"] = time.perf_counter()
+        rows, end = fit(*args, **kwargs), object()
+        following = timed("fit", lambda: next(rows, end), seconds)
+        while (row := following()) is not end:
+            yield row
+
+    return call
+
+
+@contextlib.contextmanager
+def terminal() -> Iterator[None]:
+    """Standard error is a terminal, whose text goes nowhere; standard output goes there too."""
+    ours, theirs = os.openpty()
+
+    def empty() -> None:
+        with contextlib.suppress(OSError):  # the other end was closed
+            while os.read(ours, 1 << 16):
+                pass
+
+    reader = threading.Thread(target=empty, daemon=True)
+    reader.start()
+    with os.fdopen(theirs, "w") as screen, contextlib.redirect_stderr(screen), contextlib.redirect_stdout(screen):
+        yield
+    reader.join()
+    os.close(ours)
+
+
+def run(pipeline: str, params: dict[str, Any]) -> None:
+    with KedroSession.create(project_path=ROOT, runtime_params=params) as session:
+        session.run(pipeline_names=[pipeline])
+
+
+def parts_of_a_run(folder: Path) -> Seconds:
+    """Seconds of each part of a training: of ``fit`` without its bar, of the bar, of saving and of the rest."""
+    roots = {"data_root": str(folder / "out"), "raw_root": str(folder / "raw")}
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
+    training = {"fit": {"epochs": EPOCHS}, "use_search": False, "compute": {"device": "cpu"}}
+    seconds: Seconds = defaultdict(float)
+    watched = [
+        (CheckpointDataset, "save", "saving"),
+        (TrackingHooks, "_start", "start of mlflow"),
+        *((Bar, method, "bar") for method in ("__init__", "__exit__", "show")),
+        (tqdm, "update", "bar"),
+    ]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(terminal())
+        run("data_processing", {**roots, "tracking": {"enabled": False}})
+        stack.enter_context(patch.object(engine, "fit", timed_fit(engine.fit, seconds)))
+        for owner, method, name in watched:
+            stack.enter_context(patch.object(owner, method, timed(name, getattr(owner, method), seconds)))
+        run("training", {**roots, "training": training})
+        whole = time.perf_counter() - seconds.pop("began")
+    seconds["rest"] = whole - seconds["fit"] - seconds["saving"]
+    seconds["fit"] -= seconds["bar"]
+    return seconds
+
+
+def measure(folder: Path) -> Iterator[Result]:
+    seconds = parts_of_a_run(folder)
+    bare, bar, rest, saving = (seconds[name] for name in ("fit", "bar", "rest", "saving"))
+    yield judge(
+        "train_with_tracking",
+        [bare + bar + rest],
+        [bare],
+        limit=1.02,
+        note=(
+            f"{EPOCHS} epochs on the sample with the shipped settings; the bar takes {bar:.2f} s, mlflow, history, "
+            f"figures and Kedro {rest:.2f} s; mlflow's start, once a run, {seconds['start of mlflow']:.1f} s more"
+        ),
+    )
+    yield judge(
+        "train_with_saving",
+        [bare + saving],
+        [bare],
+        limit=math.inf,
+        note="the last and the best checkpoint after each epoch, synced to disk; reported, not judged",
+    )
+
+
+if __name__ == "__main__":
+    logging.disable(logging.INFO)
+    bootstrap_project(ROOT)
+    with tempfile.TemporaryDirectory() as name:
+        sys.exit(max([report(result) for result in measure(Path(name))]))

@@ -1,0 +1,193 @@
+"""SIGKILL at any moment: what is on disk goes on to the weights of a training that nothing befell.
+
+Run as a script this file is the process that trains. It loads torch once and forks for each life of a training,
+as loading it takes longer than the training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from seg_pipeline.datasets.checkpoint import CheckpointDataset
+from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+from seg_pipeline.segmentation.training import train
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")]
+
+STEPS = 15
+"""Three epochs of five; every one is saved."""
+KILLS = 5
+TO_THE_END = 0
+
+
+def live(folder: Path, stop: int) -> None:
+    """Goes on with the training in ``folder``, until ``stop`` steps are done or it ends."""
+    recipe = Recipe.from_dict(json.loads((folder / "recipe.json").read_text()))
+    last, best = (CheckpointDataset(filepath=str(folder / f"{name}.pt"), missing_ok=True) for name in ("last", "best"))
+    saved = last.load()
+    _say("saved", saved["current"]["total_steps"] if saved else 0)
+    compute = ComputeSettings(device="cpu", num_workers=0, cache="none", save_minutes=0)
+    for moment in train(pd.read_parquet(folder / "manifest.parquet"), recipe, compute, saved=saved):
+        step = moment.last["current"]["total_steps"]
+        _say("saving", step)
+        last.save(moment.last)
+        best.save(moment.best)
+        moment.history.to_parquet(folder / "history.parquet")
+        _say("saved", step)
+        if step == stop:
+            return
+
+
+def _say(what: str, step: int) -> None:
+    sys.stdout.write(f"{what} {step}\n")
+    sys.stdout.flush()
+
+
+def serve() -> None:
+    """A life for each line "stop folder" that comes in; its process id before it, its exit status after it."""
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        stop, folder = line.rstrip("\n").split(" ", 1)
+        process = os.fork()
+        if process == 0:
+            live(Path(folder), int(stop))
+            os._exit(0)
+        _say("born", process)
+        _say("died", os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+
+
+class Training:
+    """Lives of trainings in another process."""
+
+    def __init__(self, log: Path) -> None:
+        self.log = log
+        command = [sys.executable, __file__]
+        with log.open("w") as errors:
+            self.server = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1
+            )
+
+    def live(self, folder: Path, *, stop: int = TO_THE_END) -> Iterator[tuple[str, int]]:
+        """What the life says: (born, its process), (saving or saved, step), (died, exit code)."""
+        assert self.server.stdin
+        assert self.server.stdout
+        self.server.stdin.write(f"{stop} {folder}\n")
+        for line in self.server.stdout:
+            what, _, value = line.partition(" ")
+            yield what, int(value)
+            if what == "died":
+                return
+        pytest.fail(f"the training process ended:\n{self.log.read_text()[-2000:]}")
+
+    def live_out(self, folder: Path, *, stop: int = TO_THE_END) -> None:
+        assert list(self.live(folder, stop=stop))[-1] == ("died", 0), self.log.read_text()[-2000:]
+
+    def live_until(self, folder: Path, moment: tuple[int, bool], delay: float) -> int:
+        """Kills ``delay`` seconds after step and side of a save (False: before it); the exit code."""
+        process, killed = 0, False
+        for what, value in self.live(folder):
+            if what == "born":
+                process = value
+            elif what == "died":
+                return value
+            elif not killed and (value, what == "saved") >= moment:
+                time.sleep(delay)
+                os.kill(process, signal.SIGKILL)
+                killed = True
+        raise AssertionError("unreachable")
+
+
+@pytest.fixture(scope="module")
+def training(tmp_path_factory) -> Iterator[Training]:
+    training = Training(tmp_path_factory.mktemp("log") / "stderr.txt")
+    with training.server:  # closes what it reads from, at which it ends
+        yield training
+
+
+@pytest.fixture
+def folder(tmp_path, manifest, recipe) -> Path:
+    return prepared(tmp_path, manifest, recipe)
+
+
+def prepared(folder: Path, manifest: pd.DataFrame, recipe: Recipe) -> Path:
+    """A folder with all that a training starts from; what has a state of its own is switched on."""
+    busy = recipe.changed({"sampling.batch_size": 2, "sampling.mix": "cutmix", "fit.ema": 0.9})
+    (folder / "recipe.json").write_text(json.dumps(busy.to_dict()))
+    manifest.to_parquet(folder / "manifest.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(training, tmp_path_factory, manifest, recipe) -> tuple[Path, dict[bool, float]]:
+    """An undisturbed training: its folder, and the mean seconds of a step (True) and of a save (False)."""
+    folder = prepared(tmp_path_factory.mktemp("whole"), manifest, recipe)
+    times = {(step, what == "saved"): time.monotonic() for what, step in training.live(folder) if what != "died"}
+    steps = [times[step, False] - times[step - 1, True] for step in range(2, STEPS + 1)]
+    saves = [times[step, True] - times[step, False] for step in range(2, STEPS + 1)]
+    return folder, {True: sum(steps) / len(steps), False: sum(saves) / len(saves)}
+
+
+def outcome(folder: Path) -> tuple[str, str, pd.DataFrame]:
+    """Sha256 over all weights of the last and the best model, and the history without times."""
+    last, best = (torch.load(folder / f"{name}.pt", weights_only=True) for name in ("last", "best"))
+    history = pd.read_parquet(folder / "history.parquet")
+    assert last["current"]["finished"]
+    assert history["epoch"].tolist() == [1, 2, 3]
+    assert pd.DataFrame(last["current"]["history"])["epoch"].tolist() == [1, 2, 3]
+    weights = {f"{part}.{name}": value for part in ("model", "mean") for name, value in last["current"][part].items()}
+    return digest(weights), digest(best["members"][0]["model"]), history.drop(columns="seconds")
+
+
+def digest(weights: dict[str, torch.Tensor]) -> str:
+    whole = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        whole.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode() + value.numpy().tobytes())
+    return whole.hexdigest()
+
+
+def assert_same(one: Path, other: Path) -> None:
+    *hashes, history = outcome(one)
+    *other_hashes, other_history = outcome(other)
+    assert hashes == other_hashes
+    pd.testing.assert_frame_equal(history, other_history, check_exact=True)
+    assert {file.name for file in one.iterdir()} == {file.name for file in other.iterdir()}
+
+
+def test_a_training_killed_five_times_ends_with_the_weights_of_one_that_was_not(training, whole, folder):
+    undisturbed, seconds = whole
+    rng = random.Random(4)
+    moments = [(step, saved) for step in range(STEPS - 3) for saved in (False, True)]
+    for moment in sorted(rng.sample(moments, KILLS)):  # each further on than the one before
+        delay = rng.random() * seconds[moment[1]]
+        assert training.live_until(folder, moment, delay) == -signal.SIGKILL
+    training.live_out(folder)
+    assert_same(folder, undisturbed)
+
+
+def test_a_checkpoint_cut_short_falls_back_to_the_one_before_and_ends_with_equal_weights(training, whole, folder):
+    undisturbed, _ = whole
+    training.live_out(folder, stop=7)
+    newest = folder / "last.pt"
+    os.truncate(newest, newest.stat().st_size // 2)
+    lives = list(training.live(folder))
+    assert lives[1] == ("saved", 6)
+    assert lives[-1] == ("died", 0)
+    assert f"{newest} is damaged or incomplete" in training.log.read_text()
+    assert_same(folder, undisturbed)
+
+
+if __name__ == "__main__":
+    serve()
