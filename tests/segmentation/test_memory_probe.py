@@ -30,6 +30,9 @@ class Net(nn.Module):
     def forward(self, images):
         return self.convolution(images.float().square())
 
+    def seen(self, truth):
+        return truth
+
 
 def loss_fn(logits, truth):
     return logits.sum() + truth.sum()

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from seg_pipeline.segmentation.galleries import LivePictures
 from seg_pipeline.segmentation.recipe import ComputeSettings
 from seg_pipeline.segmentation.training import fold_split, runner, train
 
@@ -114,6 +115,36 @@ def test_settings_that_the_data_decide_are_kept_as_numbers(manifest, short):
     assert len(mean) == len(std) == 3
     (again,) = train(manifest, asked, COMPUTE, saved=end.last)  # the same request is the same run
     assert len(again.history) == 2
+
+
+def test_a_save_within_the_first_epoch_has_an_empty_history(manifest, short):
+    first = next(train(manifest, short, ComputeSettings(cache="none", save_minutes=0)))
+    assert (len(first.history), first.last["current"]["step"]) == (0, 1)
+    assert list(first.history)[:3] == ["fold", "epoch", "learning_rate"]
+    assert first.best["members"][0]["row"] == {"epoch": 0}
+    curves, sheet = LivePictures(manifest).of(first)
+    assert "no val Dice" in curves.get_suptitle()
+    assert sheet is not None
+
+
+def test_live_pictures_are_drawn_again_at_the_end_and_not_before_it_is_worth_it(manifest, short):
+    pictures = LivePictures(manifest)
+    drawn = [pictures.of(moment) for moment in train(manifest, short.changed({"fit.epochs": 4}), COMPUTE)]
+    assert drawn[0] is drawn[1] is drawn[2]
+    assert drawn[3] is not drawn[0]
+
+
+def test_other_folds_are_other_data(folded, short):
+    saved = first_of(folded, short, folds=2).last
+    swapped = folded.assign(fold=folded["fold"].replace({0: 1, 1: 0}))
+    with pytest.raises(ValueError, match="has other settings: data or splits"):
+        first_of(swapped, short, saved=saved, folds=2)
+
+
+def test_a_batch_of_the_loss_at_a_stride_can_be_sized_too(manifest, short):
+    strided = short.changed({"loss.stride": 2, "sampling.batch_size": "auto", "fit.epochs": 1})
+    size = end_of(manifest, strided).best["members"][0]["recipe"]["sampling"]["batch_size"]
+    assert size == 2  # 10 train images: four steps at least
 
 
 def test_the_runner_trains_from_equal_weights(manifest, short):

@@ -32,8 +32,10 @@ def encode_rle(mask: np.ndarray, *, order: Order) -> str:
     """
     flat = mask.ravel(order=order)
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    if flat[:1].any() or flat[-1:].any():  # a run begins before the first pixel, or ends behind the last
-        edges = np.concatenate([[0][: flat[0]], edges, [flat.size][: flat[-1]]]).astype(np.int64)
+    if flat[:1].any():  # a run that begins with the first pixel
+        edges = np.concatenate([[0], edges])
+    if flat[-1:].any():
+        edges = np.concatenate([edges, [flat.size]])
     runs = np.empty(edges.size, dtype=np.int64)
     runs[::2] = edges[::2] + 1
     runs[1::2] = edges[1::2] - edges[::2]
