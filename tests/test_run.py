@@ -37,7 +37,7 @@ def models(folder):
 
 
 def weights(folder):
-    return torch.load(models(folder) / "last.pt", weights_only=True)["model"]
+    return torch.load(models(folder) / "last.pt", weights_only=True)["current"]["model"]
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,7 @@ def test_a_run_ends_with_scores_and_all_its_artifacts(finished):
     assert len(pd.read_parquet(reporting / "training_history.parquet")) == 3
     pictures = {path.name for path in reporting.glob("*.png")}
     assert pictures == {
+        "augmentation_sheet.png",
         "class_counts.png",
         "class_scores.png",
         "class_sheet.png",
@@ -70,6 +71,7 @@ def test_a_run_ends_with_scores_and_all_its_artifacts(finished):
         "series_sheet.png",
         "split_sheet.png",
         "training_curves.png",
+        "validation_sheet.png",
     }
     assert {"memory_estimate.json", "point_chart.json", "series.gif"} <= {path.name for path in reporting.iterdir()}
     assert "mean Dice" in process.stdout
@@ -113,7 +115,7 @@ def test_a_run_killed_in_training_ends_with_the_weights_of_one_that_was_not(fini
     process.send_signal(signal.SIGKILL)
     process.wait()
     saved = torch.load(models(tmp_path) / "last.pt", weights_only=True)
-    assert len(saved["history"]) < 3
+    assert not saved["current"]["finished"]
     assert kedro(params=params[:2]).returncode == 0
     assert all(torch.equal(value, weights(folder)[name]) for name, value in weights(tmp_path).items())
     scores = [(where / "out" / "08_reporting" / "test_scores.json").read_text() for where in (folder, tmp_path)]

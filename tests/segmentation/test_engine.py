@@ -69,7 +69,8 @@ def test_a_run_stopped_anywhere_goes_on_to_equal_weights(recipe, loaders, data, 
 
 
 def test_training_learns_and_keeps_the_best_epoch(recipe, loaders, data):
-    longer = recipe.changed({"fit.epochs": 8, "sampling.augmentation": "none", "optimizer.learning_rate": 1e-2})
+    rates = {"optimizer.learning_rate": 1e-2, "optimizer.schedule": "cosine", "optimizer.warmup": 0}
+    longer = recipe.changed({"fit.epochs": 8, "sampling.augmentation": "none", **rates})
     state = train(start(longer, data, CPU), loaders(longer))
     first, last = state.history[0], state.history[-1]
     assert last["train_loss"] < 0.7 * first["train_loss"]
