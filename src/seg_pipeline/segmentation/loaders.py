@@ -203,6 +203,7 @@ def make_loaders(
         ValueError: the train or the val split has no image; what ``EpochSampler`` and the data sets raise.
     """
     train, val = _rows(manifest, "train"), _rows(manifest, "val")
+    cv2.setNumThreads(0)  # as in workers: beside torch's threads, which keep the cores busy, its own only wait
     sampling, batch_size = recipe.sampling, recipe.sampling.batch_size
     assert not isinstance(batch_size, str), "`planning.settle` turns `auto` into a number"
     order = EpochSampler(
