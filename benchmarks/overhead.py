@@ -1,4 +1,4 @@
-"""What mlflow, progress bar, history and figures cost a training, and what saving its checkpoints costs besides.
+"""What mlflow, progress bar and history cost a training, and what live figures and checkpoints cost besides.
 
 One run of the training pipeline on the sample, as it is shipped, its progress bar on a terminal. The time of each
 part is taken within it: two runs of a minute differ by more than these parts take.
@@ -26,8 +26,10 @@ from side_by_side import Result, judge, report
 from tqdm import tqdm
 
 from seg_pipeline.datasets.checkpoint import CheckpointDataset
+from seg_pipeline.datasets.live_figure import LiveFigureDataset
 from seg_pipeline.hooks.tracking import TrackingHooks
 from seg_pipeline.segmentation import engine
+from seg_pipeline.segmentation.galleries import LivePictures
 from seg_pipeline.segmentation.progress import Bar
 
 SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))
@@ -85,13 +87,15 @@ def run(pipeline: str, params: dict[str, Any]) -> None:
 
 
 def parts_of_a_run(folder: Path) -> Seconds:
-    """Seconds of each part of a training: of ``fit`` without its bar, of the bar, of saving and of the rest."""
+    """Seconds of each part of a training: ``fit`` without its bar, bar, saving, figures, and the rest."""
     roots = {"data_root": str(folder / "out"), "raw_root": str(folder / "raw")}
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
     training = {"fit": {"epochs": EPOCHS}, "use_search": False, "compute": {"device": "cpu"}}
     seconds: Seconds = defaultdict(float)
     watched = [
         (CheckpointDataset, "save", "saving"),
+        (LivePictures, "of", "figures"),
+        (LiveFigureDataset, "save", "figures"),
         (TrackingHooks, "_start", "start of mlflow"),
         *((Bar, method, "bar") for method in ("__init__", "__exit__", "show")),
         (tqdm, "update", "bar"),
@@ -104,7 +108,7 @@ def parts_of_a_run(folder: Path) -> Seconds:
             stack.enter_context(patch.object(owner, method, timed(name, getattr(owner, method), seconds)))
         run("training", {**roots, "training": training})
         whole = time.perf_counter() - seconds.pop("began")
-    seconds["rest"] = whole - seconds["fit"] - seconds["saving"]
+    seconds["rest"] = whole - seconds["fit"] - seconds["saving"] - seconds["figures"]
     seconds["fit"] -= seconds["bar"]
     return seconds
 
@@ -118,9 +122,16 @@ def measure(folder: Path) -> Iterator[Result]:
         [bare],
         limit=1.02,
         note=(
-            f"{EPOCHS} epochs on the sample with the shipped settings; the bar takes {bar:.2f} s, mlflow, history, "
-            f"figures and Kedro {rest:.2f} s; mlflow's start, once a run, {seconds['start of mlflow']:.1f} s more"
+            f"{EPOCHS} epochs on the sample with the shipped settings; the bar takes {bar:.2f} s, mlflow, history "
+            f"and Kedro {rest:.2f} s; mlflow's start, once a run, {seconds['start of mlflow']:.1f} s more"
         ),
+    )
+    yield judge(
+        "train_with_figures",
+        [bare + seconds["figures"]],
+        [bare],
+        limit=math.inf,
+        note="curves and sheet, drawn at the first and the last epoch and at most 1 % of the time between; reported",
     )
     yield judge(
         "train_with_saving",
