@@ -27,8 +27,9 @@ def test_an_environment_fits_models_and_pipelines(env, tmp_path):
         given = Parameters.model_validate(context.config_loader["parameters"])
         make_recipe(given.dataset, given.scores, given.training, given.seed)
         free = {name for name in pipelines["__default__"].inputs() if not name.startswith("params:")}
-        assert free <= set(context.catalog.keys())
-        saved = [context.catalog[name]._filepath for name in pipelines["__default__"].all_outputs()]
+        catalog = context.catalog  # made anew at each look
+        assert free <= set(catalog.keys())
+        saved = [catalog[name]._filepath for name in pipelines["__default__"].all_outputs()]
         assert all(str(path).startswith(str(tmp_path / "out")) for path in saved)
 
 
@@ -57,7 +58,8 @@ def test_layers_only_rise_so_that_kedro_viz_can_draw_them():
 
     session, context = open_context("base")
     with session:
-        datasets = {name: context.catalog[name] for name in context.catalog if ":" not in name and name != "parameters"}
+        catalog = context.catalog
+        datasets = {name: catalog[name] for name in catalog if ":" not in name and name != "parameters"}
     layer = {name: LAYERS.index(one.metadata["kedro-viz"]["layer"]) for name, one in datasets.items()}
     for node in pipelines["__default__"].nodes:
         inputs = [layer[name] for name in node.inputs if name in layer]
