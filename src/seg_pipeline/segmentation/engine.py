@@ -49,6 +49,10 @@ class Run:
         left = (len(order) - order.start) * order.batch_size if split == "train" else len(loader.dataset)
         return Bar(loader, title, left // self.processes.world, tally.means, hidden=self.processes.rank > 0)
 
+    def is_due(self, seconds: float) -> bool:
+        """Whether to save so long after the last time, the same in all processes; asks them only where one may."""
+        return self.save_seconds < math.inf and self.processes.agreed(seconds) >= self.save_seconds
+
     def progress(self, watch: Stopwatch) -> float:
         """Share of the run that is done, the same in all processes."""
         progress = self.state.progress(len(self.loaders.order), self.state.spent + watch.seconds)
@@ -138,7 +142,7 @@ def train_one_epoch(run: Run, tally: Tally, watch: Stopwatch) -> Iterator[None]:
             if progress >= 1:
                 state.finished = True
                 break
-            if run.processes.agreed(watch.seconds - saved) >= run.save_seconds and state.step < len(order):
+            if state.step < len(order) and run.is_due(watch.seconds - saved):
                 state.partial, state.seconds = tally.gathered(), watch.seconds
                 yield
                 watch.seconds = saved = state.seconds

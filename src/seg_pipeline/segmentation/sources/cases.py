@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from dataclasses import replace
@@ -13,6 +12,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.files import index_files
 from seg_pipeline.segmentation.metadata import NO_CLASS
+from seg_pipeline.segmentation.sources.json_files import read_json
 from seg_pipeline.segmentation.sources.volumes import Case
 
 BACKGROUND = "background"
@@ -89,12 +89,7 @@ def read_nnunet(
 
 
 def _dataset_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; it makes a folder nnU-Net's") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no JSON: {error}") from None
+    content = read_json(path, hint="; it makes a folder nnU-Net's")
     wanted = {"channel_names": dict, "labels": dict, "file_ending": str}
     if absent := [key for key, kind in wanted.items() if not isinstance(content.get(key), kind)]:
         raise ValueError(f"{path}: lacks {absent}; nnU-Net's version 1 layout must be converted to version 2 first")

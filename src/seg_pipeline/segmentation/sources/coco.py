@@ -7,7 +7,6 @@ The format, from https://cocodataset.org/#format-data: ``images`` have id, file_
 
 from __future__ import annotations
 
-import json
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -17,6 +16,7 @@ import pandas as pd
 from seg_pipeline.segmentation.images import read_size
 from seg_pipeline.segmentation.masks import encode_rle
 from seg_pipeline.segmentation.metadata import NO_CLASS
+from seg_pipeline.segmentation.sources.json_files import read_json
 
 Crowd = Literal["with_class", "apart"]
 CROWD = "crowd"
@@ -52,12 +52,7 @@ def read_coco(path: str | Path, images: str | Path, *, crowd: Crowd = "with_clas
 
 
 def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no JSON: {error}") from None
+    content = read_json(path)
     wanted = {"images": {"id", "file_name"}, "annotations": {"id"}, "categories": {"id", "name"}}
     for name, keys in wanted.items():
         entries = content.get(name) if isinstance(content, dict) else None
