@@ -1,6 +1,6 @@
 """All that determines a training run, as plain values: what a checkpoint records and a resume compares.
 
-Each group of settings is declared here once, with its bounds. ``params.py`` reads the same classes from YAML
+Each group of settings is declared here once, with its bounds. ``params`` reads the same classes from YAML
 (pydantic checks the bounds there); a notebook or a test builds them by keyword.
 """
 

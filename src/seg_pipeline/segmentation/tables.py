@@ -212,6 +212,17 @@ MANIFEST = Table(
     (*MEASURED_IMAGES.columns, *_SPLIT),
 )
 
+DEVELOPMENT = Table(
+    "development",
+    "The manifest without the test split, which is held out: all that search, training and the choice of "
+    "postprocessing see.",
+    (
+        *MEASURED_IMAGES.columns,
+        Column("split", "text", "what the image is for; no test image may be here", one_of=("train", "val")),
+        Column("fold", "integer", "fold in which the image validates, from 0", least=0, most=127),
+    ),
+)
+
 FINDINGS = Table(
     "findings",
     "One row for each thing that is wrong with one input; docs/findings.md explains the rules.",
@@ -239,7 +250,17 @@ CLASS_OVERLAPS = Table(
     closed=True,
 )
 
-TABLES = (ANNOTATIONS, ANNOTATED_IMAGES, LOCATED_IMAGES, MEASURED_IMAGES, SPLITS, MANIFEST, FINDINGS, CLASS_OVERLAPS)
+TABLES = (
+    ANNOTATIONS,
+    ANNOTATED_IMAGES,
+    LOCATED_IMAGES,
+    MEASURED_IMAGES,
+    SPLITS,
+    MANIFEST,
+    DEVELOPMENT,
+    FINDINGS,
+    CLASS_OVERLAPS,
+)
 
 _HEAD = """# Tables
 

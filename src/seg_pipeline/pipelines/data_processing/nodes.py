@@ -97,13 +97,14 @@ def assign_splits(
 
 def check_splits(
     images: pd.DataFrame, splits: pd.DataFrame, params: DataProcessingParams
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The manifest: images with their splits, and findings. Fails where the splits leak."""
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The manifest: images with their splits; the same without the test split; findings. Fails where splits leak."""
     split = params.split
     leaks = seg.splits.check_leaks(images, splits, allowed=split.allow_leakage, groups_allowed=split.method == "time")
     manifest = images.merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
     few = seg.splits.fewer_folds(splits, split.folds)
-    return manifest, seg.quality.collect(leaks, few, seg.splits.missing_classes(manifest))
+    findings = seg.quality.collect(leaks, few, seg.splits.missing_classes(manifest))
+    return manifest, manifest[manifest["split"] != "test"], findings
 
 
 def collect_findings(params: DataProcessingParams, *findings: pd.DataFrame) -> pd.DataFrame:

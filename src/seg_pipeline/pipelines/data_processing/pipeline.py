@@ -65,7 +65,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.check_splits,
                 ["measured_images", "splits", PARAMS],
-                ["manifest", "split_findings"],
+                ["manifest", "development", "split_findings"],
                 name="check_splits",
             ),
             Node(nodes.collect_findings, [PARAMS, *FINDINGS], "findings", name="collect_findings"),

@@ -13,7 +13,7 @@ from seg_pipeline.segmentation.recipe import ScoreSettings
 
 
 def search_learning_rates(
-    manifest: pd.DataFrame,
+    development: pd.DataFrame,
     sample_cache: Path,
     dataset: DatasetParams,
     scores: ScoreSettings,
@@ -22,14 +22,14 @@ def search_learning_rates(
     seed: int,
 ) -> pd.DataFrame:
     """A row an epoch of each rate."""
-    run = seg.training.runner(manifest, training.compute, cache_folder=sample_cache)
+    run = seg.training.runner(development, training.compute, cache_folder=sample_cache)
     recipe = make_recipe(dataset, scores, training, seed)
     return seg.search.search_learning_rates(recipe, params.learning_rates, epochs=params.epochs, run=run)
 
 
-def choose_hyperparameters(manifest: pd.DataFrame, trials: pd.DataFrame) -> dict:
+def choose_hyperparameters(development: pd.DataFrame, trials: pd.DataFrame) -> dict:
     """The best rate, why, and on which data."""
-    return seg.search.best_rate(trials) | {"data_hash": seg.manifest.data_hash(manifest)}
+    return seg.search.best_rate(trials) | {"data_hash": seg.manifest.data_hash(development)}
 
 
 def plot_learning_rates(trials: pd.DataFrame, best: dict) -> Figure:

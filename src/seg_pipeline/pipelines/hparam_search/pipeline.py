@@ -13,7 +13,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.search_learning_rates,
                 [
-                    "manifest",
+                    "development",
                     "sample_cache",
                     "params:dataset",
                     "params:scores",
@@ -26,7 +26,7 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 nodes.choose_hyperparameters,
-                ["manifest", "search_trials"],
+                ["development", "search_trials"],
                 "best_hyperparameters",
                 name="choose_hyperparameters",
             ),

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def choose_recipe(
-    manifest: pd.DataFrame,
+    development: pd.DataFrame,
     best_hyperparameters: dict | None,
     dataset: DatasetParams,
     scores: ScoreSettings,
@@ -27,22 +27,22 @@ def choose_recipe(
     """Settings of the run: the YAML's, and what the search found on the same data where there is a search."""
     recipe = make_recipe(dataset, scores, params, seed)
     found = best_hyperparameters if params.use_search else None
-    return seg.recipe.with_search(recipe, found, seg.manifest.data_hash(manifest)).to_dict()
+    return seg.recipe.with_search(recipe, found, seg.manifest.data_hash(development)).to_dict()
 
 
 def train_model(
-    manifest: pd.DataFrame, recipe: dict, resume_from: dict | None, sample_cache: Path, params: TrainingParams
+    development: pd.DataFrame, recipe: dict, resume_from: dict | None, sample_cache: Path, params: TrainingParams
 ) -> Iterator[tuple[dict, dict, pd.DataFrame, Figure, Figure]]:
     """Yields last checkpoint, best checkpoint, history and two figures as training goes on; the catalog saves them."""
     moments = seg.training.train(
-        manifest,
+        development,
         seg.recipe.Recipe.from_dict(recipe),
         params.compute,
         folds=params.folds,
         saved=resume_from if params.resume else None,
         cache_folder=sample_cache,
     )
-    pictures = seg.galleries.LivePictures(manifest)
+    pictures = seg.galleries.LivePictures(development)
     for moment in moments:
         curves, sheet = pictures.of(moment)
         yield moment.last, moment.best, moment.history, curves, sheet

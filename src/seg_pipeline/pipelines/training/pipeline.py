@@ -13,7 +13,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.choose_recipe,
                 [
-                    "manifest",
+                    "development",
                     "best_hyperparameters",
                     "params:dataset",
                     "params:scores",
@@ -25,7 +25,7 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 nodes.train_model,
-                ["manifest", "recipe", "resume_from", "sample_cache", "params:training"],
+                ["development", "recipe", "resume_from", "sample_cache", "params:training"],
                 ["last_checkpoint", "checkpoint", "training_history", "training_curves", "validation_sheet"],
                 name="train_model",
             ),

@@ -1,0 +1,83 @@
+"""What the YAML under `conf/` may say: one model a pipeline, with bounds, closed to unknown keys.
+
+The only reader of YAML keys. Nodes take these models and pass plain keywords on to the library.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from seg_pipeline.params.base import Params
+from seg_pipeline.params.data import (
+    AnnotationParams,
+    ClassParams,
+    DataProcessingParams,
+    DatasetParams,
+    SharesParams,
+    SplitParams,
+)
+from seg_pipeline.params.eda import EdaParams, FigureParams
+from seg_pipeline.params.evaluation import EvaluationParams
+from seg_pipeline.params.export import ExportNnunetParams
+from seg_pipeline.params.search import HparamSearchParams
+from seg_pipeline.params.tracking import TrackingParams
+from seg_pipeline.params.training import TrainingParams, make_recipe
+from seg_pipeline.segmentation.recipe import ScoreSettings
+
+__all__ = [
+    "AnnotationParams",
+    "ClassParams",
+    "DataProcessingParams",
+    "DatasetParams",
+    "EdaParams",
+    "EvaluationParams",
+    "ExportNnunetParams",
+    "FigureParams",
+    "HparamSearchParams",
+    "Parameters",
+    "Params",
+    "SharesParams",
+    "SplitParams",
+    "TrackingParams",
+    "TrainingParams",
+    "make_recipe",
+]
+
+
+class Parameters(Params):
+    """All that `conf/` and `--params` may set, by top-level key."""
+
+    seed: int = Field(ge=0, lt=2**31)
+    dataset: DatasetParams
+    data_processing: DataProcessingParams
+    eda: EdaParams
+    scores: ScoreSettings
+    training: TrainingParams
+    hparam_search: HparamSearchParams
+    evaluation: EvaluationParams
+    tracking: TrackingParams
+    figures: FigureParams = FigureParams()
+    export_nnunet: ExportNnunetParams = ExportNnunetParams()
+    data_root: str | None = None
+    """Folder of all outputs."""
+    raw_root: str | None = None
+    """Folder of the raw data."""
+
+    @model_validator(mode="after")
+    def _makes_a_recipe(self) -> Parameters:
+        make_recipe(self.dataset, self.scores, self.training, self.seed)
+        return self
+
+    @model_validator(mode="after")
+    def _pixel_values(self) -> Parameters:
+        """An indexed mask holds whole numbers, or colours, not names."""
+        given = self.data_processing.annotations
+        values = [*self.dataset.values.values(), *given.background_values, *given.ignore_values]
+        colours = [value for value in values if str(value).startswith("#")]
+        numbers = [value for value in values if str(value).isdigit()]
+        if given.form == "indexed" and len(values) not in (len(colours), len(numbers)):
+            raise ValueError(
+                "with `form: indexed` every class, background and ignore value must be a whole number, or every one "
+                f"a colour [red, green, blue]; found {', '.join(map(str, values[:8]))}"
+            )
+        return self

@@ -1,0 +1,68 @@
+"""What is shown of the data, and the look of every figure."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from seg_pipeline.params.base import Params
+
+
+class AnimationParams(Params):
+    series: str | None = None
+    """null: the one with most annotated pixels."""
+    max_frames: int = Field(default=60, ge=1, le=1000)
+    """A longer series is thinned evenly."""
+    max_side: int = Field(default=320, ge=64, le=2048)
+    """Pixels of the pictures' longer side."""
+
+
+class EdaParams(Params):
+    num_samples: int = Field(default=6, ge=1, le=24)
+    """Images on the overlay sheet."""
+    sample_selection: Literal["stratified", "random"] = "stratified"
+    """stratified: every class, images without mask and many groups in turn; train images in both cases."""
+    sample_ids: list[str] = Field(default=[], max_length=24)
+    """Images that come first on the sheet, of any split."""
+    max_images: int = Field(default=400, ge=1, le=100_000)
+    """Images whose pixels are read for intensities and places, drawn at random from all splits."""
+    max_points: int = Field(default=5000, ge=1, le=100_000)
+    """Images in the chart in which each is a point."""
+    max_classes: int = Field(default=20, ge=1, le=48)
+    """Classes in a figure; of more the most frequent are shown, and the rest is summed in words."""
+    day_pattern: str | None = r"day(?P<day>\d+)"
+    """Regular expression whose group `day` is a number in the series' name; null: there is none."""
+    animation: AnimationParams = AnimationParams()
+
+    @model_validator(mode="after")
+    def _pattern_has_a_day(self) -> EdaParams:
+        try:
+            groups = re.compile(self.day_pattern or "(?P<day>)").groupindex
+        except re.error as error:
+            raise ValueError(f"`day_pattern` {self.day_pattern!r} is no regular expression: {error}") from None
+        if "day" not in groups:
+            raise ValueError(f"`day_pattern` {self.day_pattern!r} needs a group named day, as in `day(?P<day>\\d+)`")
+        return self
+
+
+class FigureParams(Params):
+    """The look of every figure."""
+
+    font_size: float = Field(default=9, ge=6, le=16)
+    """Points; titles are one larger, numbers inside a plot one smaller."""
+    dpi: int = Field(default=150, ge=50, le=600)
+    rc: dict[str, object] = Field(default={})
+    """Other settings of Matplotlib, such as {font.family: serif}."""
+
+    @model_validator(mode="after")
+    def _matplotlib_knows_it(self) -> FigureParams:
+        if self.rc:
+            from matplotlib import RcParams  # 0.3 s, only where it is needed
+
+            try:
+                RcParams(self.rc)
+            except (KeyError, ValueError) as error:
+                raise ValueError(f"`rc` is not for Matplotlib: {error.args[0]}") from None
+        return self
