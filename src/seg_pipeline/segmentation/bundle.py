@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +78,19 @@ class Bundle:
     @property
     def forms(self) -> tuple[str, ...]:
         return tuple(self.members[0].files)
+
+    def with_thresholds(self, thresholds: Sequence[float]) -> Bundle:
+        """With other thresholds: one for all classes, or one a class.
+
+        Raises:
+            ValueError: the task is multiclass, or their number is another.
+        """
+        if self.task != "multilabel":
+            raise ValueError("thresholds are for multilabel tasks; of multiclass ones the largest probability wins")
+        values = tuple(thresholds) * (len(self.classes) if len(thresholds) == 1 else 1)
+        if len(values) != len(self.classes):
+            raise ValueError(f"{len(values)} thresholds for {len(self.classes)} classes: {', '.join(self.classes)}")
+        return replace(self, postprocessing=replace(self.postprocessing, thresholds=values))
 
     def paths(self, form: str) -> list[Path]:
         """The file of each member in a form, once its contents are known to be those that were exported.

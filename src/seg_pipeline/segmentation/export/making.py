@@ -10,7 +10,7 @@ from seg_pipeline.segmentation.bundle import FILES, Bundle, File, Member, descri
 from seg_pipeline.segmentation.devices import pick_device
 from seg_pipeline.segmentation.export.forms import write_forms
 from seg_pipeline.segmentation.postprocess import Postprocessing
-from seg_pipeline.segmentation.predict import load_members
+from seg_pipeline.segmentation.predict import load_members, plain_masks
 from seg_pipeline.segmentation.recipe import PredictSettings, Recipe
 from seg_pipeline.segmentation.segmenter import Segmenter
 
@@ -51,17 +51,12 @@ def make_bundle(
         members=tuple(
             _member(model, of, _written(model, forms, folder, number)) for number, (model, of) in enumerate(members)
         ),
-        postprocessing=postprocessing or bare(recipe),
+        postprocessing=postprocessing or plain_masks(recipe),
         prediction=prediction or PredictSettings(),
         provenance=provenance or {},
     )
     bundle.write()
     return bundle
-
-
-def bare(recipe: Recipe) -> Postprocessing:
-    """Masks at the threshold by which the training was validated, and nothing else."""
-    return Postprocessing.none(len(recipe.classes), recipe.scores.threshold if recipe.task == "multilabel" else None)
 
 
 def clear(folder: Path) -> None:
