@@ -5,9 +5,11 @@ Axes: H rows, W columns, C channels in the order red, green, blue.
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -69,32 +71,49 @@ def read_image(path: str | Path) -> np.ndarray:
         ValueError: as ``read_size``, or the file is truncated or damaged.
     """
     read_size(path)
-    if (image := _read_transparent_tiff(path)) is not None:
-        return image
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise ValueError(f"{path}: truncated or damaged, cannot be decoded")
-    if image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{path}: pixels are {image.dtype}, expected uint8 or uint16")
-    if image.ndim == 2:
-        return image
-    if image.shape[2] == 2:
-        return image[..., 0]
-    return np.ascontiguousarray(image[..., 2::-1])  # OpenCV keeps blue first
+    image = _transparent_tiff(path, path) if Path(path).suffix.lower() in (".tif", ".tiff") else None
+    return _red_first(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), path) if image is None else image
 
 
-def _read_transparent_tiff(path: str | Path) -> np.ndarray | None:
+def decode_image(data: bytes, *, name: str) -> np.ndarray:
+    """``read_image`` of a file's bytes; the caller has checked the size that its header claims.
+
+    Raises:
+        ValueError: as ``read_image``, with ``name`` as the file's.
+    """
+    image = _transparent_tiff(io.BytesIO(data), name) if data[:4] in (b"II*\0", b"MM\0*") else None
+    if image is not None:
+        return image
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # an empty file, a size that OpenCV itself refuses
+        decoded = None
+    return _red_first(decoded, name)
+
+
+def _red_first(decoded: np.ndarray | None, name: str | Path) -> np.ndarray:
+    """What OpenCV decoded, as ``read_image`` gives it."""
+    if decoded is None:
+        raise ValueError(f"{name}: truncated or damaged, cannot be decoded")
+    if decoded.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{name}: pixels are {decoded.dtype}, expected uint8 or uint16")
+    if decoded.ndim == 2:
+        return decoded
+    if decoded.shape[2] == 2:
+        return decoded[..., 0]
+    return np.ascontiguousarray(decoded[..., 2::-1])  # OpenCV keeps blue first
+
+
+def _transparent_tiff(source: str | Path | BinaryIO, name: str | Path) -> np.ndarray | None:
     """Uint8 (H, W, 3) of a TIFF of 8 bits with alpha, which OpenCV multiplies into the colours; None: another."""
-    if Path(path).suffix.lower() not in (".tif", ".tiff"):
-        return None
-    with Image.open(path) as image:
+    with Image.open(source) as image:
         bits = getattr(image, "tag_v2", {}).get(258, (8,))
         if image.mode not in ("RGBA", "RGBX") or bits[0] != 8:
             return None
         try:
             return np.array(image)[..., :3]
         except (OSError, ValueError):
-            raise ValueError(f"{path}: truncated or damaged, cannot be decoded") from None
+            raise ValueError(f"{name}: truncated or damaged, cannot be decoded") from None
 
 
 def read_values(path: str | Path) -> np.ndarray:
