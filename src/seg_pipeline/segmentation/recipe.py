@@ -178,6 +178,24 @@ class ScoreSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictSettings(Settings):
+    """How a trained model predicts. What each option gains and costs on val: `prediction_options.parquet`."""
+
+    tta: Literal["none", "horizontal", "flips"] = "none"
+    """Mean of the probabilities of mirrored images: left to right (twice the work), or all four ways."""
+    overlap: Annotated[float, Ge(0), Le(0.9)] | None = None
+    """For `fit: crop`: predict in windows of `input.size` that overlap by this share of a side, the middle of each
+    counting most, for images too large for memory; null: whole images at once."""
+    members: Literal["all", "first"] = "all"
+    """Of a training with folds: the mean of all models' probabilities, or the first model alone."""
+
+    @property
+    def mirrored(self) -> tuple[tuple[int, ...], ...]:
+        """Axes of (K, H, W) along which each view of an image is mirrored."""
+        return {"none": ((),), "horizontal": ((), (-1,)), "flips": ((), (-1,), (-2,), (-2, -1))}[self.tta]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComputeSettings(Settings):
     """On what a training runs, and how often it is saved: what cannot change its result."""
 
