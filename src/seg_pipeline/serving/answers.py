@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import cv2
 import numpy as np
@@ -17,7 +17,9 @@ from PIL import Image
 from seg_pipeline.segmentation.images import to_rgb8
 from seg_pipeline.segmentation.masks import encode_rle
 from seg_pipeline.segmentation.normalise import PERCENTILES
-from seg_pipeline.segmentation.predictor import Predictor
+
+if TYPE_CHECKING:
+    from seg_pipeline.segmentation.predictor import Predictor
 from seg_pipeline.segmentation.recipe import InputSettings
 from seg_pipeline.serving.pictures import Picture
 from seg_pipeline.serving.schema import ClassResult, PictureFacts, PixelData, Prediction

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -15,7 +16,9 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 import seg_pipeline
-from seg_pipeline.segmentation.predictor import Predictor
+
+if TYPE_CHECKING:
+    from seg_pipeline.segmentation.predictor import Predictor
 from seg_pipeline.serving.guard import Guard, refused
 from seg_pipeline.serving.metrics import Metrics
 from seg_pipeline.serving.places import Places
@@ -32,7 +35,7 @@ def make_app(predictor: Predictor, settings: Settings) -> FastAPI:
     metrics = Metrics()
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(predictor.probabilities, np.zeros(predictor.bundle.input.size, dtype=np.uint8))
         yield
         places.close()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from seg_pipeline.serving.settings import Settings
 
-TOKEN = "SEG_PIPELINE_TOKEN"  # noqa: S105  the variable's name
+TOKEN = "SEG_PIPELINE_TOKEN"
 log = logging.getLogger("uvicorn.error")
 
 
@@ -59,13 +59,43 @@ def make_parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=8000, help="default: %(default)s")
     add("--token", help=f"asked of every request to the API; better given as the variable {TOKEN}, which `ps` hides")
     add("--allow-anyone", action="store_true", help="listen beyond this machine without a token")
-    add("--allow-host", action="append", default=[], metavar="NAME", help="a name that the server answers for, besides localhost and addresses")
-    add("--workers-in-flight", type=int, default=normal.workers, metavar="N", help="pictures computed at once (default: %(default)s)")
-    add("--queue", type=int, default=normal.queue, metavar="N", help="requests that may wait beyond those (default: %(default)s)")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that the server answers for, besides localhost and addresses",
+    )
+    add(
+        "--workers-in-flight",
+        type=int,
+        default=normal.workers,
+        metavar="N",
+        help="pictures computed at once (default: %(default)s)",
+    )
+    add(
+        "--queue",
+        type=int,
+        default=normal.queue,
+        metavar="N",
+        help="requests that may wait beyond those (default: %(default)s)",
+    )
     add("--threads", type=int, metavar="N", help="threads of one picture's network (default: cores / workers)")
-    add("--max-bytes", type=int, default=normal.max_bytes, metavar="N", help="of an uploaded file (default: %(default)s)")
+    add(
+        "--max-bytes",
+        type=int,
+        default=normal.max_bytes,
+        metavar="N",
+        help="of an uploaded file (default: %(default)s)",
+    )
     add("--max-pixels", type=int, default=normal.max_pixels, metavar="N", help="of a picture (default: %(default)s)")
-    add("--timeout", type=float, default=normal.timeout, metavar="SECONDS", help="from a request to its answer (default: %(default)s)")
+    add(
+        "--timeout",
+        type=float,
+        default=normal.timeout,
+        metavar="SECONDS",
+        help="from a request to its answer (default: %(default)s)",
+    )
     return parser
 
 

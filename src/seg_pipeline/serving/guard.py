@@ -78,7 +78,9 @@ def check(scope: Scope, settings: Settings) -> None:
         raise Refusal(400, "unknown_host", words)
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-        words = f"a page of {origin!r} asks, but only this server's own page may; behind a proxy, pass the Host header on"
+        words = (
+            f"a page of {origin!r} asks, but only this server's own page may; behind a proxy, pass the Host header on"
+        )
         raise Refusal(403, "foreign_page", words)
     if settings.token is not None and scope["path"].startswith(PROTECTED):
         _check_token(headers.get("authorization", ""), settings.token)

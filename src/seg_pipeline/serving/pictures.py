@@ -104,7 +104,9 @@ def _header(name: str, data: bytes, kind: str) -> tuple[int, int, int]:
                 frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # phones add a preview
                 return image.height, image.width, frames
     except Image.DecompressionBombError:
-        raise Refusal(413, "picture_too_large", f"{name}: the header claims more pixels than any server takes") from None
+        raise Refusal(
+            413, "picture_too_large", f"{name}: the header claims more pixels than any server takes"
+        ) from None
     except (OSError, ValueError, EOFError, SyntaxError, KeyError, TypeError, OverflowError):  # as PIL's readers fail
         raise Refusal(422, "damaged", f"{name}: its header is damaged") from None
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class Problem(BaseModel):
     """Body of every answer of 400 and above."""
 
-    error: str
-    """A short name for programs; it does not change."""
-    detail: str
-    """What was found, what was expected, what to do: for people."""
+    error: str = Field(description="A short name for programs.")
+    detail: str = Field(description="What was found, what was expected, what to do: for people.")
 
 
 class Refusal(Exception):

@@ -7,13 +7,14 @@ import time
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jinja2
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 
-from seg_pipeline.segmentation.predictor import Predictor
+if TYPE_CHECKING:
+    from seg_pipeline.segmentation.predictor import Predictor
 from seg_pipeline.serving.answers import Extra, Wish, answer
 from seg_pipeline.serving.metrics import MEDIA_TYPE, Metrics
 from seg_pipeline.serving.pictures import FORMATS, check_picture
@@ -42,6 +43,7 @@ _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": words} for status, words in _WORDS.items()
 }
 _GUARDED: dict[int | str, dict[str, Any]] = {status: _REFUSALS[status] for status in (400, 401, 403)}
+_FORMS = ("Prediction", "PictureFacts", "ClassResult", "PixelData", "ModelFacts", "Problem")
 _BODY = {
     "required": True,
     "content": {
@@ -124,7 +126,12 @@ def _one_a_class(given: list[float] | None, served: Served) -> tuple[float, ...]
     return tuple(given) if len(given) > 1 else (given[0],) * len(bundle.classes)
 
 
-@router.get("/api/model", summary="What the model finds and takes", responses=_GUARDED)
+@router.get(
+    "/api/model",
+    summary="What the model finds and takes",
+    response_description="Classes, input, limits, provenance.",
+    responses=_GUARDED,
+)
 async def model(request: Request) -> ModelFacts:
     served = _served(request)
     bundle, settings = served.predictor.bundle, served.settings
@@ -143,12 +150,23 @@ async def model(request: Request) -> ModelFacts:
     )
 
 
-@router.get("/healthz", summary="Whether the server is up", responses={400: _REFUSALS[400], 403: _REFUSALS[403]})
+@router.get(
+    "/healthz",
+    summary="Whether the server is up",
+    response_description="It is.",
+    responses={status: _REFUSALS[status] for status in (400, 403)},
+)
 async def health() -> Health:
     return Health(status="ok")
 
 
-@router.get("/metrics", summary="Counts for Prometheus", response_class=PlainTextResponse, responses=_GUARDED)
+@router.get(
+    "/metrics",
+    summary="Counts for Prometheus",
+    response_description="Text form 0.0.4.",
+    response_class=PlainTextResponse,
+    responses=_GUARDED,
+)
 async def metrics(request: Request) -> Response:
     served = _served(request)
     text = served.metrics.text(held=served.places.held, limit=served.places.limit)
@@ -164,4 +182,6 @@ async def page() -> Response:
 async def docs(request: Request) -> Response:
     """The schema as a page that needs no script."""
     template = jinja2.Template((PAGE / "docs.html").read_text(encoding="utf-8"), autoescape=True)
-    return HTMLResponse(template.render(schema=request.app.openapi()))
+    schema = request.app.openapi()
+    forms = [name for name, form in schema["components"]["schemas"].items() if name in _FORMS]
+    return HTMLResponse(template.render(schema=schema, schemas=forms, base=str(request.base_url)))

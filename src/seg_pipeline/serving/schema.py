@@ -10,12 +10,12 @@ from pydantic import BaseModel, Field
 class PixelData(BaseModel):
     """A picture within JSON."""
 
-    type: Literal["image/png", "image/jpeg"]
+    type: Literal["image/png", "image/jpeg"] = Field(description="image/png or image/jpeg.")
     data: str = Field(description="The file in base64.")
 
 
 class ClassResult(BaseModel):
-    name: str
+    name: str = Field(description="As the model calls it.")
     colour: str = Field(description="As #rrggbb.")
     threshold: float | None = Field(description="Probability above which a pixel is of the class; null: multiclass.")
     area: int = Field(description="Pixels of the mask, at the picture's own size.")
@@ -24,25 +24,25 @@ class ClassResult(BaseModel):
     peak: float = Field(description="Largest probability in the picture.")
     rle: str = Field(description='Run lengths "start length start length ...", row by row, pixels counted from 1.')
     probabilities: PixelData | None = Field(
-        description="Grey PNG: value / 255 is the probability, rounded; null unless asked for by `include`."
+        description="PixelData, grey: value / 255 is the probability, rounded; null unless asked for by include."
     )
 
 
 class PictureFacts(BaseModel):
-    file: str
+    file: str = Field(description="As the sender named it.")
     format: str = Field(description="What the file is, whatever its name says.")
-    height: int
-    width: int
+    height: int = Field(description="Pixels.")
+    width: int = Field(description="Pixels.")
     bits: int = Field(description="Of a stored value: 8 or 16.")
     channels: int = Field(description="1 for grey, 3 for colour; alpha is left out.")
 
 
 class Prediction(BaseModel):
-    picture: PictureFacts
-    task: Literal["multilabel", "multiclass"]
-    classes: list[ClassResult]
+    picture: PictureFacts = Field(description="PictureFacts.")
+    task: Literal["multilabel", "multiclass"] = Field(description="multilabel (classes may overlap) or multiclass.")
+    classes: list[ClassResult] = Field(description="A ClassResult for each class of the model, in its order.")
     display: PixelData | None = Field(
-        description="The picture in 8 bits, as a screen can show it; null unless asked for by `include`."
+        description="PixelData of 8 bits, as a screen can show it; null unless asked for by include."
     )
 
 
@@ -59,13 +59,13 @@ class LimitFacts(BaseModel):
 
 
 class ModelFacts(BaseModel):
-    task: Literal["multilabel", "multiclass"]
-    classes: list[ClassFacts]
+    task: Literal["multilabel", "multiclass"] = Field(description="multilabel (classes may overlap) or multiclass.")
+    classes: list[ClassFacts] = Field(description="Name, colour and threshold of each class.")
     background: bool = Field(description="Multiclass: pixels may be of no class.")
-    input: dict[str, Any]
-    postprocessing: dict[str, Any]
-    provenance: dict[str, Any]
-    limits: LimitFacts
+    input: dict[str, Any] = Field(description="How a picture becomes the network's input.")
+    postprocessing: dict[str, Any] = Field(description="What is done to the masks.")
+    provenance: dict[str, Any] = Field(description="Of what the model was made.")
+    limits: LimitFacts = Field(description="Formats, bytes and pixels that the server takes.")
 
 
 class Health(BaseModel):
