@@ -108,7 +108,7 @@ def _header(name: str, data: bytes, kind: str) -> tuple[int, int, int]:
             413, "picture_too_large", f"{name}: the header claims more pixels than any server takes"
         ) from None
     except (OSError, ValueError, EOFError, SyntaxError, KeyError, TypeError, OverflowError):  # as PIL's readers fail
-        raise Refusal(422, "damaged", f"{name}: its header is damaged") from None
+        raise Refusal(422, "damaged", f"{name}: truncated or damaged, its header cannot be read") from None
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -42,7 +42,10 @@ _WORDS = {
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": words} for status, words in _WORDS.items()
 }
-_GUARDED: dict[int | str, dict[str, Any]] = {status: _REFUSALS[status] for status in (400, 401, 403)}
+_GUARDED: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "Asked by a name that the server does not answer for."},
+    **{status: _REFUSALS[status] for status in (401, 403)},
+}
 _FORMS = ("Prediction", "PictureFacts", "ClassResult", "PixelData", "ModelFacts", "Problem")
 _BODY = {
     "required": True,
@@ -154,7 +157,7 @@ async def model(request: Request) -> ModelFacts:
     "/healthz",
     summary="Whether the server is up",
     response_description="It is.",
-    responses={status: _REFUSALS[status] for status in (400, 403)},
+    responses={status: _GUARDED[status] for status in (400, 403)},
 )
 async def health() -> Health:
     return Health(status="ok")
