@@ -259,13 +259,13 @@ class Recipe:
 
     def to_dict(self) -> dict:
         """Plain values, as ``from_dict`` takes them back from a checkpoint."""
-        return _plain(asdict(self))
+        return to_plain(asdict(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """Raises ValueError where ``values`` are not those of this version."""
         try:
-            return _built(cls, values)
+            return from_plain(cls, values)
         except TypeError as error:
             raise ValueError(
                 f"the checkpoint's settings are of another version of this project ({error}); train anew with "
@@ -282,23 +282,29 @@ class Recipe:
         ]
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
+    """As JSON has it: lists for tuples."""
     if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
+        return {key: to_plain(part) for key, part in value.items()}
+    return [to_plain(part) for part in value] if isinstance(value, tuple | list) else value
 
 
 def _tupled(value: Any) -> Any:
     return tuple(_tupled(part) for part in value) if isinstance(value, list) else value
 
 
-def _built(kind: type, values: dict[str, Any]) -> Any:
+def from_plain(kind: type, values: dict[str, Any]) -> Any:
+    """The group of settings ``kind`` from what ``to_plain(asdict(...))`` gave.
+
+    Raises:
+        TypeError: a setting is missing, or unknown.
+    """
     hints = typing.get_type_hints(kind)
     if missing := {one.name for one in fields(kind)} - set(values):
         raise TypeError(f"without {', '.join(sorted(missing))}")
     return kind(
         **{
-            name: _built(hints[name], value) if is_dataclass(hints.get(name)) else _tupled(value)
+            name: from_plain(hints[name], value) if is_dataclass(hints.get(name)) else _tupled(value)
             for name, value in values.items()
         }
     )

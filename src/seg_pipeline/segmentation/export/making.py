@@ -1,0 +1,101 @@
+"""The files of a bundle."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from seg_pipeline.segmentation.bundle import FILES, Bundle, File, Member, describe_file, file_name
+from seg_pipeline.segmentation.devices import pick_device
+from seg_pipeline.segmentation.export import forms as writers
+from seg_pipeline.segmentation.export.networks import Deployable
+from seg_pipeline.segmentation.postprocess import Postprocessing
+from seg_pipeline.segmentation.predict import load_members
+from seg_pipeline.segmentation.recipe import PredictSettings, Recipe
+from seg_pipeline.segmentation.segmenter import Segmenter
+
+log = logging.getLogger(__name__)
+
+PLAIN_FORMS = ("onnx", "torchscript", "pt2", "safetensors")
+"""Those that compute what the checkpoint does."""
+
+WRITERS: dict[str, Callable[[Deployable, Path], None]] = {
+    "onnx": writers.write_onnx,
+    "torchscript": writers.write_torchscript,
+    "pt2": writers.write_pt2,
+    "bf16": writers.write_bf16,
+}
+
+
+def make_bundle(
+    checkpoint: dict[str, Any],
+    folder: Path,
+    *,
+    forms: Sequence[str],
+    colours: Sequence[str],
+    postprocessing: Postprocessing | None = None,
+    prediction: PredictSettings | None = None,
+    provenance: Mapping[str, Any] | None = None,
+) -> Bundle:
+    """Writes a bundle into ``folder``, in place of what an earlier export left there.
+
+    Args:
+        checkpoint: of one model, or of one a fold.
+        folder: is made where it does not exist.
+        forms: keys of ``bundle.FILES``, without int8, which needs images.
+        colours: "#rrggbb" a class.
+        postprocessing: None: bare masks at the checkpoint's threshold.
+        prediction: None: the image as it is, whole.
+        provenance: recorded as it is.
+    """
+    members = load_members(checkpoint, pick_device("cpu"))
+    recipe = members[0][1]
+    clear(folder)
+    bundle = Bundle(
+        folder=folder,
+        task=recipe.task,
+        classes=recipe.classes,
+        colours=tuple(colours),
+        background=recipe.background,
+        members=tuple(
+            _member(model, of, {form: _written(model, form, folder, number) for form in forms})
+            for number, (model, of) in enumerate(members)
+        ),
+        postprocessing=postprocessing or bare(recipe),
+        prediction=prediction or PredictSettings(),
+        provenance=provenance or {},
+    )
+    bundle.write()
+    return bundle
+
+
+def bare(recipe: Recipe) -> Postprocessing:
+    """Masks at the threshold by which the training was validated, and nothing else."""
+    return Postprocessing.none(len(recipe.classes), recipe.scores.threshold if recipe.task == "multilabel" else None)
+
+
+def clear(folder: Path) -> None:
+    """Empties a folder of a bundle's files; others stay."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bundle.json").unlink(missing_ok=True)
+    for name in FILES.values():
+        stem, _, rest = name.partition(".")
+        for path in (folder / name, *folder.glob(f"{stem}_*.{rest}")):
+            path.unlink(missing_ok=True)
+
+
+def _member(model: Segmenter, recipe: Recipe, files: Mapping[str, File]) -> Member:
+    mean, std = (tuple(buffer.flatten().tolist()) for buffer in (model.mean, model.std))
+    return Member(input=recipe.input, mean=mean, std=std, files=files)
+
+
+def _written(model: Segmenter, form: str, folder: Path, number: int) -> File:
+    path = folder / file_name(form, number)
+    if form == "safetensors":
+        writers.write_safetensors(model, path)
+    else:
+        WRITERS[form](Deployable(model), path)
+    log.info("export: %s, %.1f MB", path.name, path.stat().st_size / 1e6)
+    return describe_file(path)
