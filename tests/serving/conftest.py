@@ -1,4 +1,4 @@
-"""A predictor without a network: of grey values, the first class is as likely as a pixel is bright, the second as dark."""
+"""A predictor without a network: the first class is as likely as a pixel is bright, the second as it is dark."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class FakePredictor:
         if not self.bundle.background:
             return foreground
         nothing = np.full_like(bright, 0.7)
-        return np.concatenate([nothing[None], foreground]) / (1.7)
+        return np.concatenate([nothing[None], foreground]) / 1.7
 
     def masks(self, probabilities: np.ndarray, thresholds: tuple[float, ...] | None = None) -> np.ndarray:
         bundle = self.bundle
@@ -64,8 +64,12 @@ def as_file(pixels: np.ndarray, form: str = "PNG") -> bytes:
     return file.getvalue()
 
 
+def app_of(predictor: FakePredictor, **settings: object) -> FastAPI:
+    return make_app(predictor, Settings(**settings))
+
+
 def client_of(predictor: FakePredictor, **settings: object) -> TestClient:
-    return TestClient(make_app(predictor, Settings(**settings)), base_url="http://localhost")
+    return TestClient(app_of(predictor, **settings), base_url="http://localhost")
 
 
 @pytest.fixture
@@ -96,5 +100,5 @@ def running(app: FastAPI) -> Iterator[tuple[str, uvicorn.Server]]:
 def fake() -> SimpleNamespace:
     """The helpers above, for tests: conftest is no module that they could import."""
     return SimpleNamespace(
-        Predictor=FakePredictor, MULTICLASS=MULTICLASS, file=as_file, client=client_of, running=running
+        Predictor=FakePredictor, MULTICLASS=MULTICLASS, file=as_file, app=app_of, client=client_of, running=running
     )

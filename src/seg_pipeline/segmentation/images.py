@@ -106,14 +106,14 @@ def _red_first(decoded: np.ndarray | None, name: str | Path) -> np.ndarray:
 
 def _transparent_tiff(source: str | Path | BinaryIO, name: str | Path) -> np.ndarray | None:
     """Uint8 (H, W, 3) of a TIFF of 8 bits with alpha, which OpenCV multiplies into the colours; None: another."""
-    with Image.open(source) as image:
-        bits = getattr(image, "tag_v2", {}).get(258, (8,))
-        if image.mode not in ("RGBA", "RGBX") or bits[0] != 8:
-            return None
-        try:
+    try:
+        with Image.open(source) as image:
+            bits = getattr(image, "tag_v2", {}).get(258, (8,))
+            if image.mode not in ("RGBA", "RGBX") or bits[0] != 8:
+                return None
             return np.array(image)[..., :3]
-        except (OSError, ValueError):
-            raise ValueError(f"{name}: truncated or damaged, cannot be decoded") from None
+    except (OSError, ValueError):
+        raise ValueError(f"{name}: truncated or damaged, cannot be decoded") from None
 
 
 def read_values(path: str | Path) -> np.ndarray:

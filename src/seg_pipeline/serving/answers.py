@@ -8,18 +8,17 @@ from __future__ import annotations
 import base64
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
 from PIL import Image
 
+from seg_pipeline.segmentation.bundle import Bundle
 from seg_pipeline.segmentation.images import to_rgb8
 from seg_pipeline.segmentation.masks import encode_rle
 from seg_pipeline.segmentation.normalise import PERCENTILES
-
-if TYPE_CHECKING:
-    from seg_pipeline.segmentation.predictor import Predictor
+from seg_pipeline.segmentation.predictor import ImagePredictor
 from seg_pipeline.segmentation.recipe import InputSettings
 from seg_pipeline.serving.pictures import Picture
 from seg_pipeline.serving.schema import ClassResult, PictureFacts, PixelData, Prediction
@@ -47,18 +46,31 @@ class Answer:
     media_type: str
 
 
-def answer(predictor: Predictor, picture: Picture, wish: Wish) -> Answer:
+def answer(predictor: ImagePredictor, picture: Picture, wish: Wish) -> Answer:
     """Computes and encodes; the caller bounds how many run at once.
 
     Raises:
         Refusal: as ``Picture.decode``.
     """
-    image = picture.decode()
-    probabilities = predictor.probabilities(image)
+    bundle, image = predictor.bundle, picture.decode()
+    probabilities = predictor.probabilities(as_input(image, bundle.input))
     masks = predictor.masks(probabilities, wish.thresholds)
     if wish.form == "mask":
-        return Answer(mask_png(masks, predictor.bundle.colours, task=predictor.bundle.task), "image/png")
-    return Answer(_as_json(predictor, picture, image, probabilities, masks, wish), "application/json")
+        return Answer(mask_png(masks, bundle.colours, task=bundle.task), "image/png")
+    result = Prediction(
+        picture=_picture_facts(picture, image),
+        task=bundle.task,
+        classes=_class_results(bundle, probabilities, masks, wish),
+        display=display_picture(image, bundle.input) if "display" in wish.include else None,
+    )
+    return Answer(result.model_dump_json().encode(), "application/json")
+
+
+def as_input(image: np.ndarray, settings: InputSettings) -> np.ndarray | list[np.ndarray | None]:
+    """The image; where the network sees frames of a series, as one that has no neighbours: repeated, or in the dark."""
+    if isinstance(settings.channels, str):
+        return image
+    return [image if offset == 0 or settings.edge == "repeat" else None for offset in settings.channels]
 
 
 def mask_png(masks: np.ndarray, colours: tuple[str, ...], *, task: str) -> bytes:
@@ -79,19 +91,8 @@ def mask_png(masks: np.ndarray, colours: tuple[str, ...], *, task: str) -> bytes
     return file.getvalue()
 
 
-def _as_json(
-    predictor: Predictor, picture: Picture, image: np.ndarray, probabilities: np.ndarray, masks: np.ndarray, wish: Wish
-) -> bytes:
-    bundle = predictor.bundle
-    foreground = probabilities[len(probabilities) - len(bundle.classes) :]
-    thresholds = wish.thresholds or bundle.postprocessing.thresholds or (None,) * len(bundle.classes)
-    results = [
-        _class_result(name, colour, threshold, probability, mask, with_map="probabilities" in wish.include)
-        for name, colour, threshold, probability, mask in zip(
-            bundle.classes, bundle.colours, thresholds, foreground, masks, strict=True
-        )
-    ]
-    facts = PictureFacts(
+def _picture_facts(picture: Picture, image: np.ndarray) -> PictureFacts:
+    return PictureFacts(
         file=picture.name,
         format=picture.format,
         height=picture.height,
@@ -99,8 +100,13 @@ def _as_json(
         bits=8 * image.itemsize,
         channels=1 if image.ndim == 2 else 3,
     )
-    display = display_picture(image, bundle.input) if "display" in wish.include else None
-    return Prediction(picture=facts, task=bundle.task, classes=results, display=display).model_dump_json().encode()
+
+
+def _class_results(bundle: Bundle, probabilities: np.ndarray, masks: np.ndarray, wish: Wish) -> list[ClassResult]:
+    foreground = probabilities[int(bundle.background) :]
+    thresholds = wish.thresholds or bundle.postprocessing.thresholds or (None,) * len(bundle.classes)
+    parts = zip(bundle.classes, bundle.colours, thresholds, foreground, masks, strict=True)
+    return [_class_result(*part, with_map="probabilities" in wish.include) for part in parts]
 
 
 def _class_result(

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -16,9 +15,8 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 import seg_pipeline
-
-if TYPE_CHECKING:
-    from seg_pipeline.segmentation.predictor import Predictor
+from seg_pipeline.segmentation.predictor import ImagePredictor
+from seg_pipeline.serving.answers import as_input
 from seg_pipeline.serving.guard import Guard, refused
 from seg_pipeline.serving.metrics import Metrics
 from seg_pipeline.serving.places import Places
@@ -29,14 +27,15 @@ from seg_pipeline.serving.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def make_app(predictor: Predictor, settings: Settings) -> FastAPI:
+def make_app(predictor: ImagePredictor, settings: Settings) -> FastAPI:
     """An ASGI application; it computes one picture as it starts, so that the first request does not wait."""
     places = Places(workers=settings.workers, queue=settings.queue)
     metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(predictor.probabilities, np.zeros(predictor.bundle.input.size, dtype=np.uint8))
+        blank = np.zeros(predictor.bundle.input.size, dtype=np.uint8)
+        await asyncio.to_thread(predictor.probabilities, as_input(blank, predictor.bundle.input))
         yield
         places.close()
 

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_exposure(options.host, token=settings.token, anyone=options.allow_anyone)
     except ValueError as error:
         parser.error(str(error))
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(settings.max_pixels)  # read as OpenCV loads: a second check
+    warnings.filterwarnings("ignore", module="PIL")  # of odd tags and sizes in strangers' files
     try:
         import onnxruntime  # noqa: F401
         import uvicorn

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,11 +97,9 @@ def _is_text(head: bytes) -> bool:
 def _header(name: str, data: bytes, kind: str) -> tuple[int, int, int]:
     """Height, width and number of pictures."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large pictures and odd tags; the limit below is ours
-            with Image.open(io.BytesIO(data), formats=[kind.upper()]) as image:
-                frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # phones add a preview
-                return image.height, image.width, frames
+        with Image.open(io.BytesIO(data), formats=[kind.upper()]) as image:
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # phones add a preview
+            return image.height, image.width, frames
     except Image.DecompressionBombError:
         raise Refusal(
             413, "picture_too_large", f"{name}: the header claims more pixels than any server takes"

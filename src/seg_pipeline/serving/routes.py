@@ -7,14 +7,13 @@ import time
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import jinja2
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 
-if TYPE_CHECKING:
-    from seg_pipeline.segmentation.predictor import Predictor
+from seg_pipeline.segmentation.predictor import ImagePredictor
 from seg_pipeline.serving.answers import Extra, Wish, answer
 from seg_pipeline.serving.metrics import MEDIA_TYPE, Metrics
 from seg_pipeline.serving.pictures import FORMATS, check_picture
@@ -65,7 +64,7 @@ _BODY = {
 class Served:
     """What the routes share; `app.state.served`."""
 
-    predictor: Predictor
+    predictor: ImagePredictor
     settings: Settings
     metrics: Metrics
     places: Places
