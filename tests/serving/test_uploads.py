@@ -110,18 +110,30 @@ def test_too_many_bytes_are_refused_whether_or_not_their_number_is_declared(fake
         (PNG, "image/png", 415, "not_a_form"),
         (PNG, "multipart/form-data", 400, "broken_form"),  # no boundary
         (b"nonsense", "multipart/form-data; boundary=x", 400, "broken_form"),
-        (b"--x--\r\n", "multipart/form-data; boundary=x", 400, "no_file"),
+        (b"--x\r\n\r\n--x--\r\n", "multipart/form-data; boundary=x", 400, "broken_form"),
         (
             b'--x\r\nContent-Disposition: form-data; name="image"\r\n\r\ntext\r\n--x--\r\n',
             "multipart/form-data; boundary=x",
             400,
-            "no_file",
+            "not_one_file",
+        ),
+        (  # broken off: what came is not taken for the whole
+            b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + PNG,
+            "multipart/form-data; boundary=x",
+            400,
+            "broken_form",
         ),
     ],
 )
 def test_other_bodies_are_refused(client, content, media_type, status, error):
     answer = client.post("/api/predict", content=content, headers={"Content-Type": media_type})
     assert (answer.status_code, answer.json()["error"]) == (status, error)
+
+
+def test_of_two_files_none_is_left_out_silently(client):
+    answer = client.post("/api/predict", files=[("image", PNG), ("image", PNG)])
+    assert answer.status_code == 400
+    assert answer.json()["detail"] == "the form must have one file in the field `image`, found 2"
 
 
 def test_nothing_is_written_to_disk(client, fake):

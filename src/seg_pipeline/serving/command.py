@@ -29,7 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(settings.max_pixels)  # read as OpenCV loads: a second check
     warnings.filterwarnings("ignore", module="PIL")  # of odd tags and sizes in strangers' files
     try:
-        import onnxruntime  # noqa: F401
         import uvicorn
 
         from seg_pipeline.segmentation.predictor import Predictor
