@@ -59,7 +59,9 @@ def post(client, data: bytes, name: str = "scan.png", media_type: str = "image/p
         (b"\x1f\x8b\x08" + bytes(20), 415, "not_a_picture", "a gzip file (a NIfTI volume?)"),
         (bytes(40), 415, "not_a_picture", "this is no picture that is known here;"),
         (PNG[: len(PNG) // 2], 422, "damaged", "scan.png: truncated or damaged, cannot be decoded"),
-        (PNG[:14], 422, "damaged", "scan.png: truncated or damaged, its header cannot be read"),
+        (PNG[:14], 422, "damaged", "scan.png: truncated or damaged"),
+        (PNG[:33] + b"\xff" + PNG[34:], 422, "damaged", "truncated or damaged"),  # OpenCV would take 4 GB for it
+        (PNG[:33] + bytes(12) * 100_001 + PNG[33:], 422, "damaged", "truncated or damaged"),
         (as_bytes("JPEG")[:-100], 422, "damaged", "truncated or damaged"),
         (as_bytes("TIFF")[:-100], 422, "damaged", "truncated or damaged"),
         (as_bytes("WEBP")[:-100], 422, "damaged", "truncated or damaged"),
