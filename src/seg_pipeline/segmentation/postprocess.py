@@ -24,7 +24,7 @@ class Postprocessing:
     min_area: tuple[int, ...]
     """Objects of fewer pixels of the native image go; 0 keeps all."""
     largest_only: tuple[bool, ...]
-    """Only the largest object stays; the upper left one of several."""
+    """Only the largest object stays."""
     min_peak: tuple[float, ...]
     """The class is cleared from an image where no pixel's probability reaches this; 0 keeps all."""
 

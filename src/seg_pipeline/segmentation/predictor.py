@@ -133,7 +133,7 @@ def _plane(frame: np.ndarray | None, shape: tuple[int, int], settings: InputSett
     """Uint8 (H, W, K) of ``shape``. A frame of another size is brought to its own fitted size first, as in training."""
     if frame is None:
         return np.zeros((*shape, 1), dtype=np.uint8)
-    own = fitted_shapes(*frame.shape[:2], settings)[0]
+    own = fitted_shapes(frame.shape[0], frame.shape[1], settings)[0]
     return resize_image(resize_image(stored_pixels(frame, settings), own), shape)
 
 

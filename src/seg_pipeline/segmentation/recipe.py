@@ -178,6 +178,26 @@ class ScoreSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasureSettings(Settings):
+    """What of the test scores is a matter of choice; printed with them."""
+
+    tolerance: Annotated[float, Ge(0)] = 3.0
+    """How far apart two surfaces may lie and count as one (surface Dice): mm where the spacing of all images is
+    known, else pixels."""
+    boundary_width: Annotated[float, Gt(0), Le(0.5)] = 0.02
+    """Of the strip inside a mask's border whose overlap is boundary IoU, as a share of the image's diagonal."""
+    spacing_z: Annotated[float, Gt(0)] | None = None
+    """mm between the frames of a series, where the manifest has no column of this name; series of images whose
+    spacing is known are scored as volumes then. null: no volumes."""
+    competition: bool = False
+    """Give the UW-Madison competition's score in all its readings; it is of volumes."""
+    repeats: Annotated[int, Ge(100), Le(100_000)] = 1000
+    """Resamples of the groups that an interval is made of."""
+    confidence: Annotated[float, Gt(0.5), Lt(1)] = 0.95
+    """Share of the resamples that an interval holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class PredictSettings(Settings):
     """How a trained model predicts. What each option gains and costs on val: `prediction_options.parquet`."""
 

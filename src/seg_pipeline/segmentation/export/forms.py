@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,36 @@ from torch.fx.experimental import _config as symbolic
 
 from seg_pipeline.segmentation.export.networks import Deployable, HalfPrecision
 from seg_pipeline.segmentation.predictor import Network, load_onnx
-from seg_pipeline.segmentation.recipe import STRIDE
+from seg_pipeline.segmentation.recipe import STRIDE, Recipe
+from seg_pipeline.segmentation.segmenter import Segmenter
 
-INPUT, OUTPUT = "images", "logits"
+
+def write_forms(model: Segmenter, paths: Mapping[str, Path]) -> None:
+    """Writes the forms of ``bundle.FILES`` that are asked for, but int8, which needs images."""
+    network = Deployable(model)
+    program = export_program(network) if {"onnx", "pt2"} & set(paths) else None
+    for form, path in paths.items():
+        if form == "safetensors":
+            write_safetensors(model, path)
+        elif form == "torchscript":
+            write_torchscript(network, path)
+        elif form == "bf16":
+            torch.export.save(export_program(HalfPrecision(network)), path)
+        elif form == "pt2":
+            torch.export.save(program, path)  # type: ignore[arg-type]
+        else:
+            write_onnx(program, path)  # type: ignore[arg-type]
 
 
-def write_onnx(network: Deployable, path: Path) -> None:
+def export_program(network: Deployable | HalfPrecision) -> ExportedProgram:
+    """The network's operations and weights, as torch.export has them."""
+    sizes = {0: Dim("batch"), 2: Dim("rows") * STRIDE, 3: Dim("columns") * STRIDE}
+    # Else a side of 32, which the encoder makes 1, would be taken for another case and refused.
+    with torch.no_grad(), symbolic.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+        return torch.export.export(network, (_example(network),), dynamic_shapes=(sizes,))
+
+
+def write_onnx(program: ExportedProgram, path: Path) -> None:
     """One file, weights within.
 
     Raises:
@@ -35,22 +59,10 @@ def write_onnx(network: Deployable, path: Path) -> None:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ValueError(f"{error.name} is not installed: `pip install 'seg_pipeline[export]'`") from None
-    with _quiet("torch.onnx", "onnxscript"):
-        program = torch.onnx.export(
-            _exported(network),
-            dynamo=True,
-            external_data=False,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            verbose=False,
-        )
-        assert program is not None
-        program.save(path, external_data=False)
-
-
-def write_pt2(network: nn.Module, path: Path) -> None:
-    """As torch.export saves it: operations and weights, without Python code."""
-    torch.export.save(_exported(network), path)
+    with _errors_only("torch.onnx", "onnxscript"):
+        made = torch.onnx.export(program, dynamo=True, input_names=["images"], output_names=["logits"], verbose=False)
+        assert made is not None
+        made.save(path, external_data=False)
 
 
 def write_torchscript(network: Deployable, path: Path) -> None:
@@ -60,70 +72,56 @@ def write_torchscript(network: Deployable, path: Path) -> None:
 
 
 def write_safetensors(model: nn.Module, path: Path) -> None:
-    """The weights alone, under the names of a checkpoint's."""
-    from safetensors.torch import save_file
+    """The weights alone, under the names that they have in a checkpoint."""
+    from safetensors.torch import save
 
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
-
-
-def write_bf16(network: Deployable, path: Path) -> None:
-    """``write_pt2`` of the network computing in bfloat16; its weights stay float32."""
-    write_pt2(HalfPrecision(network), path)
+    path.write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
 
 
-def load_torchscript(path: Path) -> Network:
-    with _deprecated():
-        return as_network(torch.jit.load(path))
+def load_network(path: Path, form: str, recipe: Recipe) -> Network:
+    """A file of a form as a network that runs on the CPU; the recipe serves safetensors, which are weights alone."""
+    if form in ("onnx", "int8"):
+        return load_onnx(path)
+    if form == "torchscript":
+        with _deprecated():
+            return as_network(torch.jit.load(path))
+    if form in ("pt2", "bf16"):
+        return as_network(torch.export.load(path).module())
+    from safetensors.torch import load_file
 
-
-def load_pt2(path: Path) -> Network:
-    return as_network(torch.export.load(path).module())
-
-
-LOADERS: dict[str, Callable[[Path], Network]] = {
-    "onnx": load_onnx,
-    "int8": load_onnx,
-    "torchscript": load_torchscript,
-    "pt2": load_pt2,
-    "bf16": load_pt2,
-}
+    model = Segmenter(recipe, pretrained=False)
+    model.load_state_dict(load_file(path))
+    return as_network(model.eval())
 
 
 def as_network(module: Callable[[Tensor], Tensor]) -> Network:
     """A torch module as ``ImagePredictor`` calls it."""
 
     def run(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
+        with torch.inference_mode(), _deprecated():
             return module(torch.from_numpy(images)).numpy()
 
     return run
 
 
-def _exported(network: nn.Module) -> ExportedProgram:
-    sizes = {0: Dim("batch"), 2: Dim("rows", min=1) * STRIDE, 3: Dim("columns", min=1) * STRIDE}
-    # Else a side of 32, which the encoder makes 1, would be taken for another case and refused.
-    with torch.no_grad(), symbolic.patch(backed_size_oblivious=True):
-        return torch.export.export(network, (_example(network),), dynamic_shapes=(sizes,))
-
-
-def _example(network: nn.Module) -> Tensor:
+def _example(network: Deployable | HalfPrecision) -> Tensor:
     """Sides that differ, and of which none is a special case."""
-    (channels,) = {buffer.shape[1] for name, buffer in network.named_buffers() if name.split(".")[-1] == "mean"}
-    return torch.zeros(2, channels, 2 * STRIDE, 3 * STRIDE, dtype=torch.uint8)
+    mean = network.mean if isinstance(network, Deployable) else network.network.mean
+    return torch.zeros(2, mean.shape[1], 2 * STRIDE, 3 * STRIDE, dtype=torch.uint8)
 
 
 @contextlib.contextmanager
 def _deprecated() -> Iterator[None]:
-    """TorchScript's functions each warn that they are deprecated, and tracing that sizes were compared."""
+    """TorchScript's functions warn that they are deprecated, tracing also that it takes compared sizes for fixed."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         yield
 
 
 @contextlib.contextmanager
-def _quiet(*names: str) -> Iterator[None]:
+def _errors_only(*names: str) -> Iterator[None]:
     """These loggers say only what went wrong."""
     loggers = [logging.getLogger(name) for name in names]
     before = [one.level for one in loggers]

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from seg_pipeline.segmentation.bundle import FILES, Bundle, File, Member, describe_file, file_name
 from seg_pipeline.segmentation.devices import pick_device
-from seg_pipeline.segmentation.export import forms as writers
-from seg_pipeline.segmentation.export.networks import Deployable
+from seg_pipeline.segmentation.export.forms import write_forms
 from seg_pipeline.segmentation.postprocess import Postprocessing
 from seg_pipeline.segmentation.predict import load_members
 from seg_pipeline.segmentation.recipe import PredictSettings, Recipe
 from seg_pipeline.segmentation.segmenter import Segmenter
 
-log = logging.getLogger(__name__)
-
 PLAIN_FORMS = ("onnx", "torchscript", "pt2", "safetensors")
 """Those that compute what the checkpoint does."""
-
-WRITERS: dict[str, Callable[[Deployable, Path], None]] = {
-    "onnx": writers.write_onnx,
-    "torchscript": writers.write_torchscript,
-    "pt2": writers.write_pt2,
-    "bf16": writers.write_bf16,
-}
 
 
 def make_bundle(
@@ -60,8 +49,7 @@ def make_bundle(
         colours=tuple(colours),
         background=recipe.background,
         members=tuple(
-            _member(model, of, {form: _written(model, form, folder, number) for form in forms})
-            for number, (model, of) in enumerate(members)
+            _member(model, of, _written(model, forms, folder, number)) for number, (model, of) in enumerate(members)
         ),
         postprocessing=postprocessing or bare(recipe),
         prediction=prediction or PredictSettings(),
@@ -91,11 +79,7 @@ def _member(model: Segmenter, recipe: Recipe, files: Mapping[str, File]) -> Memb
     return Member(input=recipe.input, mean=mean, std=std, files=files)
 
 
-def _written(model: Segmenter, form: str, folder: Path, number: int) -> File:
-    path = folder / file_name(form, number)
-    if form == "safetensors":
-        writers.write_safetensors(model, path)
-    else:
-        WRITERS[form](Deployable(model), path)
-    log.info("export: %s, %.1f MB", path.name, path.stat().st_size / 1e6)
-    return describe_file(path)
+def _written(model: Segmenter, forms: Sequence[str], folder: Path, number: int) -> dict[str, File]:
+    paths = {form: folder / file_name(form, number) for form in forms}
+    write_forms(model, paths)
+    return {form: describe_file(path) for form, path in paths.items()}

@@ -68,7 +68,7 @@ def _plain_convolution(conv: nn.Conv2d) -> nn.Module:
         conv.out_channels,
         conv.kernel_size,  # type: ignore[arg-type]
         conv.stride,  # type: ignore[arg-type]
-        0 if same else conv.padding,
+        0 if same else conv.padding,  # type: ignore[arg-type]
         conv.dilation,  # type: ignore[arg-type]
         conv.groups,
         conv.bias is not None,
