@@ -112,4 +112,4 @@ def test_metrics_count_requests_and_pictures(client, fake):
     assert 'seg_pipeline_requests_total{method="POST",path="/api/predict",status="200"} 1' in lines
     assert 'seg_pipeline_predict_seconds_bucket{le="+Inf"} 1' in lines
     assert "seg_pipeline_predict_seconds_count 1" in lines
-    assert {"seg_pipeline_places_held 0", "seg_pipeline_places 18"} <= set(lines)
+    assert {"seg_pipeline_places_held 0", "seg_pipeline_places 34"} <= set(lines)

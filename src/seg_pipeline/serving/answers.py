@@ -27,7 +27,6 @@ Extra = Literal["probabilities", "display"]
 
 LOSSLESS_PIXELS = 1_048_576
 """A display picture up to this size is a PNG; a larger one a JPEG, a tenth of the bytes and of the time."""
-_FAST_PNG = (cv2.IMWRITE_PNG_COMPRESSION, 1)
 
 
 @dataclass(frozen=True)
@@ -137,7 +136,7 @@ def display_picture(image: np.ndarray, settings: InputSettings) -> PixelData:
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    return cv2.imencode(".png", pixels, _FAST_PNG)[1].tobytes()
+    return cv2.imencode(".png", pixels)[1].tobytes()
 
 
 def _pixel_data(data: bytes, media_type: Literal["image/png", "image/jpeg"]) -> PixelData:

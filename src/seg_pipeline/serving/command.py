@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         host=options.host,
         port=options.port,
         server_header=False,
+        timeout_keep_alive=30,
         timeout_graceful_shutdown=math.ceil(settings.timeout),
     )
     return 0

@@ -13,7 +13,7 @@ class Settings:
     """Of a picture, as its header claims them: 4096 x 4096."""
     workers: int = 2
     """Pictures that are computed at once."""
-    queue: int = 16
+    queue: int = 32
     """Requests beyond those, waiting or still sending; the next is told to come back."""
     timeout: float = 30.0
     """Seconds from a request's first byte to its answer."""
