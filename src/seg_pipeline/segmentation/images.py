@@ -5,6 +5,7 @@ Axes: H rows, W columns, C channels in the order red, green, blue.
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 from pathlib import Path
@@ -70,46 +71,60 @@ def read_image(path: str | Path) -> np.ndarray:
         ValueError: as ``read_size``, or the file is truncated or damaged.
     """
     read_size(path)
-    if (image := _read_transparent_tiff(path)) is not None:
-        return image
-    if _is_cut_jpeg(path):
-        raise ValueError(f"{path}: truncated or damaged, cannot be decoded")
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if image is None:
-        raise ValueError(f"{path}: truncated or damaged, cannot be decoded")
-    if image.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{path}: pixels are {image.dtype}, expected uint8 or uint16")
-    if image.ndim == 2:
-        return image
-    if image.shape[2] == 2:
-        return image[..., 0]
-    return np.ascontiguousarray(image[..., 2::-1])  # OpenCV keeps blue first
+    with open(path, "rb") as file:  # noqa: PTH123  as above
+        return decode_image(file.read(), name=path)
 
 
-def _is_cut_jpeg(path: str | Path) -> bool:
+def decode_image(data: bytes, *, name: str | Path) -> np.ndarray:
+    """``read_image`` of a file's bytes; the caller has checked the size that its header claims.
+
+    Raises:
+        ValueError: as ``read_image``, with ``name`` as the file's.
+    """
+    image = _transparent_tiff(data, name) if data[:4] in (b"II*\0", b"MM\0*") else None
+    if image is not None:
+        return image
+    return _red_first(None if _is_cut_jpeg(data) else _decoded(data), name)
+
+
+def _decoded(data: bytes) -> np.ndarray | None:
+    try:
+        return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:  # an empty file, a size that OpenCV itself refuses
+        return None
+
+
+def _is_cut_jpeg(data: bytes) -> bool:
     """Whether a JPEG ends before its last scan does: OpenCV would fill up with grey, and say nothing.
 
     The markers cannot occur within a scan; a thumbnail in the header has its own, before the picture's.
     """
-    with open(path, "rb") as file:  # noqa: PTH123  as above
-        if file.read(3) != b"\xff\xd8\xff":
-            return False
-        rest = file.read()
-    return rest.rfind(b"\xff\xd9") < rest.rfind(b"\xff\xda")
+    return data[:3] == b"\xff\xd8\xff" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
 
 
-def _read_transparent_tiff(path: str | Path) -> np.ndarray | None:
+def _red_first(decoded: np.ndarray | None, name: str | Path) -> np.ndarray:
+    """What OpenCV decoded, as ``read_image`` gives it."""
+    if decoded is None:
+        raise ValueError(f"{name}: truncated or damaged, cannot be decoded")
+    if decoded.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{name}: pixels are {decoded.dtype}, expected uint8 or uint16")
+    if decoded.ndim == 2:
+        return decoded
+    if decoded.shape[2] == 2:
+        return decoded[..., 0]
+    return np.ascontiguousarray(decoded[..., 2::-1])  # OpenCV keeps blue first
+
+
+def _transparent_tiff(data: bytes, name: str | Path) -> np.ndarray | None:
     """Uint8 (H, W, 3) of a TIFF of 8 bits with alpha, which OpenCV multiplies into the colours; None: another."""
-    if Path(path).suffix.lower() not in (".tif", ".tiff"):
-        return None
-    with Image.open(path) as image:
-        bits = getattr(image, "tag_v2", {}).get(258, (8,))
-        if image.mode not in ("RGBA", "RGBX") or bits[0] != 8:
-            return None
-        try:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            bits = getattr(image, "tag_v2", {}).get(258, (8,))
+            if image.mode not in ("RGBA", "RGBX") or bits[0] != 8:
+                return None
             return np.array(image)[..., :3]
-        except (OSError, ValueError):
-            raise ValueError(f"{path}: truncated or damaged, cannot be decoded") from None
+    except (OSError, ValueError):
+        raise ValueError(f"{name}: truncated or damaged, cannot be decoded") from None
 
 
 def read_values(path: str | Path) -> np.ndarray:

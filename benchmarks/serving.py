@@ -1,0 +1,182 @@
+"""`seg-pipeline serve` at 256 x 256 beside onnxruntime alone, and its memory under 20 clients for a minute.
+
+The model is the default network with random weights. Served: a PNG file in, a PNG of the masks out, over one
+connection; alone: the network on an array that is ready. BENCH_SHRINK=12 makes the minute 5 s and the turns as many
+times shorter, to try the script out; its numbers mean nothing then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import torch
+from side_by_side import Result, compare, judge, report
+
+from seg_pipeline.segmentation.bundle import Bundle
+from seg_pipeline.segmentation.export import make_bundle
+from seg_pipeline.segmentation.predictor import load_onnx, prepare
+from seg_pipeline.segmentation.recipe import InputSettings, ModelSettings, Recipe
+from seg_pipeline.segmentation.segmenter import Segmenter
+
+SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))
+SIDE = 256
+CLASSES = ("large_bowel", "small_bowel", "stomach")
+THREADS = 1
+"""Of one image, on both sides: more would wait for one another on a machine that does anything else."""
+REQUESTS = max(1, 24 // SHRINK)
+"""A turn."""
+CLIENTS = 20
+SECONDS = 60 / SHRINK
+BOUNDARY = "picture"
+
+
+def main() -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        write_bundle(Path(folder))
+        with served(folder, "--workers-in-flight", "1", "--threads", str(THREADS)) as (port, _):
+            overhead = beside_onnx(Path(folder), port)
+        with served(folder) as (port, pid):
+            memory = under_load(port, pid)
+    return report(overhead, memory)
+
+
+def write_bundle(folder: Path) -> None:
+    model = ModelSettings(encoder_weights=None, decoder_channels=(128, 64, 48, 32))
+    images = InputSettings(size=(SIDE, SIDE), normalisation="percentile")
+    recipe = Recipe(task="multilabel", classes=CLASSES, model=model, input=images)
+    torch.manual_seed(0)
+    member = {"recipe": recipe.to_dict(), "model": Segmenter(recipe, pretrained=False).state_dict()}
+    make_bundle({"members": [member]}, folder, forms=("onnx",), colours=("#e69f00", "#56b4e9", "#009e73"))
+
+
+@contextlib.contextmanager
+def served(bundle: str, *options: str) -> Iterator[tuple[int, int]]:
+    """Port and process number of a server."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = "import sys; from seg_pipeline.serving.command import main; main(sys.argv[1:])"
+    command = [sys.executable, "-c", code, "--model", bundle, "--port", str(port), *options]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not is_up(port):
+            if server.poll() is not None:
+                raise RuntimeError(f"the server ended with {server.returncode}")
+            time.sleep(0.1)
+        yield port, server.pid
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def is_up(port: int) -> bool:
+    try:
+        return ask(http.client.HTTPConnection("127.0.0.1", port, timeout=5), "GET", "/healthz")[0] == 200
+    except OSError:
+        return False
+
+
+def ask(connection: http.client.HTTPConnection, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"} if body else {}
+    connection.request(method, path, body, headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def picture(seed: int) -> np.ndarray:
+    """Smooth noise, uint8 (H, W)."""
+    noise = np.random.default_rng(seed).integers(0, 256, (SIDE // 4, SIDE // 4), dtype=np.uint8)
+    return cv2.resize(noise, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
+
+
+def form(seed: int) -> bytes:
+    """A multipart body with a picture as PNG."""
+    png = cv2.imencode(".png", picture(seed))[1].tobytes()
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="image"; filename="scan.png"\r\n\r\n'
+    return head.encode() + png + f"\r\n--{BOUNDARY}--\r\n".encode()
+
+
+def beside_onnx(bundle: Path, port: int) -> Result:
+    network = load_onnx(bundle / "model.onnx", threads=THREADS)
+    connection, body = http.client.HTTPConnection("127.0.0.1", port, timeout=60), form(0)
+    pixels = prepare(picture(0), Bundle.read(bundle).input)[None]
+
+    def over_http() -> None:
+        for _ in range(REQUESTS):
+            status, _ = ask(connection, "POST", "/api/predict?form=mask", body)
+            assert status == 200, status
+
+    def alone() -> None:
+        for _ in range(REQUESTS):
+            network(pixels)
+
+    note = f"{REQUESTS} images of {SIDE} x {SIDE} one after another, a thread each"
+    return compare("serving_overhead", over_http, alone, limit=1.15, runs=9, note=note)
+
+
+def under_load(port: int, pid: int) -> Result:
+    """Resident memory in the last third over that in the second sixth; every answer must be 200."""
+    end, counts, wrong = time.monotonic() + SECONDS, [0] * CLIENTS, []
+    bodies = [form(seed) for seed in range(8)]
+
+    def client(number: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        while time.monotonic() < end and not wrong:
+            try:
+                for method, path, body in visits(number, bodies[counts[number] % len(bodies)]):
+                    status, _ = ask(connection, method, path, body)
+                    if status != 200:
+                        wrong.append(f"{path}: {status}")
+                counts[number] += 1
+            except (OSError, http.client.HTTPException) as error:
+                wrong.append(repr(error))
+
+    clients = [threading.Thread(target=client, args=(number,)) for number in range(CLIENTS)]
+    for one in clients:
+        one.start()
+    memory = watched(pid, SECONDS)
+    for one in clients:
+        one.join()
+    if wrong:
+        raise RuntimeError(f"{len(wrong)} answers were wrong under load, such as {wrong[:3]}")
+    sixth = len(memory) // 6
+    note = f"{sum(counts)} rounds of {CLIENTS} clients in {SECONDS:g} s, none failed; the end over the second sixth"
+    early, late = memory[sixth : 2 * sixth], memory[-2 * sixth :]
+    return judge(
+        "serving_memory", [statistics.median(late)], [statistics.median(early)], limit=1.05, unit="MiB", note=note
+    )
+
+
+def visits(number: int, body: bytes) -> list[tuple[str, str, bytes | None]]:
+    """What a client asks in one round: every fifth opens the page as a person would, the others use the API."""
+    if number % 5:
+        return [("POST", f"/api/predict?form={('json', 'mask')[number % 2]}", body)]
+    page = [("GET", path, None) for path in ("/", "/page/page.css", "/page/page.js", "/api/model")]
+    return [*page, ("POST", "/api/predict?include=display&include=probabilities", body)]
+
+
+def watched(pid: int, seconds: float) -> list[float]:
+    """MiB of a process, 60 times."""
+    process, found = psutil.Process(pid), []
+    for _ in range(60):
+        time.sleep(seconds / 60)
+        found.append(process.memory_info().rss / 2**20)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""`seg-pipeline serve`: an exported model behind an API and a page."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from seg_pipeline.serving.settings import Settings
+
+TOKEN = "SEG_PIPELINE_TOKEN"
+log = logging.getLogger("uvicorn.error")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Serves until it is told to stop (Ctrl-C, SIGTERM); requests in progress are answered first."""
+    parser = make_parser()
+    options = parser.parse_args(argv)
+    try:
+        settings = read_settings(options, os.environ.get(TOKEN))
+        check_exposure(options.host, token=settings.token, anyone=options.allow_anyone)
+    except ValueError as error:
+        parser.error(str(error))
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(settings.max_pixels)  # read as OpenCV loads: a second check
+    warnings.filterwarnings("ignore", module="PIL")  # of odd tags and sizes in strangers' files
+    try:
+        import uvicorn
+
+        from seg_pipeline.segmentation.predictor import Predictor
+        from seg_pipeline.serving.app import make_app
+    except ModuleNotFoundError as error:
+        parser.error(f"needs the package {error.name}; install the extra: pip install 'seg_pipeline[serve]'")
+    import cv2
+
+    cv2.setNumThreads(1)  # the workers are the threads
+    threads = options.threads or max(1, (os.cpu_count() or 1) // settings.workers)
+    try:
+        predictor = Predictor(options.model, threads=threads)
+    except ValueError as error:
+        parser.error(str(error))
+    uvicorn.run(
+        make_app(predictor, settings),
+        host=options.host,
+        port=options.port,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=math.ceil(settings.timeout),
+    )
+    return 0
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="seg-pipeline serve", description=__doc__)
+    add, normal = parser.add_argument, Settings()
+    add("--model", type=Path, required=True, metavar="BUNDLE", help="folder that the pipeline `export` wrote")
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
+    add("--port", type=int, default=8000, help="default: %(default)s")
+    add("--token", help=f"asked of every request to the API; better given as the variable {TOKEN}, which `ps` hides")
+    add("--allow-anyone", action="store_true", help="listen beyond this machine without a token")
+    add(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name that the server answers for, besides localhost and addresses",
+    )
+    add(
+        "--workers-in-flight",
+        type=int,
+        default=normal.workers,
+        metavar="N",
+        help="pictures computed at once (default: %(default)s)",
+    )
+    add(
+        "--queue",
+        type=int,
+        default=normal.queue,
+        metavar="N",
+        help="requests that may wait beyond those (default: %(default)s)",
+    )
+    add("--threads", type=int, metavar="N", help="threads of one picture's network (default: cores / workers)")
+    add(
+        "--max-bytes",
+        type=int,
+        default=normal.max_bytes,
+        metavar="N",
+        help="of an uploaded file (default: %(default)s)",
+    )
+    add("--max-pixels", type=int, default=normal.max_pixels, metavar="N", help="of a picture (default: %(default)s)")
+    add(
+        "--timeout",
+        type=float,
+        default=normal.timeout,
+        metavar="SECONDS",
+        help="from a request to its answer (default: %(default)s)",
+    )
+    return parser
+
+
+def read_settings(options: argparse.Namespace, token: str | None) -> Settings:
+    """Raises ValueError where a value is out of its bounds."""
+    if options.threads is not None and options.threads < 1:
+        raise ValueError(f"`threads` must be at least 1, found {options.threads}")
+    return Settings(
+        max_bytes=options.max_bytes,
+        max_pixels=options.max_pixels,
+        workers=options.workers_in_flight,
+        queue=options.queue,
+        timeout=options.timeout,
+        token=options.token if options.token is not None else token,
+        hosts=tuple(options.allow_host),
+    )
+
+
+def check_exposure(host: str, *, token: str | None, anyone: bool) -> None:
+    """Raises ValueError where others could reach the server and nothing would ask them who they are."""
+    if token is None and not anyone and not is_loopback(host):
+        raise ValueError(
+            f"--host {host} is reached from other machines: set a token (--token, or the variable {TOKEN}), "
+            "or say --allow-anyone"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

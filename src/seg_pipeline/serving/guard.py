@@ -1,0 +1,109 @@
+"""What every request passes before a route sees it, and what every answer carries."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+from urllib.parse import urlsplit
+
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from seg_pipeline.serving.metrics import Metrics
+from seg_pipeline.serving.refusals import Refusal
+from seg_pipeline.serving.settings import Settings
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+PROTECTED = ("/api/", "/metrics")
+"""Beginnings of the paths that need the token; the page itself holds no secret."""
+COUNTED = ("/", "/api/model", "/api/predict", "/docs", "/healthz", "/metrics", "/openapi.json")
+
+
+class Guard:
+    def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics) -> None:
+        self.app, self.settings, self.metrics = app, settings, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+
+        async def send_guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._mark(scope, message)
+            await send(message)
+
+        app = self.app
+        try:
+            check(scope, self.settings)
+        except Refusal as refusal:
+            app = refused(refusal)
+        return await app(scope, receive, send_guarded)
+
+    def _mark(self, scope: Scope, message: Message) -> None:
+        headers = MutableHeaders(scope=message)
+        for name, value in HEADERS.items():
+            headers[name] = value
+        headers.setdefault("Cache-Control", "no-store" if scope["path"].startswith(PROTECTED) else "no-cache")
+        path = scope["path"] if scope["path"] in COUNTED else "other"
+        method = scope["method"] if scope["method"] in ("GET", "HEAD", "POST") else "other"
+        self.metrics.count(method, path, message["status"])
+
+
+def refused(refusal: Refusal) -> JSONResponse:
+    return JSONResponse(refusal.problem.model_dump(), refusal.status, refusal.headers)
+
+
+def check(scope: Scope, settings: Settings) -> None:
+    """Host, origin and token.
+
+    Raises:
+        Refusal: 400, 403 or 401, in this order.
+    """
+    headers = Headers(scope=scope)
+    host = headers.get("host", "")
+    if not _is_ours(host, settings.hosts):
+        words = f"this server does not answer for {host!r}; to let it, start it with --allow-host NAME"
+        raise Refusal(400, "unknown_host", words)
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        words = (
+            f"a page of {origin!r} asks, but only this server's own page may; behind a proxy, pass the Host header on"
+        )
+        raise Refusal(403, "foreign_page", words)
+    if settings.token is not None and scope["path"].startswith(PROTECTED):
+        _check_token(headers.get("authorization", ""), settings.token)
+
+
+def _is_ours(host: str, names: tuple[str, ...]) -> bool:
+    """Whether a Host header may be meant for this server.
+
+    A page elsewhere that lets its own name lead here (DNS rebinding) sends that name; an address cannot be led.
+    """
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        if name in ("localhost", *(one.lower() for one in names)):
+            return True
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_token(authorization: str, token: str) -> None:
+    scheme, _, given = authorization.partition(" ")
+    # as bytes: compare_digest takes no text beyond ASCII; its time does not tell how much was right
+    if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), token.encode()):
+        words = "this server asks for its token: send the header `Authorization: Bearer TOKEN`"
+        raise Refusal(401, "token", words, {"WWW-Authenticate": "Bearer"})

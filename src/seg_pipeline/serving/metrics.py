@@ -1,0 +1,58 @@
+"""Counts of a server's life in Prometheus's text form (prometheus.io, exposition formats, version 0.0.4)."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+
+BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds; upper bounds of the histogram's buckets."""
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """Written by the event loop's thread alone."""
+
+    def __init__(self) -> None:
+        self.requests: Counter[tuple[str, str, int]] = Counter()
+        self.buckets = [0] * (len(BOUNDS) + 1)
+        self.seconds = 0.0
+
+    def count(self, method: str, path: str, status: int) -> None:
+        self.requests[method, path, status] += 1
+
+    def took(self, seconds: float) -> None:
+        """Of a picture that was answered."""
+        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+    def text(self, *, held: int, limit: int) -> str:
+        lines = [
+            *_head("requests_total", "counter", "Requests answered, by method, path and status."),
+            *(
+                f'seg_pipeline_requests_total{{method="{method}",path="{path}",status="{status}"}} {count}'
+                for (method, path, status), count in sorted(self.requests.items())
+            ),
+            *_head("predict_seconds", "histogram", "From a request's first byte to its answer, of pictures answered."),
+            *self._histogram(),
+            *_head("places_held", "gauge", "Requests that are sent, wait or are computed."),
+            f"seg_pipeline_places_held {held}",
+            *_head("places", "gauge", "Requests that find room at once; the next is answered 429."),
+            f"seg_pipeline_places {limit}",
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _histogram(self) -> list[str]:
+        total, lines = 0, []
+        for bound, count in zip((*map(str, BOUNDS), "+Inf"), self.buckets, strict=True):
+            total += count
+            lines.append(f'seg_pipeline_predict_seconds_bucket{{le="{bound}"}} {total}')
+        return [
+            *lines,
+            f"seg_pipeline_predict_seconds_sum {self.seconds:.6f}",
+            f"seg_pipeline_predict_seconds_count {total}",
+        ]
+
+
+def _head(name: str, kind: str, meaning: str) -> list[str]:
+    return [f"# HELP seg_pipeline_{name} {meaning}", f"# TYPE seg_pipeline_{name} {kind}"]

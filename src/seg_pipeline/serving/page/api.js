@@ -1,0 +1,33 @@
+// The server's answers, or an Error with its words.
+
+const KEY = "seg-pipeline-token";
+
+export function rememberToken(token) {
+  sessionStorage.setItem(KEY, token);
+}
+
+async function ask(path, options = {}) {
+  const token = sessionStorage.getItem(KEY);
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  let answer;
+  try {
+    answer = await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The server cannot be reached. Is it still running?");
+  }
+  if (answer.ok) return answer;
+  const problem = await answer.json().catch(() => ({ detail: `The server answered ${answer.status}.` }));
+  throw Object.assign(new Error(problem.detail), { status: answer.status });
+}
+
+export async function readModel() {
+  return (await ask("api/model")).json();
+}
+
+/** The answer to a file; `query` holds [name, value] pairs. */
+export function predict(file, query, signal) {
+  const body = new FormData();
+  body.append("image", file, file.name || "image");
+  return ask(`api/predict?${new URLSearchParams(query)}`, { method: "POST", body, signal });
+}

@@ -1,0 +1,127 @@
+"""What an uploaded file is, by its first bytes and its header; decoded only after both."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from seg_pipeline.segmentation.images import decode_image
+from seg_pipeline.serving.refusals import Refusal
+
+FORMATS = ("PNG", "JPEG", "TIFF", "WebP", "BMP")
+
+MAX_CHUNKS = 100_000
+"""Parts of a PNG; one of 20 MB has about 2,500."""
+
+_BEGINNINGS = (
+    ("PNG", rb"\x89PNG\r\n\x1a\n"),
+    ("JPEG", rb"\xff\xd8\xff"),
+    ("TIFF", rb"II\*\x00|MM\x00\*"),
+    ("WebP", rb"RIFF....WEBP"),
+    ("BMP", rb"BM"),
+    ("a GIF", rb"GIF8"),
+    ("a PDF", rb"%PDF"),
+    ("an SVG", rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!DOCTYPE svg[^>]*>\s*)?<svg"),
+    ("a web page", rb"\s*<(!doctype html|html)"),
+    ("a ZIP archive", rb"PK\x03\x04"),
+    ("a gzip file (a NIfTI volume?)", rb"\x1f\x8b"),
+    ("a DICOM file", rb".{128}DICM"),
+    ("a HEIC or AVIF picture", rb"....ftyp"),
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file whose header fits; not decoded yet."""
+
+    name: str
+    data: bytes
+    format: str
+    height: int
+    width: int
+
+    def decode(self) -> np.ndarray:
+        """Pixels as ``read_image`` gives them.
+
+        Raises:
+            Refusal: 422, the file is truncated or damaged, or of a kind of pixels that is not read.
+        """
+        try:
+            image = decode_image(self.data, name=self.name)
+        except (ValueError, OSError) as error:
+            raise Refusal(422, "damaged", str(error)) from None
+        if image.shape[:2] != (self.height, self.width):
+            raise Refusal(422, "damaged", f"{self.name}: its header does not say what it holds")
+        return image
+
+
+def check_picture(name: str, data: bytes, *, max_pixels: int) -> Picture:
+    """A file's format and size. The name's ending and the sender's media type are not asked.
+
+    Raises:
+        Refusal: 400 for an empty file, 413 for too many pixels, 415 for another format, 422 for a damaged header or
+            a file of several pictures.
+    """
+    if not data:
+        raise Refusal(400, "empty_file", f"{name}: the file is empty (0 bytes)")
+    kind = kind_of(data)
+    if kind not in FORMATS:
+        raise Refusal(415, "not_a_picture", f"{name}: this is {kind}; send a {_listed(FORMATS)} file")
+    if kind == "PNG" and not _has_sound_chunks(data):
+        raise Refusal(422, "damaged", f"{name}: truncated or damaged, cannot be decoded")
+    height, width, frames = _header(name, data, kind)
+    if height * width > max_pixels:
+        words = f"{name}: {width:,} x {height:,} pixels are more than the {max_pixels:,} that this server takes"
+        raise Refusal(413, "picture_too_large", words)
+    if frames > 1:
+        words = f"{name}: holds {frames} pictures, of which only the first would be seen; send one a file"
+        raise Refusal(422, "several_pictures", words)
+    return Picture(name, data, kind, height, width)
+
+
+def kind_of(data: bytes) -> str:
+    """One of ``FORMATS``, or what else the first bytes say, in words."""
+    head = data[:1024]
+    for kind, beginning in _BEGINNINGS:
+        if re.match(beginning, head, re.DOTALL | re.IGNORECASE):
+            return kind
+    return "text" if _is_text(head) else "no picture that is known here"
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        return head[:1000].decode("utf-8").replace("\n", "").replace("\r", "").replace("\t", "").isprintable()
+    except UnicodeDecodeError:
+        return False
+
+
+def _header(name: str, data: bytes, kind: str) -> tuple[int, int, int]:
+    """Height, width and number of pictures."""
+    try:
+        with Image.open(io.BytesIO(data), formats=[kind.upper()]) as image:
+            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # phones add a preview
+            return image.height, image.width, frames
+    except Image.DecompressionBombError:
+        raise Refusal(
+            413, "picture_too_large", f"{name}: the header claims more pixels than any server takes"
+        ) from None
+    except (OSError, ValueError, EOFError, SyntaxError, KeyError, TypeError, OverflowError):  # as PIL's readers fail
+        raise Refusal(422, "damaged", f"{name}: truncated or damaged, its header cannot be read") from None
+
+
+def _has_sound_chunks(data: bytes) -> bool:
+    """Whether a PNG's parts lie within it. OpenCV 5.0 gets memory for what a part claims: 4 GB for a few bytes."""
+    at = 8
+    for _ in range(MAX_CHUNKS):
+        kind, at = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4])
+        if kind == b"IEND" or at > len(data):
+            return at <= len(data)
+    return False
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -1,0 +1,104 @@
+"""A predictor without a network: the first class is as likely as a pixel is bright, the second as it is dark."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from seg_pipeline.segmentation.images import to_grey
+from seg_pipeline.segmentation.postprocess import Postprocessing, make_masks
+from seg_pipeline.segmentation.recipe import InputSettings
+from seg_pipeline.serving.app import make_app
+from seg_pipeline.serving.settings import Settings
+
+
+@dataclass(frozen=True)
+class FakeBundle:
+    task: str = "multilabel"
+    classes: tuple[str, ...] = ("bright", "dark")
+    colours: tuple[str, ...] = ("#e69f00", "#56b4e9")
+    background: bool = False
+    input: InputSettings = field(default_factory=lambda: InputSettings(size=(32, 64)))
+    postprocessing: Postprocessing = field(default_factory=lambda: Postprocessing.none(2, 0.5))
+    provenance: dict = field(default_factory=lambda: {"created": "2026-11-22"})
+
+
+class FakePredictor:
+    def __init__(self, bundle: FakeBundle | None = None, job: Callable[[], object] = lambda: None) -> None:
+        self.bundle, self.job = bundle or FakeBundle(), job
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        self.job()
+        bright = to_grey(image).astype(np.float32) / np.iinfo(image.dtype).max
+        foreground = np.stack([bright, 1 - bright])
+        if not self.bundle.background:
+            return foreground
+        nothing = np.full_like(bright, 0.7)
+        return np.concatenate([nothing[None], foreground]) / 1.7
+
+    def masks(self, probabilities: np.ndarray, thresholds: tuple[float, ...] | None = None) -> np.ndarray:
+        bundle = self.bundle
+        settings = replace(bundle.postprocessing, thresholds=thresholds) if thresholds else bundle.postprocessing
+        return make_masks(probabilities, settings, task=bundle.task, background=bundle.background)
+
+
+MULTICLASS = FakeBundle(task="multiclass", background=True, postprocessing=Postprocessing.none(2, None))
+
+
+def as_file(pixels: np.ndarray, form: str = "PNG") -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, form)
+    return file.getvalue()
+
+
+def app_of(predictor: FakePredictor, **settings: object) -> FastAPI:
+    return make_app(predictor, Settings(**settings))
+
+
+def client_of(predictor: FakePredictor, **settings: object) -> TestClient:
+    return TestClient(app_of(predictor, **settings), base_url="http://localhost")
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    with client_of(FakePredictor()) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def running(app: FastAPI) -> Iterator[tuple[str, uvicorn.Server]]:
+    """The address of a real server in a thread."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", server_header=False))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{port}", server
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+@pytest.fixture(scope="session")
+def fake() -> SimpleNamespace:
+    """The helpers above, for tests: conftest is no module that they could import."""
+    return SimpleNamespace(
+        Predictor=FakePredictor, MULTICLASS=MULTICLASS, file=as_file, app=app_of, client=client_of, running=running
+    )
