@@ -53,7 +53,7 @@ class SummaryHooks:
         files = [file for dataset in outputs.values() if (file := file_of(dataset))]
         lines += _block("files", file_lines(files, Path(run_params["project_path"])))
         if self._tracking is not None and self._tracking.where:
-            lines += _block("tracked", [self._tracking.where])
+            lines += _block("tracked", self._tracking.where.splitlines())
         click.echo("\n" + "\n".join(lines) + "\n")
 
 
