@@ -59,11 +59,11 @@ def save_bundle_model(bundle: Path, folder: Path) -> Path:
 
 def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, needs: list[str]) -> Path:
     """With a copy of this package, so that the model works where it is not installed."""
-    import mlflow.pyfunc
-
     from seg_pipeline.hooks.tracking.facts import pinned
 
     with _quiet():
+        import mlflow.pyfunc
+
         mlflow.pyfunc.save_model(
             folder,
             python_model=str(HERE / "served" / code),

@@ -50,8 +50,8 @@ class WandbTracker:
             settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
         )
         stored = self._runs[run.key]
-        offline = f"in {Path(stored.dir).parent}; to send it: wandb sync {Path(stored.dir).parent}"
-        self._places[run.key] = stored.url or offline
+        folder = Path(stored.dir).parent
+        self._places[run.key] = f"in {folder}; to send it: wandb sync {folder}" if stored.offline else str(stored.url)
         stored.define_metric("*", step_metric="epoch")  # its own steps may not go back, ours do
 
     def where(self, run: Run) -> str:
@@ -93,6 +93,7 @@ class WandbTracker:
 
 
 def _wandb() -> Any:
+    os.environ.setdefault("WANDB_SILENT", "true")  # the summary says where a run is
     try:
         import wandb
     except ImportError as error:

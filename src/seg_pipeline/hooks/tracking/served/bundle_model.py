@@ -22,9 +22,9 @@ class BundleModel(PythonModel):
 
         self.predictor = Predictor(Path(context.artifacts["bundle"]))
 
-    def predict(
+    def predict(  # mlflow passes all three
         self,
-        context: PythonModelContext,
+        context: PythonModelContext,  # noqa: ARG002
         model_input: pd.DataFrame,
         params: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> Any:

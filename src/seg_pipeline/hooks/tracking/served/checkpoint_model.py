@@ -29,9 +29,9 @@ class CheckpointModel(PythonModel):
         self.task = recipes[0]["task"]
         self.members = [model for model, _ in load_members({"members": saved}, torch.device("cpu"))]
 
-    def predict(
+    def predict(  # mlflow passes all three
         self,
-        context: PythonModelContext,
+        context: PythonModelContext,  # noqa: ARG002
         model_input: np.ndarray,
         params: dict[str, Any] | None = None,  # noqa: ARG002
     ) -> Any:
