@@ -111,7 +111,7 @@ def duration(seconds: float) -> str:
 def _block(title: str, lines: Iterator[str] | list[str]) -> Iterator[str]:
     """The title beside the first line, all others below it."""
     for number, line in enumerate(lines):
-        yield f"  {'' if number else title:10}{line}"
+        yield "  " + click.style(f"{'' if number else title:10}", bold=True) + line  # plain where it is no terminal
 
 
 def _score(value: float | None) -> str:
