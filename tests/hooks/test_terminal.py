@@ -61,7 +61,7 @@ def test_long_paths_stay_whole_in_colour(screen):
     handler.handle(logger.makeRecord(logger.name, logging.WARNING, "f", 1, "two %s", ("things",), None))
     first, second = shown.getvalue().splitlines()
     assert line in first
-    assert "\x1b[33mwarning: two things" in second
+    assert second.endswith("\x1b[33mtwo things\x1b[0m")
 
 
 def test_only_the_handler_of_standard_error_changes(screen, monkeypatch):

@@ -81,10 +81,7 @@ class TrackingHooks:
             return
         self._save_continuation(finished=True)
         if self._log_model and "checkpoint" in node.outputs and self._catalog["checkpoint"].exists():
-            from seg_pipeline.hooks.tracking.models import save_checkpoint_model
-
-            folder = Path(tempfile.mkdtemp(dir=self._scratch.name))
-            self._recording.model(save_checkpoint_model(self._catalog["checkpoint"].load(), folder), "model")
+            self._track_model()
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -138,6 +135,13 @@ class TrackingHooks:
             self._known["device"] = True
             training = _plain(_value_of("params:training", self._catalog) or {})
             self._recording.tags(facts.device_facts(training.get("compute", {}).get("device", "auto")))
+
+    def _track_model(self) -> None:
+        from seg_pipeline.hooks.tracking.models import save_checkpoint_model
+
+        assert self._recording is not None
+        folder = Path(tempfile.mkdtemp(dir=self._scratch.name))
+        self._recording.model(save_checkpoint_model(self._catalog["checkpoint"].load(), folder), "model")
 
     def _track_bundle(self) -> None:
         from seg_pipeline.hooks.tracking.models import save_bundle_model
