@@ -22,7 +22,7 @@ from seg_pipeline.params.export import ExportNnunetParams
 from seg_pipeline.params.search import HparamSearchParams
 from seg_pipeline.params.tracking import TrackingParams
 from seg_pipeline.params.training import TrainingParams, make_recipe
-from seg_pipeline.segmentation.recipe import ScoreSettings
+from seg_pipeline.segmentation.recipe import PredictSettings, ScoreSettings
 
 __all__ = [
     "AnnotationParams",
@@ -54,6 +54,7 @@ class Parameters(Params):
     scores: ScoreSettings
     training: TrainingParams
     hparam_search: HparamSearchParams
+    prediction: PredictSettings = PredictSettings()
     evaluation: EvaluationParams
     tracking: TrackingParams
     figures: FigureParams = FigureParams()

@@ -1,10 +1,11 @@
-"""Evaluation."""
+"""Evaluation; `scores`, `prediction` and `evaluation.measures` are declared in `segmentation/recipe.py`."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from seg_pipeline.params.base import Params
+from seg_pipeline.segmentation.recipe import MeasureSettings
 
 
 class EvaluationParams(Params):
@@ -12,3 +13,8 @@ class EvaluationParams(Params):
     device: str = "auto"
     num_gallery: int = Field(default=6, ge=1, le=24)
     """Images on the sheet of predictions."""
+    postprocess: bool = True
+    """Choose steps after the threshold, and the threshold, on validation images; false: bare masks."""
+    option_images: int = Field(default=64, ge=0)
+    """Validation images, in whole series, on which the options of `prediction` are measured; 0: not measured."""
+    measures: MeasureSettings = MeasureSettings()

@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils import data
 from torchvision import tv_tensors
 from torchvision.datasets import VisionDataset
@@ -36,6 +35,7 @@ from seg_pipeline.segmentation.geometry import (
     filled_shape,
     fitted_shapes,
     resize_image,
+    resize_logits,
     resize_truth,
 )
 from seg_pipeline.segmentation.recipe import InputSettings, Task
@@ -226,12 +226,5 @@ def seeded(*numbers: int) -> Iterator[None]:
 
 
 def to_native(logits: Tensor, height: int, width: int, settings: InputSettings) -> Tensor:
-    """Logits (K, height, width) of an image from those of its scaled and filled form (K, h, w), or larger ones.
-
-    The filling is cut off first, so that it cannot reach in; then bilinear, pixel centres aligned.
-    """
-    down, right = fitted_shapes(height, width, settings)[0]
-    assert logits.shape[1] >= down
-    assert logits.shape[2] >= right
-    part = logits[None, :, :down, :right]
-    return F.interpolate(part, size=(height, width), mode="bilinear", align_corners=False)[0]
+    """As ``geometry.resize_logits``, of a tensor (K, h, w); on the CPU, wherever the logits were computed."""
+    return torch.from_numpy(resize_logits(logits.float().cpu().numpy(), height, width, settings))

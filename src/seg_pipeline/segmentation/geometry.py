@@ -72,6 +72,22 @@ def resize_truth(truth: np.ndarray, shape: Shape) -> np.ndarray:
     return cv2.resize(truth, shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
+def resize_logits(logits: np.ndarray, height: int, width: int, settings: InputSettings) -> np.ndarray:
+    """Float32 (K, height, width) of an image from the logits of its scaled and filled form, (K, h, w) or larger.
+
+    The filling is cut off first, so that it cannot reach in; then bilinear, pixel centres aligned. By OpenCV for
+    every way to run a network: torch rounds its weights to float32, so that its result is up to 2e-3 off
+    (512 x 512 to 2000 x 3000, noise of deviation 8) where OpenCV's is 6e-6 off, and takes 5 to 100 times as long.
+    """
+    down, right = fitted_shapes(height, width, settings)[0]
+    assert logits.shape[1] >= down
+    assert logits.shape[2] >= right
+    if (down, right) == (height, width):
+        return np.ascontiguousarray(logits[:, :down, :right])
+    size = width, height
+    return np.stack([cv2.resize(one, size, interpolation=cv2.INTER_LINEAR) for one in logits[:, :down, :right]])
+
+
 def draw_window(
     shape: Shape, settings: InputSettings, points: np.ndarray, chances: Sequence[float], *, foreground: float
 ) -> Box:

@@ -178,6 +178,44 @@ class ScoreSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasureSettings(Settings):
+    """What of the test scores is a matter of choice; printed with them."""
+
+    tolerance: Annotated[float, Ge(0)] = 3.0
+    """How far apart two surfaces may lie and count as one (surface Dice): mm where the spacing of all images is
+    known, else pixels."""
+    boundary_width: Annotated[float, Gt(0), Le(0.5)] = 0.02
+    """Of the strip inside a mask's border whose overlap is boundary IoU, as a share of the image's diagonal."""
+    spacing_z: Annotated[float, Gt(0)] | None = None
+    """mm between the frames of a series, where the manifest has no column of this name; series of images whose
+    spacing is known are scored as volumes then. null: no volumes."""
+    competition: bool = False
+    """Give the UW-Madison competition's score in all its readings; it is of volumes."""
+    repeats: Annotated[int, Ge(100), Le(100_000)] = 1000
+    """Resamples of the groups that an interval is made of."""
+    confidence: Annotated[float, Gt(0.5), Lt(1)] = 0.95
+    """Share of the resamples that an interval holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings(Settings):
+    """How a trained model predicts. What each option gains and costs on val: `prediction_options.parquet`."""
+
+    tta: Literal["none", "horizontal", "flips"] = "none"
+    """Mean of the probabilities of mirrored images: left to right (twice the work), or all four ways."""
+    overlap: Annotated[float, Ge(0), Le(0.9)] | None = None
+    """For `fit: crop`: predict in windows of `input.size` that overlap by this share of a side, the middle of each
+    counting most, for images too large for memory; null: whole images at once."""
+    members: Literal["all", "first"] = "all"
+    """Of a training with folds: the mean of all models' probabilities, or the first model alone."""
+
+    @property
+    def mirrored(self) -> tuple[tuple[int, ...], ...]:
+        """Axes of (K, H, W) along which each view of an image is mirrored."""
+        return {"none": ((),), "horizontal": ((), (-1,)), "flips": ((), (-1,), (-2,), (-2, -1))}[self.tta]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComputeSettings(Settings):
     """On what a training runs, and how often it is saved: what cannot change its result."""
 
@@ -241,13 +279,13 @@ class Recipe:
 
     def to_dict(self) -> dict:
         """Plain values, as ``from_dict`` takes them back from a checkpoint."""
-        return _plain(asdict(self))
+        return to_plain(asdict(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
         """Raises ValueError where ``values`` are not those of this version."""
         try:
-            return _built(cls, values)
+            return from_plain(cls, values)
         except TypeError as error:
             raise ValueError(
                 f"the checkpoint's settings are of another version of this project ({error}); train anew with "
@@ -264,23 +302,29 @@ class Recipe:
         ]
 
 
-def _plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
+    """As JSON has it: lists for tuples."""
     if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    return [_plain(part) for part in value] if isinstance(value, tuple | list) else value
+        return {key: to_plain(part) for key, part in value.items()}
+    return [to_plain(part) for part in value] if isinstance(value, tuple | list) else value
 
 
 def _tupled(value: Any) -> Any:
     return tuple(_tupled(part) for part in value) if isinstance(value, list) else value
 
 
-def _built(kind: type, values: dict[str, Any]) -> Any:
+def from_plain(kind: type, values: dict[str, Any]) -> Any:
+    """The group of settings ``kind`` from what ``to_plain(asdict(...))`` gave.
+
+    Raises:
+        TypeError: a setting is missing, or unknown.
+    """
     hints = typing.get_type_hints(kind)
     if missing := {one.name for one in fields(kind)} - set(values):
         raise TypeError(f"without {', '.join(sorted(missing))}")
     return kind(
         **{
-            name: _built(hints[name], value) if is_dataclass(hints.get(name)) else _tupled(value)
+            name: from_plain(hints[name], value) if is_dataclass(hints.get(name)) else _tupled(value)
             for name, value in values.items()
         }
     )

@@ -1,0 +1,134 @@
+"""Each form of a network as a file, and each file as a network that can be run.
+
+Axes: B images, K channels, H rows, W columns; B, H and W are left open, H and W as multiples of 32.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx.experimental import _config as symbolic
+
+from seg_pipeline.segmentation.export.networks import Deployable, HalfPrecision
+from seg_pipeline.segmentation.predictor import Network, load_onnx
+from seg_pipeline.segmentation.recipe import STRIDE, Recipe
+from seg_pipeline.segmentation.segmenter import Segmenter
+
+
+def write_forms(model: Segmenter, paths: Mapping[str, Path]) -> None:
+    """Writes the forms of ``bundle.FILES`` that are asked for, but int8, which needs images."""
+    network = Deployable(model)
+    program = export_program(network) if {"onnx", "pt2"} & set(paths) else None
+    for form, path in paths.items():
+        if form == "safetensors":
+            write_safetensors(model, path)
+        elif form == "torchscript":
+            write_torchscript(network, path)
+        elif form == "bf16":
+            torch.export.save(export_program(HalfPrecision(network)), path)
+        elif form == "pt2":
+            torch.export.save(program, path)  # type: ignore[arg-type]
+        else:
+            write_onnx(program, path)  # type: ignore[arg-type]
+
+
+def export_program(network: Deployable | HalfPrecision) -> ExportedProgram:
+    """The network's operations and weights, as torch.export has them."""
+    sizes = {0: Dim("batch"), 2: Dim("rows") * STRIDE, 3: Dim("columns") * STRIDE}
+    # Else a side of 32, which the encoder makes 1, would be taken for another case and refused.
+    with torch.no_grad(), symbolic.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
+        return torch.export.export(network, (_example(network),), dynamic_shapes=(sizes,))
+
+
+def write_onnx(program: ExportedProgram, path: Path) -> None:
+    """One file, weights within.
+
+    Raises:
+        ValueError: onnx or onnxscript is not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{error.name} is not installed: `pip install 'seg_pipeline[export]'`") from None
+    with _errors_only("torch.onnx", "onnxscript"):
+        made = torch.onnx.export(program, dynamo=True, input_names=["images"], output_names=["logits"], verbose=False)
+        assert made is not None
+        made.save(path, external_data=False)
+
+
+def write_torchscript(network: Deployable, path: Path) -> None:
+    """Traced. Torch calls TorchScript deprecated; it is for programs that read nothing else."""
+    with _deprecated():
+        torch.jit.trace(network, _example(network), check_trace=False).save(path)
+
+
+def write_safetensors(model: nn.Module, path: Path) -> None:
+    """The weights alone, under the names that they have in a checkpoint."""
+    from safetensors.torch import save
+
+    path.write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
+
+
+def load_network(path: Path, form: str, recipe: Recipe) -> Network:
+    """A file of a form as a network that runs on the CPU; the recipe serves safetensors, which are weights alone."""
+    if form in ("onnx", "int8"):
+        return load_onnx(path)
+    if form == "torchscript":
+        with _deprecated():
+            return as_network(torch.jit.load(path))
+    if form in ("pt2", "bf16"):
+        return as_network(torch.export.load(path).module())
+    from safetensors.torch import load_file
+
+    model = Segmenter(recipe, pretrained=False)
+    model.load_state_dict(load_file(path))
+    return as_network(model.eval())
+
+
+def as_network(module: Callable[[Tensor], Tensor]) -> Network:
+    """A torch module as ``ImagePredictor`` calls it."""
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), _deprecated():
+            return module(torch.from_numpy(images)).numpy()
+
+    return run
+
+
+def _example(network: Deployable | HalfPrecision) -> Tensor:
+    """Sides that differ, and of which none is a special case."""
+    mean = network.mean if isinstance(network, Deployable) else network.network.mean
+    return torch.zeros(2, mean.shape[1], 2 * STRIDE, 3 * STRIDE, dtype=torch.uint8)
+
+
+@contextlib.contextmanager
+def _deprecated() -> Iterator[None]:
+    """TorchScript's functions warn that they are deprecated, tracing also that it takes compared sizes for fixed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
+        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        yield
+
+
+@contextlib.contextmanager
+def _errors_only(*names: str) -> Iterator[None]:
+    """These loggers say only what went wrong."""
+    loggers = [logging.getLogger(name) for name in names]
+    before = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, before, strict=True):
+            one.setLevel(level)

@@ -1,0 +1,85 @@
+"""A trained network made of plain operations only, as exporters want it."""
+
+from __future__ import annotations
+
+import copy
+from typing import cast
+
+import torch
+from timm.layers import Conv2dSame  # type: ignore[attr-defined]
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from seg_pipeline.segmentation.depthwise import QuickDepthwise
+from seg_pipeline.segmentation.segmenter import Segmenter
+
+
+class Deployable(nn.Module):
+    """Uint8 images (B, K, H, W), of multiples of 32, -> float32 logits (B, channels, H, W), as the Segmenter gives.
+
+    A copy: no custom gradients, no memory formats, and paddings that are numbers. Those of TensorFlow's kind
+    depend on the size of the image, and with sizes left open torch.export does not come to an end over them.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, model: Segmenter) -> None:
+        super().__init__()
+        self.net = plain(copy.deepcopy(model.net)).to(memory_format=torch.contiguous_format)
+        self.register_buffer("mean", model.mean.clone())
+        self.register_buffer("std", model.std.clone())
+        with torch.no_grad():  # some networks end before the full resolution
+            probe = self.net.eval()(model.mean.new_zeros(1, model.mean.shape[1], 64, 64))
+        self.coarse = probe.shape[-1] != 64
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = self.net((images.float() / 255 - self.mean) / self.std)
+        return F.interpolate(logits, images.shape[-2:], mode="bilinear") if self.coarse else logits
+
+
+class HalfPrecision(nn.Module):
+    """The same computed in bfloat16, as autocast does it on a processor that has it."""
+
+    def __init__(self, network: Deployable) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return cast(Tensor, self.network(images)).float()
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """Replaces the convolutions within ``module`` that exporters could not follow; equal for multiples of 32."""
+    for name, child in module.named_children():
+        if isinstance(child, QuickDepthwise | Conv2dSame):
+            setattr(module, name, _plain_convolution(child))
+        else:
+            plain(child)
+    return module
+
+
+def _plain_convolution(conv: nn.Conv2d) -> nn.Module:
+    same = isinstance(conv, Conv2dSame) or getattr(conv, "same", False)
+    new = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,  # type: ignore[arg-type]
+        conv.stride,  # type: ignore[arg-type]
+        0 if same else conv.padding,  # type: ignore[arg-type]
+        conv.dilation,  # type: ignore[arg-type]
+        conv.groups,
+        conv.bias is not None,
+        device="meta",
+    )
+    new.weight, new.bias = conv.weight, conv.bias
+    return nn.Sequential(nn.ZeroPad2d(_same_padding(conv)), new) if same else new
+
+
+def _same_padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
+    """Left, right, top, bottom: what "same" padding comes to where the image's sides are multiples of the stride."""
+    spans = zip(conv.kernel_size[::-1], conv.stride[::-1], conv.dilation[::-1], strict=True)
+    width, height = (max((kernel - 1) * dilation + 1 - stride, 0) for kernel, stride, dilation in spans)
+    return width // 2, width - width // 2, height // 2, height - height // 2

@@ -1,0 +1,126 @@
+"""What to predict, as a table: a row an image, with image_id, path and file, and what else is known of it.
+
+Known may be: height and width (the file must have them), series and frame (for networks that see neighbours).
+"""
+
+from __future__ import annotations
+
+import glob as globbing
+from pathlib import Path, PurePosixPath
+
+import pandas as pd
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+"""Files of a folder that are taken for images."""
+LISTS = (".csv", ".parquet", ".txt")
+OPTIONAL = ("height", "width", "series", "frame")
+
+
+def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
+    """The images of a folder (and those below it), a glob such as "scans/**/*.png", an image file, or a list of them.
+
+    A list is a text file with a path a line, or a table (CSV, parquet) with a column ``path`` (or ``file``) and, if
+    wanted, image_id, height, width, series and frame: the manifest is one. Its paths are relative to its folder.
+
+    Returns:
+        The table sorted by image_id, which is the path below the folder without its suffix; and the number of files
+        of a folder or a glob that were passed over, as their suffix is not one of ``SUFFIXES``.
+
+    Raises:
+        ValueError: nothing there, no image among it, or a list that lacks what it needs.
+    """
+    path = Path(given)
+    if path.is_dir():
+        files = sorted(one for one in path.rglob("*") if one.is_file() and not _hidden(one.relative_to(path)))
+        table, passed_over = _of_files(files, path, f"{path}")
+    elif path.is_file() and path.suffix.lower() in LISTS:
+        table, passed_over = _of_list(path), 0
+    elif path.is_file():
+        table, passed_over = _table([path], path.parent), 0
+    elif globbing.has_magic(str(given)):
+        found = sorted(one for one in map(Path, globbing.glob(str(given), recursive=True)) if one.is_file())  # noqa: PTH207
+        table, passed_over = _of_files(found, _fixed_part(str(given)), f"{given}")
+    else:
+        raise ValueError(
+            f"{given}: no such file or folder; give a folder, an image, a glob in quotes such as 'scans/**/*.png', or "
+            "a list of images (.txt with a path a line; .csv or .parquet with a column path)"
+        )
+    return _checked(table, str(given)), passed_over
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def _fixed_part(pattern: str) -> Path:
+    """The folder that all matches of a glob lie below."""
+    parts = Path(pattern).parts[:-1]
+    magic = (number for number, part in enumerate(parts) if globbing.has_magic(part))
+    return Path(*parts[: next(magic, len(parts))])
+
+
+def _of_files(files: list[Path], folder: Path, given: str) -> tuple[pd.DataFrame, int]:
+    images = [path for path in files if path.suffix.lower() in SUFFIXES]
+    if not images:
+        some = f", such as {', '.join(path.name for path in files[:3])}" if files else ""
+        raise ValueError(
+            f"{given}: no image among its {len(files)} files{some}; image files end in {', '.join(SUFFIXES)}, others "
+            "can be named in a list"
+        )
+    return _table(images, folder), len(files) - len(images)
+
+
+def _table(paths: list[Path], folder: Path) -> pd.DataFrame:
+    below = [path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name) for path in paths]
+    names = [path.with_suffix("").as_posix() for path in below]
+    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    ids = [path.as_posix() if name in twice else name for path, name in zip(below, names, strict=True)]
+    return pd.DataFrame({"image_id": ids, "path": [str(path) for path in paths], "file": [p.as_posix() for p in below]})
+
+
+def _of_list(path: Path) -> pd.DataFrame:
+    if path.suffix.lower() == ".txt":
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        given = pd.DataFrame({"path": [line for line in lines if line and not line.startswith("#")]}, dtype="str")
+    else:
+        given = _read_table(path)
+    column = next((name for name in ("path", "file") if name in given), None)
+    if column is None:
+        raise ValueError(
+            f"{path}: has the columns {', '.join(map(str, given))}, expected `path` with the images' paths"
+        )
+    if (empty := given[column].isna()).any():
+        raise ValueError(f"{path}: row {int(empty.argmax()) + 1} has no {column}")
+    paths = [path.parent / one for one in given[column]]
+    table = _table(paths, path.parent)
+    if "image_id" in given:
+        table["image_id"] = given["image_id"].astype(str).to_numpy()
+    for name in OPTIONAL:
+        if name in given:
+            table[name] = given[name].to_numpy()
+    return table
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pd.read_parquet(path)
+        return pd.read_csv(path, dtype={"image_id": str, "path": str, "file": str, "series": str})
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path}: cannot be read as a table ({str(error).splitlines()[0]})") from None
+
+
+def _checked(table: pd.DataFrame, given: str) -> pd.DataFrame:
+    """Sorted, once each image has a name of its own that can be a file's."""
+    if table.empty:
+        raise ValueError(f"{given}: lists no image")
+    if (twice := table["image_id"].duplicated()).any():
+        raise ValueError(
+            f"{given}: {int(twice.sum())} images have an image_id that another has, such as "
+            f"{table.loc[twice, 'image_id'].iloc[0]!r}; each must be there once"
+        )
+    for name in table["image_id"]:
+        parts = PurePosixPath(name.replace("\\", "/")).parts
+        if not parts or ".." in parts or parts[0] == "/" or ":" in parts[0]:
+            raise ValueError(f"{given}: image_id {name!r} cannot name the files made of it; it must be a relative path")
+    return table.sort_values("image_id", ignore_index=True)

@@ -1,0 +1,202 @@
+"""From an image to probabilities and masks at its own size, whatever runs the network.
+
+The one path that every exported form takes; free of torch. Axes: B images, K channels (of an image or of the
+logits), C classes, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from seg_pipeline.segmentation.bundle import Bundle
+from seg_pipeline.segmentation.geometry import Box, cut_image, filled_shape, fitted_shapes, resize_image, resize_logits
+from seg_pipeline.segmentation.normalise import stored_pixels
+from seg_pipeline.segmentation.postprocess import make_masks
+from seg_pipeline.segmentation.recipe import InputSettings, PredictSettings, Task
+from seg_pipeline.segmentation.tiles import Stitcher, windows
+
+Network = Callable[[np.ndarray], np.ndarray]
+"""Uint8 images (B, K, H, W) -> float32 logits (B, K, H, W), of multiples of 32."""
+
+Frames = Sequence[np.ndarray | None]
+Image = np.ndarray | Frames
+"""Pixels as stored, uint8 or uint16, (H, W) or (H, W, 3); where the network's channels are frames of a series, the
+image at each offset of ``input.channels``, None where there is none."""
+
+
+class ImagePredictor:
+    """A bundle's description with a network for each of its members; safe to call from several threads."""
+
+    def __init__(self, bundle: Bundle, networks: Sequence[Network], *, form: str = "checkpoint") -> None:
+        self.bundle, self.form = bundle, form
+        self.members = list(zip((member.input for member in bundle.members), networks, strict=False))
+
+    def probabilities(self, image: Image) -> np.ndarray:
+        """Float32 (K, H, W) at the image's own size; with a background, that is the first channel.
+
+        Raises:
+            ValueError: it is no image, or an image alone where the network takes frames.
+        """
+        return self.batch_probabilities([image])[0]
+
+    def batch_probabilities(self, images: Sequence[Image]) -> list[np.ndarray]:
+        """The same of several images, of which neighbours of one input size go through the network together."""
+        of_members = [
+            [activated(logits, self.bundle.task) for logits in self.native_logits(images, member)]
+            for member in range(len(self.members))
+        ]
+        return [sum(votes[1:], start=votes[0]) / np.float32(len(votes)) for votes in zip(*of_members, strict=True)]
+
+    def native_logits(self, images: Sequence[Image], member: int = 0) -> list[np.ndarray]:
+        """Float32 (K, H, W) of each image at its own size, by one member."""
+        settings, network = self.members[member]
+        shapes = [_native_shape(image, settings) for image in images]
+        ready = [prepare(image, settings) for image in images]
+        batches = (np.stack(list(same)) for _, same in itertools.groupby(ready, key=lambda one: one.shape))
+        logits = (one for batch in batches for one in self._input_logits(batch, settings, network))
+        return [resize_logits(one, *shape, settings) for one, shape in zip(logits, shapes, strict=True)]
+
+    def _input_logits(self, batch: np.ndarray, settings: InputSettings, network: Network) -> np.ndarray:
+        """Float32 (B, K, H, W) of ready images, whole or in windows."""
+        mirrored, overlap, task = self.bundle.prediction.mirrored, self.bundle.prediction.overlap, self.bundle.task
+        if overlap is None:
+            return mirrored_vote(network, batch, mirrored, task)
+        shape = batch.shape[-2], batch.shape[-1]
+        stitchers = [Stitcher(self.bundle.num_channels, shape) for _ in batch]
+        for rows, columns in windows(shape, settings.size, overlap=overlap):
+            parts = mirrored_vote(network, batch[:, :, rows, columns], mirrored, task)
+            for stitcher, part in zip(stitchers, parts, strict=True):
+                stitcher.add((rows, columns), part)
+        return np.stack([stitcher.result() for stitcher in stitchers])
+
+    def masks(self, probabilities: np.ndarray, thresholds: Sequence[float] | None = None) -> np.ndarray:
+        """Bool (C, H, W) of one image's probabilities, post-processed as the bundle says.
+
+        Args:
+            probabilities: as ``probabilities`` gives them.
+            thresholds: one, or one a class, in place of the bundle's; multilabel only.
+
+        Raises:
+            ValueError: as ``Bundle.with_thresholds``.
+        """
+        bundle = self.bundle if thresholds is None else self.bundle.with_thresholds(thresholds)
+        return make_masks(probabilities, bundle.postprocessing, task=bundle.task, background=bundle.background)
+
+
+class Predictor(ImagePredictor):
+    """An exported model: a bundle's folder is all that it needs, with onnxruntime.
+
+    Args:
+        bundle_folder: as the pipeline `export` makes it.
+        threads: of one prediction; None: one a core.
+        form: "onnx", or "int8" where the bundle has it.
+        prediction: in place of the bundle's.
+
+    Raises:
+        ValueError: no bundle, a damaged one, without this form, or onnxruntime is not installed.
+    """
+
+    def __init__(
+        self,
+        bundle_folder: str | Path,
+        *,
+        threads: int | None = None,
+        form: str = "onnx",
+        prediction: PredictSettings | None = None,
+    ) -> None:
+        bundle = Bundle.read(bundle_folder)
+        bundle = replace(bundle, prediction=prediction or bundle.prediction)
+        networks = [load_onnx(path, threads=threads) for path in bundle.paths(form)]
+        super().__init__(bundle, networks, form=form)
+
+
+def load_onnx(path: Path, *, threads: int | None = None) -> Network:
+    """A network that onnxruntime runs on the CPU."""
+    try:
+        import onnxruntime
+    except ModuleNotFoundError:
+        raise ValueError("onnxruntime is not installed: `pip install 'seg_pipeline[predict]'`") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3  # errors; a warning would tell of the graph, not of the image
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    (name,) = (one.name for one in session.get_inputs())
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def mirrored_vote(
+    network: Network, images: np.ndarray, mirrored: tuple[tuple[int, ...], ...], task: Task
+) -> np.ndarray:
+    """Logits of the mean of the probabilities of images mirrored along each of these sets of axes, as in training's
+    ``predict.mirrored_vote``, bounds included."""
+    votes = [np.flip(network(np.ascontiguousarray(np.flip(images, axes))), axes) for axes in mirrored]
+    if len(votes) == 1:
+        return votes[0]
+    mean = np.mean([activated(vote, task) for vote in votes], axis=0)
+    if task == "multilabel":
+        mean = mean.clip(1e-6, 1 - 1e-6)
+        return np.log(mean / (1 - mean))
+    return np.log(mean.clip(1e-9))
+
+
+def activated(logits: np.ndarray, task: Task) -> np.ndarray:
+    """Probabilities float32 of logits (..., K, H, W)."""
+    if task == "multilabel":
+        return 0.5 * np.tanh(0.5 * logits) + 0.5  # the sigmoid, without overflow
+    raised = np.exp(logits - logits.max(-3, keepdims=True))
+    return raised / raised.sum(-3, keepdims=True)
+
+
+def prepare(image: Image, settings: InputSettings) -> np.ndarray:
+    """The network's input, uint8 (K, H, W): scaled, filled up with black below and to the right."""
+    frames = _frames(image, settings)
+    shape = fitted_shapes(*_native_shape(image, settings), settings)[0]
+    planes = [_plane(frame, shape, settings) for frame in frames]
+    stacked = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
+    filled = cut_image(stacked, Box(0, 0, *filled_shape(shape, settings)))
+    return np.ascontiguousarray(filled.transpose(2, 0, 1))
+
+
+def _plane(frame: np.ndarray | None, shape: tuple[int, int], settings: InputSettings) -> np.ndarray:
+    """Uint8 (H, W, K) of ``shape``. A frame of another size is brought to its own fitted size first, as in training."""
+    if frame is None:
+        return np.zeros((*shape, 1), dtype=np.uint8)
+    own = fitted_shapes(frame.shape[0], frame.shape[1], settings)[0]
+    return resize_image(resize_image(stored_pixels(frame, settings), own), shape)
+
+
+def _frames(image: Image, settings: InputSettings) -> Frames:
+    frames = [image] if isinstance(image, np.ndarray) else image
+    offsets = settings.channels
+    if isinstance(offsets, tuple) and (isinstance(image, np.ndarray) or len(frames) != len(offsets)):
+        raise ValueError(
+            f"this model sees {len(offsets)} frames of a series at once, at the offsets {list(offsets)} from the image "
+            f"itself, found {len(frames)}; give them in this order, None where there is none"
+        )
+    if isinstance(offsets, str) and len(frames) != 1:
+        raise ValueError(f"this model sees one image at a time, found {len(frames)} frames")
+    for frame in frames:
+        if frame is not None:
+            _check(frame)
+    return frames
+
+
+def _check(frame: np.ndarray) -> None:
+    shaped = frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 3)
+    if not shaped or not frame.size or frame.dtype not in (np.uint8, np.uint16):
+        raise ValueError(
+            f"an image is uint8 or uint16 of shape (H, W) or (H, W, 3), found {frame.dtype} {tuple(frame.shape)}"
+        )
+
+
+def _native_shape(image: Image, settings: InputSettings) -> tuple[int, int]:
+    frames, offsets = _frames(image, settings), settings.channels
+    own = frames[offsets.index(0) if isinstance(offsets, tuple) else 0]
+    if own is None:
+        raise ValueError("the frame at offset 0, the image itself, is None")
+    return own.shape[0], own.shape[1]
