@@ -125,7 +125,7 @@ def measure(folder: Path) -> Iterator[Result]:
         limit=1.02,
         note=(
             f"{EPOCHS} epochs on the sample with the shipped settings; the bar takes {bar:.2f} s, mlflow, history "
-            f"and Kedro {rest:.2f} s; once a run, mlflow's start takes {seconds['start of mlflow']:.1f} s more, the best "
+            f"and Kedro {rest:.2f} s; once a run, the start takes {seconds['start of mlflow']:.1f} s more, the best "
             f"model {seconds['model']:.1f} s"
         ),
     )

@@ -18,8 +18,9 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from pydantic import BaseModel, Field
 
-from seg_pipeline.hooks.tracking import TrackingHooks
+from seg_pipeline.hooks.tracking import TrackingHooks, models
 from seg_pipeline.hooks.tracking.collector import run_values
+from seg_pipeline.hooks.tracking.continuation import is_whole
 from seg_pipeline.segmentation.manifest import data_hash
 
 LOG = "seg_pipeline.hooks.tracking.collector"
@@ -410,20 +411,26 @@ def training_catalog(folder: Path, **training: Any) -> DataCatalog:
     return catalog
 
 
+def last_of(*, finished: bool) -> dict[str, Any]:
+    """What matters here of a checkpoint to go on from."""
+    return {"current": {"finished": finished}, "members": [], "folds": None}
+
+
 TRAIN = Node(lambda *given: given, ["resume_from", "params:training", "params:seed"], "last_checkpoint", name="train")
 RESUMABLE = Pipeline([TRAIN])
 
 
 def test_a_resumed_training_goes_on_with_its_run(running, tmp_path):
     first = running(training_catalog(tmp_path), pipeline=RESUMABLE)
+    first.hooks.after_dataset_saved("last_checkpoint", last_of(finished=False))
     first.hooks.after_dataset_saved("training_history", HISTORY.iloc[:2])
     first.hooks._finish("KILLED")
     catalog = training_catalog(tmp_path, compute={"device": "cpu", "num_workers": 4})
     second = running(catalog, pipeline=RESUMABLE)
     assert second.run_id == first.run_id
     assert second.status == "RUNNING"
+    second.hooks.after_dataset_saved("last_checkpoint", last_of(finished=True))
     second.hooks.after_dataset_saved("training_history", HISTORY)
-    second.hooks.after_node_run(TRAIN)
     second.hooks.after_pipeline_run()
     assert second.curve("train_loss") == [(0, 1.0), (1, 0.5), (2, 0.25)]  # no point twice
     assert second.data.params["training.compute.num_workers"] == "0"
@@ -431,6 +438,28 @@ def test_a_resumed_training_goes_on_with_its_run(running, tmp_path):
     assert second.status == "FINISHED"
     third = running(training_catalog(tmp_path), pipeline=RESUMABLE)
     assert third.run_id != first.run_id  # that training had finished
+
+
+@pytest.mark.parametrize(
+    ("finished", "members", "folds", "whole"),
+    [(True, 0, None, True), (False, 0, None, False), (True, 1, 3, False), (True, 2, 3, True), (False, 2, 3, False)],
+)
+def test_a_training_ends_with_its_last_fold(finished, members, folds, whole):
+    assert is_whole({"current": {"finished": finished}, "members": [{}] * members, "folds": folds}) is whole
+
+
+def test_the_best_model_is_kept_once_when_the_training_ends(running, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(models, "save_checkpoint_model", lambda best, folder: made.append(best) or folder)
+    catalog = training_catalog(tmp_path)
+    catalog["params:tracking"] = {"experiment": "tests"}
+    catalog["checkpoint"] = MemoryDataset({"members": ["best"]})
+    run = running(catalog, pipeline=RESUMABLE)
+    for finished in (False, True):
+        run.hooks.after_dataset_saved("last_checkpoint", last_of(finished=finished))
+        run.hooks.after_dataset_saved("training_history", HISTORY)
+    assert made == [{"members": ["best"]}]
+    assert run.data.tags["model.model"].startswith("models:/m-")
 
 
 @pytest.mark.parametrize("change", [{"epochs": 4}, {"resume": False}, {"gone": True}, {"damaged": True}])
@@ -453,7 +482,7 @@ import os, signal, sys
 from pathlib import Path
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
-from seg_pipeline.hooks.tracking import TrackingHooks
+from seg_pipeline.hooks.tracking import TrackingHooks, models
 
 hooks = TrackingHooks()
 run = {"project_path": sys.argv[1], "pipeline_names": ["training"], "env": None, "run_id": "now"}

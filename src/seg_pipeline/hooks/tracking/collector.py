@@ -12,11 +12,11 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
 from seg_pipeline.hooks.locate import file_of, flat, pipelines_of
 from seg_pipeline.hooks.tracking import facts
-from seg_pipeline.hooks.tracking.continuation import Continuation, place_of, settings_of, unfinished
+from seg_pipeline.hooks.tracking.continuation import Continuation, is_whole, place_of, settings_of, unfinished
 from seg_pipeline.hooks.tracking.ending import Ending
 from seg_pipeline.hooks.tracking.outbox import Outbox
 from seg_pipeline.hooks.tracking.recording import Recording, now
@@ -61,10 +61,12 @@ class TrackingHooks:
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         if self._recording is None:
             return
-        if dataset_name == "training_history":
+        if dataset_name == "last_checkpoint":
+            self._continuation.finished = is_whole(data)
+        elif dataset_name == "training_history":  # the last of the three that are saved together
             self._recording.curves(history_curves(data))
-            self._save_continuation(finished=False)
             self._track_device()
+            self._track_training()
         elif dataset_name == "search_trials":
             self._recording.curves(trial_curves(data))
             self._track_device()
@@ -74,14 +76,6 @@ class TrackingHooks:
             self._track_data(dataset_name, data)
         else:
             self._track_file(dataset_name, data)
-
-    @hook_impl
-    def after_node_run(self, node: Node) -> None:
-        if self._recording is None or "last_checkpoint" not in node.outputs:
-            return
-        self._save_continuation(finished=True)
-        if self._log_model and "checkpoint" in node.outputs and self._catalog["checkpoint"].exists():
-            self._track_model()
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -136,6 +130,13 @@ class TrackingHooks:
             training = _plain(_value_of("params:training", self._catalog) or {})
             self._recording.tags(facts.device_facts(training.get("compute", {}).get("device", "auto")))
 
+    def _track_training(self) -> None:
+        place = place_of(self._catalog)
+        if place is not None and place.parent.is_dir():
+            self._continuation.save(place)
+        if self._continuation.finished and self._log_model and "checkpoint" in self._catalog:
+            self._track_model()
+
     def _track_model(self) -> None:
         from seg_pipeline.hooks.tracking.models import save_checkpoint_model
 
@@ -181,12 +182,6 @@ class TrackingHooks:
             figure.savefig(file)
         if file is not None and file.is_file():
             self._recording.figure(file)
-
-    def _save_continuation(self, *, finished: bool) -> None:
-        self._continuation.finished = finished
-        place = place_of(self._catalog)
-        if place is not None and place.parent.is_dir():
-            self._continuation.save(place)
 
     def _finish(self, status: Status) -> None:
         self._ending.forget()

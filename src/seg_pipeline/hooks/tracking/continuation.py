@@ -44,6 +44,14 @@ def place_of(catalog: DataCatalog) -> Path | None:
     return None if checkpoint is None else checkpoint.with_suffix(".tracking.json")
 
 
+def is_whole(last: dict[str, Any]) -> bool:
+    """Whether a training that saves this (``training.Saved.last``) has ended: its last model's last epoch is in it.
+
+    Kedro's ``after_node_run`` cannot tell: it is called before a node that yields has yielded.
+    """
+    return bool(last["current"]["finished"]) and len(last["members"]) + 1 == (last["folds"] or 1)
+
+
 def settings_of(values: dict[str, Any]) -> str:
     """Sha256 of the parameters (by top-level key) as far as they determine a training."""
     chosen = {name: values.get(name) for name in ("seed", "dataset", "scores", "training")}
