@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.fixture(scope="session")
-def store(tmp_path_factory) -> str:
+def store_uri(tmp_path_factory) -> str:
     """URI of one sqlite store for all tests: to make its tables takes some 5 s."""
     return f"sqlite:///{(tmp_path_factory.mktemp('mlflow') / 'mlflow.db').as_posix()}"
 

@@ -7,6 +7,16 @@ from seg_pipeline.hooks.figures import FigureHooks
 from seg_pipeline.hooks.inputs import InputHooks
 from seg_pipeline.hooks.parameters import ParameterHooks
 from seg_pipeline.hooks.summary import SummaryHooks
+from seg_pipeline.hooks.terminal import TerminalHooks
 from seg_pipeline.hooks.tracking import TrackingHooks
 
-__all__ = ["ErrorHooks", "FigureHooks", "InputHooks", "ParameterHooks", "SummaryHooks", "TrackingHooks", "UserError"]
+__all__ = [
+    "ErrorHooks",
+    "FigureHooks",
+    "InputHooks",
+    "ParameterHooks",
+    "SummaryHooks",
+    "TerminalHooks",
+    "TrackingHooks",
+    "UserError",
+]

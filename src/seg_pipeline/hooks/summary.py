@@ -53,7 +53,7 @@ class SummaryHooks:
         files = [file for dataset in outputs.values() if (file := file_of(dataset))]
         lines += _block("files", file_lines(files, Path(run_params["project_path"])))
         if self._tracking is not None and self._tracking.where:
-            lines += _block("tracked", [self._tracking.where])
+            lines += _block("tracked", self._tracking.where.splitlines())
         click.echo("\n" + "\n".join(lines) + "\n")
 
 
@@ -111,7 +111,7 @@ def duration(seconds: float) -> str:
 def _block(title: str, lines: Iterator[str] | list[str]) -> Iterator[str]:
     """The title beside the first line, all others below it."""
     for number, line in enumerate(lines):
-        yield f"  {'' if number else title:10}{line}"
+        yield "  " + click.style(f"{'' if number else title:10}", bold=True) + line  # plain where it is no terminal
 
 
 def _score(value: float | None) -> str:

@@ -1,0 +1,221 @@
+"""Kedro's events, and what of them is worth tracking."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import tempfile
+import uuid
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
+
+from seg_pipeline.hooks.locate import file_of, flat, pipelines_of
+from seg_pipeline.hooks.tracking import facts
+from seg_pipeline.hooks.tracking.continuation import Continuation, is_whole, place_of, settings_of, unfinished
+from seg_pipeline.hooks.tracking.ending import Ending
+from seg_pipeline.hooks.tracking.outbox import Outbox
+from seg_pipeline.hooks.tracking.recording import Recording, now
+from seg_pipeline.hooks.tracking.rows import history_curves, trial_curves
+from seg_pipeline.hooks.tracking.tracker import Run, Status, make_tracker
+
+log = logging.getLogger(__name__)
+
+MANIFESTS = ("manifest", "development")
+FOLDERS = {".html": "pages", ".md": "pages", ".json": "results"}
+"""Where files go, by their ending; figures have a place of their own."""
+PICTURES = (".png", ".gif", ".mp4")
+
+
+class TrackingHooks:
+    """To the stores that ``tracking.to`` names; off where parameter ``tracking.enabled`` is false."""
+
+    def __init__(self) -> None:
+        self.where: str | None = None
+        """For the summary: a line a store with the run and the command that shows it."""
+        self._recording: Recording | None = None
+        self._ending = Ending(self._finish)
+
+    @hook_impl(trylast=True)  # after all that may refuse to run
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        settings = _plain(_value_of("params:tracking", catalog) or {})
+        if not settings.get("enabled", True):
+            return
+        self._catalog, self._log_model = catalog, settings.get("log_model", True)
+        self._known: dict[str, Any] = {}
+        self._scratch = tempfile.TemporaryDirectory(prefix="tracking-")
+        values = run_values(pipeline.inputs(), catalog)
+        self._start(settings, run_params, pipeline, values)
+        self._tag_and_list(run_params, flat(values))
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
+        if self._recording is not None and dataset_name in MANIFESTS:
+            self._track_data(dataset_name, data)
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
+        if self._recording is None:
+            return
+        if dataset_name == "last_checkpoint":
+            self._continuation.finished = is_whole(data)
+        elif dataset_name == "training_history":  # the last of the three that are saved together
+            self._recording.curves(history_curves(data))
+            self._track_device()
+            self._track_training()
+        elif dataset_name == "search_trials":
+            self._recording.curves(trial_curves(data))
+            self._track_device()
+        elif dataset_name == "bundle":
+            self._track_bundle()
+        elif dataset_name in MANIFESTS:
+            self._track_data(dataset_name, data)
+        else:
+            self._track_file(dataset_name, data)
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        self._finish("FINISHED")
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception) -> None:
+        stopped = type(error).__name__ == "SignalException"  # torch's launcher of several processes was told to end
+        self._finish("KILLED" if stopped else "FAILED")
+
+    def _start(
+        self, settings: dict[str, Any], run_params: dict[str, Any], pipeline: Pipeline, values: dict[str, Any]
+    ) -> None:
+        project = Path(run_params["project_path"])
+        found = unfinished(pipeline, self._catalog, values)
+        self._continuation = found or Continuation(uuid.uuid4().hex, settings_of(values))
+        if found:
+            log.info("tracking: goes on with the run of the unfinished training")
+        names = ", ".join(pipelines_of(run_params)) or "default"
+        run = Run(self._continuation.key, names, settings.get("experiment", "seg_pipeline"), now())
+        outboxes = [Outbox(make_tracker(name, project), project) for name in settings.get("to", ["mlflow"])]
+        self._recording = Recording(run, outboxes, self._continuation.logged)
+        self._ending.watch()
+        self.where = self._recording.where()
+        for line in self.where.splitlines():
+            log.info("%s", line)
+
+    def _tag_and_list(self, run_params: dict[str, Any], values: dict[str, Any]) -> None:
+        assert self._recording is not None
+        project = Path(run_params["project_path"])
+        kedro = {
+            "kedro.pipelines": ", ".join(pipelines_of(run_params)) or "default",
+            "kedro.env": run_params.get("env") or "local",
+            "kedro.run_id": str(run_params.get("run_id")),
+        }
+        self._recording.tags({**kedro, **facts.code_facts(project), **facts.package_facts()})
+        self._recording.params(values)
+        whole = Path(self._scratch.name) / "parameters.json"  # a store may cut long values
+        whole.write_text(json.dumps(values, indent=1, default=str), encoding="utf-8")
+        self._recording.artifact(whole, "results")
+
+    def _track_data(self, name: str, table: Any) -> None:
+        if self._known.get(name) is None:
+            assert self._recording is not None
+            self._known[name] = True
+            self._recording.tags(facts.data_facts(name, table))
+
+    def _track_device(self) -> None:
+        if self._known.get("device") is None:
+            assert self._recording is not None
+            self._known["device"] = True
+            training = _plain(_value_of("params:training", self._catalog) or {})
+            self._recording.tags(facts.device_facts(training.get("compute", {}).get("device", "auto")))
+
+    def _track_training(self) -> None:
+        place = place_of(self._catalog)
+        if place is not None and place.parent.is_dir():
+            self._continuation.save(place)
+        if self._continuation.finished and self._log_model and "checkpoint" in self._catalog:
+            self._track_model()
+
+    def _track_model(self) -> None:
+        from seg_pipeline.hooks.tracking.models import save_checkpoint_model
+
+        assert self._recording is not None
+        folder = Path(tempfile.mkdtemp(dir=self._scratch.name))
+        self._recording.model(save_checkpoint_model(self._catalog["checkpoint"].load(), folder), "model")
+
+    def _track_bundle(self) -> None:
+        from seg_pipeline.hooks.tracking.models import save_bundle_model
+
+        assert self._recording is not None
+        place = file_of(self._catalog["bundle"])
+        if place is None:
+            return
+        self._recording.artifact(place, "bundle")
+        folder = Path(tempfile.mkdtemp(dir=self._scratch.name))
+        self._recording.model(save_bundle_model(place, folder), "bundle")
+
+    def _track_file(self, name: str, data: Any) -> None:
+        assert self._recording is not None
+        if name == "test_scores":
+            self._track_scores(data)
+        file = file_of(self._catalog.get(name))
+        ending = "" if file is None else file.suffix
+        if _is_figure(data) or ending in PICTURES:
+            self._track_figure(name, data, file)
+        elif file is not None and ending in FOLDERS and file.is_file():
+            self._recording.artifact(file, FOLDERS[ending])
+
+    def _track_scores(self, scores: dict[str, Any]) -> None:
+        assert self._recording is not None
+        values = {f"test/{name}": value for name, value in flat(scores, joint="/").items()}
+        self._recording.scores({name: value for name, value in values.items() if _is_number(value)})
+        self._recording.tags({name: value for name, value in values.items() if isinstance(value, str)})
+
+    def _track_figure(self, name: str, figure: Any, file: Path | None) -> None:
+        assert self._recording is not None
+        if self._known.get(f"figure {name}") is figure:
+            return  # a live figure that was not drawn anew
+        self._known[f"figure {name}"] = figure
+        if (file is None or not file.is_file()) and hasattr(figure, "savefig"):
+            file = Path(self._scratch.name) / f"{name}.png"
+            figure.savefig(file)
+        if file is not None and file.is_file():
+            self._recording.figure(file)
+
+    def _finish(self, status: Status) -> None:
+        self._ending.forget()
+        if self._recording is None:
+            return
+        left = self._recording.finish(status)
+        self.where = self._recording.where()
+        self._recording = None
+        self._scratch.cleanup()
+        for file in left:
+            log.warning("tracking: what could not be logged is in %s; the next run sends it", file)
+
+
+def run_values(inputs: set[str], catalog: DataCatalog) -> dict[str, Any]:
+    """The parameters among a pipeline's inputs, by the name they have in YAML."""
+    names = sorted(name for name in inputs if name.startswith("params:"))
+    return {name.removeprefix("params:"): _plain(_value_of(name, catalog)) for name in names}
+
+
+def _value_of(name: str, catalog: DataCatalog) -> Any:
+    dataset = catalog.get(name)  # not catalog.load, which logs a line
+    return None if dataset is None else dataset.load()
+
+
+def _plain(value: Any) -> Any:
+    """A typed parameter as the dict it was in YAML."""
+    return value.model_dump(mode="json", by_alias=True) if hasattr(value, "model_dump") else value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_figure(data: object) -> bool:
+    """Of Matplotlib or Plotly; without loading them, as they are there already where there is a figure."""
+    modules = [sys.modules.get(name) for name in ("matplotlib.figure", "plotly.graph_objs")]
+    return any(isinstance(data, module.Figure) for module in modules if module is not None)

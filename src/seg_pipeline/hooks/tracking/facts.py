@@ -1,0 +1,92 @@
+"""What else determined a run: code, packages, data, processor. Nothing here loads a package that is not loaded yet."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PACKAGE = __name__.partition(".")[0]
+
+
+def code_facts(project: Path) -> dict[str, str]:
+    """Commit of the project and whether files differ from it; nothing where it is no git checkout."""
+    commit = _git(project, "rev-parse", "--verify", "--quiet", "HEAD")
+    if not commit:
+        return {}
+    changed = _git(project, "status", "--porcelain", "--untracked-files=no")
+    return {"mlflow.source.git.commit": commit, "git.commit": commit, "git.dirty": str(bool(changed)).lower()}
+
+
+def _git(project: Path, *command: str) -> str:
+    try:
+        done = subprocess.run(["git", "-C", str(project), *command], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.strip()
+
+
+def package_facts() -> dict[str, str]:
+    """Versions of Python and of all that this package declares to need."""
+    versions = dict(pin.split("==") for pin in pinned([PACKAGE, *_declared()]))
+    packages = {f"package.{name}": version for name, version in versions.items()}
+    return {"python": platform.python_version(), "platform": platform.platform(), **packages}
+
+
+def pinned(names: list[str]) -> list[str]:
+    """["numpy"] -> ["numpy==2.4.1"]; without those that are not installed."""
+    pins = []
+    for name in names:
+        try:
+            pins.append(f"{name}=={metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return pins
+
+
+def _declared() -> list[str]:
+    try:
+        needs = metadata.requires(PACKAGE) or []
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return ["kedro", "mlflow", "numpy", "pandas", "torch"]
+    return [re.split(r"[^\w.-]", need)[0] for need in needs if "extra ==" not in need]
+
+
+def device_facts(device: str) -> dict[str, str]:
+    """The processor that ``device`` means ("auto" as the training takes it), and threads; empty without torch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {}
+    from seg_pipeline.segmentation.devices import pick_device
+
+    picked = pick_device(device)
+    name = torch.cuda.get_device_name(picked) if picked.type == "cuda" else _processor()
+    threads = {"threads": str(torch.get_num_threads()), "processors": str(os.cpu_count())}
+    return {"device": str(picked), "device.name": name, **threads}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def data_facts(name: str, table: pd.DataFrame) -> dict[str, str]:
+    """Hashes of a manifest as training compares them, of its splits alone, and how many images each split has."""
+    from seg_pipeline.segmentation.manifest import data_hash
+
+    splits = table[[column for column in ("image_id", "split", "fold") if column in table]].sort_values("image_id")
+    sizes = {f"{name}.num_{split}": str(number) for split, number in table["split"].value_counts().items()}
+    text = splits.to_csv(index=False).encode()
+    return {f"{name}.hash": data_hash(table), f"{name}.split_hash": hashlib.sha256(text).hexdigest(), **sizes}

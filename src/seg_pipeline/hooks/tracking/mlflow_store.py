@@ -1,0 +1,174 @@
+"""Runs in mlflow: ``MLFLOW_TRACKING_URI``, else mlflow.db in the project's folder with the artifacts beside it.
+
+Every call names its run: mlflow's "active run" is another one in each thread.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import re
+import socket
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from seg_pipeline.hooks.tracking.outbox import life_of, lives, public
+from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Unavailable
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run as Stored
+
+KEY, PROCESS = "seg_pipeline.run", "seg_pipeline.process"
+MOST_PARAMS, MOST_METRICS = 100, 1000
+"""That one call of mlflow takes."""
+LONGEST_PARAM, LONGEST_TAG = 6000, 8000
+
+T = TypeVar("T")
+
+
+class MlflowTracker:
+    title = "mlflow"
+
+    def __init__(self, project: Path) -> None:
+        self._project = project
+        self._runs: dict[str, str] = {}
+        self._experiments: dict[str, str] = {}
+
+    @property
+    def uri(self) -> str:
+        beside = (self._project / "mlflow.db").as_posix()
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{beside}"
+
+    def failures(self) -> tuple[type[Exception], ...]:
+        from alembic.util import CommandError
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        return MlflowException, SQLAlchemyError, CommandError, OSError, ImportError, Unavailable
+
+    def refuses(self, error: Exception) -> bool:
+        return getattr(error, "error_code", "") in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
+
+    def start(self, run: Run) -> None:
+        experiment = self._experiment(run.experiment)
+        if run.parent is None:
+            self._end_the_dead(experiment)
+        found = self._found(experiment, f"tags.`{KEY}` = '{run.key}'")
+        process = {PROCESS: f"{socket.gethostname()} {life_of(os.getpid())}"}
+        if found:
+            self._runs[run.key] = found[0].info.run_id
+            self._client.update_run(self._runs[run.key], status="RUNNING")
+            self.tags(run.key, process)
+            return
+        above = {"mlflow.parentRunId": self._runs[run.parent]} if run.parent else {}
+        tags = {KEY: run.key, **process, **above}
+        made = self._client.create_run(experiment, start_time=run.begun, run_name=run.name, tags=tags)
+        self._runs[run.key] = made.info.run_id
+
+    def where(self, run: Run) -> str:
+        uri = self.uri
+        show = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else public(uri)
+        return f"mlflow run {self._runs[run.key]} in experiment {run.experiment!r}; to see it: {show}"
+
+    def params(self, run: str, values: dict[str, Any]) -> None:
+        """A value cannot change in mlflow: where a resumed run has another, a tag tells it."""
+        from mlflow.entities import Param
+
+        there = self._client.get_run(self._runs[run]).data.params
+        texts = {_key(name): str(value)[:LONGEST_PARAM] for name, value in values.items()}
+        for some in _parts((Param(*one) for one in texts.items() if one[0] not in there), MOST_PARAMS):
+            self._client.log_batch(self._runs[run], params=some)
+        self.tags(run, {f"resumed.{name}": text for name, text in texts.items() if there.get(name, text) != text})
+
+    def tags(self, run: str, values: dict[str, str]) -> None:
+        from mlflow.entities import RunTag
+
+        for some in _parts((RunTag(_key(name), text[:LONGEST_TAG]) for name, text in values.items()), MOST_PARAMS):
+            self._client.log_batch(self._runs[run], tags=some)
+
+    def metrics(self, run: str, rows: list[Row], at: int) -> None:
+        from mlflow.entities import Metric
+
+        points = (Metric(_key(name), value, at, row["step"]) for row in rows for name, value in row["values"].items())
+        for some in _parts(points, MOST_METRICS):
+            self._client.log_batch(self._runs[run], metrics=some)
+
+    def artifact(self, run: str, path: str, folder: str) -> None:
+        if Path(path).is_dir():
+            self._client.log_artifacts(self._runs[run], path, folder)
+        else:
+            self._client.log_artifact(self._runs[run], path, folder)
+
+    def figure(self, run: str, path: str) -> None:
+        self.artifact(run, path, "figures")
+
+    def model(self, run: str, path: str, name: str) -> None:
+        """Among mlflow's models, of which each can be registered by name."""
+        stored = self._client.get_run(self._runs[run])
+        model = self._client.create_logged_model(stored.info.experiment_id, name, source_run_id=stored.info.run_id)
+        self._client.log_model_artifacts(model.model_id, path)
+        self._client.finalize_logged_model(model.model_id, "READY")
+        self.tags(run, {f"model.{name}": f"models:/{model.model_id}"})
+
+    def finish(self, run: str, status: Status) -> None:
+        self._client.set_terminated(self._runs[run], status)
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+        os.environ.setdefault(
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
+        )  # by default a dead server holds a run for minutes
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+        from mlflow.store.db import utils
+
+        utils.MAX_RETRY_COUNT = 3  # as above: 15 tries at doubling intervals would take an hour
+        for noisy in ("mlflow.store.db.utils", "alembic"):  # 50 lines on a new database, a traceback on a locked one
+            logging.getLogger(noisy).setLevel(logging.CRITICAL)
+        try:
+            return MlflowClient(tracking_uri=self.uri)
+        except MlflowException as error:  # an address that mlflow cannot read is no refusal of what is sent
+            raise Unavailable(str(error)) from error
+
+    def _experiment(self, name: str) -> str:
+        if name not in self._experiments:
+            found = self._client.get_experiment_by_name(name)
+            self._experiments[name] = found.experiment_id if found else self._new_experiment(name)
+        return self._experiments[name]
+
+    def _new_experiment(self, name: str) -> str:
+        path = self.uri.removeprefix("sqlite:///")
+        beside = (
+            (Path(path).absolute().parent / "mlartifacts").as_uri() if path != self.uri else None
+        )  # else a server's
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # else the page opens on language models
+        return self._client.create_experiment(name, artifact_location=beside, tags=kind)
+
+    def _found(self, experiment: str, query: str) -> list[Stored]:
+        return list(self._client.search_runs([experiment], query, max_results=500))
+
+    def _end_the_dead(self, experiment: str) -> None:
+        """Runs of processes of this machine that were killed without a chance to say so."""
+        for one in self._found(experiment, "attributes.status = 'RUNNING'"):
+            host, _, life = one.data.tags.get(PROCESS, "").partition(" ")
+            if host == socket.gethostname() and not lives(life):
+                self._client.set_terminated(one.info.run_id, "KILLED")
+
+
+def _parts(values: Iterable[T], most: int) -> Iterator[list[T]]:
+    rest = iter(values)
+    while some := list(itertools.islice(rest, most)):
+        yield some
+
+
+def _key(name: str) -> str:
+    """mlflow takes letters, digits and _ - . / and space in names, 250 of them."""
+    return re.sub(r"[^\w\-./ ]", "_", name)[:250]

@@ -1,0 +1,83 @@
+"""Folders as mlflow saves models: code, plain weights and a signature; nothing in them is pickled.
+
+``mlflow.pytorch`` would be shorter, but its pickle-free form (pt2) cannot hold the default encoder with dynamic
+height and width: torch.export writes the "same" padding of TensorFlow as a ceil that it cannot serialise.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import seg_pipeline
+
+HERE = Path(__file__).parent
+PACKAGE = Path(seg_pipeline.__file__).parent
+
+
+def save_checkpoint_model(checkpoint: dict[str, Any], folder: Path) -> Path:
+    """The best model (or the mean of one a fold): takes uint8 (B, channels, H, W), gives probabilities (B, K, H, W)."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+    from safetensors.torch import save_file
+
+    from seg_pipeline.segmentation.recipe import Recipe
+
+    weights = folder / "weights"
+    weights.mkdir(parents=True)
+    members = checkpoint["members"]
+    for number, member in enumerate(members):
+        tensors = {name: tensor.contiguous() for name, tensor in member["model"].items()}
+        save_file(tensors, weights / f"member_{number}.safetensors")
+    (weights / "recipes.json").write_text(json.dumps([member["recipe"] for member in members]), encoding="utf-8")
+    recipe = Recipe.from_dict(members[0]["recipe"])
+    signature = ModelSignature(  # a named TensorSpec would refuse arrays
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, recipe.input.num_channels, -1, -1))]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, recipe.num_channels, -1, -1))]),
+    )
+    needs = ["torch", "segmentation-models-pytorch", "timm", "torchvision", "safetensors"]
+    return _save(folder / "model", "checkpoint_model.py", {"weights": str(weights)}, signature, needs)
+
+
+def save_bundle_model(bundle: Path, folder: Path) -> Path:
+    """An exported bundle: takes image files (column image, base64 in JSON), gives a row an image and class."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    columns = {"image": "long", "class": "string", "height": "long", "width": "long", "area": "long", "rle": "string"}
+    signature = ModelSignature(
+        Schema([ColSpec(DataType.binary, "image")]),
+        Schema([ColSpec(kind, name) for name, kind in columns.items()]),
+    )
+    return _save(folder / "model", "bundle_model.py", {"bundle": str(bundle)}, signature, ["onnxruntime"])
+
+
+def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, needs: list[str]) -> Path:
+    """With a copy of this package, so that the model works where it is not installed."""
+    from seg_pipeline.hooks.tracking.facts import pinned
+
+    with _quiet():
+        import mlflow.pyfunc
+
+        mlflow.pyfunc.save_model(
+            folder,
+            python_model=str(HERE / "served" / code),
+            artifacts=artifacts,
+            code_paths=[str(PACKAGE)],
+            signature=signature,
+            pip_requirements=pinned(["mlflow", "numpy", "opencv-python", "pandas", "pillow", "scipy", *needs]),
+        )
+    return folder
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Of mlflow's advice on how to write a model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield

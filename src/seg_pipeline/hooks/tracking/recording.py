@@ -1,0 +1,97 @@
+"""One run as all its stores hear of it, and the runs nested in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from seg_pipeline.hooks.tracking.outbox import Outbox, started
+from seg_pipeline.hooks.tracking.rows import Curve
+from seg_pipeline.hooks.tracking.tracker import Run, Status
+
+
+class Recording:
+    """Sends each event to every outbox.
+
+    Args:
+        logged: rows of each curve, by name, that an earlier part of a resumed run has logged; kept up to date.
+    """
+
+    def __init__(self, run: Run, outboxes: list[Outbox], logged: dict[str, int]) -> None:
+        self.run, self._outboxes, self.logged = run, outboxes, logged
+        self._nested: dict[str, Run] = {}
+        self._ended: set[str] = set()
+        self._send("start", run=started(run))
+        for outbox in outboxes:
+            outbox.take_up()
+
+    def where(self) -> str:
+        """A line a store: what shows the run, or where it is kept aside."""
+        return "\n".join(outbox.where(self.run) for outbox in self._outboxes)
+
+    def params(self, values: dict[str, Any]) -> None:
+        self._send("params", run=self.run.key, values=values)
+
+    def tags(self, values: dict[str, str]) -> None:
+        if values:
+            self._send("tags", run=self.run.key, values=values)
+
+    def scores(self, values: dict[str, float]) -> None:
+        self._metrics(self.run.key, [{"step": 0, "values": values}])
+
+    def artifact(self, path: Path, folder: str) -> None:
+        self._send("artifact", run=self.run.key, path=str(path), folder=folder)
+
+    def figure(self, path: Path) -> None:
+        self._send("figure", run=self.run.key, path=str(path))
+
+    def model(self, path: Path, name: str) -> None:
+        self._send("model", run=self.run.key, path=str(path), name=name)
+
+    def curves(self, curves: Iterable[Curve]) -> None:
+        """Rows that are new since the last call; a curve with a name is a nested run, begun at its first row."""
+        for curve in curves:
+            new = curve.rows[self.logged.get(curve.name, 0) :]
+            key = self._key_of(curve) if curve.name else self.run.key
+            if new:
+                self._metrics(key, new)
+                self.logged[curve.name] = len(curve.rows)
+            if curve.name and curve.end and curve.name not in self._ended:
+                self._end(curve.name, curve.end, curve.tags)
+
+    def finish(self, status: Status) -> list[Path]:
+        """Ends what is open, and gives the files of what no store took."""
+        for name in [name for name in self._nested if name not in self._ended]:
+            self._end(name, status, {})
+        self._send("finish", run=self.run.key, status=status)
+        return [file for outbox in self._outboxes if (file := outbox.flush())]
+
+    def _key_of(self, curve: Curve) -> str:
+        if curve.name not in self._nested:
+            key = f"{self.run.key}-{curve.name.replace(', ', '-').replace(' ', '-')}"
+            run = replace(self.run, key=key, name=curve.name, parent=self.run.key, begun=now())
+            self._nested[curve.name] = run
+            self._send("start", run=started(run))
+            self._send("params", run=key, values=curve.params)
+        return self._nested[curve.name].key
+
+    def _end(self, name: str, status: Status, tags: dict[str, str]) -> None:
+        self._ended.add(name)
+        if tags:
+            self._send("tags", run=self._nested[name].key, values=tags)
+        self._send("finish", run=self._nested[name].key, status=status)
+
+    def _metrics(self, key: str, rows: list[Any]) -> None:
+        self._send("metrics", run=key, rows=rows, at=now())
+
+    def _send(self, do: str, **arguments: Any) -> None:
+        for outbox in self._outboxes:
+            outbox.send(do, **arguments)
+
+
+def now() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)

@@ -1,0 +1,47 @@
+"""A checkpoint as mlflow loads it: uint8 images (B, channels, H, W) -> float32 probabilities (B, K, H, W)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+
+
+class CheckpointModel(PythonModel):
+    """The mean of its members' probabilities; images as they are stored, of any batch, height and width."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        import torch
+        from safetensors.torch import load_file
+
+        from seg_pipeline.segmentation.predict import load_members
+
+        folder = Path(context.artifacts["weights"])
+        recipes = json.loads((folder / "recipes.json").read_text(encoding="utf-8"))
+        saved = [
+            {"recipe": recipe, "model": load_file(folder / f"member_{number}.safetensors")}
+            for number, recipe in enumerate(recipes)
+        ]
+        self.task = recipes[0]["task"]
+        self.members = [model for model, _ in load_members({"members": saved}, torch.device("cpu"))]
+
+    def predict(  # mlflow passes all three
+        self,
+        context: PythonModelContext,  # noqa: ARG002
+        model_input: np.ndarray,
+        params: dict[str, Any] | None = None,  # noqa: ARG002
+    ) -> Any:
+        import torch
+
+        images = torch.from_numpy(np.ascontiguousarray(model_input, dtype=np.uint8))
+        with torch.inference_mode():
+            votes = [model(images) for model in self.members]
+            shares = [vote.sigmoid() if self.task == "multilabel" else vote.softmax(1) for vote in votes]
+            return torch.stack(shares).mean(0).numpy()
+
+
+set_model(CheckpointModel())

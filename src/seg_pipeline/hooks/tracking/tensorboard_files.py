@@ -1,0 +1,87 @@
+"""Runs as TensorBoard's event files (extra ``tensorboard``), a folder a run in ``tensorboard/<experiment>``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Unavailable
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+STILL = (".png", ".jpg")
+
+
+class TensorboardTracker:
+    """A nested run's folder lies in its parent's. Files are not copied: their places stand in a text."""
+
+    title = "tensorboard"
+
+    def __init__(self, project: Path) -> None:
+        self._root = project / "tensorboard"
+        self._folders: dict[str, Path] = {}
+        self._writers: dict[str, SummaryWriter] = {}
+
+    def failures(self) -> tuple[type[Exception], ...]:
+        return OSError, Unavailable
+
+    def refuses(self, error: Exception) -> bool:  # noqa: ARG002  it takes all that it can write
+        return False
+
+    def start(self, run: Run) -> None:
+        """The key in a folder's name lets a resumed run write beside its first files: one curve there."""
+        if run.key in self._writers:
+            return
+        above = self._folders[run.parent] if run.parent else self._root / run.experiment
+        folder = above / (run.name if run.parent else f"{run.name}-{run.key[:8]}")
+        self._folders[run.key], self._writers[run.key] = folder, _writer(folder)
+
+    def where(self, run: Run) -> str:
+        return f"tensorboard {self._folders[run.key]}; to see it: tensorboard --logdir {self._root}"
+
+    def params(self, run: str, values: dict[str, Any]) -> None:
+        self._text(run, "parameters", values)
+
+    def tags(self, run: str, values: dict[str, str]) -> None:
+        self._text(run, "about", values)
+
+    def metrics(self, run: str, rows: list[Row], at: int) -> None:
+        for row in rows:
+            for name, value in row["values"].items():
+                self._writers[run].add_scalar(name, value, row["step"], walltime=at / 1000)
+        self._writers[run].flush()
+
+    def artifact(self, run: str, path: str, folder: str) -> None:
+        self._text(run, folder, {Path(path).name: path})
+
+    def figure(self, run: str, path: str) -> None:
+        if Path(path).suffix not in STILL:
+            self.artifact(run, path, "figures")
+            return
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        self._writers[run].add_image(f"figures/{Path(path).stem}", pixels, dataformats="HWC")
+
+    def model(self, run: str, path: str, name: str) -> None:
+        """Not kept: TensorBoard shows no models."""
+
+    def finish(self, run: str, status: Status) -> None:
+        self._text(run, "about", {"status": status})
+        self._writers.pop(run).close()
+
+    def _text(self, run: str, title: str, values: dict[str, Any]) -> None:
+        lines = [f"| {name} | {value} |" for name, value in values.items()]
+        text = "\n".join(["| name | value |", "| --- | --- |", *lines])
+        self._writers[run].add_text(f"{title}/{next(iter(values), '')}", text)
+
+
+def _writer(folder: Path) -> SummaryWriter:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise Unavailable("it is not installed; install seg_pipeline[tensorboard]") from error
+    return SummaryWriter(str(folder))

@@ -1,0 +1,101 @@
+"""Runs in Weights & Biases (extra ``wandb``): its own settings decide where, ``WANDB_MODE=offline`` on this disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Unavailable
+
+if TYPE_CHECKING:
+    import wandb
+
+PICTURES = (".png", ".jpg", ".gif")
+
+
+class WandbTracker:
+    """The experiment is a project there; nested runs are runs of one group."""
+
+    title = "wandb"
+
+    def __init__(self, project: Path) -> None:
+        self._folder = project
+        self._runs: dict[str, wandb.Run] = {}
+        self._places: dict[str, str] = {}
+
+    def failures(self) -> tuple[type[Exception], ...]:
+        try:
+            from wandb.errors import Error
+        except ImportError:
+            return OSError, Unavailable
+        return Error, OSError, Unavailable
+
+    def refuses(self, error: Exception) -> bool:  # noqa: ARG002  it takes all that it can store
+        return False
+
+    def start(self, run: Run) -> None:
+        if run.key in self._runs:
+            return
+        wandb = _wandb()
+        self._runs[run.key] = wandb.init(
+            project=run.experiment,
+            id=run.key,
+            name=run.name,
+            group=run.parent or run.key,
+            job_type="nested" if run.parent else "run",
+            resume="allow",
+            reinit="create_new",  # nested runs are open beside their parent
+            dir=os.environ.get("WANDB_DIR") or str(self._folder),
+            settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
+        )
+        stored = self._runs[run.key]
+        folder = Path(stored.dir).parent
+        self._places[run.key] = f"in {folder}; to send it: wandb sync {folder}" if stored.offline else str(stored.url)
+        stored.define_metric("*", step_metric="epoch")  # its own steps may not go back, ours do
+
+    def where(self, run: Run) -> str:
+        return f"wandb run {run.key} {self._places[run.key]}"
+
+    def params(self, run: str, values: dict[str, Any]) -> None:
+        self._runs[run].config.update(values, allow_val_change=True)
+
+    def tags(self, run: str, values: dict[str, str]) -> None:
+        self.params(run, {"about": {**self._runs[run].config.get("about", {}), **values}})
+
+    def metrics(self, run: str, rows: list[Row], at: int) -> None:  # noqa: ARG002  it takes the time itself
+        for row in rows:
+            self._runs[run].log({**row["values"], "epoch": row["step"]})
+
+    def artifact(self, run: str, path: str, folder: str) -> None:
+        self._log_files(run, path, Path(path).stem, folder)
+
+    def figure(self, run: str, path: str) -> None:
+        if Path(path).suffix in PICTURES:
+            self._runs[run].log({f"figures/{Path(path).stem}": _wandb().Image(path)})
+        else:
+            self.artifact(run, path, "figures")
+
+    def model(self, run: str, path: str, name: str) -> None:
+        self._log_files(run, path, name, "model")
+
+    def finish(self, run: str, status: Status) -> None:
+        self.tags(run, {"status": status})
+        self._runs.pop(run).finish(exit_code=0 if status == "FINISHED" else 1)
+
+    def _log_files(self, run: str, path: str, name: str, kind: str) -> None:
+        artifact = _wandb().Artifact(f"{run}-{name}", type=kind)
+        if Path(path).is_dir():
+            artifact.add_dir(path)
+        else:
+            artifact.add_file(path)
+        self._runs[run].log_artifact(artifact)
+
+
+def _wandb() -> Any:
+    os.environ.setdefault("WANDB_SILENT", "true")  # the summary says where a run is
+    try:
+        import wandb
+    except ImportError as error:
+        raise Unavailable("it is not installed; install seg_pipeline[wandb]") from error
+    return wandb

@@ -1,0 +1,263 @@
+"""A store that is locked, unreachable or gone never stops a run, and what it missed reaches it later."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from kedro.io import DataCatalog
+from kedro.pipeline import Node, Pipeline
+
+from seg_pipeline.hooks.tracking import TrackingHooks, outbox
+from seg_pipeline.hooks.tracking.outbox import Outbox
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+
+START = {"key": "abc", "name": "training", "experiment": "tests", "begun": 5, "parent": None}
+
+
+class Store:
+    """Takes calls down; ``down`` makes it fail, ``refused`` names calls that it never takes."""
+
+    title = "mlflow"
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.down, self.refused = False, ""
+
+    def failures(self) -> tuple[type[Exception], ...]:
+        return (OSError,)
+
+    def refuses(self, error: Exception) -> bool:
+        return "refused" in str(error)
+
+    def where(self, run: Any) -> str:
+        return f"run {run.key}"
+
+    def __getattr__(self, do: str) -> Any:
+        def call(**arguments: Any) -> None:
+            if do == self.refused:
+                raise OSError("refused: no such thing")
+            if self.down:
+                raise OSError("http://user:secret@host is down")
+            self.calls.append((do, arguments))
+
+        return call
+
+    @property
+    def done(self) -> list[str]:
+        return [do for do, _ in self.calls]
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def box(store, tmp_path, monkeypatch) -> Outbox:
+    monkeypatch.setattr(outbox, "PAUSE", 0.0)
+    return Outbox(store, tmp_path)
+
+
+def kept(folder: Path) -> list[dict[str, Any]]:
+    (file,) = (folder / "tracking_aside").glob("*.jsonl")
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_what_a_store_misses_is_sent_in_order_when_it_is_back(box, store, tmp_path, caplog):
+    box.send("start", run=START)
+    store.down = True
+    box.send("metrics", run="abc", rows=[{"step": 1, "values": {"loss": 0.5}}], at=7)
+    box.send("tags", run="abc", values={"a": "b"})
+    assert [line["do"] for line in kept(tmp_path)] == ["start", "metrics", "tags"]  # whole without the store's memory
+    assert box.where(outbox.Run(**START)) == f"mlflow: kept in {box.journal}"
+    store.down = False
+    box.send("finish", run="abc", status="FINISHED")
+    assert store.done == ["start", "start", "metrics", "tags", "finish"]
+    assert store.calls[2][1]["at"] == 7  # when it happened, not when it was sent
+    assert list((tmp_path / "tracking_aside").iterdir()) == []
+    warnings = [one for one in caplog.messages if "cannot be reached" in one]
+    assert len(warnings) == 1
+    assert f"The run goes on; what is not logged now is kept in {tmp_path / 'tracking_aside'}" in warnings[0]
+    assert "secret" not in warnings[0]
+
+
+def test_a_failed_store_is_not_asked_again_at_once(box, store, monkeypatch):
+    monkeypatch.setattr(outbox, "PAUSE", 1000.0)
+    store.down = True
+    box.send("start", run=START)
+    store.down = False
+    box.send("tags", run="abc", values={})
+    assert store.done == []
+    assert box.flush() is None  # the end of a run waits for nothing
+    assert store.done == ["start", "tags"]
+
+
+def test_files_are_kept_as_they_were(box, store, tmp_path):
+    file, folder = tmp_path / "curves.png", tmp_path / "bundle"
+    file.write_text("first")
+    (folder / "below").mkdir(parents=True)
+    (folder / "below" / "model.onnx").write_text("weights")
+    store.down = True
+    box.send("start", run=START)
+    box.send("figure", run="abc", path=str(file))
+    box.send("artifact", run="abc", path=str(folder), folder="bundle")
+    file.write_text("second")
+    box.send("figure", run="abc", path=str(file))
+    _, first, tree, second = (event.get("path") for event in kept(tmp_path))
+    assert (Path(first).read_text(), Path(second).read_text()) == ("first", "second")
+    assert Path(first).name == Path(second).name == "curves.png"
+    assert (Path(tree) / "below" / "model.onnx").read_text() == "weights"
+    store.down = False
+    assert box.flush() is None
+    assert not Path(first).exists()
+
+
+def test_a_run_that_has_ended_leaves_it_to_the_next(store, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    folder = tmp_path / "tracking_aside"
+    folder.mkdir()
+    lines = [{"do": "start", "run": START}, {"do": "tags", "run": "abc", "values": {"a": "b"}}]
+    journal = folder / "mlflow-999999-1.jsonl"
+    journal.write_text(
+        "".join(json.dumps(line) + "\n" for line in lines) + '{"do": "tags", "ru'
+    )  # killed while writing
+    store.down = True
+    Outbox(store, tmp_path).take_up()
+    (taken,) = folder.glob("*.jsonl")  # it is this process's now, and as it failed waits for the one after
+    assert taken.name == f"mlflow-{outbox.life_of(os.getpid())}.999999-1.jsonl"
+    taken.rename(folder / "mlflow-999998-1.999999-1.jsonl")
+    store.down = False
+    Outbox(store, tmp_path).take_up()
+    assert store.done == ["start", "tags", "finish"]
+    assert store.calls[-1][1]["status"] == "KILLED"  # as it did not say how it ended
+    assert caplog.messages[-1] == f"tracking: mlflow has now what had been kept in {folder}"
+    assert list(folder.iterdir()) == []
+
+
+def test_the_journal_of_a_run_that_goes_on_is_left_alone(box, store, tmp_path):
+    store.down = True
+    box.send("start", run=START)
+    store.down = False
+    Outbox(store, tmp_path).take_up()
+    assert store.done == []
+
+
+def test_what_a_store_refuses_is_said_and_does_not_block_the_rest(box, store, caplog):
+    store.down = True
+    box.send("start", run=START)
+    box.send("params", run="abc", values={"a": 1})
+    store.down, store.refused = False, "params"
+    box.send("finish", run="abc", status="FINISHED")
+    assert store.done == ["start", "finish"]
+    assert "tracking: mlflow does not take params: refused: no such thing" in caplog.messages
+
+
+def test_a_disk_that_takes_nothing_either_stops_no_run(box, store, tmp_path, caplog):
+    (tmp_path / "tracking_aside").touch()  # a file where the folder should be
+    store.down = True
+    box.send("start", run=START)
+    assert caplog.messages[-1].startswith("tracking: lost a call of start, as it cannot be kept either: ")
+
+
+PIPELINE = Pipeline([Node(lambda seed: seed, "params:seed", "out", name="train")])
+HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [1.0, 0.5, 0.25]})
+
+
+def begin(project: Path) -> TrackingHooks:
+    hooks = TrackingHooks()
+    catalog = DataCatalog({})
+    catalog["params:tracking"] = {"experiment": "aside"}
+    catalog["params:seed"] = 7
+    about = {"project_path": str(project), "pipeline_names": ["training"], "env": None, "run_id": "now"}
+    hooks.before_pipeline_run(about, PIPELINE, catalog)
+    return hooks
+
+
+def broken_address(folder: Path) -> str:
+    (folder / "bad.db").write_text("no database at all, " * 10)
+    return f"sqlite:///{folder}/bad.db"
+
+
+@pytest.mark.parametrize(
+    ("uri", "text"),
+    [
+        (broken_address, "file is not a database"),
+        (lambda _: "http://user:secret@127.0.0.1:9", "Max retries exceeded"),
+        (lambda _: "nonsense://store", "unsupported URI 'nonsense://store'"),
+        (lambda folder: f"sqlite:///{folder}/file/below.db", "[Errno 17] File exists"),
+    ],
+)
+def test_a_store_that_does_not_work_gets_the_run_later(tmp_path, monkeypatch, caplog, uri, text):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri(tmp_path))
+    caplog.set_level(logging.WARNING)
+    hooks = begin(tmp_path)
+    hooks.after_dataset_saved("training_history", HISTORY)
+    hooks.after_pipeline_run()
+    first, *_, last = (one for one in caplog.messages if one.startswith("tracking: "))
+    assert text in first
+    assert "secret" not in first
+    (journal,) = (tmp_path / "tracking_aside").glob("*.jsonl")
+    assert last == f"tracking: what could not be logged is in {journal}; the next run sends it"
+    assert hooks.where == f"mlflow: kept in {journal}"
+
+
+def test_a_run_that_no_store_heard_of_is_replayed_by_the_next_one(tmp_path, store_uri, monkeypatch):
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://store")
+    hooks = begin(tmp_path)
+    hooks.after_dataset_saved("training_history", HISTORY)
+    hooks.after_pipeline_run()
+    (journal,) = (tmp_path / "tracking_aside").glob("*.jsonl")
+    journal.rename(journal.with_name(f"mlflow-999999-1.{outbox.life_of(os.getpid())}.jsonl"))  # its owner has ended
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    begin(tmp_path).after_pipeline_run()
+    client = MlflowClient(store_uri)
+    runs = client.search_runs([client.get_experiment_by_name("aside").experiment_id])
+    assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
+    late = next(run for run in runs if "train_loss" in run.data.metrics)
+    assert late.data.params["seed"] == "7"
+    points = client.get_metric_history(late.info.run_id, "train_loss")
+    assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 0.5), (3, 0.25)]
+    assert not list((tmp_path / "tracking_aside").iterdir())
+
+
+def test_a_store_that_is_locked_half_way_gets_the_rest_at_the_end(tmp_path, store_uri, monkeypatch, caplog):
+    from mlflow import MlflowClient
+    from mlflow.store.db import utils
+    from sqlalchemy import sql
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    hooks = begin(tmp_path)
+    hooks.after_dataset_saved("training_history", HISTORY.iloc[:1])
+    # mlflow waits 20 s for a lock
+    monkeypatch.setattr(utils.sql, "text", lambda text, real=sql.text: real(text.replace("= 20000", "= 50")))
+    lock = sqlite3.connect(store_uri.removeprefix("sqlite:///"), isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    try:
+        for rows in (2, 3):
+            hooks.after_dataset_saved("training_history", HISTORY.iloc[:rows])
+    finally:
+        lock.execute("ROLLBACK")
+        lock.close()
+    recording = hooks._recording
+    hooks.after_pipeline_run()
+    client = MlflowClient(store_uri)
+    (run,) = client.search_runs(
+        [client.get_experiment_by_name("aside").experiment_id], f"tags.`seg_pipeline.run` = '{recording.run.key}'"
+    )
+    points = client.get_metric_history(run.info.run_id, "train_loss")
+    assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 0.5), (3, 0.25)]
+    assert run.info.status == "FINISHED"
+    assert sum("database is locked" in message for message in caplog.messages) == 1
+    assert hooks.where.startswith(f"mlflow run {run.info.run_id}")

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pandas as pd
+
+from seg_pipeline.hooks.tracking.rows import history_curves, trial_curves
+
+
+def test_a_search_of_learning_rates_alone_has_trials_too():
+    trials = pd.DataFrame(
+        {
+            "trial": [1, 2],
+            "epoch": [1, 1],
+            "learning_rate": [0.01, 0.1],
+            "val_dice": [0.5, None],
+            "diverged": [False, True],
+        }
+    )
+    first, second = trial_curves(trials)
+    assert (first.name, first.rows) == ("trial 1", [{"step": 1, "values": {"learning_rate": 0.01, "val_dice": 0.5}}])
+    assert (second.tags, second.end) == ({"state": "diverged"}, "FAILED")
+    assert second.rows == [{"step": 1, "values": {"learning_rate": 0.1}}]
+
+
+def test_a_pruned_trial_ended_as_planned():
+    (curve,) = trial_curves(pd.DataFrame({"trial": [3], "epoch": [2], "val_dice": [0.25], "state": ["pruned"]}))
+    assert (curve.end, curve.tags) == ("FINISHED", {"state": "pruned"})
+
+
+def test_epochs_of_a_history_without_folds_have_no_name():
+    history = pd.DataFrame({"fold": -1, "epoch": [4, 5], "train_loss": [0.5, 0.25], "device": "cpu"})
+    (curve,) = history_curves(history)
+    assert curve.name == ""
+    assert curve.rows == [{"step": 4, "values": {"train_loss": 0.5}}, {"step": 5, "values": {"train_loss": 0.25}}]

@@ -1,0 +1,113 @@
+"""Each store by itself: what it was told can be read back with its own means."""
+
+from __future__ import annotations
+
+import builtins
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from seg_pipeline.hooks.tracking.mlflow_store import MlflowTracker
+from seg_pipeline.hooks.tracking.outbox import Outbox
+from seg_pipeline.hooks.tracking.recording import Recording
+from seg_pipeline.hooks.tracking.rows import Curve
+from seg_pipeline.hooks.tracking.tracker import Run, make_tracker
+
+RUN = Run("0123456789abcdef", "training", "tests", begun=1_700_000_000_000)
+ROWS = [{"step": step, "values": {"train_loss": 1 / step, "val_dice": step / 8}} for step in (1, 2)]
+
+
+@pytest.fixture
+def picture(tmp_path) -> Path:
+    pixels = np.zeros((5, 7, 3), dtype=np.uint8)
+    pixels[2, 3] = (0, 0, 255)  # OpenCV's red
+    cv2.imwrite(str(tmp_path / "curves.png"), pixels)
+    return tmp_path / "curves.png"
+
+
+def record(name: str, project: Path, picture: Path) -> Recording:
+    """A run with everything that there is, of two halves: the second goes on with the first."""
+    page = project / "report.html"
+    page.write_text("<p>")
+    model = project / "model"
+    model.mkdir()
+    (model / "MLmodel").write_text("flavors: {}")
+    for status in ("KILLED", "FINISHED"):
+        recording = Recording(RUN, [Outbox(make_tracker(name, project), project)], {})
+        recording.params({"training.epochs": 2})
+        recording.tags({"git.commit": "abc"})
+        recording.curves([Curve(ROWS[:1] if status == "KILLED" else ROWS[1:])])
+        if status == "FINISHED":
+            recording.curves([Curve(ROWS, "fold 1", {"fold": 0}, {"state": "complete"}, "FINISHED")])
+        recording.scores({"test/mean_dice": 0.5})
+        recording.figure(picture)
+        recording.artifact(page, "pages")
+        recording.model(model, "model")
+        assert recording.finish(status) == []
+    return recording
+
+
+def test_mlflow_lies_in_the_project_unless_a_server_is_named(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert MlflowTracker(tmp_path).uri == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    assert MlflowTracker(tmp_path).uri == "http://127.0.0.1:5000"
+
+
+def test_tensorboard_shows_curves_pictures_and_texts(tmp_path, picture):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recording = record("tensorboard", tmp_path, picture)
+    folder = tmp_path / "tensorboard" / "tests" / "training-01234567"
+    root = tmp_path / "tensorboard"
+    assert recording.where() == f"tensorboard {folder}; to see it: tensorboard --logdir {root}"
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    assert [(one.step, one.value) for one in events.Scalars("train_loss")] == [(1, 1.0), (2, 0.5)]
+    assert [one.value for one in events.Scalars("test/mean_dice")] == [0.5, 0.5]
+    texts = {tag: events.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in events.Tags()["tensors"]}
+    assert "| training.epochs | 2 |" in texts["parameters/training.epochs/text_summary"]
+    assert "| git.commit | abc |" in texts["about/git.commit/text_summary"]
+    encoded = events.Images("figures/curves")[0].encoded_image_string
+    shown = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(shown, cv2.imread(str(picture)))
+    nested = EventAccumulator(str(folder / "fold 1"))
+    nested.Reload()
+    assert [one.step for one in nested.Scalars("val_dice")] == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # wandb 0.31 on pydantic 2.14
+def test_wandb_offline_keeps_a_folder_that_can_be_sent(tmp_path, picture, monkeypatch, capfd):
+    for name, value in {
+        "MODE": "offline",
+        "DIR": "",
+        "CACHE_DIR": "cache",
+        "DATA_DIR": "data",
+        "CONFIG_DIR": "c",
+    }.items():
+        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path / value) if name.endswith("_DIR") else value)
+    recording = record("wandb", tmp_path, picture)
+    folders = sorted(path.name.split("-", 3)[-1] for path in (tmp_path / "wandb").glob("offline-run-*"))
+    assert folders == [RUN.key, RUN.key, f"{RUN.key}-fold-1"]
+    assert "to send it: wandb sync" in recording.where()
+    last = sorted((tmp_path / "wandb").glob(f"offline-run-*-{RUN.key}"))[-1]
+    told = (last / f"run-{RUN.key}.wandb").read_bytes()
+    for word in (b"train_loss", b"test/mean_dice", b"training.epochs", b"git.commit", b"FINISHED"):
+        assert word in told
+    assert list((last / "files" / "media" / "images" / "figures").glob("curves_*.png"))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("name", "module"), [("wandb", "wandb"), ("tensorboard", "torch.utils.tensorboard")])
+def test_an_extra_that_is_not_installed_is_named(tmp_path, monkeypatch, caplog, name, module):
+    def without(wanted, *rest, real=builtins.__import__):
+        if wanted.partition(".")[0] == "wandb" or wanted == module:
+            raise ImportError(f"No module named {wanted!r}")
+        return real(wanted, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    recording = Recording(RUN, [Outbox(make_tracker(name, tmp_path), tmp_path)], {})
+    assert f"it is not installed; install seg_pipeline[{name}]" in caplog.text
+    assert len(recording.finish("FINISHED")) == 1
