@@ -70,7 +70,8 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
     """Dice and IoU of each class, and their means.
 
     ``scores`` has mean_dice, mean_iou, aggregation, empty_policy, num_images, and classes: dice and iou by
-    class name. None stands for an undefined score.
+    class name, and where known dice_interval and iou_interval, (low, high), drawn as lines. None stands for an
+    undefined score.
     """
     classes = scores["classes"]
     colours = unit_colours(len(classes))
@@ -80,6 +81,7 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
         values = [_number(row[measure]) for row in classes.values()]
         texts = ["undefined" if np.isnan(value) else f"{value:.3f}" for value in values]
         _draw_bars(axes, np.nan_to_num(values), texts, index, 2, upright=False, color=_lighten(colours, depth))
+        _draw_intervals(axes, [row.get(f"{measure}_interval") for row in classes.values()], index, 2)
     lines = [
         _draw_mean(axes, "mean Dice", scores["mean_dice"], "-"),
         _draw_mean(axes, "mean IoU", scores["mean_iou"], ":"),
@@ -92,10 +94,22 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
     ]
     figure.legend(handles=[*bars, *[line for line in lines if line]], loc="outside lower center", ncols=4)
     figure.suptitle("Scores by class")
-    axes.set_title(
-        f"{scores['num_images']:,} images, aggregated by {scores['aggregation']}, empty masks: {scores['empty_policy']}"
-    )
+    about = f"{scores['num_images']:,} images, aggregated by {scores['aggregation']}, empty masks: {scores['empty_policy']}"
+    if "num_groups" in scores:
+        about += f"\nline: {scores['confidence']:.0%} interval over {scores['num_groups']:,} groups"
+    axes.set_title(about)
     return figure
+
+
+def _draw_intervals(axes: Axes, intervals: Sequence[Sequence[float | None] | None], index: int, num_bars: int) -> None:
+    """Whiskers of the bars number ``index``, whose texts move to their ends; None where there is no interval."""
+    texts = axes.texts[-len(intervals) :]
+    for row, interval in enumerate(intervals):
+        if interval is not None and None not in interval:
+            place = row + (index - (num_bars - 1) / 2) * 0.84 / num_bars
+            low, high = map(float, interval)
+            axes.plot([low, high], [place, place], color="black", linewidth=1, marker="|", markersize=4, zorder=3)
+            texts[row].xy = (max(high, texts[row].xy[0]), texts[row].xy[1])
 
 
 def _lighten(colours: Any, depth: float) -> Any:
