@@ -5,7 +5,15 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from seg_pipeline.hooks import ErrorHooks, FigureHooks, InputHooks, ParameterHooks, SummaryHooks, TrackingHooks
+from seg_pipeline.hooks import (
+    CommandHooks,
+    ErrorHooks,
+    FigureHooks,
+    InputHooks,
+    ParameterHooks,
+    SummaryHooks,
+    TrackingHooks,
+)
 
 # Kedro 1.7 calls a name that omegaconf 2.4 deprecates: three times a run, nothing a user could mend.
 warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
@@ -18,6 +26,7 @@ HOOKS: tuple[Any, ...] = (
     InputHooks(),
     ErrorHooks(),
     FigureHooks(),
+    CommandHooks(),
     _tracking,
     SummaryHooks(_tracking),
 )

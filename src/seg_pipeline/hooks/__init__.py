@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seg_pipeline.hooks.command import CommandHooks
 from seg_pipeline.hooks.errors import ErrorHooks, UserError
 from seg_pipeline.hooks.figures import FigureHooks
 from seg_pipeline.hooks.inputs import InputHooks
@@ -9,4 +10,13 @@ from seg_pipeline.hooks.parameters import ParameterHooks
 from seg_pipeline.hooks.summary import SummaryHooks
 from seg_pipeline.hooks.tracking import TrackingHooks
 
-__all__ = ["ErrorHooks", "FigureHooks", "InputHooks", "ParameterHooks", "SummaryHooks", "TrackingHooks", "UserError"]
+__all__ = [
+    "CommandHooks",
+    "ErrorHooks",
+    "FigureHooks",
+    "InputHooks",
+    "ParameterHooks",
+    "SummaryHooks",
+    "TrackingHooks",
+    "UserError",
+]

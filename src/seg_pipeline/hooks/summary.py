@@ -50,6 +50,8 @@ class SummaryHooks:
             dataset = outputs.get(name)
             if dataset is not None and dataset.exists():
                 lines += _block(title, describe(dataset.load()))
+        if "report" in outputs:
+            lines += _block("report", [f"{file_of(outputs['report'])}: open it in a browser"])
         files = [file for dataset in outputs.values() if (file := file_of(dataset))]
         lines += _block("files", file_lines(files, Path(run_params["project_path"])))
         if self._tracking is not None and self._tracking.where:

@@ -19,6 +19,7 @@ from seg_pipeline.params.data import (
 from seg_pipeline.params.eda import EdaParams, FigureParams
 from seg_pipeline.params.evaluation import EvaluationParams
 from seg_pipeline.params.export import ExportNnunetParams
+from seg_pipeline.params.reporting import ReportingParams
 from seg_pipeline.params.search import HparamSearchParams
 from seg_pipeline.params.tracking import TrackingParams
 from seg_pipeline.params.training import TrainingParams, make_recipe
@@ -36,6 +37,7 @@ __all__ = [
     "HparamSearchParams",
     "Parameters",
     "Params",
+    "ReportingParams",
     "SharesParams",
     "SplitParams",
     "TrackingParams",
@@ -55,6 +57,7 @@ class Parameters(Params):
     training: TrainingParams
     hparam_search: HparamSearchParams
     evaluation: EvaluationParams
+    reporting: ReportingParams
     tracking: TrackingParams
     figures: FigureParams = FigureParams()
     export_nnunet: ExportNnunetParams = ExportNnunetParams()

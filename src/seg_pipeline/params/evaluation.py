@@ -10,5 +10,3 @@ from seg_pipeline.params.base import Params
 class EvaluationParams(Params):
     batch_size: int = Field(default=16, ge=1)
     device: str = "auto"
-    num_gallery: int = Field(default=6, ge=1, le=24)
-    """Images on the sheet of predictions."""

@@ -60,7 +60,9 @@ def pair_scores(
     both = scores[[*keys, "group", "dice"]].merge(other_scores[[*keys, "dice"]], on=keys, suffixes=("", "_other"))
     both = both.rename(columns={"dice_other": "other_dice"})
     known = both[both["dice"].notna() | both["other_dice"].notna()].fillna({"dice": 1.0, "other_dice": 1.0})
-    return known.assign(difference=known["dice"] - known["other_dice"])[list(COLUMNS)].reset_index(drop=True)
+    ordered = known.sort_values("class", key=lambda names: names.map(class_names(manifest).index), kind="stable")
+    paired = ordered.assign(difference=ordered["dice"] - ordered["other_dice"])
+    return paired[list(COLUMNS)].reset_index(drop=True)
 
 
 def _scored(manifest: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +75,9 @@ def _scored(manifest: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
 def _check_same_truth(mine: pd.DataFrame, other: pd.DataFrame) -> None:
     found, expected = (class_names(rows) for rows in (other, mine))
     if found != expected:
-        raise ValueError(f"the other run is of the classes {found}, this one of {expected}; compare runs of one data set")
+        raise ValueError(
+            f"the other run is of the classes {found}, this one of {expected}; compare runs on one data set"
+        )
     if lost := sorted(set(mine.index) ^ set(other.index)):
         raise ValueError(
             f"the runs scored different images: {len(lost)} were scored by one of them only ({', '.join(lost[:3])}); "
@@ -114,8 +118,8 @@ def summarise(pairs: pd.DataFrame, *, seed: int, confidence: float = 0.95) -> pd
 
 def _drawn_differences(pairs: pd.DataFrame, classes: list[str], rng: np.random.Generator) -> np.ndarray:
     """Mean difference of each class, (REPEATS, C), over groups drawn with replacement; NaN where none shows it."""
-    cells = pairs.pivot_table(index="group", columns="class", values="difference", aggfunc=["sum", "count"])
-    total, count = (cells[kind].reindex(columns=classes).fillna(0).to_numpy() for kind in ("sum", "count"))
+    cells = pairs.groupby(["group", "class"])["difference"]
+    total, count = (part.unstack(fill_value=0)[classes].to_numpy() for part in (cells.sum(), cells.count()))
     times = rng.multinomial(len(total), np.full(len(total), 1 / len(total)), size=REPEATS)
     seen = times @ count
     drawn = np.divide(times @ total, seen, out=np.full(seen.shape, np.nan), where=seen > 0)
@@ -126,7 +130,7 @@ def _drawn_differences(pairs: pd.DataFrame, classes: list[str], rng: np.random.G
 def _means(part: pd.DataFrame) -> dict[str, float]:
     by_class = part.groupby("class")[["dice", "other_dice", "difference"]].mean().mean()
     sizes = {"num_images": part["image_id"].nunique(), "num_groups": part["group"].nunique()}
-    return {**sizes, **by_class.to_dict()}
+    return sizes | {str(name): float(value) for name, value in by_class.items()}
 
 
 def _counts(part: pd.DataFrame) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Checkpoint -> predictions, scores and figures. The only pipeline that reads the test split."""
+"""Checkpoint -> predictions and scores. The only pipeline that scores the test split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import pandas as pd
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import EvaluationParams
-from seg_pipeline.pipelines import Figure
 from seg_pipeline.segmentation.recipe import ScoreSettings
 
 
@@ -30,20 +29,3 @@ def score_predictions(
     return seg.scoring.score_predictions(
         manifest, predictions, aggregation=scores.aggregation, empty_policy=scores.empty_policy
     )
-
-
-def plot_class_scores(test_scores: dict) -> Figure:
-    """Bars by class."""
-    return seg.plotting.plot_class_scores(test_scores)
-
-
-def plot_confusion(confusion: pd.DataFrame) -> Figure:
-    """Heat map of the confusion matrix."""
-    return seg.plotting.plot_confusion(confusion.to_numpy(), list(confusion.index), title="Pixels of the test split")
-
-
-def plot_predictions(
-    manifest: pd.DataFrame, predictions: pd.DataFrame, image_scores: pd.DataFrame, params: EvaluationParams
-) -> Figure:
-    """Test images from the worst to the best, truth beside prediction."""
-    return seg.galleries.prediction_sheet(manifest, predictions, image_scores, num_images=params.num_gallery)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.text import Annotation
 
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled, unit_colours
 
@@ -94,9 +95,10 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
     ]
     figure.legend(handles=[*bars, *[line for line in lines if line]], loc="outside lower center", ncols=4)
     figure.suptitle("Scores by class")
-    about = f"{scores['num_images']:,} images, aggregated by {scores['aggregation']}, empty masks: {scores['empty_policy']}"
+    policies = f"aggregated by {scores['aggregation']}, empty masks: {scores['empty_policy']}"
+    about = f"{scores['num_images']:,} images, {policies}"
     if "num_groups" in scores:
-        about += f"\nline: {scores['confidence']:.0%} interval over {scores['num_groups']:,} groups"
+        about += f"\nline: {100 * scores['confidence']:.0f} % interval over {scores['num_groups']:,} groups"
     axes.set_title(about)
     return figure
 
@@ -105,11 +107,13 @@ def _draw_intervals(axes: Axes, intervals: Sequence[Sequence[float | None] | Non
     """Whiskers of the bars number ``index``, whose texts move to their ends; None where there is no interval."""
     texts = axes.texts[-len(intervals) :]
     for row, interval in enumerate(intervals):
-        if interval is not None and None not in interval:
+        low, high = (_number(end) for end in interval or (None, None))
+        if np.isfinite(low + high):
             place = row + (index - (num_bars - 1) / 2) * 0.84 / num_bars
-            low, high = map(float, interval)
-            axes.plot([low, high], [place, place], color="black", linewidth=1, marker="|", markersize=4, zorder=3)
-            texts[row].xy = (max(high, texts[row].xy[0]), texts[row].xy[1])
+            axes.hlines(place, low, high, color="black", linewidth=1, zorder=3)
+            axes.plot([low, high], [place, place], "|", color="black", markersize=4, zorder=3)
+            label = cast(Annotation, texts[row])
+            label.xy = (max(high, label.xy[0]), label.xy[1])
 
 
 def _lighten(colours: Any, depth: float) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from seg_pipeline.segmentation.plotting.rows import GREY, PLATE, add_note
+from seg_pipeline.segmentation.plotting.rows import GREY, PLATE, add_legend, add_note
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled, unit_colours
 
 MAX_ROWS = 40
@@ -39,10 +40,9 @@ def plot_group_scores(rows: pd.DataFrame, names: Sequence[str], *, unit: str = "
     axes.plot(shown.mean(axis=1), places, "|", color="black", markersize=11, markeredgewidth=2, zorder=4)
     mean = Line2D([], [], color="black", marker="|", linestyle="", markersize=9, markeredgewidth=2, label="mean")
     _score_axis(axes)
-    figure.legend(handles=[*handles, mean], loc="outside lower center", ncols=7)
     figure.suptitle(f"Dice by {unit} (its images), worst first")
     left = f"{len(order) - len(shown):,} better ones are not shown" if len(order) > len(shown) else ""
-    add_note(figure, f"bar: range over the classes{'; ' + left if left else ''}")
+    add_legend(figure, [*handles, mean], f"bar: range over the classes{'; ' + left if left else ''}")
     return figure
 
 
@@ -73,7 +73,8 @@ def plot_gains(gains: pd.DataFrame) -> Figure:
         axes.plot(before, place, "|", color="black", markersize=9, zorder=2)
         face = "black" if row["kept"] else "white"
         axes.plot(after, place, "o", markerfacecolor=face, markeredgecolor="black", markersize=5.5, zorder=3)
-        text = f"{after - before:+.4f} {'kept' if row['kept'] else 'not kept'}"
+        gained = round(after - before, 4) + 0.0  # never -0.0
+        text = f"{gained:+.4f} {'kept' if row['kept'] else 'not kept'}"
         axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=small())
     axes.set_xlabel("Dice on the validation split")
     axes.grid(visible=True, axis="x")
@@ -83,9 +84,9 @@ def plot_gains(gains: pd.DataFrame) -> Figure:
     return figure
 
 
-def _plain(value: object) -> str:
+def _plain(value: Any) -> str:
     """A number without useless digits; nothing for what is on or off."""
-    if value is None or isinstance(value, bool | np.bool_) or value != value:
+    if isinstance(value, bool | np.bool_) or pd.isna(value):
         return ""
     return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
 
@@ -126,7 +127,8 @@ def plot_comparison(summary: pd.DataFrame, *, title: str) -> Figure:
         title: names the two runs.
     """
     shown = summary.head(MAX_ROWS)
-    figure, axes = _row_figure([f"{row['class']} ({row['num_images']:,})" for row in shown.to_dict("records")], extra=1.5)
+    labels = [f"{row['class']} ({row['num_images']:,})" for row in shown.to_dict("records")]
+    figure, axes = _row_figure(labels, extra=1.5)
     axes.axvline(0, color="black", linewidth=1)
     for place, row in enumerate(shown.to_dict("records")):
         marker, colour = {"better": (">", "#0072B2"), "worse": ("<", "#D55E00")}.get(row["verdict"], ("o", "0.5"))

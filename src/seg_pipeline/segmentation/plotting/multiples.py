@@ -14,8 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from seg_pipeline.segmentation.plotting.rows import add_note
-from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled, unit_colours
+from seg_pipeline.segmentation.plotting.rows import add_legend, add_note
+from seg_pipeline.segmentation.plotting.style import grown, new_figure, styled, unit_colours
 
 MAX_PANELS = 12
 MAX_COLUMNS = 4
@@ -76,9 +76,9 @@ def plot_thresholds(curve: pd.DataFrame, names: Sequence[str], chosen: Mapping[s
             axes.axvline(chosen[name], color="black", linewidth=0.8, label="in use")
             axes.set_title(f"{name}\nin use: {chosen[name]:.2f}")
         axes.set(xlim=UNIT, ylim=UNIT, xlabel="threshold")
-    _add_legend(figure, panels)
+    axes, _ = next(iter(panels.values()))
     figure.suptitle("Threshold curves on the validation split")
-    add_note(figure, note)
+    add_legend(figure, axes.get_legend_handles_labels()[0], note)
     return figure
 
 
@@ -91,7 +91,7 @@ def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[s
         names: every class, in order of their colours.
         errors: expected calibration error by class.
     """
-    figure, panels, note = class_panels(bins.dropna(subset=["frequency"]), names)
+    figure, panels, note = class_panels(bins.dropna(subset=["frequency"]), names, unit="share of the class")
     for name, (axes, colour) in panels.items():
         part = bins[(bins["class"] == name) & (bins["pixels"] > 0)].sort_values("confidence")
         axes.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="perfect")
@@ -107,7 +107,7 @@ def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[s
 
 
 def class_panels(
-    rows: pd.DataFrame, names: Sequence[str]
+    rows: pd.DataFrame, names: Sequence[str], *, unit: str = "score (0 to 1)"
 ) -> tuple[Figure, dict[str, tuple[Axes, np.ndarray]], str]:
     """A figure with a titled panel and a colour a class; of more than ``MAX_PANELS`` those with most rows.
 
@@ -129,11 +129,10 @@ def class_panels(
         axes.set_title(name)
         axes.grid(visible=True)
     for axes in grid[::columns]:
-        axes.set_ylabel("score (0 to 1)")
+        axes.set_ylabel(unit)
     note = f"the {len(kept)} of {len(names)} classes with most values" if len(kept) < len(names) else ""
-    return figure, {name: (axes, colours[list(names).index(name)]) for axes, name in zip(grid, kept, strict=False)}, note
-
-
-def _add_legend(figure: Figure, panels: Mapping[str, tuple[Axes, np.ndarray]]) -> None:
-    axes, _ = next(iter(panels.values()))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=4, fontsize=small())
+    return (
+        figure,
+        {name: (axes, colours[list(names).index(name)]) for axes, name in zip(grid, kept, strict=False)},
+        note,
+    )
