@@ -32,15 +32,16 @@ def plot_object_sizes(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Dice of each image over the area of the class in it, by class, with the median of six bands of size.
 
     Args:
-        rows: an image and class each: class, dice, truth_area (pixels). Rows without truth or Dice are left out.
+        rows: an image and class each: class, dice, true_pos, false_neg. Rows without truth are left out.
         names: every class, in order of their colours.
     """
-    shown = rows[(rows["truth_area"] > 0) & rows["dice"].notna()]
+    area = rows["true_pos"] + rows["false_neg"]
+    shown = rows.assign(area=area)[area > 0]
     figure, panels, note = class_panels(shown, names)
     for name, (axes, colour) in panels.items():
-        part = shown[shown["class"] == name].sort_values("truth_area")
+        part = shown[shown["class"] == name].sort_values("area")
         points = part.iloc[np.unique(np.linspace(0, len(part) - 1, MAX_POINTS).round().astype(int))]
-        axes.scatter(points["truth_area"], points["dice"], s=9, color=colour, edgecolor="0.35", linewidth=0.3)
+        axes.scatter(points["area"], points["dice"], s=9, color=colour, edgecolor="0.35", linewidth=0.3)
         _draw_bands(axes, part)
         axes.set(xscale="log", ylim=UNIT, xlabel="area in truth (pixels)")
         axes.xaxis.set_major_locator(LogLocator(numticks=5))
@@ -53,8 +54,8 @@ def plot_object_sizes(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
 def _draw_bands(axes: Axes, part: pd.DataFrame) -> None:
     """Medians of Dice and area; of fewer images than two a band there are fewer bands."""
     number = max(1, min(NUM_BANDS, len(part) // 2))
-    bands = part.groupby(np.arange(len(part)) * number // max(len(part), 1))[["truth_area", "dice"]].median()
-    axes.plot(bands["truth_area"], bands["dice"], color="black", marker="s", markersize=3, linewidth=1.2)
+    bands = part.groupby(np.arange(len(part)) * number // max(len(part), 1))[["area", "dice"]].median()
+    axes.plot(bands["area"], bands["dice"], color="black", marker="s", markersize=3, linewidth=1.2)
 
 
 @styled

@@ -47,7 +47,7 @@ def score_meanings(scores: dict[str, Any]) -> list[str]:
     if scores.get("mean_dice_interval"):
         said.insert(
             2,
-            f"Interval: {scores.get('confidence', 0.95):.0%}, by drawing {scores['num_groups']:,} groups with "
+            f"Interval: {100 * scores['confidence']:.0f} %, by drawing {scores['num_groups']:,} groups with "
             "replacement again and again. It says how far the mean would move with other groups of the same kind, "
             "not what another data set would give.",
         )

@@ -15,14 +15,12 @@ from seg_pipeline.segmentation.report.results import Results, interval, plural, 
 from seg_pipeline.segmentation.report.scores import digits_of, measured
 from seg_pipeline.segmentation.splits import split_table
 
-UNKNOWN = "Not stated"
-
 
 def model_card(results: Results, about: dict[str, Any], *, phantom: bool) -> str:
     """Markdown.
 
     Args:
-        about: as for ``run.report_page``; what is None there is said to be not stated, with the setting that tells.
+        about: as for ``run.report_page``; where it says nothing, the card names the setting that would.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -34,7 +32,7 @@ def model_card(results: Results, about: dict[str, Any], *, phantom: bool) -> str
     environment.filters["plain"] = plain
     scores = results.test_scores
     return environment.get_template("model_card.md").render(
-        stated={name: about[name] or f"{UNKNOWN}: `reporting.about.{name}` tells it." for name in about},
+        stated={name: about[name] or f"Not stated; set `reporting.about.{name}`." for name in about},
         recipe=results.recipe,
         classes=results.classes,
         scores=scores,
