@@ -23,7 +23,7 @@ from seg_pipeline.params.reporting import ReportingParams
 from seg_pipeline.params.search import HparamSearchParams
 from seg_pipeline.params.tracking import TrackingParams
 from seg_pipeline.params.training import TrainingParams, make_recipe
-from seg_pipeline.segmentation.recipe import ScoreSettings
+from seg_pipeline.segmentation.recipe import PredictSettings, ScoreSettings
 
 __all__ = [
     "AnnotationParams",
@@ -56,6 +56,7 @@ class Parameters(Params):
     scores: ScoreSettings
     training: TrainingParams
     hparam_search: HparamSearchParams
+    prediction: PredictSettings = PredictSettings()
     evaluation: EvaluationParams
     reporting: ReportingParams
     tracking: TrackingParams

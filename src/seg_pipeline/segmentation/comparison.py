@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from seg_pipeline.segmentation.intervals import group_sums, interval, resampled_sums
 from seg_pipeline.segmentation.manifest import class_names
 
 MANIFEST, IMAGE_SCORES = "05_model_input/manifest.parquet", "08_reporting/image_scores.parquet"
@@ -100,31 +101,26 @@ def summarise(pairs: pd.DataFrame, *, seed: int, confidence: float = 0.95) -> pd
     Returns:
         Columns class, num_images, num_groups, dice, other_dice, difference, low, high, better, worse, equal (pairs)
         and verdict. Scores are means over images; for all classes the mean of the classes' means. ``low`` and
-        ``high`` hold the difference with that confidence: percentiles over ``REPEATS`` draws of as many groups
-        with replacement, NaN for fewer than two groups.
+        ``high`` hold the difference with that confidence, over resampled groups (``intervals``); NaN for one group.
     """
     classes = list(dict.fromkeys(pairs["class"]))
-    drawn = _drawn_differences(pairs, classes, np.random.default_rng(seed))
-    tails = np.array([1 - confidence, 1 + confidence]) / 2
+    drawn = _resampled_differences(pairs, classes, seed)
     rows = []
-    for number, name in enumerate([ALL, *classes]):
+    for name, draws in [(ALL, np.nanmean(drawn, axis=1)), *zip(classes, drawn.T, strict=True)]:
         part = pairs if name == ALL else pairs[pairs["class"] == name]
-        draws = drawn.mean(axis=1) if name == ALL else drawn[:, number - 1]
-        sure = part["group"].nunique() > 1
-        low, high = np.nanquantile(draws, tails) if sure else (np.nan, np.nan)
+        low, high = interval(draws, confidence=confidence) if part["group"].nunique() > 1 else (np.nan, np.nan)
         rows.append({"class": name, **_means(part), "low": low, "high": high, **_counts(part)})
     return pd.DataFrame(rows).assign(verdict=lambda table: [_verdict(row) for row in table.to_dict("records")])
 
 
-def _drawn_differences(pairs: pd.DataFrame, classes: list[str], rng: np.random.Generator) -> np.ndarray:
-    """Mean difference of each class, (REPEATS, C), over groups drawn with replacement; NaN where none shows it."""
-    cells = pairs.groupby(["group", "class"])["difference"]
-    total, count = (part.unstack(fill_value=0)[classes].to_numpy() for part in (cells.sum(), cells.count()))
-    times = rng.multinomial(len(total), np.full(len(total), 1 / len(total)), size=REPEATS)
-    seen = times @ count
-    drawn = np.divide(times @ total, seen, out=np.full(seen.shape, np.nan), where=seen > 0)
-    # A draw without a class takes its difference from the whole, so that the mean stays one of the same classes.
-    return np.where(np.isnan(drawn), total.sum(axis=0) / count.sum(axis=0), drawn)
+def _resampled_differences(pairs: pd.DataFrame, classes: list[str], seed: int) -> np.ndarray:
+    """Mean difference of each class, (REPEATS, C), over drawn groups; NaN where none of them shows it."""
+    table = pairs.pivot(index=["group", "image_id"], columns="class", values="difference")[classes]
+    known = table.notna().to_numpy()
+    cells = np.concatenate([table.fillna(0).to_numpy(), known], axis=1)
+    sums = resampled_sums(group_sums(cells, table.index.get_level_values("group")), repeats=REPEATS, seed=seed)
+    total, count = sums[:, : len(classes)], sums[:, len(classes) :]
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
 def _means(part: pd.DataFrame) -> dict[str, float]:

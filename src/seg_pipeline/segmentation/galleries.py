@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.augment import PRESETS, make_augmentation
 from seg_pipeline.segmentation.datasets import Draw, VisionImageMaskDataset
 from seg_pipeline.segmentation.images import read_image, to_rgb8
 from seg_pipeline.segmentation.manifest import class_names, read_masks
-from seg_pipeline.segmentation.predict import predict_masks
+from seg_pipeline.segmentation.predict import plain_masks, predict_masks
 from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.training import Saved, fold_split
 
@@ -126,12 +126,13 @@ class LivePictures:
         fold, folds = len(moment.best["members"]) - 1, moment.best["folds"]
         val = fold_split(self.manifest, fold, folds) if folds else self.manifest
         rows = most_telling(val[val["split"] == "val"], NUM_WATCHED)
+        recipe = Recipe.from_dict(member["recipe"])
         guesses = predict_masks(
             rows,
             {**moment.best, "members": [member]},
             device=torch.device("cpu"),
             batch_size=1,
-            threshold=Recipe.from_dict(member["recipe"]).scores.threshold,
+            postprocessing=plain_masks(recipe),
         )
         truths = rows.to_dict("records")
         epoch = f"epoch {member['row']['epoch']}" + (f" of fold {fold + 1}" if folds else "")

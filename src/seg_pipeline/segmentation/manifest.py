@@ -35,6 +35,16 @@ def read_masks(row: Mapping, names: list[str]) -> np.ndarray:
     return masks
 
 
+def refuse_test(rows: pd.DataFrame, purpose: str) -> None:
+    """Guards what is chosen: raises ValueError where ``rows`` hold images of the test split."""
+    held_out = rows.loc[rows["split"] == "test", "image_id"]
+    if len(held_out):
+        raise ValueError(
+            f"{len(held_out)} images of the test split ({', '.join(held_out.head(3))}) would be read to {purpose}: it "
+            "is held out for the final scores alone; give rows of train and val, as in the catalog's `development`"
+        )
+
+
 def count_classes(manifest: pd.DataFrame) -> pd.DataFrame:
     """Images that show each class, and that show none: a row a class and "no mask", a column a split."""
     present = (manifest[[f"area_{name}" for name in class_names(manifest)]] > 0).set_axis(class_names(manifest), axis=1)

@@ -7,7 +7,7 @@ and ``IGNORE``; what is ignored counts nowhere. Dice 1945; Jaccard 1901 (IoU).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,6 +35,31 @@ class Counts(NamedTuple):
         """Of no image."""
         by_class, over_all = (torch.zeros(shape, dtype=torch.int64, device=device) for shape in ((0, num_classes), 0))
         return cls(by_class, by_class, by_class, over_all, over_all)
+
+
+class ImageCounts(NamedTuple):
+    """All that scores are made of, of each image: int64 (N, C) by class, (N,) over all classes together.
+
+    The first five are ``Counts``; ``surfaces.compare`` says what the others are.
+    """
+
+    true_pos: Tensor
+    false_pos: Tensor
+    false_neg: Tensor
+    right: Tensor
+    known: Tensor
+    boundary_both: Tensor
+    boundary_either: Tensor
+    surface_near: Tensor
+    surface_all: Tensor
+    hd95: Tensor
+    """Float64 (N, C); NaN where truth and prediction are empty."""
+    diagonal: Tensor
+    """Float64 (N,): of the image, the worst that hd95 can be."""
+
+    @property
+    def overlap(self) -> Counts:
+        return Counts(*self[:5])
 
 
 def count(predicted: Tensor, masks: Tensor) -> Counts:
@@ -69,30 +94,43 @@ MOST_PARTS = 8
 """Small tensors that live long keep the memory around them from being given back: 4 MiB a training step."""
 
 
-class OverlapCounts(Metric):
-    """Gathers ``Counts`` of all images; exact under several processes, as images are kept apart."""
+class Tally(Metric):
+    """Gathers the counts of all images; exact under several processes, as images are kept apart."""
 
     full_state_update = False
 
-    def __init__(self) -> None:
+    def __init__(self, kind: type[Counts] | type[ImageCounts]) -> None:
         super().__init__()
-        for name in Counts._fields:
+        self._kind = kind
+        for name in kind._fields:
             self.add_state(name, default=[], dist_reduce_fx="cat")
 
-    def update(self, counts: Counts) -> None:
+    def update(self, counts: Counts | ImageCounts) -> None:
         for name, value in counts._asdict().items():
             parts = getattr(self, name)
             parts.append(value)
             if len(parts) >= MOST_PARTS:
                 parts[:] = [dim_zero_cat(parts)]
 
-    def compute(self) -> Counts:
-        """Of all processes."""
+    def compute(self) -> Any:
+        """Counts of all processes; torchmetrics drops the axes of a single number, ``gathered`` does not."""
         return self.local()
 
-    def local(self) -> Counts:
-        """Of this process so far."""
-        return Counts(*(dim_zero_cat(getattr(self, name)) for name in Counts._fields))
+    def gathered(self) -> Any:
+        """Counts of all processes."""
+        with self.sync_context():
+            return self.local()
+
+    def local(self) -> Any:
+        """Counts of this process so far."""
+        return self._kind(*(dim_zero_cat(getattr(self, name)) for name in self._kind._fields))
+
+
+class OverlapCounts(Tally):
+    """Of ``Counts``."""
+
+    def __init__(self) -> None:
+        super().__init__(Counts)
 
 
 def dice(counts: Counts, *, if_empty: float) -> Tensor:

@@ -1,21 +1,33 @@
-"""Masks of images, at the images' own size, by one model or the mean of several."""
+"""Probabilities and masks of images, at the images' own size, by one model or the mean of several.
+
+Axes: B images, K channels of the probabilities (the background first, where there is one), C classes, H rows,
+W columns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from seg_pipeline.segmentation.calibration import Calibration
 from seg_pipeline.segmentation.datasets import VisionImageMaskDataset, to_native
 from seg_pipeline.segmentation.devices import autocast, pick_precision
 from seg_pipeline.segmentation.loaders import collate, whole_images
+from seg_pipeline.segmentation.manifest import read_masks
 from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.postprocess import Postprocessing, make_masks
+from seg_pipeline.segmentation.recipe import PredictSettings, Recipe, Task
 from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.tiles import Stitcher, windows
+
+PLAIN = PredictSettings()
 
 
 def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter, Recipe]]:
@@ -29,53 +41,154 @@ def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter
     return members
 
 
-def predict_masks(
-    manifest: pd.DataFrame, checkpoint: dict, *, device: torch.device, batch_size: int, threshold: float
-) -> pd.DataFrame:
-    """Predictions of all rows: image_id, height, width and mask_<class> (run lengths as in the manifest).
+def recipe_of(checkpoint: dict) -> Recipe:
+    """What all members of a checkpoint share: task, classes, background, scores."""
+    return Recipe.from_dict(checkpoint["members"][0]["recipe"])
 
-    Several members vote by the mean of their probabilities.
+
+def plain_masks(recipe: Recipe) -> Postprocessing:
+    """Bare masks, as training scores them."""
+    threshold = recipe.scores.threshold if recipe.task == "multilabel" else None
+    return Postprocessing.none(len(recipe.classes), threshold)
+
+
+def predict_masks(
+    rows: pd.DataFrame,
+    checkpoint: dict,
+    *,
+    device: torch.device,
+    batch_size: int,
+    postprocessing: Postprocessing,
+    settings: PredictSettings = PLAIN,
+    calibration: Calibration | None = None,
+) -> pd.DataFrame:
+    """Predictions of all rows of a manifest.
+
+    Args:
+        postprocessing: from probabilities to masks.
+        settings: mirrored images, windows, members.
+        calibration: is updated with each image's probabilities and truth.
+
+    Returns:
+        image_id, height, width; of each class mask_<class> (run lengths as in the manifest), peak_<class> (largest
+        probability of the image) and mean_<class> (mean probability inside the mask, NaN where it is empty).
 
     Raises:
         ValueError: there is no row, as where the test split has a share of 0.
     """
-    if manifest.empty:
+    if rows.empty:
         raise ValueError("there is no image to predict: the test split is empty; give it a share, `split.shares.test`")
-    members = load_members(checkpoint, device)
-    (model, recipe), *_ = members
-    logits = zip(*(native_logits(*member, manifest, device, batch_size) for member in members), strict=True)
-    rows = []
-    for row, votes in zip(manifest.to_dict("records"), logits, strict=True):
-        (predicted,) = model.masks(mean_vote(votes, recipe.task)[None], threshold=threshold).cpu().numpy()
-        about = {name: row[name] for name in ("image_id", "height", "width")}
-        runs = (encode_rle(mask, order="C") for mask in predicted)
-        rows.append({**about, **dict(zip((f"mask_{name}" for name in recipe.classes), runs, strict=True))})
-    return pd.DataFrame(rows)
+    recipe = recipe_of(checkpoint)
+    found = native_probabilities(rows, checkpoint, device=device, batch_size=batch_size, settings=settings)
+    table = []
+    for row, tensor in zip(rows.to_dict("records"), found, strict=True):
+        probabilities = tensor.cpu().numpy()
+        masks = make_masks(probabilities, postprocessing, task=recipe.task, background=recipe.background)
+        of_classes = probabilities[int(recipe.background) :]
+        if calibration is not None:
+            calibration.update(of_classes, read_masks(row, list(recipe.classes)))
+        table.append(_described(row, of_classes, masks, recipe.classes))
+    return pd.DataFrame(table)
 
 
-def mean_vote(votes: tuple[Tensor, ...], task: str) -> Tensor:
-    """Logits (K, H, W) of the mean of several logits' probabilities."""
-    if len(votes) == 1:
-        return votes[0]
-    if task == "multilabel":
-        return torch.stack(votes).sigmoid().mean(0).logit(eps=1e-6)
-    return torch.stack(votes).softmax(1).mean(0).log()
+def _described(row: dict, probabilities: np.ndarray, masks: np.ndarray, classes: tuple[str, ...]) -> dict:
+    """A row of predictions: of probabilities (C, H, W) and masks (C, H, W)."""
+    about = {name: row[name] for name in ("image_id", "height", "width")}
+    runs = {f"mask_{name}": encode_rle(mask, order="C") for name, mask in zip(classes, masks, strict=True)}
+    peaks = {f"peak_{name}": float(one.max()) for name, one in zip(classes, probabilities, strict=True)}
+    means = {
+        f"mean_{name}": float(one[mask].mean()) if mask.any() else math.nan
+        for name, one, mask in zip(classes, probabilities, masks, strict=True)
+    }
+    return {**about, **runs, **peaks, **means}
+
+
+def native_probabilities(
+    rows: pd.DataFrame,
+    checkpoint: dict,
+    *,
+    device: torch.device,
+    batch_size: int,
+    settings: PredictSettings = PLAIN,
+) -> Iterator[Tensor]:
+    """Probabilities float32 (K, height, width) of each row, on the device: the mean of all members'."""
+    members = load_members(checkpoint, device)[: 1 if settings.members == "first" else None]
+    return mean_probabilities(members, rows, device=device, batch_size=batch_size, settings=settings)
+
+
+def mean_probabilities(
+    members: list[tuple[Segmenter, Recipe]],
+    rows: pd.DataFrame,
+    *,
+    device: torch.device,
+    batch_size: int,
+    settings: PredictSettings,
+) -> Iterator[Tensor]:
+    """The same of members that are loaded."""
+    task = members[0][1].task
+    logits = (_native_logits(*member, rows, device, batch_size, settings) for member in members)
+    for votes in zip(*logits, strict=True):
+        voted = [probabilities_of(vote, task) for vote in votes]
+        yield voted[0] if len(voted) == 1 else torch.stack(voted).mean(0)
+
+
+def probabilities_of(logits: Tensor, task: Task) -> Tensor:
+    """Of logits (..., K, H, W)."""
+    return logits.sigmoid() if task == "multilabel" else logits.softmax(-3)
 
 
 @torch.inference_mode()
-def native_logits(
-    model: Segmenter, recipe: Recipe, manifest: pd.DataFrame, device: torch.device, batch_size: int
+def _native_logits(
+    model: Segmenter,
+    recipe: Recipe,
+    rows: pd.DataFrame,
+    device: torch.device,
+    batch_size: int,
+    settings: PredictSettings,
 ) -> Iterator[Tensor]:
     """Logits (K, height, width) of each row, on the device."""
-    dataset = VisionImageMaskDataset(manifest, recipe.input, task=recipe.task, background=recipe.background)
-    loader: DataLoader = DataLoader(
-        dataset, whole_images(manifest, recipe.input, batch_size=batch_size), collate_fn=collate
-    )
-    shapes = iter(manifest[["height", "width"]].itertuples(index=False, name=None))
+    dataset = VisionImageMaskDataset(rows, recipe.input, task=recipe.task, background=recipe.background)
+    at_once = whole_images(rows, recipe.input, batch_size=batch_size) if settings.overlap is None else 1
+    loader: DataLoader = DataLoader(dataset, at_once, collate_fn=collate)
+    shapes = iter(rows[["height", "width"]].itertuples(index=False, name=None))
     dtype = pick_precision(recipe.fit.precision, device)
-    for images, _ in tqdm(loader, desc="predicting", unit="batch", disable=None, leave=False):
+
+    def predict(images: Tensor) -> Tensor:
         with autocast(device, dtype):
-            logits = model(images.to(device))
+            return mirrored_vote(model, images.to(device), settings.mirrored, recipe.task)
+
+    for images, _ in tqdm(loader, desc="predicting", unit="batch", disable=None, leave=False):
+        if settings.overlap is None:
+            logits = predict(images)
+        else:
+            logits = stitched(predict, images, recipe, overlap=settings.overlap, batch_size=batch_size).to(device)
         for one in logits:  # images of one batch may differ in native size
             height, width = next(shapes)
             yield to_native(one, height, width, recipe.input)
+
+
+def mirrored_vote(
+    model: Callable[[Tensor], Tensor], images: Tensor, mirrored: tuple[tuple[int, ...], ...], task: Task
+) -> Tensor:
+    """Logits (B, K, H, W) of the mean of the probabilities of images mirrored along each of these sets of axes."""
+    votes = [model(images.flip(axes)).flip(axes) if axes else model(images) for axes in mirrored]
+    if len(votes) == 1:
+        return votes[0]
+    mean = probabilities_of(torch.stack(votes), task).mean(0)
+    return mean.logit(eps=1e-6) if task == "multilabel" else mean.clamp(min=1e-9).log()
+
+
+def stitched(
+    predict: Callable[[Tensor], Tensor], images: Tensor, recipe: Recipe, *, overlap: float, batch_size: int
+) -> Tensor:
+    """Logits (1, K, H, W) of one image (1, channels, H, W) from those of windows of the input's size."""
+    (image,) = images
+    shape = image.shape[-2], image.shape[-1]
+    stitcher = Stitcher(recipe.num_channels, shape)
+    every = windows(shape, recipe.input.size, overlap=overlap)
+    for begin in range(0, len(every), batch_size):
+        spans = every[begin : begin + batch_size]
+        parts = predict(torch.stack([image[:, rows, columns] for rows, columns in spans]))
+        for span, part in zip(spans, parts.cpu().numpy(), strict=True):
+            stitcher.add(span, part)
+    return torch.from_numpy(stitcher.result())[None]

@@ -178,6 +178,44 @@ class ScoreSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeasureSettings(Settings):
+    """What of the test scores is a matter of choice; printed with them."""
+
+    tolerance: Annotated[float, Ge(0)] = 3.0
+    """How far apart two surfaces may lie and count as one (surface Dice): mm where the spacing of all images is
+    known, else pixels."""
+    boundary_width: Annotated[float, Gt(0), Le(0.5)] = 0.02
+    """Of the strip inside a mask's border whose overlap is boundary IoU, as a share of the image's diagonal."""
+    spacing_z: Annotated[float, Gt(0)] | None = None
+    """mm between the frames of a series, where the manifest has no column of this name; series of images whose
+    spacing is known are scored as volumes then. null: no volumes."""
+    competition: bool = False
+    """Give the UW-Madison competition's score in all its readings; it is of volumes."""
+    repeats: Annotated[int, Ge(100), Le(100_000)] = 1000
+    """Resamples of the groups that an interval is made of."""
+    confidence: Annotated[float, Gt(0.5), Lt(1)] = 0.95
+    """Share of the resamples that an interval holds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings(Settings):
+    """How a trained model predicts. What each option gains and costs on val: `prediction_options.parquet`."""
+
+    tta: Literal["none", "horizontal", "flips"] = "none"
+    """Mean of the probabilities of mirrored images: left to right (twice the work), or all four ways."""
+    overlap: Annotated[float, Ge(0), Le(0.9)] | None = None
+    """For `fit: crop`: predict in windows of `input.size` that overlap by this share of a side, the middle of each
+    counting most, for images too large for memory; null: whole images at once."""
+    members: Literal["all", "first"] = "all"
+    """Of a training with folds: the mean of all models' probabilities, or the first model alone."""
+
+    @property
+    def mirrored(self) -> tuple[tuple[int, ...], ...]:
+        """Axes of (K, H, W) along which each view of an image is mirrored."""
+        return {"none": ((),), "horizontal": ((), (-1,)), "flips": ((), (-1,), (-2,), (-2, -1))}[self.tta]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ComputeSettings(Settings):
     """On what a training runs, and how often it is saved: what cannot change its result."""
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import pandas as pd
 
-Kind = Literal["text", "integer", "number", "list"]
+Kind = Literal["text", "integer", "number", "boolean", "list"]
 
 CLASS = "<class>"
 """In a column's name: there is one such column a class."""
@@ -84,12 +84,14 @@ class Table:
     columns: tuple[Column, ...]
     closed: bool = False
 
-    def validate(self, data: pd.DataFrame) -> pd.DataFrame:
-        """The table itself.
+    def validate(self, data: pd.DataFrame | None) -> pd.DataFrame | None:
+        """The table itself; None, as an optional entry of the catalog loads where there is no file, passes.
 
         Raises:
             ValueError: it is not as declared; names every column at fault.
         """
+        if data is None:
+            return None
         if not isinstance(data, pd.DataFrame):
             raise ValueError(f"table `{self.name}`: found a {type(data).__name__}, expected a DataFrame")
         faults = [fault for column in self.columns for fault in column.faults(data)]
@@ -111,6 +113,8 @@ def _is_kind(values: pd.Series, kind: Kind) -> bool:
         return types.is_string_dtype(values)
     if kind == "integer":
         return types.is_integer_dtype(values)
+    if kind == "boolean":
+        return types.is_bool_dtype(values)
     if kind == "number":
         return types.is_numeric_dtype(values) and not types.is_bool_dtype(values)
     return bool(values.map(lambda value: hasattr(value, "__len__") and not isinstance(value, str)).all())
@@ -250,6 +254,121 @@ CLASS_OVERLAPS = Table(
     closed=True,
 )
 
+PREDICTIONS = Table(
+    "predictions",
+    "Predicted masks of the test split, at each image's own size.",
+    (
+        _ID,
+        Column("height", "integer", "pixels", least=1),
+        Column("width", "integer", "pixels", least=1),
+        Column(f"mask_{CLASS}", "text", "run lengths, as the manifest's"),
+        Column(f"peak_{CLASS}", "number", "largest probability in the image", least=0, most=1),
+        Column(
+            f"mean_{CLASS}",
+            "number",
+            "mean probability inside the mask; missing where it is empty",
+            0,
+            1,
+            nullable=True,
+        ),
+    ),
+)
+
+_CLASS = Column("class", "text", "its name")
+_NUM_IMAGES = Column("num_images", "integer", "whose truth shows the class", least=0)
+
+
+def _share(name: str, meaning: str) -> Column:
+    return Column(name, "number", meaning, least=0, most=1, nullable=True)
+
+
+_HD95 = Column(
+    "hd95", "number", "95 % Hausdorff distance, mm or pixels as `distance_unit` says", least=0, nullable=True
+)
+
+IMAGE_SCORES = Table(
+    "image_scores",
+    "Scores of each image and class of the test split; missing where neither truth nor prediction shows the class, "
+    "and recall where the truth does not. docs/scores.md explains them.",
+    (
+        Column("image_id", "text", "name of the image"),
+        _PLACE[0],
+        _PLACE[1],
+        _CLASS,
+        *(_share(name, "") for name in ("dice", "iou", "precision", "recall")),
+        _share("boundary_iou", "IoU of the strips along the borders"),
+        _share("surface_dice", "share of the surfaces that lie within the tolerance of each other"),
+        _HD95,
+        Column("true_pos", "integer", "pixels", least=0),
+        Column("false_pos", "integer", "pixels", least=0),
+        Column("false_neg", "integer", "pixels", least=0),
+        Column("truth_area", "integer", "pixels", least=0),
+        Column("predicted_area", "integer", "pixels", least=0),
+        Column("peak", "number", "largest probability in the image", least=0, most=1),
+    ),
+    closed=True,
+)
+
+_OVERLAP = (_CLASS, _NUM_IMAGES, _share("dice", "of its images, as `aggregation` says"), _share("iou", "the same"))
+
+GROUP_SCORES = Table(
+    "group_scores", "Scores of each group and class of the test split.", (_PLACE[0], *_OVERLAP), closed=True
+)
+
+SERIES_SCORES = Table(
+    "series_scores",
+    "Scores of each series and class of the test split, and those of its volume; missing where it is none.",
+    (
+        _PLACE[1],
+        *_OVERLAP,
+        Column("num_missing", "integer", "frames of the volume that there are not", least=0, nullable=True),
+        _share("volume_dice", "of all voxels together"),
+        _HD95,
+        _share("surface_dice", "share of the volumes' surfaces that lie within the tolerance of each other"),
+    ),
+    closed=True,
+)
+
+THRESHOLD_CURVE = Table(
+    "threshold_curve",
+    "Scores of bare masks of validation images by the threshold; no rows for multiclass.",
+    (
+        _CLASS,
+        Column("threshold", "number", "probability", least=0, most=1),
+        *(_share(name, "") for name in ("dice", "precision", "recall")),
+    ),
+    closed=True,
+)
+
+RELIABILITY = Table(
+    "reliability",
+    "Pixels of the test split by the probability that was given to them, in equal bins.",
+    (
+        _CLASS,
+        Column("bin", "integer", "from 0", least=0),
+        _share("confidence", "mean probability of the bin's pixels"),
+        _share("frequency", "share of them that is of the class"),
+        Column("pixels", "integer", "in the bin", least=0),
+    ),
+    closed=True,
+)
+
+PREDICTION_OPTIONS = Table(
+    "prediction_options",
+    "What each way to predict gains and costs on validation images, with bare masks.",
+    (
+        Column("option", "text", "plain: one model, one look at the whole image", unique=True),
+        _share("dice", "mean over classes"),
+        Column("gain", "number", "of Dice over plain", least=-1, most=1, nullable=True),
+        Column("gain_low", "number", "lower end of its interval", least=-1, most=1, nullable=True),
+        Column("gain_high", "number", "upper end", least=-1, most=1, nullable=True),
+        Column("seconds_per_image", "number", "on the machine of the run", least=0),
+        Column("cost", "number", "the same as a multiple of plain", least=0),
+        Column("used", "boolean", "the settings of `prediction` ask for it"),
+    ),
+    closed=True,
+)
+
 TABLES = (
     ANNOTATIONS,
     ANNOTATED_IMAGES,
@@ -260,6 +379,13 @@ TABLES = (
     DEVELOPMENT,
     FINDINGS,
     CLASS_OVERLAPS,
+    PREDICTIONS,
+    IMAGE_SCORES,
+    GROUP_SCORES,
+    SERIES_SCORES,
+    THRESHOLD_CURVE,
+    RELIABILITY,
+    PREDICTION_OPTIONS,
 )
 
 _HEAD = """# Tables

@@ -1,4 +1,7 @@
-"""Checkpoint -> predictions and scores. The only pipeline that scores the test split."""
+"""Checkpoint -> postprocessing chosen on val -> predictions of the test split -> scores.
+
+The only pipeline that scores the test split; its first two nodes read `development`, which lacks it.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +9,82 @@ import pandas as pd
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import EvaluationParams
-from seg_pipeline.segmentation.recipe import ScoreSettings
+from seg_pipeline.segmentation.recipe import PredictSettings, ScoreSettings
+
+
+def choose_postprocessing(
+    development: pd.DataFrame,
+    checkpoint: dict,
+    scores: ScoreSettings,
+    prediction: PredictSettings,
+    params: EvaluationParams,
+    seed: int,
+) -> tuple[dict, pd.DataFrame]:
+    """Steps that help on validation images, and their Dice by threshold."""
+    return seg.choices.choose_postprocessing(
+        development,
+        checkpoint,
+        device=seg.devices.pick_device(params.device),
+        batch_size=params.batch_size,
+        prediction=prediction,
+        way=seg.ratios.Way.of(scores, params.measures, seed),
+        confidence=params.measures.confidence,
+        steps=params.postprocess,
+    )
+
+
+def measure_options(
+    development: pd.DataFrame,
+    checkpoint: dict,
+    scores: ScoreSettings,
+    prediction: PredictSettings,
+    params: EvaluationParams,
+    seed: int,
+) -> pd.DataFrame:
+    """Gain and cost of each way to predict, on validation images."""
+    return seg.choices.measure_options(
+        development,
+        checkpoint,
+        device=seg.devices.pick_device(params.device),
+        batch_size=params.batch_size,
+        prediction=prediction,
+        way=seg.ratios.Way.of(scores, params.measures, seed),
+        confidence=params.measures.confidence,
+        max_images=params.option_images,
+    )
 
 
 def predict_test(
-    manifest: pd.DataFrame, checkpoint: dict, scores: ScoreSettings, params: EvaluationParams
-) -> pd.DataFrame:
-    """Predicted masks of the test split at native size."""
-    return seg.predict.predict_masks(
+    manifest: pd.DataFrame,
+    checkpoint: dict,
+    postprocessing: dict,
+    prediction: PredictSettings,
+    params: EvaluationParams,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predicted masks of the test split at native size, and how well its probabilities are calibrated."""
+    calibration = seg.calibration.Calibration(postprocessing["classes"])
+    predictions = seg.predict.predict_masks(
         manifest[manifest["split"] == "test"],
         checkpoint,
         device=seg.devices.pick_device(params.device),
         batch_size=params.batch_size,
-        threshold=scores.threshold,
+        postprocessing=seg.postprocess.Postprocessing.from_dict(postprocessing["settings"]),
+        settings=prediction,
+        calibration=calibration,
     )
+    return predictions, calibration.table()
 
 
 def score_predictions(
-    manifest: pd.DataFrame, predictions: pd.DataFrame, scores: ScoreSettings
-) -> tuple[dict, pd.DataFrame, pd.DataFrame]:
-    """Scores of the test split, of each of its images, and the confusion matrix."""
+    manifest: pd.DataFrame,
+    predictions: pd.DataFrame,
+    reliability: pd.DataFrame,
+    scores: ScoreSettings,
+    params: EvaluationParams,
+    seed: int,
+) -> tuple[dict, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Scores of the test split, of each of its images, groups and series, and the confusion matrix."""
+    rows = manifest[manifest["split"] == "test"]
     return seg.scoring.score_predictions(
-        manifest, predictions, aggregation=scores.aggregation, empty_policy=scores.empty_policy
+        rows, predictions, scores=scores, measures=params.measures, seed=seed, reliability=reliability
     )

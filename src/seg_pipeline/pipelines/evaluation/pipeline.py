@@ -6,20 +6,29 @@ from kedro.pipeline import Node, Pipeline
 
 from seg_pipeline.pipelines.evaluation import nodes
 
+CHOICE = ["development", "checkpoint", "params:scores", "params:prediction", "params:evaluation", "params:seed"]
+
 
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
+                nodes.choose_postprocessing,
+                CHOICE,
+                ["postprocessing", "threshold_curve"],
+                name="choose_postprocessing",
+            ),
+            Node(nodes.measure_options, CHOICE, "prediction_options", name="measure_options"),
+            Node(
                 nodes.predict_test,
-                ["manifest", "checkpoint", "params:scores", "params:evaluation"],
-                "predictions",
+                ["manifest", "checkpoint", "postprocessing", "params:prediction", "params:evaluation"],
+                ["predictions", "reliability"],
                 name="predict_test",
             ),
             Node(
                 nodes.score_predictions,
-                ["manifest", "predictions", "params:scores"],
-                ["test_scores", "image_scores", "confusion"],
+                ["manifest", "predictions", "reliability", "params:scores", "params:evaluation", "params:seed"],
+                ["test_scores", "image_scores", "group_scores", "series_scores", "confusion"],
                 name="score_predictions",
             ),
         ],

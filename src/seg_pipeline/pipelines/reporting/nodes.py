@@ -74,9 +74,9 @@ def plot_reliability(reliability: pd.DataFrame | None, test_scores: dict | None,
 
 
 def plot_postprocessing(postprocessing: dict | None) -> Drawn:
-    """Gain of each step on the validation split."""
-    gains = (postprocessing or {}).get("gains")
-    return _drawn(lambda rows: seg.plotting.plot_gains(pd.DataFrame(rows)), gains or None)
+    """Steps of postprocessing that gain on validation images."""
+    tried = pd.DataFrame((postprocessing or {}).get("gains", []))
+    return _drawn(seg.plotting.plot_gains, tried if tried.empty else tried.query("dice_after > dice_before"))
 
 
 def plot_options(prediction_options: pd.DataFrame | None) -> Drawn:

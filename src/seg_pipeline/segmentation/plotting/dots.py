@@ -25,22 +25,20 @@ def plot_group_scores(rows: pd.DataFrame, names: Sequence[str], *, unit: str = "
     """Mean Dice of each group, its range over the classes, and of few classes each; the worst groups first.
 
     Args:
-        rows: a group and class each: ``unit``, class, num_images, dice.
+        rows: a group and class each: ``unit``, class, dice.
         names: every class, in order of their colours.
     """
     table = rows.pivot(index=unit, columns="class", values="dice").reindex(columns=list(names))
     order = table.mean(axis=1).sort_values(kind="stable").dropna().index
     shown = table.loc[order[:MAX_ROWS]]
-    images = rows.groupby(unit)["num_images"].max()
-    labels = [f"{name} ({images[name]:,})" for name in shown.index]
-    figure, axes = _row_figure(labels, extra=1.5)
+    figure, axes = _row_figure([str(name) for name in shown.index], extra=1.5)
     places = np.arange(len(shown))
     axes.hlines(places, shown.min(axis=1), shown.max(axis=1), color="0.75", linewidth=4, zorder=1)
     handles = _draw_classes(axes, shown) if len(names) <= len(MARKERS) else []
     axes.plot(shown.mean(axis=1), places, "|", color="black", markersize=11, markeredgewidth=2, zorder=4)
     mean = Line2D([], [], color="black", marker="|", linestyle="", markersize=9, markeredgewidth=2, label="mean")
     _score_axis(axes)
-    figure.suptitle(f"Dice by {unit} (its images), worst first")
+    figure.suptitle(f"Dice by {unit}, worst first")
     left = f"{len(order) - len(shown):,} better ones are not shown" if len(order) > len(shown) else ""
     add_legend(figure, [*handles, mean], f"bar: range over the classes{'; ' + left if left else ''}")
     return figure
@@ -60,7 +58,7 @@ def plot_gains(gains: pd.DataFrame) -> Figure:
     """Dice on the validation split before and after each step of postprocessing; what was kept is filled.
 
     Args:
-        gains: step, class, value, dice_before, dice_after, kept. The largest gains are shown first.
+        gains: step, class, value, dice_before, dice_after, gain_interval, kept. The largest gains are shown first.
     """
     gain = gains["dice_after"] - gains["dice_before"]
     order = gain.fillna(-1).sort_values(ascending=False, kind="stable").index
@@ -74,7 +72,7 @@ def plot_gains(gains: pd.DataFrame) -> Figure:
         face = "black" if row["kept"] else "white"
         axes.plot(after, place, "o", markerfacecolor=face, markeredgecolor="black", markersize=5.5, zorder=3)
         gained = round(after - before, 4) + 0.0  # never -0.0
-        text = f"{gained:+.4f} {'kept' if row['kept'] else 'not kept'}"
+        text = f"{gained:+.4f}{_between(row['gain_interval'])} {'kept' if row['kept'] else 'not kept'}"
         axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=small())
     axes.set_xlabel("Dice on the validation split")
     axes.grid(visible=True, axis="x")
@@ -91,26 +89,38 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
 
 
+def _between(interval: Sequence[float | None] | None) -> str:
+    """ " (+0.01 to +0.02)", or nothing where there is no interval."""
+    if interval is None or any(pd.isna(end) for end in interval):
+        return ""
+    return f" ({interval[0]:+.4f} to {interval[1]:+.4f})"
+
+
 @styled
 def plot_options(options: pd.DataFrame) -> Figure:
     """Dice and cost of each way to predict, the one in use marked.
 
     Args:
-        options: option, dice, gain, seconds_per_image, cost (times the plain one's), used.
+        options: option, dice, gain, gain_low, gain_high, seconds_per_image, cost (times the plain one's), used.
     """
     used = ["\u25b6 " if one else "" for one in options["used"]]
     labels = [f"{mark}{name}" for mark, name in zip(used, options["option"], strict=True)]
-    figure = new_figure(grown(7.2), grown(1.5 + 0.34 * len(options)))
-    score, cost = figure.subplots(1, 2, sharey=True)
+    figure = new_figure(grown(7.6), grown(1.5 + 0.34 * len(options)))
+    score, cost = figure.subplots(1, 2, sharey=True, width_ratios=[1.5, 1])
     places = np.arange(len(options))
     dark = ["0.3" if one else "0.65" for one in options["used"]]
-    gains = [f"{dice:.3f} ({gain:+.4f})" for dice, gain in zip(options["dice"], options["gain"], strict=True)]
+    gains = [
+        f"{row['dice']:.3f}, gain {row['gain']:+.4f}{_between([row['gain_low'], row['gain_high']])}"
+        for row in options.to_dict("records")
+    ]
     times = [f"{ratio:.1f}x, {seconds:.2f} s" for ratio, seconds in options[["cost", "seconds_per_image"]].to_numpy()]
     for axes, values, texts in [(score, options["dice"], gains), (cost, options["cost"], times)]:
         bars = axes.barh(places, values.fillna(0), 0.62, color=dark)
         axes.bar_label(bars, labels=texts, padding=2, fontsize=small(), bbox=PLATE)
         axes.grid(visible=True, axis="x")
-    score.set(title="Dice (gain)", xlim=(0, 1.6), xticks=np.linspace(0, 1, 5), ylim=(len(options) - 0.5, -0.5))
+    score.set(
+        title="Dice on validation images", xlim=(0, 2.6), xticks=np.linspace(0, 1, 5), ylim=(len(options) - 0.5, -0.5)
+    )
     score.set_yticks(places, labels)
     cost.set(title="Time an image, as a multiple", xlim=(0, 1.6 * max(float(options["cost"].max()), 1)))
     figure.suptitle("Ways to predict: gain and cost")

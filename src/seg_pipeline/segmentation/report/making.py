@@ -11,7 +11,7 @@ import pandas as pd
 
 from seg_pipeline import __version__
 from seg_pipeline.segmentation.manifest import data_hash
-from seg_pipeline.segmentation.report.results import Results, plural, score
+from seg_pipeline.segmentation.report.results import Results, listed, plural, score
 
 
 def making_section(results: Results) -> dict[str, Any]:
@@ -19,6 +19,7 @@ def making_section(results: Results) -> dict[str, Any]:
     return {
         "search": _search(results),
         "epochs": _epochs(results),
+        "chosen": _chosen(results.postprocessing),
         "settings": [(name, json.dumps(value)) for name, value in _flat(results.recipe or {}).items()],
         "command": results.run_command,
         "hashes": list(hashes(results)),
@@ -33,6 +34,20 @@ def _epochs(results: Results) -> str:
     return (
         f"{plural(len(history), 'epoch')}{took}. The best is epoch {best['epoch']:.0f}: Dice {score(best['val_dice'])} "
         f"on the validation split, {score(best['train_dice'])} on the training images, at the network's size."
+    )
+
+
+def _chosen(postprocessing: dict | None) -> str:
+    """Which steps were kept, and on how many images that was decided."""
+    if postprocessing is None:
+        return ""
+    tried = postprocessing["gains"]
+    kept = [f"{one['step']} {_short(one['value'])} ({one['class']})" for one in tried if one["kept"]]
+    images = plural(postprocessing["num_images"], "validation image")
+    outcome = f"kept were {listed(kept)}" if kept else "none was kept"
+    return (
+        f"Of {plural(len(tried), 'step')} tried on {images}, each for one class, {outcome}. A step is kept where the "
+        "whole interval of its gain lies above 0; the test split had no part in it."
     )
 
 

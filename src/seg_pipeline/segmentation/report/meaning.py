@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from seg_pipeline.segmentation.intervals import FEW_GROUPS
 from seg_pipeline.segmentation.report.results import Results, listed, plural, score
 
-FEW_GROUPS, FEW_IMAGES = 10, 10
+FEW_IMAGES = 10
 GAP = 0.15
 """Train Dice above validation Dice from which a model has learnt its training images by heart."""
 WIDE = 0.2
@@ -62,10 +63,14 @@ def measure_meanings(scores: dict[str, Any]) -> list[str]:
         "of predicted pixels that are right, recall the share of true pixels that are found."
     ]
     if "boundary_width" in scores:
-        said.append(f"Boundary IoU: the IoU of the rims only, {scores['boundary_width']:g} pixels wide.")
+        said.append(
+            f"Boundary IoU: the IoU of the rims only, {scores['boundary_width']:g} of the image's diagonal wide."
+        )
     if "tolerance" in scores:
-        said.append(f"Surface Dice: share of both outlines within {scores['tolerance']:g} {unit} of the other.")
-        said.append(f"HD95: distance in {unit} within which 95 % of both outlines lie of the other; less is better.")
+        said.append(
+            f"Surface Dice: share of both outlines that lies within {scores['tolerance']:g} {unit} of the other."
+        )
+        said.append(f"HD95: distance in {unit} within which 95 % of each outline lies of the other; less is better.")
     return said
 
 

@@ -89,8 +89,9 @@ def interval(pair: Any, digits: int = 3) -> str:
 
 
 def plural(number: int, word: str) -> str:
-    """ "1 image", "2,000 images", "3 classes"."""
-    return f"{number:,} {word}" + ("" if number == 1 else "es" if word.endswith("s") else "s")
+    """ "1 image", "2,000 images", "3 classes", "4 series"."""
+    ending = "" if number == 1 or word == "series" else "es" if word.endswith("s") else "s"
+    return f"{number:,} {word}{ending}"
 
 
 def listed(words: list[str], most: int = 8) -> str:

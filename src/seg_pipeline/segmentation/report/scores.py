@@ -69,9 +69,9 @@ def _extra(scores: dict[str, Any]) -> Iterator[str]:
             f"Expected calibration error {score(calibration['ece'], 4)}: by so much a predicted probability differs "
             "from how often it is right, in the mean over pixels."
         )
-    volumes = {name: one["dice"] for name, one in (scores.get("volumes") or {}).items() if isinstance(one, dict)}
-    if volumes:
-        yield f"Dice of whole series as volumes: {_listed(volumes)}."
+    if volumes := scores.get("volumes"):
+        told = _listed({name: one["dice"] for name, one in volumes["classes"].items()})
+        yield f"Dice of {plural(volumes['num_series'], 'series')} as volumes: mean {score(volumes['mean_dice'])}; {told}."
     if competition := scores.get("competition"):
         yield f"UW-Madison competition score, by reading of its rules: {_listed(competition)}."
 

@@ -1,0 +1,102 @@
+"""What validation images score under every candidate setting: small numbers of each image, counted in one prediction.
+
+Axes: N images, C classes, H rows, W columns, T thresholds, A least areas. The last axis of a count is of true
+positive, false positive and false negative pixels.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+
+import cv2
+import numpy as np
+
+from seg_pipeline.segmentation.masks import IGNORE
+from seg_pipeline.segmentation.postprocess import find_holes
+
+THRESHOLDS = tuple(round(step / 20, 2) for step in range(1, 20))
+AREAS = (0, 5, 10, 20, 40, 80, 160, 320, 640)
+
+
+def levels_of(probabilities: np.ndarray, thresholds: tuple[float, ...]) -> np.ndarray:
+    """Uint8 (C, H, W): how many of the rising thresholds a multilabel pixel's probability is above."""
+    limits = np.array(thresholds, dtype=np.float32)
+    levels = np.zeros(probabilities.shape, dtype=np.uint8)
+    above = probabilities > limits[0]
+    levels[above] = np.searchsorted(limits, probabilities[above], side="left")
+    return levels
+
+
+def winners_of(probabilities: np.ndarray, background: bool) -> np.ndarray:
+    """Uint8 (C, H, W): 1 where the class has the largest probability."""
+    masks = probabilities.argmax(0) == np.arange(background, len(probabilities))[:, None, None]
+    return masks.view(np.uint8)
+
+
+def count_levels(levels: np.ndarray, masks: np.ndarray, num_thresholds: int) -> np.ndarray:
+    """Counts int64 (T, C, 3) of the pixels above each threshold, of uint8 levels and masks (C, H, W)."""
+    counts = np.empty((num_thresholds, len(levels), 3), dtype=np.int64)
+    for index, (level, mask) in enumerate(zip(levels, masks, strict=True)):
+        found = (level > 0) & (mask != IGNORE)
+        values, true = level[found], mask[found] == 1
+        above, hits = (
+            np.bincount(one, minlength=num_thresholds + 1)[:0:-1].cumsum()[::-1] for one in (values, values[true])
+        )
+        counts[:, index] = np.stack([hits, above - hits, np.count_nonzero(mask == 1) - hits], axis=1)
+    return counts
+
+
+def count_objects(masks: np.ndarray, truth: np.ndarray, *, exclusive: bool) -> np.ndarray:
+    """Counts int64 (C, 2, A, 2, 3): holes as they are or filled; by least area; all objects or the largest.
+
+    Args:
+        masks: bool (C, H, W) at the threshold.
+        truth: uint8 (C, H, W).
+        exclusive: classes do not overlap, so that holes which another class claims stay.
+    """
+    free = np.logical_not(masks.any(0)) if exclusive else None
+    counts = np.zeros((len(masks), 2, len(AREAS), 2, 3), dtype=np.int64)
+    for index, (mask, true) in enumerate(zip(masks, truth, strict=True)):
+        if not mask.any():
+            counts[index, ..., 2] = np.count_nonzero(true == 1)
+            continue
+        holes = find_holes(mask, free)
+        counts[index, 0] = _by_area(mask, true)
+        counts[index, 1] = _by_area(mask | holes, true) if holes.any() else counts[index, 0]
+    return counts
+
+
+def _by_area(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Counts (A, 2, 3) of one class."""
+    number, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    known = (truth != IGNORE) & mask
+    found = np.bincount(labels[known], minlength=number)[1:]
+    hits = np.bincount(labels[known & (truth == 1)], minlength=number)[1:]
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    kept = areas >= np.maximum(AREAS, 1)[:, None]
+    largest = kept & (np.arange(number - 1) == areas.argmax())
+    both = np.stack([kept, largest], axis=1).astype(np.int64)  # (A, 2, objects)
+    true_pos, all_found = both @ hits, both @ found
+    return np.stack([true_pos, all_found - true_pos, np.count_nonzero(truth == 1) - true_pos], axis=-1)
+
+
+def gated(counts: np.ndarray, peaks: np.ndarray, least: Iterable[float]) -> np.ndarray:
+    """Counts (N, V, 3) of one class cleared where its peak (N,) is below each of the least ones, from (N, 3)."""
+    nothing = np.zeros_like(counts)
+    nothing[:, 2] = counts[:, 0] + counts[:, 2]
+    return np.stack([np.where((peaks < one)[:, None], nothing, counts) for one in least], axis=1)
+
+
+class Kept:
+    """Levels of many images, compressed: some kilobytes an image in place of megabytes of probabilities."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[bytes, tuple[int, ...]]] = []
+
+    def add(self, levels: np.ndarray) -> None:
+        self._parts.append((zlib.compress(levels.tobytes(), 1), levels.shape))
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for packed, shape in self._parts:
+            yield np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(shape)

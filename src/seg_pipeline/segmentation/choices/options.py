@@ -1,0 +1,127 @@
+"""What each way to predict gains and costs, measured on validation images."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from seg_pipeline.segmentation.choices.validation import resampled_by, validation_runs
+from seg_pipeline.segmentation.intervals import interval
+from seg_pipeline.segmentation.manifest import read_masks
+from seg_pipeline.segmentation.metrics import Counts, OverlapCounts, count
+from seg_pipeline.segmentation.postprocess import make_masks
+from seg_pipeline.segmentation.predict import load_members, mean_probabilities, plain_masks, recipe_of
+from seg_pipeline.segmentation.ratios import Way, defined_mean
+from seg_pipeline.segmentation.recipe import InputSettings, PredictSettings, Recipe
+
+OVERLAP = 0.5
+"""Of the windows where the settings name none."""
+
+COLUMNS = ["option", "dice", "gain", "gain_low", "gain_high", "seconds_per_image", "cost", "used"]
+
+Runs = list[tuple[pd.DataFrame, dict]]
+
+
+def measure_options(
+    development: pd.DataFrame,
+    checkpoint: dict,
+    *,
+    device: torch.device,
+    batch_size: int,
+    prediction: PredictSettings,
+    way: Way,
+    confidence: float,
+    max_images: int,
+) -> pd.DataFrame:
+    """A row a way to predict: option, dice, gain over "plain" with its interval, seconds_per_image, cost, used.
+
+    Dice is the mean over classes of bare masks, cost the time as a multiple of that of "plain". The mean of several
+    folds' models has no Dice here: each validation image was seen in training by all of them but one.
+
+    Args:
+        development: manifest without the test split.
+        prediction: the settings in use.
+        max_images: of whole series, evenly drawn, on which to measure; 0: do not, the table has no row then.
+    """
+    if not max_images:
+        return pd.DataFrame(columns=COLUMNS)
+    runs = validation_runs(development, checkpoint, "measure the options of prediction")
+    sample = [(whole_series(rows, max_images // len(checkpoint["members"])), members) for rows, members in runs]
+    recipe, rows = recipe_of(checkpoint), pd.concat([part for part, _ in sample], ignore_index=True)
+    _, groups = resampled_by(rows)
+    options = options_of(prediction, recipe.input, rows)
+    found = {name: _measured(sample, recipe, one, device, batch_size) for name, one in options.items()}
+    estimates = {name: way.estimate(counts, "dice", groups) for name, (counts, _) in found.items()}
+    table = pd.DataFrame([_row(name, estimates, found[name][1], confidence) for name in options])
+    table["cost"] = table["seconds_per_image"] / table["seconds_per_image"].iloc[0]
+    table["used"] = [one == replace(prediction, members="all") for one in options.values()]
+    return pd.concat([table, _ensemble(checkpoint, prediction, table)], ignore_index=True)
+
+
+def options_of(prediction: PredictSettings, settings: InputSettings, rows: pd.DataFrame) -> dict[str, PredictSettings]:
+    """ "plain" first; windows where images are larger than those; last, what is in use where it is several at once."""
+    plain = PredictSettings()
+    overlap = OVERLAP if prediction.overlap is None else prediction.overlap
+    options = {"plain": plain, "horizontal": replace(plain, tta="horizontal"), "flips": replace(plain, tta="flips")}
+    largest = rows[["height", "width"]].max() * settings.scale
+    if settings.fit == "crop" and (largest > settings.size).any():
+        options["windows"] = replace(plain, overlap=overlap)
+    used = replace(prediction, members="all")
+    return options if used in options.values() else {**options, "as set": used}
+
+
+def whole_series(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+    """Series, evenly drawn from all, of at most so many images together, but at least one series."""
+    sizes = rows.groupby("series", sort=False).size()
+    step = max(1, math.ceil(len(rows) / max(most, 1)))
+    return rows[rows["series"].isin(sizes.index[::step])].reset_index(drop=True)
+
+
+def _measured(
+    sample: Runs, recipe: Recipe, settings: PredictSettings, device: torch.device, batch_size: int
+) -> tuple[Counts, float]:
+    """Counts of all images, and seconds an image."""
+    overlap, taken, bare = OverlapCounts(), 0.0, plain_masks(recipe)
+    for rows, checkpoint in sample:
+        members = load_members(checkpoint, device)
+        found = mean_probabilities(members, rows, device=device, batch_size=batch_size, settings=settings)
+        for row in rows.to_dict("records"):
+            began = time.perf_counter()
+            probabilities = next(found).cpu().numpy()
+            taken += time.perf_counter() - began
+            masks = make_masks(probabilities, bare, task=recipe.task, background=recipe.background)
+            truth = read_masks(row, list(recipe.classes))
+            overlap.update(count(torch.from_numpy(masks)[None], torch.from_numpy(truth)[None]))
+    counts = overlap.gathered()
+    return counts, taken / len(counts.known)
+
+
+def _row(name: str, estimates: dict[str, tuple[np.ndarray, np.ndarray]], seconds: float, confidence: float) -> dict:
+    (dice, resampled), (plain, plain_resampled) = estimates[name], estimates["plain"]
+    low, high = interval(defined_mean(resampled) - defined_mean(plain_resampled), confidence=confidence)
+    gain = float(defined_mean(dice) - defined_mean(plain))
+    return {
+        "option": name,
+        "dice": float(defined_mean(dice)),
+        "gain": gain,
+        "gain_low": low,
+        "gain_high": high,
+        "seconds_per_image": seconds,
+    }
+
+
+def _ensemble(checkpoint: dict, prediction: PredictSettings, table: pd.DataFrame) -> pd.DataFrame:
+    """The row of several folds' models."""
+    number = len(checkpoint["members"])
+    if number == 1:
+        return table[:0]
+    nothing = dict.fromkeys(("dice", "gain", "gain_low", "gain_high"), math.nan)
+    seconds = table["seconds_per_image"].iloc[0] * number
+    used = prediction.members == "all"
+    about = {"option": f"mean of {number} folds", "seconds_per_image": seconds, "cost": float(number), "used": used}
+    return pd.DataFrame([{**about, **nothing}])

@@ -1,0 +1,216 @@
+"""Choice of the postprocessing: each step of each class is kept only where it helps.
+
+Axes: N images, C classes, V values of a setting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from seg_pipeline.segmentation.choices.candidates import (
+    AREAS,
+    THRESHOLDS,
+    Kept,
+    count_levels,
+    count_objects,
+    gated,
+    levels_of,
+    winners_of,
+)
+from seg_pipeline.segmentation.choices.validation import resampled_by, validation_runs
+from seg_pipeline.segmentation.intervals import interval
+from seg_pipeline.segmentation.manifest import class_names, read_masks
+from seg_pipeline.segmentation.metrics import Counts
+from seg_pipeline.segmentation.postprocess import Postprocessing
+from seg_pipeline.segmentation.predict import native_probabilities, plain_masks, recipe_of
+from seg_pipeline.segmentation.ratios import Way
+from seg_pipeline.segmentation.recipe import PredictSettings, Recipe
+
+RULE = (
+    "A step is kept for a class where it raises the class's Dice on validation images and the interval of the gain, "
+    "by resampling, lies above 0."
+)
+
+
+def choose_postprocessing(
+    development: pd.DataFrame,
+    checkpoint: dict,
+    *,
+    device: torch.device,
+    batch_size: int,
+    prediction: PredictSettings,
+    way: Way,
+    confidence: float,
+    steps: bool = True,
+) -> tuple[dict, pd.DataFrame]:
+    """Settings that raise the Dice on validation images by more than chance, from one prediction of them.
+
+    The steps are tried in the order in which ``postprocess`` takes them, each on top of what was kept before.
+
+    Args:
+        development: manifest without the test split.
+        prediction: how probabilities are made.
+        way: how Dice is put together; its resamples tell chance.
+        confidence: of the interval that has to lie above 0.
+        steps: False: bare masks, as training scores them.
+
+    Returns:
+        settings (``Postprocessing.to_dict``), classes, gains (a dict a step and class), rule, chosen_on,
+        resampled, num_images; and for multilabel a row a class and threshold with dice, precision and recall.
+    """
+    recipe = recipe_of(checkpoint)
+    seen = _look(development, checkpoint, recipe, device=device, batch_size=batch_size, prediction=prediction)
+    resampled, groups = resampled_by(seen.rows)
+    choice = _Choice(recipe.classes, plain_masks(recipe), groups, way, confidence)
+    if steps:
+        _choose_thresholds(choice, seen)
+        _choose_objects(choice, seen)
+    described = {
+        "settings": choice.settings.to_dict(),
+        "classes": list(recipe.classes),
+        "gains": choice.gains,
+        "rule": RULE,
+        "chosen_on": "folds" if checkpoint["folds"] else "val",
+        "resampled": resampled,
+        "num_images": len(seen.rows),
+    }
+    return described, _threshold_curve(seen, recipe, way, groups)
+
+
+@dataclass
+class _Seen:
+    """Validation images as they were predicted."""
+
+    rows: pd.DataFrame
+    thresholds: tuple[float, ...]
+    by_threshold: np.ndarray
+    """Counts (N, T, C, 3)."""
+    peaks: np.ndarray
+    """Largest probability (N, C)."""
+    levels: Kept
+
+
+def _look(
+    development: pd.DataFrame,
+    checkpoint: dict,
+    recipe: Recipe,
+    *,
+    device: torch.device,
+    batch_size: int,
+    prediction: PredictSettings,
+) -> _Seen:
+    thresholds = tuple(sorted({*THRESHOLDS, recipe.scores.threshold})) if recipe.task == "multilabel" else (0.0,)
+    kept, parts, counts, peaks = Kept(), [], [], []
+    for rows, members in validation_runs(development, checkpoint, "choose the postprocessing"):
+        found = native_probabilities(rows, members, device=device, batch_size=batch_size, settings=prediction)
+        for row, tensor in zip(rows.to_dict("records"), found, strict=True):
+            probabilities = tensor.cpu().numpy()
+            if recipe.task == "multilabel":
+                levels = levels_of(probabilities, thresholds)
+            else:
+                levels = winners_of(probabilities, recipe.background)
+            kept.add(levels)
+            counts.append(count_levels(levels, read_masks(row, list(recipe.classes)), len(thresholds)))
+            peaks.append(probabilities[int(recipe.background) :].max((1, 2)))
+        parts.append(rows)
+    rows = pd.concat(parts, ignore_index=True)
+    return _Seen(rows, thresholds, np.stack(counts), np.stack(peaks), kept)
+
+
+@dataclass
+class _Choice:
+    """The settings so far, and what each step gained."""
+
+    classes: Sequence[str]
+    settings: Postprocessing
+    groups: pd.Series
+    way: Way
+    confidence: float
+    gains: list[dict] = field(default_factory=list)
+
+    def step(self, step: str, index: int, values: Sequence[Any], counts: np.ndarray) -> None:
+        """Takes the best of the values of one class's setting, from counts (N, V, 3), where it gains enough."""
+        now = values.index(getattr(self.settings, step)[index])
+        dice, resampled = self.way.estimate(counts_of(counts), "dice", self.groups)
+        best = now if np.isnan(dice).all() else int(np.nanargmax(dice))
+        low, high = interval(resampled[:, best] - resampled[:, now], confidence=self.confidence)
+        keep = bool(dice[best] > dice[now] and low > 0)
+        self.gains.append(
+            {
+                "step": step,
+                "class": self.classes[index],
+                "value": values[best],
+                "dice_before": None if np.isnan(dice[now]) else float(dice[now]),
+                "dice_after": None if np.isnan(dice[best]) else float(dice[best]),
+                "gain_interval": None if np.isnan(low) else [low, high],
+                "kept": keep,
+            }
+        )
+        if keep:
+            self.settings = self.settings.changed(step, index, values[best])
+
+
+def _choose_thresholds(choice: _Choice, seen: _Seen) -> None:
+    if choice.settings.thresholds is not None:
+        for index in range(len(choice.classes)):
+            choice.step("thresholds", index, seen.thresholds, seen.by_threshold[:, :, index])
+
+
+def _choose_objects(choice: _Choice, seen: _Seen) -> None:
+    """The steps after the threshold."""
+    grid = _objects(seen, choice.settings)
+    every = range(len(choice.classes))
+    for index in every:
+        choice.step("fill_holes", index, [False, True], grid[:, index, :, 0, 0])
+    filled = [grid[:, index, int(choice.settings.fill_holes[index])] for index in every]
+    for index in every:
+        choice.step("min_area", index, AREAS, filled[index][:, :, 0])
+    large = [filled[index][:, AREAS.index(choice.settings.min_area[index])] for index in every]
+    for index in every:
+        choice.step("largest_only", index, [False, True], large[index])
+    for index in every:
+        counts = large[index][:, int(choice.settings.largest_only[index])]
+        bare = choice.settings.thresholds[index] if choice.settings.thresholds else 0.0
+        least = (0.0, *(one for one in THRESHOLDS if one > bare))
+        choice.step("min_peak", index, least, gated(counts, seen.peaks[:, index], least))
+
+
+def _objects(seen: _Seen, settings: Postprocessing) -> np.ndarray:
+    """``count_objects`` of each image at the thresholds so far: (N, C, 2, A, 2, 3)."""
+    if settings.thresholds is None:
+        limits = np.zeros(seen.peaks.shape[1], dtype=int)
+    else:
+        limits = np.array([seen.thresholds.index(one) for one in settings.thresholds])
+    exclusive, names = settings.thresholds is None, class_names(seen.rows)
+    records = zip(seen.rows.to_dict("records"), seen.levels, strict=True)
+    return np.stack(
+        [
+            count_objects(levels > limits[:, None, None], read_masks(row, names), exclusive=exclusive)
+            for row, levels in records
+        ]
+    )
+
+
+def counts_of(counts: np.ndarray) -> Counts:
+    """Of (N, V, 3), the values in place of classes."""
+    true_pos, false_pos, false_neg = (torch.from_numpy(np.ascontiguousarray(counts[..., one])) for one in range(3))
+    nothing = torch.zeros(len(counts), dtype=torch.int64)
+    return Counts(true_pos, false_pos, false_neg, nothing, nothing)
+
+
+def _threshold_curve(seen: _Seen, recipe: Recipe, way: Way, groups: pd.Series) -> pd.DataFrame:
+    columns = ["class", "threshold", "dice", "precision", "recall"]
+    if recipe.task != "multilabel":
+        return pd.DataFrame(columns=columns).astype({"class": str} | dict.fromkeys(columns[1:], float))
+    parts = []
+    for index, name in enumerate(recipe.classes):
+        counts = counts_of(seen.by_threshold[:, :, index])
+        scores = {score: way._replace(repeats=0).estimate(counts, score, groups)[0] for score in columns[2:]}
+        parts.append(pd.DataFrame({"class": name, "threshold": seen.thresholds, **scores}))
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,127 @@
+"""From the probabilities of an image to its masks: threshold, then what mends typical faults of a class.
+
+Axes: K channels of the probabilities (the background first, where there is one), C classes, H rows, W columns.
+Free of torch: the exported model uses it too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Postprocessing:
+    """What is done to the masks, in this order; one value a class."""
+
+    thresholds: tuple[float, ...] | None
+    """Probability above which a multilabel pixel belongs to the class; None for multiclass, whose largest wins."""
+    fill_holes: tuple[bool, ...]
+    """Pixels that the class encloses, and no class of a multiclass image claims, become part of it."""
+    min_area: tuple[int, ...]
+    """Objects of fewer pixels of the native image go; 0 keeps all."""
+    largest_only: tuple[bool, ...]
+    """Only the largest object stays."""
+    min_peak: tuple[float, ...]
+    """The class is cleared from an image where no pixel's probability reaches this; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        lengths = {one.name: len(value) for one in fields(self) if (value := getattr(self, one.name)) is not None}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"postprocessing needs one value a class in each setting, found {lengths}")
+
+    @classmethod
+    def none(cls, num_classes: int, threshold: float | None) -> Postprocessing:
+        """Bare masks: at one threshold (multilabel), or where the class has the largest probability (None)."""
+        return cls(
+            thresholds=None if threshold is None else (threshold,) * num_classes,
+            fill_holes=(False,) * num_classes,
+            min_area=(0,) * num_classes,
+            largest_only=(False,) * num_classes,
+            min_peak=(0.0,) * num_classes,
+        )
+
+    def changed(self, step: str, index: int, value: Any) -> Postprocessing:
+        """With another value of a setting for one class."""
+        values = list(getattr(self, step))
+        values[index] = value
+        return replace(self, **{step: tuple(values)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {name: None if value is None else list(value) for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Postprocessing:
+        """Raises ValueError where ``values`` are not those of this version."""
+        expected = {one.name for one in fields(cls)}
+        if set(values) != expected:
+            raise ValueError(f"postprocessing has the settings {sorted(expected)}, found {sorted(values)}")
+        tuples: dict[str, Any] = {name: None if value is None else tuple(value) for name, value in values.items()}
+        return cls(**tuples)
+
+
+def make_masks(
+    probabilities: np.ndarray,
+    settings: Postprocessing,
+    *,
+    task: Literal["multilabel", "multiclass"],
+    background: bool,
+) -> np.ndarray:
+    """Bool masks (C, H, W) of one image.
+
+    Args:
+        probabilities: float32 (K, H, W), K = C + ``background``.
+        settings: of C classes.
+        task: multilabel classes may overlap; of multiclass ones a pixel has at most one.
+        background: the first channel is no class.
+    """
+    if task == "multilabel":
+        assert settings.thresholds is not None, "a multilabel task has a threshold for each class"
+        masks = probabilities > np.array(settings.thresholds, dtype=np.float32)[:, None, None]
+    else:
+        winner = probabilities.argmax(0)
+        masks = winner == np.arange(background, len(probabilities))[:, None, None]
+    peaks = probabilities[int(background) :].max((-2, -1))
+    return mend_masks(masks, peaks, settings, task=task)
+
+
+def mend_masks(masks: np.ndarray, peaks: np.ndarray, settings: Postprocessing, *, task: str) -> np.ndarray:
+    """What ``make_masks`` does after the threshold: bool (C, H, W), and largest probability of each class (C,)."""
+    free = None if task == "multilabel" else np.logical_not(masks.any(0))
+    return np.stack([_mended(mask, peaks[index], settings, index, free) for index, mask in enumerate(masks)])
+
+
+def _mended(mask: np.ndarray, peak: float, settings: Postprocessing, index: int, free: np.ndarray | None) -> np.ndarray:
+    if peak < settings.min_peak[index]:
+        return np.zeros_like(mask)
+    if settings.fill_holes[index] and mask.any():
+        mask = mask | find_holes(mask, free)
+    min_area, largest_only = settings.min_area[index], settings.largest_only[index]
+    if (min_area > 1 or largest_only) and mask.any():
+        mask = mask & sound_objects(mask, min_area=min_area, largest_only=largest_only)
+    return mask
+
+
+def find_holes(mask: np.ndarray, free: np.ndarray | None) -> np.ndarray:
+    """Bool (H, W): what the mask encloses, with its diagonals closed; only where ``free`` allows (None: anywhere)."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).view(np.uint8), connectivity=4)
+    left, top, width, height = stats[:, :4].T
+    inner = (left > 0) & (top > 0) & (left + width < mask.shape[1]) & (top + height < mask.shape[0])
+    inner[0] = False  # label 0 is the mask itself
+    holes = inner[labels]
+    return holes if free is None else holes & free
+
+
+def sound_objects(mask: np.ndarray, *, min_area: int, largest_only: bool) -> np.ndarray:
+    """Bool (H, W): the objects (8 neighbours) of at least ``min_area`` pixels, or of these the largest."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+    areas = stats[:, cv2.CC_STAT_AREA].copy()
+    areas[0] = 0  # label 0 is the background
+    kept = areas >= max(min_area, 1)
+    if largest_only:
+        kept &= np.arange(len(areas)) == areas.argmax()
+    return kept[labels]

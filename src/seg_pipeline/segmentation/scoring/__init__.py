@@ -1,0 +1,197 @@
+"""Predictions against truth at native resolution: scores of everything, of each class, image, group and series."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from seg_pipeline.segmentation import metrics
+from seg_pipeline.segmentation.calibration import expected_error
+from seg_pipeline.segmentation.competition import READINGS, competition_score
+from seg_pipeline.segmentation.intervals import FEW_GROUPS
+from seg_pipeline.segmentation.manifest import class_names
+from seg_pipeline.segmentation.metrics import ImageCounts
+from seg_pipeline.segmentation.ratios import SCORES, Way, defined_mean, image_values
+from seg_pipeline.segmentation.recipe import Aggregation, MeasureSettings, ScoreSettings
+from seg_pipeline.segmentation.scoring.counting import SeriesCounts, count_images, count_volumes, unit_of
+from seg_pipeline.segmentation.scoring.summary import plain, summary, table_by
+
+log = logging.getLogger(__name__)
+
+BACKGROUND = "background"
+
+AGGREGATIONS: tuple[Aggregation, ...] = ("image", "dataset")
+OVERLAP_SCORES = ("dice", "iou")
+VOLUME_SCORES = ("dice", "hd95", "surface_dice")
+
+
+class Scored(NamedTuple):
+    scores: dict
+    """Plain values; None where undefined. Both aggregations under "by_aggregation"; docs/scores.md explains all."""
+    images: pd.DataFrame
+    """A row an image and class: scores (missing where neither mask shows the class), pixels, peak."""
+    groups: pd.DataFrame
+    series: pd.DataFrame
+    """The same of each series, and those of its volume (missing where its images make none)."""
+    confusion: pd.DataFrame
+    """Pixels by true class (rows) and predicted class (columns), as in ``metrics.confusion``."""
+
+
+def score_predictions(
+    rows: pd.DataFrame,
+    predictions: pd.DataFrame,
+    *,
+    scores: ScoreSettings,
+    measures: MeasureSettings,
+    seed: int,
+    reliability: pd.DataFrame | None = None,
+) -> Scored:
+    """All scores of the images of ``rows``.
+
+    Args:
+        rows: of the manifest; each must have a prediction.
+        predictions: image_id and mask_<class>, as the manifest has them, and peak_<class>.
+        scores: aggregation of the scores at the top, and empty policy.
+        measures: tolerance, boundary width, spacing across frames, intervals.
+        seed: of the resamples.
+        reliability: table of ``calibration.Calibration`` of the same predictions.
+
+    Raises:
+        ValueError: classes or image ids of the two tables differ.
+    """
+    names, truth = class_names(rows), matching_rows(rows, predictions)
+    counts, confusion = count_images(truth, predictions, names, measures=measures)
+    volumes = count_volumes(truth, predictions, names, measures=measures)
+    way = Way.of(scores, measures, seed)
+    both = {
+        kind: summary(
+            counts,
+            names,
+            truth["group"],
+            scores=SCORES,
+            way=way._replace(aggregation=kind),
+            confidence=measures.confidence,
+        )
+        for kind in AGGREGATIONS
+    }
+    described = {
+        **both[scores.aggregation],
+        **_about(truth, scores, measures),
+        "pixel_accuracy": metrics.pixel_accuracy(counts.overlap),
+        "calibration": _calibration(reliability),
+        "volumes": _of_volumes(volumes, names, way, measures.confidence),
+        "competition": _competition(counts, volumes) if measures.competition else None,
+        "by_aggregation": both,
+    }
+    labels = [*names, BACKGROUND]
+    return Scored(
+        described,
+        _by_image(truth, predictions, counts, names),
+        table_by(counts, names, truth["group"], scores=OVERLAP_SCORES, way=way),
+        _by_series(table_by(counts, names, truth["series"], scores=OVERLAP_SCORES, way=way), names, volumes, way),
+        pd.DataFrame(confusion.numpy(), index=labels, columns=labels),
+    )
+
+
+def matching_rows(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the manifest in the order of the predictions.
+
+    Raises:
+        ValueError: the predictions are of other classes or images.
+    """
+    found, expected = class_names(predictions), class_names(rows)
+    if found != expected:
+        raise ValueError(f"predictions are of the classes {found}, the manifest has {expected}: predict again")
+    lost = set(predictions["image_id"]) ^ set(rows["image_id"])
+    if lost:
+        raise ValueError(
+            f"{len(lost)} images are only in the predictions, or only among the images to score "
+            f"({', '.join(sorted(lost)[:3])}): predict again"
+        )
+    return predictions[["image_id"]].merge(rows, on="image_id", validate="one_to_one")
+
+
+def _about(truth: pd.DataFrame, scores: ScoreSettings, measures: MeasureSettings) -> dict:
+    """How the numbers were taken."""
+    num_groups = truth["group"].nunique()
+    if num_groups < FEW_GROUPS:
+        log.warning(
+            "%d groups in the test split: intervals say little, as so few cannot show how much groups differ",
+            num_groups,
+        )
+    return {
+        "aggregation": scores.aggregation,
+        "empty_policy": scores.empty_policy,
+        "num_images": len(truth),
+        "num_groups": num_groups,
+        "few_groups": num_groups < FEW_GROUPS,
+        "confidence": measures.confidence,
+        "distance_unit": unit_of(truth),
+        "tolerance": measures.tolerance,
+        "boundary_width": measures.boundary_width,
+    }
+
+
+def _calibration(reliability: pd.DataFrame | None) -> dict | None:
+    if reliability is None:
+        return None
+    found = expected_error(reliability)
+    mean = plain(defined_mean(np.array(list(found.values()))))
+    return {"ece": mean, "classes": {name: plain(value) for name, value in found.items()}}
+
+
+def _of_volumes(volumes: SeriesCounts | None, names: list[str], way: Way, confidence: float) -> dict | None:
+    if volumes is None:
+        return None
+    of_each = way._replace(aggregation="image")
+    groups = volumes.rows["group"]
+    found = summary(volumes.counts, names, groups, scores=VOLUME_SCORES, way=of_each, confidence=confidence)
+    for one in found["classes"].values():
+        one["num_series"] = one.pop("num_images")
+    missing = int(volumes.rows["num_missing"].sum())
+    return {**found, "num_series": len(volumes.rows), "num_missing_frames": missing, "distance_unit": "mm"}
+
+
+def _competition(counts: ImageCounts, volumes: SeriesCounts | None) -> dict | None:
+    if volumes is None:
+        return None
+    dice = image_values(counts, "dice", empty_policy="skip")
+    truth_empty = (counts.true_pos + counts.false_neg == 0).numpy()
+    merged = [found[-1] for found in volumes.volumes]
+    by_class = [volume for found in volumes.volumes for volume in found[:-1]]
+    return {
+        name: plain(competition_score(dice, truth_empty, merged if rules.merged else by_class, rules))
+        for name, rules in READINGS.items()
+    }
+
+
+def _by_image(truth: pd.DataFrame, predictions: pd.DataFrame, counts: ImageCounts, names: list[str]) -> pd.DataFrame:
+    values = {score: image_values(counts, score, empty_policy="skip") for score in SCORES}
+    pixels = {name: getattr(counts, name).numpy() for name in ("true_pos", "false_pos", "false_neg")}
+    pixels["truth_area"] = pixels["true_pos"] + pixels["false_neg"]
+    pixels["predicted_area"] = pixels["true_pos"] + pixels["false_pos"]
+    parts = [
+        truth[["image_id", "group", "series"]].assign(
+            **{"class": name},
+            **{column: found[:, index] for column, found in (values | pixels).items()},
+            peak=predictions[f"peak_{name}"].to_numpy(),
+        )
+        for index, name in enumerate(names)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _by_series(table: pd.DataFrame, names: list[str], volumes: SeriesCounts | None, way: Way) -> pd.DataFrame:
+    """With num_missing, volume_dice, hd95 and surface_dice of the volumes; missing where a series is none."""
+    columns = ["num_missing", "volume_dice", "hd95", "surface_dice"]
+    if volumes is None:
+        nothing = pd.array([pd.NA] * len(table), dtype="Int64")
+        return table.assign(num_missing=nothing, **dict.fromkeys(columns[1:], np.nan))
+    of_each = way._replace(aggregation="image")
+    found = table_by(volumes.counts, names, volumes.rows["series"], scores=VOLUME_SCORES, way=of_each)
+    found = found.rename(columns={"dice": "volume_dice"}).merge(volumes.rows, on="series")
+    found = found[["series", "class", *columns]].astype({"num_missing": "Int64"})
+    return table.merge(found, on=["series", "class"], how="left")
