@@ -118,7 +118,9 @@ def _resampled_differences(pairs: pd.DataFrame, classes: list[str], seed: int) -
     table = pairs.pivot(index=["group", "image_id"], columns="class", values="difference")[classes]
     known = table.notna().to_numpy()
     cells = np.concatenate([table.fillna(0).to_numpy(), known], axis=1)
-    sums = resampled_sums(group_sums(cells, table.index.get_level_values("group")), repeats=REPEATS, seed=seed)
+    sums = resampled_sums(
+        group_sums(cells, table.index.get_level_values("group").to_numpy()), repeats=REPEATS, seed=seed
+    )
     total, count = sums[:, : len(classes)], sums[:, len(classes) :]
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 

@@ -34,7 +34,7 @@ def against_truth(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, *
     rows, columns = np.ogrid[:height, :width]
     stripes = (rows + columns) % STRIPE < STRIPE // 3
     striped = tint(tint(picture, found, 0.15, colours), found & stripes, STRENGTH, colours)
-    return _ring_tiny(draw_outlines(_darken_around(striped, true), true, colours), found.any(0) | true.any(0))
+    return _ring_tiny(draw_outlines(_darken_around(striped, true), true, colours), (found | true).any(axis=0))
 
 
 def resized(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

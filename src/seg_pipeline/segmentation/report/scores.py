@@ -71,7 +71,8 @@ def _extra(scores: dict[str, Any]) -> Iterator[str]:
         )
     if volumes := scores.get("volumes"):
         told = _listed({name: one["dice"] for name, one in volumes["classes"].items()})
-        yield f"Dice of {plural(volumes['num_series'], 'series')} as volumes: mean {score(volumes['mean_dice'])}; {told}."
+        series = plural(volumes["num_series"], "series")
+        yield f"Dice of {series} as volumes: mean {score(volumes['mean_dice'])}; {told}."
     if competition := scores.get("competition"):
         yield f"UW-Madison competition score, by reading of its rules: {_listed(competition)}."
 
