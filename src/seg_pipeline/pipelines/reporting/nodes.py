@@ -55,8 +55,9 @@ def plot_object_sizes(image_scores: pd.DataFrame | None, dataset: DatasetParams)
 
 
 def plot_groups(group_scores: pd.DataFrame | None, dataset: DatasetParams) -> Drawn:
-    """Dice of each group."""
-    return _drawn(lambda rows: seg.plotting.plot_group_scores(rows, dataset.names), group_scores)
+    """Dice of each group, where there are several."""
+    several = group_scores is not None and group_scores["group"].nunique() > 1
+    return _drawn(lambda rows: seg.plotting.plot_group_scores(rows, dataset.names), group_scores if several else None)
 
 
 def plot_thresholds(threshold_curve: pd.DataFrame | None, postprocessing: dict | None, dataset: DatasetParams) -> Drawn:

@@ -97,7 +97,7 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
     figure.suptitle("Scores by class")
     policies = f"aggregated by {scores['aggregation']}, empty masks: {scores['empty_policy']}"
     about = f"{scores['num_images']:,} images, {policies}"
-    if "num_groups" in scores:
+    if scores.get("num_groups", 1) > 1:
         about += f"\nline: {100 * scores['confidence']:.0f} % interval over {scores['num_groups']:,} groups"
     axes.set_title(about)
     return figure

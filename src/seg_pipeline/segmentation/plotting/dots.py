@@ -109,10 +109,7 @@ def plot_options(options: pd.DataFrame) -> Figure:
     score, cost = figure.subplots(1, 2, sharey=True, width_ratios=[1.5, 1])
     places = np.arange(len(options))
     dark = ["0.3" if one else "0.65" for one in options["used"]]
-    gains = [
-        f"{row['dice']:.3f}, gain {row['gain']:+.4f}{_between([row['gain_low'], row['gain_high']])}"
-        for row in options.to_dict("records")
-    ]
+    gains = [_gain(row) for row in options.to_dict("records")]
     times = [f"{ratio:.1f}x, {seconds:.2f} s" for ratio, seconds in options[["cost", "seconds_per_image"]].to_numpy()]
     for axes, values, texts in [(score, options["dice"], gains), (cost, options["cost"], times)]:
         bars = axes.barh(places, values.fillna(0), 0.62, color=dark)
@@ -126,6 +123,13 @@ def plot_options(options: pd.DataFrame) -> Figure:
     figure.suptitle("Ways to predict: gain and cost")
     add_note(figure, "\u25b6 and dark: in use")
     return figure
+
+
+def _gain(option: dict) -> str:
+    """Dice, and where it differs from the plain one's by how much."""
+    if not option["gain"]:
+        return f"{option['dice']:.3f}"
+    return f"{option['dice']:.3f}, gain {option['gain']:+.4f}{_between([option['gain_low'], option['gain_high']])}"
 
 
 @styled

@@ -37,6 +37,12 @@ MEASURES = (
 """Keys of a class in the test scores, and their headings."""
 
 
+def taken(scores: dict[str, Any]) -> str:
+    """How the numbers at the top were taken, in a line that stands beside them."""
+    sure = f"; in small print: {100 * scores['confidence']:.0f} % interval" if scores.get("mean_dice_interval") else ""
+    return f"Aggregation: {scores['aggregation']}; empty policy: {scores['empty_policy']}{sure}."
+
+
 def score_meanings(scores: dict[str, Any]) -> list[str]:
     """How the numbers at the top were taken."""
     missed = "An object that is missed, or found where there is none, scores 0 under every policy."

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.report.meaning import MEASURES, measure_meanings, score_meanings
+from seg_pipeline.segmentation.report.meaning import MEASURES, measure_meanings, score_meanings, taken
 from seg_pipeline.segmentation.report.page import swatch
 from seg_pipeline.segmentation.report.results import Results, interval, plural, score
 
@@ -15,9 +15,10 @@ def score_section(results: Results) -> dict[str, Any]:
     """What the template's parts on scores take; empty where nothing was scored."""
     scores = results.test_scores
     if scores is None:
-        return {name: [] for name in ("tiles", "meanings", "classes", "measures", "measure_meanings", "extra")}
+        return {name: [] for name in ("tiles", "taken", "meanings", "classes", "measures", "measure_meanings", "extra")}
     return {
         "tiles": list(_tiles(results, scores)),
+        "taken": taken(scores),
         "meanings": score_meanings(scores),
         "classes": list(_class_rows(scores)),
         "measures": [name for _, name in measured(scores)],
