@@ -14,15 +14,6 @@ from seg_pipeline.segmentation.masks import encode_rle
 from seg_pipeline.segmentation.quality import Finding, findings_table
 from seg_pipeline.segmentation.report import Results
 
-ABOUT = {
-    "data": None,
-    "source": None,
-    "truth": None,
-    "truth_is_model_output": False,
-    "intended_use": None,
-    "limits": [],
-}
-
 
 def shifted(masks: np.ndarray, pixels: int) -> np.ndarray:
     """Masks (C, H, W) moved to the right."""

@@ -5,16 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from seg_pipeline.segmentation.about import About
 from seg_pipeline.segmentation.report import report_page
 
-ABOUT = {
-    "data": None,
-    "source": None,
-    "truth": None,
-    "truth_is_model_output": False,
-    "intended_use": None,
-    "limits": [],
-}
 CHROMIUM = shutil.which("chromium")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
@@ -42,7 +35,7 @@ def opened(browser, results, tmp_path):
     scores.loc[missed, ["dice", "true_pos", "false_pos"]] = 0.0, 0, 0
     file = tmp_path / "report.html"
     file.write_text(
-        report_page(replace(results, image_scores=scores), ABOUT, phantom=True, num_gallery=2, other=None, seed=0)
+        report_page(replace(results, image_scores=scores), About(), phantom=True, num_gallery=2, other=None, seed=0)
     )
 
     def open_at(width, scheme="light"):

@@ -9,22 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from seg_pipeline.segmentation.about import About
 from seg_pipeline.segmentation.comparison import pair_scores
 from seg_pipeline.segmentation.report import Results, model_card, report_page
 from seg_pipeline.segmentation.report.images import MOST_ROWS
 
-ABOUT = {
-    "data": None,
-    "source": None,
-    "truth": None,
-    "truth_is_model_output": False,
-    "intended_use": None,
-    "limits": [],
-}
-
 
 def page(results, *, phantom=False, other=None, **about):
-    return report_page(results, ABOUT | about, phantom=phantom, num_gallery=2, other=other, seed=3)
+    return report_page(results, About(**about), phantom=phantom, num_gallery=2, other=other, seed=3)
 
 
 def words(html):
@@ -104,7 +96,7 @@ def test_limits_are_computed_from_the_data(results):
     [
         ({"phantom": True}, "The data is a drawn phantom: no score on it says anything about patients"),
         ({"truth_is_model_output": True}, "The truth was made by another model."),
-        ({"limits": ["Only one scanner."]}, "Only one scanner."),
+        ({"limits": ("Only one scanner.",)}, "Only one scanner."),
     ],
 )
 def test_what_only_the_user_knows_is_a_limit_too(results, about, sentence):
@@ -191,7 +183,7 @@ def test_the_command_and_the_hashes_are_told(results):
 
 
 def test_the_card_has_the_fields_of_mitchell_et_al(results):
-    card = model_card(results, ABOUT, phantom=True)
+    card = model_card(results, About(), phantom=True)
     assert re.findall(r"^## (.*)$", card, re.MULTILINE) == [
         "Model details",
         "Intended use",
@@ -213,13 +205,13 @@ def test_the_card_has_the_fields_of_mitchell_et_al(results):
 
 
 def test_the_card_says_what_the_user_says(results):
-    card = model_card(results, ABOUT | {"intended_use": "Research only."}, phantom=False)
+    card = model_card(results, About(intended_use="Research only."), phantom=False)
     assert "Research only." in card
     assert "intended_use" not in card
 
 
 def test_a_card_without_a_model_says_so(results):
-    card = model_card(bare(results), ABOUT, phantom=False)
+    card = model_card(bare(results), About(), phantom=False)
     assert "No model has been trained yet." in card
     assert card.count("Not measured yet.") == 3
     assert (
@@ -230,4 +222,4 @@ def test_a_card_without_a_model_says_so(results):
 def test_what_users_wrote_cannot_break_the_cards_tables(results):
     scores = dict(results.test_scores)
     scores["classes"] = {"a|b*": scores["classes"]["box"], "disc": scores["classes"]["disc"]}
-    assert r"| a\|b\* | 5 |" in model_card(replace(results, test_scores=scores), ABOUT, phantom=False)
+    assert r"| a\|b\* | 5 |" in model_card(replace(results, test_scores=scores), About(), phantom=False)

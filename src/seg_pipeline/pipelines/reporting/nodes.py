@@ -101,7 +101,7 @@ def write_report(params: ReportingParams, seed: int, **found: Any) -> str:
     results = seg.report.Results.of(found)
     return seg.report.report_page(
         results,
-        params.about.model_dump(),
+        params.about,
         phantom=params.phantom is not None,
         num_gallery=params.num_gallery,
         other=params.compare_with,
@@ -112,7 +112,7 @@ def write_report(params: ReportingParams, seed: int, **found: Any) -> str:
 def write_model_card(params: ReportingParams, **found: Any) -> str:
     """Markdown, for whoever gets the model."""
     results = seg.report.Results.of(found)
-    return seg.report.model_card(results, params.about.model_dump(), phantom=params.phantom is not None)
+    return seg.report.model_card(results, params.about, phantom=params.phantom is not None)
 
 
 def _drawn(plot: Callable[..., Figure], *found: Any) -> Drawn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable
 from typing import Any
 
@@ -25,21 +26,22 @@ def image_rows(image_scores: pd.DataFrame) -> list[dict[Hashable, Any]]:
     )
     images = rows.groupby("image_id").agg(group=("group", "first"), dice=("dice", "mean"), errors=("errors", "sum"))
     ranked = images.sort_values(["dice", "errors"], ascending=[True, False], kind="stable").head(MOST_ROWS)
-    kept = rows[rows["image_id"].isin(ranked.index)]
-    said = {str(image_id): _classes(part) for image_id, part in kept.groupby("image_id")}
-    return [{**row, **said[row["image_id"]]} for row in ranked.reset_index().to_dict("records")]
+    parts: dict[str, list[dict]] = {image_id: [] for image_id in ranked.index}
+    for row in rows[rows["image_id"].isin(ranked.index)].to_dict("records"):
+        parts[row["image_id"]].append(row)
+    return [{**row, **_classes(parts[row["image_id"]])} for row in ranked.reset_index().to_dict("records")]
 
 
-def _classes(part: pd.DataFrame) -> dict[Hashable, Any]:
+def _classes(rows: list[dict]) -> dict[Hashable, Any]:
     """What the classes of one image say."""
-    known = part.dropna(subset=["dice"])
-    missed, false = part.loc[part["missed"], "class"].tolist(), part.loc[part["false"], "class"].tolist()
-    lowest = known.iloc[int(known["dice"].argmin())] if len(known) else None
+    known = [row for row in rows if not math.isnan(row["dice"])]
+    lowest = min(known, key=lambda row: row["dice"], default=None)
+    missed, false = ([row["class"] for row in rows if row[error]] for error in ("missed", "false"))
     outcomes = [name for name, found in (("missed", missed), ("false find", false)) if found]
     return {
-        "worst": "" if lowest is None else f"{lowest['class']} {score(lowest['dice'], 2)}",
+        "worst": f"{lowest['class']} {score(lowest['dice'], 2)}" if lowest else "",
         "missed": listed(missed, 4),
         "false": listed(false, 4),
         "outcome": "|".join(outcomes) or "neither",
-        "classes": "|".join(known["class"]),
+        "classes": "|".join(row["class"] for row in known),
     }

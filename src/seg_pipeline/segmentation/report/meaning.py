@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from seg_pipeline.segmentation.about import About
 from seg_pipeline.segmentation.intervals import FEW_GROUPS
 from seg_pipeline.segmentation.report.results import Results, listed, plural, score
 
@@ -80,22 +81,22 @@ def measure_meanings(scores: dict[str, Any]) -> list[str]:
     return said
 
 
-def limits(results: Results, about: dict[str, Any], *, phantom: bool) -> list[str]:
+def limits(results: Results, about: About, *, phantom: bool) -> list[str]:
     """What a reader must know before relying on the scores."""
     said = [*_of_data(results, about, phantom), *_of_splits(results)]
     if results.test_scores is not None:
         said += _of_scores(results, results.test_scores)
-    said += [*_of_training(results), *about["limits"]]
+    said += [*_of_training(results), *about.limits]
     return [
         *said,
         "The scores hold for images of the same kind and source as the test split; for others they say little.",
     ]
 
 
-def _of_data(results: Results, about: dict[str, Any], phantom: bool) -> Iterator[str]:
+def _of_data(results: Results, about: About, phantom: bool) -> Iterator[str]:
     if phantom:
         yield "The data is a drawn phantom: no score on it says anything about patients or other real images."
-    if about["truth_is_model_output"]:
+    if about.truth_is_model_output:
         yield (
             "The truth was made by another model. A high score shows that this model is imitated, its errors included, "
             "not that the masks are right."

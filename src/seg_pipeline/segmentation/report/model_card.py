@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import Any
 
 import jinja2
 
 from seg_pipeline import __version__
+from seg_pipeline.segmentation.about import About
 from seg_pipeline.segmentation.manifest import data_hash
 from seg_pipeline.segmentation.report.meaning import limits, measure_meanings, score_meanings
 from seg_pipeline.segmentation.report.page import FOLDER
@@ -16,12 +18,8 @@ from seg_pipeline.segmentation.report.scores import digits_of, measured
 from seg_pipeline.segmentation.splits import split_table
 
 
-def model_card(results: Results, about: dict[str, Any], *, phantom: bool) -> str:
-    """Markdown.
-
-    Args:
-        about: as for ``run.report_page``; where it says nothing, the card names the setting that would.
-    """
+def model_card(results: Results, about: About, *, phantom: bool) -> str:
+    """Markdown; where ``about`` says nothing, the card names the setting that would."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         undefined=jinja2.StrictUndefined,
@@ -32,7 +30,7 @@ def model_card(results: Results, about: dict[str, Any], *, phantom: bool) -> str
     environment.filters["plain"] = plain
     scores = results.test_scores
     return environment.get_template("model_card.md").render(
-        stated={name: about[name] or f"Not stated; set `reporting.about.{name}`." for name in about},
+        stated={name: text or f"Not stated; set `reporting.about.{name}`." for name, text in asdict(about).items()},
         recipe=results.recipe,
         classes=results.classes,
         scores=scores,

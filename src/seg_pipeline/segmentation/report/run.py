@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from seg_pipeline.segmentation import comparison
+from seg_pipeline.segmentation.about import About
 from seg_pipeline.segmentation.report.charts import CHARTS
 from seg_pipeline.segmentation.report.gallery import Gallery, galleries, with_pictures
 from seg_pipeline.segmentation.report.images import MOST_GROUPS, image_rows
@@ -24,12 +25,11 @@ SIZE = "\N{FIGURE SPACE}size\N{FIGURE SPACE}"
 
 
 def report_page(
-    results: Results, about: dict[str, Any], *, phantom: bool, num_gallery: int, other: str | None, seed: int
+    results: Results, about: About, *, phantom: bool, num_gallery: int, other: str | None, seed: int
 ) -> str:
     """HTML.
 
     Args:
-        about: data, source, truth, truth_is_model_output, intended_use and limits, as the user gives them.
         phantom: the data is drawn.
         num_gallery: images in each gallery.
         other: name of the run that this one is compared with.
@@ -96,11 +96,16 @@ def _comparison(results: Results, other: str | None, seed: int) -> dict[str, Any
     return {"other": other, "sentence": comparison.describe(summary), "rows": summary.to_dict("records")}
 
 
-def _data(results: Results, about: dict[str, Any]) -> dict[str, Any]:
+def _data(results: Results, about: About) -> dict[str, Any]:
     counts = results.findings.groupby(["action", "rule"]).size().sort_values(ascending=False).reset_index(name="number")
-    told = (("data", "data"), ("source", "source"), ("truth", "truth"), ("intended_use", "intended use"))
+    told = (
+        ("data", about.data),
+        ("source", about.source),
+        ("truth", about.truth),
+        ("intended use", about.intended_use),
+    )
     return {
-        "about": [(name, about[key]) for key, name in told if about[key]],
+        "about": [(name, text) for name, text in told if text],
         "splits": split_table(results.manifest).to_dict("records"),
         "split_classes": results.classes if len(results.classes) <= WIDE_TABLE else [],
         "findings": counts.head(MOST_RULES).to_dict("records"),
