@@ -75,7 +75,9 @@ function compare(one, other, falling) {
   return falling ? -rising : rising;
 }
 
-const choosers = new Map([...document.querySelectorAll("[data-list]")].map((list) => [`#${list.id}`, makeList(list)]));
+const lists = [...document.querySelectorAll("[data-list]")];
+if (!lists.length) lists.push(document.body);
+const choosers = new Map(lists.map((list) => [`#${list.id}`, makeList(list)]));
 for (const form of document.forms) form.addEventListener("submit", (event) => event.preventDefault());
 for (const link of document.querySelectorAll("[data-choose]")) {
   link.addEventListener("click", () => choosers.get(link.hash)(link.dataset.of, link.dataset.choose));

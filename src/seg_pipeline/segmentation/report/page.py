@@ -1,7 +1,7 @@
 """What all pages share: templates, style, pictures, and a policy that forbids every request.
 
 A page is a template here that extends ``base.html``. Style attributes would be refused by the policy: use classes.
-``page.js`` sorts and filters each table that lies in an element with ``data-list``:
+``page.js`` sorts and filters the table of each element with ``data-list``, or that of a page without any:
 
 - ``<tr data-row data-NAME="a|b">`` in its body is a row with the values a and b of NAME;
 - a field with ``data-filter="NAME"`` keeps the rows with its value, one with ``data-filter=""`` those with its text;
