@@ -73,6 +73,7 @@ def test_an_indexed_mask_holds_numbers_or_colours_but_no_names():
     given = {}
     for path in (Path(__file__).parents[1] / "conf/base").glob("parameters*.yml"):
         given |= yaml.safe_load(path.read_text())
+    given["reporting"]["phantom"] = None  # from the globals, which are not read here
     indexed = {"form": "indexed", "background_values": [0]}
     for value, fits in ((3, True), ("#ff0000", False), ("cat", False)):
         dataset = {"task": "multiclass", "classes": [{"name": "cat", "value": value}]}

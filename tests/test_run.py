@@ -66,14 +66,20 @@ def test_a_run_ends_with_scores_and_all_its_artifacts(finished):
         "learning_rate_curves.png",
         "memory_chart.png",
         "place_sheet.png",
+        "prediction_options.png",
         "prediction_sheet.png",
+        "reliability_curves.png",
         "sample_sheet.png",
         "series_sheet.png",
+        "size_scores.png",
         "split_sheet.png",
+        "threshold_curves.png",
         "training_curves.png",
         "validation_sheet.png",
     }
-    assert {"memory_estimate.json", "point_chart.json", "series.gif"} <= {path.name for path in reporting.iterdir()}
+    others = {"memory_estimate.json", "model_card.md", "point_chart.json", "report.html", "series.gif"}
+    assert others <= {path.name for path in reporting.iterdir()}
+    assert "report.html: open it in a browser" in process.stdout
     assert "mean Dice" in process.stdout
     assert "test_scores.json" in process.stdout
 

@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from seg_pipeline.hooks import (
+    CommandHooks,
     ErrorHooks,
     FigureHooks,
     InputHooks,
@@ -27,6 +28,7 @@ HOOKS: tuple[Any, ...] = (
     ErrorHooks(),
     FigureHooks(),
     TerminalHooks(),
+    CommandHooks(),
     _tracking,
     SummaryHooks(_tracking),
 )

@@ -35,6 +35,7 @@ def run(root: Path, outputs: list[str], capsys: Any, tracking: TrackingHooks | N
         "findings": ("pandas.ParquetDataset", "data/08_reporting/findings.parquet"),
         "checkpoint": ("seg_pipeline.datasets.checkpoint.CheckpointDataset", "data/06_models/checkpoint.pt"),
         "manifest": ("pandas.ParquetDataset", "data/05_model_input/manifest.parquet"),
+        "report": ("text.TextDataset", "data/08_reporting/report.html"),
     }
     catalog = DataCatalog.from_config(
         {name: {"type": kind, "filepath": str(root / path)} for name, (kind, path) in files.items()}
@@ -42,6 +43,10 @@ def run(root: Path, outputs: list[str], capsys: Any, tracking: TrackingHooks | N
     for name, value in (("test_scores", SCORES), ("findings", FINDINGS)):
         if name in outputs:
             catalog.save(name, value)
+    for name in {"checkpoint", "report"} & set(outputs):
+        file = root / files[name][1]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     pipeline = Pipeline([Node(lambda: None, None, [*outputs, "in_memory"], name="make")])
     hooks = SummaryHooks(tracking)
     hooks.before_pipeline_run()
@@ -126,3 +131,8 @@ def test_long_lists_of_files_are_wrapped():
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_the_report_is_named_where_there_is_one(tmp_path, capsys):
+    text = run(tmp_path, ["report"], capsys)
+    assert f"  report    {tmp_path / 'data/08_reporting/report.html'}: open it in a browser" in text

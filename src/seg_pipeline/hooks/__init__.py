@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from seg_pipeline.hooks.command import CommandHooks
 from seg_pipeline.hooks.errors import ErrorHooks, UserError
 from seg_pipeline.hooks.figures import FigureHooks
 from seg_pipeline.hooks.inputs import InputHooks
@@ -11,6 +12,7 @@ from seg_pipeline.hooks.terminal import TerminalHooks
 from seg_pipeline.hooks.tracking import TrackingHooks
 
 __all__ = [
+    "CommandHooks",
     "ErrorHooks",
     "FigureHooks",
     "InputHooks",

@@ -50,7 +50,9 @@ class SummaryHooks:
             dataset = outputs.get(name)
             if dataset is not None and dataset.exists():
                 lines += _block(title, describe(dataset.load()))
-        files = [file for dataset in outputs.values() if (file := file_of(dataset))]
+        if "report" in outputs:
+            lines += _block("report", [f"{file_of(outputs['report'])}: open it in a browser"])
+        files = [file for dataset in outputs.values() if (file := file_of(dataset)) and file.exists()]
         lines += _block("files", file_lines(files, Path(run_params["project_path"])))
         if self._tracking is not None and self._tracking.where:
             lines += _block("tracked", self._tracking.where.splitlines())

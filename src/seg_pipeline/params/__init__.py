@@ -20,6 +20,7 @@ from seg_pipeline.params.eda import EdaParams, FigureParams
 from seg_pipeline.params.evaluation import EvaluationParams
 from seg_pipeline.params.export import ExportNnunetParams, ExportParams
 from seg_pipeline.params.inference import InferenceParams
+from seg_pipeline.params.reporting import ReportingParams
 from seg_pipeline.params.search import HparamSearchParams
 from seg_pipeline.params.tracking import TrackingParams
 from seg_pipeline.params.training import TrainingParams, make_recipe
@@ -39,6 +40,7 @@ __all__ = [
     "InferenceParams",
     "Parameters",
     "Params",
+    "ReportingParams",
     "SharesParams",
     "SplitParams",
     "TrackingParams",
@@ -59,6 +61,7 @@ class Parameters(Params):
     hparam_search: HparamSearchParams
     prediction: PredictSettings = PredictSettings()
     evaluation: EvaluationParams
+    reporting: ReportingParams
     tracking: TrackingParams
     figures: FigureParams = FigureParams()
     export_nnunet: ExportNnunetParams = ExportNnunetParams()

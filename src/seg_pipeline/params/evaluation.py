@@ -11,8 +11,6 @@ from seg_pipeline.segmentation.recipe import MeasureSettings
 class EvaluationParams(Params):
     batch_size: int = Field(default=16, ge=1)
     device: str = "auto"
-    num_gallery: int = Field(default=6, ge=1, le=24)
-    """Images on the sheet of predictions."""
     postprocess: bool = True
     """Choose steps after the threshold, and the threshold, on validation images; false: bare masks."""
     option_images: int = Field(default=64, ge=0)

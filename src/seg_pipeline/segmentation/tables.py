@@ -84,12 +84,14 @@ class Table:
     columns: tuple[Column, ...]
     closed: bool = False
 
-    def validate(self, data: pd.DataFrame) -> pd.DataFrame:
-        """The table itself.
+    def validate(self, data: pd.DataFrame | None) -> pd.DataFrame | None:
+        """The table itself; None, as an optional entry of the catalog loads where there is no file, passes.
 
         Raises:
             ValueError: it is not as declared; names every column at fault.
         """
+        if data is None:
+            return None
         if not isinstance(data, pd.DataFrame):
             raise ValueError(f"table `{self.name}`: found a {type(data).__name__}, expected a DataFrame")
         faults = [fault for column in self.columns for fault in column.faults(data)]

@@ -1,4 +1,4 @@
-"""Checkpoint -> postprocessing chosen on val -> predictions of the test split -> scores and figures.
+"""Checkpoint -> postprocessing chosen on val -> predictions of the test split -> scores.
 
 The only pipeline that scores the test split; its first two nodes read `development`, which lacks it.
 """
@@ -9,7 +9,6 @@ import pandas as pd
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import EvaluationParams
-from seg_pipeline.pipelines import Figure
 from seg_pipeline.segmentation.recipe import PredictSettings, ScoreSettings
 
 
@@ -89,20 +88,3 @@ def score_predictions(
     return seg.scoring.score_predictions(
         rows, predictions, scores=scores, measures=params.measures, seed=seed, reliability=reliability
     )
-
-
-def plot_class_scores(test_scores: dict) -> Figure:
-    """Bars by class."""
-    return seg.plotting.plot_class_scores(test_scores)
-
-
-def plot_confusion(confusion: pd.DataFrame) -> Figure:
-    """Heat map of the confusion matrix."""
-    return seg.plotting.plot_confusion(confusion.to_numpy(), list(confusion.index), title="Pixels of the test split")
-
-
-def plot_predictions(
-    manifest: pd.DataFrame, predictions: pd.DataFrame, image_scores: pd.DataFrame, params: EvaluationParams
-) -> Figure:
-    """Test images from the worst to the best, truth beside prediction."""
-    return seg.galleries.prediction_sheet(manifest, predictions, image_scores, num_images=params.num_gallery)

@@ -31,14 +31,6 @@ def create_pipeline(**_: object) -> Pipeline:
                 ["test_scores", "image_scores", "group_scores", "series_scores", "confusion"],
                 name="score_predictions",
             ),
-            Node(nodes.plot_class_scores, "test_scores", "class_scores", name="plot_class_scores"),
-            Node(nodes.plot_confusion, "confusion", "confusion_matrix", name="plot_confusion"),
-            Node(
-                nodes.plot_predictions,
-                ["manifest", "predictions", "image_scores", "params:evaluation"],
-                "prediction_sheet",
-                name="plot_predictions",
-            ),
         ],
         tags="report",
     )

@@ -5,33 +5,45 @@ own: nothing goes through pyplot, so that figures may be drawn in threads and ar
 reference. Saving is the caller's part: ``figure.savefig(path)``.
 """
 
+from seg_pipeline.segmentation.plotting.against import against_truth, resized
 from seg_pipeline.segmentation.plotting.bars import plot_class_counts, plot_class_scores
 from seg_pipeline.segmentation.plotting.classes import plot_classes, plot_splits
 from seg_pipeline.segmentation.plotting.colouring import overlay
 from seg_pipeline.segmentation.plotting.confusion import plot_confusion
 from seg_pipeline.segmentation.plotting.curves import plot_history, plot_learning_rates
+from seg_pipeline.segmentation.plotting.dots import plot_comparison, plot_gains, plot_group_scores, plot_options
 from seg_pipeline.segmentation.plotting.images import plot_images, plot_places, plot_series
+from seg_pipeline.segmentation.plotting.multiples import plot_object_sizes, plot_reliability, plot_thresholds
 from seg_pipeline.segmentation.plotting.pointing import plot_points
 from seg_pipeline.segmentation.plotting.resources import plot_memory
 from seg_pipeline.segmentation.plotting.sheets import plot_augmentations, plot_predictions, plot_samples
 from seg_pipeline.segmentation.plotting.style import class_colours
 
 __all__ = [
+    "against_truth",
     "class_colours",
     "overlay",
     "plot_augmentations",
     "plot_class_counts",
     "plot_class_scores",
     "plot_classes",
+    "plot_comparison",
     "plot_confusion",
+    "plot_gains",
+    "plot_group_scores",
     "plot_history",
     "plot_images",
     "plot_learning_rates",
     "plot_memory",
+    "plot_object_sizes",
+    "plot_options",
     "plot_places",
     "plot_points",
     "plot_predictions",
+    "plot_reliability",
     "plot_samples",
     "plot_series",
     "plot_splits",
+    "plot_thresholds",
+    "resized",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.text import Annotation
 
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled, unit_colours
 
@@ -70,7 +71,8 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
     """Dice and IoU of each class, and their means.
 
     ``scores`` has mean_dice, mean_iou, aggregation, empty_policy, num_images, and classes: dice and iou by
-    class name. None stands for an undefined score.
+    class name, and where known dice_interval and iou_interval, (low, high), drawn as lines. None stands for an
+    undefined score.
     """
     classes = scores["classes"]
     colours = unit_colours(len(classes))
@@ -80,6 +82,7 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
         values = [_number(row[measure]) for row in classes.values()]
         texts = ["undefined" if np.isnan(value) else f"{value:.3f}" for value in values]
         _draw_bars(axes, np.nan_to_num(values), texts, index, 2, upright=False, color=_lighten(colours, depth))
+        _draw_intervals(axes, [row.get(f"{measure}_interval") for row in classes.values()], index, 2)
     lines = [
         _draw_mean(axes, "mean Dice", scores["mean_dice"], "-"),
         _draw_mean(axes, "mean IoU", scores["mean_iou"], ":"),
@@ -92,10 +95,25 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
     ]
     figure.legend(handles=[*bars, *[line for line in lines if line]], loc="outside lower center", ncols=4)
     figure.suptitle("Scores by class")
-    axes.set_title(
-        f"{scores['num_images']:,} images, aggregated by {scores['aggregation']}, empty masks: {scores['empty_policy']}"
-    )
+    policies = f"aggregated by {scores['aggregation']}, empty masks: {scores['empty_policy']}"
+    about = f"{scores['num_images']:,} images, {policies}"
+    if scores.get("num_groups", 1) > 1:
+        about += f"\nline: {100 * scores['confidence']:.0f} % interval over {scores['num_groups']:,} groups"
+    axes.set_title(about)
     return figure
+
+
+def _draw_intervals(axes: Axes, intervals: Sequence[Sequence[float | None] | None], index: int, num_bars: int) -> None:
+    """Whiskers of the bars number ``index``, whose texts move to their ends; None where there is no interval."""
+    texts = axes.texts[-len(intervals) :]
+    for row, interval in enumerate(intervals):
+        low, high = (_number(end) for end in interval or (None, None))
+        if np.isfinite(low + high):
+            place = row + (index - (num_bars - 1) / 2) * 0.84 / num_bars
+            axes.hlines(place, low, high, color="black", linewidth=1, zorder=3)
+            axes.plot([low, high], [place, place], "|", color="black", markersize=4, zorder=3)
+            label = cast(Annotation, texts[row])
+            label.xy = (max(high, label.xy[0]), label.xy[1])
 
 
 def _lighten(colours: Any, depth: float) -> Any:

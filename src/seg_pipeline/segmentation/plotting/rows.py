@@ -48,6 +48,13 @@ def add_note(figure: Figure, *notes: str) -> None:
     figure.supxlabel("\n".join(filter(None, notes)), fontsize=small())
 
 
+def add_legend(figure: Figure, handles: Sequence[Any], *notes: str) -> None:
+    """A legend below the figure with small print above it; empty notes are passed over."""
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=7)
+    legend.set_title("\n".join(filter(None, notes)))
+    legend.get_title().set(fontsize=small(), multialignment="center")
+
+
 def bar_places(num_rows: int, index: int, num_bars: int, share: float = 0.84) -> tuple[np.ndarray, float]:
     """Where the bars number ``index`` of ``num_bars`` lie, and their thickness: together ``share`` of a row."""
     thickness = share / num_bars

@@ -1,5 +1,8 @@
-"""Pages that open in any browser: one file each, which asks no network for anything."""
+"""Pages that open in any browser: one file each, which asks no network for anything. And the model card."""
 
 from seg_pipeline.segmentation.report.findings import findings_page
+from seg_pipeline.segmentation.report.model_card import model_card
+from seg_pipeline.segmentation.report.results import Results
+from seg_pipeline.segmentation.report.run import report_page
 
-__all__ = ["findings_page"]
+__all__ = ["Results", "findings_page", "model_card", "report_page"]

@@ -1,13 +1,21 @@
 """What all pages share: templates, style, pictures, and a policy that forbids every request.
 
-A page is a template here that extends ``base.html``; its filter, if any, is done by ``page.js`` on elements with
-the attributes ``data-filter`` and ``data-row``. Style attributes would be refused by the policy: use classes.
+A page is a template here that extends ``base.html``. Style attributes would be refused by the policy: use classes.
+``page.js`` sorts and filters the table of each element with ``data-list``, or that of a page without any:
+
+- ``<tr data-row data-NAME="a|b">`` in its body is a row with the values a and b of NAME;
+- a field with ``data-filter="NAME"`` keeps the rows with its value, one with ``data-filter=""`` those with its text;
+- ``<th data-sort="text">`` or "number" becomes a button that sorts; ``data-value`` of a cell goes before its text;
+- ``<select data-order>`` offers the same orders where a narrow screen hides the head;
+- ``<output data-count>`` tells how many rows are shown;
+- ``<a href="#ID" data-choose="VALUE" data-of="NAME">`` sets the filter NAME of the list ID, and empties the others.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import re
 from pathlib import Path
 
@@ -15,7 +23,10 @@ import cv2
 import jinja2
 import numpy as np
 from markupsafe import Markup, escape
+from PIL import Image
 
+CHART_COLOURS = 96
+"""Of an embedded chart, whose file they make a third as large."""
 FOLDER = Path(__file__).parent
 QUALITY = 82
 """Of the JPEG pictures: about 10 kB at 256 pixels."""
@@ -65,3 +76,12 @@ def picture(image: np.ndarray, *, max_side: int = 256) -> str:
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     coded = cv2.imencode(".jpg", small[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1]
     return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode()
+
+
+def chart(png: bytes) -> str:
+    """Data address of a figure, as PNG of few colours."""
+    with Image.open(io.BytesIO(png)) as figure:
+        coded = figure.convert("RGB").quantize(CHART_COLOURS, dither=Image.Dither.NONE)
+    stream = io.BytesIO()
+    coded.save(stream, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,173 @@
+"""Scores as points on rows: groups, steps of postprocessing, options of prediction, two runs compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from seg_pipeline.segmentation.plotting.rows import GREY, PLATE, add_legend, add_note
+from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled, unit_colours
+
+MAX_ROWS = 40
+MARKERS = "osD^vP"
+"""A class each, beside its colour; with more classes a row shows their range and mean alone."""
+ROW_INCHES = 0.2
+
+
+@styled
+def plot_group_scores(rows: pd.DataFrame, names: Sequence[str], *, unit: str = "group") -> Figure:
+    """Mean Dice of each group, its range over the classes, and of few classes each; the worst groups first.
+
+    Args:
+        rows: a group and class each: ``unit``, class, dice.
+        names: every class, in order of their colours.
+    """
+    table = rows.pivot(index=unit, columns="class", values="dice").reindex(columns=list(names))
+    order = table.mean(axis=1).sort_values(kind="stable").dropna().index
+    shown = table.loc[order[:MAX_ROWS]]
+    figure, axes = _row_figure([str(name) for name in shown.index], extra=1.5)
+    places = np.arange(len(shown))
+    axes.hlines(places, shown.min(axis=1), shown.max(axis=1), color="0.75", linewidth=4, zorder=1)
+    handles = _draw_classes(axes, shown) if len(names) <= len(MARKERS) else []
+    axes.plot(shown.mean(axis=1), places, "|", color="black", markersize=11, markeredgewidth=2, zorder=4)
+    mean = Line2D([], [], color="black", marker="|", linestyle="", markersize=9, markeredgewidth=2, label="mean")
+    _score_axis(axes)
+    figure.suptitle(f"Dice by {unit}, worst first")
+    left = f"{len(order) - len(shown):,} better ones are not shown" if len(order) > len(shown) else ""
+    add_legend(figure, [*handles, mean], f"bar: range over the classes{'; ' + left if left else ''}")
+    return figure
+
+
+def _draw_classes(axes: Axes, table: pd.DataFrame) -> list[Line2D]:
+    handles = []
+    for index, (name, colour) in enumerate(zip(table.columns, unit_colours(table.shape[1]), strict=True)):
+        look = {"color": colour, "marker": MARKERS[index], "markeredgecolor": GREY, "markeredgewidth": 0.6}
+        axes.plot(table[name], np.arange(len(table)), linestyle="", markersize=6, zorder=3, **look)
+        handles.append(Line2D([], [], linestyle="", markersize=6, label=str(name), **look))
+    return handles
+
+
+@styled
+def plot_gains(gains: pd.DataFrame) -> Figure:
+    """Dice on the validation split before and after each step of postprocessing; what was kept is filled.
+
+    Args:
+        gains: step, class, value, dice_before, dice_after, gain_interval, kept. The largest gains are shown first.
+    """
+    gain = gains["dice_after"] - gains["dice_before"]
+    order = gain.fillna(-1).sort_values(ascending=False, kind="stable").index
+    shown = gains.loc[order[:MAX_ROWS]]
+    labels = [f"{row['class']}: {row['step']} {_plain(row['value'])}" for row in shown.to_dict("records")]
+    figure, axes = _row_figure(labels, extra=1.5)
+    for place, row in enumerate(shown.to_dict("records")):
+        before, after = row["dice_before"], row["dice_after"]
+        axes.plot([before, after], [place, place], color=GREY, linewidth=1.2, zorder=1)
+        axes.plot(before, place, "|", color="black", markersize=9, zorder=2)
+        face = "black" if row["kept"] else "white"
+        axes.plot(after, place, "o", markerfacecolor=face, markeredgecolor="black", markersize=5.5, zorder=3)
+        gained = round(after - before, 4) + 0.0  # never -0.0
+        text = f"{gained:+.4f}{_between(row['gain_interval'])} {'kept' if row['kept'] else 'not kept'}"
+        axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=small())
+    axes.set_xlabel("Dice on the validation split")
+    axes.grid(visible=True, axis="x")
+    figure.suptitle("Postprocessing: gain of each step")
+    left = f"; {len(gains) - len(shown):,} more steps are not shown" if len(gains) > len(shown) else ""
+    add_note(figure, f"line: before, circle: after (filled: kept){left}")
+    return figure
+
+
+def _plain(value: Any) -> str:
+    """A number without useless digits; nothing for what is on or off."""
+    if isinstance(value, bool | np.bool_) or pd.isna(value):
+        return ""
+    return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
+
+
+def _between(interval: Sequence[float | None] | None) -> str:
+    """ " (+0.01 to +0.02)", or nothing where there is no interval."""
+    if interval is None or any(pd.isna(end) for end in interval):
+        return ""
+    return f" ({interval[0]:+.4f} to {interval[1]:+.4f})"
+
+
+@styled
+def plot_options(options: pd.DataFrame) -> Figure:
+    """Dice and cost of each way to predict, the one in use marked.
+
+    Args:
+        options: option, dice, gain, gain_low, gain_high, seconds_per_image, cost (times the plain one's), used.
+    """
+    used = ["\u25b6 " if one else "" for one in options["used"]]
+    labels = [f"{mark}{name}" for mark, name in zip(used, options["option"], strict=True)]
+    figure = new_figure(grown(7.6), grown(1.5 + 0.34 * len(options)))
+    score, cost = figure.subplots(1, 2, sharey=True, width_ratios=[1.5, 1])
+    places = np.arange(len(options))
+    dark = ["0.3" if one else "0.65" for one in options["used"]]
+    gains = [_gain(row) for row in options.to_dict("records")]
+    times = [f"{ratio:.1f}x, {seconds:.2f} s" for ratio, seconds in options[["cost", "seconds_per_image"]].to_numpy()]
+    for axes, values, texts in [(score, options["dice"], gains), (cost, options["cost"], times)]:
+        bars = axes.barh(places, values.fillna(0), 0.62, color=dark)
+        axes.bar_label(bars, labels=texts, padding=2, fontsize=small(), bbox=PLATE)
+        axes.grid(visible=True, axis="x")
+    score.set(
+        title="Dice on validation images", xlim=(0, 2.6), xticks=np.linspace(0, 1, 5), ylim=(len(options) - 0.5, -0.5)
+    )
+    score.set_yticks(places, labels)
+    cost.set(title="Time an image, as a multiple", xlim=(0, 1.6 * max(float(options["cost"].max()), 1)))
+    figure.suptitle("Ways to predict: gain and cost")
+    add_note(figure, "\u25b6 and dark: in use")
+    return figure
+
+
+def _gain(option: dict) -> str:
+    """Dice, and where it differs from the plain one's by how much."""
+    if not option["gain"]:
+        return f"{option['dice']:.3f}"
+    return f"{option['dice']:.3f}, gain {option['gain']:+.4f}{_between([option['gain_low'], option['gain_high']])}"
+
+
+@styled
+def plot_comparison(summary: pd.DataFrame, *, title: str) -> Figure:
+    """Difference in Dice of two runs with its interval, by class; the symbol says the verdict.
+
+    Args:
+        summary: as ``comparison.summarise`` gives it.
+        title: names the two runs.
+    """
+    shown = summary.head(MAX_ROWS)
+    labels = [f"{row['class']} ({row['num_images']:,})" for row in shown.to_dict("records")]
+    figure, axes = _row_figure(labels, extra=1.5)
+    axes.axvline(0, color="black", linewidth=1)
+    for place, row in enumerate(shown.to_dict("records")):
+        marker, colour = {"better": (">", "#0072B2"), "worse": ("<", "#D55E00")}.get(row["verdict"], ("o", "0.5"))
+        axes.hlines(place, row["low"], row["high"], color=colour, linewidth=2)
+        axes.plot(row["difference"], place, marker, color=colour, markersize=7)
+        text = f"{row['difference']:+.3f} {row['verdict']}"
+        axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=small())
+    widest = np.nanmax(np.abs(shown[["difference", "low", "high"]].to_numpy(dtype=float)))
+    axes.set(xlim=(-1.1 * widest or -1, 1.1 * widest or 1), xlabel="Dice of this run less that of the other")
+    axes.grid(visible=True, axis="x")
+    figure.suptitle(title)
+    left = f"; {len(summary) - len(shown):,} classes more are in the table" if len(summary) > len(shown) else ""
+    add_note(figure, f"class (images); line: 95 % interval over groups{left}")
+    return figure
+
+
+def _row_figure(labels: Sequence[str], *, extra: float) -> tuple[Figure, Axes]:
+    """A panel with a named row each, the first on top."""
+    figure = new_figure(grown(7.0), max(1.0, len(labels) * grown(ROW_INCHES)) + grown(extra))
+    axes = figure.subplots()
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    return figure, axes
+
+
+def _score_axis(axes: Axes) -> None:
+    axes.set(xlim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6), xlabel="Dice (0 to 1)")
+    axes.grid(visible=True, axis="x")

@@ -1,0 +1,139 @@
+"""A small panel for each class: Dice by object size, threshold curves, reliability.
+
+A class has its colour and its name above its panel; lines differ in their pattern too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+
+from seg_pipeline.segmentation.plotting.rows import add_legend, add_note
+from seg_pipeline.segmentation.plotting.style import grown, new_figure, styled, unit_colours
+
+MAX_PANELS = 12
+MAX_COLUMNS = 4
+PANEL_INCHES = 2.1
+MAX_POINTS = 2000
+"""Of a panel; more are drawn evenly from those ranked by size."""
+NUM_BANDS = 6
+"""Parts of equal number, by object size, of which the median is drawn."""
+UNIT = (-0.03, 1.06)
+
+
+@styled
+def plot_object_sizes(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
+    """Dice of each image over the area of the class in it, by class, with the median of six bands of size.
+
+    Args:
+        rows: an image and class each: class, dice, true_pos, false_neg. Rows without truth are left out.
+        names: every class, in order of their colours.
+    """
+    area = rows["true_pos"] + rows["false_neg"]
+    shown = rows.assign(area=area)[area > 0]
+    figure, panels, note = class_panels(shown, names)
+    for name, (axes, colour) in panels.items():
+        part = shown[shown["class"] == name].sort_values("area")
+        points = part.iloc[np.unique(np.linspace(0, len(part) - 1, MAX_POINTS).round().astype(int))]
+        axes.scatter(points["area"], points["dice"], s=9, color=colour, edgecolor="0.35", linewidth=0.3)
+        _draw_bands(axes, part)
+        axes.set(xscale="log", ylim=UNIT, xlabel="area in truth (pixels)")
+        axes.xaxis.set_major_locator(LogLocator(numticks=5))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    figure.suptitle("Dice against object size")
+    add_note(figure, note, "a point: one image; black: median Dice of each sixth of the images by area")
+    return figure
+
+
+def _draw_bands(axes: Axes, part: pd.DataFrame) -> None:
+    """Medians of Dice and area; of fewer images than two a band there are fewer bands."""
+    number = max(1, min(NUM_BANDS, len(part) // 2))
+    bands = part.groupby(np.arange(len(part)) * number // max(len(part), 1))[["area", "dice"]].median()
+    axes.plot(bands["area"], bands["dice"], color="black", marker="s", markersize=3, linewidth=1.2)
+
+
+@styled
+def plot_thresholds(curve: pd.DataFrame, names: Sequence[str], chosen: Mapping[str, float]) -> Figure:
+    """Dice, precision and recall on the validation split over the threshold, by class.
+
+    Args:
+        curve: class, threshold, dice, precision, recall.
+        names: every class, in order of their colours.
+        chosen: threshold in use, by class.
+    """
+    figure, panels, note = class_panels(curve, names)
+    for name, (axes, colour) in panels.items():
+        part = curve[curve["class"] == name].sort_values("threshold")
+        axes.plot(part["threshold"], part["dice"], color=colour, linewidth=2.2, label="Dice")
+        axes.plot(part["threshold"], part["precision"], color="0.25", linestyle="--", linewidth=1, label="precision")
+        axes.plot(part["threshold"], part["recall"], color="0.25", linestyle=":", linewidth=1.2, label="recall")
+        if name in chosen:
+            axes.axvline(chosen[name], color="black", linewidth=0.8, label="in use")
+            axes.set_title(f"{name}\nin use: {chosen[name]:.2f}")
+        axes.set(xlim=UNIT, ylim=UNIT, xlabel="threshold")
+    axes, _ = next(iter(panels.values()))
+    figure.suptitle("Threshold curves on the validation split")
+    add_legend(figure, axes.get_legend_handles_labels()[0], note)
+    return figure
+
+
+@styled
+def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[str, float | None]) -> Figure:
+    """How often pixels of each confidence are right, by class; on the diagonal probabilities mean what they say.
+
+    Args:
+        bins: class, confidence (mean of the bin), frequency (share that is of the class), pixels.
+        names: every class, in order of their colours.
+        errors: expected calibration error by class.
+    """
+    figure, panels, note = class_panels(bins.dropna(subset=["frequency"]), names, unit="share of the class")
+    for name, (axes, colour) in panels.items():
+        part = bins[(bins["class"] == name) & (bins["pixels"] > 0)].sort_values("confidence")
+        axes.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="perfect")
+        axes.plot(part["confidence"], part["frequency"], color=colour, linewidth=1.5, zorder=2)
+        sizes = 12 + 70 * (part["pixels"] / max(part["pixels"].max(), 1)) ** 0.25
+        axes.scatter(part["confidence"], part["frequency"], s=sizes, color=colour, edgecolor="0.25", zorder=3)
+        if errors.get(name) is not None:
+            axes.set_title(f"{name}\nECE {errors[name]:.4f}")
+        axes.set(xlim=UNIT, ylim=UNIT, xlabel="predicted probability")
+    figure.suptitle("Reliability: share of pixels that are of the class, by predicted probability")
+    add_note(figure, note, "dashed: a perfectly calibrated model; a larger point stands for more pixels")
+    return figure
+
+
+def class_panels(
+    rows: pd.DataFrame, names: Sequence[str], *, unit: str = "score (0 to 1)"
+) -> tuple[Figure, dict[str, tuple[Axes, np.ndarray]], str]:
+    """A figure with a titled panel and a colour a class; of more than ``MAX_PANELS`` those with most rows.
+
+    Returns:
+        The figure, axes and colour by class, and a note of what was left out, or "".
+    """
+    counts = rows["class"].value_counts()
+    present = [name for name in names if name in counts.index] or list(names[:1])
+    kept = sorted(sorted(present, key=lambda name: -counts.get(name, 0))[:MAX_PANELS], key=list(names).index)
+    columns = min(MAX_COLUMNS, len(kept))
+    lines = math.ceil(len(kept) / columns)
+    width = max(columns * PANEL_INCHES + 0.5, 5.4)
+    figure = new_figure(grown(width), grown(lines * (PANEL_INCHES + 0.35) + 0.9))
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    for axes in grid[len(kept) :]:
+        axes.set_visible(False)
+    colours = unit_colours(len(names))
+    for axes, name in zip(grid, kept, strict=False):
+        axes.set_title(name)
+        axes.grid(visible=True)
+    for axes in grid[::columns]:
+        axes.set_ylabel(unit)
+    note = f"the {len(kept)} of {len(names)} classes with most values" if len(kept) < len(names) else ""
+    return (
+        figure,
+        {name: (axes, colours[list(names).index(name)]) for axes, name in zip(grid, kept, strict=False)},
+        note,
+    )

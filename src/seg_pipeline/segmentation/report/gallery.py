@@ -1,0 +1,107 @@
+"""Pictures of single test images: the best, the worst, what was missed and what was found where nothing is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from seg_pipeline.segmentation import plotting
+from seg_pipeline.segmentation.images import read_image, to_rgb8
+from seg_pipeline.segmentation.manifest import read_masks
+from seg_pipeline.segmentation.report.page import picture
+from seg_pipeline.segmentation.report.results import score
+
+WINDOW = (1, 99)
+SIDE = 300
+"""Pixels of each of a picture's two parts."""
+MOST_SCORES = 6
+"""Classes named below a picture."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    title: str
+    meaning: str
+    images: list[str]
+    """Ids, in the order in which they are shown."""
+    pictures: list[dict[str, str]] = field(default_factory=list)
+    """Each with source, image_id, caption and alt."""
+
+
+def galleries(image_scores: pd.DataFrame, number: int) -> list[Gallery]:
+    """Which images to show, at most ``number`` each; a gallery may be empty, and images may be in several.
+
+    Args:
+        image_scores: a row an image and class: image_id, class, dice, true_pos, false_pos, false_neg.
+    """
+    ranked = image_scores.groupby("image_id")["dice"].mean().dropna().sort_values(kind="stable")
+    middle = max(0, len(ranked) // 2 - number // 2)
+    return [
+        Gallery("Worst", "The images of lowest mean Dice, the lowest first.", list(ranked.index[:number])),
+        Gallery(
+            "Missed",
+            "A class is there and not one of its pixels was found; the largest first.",
+            _by_area(image_scores, number, "false_neg"),
+        ),
+        Gallery(
+            "Found where nothing is",
+            "Truth shows nothing at all, the prediction something; the largest first.",
+            _by_area(_of_empty_images(image_scores), number, "false_pos"),
+        ),
+        Gallery(
+            "Median",
+            "Images from the middle of the ranking by mean Dice.",
+            list(ranked.index[middle : middle + number]),
+        ),
+        Gallery("Best", "The images of highest mean Dice, the highest first.", list(ranked.index[::-1][:number])),
+    ]
+
+
+def _by_area(rows: pd.DataFrame, number: int, error: str) -> list[str]:
+    """Images with most pixels of that error in classes of which no pixel is right."""
+    wrong = rows[(rows["true_pos"] == 0) & (rows[error] > 0)].groupby("image_id")[error].sum()
+    return list(wrong.sort_values(ascending=False, kind="stable").index[:number])
+
+
+def _of_empty_images(rows: pd.DataFrame) -> pd.DataFrame:
+    truth = (rows["true_pos"] + rows["false_neg"]).groupby(rows["image_id"]).transform("sum")
+    return rows[truth == 0]
+
+
+def with_pictures(
+    chosen: list[Gallery],
+    manifest: pd.DataFrame,
+    predictions: pd.DataFrame,
+    image_scores: pd.DataFrame,
+    names: list[str],
+) -> list[Gallery]:
+    """The same with pictures; each image is read once."""
+    wanted = sorted({image_id for gallery in chosen for image_id in gallery.images})
+    truths = manifest.set_index("image_id", drop=False).loc[wanted].to_dict("index")
+    guesses = predictions.assign(ignore="").set_index("image_id", drop=False).loc[wanted].to_dict("index")
+    scores = dict(iter(image_scores[image_scores["image_id"].isin(wanted)].groupby("image_id")))
+    shown = {one: _shown(truths[one], guesses[one], scores[one], names) for one in wanted}
+    return [Gallery(one.title, one.meaning, one.images, [shown[image_id] for image_id in one.images]) for one in chosen]
+
+
+def _shown(truth: dict, guess: dict, scores: pd.DataFrame, names: list[str]) -> dict[str, str]:
+    image = to_rgb8(read_image(truth["path"]), window=WINDOW if truth["dtype"] == "uint16" else None)
+    drawn = plotting.against_truth(image, read_masks(truth, names) == 1, read_masks(guess, names) == 1, side=SIDE)
+    both = np.concatenate([plotting.resized(image, drawn.shape[:2]), drawn], axis=1)
+    mean = score(scores["dice"].mean(), 2)
+    return {
+        "source": picture(both, max_side=2 * SIDE),
+        "image_id": truth["image_id"],
+        "caption": f"mean Dice {mean}: {_scores_in_words(scores)}",
+        "alt": f"{truth['image_id']}: the image, and beside it truth and prediction; mean Dice {mean}",
+    }
+
+
+def _scores_in_words(scores: pd.DataFrame) -> str:
+    """Dice of the classes that truth or prediction shows, the lowest first."""
+    known = scores.dropna(subset=["dice"]).sort_values("dice", kind="stable")
+    said = [f"{row['class']} {row['dice']:.2f}" for row in known.head(MOST_SCORES).to_dict("records")]
+    more = len(known) - MOST_SCORES
+    return ", ".join(said) + (f" and {more} classes more" if more > 0 else "")

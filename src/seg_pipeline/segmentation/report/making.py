@@ -1,0 +1,88 @@
+"""How the model was made, as the report tells it: training, search, settings, and what repeats them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+
+from seg_pipeline import __version__
+from seg_pipeline.segmentation.manifest import data_hash
+from seg_pipeline.segmentation.report.results import Results, listed, plural, score
+
+
+def making_section(results: Results) -> dict[str, Any]:
+    """What the template's parts on training, settings and repetition take."""
+    return {
+        "search": _search(results),
+        "epochs": _epochs(results),
+        "chosen": _chosen(results.postprocessing),
+        "settings": [(name, json.dumps(value)) for name, value in _flat(results.recipe or {}).items()],
+        "command": results.run_command,
+        "hashes": list(hashes(results)),
+    }
+
+
+def _epochs(results: Results) -> str:
+    best, history = results.best_epoch(), results.training_history
+    if best is None or history is None:
+        return ""
+    took = f" in {history['seconds'].sum() / 60:,.1f} minutes" if "seconds" in history else ""
+    return (
+        f"{plural(len(history), 'epoch')}{took}. The best is epoch {best['epoch']:.0f}: Dice {score(best['val_dice'])} "
+        f"on the validation split, {score(best['train_dice'])} on the training images, at the network's size."
+    )
+
+
+def _chosen(postprocessing: dict | None) -> str:
+    """Which steps were kept, and on how many images that was decided."""
+    if postprocessing is None:
+        return ""
+    tried = postprocessing["gains"]
+    kept = [f"{one['step']} {_short(one['value'])} ({one['class']})" for one in tried if one["kept"]]
+    images = plural(postprocessing["num_images"], "validation image")
+    outcome = f"kept were {listed(kept)}" if kept else "none was kept"
+    return (
+        f"Of {plural(len(tried), 'step')} tried on {images}, each for one class, {outcome}. A step is kept where the "
+        "whole interval of its gain lies above 0; the test split had no part in it."
+    )
+
+
+def _search(results: Results) -> dict[str, Any] | None:
+    """What the search chose and why, and what it foresaw beside what the long run reached."""
+    found, best = results.best_hyperparameters, results.best_epoch()
+    if found is None:
+        return None
+    after = f" after {plural(int(found['epochs']), 'epoch')}" if found.get("epochs") else ""
+    reached = f" The long run reached {score(best['val_dice'])} at epoch {best['epoch']:.0f}." if best else ""
+    used = _flat(results.recipe or {})
+    return {
+        "reason": found["reason"],
+        "outcome": f"Its best trial had validation Dice {score(found['val_dice'])}{after}.{reached}",
+        "rows": [(name, _short(value), used.get(name) == value) for name, value in found.get("values", {}).items()],
+    }
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
+    """By dotted name."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return flat
+
+
+def hashes(results: Results) -> Iterator[tuple[str, str]]:
+    """What tells whether another has the same data, settings, weights and versions."""
+    yield "data: pixels, masks, splits", data_hash(results.manifest)
+    if results.recipe is not None:
+        yield "settings", hashlib.sha256(json.dumps(results.recipe, sort_keys=True).encode()).hexdigest()
+    if results.checkpoint_digest is not None:
+        yield "checkpoint.pt", results.checkpoint_digest.split()[0]
+    yield "versions", f"seg_pipeline {__version__}, pandas {pd.__version__}"

@@ -1,0 +1,69 @@
+"""The model card, in Markdown: the fields of Mitchell et al., "Model Cards for Model Reporting" (2019)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import Any
+
+import jinja2
+
+from seg_pipeline import __version__
+from seg_pipeline.segmentation.about import About
+from seg_pipeline.segmentation.manifest import data_hash
+from seg_pipeline.segmentation.report.meaning import limits, measure_meanings, score_meanings
+from seg_pipeline.segmentation.report.page import FOLDER
+from seg_pipeline.segmentation.report.results import Results, interval, plural, score
+from seg_pipeline.segmentation.report.scores import digits_of, measured
+from seg_pipeline.segmentation.splits import split_table
+
+
+def model_card(results: Results, about: About, *, phantom: bool) -> str:
+    """Markdown; where ``about`` says nothing, the card names the setting that would."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # Markdown: what users wrote goes through `plain`
+    )
+    environment.filters["plain"] = plain
+    scores = results.test_scores
+    return environment.get_template("model_card.md").render(
+        stated={name: text or f"Not stated; set `reporting.about.{name}`." for name, text in asdict(about).items()},
+        recipe=results.recipe,
+        classes=results.classes,
+        scores=scores,
+        rows=_rows(scores) if scores else [],
+        means={key: _with_interval(scores, key) for key in ("mean_dice", "mean_iou")} if scores else {},
+        headings=[name for _, name in measured(scores)] if scores else [],
+        meanings=[*score_meanings(scores), *measure_meanings(scores)] if scores else [],
+        limits=limits(results, about, phantom=phantom),
+        splits=split_table(results.manifest).to_dict("records"),
+        postprocessing=(results.postprocessing or {}).get("settings"),
+        missing=results.missing(),
+        command=results.run_command,
+        data_hash=data_hash(results.manifest),
+        checkpoint=(results.checkpoint_digest or "").partition(" ")[0],
+        num_groups=plural(results.num_groups, "group"),
+        version=__version__,
+    )
+
+
+def _rows(scores: dict[str, Any]) -> list[list[str]]:
+    """Name, number of images, and each measure of a class with its interval."""
+    rows = []
+    for name, one in scores["classes"].items():
+        cells = [_with_interval(one, key, digits_of(key)) for key, _ in measured(scores)]
+        rows.append([plain(name), str(one["num_images"]), *cells])
+    return rows
+
+
+def _with_interval(scores: dict[str, Any], key: str, digits: int = 3) -> str:
+    sure = interval(scores.get(f"{key}_interval"), digits)
+    return score(scores[key], digits) + (f" ({sure})" if sure else "")
+
+
+def plain(text: object) -> str:
+    """What a user wrote, so that Markdown shows it as it is and on one line."""
+    return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(str(text).split()))

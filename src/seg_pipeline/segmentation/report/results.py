@@ -1,0 +1,100 @@
+"""What a run left, as report and model card read it; None where a pipeline did not run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import pandas as pd
+
+from seg_pipeline.segmentation.manifest import class_names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """By the names of the catalog's entries.
+
+    Attributes:
+        run_command: `kedro run` with the environment and parameters of this run.
+        checkpoint_digest: "sha256  file name".
+        figures: PNG by name.
+    """
+
+    manifest: pd.DataFrame
+    findings: pd.DataFrame
+    run_command: str
+    recipe: dict | None = None
+    checkpoint_digest: str | None = None
+    best_hyperparameters: dict | None = None
+    training_history: pd.DataFrame | None = None
+    postprocessing: dict | None = None
+    test_scores: dict | None = None
+    image_scores: pd.DataFrame | None = None
+    series_scores: pd.DataFrame | None = None
+    predictions: pd.DataFrame | None = None
+    prediction_options: pd.DataFrame | None = None
+    comparison: pd.DataFrame | None = None
+    figures: Mapping[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Results:
+        """From catalog entries by name: what is no field is a figure, or None where it was not drawn."""
+        known = {one.name for one in fields(cls)} - {"figures"}
+        figures = {name: value for name, value in found.items() if name not in known and value is not None}
+        return cls(**{name: value for name, value in found.items() if name in known}, figures=figures)
+
+    @cached_property
+    def classes(self) -> list[str]:
+        return class_names(self.manifest)
+
+    @cached_property
+    def num_groups(self) -> int:
+        """Of the scored images."""
+        test = self.manifest[self.manifest["split"] == "test"]
+        return int((self.test_scores or {}).get("num_groups") or test["group"].nunique())
+
+    def best_epoch(self) -> dict | None:
+        """Row of the history with the highest validation Dice, the first of equals; None where there is none."""
+        if self.training_history is None or not self.training_history["val_dice"].notna().any():
+            return None
+        return self.training_history.iloc[int(self.training_history["val_dice"].argmax())].to_dict()
+
+    def command(self, pipeline: str) -> str:
+        """`kedro run` of one pipeline with the same environment and parameters."""
+        return f"kedro run --pipeline {pipeline}" + self.run_command.removeprefix("kedro run")
+
+    def missing(self) -> list[str]:
+        """A sentence for each part that did not run, with the command that makes it."""
+        parts = [
+            (self.best_hyperparameters, "No search was run: settings are those of the parameters", "hparam_search"),
+            (self.training_history, "No model has been trained", "training"),
+            (self.test_scores, "No model has been scored", "evaluation"),
+        ]
+        return [f"{what}. `{self.command(pipeline)}` does it." for found, what, pipeline in parts if found is None]
+
+
+def score(value: float | None, digits: int = 3) -> str:
+    """Rounded, or "undefined"."""
+    return "undefined" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+
+
+def interval(pair: Any, digits: int = 3) -> str:
+    """ "0.81 to 0.90", or "" where there is none."""
+    if pair is None or any(one is None or math.isnan(one) for one in pair):
+        return ""
+    return f"{pair[0]:.{digits}f} to {pair[1]:.{digits}f}"
+
+
+def plural(number: int, word: str) -> str:
+    """ "1 image", "2,000 images", "3 classes", "4 series"."""
+    ending = "" if number == 1 or word == "series" else "es" if word.endswith("s") else "s"
+    return f"{number:,} {word}{ending}"
+
+
+def listed(words: list[str], most: int = 8) -> str:
+    """ "a, b and 3 more"."""
+    shown = ", ".join(words[:most])
+    return shown if len(words) <= most else f"{shown} and {len(words) - most} more"

@@ -1,0 +1,112 @@
+"""The report of a run: what it scored and how sure that is, where it fails, and what made it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from seg_pipeline.segmentation import comparison
+from seg_pipeline.segmentation.about import About
+from seg_pipeline.segmentation.report.charts import CHARTS
+from seg_pipeline.segmentation.report.gallery import Gallery, galleries, with_pictures
+from seg_pipeline.segmentation.report.images import MOST_GROUPS, image_rows
+from seg_pipeline.segmentation.report.making import making_section
+from seg_pipeline.segmentation.report.meaning import limits
+from seg_pipeline.segmentation.report.page import chart, render
+from seg_pipeline.segmentation.report.results import Results, plural
+from seg_pipeline.segmentation.report.scores import score_section
+from seg_pipeline.segmentation.splits import split_table
+
+MOST_RULES = 12
+WIDE_TABLE = 8
+"""Classes up to which the table of splits has a column each."""
+SIZE = "\N{FIGURE SPACE}size\N{FIGURE SPACE}"
+"""Stands for the page's size in MB until that is known."""
+
+
+def report_page(
+    results: Results, about: About, *, phantom: bool, num_gallery: int, other: str | None, seed: int
+) -> str:
+    """HTML.
+
+    Args:
+        phantom: the data is drawn.
+        num_gallery: images in each gallery.
+        other: name of the run that this one is compared with.
+        seed: of the comparison's intervals.
+    """
+    page = render(
+        "report.html",
+        title="Segmentation report",
+        lead=_lead(results),
+        missing=results.missing(),
+        limits=limits(results, about, phantom=phantom),
+        **score_section(results),
+        charts={place: list(_charts(results, place)) for place in CHARTS},
+        galleries=_galleries(results, num_gallery),
+        **_images(results),
+        comparison=_comparison(results, other, seed),
+        **making_section(results),
+        **_data(results, about),
+        size=SIZE,
+    )
+    return page.replace(SIZE, f"{len(page) / 1e6:.1f}", 1)
+
+
+def _lead(results: Results) -> str:
+    size = f"{plural(len(results.manifest), 'image')}, {plural(len(results.classes), 'class')}"
+    if results.recipe is None:
+        return size
+    model, task = results.recipe["model"], results.recipe["task"]
+    form = "classes may overlap" if task == "multilabel" else "one class a pixel"
+    return f"{model['architecture']} with {model['encoder']}: {size} ({form})"
+
+
+def _charts(results: Results, place: str) -> Iterator[dict[str, str]]:
+    for name, title, reading in CHARTS[place]:
+        if name in results.figures:
+            yield {"source": chart(results.figures[name]), "title": title, "reading": reading}
+
+
+def _galleries(results: Results, number: int) -> list[Gallery]:
+    if results.image_scores is None or results.predictions is None:
+        return []
+    chosen = galleries(results.image_scores, number)
+    return with_pictures(chosen, results.manifest, results.predictions, results.image_scores, results.classes)
+
+
+def _images(results: Results) -> dict[str, Any]:
+    """The table of images, how many there are, and what it can be filtered by."""
+    if results.image_scores is None:
+        return {"images": [], "num_images": 0, "groups": [], "names": []}
+    rows = image_rows(results.image_scores)
+    groups = sorted({row["group"] for row in rows})
+    return {
+        "images": rows,
+        "num_images": results.image_scores["image_id"].nunique(),
+        "groups": groups if 1 < len(groups) <= MOST_GROUPS else [],
+        "names": results.classes,
+    }
+
+
+def _comparison(results: Results, other: str | None, seed: int) -> dict[str, Any] | None:
+    if results.comparison is None or results.comparison.empty:
+        return None
+    summary = comparison.summarise(results.comparison, seed=seed)
+    return {"other": other, "sentence": comparison.describe(summary), "rows": summary.to_dict("records")}
+
+
+def _data(results: Results, about: About) -> dict[str, Any]:
+    counts = results.findings.groupby(["action", "rule"]).size().sort_values(ascending=False).reset_index(name="number")
+    told = (
+        ("data", about.data),
+        ("source", about.source),
+        ("truth", about.truth),
+        ("intended use", about.intended_use),
+    )
+    return {
+        "about": [(name, text) for name, text in told if text],
+        "splits": split_table(results.manifest).to_dict("records"),
+        "split_classes": results.classes if len(results.classes) <= WIDE_TABLE else [],
+        "findings": counts.head(MOST_RULES).to_dict("records"),
+    }

@@ -1,0 +1,82 @@
+"""The scores as the report shows them: main numbers, a row a class, and what stands beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from seg_pipeline.segmentation import plotting
+from seg_pipeline.segmentation.report.meaning import MEASURES, measure_meanings, score_meanings, taken
+from seg_pipeline.segmentation.report.page import swatch
+from seg_pipeline.segmentation.report.results import Results, interval, plural, score
+
+
+def score_section(results: Results) -> dict[str, Any]:
+    """What the template's parts on scores take; empty where nothing was scored."""
+    scores = results.test_scores
+    if scores is None:
+        return {name: [] for name in ("tiles", "taken", "meanings", "classes", "measures", "measure_meanings", "extra")}
+    return {
+        "tiles": list(_tiles(results, scores)),
+        "taken": taken(scores),
+        "meanings": score_meanings(scores),
+        "classes": list(_class_rows(scores)),
+        "measures": [name for _, name in measured(scores)],
+        "measure_meanings": measure_meanings(scores),
+        "extra": list(_extra(scores)),
+    }
+
+
+def measured(scores: dict[str, Any]) -> list[tuple[str, str]]:
+    """Key and heading of each measure that the classes have."""
+    first = next(iter(scores["classes"].values()))
+    return [(key, name) for key, name in MEASURES if key in first]
+
+
+def digits_of(measure: str) -> int:
+    return 1 if measure == "hd95" else 3
+
+
+def _tiles(results: Results, scores: dict[str, Any]) -> Iterator[dict[str, str]]:
+    for key, name in (("mean_dice", "mean Dice"), ("mean_iou", "mean IoU")):
+        yield {"name": name, "value": score(scores[key]), "note": interval(scores.get(f"{key}_interval"))}
+    groups = f"of {plural(results.num_groups, 'group')}"
+    yield {"name": "test images", "value": f"{scores['num_images']:,}", "note": groups}
+    defined = {name: one["dice"] for name, one in scores["classes"].items() if one["dice"] is not None}
+    if len(defined) > 1:
+        worst = min(defined, key=lambda name: defined[name])
+        yield {"name": "lowest class", "value": score(defined[worst]), "note": worst}
+
+
+def _class_rows(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Each class with its swatch, and of each measure the value, its text and its interval."""
+    colours = plotting.class_colours(len(scores["classes"]))
+    for (name, one), colour in zip(scores["classes"].items(), colours, strict=True):
+        cells = [
+            (one[key], score(one[key], digits_of(key)), interval(one.get(f"{key}_interval"), digits_of(key)))
+            for key, _ in measured(scores)
+        ]
+        yield {"name": name, "source": swatch(colour), "num_images": one["num_images"], "cells": cells}
+
+
+def _extra(scores: dict[str, Any]) -> Iterator[str]:
+    """Sentences on what stands beside the scores by class."""
+    if scores.get("pixel_accuracy") is not None:
+        yield f"Pixel accuracy (every class right at the pixel): {score(scores['pixel_accuracy'])}."
+    if both := scores.get("by_aggregation"):
+        yield f"Mean Dice by aggregation: {_listed({kind: one['mean_dice'] for kind, one in both.items()})}."
+    if calibration := scores.get("calibration"):
+        yield (
+            f"Expected calibration error {score(calibration['ece'], 4)}: by so much a predicted probability differs "
+            "from how often it is right, in the mean over pixels."
+        )
+    if volumes := scores.get("volumes"):
+        told = _listed({name: one["dice"] for name, one in volumes["classes"].items()})
+        series = plural(volumes["num_series"], "series")
+        yield f"Dice of {series} as volumes: mean {score(volumes['mean_dice'])}; {told}."
+    if competition := scores.get("competition"):
+        yield f"UW-Madison competition score, by reading of its rules: {_listed(competition)}."
+
+
+def _listed(values: dict[str, float | None]) -> str:
+    return ", ".join(f"{name} {score(value)}" for name, value in values.items())

@@ -1,0 +1,130 @@
+"""The report in headless Chromium, opened from disk: what it asks for, how it sorts and filters, how it fits."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+
+from seg_pipeline.segmentation.about import About
+from seg_pipeline.segmentation.report import report_page
+
+CHROMIUM = shutil.which("chromium")
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # Playwright leaves a pipe open when it stops
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    with sync_api.sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened(browser, results, tmp_path):
+    """Opens the report at a width; what it complained of or asked for is in ``page.faults``."""
+    scores = results.image_scores.copy()
+    scores.loc[scores["image_id"] == "scan10", "dice"] = 0.125
+    missed = (scores["image_id"] == "scan13") & (scores["class"] == "disc")
+    scores.loc[missed, ["dice", "true_pos", "false_pos"]] = 0.0, 0, 0
+    file = tmp_path / "report.html"
+    file.write_text(
+        report_page(replace(results, image_scores=scores), About(), phantom=True, num_gallery=2, other=None, seed=0)
+    )
+
+    def open_at(width, scheme="light"):
+        page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+        page.faults = []
+        page.on("console", lambda message: page.faults.append(message.text))
+        page.on("pageerror", lambda error: page.faults.append(str(error)))
+        page.on(
+            "request", lambda one: page.faults.append(one.url) if not one.url.startswith(("file:", "data:")) else None
+        )
+        page.goto(file.as_uri())
+        return page
+
+    return open_at
+
+
+def ids(page):
+    """Images in the order in which they are shown."""
+    return [cell.inner_text() for cell in page.locator("#images [data-row]:visible td:first-child").all()]
+
+
+def sort_by(page, name):
+    page.locator("#images th button", has_text=name).click()
+
+
+def test_the_table_sorts_by_numbers_and_by_text_with_the_undefined_last(opened):
+    page = opened(1280)
+    assert ids(page) == ["scan10", "scan13", "scan11", "scan14", "scan15", "scan12"]
+    sort_by(page, "mean Dice")
+    assert ids(page)[0] == "scan10"
+    sort_by(page, "mean Dice")
+    assert ids(page)[-2:] == ["scan10", "scan12"]  # falling; what has no Dice stays last
+    assert page.locator("#images th[aria-sort]").get_attribute("aria-sort") == "descending"
+    sort_by(page, "image")
+    assert ids(page) == [f"scan{number}" for number in range(10, 16)]
+    assert page.faults == []
+
+
+def test_filters_work_together_and_count(opened):
+    page = opened(1280)
+    count = page.locator("#images [data-count]")
+    assert count.inner_text() == "6 of 6"
+    page.select_option("#images [data-filter=outcome]", "missed")
+    assert ids(page) == ["scan13"]
+    page.select_option("#images [data-filter=outcome]", "")
+    page.select_option("#images [data-filter=classes]", "box")
+    assert count.inner_text() == "5 of 6"  # the empty image shows no class
+    page.fill("#images [type=search]", "SCAN1")
+    page.select_option("#images [data-filter=group]", "group7")
+    assert ids(page) == ["scan14", "scan15"]
+    page.fill("#images [type=search]", "nowhere")
+    assert ids(page) == []
+    assert page.faults == []
+
+
+def test_the_keyboard_sorts(opened):
+    page = opened(1280)
+    page.locator("#images th button", has_text="wrong pixels").focus()
+    page.keyboard.press("Enter")
+    assert ids(page)[0] == "scan12"  # nothing to get wrong there
+    page.keyboard.press("Space")
+    assert ids(page)[-1] == "scan12"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_needs_no_sideways_scrolling_and_sorts_by_a_list(opened, scheme):
+    page = opened(390, scheme)
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.select_option("#images [data-order]", label="image, falling")
+    assert ids(page)[0] == "scan15"
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 31)"}[scheme]
+    assert page.faults == []
+
+
+def test_the_pictures_are_there_and_described(opened):
+    page = opened(1280)
+    pictures = page.evaluate(
+        "[...document.images].map((one) => [one.naturalWidth, one.closest('figure') ? one.alt : '-'])"
+    )
+    assert len(pictures) > 10
+    assert all(width > 0 and alt for width, alt in pictures)
+
+
+def test_in_print_nothing_is_left_to_click(opened):
+    page = opened(1280)
+    page.emulate_media(media="print", color_scheme="dark")
+    assert not page.locator("nav").is_visible()
+    assert not page.locator("#images form").is_visible()
+    assert len(ids(page)) == 6
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"

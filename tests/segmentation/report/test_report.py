@@ -1,0 +1,225 @@
+"""The report's content: the right numbers and words, whatever ran, however much there is."""
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seg_pipeline.segmentation.about import About
+from seg_pipeline.segmentation.comparison import pair_scores
+from seg_pipeline.segmentation.report import Results, model_card, report_page
+from seg_pipeline.segmentation.report.images import MOST_ROWS
+
+
+def page(results, *, phantom=False, other=None, **about):
+    return report_page(results, About(**about), phantom=phantom, num_gallery=2, other=other, seed=3)
+
+
+def words(html):
+    """The page's text in one line."""
+    return re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", re.sub("<(style|script)>.*?</.*?>", "", html, flags=re.DOTALL)))
+
+
+def section(html, name):
+    return re.search(f'<section id="{name}".*?</section>', html, re.DOTALL).group(0)
+
+
+def bare(results):
+    """Only the data was processed."""
+    return Results(manifest=results.manifest, findings=results.findings, run_command=results.run_command)
+
+
+def test_nothing_in_the_page_asks_the_network_and_its_policy_forbids_it(results):
+    html = page(results, data="<script>alert(1)</script>")
+    assert set(re.findall(r"""(?:src|href)=["']((?!data:|#)[^"']*)""", html)) == {"findings.html"}
+    assert not re.findall(r"url\(|@import|https?://", html)
+    assert " style=" not in html
+    assert "<script>alert" not in html
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html).group(1).replace("&#39;", "'")
+    for tag in ("style", "script"):
+        inside = re.search(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL).group(1)
+        assert f"{tag}-src 'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'" in policy
+
+
+def test_main_numbers_stand_beside_how_they_were_taken(results):
+    text = words(page(results))
+    # shifted by 3: box 14 x 11 has 14 * 8 right of 154, so Dice 8 / 11
+    assert "mean Dice 0.726 0.610 to 0.920" in text
+    assert "test images 6 of 3 groups" in text
+    assert "Aggregation: image; empty policy: skip; in small print: 95 % interval." in text
+    assert "box 5 0.727 0.627 to 0.777 0.571 0.471 to 0.621 0.875 0.800 to 0.900 2.2 1.5 to 3.0" in text
+    assert "An object that is missed, or found where there is none, scores 0 under every policy." in text
+
+
+def test_every_part_that_did_not_run_is_named_with_its_command(results):
+    text = words(page(bare(results)))
+    for what, pipeline in (("searched", "hparam_search"), ("trained", "training"), ("scored", "evaluation")):
+        assert f"kedro run --pipeline {pipeline} --env folders --params seed=3" in text, what
+    assert "In short" not in text
+    assert "There is no history of a training." in text
+    assert "train 8 4 50.0 % 75 % 75 %" in text
+    assert not bare(results).best_epoch()
+
+
+def test_nothing_is_missing_after_a_whole_run(results):
+    assert results.missing() == []
+    assert 'class="warning"' not in page(results)
+
+
+def test_search_says_what_it_foresaw_and_what_came(results):
+    text = words(section(page(results), "training"))
+    assert "3 epochs in 1.5 minutes. The best is epoch 2: Dice 0.700 on the validation split" in text
+    assert "the best of 4 rates. Its best trial had validation Dice 0.550 after 2 epochs. The long run reached" in text
+    assert "optimizer.learning_rate 0.003 used optimizer.weight_decay 0.5 not used" in text
+
+
+def limits_of(results, **about):
+    return words(section(page(results, **about), "limits"))
+
+
+def test_limits_are_computed_from_the_data(results):
+    told = limits_of(results)
+    assert "Epoch, thresholds and postprocessing were chosen on a single group" in told
+    assert "The test split holds only 3 groups" in told
+    assert "Classes shown by fewer than 10 test images, whose scores rest on little: box, disc." in told
+    assert "phantom" not in told
+    assert "another model" not in told
+    assert "best epoch is the last" not in told
+
+
+@pytest.mark.parametrize(
+    ("about", "sentence"),
+    [
+        ({"phantom": True}, "The data is a drawn phantom: no score on it says anything about patients"),
+        ({"truth_is_model_output": True}, "The truth was made by another model."),
+        ({"limits": ("Only one scanner.",)}, "Only one scanner."),
+    ],
+)
+def test_what_only_the_user_knows_is_a_limit_too(results, about, sentence):
+    assert sentence in limits_of(results, **about)
+
+
+def test_a_class_that_no_test_image_shows_is_a_limit(results):
+    manifest = results.manifest.copy()
+    manifest.loc[manifest["split"] == "test", "area_disc"] = 0
+    assert "Classes without a mask in the test split have no score: disc." in limits_of(
+        replace(results, manifest=manifest)
+    )
+
+
+def test_a_training_that_ended_too_early_or_overfits_is_a_limit(results):
+    history = results.training_history.assign(val_dice=[0.3, 0.4, 0.5], train_dice=[0.5, 0.6, 0.7])
+    told = limits_of(replace(results, training_history=history))
+    assert "The best epoch is the last one (3)" in told
+    assert "Dice on the training images (0.700) is far above that on the validation images (0.500)" in told
+
+
+def test_galleries_hold_what_their_titles_say(results, tested):
+    scores = results.image_scores.copy()
+    missed = (scores["image_id"] == "scan13") & (scores["class"] == "disc")
+    scores.loc[missed, ["dice", "true_pos", "false_pos"]] = 0.0, 0, 0
+    false = (scores["image_id"] == "scan12") & (scores["class"] == "box")  # an empty image
+    scores.loc[false, ["dice", "false_pos"]] = 0.0, 9
+    html = section(page(replace(results, image_scores=scores)), "galleries")
+    shown = {
+        title: re.findall(r"<figcaption><b>(\w+)</b>", part)
+        for title, part in re.findall(r"<h3>(.*?)</h3>(.*?)(?=<h3>|</section>)", html, re.DOTALL)
+    }
+    assert shown["Worst"] == ["scan12", "scan13"]
+    assert shown["Missed"] == ["scan13"]
+    assert shown["Found where nothing is"] == ["scan12"]
+    assert len(shown["Median"]) == len(shown["Best"]) == 2
+    assert "mean Dice 0.36: disc 0.00, box 0.73" in words(html)
+
+
+def test_the_table_of_images_has_every_image_worst_first(results):
+    html = section(page(results), "images")
+    rows = re.findall(r'<tr data-row data-group="(\w+)" data-outcome="([\w|]+)" data-classes="([\w|]*)">', html)
+    assert len(rows) == 6
+    assert rows[-1] == ("group6", "neither", "")  # the empty image has no Dice and comes last
+    assert "undefined" in html
+
+
+def many(number, names):
+    """Image scores of so many images, all of them bad at another class."""
+    ids = np.repeat([f"image{index:05}" for index in range(number)], len(names))
+    dice = np.linspace(0, 1, len(ids))
+    columns = {"image_id": ids, "group": "g", "class": np.tile(names, number), "dice": dice, "iou": dice / (2 - dice)}
+    return pd.DataFrame(columns).assign(true_pos=8, false_pos=1, false_neg=2)
+
+
+def test_five_thousand_images_are_cut_to_the_worst_and_the_page_says_so(results):
+    html = section(page(replace(results, image_scores=many(5000, ["box", "disc"]), predictions=None)), "images")
+    assert html.count("<tr data-row") == MOST_ROWS
+    assert "The 2,000 of 5,000 images with the lowest Dice; image_scores.parquet has all." in html
+    assert "image00000" in html
+    assert "image04999" not in html
+    assert len(html) < 1e6
+
+
+def test_a_comparison_has_its_section(results, tested):
+    mine, other = results.image_scores, results.image_scores.assign(dice=results.image_scores["dice"] - 0.25)
+    pairs = pair_scores(tested, mine, tested, other)
+    html = page(replace(results, comparison=pairs), other="data/other")
+    text = words(section(html, "comparison"))
+    assert "This run is better: Dice 0.726 against 0.476, difference +0.250" in text
+    assert "data/other" in text
+    assert "disc 0.725 0.475 +0.250 +0.250 to +0.250 5 0 better" in text
+    assert 'id="comparison"' not in page(results)
+
+
+def test_the_command_and_the_hashes_are_told(results):
+    text = words(section(page(results), "repeat"))
+    assert "kedro run --env folders --params seed=3" in text
+    assert f"checkpoint.pt {'ab' * 32}" in text
+    assert re.search(r"This page is one file of \d+\.\d MB", text)
+
+
+# The model card
+
+
+def test_the_card_has_the_fields_of_mitchell_et_al(results):
+    card = model_card(results, About(), phantom=True)
+    assert re.findall(r"^## (.*)$", card, re.MULTILINE) == [
+        "Model details",
+        "Intended use",
+        "Factors",
+        "Metrics",
+        "Evaluation data",
+        "Training data",
+        "Quantitative analyses",
+        "Ethical considerations",
+        "Caveats and recommendations",
+    ]
+    assert "Mean Dice 0.726 (0.610 to 0.920), mean IoU 0.57" in card
+    assert re.search(
+        r"^\| box \| 5 \| 0\.727 \(0\.627 to 0\.777\) \| 0\.571 .* \| 2\.2 \(1\.5 to 3\.0\) \|$", card, re.M
+    )
+    assert "Not stated; set `reporting.about.intended_use`." in card
+    assert "- The data is a drawn phantom" in card
+    assert f"`checkpoint.pt`, sha256 {'ab' * 32}" in card
+
+
+def test_the_card_says_what_the_user_says(results):
+    card = model_card(results, About(intended_use="Research only."), phantom=False)
+    assert "Research only." in card
+    assert "intended_use" not in card
+
+
+def test_a_card_without_a_model_says_so(results):
+    card = model_card(bare(results), About(), phantom=False)
+    assert "No model has been trained yet." in card
+    assert card.count("Not measured yet.") == 3
+    assert (
+        "- No model has been scored. `kedro run --pipeline evaluation --env folders --params seed=3` does it." in card
+    )
+
+
+def test_what_users_wrote_cannot_break_the_cards_tables(results):
+    scores = dict(results.test_scores)
+    scores["classes"] = {"a|b*": scores["classes"]["box"], "disc": scores["classes"]["disc"]}
+    assert r"| a\|b\* | 5 |" in model_card(replace(results, test_scores=scores), About(), phantom=False)
