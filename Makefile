@@ -26,7 +26,7 @@ export DO_NOT_TRACK := true
 export KEDRO_DISABLE_TELEMETRY := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install run abdomen test lint format bench viz mlflow jupyter clean
+.PHONY: help install run new-data abdomen test lint format bench viz mlflow jupyter clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,10 @@ endif
 
 run: $(STAMP) ## Run the pipelines on the sample; ARGS="--env camvid" for other data
 	$(BIN)/kedro run $(ARGS)
+
+new-data: $(STAMP) ## Write an environment for a folder of data: make new-data FOLDER=PATH NAME=cells
+	@[ -n "$(FOLDER)" ] && [ -n "$(NAME)" ] || { echo "Say which: make new-data FOLDER=PATH/TO/DATA NAME=cells" >&2; exit 1; }
+	$(BIN)/python -m seg_pipeline.new_data "$(FOLDER)" "$(NAME)" $(ARGS)
 
 # The hash pins the archive, whose licence and contents the NOTICE written beside the data tells.
 abdomen: $(STAMP) ## Fetch three public abdominal scans into data/01_raw/abdomen
