@@ -53,22 +53,22 @@ def docstrings_of(kind: type) -> dict[str, str]:
     return found
 
 
-def settings_of(kind: type) -> Iterator[Setting]:
+def settings_of(kind: Any) -> Iterator[Setting]:
     """The fields of a pydantic model or of a dataclass."""
     meaning: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
-        if base.__module__.startswith("seg_pipeline"):
+        if not base.__module__.startswith("pydantic"):
             meaning |= docstrings_of(base)
     if issubclass(kind, BaseModel):
         for name, one in kind.model_fields.items():
             default = dataclasses.MISSING if one.default is PydanticUndefined else one.default
-            default = one.default_factory() if one.default_factory else default  # type: ignore[call-arg]
+            default = one.default_factory() if one.default_factory else default
             yield Setting(one.alias or name, one.annotation, tuple(one.metadata), default, meaning.get(name, ""))
         return
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
         made = field.default_factory is not dataclasses.MISSING
-        default = field.default_factory() if made else field.default  # type: ignore[misc,operator]
+        default = field.default_factory() if made else field.default  # type: ignore[operator]
         yield Setting(field.name, hints[field.name], (), default, meaning.get(field.name, ""))
 
 
