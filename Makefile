@@ -26,7 +26,7 @@ export DO_NOT_TRACK := true
 export KEDRO_DISABLE_TELEMETRY := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install run new-data abdomen test lint format bench viz mlflow jupyter clean
+.PHONY: help install run new-data abdomen test lint format docs bench viz mlflow jupyter clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,9 @@ lint: $(STAMP) ## Check style, types and the borders between modules
 format: $(STAMP) ## Mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(STAMP) ## Build the documents' site into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: $(STAMP) ## Measure side by side and write docs/benchmarks.md
 	$(BIN)/python benchmarks

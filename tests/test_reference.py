@@ -42,7 +42,7 @@ def test_a_table_gives_type_bounds_default_and_meaning():
     assert "| `size` | 2 x number | `[1.5, 2.0]` | Height and width. |" in top
     assert "| `called` | list of text at least 1 long | must be given |  |" in top
     assert below.startswith("## colour\n\nHow it looks.\n")
-    assert "| `colour.red` | integer from 0 below 256 or null | `null` | Of 256. |" in below
+    assert "| `red` | integer from 0 below 256 or null | `null` | Of 256. |" in below
 
 
 def test_types_are_said_as_a_user_of_yaml_sees_them():

@@ -22,7 +22,8 @@ HEAD = """# Parameters
 
 Every setting there is, written by `python -m seg_pipeline.params.reference` from the declarations that check it; a test
 holds them together. Values stand in `conf/base/parameters*.yml`, an environment's own in `conf/<name>/parameters.yml`;
-on the command line `--params training.fit.epochs=40` goes before both. A misspelt key or a value out of bounds stops
+on the command line a parameter has the name of its table before its own, `--params training.fit.epochs=40`, and goes
+before both. A misspelt key or a value out of bounds stops
 the run before its first node. The default is what holds where no file says anything; `conf/base` may say another.
 
 """
@@ -128,15 +129,15 @@ def sections(kind: type = Parameters, prefix: str = "") -> Iterator[str]:
         listed = [f"## {prefix.rstrip('.') or 'Of the whole project'}\n"]
         listed += [f"{about}\n"] * bool(about and not about.startswith(f"{kind.__name__}("))
         listed += ["| parameter | value | default | meaning |", "|---|---|---|---|"]
-        yield "\n".join([*listed, *(_row(prefix, one) for one in own)]) + "\n"
+        yield "\n".join([*listed, *(_row(one) for one in own)]) + "\n"
     for one, group in found:
         several = "[]" if typing.get_origin(one.kind) is list else ""
         if group is not None:
             yield from sections(group, f"{prefix}{one.name}{several}.")
 
 
-def _row(prefix: str, one: Setting) -> str:
-    cells = (f"`{prefix}{one.name}`", _bounded(in_words(one.kind), one.bounds), _default(one.default), one.meaning)
+def _row(one: Setting) -> str:
+    cells = (f"`{one.name}`", _bounded(in_words(one.kind), one.bounds), _default(one.default), one.meaning)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
