@@ -26,7 +26,7 @@ export DO_NOT_TRACK := true
 export KEDRO_DISABLE_TELEMETRY := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install run new-data abdomen test lint format docs bench viz mlflow jupyter clean
+.PHONY: help install run new-data abdomen test lint format docs bench viz viz-site mlflow jupyter clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,11 @@ bench: $(STAMP) ## Measure side by side and write docs/benchmarks.md
 # a closed port as proxy refuses at once.
 viz: $(STAMP) ## Show the pipelines in a browser, on 127.0.0.1:4141
 	HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost $(BIN)/kedro viz run --host 127.0.0.1 $(ARGS)
+
+viz-site: $(STAMP) ## Write the pipelines' graph as a static site into build/viz; ARGS=--include-previews adds data
+	HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost $(BIN)/kedro viz build $(ARGS)
+	@rm -rf build/viz && mkdir build/viz
+	@find build -mindepth 1 -maxdepth 1 ! -name docs ! -name viz -exec mv {} build/viz/ \;
 
 mlflow: $(STAMP) ## Show the tracked runs in a browser, on 127.0.0.1:5000
 	$(BIN)/mlflow server --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db $(ARGS)
