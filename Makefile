@@ -26,7 +26,7 @@ export DO_NOT_TRACK := true
 export KEDRO_DISABLE_TELEMETRY := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install run abdomen test lint format bench viz mlflow jupyter clean
+.PHONY: help install run new-data abdomen test lint format docs bench viz viz-site mlflow jupyter clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ endif
 run: $(STAMP) ## Run the pipelines on the sample; ARGS="--env camvid" for other data
 	$(BIN)/kedro run $(ARGS)
 
+new-data: $(STAMP) ## Write an environment for a folder of data: make new-data FOLDER=PATH NAME=cells
+	@[ -n "$(FOLDER)" ] && [ -n "$(NAME)" ] || { echo "Say which: make new-data FOLDER=PATH/TO/DATA NAME=cells" >&2; exit 1; }
+	$(BIN)/python -m seg_pipeline.new_data "$(FOLDER)" "$(NAME)" $(ARGS)
+
 # The hash pins the archive, whose licence and contents the NOTICE written beside the data tells.
 abdomen: $(STAMP) ## Fetch three public abdominal scans into data/01_raw/abdomen
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
@@ -76,6 +80,9 @@ format: $(STAMP) ## Mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+docs: $(STAMP) ## Build the documents' site into build/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
 bench: $(STAMP) ## Measure side by side and write docs/benchmarks.md
 	$(BIN)/python benchmarks
 
@@ -83,6 +90,11 @@ bench: $(STAMP) ## Measure side by side and write docs/benchmarks.md
 # a closed port as proxy refuses at once.
 viz: $(STAMP) ## Show the pipelines in a browser, on 127.0.0.1:4141
 	HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost $(BIN)/kedro viz run --host 127.0.0.1 $(ARGS)
+
+viz-site: $(STAMP) ## Write the pipelines' graph as a static site into build/viz; ARGS=--include-previews adds data
+	HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost $(BIN)/kedro viz build $(ARGS)
+	@rm -rf build/viz && mkdir build/viz
+	@find build -mindepth 1 -maxdepth 1 ! -name docs ! -name viz -exec mv {} build/viz/ \;
 
 mlflow: $(STAMP) ## Show the tracked runs in a browser, on 127.0.0.1:5000
 	$(BIN)/mlflow server --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db $(ARGS)

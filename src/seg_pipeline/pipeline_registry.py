@@ -10,8 +10,17 @@ ON_REQUEST = ("export", "export_nnunet", "inference")
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every package under ``pipelines/`` by name, and the sum of those not ``ON_REQUEST`` as ``__default__``."""
-    pipelines = find_pipelines(raise_errors=True)
+    """Every package under ``pipelines/`` by name, and the sum of those not ``ON_REQUEST`` as ``__default__``.
+
+    The nodes of each have its name before theirs, ``eda.plot_samples``: Kedro-Viz draws a pipeline as one box that
+    opens, and those who deploy can make it one task.
+    """
+    found = find_pipelines(raise_errors=True)
+    pipelines = {
+        name: Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)
+        for name, pipeline in found.items()
+        if name != "__default__"
+    }
     default = [pipeline for name, pipeline in pipelines.items() if name not in ON_REQUEST]
     pipelines["__default__"] = sum(default, start=Pipeline([]))
     return pipelines

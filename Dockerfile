@@ -1,0 +1,31 @@
+# The project with all its extras for use; data/ is meant to be mounted.
+# CPU:  docker build --build-arg TORCH_INDEX=<the CPU index address on pytorch.org> -t seg_pipeline .
+# CUDA: docker build -t seg_pipeline:cuda .      (pip's usual build of torch brings CUDA's libraries along)
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE}
+
+# OpenCV's graphics libraries. No versions: they are those of the base's release.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 libxcb1 \
+    && rm -rf /var/lib/apt/lists/*
+
+RUN useradd --create-home --uid 1000 runner && mkdir --parents /project/data && chown --recursive runner /project
+USER 1000
+WORKDIR /project
+ENV PATH=/home/runner/venv/bin:$PATH \
+    DO_NOT_TRACK=true KEDRO_DISABLE_TELEMETRY=true MLFLOW_DISABLE_TELEMETRY=true \
+    PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
+
+# Packages first: they change seldom, and a change of the code does not install them again.
+ARG TORCH_INDEX=
+COPY --chown=runner pyproject.toml constraints.txt README.md LICENSE ./
+COPY --chown=runner src/seg_pipeline/__init__.py src/seg_pipeline/__init__.py
+RUN python -m venv /home/runner/venv \
+    && if [ -n "${TORCH_INDEX}" ]; then \
+           pip install --no-deps --constraint constraints.txt --index-url "${TORCH_INDEX}" torch torchvision; fi \
+    && pip install --constraint constraints.txt --editable '.[export,medical,serve]'
+
+COPY --chown=runner . .
+VOLUME /project/data
+CMD ["kedro", "run"]

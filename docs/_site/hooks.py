@@ -1,0 +1,46 @@
+"""What mkdocs does not do by itself: see ``mkdocs.yml``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+
+def on_config(config: Any) -> Any:
+    """Leaves pages that are not there out of the navigation, and puts those it does not name under "More"."""
+    folder = Path(config.docs_dir)
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*.md") if "_site" not in path.parts}
+    config.nav = kept(config.nav, present)
+    if more := sorted(present - named(config.nav)):
+        config.nav.append({"More": more})
+    return config
+
+
+def kept(nav: list, present: set[str]) -> list:
+    """The navigation without entries whose page is missing."""
+    result = []
+    for entry in nav:
+        if isinstance(entry, str):
+            result += [entry] * (entry in present)
+            continue
+        ((title, below),) = entry.items()
+        if isinstance(below, list):
+            result.append({title: kept(below, present)})
+        elif below in present:
+            result.append(entry)
+    return result
+
+
+def named(nav: list) -> set[str]:
+    """Pages of the navigation."""
+    pages: set[str] = set()
+    for entry in nav:
+        below = entry if isinstance(entry, str) else next(iter(entry.values()))
+        pages |= named(below) if isinstance(below, list) else {below}
+    return pages
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Links to files beside docs/ become their names: the site does not hold them."""
+    return re.sub(r"\[([^\]]+)\]\(\.\./(?!images)[^)]+\)", r"`\1`", markdown)

@@ -1,0 +1,94 @@
+"""data_processing on some images of a new environment, in a folder that is thrown away."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from kedro.framework.project import pipelines
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
+
+IMAGES = 20
+GROUPS = 3
+"""One for each split."""
+OF_FEW = ("class_missing_from_split", "fewer_folds")
+"""Findings that say no more than that so few images are few."""
+
+
+def check(env: str, project: Path, conf: Path, cases: list[list[Path]], raw_root: Path) -> dict[str, Any]:
+    """How many images and groups data_processing was run on, the manifest's columns and the findings."""
+    with tempfile.TemporaryDirectory() as folder:
+        params = {"data_root": folder}
+        if cases:
+            params["raw_root"] = str(_some_cases(cases, raw_root, Path(folder) / "raw"))
+        bootstrap_project(project)
+        with KedroSession.create(project, env=env, conf_source=str(conf), runtime_params=params) as session:
+            assert isinstance(session, KedroSession)
+            catalog = session.load_context().catalog
+            assert isinstance(catalog, DataCatalog)
+            for name in ("kedro", "kedro.io.data_catalog", "seg_pipeline"):
+                logging.getLogger(name).setLevel(logging.ERROR)  # the summary says what there is to say
+            images, groups = _trim(catalog)
+            SequentialRunner().run(pipelines["data_processing"], catalog)
+            findings = catalog["findings"].load()
+            told = findings[~findings["rule"].isin(OF_FEW)]
+            return {"images": images, "groups": groups, "manifest": catalog["manifest"].load(), "findings": told}
+
+
+def _some_cases(cases: list[list[Path]], raw_root: Path, trial: Path) -> Path:
+    """A folder with the smallest volumes of ``GROUPS`` cases, linked, and what describes them."""
+    smallest = sorted(cases, key=lambda files: sum(path.stat().st_size for path in files))[:GROUPS]
+    others = list(raw_root.glob("dataset.json"))
+    for path in [*(path for files in smallest for path in files), *others]:
+        target = trial / Path(os.path.relpath(path.absolute(), raw_root.absolute()))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            _link(path.absolute(), target)
+    return trial
+
+
+def _link(path: Path, target: Path) -> None:
+    try:
+        target.symlink_to(path)
+    except OSError:  # a system that does not let users link
+        shutil.copyfile(path, target)
+
+
+def _trim(catalog: DataCatalog) -> tuple[int, int]:
+    """Leaves ``IMAGES`` annotated images in the catalog's tables; their number, and that of their groups."""
+    tables = {name: catalog[name].load() for name in ("raw_metadata", "image_files", "mask_files")}
+    given = catalog["params:data_processing"].load().annotations
+    image, mask = given.columns.image_id, given.columns.mask
+    all_of_them = given.images_without_row == "empty"
+    annotated = tables["image_files"]["image_id"] if all_of_them else tables["raw_metadata"][image]
+    kept = some_images(tables["image_files"], set(annotated.dropna()))
+    rows = tables["raw_metadata"][tables["raw_metadata"][image].isin(kept)]
+    files = tables["image_files"][tables["image_files"]["image_id"].isin(kept)]
+    masks = tables["mask_files"]
+    masks = masks[masks["mask_id"].isin(set(rows[mask]))] if "mask_id" in masks else masks
+    for name, table in (("raw_metadata", rows), ("image_files", files), ("mask_files", masks)):
+        catalog[name] = MemoryDataset(table.reset_index(drop=True))
+    return len(files), (files["group"] if "group" in files else files["image_id"]).nunique()
+
+
+def some_images(files: pd.DataFrame, annotated: set[str]) -> set[str]:
+    """``IMAGES`` ids: whole groups where they are small, else as many of each of ``GROUPS``, one after another."""
+    files = files[files["image_id"].isin(annotated)]
+    group = files["group"] if "group" in files else files["image_id"]
+    sizes = group.value_counts(sort=False).sort_values(kind="stable")
+    chosen = list(sizes.index[: max(GROUPS, int((sizes.cumsum() <= IMAGES).sum()))])
+    share = max(IMAGES // max(1, len(chosen)), 1)
+    kept: set[str] = set()
+    for name in chosen:
+        of_group = files.loc[group == name, "image_id"].tolist()
+        start = max(0, len(of_group) - share) // 2
+        kept |= set(of_group if sizes[chosen].sum() <= IMAGES else of_group[start : start + share])
+    return kept

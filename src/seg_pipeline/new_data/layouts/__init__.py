@@ -1,0 +1,76 @@
+"""Which form a folder has: each that fits, the most telling first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+from seg_pipeline.new_data.asking import Asker
+from seg_pipeline.new_data.classes import class_names
+from seg_pipeline.new_data.layouts import coco, pictures, tables, volumes
+from seg_pipeline.new_data.plan import Plan
+from seg_pipeline.new_data.scanning import Contents
+from seg_pipeline.segmentation.sources.json_files import read_json
+
+
+class Layout(NamedTuple):
+    name: str
+    about: str
+    read: Callable[[Asker], Plan | None]
+
+
+def find(contents: Contents) -> list[Layout]:
+    """Every form that the folder may have; of several of one form the later ones are numbered."""
+    given = tables.read_tables(contents)
+    names = class_names(given.values())
+    found = [*_described(contents, names), *_tabled(contents, given, names), *_pictured(contents, names)]
+    kinds = [one.name for one in found]
+    return [
+        one._replace(name=f"{one.name}-{kinds[:at].count(one.name) + 1}") if one.name in kinds[:at] else one
+        for at, one in enumerate(found)
+    ]
+
+
+def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
+    """Forms that a file, or a kind of file, makes plain."""
+    found = []
+    for file in contents.jsons:
+        content = read_json(contents.root / file)
+        if not isinstance(content, dict):
+            continue
+        if file.rsplit("/", 1)[-1] == "dataset.json" and {"channel_names", "labels"} <= content.keys():
+            read = partial(volumes.read_nnunet_raw, contents, file)
+            found.append(Layout("nnunet", f"nnU-Net's raw layout, by {file}", read))
+        elif {"images", "annotations", "categories"} <= content.keys():
+            found.append(Layout("coco", f"COCO annotations in {file}", partial(coco.read, contents, file)))
+    if contents.volumes and not any(one.name == "nnunet" for one in found):
+        about = f"{len(contents.volumes)} NIfTI volumes"
+        found.append(Layout("nifti", about, partial(volumes.read_nifti, contents, names)))
+    return found
+
+
+def _tabled(contents: Contents, given: dict[str, tables.Table], names: dict[str, str]) -> list[Layout]:
+    found = []
+    for file, table in given.items():
+        if columns := tables.rle_columns(contents, table):
+            read = partial(tables.read_rle, contents, file, table, columns, names)
+            found.append(Layout("rle", f"run lengths in {file}", read))
+            continue
+        for folder, masks in contents.masks.items():
+            if columns := tables.file_columns(contents, table, masks):
+                reading = partial(tables.read_files, contents, file, table, columns, masks, names)
+                found.append(Layout("files", f"{file} names mask files in {folder}", reading))
+    return found
+
+
+def _pictured(contents: Contents, names: dict[str, str]) -> list[Layout]:
+    return [
+        Layout(
+            "pictures",
+            f"images, and masks in {folder or 'files of their names'}",
+            partial(pictures.read, contents, masks, names),
+        )
+        for folder, masks in contents.masks.items()
+        if contents.images
+    ]

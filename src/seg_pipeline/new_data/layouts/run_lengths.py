@@ -1,0 +1,71 @@
+"""Order and index base of run lengths: declared by the user, from what the data suggests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from seg_pipeline.new_data.asking import Asker
+from seg_pipeline.segmentation.checks import check_order
+from seg_pipeline.segmentation.masks import MaskError, decode_rle, encode_rle
+from seg_pipeline.segmentation.traits import count_objects
+
+Order = Literal["C", "F"]
+Run = tuple[Path, tuple[int, int], str, str]
+"""Image file, its height and width, class, run lengths."""
+
+
+def decoded(text: str, shape: tuple[int, int], order: Order, first: int) -> np.ndarray | None:
+    """Bool mask (H, W); None where the run lengths do not fit."""
+    try:
+        return decode_rle(text, shape, order=order, first=first)
+    except MaskError:
+        return None
+
+
+def declare(runs: list[Run], known: int | None, ask: Asker) -> tuple[Order, int]:
+    """Order and number of the first pixel; ``known``: the latter, where the source documents it.
+
+    Raises:
+        ValueError: the data does not suggest one of them, and nobody says it.
+    """
+    proposal, why = (known, "as its source says") if known is not None else _first(runs)
+    bases = {"1": "the first pixel is 1, as in most tables of Kaggle", "0": "the first pixel is 0"}
+    suggested = None if proposal is None else str(proposal)
+    first = int(ask.choose("rle_first", f"Where do run lengths count from? ({why})", bases, suggested))
+    ask.decide(f"run lengths count from {first}: {why if first == proposal else 'as declared'}")
+    objects, doubted = zip(*(_look(runs, order, first) for order in ("C", "F")), strict=True)
+    counts = f"masks fall into {objects[0]} objects along rows (C), {objects[1]} down columns (F)"
+    evidence = "; ".join([counts, *(text for text in doubted if text)])
+    clear = {(False, True): "C", (True, False): "F"}.get((bool(doubted[0]), bool(doubted[1])))
+    orders = {"C": "runs go along rows", "F": "runs go down columns"}
+    order = ask.choose("rle_order", f"Which way do run lengths go? {evidence}.", orders, clear)
+    ask.decide(f"run lengths are declared as {order}, {orders[order]}: {evidence}")
+    return ("C" if order == "C" else "F"), first
+
+
+def _first(runs: list[Run]) -> tuple[int | None, str]:
+    """What the runs prove, if anything."""
+    numbers = [(np.array(text.split(), dtype=np.int64), shape) for _, shape, _, text in runs]
+    if any(one[::2].min() == 0 for one, _ in numbers):
+        return 0, "a run starts at 0"
+    if any((one[::2] + one[1::2]).max() > height * width for one, (height, width) in numbers):
+        return 1, "a run ends at the image's last pixel, counted from 1"
+    return None, f"none of {len(runs)} masks begins at 0 or ends beyond the last pixel counted from 0"
+
+
+def _look(runs: list[Run], order: Order, first: int) -> tuple[int, str]:
+    """Objects of all masks under this order, and what speaks against it ("" where nothing does)."""
+    rows = []
+    for path, shape, _, text in runs:
+        if (mask := decoded(text, shape, order, first)) is not None:
+            rows.append({"path": str(path), "height": shape[0], "width": shape[1], "objects_any": count_objects(mask),
+                         "mask_any": encode_rle(mask, order="C"), "area_any": int(mask.sum())})  # fmt: skip
+    if not rows:
+        return 0, "no mask can be decoded"
+    table = pd.DataFrame(rows)
+    doubts = [f"as {order}, {reason.partition('; `rle_order`')[0]}" for reason in check_order(table, order)["reason"]]
+    return int(table["objects_any"].sum()), "; ".join(doubts)

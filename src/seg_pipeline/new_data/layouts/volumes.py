@@ -1,0 +1,175 @@
+"""NIfTI volumes, and nnU-Net's raw layout."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from seg_pipeline.new_data import names as naming
+from seg_pipeline.new_data.asking import Asker
+from seg_pipeline.new_data.classes import evenly
+from seg_pipeline.new_data.plan import DATA, NO_MASK_FILES, RAW, Classes, Entry, Plan, Value
+from seg_pipeline.new_data.scanning import Contents, images_of, mask_folder, stem
+from seg_pipeline.segmentation.recipe import Task
+from seg_pipeline.segmentation.sources.cases import find_cases, read_nnunet
+from seg_pipeline.segmentation.sources.json_files import read_json
+from seg_pipeline.segmentation.sources.volumes import Case
+
+WORDS = re.compile(r"[_\-. ]?(images?|imgs?|scans?|masks?|labels?|seg\w*|gt|truth|annot\w*|targets?)$", re.I)
+AIR = -500
+"""Hounsfield units below which a volume is taken for CT."""
+
+
+def read_nnunet_raw(contents: Contents, file: str, ask: Asker) -> Plan:
+    """Of the folder that holds ``file``, a dataset.json."""
+    root = (contents.root / file).parent
+    content = read_json(contents.root / file)
+    numbers = sorted(int(one) for one in content["channel_names"])
+    channels = None if len(numbers) in (1, 3) else [int(ask.choose(
+        "channel", f"Which of the channels {content['channel_names']} is the image?",
+        {str(one): content["channel_names"][str(one)] for one in numbers}, str(numbers[0])))]  # fmt: skip
+    cases, labels = read_nnunet(root, channels=channels)
+    ignored = "ignore" in labels
+    wanted: dict[str, Value] = {name: name for name in labels if name != "ignore"}
+    values = [value for name in wanted for value in labels[name]]
+    shared = len(values) > len(set(values))
+    ask.decide(f"{file}: nnU-Net, {len(cases)} cases, classes {', '.join(wanted)}")
+    ask.decide("task: " + ("multilabel, as labels belong to several regions" if shared else _one_label(wanted)))
+    entry = {
+        "type": "seg_pipeline.datasets.volumes.NnunetDataset",
+        "filepath": RAW,
+        "cases": _case_pattern([case.name for case in cases], ask).replace("(?P<series>", "(?:"),
+        "channels": channels,
+        "slices": _slices(cases, ask),
+    }
+    task: Task = "multilabel" if shared or len(wanted) == 1 else "multiclass"
+    classes = Classes(wanted, task, ignore=["ignore"] if ignored else [])
+    return _plan(root, entry, classes, cases, {"several_per_class": "merge"})
+
+
+def _one_label(classes: dict) -> str:
+    return "multilabel, of one class" if len(classes) == 1 else "multiclass, as a voxel has one label"
+
+
+def read_nifti(contents: Contents, known: dict[str, str], ask: Asker) -> Plan | None:
+    """None where images and labels cannot be told apart or do not belong together."""
+    labels = [file for file in contents.volumes if mask_folder(file) is not None]
+    images = images_of(contents.volumes)
+    pairs = {"images": _pattern(images), "labels": _pattern(labels)}
+    if pairs["images"] is None or pairs["labels"] is None:
+        return None
+    names = [re.fullmatch(pairs["images"]["pattern"], file)["series"] for file in images]  # type: ignore[index]
+    nested = _case_pattern(names, ask)
+    pairs["images"]["pattern"] = pairs["images"]["pattern"].replace("(?P<series>[^/]+)", f"(?P<series>{nested})")
+    cases = find_cases(contents.root, **pairs)  # type: ignore[arg-type]
+    whole = [case for case in cases if not case.problem]
+    if not whole:
+        return None
+    ask.decide(f"volumes: {len(images)} images, {len(labels)} labels, {len(whole)} cases with both")
+    entry = {
+        "type": "seg_pipeline.datasets.volumes.VolumeDataset",
+        "filepath": RAW,
+        **pairs,
+        "slices": _slices(whole, ask),
+    }
+    return _plan(contents.root, entry, _classes(whole, known, ask), whole, {})
+
+
+def _pattern(files: list[str]) -> dict[str, str] | None:
+    """Glob and pattern whose group ``series`` names the case: the part of the path that differs in each file."""
+    if not files:
+        return None
+    rows = [stem(file).split("/") for file in files]
+    if len({len(row) for row in rows}) > 1:
+        return None
+    differing = [at for at in range(len(rows[0])) if len({row[at] for row in rows}) == len(rows)]
+    if not differing:
+        return None
+    place, texts = differing[0], ["" for _ in rows[0]]
+    for at in range(len(texts)):
+        ends = {_end(row[at]) for row in rows}
+        same = {row[at] for row in rows}
+        end = re.escape(ends.pop()) if len(ends) == 1 and at == len(texts) - 1 else ""
+        texts[at] = f"(?P<series>[^/]+){end}" if at == place else (
+            re.escape(same.pop()) if len(same) == 1 else f"[^/]+{end}")  # fmt: skip
+    glob = "/".join("*" if "[^/]" in text else text.replace("\\", "") for text in texts)
+    return {"glob": f"{glob}.nii*", "pattern": "/".join(texts).replace(r"\-", "-") + r"\.nii(?:\.gz)?"}
+
+
+def _end(text: str) -> str:
+    match = WORDS.search(text)
+    return match[0] if match and match[0] != text else ""
+
+
+def _case_pattern(names: list[str], ask: Asker) -> str:
+    """Pattern of the cases' names, with the group that must not be split."""
+    proposed = naming.propose([f"{name}/0" for name in names], group=ask.given.get("group") or "auto", whole=True)
+    inner = proposed.pattern.removeprefix("(?P<image_id>").removesuffix(")")
+    inner = inner[: inner.rindex("/")] if "/" in inner else ".+"
+    inner = inner.replace("(?P<series>", "(?:").replace(r"(?P<frame>\d+)", r"\d+")
+    if inner.count("(") - inner.count(r"\(") != inner.count(")") - inner.count(r"\)") or "(?P<group>" not in inner:
+        inner = ".+"
+    number = len(
+        {match["group"] for name in names if (match := re.fullmatch(inner, name)) and "group" in match.re.groupindex}
+    )
+    ask.decide(f"groups: {number}, by the cases' names" if number else f"groups: each of the {len(names)} cases is one")
+    return inner
+
+
+def _slices(cases: list[Case], ask: Asker) -> Entry:
+    """How volumes are cut; CT keeps Hounsfield units that are comparable between scans."""
+    lowest = [float(_values(case.images[0]).min()) for case in evenly(cases, 2) if _is_volume(case)]
+    ct = bool(lowest) and min(lowest) < AIR
+    if ct:
+        ask.decide(f"intensities go down to {min(lowest):g}: CT, kept as Hounsfield units + 1024")
+    rescale = {"slope": 1, "intercept": -1024} if ct else None
+    return {"path": f"{DATA}/02_intermediate/slices", "axis": "axial", "rescale": rescale}
+
+
+def _is_volume(case: Case) -> bool:
+    return bool(case.images) and ".nii" in case.images[0].name
+
+
+def _values(path: Path) -> np.ndarray:
+    try:
+        import nibabel
+    except ModuleNotFoundError:
+        raise ValueError("reading NIfTI needs nibabel; install it with `pip install 'seg_pipeline[medical]'`") from None
+    return np.asanyarray(nibabel.Nifti1Image.from_filename(path).dataobj)
+
+
+def _classes(cases: list[Case], known: dict[str, str], ask: Asker) -> Classes:
+    found: dict[int, int] = defaultdict(int)
+    looked = evenly(cases, 10)
+    for case in looked:
+        assert case.labels is not None
+        for value in np.unique(_values(case.labels)).astype(int).tolist():
+            found[value] += value > 0
+    values: dict[str, Value] = {known.get(str(one), f"label_{one}"): one for one in sorted(found) if one > 0}
+    if not values:
+        raise ValueError(f"{looked[0].labels}: no label is above 0 in {len(looked)} volumes; are these the labels?")
+    ask.decide(
+        f"classes: {', '.join(f'{one} {name}' for name, one in values.items())} (labels of {len(looked)} volumes)"
+    )
+    ask.decide(f"task: {_one_label(values)}")
+    return Classes(values, "multilabel" if len(values) == 1 else "multiclass")
+
+
+def _plan(root: Path, entry: Entry, classes: Classes, cases: list[Case], annotations: dict) -> Plan:
+    annotations = {
+        "form": "rle",
+        "columns": {"image_id": "image_id", "class": "class", "mask": "mask"},
+        "rle_order": "C",
+        "rle_first": 1,
+        **annotations,
+    }
+    catalog = {
+        "raw_metadata": {**entry, "part": "annotations"},
+        "image_files": {**entry, "part": "images"},
+        "mask_files": NO_MASK_FILES,
+    }
+    files = [[*case.images, case.labels] for case in cases if case.labels and not case.problem]
+    return Plan(root, catalog, classes, annotations, [], files)

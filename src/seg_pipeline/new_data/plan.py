@@ -1,0 +1,55 @@
+"""What an environment will say, before it is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from seg_pipeline.segmentation.recipe import Task
+
+Value = int | str | list[int]
+Entry = dict[str, Any]
+
+RAW = "${runtime_params:raw_root,${globals:raw_root}}"
+DATA = "${runtime_params:data_root,${globals:data_root}}"
+NO_MASK_FILES: Entry = {
+    "type": "seg_pipeline.datasets.file_index.FileIndexDataset",
+    "filepath": RAW,
+    "pattern": None,
+}
+
+
+@dataclass(frozen=True)
+class Classes:
+    values: dict[str, Value]
+    """What stands for each class by its name, in channel order."""
+    task: Task
+    unlabelled: Literal["background", "ignore"] = "background"
+    background: list[Value] = field(default_factory=list)
+    ignore: list[Value] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Plan:
+    raw_root: Path
+    catalog: dict[str, Entry]
+    """raw_metadata, image_files and mask_files."""
+    classes: Classes
+    annotations: dict[str, Any]
+    """`data_processing.annotations`, but for the values that are of the classes."""
+    pictures: list[Path]
+    """Of images, to see how large they are; none where images are volumes."""
+    cases: list[list[Path]] = field(default_factory=list)
+    """Files of each case of volumes, of which the check takes a few."""
+
+
+def file_index(folder: str, glob: str, pattern: str, **columns: str) -> Entry:
+    """Catalog entry of the files below ``folder`` of the raw data."""
+    entry: Entry = {
+        "type": "seg_pipeline.datasets.file_index.FileIndexDataset",
+        "filepath": f"{RAW}/{folder}" if folder else RAW,
+        "glob": glob,
+        "pattern": pattern,
+    }
+    return {**entry, "columns": columns} if columns else entry

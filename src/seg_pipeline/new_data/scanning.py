@@ -1,0 +1,103 @@
+"""What lies in a folder: pictures, tables, JSON files and volumes, as paths below it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+ENDINGS = {
+    "pictures": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
+    "tables": (".csv",),
+    "jsons": (".json",),
+    "volumes": (".nii", ".nii.gz"),
+}
+MASK_WORD = re.compile(
+    r"(?:^|[_\-. ])(masks?|labels?(?:tr)?|labelled|annot\w*|gt|(?:ground_?)?truth|seg(?:m\w*)?|targets?)(?:$|[_\-. ])"
+)
+IMAGE_WORD = re.compile(r"(?:^|[_\-. ])(images?|imgs?|scans?|jpegimages|photos?|imagestr)(?:$|[_\-. ])")
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Sorted paths below ``root``, with forward slashes."""
+
+    root: Path
+    pictures: list[str]
+    tables: list[str]
+    jsons: list[str]
+    volumes: list[str]
+
+    @property
+    def masks(self) -> dict[str, list[str]]:
+        """Pictures whose folder or name calls them masks, by the folder's name ("" where the file's name does)."""
+        return by_word(self.pictures)
+
+    @property
+    def images(self) -> list[str]:
+        """The other pictures; those in a folder that is called so, where there is one."""
+        return images_of(self.pictures)
+
+
+def scan(root: Path) -> Contents:
+    """Raises ValueError where there is no such folder. Hidden files are passed over, linked folders followed."""
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder; give the folder that holds your data")
+    found: dict[str, list[str]] = {kind: [] for kind in ENDINGS}
+    for folder, below, names in os.walk(root, followlinks=True):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in names:
+            for kind, endings in ENDINGS.items():
+                if name.lower().endswith(endings) and not name.startswith("."):
+                    found[kind].append((Path(folder) / name).relative_to(root).as_posix())
+    return Contents(root, **{kind: sorted(files) for kind, files in found.items()})
+
+
+def stem(file: str) -> str:
+    """The path without its ending; ".nii.gz" is one."""
+    return re.sub(r"(\.nii\.gz|\.[^./]+)$", "", file, flags=re.IGNORECASE)
+
+
+def mask_folder(file: str) -> str | None:
+    """The folder's name that makes it a mask, "" where the file's own name does; None: no mask."""
+    *folders, _ = PurePosixPath(file).parts
+    for name in reversed(folders):
+        if MASK_WORD.search(name.lower()):
+            return name
+    return "" if MASK_WORD.search(PurePosixPath(stem(file)).name.lower()) else None
+
+
+def by_word(files: list[str]) -> dict[str, list[str]]:
+    """Masks by the name of their folder, the largest number of files last."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for file in files:
+        if (name := mask_folder(file)) is not None:
+            groups[name].append(file)
+    return dict(sorted(groups.items(), key=lambda item: (len(item[1]), item[0])))
+
+
+def images_of(files: list[str]) -> list[str]:
+    """Files that no name calls masks, in a folder that is called one of images where there is such a folder."""
+    others = [file for file in files if mask_folder(file) is None]
+    named = [file for file in others if any(IMAGE_WORD.search(part.lower()) for part in file.split("/")[:-1])]
+    return named or others
+
+
+def common_folder(files: list[str]) -> str:
+    """The deepest folder that holds all of them; "" for the root."""
+    folders = [PurePosixPath(file).parent.as_posix() for file in files]
+    shared = os.path.commonpath(folders) if folders else ""
+    return "" if shared == "." else shared
+
+
+def below(files: list[str], folder: str) -> list[str]:
+    """The paths seen from ``folder``."""
+    return [file[len(folder) + 1 :] if folder else file for file in files]
+
+
+def endings_of(files: list[str]) -> str:
+    """Regular expression of the endings that occur: ``\\.png`` or ``\\.(?:jpg|png)``."""
+    found = sorted({file[len(stem(file)) + 1 :] for file in files})
+    return r"\." + (re.escape(found[0]) if len(found) == 1 else f"(?:{'|'.join(map(re.escape, found))})")

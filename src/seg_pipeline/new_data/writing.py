@@ -1,0 +1,130 @@
+"""A plan -> the three files of an environment."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from seg_pipeline.new_data.asking import Asker
+from seg_pipeline.new_data.classes import evenly
+from seg_pipeline.new_data.plan import Plan
+from seg_pipeline.segmentation.images import read_image
+
+LARGE = 384
+"""Pixels of the shorter side from which the network is trained on windows instead of whole images."""
+WINDOW = 256
+VIEW = 512
+"""Pixels that the shorter side of a larger image is scaled to before windows are cut."""
+MANY = 5000
+"""Images from which several processes read them quicker."""
+
+
+def training_input(pictures: list[Path], ask: Asker) -> dict[str, Any]:
+    """Parameters of training that follow from the images' sizes and pixels; {} where there are no pictures."""
+    if not pictures:
+        ask.decide("network input: as in conf/base, for slices of volumes")
+        return {}
+    looked = [image for path in evenly(pictures, 20) if (image := _readable(path)) is not None]
+    if not looked:
+        raise ValueError(f"{pictures[0].parent}: not one of the images looked at can be read")
+    heights, widths = zip(*(image.shape[:2] for image in looked), strict=True)
+    height, width = int(np.median(heights)), int(np.median(widths))
+    settings: dict[str, Any] = {}
+    if min(height, width) <= LARGE:
+        settings["size"] = [_side(height, scale := min(1, WINDOW / max(height, width))), _side(width, scale)]
+        settings["fit"] = (
+            "resize" if len({round(h / w, 1) for h, w in zip(heights, widths, strict=True)}) == 1 else "pad"
+        )
+        how = f"whole images at {settings['size'][0]} x {settings['size'][1]} ({settings['fit']})"
+    else:
+        scale = round(min(1.0, VIEW / min(height, width)), 2)
+        settings |= {"size": [WINDOW, WINDOW], "fit": "crop", "scale": scale, "zoom": 1.5}
+        how = f"windows of {WINDOW} x {WINDOW} of images scaled by {scale:g}"
+    colour = looked[0].ndim == 3 and looked[0].dtype == np.uint8
+    if colour:
+        settings |= {"normalisation": "encoder", "window": None}
+    ask.decide(f"network input: {how}; images are {height} x {width} (median of {len(looked)}), "
+               f"{looked[0].dtype}, {'colour' if looked[0].ndim == 3 else 'grey'}")  # fmt: skip
+    return {"input": settings, "sampling": {"augmentation": "light"}} if colour else {"input": settings}
+
+
+def _readable(path: Path) -> np.ndarray | None:
+    """None for what data_processing will report."""
+    try:
+        return read_image(path)
+    except ValueError:
+        return None
+
+
+def _side(pixels: int, scale: float) -> int:
+    """The multiple of 32 nearest to it, as scaled."""
+    return max(32, round(pixels * scale / 32) * 32)
+
+
+def parameters(plan: Plan, ask: Asker) -> dict[str, Any]:
+    classes = plan.classes
+    annotations = dict(plan.annotations)
+    if classes.background:
+        annotations["background_values"] = classes.background
+    if classes.ignore:
+        annotations["ignore_values"] = classes.ignore
+    processing: dict[str, Any] = {"annotations": annotations}
+    if len(plan.pictures) > MANY:
+        processing["num_workers"] = -1
+    training = training_input(plan.pictures, ask)
+    listed = [{"name": name, "value": value} for name, value in classes.values.items()]
+    dataset = {"task": classes.task, "classes": listed, "unlabelled": classes.unlabelled}
+    return {"dataset": dataset, "data_processing": processing, **({"training": training} if training else {})}
+
+
+def write(folder: Path, plan: Plan, ask: Asker, *, overwrite: bool) -> None:
+    """``catalog.yml``, ``globals.yml`` and ``parameters.yml``.
+
+    Raises:
+        ValueError: there is such an environment already, and it may not be replaced.
+    """
+    if folder.exists() and not overwrite:
+        raise ValueError(f"{folder}: there is such an environment already; choose another name, or add --overwrite")
+    values = parameters(plan, ask)
+    folder.mkdir(parents=True, exist_ok=True)
+    catalog = {name: {**entry, "metadata": _metadata(entry)} for name, entry in plan.catalog.items()}
+    (folder / "catalog.yml").write_text("\n".join(_text({name: entry}) for name, entry in catalog.items()))
+    (folder / "parameters.yml").write_text(
+        _comment(ask.decisions) + "\n".join(_text({k: v}) for k, v in values.items())
+    )
+    places = {
+        "data_root": f"data/{folder.name}",
+        "raw_root": plan.raw_root.as_posix(),
+        "phantom": None,
+        "if_missing": "Put the data there, or say where it is with `--params raw_root=FOLDER`.",
+    }
+    (folder / "globals.yml").write_text(
+        _comment([f"Written by `new-data` from {plan.raw_root.name}."]) + _text(places, flow=False)
+    )
+
+
+def _metadata(entry: dict[str, Any]) -> dict[str, Any]:
+    if entry.get("pattern", "") is None:
+        return {"kedro-viz": {"layer": "raw"}}
+    viz = {"layer": "raw", "preview_args": {"nrows": 6}}
+    return {"kedro-viz": viz, "seg_pipeline": {"if_missing": "${globals:if_missing}"}}
+
+
+def _text(values: dict[str, Any], *, flow: bool | None = None) -> str:
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=flow, width=118, allow_unicode=True)
+
+
+def _comment(lines: list[str]) -> str:
+    wrapped = [part for line in lines for part in textwrap.wrap(line, 114, subsequent_indent="  ")]
+    return "".join(f"# {line}\n" for line in wrapped) + "\n" * (len(lines) > 1)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Without anchors, which a list that stands in two places would get."""
+
+    def ignore_aliases(self, _: Any) -> bool:
+        return True

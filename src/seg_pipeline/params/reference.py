@@ -1,0 +1,157 @@
+"""Writes docs/parameters.md from the declarations: every parameter, its type, bounds, default and meaning."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import itertools
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, NamedTuple
+
+import annotated_types
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from seg_pipeline.params import Parameters
+
+HEAD = """# Parameters
+
+Every setting there is, written by `python -m seg_pipeline.params.reference` from the declarations that check it; a test
+holds them together. Values stand in `conf/base/parameters*.yml`, an environment's own in `conf/<name>/parameters.yml`;
+on the command line a parameter has the name of its table before its own, `--params training.fit.epochs=40`, and goes
+before both. A misspelt key or a value out of bounds stops
+the run before its first node. The default is what holds where no file says anything; `conf/base` may say another.
+
+"""
+WORDS = {int: "integer", float: "number", str: "text", bool: "true, false", type(None): "null", object: "any"}
+BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}", "min_length": "at least {} long",
+          "max_length": "at most {} long", "pattern": "such as `{}`"}  # fmt: skip
+
+
+class Setting(NamedTuple):
+    name: str
+    kind: Any
+    bounds: tuple[Any, ...]
+    default: Any
+    """``dataclasses.MISSING`` where it must be given."""
+    meaning: str
+
+
+def docstrings_of(kind: type) -> dict[str, str]:
+    """The string below each field of a class, as one line."""
+    tree = ast.parse(inspect.cleandoc("\n" + inspect.getsource(kind)))
+    body = typing.cast("ast.ClassDef", tree.body[0]).body
+    found = {}
+    for one, after in itertools.pairwise(body):
+        is_text = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and is_text:
+            text = typing.cast("ast.Constant", typing.cast("ast.Expr", after).value).value
+            found[one.target.id] = " ".join(str(text).split())
+    return found
+
+
+def settings_of(kind: Any) -> Iterator[Setting]:
+    """The fields of a pydantic model or of a dataclass."""
+    meaning: dict[str, str] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        if not base.__module__.startswith("pydantic"):
+            meaning |= docstrings_of(base)
+    if issubclass(kind, BaseModel):
+        for name, one in kind.model_fields.items():
+            default = dataclasses.MISSING if one.default is PydanticUndefined else one.default
+            default = one.default_factory() if one.default_factory else default
+            yield Setting(one.alias or name, one.annotation, tuple(one.metadata), default, meaning.get(name, ""))
+        return
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        made = field.default_factory is not dataclasses.MISSING
+        default = field.default_factory() if made else field.default  # type: ignore[operator]
+        yield Setting(field.name, hints[field.name], (), default, meaning.get(field.name, ""))
+
+
+def group_of(kind: Any) -> type | None:
+    """The class of settings that a field holds, on its own or in a list."""
+    inner = [typing.get_args(one)[0] if typing.get_origin(one) is Annotated else one for one in typing.get_args(kind)]
+    for one in (kind, *inner):
+        if isinstance(one, type) and (issubclass(one, BaseModel) or dataclasses.is_dataclass(one)):
+            return one
+    return None
+
+
+def in_words(kind: Any) -> str:
+    """A type as a user of YAML sees it."""
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return _bounded(in_words(inner[0]), inner[1:])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(in_words, inner)))
+    if origin is Literal:
+        return ", ".join(f"`{one}`" for one in inner)
+    if inner:
+        return _collection(origin, inner)
+    return WORDS.get(kind, "group" if group_of(kind) else getattr(kind, "__name__", str(kind)))
+
+
+def _collection(origin: Any, inner: tuple[Any, ...]) -> str:
+    if origin is dict:
+        return f"map of {in_words(inner[0])} to {in_words(inner[1])}"
+    of_few = origin is tuple and inner[-1] is not Ellipsis
+    return f"{len(inner)} x {in_words(inner[0])}" if of_few else f"list of {in_words(inner[0])}"
+
+
+def _bounded(text: str, bounds: tuple[Any, ...]) -> str:
+    flat = [
+        one for bound in bounds for one in (bound if isinstance(bound, annotated_types.GroupedMetadata) else [bound])
+    ]
+    found = [
+        BOUNDS[key].format(_number(value))
+        for one in flat
+        for key in BOUNDS
+        if (value := getattr(one, key, None)) is not None
+    ]
+    return " ".join([text, *dict.fromkeys(found)])
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}".replace(",", "_") if isinstance(value, int) and value >= 100_000 else f"{value}"
+
+
+def sections(kind: type = Parameters, prefix: str = "") -> Iterator[str]:
+    """A heading and a table a group, in the order of declaration."""
+    found = [(one, group_of(one.kind)) for one in settings_of(kind)]
+    own = [one for one, group in found if group is None]
+    if own:
+        about = " ".join((kind.__doc__ or "").split()) if prefix else ""
+        listed = [f"## {prefix.rstrip('.') or 'Of the whole project'}\n"]
+        listed += [f"{about}\n"] * bool(about and not about.startswith(f"{kind.__name__}("))
+        listed += ["| parameter | value | default | meaning |", "|---|---|---|---|"]
+        yield "\n".join([*listed, *(_row(one) for one in own)]) + "\n"
+    for one, group in found:
+        several = "[]" if typing.get_origin(one.kind) is list else ""
+        if group is not None:
+            yield from sections(group, f"{prefix}{one.name}{several}.")
+
+
+def _row(one: Setting) -> str:
+    cells = (f"`{one.name}`", _bounded(in_words(one.kind), one.bounds), _default(one.default), one.meaning)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _default(value: Any) -> str:
+    if value is dataclasses.MISSING:
+        return "must be given"
+    text = {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
+    return f"`{text or (list(value) if isinstance(value, tuple) else value)}`"
+
+
+def document() -> str:
+    """docs/parameters.md."""
+    return HEAD + "\n".join(sections())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

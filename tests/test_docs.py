@@ -1,0 +1,132 @@
+"""The documents: the site builds, and each command in them runs, or says what it needs.
+
+The line above a fenced block of commands, of no language or of bash, says ``<!-- run -->``, ``<!-- run: slow -->`` or
+``<!-- needs: WHAT -->``. Blocks that run do so in a copy of this checkout, those of a page one after another.
+``<!-- output -->`` above a text block: its lines stand in what the command before it printed, numbers apart.
+Python blocks are read, or run where they say so; YAML blocks are read.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
+COMMANDS = {"", "bash", "console", "sh", "shell"}
+BLOCK = re.compile(r"(?:^<!-- (?P<mark>[^>]+?) -->\n)?^```(?P<language>\w*)[^\n]*\n(?P<text>.*?)^```$", re.M | re.S)
+
+
+class Block(NamedTuple):
+    mark: str
+    language: str
+    text: str
+    line: int
+
+
+def blocks_of(text: str) -> list[Block]:
+    return [
+        Block(one["mark"] or "", one["language"], one["text"], text[: one.start("text")].count("\n"))
+        for one in BLOCK.finditer(text)
+    ]
+
+
+def faults(block: Block) -> str:
+    """What a block lacks; "" where it is as it should be."""
+    if block.language in COMMANDS and not re.fullmatch(r"run(: slow)?|needs: .+", block.mark):
+        return "needs a line above: <!-- run -->, <!-- run: slow --> or <!-- needs: WHAT -->; ```text where it is none"
+    try:
+        if block.language == "python":
+            ast.parse(block.text)
+        if block.language in ("yaml", "yml"):
+            yaml.safe_load(block.text)
+    except (SyntaxError, yaml.YAMLError) as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_block_runs_or_says_what_it_needs(page):
+    found = {f"line {one.line}": fault for one in blocks_of(page.read_text()) if (fault := faults(one))}
+    assert not found
+
+
+def test_an_unmarked_command_and_broken_code_are_told():
+    told = [
+        faults(one) for one in blocks_of("```\nls\n```\n\n```python\nx = (\n```\n\n<!-- run -->\n```bash\nls\n```\n")
+    ]
+    assert [bool(one) for one in told] == [True, True, False]
+    assert "<!-- needs: WHAT -->" in told[0]
+
+
+def in_numbers(text: str) -> list[str]:
+    """Lines without what differs from run to run: numbers, and the space around them."""
+    return [re.sub(r"\s+", " ", re.sub(r"\d+", "#", line)).strip() for line in text.splitlines()]
+
+
+def copy_checkout(folder: Path) -> Path:
+    """All files that git knows or would add, without data and results."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    for name in filter(None, listed):
+        target = folder / name
+        if (ROOT / name).is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target)
+    return folder
+
+
+def run_page(page: Path, clone: Path, *, slow: bool) -> None:
+    """Runs the blocks of a page in order, each of which must end well."""
+    known = {"OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "true", "KEDRO_DISABLE_TELEMETRY": "true"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, **known, "PATH": path, "PYTHONPATH": str(clone / "src")}
+    printed = ""
+    for block in blocks_of(page.read_text()):
+        if block.mark == "output":
+            missing = [line for line in in_numbers(block.text) if line not in in_numbers(printed)]
+            assert not (printed and missing), f"{page.name}, line {block.line}: {missing} not in\n{printed}"
+        if block.mark != "run" and not (slow and block.mark == "run: slow"):
+            continue
+        command = [sys.executable, "-c"] if block.language == "python" else ["bash", "-euo", "pipefail", "-c"]
+        ended = subprocess.run(
+            [*command, block.text], cwd=clone, env=environment, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, f"{page.name}, line {block.line}:\n{ended.stdout[-2000:]}{ended.stderr[-3000:]}"
+        printed = ended.stdout
+
+
+def pages_with(mark: str) -> list[Path]:
+    return [page for page in PAGES if any(one.mark == mark for one in blocks_of(page.read_text()))]
+
+
+@pytest.mark.parametrize("page", pages_with("run"), ids=lambda path: path.name)
+def test_the_quick_commands_of_a_page_run(page, tmp_path):
+    run_page(page, copy_checkout(tmp_path), slow=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", pages_with("run: slow"), ids=lambda path: path.name)
+def test_all_commands_of_a_page_run_in_a_fresh_clone(page, tmp_path):
+    run_page(page, copy_checkout(tmp_path), slow=True)
+
+
+def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    for page in tmp_path.rglob("*.html"):
+        fetched = re.findall(r"<(?:link|script|img|iframe)[^>]+(?:href|src)=\"?(https?:[^\" >]+)", page.read_text())
+        assert not fetched, f"{page.name}: {fetched}"
+    assert not re.findall(r"url\(\"?https?:", "".join(one.read_text() for one in tmp_path.rglob("*.css")))

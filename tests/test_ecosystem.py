@@ -1,0 +1,50 @@
+"""Files that other programs read: CI, container, templates, editor."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_github_runs_what_the_ci_runs():
+    job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert ".ci/run" in commands
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert {command.split()[1] for command in commands if command.startswith("make ")} <= targets
+
+
+def test_container_workflow_and_makefile_name_the_same_system_libraries():
+    wanted = re.search(r'apt install (libgl1[^"]+)"', (ROOT / "Makefile").read_text())
+    assert wanted
+    for file in ("Dockerfile", ".github/workflows/ci.yml"):
+        assert wanted[1] in (ROOT / file).read_text(), file
+
+
+def test_the_container_installs_extras_that_there_are_and_takes_no_data_or_secrets_along():
+    extras = re.search(r"--editable '\.\[([\w,]+)\]'", (ROOT / "Dockerfile").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert extras
+    assert set(extras[1].split(",")) <= set(project["optional-dependencies"])
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {"data", ".git", "conf/local/*", "**/*credentials*", "mlflow.db*"} <= set(ignored)
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob(".github/ISSUE_TEMPLATE/*.yml")), ids=lambda path: path.stem)
+def test_issue_templates_ask_for_something(file):
+    form = yaml.safe_load(file.read_text())
+    if file.stem != "config":
+        assert {"name", "description", "body"} <= form.keys()
+        assert all(one["attributes"]["label"] for one in form["body"])
+
+
+def test_editor_settings_are_json():
+    for file in ROOT.glob(".vscode/*.json"):
+        assert json.loads(file.read_text())
