@@ -35,7 +35,7 @@ from seg_pipeline.segmentation.state import start
 
 SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))
 CPU = torch.device("cpu")
-IMAGES = max(240 // SHRINK, 12)
+IMAGES = max(480 // SHRINK, 12)
 SIZE = 266
 """Of an image: that of most UW-Madison slices."""
 SHIFT = np.array([[1, 0, 3], [0, 1, -2]], dtype=np.float32)
