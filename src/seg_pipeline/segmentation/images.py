@@ -19,6 +19,9 @@ MAX_PIXELS = 50_000_000
 """Largest image that is decoded; a small file can claim to be a huge picture."""
 
 
+_JPEG = b"\xff\xd8\xff"
+
+
 def read_size(path: str | Path) -> tuple[int, int]:
     """Height and width from the header, without decoding.
 
@@ -29,6 +32,7 @@ def read_size(path: str | Path) -> tuple[int, int]:
         if (size := _png_size(path)) is not None:
             return _checked_size(path, *size)
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of damaged metadata
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below PIL's
             with Image.open(path) as image:
                 width, height = image.size
@@ -71,6 +75,7 @@ def read_image(path: str | Path) -> np.ndarray:
         ValueError: as ``read_size``, or the file is truncated or damaged.
     """
     read_size(path)
+    _refuse_cut_jpeg(_jpeg_bytes(path), path)
     image = _transparent_tiff(path, path) if Path(path).suffix.lower() in (".tif", ".tiff") else None
     return _red_first(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), path) if image is None else image
 
@@ -84,6 +89,7 @@ def decode_image(data: bytes, *, name: str) -> np.ndarray:
     image = _transparent_tiff(io.BytesIO(data), name) if data[:4] in (b"II*\0", b"MM\0*") else None
     if image is not None:
         return image
+    _refuse_cut_jpeg(data if data.startswith(_JPEG) else b"", name)
     try:
         decoded = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:  # an empty file, a size that OpenCV itself refuses
@@ -102,6 +108,22 @@ def _red_first(decoded: np.ndarray | None, name: str | Path) -> np.ndarray:
     if decoded.shape[2] == 2:
         return decoded[..., 0]
     return np.ascontiguousarray(decoded[..., 2::-1])  # OpenCV keeps blue first
+
+
+def _jpeg_bytes(path: str | Path) -> bytes:
+    """The whole of a JPEG file; of another b""."""
+    with open(path, "rb") as file:  # noqa: PTH123  as above
+        head = file.read(len(_JPEG))
+        return head + file.read() if head == _JPEG else b""
+
+
+def _refuse_cut_jpeg(data: bytes, name: str | Path) -> None:
+    """Raises ValueError where a JPEG ends before its last scan does: OpenCV would fill up with grey, and say nothing.
+
+    The markers cannot occur within a scan; a thumbnail in the header has its own, before the picture's.
+    """
+    if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
+        raise ValueError(f"{name}: truncated or damaged, cannot be decoded")
 
 
 def _transparent_tiff(source: str | Path | BinaryIO, name: str | Path) -> np.ndarray | None:

@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.bundle import Bundle
 from seg_pipeline.segmentation.geometry import Box, cut_image, filled_shape, fitted_shapes, resize_image, resize_logits
 from seg_pipeline.segmentation.normalise import stored_pixels
 from seg_pipeline.segmentation.postprocess import make_masks
-from seg_pipeline.segmentation.recipe import InputSettings, PredictSettings
+from seg_pipeline.segmentation.recipe import InputSettings, PredictSettings, Task
 from seg_pipeline.segmentation.tiles import Stitcher, windows
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -32,9 +32,9 @@ image at each offset of ``input.channels``, None where there is none."""
 class ImagePredictor:
     """A bundle's description with a network for each of its members; safe to call from several threads."""
 
-    def __init__(self, bundle: Bundle, networks: Sequence[Network]) -> None:
-        self.bundle = bundle
-        self._members = list(zip((member.input for member in bundle.members), networks, strict=False))
+    def __init__(self, bundle: Bundle, networks: Sequence[Network], *, form: str = "checkpoint") -> None:
+        self.bundle, self.form = bundle, form
+        self.members = list(zip((member.input for member in bundle.members), networks, strict=False))
 
     def probabilities(self, image: Image) -> np.ndarray:
         """Float32 (K, H, W) at the image's own size; with a background, that is the first channel.
@@ -46,37 +46,46 @@ class ImagePredictor:
 
     def batch_probabilities(self, images: Sequence[Image]) -> list[np.ndarray]:
         """The same of several images, of which neighbours of one input size go through the network together."""
-        shapes = [_native_shape(image, self.bundle.input) for image in images]
-        sums = [np.zeros((self.bundle.num_channels, *shape), dtype=np.float32) for shape in shapes]
-        for axes in self.bundle.prediction.mirrored:
-            for settings, network in self._members:
-                logits = _input_logits(images, settings, network, axes, self.bundle.prediction)
-                for total, shape, one in zip(sums, shapes, logits, strict=True):
-                    np.add(total, self._activated(resize_logits(one, *shape, settings)), out=total)
-        return [total / (len(self.bundle.prediction.mirrored) * len(self._members)) for total in sums]
+        of_members = [
+            [activated(logits, self.bundle.task) for logits in self.native_logits(images, member)]
+            for member in range(len(self.members))
+        ]
+        return [sum(votes[1:], start=votes[0]) / np.float32(len(votes)) for votes in zip(*of_members, strict=True)]
+
+    def native_logits(self, images: Sequence[Image], member: int = 0) -> list[np.ndarray]:
+        """Float32 (K, H, W) of each image at its own size, by one member."""
+        settings, network = self.members[member]
+        shapes = [_native_shape(image, settings) for image in images]
+        ready = [prepare(image, settings) for image in images]
+        batches = (np.stack(list(same)) for _, same in itertools.groupby(ready, key=lambda one: one.shape))
+        logits = (one for batch in batches for one in self._input_logits(batch, settings, network))
+        return [resize_logits(one, *shape, settings) for one, shape in zip(logits, shapes, strict=True)]
+
+    def _input_logits(self, batch: np.ndarray, settings: InputSettings, network: Network) -> np.ndarray:
+        """Float32 (B, K, H, W) of ready images, whole or in windows."""
+        mirrored, overlap, task = self.bundle.prediction.mirrored, self.bundle.prediction.overlap, self.bundle.task
+        if overlap is None:
+            return mirrored_vote(network, batch, mirrored, task)
+        shape = batch.shape[-2], batch.shape[-1]
+        stitchers = [Stitcher(self.bundle.num_channels, shape) for _ in batch]
+        for rows, columns in windows(shape, settings.size, overlap=overlap):
+            parts = mirrored_vote(network, batch[:, :, rows, columns], mirrored, task)
+            for stitcher, part in zip(stitchers, parts, strict=True):
+                stitcher.add((rows, columns), part)
+        return np.stack([stitcher.result() for stitcher in stitchers])
 
     def masks(self, probabilities: np.ndarray, thresholds: Sequence[float] | None = None) -> np.ndarray:
         """Bool (C, H, W) of one image's probabilities, post-processed as the bundle says.
 
         Args:
             probabilities: as ``probabilities`` gives them.
-            thresholds: a number a class in place of the bundle's; multilabel only.
+            thresholds: one, or one a class, in place of the bundle's; multilabel only.
 
         Raises:
-            ValueError: thresholds of a multiclass task, or not one a class.
+            ValueError: as ``Bundle.with_thresholds``.
         """
-        bundle, settings = self.bundle, self.bundle.postprocessing
-        if thresholds is not None:
-            if bundle.task != "multilabel":
-                raise ValueError("thresholds are for multilabel tasks; of multiclass ones the largest probability wins")
-            settings = replace(settings, thresholds=tuple(map(float, thresholds)))
-        return make_masks(probabilities, settings, task=bundle.task, background=bundle.background)
-
-    def _activated(self, logits: np.ndarray) -> np.ndarray:
-        if self.bundle.task == "multilabel":
-            return 0.5 * np.tanh(0.5 * logits) + 0.5  # the sigmoid, without overflow
-        raised = np.exp(logits - logits.max(0))
-        return raised / raised.sum(0)
+        bundle = self.bundle if thresholds is None else self.bundle.with_thresholds(thresholds)
+        return make_masks(probabilities, bundle.postprocessing, task=bundle.task, background=bundle.background)
 
 
 class Predictor(ImagePredictor):
@@ -102,7 +111,8 @@ class Predictor(ImagePredictor):
     ) -> None:
         bundle = Bundle.read(bundle_folder)
         bundle = replace(bundle, prediction=prediction or bundle.prediction)
-        super().__init__(bundle, [load_onnx(path, threads=threads) for path in bundle.paths(form)])
+        networks = [load_onnx(path, threads=threads) for path in bundle.paths(form)]
+        super().__init__(bundle, networks, form=form)
 
 
 def load_onnx(path: Path, *, threads: int | None = None) -> Network:
@@ -117,6 +127,29 @@ def load_onnx(path: Path, *, threads: int | None = None) -> Network:
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     (name,) = (one.name for one in session.get_inputs())
     return lambda images: session.run(None, {name: images})[0]
+
+
+def mirrored_vote(
+    network: Network, images: np.ndarray, mirrored: tuple[tuple[int, ...], ...], task: Task
+) -> np.ndarray:
+    """Logits of the mean of the probabilities of images mirrored along each of these sets of axes, as in training's
+    ``predict.mirrored_vote``, bounds included."""
+    votes = [np.flip(network(np.ascontiguousarray(np.flip(images, axes))), axes) for axes in mirrored]
+    if len(votes) == 1:
+        return votes[0]
+    mean = np.mean([activated(vote, task) for vote in votes], axis=0)
+    if task == "multilabel":
+        mean = mean.clip(1e-6, 1 - 1e-6)
+        return np.log(mean / (1 - mean))
+    return np.log(mean.clip(1e-9))
+
+
+def activated(logits: np.ndarray, task: Task) -> np.ndarray:
+    """Probabilities float32 of logits (..., K, H, W)."""
+    if task == "multilabel":
+        return 0.5 * np.tanh(0.5 * logits) + 0.5  # the sigmoid, without overflow
+    raised = np.exp(logits - logits.max(-3, keepdims=True))
+    return raised / raised.sum(-3, keepdims=True)
 
 
 def prepare(image: Image, settings: InputSettings) -> np.ndarray:
@@ -167,27 +200,3 @@ def _native_shape(image: Image, settings: InputSettings) -> tuple[int, int]:
     if own is None:
         raise ValueError("the frame at offset 0, the image itself, is None")
     return own.shape[0], own.shape[1]
-
-
-def _input_logits(
-    images: Sequence[Image], settings: InputSettings, network: Network, axes: tuple[int, ...], how: PredictSettings
-) -> list[np.ndarray]:
-    """Logits (K, H, W) of each image at the size of the network's input, of the image mirrored along ``axes``."""
-    ready = [np.flip(prepare(image, settings), axes) for image in images]
-    batches = (np.stack(list(same)) for _, same in itertools.groupby(ready, key=lambda one: one.shape))
-    found = (_windowed(batch, settings, network, how) for batch in batches)
-    return [np.flip(one, axes) for batch in found for one in batch]
-
-
-def _windowed(batch: np.ndarray, settings: InputSettings, network: Network, how: PredictSettings) -> np.ndarray:
-    shape = batch.shape[-2], batch.shape[-1]
-    if how.overlap is None or settings.fit != "crop":
-        return network(batch)
-    places = windows(shape, settings.size, overlap=how.overlap)
-    stitchers: list[Stitcher] = []
-    for rows, columns in places:
-        logits = network(np.ascontiguousarray(batch[:, :, rows, columns]))
-        stitchers = stitchers or [Stitcher(logits.shape[1], shape) for _ in batch]
-        for stitcher, one in zip(stitchers, logits, strict=True):
-            stitcher.add((rows, columns), one)
-    return np.stack([stitcher.result() for stitcher in stitchers])

@@ -38,12 +38,12 @@ def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
     elif path.is_file():
         table, passed_over = _table([path], path.parent), 0
     elif globbing.has_magic(str(given)):
-        found = sorted(Path(one) for one in globbing.glob(str(given), recursive=True) if Path(one).is_file())
+        found = sorted(one for one in map(Path, globbing.glob(str(given), recursive=True)) if one.is_file())  # noqa: PTH207
         table, passed_over = _of_files(found, _fixed_part(str(given)), f"{given}")
     else:
         raise ValueError(
-            f"{given}: no such file or folder; give a folder, an image, a glob in quotes such as 'scans/**/*.png', or a "
-            "list of images (.txt with a path a line; .csv or .parquet with a column path)"
+            f"{given}: no such file or folder; give a folder, an image, a glob in quotes such as 'scans/**/*.png', or "
+            "a list of images (.txt with a path a line; .csv or .parquet with a column path)"
         )
     return _checked(table, str(given)), passed_over
 
@@ -86,7 +86,9 @@ def _of_list(path: Path) -> pd.DataFrame:
         given = _read_table(path)
     column = next((name for name in ("path", "file") if name in given), None)
     if column is None:
-        raise ValueError(f"{path}: has the columns {', '.join(map(str, given))}, expected `path` with the images' paths")
+        raise ValueError(
+            f"{path}: has the columns {', '.join(map(str, given))}, expected `path` with the images' paths"
+        )
     if (empty := given[column].isna()).any():
         raise ValueError(f"{path}: row {int(empty.argmax()) + 1} has no {column}")
     paths = [path.parent / one for one in given[column]]

@@ -1,0 +1,1 @@
+"""Commands of `seg-pipeline` that need neither Kedro nor torch."""

@@ -1,0 +1,96 @@
+"""Images read ahead by threads, in order, so that the network need not wait for them."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from seg_pipeline.segmentation.decoding import frame_rows
+from seg_pipeline.segmentation.images import read_image
+from seg_pipeline.segmentation.predictor import Image
+from seg_pipeline.segmentation.recipe import InputSettings
+
+Item = TypeVar("Item")
+Value = TypeVar("Value")
+
+
+class Loaded(NamedTuple):
+    """An image with what the network sees of it, or why it cannot be used."""
+
+    image: np.ndarray | None = None
+    seen: Image | None = None
+    rule: str | None = None
+    reason: str | None = None
+
+
+class Reader:
+    """Reads images of a table of ``find_images``, with their neighbours in the series where the network sees such.
+
+    Raises:
+        ValueError: it sees neighbours, and the table does not tell them.
+    """
+
+    def __init__(self, table: pd.DataFrame, settings: InputSettings) -> None:
+        self.rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+        self._frames: np.ndarray | None = None
+        if isinstance(settings.channels, tuple):
+            if not {"series", "frame"} <= set(table):
+                raise ValueError(
+                    f"this model sees neighbouring frames, at the offsets {list(settings.channels)}: give a list of "
+                    "images (.csv or .parquet) with the columns path, series and frame"
+                )
+            self._frames = frame_rows(table, settings)
+
+    def load(self, index: int) -> Loaded:
+        """What a file's damage makes of it is returned, not raised."""
+        row = self.rows[index]
+        try:
+            image = read_image(row["path"])
+            if self._frames is None:
+                seen: Image = image
+            else:
+                seen = [None if at < 0 else self._frame(at, index, image) for at in self._frames[index].tolist()]
+        except (ValueError, OSError, cv2.error) as error:
+            return Loaded(rule="unreadable_image", reason=str(error).splitlines()[0])
+        stated = row.get("height"), row.get("width")
+        if not any(pd.isna(side) for side in stated) and stated != image.shape[:2]:
+            return Loaded(
+                rule="size_differs_from_list",
+                reason=f"{row['path']}: image is {image.shape[0]} x {image.shape[1]} (height x width), the list says "
+                f"{stated[0]:g} x {stated[1]:g}",
+            )
+        return Loaded(image, seen)
+
+    def _frame(self, at: int, index: int, image: np.ndarray) -> np.ndarray:
+        return image if at == index else read_image(self.rows[at]["path"])
+
+
+def signature(path: str | Path) -> tuple[int, int]:
+    """Bytes and time of change (ns) of a file, by which another one is told; (-1, -1) where there is none."""
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
+
+
+def read_ahead(items: Sequence[Item], load: Callable[[Item], Value], *, workers: int) -> Iterator[Value]:
+    """``map(load, items)`` by threads, at most ``2 * workers`` values ahead of what is asked for."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
+    waiting: collections.deque[Future[Value]] = collections.deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(load, item))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,171 @@
+"""Predicts a table of images into a folder; killed and started again, it goes on where it stopped."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from seg_pipeline.segmentation.inference import outputs
+from seg_pipeline.segmentation.inference.journal import Journal, identity
+from seg_pipeline.segmentation.inference.reading import Loaded, Reader, read_ahead, signature
+from seg_pipeline.segmentation.masks import Order, encode_rle
+from seg_pipeline.segmentation.predictor import ImagePredictor
+from seg_pipeline.segmentation.quality import Finding, findings_table
+from seg_pipeline.segmentation.recipe import to_plain
+
+Format = Literal["masks", "overlays", "rle", "coco"]
+FORMATS: tuple[Format, ...] = ("masks", "overlays", "rle", "coco")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputSettings:
+    """What is written beside areas.csv and findings.csv, which always are."""
+
+    formats: tuple[Format, ...] = ("masks", "rle")
+    """masks, overlays: PNG files; rle: submission.csv (id, class, predicted); coco: coco.json."""
+    rle_order: Order = "C"
+    """Of submission.csv: C along rows (as this project has them), F down columns."""
+
+
+class Result(NamedTuple):
+    areas: pd.DataFrame
+    """A row an image and class: ``outputs.TABLE_COLUMNS``."""
+    findings: pd.DataFrame
+    """Images that could not be predicted, and why: ``quality.COLUMNS``."""
+    num_new: int
+    """Images of this call; the others were done before."""
+
+
+def predict_folder(
+    table: pd.DataFrame,
+    predictor: ImagePredictor,
+    folder: Path,
+    *,
+    settings: OutputSettings,
+    workers: int = 2,
+    batch_size: int = 1,
+    progress: bool | None = None,
+) -> Result:
+    """Predicts all images of a table of ``find_images`` into ``folder``; docs/deploy.md describes its files.
+
+    Args:
+        table: what to predict.
+        predictor: with which model.
+        folder: new, empty, or of an earlier call with the same model and settings: what is done there stays.
+        settings: what to write.
+        workers: threads that read ahead.
+        batch_size: images that go through the network together.
+        progress: a bar; None: where there is a terminal.
+
+    Raises:
+        ValueError: the folder holds something else, or the table lacks what the network needs.
+    """
+    reader = Reader(table, predictor.bundle.input)
+    journal = Journal(folder, identity(predictor, to_plain(asdict(settings))))
+    writer = Writer(folder, predictor, settings)
+    paths = {row["image_id"]: row["path"] for row in reader.rows}
+    journal.keep(lambda record: writer.still_holds(record, paths))
+    before = len(journal.records)
+    with tqdm(
+        total=len(table),
+        initial=before,
+        desc="predicting",
+        unit="image",
+        disable=None if progress is None else not progress,
+    ) as bar:
+        for record in _records(reader, writer, set(journal.records), workers=workers, batch_size=batch_size):
+            journal.add(record)
+            bar.update()
+    records = [journal.records[row["image_id"]] for row in reader.rows]
+    return _finish(records, folder, predictor.bundle.classes, settings, num_new=len(records) - before)
+
+
+def _records(
+    reader: Reader, writer: Writer, done: set[str], *, workers: int, batch_size: int
+) -> Iterator[dict[str, Any]]:
+    """A record of each image that is not done, its files written.
+
+    A batch is done whole, so that each image comes out as it would have in a run that nothing broke.
+    """
+    names = [row["image_id"] for row in reader.rows]
+    batches = [range(begin, min(begin + batch_size, len(names))) for begin in range(0, len(names), batch_size)]
+    batches = [batch for batch in batches if any(names[index] not in done for index in batch)]
+    ahead = read_ahead([index for batch in batches for index in batch], reader.load, workers=workers)
+    for batch in batches:
+        loaded = list(itertools.islice(ahead, len(batch)))
+        seen = [one.seen for one in loaded if one.seen is not None]
+        probabilities = iter(writer.predictor.batch_probabilities(seen) if seen else [])
+        for index, one in zip(batch, loaded, strict=True):
+            found = None if one.image is None else next(probabilities)
+            if names[index] not in done:
+                yield writer.record(reader.rows[index], one, found)
+
+
+@dataclass(frozen=True)
+class Writer:
+    """Writes the files of an image and says what is in them."""
+
+    folder: Path
+    predictor: ImagePredictor
+    settings: OutputSettings
+
+    def still_holds(self, record: dict[str, Any], paths: dict[str, str]) -> bool:
+        """Whether an image is done: its file is the one that was predicted, and what was made of it is there."""
+        name = record["image_id"]
+        if name not in paths or tuple(record["signature"]) != signature(paths[name]):
+            return False
+        masks = outputs.mask_files(name, self.predictor.bundle) if "masks" in self.settings.formats else []
+        overlays = [outputs.overlay_file(name)] if "overlays" in self.settings.formats else []
+        return "rule" in record or all((self.folder / file).exists() for file in [*masks, *overlays])
+
+    def record(self, row: dict[str, Any], loaded: Loaded, probabilities: np.ndarray | None) -> dict[str, Any]:
+        """Plain values; of each class run lengths along rows, area, and what ``_confidences`` gives."""
+        about = {name: row[name] for name in ("image_id", "file")} | {"signature": list(signature(row["path"]))}
+        if loaded.image is None or probabilities is None:
+            return {**about, "rule": loaded.rule, "reason": loaded.reason}
+        bundle, masks = self.predictor.bundle, self.predictor.masks(probabilities)
+        if "masks" in self.settings.formats:
+            outputs.write_masks(self.folder, row["image_id"], masks, bundle)
+        if "overlays" in self.settings.formats:
+            outputs.write_overlay(self.folder, row["image_id"], loaded.image, masks, bundle)
+        classes = {
+            name: [encode_rle(mask, order="C"), int(mask.sum()), *_confidences(mask, one)]
+            for name, mask, one in zip(bundle.classes, masks, probabilities[int(bundle.background) :], strict=True)
+        }
+        return {**about, "height": loaded.image.shape[0], "width": loaded.image.shape[1], "classes": classes}
+
+
+def _confidences(mask: np.ndarray, probabilities: np.ndarray) -> tuple[float | None, float]:
+    """Mean probability within the mask (None where it is empty), and the largest anywhere."""
+    return _rounded(probabilities[mask].mean()) if mask.any() else None, _rounded(probabilities.max())
+
+
+def _rounded(value: np.floating) -> float:
+    """Six digits: a float32 has no more."""
+    return float(f"{value:.6g}")
+
+
+def _finish(
+    records: list[dict[str, Any]], folder: Path, classes: Sequence[str], settings: OutputSettings, *, num_new: int
+) -> Result:
+    """Tables of all images, each in place of an earlier one."""
+    good = [record for record in records if "rule" not in record]
+    bad = [record for record in records if "rule" in record]
+    areas = outputs.area_table(good)
+    findings = findings_table(
+        Finding(one["rule"], one["reason"], "dropped", one["image_id"], one["file"]) for one in bad
+    )
+    outputs.write_csv(folder / "areas.csv", areas)
+    outputs.write_csv(folder / "findings.csv", findings)
+    if "rle" in settings.formats:
+        outputs.write_csv(folder / "submission.csv", outputs.submission(good, settings.rle_order))
+    if "coco" in settings.formats:
+        outputs.write_coco(folder / "coco.json", good, classes)
+    return Result(areas, findings, num_new)
