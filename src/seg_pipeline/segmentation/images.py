@@ -16,6 +16,10 @@ from PIL import Image, UnidentifiedImageError
 
 MAX_PIXELS = 50_000_000
 """Largest image that is decoded; a small file can claim to be a huge picture."""
+MAX_CHUNKS = 100_000
+"""Parts of a PNG; one of 20 MB has about 2,500."""
+
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
@@ -48,7 +52,7 @@ def _png_size(path: str | Path) -> tuple[int, int] | None:
     """Height and width where the file begins as a PNG does: a tenth of the time that opening it takes."""
     with open(path, "rb") as file:  # noqa: PTH123  a Path costs as much as the reading
         head = file.read(24)
-    if len(head) < 24 or head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR":
+    if len(head) < 24 or not head.startswith(_PNG) or head[12:16] != b"IHDR":
         return None
     width, height = struct.unpack(">II", head[16:24])
     return height, width
@@ -84,7 +88,7 @@ def decode_image(data: bytes, *, name: str | Path) -> np.ndarray:
     image = _transparent_tiff(data, name) if data[:4] in (b"II*\0", b"MM\0*") else None
     if image is not None:
         return image
-    return _red_first(None if _is_cut_jpeg(data) else _decoded(data), name)
+    return _red_first(_decoded(data) if is_whole(data) else None, name)
 
 
 def _decoded(data: bytes) -> np.ndarray | None:
@@ -94,12 +98,24 @@ def _decoded(data: bytes) -> np.ndarray | None:
         return None
 
 
-def _is_cut_jpeg(data: bytes) -> bool:
-    """Whether a JPEG ends before its last scan does: OpenCV would fill up with grey, and say nothing.
+def is_whole(data: bytes) -> bool:
+    """Whether a PNG's parts lie within it, and a JPEG's last scan has an end; True of other formats.
 
-    The markers cannot occur within a scan; a thumbnail in the header has its own, before the picture's.
+    OpenCV 5.0 gets memory for what a part of a PNG claims, 4 GB for a few bytes, and fills a cut JPEG up with grey.
+    The markers of a JPEG cannot occur within a scan; a thumbnail in its header has its own, before the picture's.
     """
-    return data[:3] == b"\xff\xd8\xff" and data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    if data.startswith(_PNG):
+        return _has_whole_chunks(data)
+    return not data.startswith(_JPEG) or data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
+
+
+def _has_whole_chunks(data: bytes) -> bool:
+    at = len(_PNG)
+    for _ in range(MAX_CHUNKS):
+        kind, at = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4])
+        if kind == b"IEND" or at > len(data):
+            return at <= len(data)
+    return False
 
 
 def _red_first(decoded: np.ndarray | None, name: str | Path) -> np.ndarray:

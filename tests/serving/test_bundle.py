@@ -1,0 +1,77 @@
+"""`seg-pipeline serve` with an exported network: the predictor's own masks over HTTP, and a clean end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+
+from seg_pipeline.segmentation.masks import encode_rle
+from seg_pipeline.segmentation.predictor import Predictor
+
+
+@pytest.fixture(scope="module")
+def address(bundle_folder) -> Iterator[str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "seg_pipeline", "serve", "--model", str(bundle_folder), "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    address = f"http://127.0.0.1:{port}"
+    while server.poll() is None and not is_up(address):
+        time.sleep(0.1)
+    yield address
+    server.send_signal(signal.SIGTERM)
+    said = server.communicate(timeout=30)[0]
+    assert "Application shutdown complete" in said
+    assert "Traceback" not in said
+
+
+def is_up(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize("shape", [(40, 48), (33, 90, 3)])
+def test_http_gives_the_predictors_masks(address, bundle_folder, shape):
+    image = np.random.default_rng(5).integers(0, 256, shape, dtype=np.uint8)
+    data = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)[1].tobytes()
+    predictor = Predictor(bundle_folder, threads=1)
+    probabilities = predictor.probabilities(image)
+    thresholds = [round(float(np.median(one)), 3) for one in probabilities]
+    expected = predictor.masks(probabilities, thresholds)
+    assert expected.any((1, 2)).all()
+    answer = httpx.post(f"{address}/api/predict", files={"image": data}, params={"threshold": thresholds}).json()
+    assert [one["name"] for one in answer["classes"]] == list(predictor.bundle.classes)
+    assert [one["rle"] for one in answer["classes"]] == [encode_rle(mask, order="C") for mask in expected]
+    assert [one["area"] for one in answer["classes"]] == expected.sum((1, 2)).tolist()
+    assert [one["peak"] for one in answer["classes"]] == pytest.approx(probabilities.max((1, 2)).tolist(), abs=1e-6)
+
+
+def test_the_model_tells_of_the_bundle(address, bundle_folder):
+    bundle = Predictor(bundle_folder, threads=1).bundle
+    model = httpx.get(f"{address}/api/model").json()
+    assert [(one["name"], one["colour"]) for one in model["classes"]] == list(
+        zip(bundle.classes, bundle.colours, strict=True)
+    )
+    assert model["postprocessing"] == bundle.postprocessing.to_dict()
+    assert model["input"]["size"] == list(bundle.input.size)
+
+
+def test_a_damaged_bundle_is_named(bundle_folder: Path, tmp_path):
+    (tmp_path / "bundle.json").write_text("{}")
+    command = [sys.executable, "-m", "seg_pipeline", "serve", "--model", str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert f"{tmp_path / 'bundle.json'}: format and version are" in ended.stderr
