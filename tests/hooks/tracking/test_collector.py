@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
@@ -130,6 +131,7 @@ def test_a_run_has_parameters_tags_and_status(running, caplog):
     assert (
         run.data.tags.items()
         >= {
+            "kedro.command": "kedro run --pipeline training,evaluation --env camvid",
             "kedro.env": "camvid",
             "kedro.pipelines": "training, evaluation",
             "kedro.run_id": "now",
@@ -501,7 +503,7 @@ os.kill(os.getpid(), signal.SIGTERM)
         text=True,
         check=False,
     )
-    assert ended.returncode == 143, ended.stderr
+    assert ended.returncode == -signal.SIGTERM, ended.stderr
     from mlflow import MlflowClient
 
     client = MlflowClient(store_uri)
