@@ -97,3 +97,32 @@ def recipe() -> Recipe:
         scores=ScoreSettings(aggregation="dataset"),
         seed=5,
     )
+
+
+@pytest.fixture(scope="session")
+def checkpoint(recipe) -> dict:
+    """Of an untrained network of the smallest encoder that timm has."""
+    import torch
+
+    from seg_pipeline.segmentation.state import start
+
+    tiny = recipe.changed(
+        {"model.encoder": "tu-test_efficientnet", "model.decoder_channels": (16, 8, 8, 8), "input.size": (64, 96)}
+    )
+    member = start(tiny, "", torch.device("cpu")).best_member()
+    return {
+        "recipe": tiny.to_dict(),
+        "data_hash": "d",
+        "folds": None,
+        "members": [{"recipe": tiny.to_dict(), **member}],
+    }
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(checkpoint, tmp_path_factory) -> Path:
+    """An exported model of every exact form: the classes box and disc, multilabel, input 64 x 96."""
+    from seg_pipeline.segmentation.export import make_bundle
+
+    folder = tmp_path_factory.mktemp("exported") / "bundle"
+    make_bundle(checkpoint, folder, forms=["onnx", "torchscript", "pt2", "safetensors"])
+    return folder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-ON_REQUEST = ("export_nnunet",)
+ON_REQUEST = ("export", "export_nnunet", "inference")
 """Run only when they are named."""
 
 

@@ -18,7 +18,8 @@ from seg_pipeline.params.data import (
 )
 from seg_pipeline.params.eda import EdaParams, FigureParams
 from seg_pipeline.params.evaluation import EvaluationParams
-from seg_pipeline.params.export import ExportNnunetParams
+from seg_pipeline.params.export import ExportNnunetParams, ExportParams
+from seg_pipeline.params.inference import InferenceParams
 from seg_pipeline.params.search import HparamSearchParams
 from seg_pipeline.params.tracking import TrackingParams
 from seg_pipeline.params.training import TrainingParams, make_recipe
@@ -32,8 +33,10 @@ __all__ = [
     "EdaParams",
     "EvaluationParams",
     "ExportNnunetParams",
+    "ExportParams",
     "FigureParams",
     "HparamSearchParams",
+    "InferenceParams",
     "Parameters",
     "Params",
     "SharesParams",
@@ -59,6 +62,8 @@ class Parameters(Params):
     tracking: TrackingParams
     figures: FigureParams = FigureParams()
     export_nnunet: ExportNnunetParams = ExportNnunetParams()
+    export: ExportParams = ExportParams()
+    inference: InferenceParams = InferenceParams()
     data_root: str | None = None
     """Folder of all outputs."""
     raw_root: str | None = None

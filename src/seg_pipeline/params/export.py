@@ -4,9 +4,34 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from seg_pipeline.params.base import Params
+from seg_pipeline.segmentation.bundle import ParitySettings
+
+Form = Literal["onnx", "torchscript", "pt2", "safetensors", "int8", "bf16"]
+
+
+class ExportParams(Params):
+    forms: list[Form] = Field(default=["onnx", "torchscript", "pt2", "safetensors"], min_length=1)
+    """onnx: what `seg-pipeline predict` and `serve` run; torchscript: deprecated by torch, for programs that read
+    nothing else; pt2: torch.export; safetensors: the weights alone; int8: onnx in 8 bits; bf16: pt2 in bfloat16."""
+    max_dice_drop: float = Field(default=0.005, ge=0, le=1)
+    """int8 and bf16 are left out where the Dice of validation images falls by more."""
+    quality_images: int = Field(default=200, ge=1)
+    """Validation images on which it is taken."""
+    calibration_images: int = Field(default=64, ge=1)
+    """Train images from which int8 learns its ranges."""
+    parity: ParitySettings = ParitySettings()
+    """How far an exact form may differ from the trained model."""
+
+    @model_validator(mode="after")
+    def _int8_is_made_of_onnx(self) -> ExportParams:
+        if "int8" in self.forms and "onnx" not in self.forms:
+            raise ValueError("`forms`: int8 is made of onnx; add onnx")
+        if len(set(self.forms)) < len(self.forms):
+            raise ValueError(f"`forms`: each once, found {', '.join(self.forms)}")
+        return self
 
 
 class ExportNnunetParams(Params):

@@ -10,10 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
+
+from annotated_types import Ge, Gt, Le, MinLen
 
 from seg_pipeline.segmentation.postprocess import Postprocessing
-from seg_pipeline.segmentation.recipe import InputSettings, PredictSettings, Task, from_plain, to_plain
+from seg_pipeline.segmentation.recipe import InputSettings, PredictSettings, Settings, Task, from_plain, to_plain
 
 KIND = "seg_pipeline.bundle"
 VERSION = 1
@@ -100,10 +102,10 @@ class Bundle:
         """
         if form not in self.forms:
             raise ValueError(f"{self.folder}: has no form {form!r}; it has {', '.join(self.forms) or 'none'}")
-        return [_checked(self.folder, member.files[form]) for member in self._used]
+        return [_checked(self.folder, member.files[form]) for member in self.used]
 
     @property
-    def _used(self) -> tuple[Member, ...]:
+    def used(self) -> tuple[Member, ...]:
         return self.members[:1] if self.prediction.members == "first" else self.members
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,6 +167,22 @@ class Bundle:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{folder / DESCRIPTION}: not as exported ({error}); export again") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParitySettings(Settings):
+    """On what exported forms are compared with the trained model, and how far they may differ."""
+
+    images: Annotated[int, Ge(1), Le(100)] = 4
+    """Validation images."""
+    scales: Annotated[tuple[Annotated[float, Gt(0), Le(8)], ...], MinLen(1)] = (1.0, 0.6, 1.7)
+    """Of their height and width: each is compared at these sizes."""
+    batch_sizes: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (1, 3)
+    max_logit_difference: Annotated[float, Gt(0)] = 1e-4
+    """At the image's own size."""
+    max_pixel_share: Annotated[float, Ge(0), Le(1)] = 1e-4
+    """Pixels at which a mask differs, of all pixels and classes."""
+    max_dice_difference: Annotated[float, Ge(0), Le(1)] = 1e-4
 
 
 def file_name(form: str, number: int) -> str:

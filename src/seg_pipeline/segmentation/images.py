@@ -27,6 +27,7 @@ def read_size(path: str | Path) -> tuple[int, int]:
         if (size := _png_size(path)) is not None:
             return _checked_size(path, *size)
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of damaged metadata
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below PIL's
             with Image.open(path) as image:
                 width, height = image.size
@@ -71,6 +72,8 @@ def read_image(path: str | Path) -> np.ndarray:
     read_size(path)
     if (image := _read_transparent_tiff(path)) is not None:
         return image
+    if _is_cut_jpeg(path):
+        raise ValueError(f"{path}: truncated or damaged, cannot be decoded")
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None:
         raise ValueError(f"{path}: truncated or damaged, cannot be decoded")
@@ -81,6 +84,18 @@ def read_image(path: str | Path) -> np.ndarray:
     if image.shape[2] == 2:
         return image[..., 0]
     return np.ascontiguousarray(image[..., 2::-1])  # OpenCV keeps blue first
+
+
+def _is_cut_jpeg(path: str | Path) -> bool:
+    """Whether a JPEG ends before its last scan does: OpenCV would fill up with grey, and say nothing.
+
+    The markers cannot occur within a scan; a thumbnail in the header has its own, before the picture's.
+    """
+    with open(path, "rb") as file:  # noqa: PTH123  as above
+        if file.read(3) != b"\xff\xd8\xff":
+            return False
+        rest = file.read()
+    return rest.rfind(b"\xff\xd9") < rest.rfind(b"\xff\xda")
 
 
 def _read_transparent_tiff(path: str | Path) -> np.ndarray | None:

@@ -126,7 +126,7 @@ def mean_probabilities(
 ) -> Iterator[Tensor]:
     """The same of members that are loaded."""
     task = members[0][1].task
-    logits = (_native_logits(*member, rows, device, batch_size, settings) for member in members)
+    logits = (native_logits(*member, rows, device, batch_size, settings) for member in members)
     for votes in zip(*logits, strict=True):
         voted = [probabilities_of(vote, task) for vote in votes]
         yield voted[0] if len(voted) == 1 else torch.stack(voted).mean(0)
@@ -138,7 +138,7 @@ def probabilities_of(logits: Tensor, task: Task) -> Tensor:
 
 
 @torch.inference_mode()
-def _native_logits(
+def native_logits(
     model: Segmenter,
     recipe: Recipe,
     rows: pd.DataFrame,

@@ -1,0 +1,56 @@
+"""The trained model as a bundle of files, accepted once its masks are known to be the trained model's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from seg_pipeline import segmentation as seg
+from seg_pipeline.params import ExportParams
+from seg_pipeline.segmentation.bundle import Bundle
+from seg_pipeline.segmentation.recipe import PredictSettings, ScoreSettings
+
+
+def draft_bundle(
+    checkpoint: dict,
+    postprocessing: dict | None,
+    development: pd.DataFrame,
+    prediction: PredictSettings,
+    params: ExportParams,
+    bundle_draft: Path,
+) -> Bundle:
+    """All forms asked for, int8 calibrated on train images."""
+    bundle = seg.export.make_bundle(
+        checkpoint,
+        bundle_draft,
+        forms=[form for form in params.forms if form != "int8"],
+        postprocessing=seg.postprocess.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
+        prediction=prediction,
+    )
+    if "int8" not in params.forms:
+        return bundle
+    train = development[development["split"] == "train"]
+    return seg.export.add_int8(bundle, seg.export.spread(train, params.calibration_images))
+
+
+def judge_forms(
+    drafted: Bundle, checkpoint: dict, development: pd.DataFrame, scores: ScoreSettings, params: ExportParams
+) -> Bundle:
+    """Without those of int8 and bf16 that cost too much Dice on validation images."""
+    rows = seg.export.spread(seg.export.judged_rows(development), params.quality_images)
+    return seg.export.judge(drafted, checkpoint, rows, scores, max_drop=params.max_dice_drop)
+
+
+def compare_forms(
+    judged: Bundle, checkpoint: dict, development: pd.DataFrame, scores: ScoreSettings, params: ExportParams
+) -> pd.DataFrame:
+    """Differences of each form to the trained model, from file to mask."""
+    rows = seg.export.judged_rows(development)
+    return seg.export.compare_forms(judged, checkpoint, rows, params.parity, scores)
+
+
+def accept_bundle(judged: Bundle, export_parity: pd.DataFrame) -> Bundle:
+    """Stops the run where a difference is beyond its limit; the bundle before stays then."""
+    seg.export.refuse_differences(export_parity)
+    return judged

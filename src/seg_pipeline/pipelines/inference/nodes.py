@@ -1,0 +1,45 @@
+"""Masks of images that the project has not seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from seg_pipeline import segmentation as seg
+from seg_pipeline.params import InferenceParams
+from seg_pipeline.segmentation.bundle import Bundle
+from seg_pipeline.segmentation.recipe import PredictSettings
+
+
+def predict_images(
+    trained_checkpoint: dict | None,
+    exported_bundle: Bundle | None,
+    postprocessing: dict | None,
+    prediction: PredictSettings,
+    params: InferenceParams,
+    folder: Path,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Files in the folder; area and confidence of each class and image, and the images that could not be used."""
+    if params.images is None:
+        raise ValueError(
+            "`inference.images` says what to predict: `--params inference.images=FOLDER`, or a glob or list"
+        )
+    predictor = seg.checkpoint_predictor.choose_predictor(
+        params.model,
+        checkpoint=trained_checkpoint,
+        bundle=exported_bundle,
+        form=params.form,
+        postprocessing=seg.postprocess.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
+        prediction=(prediction, params.prediction),
+        device=seg.devices.pick_device(params.device),
+    )
+    result = seg.inference.predict_folder(
+        seg.inference.find_images(params.images)[0],
+        predictor,
+        Path(params.out) if params.out else folder,
+        settings=seg.inference.OutputSettings(formats=tuple(params.formats), rle_order=params.rle_order),
+        workers=params.num_workers,
+        batch_size=params.batch_size,
+    )
+    return result.areas, result.findings

@@ -1,0 +1,28 @@
+"""Order of the inference nodes."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Node, Pipeline
+
+from seg_pipeline.pipelines.inference import nodes
+
+
+def create_pipeline(**_: object) -> Pipeline:
+    return Pipeline(
+        [
+            Node(
+                nodes.predict_images,
+                [
+                    "trained_checkpoint",
+                    "exported_bundle",
+                    "chosen_postprocessing",
+                    "params:prediction",
+                    "params:inference",
+                    "inference_folder",
+                ],
+                ["inference_areas", "inference_findings"],
+                name="predict_images",
+            ),
+        ],
+        tags="export",
+    )

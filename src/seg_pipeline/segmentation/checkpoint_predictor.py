@@ -1,0 +1,159 @@
+"""A checkpoint as an exported model would describe itself, and as one that can be called like it."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from seg_pipeline import __version__
+from seg_pipeline.segmentation.bundle import Bundle, Member
+from seg_pipeline.segmentation.devices import autocast, pick_precision
+from seg_pipeline.segmentation.plotting import class_colours
+from seg_pipeline.segmentation.postprocess import Postprocessing
+from seg_pipeline.segmentation.predict import load_members, plain_masks
+from seg_pipeline.segmentation.predictor import ImagePredictor, Network, Predictor
+from seg_pipeline.segmentation.recipe import PredictSettings, Recipe
+from seg_pipeline.segmentation.segmenter import Segmenter
+
+PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "onnx", "onnxscript", "onnxruntime", "safetensors")
+"""Whose versions a bundle records, where they are installed."""
+
+
+def choose_predictor(
+    model: str,
+    *,
+    checkpoint: dict[str, Any] | None,
+    bundle: Bundle | None,
+    form: str,
+    postprocessing: Postprocessing | None,
+    prediction: tuple[PredictSettings, PredictSettings | None],
+    device: torch.device,
+) -> ImagePredictor:
+    """The model to predict with.
+
+    Args:
+        model: "checkpoint", "bundle", or the folder of a bundle.
+        checkpoint: the trained model, where there is one.
+        bundle: the exported one, where there is one.
+        form: of a bundle.
+        postprocessing: of the checkpoint.
+        prediction: the checkpoint's settings, and what goes before them or a bundle's.
+        device: of the checkpoint.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    usual, wanted = prediction
+    if model == "checkpoint":
+        if checkpoint is None:
+            raise ValueError(
+                "there is no trained model: run `kedro run --pipeline training` first, or set `inference.model`"
+            )
+        return checkpoint_predictor(
+            checkpoint, device=device, postprocessing=postprocessing, prediction=wanted or usual
+        )
+    if model == "bundle" and bundle is None:
+        raise ValueError(
+            "there is no exported model: run `kedro run --pipeline export` first, or set `inference.model`"
+        )
+    folder = bundle.folder if model == "bundle" and bundle else Path(model)
+    return Predictor(folder, form=form, prediction=wanted)
+
+
+def checkpoint_predictor(
+    checkpoint: dict[str, Any],
+    *,
+    device: torch.device,
+    postprocessing: Postprocessing | None = None,
+    prediction: PredictSettings | None = None,
+) -> ImagePredictor:
+    """The trained model itself, in the number format that its recipe names, behind an exported model's interface.
+
+    Args:
+        checkpoint: of one model, or of one a fold.
+        device: on which it computes.
+        postprocessing, prediction: as of ``describe``.
+    """
+    bundle = describe(checkpoint, postprocessing=postprocessing, prediction=prediction)
+    networks = [_network(*member, device) for member in load_members(checkpoint, device)]
+    return ImagePredictor(bundle, networks[: len(bundle.used)])
+
+
+def describe(
+    checkpoint: dict[str, Any],
+    *,
+    postprocessing: Postprocessing | None = None,
+    prediction: PredictSettings | None = None,
+    colours: Sequence[str] | None = None,
+) -> Bundle:
+    """A bundle without files.
+
+    Args:
+        checkpoint: of one model, or of one a fold.
+        postprocessing: None: bare masks at the threshold by which training was validated.
+        prediction: None: each image as it is, whole.
+        colours: "#rrggbb" a class; None: those of the figures.
+    """
+    members = load_members(checkpoint, torch.device("cpu"))
+    recipe = members[0][1]
+    return Bundle(
+        folder=Path(),
+        task=recipe.task,
+        classes=recipe.classes,
+        colours=tuple(colours or (f"#{bytes(one).hex()}" for one in class_colours(len(recipe.classes)))),
+        background=recipe.background,
+        members=tuple(_member(*member) for member in members),
+        postprocessing=postprocessing or plain_masks(recipe),
+        prediction=prediction or PredictSettings(),
+        provenance=_provenance(checkpoint),
+    )
+
+
+def _member(model: Segmenter, recipe: Recipe) -> Member:
+    mean, std = (tuple(buffer.flatten().tolist()) for buffer in (model.mean, model.std))
+    return Member(input=recipe.input, mean=mean, std=std)
+
+
+def _network(model: Segmenter, recipe: Recipe, device: torch.device) -> Network:
+    dtype = pick_precision(recipe.fit.precision, device)
+
+    def run(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), autocast(device, dtype):
+            return model(torch.from_numpy(images).to(device)).cpu().numpy()
+
+    return run
+
+
+def _provenance(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Plain values, equal for equal checkpoints and versions."""
+    return {
+        "data_hash": checkpoint.get("data_hash"),
+        "folds": checkpoint.get("folds"),
+        "members": [
+            {"best": saved["row"], "weights_sha256": weights_hash(saved["model"]), "recipe": saved["recipe"]}
+            for saved in checkpoint["members"]
+        ],
+        "versions": {"seg_pipeline": __version__, "python": platform.python_version(), **_versions()},
+    }
+
+
+def weights_hash(weights: dict[str, Tensor]) -> str:
+    """Sha256 over names and values, whatever order they lie in."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(name.encode())
+        digest.update(weights[name].detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    there = {distribution.metadata["Name"] for distribution in metadata.distributions()}
+    return {name: metadata.version(name) for name in PACKAGES if name in there}

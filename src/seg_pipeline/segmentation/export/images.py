@@ -1,0 +1,86 @@
+"""Images of the manifest on the way of an exported model, and how good its masks of them are."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+
+from seg_pipeline.segmentation import metrics
+from seg_pipeline.segmentation.decoding import frame_rows
+from seg_pipeline.segmentation.geometry import resize_truth
+from seg_pipeline.segmentation.images import read_image
+from seg_pipeline.segmentation.manifest import class_names, read_masks
+from seg_pipeline.segmentation.masks import IGNORE, encode_rle
+from seg_pipeline.segmentation.predictor import Image, ImagePredictor
+from seg_pipeline.segmentation.recipe import InputSettings, ScoreSettings
+
+
+def seen_images(rows: pd.DataFrame, settings: InputSettings) -> Iterator[Image]:
+    """The images of manifest rows as ``ImagePredictor`` takes them, with neighbours where the network sees such."""
+    paths = rows["path"].to_list()
+    if isinstance(settings.channels, str):
+        yield from map(read_image, paths)
+        return
+    for frames in frame_rows(rows, settings).tolist():
+        yield [None if at < 0 else read_image(paths[at]) for at in frames]
+
+
+def batches(rows: pd.DataFrame, settings: InputSettings, batch_size: int) -> Iterator[Sequence[Image]]:
+    """The same, so many at once."""
+    images = seen_images(rows, settings)
+    while batch := list(itertools.islice(images, batch_size)):
+        yield batch
+
+
+def predicted_masks(predictor: ImagePredictor, rows: pd.DataFrame, *, batch_size: int = 1) -> Iterator[np.ndarray]:
+    """Bool masks (C, H, W) of each row, from its file."""
+    for batch in batches(rows, predictor.bundle.input, batch_size):
+        yield from map(predictor.masks, predictor.batch_probabilities(batch))
+
+
+def mean_dice(masks: Iterable[np.ndarray], rows: pd.DataFrame, scores: ScoreSettings) -> float:
+    """Mean over classes of the Dice of predicted masks of manifest rows; NaN where no image shows a class."""
+    counts, names = metrics.OverlapCounts(), class_names(rows)
+    for row, predicted in zip(rows.to_dict("records"), masks, strict=True):
+        truth = torch.from_numpy(read_masks(row, names))[None]
+        counts.update(metrics.count(torch.from_numpy(predicted)[None], truth))
+    return metrics.mean_dice(counts.compute(), aggregation=scores.aggregation, empty_policy=scores.empty_policy)
+
+
+def judged_rows(development: pd.DataFrame) -> pd.DataFrame:
+    """The validation images, by which forms are judged; the train images where there are none."""
+    val = development[development["split"] == "val"]
+    return val if len(val) else development
+
+
+def spread(rows: pd.DataFrame, number: int) -> pd.DataFrame:
+    """So many rows, evenly spread over all."""
+    picked = np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int))
+    return rows.iloc[picked].reset_index(drop=True)
+
+
+def scaled_copies(rows: pd.DataFrame, scale: float, folder: Path) -> pd.DataFrame:
+    """Manifest rows of the images scaled in height and width, as PNG files in ``folder``; the masks with them."""
+    if scale == 1:
+        return rows
+    return pd.DataFrame(
+        [_scaled(row, scale, folder / f"{number}.png") for number, row in enumerate(rows.to_dict("records"))]
+    )
+
+
+def _scaled(row: dict, scale: float, path: Path) -> dict:
+    names = [name.removeprefix("mask_") for name in row if name.startswith("mask_")]
+    image = read_image(row["path"])
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    cv2.imwrite(str(path), pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    masks = resize_truth(read_masks(row, names), (height, width))
+    runs = {f"mask_{name}": encode_rle(mask == 1, order="C") for name, mask in zip(names, masks, strict=True)}
+    ignore = encode_rle(masks[0] == IGNORE, order="C")
+    return {**row, **runs, "ignore": ignore, "path": str(path), "height": height, "width": width}

@@ -1,0 +1,147 @@
+"""Do the exported forms give what the trained model gives? From file to mask, at several sizes and batch sizes."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+
+from seg_pipeline.segmentation.bundle import Bundle, ParitySettings
+from seg_pipeline.segmentation.export.images import batches, mean_dice, scaled_copies, spread
+from seg_pipeline.segmentation.export.quality import INEXACT
+from seg_pipeline.segmentation.export.running import bundle_predictor
+from seg_pipeline.segmentation.postprocess import make_masks
+from seg_pipeline.segmentation.predict import load_members, mean_probabilities, native_logits
+from seg_pipeline.segmentation.predictor import ImagePredictor
+from seg_pipeline.segmentation.recipe import PredictSettings, Recipe, ScoreSettings
+
+CPU, PLAIN = torch.device("cpu"), PredictSettings()
+
+
+class Outcome(NamedTuple):
+    """Of each image; logits of each member too, without mirroring or windows."""
+
+    logits: list[list[np.ndarray]]
+    masks: list[np.ndarray]
+
+
+def compare_forms(
+    bundle: Bundle, checkpoint: dict[str, Any], rows: pd.DataFrame, settings: ParitySettings, scores: ScoreSettings
+) -> pd.DataFrame:
+    """A row a form, scale and batch size: differences to the trained model, which computes in float32 too.
+
+    The trained model goes the way of evaluation (torch's data set and loader), a form that of ``Predictor``.
+
+    Args:
+        bundle: with its files.
+        checkpoint: of which it was made.
+        rows: of the manifest, to choose images from.
+        settings: what to compare; the limits are written beside each difference.
+        scores: how Dice is taken.
+    """
+    exact = _in_float32(checkpoint)
+    predictors = {form: bundle_predictor(bundle, form) for form in bundle.forms}
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number, scale in enumerate(settings.scales):
+            below = Path(folder) / str(number)
+            below.mkdir()
+            some = scaled_copies(spread(rows, settings.images), scale, below)
+            for batch_size in settings.batch_sizes:
+                trained = _trained(exact, bundle, some, batch_size)
+                about = {"scale": scale, "sizes": _sizes(some), "batch_size": batch_size, "num_images": len(some)}
+                for form, predictor in predictors.items():
+                    outcome = _exported(predictor, some, batch_size)
+                    found.append({"form": form, **about, **_differences(trained, outcome, some, scores)})
+    return _judged(pd.DataFrame(found), settings)
+
+
+def refuse_differences(parity: pd.DataFrame) -> None:
+    """Raises ValueError where a row of ``compare_forms`` is not ok."""
+    bad = parity[~parity["ok"]]
+    if bad.empty:
+        return
+    worst = bad.sort_values("logit_difference").iloc[-1]
+    raise ValueError(
+        f"{len(bad)} of {len(parity)} comparisons with the trained model are beyond the limits, of the forms "
+        f"{', '.join(sorted(set(bad['form'])))}; the worst, {worst['form']} at {worst['sizes']} in batches of "
+        f"{worst['batch_size']}: logits differ by {worst['logit_difference']:.2g} (limit "
+        f"{worst['max_logit_difference']:g}), masks at {worst['pixel_share']:.2g} of the pixels (limit "
+        f"{worst['max_pixel_share']:g}), Dice by {worst['dice_difference']:.2g} (limit "
+        f"{worst['max_dice_difference']:g}). The bundle was not replaced. Leave the form out of `export.forms`, or "
+        "raise a limit of `export.parity` that you can accept; the table `export_parity` has them all"
+    )
+
+
+def _in_float32(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Evaluation may compute in bfloat16; what is compared is the network, not the number format."""
+    members = [
+        {**one, "recipe": Recipe.from_dict(one["recipe"]).changed({"fit.precision": "float32"}).to_dict()}
+        for one in checkpoint["members"]
+    ]
+    return {**checkpoint, "members": members}
+
+
+def _trained(checkpoint: dict[str, Any], bundle: Bundle, rows: pd.DataFrame, batch_size: int) -> Outcome:
+    members = load_members(checkpoint, CPU)[: len(bundle.used)]
+    logits = [[one.numpy() for one in native_logits(*member, rows, CPU, batch_size, PLAIN)] for member in members]
+    found = mean_probabilities(members, rows, device=CPU, batch_size=batch_size, settings=bundle.prediction)
+    masks = [
+        make_masks(one.numpy(), bundle.postprocessing, task=bundle.task, background=bundle.background) for one in found
+    ]
+    return Outcome(logits, masks)
+
+
+def _exported(predictor: ImagePredictor, rows: pd.DataFrame, batch_size: int) -> Outcome:
+    bundle = predictor.bundle
+    plain = ImagePredictor(replace(bundle, prediction=PLAIN), [network for _, network in predictor.members])
+    every = list(batches(rows, bundle.input, batch_size))
+    logits = [
+        list(itertools.chain.from_iterable(plain.native_logits(batch, member) for batch in every))
+        for member in range(len(predictor.members))
+    ]
+    masks = [predictor.masks(one) for batch in every for one in predictor.batch_probabilities(batch)]
+    return Outcome(logits, masks)
+
+
+def _differences(trained: Outcome, exported: Outcome, rows: pd.DataFrame, scores: ScoreSettings) -> dict[str, float]:
+    pairs = zip(itertools.chain(*trained.logits), itertools.chain(*exported.logits), strict=True)
+    differing = sum(int((mine != theirs).sum()) for mine, theirs in zip(*_masks(trained, exported), strict=True))
+    dice = [mean_dice(outcome.masks, rows, scores) for outcome in (trained, exported)]
+    return {
+        "logit_difference": max(float(np.abs(mine - theirs).max()) for mine, theirs in pairs),
+        "pixel_share": differing / sum(mask.size for mask in trained.masks),
+        "dice_trained": dice[0],
+        "dice_exported": dice[1],
+        "dice_difference": 0.0 if np.isnan(dice).all() else abs(dice[0] - dice[1]),
+    }
+
+
+def _masks(*outcomes: Outcome) -> Sequence[list[np.ndarray]]:
+    return [outcome.masks for outcome in outcomes]
+
+
+def _sizes(rows: pd.DataFrame) -> str:
+    sizes = rows[["height", "width"]].drop_duplicates().itertuples(index=False)
+    return ", ".join(f"{height} x {width}" for height, width in sizes)
+
+
+def _judged(table: pd.DataFrame, settings: ParitySettings) -> pd.DataFrame:
+    """With the limits, and whether all hold. int8 and bf16 are not exact: ``quality.judge`` asks them for Dice."""
+    pairs = [
+        ("logit_difference", "max_logit_difference"),
+        ("pixel_share", "max_pixel_share"),
+        ("dice_difference", "max_dice_difference"),
+    ]
+    limited = table.assign(
+        **{limit: getattr(settings, limit) for _, limit in pairs}, exact=~table["form"].isin(INEXACT)
+    )
+    within = np.logical_and.reduce([limited[value] <= limited[limit] for value, limit in pairs])
+    return limited.assign(ok=within | ~limited["exact"])

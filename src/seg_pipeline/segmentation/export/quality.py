@@ -1,0 +1,101 @@
+"""Forms that compute less exactly: kept where the Dice of validation images falls by less than a stated amount."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from seg_pipeline.segmentation.bundle import Bundle, describe_file, file_name
+from seg_pipeline.segmentation.export.images import mean_dice, predicted_masks, seen_images
+from seg_pipeline.segmentation.export.making import without
+from seg_pipeline.segmentation.export.running import bundle_predictor
+from seg_pipeline.segmentation.predictor import ImagePredictor, prepare
+from seg_pipeline.segmentation.recipe import ScoreSettings
+
+log = logging.getLogger(__name__)
+
+INEXACT = ("int8", "bf16")
+
+
+def add_int8(bundle: Bundle, rows: pd.DataFrame) -> Bundle:
+    """The bundle with the form int8, made of its form onnx: 8-bit weights and values, calibrated on ``rows``.
+
+    Raises:
+        ValueError: the bundle has no form onnx.
+    """
+    members = []
+    for number, (member, path) in enumerate(zip(bundle.members, bundle.paths("onnx"), strict=True)):
+        target = bundle.folder / file_name("int8", number)
+        _quantise(path, target, (prepare(image, member.input)[None] for image in seen_images(rows, member.input)))
+        members.append(replace(member, files={**member.files, "int8": describe_file(target)}))
+    return replace(bundle, members=tuple(members))
+
+
+def _quantise(source: Path, target: Path, batches: Iterator[np.ndarray]) -> None:
+    """QDQ form: a scale a channel for weights; for values between layers the ranges that calibration sees."""
+    from onnxruntime import quantization
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Images(quantization.CalibrationDataReader):
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(batches, None)
+            return None if batch is None else {"images": batch}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantization.quantize_static(
+            prepared, target, Images(), quant_format=quantization.QuantFormat.QDQ, per_channel=True
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """onnxruntime advises, through the root logger, to prepare models as is done here."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def judge(
+    bundle: Bundle, trained: ImagePredictor, rows: pd.DataFrame, scores: ScoreSettings, *, max_drop: float
+) -> Bundle:
+    """The bundle without the inexact forms whose Dice is too low; what was measured stands in its provenance.
+
+    Args:
+        bundle: with forms int8 or bf16, or none.
+        trained: the model as it was trained.
+        rows: of the validation split, with images and truth.
+        scores: how Dice is taken.
+        max_drop: largest difference to the trained model's Dice.
+    """
+    inexact = [form for form in INEXACT if form in bundle.forms]
+    if not inexact:
+        return bundle
+    best = mean_dice(predicted_masks(trained, rows), rows, scores)
+    measured: list[dict[str, Any]] = []
+    for form in inexact:
+        dice = mean_dice(predicted_masks(bundle_predictor(bundle, form), rows), rows, scores)
+        kept = bool(best - dice <= max_drop)  # False where a Dice is undefined
+        log.info(
+            "export: %s is %s: Dice %.4f of %d validation images, %.4f as trained, may fall by %g",
+            *(form, "kept" if kept else "left out", dice, len(rows), best, max_drop),
+        )
+        measured.append({"form": form, "kept": kept, "dice": _plain(dice), "dice_trained": _plain(best)})
+        bundle = bundle if kept else without(bundle, form)
+    about = {"max_drop": max_drop, "num_images": len(rows), "split": "val", "forms": measured}
+    return replace(bundle, provenance={**bundle.provenance, "quality": about})
+
+
+def _plain(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 6)

@@ -1,0 +1,35 @@
+import pytest
+import torch
+from timm.layers import Conv2dSame
+from torch import nn
+
+from seg_pipeline.segmentation.depthwise import QuickDepthwise
+from seg_pipeline.segmentation.export.networks import Deployable, plain
+from seg_pipeline.segmentation.segmenter import Segmenter
+
+
+@pytest.mark.parametrize("channels", [(16, 8, 8, 8, 8), (16, 8, 8)], ids=["full resolution", "ends before"])
+def test_the_default_network_of_plain_operations_gives_what_it_gave(recipe, channels):
+    """EfficientNet-lite0 pads as TensorFlow does, by the size of the image."""
+    model = Segmenter(recipe.changed({"model.decoder_channels": channels}), pretrained=False).eval()
+    assert any(isinstance(one, QuickDepthwise) for one in model.modules())
+    network = Deployable(model)
+    assert not any(isinstance(one, QuickDepthwise | Conv2dSame) for one in network.modules())
+    images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images), model(images), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 2), (5, 2), (5, 1), (3, 1)])
+def test_padding_that_depends_on_the_image_becomes_a_number(kernel, stride):
+    conv = nn.Sequential(Conv2dSame(2, 4, (kernel, 3), stride, bias=True))
+    images = torch.rand(1, 2, 32, 64)
+    expected = conv(images)
+    torch.testing.assert_close(plain(conv)(images), expected)
+
+
+def test_the_model_itself_stays_as_it_was(recipe):
+    model = Segmenter(recipe, pretrained=False)
+    Deployable(model)
+    assert model.training
+    assert any(isinstance(one, QuickDepthwise) for one in model.modules())

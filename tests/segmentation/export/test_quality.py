@@ -1,0 +1,60 @@
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from seg_pipeline.segmentation.bundle import Bundle
+from seg_pipeline.segmentation.checkpoint_predictor import checkpoint_predictor
+from seg_pipeline.segmentation.export import add_int8, bundle_predictor, judge
+from seg_pipeline.segmentation.export.images import seen_images
+from seg_pipeline.segmentation.predictor import Predictor
+from seg_pipeline.segmentation.recipe import ScoreSettings
+
+SCORES = ScoreSettings(aggregation="dataset")
+
+
+@pytest.fixture(scope="module")
+def quantised(bundle_folder, manifest, tmp_path_factory):
+    folder = shutil.copytree(bundle_folder, tmp_path_factory.mktemp("int8") / "bundle")
+    bundle = add_int8(Bundle.read(folder), manifest.head(4))
+    bundle.write()
+    return bundle
+
+
+def test_int8_is_smaller_and_gives_nearly_the_same(quantised, manifest):
+    sizes = {form: file.bytes for form, file in quantised.members[0].files.items()}
+    assert sizes["int8"] < 0.7 * sizes["onnx"]
+    exact, eight = Predictor(quantised.folder, threads=1), Predictor(quantised.folder, threads=1, form="int8")
+    (image,) = seen_images(manifest.head(1), quantised.input)
+    mine, theirs = exact.probabilities(image), eight.probabilities(image)
+    assert 0 < np.abs(mine - theirs).max() < 0.2
+
+
+@pytest.mark.parametrize(("max_drop", "kept"), [(1.0, True), (-1.0, False)])
+def test_a_form_is_kept_where_its_dice_falls_by_less_than_stated(
+    quantised, checkpoint, manifest, tmp_path, max_drop, kept
+):
+    """No Dice falls by more than 1, and each by more than -1."""
+    shutil.copytree(quantised.folder, tmp_path / "bundle")
+    bundle = Bundle.read(tmp_path / "bundle")
+    rows = manifest[manifest["split"] == "val"]
+    trained = checkpoint_predictor(checkpoint, device=torch.device("cpu"))
+    judged = judge(bundle, trained, rows, SCORES, max_drop=max_drop)
+    assert ("int8" in judged.forms, (tmp_path / "bundle" / "model.int8.onnx").exists()) == (kept, kept)
+    quality = judged.provenance["quality"]
+    assert (quality["num_images"], quality["forms"][0]["form"], quality["forms"][0]["kept"]) == (3, "int8", kept)
+
+
+def test_without_inexact_forms_nothing_is_measured(bundle_folder, checkpoint, manifest):
+    bundle = Bundle.read(bundle_folder)
+    trained = checkpoint_predictor(checkpoint, device=torch.device("cpu"))
+    assert judge(bundle, trained, manifest, SCORES, max_drop=0) is bundle
+
+
+def test_a_bundle_runs_from_each_form(bundle_folder, manifest):
+    bundle = Bundle.read(bundle_folder)
+    (image,) = seen_images(manifest.head(1), bundle.input)
+    found = [bundle_predictor(bundle, form).probabilities(image) for form in bundle.forms]
+    for one in found[1:]:
+        np.testing.assert_allclose(one, found[0], atol=1e-5)

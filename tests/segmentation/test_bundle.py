@@ -1,0 +1,101 @@
+import json
+import shutil
+
+import pytest
+
+from seg_pipeline.segmentation.bundle import Bundle, file_name
+
+
+@pytest.fixture
+def copied(bundle_folder, tmp_path):
+    return shutil.copytree(bundle_folder, tmp_path / "bundle")
+
+
+def changed(folder, **values):
+    path = folder / "bundle.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_what_is_written_is_what_is_read(bundle_folder):
+    bundle = Bundle.read(bundle_folder)
+    assert Bundle.from_dict(bundle.to_dict(), bundle_folder) == bundle
+    assert bundle.classes == ("box", "disc")
+    assert bundle.colours == ("#e69f00", "#56b4e9")
+    assert bundle.forms == ("onnx", "torchscript", "pt2", "safetensors")
+    assert (bundle.input.size, bundle.num_channels, bundle.postprocessing.thresholds) == ((64, 96), 2, (0.5, 0.5))
+
+
+def test_it_says_where_it_comes_from(bundle_folder, checkpoint):
+    provenance = Bundle.read(bundle_folder).provenance
+    (member,) = provenance["members"]
+    assert provenance["data_hash"] == "d"
+    assert member["recipe"] == checkpoint["members"][0]["recipe"]
+    assert len(member["weights_sha256"]) == 64
+    assert {"seg_pipeline", "python", "torch", "onnx"} <= set(provenance["versions"])
+
+
+def test_a_folder_without_a_bundle_is_named(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"no bundle there \(no bundle.json\); make one with `kedro run --pipeline exp"
+    ):
+        Bundle.read(tmp_path)
+
+
+def test_a_damaged_description_is_named(copied):
+    (copied / "bundle.json").write_text('{"format": ')
+    with pytest.raises(ValueError, match=r"bundle.json: damaged, no JSON .*export again"):
+        Bundle.read(copied)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"), [({"version": 2}, "'seg_pipeline.bundle', 2"), ({"format": "other"}, "'other', 1")]
+)
+def test_another_version_is_refused(copied, values, found):
+    changed(copied, **values)
+    with pytest.raises(ValueError, match=f"format and version are {found}, expected 'seg_pipeline.bundle', 1; export"):
+        Bundle.read(copied)
+
+
+@pytest.mark.parametrize("values", [{"members": [{}]}, {"postprocessing": None}, {"prediction": {"tta": "none"}}])
+def test_a_description_that_lacks_something_is_refused(copied, values):
+    changed(copied, **values)
+    with pytest.raises(ValueError, match=r"bundle.json: not as exported \(.*\); export again"):
+        Bundle.read(copied)
+
+
+def test_a_changed_file_is_refused(copied):
+    with (copied / "model.onnx").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"x")
+    with pytest.raises(ValueError, match=r"model.onnx: not the file that was exported \(sha256 .*; copy it again"):
+        Bundle.read(copied).paths("onnx")
+
+
+def test_a_missing_file_or_form_is_named(copied):
+    (copied / "model.pt2").unlink()
+    with pytest.raises(ValueError, match=r"model.pt2: missing from the bundle; copy the whole folder"):
+        Bundle.read(copied).paths("pt2")
+    with pytest.raises(ValueError, match=r"has no form 'int8'; it has onnx, torchscript, pt2, safetensors"):
+        Bundle.read(copied).paths("int8")
+
+
+def test_no_file_outside_the_folder_is_read(copied):
+    values = json.loads((copied / "bundle.json").read_text())
+    values["members"][0]["files"]["onnx"]["name"] = "../../etc/passwd"
+    changed(copied, **values)
+    with pytest.raises(ValueError, match=r"bundle/passwd: missing"):
+        Bundle.read(copied).paths("onnx")
+
+
+def test_thresholds_are_one_or_one_a_class(bundle_folder):
+    bundle = Bundle.read(bundle_folder)
+    assert bundle.with_thresholds([0.3]).postprocessing.thresholds == (0.3, 0.3)
+    assert bundle.with_thresholds([0.3, 0.6]).postprocessing.thresholds == (0.3, 0.6)
+    with pytest.raises(ValueError, match="3 thresholds for 2 classes: box, disc"):
+        bundle.with_thresholds([0.3, 0.6, 0.7])
+
+
+def test_files_of_several_members():
+    assert [file_name("int8", number) for number in range(3)] == [
+        "model.int8.onnx", "model_2.int8.onnx", "model_3.int8.onnx",
+    ]  # fmt: skip

@@ -1,0 +1,122 @@
+"""The way of an exported model against that of evaluation, which goes through torch's data sets and loaders."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from seg_pipeline.segmentation.checkpoint_predictor import checkpoint_predictor
+from seg_pipeline.segmentation.datasets import ImageMaskDataset
+from seg_pipeline.segmentation.export.images import seen_images
+from seg_pipeline.segmentation.postprocess import Postprocessing
+from seg_pipeline.segmentation.predict import native_probabilities
+from seg_pipeline.segmentation.predictor import Predictor, activated, prepare
+from seg_pipeline.segmentation.recipe import InputSettings, PredictSettings, Recipe
+from seg_pipeline.segmentation.state import start
+
+CPU = torch.device("cpu")
+STATISTICS = ((10.0, 200.0), (0.4,), (0.2,))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        InputSettings(size=(64, 96)),
+        InputSettings(size=(64, 96), fit="pad", normalisation="percentile", window=(2, 98)),
+        InputSettings(size=(32, 64), fit="crop", scale=1.3, channels="grey", normalisation="image"),
+        InputSettings(size=(64, 32), fit="pad", channels=(-1, 0, 1)),
+        InputSettings(size=(64, 32), fit="crop", channels=(-2, 0), edge="black", normalisation="fixed", window=(9, 99)),
+        InputSettings(size=(64, 64), channels="grey", normalisation="training", statistics=STATISTICS),
+    ],
+    ids=lambda settings: f"{settings.fit}-{settings.channels}-{settings.normalisation}",
+)
+def test_an_image_becomes_the_input_that_training_made_of_it(mixed, settings):
+    dataset = ImageMaskDataset(mixed, settings, task="multilabel", background=False)
+    for index, image in enumerate(seen_images(mixed, settings)):
+        np.testing.assert_array_equal(prepare(image, settings), dataset[index][0].numpy())
+
+
+def untrained(recipe, *seeds):
+    states = [start(recipe.changed({"seed": seed}), "", CPU).best_member() for seed in seeds]
+    return {"members": [{"recipe": recipe.to_dict(), **state} for state in states]}
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        PredictSettings(),
+        PredictSettings(tta="flips"),
+        PredictSettings(tta="horizontal", overlap=0.5),
+        PredictSettings(members="first"),
+    ],
+    ids=["plain", "flips", "windows", "first"],
+)
+def test_probabilities_are_those_of_evaluation(mixed, checkpoint, task, prediction):
+    """Images of 24 to 50 rows, in windows of 32 x 64; two members."""
+    tiny = Recipe.from_dict(checkpoint["recipe"]).changed(
+        {"input": InputSettings(size=(32, 64), fit="crop"), "classes": ("left", "top")}
+    )
+    both = untrained(tiny.changed({"task": task, "background": task == "multiclass"}), 1, 2)
+    ours = checkpoint_predictor(both, device=CPU, prediction=prediction)
+    rows = mixed.iloc[[0, 2, 4]]
+    evaluated = list(native_probabilities(rows, both, device=CPU, batch_size=2, settings=prediction))
+    for image, expected in zip(seen_images(rows, tiny.input), evaluated, strict=True):
+        np.testing.assert_allclose(ours.probabilities(image), expected.numpy(), atol=2e-5)
+
+
+def test_onnx_gives_what_the_checkpoint_gives(bundle_folder, checkpoint, mixed):
+    trained, exported = checkpoint_predictor(checkpoint, device=CPU), Predictor(bundle_folder, threads=1)
+    for image in seen_images(mixed, exported.bundle.input):
+        mine, theirs = exported.native_logits([image])[0], trained.native_logits([image])[0]
+        assert mine.shape == (2, *image.shape[:2])
+        np.testing.assert_allclose(mine, theirs, atol=1e-4)
+
+
+def test_a_batch_gives_what_single_images_give(bundle_folder, mixed):
+    predictor = Predictor(bundle_folder, threads=1)
+    images = list(seen_images(mixed, predictor.bundle.input))
+    for one, image in zip(predictor.batch_probabilities(images), images, strict=True):
+        np.testing.assert_allclose(one, predictor.probabilities(image), atol=1e-5)
+
+
+def test_probabilities_by_hand():
+    logits = np.array([[[0.0, 3.0]], [[0.0, -200.0]]], dtype=np.float32)
+    np.testing.assert_allclose(activated(logits, "multilabel")[:, 0], [[0.5, 0.952574], [0.5, 0]], atol=1e-6)
+    np.testing.assert_allclose(activated(logits, "multiclass")[:, 0], [[0.5, 1], [0.5, 0]], atol=1e-6)
+
+
+def test_masks_are_postprocessed(checkpoint):
+    peaks = Postprocessing.none(2, 0.5).changed("min_peak", 1, 0.8)
+    predictor = checkpoint_predictor(checkpoint, device=CPU, postprocessing=peaks)
+    probabilities = np.full((2, 3, 4), 0.7, dtype=np.float32)
+    assert predictor.masks(probabilities).any((1, 2)).tolist() == [True, False]
+    assert predictor.masks(probabilities, [0.75, 0.5]).any((1, 2)).tolist() == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (np.zeros((4, 5), np.float32), "float32 (4, 5)"),
+        (np.zeros((4, 5, 4), np.uint8), "uint8 (4, 5, 4)"),
+        (np.zeros((0, 5), np.uint8), "uint8 (0, 5)"),
+    ],
+)
+def test_what_is_no_image_is_refused(bundle_folder, image, found):
+    expected = f"an image is uint8 or uint16 of shape (H, W) or (H, W, 3), found {found}"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        Predictor(bundle_folder, threads=1).probabilities(image)
+
+
+def test_a_network_that_sees_frames_asks_for_them():
+    settings = InputSettings(channels=(-1, 0, 1))
+    image = np.zeros((4, 5), np.uint8)
+    with pytest.raises(ValueError, match=r"sees 3 frames of a series at once, at the offsets \[-1, 0, 1\]"):
+        prepare(image, settings)
+    with pytest.raises(ValueError, match=r"found 2; give them in this order, None where there is none"):
+        prepare([image, image], settings)
+    with pytest.raises(ValueError, match="the frame at offset 0, the image itself, is None"):
+        prepare([image, None, image], settings)
+    with pytest.raises(ValueError, match="sees one image at a time, found 2 frames"):
+        prepare([image, image], InputSettings())
