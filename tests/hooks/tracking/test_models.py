@@ -5,7 +5,9 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -51,3 +53,42 @@ def test_the_best_model_takes_any_batch_and_size(recipe, tmp_path, unpickled):
         with torch.inference_mode():
             mean = torch.stack([member(torch.from_numpy(images)).sigmoid() for member in members]).mean(0)
         np.testing.assert_allclose(loaded.predict(images), mean.numpy(), atol=1e-6)
+
+
+class Halves:
+    """Stands for an exported network: class "left" is the left half of each image, class "bright" what is bright."""
+
+    class bundle:
+        classes = ("left", "bright")
+
+    def __init__(self, folder: Path) -> None:
+        assert (folder / "bundle.json").read_text() == "{}"
+
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        left = np.zeros(image.shape, dtype=np.float32)
+        left[:, : image.shape[1] // 2] = 1
+        return np.stack([left, (image > 1000).astype(np.float32)])
+
+    def masks(self, probabilities: np.ndarray) -> np.ndarray:
+        return probabilities > 0.5
+
+
+def test_a_bundle_takes_image_files_and_gives_run_lengths(tmp_path, monkeypatch, unpickled):
+    import mlflow.pyfunc
+
+    monkeypatch.setattr("seg_pipeline.segmentation.predictor.Predictor", Halves)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "bundle.json").write_text("{}")
+    folder = models.save_bundle_model(tmp_path / "bundle", tmp_path)
+    assert not files_of(folder) & {".pkl", ".pickle"}
+    loaded = mlflow.pyfunc.load_model(str(folder))
+    pixels = np.array([[0, 5000, 0, 0], [0, 0, 0, 3]], dtype=np.uint16)
+    file = cv2.imencode(".png", pixels)[1].tobytes()
+    rows = loaded.predict(pd.DataFrame({"image": [file, file]}))
+    about = {"height": 2, "width": 4}
+    left, bright = (
+        {"class": "left", **about, "area": 4, "rle": "1 2 5 2"},
+        {"class": "bright", **about, "area": 1, "rle": "2 1"},
+    )
+    expected = [{"image": number, **row} for number in (0, 1) for row in (left, bright)]
+    assert rows.to_dict("records") == expected

@@ -14,7 +14,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from seg_pipeline.hooks.locate import file_of, flat, pipelines_of
+from seg_pipeline.hooks.locate import command_for, file_of, flat, pipelines_of
 from seg_pipeline.hooks.tracking import facts
 from seg_pipeline.hooks.tracking.continuation import Continuation, is_whole, place_of, settings_of, unfinished
 from seg_pipeline.hooks.tracking.ending import Ending
@@ -106,7 +106,10 @@ class TrackingHooks:
     def _tag_and_list(self, run_params: dict[str, Any], values: dict[str, Any]) -> None:
         assert self._recording is not None
         project = Path(run_params["project_path"])
+        command = command_for(",".join(pipelines_of(run_params)) or "__default__", run_params)
         kedro = {
+            "mlflow.source.name": command,  # where mlflow's pages show it
+            "kedro.command": command,
             "kedro.pipelines": ", ".join(pipelines_of(run_params)) or "default",
             "kedro.env": run_params.get("env") or "local",
             "kedro.run_id": str(run_params.get("run_id")),
