@@ -49,8 +49,8 @@ def pair_scores(
         scores, other_scores: a row an image and class, as evaluation writes them.
 
     Returns:
-        Columns ``COLUMNS``. Where truth shows the class in neither, a run that rightly predicts nothing has no
-        Dice: beside a run that predicts something there (Dice 0) it counts as 1, so that a false find costs.
+        Columns ``COLUMNS``. Where truth does not show the class, a run that rightly predicts nothing has no Dice:
+        beside a run that predicts something there (Dice 0) it counts as 1, so that a false find costs.
         Rows where both are right to be silent are missing.
 
     Raises:
