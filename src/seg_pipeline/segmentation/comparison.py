@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.intervals import group_sums, interval, resampled_sums
+from seg_pipeline.segmentation.intervals import FEW_GROUPS, group_sums, interval, resampled_sums
 from seg_pipeline.segmentation.manifest import class_names
 
 MANIFEST, IMAGE_SCORES = "05_model_input/manifest.parquet", "08_reporting/image_scores.parquet"
@@ -160,4 +160,5 @@ def describe(summary: pd.DataFrame) -> str:
         "no difference shown": "No difference is shown: the interval holds 0",
     }
     sure = f"95 % interval {row['low']:+.3f} to {row['high']:+.3f}"
-    return f"{words[row['verdict']]}: {change} ({sure}, {row['num_images']} images of {row['num_groups']} groups)."
+    few = " Over so few groups an interval is rough." if row["num_groups"] < FEW_GROUPS else ""
+    return f"{words[row['verdict']]}: {change} ({sure}, {row['num_images']} images of {row['num_groups']} groups).{few}"
