@@ -17,6 +17,9 @@ CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 ROUNDING = 1e-5
 """Distances are float32: one that equals the tolerance must not be lost to the last digit."""
 
+MOST_PAIRS = 60_000
+"""Of surface pixels whose distances are taken one by one."""
+
 Spacing = tuple[float, float, float]
 """Of frames, rows and columns."""
 
@@ -62,7 +65,7 @@ def compare(
     number = sum(pixels(mask) for mask in surfaces)
     if not all(mask.any() for mask in surfaces):
         return Apart(both, either, 0, number, diagonal(predicted.shape, spacing))
-    ways = distances(*surfaces, spacing), distances(*surfaces[::-1], spacing)
+    ways = _both_ways(*surfaces, spacing)
     near = sum(pixels(way <= tolerance * (1 + ROUNDING)) for way in ways)
     return Apart(both, either, near, number, max(map(_percentile_95, ways)))
 
@@ -96,6 +99,17 @@ def surface(mask: np.ndarray) -> np.ndarray:
         inner[:-1] &= mask[1:]
         inner[0] = inner[-1] = False
     return mask & ~inner
+
+
+def _both_ways(one: np.ndarray, other: np.ndarray, spacing: Spacing) -> tuple[np.ndarray, np.ndarray]:
+    """``distances`` from each of the two to the other; of few pixels by all pairs, which is quicker."""
+    if pixels(one) * pixels(other) > MOST_PAIRS:
+        return distances(one, other, spacing), distances(other, one, spacing)
+    squares = np.float32(0)
+    for ours, theirs, step in zip(np.nonzero(one), np.nonzero(other), spacing, strict=True):
+        apart = np.subtract.outer(ours.astype(np.float32), theirs.astype(np.float32)) * np.float32(step)
+        squares = squares + apart * apart
+    return np.sqrt(squares.min(1)), np.sqrt(squares.min(0))
 
 
 def distances(points: np.ndarray, target: np.ndarray, spacing: Spacing) -> np.ndarray:

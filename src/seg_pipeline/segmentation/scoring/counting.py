@@ -28,8 +28,9 @@ def count_images(
     unit = unit_of(truth)
     for row, predicted, masks in tqdm(_pairs(truth, predictions, names), total=len(truth), desc="scoring", **BAR):
         spacing = (1.0, row["spacing_y"], row["spacing_x"]) if unit == "mm" else (1.0, 1.0, 1.0)
-        tally.update(count_image(predicted, masks, spacing=spacing, measures=measures))
-        confusion += metrics.confusion(torch.from_numpy(predicted)[None], torch.from_numpy(masks)[None])
+        counts, pixels = count_image(predicted, masks, spacing=spacing, measures=measures)
+        tally.update(counts)
+        confusion += pixels
     return tally.gathered(), confusion
 
 
@@ -52,8 +53,8 @@ def _pairs(
 
 def count_image(
     predicted: np.ndarray, masks: np.ndarray, *, spacing: surfaces.Spacing, measures: MeasureSettings
-) -> ImageCounts:
-    """Counts of one image, (1, C) and (1,).
+) -> tuple[ImageCounts, Tensor]:
+    """Counts of one image, (1, C) and (1,), and its ``metrics.confusion``.
 
     Args:
         predicted: bool (C, H, W).
@@ -61,17 +62,28 @@ def count_image(
         spacing: distance between pixels.
         measures: tolerance in the unit of ``spacing``, boundary width as a share of the diagonal.
     """
-    known, truth = masks != IGNORE, masks == 1
-    shape = predicted.shape[1:]
+    overlap, confusion = _count_pixels(predicted, masks)
+    truth, shape = masks == 1, masks.shape[1:]
+    if masks.max() == IGNORE:
+        predicted = predicted & (masks != IGNORE)
     width = max(1, round(measures.boundary_width * math.hypot(*shape)))
     apart = [
         surfaces.compare(one[None], true[None], spacing=spacing, tolerance=measures.tolerance, boundary_width=width)
-        for one, true in zip(predicted & known, truth, strict=True)
+        for one, true in zip(predicted, truth, strict=True)
     ]
-    overlap = metrics.count(torch.from_numpy(predicted)[None], torch.from_numpy(masks)[None])
-    return ImageCounts(
-        **overlap._asdict(), **_stacked(apart), diagonal=_float([surfaces.diagonal((1, *shape), spacing)])
-    )
+    diagonal = _float([surfaces.diagonal((1, *shape), spacing)])
+    return ImageCounts(**overlap._asdict(), **_stacked(apart), diagonal=diagonal), confusion
+
+
+def _count_pixels(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Counts, Tensor]:
+    """``metrics.count`` and ``metrics.confusion`` of the pixels at which there is anything, and the rest in one sum."""
+    flat = [array.reshape(len(array), -1) for array in (predicted, masks.view(bool))]
+    there = np.flatnonzero(np.logical_or.reduce(np.logical_or(*flat), axis=0))
+    pair = [torch.from_numpy(array.reshape(len(array), -1)[:, there])[None, :, None] for array in (predicted, masks)]
+    counts, confusion = metrics.count(*pair), metrics.confusion(*pair)
+    rest = predicted[0].size - len(there)
+    confusion[-1, -1] += rest
+    return counts._replace(right=counts.right + rest, known=counts.known + rest), confusion
 
 
 def _stacked(of_classes: list) -> dict[str, Tensor]:
