@@ -193,3 +193,22 @@ def test_a_check_that_fails_is_not_hidden(tmp_path):
     with pytest.raises(UserError, match="the share is gone") as caught:
         start(Pipeline([node("remote", "sheet")]), DataCatalog({"remote": Broken()}), "eda")
     assert isinstance(caught.value.__cause__, DatasetError)
+
+
+def test_what_a_lenient_node_can_do_without_stops_others(tmp_path, registry):
+    scores = {"type": "json.JSONDataset", "filepath": f"{tmp_path}/scores.json"}
+    entries = {
+        "scores": {
+            "type": "seg_pipeline.datasets.optional.OptionalDataset",
+            "missing_ok": False,
+            "dataset": scores,
+        },
+        "plain": scores,
+    }
+    data = DataCatalog.from_config(entries)
+    lenient = Pipeline([node("scores", "report")], tags="takes_what_is_there")
+    start(lenient, data, "training")  # does not raise
+    with pytest.raises(UserError, match="1 of its inputs is missing\n  scores: nothing at"):
+        start(lenient + Pipeline([node("scores", "bundle")]), data, "training")
+    with pytest.raises(UserError, match="  plain: nothing at"):  # it would fail to load
+        start(Pipeline([node("plain", "report")], tags="takes_what_is_there"), data, "training")

@@ -79,7 +79,7 @@ def test_the_verdict_in_words():
     summary = summarise(pairs(), seed=1)
     assert describe(summary.iloc[[1]]) == (
         "This run is better: Dice 0.850 against 0.450, difference +0.400 (95 % interval +0.100 to +0.700, 4 images of "
-        "2 groups)."
+        "2 groups). Over so few groups an interval is rough."
     )
     assert describe(summary.iloc[[2]]).startswith("This run is worse: Dice 0.400 against 0.600, difference -0.200")
 

@@ -11,6 +11,9 @@ from kedro.io import AbstractDataset
 class OptionalDataset(AbstractDataset[Any, Any]):
     """Any other dataset, which loads as None where its file does not exist.
 
+    With ``missing_ok: false`` that is for nodes with the tag ``takes_what_is_there`` alone: a run in which any
+    other node needs the file is stopped before it starts (hooks/inputs.py).
+
     ```yaml
     best_params:
       type: seg_pipeline.datasets.optional.OptionalDataset
@@ -20,12 +23,17 @@ class OptionalDataset(AbstractDataset[Any, Any]):
     ```
     """
 
-    missing_ok = True
-
-    def __init__(self, *, dataset: dict[str, Any] | AbstractDataset, metadata: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        dataset: dict[str, Any] | AbstractDataset,
+        missing_ok: bool = True,
+        metadata: dict[str, Any] | None = None,
+    ) -> None:
         if isinstance(dataset, dict):
             dataset = AbstractDataset.from_config("optional", dataset)
         self._dataset = dataset
+        self.missing_ok = missing_ok
         self.metadata = metadata
         if preview := getattr(self._dataset, "preview", None):
             self.preview = preview  # Kedro-Viz chooses the renderer by this method's annotation

@@ -10,8 +10,12 @@ from kedro.framework.project import pipelines
 from kedro.io import AbstractDataset, DataCatalog, DatasetError
 from kedro.pipeline import Pipeline
 
+from seg_pipeline.datasets.optional import OptionalDataset
 from seg_pipeline.hooks.errors import UserError
 from seg_pipeline.hooks.locate import command_for, file_of, pipelines_of
+
+TAKES_WHAT_IS_THERE = "takes_what_is_there"
+"""Tag of nodes that take None for an optional input."""
 
 
 class InputHooks:
@@ -35,7 +39,11 @@ class InputHooks:
         if run_params.get("only_missing_outputs"):
             return  # Kedro leaves nodes out only later
         try:
-            missing = [name for name in sorted(pipeline.inputs()) if is_missing(name, catalog)]
+            missing = [
+                name
+                for name in sorted(pipeline.inputs())
+                if is_missing(name, catalog) and not _can_do_without(name, pipeline, catalog)
+            ]
         except DatasetError as error:
             raise UserError(f"conf/: {error}") from error
         if not missing:
@@ -54,6 +62,12 @@ def is_missing(name: str, catalog: DataCatalog) -> bool:
         return True
     tells = type(dataset)._exists is not AbstractDataset._exists  # else Kedro takes it for missing, with a warning
     return tells and not getattr(dataset, "missing_ok", False) and not dataset.exists()
+
+
+def _can_do_without(name: str, pipeline: Pipeline, catalog: DataCatalog) -> bool:
+    """Whether it loads as None and all nodes that read it take that."""
+    readers = [node for node in pipeline.nodes if name in node.inputs]
+    return isinstance(catalog.get(name), OptionalDataset) and all(TAKES_WHAT_IS_THERE in node.tags for node in readers)
 
 
 def _lines(missing: list[str], run_params: dict[str, Any], catalog: DataCatalog) -> Iterator[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.intervals import group_sums, interval, resampled_sums
+from seg_pipeline.segmentation.intervals import FEW_GROUPS, group_sums, interval, resampled_sums
 from seg_pipeline.segmentation.manifest import class_names
 
 MANIFEST, IMAGE_SCORES = "05_model_input/manifest.parquet", "08_reporting/image_scores.parquet"
@@ -49,8 +49,8 @@ def pair_scores(
         scores, other_scores: a row an image and class, as evaluation writes them.
 
     Returns:
-        Columns ``COLUMNS``. Where truth shows the class in neither, a run that rightly predicts nothing has no
-        Dice: beside a run that predicts something there (Dice 0) it counts as 1, so that a false find costs.
+        Columns ``COLUMNS``. Where truth does not show the class, a run that rightly predicts nothing has no Dice:
+        beside a run that predicts something there (Dice 0) it counts as 1, so that a false find costs.
         Rows where both are right to be silent are missing.
 
     Raises:
@@ -160,4 +160,5 @@ def describe(summary: pd.DataFrame) -> str:
         "no difference shown": "No difference is shown: the interval holds 0",
     }
     sure = f"95 % interval {row['low']:+.3f} to {row['high']:+.3f}"
-    return f"{words[row['verdict']]}: {change} ({sure}, {row['num_images']} images of {row['num_groups']} groups)."
+    few = " Over so few groups an interval is rough." if row["num_groups"] < FEW_GROUPS else ""
+    return f"{words[row['verdict']]}: {change} ({sure}, {row['num_images']} images of {row['num_groups']} groups).{few}"

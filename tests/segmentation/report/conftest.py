@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -133,4 +134,25 @@ def results(tested, recipe) -> Results:
         image_scores=image_scores,
         predictions=predictions,
         figures={"training_curves": png(), "class_scores": png(), "size_chart": png(), "threshold_chart": png()},
+    )
+
+
+def many(number: int, names: list[str]) -> pd.DataFrame:
+    """Image scores of so many images, the first the worst."""
+    ids = np.repeat([f"image{index:05}" for index in range(number)], len(names))
+    dice = np.linspace(0, 1, len(ids))
+    columns = {"image_id": ids, "group": "g", "class": np.tile(names, number), "dice": dice, "iou": dice / (2 - dice)}
+    return pd.DataFrame(columns).assign(true_pos=8, false_pos=1, false_neg=2, truth_area=10)
+
+
+@pytest.fixture
+def crowded(results) -> Results:
+    """Results of 5,000 images and 30 classes with long names."""
+    names = [f"a_class_with_a_long_name_{number}" for number in range(30)]
+    masks = {f"{kind}_{name}": value for name in names for kind, value in (("mask", ""), ("area", 1))}
+    manifest = results.manifest
+    manifest = manifest.drop(columns=[name for name in manifest if name.startswith(("mask_", "area_"))]).assign(**masks)
+    scores = many(5000, names)
+    return replace(
+        results, manifest=manifest, image_scores=scores, predictions=None, test_scores=summed(scores), figures={}
     )

@@ -112,6 +112,17 @@ def test_a_phone_needs_no_sideways_scrolling_and_sorts_by_a_list(opened, scheme)
     assert page.faults == []
 
 
+def test_a_crowded_page_fits_a_phone_and_sorts(browser, crowded, tmp_path):
+    file = tmp_path / "report.html"
+    file.write_text(report_page(crowded, About(), phantom=False, num_gallery=2, other=None, seed=0))
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(file.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator("#images [data-count]").inner_text() == "2000 of 2000"
+    page.select_option("#images [data-order]", label="image, falling")
+    assert page.locator("#images tbody tr:first-child td").first.inner_text() == "image01999"
+
+
 def test_the_pictures_are_there_and_described(opened):
     page = opened(1280)
     pictures = page.evaluate(

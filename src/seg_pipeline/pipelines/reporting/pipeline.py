@@ -19,7 +19,7 @@ CARD = (
     "postprocessing",
     "test_scores",
 )
-TABLES = (*CARD, "image_scores", "series_scores", "predictions", "prediction_options", "comparison")
+TABLES = (*CARD, "image_scores", "predictions", "comparison")
 FIGURES = (
     "training_curves",
     "class_scores",
@@ -80,5 +80,5 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="write_model_card",
             ),
         ],
-        tags="report",
+        tags=["report", "takes_what_is_there"],
     )

@@ -21,14 +21,14 @@ ROW_INCHES = 0.2
 
 
 @styled
-def plot_group_scores(rows: pd.DataFrame, names: Sequence[str], *, unit: str = "group") -> Figure:
+def plot_group_scores(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Mean Dice of each group, its range over the classes, and of few classes each; the worst groups first.
 
     Args:
-        rows: a group and class each: ``unit``, class, dice.
+        rows: a group and class each: group, class, dice.
         names: every class, in order of their colours.
     """
-    table = rows.pivot(index=unit, columns="class", values="dice").reindex(columns=list(names))
+    table = rows.pivot(index="group", columns="class", values="dice").reindex(columns=list(names))
     order = table.mean(axis=1).sort_values(kind="stable").dropna().index
     shown = table.loc[order[:MAX_ROWS]]
     figure, axes = _row_figure([str(name) for name in shown.index], extra=1.5)
@@ -38,7 +38,7 @@ def plot_group_scores(rows: pd.DataFrame, names: Sequence[str], *, unit: str = "
     axes.plot(shown.mean(axis=1), places, "|", color="black", markersize=11, markeredgewidth=2, zorder=4)
     mean = Line2D([], [], color="black", marker="|", linestyle="", markersize=9, markeredgewidth=2, label="mean")
     _score_axis(axes)
-    figure.suptitle(f"Dice by {unit}, worst first")
+    figure.suptitle("Dice by group, worst first")
     left = f"{len(order) - len(shown):,} better ones are not shown" if len(order) > len(shown) else ""
     add_legend(figure, [*handles, mean], f"bar: range over the classes{'; ' + left if left else ''}")
     return figure

@@ -26,6 +26,12 @@ POLICIES = {
     "one": "An image that shows a class neither in truth nor in prediction scores 1 for it: classes that are rare in "
     "the images look good.",
 }
+WITHOUT = {
+    "train": "cannot be learnt",
+    "val": "had no part in any choice",
+    "test": "score 0 where they are predicted all the same, and else nothing",
+}
+"""What becomes of classes that a split does not show."""
 MEASURES = (
     ("dice", "Dice"),
     ("iou", "IoU"),
@@ -117,8 +123,7 @@ def _of_splits(results: Results) -> Iterator[str]:
         if part.empty:
             yield f"The {split} split is empty."
         elif absent:
-            effect = {"train": "cannot be learnt", "val": "had no part in any choice", "test": "have no score"}[split]
-            yield f"Classes without a mask in the {split} split {effect}: {listed(absent)}."
+            yield f"Classes without a mask in the {split} split {WITHOUT[split]}: {listed(absent)}."
     groups = manifest.groupby("split")["group"].nunique()
     if groups.get("val", 2) == 1:
         yield "Epoch, thresholds and postprocessing were chosen on a single group, that of the validation split."

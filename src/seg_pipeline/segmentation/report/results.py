@@ -33,9 +33,7 @@ class Results:
     postprocessing: dict | None = None
     test_scores: dict | None = None
     image_scores: pd.DataFrame | None = None
-    series_scores: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
-    prediction_options: pd.DataFrame | None = None
     comparison: pd.DataFrame | None = None
     figures: Mapping[str, bytes] = field(default_factory=dict)
 
