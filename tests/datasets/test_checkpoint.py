@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
@@ -312,3 +313,12 @@ def test_the_catalog_stays_light():
 @pytest.fixture(autouse=True)
 def _warnings_only(caplog):
     caplog.set_level(logging.WARNING, logger=LOG)
+
+
+def test_a_preview_shows_plain_values_and_counts_the_weights(tmp_path):
+    dataset = CheckpointDataset(filepath=str(tmp_path / "last.pt"), missing_ok=True)
+    assert json.loads(dataset.preview()) == {}
+    weights = {"a": torch.zeros(2, 3), "b": torch.zeros(4)}
+    dataset.save({"score": 0.5, "size": (64, 96), "model": weights, "step": torch.tensor(3)})
+    shown = json.loads(dataset.preview())
+    assert shown == {"score": 0.5, "size": [64, 96], "model": "2 tensors, 10 numbers", "step": "tensor []"}

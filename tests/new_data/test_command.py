@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -156,6 +157,75 @@ def test_a_mask_beside_its_image_with_void_pixels(make, tmp_path):
     assert [one["value"] for one in given["dataset"]["classes"]] == [1, 2]
 
 
+def binary(mask):
+    return mask.astype(np.uint8) * 255
+
+
+def draw_objects(folder):
+    for name, image, masks in scans():
+        draw(folder / name, f"images/{name}.png", image)
+        for number, mask in enumerate(masks):
+            draw(folder / name, f"masks/{name[::-1]}{number}abc.png", binary(mask))
+
+
+def draw_beside(folder):
+    for name, image, masks in scans():
+        draw(folder, f"{name}.png", image)
+        draw(folder, f"{name}_segmentation.png", binary(masks[0]))
+
+
+def draw_splits(folder):
+    for number, (name, image, masks) in enumerate(scans()):
+        split = "train" if number < 6 else "val"
+        draw(folder, f"images/{split}/{name}.jpg", image)
+        draw(folder, f"labels/{split}/{name}.png", masks[0] + 2 * masks[1].astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("write", "classes"),
+    [(draw_objects, ["object"]), (draw_beside, ["foreground"]), (draw_splits, ["class_1", "class_2"])],
+)
+def test_other_ways_to_keep_images_and_masks_apart(write, classes, make, tmp_path):
+    write(tmp_path)
+    status, told, given = make(tmp_path)
+    assert status == 0, told
+    assert manifest_of(told) == (9, 9)
+    assert "none: every input was fit to use" in told  # no mask is taken for an image, and no image for a mask
+    assert [one["name"] for one in given["dataset"]["classes"]] == classes
+
+
+def save_volume(path: Path, values: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
+
+
+@pytest.mark.parametrize(
+    "names", [("{}_ct", "{}_seg"), ("{}/imaging", "{}/segmentation"), ("{0}/{0}_t1", "{0}/{0}_seg")]
+)
+def test_volumes_beside_their_labels(names, make, tmp_path):
+    for case in range(3):
+        labels = np.zeros((20, 24, 6), dtype=np.uint8)
+        labels[5 : 12 + case, 6:14, 1:5], labels[14:18, 3:9, 2:4] = 1, 4
+        image = np.random.default_rng(case).integers(-900, 900, labels.shape).astype(np.int16)
+        for name, values in zip(names, (image, labels), strict=True):
+            save_volume(tmp_path / f"{name.format(f'case{case}')}.nii.gz", values)
+    status, told, given = make(tmp_path)
+    assert status == 0, told
+    assert manifest_of(told) == (18, 18)
+    assert "CT, kept as Hounsfield units + 1024" in told
+    assert [one["value"] for one in given["dataset"]["classes"]] == [1, 4]
+
+
+def test_a_table_without_a_class_column_is_explained(make, tmp_path):
+    for name, image, _ in scans():
+        draw(tmp_path / "train", f"{name}.png", image)
+    table = pd.DataFrame({"ImageId": [name for name, _, _ in scans()], "EncodedPixels": "5 3 60 4"})
+    table.to_csv(tmp_path / "train.csv", index=False)
+    status, told, _ = make(tmp_path, name="classless")
+    assert status == 1
+    assert "ImageId names images and EncodedPixels masks, but none names classes; add one" in told
+
+
 def test_a_table_of_run_lengths_whose_ids_carry_the_ending(make, tmp_path):
     rows = []
     for name, image, masks in scans():
@@ -198,6 +268,7 @@ def test_questions_are_asked_on_a_terminal_and_answers_taken(conf, monkeypatch, 
     assert "(?P<group>" not in (conf / "asked/catalog.yml").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared real data is not beside this checkout")
 @pytest.mark.parametrize(
     ("data", "options", "form"),

@@ -18,19 +18,24 @@ Each change is one rename, on disk before the next. All that needs room comes be
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import pickle
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
+from kedro_datasets._typing import JSONPreview
 
 log = logging.getLogger(__name__)
 
+MOST_SHOWN = 30
+"""Entries of a list or dict in a preview; an optimiser has one for each weight."""
 PLAIN_TYPES = (str, bytes, bool, int, float, type(None))
 
 
@@ -63,6 +68,10 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
             f"no checkpoint can be read: {'; '.join(damages)}. Copy a sound one there, with the .sha256 file "
             "beside it, or delete these files and train anew"
         )
+
+    def preview(self) -> JSONPreview:
+        """Settings and scores for Kedro-Viz; of the weights, how many numbers they are."""
+        return JSONPreview(json.dumps(_outline(self.load() if self._exists() else {})))
 
     def save(self, data: dict[str, Any]) -> None:
         for where in _foreign_values(data, ""):
@@ -131,6 +140,19 @@ def _read(file: Path) -> dict[str, Any]:
         ) from error
     except (RuntimeError, EOFError) as error:
         raise ValueError(f"{file}: damaged or no checkpoint. ({str(error).splitlines()[0]})") from error
+
+
+def _outline(value: Any) -> Any:
+    """Plain values as JSON takes them; a tensor as its shape, many under one key as how many numbers they hold."""
+    if hasattr(value, "numel"):
+        return f"tensor {list(value.shape)}"
+    if isinstance(value, dict):
+        if len(value) > 1 and all(hasattr(one, "numel") for one in value.values()):
+            return f"{len(value)} tensors, {sum(one.numel() for one in value.values()):,} numbers"
+        return {str(key): _outline(one) for key, one in islice(value.items(), MOST_SHOWN)}
+    if isinstance(value, list | tuple):
+        return [_outline(one) for one in value[:MOST_SHOWN]]
+    return value if isinstance(value, PLAIN_TYPES) and not isinstance(value, bytes) else str(value)
 
 
 def _foreign_values(value: object, where: str) -> Iterator[str]:

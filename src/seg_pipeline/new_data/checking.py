@@ -71,12 +71,18 @@ def _trim(catalog: DataCatalog) -> tuple[int, int]:
     annotated = tables["image_files"]["image_id"] if all_of_them else tables["raw_metadata"][image]
     kept = some_images(tables["image_files"], set(annotated.dropna()))
     rows = tables["raw_metadata"][tables["raw_metadata"][image].isin(kept)]
-    files = tables["image_files"][tables["image_files"]["image_id"].isin(kept)]
+    files = _of(tables["image_files"], "image_id", kept)
     masks = tables["mask_files"]
-    masks = masks[masks["mask_id"].isin(set(rows[mask]))] if "mask_id" in masks else masks
+    masks = _of(masks, "mask_id", set(rows[mask])) if "mask_id" in masks else masks
     for name, table in (("raw_metadata", rows), ("image_files", files), ("mask_files", masks)):
         catalog[name] = MemoryDataset(table.reset_index(drop=True))
+    files = files.dropna(subset="image_id")
     return len(files), (files["group"] if "group" in files else files["image_id"]).nunique()
+
+
+def _of(files: pd.DataFrame, column: str, kept: set[str]) -> pd.DataFrame:
+    """Files of these ids, and some of those whose name says none: they become findings."""
+    return pd.concat([files[files[column].isin(kept)], files[files[column].isna()].head(IMAGES)]).sort_index()
 
 
 def some_images(files: pd.DataFrame, annotated: set[str]) -> set[str]:

@@ -49,9 +49,11 @@ def propose(names: list[str], *, group: str = "auto", whole: bool | None = None)
     if whole is None:
         whole = len({name.rsplit("/", 1)[-1] for name in names}) < len(names)
     stems = [name.rsplit("/", 1)[-1] for name in names]
-    if not whole and all(f"{stem}/" in name for stem, name in zip(stems, names, strict=True)):  # a folder an image
+    if not whole and _folder_each(names, stems):  # a folder an image
         found = propose(stems, group=group, whole=True)
-        return Names(f".+/{found.pattern}", found.about, found.groups)
+        folders = [set(column) for column in zip(*(name.split("/")[:-1] for name in names), strict=True)]
+        before = "".join(f"{re.escape(one.pop())}/" if len(one) == 1 else "[^/]+/" for one in folders)
+        return Names(before + found.pattern, found.about, found.groups)
     parts = _parted(names)
     if parts is None or len(names) < 2:
         return Names(_plain(names, whole), "names differ in their parts: each image is a group of its own", names)
@@ -59,6 +61,12 @@ def propose(names: list[str], *, group: str = "auto", whole: bool | None = None)
     first, last = _group(parts, frame, group)
     texts = parts.joined(first, last + 1) if last is not None else names
     return Names(_pattern(parts, first, last, frame, whole), _about(texts, names, last, frame), texts)
+
+
+def _folder_each(names: list[str], stems: list[str]) -> bool:
+    """Whether each file lies below a folder of its own name, all equally deep."""
+    own = all(f"{stem}/" in name for stem, name in zip(stems, names, strict=True))
+    return own and len({name.count("/") for name in names}) == 1
 
 
 def _plain(names: list[str], whole: bool) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 ENDINGS = {
@@ -101,3 +103,40 @@ def endings_of(files: list[str]) -> str:
     """Regular expression of the endings that occur: ``\\.png`` or ``\\.(?:jpg|png)``."""
     found = sorted({file[len(stem(file)) + 1 :] for file in files})
     return r"\." + (re.escape(found[0]) if len(found) == 1 else f"(?:{'|'.join(map(re.escape, found))})")
+
+
+def common_end(texts: list[str]) -> str:
+    """The longest end, from a separator on, that all of several different texts share; "" where there is none."""
+    shared = os.path.commonprefix([text[::-1] for text in texts])[::-1]  # noqa: RUF071  letters are meant
+    start = re.search(r"[_\-. ]", shared)
+    return shared[start.start() :] if start and len(set(texts)) > 1 else ""
+
+
+def glob_of(files: list[str], folder: str, others: list[str]) -> str:
+    """The widest glob below ``folder`` that takes all of ``files`` and, as far as one can, none of ``others``."""
+    wanted, rest = below(files, folder), below([one for one in others if one.startswith(folder)], folder)
+    ends = {file[len(stem(file)) :] for file in wanted}
+    end = glob.escape(ends.pop()) if len(ends) == 1 else ".*"
+    stems = [stem(file).rsplit("/", 1)[-1] for file in wanted]
+    last = {one[-1:] for one in (stem(file) for file in rest)} - {one[-1:] for one in stems}
+    tails = [f"*{end}", f"*{glob.escape(common_end(stems))}{end}", f"{glob.escape(stems[0])}{end}", f"*[0-9]{end}"]
+    tails += [f"*[!{''.join(sorted(filter(str.isalnum, last)))}]{end}"] if any(map(str.isalnum, last)) else []
+    head = _head(wanted)
+    fitting = [tail for tail in tails if all(_taken(file, head, tail) for file in wanted)]
+    return head + next((tail for tail in fitting if not any(_taken(file, head, tail) for file in rest)), tails[0])
+
+
+def _head(files: list[str]) -> str:
+    """Glob of the folders: each by its name, ``*`` where names differ, ``**`` where depths do."""
+    rows = [file.split("/")[:-1] for file in files]
+    if len({len(row) for row in rows}) > 1:
+        return "**/"
+    columns = [set(column) for column in zip(*rows, strict=True)]
+    return "".join(glob.escape(one.pop()) + "/" if len(one) == 1 else "*/" for one in columns)
+
+
+def _taken(file: str, head: str, tail: str) -> bool:
+    parts, wanted = file.split("/"), (head + tail).split("/")
+    if head == "**/":
+        return fnmatchcase(parts[-1], tail)
+    return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))

@@ -43,7 +43,7 @@ def read(contents: Contents, file: str, ask: Asker) -> Plan:
     whole = any("/" in name for name in listed)
     catalog = {
         "raw_metadata": metadata,
-        "image_files": index_of(files, folder, [stem(one) for one in below(files, folder)], whole, ask),
+        "image_files": index_of(files, folder, ask, whole=whole, others=[]),
         "mask_files": NO_MASK_FILES,
     }
     return Plan(contents.root, catalog, classes, annotations, list(paths.values()))

@@ -15,7 +15,7 @@ from seg_pipeline.new_data import names as naming
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import evenly, from_pixels, task_of, text_name
 from seg_pipeline.new_data.plan import Classes, Entry, Plan, file_index
-from seg_pipeline.new_data.scanning import Contents, below, common_folder, endings_of, stem
+from seg_pipeline.new_data.scanning import Contents, below, common_folder, endings_of, glob_of, stem
 from seg_pipeline.segmentation.images import read_values
 from seg_pipeline.segmentation.masks import binary_mask
 
@@ -79,6 +79,8 @@ def _describe(image_of: dict[str, str], place: int | None) -> Matched:
 
 def _element(texts: list[str], images: list[str], *, free: bool, taken: bool) -> tuple[str, list[str] | None]:
     """Pattern of one part beside the image's name, and the class that it names."""
+    if {text.lower() for text in texts} <= naming.SPLIT_WORDS:
+        return "[^/]+", None
     if len(set(texts)) == 1:
         return re.escape(texts[0]).replace(r"\-", "-"), None
     joint = r"" if free else r"[_\-. ]+"
@@ -122,12 +124,13 @@ def image_ids(contents: Contents) -> tuple[str, list[str], bool]:
 
 def image_entry(contents: Contents, ask: Asker) -> Entry:
     """Catalog entry of the images, by what their names say."""
-    folder, paths, whole = image_ids(contents)
-    return index_of(contents.images, folder, paths, whole, ask)
+    folder, _, whole = image_ids(contents)
+    return index_of(contents.images, folder, ask, whole=whole, others=contents.pictures)
 
 
-def index_of(files: list[str], folder: str, paths: list[str], whole: bool, ask: Asker) -> Entry:
-    """The pattern proposed for ``paths``, with the group that the user wants, and its words."""
+def index_of(files: list[str], folder: str, ask: Asker, *, whole: bool, others: list[str]) -> Entry:
+    """The pattern proposed for image files, with the group that the user wants; ``others`` are not to be taken."""
+    paths = [stem(file) for file in below(files, folder)]
     proposed = naming.propose(paths, group=ask.given.get("group") or "auto", whole=whole)
     if ask.interactive and ask.given.get("group") is None:
         example = paths[0]
@@ -135,7 +138,7 @@ def index_of(files: list[str], folder: str, paths: list[str], whole: bool, ask: 
                            f"number of the part of {example!r} up to which it is named, or none", "yes")  # fmt: skip
         proposed = proposed if answer == "yes" else naming.propose(paths, group=answer, whole=whole)
     ask.decide(f"images: {len(files)} in {folder or '.'}; {proposed.about}")
-    glob = "**/*" if any("/" in path for path in paths) else "*"
+    glob = glob_of(files, folder, sorted({*others} - {*files}))
     return file_index(folder, glob, proposed.pattern + endings_of(files))
 
 
@@ -149,7 +152,7 @@ def read(contents: Contents, masks: list[str], known: dict[str, str], ask: Asker
     if found is None:
         return None
     files = [path_of[mask] for mask in found.masks]
-    glob = "**/*" if any("/" in file for file in below(masks, mask_root)) else "*"
+    glob = glob_of(masks, mask_root, sorted({*contents.pictures} - {*masks}))
     ending = endings_of(masks)
     index = file_index(mask_root, glob, found.pattern + ending)
     annotations, classes = _meaning(found, files, known, ask, alone=_alone(mask_root))

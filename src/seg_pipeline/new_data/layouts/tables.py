@@ -15,7 +15,7 @@ from seg_pipeline.new_data.classes import SAMPLED, evenly, task_of, text_name
 from seg_pipeline.new_data.layouts.pictures import image_entry, image_ids, index_of
 from seg_pipeline.new_data.layouts.run_lengths import Order, declare, decoded
 from seg_pipeline.new_data.plan import NO_MASK_FILES, RAW, Entry, Plan, file_index
-from seg_pipeline.new_data.scanning import Contents, below, common_folder, endings_of, stem
+from seg_pipeline.new_data.scanning import Contents, below, common_folder, endings_of, glob_of, stem
 from seg_pipeline.segmentation.images import read_size, read_values
 from seg_pipeline.segmentation.masks import binary_mask
 
@@ -189,9 +189,9 @@ def _images(contents: Contents, columns: Columns, ask: Asker) -> Entry:
 
 
 def _entry_by(key: str, path: str, contents: Contents, ask: Asker) -> Entry:
-    folder, paths, repeats = image_ids(contents)
+    folder, _, repeats = image_ids(contents)
     whole = repeats or ("/" in path and key in (path, stem(path)))
-    return index_of(contents.images, folder, paths, whole, ask)
+    return index_of(contents.images, folder, ask, whole=whole, others=contents.pictures)
 
 
 def read_files(
@@ -209,10 +209,11 @@ def read_files(
         "columns": {"image_id": columns.image, "class": columns.class_, "mask": columns.mask},
         "several_per_class": _several(rows, columns, ask),
     }
+    others = sorted({*contents.pictures} - {*masks})
     catalog = {
         "raw_metadata": _table_entry(file),
         "image_files": image_entry(contents, ask),
-        "mask_files": file_index(folder, "**/*", f"(?P<mask_id>.+){endings_of(masks)}"),
+        "mask_files": file_index(folder, glob_of(masks, folder, others), f"(?P<mask_id>.+){endings_of(masks)}"),
     }
     return Plan(contents.root, catalog, classes, annotations, [contents.root / one for one in contents.images])
 

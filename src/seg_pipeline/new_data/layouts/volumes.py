@@ -12,13 +12,12 @@ from seg_pipeline.new_data import names as naming
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import evenly
 from seg_pipeline.new_data.plan import DATA, NO_MASK_FILES, RAW, Classes, Entry, Plan, Value
-from seg_pipeline.new_data.scanning import Contents, images_of, mask_folder, stem
+from seg_pipeline.new_data.scanning import Contents, common_end, common_folder, glob_of, images_of, mask_folder, stem
 from seg_pipeline.segmentation.recipe import Task
 from seg_pipeline.segmentation.sources.cases import find_cases, read_nnunet
 from seg_pipeline.segmentation.sources.json_files import read_json
 from seg_pipeline.segmentation.sources.volumes import Case
 
-WORDS = re.compile(r"[_\-. ]?(images?|imgs?|scans?|masks?|labels?|seg\w*|gt|truth|annot\w*|targets?)$", re.I)
 AIR = -500
 """Hounsfield units below which a volume is taken for CT."""
 
@@ -58,7 +57,7 @@ def read_nifti(contents: Contents, known: dict[str, str], ask: Asker) -> Plan | 
     """None where images and labels cannot be told apart or do not belong together."""
     labels = [file for file in contents.volumes if mask_folder(file) is not None]
     images = images_of(contents.volumes)
-    pairs = {"images": _pattern(images), "labels": _pattern(labels)}
+    pairs = {"images": _pattern(images, labels), "labels": _pattern(labels, images)}
     if pairs["images"] is None or pairs["labels"] is None:
         return None
     names = [re.fullmatch(pairs["images"]["pattern"], file)["series"] for file in images]  # type: ignore[index]
@@ -78,30 +77,28 @@ def read_nifti(contents: Contents, known: dict[str, str], ask: Asker) -> Plan | 
     return _plan(contents.root, entry, _classes(whole, known, ask), whole, {})
 
 
-def _pattern(files: list[str]) -> dict[str, str] | None:
+def _pattern(files: list[str], others: list[str]) -> dict[str, str] | None:
     """Glob and pattern whose group ``series`` names the case: the part of the path that differs in each file."""
-    if not files:
-        return None
-    rows = [stem(file).split("/") for file in files]
-    if len({len(row) for row in rows}) > 1:
+    rows, other_rows = ([stem(file).split("/") for file in some] for some in (files, others))
+    if not files or len({len(row) for row in rows}) > 1:
         return None
     differing = [at for at in range(len(rows[0])) if len({row[at] for row in rows}) == len(rows)]
     if not differing:
         return None
-    place, texts = differing[0], ["" for _ in rows[0]]
-    for at in range(len(texts)):
-        ends = {_end(row[at]) for row in rows}
-        same = {row[at] for row in rows}
-        end = re.escape(ends.pop()) if len(ends) == 1 and at == len(texts) - 1 else ""
-        texts[at] = f"(?P<series>[^/]+){end}" if at == place else (
-            re.escape(same.pop()) if len(same) == 1 else f"[^/]+{end}")  # fmt: skip
-    glob = "/".join("*" if "[^/]" in text else text.replace("\\", "") for text in texts)
-    return {"glob": f"{glob}.nii*", "pattern": "/".join(texts).replace(r"\-", "-") + r"\.nii(?:\.gz)?"}
+    end = common_end([row[-1] for row in rows])
+    end = "" if end == common_end([row[-1] for row in other_rows]) else end
+    texts = [f"(?P<series>[^/]+){_own(rows, at, end)}" if at == differing[0] else _own(rows, at, end, "[^/]+")
+             for at in range(len(rows[0]))]  # fmt: skip
+    folder = common_folder(files)
+    glob = (f"{folder}/" if folder else "") + glob_of(files, folder, others)
+    return {"glob": re.sub(r"\.nii(\.gz)?$|\.\*$", ".nii*", glob), "pattern": "/".join(texts) + r"\.nii(?:\.gz)?"}
 
 
-def _end(text: str) -> str:
-    match = WORDS.search(text)
-    return match[0] if match and match[0] != text else ""
+def _own(rows: list[list[str]], at: int, end: str, differs: str = "") -> str:
+    """Pattern of one part: its text where that is always the same, else the end of the last part."""
+    if differs and len({row[at] for row in rows}) == 1:
+        return re.escape(rows[0][at]).replace(r"\-", "-")
+    return differs + (re.escape(end).replace(r"\-", "-") if at == len(rows[0]) - 1 else "")
 
 
 def _case_pattern(names: list[str], ask: Asker) -> str:
