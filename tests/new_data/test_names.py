@@ -42,3 +42,9 @@ def test_a_finer_group_can_be_wanted_and_none():
 def test_a_later_name_of_the_same_kind_is_matched_too():
     pattern = propose(["case1_day0_001", "case1_day0_002", "case2_day0_001", "case2_day0_002"]).pattern
     assert re.fullmatch(pattern, "case31_day8_120")
+
+
+@pytest.mark.parametrize("wanted", ["0", "7", "case"])
+def test_a_group_that_names_no_part_is_refused(wanted):
+    with pytest.raises(ValueError, match=f"one of the 4 parts of a name, found '{wanted}'"):
+        propose(SLICES, group=wanted)

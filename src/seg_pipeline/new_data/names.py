@@ -99,13 +99,21 @@ def _group(parts: _Parts, frame: int | None, wanted: str) -> tuple[int, int | No
     if wanted == "none" or not varying:
         return 0, None
     if wanted != "auto":
-        return (varying[0] if varying[0] < int(wanted) else int(wanted) - 1), int(wanted) - 1
+        last = _place(wanted, len(parts.fields))
+        return min(varying[0], last), last
     sizes = {at: len(set(parts.joined(varying[0], at + 1))) for at in varying}
     total = len(parts.fields[0])
     repeated = [at for at in varying if sizes[at] <= total / 2]
     if not repeated:
         return 0, None
     return varying[0], next((at for at in repeated if sizes[at] >= FEW_GROUPS), repeated[0])
+
+
+def _place(wanted: str, count: int) -> int:
+    """Index of the field that the user counts from 1."""
+    if not wanted.isdigit() or not 1 <= int(wanted) <= count:
+        raise ValueError(f"--group must be none, or the number of one of the {count} parts of a name, found {wanted!r}")
+    return int(wanted) - 1
 
 
 def _pattern(parts: _Parts, first: int, last: int | None, frame: int | None, whole: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 from seg_pipeline.new_data.asking import Asker
@@ -12,6 +13,9 @@ from seg_pipeline.new_data.layouts import coco, pictures, tables, volumes
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents
 from seg_pipeline.segmentation.sources.json_files import read_json
+
+MOST_JSONS = 50
+"""A data set is described by a few; a file for each image is none of the forms known here."""
 
 
 class Layout(NamedTuple):
@@ -32,13 +36,20 @@ def find(contents: Contents) -> list[Layout]:
     ]
 
 
+def _content(path: Path) -> dict:
+    """Of a JSON file that holds a mapping; {} of any other."""
+    try:
+        content = read_json(path)
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
     """Forms that a file, or a kind of file, makes plain."""
     found = []
-    for file in contents.jsons:
-        content = read_json(contents.root / file)
-        if not isinstance(content, dict):
-            continue
+    for file in contents.jsons[:MOST_JSONS]:
+        content = _content(contents.root / file)
         if file.rsplit("/", 1)[-1] == "dataset.json" and {"channel_names", "labels"} <= content.keys():
             read = partial(volumes.read_nnunet_raw, contents, file)
             found.append(Layout("nnunet", f"nnU-Net's raw layout, by {file}", read))
