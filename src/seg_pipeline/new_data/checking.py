@@ -6,6 +6,8 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +36,25 @@ def check(env: str, project: Path, conf: Path, cases: list[list[Path]], raw_root
             assert isinstance(session, KedroSession)
             catalog = session.load_context().catalog
             assert isinstance(catalog, DataCatalog)
-            for name in ("kedro", "kedro.io.data_catalog", "seg_pipeline"):
-                logging.getLogger(name).setLevel(logging.ERROR)  # the summary says what there is to say
-            images, groups = _trim(catalog)
-            SequentialRunner().run(pipelines["data_processing"], catalog)
+            with _quiet("kedro", "kedro.io.data_catalog", "seg_pipeline"):  # the summary says what there is to say
+                images, groups = _trim(catalog)
+                SequentialRunner().run(pipelines["data_processing"], catalog)
             findings = catalog["findings"].load()
             told = findings[~findings["rule"].isin(OF_FEW)]
             return {"images": images, "groups": groups, "manifest": catalog["manifest"].load(), "findings": told}
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 def _some_cases(cases: list[list[Path]], raw_root: Path, trial: Path) -> Path:
