@@ -24,13 +24,13 @@ from torchmetrics.classification import MulticlassConfusionMatrix, MultilabelCon
 from torchmetrics.segmentation import DiceScore, MeanIoU
 from training import draw, recipe_of
 
-from seg_pipeline.segmentation import metrics
 from seg_pipeline.segmentation.manifest import class_names, read_masks
 from seg_pipeline.segmentation.masks import encode_rle
 from seg_pipeline.segmentation.metrics import OverlapCounts
 from seg_pipeline.segmentation.predict import plain_masks, predict_masks
 from seg_pipeline.segmentation.recipe import MeasureSettings, Recipe, ScoreSettings
 from seg_pipeline.segmentation.scoring import score_predictions
+from seg_pipeline.segmentation.scoring.counting import count_pixels
 from seg_pipeline.segmentation.state import start
 
 SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))
@@ -93,9 +93,8 @@ def beside_torchmetrics(masks: torch.Tensor, guesses: torch.Tensor, name: str, *
 
     def ours() -> None:
         counts = OverlapCounts()
-        for guess, mask in pairs:
-            counts.update(metrics.count(guess == 1, mask))
-            metrics.confusion(guess == 1, mask)
+        for guess, mask in zip(guesses.numpy(), masks.numpy(), strict=True):
+            counts.update(count_pixels(guess.view(bool), mask)[0])
 
     def one_after_the_other() -> None:
         for metric in theirs:
@@ -150,12 +149,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = slices(folder / "images")
-        return report(
-            beside_prediction(rows),
-            beside_torchmetrics(*organs(rows), "organs", labels=False),
-            beside_torchmetrics(*streets(), "streets", labels=True),
-            memory(folder, rows),
-        )
+        results = [
+            lambda: beside_prediction(rows),
+            lambda: beside_torchmetrics(*organs(rows), "organs", labels=False),
+            lambda: beside_torchmetrics(*streets(), "streets", labels=True),
+            lambda: memory(folder, rows),
+        ]
+        return max([report(one()) for one in results])
 
 
 if __name__ == "__main__":

@@ -66,17 +66,7 @@ def score_predictions(
     counts, confusion = count_images(truth, predictions, names, measures=measures)
     volumes = count_volumes(truth, predictions, names, counts, measures=measures)
     way = Way.of(scores, measures, seed)
-    both = {
-        kind: summary(
-            counts,
-            names,
-            truth["group"],
-            scores=SCORES,
-            way=way._replace(aggregation=kind),
-            confidence=measures.confidence,
-        )
-        for kind in AGGREGATIONS
-    }
+    both = {kind: _of_images(counts, truth, names, way._replace(aggregation=kind), measures) for kind in AGGREGATIONS}
     described = {
         **both[scores.aggregation],
         **_about(truth, scores, measures),
@@ -94,6 +84,10 @@ def score_predictions(
         _by_series(table_by(counts, names, truth["series"], scores=OVERLAP_SCORES, way=way), names, volumes, way),
         pd.DataFrame(confusion.numpy(), index=labels, columns=labels),
     )
+
+
+def _of_images(counts: ImageCounts, truth: pd.DataFrame, names: list[str], way: Way, measures: MeasureSettings) -> dict:
+    return summary(counts, names, truth["group"], scores=SCORES, way=way, confidence=measures.confidence)
 
 
 def matching_rows(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:

@@ -74,7 +74,7 @@ def count_image(
         spacing: distance between pixels.
         measures: tolerance in the unit of ``spacing``, boundary width as a share of the diagonal.
     """
-    overlap, confusion = _count_pixels(predicted, masks)
+    overlap, confusion = count_pixels(predicted, masks)
     truth, shape = masks == 1, masks.shape[1:]
     if masks.max() == IGNORE:
         predicted = predicted & (masks != IGNORE)
@@ -87,15 +87,50 @@ def count_image(
     return ImageCounts(**overlap._asdict(), **_stacked(apart, diagonal.item()), diagonal=diagonal), confusion
 
 
-def _count_pixels(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Counts, Tensor]:
-    """``metrics.count`` and ``metrics.confusion`` of the pixels at which there is anything, and the rest in one sum."""
+def count_pixels(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Counts, Tensor]:
+    """``metrics.count`` and ``metrics.confusion`` of one image, bool and uint8 (C, H, W).
+
+    Only the pixels at which there is anything are looked at one by one.
+    """
     flat = [array.reshape(len(array), -1) for array in (predicted, masks.view(bool))]
     there = np.flatnonzero(np.logical_or.reduce(np.logical_or(*flat), axis=0))
-    pair = [torch.from_numpy(array.reshape(len(array), -1)[:, there])[None, :, None] for array in (predicted, masks)]
-    counts, confusion = metrics.count(*pair), metrics.confusion(*pair)
+    guess, truth = (array.reshape(len(array), -1)[:, there] for array in (predicted, masks))
+    if _exclusive(guess) and _exclusive(truth == 1):
+        counts, confusion = _count_exclusive(guess, truth)
+    else:
+        pair = torch.from_numpy(guess)[None, :, None], torch.from_numpy(truth)[None, :, None]
+        counts, confusion = metrics.count(*pair), metrics.confusion(*pair)
     rest = predicted[0].size - len(there)
     confusion[-1, -1] += rest
     return counts._replace(right=counts.right + rest, known=counts.known + rest), confusion
+
+
+def _exclusive(masks: np.ndarray) -> bool:
+    """No pixel of bool masks (C, P) is of two classes."""
+    return bool(np.add.reduce(masks.view(np.uint8), axis=0, dtype=np.uint8).max(initial=0) <= 1)
+
+
+def _count_exclusive(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Counts, Tensor]:
+    """The same of (C, P) where classes do not overlap: all is in the confusion matrix, ten times as quick."""
+    number = len(masks)
+    if masks.max(initial=0) == IGNORE:
+        known = masks[0] != IGNORE  # what is not known is so for every class
+        predicted, masks = predicted[:, known], masks[:, known]
+    labels = [np.full(masks.shape[1], number, dtype=np.intp) for _ in range(2)]
+    for label, where in zip(labels, (masks == 1, predicted), strict=True):
+        for index, mask in enumerate(where):
+            np.copyto(label, index, where=mask)
+    pixels = np.bincount(labels[0] * (number + 1) + labels[1], minlength=(number + 1) ** 2)
+    matrix = torch.from_numpy(pixels.reshape(number + 1, number + 1))
+    hits = matrix.diagonal()
+    counts = metrics.Counts(
+        true_pos=hits[None, :-1].clone(),
+        false_pos=(matrix.sum(0) - hits)[None, :-1],
+        false_neg=(matrix.sum(1) - hits)[None, :-1],
+        right=hits.sum()[None],
+        known=matrix.sum()[None],
+    )
+    return counts, matrix
 
 
 def _stacked(of_classes: list[surfaces.Apart], worst: float) -> dict[str, Tensor]:
