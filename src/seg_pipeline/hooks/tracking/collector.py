@@ -156,7 +156,7 @@ class TrackingHooks:
             return
         self._recording.artifact(place, "bundle")
         folder = Path(tempfile.mkdtemp(dir=self._scratch.name))
-        self._recording.model(save_bundle_model(place, folder), "bundle")
+        self._recording.model(save_bundle_model(place, folder), "bundle_model")
 
     def _track_file(self, name: str, data: Any) -> None:
         assert self._recording is not None
