@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import time
 from pathlib import Path
 
 import cv2
@@ -93,7 +94,9 @@ def test_wandb_offline_keeps_a_folder_that_can_be_sent(tmp_path, picture, monkey
     assert folders == [RUN.key, RUN.key, f"{RUN.key}-fold-1"]
     assert "to send it: wandb sync" in recording.where()
     last = sorted((tmp_path / "wandb").glob(f"offline-run-*-{RUN.key}"))[-1]
-    told = (last / f"run-{RUN.key}.wandb").read_bytes()
+    file, until = last / f"run-{RUN.key}.wandb", time.monotonic() + 30
+    while b"FINISHED" not in (told := file.read_bytes()) and time.monotonic() < until:
+        time.sleep(0.05)  # its own process writes
     for word in (b"train_loss", b"test/mean_dice", b"training.epochs", b"git.commit", b"FINISHED"):
         assert word in told
     assert list((last / "files" / "media" / "images" / "figures").glob("curves_*.png"))

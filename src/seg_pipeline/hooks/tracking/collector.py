@@ -45,7 +45,8 @@ class TrackingHooks:
         settings = _plain(_value_of("params:tracking", catalog) or {})
         if not settings.get("enabled", True):
             return
-        self._catalog, self._log_model = catalog, settings.get("log_model", True)
+        keeps_models = set(settings.get("to", ["mlflow"])) != {"tensorboard"}
+        self._catalog, self._log_model = catalog, settings.get("log_model", True) and keeps_models
         self._known: dict[str, Any] = {}
         self._scratch = tempfile.TemporaryDirectory(prefix="tracking-")
         values = run_values(pipeline.inputs(), catalog)
@@ -156,7 +157,7 @@ class TrackingHooks:
             return
         self._recording.artifact(place, "bundle")
         folder = Path(tempfile.mkdtemp(dir=self._scratch.name))
-        self._recording.model(save_bundle_model(place, folder), "bundle")
+        self._recording.model(save_bundle_model(place, folder), "bundle_model")
 
     def _track_file(self, name: str, data: Any) -> None:
         assert self._recording is not None

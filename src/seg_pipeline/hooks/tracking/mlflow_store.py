@@ -119,13 +119,7 @@ class MlflowTracker:
 
     @cached_property
     def _client(self) -> MlflowClient:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-        os.environ.setdefault(
-            "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
-        )  # by default a dead server holds a run for minutes
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        set_defaults()
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
         from mlflow.store.db import utils
@@ -161,6 +155,15 @@ class MlflowTracker:
             host, _, life = one.data.tags.get(PROCESS, "").partition(" ")
             if host == socket.gethostname() and not lives(life):
                 self._client.set_terminated(one.info.run_id, "KILLED")
+
+
+def set_defaults() -> None:
+    """mlflow's switches, where the user has not set them; to be called before it is imported."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default a dead server holds a run for minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
 def _parts(values: Iterable[T], most: int) -> Iterator[list[T]]:

@@ -60,7 +60,9 @@ def save_bundle_model(bundle: Path, folder: Path) -> Path:
 def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, needs: list[str]) -> Path:
     """With a copy of this package, so that the model works where it is not installed."""
     from seg_pipeline.hooks.tracking.facts import pinned
+    from seg_pipeline.hooks.tracking.mlflow_store import set_defaults
 
+    set_defaults()
     with _quiet():
         import mlflow.pyfunc
 
