@@ -78,6 +78,22 @@ def test_search_says_what_it_foresaw_and_what_came(results):
     assert "optimizer.learning_rate 0.003 used optimizer.weight_decay 0.5 not used" in text
 
 
+def test_what_was_kept_of_postprocessing_is_said(results):
+    gain = {"value": 0.35, "dice_before": 0.5, "dice_after": 0.6, "gain_interval": [0.01, 0.2], "kept": True}
+    tried = [
+        gain | {"step": "thresholds", "class": "box"},
+        gain | {"step": "fill_holes", "class": "box", "kept": False},
+    ]
+    chosen = {"settings": {}, "classes": ["box", "disc"], "gains": tried, "resampled": "groups", "num_images": 1}
+    text = words(section(page(replace(results, postprocessing=chosen)), "choices"))
+    assert "Of 2 steps tried on 1 validation image, each for one class, kept were thresholds 0.35 (box)." in text
+    assert "the whole interval of its gain, over resampled groups, lies above 0" in text
+    chosen["gains"] = tried[1:]
+    assert "Of 1 step tried on 1 validation image, each for one class, none was kept." in words(
+        page(replace(results, postprocessing=chosen))
+    )
+
+
 def limits_of(results, **about):
     return words(section(page(results, **about), "limits"))
 
