@@ -19,8 +19,9 @@ def test_the_distance_by_hand():
     """Four frames of 5 x 10; the prediction reaches two columns further: 2 of 10."""
     truth = box((4, 5, 10), (1, 3), (1, 4), (2, 5))
     predicted = box((4, 5, 10), (1, 3), (1, 4), (2, 7))
-    assert Volume.of(predicted, truth) == Volume(30, 18, pytest.approx(0.2))
-    assert Volume.of(truth, truth).distance == 0
+    assert Volume.of(predicted, truth, truth.shape) == Volume(30, 18, pytest.approx(0.2))
+    assert Volume.of(predicted[1:3], truth[1:3], truth.shape) == Volume.of(predicted, truth, truth.shape)
+    assert Volume.of(truth, truth, truth.shape).distance == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -29,7 +30,7 @@ def test_the_distance_is_scipys(seed):
     predicted, truth = (rng.random((2, 4, 6, 9)) > 0.9).astype(bool)
     points = [np.argwhere(mask) / mask.shape for mask in (predicted, truth)]
     expected = max(directed_hausdorff(*points)[0], directed_hausdorff(*points[::-1])[0])
-    assert Volume.of(predicted, truth).distance == pytest.approx(expected, rel=1e-5)
+    assert Volume.of(predicted, truth, truth.shape).distance == pytest.approx(expected, rel=1e-5)
 
 
 # Two images of two classes: found, nothing there (rightly), missed, false on an empty truth.

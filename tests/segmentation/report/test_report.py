@@ -84,10 +84,17 @@ def test_what_was_kept_of_postprocessing_is_said(results):
         gain | {"step": "thresholds", "class": "box"},
         gain | {"step": "fill_holes", "class": "box", "kept": False},
     ]
-    chosen = {"settings": {}, "classes": ["box", "disc"], "gains": tried, "resampled": "groups", "num_images": 1}
+    chosen = {
+        "settings": {},
+        "classes": ["box", "disc"],
+        "gains": tried,
+        "rule": "It must gain.",
+        "resampled": "groups",
+    }
+    chosen["num_images"] = 1
     text = words(section(page(replace(results, postprocessing=chosen)), "choices"))
     assert "Of 2 steps tried on 1 validation image, each for one class, kept were thresholds 0.35 (box)." in text
-    assert "the whole interval of its gain, over resampled groups, lies above 0" in text
+    assert "It must gain. Resampled were groups; the test split had no part in it." in text
     chosen["gains"] = tried[1:]
     assert "Of 1 step tried on 1 validation image, each for one class, none was kept." in words(
         page(replace(results, postprocessing=chosen))

@@ -64,7 +64,7 @@ def score_predictions(
     """
     names, truth = class_names(rows), matching_rows(rows, predictions)
     counts, confusion = count_images(truth, predictions, names, measures=measures)
-    volumes = count_volumes(truth, predictions, names, measures=measures)
+    volumes = count_volumes(truth, predictions, names, counts, measures=measures)
     way = Way.of(scores, measures, seed)
     both = {
         kind: summary(
