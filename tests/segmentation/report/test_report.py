@@ -53,6 +53,14 @@ def test_main_numbers_stand_beside_how_they_were_taken(results):
     assert "An object that is missed, or found where there is none, scores 0 under every policy." in text
 
 
+def test_volumes_and_the_competition_stand_beside_the_scores(results):
+    volumes = {"mean_dice": 0.75, "num_series": 4, "classes": {"box": {"dice": 0.75}, "disc": {"dice": None}}}
+    scores = results.test_scores | {"volumes": volumes, "competition": {"text": 0.5, "host_comment": 0.625}}
+    text = words(section(page(replace(results, test_scores=scores)), "scores"))
+    assert "Dice of 4 series as volumes: mean 0.750; box 0.750, disc undefined." in text
+    assert "UW-Madison competition score, by reading of its rules: text 0.500, host_comment 0.625." in text
+
+
 def test_every_part_that_did_not_run_is_named_with_its_command(results):
     text = words(page(bare(results)))
     for what, pipeline in (("searched", "hparam_search"), ("trained", "training"), ("scored", "evaluation")):
