@@ -3,10 +3,13 @@
 import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from seg_pipeline.segmentation.about import About
-from seg_pipeline.segmentation.report import report_page
+from seg_pipeline.segmentation.quality import Finding, findings_table
+from seg_pipeline.segmentation.report import findings_page, report_page
+from seg_pipeline.segmentation.splits import split_table
 
 CHROMIUM = shutil.which("chromium")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -121,6 +124,20 @@ def test_a_crowded_page_fits_a_phone_and_sorts(browser, crowded, tmp_path):
     assert page.locator("#images [data-count]").inner_text() == "2000 of 2000"
     page.select_option("#images [data-order]", label="image, falling")
     assert page.locator("#images tbody tr:first-child td").first.inner_text() == "image01999"
+
+
+def test_a_rule_of_the_findings_page_filters_its_list(browser, tested, tmp_path):
+    found = findings_table([Finding("blank_image", "", "flagged", f"scan0{number}") for number in range(3)])
+    found = pd.concat([found, findings_table([Finding("mask_jumps", "", "flagged", "scan05")])])
+    accounts = pd.DataFrame({"input": ["rows"], "read": [16], "kept": [16], "set_aside": [0]})
+    none = pd.DataFrame({"image_id": [], "path": []})
+    file = tmp_path / "findings.html"
+    file.write_text(findings_page(found, tested, accounts, none, splits=split_table(tested)))
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    assert page.locator("[data-count]").inner_text() == "4 of 4"
+    page.locator("a", has_text="blank_image").click()
+    assert page.locator("[data-count]").inner_text() == "3 of 4"
 
 
 def test_the_pictures_are_there_and_described(opened):

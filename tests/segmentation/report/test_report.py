@@ -53,6 +53,14 @@ def test_main_numbers_stand_beside_how_they_were_taken(results):
     assert "An object that is missed, or found where there is none, scores 0 under every policy." in text
 
 
+def test_volumes_and_the_competition_stand_beside_the_scores(results):
+    volumes = {"mean_dice": 0.75, "num_series": 4, "classes": {"box": {"dice": 0.75}, "disc": {"dice": None}}}
+    scores = results.test_scores | {"volumes": volumes, "competition": {"text": 0.5, "host_comment": 0.625}}
+    text = words(section(page(replace(results, test_scores=scores)), "scores"))
+    assert "Dice of 4 series as volumes: mean 0.750; box 0.750, disc undefined." in text
+    assert "UW-Madison competition score, by reading of its rules: text 0.500, host_comment 0.625." in text
+
+
 def test_every_part_that_did_not_run_is_named_with_its_command(results):
     text = words(page(bare(results)))
     for what, pipeline in (("searched", "hparam_search"), ("trained", "training"), ("scored", "evaluation")):
@@ -76,6 +84,29 @@ def test_search_says_what_it_foresaw_and_what_came(results):
         in text
     )
     assert "optimizer.learning_rate 0.003 used optimizer.weight_decay 0.5 not used" in text
+
+
+def test_what_was_kept_of_postprocessing_is_said(results):
+    gain = {"value": 0.35, "dice_before": 0.5, "dice_after": 0.6, "gain_interval": [0.01, 0.2], "kept": True}
+    tried = [
+        gain | {"step": "thresholds", "class": "box"},
+        gain | {"step": "fill_holes", "class": "box", "kept": False},
+    ]
+    chosen = {
+        "settings": {},
+        "classes": ["box", "disc"],
+        "gains": tried,
+        "rule": "It must gain.",
+        "resampled": "groups",
+    }
+    chosen["num_images"] = 1
+    text = words(section(page(replace(results, postprocessing=chosen)), "choices"))
+    assert "Of 2 steps tried on 1 validation image, each for one class, kept were thresholds 0.35 (box)." in text
+    assert "It must gain. Resampled were groups; the test split had no part in it." in text
+    chosen["gains"] = tried[1:]
+    assert "Of 1 step tried on 1 validation image, each for one class, none was kept." in words(
+        page(replace(results, postprocessing=chosen))
+    )
 
 
 def limits_of(results, **about):

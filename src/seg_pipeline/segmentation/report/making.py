@@ -46,8 +46,8 @@ def _chosen(postprocessing: dict | None) -> str:
     images = plural(postprocessing["num_images"], "validation image")
     outcome = f"kept were {listed(kept)}" if kept else "none was kept"
     return (
-        f"Of {plural(len(tried), 'step')} tried on {images}, each for one class, {outcome}. A step is kept where the "
-        "whole interval of its gain lies above 0; the test split had no part in it."
+        f"Of {plural(len(tried), 'step')} tried on {images}, each for one class, {outcome}. {postprocessing['rule']} "
+        f"Resampled were {postprocessing['resampled']}; the test split had no part in it."
     )
 
 
