@@ -18,10 +18,11 @@ PATTERN = (
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
-def tenth_of_uw_madison() -> Path:
-    """3,836 frames, made once below data/, which git ignores; the real data has 38,496."""
-    folder = ROOT / "data" / "01_raw" / "phantom_benchmark"
-    settings = {"num_cases": 14, "frames_per_series": (137, 137), "size": 266, "other_size": (310, 360)}
+def like_uw_madison(*, whole: bool) -> Path:
+    """3,836 frames, or 39,456 where ``whole``, made once below data/, which git ignores; the real data has 38,496."""
+    folder = ROOT / "data" / "01_raw" / ("phantom_whole" if whole else "phantom_benchmark")
+    cases, frames = (137, 144) if whole else (14, 137)
+    settings = {"num_cases": cases, "frames_per_series": (frames, frames), "size": 266, "other_size": (310, 360)}
     phantom.write_phantom(folder, **settings, dirty=False, num_workers=-1)
     return folder
 

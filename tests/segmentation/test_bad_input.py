@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import string
@@ -24,6 +25,8 @@ from seg_pipeline.segmentation.tables import FINDINGS, LOCATED_IMAGES, MANIFEST
 CLASSES = {"a": "a", "b": "2"}
 COLUMNS = {"image_id": "id", "class": "class", "mask": "mask"}
 PATTERN = r"(?:(?P<group>g\d)/)?(?P<image_id>i\d)(?:_(?P<width>\d+)_(?P<height>\d+))?\.png"
+SOAK = int(os.environ.get("SOAK", "1"))
+"""How many times as many examples as usual: SOAK=20 throws 3,000 inputs at the chain."""
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
 
 GOOD = cv2.imencode(".png", np.arange(35, dtype=np.uint8).reshape(5, 7))[1].tobytes()
@@ -72,8 +75,9 @@ def chain(folder: Path, table: pd.DataFrame, several: str) -> tuple[pd.DataFrame
     return MANIFEST.validate(made), FINDINGS.validate(findings), accounts
 
 
+@pytest.mark.timeout(300 * SOAK)
 @seed(17)
-@settings(max_examples=70, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150 * SOAK, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(
     table=st.lists(rows, min_size=1, max_size=9),
     found=st.dictionaries(names, contents, min_size=1, max_size=6),
@@ -102,7 +106,7 @@ def test_whatever_comes_is_kept_or_found_or_refused_in_words(table, found, sever
 
 
 @seed(17)
-@settings(max_examples=1500, deadline=None, database=None)
+@settings(max_examples=3000 * SOAK, deadline=None, database=None)
 @given(rle=rles | st.text(max_size=12), shape=st.tuples(st.integers(1, 6), st.integers(1, 9)), first=st.integers(0, 1))
 def test_run_lengths_become_a_mask_that_gives_them_back_or_a_reason(rle, shape, first):
     try:
@@ -116,7 +120,7 @@ def test_run_lengths_become_a_mask_that_gives_them_back_or_a_reason(rle, shape, 
 
 
 @seed(17)
-@settings(max_examples=300, deadline=None, database=None)
+@settings(max_examples=1000 * SOAK, deadline=None, database=None)
 @given(content=contents, cut=st.integers(0, 90))
 def test_any_file_is_an_image_or_refused_in_words(content, cut):
     with tempfile.TemporaryDirectory() as folder:

@@ -11,18 +11,10 @@ import torch
 from torch.utils.data import Dataset
 
 from seg_pipeline.segmentation.datasets import Draw
-from seg_pipeline.segmentation.loaders import (
-    EpochSampler,
-    Loader,
-    collate,
-    draw_classes,
-    draw_in_proportion,
-    image_factors,
-    make_loaders,
-    whole_images,
-)
+from seg_pipeline.segmentation.loaders import Loader, collate, make_loaders, whole_images
 from seg_pipeline.segmentation.masks import IGNORE
 from seg_pipeline.segmentation.recipe import ComputeSettings, InputSettings, SamplingSettings
+from seg_pipeline.segmentation.sampler import EpochSampler, draw_classes, draw_in_proportion, image_factors
 
 CPU = torch.device("cpu")
 HERE = ComputeSettings(num_workers=0, cache="none")

@@ -6,146 +6,22 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from seg_pipeline.segmentation.augment import Augmentation, albumentations_augmentation, make_augmentation
 from seg_pipeline.segmentation.cache import open_cache
-from seg_pipeline.segmentation.datasets import Draw, VisionImageMaskDataset, fitted_shapes
-from seg_pipeline.segmentation.manifest import class_names
+from seg_pipeline.segmentation.datasets import VisionImageMaskDataset, fitted_shapes
 from seg_pipeline.segmentation.masks import IGNORE
 from seg_pipeline.segmentation.memory import CacheMode
 from seg_pipeline.segmentation.recipe import ComputeSettings, InputSettings, Recipe
-
-BALANCED_SHARE = 0.7
-"""Of the draws, for ``balance: classes``; the others show images as they come, so that all are seen."""
-
-
-class EpochSampler(Sampler[list[Draw]]):
-    """The batches of an epoch, as one process or one of several sees them: lists of ``Draw``.
-
-    An epoch has as many draws as there are images, less what is left over for a last batch: one of a single
-    image would leave batch norm nothing to average over. Fewer images than a batch are one batch.
-
-    Args:
-        rows: of the manifest, as the data set has them.
-        batch_size: of all processes together; each takes its ``rank``'s part of every batch.
-        balance: none; foreground, as ``image_factors``; classes: ``BALANCED_SHARE`` of the draws, as ``draw_classes``.
-        background: the first channel of the truth is no class.
-
-    Raises:
-        ValueError: the batch does not divide by the number of processes, or there are fewer images than those.
-    """
-
-    epoch: int = 0
-    """Decides order and augmentation; set from outside."""
-    start: int = 0
-    """Step to begin at, to go on within an epoch; set from outside."""
-
-    def __init__(
-        self,
-        rows: pd.DataFrame,
-        *,
-        batch_size: int,
-        seed: int,
-        balance: Literal["none", "foreground", "classes"] = "none",
-        background: bool = False,
-        rank: int = 0,
-        world: int = 1,
-    ) -> None:
-        if batch_size % world:
-            raise ValueError(
-                f"`batch_size: {batch_size}` does not divide by {world} processes, which take equal parts of a batch; "
-                f"set {batch_size - batch_size % world or world} or another multiple"
-            )
-        if len(rows) < world:
-            raise ValueError(f"{len(rows)} train images are too few for {world} processes; lower `devices`")
-        self.image_ids = rows["image_id"].tolist()
-        self.shown = rows[[f"area_{name}" for name in class_names(rows)]].to_numpy() > 0
-        self.factors, self.balance, self.background = image_factors(self.shown, balance), balance, background
-        self.batch_size = min(batch_size, len(rows) - len(rows) % world)
-        self.seed, self.rank, self.world = seed, rank, world
-
-    def __len__(self) -> int:
-        """Steps of a whole epoch, wherever it begins."""
-        return len(self.image_ids) // self.batch_size
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        epoch, order = self.epoch, self._order(self.epoch)
-        for step in range(self.start, len(self)):
-            yield [Draw(epoch, index, repeat, label) for index, repeat, label in order[self._part(step)].tolist()]
-
-    def ids(self, epoch: int, step: int) -> list[str]:
-        """The image_ids of this process's part of a batch."""
-        return [self.image_ids[index] for index, *_ in self._order(epoch)[self._part(step)].tolist()]
-
-    def _part(self, step: int) -> slice:
-        size = self.batch_size // self.world
-        begin = step * self.batch_size + self.rank * size
-        return slice(begin, begin + size)
-
-    def _order(self, epoch: int) -> np.ndarray:
-        """Index, repeat and label of each draw of the epoch: (N, 3)."""
-        rng = np.random.default_rng([self.seed, epoch])
-        drawn = draw_in_proportion(self.factors, rng)
-        labels = np.full(len(drawn), -1)
-        if self.balance == "classes":
-            chosen = rng.random(len(drawn)) < BALANCED_SHARE
-            drawn[chosen], labels[chosen] = draw_classes(self.shown, int(chosen.sum()), rng)
-            labels[chosen] += self.background
-        return np.column_stack([drawn, pd.Series(drawn).groupby(drawn).cumcount(), labels])
-
-
-def image_factors(shown: np.ndarray, balance: str) -> np.ndarray:
-    """How often each image is drawn, in proportion to the others.
-
-    Args:
-        shown: bool (N, C), whether an image shows a class.
-        balance: foreground: images that show a class take half of the draws; else all alike.
-    """
-    if balance != "foreground":
-        return np.ones(len(shown))
-    foreground = shown.any(axis=1)
-    return 1 / np.where(foreground, foreground.sum(), (~foreground).sum())
-
-
-def draw_classes(shown: np.ndarray, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Images and the classes that they are drawn for: each class that there is as often, give or take one.
-
-    Args:
-        shown: bool (N, C), whether an image shows a class.
-    """
-    there = np.flatnonzero(shown.any(axis=0))
-    if not len(there):
-        return rng.integers(len(shown), size=number), np.full(number, -1)
-    classes = rng.permutation(np.resize(rng.permutation(there), number))
-    images = np.empty(number, dtype=np.int64)
-    for one in there:
-        at = np.flatnonzero(classes == one)
-        images[at] = np.resize(rng.permutation(np.flatnonzero(shown[:, one])), len(at))  # few repeats
-    return images, classes
-
-
-def draw_in_proportion(factors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many indices as there are factors, each as often as its factor's share asks, rounded up or down.
-
-    Systematic sampling: images are laid end to end, each as long as its share, and those under the marks of
-    an evenly spaced comb are drawn. Equal factors lie together, so that their total is rounded only once.
-    """
-    places = rng.permutation(len(factors))
-    places = places[np.argsort(factors[places], kind="stable")]
-    ends = np.cumsum(factors[places]) * (len(factors) / factors.sum())
-    ends[-1] = len(factors)
-    comb = float(rng.random(dtype=np.float32))  # of so few digits that sums with whole numbers are exact
-    counts = np.diff(np.floor(ends + comb), prepend=0).astype(int)
-    return rng.permutation(np.repeat(places, counts))
+from seg_pipeline.segmentation.sampler import EpochSampler
 
 
 class Loader(DataLoader):
@@ -215,11 +91,7 @@ def make_loaders(
         rank=rank,
         world=world,
     )
-    if sampling.albumentations is not None:
-        augmentation: Augmentation | None = albumentations_augmentation(sampling.albumentations)
-    else:
-        augmentation = make_augmentation(sampling.augmentation, rgb=recipe.input.channels == "rgb")
-    drawn, whole = _datasets(train, val, recipe, augmentation, mode=compute.cache, folder=cache_folder)
+    drawn, whole = _datasets(train, val, recipe, _augmentation(recipe), mode=compute.cache, folder=cache_folder)
     loader = partial(_loader, compute=compute, device=device, world=world)
     at_once = whole_images(val, recipe.input, batch_size=order.batch_size)
     batches = [list(range(begin, min(begin + at_once, len(val)))) for begin in range(0, len(val), at_once)]
@@ -228,6 +100,12 @@ def make_loaders(
         val=loader(whole, batch_sampler=batches[rank::world]),
         order=order,
     )
+
+
+def _augmentation(recipe: Recipe) -> Augmentation | None:
+    if recipe.sampling.albumentations is not None:
+        return albumentations_augmentation(recipe.sampling.albumentations)
+    return make_augmentation(recipe.sampling.augmentation, rgb=recipe.input.channels == "rgb")
 
 
 def _datasets(

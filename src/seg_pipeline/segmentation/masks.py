@@ -17,6 +17,10 @@ IGNORE = 255
 """Value of a pixel whose truth is not known, in a uint8 mask of otherwise 0 and 1."""
 
 
+_PLAIN = b"0123456789 "
+_ALTERNATING = np.arange(4096) % 2 == 1
+
+
 class MaskError(ValueError):
     """A mask that cannot be used; ``rule`` is the finding that it becomes."""
 
@@ -31,15 +35,17 @@ def encode_rle(mask: np.ndarray, *, order: Order) -> str:
     Starts count from 1, along rows for ``order="C"`` and down columns for "F".
     """
     flat = mask.ravel(order=order)
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    if flat[:1].any():  # a run that begins with the first pixel
+    if not flat.size:
+        return ""
+    edges = (flat[1:] != flat[:-1]).nonzero()[0]
+    edges += 1
+    if flat[0]:  # a run that begins with the first pixel
         edges = np.concatenate([[0], edges])
-    if flat[-1:].any():
+    if flat[-1]:
         edges = np.concatenate([edges, [flat.size]])
-    runs = np.empty(edges.size, dtype=np.int64)
-    runs[::2] = edges[::2] + 1
-    runs[1::2] = edges[1::2] - edges[::2]
-    return ("%d " * runs.size)[:-1] % tuple(runs.tolist())  # half the time of joining the numbers' texts
+    edges[1::2] -= edges[::2]  # ends become lengths
+    edges[::2] += 1
+    return ("%d " * edges.size)[:-1] % (*edges.tolist(),)  # half the time of joining the numbers' texts
 
 
 def decode_rle(rle: str, shape: tuple[int, int], *, order: Order, first: int = 1) -> np.ndarray:
@@ -56,18 +62,20 @@ def decode_rle(rle: str, shape: tuple[int, int], *, order: Order, first: int = 1
     size = shape[0] * shape[1]
     if not runs.size:
         return np.zeros(shape, dtype=bool)
-    if runs.max() > size + first:  # their sums could overflow
+    if np.maximum.reduce(runs) > size + first:  # their sums could overflow
+        _refuse_short(runs)
         raise _bad_runs(runs[::2] - first, runs[1::2], shape, first)
     # gap, run, gap, ...: repeating False and True is 10 times as quick as filling runs one by one
-    ends = runs[::2] + runs[1::2]
-    counts = np.empty(runs.size + 1, dtype=np.int64)
-    counts[0], counts[-1] = runs[0] - first, size - (ends[-1] - first)
-    counts[1::2] = runs[1::2]
-    np.subtract(runs[2::2], ends[:-1], out=counts[2:-1:2])
-    if counts.min() < 0:
-        raise _bad_runs(runs[::2] - first, runs[1::2], shape, first)
-    inside = np.zeros(counts.size, dtype=bool)
-    inside[1::2] = True
+    edges = np.empty(runs.size + 2, dtype=np.int64)
+    edges[0], edges[-1] = first, size + first
+    edges[1:-1] = runs
+    edges[2:-1:2] += runs[::2]
+    counts = edges[1:] - edges[:-1]
+    if np.minimum.reduce(counts) < 1:  # mostly a run that begins with the first pixel, or ends with the last
+        _refuse_short(runs)
+        if np.minimum.reduce(counts) < 0:
+            raise _bad_runs(runs[::2] - first, runs[1::2], shape, first)
+    inside = _ALTERNATING[: counts.size] if counts.size <= _ALTERNATING.size else np.arange(counts.size) % 2 == 1
     return np.repeat(inside, counts).reshape(shape, order=order)
 
 
@@ -89,18 +97,22 @@ def _bad_runs(starts: np.ndarray, lengths: np.ndarray, shape: tuple[int, int], f
 
 
 def _parse_runs(rle: str) -> np.ndarray:
+    """Starts and lengths, int64."""
     try:
-        if rle.isascii() and rle.replace(" ", "").isdigit():
-            runs = np.fromstring(rle, sep=" ", dtype=np.int64)  # four times as quick, and lax with other characters
-        else:
+        if rle.encode("ascii", "replace").translate(None, _PLAIN):
             runs = np.array(rle.split(), dtype=np.int64)
+        else:
+            runs = np.fromstring(rle, sep=" ", dtype=np.int64)  # four times as quick, and lax with other characters
     except (ValueError, OverflowError):
         raise MaskError("rle_malformed", f"run lengths must be whole numbers, found {rle[:40]!r}") from None
     if runs.size % 2:
         raise MaskError("rle_malformed", f"run lengths must come in pairs, found {runs.size} numbers")
-    if runs.size and runs[1::2].min() < 1:
-        raise MaskError("rle_malformed", "run lengths must be at least 1 pixel long")
     return runs
+
+
+def _refuse_short(runs: np.ndarray) -> None:
+    if runs[1::2].min() < 1:
+        raise MaskError("rle_malformed", "run lengths must be at least 1 pixel long")
 
 
 def binary_mask(values: np.ndarray) -> np.ndarray:

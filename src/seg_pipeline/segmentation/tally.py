@@ -1,0 +1,86 @@
+"""Loss and counts of an epoch, gathered on the device and over all processes."""
+
+from __future__ import annotations
+
+import math
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+
+from seg_pipeline.segmentation.devices import autocast, pick_precision
+from seg_pipeline.segmentation.losses import Loss
+from seg_pipeline.segmentation.metrics import Counts, OverlapCounts, mean_dice, pixel_accuracy
+from seg_pipeline.segmentation.processes import Processes, TrainingFailed
+from seg_pipeline.segmentation.sampler import EpochSampler
+from seg_pipeline.segmentation.state import TrainState
+
+
+class Tally:
+    """Loss and counts of an epoch, kept on the device.
+
+    Args:
+        partial: what an earlier ``gathered`` gave, to go on from.
+    """
+
+    def __init__(self, state: TrainState, loss_fn: Loss, processes: Processes, partial: dict | None = None) -> None:
+        self.state, self.loss_fn, self.processes = state, loss_fn, processes
+        self.dtype = pick_precision(state.recipe.fit.precision, state.device)
+        self.overlap = OverlapCounts().to(state.device)
+        self.overlap.update(Counts.of_nothing(len(state.recipe.classes), state.device))  # a process may have no batch
+        self.sums = torch.zeros(2, dtype=torch.float64, device=state.device)  # loss times images, images
+        self.unsound = torch.full((), -1, device=state.device)  # first step whose loss or gradient is not finite
+        if partial and processes.rank == 0:
+            self.sums += partial["sums"].to(state.device)
+            self.overlap.update(Counts(**{name: part.to(state.device) for name, part in partial["counts"].items()}))
+
+    def autocast(self) -> AbstractContextManager:
+        return autocast(self.state.device, self.dtype)
+
+    def count(self, logits: Tensor, truth: Tensor) -> Counts:
+        return self.state.model.counts(logits, truth, threshold=self.state.recipe.scores.threshold)
+
+    def add(self, loss: Tensor, counts: list[Counts], num_images: int, *, sound: Tensor | None = None) -> None:
+        self.sums += torch.stack([loss.detach().double() * num_images, self.sums.new_tensor(num_images)])
+        for one in counts:
+            self.overlap.update(one)
+        if sound is not None:
+            self.unsound = torch.where((self.unsound < 0) & ~sound, self.state.step, self.unsound)
+
+    def gathered(self) -> dict:
+        """Of all processes, as plain tensors."""
+        counts = {name: part.cpu() for name, part in self.overlap.compute()._asdict().items()}
+        return {"sums": self.processes.added(self.sums).cpu(), "counts": counts}
+
+    def means(self) -> tuple[float, float]:
+        """Loss and Dice of this process so far; waits for the device."""
+        scores = self.state.recipe.scores
+        dice = mean_dice(self.overlap.local(), aggregation=scores.aggregation, empty_policy=scores.empty_policy)
+        return (self.sums[0] / self.sums[1]).item(), dice
+
+    def refuse_unsound(self, order: EpochSampler) -> None:
+        """Raises TrainingFailed where a loss or gradient was not finite; the update was skipped then."""
+        if (step := int(self.unsound.item())) < 0:
+            return
+        ids, epoch = order.ids(order.epoch, step), order.epoch + 1
+        raise TrainingFailed(
+            f"epoch {epoch}, step {step + 1}: the loss or its gradient is not finite, on the images "
+            f"{', '.join(ids[:8])}{', ...' if len(ids) > 8 else ''}. The weights are those from before that step. "
+            "Lower `training.optimizer.learning_rate`, or train in `training.fit.precision: float32`"
+        )
+
+    def row(self, split: str) -> dict:
+        everything = self.gathered()
+        counts, scores = Counts(**everything["counts"]), self.state.recipe.scores
+        total, seen = everything["sums"].tolist()
+        if not math.isfinite(total):
+            raise TrainingFailed(
+                f"the mean {split} loss over {seen:.0f} images is {total / seen}; lower "
+                "`training.optimizer.learning_rate`, or train in `training.fit.precision: float32`"
+            )
+        dice = mean_dice(counts, aggregation=scores.aggregation, empty_policy=scores.empty_policy)
+        return {
+            f"{split}_loss": total / seen,
+            f"{split}_dice": dice,
+            f"{split}_pixel_accuracy": pixel_accuracy(counts),
+        }
