@@ -59,7 +59,7 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ValueError(f"{error.name} is not installed: `pip install 'seg_pipeline[export]'`") from None
-    with _errors_only("torch.onnx", "onnxscript"):
+    with _errors_only("torch.onnx", "onnxscript", "onnx_ir"):
         made = torch.onnx.export(program, dynamo=True, input_names=["images"], output_names=["logits"], verbose=False)
         assert made is not None
         made.save(path, external_data=False)

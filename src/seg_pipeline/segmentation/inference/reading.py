@@ -15,6 +15,7 @@ import pandas as pd
 from seg_pipeline.segmentation.decoding import frame_rows
 from seg_pipeline.segmentation.images import read_image
 from seg_pipeline.segmentation.predictor import Image
+from seg_pipeline.segmentation.quality import Finding
 from seg_pipeline.segmentation.recipe import InputSettings
 
 Item = TypeVar("Item")
@@ -26,8 +27,7 @@ class Loaded(NamedTuple):
 
     image: np.ndarray | None = None
     seen: Image | None = None
-    rule: str | None = None
-    reason: str | None = None
+    finding: Finding | None = None
 
 
 class Reader:
@@ -58,14 +58,15 @@ class Reader:
             else:
                 seen = [None if at < 0 else self._frame(at, index, image) for at in self._frames[index].tolist()]
         except (ValueError, OSError, cv2.error) as error:
-            return Loaded(rule="unreadable_image", reason=str(error).splitlines()[0])
+            reason = str(error).splitlines()[0]
+            return Loaded(finding=Finding("unreadable_image", reason, "dropped", row["image_id"], row["file"]))
         stated = row.get("height"), row.get("width")
         if not any(pd.isna(side) for side in stated) and stated != image.shape[:2]:
-            return Loaded(
-                rule="size_differs_from_list",
-                reason=f"{row['path']}: image is {image.shape[0]} x {image.shape[1]} (height x width), the list says "
-                f"{stated[0]:g} x {stated[1]:g}",
+            reason = (
+                f"{row['path']}: image is {image.shape[0]} x {image.shape[1]} (height x width), the list says "
+                f"{stated[0]:g} x {stated[1]:g}"
             )
+            return Loaded(finding=Finding("size_differs_from_list", reason, "dropped", row["image_id"], row["file"]))
         return Loaded(image, seen)
 
     def _frame(self, at: int, index: int, image: np.ndarray) -> np.ndarray:

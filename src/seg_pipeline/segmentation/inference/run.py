@@ -128,8 +128,10 @@ class Writer:
     def record(self, row: dict[str, Any], loaded: Loaded, probabilities: np.ndarray | None) -> dict[str, Any]:
         """Plain values; of each class run lengths along rows, area, and what ``_confidences`` gives."""
         about = {name: row[name] for name in ("image_id", "file")} | {"signature": list(signature(row["path"]))}
-        if loaded.image is None or probabilities is None:
-            return {**about, "rule": loaded.rule, "reason": loaded.reason}
+        if loaded.finding is not None:
+            return {**about, "rule": loaded.finding.rule, "reason": loaded.finding.reason}
+        assert loaded.image is not None
+        assert probabilities is not None
         bundle, masks = self.predictor.bundle, self.predictor.masks(probabilities)
         if "masks" in self.settings.formats:
             outputs.write_masks(self.folder, row["image_id"], masks, bundle)

@@ -1,0 +1,52 @@
+"""Parity on real images: the default network with its ImageNet encoder, from file to mask."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from seg_pipeline.segmentation.bundle import ParitySettings
+from seg_pipeline.segmentation.export import compare_forms, make_bundle, refuse_differences
+from seg_pipeline.segmentation.features import MaskReader, measure_images
+from seg_pipeline.segmentation.recipe import InputSettings, LossSettings, ModelSettings, Recipe, ScoreSettings
+from seg_pipeline.segmentation.state import start
+
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+INPUTS = {
+    "abdomen": InputSettings(size=(128, 128), normalisation="percentile", window=(1, 99)),
+    "camvid": InputSettings(size=(192, 256), fit="crop", scale=0.8),
+}
+
+
+def manifest_of(name):
+    """Images without masks: parity of logits and masks needs no truth."""
+    paths = sorted((SHARED / name).rglob("*.png" if name == "abdomen" else "images/*.jpg"))[::20][:8]
+    assert paths, f"no image in {SHARED / name}"
+    about = [
+        {"image_id": path.stem, "row": number, "file": path.name, "path": str(path), "group": "g", "series": "s"}
+        for number, path in enumerate(paths)
+    ]
+    table = pd.DataFrame(about).assign(frame=range(len(about)), mask_a=[[]] * len(about), mask_b=[[]] * len(about))
+    measured, _ = measure_images(table, MaskReader({"a": "a", "b": "b"}, "rle"))
+    return measured.assign(split="val")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared real data is not beside this checkout")
+@pytest.mark.parametrize("name", INPUTS)
+def test_exported_forms_agree_on_real_images(name, tmp_path):
+    recipe = Recipe(
+        task="multilabel" if name == "abdomen" else "multiclass",
+        classes=("a", "b"),
+        model=ModelSettings(decoder_channels=(32, 16, 16, 8)),
+        input=INPUTS[name],
+        loss=LossSettings(class_weights="none"),
+    )
+    state = start(recipe, "", torch.device("cpu"))
+    checkpoint = {"members": [{"recipe": recipe.to_dict(), **state.best_member()}]}
+    bundle = make_bundle(checkpoint, tmp_path / "bundle", forms=["onnx"])
+    settings = ParitySettings(images=2, scales=(1.0, 1.3), batch_sizes=(1, 2), max_pixel_share=1e-3)
+    parity = compare_forms(bundle, checkpoint, manifest_of(name), settings, ScoreSettings())
+    refuse_differences(parity)
+    assert len(parity) == 2 * 2
