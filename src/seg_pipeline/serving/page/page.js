@@ -131,7 +131,7 @@ function restart() {
 }
 
 async function take(file, answer) {
-  const { height, width, bits, channels, format } = answer.picture;
+  const { height, width, bits, channels, format } = answer.image;
   const [picture, ...maps] = await Promise.all([
     decodePicture(answer.display),
     ...answer.classes.map((one) => one.probabilities && decodeGrey(one.probabilities)),
