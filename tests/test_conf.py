@@ -66,12 +66,41 @@ def test_layers_only_rise_so_that_kedro_viz_can_draw_them():
         assert max(inputs) <= min(layer[name] for name in node.outputs), node.name
 
 
-def test_the_test_split_is_read_by_evaluation_alone():
-    """What training and search see is made of the train and val rows only."""
+READS_THE_TEST_SPLIT = {
+    "data_processing": "makes the splits and the manifest",
+    "eda": "shows all data; nothing that is trained or chosen reads what it makes",
+    "evaluation": "scores the test split",
+    "export_nnunet": "hands the data over to another trainer, with its splits",
+    "reporting": "shows the scores",
+}
+
+
+def test_what_is_trained_or_chosen_never_sees_the_test_split():
+    """Of all that a model, a setting or a postprocessing is made of, only `development` comes from the images."""
     from kedro.framework.project import pipelines
 
     bootstrap_project(ROOT)
-    makers = {name: pipelines[name].all_outputs() for name in pipelines if name != "__default__"}
-    assert [name for name, outputs in makers.items() if "test_scores" in outputs] == ["evaluation"]
-    for name in ("training", "hparam_search"):
-        assert not pipelines[name].inputs() & (makers["evaluation"] | {"predictions"})
+    makers = {name: pipelines[name] for name in pipelines if name != "__default__"}
+    readers = {name for name, pipeline in makers.items() if "manifest" in pipeline.datasets()}
+    assert readers <= set(READS_THE_TEST_SPLIT)
+    held_out = makers["data_processing"].all_outputs() - {"development"}
+    held_out |= makers["eda"].all_outputs() | {"predictions", "test_scores", "image_scores", "confusion"}
+    everything = sum(makers.values(), start=pipelines["__default__"])
+    data = {node.name for node in makers["data_processing"].nodes}
+    chosen = ["checkpoint", "last_checkpoint", "recipe", "postprocessing", "threshold_curve", "prediction_options"]
+    chosen += [name for name in everything.all_outputs() if name.startswith(("search", "best_"))]
+    steps = [node for node in everything.to_outputs(*chosen).nodes if node.name not in data]
+    assert {"train_model", "choose_postprocessing", "measure_options"} <= {node.name for node in steps}
+    for node in steps:
+        assert not held_out & set(node.inputs), f"{node.name} reads {held_out & set(node.inputs)}"
+
+
+def test_the_table_without_the_test_split_is_checked_by_its_marker():
+    from seg_pipeline.segmentation.tables import DEVELOPMENT
+
+    session, context = open_context("base")
+    with session:
+        entry = context.config_loader["catalog"]["development"]
+    assert entry["validator"] == "seg_pipeline.segmentation.tables.DEVELOPMENT"
+    (split,) = (column for column in DEVELOPMENT.columns if column.name == "split")
+    assert split.one_of == ("train", "val")

@@ -48,3 +48,14 @@ assert register_pipelines()["__default__"].nodes
 @pytest.mark.parametrize("command", [["--version"], ["registry", "list"], ["catalog", "list-patterns"]])
 def test_kedro_commands_stay_light(command: list[str]):
     assert imported_by("-m", "kedro", *command) & HEAVY == set()
+
+
+@pytest.mark.parametrize("command", ["predict"])
+def test_commands_that_run_an_exported_model_need_neither_torch_nor_kedro(command: str):
+    code = f"""
+from seg_pipeline.__main__ import COMMANDS
+import importlib
+importlib.import_module(COMMANDS["{command}"][0])
+import seg_pipeline.segmentation.inference, seg_pipeline.segmentation.predictor
+"""
+    assert imported_by("-c", code) & (HEAVY | {"kedro", "onnxruntime"}) == set()

@@ -1,4 +1,7 @@
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,6 +119,28 @@ def test_batches_add_up_to_the_whole():
         metric.update(count(predicted[part], masks[part]))
     for ours, expected in zip(metric.compute(), whole, strict=True):
         assert torch.equal(ours, expected)
+
+
+def test_two_processes_gather_the_counts_of_all_images(tmp_path):
+    script = Path(__file__).with_name("tally_of_rank.py")
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", script, str(rank), tmp_path], stderr=subprocess.PIPE, text=True
+        )
+        for rank in range(2)
+    ]
+    assert [(rank.communicate(timeout=60)[1], rank.returncode) for rank in ranks] == [("", 0), ("", 0)]
+    expected = count(*random_masks())
+    for rank in range(2):
+        found = torch.load(tmp_path / f"rank{rank}.pt")
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, expected, strict=True))
+
+
+def test_a_single_image_keeps_its_axes():
+    counts = one_class([1, 0], [1, 1])
+    metric = OverlapCounts()
+    metric.update(counts)
+    assert [value.shape for value in metric.gathered()] == [value.shape for value in counts]
 
 
 def test_pixel_accuracy_asks_for_all_classes_of_a_pixel():

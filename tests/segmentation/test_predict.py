@@ -1,8 +1,21 @@
+import math
+
+import pandas as pd
 import pytest
 import torch
 
-from seg_pipeline.segmentation.predict import load_members, mean_vote, predict_masks
-from seg_pipeline.segmentation.recipe import ComputeSettings
+from seg_pipeline.segmentation import tables
+from seg_pipeline.segmentation.calibration import Calibration
+from seg_pipeline.segmentation.postprocess import Postprocessing
+from seg_pipeline.segmentation.predict import (
+    load_members,
+    mirrored_vote,
+    native_probabilities,
+    predict_masks,
+    probabilities_of,
+    stitched,
+)
+from seg_pipeline.segmentation.recipe import ComputeSettings, MeasureSettings, PredictSettings, ScoreSettings
 from seg_pipeline.segmentation.scoring import score_predictions
 from seg_pipeline.segmentation.state import start
 from seg_pipeline.segmentation.training import train
@@ -15,44 +28,111 @@ def untrained(recipe, *seeds):
     return {"members": [{"recipe": recipe.to_dict(), **member} for member in members]}
 
 
+def predicted_masks(rows, checkpoint, **options):
+    bare = Postprocessing.none(2, 0.5)
+    return predict_masks(rows, checkpoint, device=CPU, batch_size=2, postprocessing=bare, **options)
+
+
 @pytest.mark.parametrize("fit", ["resize", "pad", "crop"])
 def test_prediction_from_the_checkpoint_scores_what_training_scored(manifest, recipe, fit):
     """Images are 40 x 48 and the input 64 x 64, so that scores are near and not equal, but for crop."""
     native = recipe.changed({"input.size": (64, 64), "input.fit": fit, "fit.epochs": 2})
     *_, end = train(manifest, native, ComputeSettings())
     val = manifest[manifest["split"] == "val"]
-    table = predict_masks(val, end.best, device=CPU, batch_size=2, threshold=0.5)
-    scores, _, _ = score_predictions(manifest, table, aggregation="dataset", empty_policy="skip")
+    table = predicted_masks(val, end.best)
+    settings = {"scores": ScoreSettings(aggregation="dataset"), "measures": MeasureSettings(), "seed": 0}
+    found = score_predictions(val, table, **settings)
     row = end.best["members"][0]["row"]
-    assert scores["mean_dice"] == pytest.approx(row["val_dice"], abs=1e-6 if fit == "crop" else 0.05)
+    assert found.scores["mean_dice"] == pytest.approx(row["val_dice"], abs=1e-6 if fit == "crop" else 0.05)
 
 
 def test_several_members_vote_by_their_mean_probability(manifest, recipe):
     checkpoint = untrained(recipe, 1, 2)
     rows = manifest.head(2)
-    both = predict_masks(rows, checkpoint, device=CPU, batch_size=2, threshold=0.5)
-    again = predict_masks(rows, {"members": checkpoint["members"][::-1]}, device=CPU, batch_size=2, threshold=0.5)
-    assert both.equals(again)
+    both = predicted_masks(rows, checkpoint)
+    pd.testing.assert_frame_equal(both, predicted_masks(rows, {"members": checkpoint["members"][::-1]}))
     assert len(load_members(checkpoint, CPU)) == 2
 
 
-@pytest.mark.parametrize(("task", "expected"), [("multilabel", [0.5, 0.25]), ("multiclass", [0.625, 0.375])])
-def test_the_mean_vote_by_hand(task, expected):
-    if task == "multilabel":  # probabilities .9 and .1, .4 and .1
-        votes = [torch.logit(torch.tensor([0.9, 0.4])), torch.logit(torch.tensor([0.1, 0.1]))]
-        mean = mean_vote(tuple(vote.view(2, 1, 1) for vote in votes), task).sigmoid()
-    else:  # .75 and .25 of one, .5 and .5 of the other
-        votes = [torch.tensor([3.0, 1]).log(), torch.tensor([1.0, 1]).log()]
-        mean = mean_vote(tuple(vote.view(2, 1, 1) for vote in votes), task).softmax(0)
-    torch.testing.assert_close(mean.flatten(), torch.tensor(expected))
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_the_mean_vote_by_hand(task):
+    """Of an image 1 x 2 as it is and mirrored, under a network that is surer of the left pixel."""
+
+    def model(images):
+        probabilities = torch.tensor([[0.9, 0.2], [0.1, 0.8]])  # (K, W), whatever the image shows
+        scaled = probabilities.logit() if task == "multilabel" else probabilities.log()
+        return scaled.view(1, 2, 1, 2)
+
+    logits = mirrored_vote(model, torch.zeros(1, 3, 1, 2), ((), (-1,)), task)
+    found = probabilities_of(logits, task)[0, :, 0]
+    torch.testing.assert_close(found, torch.tensor([[0.55, 0.55], [0.45, 0.45]]))
+
+
+def test_flips_mirror_back(manifest, recipe):
+    """A network whose answer is the image: mirrored there and back, nothing changes."""
+    images = torch.rand(2, 3, 6, 10)
+    for tta in ("none", "horizontal", "flips"):
+        mirrored = PredictSettings(tta=tta).mirrored
+        assert len(mirrored) == {"none": 1, "horizontal": 2, "flips": 4}[tta]
+        torch.testing.assert_close(mirrored_vote(lambda image: image, images, mirrored, "multilabel"), images)
+
+
+def test_windows_together_are_the_whole_image(recipe):
+    """A network that looks at single pixels gives the same in windows."""
+    calls = []
+
+    def model(windows):
+        calls.append(windows.shape)
+        return windows[:, :2] * 2 - 1
+
+    image = torch.rand(1, 3, 64, 160)
+    found = stitched(model, image, recipe, overlap=0.5, batch_size=4)
+    torch.testing.assert_close(found, image[:, :2] * 2 - 1)
+    assert [shape[0] for shape in calls] == [4, 4, 4]  # three by four windows of 32 x 64
+    assert calls[0][2:] == (32, 64)
+
+
+def test_settings_reach_the_prediction(manifest, recipe):
+    """Mirrored views, windows and the first of two models each change the probabilities; the plain ones repeat."""
+    crops = recipe.changed({"input.fit": "crop", "input.size": (32, 32)})
+    checkpoint = untrained(crops, 1, 2)
+
+    def predicted(**settings):
+        found = native_probabilities(
+            manifest.head(1), checkpoint, device=CPU, batch_size=2, settings=PredictSettings(**settings)
+        )
+        (probabilities,) = found
+        assert probabilities.shape == (2, 40, 48)
+        return probabilities
+
+    plain = predicted()
+    assert torch.equal(plain, predicted())
+    first = {"members": checkpoint["members"][:1]}
+    (alone,) = native_probabilities(manifest.head(1), first, device=CPU, batch_size=2)
+    assert torch.equal(predicted(members="first"), alone)
+    for other in ({"tta": "flips"}, {"overlap": 0.5}, {"members": "first"}):
+        assert not torch.allclose(predicted(**other), plain)
+
+
+def test_predictions_tell_how_sure_they_are(manifest, recipe):
+    checkpoint, rows = untrained(recipe, 1), manifest.head(2)
+    calibration = Calibration(["box", "disc"])
+    table = predicted_masks(rows, checkpoint, calibration=calibration)
+    tables.PREDICTIONS.validate(table)
+    (first, _) = native_probabilities(rows, checkpoint, device=CPU, batch_size=2)
+    assert table["peak_disc"].iloc[0] == pytest.approx(first[1].max().item())
+    mask = first[0] > 0.5
+    expected = first[0][mask].mean().item() if mask.any() else math.nan
+    assert table["mean_box"].iloc[0] == pytest.approx(expected, nan_ok=True)
+    assert calibration.table().groupby("class")["pixels"].sum().tolist() == [2 * 40 * 48] * 2
 
 
 def test_predictions_are_at_each_images_own_size(manifest, recipe):
     rows = manifest.head(2)
-    table = predict_masks(rows, untrained(recipe, 1), device=CPU, batch_size=2, threshold=0.5)
+    table = predicted_masks(rows, untrained(recipe, 1))
     assert table[["height", "width"]].values.tolist() == [[40, 48]] * 2
 
 
 def test_an_empty_test_split_is_named(manifest):
     with pytest.raises(ValueError, match=r"no image to predict: the test split is empty; .*`split.shares.test`"):
-        predict_masks(manifest[:0], {}, device=torch.device("cpu"), batch_size=2, threshold=0.5)
+        predicted_masks(manifest[:0], {})

@@ -55,12 +55,12 @@ class Volume:
     """Largest distance from a voxel of one to the nearest of the other, in the unit cube; NaN without both."""
 
     @classmethod
-    def of(cls, predicted: np.ndarray, truth: np.ndarray) -> Volume:
-        """Of bool masks (D, H, W)."""
+    def of(cls, predicted: np.ndarray, truth: np.ndarray, shape: tuple[int, int, int]) -> Volume:
+        """Of bool masks (D, H, W), which may leave out empty frames at the ends of a volume of ``shape``."""
         sizes = pixels(predicted), pixels(truth)
         if not all(sizes):
             return cls(*sizes, math.nan)
-        frames, rows, columns = predicted.shape
+        frames, rows, columns = shape
         box = bounding_box(predicted | truth)
         one, other = predicted[box], truth[box]
         spacing = 1 / frames, 1 / rows, 1 / columns

@@ -188,12 +188,14 @@ def confusion(predicted: Tensor, masks: Tensor) -> Tensor:
         masks: uint8 (B, C, H, W).
     """
     background = predicted.shape[1]
-    truth = masks == 1
-    first = torch.where(predicted.any(1), predicted.int().argmax(1), background)
-    rows = []
+    first = torch.full_like(masks[:, 0], background, dtype=torch.int64)
+    for index in reversed(range(background)):
+        first.masked_fill_(predicted[:, index], index)
+    matrix = torch.zeros(background + 1, background + 1, dtype=torch.int64, device=masks.device)
     for index in range(background):
-        column = torch.where(predicted[:, index], index, first)
-        rows.append(torch.bincount(column[truth[:, index]], minlength=background + 1))
-    nothing = (masks == 0).all(1)
-    rows.append(torch.bincount(first[nothing], minlength=background + 1))
-    return torch.stack(rows)
+        truth = masks[:, index] == 1
+        missed = truth & ~predicted[:, index]  # few: most of a class's pixels are hits, and only counted
+        matrix[index] = torch.bincount(first[missed], minlength=background + 1)
+        matrix[index, index] = truth.sum() - missed.sum()
+    matrix[background] = torch.bincount(first[(masks == 0).all(1)], minlength=background + 1)
+    return matrix

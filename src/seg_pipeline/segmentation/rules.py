@@ -91,6 +91,11 @@ RULES = {
         "The name tells another height or width than the header, which is used.",
         "Where all do so, the pattern has height and width swapped.",
     ),
+    "size_differs_from_list": Rule(
+        "image",
+        "Of new images to predict: the list says another height or width than the file has.",
+        "Correct the list, or find the file that it means.",
+    ),
     "pixel_kind_differs": Rule(
         "image",
         "Other dtype or number of channels than most images have.",

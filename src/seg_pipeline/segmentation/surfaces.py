@@ -7,7 +7,7 @@ a neighbour outside it (4 neighbours in an image, 6 in a volume); beyond the edg
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,6 +16,9 @@ from scipy import ndimage
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 ROUNDING = 1e-5
 """Distances are float32: one that equals the tolerance must not be lost to the last digit."""
+
+MOST_PAIRS = 60_000
+"""Of surface pixels whose distances are taken one by one."""
 
 Spacing = tuple[float, float, float]
 """Of frames, rows and columns."""
@@ -43,8 +46,8 @@ def compare(
     """Two bool masks (D, H, W) beside each other.
 
     - hd95: the larger of both directions' 95th percentiles of the distances from surface pixels to the nearest
-      surface pixel of the other mask (Huttenlocher et al. 1993, in the form of Taha and Hanbury 2015); where only one
-      mask is empty the diagonal of the image or volume, which is more than any distance in it.
+      surface pixel of the other mask (Huttenlocher et al. 1993, in the form of Taha and Hanbury 2015); infinite where
+      only one mask is empty.
     - surface_near / surface_all: normalised surface Dice (Nikolov et al. 2018), each surface pixel counting as one.
     - boundary_both / boundary_either: boundary IoU (Cheng et al. 2021, "Boundary IoU", CVPR): the pixels of a mask
       within ``boundary_width`` of its border, by the larger of the distances down and across. In images alone.
@@ -61,8 +64,8 @@ def compare(
     surfaces = surface(one), surface(other)
     number = sum(pixels(mask) for mask in surfaces)
     if not all(mask.any() for mask in surfaces):
-        return Apart(both, either, 0, number, diagonal(predicted.shape, spacing))
-    ways = distances(*surfaces, spacing), distances(*surfaces[::-1], spacing)
+        return Apart(both, either, 0, number, math.inf)
+    ways = _both_ways(*surfaces, spacing)
     near = sum(pixels(way <= tolerance * (1 + ROUNDING)) for way in ways)
     return Apart(both, either, near, number, max(map(_percentile_95, ways)))
 
@@ -96,6 +99,17 @@ def surface(mask: np.ndarray) -> np.ndarray:
         inner[:-1] &= mask[1:]
         inner[0] = inner[-1] = False
     return mask & ~inner
+
+
+def _both_ways(one: np.ndarray, other: np.ndarray, spacing: Spacing) -> tuple[np.ndarray, np.ndarray]:
+    """``distances`` from each of the two to the other; of few pixels by all pairs, which is quicker."""
+    if pixels(one) * pixels(other) > MOST_PAIRS:
+        return distances(one, other, spacing), distances(other, one, spacing)
+    squares: Any = 0
+    for ours, theirs, step in zip(np.nonzero(one), np.nonzero(other), spacing, strict=True):
+        apart = np.subtract.outer(ours.astype(np.float32), theirs.astype(np.float32)) * np.float32(step)
+        squares = squares + apart * apart
+    return np.sqrt(squares.min(1)), np.sqrt(squares.min(0))
 
 
 def distances(points: np.ndarray, target: np.ndarray, spacing: Spacing) -> np.ndarray:

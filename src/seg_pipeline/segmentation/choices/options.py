@@ -68,8 +68,8 @@ def options_of(prediction: PredictSettings, settings: InputSettings, rows: pd.Da
     plain = PredictSettings()
     overlap = OVERLAP if prediction.overlap is None else prediction.overlap
     options = {"plain": plain, "horizontal": replace(plain, tta="horizontal"), "flips": replace(plain, tta="flips")}
-    largest = rows[["height", "width"]].max() * settings.scale
-    if settings.fit == "crop" and (largest > settings.size).any():
+    largest = rows[["height", "width"]].max().to_numpy() * settings.scale
+    if settings.fit == "crop" and (largest > np.array(settings.size)).any():
         options["windows"] = replace(plain, overlap=overlap)
     used = replace(prediction, members="all")
     return options if used in options.values() else {**options, "as set": used}
@@ -89,6 +89,7 @@ def _measured(
     overlap, taken, bare = OverlapCounts(), 0.0, plain_masks(recipe)
     for rows, checkpoint in sample:
         members = load_members(checkpoint, device)
+        next(mean_probabilities(members, rows[:1], device=device, batch_size=1, settings=settings))  # warms up
         found = mean_probabilities(members, rows, device=device, batch_size=batch_size, settings=settings)
         for row in rows.to_dict("records"):
             began = time.perf_counter()

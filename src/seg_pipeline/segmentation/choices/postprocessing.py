@@ -32,9 +32,12 @@ from seg_pipeline.segmentation.predict import native_probabilities, plain_masks,
 from seg_pipeline.segmentation.ratios import Way
 from seg_pipeline.segmentation.recipe import PredictSettings, Recipe
 
+LEAST_GAIN = 0.002
+"""Of Dice; less is not worth a step, however sure it is."""
+
 RULE = (
-    "A step is kept for a class where it raises the class's Dice on validation images and the interval of the gain, "
-    "by resampling, lies above 0."
+    f"A step is kept for a class where it raises the class's Dice on validation images by at least {LEAST_GAIN} and "
+    "the interval of the gain, by resampling, lies above 0."
 )
 
 
@@ -140,7 +143,7 @@ class _Choice:
         dice, resampled = self.way.estimate(counts_of(counts), "dice", self.groups)
         best = now if np.isnan(dice).all() else int(np.nanargmax(dice))
         low, high = interval(resampled[:, best] - resampled[:, now], confidence=self.confidence)
-        keep = bool(dice[best] > dice[now] and low > 0)
+        keep = bool(dice[best] - dice[now] >= LEAST_GAIN and low > 0)
         self.gains.append(
             {
                 "step": step,

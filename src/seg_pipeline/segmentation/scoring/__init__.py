@@ -64,7 +64,7 @@ def score_predictions(
     """
     names, truth = class_names(rows), matching_rows(rows, predictions)
     counts, confusion = count_images(truth, predictions, names, measures=measures)
-    volumes = count_volumes(truth, predictions, names, measures=measures)
+    volumes = count_volumes(truth, predictions, names, counts, measures=measures)
     way = Way.of(scores, measures, seed)
     both = {
         kind: summary(
@@ -119,7 +119,7 @@ def _about(truth: pd.DataFrame, scores: ScoreSettings, measures: MeasureSettings
     num_groups = truth["group"].nunique()
     if num_groups < FEW_GROUPS:
         log.warning(
-            "%d groups in the test split: intervals say little, as so few cannot show how much groups differ",
+            "the test split has %d group(s): intervals say little, as so few cannot show how much groups differ",
             num_groups,
         )
     return {

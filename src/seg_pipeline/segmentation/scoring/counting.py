@@ -25,13 +25,26 @@ def count_images(
 ) -> tuple[ImageCounts, Tensor]:
     """Counts of every image, in the order of the rows, and the confusion matrix of ``metrics.confusion``."""
     tally, confusion = Tally(ImageCounts), torch.zeros(len(names) + 1, len(names) + 1, dtype=torch.int64)
-    unit = unit_of(truth)
+    unit, waiting = unit_of(truth), []
     for row, predicted, masks in tqdm(_pairs(truth, predictions, names), total=len(truth), desc="scoring", **BAR):
         spacing = (1.0, row["spacing_y"], row["spacing_x"]) if unit == "mm" else (1.0, 1.0, 1.0)
-        tally.update(count_image(predicted, masks, spacing=spacing, measures=measures))
-        confusion += metrics.confusion(torch.from_numpy(predicted)[None], torch.from_numpy(masks)[None])
+        counts, pixels = count_image(predicted, masks, spacing=spacing, measures=measures)
+        confusion += pixels
+        waiting.append(counts)
+        if len(waiting) == AT_ONCE:
+            tally.update(joined(waiting))
+            waiting = []
+    if waiting:
+        tally.update(joined(waiting))
     return tally.gathered(), confusion
 
+
+def joined(counts: list[ImageCounts]) -> ImageCounts:
+    return ImageCounts(*(torch.cat(values) for values in zip(*counts, strict=True)))
+
+
+AT_ONCE = 64
+"""Images whose counts are added to the tally together: each addition takes a tenth of an image's time."""
 
 BAR = {"unit": "image", "disable": None}
 
@@ -52,8 +65,8 @@ def _pairs(
 
 def count_image(
     predicted: np.ndarray, masks: np.ndarray, *, spacing: surfaces.Spacing, measures: MeasureSettings
-) -> ImageCounts:
-    """Counts of one image, (1, C) and (1,).
+) -> tuple[ImageCounts, Tensor]:
+    """Counts of one image, (1, C) and (1,), and its ``metrics.confusion``.
 
     Args:
         predicted: bool (C, H, W).
@@ -61,23 +74,36 @@ def count_image(
         spacing: distance between pixels.
         measures: tolerance in the unit of ``spacing``, boundary width as a share of the diagonal.
     """
-    known, truth = masks != IGNORE, masks == 1
-    shape = predicted.shape[1:]
+    overlap, confusion = _count_pixels(predicted, masks)
+    truth, shape = masks == 1, masks.shape[1:]
+    if masks.max() == IGNORE:
+        predicted = predicted & (masks != IGNORE)
     width = max(1, round(measures.boundary_width * math.hypot(*shape)))
     apart = [
         surfaces.compare(one[None], true[None], spacing=spacing, tolerance=measures.tolerance, boundary_width=width)
-        for one, true in zip(predicted & known, truth, strict=True)
+        for one, true in zip(predicted, truth, strict=True)
     ]
-    overlap = metrics.count(torch.from_numpy(predicted)[None], torch.from_numpy(masks)[None])
-    return ImageCounts(
-        **overlap._asdict(), **_stacked(apart), diagonal=_float([surfaces.diagonal((1, *shape), spacing)])
-    )
+    diagonal = _float([surfaces.diagonal((1, *shape), spacing)])
+    return ImageCounts(**overlap._asdict(), **_stacked(apart, diagonal.item()), diagonal=diagonal), confusion
 
 
-def _stacked(of_classes: list) -> dict[str, Tensor]:
-    """Named tuples of each class, as tensors (1, C)."""
-    columns = zip(of_classes[0]._fields, zip(*of_classes, strict=True), strict=True)
-    return {name: _float([values]) if name == "hd95" else torch.tensor([values]) for name, values in columns}
+def _count_pixels(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Counts, Tensor]:
+    """``metrics.count`` and ``metrics.confusion`` of the pixels at which there is anything, and the rest in one sum."""
+    flat = [array.reshape(len(array), -1) for array in (predicted, masks.view(bool))]
+    there = np.flatnonzero(np.logical_or.reduce(np.logical_or(*flat), axis=0))
+    pair = [torch.from_numpy(array.reshape(len(array), -1)[:, there])[None, :, None] for array in (predicted, masks)]
+    counts, confusion = metrics.count(*pair), metrics.confusion(*pair)
+    rest = predicted[0].size - len(there)
+    confusion[-1, -1] += rest
+    return counts._replace(right=counts.right + rest, known=counts.known + rest), confusion
+
+
+def _stacked(of_classes: list[surfaces.Apart], worst: float) -> dict[str, Tensor]:
+    """Tensors (1, C); where one mask alone is empty the distance is the worst."""
+    *counts, hd95 = zip(*of_classes, strict=True)
+    columns = torch.tensor(counts)[:, None]
+    names = surfaces.Apart._fields
+    return {**dict(zip(names[:-1], columns, strict=True)), names[-1]: _float([hd95]).clamp(max=worst)}
 
 
 def _float(values: list) -> Tensor:
@@ -96,21 +122,27 @@ class SeriesCounts(NamedTuple):
 
 
 def count_volumes(
-    truth: pd.DataFrame, predictions: pd.DataFrame, names: list[str], *, measures: MeasureSettings
+    truth: pd.DataFrame, predictions: pd.DataFrame, names: list[str], counts: ImageCounts, *, measures: MeasureSettings
 ) -> SeriesCounts | None:
-    """Counts of each series whose images make a volume, see ``volume_of``; None where there is none.
+    """Counts of each series whose images make a volume, see ``layout_of``; None where there is none.
 
     A frame that is missing between others shows nothing, in truth and prediction.
+
+    Args:
+        truth, predictions: in the same order, as are the ``counts`` of their images.
     """
     tally, volumes, about = Tally(ImageCounts), [], []
-    guesses = predictions.set_index("image_id")
-    for series, rows in tqdm(truth.groupby("series", sort=False), desc="scoring volumes", unit="series", disable=None):
+    places = truth.groupby("series", sort=False).indices
+    for series, at in tqdm(places.items(), desc="scoring volumes", unit="series", disable=None):
+        rows = truth.iloc[at]
         layout = layout_of(rows, measures.spacing_z)
         if layout is None:
             continue
-        counts, found = _count_volume(rows, guesses.loc[rows["image_id"]], names, layout, measures)
-        tally.update(counts)
-        volumes.append(found)
+        found = _count_volume(rows, predictions.iloc[at], names, layout, measures)
+        overlap = {name: value[at].sum(0, keepdim=True) for name, value in counts.overlap._asdict().items()}
+        diagonal = _float([surfaces.diagonal(layout.shape, layout.spacing)])
+        tally.update(ImageCounts(**overlap, **_stacked(found.apart, diagonal.item()), diagonal=diagonal))
+        volumes.append(found.volumes)
         about.append({"series": series, "group": rows["group"].iloc[0], "num_missing": layout.shape[0] - len(rows)})
     return SeriesCounts(pd.DataFrame(about), tally.gathered(), volumes) if about else None
 
@@ -144,40 +176,42 @@ def layout_of(rows: pd.DataFrame, spacing_z: float | None) -> Layout | None:
     return Layout((depth, int(first["height"]), int(first["width"])), spacing, frames.astype(int).tolist())
 
 
+class _Compared(NamedTuple):
+    apart: list[surfaces.Apart]
+    volumes: list[Volume]
+
+
 def _count_volume(
     rows: pd.DataFrame, guesses: pd.DataFrame, names: list[str], layout: Layout, measures: MeasureSettings
-) -> tuple[ImageCounts, list[Volume]]:
-    pairs = (_volumes_of(name, rows, guesses, layout) for name in names)
-    overlap, apart, volumes = [], [], []
+) -> _Compared:
+    apart, volumes = [], []
     merged = np.zeros((2, *layout.shape), dtype=bool)
-    for predicted, truth in pairs:
-        hits, found, there = (surfaces.pixels(mask) for mask in (predicted & truth, predicted, truth))
-        overlap.append((hits, found - hits, there - hits))
+    for name in names:
+        frames, predicted, truth = read_volumes(rows, guesses, f"mask_{name}", layout)
         apart.append(surfaces.compare(predicted, truth, spacing=layout.spacing, tolerance=measures.tolerance))
         if measures.competition:
-            volumes.append(Volume.of(predicted, truth))
-            merged |= np.stack([predicted, truth])
+            volumes.append(Volume.of(predicted, truth, layout.shape))
+            merged[:, frames] |= np.stack([predicted, truth])
     if measures.competition:
-        volumes.append(Volume.of(*merged))
-    true_pos, false_pos, false_neg = (torch.tensor([values]) for values in zip(*overlap, strict=True))
-    nothing, diagonal = torch.zeros(1, dtype=torch.int64), _float([surfaces.diagonal(layout.shape, layout.spacing)])
-    counts = ImageCounts(true_pos, false_pos, false_neg, nothing, nothing, **_stacked(apart), diagonal=diagonal)
-    return counts, volumes
+        volumes.append(Volume.of(merged[0], merged[1], layout.shape))
+    return _Compared(apart, volumes)
 
 
-def _volumes_of(name: str, rows: pd.DataFrame, guesses: pd.DataFrame, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """Prediction and truth of a class, bool (D, H, W); neither holds what is not known."""
-    predicted, truth = (read_volume(table, f"mask_{name}", layout) for table in (guesses, rows))
-    if rows["ignore"].any():
-        known = ~read_volume(rows, "ignore", layout)
-        return predicted & known, truth & known
-    return predicted, truth
+def read_volumes(
+    rows: pd.DataFrame, guesses: pd.DataFrame, column: str, layout: Layout
+) -> tuple[slice, np.ndarray, np.ndarray]:
+    """The frames between the first and the last that show a class, and there prediction and truth, bool (D, H, W).
 
-
-def read_volume(rows: pd.DataFrame, column: str, layout: Layout) -> np.ndarray:
-    """Bool (D, H, W) of one column of run lengths."""
-    volume = np.zeros(layout.shape, dtype=bool)
-    for place, runs in zip(layout.places, rows[column], strict=True):
-        if runs:
-            volume[place] = decode_rle(runs, layout.shape[1:], order="C")
-    return volume
+    Neither holds what is not known. Most frames of a scan do not show an organ, and are not even made.
+    """
+    runs = list(zip(layout.places, guesses[column], rows[column], rows["ignore"], strict=True))
+    shown = [place for place, guess, true, _ in runs if guess or true] or [0]
+    first, depth, shape = min(shown), max(shown) - min(shown) + 1, layout.shape[1:]
+    pair = np.zeros((2, depth, *shape), dtype=bool)
+    for place, guess, true, unknown in runs:
+        for volume, text in zip(pair, (guess, true), strict=True):
+            if text:
+                volume[place - first] = decode_rle(text, shape, order="C")
+        if unknown and 0 <= place - first < depth:
+            pair[:, place - first] &= ~decode_rle(unknown, shape, order="C")
+    return slice(first, first + depth), pair[0], pair[1]

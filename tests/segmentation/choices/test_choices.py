@@ -1,0 +1,242 @@
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from seg_pipeline.segmentation import choices, tables
+from seg_pipeline.segmentation.choices import options, postprocessing
+from seg_pipeline.segmentation.choices.options import whole_series
+from seg_pipeline.segmentation.choices.validation import validation_runs
+from seg_pipeline.segmentation.manifest import read_masks
+from seg_pipeline.segmentation.postprocess import Postprocessing, make_masks
+from seg_pipeline.segmentation.ratios import Way
+from seg_pipeline.segmentation.recipe import PredictSettings
+from seg_pipeline.segmentation.state import start
+
+CPU = torch.device("cpu")
+WAY = Way("image", "skip", 200, 0)
+
+
+@pytest.fixture
+def development(manifest):
+    """Ten train images, and six to validate on, in three groups."""
+    split = ["train"] * 10 + ["val"] * 6
+    return manifest.assign(split=split, fold=np.arange(16) // 4 % 2)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(recipe):
+    member = start(recipe, "", CPU).best_member()
+    return {"members": [{"recipe": recipe.to_dict(), **member}], "folds": None}
+
+
+def choose(development, checkpoint, monkeypatch, predict, **changes):
+    """The choice where ``predict`` gives float32 (C, H, W) of a row in place of a network."""
+
+    def probabilities(rows, _, **__):
+        for row in rows.to_dict("records"):
+            yield torch.from_numpy(predict(row, (read_masks(row, ["box", "disc"]) == 1)).astype(np.float32))
+
+    monkeypatch.setattr(postprocessing, "native_probabilities", probabilities)
+    return choices.choose_postprocessing(
+        development,
+        checkpoint,
+        device=CPU,
+        batch_size=2,
+        prediction=PredictSettings(),
+        **{"way": WAY, "confidence": 0.95, **changes},
+    )
+
+
+def kept(found):
+    return {(row["step"], row["class"]): row["value"] for row in found["gains"] if row["kept"]}
+
+
+def sure(masks):
+    return np.where(masks, 0.9, 0.02)
+
+
+def test_a_perfect_model_is_left_alone(development, checkpoint, monkeypatch):
+    found, curve = choose(development, checkpoint, monkeypatch, lambda _, masks: sure(masks))
+    assert Postprocessing.from_dict(found["settings"]) == Postprocessing.none(2, 0.5)
+    assert not kept(found)
+    assert (found["chosen_on"], found["resampled"], found["num_images"]) == ("val", "groups", 6)
+    tables.THRESHOLD_CURVE.validate(curve)
+    assert curve.groupby("class").size().to_dict() == {"box": 19, "disc": 19}
+
+
+def test_each_fault_is_mended_for_its_class_alone(development, checkpoint, monkeypatch):
+    """The box is predicted too faintly, and has a speck beside it in every image; the disc has a hole."""
+
+    def predict(_, masks):
+        found = sure(masks)
+        found[0] = np.where(masks[0], 0.4, 0.1)
+        found[0, 30:33, 2:5] = 0.45  # nine pixels
+        inner = np.argwhere(masks[1])
+        if len(inner):
+            row, column = inner.mean(0).round().astype(int)
+            found[1, row - 1 : row + 2, column - 1 : column + 2] = 0.02  # no threshold mends it
+        return found
+
+    found, _ = choose(development, checkpoint, monkeypatch, predict)
+    assert kept(found) == {
+        ("thresholds", "box"): 0.1,  # the lowest of equally good ones
+        ("fill_holes", "disc"): True,
+        ("min_area", "box"): 10,
+    }
+    assert found["gains"][-1]["dice_after"] == 1
+    settings = Postprocessing.from_dict(found["settings"])
+    for row in development[development["split"] == "val"].to_dict("records"):
+        truth = read_masks(row, ["box", "disc"]) == 1
+        masks = make_masks(predict(row, truth).astype(np.float32), settings, task="multilabel", background=False)
+        assert np.array_equal(masks, truth)
+
+
+def test_the_gate_silences_images_without_a_sure_pixel(development, checkpoint, monkeypatch):
+    """A true box has a sure core and a faint rim, so that no threshold takes away the faint box of empty images."""
+    rows = development.assign(group=[f"group{index % 3}" for index in range(16)])
+
+    def predict(row, masks):
+        found = sure(masks)
+        if masks[0].any():
+            found[0] = np.where(masks[0], 0.6, 0.02)
+            found[0][tuple(np.argwhere(masks[0])[0])] = 0.9
+        if row["image_id"] in ("scan10", "scan11", "scan12"):
+            found[0] = 0.02
+            found[0, 4:18, 4:15] = 0.6
+        return found
+
+    empty = rows["image_id"].isin(["scan10", "scan11", "scan12"])
+    rows = rows.assign(mask_box=rows["mask_box"].where(~empty, ""))
+    found, _ = choose(rows, checkpoint, monkeypatch, predict)
+    assert kept(found) == {("min_peak", "box"): 0.65}
+
+
+def test_a_gain_in_one_group_of_three_is_taken_for_chance(development, checkpoint, monkeypatch):
+    """Filling holes helps the images of one group and changes no other."""
+    rows = development[development["split"] == "val"]
+    lucky = rows["group"].iloc[-1]
+
+    def predict(row, masks):
+        found = sure(masks)
+        if row["group"] == lucky and masks[1].any():
+            row_, column = np.argwhere(masks[1]).mean(0).round().astype(int)
+            found[1, row_, column] = 0.1
+        return found
+
+    found, _ = choose(development, checkpoint, monkeypatch, predict)
+    assert not kept(found)
+
+
+def test_without_steps_the_masks_stay_bare(development, checkpoint, monkeypatch):
+    found, curve = choose(development, checkpoint, monkeypatch, lambda _, masks: sure(masks) * 0.4, steps=False)
+    assert found["gains"] == []
+    assert found["settings"]["thresholds"] == [0.5, 0.5]
+    assert len(curve) == 38
+
+
+def test_multiclass_has_no_threshold_to_choose(development, recipe, monkeypatch):
+    of_labels = recipe.changed({"task": "multiclass", "background": True, "loss.class_weights": "none"})
+    member = start(of_labels, "", CPU).best_member()
+    checkpoint = {"members": [{"recipe": of_labels.to_dict(), **member}], "folds": None}
+
+    def predict(_, masks):
+        background = np.where(masks.any(0), 0.05, 0.9)[None]
+        found = np.concatenate([background, sure(masks)])
+        found[1, 30:33, 2:5] = 0.95
+        return found
+
+    found, curve = choose(development, checkpoint, monkeypatch, predict)
+    assert found["settings"]["thresholds"] is None
+    assert kept(found) == {("min_area", "box"): 10}
+    assert curve.empty
+    tables.THRESHOLD_CURVE.validate(curve)
+
+
+def test_images_of_the_test_split_are_refused(manifest, checkpoint):
+    run = {"device": CPU, "batch_size": 2, "prediction": PredictSettings(), "way": WAY, "confidence": 0.95}
+    with pytest.raises(
+        ValueError, match=r"3 images of the test split \(scan13, scan14, scan15\) would be read to choose"
+    ):
+        choices.choose_postprocessing(manifest, checkpoint, **run)
+    with pytest.raises(ValueError, match=r"to measure the options .*: it is held out .* the catalog's `development`"):
+        choices.measure_options(manifest, checkpoint, max_images=4, **run)
+
+
+def test_a_model_of_a_fold_is_asked_about_its_own_fold(development, checkpoint):
+    folds = {"members": ["zero", "one"], "folds": 2}
+    runs = list(validation_runs(development, folds, "test"))
+    assert [members["members"] for _, members in runs] == [["zero"], ["one"]]
+    assert [set(rows["fold"]) for rows, _ in runs] == [{0}, {1}]
+    assert sum(len(rows) for rows, _ in runs) == len(development)
+
+
+def test_options_have_gain_and_cost(development, recipe):
+    crops = recipe.changed({"input.fit": "crop", "input.size": (32, 32)})
+    member = start(crops, "", CPU).best_member()
+    checkpoint = {"members": [{"recipe": crops.to_dict(), **member}], "folds": None}
+    table = choices.measure_options(
+        development,
+        checkpoint,
+        device=CPU,
+        batch_size=2,
+        prediction=PredictSettings(tta="horizontal", overlap=0.25),
+        way=WAY,
+        confidence=0.95,
+        max_images=100,
+    )
+    tables.PREDICTION_OPTIONS.validate(table)
+    assert table["option"].tolist() == ["plain", "horizontal", "flips", "windows", "as set"]
+    assert table["used"].tolist() == [False] * 4 + [True]
+    assert table["gain"].iloc[0] == 0
+    np.testing.assert_allclose(table["gain"], table["dice"] - table["dice"].iloc[0])
+    assert table["cost"].iloc[2] > table["cost"].iloc[0] == 1
+
+
+def test_several_folds_have_a_cost_but_no_dice_on_images_that_they_learnt_from(development, recipe, checkpoint):
+    folds = {"members": checkpoint["members"] * 2, "folds": 2}
+    table = choices.measure_options(
+        development,
+        folds,
+        device=CPU,
+        batch_size=4,
+        prediction=PredictSettings(),
+        way=WAY,
+        confidence=0.95,
+        max_images=8,
+    )
+    tables.PREDICTION_OPTIONS.validate(table)
+    last = table.iloc[-1]
+    assert (last["option"], last["cost"], last["used"]) == ("mean of 2 folds", 2, True)
+    assert np.isnan(last["dice"])
+    assert table["option"].iloc[:-1].tolist() == ["plain", "horizontal", "flips"]
+
+
+def test_no_images_no_measurement(development, checkpoint):
+    table = choices.measure_options(
+        development,
+        checkpoint,
+        device=CPU,
+        batch_size=2,
+        prediction=PredictSettings(),
+        way=WAY,
+        confidence=0.95,
+        max_images=0,
+    )
+    assert table.empty
+    tables.PREDICTION_OPTIONS.validate(table)
+
+
+def test_series_are_drawn_whole():
+    rows = pd.DataFrame({"series": list("aaabbbcccddd")})
+    assert "".join(whole_series(rows, 6)["series"]) == "aaaccc"
+    assert "".join(whole_series(rows, 1)["series"]) == "aaa"
+    assert len(whole_series(rows, 99)) == 12
+
+
+def test_options_of_small_images_have_no_windows(recipe):
+    rows = pd.DataFrame({"height": [30], "width": [31]})
+    crops = recipe.changed({"input.fit": "crop", "input.size": (32, 32)}).input
+    assert list(options.options_of(PredictSettings(), crops, rows)) == ["plain", "horizontal", "flips"]
+    wide = rows.assign(width=33)
+    assert list(options.options_of(PredictSettings(), crops, wide)) == ["plain", "horizontal", "flips", "windows"]

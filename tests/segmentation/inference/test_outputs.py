@@ -1,0 +1,119 @@
+"""What is written is read back by the usual readers, and is equal."""
+
+import json
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from pycocotools import mask as coco_masks
+
+from seg_pipeline.segmentation.bundle import Bundle
+from seg_pipeline.segmentation.inference import outputs
+from seg_pipeline.segmentation.masks import decode_rle, encode_rle
+
+SHAPE = (5, 7)
+
+
+@pytest.fixture
+def masks():
+    drawn = np.zeros((2, *SHAPE), dtype=bool)
+    drawn[0, 1:3, 2:6] = True
+    drawn[1, 3:, :2] = True
+    return drawn
+
+
+@pytest.fixture
+def bundle(bundle_folder):
+    return Bundle.read(bundle_folder)
+
+
+def record_of(masks, image_id="a/b"):
+    of = {
+        name: [encode_rle(mask, order="C"), int(mask.sum()), 0.75, 0.9]
+        for name, mask in zip(("box", "disc"), masks, strict=True)
+    }
+    return {"image_id": image_id, "file": f"{image_id}.png", "height": 5, "width": 7, "classes": of}
+
+
+def test_exclusive_classes_are_one_palette_image(tmp_path, masks, bundle):
+    outputs.write_masks(tmp_path, "a/b", masks, replace(bundle, task="multiclass"))
+    image = Image.open(tmp_path / "masks" / "a" / "b.png")
+    values = np.array(image)
+    assert image.mode == "P"
+    np.testing.assert_array_equal(np.stack([values == 1, values == 2]), masks)
+    assert image.getpalette()[:9] == [0, 0, 0, 0xE6, 0x9F, 0x00, 0x56, 0xB4, 0xE9]
+
+
+def test_overlapping_classes_have_a_file_each(tmp_path, masks, bundle):
+    masks[1] |= masks[0]
+    outputs.write_masks(tmp_path, "a/b", masks, bundle)
+    read = [cv2.imread(str(tmp_path / "masks" / name / "a" / "b.png"), cv2.IMREAD_UNCHANGED) for name in bundle.classes]
+    np.testing.assert_array_equal(np.stack(read), masks * 255)
+
+
+@pytest.mark.parametrize(
+    ("classes", "folders"),
+    [(["box", "disc"], ["box", "disc"]), (["a/b", "a b"], ["a_b_1", "a_b_2"]), (["../x", "X"], ["___x", "X"])],
+)
+def test_class_names_become_folders(classes, folders):
+    assert outputs.class_folders(classes) == folders
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_run_lengths_are_in_the_order_declared(masks, order):
+    masks[1] = False
+    table = outputs.submission([record_of(masks)], order)
+    assert list(table) == ["id", "class", "predicted"]
+    assert table[["id", "class"]].to_numpy().tolist() == [["a/b", "box"], ["a/b", "disc"]]
+    np.testing.assert_array_equal(decode_rle(table["predicted"][0], SHAPE, order=order), masks[0])
+    assert table["predicted"][1] == ""
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools on numpy 2
+def test_coco_is_read_by_its_own_tools(tmp_path, masks):
+    masks[0, 0, 0] = True  # a run that begins with the first pixel
+    empty = np.zeros_like(masks)
+    outputs.write_coco(tmp_path / "coco.json", [record_of(empty, "e"), record_of(masks)], ["box", "disc"])
+    content = json.loads((tmp_path / "coco.json").read_text())
+    assert content["images"][1] == {"id": 2, "file_name": "a/b.png", "height": 5, "width": 7}
+    assert content["categories"] == [{"id": 1, "name": "box"}, {"id": 2, "name": "disc"}]
+    assert [(one["image_id"], one["category_id"]) for one in content["annotations"]] == [(2, 1), (2, 2)]
+    for one, mask in zip(content["annotations"], masks, strict=True):
+        packed = coco_masks.frPyObjects(one["segmentation"], *SHAPE)
+        np.testing.assert_array_equal(coco_masks.decode(packed), mask)
+        assert (coco_masks.area(packed), coco_masks.toBbox(packed).tolist()) == (one["area"], one["bbox"])
+
+
+def test_the_table_of_areas_by_hand(masks):
+    record = record_of(masks)
+    record["classes"]["disc"] = ["", 0, None, 0.2]
+    table = outputs.area_table([record])
+    expected = pd.DataFrame(
+        [["a/b", "a/b.png", 5, 7, "box", 8, 8 / 35, 0.75, 0.9], ["a/b", "a/b.png", 5, 7, "disc", 0, 0.0, np.nan, 0.2]],
+        columns=outputs.TABLE_COLUMNS,
+    )
+    pd.testing.assert_frame_equal(table, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_overlay_shows_the_classes_colours(tmp_path, masks, bundle, dtype):
+    image = (np.arange(35).reshape(SHAPE) * 6).astype(dtype)
+    outputs.write_overlay(tmp_path, "a/b", image, masks, bundle)
+    drawn = cv2.imread(str(tmp_path / "overlays" / "a" / "b.png"))[..., ::-1]
+    assert drawn.shape == (5, 7, 3)
+    assert drawn[1, 2].tolist() == [0xE6, 0x9F, 0x00]  # outline of the first class
+    assert len(set(drawn[0, 0].tolist())) == 1  # grey where there is none
+
+
+def test_a_file_that_breaks_off_leaves_the_one_before(tmp_path):
+    def half(draft):
+        draft.write_text("half")
+        raise OSError("no space left")
+
+    outputs.write_file(tmp_path / "a.csv", lambda draft: draft.write_text("whole"))
+    with pytest.raises(OSError, match="no space left"):
+        outputs.write_file(tmp_path / "a.csv", half)
+    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("a.csv", "whole")]

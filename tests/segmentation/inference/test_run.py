@@ -1,0 +1,165 @@
+import json
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from seg_pipeline.segmentation.inference import OutputSettings, find_images, predict_folder
+from seg_pipeline.segmentation.inference.reading import Reader, read_ahead
+from seg_pipeline.segmentation.manifest import class_names
+from seg_pipeline.segmentation.masks import decode_rle
+from seg_pipeline.segmentation.predictor import Predictor
+from seg_pipeline.segmentation.recipe import InputSettings
+
+ALL = OutputSettings(formats=("masks", "overlays", "rle", "coco"))
+
+
+@pytest.fixture(scope="module")
+def predictor(bundle_folder):
+    return Predictor(bundle_folder, threads=1)
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(5):
+        image = np.random.default_rng(number).integers(0, 256, (30 + 7 * number, 41), dtype=np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), image)
+    return folder
+
+
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_image_has_its_masks_at_its_own_size(images, predictor, tmp_path):
+    out = tmp_path / "out"
+    result = predict_folder(find_images(images)[0], predictor, out, settings=ALL)
+    assert (result.num_new, len(result.areas), len(result.findings)) == (5, 10, 0)
+    submission = pd.read_csv(out / "submission.csv", keep_default_na=False, dtype=str).set_index(["id", "class"])[
+        "predicted"
+    ]
+    for number in range(5):
+        image = cv2.imread(str(images / f"{number}.png"), cv2.IMREAD_UNCHANGED)
+        expected = predictor.masks(predictor.probabilities(image))
+        for name, mask in zip(("box", "disc"), expected, strict=True):
+            written = cv2.imread(str(out / "masks" / name / f"{number}.png"), cv2.IMREAD_UNCHANGED)
+            np.testing.assert_array_equal(written == 255, mask)
+            np.testing.assert_array_equal(decode_rle(submission[str(number), name], image.shape, order="C"), mask)
+    areas = pd.read_csv(out / "areas.csv", dtype={"image_id": str})
+    assert areas["area"].tolist() == result.areas["area"].tolist()
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_broken_run_ends_as_a_whole_one(images, predictor, tmp_path, batch_size, monkeypatch):
+    table = find_images(images)[0]
+    predict_folder(table, predictor, tmp_path / "whole", settings=ALL, batch_size=batch_size)
+    broken, calls = tmp_path / "broken", []
+    true = Predictor.masks
+
+    def breaks(self, probabilities):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return true(self, probabilities)
+
+    monkeypatch.setattr(Predictor, "masks", breaks)
+    with pytest.raises(KeyboardInterrupt):
+        predict_folder(table, predictor, broken, settings=ALL, batch_size=batch_size)
+    monkeypatch.undo()
+    with (broken / "images.jsonl").open("a") as journal:
+        journal.write('{"image_id": "2", "cut o')  # a line that a power cut left
+    result = predict_folder(table, predictor, broken, settings=ALL, batch_size=batch_size)
+    assert result.num_new == 3
+    assert contents(broken) == contents(tmp_path / "whole")
+
+
+def test_what_is_done_is_not_done_again_unless_it_changed(images, predictor, tmp_path):
+    out = tmp_path / "out"
+    table = find_images(images)[0]
+    predict_folder(table, predictor, out, settings=ALL)
+    assert predict_folder(table, predictor, out, settings=ALL).num_new == 0
+    (out / "masks" / "disc" / "3.png").unlink()  # an output that is gone
+    cv2.imwrite(str(images / "1.png"), np.zeros((20, 20), np.uint8))  # another image
+    cv2.imwrite(str(images / "9.png"), np.zeros((20, 20), np.uint8))  # a new one
+    result = predict_folder(find_images(images)[0], predictor, out, settings=ALL)
+    assert (result.num_new, result.areas["image_id"].nunique()) == (3, 6)
+    assert cv2.imread(str(out / "masks" / "box" / "1.png")).shape[:2] == (20, 20)
+
+
+def test_another_model_or_setting_needs_another_folder(images, predictor, tmp_path):
+    table = find_images(images)[0]
+    predict_folder(table, predictor, tmp_path / "out", settings=OutputSettings(formats=("rle",)))
+    with pytest.raises(
+        ValueError, match=r"out: holds predictions of another run, which differs in output.formats; give"
+    ):
+        predict_folder(table, predictor, tmp_path / "out", settings=ALL)
+    with pytest.raises(ValueError, match=r"images: is not empty, and holds no earlier run to go on with"):
+        predict_folder(table, predictor, images, settings=ALL)
+
+
+def bomb(height=60_000, width=60_000):
+    """A PNG whose header claims to be a huge picture."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + b"\0" * 100
+
+
+def test_bad_files_are_findings_with_reasons(images, predictor, tmp_path):
+    whole = (images / "0.png").read_bytes()
+    photo = cv2.imencode(".jpg", cv2.imread(str(images / "4.png")))[1].tobytes()
+    bad = {
+        "zero.png": b"", "text.png": b"hello", "cut.png": whole[: len(whole) // 2], "bomb.png": bomb(),
+        "cut.jpg": photo[: len(photo) // 2], "renamed.tif": b"MM\0*" + b"\1" * 50,
+    }  # fmt: skip
+    for name, data in bad.items():
+        (images / name).write_bytes(data)
+    sized = find_images(images)[0].assign(height=30, width=41)
+    sized = sized[sized["image_id"].isin(["0", "1"]) | sized["file"].isin(bad)]
+    result = predict_folder(sized, predictor, tmp_path / "out", settings=ALL, batch_size=2)
+    reasons = result.findings.set_index("image_id")["reason"]
+    assert result.areas["image_id"].unique().tolist() == ["0"]
+    assert len(reasons) == len(bad) + 1
+    assert reasons["cut.png"].endswith("cut.png: truncated or damaged, cannot be decoded")
+    assert reasons["cut.jpg"].endswith("cut.jpg: truncated or damaged, cannot be decoded")
+    assert "60000 x 60000 pixels are more than the 50,000,000 that are decoded" in reasons["bomb"]
+    assert all("not an image, or its header is damaged" in reasons[name] for name in ("zero", "text", "renamed"))
+    assert reasons["1"].endswith("1.png: image is 37 x 41 (height x width), the list says 30 x 41")
+    written = pd.read_csv(tmp_path / "out" / "findings.csv")
+    assert written["rule"].tolist() == result.findings["rule"].tolist()
+    assert set(written["rule"]) == {"unreadable_image", "size_differs_from_list"}
+    lines = [json.loads(line) for line in (tmp_path / "out" / "images.jsonl").read_text().splitlines()]
+    assert len(lines) == len(sized)
+
+
+def test_neighbouring_frames_come_from_the_list(mixed):
+    """Frames 1, 2, 4 and 5 of a series; beyond its ends and the gap the nearest is repeated."""
+    assert class_names(mixed) == ["left", "top"]
+    reader = Reader(mixed.drop(columns=["height", "width"]), InputSettings(channels=(-1, 0, 1)))
+    own = [reader.load(index).image for index in range(4)]
+    seen = reader.load(1).seen
+    for found, expected in zip(seen, (own[0], own[1], own[1]), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_neighbours_that_nobody_names_are_asked_for(images):
+    with pytest.raises(ValueError, match=r"sees neighbouring frames, at the offsets \[-1, 0\]: give a list of images"):
+        Reader(find_images(images)[0], InputSettings(channels=(-1, 0)))
+
+
+def test_reading_ahead_keeps_order_and_stays_within_its_bounds():
+    read = []
+
+    def load(number):
+        read.append(number)
+        return number
+
+    ahead = read_ahead(range(50), load, workers=2)
+    assert [next(ahead), next(ahead)] == [0, 1]
+    assert len(read) <= 2 + 2 * 2
+    assert list(ahead) == list(range(2, 50))
+    assert sorted(read) == list(range(50))

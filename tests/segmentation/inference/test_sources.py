@@ -1,0 +1,83 @@
+import re
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from seg_pipeline.segmentation.inference.sources import find_images
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b/two.png", "b/one.PNG", "three.jpg", ".hidden/four.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 5), np.uint8))
+    (tmp_path / "notes.txt").write_text("# a comment\nb/two.png\n\nthree.jpg\n")
+    return tmp_path
+
+
+def test_a_folder_gives_its_images_and_those_below(folder):
+    table, passed_over = find_images(folder)
+    assert table["image_id"].tolist() == ["b/one", "b/two", "three"]
+    assert table["file"].tolist() == ["b/one.PNG", "b/two.png", "three.jpg"]
+    assert table["path"].tolist() == [str(folder / file) for file in table["file"]]
+    assert passed_over == 1  # notes.txt; hidden folders do not count
+
+
+def test_equal_names_keep_their_endings(folder):
+    cv2.imwrite(str(folder / "three.png"), np.zeros((4, 5), np.uint8))
+    assert find_images(folder)[0]["image_id"].tolist() == ["b/one", "b/two", "three.jpg", "three.png"]
+
+
+def test_a_glob_names_images_from_its_fixed_part_on(folder):
+    table, _ = find_images(f"{folder}/**/t*.*")
+    assert table["image_id"].tolist() == ["b/two", "three"]
+
+
+def test_an_image_alone(folder):
+    assert find_images(folder / "b" / "two.png")[0]["image_id"].tolist() == ["two"]
+
+
+def test_a_text_file_lists_paths_from_its_own_folder(folder):
+    table, _ = find_images(folder / "notes.txt")
+    assert table["path"].tolist() == [str(folder / "b/two.png"), str(folder / "three.jpg")]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_table_keeps_ids_sizes_and_frames(folder, suffix):
+    given = pd.DataFrame({"file": ["three.jpg"], "image_id": ["007"], "height": [4], "width": [5], "frame": [2]})
+    path = folder / f"list.{suffix}"
+    given.to_csv(path, index=False) if suffix == "csv" else given.to_parquet(path)
+    (row,) = find_images(path)[0].to_dict("records")
+    assert row == {
+        "image_id": "007", "path": str(folder / "three.jpg"), "file": "three.jpg", "height": 4, "width": 5, "frame": 2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("name\nx.png\n", "has the columns name, expected `path` with the images' paths"),
+        ("path\n\n", "lists no image"),
+        ("path,image_id\na.png,a\n,b\n", "row 2 has no path"),
+        ("path,image_id\na.png,a\nb.png,a\n", "1 images have an image_id that another has, such as 'a'"),
+        ("path,image_id\na.png,../a\n", "image_id '../a' cannot name the files made of it"),
+        ("path,image_id\na.png,/a\n", "image_id '/a' cannot name the files made of it"),
+    ],
+)
+def test_a_list_that_cannot_serve_is_told_why(tmp_path, content, text):
+    (tmp_path / "list.csv").write_text(content)
+    with pytest.raises(ValueError, match=re.escape(f"{tmp_path / 'list.csv'}: {text}")):
+        find_images(tmp_path / "list.csv")
+
+
+def test_what_is_not_there_is_told(tmp_path):
+    with pytest.raises(ValueError, match="nowhere: no such file or folder; give a folder, an image, a glob in quotes"):
+        find_images(tmp_path / "nowhere")
+    (tmp_path / "notes.md").write_text("x")
+    with pytest.raises(ValueError, match=r"no image among its 1 files, such as notes.md; image files end in \.bmp"):
+        find_images(tmp_path)
+    (tmp_path / "broken.parquet").write_text("x")
+    with pytest.raises(ValueError, match=r"broken.parquet: cannot be read as a table \("):
+        find_images(tmp_path / "broken.parquet")
