@@ -23,7 +23,7 @@ def decoded(part: dict) -> np.ndarray:
 
 def test_json_has_the_numbers_of_each_class(client, fake):
     answer = post(client, fake.file(GREY)).json()
-    assert answer["picture"] == {
+    assert answer["image"] == {
         "file": "scan.png",
         "format": "PNG",
         "height": 2,
@@ -99,7 +99,7 @@ def test_probabilities_are_8_bits(client, fake):
 def test_16_bits_are_shown_from_percentile_to_percentile(client, fake):
     dim = np.linspace(1000, 1400, 6).astype(np.uint16).reshape(2, 3)
     answer = post(client, fake.file(dim), include=["display"]).json()
-    assert answer["picture"]["bits"] == 16
+    assert answer["image"]["bits"] == 16
     shown = decoded(answer["display"])
     assert shown.shape == (2, 3, 3)
     assert (shown.min(), shown.max()) == (0, 255)

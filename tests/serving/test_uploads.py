@@ -50,14 +50,14 @@ def post(client, data: bytes, name: str = "scan.png", media_type: str = "image/p
     ("data", "status", "error", "words"),
     [
         (b"", 400, "empty_file", "scan.png: the file is empty (0 bytes)"),
-        (b"hello\nworld", 415, "not_a_picture", "scan.png: this is text; send a PNG, JPEG, TIFF, WebP or BMP file"),
-        (GIF, 415, "not_a_picture", "scan.png: this is a GIF;"),
-        (b"%PDF-1.7\n", 415, "not_a_picture", "this is a PDF;"),
-        (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', 415, "not_a_picture", "this is an SVG;"),
-        (b"<!DOCTYPE html><p>", 415, "not_a_picture", "this is a web page;"),
-        (bytes(128) + b"DICM", 415, "not_a_picture", "this is a DICOM file;"),
-        (b"\x1f\x8b\x08" + bytes(20), 415, "not_a_picture", "a gzip file (a NIfTI volume?)"),
-        (bytes(40), 415, "not_a_picture", "this is no picture that is known here;"),
+        (b"hello\nworld", 415, "not_an_image", "scan.png: this is text; send a PNG, JPEG, TIFF, WebP or BMP file"),
+        (GIF, 415, "not_an_image", "scan.png: this is a GIF;"),
+        (b"%PDF-1.7\n", 415, "not_an_image", "this is a PDF;"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', 415, "not_an_image", "this is an SVG;"),
+        (b"<!DOCTYPE html><p>", 415, "not_an_image", "this is a web page;"),
+        (bytes(128) + b"DICM", 415, "not_an_image", "this is a DICOM file;"),
+        (b"\x1f\x8b\x08" + bytes(20), 415, "not_an_image", "a gzip file (a NIfTI volume?)"),
+        (bytes(40), 415, "not_an_image", "this is no image that is known here;"),
         (PNG[: len(PNG) // 2], 422, "damaged", "scan.png: truncated or damaged, cannot be decoded"),
         (PNG[:14], 422, "damaged", "scan.png: truncated or damaged"),
         (PNG[:33] + b"\xff" + PNG[34:], 422, "damaged", "truncated or damaged"),  # OpenCV would take 4 GB for it
@@ -66,9 +66,9 @@ def post(client, data: bytes, name: str = "scan.png", media_type: str = "image/p
         (as_bytes("TIFF")[:-100], 422, "damaged", "truncated or damaged"),
         (as_bytes("WEBP")[:-100], 422, "damaged", "truncated or damaged"),
         (as_bytes("BMP")[:-100], 422, "damaged", "truncated or damaged"),
-        (PAGES, 422, "several_pictures", "holds 2 pictures, of which only the first would be seen"),
-        (png_that_claims(5000, 4000), 413, "picture_too_large", "5,000 x 4,000 pixels are more than the 16,777,216"),
-        (png_that_claims(60000, 60000), 413, "picture_too_large", "more pixels than any server takes"),
+        (PAGES, 422, "several_images", "holds 2 images, of which only the first would be seen"),
+        (png_that_claims(5000, 4000), 413, "image_too_large", "5,000 x 4,000 pixels are more than the 16,777,216"),
+        (png_that_claims(60000, 60000), 413, "image_too_large", "more pixels than any server takes"),
         (png_that_claims(0, 7), 422, "damaged", "its header cannot be read"),
     ],
 )
@@ -82,7 +82,7 @@ def test_each_bad_file_is_refused_with_its_status_and_words(client, capfd, data,
 def test_the_contents_decide_whatever_the_name_says(client, form):
     answer = post(client, as_bytes(form), "photo.jpg", "text/plain")
     assert answer.status_code == 200
-    assert answer.json()["picture"] | {"file": ""} == {
+    assert answer.json()["image"] | {"file": ""} == {
         "file": "",
         "format": "WebP" if form == "WEBP" else form,
         "height": 20,
@@ -162,11 +162,11 @@ def test_nothing_is_written_to_disk(client, fake):
     ("data", "kind"),
     [
         (b"RIFF\x10\x00\x00\x00WEBPVP8 ", "WebP"),
-        (b"RIFF\x10\x00\x00\x00AVI LIST", "no picture that is known here"),
+        (b"RIFF\x10\x00\x00\x00AVI LIST", "no image that is known here"),
         (b"MM\x00\x2a", "TIFF"),
         (b"  <svg>", "an SVG"),
         ("Grüße".encode(), "text"),
-        (b"\x00\x00\x00\x18ftypheic", "a HEIC or AVIF picture"),
+        (b"\x00\x00\x00\x18ftypheic", "a HEIC or AVIF image"),
     ],
 )
 def test_the_first_bytes_tell_the_kind(data, kind):

@@ -1,4 +1,4 @@
-"""From a picture to the answer: probabilities, masks, PNG and JSON.
+"""From an image to the answer: probabilities, masks, PNG and JSON.
 
 Axes: C classes, K network channels (the classes, after the background where there is one), H rows, W columns.
 """
@@ -21,12 +21,12 @@ from seg_pipeline.segmentation.normalise import PERCENTILES
 from seg_pipeline.segmentation.predictor import ImagePredictor
 from seg_pipeline.segmentation.recipe import InputSettings
 from seg_pipeline.serving.pictures import Picture
-from seg_pipeline.serving.schema import ClassResult, PictureFacts, PixelData, Prediction
+from seg_pipeline.serving.schema import ClassResult, ImageFacts, PixelData, Prediction
 
 Extra = Literal["probabilities", "display"]
 
 LOSSLESS_PIXELS = 1_048_576
-"""A display picture up to this size is a PNG; a larger one a JPEG, a tenth of the bytes and of the time."""
+"""A display image up to this size is a PNG; a larger one a JPEG, a tenth of the bytes and of the time."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def answer(predictor: ImagePredictor, picture: Picture, wish: Wish) -> Answer:
     if wish.form == "mask":
         return Answer(mask_png(masks, bundle.colours, task=bundle.task), "image/png")
     result = Prediction(
-        picture=_picture_facts(picture, image),
+        image=_image_facts(picture, image),
         task=bundle.task,
         classes=_class_results(bundle, probabilities, masks, wish),
         display=display_picture(image, bundle.input) if "display" in wish.include else None,
@@ -90,8 +90,8 @@ def mask_png(masks: np.ndarray, colours: tuple[str, ...], *, task: str) -> bytes
     return file.getvalue()
 
 
-def _picture_facts(picture: Picture, image: np.ndarray) -> PictureFacts:
-    return PictureFacts(
+def _image_facts(picture: Picture, image: np.ndarray) -> ImageFacts:
+    return ImageFacts(
         file=picture.name,
         format=picture.format,
         height=picture.height,

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def make_app(predictor: ImagePredictor, settings: Settings) -> FastAPI:
-    """An ASGI application; it computes one picture as it starts, so that the first request does not wait."""
+    """An ASGI application; it computes one image as it starts, so that the first request does not wait."""
     places = Places(workers=settings.workers, queue=settings.queue)
     metrics = Metrics()
 

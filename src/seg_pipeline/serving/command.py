@@ -74,7 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
         type=int,
         default=normal.workers,
         metavar="N",
-        help="pictures computed at once (default: %(default)s)",
+        help="images computed at once (default: %(default)s)",
     )
     add(
         "--queue",
@@ -83,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="requests that may wait beyond those (default: %(default)s)",
     )
-    add("--threads", type=int, metavar="N", help="threads of one picture's network (default: cores / workers)")
+    add("--threads", type=int, metavar="N", help="threads of one image's network (default: cores / workers)")
     add(
         "--max-bytes",
         type=int,
@@ -91,7 +91,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         help="of an uploaded file (default: %(default)s)",
     )
-    add("--max-pixels", type=int, default=normal.max_pixels, metavar="N", help="of a picture (default: %(default)s)")
+    add("--max-pixels", type=int, default=normal.max_pixels, metavar="N", help="of an image (default: %(default)s)")
     add(
         "--timeout",
         type=float,

@@ -22,7 +22,7 @@ class Metrics:
         self.requests[method, path, status] += 1
 
     def took(self, seconds: float) -> None:
-        """Of a picture that was answered."""
+        """Of an image that was answered."""
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
 
@@ -33,7 +33,7 @@ class Metrics:
                 f'seg_pipeline_requests_total{{method="{method}",path="{path}",status="{status}"}} {count}'
                 for (method, path, status), count in sorted(self.requests.items())
             ),
-            *_head("predict_seconds", "histogram", "From a request's first byte to its answer, of pictures answered."),
+            *_head("predict_seconds", "histogram", "From a request's first byte to its answer, of images answered."),
             *self._histogram(),
             *_head("places_held", "gauge", "Requests that are sent, wait or are computed."),
             f"seg_pipeline_places_held {held}",

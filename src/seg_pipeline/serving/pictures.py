@@ -27,7 +27,7 @@ _BEGINNINGS = (
     ("a ZIP archive", rb"PK\x03\x04"),
     ("a gzip file (a NIfTI volume?)", rb"\x1f\x8b"),
     ("a DICOM file", rb".{128}DICM"),
-    ("a HEIC or AVIF picture", rb"....ftyp"),
+    ("a HEIC or AVIF image", rb"....ftyp"),
 )
 
 
@@ -61,22 +61,22 @@ def check_picture(name: str, data: bytes, *, max_pixels: int) -> Picture:
 
     Raises:
         Refusal: 400 for an empty file, 413 for too many pixels, 415 for another format, 422 for a damaged header or
-            a file of several pictures.
+            a file of several images.
     """
     if not data:
         raise Refusal(400, "empty_file", f"{name}: the file is empty (0 bytes)")
     kind = kind_of(data)
     if kind not in FORMATS:
-        raise Refusal(415, "not_a_picture", f"{name}: this is {kind}; send a {_listed(FORMATS)} file")
+        raise Refusal(415, "not_an_image", f"{name}: this is {kind}; send a {_listed(FORMATS)} file")
     if not is_whole(data):
         raise Refusal(422, "damaged", f"{name}: truncated or damaged, cannot be decoded")
     height, width, frames = _header(name, data, kind)
     if height * width > max_pixels:
         words = f"{name}: {width:,} x {height:,} pixels are more than the {max_pixels:,} that this server takes"
-        raise Refusal(413, "picture_too_large", words)
+        raise Refusal(413, "image_too_large", words)
     if frames > 1:
-        words = f"{name}: holds {frames} pictures, of which only the first would be seen; send one a file"
-        raise Refusal(422, "several_pictures", words)
+        words = f"{name}: holds {frames} images, of which only the first would be seen; send one a file"
+        raise Refusal(422, "several_images", words)
     return Picture(name, data, kind, height, width)
 
 
@@ -86,7 +86,7 @@ def kind_of(data: bytes) -> str:
     for kind, beginning in _BEGINNINGS:
         if re.match(beginning, head, re.DOTALL | re.IGNORECASE):
             return kind
-    return "text" if _is_text(head) else "no picture that is known here"
+    return "text" if _is_text(head) else "no image that is known here"
 
 
 def _is_text(head: bytes) -> bool:
@@ -97,15 +97,13 @@ def _is_text(head: bytes) -> bool:
 
 
 def _header(name: str, data: bytes, kind: str) -> tuple[int, int, int]:
-    """Height, width and number of pictures."""
+    """Height, width and number of images."""
     try:
         with Image.open(io.BytesIO(data), formats=[kind.upper()]) as image:
             frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # phones add a preview
             return image.height, image.width, frames
     except Image.DecompressionBombError:
-        raise Refusal(
-            413, "picture_too_large", f"{name}: the header claims more pixels than any server takes"
-        ) from None
+        raise Refusal(413, "image_too_large", f"{name}: the header claims more pixels than any server takes") from None
     except (OSError, ValueError, EOFError, SyntaxError, KeyError, TypeError, OverflowError):  # as PIL's readers fail
         raise Refusal(422, "damaged", f"{name}: truncated or damaged, its header cannot be read") from None
 

@@ -62,7 +62,7 @@ class Places:
             async with asyncio.timeout_at(deadline):
                 return await asyncio.shield(work)
         except TimeoutError:
-            words = "the picture took too long; send a smaller one, or start the server with a longer --timeout"
+            words = "the image took too long; send a smaller one, or start the server with a longer --timeout"
             raise Refusal(504, "too_slow", words) from None
 
     def _ended(self, work: asyncio.Future) -> None:

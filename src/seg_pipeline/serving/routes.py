@@ -32,11 +32,11 @@ _WORDS = {
     403: "Asked by a page of another server.",
     408: "The file did not arrive in time.",
     413: "More bytes or pixels than the limits.",
-    415: "No form, or a file that is no picture of a known format.",
-    422: "A damaged picture, or a query that does not fit the model.",
+    415: "No form, or a file that is no image of a known format.",
+    422: "A damaged image, or a query that does not fit the model.",
     429: "All places are taken; come back after Retry-After seconds.",
     503: "No worker was free in time; come back after Retry-After seconds.",
-    504: "The picture took too long.",
+    504: "The image took too long.",
 }
 _REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": words} for status, words in _WORDS.items()
@@ -45,7 +45,7 @@ _GUARDED: dict[int | str, dict[str, Any]] = {
     400: {"model": Problem, "description": "Asked by a name that the server does not answer for."},
     **{status: _REFUSALS[status] for status in (401, 403)},
 }
-_FORMS = ("Prediction", "PictureFacts", "ClassResult", "PixelData", "ModelFacts", "Problem")
+_FORMS = ("Prediction", "ImageFacts", "ClassResult", "PixelData", "ModelFacts", "Problem")
 _BODY = {
     "required": True,
     "content": {
@@ -82,7 +82,7 @@ def _served(request: Request) -> Served:
 
 @router.post(
     "/api/predict",
-    summary="Masks of a picture",
+    summary="Masks of an image",
     response_model=Prediction,
     responses={200: {"content": {"image/png": {}}, "description": "As JSON, or as a PNG of the masks."}, **_REFUSALS},
     openapi_extra={"requestBody": _BODY},
@@ -99,7 +99,7 @@ async def predict(
     ] = None,
     include: Annotated[
         list[Extra] | None,
-        Query(description="In JSON, besides: the classes' probabilities, a display picture; may be repeated."),
+        Query(description="In JSON, besides: the classes' probabilities, a display image; may be repeated."),
     ] = None,
 ) -> Response:
     served = _served(request)

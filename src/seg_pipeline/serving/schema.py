@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 
 class PixelData(BaseModel):
-    """A picture within JSON."""
+    """An image within JSON."""
 
     type: Literal["image/png", "image/jpeg"] = Field(description="image/png or image/jpeg.")
     data: str = Field(description="The file in base64.")
@@ -18,17 +18,17 @@ class ClassResult(BaseModel):
     name: str = Field(description="As the model calls it.")
     colour: str = Field(description="As #rrggbb.")
     threshold: float | None = Field(description="Probability above which a pixel is of the class; null: multiclass.")
-    area: int = Field(description="Pixels of the mask, at the picture's own size.")
-    share: float = Field(description="Area over the picture's pixels.")
+    area: int = Field(description="Pixels of the mask, at the image's own size.")
+    share: float = Field(description="Area over the image's pixels.")
     confidence: float | None = Field(description="Mean probability within the mask; null where it is empty.")
-    peak: float = Field(description="Largest probability in the picture.")
+    peak: float = Field(description="Largest probability in the image.")
     rle: str = Field(description='Run lengths "start length start length ...", row by row, pixels counted from 1.')
     probabilities: PixelData | None = Field(
         description="PixelData, grey: value / 255 is the probability, rounded; null unless asked for by include."
     )
 
 
-class PictureFacts(BaseModel):
+class ImageFacts(BaseModel):
     file: str = Field(description="As the sender named it.")
     format: str = Field(description="What the file is, whatever its name says.")
     height: int = Field(description="Pixels.")
@@ -38,7 +38,7 @@ class PictureFacts(BaseModel):
 
 
 class Prediction(BaseModel):
-    picture: PictureFacts = Field(description="PictureFacts.")
+    image: ImageFacts = Field(description="ImageFacts.")
     task: Literal["multilabel", "multiclass"] = Field(description="multilabel (classes may overlap) or multiclass.")
     classes: list[ClassResult] = Field(description="A ClassResult for each class of the model, in its order.")
     display: PixelData | None = Field(
@@ -62,7 +62,7 @@ class ModelFacts(BaseModel):
     task: Literal["multilabel", "multiclass"] = Field(description="multilabel (classes may overlap) or multiclass.")
     classes: list[ClassFacts] = Field(description="Name, colour and threshold of each class.")
     background: bool = Field(description="Multiclass: pixels may be of no class.")
-    input: dict[str, Any] = Field(description="How a picture becomes the network's input.")
+    input: dict[str, Any] = Field(description="How an image becomes the network's input.")
     postprocessing: dict[str, Any] = Field(description="What is done to the masks.")
     provenance: dict[str, Any] = Field(description="Of what the model was made.")
     limits: LimitFacts = Field(description="Formats, bytes and pixels that the server takes.")

@@ -10,9 +10,9 @@ class Settings:
     max_bytes: int = 20_000_000
     """Of an uploaded file."""
     max_pixels: int = 16_777_216
-    """Of a picture, as its header claims them: 4096 x 4096."""
+    """Of an image, as its header claims them: 4096 x 4096."""
     workers: int = 2
-    """Pictures that are computed at once."""
+    """Images that are computed at once."""
     queue: int = 32
     """Requests beyond those, waiting or still sending; the next is told to come back."""
     timeout: float = 30.0

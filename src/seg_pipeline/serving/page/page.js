@@ -39,13 +39,21 @@ async function start() {
   at("limits").textContent = `${limits.formats.join(", ")}; up to ${number.format(limits.max_bytes / 1e6)} MB and ${number.format(
     Math.round(limits.max_pixels / 1e5) / 10,
   )} million pixels. Grey or colour, 8 or 16 bits.`;
-  const made = provenance.created ?? provenance.date;
-  at("model").textContent = made ? `Model of ${made}.` : "";
+  at("model").textContent = describe(provenance, model.input);
   at("save-note").textContent = `The mask has all classes, shown or not${
     task === "multilabel" ? ", one below another" : ", as indices in their colours"
   }; the overlay is what you see.`;
   rows = classes.map(makeRow);
   at("classes").replaceChildren(...rows.flatMap((row) => row.elements));
+}
+
+function describe(provenance, input) {
+  const [member] = provenance.members ?? [];
+  const parts = [`input ${input.size[1]} × ${input.size[0]}`];
+  if (member?.best?.val_dice) parts.push(`validation Dice ${member.best.val_dice.toFixed(3)}`);
+  if (member?.weights_sha256) parts.push(`weights ${member.weights_sha256.slice(0, 12)}`);
+  if (Array.isArray(input.channels)) parts.push("made for series: a single image stands for its neighbours too");
+  return `Model: ${parts.join("; ")}.`;
 }
 
 function make(tag, properties = {}, ...children) {
@@ -123,7 +131,7 @@ function restart() {
 }
 
 async function take(file, answer) {
-  const { height, width, bits, channels, format } = answer.picture;
+  const { height, width, bits, channels, format } = answer.image;
   const [picture, ...maps] = await Promise.all([
     decodePicture(answer.display),
     ...answer.classes.map((one) => one.probabilities && decodeGrey(one.probabilities)),
