@@ -19,7 +19,7 @@ from seg_pipeline.params.data import (
 from seg_pipeline.params.eda import EdaParams, FigureParams
 from seg_pipeline.params.evaluation import EvaluationParams
 from seg_pipeline.params.export import ExportNnunetParams
-from seg_pipeline.params.search import HparamSearchParams
+from seg_pipeline.params.search import HparamSearchParams, check_space
 from seg_pipeline.params.tracking import TrackingParams
 from seg_pipeline.params.training import TrainingParams, make_recipe
 from seg_pipeline.segmentation.recipe import ScoreSettings
@@ -65,7 +65,8 @@ class Parameters(Params):
 
     @model_validator(mode="after")
     def _makes_a_recipe(self) -> Parameters:
-        make_recipe(self.dataset, self.scores, self.training, self.seed)
+        recipe = make_recipe(self.dataset, self.scores, self.training, self.seed)
+        check_space(self.hparam_search.tpe.space, recipe)
         return self
 
     @model_validator(mode="after")

@@ -9,10 +9,17 @@ from seg_pipeline.segmentation.plotting.bars import plot_class_counts, plot_clas
 from seg_pipeline.segmentation.plotting.classes import plot_classes, plot_splits
 from seg_pipeline.segmentation.plotting.colouring import overlay
 from seg_pipeline.segmentation.plotting.confusion import plot_confusion
-from seg_pipeline.segmentation.plotting.curves import plot_history, plot_learning_rates
+from seg_pipeline.segmentation.plotting.curves import plot_history
 from seg_pipeline.segmentation.plotting.images import plot_images, plot_places, plot_series
 from seg_pipeline.segmentation.plotting.pointing import plot_points
 from seg_pipeline.segmentation.plotting.resources import plot_memory
+from seg_pipeline.segmentation.plotting.searching import (
+    plot_crossed,
+    plot_importances,
+    plot_overfit,
+    plot_range_test,
+    plot_trials,
+)
 from seg_pipeline.segmentation.plotting.sheets import plot_augmentations, plot_predictions, plot_samples
 from seg_pipeline.segmentation.plotting.style import class_colours
 
@@ -24,14 +31,18 @@ __all__ = [
     "plot_class_scores",
     "plot_classes",
     "plot_confusion",
+    "plot_crossed",
     "plot_history",
     "plot_images",
-    "plot_learning_rates",
+    "plot_importances",
     "plot_memory",
+    "plot_overfit",
     "plot_places",
     "plot_points",
     "plot_predictions",
+    "plot_range_test",
     "plot_samples",
     "plot_series",
     "plot_splits",
+    "plot_trials",
 ]
