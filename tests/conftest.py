@@ -97,3 +97,10 @@ def recipe() -> Recipe:
         scores=ScoreSettings(aggregation="dataset"),
         seed=5,
     )
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory) -> pd.DataFrame:
+    """The manifest of 28 images, enough for the gates of a search: 16 train, 12 val."""
+    table, _ = measure_images(write_scans(tmp_path_factory.mktemp("scans"), 28), MaskReader(CLASSES, "rle"))
+    return table.assign(split=["train"] * 16 + ["val"] * 12)

@@ -63,9 +63,7 @@ def choose_hyperparameters(
     return seg.search.best_hyperparameters(trials, recipe, params.grid, data_hash=data_hash)
 
 
-def plot_search(
-    trials: pd.DataFrame, params: HparamSearchParams
-) -> tuple[Figure, Figure, Figure, Figure, Figure]:
+def plot_search(trials: pd.DataFrame, params: HparamSearchParams) -> tuple[Figure, Figure, Figure, Figure, Figure]:
     """Learning rates, weight decays, both crossed, range test, importances."""
     return seg.search.search_figures(trials, params.grid)
 

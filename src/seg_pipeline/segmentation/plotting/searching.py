@@ -165,7 +165,7 @@ def plot_crossed(points: pd.DataFrame, names: tuple[str, str], best: tuple[float
         value = dict(zip(points.columns, pair, strict=True))
         place = columns.index(value[across]), rows.index(value[down])
         sound = math.isfinite(value["score"])
-        share = float(image.norm(value["score"])) if sound else 1.0
+        share = float(np.asarray(image.norm(value["score"]))) if sound else 1.0
         text, colour = (f"{value['score']:.3f}", "white" if share < DARK else "black") if sound else ("×", "0.4")
         axes.text(*place, text, ha="center", va="center", color=colour, fontsize=small())
     corner = (columns.index(best[1]) - 0.5, rows.index(best[0]) - 0.5)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Hashable
 from typing import Any
 
 import pandas as pd
@@ -12,8 +11,6 @@ from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.report.page import render
-from seg_pipeline.segmentation.search import search_figures
-from seg_pipeline.segmentation.search.choice import plain, searched_names, trial_score
 from seg_pipeline.segmentation.search_settings import GridSettings
 
 DOTS = 110
@@ -41,6 +38,9 @@ def search_page(gates: dict, overfit_picture: str, trials: pd.DataFrame, best: d
         trials: of ``search.search``.
         best: of ``search.best_hyperparameters``.
     """
+    from seg_pipeline.segmentation.search import search_figures  # loads torch, which other pages do without
+    from seg_pipeline.segmentation.search.choice import searched_names
+
     figures = search_figures(trials, grid)
     curve = plotting.plot_overfit(pd.DataFrame(gates["overfit"]["curve"]), least=gates["overfit"]["expected"])
     return render(
@@ -62,8 +62,10 @@ def search_page(gates: dict, overfit_picture: str, trials: pd.DataFrame, best: d
     )
 
 
-def _trial_rows(trials: pd.DataFrame, grid: GridSettings) -> list[dict[Hashable, Any]]:
+def _trial_rows(trials: pd.DataFrame, grid: GridSettings) -> list[dict[str, Any]]:
     """A row a trial, in the order of the table."""
+    from seg_pipeline.segmentation.search.choice import plain, searched_names, trial_score
+
     names, rows = searched_names(trials), []
     for number, of_trial in trials[trials["trial"] > 0].groupby("trial", sort=True):
         first = of_trial.iloc[0]

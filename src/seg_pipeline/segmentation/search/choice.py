@@ -32,8 +32,8 @@ def trial_score(rows: pd.DataFrame, grid: GridSettings) -> float | None:
 
 def searched_names(trials: pd.DataFrame) -> list[str]:
     """Dotted names of the settings that a table of trials has."""
-    columns = list(trials)
-    return [name for name in columns[len(NOT_SETTINGS) : columns.index("epoch")] if name in columns]
+    columns = list(map(str, trials))
+    return columns[len(NOT_SETTINGS) : columns.index("epoch")]
 
 
 def points(trials: pd.DataFrame, grid: GridSettings) -> pd.DataFrame:
@@ -97,9 +97,10 @@ def best_hyperparameters(trials: pd.DataFrame, recipe: Recipe, grid: GridSetting
     best = best_point(table)
     values = {name: plain(best[name]) for name in searched_names(trials)}
     of_best = trials[trials["trial"] == best["trial"]]
+    dice = points(trials, replace(grid, choose_by="dice"))
     return {
         "values": values,
-        "val_dice": float(points(trials, replace(grid, choose_by="dice")).loc[best.name, "score"]),
+        "val_dice": float(dice.loc[dice["trial"] == best["trial"], "score"].iloc[0]),
         "epochs": int(of_best["epoch"].max()),
         "reason": _reason(table, best, trials, grid),
         "data_hash": data_hash,

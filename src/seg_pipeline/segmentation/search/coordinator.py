@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import optuna
 import pandas as pd
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
@@ -19,9 +19,9 @@ from seg_pipeline.segmentation.manifest import data_hash
 from seg_pipeline.segmentation.recipe import Recipe, base_hash
 from seg_pipeline.segmentation.search.choice import DECAY, RATE, cell, row_score, trial_score
 from seg_pipeline.segmentation.search.pool import Pool, Worker, died
-from seg_pipeline.segmentation.search_settings import GridSettings
 from seg_pipeline.segmentation.search.study import ended, open_study
 from seg_pipeline.segmentation.search.trial import End, Event, Job, Place, trial_key
+from seg_pipeline.segmentation.search_settings import GridSettings
 from seg_pipeline.segmentation.state import HISTORY
 
 log = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class Coordinator:
         keys = {self.key_of(point): point for point in points}
         for key, point in keys.items():
             self.wanted.setdefault(key, point)
-        names = dict.fromkeys((RATE, DECAY), FloatDistribution(0, 10))
+        names: dict[str, BaseDistribution] = dict.fromkeys((RATE, DECAY), FloatDistribution(0, 10))
         tried: set[str] = set()
 
         def begin() -> tuple[optuna.trial.Trial, Point] | None:
@@ -176,7 +176,9 @@ class Coordinator:
         score = self.score_of({"rows": running.rows}) if end == "complete" else None
         if end == "complete" and score is None:
             end, reason = "failed", "no epoch has a validation score"
-        log.info("%s: %s", _words(running.point.values), reason or end + ("" if score is None else f", score {score:.4f}"))
+        log.info(
+            "%s: %s", _words(running.point.values), reason or end + ("" if score is None else f", score {score:.4f}")
+        )
         finished = {
             "rows": running.rows,
             "state": end,

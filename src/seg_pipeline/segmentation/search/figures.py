@@ -9,7 +9,7 @@ from typing import NamedTuple
 import optuna
 import pandas as pd
 from matplotlib.figure import Figure
-from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
@@ -82,7 +82,7 @@ def importances(trials: pd.DataFrame, grid: GridSettings) -> dict[str, float]:
     names = [name for name in searched_names(trials) if sound[name].map(str).nunique() > 1]
     if len(sound) < LEAST_TRIALS or not names:
         return {}
-    distributions = {name: _distribution(sound[name]) for name in names}
+    distributions: dict[str, BaseDistribution] = {name: _distribution(sound[name]) for name in names}
     study = optuna.create_study(direction="maximize")
     for row in sound.to_dict("records"):
         values = {name: _value(row[name], distributions[name]) for name in names}
@@ -95,14 +95,14 @@ def importances(trials: pd.DataFrame, grid: GridSettings) -> dict[str, float]:
     return {name: float(share) for name, share in get_param_importances(study, evaluator=evaluator).items()}
 
 
-def _distribution(values: pd.Series) -> FloatDistribution | CategoricalDistribution:
+def _distribution(values: pd.Series) -> BaseDistribution:
     if pd.api.types.is_numeric_dtype(values) and values.dtype != bool:
         low, high = float(values.min()), float(values.max())
         return FloatDistribution(low, high, log=low > 0 and high / low > 10)
     return CategoricalDistribution(sorted({json.dumps(_plain(value)) for value in values}))
 
 
-def _value(value: object, distribution: FloatDistribution | CategoricalDistribution) -> float | str:
+def _value(value: object, distribution: BaseDistribution) -> float | str:
     return float(value) if isinstance(distribution, FloatDistribution) else json.dumps(_plain(value))  # type: ignore[arg-type]
 
 

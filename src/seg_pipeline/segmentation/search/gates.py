@@ -42,7 +42,8 @@ def run_gates(manifest: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, 
     second, state, dataset = overfit(rows, recipe, compute, settings)
     unseen = manifest[~manifest["image_id"].isin(rows["image_id"])]
     if state is not None:
-        second |= pairing(unseen, state, settings)
+        learnt = second["dice"] >= settings.overfit_dice
+        second |= pairing(unseen, state, settings, learnt=learnt)
     second |= verdict(second, settings)
     report = {"passed": first["passed"] and second["passed"], "initial_loss": first, "overfit": second}
     curve = plotting.plot_overfit(pd.DataFrame(second["curve"]), least=settings.overfit_dice)

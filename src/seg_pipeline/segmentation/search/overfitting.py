@@ -84,7 +84,7 @@ def overfit(
 
 
 @torch.inference_mode()
-def pairing(unseen: pd.DataFrame, state: TrainState, settings: GateSettings) -> dict:
+def pairing(unseen: pd.DataFrame, state: TrainState, settings: GateSettings, *, learnt: bool) -> dict:
     """Whether predictions of images that were not trained on fit their own masks better than others' masks.
 
     A permutation test over the images that show a class: its p-value is the share of the orders of the masks
@@ -92,8 +92,7 @@ def pairing(unseen: pd.DataFrame, state: TrainState, settings: GateSettings) -> 
     images are one order like any other, so their p-value may be anything from 0 to 1.
     """
     shown = unseen[(unseen[[f"area_{name}" for name in class_names(unseen)]] > 0).any(axis=1)]
-    if settings.pairing is None or len(shown) < LEAST_PAIRED:
-        why = "switched off" if settings.pairing is None else f"{len(shown)} images are too few"
+    if why := _untested(len(shown), learnt, settings):
         return {"pairing": None, "pairing_images": len(shown), "pairing_note": why}
     picked = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, MOST_PAIRED).round().astype(int))]
     model = state.model.eval()
@@ -102,6 +101,14 @@ def pairing(unseen: pd.DataFrame, state: TrainState, settings: GateSettings) -> 
     said = torch.stack([_log_probability(model, state, dataset[index][0]) for index in range(len(picked))]).flatten(1)
     p_value = permutation_p((said @ masks.T).double().numpy(), seed=state.recipe.seed)
     return {"pairing": p_value, "pairing_images": len(picked), "pairing_note": ""}
+
+
+def _untested(number: int, learnt: bool, settings: GateSettings) -> str:
+    if settings.pairing is None:
+        return "switched off"
+    if not learnt:
+        return "the images were not learnt by heart"
+    return f"{number} images are too few" if number < LEAST_PAIRED else ""
 
 
 def _log_probability(model: Segmenter, state: TrainState, image: Tensor) -> Tensor:

@@ -15,9 +15,9 @@ from seg_pipeline.segmentation.search import rates, tpe
 from seg_pipeline.segmentation.search.choice import DECAY, RATE, at_edge, best_point, points
 from seg_pipeline.segmentation.search.coordinator import Coordinator, Point
 from seg_pipeline.segmentation.search.pool import make_pool
-from seg_pipeline.segmentation.search_settings import GridSettings, PoolSettings, TpeSettings
 from seg_pipeline.segmentation.search.study import only_coordinator, open_storage
 from seg_pipeline.segmentation.search.trial import Place
+from seg_pipeline.segmentation.search_settings import GridSettings, PoolSettings, TpeSettings
 
 log = logging.getLogger(__name__)
 

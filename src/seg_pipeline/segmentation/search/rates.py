@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -83,7 +84,14 @@ def _longest_fall(values: list[float]) -> list[int]:
 
 def as_trials(tested: pd.DataFrame, seed: int) -> pd.DataFrame:
     """The rows as of a trial 0: epoch is the step, train_loss the loss, val_loss the smoothed loss."""
-    about = {"trial": 0, "step": "range_test", "repeat": 0, "seed": seed, "state": "complete", "reason": ""}
+    about: dict[str, Any] = {
+        "trial": 0,
+        "step": "range_test",
+        "repeat": 0,
+        "seed": seed,
+        "state": "complete",
+        "reason": "",
+    }
     rows = {
         RATE: tested["learning_rate"],
         "epoch": tested["step"],
