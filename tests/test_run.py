@@ -65,13 +65,19 @@ def test_a_run_ends_with_scores_and_all_its_artifacts(finished):
         "image_sheet.png",
         "learning_rate_curves.png",
         "memory_chart.png",
+        "overfit_curve.png",
+        "overfit_sheet.png",
         "place_sheet.png",
         "prediction_sheet.png",
+        "range_test_curve.png",
         "sample_sheet.png",
+        "search_heat_map.png",
+        "search_importances.png",
         "series_sheet.png",
         "split_sheet.png",
         "training_curves.png",
         "validation_sheet.png",
+        "weight_decay_curves.png",
     }
     assert {"memory_estimate.json", "point_chart.json", "series.gif"} <= {path.name for path in reporting.iterdir()}
     assert "mean Dice" in process.stdout

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -23,8 +22,9 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
-from seg_pipeline.segmentation.search import coordinator, search
+from seg_pipeline.segmentation.search import coordinator, search, trial
 from seg_pipeline.segmentation.search.study import only_coordinator, open_storage
+from seg_pipeline.segmentation.search.trial import load_checkpoint
 from seg_pipeline.segmentation.search_settings import GridSettings, PoolSettings, TpeSettings
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
@@ -59,15 +59,6 @@ def dies_at(owner: type, name: str, call: int, *, after: bool) -> None:
     setattr(owner, name, method)
 
 
-def dies_writing_a_checkpoint() -> None:
-    def half(state: dict, stream) -> None:
-        stream.write(pickle.dumps(list(range(1000))))
-        stream.flush()
-        die()
-
-    torch.save = half
-
-
 def dies_writing_the_journal(call: int) -> None:
     plain, calls = JournalFileBackend.append_logs, []
 
@@ -84,7 +75,7 @@ def dies_writing_the_journal(call: int) -> None:
 
 POINTS: dict[str, Callable[[], None]] = {
     "a trial is waiting": lambda: dies_at(optuna.Study, "enqueue_trial", 1, after=True),
-    "a checkpoint is half written": dies_writing_a_checkpoint,
+    "a checkpoint is written, not in its place": lambda: dies_at(Path, "replace", 1, after=False),
     "an epoch has ended": lambda: dies_at(optuna.trial.Trial, "report", 1, after=True),
     "a trial has ended, untold": lambda: dies_at(coordinator.Coordinator, "_finish", 1, after=False),
     "a line of the journal is half written": lambda: dies_writing_the_journal(30),
@@ -171,7 +162,7 @@ def test_a_search_killed_at_every_point_trains_each_cell_once_and_ends_with_the_
 def test_a_half_trained_trial_goes_on_from_its_own_checkpoint(live, tmp_path):
     assert live("an epoch has ended") == -signal.SIGKILL
     (file,) = (tmp_path / "search").glob("*.pt")
-    saved = torch.load(file, weights_only=True)
+    saved = load_checkpoint(file)
     assert (len(saved["history"]), saved["finished"]) == (1, False)
 
 
@@ -218,12 +209,14 @@ def test_a_second_coordinator_is_refused_and_a_killed_one_leaves_no_lock(tmp_pat
 
 
 def test_a_damaged_checkpoint_of_a_trial_starts_it_anew(tmp_path, caplog):
-    from seg_pipeline.segmentation.search import trial
-
     file = tmp_path / "key.pt"
-    assert trial._load(file) is None
-    file.write_bytes(b"half")
-    assert trial._load(file) is None
+    assert load_checkpoint(file) is None
+    trial._save({"weight": torch.ones(3)}, file)
+    assert load_checkpoint(file)["weight"].tolist() == [1, 1, 1]
+    whole = bytearray(file.read_bytes())
+    whole[-40] ^= 1  # torch would load it
+    file.write_bytes(whole)
+    assert load_checkpoint(file) is None
     assert "is damaged, so its trial starts anew" in caplog.text
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
-import pickle
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
@@ -22,6 +22,7 @@ from seg_pipeline.segmentation.training import train_one
 
 log = logging.getLogger(__name__)
 
+DIGEST = hashlib.sha256().digest_size
 End = Literal["complete", "pruned", "diverged", "failed"]
 
 
@@ -78,7 +79,7 @@ def run_trial(job: Job, place: Place) -> Generator[Event, None, None]:
 
 
 def _rows(job: Job, place: Place) -> Iterator[dict]:
-    saved = _load(place.checkpoint(job.key))
+    saved = load_checkpoint(place.checkpoint(job.key))
     told, saved_at = 0, time.monotonic()
     compute = replace(place.compute, save_minutes=place.save_seconds / 60)
     for state in train_one(place.manifest, Recipe.from_dict(job.recipe), compute, saved, place.cache_folder):
@@ -90,23 +91,27 @@ def _rows(job: Job, place: Place) -> Iterator[dict]:
 
 
 def _save(state: dict, file: Path) -> None:
+    """The sha256 of a checkpoint, then the checkpoint."""
+    stream = io.BytesIO()
+    torch.save(state, stream)
     draft = file.with_name(f"{file.name}.{os.getpid()}")
-    with draft.open("wb") as stream:
-        torch.save(state, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
+    with draft.open("wb") as target:
+        target.write(hashlib.sha256(stream.getbuffer()).digest())
+        target.write(stream.getbuffer())
+        target.flush()
+        os.fsync(target.fileno())
     draft.replace(file)
 
 
-def _load(file: Path) -> dict | None:
-    """None where there is none that can be read: the trial then starts anew."""
-    try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+def load_checkpoint(file: Path) -> dict | None:
+    """None where there is none, or one that is damaged: the trial then starts anew."""
+    if not file.exists():
         return None
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        log.warning("%s is damaged, so its trial starts anew (%s)", file, str(error).splitlines()[0])
+    digest, content = (text := file.read_bytes())[:DIGEST], text[DIGEST:]
+    if hashlib.sha256(content).digest() != digest:
+        log.warning("%s is damaged, so its trial starts anew", file)
         return None
+    return torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
 
 
 class Runner:
