@@ -45,7 +45,7 @@ def trials(recipe):
     return trial_table(records, recipe)
 
 
-def tested(losses):
+def ramp(losses):
     rates = np.geomspace(1e-5, 1e-1, len(losses))
     return pd.DataFrame({"step": range(1, len(losses) + 1), "learning_rate": rates, "loss": losses, "smoothed": losses})
 
@@ -91,7 +91,7 @@ def test_importances_know_what_made_the_difference(trials):
 
 def test_a_range_test_suggests_the_middle_of_the_longest_fall(recipe):
     losses = [1.0, 1.02, 0.9, 0.8, 0.7, 0.6, 0.65, 0.9, 1.5]
-    found = tested(losses)
+    found = ramp(losses)
     assert suggested_rate(found) == float(f"{np.geomspace(1e-5, 1e-1, 9)[3]:.2g}")  # places 1, 2, 3, 4, 5
     rows = as_trials(found, seed=5)
     assert set(rows["trial"]) == {0}

@@ -12,39 +12,36 @@ from seg_pipeline.pipelines import Figure
 from seg_pipeline.segmentation.recipe import ScoreSettings
 
 
-def make_base_recipe(dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int) -> dict:
-    """The YAML's settings, from which every trial starts."""
-    return make_recipe(dataset, scores, training, seed).to_dict()
-
-
 def run_gates(
-    development: pd.DataFrame, search_recipe: dict, training: TrainingParams, params: HparamSearchParams
+    development: pd.DataFrame,
+    dataset: DatasetParams,
+    scores: ScoreSettings,
+    training: TrainingParams,
+    params: HparamSearchParams,
+    seed: int,
 ) -> tuple[dict, Figure, Figure, str]:
-    """Reports of the gates, the curve of learning by heart, what was learnt, and that for the page."""
-    recipe = seg.recipe.Recipe.from_dict(search_recipe)
+    """Report of the gates, the curve of learning by heart, what was learnt, and that for the page."""
+    recipe = make_recipe(dataset, scores, training, seed)
     gates = seg.search.run_gates(development, recipe, training.compute, params.gates)
     return *gates, seg.report.figure_address(gates.sheet)
 
 
-def check_gates(search_gates: dict, params: HparamSearchParams) -> bool:
-    """Stops here where a gate failed, once its report and pictures are saved."""
-    return seg.search.check_gates(search_gates, stop=params.gates.stop)
-
-
 def search_settings(
     development: pd.DataFrame,
-    search_recipe: dict,
-    gates_passed: bool,  # noqa: ARG001 -- the order of the nodes
+    search_gates: dict,
     search_folder: Path,
     sample_cache: Path,
+    dataset: DatasetParams,
+    scores: ScoreSettings,
     training: TrainingParams,
     params: HparamSearchParams,
+    seed: int,
 ) -> pd.DataFrame:
-    """A row an epoch of each trial."""
-    recipe = seg.recipe.Recipe.from_dict(search_recipe)
+    """A row an epoch of each trial; stops where a gate failed, whose report and pictures are saved by then."""
+    seg.search.check_gates(search_gates, stop=params.gates.stop)
     return seg.search.search(
         development,
-        recipe,
+        make_recipe(dataset, scores, training, seed),
         training.compute,
         folder=search_folder,
         grid=params.grid,
@@ -55,11 +52,16 @@ def search_settings(
 
 
 def choose_hyperparameters(
-    development: pd.DataFrame, search_recipe: dict, trials: pd.DataFrame, params: HparamSearchParams
+    development: pd.DataFrame,
+    trials: pd.DataFrame,
+    dataset: DatasetParams,
+    scores: ScoreSettings,
+    training: TrainingParams,
+    params: HparamSearchParams,
+    seed: int,
 ) -> dict:
     """The best values, why, on which data, and for which other settings."""
-    recipe = seg.recipe.Recipe.from_dict(search_recipe)
-    data_hash = seg.manifest.data_hash(development)
+    recipe, data_hash = make_recipe(dataset, scores, training, seed), seg.manifest.data_hash(development)
     return seg.search.best_hyperparameters(trials, recipe, params.grid, data_hash=data_hash)
 
 
@@ -69,11 +71,7 @@ def plot_search(trials: pd.DataFrame, params: HparamSearchParams) -> tuple[Figur
 
 
 def make_search_page(
-    search_gates: dict,
-    overfit_picture: str,
-    trials: pd.DataFrame,
-    best: dict,
-    params: HparamSearchParams,
+    search_gates: dict, overfit_picture: str, trials: pd.DataFrame, best: dict, params: HparamSearchParams
 ) -> str:
     """The whole search on one page."""
     return seg.report.search_page(search_gates, overfit_picture, trials, best, grid=params.grid)

@@ -6,45 +6,27 @@ from kedro.pipeline import Node, Pipeline
 
 from seg_pipeline.pipelines.hparam_search import nodes
 
+SETTINGS = ["params:dataset", "params:scores", "params:training", "params:hparam_search", "params:seed"]
+
 
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.make_base_recipe,
-                ["params:dataset", "params:scores", "params:training", "params:seed"],
-                "search_recipe",
-                name="make_base_recipe",
-            ),
-            Node(
                 nodes.run_gates,
-                ["development", "search_recipe", "params:training", "params:hparam_search"],
+                ["development", *SETTINGS],
                 ["search_gates", "overfit_curve", "overfit_sheet", "overfit_picture"],
                 name="run_gates",
             ),
             Node(
-                nodes.check_gates,
-                ["search_gates", "params:hparam_search"],
-                "gates_passed",
-                name="check_gates",
-            ),
-            Node(
                 nodes.search_settings,
-                [
-                    "development",
-                    "search_recipe",
-                    "gates_passed",
-                    "search_folder",
-                    "sample_cache",
-                    "params:training",
-                    "params:hparam_search",
-                ],
+                ["development", "search_gates", "search_folder", "sample_cache", *SETTINGS],
                 "search_trials",
                 name="search_settings",
             ),
             Node(
                 nodes.choose_hyperparameters,
-                ["development", "search_recipe", "search_trials", "params:hparam_search"],
+                ["development", "search_trials", *SETTINGS],
                 "best_hyperparameters",
                 name="choose_hyperparameters",
             ),
@@ -62,13 +44,7 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 nodes.make_search_page,
-                [
-                    "search_gates",
-                    "overfit_picture",
-                    "search_trials",
-                    "best_hyperparameters",
-                    "params:hparam_search",
-                ],
+                ["search_gates", "overfit_picture", "search_trials", "best_hyperparameters", "params:hparam_search"],
                 "search_page",
                 name="make_search_page",
             ),
