@@ -23,7 +23,8 @@ def check_space(space: dict[str, Range | list[Any]], recipe: Recipe) -> None:
     """Raises ValueError where a recipe has no such setting, or one of its values would be refused."""
     for name, given in space.items():
         values = [given.low, given.high] if isinstance(given, Range) else given
-        if len({type(one) for one in values if one is not None} - {int}) > 1 or not values:
+        kinds = {float if type(one) is int else type(one) for one in values}
+        if not values or len(kinds - {type(None)}) > 1 or kinds == {float, type(None)}:  # a table's column is of one
             raise ValueError(f"`hparam_search.tpe.space.{name}` must list choices of one kind, found {values}")
         whole = isinstance(given, Range) and given.whole
         for value in values:
