@@ -126,3 +126,10 @@ def bundle_folder(checkpoint, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("exported") / "bundle"
     make_bundle(checkpoint, folder, forms=["onnx", "torchscript", "pt2", "safetensors"])
     return folder
+
+
+@pytest.fixture(scope="session")
+def scans(tmp_path_factory) -> pd.DataFrame:
+    """The manifest of 28 images, enough for the gates of a search: 16 train, 12 val."""
+    table, _ = measure_images(write_scans(tmp_path_factory.mktemp("scans"), 28), MaskReader(CLASSES, "rle"))
+    return table.assign(split=["train"] * 16 + ["val"] * 12)

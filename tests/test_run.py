@@ -65,17 +65,23 @@ def test_a_run_ends_with_scores_and_all_its_artifacts(finished):
         "image_sheet.png",
         "learning_rate_curves.png",
         "memory_chart.png",
+        "overfit_curve.png",
+        "overfit_sheet.png",
         "place_sheet.png",
         "prediction_options.png",
         "prediction_sheet.png",
         "reliability_curves.png",
+        "range_test_curve.png",
         "sample_sheet.png",
+        "search_heat_map.png",
+        "search_importances.png",
         "series_sheet.png",
         "size_scores.png",
         "split_sheet.png",
         "threshold_curves.png",
         "training_curves.png",
         "validation_sheet.png",
+        "weight_decay_curves.png",
     }
     others = {"memory_estimate.json", "model_card.md", "point_chart.json", "report.html", "series.gif"}
     assert others <= {path.name for path in reporting.iterdir()}

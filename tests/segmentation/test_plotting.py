@@ -505,53 +505,6 @@ def test_history_with_gaps(val_dice, title):
     assert figure.get_suptitle() == title
 
 
-def trials_of(last_dice: dict[float, float], *, losses: dict[float, list[float]] | None = None) -> pd.DataFrame:
-    rows = []
-    for rate, dice in last_dice.items():
-        for epoch, loss in enumerate((losses or {}).get(rate, [0.9, 0.5]), start=1):
-            row = {"learning_rate": rate, "epoch": epoch, "train_loss": loss, "val_loss": loss}
-            rows.append({**row, "val_dice": dice + 0.125 * (2 - epoch)})
-    return pd.DataFrame(rows[::-1])  # in any order
-
-
-def test_learning_rates_show_every_trial_and_the_chosen_one():
-    trials = trials_of({1e-4: 0.5, 3e-3: 0.8, 1.0: 0.1}, losses={1.0: [40.0, np.inf]})
-    before = trials.copy(deep=True)
-    figure = plotting.plot_learning_rates(trials, 3e-3)
-    saved(figure)
-    losses, dice, final = figure.axes
-    assert len(losses.lines) == 6
-    assert losses.lines[0].get_ydata().tolist() == [0.9, 0.5]
-    assert losses.get_yscale() == "log"  # 0.5 to 40
-    assert [line.get_ydata().tolist() for line in dice.lines[:2]] == [[0.625, 0.5], [0.925, 0.8]]
-    legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["0.0001", "0.003", "1 (diverged)"]
-    curve, chosen, diverged = final.lines
-    assert curve.get_xydata().tolist() == [[1e-4, 0.5], [3e-3, 0.8]]
-    assert chosen.get_xydata().tolist() == [[3e-3, 0.8]]
-    assert (diverged.get_xdata().tolist(), diverged.get_label()) == ([1.0], "diverged")
-    assert final.get_xscale() == "log"
-    assert tick_texts(final.xaxis) == ["0.0001", "0.003", "1"]
-    assert figure.get_suptitle() == "Learning rates: 0.003 chosen of 3"
-    pd.testing.assert_frame_equal(trials, before)
-
-
-def test_learning_rates_of_one_trial_and_of_many():
-    one = plotting.plot_learning_rates(trials_of({1e-3: 0.5}, losses={1e-3: [0.7]}), 1e-3 * (1 + 1e-9))
-    saved(one)
-    assert len(one.axes[2].lines) == 2  # none diverged
-    assert one.axes[0].get_yscale() == "linear"
-    rates = np.geomspace(1e-5, 1e-1, 30).tolist()
-    many = plotting.plot_learning_rates(trials_of(dict.fromkeys(rates, 0.5)), rates[3])
-    saved(many)
-    assert 5 <= len(tick_texts(many.axes[2].xaxis)) <= 13
-
-
-def test_learning_rates_refuse_a_rate_that_was_not_tried():
-    with pytest.raises(ValueError, match=r"rate 0.01 is none of the trials' rates \[0.0001, 0.001\]; give one"):
-        plotting.plot_learning_rates(trials_of({1e-3: 0.5, 1e-4: 0.4}), 0.01)
-
-
 # style
 
 
@@ -567,7 +520,7 @@ def test_figures_keep_their_style_when_they_are_saved():
     figures = [
         plotting.plot_history(history_of([0.1, 0.2])),
         plotting.plot_confusion(np.eye(2, dtype=int), ["a", "b"], title=""),
-        plotting.plot_learning_rates(trials_of({1e-3: 0.5}, losses={1e-3: [0.01, 0.9]}), 1e-3),
+        plotting.plot_class_counts(pd.DataFrame({"train": [3, 4]}, index=["a", "no mask"])),
     ]
     with matplotlib.rc_context({"font.size": 20}):  # ticks are made when a figure is drawn
         for figure in figures:

@@ -2,7 +2,7 @@ import logging
 
 import pytest
 
-from seg_pipeline.segmentation.recipe import InputSettings, LossSettings, Recipe, with_search
+from seg_pipeline.segmentation.recipe import InputSettings, LossSettings, Recipe, base_hash, with_search
 
 
 def test_a_recipe_survives_a_checkpoint(recipe):
@@ -63,15 +63,41 @@ def test_channels_of_the_input(channels, number):
     assert InputSettings(channels=channels).num_channels == number
 
 
+FOUND = {"optimizer.learning_rate": 0.1, "input.size": [64, 96]}
+
+
+def found(recipe, **changes):
+    about = {"values": FOUND, "val_dice": 0.5, "epochs": 3, "reason": "it won", "data_hash": "here"}
+    return about | {"base": base_hash(recipe, FOUND)} | changes
+
+
+def test_what_a_search_found_goes_into_the_recipe_and_is_named(recipe, caplog):
+    with caplog.at_level(logging.INFO):
+        changed, taken = with_search(recipe, found(recipe), "here")
+    assert (changed.optimizer.learning_rate, changed.input.size) == (0.1, (64, 96))
+    assert taken == {"values": FOUND, "val_dice": 0.5, "epochs": 3, "reason": "it won"}
+    assert "from the search: optimizer.learning_rate 0.1, input.size [64, 96] (it won)" in caplog.text
+    assert Recipe.from_dict({**changed.to_dict(), "from_search": taken}) == changed
+
+
 @pytest.mark.parametrize(
-    ("found", "rate", "says"),
+    ("changes", "says"),
     [
-        (None, 0.003, "learning rate 0.003, from the parameters"),
-        ({"learning_rate": 0.1, "reason": "it won", "data_hash": "here"}, 0.1, "0.1, from the search: it won"),
-        ({"learning_rate": 0.1, "reason": "it won", "data_hash": "elsewhere"}, 0.003, "the search was on other data"),
+        (None, "no search's result is used"),
+        ({"data_hash": "elsewhere"}, "the search was on other data"),
+        ({"base": "other"}, "the search was for other settings; to search for these: `kedro run --pipeline hparam"),
     ],
 )
-def test_the_searchs_rate_counts_on_its_own_data_only(recipe, found, rate, says, caplog):
+def test_a_search_on_other_data_or_settings_does_not_count(recipe, changes, says, caplog):
+    given = None if changes is None else found(recipe, **changes)
     with caplog.at_level(logging.INFO):
-        assert with_search(recipe, found, "here").optimizer.learning_rate == rate
+        assert with_search(recipe, given, "here") == (recipe, {})
     assert says in caplog.text
+
+
+def test_length_and_seed_are_not_among_the_settings_that_a_search_is_for(recipe):
+    names = ("optimizer.learning_rate", "loss.terms")
+    same = recipe.changed({"fit.epochs": 99, "fit.max_minutes": 3, "seed": 8, "optimizer.learning_rate": 0.5})
+    same = same.changed({"loss.terms": {"dice": 1.0}})
+    assert base_hash(recipe, names) == base_hash(same, names)
+    assert base_hash(recipe, names) != base_hash(recipe.changed({"fit.ema": 0.5}), names)

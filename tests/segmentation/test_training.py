@@ -6,7 +6,7 @@ import torch
 
 from seg_pipeline.segmentation.galleries import LivePictures
 from seg_pipeline.segmentation.recipe import ComputeSettings
-from seg_pipeline.segmentation.training import fold_split, runner, train
+from seg_pipeline.segmentation.training import fold_split, train
 
 COMPUTE = ComputeSettings(cache="none", save_minutes=None)
 
@@ -145,10 +145,3 @@ def test_a_batch_of_the_loss_at_a_stride_can_be_sized_too(manifest, short):
     strided = short.changed({"loss.stride": 2, "sampling.batch_size": "auto", "fit.epochs": 1})
     size = end_of(manifest, strided).best["members"][0]["recipe"]["sampling"]["batch_size"]
     assert size == 2  # 10 train images: four steps at least
-
-
-def test_the_runner_trains_from_equal_weights(manifest, short):
-    run = runner(manifest, COMPUTE, cache_folder=None)
-    rows = [[{name: value for name, value in row.items() if name != "seconds"} for row in run(short)] for _ in range(2)]
-    assert rows[0] == rows[1]
-    assert len(rows[0]) == 2

@@ -21,7 +21,7 @@ from seg_pipeline.params.evaluation import EvaluationParams
 from seg_pipeline.params.export import ExportNnunetParams, ExportParams
 from seg_pipeline.params.inference import InferenceParams
 from seg_pipeline.params.reporting import ReportingParams
-from seg_pipeline.params.search import HparamSearchParams
+from seg_pipeline.params.search import HparamSearchParams, check_space
 from seg_pipeline.params.tracking import TrackingParams
 from seg_pipeline.params.training import TrainingParams, make_recipe
 from seg_pipeline.segmentation.recipe import PredictSettings, ScoreSettings
@@ -74,7 +74,8 @@ class Parameters(Params):
 
     @model_validator(mode="after")
     def _makes_a_recipe(self) -> Parameters:
-        make_recipe(self.dataset, self.scores, self.training, self.seed)
+        recipe = make_recipe(self.dataset, self.scores, self.training, self.seed)
+        check_space(self.hparam_search.tpe.space, recipe)
         return self
 
     @model_validator(mode="after")

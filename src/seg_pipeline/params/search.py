@@ -1,15 +1,49 @@
-"""The search."""
+"""The search; its groups of settings are declared in `segmentation/search_settings.py`."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import Any
 
-from pydantic import Field
+from pydantic import TypeAdapter, ValidationError
 
 from seg_pipeline.params.base import Params
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.search_settings import GateSettings, GridSettings, PoolSettings, Range, TpeSettings
 
 
 class HparamSearchParams(Params):
-    learning_rates: list[Annotated[float, Field(gt=0, lt=10)]] = Field(default=[3e-4, 1e-3, 3e-3], min_length=2)
-    epochs: int = Field(default=4, ge=1)
-    """Epochs of each trial; each starts from equal weights."""
+    gates: GateSettings = GateSettings()
+    grid: GridSettings = GridSettings()
+    tpe: TpeSettings = TpeSettings()
+    pool: PoolSettings = PoolSettings()
+
+
+def check_space(space: dict[str, Range | list[Any]], recipe: Recipe) -> None:
+    """Raises ValueError where a recipe has no such setting, or one of its values would be refused."""
+    for name, given in space.items():
+        values = [given.low, given.high] if isinstance(given, Range) else given
+        kinds = {float if type(one) is int else type(one) for one in values}
+        if not values or len(kinds - {type(None)}) > 1 or kinds == {float, type(None)}:  # a table's column is of one
+            raise ValueError(f"`hparam_search.tpe.space.{name}` must list choices of one kind, found {values}")
+        whole = isinstance(given, Range) and given.whole
+        for value in values:
+            _check_value(name, int(value) if whole else value, recipe)
+
+
+def _check_value(name: str, value: Any, recipe: Recipe) -> None:
+    group, _, key = name.rpartition(".")
+    settings = getattr(recipe, group, None) if group in GROUPS else None
+    if settings is None or key not in asdict(settings):
+        raise ValueError(
+            f"`hparam_search.tpe.space`: there is no setting {name!r}; expected one of the groups "
+            f"{', '.join(GROUPS)}, such as model.encoder"
+        )
+    try:
+        TypeAdapter(type(settings)).validate_python({**asdict(settings), key: value})
+    except ValidationError as error:
+        found = error.errors()[0]["msg"]
+        raise ValueError(f"`hparam_search.tpe.space.{name}`: {value!r} is no value of it: {found}") from None
+
+
+GROUPS = ("model", "input", "sampling", "loss", "optimizer", "fit")

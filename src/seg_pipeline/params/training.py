@@ -32,7 +32,7 @@ class TrainingParams(Params):
     folds: int | None = Field(default=None, ge=2)
     """Train so many models, each validated on one fold; null: one model, on the split."""
     use_search: bool = True
-    """Take the learning rate that hparam_search found on the same data, where there is one."""
+    """Take what hparam_search found on the same data and for the same other settings, where it did."""
     resume: bool = True
     """Go on from an unfinished run with the same data and settings; false: start anew."""
 

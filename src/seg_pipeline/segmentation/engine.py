@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.loaders import Loaders
 from seg_pipeline.segmentation.losses import Loss, make_loss
 from seg_pipeline.segmentation.metrics import Counts
 from seg_pipeline.segmentation.mixing import Mixing, make_mixing
-from seg_pipeline.segmentation.processes import Processes, TrainingFailed
+from seg_pipeline.segmentation.processes import OutOfMemory, Processes
 from seg_pipeline.segmentation.progress import Bar
 from seg_pipeline.segmentation.recipe import FitSettings, Recipe
 from seg_pipeline.segmentation.schedules import make_schedule
@@ -178,7 +178,7 @@ def backward(run: Run, tally: Tally, images: Tensor, truths: list[tuple[float, T
         except torch.OutOfMemoryError as error:
             at_once = min(state.micro_batch or len(images), len(images))
             if at_once == 1 or run.processes.world > 1:
-                raise TrainingFailed(
+                raise OutOfMemory(
                     f"memory ran out with {at_once} images of {tuple(images.shape[1:])} at once; set a smaller "
                     "`training.input.size`, `training.sampling.micro_batch_size` or model"
                 ) from error

@@ -16,6 +16,10 @@ class TrainingFailed(RuntimeError):
     """Going on would not help: the loss is no number, or one image is too large for the memory."""
 
 
+class OutOfMemory(TrainingFailed):
+    """Memory is too small for the settings."""
+
+
 class Processes:
     """This process among those of its run. Without ``torch.distributed`` it is alone."""
 

@@ -6,9 +6,12 @@ Each group of settings is declared here once, with its bounds. ``params`` reads 
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 import logging
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -20,6 +23,8 @@ Task = Literal["multilabel", "multiclass"]
 Aggregation = Literal["image", "dataset"]
 EmptyPolicy = Literal["skip", "zero", "one"]
 Share = Annotated[float, Ge(0), Le(1)]
+FROM_SEARCH = "from_search"
+"""Key beside the settings in recipe.json: which of them a search found, and why."""
 STRIDE = 32
 """Encoders halve five times: a network's input has multiples of this as height and width."""
 
@@ -273,9 +278,15 @@ class Recipe:
         recipe = self
         for name, value in values.items():
             group, _, key = name.rpartition(".")
-            new = {group: replace(getattr(recipe, group), **{key: value})} if group else {key: value}
+            new = {key: _tupled(value)}
+            if group:
+                new = {group: replace(getattr(recipe, group), **new)}
             recipe = replace(recipe, **new)
         return recipe
+
+    def value(self, name: str) -> Any:
+        """Plain value of a dotted name. Raises AttributeError where there is none."""
+        return to_plain(functools.reduce(getattr, name.split("."), self))
 
     def to_dict(self) -> dict:
         """Plain values, as ``from_dict`` takes them back from a checkpoint."""
@@ -283,18 +294,22 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Recipe:
-        """Raises ValueError where ``values`` are not those of this version."""
+        """Leaves ``FROM_SEARCH`` out. Raises ValueError where ``values`` are not those of this version."""
         try:
-            return from_plain(cls, values)
+            return from_plain(cls, {name: value for name, value in values.items() if name != FROM_SEARCH})
         except TypeError as error:
             raise ValueError(
                 f"the checkpoint's settings are of another version of this project ({error}); train anew with "
                 "`--params training.resume=false`, or use the version that wrote it"
             ) from None
 
+    def flat(self) -> dict[str, Any]:
+        """Plain values by dotted name; an empty group is a value."""
+        return _flat(self.to_dict())
+
     def differences(self, other: Recipe) -> list[str]:
         """ "key: mine, there theirs" for each setting that differs."""
-        mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        mine, theirs = self.flat(), other.flat()
         return [
             f"{name}: {mine.get(name)}, there {theirs.get(name)}"
             for name in mine | theirs
@@ -337,18 +352,44 @@ def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def with_search(recipe: Recipe, found: dict | None, data_hash: str) -> Recipe:
-    """The recipe with the learning rate that a search found, where it searched on the same data; says which.
+NOT_SEARCHED_ON = ("fit.epochs", "fit.max_minutes", "fit.patience", "fit.validate_every", "seed")
+"""A search is short and has seeds of its own, so these may differ between it and the training that takes its values."""
+
+
+def base_hash(recipe: Recipe, names: Iterable[str]) -> str:
+    """Sha256 of all settings but those of these dotted names and ``NOT_SEARCHED_ON``."""
+    left_out = {*names, *NOT_SEARCHED_ON}
+    settings = [
+        (name, value)
+        for name, value in recipe.flat().items()
+        if not any(name == one or name.startswith(f"{one}.") for one in left_out)
+    ]
+    return hashlib.sha256(json.dumps(sorted(settings)).encode()).hexdigest()
+
+
+def with_search(recipe: Recipe, found: dict | None, data_hash: str) -> tuple[Recipe, dict]:
+    """The recipe with the values that a search found on the same data and for the same other settings.
 
     Args:
-        found: learning_rate, reason and data_hash of the search, or None.
+        found: values by dotted name, reason, data_hash and base of the search, or None.
+
+    Returns:
+        The recipe, and what of ``found`` is in it: values and reason; empty where it is the parameters' alone.
     """
-    mine = recipe.optimizer.learning_rate
+    why = _not_taken(recipe, found, data_hash)
+    if found is None or why:
+        log.log(logging.WARNING if found else logging.INFO, "all settings are the parameters': %s", why)
+        return recipe, {}
+    said = ", ".join(f"{name} {value}" for name, value in found["values"].items())
+    log.info("from the search: %s (%s); all else from the parameters", said, found["reason"])
+    return recipe.changed(found["values"]), {name: found[name] for name in ("values", "val_dice", "epochs", "reason")}
+
+
+def _not_taken(recipe: Recipe, found: dict | None, data_hash: str) -> str:
     if found is None:
-        log.info("learning rate %g, from the parameters", mine)
-        return recipe
+        return "no search's result is used"
     if found["data_hash"] != data_hash:
-        log.warning("learning rate %g, from the parameters: the search was on other data", mine)
-        return recipe
-    log.info("learning rate %g, from the search: %s", found["learning_rate"], found["reason"])
-    return recipe.changed({"optimizer.learning_rate": found["learning_rate"]})
+        return "the search was on other data"
+    if found.get("base") != base_hash(recipe, found.get("values", ())):
+        return "the search was for other settings; to search for these: `kedro run --pipeline hparam_search`"
+    return ""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -62,7 +61,7 @@ def train(
     for fold in range(len(members), folds or 1):
         part = manifest if folds is None else fold_split(manifest, fold, folds)
         told = len(current["history"]) if current else 0
-        for state in _train_one(part, recipe, compute, current, cache_folder):
+        for state in train_one(part, recipe, compute, current, cache_folder):
             if len(state["history"]) > told:
                 told = len(state["history"])
                 log.info("%s%s", f"fold {fold + 1}/{folds}, " if folds else "", line(state["history"][-1], recipe.fit))
@@ -104,10 +103,13 @@ def _untrained(state: dict) -> dict:
     return {"row": {"epoch": 0}, "model": state["mean"] or state["model"]}
 
 
-def _train_one(
+def train_one(
     manifest: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, saved: dict | None, cache_folder: Path | None
 ) -> Iterator[dict]:
-    """States to save of one model's training; the last one at once where it is finished."""
+    """States to save of one model's training, after each epoch and within one as in ``train``.
+
+    ``saved`` is such a state, to go on with; a finished one is yielded at once.
+    """
     if saved is not None and saved["finished"]:
         yield saved
         return
@@ -137,16 +139,3 @@ def fold_split(manifest: pd.DataFrame, fold: int, folds: int) -> pd.DataFrame:
         )
     split = manifest["split"].where(manifest["fold"] < 0, "train").mask(manifest["fold"] == fold, "val")
     return manifest.assign(split=split)
-
-
-def runner(
-    manifest: pd.DataFrame, compute: ComputeSettings, *, cache_folder: Path | None
-) -> Callable[[Recipe], Iterator[dict]]:
-    """A function that trains a recipe from the start and yields its history rows, keeping nothing."""
-    unsaved = replace(compute, save_minutes=None)
-
-    def run(recipe: Recipe) -> Iterator[dict]:
-        for state in _train_one(manifest, recipe, unsaved, None, cache_folder):
-            yield state["history"][-1]
-
-    return run

@@ -1,4 +1,4 @@
-"""Short trainings -> the learning rate for the long one."""
+"""Checks, then short trainings -> the settings for the long one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,24 @@ from seg_pipeline.pipelines import Figure
 from seg_pipeline.segmentation.recipe import ScoreSettings
 
 
-def search_learning_rates(
+def run_gates(
     development: pd.DataFrame,
+    dataset: DatasetParams,
+    scores: ScoreSettings,
+    training: TrainingParams,
+    params: HparamSearchParams,
+    seed: int,
+) -> tuple[dict, Figure, Figure, str]:
+    """Report of the gates, the curve of learning by heart, what was learnt, and that for the page."""
+    recipe = make_recipe(dataset, scores, training, seed)
+    gates = seg.search.run_gates(development, recipe, training.compute, params.gates)
+    return *gates, seg.report.figure_address(gates.sheet)
+
+
+def search_settings(
+    development: pd.DataFrame,
+    search_gates: dict,
+    search_folder: Path,
     sample_cache: Path,
     dataset: DatasetParams,
     scores: ScoreSettings,
@@ -21,17 +37,41 @@ def search_learning_rates(
     params: HparamSearchParams,
     seed: int,
 ) -> pd.DataFrame:
-    """A row an epoch of each rate."""
-    run = seg.training.runner(development, training.compute, cache_folder=sample_cache)
-    recipe = make_recipe(dataset, scores, training, seed)
-    return seg.search.search_learning_rates(recipe, params.learning_rates, epochs=params.epochs, run=run)
+    """A row an epoch of each trial; stops where a gate failed, whose report and pictures are saved by then."""
+    seg.search.check_gates(search_gates, stop=params.gates.stop)
+    return seg.search.search(
+        development,
+        make_recipe(dataset, scores, training, seed),
+        training.compute,
+        folder=search_folder,
+        grid=params.grid,
+        further=params.tpe,
+        pool=params.pool,
+        cache_folder=sample_cache,
+    )
 
 
-def choose_hyperparameters(development: pd.DataFrame, trials: pd.DataFrame) -> dict:
-    """The best rate, why, and on which data."""
-    return seg.search.best_rate(trials) | {"data_hash": seg.manifest.data_hash(development)}
+def choose_hyperparameters(
+    development: pd.DataFrame,
+    trials: pd.DataFrame,
+    dataset: DatasetParams,
+    scores: ScoreSettings,
+    training: TrainingParams,
+    params: HparamSearchParams,
+    seed: int,
+) -> dict:
+    """The best values, why, on which data, and for which other settings."""
+    recipe, data_hash = make_recipe(dataset, scores, training, seed), seg.manifest.data_hash(development)
+    return seg.search.best_hyperparameters(trials, recipe, params.grid, data_hash=data_hash)
 
 
-def plot_learning_rates(trials: pd.DataFrame, best: dict) -> Figure:
-    """Curves of every rate, the chosen one marked."""
-    return seg.plotting.plot_learning_rates(trials, best["learning_rate"])
+def plot_search(trials: pd.DataFrame, params: HparamSearchParams) -> tuple[Figure, Figure, Figure, Figure, Figure]:
+    """Learning rates, weight decays, both crossed, range test, importances."""
+    return seg.search.search_figures(trials, params.grid)
+
+
+def make_search_page(
+    search_gates: dict, overfit_picture: str, trials: pd.DataFrame, best: dict, params: HparamSearchParams
+) -> str:
+    """The whole search on one page."""
+    return seg.report.search_page(search_gates, overfit_picture, trials, best, grid=params.grid)

@@ -6,35 +6,47 @@ from kedro.pipeline import Node, Pipeline
 
 from seg_pipeline.pipelines.hparam_search import nodes
 
+SETTINGS = ["params:dataset", "params:scores", "params:training", "params:hparam_search", "params:seed"]
+
 
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.search_learning_rates,
-                [
-                    "development",
-                    "sample_cache",
-                    "params:dataset",
-                    "params:scores",
-                    "params:training",
-                    "params:hparam_search",
-                    "params:seed",
-                ],
+                nodes.run_gates,
+                ["development", *SETTINGS],
+                ["search_gates", "overfit_curve", "overfit_sheet", "overfit_picture"],
+                name="run_gates",
+            ),
+            Node(
+                nodes.search_settings,
+                ["development", "search_gates", "search_folder", "sample_cache", *SETTINGS],
                 "search_trials",
-                name="search_learning_rates",
+                name="search_settings",
             ),
             Node(
                 nodes.choose_hyperparameters,
-                ["development", "search_trials"],
+                ["development", "search_trials", *SETTINGS],
                 "best_hyperparameters",
                 name="choose_hyperparameters",
             ),
             Node(
-                nodes.plot_learning_rates,
-                ["search_trials", "best_hyperparameters"],
-                "learning_rate_curves",
-                name="plot_learning_rates",
+                nodes.plot_search,
+                ["search_trials", "params:hparam_search"],
+                [
+                    "learning_rate_curves",
+                    "weight_decay_curves",
+                    "search_heat_map",
+                    "range_test_curve",
+                    "search_importances",
+                ],
+                name="plot_search",
+            ),
+            Node(
+                nodes.make_search_page,
+                ["search_gates", "overfit_picture", "search_trials", "best_hyperparameters", "params:hparam_search"],
+                "search_page",
+                name="make_search_page",
             ),
         ],
         tags="model",

@@ -24,10 +24,11 @@ def choose_recipe(
     params: TrainingParams,
     seed: int,
 ) -> dict:
-    """Settings of the run: the YAML's, and what the search found on the same data where there is a search."""
+    """Settings of the run: the YAML's, and under ``from_search`` which of them a search on the same data found."""
     recipe = make_recipe(dataset, scores, params, seed)
     found = best_hyperparameters if params.use_search else None
-    return seg.recipe.with_search(recipe, found, seg.manifest.data_hash(development)).to_dict()
+    recipe, taken = seg.recipe.with_search(recipe, found, seg.manifest.data_hash(development))
+    return {**recipe.to_dict(), seg.recipe.FROM_SEARCH: taken}
 
 
 def train_model(

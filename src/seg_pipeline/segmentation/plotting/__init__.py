@@ -10,12 +10,19 @@ from seg_pipeline.segmentation.plotting.bars import plot_class_counts, plot_clas
 from seg_pipeline.segmentation.plotting.classes import plot_classes, plot_splits
 from seg_pipeline.segmentation.plotting.colouring import overlay
 from seg_pipeline.segmentation.plotting.confusion import plot_confusion
-from seg_pipeline.segmentation.plotting.curves import plot_history, plot_learning_rates
+from seg_pipeline.segmentation.plotting.curves import plot_history
 from seg_pipeline.segmentation.plotting.dots import plot_comparison, plot_gains, plot_group_scores, plot_options
 from seg_pipeline.segmentation.plotting.images import plot_images, plot_places, plot_series
 from seg_pipeline.segmentation.plotting.multiples import plot_object_sizes, plot_reliability, plot_thresholds
 from seg_pipeline.segmentation.plotting.pointing import plot_points
 from seg_pipeline.segmentation.plotting.resources import plot_memory
+from seg_pipeline.segmentation.plotting.searching import (
+    plot_crossed,
+    plot_importances,
+    plot_overfit,
+    plot_range_test,
+    plot_trials,
+)
 from seg_pipeline.segmentation.plotting.sheets import plot_augmentations, plot_predictions, plot_samples
 from seg_pipeline.segmentation.plotting.style import class_colours
 
@@ -29,21 +36,25 @@ __all__ = [
     "plot_classes",
     "plot_comparison",
     "plot_confusion",
+    "plot_crossed",
     "plot_gains",
     "plot_group_scores",
     "plot_history",
     "plot_images",
-    "plot_learning_rates",
+    "plot_importances",
     "plot_memory",
     "plot_object_sizes",
     "plot_options",
+    "plot_overfit",
     "plot_places",
     "plot_points",
     "plot_predictions",
+    "plot_range_test",
     "plot_reliability",
     "plot_samples",
     "plot_series",
     "plot_splits",
     "plot_thresholds",
+    "plot_trials",
     "resized",
 ]

@@ -1,0 +1,19 @@
+"""Which settings to train with: checks before, short trainings on grids, then Optuna; kept in an Optuna study.
+
+``gates`` are the checks, ``protocol`` says which trials run, ``coordinator`` runs them on the workers of ``pool`` and
+keeps them in a ``study``, ``choice`` compares them.
+"""
+
+from seg_pipeline.segmentation.search.choice import best_hyperparameters
+from seg_pipeline.segmentation.search.figures import SearchFigures, search_figures
+from seg_pipeline.segmentation.search.gates import check_gates, run_gates
+from seg_pipeline.segmentation.search.protocol import search
+
+__all__ = [
+    "SearchFigures",
+    "best_hyperparameters",
+    "check_gates",
+    "run_gates",
+    "search",
+    "search_figures",
+]

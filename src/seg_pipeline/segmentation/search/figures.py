@@ -1,0 +1,110 @@
+"""The figures of a search, from its table of trials."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import NamedTuple
+
+import optuna
+import pandas as pd
+from matplotlib.figure import Figure
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState
+
+from seg_pipeline.segmentation import plotting
+from seg_pipeline.segmentation.search.choice import DECAY, RATE, points, searched_names
+from seg_pipeline.segmentation.search.rates import suggested_rate
+from seg_pipeline.segmentation.search_settings import GridSettings
+
+LEAST_TRIALS = 8
+"""For importances; of fewer they would be chance."""
+
+
+class SearchFigures(NamedTuple):
+    learning_rates: Figure
+    weight_decays: Figure
+    crossed: Figure
+    range_test: Figure
+    importances: Figure
+
+
+def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
+    runs = trials[~trials["step"].isin(["range_test", "tpe"])]
+    table = points(runs, grid)
+    rate, decay = _best_of_grid(table)
+    first_decay = runs.loc[runs["step"] == "learning_rate", DECAY].iloc[0]
+    score = f"mean of the last {grid.smooth_over} validations" if grid.smooth_over > 1 else "last validation"
+    over_rates, over_decays = runs[runs[DECAY] == first_decay], runs[runs[RATE] == rate]
+    return SearchFigures(
+        plotting.plot_trials(
+            over_rates,
+            table[table[DECAY] == first_decay],
+            RATE,
+            rate,
+            title=f"Learning rates at weight decay {first_decay:g}: {rate:.3g} is best ({score})",
+        ),
+        plotting.plot_trials(
+            over_decays,
+            table[table[RATE] == rate],
+            DECAY,
+            decay,
+            title=f"Weight decays at learning rate {rate:.3g}: {decay:g} is best ({score})",
+        ),
+        plotting.plot_crossed(table, (RATE, DECAY), (rate, decay)),
+        _range_figure(trials[trials["step"] == "range_test"]),
+        _importances_figure(trials, grid),
+    )
+
+
+def _best_of_grid(table: pd.DataFrame) -> tuple[float, float]:
+    best = table.sort_values("score", ascending=False, kind="stable").iloc[0]
+    return float(best[RATE]), float(best[DECAY])
+
+
+def _range_figure(rows: pd.DataFrame) -> Figure:
+    tested = rows.rename(columns={"train_loss": "loss", "val_loss": "smoothed"})[["learning_rate", "loss", "smoothed"]]
+    return plotting.plot_range_test(tested, suggested=math.nan if tested.empty else suggested_rate(tested))
+
+
+def _importances_figure(trials: pd.DataFrame, grid: GridSettings) -> Figure:
+    known = importances(trials, grid)
+    number = int(points(trials, grid)["sound"].sum())
+    note = f"too few for importances: {LEAST_TRIALS} points that differ are needed"
+    return plotting.plot_importances(known, num_trials=number, note=note)
+
+
+def importances(trials: pd.DataFrame, grid: GridSettings) -> dict[str, float]:
+    """Share of each setting in what sets the better half of the points apart (PED-ANOVA); empty for too few points."""
+    table = points(trials, grid)
+    sound = table[table["sound"]]
+    names = [name for name in searched_names(trials) if sound[name].map(str).nunique() > 1]
+    if len(sound) < LEAST_TRIALS or not names:
+        return {}
+    distributions: dict[str, BaseDistribution] = {name: _distribution(sound[name]) for name in names}
+    study = optuna.create_study(direction="maximize")
+    for row in sound.to_dict("records"):
+        values = {name: _value(row[name], distributions[name]) for name in names}
+        study.add_trial(
+            optuna.create_trial(
+                state=TrialState.COMPLETE, params=values, distributions=distributions, value=row["score"]
+            )
+        )
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=0.5)
+    return {name: float(share) for name, share in get_param_importances(study, evaluator=evaluator).items()}
+
+
+def _distribution(values: pd.Series) -> BaseDistribution:
+    if pd.api.types.is_numeric_dtype(values) and values.dtype != bool:
+        low, high = float(values.min()), float(values.max())
+        return FloatDistribution(low, high, log=low > 0 and high / low > 10)
+    return CategoricalDistribution(sorted({json.dumps(_plain(value)) for value in values}))
+
+
+def _value(value: object, distribution: BaseDistribution) -> float | str:
+    return float(value) if isinstance(distribution, FloatDistribution) else json.dumps(_plain(value))  # type: ignore[arg-type]
+
+
+def _plain(value: object) -> object:
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,169 @@
+"""Gate 1: what goes into the untrained network, and what comes out."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from seg_pipeline.segmentation.datasets import VisionImageMaskDataset
+from seg_pipeline.segmentation.devices import autocast, pick_precision
+from seg_pipeline.segmentation.loaders import collate
+from seg_pipeline.segmentation.losses import default_terms, make_loss
+from seg_pipeline.segmentation.masks import IGNORE
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.search_settings import GateSettings
+from seg_pipeline.segmentation.segmenter import Segmenter
+
+LARGEST_INPUT, LEAST_DEVIATION = 10.0, 0.02
+"""Of the normalised values: the largest mean, the least deviation within an image."""
+
+
+def plain_dataset(rows: pd.DataFrame, recipe: Recipe) -> VisionImageMaskDataset:
+    return VisionImageMaskDataset(rows, recipe.input, task=recipe.task, background=recipe.background)
+
+
+@torch.inference_mode()
+def initial_loss(manifest: pd.DataFrame, recipe: Recipe, device: torch.device, settings: GateSettings) -> dict:
+    """Of the untrained network, in training mode, on evenly spread train images."""
+    train = manifest[manifest["split"] == "train"]
+    picked = train.iloc[np.unique(np.linspace(0, len(train) - 1, settings.num_images).round().astype(int))]
+    dataset = plain_dataset(picked, recipe)
+    images, truth = (part.to(device) for part in collate([dataset[index] for index in range(len(picked))]))
+    torch.manual_seed(recipe.seed)
+    model = Segmenter(recipe, pretrained=True).to(device).train()
+    with autocast(device, pick_precision(recipe.fit.precision, device)):
+        logits = model(images)
+    terms = initial_terms(logits.float(), model.seen(truth), recipe, settings.tolerance)
+    seen = input_report(images, model)
+    classes = mask_report(truth, recipe)
+    causes = [*_input_causes(seen), *_mask_causes(classes, settings.most_covered), *_term_causes(terms, logits)]
+    return {
+        "passed": not causes,
+        "causes": causes,
+        "num_images": len(picked),
+        "terms": terms,
+        "input": seen,
+        "classes": classes,
+    }
+
+
+def initial_terms(logits: Tensor, truth: Tensor, recipe: Recipe, tolerance: float) -> list[dict]:
+    """Each term of the loss, measured and expected: its value where every logit is 0.
+
+    That is ln 2 for bce and ln K for ce, whatever the masks; for focal these times (1 - p)^gamma; for Lovász 1 (of
+    multilabel); for Dice and Tversky it depends on the share of the classes. The first one's formula is in ``formula``.
+    """
+    weights = recipe.loss.class_weights
+    rows = []
+    for name in recipe.loss.terms or default_terms(recipe.task):
+        loss = make_loss(
+            recipe.task,
+            terms={str(name): 1.0},
+            class_weights=None if isinstance(weights, str) else weights,
+            focal_gamma=recipe.loss.focal_gamma,
+            tversky_beta=recipe.loss.tversky_beta,
+            background=recipe.background,
+        )
+        found, expected = loss(logits, truth).item(), loss(torch.zeros_like(logits), truth).item()
+        ok = math.isfinite(found) and abs(found - expected) <= tolerance * max(expected, 0.05)
+        rows.append(
+            {"term": name, "found": found, "expected": expected, "formula": _formula(str(name), recipe), "passed": ok}
+        )
+    return rows
+
+
+def _formula(term: str, recipe: Recipe) -> str:
+    channels = recipe.num_channels
+    known = {"bce": "ln 2", "ce": f"ln {channels}", "lovasz": "1 for logits of 0"}
+    if term == "focal":
+        part = "1/2" if recipe.task == "multilabel" else f"{channels - 1}/{channels}"
+        return f"({part})^{recipe.loss.focal_gamma:g} ln {2 if recipe.task == 'multilabel' else channels}"
+    return known.get(term, f"of every probability at 1/{2 if recipe.task == 'multilabel' else channels}")
+
+
+def input_report(images: Tensor, model: Segmenter) -> dict:
+    """Of the normalised values: mean, deviation over all, and the number of images that hold one value only."""
+    values = (images.float() / 255 - model.mean) / model.std
+    within = values.std(dim=(-2, -1)).amax(1)
+    return {
+        "mean": values.mean().item(),
+        "deviation": values.std().item(),
+        "num_images": len(images),
+        "constant": int((within < LEAST_DEVIATION).sum()),
+    }
+
+
+def mask_report(truth: Tensor, recipe: Recipe) -> list[dict]:
+    """Of each class: mean share of the known pixels of an image and of its border, over the images that show it."""
+    rows = []
+    for index, name in enumerate(recipe.classes):
+        if recipe.task == "multilabel":
+            shown, known = truth[:, index] == 1, truth[:, index] != IGNORE
+        else:
+            shown, known = truth == index + int(recipe.background), truth != IGNORE
+        covered = shown.sum((-2, -1)) / known.sum((-2, -1)).clamp(min=1)
+        border = _border(shown).float().sum(-1) / _border(known).float().sum(-1).clamp(min=1)
+        there = covered > 0
+        rows.append(
+            {
+                "class": name,
+                "num_images": int(there.sum()),
+                "covered": _mean(covered[there]),
+                "border": _mean(border[there]),
+            }
+        )
+    return rows
+
+
+def _border(masks: Tensor) -> Tensor:
+    return torch.cat([masks[:, 0], masks[:, -1], masks[:, 1:-1, 0], masks[:, 1:-1, -1]], dim=1)
+
+
+def _mean(values: Tensor) -> float:
+    return values.float().mean().item() if len(values) else 0.0
+
+
+def _input_causes(seen: dict) -> list[str]:
+    if seen["constant"] > seen["num_images"] // 2:
+        return [
+            f"{seen['constant']} of {seen['num_images']} images hold one value only after normalisation: are the files "
+            "empty, or do `training.input.normalisation` and `window` cut all of them off?"
+        ]
+    if abs(seen["mean"]) > LARGEST_INPUT or not LEAST_DEVIATION < seen["deviation"] < LARGEST_INPUT:
+        return [
+            f"normalised values have mean {seen['mean']:.2g} and deviation {seen['deviation']:.2g}, expected about 0 "
+            "and 1: bad normalisation, see `training.input`"
+        ]
+    return []
+
+
+def _mask_causes(classes: list[dict], most: float) -> list[str]:
+    causes = []
+    if not any(one["num_images"] for one in classes):
+        causes.append("no image shows any class: are the masks' values those that `dataset.classes` declares?")
+    causes += [
+        f"{one['class']} covers {one['covered']:.0%} of the images that show it and {one['border']:.0%} of their "
+        "border: are its masks inverted? If that is right, set `hparam_search.gates.most_covered: 1`"
+        for one in classes
+        if one["covered"] > most and one["border"] > most
+    ]
+    return causes
+
+
+def _term_causes(terms: list[dict], logits: Tensor) -> list[str]:
+    wrong = [one for one in terms if not one["passed"]]
+    if not wrong:
+        return []
+    said = ", ".join(f"{one['term']} is {one['found']:.3g}, expected {one['expected']:.3g}" for one in wrong)
+    squashed = logits.min() >= 0 and logits.max() <= 1
+    why = (
+        "the network's output lies within 0 to 1: it seems to have an activation, and the loss another"
+        if squashed
+        else "labels other than 0 and 1, an activation before the loss, values that are not normalised, or weights "
+        "that are not of an untrained head"
+    )
+    return [f"the untrained loss is not as expected: {said}. Likely: {why}"]

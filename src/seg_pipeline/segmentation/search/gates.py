@@ -1,0 +1,86 @@
+"""Checks that cost a minute at most and save a search on data or settings that cannot work.
+
+Gate 1, ``initial_loss``: what goes into the untrained network and what comes out: the images' normalised values, the
+masks' shares, and each term of the loss beside its expected value. Gate 2, ``overfit``: a few images must be learnt by
+heart, and what was learnt from them must say something about images that were not shown. Any network can learn
+shuffled masks by heart; only the second half of gate 2 can see them. docs/search.md says what no gate can see.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from seg_pipeline.segmentation import plotting
+from seg_pipeline.segmentation.devices import pick_device
+from seg_pipeline.segmentation.manifest import class_names
+from seg_pipeline.segmentation.planning import settle
+from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+from seg_pipeline.segmentation.search.first_loss import initial_loss
+from seg_pipeline.segmentation.search.overfitting import overfit, pairing, sheet_of, verdict
+from seg_pipeline.segmentation.search_settings import GateSettings
+
+log = logging.getLogger(__name__)
+
+
+class GateReport(NamedTuple):
+    report: dict
+    """passed, and a dict a gate: passed, causes (words), and its numbers; plain values."""
+    curve: Figure
+    sheet: Figure
+
+
+def run_gates(manifest: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, settings: GateSettings) -> GateReport:
+    """All gates on the development images; nothing is raised where one fails (``check_gates`` does)."""
+    device = pick_device(compute.device)
+    recipe = settle(_plainly(recipe), manifest, device)
+    first = initial_loss(manifest, recipe, device, settings)
+    rows = _telling(manifest[manifest["split"] == "train"], settings.overfit_images)
+    second, state, dataset = overfit(rows, recipe, compute, settings)
+    unseen = manifest[~manifest["image_id"].isin(rows["image_id"])]
+    if state is not None:
+        learnt = second["dice"] >= settings.overfit_dice
+        second |= pairing(unseen, state, settings, learnt=learnt)
+    second |= verdict(second, settings)
+    report = {"passed": first["passed"] and second["passed"], "initial_loss": first, "overfit": second}
+    curve = plotting.plot_overfit(pd.DataFrame(second["curve"]), least=settings.overfit_dice)
+    return GateReport(report, curve, sheet_of(rows, dataset, state, recipe))
+
+
+def check_gates(report: dict, *, stop: bool) -> bool:
+    """Whether all gates passed; says so.
+
+    Raises:
+        ValueError: one failed, and ``stop`` is set.
+    """
+    failed = {name: gate for name, gate in report.items() if isinstance(gate, dict) and not gate["passed"]}
+    if not failed:
+        log.info("gates: %s passed", ", ".join(name for name, gate in report.items() if isinstance(gate, dict)))
+        return True
+    causes = "; ".join(f"{name}: {' '.join(gate['causes'])}" for name, gate in failed.items())
+    if stop:
+        raise ValueError(
+            f"a gate before the search failed. {causes}. Pictures and numbers are in 08_reporting (search_gates.json, "
+            "overfit_*.png). To go on all the same: `--params hparam_search.gates.stop=false`"
+        )
+    log.warning("a gate before the search failed, and the run goes on (hparam_search.gates.stop is false). %s", causes)
+    return False
+
+
+def _plainly(recipe: Recipe) -> Recipe:
+    """Whole images, as they are: nothing random stands between an image and its mask."""
+    whole = {"input.zoom": 1.0, "input.scale": 1.0, "input.foreground": 0.0, "input.fit": "resize"}
+    cropped = whole if recipe.input.fit == "crop" else {}
+    return recipe.changed({**cropped, "sampling.augmentation": "none", "sampling.albumentations": None})
+
+
+def _telling(rows: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Images that show the most classes, then the most of them, one of each group first."""
+    areas = rows[[f"area_{name}" for name in class_names(rows)]]
+    ranked = rows.assign(_shown=(areas > 0).sum(axis=1), _area=areas.sum(axis=1))
+    ranked = ranked.sort_values(["_shown", "_area"], ascending=False, kind="stable")
+    turn = ranked.groupby("group").cumcount()
+    return ranked.assign(_turn=turn).sort_values("_turn", kind="stable").head(number)[list(rows)]

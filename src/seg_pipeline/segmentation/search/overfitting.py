@@ -1,0 +1,185 @@
+"""Gate 2: a few images must be learnt by heart, and what was learnt must say something about others."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+from torch.nn import functional as F
+
+from seg_pipeline.segmentation import plotting
+from seg_pipeline.segmentation.datasets import VisionImageMaskDataset
+from seg_pipeline.segmentation.devices import autocast, pick_device, pick_precision
+from seg_pipeline.segmentation.engine import fit
+from seg_pipeline.segmentation.galleries import shown_channels, shown_masks
+from seg_pipeline.segmentation.loaders import make_loaders
+from seg_pipeline.segmentation.manifest import class_names, data_hash
+from seg_pipeline.segmentation.processes import TrainingFailed
+from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+from seg_pipeline.segmentation.search.first_loss import plain_dataset
+from seg_pipeline.segmentation.search_settings import GateSettings
+from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.state import TrainState, start
+
+STEPS_BETWEEN_LOOKS = 10
+NUM_PERMUTATIONS = 1999
+MOST_PAIRED, LEAST_PAIRED = 64, 8
+"""Images of the pairing test; with fewer, no order of them is rare enough to tell anything."""
+MOST_PICTURES = 6
+PAIRING_SIDE = 32
+"""Of the grid on which masks and predictions are compared."""
+
+
+def overfit(
+    rows: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, settings: GateSettings
+) -> tuple[dict, TrainState | None, VisionImageMaskDataset]:
+    """Trains on a few images, all of them in each step, until their Dice is reached or the steps are over."""
+    device = pick_device(compute.device)
+    alone = recipe.changed(
+        {
+            "sampling.batch_size": len(rows),
+            "sampling.balance": "none",
+            "sampling.mix": "none",
+            "optimizer.schedule": "constant",
+            "optimizer.weight_decay": 0.0,
+            "fit.epochs": settings.overfit_steps,
+            "fit.validate_every": STEPS_BETWEEN_LOOKS,
+            "fit.max_minutes": None,
+            "fit.patience": None,
+            "fit.ema": 0.0,
+        }
+    )
+    twice = pd.concat([rows.assign(split="train"), rows.assign(split="val")])
+    in_memory = replace(compute, cache="ram", num_workers=0, devices=1)
+    state = start(alone, data_hash(twice), device)
+    loaders = make_loaders(twice, alone, in_memory, device=device)
+    about: dict[str, Any] = {"num_images": len(rows), "image_ids": rows["image_id"].tolist(), "failure": ""}
+    try:
+        for row in fit(state, loaders):
+            if row is not None and row["val_dice"] >= settings.overfit_dice:
+                break
+    except TrainingFailed as error:
+        about["failure"] = str(error)
+    looks = [row for row in state.history if not math.isnan(row["val_dice"])]
+    about |= {
+        "steps": len(state.history),
+        "dice": max((row["val_dice"] for row in looks), default=0.0),
+        "expected": settings.overfit_dice,
+        "curve": [
+            {
+                "step": row["epoch"],
+                "loss": row["train_loss"],
+                "dice": None if math.isnan(row["val_dice"]) else row["val_dice"],
+            }
+            for row in state.history
+        ],
+    }
+    return about, None if about["failure"] else state, plain_dataset(rows, alone)
+
+
+@torch.inference_mode()
+def pairing(unseen: pd.DataFrame, state: TrainState, settings: GateSettings, *, learnt: bool) -> dict:
+    """Whether predictions of images that were not trained on fit their own masks better than others' masks.
+
+    A permutation test over the images that show a class: its p-value is the share of the orders of the masks
+    that fit the predictions at least as well as the true one, by cross-entropy. Masks that were shuffled among the
+    images are one order like any other, so their p-value may be anything from 0 to 1.
+    """
+    shown = unseen[(unseen[[f"area_{name}" for name in class_names(unseen)]] > 0).any(axis=1)]
+    if why := _untested(len(shown), learnt, settings):
+        return {"pairing": None, "pairing_images": len(shown), "pairing_note": why}
+    picked = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, MOST_PAIRED).round().astype(int))]
+    model = state.model.eval()
+    dataset = plain_dataset(picked, state.recipe)
+    masks = torch.stack([_coarse(dataset[index][1], state.recipe) for index in range(len(picked))]).flatten(1)
+    said = torch.stack([_log_probability(model, state, dataset[index][0]) for index in range(len(picked))]).flatten(1)
+    p_value = permutation_p((said @ masks.T).double().numpy(), seed=state.recipe.seed)
+    return {"pairing": p_value, "pairing_images": len(picked), "pairing_note": ""}
+
+
+def _untested(number: int, learnt: bool, settings: GateSettings) -> str:
+    if settings.pairing is None:
+        return "switched off"
+    if not learnt:
+        return "the images were not learnt by heart"
+    return f"{number} images are too few" if number < LEAST_PAIRED else ""
+
+
+def _log_probability(model: Segmenter, state: TrainState, image: Tensor) -> Tensor:
+    """Of the channels as ``_coarse`` orders them, means over the cells of its grid."""
+    logits = predicted(model, state, image).cpu()
+    multilabel = state.recipe.task == "multilabel"
+    log_prob = F.logsigmoid(torch.stack([-logits, logits])) if multilabel else logits.log_softmax(0)
+    return F.adaptive_avg_pool2d(log_prob, PAIRING_SIDE)
+
+
+def predicted(model: Segmenter, state: TrainState, image: Tensor) -> Tensor:
+    with autocast(state.device, pick_precision(state.recipe.fit.precision, state.device)):
+        return model(image[None].to(state.device))[0].float()
+
+
+def _coarse(truth: Tensor, recipe: Recipe) -> Tensor:
+    """Shares of the channels' pixels in a coarse grid: of 0 and 1 by class (2, C, h, w), or of K channels (K, h, w)."""
+    truth = truth.as_subclass(Tensor)
+    if recipe.task == "multilabel":
+        shares = torch.stack([truth == 0, truth == 1])
+    else:
+        shares = truth == torch.arange(recipe.num_channels)[:, None, None]
+    return F.adaptive_avg_pool2d(shares.float(), PAIRING_SIDE)
+
+
+def permutation_p(fits: np.ndarray, *, seed: int) -> float:
+    """p-value of the diagonal of (N, N), prediction by mask, among random orders of the masks; 1 in 2000 at least."""
+    rng, here = np.random.default_rng(seed), np.arange(len(fits))
+    own = np.trace(fits)
+    others = [fits[here, rng.permutation(len(fits))].sum() for _ in range(NUM_PERMUTATIONS)]
+    return (1 + int((np.array(others) >= own - 1e-9 * abs(own)).sum())) / (1 + NUM_PERMUTATIONS)
+
+
+def verdict(found: dict, settings: GateSettings) -> dict:
+    causes = []
+    if found["failure"]:
+        causes.append(f"training failed: {found['failure']}")
+    elif found["dice"] < settings.overfit_dice:
+        causes.append(
+            f"Dice {found['dice']:.3f} after {found['steps']} steps on {found['num_images']} images, expected "
+            f"{settings.overfit_dice:g}. Likely: a learning rate that is too low or too high, masks too fine for "
+            "`training.input.size` or `decoder_channels`, equal images with different masks, or too few steps "
+            "(`hparam_search.gates.overfit_steps`); overfit_sheet.png shows which masks are not learnt"
+        )
+    p_value = found.get("pairing")
+    if p_value is not None and settings.pairing is not None and p_value > settings.pairing:
+        causes.append(
+            f"what was learnt fits the masks of {found['pairing_images']} other images no better than masks in a "
+            f"random order (p = {p_value:.3f}, expected at most {settings.pairing:g}). Likely: masks that belong to "
+            "other images; else images too different for so few to teach anything (raise "
+            "`hparam_search.gates.overfit_images`, or set `pairing: null`)"
+        )
+    return {"passed": not causes, "causes": causes}
+
+
+@torch.inference_mode()
+def sheet_of(rows: pd.DataFrame, dataset: VisionImageMaskDataset, state: TrainState | None, recipe: Recipe) -> Figure:
+    """The images that were to be learnt by heart, as the network sees them, their masks and what it says."""
+    number = min(len(rows), MOST_PICTURES)
+    samples = [dataset[index] for index in range(number)]
+    truths = [shown_masks(truth.numpy(), recipe) for _, truth in samples]
+    if state is None:
+        guesses = [np.zeros_like(truth) for truth in truths]
+    else:
+        model = state.model.eval()
+        logits = [predicted(model, state, image)[None] for image, _ in samples]
+        guesses = [model.masks(one, threshold=recipe.scores.threshold)[0].cpu().numpy() for one in logits]
+    return plotting.plot_predictions(
+        [shown_channels(image.numpy()) for image, _ in samples],
+        truths,
+        guesses,
+        [f"{image_id} (learnt by heart)" for image_id in rows["image_id"].head(number)],
+        list(recipe.classes),
+    )

@@ -1,0 +1,224 @@
+"""SIGKILL at six points of a search, one after the other; a worker that is killed; a second coordinator.
+
+Run as a script this file is the process that searches, forked from one that has loaded torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+import torch
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+from seg_pipeline.segmentation.search import coordinator, search, trial
+from seg_pipeline.segmentation.search.study import only_coordinator, open_storage
+from seg_pipeline.segmentation.search.trial import load_checkpoint
+from seg_pipeline.segmentation.search_settings import GridSettings, PoolSettings, TpeSettings
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+
+COMPUTE = ComputeSettings(device="cpu", num_workers=0, cache="ram")
+GRID = GridSettings(learning_rates=(1e-3, 1e-2), weight_decays=(1e-2, 1e-1), epochs=2, extend=False)
+TPE = TpeSettings(space={"optimizer.warmup": [0.2, 0.3]}, trials=2, pruner="none")
+ONE = PoolSettings(threads=1, save_seconds=0)
+
+
+def run(scans: pd.DataFrame, recipe: Recipe, folder: Path, pool: PoolSettings = ONE) -> pd.DataFrame:
+    return search(scans, recipe, COMPUTE, folder=folder, grid=GRID, further=TPE, pool=pool)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dies_at(owner: type, name: str, call: int, *, after: bool) -> None:
+    """Makes a method kill this process before or after its n-th call, counted from 1."""
+    plain, calls = getattr(owner, name), []
+
+    def method(*arguments, **options):
+        calls.append(1)
+        if len(calls) == call and not after:
+            die()
+        result = plain(*arguments, **options)
+        if len(calls) == call:
+            die()
+        return result
+
+    setattr(owner, name, method)
+
+
+def dies_writing_the_journal(call: int) -> None:
+    plain, calls = JournalFileBackend.append_logs, []
+
+    def append(self, logs):
+        calls.append(1)
+        if len(calls) < call:
+            return plain(self, logs)
+        with Path(self._file_path).open("ab") as stream:
+            stream.write(json.dumps(logs[0]).encode()[:20])
+        return die()
+
+    JournalFileBackend.append_logs = append
+
+
+POINTS: dict[str, Callable[[], None]] = {
+    "a trial is waiting": lambda: dies_at(optuna.Study, "enqueue_trial", 1, after=True),
+    "a checkpoint is written, not in its place": lambda: dies_at(Path, "replace", 1, after=False),
+    "an epoch has ended": lambda: dies_at(optuna.trial.Trial, "report", 1, after=True),
+    "a trial has ended, untold": lambda: dies_at(coordinator.Coordinator, "_finish", 1, after=False),
+    "a line of the journal is half written": lambda: dies_writing_the_journal(30),
+    "a trial is told, its checkpoint still there": lambda: dies_at(Path, "unlink", 1, after=False),
+    "a further trial is proposed": lambda: dies_at(optuna.Study, "ask", 3, after=True),
+}
+
+
+def serve() -> None:
+    """A life for each line "point<TAB>folder" that comes in, a line with its exit status after it."""
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        point, name = line.rstrip("\n").split("\t")
+        folder = Path(name)
+        process = os.fork()
+        if process == 0:
+            POINTS.get(point, lambda: None)()
+            recipe = Recipe.from_dict(json.loads((folder / "recipe.json").read_text()))
+            run(pd.read_parquet(folder / "scans.parquet"), recipe, folder / "search").to_parquet(
+                folder / "trials.parquet"
+            )
+            os._exit(0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])}\n")
+        sys.stdout.flush()
+
+
+@pytest.fixture
+def live(tmp_path, scans, recipe):
+    """Runs the search in a process of its own, up to a point; its exit status."""
+    scans.to_parquet(tmp_path / "scans.parquet")
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    command = [sys.executable, __file__]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    with (
+        (tmp_path / "errors.txt").open("w") as errors,
+        subprocess.Popen(command, stderr=errors, **pipes) as server,
+    ):
+
+        def live(point: str) -> int:
+            server.stdin.write(f"{point}\t{tmp_path}\n")
+            return int(server.stdout.readline())
+
+        yield live
+        server.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, scans, recipe) -> pd.DataFrame:
+    """The table of a search that nothing befell."""
+    threads = torch.get_num_threads()
+    yield run(scans, recipe, tmp_path_factory.mktemp("whole"))
+    torch.set_num_threads(threads)
+
+
+def studies(folder: Path) -> list[optuna.Study]:
+    storage = open_storage(folder, None)
+    return [optuna.load_study(study_name=name, storage=storage) for name in optuna.get_all_study_names(storage)]
+
+
+def assert_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(one.drop(columns="seconds"), other.drop(columns="seconds"), check_exact=True)
+
+
+@pytest.mark.slow
+def test_a_search_killed_at_every_point_trains_each_cell_once_and_ends_with_the_same_table(live, whole, tmp_path):
+    ended = 0
+    for point in POINTS:
+        assert live(point) == -signal.SIGKILL, (point, (tmp_path / "errors.txt").read_text()[-1500:])
+        told = sum(len(study.get_trials(states=(TrialState.COMPLETE,))) for study in studies(tmp_path / "search"))
+        assert told >= ended  # nothing that was told is lost
+        ended = told
+    assert live("the end") == 0, (tmp_path / "errors.txt").read_text()[-1500:]
+    assert_same(pd.read_parquet(tmp_path / "trials.parquet"), whole)
+    keys = [
+        trial.user_attrs["key"]
+        for study in studies(tmp_path / "search")
+        for trial in study.get_trials(states=(TrialState.COMPLETE,))
+        if "key" in trial.user_attrs
+    ]
+    assert len(keys) == len(set(keys)) == whole["trial"].nunique() >= 4
+    assert not list((tmp_path / "search").glob("*.pt*"))
+
+
+def test_a_half_trained_trial_goes_on_from_its_own_checkpoint(live, tmp_path):
+    assert live("an epoch has ended") == -signal.SIGKILL
+    (file,) = (tmp_path / "search").glob("*.pt")
+    saved = load_checkpoint(file)
+    assert (len(saved["history"]), saved["finished"]) == (1, False)
+
+
+@pytest.mark.slow
+def test_two_processes_one_of_them_killed_give_the_table_of_one(scans, recipe, tmp_path, whole, monkeypatch):
+    killed = []
+    hear = coordinator.Coordinator._hear
+
+    def kill_once(self, running, event):
+        if not killed:
+            (process,) = running.worker._pool._processes
+            os.kill(process, signal.SIGKILL)
+            killed.append(process)
+        return hear(self, running, event)
+
+    monkeypatch.setattr(coordinator.Coordinator, "_hear", kill_once)
+    pool = PoolSettings(kind="processes", workers=2, threads=1, save_seconds=0)
+    trials = run(scans, recipe, tmp_path, pool)
+    assert killed
+    grid = [table[table["step"] != "tpe"].reset_index(drop=True) for table in (trials, whole)]
+    assert_same(*grid)
+
+
+def test_a_second_coordinator_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
+    ready, tell = os.pipe()
+    owner = os.fork()
+    if owner == 0:
+        with only_coordinator(tmp_path, None):
+            os.write(tell, b"1")
+            time.sleep(60)
+        os._exit(0)
+    try:
+        os.read(ready, 1)
+        with (
+            pytest.raises(ValueError, match=rf"another search \(process {owner}\) runs on this study; wait for it"),
+            only_coordinator(tmp_path, None),
+        ):
+            pass
+    finally:
+        os.kill(owner, signal.SIGKILL)
+        os.waitpid(owner, 0)
+    with only_coordinator(tmp_path, None):
+        assert (tmp_path / "coordinator.lock").read_text() == str(os.getpid())
+
+
+def test_a_damaged_checkpoint_of_a_trial_starts_it_anew(tmp_path, caplog):
+    file = tmp_path / "key.pt"
+    assert load_checkpoint(file) is None
+    trial._save({"weight": torch.ones(3)}, file)
+    assert load_checkpoint(file)["weight"].tolist() == [1, 1, 1]
+    whole = bytearray(file.read_bytes())
+    whole[-40] ^= 1  # torch would load it
+    file.write_bytes(whole)
+    assert load_checkpoint(file) is None
+    assert "is damaged, so its trial starts anew" in caplog.text
+
+
+if __name__ == "__main__":
+    serve()
