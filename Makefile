@@ -14,6 +14,8 @@ endif
 # Pip takes the torch build it is set up for. On Linux that is CUDA's, of several GB; for the CPU's give
 # TORCH_INDEX=<the CPU index address shown by the install selector on pytorch.org>.
 TORCH_INDEX ?=
+# Processes that test side by side, each with one thread: those of two would wait for one another.
+TEST_WORKERS ?= 2
 # More arguments for run, viz, mlflow and jupyter: make run ARGS="--env smoke --pipelines training"
 ARGS ?=
 
@@ -67,7 +69,7 @@ abdomen: $(STAMP) ## Fetch three public abdominal scans into data/01_raw/abdomen
 		$(BIN)/python -m seg_pipeline.segmentation.sources.abdomen $$folder/totalsegmentator-2.13.0.tar.gz data/01_raw/abdomen
 
 test: lint ## Lint, type-check and test, as the CI does
-	$(BIN)/pytest --cov=seg_pipeline --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --cov=seg_pipeline --cov-report=term
 	$(BIN)/coverage report --include='src/seg_pipeline/segmentation/*' --format=total --fail-under=90
 
 lint: $(STAMP) ## Check style, types and the borders between modules

@@ -19,8 +19,9 @@ from side_by_side import Result, Skipped, compare, report
 
 from seg_pipeline.segmentation.bundle import FILES
 from seg_pipeline.segmentation.export.forms import load_network, write_forms
-from seg_pipeline.segmentation.recipe import InputSettings, ModelSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.settings import InputSettings, ModelSettings
 
 SIDE, CLASSES = 256, ("a", "b", "c")
 DECODER = (128, 64, 48, 32)

@@ -28,9 +28,10 @@ from seg_pipeline.segmentation.manifest import class_names, read_masks
 from seg_pipeline.segmentation.masks import encode_rle
 from seg_pipeline.segmentation.metrics import OverlapCounts
 from seg_pipeline.segmentation.predict import plain_masks, predict_masks
-from seg_pipeline.segmentation.recipe import MeasureSettings, Recipe, ScoreSettings
+from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.scoring import score_predictions
 from seg_pipeline.segmentation.scoring.counting import count_pixels
+from seg_pipeline.segmentation.settings import MeasureSettings, ScoreSettings
 from seg_pipeline.segmentation.state import start
 
 SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))

@@ -29,7 +29,8 @@ from side_by_side import Result, compare, judge, report
 from seg_pipeline.segmentation.bundle import Bundle
 from seg_pipeline.segmentation.export import make_bundle
 from seg_pipeline.segmentation.predictor import load_onnx, prepare
-from seg_pipeline.segmentation.recipe import InputSettings, ModelSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.settings import InputSettings, ModelSettings
 from seg_pipeline.segmentation.state import start
 
 SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))

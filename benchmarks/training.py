@@ -35,14 +35,14 @@ from seg_pipeline.segmentation.manifest import data_hash, merge_files
 from seg_pipeline.segmentation.metadata import clean_annotations, pivot_annotations
 from seg_pipeline.segmentation.phantom import CLASSES, write_phantom
 from seg_pipeline.segmentation.planning import settle
-from seg_pipeline.segmentation.recipe import (
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.settings import (
     ComputeSettings,
     FitSettings,
     InputSettings,
     LossSettings,
     ModelSettings,
     OptimizerSettings,
-    Recipe,
     SamplingSettings,
 )
 from seg_pipeline.segmentation.state import start

@@ -11,13 +11,13 @@ import pytest
 
 from seg_pipeline.segmentation.features import MaskReader, measure_images
 from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.recipe import (
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.settings import (
     FitSettings,
     InputSettings,
     LossSettings,
     ModelSettings,
     OptimizerSettings,
-    Recipe,
     SamplingSettings,
     ScoreSettings,
 )

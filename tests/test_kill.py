@@ -22,7 +22,8 @@ import pytest
 import torch
 
 from seg_pipeline.datasets.checkpoint import CheckpointDataset
-from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.settings import ComputeSettings
 from seg_pipeline.segmentation.training import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")]

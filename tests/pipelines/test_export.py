@@ -12,7 +12,7 @@ from seg_pipeline.params import ExportParams, InferenceParams
 from seg_pipeline.pipelines import export, inference
 from seg_pipeline.segmentation.bundle import ParitySettings
 from seg_pipeline.segmentation.postprocess import Postprocessing
-from seg_pipeline.segmentation.recipe import PredictSettings, ScoreSettings
+from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
 
 
 def catalog(checkpoint, manifest, tmp_path, **params):

@@ -20,7 +20,7 @@ from seg_pipeline.segmentation.datasets import (
 )
 from seg_pipeline.segmentation.geometry import fitted_shapes
 from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.recipe import InputSettings
+from seg_pipeline.segmentation.settings import InputSettings
 
 MULTILABEL = {"task": "multilabel", "background": False}
 MULTICLASS = {"task": "multiclass", "background": True}

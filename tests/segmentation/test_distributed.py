@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seg_pipeline.segmentation.processes import TrainingFailed
-from seg_pipeline.segmentation.recipe import ComputeSettings
+from seg_pipeline.segmentation.settings import ComputeSettings
 from seg_pipeline.segmentation.training import train
 
 pytestmark = pytest.mark.slow

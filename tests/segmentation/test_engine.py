@@ -9,7 +9,7 @@ from seg_pipeline.segmentation.loaders import make_loaders
 from seg_pipeline.segmentation.manifest import data_hash
 from seg_pipeline.segmentation.metrics import OverlapCounts, mean_dice
 from seg_pipeline.segmentation.processes import TrainingFailed
-from seg_pipeline.segmentation.recipe import ComputeSettings, FitSettings
+from seg_pipeline.segmentation.settings import ComputeSettings, FitSettings
 from seg_pipeline.segmentation.state import RunningMean, restore, start
 
 CPU = torch.device("cpu")

@@ -12,7 +12,7 @@ from seg_pipeline.segmentation.geometry import (
     resize_truth,
 )
 from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.recipe import InputSettings
+from seg_pipeline.segmentation.settings import InputSettings
 
 NONE = np.empty(0, dtype=np.int32)
 

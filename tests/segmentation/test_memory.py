@@ -13,7 +13,7 @@ from seg_pipeline.segmentation.files import index_files
 from seg_pipeline.segmentation.images import read_image
 from seg_pipeline.segmentation.manifest import read_masks
 from seg_pipeline.segmentation.phantom import write_phantom
-from seg_pipeline.segmentation.recipe import InputSettings
+from seg_pipeline.segmentation.settings import InputSettings
 
 SIZE = (96, 160)
 GIB = 2**30

@@ -7,7 +7,8 @@ from torch import nn
 
 from seg_pipeline.segmentation import memory_probe
 from seg_pipeline.segmentation.memory_probe import kept_bytes, largest_batch
-from seg_pipeline.segmentation.recipe import FitSettings, InputSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.settings import FitSettings, InputSettings
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(

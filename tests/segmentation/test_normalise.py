@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from seg_pipeline.segmentation.normalise import MAX_MEASURED, mean_std, stored_pixels, training_statistics
-from seg_pipeline.segmentation.recipe import InputSettings
+from seg_pipeline.segmentation.settings import InputSettings
 
 IMAGENET = ((0.4, 0.5, 0.9), (0.1, 0.2, 0.3))
 VALUES = np.array([[0, 100, 180, 300, 400]], dtype=np.uint16)

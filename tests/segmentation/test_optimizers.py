@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from seg_pipeline.segmentation.optimizers import make_optimizer
-from seg_pipeline.segmentation.recipe import OptimizerSettings
+from seg_pipeline.segmentation.settings import OptimizerSettings
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 
 from seg_pipeline.segmentation import appearance, exploration, galleries, memory, overview, pixels, plotting
-from seg_pipeline.segmentation.recipe import InputSettings
+from seg_pipeline.segmentation.settings import InputSettings
 
 ELEVEN = [
     "sky",

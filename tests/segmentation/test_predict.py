@@ -15,8 +15,8 @@ from seg_pipeline.segmentation.predict import (
     probabilities_of,
     stitched,
 )
-from seg_pipeline.segmentation.recipe import ComputeSettings, MeasureSettings, PredictSettings, ScoreSettings
 from seg_pipeline.segmentation.scoring import score_predictions
+from seg_pipeline.segmentation.settings import ComputeSettings, MeasureSettings, PredictSettings, ScoreSettings
 from seg_pipeline.segmentation.state import start
 from seg_pipeline.segmentation.training import train
 

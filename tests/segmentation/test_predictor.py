@@ -12,7 +12,8 @@ from seg_pipeline.segmentation.export.images import seen_images
 from seg_pipeline.segmentation.postprocess import Postprocessing
 from seg_pipeline.segmentation.predict import native_probabilities
 from seg_pipeline.segmentation.predictor import Predictor, activated, prepare
-from seg_pipeline.segmentation.recipe import InputSettings, PredictSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.settings import InputSettings, PredictSettings
 from seg_pipeline.segmentation.state import start
 
 CPU = torch.device("cpu")

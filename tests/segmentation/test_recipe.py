@@ -2,7 +2,8 @@ import logging
 
 import pytest
 
-from seg_pipeline.segmentation.recipe import InputSettings, LossSettings, Recipe, base_hash, with_search
+from seg_pipeline.segmentation.recipe import Recipe, base_hash, with_search
+from seg_pipeline.segmentation.settings import InputSettings, LossSettings
 
 
 def test_a_recipe_survives_a_checkpoint(recipe):

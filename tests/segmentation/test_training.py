@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from seg_pipeline.segmentation.galleries import LivePictures
-from seg_pipeline.segmentation.recipe import ComputeSettings
+from seg_pipeline.segmentation.settings import ComputeSettings
 from seg_pipeline.segmentation.training import fold_split, train
 
 COMPUTE = ComputeSettings(cache="none", save_minutes=None)

@@ -20,7 +20,7 @@ from PIL import Image
 
 from seg_pipeline.segmentation.images import to_grey
 from seg_pipeline.segmentation.postprocess import Postprocessing, make_masks
-from seg_pipeline.segmentation.recipe import InputSettings
+from seg_pipeline.segmentation.settings import InputSettings
 from seg_pipeline.serving.app import make_app
 from seg_pipeline.serving.settings import Settings
 

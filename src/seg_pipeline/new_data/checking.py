@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,8 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
+
+from seg_pipeline.segmentation.quiet import errors_only
 
 IMAGES = 20
 GROUPS = 3
@@ -36,25 +35,12 @@ def check(env: str, project: Path, conf: Path, cases: list[list[Path]], raw_root
             assert isinstance(session, KedroSession)
             catalog = session.load_context().catalog
             assert isinstance(catalog, DataCatalog)
-            with _quiet("kedro", "kedro.io.data_catalog", "seg_pipeline"):  # the summary says what there is to say
+            with errors_only("kedro", "kedro.io.data_catalog", "seg_pipeline"):  # the summary says what there is to say
                 images, groups = _trim(catalog)
                 SequentialRunner().run(pipelines["data_processing"], catalog)
             findings = catalog["findings"].load()
             told = findings[~findings["rule"].isin(OF_FEW)]
             return {"images": images, "groups": groups, "manifest": catalog["manifest"].load(), "findings": told}
-
-
-@contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for one, level in zip(loggers, levels, strict=True):
-            one.setLevel(level)
 
 
 def _some_cases(cases: list[list[Path]], raw_root: Path, trial: Path) -> Path:

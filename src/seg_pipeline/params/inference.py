@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.segmentation.recipe import PredictSettings
+from seg_pipeline.segmentation.settings import PredictSettings
 
 
 class InferenceParams(Params):

@@ -1,4 +1,4 @@
-"""Training; the groups of settings that determine its result are declared in `segmentation/recipe.py`."""
+"""Training; the groups of settings that determine its result are declared in `segmentation/settings.py`."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from pydantic import Field
 
 from seg_pipeline.params.base import Params
 from seg_pipeline.params.data import DatasetParams
-from seg_pipeline.segmentation.recipe import (
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.settings import (
     ComputeSettings,
     FitSettings,
     InputSettings,
     LossSettings,
     ModelSettings,
     OptimizerSettings,
-    Recipe,
     SamplingSettings,
     ScoreSettings,
 )
 
 
 class TrainingParams(Params):
-    """The groups up to `fit` determine the result; `segmentation/recipe.py` describes their keys."""
+    """The groups up to `fit` determine the result; `segmentation/settings.py` describes their keys."""
 
     model: ModelSettings = ModelSettings()
     input: InputSettings = InputSettings()

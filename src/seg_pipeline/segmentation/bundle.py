@@ -15,7 +15,8 @@ from typing import Annotated, Any, NamedTuple
 from annotated_types import Ge, Gt, Le, MinLen
 
 from seg_pipeline.segmentation.postprocess import Postprocessing
-from seg_pipeline.segmentation.recipe import InputSettings, PredictSettings, Settings, Task, from_plain, to_plain
+from seg_pipeline.segmentation.recipe import from_plain, to_plain
+from seg_pipeline.segmentation.settings import InputSettings, PredictSettings, Settings, Task
 
 KIND = "seg_pipeline.bundle"
 VERSION = 1

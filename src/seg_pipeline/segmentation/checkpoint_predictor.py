@@ -20,8 +20,9 @@ from seg_pipeline.segmentation.plotting import class_colours
 from seg_pipeline.segmentation.postprocess import Postprocessing
 from seg_pipeline.segmentation.predict import load_members, plain_masks
 from seg_pipeline.segmentation.predictor import ImagePredictor, Network, Predictor
-from seg_pipeline.segmentation.recipe import PredictSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.settings import PredictSettings
 
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "onnx", "onnxscript", "onnxruntime", "safetensors")
 """Whose versions a bundle records, where they are installed."""

@@ -38,7 +38,7 @@ from seg_pipeline.segmentation.geometry import (
     resize_logits,
     resize_truth,
 )
-from seg_pipeline.segmentation.recipe import InputSettings, Task
+from seg_pipeline.segmentation.settings import InputSettings, Task
 
 __all__ = ["ConcatDataset", "Draw", "ImageMaskDataset", "VisionImageMaskDataset", "fitted_shapes", "to_native"]
 

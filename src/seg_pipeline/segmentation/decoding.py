@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.images import read_image
 from seg_pipeline.segmentation.manifest import class_names, read_masks
 from seg_pipeline.segmentation.masks import IGNORE
 from seg_pipeline.segmentation.normalise import stored_pixels
-from seg_pipeline.segmentation.recipe import InputSettings, Task
+from seg_pipeline.segmentation.settings import InputSettings, Task
 from seg_pipeline.segmentation.traits import content_hash
 
 POINTS = 256

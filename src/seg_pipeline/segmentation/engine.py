@@ -19,8 +19,9 @@ from seg_pipeline.segmentation.metrics import Counts
 from seg_pipeline.segmentation.mixing import Mixing, make_mixing
 from seg_pipeline.segmentation.processes import OutOfMemory, Processes
 from seg_pipeline.segmentation.progress import Bar
-from seg_pipeline.segmentation.recipe import FitSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.schedules import make_schedule
+from seg_pipeline.segmentation.settings import FitSettings
 from seg_pipeline.segmentation.state import TrainState
 from seg_pipeline.segmentation.tally import Tally
 

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.recipe import STRIDE, InputSettings
+from seg_pipeline.segmentation.settings import STRIDE, InputSettings
 
 Shape = tuple[int, int]
 

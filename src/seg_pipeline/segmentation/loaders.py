@@ -20,8 +20,9 @@ from seg_pipeline.segmentation.cache import open_cache
 from seg_pipeline.segmentation.datasets import VisionImageMaskDataset, fitted_shapes
 from seg_pipeline.segmentation.masks import IGNORE
 from seg_pipeline.segmentation.memory import CacheMode
-from seg_pipeline.segmentation.recipe import ComputeSettings, InputSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.sampler import EpochSampler
+from seg_pipeline.segmentation.settings import ComputeSettings, InputSettings
 
 
 class Loader(DataLoader):

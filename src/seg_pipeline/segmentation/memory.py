@@ -10,7 +10,7 @@ import pandas as pd
 import psutil
 
 from seg_pipeline.segmentation.geometry import fitted_shapes
-from seg_pipeline.segmentation.recipe import InputSettings, Task
+from seg_pipeline.segmentation.settings import InputSettings, Task
 
 CacheMode = Literal["auto", "none", "ram", "disk"]
 

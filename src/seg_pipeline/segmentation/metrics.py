@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.recipe import Aggregation, EmptyPolicy
+from seg_pipeline.segmentation.settings import Aggregation, EmptyPolicy
 
 IF_EMPTY: dict[str, float] = {"skip": math.nan, "zero": 0.0, "one": 1.0}
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.images import read_image, scale_values, to_8bit, to_grey
-from seg_pipeline.segmentation.recipe import InputSettings
+from seg_pipeline.segmentation.settings import InputSettings
 
 PERCENTILES = (1.0, 99.0)
 DEVIATIONS = 4.0

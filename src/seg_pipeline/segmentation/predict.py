@@ -23,8 +23,9 @@ from seg_pipeline.segmentation.loaders import collate, whole_images
 from seg_pipeline.segmentation.manifest import read_masks
 from seg_pipeline.segmentation.masks import encode_rle
 from seg_pipeline.segmentation.postprocess import Postprocessing, make_masks
-from seg_pipeline.segmentation.recipe import PredictSettings, Recipe, Task
+from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.settings import PredictSettings, Task
 from seg_pipeline.segmentation.tiles import Stitcher, windows
 
 PLAIN = PredictSettings()

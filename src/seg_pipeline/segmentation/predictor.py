@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.bundle import Bundle
 from seg_pipeline.segmentation.geometry import Box, cut_image, filled_shape, fitted_shapes, resize_image, resize_logits
 from seg_pipeline.segmentation.normalise import stored_pixels
 from seg_pipeline.segmentation.postprocess import make_masks
-from seg_pipeline.segmentation.recipe import InputSettings, PredictSettings, Task
+from seg_pipeline.segmentation.settings import InputSettings, PredictSettings, Task
 from seg_pipeline.segmentation.tiles import Stitcher, windows
 
 Network = Callable[[np.ndarray], np.ndarray]

@@ -15,7 +15,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.intervals import group_sums, resampled_sums
 from seg_pipeline.segmentation.metrics import IF_EMPTY, Counts, ImageCounts
-from seg_pipeline.segmentation.recipe import Aggregation, EmptyPolicy, MeasureSettings, ScoreSettings
+from seg_pipeline.segmentation.settings import Aggregation, EmptyPolicy, MeasureSettings, ScoreSettings
 
 AnyCounts = Counts | ImageCounts
 """``Counts`` have no borders, so no score of them."""

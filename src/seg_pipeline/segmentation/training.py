@@ -15,7 +15,8 @@ from seg_pipeline.segmentation.engine import line
 from seg_pipeline.segmentation.loaders import make_loaders
 from seg_pipeline.segmentation.manifest import data_hash
 from seg_pipeline.segmentation.planning import settle
-from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.settings import ComputeSettings
 from seg_pipeline.segmentation.state import HISTORY, restore, start
 
 log = logging.getLogger(__name__)

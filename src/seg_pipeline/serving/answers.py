@@ -19,7 +19,7 @@ from seg_pipeline.segmentation.images import to_rgb8
 from seg_pipeline.segmentation.masks import encode_rle
 from seg_pipeline.segmentation.normalise import PERCENTILES
 from seg_pipeline.segmentation.predictor import ImagePredictor
-from seg_pipeline.segmentation.recipe import InputSettings
+from seg_pipeline.segmentation.settings import InputSettings
 from seg_pipeline.serving.pictures import Picture
 from seg_pipeline.serving.schema import ClassResult, ImageFacts, PixelData, Prediction
 

@@ -10,7 +10,7 @@ from seg_pipeline.segmentation.choices.validation import validation_runs
 from seg_pipeline.segmentation.manifest import read_masks
 from seg_pipeline.segmentation.postprocess import Postprocessing, make_masks
 from seg_pipeline.segmentation.ratios import Way
-from seg_pipeline.segmentation.recipe import PredictSettings
+from seg_pipeline.segmentation.settings import PredictSettings
 from seg_pipeline.segmentation.state import start
 
 CPU = torch.device("cpu")

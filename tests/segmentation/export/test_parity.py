@@ -11,7 +11,7 @@ from seg_pipeline.segmentation.export import compare_forms, refuse_differences
 from seg_pipeline.segmentation.export.images import judged_rows, mean_dice, scaled_copies, spread
 from seg_pipeline.segmentation.images import read_image
 from seg_pipeline.segmentation.manifest import read_masks
-from seg_pipeline.segmentation.recipe import ScoreSettings
+from seg_pipeline.segmentation.settings import ScoreSettings
 
 SCORES = ScoreSettings(aggregation="dataset")
 

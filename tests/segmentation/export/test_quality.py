@@ -9,7 +9,7 @@ from seg_pipeline.segmentation.checkpoint_predictor import checkpoint_predictor
 from seg_pipeline.segmentation.export import add_int8, bundle_predictor, judge
 from seg_pipeline.segmentation.export.images import seen_images
 from seg_pipeline.segmentation.predictor import Predictor
-from seg_pipeline.segmentation.recipe import ScoreSettings
+from seg_pipeline.segmentation.settings import ScoreSettings
 
 SCORES = ScoreSettings(aggregation="dataset")
 

@@ -12,7 +12,7 @@ from seg_pipeline.segmentation.inference.reading import Reader, read_ahead
 from seg_pipeline.segmentation.manifest import class_names
 from seg_pipeline.segmentation.masks import decode_rle
 from seg_pipeline.segmentation.predictor import Predictor
-from seg_pipeline.segmentation.recipe import InputSettings
+from seg_pipeline.segmentation.settings import InputSettings
 
 ALL = OutputSettings(formats=("masks", "overlays", "rle", "coco"))
 

@@ -5,8 +5,8 @@ import pytest
 from seg_pipeline.segmentation import tables
 from seg_pipeline.segmentation.masks import encode_rle
 from seg_pipeline.segmentation.ratios import SCORES
-from seg_pipeline.segmentation.recipe import MeasureSettings, ScoreSettings
 from seg_pipeline.segmentation.scoring import score_predictions
+from seg_pipeline.segmentation.settings import MeasureSettings, ScoreSettings
 
 H, W = 20, 30
 TRUTHS = {"one": (4, 5, 6, 8), "two": (8, 12, 6, 8), "none": None}

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from seg_pipeline.segmentation.masks import decode_rle, encode_rle
-from seg_pipeline.segmentation.recipe import ComputeSettings
 from seg_pipeline.segmentation.search import check_gates, run_gates
 from seg_pipeline.segmentation.search.first_loss import initial_loss, initial_terms
 from seg_pipeline.segmentation.search.overfitting import permutation_p
 from seg_pipeline.segmentation.search_settings import GateSettings
+from seg_pipeline.segmentation.settings import ComputeSettings
 
 COMPUTE = ComputeSettings(device="cpu", num_workers=0, cache="ram")
 MASKS = ["mask_box", "mask_disc"]

@@ -5,10 +5,10 @@ import math
 import pytest
 
 from seg_pipeline.segmentation.processes import OutOfMemory, TrainingFailed
-from seg_pipeline.segmentation.recipe import ComputeSettings
 from seg_pipeline.segmentation.search import best_hyperparameters, search, trial
 from seg_pipeline.segmentation.search.protocol import beyond, log_spaced
 from seg_pipeline.segmentation.search_settings import GridSettings, PoolSettings, Range, TpeSettings
+from seg_pipeline.segmentation.settings import ComputeSettings
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
 COMPUTE = ComputeSettings(device="cpu", cache="none")

@@ -11,7 +11,7 @@ import pandas as pd
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, EdaParams, TrainingParams, make_recipe
 from seg_pipeline.pipelines import Figure
-from seg_pipeline.segmentation.recipe import ScoreSettings
+from seg_pipeline.segmentation.settings import ScoreSettings
 
 log = logging.getLogger(__name__)
 

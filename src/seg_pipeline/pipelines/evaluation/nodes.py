@@ -9,7 +9,7 @@ import pandas as pd
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import EvaluationParams
-from seg_pipeline.segmentation.recipe import PredictSettings, ScoreSettings
+from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
 
 
 def choose_postprocessing(

@@ -9,7 +9,7 @@ import pandas as pd
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import ExportParams
 from seg_pipeline.segmentation.bundle import Bundle
-from seg_pipeline.segmentation.recipe import PredictSettings, ScoreSettings
+from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
 
 
 def draft_bundle(

@@ -9,7 +9,7 @@ import pandas as pd
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, HparamSearchParams, TrainingParams, make_recipe
 from seg_pipeline.pipelines import Figure
-from seg_pipeline.segmentation.recipe import ScoreSettings
+from seg_pipeline.segmentation.settings import ScoreSettings
 
 
 def run_gates(

@@ -9,7 +9,7 @@ import pandas as pd
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import InferenceParams
 from seg_pipeline.segmentation.bundle import Bundle
-from seg_pipeline.segmentation.recipe import PredictSettings
+from seg_pipeline.segmentation.settings import PredictSettings
 
 
 def predict_images(

@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.cache import disk
 from seg_pipeline.segmentation.cache.pixels import Allocate, Form, PixelCache, allocated, cache_key, sample_keys
 from seg_pipeline.segmentation.decoding import Decoder
 from seg_pipeline.segmentation.memory import CacheMode, free_disk, free_ram, pick_mode, readable
-from seg_pipeline.segmentation.recipe import InputSettings, Task
+from seg_pipeline.segmentation.settings import InputSettings, Task
 
 __all__ = ["PixelCache", "open_cache"]
 

@@ -27,7 +27,7 @@ from seg_pipeline.segmentation.cache import disk
 from seg_pipeline.segmentation.decoding import POINTS, Decoder
 from seg_pipeline.segmentation.manifest import class_names
 from seg_pipeline.segmentation.memory import sample_depths
-from seg_pipeline.segmentation.recipe import InputSettings, Task
+from seg_pipeline.segmentation.settings import InputSettings, Task
 
 VERSION = 1
 """Of the stored form; raise it when decoding gives other pixels."""

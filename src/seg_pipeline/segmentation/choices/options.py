@@ -17,7 +17,8 @@ from seg_pipeline.segmentation.metrics import Counts, OverlapCounts, count
 from seg_pipeline.segmentation.postprocess import make_masks
 from seg_pipeline.segmentation.predict import load_members, mean_probabilities, plain_masks, recipe_of
 from seg_pipeline.segmentation.ratios import Way, defined_mean
-from seg_pipeline.segmentation.recipe import InputSettings, PredictSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.settings import InputSettings, PredictSettings
 
 OVERLAP = 0.5
 """Of the windows where the settings name none."""

@@ -30,7 +30,8 @@ from seg_pipeline.segmentation.metrics import Counts
 from seg_pipeline.segmentation.postprocess import Postprocessing
 from seg_pipeline.segmentation.predict import native_probabilities, plain_masks, recipe_of
 from seg_pipeline.segmentation.ratios import Way
-from seg_pipeline.segmentation.recipe import PredictSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.settings import PredictSettings
 
 LEAST_GAIN = 0.002
 """Of Dice; less is not worth a step, however sure it is."""

@@ -6,7 +6,6 @@ Axes: B images, K channels, H rows, W columns; B, H and W are left open, H and W
 from __future__ import annotations
 
 import contextlib
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -19,8 +18,10 @@ from torch.fx.experimental import _config as symbolic
 
 from seg_pipeline.segmentation.export.networks import Deployable, HalfPrecision
 from seg_pipeline.segmentation.predictor import Network, load_onnx
-from seg_pipeline.segmentation.recipe import STRIDE, Recipe
+from seg_pipeline.segmentation.quiet import errors_only
+from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.settings import STRIDE
 
 
 def write_forms(model: Segmenter, paths: Mapping[str, Path]) -> None:
@@ -59,7 +60,7 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
         import onnxscript  # noqa: F401
     except ModuleNotFoundError as error:
         raise ValueError(f"{error.name} is not installed: `pip install 'seg_pipeline[export]'`") from None
-    with _errors_only("torch.onnx", "onnxscript", "onnx_ir"):
+    with errors_only("torch.onnx", "onnxscript", "onnx_ir"):
         made = torch.onnx.export(program, dynamo=True, input_names=["images"], output_names=["logits"], verbose=False)
         assert made is not None
         made.save(path, external_data=False)
@@ -118,17 +119,3 @@ def _deprecated() -> Iterator[None]:
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
         warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
         yield
-
-
-@contextlib.contextmanager
-def _errors_only(*names: str) -> Iterator[None]:
-    """These loggers say only what went wrong."""
-    loggers = [logging.getLogger(name) for name in names]
-    before = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for one, level in zip(loggers, before, strict=True):
-            one.setLevel(level)

@@ -18,7 +18,7 @@ from seg_pipeline.segmentation.images import read_image
 from seg_pipeline.segmentation.manifest import class_names, read_masks
 from seg_pipeline.segmentation.masks import IGNORE, encode_rle
 from seg_pipeline.segmentation.predictor import Image, ImagePredictor
-from seg_pipeline.segmentation.recipe import InputSettings, ScoreSettings
+from seg_pipeline.segmentation.settings import InputSettings, ScoreSettings
 
 
 def seen_images(rows: pd.DataFrame, settings: InputSettings) -> Iterator[Image]:

@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.checkpoint_predictor import describe
 from seg_pipeline.segmentation.export.forms import write_forms
 from seg_pipeline.segmentation.postprocess import Postprocessing
 from seg_pipeline.segmentation.predict import load_members
-from seg_pipeline.segmentation.recipe import PredictSettings
+from seg_pipeline.segmentation.settings import PredictSettings
 
 
 def make_bundle(

@@ -20,7 +20,8 @@ from seg_pipeline.segmentation.export.running import bundle_predictor
 from seg_pipeline.segmentation.postprocess import make_masks
 from seg_pipeline.segmentation.predict import load_members, mean_probabilities, native_logits
 from seg_pipeline.segmentation.predictor import ImagePredictor
-from seg_pipeline.segmentation.recipe import PredictSettings, Recipe, ScoreSettings
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
 
 CPU, PLAIN = torch.device("cpu"), PredictSettings()
 

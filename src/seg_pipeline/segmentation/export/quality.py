@@ -18,7 +18,7 @@ from seg_pipeline.segmentation.export.images import mean_dice, predicted_masks, 
 from seg_pipeline.segmentation.export.making import without
 from seg_pipeline.segmentation.export.running import bundle_predictor
 from seg_pipeline.segmentation.predictor import ImagePredictor, prepare
-from seg_pipeline.segmentation.recipe import ScoreSettings
+from seg_pipeline.segmentation.settings import ScoreSettings
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from seg_pipeline.segmentation.decoding import frame_rows
 from seg_pipeline.segmentation.images import read_image
 from seg_pipeline.segmentation.predictor import Image
 from seg_pipeline.segmentation.quality import Finding
-from seg_pipeline.segmentation.recipe import InputSettings
+from seg_pipeline.segmentation.settings import InputSettings
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")

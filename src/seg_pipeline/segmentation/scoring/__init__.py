@@ -15,9 +15,9 @@ from seg_pipeline.segmentation.intervals import FEW_GROUPS
 from seg_pipeline.segmentation.manifest import class_names
 from seg_pipeline.segmentation.metrics import ImageCounts
 from seg_pipeline.segmentation.ratios import SCORES, Way, defined_mean, image_values
-from seg_pipeline.segmentation.recipe import Aggregation, MeasureSettings, ScoreSettings
 from seg_pipeline.segmentation.scoring.counting import SeriesCounts, count_images, count_volumes, unit_of
 from seg_pipeline.segmentation.scoring.summary import plain, summary, table_by
+from seg_pipeline.segmentation.settings import Aggregation, MeasureSettings, ScoreSettings
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.competition import Volume
 from seg_pipeline.segmentation.manifest import read_masks
 from seg_pipeline.segmentation.masks import IGNORE, decode_rle
 from seg_pipeline.segmentation.metrics import ImageCounts, Tally
-from seg_pipeline.segmentation.recipe import MeasureSettings
+from seg_pipeline.segmentation.settings import MeasureSettings
 
 
 def count_images(

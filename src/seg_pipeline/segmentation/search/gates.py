@@ -18,10 +18,11 @@ from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.devices import pick_device
 from seg_pipeline.segmentation.manifest import class_names
 from seg_pipeline.segmentation.planning import settle
-from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.search.first_loss import initial_loss
 from seg_pipeline.segmentation.search.overfitting import overfit, pairing, sheet_of, verdict
 from seg_pipeline.segmentation.search_settings import GateSettings
+from seg_pipeline.segmentation.settings import ComputeSettings
 
 log = logging.getLogger(__name__)
 

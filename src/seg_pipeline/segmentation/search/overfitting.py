@@ -21,10 +21,11 @@ from seg_pipeline.segmentation.galleries import shown_channels, shown_masks
 from seg_pipeline.segmentation.loaders import make_loaders
 from seg_pipeline.segmentation.manifest import class_names, data_hash
 from seg_pipeline.segmentation.processes import TrainingFailed
-from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.search.first_loss import plain_dataset
 from seg_pipeline.segmentation.search_settings import GateSettings
 from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.settings import ComputeSettings
 from seg_pipeline.segmentation.state import TrainState, start
 
 STEPS_BETWEEN_LOOKS = 10

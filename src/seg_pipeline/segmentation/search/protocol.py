@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.search import rates, tpe
 from seg_pipeline.segmentation.search.choice import DECAY, RATE, at_edge, best_point, points
 from seg_pipeline.segmentation.search.coordinator import Coordinator, Point
@@ -18,6 +18,7 @@ from seg_pipeline.segmentation.search.pool import make_pool
 from seg_pipeline.segmentation.search.study import only_coordinator, open_storage
 from seg_pipeline.segmentation.search.trial import Place
 from seg_pipeline.segmentation.search_settings import GridSettings, PoolSettings, TpeSettings
+from seg_pipeline.segmentation.settings import ComputeSettings
 
 log = logging.getLogger(__name__)
 

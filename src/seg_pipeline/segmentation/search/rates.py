@@ -14,8 +14,9 @@ from seg_pipeline.segmentation.loaders import make_loaders
 from seg_pipeline.segmentation.manifest import data_hash
 from seg_pipeline.segmentation.planning import settle
 from seg_pipeline.segmentation.processes import TrainingFailed
-from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.search.choice import RATE
+from seg_pipeline.segmentation.settings import ComputeSettings
 from seg_pipeline.segmentation.state import start
 from seg_pipeline.segmentation.tally import Tally
 

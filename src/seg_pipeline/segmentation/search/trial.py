@@ -17,7 +17,8 @@ import pandas as pd
 import torch
 
 from seg_pipeline.segmentation.processes import OutOfMemory, TrainingFailed
-from seg_pipeline.segmentation.recipe import ComputeSettings, Recipe
+from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.settings import ComputeSettings
 from seg_pipeline.segmentation.training import train_one
 
 log = logging.getLogger(__name__)
