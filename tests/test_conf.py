@@ -90,7 +90,8 @@ def test_what_is_trained_or_chosen_never_sees_the_test_split():
     chosen = ["checkpoint", "last_checkpoint", "recipe", "postprocessing", "threshold_curve", "prediction_options"]
     chosen += [name for name in everything.all_outputs() if name.startswith(("search", "best_"))]
     steps = [node for node in everything.to_outputs(*chosen).nodes if node.name not in data]
-    assert {"train_model", "choose_postprocessing", "measure_options"} <= {node.name for node in steps}
+    expected = {"training.train_model", "evaluation.choose_postprocessing", "evaluation.measure_options"}
+    assert expected <= {node.name for node in steps}
     for node in steps:
         assert not held_out & set(node.inputs), f"{node.name} reads {held_out & set(node.inputs)}"
 
