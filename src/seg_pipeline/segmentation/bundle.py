@@ -183,7 +183,7 @@ class ParitySettings(Settings):
     """At the image's own size."""
     max_pixel_share: Annotated[float, Ge(0), Le(1)] = 1e-4
     """Pixels at which a mask differs, of all pixels and classes."""
-    max_dice_difference: Annotated[float, Ge(0), Le(1)] = 1e-4
+    max_dice_difference: Annotated[float, Ge(0), Le(1)] = 1e-3
 
 
 def file_name(form: str, number: int) -> str:
