@@ -94,7 +94,7 @@ MOST_PARTS = 8
 """Small tensors that live long keep the memory around them from being given back: 4 MiB a training step."""
 
 
-class Tally(Metric):
+class CountsMetric(Metric):
     """Gathers the counts of all images; exact under several processes, as images are kept apart."""
 
     full_state_update = False
@@ -126,7 +126,7 @@ class Tally(Metric):
         return self._kind(*(dim_zero_cat(getattr(self, name)) for name in self._kind._fields))
 
 
-class OverlapCounts(Tally):
+class OverlapCounts(CountsMetric):
     """Of ``Counts``."""
 
     def __init__(self) -> None:

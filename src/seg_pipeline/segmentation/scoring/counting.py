@@ -16,7 +16,7 @@ from seg_pipeline.segmentation import metrics, surfaces
 from seg_pipeline.segmentation.competition import Volume
 from seg_pipeline.segmentation.manifest import read_masks
 from seg_pipeline.segmentation.masks import IGNORE, decode_rle
-from seg_pipeline.segmentation.metrics import ImageCounts, Tally
+from seg_pipeline.segmentation.metrics import CountsMetric, ImageCounts
 from seg_pipeline.segmentation.settings import MeasureSettings
 
 
@@ -24,7 +24,7 @@ def count_images(
     truth: pd.DataFrame, predictions: pd.DataFrame, names: list[str], *, measures: MeasureSettings
 ) -> tuple[ImageCounts, Tensor]:
     """Counts of every image, in the order of the rows, and the confusion matrix of ``metrics.confusion``."""
-    tally, confusion = Tally(ImageCounts), torch.zeros(len(names) + 1, len(names) + 1, dtype=torch.int64)
+    tally, confusion = CountsMetric(ImageCounts), torch.zeros(len(names) + 1, len(names) + 1, dtype=torch.int64)
     unit, waiting = unit_of(truth), []
     for row, predicted, masks in tqdm(_pairs(truth, predictions, names), total=len(truth), desc="scoring", **BAR):
         spacing = (1.0, row["spacing_y"], row["spacing_x"]) if unit == "mm" else (1.0, 1.0, 1.0)
@@ -166,7 +166,7 @@ def count_volumes(
     Args:
         truth, predictions: in the same order, as are the ``counts`` of their images.
     """
-    tally, volumes, about = Tally(ImageCounts), [], []
+    tally, volumes, about = CountsMetric(ImageCounts), [], []
     places = truth.groupby("series", sort=False).indices
     for series, at in tqdm(places.items(), desc="scoring volumes", unit="series", disable=None):
         rows = truth.iloc[at]
