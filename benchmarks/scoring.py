@@ -1,10 +1,11 @@
 """Scoring beside the prediction that it scores, and counting beside torchmetrics on the same masks.
 
-Prediction is that of the shipped network, untrained, on a drawn phantom at 128 x 128, and comes back to each image's
-own size; scoring is everything that `evaluation` does with the predicted masks: overlap, boundaries, distances in
-images and volumes, intervals and the confusion matrix. The predicted masks are the true ones moved by some pixels, as
-those of a trained network would be; an untrained network's are noise. BENCH_SHRINK=8 makes everything smaller, to try
-the script out; its numbers mean nothing then.
+Prediction is that of the shipped network, untrained, on a drawn phantom, once as the sample is predicted and once as
+`conf/uw_madison` predicts its slices, and comes back to each image's own size; scoring is everything that
+`evaluation` does with the predicted masks: overlap, boundaries, distances in images and volumes, intervals and the
+confusion matrix. The predicted masks are the true ones moved by some pixels, as those of a trained network would be;
+an untrained network's are noise. BENCH_SHRINK=8 makes everything smaller, to try the script out; its numbers mean
+nothing then.
 """
 
 from __future__ import annotations
@@ -43,13 +44,13 @@ SHIFT = np.array([[1, 0, 3], [0, 1, -2]], dtype=np.float32)
 MEASURES = MeasureSettings(spacing_z=3.0)
 
 
-def slices(folder: Path) -> pd.DataFrame:
+def slices(folder: Path, size: int = SIZE) -> pd.DataFrame:
     """Manifest rows of the phantom, some 100 to a series, whose pixels are 1.5 mm wide."""
-    return draw(folder, train=IMAGES, size=SIZE).assign(split="test", spacing_y=1.5, spacing_x=1.5)
+    return draw(folder, train=IMAGES, size=size).assign(split="test", spacing_y=1.5, spacing_x=1.5)
 
 
-def untrained() -> tuple[Recipe, dict]:
-    recipe = recipe_of(128, "tu-tf_efficientnet_lite0").changed({"model.decoder_channels": (128, 64, 48, 32)})
+def untrained(side: int) -> tuple[Recipe, dict]:
+    recipe = recipe_of(side, "tu-tf_efficientnet_lite0").changed({"model.decoder_channels": (128, 64, 48, 32)})
     return recipe, {"members": [{"recipe": recipe.to_dict(), **start(recipe, "", CPU).best_member()}], "folds": None}
 
 
@@ -68,19 +69,20 @@ def score(rows: pd.DataFrame, predictions: pd.DataFrame) -> object:
     return score_predictions(rows, predictions, scores=ScoreSettings(), measures=MEASURES, seed=0)
 
 
-def beside_prediction(rows: pd.DataFrame) -> Result:
-    """What scoring adds: its own seconds over those of the prediction, which are taken in turns."""
-    recipe, checkpoint = untrained()
+def beside_prediction(rows: pd.DataFrame, side: int, name: str) -> Result:
+    """What scoring adds: its own seconds over those of the prediction at ``side``, which are taken in turns."""
+    recipe, checkpoint = untrained(side)
     predictions = moved(rows)
 
     def predict() -> None:
         predict_masks(rows, checkpoint, device=CPU, batch_size=16, postprocessing=plain_masks(recipe))
 
+    height, width = rows[["height", "width"]].iloc[0]
     note = (
-        f"{len(rows)} images of {SIZE} x {SIZE}, three classes: all scores of evaluation, volumes included, over "
-        "reading, predicting at 128 x 128 and encoding"
+        f"{len(rows)} images of {height} x {width}, three classes: all scores of evaluation, volumes included, over "
+        f"reading, predicting at {side} x {side} and encoding"
     )
-    return compare("score_vs_predict", lambda: score(rows, predictions), predict, limit=0.15, note=note)
+    return compare(f"score_vs_predict_{name}", lambda: score(rows, predictions), predict, limit=0.15, note=note)
 
 
 def beside_torchmetrics(masks: torch.Tensor, guesses: torch.Tensor, name: str, *, labels: bool) -> Result:
@@ -151,7 +153,8 @@ def main() -> int:
         folder = Path(name)
         rows = slices(folder / "images")
         results = [
-            lambda: beside_prediction(rows),
+            lambda: beside_prediction(slices(folder / "small", 128), 128, "sample"),
+            lambda: beside_prediction(rows, 256, "uw_madison"),
             lambda: beside_torchmetrics(*organs(rows), "organs", labels=False),
             lambda: beside_torchmetrics(*streets(), "streets", labels=True),
             lambda: memory(folder, rows),
