@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
 from seg_pipeline.segmentation.plotting.rows import add_legend, add_note
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, styled, unit_colours
@@ -44,11 +44,20 @@ def plot_object_sizes(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
         axes.scatter(points["area"], points["dice"], s=9, color=colour, edgecolor="0.35", linewidth=0.3)
         _draw_bands(axes, part)
         axes.set(xscale="log", ylim=UNIT, xlabel="area in truth (pixels)")
-        axes.xaxis.set_major_locator(LogLocator(numticks=5))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        _label_areas(axes)
     figure.suptitle("Dice against object size")
     add_note(figure, note, "a point: one image; black: median Dice of each sixth of the images by area")
     return figure
+
+
+def _label_areas(axes: Axes) -> None:
+    """Powers of ten; where fewer than two are in sight, round numbers between them."""
+    low, high = axes.get_xlim()
+    powers = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
+    axes.xaxis.set_major_locator(LogLocator(numticks=5) if powers > 1 else MaxNLocator(3))
+    if powers <= 1:
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _draw_bands(axes: Axes, part: pd.DataFrame) -> None:
