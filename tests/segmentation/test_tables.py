@@ -3,7 +3,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.tables import CLASS, FINDINGS, MANIFEST, Column, Table, document
+from seg_pipeline.segmentation.columns import CLASS, Column, Table
+from seg_pipeline.segmentation.tables import FINDINGS, MANIFEST, document
 
 DOCS = Path(__file__).parents[2] / "docs"
 
