@@ -7,6 +7,7 @@ are read once, by data_processing.
 
 from __future__ import annotations
 
+import itertools
 from typing import Literal
 
 import numpy as np
@@ -62,57 +63,56 @@ def decode_rle(rle: str, shape: tuple[int, int], *, order: Order, first: int = 1
     size = shape[0] * shape[1]
     if not runs.size:
         return np.zeros(shape, dtype=bool)
-    if np.maximum.reduce(runs) > size + first:  # their sums could overflow
-        _refuse_short(runs)
-        raise _bad_runs(runs[::2] - first, runs[1::2], shape, first)
     # gap, run, gap, ...: repeating False and True is 10 times as quick as filling runs one by one
     edges = np.empty(runs.size + 2, dtype=np.int64)
     edges[0], edges[-1] = first, size + first
     edges[1:-1] = runs
     edges[2:-1:2] += runs[::2]
     counts = edges[1:] - edges[:-1]
-    if np.minimum.reduce(counts) < 1:  # mostly a run that begins with the first pixel, or ends with the last
-        _refuse_short(runs)
-        if np.minimum.reduce(counts) < 0:
-            raise _bad_runs(runs[::2] - first, runs[1::2], shape, first)
+    # as unsigned, what is negative or overflowed is huge; a 0 is mostly a run that begins with the first pixel
+    if np.maximum.reduce(counts.view(np.uint64)) > size or np.count_nonzero(counts) < counts.size:
+        _refuse_bad_runs(runs[::2], runs[1::2], shape, first)
     inside = _ALTERNATING[: counts.size] if counts.size <= _ALTERNATING.size else np.arange(counts.size) % 2 == 1
-    return np.repeat(inside, counts).reshape(shape, order=order)
+    return inside.repeat(counts).reshape(shape, order=order)
 
 
-def _bad_runs(starts: np.ndarray, lengths: np.ndarray, shape: tuple[int, int], first: int) -> MaskError:
-    """What is wrong with runs that overlap, are unsorted or leave the image. Python's numbers cannot overflow."""
-    spans = [(start, start + length) for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)]
+def _refuse_bad_runs(starts: np.ndarray, lengths: np.ndarray, shape: tuple[int, int], first: int) -> None:
+    """Raises MaskError where runs are empty, overlap, are unsorted or leave the image."""
+    if lengths.min() < 1:
+        raise MaskError("rle_malformed", "run lengths must be at least 1 pixel long")
+    # Python's numbers cannot overflow
+    spans = [
+        (start - first, start - first + length) for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)
+    ]
     size = shape[0] * shape[1]
     lowest, highest = min(start for start, _ in spans), max(end for _, end in spans)
     if lowest < 0 or highest > size:
-        return MaskError(
+        raise MaskError(
             "rle_out_of_bounds",
             f"run lengths cover pixels {lowest + first} to {highest + first - 1}, but an image of "
             f"height {shape[0]} and width {shape[1]} has pixels {first} to {size + first - 1}",
         )
-    at = next(index for index in range(1, len(spans)) if spans[index][0] < spans[index - 1][1])
-    return MaskError(
-        "rle_unsorted", f"run lengths overlap or are unsorted at run {at + 1}, which starts at {spans[at][0] + first}"
-    )
+    for number, ((_, end), (start, _)) in enumerate(itertools.pairwise(spans), start=2):
+        if start < end:
+            raise MaskError(
+                "rle_unsorted",
+                f"run lengths overlap or are unsorted at run {number}, which starts at {start + first}",
+            )
 
 
 def _parse_runs(rle: str) -> np.ndarray:
     """Starts and lengths, int64."""
+    text = rle.encode("ascii", "replace")
     try:
-        if rle.encode("ascii", "replace").translate(None, _PLAIN):
+        if text.translate(None, _PLAIN):
             runs = np.array(rle.split(), dtype=np.int64)
         else:
-            runs = np.fromstring(rle, sep=" ", dtype=np.int64)  # four times as quick, and lax with other characters
+            runs = np.fromstring(text, np.int64, sep=" ")  # four times as quick, and lax with other characters
     except (ValueError, OverflowError):
         raise MaskError("rle_malformed", f"run lengths must be whole numbers, found {rle[:40]!r}") from None
     if runs.size % 2:
         raise MaskError("rle_malformed", f"run lengths must come in pairs, found {runs.size} numbers")
     return runs
-
-
-def _refuse_short(runs: np.ndarray) -> None:
-    if runs[1::2].min() < 1:
-        raise MaskError("rle_malformed", "run lengths must be at least 1 pixel long")
 
 
 def binary_mask(values: np.ndarray) -> np.ndarray:
