@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from seg_pipeline.segmentation import checks, features, files, manifest, metadata, phantom, splits
+from seg_pipeline.segmentation import checks, features, files, manifest, measuring, metadata, phantom, splits
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = {name: name for name in phantom.CLASSES}
@@ -46,7 +46,7 @@ def process(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The manifest, and what a next run knows of it."""
     rows, located = locate(folder)
-    images, _, known = features.measure_changed(located, READER, known, num_workers=num_workers)
+    images, _, known = measuring.measure_changed(located, READER, known, num_workers=num_workers)
     checks.check_images(images, rows, rle_order="C")
     checks.overlap_matrix(images)
     options = {"shares": SHARES, "grouped": True, "stratified": True, "seed": 17}

@@ -28,10 +28,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from seg_pipeline.segmentation import engine
 from seg_pipeline.segmentation.devices import autocast, pick_precision
-from seg_pipeline.segmentation.features import MaskReader, measure_images
+from seg_pipeline.segmentation.features import MaskReader
 from seg_pipeline.segmentation.files import index_files
 from seg_pipeline.segmentation.loaders import Loaders, make_loaders
 from seg_pipeline.segmentation.manifest import data_hash, merge_files
+from seg_pipeline.segmentation.measuring import measure_images
 from seg_pipeline.segmentation.metadata import clean_annotations, pivot_annotations
 from seg_pipeline.segmentation.phantom import CLASSES, write_phantom
 from seg_pipeline.segmentation.planning import settle

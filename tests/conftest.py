@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.features import MaskReader, measure_images
+from seg_pipeline.segmentation.features import MaskReader
 from seg_pipeline.segmentation.masks import encode_rle
+from seg_pipeline.segmentation.measuring import measure_images
 from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.settings import (
     FitSettings,

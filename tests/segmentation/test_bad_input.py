@@ -16,7 +16,17 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from seg_pipeline.segmentation import checks, exclusions, features, files, manifest, metadata, quality, splits
+from seg_pipeline.segmentation import (
+    checks,
+    exclusions,
+    features,
+    files,
+    manifest,
+    measuring,
+    metadata,
+    quality,
+    splits,
+)
 from seg_pipeline.segmentation.images import MAX_PIXELS, read_image, read_size
 from seg_pipeline.segmentation.masks import MaskError, decode_rle, encode_rle
 from seg_pipeline.segmentation.rules import RULES
@@ -65,7 +75,7 @@ def chain(folder: Path, table: pd.DataFrame, several: str) -> tuple[pd.DataFrame
     located, of_files = manifest.merge_files(annotated, index, pd.DataFrame(), form="rle")
     listed = pd.DataFrame([("i3", "flag", "{odd}")], columns=exclusions.COLUMNS)
     selected, of_lists = exclusions.exclude_images(LOCATED_IMAGES.validate(located), listed)
-    images, of_images, _ = features.measure_changed(selected, features.MaskReader(CLASSES, "rle"), None)
+    images, of_images, _ = measuring.measure_changed(selected, features.MaskReader(CLASSES, "rle"), None)
     of_checks = checks.check_images(images, annotations, rle_order="C")
     options = {"shares": SHARES, "grouped": True, "stratified": False, "seed": 0}
     made = images.merge(splits.assign_splits(images, **options)[["image_id", "split", "fold"]], on="image_id")

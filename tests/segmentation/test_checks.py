@@ -12,8 +12,9 @@ from seg_pipeline.segmentation.checks import (
     check_unstated,
     overlap_matrix,
 )
-from seg_pipeline.segmentation.features import MaskReader, measure_images
+from seg_pipeline.segmentation.features import MaskReader
 from seg_pipeline.segmentation.masks import encode_rle
+from seg_pipeline.segmentation.measuring import measure_images
 from seg_pipeline.segmentation.traits import thumbnail
 
 

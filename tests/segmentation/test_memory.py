@@ -8,10 +8,11 @@ import pytest
 
 from seg_pipeline.segmentation import memory
 from seg_pipeline.segmentation.cache import open_cache
-from seg_pipeline.segmentation.features import MaskReader, measure_images
+from seg_pipeline.segmentation.features import MaskReader
 from seg_pipeline.segmentation.files import index_files
 from seg_pipeline.segmentation.images import read_image
 from seg_pipeline.segmentation.manifest import read_masks
+from seg_pipeline.segmentation.measuring import measure_images
 from seg_pipeline.segmentation.phantom import write_phantom
 from seg_pipeline.segmentation.settings import InputSettings
 

@@ -101,8 +101,10 @@ def _buckets(bits: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
     for part in np.split(np.arange(THUMBNAIL), BANDS):
         band = bits[np.ix_(rows, part)].view(f"S{len(part)}").ravel()
         order = np.argsort(band, kind="stable")
-        borders = np.flatnonzero(band[order][1:] != band[order][:-1]) + 1
-        yield from (bucket for bucket in np.split(rows[order], borders) if len(bucket) > 1)
+        starts = np.flatnonzero(np.append(True, band[order][1:] != band[order][:-1]))
+        ends = np.append(starts[1:], len(order))
+        shared = ends - starts > 1
+        yield from (rows[order[start:end]] for start, end in zip(starts[shared], ends[shared], strict=True))
 
 
 # -- pixels -------------------------------------------------------------------------------------------------

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import logging
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import cv2
-import joblib
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from seg_pipeline.segmentation import traits
 from seg_pipeline.segmentation.images import read_image, read_values
@@ -29,12 +24,6 @@ from seg_pipeline.segmentation.masks import (
     pixel_value,
 )
 from seg_pipeline.segmentation.metadata import IGNORED, INDEXED, Form
-from seg_pipeline.segmentation.quality import Finding, findings_table
-
-log = logging.getLogger(__name__)
-
-VERSION = 1
-"""Raised whenever the same file gives other measures, so that what was kept of before is measured anew."""
 
 
 @dataclass(frozen=True)
@@ -148,95 +137,31 @@ def _read_mask_image(path: str, shape: tuple[int, int], *, colours: bool = False
     return values
 
 
-def measure_images(
-    table: pd.DataFrame, reader: MaskReader, *, num_workers: int = 1
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Manifest of the images that can be read, without splits, and findings for the rest.
+class Outcome(NamedTuple):
+    """Of measuring an image: features, None where it cannot be used, and findings.
 
-    Raises:
-        ValueError: not one image can be used.
+    A finding is a rule, a reason, an action, and whether it is about the metadata's row.
     """
-    manifest, findings, _ = measure_changed(table, reader, None, num_workers=num_workers)
-    return manifest, findings
+
+    features: dict[str, object] | None
+    findings: list[tuple[str, str, str, bool]]
 
 
-def measure_changed(
-    table: pd.DataFrame, reader: MaskReader, known: pd.DataFrame | None, *, num_workers: int = 1
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The same, reading only images that are not ``known``: new ones and those that changed.
-
-    Images go through joblib: `joblib.parallel_config(backend=...)` moves the work to another pool.
-
-    Args:
-        known: what was measured before, as the third result: columns key and outcome.
-    """
-    rows = table.to_dict("records")
-    keys = [key_of(row, reader) for row in rows]
-    outcomes = {} if known is None else dict(zip(known["key"], known["outcome"], strict=True))
-    fresh = [(key, row) for key, row in zip(keys, rows, strict=True) if key not in outcomes]
-    tasks = (joblib.delayed(_measure_image)(row, reader) for _, row in fresh)
-    parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator")
-    bar = tqdm(parallel(tasks), total=len(fresh), desc="reading images", unit="image", disable=None)
-    measured = {key: outcome for (key, _), outcome in zip(fresh, bar, strict=True)}
-    log.info("%d images read, %d unchanged since they were last", len(fresh), len(rows) - len(fresh))
-    manifest, findings = _tables(rows, (measured.get(key) or json.loads(outcomes[key]) for key in keys))
-    if manifest.empty:
-        raise ValueError(
-            f"none of the {len(table)} images can be used; the first finding: {findings.iloc[0]['reason']}"
-        )
-    outcomes |= {key: json.dumps(outcome) for key, outcome in measured.items()}
-    return manifest, findings, pd.DataFrame({"key": keys, "outcome": [outcomes[key] for key in keys]}, dtype="str")
-
-
-def key_of(row: dict, reader: MaskReader) -> str:
-    """Changes with whatever the measures of an image depend on: its files, its row, the settings, this code.
-
-    A file counts as changed when its size or time of change does.
-    """
-    masks = [source for name, value in row.items() if name.startswith("mask_") for source in value]
-    told = {name: value for name, value in row.items() if not name.startswith("mask_") and name != "row"}
-    stamps = [_stamp(path) for path in (row["path"], *(masks if reader.form != "rle" else ()))]
-    return hashlib.sha256(repr((VERSION, reader, told, masks, stamps)).encode()).hexdigest()
-
-
-def _stamp(path: str) -> tuple[int, int] | None:
-    try:
-        about = os.stat(path)  # noqa: PTH116  a Path costs as much as the call
-    except (OSError, ValueError):
-        return None
-    return about.st_size, about.st_mtime_ns
-
-
-def _tables(rows: list[dict], outcomes: Iterable[dict]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Manifest and findings of the rows' outcomes."""
-    kept, found = [], []
-    for row, outcome in zip(rows, outcomes, strict=True):
-        lines = {True: row["row"], False: None}
-        found += [
-            Finding(rule, reason, action, row["image_id"], row["file"], lines[of_row])
-            for rule, reason, action, of_row in outcome["findings"]
-        ]
-        if outcome["features"] is not None:
-            told = {name: value for name, value in row.items() if not name.startswith("mask_")}
-            kept.append({**told, **outcome["features"]})
-    return pd.DataFrame(kept).drop(columns="row", errors="ignore"), findings_table(found)
-
-
-def _measure_image(row: dict, reader: MaskReader) -> dict:
-    """Features, or None, and findings as (rule, reason, action, whether it is about the metadata's row)."""
+def measure_image(row: dict, reader: MaskReader) -> Outcome:
+    """The image of a row with path, mask_<class> lists and, where its name tells them, height and width."""
     try:
         image = read_image(row["path"])
     except ValueError as error:
-        return {"features": None, "findings": [("unreadable_image", str(error), "dropped", False)]}
+        return Outcome(None, [("unreadable_image", str(error), "dropped", False)])
     try:
         masks, ignore, shared, given = reader.read(row, image.shape[:2])
     except MaskError as error:  # no other ValueError: it would be of our code, not of the mask
-        return {"features": None, "findings": [(error.rule, str(error), "dropped", True)]}
+        return Outcome(None, [(error.rule, str(error), "dropped", True)])
     features = _features(image, masks, ignore, list(reader.class_values), shared)
     if given is not None:
         features |= {f"objects_{name}": number for name, number in zip(reader.class_values, given, strict=True)}
     doubts = _doubts(row, features, shared if reader.exclusive else "")
-    return {"features": features, "findings": [(*doubt, False) for doubt in doubts]}
+    return Outcome(features, [(*doubt, False) for doubt in doubts])
 
 
 def _doubts(row: dict, features: dict, shared: str) -> list[tuple[str, str, str]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import glob as globbing
+import os
 import re
 import string
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import pandas as pd
 
@@ -49,7 +50,7 @@ def list_files(folder: str | Path, glob: str) -> list[str]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; put the data there or set where it is")
     found = globbing.glob(glob, root_dir=folder, recursive=True)  # noqa: PTH207  quicker, and follows links
-    files = sorted(Path(one).as_posix() for one in found if (folder / one).is_file())
+    files = sorted(PurePath(one).as_posix() for one in found if os.path.isfile(f"{folder}/{one}"))  # noqa: PTH113
     if not files:
         present = sorted(one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file())
         raise ValueError(

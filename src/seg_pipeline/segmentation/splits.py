@@ -93,11 +93,12 @@ def _draw(
     quantities: pd.DataFrame, unit: np.ndarray, wanted: np.ndarray, stratified: bool, rng: np.random.Generator
 ) -> np.ndarray:
     """Index into ``wanted`` of each row; rows of one unit stay together."""
-    totals = quantities.groupby(unit).sum()  # sorted by unit: no trace of row order
+    sums = quantities.groupby(unit).sum()  # sorted by unit: no trace of row order
+    totals, sizes = sums.to_numpy(), sums["images"].to_numpy()
     number = int(np.clip(MOST_DEALT // len(totals), 20, CANDIDATES)) if stratified else 1
-    candidates = (_deal(totals["images"].to_numpy(), wanted, rng) for _ in range(number))
-    best = min(candidates, key=lambda part: _imbalance(totals.to_numpy(), part, wanted))
-    return best[totals.index.get_indexer(pd.Index(unit))]
+    candidates = (_deal(sizes, wanted, rng) for _ in range(number))
+    best = min(candidates, key=lambda part: _imbalance(totals, part, wanted))
+    return best[sums.index.get_indexer(pd.Index(unit))]
 
 
 def _position(manifest: pd.DataFrame) -> np.ndarray:
@@ -153,7 +154,7 @@ def _deal(sizes: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np
 
 def _imbalance(totals: np.ndarray, split: np.ndarray, wanted: np.ndarray) -> float:
     """Sum over splits and quantities of |share got - share wanted|, and 1 for each that a split lacks."""
-    got = np.stack([totals[split == index].sum(axis=0) for index in range(len(wanted))])
+    got = (split == np.arange(len(wanted))[:, None]) @ totals
     whole = totals.sum(axis=0)
     lacking = ((got == 0) & (whole > 0)).sum()
     return float(np.abs(got / np.maximum(whole, 1) - wanted[:, None]).sum() + lacking)

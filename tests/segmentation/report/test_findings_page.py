@@ -5,7 +5,8 @@ import re
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.features import MaskReader, measure_images
+from seg_pipeline.segmentation.features import MaskReader
+from seg_pipeline.segmentation.measuring import measure_images
 from seg_pipeline.segmentation.quality import Finding, findings_table
 from seg_pipeline.segmentation.report import findings_page
 from seg_pipeline.segmentation.report.findings import MOST_PICTURES, MOST_ROWS

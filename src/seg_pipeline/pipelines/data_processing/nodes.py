@@ -67,7 +67,7 @@ def measure_images(
         ignore_values=given.ignore_values,
         instances=given.several_per_class == "instances",
     )
-    return seg.features.measure_changed(images, reader, known, num_workers=params.num_workers)
+    return seg.measuring.measure_changed(images, reader, known, num_workers=params.num_workers)
 
 
 def check_images(

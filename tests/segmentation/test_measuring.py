@@ -1,0 +1,117 @@
+"""What is measured again, and what is not."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from seg_pipeline.segmentation import features, measuring
+from seg_pipeline.segmentation.features import MaskReader
+from seg_pipeline.segmentation.images import read_image
+from seg_pipeline.segmentation.measuring import key_of, measure_changed, measure_images
+
+
+def save(path, values):
+    assert cv2.imwrite(str(path), np.array(values, dtype=np.uint8))
+    return str(path)
+
+
+def one_image(path, masks, **columns):
+    return pd.DataFrame([{"image_id": "i1", "row": 7, "file": "i1.png", "path": path, "group": "g", **columns}]).assign(
+        **{name: [value] for name, value in masks.items()}
+    )
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two images of one row each, the second with a mask; both 2 x 3."""
+    paths = [save(tmp_path / f"i{number}.png", [[0, 10, 20], [30, 40, 50 + number]]) for number in (1, 2)]
+    tables = [one_image(path, {"mask_a": masks}) for path, masks in zip(paths, ([], ["1 2"]), strict=True)]
+    return pd.concat([tables[0], tables[1].assign(image_id="i2", row=8)], ignore_index=True)
+
+
+def measure_twice(table, again, monkeypatch, *, reader=None, reader_again=None):
+    """Ids of the images that the second call reads; its manifest must be that of a call without memory."""
+    reader = reader or MaskReader({"a": "a"}, "rle")
+    known = measure_changed(table, reader, None)[2]
+    read = []
+    monkeypatch.setattr(features, "read_image", lambda path: read.append(path) or read_image(path))
+    manifest, findings, _ = measure_changed(again, reader_again or reader, known)
+    read_again = [row.image_id for row in again.itertuples() if row.path in read]
+    for one, other in zip((manifest, findings), measure_images(again, reader_again or reader), strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    return read_again
+
+
+def test_lists_may_be_arrays_as_a_loaded_table_has_them(two):
+    arrays = two.assign(mask_a=[np.array(masks, dtype=object) for masks in two["mask_a"]])
+    loaded, findings = measure_images(arrays, MaskReader({"a": "a"}, "rle"))
+    assert findings.empty
+    pd.testing.assert_frame_equal(loaded, measure_images(two, MaskReader({"a": "a"}, "rle"))[0])
+
+
+def test_what_did_not_change_is_not_read_again(two, monkeypatch):
+    assert measure_twice(two, two.assign(row=two["row"] + 5), monkeypatch) == []  # a row more above them
+
+
+def test_findings_are_kept_too(two, tmp_path, monkeypatch):
+    (tmp_path / "i1.png").write_bytes(b"no image")
+    assert measure_twice(two, two, monkeypatch) == []
+
+
+def test_a_changed_file_is_read_again(two, tmp_path, monkeypatch):
+    known = measure_changed(two, MaskReader({"a": "a"}, "rle"), None)[2]
+    save(tmp_path / "i2.png", [[9, 9, 9], [9, 9, 8]])
+    manifest = measure_changed(two, MaskReader({"a": "a"}, "rle"), known)[0]
+    assert manifest["intensity_max"].tolist() == [51, 9]
+
+
+@pytest.mark.parametrize("change", [{"mask_a": [[], ["1 3"]]}, {"group": ["g", "h"]}])
+def test_an_image_whose_row_changed_is_read_again(two, change, monkeypatch):
+    assert measure_twice(two, two.assign(**change), monkeypatch) == ["i2"]
+
+
+def test_other_settings_or_another_version_read_all_again(two, monkeypatch):
+    other = MaskReader({"a": "a"}, "rle", rle_order="F")
+    assert measure_twice(two, two, monkeypatch, reader_again=other) == ["i1", "i2"]
+    row = two.to_dict("records")[0]
+    before = key_of(row, other)
+    monkeypatch.setattr(measuring, "VERSION", measuring.VERSION + 1)
+    assert key_of(row, other) != before
+
+
+def test_a_changed_mask_file_is_read_again(tmp_path):
+    image = save(tmp_path / "i1.png", [[0, 10, 20], [30, 40, 50]])
+    mask = save(tmp_path / "m.png", [[1, 0, 0], [0, 0, 0]])
+    table, reader = one_image(image, {"mask_a": [mask]}), MaskReader({"a": "a"}, "files")
+    known = measure_changed(table, reader, None)[2]
+    save(tmp_path / "m.png", [[1, 1, 1], [0, 0, 0]])
+    assert measure_changed(table, reader, known)[0]["area_a"].tolist() == [3]
+
+
+@pytest.fixture
+def three(two, tmp_path):
+    """The same, and between them an image that cannot be read."""
+    (tmp_path / "i3.png").write_bytes(b"no image")
+    broken = one_image(str(tmp_path / "i3.png"), {"mask_a": []}).assign(image_id="i3", row=9)
+    return pd.concat([two.iloc[:1], broken, two.iloc[1:]], ignore_index=True)
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_the_size_of_blocks_changes_nothing(three, block, monkeypatch):
+    whole = measure_changed(three, MaskReader({"a": "a"}, "rle"), None)
+    monkeypatch.setattr(measuring, "BLOCK", block)
+    for one, other in zip(measure_changed(three, MaskReader({"a": "a"}, "rle"), None), whole, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_what_is_kept_may_come_from_a_file(three, tmp_path, monkeypatch):
+    manifest, findings, known = measure_changed(three, MaskReader({"a": "a"}, "rle"), None)
+    known.iloc[:2].to_parquet(tmp_path / "known.parquet")
+    read = []
+    monkeypatch.setattr(features, "read_image", lambda path: read.append(path) or read_image(path))
+    again = measure_changed(three, MaskReader({"a": "a"}, "rle"), pd.read_parquet(tmp_path / "known.parquet"))
+    assert read == [three.loc[2, "path"]]
+    for one, other in zip(again, (manifest, findings, known), strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    assert manifest["height"].dtype == "int64"
