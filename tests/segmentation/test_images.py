@@ -4,9 +4,21 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from seg_pipeline.segmentation.images import read_image, read_size, read_values, scale_values, to_8bit, to_grey, to_rgb8
+from seg_pipeline.segmentation.images import (
+    percentiles,
+    read_image,
+    read_size,
+    read_values,
+    scale_values,
+    to_8bit,
+    to_grey,
+    to_rgb8,
+)
 
 GREY = np.arange(6, dtype=np.uint16).reshape(2, 3) * 1000
 
@@ -196,3 +208,15 @@ def test_16_bit_colour_is_shown_by_its_upper_8_bits_or_its_window():
     assert to_rgb8(image, window=None)[0, 0].tolist() == [1, 2, 255]
     assert to_rgb8(image, window=(0, 100))[0, 0].tolist() == [1, 2, 255]
     assert to_rgb8(image // 256, window=(0, 100))[0, 0].tolist() == [1, 2, 255]  # where the shift leaves black
+
+
+@given(
+    values=arrays(st.sampled_from([np.uint8, np.uint16]), st.tuples(st.integers(1, 5), st.integers(1, 7))),
+    shares=st.tuples(st.floats(0, 100), st.floats(0, 100)),
+)
+def test_percentiles_are_numpys_to_the_last_bit(values, shares):
+    assert percentiles(values, shares) == tuple(np.percentile(values, shares))
+
+
+def test_percentiles_by_hand():
+    assert percentiles(np.array([[0, 10, 20], [40, 30, 50]], dtype=np.uint8), (10, 90)) == (5, 45)  # ranks 0.5, 4.5

@@ -182,13 +182,27 @@ def to_rgb8(image: np.ndarray, *, window: tuple[float, float] | None) -> np.ndar
         window: percentiles of this image that become 0 and 255 (scanners differ in gain); None keeps
             uint8 as it is and shifts uint16 down by 8 bits.
     """
-    scaled = to_8bit(image) if window is None else scale_values(image, *np.percentile(image, window).tolist())
+    scaled = to_8bit(image) if window is None else scale_values(image, *percentiles(image, window))
     return scaled if scaled.ndim == 3 else cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB)
 
 
 def to_8bit(values: np.ndarray) -> np.ndarray:
     """Uint8 of uint8 (as it is) or uint16 (its upper 8 bits)."""
     return values if values.dtype == np.uint8 else (values >> 8).astype(np.uint8)
+
+
+def percentiles(values: np.ndarray, shares: tuple[float, float]) -> tuple[float, float]:
+    """What ``np.percentile`` gives of uint8 or uint16, to the last bit, by counting: a third of the time.
+
+    Between two neighbouring ranks the value is interpolated linearly.
+    """
+    ends = np.bincount(values.ravel()).cumsum()
+    ranks = np.divide(shares, 100) * (values.size - 1)
+    below = np.floor(ranks)
+    low, high = np.searchsorted(ends, (below, np.ceil(ranks)), side="right")
+    part, step = ranks - below, (high - low).astype(np.float64)
+    first, last = np.where(part < 0.5, low + step * part, high - step * (1 - part)).tolist()  # as numpy rounds
+    return first, last
 
 
 def scale_values(values: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.images import read_image, scale_values, to_8bit, to_grey
+from seg_pipeline.segmentation.images import percentiles, read_image, scale_values, to_8bit, to_grey
 from seg_pipeline.segmentation.settings import InputSettings
 
 PERCENTILES = (1.0, 99.0)
@@ -45,8 +45,7 @@ def stored_pixels(image: np.ndarray, settings: InputSettings) -> np.ndarray:
 def _window(values: np.ndarray, settings: InputSettings) -> tuple[float, float] | None:
     """Values of an image that become 0 and 255; None: as they are."""
     if settings.normalisation == "percentile":
-        low, high = np.percentile(values, settings.window or PERCENTILES)
-        return float(low), float(high)
+        return percentiles(values, settings.window or PERCENTILES)
     if settings.normalisation == "image":
         mean, reach = float(values.mean()), DEVIATIONS * (float(values.std()) or 1)  # a blank image is all mean
         return mean - reach, mean + reach

