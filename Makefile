@@ -16,8 +16,10 @@ endif
 TORCH_INDEX ?=
 # Processes that test side by side, each with one thread: those of two would wait for one another.
 TEST_WORKERS ?= 2
-# More arguments for run, viz, mlflow and jupyter: make run ARGS="--env smoke --pipelines training"
+# More arguments for run, viz, mlflow, jupyter and colab: make run ARGS="--env smoke --pipelines training"
 ARGS ?=
+# Where `make colab` listens.
+PORT ?= 8888
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,7 +30,7 @@ export DO_NOT_TRACK := true
 export KEDRO_DISABLE_TELEMETRY := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install run new-data abdomen test lint format docs bench viz viz-site mlflow jupyter clean
+.PHONY: help install run new-data abdomen test lint format docs bench viz viz-site mlflow jupyter colab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +105,10 @@ mlflow: $(STAMP) ## Show the tracked runs in a browser, on 127.0.0.1:5000
 
 jupyter: $(STAMP) ## Open JupyterLab with the catalog loaded
 	$(BIN)/kedro jupyter lab $(ARGS)
+
+colab: $(STAMP) ## Let a Colab page compute on this machine; docs/howto_jupyter.md tells what that opens
+	$(BIN)/kedro jupyter lab --no-browser --ip=127.0.0.1 --port=$(PORT) --ServerApp.port_retries=0 \
+		--ServerApp.allow_origin=https://colab.research.google.com --ServerApp.allow_credentials=True $(ARGS)
 
 clean: ## Remove caches and build outputs; data, runs and .venv stay
 	rm -rf build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .viz

@@ -68,6 +68,7 @@ def test_on_disk_it_is_packed(mixed, tmp_path):
     ]  # fmt: skip
     assert np.load(cache.source / "images.npy").shape == (6 * 32 * 64 * 3,)
     assert np.load(cache.source / "truth.npy").shape == (6 * 32 * 64 * 2,)
+    assert cache.nbytes == 6 * 32 * 64 * (3 + 2) + 6 * (32 + 2 * 4)  # pixels and truth, keys and shapes
     assert "points.npy" in [path.name for path in opened(mixed, tmp_path, CROP).source.iterdir()]
 
 

@@ -116,7 +116,7 @@ def test_runs_that_cannot_be_compared(other_manifest, other_scores, text):
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"`reporting.compare_with` is .*, but there is no .*manifest.parquet and no"):
+    with pytest.raises(ValueError, match=r"there is no .*manifest.parquet and no .* \(`reporting.compare_with`"):
         read_run(tmp_path)
 
 

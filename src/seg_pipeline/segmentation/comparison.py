@@ -27,8 +27,8 @@ def read_run(data_root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     files = [data_root / name for name in (MANIFEST, IMAGE_SCORES)]
     if missing := [str(file) for file in files if not file.exists()]:
         raise ValueError(
-            f"`reporting.compare_with` is {data_root}, but there is no {' and no '.join(missing)}; give the data_root "
-            "of a run whose evaluation is finished, or null"
+            f"no run to compare with: there is no {' and no '.join(missing)}; give the data_root of a run whose "
+            "evaluation is finished (`reporting.compare_with`; null compares with none)"
         )
     manifest, scores = (pd.read_parquet(file) for file in files)
     return manifest, scores

@@ -28,7 +28,7 @@ def easy(recipe):
 
 @pytest.fixture(scope="module")
 def sound(scans, easy):
-    return run_gates(scans, easy, COMPUTE, GateSettings())
+    return run_gates(scans, easy, COMPUTE)
 
 
 def shuffled(scans):

@@ -48,15 +48,8 @@ def actor(monkeypatch):
 @pytest.fixture
 def run(scans, recipe, tmp_path, actor):
     def run(grid, tpe=None, folder="search"):
-        return search(
-            scans,
-            recipe,
-            COMPUTE,
-            folder=tmp_path / folder,
-            grid=grid,
-            further=tpe or TpeSettings(),
-            pool=PoolSettings(),
-        )
+        further = {"further": tpe} if tpe else {}
+        return search(scans, recipe, COMPUTE, folder=tmp_path / folder, grid=grid, **further)
 
     return run
 
@@ -217,7 +210,7 @@ def test_the_best_proposal_gets_as_many_seeds_as_the_grid(run):
 
 def test_a_study_may_be_kept_in_a_database(scans, recipe, tmp_path, actor):
     pool = PoolSettings(storage=f"sqlite:///{tmp_path / 'study.db'}")
-    given = {"folder": tmp_path / "search", "grid": small(), "further": TpeSettings(), "pool": pool}
+    given = {"folder": tmp_path / "search", "grid": small(), "pool": pool}
     first = search(scans, recipe, COMPUTE, **given)
     actor.trained.clear()
     assert search(scans, recipe, COMPUTE, **given).equals(first)
@@ -229,4 +222,4 @@ def test_ray_that_is_not_installed_says_what_to_install(scans, recipe, tmp_path,
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     pool = PoolSettings(kind="ray")
     with pytest.raises(ValueError, match=r"needs Ray: pip install 'seg_pipeline\[ray\]', or set processes"):
-        search(scans, recipe, COMPUTE, folder=tmp_path, grid=small(), further=TpeSettings(), pool=pool)
+        search(scans, recipe, COMPUTE, folder=tmp_path, grid=small(), pool=pool)

@@ -85,6 +85,11 @@ class PixelCache:
     def __len__(self) -> int:
         return len(self.arrays["keys"])
 
+    @property
+    def nbytes(self) -> int:
+        """Of all its arrays, in memory or on disk."""
+        return sum(array.nbytes for array in self.arrays.values())
+
     @cached_property
     def arrays(self) -> Mapping[str, np.ndarray]:
         if not isinstance(self.source, Path):

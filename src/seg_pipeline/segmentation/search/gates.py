@@ -26,6 +26,8 @@ from seg_pipeline.segmentation.settings import ComputeSettings
 
 log = logging.getLogger(__name__)
 
+USUAL = GateSettings()
+
 
 class GateReport(NamedTuple):
     report: dict
@@ -34,7 +36,9 @@ class GateReport(NamedTuple):
     sheet: Figure
 
 
-def run_gates(manifest: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, settings: GateSettings) -> GateReport:
+def run_gates(
+    manifest: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, settings: GateSettings = USUAL
+) -> GateReport:
     """All gates on the development images; nothing is raised where one fails (``check_gates`` does)."""
     device = pick_device(compute.device)
     recipe = settle(_plainly(recipe), manifest, device)

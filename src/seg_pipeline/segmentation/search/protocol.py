@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 HIGHEST = 9.9
 """Rates and decays are below 10."""
+NOTHING_FURTHER, IN_PROCESS = TpeSettings(), PoolSettings()
 
 
 def search(
@@ -33,8 +34,8 @@ def search(
     *,
     folder: Path,
     grid: GridSettings,
-    further: TpeSettings,
-    pool: PoolSettings,
+    further: TpeSettings = NOTHING_FURTHER,
+    pool: PoolSettings = IN_PROCESS,
     cache_folder: Path | None = None,
 ) -> pd.DataFrame:
     """Trials, a row an epoch, as ``coordinator.trial_table`` tells; the range test's rows, a row a step, first.
