@@ -148,9 +148,7 @@ def mirrored_vote(
 def activated(logits: np.ndarray, task: Task) -> np.ndarray:
     """Probabilities float32 of logits (..., K, H, W)."""
     if task == "multilabel":
-        raised = np.negative(
-            logits, order="C"
-        )  # a mirrored view becomes contiguous, so that `flat` is of the same memory
+        raised = np.negative(logits, order="C")  # not as a mirrored view lies: `flat` would be a copy
         flat = raised.reshape(-1, raised.shape[-1])
         cv2.exp(flat, flat)  # a seventh of numpy's time; what overflows is infinite and becomes 0
         raised += 1

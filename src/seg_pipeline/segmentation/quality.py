@@ -95,23 +95,25 @@ def account(
     of_lost_images = annotations.loc[annotations["image_id"].isin(dropped["image_id"].dropna()), "row"]
     kept_files = files.loc[files["file"].isin(manifest["file"]), "file"]
     lost_images = files.loc[files["image_id"].isin(dropped["image_id"].dropna()), "file"]
+    lines = pd.Series(range(2, len(metadata) + 2), dtype="int64")
     return pd.DataFrame(
         [
-            _balance("rows", range(2, len(metadata) + 2), kept_rows, [*dropped["row"].dropna(), *of_lost_images]),
-            _balance("files", files["file"], kept_files, [*dropped["file"].dropna(), *lost_images]),
+            _balance("rows", lines, kept_rows, pd.concat([dropped["row"].dropna(), of_lost_images])),
+            _balance("files", files["file"], kept_files, pd.concat([dropped["file"].dropna(), lost_images])),
         ]
     )
 
 
-def _balance(name: str, read: Iterable, kept: Iterable, set_aside: Iterable) -> dict[str, Any]:
-    everything, used = set(read), set(kept)
-    aside = everything & set(set_aside) - used
-    if lost := everything - used - aside:
+def _balance(name: str, read: pd.Series, used: pd.Series, aside: pd.Series) -> dict[str, Any]:
+    kept = read.isin(used)
+    set_aside = read.isin(aside) & ~kept
+    lost = read[~kept & ~set_aside]
+    if len(lost):
         raise ValueError(
-            f"{len(lost)} of {len(everything)} {name} are neither in the manifest nor in a finding, such as "
-            f"{sorted(lost)[0]}; this is a fault of the program"
+            f"{len(lost)} of {len(read)} {name} are neither in the manifest nor in a finding, such as "
+            f"{lost.min()}; this is a fault of the program"
         )
-    return {"input": name, "read": len(everything), "kept": len(used), "set_aside": len(aside)}
+    return {"input": name, "read": len(read), "kept": int(kept.sum()), "set_aside": int(set_aside.sum())}
 
 
 def refuse_dropped(findings: pd.DataFrame) -> None:

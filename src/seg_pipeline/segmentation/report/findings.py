@@ -74,27 +74,32 @@ def _folds(manifest: pd.DataFrame) -> list[int]:
 
 def _pictures(findings: pd.DataFrame, manifest: pd.DataFrame, files: pd.DataFrame, names: list[str]) -> list[Row]:
     """Some images of every rule in turn, until there are ``MOST_PICTURES``; what cannot be read has no picture."""
-    rows = {row["image_id"]: row for row in manifest.to_dict("records")}
-    paths = dict(zip(files["image_id"], files["path"], strict=True)) if "image_id" in files else {}
     named = findings[findings["image_id"].notna()].drop_duplicates(["rule", "image_id"])
     turns = named.assign(turn=named.groupby("rule").cumcount()).sort_values("turn", kind="stable")
     shown: list[Row] = []
     for finding in turns.to_dict("records"):
         if len(shown) == MOST_PICTURES:
             break
-        source = _picture(rows.get(finding["image_id"]), paths.get(finding["image_id"]), names)
+        row, file = (_first_row(table, finding["image_id"]) for table in (manifest, files))
+        source = _picture(row, file, names)
         if source is not None:
             shown.append(finding | {"source": source})
     return shown
 
 
-def _picture(row: Row | None, path: str | None, names: list[str]) -> str | None:
+def _first_row(table: pd.DataFrame, image_id: str) -> Row | None:
+    """Of an image; tables are too large to be dictionaries as a whole."""
+    rows = table[table["image_id"] == image_id] if "image_id" in table else table[:0]
+    return rows.head(1).to_dict("records")[0] if len(rows) else None
+
+
+def _picture(row: Row | None, file: Row | None, names: list[str]) -> str | None:
     """With its masks where they could be read."""
     try:
         if row is not None:
             image = _viewable(read_image(row["path"]))
             return picture(plotting.overlay(image, read_masks(row, names) == 1))
-        return None if path is None else picture(_viewable(read_image(path)))
+        return None if file is None else picture(_viewable(read_image(file["path"])))
     except ValueError:  # unreadable, which is what the finding says
         return None
 
