@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.segmentation.bundle import ParitySettings
+from seg_pipeline.segmentation.settings import ParitySettings
 
 Form = Literal["onnx", "torchscript", "pt2", "safetensors", "int8", "bf16"]
 
@@ -26,9 +26,11 @@ class ExportParams(Params):
     """How far an exact form may differ from the trained model."""
 
     @model_validator(mode="after")
-    def _int8_is_made_of_onnx(self) -> ExportParams:
+    def _forms_go_together(self) -> ExportParams:
         if "int8" in self.forms and "onnx" not in self.forms:
             raise ValueError("`forms`: int8 is made of onnx; add onnx")
+        if self.forms == ["bf16"]:
+            raise ValueError("`forms`: bf16 is left out where it costs too much Dice; add one that stays, such as onnx")
         if len(set(self.forms)) < len(self.forms):
             raise ValueError(f"`forms`: each once, found {', '.join(self.forms)}")
         return self

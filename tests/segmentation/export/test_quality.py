@@ -1,11 +1,11 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
+import onnx
 import pytest
-import torch
 
-from seg_pipeline.segmentation.bundle import Bundle
-from seg_pipeline.segmentation.checkpoint_predictor import checkpoint_predictor
+from seg_pipeline.segmentation.bundle import Bundle, describe_file
 from seg_pipeline.segmentation.export import add_int8, bundle_predictor, judge
 from seg_pipeline.segmentation.export.images import seen_images
 from seg_pipeline.segmentation.predictor import Predictor
@@ -31,6 +31,24 @@ def test_int8_is_smaller_and_gives_nearly_the_same(quantised, manifest):
     assert 0 < np.abs(mine - theirs).max() < 0.2
 
 
+def test_the_first_and_the_last_convolution_stay_exact(quantised):
+    """Their weights are float32; those of all others come from int8."""
+    graph = onnx.load(quantised.folder / "model.int8.onnx").graph
+    exact = {one.name for one in graph.initializer if one.data_type == onnx.TensorProto.FLOAT and len(one.dims) == 4}
+    found = [node.input[1] in exact for node in graph.node if node.op_type == "Conv"]
+    assert found == [True, *[False] * (len(found) - 2), True]
+
+
+def test_each_fold_has_its_int8_though_the_first_alone_predicts(bundle_folder, manifest, tmp_path):
+    folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
+    shutil.copy(folder / "model.onnx", folder / "model_2.onnx")
+    bundle = Bundle.read(folder)
+    second = replace(bundle.members[0], files={"onnx": describe_file(folder / "model_2.onnx")})
+    first = replace(bundle.prediction, members="first")
+    made = add_int8(replace(bundle, members=(bundle.members[0], second), prediction=first), manifest.head(1))
+    assert [member.files["int8"].name for member in made.members] == ["model.int8.onnx", "model_2.int8.onnx"]
+
+
 @pytest.mark.parametrize(("max_drop", "kept"), [(1.0, True), (-1.0, False)])
 def test_a_form_is_kept_where_its_dice_falls_by_less_than_stated(
     quantised, checkpoint, manifest, tmp_path, max_drop, kept
@@ -39,17 +57,16 @@ def test_a_form_is_kept_where_its_dice_falls_by_less_than_stated(
     shutil.copytree(quantised.folder, tmp_path / "bundle")
     bundle = Bundle.read(tmp_path / "bundle")
     rows = manifest[manifest["split"] == "val"]
-    trained = checkpoint_predictor(checkpoint, device=torch.device("cpu"))
-    judged = judge(bundle, trained, rows, SCORES, max_drop=max_drop)
+    judged = judge(bundle, checkpoint, rows, SCORES, max_drop=max_drop)
     assert ("int8" in judged.forms, (tmp_path / "bundle" / "model.int8.onnx").exists()) == (kept, kept)
     quality = judged.provenance["quality"]
-    assert (quality["num_images"], quality["forms"][0]["form"], quality["forms"][0]["kept"]) == (3, "int8", kept)
+    assert (quality["num_images"], quality["split"], quality["max_drop"]) == (3, "val", max_drop)
+    assert [(one["form"], one["kept"]) for one in quality["forms"]] == [("int8", kept)]
 
 
 def test_without_inexact_forms_nothing_is_measured(bundle_folder, checkpoint, manifest):
     bundle = Bundle.read(bundle_folder)
-    trained = checkpoint_predictor(checkpoint, device=torch.device("cpu"))
-    assert judge(bundle, trained, manifest, SCORES, max_drop=0) is bundle
+    assert judge(bundle, checkpoint, manifest, SCORES, max_drop=0) is bundle
 
 
 def test_a_bundle_runs_from_each_form(bundle_folder, manifest):

@@ -16,11 +16,10 @@ import torch
 from seg_pipeline.segmentation.bundle import Bundle, ParitySettings
 from seg_pipeline.segmentation.export.images import batches, mean_dice, scaled_copies, spread
 from seg_pipeline.segmentation.export.quality import INEXACT
-from seg_pipeline.segmentation.export.running import bundle_predictor
+from seg_pipeline.segmentation.export.running import bundle_predictor, in_float32
 from seg_pipeline.segmentation.postprocess import make_masks
 from seg_pipeline.segmentation.predict import load_members, mean_probabilities, native_logits
 from seg_pipeline.segmentation.predictor import ImagePredictor
-from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
 
 CPU, PLAIN = torch.device("cpu"), PredictSettings()
@@ -47,7 +46,7 @@ def compare_forms(
         settings: what to compare; the limits are written beside each difference.
         scores: how Dice is taken.
     """
-    exact = _in_float32(checkpoint)
+    exact = in_float32(checkpoint)
     predictors = {form: bundle_predictor(bundle, form) for form in bundle.forms}
     found = []
     with tempfile.TemporaryDirectory() as folder:
@@ -79,15 +78,6 @@ def refuse_differences(parity: pd.DataFrame) -> None:
         f"{worst['max_dice_difference']:g}). The bundle was not replaced. Leave the form out of `export.forms`, or "
         "raise a limit of `export.parity` that you can accept; the table `export_parity` has them all"
     )
-
-
-def _in_float32(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Evaluation may compute in bfloat16; what is compared is the network, not the number format."""
-    members = [
-        {**one, "recipe": Recipe.from_dict(one["recipe"]).changed({"fit.precision": "float32"}).to_dict()}
-        for one in checkpoint["members"]
-    ]
-    return {**checkpoint, "members": members}
 
 
 def _trained(checkpoint: dict[str, Any], bundle: Bundle, rows: pd.DataFrame, batch_size: int) -> Outcome:

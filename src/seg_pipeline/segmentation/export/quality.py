@@ -16,8 +16,8 @@ import pandas as pd
 from seg_pipeline.segmentation.bundle import Bundle, describe_file, file_name
 from seg_pipeline.segmentation.export.images import mean_dice, predicted_masks, seen_images
 from seg_pipeline.segmentation.export.making import without
-from seg_pipeline.segmentation.export.running import bundle_predictor
-from seg_pipeline.segmentation.predictor import ImagePredictor, prepare
+from seg_pipeline.segmentation.export.running import bundle_predictor, trained_predictor
+from seg_pipeline.segmentation.predictor import prepare
 from seg_pipeline.segmentation.settings import ScoreSettings
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,9 @@ def add_int8(bundle: Bundle, rows: pd.DataFrame) -> Bundle:
     Raises:
         ValueError: the bundle has no form onnx.
     """
+    voting = replace(bundle, prediction=replace(bundle.prediction, members="all"))  # whoever predicts may ask all
     members = []
-    for number, (member, path) in enumerate(zip(bundle.members, bundle.paths("onnx"), strict=True)):
+    for number, (member, path) in enumerate(zip(bundle.members, voting.paths("onnx"), strict=True)):
         target = bundle.folder / file_name("int8", number)
         _quantise(path, target, (prepare(image, member.input)[None] for image in seen_images(rows, member.input)))
         members.append(replace(member, files={**member.files, "int8": describe_file(target)}))
@@ -40,7 +41,12 @@ def add_int8(bundle: Bundle, rows: pd.DataFrame) -> Bundle:
 
 
 def _quantise(source: Path, target: Path, batches: Iterator[np.ndarray]) -> None:
-    """QDQ form: a scale a channel for weights; for values between layers the ranges that calibration sees."""
+    """QDQ form: a scale a channel for weights; for values between layers the ranges that calibration sees.
+
+    Values are unsigned, as processors of Intel and AMD multiply quickest. The first and the last convolution stay
+    as they are: their inputs and outputs, pixels and logits, lose the most (docs/deploy.md has the Dice).
+    """
+    import onnx
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -52,8 +58,15 @@ def _quantise(source: Path, target: Path, batches: Iterator[np.ndarray]) -> None
     with tempfile.TemporaryDirectory() as folder, _quiet():
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
         quantization.quantize_static(
-            prepared, target, Images(), quant_format=quantization.QuantFormat.QDQ, per_channel=True
+            prepared,
+            target,
+            Images(),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            nodes_to_exclude=[*convolutions[:1], *convolutions[-1:]],
         )
 
 
@@ -68,32 +81,32 @@ def _quiet() -> Iterator[None]:
 
 
 def judge(
-    bundle: Bundle, trained: ImagePredictor, rows: pd.DataFrame, scores: ScoreSettings, *, max_drop: float
+    bundle: Bundle, checkpoint: dict[str, Any], rows: pd.DataFrame, scores: ScoreSettings, *, max_drop: float
 ) -> Bundle:
     """The bundle without the inexact forms whose Dice is too low; what was measured stands in its provenance.
 
     Args:
         bundle: with forms int8 or bf16, or none.
-        trained: the model as it was trained.
-        rows: of the validation split, with images and truth.
+        checkpoint: of which it was made.
+        rows: of the manifest, with images and truth.
         scores: how Dice is taken.
         max_drop: largest difference to the trained model's Dice.
     """
     inexact = [form for form in INEXACT if form in bundle.forms]
     if not inexact:
         return bundle
-    best = mean_dice(predicted_masks(trained, rows), rows, scores)
+    best = mean_dice(predicted_masks(trained_predictor(bundle, checkpoint), rows), rows, scores)
     measured: list[dict[str, Any]] = []
     for form in inexact:
         dice = mean_dice(predicted_masks(bundle_predictor(bundle, form), rows), rows, scores)
         kept = bool(best - dice <= max_drop)  # False where a Dice is undefined
         log.info(
-            "export: %s is %s: Dice %.4f of %d validation images, %.4f as trained, may fall by %g",
-            *(form, "kept" if kept else "left out", dice, len(rows), best, max_drop),
+            "export: %s is %s: Dice %.4f of %d %s images, %.4f as trained, may fall by %g",
+            *(form, "kept" if kept else "left out", dice, len(rows), rows["split"].iloc[0], best, max_drop),
         )
         measured.append({"form": form, "kept": kept, "dice": _plain(dice), "dice_trained": _plain(best)})
         bundle = bundle if kept else without(bundle, form)
-    about = {"max_drop": max_drop, "num_images": len(rows), "split": "val", "forms": measured}
+    about = {"max_drop": max_drop, "num_images": len(rows), "split": rows["split"].iloc[0], "forms": measured}
     return replace(bundle, provenance={**bundle.provenance, "quality": about})
 
 

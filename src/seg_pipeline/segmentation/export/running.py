@@ -1,8 +1,13 @@
-"""A bundle run from its files of any form, torch's included."""
+"""Networks to compare: a bundle run from its files of any form, torch's included, and the model as it was trained."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+
 from seg_pipeline.segmentation.bundle import Bundle
+from seg_pipeline.segmentation.checkpoint_predictor import checkpoint_predictor
 from seg_pipeline.segmentation.export.forms import load_network
 from seg_pipeline.segmentation.predictor import ImagePredictor
 from seg_pipeline.segmentation.recipe import Recipe
@@ -13,3 +18,22 @@ def bundle_predictor(bundle: Bundle, form: str) -> ImagePredictor:
     recipes = [Recipe.from_dict(member["recipe"]) for member in bundle.provenance["members"]]
     files = zip(bundle.paths(form), recipes, strict=False)
     return ImagePredictor(bundle, [load_network(path, form, recipe) for path, recipe in files], form=form)
+
+
+def trained_predictor(bundle: Bundle, checkpoint: dict[str, Any]) -> ImagePredictor:
+    """The trained model in float32 on the CPU; it predicts and postprocesses as the bundle made of it says."""
+    return checkpoint_predictor(
+        in_float32(checkpoint),
+        device=torch.device("cpu"),
+        postprocessing=bundle.postprocessing,
+        prediction=bundle.prediction,
+    )
+
+
+def in_float32(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Evaluation may compute in bfloat16; what is compared is the network, not the number format."""
+    members = [
+        {**one, "recipe": Recipe.from_dict(one["recipe"]).changed({"fit.precision": "float32"}).to_dict()}
+        for one in checkpoint["members"]
+    ]
+    return {**checkpoint, "members": members}
