@@ -21,6 +21,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         for name, pipeline in found.items()
         if name != "__default__"
     }
-    default = [pipeline for name, pipeline in pipelines.items() if name not in ON_REQUEST]
-    pipelines["__default__"] = sum(default, start=Pipeline([]))
+    pipelines["__default__"] = Pipeline([one for name, one in pipelines.items() if name not in ON_REQUEST])
     return pipelines

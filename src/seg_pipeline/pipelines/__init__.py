@@ -1,8 +1,19 @@
-"""One package a pipeline: nodes.py says what runs, pipeline.py in which order."""
+"""One package a pipeline: nodes.py says what runs, pipeline.py in which order.
+
+The types of what passes between nodes, apart from parameters, are for readers and the type checker: Kedro resolves
+annotations at run time, and listing the pipelines shall import neither pandas nor Matplotlib for one.
+"""
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
     from matplotlib.figure import Figure as Figure
+
+    from seg_pipeline.segmentation.bundle import Bundle as Bundle
+
+    Pixels = np.ndarray
+    Table = pd.DataFrame
 else:
-    Figure = object  # Kedro resolves annotations at run time, and no pipeline shall import matplotlib for one
+    Bundle = Figure = Pixels = Table = object

@@ -10,13 +10,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
-
-from annotated_types import Ge, Gt, Le, MinLen
+from typing import Any, NamedTuple
 
 from seg_pipeline.segmentation.postprocess import Postprocessing
 from seg_pipeline.segmentation.recipe import from_plain, to_plain
-from seg_pipeline.segmentation.settings import InputSettings, PredictSettings, Settings, Task
+from seg_pipeline.segmentation.settings import InputSettings, PredictSettings, Task
+from seg_pipeline.segmentation.settings import ParitySettings as ParitySettings  # noqa: PLC0414  export.parity finds it here
 
 KIND = "seg_pipeline.bundle"
 VERSION = 1
@@ -168,22 +167,6 @@ class Bundle:
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{folder / DESCRIPTION}: not as exported ({error}); export again") from None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ParitySettings(Settings):
-    """On what exported forms are compared with the trained model, and how far they may differ."""
-
-    images: Annotated[int, Ge(1), Le(100)] = 4
-    """Validation images."""
-    scales: Annotated[tuple[Annotated[float, Gt(0), Le(8)], ...], MinLen(1)] = (1.0, 0.6, 1.7)
-    """Of their height and width: each is compared at these sizes."""
-    batch_sizes: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (1, 3)
-    max_logit_difference: Annotated[float, Gt(0)] = 1e-4
-    """At the image's own size."""
-    max_pixel_share: Annotated[float, Ge(0), Le(1)] = 1e-4
-    """Pixels at which a mask differs, of all pixels and classes."""
-    max_dice_difference: Annotated[float, Ge(0), Le(1)] = 1e-3
 
 
 def file_name(form: str, number: int) -> str:

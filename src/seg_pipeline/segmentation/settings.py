@@ -230,3 +230,19 @@ class ComputeSettings(Settings):
     """Where decoded images are kept; auto: in memory where they are small, else on disk."""
     save_minutes: Annotated[float, Ge(0)] | None = 10.0
     """Save within an epoch when so much time has passed; null: only after epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParitySettings(Settings):
+    """On what exported forms are compared with the trained model, and how far they may differ."""
+
+    images: Annotated[int, Ge(1), Le(100)] = 4
+    """Validation images."""
+    scales: Annotated[tuple[Annotated[float, Gt(0), Le(8)], ...], MinLen(1)] = (1.0, 0.6, 1.7)
+    """Of their height and width: each is compared at these sizes."""
+    batch_sizes: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (1, 3)
+    max_logit_difference: Annotated[float, Gt(0)] = 1e-4
+    """At the image's own size."""
+    max_pixel_share: Annotated[float, Ge(0), Le(1)] = 1e-4
+    """Pixels at which a mask differs, of all pixels and classes."""
+    max_dice_difference: Annotated[float, Ge(0), Le(1)] = 1e-3

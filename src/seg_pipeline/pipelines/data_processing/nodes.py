@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 
-import pandas as pd
-
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DataProcessingParams, DatasetParams
+from seg_pipeline.pipelines import Table
 
 log = logging.getLogger(__name__)
 
 
-def clean_annotations(
-    metadata: pd.DataFrame, dataset: DatasetParams, params: DataProcessingParams
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def clean_annotations(metadata: Table, dataset: DatasetParams, params: DataProcessingParams) -> tuple[Table, Table]:
     """Rows of the metadata table that can be used, and findings."""
     given = params.annotations
     return seg.metadata.clean_annotations(
@@ -27,15 +24,15 @@ def clean_annotations(
     )
 
 
-def pivot_annotations(annotations: pd.DataFrame, dataset: DatasetParams, params: DataProcessingParams) -> pd.DataFrame:
+def pivot_annotations(annotations: Table, dataset: DatasetParams, params: DataProcessingParams) -> Table:
     """One row an image, with its masks by class."""
     indexed = params.annotations.form == seg.metadata.INDEXED
     return seg.metadata.pivot_annotations(annotations, [seg.metadata.INDEXED] if indexed else dataset.names)
 
 
 def merge_files(
-    annotated: pd.DataFrame, image_files: pd.DataFrame, mask_files: pd.DataFrame, params: DataProcessingParams
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    annotated: Table, image_files: Table, mask_files: Table, params: DataProcessingParams
+) -> tuple[Table, Table]:
     """Annotated images with their files, and findings."""
     given = params.annotations
     return seg.manifest.merge_files(
@@ -43,17 +40,17 @@ def merge_files(
     )
 
 
-def exclude_images(
-    images: pd.DataFrame, listed: pd.DataFrame | None, params: DataProcessingParams
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def exclude_images(images: Table, listed: Table | None, params: DataProcessingParams) -> tuple[Table, Table]:
     """Images that are not on a list of those to drop, and findings."""
+    import pandas as pd
+
     named = pd.DataFrame([one.model_dump() for one in params.exclude], columns=seg.exclusions.COLUMNS)
     return seg.exclusions.exclude_images(images, named if listed is None else pd.concat([listed, named]))
 
 
 def measure_images(
-    images: pd.DataFrame, known: pd.DataFrame | None, dataset: DatasetParams, params: DataProcessingParams
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    images: Table, known: Table | None, dataset: DatasetParams, params: DataProcessingParams
+) -> tuple[Table, Table, Table]:
     """Images that can be read with size, objects and areas, masks made canonical; findings; what to keep of it."""
     given = params.annotations
     reader = seg.features.MaskReader(
@@ -70,17 +67,13 @@ def measure_images(
     return seg.measuring.measure_changed(images, reader, known, num_workers=params.num_workers)
 
 
-def check_images(
-    images: pd.DataFrame, annotations: pd.DataFrame, params: DataProcessingParams
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def check_images(images: Table, annotations: Table, params: DataProcessingParams) -> tuple[Table, Table]:
     """What only the images beside an image tell: findings, and pixels that classes share."""
     findings = seg.checks.check_images(images, annotations, rle_order=params.annotations.rle_order)
     return findings, seg.checks.overlap_matrix(images)
 
 
-def assign_splits(
-    images: pd.DataFrame, given: pd.DataFrame | None, params: DataProcessingParams, seed: int
-) -> pd.DataFrame:
+def assign_splits(images: Table, given: Table | None, params: DataProcessingParams, seed: int) -> Table:
     """Split and fold of each image."""
     split = params.split
     return seg.splits.assign_splits(
@@ -95,9 +88,7 @@ def assign_splits(
     )
 
 
-def check_splits(
-    images: pd.DataFrame, splits: pd.DataFrame, params: DataProcessingParams
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+def check_splits(images: Table, splits: Table, params: DataProcessingParams) -> tuple[Table, Table, Table]:
     """The manifest: images with their splits; the same without the test split; findings. Fails where splits leak."""
     split = params.split
     leaks = seg.splits.check_leaks(images, splits, allowed=split.allow_leakage, groups_allowed=split.method == "time")
@@ -107,7 +98,7 @@ def check_splits(
     return manifest, manifest[manifest["split"] != "test"], findings
 
 
-def collect_findings(params: DataProcessingParams, *findings: pd.DataFrame) -> pd.DataFrame:
+def collect_findings(params: DataProcessingParams, *findings: Table) -> Table:
     """All findings in one table. Fails on the first that drops something where ``strict`` is set."""
     table = seg.quality.collect(*findings)
     for rule, number in seg.quality.counts(table).items():
@@ -118,11 +109,11 @@ def collect_findings(params: DataProcessingParams, *findings: pd.DataFrame) -> p
 
 
 def write_findings_page(
-    findings: pd.DataFrame,
-    manifest: pd.DataFrame,
-    metadata: pd.DataFrame,
-    annotations: pd.DataFrame,
-    files: pd.DataFrame,
+    findings: Table,
+    manifest: Table,
+    metadata: Table,
+    annotations: Table,
+    files: Table,
 ) -> str:
     """A page that opens in any browser. Fails where a row or a file was lost."""
     accounts = seg.quality.account(metadata, annotations, files, manifest, findings)

@@ -5,21 +5,20 @@ The only pipeline that scores the test split; its first two nodes read `developm
 
 from __future__ import annotations
 
-import pandas as pd
-
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import EvaluationParams
+from seg_pipeline.pipelines import Table
 from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
 
 
 def choose_postprocessing(
-    development: pd.DataFrame,
+    development: Table,
     checkpoint: dict,
     scores: ScoreSettings,
     prediction: PredictSettings,
     params: EvaluationParams,
     seed: int,
-) -> tuple[dict, pd.DataFrame]:
+) -> tuple[dict, Table]:
     """Steps that help on validation images, and their Dice by threshold."""
     return seg.choices.choose_postprocessing(
         development,
@@ -34,13 +33,13 @@ def choose_postprocessing(
 
 
 def measure_options(
-    development: pd.DataFrame,
+    development: Table,
     checkpoint: dict,
     scores: ScoreSettings,
     prediction: PredictSettings,
     params: EvaluationParams,
     seed: int,
-) -> pd.DataFrame:
+) -> Table:
     """Gain and cost of each way to predict, on validation images."""
     return seg.choices.measure_options(
         development,
@@ -55,12 +54,12 @@ def measure_options(
 
 
 def predict_test(
-    manifest: pd.DataFrame,
+    manifest: Table,
     checkpoint: dict,
     postprocessing: dict,
     prediction: PredictSettings,
     params: EvaluationParams,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[Table, Table]:
     """Predicted masks of the test split at native size, and how well its probabilities are calibrated."""
     calibration = seg.calibration.Calibration(postprocessing["classes"])
     predictions = seg.predict.predict_masks(
@@ -76,13 +75,13 @@ def predict_test(
 
 
 def score_predictions(
-    manifest: pd.DataFrame,
-    predictions: pd.DataFrame,
-    reliability: pd.DataFrame,
+    manifest: Table,
+    predictions: Table,
+    reliability: Table,
     scores: ScoreSettings,
     params: EvaluationParams,
     seed: int,
-) -> tuple[dict, pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+) -> tuple[dict, Table, Table, Table, Table]:
     """Scores of the test split, of each of its images, groups and series, and the confusion matrix."""
     rows = manifest[manifest["split"] == "test"]
     return seg.scoring.score_predictions(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import ExportParams
-from seg_pipeline.segmentation.bundle import Bundle
+from seg_pipeline.pipelines import Bundle, Table
 from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
 
 
 def draft_bundle(
     checkpoint: dict,
     postprocessing: dict | None,
-    development: pd.DataFrame,
+    development: Table,
     prediction: PredictSettings,
     params: ExportParams,
     bundle_draft: Path,
@@ -35,7 +33,7 @@ def draft_bundle(
 
 
 def judge_forms(
-    drafted: Bundle, checkpoint: dict, development: pd.DataFrame, scores: ScoreSettings, params: ExportParams
+    drafted: Bundle, checkpoint: dict, development: Table, scores: ScoreSettings, params: ExportParams
 ) -> Bundle:
     """Without those of int8 and bf16 that cost too much Dice on validation images."""
     rows = seg.export.spread(seg.export.judged_rows(development), params.quality_images)
@@ -43,14 +41,14 @@ def judge_forms(
 
 
 def compare_forms(
-    judged: Bundle, checkpoint: dict, development: pd.DataFrame, scores: ScoreSettings, params: ExportParams
-) -> pd.DataFrame:
+    judged: Bundle, checkpoint: dict, development: Table, scores: ScoreSettings, params: ExportParams
+) -> Table:
     """Differences of each form to the trained model, from file to mask."""
     rows = seg.export.judged_rows(development)
     return seg.export.compare_forms(judged, checkpoint, rows, params.parity, scores)
 
 
-def accept_bundle(judged: Bundle, export_parity: pd.DataFrame) -> Bundle:
+def accept_bundle(judged: Bundle, export_parity: Table) -> Bundle:
     """Stops the run where a difference is beyond its limit; the bundle before stays then."""
     seg.export.refuse_differences(export_parity)
     return judged

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import ExportNnunetParams
+from seg_pipeline.pipelines import Table
 
 
-def plan_nnunet_raw(manifest: pd.DataFrame, params: ExportNnunetParams) -> dict[str, Any]:
+def plan_nnunet_raw(manifest: Table, params: ExportNnunetParams) -> dict[str, Any]:
     """Names, labels and splits; the catalog writes the files."""
     return seg.nnunet.plan_raw(manifest, name=params.name, overlap=params.overlap)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, HparamSearchParams, TrainingParams, make_recipe
-from seg_pipeline.pipelines import Figure
+from seg_pipeline.pipelines import Figure, Table
 from seg_pipeline.segmentation.settings import ScoreSettings
 
 
 def run_gates(
-    development: pd.DataFrame,
+    development: Table,
     dataset: DatasetParams,
     scores: ScoreSettings,
     training: TrainingParams,
@@ -27,7 +25,7 @@ def run_gates(
 
 
 def search_settings(
-    development: pd.DataFrame,
+    development: Table,
     search_gates: dict,
     search_folder: Path,
     sample_cache: Path,
@@ -36,7 +34,7 @@ def search_settings(
     training: TrainingParams,
     params: HparamSearchParams,
     seed: int,
-) -> pd.DataFrame:
+) -> Table:
     """A row an epoch of each trial; stops where a gate failed, whose report and pictures are saved by then."""
     seg.search.check_gates(search_gates, stop=params.gates.stop)
     return seg.search.search(
@@ -52,8 +50,8 @@ def search_settings(
 
 
 def choose_hyperparameters(
-    development: pd.DataFrame,
-    trials: pd.DataFrame,
+    development: Table,
+    trials: Table,
     dataset: DatasetParams,
     scores: ScoreSettings,
     training: TrainingParams,
@@ -65,13 +63,13 @@ def choose_hyperparameters(
     return seg.search.best_hyperparameters(trials, recipe, params.grid, data_hash=data_hash)
 
 
-def plot_search(trials: pd.DataFrame, params: HparamSearchParams) -> tuple[Figure, Figure, Figure, Figure, Figure]:
+def plot_search(trials: Table, params: HparamSearchParams) -> tuple[Figure, Figure, Figure, Figure, Figure]:
     """Learning rates, weight decays, both crossed, range test, importances."""
     return seg.search.search_figures(trials, params.grid)
 
 
 def make_search_page(
-    search_gates: dict, overfit_picture: str, trials: pd.DataFrame, best: dict, params: HparamSearchParams
+    search_gates: dict, overfit_picture: str, trials: Table, best: dict, params: HparamSearchParams
 ) -> str:
     """The whole search on one page."""
     return seg.report.search_page(search_gates, overfit_picture, trials, best, grid=params.grid)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import InferenceParams
-from seg_pipeline.segmentation.bundle import Bundle
+from seg_pipeline.pipelines import Bundle, Table
 from seg_pipeline.segmentation.settings import PredictSettings
 
 
@@ -19,7 +17,7 @@ def predict_images(
     prediction: PredictSettings,
     params: InferenceParams,
     folder: Path,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> tuple[Table, Table]:
     """Files in the folder; area and confidence of each class and image, and the images that could not be used."""
     if params.images is None:
         raise ValueError(

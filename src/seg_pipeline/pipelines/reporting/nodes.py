@@ -9,11 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, ReportingParams
-from seg_pipeline.pipelines import Figure
+from seg_pipeline.pipelines import Figure, Table
 
 Drawn = Figure | tuple[()]
 
@@ -23,7 +21,7 @@ def plot_class_scores(test_scores: dict | None) -> Drawn:
     return _drawn(seg.plotting.plot_class_scores, test_scores)
 
 
-def plot_confusion(confusion: pd.DataFrame | None, dataset: DatasetParams) -> Drawn:
+def plot_confusion(confusion: Table | None, dataset: DatasetParams) -> Drawn:
     """Heat map of the confusion matrix."""
     title = "Pixels of the test split"
     if dataset.task == "multilabel":
@@ -34,9 +32,9 @@ def plot_confusion(confusion: pd.DataFrame | None, dataset: DatasetParams) -> Dr
 
 
 def plot_predictions(
-    manifest: pd.DataFrame,
-    predictions: pd.DataFrame | None,
-    image_scores: pd.DataFrame | None,
+    manifest: Table,
+    predictions: Table | None,
+    image_scores: Table | None,
     params: ReportingParams,
 ) -> Drawn:
     """Test images from the worst to the best, truth beside prediction."""
@@ -49,18 +47,18 @@ def plot_predictions(
     )
 
 
-def plot_object_sizes(image_scores: pd.DataFrame | None, dataset: DatasetParams) -> Drawn:
+def plot_object_sizes(image_scores: Table | None, dataset: DatasetParams) -> Drawn:
     """Dice over the area of the class in the image."""
     return _drawn(lambda rows: seg.plotting.plot_object_sizes(rows, dataset.names), image_scores)
 
 
-def plot_groups(group_scores: pd.DataFrame | None, dataset: DatasetParams) -> Drawn:
+def plot_groups(group_scores: Table | None, dataset: DatasetParams) -> Drawn:
     """Dice of each group, where there are several."""
     several = group_scores is not None and group_scores["group"].nunique() > 1
     return _drawn(lambda rows: seg.plotting.plot_group_scores(rows, dataset.names), group_scores if several else None)
 
 
-def plot_thresholds(threshold_curve: pd.DataFrame | None, postprocessing: dict | None, dataset: DatasetParams) -> Drawn:
+def plot_thresholds(threshold_curve: Table | None, postprocessing: dict | None, dataset: DatasetParams) -> Drawn:
     """Dice, precision and recall over the threshold; multilabel only."""
     curve = threshold_curve if dataset.task == "multilabel" else None
     chosen = (postprocessing or {}).get("settings", {}).get("thresholds") or []
@@ -68,7 +66,7 @@ def plot_thresholds(threshold_curve: pd.DataFrame | None, postprocessing: dict |
     return _drawn(lambda rows: seg.plotting.plot_thresholds(rows, dataset.names, in_use), curve)
 
 
-def plot_reliability(reliability: pd.DataFrame | None, test_scores: dict | None, dataset: DatasetParams) -> Drawn:
+def plot_reliability(reliability: Table | None, test_scores: dict | None, dataset: DatasetParams) -> Drawn:
     """How often pixels of each predicted probability are right."""
     errors = ((test_scores or {}).get("calibration") or {}).get("classes", {})
     return _drawn(lambda rows: seg.plotting.plot_reliability(rows, dataset.names, errors), reliability)
@@ -76,18 +74,20 @@ def plot_reliability(reliability: pd.DataFrame | None, test_scores: dict | None,
 
 def plot_postprocessing(postprocessing: dict | None) -> Drawn:
     """Steps of postprocessing that gain on validation images."""
+    import pandas as pd
+
     tried = pd.DataFrame((postprocessing or {}).get("gains", []))
     return _drawn(seg.plotting.plot_gains, tried if tried.empty else tried.query("dice_after > dice_before"))
 
 
-def plot_options(prediction_options: pd.DataFrame | None) -> Drawn:
+def plot_options(prediction_options: Table | None) -> Drawn:
     """Gain and cost of each way to predict."""
     return _drawn(seg.plotting.plot_options, prediction_options)
 
 
 def compare_runs(
-    manifest: pd.DataFrame, image_scores: pd.DataFrame | None, params: ReportingParams, seed: int
-) -> tuple[pd.DataFrame, Drawn]:
+    manifest: Table, image_scores: Table | None, params: ReportingParams, seed: int
+) -> tuple[Table, Drawn]:
     """Paired differences to the run of `compare_with`, and their figure; an empty table where there is none."""
     if params.compare_with is None or image_scores is None:
         return seg.comparison.no_pairs(), ()
@@ -117,5 +117,5 @@ def write_model_card(params: ReportingParams, **found: Any) -> str:
 
 def _drawn(plot: Callable[..., Figure], *found: Any) -> Drawn:
     """The figure, or ``()`` where something that it needs is missing or empty."""
-    missing = any(one is None or (isinstance(one, pd.DataFrame) and one.empty) for one in found)
+    missing = any(one is None or (getattr(one, "empty", False)) for one in found)
     return () if missing else plot(*found)

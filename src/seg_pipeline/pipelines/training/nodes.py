@@ -6,18 +6,16 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-import pandas as pd
-
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, TrainingParams, make_recipe
-from seg_pipeline.pipelines import Figure
+from seg_pipeline.pipelines import Figure, Table
 from seg_pipeline.segmentation.settings import ScoreSettings
 
 log = logging.getLogger(__name__)
 
 
 def choose_recipe(
-    development: pd.DataFrame,
+    development: Table,
     best_hyperparameters: dict | None,
     dataset: DatasetParams,
     scores: ScoreSettings,
@@ -32,8 +30,8 @@ def choose_recipe(
 
 
 def train_model(
-    development: pd.DataFrame, recipe: dict, resume_from: dict | None, sample_cache: Path, params: TrainingParams
-) -> Iterator[tuple[dict, dict, pd.DataFrame, Figure, Figure]]:
+    development: Table, recipe: dict, resume_from: dict | None, sample_cache: Path, params: TrainingParams
+) -> Iterator[tuple[dict, dict, Table, Figure, Figure]]:
     """Yields last checkpoint, best checkpoint, history and two figures as training goes on; the catalog saves them."""
     moments = seg.training.train(
         development,
