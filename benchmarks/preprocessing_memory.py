@@ -8,7 +8,6 @@ images, and what is measured of each is made up. BENCH_SHRINK=100 tries the scri
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path

@@ -50,7 +50,7 @@ def loop_decode(rle: str, shape: tuple[int, int]) -> np.ndarray:
 
 
 def each(items: Iterable[Item], call: Callable[[Item], object]) -> None:
-    """One after another and none kept, as a pipeline goes: a list of all masks would measure the memory's allocation."""
+    """One after another, as pipelines go; a list of all masks would measure the memory's allocation besides."""
     for item in items:
         call(item)
 

@@ -57,7 +57,7 @@ ALL_FOUND = [
 
 
 def test_rows_and_files_in_are_those_kept_and_those_in_findings():
-    table = account(METADATA, ANNOTATIONS, FILES, KEPT, findings_table(ALL_FOUND))
+    table = account(len(METADATA), ANNOTATIONS, FILES, KEPT, findings_table(ALL_FOUND))
     assert table.to_dict("records") == [
         {"input": "rows", "read": 5, "kept": 2, "set_aside": 3},
         {"input": "files", "read": 3, "kept": 1, "set_aside": 2},
@@ -70,4 +70,4 @@ def test_rows_and_files_in_are_those_kept_and_those_in_findings():
 def test_what_is_neither_kept_nor_found_stops_the_run(lost, text):
     found = [finding for index, finding in enumerate(ALL_FOUND) if index != lost]
     with pytest.raises(ValueError, match=f"{text}; this is a fault of the program"):
-        account(METADATA, ANNOTATIONS, FILES, KEPT, findings_table(found))
+        account(len(METADATA), ANNOTATIONS, FILES, KEPT, findings_table(found))

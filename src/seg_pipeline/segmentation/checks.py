@@ -66,7 +66,8 @@ def _about(row: pd.Series, rule: str, reason: str) -> Finding:
 
 def check_copies(manifest: pd.DataFrame) -> pd.DataFrame:
     """Equal pixels, wherever; and pictures that look alike, in different groups (within one, neighbours do)."""
-    seen = manifest[manifest["intensity_min"] < manifest["intensity_max"]]
+    columns = ["image_id", "file", "group", "content_hash", "thumbnail"]  # not the masks, which are most of a table
+    seen = manifest.loc[manifest["intensity_min"] < manifest["intensity_max"], columns]
     first = seen.drop_duplicates("content_hash").set_index("content_hash")[["image_id", "group"]]
     found = []
     for _, row in seen[seen.duplicated("content_hash")].iterrows():
@@ -122,7 +123,9 @@ def check_pixel_kinds(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def check_intensities(manifest: pd.DataFrame) -> pd.DataFrame:
     """Images far darker or brighter than the frames around them, or, in short series, than all others."""
-    images = manifest[manifest["intensity_min"] < manifest["intensity_max"]].sort_values(["series", "frame"])
+    columns = ["image_id", "file", "series", "frame", "dtype", "intensity_mean"]
+    images = manifest.loc[manifest["intensity_min"] < manifest["intensity_max"], columns]
+    images = images.sort_values(["series", "frame"])
     level = np.log1p(images["intensity_mean"])
     around = level.groupby(images["series"]).transform(lambda part: part.rolling(WINDOW, 1, center=True).median())
     long = images.groupby("series")["series"].transform("size") >= WINDOW
@@ -145,18 +148,22 @@ def check_intensities(manifest: pd.DataFrame) -> pd.DataFrame:
 
 def check_jumps(manifest: pd.DataFrame) -> pd.DataFrame:
     """Frames in which a class comes, goes or changes size for one frame only, between neighbours that agree."""
-    ordered = manifest.sort_values(["series", "frame"], ignore_index=True)
+    names = class_names(manifest)
+    columns = ["series", "frame", *(f"area_{name}" for name in names)]
+    ordered = manifest[columns].reset_index(drop=True).sort_values(["series", "frame"])
+    places = ordered.index.to_numpy()
+    ordered = ordered.reset_index(drop=True)
     frame, series = ordered["frame"], ordered["series"]
     even = (
         (frame - frame.shift(1) == frame.shift(-1) - frame) & (series == series.shift(1)) & (series == series.shift(-1))
     )
     found = []
-    for name in class_names(manifest):
+    for name in names:
         area = ordered[f"area_{name}"]
         low, high = (np.minimum(area.shift(1), area.shift(-1)), np.maximum(area.shift(1), area.shift(-1)))
         agree = (high >= MIN_PIXELS) & (high <= JUMP / 2 * low)
         for index in np.flatnonzero(even & agree & ((area < low / JUMP) | (area > high * JUMP))):
-            before, row, after = (ordered.iloc[index + step] for step in (-1, 0, 1))
+            before, row, after = (manifest.iloc[places[index + step]] for step in (-1, 0, 1))
             if _agree(before, after, name):
                 found.append(_about(row, "mask_jumps", _jump(name, before, row, after)))
     return findings_table(found)
@@ -203,13 +210,13 @@ def overlap_matrix(manifest: pd.DataFrame) -> pd.DataFrame:
 def check_unstated(manifest: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
     """Images without a row for a class, in a table that elsewhere states empty masks: not annotated, or empty?"""
     names = set(class_names(manifest))
-    annotations = annotations[annotations["class"].isin(names)]  # "no class" says all that there is to say
-    if not (annotations["mask"] == "").any():
+    of_class = annotations["class"].isin(names)  # "no class" says all that there is to say
+    if not (of_class & (annotations["mask"] == "")).any():
         return findings_table([])  # here no row means no mask
-    stated = annotations[["image_id", "class"]].drop_duplicates()
+    stated = annotations.loc[of_class, ["image_id", "class"]].drop_duplicates()
     number = manifest["image_id"].map(stated["image_id"].value_counts())
     found = []
-    for _, row in manifest[number < len(names)].iterrows():
+    for _, row in manifest.loc[number < len(names), ["image_id", "file"]].iterrows():
         absent = sorted(names - set(stated.loc[stated["image_id"] == row["image_id"], "class"]))
         reason = f"the table has no row for {', '.join(absent)}, not even an empty one; taken as empty"
         found.append(_about(row, "class_not_annotated", reason))

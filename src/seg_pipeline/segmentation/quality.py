@@ -75,7 +75,7 @@ def counts(findings: pd.DataFrame) -> dict[str, int]:
 
 
 def account(
-    metadata: pd.DataFrame,
+    num_rows: int,
     annotations: pd.DataFrame,
     files: pd.DataFrame,
     manifest: pd.DataFrame,
@@ -84,7 +84,7 @@ def account(
     """What became of every row of the metadata and every image file: columns input, read, kept, set_aside.
 
     Args:
-        metadata: as read; ``annotations``: its usable rows; ``files``: the index of the image files.
+        num_rows: of the metadata as read; ``annotations``: its usable rows; ``files``: the index of the image files.
         manifest: the images that came through; ``findings``: all of them.
 
     Raises:
@@ -95,7 +95,7 @@ def account(
     of_lost_images = annotations.loc[annotations["image_id"].isin(dropped["image_id"].dropna()), "row"]
     kept_files = files.loc[files["file"].isin(manifest["file"]), "file"]
     lost_images = files.loc[files["image_id"].isin(dropped["image_id"].dropna()), "file"]
-    lines = pd.Series(range(2, len(metadata) + 2), dtype="int64")
+    lines = pd.Series(range(2, num_rows + 2), dtype="int64")
     return pd.DataFrame(
         [
             _balance("rows", lines, kept_rows, pd.concat([dropped["row"].dropna(), of_lost_images])),

@@ -11,10 +11,12 @@ from seg_pipeline.pipelines import Table
 log = logging.getLogger(__name__)
 
 
-def clean_annotations(metadata: Table, dataset: DatasetParams, params: DataProcessingParams) -> tuple[Table, Table]:
-    """Rows of the metadata table that can be used, and findings."""
+def clean_annotations(
+    metadata: Table, dataset: DatasetParams, params: DataProcessingParams
+) -> tuple[Table, Table, int]:
+    """Rows of the metadata table that can be used, findings, and how many rows there were."""
     given = params.annotations
-    return seg.metadata.clean_annotations(
+    rows, findings = seg.metadata.clean_annotations(
         metadata,
         form=given.form,
         columns=given.columns.model_dump(by_alias=True),
@@ -22,6 +24,7 @@ def clean_annotations(metadata: Table, dataset: DatasetParams, params: DataProce
         several_per_class=given.several_per_class,
         ignore_values=given.ignore_values,
     )
+    return rows, findings, len(metadata)
 
 
 def pivot_annotations(annotations: Table, dataset: DatasetParams, params: DataProcessingParams) -> Table:
@@ -111,10 +114,10 @@ def collect_findings(params: DataProcessingParams, *findings: Table) -> Table:
 def write_findings_page(
     findings: Table,
     manifest: Table,
-    metadata: Table,
+    num_rows_read: int,
     annotations: Table,
     files: Table,
 ) -> str:
     """A page that opens in any browser. Fails where a row or a file was lost."""
-    accounts = seg.quality.account(metadata, annotations, files, manifest, findings)
+    accounts = seg.quality.account(num_rows_read, annotations, files, manifest, findings)
     return seg.report.findings_page(findings, manifest, accounts, files, splits=seg.splits.split_table(manifest))

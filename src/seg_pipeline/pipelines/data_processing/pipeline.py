@@ -23,7 +23,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.clean_annotations,
                 ["raw_metadata", "params:dataset", PARAMS],
-                ["annotations", "annotation_findings"],
+                ["annotations", "annotation_findings", "num_rows_read"],
                 name="clean_annotations",
             ),
             Node(
@@ -71,7 +71,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(nodes.collect_findings, [PARAMS, *FINDINGS], "findings", name="collect_findings"),
             Node(
                 nodes.write_findings_page,
-                ["findings", "manifest", "raw_metadata", "annotations", "image_files"],
+                ["findings", "manifest", "num_rows_read", "annotations", "image_files"],
                 "findings_page",
                 name="write_findings_page",
             ),
