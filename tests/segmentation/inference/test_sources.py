@@ -44,6 +44,16 @@ def test_a_text_file_lists_paths_from_its_own_folder(folder):
     assert table["path"].tolist() == [str(folder / "b/two.png"), str(folder / "three.jpg")]
 
 
+@pytest.mark.parametrize("start", ["{folder}", "../{folder.name}"])
+def test_equal_names_of_other_folders_are_told_apart_by_their_folders(folder, start, tmp_path_factory):
+    cv2.imwrite(str(folder / "two.png"), np.zeros((4, 5), np.uint8))
+    start = start.format(folder=folder)
+    listed = tmp_path_factory.mktemp("lists") / "images.txt"
+    listed.write_text(f"{start}/b/two.png\n{start}/two.png\n")
+    table, _ = find_images(listed)
+    assert table[["image_id", "file"]].to_numpy().tolist() == [["b/two", "b/two.png"], ["two", "two.png"]]
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_a_table_keeps_ids_sizes_and_frames(folder, suffix):
     given = pd.DataFrame({"file": ["three.jpg"], "image_id": ["007"], "height": [4], "width": [5], "frame": [2]})

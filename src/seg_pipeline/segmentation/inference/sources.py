@@ -6,6 +6,7 @@ Known may be: height and width (the file must have them), series and frame (for 
 from __future__ import annotations
 
 import glob as globbing
+import os
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
@@ -23,8 +24,9 @@ def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
     wanted, image_id, height, width, series and frame: the manifest is one. Its paths are relative to its folder.
 
     Returns:
-        The table sorted by image_id, which is the path below the folder without its suffix; and the number of files
-        of a folder or a glob that were passed over, as their suffix is not one of ``SUFFIXES``.
+        The table sorted by image_id, which is the path below the folder without its suffix (of a list whose images
+        lie elsewhere, below the folder that they have in common); and the number of files of a folder or a glob that
+        were passed over, as their suffix is not one of ``SUFFIXES``.
 
     Raises:
         ValueError: nothing there, no image among it, or a list that lacks what it needs.
@@ -91,14 +93,24 @@ def _of_list(path: Path) -> pd.DataFrame:
         )
     if (empty := given[column].isna()).any():
         raise ValueError(f"{path}: row {int(empty.argmax()) + 1} has no {column}")
-    paths = [path.parent / one for one in given[column]]
-    table = _table(paths, path.parent)
+    paths = [Path(os.path.normpath(path.parent / one)) for one in given[column]]
+    table = _table(paths, _folder_of(paths, Path(os.path.normpath(path.parent))))
     if "image_id" in given:
         table["image_id"] = given["image_id"].astype(str).to_numpy()
     for name in OPTIONAL:
         if name in given:
             table[name] = given[name].to_numpy()
     return table
+
+
+def _folder_of(paths: list[Path], folder: Path) -> Path:
+    """The list's own folder where all its images lie below it, else the one that they have in common."""
+    if all(path.is_relative_to(folder) for path in paths):
+        return folder
+    try:
+        return Path(os.path.commonpath([path.parent for path in paths]))
+    except ValueError:  # on several drives, or some paths relative and others not
+        return folder
 
 
 def _read_table(path: Path) -> pd.DataFrame:
