@@ -1,11 +1,13 @@
-"""The notebooks run from top to bottom on what the pipelines left, and hold no outputs in git."""
+"""The notebooks run from top to bottom, on what the pipelines left or alone, and hold no outputs in git."""
 
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 import pytest
@@ -13,7 +15,7 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-RELOAD = "%reload_kedro"
+RELOAD, OTHER = "%reload_kedro", 'context.project_path / "data/other"'
 
 
 def read(path: Path):
@@ -25,7 +27,12 @@ def codes(notebook):
 
 
 def test_there_are_notebooks():
-    assert [path.name for path in NOTEBOOKS] == ["01_explore_data.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == [
+        "01_explore_data.ipynb",
+        "02_datasets_and_augmentation.ipynb",
+        "03_train_and_search_by_hand.ipynb",
+        "04_read_results.ipynb",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -33,34 +40,118 @@ def test_a_notebook_holds_neither_outputs_nor_definitions(path):
     for cell in codes(read(path)):
         assert cell.outputs == []
         assert cell.execution_count is None
-        assert "def " not in cell.source
-        assert "lambda" not in cell.source
+        assert not re.search(r"\b(def|class|lambda)\s", cell.source)
+
+
+class Finished(NamedTuple):
+    """Two runs on the same data and splits, the second trained without augmentation."""
+
+    given: str
+    """``--env`` and ``--params`` of the first."""
+    other: Path
+    """``data_root`` of the second."""
 
 
 @pytest.fixture(scope="module")
-def explored(tmp_path_factory):
-    """``--env`` and ``--params`` of a finished data_processing and eda."""
-    folder = tmp_path_factory.mktemp("explored")
-    params = f"data_root={folder / 'out'},raw_root={folder / 'raw'},tracking.enabled=false"
-    given = ["--env", "smoke", "--params", params]
-    command = [sys.executable, "-m", "kedro", "run", "--pipelines", "data_processing,eda", *given]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    return f"--env smoke --params {params}"
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    shared = f"raw_root={folder / 'raw'},tracking.log_model=false,data_processing.split.shares.train=0.5"
+    shared += ",data_processing.split.shares.val=0.2,data_processing.split.shares.test=0.3"
+    known = {"OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
+    for name, pipelines, changed in (
+        ("out", "data_processing,eda,training,evaluation", ""),
+        ("other", "data_processing,training,evaluation", ",training.sampling.augmentation=none"),
+    ):
+        params = f"data_root={folder / name},{shared}{changed}"
+        command = [sys.executable, "-m", "kedro", "run", "--env", "smoke", "--pipelines", pipelines, "--params", params]
+        environment = {**os.environ, **known}
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+        assert ended.returncode == 0, ended.stderr[-3000:]
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in known.items():
+            patch.setenv(name, value)
+        yield Finished(f"--env smoke --params data_root={folder / 'out'},{shared}", folder / "other")
+
+
+class Shown(NamedTuple):
+    """What an executed notebook shows."""
+
+    kinds: list[str]
+    """Media types of all outputs."""
+    text: str
+    """All that it printed."""
+    tables: str
+    """Its other results, as HTML and as text."""
+
+
+def run(name: str, replaced: dict[str, str]) -> Shown:
+    """Executes a notebook with some of its text replaced, each piece in one cell."""
+    notebook = read(ROOT / "notebooks" / f"{name}.ipynb")
+    for old, new in replaced.items():
+        (cell,) = [cell for cell in codes(notebook) if old in cell.source]
+        cell.source = cell.source.replace(old, new)
+    NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+    outputs = [output for cell in codes(notebook) for output in cell.outputs]
+    data = [output.get("data", {}) for output in outputs]
+    return Shown(
+        [kind for one in data for kind in one],
+        "".join(output.get("text", "") for output in outputs),
+        "".join(one.get("text/html", "") + one.get("text/plain", "") for one in data),
+    )
+
+
+def number(pattern: str, text: str) -> float:
+    (found,) = re.findall(pattern, text)
+    return float(found)
 
 
 @pytest.mark.slow
-def test_the_data_notebook_shows_every_figure_of_the_catalog(explored, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    notebook = read(ROOT / "notebooks" / "01_explore_data.ipynb")
-    first = codes(notebook)[0]
-    assert RELOAD in first.source
-    first.source = first.source.replace(RELOAD, f"{RELOAD} {explored}")
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
-    shown = [kind for cell in codes(notebook) for output in cell.outputs for kind in output.get("data", {})]
+def test_the_data_notebook_shows_every_figure_of_the_catalog(finished):
+    shown = run("01_explore_data", {RELOAD: f"{RELOAD} {finished.given}"})
     # sheet, 5 charts, splits, memory, and two drawn on the spot
-    assert shown.count("image/png") == 10
-    assert shown.count("image/gif") == 1
-    assert shown.count("application/vnd.plotly.v1+json") == 1
-    text = "".join(output.get("text", "") for cell in codes(notebook) for output in cell.outputs)
-    assert "distance" in text
-    assert "kept in memory" in text
+    assert shown.kinds.count("image/png") == 10
+    assert shown.kinds.count("image/gif") == 1
+    assert shown.kinds.count("application/vnd.plotly.v1+json") == 1
+    assert "distance" in shown.text
+    assert "kept in memory" in shown.text
+
+
+@pytest.mark.slow
+def test_the_data_set_notebook_finds_equal_pixels_and_a_quicker_cache(finished):
+    shown = run("02_datasets_and_augmentation", {RELOAD: f"{RELOAD} {finished.given}"})
+    assert shown.kinds.count("image/png") == 3  # presets, a transform of one's own, a batch
+    assert "equal pixels and truth in all samples: True" in shown.text
+    assert "both mirrored: True" in shown.text
+    assert shown.text.count(": equal pixels: True") == 3
+    assert "the same draw twice gives equal pixels: True" in shown.text
+    assert "another epoch gives equal pixels: False" in shown.text
+    assert number(r"in memory are ([\d.]+) times as quick", shown.text) > 2
+    assert number(r"on disk are ([\d.]+) times as quick", shown.text) > 2
+
+
+@pytest.mark.slow
+def test_the_notebook_by_hand_learns(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    shown = run("03_train_and_search_by_hand", {})
+    assert shown.kinds.count("image/png") == 7  # samples, curve, sheet, rates, decays, history, predictions
+    assert "as expected: True" in shown.text
+    assert number(r"Dice ([\d.]+) after \d+ steps; pairing", shown.text) >= 0.95
+    losses = [float(loss) for loss in re.findall(r"train loss ([\d.]+)", shown.text)]
+    assert len(losses) == 16
+    assert losses[-1] < losses[0] / 2
+    dices = [float(dice) for dice in re.findall(r"val Dice ([\d.]+)\n", shown.text)]
+    assert dices[0] < 0.2
+    assert 0.4 < max(dices) < 0.95
+    assert 0.3 < number(r"mean Dice ([\d.]+) over 16 images of the test split", shown.text) < 0.95
+
+
+@pytest.mark.slow
+def test_the_results_notebook_compares_two_runs(finished):
+    replaced = {RELOAD: f"{RELOAD} {finished.given}", OTHER: f"type(context.project_path)({str(finished.other)!r})"}
+    shown = run("04_read_results", replaced)
+    assert shown.kinds.count("image/png") == 6  # history, classes, confusion, worst, comparison, runs
+    assert 0 <= number(r"mean Dice ([\d.]+), aggregation image", shown.text) < 0.5  # three epochs of the smoke run
+    assert "sampling.augmentation: medical, there none" in shown.tables
+    assert re.search(r"Dice \d\.\d+ against \d\.\d+, difference [+-]\d\.\d+", shown.text)
+    assert "unreadable_image (dropped)" in shown.tables
+    assert "2 runs have a test score" in shown.text
