@@ -59,6 +59,7 @@ def test_an_empty_mask_has_no_confidence(client, fake):
 def test_the_mask_of_overlapping_classes_lies_one_below_another(client, fake):
     answer = post(client, fake.file(GREY), form="mask", threshold=[0.5])
     assert answer.headers["content-type"] == "image/png"
+    assert answer.content[24] == 1  # bits a pixel
     mask = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
     expected = np.array([[1, 1, 0], [0, 0, 1], [0, 0, 1], [1, 1, 0]]) * 255
     np.testing.assert_array_equal(mask, expected)
