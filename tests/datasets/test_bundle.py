@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import pytest
@@ -35,3 +36,9 @@ def test_it_may_be_missing_where_that_is_said(tmp_path):
     assert BundleDataset(filepath=str(tmp_path / "bundle"), missing_ok=True).load() is None
     with pytest.raises(Exception, match="no bundle there"):
         BundleDataset(filepath=str(tmp_path / "bundle")).load()
+
+
+def test_kedro_viz_shows_the_description(draft, tmp_path):
+    dataset = BundleDataset(filepath=str(tmp_path / "bundle"))
+    dataset.save(draft)
+    assert json.loads(dataset.preview()) == json.loads((tmp_path / "bundle" / "bundle.json").read_text())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
+from kedro_datasets._typing import JSONPreview
 
 from seg_pipeline.segmentation.bundle import Bundle
 
@@ -36,6 +38,10 @@ class BundleDataset(AbstractDataset[Bundle, Bundle | None]):
             self._filepath.rename(before)
         data.folder.rename(self._filepath)
         shutil.rmtree(before, ignore_errors=True)
+
+    def preview(self) -> JSONPreview:
+        """For Kedro-Viz: its description."""
+        return JSONPreview(json.dumps(Bundle.read(self._filepath).to_dict()))
 
     def _exists(self) -> bool:
         return (self._filepath / "bundle.json").is_file()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kedro.io import AbstractDataset
+from kedro_datasets._typing import JSONPreview
 
 from seg_pipeline.segmentation.nnunet import write_raw
 
@@ -24,6 +25,10 @@ class NnunetRawDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):
 
     def save(self, data: dict[str, Any]) -> None:
         write_raw(self._filepath, data, num_workers=self._num_workers)
+
+    def preview(self) -> JSONPreview:
+        """For Kedro-Viz."""
+        return JSONPreview(json.dumps(self.load()))
 
     def _exists(self) -> bool:
         return (self._filepath / "dataset.json").is_file()
