@@ -233,21 +233,21 @@ def check_order(manifest: pd.DataFrame, order: Order) -> pd.DataFrame:
     mirrored at the diagonal, and stay whole; but their outlines no longer lie on the image's edges.
     """
     square = manifest["height"] == manifest["width"]
-    shapes = _drawn(manifest[~square], order)
+    shapes = _drawn(manifest, ~square, order)
     objects = [(traits.count_objects(mask), traits.count_objects(other)) for _, mask, other in shapes]
     reasons = _object_reasons(objects)
     if len(objects) < MIN_MASKS:
-        reasons = _edge_reasons([_edge_gain(*drawn) for drawn in _drawn(manifest[square], order)])
+        reasons = _edge_reasons([_edge_gain(*drawn) for drawn in _drawn(manifest, square, order)])
     return findings_table(_order_finding(reason, order) for reason in reasons)
 
 
-def _drawn(images: pd.DataFrame, order: Order) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Path, mask, and mask in the other order, of a sample of images of each class."""
+def _drawn(images: pd.DataFrame, among: pd.Series, order: Order) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Path, mask, and mask in the other order, of a sample ``among`` the images, of each class."""
     names = class_names(images)
     for name in names:
-        shown = images[images[f"area_{name}"] >= MIN_PIXELS]
+        shown = pd.Series(np.flatnonzero(among & (images[f"area_{name}"] >= MIN_PIXELS)))
         number = min(len(shown), SAMPLED_MASKS // len(names) + 1)
-        for _, row in shown.sample(number, random_state=0).iterrows():
+        for _, row in images.iloc[shown.sample(number, random_state=0)].iterrows():
             mask = decode_rle(row[f"mask_{name}"], (row["height"], row["width"]), order="C")
             yield row["path"], mask, mask.ravel(order=order).reshape(mask.shape, order="F" if order == "C" else "C")
 

@@ -13,6 +13,8 @@ import pandas as pd
 
 INTEGER_COLUMNS = ("frame", "width", "height")
 FLOAT_COLUMNS = ("spacing_x", "spacing_y")
+BLOCK = 8192
+"""Files whose names are Python objects part by part at once; in a table they take a fifth of the memory."""
 
 
 def index_files(folder: str | Path, *, glob: str, pattern: str, columns: dict[str, str] | None = None) -> pd.DataFrame:
@@ -29,14 +31,21 @@ def index_files(folder: str | Path, *, glob: str, pattern: str, columns: dict[st
     templates = columns or {}
     regex = _compiled(pattern, templates)
     files = list_files(folder, glob)
-    matches = [regex.fullmatch(file) for file in files]
-    if not any(matches):
+    if not any(map(regex.fullmatch, files)):
         raise ValueError(
             f"{folder}: the pattern {pattern!r} matches none of its {len(files)} files, such as "
             f"{_examples(files)}; it must match the whole path below the folder"
         )
-    said = [match.groupdict() if match else {} for match in matches]
-    table: dict[str, object] = {"path": [f"{folder.as_posix()}/{file}" for file in files], "file": files}
+    blocks = [files[start : start + BLOCK] for start in range(0, len(files), BLOCK)]
+    return pd.concat([_index_block(folder, block, regex, templates) for block in blocks], ignore_index=True)
+
+
+def _index_block(folder: Path, files: list[str], regex: re.Pattern[str], templates: dict[str, str]) -> pd.DataFrame:
+    said = [match.groupdict() if (match := regex.fullmatch(file)) else {} for file in files]
+    table: dict[str, object] = {
+        "path": pd.Series([f"{folder.as_posix()}/{file}" for file in files], dtype="str"),
+        "file": pd.Series(files, dtype="str"),
+    }
     for group in regex.groupindex:
         table[group] = _typed(group, [one.get(group) for one in said], files)
     for column, template in templates.items():
