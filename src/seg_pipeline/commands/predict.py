@@ -90,12 +90,17 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--rle-order", choices=["C", "F"], default="C", help="submission.csv: C along rows, F down columns (default C)"
     )
-    made.add_argument("--form", choices=["onnx", "int8"], default="onnx", help="of the network (default onnx)")
+    made.add_argument(
+        "--form", choices=["onnx", "int8"], default="onnx", help="of the network; int8: if exported (default onnx)"
+    )
     made.add_argument(
         "--tta", choices=["none", "horizontal", "flips"], help="mirrored images too; default: the model's"
     )
     made.add_argument(
-        "--overlap", type=_overlap, metavar="SHARE", help="predict in overlapping windows; default: the model's"
+        "--overlap",
+        type=_overlap,
+        metavar="SHARE",
+        help="predict in overlapping windows (models of `fit: crop`, others see images whole); default: the model's",
     )
     made.add_argument(
         "--thresholds", type=_thresholds, metavar="LIST", help="one for all classes, or one a class, with commas"

@@ -101,8 +101,18 @@ class Bundle:
             ValueError: the bundle lacks the form, or a file is missing or has changed.
         """
         if form not in self.forms:
-            raise ValueError(f"{self.folder}: has no form {form!r}; it has {', '.join(self.forms) or 'none'}")
+            there = ", ".join(self.forms) or "none"
+            raise ValueError(f"{self.folder}: has no form {form!r}; it has {there}. {self._remedy(form)}")
         return [_checked(self.folder, member.files[form]) for member in self.used]
+
+    def _remedy(self, form: str) -> str:
+        for one in self.provenance.get("quality", {}).get("forms", []):
+            if one["form"] == form:
+                return (
+                    f"The export left it out: its Dice is {one['dice']}, as trained {one['dice_trained']}; "
+                    "`export.max_dice_drop` says how far it may fall"
+                )
+        return "Name it in `export.forms` and export again"
 
     @property
     def used(self) -> tuple[Member, ...]:

@@ -1,3 +1,4 @@
+import re
 import shutil
 from dataclasses import replace
 
@@ -62,6 +63,11 @@ def test_a_form_is_kept_where_its_dice_falls_by_less_than_stated(
     quality = judged.provenance["quality"]
     assert (quality["num_images"], quality["split"], quality["max_drop"]) == (3, "val", max_drop)
     assert [(one["form"], one["kept"]) for one in quality["forms"]] == [("int8", kept)]
+    if not kept:
+        dice, trained = quality["forms"][0]["dice"], quality["forms"][0]["dice_trained"]
+        told = f"safetensors. The export left it out: its Dice is {dice}, as trained {trained}; `export.max_dice_drop`"
+        with pytest.raises(ValueError, match=re.escape(told)):
+            judged.paths("int8")
 
 
 def test_without_inexact_forms_nothing_is_measured(bundle_folder, checkpoint, manifest):
