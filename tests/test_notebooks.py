@@ -137,7 +137,7 @@ def test_the_notebook_by_hand_learns(monkeypatch):
     assert "as expected: True" in shown.text
     assert number(r"Dice ([\d.]+) after \d+ steps; pairing", shown.text) >= 0.95
     losses = [float(loss) for loss in re.findall(r"train loss ([\d.]+)", shown.text)]
-    assert len(losses) == 16
+    assert len(losses) == 12
     assert losses[-1] < losses[0] / 2
     dices = [float(dice) for dice in re.findall(r"val Dice ([\d.]+)\n", shown.text)]
     assert dices[0] < 0.2
