@@ -24,6 +24,7 @@ sys.meta_path.insert(0, Refuse())
 from seg_pipeline.__main__ import main
 main()
 """
+FORMATS = "masks,overlays,rle,coco"
 
 
 def command(*arguments):
@@ -46,7 +47,7 @@ def contents(folder):
 def test_200_images_killed_and_resumed_give_the_folder_of_an_unbroken_run(bundle_folder, tmp_path):
     images = write_images(tmp_path / "images", 200)
     (images / "100.png").write_bytes(b"text")
-    given = [images, "--model", bundle_folder, "--threads", "1", "--formats", "masks,rle,coco", "--quiet", "--out"]
+    given = [images, "--model", bundle_folder, "--threads", "1", "--formats", FORMATS, "--quiet", "--out"]
     assert main([*map(str, given), str(tmp_path / "whole")]) == 3
     out, lives = tmp_path / "broken", 0
     for wanted in (40, 130):
@@ -61,7 +62,7 @@ def test_200_images_killed_and_resumed_give_the_folder_of_an_unbroken_run(bundle
     ended = subprocess.run(command(*given, out), capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr, lives) == (3, "", 2)
     assert contents(out) == contents(tmp_path / "whole")
-    assert len(contents(out)) == 199 * 2 + 6
+    assert len(contents(out)) == 199 * 3 + 6
 
 
 def test_the_summary_and_exit_codes(bundle_folder, tmp_path, capsys):
