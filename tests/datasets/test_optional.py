@@ -58,3 +58,9 @@ def test_its_text_names_what_it_wraps(tmp_path):
     text = str(AbstractDataset.from_config("best_params", entry(str(tmp_path / "best.json"))))
     assert "OptionalDataset(dataset=kedro_datasets.json.json_dataset.JSONDataset" in text
     assert str(tmp_path / "best.json") in text
+
+
+def test_kedro_viz_is_told_its_file(tmp_path):
+    dataset = AbstractDataset.from_config("best_params", entry(str(tmp_path / "best.json")))
+    assert dataset._describe()["filepath"] == (tmp_path / "best.json").as_posix()
+    assert set(OptionalDataset(dataset=MemoryDataset())._describe()) == {"dataset"}

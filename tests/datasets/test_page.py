@@ -11,7 +11,7 @@ def test_a_page_is_shown_without_what_would_hold_for_all_of_kedro_viz(tmp_path):
     assert page.preview.__annotations__["return"] == "HTMLPreview"  # by which Kedro-Viz knows how to show it
 
 
-def test_markdown_is_shown_as_it_is_written(tmp_path):
+def test_markdown_is_left_to_kedro_viz(tmp_path):
     page = PageDataset(filepath=(tmp_path / "card.md").as_posix())
     page.save("# Card\n\nDice < 1")
-    assert page.preview() == '<pre style="white-space: pre-wrap"># Card\n\nDice &lt; 1</pre>'
+    assert page.preview() == "# Card\n\nDice < 1"

@@ -125,6 +125,19 @@ def test_long_lists_of_files_are_wrapped():
     assert lines[1].startswith("  a_rather_long_name-of-figure")
 
 
+def test_pictures_and_tables_of_a_full_folder_are_counted():
+    names = [
+        "report.html",
+        "model_card.md",
+        "series.gif",
+        "a.parquet",
+        "b.parquet",
+        *(f"{number}.png" for number in range(6)),
+    ]
+    lines = list(file_lines([Path("/p/data/08_reporting") / name for name in names], Path("/p")))
+    assert lines == ["data/08_reporting: model_card.md, report.html, 7 pictures, 1 table"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0.04, "0.0 s"), (59.4, "59.4 s"), (59.96, "1 min 0 s"), (75.4, "1 min 15 s"), (3600 * 5 + 125, "5 h 2 min")],
@@ -135,4 +148,4 @@ def test_durations(seconds, text):
 
 def test_the_report_is_named_where_there_is_one(tmp_path, capsys):
     text = run(tmp_path, ["report"], capsys)
-    assert f"  report    {tmp_path / 'data/08_reporting/report.html'}: open it in a browser" in text
+    assert "  report    data/08_reporting/report.html: open it in a browser" in text

@@ -27,7 +27,7 @@ class ImageFolderDataset(FolderDataset):
 
     def preview(self, glob: str = "**/*.png", columns: int = 3, rows: int = 3) -> ImagePreview:
         """A sheet of images from all over the folder, in the order of their names; empty where there are none."""
-        from PIL import Image
+        from PIL import Image, ImageOps
 
         files = sorted(self._filepath.glob(glob))
         shown = files[:: max(1, len(files) // (columns * rows))][: columns * rows]
@@ -37,8 +37,7 @@ class ImageFolderDataset(FolderDataset):
         sheet = Image.new("RGB", (columns * step + GAP, -(-len(shown) // columns) * step + GAP), "white")
         for number, file in enumerate(shown):
             with Image.open(file) as image:
-                tile = image.convert("RGB")
-            tile.thumbnail((TILE, TILE))
+                tile = ImageOps.contain(image.convert("RGB"), (TILE, TILE))
             sheet.paste(tile, (number % columns * step + GAP, number // columns * step + GAP))
         coded = io.BytesIO()
         sheet.save(coded, "PNG")

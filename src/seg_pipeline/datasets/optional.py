@@ -55,4 +55,5 @@ class OptionalDataset(AbstractDataset[Any, Any]):
         self._dataset.release()
 
     def _describe(self) -> dict[str, Any]:
-        return {"dataset": self._dataset}
+        place = {} if self._filepath is None else {"filepath": self._filepath.as_posix()}  # for Kedro-Viz
+        return {"dataset": self._dataset, **place}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import re
-from pathlib import Path
 
 from kedro_datasets._typing import HTMLPreview
 from kedro_datasets.text import TextDataset
@@ -23,8 +21,5 @@ class PageDataset(TextDataset):
     """
 
     def preview(self) -> HTMLPreview:
-        """Without the page's own styles, which would hold for all of Kedro-Viz; Markdown as it is written."""
-        text = self.load()
-        if Path(self._filepath).suffix == ".html":
-            return HTMLPreview(NOT_SHOWN.sub("", text))
-        return HTMLPreview(f'<pre style="white-space: pre-wrap">{html.escape(text)}</pre>')
+        """Without the page's own styles, which would hold for all of Kedro-Viz. It renders Markdown itself."""
+        return HTMLPreview(NOT_SHOWN.sub("", self.load()))

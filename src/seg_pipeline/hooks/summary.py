@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 SHOWN_FOLDERS = ("06_models", "08_reporting")
 MOST_CLASSES = 12
 MOST_RULES = 8
+MOST_FILES = 8
+"""In a folder; of more, those of these kinds are counted."""
+KINDS = {"picture": (".gif", ".mp4", ".png"), "table": (".parquet",)}
 
 
 class SummaryHooks:
@@ -41,6 +44,7 @@ class SummaryHooks:
     def after_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         names = ", ".join(pipelines_of(run_params)) or "default"
         env = f" in environment {run_params['env']}" if run_params.get("env") else ""
+        project = Path(run_params["project_path"])
         lines = [f"Pipeline {names}{env}: finished in {duration(time.monotonic() - self._started)}"]
         outputs = {name: catalog.get(name) for name in sorted(pipeline.all_outputs())}
         for title, name, describe in (
@@ -51,9 +55,9 @@ class SummaryHooks:
             if dataset is not None and dataset.exists():
                 lines += _block(title, describe(dataset.load()))
         if "report" in outputs:
-            lines += _block("report", [f"{file_of(outputs['report'])}: open it in a browser"])
+            lines += _block("report", [f"{_below(project, file_of(outputs['report']))}: open it in a browser"])
         files = [file for dataset in outputs.values() if (file := file_of(dataset)) and file.exists()]
-        lines += _block("files", file_lines(files, Path(run_params["project_path"])))
+        lines += _block("files", file_lines(files, project))
         if self._tracking is not None and self._tracking.where:
             lines += _block("tracked", self._tracking.where.splitlines())
         click.echo("\n" + "\n".join(lines) + "\n")
@@ -91,14 +95,27 @@ def finding_lines(findings: pd.DataFrame) -> Iterator[str]:
 
 def file_lines(files: list[Path], project: Path) -> Iterator[str]:
     """Models and reports, by folder; short of the project's own path."""
-    folders: dict[Path, list[str]] = {}
+    folders: dict[Path, set[str]] = {}
     for file in files:
         if set(SHOWN_FOLDERS) & set(file.parts):
-            folders.setdefault(file.parent, []).append(file.name)
+            folders.setdefault(file.parent, set()).add(file.name)
     for folder, names in sorted(folders.items()):
-        shown = folder.relative_to(project) if folder.is_relative_to(project) else folder
-        text = f"{shown.as_posix()}: {', '.join(sorted(set(names)))}"
+        text = f"{_below(project, folder)}: {', '.join(_named(names))}"
         yield from textwrap.wrap(text, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+
+
+def _named(names: set[str]) -> Iterator[str]:
+    if len(names) <= MOST_FILES:
+        yield from sorted(names)
+        return
+    counted = {kind: {name for name in names if name.endswith(endings)} for kind, endings in KINDS.items()}
+    yield from sorted(names.difference(*counted.values()))
+    yield from (f"{len(some)} {kind}{'s' * (len(some) > 1)}" for kind, some in counted.items() if some)
+
+
+def _below(project: Path, file: Path | None) -> str:
+    """A path as it is typed in the project's folder."""
+    return "" if file is None else (file.relative_to(project) if file.is_relative_to(project) else file).as_posix()
 
 
 def duration(seconds: float) -> str:

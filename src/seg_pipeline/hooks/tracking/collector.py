@@ -109,7 +109,7 @@ class TrackingHooks:
         project = Path(run_params["project_path"])
         command = command_for(",".join(pipelines_of(run_params)) or "__default__", run_params)
         kedro = {
-            "mlflow.source.name": command,  # where mlflow's pages show it
+            "mlflow.source.name": command.partition(" --params")[0],  # mlflow's pages show what follows the last slash
             "kedro.command": command,
             "kedro.pipelines": ", ".join(pipelines_of(run_params)) or "default",
             "kedro.env": run_params.get("env") or "local",
