@@ -23,8 +23,9 @@ class GateSettings(Settings):
     """A failed gate stops the pipeline; false: it goes on, with a warning."""
     num_images: Annotated[int, Ge(2)] = 32
     """Train images whose input, masks and first loss are looked at."""
-    tolerance: Annotated[float, Gt(0)] = 0.35
-    """How far each term of the untrained loss may be from its expected value, as a share of that."""
+    tolerance: Annotated[float, Gt(0)] = 0.6
+    """How far each term of the untrained loss may be from its expected value, as a share of that. Sound recipes were
+    seen up to 0.59 off (bce 1.10, a narrow decoder)."""
     most_covered: Annotated[float, Gt(0), Le(1)] = 0.5
     """Share of an image and of its border that the mask of a class may take in the mean of the images."""
     overfit_images: Annotated[int, Ge(2)] = 4

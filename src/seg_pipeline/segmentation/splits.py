@@ -174,7 +174,8 @@ def check_leaks(
     Raises:
         ValueError: there are leaks, and they are not allowed.
     """
-    table = manifest.merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
+    columns = ["image_id", "group", "content_hash", "intensity_min", "intensity_max"]
+    table = manifest[columns].merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
     seen = table[table["intensity_min"] < table["intensity_max"]]
     of_groups, of_content = (
         [*_in_two(rows, column, "split"), *_in_two(rows[rows["fold"] >= 0], column, "fold")]
@@ -208,8 +209,9 @@ def _placed(place: str, values: pd.Series) -> list[str]:
 def missing_classes(manifest: pd.DataFrame) -> pd.DataFrame:
     """A finding for each class that a split of the manifest has no pixel of."""
     found = []
-    for split, rows in manifest.groupby("split"):
-        for name in class_names(manifest):
+    names = class_names(manifest)
+    for split, rows in manifest[["split", *(f"area_{name}" for name in names)]].groupby("split"):
+        for name in names:
             if not rows[f"area_{name}"].any():
                 reason = f"none of the {len(rows)} {split} images shows {name}; its scores there are undefined"
                 found.append(Finding("class_missing_from_split", reason, "flagged"))
@@ -228,9 +230,10 @@ def fewer_folds(splits: pd.DataFrame, folds: int) -> pd.DataFrame:
 def split_table(manifest: pd.DataFrame) -> pd.DataFrame:
     """Images, groups and their shares by split, and percent of each split's images that show each class."""
     names = class_names(manifest)
+    table = manifest[["split", "group", *(f"area_{name}" for name in names)]]
     rows = []
     for split in SPLITS:
-        part = manifest[manifest["split"] == split]
+        part = table[table["split"] == split]
         shown = {name: float((part[f"area_{name}"] > 0).mean()) if len(part) else 0.0 for name in names}
         share = len(part) / len(manifest)
         rows.append({"split": split, "images": len(part), "groups": part["group"].nunique(), "share": share, **shown})
