@@ -58,7 +58,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="seg-pipeline serve", description=__doc__)
     add, normal = parser.add_argument, Settings()
     add("--model", type=Path, required=True, metavar="BUNDLE", help="folder that the pipeline `export` wrote")
-    add("--form", choices=("onnx", "int8"), default="onnx", help="which of the bundle's networks (default: %(default)s)")
+    add(
+        "--form", choices=("onnx", "int8"), default="onnx", help="which of the bundle's networks (default: %(default)s)"
+    )
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
     add("--port", type=int, default=8000, help="default: %(default)s")
     add("--token", help=f"asked of every request to the API; better given as the variable {TOKEN}, which `ps` hides")
