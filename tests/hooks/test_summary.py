@@ -131,7 +131,6 @@ def test_pictures_and_tables_of_a_full_folder_are_counted():
         "model_card.md",
         "series.gif",
         "a.parquet",
-        "b.parquet",
         *(f"{number}.png" for number in range(6)),
     ]
     lines = list(file_lines([Path("/p/data/08_reporting") / name for name in names], Path("/p")))
