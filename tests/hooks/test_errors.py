@@ -167,3 +167,10 @@ def test_all_other_hooks_hear_of_the_error_first(tmp_path):
     with pytest.raises(UserError):
         manager.hook.on_pipeline_error(error=error, run_params={}, pipeline=None, catalog=None)
     assert listener.heard is error
+
+
+def test_a_first_node_that_fails_brings_no_advice_to_try_again(caplog):
+    caplog.set_level(logging.WARNING)
+    ErrorHooks().after_context_created()
+    error_of(foreign_error, 3)
+    assert "No nodes ran" not in caplog.text

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 TRACEBACK_SWITCH = "SEG_PIPELINE_TRACEBACK"
 PACKAGE = __name__.partition(".")[0]
+RUNNERS = [f"kedro.runner.{name}_runner" for name in ("sequential", "thread", "parallel")]
 
 
 class UserError(click.ClickException, ValueError):
@@ -29,6 +30,8 @@ class ErrorHooks:
     @hook_impl
     def after_context_created(self) -> None:
         logging.getLogger("kedro.pipeline.node").addFilter(_is_news)
+        for name in RUNNERS:
+            logging.getLogger(name).addFilter(_helps)
 
     @hook_impl(trylast=True)  # it raises, and hooks after it would not be called
     def on_pipeline_error(self, error: Exception) -> None:
@@ -81,3 +84,8 @@ def _is_news(record: logging.LogRecord) -> bool:
     """Drops Kedro's line on a failed node where the run ends with the same text."""
     error = sys.exc_info()[1]
     return record.levelno < logging.ERROR or error is None or text_for_user(error) is None
+
+
+def _helps(record: logging.LogRecord) -> bool:
+    """Drops Kedro's advice to try again, where the first node failed: the error says what to do."""
+    return not record.getMessage().startswith("No nodes ran")
