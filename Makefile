@@ -92,11 +92,14 @@ bench: $(STAMP) ## Measure side by side and write docs/benchmarks.md
 
 # Kedro-Viz asks the package index for its newest version and waits half a minute where nothing answers;
 # a closed port as proxy refuses at once.
+# It answers with a class that FastAPI would rather not have: nothing a user could mend.
+VIZ := HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost PYTHONWARNINGS='ignore:ORJSONResponse is deprecated' \
+	$(BIN)/kedro viz
 viz: $(STAMP) ## Show the pipelines in a browser, on 127.0.0.1:4141
-	HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost $(BIN)/kedro viz run --host 127.0.0.1 $(ARGS)
+	$(VIZ) run --host 127.0.0.1 $(ARGS)
 
 viz-site: $(STAMP) ## Write the pipelines' graph as a static site into build/viz; ARGS=--include-previews adds data
-	HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost $(BIN)/kedro viz build $(ARGS)
+	$(VIZ) build $(ARGS)
 	@rm -rf build/viz && mkdir build/viz
 	@find build -mindepth 1 -maxdepth 1 ! -name docs ! -name viz -exec mv {} build/viz/ \;
 

@@ -116,6 +116,7 @@ def test_the_quick_commands_of_a_page_run(page, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # the first hour runs everything, and trains twice more
 @pytest.mark.parametrize("page", pages_with("run: slow"), ids=lambda path: path.name)
 def test_all_commands_of_a_page_run_in_a_fresh_clone(page, tmp_path):
     run_page(page, copy_checkout(tmp_path), slow=True)

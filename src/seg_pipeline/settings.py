@@ -20,8 +20,6 @@ from seg_pipeline.hooks import (
 warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
 # `--pipeline` works and is what people type; Kedro would rather have `--pipelines`.
 warnings.filterwarnings("ignore", "Option '--pipeline' is deprecated", DeprecationWarning)
-# Kedro-Viz 12.5 answers with a class that FastAPI would rather not have.
-warnings.filterwarnings("ignore", "ORJSONResponse is deprecated")
 
 _tracking = TrackingHooks()
 HOOKS: tuple[Any, ...] = (
