@@ -26,6 +26,20 @@ from seg_pipeline.segmentation.masks import (
 from seg_pipeline.segmentation.metadata import IGNORED, INDEXED, Form
 
 
+class Truth(NamedTuple):
+    """Of an image: bool masks (C, H, W), pixels of each, and bool (H, W) of the pixels whose truth is not known.
+
+    ``shared`` tells of the pixels that pairs of classes shared at first, as ``traits.overlaps`` does; of exclusive
+    classes none stays so. ``given``: objects of each class where ``MaskReader.instances`` are, else None.
+    """
+
+    masks: np.ndarray
+    areas: list[int]
+    ignore: np.ndarray
+    shared: str
+    given: list[int] | None
+
+
 @dataclass(frozen=True)
 class MaskReader:
     """How a data set's masks are read.
@@ -49,30 +63,31 @@ class MaskReader:
     ignore_values: list[int | str] = field(default_factory=list)
     instances: bool = False
 
-    def read(self, row: Mapping, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, str, list[int] | None]:
-        """Bool masks (C, H, W), ignored pixels (H, W), the pixels that pairs of classes shared at first, and how
-        many objects of each class were given where ``instances`` are.
-
-        The third is as ``traits.overlaps`` gives it; of exclusive classes no pixel stays shared.
+    def read(self, row: Mapping, shape: tuple[int, int]) -> Truth:
+        """The masks of a row with mask_<class> lists.
 
         Raises:
             MaskError: a mask cannot be read or does not fit an image of ``shape``.
         """
+        given = None
         if self.form == INDEXED:
             masks, ignore = self._read_indexed(row, shape)
-            given = None
         else:
             masks, ignore = np.zeros((len(self.class_values), *shape), dtype=bool), np.zeros(shape, dtype=bool)
             lists = [row[f"mask_{name}"] for name in self.class_values]
             numbers = [self._read_onto(mask, sources) for mask, sources in zip(masks, lists, strict=True)]
             self._read_onto(ignore, row.get(f"mask_{IGNORED}", ()))
             given = numbers if self.instances else None
-        shared = traits.overlaps(masks)
+        areas = _areas(masks)
+        shared = traits.overlaps(masks, areas)
         if self.ignore_unlabelled:
             ignore |= ~masks.any(axis=0)
         if self.exclusive and shared:
             ignore |= masks.sum(axis=0) > 1
-        return (masks & ~ignore if ignore.any() else masks), ignore, shared, given
+        if ignore.any():
+            masks = masks & ~ignore
+            areas = _areas(masks)
+        return Truth(masks, areas, ignore, shared, given)
 
     def _read_indexed(self, row: Mapping, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         (path,) = row[f"mask_{INDEXED}"]
@@ -106,6 +121,10 @@ class MaskReader:
             return binary_mask(values)
         except MaskError as error:
             raise MaskError(error.rule, f"{source}: {error}") from None
+
+
+def _areas(masks: np.ndarray) -> list[int]:
+    return [int(np.count_nonzero(mask)) for mask in masks]
 
 
 def _read_mask_image(path: str, shape: tuple[int, int], *, colours: bool = False) -> np.ndarray:
@@ -154,13 +173,11 @@ def measure_image(row: dict, reader: MaskReader) -> Outcome:
     except ValueError as error:
         return Outcome(None, [("unreadable_image", str(error), "dropped", False)])
     try:
-        masks, ignore, shared, given = reader.read(row, image.shape[:2])
+        truth = reader.read(row, (image.shape[0], image.shape[1]))
     except MaskError as error:  # no other ValueError: it would be of our code, not of the mask
         return Outcome(None, [(error.rule, str(error), "dropped", True)])
-    features = _features(image, masks, ignore, list(reader.class_values), shared)
-    if given is not None:
-        features |= {f"objects_{name}": number for name, number in zip(reader.class_values, given, strict=True)}
-    doubts = _doubts(row, features, shared if reader.exclusive else "")
+    features = _features(image, truth, list(reader.class_values))
+    doubts = _doubts(row, features, truth.shared if reader.exclusive else "")
     return Outcome(features, [(*doubt, False) for doubt in doubts])
 
 
@@ -184,10 +201,9 @@ def _doubts(row: dict, features: dict, shared: str) -> list[tuple[str, str, str]
     return doubts
 
 
-def _features(image: np.ndarray, masks: np.ndarray, ignore: np.ndarray, names: list[str], shared: str) -> dict:
+def _features(image: np.ndarray, truth: Truth, names: list[str]) -> dict:
     height, width = image.shape[:2]
     channels = 1 if image.ndim == 2 else image.shape[2]
-    areas = [int(np.count_nonzero(mask)) for mask in masks]
     features: dict[str, object] = {
         "height": height,
         "width": width,
@@ -198,13 +214,17 @@ def _features(image: np.ndarray, masks: np.ndarray, ignore: np.ndarray, names: l
         "intensity_mean": sum(cv2.mean(image)[:channels]) / channels,
         "content_hash": traits.content_hash(image),
         "thumbnail": traits.thumbnail(image),
-        "overlaps": shared,
+        "overlaps": truth.shared,
     }
-    for name, mask, area in zip(names, masks, areas, strict=True):
+    shown = list(zip(names, truth.masks, truth.areas, strict=True))
+    for name, mask, area in shown:
         features[f"mask_{name}"] = encode_rle(mask, order="C") if area else ""
-    features["ignore"] = encode_rle(ignore, order="C") if ignore.any() else ""
-    for name, mask, area in zip(names, masks, areas, strict=True):
+    features["ignore"] = encode_rle(truth.ignore, order="C") if truth.ignore.any() else ""
+    for number, (name, mask, area) in enumerate(shown):
         features[f"area_{name}"] = area
         features[f"share_{name}"] = area / mask.size
-        features[f"objects_{name}"] = traits.count_objects(mask) if area else 0
+        if truth.given is not None:
+            features[f"objects_{name}"] = truth.given[number]
+        else:
+            features[f"objects_{name}"] = traits.count_objects(mask) if area else 0
     return features

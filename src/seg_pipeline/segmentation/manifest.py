@@ -16,7 +16,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.masks import IGNORE, decode_rle
 from seg_pipeline.segmentation.metadata import Form
-from seg_pipeline.segmentation.quality import collect, take_out, take_out_unusable
+from seg_pipeline.segmentation.quality import collect, is_among, take_out, take_out_unusable
 
 SPLITS = ("train", "val", "test")
 
@@ -102,11 +102,11 @@ def merge_files(
     if images_without_row == "empty":
         annotated = pd.concat([annotated, _without_masks(files, annotated)], ignore_index=True)
     rest, without_row = take_out(
-        files, ~files["image_id"].isin(annotated["image_id"]), "file_without_row", "no metadata row names it"
+        files, ~is_among(files["image_id"], annotated["image_id"]), "file_without_row", "no metadata row names it"
     )
     rows, without_file = take_out(
         annotated,
-        ~annotated["image_id"].isin(files["image_id"]),
+        ~is_among(annotated["image_id"], files["image_id"]),
         "row_without_file",
         "no image file has this id",
     )
@@ -123,7 +123,7 @@ def merge_files(
 
 def _without_masks(files: pd.DataFrame, annotated: pd.DataFrame) -> pd.DataFrame:
     """Rows as of ``annotated`` for the images that it does not name, with empty lists of masks."""
-    ids = files.loc[~files["image_id"].isin(annotated["image_id"]), "image_id"]
+    ids = files.loc[~is_among(files["image_id"], annotated["image_id"]), "image_id"]
     masks: dict[str, list] = {name: [[] for _ in ids] for name in map(str, annotated) if name.startswith("mask_")}
     return pd.DataFrame({"image_id": ids, "row": pd.array([pd.NA] * len(ids), dtype="Int64"), **masks})
 
@@ -159,7 +159,7 @@ def _with_mask_paths(images: pd.DataFrame, mask_files: pd.DataFrame) -> tuple[pd
         "mask_without_file",
         "no mask file has the id that a metadata row names, so its truth is incomplete",
     )
-    unused = ~files["mask_id"].isin(list(itertools.chain.from_iterable(ids)))
+    unused = ~is_among(files["mask_id"], pd.Series(list(itertools.chain.from_iterable(ids)), dtype=object))
     _, unnamed = take_out(files, unused, "mask_file_without_row", "no metadata row names this mask", "flagged")
     paths = files.drop_duplicates("mask_id").set_index("mask_id")["path"].to_dict()
     named = whole.copy()

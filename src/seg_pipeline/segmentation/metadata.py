@@ -12,7 +12,7 @@ from typing import Literal
 
 import pandas as pd
 
-from seg_pipeline.segmentation.quality import collect, findings_table, take_out
+from seg_pipeline.segmentation.quality import collect, findings_table, is_among, take_out
 
 Form = Literal["rle", "files", "indexed"]
 
@@ -99,7 +99,7 @@ def _refuse_problems(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
         return rows, findings_table([])
     rows, unusable = take_out(rows, rows["problem"].notna(), "unusable_annotation", "{problem}")
     reason = "another annotation of its image cannot be used, so its truth is incomplete"
-    rest, beside = take_out(rows, rows["image_id"].isin(unusable["image_id"].dropna()), "incomplete_truth", reason)
+    rest, beside = take_out(rows, is_among(rows["image_id"], unusable["image_id"].dropna()), "incomplete_truth", reason)
     return rest.drop(columns="problem"), collect(unusable, beside)
 
 
@@ -123,7 +123,7 @@ def _name_classes(rows: pd.DataFrame, names: dict[str, str]) -> tuple[pd.DataFra
 def _refuse_conflicts(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     clash = rows.duplicated(["image_id", "class"], keep=False)
     reason = "its image has rows of one class with different masks, and which is right cannot be told"
-    return take_out(rows, rows["image_id"].isin(rows.loc[clash, "image_id"]), "conflicting_rows", reason)
+    return take_out(rows, is_among(rows["image_id"], rows.loc[clash, "image_id"]), "conflicting_rows", reason)
 
 
 def pivot_annotations(annotations: pd.DataFrame, class_names: list[str]) -> pd.DataFrame:

@@ -71,7 +71,7 @@ MEASURED_IMAGES = Table(
         Column("intensity_min", "integer", "of the stored pixels", least=0, most=65535),
         Column("intensity_max", "integer", "of the stored pixels", least=0, most=65535),
         Column("intensity_mean", "number", "of the stored pixels", least=0, most=65535),
-        Column("content_hash", "text", "sha256 of shape, dtype and decoded pixels"),
+        Column("content_hash", "text", "XXH3, 128 bits, of shape, dtype and decoded pixels"),
         Column("thumbnail", "text", "256 bits, in hex, of which pixel of a tiny copy is brighter than its neighbour"),
         Column("overlaps", "text", 'pixels that two classes share: "i+j:pixels ...", i and j counting classes from 0'),
         Column(f"mask_{CLASS}", "text", 'run lengths, row-major, starts from 1; "" where there is none'),
