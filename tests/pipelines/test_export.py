@@ -13,11 +13,10 @@ from seg_pipeline.datasets.bundle import BundleDataset
 from seg_pipeline.datasets.folder import FolderDataset
 from seg_pipeline.params import ExportParams, InferenceParams
 from seg_pipeline.pipelines import export, inference
-from seg_pipeline.segmentation.bundle import ParitySettings
 from seg_pipeline.segmentation.export import quality
 from seg_pipeline.segmentation.postprocess import Postprocessing
 from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
+from seg_pipeline.segmentation.settings import ParitySettings, PredictSettings, ScoreSettings
 from seg_pipeline.segmentation.state import start
 
 

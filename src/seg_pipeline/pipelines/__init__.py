@@ -7,13 +7,10 @@ annotations at run time, and listing the pipelines shall import neither pandas n
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import numpy as np
-    import pandas as pd
     from matplotlib.figure import Figure as Figure
+    from numpy import ndarray as ndarray
+    from pandas import DataFrame as DataFrame
 
     from seg_pipeline.segmentation.bundle import Bundle as Bundle
-
-    Pixels = np.ndarray
-    Table = pd.DataFrame
 else:
-    Bundle = Figure = Pixels = Table = object
+    Bundle = DataFrame = Figure = ndarray = object

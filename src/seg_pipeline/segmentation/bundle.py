@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from seg_pipeline.segmentation.postprocess import Postprocessing
 from seg_pipeline.segmentation.recipe import from_plain, to_plain
 from seg_pipeline.segmentation.settings import InputSettings, PredictSettings, Task
-from seg_pipeline.segmentation.settings import ParitySettings as ParitySettings  # noqa: PLC0414  export.parity finds it here
 
 KIND = "seg_pipeline.bundle"
 VERSION = 1

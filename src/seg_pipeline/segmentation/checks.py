@@ -84,7 +84,7 @@ def _similar(images: pd.DataFrame) -> Iterator[tuple[pd.Series, pd.Series, int]]
     """Pairs of different groups whose thumbnails differ in fewer than ``BANDS`` bits; each second image once."""
     bits = np.frombuffer(bytes.fromhex("".join(images["thumbnail"])), dtype=np.uint8).reshape(len(images), THUMBNAIL)
     detailed = np.flatnonzero(np.bitwise_count(bits).sum(axis=1) >= MIN_DETAIL)
-    groups = images["group"].to_numpy()
+    groups = pd.factorize(images["group"])[0]
     best: dict[int, tuple[int, int]] = {}
     for bucket in _buckets(bits, detailed):
         for place, other in enumerate(bucket):

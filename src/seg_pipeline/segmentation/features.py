@@ -72,13 +72,14 @@ class MaskReader:
         given = None
         if self.form == INDEXED:
             masks, ignore = self._read_indexed(row, shape)
+            areas = _areas(masks)
         else:
             masks, ignore = np.zeros((len(self.class_values), *shape), dtype=bool), np.zeros(shape, dtype=bool)
             lists = [row[f"mask_{name}"] for name in self.class_values]
             numbers = [self._read_onto(mask, sources) for mask, sources in zip(masks, lists, strict=True)]
             self._read_onto(ignore, row.get(f"mask_{IGNORED}", ()))
+            areas = [_area(mask) if number else 0 for mask, number in zip(masks, numbers, strict=True)]
             given = numbers if self.instances else None
-        areas = _areas(masks)
         shared = traits.overlaps(masks, areas)
         if self.ignore_unlabelled:
             ignore |= ~masks.any(axis=0)
@@ -124,7 +125,11 @@ class MaskReader:
 
 
 def _areas(masks: np.ndarray) -> list[int]:
-    return [int(np.count_nonzero(mask)) for mask in masks]
+    return [_area(mask) for mask in masks]
+
+
+def _area(mask: np.ndarray) -> int:
+    return int(np.count_nonzero(mask))
 
 
 def _read_mask_image(path: str, shape: tuple[int, int], *, colours: bool = False) -> np.ndarray:
@@ -204,13 +209,14 @@ def _doubts(row: dict, features: dict, shared: str) -> list[tuple[str, str, str]
 def _features(image: np.ndarray, truth: Truth, names: list[str]) -> dict:
     height, width = image.shape[:2]
     channels = 1 if image.ndim == 2 else image.shape[2]
+    least, most, _, _ = cv2.minMaxLoc(image.reshape(height, -1))
     features: dict[str, object] = {
         "height": height,
         "width": width,
         "channels": channels,
         "dtype": "uint8" if image.itemsize == 1 else "uint16",
-        "intensity_min": int(image.min()),
-        "intensity_max": int(image.max()),
+        "intensity_min": int(least),
+        "intensity_max": int(most),
         "intensity_mean": sum(cv2.mean(image)[:channels]) / channels,
         "content_hash": traits.content_hash(image),
         "thumbnail": traits.thumbnail(image),

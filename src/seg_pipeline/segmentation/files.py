@@ -7,7 +7,7 @@ import os
 import re
 import string
 from collections.abc import Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import pandas as pd
 
@@ -59,7 +59,8 @@ def list_files(folder: str | Path, glob: str) -> list[str]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; put the data there or set where it is")
     found = globbing.glob(glob, root_dir=folder, recursive=True)  # noqa: PTH207  quicker, and follows links
-    files = sorted(PurePath(one).as_posix() for one in found if os.path.isfile(f"{folder}/{one}"))  # noqa: PTH113
+    there = (os.path.normpath(one) for one in found if os.path.isfile(f"{folder}/{one}"))  # noqa: PTH113  as above
+    files = sorted(one.replace(os.sep, "/") for one in there)
     if not files:
         present = sorted(one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file())
         raise ValueError(

@@ -30,8 +30,9 @@ COLUMNS = ["image_id", "file", "row", "rule", "reason", "action"]
 
 def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
     """Table with ``COLUMNS``; the same columns and types when there is nothing to report."""
-    table = pd.DataFrame(list(findings), columns=list(Finding._fields))[COLUMNS]
-    return table.astype({name: "Int64" if name == "row" else "str" for name in COLUMNS})
+    values = dict(zip(Finding._fields, zip(*findings, strict=True), strict=False))
+    types = {name: "Int64" if name == "row" else "str" for name in COLUMNS}
+    return pd.DataFrame({name: pd.Series(values.get(name, ()), dtype=kind) for name, kind in types.items()})
 
 
 def take_out(

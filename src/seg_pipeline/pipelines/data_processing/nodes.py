@@ -6,14 +6,14 @@ import logging
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DataProcessingParams, DatasetParams
-from seg_pipeline.pipelines import Table
+from seg_pipeline.pipelines import DataFrame
 
 log = logging.getLogger(__name__)
 
 
 def clean_annotations(
-    metadata: Table, dataset: DatasetParams, params: DataProcessingParams
-) -> tuple[Table, Table, int]:
+    metadata: DataFrame, dataset: DatasetParams, params: DataProcessingParams
+) -> tuple[DataFrame, DataFrame, int]:
     """Rows of the metadata table that can be used, findings, and how many rows there were."""
     given = params.annotations
     rows, findings = seg.metadata.clean_annotations(
@@ -27,15 +27,15 @@ def clean_annotations(
     return rows, findings, len(metadata)
 
 
-def pivot_annotations(annotations: Table, dataset: DatasetParams, params: DataProcessingParams) -> Table:
+def pivot_annotations(annotations: DataFrame, dataset: DatasetParams, params: DataProcessingParams) -> DataFrame:
     """One row an image, with its masks by class."""
     indexed = params.annotations.form == seg.metadata.INDEXED
     return seg.metadata.pivot_annotations(annotations, [seg.metadata.INDEXED] if indexed else dataset.names)
 
 
 def merge_files(
-    annotated: Table, image_files: Table, mask_files: Table, params: DataProcessingParams
-) -> tuple[Table, Table]:
+    annotated: DataFrame, image_files: DataFrame, mask_files: DataFrame, params: DataProcessingParams
+) -> tuple[DataFrame, DataFrame]:
     """Annotated images with their files, and findings."""
     given = params.annotations
     return seg.manifest.merge_files(
@@ -43,7 +43,9 @@ def merge_files(
     )
 
 
-def exclude_images(images: Table, listed: Table | None, params: DataProcessingParams) -> tuple[Table, Table]:
+def exclude_images(
+    images: DataFrame, listed: DataFrame | None, params: DataProcessingParams
+) -> tuple[DataFrame, DataFrame]:
     """Images that are not on a list of those to drop, and findings."""
     import pandas as pd
 
@@ -52,8 +54,8 @@ def exclude_images(images: Table, listed: Table | None, params: DataProcessingPa
 
 
 def measure_images(
-    images: Table, known: Table | None, dataset: DatasetParams, params: DataProcessingParams
-) -> tuple[Table, Table, Table]:
+    images: DataFrame, known: DataFrame | None, dataset: DatasetParams, params: DataProcessingParams
+) -> tuple[DataFrame, DataFrame, DataFrame]:
     """Images that can be read with size, objects and areas, masks made canonical; findings; what to keep of it."""
     given = params.annotations
     reader = seg.features.MaskReader(
@@ -70,13 +72,15 @@ def measure_images(
     return seg.measuring.measure_changed(images, reader, known, num_workers=params.num_workers)
 
 
-def check_images(images: Table, annotations: Table, params: DataProcessingParams) -> tuple[Table, Table]:
+def check_images(
+    images: DataFrame, annotations: DataFrame, params: DataProcessingParams
+) -> tuple[DataFrame, DataFrame]:
     """What only the images beside an image tell: findings, and pixels that classes share."""
     findings = seg.checks.check_images(images, annotations, rle_order=params.annotations.rle_order)
     return findings, seg.checks.overlap_matrix(images)
 
 
-def assign_splits(images: Table, given: Table | None, params: DataProcessingParams, seed: int) -> Table:
+def assign_splits(images: DataFrame, given: DataFrame | None, params: DataProcessingParams, seed: int) -> DataFrame:
     """Split and fold of each image."""
     split = params.split
     return seg.splits.assign_splits(
@@ -91,7 +95,9 @@ def assign_splits(images: Table, given: Table | None, params: DataProcessingPara
     )
 
 
-def check_splits(images: Table, splits: Table, params: DataProcessingParams) -> tuple[Table, Table, Table]:
+def check_splits(
+    images: DataFrame, splits: DataFrame, params: DataProcessingParams
+) -> tuple[DataFrame, DataFrame, DataFrame]:
     """The manifest: images with their splits; the same without the test split; findings. Fails where splits leak."""
     split = params.split
     leaks = seg.splits.check_leaks(images, splits, allowed=split.allow_leakage, groups_allowed=split.method == "time")
@@ -101,7 +107,7 @@ def check_splits(images: Table, splits: Table, params: DataProcessingParams) -> 
     return manifest, manifest[manifest["split"] != "test"], findings
 
 
-def collect_findings(params: DataProcessingParams, *findings: Table) -> Table:
+def collect_findings(params: DataProcessingParams, *findings: DataFrame) -> DataFrame:
     """All findings in one table. Fails on the first that drops something where ``strict`` is set."""
     table = seg.quality.collect(*findings)
     for rule, number in seg.quality.counts(table).items():
@@ -112,11 +118,11 @@ def collect_findings(params: DataProcessingParams, *findings: Table) -> Table:
 
 
 def write_findings_page(
-    findings: Table,
-    manifest: Table,
+    findings: DataFrame,
+    manifest: DataFrame,
     num_rows_read: int,
-    annotations: Table,
-    files: Table,
+    annotations: DataFrame,
+    files: DataFrame,
 ) -> str:
     """A page that opens in any browser. Fails where a row or a file was lost."""
     accounts = seg.quality.account(num_rows_read, annotations, files, manifest, findings)

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, EdaParams, TrainingParams, make_recipe
-from seg_pipeline.pipelines import Figure, Pixels, Table
+from seg_pipeline.pipelines import DataFrame, Figure, ndarray
 from seg_pipeline.segmentation.settings import ScoreSettings
 
 log = logging.getLogger(__name__)
 
 
-def tabulate_images(manifest: Table, params: EdaParams) -> Table:
+def tabulate_images(manifest: DataFrame, params: EdaParams) -> DataFrame:
     """Numbers of each image, without its masks: what all figures but the pictures are made of."""
     return seg.exploration.image_table(manifest, day_pattern=params.day_pattern)
 
 
-def pick_rows(manifest: Table, params: EdaParams, seed: int) -> tuple[Table, Table, Table]:
+def pick_rows(manifest: DataFrame, params: EdaParams, seed: int) -> tuple[DataFrame, DataFrame, DataFrame]:
     """The images whose pixels are read: samples to show, a random sample to measure, one series."""
     shown = seg.exploration.pick_samples(
         manifest,
@@ -33,79 +33,79 @@ def pick_rows(manifest: Table, params: EdaParams, seed: int) -> tuple[Table, Tab
     return shown, measured, series
 
 
-def plot_samples(sample_rows: Table, params: EdaParams) -> Figure:
+def plot_samples(sample_rows: DataFrame, params: EdaParams) -> Figure:
     """Images with their masks and overlays."""
     named = f"{len(params.sample_ids)} named, others " if params.sample_ids else ""
     return seg.galleries.sample_sheet(sample_rows, note=f"{named}{params.sample_selection}")
 
 
 def plot_augmentations(
-    sample_rows: Table, dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int
+    sample_rows: DataFrame, dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int
 ) -> Figure:
     """One of the samples as training may see it."""
     return seg.galleries.augmentation_sheet(sample_rows, make_recipe(dataset, scores, training, seed))
 
 
-def animate_series(series_rows: Table, params: EdaParams) -> tuple[Pixels, Pixels]:
+def animate_series(series_rows: DataFrame, params: EdaParams) -> tuple[ndarray, ndarray]:
     """The pictures twice: for GIF and for MP4."""
     frames = seg.animation.draw_series(series_rows, max_side=params.animation.max_side)
     return frames, frames
 
 
-def count_classes(manifest: Table) -> Table:
+def count_classes(manifest: DataFrame) -> DataFrame:
     """Images that show each class, by split."""
     return seg.manifest.count_classes(manifest)
 
 
-def plot_class_counts(class_counts: Table) -> Figure:
+def plot_class_counts(class_counts: DataFrame) -> Figure:
     """Bars of the class counts."""
     return seg.plotting.plot_class_counts(class_counts)
 
 
-def plot_classes(images: Table, params: EdaParams) -> Figure:
+def plot_classes(images: DataFrame, params: EdaParams) -> Figure:
     """Classes together, absent, by area and objects."""
     return seg.overview.class_sheet(images, max_classes=params.max_classes)
 
 
-def measure_pixels(pixel_rows: Table, params: EdaParams) -> Table:
+def measure_pixels(pixel_rows: DataFrame, params: EdaParams) -> DataFrame:
     """Intensities by class and group."""
     names, _ = seg.exploration.top_classes(pixel_rows, params.max_classes)
     return seg.pixels.measure_intensities(pixel_rows, names)
 
 
-def plot_images(images: Table, intensities: Table) -> Figure:
+def plot_images(images: DataFrame, intensities: DataFrame) -> Figure:
     """Sizes and intensities."""
     return seg.overview.image_sheet(images, intensities)
 
 
-def plot_places(pixel_rows: Table, images: Table, params: EdaParams) -> Figure:
+def plot_places(pixel_rows: DataFrame, images: DataFrame, params: EdaParams) -> Figure:
     """Where in the image each class lies."""
     return seg.overview.place_sheet(pixel_rows, num_images=len(images), max_classes=params.max_classes)
 
 
-def plot_series(images: Table, params: EdaParams) -> Figure:
+def plot_series(images: DataFrame, params: EdaParams) -> Figure:
     """Classes along series and over days."""
     return seg.overview.series_sheet(images, max_classes=params.max_classes)
 
 
-def plot_points(images: Table, params: EdaParams, seed: int) -> object:
+def plot_points(images: DataFrame, params: EdaParams, seed: int) -> object:
     """Plotly: a point an image."""
     return seg.overview.point_chart(images, max_points=params.max_points, seed=seed)
 
 
-def compare_splits(images: Table) -> Table:
+def compare_splits(images: DataFrame) -> DataFrame:
     """How much each quantity differs between splits."""
     report = seg.exploration.compare_splits(images)
     log.info("largest difference between splits: %s", seg.exploration.describe_difference(report))
     return report
 
 
-def plot_splits(images: Table, split_report: Table, params: EdaParams) -> Figure:
+def plot_splits(images: DataFrame, split_report: DataFrame, params: EdaParams) -> Figure:
     """Classes by split, and the largest differences."""
     return seg.overview.split_sheet(images, split_report, max_classes=params.max_classes)
 
 
-def estimate_memory(images: Table, dataset: DatasetParams, training: TrainingParams) -> dict:
+def estimate_memory(images: DataFrame, dataset: DatasetParams, training: TrainingParams) -> dict:
     """Bytes of the decoded data, beside what this machine has free."""
     estimate = seg.memory.estimate_memory(
         images,

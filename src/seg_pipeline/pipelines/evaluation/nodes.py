@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import EvaluationParams
-from seg_pipeline.pipelines import Table
+from seg_pipeline.pipelines import DataFrame
 from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
 
 
 def choose_postprocessing(
-    development: Table,
+    development: DataFrame,
     checkpoint: dict,
     scores: ScoreSettings,
     prediction: PredictSettings,
     params: EvaluationParams,
     seed: int,
-) -> tuple[dict, Table]:
+) -> tuple[dict, DataFrame]:
     """Steps that help on validation images, and their Dice by threshold."""
     return seg.choices.choose_postprocessing(
         development,
@@ -33,13 +33,13 @@ def choose_postprocessing(
 
 
 def measure_options(
-    development: Table,
+    development: DataFrame,
     checkpoint: dict,
     scores: ScoreSettings,
     prediction: PredictSettings,
     params: EvaluationParams,
     seed: int,
-) -> Table:
+) -> DataFrame:
     """Gain and cost of each way to predict, on validation images."""
     return seg.choices.measure_options(
         development,
@@ -54,12 +54,12 @@ def measure_options(
 
 
 def predict_test(
-    manifest: Table,
+    manifest: DataFrame,
     checkpoint: dict,
     postprocessing: dict,
     prediction: PredictSettings,
     params: EvaluationParams,
-) -> tuple[Table, Table]:
+) -> tuple[DataFrame, DataFrame]:
     """Predicted masks of the test split at native size, and how well its probabilities are calibrated."""
     calibration = seg.calibration.Calibration(postprocessing["classes"])
     predictions = seg.predict.predict_masks(
@@ -75,13 +75,13 @@ def predict_test(
 
 
 def score_predictions(
-    manifest: Table,
-    predictions: Table,
-    reliability: Table,
+    manifest: DataFrame,
+    predictions: DataFrame,
+    reliability: DataFrame,
     scores: ScoreSettings,
     params: EvaluationParams,
     seed: int,
-) -> tuple[dict, Table, Table, Table, Table]:
+) -> tuple[dict, DataFrame, DataFrame, DataFrame, DataFrame]:
     """Scores of the test split, of each of its images, groups and series, and the confusion matrix."""
     rows = manifest[manifest["split"] == "test"]
     return seg.scoring.score_predictions(

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import ExportParams
-from seg_pipeline.pipelines import Bundle, Table
+from seg_pipeline.pipelines import Bundle, DataFrame
 from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
 
 
 def draft_bundle(
     checkpoint: dict,
     postprocessing: dict | None,
-    development: Table,
+    development: DataFrame,
     prediction: PredictSettings,
     params: ExportParams,
     bundle_draft: Path,
@@ -33,7 +33,7 @@ def draft_bundle(
 
 
 def judge_forms(
-    drafted: Bundle, checkpoint: dict, development: Table, scores: ScoreSettings, params: ExportParams
+    drafted: Bundle, checkpoint: dict, development: DataFrame, scores: ScoreSettings, params: ExportParams
 ) -> Bundle:
     """Without those of int8 and bf16 that cost too much Dice on validation images."""
     rows = seg.export.spread(seg.export.judged_rows(development), params.quality_images)
@@ -41,14 +41,14 @@ def judge_forms(
 
 
 def compare_forms(
-    judged: Bundle, checkpoint: dict, development: Table, scores: ScoreSettings, params: ExportParams
-) -> Table:
+    judged: Bundle, checkpoint: dict, development: DataFrame, scores: ScoreSettings, params: ExportParams
+) -> DataFrame:
     """Differences of each form to the trained model, from file to mask."""
     rows = seg.export.judged_rows(development)
     return seg.export.compare_forms(judged, checkpoint, rows, params.parity, scores)
 
 
-def accept_bundle(judged: Bundle, export_parity: Table) -> Bundle:
+def accept_bundle(judged: Bundle, export_parity: DataFrame) -> Bundle:
     """Stops the run where a difference is beyond its limit; the bundle before stays then."""
     seg.export.refuse_differences(export_parity)
     return judged

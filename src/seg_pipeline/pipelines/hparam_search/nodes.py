@@ -6,12 +6,12 @@ from pathlib import Path
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, HparamSearchParams, TrainingParams, make_recipe
-from seg_pipeline.pipelines import Figure, Table
+from seg_pipeline.pipelines import DataFrame, Figure
 from seg_pipeline.segmentation.settings import ScoreSettings
 
 
 def run_gates(
-    development: Table,
+    development: DataFrame,
     dataset: DatasetParams,
     scores: ScoreSettings,
     training: TrainingParams,
@@ -25,7 +25,7 @@ def run_gates(
 
 
 def search_settings(
-    development: Table,
+    development: DataFrame,
     search_gates: dict,
     search_folder: Path,
     sample_cache: Path,
@@ -34,7 +34,7 @@ def search_settings(
     training: TrainingParams,
     params: HparamSearchParams,
     seed: int,
-) -> Table:
+) -> DataFrame:
     """A row an epoch of each trial; stops where a gate failed, whose report and pictures are saved by then."""
     seg.search.check_gates(search_gates, stop=params.gates.stop)
     return seg.search.search(
@@ -50,8 +50,8 @@ def search_settings(
 
 
 def choose_hyperparameters(
-    development: Table,
-    trials: Table,
+    development: DataFrame,
+    trials: DataFrame,
     dataset: DatasetParams,
     scores: ScoreSettings,
     training: TrainingParams,
@@ -63,13 +63,13 @@ def choose_hyperparameters(
     return seg.search.best_hyperparameters(trials, recipe, params.grid, data_hash=data_hash)
 
 
-def plot_search(trials: Table, params: HparamSearchParams) -> tuple[Figure, Figure, Figure, Figure, Figure]:
+def plot_search(trials: DataFrame, params: HparamSearchParams) -> tuple[Figure, Figure, Figure, Figure, Figure]:
     """Learning rates, weight decays, both crossed, range test, importances."""
     return seg.search.search_figures(trials, params.grid)
 
 
 def make_search_page(
-    search_gates: dict, overfit_picture: str, trials: Table, best: dict, params: HparamSearchParams
+    search_gates: dict, overfit_picture: str, trials: DataFrame, best: dict, params: HparamSearchParams
 ) -> str:
     """The whole search on one page."""
     return seg.report.search_page(search_gates, overfit_picture, trials, best, grid=params.grid)

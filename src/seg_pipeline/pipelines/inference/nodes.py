@@ -6,7 +6,7 @@ from pathlib import Path
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import InferenceParams
-from seg_pipeline.pipelines import Bundle, Table
+from seg_pipeline.pipelines import Bundle, DataFrame
 from seg_pipeline.segmentation.settings import PredictSettings
 
 
@@ -17,7 +17,7 @@ def predict_images(
     prediction: PredictSettings,
     params: InferenceParams,
     folder: Path,
-) -> tuple[Table, Table]:
+) -> tuple[DataFrame, DataFrame]:
     """Files in the folder; area and confidence of each class and image, and the images that could not be used."""
     if params.images is None:
         raise ValueError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, ReportingParams
-from seg_pipeline.pipelines import Figure, Table
+from seg_pipeline.pipelines import DataFrame, Figure
 
 Drawn = Figure | tuple[()]
 
@@ -21,9 +21,9 @@ def plot_class_scores(test_scores: dict | None) -> Drawn:
     return _drawn(seg.plotting.plot_class_scores, test_scores)
 
 
-def plot_confusion(confusion: Table | None, dataset: DatasetParams) -> Drawn:
+def plot_confusion(confusion: DataFrame | None, dataset: DatasetParams) -> Drawn:
     """Heat map of the confusion matrix."""
-    title = "Pixels of the test split"
+    title = "Array of the test split"
     if dataset.task == "multilabel":
         title += "\n(one of two true classes counts in the row of each)"
     return _drawn(
@@ -32,9 +32,9 @@ def plot_confusion(confusion: Table | None, dataset: DatasetParams) -> Drawn:
 
 
 def plot_predictions(
-    manifest: Table,
-    predictions: Table | None,
-    image_scores: Table | None,
+    manifest: DataFrame,
+    predictions: DataFrame | None,
+    image_scores: DataFrame | None,
     params: ReportingParams,
 ) -> Drawn:
     """Test images from the worst to the best, truth beside prediction."""
@@ -47,18 +47,18 @@ def plot_predictions(
     )
 
 
-def plot_object_sizes(image_scores: Table | None, dataset: DatasetParams) -> Drawn:
+def plot_object_sizes(image_scores: DataFrame | None, dataset: DatasetParams) -> Drawn:
     """Dice over the area of the class in the image."""
     return _drawn(lambda rows: seg.plotting.plot_object_sizes(rows, dataset.names), image_scores)
 
 
-def plot_groups(group_scores: Table | None, dataset: DatasetParams) -> Drawn:
+def plot_groups(group_scores: DataFrame | None, dataset: DatasetParams) -> Drawn:
     """Dice of each group, where there are several."""
     several = group_scores is not None and group_scores["group"].nunique() > 1
     return _drawn(lambda rows: seg.plotting.plot_group_scores(rows, dataset.names), group_scores if several else None)
 
 
-def plot_thresholds(threshold_curve: Table | None, postprocessing: dict | None, dataset: DatasetParams) -> Drawn:
+def plot_thresholds(threshold_curve: DataFrame | None, postprocessing: dict | None, dataset: DatasetParams) -> Drawn:
     """Dice, precision and recall over the threshold; multilabel only."""
     curve = threshold_curve if dataset.task == "multilabel" else None
     chosen = (postprocessing or {}).get("settings", {}).get("thresholds") or []
@@ -66,7 +66,7 @@ def plot_thresholds(threshold_curve: Table | None, postprocessing: dict | None, 
     return _drawn(lambda rows: seg.plotting.plot_thresholds(rows, dataset.names, in_use), curve)
 
 
-def plot_reliability(reliability: Table | None, test_scores: dict | None, dataset: DatasetParams) -> Drawn:
+def plot_reliability(reliability: DataFrame | None, test_scores: dict | None, dataset: DatasetParams) -> Drawn:
     """How often pixels of each predicted probability are right."""
     errors = ((test_scores or {}).get("calibration") or {}).get("classes", {})
     return _drawn(lambda rows: seg.plotting.plot_reliability(rows, dataset.names, errors), reliability)
@@ -80,14 +80,14 @@ def plot_postprocessing(postprocessing: dict | None) -> Drawn:
     return _drawn(seg.plotting.plot_gains, tried if tried.empty else tried.query("dice_after > dice_before"))
 
 
-def plot_options(prediction_options: Table | None) -> Drawn:
+def plot_options(prediction_options: DataFrame | None) -> Drawn:
     """Gain and cost of each way to predict."""
     return _drawn(seg.plotting.plot_options, prediction_options)
 
 
 def compare_runs(
-    manifest: Table, image_scores: Table | None, params: ReportingParams, seed: int
-) -> tuple[Table, Drawn]:
+    manifest: DataFrame, image_scores: DataFrame | None, params: ReportingParams, seed: int
+) -> tuple[DataFrame, Drawn]:
     """Paired differences to the run of `compare_with`, and their figure; an empty table where there is none."""
     if params.compare_with is None or image_scores is None:
         return seg.comparison.no_pairs(), ()

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, TrainingParams, make_recipe
-from seg_pipeline.pipelines import Figure, Table
+from seg_pipeline.pipelines import DataFrame, Figure
 from seg_pipeline.segmentation.settings import ScoreSettings
 
 log = logging.getLogger(__name__)
 
 
 def choose_recipe(
-    development: Table,
+    development: DataFrame,
     best_hyperparameters: dict | None,
     dataset: DatasetParams,
     scores: ScoreSettings,
@@ -30,8 +30,8 @@ def choose_recipe(
 
 
 def train_model(
-    development: Table, recipe: dict, resume_from: dict | None, sample_cache: Path, params: TrainingParams
-) -> Iterator[tuple[dict, dict, Table, Figure, Figure]]:
+    development: DataFrame, recipe: dict, resume_from: dict | None, sample_cache: Path, params: TrainingParams
+) -> Iterator[tuple[dict, dict, DataFrame, Figure, Figure]]:
     """Yields last checkpoint, best checkpoint, history and two figures as training goes on; the catalog saves them."""
     moments = seg.training.train(
         development,
