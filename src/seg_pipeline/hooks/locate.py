@@ -14,16 +14,22 @@ def file_of(dataset: object) -> Path | None:
 
 
 def pipelines_of(run_params: dict[str, Any]) -> list[str]:
-    """Names that the user gave; none stands for the default pipeline."""
-    return list(run_params.get("pipeline_names") or [])
+    """Names that the user gave, sorted, as Kedro shuffles them; none stands for the default pipeline."""
+    return sorted(run_params.get("pipeline_names") or [])
 
 
 def command_for(pipeline: str, run_params: dict[str, Any]) -> str:
-    """`kedro run` of another pipeline, with the environment and parameters of this run."""
+    """`kedro run` of another pipeline, with the environment and parameters of this run.
+
+    Lists cannot be given by `--params`: they come from the user's file, with all that was given besides.
+    """
     command = "kedro run" if pipeline == "__default__" else f"kedro run --pipeline {pipeline}"
     if env := run_params.get("env"):
         command += f" --env {env}"
-    if given := flat(run_params.get("runtime_params") or {}):
+    given = flat(run_params.get("runtime_params") or {})
+    if any(isinstance(value, (list, tuple)) for value in given.values()):
+        command += " --config FILE"
+    elif given:
         command += " --params " + shlex.quote(",".join(f"{key}={value}" for key, value in given.items()))
     return command
 

@@ -131,11 +131,11 @@ def test_a_run_has_parameters_tags_and_status(running, caplog):
     assert (
         run.data.tags.items()
         >= {
-            "kedro.command": "kedro run --pipeline training,evaluation --env camvid",
+            "kedro.command": "kedro run --pipeline evaluation,training --env camvid",
             "kedro.env": "camvid",
-            "kedro.pipelines": "training, evaluation",
+            "kedro.pipelines": "evaluation, training",
             "kedro.run_id": "now",
-            "mlflow.runName": "training, evaluation",
+            "mlflow.runName": "evaluation, training",
             "python": platform.python_version(),
             "package.numpy": metadata.version("numpy"),
         }.items()
