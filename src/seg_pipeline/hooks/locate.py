@@ -19,11 +19,12 @@ def pipelines_of(run_params: dict[str, Any]) -> list[str]:
 
 
 def command_for(pipeline: str, run_params: dict[str, Any]) -> str:
-    """`kedro run` of another pipeline, with the environment and parameters of this run.
+    """`kedro run` of another pipeline, or of several with commas between, with the environment and parameters of this run.
 
     Lists cannot be given by `--params`: they come from the user's file, with all that was given besides.
     """
-    command = "kedro run" if pipeline == "__default__" else f"kedro run --pipeline {pipeline}"
+    option = "--pipelines" if "," in pipeline else "--pipeline"
+    command = "kedro run" if pipeline == "__default__" else f"kedro run {option} {pipeline}"
     if env := run_params.get("env"):
         command += f" --env {env}"
     given = flat(run_params.get("runtime_params") or {})

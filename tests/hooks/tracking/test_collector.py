@@ -131,7 +131,7 @@ def test_a_run_has_parameters_tags_and_status(running, caplog):
     assert (
         run.data.tags.items()
         >= {
-            "kedro.command": "kedro run --pipeline evaluation,training --env camvid",
+            "kedro.command": "kedro run --pipelines evaluation,training --env camvid",
             "kedro.env": "camvid",
             "kedro.pipelines": "evaluation, training",
             "kedro.run_id": "now",
