@@ -19,7 +19,7 @@ def pipelines_of(run_params: dict[str, Any]) -> list[str]:
 
 
 def command_for(pipeline: str, run_params: dict[str, Any]) -> str:
-    """`kedro run` of another pipeline, or of several with commas between, with the environment and parameters of this run.
+    """`kedro run` of a pipeline, or several with commas between, with environment and parameters of this run.
 
     Lists cannot be given by `--params`: they come from the user's file, with all that was given besides.
     """
