@@ -46,7 +46,7 @@ def main() -> int:
             lambda workers=workers: chain.process(folder, num_workers=workers),
             lambda workers=workers: decode_all(paths, workers),
             limit=1.5,
-            runs=3,
+            runs=1 if whole else 3,
             note=f"a: data_processing of {len(paths):,} frames, b: decoding them",
         )
         minutes = result.median_a * UW_FRAMES / len(paths) / 60
