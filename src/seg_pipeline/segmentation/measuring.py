@@ -116,8 +116,10 @@ def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> p
     measured = parallel(joblib.delayed(_measure)(row, reader) for row in _records(table))
     bar = iter(tqdm(measured, total=len(table), desc="reading images", unit="image", disable=None))
     threads = cv2.getNumThreads()
-    blocks = [_block(found) for found in iter(lambda: list(itertools.islice(bar, BLOCK)), [])]
-    cv2.setNumThreads(threads)
+    try:
+        blocks = [_block(found) for found in iter(lambda: list(itertools.islice(bar, BLOCK)), [])]
+    finally:
+        cv2.setNumThreads(threads)
     log.info("%d images read", len(table))
     return pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame({name: [] for name in MEASURES})
 
