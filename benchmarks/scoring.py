@@ -27,7 +27,7 @@ from training import draw, recipe_of
 
 from seg_pipeline.segmentation.manifest import class_names, read_masks
 from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.metrics import OverlapCounts
+from seg_pipeline.segmentation.metrics import Collected
 from seg_pipeline.segmentation.predict import plain_masks, predict_masks
 from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.scoring import score_predictions
@@ -95,9 +95,9 @@ def beside_torchmetrics(masks: torch.Tensor, guesses: torch.Tensor, name: str, *
     given = [tuple((one.argmax(1) if labels else one).long() for one in pair) for pair in pairs]
 
     def ours() -> None:
-        counts = OverlapCounts()
+        counts = Collected()
         for guess, mask in zip(guesses.numpy(), masks.numpy(), strict=True):
-            counts.update(count_pixels(guess.view(bool), mask)[0])
+            counts.add(count_pixels(guess.view(bool), mask)[0])
 
     def one_after_the_other() -> None:
         for metric in theirs:

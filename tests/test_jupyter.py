@@ -91,9 +91,10 @@ class Server:
             heard = json.loads(await channels.read_message())
             if heard["parent_header"].get("msg_id") != "cell":
                 continue
+            content = heard["content"]
             if heard["msg_type"] in ("stream", "error"):
-                text += heard["content"].get("text", "") + "".join(heard["content"].get("traceback", []))
-            if heard["msg_type"] == "execute_reply":
+                text += content.get("text", "") + "".join(content.get("traceback", []))
+            if content.get("execution_state") == "idle":
                 channels.close()
                 return text
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from seg_pipeline.segmentation.metrics import OverlapCounts, count
+from seg_pipeline.segmentation.metrics import Collected, count, joined
+from seg_pipeline.segmentation.processes import Processes
 
 
 def main(rank: int, folder: Path) -> None:
@@ -19,10 +20,10 @@ def main(rank: int, folder: Path) -> None:
     generator = torch.Generator().manual_seed(0)
     predicted = torch.rand(4, 3, 9, 7, generator=generator) > 0.6
     masks = (torch.rand(4, 3, 9, 7, generator=generator) > 0.5).to(torch.uint8)
-    metric = OverlapCounts()
+    counts = Collected()
     for image in [0] if rank == 0 else [1, 2, 3]:
-        metric.update(count(predicted[[image]], masks[[image]]))
-    torch.save(list(metric.gathered()), folder / f"rank{rank}.pt")
+        counts.add(count(predicted[[image]], masks[[image]]))
+    torch.save(list(joined(Processes().gathered(counts.all()))), folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 

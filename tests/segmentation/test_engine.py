@@ -7,7 +7,7 @@ import torch
 from seg_pipeline.segmentation import engine
 from seg_pipeline.segmentation.loaders import make_loaders
 from seg_pipeline.segmentation.manifest import data_hash
-from seg_pipeline.segmentation.metrics import OverlapCounts, mean_dice
+from seg_pipeline.segmentation.metrics import Collected, mean_dice
 from seg_pipeline.segmentation.processes import TrainingFailed
 from seg_pipeline.segmentation.settings import ComputeSettings, FitSettings
 from seg_pipeline.segmentation.state import RunningMean, restore, start
@@ -231,11 +231,11 @@ def test_validation_dice_is_the_metrics_own(recipe, loaders, data):
     parts = loaders(state.recipe)
     train(state, parts)
     state.model.eval()
-    counts = OverlapCounts()
+    counts = Collected()
     with torch.inference_mode():
         for images, truth in parts.val:
-            counts.update(state.model.counts(state.model(images), truth, threshold=0.5))
-    expected = mean_dice(counts.compute(), aggregation="dataset", empty_policy="skip")
+            counts.add(state.model.counts(state.model(images), truth, threshold=0.5))
+    expected = mean_dice(counts.all(), aggregation="dataset", empty_policy="skip")
     assert state.history[0]["val_dice"] == expected
 
 

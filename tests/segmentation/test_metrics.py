@@ -9,8 +9,8 @@ from torchmetrics.functional.segmentation import dice_score
 
 from seg_pipeline.segmentation.masks import IGNORE
 from seg_pipeline.segmentation.metrics import (
+    Collected,
     Counts,
-    OverlapCounts,
     class_scores,
     confusion,
     count,
@@ -112,12 +112,13 @@ def test_dice_agrees_with_torchmetrics_where_no_class_is_empty():
     torch.testing.assert_close(ours, theirs)
 
 
-def test_batches_add_up_to_the_whole():
+@pytest.mark.parametrize("at_once", [1, 2, 8])
+def test_batches_add_up_to_the_whole(at_once):
     predicted, masks = random_masks()
-    whole, metric = count(predicted, masks), OverlapCounts()
-    for part in (slice(0, 3), slice(3, 4)):
-        metric.update(count(predicted[part], masks[part]))
-    for ours, expected in zip(metric.compute(), whole, strict=True):
+    whole, collected = count(predicted, masks), Collected(at_once=at_once)
+    for part in (slice(0, 2), slice(2, 3), slice(3, 4)):
+        collected.add(count(predicted[part], masks[part]))
+    for ours, expected in zip(collected.all(), whole, strict=True):
         assert torch.equal(ours, expected)
 
 
@@ -137,10 +138,9 @@ def test_two_processes_gather_the_counts_of_all_images(tmp_path):
 
 
 def test_a_single_image_keeps_its_axes():
-    counts = one_class([1, 0], [1, 1])
-    metric = OverlapCounts()
-    metric.update(counts)
-    assert [value.shape for value in metric.gathered()] == [value.shape for value in counts]
+    counts, collected = one_class([1, 0], [1, 1]), Collected()
+    collected.add(counts)
+    assert [value.shape for value in collected.all()] == [value.shape for value in counts]
 
 
 def test_pixel_accuracy_asks_for_all_classes_of_a_pixel():

@@ -18,6 +18,7 @@ ELEVEN = [
     "pedestrian",
     "bicyclist",
 ]
+SIXTY = [f"class_{index}" for index in range(60)]
 
 
 def table_of(names=("box", "disc"), number=60, seed=0) -> pd.DataFrame:
@@ -81,16 +82,11 @@ def assert_whole(figure) -> None:
             assert not one.padded(-1).overlaps(other.padded(-1))
 
 
-@pytest.fixture(params=[9, 14])
-def font_size(request):
-    appearance.configure(font_size=request.param)
-    yield request.param
+@pytest.fixture
+def configured():
+    """The way to set the appearance, which is the usual one again afterwards."""
+    yield appearance.configure
     appearance.configure()
-
-
-@pytest.fixture(params=[("box", "disc"), ELEVEN, [f"class_{index}" for index in range(60)]], ids=len)
-def table(request):
-    return table_of(request.param)
 
 
 def places_of(table, names):
@@ -110,7 +106,12 @@ def estimate_of(table, num_classes):
     )
 
 
-def test_every_figure_is_whole_at_any_font_size(table, font_size):
+@pytest.mark.parametrize(
+    ("classes", "font_size"), [(("box", "disc"), 14), (ELEVEN, 9), (SIXTY, 9), (SIXTY, 14)], ids=["2", "11", "60", "60"]
+)
+def test_every_figure_is_whole_at_any_font_size(classes, font_size, configured):
+    configured(font_size=font_size)
+    table = table_of(classes)
     names, _ = exploration.top_classes(table, 20)
     report = exploration.compare_splits(table)
     estimate = estimate_of(table, num_classes=len(names))
@@ -139,7 +140,7 @@ def test_the_class_sheet_by_hand():
 
 
 def test_of_many_classes_the_rest_is_summed_in_words():
-    table = table_of([f"class_{index}" for index in range(60)])
+    table = table_of(SIXTY)
     report = exploration.compare_splits(table)
     note = exploration.top_classes(table, 20)[1]
     assert note.startswith("the 20 most frequent of 60 classes; the other 40 are shown ")
@@ -148,8 +149,9 @@ def test_of_many_classes_the_rest_is_summed_in_words():
         overview.split_sheet(table, report, max_classes=20),
         overview.series_sheet(table, max_classes=20),
     ):
-        assert any(note in text for text in texts(figure))
-        assert len([text for text in texts(figure) if text.startswith("class_")]) < 90
+        found = texts(figure)
+        assert any(note in text for text in found)
+        assert len([text for text in found if text.startswith("class_")]) < 90
 
 
 def test_classes_keep_their_colours_when_others_are_left_out():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -62,6 +63,11 @@ class MaskReader:
     background_values: list[int | str] = field(default_factory=list)
     ignore_values: list[int | str] = field(default_factory=list)
     instances: bool = False
+
+    @functools.cached_property
+    def settings(self) -> str:
+        """All of the above, as text."""
+        return repr(self)
 
     def read(self, row: Mapping, shape: tuple[int, int]) -> Truth:
         """The masks of a row with mask_<class> lists.

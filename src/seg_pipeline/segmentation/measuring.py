@@ -15,15 +15,15 @@ import joblib
 import pandas as pd
 from tqdm import tqdm
 
-from seg_pipeline.segmentation.features import MaskReader, Outcome, measure_image
+from seg_pipeline.segmentation.features import MaskReader, measure_image
 from seg_pipeline.segmentation.quality import Finding, findings_table, is_among
 
 log = logging.getLogger(__name__)
 
 VERSION = 2
 """Raised whenever the same file gives other measures, so that what was kept of before is measured anew."""
-BLOCK = 4096
-"""Rows that are Python objects at once; in a table they take a fifth of the memory."""
+BLOCK = 256
+"""Rows that a worker takes at once: Python objects only there, as in a table they take a fifth of the memory."""
 MEASURES = ("key", "found")
 """Columns of what is kept from run to run, before the features, which are missing where an image cannot be used.
 
@@ -65,7 +65,7 @@ def measure_changed(
 
 def _renew(known: pd.DataFrame, table: pd.DataFrame, reader: MaskReader, num_workers: int) -> pd.DataFrame:
     """Measures of each row of the table, read anew where they are not ``known``."""
-    keys = pd.Series([key_of(row, reader) for row in _records(table)], dtype="str")
+    keys = pd.Series([key_of(row, reader) for block in _blocks(table) for row in block], dtype="str")
     kept = known[is_among(known["key"], keys)].drop_duplicates("key")
     fresh = ~is_among(keys, kept["key"])
     log.info("%d images are unchanged since they were last read", len(kept))
@@ -74,13 +74,13 @@ def _renew(known: pd.DataFrame, table: pd.DataFrame, reader: MaskReader, num_wor
     return measures.iloc[pd.Index(measures["key"]).get_indexer(pd.Index(keys))].reset_index(drop=True)
 
 
-def _records(table: pd.DataFrame) -> Iterator[dict]:
-    """Rows as dictionaries, of which a block is there at once."""
+def _blocks(table: pd.DataFrame, size: int = BLOCK) -> Iterator[list[dict]]:
+    """Rows as dictionaries, ``size`` at once."""
     names = list(map(str, table))
-    for start in range(0, len(table), BLOCK):
-        block = table.iloc[start : start + BLOCK]
-        for values in zip(*(block[name].tolist() for name in names), strict=True):  # half the time of to_dict
-            yield dict(zip(names, values, strict=True))
+    for start in range(0, len(table), size):
+        block = table.iloc[start : start + size]
+        columns = (block[name].tolist() for name in names)  # half the time of to_dict
+        yield [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def key_of(row: dict, reader: MaskReader) -> str:
@@ -92,7 +92,7 @@ def key_of(row: dict, reader: MaskReader) -> str:
     masks = [source for name in of_masks for source in row[name]]
     told = [(name, row[name]) for name in others]
     stamps = [_stamp(path) for path in (row["path"], *(masks if reader.form != "rle" else ()))]
-    return hashlib.sha256(repr((VERSION, reader, told, masks, stamps)).encode()).hexdigest()
+    return hashlib.sha256(repr((VERSION, reader.settings, told, masks, stamps)).encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=8)
@@ -113,29 +113,31 @@ def _stamp(path: str) -> tuple[int, int] | None:
 def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> pd.DataFrame:
     """Measures of each row."""
     parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator")
-    measured = parallel(joblib.delayed(_measure)(row, reader) for row in _records(table))
-    bar = iter(tqdm(measured, total=len(table), desc="reading images", unit="image", disable=None))
-    threads = cv2.getNumThreads()
-    try:
-        blocks = [_block(found) for found in iter(lambda: list(itertools.islice(bar, BLOCK)), [])]
-    finally:
-        cv2.setNumThreads(threads)
+    size = min(BLOCK, -(-len(table) // (4 * joblib.effective_n_jobs(num_workers))))  # some blocks for each worker
+    measured = parallel(joblib.delayed(_measure)(rows, reader) for rows in _blocks(table, max(size, 1)))
+    blocks = []
+    with tqdm(total=len(table), desc="reading images", unit="image", disable=None) as bar:
+        for block in measured:
+            blocks.append(block)
+            bar.update(len(block))
     log.info("%d images read", len(table))
     return pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame({name: [] for name in MEASURES})
 
 
-def _measure(row: dict, reader: MaskReader) -> tuple[str, Outcome]:
+def _measure(rows: list[dict], reader: MaskReader) -> pd.DataFrame:
     """On one core: in an image of some hundred rows, OpenCV's threads cost more than they save."""
+    keys = [key_of(row, reader) for row in rows]  # before: of a file that changes meanwhile, nothing is kept
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    return key_of(row, reader), measure_image(row, reader)
-
-
-def _block(measured: list[tuple[str, Outcome]]) -> pd.DataFrame:
-    features = {at: outcome.features for at, (_, outcome) in enumerate(measured) if outcome.features is not None}
+    try:
+        outcomes = [measure_image(row, reader) for row in rows]
+    finally:
+        cv2.setNumThreads(threads)
+    features = {at: outcome.features for at, outcome in enumerate(outcomes) if outcome.features is not None}
     table = pd.DataFrame(list(features.values()), index=list(features))
-    table = table.astype(dict.fromkeys(table.select_dtypes("int64"), "Int64")).reindex(range(len(measured)))
-    found = [json.dumps(outcome.findings) if outcome.findings else "" for _, outcome in measured]
-    table.insert(0, "key", pd.Series([key for key, _ in measured], dtype="str"))
+    table = table.astype(dict.fromkeys(table.select_dtypes("int64"), "Int64")).reindex(range(len(rows)))
+    found = [json.dumps(outcome.findings) if outcome.findings else "" for outcome in outcomes]
+    table.insert(0, "key", pd.Series(keys, dtype="str"))
     table.insert(1, "found", pd.Series(found, dtype="str"))
     return table
 
@@ -151,7 +153,7 @@ def _manifest(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
 
 def _findings(table: pd.DataFrame, found: pd.Series) -> pd.DataFrame:
     odd = found != ""
-    rows = _records(table.loc[odd, ["image_id", "file", "row"]])
+    rows = itertools.chain.from_iterable(_blocks(table.loc[odd, ["image_id", "file", "row"]]))
     return findings_table(
         Finding(rule, reason, action, row["image_id"], row["file"], row["row"] if of_row else None)
         for row, text in zip(rows, found[odd], strict=True)

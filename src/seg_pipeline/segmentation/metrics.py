@@ -7,12 +7,11 @@ and ``IGNORE``; what is ignored counts nowhere. Dice 1945; Jaccard 1901 (IoU).
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
 from seg_pipeline.segmentation.masks import IGNORE
 from seg_pipeline.segmentation.settings import Aggregation, EmptyPolicy
@@ -90,47 +89,33 @@ def count_labels(predicted: Tensor, truth: Tensor, *, num_classes: int, backgrou
     return Counts(hits, found - hits, there - hits, right=hit.sum((-2, -1)), known=known.sum((-2, -1)))
 
 
-MOST_PARTS = 8
-"""Small tensors that live long keep the memory around them from being given back: 4 MiB a training step."""
+AnyCounts = TypeVar("AnyCounts", Counts, ImageCounts)
 
 
-class CountsMetric(Metric):
-    """Gathers the counts of all images; exact under several processes, as images are kept apart."""
+class Collected(Generic[AnyCounts]):
+    """Counts of the images seen so far, in their order.
 
-    full_state_update = False
+    Args:
+        at_once: how many are kept apart before they are joined: small tensors that live long keep the memory around
+            them from being given back, 4 MiB a training step.
+    """
 
-    def __init__(self, kind: type[Counts] | type[ImageCounts]) -> None:
-        super().__init__()
-        self._kind = kind
-        for name in kind._fields:
-            self.add_state(name, default=[], dist_reduce_fx="cat")
+    def __init__(self, *, at_once: int = 8) -> None:
+        self.at_once = at_once
+        self._parts: list[AnyCounts] = []
 
-    def update(self, counts: Counts | ImageCounts) -> None:
-        for name, value in counts._asdict().items():
-            parts = getattr(self, name)
-            parts.append(value)
-            if len(parts) >= MOST_PARTS:
-                parts[:] = [dim_zero_cat(parts)]
+    def add(self, counts: AnyCounts) -> None:
+        self._parts.append(counts)
+        if len(self._parts) >= self.at_once:
+            self._parts = [joined(self._parts)]
 
-    def compute(self) -> Any:
-        """Counts of all processes; torchmetrics drops the axes of a single number, ``gathered`` does not."""
-        return self.local()
-
-    def gathered(self) -> Any:
-        """Counts of all processes."""
-        with self.sync_context():
-            return self.local()
-
-    def local(self) -> Any:
-        """Counts of this process so far."""
-        return self._kind(*(dim_zero_cat(getattr(self, name)) for name in self._kind._fields))
+    def all(self) -> AnyCounts:
+        return joined(self._parts)
 
 
-class OverlapCounts(CountsMetric):
-    """Of ``Counts``."""
-
-    def __init__(self) -> None:
-        super().__init__(Counts)
+def joined(parts: Sequence[AnyCounts]) -> AnyCounts:
+    """Counts of the images of all parts, at least one."""
+    return type(parts[0])(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def dice(counts: Counts, *, if_empty: float) -> Tensor:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+_Value = TypeVar("_Value")
 
 
 class TrainingFailed(RuntimeError):
@@ -55,6 +57,14 @@ class Processes:
         if self.world > 1:
             dist.all_reduce(value := value.clone())
         return value
+
+    def gathered(self, value: _Value) -> list[_Value]:
+        """What each process gives, in their order; tensors of the CPU."""
+        if self.world == 1:
+            return [value]
+        values: list = [None] * self.world
+        dist.all_gather_object(values, value, group=self._over_cpu)
+        return values
 
 
 def join(folder: Path, *, cpu: bool) -> torch.device:

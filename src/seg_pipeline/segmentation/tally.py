@@ -10,7 +10,7 @@ from torch import Tensor
 
 from seg_pipeline.segmentation.devices import autocast, pick_precision
 from seg_pipeline.segmentation.losses import Loss
-from seg_pipeline.segmentation.metrics import Counts, OverlapCounts, mean_dice, pixel_accuracy
+from seg_pipeline.segmentation.metrics import Collected, Counts, joined, mean_dice, pixel_accuracy
 from seg_pipeline.segmentation.processes import Processes, TrainingFailed
 from seg_pipeline.segmentation.sampler import EpochSampler
 from seg_pipeline.segmentation.state import TrainState
@@ -26,13 +26,13 @@ class Tally:
     def __init__(self, state: TrainState, loss_fn: Loss, processes: Processes, partial: dict | None = None) -> None:
         self.state, self.loss_fn, self.processes = state, loss_fn, processes
         self.dtype = pick_precision(state.recipe.fit.precision, state.device)
-        self.overlap = OverlapCounts().to(state.device)
-        self.overlap.update(Counts.of_nothing(len(state.recipe.classes), state.device))  # a process may have no batch
+        self.overlap = Collected[Counts]()
+        self.overlap.add(Counts.of_nothing(len(state.recipe.classes), state.device))  # a process may have no batch
         self.sums = torch.zeros(2, dtype=torch.float64, device=state.device)  # loss times images, images
         self.unsound = torch.full((), -1, device=state.device)  # first step whose loss or gradient is not finite
         if partial and processes.rank == 0:
             self.sums += partial["sums"].to(state.device)
-            self.overlap.update(Counts(**{name: part.to(state.device) for name, part in partial["counts"].items()}))
+            self.overlap.add(Counts(**{name: part.to(state.device) for name, part in partial["counts"].items()}))
 
     def autocast(self) -> AbstractContextManager:
         return autocast(self.state.device, self.dtype)
@@ -43,19 +43,19 @@ class Tally:
     def add(self, loss: Tensor, counts: list[Counts], num_images: int, *, sound: Tensor | None = None) -> None:
         self.sums += torch.stack([loss.detach().double() * num_images, self.sums.new_tensor(num_images)])
         for one in counts:
-            self.overlap.update(one)
+            self.overlap.add(one)
         if sound is not None:
             self.unsound = torch.where((self.unsound < 0) & ~sound, self.state.step, self.unsound)
 
     def gathered(self) -> dict:
         """Of all processes, as plain tensors."""
-        counts = {name: part.cpu() for name, part in self.overlap.compute()._asdict().items()}
-        return {"sums": self.processes.added(self.sums).cpu(), "counts": counts}
+        counts = joined(self.processes.gathered(Counts(*(part.cpu() for part in self.overlap.all()))))
+        return {"sums": self.processes.added(self.sums).cpu(), "counts": counts._asdict()}
 
     def means(self) -> tuple[float, float]:
         """Loss and Dice of this process so far; waits for the device."""
         scores = self.state.recipe.scores
-        dice = mean_dice(self.overlap.local(), aggregation=scores.aggregation, empty_policy=scores.empty_policy)
+        dice = mean_dice(self.overlap.all(), aggregation=scores.aggregation, empty_policy=scores.empty_policy)
         return (self.sums[0] / self.sums[1]).item(), dice
 
     def refuse_unsound(self, order: EpochSampler) -> None:

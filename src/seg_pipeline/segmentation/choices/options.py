@@ -13,7 +13,7 @@ import torch
 from seg_pipeline.segmentation.choices.validation import resampled_by, validation_runs
 from seg_pipeline.segmentation.intervals import interval
 from seg_pipeline.segmentation.manifest import read_masks
-from seg_pipeline.segmentation.metrics import Counts, OverlapCounts, count
+from seg_pipeline.segmentation.metrics import Collected, Counts, count
 from seg_pipeline.segmentation.postprocess import make_masks
 from seg_pipeline.segmentation.predict import load_members, mean_probabilities, plain_masks, recipe_of
 from seg_pipeline.segmentation.ratios import Way, defined_mean
@@ -87,7 +87,7 @@ def _measured(
     sample: Runs, recipe: Recipe, settings: PredictSettings, device: torch.device, batch_size: int
 ) -> tuple[Counts, float]:
     """Counts of all images, and seconds an image."""
-    overlap, taken, bare = OverlapCounts(), 0.0, plain_masks(recipe)
+    overlap, taken, bare = Collected[Counts](), 0.0, plain_masks(recipe)
     for rows, checkpoint in sample:
         members = load_members(checkpoint, device)
         next(mean_probabilities(members, rows[:1], device=device, batch_size=1, settings=settings))  # warms up
@@ -98,8 +98,8 @@ def _measured(
             taken += time.perf_counter() - began
             masks = make_masks(probabilities, bare, task=recipe.task, background=recipe.background)
             truth = read_masks(row, list(recipe.classes))
-            overlap.update(count(torch.from_numpy(masks)[None], torch.from_numpy(truth)[None]))
-    counts = overlap.gathered()
+            overlap.add(count(torch.from_numpy(masks)[None], torch.from_numpy(truth)[None]))
+    counts = overlap.all()
     return counts, taken / len(counts.known)
 
 

@@ -46,11 +46,11 @@ def predicted_masks(predictor: ImagePredictor, rows: pd.DataFrame, *, batch_size
 
 def mean_dice(masks: Iterable[np.ndarray], rows: pd.DataFrame, scores: ScoreSettings) -> float:
     """Mean over classes of the Dice of predicted masks of manifest rows; NaN where no image shows a class."""
-    counts, names = metrics.OverlapCounts(), class_names(rows)
+    counts, names = metrics.Collected[metrics.Counts](), class_names(rows)
     for row, predicted in zip(rows.to_dict("records"), masks, strict=True):
         truth = torch.from_numpy(read_masks(row, names))[None]
-        counts.update(metrics.count(torch.from_numpy(predicted)[None], truth))
-    return metrics.mean_dice(counts.compute(), aggregation=scores.aggregation, empty_policy=scores.empty_policy)
+        counts.add(metrics.count(torch.from_numpy(predicted)[None], truth))
+    return metrics.mean_dice(counts.all(), aggregation=scores.aggregation, empty_policy=scores.empty_policy)
 
 
 def judged_rows(development: pd.DataFrame) -> pd.DataFrame:

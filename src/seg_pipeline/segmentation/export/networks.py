@@ -51,11 +51,24 @@ class HalfPrecision(nn.Module):
             return cast(Tensor, self.network(images)).float()
 
 
+class Clamp(nn.Module):
+    """What nn.Hardtanh computes; with sizes left open, torch.export takes a hundred times as long over that."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clamp(self.low, self.high)
+
+
 def plain(module: nn.Module) -> nn.Module:
-    """Replaces the convolutions within ``module`` that exporters could not follow; equal for multiples of 32."""
+    """Replaces what exporters cannot follow within ``module``, or only slowly; equal for multiples of 32."""
     for name, child in module.named_children():
         if isinstance(child, QuickDepthwise | Conv2dSame):
             setattr(module, name, _plain_convolution(child))
+        elif isinstance(child, nn.Hardtanh):  # ReLU6 among them
+            setattr(module, name, Clamp(child.min_val, child.max_val))
         else:
             plain(child)
     return module
