@@ -97,12 +97,18 @@ def three(two, tmp_path):
     return pd.concat([two.iloc[:1], broken, two.iloc[1:]], ignore_index=True)
 
 
-@pytest.mark.parametrize("block", [1, 2])
-def test_the_size_of_blocks_changes_nothing(three, block, monkeypatch):
-    whole = measure_changed(three, MaskReader({"a": "a"}, "rle"), None)
+@pytest.mark.parametrize(("block", "sizes"), [(1, [1] * 24), (2, [2] * 12), (256, [6] * 4)])
+def test_the_size_of_blocks_changes_nothing(three, block, sizes, monkeypatch):
+    """The second image of each three cannot be read."""
+    many, reader = pd.concat([three] * 8, ignore_index=True), MaskReader({"a": "a"}, "rle")
+    each = [measure_images(many.iloc[[row]], reader)[0] if row % 3 != 1 else None for row in range(24)]
+    taken, measure = [], measuring._measure
     monkeypatch.setattr(measuring, "BLOCK", block)
-    for one, other in zip(measure_changed(three, MaskReader({"a": "a"}, "rle"), None), whole, strict=True):
-        pd.testing.assert_frame_equal(one, other)
+    monkeypatch.setattr(measuring, "_measure", lambda rows, reader: taken.append(len(rows)) or measure(rows, reader))
+    manifest, findings, _ = measure_changed(many, reader, None)
+    assert taken == sizes
+    assert findings["rule"].tolist() == ["unreadable_image"] * 8
+    pd.testing.assert_frame_equal(manifest, pd.concat([one for one in each if one is not None], ignore_index=True))
 
 
 def test_what_is_kept_may_come_from_a_file(three, tmp_path, monkeypatch):

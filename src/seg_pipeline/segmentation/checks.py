@@ -18,6 +18,8 @@ THUMBNAIL = 32
 """Bytes."""
 BANDS = 8
 """Equal parts of a thumbnail; two that differ in fewer bits than there are bands share one (pigeonhole)."""
+FEW_TWINS = 8
+"""Images of another group, before an image in its bucket, that it is compared with."""
 MIN_DETAIL = 32
 """Set bits below which a thumbnail is of a nearly plain picture, which resembles many."""
 OUTLIER = 6.0
@@ -84,28 +86,33 @@ def _similar(images: pd.DataFrame) -> Iterator[tuple[pd.Series, pd.Series, int]]
     """Pairs of different groups whose thumbnails differ in fewer than ``BANDS`` bits; each second image once."""
     bits = np.frombuffer(bytes.fromhex("".join(images["thumbnail"])), dtype=np.uint8).reshape(len(images), THUMBNAIL)
     detailed = np.flatnonzero(np.bitwise_count(bits).sum(axis=1) >= MIN_DETAIL)
-    groups = pd.factorize(images["group"])[0]
-    best: dict[int, tuple[int, int]] = {}
-    for bucket in _buckets(bits, detailed):
-        for place, other in enumerate(bucket):
-            # the first few of another group are enough to tell of a pair, and keep the search linear
-            for one in bucket[:place][groups[bucket[:place]] != groups[other]][:8]:
-                apart = int(np.bitwise_count(bits[one] ^ bits[other]).sum())
-                if apart < best.get(int(other), (0, BANDS))[1]:
-                    best[int(other)] = (int(one), apart)
-    for other, (one, apart) in sorted(best.items()):
-        yield images.iloc[one], images.iloc[other], apart
+    ones, others = _sharing_a_band(bits, detailed, pd.factorize(images["group"])[0])
+    apart = np.bitwise_count(bits[ones] ^ bits[others]).sum(axis=1)
+    order = np.lexsort((ones, apart, others))
+    nearest = order[np.unique(others[order], return_index=True)[1]]
+    for index in nearest[apart[nearest] < BANDS]:
+        yield images.iloc[ones[index]], images.iloc[others[index]], int(apart[index])
 
 
-def _buckets(bits: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
-    """Rows, in order, of which one band is the same; bands of which no other row has the like are passed over."""
+def _sharing_a_band(bits: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of which one band is the same, as pairs of different groups: the earlier ones and the later ones.
+
+    Of many earlier ones the first few are enough to tell of a pair, and keep the search linear.
+    """
+    pairs = [np.zeros((2, 0), dtype=np.intp)]
     for part in np.split(np.arange(THUMBNAIL), BANDS):
         band = bits[np.ix_(rows, part)].view(f"S{len(part)}").ravel()
         order = np.argsort(band, kind="stable")
         starts = np.flatnonzero(np.append(True, band[order][1:] != band[order][:-1]))
-        ends = np.append(starts[1:], len(order))
-        shared = ends - starts > 1
-        yield from (rows[order[start:end]] for start, end in zip(starts[shared], ends[shared], strict=True))
+        sizes = np.diff(np.append(starts, len(order)))
+        for size in np.unique(sizes[sizes > 1]):
+            buckets = rows[order[starts[sizes == size][:, None] + np.arange(size)]]
+            for place in range(1, size):
+                foreign = groups[buckets[:, :place]] != groups[buckets[:, place, None]]
+                bucket, earlier = np.nonzero(foreign & (foreign.cumsum(axis=1) <= FEW_TWINS))
+                pairs.append(np.stack([buckets[bucket, earlier], buckets[bucket, place]]))
+    ones, others = np.concatenate(pairs, axis=1)
+    return ones, others
 
 
 # -- pixels -------------------------------------------------------------------------------------------------

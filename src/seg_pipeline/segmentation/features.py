@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -15,14 +15,15 @@ from seg_pipeline.segmentation import traits
 from seg_pipeline.segmentation.images import read_image, read_values
 from seg_pipeline.segmentation.masks import (
     MaskError,
+    MaskRead,
     Order,
     binary_mask,
-    decode_rle,
     encode_rle,
     indexed_masks,
     is_colour,
     pack_colours,
     pixel_value,
+    read_rle,
 )
 from seg_pipeline.segmentation.metadata import IGNORED, INDEXED, Form
 
@@ -30,12 +31,14 @@ from seg_pipeline.segmentation.metadata import IGNORED, INDEXED, Form
 class Truth(NamedTuple):
     """Of an image: bool masks (C, H, W), pixels of each, and bool (H, W) of the pixels whose truth is not known.
 
-    ``shared`` tells of the pixels that pairs of classes shared at first, as ``traits.overlaps`` does; of exclusive
-    classes none stays so. ``given``: objects of each class where ``MaskReader.instances`` are, else None.
+    ``texts``: the canonical run lengths of each mask, None where they have still to be made. ``shared`` tells of the
+    pixels that pairs of classes shared at first, as ``traits.overlaps`` does; of exclusive classes none stays so.
+    ``given``: objects of each class where ``MaskReader.instances`` are, else None.
     """
 
     masks: np.ndarray
     areas: list[int]
+    texts: Sequence[str | None]
     ignore: np.ndarray
     shared: str
     given: list[int] | None
@@ -78,13 +81,13 @@ class MaskReader:
         given = None
         if self.form == INDEXED:
             masks, ignore = self._read_indexed(row, shape)
-            areas = _areas(masks)
+            areas, texts = _areas(masks), [None] * len(masks)
         else:
-            masks, ignore = np.zeros((len(self.class_values), *shape), dtype=bool), np.zeros(shape, dtype=bool)
             lists = [row[f"mask_{name}"] for name in self.class_values]
-            numbers = [self._read_onto(mask, sources) for mask, sources in zip(masks, lists, strict=True)]
-            self._read_onto(ignore, row.get(f"mask_{IGNORED}", ()))
-            areas = [_area(mask) if number else 0 for mask, number in zip(masks, numbers, strict=True)]
+            masks, ignore = np.empty((len(lists), *shape), dtype=bool), np.empty(shape, dtype=bool)
+            read = [self._read_into(mask, sources) for mask, sources in zip(masks, lists, strict=True)]
+            self._read_into(ignore, row.get(f"mask_{IGNORED}", ()))
+            numbers, areas, texts = map(list, zip(*read, strict=True))
             given = numbers if self.instances else None
         shared = traits.overlaps(masks, areas)
         if self.ignore_unlabelled:
@@ -93,8 +96,8 @@ class MaskReader:
             ignore |= masks.sum(axis=0) > 1
         if ignore.any():
             masks = masks & ~ignore
-            areas = _areas(masks)
-        return Truth(masks, areas, ignore, shared, given)
+            areas, texts = _areas(masks), [None] * len(masks)
+        return Truth(masks, areas, texts, ignore, shared, given)
 
     def _read_indexed(self, row: Mapping, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         (path,) = row[f"mask_{INDEXED}"]
@@ -111,21 +114,24 @@ class MaskReader:
         except MaskError as error:
             raise MaskError(error.rule, f"{path}: {error}") from None
 
-    def _read_onto(self, mask: np.ndarray, sources: Iterable[str]) -> int:
-        """Adds the masks to ``mask`` and tells how many of them are not empty."""
-        number = 0
-        for source in sources:
-            part = self._read_one(source, (mask.shape[0], mask.shape[1]))
-            mask |= part
-            number += int(part.any())
-        return number
+    def _read_into(self, mask: np.ndarray, sources: Sequence[str]) -> tuple[int, int, str | None]:
+        """Makes ``mask`` the union of the sources'; how many of those are not empty, its area, its canonical text."""
+        parts = [self._read_one(source, (mask.shape[0], mask.shape[1])) for source in sources]
+        mask[:] = parts[0].mask if parts else False
+        for part in parts[1:]:
+            mask |= part.mask
+        number = sum(part.area > 0 for part in parts)
+        if len(parts) == 1:
+            return number, parts[0].area, parts[0].rle
+        return number, _area(mask) if number else 0, None
 
-    def _read_one(self, source: str, shape: tuple[int, int]) -> np.ndarray:
+    def _read_one(self, source: str, shape: tuple[int, int]) -> MaskRead:
         if self.form == "rle":
-            return decode_rle(source, shape, order=self.rle_order, first=self.rle_first)
+            return read_rle(source, shape, order=self.rle_order, first=self.rle_first)
         values = _read_mask_image(source, shape)
         try:
-            return binary_mask(values)
+            mask = binary_mask(values)
+            return MaskRead(mask, _area(mask), None)
         except MaskError as error:
             raise MaskError(error.rule, f"{source}: {error}") from None
 
@@ -229,8 +235,8 @@ def _features(image: np.ndarray, truth: Truth, names: list[str]) -> dict:
         "overlaps": truth.shared,
     }
     shown = list(zip(names, truth.masks, truth.areas, strict=True))
-    for name, mask, area in shown:
-        features[f"mask_{name}"] = encode_rle(mask, order="C") if area else ""
+    for (name, mask, area), text in zip(shown, truth.texts, strict=True):
+        features[f"mask_{name}"] = (text or encode_rle(mask, order="C")) if area else ""
     features["ignore"] = encode_rle(truth.ignore, order="C") if truth.ignore.any() else ""
     for number, (name, mask, area) in enumerate(shown):
         features[f"area_{name}"] = area

@@ -41,9 +41,10 @@ def index_files(folder: str | Path, *, glob: str, pattern: str, columns: dict[st
 
 
 def _index_block(folder: Path, files: list[str], regex: re.Pattern[str], templates: dict[str, str]) -> pd.DataFrame:
+    root = folder.as_posix()
     said = [match.groupdict() if (match := regex.fullmatch(file)) else {} for file in files]
     table: dict[str, object] = {
-        "path": pd.Series([f"{folder.as_posix()}/{file}" for file in files], dtype="str"),
+        "path": pd.Series([f"{root}/{file}" for file in files], dtype="str"),
         "file": pd.Series(files, dtype="str"),
     }
     for group in regex.groupindex:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import cv2
 import joblib
 import pandas as pd
+from pandas.api.extensions import ExtensionArray
 from tqdm import tqdm
 
 from seg_pipeline.segmentation.features import MaskReader, measure_image
@@ -134,12 +135,18 @@ def _measure(rows: list[dict], reader: MaskReader) -> pd.DataFrame:
     finally:
         cv2.setNumThreads(threads)
     features = {at: outcome.features for at, outcome in enumerate(outcomes) if outcome.features is not None}
-    table = pd.DataFrame(list(features.values()), index=list(features))
-    table = table.astype(dict.fromkeys(table.select_dtypes("int64"), "Int64")).reindex(range(len(rows)))
+    names = next(iter(features.values()), ())
+    columns = {name: _column([one[name] for one in features.values()]) for name in names}
+    table = pd.DataFrame(columns, index=list(features)).reindex(range(len(rows)))
     found = [json.dumps(outcome.findings) if outcome.findings else "" for outcome in outcomes]
     table.insert(0, "key", pd.Series(keys, dtype="str"))
     table.insert(1, "found", pd.Series(found, dtype="str"))
     return table
+
+
+def _column(values: list) -> ExtensionArray:
+    """Whole numbers stay whole beside missing ones."""
+    return pd.Series(values, dtype="Int64" if isinstance(values[0], int) else None).array
 
 
 def _manifest(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:

@@ -35,7 +35,7 @@ def thumbnail(image: np.ndarray) -> str:
     """
     # first to a multiple of the final size, where taking means is a tenth of the work
     sampled = cv2.resize(image, (4 * (SIDE + 1), 4 * SIDE), interpolation=cv2.INTER_LINEAR)
-    small = cv2.resize(sampled, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.resize(sampled, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA)
     grey = small if small.ndim == 2 else small.mean(axis=2)
     return np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes().hex()
 
