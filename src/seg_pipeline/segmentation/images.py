@@ -196,7 +196,7 @@ def percentiles(values: np.ndarray, shares: tuple[float, float]) -> tuple[float,
 
     Between two neighbouring ranks the value is interpolated linearly.
     """
-    ends = np.bincount(values.ravel()).cumsum()
+    ends = _counts(values).cumsum()
     ranks = np.divide(shares, 100) * (values.size - 1)
     below = np.floor(ranks)
     low, high = np.searchsorted(ends, (below, np.ceil(ranks)), side="right")
@@ -205,11 +205,19 @@ def percentiles(values: np.ndarray, shares: tuple[float, float]) -> tuple[float,
     return first, last
 
 
+def _counts(values: np.ndarray) -> np.ndarray:
+    """Pixels of each value."""
+    if values.dtype == np.uint8 and values.size < 2**24:  # OpenCV counts in float32, in a third of the time
+        return cv2.calcHist([values.ravel()], [0], None, [256], [0, 256]).ravel().astype(np.int64)
+    return np.bincount(values.ravel())
+
+
 def scale_values(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Uint8 of the same shape: 0 up to ``low``, 255 from ``high`` on, evenly between; all 0 where they are equal."""
     scale = 255 / (high - low) if high > low else 0
-    scaled = (np.arange(int(values.max()) + 1) - low) * scale  # of each value once: pixels are many
-    return np.take(np.rint(scaled.clip(0, 255)).astype(np.uint8), values)
+    scaled = (np.arange(256 if values.dtype == np.uint8 else int(values.max()) + 1) - low) * scale
+    table = np.rint(scaled.clip(0, 255)).astype(np.uint8)  # of each value once: pixels are many
+    return cv2.LUT(values, table) if values.dtype == np.uint8 else np.take(table, values)
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:

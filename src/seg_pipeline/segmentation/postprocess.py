@@ -44,6 +44,12 @@ class Postprocessing:
             min_peak=(0.0,) * num_classes,
         )
 
+    @property
+    def bare(self) -> bool:
+        """Whether nothing is done after the threshold."""
+        changes = any(self.fill_holes) or any(self.largest_only) or any(self.min_peak)
+        return not changes and max(self.min_area, default=0) <= 1
+
     def changed(self, step: str, index: int, value: Any) -> Postprocessing:
         """With another value of a setting for one class."""
         values = list(getattr(self, step))
@@ -85,6 +91,8 @@ def make_masks(
     else:
         winner = probabilities.argmax(0)
         masks = winner == np.arange(background, len(probabilities))[:, None, None]
+    if settings.bare:
+        return masks
     peaks = probabilities[int(background) :].max((-2, -1))
     return mend_masks(masks, peaks, settings, task=task)
 

@@ -51,6 +51,8 @@ class ImagePredictor:
             [activated(logits, self.bundle.task) for logits in self.native_logits(images, member)]
             for member in range(len(self.members))
         ]
+        if len(of_members) == 1:
+            return of_members[0]
         return [sum(votes[1:], start=votes[0]) / np.float32(len(votes)) for votes in zip(*of_members, strict=True)]
 
     def native_logits(self, images: Sequence[Image], member: int = 0) -> list[np.ndarray]:
@@ -164,7 +166,7 @@ def prepare(image: Image, settings: InputSettings) -> np.ndarray:
     planes = [_plane(frame, shape, settings) for frame in frames]
     stacked = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
     filled = cut_image(stacked, Box(0, 0, *filled_shape(shape, settings)))
-    return np.ascontiguousarray(filled.transpose(2, 0, 1))
+    return np.stack(cv2.split(filled))  # half the time of a copy of the transposed
 
 
 def _plane(frame: np.ndarray | None, shape: tuple[int, int], settings: InputSettings) -> np.ndarray:

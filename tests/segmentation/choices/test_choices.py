@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from seg_pipeline.segmentation.choices.validation import validation_runs
 from seg_pipeline.segmentation.manifest import read_masks
 from seg_pipeline.segmentation.postprocess import Postprocessing, make_masks
 from seg_pipeline.segmentation.ratios import Way
+from seg_pipeline.segmentation.segmenter import Segmenter
 from seg_pipeline.segmentation.settings import PredictSettings
 from seg_pipeline.segmentation.state import start
 
@@ -171,7 +174,12 @@ def test_a_model_of_a_fold_is_asked_about_its_own_fold(development, checkpoint):
     assert sum(len(rows) for rows, _ in runs) == len(development)
 
 
-def test_options_have_gain_and_cost(development, recipe):
+def test_options_have_gain_and_cost(development, recipe, monkeypatch):
+    """By a clock that ticks once for each image that goes through the network."""
+    images = []
+    forward = Segmenter.forward
+    monkeypatch.setattr(Segmenter, "forward", lambda self, batch: images.extend(batch) or forward(self, batch))
+    monkeypatch.setattr(options, "time", SimpleNamespace(perf_counter=lambda: len(images)))
     crops = recipe.changed({"input.fit": "crop", "input.size": (32, 32)})
     member = start(crops, "", CPU).best_member()
     checkpoint = {"members": [{"recipe": crops.to_dict(), **member}], "folds": None}
@@ -190,7 +198,7 @@ def test_options_have_gain_and_cost(development, recipe):
     assert table["used"].tolist() == [False] * 4 + [True]
     assert table["gain"].iloc[0] == 0
     np.testing.assert_allclose(table["gain"], table["dice"] - table["dice"].iloc[0])
-    assert table["cost"].iloc[2] > table["cost"].iloc[0] == 1
+    assert table["cost"].tolist() == [1, 2, 4, 9, 18]  # windows: three by three of 64 x 64
 
 
 def test_several_folds_have_a_cost_but_no_dice_on_images_that_they_learnt_from(development, recipe, checkpoint):
