@@ -1,6 +1,6 @@
 """`python benchmarks`: runs every benchmark and writes docs/benchmarks.md; exits with 1 when one is not ok.
 
-Names of benchmarks choose some (`python benchmarks rle cache`); the page is then left as it is.
+Names of benchmarks choose some (`python benchmarks rle tables`), whose sections of the page are renewed.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import datetime
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,24 +23,27 @@ NOT_ONE = {"__main__.py", "chain.py", "side_by_side.py"}
 
 HEAD = """# Benchmarks
 
-Written by `make bench`; edits are lost. Each row sets *a* beside *b*, measured in turns in one process: the ratio
-of their medians has to stay at or below the limit. Seconds depend on the machine, ratios hardly do.
-
-Machine: {machine}.
-
-| benchmark | ratio | limit | | median a | median b | runs |
+Written by `make bench`; edits are lost. `python benchmarks NAME` renews one section. Each row sets *a* beside *b*,
+measured in turns in one process: the ratio of their medians has to stay at or below the limit, inf where nothing is
+promised. Seconds depend on the machine, ratios hardly do.
+"""
+TABLE = """| row | ratio | limit | | median a | median b | runs |
 |---|---|---|---|---|---|---|
 """
 
 
 def main(chosen: list[str]) -> int:
-    scripts = [one for one in sorted(FOLDER.glob("*.py")) if one.name not in NOT_ONE]
-    if unknown := set(chosen) - {script.stem for script in scripts}:
-        sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(one.stem for one in scripts)}")
-    measured = {one: run(one) for one in scripts if not chosen or one.stem in chosen}
-    if not chosen:
-        PAGE.write_text(page(measured), encoding="utf-8")
-    return max(code for _, code in measured.values())
+    scripts = {one.stem: one for one in sorted(FOLDER.glob("*.py")) if one.name not in NOT_ONE}
+    if unknown := set(chosen) - set(scripts):
+        sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(scripts)}")
+    code, kept = 0, sections(PAGE.read_text(encoding="utf-8") if PAGE.exists() else "")
+    for name in chosen or scripts:
+        rows, ended = run(scripts[name])
+        kept[name] = section(scripts[name], rows)
+        code = max(code, ended)
+        parts = [kept[name] for name in scripts if name in kept]  # at once: one that hangs costs no other its figures
+        PAGE.write_text("\n".join([HEAD, *parts]), encoding="utf-8")
+    return code
 
 
 def run(script: Path) -> tuple[list[dict], int]:
@@ -52,16 +56,21 @@ def run(script: Path) -> tuple[list[dict], int]:
     return rows, done.returncode
 
 
-def page(measured: dict[Path, tuple[list[dict], int]]) -> str:
-    rows = [row for found, _ in measured.values() for row in found]
-    lines = [line(row) for row in rows if "ratio" in row]
-    left_out = [f"- `{row['name']}`: {row.get('skipped') or row['failed']}" for row in rows if "ratio" not in row]
-    what = [f"- `benchmarks/{script.name}`: {summary(script)}" for script in measured]
+def sections(page: str) -> dict[str, str]:
+    """What stands on the page, by benchmark."""
+    parts = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
+    return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in parts}
+
+
+def section(script: Path, rows: list[dict]) -> str:
+    measured = [line(row) for row in rows if "ratio" in row]
     notes = [f"- `{row['name']}`: {row['note']}" for row in rows if row.get("note")]
-    parts = [HEAD.format(machine=machine()) + "\n".join(lines), "## What is measured\n\n" + "\n".join(what + notes)]
-    if left_out:
-        parts.append("## Not measured here\n\n" + "\n".join(left_out))
-    return "\n\n".join(parts) + "\n"
+    notes += [
+        f"- `{row['name']}`, not measured: {row.get('skipped') or row['failed']}" for row in rows if "ratio" not in row
+    ]
+    parts = [f"## {script.stem}", summary(script), TABLE + "\n".join(measured) if measured else ""]
+    parts += ["\n".join(notes), f"Measured on {machine()}."]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def line(row: dict) -> str:

@@ -59,17 +59,34 @@ def test_peak_memory_is_the_childs():
         side_by_side.peak_mib("raise SystemExit(3)")
 
 
-def test_the_page_names_the_machine_and_leaves_out_what_was_skipped(tmp_path):
-    script = tmp_path / "rle.py"
-    script.write_text('"""Run lengths\nagainst a loop.\n\nMore."""\n')
-    row = {"name": "decode", "ratio": 0.02, "limit": 0.05, "ok": True, "median_a": 1, "median_b": 50}
+def benchmark(folder, name, ratio):
+    """A script that prints a row and one that it cannot measure."""
+    row = {"name": "decode", "ratio": ratio, "limit": 0.05, "ok": ratio <= 0.05, "median_a": 1, "median_b": 50}
     rows = [{**row, "runs": 5, "unit": "s", "note": "1,000 masks"}, {"name": "gpu", "skipped": "no CUDA device"}]
-    text = page.page({script: (rows, 0)})
-    assert "| decode | 0.02 | 0.05 | ok | 1 s | 50 s | 5 |" in text
-    assert "- `benchmarks/rle.py`: Run lengths against a loop.\n- `decode`: 1,000 masks" in text
-    assert "## Not measured here\n\n- `gpu`: no CUDA device" in text
-    assert " cores, " in text
-    assert "torch " in text
+    printed = "\n".join(map(json.dumps, rows))
+    code = f"print({printed!r}); raise SystemExit({int(ratio > 0.05)})"
+    (folder / f"{name}.py").write_text(f'"""Run lengths\nagainst a loop.\n\nMore."""\n{code}\n')
+
+
+def test_chosen_benchmarks_renew_their_sections_of_the_page(tmp_path, monkeypatch, capfd):
+    written = tmp_path / "benchmarks.md"
+    monkeypatch.setattr(page, "FOLDER", tmp_path)
+    monkeypatch.setattr(page, "PAGE", written)
+    for name in ("rle", "tables"):
+        benchmark(tmp_path, name, 0.02)
+    assert page.main([]) == 0
+    first = written.read_text()
+    assert first.startswith("# Benchmarks\n")
+    assert "\n## rle\n\nRun lengths against a loop.\n\n| row |" in first
+    assert first.count("| decode | 0.02 | 0.05 | ok | 1 s | 50 s | 5 |") == 2
+    assert "- `decode`: 1,000 masks\n- `gpu`, not measured: no CUDA device\n\nMeasured on " in first
+    assert " cores, " in first
+    benchmark(tmp_path, "rle", 0.07)
+    assert page.main(["rle"]) == 1
+    second = written.read_text()
+    assert second == first.replace("| 0.02 | 0.05 | ok |", "| 0.07 | 0.05 | **not ok** |", 1)
+    with pytest.raises(SystemExit, match="no benchmark speed; there are rle, tables"):
+        page.main(["speed"])
 
 
 def test_a_benchmark_that_breaks_off_is_named(tmp_path, capfd):
