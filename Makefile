@@ -71,7 +71,7 @@ abdomen: $(STAMP) ## Fetch three public abdominal scans into data/01_raw/abdomen
 		$(BIN)/python -m seg_pipeline.segmentation.sources.abdomen $$folder/totalsegmentator-2.13.0.tar.gz data/01_raw/abdomen
 
 test: lint ## Lint, type-check and test, as the CI does
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --cov=seg_pipeline --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --cov=seg_pipeline --cov-report=term
 	$(BIN)/coverage report --include='src/seg_pipeline/segmentation/*' --format=total --fail-under=90
 
 lint: $(STAMP) ## Check style, types and the borders between modules

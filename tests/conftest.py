@@ -23,6 +23,13 @@ from seg_pipeline.segmentation.settings import (
     ScoreSettings,
 )
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first: of two processes, neither should be left alone with the longest."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 CLASSES = {"box": "box", "disc": "disc"}
 
 
