@@ -28,7 +28,7 @@ from seg_pipeline.segmentation import (
     splits,
 )
 from seg_pipeline.segmentation.images import MAX_PIXELS, read_image, read_size
-from seg_pipeline.segmentation.masks import MaskError, decode_rle, encode_rle
+from seg_pipeline.segmentation.masks import MaskError, decode_rle, encode_rle, read_rle
 from seg_pipeline.segmentation.rules import RULES
 from seg_pipeline.segmentation.tables import FINDINGS, LOCATED_IMAGES, MANIFEST
 
@@ -127,6 +127,9 @@ def test_run_lengths_become_a_mask_that_gives_them_back_or_a_reason(rle, shape, 
         assert mask.shape == shape
         np.testing.assert_array_equal(decode_rle(encode_rle(mask, order="F"), shape, order="F"), mask)
         assert mask.sum() == sum(int(length) for length in rle.split()[1::2])
+        read = read_rle(rle, shape, order="C", first=first)
+        assert read.area == read.mask.sum()
+        assert read.rle in (encode_rle(read.mask, order="C"), None)
 
 
 @seed(17)

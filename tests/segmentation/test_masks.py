@@ -9,6 +9,7 @@ from seg_pipeline.segmentation.masks import (
     indexed_masks,
     pack_colours,
     pixel_value,
+    read_rle,
 )
 
 MASK = np.array([[0, 1, 0], [0, 0, 1]], dtype=bool)  # 2 by 3: a swapped H and W fails
@@ -92,6 +93,29 @@ def test_a_binary_mask_that_is_read_as_class_ids_is_told():
 @pytest.mark.parametrize("runs", ["1 2\t4 1", " 1 2  4 1 ", "+1 2 4 1"])
 def test_spaces_and_signs_are_read_as_python_reads_them(runs):
     assert encode_rle(decode_rle(runs, (2, 3), order="C"), order="C") == "1 2 4 1"
+
+
+@pytest.mark.parametrize(
+    ("rle", "order", "first", "kept"),
+    [
+        ("1 2 4 1", "C", 1, True),
+        ("1 6", "C", 1, True),
+        ("", "C", 1, True),
+        ("1 2 3 2", "C", 1, False),  # one run in two pieces
+        ("1 2 4 1", "F", 1, False),
+        ("1 2 4 1", "C", 0, False),
+        ("01 2 4 1", "C", 1, False),
+        ("1 2  4 1", "C", 1, False),
+        ("+1 2 4 1", "C", 1, False),
+        ("1 2 4 1 ", "C", 1, False),
+    ],
+)
+def test_run_lengths_stay_as_they_are_where_writing_them_anew_would_give_the_same(rle, order, first, kept):
+    read = read_rle(rle, (2, 3), order=order, first=first)
+    np.testing.assert_array_equal(read.mask, decode_rle(rle, (2, 3), order=order, first=first))
+    assert read.area == read.mask.sum()
+    assert read.rle == (rle if kept else None)
+    assert (encode_rle(read.mask, order="C") == rle) is kept
 
 
 @pytest.mark.parametrize("mask", [[[0, 0, 0]], [[1, 1, 1]], [[1, 0, 1]], [[0, 1, 0]], [[1]], [[]]])

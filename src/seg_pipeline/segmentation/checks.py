@@ -97,7 +97,7 @@ def _similar(images: pd.DataFrame) -> Iterator[tuple[pd.Series, pd.Series, int]]
 def _sharing_a_band(bits: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of which one band is the same, as pairs of different groups: the earlier ones and the later ones.
 
-    Of many earlier ones the first few are enough to tell of a pair, and keep the search linear.
+    Of many earlier ones the first few are enough to tell of a pair.
     """
     pairs = [np.zeros((2, 0), dtype=np.intp)]
     for part in np.split(np.arange(THUMBNAIL), BANDS):
