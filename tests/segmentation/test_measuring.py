@@ -104,6 +104,7 @@ def test_the_size_of_blocks_changes_nothing(three, block, sizes, monkeypatch):
     each = [measure_images(many.iloc[[row]], reader)[0] if row % 3 != 1 else None for row in range(24)]
     taken, measure = [], measuring._measure
     monkeypatch.setattr(measuring, "BLOCK", block)
+    monkeypatch.setattr(measuring, "JOINED", 5)
     monkeypatch.setattr(measuring, "_measure", lambda rows, reader: taken.append(len(rows)) or measure(rows, reader))
     manifest, findings, _ = measure_changed(many, reader, None)
     assert taken == sizes
