@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from seg_pipeline.segmentation import checks, features, files, manifest, measuring, metadata, phantom, splits
+from seg_pipeline.segmentation import phantom
+from seg_pipeline.segmentation.manifest import cross_checks, files, measure_image, measure_table, metadata, splits
+from seg_pipeline.segmentation.manifest import table as manifest
 
 ROOT = Path(__file__).resolve().parents[1]
 CLASSES = {name: name for name in phantom.CLASSES}
-READER = features.MaskReader(CLASSES, "rle")
+READER = measure_image.MaskReader(CLASSES, "rle")
 PATTERN = (
     r"(?P<group>case\d+)/(?P<series>case\d+_day\d+)/scans/"
     r"slice_(?P<slice>(?P<frame>\d+))_(?P<width>\d+)_(?P<height>\d+)_.*"
@@ -46,8 +48,8 @@ def process(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The manifest, and what a next run knows of it."""
     rows, located = locate(folder)
-    images, _, known = measuring.measure_changed(located, READER, known, num_workers=num_workers)
-    checks.check_images(images, rows, rle_order="C")
-    checks.overlap_matrix(images)
+    images, _, known = measure_table.measure_changed(located, READER, known, num_workers=num_workers)
+    cross_checks.check_images(images, rows, rle_order="C")
+    cross_checks.overlap_matrix(images)
     options = {"shares": SHARES, "grouped": True, "stratified": True, "seed": 17}
     return images.merge(splits.assign_splits(images, **options), on=["image_id", "group"]), known

@@ -11,8 +11,8 @@ import timm
 import torch
 from torch import nn
 
-from seg_pipeline.segmentation.depthwise import quicken
-from seg_pipeline.segmentation.devices import pick_precision
+from seg_pipeline.segmentation.models.depthwise import quicken
+from seg_pipeline.segmentation.training.devices import pick_precision
 
 CPU = torch.device("cpu")
 

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from side_by_side import Result, Skipped, compare, report
 
-from seg_pipeline.segmentation.bundle import FILES
-from seg_pipeline.segmentation.export.forms import load_network, write_forms
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.segmenter import Segmenter
-from seg_pipeline.segmentation.settings import InputSettings, ModelSettings
+from seg_pipeline.segmentation.export.formats import load_network, write_forms
+from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.prediction.bundle import FILES
+from seg_pipeline.segmentation.settings.training import InputSettings, ModelSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
 
 SIDE, CLASSES = 256, ("a", "b", "c")
 DECODER = (128, 64, 48, 32)
@@ -74,7 +74,7 @@ def measured(
 
 
 def load_onnx_of_one_thread(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    from seg_pipeline.segmentation.predictor import load_onnx
+    from seg_pipeline.segmentation.prediction.predictor import load_onnx
 
     return load_onnx(path, threads=1)
 

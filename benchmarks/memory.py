@@ -18,7 +18,7 @@ import psutil
 from side_by_side import judge, report
 from training import BATCH, SHRINK, draw, ours, recipe_of
 
-from seg_pipeline.segmentation.settings import ComputeSettings
+from seg_pipeline.segmentation.settings.training import ComputeSettings
 
 FEW, TIMES, SIZE = 200 // SHRINK // BATCH * BATCH, 10, 128
 RUNS = 2

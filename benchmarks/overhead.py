@@ -28,9 +28,9 @@ from tqdm import tqdm
 from seg_pipeline.datasets.checkpoint import CheckpointDataset
 from seg_pipeline.datasets.live_figure import LiveFigureDataset
 from seg_pipeline.hooks.tracking import TrackingHooks
-from seg_pipeline.segmentation import engine
-from seg_pipeline.segmentation.galleries import LivePictures
-from seg_pipeline.segmentation.progress import Bar
+from seg_pipeline.segmentation.exploration.contact_sheets import LivePictures
+from seg_pipeline.segmentation.training import epoch
+from seg_pipeline.segmentation.training.progress import Bar
 
 SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,7 +105,7 @@ def parts_of_a_run(folder: Path) -> Seconds:
     with contextlib.ExitStack() as stack:
         stack.enter_context(terminal())
         run("data_processing", {**roots, "tracking": {"enabled": False}})
-        stack.enter_context(patch.object(engine, "fit", timed_fit(engine.fit, seconds)))
+        stack.enter_context(patch.object(epoch, "fit", timed_fit(epoch.fit, seconds)))
         for owner, method, name in watched:
             stack.enter_context(patch.object(owner, method, timed(name, getattr(owner, method), seconds)))
         run("training", {**roots, "training": training})

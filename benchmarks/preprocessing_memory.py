@@ -84,8 +84,8 @@ def make_measuring_up() -> None:
     """Of each image what the first one shows, with hash and thumbnail of its own and the masks of its row."""
     import random
 
-    from seg_pipeline.segmentation import measuring
-    from seg_pipeline.segmentation.features import Outcome, measure_image
+    from seg_pipeline.segmentation.manifest import measure_table
+    from seg_pipeline.segmentation.manifest.measure_image import Outcome, measure_image
 
     first: dict[str, object] = {}
     draw = random.Random(0)
@@ -99,7 +99,7 @@ def make_measuring_up() -> None:
         own = {"content_hash": f"{draw.getrandbits(256):064x}", "thumbnail": f"{draw.getrandbits(256):064x}"}
         return Outcome({**first, "height": 266, "width": 266, **own, **masks, **areas, **shares}, [])
 
-    measuring.measure_image = made_up
+    measure_table.measure_image = made_up
 
 
 if __name__ == "__main__":

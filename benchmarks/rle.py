@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import side_by_side
 
-from seg_pipeline.segmentation.masks import decode_rle, encode_rle
+from seg_pipeline.segmentation.images.masks import decode_rle, encode_rle
 
 Item = TypeVar("Item")
 

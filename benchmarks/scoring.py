@@ -25,15 +25,15 @@ from torchmetrics.classification import MulticlassConfusionMatrix, MultilabelCon
 from torchmetrics.segmentation import DiceScore, MeanIoU
 from training import draw, recipe_of
 
-from seg_pipeline.segmentation.manifest import class_names, read_masks
-from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.metrics import Collected
-from seg_pipeline.segmentation.predict import plain_masks, predict_masks
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.scoring import score_predictions
-from seg_pipeline.segmentation.scoring.counting import count_pixels
-from seg_pipeline.segmentation.settings import MeasureSettings, ScoreSettings
-from seg_pipeline.segmentation.state import start
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.metrics.counting import count_pixels
+from seg_pipeline.segmentation.metrics.overlap import Collected
+from seg_pipeline.segmentation.metrics.split_scores import score_predictions
+from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_masks
+from seg_pipeline.segmentation.settings.training import MeasureSettings, ScoreSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.state import start
 
 SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))
 CPU = torch.device("cpu")

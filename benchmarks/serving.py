@@ -26,13 +26,13 @@ import psutil
 from side_by_side import Result, compare, judge, report
 from training import draw
 
-from seg_pipeline.segmentation.bundle import Bundle
 from seg_pipeline.segmentation.export import make_bundle
 from seg_pipeline.segmentation.phantom import CLASSES
-from seg_pipeline.segmentation.predictor import load_onnx, prepare
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import ComputeSettings, FitSettings, InputSettings, ModelSettings
-from seg_pipeline.segmentation.training import train
+from seg_pipeline.segmentation.prediction.bundle import Bundle
+from seg_pipeline.segmentation.prediction.predictor import load_onnx, prepare
+from seg_pipeline.segmentation.settings.training import ComputeSettings, FitSettings, InputSettings, ModelSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.run import train
 
 SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))
 SIDE = 256

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 import side_by_side
 
-from seg_pipeline.segmentation.manifest import merge_files
-from seg_pipeline.segmentation.metadata import clean_annotations, pivot_annotations
+from seg_pipeline.segmentation.manifest.metadata import clean_annotations, pivot_annotations
+from seg_pipeline.segmentation.manifest.table import merge_files
 
 CLASSES = {name: name for name in ("large_bowel", "small_bowel", "stomach")}
 ROWS = 1_000_000

@@ -26,18 +26,14 @@ from side_by_side import Result, compare, report
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from seg_pipeline.segmentation import engine
-from seg_pipeline.segmentation.devices import autocast, pick_precision
-from seg_pipeline.segmentation.features import MaskReader
-from seg_pipeline.segmentation.files import index_files
-from seg_pipeline.segmentation.loaders import Loaders, make_loaders
-from seg_pipeline.segmentation.manifest import data_hash, merge_files
-from seg_pipeline.segmentation.measuring import measure_images
-from seg_pipeline.segmentation.metadata import clean_annotations, pivot_annotations
+from seg_pipeline.segmentation.data.loaders import Loaders, make_loaders
+from seg_pipeline.segmentation.manifest.files import index_files
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader
+from seg_pipeline.segmentation.manifest.measure_table import measure_images
+from seg_pipeline.segmentation.manifest.metadata import clean_annotations, pivot_annotations
+from seg_pipeline.segmentation.manifest.table import data_hash, merge_files
 from seg_pipeline.segmentation.phantom import CLASSES, write_phantom
-from seg_pipeline.segmentation.planning import settle
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import (
+from seg_pipeline.segmentation.settings.training import (
     ComputeSettings,
     FitSettings,
     InputSettings,
@@ -46,7 +42,11 @@ from seg_pipeline.segmentation.settings import (
     OptimizerSettings,
     SamplingSettings,
 )
-from seg_pipeline.segmentation.state import start
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training import epoch as engine
+from seg_pipeline.segmentation.training.auto_settings import settle
+from seg_pipeline.segmentation.training.devices import autocast, pick_precision
+from seg_pipeline.segmentation.training.state import start
 
 SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))
 CPU = torch.device("cpu")

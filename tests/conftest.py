@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.features import MaskReader
-from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.measuring import measure_images
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import (
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader
+from seg_pipeline.segmentation.manifest.measure_table import measure_images
+from seg_pipeline.segmentation.settings.training import (
     FitSettings,
     InputSettings,
     LossSettings,
@@ -22,6 +21,7 @@ from seg_pipeline.segmentation.settings import (
     SamplingSettings,
     ScoreSettings,
 )
+from seg_pipeline.segmentation.settings.training_config import Recipe
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -112,7 +112,7 @@ def checkpoint(recipe) -> dict:
     """Of an untrained network of the smallest encoder that timm has."""
     import torch
 
-    from seg_pipeline.segmentation.state import start
+    from seg_pipeline.segmentation.training.state import start
 
     tiny = recipe.changed(
         {"model.encoder": "tu-test_efficientnet", "model.decoder_channels": (16, 8, 8, 8), "input.size": (64, 96)}

@@ -97,11 +97,11 @@ def test_what_is_trained_or_chosen_never_sees_the_test_split():
 
 
 def test_the_table_without_the_test_split_is_checked_by_its_marker():
-    from seg_pipeline.segmentation.tables import DEVELOPMENT
+    from seg_pipeline.segmentation.manifest.table_schemas import DEVELOPMENT
 
     session, context = open_context("base")
     with session:
         entry = context.config_loader["catalog"]["development"]
-    assert entry["validator"] == "seg_pipeline.segmentation.tables.DEVELOPMENT"
+    assert entry["validator"] == "seg_pipeline.segmentation.manifest.table_schemas.DEVELOPMENT"
     (split,) = (column for column in DEVELOPMENT.columns if column.name == "split")
     assert split.one_of == ("train", "val")

@@ -62,6 +62,6 @@ def test_commands_that_run_an_exported_model_need_neither_torch_nor_kedro(comman
 from seg_pipeline.__main__ import COMMANDS
 import importlib
 importlib.import_module(COMMANDS["{command}"][0])
-import seg_pipeline.segmentation.inference, seg_pipeline.segmentation.predictor
+import seg_pipeline.segmentation.inference, seg_pipeline.segmentation.prediction.predictor
 """
     assert imported_by("-c", code) & (HEAVY | {"kedro", "onnxruntime"}) == set()

@@ -11,7 +11,7 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from seg_pipeline.segmentation.manifest import read_masks
+from seg_pipeline.segmentation.manifest.table import read_masks
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["large_bowel", "small_bowel", "stomach"]
@@ -83,7 +83,7 @@ def test_volumes_bring_spacing_and_how_their_values_were_kept(manifests):
 
 @pytest.mark.parametrize(("order", "first"), [("C", 0), ("C", 1), ("F", 1)])
 def test_run_lengths_of_either_order_and_base_end_in_one_manifest(tmp_path, manifests, order, first):
-    from seg_pipeline.segmentation.masks import encode_rle
+    from seg_pipeline.segmentation.images.masks import encode_rle
     from seg_pipeline.segmentation.phantom import write_example
 
     write_example(tmp_path / "raw", form="rle_columns", num_cases=6, days_per_case=1, frames_per_series=[8, 10])

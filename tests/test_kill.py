@@ -22,9 +22,9 @@ import pytest
 import torch
 
 from seg_pipeline.datasets.checkpoint import CheckpointDataset
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import ComputeSettings
-from seg_pipeline.segmentation.training import train
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.run import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")]
 

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from seg_pipeline.datasets.bundle import BundleDataset
-from seg_pipeline.segmentation.bundle import Bundle
+from seg_pipeline.segmentation.prediction.bundle import Bundle
 
 
 @pytest.fixture

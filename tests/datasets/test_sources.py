@@ -1,4 +1,4 @@
-"""Catalog entries of other people's forms; what they read is tested with `segmentation.sources`."""
+"""Catalog entries of other people's forms; what they read is tested with `segmentation.formats`."""
 
 from __future__ import annotations
 

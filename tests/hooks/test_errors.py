@@ -14,7 +14,7 @@ from kedro.runner import SequentialRunner, ThreadRunner
 
 from seg_pipeline.datasets.file_index import FileIndexDataset
 from seg_pipeline.hooks.errors import ErrorHooks, UserError, text_for_user
-from seg_pipeline.segmentation.files import list_files
+from seg_pipeline.segmentation.manifest.files import list_files
 
 
 def error_of(function, *inputs: object, runner=SequentialRunner, **datasets: object) -> Exception:
@@ -48,7 +48,7 @@ def test_a_value_error_of_other_code_is_not(tmp_path):
 
 def test_a_value_error_that_our_line_calls_forth_is_not(tmp_path, monkeypatch):
     """The innermost Python frame is ours then too, but it holds no ``raise``."""
-    monkeypatch.setattr("seg_pipeline.segmentation.files.Path", int)
+    monkeypatch.setattr("seg_pipeline.segmentation.manifest.files.Path", int)
     assert text_for_user(error_of(our_error, "no number")) is None
 
 
@@ -87,11 +87,11 @@ def no_split(table: pd.DataFrame) -> None:
 
 
 def test_a_failed_validation_is_told(tmp_path, monkeypatch):
-    monkeypatch.setattr("seg_pipeline.segmentation.files.no_split", no_split, raising=False)
+    monkeypatch.setattr("seg_pipeline.segmentation.manifest.files.no_split", no_split, raising=False)
     entry = {
         "type": "pandas.CSVDataset",
         "filepath": f"{tmp_path}/a.csv",
-        "validator": "seg_pipeline.segmentation.files.no_split",
+        "validator": "seg_pipeline.segmentation.manifest.files.no_split",
     }
     catalog = DataCatalog.from_config({"manifest": entry})
     with pytest.raises(DatasetError) as caught:

@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import pytest
 
 from seg_pipeline.hooks.figures import FigureHooks
-from seg_pipeline.segmentation import appearance
+from seg_pipeline.segmentation.settings import figures
 
 
 @pytest.fixture(autouse=True)
 def _default_again():
     yield
-    appearance.configure()
+    figures.configure()
 
 
 def create_context(parameters):
@@ -20,7 +20,7 @@ def create_context(parameters):
 
 def test_a_context_sets_the_look():
     create_context({"figures": {"font_size": 12, "rc": {"font.family": "serif"}}})
-    current = appearance.CURRENT
+    current = figures.CURRENT
     assert (current.font_size, current.dpi, current.rc) == (12, 150, {"font.family": "serif"})
     create_context({"seed": 3})
     assert (current.font_size, current.rc) == (9, {})
@@ -28,6 +28,7 @@ def test_a_context_sets_the_look():
 
 def test_a_process_that_is_started_afresh_has_the_look():
     create_context({"figures": {"font_size": 11, "dpi": 99}})
-    code = "from seg_pipeline.segmentation.appearance import CURRENT; print(CURRENT.font_size, CURRENT.dpi, CURRENT.rc)"
+    module = "seg_pipeline.segmentation.settings.figures"
+    code = f"from {module} import CURRENT; print(CURRENT.font_size, CURRENT.dpi, CURRENT.rc)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "11 99 {}\n"

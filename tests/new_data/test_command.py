@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from seg_pipeline.new_data.command import main
-from seg_pipeline.segmentation.masks import encode_rle
+from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.phantom import write_example, write_phantom
 
 ROOT = Path(__file__).parents[2]

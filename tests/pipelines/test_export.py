@@ -13,11 +13,11 @@ from seg_pipeline.datasets.bundle import BundleDataset
 from seg_pipeline.datasets.folder import FolderDataset
 from seg_pipeline.params import ExportParams, InferenceParams
 from seg_pipeline.pipelines import export, inference
-from seg_pipeline.segmentation.export import quality
-from seg_pipeline.segmentation.postprocess import Postprocessing
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import ParitySettings, PredictSettings, ScoreSettings
-from seg_pipeline.segmentation.state import start
+from seg_pipeline.segmentation.export import reduced_precision
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.settings.training import ParitySettings, PredictSettings, ScoreSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.state import start
 
 
 def catalog(checkpoint, manifest, tmp_path, *, forms=("safetensors",), **params):
@@ -74,7 +74,7 @@ def test_folds_in_int8_and_bf16_from_checkpoint_to_masks(ensemble, manifest, tmp
     """Of the Dice as trained, in int8 and in bf16 the last is too low: bf16 is left out, of both folds."""
     found = iter([0.9, 0.899, 0.894])
     monkeypatch.setattr(
-        quality, "mean_dice", lambda masks, rows, _: next(found) if len(list(masks)) == len(rows) == 3 else 0
+        reduced_precision, "mean_dice", lambda masks, rows, _: next(found) if len(list(masks)) == len(rows) == 3 else 0
     )
     small = ParitySettings(images=1, scales=(1.0,), batch_sizes=(1,))
     forms = ["onnx", "int8", "bf16"]

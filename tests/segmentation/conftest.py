@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.features import MaskReader
-from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.measuring import measure_images
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader
+from seg_pipeline.segmentation.manifest.measure_table import measure_images
 
 MIXED = [
     # series, frame, shape, dtype

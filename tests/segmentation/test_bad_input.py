@@ -16,21 +16,21 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from seg_pipeline.segmentation import (
-    checks,
+from seg_pipeline.segmentation.images.decoding import MAX_PIXELS, read_image, read_size
+from seg_pipeline.segmentation.images.masks import MaskError, decode_rle, encode_rle, read_rle
+from seg_pipeline.segmentation.manifest import (
+    cross_checks,
     exclusions,
-    features,
     files,
-    manifest,
-    measuring,
+    measure_image,
+    measure_table,
     metadata,
-    quality,
     splits,
 )
-from seg_pipeline.segmentation.images import MAX_PIXELS, read_image, read_size
-from seg_pipeline.segmentation.masks import MaskError, decode_rle, encode_rle, read_rle
-from seg_pipeline.segmentation.rules import RULES
-from seg_pipeline.segmentation.tables import FINDINGS, LOCATED_IMAGES, MANIFEST
+from seg_pipeline.segmentation.manifest import findings as quality
+from seg_pipeline.segmentation.manifest import table as manifest
+from seg_pipeline.segmentation.manifest.finding_rules import RULES
+from seg_pipeline.segmentation.manifest.table_schemas import FINDINGS, LOCATED_IMAGES, MANIFEST
 
 CLASSES = {"a": "a", "b": "2"}
 COLUMNS = {"image_id": "id", "class": "class", "mask": "mask"}
@@ -75,8 +75,8 @@ def chain(folder: Path, table: pd.DataFrame, several: str) -> tuple[pd.DataFrame
     located, of_files = manifest.merge_files(annotated, index, pd.DataFrame(), form="rle")
     listed = pd.DataFrame([("i3", "flag", "{odd}")], columns=exclusions.COLUMNS)
     selected, of_lists = exclusions.exclude_images(LOCATED_IMAGES.validate(located), listed)
-    images, of_images, _ = measuring.measure_changed(selected, features.MaskReader(CLASSES, "rle"), None)
-    of_checks = checks.check_images(images, annotations, rle_order="C")
+    images, of_images, _ = measure_table.measure_changed(selected, measure_image.MaskReader(CLASSES, "rle"), None)
+    of_checks = cross_checks.check_images(images, annotations, rle_order="C")
     options = {"shares": SHARES, "grouped": True, "stratified": False, "seed": 0}
     made = images.merge(splits.assign_splits(images, **options)[["image_id", "split", "fold"]], on="image_id")
     leaks = splits.check_leaks(images, made[["image_id", "split", "fold"]], allowed=True)

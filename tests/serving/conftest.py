@@ -18,9 +18,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from seg_pipeline.segmentation.images import to_grey
-from seg_pipeline.segmentation.postprocess import Postprocessing, make_masks
-from seg_pipeline.segmentation.settings import InputSettings
+from seg_pipeline.segmentation.images.decoding import to_grey
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
+from seg_pipeline.segmentation.settings.training import InputSettings
 from seg_pipeline.serving.app import make_app
 from seg_pipeline.serving.settings import Settings
 

@@ -15,8 +15,8 @@ import httpx
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.predictor import Predictor
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.prediction.predictor import Predictor
 
 
 @pytest.fixture(scope="module")

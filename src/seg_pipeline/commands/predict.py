@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(given: argparse.Namespace) -> int:
     from seg_pipeline.segmentation.inference import OutputSettings, find_images, predict_folder
-    from seg_pipeline.segmentation.predictor import Predictor
+    from seg_pipeline.segmentation.prediction.predictor import Predictor
 
     table, passed_over = find_images(given.images)
     predictor = Predictor(given.model, threads=given.threads, form=given.form)

@@ -10,7 +10,7 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
-from seg_pipeline.segmentation.bundle import Bundle
+from seg_pipeline.segmentation.prediction.bundle import Bundle
 
 
 class BundleDataset(AbstractDataset[Bundle, Bundle | None]):

@@ -10,7 +10,7 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
 from seg_pipeline.datasets.file_index import preview_rows
-from seg_pipeline.segmentation.sources.coco import Crowd, read_coco
+from seg_pipeline.segmentation.formats.coco import Crowd, read_coco
 
 
 class CocoDataset(AbstractDataset[NoReturn, pd.DataFrame]):

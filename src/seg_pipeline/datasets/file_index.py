@@ -9,7 +9,7 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
-from seg_pipeline.segmentation.files import index_files
+from seg_pipeline.segmentation.manifest.files import index_files
 
 
 class FileIndexDataset(AbstractDataset[NoReturn, pd.DataFrame]):

@@ -9,7 +9,7 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
-from seg_pipeline.segmentation.nnunet import write_raw
+from seg_pipeline.segmentation.formats.nnunet import write_raw
 
 
 class NnunetRawDataset(AbstractDataset[dict[str, Any], dict[str, Any]]):

@@ -10,8 +10,8 @@ from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
 from seg_pipeline.datasets.file_index import preview_rows
-from seg_pipeline.segmentation.sources.cases import find_cases, name_classes, read_nnunet
-from seg_pipeline.segmentation.sources.volumes import Case, Cutting, index_volumes
+from seg_pipeline.segmentation.formats.volume_cases import find_cases, name_classes, read_nnunet
+from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
 
 Part = Literal["annotations", "images"]
 
@@ -20,7 +20,7 @@ class VolumeDataset(AbstractDataset[NoReturn, pd.DataFrame]):
     """Slices of the NIfTI volumes below ``filepath``: their files, or the masks on them. Read-only.
 
     The class column of the annotations holds the label's value. Two entries that differ in ``part`` share
-    what was cut; see ``segmentation.sources.volumes`` for orientation and intensities.
+    what was cut; see ``segmentation.formats.volumes`` for orientation and intensities.
 
     Args:
         part: "annotations" (image_id, class, mask) or "images" (a file index).

@@ -15,7 +15,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
-from seg_pipeline.segmentation.quiet import errors_only
+from seg_pipeline.segmentation.export.quiet import errors_only
 
 IMAGES = 20
 GROUPS = 3

@@ -13,8 +13,8 @@ import pandas as pd
 
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.plan import Classes, Value
-from seg_pipeline.segmentation.images import read_values
-from seg_pipeline.segmentation.masks import pack_colours
+from seg_pipeline.segmentation.images.decoding import read_values
+from seg_pipeline.segmentation.images.masks import pack_colours
 
 T = TypeVar("T")
 MOST_CLASSES = 64

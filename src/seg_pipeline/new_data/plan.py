@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from seg_pipeline.segmentation.settings import Task
+from seg_pipeline.segmentation.settings.training import Task
 
 Value = int | str | list[int]
 Entry = dict[str, Any]

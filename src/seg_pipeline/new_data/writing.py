@@ -12,7 +12,7 @@ import yaml
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import evenly
 from seg_pipeline.new_data.plan import Plan
-from seg_pipeline.segmentation.images import read_image
+from seg_pipeline.segmentation.images.decoding import read_image
 
 LARGE = 384
 """Pixels of the shorter side from which the network is trained on windows instead of whole images."""

@@ -24,7 +24,7 @@ from seg_pipeline.params.reporting import ReportingParams
 from seg_pipeline.params.search import HparamSearchParams, check_space
 from seg_pipeline.params.tracking import TrackingParams
 from seg_pipeline.params.training import TrainingParams, make_recipe
-from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
+from seg_pipeline.segmentation.settings.training import PredictSettings, ScoreSettings
 
 __all__ = [
     "AnnotationParams",

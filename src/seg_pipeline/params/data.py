@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.segmentation.settings import Task
+from seg_pipeline.segmentation.settings.training import Task
 
 
 def _colour_text(given: object) -> object:

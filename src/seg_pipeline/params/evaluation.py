@@ -1,11 +1,11 @@
-"""Evaluation; `scores`, `prediction` and `evaluation.measures` are declared in `segmentation/settings.py`."""
+"""Evaluation; `scores`, `prediction` and `evaluation.measures` are declared in `segmentation/settings/training.py`."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.segmentation.settings import MeasureSettings
+from seg_pipeline.segmentation.settings.training import MeasureSettings
 
 
 class EvaluationParams(Params):

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.segmentation.settings import ParitySettings
+from seg_pipeline.segmentation.settings.training import ParitySettings
 
 Form = Literal["onnx", "torchscript", "pt2", "safetensors", "int8", "bf16"]
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.segmentation.settings import PredictSettings
+from seg_pipeline.segmentation.settings.training import PredictSettings
 
 
 class InferenceParams(Params):

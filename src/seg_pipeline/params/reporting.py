@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.segmentation.about import About
+from seg_pipeline.segmentation.settings.model_card import About
 
 
 class ReportingParams(Params):

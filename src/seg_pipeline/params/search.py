@@ -1,4 +1,4 @@
-"""The search; its groups of settings are declared in `segmentation/search_settings.py`."""
+"""The search; its groups of settings are declared in `segmentation/settings/search.py`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.search_settings import GateSettings, GridSettings, PoolSettings, Range, TpeSettings
+from seg_pipeline.segmentation.settings.search import GateSettings, GridSettings, PoolSettings, Range, TpeSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
 
 
 class HparamSearchParams(Params):

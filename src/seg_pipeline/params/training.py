@@ -1,4 +1,4 @@
-"""Training; the groups of settings that determine its result are declared in `segmentation/settings.py`."""
+"""Training; the groups of settings that determine its result are declared in `segmentation/settings/training.py`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pydantic import Field
 
 from seg_pipeline.params.base import Params
 from seg_pipeline.params.data import DatasetParams
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import (
+from seg_pipeline.segmentation.settings.training import (
     ComputeSettings,
     FitSettings,
     InputSettings,
@@ -17,10 +16,11 @@ from seg_pipeline.segmentation.settings import (
     SamplingSettings,
     ScoreSettings,
 )
+from seg_pipeline.segmentation.settings.training_config import Recipe
 
 
 class TrainingParams(Params):
-    """The groups up to `fit` determine the result; `segmentation/settings.py` describes their keys."""
+    """The groups up to `fit` determine the result; `segmentation/settings/training.py` describes their keys."""
 
     model: ModelSettings = ModelSettings()
     input: InputSettings = InputSettings()

@@ -11,6 +11,6 @@ if TYPE_CHECKING:
     from numpy import ndarray as ndarray
     from pandas import DataFrame as DataFrame
 
-    from seg_pipeline.segmentation.bundle import Bundle as Bundle
+    from seg_pipeline.segmentation.prediction.bundle import Bundle as Bundle
 else:
     Bundle = DataFrame = Figure = ndarray = object

@@ -1,19 +1,30 @@
 """The library: plain Python that knows neither Kedro nor this project's YAML.
 
-Submodules load on first use (``segmentation.engine``), so that a module that only names them stays
-free of torch: `kedro registry list` and `kedro viz` import every pipeline.
+Rooms load on first use (``segmentation.training``), so that a module that only names them stays free of torch:
+`kedro registry list` and `kedro viz` import every pipeline.
 """
 
-from __future__ import annotations
+import lazy_loader
 
-import importlib
-from types import ModuleType
-
-
-def __getattr__(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"{__name__}.{name}":
-            raise
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=[
+        "data",
+        "exploration",
+        "export",
+        "formats",
+        "images",
+        "inference",
+        "losses",
+        "manifest",
+        "metrics",
+        "models",
+        "phantom",
+        "plotting",
+        "prediction",
+        "report",
+        "search",
+        "settings",
+        "training",
+    ],
+)

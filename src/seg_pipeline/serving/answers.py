@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from seg_pipeline.segmentation.bundle import Bundle
-from seg_pipeline.segmentation.images import to_rgb8
-from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.normalise import PERCENTILES
-from seg_pipeline.segmentation.predictor import ImagePredictor
-from seg_pipeline.segmentation.settings import InputSettings
+from seg_pipeline.segmentation.data.normalisation import PERCENTILES
+from seg_pipeline.segmentation.images.decoding import to_rgb8
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.prediction.bundle import Bundle
+from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
+from seg_pipeline.segmentation.settings.training import InputSettings
 from seg_pipeline.serving.pictures import Picture
 from seg_pipeline.serving.schema import ClassResult, ImageFacts, PixelData, Prediction
 

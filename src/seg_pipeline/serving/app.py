@@ -15,7 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 import seg_pipeline
-from seg_pipeline.segmentation.predictor import ImagePredictor
+from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.serving.answers import as_input
 from seg_pipeline.serving.guard import Guard, refused
 from seg_pipeline.serving.metrics import Metrics

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         import uvicorn
 
-        from seg_pipeline.segmentation.predictor import Predictor
+        from seg_pipeline.segmentation.prediction.predictor import Predictor
         from seg_pipeline.serving.app import make_app
     except ModuleNotFoundError as error:
         parser.error(f"needs the package {error.name}; install the extra: pip install 'seg_pipeline[serve]'")

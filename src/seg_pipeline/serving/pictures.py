@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from seg_pipeline.segmentation.images import decode_image, is_whole
+from seg_pipeline.segmentation.images.decoding import decode_image, is_whole
 from seg_pipeline.serving.refusals import Refusal
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WebP", "BMP")

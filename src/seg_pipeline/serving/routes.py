@@ -13,7 +13,7 @@ import jinja2
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 
-from seg_pipeline.segmentation.predictor import ImagePredictor
+from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.serving.answers import Extra, Wish, answer
 from seg_pipeline.serving.metrics import MEDIA_TYPE, Metrics
 from seg_pipeline.serving.pictures import FORMATS, check_picture

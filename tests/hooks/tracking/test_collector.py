@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field
 from seg_pipeline.hooks.tracking import TrackingHooks, models
 from seg_pipeline.hooks.tracking.collector import run_values
 from seg_pipeline.hooks.tracking.continuation import is_whole
-from seg_pipeline.segmentation.manifest import data_hash
+from seg_pipeline.segmentation.manifest.table import data_hash
 
 LOG = "seg_pipeline.hooks.tracking.collector"
 

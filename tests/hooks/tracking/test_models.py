@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from seg_pipeline.hooks.tracking import models
-from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.models.segmenter import Segmenter
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:mlflow"),  # on its own type hints, as it loads
@@ -76,7 +76,7 @@ class Halves:
 def test_a_bundle_takes_image_files_and_gives_run_lengths(tmp_path, monkeypatch, unpickled):
     import mlflow.pyfunc
 
-    monkeypatch.setattr("seg_pipeline.segmentation.predictor.Predictor", Halves)
+    monkeypatch.setattr("seg_pipeline.segmentation.prediction.predictor.Predictor", Halves)
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "bundle.json").write_text("{}")
     folder = models.save_bundle_model(tmp_path / "bundle", tmp_path)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from seg_pipeline.segmentation.augment import PRESETS, albumentations_augmentation, make_augmentation
-from seg_pipeline.segmentation.masks import IGNORE
+from seg_pipeline.segmentation.data.augmentation import PRESETS, albumentations_augmentation, make_augmentation
+from seg_pipeline.segmentation.images.masks import IGNORE
 
 NAMES = [name for name in PRESETS if name != "none"]
 

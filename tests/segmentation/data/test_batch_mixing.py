@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from seg_pipeline.segmentation.mixing import make_mixing
+from seg_pipeline.segmentation.data.batch_mixing import make_mixing
 
 
 def batch():

@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation import cache as caching
-from seg_pipeline.segmentation.cache import disk, open_cache
-from seg_pipeline.segmentation.cache.pixels import Form
-from seg_pipeline.segmentation.datasets import VisionImageMaskDataset
-from seg_pipeline.segmentation.decoding import Decoder
-from seg_pipeline.segmentation.settings import InputSettings
+from seg_pipeline.segmentation.data import cache as caching
+from seg_pipeline.segmentation.data.cache import disk, open_cache
+from seg_pipeline.segmentation.data.cache.pixels import Form
+from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset
+from seg_pipeline.segmentation.data.sample_decoding import Decoder
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 SETTINGS = InputSettings(size=(32, 64))
 CROP = InputSettings(size=(32, 64), fit="crop", scale=0.5)
@@ -235,8 +235,8 @@ def test_a_build_that_is_killed_does_no_harm(mixed, tmp_path):
     script = f"""
         import os, pandas as pd
         from pathlib import Path
-        from seg_pipeline.segmentation.cache import disk, open_cache
-        from seg_pipeline.segmentation.settings import InputSettings
+        from seg_pipeline.segmentation.data.cache import disk, open_cache
+        from seg_pipeline.segmentation.settings.training import InputSettings
         disk._publish = lambda *_: os.kill(os.getpid(), 9)
         open_cache(pd.read_pickle({str(tmp_path / "mixed.pkl")!r}), InputSettings(size=(32, 64)), task="multilabel",
                    background=False, mode="disk", folder=Path({str(tmp_path / "cache")!r}))

@@ -8,9 +8,9 @@ import torch
 from torch.utils.data import DataLoader
 from torchvision import tv_tensors
 
-from seg_pipeline.segmentation.augment import make_augmentation
-from seg_pipeline.segmentation.cache import open_cache
-from seg_pipeline.segmentation.datasets import (
+from seg_pipeline.segmentation.data.augmentation import make_augmentation
+from seg_pipeline.segmentation.data.cache import open_cache
+from seg_pipeline.segmentation.data.datasets import (
     ConcatDataset,
     Draw,
     ImageMaskDataset,
@@ -18,9 +18,9 @@ from seg_pipeline.segmentation.datasets import (
     seeded,
     to_native,
 )
-from seg_pipeline.segmentation.geometry import fitted_shapes
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.settings import InputSettings
+from seg_pipeline.segmentation.data.geometry import fitted_shapes
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 MULTILABEL = {"task": "multilabel", "background": False}
 MULTICLASS = {"task": "multiclass", "background": True}

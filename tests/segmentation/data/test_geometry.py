@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.decoding import POINTS, class_points
-from seg_pipeline.segmentation.geometry import (
+from seg_pipeline.segmentation.data.geometry import (
     Box,
     cut_image,
     cut_truth,
@@ -11,8 +10,9 @@ from seg_pipeline.segmentation.geometry import (
     resize_image,
     resize_truth,
 )
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.settings import InputSettings
+from seg_pipeline.segmentation.data.sample_decoding import POINTS, class_points
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 NONE = np.empty(0, dtype=np.int32)
 

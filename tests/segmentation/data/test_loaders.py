@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 
-from seg_pipeline.segmentation.datasets import Draw
-from seg_pipeline.segmentation.loaders import Loader, collate, make_loaders, whole_images
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.sampler import EpochSampler, draw_classes, draw_in_proportion, image_factors
-from seg_pipeline.segmentation.settings import ComputeSettings, InputSettings, SamplingSettings
+from seg_pipeline.segmentation.data.datasets import Draw
+from seg_pipeline.segmentation.data.loaders import Loader, collate, make_loaders, whole_images
+from seg_pipeline.segmentation.data.sampler import EpochSampler, draw_classes, draw_in_proportion, image_factors
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.settings.training import ComputeSettings, InputSettings, SamplingSettings
 
 CPU = torch.device("cpu")
 HERE = ComputeSettings(num_workers=0, cache="none")

@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation import memory
-from seg_pipeline.segmentation.cache import open_cache
-from seg_pipeline.segmentation.features import MaskReader
-from seg_pipeline.segmentation.files import index_files
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.manifest import read_masks
-from seg_pipeline.segmentation.measuring import measure_images
+from seg_pipeline.segmentation.data import memory
+from seg_pipeline.segmentation.data.cache import open_cache
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.manifest.files import index_files
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader
+from seg_pipeline.segmentation.manifest.measure_table import measure_images
+from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.phantom import write_phantom
-from seg_pipeline.segmentation.settings import InputSettings
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 SIZE = (96, 160)
 GIB = 2**30

@@ -3,8 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.normalise import MAX_MEASURED, mean_std, stored_pixels, training_statistics
-from seg_pipeline.segmentation.settings import InputSettings
+from seg_pipeline.segmentation.data.normalisation import MAX_MEASURED, mean_std, stored_pixels, training_statistics
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 IMAGENET = ((0.4, 0.5, 0.9), (0.1, 0.2, 0.3))
 VALUES = np.array([[0, 100, 180, 300, 400]], dtype=np.uint16)
@@ -113,7 +113,7 @@ def test_of_many_images_an_even_spread_is_measured(monkeypatch):
         read.append(path)
         return np.full((1, 1), path, dtype=np.uint8)
 
-    monkeypatch.setattr("seg_pipeline.segmentation.normalise.read_image", image)
+    monkeypatch.setattr("seg_pipeline.segmentation.data.normalisation.read_image", image)
     rows = pd.DataFrame({"path": np.arange(1000) % 256})
     found = training_statistics(rows, InputSettings(channels="grey", normalisation="training"))
     assert len(read) == MAX_MEASURED

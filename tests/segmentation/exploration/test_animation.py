@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.animation import LINE_PIXELS, draw_series
+from seg_pipeline.segmentation.exploration.animation import LINE_PIXELS, draw_series
 from seg_pipeline.segmentation.plotting import class_colours
 
 TITLE = LINE_PIXELS + 2

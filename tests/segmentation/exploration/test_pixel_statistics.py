@@ -3,8 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation import pixels
-from seg_pipeline.segmentation.masks import encode_rle
+from seg_pipeline.segmentation.exploration import pixel_statistics
+from seg_pipeline.segmentation.images.masks import encode_rle
 
 
 def row_of(folder, name, image, mask, group="g") -> dict:
@@ -35,7 +35,7 @@ def rows(tmp_path):
 
 
 def test_intensities_by_hand(rows):
-    table = pixels.measure_intensities(rows, ["box", "disc"]).set_index(["kind", "name"])
+    table = pixel_statistics.measure_intensities(rows, ["box", "disc"]).set_index(["kind", "name"])
     assert list(table.index) == [("all", "all pixels"), ("class", "box"), ("group", "g"), ("group", "h")]
     assert table.loc[("all", "all pixels"), ["images", "pixels", "p5", "p50", "p95"]].tolist() == [2, 16, 0, 7, 1007]
     assert table.loc[("class", "box"), ["images", "pixels", "p5", "p25", "p50", "p95"]].tolist() == [
@@ -51,7 +51,7 @@ def test_intensities_by_hand(rows):
 
 def test_pixels_of_unknown_truth_are_of_no_class(rows):
     rows.loc[0, "ignore"] = "4 1"  # the box's pixel of the first row, value 3
-    table = pixels.measure_intensities(rows.iloc[:1], ["box"]).set_index("kind")
+    table = pixel_statistics.measure_intensities(rows.iloc[:1], ["box"]).set_index("kind")
     assert table.loc["class", ["pixels", "p5", "p95"]].tolist() == [1, 7, 7]
     assert table.loc["all", "pixels"] == 8
 
@@ -60,7 +60,7 @@ def test_colour_counts_as_the_mean_of_its_channels(tmp_path):
     image = np.zeros((2, 4, 3), dtype=np.uint8)
     image[..., 2] = 90
     row = row_of(tmp_path, "c", image, np.ones((2, 4), dtype=bool))
-    assert pixels.measure_intensities(pd.DataFrame([row]), ["box"])["p50"].tolist() == [30, 30, 30]
+    assert pixel_statistics.measure_intensities(pd.DataFrame([row]), ["box"])["p50"].tolist() == [30, 30, 30]
 
 
 def test_places_by_hand(rows, tmp_path):
@@ -68,7 +68,7 @@ def test_places_by_hand(rows, tmp_path):
     mask = np.zeros((4, 8), dtype=bool)
     mask[:, :2] = True
     third = row_of(tmp_path, "d", np.zeros((4, 8), dtype=np.uint8), mask)
-    places = pixels.map_places(pd.concat([rows, pd.DataFrame([third])]), ["disc", "box"])
+    places = pixel_statistics.map_places(pd.concat([rows, pd.DataFrame([third])]), ["disc", "box"])
     assert places.shape == (2, 24, 48)
     assert not places[0].any()
     np.testing.assert_allclose(places[1, :, 36:], 200 / 3, rtol=1e-5)

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation import exploration as ex
+from seg_pipeline.segmentation.exploration import tables as ex
 
 
 def table_of(**columns) -> pd.DataFrame:

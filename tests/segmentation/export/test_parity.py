@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
-from seg_pipeline.segmentation.bundle import Bundle, describe_file
 from seg_pipeline.segmentation.export import compare_forms, refuse_differences
-from seg_pipeline.segmentation.export.images import judged_rows, mean_dice, scaled_copies, spread
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.manifest import read_masks
-from seg_pipeline.segmentation.settings import ParitySettings, ScoreSettings
+from seg_pipeline.segmentation.export.validation import judged_rows, mean_dice, scaled_copies, spread
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.manifest.table import read_masks
+from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file
+from seg_pipeline.segmentation.settings.training import ParitySettings, ScoreSettings
 
 SCORES = ScoreSettings(aggregation="dataset")
 

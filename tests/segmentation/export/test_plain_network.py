@@ -3,9 +3,9 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from seg_pipeline.segmentation.depthwise import QuickDepthwise
-from seg_pipeline.segmentation.export.networks import Deployable, plain
-from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.export.plain_network import Deployable, plain
+from seg_pipeline.segmentation.models.depthwise import QuickDepthwise
+from seg_pipeline.segmentation.models.segmenter import Segmenter
 
 
 @pytest.mark.parametrize("channels", [(16, 8, 8, 8, 8), (16, 8, 8)], ids=["full resolution", "ends before"])

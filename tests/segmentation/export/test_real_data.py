@@ -7,11 +7,17 @@ import pytest
 import torch
 
 from seg_pipeline.segmentation.export import compare_forms, make_bundle, refuse_differences
-from seg_pipeline.segmentation.features import MaskReader
-from seg_pipeline.segmentation.measuring import measure_images
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import InputSettings, LossSettings, ModelSettings, ParitySettings, ScoreSettings
-from seg_pipeline.segmentation.state import start
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader
+from seg_pipeline.segmentation.manifest.measure_table import measure_images
+from seg_pipeline.segmentation.settings.training import (
+    InputSettings,
+    LossSettings,
+    ModelSettings,
+    ParitySettings,
+    ScoreSettings,
+)
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.state import start
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 INPUTS = {

@@ -6,11 +6,11 @@ import numpy as np
 import onnx
 import pytest
 
-from seg_pipeline.segmentation.bundle import Bundle, describe_file
 from seg_pipeline.segmentation.export import add_int8, bundle_predictor, judge
-from seg_pipeline.segmentation.export.images import seen_images
-from seg_pipeline.segmentation.predictor import Predictor
-from seg_pipeline.segmentation.settings import ScoreSettings
+from seg_pipeline.segmentation.export.validation import seen_images
+from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file
+from seg_pipeline.segmentation.prediction.predictor import Predictor
+from seg_pipeline.segmentation.settings.training import ScoreSettings
 
 SCORES = ScoreSettings(aggregation="dataset")
 

@@ -16,8 +16,8 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.sources.abdomen import REFERENCE, SCANS, read_dicom, write_abdomen
+from seg_pipeline.segmentation.formats.abdomen import REFERENCE, SCANS, read_dicom, write_abdomen
+from seg_pipeline.segmentation.images.decoding import read_image
 
 ROOT = Path(__file__).parents[3]
 SHARED = ROOT.parent / "shared" / "data" / "abdomen"

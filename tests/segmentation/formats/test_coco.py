@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.metadata import NO_CLASS, clean_annotations
-from seg_pipeline.segmentation.sources.coco import decode_segmentation, expand_counts, read_coco
+from seg_pipeline.segmentation.formats.coco import decode_segmentation, expand_counts, read_coco
+from seg_pipeline.segmentation.manifest.metadata import NO_CLASS, clean_annotations
 
 MASK = np.array([[0, 1, 1], [0, 1, 0]], dtype=bool)  # 2 by 3; down columns: 2 off, 3 on, 1 off
 COUNTS = {"size": [2, 3], "counts": [2, 3, 1]}

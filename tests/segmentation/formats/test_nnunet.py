@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.images import read_image, read_values
-from seg_pipeline.segmentation.manifest import read_masks
-from seg_pipeline.segmentation.masks import decode_rle
-from seg_pipeline.segmentation.nnunet import plan_raw, write_raw
-from seg_pipeline.segmentation.sources.cases import name_classes, read_nnunet
-from seg_pipeline.segmentation.sources.volumes import Cutting, index_volumes
+from seg_pipeline.segmentation.formats.nnunet import plan_raw, write_raw
+from seg_pipeline.segmentation.formats.volume_cases import name_classes, read_nnunet
+from seg_pipeline.segmentation.formats.volumes import Cutting, index_volumes
+from seg_pipeline.segmentation.images.decoding import read_image, read_values
+from seg_pipeline.segmentation.images.masks import decode_rle
+from seg_pipeline.segmentation.manifest.table import read_masks
 
 
 def images(folder, *rows, channels=1, **columns):

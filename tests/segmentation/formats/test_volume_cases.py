@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.sources.cases import class_labels, find_cases, name_classes, read_nnunet
-from seg_pipeline.segmentation.sources.volumes import Cutting, index_volumes
+from seg_pipeline.segmentation.formats.volume_cases import class_labels, find_cases, name_classes, read_nnunet
+from seg_pipeline.segmentation.formats.volumes import Cutting, index_volumes
+from seg_pipeline.segmentation.images.decoding import read_image
 
 IMAGES = {"glob": "images/*", "pattern": r"images/(?P<series>(?P<group>p\d)_.)\.nii"}
 LABELS = {"glob": "labels/*", "pattern": r"labels/(?P<series>.+)\.nii"}

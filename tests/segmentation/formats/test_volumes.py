@@ -7,9 +7,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.metadata import NO_CLASS
-from seg_pipeline.segmentation.sources.volumes import (
+from seg_pipeline.segmentation.formats.volumes import (
     Case,
     Cutting,
     fit_uint16,
@@ -18,6 +16,8 @@ from seg_pipeline.segmentation.sources.volumes import (
     read_volume,
     to_uint16,
 )
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
 # By (right, front, head): 4 x 3 x 2 voxels of 1, 2 and 5 mm; a voxel's value is 100 x + 10 y + z.
 RAS = np.fromfunction(lambda x, y, z: 100 * x + 10 * y + z, (4, 3, 2)).astype(np.int16)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
-from seg_pipeline.segmentation.images import (
+from seg_pipeline.segmentation.images.decoding import (
     percentiles,
     read_image,
     read_size,

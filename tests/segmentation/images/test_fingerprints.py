@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.traits import content_hash, count_objects, overlaps, parse_overlaps, thumbnail
+from seg_pipeline.segmentation.images.fingerprints import (
+    content_hash,
+    count_objects,
+    overlaps,
+    parse_overlaps,
+    thumbnail,
+)
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.masks import (
+from seg_pipeline.segmentation.images.masks import (
     MaskError,
     binary_mask,
     decode_rle,

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_masks
 
-from seg_pipeline.segmentation.bundle import Bundle
+from seg_pipeline.segmentation.images.masks import decode_rle, encode_rle
 from seg_pipeline.segmentation.inference import outputs
-from seg_pipeline.segmentation.masks import decode_rle, encode_rle
+from seg_pipeline.segmentation.prediction.bundle import Bundle
 
 SHAPE = (5, 7)
 

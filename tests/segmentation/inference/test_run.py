@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.inference import OutputSettings, find_images, predict_folder
-from seg_pipeline.segmentation.inference.reading import Reader, read_ahead
-from seg_pipeline.segmentation.manifest import class_names
-from seg_pipeline.segmentation.masks import decode_rle
-from seg_pipeline.segmentation.predictor import Predictor
-from seg_pipeline.segmentation.settings import InputSettings
+from seg_pipeline.segmentation.inference.prefetch import Reader, read_ahead
+from seg_pipeline.segmentation.manifest.table import class_names
+from seg_pipeline.segmentation.prediction.predictor import Predictor
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 ALL = OutputSettings(formats=("masks", "overlays", "rle", "coco"))
 

@@ -8,8 +8,8 @@ import segmentation_models_pytorch as smp
 import torch
 from torch.nn import functional as F
 
+from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.losses import balanced_weights, default_terms, make_loss
-from seg_pipeline.segmentation.masks import IGNORE
 
 LN3 = math.log(3)  # sigmoid(±LN3) is 3/4 and 1/4, with cross-entropies ln 4/3 and ln 4
 TERMS = ("ce", "dice", "focal", "tversky", "lovasz")

@@ -3,7 +3,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.checks import (
+from seg_pipeline.segmentation.images.fingerprints import thumbnail
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.manifest.cross_checks import (
     check_copies,
     check_intensities,
     check_jumps,
@@ -12,10 +14,8 @@ from seg_pipeline.segmentation.checks import (
     check_unstated,
     overlap_matrix,
 )
-from seg_pipeline.segmentation.features import MaskReader
-from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.measuring import measure_images
-from seg_pipeline.segmentation.traits import thumbnail
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader
+from seg_pipeline.segmentation.manifest.measure_table import measure_images
 
 
 def images(number, **columns):

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.exclusions import COLUMNS, exclude_images
+from seg_pipeline.segmentation.manifest.exclusions import COLUMNS, exclude_images
 
 IMAGES = pd.DataFrame(
     {
@@ -68,7 +68,7 @@ def test_a_list_of_another_form_is_refused(table, text):
 
 
 def test_the_list_of_uw_madison_fits_its_names():
-    table = pd.read_csv(Path(__file__).parents[2] / "conf" / "uw_madison" / "excluded_images.csv")
+    table = pd.read_csv(Path(__file__).parents[3] / "conf" / "uw_madison" / "excluded_images.csv")
     ids = [f"case{case}_day{day}_slice_{number:04d}" for case, day, number in ((7, 0, 1), (81, 30, 144), (85, 23, 119))]
     kept, findings = exclude_images(pd.DataFrame({"image_id": ids, "file": "", "row": 2}), table)
     assert kept["image_id"].tolist() == ["case85_day23_slice_0119"]

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.files import index_files, list_files
+from seg_pipeline.segmentation.manifest.files import index_files, list_files
 
 UW = (
     r".*/(?P<series>case(?P<case>\d+)_day\d+)"

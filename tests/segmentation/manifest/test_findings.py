@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.quality import (
+from seg_pipeline.segmentation.manifest.findings import (
     COLUMNS,
     Finding,
     account,

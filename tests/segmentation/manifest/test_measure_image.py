@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from seg_pipeline.segmentation.features import MaskReader
-from seg_pipeline.segmentation.measuring import measure_images
-from seg_pipeline.segmentation.metadata import INDEXED
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader
+from seg_pipeline.segmentation.manifest.measure_table import measure_images
+from seg_pipeline.segmentation.manifest.metadata import INDEXED
 
 
 def save(path, values, dtype=np.uint8):

@@ -5,10 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation import features, measuring
-from seg_pipeline.segmentation.features import MaskReader
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.measuring import key_of, measure_changed, measure_images
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.manifest import measure_image, measure_table
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader
+from seg_pipeline.segmentation.manifest.measure_table import key_of, measure_changed, measure_images
 
 
 def save(path, values):
@@ -35,7 +35,7 @@ def measure_twice(table, again, monkeypatch, *, reader=None, reader_again=None):
     reader = reader or MaskReader({"a": "a"}, "rle")
     known = measure_changed(table, reader, None)[2]
     read = []
-    monkeypatch.setattr(features, "read_image", lambda path: read.append(path) or read_image(path))
+    monkeypatch.setattr(measure_image, "read_image", lambda path: read.append(path) or read_image(path))
     manifest, findings, _ = measure_changed(again, reader_again or reader, known)
     read_again = [row.image_id for row in again.itertuples() if row.path in read]
     for one, other in zip((manifest, findings), measure_images(again, reader_again or reader), strict=True):
@@ -76,7 +76,7 @@ def test_other_settings_or_another_version_read_all_again(two, monkeypatch):
     assert measure_twice(two, two, monkeypatch, reader_again=other) == ["i1", "i2"]
     row = two.to_dict("records")[0]
     before = key_of(row, other)
-    monkeypatch.setattr(measuring, "VERSION", measuring.VERSION + 1)
+    monkeypatch.setattr(measure_table, "VERSION", measure_table.VERSION + 1)
     assert key_of(row, other) != before
 
 
@@ -102,10 +102,12 @@ def test_the_size_of_blocks_changes_nothing(three, block, sizes, monkeypatch):
     """The second image of each three cannot be read."""
     many, reader = pd.concat([three] * 8, ignore_index=True), MaskReader({"a": "a"}, "rle")
     each = [measure_images(many.iloc[[row]], reader)[0] if row % 3 != 1 else None for row in range(24)]
-    taken, measure = [], measuring._measure
-    monkeypatch.setattr(measuring, "BLOCK", block)
-    monkeypatch.setattr(measuring, "JOINED", 5)
-    monkeypatch.setattr(measuring, "_measure", lambda rows, reader: taken.append(len(rows)) or measure(rows, reader))
+    taken, measure = [], measure_table._measure
+    monkeypatch.setattr(measure_table, "BLOCK", block)
+    monkeypatch.setattr(measure_table, "JOINED", 5)
+    monkeypatch.setattr(
+        measure_table, "_measure", lambda rows, reader: taken.append(len(rows)) or measure(rows, reader)
+    )
     manifest, findings, _ = measure_changed(many, reader, None)
     assert taken == sizes
     assert findings["rule"].tolist() == ["unreadable_image"] * 8
@@ -116,7 +118,7 @@ def test_what_is_kept_may_come_from_a_file(three, tmp_path, monkeypatch):
     manifest, findings, known = measure_changed(three, MaskReader({"a": "a"}, "rle"), None)
     known.iloc[:2].to_parquet(tmp_path / "known.parquet")
     read = []
-    monkeypatch.setattr(features, "read_image", lambda path: read.append(path) or read_image(path))
+    monkeypatch.setattr(measure_image, "read_image", lambda path: read.append(path) or read_image(path))
     again = measure_changed(three, MaskReader({"a": "a"}, "rle"), pd.read_parquet(tmp_path / "known.parquet"))
     assert read == [three.loc[2, "path"]]
     for one, other in zip(again, (manifest, findings, known), strict=True):

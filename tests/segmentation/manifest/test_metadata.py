@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.metadata import IGNORED, INDEXED, NO_CLASS, clean_annotations, pivot_annotations
+from seg_pipeline.segmentation.manifest.metadata import IGNORED, INDEXED, NO_CLASS, clean_annotations, pivot_annotations
 
 COLUMNS = {"image_id": "id", "class": "class", "mask": "segmentation"}
 

@@ -2,7 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.splits import assign_splits, check_leaks, fewer_folds, missing_classes, split_table
+from seg_pipeline.segmentation.manifest.splits import (
+    assign_splits,
+    check_leaks,
+    fewer_folds,
+    missing_classes,
+    split_table,
+)
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 

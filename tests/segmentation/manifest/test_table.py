@@ -2,8 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.manifest import class_names, count_classes, data_hash, merge_files, read_masks
-from seg_pipeline.segmentation.masks import IGNORE
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.manifest.table import class_names, count_classes, data_hash, merge_files, read_masks
 
 NO_MASK_FILES = pd.DataFrame({"path": [], "file": []}, dtype="str")
 

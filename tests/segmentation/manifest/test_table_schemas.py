@@ -3,10 +3,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.columns import CLASS, Column, Table
-from seg_pipeline.segmentation.tables import FINDINGS, MANIFEST, document
+from seg_pipeline.segmentation.manifest.column_types import CLASS, Column, Table
+from seg_pipeline.segmentation.manifest.table_schemas import FINDINGS, MANIFEST, document
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[3] / "docs"
 
 SIZES = Table(
     "sizes",
@@ -73,5 +73,5 @@ def test_all_faults_are_told_at_once():
 
 def test_the_page_is_that_of_the_declarations():
     assert (DOCS / "tables.md").read_text() == document(), (
-        "renew it: python -m seg_pipeline.segmentation.tables > docs/tables.md"
+        "renew it: python -m seg_pipeline.segmentation.manifest.table_schemas > docs/tables.md"
     )

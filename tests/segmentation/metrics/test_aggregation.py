@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import precision_recall_fscore_support
 from torchmetrics.functional.segmentation import dice_score, mean_iou
 
-from seg_pipeline.segmentation import metrics
-from seg_pipeline.segmentation.metrics import Counts, ImageCounts
-from seg_pipeline.segmentation.ratios import RATIOS, SCORES, Way, defined_mean, image_values
+from seg_pipeline.segmentation.metrics import overlap as metrics
+from seg_pipeline.segmentation.metrics.aggregation import RATIOS, SCORES, Way, defined_mean, image_values
+from seg_pipeline.segmentation.metrics.overlap import Counts, ImageCounts
 
 NAN = math.nan
 POLICIES = ("skip", "zero", "one")

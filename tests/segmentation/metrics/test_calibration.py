@@ -5,8 +5,8 @@ import pytest
 import torch
 from torchmetrics.functional.classification import binary_calibration_error
 
-from seg_pipeline.segmentation.calibration import BINS, Calibration, expected_error
-from seg_pipeline.segmentation.masks import IGNORE
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.metrics.calibration import BINS, Calibration, expected_error
 
 
 def test_bins_by_hand():

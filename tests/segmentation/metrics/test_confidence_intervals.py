@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation import intervals
-from seg_pipeline.segmentation.intervals import group_sums, interval, resampled_sums
+from seg_pipeline.segmentation.metrics import confidence_intervals
+from seg_pipeline.segmentation.metrics.confidence_intervals import group_sums, interval, resampled_sums
 
 
 def test_sums_of_groups_are_in_order_of_appearance():
@@ -31,7 +31,7 @@ def test_equal_seeds_draw_equal_groups_so_that_differences_are_paired():
 def test_the_draws_held_at_a_time_change_nothing(monkeypatch):
     sums = np.random.default_rng(0).random((7, 3))
     whole = resampled_sums(sums, repeats=20, seed=5)
-    monkeypatch.setattr(intervals, "AT_ONCE", 21)
+    monkeypatch.setattr(confidence_intervals, "AT_ONCE", 21)
     np.testing.assert_allclose(resampled_sums(sums, repeats=20, seed=5), whole)
 
 

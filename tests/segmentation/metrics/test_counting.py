@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from seg_pipeline.segmentation import metrics
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.scoring.counting import count_pixels
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.metrics import overlap as metrics
+from seg_pipeline.segmentation.metrics.counting import count_pixels
 
 
 def masks_of(rng, *, overlap, fill):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchmetrics.functional.segmentation import dice_score
 
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.metrics import (
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.metrics.overlap import (
     Collected,
     Counts,
     class_scores,
@@ -123,7 +123,7 @@ def test_batches_add_up_to_the_whole(at_once):
 
 
 def test_two_processes_gather_the_counts_of_all_images(tmp_path):
-    script = Path(__file__).with_name("tally_of_rank.py")
+    script = Path(__file__).parents[1] / "training" / "epoch_metrics_of_rank.py"
     ranks = [
         subprocess.Popen(
             [sys.executable, "-W", "error", script, str(rank), tmp_path], stderr=subprocess.PIPE, text=True

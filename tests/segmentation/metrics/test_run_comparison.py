@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from seg_pipeline.segmentation.comparison import (
+from seg_pipeline.segmentation.metrics.run_comparison import (
     ALL,
     COLUMNS,
     IMAGE_SCORES,
@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.comparison import (
     summarise,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 IDS = ["a1", "a2", "b1", "b2"]
 NAN = float("nan")
 

@@ -2,11 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation import tables
-from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.ratios import SCORES
-from seg_pipeline.segmentation.scoring import score_predictions
-from seg_pipeline.segmentation.settings import MeasureSettings, ScoreSettings
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.manifest import table_schemas
+from seg_pipeline.segmentation.metrics.aggregation import SCORES
+from seg_pipeline.segmentation.metrics.split_scores import score_predictions
+from seg_pipeline.segmentation.settings.training import MeasureSettings, ScoreSettings
 
 H, W = 20, 30
 TRUTHS = {"one": (4, 5, 6, 8), "two": (8, 12, 6, 8), "none": None}
@@ -188,7 +188,7 @@ def test_series_that_are_no_volume_have_no_volume_scores(why, changed):
     assert found.scores["volumes"] is None, why
     assert found.scores["competition"] is None
     assert found.series["volume_dice"].isna().all()
-    tables.SERIES_SCORES.validate(found.series)
+    table_schemas.SERIES_SCORES.validate(found.series)
 
 
 def test_a_missing_frame_shows_nothing():
@@ -217,9 +217,9 @@ def test_a_class_that_nobody_shows_has_no_score(manifest):
 
 def test_tables_are_as_declared():
     found = scored(truth(), predicted([box(TRUTHS["one"]), box(None), box((0, 0, 3, 4))]))
-    tables.IMAGE_SCORES.validate(found.images)
-    tables.GROUP_SCORES.validate(found.groups)
-    tables.SERIES_SCORES.validate(found.series)
+    table_schemas.IMAGE_SCORES.validate(found.images)
+    table_schemas.GROUP_SCORES.validate(found.groups)
+    table_schemas.SERIES_SCORES.validate(found.series)
     assert found.images[["truth_area", "predicted_area", "peak"]].values.tolist() == [
         [48, 48, 0.9],
         [48, 0, 0.9],

@@ -7,7 +7,14 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from seg_pipeline.segmentation.surfaces import Apart, bounding_box, compare, diagonal, distances, surface
+from seg_pipeline.segmentation.metrics.surface_distances import (
+    Apart,
+    bounding_box,
+    compare,
+    diagonal,
+    distances,
+    surface,
+)
 
 ISOTROPIC, ANISOTROPIC = (1.0, 1.5, 1.5), (3.0, 1.5, 0.7)
 

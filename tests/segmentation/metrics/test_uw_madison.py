@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import directed_hausdorff
 
-from seg_pipeline.segmentation.competition import READINGS, Rules, Volume, competition_score
+from seg_pipeline.segmentation.metrics.uw_madison import READINGS, Rules, Volume, competition_score
 
 NAN = math.nan
 

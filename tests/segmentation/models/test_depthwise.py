@@ -6,7 +6,7 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from seg_pipeline.segmentation.depthwise import QuickDepthwise, _Depthwise, quicken
+from seg_pipeline.segmentation.models.depthwise import QuickDepthwise, _Depthwise, quicken
 
 
 @pytest.mark.parametrize(("size", "stride", "padding"), [(5, 1, 2), (5, 1, 0), (3, 2, 1), (3, 2, 0), (5, 2, 2)])

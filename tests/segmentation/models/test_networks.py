@@ -6,7 +6,7 @@ import timm
 import torch
 from matplotlib import cbook
 
-from seg_pipeline.segmentation.models import (
+from seg_pipeline.segmentation.models.networks import (
     PACKAGED_ENCODER,
     build_model,
     encoder_normalisation,

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.metrics import count
-from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.metrics.overlap import count
+from seg_pipeline.segmentation.models.segmenter import Segmenter
 
 
 def test_masks_of_a_multiclass_task_leave_the_background_out(recipe):

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.masks import decode_rle
+from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.phantom import CLASSES, RECORD, write_phantom, writing
 from seg_pipeline.segmentation.phantom.drawing import draw_frame, make_series
 

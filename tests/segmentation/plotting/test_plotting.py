@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.appearance import CURRENT
+from seg_pipeline.segmentation.settings.figures import CURRENT
 
 THREE = ["large_bowel", "small_bowel", "stomach"]
 ELEVEN = [

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from seg_pipeline.segmentation.bundle import Bundle, file_name
+from seg_pipeline.segmentation.prediction.bundle import Bundle, file_name
 
 
 @pytest.fixture
@@ -64,9 +64,9 @@ def test_a_description_that_lacks_something_is_refused(copied, values):
 
 
 def test_a_changed_file_is_refused(copied):
-    with (copied / "model.onnx").open("r+b") as file:
-        file.seek(1000)
-        file.write(b"x")
+    content = bytearray((copied / "model.onnx").read_bytes())
+    content[1000] ^= 1
+    (copied / "model.onnx").write_bytes(content)
     with pytest.raises(ValueError, match=r"model.onnx: not the file that was exported \(sha256 .*; copy it again"):
         Bundle.read(copied).paths("onnx")
 

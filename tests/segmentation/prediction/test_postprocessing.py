@@ -5,7 +5,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from seg_pipeline.segmentation.postprocess import Postprocessing, find_holes, make_masks, mend_masks, sound_objects
+from seg_pipeline.segmentation.prediction.postprocessing import (
+    Postprocessing,
+    find_holes,
+    make_masks,
+    mend_masks,
+    sound_objects,
+)
 
 MULTILABEL = {"task": "multilabel", "background": False}
 

@@ -7,7 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from seg_pipeline.segmentation.choices.candidates import (
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.metrics.overlap import count
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks, mend_masks
+from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     AREAS,
     THRESHOLDS,
     Kept,
@@ -17,9 +20,6 @@ from seg_pipeline.segmentation.choices.candidates import (
     levels_of,
     winners_of,
 )
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.metrics import count
-from seg_pipeline.segmentation.postprocess import Postprocessing, make_masks, mend_masks
 
 seeds = st.integers(0, 2**32 - 1)
 

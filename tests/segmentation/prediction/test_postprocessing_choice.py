@@ -5,16 +5,16 @@ import pandas as pd
 import pytest
 import torch
 
-from seg_pipeline.segmentation import choices, tables
-from seg_pipeline.segmentation.choices import options, postprocessing
-from seg_pipeline.segmentation.choices.options import whole_series
-from seg_pipeline.segmentation.choices.validation import validation_runs
-from seg_pipeline.segmentation.manifest import read_masks
-from seg_pipeline.segmentation.postprocess import Postprocessing, make_masks
-from seg_pipeline.segmentation.ratios import Way
-from seg_pipeline.segmentation.segmenter import Segmenter
-from seg_pipeline.segmentation.settings import PredictSettings
-from seg_pipeline.segmentation.state import start
+from seg_pipeline.segmentation.manifest import table_schemas
+from seg_pipeline.segmentation.manifest.table import read_masks
+from seg_pipeline.segmentation.metrics.aggregation import Way
+from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.prediction import postprocessing_choice, prediction_options
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
+from seg_pipeline.segmentation.prediction.prediction_options import whole_series
+from seg_pipeline.segmentation.prediction.validation_gain import validation_runs
+from seg_pipeline.segmentation.settings.training import PredictSettings
+from seg_pipeline.segmentation.training.state import start
 
 CPU = torch.device("cpu")
 WAY = Way("image", "skip", 200, 0)
@@ -40,8 +40,8 @@ def choose(development, checkpoint, monkeypatch, predict, **changes):
         for row in rows.to_dict("records"):
             yield torch.from_numpy(predict(row, (read_masks(row, ["box", "disc"]) == 1)).astype(np.float32))
 
-    monkeypatch.setattr(postprocessing, "native_probabilities", probabilities)
-    return choices.choose_postprocessing(
+    monkeypatch.setattr(postprocessing_choice, "native_probabilities", probabilities)
+    return postprocessing_choice.choose_postprocessing(
         development,
         checkpoint,
         device=CPU,
@@ -64,7 +64,7 @@ def test_a_perfect_model_is_left_alone(development, checkpoint, monkeypatch):
     assert Postprocessing.from_dict(found["settings"]) == Postprocessing.none(2, 0.5)
     assert not kept(found)
     assert (found["chosen_on"], found["resampled"], found["num_images"]) == ("val", "groups", 6)
-    tables.THRESHOLD_CURVE.validate(curve)
+    table_schemas.THRESHOLD_CURVE.validate(curve)
     assert curve.groupby("class").size().to_dict() == {"box": 19, "disc": 19}
 
 
@@ -153,7 +153,7 @@ def test_multiclass_has_no_threshold_to_choose(development, recipe, monkeypatch)
     assert found["settings"]["thresholds"] is None
     assert kept(found) == {("min_area", "box"): 10}
     assert curve.empty
-    tables.THRESHOLD_CURVE.validate(curve)
+    table_schemas.THRESHOLD_CURVE.validate(curve)
 
 
 def test_images_of_the_test_split_are_refused(manifest, checkpoint):
@@ -161,9 +161,9 @@ def test_images_of_the_test_split_are_refused(manifest, checkpoint):
     with pytest.raises(
         ValueError, match=r"3 images of the test split \(scan13, scan14, scan15\) would be read to choose"
     ):
-        choices.choose_postprocessing(manifest, checkpoint, **run)
+        postprocessing_choice.choose_postprocessing(manifest, checkpoint, **run)
     with pytest.raises(ValueError, match=r"to measure the options .*: it is held out .* the catalog's `development`"):
-        choices.measure_options(manifest, checkpoint, max_images=4, **run)
+        prediction_options.measure_options(manifest, checkpoint, max_images=4, **run)
 
 
 def test_a_model_of_a_fold_is_asked_about_its_own_fold(development, checkpoint):
@@ -179,11 +179,11 @@ def test_options_have_gain_and_cost(development, recipe, monkeypatch):
     images = []
     forward = Segmenter.forward
     monkeypatch.setattr(Segmenter, "forward", lambda self, batch: images.extend(batch) or forward(self, batch))
-    monkeypatch.setattr(options, "time", SimpleNamespace(perf_counter=lambda: len(images)))
+    monkeypatch.setattr(prediction_options, "time", SimpleNamespace(perf_counter=lambda: len(images)))
     crops = recipe.changed({"input.fit": "crop", "input.size": (32, 32)})
     member = start(crops, "", CPU).best_member()
     checkpoint = {"members": [{"recipe": crops.to_dict(), **member}], "folds": None}
-    table = choices.measure_options(
+    table = prediction_options.measure_options(
         development,
         checkpoint,
         device=CPU,
@@ -193,7 +193,7 @@ def test_options_have_gain_and_cost(development, recipe, monkeypatch):
         confidence=0.95,
         max_images=100,
     )
-    tables.PREDICTION_OPTIONS.validate(table)
+    table_schemas.PREDICTION_OPTIONS.validate(table)
     assert table["option"].tolist() == ["plain", "horizontal", "flips", "windows", "as set"]
     assert table["used"].tolist() == [False] * 4 + [True]
     assert table["gain"].iloc[0] == 0
@@ -203,7 +203,7 @@ def test_options_have_gain_and_cost(development, recipe, monkeypatch):
 
 def test_several_folds_have_a_cost_but_no_dice_on_images_that_they_learnt_from(development, recipe, checkpoint):
     folds = {"members": checkpoint["members"] * 2, "folds": 2}
-    table = choices.measure_options(
+    table = prediction_options.measure_options(
         development,
         folds,
         device=CPU,
@@ -213,7 +213,7 @@ def test_several_folds_have_a_cost_but_no_dice_on_images_that_they_learnt_from(d
         confidence=0.95,
         max_images=8,
     )
-    tables.PREDICTION_OPTIONS.validate(table)
+    table_schemas.PREDICTION_OPTIONS.validate(table)
     last = table.iloc[-1]
     assert (last["option"], last["cost"], last["used"]) == ("mean of 2 folds", 2, True)
     assert np.isnan(last["dice"])
@@ -221,7 +221,7 @@ def test_several_folds_have_a_cost_but_no_dice_on_images_that_they_learnt_from(d
 
 
 def test_no_images_no_measurement(development, checkpoint):
-    table = choices.measure_options(
+    table = prediction_options.measure_options(
         development,
         checkpoint,
         device=CPU,
@@ -232,7 +232,7 @@ def test_no_images_no_measurement(development, checkpoint):
         max_images=0,
     )
     assert table.empty
-    tables.PREDICTION_OPTIONS.validate(table)
+    table_schemas.PREDICTION_OPTIONS.validate(table)
 
 
 def test_series_are_drawn_whole():
@@ -245,6 +245,11 @@ def test_series_are_drawn_whole():
 def test_options_of_small_images_have_no_windows(recipe):
     rows = pd.DataFrame({"height": [30], "width": [31]})
     crops = recipe.changed({"input.fit": "crop", "input.size": (32, 32)}).input
-    assert list(options.options_of(PredictSettings(), crops, rows)) == ["plain", "horizontal", "flips"]
+    assert list(prediction_options.options_of(PredictSettings(), crops, rows)) == ["plain", "horizontal", "flips"]
     wide = rows.assign(width=33)
-    assert list(options.options_of(PredictSettings(), crops, wide)) == ["plain", "horizontal", "flips", "windows"]
+    assert list(prediction_options.options_of(PredictSettings(), crops, wide)) == [
+        "plain",
+        "horizontal",
+        "flips",
+        "windows",
+    ]

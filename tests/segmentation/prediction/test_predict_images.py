@@ -4,10 +4,11 @@ import pandas as pd
 import pytest
 import torch
 
-from seg_pipeline.segmentation import tables
-from seg_pipeline.segmentation.calibration import Calibration
-from seg_pipeline.segmentation.postprocess import Postprocessing
-from seg_pipeline.segmentation.predict import (
+from seg_pipeline.segmentation.manifest import table_schemas
+from seg_pipeline.segmentation.metrics.calibration import Calibration
+from seg_pipeline.segmentation.metrics.split_scores import score_predictions
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.prediction.predict_images import (
     load_members,
     mirrored_vote,
     native_probabilities,
@@ -15,10 +16,9 @@ from seg_pipeline.segmentation.predict import (
     probabilities_of,
     stitched,
 )
-from seg_pipeline.segmentation.scoring import score_predictions
-from seg_pipeline.segmentation.settings import ComputeSettings, MeasureSettings, PredictSettings, ScoreSettings
-from seg_pipeline.segmentation.state import start
-from seg_pipeline.segmentation.training import train
+from seg_pipeline.segmentation.settings.training import ComputeSettings, MeasureSettings, PredictSettings, ScoreSettings
+from seg_pipeline.segmentation.training.run import train
+from seg_pipeline.segmentation.training.state import start
 
 CPU = torch.device("cpu")
 
@@ -118,7 +118,7 @@ def test_predictions_tell_how_sure_they_are(manifest, recipe):
     checkpoint, rows = untrained(recipe, 1), manifest.head(2)
     calibration = Calibration(["box", "disc"])
     table = predicted_masks(rows, checkpoint, calibration=calibration)
-    tables.PREDICTIONS.validate(table)
+    table_schemas.PREDICTIONS.validate(table)
     (first, _) = native_probabilities(rows, checkpoint, device=CPU, batch_size=2)
     assert table["peak_disc"].iloc[0] == pytest.approx(first[1].max().item())
     mask = first[0] > 0.5

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from seg_pipeline.segmentation.checkpoint_predictor import checkpoint_predictor
-from seg_pipeline.segmentation.datasets import ImageMaskDataset
-from seg_pipeline.segmentation.export.images import seen_images
-from seg_pipeline.segmentation.postprocess import Postprocessing
-from seg_pipeline.segmentation.predict import native_probabilities
-from seg_pipeline.segmentation.predictor import Predictor, activated, prepare
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import InputSettings, PredictSettings
-from seg_pipeline.segmentation.state import start
+from seg_pipeline.segmentation.data.datasets import ImageMaskDataset
+from seg_pipeline.segmentation.export.validation import seen_images
+from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.prediction.predict_images import native_probabilities
+from seg_pipeline.segmentation.prediction.predictor import Predictor, activated, prepare
+from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.state import start
 
 CPU = torch.device("cpu")
 STATISTICS = ((10.0, 200.0), (0.4,), (0.2,))

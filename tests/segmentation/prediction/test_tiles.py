@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.tiles import Stitcher, gaussian_weights, windows
+from seg_pipeline.segmentation.prediction.tiles import Stitcher, gaussian_weights, windows
 
 
 def places(spans):

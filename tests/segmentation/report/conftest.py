@@ -10,9 +10,9 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from seg_pipeline.segmentation.manifest import class_names, read_masks
-from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.quality import Finding, findings_table
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
+from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.report import Results
 
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.about import About
-from seg_pipeline.segmentation.quality import Finding, findings_table
+from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
+from seg_pipeline.segmentation.manifest.splits import split_table
 from seg_pipeline.segmentation.report import findings_page, report_page
-from seg_pipeline.segmentation.splits import split_table
+from seg_pipeline.segmentation.settings.model_card import About
 
 CHROMIUM = shutil.which("chromium")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

@@ -5,12 +5,12 @@ import re
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.features import MaskReader
-from seg_pipeline.segmentation.measuring import measure_images
-from seg_pipeline.segmentation.quality import Finding, findings_table
+from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader
+from seg_pipeline.segmentation.manifest.measure_table import measure_images
+from seg_pipeline.segmentation.manifest.splits import split_table
 from seg_pipeline.segmentation.report import findings_page
 from seg_pipeline.segmentation.report.findings import MOST_PICTURES, MOST_ROWS
-from seg_pipeline.segmentation.splits import split_table
 
 ACCOUNTS = pd.DataFrame({"input": ["rows", "files"], "read": [48, 1200], "kept": [47, 1199], "set_aside": [1, 1]})
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from seg_pipeline.segmentation.about import About
-from seg_pipeline.segmentation.comparison import pair_scores
+from seg_pipeline.segmentation.metrics.run_comparison import pair_scores
 from seg_pipeline.segmentation.report import Results, model_card, report_page
-from seg_pipeline.segmentation.report.images import MOST_ROWS
+from seg_pipeline.segmentation.report.image_table import MOST_ROWS
+from seg_pipeline.segmentation.settings.model_card import About
 
 
 def page(results, *, phantom=False, other=None, **about):

@@ -3,7 +3,7 @@ import math
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.search.choice import (
+from seg_pipeline.segmentation.search.best_point import (
     DECAY,
     RATE,
     at_edge,
@@ -13,7 +13,7 @@ from seg_pipeline.segmentation.search.choice import (
     trial_score,
 )
 from seg_pipeline.segmentation.search.coordinator import trial_table
-from seg_pipeline.segmentation.search_settings import GridSettings
+from seg_pipeline.segmentation.settings.search import GridSettings
 
 LAST_TWO = GridSettings(smooth_over=2, epochs=3)
 

@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.search import best_hyperparameters, search_figure
 from seg_pipeline.segmentation.search.coordinator import trial_table
 from seg_pipeline.segmentation.search.figures import importances
 from seg_pipeline.segmentation.search.rates import as_trials, suggested_rate
-from seg_pipeline.segmentation.search_settings import GridSettings
+from seg_pipeline.segmentation.settings.search import GridSettings
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
 GRID = GridSettings(smooth_over=1, repeats=2)

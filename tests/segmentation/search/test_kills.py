@@ -21,12 +21,12 @@ import torch
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from seg_pipeline.segmentation.recipe import Recipe
 from seg_pipeline.segmentation.search import coordinator, search, trial
 from seg_pipeline.segmentation.search.study import only_coordinator, open_storage
 from seg_pipeline.segmentation.search.trial import load_checkpoint
-from seg_pipeline.segmentation.search_settings import GridSettings, PoolSettings, TpeSettings
-from seg_pipeline.segmentation.settings import ComputeSettings
+from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, TpeSettings
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from seg_pipeline.segmentation.masks import decode_rle, encode_rle
+from seg_pipeline.segmentation.images.masks import decode_rle, encode_rle
 from seg_pipeline.segmentation.search import check_gates, run_gates
-from seg_pipeline.segmentation.search.first_loss import initial_loss, initial_terms
-from seg_pipeline.segmentation.search.overfitting import permutation_p
-from seg_pipeline.segmentation.search_settings import GateSettings
-from seg_pipeline.segmentation.settings import ComputeSettings
+from seg_pipeline.segmentation.search.initial_loss import initial_loss, initial_terms
+from seg_pipeline.segmentation.search.overfit_check import permutation_p
+from seg_pipeline.segmentation.settings.search import GateSettings
+from seg_pipeline.segmentation.settings.training import ComputeSettings
 
 COMPUTE = ComputeSettings(device="cpu", num_workers=0, cache="ram")
 MASKS = ["mask_box", "mask_disc"]
@@ -140,7 +140,7 @@ def test_the_expected_loss_of_each_term(recipe, task, terms, expected):
 
 
 def test_an_activation_before_the_loss_is_named(recipe, scans, monkeypatch):
-    from seg_pipeline.segmentation import segmenter
+    from seg_pipeline.segmentation.models import segmenter
 
     plain = segmenter.Segmenter.forward
     monkeypatch.setattr(segmenter.Segmenter, "forward", lambda self, images: plain(self, images).mul(40).sigmoid())

@@ -4,11 +4,11 @@ import math
 
 import pytest
 
-from seg_pipeline.segmentation.processes import OutOfMemory, TrainingFailed
 from seg_pipeline.segmentation.search import best_hyperparameters, search, trial
-from seg_pipeline.segmentation.search.protocol import beyond, log_spaced
-from seg_pipeline.segmentation.search_settings import GridSettings, PoolSettings, Range, TpeSettings
-from seg_pipeline.segmentation.settings import ComputeSettings
+from seg_pipeline.segmentation.search.steps import beyond, log_spaced
+from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, Range, TpeSettings
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.training.processes import OutOfMemory, TrainingFailed
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
 COMPUTE = ComputeSettings(device="cpu", cache="none")

@@ -2,8 +2,8 @@ import logging
 
 import pytest
 
-from seg_pipeline.segmentation.recipe import Recipe, base_hash, with_search
-from seg_pipeline.segmentation.settings import InputSettings, LossSettings
+from seg_pipeline.segmentation.settings.training import InputSettings, LossSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe, base_hash, with_search
 
 
 def test_a_recipe_survives_a_checkpoint(recipe):

@@ -1,6 +1,6 @@
-"""One of two processes that score together: ``python tally_of_rank.py RANK FOLDER``; see test_metrics.
+"""One of two processes that score together: ``python epoch_metrics_of_rank.py RANK FOLDER``; see test_overlap.
 
-The masks are those of ``test_metrics.random_masks``; the first process has one image, the other three. The counts that
+The masks are those of ``test_overlap.random_masks``; the first process has one image, the other three. The counts that
 each of them gathers are left in rank<RANK>.pt.
 """
 
@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from seg_pipeline.segmentation.metrics import Collected, count, joined
-from seg_pipeline.segmentation.processes import Processes
+from seg_pipeline.segmentation.metrics.overlap import Collected, count, joined
+from seg_pipeline.segmentation.training.processes import Processes
 
 
 def main(rank: int, folder: Path) -> None:

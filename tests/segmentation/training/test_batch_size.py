@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from seg_pipeline.segmentation import memory_probe
-from seg_pipeline.segmentation.memory_probe import kept_bytes, largest_batch
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import FitSettings, InputSettings
+from seg_pipeline.segmentation.settings.training import FitSettings, InputSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training import batch_size
+from seg_pipeline.segmentation.training.batch_size import kept_bytes, largest_batch
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(
@@ -84,7 +84,7 @@ def test_the_largest_power_of_two_that_fits(limit, expected):
 
 def test_half_of_the_free_memory_is_the_limit(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(memory_probe, "free_ram", lambda: 2 * (4 * IMAGE + 8))
+    monkeypatch.setattr(batch_size, "free_ram", lambda: 2 * (4 * IMAGE + 8))
     assert largest_batch(Net(), loss_fn, RECIPE, CPU) == 4
     assert "a training step keeps 8 KiB an image; 32 KiB allow a batch of 4" in caplog.text
 
@@ -100,6 +100,6 @@ def test_a_batch_that_runs_out_of_memory_is_halved_until_it_does_not():
             return super().forward(images)
 
     model = Small()
-    assert memory_probe._tried(model, loss_fn, RECIPE, CPU, 32) == 8
+    assert batch_size._tried(model, loss_fn, RECIPE, CPU, 32) == 8
     assert tried == [32, 16, 8]
     assert model.convolution.weight.grad is None

@@ -6,9 +6,9 @@ import psutil
 import pytest
 import torch
 
-from seg_pipeline.segmentation.processes import TrainingFailed
-from seg_pipeline.segmentation.settings import ComputeSettings
-from seg_pipeline.segmentation.training import train
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.training.processes import TrainingFailed
+from seg_pipeline.segmentation.training.run import train
 
 pytestmark = pytest.mark.slow
 

@@ -4,13 +4,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seg_pipeline.segmentation import engine
-from seg_pipeline.segmentation.loaders import make_loaders
-from seg_pipeline.segmentation.manifest import data_hash
-from seg_pipeline.segmentation.metrics import Collected, mean_dice
-from seg_pipeline.segmentation.processes import TrainingFailed
-from seg_pipeline.segmentation.settings import ComputeSettings, FitSettings
-from seg_pipeline.segmentation.state import RunningMean, restore, start
+from seg_pipeline.segmentation.data.loaders import make_loaders
+from seg_pipeline.segmentation.manifest.table import data_hash
+from seg_pipeline.segmentation.metrics.overlap import Collected, mean_dice
+from seg_pipeline.segmentation.settings.training import ComputeSettings, FitSettings
+from seg_pipeline.segmentation.training import epoch as engine
+from seg_pipeline.segmentation.training.processes import TrainingFailed
+from seg_pipeline.segmentation.training.state import RunningMean, restore, start
 
 CPU = torch.device("cpu")
 

@@ -3,8 +3,8 @@ import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
-from seg_pipeline.segmentation.optimizers import make_optimizer
-from seg_pipeline.segmentation.settings import OptimizerSettings
+from seg_pipeline.segmentation.settings.training import OptimizerSettings
+from seg_pipeline.segmentation.training.optimizers import make_optimizer
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import torch
 
-from seg_pipeline.segmentation.galleries import LivePictures
-from seg_pipeline.segmentation.settings import ComputeSettings
-from seg_pipeline.segmentation.training import fold_split, train
+from seg_pipeline.segmentation.exploration.contact_sheets import LivePictures
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.training.run import fold_split, train
 
 COMPUTE = ComputeSettings(cache="none", save_minutes=None)
 

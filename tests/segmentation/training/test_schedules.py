@@ -1,6 +1,6 @@
 import pytest
 
-from seg_pipeline.segmentation.schedules import make_schedule
+from seg_pipeline.segmentation.training.schedules import make_schedule
 
 NAMES = ["constant", "cosine", "one_cycle", "poly"]
 

@@ -66,7 +66,7 @@ def device_facts(device: str) -> dict[str, str]:
     torch = sys.modules.get("torch")
     if torch is None:
         return {}
-    from seg_pipeline.segmentation.devices import pick_device
+    from seg_pipeline.segmentation.training.devices import pick_device
 
     picked = pick_device(device)
     name = torch.cuda.get_device_name(picked) if picked.type == "cuda" else _processor()
@@ -84,7 +84,7 @@ def _processor() -> str:
 
 def data_facts(name: str, table: pd.DataFrame) -> dict[str, str]:
     """Hashes of a manifest as training compares them, of its splits alone, and how many images each split has."""
-    from seg_pipeline.segmentation.manifest import data_hash
+    from seg_pipeline.segmentation.manifest.table import data_hash
 
     splits = table[[column for column in ("image_id", "split", "fold") if column in table]].sort_values("image_id")
     sizes = {f"{name}.num_{split}": str(number) for split, number in table["split"].value_counts().items()}

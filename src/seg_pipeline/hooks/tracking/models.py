@@ -26,7 +26,7 @@ def save_checkpoint_model(checkpoint: dict[str, Any], folder: Path) -> Path:
     from mlflow.types import Schema, TensorSpec
     from safetensors.torch import save_file
 
-    from seg_pipeline.segmentation.recipe import Recipe
+    from seg_pipeline.segmentation.settings.training_config import Recipe
 
     weights = folder / "weights"
     weights.mkdir(parents=True)

@@ -12,7 +12,7 @@ from seg_pipeline.new_data.classes import class_names
 from seg_pipeline.new_data.layouts import coco, pictures, tables, volumes
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents
-from seg_pipeline.segmentation.sources.json_files import read_json
+from seg_pipeline.segmentation.formats.json_files import read_json
 
 MOST_JSONS = 50
 """A data set is described by a few; a file for each image is none of the forms known here."""

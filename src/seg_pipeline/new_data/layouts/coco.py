@@ -13,11 +13,11 @@ from seg_pipeline.new_data.classes import evenly, task_of
 from seg_pipeline.new_data.layouts.pictures import index_of
 from seg_pipeline.new_data.plan import NO_MASK_FILES, RAW, Plan
 from seg_pipeline.new_data.scanning import Contents, below, stem
-from seg_pipeline.segmentation.images import read_size
-from seg_pipeline.segmentation.masks import decode_rle
-from seg_pipeline.segmentation.metadata import NO_CLASS
-from seg_pipeline.segmentation.sources.coco import read_coco
-from seg_pipeline.segmentation.sources.json_files import read_json
+from seg_pipeline.segmentation.formats.coco import read_coco
+from seg_pipeline.segmentation.formats.json_files import read_json
+from seg_pipeline.segmentation.images.decoding import read_size
+from seg_pipeline.segmentation.images.masks import decode_rle
+from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
 
 def read(contents: Contents, file: str, ask: Asker) -> Plan:

@@ -16,8 +16,8 @@ from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import evenly, from_pixels, task_of, text_name
 from seg_pipeline.new_data.plan import Classes, Entry, Plan, file_index
 from seg_pipeline.new_data.scanning import Contents, below, common_folder, endings_of, glob_of, stem
-from seg_pipeline.segmentation.images import read_values
-from seg_pipeline.segmentation.masks import binary_mask
+from seg_pipeline.segmentation.images.decoding import read_values
+from seg_pipeline.segmentation.images.masks import binary_mask
 
 ENOUGH = 0.9
 """Share of the masks whose image must be found."""

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.new_data.asking import Asker
-from seg_pipeline.segmentation.checks import check_order
-from seg_pipeline.segmentation.masks import MaskError, decode_rle, encode_rle
-from seg_pipeline.segmentation.traits import count_objects
+from seg_pipeline.segmentation.images.fingerprints import count_objects
+from seg_pipeline.segmentation.images.masks import MaskError, decode_rle, encode_rle
+from seg_pipeline.segmentation.manifest.cross_checks import check_order
 
 Order = Literal["C", "F"]
 Run = tuple[Path, tuple[int, int], str, str]

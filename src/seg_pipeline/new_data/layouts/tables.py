@@ -16,8 +16,8 @@ from seg_pipeline.new_data.layouts.pictures import image_entry, image_ids, index
 from seg_pipeline.new_data.layouts.run_lengths import Order, declare, decoded
 from seg_pipeline.new_data.plan import NO_MASK_FILES, RAW, Entry, Plan, file_index
 from seg_pipeline.new_data.scanning import Contents, below, common_folder, endings_of, glob_of, stem
-from seg_pipeline.segmentation.images import read_size, read_values
-from seg_pipeline.segmentation.masks import binary_mask
+from seg_pipeline.segmentation.images.decoding import read_size, read_values
+from seg_pipeline.segmentation.images.masks import binary_mask
 
 RUNS = re.compile(r"\s*\d+\s+\d+(?:\s+\d+\s+\d+)*\s*")
 ENOUGH = 0.9

@@ -13,10 +13,10 @@ from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import evenly
 from seg_pipeline.new_data.plan import DATA, NO_MASK_FILES, RAW, Classes, Entry, Plan, Value
 from seg_pipeline.new_data.scanning import Contents, common_end, common_folder, glob_of, images_of, mask_folder, stem
-from seg_pipeline.segmentation.settings import Task
-from seg_pipeline.segmentation.sources.cases import find_cases, read_nnunet
-from seg_pipeline.segmentation.sources.json_files import read_json
-from seg_pipeline.segmentation.sources.volumes import Case
+from seg_pipeline.segmentation.formats.json_files import read_json
+from seg_pipeline.segmentation.formats.volume_cases import find_cases, read_nnunet
+from seg_pipeline.segmentation.formats.volumes import Case
+from seg_pipeline.segmentation.settings.training import Task
 
 AIR = -500
 """Hounsfield units below which a volume is taken for CT."""

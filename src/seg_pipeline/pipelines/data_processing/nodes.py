@@ -16,7 +16,7 @@ def clean_annotations(
 ) -> tuple[DataFrame, DataFrame, int]:
     """Rows of the metadata table that can be used, findings, and how many rows there were."""
     given = params.annotations
-    rows, findings = seg.metadata.clean_annotations(
+    rows, findings = seg.manifest.clean_annotations(
         metadata,
         form=given.form,
         columns=given.columns.model_dump(by_alias=True),
@@ -29,8 +29,8 @@ def clean_annotations(
 
 def pivot_annotations(annotations: DataFrame, dataset: DatasetParams, params: DataProcessingParams) -> DataFrame:
     """One row an image, with its masks by class."""
-    indexed = params.annotations.form == seg.metadata.INDEXED
-    return seg.metadata.pivot_annotations(annotations, [seg.metadata.INDEXED] if indexed else dataset.names)
+    indexed = params.annotations.form == seg.manifest.INDEXED
+    return seg.manifest.pivot_annotations(annotations, [seg.manifest.INDEXED] if indexed else dataset.names)
 
 
 def merge_files(
@@ -49,8 +49,8 @@ def exclude_images(
     """Images that are not on a list of those to drop, and findings."""
     import pandas as pd
 
-    named = pd.DataFrame([one.model_dump() for one in params.exclude], columns=seg.exclusions.COLUMNS)
-    return seg.exclusions.exclude_images(images, named if listed is None else pd.concat([listed, named]))
+    named = pd.DataFrame([one.model_dump() for one in params.exclude], columns=seg.manifest.COLUMNS)
+    return seg.manifest.exclude_images(images, named if listed is None else pd.concat([listed, named]))
 
 
 def measure_images(
@@ -58,7 +58,7 @@ def measure_images(
 ) -> tuple[DataFrame, DataFrame, DataFrame]:
     """Images that can be read with size, objects and areas, masks made canonical; findings; what to keep of it."""
     given = params.annotations
-    reader = seg.features.MaskReader(
+    reader = seg.manifest.MaskReader(
         class_values=dataset.values,
         form=given.form,
         rle_order=given.rle_order or "C",
@@ -69,21 +69,21 @@ def measure_images(
         ignore_values=given.ignore_values,
         instances=given.several_per_class == "instances",
     )
-    return seg.measuring.measure_changed(images, reader, known, num_workers=params.num_workers)
+    return seg.manifest.measure_changed(images, reader, known, num_workers=params.num_workers)
 
 
 def check_images(
     images: DataFrame, annotations: DataFrame, params: DataProcessingParams
 ) -> tuple[DataFrame, DataFrame]:
     """What only the images beside an image tell: findings, and pixels that classes share."""
-    findings = seg.checks.check_images(images, annotations, rle_order=params.annotations.rle_order)
-    return findings, seg.checks.overlap_matrix(images)
+    findings = seg.manifest.check_images(images, annotations, rle_order=params.annotations.rle_order)
+    return findings, seg.manifest.overlap_matrix(images)
 
 
 def assign_splits(images: DataFrame, given: DataFrame | None, params: DataProcessingParams, seed: int) -> DataFrame:
     """Split and fold of each image."""
     split = params.split
-    return seg.splits.assign_splits(
+    return seg.manifest.assign_splits(
         images,
         shares=split.shares.model_dump(),
         grouped=split.grouped,
@@ -100,20 +100,20 @@ def check_splits(
 ) -> tuple[DataFrame, DataFrame, DataFrame]:
     """The manifest: images with their splits; the same without the test split; findings. Fails where splits leak."""
     split = params.split
-    leaks = seg.splits.check_leaks(images, splits, allowed=split.allow_leakage, groups_allowed=split.method == "time")
+    leaks = seg.manifest.check_leaks(images, splits, allowed=split.allow_leakage, groups_allowed=split.method == "time")
     manifest = images.merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
-    few = seg.splits.fewer_folds(splits, split.folds)
-    findings = seg.quality.collect(leaks, few, seg.splits.missing_classes(manifest))
+    few = seg.manifest.fewer_folds(splits, split.folds)
+    findings = seg.manifest.collect(leaks, few, seg.manifest.missing_classes(manifest))
     return manifest, manifest[manifest["split"] != "test"], findings
 
 
 def collect_findings(params: DataProcessingParams, *findings: DataFrame) -> DataFrame:
     """All findings in one table. Fails on the first that drops something where ``strict`` is set."""
-    table = seg.quality.collect(*findings)
-    for rule, number in seg.quality.counts(table).items():
+    table = seg.manifest.collect(*findings)
+    for rule, number in seg.manifest.counts(table).items():
         log.warning("finding: %s x %d", rule, number)
     if params.strict:
-        seg.quality.refuse_dropped(table)
+        seg.manifest.refuse_dropped(table)
     return table
 
 
@@ -125,5 +125,5 @@ def write_findings_page(
     files: DataFrame,
 ) -> str:
     """A page that opens in any browser. Fails where a row or a file was lost."""
-    accounts = seg.quality.account(num_rows_read, annotations, files, manifest, findings)
-    return seg.report.findings_page(findings, manifest, accounts, files, splits=seg.splits.split_table(manifest))
+    accounts = seg.manifest.account(num_rows_read, annotations, files, manifest, findings)
+    return seg.report.findings_page(findings, manifest, accounts, files, splits=seg.manifest.split_table(manifest))

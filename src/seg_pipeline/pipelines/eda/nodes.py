@@ -8,7 +8,7 @@ from pathlib import Path
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, EdaParams, TrainingParams, make_recipe
 from seg_pipeline.pipelines import DataFrame, Figure, ndarray
-from seg_pipeline.segmentation.settings import ScoreSettings
+from seg_pipeline.segmentation.settings.training import ScoreSettings
 
 log = logging.getLogger(__name__)
 
@@ -36,19 +36,19 @@ def pick_rows(manifest: DataFrame, params: EdaParams, seed: int) -> tuple[DataFr
 def plot_samples(sample_rows: DataFrame, params: EdaParams) -> Figure:
     """Images with their masks and overlays."""
     named = f"{len(params.sample_ids)} named, others " if params.sample_ids else ""
-    return seg.galleries.sample_sheet(sample_rows, note=f"{named}{params.sample_selection}")
+    return seg.exploration.sample_sheet(sample_rows, note=f"{named}{params.sample_selection}")
 
 
 def plot_augmentations(
     sample_rows: DataFrame, dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int
 ) -> Figure:
     """One of the samples as training may see it."""
-    return seg.galleries.augmentation_sheet(sample_rows, make_recipe(dataset, scores, training, seed))
+    return seg.exploration.augmentation_sheet(sample_rows, make_recipe(dataset, scores, training, seed))
 
 
 def animate_series(series_rows: DataFrame, params: EdaParams) -> tuple[ndarray, ndarray]:
     """The pictures twice: for GIF and for MP4."""
-    frames = seg.animation.draw_series(series_rows, max_side=params.animation.max_side)
+    frames = seg.exploration.draw_series(series_rows, max_side=params.animation.max_side)
     return frames, frames
 
 
@@ -64,33 +64,33 @@ def plot_class_counts(class_counts: DataFrame) -> Figure:
 
 def plot_classes(images: DataFrame, params: EdaParams) -> Figure:
     """Classes together, absent, by area and objects."""
-    return seg.overview.class_sheet(images, max_classes=params.max_classes)
+    return seg.exploration.class_sheet(images, max_classes=params.max_classes)
 
 
 def measure_pixels(pixel_rows: DataFrame, params: EdaParams) -> DataFrame:
     """Intensities by class and group."""
     names, _ = seg.exploration.top_classes(pixel_rows, params.max_classes)
-    return seg.pixels.measure_intensities(pixel_rows, names)
+    return seg.exploration.measure_intensities(pixel_rows, names)
 
 
 def plot_images(images: DataFrame, intensities: DataFrame) -> Figure:
     """Sizes and intensities."""
-    return seg.overview.image_sheet(images, intensities)
+    return seg.exploration.image_sheet(images, intensities)
 
 
 def plot_places(pixel_rows: DataFrame, images: DataFrame, params: EdaParams) -> Figure:
     """Where in the image each class lies."""
-    return seg.overview.place_sheet(pixel_rows, num_images=len(images), max_classes=params.max_classes)
+    return seg.exploration.place_sheet(pixel_rows, num_images=len(images), max_classes=params.max_classes)
 
 
 def plot_series(images: DataFrame, params: EdaParams) -> Figure:
     """Classes along series and over days."""
-    return seg.overview.series_sheet(images, max_classes=params.max_classes)
+    return seg.exploration.series_sheet(images, max_classes=params.max_classes)
 
 
 def plot_points(images: DataFrame, params: EdaParams, seed: int) -> object:
     """Plotly: a point an image."""
-    return seg.overview.point_chart(images, max_points=params.max_points, seed=seed)
+    return seg.exploration.point_chart(images, max_points=params.max_points, seed=seed)
 
 
 def compare_splits(images: DataFrame) -> DataFrame:
@@ -102,19 +102,19 @@ def compare_splits(images: DataFrame) -> DataFrame:
 
 def plot_splits(images: DataFrame, split_report: DataFrame, params: EdaParams) -> Figure:
     """Classes by split, and the largest differences."""
-    return seg.overview.split_sheet(images, split_report, max_classes=params.max_classes)
+    return seg.exploration.split_sheet(images, split_report, max_classes=params.max_classes)
 
 
 def estimate_memory(images: DataFrame, dataset: DatasetParams, training: TrainingParams) -> dict:
     """Bytes of the decoded data, beside what this machine has free."""
-    estimate = seg.memory.estimate_memory(
+    estimate = seg.data.estimate_memory(
         images,
         training.input,
         task=dataset.task,
         num_classes=len(seg.exploration.measured_classes(images)),
         mode=training.compute.cache,
-        free_ram=seg.memory.free_ram(),
-        free_disk=seg.memory.free_disk(Path.cwd()),
+        free_ram=seg.data.free_ram(),
+        free_disk=seg.data.free_disk(Path.cwd()),
     )
     log.info("memory: %s", estimate["cache"]["advice"])
     return estimate
@@ -122,4 +122,4 @@ def estimate_memory(images: DataFrame, dataset: DatasetParams, training: Trainin
 
 def plot_memory(memory_estimate: dict) -> Figure:
     """Bars of the estimate."""
-    return seg.plotting.plot_memory(memory_estimate, seg.memory.readable)
+    return seg.plotting.plot_memory(memory_estimate, seg.data.readable)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import EvaluationParams
 from seg_pipeline.pipelines import DataFrame
-from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
+from seg_pipeline.segmentation.settings.training import PredictSettings, ScoreSettings
 
 
 def choose_postprocessing(
@@ -20,13 +20,13 @@ def choose_postprocessing(
     seed: int,
 ) -> tuple[dict, DataFrame]:
     """Steps that help on validation images, and their Dice by threshold."""
-    return seg.choices.choose_postprocessing(
+    return seg.prediction.choose_postprocessing(
         development,
         checkpoint,
-        device=seg.devices.pick_device(params.device),
+        device=seg.training.pick_device(params.device),
         batch_size=params.batch_size,
         prediction=prediction,
-        way=seg.ratios.Way.of(scores, params.measures, seed),
+        way=seg.metrics.Way.of(scores, params.measures, seed),
         confidence=params.measures.confidence,
         steps=params.postprocess,
     )
@@ -41,13 +41,13 @@ def measure_options(
     seed: int,
 ) -> DataFrame:
     """Gain and cost of each way to predict, on validation images."""
-    return seg.choices.measure_options(
+    return seg.prediction.measure_options(
         development,
         checkpoint,
-        device=seg.devices.pick_device(params.device),
+        device=seg.training.pick_device(params.device),
         batch_size=params.batch_size,
         prediction=prediction,
-        way=seg.ratios.Way.of(scores, params.measures, seed),
+        way=seg.metrics.Way.of(scores, params.measures, seed),
         confidence=params.measures.confidence,
         max_images=params.option_images,
     )
@@ -61,13 +61,13 @@ def predict_test(
     params: EvaluationParams,
 ) -> tuple[DataFrame, DataFrame]:
     """Predicted masks of the test split at native size, and how well its probabilities are calibrated."""
-    calibration = seg.calibration.Calibration(postprocessing["classes"])
-    predictions = seg.predict.predict_masks(
+    calibration = seg.metrics.Calibration(postprocessing["classes"])
+    predictions = seg.prediction.predict_masks(
         manifest[manifest["split"] == "test"],
         checkpoint,
-        device=seg.devices.pick_device(params.device),
+        device=seg.training.pick_device(params.device),
         batch_size=params.batch_size,
-        postprocessing=seg.postprocess.Postprocessing.from_dict(postprocessing["settings"]),
+        postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]),
         settings=prediction,
         calibration=calibration,
     )
@@ -84,6 +84,6 @@ def score_predictions(
 ) -> tuple[dict, DataFrame, DataFrame, DataFrame, DataFrame]:
     """Scores of the test split, of each of its images, groups and series, and the confusion matrix."""
     rows = manifest[manifest["split"] == "test"]
-    return seg.scoring.score_predictions(
+    return seg.metrics.score_predictions(
         rows, predictions, scores=scores, measures=params.measures, seed=seed, reliability=reliability
     )

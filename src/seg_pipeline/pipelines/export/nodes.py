@@ -7,7 +7,7 @@ from pathlib import Path
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import ExportParams
 from seg_pipeline.pipelines import Bundle, DataFrame
-from seg_pipeline.segmentation.settings import PredictSettings, ScoreSettings
+from seg_pipeline.segmentation.settings.training import PredictSettings, ScoreSettings
 
 
 def draft_bundle(
@@ -23,7 +23,7 @@ def draft_bundle(
         checkpoint,
         bundle_draft,
         forms=[form for form in params.forms if form != "int8"],
-        postprocessing=seg.postprocess.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
+        postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
         prediction=prediction,
     )
     if "int8" not in params.forms:

@@ -11,4 +11,4 @@ from seg_pipeline.pipelines import DataFrame
 
 def plan_nnunet_raw(manifest: DataFrame, params: ExportNnunetParams) -> dict[str, Any]:
     """Names, labels and splits; the catalog writes the files."""
-    return seg.nnunet.plan_raw(manifest, name=params.name, overlap=params.overlap)
+    return seg.formats.plan_raw(manifest, name=params.name, overlap=params.overlap)

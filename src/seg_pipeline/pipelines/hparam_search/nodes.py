@@ -7,7 +7,7 @@ from pathlib import Path
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, HparamSearchParams, TrainingParams, make_recipe
 from seg_pipeline.pipelines import DataFrame, Figure
-from seg_pipeline.segmentation.settings import ScoreSettings
+from seg_pipeline.segmentation.settings.training import ScoreSettings
 
 
 def run_gates(

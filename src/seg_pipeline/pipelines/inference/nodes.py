@@ -7,7 +7,7 @@ from pathlib import Path
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import InferenceParams
 from seg_pipeline.pipelines import Bundle, DataFrame
-from seg_pipeline.segmentation.settings import PredictSettings
+from seg_pipeline.segmentation.settings.training import PredictSettings
 
 
 def predict_images(
@@ -23,14 +23,14 @@ def predict_images(
         raise ValueError(
             "`inference.images` says what to predict: `--params inference.images=FOLDER`, or a glob or list"
         )
-    predictor = seg.checkpoint_predictor.choose_predictor(
+    predictor = seg.prediction.choose_predictor(
         params.model,
         checkpoint=trained_checkpoint,
         bundle=exported_bundle,
         form=params.form,
-        postprocessing=seg.postprocess.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
+        postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
         prediction=(prediction, params.prediction),
-        device=seg.devices.pick_device(params.device),
+        device=seg.training.pick_device(params.device),
     )
     result = seg.inference.predict_folder(
         seg.inference.find_images(params.images)[0],

@@ -39,7 +39,7 @@ def plot_predictions(
 ) -> Drawn:
     """Test images from the worst to the best, truth beside prediction."""
     return _drawn(
-        lambda guesses, scores: seg.galleries.prediction_sheet(
+        lambda guesses, scores: seg.exploration.prediction_sheet(
             manifest, guesses, scores, num_images=params.num_gallery
         ),
         predictions,
@@ -90,9 +90,9 @@ def compare_runs(
 ) -> tuple[DataFrame, Drawn]:
     """Paired differences to the run of `compare_with`, and their figure; an empty table where there is none."""
     if params.compare_with is None or image_scores is None:
-        return seg.comparison.no_pairs(), ()
-    pairs = seg.comparison.pair_scores(manifest, image_scores, *seg.comparison.read_run(Path(params.compare_with)))
-    summary = seg.comparison.summarise(pairs, seed=seed)
+        return seg.metrics.no_pairs(), ()
+    pairs = seg.metrics.pair_scores(manifest, image_scores, *seg.metrics.read_run(Path(params.compare_with)))
+    summary = seg.metrics.summarise(pairs, seed=seed)
     return pairs, seg.plotting.plot_comparison(summary, title=f"This run less {params.compare_with}")
 
 

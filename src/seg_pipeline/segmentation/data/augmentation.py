@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from seg_pipeline.segmentation.masks import IGNORE
+from seg_pipeline.segmentation.images.masks import IGNORE
 
 Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 

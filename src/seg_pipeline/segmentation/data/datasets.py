@@ -22,10 +22,9 @@ from torch.utils import data
 from torchvision import tv_tensors
 from torchvision.datasets import VisionDataset
 
-from seg_pipeline.segmentation.augment import Augmentation
-from seg_pipeline.segmentation.cache import PixelCache
-from seg_pipeline.segmentation.decoding import Decoder, frame_rows
-from seg_pipeline.segmentation.geometry import (
+from seg_pipeline.segmentation.data.augmentation import Augmentation
+from seg_pipeline.segmentation.data.cache import PixelCache
+from seg_pipeline.segmentation.data.geometry import (
     CHANCES,
     Box,
     Shape,
@@ -38,7 +37,8 @@ from seg_pipeline.segmentation.geometry import (
     resize_logits,
     resize_truth,
 )
-from seg_pipeline.segmentation.settings import InputSettings, Task
+from seg_pipeline.segmentation.data.sample_decoding import Decoder, frame_rows
+from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 __all__ = ["ConcatDataset", "Draw", "ImageMaskDataset", "VisionImageMaskDataset", "fitted_shapes", "to_native"]
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.settings import STRIDE, InputSettings
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.settings.training import STRIDE, InputSettings
 
 Shape = tuple[int, int]
 

@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from seg_pipeline.segmentation.augment import Augmentation, albumentations_augmentation, make_augmentation
-from seg_pipeline.segmentation.cache import open_cache
-from seg_pipeline.segmentation.datasets import VisionImageMaskDataset, fitted_shapes
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.memory import CacheMode
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.sampler import EpochSampler
-from seg_pipeline.segmentation.settings import ComputeSettings, InputSettings
+from seg_pipeline.segmentation.data.augmentation import Augmentation, albumentations_augmentation, make_augmentation
+from seg_pipeline.segmentation.data.cache import open_cache
+from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset, fitted_shapes
+from seg_pipeline.segmentation.data.memory import CacheMode
+from seg_pipeline.segmentation.data.sampler import EpochSampler
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.settings.training import ComputeSettings, InputSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
 
 
 class Loader(DataLoader):

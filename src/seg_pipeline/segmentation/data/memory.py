@@ -9,8 +9,8 @@ from typing import Any, Literal
 import pandas as pd
 import psutil
 
-from seg_pipeline.segmentation.geometry import fitted_shapes
-from seg_pipeline.segmentation.settings import InputSettings, Task
+from seg_pipeline.segmentation.data.geometry import fitted_shapes
+from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 CacheMode = Literal["auto", "none", "ram", "disk"]
 

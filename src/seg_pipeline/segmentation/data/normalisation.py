@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.images import percentiles, read_image, scale_values, to_8bit, to_grey
-from seg_pipeline.segmentation.settings import InputSettings
+from seg_pipeline.segmentation.images.decoding import percentiles, read_image, scale_values, to_8bit, to_grey
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 PERCENTILES = (1.0, 99.0)
 DEVIATIONS = 4.0

@@ -9,13 +9,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.geometry import fitted_shapes, resize_image, resize_truth
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.manifest import class_names, read_masks
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.normalise import stored_pixels
-from seg_pipeline.segmentation.settings import InputSettings, Task
-from seg_pipeline.segmentation.traits import content_hash
+from seg_pipeline.segmentation.data.geometry import fitted_shapes, resize_image, resize_truth
+from seg_pipeline.segmentation.data.normalisation import stored_pixels
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.fingerprints import content_hash
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 POINTS = 256
 """Pixels of an image's classes that are kept for windows to show."""

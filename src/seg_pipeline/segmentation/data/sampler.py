@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from torch.utils.data import Sampler
 
-from seg_pipeline.segmentation.datasets import Draw
-from seg_pipeline.segmentation.manifest import class_names
+from seg_pipeline.segmentation.data.datasets import Draw
+from seg_pipeline.segmentation.manifest.table import class_names
 
 BALANCED_SHARE = 0.7
 """Of the draws, for ``balance: classes``; the others show images as they come, so that all are seen."""

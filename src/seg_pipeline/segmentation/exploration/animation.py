@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.galleries import picture
-from seg_pipeline.segmentation.manifest import class_names, read_masks
+from seg_pipeline.segmentation.exploration.contact_sheets import picture
+from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.plotting import class_colours, overlay
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX

@@ -10,13 +10,13 @@ import torch
 from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.augment import PRESETS, make_augmentation
-from seg_pipeline.segmentation.datasets import Draw, VisionImageMaskDataset
-from seg_pipeline.segmentation.images import read_image, to_rgb8
-from seg_pipeline.segmentation.manifest import class_names, read_masks
-from seg_pipeline.segmentation.predict import plain_masks, predict_masks
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.training import Saved, fold_split
+from seg_pipeline.segmentation.data.augmentation import PRESETS, make_augmentation
+from seg_pipeline.segmentation.data.datasets import Draw, VisionImageMaskDataset
+from seg_pipeline.segmentation.images.decoding import read_image, to_rgb8
+from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_masks
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.run import Saved, fold_split
 
 WINDOW = (1, 99)
 """Percentiles that become black and white in pictures of 16-bit images."""

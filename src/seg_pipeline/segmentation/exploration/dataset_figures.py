@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.exploration import (
+from seg_pipeline.segmentation.exploration.pixel_statistics import PERCENTILES, map_places
+from seg_pipeline.segmentation.exploration.tables import (
     along_series,
     area_percent,
     count_together,
@@ -20,8 +21,7 @@ from seg_pipeline.segmentation.exploration import (
     presence,
     top_classes,
 )
-from seg_pipeline.segmentation.manifest import SPLITS
-from seg_pipeline.segmentation.pixels import PERCENTILES, map_places
+from seg_pipeline.segmentation.manifest.table import SPLITS
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as PlotlyFigure

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.manifest import read_masks
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.manifest.table import read_masks
 
 PERCENTILES = (5, 25, 50, 75, 95)
 ALL = "all pixels"

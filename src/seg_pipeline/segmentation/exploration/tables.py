@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.manifest import SPLITS, class_names
+from seg_pipeline.segmentation.manifest.table import SPLITS, class_names
 
 MAX_PARTS = 20
 """Into which series are cut, so that long ones and short ones can be compared."""

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from seg_pipeline.segmentation.bundle import DESCRIPTION, FILES, Bundle, File, describe_file, file_name
-from seg_pipeline.segmentation.checkpoint_predictor import describe
-from seg_pipeline.segmentation.export.forms import write_forms
-from seg_pipeline.segmentation.postprocess import Postprocessing
-from seg_pipeline.segmentation.predict import load_members
-from seg_pipeline.segmentation.settings import PredictSettings
+from seg_pipeline.segmentation.export.formats import write_forms
+from seg_pipeline.segmentation.prediction.bundle import DESCRIPTION, FILES, Bundle, File, describe_file, file_name
+from seg_pipeline.segmentation.prediction.checkpoint_predictor import describe
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.prediction.predict_images import load_members
+from seg_pipeline.segmentation.settings.training import PredictSettings
 
 
 def make_bundle(

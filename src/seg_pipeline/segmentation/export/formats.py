@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.experimental import _config as symbolic
 
-from seg_pipeline.segmentation.export.networks import Deployable, HalfPrecision
-from seg_pipeline.segmentation.predictor import Network, load_onnx
-from seg_pipeline.segmentation.quiet import errors_only
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.segmenter import Segmenter
-from seg_pipeline.segmentation.settings import STRIDE
+from seg_pipeline.segmentation.export.plain_network import Deployable, HalfPrecision
+from seg_pipeline.segmentation.export.quiet import errors_only
+from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.prediction.predictor import Network, load_onnx
+from seg_pipeline.segmentation.settings.training import STRIDE
+from seg_pipeline.segmentation.settings.training_config import Recipe
 
 
 def write_forms(model: Segmenter, paths: Mapping[str, Path]) -> None:

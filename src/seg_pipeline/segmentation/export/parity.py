@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from seg_pipeline.segmentation.bundle import Bundle
-from seg_pipeline.segmentation.export.images import batches, mean_dice, scaled_copies, spread
-from seg_pipeline.segmentation.export.quality import INEXACT
-from seg_pipeline.segmentation.export.running import bundle_predictor, in_float32
-from seg_pipeline.segmentation.postprocess import make_masks
-from seg_pipeline.segmentation.predict import load_members, mean_probabilities, native_logits
-from seg_pipeline.segmentation.predictor import ImagePredictor
-from seg_pipeline.segmentation.settings import ParitySettings, PredictSettings, ScoreSettings
+from seg_pipeline.segmentation.export.reduced_precision import INEXACT
+from seg_pipeline.segmentation.export.run_bundle import bundle_predictor, in_float32
+from seg_pipeline.segmentation.export.validation import batches, mean_dice, scaled_copies, spread
+from seg_pipeline.segmentation.prediction.bundle import Bundle
+from seg_pipeline.segmentation.prediction.postprocessing import make_masks
+from seg_pipeline.segmentation.prediction.predict_images import load_members, mean_probabilities, native_logits
+from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
+from seg_pipeline.segmentation.settings.training import ParitySettings, PredictSettings, ScoreSettings
 
 CPU, PLAIN = torch.device("cpu"), PredictSettings()
 

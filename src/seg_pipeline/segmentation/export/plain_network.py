@@ -10,8 +10,8 @@ from timm.layers import Conv2dSame  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_pipeline.segmentation.depthwise import QuickDepthwise
-from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.models.depthwise import QuickDepthwise
+from seg_pipeline.segmentation.models.segmenter import Segmenter
 
 
 class Deployable(nn.Module):

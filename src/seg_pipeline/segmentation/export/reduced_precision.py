@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.bundle import Bundle, describe_file, file_name
-from seg_pipeline.segmentation.export.images import mean_dice, predicted_masks, seen_images
-from seg_pipeline.segmentation.export.making import without
-from seg_pipeline.segmentation.export.running import bundle_predictor, trained_predictor
-from seg_pipeline.segmentation.predictor import prepare
-from seg_pipeline.segmentation.settings import ScoreSettings
+from seg_pipeline.segmentation.export.bundle_files import without
+from seg_pipeline.segmentation.export.run_bundle import bundle_predictor, trained_predictor
+from seg_pipeline.segmentation.export.validation import mean_dice, predicted_masks, seen_images
+from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file, file_name
+from seg_pipeline.segmentation.prediction.predictor import prepare
+from seg_pipeline.segmentation.settings.training import ScoreSettings
 
 log = logging.getLogger(__name__)
 

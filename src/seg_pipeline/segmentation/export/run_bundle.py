@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from seg_pipeline.segmentation.bundle import Bundle
-from seg_pipeline.segmentation.checkpoint_predictor import checkpoint_predictor
-from seg_pipeline.segmentation.export.forms import load_network
-from seg_pipeline.segmentation.predictor import ImagePredictor
-from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.export.formats import load_network
+from seg_pipeline.segmentation.prediction.bundle import Bundle
+from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor
+from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
+from seg_pipeline.segmentation.settings.training_config import Recipe
 
 
 def bundle_predictor(bundle: Bundle, form: str) -> ImagePredictor:

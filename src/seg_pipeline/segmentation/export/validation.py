@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from seg_pipeline.segmentation import metrics
-from seg_pipeline.segmentation.decoding import frame_rows
-from seg_pipeline.segmentation.geometry import resize_truth
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.manifest import class_names, read_masks
-from seg_pipeline.segmentation.masks import IGNORE, encode_rle
-from seg_pipeline.segmentation.predictor import Image, ImagePredictor
-from seg_pipeline.segmentation.settings import InputSettings, ScoreSettings
+from seg_pipeline.segmentation.data.geometry import resize_truth
+from seg_pipeline.segmentation.data.sample_decoding import frame_rows
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.masks import IGNORE, encode_rle
+from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.metrics import overlap
+from seg_pipeline.segmentation.prediction.predictor import Image, ImagePredictor
+from seg_pipeline.segmentation.settings.training import InputSettings, ScoreSettings
 
 
 def seen_images(rows: pd.DataFrame, settings: InputSettings) -> Iterator[Image]:
@@ -46,11 +46,11 @@ def predicted_masks(predictor: ImagePredictor, rows: pd.DataFrame, *, batch_size
 
 def mean_dice(masks: Iterable[np.ndarray], rows: pd.DataFrame, scores: ScoreSettings) -> float:
     """Mean over classes of the Dice of predicted masks of manifest rows; NaN where no image shows a class."""
-    counts, names = metrics.Collected[metrics.Counts](), class_names(rows)
+    counts, names = overlap.Collected[overlap.Counts](), class_names(rows)
     for row, predicted in zip(rows.to_dict("records"), masks, strict=True):
         truth = torch.from_numpy(read_masks(row, names))[None]
-        counts.add(metrics.count(torch.from_numpy(predicted)[None], truth))
-    return metrics.mean_dice(counts.all(), aggregation=scores.aggregation, empty_policy=scores.empty_policy)
+        counts.add(overlap.count(torch.from_numpy(predicted)[None], truth))
+    return overlap.mean_dice(counts.all(), aggregation=scores.aggregation, empty_policy=scores.empty_policy)
 
 
 def judged_rows(development: pd.DataFrame) -> pd.DataFrame:

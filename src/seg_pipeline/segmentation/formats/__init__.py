@@ -7,3 +7,7 @@
 Both may have a column ``problem``: why what the row stands for cannot be used. The chain turns each into a
 finding, so that one broken file does not stop the others.
 """
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"nnunet": ["plan_raw"]})

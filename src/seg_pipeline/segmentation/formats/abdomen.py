@@ -1,6 +1,6 @@
 """Three public abdominal scans, as frames and run lengths in the layout of the UW-Madison GI tract data.
 
-`python -m seg_pipeline.segmentation.sources.abdomen SDIST FOLDER` reads them from the source distribution of
+`python -m seg_pipeline.segmentation.formats.abdomen SDIST FOLDER` reads them from the source distribution of
 totalsegmentator 2.13.0, which carries them for its tests; `make abdomen` fetches that and checks its hash.
 The masks are what TotalSegmentator made of the scans, so a score against them says how well it is imitated.
 """
@@ -19,8 +19,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.sources.volumes import Volume, read_volume, to_uint16
+from seg_pipeline.segmentation.formats.volumes import Volume, read_volume, to_uint16
+from seg_pipeline.segmentation.images.masks import encode_rle
 
 REFERENCE = "tests/reference_files"
 NOTICE = """\

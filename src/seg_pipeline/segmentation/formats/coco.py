@@ -13,10 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.images import read_size
-from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.metadata import NO_CLASS
-from seg_pipeline.segmentation.sources.json_files import read_json
+from seg_pipeline.segmentation.formats.json_files import read_json
+from seg_pipeline.segmentation.images.decoding import read_size
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
 Crowd = Literal["with_class", "apart"]
 CROWD = "crowd"

@@ -20,9 +20,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.manifest import class_names, read_masks
-from seg_pipeline.segmentation.masks import IGNORE
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 
 Overlap = Literal["regions", "paint"]
 log = logging.getLogger(__name__)

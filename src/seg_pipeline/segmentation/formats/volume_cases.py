@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from seg_pipeline.segmentation.files import index_files
-from seg_pipeline.segmentation.metadata import NO_CLASS
-from seg_pipeline.segmentation.sources.json_files import read_json
-from seg_pipeline.segmentation.sources.volumes import Case
+from seg_pipeline.segmentation.formats.json_files import read_json
+from seg_pipeline.segmentation.formats.volumes import Case
+from seg_pipeline.segmentation.manifest.files import index_files
+from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
 BACKGROUND = "background"
 

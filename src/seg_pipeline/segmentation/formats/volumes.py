@@ -31,9 +31,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from seg_pipeline.segmentation.images import read_image, read_values
-from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.metadata import NO_CLASS
+from seg_pipeline.segmentation.images.decoding import read_image, read_values
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
 Axis = Literal["axial", "coronal", "sagittal"]
 AXES = ("axial", "coronal", "sagittal")

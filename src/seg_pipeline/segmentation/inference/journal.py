@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_pipeline.segmentation.inference.outputs import write_file
-from seg_pipeline.segmentation.predictor import ImagePredictor
+from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 
 SETTINGS, LINES = "run.json", "images.jsonl"
 

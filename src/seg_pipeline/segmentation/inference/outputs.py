@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from seg_pipeline.segmentation.bundle import Bundle
-from seg_pipeline.segmentation.images import to_rgb8
-from seg_pipeline.segmentation.masks import Order, decode_rle, encode_rle
+from seg_pipeline.segmentation.images.decoding import to_rgb8
+from seg_pipeline.segmentation.images.masks import Order, decode_rle, encode_rle
+from seg_pipeline.segmentation.prediction.bundle import Bundle
 
 TABLE_COLUMNS = ["image_id", "file", "height", "width", "class", "area", "share", "confidence", "peak"]
 

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.decoding import frame_rows
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.predictor import Image
-from seg_pipeline.segmentation.quality import Finding
-from seg_pipeline.segmentation.settings import InputSettings
+from seg_pipeline.segmentation.data.sample_decoding import frame_rows
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.manifest.findings import Finding
+from seg_pipeline.segmentation.prediction.predictor import Image
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from seg_pipeline.segmentation.images.masks import Order, encode_rle
 from seg_pipeline.segmentation.inference import outputs
 from seg_pipeline.segmentation.inference.journal import Journal, identity
-from seg_pipeline.segmentation.inference.reading import Loaded, Reader, read_ahead, signature
-from seg_pipeline.segmentation.masks import Order, encode_rle
-from seg_pipeline.segmentation.predictor import ImagePredictor
-from seg_pipeline.segmentation.quality import Finding, findings_table
-from seg_pipeline.segmentation.recipe import to_plain
+from seg_pipeline.segmentation.inference.prefetch import Loaded, Reader, read_ahead, signature
+from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
+from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
+from seg_pipeline.segmentation.settings.training_config import to_plain
 
 Format = Literal["masks", "overlays", "rle", "coco"]
 FORMATS: tuple[Format, ...] = ("masks", "overlays", "rle", "coco")

@@ -11,8 +11,8 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.losses.ranks import global_sum
-from seg_pipeline.segmentation.masks import IGNORE
 
 
 class Overlap(NamedTuple):

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation import traits
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.manifest import class_names
-from seg_pipeline.segmentation.masks import Order, decode_rle
-from seg_pipeline.segmentation.quality import Finding, collect, findings_table
+from seg_pipeline.segmentation.images import fingerprints
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.masks import Order, decode_rle
+from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table
+from seg_pipeline.segmentation.manifest.table import class_names
 
 THUMBNAIL = 32
 """Bytes."""
@@ -196,7 +196,7 @@ def overlap_matrix(manifest: pd.DataFrame) -> pd.DataFrame:
     pixels = np.zeros((len(names), len(names)), dtype=np.int64)
     images = np.zeros_like(pixels)
     for text in manifest.loc[manifest["overlaps"] != "", "overlaps"]:
-        for pair, shared in traits.parse_overlaps(text).items():
+        for pair, shared in fingerprints.parse_overlaps(text).items():
             pixels[pair] += shared
             images[pair] += 1
     return pd.DataFrame(
@@ -241,7 +241,7 @@ def check_order(manifest: pd.DataFrame, order: Order) -> pd.DataFrame:
     """
     square = manifest["height"] == manifest["width"]
     shapes = _drawn(manifest, ~square, order)
-    objects = [(traits.count_objects(mask), traits.count_objects(other)) for _, mask, other in shapes]
+    objects = [(fingerprints.count_objects(mask), fingerprints.count_objects(other)) for _, mask, other in shapes]
     reasons = _object_reasons(objects)
     if len(objects) < MIN_MASKS:
         reasons = _edge_reasons([_edge_gain(*drawn) for drawn in _drawn(manifest, square, order)])

@@ -7,7 +7,7 @@ import re
 
 import pandas as pd
 
-from seg_pipeline.segmentation.quality import Finding, collect, findings_table, take_out
+from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table, take_out
 
 COLUMNS = ["images", "action", "reason"]
 ACTIONS = ("drop", "flag")

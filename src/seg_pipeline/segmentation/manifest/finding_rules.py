@@ -1,6 +1,7 @@
 """Every rule that a finding can name: what it means, and what to do.
 
-`python -m seg_pipeline.segmentation.rules > docs/findings.md` writes the page; the findings page shows the same words.
+`python -m seg_pipeline.segmentation.manifest.finding_rules > docs/findings.md` writes the page; the findings
+page shows the same words.
 """
 
 from __future__ import annotations
@@ -210,7 +211,7 @@ scans of that data set that are known to be faulty.
 
 ## Rules
 
-Written by `python -m seg_pipeline.segmentation.rules`, as is the rest of this page.
+Written by `python -m seg_pipeline.segmentation.manifest.finding_rules`, as is the rest of this page.
 
 | rule | about | what it means | what to do |
 |---|---|---|---|

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation import traits
-from seg_pipeline.segmentation.images import read_image, read_values
-from seg_pipeline.segmentation.masks import (
+from seg_pipeline.segmentation.images import fingerprints
+from seg_pipeline.segmentation.images.decoding import read_image, read_values
+from seg_pipeline.segmentation.images.masks import (
     MaskError,
     MaskRead,
     Order,
@@ -25,7 +25,7 @@ from seg_pipeline.segmentation.masks import (
     pixel_value,
     read_rle,
 )
-from seg_pipeline.segmentation.metadata import IGNORED, INDEXED, Form
+from seg_pipeline.segmentation.manifest.metadata import IGNORED, INDEXED, Form
 
 
 class Truth(NamedTuple):
@@ -89,7 +89,7 @@ class MaskReader:
             self._read_into(ignore, row.get(f"mask_{IGNORED}", ()))
             numbers, areas, texts = map(list, zip(*read, strict=True))
             given = numbers if self.instances else None
-        shared = traits.overlaps(masks, areas)
+        shared = fingerprints.overlaps(masks, areas)
         if self.ignore_unlabelled:
             ignore |= ~masks.any(axis=0)
         if self.exclusive and shared:
@@ -211,7 +211,7 @@ def _doubts(row: dict, features: dict, shared: str) -> list[tuple[str, str, str]
     if features["intensity_min"] == features["intensity_max"]:
         doubts.append(("blank_image", f"every pixel is {features['intensity_min']}", "flagged"))
     if shared:
-        pixels = sum(traits.parse_overlaps(shared).values())
+        pixels = sum(fingerprints.parse_overlaps(shared).values())
         doubts.append(
             ("overlapping_classes", f"{pixels} pixels are claimed by several classes; they count nowhere", "repaired")
         )
@@ -230,8 +230,8 @@ def _features(image: np.ndarray, truth: Truth, names: list[str]) -> dict:
         "intensity_min": int(least),
         "intensity_max": int(most),
         "intensity_mean": sum(cv2.mean(image)[:channels]) / channels,
-        "content_hash": traits.content_hash(image),
-        "thumbnail": traits.thumbnail(image),
+        "content_hash": fingerprints.content_hash(image),
+        "thumbnail": fingerprints.thumbnail(image),
         "overlaps": truth.shared,
     }
     shown = list(zip(names, truth.masks, truth.areas, strict=True))
@@ -244,5 +244,5 @@ def _features(image: np.ndarray, truth: Truth, names: list[str]) -> dict:
         if truth.given is not None:
             features[f"objects_{name}"] = truth.given[number]
         else:
-            features[f"objects_{name}"] = traits.count_objects(mask) if area else 0
+            features[f"objects_{name}"] = fingerprints.count_objects(mask) if area else 0
     return features

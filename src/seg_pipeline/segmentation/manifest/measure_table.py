@@ -16,8 +16,8 @@ import pandas as pd
 from pandas.api.extensions import ExtensionArray
 from tqdm import tqdm
 
-from seg_pipeline.segmentation.features import MaskReader, measure_image
-from seg_pipeline.segmentation.quality import Finding, findings_table, is_among
+from seg_pipeline.segmentation.manifest.findings import Finding, findings_table, is_among
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader, measure_image
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import pandas as pd
 
-from seg_pipeline.segmentation.quality import collect, findings_table, is_among, take_out
+from seg_pipeline.segmentation.manifest.findings import collect, findings_table, is_among, take_out
 
 Form = Literal["rle", "files", "indexed"]
 

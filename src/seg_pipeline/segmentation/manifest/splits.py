@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.manifest import SPLITS, class_names
-from seg_pipeline.segmentation.quality import Finding, findings_table
+from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
+from seg_pipeline.segmentation.manifest.table import SPLITS, class_names
 
 Method = Literal["draw", "time", "table"]
 

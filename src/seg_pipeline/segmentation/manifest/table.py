@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.masks import IGNORE, decode_rle
-from seg_pipeline.segmentation.metadata import Form
-from seg_pipeline.segmentation.quality import collect, is_among, take_out, take_out_unusable
+from seg_pipeline.segmentation.images.masks import IGNORE, decode_rle
+from seg_pipeline.segmentation.manifest.findings import collect, is_among, take_out, take_out_unusable
+from seg_pipeline.segmentation.manifest.metadata import Form
 
 SPLITS = ("train", "val", "test")
 

@@ -1,13 +1,13 @@
 """The tables that pass between steps: each column declared once, checked wherever a table is saved or loaded.
 
-`python -m seg_pipeline.segmentation.tables > docs/tables.md` writes the documentation from the declarations.
+`python -m seg_pipeline.segmentation.manifest.table_schemas > docs/tables.md` writes the documentation.
 """
 
 from __future__ import annotations
 
 import sys
 
-from seg_pipeline.segmentation.columns import CLASS, Column, Table
+from seg_pipeline.segmentation.manifest.column_types import CLASS, Column, Table
 
 _ID = Column("image_id", "text", "name of the image", unique=True)
 _FILES = (
@@ -269,8 +269,9 @@ TABLES = (
 
 _HEAD = """# Tables
 
-Written by `python -m seg_pipeline.segmentation.tables` from the declarations that the catalog checks each table by
-when it is saved and loaded; a test holds them together. Where a column's name ends in `<class>`, there is one a class.
+Written by `python -m seg_pipeline.segmentation.manifest.table_schemas` from the declarations that the catalog
+checks each table by when it is saved and loaded; a test holds them together. Where a column's name ends in
+`<class>`, there is one a class.
 """
 
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.intervals import group_sums, resampled_sums
-from seg_pipeline.segmentation.metrics import IF_EMPTY, Counts, ImageCounts
-from seg_pipeline.segmentation.settings import Aggregation, EmptyPolicy, MeasureSettings, ScoreSettings
+from seg_pipeline.segmentation.metrics.confidence_intervals import group_sums, resampled_sums
+from seg_pipeline.segmentation.metrics.overlap import IF_EMPTY, Counts, ImageCounts
+from seg_pipeline.segmentation.settings.training import Aggregation, EmptyPolicy, MeasureSettings, ScoreSettings
 
 AnyCounts = Counts | ImageCounts
 """``Counts`` have no borders, so no score of them."""

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.masks import IGNORE
+from seg_pipeline.segmentation.images.masks import IGNORE
 
 BINS = 15
 """As in Guo et al. 2017, "On Calibration of Modern Neural Networks", ICML."""

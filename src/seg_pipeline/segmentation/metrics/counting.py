@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from seg_pipeline.segmentation import metrics, surfaces
-from seg_pipeline.segmentation.competition import Volume
-from seg_pipeline.segmentation.manifest import read_masks
-from seg_pipeline.segmentation.masks import IGNORE, decode_rle
-from seg_pipeline.segmentation.metrics import Collected, ImageCounts
-from seg_pipeline.segmentation.settings import MeasureSettings
+from seg_pipeline.segmentation.images.masks import IGNORE, decode_rle
+from seg_pipeline.segmentation.manifest.table import read_masks
+from seg_pipeline.segmentation.metrics import overlap as metrics
+from seg_pipeline.segmentation.metrics import surface_distances
+from seg_pipeline.segmentation.metrics.overlap import Collected, ImageCounts
+from seg_pipeline.segmentation.metrics.uw_madison import Volume
+from seg_pipeline.segmentation.settings.training import MeasureSettings
 
 
 def count_images(
@@ -55,7 +56,7 @@ def _pairs(
 
 
 def count_image(
-    predicted: np.ndarray, masks: np.ndarray, *, spacing: surfaces.Spacing, measures: MeasureSettings
+    predicted: np.ndarray, masks: np.ndarray, *, spacing: surface_distances.Spacing, measures: MeasureSettings
 ) -> tuple[ImageCounts, Tensor]:
     """Counts of one image, (1, C) and (1,), and its ``metrics.confusion``.
 
@@ -71,10 +72,12 @@ def count_image(
         predicted = predicted & (masks != IGNORE)
     width = max(1, round(measures.boundary_width * math.hypot(*shape)))
     apart = [
-        surfaces.compare(one[None], true[None], spacing=spacing, tolerance=measures.tolerance, boundary_width=width)
+        surface_distances.compare(
+            one[None], true[None], spacing=spacing, tolerance=measures.tolerance, boundary_width=width
+        )
         for one, true in zip(predicted, truth, strict=True)
     ]
-    diagonal = _float([surfaces.diagonal((1, *shape), spacing)])
+    diagonal = _float([surface_distances.diagonal((1, *shape), spacing)])
     return ImageCounts(**overlap._asdict(), **_stacked(apart, diagonal.item()), diagonal=diagonal), confusion
 
 
@@ -125,11 +128,11 @@ def _count_exclusive(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.
     return counts, matrix
 
 
-def _stacked(of_classes: list[surfaces.Apart], worst: float) -> dict[str, Tensor]:
+def _stacked(of_classes: list[surface_distances.Apart], worst: float) -> dict[str, Tensor]:
     """Tensors (1, C); where one mask alone is empty the distance is the worst."""
     *counts, hd95 = zip(*of_classes, strict=True)
     columns = torch.tensor(counts)[:, None]
-    names = surfaces.Apart._fields
+    names = surface_distances.Apart._fields
     return {**dict(zip(names[:-1], columns, strict=True)), names[-1]: _float([hd95]).clamp(max=worst)}
 
 
@@ -167,7 +170,7 @@ def count_volumes(
             continue
         found = _count_volume(rows, predictions.iloc[at], names, layout, measures)
         overlap = {name: value[at].sum(0, keepdim=True) for name, value in counts.overlap._asdict().items()}
-        diagonal = _float([surfaces.diagonal(layout.shape, layout.spacing)])
+        diagonal = _float([surface_distances.diagonal(layout.shape, layout.spacing)])
         collected.add(ImageCounts(**overlap, **_stacked(found.apart, diagonal.item()), diagonal=diagonal))
         volumes.append(found.volumes)
         about.append({"series": series, "group": rows["group"].iloc[0], "num_missing": layout.shape[0] - len(rows)})
@@ -178,7 +181,7 @@ class Layout(NamedTuple):
     """How the images of a series lie in a volume."""
 
     shape: tuple[int, int, int]
-    spacing: surfaces.Spacing
+    spacing: surface_distances.Spacing
     places: list[int]
     """Of each image among the frames."""
 
@@ -204,7 +207,7 @@ def layout_of(rows: pd.DataFrame, spacing_z: float | None) -> Layout | None:
 
 
 class _Compared(NamedTuple):
-    apart: list[surfaces.Apart]
+    apart: list[surface_distances.Apart]
     volumes: list[Volume]
 
 
@@ -215,7 +218,7 @@ def _count_volume(
     merged = np.zeros((2, *layout.shape), dtype=bool)
     for name in names:
         frames, predicted, truth = read_volumes(rows, guesses, f"mask_{name}", layout)
-        apart.append(surfaces.compare(predicted, truth, spacing=layout.spacing, tolerance=measures.tolerance))
+        apart.append(surface_distances.compare(predicted, truth, spacing=layout.spacing, tolerance=measures.tolerance))
         if measures.competition:
             volumes.append(Volume.of(predicted, truth, layout.shape))
             merged[:, frames] |= np.stack([predicted, truth])

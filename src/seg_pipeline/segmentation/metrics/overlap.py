@@ -13,8 +13,8 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.settings import Aggregation, EmptyPolicy
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.settings.training import Aggregation, EmptyPolicy
 
 IF_EMPTY: dict[str, float] = {"skip": math.nan, "zero": 0.0, "one": 1.0}
 

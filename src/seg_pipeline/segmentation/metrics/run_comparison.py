@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.intervals import FEW_GROUPS, group_sums, interval, resampled_sums
-from seg_pipeline.segmentation.manifest import class_names
+from seg_pipeline.segmentation.manifest.table import class_names
+from seg_pipeline.segmentation.metrics.confidence_intervals import FEW_GROUPS, group_sums, interval, resampled_sums
 
 MANIFEST, IMAGE_SCORES = "05_model_input/manifest.parquet", "08_reporting/image_scores.parquet"
 """Where a run keeps the two tables, below its `data_root`; conf/base/catalog.yml says the same."""

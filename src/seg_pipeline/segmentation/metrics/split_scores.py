@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation import metrics
-from seg_pipeline.segmentation.calibration import expected_error
-from seg_pipeline.segmentation.competition import READINGS, competition_score
-from seg_pipeline.segmentation.intervals import FEW_GROUPS
-from seg_pipeline.segmentation.manifest import class_names
-from seg_pipeline.segmentation.metrics import ImageCounts
-from seg_pipeline.segmentation.ratios import SCORES, Way, defined_mean, image_values
-from seg_pipeline.segmentation.scoring.counting import SeriesCounts, count_images, count_volumes, unit_of
-from seg_pipeline.segmentation.scoring.summary import plain, summary, table_by
-from seg_pipeline.segmentation.settings import Aggregation, MeasureSettings, ScoreSettings
+from seg_pipeline.segmentation.manifest.table import class_names
+from seg_pipeline.segmentation.metrics import overlap
+from seg_pipeline.segmentation.metrics.aggregation import SCORES, Way, defined_mean, image_values
+from seg_pipeline.segmentation.metrics.calibration import expected_error
+from seg_pipeline.segmentation.metrics.confidence_intervals import FEW_GROUPS
+from seg_pipeline.segmentation.metrics.counting import SeriesCounts, count_images, count_volumes, unit_of
+from seg_pipeline.segmentation.metrics.overlap import ImageCounts
+from seg_pipeline.segmentation.metrics.summary import plain, summary, table_by
+from seg_pipeline.segmentation.metrics.uw_madison import READINGS, competition_score
+from seg_pipeline.segmentation.settings.training import Aggregation, MeasureSettings, ScoreSettings
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def score_predictions(
     described = {
         **both[scores.aggregation],
         **_about(truth, scores, measures),
-        "pixel_accuracy": metrics.pixel_accuracy(counts.overlap),
+        "pixel_accuracy": overlap.pixel_accuracy(counts.overlap),
         "calibration": _calibration(reliability),
         "volumes": _of_volumes(volumes, names, way, measures.confidence),
         "competition": _competition(counts, volumes) if measures.competition else None,

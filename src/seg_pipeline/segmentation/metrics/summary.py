@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.intervals import group_sums, interval
-from seg_pipeline.segmentation.metrics import ImageCounts
-from seg_pipeline.segmentation.ratios import Way, defined_mean
+from seg_pipeline.segmentation.metrics.aggregation import Way, defined_mean
+from seg_pipeline.segmentation.metrics.confidence_intervals import group_sums, interval
+from seg_pipeline.segmentation.metrics.overlap import ImageCounts
 
 
 def summary(

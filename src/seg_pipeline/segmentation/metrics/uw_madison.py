@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from seg_pipeline.segmentation.surfaces import bounding_box, distances, pixels
+from seg_pipeline.segmentation.metrics.surface_distances import bounding_box, distances, pixels
 
 
 @dataclass(frozen=True)

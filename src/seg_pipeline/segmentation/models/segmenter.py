@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_pipeline.segmentation.depthwise import quicken
-from seg_pipeline.segmentation.metrics import Counts, count, count_labels
-from seg_pipeline.segmentation.models import build_model, encoder_normalisation
-from seg_pipeline.segmentation.normalise import mean_std
-from seg_pipeline.segmentation.recipe import Recipe
+from seg_pipeline.segmentation.data.normalisation import mean_std
+from seg_pipeline.segmentation.metrics.overlap import Counts, count, count_labels
+from seg_pipeline.segmentation.models.depthwise import quicken
+from seg_pipeline.segmentation.models.networks import build_model, encoder_normalisation
+from seg_pipeline.segmentation.settings.training_config import Recipe
 
 
 class Segmenter(nn.Module):

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from seg_pipeline.segmentation.images import read_image
-from seg_pipeline.segmentation.masks import decode_rle, encode_rle
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.masks import decode_rle, encode_rle
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
 from seg_pipeline.segmentation.phantom.writing import MADE_BY, RECORD, move, settings_of, write_phantom
 

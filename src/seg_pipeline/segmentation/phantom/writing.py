@@ -17,7 +17,7 @@ import cv2
 import joblib
 import numpy as np
 
-from seg_pipeline.segmentation.masks import encode_rle
+from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
 from seg_pipeline.segmentation.phantom.drawing import draw_frame, make_series
 

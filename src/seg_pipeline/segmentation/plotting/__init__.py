@@ -5,25 +5,25 @@ own: nothing goes through pyplot, so that figures may be drawn in threads and ar
 reference. Saving is the caller's part: ``figure.savefig(path)``.
 """
 
-from seg_pipeline.segmentation.plotting.against import against_truth, resized
 from seg_pipeline.segmentation.plotting.bars import plot_class_counts, plot_class_scores
+from seg_pipeline.segmentation.plotting.class_panels import plot_object_sizes, plot_reliability, plot_thresholds
 from seg_pipeline.segmentation.plotting.classes import plot_classes, plot_splits
-from seg_pipeline.segmentation.plotting.colouring import overlay
 from seg_pipeline.segmentation.plotting.confusion import plot_confusion
+from seg_pipeline.segmentation.plotting.contact_sheets import plot_augmentations, plot_predictions, plot_samples
 from seg_pipeline.segmentation.plotting.curves import plot_history
-from seg_pipeline.segmentation.plotting.dots import plot_comparison, plot_gains, plot_group_scores, plot_options
-from seg_pipeline.segmentation.plotting.images import plot_images, plot_places, plot_series
-from seg_pipeline.segmentation.plotting.multiples import plot_object_sizes, plot_reliability, plot_thresholds
-from seg_pipeline.segmentation.plotting.pointing import plot_points
-from seg_pipeline.segmentation.plotting.resources import plot_memory
-from seg_pipeline.segmentation.plotting.searching import (
+from seg_pipeline.segmentation.plotting.ground_truth import against_truth, resized
+from seg_pipeline.segmentation.plotting.image_distributions import plot_images, plot_places, plot_series
+from seg_pipeline.segmentation.plotting.interactive import plot_points
+from seg_pipeline.segmentation.plotting.memory import plot_memory
+from seg_pipeline.segmentation.plotting.overlay import overlay
+from seg_pipeline.segmentation.plotting.score_dots import plot_comparison, plot_gains, plot_group_scores, plot_options
+from seg_pipeline.segmentation.plotting.search import (
     plot_crossed,
     plot_importances,
     plot_overfit,
     plot_range_test,
     plot_trials,
 )
-from seg_pipeline.segmentation.plotting.sheets import plot_augmentations, plot_predictions, plot_samples
 from seg_pipeline.segmentation.plotting.style import class_colours
 
 __all__ = [

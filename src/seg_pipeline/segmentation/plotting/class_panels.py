@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-from seg_pipeline.segmentation.plotting.rows import add_legend, add_note
+from seg_pipeline.segmentation.plotting.row_panels import add_legend, add_note
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, styled, unit_colours
 
 MAX_PANELS = 12

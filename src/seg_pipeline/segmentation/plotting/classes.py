@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from seg_pipeline.segmentation.plotting.rows import (
+from seg_pipeline.segmentation.plotting.row_panels import (
     BOX_NOTE,
     MAX_WITH_NUMBERS,
     add_note,

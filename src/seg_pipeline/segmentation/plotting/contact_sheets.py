@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from seg_pipeline.segmentation.plotting.colouring import TINT, check_picture, draw_outlines, overlay, tint
+from seg_pipeline.segmentation.plotting.overlay import TINT, check_picture, draw_outlines, overlay, tint
 from seg_pipeline.segmentation.plotting.style import class_colours, new_figure, small, styled
 
 FALSE_TINT = 0.7

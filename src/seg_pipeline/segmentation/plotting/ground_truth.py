@@ -8,7 +8,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from seg_pipeline.segmentation.plotting.colouring import check_picture, draw_outlines, tint
+from seg_pipeline.segmentation.plotting.overlay import check_picture, draw_outlines, tint
 from seg_pipeline.segmentation.plotting.style import class_colours
 
 STRIPE, STRENGTH = 6, 0.75

@@ -13,7 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from seg_pipeline.segmentation.plotting.rows import add_note, draw_boxes, draw_heat, scale_values
+from seg_pipeline.segmentation.plotting.row_panels import add_note, draw_boxes, draw_heat, scale_values
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled
 
 MAX_SIZES = 10  # more sizes than that are binned instead of being named

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from seg_pipeline.segmentation.appearance import CURRENT
+from seg_pipeline.segmentation.settings.figures import CURRENT
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

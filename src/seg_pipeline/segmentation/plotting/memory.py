@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seg_pipeline.segmentation.plotting.rows import PLATE
+from seg_pipeline.segmentation.plotting.row_panels import PLATE
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled
 
 

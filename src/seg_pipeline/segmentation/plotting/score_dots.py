@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from seg_pipeline.segmentation.plotting.rows import GREY, PLATE, add_legend, add_note
+from seg_pipeline.segmentation.plotting.row_panels import GREY, PLATE, add_legend, add_note
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled, unit_colours
 
 MAX_ROWS = 40

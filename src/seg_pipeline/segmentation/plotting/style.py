@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from seg_pipeline.segmentation.appearance import CURRENT
+from seg_pipeline.segmentation.settings.figures import CURRENT
 
 # Okabe and Ito's colours without black (jfly.uni-koeln.de/color), then the web-safe colours picked one by
 # one to be farthest in CIELAB from all before, by the least of three distances: as seen with normal

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from seg_pipeline.segmentation.postprocess import Postprocessing
-from seg_pipeline.segmentation.recipe import from_plain, to_plain
-from seg_pipeline.segmentation.settings import InputSettings, PredictSettings, Task
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, Task
+from seg_pipeline.segmentation.settings.training_config import from_plain, to_plain
 
 KIND = "seg_pipeline.bundle"
 VERSION = 1

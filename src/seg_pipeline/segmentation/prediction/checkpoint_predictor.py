@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from seg_pipeline import __version__
-from seg_pipeline.segmentation.bundle import Bundle, Member
-from seg_pipeline.segmentation.devices import autocast, pick_precision
+from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.plotting import class_colours
-from seg_pipeline.segmentation.postprocess import Postprocessing
-from seg_pipeline.segmentation.predict import load_members, plain_masks
-from seg_pipeline.segmentation.predictor import ImagePredictor, Network, Predictor
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.segmenter import Segmenter
-from seg_pipeline.segmentation.settings import PredictSettings
+from seg_pipeline.segmentation.prediction.bundle import Bundle, Member
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.prediction.predict_images import load_members, plain_masks
+from seg_pipeline.segmentation.prediction.predictor import ImagePredictor, Network, Predictor
+from seg_pipeline.segmentation.settings.training import PredictSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "onnx", "onnxscript", "onnxruntime", "safetensors")
 """Whose versions a bundle records, where they are installed."""

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 import cv2
 import numpy as np
 
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.postprocess import find_holes
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.prediction.postprocessing import find_holes
 
 THRESHOLDS = tuple(round(step / 20, 2) for step in range(1, 20))
 AREAS = (0, 5, 10, 20, 40, 80, 160, 320, 640)

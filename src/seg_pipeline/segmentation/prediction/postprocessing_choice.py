@@ -13,7 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from seg_pipeline.segmentation.choices.candidates import (
+from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.metrics.aggregation import Way
+from seg_pipeline.segmentation.metrics.confidence_intervals import interval
+from seg_pipeline.segmentation.metrics.overlap import Counts
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     AREAS,
     THRESHOLDS,
     Kept,
@@ -23,15 +28,10 @@ from seg_pipeline.segmentation.choices.candidates import (
     levels_of,
     winners_of,
 )
-from seg_pipeline.segmentation.choices.validation import resampled_by, validation_runs
-from seg_pipeline.segmentation.intervals import interval
-from seg_pipeline.segmentation.manifest import class_names, read_masks
-from seg_pipeline.segmentation.metrics import Counts
-from seg_pipeline.segmentation.postprocess import Postprocessing
-from seg_pipeline.segmentation.predict import native_probabilities, plain_masks, recipe_of
-from seg_pipeline.segmentation.ratios import Way
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import PredictSettings
+from seg_pipeline.segmentation.prediction.predict_images import native_probabilities, plain_masks, recipe_of
+from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
+from seg_pipeline.segmentation.settings.training import PredictSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
 
 LEAST_GAIN = 0.002
 """Of Dice; less is not worth a step, however sure it is."""

@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from seg_pipeline.segmentation.calibration import Calibration
-from seg_pipeline.segmentation.datasets import VisionImageMaskDataset, to_native
-from seg_pipeline.segmentation.devices import autocast, pick_precision
-from seg_pipeline.segmentation.loaders import collate, whole_images
-from seg_pipeline.segmentation.manifest import read_masks
-from seg_pipeline.segmentation.masks import encode_rle
-from seg_pipeline.segmentation.postprocess import Postprocessing, make_masks
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.segmenter import Segmenter
-from seg_pipeline.segmentation.settings import PredictSettings, Task
-from seg_pipeline.segmentation.tiles import Stitcher, windows
+from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset, to_native
+from seg_pipeline.segmentation.data.loaders import collate, whole_images
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.manifest.table import read_masks
+from seg_pipeline.segmentation.metrics.calibration import Calibration
+from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
+from seg_pipeline.segmentation.prediction.tiles import Stitcher, windows
+from seg_pipeline.segmentation.settings.training import PredictSettings, Task
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 
 PLAIN = PredictSettings()
 

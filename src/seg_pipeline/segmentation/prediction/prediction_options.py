@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from seg_pipeline.segmentation.choices.validation import resampled_by, validation_runs
-from seg_pipeline.segmentation.intervals import interval
-from seg_pipeline.segmentation.manifest import read_masks
-from seg_pipeline.segmentation.metrics import Collected, Counts, count
-from seg_pipeline.segmentation.postprocess import make_masks
-from seg_pipeline.segmentation.predict import load_members, mean_probabilities, plain_masks, recipe_of
-from seg_pipeline.segmentation.ratios import Way, defined_mean
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import InputSettings, PredictSettings
+from seg_pipeline.segmentation.manifest.table import read_masks
+from seg_pipeline.segmentation.metrics.aggregation import Way, defined_mean
+from seg_pipeline.segmentation.metrics.confidence_intervals import interval
+from seg_pipeline.segmentation.metrics.overlap import Collected, Counts, count
+from seg_pipeline.segmentation.prediction.postprocessing import make_masks
+from seg_pipeline.segmentation.prediction.predict_images import load_members, mean_probabilities, plain_masks, recipe_of
+from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
+from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
 
 OVERLAP = 0.5
 """Of the windows where the settings name none."""

@@ -14,12 +14,19 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from seg_pipeline.segmentation.bundle import Bundle
-from seg_pipeline.segmentation.geometry import Box, cut_image, filled_shape, fitted_shapes, resize_image, resize_logits
-from seg_pipeline.segmentation.normalise import stored_pixels
-from seg_pipeline.segmentation.postprocess import make_masks
-from seg_pipeline.segmentation.settings import InputSettings, PredictSettings, Task
-from seg_pipeline.segmentation.tiles import Stitcher, windows
+from seg_pipeline.segmentation.data.geometry import (
+    Box,
+    cut_image,
+    filled_shape,
+    fitted_shapes,
+    resize_image,
+    resize_logits,
+)
+from seg_pipeline.segmentation.data.normalisation import stored_pixels
+from seg_pipeline.segmentation.prediction.bundle import Bundle
+from seg_pipeline.segmentation.prediction.postprocessing import make_masks
+from seg_pipeline.segmentation.prediction.tiles import Stitcher, windows
+from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, Task
 
 Network = Callable[[np.ndarray], np.ndarray]
 """Uint8 images (B, K, H, W) -> float32 logits (B, K, H, W), of multiples of 32."""

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from seg_pipeline.segmentation.manifest import refuse_test
-from seg_pipeline.segmentation.training import fold_split
+from seg_pipeline.segmentation.manifest.table import refuse_test
+from seg_pipeline.segmentation.training.run import fold_split
 
 
 def validation_runs(development: pd.DataFrame, checkpoint: dict, purpose: str) -> Iterator[tuple[pd.DataFrame, dict]]:

@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.images import read_image, to_rgb8
-from seg_pipeline.segmentation.manifest import class_names, read_masks
+from seg_pipeline.segmentation.images.decoding import read_image, to_rgb8
+from seg_pipeline.segmentation.manifest.finding_rules import RULES
+from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.report.page import picture, render, swatch
-from seg_pipeline.segmentation.rules import RULES
 
 Row = dict[Hashable, Any]
 MOST_ROWS = 2000

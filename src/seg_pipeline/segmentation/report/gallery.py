@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.images import read_image, to_rgb8
-from seg_pipeline.segmentation.manifest import read_masks
+from seg_pipeline.segmentation.images.decoding import read_image, to_rgb8
+from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.report.page import picture
 from seg_pipeline.segmentation.report.results import score
 

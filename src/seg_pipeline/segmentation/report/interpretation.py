@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from seg_pipeline.segmentation.about import About
-from seg_pipeline.segmentation.intervals import FEW_GROUPS
+from seg_pipeline.segmentation.metrics.confidence_intervals import FEW_GROUPS
 from seg_pipeline.segmentation.report.results import Results, listed, plural, score
+from seg_pipeline.segmentation.settings.model_card import About
 
 FEW_IMAGES = 10
 GAP = 0.15

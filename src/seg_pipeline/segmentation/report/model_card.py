@@ -9,13 +9,13 @@ from typing import Any
 import jinja2
 
 from seg_pipeline import __version__
-from seg_pipeline.segmentation.about import About
-from seg_pipeline.segmentation.manifest import data_hash
-from seg_pipeline.segmentation.report.meaning import limits, measure_meanings, score_meanings
+from seg_pipeline.segmentation.manifest.splits import split_table
+from seg_pipeline.segmentation.manifest.table import data_hash
+from seg_pipeline.segmentation.report.interpretation import limits, measure_meanings, score_meanings
 from seg_pipeline.segmentation.report.page import FOLDER
 from seg_pipeline.segmentation.report.results import Results, interval, plural, score
 from seg_pipeline.segmentation.report.scores import digits_of, measured
-from seg_pipeline.segmentation.splits import split_table
+from seg_pipeline.segmentation.settings.model_card import About
 
 
 def model_card(results: Results, about: About, *, phantom: bool) -> str:

@@ -27,13 +27,13 @@ from PIL import Image
 
 CHART_COLOURS = 96
 """Of an embedded chart, whose file they make a third as large."""
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "templates"
 QUALITY = 82
 """Of the JPEG pictures: about 10 kB at 256 pixels."""
 
 
 def render(template: str, **values: object) -> str:
-    """HTML of a template in this folder; all values are escaped."""
+    """HTML of a template; all values are escaped."""
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),

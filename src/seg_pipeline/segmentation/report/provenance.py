@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from seg_pipeline import __version__
-from seg_pipeline.segmentation.manifest import data_hash
+from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.report.results import Results, listed, plural, score
 
 

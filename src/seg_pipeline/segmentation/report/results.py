@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from seg_pipeline.segmentation.manifest import class_names
+from seg_pipeline.segmentation.manifest.table import class_names
 
 
 @dataclass(frozen=True, kw_only=True)

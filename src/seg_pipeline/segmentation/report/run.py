@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from seg_pipeline.segmentation import comparison
-from seg_pipeline.segmentation.about import About
+from seg_pipeline.segmentation.manifest.splits import split_table
+from seg_pipeline.segmentation.metrics import run_comparison
 from seg_pipeline.segmentation.report.charts import CHARTS
 from seg_pipeline.segmentation.report.gallery import Gallery, galleries, with_pictures
-from seg_pipeline.segmentation.report.images import MOST_GROUPS, image_rows
-from seg_pipeline.segmentation.report.making import making_section
-from seg_pipeline.segmentation.report.meaning import limits
+from seg_pipeline.segmentation.report.image_table import MOST_GROUPS, image_rows
+from seg_pipeline.segmentation.report.interpretation import limits
 from seg_pipeline.segmentation.report.page import chart, render
+from seg_pipeline.segmentation.report.provenance import making_section
 from seg_pipeline.segmentation.report.results import Results, plural
 from seg_pipeline.segmentation.report.scores import score_section
-from seg_pipeline.segmentation.splits import split_table
+from seg_pipeline.segmentation.settings.model_card import About
 
 MOST_RULES = 12
 WIDE_TABLE = 8
@@ -92,8 +92,8 @@ def _images(results: Results) -> dict[str, Any]:
 def _comparison(results: Results, other: str | None, seed: int) -> dict[str, Any] | None:
     if results.comparison is None or results.comparison.empty:
         return None
-    summary = comparison.summarise(results.comparison, seed=seed)
-    return {"other": other, "sentence": comparison.describe(summary), "rows": summary.to_dict("records")}
+    summary = run_comparison.summarise(results.comparison, seed=seed)
+    return {"other": other, "sentence": run_comparison.describe(summary), "rows": summary.to_dict("records")}
 
 
 def _data(results: Results, about: About) -> dict[str, Any]:

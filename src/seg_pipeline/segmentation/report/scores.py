@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.report.meaning import MEASURES, measure_meanings, score_meanings, taken
+from seg_pipeline.segmentation.report.interpretation import MEASURES, measure_meanings, score_meanings, taken
 from seg_pipeline.segmentation.report.page import swatch
 from seg_pipeline.segmentation.report.results import Results, interval, plural, score
 

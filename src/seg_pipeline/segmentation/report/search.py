@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.report.page import render
-from seg_pipeline.segmentation.search_settings import GridSettings
+from seg_pipeline.segmentation.settings.search import GridSettings
 
 DOTS = 110
 STEPS = {
@@ -39,7 +39,7 @@ def search_page(gates: dict, overfit_picture: str, trials: pd.DataFrame, best: d
         best: of ``search.best_hyperparameters``.
     """
     from seg_pipeline.segmentation.search import search_figures  # loads torch, which other pages do without
-    from seg_pipeline.segmentation.search.choice import searched_names
+    from seg_pipeline.segmentation.search.best_point import searched_names
 
     figures = search_figures(trials, grid)
     curve = plotting.plot_overfit(pd.DataFrame(gates["overfit"]["curve"]), least=gates["overfit"]["expected"])
@@ -64,7 +64,7 @@ def search_page(gates: dict, overfit_picture: str, trials: pd.DataFrame, best: d
 
 def _trial_rows(trials: pd.DataFrame, grid: GridSettings) -> list[dict[str, Any]]:
     """A row a trial, in the order of the table."""
-    from seg_pipeline.segmentation.search.choice import plain, searched_names, trial_score
+    from seg_pipeline.segmentation.search.best_point import plain, searched_names, trial_score
 
     names, rows = searched_names(trials), []
     for number, of_trial in trials[trials["trial"] > 0].groupby("trial", sort=True):

@@ -4,10 +4,10 @@
 keeps them in a ``study``, ``choice`` compares them.
 """
 
-from seg_pipeline.segmentation.search.choice import best_hyperparameters
+from seg_pipeline.segmentation.search.best_point import best_hyperparameters
 from seg_pipeline.segmentation.search.figures import SearchFigures, search_figures
-from seg_pipeline.segmentation.search.gates import check_gates, run_gates
-from seg_pipeline.segmentation.search.protocol import search
+from seg_pipeline.segmentation.search.sanity_checks import check_gates, run_gates
+from seg_pipeline.segmentation.search.steps import search
 
 __all__ = [
     "SearchFigures",

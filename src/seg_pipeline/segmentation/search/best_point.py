@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from seg_pipeline.segmentation.recipe import Recipe, base_hash
-from seg_pipeline.segmentation.search_settings import GridSettings, Rule
+from seg_pipeline.segmentation.settings.search import GridSettings, Rule
+from seg_pipeline.segmentation.settings.training_config import Recipe, base_hash
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
 WORDS = {"dice": "validation Dice", "loss": "validation loss"}

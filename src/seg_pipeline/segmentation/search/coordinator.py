@@ -15,14 +15,14 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
-from seg_pipeline.segmentation.manifest import data_hash
-from seg_pipeline.segmentation.recipe import Recipe, base_hash
-from seg_pipeline.segmentation.search.choice import DECAY, RATE, cell, row_score, trial_score
+from seg_pipeline.segmentation.manifest.table import data_hash
+from seg_pipeline.segmentation.search.best_point import DECAY, RATE, cell, row_score, trial_score
 from seg_pipeline.segmentation.search.pool import Pool, Worker, died
 from seg_pipeline.segmentation.search.study import ended, open_study
 from seg_pipeline.segmentation.search.trial import End, Event, Job, Place, trial_key
-from seg_pipeline.segmentation.search_settings import GridSettings
-from seg_pipeline.segmentation.state import HISTORY
+from seg_pipeline.segmentation.settings.search import GridSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe, base_hash
+from seg_pipeline.segmentation.training.state import HISTORY
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.search.choice import DECAY, RATE, points, searched_names
+from seg_pipeline.segmentation.search.best_point import DECAY, RATE, points, searched_names
 from seg_pipeline.segmentation.search.rates import suggested_rate
-from seg_pipeline.segmentation.search_settings import GridSettings
+from seg_pipeline.segmentation.settings.search import GridSettings
 
 LEAST_TRIALS = 8
 """For importances; of fewer they would be chance."""

@@ -9,14 +9,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from seg_pipeline.segmentation.datasets import VisionImageMaskDataset
-from seg_pipeline.segmentation.devices import autocast, pick_precision
-from seg_pipeline.segmentation.loaders import collate
+from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset
+from seg_pipeline.segmentation.data.loaders import collate
+from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.losses import default_terms, make_loss
-from seg_pipeline.segmentation.masks import IGNORE
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.search_settings import GateSettings
-from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.settings.search import GateSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 
 LARGEST_INPUT, LEAST_DEVIATION = 10.0, 0.02
 """Of the normalised values: the largest mean, the least deviation within an image."""

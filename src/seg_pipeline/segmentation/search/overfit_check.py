@@ -14,19 +14,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.datasets import VisionImageMaskDataset
-from seg_pipeline.segmentation.devices import autocast, pick_device, pick_precision
-from seg_pipeline.segmentation.engine import fit
-from seg_pipeline.segmentation.galleries import shown_channels, shown_masks
-from seg_pipeline.segmentation.loaders import make_loaders
-from seg_pipeline.segmentation.manifest import class_names, data_hash
-from seg_pipeline.segmentation.processes import TrainingFailed
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.search.first_loss import plain_dataset
-from seg_pipeline.segmentation.search_settings import GateSettings
-from seg_pipeline.segmentation.segmenter import Segmenter
-from seg_pipeline.segmentation.settings import ComputeSettings
-from seg_pipeline.segmentation.state import TrainState, start
+from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset
+from seg_pipeline.segmentation.data.loaders import make_loaders
+from seg_pipeline.segmentation.exploration.contact_sheets import shown_channels, shown_masks
+from seg_pipeline.segmentation.manifest.table import class_names, data_hash
+from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.search.initial_loss import plain_dataset
+from seg_pipeline.segmentation.settings.search import GateSettings
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.devices import autocast, pick_device, pick_precision
+from seg_pipeline.segmentation.training.epoch import fit
+from seg_pipeline.segmentation.training.processes import TrainingFailed
+from seg_pipeline.segmentation.training.state import TrainState, start
 
 STEPS_BETWEEN_LOOKS = 10
 NUM_PERMUTATIONS = 1999

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from seg_pipeline.segmentation.search.trial import Place, Runner
-from seg_pipeline.segmentation.search_settings import PoolSettings
+from seg_pipeline.segmentation.settings.search import PoolSettings
 
 SECONDS_BETWEEN_LOOKS = 0.2
 

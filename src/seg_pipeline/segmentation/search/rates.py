@@ -8,17 +8,17 @@ from typing import Any
 
 import pandas as pd
 
-from seg_pipeline.segmentation.devices import pick_device
-from seg_pipeline.segmentation.engine import prepare, train_step
-from seg_pipeline.segmentation.loaders import make_loaders
-from seg_pipeline.segmentation.manifest import data_hash
-from seg_pipeline.segmentation.planning import settle
-from seg_pipeline.segmentation.processes import TrainingFailed
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.search.choice import RATE
-from seg_pipeline.segmentation.settings import ComputeSettings
-from seg_pipeline.segmentation.state import start
-from seg_pipeline.segmentation.tally import Tally
+from seg_pipeline.segmentation.data.loaders import make_loaders
+from seg_pipeline.segmentation.manifest.table import data_hash
+from seg_pipeline.segmentation.search.best_point import RATE
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.auto_settings import settle
+from seg_pipeline.segmentation.training.devices import pick_device
+from seg_pipeline.segmentation.training.epoch import prepare, train_step
+from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.processes import TrainingFailed
+from seg_pipeline.segmentation.training.state import start
 
 LOWEST, HIGHEST = 1e-6, 1.0
 MEMORY = 0.9

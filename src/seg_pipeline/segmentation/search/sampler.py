@@ -14,10 +14,10 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import TPESampler
 from optuna.trial import TrialState
 
-from seg_pipeline.segmentation.search.choice import best_point, plain, points, searched_names
+from seg_pipeline.segmentation.search.best_point import best_point, plain, points, searched_names
 from seg_pipeline.segmentation.search.coordinator import Coordinator, Point
 from seg_pipeline.segmentation.search.study import ended, open_study
-from seg_pipeline.segmentation.search_settings import GridSettings, Range, TpeSettings
+from seg_pipeline.segmentation.settings.search import GridSettings, Range, TpeSettings
 
 log = logging.getLogger(__name__)
 

@@ -15,14 +15,14 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.devices import pick_device
-from seg_pipeline.segmentation.manifest import class_names
-from seg_pipeline.segmentation.planning import settle
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.search.first_loss import initial_loss
-from seg_pipeline.segmentation.search.overfitting import overfit, pairing, sheet_of, verdict
-from seg_pipeline.segmentation.search_settings import GateSettings
-from seg_pipeline.segmentation.settings import ComputeSettings
+from seg_pipeline.segmentation.manifest.table import class_names
+from seg_pipeline.segmentation.search.initial_loss import initial_loss
+from seg_pipeline.segmentation.search.overfit_check import overfit, pairing, sheet_of, verdict
+from seg_pipeline.segmentation.settings.search import GateSettings
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.auto_settings import settle
+from seg_pipeline.segmentation.training.devices import pick_device
 
 log = logging.getLogger(__name__)
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.search import rates, tpe
-from seg_pipeline.segmentation.search.choice import DECAY, RATE, at_edge, best_point, points
+from seg_pipeline.segmentation.search import rates, sampler
+from seg_pipeline.segmentation.search.best_point import DECAY, RATE, at_edge, best_point, points
 from seg_pipeline.segmentation.search.coordinator import Coordinator, Point
 from seg_pipeline.segmentation.search.pool import make_pool
 from seg_pipeline.segmentation.search.study import only_coordinator, open_storage
 from seg_pipeline.segmentation.search.trial import Place
-from seg_pipeline.segmentation.search_settings import GridSettings, PoolSettings, TpeSettings
-from seg_pipeline.segmentation.settings import ComputeSettings
+from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, TpeSettings
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def search(
         tried = _search_rates(coordinator, _rates(recipe, grid, tested))
         _search_decays(coordinator, tried)
         if further.space:
-            tpe.search_space(coordinator, further)
+            sampler.search_space(coordinator, further)
     trials = coordinator.table()
     if tested is None:
         return trials

@@ -16,10 +16,10 @@ from typing import Literal
 import pandas as pd
 import torch
 
-from seg_pipeline.segmentation.processes import OutOfMemory, TrainingFailed
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import ComputeSettings
-from seg_pipeline.segmentation.training import train_one
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.processes import OutOfMemory, TrainingFailed
+from seg_pipeline.segmentation.training.run import train_one
 
 log = logging.getLogger(__name__)
 

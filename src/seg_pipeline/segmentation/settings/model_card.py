@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from seg_pipeline.segmentation.settings import Settings
+from seg_pipeline.segmentation.settings.training import Settings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-from seg_pipeline.segmentation.settings import Settings, Share
+from seg_pipeline.segmentation.settings.training import Settings, Share
 
 Rate = Annotated[float, Gt(0), Lt(10)]
 Decay = Annotated[float, Ge(0), Lt(10)]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
-from seg_pipeline.segmentation.settings import (
+from seg_pipeline.segmentation.settings.training import (
     FitSettings,
     InputSettings,
     LossSettings,

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from seg_pipeline.segmentation.engine import recipe_loss
+from seg_pipeline.segmentation.data.normalisation import training_statistics
 from seg_pipeline.segmentation.losses import balanced_weights
-from seg_pipeline.segmentation.manifest import class_names
-from seg_pipeline.segmentation.memory_probe import largest_batch
-from seg_pipeline.segmentation.normalise import training_statistics
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.manifest.table import class_names
+from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.batch_size import largest_batch
+from seg_pipeline.segmentation.training.epoch import recipe_loss
 
 log = logging.getLogger(__name__)
 

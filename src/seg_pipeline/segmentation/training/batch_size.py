@@ -7,11 +7,11 @@ import logging
 import torch
 from torch import Tensor
 
-from seg_pipeline.segmentation.devices import autocast, pick_precision
+from seg_pipeline.segmentation.data.memory import free_ram, readable
 from seg_pipeline.segmentation.losses import Loss
-from seg_pipeline.segmentation.memory import free_ram, readable
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 
 log = logging.getLogger(__name__)
 

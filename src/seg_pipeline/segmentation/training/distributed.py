@@ -23,9 +23,9 @@ import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from seg_pipeline.segmentation.processes import TrainingFailed, join
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import ComputeSettings
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.processes import TrainingFailed, join
 
 log = logging.getLogger(__name__)
 
@@ -119,10 +119,10 @@ def _work(name: str, parent: int) -> None:
 
 def _train(folder: Path, job: dict, device: torch.device) -> None:
     # Here, so that a process which only looks whether to end has not to load all this.
-    from seg_pipeline.segmentation import engine
-    from seg_pipeline.segmentation.loaders import make_loaders
-    from seg_pipeline.segmentation.manifest import data_hash
-    from seg_pipeline.segmentation.state import restore, start
+    from seg_pipeline.segmentation.data.loaders import make_loaders
+    from seg_pipeline.segmentation.manifest.table import data_hash
+    from seg_pipeline.segmentation.training import epoch
+    from seg_pipeline.segmentation.training.state import restore, start
 
     manifest, compute = pd.read_parquet(folder / "manifest.parquet"), ComputeSettings(**job["compute"])
     newest = _newest(folder)
@@ -139,7 +139,7 @@ def _train(folder: Path, job: dict, device: torch.device) -> None:
         rank=dist.get_rank(),
         world=dist.get_world_size(),
     )
-    for number, _ in enumerate(engine.fit(state, loaders, save_minutes=compute.save_minutes), start=max(newest, 0) + 1):
+    for number, _ in enumerate(epoch.fit(state, loaders, save_minutes=compute.save_minutes), start=max(newest, 0) + 1):
         if dist.get_rank() == 0:
             _write(state.to_dict(), folder, number)
 

@@ -13,17 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from seg_pipeline.segmentation.loaders import Loaders
+from seg_pipeline.segmentation.data.batch_mixing import Mixing, make_mixing
+from seg_pipeline.segmentation.data.loaders import Loaders
 from seg_pipeline.segmentation.losses import Loss, make_loss
-from seg_pipeline.segmentation.metrics import Counts
-from seg_pipeline.segmentation.mixing import Mixing, make_mixing
-from seg_pipeline.segmentation.processes import OutOfMemory, Processes
-from seg_pipeline.segmentation.progress import Bar
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.schedules import make_schedule
-from seg_pipeline.segmentation.settings import FitSettings
-from seg_pipeline.segmentation.state import TrainState
-from seg_pipeline.segmentation.tally import Tally
+from seg_pipeline.segmentation.metrics.overlap import Counts
+from seg_pipeline.segmentation.settings.training import FitSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.processes import OutOfMemory, Processes
+from seg_pipeline.segmentation.training.progress import Bar
+from seg_pipeline.segmentation.training.schedules import make_schedule
+from seg_pipeline.segmentation.training.state import TrainState
 
 log = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
-from seg_pipeline.segmentation.devices import autocast, pick_precision
+from seg_pipeline.segmentation.data.sampler import EpochSampler
 from seg_pipeline.segmentation.losses import Loss
-from seg_pipeline.segmentation.metrics import Collected, Counts, joined, mean_dice, pixel_accuracy
-from seg_pipeline.segmentation.processes import Processes, TrainingFailed
-from seg_pipeline.segmentation.sampler import EpochSampler
-from seg_pipeline.segmentation.state import TrainState
+from seg_pipeline.segmentation.metrics.overlap import Collected, Counts, joined, mean_dice, pixel_accuracy
+from seg_pipeline.segmentation.training.devices import autocast, pick_precision
+from seg_pipeline.segmentation.training.processes import Processes, TrainingFailed
+from seg_pipeline.segmentation.training.state import TrainState
 
 
 class Tally:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from seg_pipeline.segmentation.settings import OptimizerSettings
+from seg_pipeline.segmentation.settings.training import OptimizerSettings
 
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:

@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from seg_pipeline.segmentation import distributed, engine
-from seg_pipeline.segmentation.devices import pick_device
-from seg_pipeline.segmentation.engine import line
-from seg_pipeline.segmentation.loaders import make_loaders
-from seg_pipeline.segmentation.manifest import data_hash
-from seg_pipeline.segmentation.planning import settle
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.settings import ComputeSettings
-from seg_pipeline.segmentation.state import HISTORY, restore, start
+from seg_pipeline.segmentation.data.loaders import make_loaders
+from seg_pipeline.segmentation.manifest.table import data_hash
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training import distributed, epoch
+from seg_pipeline.segmentation.training.auto_settings import settle
+from seg_pipeline.segmentation.training.devices import pick_device
+from seg_pipeline.segmentation.training.epoch import line
+from seg_pipeline.segmentation.training.state import HISTORY, restore, start
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def train_one(
         return
     state = restore(saved, device) if saved else start(recipe, data_hash(manifest), device)
     loaders = make_loaders(manifest, state.recipe, compute, device=device, cache_folder=cache_folder)
-    for _ in engine.fit(state, loaders, save_minutes=compute.save_minutes):
+    for _ in epoch.fit(state, loaders, save_minutes=compute.save_minutes):
         yield state.to_dict()
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from seg_pipeline.segmentation.devices import pick_precision
-from seg_pipeline.segmentation.optimizers import make_optimizer
-from seg_pipeline.segmentation.recipe import Recipe
-from seg_pipeline.segmentation.segmenter import Segmenter
+from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.training.devices import pick_precision
+from seg_pipeline.segmentation.training.optimizers import make_optimizer
 
 log = logging.getLogger(__name__)
 

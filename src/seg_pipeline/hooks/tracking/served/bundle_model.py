@@ -18,7 +18,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 class BundleModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
-        from seg_pipeline.segmentation.predictor import Predictor
+        from seg_pipeline.segmentation.prediction.predictor import Predictor
 
         self.predictor = Predictor(Path(context.artifacts["bundle"]))
 
@@ -32,8 +32,8 @@ class BundleModel(PythonModel):
         return pd.DataFrame(rows)
 
     def _rows(self, number: int, file: bytes) -> Iterator[dict[str, Any]]:
-        from seg_pipeline.segmentation.images import read_image
-        from seg_pipeline.segmentation.masks import encode_rle
+        from seg_pipeline.segmentation.images.decoding import read_image
+        from seg_pipeline.segmentation.images.masks import encode_rle
 
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "image"

@@ -18,7 +18,7 @@ class CheckpointModel(PythonModel):
         import torch
         from safetensors.torch import load_file
 
-        from seg_pipeline.segmentation.predict import load_members
+        from seg_pipeline.segmentation.prediction.predict_images import load_members
 
         folder = Path(context.artifacts["weights"])
         recipes = json.loads((folder / "recipes.json").read_text(encoding="utf-8"))

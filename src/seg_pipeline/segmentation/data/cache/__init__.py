@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from seg_pipeline.segmentation.cache import disk
-from seg_pipeline.segmentation.cache.pixels import Allocate, Form, PixelCache, allocated, cache_key, sample_keys
-from seg_pipeline.segmentation.decoding import Decoder
-from seg_pipeline.segmentation.memory import CacheMode, free_disk, free_ram, pick_mode, readable
-from seg_pipeline.segmentation.settings import InputSettings, Task
+from seg_pipeline.segmentation.data.cache import disk
+from seg_pipeline.segmentation.data.cache.pixels import Allocate, Form, PixelCache, allocated, cache_key, sample_keys
+from seg_pipeline.segmentation.data.memory import CacheMode, free_disk, free_ram, pick_mode, readable
+from seg_pipeline.segmentation.data.sample_decoding import Decoder
+from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 __all__ = ["PixelCache", "open_cache"]
 

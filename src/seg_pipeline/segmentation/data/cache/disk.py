@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seg_pipeline.segmentation.memory import free_disk, readable
+from seg_pipeline.segmentation.data.memory import free_disk, readable
 
 log = logging.getLogger(__name__)
 

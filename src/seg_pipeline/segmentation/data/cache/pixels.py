@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.cache import disk
-from seg_pipeline.segmentation.decoding import POINTS, Decoder
-from seg_pipeline.segmentation.manifest import class_names
-from seg_pipeline.segmentation.memory import sample_depths
-from seg_pipeline.segmentation.settings import InputSettings, Task
+from seg_pipeline.segmentation.data.cache import disk
+from seg_pipeline.segmentation.data.memory import sample_depths
+from seg_pipeline.segmentation.data.sample_decoding import POINTS, Decoder
+from seg_pipeline.segmentation.manifest.table import class_names
+from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 VERSION = 1
 """Of the stored form; raise it when decoding gives other pixels."""

@@ -1,0 +1,29 @@
+"""What a data set holds: tables, figures, contact sheets and animations."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "animation": ["draw_series"],
+        "contact_sheets": [
+            "LivePictures",
+            "augmentation_sheet",
+            "most_telling",
+            "prediction_sheet",
+            "sample_sheet",
+        ],
+        "dataset_figures": ["class_sheet", "image_sheet", "place_sheet", "point_chart", "series_sheet", "split_sheet"],
+        "tables": [
+            "compare_splits",
+            "describe_difference",
+            "draw_rows",
+            "image_table",
+            "measured_classes",
+            "pick_samples",
+            "pick_series",
+            "top_classes",
+        ],
+        "pixel_statistics": ["measure_intensities"],
+    },
+)

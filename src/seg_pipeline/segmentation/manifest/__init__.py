@@ -1,0 +1,17 @@
+"""The manifest, one row per image: clean the metadata, join it with files, measure, check and split."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "cross_checks": ["check_images", "overlap_matrix"],
+        "exclusions": ["COLUMNS", "exclude_images"],
+        "findings": ["account", "collect", "counts", "refuse_dropped"],
+        "measure_image": ["MaskReader"],
+        "measure_table": ["measure_changed"],
+        "metadata": ["INDEXED", "clean_annotations", "pivot_annotations"],
+        "splits": ["assign_splits", "check_leaks", "fewer_folds", "missing_classes", "split_table"],
+        "table": ["count_classes", "data_hash", "merge_files"],
+    },
+)

@@ -1,0 +1,19 @@
+"""From counts of pixels to Dice, IoU, distances, confidence intervals and calibration; the scores of a split."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "aggregation": ["Way"],
+        "calibration": ["Calibration"],
+        "run_comparison": [
+            "describe",
+            "no_pairs",
+            "pair_scores",
+            "read_run",
+            "summarise",
+        ],
+        "split_scores": ["score_predictions"],
+    },
+)

@@ -1,0 +1,10 @@
+"""Networks: any architecture and encoder, and the segmenter that joins a network to its input and output."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "networks": ["build_model"],
+    },
+)
