@@ -34,13 +34,13 @@ def locate(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = pd.read_csv(folder / "train.csv", dtype=str)
     columns = {"image_id": "id", "class": "class", "mask": "segmentation"}
     rows, _ = metadata.clean_annotations(
-        table, form="rle", columns=columns, class_values=CLASSES, several_per_class="refuse"
+        table, mask_format="rle", columns=columns, class_values=CLASSES, multiple_masks="refuse"
     )
     index = files.index_files(
         folder / "train", glob="**/*.png", pattern=PATTERN, columns={"image_id": "{series}_slice_{slice}"}
     )
     annotated = metadata.pivot_annotations(rows, list(CLASSES))
-    return rows, manifest.merge_files(annotated, index, pd.DataFrame(), form="rle")[0]
+    return rows, manifest.merge_files(annotated, index, pd.DataFrame(), mask_format="rle")[0]
 
 
 def process(

@@ -21,7 +21,7 @@ from seg_pipeline.segmentation.export.formats import load_network, write_forms
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.prediction.bundle import FILES
 from seg_pipeline.segmentation.settings.training import InputSettings, ModelSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 SIDE, CLASSES = 256, ("a", "b", "c")
 DECODER = (128, 64, 48, 32)
@@ -30,20 +30,20 @@ DECODER = (128, 64, 48, 32)
 
 def main(runs: int) -> int:
     torch.set_num_threads(1)
-    recipe = Recipe(
+    config = TrainingConfig(
         task="multilabel",
         classes=CLASSES,
         model=ModelSettings(encoder_weights=None, decoder_channels=DECODER),
         input=InputSettings(size=(SIDE, SIDE)),
     )
-    model = Segmenter(recipe, pretrained=False).eval()
+    model = Segmenter(config, pretrained=False).eval()
     images = np.random.default_rng(0).integers(0, 256, (1, 3, SIDE, SIDE), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        return report(*measured(model, recipe, images, Path(folder), runs))
+        return report(*measured(model, config, images, Path(folder), runs))
 
 
 def measured(
-    model: Segmenter, recipe: Recipe, images: np.ndarray, folder: Path, runs: int
+    model: Segmenter, config: TrainingConfig, images: np.ndarray, folder: Path, runs: int
 ) -> Iterator[Result | Skipped]:
     tensor = torch.from_numpy(images)
 
@@ -59,7 +59,7 @@ def measured(
     paths = {form: folder / FILES[form] for form in ("onnx", "torchscript", "pt2")}
     write_forms(model, paths)
     for form, path in paths.items():
-        network = load_onnx_of_one_thread(path) if form == "onnx" else load_network(path, form, recipe)
+        network = load_onnx_of_one_thread(path) if form == "onnx" else load_network(path, form, config)
         yield against(eager, form, lambda run=network: run(images), runs)
     if shutil.which("g++") is None:
         yield Skipped("inference_compiled", "torch.compile needs a C++ compiler (g++)")

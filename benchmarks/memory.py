@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 from side_by_side import judge, report
-from training import BATCH, SHRINK, draw, ours, recipe_of
+from training import BATCH, SHRINK, config_of, draw, ours
 
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 
@@ -34,9 +34,9 @@ def train(folder: Path, images: int) -> None:
     peak, done = [0], threading.Event()
     watch = threading.Thread(target=keep_highest, args=(peak, done))
     watch.start()
-    recipe = recipe_of(SIZE, "tu-tf_efficientnet_lite0").changed({"model.decoder_channels": (32, 16, 16, 8, 8)})
+    config = config_of(SIZE, "tu-tf_efficientnet_lite0").changed({"model.decoder_channels": (32, 16, 16, 8, 8)})
     with tempfile.TemporaryDirectory() as cache:
-        ours(rows, recipe, ComputeSettings(cache="disk", num_workers=0), Path(cache))()
+        ours(rows, config, ComputeSettings(cache="disk", num_workers=0), Path(cache))()
     done.set()
     watch.join()
     print(peak[0] / 2**20)

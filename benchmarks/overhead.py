@@ -90,7 +90,7 @@ def parts_of_a_run(folder: Path) -> Seconds:
     """Seconds of each part of a training: ``fit`` without its bar, bar, saving, figures, and the rest."""
     roots = {"data_root": str(folder / "out"), "raw_root": str(folder / "raw")}
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder / 'mlflow.db'}"
-    training = {"fit": {"epochs": EPOCHS}, "use_search": False, "compute": {"device": "cpu"}}
+    training = {"fit": {"epochs": EPOCHS}, "use_search_result": False, "compute": {"device": "cpu"}}
     seconds: Seconds = defaultdict(float)
     watched = [
         (CheckpointDataset, "save", "saving"),

@@ -23,7 +23,7 @@ import torch
 from side_by_side import Result, compare, judge, peak_mib, report
 from torchmetrics.classification import MulticlassConfusionMatrix, MultilabelConfusionMatrix
 from torchmetrics.segmentation import DiceScore, MeanIoU
-from training import draw, recipe_of
+from training import config_of, draw
 
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
@@ -32,7 +32,7 @@ from seg_pipeline.segmentation.metrics.overlap import Collected
 from seg_pipeline.segmentation.metrics.split_scores import score_predictions
 from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_masks
 from seg_pipeline.segmentation.settings.training import MeasureSettings, ScoreSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.state import start
 
 SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))
@@ -49,9 +49,9 @@ def slices(folder: Path, size: int = SIZE) -> pd.DataFrame:
     return draw(folder, train=IMAGES, size=size).assign(split="test", spacing_y=1.5, spacing_x=1.5)
 
 
-def untrained(side: int) -> tuple[Recipe, dict]:
-    recipe = recipe_of(side, "tu-tf_efficientnet_lite0").changed({"model.decoder_channels": (128, 64, 48, 32)})
-    return recipe, {"members": [{"recipe": recipe.to_dict(), **start(recipe, "", CPU).best_member()}], "folds": None}
+def untrained(side: int) -> tuple[TrainingConfig, dict]:
+    config = config_of(side, "tu-tf_efficientnet_lite0").changed({"model.decoder_channels": (128, 64, 48, 32)})
+    return config, {"members": [{"config": config.to_dict(), **start(config, "", CPU).best_member()}], "folds": None}
 
 
 def moved(rows: pd.DataFrame) -> pd.DataFrame:
@@ -71,11 +71,11 @@ def score(rows: pd.DataFrame, predictions: pd.DataFrame) -> object:
 
 def beside_prediction(rows: pd.DataFrame, side: int, name: str) -> Result:
     """What scoring adds: its own seconds over those of the prediction at ``side``, which are taken in turns."""
-    recipe, checkpoint = untrained(side)
+    config, checkpoint = untrained(side)
     predictions = moved(rows)
 
     def predict() -> None:
-        predict_masks(rows, checkpoint, device=CPU, batch_size=16, postprocessing=plain_masks(recipe))
+        predict_masks(rows, checkpoint, device=CPU, batch_size=16, postprocessing=plain_masks(config))
 
     height, width = rows[["height", "width"]].iloc[0]
     note = (

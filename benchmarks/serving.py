@@ -31,7 +31,7 @@ from seg_pipeline.segmentation.phantom import CLASSES
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.predictor import load_onnx, prepare
 from seg_pipeline.segmentation.settings.training import ComputeSettings, FitSettings, InputSettings, ModelSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import train
 
 SHRINK = int(os.environ.get("BENCH_SHRINK", "1"))
@@ -57,7 +57,7 @@ def main() -> int:
 
 
 def write_bundle(folder: Path) -> None:
-    recipe = Recipe(
+    config = TrainingConfig(
         task="multilabel",
         classes=tuple(CLASSES),
         model=ModelSettings(encoder_weights=None, decoder_channels=(128, 64, 48, 32)),
@@ -66,7 +66,7 @@ def write_bundle(folder: Path) -> None:
     )
     with tempfile.TemporaryDirectory() as scans:
         manifest = draw(Path(scans), train=max(8, 48 // SHRINK), size=SIDE)
-        *_, trained = train(manifest, recipe, ComputeSettings(device="cpu", num_workers=0))
+        *_, trained = train(manifest, config, ComputeSettings(device="cpu", num_workers=0))
     make_bundle(trained.best, folder, forms=["onnx"])
 
 

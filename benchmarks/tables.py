@@ -30,8 +30,10 @@ def make(rows: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def process(table: pd.DataFrame, files: pd.DataFrame) -> None:
-    rows, _ = clean_annotations(table, form="rle", columns=COLUMNS, class_values=CLASSES, several_per_class="refuse")
-    images, _ = merge_files(pivot_annotations(rows, list(CLASSES)), files, pd.DataFrame(), form="rle")
+    rows, _ = clean_annotations(
+        table, mask_format="rle", columns=COLUMNS, class_values=CLASSES, multiple_masks="refuse"
+    )
+    images, _ = merge_files(pivot_annotations(rows, list(CLASSES)), files, pd.DataFrame(), mask_format="rle")
     assert len(images) == len(files)
 
 

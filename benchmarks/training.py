@@ -42,7 +42,7 @@ from seg_pipeline.segmentation.settings.training import (
     OptimizerSettings,
     SamplingSettings,
 )
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training import epoch as engine
 from seg_pipeline.segmentation.training.auto_settings import settle
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision
@@ -76,28 +76,28 @@ def draw(folder: Path, *, train: int, size: int) -> pd.DataFrame:
     table = pd.read_csv(folder / "train.csv", dtype=str)
     rows, _ = clean_annotations(
         table,
-        form="rle",
+        mask_format="rle",
         columns=COLUMNS,
         class_values=dict(zip(names, names, strict=True)),
-        several_per_class="refuse",
+        multiple_masks="refuse",
     )
     files = index_files(
         folder / "train", glob="**/*.png", pattern=PATTERN, columns={"image_id": "{series}_slice_{slice}"}
     )
-    located, _ = merge_files(pivot_annotations(rows, names), files, pd.DataFrame(), form="rle")
+    located, _ = merge_files(pivot_annotations(rows, names), files, pd.DataFrame(), mask_format="rle")
     reader = MaskReader(dict(zip(names, names, strict=True)), "rle", rle_order="C")
     images, _ = measure_images(located.head(number), reader)
     return images.assign(split=["train"] * train + ["val"] * NUM_VAL)
 
 
-def recipe_of(size: int, encoder: str, batch: int = BATCH) -> Recipe:
+def config_of(size: int, encoder: str, batch: int = BATCH) -> TrainingConfig:
     """Our usual way to train a network, untrained, for as long as it is asked to."""
-    return Recipe(
+    return TrainingConfig(
         task="multilabel",
         classes=tuple(CLASSES),
         model=ModelSettings(architecture="unet", encoder=encoder, encoder_weights=None, decoder_channels=None),
-        input=InputSettings(size=(size, size), fit="resize", channels="rgb", normalisation="percentile"),
-        sampling=SamplingSettings(batch_size=batch, balance="none", augmentation="medical"),
+        input=InputSettings(size=(size, size), resize_mode="resize", channels="rgb", normalisation="percentile"),
+        sampling=SamplingSettings(batch_size=batch, oversampling="none", augmentation="medical"),
         loss=LossSettings(terms={"bce": 0.5, "dice": 0.5}, class_weights="none"),
         optimizer=OptimizerSettings(schedule="constant", warmup=0.0),
         fit=FitSettings(epochs=EPOCHS, validate_every=EPOCHS),
@@ -106,14 +106,14 @@ def recipe_of(size: int, encoder: str, batch: int = BATCH) -> Recipe:
 
 def ours(
     manifest: pd.DataFrame,
-    recipe: Recipe,
+    config: TrainingConfig,
     compute: ComputeSettings,
     folder: Path,
     change: Callable[[Loaders], Loaders] = lambda loaders: loaders,
 ) -> Callable[[], dict | None]:
     """A function that trains an epoch."""
-    state = start(settle(recipe, manifest, CPU), data_hash(manifest), CPU)
-    loaders = make_loaders(manifest, state.recipe, compute, device=CPU, cache_folder=folder / "cache")
+    state = start(settle(config, manifest, CPU), data_hash(manifest), CPU)
+    loaders = make_loaders(manifest, state.config, compute, device=CPU, cache_folder=folder / "cache")
     return partial(next, engine.fit(state, change(loaders)))
 
 
@@ -205,7 +205,7 @@ def plain_loop(manifest: pd.DataFrame) -> Callable[[], float]:
 def measure(folder: Path) -> Iterator[Result]:
     cached, files = ComputeSettings(cache="disk", num_workers=0), ComputeSettings(cache="none", num_workers=2)
     small = draw(folder / "small", train=160 // SHRINK // BATCH * BATCH, size=128)
-    usual = recipe_of(128, "tu-tf_efficientnet_lite0")
+    usual = config_of(128, "tu-tf_efficientnet_lite0")
     yield compare(
         "train_from_cache_vs_one_batch",
         ours(small, usual, cached, folder),
@@ -228,7 +228,7 @@ def measure(folder: Path) -> Iterator[Result]:
     for size, manifest, batch in ((256, large, BATCH), (128, small, 4 * BATCH)):
         yield compare(
             f"train_vs_notebook_{size}",
-            ours(manifest, recipe_of(size, "resnet34", batch), cached, folder),
+            ours(manifest, config_of(size, "resnet34", batch), cached, folder),
             notebook(manifest, batch),
             limit=0.5,
             runs=3,
@@ -236,7 +236,7 @@ def measure(folder: Path) -> Iterator[Result]:
         )
     yield compare(
         "train_vs_plain_loop",
-        ours(large, recipe_of(256, "resnet34"), cached, folder),
+        ours(large, config_of(256, "resnet34"), cached, folder),
         plain_loop(large),
         limit=1.02,
         runs=7,

@@ -21,7 +21,7 @@ from seg_pipeline.segmentation.settings.training import (
     SamplingSettings,
     ScoreSettings,
 )
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -91,9 +91,9 @@ def manifest(located) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def recipe() -> Recipe:
+def config() -> TrainingConfig:
     """A small untrained network on 32 x 64 inputs."""
-    return Recipe(
+    return TrainingConfig(
         task="multilabel",
         classes=tuple(CLASSES),
         model=ModelSettings(encoder_weights=None, decoder_channels=(16, 16, 8, 8, 8)),
@@ -108,21 +108,21 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def checkpoint(recipe) -> dict:
+def checkpoint(config) -> dict:
     """Of an untrained network of the smallest encoder that timm has."""
     import torch
 
     from seg_pipeline.segmentation.training.state import start
 
-    tiny = recipe.changed(
+    tiny = config.changed(
         {"model.encoder": "tu-test_efficientnet", "model.decoder_channels": (16, 8, 8, 8), "input.size": (64, 96)}
     )
     member = start(tiny, "", torch.device("cpu")).best_member()
     return {
-        "recipe": tiny.to_dict(),
+        "config": tiny.to_dict(),
         "data_hash": "d",
         "folds": None,
-        "members": [{"recipe": tiny.to_dict(), **member}],
+        "members": [{"config": tiny.to_dict(), **member}],
     }
 
 

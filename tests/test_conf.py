@@ -6,7 +6,7 @@ import pytest
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from seg_pipeline.params import Parameters, make_recipe
+from seg_pipeline.params import Parameters, make_training_config
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if (folder / "globals.yml").exists())
@@ -25,7 +25,7 @@ def test_an_environment_fits_models_and_pipelines(env, tmp_path):
     session, context = open_context(env, data_root=str(tmp_path / "out"))
     with session:
         given = Parameters.model_validate(context.config_loader["parameters"])
-        make_recipe(given.dataset, given.scores, given.training, given.seed)
+        make_training_config(given.dataset, given.scores, given.training, given.seed)
         free = {name for name in pipelines["__default__"].inputs() if not name.startswith("params:")}
         catalog = context.catalog  # made anew at each look
         assert free <= set(catalog.keys())
@@ -76,18 +76,18 @@ READS_THE_TEST_SPLIT = {
 
 
 def test_what_is_trained_or_chosen_never_sees_the_test_split():
-    """Of all that a model, a setting or a postprocessing is made of, only `development` comes from the images."""
+    """Of all that a model, a setting or a postprocessing is made of, only `train_val_images` comes from the images."""
     from kedro.framework.project import pipelines
 
     bootstrap_project(ROOT)
     makers = {name: pipelines[name] for name in pipelines if name != "__default__"}
     readers = {name for name, pipeline in makers.items() if "manifest" in pipeline.datasets()}
     assert readers <= set(READS_THE_TEST_SPLIT)
-    held_out = makers["data_processing"].all_outputs() - {"development"}
-    held_out |= makers["eda"].all_outputs() | {"predictions", "test_scores", "image_scores", "confusion"}
+    held_out = makers["data_processing"].all_outputs() - {"train_val_images"}
+    held_out |= makers["eda"].all_outputs() | {"predictions", "test_scores", "image_scores", "confusion_counts"}
     everything = sum(makers.values(), start=pipelines["__default__"])
     data = {node.name for node in makers["data_processing"].nodes}
-    chosen = ["checkpoint", "last_checkpoint", "recipe", "postprocessing", "threshold_curve", "prediction_options"]
+    chosen = ["checkpoint", "last_checkpoint", "config", "postprocessing", "threshold_curve", "prediction_options"]
     chosen += [name for name in everything.all_outputs() if name.startswith(("search", "best_"))]
     steps = [node for node in everything.to_outputs(*chosen).nodes if node.name not in data]
     expected = {"training.train_model", "evaluation.choose_postprocessing", "evaluation.measure_options"}
@@ -97,11 +97,11 @@ def test_what_is_trained_or_chosen_never_sees_the_test_split():
 
 
 def test_the_table_without_the_test_split_is_checked_by_its_marker():
-    from seg_pipeline.segmentation.manifest.table_schemas import DEVELOPMENT
+    from seg_pipeline.segmentation.manifest.table_schemas import TRAIN_VAL_IMAGES
 
     session, context = open_context("base")
     with session:
-        entry = context.config_loader["catalog"]["development"]
-    assert entry["validator"] == "seg_pipeline.segmentation.manifest.table_schemas.DEVELOPMENT"
-    (split,) = (column for column in DEVELOPMENT.columns if column.name == "split")
+        entry = context.config_loader["catalog"]["train_val_images"]
+    assert entry["validator"] == "seg_pipeline.segmentation.manifest.table_schemas.TRAIN_VAL_IMAGES"
+    (split,) = (column for column in TRAIN_VAL_IMAGES.columns if column.name == "split")
     assert split.one_of == ("train", "val")

@@ -37,7 +37,7 @@ def manifests(tmp_path_factory) -> dict[str, pd.DataFrame]:
     for form in FORMS:
         folder = tmp_path_factory.mktemp(form)
         settings = {"num_cases": 6, "days_per_case": 1, "frames_per_series": [8, 10]}  # as in conf/
-        write_example(folder / "raw", form=form, **settings)
+        write_example(folder / "raw", layout=form, **settings)
         made[form] = process(form, folder)
     return made
 
@@ -86,7 +86,7 @@ def test_run_lengths_of_either_order_and_base_end_in_one_manifest(tmp_path, mani
     from seg_pipeline.segmentation.images.masks import encode_rle
     from seg_pipeline.segmentation.phantom import write_example
 
-    write_example(tmp_path / "raw", form="rle_columns", num_cases=6, days_per_case=1, frames_per_series=[8, 10])
+    write_example(tmp_path / "raw", layout="rle_columns", num_cases=6, days_per_case=1, frames_per_series=[8, 10])
     given, rows = manifests["rle_columns"], []
     for row, masks in zip(given.to_dict("records"), masks_of(given), strict=True):
         for name, mask in zip(CLASSES, masks, strict=True):
@@ -104,7 +104,7 @@ def test_what_a_source_cannot_use_is_a_finding_and_all_adds_up(tmp_path):
 
     settings = {"num_cases": 6, "days_per_case": 1, "frames_per_series": [8, 10]}
     for form in ("coco", "nnunet"):
-        write_example(tmp_path / form / "raw", form=form, **settings)
+        write_example(tmp_path / form / "raw", layout=form, **settings)
     path = tmp_path / "coco/raw/annotations.json"
     content = json.loads(path.read_text())
     content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]

@@ -23,7 +23,7 @@ import torch
 
 from seg_pipeline.datasets.checkpoint import CheckpointDataset
 from seg_pipeline.segmentation.settings.training import ComputeSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")]
@@ -36,12 +36,12 @@ TO_THE_END = 0
 
 def live(folder: Path, stop: int) -> None:
     """Goes on with the training in ``folder``, until ``stop`` steps are done or it ends."""
-    recipe = Recipe.from_dict(json.loads((folder / "recipe.json").read_text()))
+    config = TrainingConfig.from_dict(json.loads((folder / "training_config.json").read_text()))
     last, best = (CheckpointDataset(filepath=str(folder / f"{name}.pt"), missing_ok=True) for name in ("last", "best"))
     saved = last.load()
     _say("saved", saved["current"]["total_steps"] if saved else 0)
     compute = ComputeSettings(device="cpu", num_workers=0, cache="none", save_minutes=0)
-    for moment in train(pd.read_parquet(folder / "manifest.parquet"), recipe, compute, saved=saved):
+    for moment in train(pd.read_parquet(folder / "manifest.parquet"), config, compute, saved=saved):
         step = moment.last["current"]["total_steps"]
         _say("saving", step)
         last.save(moment.last)
@@ -119,22 +119,22 @@ def training(tmp_path_factory) -> Iterator[Training]:
 
 
 @pytest.fixture
-def folder(tmp_path, manifest, recipe) -> Path:
-    return prepared(tmp_path, manifest, recipe)
+def folder(tmp_path, manifest, config) -> Path:
+    return prepared(tmp_path, manifest, config)
 
 
-def prepared(folder: Path, manifest: pd.DataFrame, recipe: Recipe) -> Path:
+def prepared(folder: Path, manifest: pd.DataFrame, config: TrainingConfig) -> Path:
     """A folder with all that a training starts from; what has a state of its own is switched on."""
-    busy = recipe.changed({"sampling.batch_size": 2, "sampling.mix": "cutmix", "fit.ema": 0.9})
-    (folder / "recipe.json").write_text(json.dumps(busy.to_dict()))
+    busy = config.changed({"sampling.batch_size": 2, "sampling.mix": "cutmix", "fit.ema": 0.9})
+    (folder / "training_config.json").write_text(json.dumps(busy.to_dict()))
     manifest.to_parquet(folder / "manifest.parquet")
     return folder
 
 
 @pytest.fixture(scope="module")
-def whole(training, tmp_path_factory, manifest, recipe) -> tuple[Path, dict[bool, float]]:
+def whole(training, tmp_path_factory, manifest, config) -> tuple[Path, dict[bool, float]]:
     """An undisturbed training: its folder, and the mean seconds of a step (True) and of a save (False)."""
-    folder = prepared(tmp_path_factory.mktemp("whole"), manifest, recipe)
+    folder = prepared(tmp_path_factory.mktemp("whole"), manifest, config)
     times = {(step, what == "saved"): time.monotonic() for what, step in training.live(folder) if what != "died"}
     steps = [times[step, False] - times[step - 1, True] for step in range(2, STEPS + 1)]
     saves = [times[step, True] - times[step, False] for step in range(2, STEPS + 1)]

@@ -26,7 +26,7 @@ def test_a_bare_class_name_is_its_own_value():
 def test_a_colour_is_a_list_or_hexadecimal():
     params = DatasetParams(task="multilabel", classes=[{"name": "a", "value": [128, 0, 255]}, "b"])
     assert params.values == {"a": "#8000ff", "b": "b"}
-    given = AnnotationParams(form="indexed", background_values=[[0, 0, 0], "#FFffFF"], ignore_values=[7])
+    given = AnnotationParams(mask_format="indexed", background_values=[[0, 0, 0], "#FFffFF"], ignore_values=[7])
     assert given.background_values == ["#000000", "#ffffff"]
     assert given.ignore_values == [7]
 
@@ -38,11 +38,15 @@ def test_a_colour_is_a_list_or_hexadecimal():
         (DatasetParams, {"task": "multiclass", "classes": []}, "at least 1 item"),
         (DatasetParams, {"task": "multilabel", "classes": ["a"], "unlabelled": "ignore"}, "needs `task: multiclass`"),
         (DatasetParams, {"task": "panoptic", "classes": ["a"]}, "'multilabel' or 'multiclass'"),
-        (AnnotationParams, {"form": "rle"}, "`rle_order` must be declared for `form: rle`"),
+        (AnnotationParams, {"mask_format": "rle"}, "`rle_order` must be declared for `mask_format: rle`"),
         (DatasetParams, {"task": "multilabel", "classes": [{"name": "a", "value": "#12"}]}, "six hexadecimal digits"),
         (DatasetParams, {"task": "multilabel", "classes": [{"name": "a", "value": [1, 2]}]}, "each from 0 to 255"),
         (DatasetParams, {"task": "multilabel", "classes": [{"name": "a", "value": [1, 2, 256]}]}, "from 0 to 255"),
-        (AnnotationParams, {"form": "indexed", "images_without_row": "empty"}, "does not go with `form: indexed`"),
+        (
+            AnnotationParams,
+            {"mask_format": "indexed", "images_without_row": "empty"},
+            "does not go with `mask_format: indexed`",
+        ),
         (ExportNnunetParams, {"name": "a b"}, "should match pattern"),
         (SharesParams, {"train": 0.7, "val": 0.2, "test": 0.2}, r"must add up to 1, found 1\.1"),
         (TrainingParams, {"input": {"size": [100, 128]}}, r"must be multiples of 32 .* found \(100, 128\)"),
@@ -74,7 +78,7 @@ def test_an_indexed_mask_holds_numbers_or_colours_but_no_names():
     for path in (Path(__file__).parents[1] / "conf/base").glob("parameters*.yml"):
         given |= yaml.safe_load(path.read_text())
     given["reporting"]["phantom"] = None  # from the globals, which are not read here
-    indexed = {"form": "indexed", "background_values": [0]}
+    indexed = {"mask_format": "indexed", "background_values": [0]}
     for value, fits in ((3, True), ("#ff0000", False), ("cat", False)):
         dataset = {"task": "multiclass", "classes": [{"name": "cat", "value": value}]}
         both = {**given, "dataset": dataset, "data_processing": {"annotations": indexed}}

@@ -88,7 +88,7 @@ def test_the_summary_and_exit_codes(bundle_folder, tmp_path, capsys):
         ({"model": "nowhere"}, "nowhere: no bundle there (no bundle.json)"),
         (
             {"form": "int8"},
-            "has no form 'int8'; it has onnx, torchscript, pt2, safetensors. Name it in `export.forms` and",
+            "has no form 'int8'; it has onnx, torchscript, pt2, safetensors. Name it in `export.formats` and",
         ),
         ({"thresholds": "0.2,0.3,0.4"}, "3 thresholds for 2 classes: box, disc"),
     ],

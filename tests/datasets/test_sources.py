@@ -23,7 +23,7 @@ def volumes(folder, part="images", **more):
 
 
 def test_coco_gives_its_annotations_and_a_preview(tmp_path):
-    write_example(tmp_path / "raw", form="coco", **SMALL)
+    write_example(tmp_path / "raw", layout="coco", **SMALL)
     entry = {
         "type": "seg_pipeline.datasets.coco.CocoDataset",
         "filepath": str(tmp_path / "raw/annotations.json"),
@@ -39,7 +39,7 @@ def test_coco_gives_its_annotations_and_a_preview(tmp_path):
 
 
 def test_volumes_give_images_and_annotations_from_one_cut(tmp_path):
-    write_example(tmp_path / "raw", form="nifti", **SMALL)
+    write_example(tmp_path / "raw", layout="nifti", **SMALL)
     images = volumes(tmp_path).load()
     assert images["image_id"].tolist() == [f"case1_day0_{frame:04d}" for frame in range(3)]
     annotations = volumes(tmp_path, "annotations").load()
@@ -50,7 +50,7 @@ def test_volumes_give_images_and_annotations_from_one_cut(tmp_path):
 
 
 def test_nnunet_names_its_classes_and_needs_its_json(tmp_path):
-    write_example(tmp_path / "raw", form="nnunet", **SMALL)
+    write_example(tmp_path / "raw", layout="nnunet", **SMALL)
     entry = {"filepath": str(tmp_path / "raw"), "slices": {"path": str(tmp_path / "slices"), "axis": "coronal"}}
     dataset = NnunetDataset(part="annotations", **entry)
     assert dataset.exists()

@@ -89,12 +89,12 @@ OF_FORM = {
 @pytest.mark.parametrize("form", OF_FORM)
 def test_a_folder_of_each_form_gives_an_environment_that_runs(form, make, tmp_path):
     options, expected, task, classes = OF_FORM[form]
-    write_example(tmp_path / "raw", form=form, num_cases=4, days_per_case=1, frames_per_series=[6, 6])
+    write_example(tmp_path / "raw", layout=form, num_cases=4, days_per_case=1, frames_per_series=[6, 6])
     status, told, given = make(tmp_path / "raw", *options)
     assert status == 0, told
     came, tried = manifest_of(told)
     assert came == tried >= 10
-    assert given["data_processing"]["annotations"]["form"] == expected
+    assert given["data_processing"]["annotations"]["mask_format"] == expected
     assert given["dataset"]["task"] == task
     assert [one["name"] for one in given["dataset"]["classes"]] == classes
     assert "rule" not in told
@@ -111,7 +111,7 @@ def test_run_lengths_of_uw_madison_have_their_order_from_the_data(make, tmp_path
 
 
 def test_an_index_base_that_nothing_tells_has_to_be_said(make, tmp_path):
-    write_example(tmp_path / "raw", form="rle_columns", num_cases=4, days_per_case=1, frames_per_series=[6, 6])
+    write_example(tmp_path / "raw", layout="rle_columns", num_cases=4, days_per_case=1, frames_per_series=[6, 6])
     status, told, given = make(tmp_path / "raw", name="unsaid")
     assert (status, given) == (1, None)
     assert "Where do run lengths count from?" in told
@@ -283,7 +283,7 @@ def test_real_data(data, options, form, make):
     assert status == 0, told
     came, tried = manifest_of(told)
     assert came == tried >= 18
-    assert given["data_processing"]["annotations"]["form"] == form
+    assert given["data_processing"]["annotations"]["mask_format"] == form
     if data == "camvid":
         assert [one["name"] for one in given["dataset"]["classes"]][:3] == ["sky", "building", "pole"]
         assert given["dataset"]["unlabelled"] == "ignore"

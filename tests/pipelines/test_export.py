@@ -16,7 +16,7 @@ from seg_pipeline.pipelines import export, inference
 from seg_pipeline.segmentation.export import reduced_precision
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.settings.training import ParitySettings, PredictSettings, ScoreSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.state import start
 
 
@@ -24,16 +24,16 @@ def catalog(checkpoint, manifest, tmp_path, *, forms=("safetensors",), **params)
     values = {
         "checkpoint": checkpoint,
         "chosen_postprocessing": {"settings": Postprocessing.none(2, 0.4).to_dict()},
-        "development": manifest[manifest["split"] != "test"],
+        "train_val_images": manifest[manifest["split"] != "test"],
         "params:prediction": PredictSettings(tta="horizontal"),
         "params:scores": ScoreSettings(aggregation="dataset"),
-        "params:export": ExportParams(forms=list(forms), **params),
+        "params:export": ExportParams(formats=list(forms), **params),
     }
     folder = FolderDataset(filepath=str(tmp_path / "draft"))
     bundle = BundleDataset(filepath=str(tmp_path / "bundle"))
     parity = ParquetDataset(filepath=str(tmp_path / "parity.parquet"))
     memory = {name: MemoryDataset(value) for name, value in values.items()}
-    return DataCatalog({**memory, "bundle_draft": folder, "bundle": bundle, "export_parity": parity})
+    return DataCatalog({**memory, "unverified_bundle": folder, "bundle": bundle, "export_parity": parity})
 
 
 def test_export_makes_a_bundle_that_agrees_with_the_checkpoint(checkpoint, manifest, tmp_path):
@@ -64,9 +64,9 @@ def test_a_bundle_beyond_the_limits_does_not_replace_the_one_before(checkpoint, 
 @pytest.fixture(scope="module")
 def ensemble(checkpoint):
     """Of two folds, whose untrained networks differ."""
-    tiny = Recipe.from_dict(checkpoint["recipe"])
+    tiny = TrainingConfig.from_dict(checkpoint["config"])
     other = start(tiny.changed({"seed": 6}), "", torch.device("cpu")).best_member()
-    return {**checkpoint, "folds": 2, "members": [*checkpoint["members"], {"recipe": tiny.to_dict(), **other}]}
+    return {**checkpoint, "folds": 2, "members": [*checkpoint["members"], {"config": tiny.to_dict(), **other}]}
 
 
 @pytest.mark.slow
@@ -105,11 +105,18 @@ def test_folds_in_int8_and_bf16_from_checkpoint_to_masks(ensemble, manifest, tmp
         manifest.head(3),
         tmp_path,
         out=str(tmp_path / "first"),
-        **{**given, "prediction": PredictSettings(members="first")},
+        **{**given, "prediction": PredictSettings(ensemble="first")},
     )
     theirs, _ = infer(None, bundle.folder, manifest.head(3), tmp_path, model="bundle", out=str(tmp_path / "b"), **given)
     eight, _ = infer(
-        None, bundle.folder, manifest.head(3), tmp_path, model="bundle", form="int8", out=str(tmp_path / "8"), **given
+        None,
+        bundle.folder,
+        manifest.head(3),
+        tmp_path,
+        model="bundle",
+        bundle_format="int8",
+        out=str(tmp_path / "8"),
+        **given,
     )
     np.testing.assert_allclose(theirs["peak"], mine["peak"], atol=1e-5)
     assert (mine["peak"] - first["peak"]).abs().max() > 1e-3  # the other fold votes
@@ -168,4 +175,4 @@ def test_what_is_missing_is_named(manifest, tmp_path, params, text):
 )
 def test_forms_that_do_not_go_together(forms, text):
     with pytest.raises(ValidationError, match=text):
-        ExportParams(forms=forms)
+        ExportParams(formats=forms)

@@ -68,11 +68,11 @@ names = st.sampled_from(
 def chain(folder: Path, table: pd.DataFrame, several: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Manifest, all findings, accounts, as the nodes make them."""
     annotations, of_rows = metadata.clean_annotations(
-        table, form="rle", columns=COLUMNS, class_values=CLASSES, several_per_class=several
+        table, mask_format="rle", columns=COLUMNS, class_values=CLASSES, multiple_masks=several
     )
     index = files.index_files(folder, glob="**/*.png", pattern=PATTERN)
     annotated = metadata.pivot_annotations(annotations, list(CLASSES))
-    located, of_files = manifest.merge_files(annotated, index, pd.DataFrame(), form="rle")
+    located, of_files = manifest.merge_files(annotated, index, pd.DataFrame(), mask_format="rle")
     listed = pd.DataFrame([("i3", "flag", "{odd}")], columns=exclusions.COLUMNS)
     selected, of_lists = exclusions.exclude_images(LOCATED_IMAGES.validate(located), listed)
     images, of_images, _ = measure_table.measure_changed(selected, measure_image.MaskReader(CLASSES, "rle"), None)

@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
         "--overlap",
         type=_overlap,
         metavar="SHARE",
-        help="predict in overlapping windows (models of `fit: crop`, others see images whole); default: the model's",
+        help="predict in overlapping windows (only models trained on crops); default: the model's",
     )
     made.add_argument(
         "--thresholds", type=_thresholds, metavar="LIST", help="one for all classes, or one a class, with commas"

@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.phantom import write_example, write_phantom
 class SampleDataset(AbstractDataset[NoReturn, Any]):
     """Makes a drawn phantom in the folder ``filepath``, then reads one of its files or folders. Read-only.
 
-    ``phantom`` holds settings of ``write_phantom``, or with ``form`` of ``write_example``; null: the folder holds
+    ``phantom`` holds settings of ``write_phantom``, or with ``layout`` of ``write_example``; null: the folder holds
     data of its own, which is read as it is. ``dataset`` is any other entry, whose path lies in the folder;
     several entries may share a folder.
 
@@ -64,7 +64,7 @@ class SampleDataset(AbstractDataset[NoReturn, Any]):
 
     def _make(self) -> None:
         if self._phantom is not None:
-            make = write_example if "form" in self._phantom else write_phantom
+            make = write_example if "layout" in self._phantom else write_phantom
             make(self._folder, **self._phantom)
 
     def _exists(self) -> bool:

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from seg_pipeline.hooks.errors import UserError
+from seg_pipeline.params.renamed import RENAMED
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -62,8 +63,8 @@ def describe(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
         *parents, last = one["loc"] or ("parameters",)
         where = ".".join(map(str, (*parents, last)))
         if one["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            found = _short(one["input"])
-            yield f"{where}: no such parameter (found {found}); {_nearest(str(last), parents, model)}"
+            remedy = f"it is now `{RENAMED[where]}`" if where in RENAMED else _nearest(str(last), parents, model)
+            yield f"{where}: no such parameter (found {_short(one['input'])}); {remedy}"
         elif one["type"] == "missing":
             yield f"{where}: missing; set it in conf/base/parameters*.yml or in the environment's"
         else:

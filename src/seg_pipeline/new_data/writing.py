@@ -36,13 +36,13 @@ def training_input(pictures: list[Path], ask: Asker) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     if min(height, width) <= LARGE:
         settings["size"] = [_side(height, scale := min(1, WINDOW / max(height, width))), _side(width, scale)]
-        settings["fit"] = (
+        settings["resize_mode"] = (
             "resize" if len({round(h / w, 1) for h, w in zip(heights, widths, strict=True)}) == 1 else "pad"
         )
         how = f"whole images at {settings['size'][0]} x {settings['size'][1]} ({settings['fit']})"
     else:
         scale = round(min(1.0, VIEW / min(height, width)), 2)
-        settings |= {"size": [WINDOW, WINDOW], "fit": "crop", "scale": scale, "zoom": 1.5}
+        settings |= {"size": [WINDOW, WINDOW], "resize_mode": "crop", "scale": scale, "zoom": 1.5}
         how = f"windows of {WINDOW} x {WINDOW} of images scaled by {scale:g}"
     colour = looked[0].ndim == 3 and looked[0].dtype == np.uint8
     if colour:

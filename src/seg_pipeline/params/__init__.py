@@ -23,7 +23,7 @@ from seg_pipeline.params.inference import InferenceParams
 from seg_pipeline.params.reporting import ReportingParams
 from seg_pipeline.params.search import HparamSearchParams, check_space
 from seg_pipeline.params.tracking import TrackingParams
-from seg_pipeline.params.training import TrainingParams, make_recipe
+from seg_pipeline.params.training import TrainingParams, make_training_config
 from seg_pipeline.segmentation.settings.training import PredictSettings, ScoreSettings
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
     "SplitParams",
     "TrackingParams",
     "TrainingParams",
-    "make_recipe",
+    "make_training_config",
 ]
 
 
@@ -73,9 +73,9 @@ class Parameters(Params):
     """Folder of the raw data."""
 
     @model_validator(mode="after")
-    def _makes_a_recipe(self) -> Parameters:
-        recipe = make_recipe(self.dataset, self.scores, self.training, self.seed)
-        check_space(self.hparam_search.tpe.space, recipe)
+    def _makes_a_config(self) -> Parameters:
+        config = make_training_config(self.dataset, self.scores, self.training, self.seed)
+        check_space(self.hparam_search.tpe.space, config)
         return self
 
     @model_validator(mode="after")
@@ -85,9 +85,9 @@ class Parameters(Params):
         values = [*self.dataset.values.values(), *given.background_values, *given.ignore_values]
         colours = [value for value in values if str(value).startswith("#")]
         numbers = [value for value in values if str(value).isdigit()]
-        if given.form == "indexed" and len(values) not in (len(colours), len(numbers)):
+        if given.mask_format == "indexed" and len(values) not in (len(colours), len(numbers)):
             raise ValueError(
-                "with `form: indexed` every class, background and ignore value must be a whole number, or every one "
-                f"a colour [red, green, blue]; found {', '.join(map(str, values[:8]))}"
+                "with `mask_format: indexed` every class, background and ignore value must be a whole number, or "
+                f"every one a colour [red, green, blue]; found {', '.join(map(str, values[:8]))}"
             )
         return self

@@ -72,7 +72,7 @@ class ColumnParams(Params):
 
 
 class AnnotationParams(Params):
-    form: Literal["rle", "files", "indexed"]
+    mask_format: Literal["rle", "files", "indexed"]
     """rle: run lengths in the table; files: ids of binary mask files; indexed: ids of files with all classes."""
     columns: ColumnParams = ColumnParams()
     """Names of the metadata table's columns."""
@@ -80,7 +80,7 @@ class AnnotationParams(Params):
     """C: runs go along rows; F: down columns. Sources disagree and data cannot tell, so it must be declared."""
     rle_first: Literal[0, 1] = 1
     """Number of the first pixel."""
-    several_per_class: Literal["merge", "instances", "refuse"] = "refuse"
+    multiple_masks: Literal["merge", "instances", "refuse"] = "refuse"
     """Several masks of one class in one image are parts of it (merge), an object each (instances), or a
     contradiction (refuse: image dropped)."""
     images_without_row: Literal["drop", "empty"] = "drop"
@@ -92,11 +92,11 @@ class AnnotationParams(Params):
 
     @model_validator(mode="after")
     def _order_is_declared(self) -> AnnotationParams:
-        if self.form == "rle" and self.rle_order is None:
-            raise ValueError("`rle_order` must be declared for `form: rle`: C (along rows) or F (down columns)")
-        if self.form == "indexed" and self.images_without_row == "empty":
+        if self.mask_format == "rle" and self.rle_order is None:
+            raise ValueError("`rle_order` must be declared for `mask_format: rle`: C (along rows) or F (down columns)")
+        if self.mask_format == "indexed" and self.images_without_row == "empty":
             raise ValueError(
-                "`images_without_row: empty` does not go with `form: indexed`, where each image has a mask"
+                "`images_without_row: empty` does not go with `mask_format: indexed`, where each image has a mask"
             )
         return self
 
@@ -116,7 +116,7 @@ class SharesParams(Params):
 
 class SplitParams(Params):
     method: Literal["draw", "time", "table"] = "draw"
-    """draw: at random, see below; time: each series is cut in its order; table: as `given_splits` says."""
+    """draw: at random, see below; time: each series is cut in its order; table: as `predefined_splits` says."""
     shares: SharesParams = SharesParams()
     """Of the images; a share of 0 leaves its split out."""
     grouped: bool = True
@@ -138,7 +138,7 @@ class ExcludeParams(Params):
 
 class DataProcessingParams(Params):
     annotations: AnnotationParams
-    exclude: list[ExcludeParams] = Field(default=[])
+    excluded_images: list[ExcludeParams] = Field(default=[])
     """Images to leave out or to flag, beside those in `excluded_images`."""
     split: SplitParams = SplitParams()
     strict: bool = False

@@ -13,7 +13,7 @@ Form = Literal["onnx", "torchscript", "pt2", "safetensors", "int8", "bf16"]
 
 
 class ExportParams(Params):
-    forms: list[Form] = Field(default=["onnx", "torchscript", "pt2", "safetensors"], min_length=1)
+    formats: list[Form] = Field(default=["onnx", "torchscript", "pt2", "safetensors"], min_length=1)
     """onnx: what `seg-pipeline predict` and `serve` run; torchscript: deprecated by torch, for programs that read
     nothing else; pt2: torch.export; safetensors: the weights alone; int8: onnx in 8 bits; bf16: pt2 in bfloat16."""
     max_dice_drop: float = Field(default=0.005, ge=0, le=1)
@@ -27,12 +27,14 @@ class ExportParams(Params):
 
     @model_validator(mode="after")
     def _forms_go_together(self) -> ExportParams:
-        if "int8" in self.forms and "onnx" not in self.forms:
-            raise ValueError("`forms`: int8 is made of onnx; add onnx")
-        if self.forms == ["bf16"]:
-            raise ValueError("`forms`: bf16 is left out where it costs too much Dice; add one that stays, such as onnx")
-        if len(set(self.forms)) < len(self.forms):
-            raise ValueError(f"`forms`: each once, found {', '.join(self.forms)}")
+        if "int8" in self.formats and "onnx" not in self.formats:
+            raise ValueError("`formats`: int8 is made of onnx; add onnx")
+        if self.formats == ["bf16"]:
+            raise ValueError(
+                "`formats`: bf16 is left out where it costs too much Dice; add one that stays, such as onnx"
+            )
+        if len(set(self.formats)) < len(self.formats):
+            raise ValueError(f"`formats`: each once, found {', '.join(self.formats)}")
         return self
 
 

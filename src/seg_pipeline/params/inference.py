@@ -17,7 +17,7 @@ class InferenceParams(Params):
     """Folder of the masks; null: `inference` in 07_model_output."""
     model: str = "checkpoint"
     """checkpoint: the trained model; bundle: the exported one; or the folder of a bundle."""
-    form: Literal["onnx", "int8"] = "onnx"
+    bundle_format: Literal["onnx", "int8"] = "onnx"
     """Of a bundle's network."""
     formats: list[Literal["masks", "overlays", "rle", "coco"]] = Field(default=["masks", "overlays", "rle"])
     """masks, overlays: PNG files; rle: submission.csv (id, class, predicted); coco: coco.json."""

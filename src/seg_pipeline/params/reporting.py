@@ -5,14 +5,14 @@ from __future__ import annotations
 from pydantic import Field
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.segmentation.settings.model_card import About
+from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 
 class ReportingParams(Params):
     compare_with: str | None = None
     """`data_root` of another run on the same split, to be compared with; null: none."""
-    num_gallery: int = Field(default=6, ge=1, le=24)
+    images_per_gallery: int = Field(default=6, ge=1, le=24)
     """Images in each gallery, and on the sheet of predictions."""
     phantom: dict[str, object] | None = None
     """Settings of the drawn data, where the data is drawn."""
-    about: About = About()
+    model_card: ModelCardDetails = ModelCardDetails()

@@ -8,19 +8,25 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.segmentation.settings.search import GateSettings, GridSettings, PoolSettings, Range, TpeSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.search import (
+    GridSettings,
+    PoolSettings,
+    Range,
+    SanityCheckSettings,
+    TpeSettings,
+)
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 class HparamSearchParams(Params):
-    gates: GateSettings = GateSettings()
+    sanity_checks: SanityCheckSettings = SanityCheckSettings()
     grid: GridSettings = GridSettings()
     tpe: TpeSettings = TpeSettings()
     pool: PoolSettings = PoolSettings()
 
 
-def check_space(space: dict[str, Range | list[Any]], recipe: Recipe) -> None:
-    """Raises ValueError where a recipe has no such setting, or one of its values would be refused."""
+def check_space(space: dict[str, Range | list[Any]], config: TrainingConfig) -> None:
+    """Raises ValueError where a config has no such setting, or one of its values would be refused."""
     for name, given in space.items():
         values = [given.low, given.high] if isinstance(given, Range) else given
         kinds = {float if type(one) is int else type(one) for one in values}
@@ -28,12 +34,12 @@ def check_space(space: dict[str, Range | list[Any]], recipe: Recipe) -> None:
             raise ValueError(f"`hparam_search.tpe.space.{name}` must list choices of one kind, found {values}")
         whole = isinstance(given, Range) and given.whole
         for value in values:
-            _check_value(name, int(value) if whole else value, recipe)
+            _check_value(name, int(value) if whole else value, config)
 
 
-def _check_value(name: str, value: Any, recipe: Recipe) -> None:
+def _check_value(name: str, value: Any, config: TrainingConfig) -> None:
     group, _, key = name.rpartition(".")
-    settings = getattr(recipe, group, None) if group in GROUPS else None
+    settings = getattr(config, group, None) if group in GROUPS else None
     if settings is None or key not in asdict(settings):
         raise ValueError(
             f"`hparam_search.tpe.space`: there is no setting {name!r}; expected one of the groups "

@@ -16,7 +16,7 @@ from seg_pipeline.segmentation.settings.training import (
     SamplingSettings,
     ScoreSettings,
 )
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 class TrainingParams(Params):
@@ -31,15 +31,17 @@ class TrainingParams(Params):
     compute: ComputeSettings = ComputeSettings()
     folds: int | None = Field(default=None, ge=2)
     """Train so many models, each validated on one fold; null: one model, on the split."""
-    use_search: bool = True
+    use_search_result: bool = True
     """Take what hparam_search found on the same data and for the same other settings, where it did."""
     resume: bool = True
     """Go on from an unfinished run with the same data and settings; false: start anew."""
 
 
-def make_recipe(dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int) -> Recipe:
+def make_training_config(
+    dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int
+) -> TrainingConfig:
     """All that determines the result of a training run. Raises ValueError where parts do not fit each other."""
-    return Recipe(
+    return TrainingConfig(
         task=dataset.task,
         classes=tuple(dataset.names),
         background=dataset.task == "multiclass" and dataset.unlabelled == "background",

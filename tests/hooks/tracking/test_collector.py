@@ -294,16 +294,16 @@ def test_commit_and_changes_are_tags(running, tmp_path):
 
 def test_data_and_splits_are_known_by_their_hash(running, manifest):
     run = running()
-    run.hooks.after_dataset_loaded("development", manifest)
+    run.hooks.after_dataset_loaded("train_val_images", manifest)
     first = run.data.tags
-    assert first["development.hash"] == data_hash(manifest)
-    assert (first["development.num_train"], first["development.num_val"]) == ("10", "3")
-    run.hooks.after_dataset_loaded("development", manifest.iloc[:3])  # once a run: all nodes get the same
-    assert run.data.tags["development.hash"] == first["development.hash"]
+    assert first["train_val_images.hash"] == data_hash(manifest)
+    assert (first["train_val_images.num_train"], first["train_val_images.num_val"]) == ("10", "3")
+    run.hooks.after_dataset_loaded("train_val_images", manifest.iloc[:3])  # once a run: all nodes get the same
+    assert run.data.tags["train_val_images.hash"] == first["train_val_images.hash"]
     other = running()
     moved = manifest.assign(split=manifest["split"].replace({"val": "test"}))
-    other.hooks.after_dataset_saved("development", moved)
-    assert other.data.tags["development.split_hash"] != first["development.split_hash"]
+    other.hooks.after_dataset_saved("train_val_images", moved)
+    assert other.data.tags["train_val_images.split_hash"] != first["train_val_images.split_hash"]
 
 
 def test_device_and_threads_are_tags(running):
@@ -319,19 +319,19 @@ def test_pages_and_results_are_artifacts(running, tmp_path):
     entries = {
         "report": {"type": "text.TextDataset", "filepath": str(tmp_path / "report.html")},
         "model_card": {"type": "text.TextDataset", "filepath": str(tmp_path / "model_card.md")},
-        "recipe": {"type": "json.JSONDataset", "filepath": str(tmp_path / "recipe.json")},
+        "config": {"type": "json.JSONDataset", "filepath": str(tmp_path / "training_config.json")},
         "splits": {"type": "pandas.ParquetDataset", "filepath": str(tmp_path / "splits.parquet")},
     }
     catalog = catalog_of({"experiment": "tests"})
     for name, dataset in DataCatalog.from_config(entries).items():
         catalog[name] = dataset
     run = running(catalog)
-    made = {"report": "<p>", "model_card": "# Model", "recipe": {"seed": 1}, "splits": HISTORY}
+    made = {"report": "<p>", "model_card": "# Model", "config": {"seed": 1}, "splits": HISTORY}
     for name, data in made.items():
         catalog.save(name, data)
         run.hooks.after_dataset_saved(name, data)
     assert run.artifacts("pages") == ["pages/model_card.md", "pages/report.html"]
-    assert run.artifacts("results") == ["results/parameters.json", "results/recipe.json"]
+    assert run.artifacts("results") == ["results/parameters.json", "results/training_config.json"]
 
 
 def test_a_fold_is_a_nested_run(running):

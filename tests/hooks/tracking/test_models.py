@@ -36,12 +36,12 @@ def files_of(folder: Path) -> set[str]:
     return {path.suffix for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_best_model_takes_any_batch_and_size(recipe, tmp_path, unpickled):
+def test_the_best_model_takes_any_batch_and_size(config, tmp_path, unpickled):
     import mlflow.pyfunc
 
     torch.manual_seed(3)
-    members = [Segmenter(recipe, pretrained=False).eval() for _ in range(2)]  # as of two folds
-    saved = [{"recipe": recipe.to_dict(), "model": member.state_dict()} for member in members]
+    members = [Segmenter(config, pretrained=False).eval() for _ in range(2)]  # as of two folds
+    saved = [{"config": config.to_dict(), "model": member.state_dict()} for member in members]
     folder = models.save_checkpoint_model({"members": saved}, tmp_path)
     assert not files_of(folder) & {".pkl", ".pt", ".pth", ".pickle"}
     loaded = mlflow.pyfunc.load_model(str(folder))

@@ -24,7 +24,7 @@ from seg_pipeline.segmentation.data.sample_decoding import Decoder
 from seg_pipeline.segmentation.settings.training import InputSettings
 
 SETTINGS = InputSettings(size=(32, 64))
-CROP = InputSettings(size=(32, 64), fit="crop", scale=0.5)
+CROP = InputSettings(size=(32, 64), resize_mode="crop", scale=0.5)
 FORM = {"task": "multilabel", "background": False}
 
 
@@ -121,7 +121,7 @@ def test_what_changes_the_key(mixed):
         base,
         crop,
         described(replace(SETTINGS, size=(32, 32))),
-        described(replace(SETTINGS, fit="pad")),
+        described(replace(SETTINGS, resize_mode="pad")),
         described(replace(SETTINGS, channels="grey")),
         described(replace(SETTINGS, normalisation="percentile")),
         described(replace(SETTINGS, normalisation="percentile", window=(2.0, 98.0))),

@@ -26,8 +26,8 @@ MULTILABEL = {"task": "multilabel", "background": False}
 MULTICLASS = {"task": "multiclass", "background": True}
 FITS = {
     "resize": InputSettings(size=(32, 64)),
-    "pad": InputSettings(size=(32, 64), fit="pad"),
-    "crop": InputSettings(size=(32, 64), fit="crop", scale=0.7, zoom=1.5, foreground=0.5),
+    "pad": InputSettings(size=(32, 64), resize_mode="pad"),
+    "crop": InputSettings(size=(32, 64), resize_mode="crop", scale=0.7, zoom=1.5, foreground=0.5),
 }
 
 
@@ -57,7 +57,7 @@ def test_both_data_sets_give_the_same_samples(mixed, tmp_path, fit, channels, fo
 def test_a_sample_at_native_size_holds_the_files_pixels(manifest):
     image, truth = ImageMaskDataset(manifest, InputSettings(size=(32, 64)), **MULTILABEL)[3]
     assert (image.shape, truth.shape) == ((3, 32, 64), (2, 32, 64))
-    whole = InputSettings(size=(32, 64), fit="crop", channels="grey")
+    whole = InputSettings(size=(32, 64), resize_mode="crop", channels="grey")
     image, truth = ImageMaskDataset(manifest, whole, **MULTILABEL)[3]
     row = manifest.iloc[3]
     assert image.dtype == truth.dtype == torch.uint8
@@ -81,7 +81,7 @@ def test_padding_fills_below_and_to_the_right(mixed):
 
 
 def test_multiclass_truth_is_the_channel_of_the_logits(mixed):
-    settings = InputSettings(size=(32, 64), fit="crop")
+    settings = InputSettings(size=(32, 64), resize_mode="crop")
     (_, multi), (_, one), (_, bare) = (
         ImageMaskDataset(mixed, settings, task=task, background=background)[0]
         for task, background in [("multilabel", False), ("multiclass", True), ("multiclass", False)]
@@ -214,7 +214,7 @@ def test_frames_are_those_of_the_given_manifest_only(mixed):
 
 
 def test_a_neighbour_of_another_size_is_brought_to_the_images_own(mixed):
-    settings = InputSettings(size=(32, 32), fit="crop", channels=(-1, 0))
+    settings = InputSettings(size=(32, 32), resize_mode="crop", channels=(-1, 0))
     image, truth = ImageMaskDataset(mixed, settings, **MULTILABEL)[3]  # 40 x 48; its neighbour 24 x 70
     assert image.shape == (2, 64, 64)
     stored = cv2.imread(mixed["path"][2], 0)
@@ -246,7 +246,7 @@ def test_a_mask_that_fills_the_image_comes_back_filling_it(fit, native):
 
 
 def test_a_larger_batch_is_cut_too():
-    settings = InputSettings(size=(32, 32), fit="crop")
+    settings = InputSettings(size=(32, 32), resize_mode="crop")
     logits = torch.full((1, 96, 128), -9.0)
     logits[:, :40, :48] = torch.arange(48.0)
     assert torch.equal(to_native(logits, 40, 48, settings)[0, 7], torch.arange(48.0))
@@ -290,7 +290,7 @@ def test_a_loader_takes_draws_whatever_its_workers(manifest, tmp_path, workers):
 def test_a_window_shows_the_class_that_it_is_drawn_for(mixed, task, label, cached):
     """The class "top" of the first image, whatever else the image shows."""
     settings, form = (
-        InputSettings(size=(32, 32), fit="crop", scale=4.0),
+        InputSettings(size=(32, 32), resize_mode="crop", scale=4.0),
         {"task": task, "background": task[5:] == "class"},
     )
     cache = open_cache(mixed, settings, **form, mode="ram", folder=None) if cached else None

@@ -20,14 +20,14 @@ NONE = np.empty(0, dtype=np.int32)
 @pytest.mark.parametrize(
     ("settings", "native", "scaled", "filled"),
     [
-        ({"fit": "resize"}, (40, 48), (64, 96), (64, 96)),
-        ({"fit": "pad"}, (40, 48), (64, 77), (64, 96)),  # 64 / 40 = 1.6; 76.8
-        ({"fit": "pad"}, (100, 1000), (10, 96), (64, 96)),  # 9.6
-        ({"fit": "pad"}, (1000, 1), (64, 1), (64, 96)),
-        ({"fit": "crop"}, (40, 48), (40, 48), (64, 64)),
-        ({"fit": "crop"}, (64, 96), (64, 96), (64, 96)),
-        ({"fit": "crop", "scale": 0.5}, (360, 481), (180, 240), (192, 256)),
-        ({"fit": "crop", "scale": 0.1}, (3, 700), (1, 70), (32, 96)),
+        ({"resize_mode": "resize"}, (40, 48), (64, 96), (64, 96)),
+        ({"resize_mode": "pad"}, (40, 48), (64, 77), (64, 96)),  # 64 / 40 = 1.6; 76.8
+        ({"resize_mode": "pad"}, (100, 1000), (10, 96), (64, 96)),  # 9.6
+        ({"resize_mode": "pad"}, (1000, 1), (64, 1), (64, 96)),
+        ({"resize_mode": "crop"}, (40, 48), (40, 48), (64, 64)),
+        ({"resize_mode": "crop"}, (64, 96), (64, 96), (64, 96)),
+        ({"resize_mode": "crop", "scale": 0.5}, (360, 481), (180, 240), (192, 256)),
+        ({"resize_mode": "crop", "scale": 0.1}, (3, 700), (1, 70), (32, 96)),
     ],
 )
 def test_shapes_by_hand(settings, native, scaled, filled):
@@ -65,7 +65,7 @@ def test_a_cut_is_never_a_view():
 
 def boxes(shape, points=NONE, number=400, **settings):
     rng = np.random.default_rng(0)
-    given = InputSettings(size=(32, 64), fit="crop", **settings)
+    given = InputSettings(size=(32, 64), resize_mode="crop", **settings)
     chances = [rng.random(5).tolist() for _ in range(number)]
     return [draw_window(shape, given, points, one, foreground=given.foreground) for one in chances]
 

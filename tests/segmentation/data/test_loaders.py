@@ -68,7 +68,7 @@ def test_fewer_images_than_a_batch_are_one_batch():
 
 
 def test_an_epoch_that_begins_later_has_the_batches_that_would_have_followed():
-    sampler = EpochSampler(table(20, box=[1, 2]), batch_size=3, seed=3, balance="classes")
+    sampler = EpochSampler(table(20, box=[1, 2]), batch_size=3, seed=3, oversampling="classes")
     sampler.epoch = 2
     whole = list(sampler)
     sampler.start = 4
@@ -79,7 +79,7 @@ def test_an_epoch_that_begins_later_has_the_batches_that_would_have_followed():
 
 
 def test_ids_name_the_images_of_a_batch():
-    sampler = EpochSampler(table(9, box=[0]), batch_size=4, seed=1, balance="foreground")
+    sampler = EpochSampler(table(9, box=[0]), batch_size=4, seed=1, oversampling="foreground")
     [batches] = epochs(sampler, 1)
     assert [sampler.ids(0, step) for step in (0, 1)] == [[f"scan{draw.index}" for draw in batch] for batch in batches]
 
@@ -87,9 +87,10 @@ def test_ids_name_the_images_of_a_batch():
 @pytest.mark.parametrize("world", [2, 3])
 def test_several_processes_share_the_batches_of_one(world):
     rows = table(50, box=[3, 4])
-    alone = EpochSampler(rows, batch_size=12, seed=3, balance="foreground")
+    alone = EpochSampler(rows, batch_size=12, seed=3, oversampling="foreground")
     parts = [
-        EpochSampler(rows, batch_size=12, seed=3, balance="foreground", rank=rank, world=world) for rank in range(world)
+        EpochSampler(rows, batch_size=12, seed=3, oversampling="foreground", rank=rank, world=world)
+        for rank in range(world)
     ]
     [whole] = epochs(alone, 1)
     together = [flat(batches) for batches in zip(*(epochs(part, 1)[0] for part in parts), strict=True)]
@@ -115,7 +116,7 @@ def test_a_batch_that_processes_cannot_share_is_refused():
 
 
 def test_foreground_takes_half_of_the_draws_with_as_few_repeats_as_can_be():
-    sampler = EpochSampler(table(20, box=[2, 5], disc=[5, 7]), batch_size=20, seed=3, balance="foreground")
+    sampler = EpochSampler(table(20, box=[2, 5], disc=[5, 7]), batch_size=20, seed=3, oversampling="foreground")
     left_out = set()
     for [batch] in epochs(sampler, 8):
         drawn = [draw.index for draw in batch]
@@ -132,14 +133,14 @@ def test_foreground_takes_half_of_the_draws_with_as_few_repeats_as_can_be():
 
 @pytest.mark.parametrize("shown", [[], list(range(6))])
 def test_without_both_kinds_foreground_is_as_none(shown):
-    [[batch]] = epochs(EpochSampler(table(6, box=shown), batch_size=6, seed=3, balance="foreground"), 1)
+    [[batch]] = epochs(EpochSampler(table(6, box=shown), batch_size=6, seed=3, oversampling="foreground"), 1)
     assert sorted(batch) == [Draw(0, index) for index in range(6)]
 
 
 def test_classes_are_drawn_alike_and_each_from_the_images_that_show_it():
     """20 draws: about 14 of them for a class, half of those for the disc, which one image alone shows."""
     rows = table(20, box=[0, 1, 2, 3], disc=[3], ring=[])
-    sampler = EpochSampler(rows, batch_size=20, seed=3, balance="classes", background=True)
+    sampler = EpochSampler(rows, batch_size=20, seed=3, oversampling="classes", background=True)
     labels = []
     for [batch] in epochs(sampler, 200):
         assert len(set(batch)) == 20  # repeats of an image are counted
@@ -192,8 +193,8 @@ def assert_equal(ones, others):
         assert torch.equal(one[1], other[1])
 
 
-def test_batches_come_from_their_split(manifest, recipe):
-    loaders = make_loaders(manifest, recipe, HERE, device=CPU)
+def test_batches_come_from_their_split(manifest, config):
+    loaders = make_loaders(manifest, config, HERE, device=CPU)
     assert len(loaders.train) == len(loaders.order) == 2  # 10 images: a batch of 2 is left for another epoch
     assert [len(images) for images, _ in loaders.train] == [4, 4]
     assert [len(images) for images, _ in loaders.val] == [3]
@@ -207,46 +208,48 @@ def test_batches_come_from_their_split(manifest, recipe):
 
 @threads
 @pytest.mark.parametrize("cache", ["none", "ram", "disk"])
-def test_neither_workers_nor_cache_change_a_batch(manifest, recipe, tmp_path, cache):
-    here = make_loaders(manifest, recipe, HERE, device=CPU)
+def test_neither_workers_nor_cache_change_a_batch(manifest, config, tmp_path, cache):
+    here = make_loaders(manifest, config, HERE, device=CPU)
     there = make_loaders(
-        manifest, recipe, ComputeSettings(num_workers=2, cache=cache), device=CPU, cache_folder=tmp_path
+        manifest, config, ComputeSettings(num_workers=2, cache=cache), device=CPU, cache_folder=tmp_path
     )
     for epoch in (0, 1):
         assert_equal(batches(here, epoch), batches(there, epoch))
     assert_equal(list(here.val), list(there.val))
 
 
-def test_an_epoch_can_be_gone_on_with(manifest, recipe):
-    recipe = replace(recipe, sampling=SamplingSettings(batch_size=2, augmentation="street", balance="foreground"))
-    loaders = make_loaders(manifest, recipe, HERE, device=CPU)
+def test_an_epoch_can_be_gone_on_with(manifest, config):
+    config = replace(config, sampling=SamplingSettings(batch_size=2, augmentation="street", oversampling="foreground"))
+    loaders = make_loaders(manifest, config, HERE, device=CPU)
     assert_equal(batches(loaders, 1)[2:], batches(loaders, 1, start=2))
 
 
-def test_an_image_drawn_twice_in_an_epoch_is_augmented_anew(manifest, recipe):
-    recipe = replace(recipe, sampling=SamplingSettings(batch_size=10, augmentation="medical", balance="foreground"))
-    loaders = make_loaders(manifest, recipe, HERE, device=CPU)
+def test_an_image_drawn_twice_in_an_epoch_is_augmented_anew(manifest, config):
+    config = replace(
+        config, sampling=SamplingSettings(batch_size=10, augmentation="medical", oversampling="foreground")
+    )
+    loaders = make_loaders(manifest, config, HERE, device=CPU)
     [(images, _)] = batches(loaders, 0)
     [draws] = list(loaders.order)
     assert max(draw.repeat for draw in draws) > 0
     assert len(images.flatten(1).unique(dim=0)) == 10
 
 
-def test_processes_see_each_validation_image_once_in_the_batches_of_one(manifest, recipe):
-    recipe = replace(recipe, sampling=SamplingSettings(batch_size=2))
+def test_processes_see_each_validation_image_once_in_the_batches_of_one(manifest, config):
+    config = replace(config, sampling=SamplingSettings(batch_size=2))
     [alone, *parts] = [
-        make_loaders(manifest, recipe, HERE, device=CPU, rank=rank, world=world)
+        make_loaders(manifest, config, HERE, device=CPU, rank=rank, world=world)
         for rank, world in [(0, 1), (0, 2), (1, 2)]
     ]
     assert [[len(images) for images, _ in part.val] for part in parts] == [[2], [1]]
     assert_equal(list(alone.val), [batch for part in parts for batch in part.val])
     assert [[len(images) for images, _ in part.train] for part in parts] == [[1] * 5] * 2
-    four = replace(recipe, sampling=SamplingSettings(batch_size=4))
+    four = replace(config, sampling=SamplingSettings(batch_size=4))
     assert list(make_loaders(manifest, four, HERE, device=CPU, rank=1, world=4).val) == []
 
 
-def test_loaders_leave_torchs_generator_alone(manifest, recipe):
-    loaders = make_loaders(manifest, recipe, HERE, device=CPU)
+def test_loaders_leave_torchs_generator_alone(manifest, config):
+    loaders = make_loaders(manifest, config, HERE, device=CPU)
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
     list(loaders.train)
@@ -254,21 +257,21 @@ def test_loaders_leave_torchs_generator_alone(manifest, recipe):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_pipeline_of_albumentations_takes_the_presets_place(manifest, recipe, tmp_path, monkeypatch):
+def test_a_pipeline_of_albumentations_takes_the_presets_place(manifest, config, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
     library = pytest.importorskip("albumentations", reason="the extra [albumentations] is not installed")
     library.save(library.Compose([library.VerticalFlip(p=1.0)]), tmp_path / "p.json")
-    plain = replace(recipe, sampling=SamplingSettings(batch_size=4, augmentation="none"))
+    plain = replace(config, sampling=SamplingSettings(batch_size=4, augmentation="none"))
     whole = batches(make_loaders(manifest, plain, HERE, device=CPU), 0)
     other = plain.changed({"sampling.albumentations": str(tmp_path / "p.json")})
     turned = batches(make_loaders(manifest, other, HERE, device=CPU), 0)
     assert_equal([[part.flip(-2) for part in batch] for batch in whole], turned)
 
 
-def test_an_empty_split_is_named(manifest, recipe):
+def test_an_empty_split_is_named(manifest, config):
     lacking = manifest[manifest["split"] != "val"]
     with pytest.raises(ValueError, match=r"the val split has no image; the manifest has \{'train': 10, 'test': 3\}"):
-        make_loaders(lacking, recipe, HERE, device=CPU)
+        make_loaders(lacking, config, HERE, device=CPU)
 
 
 # whole images
@@ -300,7 +303,7 @@ def test_images_of_several_sizes_are_filled_up_to_the_largest():
 )
 def test_whole_images_have_no_more_pixels_than_a_training_batch(sizes, expected):
     rows = pd.DataFrame(sizes, columns=["height", "width"])
-    assert whole_images(rows, InputSettings(size=(32, 64), fit="crop"), batch_size=16) == expected
+    assert whole_images(rows, InputSettings(size=(32, 64), resize_mode="crop"), batch_size=16) == expected
     assert whole_images(rows, InputSettings(size=(32, 64)), batch_size=16) == 16
 
 

@@ -44,10 +44,10 @@ def test_bytes_by_hand():
 @pytest.mark.parametrize(
     ("settings", "task", "images", "masks", "form"),
     [
-        ({"fit": "resize"}, "multiclass", 15360 * 3, 15360, "96 x 160"),
-        ({"fit": "pad"}, "multilabel", 53 * 160 * 3, 53 * 160 * 7, "within 96 x 160"),  # 10 x 30: 53.3 x 160
-        ({"fit": "crop"}, "multiclass", 900, 300, "for crops"),
-        ({"fit": "crop", "scale": 2.0}, "multilabel", 3600, 8400, "scaled by 2"),
+        ({"resize_mode": "resize"}, "multiclass", 15360 * 3, 15360, "96 x 160"),
+        ({"resize_mode": "pad"}, "multilabel", 53 * 160 * 3, 53 * 160 * 7, "within 96 x 160"),  # 10 x 30: 53.3 x 160
+        ({"resize_mode": "crop"}, "multiclass", 900, 300, "for crops"),
+        ({"resize_mode": "crop", "scale": 2.0}, "multilabel", 3600, 8400, "scaled by 2"),
         ({"channels": "grey"}, "multiclass", 15360, 15360, "96 x 160"),
         ({"channels": (-1, 0, 1)}, "multiclass", 15360, 15360, "96 x 160"),  # each frame once
     ],
@@ -100,9 +100,9 @@ def test_the_estimate_is_what_a_load_takes_at_native_size(phantom):
 
 
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
-@pytest.mark.parametrize("fit", ["resize", "pad", "crop"])
-def test_the_estimate_is_what_a_cache_takes(phantom, fit, task):
-    settings = InputSettings(size=SIZE, fit=fit)
+@pytest.mark.parametrize("resize_mode", ["resize", "pad", "crop"])
+def test_the_estimate_is_what_a_cache_takes(phantom, resize_mode, task):
+    settings = InputSettings(size=SIZE, resize_mode=resize_mode)
     form = {"task": task, "background": task == "multiclass"}
     taken = measured(lambda: open_cache(phantom, settings, **form, mode="ram", folder=None))
     found = estimate(phantom, settings, task=task, num_classes=3)

@@ -9,9 +9,9 @@ from seg_pipeline.segmentation.models.segmenter import Segmenter
 
 
 @pytest.mark.parametrize("channels", [(16, 8, 8, 8, 8), (16, 8, 8)], ids=["full resolution", "ends before"])
-def test_the_default_network_of_plain_operations_gives_what_it_gave(recipe, channels):
+def test_the_default_network_of_plain_operations_gives_what_it_gave(config, channels):
     """EfficientNet-lite0 pads as TensorFlow does, by the size of the image."""
-    model = Segmenter(recipe.changed({"model.decoder_channels": channels}), pretrained=False).eval()
+    model = Segmenter(config.changed({"model.decoder_channels": channels}), pretrained=False).eval()
     assert any(isinstance(one, QuickDepthwise) for one in model.modules())
     network = Deployable(model)
     assert not any(isinstance(one, QuickDepthwise | Conv2dSame) for one in network.modules())
@@ -28,8 +28,8 @@ def test_padding_that_depends_on_the_image_becomes_a_number(kernel, stride):
     torch.testing.assert_close(plain(conv)(images), expected)
 
 
-def test_the_model_itself_stays_as_it_was(recipe):
-    model = Segmenter(recipe, pretrained=False)
+def test_the_model_itself_stays_as_it_was(config):
+    model = Segmenter(config, pretrained=False)
     Deployable(model)
     assert model.training
     assert any(isinstance(one, QuickDepthwise) for one in model.modules())

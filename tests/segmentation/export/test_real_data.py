@@ -16,13 +16,13 @@ from seg_pipeline.segmentation.settings.training import (
     ParitySettings,
     ScoreSettings,
 )
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.state import start
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 INPUTS = {
     "abdomen": InputSettings(size=(128, 128), normalisation="percentile", window=(1, 99)),
-    "camvid": InputSettings(size=(192, 256), fit="crop", scale=0.8),
+    "camvid": InputSettings(size=(192, 256), resize_mode="crop", scale=0.8),
 }
 
 
@@ -43,15 +43,15 @@ def manifest_of(name):
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared real data is not beside this checkout")
 @pytest.mark.parametrize("name", INPUTS)
 def test_exported_forms_agree_on_real_images(name, tmp_path):
-    recipe = Recipe(
+    config = TrainingConfig(
         task="multilabel" if name == "abdomen" else "multiclass",
         classes=("a", "b"),
         model=ModelSettings(decoder_channels=(32, 16, 16, 8)),
         input=INPUTS[name],
         loss=LossSettings(class_weights="none"),
     )
-    state = start(recipe, "", torch.device("cpu"))
-    checkpoint = {"members": [{"recipe": recipe.to_dict(), **state.best_member()}]}
+    state = start(config, "", torch.device("cpu"))
+    checkpoint = {"members": [{"config": config.to_dict(), **state.best_member()}]}
     bundle = make_bundle(checkpoint, tmp_path / "bundle", forms=["onnx"])
     settings = ParitySettings(images=2, scales=(1.0, 1.3), batch_sizes=(1, 2), max_pixel_share=1e-3)
     parity = compare_forms(bundle, checkpoint, manifest_of(name), settings, ScoreSettings())

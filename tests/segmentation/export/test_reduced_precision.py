@@ -45,7 +45,7 @@ def test_each_fold_has_its_int8_though_the_first_alone_predicts(bundle_folder, m
     shutil.copy(folder / "model.onnx", folder / "model_2.onnx")
     bundle = Bundle.read(folder)
     second = replace(bundle.members[0], files={"onnx": describe_file(folder / "model_2.onnx")})
-    first = replace(bundle.prediction, members="first")
+    first = replace(bundle.prediction, ensemble="first")
     made = add_int8(replace(bundle, members=(bundle.members[0], second), prediction=first), manifest.head(1))
     assert [member.files["int8"].name for member in made.members] == ["model.int8.onnx", "model_2.int8.onnx"]
 

@@ -122,10 +122,10 @@ def test_what_cannot_be_used_takes_its_image_along_and_is_a_finding(coco):
     table = read_coco(*coco(annotation(1, 1), annotation(2, 1, segmentation=[]), annotation(3, 99), annotation(4, 2)))
     kept, findings = clean_annotations(
         table,
-        form="rle",
+        mask_format="rle",
         columns={"image_id": "image_id", "class": "class", "mask": "mask"},
         class_values={"cat": "cat"},
-        several_per_class="instances",
+        multiple_masks="instances",
     )
     assert kept["image_id"].tolist() == ["i2"]
     assert findings[["rule", "reason"]].to_numpy().tolist() == [

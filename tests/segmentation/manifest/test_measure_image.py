@@ -66,9 +66,11 @@ def test_files_and_one_indexed_file_give_the_same_manifest(tmp_path, image):
     shared = {"class_values": {"a": "5", "b": "7"}, "exclusive": True, "ignore_unlabelled": True}
     one, _ = measure_images(
         one_image(image, {f"mask_{INDEXED}": [indexed]}),
-        MaskReader(form=INDEXED, ignore_values=[9], **shared),
+        MaskReader(mask_format=INDEXED, ignore_values=[9], **shared),
     )
-    many, _ = measure_images(one_image(image, {"mask_a": [a], "mask_b": [b]}), MaskReader(form="files", **shared))
+    many, _ = measure_images(
+        one_image(image, {"mask_a": [a], "mask_b": [b]}), MaskReader(mask_format="files", **shared)
+    )
     pd.testing.assert_frame_equal(one, many)
     assert one.iloc[0][["mask_a", "mask_b", "ignore"]].tolist() == ["1 1 6 1", "4 2", "2 2"]
 
@@ -125,7 +127,7 @@ def test_a_16_bit_mask_has_no_colours_of_8_bits(tmp_path, image):
 def finding_of(table, reader, tmp_path):
     """The finding about the one bad image, beside a good one that must be kept."""
     good = one_image(save(tmp_path / "good.png", [[1, 2, 3]]), {name: [] for name in table if name.startswith("mask_")})
-    if reader.form == INDEXED:
+    if reader.mask_format == INDEXED:
         good[f"mask_{INDEXED}"] = [[save(tmp_path / "good_mask.png", [[1, 1, 1]])]]
     manifest, findings = measure_images(pd.concat([table, good.assign(image_id="good")]), reader)
     assert manifest["image_id"].tolist() == ["good"]

@@ -7,11 +7,16 @@ from seg_pipeline.segmentation.manifest.metadata import IGNORED, INDEXED, NO_CLA
 COLUMNS = {"image_id": "id", "class": "class", "mask": "segmentation"}
 
 
-def clean(rows, *, form="rle", classes=("a", "b"), several="refuse", columns=COLUMNS, ignore=()):
+def clean(rows, *, mask_format="rle", classes=("a", "b"), several="refuse", columns=COLUMNS, ignore=()):
     metadata = pd.DataFrame(rows, columns=["id", "class", "segmentation"])
     values = classes if isinstance(classes, dict) else {name: name for name in classes}
     kept, findings = clean_annotations(
-        metadata, form=form, columns=columns, class_values=values, several_per_class=several, ignore_values=ignore
+        metadata,
+        mask_format=mask_format,
+        columns=columns,
+        class_values=values,
+        multiple_masks=several,
+        ignore_values=ignore,
     )
     assert len(kept) + len(findings) == len(rows)  # nothing is lost
     return kept, findings
@@ -58,13 +63,13 @@ def test_parts_of_one_mask_are_merged_on_request():
 
 
 def test_class_ids_match_although_a_missing_value_made_them_floats():
-    kept, findings = clean([("i1", 3.0, "m1"), ("i1", np.nan, "m2")], form="files", classes={"road": "3"})
+    kept, findings = clean([("i1", 3.0, "m1"), ("i1", np.nan, "m2")], mask_format="files", classes={"road": "3"})
     assert kept["class"].tolist() == ["road"]
     assert findings["rule"].tolist() == ["missing_value"]
 
 
 def test_a_mask_file_must_be_named_but_run_lengths_may_be_empty():
-    _, findings = clean([("i1", "a", None), ("i1", "b", "m")], form="files")
+    _, findings = clean([("i1", "a", None), ("i1", "b", "m")], mask_format="files")
     assert findings["rule"].tolist() == ["missing_value"]
 
 
@@ -84,10 +89,10 @@ def test_indexed_rows_need_no_class():
     metadata = pd.DataFrame({"image_id": ["i1", "i2"], "file": ["m1", "m2"]})
     kept, _ = clean_annotations(
         metadata,
-        form=INDEXED,
+        mask_format=INDEXED,
         columns={"image_id": "image_id", "class": "none", "mask": "file"},
         class_values={"a": "1"},
-        several_per_class="merge",
+        multiple_masks="merge",
     )
     assert pivot_annotations(kept, [INDEXED])[f"mask_{INDEXED}"].tolist() == [["m1"], ["m2"]]
 
@@ -134,7 +139,7 @@ def test_a_row_with_a_problem_takes_its_image_along():
         }
     )
     kept, findings = clean_annotations(
-        metadata, form="rle", columns=COLUMNS, class_values={"a": "a"}, several_per_class="instances"
+        metadata, mask_format="rle", columns=COLUMNS, class_values={"a": "a"}, multiple_masks="instances"
     )
     assert kept["image_id"].tolist() == ["i2"]
     assert findings.fillna({"image_id": ""})[["image_id", "row", "rule", "reason"]].to_numpy().tolist() == [

@@ -176,7 +176,7 @@ def test_a_given_table_is_followed():
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        (None, "needs the table `given_splits` with the columns image_id and split, but there is none"),
+        (None, "needs the table `predefined_splits` with the columns image_id and split, but there is none"),
         ({"id": ["i000"], "split": ["train"]}, r"but it has the columns \['id', 'split'\]"),
         ({"image_id": ["i000", "i001"], "split": ["train", "dev"]}, r"holds the splits \['dev'\], expected train, val"),
         ({"image_id": ["i000"] * 2, "split": ["train", "val"]}, "puts 1 images into two splits, such as i000"),

@@ -18,7 +18,9 @@ def annotated(*ids):
 
 
 def test_images_and_files_meet_and_the_rest_are_findings():
-    table, findings = merge_files(annotated("i2", "i1", "i9"), files("i1", "i2", "i3", None), NO_MASK_FILES, form="rle")
+    table, findings = merge_files(
+        annotated("i2", "i1", "i9"), files("i1", "i2", "i3", None), NO_MASK_FILES, mask_format="rle"
+    )
     assert table["image_id"].tolist() == ["i1", "i2"]
     assert table["file"].tolist() == ["i1.png", "i2.png"]
     found = dict(zip(findings["rule"], findings["file"].fillna(""), strict=True))
@@ -27,14 +29,14 @@ def test_images_and_files_meet_and_the_rest_are_findings():
 
 
 def test_two_files_of_one_image_are_both_left_out():
-    table, findings = merge_files(annotated("i1", "i2"), files("i1", "i1", "i2"), NO_MASK_FILES, form="rle")
+    table, findings = merge_files(annotated("i1", "i2"), files("i1", "i1", "i2"), NO_MASK_FILES, mask_format="rle")
     assert table["image_id"].tolist() == ["i2"]
     assert sorted(findings["rule"]) == ["duplicate_file", "duplicate_file", "row_without_file"]
 
 
 def test_a_file_with_a_problem_is_a_finding_with_its_reason():
     index = files("i1", None, problem=[None, "damaged at byte 7"])
-    table, findings = merge_files(annotated("i1"), index, NO_MASK_FILES, form="rle")
+    table, findings = merge_files(annotated("i1"), index, NO_MASK_FILES, mask_format="rle")
     assert "problem" not in table
     assert findings[["rule", "reason", "action"]].to_numpy().tolist() == [
         ["unusable_file", "damaged at byte 7", "dropped"]
@@ -43,23 +45,23 @@ def test_a_file_with_a_problem_is_a_finding_with_its_reason():
 
 def test_an_image_that_no_row_names_may_be_empty():
     index = files("i1", "i2", None)
-    table, findings = merge_files(annotated("i1"), index, NO_MASK_FILES, form="rle", images_without_row="empty")
+    table, findings = merge_files(annotated("i1"), index, NO_MASK_FILES, mask_format="rle", images_without_row="empty")
     assert table[["image_id", "mask_a"]].to_numpy().tolist() == [["i1", ["1 1"]], ["i2", []]]
     assert findings["rule"].tolist() == ["unmatched_name"]
     assert table["row"].isna().tolist() == [False, True]
 
 
 def test_series_and_group_fall_back_on_what_is_known():
-    table, _ = merge_files(annotated("i1", "i2"), files("i1", "i2"), NO_MASK_FILES, form="rle")
+    table, _ = merge_files(annotated("i1", "i2"), files("i1", "i2"), NO_MASK_FILES, mask_format="rle")
     assert table[["group", "series", "frame"]].to_numpy().tolist() == [["i1", "i1", 0], ["i2", "i2", 0]]
-    table, _ = merge_files(annotated("i1", "i2"), files("i1", "i2", group=["g", "g"]), NO_MASK_FILES, form="rle")
+    table, _ = merge_files(annotated("i1", "i2"), files("i1", "i2", group=["g", "g"]), NO_MASK_FILES, mask_format="rle")
     assert table[["group", "series", "frame"]].to_numpy().tolist() == [["g", "g", 0], ["g", "g", 1]]
 
 
 def test_mask_ids_become_paths():
     images = pd.DataFrame({"image_id": ["i1", "i2"], "row": [2, 3], "mask_a": [["m1"], ["gone"]]})
     masks = pd.DataFrame({"path": ["/raw/m1.png", "/raw/x.png"], "file": ["m1.png", "x.png"], "mask_id": ["m1", "x"]})
-    table, findings = merge_files(images, files("i1", "i2"), masks, form="files")
+    table, findings = merge_files(images, files("i1", "i2"), masks, mask_format="files")
     assert table["mask_a"].tolist() == [["/raw/m1.png"]]
     actions = dict(zip(findings["rule"], findings["action"], strict=True))
     assert actions == {"mask_without_file": "dropped", "mask_file_without_row": "flagged"}
@@ -68,13 +70,13 @@ def test_mask_ids_become_paths():
 def test_no_image_with_a_file_shows_both_kinds_of_ids():
     text = r"the table's ids are like \['i1'\], those that the files' names give like \['scan1'\]"
     with pytest.raises(ValueError, match=text):
-        merge_files(annotated("i1"), files("scan1"), NO_MASK_FILES, form="rle")
+        merge_files(annotated("i1"), files("scan1"), NO_MASK_FILES, mask_format="rle")
 
 
 def test_inputs_are_left_as_they_were():
     table, index = annotated("i1"), files("i1", None)
     before = (table.copy(deep=True), index.copy(deep=True))
-    merge_files(table, index, NO_MASK_FILES, form="rle")
+    merge_files(table, index, NO_MASK_FILES, mask_format="rle")
     pd.testing.assert_frame_equal(table, before[0])
     pd.testing.assert_frame_equal(index, before[1])
 

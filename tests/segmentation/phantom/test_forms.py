@@ -22,35 +22,35 @@ FILES = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_has_its_layout_and_nothing_beside_it(tmp_path, form):
-    write_example(tmp_path / "raw", form=form, **SMALL)
+    write_example(tmp_path / "raw", layout=form, **SMALL)
     assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == sorted([*FILES[form], RECORD])
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
 def test_an_example_is_made_once_and_anew_for_other_settings(tmp_path):
-    write_example(tmp_path / "raw", form="folders", **SMALL)
+    write_example(tmp_path / "raw", layout="folders", **SMALL)
     first = (tmp_path / "raw/images/case1_day0_slice_0001.png").stat().st_mtime_ns
-    write_example(tmp_path / "raw", form="folders", **SMALL)
+    write_example(tmp_path / "raw", layout="folders", **SMALL)
     assert (tmp_path / "raw/images/case1_day0_slice_0001.png").stat().st_mtime_ns == first
-    write_example(tmp_path / "raw", form="coco", **SMALL)
-    assert json.loads((tmp_path / "raw" / RECORD).read_text())["settings"]["form"] == "coco"
+    write_example(tmp_path / "raw", layout="coco", **SMALL)
+    assert json.loads((tmp_path / "raw" / RECORD).read_text())["settings"]["layout"] == "coco"
     assert not (tmp_path / "raw/masks").exists()
 
 
 def test_data_of_ones_own_is_not_touched(tmp_path):
     (tmp_path / "mine.png").touch()
     with pytest.raises(ValueError, match="is not a phantom's folder"):
-        write_example(tmp_path, form="folders", **SMALL)
+        write_example(tmp_path, layout="folders", **SMALL)
 
 
 def test_an_unknown_form_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"phantom: form must be one of rle_columns, folders, .*, found 'yolo'"):
-        write_example(tmp_path, form="yolo", **SMALL)
+    with pytest.raises(ValueError, match=r"phantom: layout must be one of rle_columns, folders, .*, found 'yolo'"):
+        write_example(tmp_path, layout="yolo", **SMALL)
 
 
 def test_a_mask_with_a_palette_and_one_of_colours_say_the_same(tmp_path):
     for form in ("folders", "colours"):
-        write_example(tmp_path / form, form=form, **SMALL)
+        write_example(tmp_path / form, layout=form, **SMALL)
     name = "masks/case1_day0_slice_0002.png"
     indexed, coloured = (Image.open(tmp_path / form / name) for form in ("folders", "colours"))
     assert (indexed.mode, coloured.mode) == ("P", "RGB")

@@ -29,7 +29,7 @@ def test_it_says_where_it_comes_from(bundle_folder, checkpoint):
     provenance = Bundle.read(bundle_folder).provenance
     (member,) = provenance["members"]
     assert provenance["data_hash"] == "d"
-    assert member["recipe"] == checkpoint["members"][0]["recipe"]
+    assert member["config"] == checkpoint["members"][0]["config"]
     assert len(member["weights_sha256"]) == 64
     assert {"seg_pipeline", "python", "torch", "onnx"} <= set(provenance["versions"])
 

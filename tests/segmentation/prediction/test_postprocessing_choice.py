@@ -21,19 +21,19 @@ WAY = Way("image", "skip", 200, 0)
 
 
 @pytest.fixture
-def development(manifest):
+def train_val_images(manifest):
     """Ten train images, and six to validate on, in three groups."""
     split = ["train"] * 10 + ["val"] * 6
     return manifest.assign(split=split, fold=np.arange(16) // 4 % 2)
 
 
 @pytest.fixture(scope="module")
-def checkpoint(recipe):
-    member = start(recipe, "", CPU).best_member()
-    return {"members": [{"recipe": recipe.to_dict(), **member}], "folds": None}
+def checkpoint(config):
+    member = start(config, "", CPU).best_member()
+    return {"members": [{"config": config.to_dict(), **member}], "folds": None}
 
 
-def choose(development, checkpoint, monkeypatch, predict, **changes):
+def choose(train_val_images, checkpoint, monkeypatch, predict, **changes):
     """The choice where ``predict`` gives float32 (C, H, W) of a row in place of a network."""
 
     def probabilities(rows, _, **__):
@@ -42,7 +42,7 @@ def choose(development, checkpoint, monkeypatch, predict, **changes):
 
     monkeypatch.setattr(postprocessing_choice, "native_probabilities", probabilities)
     return postprocessing_choice.choose_postprocessing(
-        development,
+        train_val_images,
         checkpoint,
         device=CPU,
         batch_size=2,
@@ -59,8 +59,8 @@ def sure(masks):
     return np.where(masks, 0.9, 0.02)
 
 
-def test_a_perfect_model_is_left_alone(development, checkpoint, monkeypatch):
-    found, curve = choose(development, checkpoint, monkeypatch, lambda _, masks: sure(masks))
+def test_a_perfect_model_is_left_alone(train_val_images, checkpoint, monkeypatch):
+    found, curve = choose(train_val_images, checkpoint, monkeypatch, lambda _, masks: sure(masks))
     assert Postprocessing.from_dict(found["settings"]) == Postprocessing.none(2, 0.5)
     assert not kept(found)
     assert (found["chosen_on"], found["resampled"], found["num_images"]) == ("val", "groups", 6)
@@ -68,7 +68,7 @@ def test_a_perfect_model_is_left_alone(development, checkpoint, monkeypatch):
     assert curve.groupby("class").size().to_dict() == {"box": 19, "disc": 19}
 
 
-def test_each_fault_is_mended_for_its_class_alone(development, checkpoint, monkeypatch):
+def test_each_fault_is_mended_for_its_class_alone(train_val_images, checkpoint, monkeypatch):
     """The box is predicted too faintly, and has a speck beside it in every image; the disc has a hole."""
 
     def predict(_, masks):
@@ -81,7 +81,7 @@ def test_each_fault_is_mended_for_its_class_alone(development, checkpoint, monke
             found[1, row - 1 : row + 2, column - 1 : column + 2] = 0.02  # no threshold mends it
         return found
 
-    found, _ = choose(development, checkpoint, monkeypatch, predict)
+    found, _ = choose(train_val_images, checkpoint, monkeypatch, predict)
     assert kept(found) == {
         ("thresholds", "box"): 0.1,  # the lowest of equally good ones
         ("fill_holes", "disc"): True,
@@ -89,15 +89,15 @@ def test_each_fault_is_mended_for_its_class_alone(development, checkpoint, monke
     }
     assert found["gains"][-1]["dice_after"] == 1
     settings = Postprocessing.from_dict(found["settings"])
-    for row in development[development["split"] == "val"].to_dict("records"):
+    for row in train_val_images[train_val_images["split"] == "val"].to_dict("records"):
         truth = read_masks(row, ["box", "disc"]) == 1
         masks = make_masks(predict(row, truth).astype(np.float32), settings, task="multilabel", background=False)
         assert np.array_equal(masks, truth)
 
 
-def test_the_gate_silences_images_without_a_sure_pixel(development, checkpoint, monkeypatch):
+def test_the_gate_silences_images_without_a_sure_pixel(train_val_images, checkpoint, monkeypatch):
     """A true box has a sure core and a faint rim, so that no threshold takes away the faint box of empty images."""
-    rows = development.assign(group=[f"group{index % 3}" for index in range(16)])
+    rows = train_val_images.assign(group=[f"group{index % 3}" for index in range(16)])
 
     def predict(row, masks):
         found = sure(masks)
@@ -115,9 +115,9 @@ def test_the_gate_silences_images_without_a_sure_pixel(development, checkpoint, 
     assert kept(found) == {("min_peak", "box"): 0.65}
 
 
-def test_a_gain_in_one_group_of_three_is_taken_for_chance(development, checkpoint, monkeypatch):
+def test_a_gain_in_one_group_of_three_is_taken_for_chance(train_val_images, checkpoint, monkeypatch):
     """Filling holes helps the images of one group and changes no other."""
-    rows = development[development["split"] == "val"]
+    rows = train_val_images[train_val_images["split"] == "val"]
     lucky = rows["group"].iloc[-1]
 
     def predict(row, masks):
@@ -127,21 +127,21 @@ def test_a_gain_in_one_group_of_three_is_taken_for_chance(development, checkpoin
             found[1, row_, column] = 0.1
         return found
 
-    found, _ = choose(development, checkpoint, monkeypatch, predict)
+    found, _ = choose(train_val_images, checkpoint, monkeypatch, predict)
     assert not kept(found)
 
 
-def test_without_steps_the_masks_stay_bare(development, checkpoint, monkeypatch):
-    found, curve = choose(development, checkpoint, monkeypatch, lambda _, masks: sure(masks) * 0.4, steps=False)
+def test_without_steps_the_masks_stay_bare(train_val_images, checkpoint, monkeypatch):
+    found, curve = choose(train_val_images, checkpoint, monkeypatch, lambda _, masks: sure(masks) * 0.4, steps=False)
     assert found["gains"] == []
     assert found["settings"]["thresholds"] == [0.5, 0.5]
     assert len(curve) == 38
 
 
-def test_multiclass_has_no_threshold_to_choose(development, recipe, monkeypatch):
-    of_labels = recipe.changed({"task": "multiclass", "background": True, "loss.class_weights": "none"})
+def test_multiclass_has_no_threshold_to_choose(train_val_images, config, monkeypatch):
+    of_labels = config.changed({"task": "multiclass", "background": True, "loss.class_weights": "none"})
     member = start(of_labels, "", CPU).best_member()
-    checkpoint = {"members": [{"recipe": of_labels.to_dict(), **member}], "folds": None}
+    checkpoint = {"members": [{"config": of_labels.to_dict(), **member}], "folds": None}
 
     def predict(_, masks):
         background = np.where(masks.any(0), 0.05, 0.9)[None]
@@ -149,7 +149,7 @@ def test_multiclass_has_no_threshold_to_choose(development, recipe, monkeypatch)
         found[1, 30:33, 2:5] = 0.95
         return found
 
-    found, curve = choose(development, checkpoint, monkeypatch, predict)
+    found, curve = choose(train_val_images, checkpoint, monkeypatch, predict)
     assert found["settings"]["thresholds"] is None
     assert kept(found) == {("min_area", "box"): 10}
     assert curve.empty
@@ -162,29 +162,29 @@ def test_images_of_the_test_split_are_refused(manifest, checkpoint):
         ValueError, match=r"3 images of the test split \(scan13, scan14, scan15\) would be read to choose"
     ):
         postprocessing_choice.choose_postprocessing(manifest, checkpoint, **run)
-    with pytest.raises(ValueError, match=r"to measure the options .*: it is held out .* the catalog's `development`"):
+    with pytest.raises(ValueError, match=r"to measure the options .*: it is held out .* `train_val_images`"):
         prediction_options.measure_options(manifest, checkpoint, max_images=4, **run)
 
 
-def test_a_model_of_a_fold_is_asked_about_its_own_fold(development, checkpoint):
+def test_a_model_of_a_fold_is_asked_about_its_own_fold(train_val_images, checkpoint):
     folds = {"members": ["zero", "one"], "folds": 2}
-    runs = list(validation_runs(development, folds, "test"))
+    runs = list(validation_runs(train_val_images, folds, "test"))
     assert [members["members"] for _, members in runs] == [["zero"], ["one"]]
     assert [set(rows["fold"]) for rows, _ in runs] == [{0}, {1}]
-    assert sum(len(rows) for rows, _ in runs) == len(development)
+    assert sum(len(rows) for rows, _ in runs) == len(train_val_images)
 
 
-def test_options_have_gain_and_cost(development, recipe, monkeypatch):
+def test_options_have_gain_and_cost(train_val_images, config, monkeypatch):
     """By a clock that ticks once for each image that goes through the network."""
     images = []
     forward = Segmenter.forward
     monkeypatch.setattr(Segmenter, "forward", lambda self, batch: images.extend(batch) or forward(self, batch))
     monkeypatch.setattr(prediction_options, "time", SimpleNamespace(perf_counter=lambda: len(images)))
-    crops = recipe.changed({"input.fit": "crop", "input.size": (32, 32)})
+    crops = config.changed({"input.resize_mode": "crop", "input.size": (32, 32)})
     member = start(crops, "", CPU).best_member()
-    checkpoint = {"members": [{"recipe": crops.to_dict(), **member}], "folds": None}
+    checkpoint = {"members": [{"config": crops.to_dict(), **member}], "folds": None}
     table = prediction_options.measure_options(
-        development,
+        train_val_images,
         checkpoint,
         device=CPU,
         batch_size=2,
@@ -201,10 +201,10 @@ def test_options_have_gain_and_cost(development, recipe, monkeypatch):
     assert table["cost"].tolist() == [1, 2, 4, 9, 18]  # windows: three by three of 64 x 64
 
 
-def test_several_folds_have_a_cost_but_no_dice_on_images_that_they_learnt_from(development, recipe, checkpoint):
+def test_several_folds_have_a_cost_but_no_dice_on_images_that_they_learnt_from(train_val_images, config, checkpoint):
     folds = {"members": checkpoint["members"] * 2, "folds": 2}
     table = prediction_options.measure_options(
-        development,
+        train_val_images,
         folds,
         device=CPU,
         batch_size=4,
@@ -220,9 +220,9 @@ def test_several_folds_have_a_cost_but_no_dice_on_images_that_they_learnt_from(d
     assert table["option"].iloc[:-1].tolist() == ["plain", "horizontal", "flips"]
 
 
-def test_no_images_no_measurement(development, checkpoint):
+def test_no_images_no_measurement(train_val_images, checkpoint):
     table = prediction_options.measure_options(
-        development,
+        train_val_images,
         checkpoint,
         device=CPU,
         batch_size=2,
@@ -242,9 +242,9 @@ def test_series_are_drawn_whole():
     assert len(whole_series(rows, 99)) == 12
 
 
-def test_options_of_small_images_have_no_windows(recipe):
+def test_options_of_small_images_have_no_windows(config):
     rows = pd.DataFrame({"height": [30], "width": [31]})
-    crops = recipe.changed({"input.fit": "crop", "input.size": (32, 32)}).input
+    crops = config.changed({"input.resize_mode": "crop", "input.size": (32, 32)}).input
     assert list(prediction_options.options_of(PredictSettings(), crops, rows)) == ["plain", "horizontal", "flips"]
     wide = rows.assign(width=33)
     assert list(prediction_options.options_of(PredictSettings(), crops, wide)) == [

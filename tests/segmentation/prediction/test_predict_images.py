@@ -23,9 +23,9 @@ from seg_pipeline.segmentation.training.state import start
 CPU = torch.device("cpu")
 
 
-def untrained(recipe, *seeds):
-    members = [start(recipe.changed({"seed": seed}), "", CPU).best_member() for seed in seeds]
-    return {"members": [{"recipe": recipe.to_dict(), **member} for member in members]}
+def untrained(config, *seeds):
+    members = [start(config.changed({"seed": seed}), "", CPU).best_member() for seed in seeds]
+    return {"members": [{"config": config.to_dict(), **member} for member in members]}
 
 
 def predicted_masks(rows, checkpoint, **options):
@@ -34,9 +34,9 @@ def predicted_masks(rows, checkpoint, **options):
 
 
 @pytest.mark.parametrize("fit", ["resize", "pad", "crop"])
-def test_prediction_from_the_checkpoint_scores_what_training_scored(manifest, recipe, fit):
+def test_prediction_from_the_checkpoint_scores_what_training_scored(manifest, config, fit):
     """Images are 40 x 48 and the input 64 x 64, so that scores are near and not equal, but for crop."""
-    native = recipe.changed({"input.size": (64, 64), "input.fit": fit, "fit.epochs": 2})
+    native = config.changed({"input.size": (64, 64), "input.resize_mode": fit, "fit.epochs": 2})
     *_, end = train(manifest, native, ComputeSettings())
     val = manifest[manifest["split"] == "val"]
     table = predicted_masks(val, end.best)
@@ -46,8 +46,8 @@ def test_prediction_from_the_checkpoint_scores_what_training_scored(manifest, re
     assert found.scores["mean_dice"] == pytest.approx(row["val_dice"], abs=1e-6 if fit == "crop" else 0.05)
 
 
-def test_several_members_vote_by_their_mean_probability(manifest, recipe):
-    checkpoint = untrained(recipe, 1, 2)
+def test_several_members_vote_by_their_mean_probability(manifest, config):
+    checkpoint = untrained(config, 1, 2)
     rows = manifest.head(2)
     both = predicted_masks(rows, checkpoint)
     pd.testing.assert_frame_equal(both, predicted_masks(rows, {"members": checkpoint["members"][::-1]}))
@@ -68,7 +68,7 @@ def test_the_mean_vote_by_hand(task):
     torch.testing.assert_close(found, torch.tensor([[0.55, 0.55], [0.45, 0.45]]))
 
 
-def test_flips_mirror_back(manifest, recipe):
+def test_flips_mirror_back(manifest, config):
     """A network whose answer is the image: mirrored there and back, nothing changes."""
     images = torch.rand(2, 3, 6, 10)
     for tta in ("none", "horizontal", "flips"):
@@ -77,7 +77,7 @@ def test_flips_mirror_back(manifest, recipe):
         torch.testing.assert_close(mirrored_vote(lambda image: image, images, mirrored, "multilabel"), images)
 
 
-def test_windows_together_are_the_whole_image(recipe):
+def test_windows_together_are_the_whole_image(config):
     """A network that looks at single pixels gives the same in windows."""
     calls = []
 
@@ -86,15 +86,15 @@ def test_windows_together_are_the_whole_image(recipe):
         return windows[:, :2] * 2 - 1
 
     image = torch.rand(1, 3, 64, 160)
-    found = stitched(model, image, recipe, overlap=0.5, batch_size=4)
+    found = stitched(model, image, config, overlap=0.5, batch_size=4)
     torch.testing.assert_close(found, image[:, :2] * 2 - 1)
     assert [shape[0] for shape in calls] == [4, 4, 4]  # three by four windows of 32 x 64
     assert calls[0][2:] == (32, 64)
 
 
-def test_settings_reach_the_prediction(manifest, recipe):
+def test_settings_reach_the_prediction(manifest, config):
     """Mirrored views, windows and the first of two models each change the probabilities; the plain ones repeat."""
-    crops = recipe.changed({"input.fit": "crop", "input.size": (32, 32)})
+    crops = config.changed({"input.resize_mode": "crop", "input.size": (32, 32)})
     checkpoint = untrained(crops, 1, 2)
 
     def predicted(**settings):
@@ -109,13 +109,13 @@ def test_settings_reach_the_prediction(manifest, recipe):
     assert torch.equal(plain, predicted())
     first = {"members": checkpoint["members"][:1]}
     (alone,) = native_probabilities(manifest.head(1), first, device=CPU, batch_size=2)
-    assert torch.equal(predicted(members="first"), alone)
-    for other in ({"tta": "flips"}, {"overlap": 0.5}, {"members": "first"}):
+    assert torch.equal(predicted(ensemble="first"), alone)
+    for other in ({"tta": "flips"}, {"overlap": 0.5}, {"ensemble": "first"}):
         assert not torch.allclose(predicted(**other), plain)
 
 
-def test_predictions_tell_how_sure_they_are(manifest, recipe):
-    checkpoint, rows = untrained(recipe, 1), manifest.head(2)
+def test_predictions_tell_how_sure_they_are(manifest, config):
+    checkpoint, rows = untrained(config, 1), manifest.head(2)
     calibration = Calibration(["box", "disc"])
     table = predicted_masks(rows, checkpoint, calibration=calibration)
     table_schemas.PREDICTIONS.validate(table)
@@ -127,9 +127,9 @@ def test_predictions_tell_how_sure_they_are(manifest, recipe):
     assert calibration.table().groupby("class")["pixels"].sum().tolist() == [2 * 40 * 48] * 2
 
 
-def test_predictions_are_at_each_images_own_size(manifest, recipe):
+def test_predictions_are_at_each_images_own_size(manifest, config):
     rows = manifest.head(2)
-    table = predicted_masks(rows, untrained(recipe, 1))
+    table = predicted_masks(rows, untrained(config, 1))
     assert table[["height", "width"]].values.tolist() == [[40, 48]] * 2
 
 

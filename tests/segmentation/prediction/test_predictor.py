@@ -13,7 +13,7 @@ from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.prediction.predict_images import native_probabilities
 from seg_pipeline.segmentation.prediction.predictor import Predictor, activated, prepare
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.state import start
 
 CPU = torch.device("cpu")
@@ -24,13 +24,15 @@ STATISTICS = ((10.0, 200.0), (0.4,), (0.2,))
     "settings",
     [
         InputSettings(size=(64, 96)),
-        InputSettings(size=(64, 96), fit="pad", normalisation="percentile", window=(2, 98)),
-        InputSettings(size=(32, 64), fit="crop", scale=1.3, channels="grey", normalisation="image"),
-        InputSettings(size=(64, 32), fit="pad", channels=(-1, 0, 1)),
-        InputSettings(size=(64, 32), fit="crop", channels=(-2, 0), edge="black", normalisation="fixed", window=(9, 99)),
+        InputSettings(size=(64, 96), resize_mode="pad", normalisation="percentile", window=(2, 98)),
+        InputSettings(size=(32, 64), resize_mode="crop", scale=1.3, channels="grey", normalisation="image"),
+        InputSettings(size=(64, 32), resize_mode="pad", channels=(-1, 0, 1)),
+        InputSettings(
+            size=(64, 32), resize_mode="crop", channels=(-2, 0), edge="black", normalisation="fixed", window=(9, 99)
+        ),
         InputSettings(size=(64, 64), channels="grey", normalisation="training", statistics=STATISTICS),
     ],
-    ids=lambda settings: f"{settings.fit}-{settings.channels}-{settings.normalisation}",
+    ids=lambda settings: f"{settings.resize_mode}-{settings.channels}-{settings.normalisation}",
 )
 def test_an_image_becomes_the_input_that_training_made_of_it(mixed, settings):
     dataset = ImageMaskDataset(mixed, settings, task="multilabel", background=False)
@@ -38,9 +40,9 @@ def test_an_image_becomes_the_input_that_training_made_of_it(mixed, settings):
         np.testing.assert_array_equal(prepare(image, settings), dataset[index][0].numpy())
 
 
-def untrained(recipe, *seeds):
-    states = [start(recipe.changed({"seed": seed}), "", CPU).best_member() for seed in seeds]
-    return {"members": [{"recipe": recipe.to_dict(), **state} for state in states]}
+def untrained(config, *seeds):
+    states = [start(config.changed({"seed": seed}), "", CPU).best_member() for seed in seeds]
+    return {"members": [{"config": config.to_dict(), **state} for state in states]}
 
 
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
@@ -50,14 +52,14 @@ def untrained(recipe, *seeds):
         PredictSettings(),
         PredictSettings(tta="flips"),
         PredictSettings(tta="horizontal", overlap=0.5),
-        PredictSettings(members="first"),
+        PredictSettings(ensemble="first"),
     ],
     ids=["plain", "flips", "windows", "first"],
 )
 def test_probabilities_are_those_of_evaluation(mixed, checkpoint, task, prediction):
     """Images of 24 to 50 rows, in windows of 32 x 64; two members."""
-    tiny = Recipe.from_dict(checkpoint["recipe"]).changed(
-        {"input": InputSettings(size=(32, 64), fit="crop"), "classes": ("left", "top")}
+    tiny = TrainingConfig.from_dict(checkpoint["config"]).changed(
+        {"input": InputSettings(size=(32, 64), resize_mode="crop"), "classes": ("left", "top")}
     )
     both = untrained(tiny.changed({"task": task, "background": task == "multiclass"}), 1, 2)
     ours = checkpoint_predictor(both, device=CPU, prediction=prediction)

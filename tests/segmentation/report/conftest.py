@@ -115,14 +115,14 @@ def tested(manifest):
 
 
 @pytest.fixture
-def results(tested, recipe) -> Results:
+def results(tested, config) -> Results:
     predictions, image_scores = predict(tested, pixels=3)
     return Results(
         manifest=tested,
         findings=findings_table([Finding("blank_image", "every pixel is 7", "flagged", "scan01")]),
         run_command="kedro run --env folders --params seed=3",
-        recipe=recipe.to_dict(),
-        checkpoint_digest=f"{'ab' * 32}  checkpoint.pt",
+        config=config.to_dict(),
+        checkpoint_sha256=f"{'ab' * 32}  checkpoint.pt",
         best_hyperparameters={
             "values": {"optimizer.learning_rate": 3e-3, "optimizer.weight_decay": 0.5},
             "val_dice": 0.55,
@@ -133,7 +133,7 @@ def results(tested, recipe) -> Results:
         test_scores=summed(image_scores),
         image_scores=image_scores,
         predictions=predictions,
-        figures={"training_curves": png(), "class_scores": png(), "size_chart": png(), "threshold_chart": png()},
+        figures={"training_curves": png(), "class_scores": png(), "object_size_chart": png(), "threshold_chart": png()},
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
 from seg_pipeline.segmentation.manifest.splits import split_table
 from seg_pipeline.segmentation.report import findings_page, report_page
-from seg_pipeline.segmentation.settings.model_card import About
+from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 CHROMIUM = shutil.which("chromium")
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -38,7 +38,14 @@ def opened(browser, results, tmp_path):
     scores.loc[missed, ["dice", "true_pos", "false_pos"]] = 0.0, 0, 0
     file = tmp_path / "report.html"
     file.write_text(
-        report_page(replace(results, image_scores=scores), About(), phantom=True, num_gallery=2, other=None, seed=0)
+        report_page(
+            replace(results, image_scores=scores),
+            ModelCardDetails(),
+            phantom=True,
+            images_per_gallery=2,
+            other=None,
+            seed=0,
+        )
     )
 
     def open_at(width, scheme="light"):
@@ -117,7 +124,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_sorts_by_a_list(opened, scheme)
 
 def test_a_crowded_page_fits_a_phone_and_sorts(browser, crowded, tmp_path):
     file = tmp_path / "report.html"
-    file.write_text(report_page(crowded, About(), phantom=False, num_gallery=2, other=None, seed=0))
+    file.write_text(report_page(crowded, ModelCardDetails(), phantom=False, images_per_gallery=2, other=None, seed=0))
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.goto(file.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") == 390

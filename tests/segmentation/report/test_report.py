@@ -10,11 +10,11 @@ import pytest
 from seg_pipeline.segmentation.metrics.run_comparison import pair_scores
 from seg_pipeline.segmentation.report import Results, model_card, report_page
 from seg_pipeline.segmentation.report.image_table import MOST_ROWS
-from seg_pipeline.segmentation.settings.model_card import About
+from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 
 def page(results, *, phantom=False, other=None, **about):
-    return report_page(results, About(**about), phantom=phantom, num_gallery=2, other=other, seed=3)
+    return report_page(results, ModelCardDetails(**about), phantom=phantom, images_per_gallery=2, other=other, seed=3)
 
 
 def words(html):
@@ -214,7 +214,7 @@ def test_the_command_and_the_hashes_are_told(results):
 
 
 def test_the_card_has_the_fields_of_mitchell_et_al(results):
-    card = model_card(results, About(), phantom=True)
+    card = model_card(results, ModelCardDetails(), phantom=True)
     assert re.findall(r"^## (.*)$", card, re.MULTILINE) == [
         "Model details",
         "Intended use",
@@ -230,19 +230,19 @@ def test_the_card_has_the_fields_of_mitchell_et_al(results):
     assert re.search(
         r"^\| box \| 5 \| 0\.727 \(0\.627 to 0\.777\) \| 0\.571 .* \| 2\.2 \(1\.5 to 3\.0\) \|$", card, re.M
     )
-    assert "Not stated; set `reporting.about.intended_use`." in card
+    assert "Not stated; set `reporting.model_card.intended_use`." in card
     assert "- The data is a drawn phantom" in card
     assert f"`checkpoint.pt`, sha256 {'ab' * 32}" in card
 
 
 def test_the_card_says_what_the_user_says(results):
-    card = model_card(results, About(intended_use="Research only."), phantom=False)
+    card = model_card(results, ModelCardDetails(intended_use="Research only."), phantom=False)
     assert "Research only." in card
     assert "intended_use" not in card
 
 
 def test_a_card_without_a_model_says_so(results):
-    card = model_card(bare(results), About(), phantom=False)
+    card = model_card(bare(results), ModelCardDetails(), phantom=False)
     assert "No model has been trained yet." in card
     assert card.count("Not measured yet.") == 3
     assert (
@@ -253,4 +253,4 @@ def test_a_card_without_a_model_says_so(results):
 def test_what_users_wrote_cannot_break_the_cards_tables(results):
     scores = dict(results.test_scores)
     scores["classes"] = {"a|b*": scores["classes"]["box"], "disc": scores["classes"]["disc"]}
-    assert r"| a\|b\* | 5 |" in model_card(replace(results, test_scores=scores), About(), phantom=False)
+    assert r"| a\|b\* | 5 |" in model_card(replace(results, test_scores=scores), ModelCardDetails(), phantom=False)

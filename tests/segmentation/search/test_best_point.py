@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.search.best_point import (
 from seg_pipeline.segmentation.search.coordinator import trial_table
 from seg_pipeline.segmentation.settings.search import GridSettings
 
-LAST_TWO = GridSettings(smooth_over=2, epochs=3)
+LAST_TWO = GridSettings(average_last_validations=2, epochs=3)
 
 
 def record(rate, dices, *, step="learning_rate", state="complete", decay=0.01, repeat=0, **values):
@@ -27,31 +27,31 @@ def record(rate, dices, *, step="learning_rate", state="complete", decay=0.01, r
     return about | {"values": {RATE: rate, DECAY: decay, **values}}
 
 
-def table(recipe, *records):
-    return trial_table(list(records), recipe)
+def table(config, *records):
+    return trial_table(list(records), config)
 
 
-def test_a_score_is_the_mean_of_the_last_validations(recipe):
-    trials = table(recipe, record(0.1, [0.1, 0.5, 0.7]))
+def test_a_score_is_the_mean_of_the_last_validations(config):
+    trials = table(config, record(0.1, [0.1, 0.5, 0.7]))
     assert trial_score(trials, LAST_TWO) == pytest.approx(0.6)
-    assert trial_score(trials, GridSettings(choose_by="loss", smooth_over=1)) == pytest.approx(-0.3)
+    assert trial_score(trials, GridSettings(choose_by="loss", average_last_validations=1)) == pytest.approx(-0.3)
     assert trial_score(trials.assign(val_dice=math.nan), LAST_TWO) is None
 
 
-def test_epochs_that_were_not_validated_do_not_count(recipe):
-    trials = table(recipe, record(0.1, [0.2, math.nan, 0.6]))
+def test_epochs_that_were_not_validated_do_not_count(config):
+    trials = table(config, record(0.1, [0.2, math.nan, 0.6]))
     assert trial_score(trials, LAST_TWO) == pytest.approx(0.4)
 
 
-def test_smoothing_decides_against_a_lucky_last_epoch(recipe):
-    trials = table(recipe, record(0.1, [0.1, 0.1, 0.7]), record(0.3, [0.1, 0.6, 0.6]))
+def test_smoothing_decides_against_a_lucky_last_epoch(config):
+    trials = table(config, record(0.1, [0.1, 0.1, 0.7]), record(0.3, [0.1, 0.6, 0.6]))
     assert best_point(points(trials, LAST_TWO))[RATE] == 0.3
-    assert best_point(points(trials, GridSettings(smooth_over=1)))[RATE] == 0.1
+    assert best_point(points(trials, GridSettings(average_last_validations=1)))[RATE] == 0.1
 
 
-def test_a_points_score_is_the_mean_of_its_repeats_and_needs_all_of_them(recipe):
+def test_a_points_score_is_the_mean_of_its_repeats_and_needs_all_of_them(config):
     trials = table(
-        recipe,
+        config,
         record(0.1, [0.5, 0.5]),
         record(0.1, [0.7, 0.7], repeat=1),
         record(0.3, [0.9, 0.9]),
@@ -63,10 +63,10 @@ def test_a_points_score_is_the_mean_of_its_repeats_and_needs_all_of_them(recipe)
     assert best_point(found)[RATE] == 0.1
 
 
-def test_the_first_of_equals_is_best_and_without_a_sound_point_there_is_none(recipe):
-    equal = table(recipe, record(0.1, [0.5]), record(0.3, [0.5]))
+def test_the_first_of_equals_is_best_and_without_a_sound_point_there_is_none(config):
+    equal = table(config, record(0.1, [0.5]), record(0.3, [0.5]))
     assert best_point(points(equal, LAST_TWO))[RATE] == 0.1
-    trials = table(recipe, record(0.1, [], state="diverged"), record(0.3, [], state="failed"))
+    trials = table(config, record(0.1, [], state="diverged"), record(0.3, [], state="failed"))
     with pytest.raises(ValueError, match=r"no trial .* was trained to the end \(1 diverged, 1 failed\); add lower"):
         best_point(points(trials, LAST_TWO))
 
@@ -77,15 +77,15 @@ def test_at_edge(best, side):
     assert at_edge([best], best) == 0
 
 
-def test_the_choice_says_what_was_taken_and_why(recipe):
+def test_the_choice_says_what_was_taken_and_why(config):
     trials = table(
-        recipe,
+        config,
         record(0.001, [0.1, 0.3]),
         record(0.01, [0.4, 0.6]),
         record(0.1, [0.2], state="diverged"),
         record(0.01, [0.4, 0.5], step="weight_decay", decay=0.1),
     )
-    best = best_hyperparameters(trials, recipe, LAST_TWO, data_hash="abc")
+    best = best_hyperparameters(trials, config, LAST_TWO, data_hash="abc")
     assert best["values"] == {RATE: 0.01, DECAY: 0.01}
     assert (best["val_dice"], best["epochs"], best["data_hash"]) == (pytest.approx(0.5), 2, "abc")
     assert best["reason"] == (
@@ -95,28 +95,28 @@ def test_the_choice_says_what_was_taken_and_why(recipe):
     )
 
 
-def test_repeats_and_their_spread_are_told(recipe):
-    trials = table(recipe, record(0.1, [0.5]), record(0.1, [0.7], repeat=1))
-    best = best_hyperparameters(trials, recipe, LAST_TWO, data_hash="abc")
+def test_repeats_and_their_spread_are_told(config):
+    trials = table(config, record(0.1, [0.5]), record(0.1, [0.7], repeat=1))
+    best = best_hyperparameters(trials, config, LAST_TWO, data_hash="abc")
     assert best["reason"].startswith(
         "highest validation Dice (0.600 after 1 epochs and of 2 repeats, 0.500 to 0.700) of 1 points"
     )
-    by_loss = GridSettings(choose_by="loss", smooth_over=1)
+    by_loss = GridSettings(choose_by="loss", average_last_validations=1)
     assert (
         "lowest validation loss (0.400 after 1 epochs and of 2 repeats, 0.300 to 0.500)"
-        in (best_hyperparameters(trials, recipe, by_loss, data_hash="abc")["reason"])
+        in (best_hyperparameters(trials, config, by_loss, data_hash="abc")["reason"])
     )
 
 
-def test_lists_null_and_settings_that_only_some_trials_searched_survive_the_table(recipe, tmp_path):
+def test_lists_null_and_settings_that_only_some_trials_searched_survive_the_table(config, tmp_path):
     trials = table(
-        recipe,
+        config,
         record(0.1, [0.5]),
         record(0.1, [0.7], step="tpe", **{"input.size": [64, 96], "model.encoder_weights": None, "fit.ema": 0.5}),
     )
     trials.to_parquet(tmp_path / "trials.parquet")
-    best = best_hyperparameters(pd.read_parquet(tmp_path / "trials.parquet"), recipe, LAST_TWO, data_hash="abc")
+    best = best_hyperparameters(pd.read_parquet(tmp_path / "trials.parquet"), config, LAST_TWO, data_hash="abc")
     assert best["values"] == {
         RATE: 0.1, DECAY: 0.01, "input.size": [64, 96], "model.encoder_weights": None, "fit.ema": 0.5
     }  # fmt: skip
-    assert trials.loc[0, ["input.size", "fit.ema"]].tolist() == ["[32, 64]", 0.0]  # the recipe's
+    assert trials.loc[0, ["input.size", "fit.ema"]].tolist() == ["[32, 64]", 0.0]  # the config's

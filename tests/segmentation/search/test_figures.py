@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.search.rates import as_trials, suggested_rate
 from seg_pipeline.segmentation.settings.search import GridSettings
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
-GRID = GridSettings(smooth_over=1, repeats=2)
+GRID = GridSettings(average_last_validations=1, repeats=2)
 
 
 def record(step, rate, decay, dice, *, repeat=0, state="complete", **values):
@@ -30,7 +30,7 @@ def record(step, rate, decay, dice, *, repeat=0, state="complete", **values):
 
 
 @pytest.fixture(scope="module")
-def trials(recipe):
+def trials(config):
     records = [
         record("learning_rate", rate, 0.01, dice + 0.1 * repeat, repeat=repeat)
         for rate, dice in ((1e-3, 0.3), (1e-2, 0.6))
@@ -42,7 +42,7 @@ def trials(recipe):
         encoder = "resnet18" if number % 2 else "resnet34"
         values = {"model.encoder": encoder, "fit.ema": number / 10}
         records.append(record("tpe", 1e-2, 0.01, 0.3 + 0.2 * (number % 2) + number / 100, **values))
-    return trial_table(records, recipe)
+    return trial_table(records, config)
 
 
 def ramp(losses):
@@ -89,7 +89,7 @@ def test_importances_know_what_made_the_difference(trials):
     assert importances(trials[trials["trial"] < 5], GRID) == {}
 
 
-def test_a_range_test_suggests_the_middle_of_the_longest_fall(recipe):
+def test_a_range_test_suggests_the_middle_of_the_longest_fall(config):
     losses = [1.0, 1.02, 0.9, 0.8, 0.7, 0.6, 0.65, 0.9, 1.5]
     found = ramp(losses)
     assert suggested_rate(found) == float(f"{np.geomspace(1e-5, 1e-1, 9)[3]:.2g}")  # places 1, 2, 3, 4, 5
@@ -99,8 +99,8 @@ def test_a_range_test_suggests_the_middle_of_the_longest_fall(recipe):
     drawn(plotting.plot_range_test(found, suggested=1e-3))
 
 
-def test_the_page_shows_gates_choice_and_every_trial(trials, recipe):
-    best = best_hyperparameters(trials, recipe, GRID, data_hash="x")
+def test_the_page_shows_gates_choice_and_every_trial(trials, config):
+    best = best_hyperparameters(trials, config, GRID, data_hash="x")
     first = {
         "passed": False,
         "causes": ["set `most_covered`"],

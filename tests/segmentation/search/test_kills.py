@@ -26,7 +26,7 @@ from seg_pipeline.segmentation.search.study import only_coordinator, open_storag
 from seg_pipeline.segmentation.search.trial import load_checkpoint
 from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, TpeSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 
@@ -36,8 +36,8 @@ TPE = TpeSettings(space={"optimizer.warmup": [0.2, 0.3]}, trials=2, pruner="none
 ONE = PoolSettings(threads=1, save_seconds=0)
 
 
-def run(scans: pd.DataFrame, recipe: Recipe, folder: Path, pool: PoolSettings = ONE) -> pd.DataFrame:
-    return search(scans, recipe, COMPUTE, folder=folder, grid=GRID, further=TPE, pool=pool)
+def run(scans: pd.DataFrame, config: TrainingConfig, folder: Path, pool: PoolSettings = ONE) -> pd.DataFrame:
+    return search(scans, config, COMPUTE, folder=folder, grid=GRID, further=TPE, pool=pool)
 
 
 def die() -> None:
@@ -94,8 +94,8 @@ def serve() -> None:
         process = os.fork()
         if process == 0:
             POINTS.get(point, lambda: None)()
-            recipe = Recipe.from_dict(json.loads((folder / "recipe.json").read_text()))
-            run(pd.read_parquet(folder / "scans.parquet"), recipe, folder / "search").to_parquet(
+            config = TrainingConfig.from_dict(json.loads((folder / "training_config.json").read_text()))
+            run(pd.read_parquet(folder / "scans.parquet"), config, folder / "search").to_parquet(
                 folder / "trials.parquet"
             )
             os._exit(0)
@@ -104,10 +104,10 @@ def serve() -> None:
 
 
 @pytest.fixture
-def live(tmp_path, scans, recipe):
+def live(tmp_path, scans, config):
     """Runs the search in a process of its own, up to a point; its exit status."""
     scans.to_parquet(tmp_path / "scans.parquet")
-    (tmp_path / "recipe.json").write_text(json.dumps(recipe.to_dict()))
+    (tmp_path / "training_config.json").write_text(json.dumps(config.to_dict()))
     command = [sys.executable, __file__]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
     with (
@@ -124,10 +124,10 @@ def live(tmp_path, scans, recipe):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, scans, recipe) -> pd.DataFrame:
+def whole(tmp_path_factory, scans, config) -> pd.DataFrame:
     """The table of a search that nothing befell."""
     threads = torch.get_num_threads()
-    yield run(scans, recipe, tmp_path_factory.mktemp("whole"))
+    yield run(scans, config, tmp_path_factory.mktemp("whole"))
     torch.set_num_threads(threads)
 
 
@@ -168,7 +168,7 @@ def test_a_half_trained_trial_goes_on_from_its_own_checkpoint(live, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_one_of_them_killed_give_the_table_of_one(scans, recipe, tmp_path, whole, monkeypatch):
+def test_two_processes_one_of_them_killed_give_the_table_of_one(scans, config, tmp_path, whole, monkeypatch):
     killed = []
     hear = coordinator.Coordinator._hear
 
@@ -181,7 +181,7 @@ def test_two_processes_one_of_them_killed_give_the_table_of_one(scans, recipe, t
 
     monkeypatch.setattr(coordinator.Coordinator, "_hear", kill_once)
     pool = PoolSettings(kind="processes", workers=2, threads=1, save_seconds=0)
-    trials = run(scans, recipe, tmp_path, pool)
+    trials = run(scans, config, tmp_path, pool)
     assert killed
     grid = [table[table["step"] != "tpe"].reset_index(drop=True) for table in (trials, whole)]
     assert_same(*grid)

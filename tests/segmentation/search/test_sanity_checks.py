@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from seg_pipeline.segmentation.images.masks import decode_rle, encode_rle
-from seg_pipeline.segmentation.search import check_gates, run_gates
+from seg_pipeline.segmentation.search import run_sanity_checks, stop_on_failed_checks
 from seg_pipeline.segmentation.search.initial_loss import initial_loss, initial_terms
 from seg_pipeline.segmentation.search.overfit_check import permutation_p
-from seg_pipeline.segmentation.settings.search import GateSettings
+from seg_pipeline.segmentation.settings.search import SanityCheckSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 
 COMPUTE = ComputeSettings(device="cpu", num_workers=0, cache="ram")
@@ -21,14 +21,14 @@ LN2 = math.log(2)
 
 
 @pytest.fixture(scope="module")
-def easy(recipe):
+def easy(config):
     """Reaches Dice 0.95 on four images in some 60 steps."""
-    return recipe.changed({"optimizer.learning_rate": 5e-3})
+    return config.changed({"optimizer.learning_rate": 5e-3})
 
 
 @pytest.fixture(scope="module")
 def sound(scans, easy):
-    return run_gates(scans, easy, COMPUTE)
+    return run_sanity_checks(scans, easy, COMPUTE)
 
 
 def shuffled(scans):
@@ -57,25 +57,28 @@ def test_a_sound_data_set_passes(sound):
     assert report["overfit"]["dice"] >= 0.95
     assert report["overfit"]["curve"][-1]["step"] == report["overfit"]["steps"] <= 160
     assert report["overfit"]["pairing"] <= 0.01
-    assert check_gates(report, stop=True)
+    assert stop_on_failed_checks(report, stop=True)
 
 
 def test_shuffled_masks_are_learnt_by_heart_but_teach_nothing_about_other_images(scans, easy):
-    report = run_gates(shuffled(scans), easy, COMPUTE, GateSettings()).report
+    report = run_sanity_checks(shuffled(scans), easy, COMPUTE, SanityCheckSettings()).report
     assert report["initial_loss"]["passed"]
     assert report["overfit"]["dice"] >= 0.95  # memory alone
     assert report["overfit"]["pairing"] > 0.01
     with pytest.raises(ValueError, match=r"fits the masks of 1\d other images no better than masks in a random order"):
-        check_gates(report, stop=True)
+        stop_on_failed_checks(report, stop=True)
 
 
 def test_inverted_masks_are_suspected_by_what_they_cover(scans, easy):
-    first = initial_loss(inverted(scans), easy, torch.device("cpu"), GateSettings())
+    first = initial_loss(inverted(scans), easy, torch.device("cpu"), SanityCheckSettings())
     assert not first["passed"]
     assert [one["covered"] > 0.8 and one["border"] > 0.95 for one in first["classes"]] == [True, True]
     assert first["causes"][0].startswith("box covers 9")
-    assert "are its masks inverted? If that is right, set `hparam_search.gates.most_covered: 1`" in first["causes"][0]
-    assert initial_loss(inverted(scans), easy, torch.device("cpu"), GateSettings(most_covered=1))["passed"]
+    assert (
+        "are its masks inverted? If that is right, set `hparam_search.sanity_checks.most_covered: 1`"
+        in first["causes"][0]
+    )
+    assert initial_loss(inverted(scans), easy, torch.device("cpu"), SanityCheckSettings(most_covered=1))["passed"]
 
 
 def test_constant_images_are_seen_before_any_training(scans, easy, tmp_path):
@@ -83,34 +86,34 @@ def test_constant_images_are_seen_before_any_training(scans, easy, tmp_path):
     for number, row in enumerate(scans.to_dict("records")):
         paths.append(str(tmp_path / f"{number}.png"))
         cv2.imwrite(paths[-1], np.full((row["height"], row["width"]), 90, dtype=np.uint8))
-    first = initial_loss(scans.assign(path=paths), easy, torch.device("cpu"), GateSettings())
+    first = initial_loss(scans.assign(path=paths), easy, torch.device("cpu"), SanityCheckSettings())
     assert first["input"]["constant"] == first["num_images"] == 16
     assert first["causes"][0].startswith("16 of 16 images hold one value only after normalisation: are the files empty")
 
 
 def test_masks_that_no_image_shows(scans, easy):
     nothing = scans.assign(**dict.fromkeys(MASKS, ""), area_box=0, area_disc=0)
-    first = initial_loss(nothing, easy, torch.device("cpu"), GateSettings())
+    first = initial_loss(nothing, easy, torch.device("cpu"), SanityCheckSettings())
     assert any("no image shows any class" in cause for cause in first["causes"])
 
 
 def test_too_few_steps_fail_with_likely_causes_and_a_picture(scans, easy):
-    found = run_gates(scans, easy, COMPUTE, GateSettings(overfit_steps=10))
+    found = run_sanity_checks(scans, easy, COMPUTE, SanityCheckSettings(overfit_steps=10))
     overfit = found.report["overfit"]
     assert overfit["causes"][0].startswith("Dice 0.")
     assert "after 10 steps on 4 images, expected 0.95. Likely: a learning rate" in overfit["causes"][0]
     assert (overfit["pairing"], overfit["pairing_note"]) == (None, "the images were not learnt by heart")
     assert len(overfit["causes"]) == 1
     assert len(found.sheet.axes) == 12
-    assert not check_gates(found.report, stop=False)
+    assert not stop_on_failed_checks(found.report, stop=False)
 
 
 def test_a_training_that_diverges_is_a_cause_too(scans, easy, caplog):
     wild = easy.changed({"optimizer.learning_rate": 1e30, "optimizer.clip_norm": None})
-    found = run_gates(scans, wild, COMPUTE, GateSettings())
+    found = run_sanity_checks(scans, wild, COMPUTE, SanityCheckSettings())
     assert found.report["overfit"]["causes"][0].startswith("training failed: ")
-    assert not check_gates(found.report, stop=False)
-    assert "the run goes on (hparam_search.gates.stop is false)" in caplog.text
+    assert not stop_on_failed_checks(found.report, stop=False)
+    assert "the run goes on (hparam_search.sanity_checks.stop is false)" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -124,8 +127,8 @@ def test_a_training_that_diverges_is_a_cause_too(scans, easy, caplog):
         ("multiclass", {"focal": 1.0}, (2 / 3) ** 2 * math.log(3)),
     ],
 )
-def test_the_expected_loss_of_each_term(recipe, task, terms, expected):
-    one = recipe.changed({"task": task, "background": task == "multiclass", "loss.terms": terms})
+def test_the_expected_loss_of_each_term(config, task, terms, expected):
+    one = config.changed({"task": task, "background": task == "multiclass", "loss.terms": terms})
     if task == "multilabel":
         truth = torch.zeros(1, 2, 3, 4, dtype=torch.uint8)
         truth[:, :, 0, :3] = 1
@@ -139,12 +142,12 @@ def test_the_expected_loss_of_each_term(recipe, task, terms, expected):
     assert not far["passed"]
 
 
-def test_an_activation_before_the_loss_is_named(recipe, scans, monkeypatch):
+def test_an_activation_before_the_loss_is_named(config, scans, monkeypatch):
     from seg_pipeline.segmentation.models import segmenter
 
     plain = segmenter.Segmenter.forward
     monkeypatch.setattr(segmenter.Segmenter, "forward", lambda self, images: plain(self, images).mul(40).sigmoid())
-    first = initial_loss(scans, recipe, torch.device("cpu"), GateSettings(tolerance=0.05))
+    first = initial_loss(scans, config, torch.device("cpu"), SanityCheckSettings(tolerance=0.05))
     assert "the network's output lies within 0 to 1: it seems to have an activation" in first["causes"][0]
 
 
@@ -156,8 +159,8 @@ def test_permutation_p_by_hand():
 
 
 def test_without_enough_images_or_success_the_pairing_is_not_tested(sound, scans, easy):
-    settings = GateSettings(overfit_steps=20, overfit_dice=0.01)
-    few = run_gates(scans.iloc[:9].assign(split=["train"] * 7 + ["val"] * 2), easy, COMPUTE, settings).report
+    settings = SanityCheckSettings(overfit_steps=20, overfit_dice=0.01)
+    few = run_sanity_checks(scans.iloc[:9].assign(split=["train"] * 7 + ["val"] * 2), easy, COMPUTE, settings).report
     assert few["overfit"]["pairing"] is None
     assert few["overfit"]["pairing_note"] == "2 images are too few"
     assert few["passed"]

@@ -23,13 +23,13 @@ from seg_pipeline.params.search import check_space
         ),
     ],
 )
-def test_impossible_spaces_are_refused(recipe, space, text):
+def test_impossible_spaces_are_refused(config, space, text):
     params = HparamSearchParams.model_validate({"tpe": {"space": space}})
     with pytest.raises(ValueError, match=text):
-        check_space(params.tpe.space, recipe)
+        check_space(params.tpe.space, config)
 
 
-def test_ranges_and_choices_of_any_kind(recipe):
+def test_ranges_and_choices_of_any_kind(config):
     space = {
         "model.encoder": ["resnet18", "resnet34"],
         "model.encoder_weights": ["imagenet", None],
@@ -38,7 +38,7 @@ def test_ranges_and_choices_of_any_kind(recipe):
         "optimizer.learning_rate": {"low": 1e-4, "high": 1e-2, "log": True},
     }
     params = HparamSearchParams.model_validate({"tpe": {"space": space}})
-    check_space(params.tpe.space, recipe)
+    check_space(params.tpe.space, config)
     assert params.tpe.space["sampling.batch_size"].whole
 
 

@@ -21,21 +21,21 @@ class Actor:
         self.trained = []
         self.best_rate = 0.01
 
-    def __call__(self, _manifest, recipe, *_):
-        optimizer, history = recipe.optimizer, []
-        self.trained.append((optimizer.learning_rate, optimizer.weight_decay, recipe.seed, recipe.model.encoder))
+    def __call__(self, _manifest, config, *_):
+        optimizer, history = config.optimizer, []
+        self.trained.append((optimizer.learning_rate, optimizer.weight_decay, config.seed, config.model.encoder))
         distance = abs(math.log10(optimizer.learning_rate / self.best_rate))
         distance += 0.1 * abs(math.log10(optimizer.weight_decay / 0.01)) if optimizer.weight_decay else 1
-        distance += 0.3 * (recipe.model.encoder == "resnet34")
-        for epoch in range(1, recipe.fit.epochs + 1):
+        distance += 0.3 * (config.model.encoder == "resnet34")
+        for epoch in range(1, config.fit.epochs + 1):
             if optimizer.learning_rate > 1 and epoch > 1:
                 raise TrainingFailed("the mean train loss is nan")
-            if recipe.model.encoder == "too_large":
+            if config.model.encoder == "too_large":
                 raise OutOfMemory("memory ran out")
-            dice = 0.2 * epoch - 0.05 * distance + 1e-6 * recipe.seed
+            dice = 0.2 * epoch - 0.05 * distance + 1e-6 * config.seed
             row = {"epoch": epoch, "learning_rate": 0.0, "train_loss": 1 - dice, "val_loss": 1 - dice, "val_dice": dice}
             history.append(row | {"seconds": 30.0})
-            yield {"history": list(history), "finished": epoch == recipe.fit.epochs}
+            yield {"history": list(history), "finished": epoch == config.fit.epochs}
 
 
 @pytest.fixture
@@ -46,10 +46,10 @@ def actor(monkeypatch):
 
 
 @pytest.fixture
-def run(scans, recipe, tmp_path, actor):
+def run(scans, config, tmp_path, actor):
     def run(grid, tpe=None, folder="search"):
         further = {"further": tpe} if tpe else {}
-        return search(scans, recipe, COMPUTE, folder=tmp_path / folder, grid=grid, **further)
+        return search(scans, config, COMPUTE, folder=tmp_path / folder, grid=grid, **further)
 
     return run
 
@@ -58,7 +58,7 @@ def small(**changes):
     return GridSettings(**{"learning_rates": (0.001, 0.01, 0.1), "weight_decays": (), "epochs": 2, **changes})
 
 
-def test_a_grid_of_rates_then_decays_at_the_best_rate(run, actor, recipe):
+def test_a_grid_of_rates_then_decays_at_the_best_rate(run, actor, config):
     trials = run(small(weight_decays=(0.001, 0.01, 0.1)))
     assert [one[:2] for one in actor.trained] == [
         (0.001, 0.01), (0.01, 0.01), (0.1, 0.01), (0.01, 0.001), (0.01, 0.1)
@@ -66,7 +66,7 @@ def test_a_grid_of_rates_then_decays_at_the_best_rate(run, actor, recipe):
     assert trials.groupby("trial")["step"].first().tolist() == ["learning_rate"] * 3 + ["weight_decay"] * 2
     assert trials["epoch"].tolist() == [1, 2] * 5
     assert set(trials["state"]) == {"complete"}
-    best = best_hyperparameters(trials, recipe, small(), data_hash="x")
+    best = best_hyperparameters(trials, config, small(), data_hash="x")
     assert best["values"] == {RATE: 0.01, DECAY: 0.01}
     assert "edge" not in best["reason"]
 
@@ -83,20 +83,20 @@ def test_a_second_search_on_the_same_study_trains_nothing(run, actor):
 
 
 @pytest.mark.parametrize(("best", "more"), [(1.0, [1.0]), (0.0001, [0.0001]), (0.01, [])])
-def test_the_grid_goes_on_once_beyond_the_edge_where_the_best_lies(run, actor, recipe, best, more):
+def test_the_grid_goes_on_once_beyond_the_edge_where_the_best_lies(run, actor, config, best, more):
     actor.best_rate = best / 10 if best == 0.0001 else best
     trials = run(small())
     assert [one[0] for one in actor.trained] == [0.001, 0.01, 0.1, *more]
     if more:
-        reason = best_hyperparameters(trials, recipe, small(), data_hash="x")["reason"]
+        reason = best_hyperparameters(trials, config, small(), data_hash="x")["reason"]
         assert "the learning rate lies at the grid's" in reason
 
 
-def test_without_extension_the_edge_is_only_told(run, actor, recipe):
+def test_without_extension_the_edge_is_only_told(run, actor, config):
     actor.best_rate = 1.0
     trials = run(small(extend=False))
     assert len(actor.trained) == 3
-    assert "upper edge" in best_hyperparameters(trials, recipe, small(), data_hash="x")["reason"]
+    assert "upper edge" in best_hyperparameters(trials, config, small(), data_hash="x")["reason"]
 
 
 @pytest.mark.parametrize(
@@ -208,18 +208,18 @@ def test_the_best_proposal_gets_as_many_seeds_as_the_grid(run):
     assert trials[trials["step"] == "tpe"]["seed"].unique().tolist() == [5, 1005, 2005]
 
 
-def test_a_study_may_be_kept_in_a_database(scans, recipe, tmp_path, actor):
+def test_a_study_may_be_kept_in_a_database(scans, config, tmp_path, actor):
     pool = PoolSettings(storage=f"sqlite:///{tmp_path / 'study.db'}")
     given = {"folder": tmp_path / "search", "grid": small(), "pool": pool}
-    first = search(scans, recipe, COMPUTE, **given)
+    first = search(scans, config, COMPUTE, **given)
     actor.trained.clear()
-    assert search(scans, recipe, COMPUTE, **given).equals(first)
+    assert search(scans, config, COMPUTE, **given).equals(first)
     assert actor.trained == []
     assert (tmp_path / "study.db.lock").exists()
 
 
-def test_ray_that_is_not_installed_says_what_to_install(scans, recipe, tmp_path, monkeypatch):
+def test_ray_that_is_not_installed_says_what_to_install(scans, config, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     pool = PoolSettings(kind="ray")
     with pytest.raises(ValueError, match=r"needs Ray: pip install 'seg_pipeline\[ray\]', or set processes"):
-        search(scans, recipe, COMPUTE, folder=tmp_path, grid=small(), pool=pool)
+        search(scans, config, COMPUTE, folder=tmp_path, grid=small(), pool=pool)

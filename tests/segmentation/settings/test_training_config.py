@@ -3,30 +3,30 @@ import logging
 import pytest
 
 from seg_pipeline.segmentation.settings.training import InputSettings, LossSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe, base_hash, with_search
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig, base_hash, with_search
 
 
-def test_a_recipe_survives_a_checkpoint(recipe):
-    full = recipe.changed({"loss.terms": {"bce": 1.0}, "input.statistics": ((0.0, 9.0), (0.5,), (0.25,))})
+def test_a_recipe_survives_a_checkpoint(config):
+    full = config.changed({"loss.terms": {"bce": 1.0}, "input.statistics": ((0.0, 9.0), (0.5,), (0.25,))})
     saved = full.to_dict()
     assert saved["input"]["statistics"] == [[0.0, 9.0], [0.5], [0.25]]  # plain lists
-    assert Recipe.from_dict(saved) == full
+    assert TrainingConfig.from_dict(saved) == full
 
 
-def test_a_checkpoint_of_another_version_is_refused(recipe):
-    saved = recipe.to_dict()
+def test_a_checkpoint_of_another_version_is_refused(config):
+    saved = config.to_dict()
     with pytest.raises(
         ValueError, match=r"settings are of another version of this project \(without seed\); train anew"
     ):
-        Recipe.from_dict({name: value for name, value in saved.items() if name != "seed"})
+        TrainingConfig.from_dict({name: value for name, value in saved.items() if name != "seed"})
     with pytest.raises(ValueError, match=r"of another version .*unexpected keyword argument 'sise'"):
-        Recipe.from_dict(saved | {"input": saved["input"] | {"sise": 3}})
+        TrainingConfig.from_dict(saved | {"input": saved["input"] | {"sise": 3}})
 
 
-def test_values_change_by_dotted_name(recipe):
-    other = recipe.changed({"optimizer.learning_rate": 0.5, "seed": 9})
+def test_values_change_by_dotted_name(config):
+    other = config.changed({"optimizer.learning_rate": 0.5, "seed": 9})
     assert (other.optimizer.learning_rate, other.seed) == (0.5, 9)
-    assert recipe.differences(other) == ["optimizer.learning_rate: 0.003, there 0.5", "seed: 5, there 9"]
+    assert config.differences(other) == ["optimizer.learning_rate: 0.003, there 0.5", "seed: 5, there 9"]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_values_change_by_dotted_name(recipe):
         ({"normalisation": "percentile", "window": (99, 1)}, "two rising values, found"),
         ({"normalisation": "training", "window": (1, 101)}, "two rising percentiles within 0 to 100"),
         ({"channels": (-1, 1)}, r"`channels` must hold 0, the image itself, found \[-1, 1\]"),
-        ({"zoom": 2.0}, "`scale`, `zoom` and `foreground` are for `fit: crop`, found `fit: resize`"),
+        ({"zoom": 2.0}, "`scale`, `zoom` and `foreground` are for `resize_mode: crop`, found `resize_mode: resize`"),
     ],
 )
 def test_inputs_that_contradict_themselves_are_refused(values, text):
@@ -56,7 +56,7 @@ def test_inputs_that_contradict_themselves_are_refused(values, text):
 )
 def test_a_loss_must_fit_the_task(task, loss, text):
     with pytest.raises(ValueError, match=text):
-        Recipe(task=task, classes=("a", "b"), background=task == "multiclass", loss=loss)
+        TrainingConfig(task=task, classes=("a", "b"), background=task == "multiclass", loss=loss)
 
 
 @pytest.mark.parametrize(("channels", "number"), [("rgb", 3), ("grey", 1), ((-2, 0), 2)])
@@ -67,18 +67,18 @@ def test_channels_of_the_input(channels, number):
 FOUND = {"optimizer.learning_rate": 0.1, "input.size": [64, 96]}
 
 
-def found(recipe, **changes):
+def found(config, **changes):
     about = {"values": FOUND, "val_dice": 0.5, "epochs": 3, "reason": "it won", "data_hash": "here"}
-    return about | {"base": base_hash(recipe, FOUND)} | changes
+    return about | {"base": base_hash(config, FOUND)} | changes
 
 
-def test_what_a_search_found_goes_into_the_recipe_and_is_named(recipe, caplog):
+def test_what_a_search_found_goes_into_the_recipe_and_is_named(config, caplog):
     with caplog.at_level(logging.INFO):
-        changed, taken = with_search(recipe, found(recipe), "here")
+        changed, taken = with_search(config, found(config), "here")
     assert (changed.optimizer.learning_rate, changed.input.size) == (0.1, (64, 96))
     assert taken == {"values": FOUND, "val_dice": 0.5, "epochs": 3, "reason": "it won"}
     assert "from the search: optimizer.learning_rate 0.1, input.size [64, 96] (it won)" in caplog.text
-    assert Recipe.from_dict({**changed.to_dict(), "from_search": taken}) == changed
+    assert TrainingConfig.from_dict({**changed.to_dict(), "from_search": taken}) == changed
 
 
 @pytest.mark.parametrize(
@@ -89,16 +89,16 @@ def test_what_a_search_found_goes_into_the_recipe_and_is_named(recipe, caplog):
         ({"base": "other"}, "the search was for other settings; to search for these: `kedro run --pipeline hparam"),
     ],
 )
-def test_a_search_on_other_data_or_settings_does_not_count(recipe, changes, says, caplog):
-    given = None if changes is None else found(recipe, **changes)
+def test_a_search_on_other_data_or_settings_does_not_count(config, changes, says, caplog):
+    given = None if changes is None else found(config, **changes)
     with caplog.at_level(logging.INFO):
-        assert with_search(recipe, given, "here") == (recipe, {})
+        assert with_search(config, given, "here") == (config, {})
     assert says in caplog.text
 
 
-def test_length_and_seed_are_not_among_the_settings_that_a_search_is_for(recipe):
+def test_length_and_seed_are_not_among_the_settings_that_a_search_is_for(config):
     names = ("optimizer.learning_rate", "loss.terms")
-    same = recipe.changed({"fit.epochs": 99, "fit.max_minutes": 3, "seed": 8, "optimizer.learning_rate": 0.5})
+    same = config.changed({"fit.epochs": 99, "fit.max_minutes": 3, "seed": 8, "optimizer.learning_rate": 0.5})
     same = same.changed({"loss.terms": {"dice": 1.0}})
-    assert base_hash(recipe, names) == base_hash(same, names)
-    assert base_hash(recipe, names) != base_hash(recipe.changed({"fit.ema": 0.5}), names)
+    assert base_hash(config, names) == base_hash(same, names)
+    assert base_hash(config, names) != base_hash(config.changed({"fit.ema": 0.5}), names)

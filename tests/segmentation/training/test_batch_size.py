@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from seg_pipeline.segmentation.settings.training import FitSettings, InputSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training import batch_size
 from seg_pipeline.segmentation.training.batch_size import kept_bytes, largest_batch
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(
+RECIPE = TrainingConfig(
     task="multiclass",
     classes=("box", "disc"),
     input=InputSettings(size=(32, 64), channels="grey"),
@@ -63,8 +63,8 @@ def test_truth_is_made_in_the_form_of_the_task():
         shapes.append((tuple(truth.shape), truth.dtype))
         return logits.sum()
 
-    for recipe in (RECIPE, replace(RECIPE, task="multilabel")):
-        kept_bytes(Net(), seeing, recipe, CPU, batch_size=3)
+    for config in (RECIPE, replace(RECIPE, task="multilabel")):
+        kept_bytes(Net(), seeing, config, CPU, batch_size=3)
     assert shapes == [((3, 32, 64), torch.uint8), ((3, 2, 32, 64), torch.uint8)]
 
 

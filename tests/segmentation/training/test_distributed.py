@@ -16,9 +16,9 @@ TWO = ComputeSettings(device="cpu", devices=2, cache="none")
 
 
 @pytest.fixture(scope="session")
-def comparable(recipe):
+def comparable(config):
     """Without batch norm's statistics of a part, a run is the same on one process and on two."""
-    return recipe.changed(
+    return config.changed(
         {
             "optimizer.freeze_encoder": True,
             "model.decoder_norm": "instance",
@@ -45,8 +45,8 @@ def test_two_processes_train_the_model_of_one(manifest, comparable):
         torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-5)
 
 
-def test_a_killed_process_starts_again_from_the_last_state(manifest, recipe):
-    longer = recipe.changed({"fit.epochs": 3})
+def test_a_killed_process_starts_again_from_the_last_state(manifest, config):
+    longer = config.changed({"fit.epochs": 3})
     moments = train(manifest, longer, TWO)
     epochs = [len(next(moments).history)]
     trainers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
@@ -57,14 +57,14 @@ def test_a_killed_process_starts_again_from_the_last_state(manifest, recipe):
     assert epochs == sorted(epochs)
 
 
-def test_a_failure_says_what_one_process_would_have_said(manifest, recipe):
-    wild = recipe.changed({"optimizer.learning_rate": 9.9e30, "optimizer.clip_norm": None})
+def test_a_failure_says_what_one_process_would_have_said(manifest, config):
+    wild = config.changed({"optimizer.learning_rate": 9.9e30, "optimizer.clip_norm": None})
     began = time.monotonic()
     with pytest.raises(TrainingFailed, match="is not finite, on the images"):
         list(train(manifest, wild, TWO))
     assert time.monotonic() - began < 120
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(manifest, recipe):
+def test_a_batch_that_cannot_be_shared_is_refused(manifest, config):
     with pytest.raises(TrainingFailed, match="`batch_size: 3` does not divide by 2 processes"):
-        list(train(manifest, recipe.changed({"sampling.batch_size": 3}), TWO))
+        list(train(manifest, config.changed({"sampling.batch_size": 3}), TWO))

@@ -22,7 +22,7 @@ def data(manifest):
 
 @pytest.fixture
 def loaders(manifest):
-    return lambda recipe: make_loaders(manifest, recipe, ComputeSettings(cache="ram", num_workers=0), device=CPU)
+    return lambda config: make_loaders(manifest, config, ComputeSettings(cache="ram", num_workers=0), device=CPU)
 
 
 def train(state, loaders, moments=None, **options):
@@ -46,31 +46,31 @@ def through_a_file(saved, tmp_path):
     return torch.load(tmp_path / "last.pt", weights_only=True)
 
 
-def busy(recipe):
+def busy(config):
     """With all that has a state of its own."""
-    return recipe.changed({"fit.ema": 0.9, "sampling.mix": "cutmix", "sampling.balance": "classes"})
+    return config.changed({"fit.ema": 0.9, "sampling.mix": "cutmix", "sampling.oversampling": "classes"})
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4])
-def test_a_run_stopped_anywhere_goes_on_to_equal_weights(recipe, loaders, data, tmp_path, stop):
+def test_a_run_stopped_anywhere_goes_on_to_equal_weights(config, loaders, data, tmp_path, stop):
     """Two steps an epoch; saving after each step yields before and at the ends of epochs."""
-    recipe = busy(recipe)
-    whole = train(start(recipe, data, CPU), loaders(recipe))
-    broken = train(start(recipe, data, CPU), loaders(recipe), moments=stop, save_minutes=0)
+    config = busy(config)
+    whole = train(start(config, data, CPU), loaders(config))
+    broken = train(start(config, data, CPU), loaders(config), moments=stop, save_minutes=0)
     assert (len(broken.history), broken.step) == {1: (0, 1), 3: (1, 1), 4: (2, 0)}[stop]
     saved = through_a_file(broken.to_dict(), tmp_path)
     torch.manual_seed(999)  # whatever happened to torch's generator in between must not matter
-    resumed = train(restore(saved, CPU), loaders(recipe), save_minutes=0)
-    assert len(whole.history) == recipe.fit.epochs
+    resumed = train(restore(saved, CPU), loaders(config), save_minutes=0)
+    assert len(whole.history) == config.fit.epochs
     assert without_time(resumed.history) == without_time(whole.history)
     assert same(resumed.model.state_dict(), whole.model.state_dict())
     assert same(resumed.mean.model.state_dict(), whole.mean.model.state_dict())
     assert same(resumed.best["model"], whole.best["model"])
 
 
-def test_training_learns_and_keeps_the_best_epoch(recipe, loaders, data):
+def test_training_learns_and_keeps_the_best_epoch(config, loaders, data):
     rates = {"optimizer.learning_rate": 1e-2, "optimizer.schedule": "cosine", "optimizer.warmup": 0}
-    longer = recipe.changed({"fit.epochs": 8, "sampling.augmentation": "none", **rates})
+    longer = config.changed({"fit.epochs": 8, "sampling.augmentation": "none", **rates})
     state = train(start(longer, data, CPU), loaders(longer))
     first, last = state.history[0], state.history[-1]
     assert last["train_loss"] < 0.7 * first["train_loss"]
@@ -80,16 +80,16 @@ def test_training_learns_and_keeps_the_best_epoch(recipe, loaders, data):
     assert last["learning_rate"] < 1e-3
 
 
-def test_the_first_of_equally_good_epochs_is_kept(recipe, data):
-    state = start(recipe, data, CPU)
+def test_the_first_of_equally_good_epochs_is_kept(config, data):
+    state = start(config, data, CPU)
     for epoch, score in enumerate([math.nan, 0.5, 0.5, 0.4, math.nan], start=1):
         state.add({"epoch": epoch, "val_dice": score, "seconds": 1.0})
     assert state.best["row"]["epoch"] == 2
     assert state.spent == 5
 
 
-def test_patience_ends_a_run_that_gets_no_better(recipe, data):
-    state = start(recipe.changed({"fit.epochs": 50, "fit.patience": 2}), data, CPU)
+def test_patience_ends_a_run_that_gets_no_better(config, data):
+    state = start(config.changed({"fit.epochs": 50, "fit.patience": 2}), data, CPU)
     for epoch, score in enumerate([0.4, 0.5, 0.5], start=1):
         state.add({"epoch": epoch, "val_dice": score, "seconds": 1.0})
         assert not state.finished
@@ -97,32 +97,32 @@ def test_patience_ends_a_run_that_gets_no_better(recipe, data):
     assert state.finished
 
 
-def test_progress_is_that_of_the_steps_or_of_the_time_where_it_is_short(recipe, data):
-    state = start(recipe.changed({"fit.epochs": 10, "fit.max_minutes": 1}), data, CPU)
+def test_progress_is_that_of_the_steps_or_of_the_time_where_it_is_short(config, data):
+    state = start(config.changed({"fit.epochs": 10, "fit.max_minutes": 1}), data, CPU)
     state.total_steps, state.validation_seconds = 8, 20.0
     assert state.progress(4, seconds=1) == 8 / 40
     assert state.progress(4, seconds=30) == 30 / 40  # a minute less the time for the last validation
     assert state.progress(4, seconds=50) == 1
 
 
-def test_a_time_limit_ends_training_in_the_midst_of_an_epoch_with_the_rate_run_down(recipe, loaders, data):
-    timed = recipe.changed({"fit.epochs": 100_000, "fit.max_minutes": 1.5 / 60})
+def test_a_time_limit_ends_training_in_the_midst_of_an_epoch_with_the_rate_run_down(config, loaders, data):
+    timed = config.changed({"fit.epochs": 100_000, "fit.max_minutes": 1.5 / 60})
     state = train(start(timed, data, CPU), loaders(timed))
     assert state.finished
     assert 0.5 < state.spent < 6
     assert not math.isnan(state.history[-1]["val_dice"])
-    assert state.history[-1]["learning_rate"] < 0.5 * recipe.optimizer.learning_rate
+    assert state.history[-1]["learning_rate"] < 0.5 * config.optimizer.learning_rate
 
 
-def test_epochs_between_validations_have_no_score(recipe, loaders, data):
-    sparse = recipe.changed({"fit.validate_every": 2})
+def test_epochs_between_validations_have_no_score(config, loaders, data):
+    sparse = config.changed({"fit.validate_every": 2})
     scores = [row["val_dice"] for row in train(start(sparse, data, CPU), loaders(sparse)).history]
     assert [math.isnan(score) for score in scores] == [True, False, False]  # the last one is always scored
 
 
-def test_a_batch_in_parts_has_the_gradient_of_the_whole_where_the_loss_is_a_mean_over_pixels(recipe, loaders, data):
+def test_a_batch_in_parts_has_the_gradient_of_the_whole_where_the_loss_is_a_mean_over_pixels(config, loaders, data):
     """Frozen batch norm and no Dice term: then a batch's loss is the mean of its parts'."""
-    plain = recipe.changed({"loss.terms": {"bce": 1.0}, "optimizer.freeze_encoder": True, "model.decoder_norm": "none",
+    plain = config.changed({"loss.terms": {"bce": 1.0}, "optimizer.freeze_encoder": True, "model.decoder_norm": "none",
                             "optimizer.name": "sgd", "sampling.augmentation": "none"})  # fmt: skip
     parts = plain.changed({"sampling.micro_batch_size": 3})
     states = [train(start(one, data, CPU), loaders(one), moments=1) for one in (plain, parts)]
@@ -131,8 +131,8 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole_where_the_loss_is_a_mean
     assert states[0].history[0]["train_loss"] == pytest.approx(states[1].history[0]["train_loss"], rel=1e-5)
 
 
-def test_a_frozen_encoder_stays_as_it_is(recipe, loaders, data):
-    frozen = recipe.changed({"optimizer.freeze_encoder": True})
+def test_a_frozen_encoder_stays_as_it_is(config, loaders, data):
+    frozen = config.changed({"optimizer.freeze_encoder": True})
     before = start(frozen, data, CPU).model.state_dict()
     state = train(start(frozen, data, CPU), loaders(frozen), moments=1)
     after = state.model.state_dict()
@@ -141,8 +141,8 @@ def test_a_frozen_encoder_stays_as_it_is(recipe, loaders, data):
     assert not any("encoder" in name for name in changed)
 
 
-def test_memory_that_runs_out_halves_what_is_computed_at_once(recipe, loaders, data, monkeypatch, caplog):
-    state = start(recipe, data, CPU)
+def test_memory_that_runs_out_halves_what_is_computed_at_once(config, loaders, data, monkeypatch, caplog):
+    state = start(config, data, CPU)
     forward = state.model.forward
 
     def small_memory(images):
@@ -152,7 +152,7 @@ def test_memory_that_runs_out_halves_what_is_computed_at_once(recipe, loaders, d
 
     monkeypatch.setattr(state.model, "forward", small_memory)
     with caplog.at_level("WARNING"):
-        train(state, loaders(recipe), moments=1)
+        train(state, loaders(config), moments=1)
     assert state.micro_batch == 1
     assert [record.message for record in caplog.records] == [
         "memory ran out: from now on 2 images at once, same batch",
@@ -160,26 +160,26 @@ def test_memory_that_runs_out_halves_what_is_computed_at_once(recipe, loaders, d
     ]
 
 
-def test_memory_too_small_for_one_image_says_what_to_do(recipe, loaders, data, monkeypatch):
-    state = start(recipe, data, CPU)
+def test_memory_too_small_for_one_image_says_what_to_do(config, loaders, data, monkeypatch):
+    state = start(config, data, CPU)
 
     def no_memory(images):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(state.model, "forward", no_memory)
     with pytest.raises(TrainingFailed, match=r"memory ran out with 1 images of \(3, 32, 64\) at once; set a smaller"):
-        train(state, loaders(recipe))
+        train(state, loaders(config))
 
 
-def test_a_loss_that_is_no_number_leaves_the_weights_and_names_the_images(recipe, loaders, data, monkeypatch):
-    state, parts = start(recipe, data, CPU), loaders(recipe)
-    whole_loss, calls = engine.recipe_loss(recipe), []
+def test_a_loss_that_is_no_number_leaves_the_weights_and_names_the_images(config, loaders, data, monkeypatch):
+    state, parts = start(config, data, CPU), loaders(config)
+    whole_loss, calls = engine.config_loss(config), []
 
     def broken_loss(logits, truth):
         calls.append({name: value.clone() for name, value in state.model.named_parameters()})
         return whole_loss(logits, truth) * (math.nan if len(calls) == 2 else 1)
 
-    monkeypatch.setattr(engine, "recipe_loss", lambda _: broken_loss)
+    monkeypatch.setattr(engine, "config_loss", lambda _: broken_loss)
     with pytest.raises(TrainingFailed) as caught:
         train(state, parts)
     ids = ", ".join(parts.order.ids(0, 1))
@@ -189,8 +189,8 @@ def test_a_loss_that_is_no_number_leaves_the_weights_and_names_the_images(recipe
     assert same(calls[1], dict(state.model.named_parameters()))
 
 
-def test_the_running_mean_follows_the_weights(recipe):
-    state = start(recipe.changed({"fit.ema": 0.5}), "", CPU)
+def test_the_running_mean_follows_the_weights(config):
+    state = start(config.changed({"fit.ema": 0.5}), "", CPU)
     weight = next(state.model.parameters())
     first = weight.detach().clone()
     mean = RunningMean(state.model, 0.5)
@@ -200,11 +200,11 @@ def test_the_running_mean_follows_the_weights(recipe):
     torch.testing.assert_close(next(mean.model.parameters()), first + 9)
     mean.update(step=1000)  # and 0.5 later
     torch.testing.assert_close(next(mean.model.parameters()), first + 10)
-    assert start(recipe, "", CPU).mean is None
+    assert start(config, "", CPU).mean is None
 
 
-def test_the_running_mean_is_what_is_validated_and_kept(recipe, loaders, data):
-    steady = recipe.changed({"fit.ema": 0.999, "fit.epochs": 1})
+def test_the_running_mean_is_what_is_validated_and_kept(config, loaders, data):
+    steady = config.changed({"fit.ema": 0.999, "fit.epochs": 1})
     state = train(start(steady, data, CPU), loaders(steady))
     assert same(state.best["model"], state.mean.model.state_dict())
     assert not same(state.best["model"], state.model.state_dict())
@@ -212,23 +212,23 @@ def test_the_running_mean_is_what_is_validated_and_kept(recipe, loaders, data):
 
 @pytest.mark.parametrize("fit", ["resize", "pad", "crop"])
 @pytest.mark.parametrize(("task", "background"), [("multilabel", False), ("multiclass", True), ("multiclass", False)])
-def test_every_task_and_fit_trains(recipe, loaders, data, task, background, fit):
-    one = replace(recipe, task=task, background=background).changed({"input.fit": fit, "fit.epochs": 1})
+def test_every_task_and_fit_trains(config, loaders, data, task, background, fit):
+    one = replace(config, task=task, background=background).changed({"input.resize_mode": fit, "fit.epochs": 1})
     (row,) = train(start(one, data, CPU), loaders(one)).history
     assert all(math.isfinite(row[f"{split}_{kind}"]) for split in ("train", "val") for kind in ("loss", "dice"))
 
 
-def test_a_compiled_run_is_the_same_model(recipe, loaders, data, monkeypatch):
+def test_a_compiled_run_is_the_same_model(config, loaders, data, monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda network: network)  # compiling itself takes a minute
-    compiled = recipe.changed({"fit.compile": True, "fit.epochs": 1})
-    plain = recipe.changed({"fit.epochs": 1})
+    compiled = config.changed({"fit.compile": True, "fit.epochs": 1})
+    plain = config.changed({"fit.epochs": 1})
     states = [train(start(one, data, CPU), loaders(one)) for one in (plain, compiled)]
     assert same(*(state.model.state_dict() for state in states))
 
 
-def test_validation_dice_is_the_metrics_own(recipe, loaders, data):
-    state = start(recipe.changed({"fit.epochs": 1}), data, CPU)
-    parts = loaders(state.recipe)
+def test_validation_dice_is_the_metrics_own(config, loaders, data):
+    state = start(config.changed({"fit.epochs": 1}), data, CPU)
+    parts = loaders(state.config)
     train(state, parts)
     state.model.eval()
     counts = Collected()

@@ -11,13 +11,13 @@ from seg_pipeline.segmentation.training.run import fold_split, train
 COMPUTE = ComputeSettings(cache="none", save_minutes=None)
 
 
-def end_of(manifest, recipe, saved=None, **options):
-    *_, end = train(manifest, recipe, COMPUTE, saved=saved, **options)
+def end_of(manifest, config, saved=None, **options):
+    *_, end = train(manifest, config, COMPUTE, saved=saved, **options)
     return end
 
 
-def first_of(manifest, recipe, number=1, **options):
-    moments = train(manifest, recipe, COMPUTE, **options)
+def first_of(manifest, config, number=1, **options):
+    moments = train(manifest, config, COMPUTE, **options)
     return [next(moments) for _ in range(number)][-1]
 
 
@@ -31,8 +31,8 @@ def same(one, other):
 
 
 @pytest.fixture
-def short(recipe):
-    return recipe.changed({"fit.epochs": 2})
+def short(config):
+    return config.changed({"fit.epochs": 2})
 
 
 @pytest.fixture(scope="session")
@@ -52,9 +52,9 @@ def test_a_finished_training_has_nothing_left_to_do(manifest, short, caplog):
     assert end.history["fold"].tolist() == [-1, -1]
 
 
-def test_an_unfinished_training_with_other_settings_is_refused(manifest, recipe):
-    saved = first_of(manifest, recipe).last
-    other = recipe.changed({"input.size": (64, 64), "optimizer.learning_rate": 0.5})
+def test_an_unfinished_training_with_other_settings_is_refused(manifest, config):
+    saved = first_of(manifest, config).last
+    other = config.changed({"input.size": (64, 64), "optimizer.learning_rate": 0.5})
     with pytest.raises(ValueError, match="unfinished") as caught:
         next(train(manifest, other, COMPUTE, saved=saved))
     assert str(caught.value) == (
@@ -63,13 +63,13 @@ def test_an_unfinished_training_with_other_settings_is_refused(manifest, recipe)
         "`--params training.resume=false`"
     )
     with pytest.raises(ValueError, match="has other settings: data or splits"):
-        next(train(manifest.iloc[:-1], recipe, COMPUTE, saved=saved))
+        next(train(manifest.iloc[:-1], config, COMPUTE, saved=saved))
 
 
-def test_a_finished_training_with_other_settings_makes_room(manifest, short, recipe, caplog):
+def test_a_finished_training_with_other_settings_makes_room(manifest, short, config, caplog):
     saved = end_of(manifest, short).last
     with caplog.at_level(logging.INFO):
-        first = first_of(manifest, recipe, saved=saved)
+        first = first_of(manifest, config, saved=saved)
     assert "starts anew, as the last run (finished) differs in fit.epochs: 3, there 2" in caplog.text
     assert len(first.history) == 1
 
@@ -106,8 +106,8 @@ def test_settings_that_the_data_decide_are_kept_as_numbers(manifest, short):
         {"loss.class_weights": "balanced", "input.normalisation": "training", "sampling.batch_size": "auto"}
     )
     end = end_of(manifest, asked)
-    assert end.last["recipe"] == asked.to_dict()
-    settled = end.best["members"][0]["recipe"]
+    assert end.last["config"] == asked.to_dict()
+    settled = end.best["members"][0]["config"]
     assert len(settled["loss"]["class_weights"]) == 2
     assert isinstance(settled["sampling"]["batch_size"], int)
     (low, high), mean, std = settled["input"]["statistics"]
@@ -142,6 +142,6 @@ def test_other_folds_are_other_data(folded, short):
 
 
 def test_a_batch_of_the_loss_at_a_stride_can_be_sized_too(manifest, short):
-    strided = short.changed({"loss.stride": 2, "sampling.batch_size": "auto", "fit.epochs": 1})
-    size = end_of(manifest, strided).best["members"][0]["recipe"]["sampling"]["batch_size"]
+    strided = short.changed({"loss.pixel_stride": 2, "sampling.batch_size": "auto", "fit.epochs": 1})
+    size = end_of(manifest, strided).best["members"][0]["config"]["sampling"]["batch_size"]
     assert size == 2  # 10 train images: four steps at least

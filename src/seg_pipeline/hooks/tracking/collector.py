@@ -25,7 +25,7 @@ from seg_pipeline.hooks.tracking.tracker import Run, Status, make_tracker
 
 log = logging.getLogger(__name__)
 
-MANIFESTS = ("manifest", "development")
+MANIFESTS = ("manifest", "train_val_images")
 FOLDERS = {".html": "pages", ".md": "pages", ".json": "results"}
 """Where files go, by their ending; figures have a place of their own."""
 PICTURES = (".png", ".gif", ".mp4")

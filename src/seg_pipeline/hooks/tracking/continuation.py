@@ -14,7 +14,7 @@ from kedro.pipeline import Pipeline
 
 from seg_pipeline.hooks.locate import file_of
 
-FREE = ("compute", "resume", "use_search")
+FREE = ("compute", "resume", "use_search_result")
 """Keys of `training` that a resumed training may change."""
 
 

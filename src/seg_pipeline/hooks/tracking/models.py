@@ -26,7 +26,7 @@ def save_checkpoint_model(checkpoint: dict[str, Any], folder: Path) -> Path:
     from mlflow.types import Schema, TensorSpec
     from safetensors.torch import save_file
 
-    from seg_pipeline.segmentation.settings.training_config import Recipe
+    from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
     weights = folder / "weights"
     weights.mkdir(parents=True)
@@ -34,11 +34,13 @@ def save_checkpoint_model(checkpoint: dict[str, Any], folder: Path) -> Path:
     for number, member in enumerate(members):
         tensors = {name: tensor.contiguous() for name, tensor in member["model"].items()}
         save_file(tensors, weights / f"member_{number}.safetensors")
-    (weights / "recipes.json").write_text(json.dumps([member["recipe"] for member in members]), encoding="utf-8")
-    recipe = Recipe.from_dict(members[0]["recipe"])
+    (weights / "training_configs.json").write_text(
+        json.dumps([member["config"] for member in members]), encoding="utf-8"
+    )
+    config = TrainingConfig.from_dict(members[0]["config"])
     signature = ModelSignature(  # a named TensorSpec would refuse arrays
-        Schema([TensorSpec(np.dtype(np.uint8), (-1, recipe.input.num_channels, -1, -1))]),
-        Schema([TensorSpec(np.dtype(np.float32), (-1, recipe.num_channels, -1, -1))]),
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, config.input.num_channels, -1, -1))]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, config.num_channels, -1, -1))]),
     )
     needs = ["torch", "segmentation-models-pytorch", "timm", "torchvision", "safetensors"]
     return _save(folder / "model", "checkpoint_model.py", {"weights": str(weights)}, signature, needs)

@@ -32,11 +32,11 @@ def read(contents: Contents, file: str, ask: Asker) -> Plan:
     paths = {stem(name): contents.root / one for name, one in zip(listed, files, strict=True)}
     classes = task_of({str(name): str(name) for name in sorted(counts.index)}, _stacks(table, paths), ask)
     annotations = {
-        "form": "rle",
+        "mask_format": "rle",
         "columns": {"image_id": "image_id", "class": "class", "mask": "mask"},
         "rle_order": "C",
         "rle_first": 1,
-        "several_per_class": "instances",
+        "multiple_masks": "instances",
     }
     up = "../" * (len(PurePosixPath(file).parts) - 1)
     metadata = {"type": "seg_pipeline.datasets.coco.CocoDataset", "filepath": f"{RAW}/{file}", "images": up + folder}

@@ -178,11 +178,11 @@ def _meaning(
     if found.classes is None and not found.several:
         ask.decide("masks: one an image, whose pixel values say the class")
         columns = {"image_id": "image_id", "mask": "mask_id"}
-        return {"form": "indexed", "columns": columns}, from_pixels(files, known, ask, alone=alone)
+        return {"mask_format": "indexed", "columns": columns}, from_pixels(files, known, ask, alone=alone)
     columns = {"image_id": "image_id", "class": "class_id", "mask": "mask_id"}
-    annotations: dict[str, Any] = {"form": "files", "columns": columns}
+    annotations: dict[str, Any] = {"mask_format": "files", "columns": columns}
     if found.several:
-        annotations |= {"several_per_class": "instances", "images_without_row": "empty"}
+        annotations |= {"multiple_masks": "instances", "images_without_row": "empty"}
     values = sorted(set(found.classes or ["object"]))
     classes = {text_name(value, known): value for value in values}
     what = "a file for each object" if found.several else "a file for each image and class"

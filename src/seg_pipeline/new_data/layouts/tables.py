@@ -124,11 +124,11 @@ def read_rle(
     values = sorted(table[columns.class_].dropna().unique())
     classes = task_of({text_name(value, known): value for value in values}, _stacks(runs, order, first), ask)
     annotations = {
-        "form": "rle",
+        "mask_format": "rle",
         "columns": {"image_id": columns.image, "class": columns.class_, "mask": columns.mask},
         "rle_order": order,
         "rle_first": first,
-        "several_per_class": _several(rows, columns, ask),
+        "multiple_masks": _several(rows, columns, ask),
     }
     catalog = {
         "raw_metadata": _table_entry(file),
@@ -205,9 +205,9 @@ def read_files(
     stacks = _file_stacks(_sampled(rows, columns), columns, path_of)
     classes = task_of({text_name(value, known): value for value in values}, stacks, ask)
     annotations = {
-        "form": "files",
+        "mask_format": "files",
         "columns": {"image_id": columns.image, "class": columns.class_, "mask": columns.mask},
-        "several_per_class": _several(rows, columns, ask),
+        "multiple_masks": _several(rows, columns, ask),
     }
     others = sorted({*contents.pictures} - {*masks})
     catalog = {

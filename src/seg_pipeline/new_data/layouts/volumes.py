@@ -46,7 +46,7 @@ def read_nnunet_raw(contents: Contents, file: str, ask: Asker) -> Plan:
     }
     task: Task = "multilabel" if shared or len(wanted) == 1 else "multiclass"
     classes = Classes(wanted, task, ignore=["ignore"] if ignored else [])
-    return _plan(root, entry, classes, cases, {"several_per_class": "merge"})
+    return _plan(root, entry, classes, cases, {"multiple_masks": "merge"})
 
 
 def _one_label(classes: dict) -> str:
@@ -157,7 +157,7 @@ def _classes(cases: list[Case], known: dict[str, str], ask: Asker) -> Classes:
 
 def _plan(root: Path, entry: Entry, classes: Classes, cases: list[Case], annotations: dict) -> Plan:
     annotations = {
-        "form": "rle",
+        "mask_format": "rle",
         "columns": {"image_id": "image_id", "class": "class", "mask": "mask"},
         "rle_order": "C",
         "rle_first": 1,

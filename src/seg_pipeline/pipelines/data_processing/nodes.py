@@ -18,10 +18,10 @@ def clean_annotations(
     given = params.annotations
     rows, findings = seg.manifest.clean_annotations(
         metadata,
-        form=given.form,
+        mask_format=given.mask_format,
         columns=given.columns.model_dump(by_alias=True),
         class_values=dataset.values,
-        several_per_class=given.several_per_class,
+        multiple_masks=given.multiple_masks,
         ignore_values=given.ignore_values,
     )
     return rows, findings, len(metadata)
@@ -29,7 +29,7 @@ def clean_annotations(
 
 def pivot_annotations(annotations: DataFrame, dataset: DatasetParams, params: DataProcessingParams) -> DataFrame:
     """One row an image, with its masks by class."""
-    indexed = params.annotations.form == seg.manifest.INDEXED
+    indexed = params.annotations.mask_format == seg.manifest.INDEXED
     return seg.manifest.pivot_annotations(annotations, [seg.manifest.INDEXED] if indexed else dataset.names)
 
 
@@ -39,7 +39,7 @@ def merge_files(
     """Annotated images with their files, and findings."""
     given = params.annotations
     return seg.manifest.merge_files(
-        annotated, image_files, mask_files, form=given.form, images_without_row=given.images_without_row
+        annotated, image_files, mask_files, mask_format=given.mask_format, images_without_row=given.images_without_row
     )
 
 
@@ -49,7 +49,7 @@ def exclude_images(
     """Images that are not on a list of those to drop, and findings."""
     import pandas as pd
 
-    named = pd.DataFrame([one.model_dump() for one in params.exclude], columns=seg.manifest.COLUMNS)
+    named = pd.DataFrame([one.model_dump() for one in params.excluded_images], columns=seg.manifest.COLUMNS)
     return seg.manifest.exclude_images(images, named if listed is None else pd.concat([listed, named]))
 
 
@@ -60,14 +60,14 @@ def measure_images(
     given = params.annotations
     reader = seg.manifest.MaskReader(
         class_values=dataset.values,
-        form=given.form,
+        mask_format=given.mask_format,
         rle_order=given.rle_order or "C",
         rle_first=given.rle_first,
         exclusive=dataset.task == "multiclass",
         ignore_unlabelled=dataset.unlabelled == "ignore",
         background_values=given.background_values,
         ignore_values=given.ignore_values,
-        instances=given.several_per_class == "instances",
+        instances=given.multiple_masks == "instances",
     )
     return seg.manifest.measure_changed(images, reader, known, num_workers=params.num_workers)
 

@@ -46,8 +46,8 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 nodes.measure_images,
-                ["selected_images", "known_measures", "params:dataset", PARAMS],
-                ["measured_images", "image_findings", "new_measures"],
+                ["selected_images", "previous_measurements", "params:dataset", PARAMS],
+                ["measured_images", "image_findings", "measurements"],
                 name="measure_images",
             ),
             Node(
@@ -58,14 +58,14 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 nodes.assign_splits,
-                ["measured_images", "given_splits", PARAMS, "params:seed"],
+                ["measured_images", "predefined_splits", PARAMS, "params:seed"],
                 "splits",
                 name="assign_splits",
             ),
             Node(
                 nodes.check_splits,
                 ["measured_images", "splits", PARAMS],
-                ["manifest", "development", "split_findings"],
+                ["manifest", "train_val_images", "split_findings"],
                 name="check_splits",
             ),
             Node(nodes.collect_findings, [PARAMS, *FINDINGS], "findings", name="collect_findings"),

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from seg_pipeline import segmentation as seg
-from seg_pipeline.params import DatasetParams, EdaParams, TrainingParams, make_recipe
+from seg_pipeline.params import DatasetParams, EdaParams, TrainingParams, make_training_config
 from seg_pipeline.pipelines import DataFrame, Figure, ndarray
 from seg_pipeline.segmentation.settings.training import ScoreSettings
 
@@ -18,7 +18,7 @@ def tabulate_images(manifest: DataFrame, params: EdaParams) -> DataFrame:
     return seg.exploration.image_table(manifest, day_pattern=params.day_pattern)
 
 
-def pick_rows(manifest: DataFrame, params: EdaParams, seed: int) -> tuple[DataFrame, DataFrame, DataFrame]:
+def select_images(manifest: DataFrame, params: EdaParams, seed: int) -> tuple[DataFrame, DataFrame, DataFrame]:
     """The images whose pixels are read: samples to show, a random sample to measure, one series."""
     shown = seg.exploration.pick_samples(
         manifest,
@@ -43,7 +43,7 @@ def plot_augmentations(
     sample_rows: DataFrame, dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int
 ) -> Figure:
     """One of the samples as training may see it."""
-    return seg.exploration.augmentation_sheet(sample_rows, make_recipe(dataset, scores, training, seed))
+    return seg.exploration.augmentation_sheet(sample_rows, make_training_config(dataset, scores, training, seed))
 
 
 def animate_series(series_rows: DataFrame, params: EdaParams) -> tuple[ndarray, ndarray]:
@@ -64,7 +64,7 @@ def plot_class_counts(class_counts: DataFrame) -> Figure:
 
 def plot_classes(images: DataFrame, params: EdaParams) -> Figure:
     """Classes together, absent, by area and objects."""
-    return seg.exploration.class_sheet(images, max_classes=params.max_classes)
+    return seg.exploration.class_overview(images, max_classes=params.max_classes)
 
 
 def measure_pixels(pixel_rows: DataFrame, params: EdaParams) -> DataFrame:
@@ -75,17 +75,17 @@ def measure_pixels(pixel_rows: DataFrame, params: EdaParams) -> DataFrame:
 
 def plot_images(images: DataFrame, intensities: DataFrame) -> Figure:
     """Sizes and intensities."""
-    return seg.exploration.image_sheet(images, intensities)
+    return seg.exploration.image_overview(images, intensities)
 
 
-def plot_places(pixel_rows: DataFrame, images: DataFrame, params: EdaParams) -> Figure:
+def plot_class_locations(pixel_rows: DataFrame, images: DataFrame, params: EdaParams) -> Figure:
     """Where in the image each class lies."""
-    return seg.exploration.place_sheet(pixel_rows, num_images=len(images), max_classes=params.max_classes)
+    return seg.exploration.class_locations(pixel_rows, num_images=len(images), max_classes=params.max_classes)
 
 
 def plot_series(images: DataFrame, params: EdaParams) -> Figure:
     """Classes along series and over days."""
-    return seg.exploration.series_sheet(images, max_classes=params.max_classes)
+    return seg.exploration.series_overview(images, max_classes=params.max_classes)
 
 
 def plot_points(images: DataFrame, params: EdaParams, seed: int) -> object:
@@ -102,7 +102,7 @@ def compare_splits(images: DataFrame) -> DataFrame:
 
 def plot_splits(images: DataFrame, split_report: DataFrame, params: EdaParams) -> Figure:
     """Classes by split, and the largest differences."""
-    return seg.exploration.split_sheet(images, split_report, max_classes=params.max_classes)
+    return seg.exploration.split_comparison(images, split_report, max_classes=params.max_classes)
 
 
 def estimate_memory(images: DataFrame, dataset: DatasetParams, training: TrainingParams) -> dict:

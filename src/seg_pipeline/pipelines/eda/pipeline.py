@@ -14,10 +14,10 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             Node(nodes.tabulate_images, ["manifest", PARAMS], "image_table", name="tabulate_images"),
             Node(
-                nodes.pick_rows,
+                nodes.select_images,
                 ["manifest", PARAMS, SEED],
                 ["sample_rows", "pixel_rows", "series_rows"],
-                name="pick_rows",
+                name="select_images",
             ),
             Node(nodes.plot_samples, ["sample_rows", PARAMS], "sample_sheet", name="plot_samples"),
             Node(
@@ -29,14 +29,19 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(nodes.animate_series, ["series_rows", PARAMS], ["series_gif", "series_mp4"], name="animate_series"),
             Node(nodes.count_classes, "manifest", "class_counts", name="count_classes"),
             Node(nodes.plot_class_counts, "class_counts", "class_counts_chart", name="plot_class_counts"),
-            Node(nodes.plot_classes, ["image_table", PARAMS], "class_sheet", name="plot_classes"),
+            Node(nodes.plot_classes, ["image_table", PARAMS], "class_overview", name="plot_classes"),
             Node(nodes.measure_pixels, ["pixel_rows", PARAMS], "intensities", name="measure_pixels"),
-            Node(nodes.plot_images, ["image_table", "intensities"], "image_sheet", name="plot_images"),
-            Node(nodes.plot_places, ["pixel_rows", "image_table", PARAMS], "place_sheet", name="plot_places"),
-            Node(nodes.plot_series, ["image_table", PARAMS], "series_sheet", name="plot_series"),
+            Node(nodes.plot_images, ["image_table", "intensities"], "image_overview", name="plot_images"),
+            Node(
+                nodes.plot_class_locations,
+                ["pixel_rows", "image_table", PARAMS],
+                "class_locations",
+                name="plot_class_locations",
+            ),
+            Node(nodes.plot_series, ["image_table", PARAMS], "series_overview", name="plot_series"),
             Node(nodes.plot_points, ["image_table", PARAMS, SEED], "point_chart", name="plot_points"),
             Node(nodes.compare_splits, "image_table", "split_report", name="compare_splits"),
-            Node(nodes.plot_splits, ["image_table", "split_report", PARAMS], "split_sheet", name="plot_splits"),
+            Node(nodes.plot_splits, ["image_table", "split_report", PARAMS], "split_comparison", name="plot_splits"),
             Node(
                 nodes.estimate_memory,
                 ["image_table", "params:dataset", "params:training"],

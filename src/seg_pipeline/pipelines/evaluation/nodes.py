@@ -1,6 +1,6 @@
 """Checkpoint -> postprocessing chosen on val -> predictions of the test split -> scores.
 
-The only pipeline that scores the test split; its first two nodes read `development`, which lacks it.
+The only pipeline that scores the test split; its first two nodes read `train_val_images`, which lacks it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from seg_pipeline.segmentation.settings.training import PredictSettings, ScoreSe
 
 
 def choose_postprocessing(
-    development: DataFrame,
+    train_val_images: DataFrame,
     checkpoint: dict,
     scores: ScoreSettings,
     prediction: PredictSettings,
@@ -21,7 +21,7 @@ def choose_postprocessing(
 ) -> tuple[dict, DataFrame]:
     """Steps that help on validation images, and their Dice by threshold."""
     return seg.prediction.choose_postprocessing(
-        development,
+        train_val_images,
         checkpoint,
         device=seg.training.pick_device(params.device),
         batch_size=params.batch_size,
@@ -33,7 +33,7 @@ def choose_postprocessing(
 
 
 def measure_options(
-    development: DataFrame,
+    train_val_images: DataFrame,
     checkpoint: dict,
     scores: ScoreSettings,
     prediction: PredictSettings,
@@ -42,7 +42,7 @@ def measure_options(
 ) -> DataFrame:
     """Gain and cost of each way to predict, on validation images."""
     return seg.prediction.measure_options(
-        development,
+        train_val_images,
         checkpoint,
         device=seg.training.pick_device(params.device),
         batch_size=params.batch_size,

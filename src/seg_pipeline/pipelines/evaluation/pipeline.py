@@ -6,7 +6,7 @@ from kedro.pipeline import Node, Pipeline
 
 from seg_pipeline.pipelines.evaluation import nodes
 
-CHOICE = ["development", "checkpoint", "params:scores", "params:prediction", "params:evaluation", "params:seed"]
+CHOICE = ["train_val_images", "checkpoint", "params:scores", "params:prediction", "params:evaluation", "params:seed"]
 
 
 def create_pipeline(**_: object) -> Pipeline:
@@ -28,7 +28,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.score_predictions,
                 ["manifest", "predictions", "reliability", "params:scores", "params:evaluation", "params:seed"],
-                ["test_scores", "image_scores", "group_scores", "series_scores", "confusion"],
+                ["test_scores", "image_scores", "group_scores", "series_scores", "confusion_counts"],
                 name="score_predictions",
             ),
         ],

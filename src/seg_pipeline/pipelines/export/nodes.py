@@ -10,41 +10,41 @@ from seg_pipeline.pipelines import Bundle, DataFrame
 from seg_pipeline.segmentation.settings.training import PredictSettings, ScoreSettings
 
 
-def draft_bundle(
+def build_bundle(
     checkpoint: dict,
     postprocessing: dict | None,
-    development: DataFrame,
+    train_val_images: DataFrame,
     prediction: PredictSettings,
     params: ExportParams,
-    bundle_draft: Path,
+    unverified_bundle: Path,
 ) -> Bundle:
     """All forms asked for, int8 calibrated on train images."""
     bundle = seg.export.make_bundle(
         checkpoint,
-        bundle_draft,
-        forms=[form for form in params.forms if form != "int8"],
+        unverified_bundle,
+        forms=[form for form in params.formats if form != "int8"],
         postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
         prediction=prediction,
     )
-    if "int8" not in params.forms:
+    if "int8" not in params.formats:
         return bundle
-    train = development[development["split"] == "train"]
+    train = train_val_images[train_val_images["split"] == "train"]
     return seg.export.add_int8(bundle, seg.export.spread(train, params.calibration_images))
 
 
-def judge_forms(
-    drafted: Bundle, checkpoint: dict, development: DataFrame, scores: ScoreSettings, params: ExportParams
+def check_reduced_precision(
+    drafted: Bundle, checkpoint: dict, train_val_images: DataFrame, scores: ScoreSettings, params: ExportParams
 ) -> Bundle:
     """Without those of int8 and bf16 that cost too much Dice on validation images."""
-    rows = seg.export.spread(seg.export.judged_rows(development), params.quality_images)
+    rows = seg.export.spread(seg.export.judged_rows(train_val_images), params.quality_images)
     return seg.export.judge(drafted, checkpoint, rows, scores, max_drop=params.max_dice_drop)
 
 
 def compare_forms(
-    judged: Bundle, checkpoint: dict, development: DataFrame, scores: ScoreSettings, params: ExportParams
+    judged: Bundle, checkpoint: dict, train_val_images: DataFrame, scores: ScoreSettings, params: ExportParams
 ) -> DataFrame:
     """Differences of each form to the trained model, from file to mask."""
-    rows = seg.export.judged_rows(development)
+    rows = seg.export.judged_rows(train_val_images)
     return seg.export.compare_forms(judged, checkpoint, rows, params.parity, scores)
 
 

@@ -11,31 +11,31 @@ def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.draft_bundle,
+                nodes.build_bundle,
                 [
                     "checkpoint",
                     "chosen_postprocessing",
-                    "development",
+                    "train_val_images",
                     "params:prediction",
                     "params:export",
-                    "bundle_draft",
+                    "unverified_bundle",
                 ],
-                "drafted_bundle",
-                name="draft_bundle",
+                "built_bundle",
+                name="build_bundle",
             ),
             Node(
-                nodes.judge_forms,
-                ["drafted_bundle", "checkpoint", "development", "params:scores", "params:export"],
-                "judged_bundle",
-                name="judge_forms",
+                nodes.check_reduced_precision,
+                ["built_bundle", "checkpoint", "train_val_images", "params:scores", "params:export"],
+                "checked_bundle",
+                name="check_reduced_precision",
             ),
             Node(
                 nodes.compare_forms,
-                ["judged_bundle", "checkpoint", "development", "params:scores", "params:export"],
+                ["checked_bundle", "checkpoint", "train_val_images", "params:scores", "params:export"],
                 "export_parity",
                 name="compare_forms",
             ),
-            Node(nodes.accept_bundle, ["judged_bundle", "export_parity"], "bundle", name="accept_bundle"),
+            Node(nodes.accept_bundle, ["checked_bundle", "export_parity"], "bundle", name="accept_bundle"),
         ],
         tags="export",
     )

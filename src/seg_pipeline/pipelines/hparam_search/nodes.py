@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from seg_pipeline import segmentation as seg
-from seg_pipeline.params import DatasetParams, HparamSearchParams, TrainingParams, make_recipe
+from seg_pipeline.params import DatasetParams, HparamSearchParams, TrainingParams, make_training_config
 from seg_pipeline.pipelines import DataFrame, Figure
 from seg_pipeline.segmentation.settings.training import ScoreSettings
 
 
-def run_gates(
-    development: DataFrame,
+def run_sanity_checks(
+    train_val_images: DataFrame,
     dataset: DatasetParams,
     scores: ScoreSettings,
     training: TrainingParams,
@@ -19,16 +19,16 @@ def run_gates(
     seed: int,
 ) -> tuple[dict, Figure, Figure, str]:
     """Report of the gates, the curve of learning by heart, what was learnt, and that for the page."""
-    recipe = make_recipe(dataset, scores, training, seed)
-    gates = seg.search.run_gates(development, recipe, training.compute, params.gates)
+    config = make_training_config(dataset, scores, training, seed)
+    gates = seg.search.run_sanity_checks(train_val_images, config, training.compute, params.sanity_checks)
     return *gates, seg.report.figure_address(gates.sheet)
 
 
 def search_settings(
-    development: DataFrame,
-    search_gates: dict,
+    train_val_images: DataFrame,
+    sanity_checks: dict,
     search_folder: Path,
-    sample_cache: Path,
+    pixel_cache: Path,
     dataset: DatasetParams,
     scores: ScoreSettings,
     training: TrainingParams,
@@ -36,21 +36,21 @@ def search_settings(
     seed: int,
 ) -> DataFrame:
     """A row an epoch of each trial; stops where a gate failed, whose report and pictures are saved by then."""
-    seg.search.check_gates(search_gates, stop=params.gates.stop)
+    seg.search.stop_on_failed_checks(sanity_checks, stop=params.sanity_checks.stop)
     return seg.search.search(
-        development,
-        make_recipe(dataset, scores, training, seed),
+        train_val_images,
+        make_training_config(dataset, scores, training, seed),
         training.compute,
         folder=search_folder,
         grid=params.grid,
         further=params.tpe,
         pool=params.pool,
-        cache_folder=sample_cache,
+        cache_folder=pixel_cache,
     )
 
 
 def choose_hyperparameters(
-    development: DataFrame,
+    train_val_images: DataFrame,
     trials: DataFrame,
     dataset: DatasetParams,
     scores: ScoreSettings,
@@ -59,8 +59,8 @@ def choose_hyperparameters(
     seed: int,
 ) -> dict:
     """The best values, why, on which data, and for which other settings."""
-    recipe, data_hash = make_recipe(dataset, scores, training, seed), seg.manifest.data_hash(development)
-    return seg.search.best_hyperparameters(trials, recipe, params.grid, data_hash=data_hash)
+    config, data_hash = make_training_config(dataset, scores, training, seed), seg.manifest.data_hash(train_val_images)
+    return seg.search.best_hyperparameters(trials, config, params.grid, data_hash=data_hash)
 
 
 def plot_search(trials: DataFrame, params: HparamSearchParams) -> tuple[Figure, Figure, Figure, Figure, Figure]:
@@ -69,7 +69,7 @@ def plot_search(trials: DataFrame, params: HparamSearchParams) -> tuple[Figure, 
 
 
 def make_search_page(
-    search_gates: dict, overfit_picture: str, trials: DataFrame, best: dict, params: HparamSearchParams
+    sanity_checks: dict, overfit_thumbnail: str, trials: DataFrame, best: dict, params: HparamSearchParams
 ) -> str:
     """The whole search on one page."""
-    return seg.report.search_page(search_gates, overfit_picture, trials, best, grid=params.grid)
+    return seg.report.search_page(sanity_checks, overfit_thumbnail, trials, best, grid=params.grid)

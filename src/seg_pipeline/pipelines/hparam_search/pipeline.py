@@ -13,20 +13,20 @@ def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.run_gates,
-                ["development", *SETTINGS],
-                ["search_gates", "overfit_curve", "overfit_sheet", "overfit_picture"],
-                name="run_gates",
+                nodes.run_sanity_checks,
+                ["train_val_images", *SETTINGS],
+                ["sanity_checks", "overfit_curve", "overfit_sheet", "overfit_thumbnail"],
+                name="run_sanity_checks",
             ),
             Node(
                 nodes.search_settings,
-                ["development", "search_gates", "search_folder", "sample_cache", *SETTINGS],
+                ["train_val_images", "sanity_checks", "search_folder", "pixel_cache", *SETTINGS],
                 "search_trials",
                 name="search_settings",
             ),
             Node(
                 nodes.choose_hyperparameters,
-                ["development", "search_trials", *SETTINGS],
+                ["train_val_images", "search_trials", *SETTINGS],
                 "best_hyperparameters",
                 name="choose_hyperparameters",
             ),
@@ -44,7 +44,7 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 nodes.make_search_page,
-                ["search_gates", "overfit_picture", "search_trials", "best_hyperparameters", "params:hparam_search"],
+                ["sanity_checks", "overfit_thumbnail", "search_trials", "best_hyperparameters", "params:hparam_search"],
                 "search_page",
                 name="make_search_page",
             ),

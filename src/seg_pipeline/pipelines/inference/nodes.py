@@ -27,7 +27,7 @@ def predict_images(
         params.model,
         checkpoint=trained_checkpoint,
         bundle=exported_bundle,
-        form=params.form,
+        form=params.bundle_format,
         postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
         prediction=(prediction, params.prediction),
         device=seg.training.pick_device(params.device),

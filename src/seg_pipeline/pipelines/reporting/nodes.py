@@ -40,7 +40,7 @@ def plot_predictions(
     """Test images from the worst to the best, truth beside prediction."""
     return _drawn(
         lambda guesses, scores: seg.exploration.prediction_sheet(
-            manifest, guesses, scores, num_images=params.num_gallery
+            manifest, guesses, scores, num_images=params.images_per_gallery
         ),
         predictions,
         image_scores,
@@ -101,9 +101,9 @@ def write_report(params: ReportingParams, seed: int, **found: Any) -> str:
     results = seg.report.Results.of(found)
     return seg.report.report_page(
         results,
-        params.about,
+        params.model_card,
         phantom=params.phantom is not None,
-        num_gallery=params.num_gallery,
+        images_per_gallery=params.images_per_gallery,
         other=params.compare_with,
         seed=seed,
     )
@@ -112,7 +112,7 @@ def write_report(params: ReportingParams, seed: int, **found: Any) -> str:
 def write_model_card(params: ReportingParams, **found: Any) -> str:
     """Markdown, for whoever gets the model."""
     results = seg.report.Results.of(found)
-    return seg.report.model_card(results, params.about, phantom=params.phantom is not None)
+    return seg.report.model_card(results, params.model_card, phantom=params.phantom is not None)
 
 
 def _drawn(plot: Callable[..., Figure], *found: Any) -> Drawn:

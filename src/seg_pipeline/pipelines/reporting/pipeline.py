@@ -12,8 +12,8 @@ CARD = (
     "manifest",
     "findings",
     "run_command",
-    "recipe",
-    "checkpoint_digest",
+    "config",
+    "checkpoint_sha256",
     "best_hyperparameters",
     "training_history",
     "postprocessing",
@@ -24,12 +24,12 @@ FIGURES = (
     "training_curves",
     "class_scores",
     "confusion_matrix",
-    "size_chart",
-    "group_chart",
+    "object_size_chart",
+    "group_scores_chart",
     "threshold_chart",
     "reliability_chart",
     "postprocessing_chart",
-    "option_chart",
+    "prediction_options_chart",
     "comparison_chart",
 )
 
@@ -38,15 +38,15 @@ def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(nodes.plot_class_scores, "test_scores", "class_scores", name="plot_class_scores"),
-            Node(nodes.plot_confusion, ["confusion", DATASET], "confusion_matrix", name="plot_confusion"),
+            Node(nodes.plot_confusion, ["confusion_counts", DATASET], "confusion_matrix", name="plot_confusion"),
             Node(
                 nodes.plot_predictions,
                 ["manifest", "predictions", "image_scores", PARAMS],
                 "prediction_sheet",
                 name="plot_predictions",
             ),
-            Node(nodes.plot_object_sizes, ["image_scores", DATASET], "size_chart", name="plot_object_sizes"),
-            Node(nodes.plot_groups, ["group_scores", DATASET], "group_chart", name="plot_groups"),
+            Node(nodes.plot_object_sizes, ["image_scores", DATASET], "object_size_chart", name="plot_object_sizes"),
+            Node(nodes.plot_groups, ["group_scores", DATASET], "group_scores_chart", name="plot_groups"),
             Node(
                 nodes.plot_thresholds,
                 ["threshold_curve", "postprocessing", DATASET],
@@ -60,7 +60,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="plot_reliability",
             ),
             Node(nodes.plot_postprocessing, "postprocessing", "postprocessing_chart", name="plot_postprocessing"),
-            Node(nodes.plot_options, "prediction_options", "option_chart", name="plot_options"),
+            Node(nodes.plot_options, "prediction_options", "prediction_options_chart", name="plot_options"),
             Node(
                 nodes.compare_runs,
                 ["manifest", "image_scores", PARAMS, SEED],

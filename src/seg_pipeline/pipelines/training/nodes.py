@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from seg_pipeline import segmentation as seg
-from seg_pipeline.params import DatasetParams, TrainingParams, make_recipe
+from seg_pipeline.params import DatasetParams, TrainingParams, make_training_config
 from seg_pipeline.pipelines import DataFrame, Figure
 from seg_pipeline.segmentation.settings.training import ScoreSettings
 
 log = logging.getLogger(__name__)
 
 
-def choose_recipe(
-    development: DataFrame,
+def choose_training_config(
+    train_val_images: DataFrame,
     best_hyperparameters: dict | None,
     dataset: DatasetParams,
     scores: ScoreSettings,
@@ -23,25 +23,25 @@ def choose_recipe(
     seed: int,
 ) -> dict:
     """Settings of the run: the YAML's, and under ``from_search`` which of them a search on the same data found."""
-    recipe = make_recipe(dataset, scores, params, seed)
-    found = best_hyperparameters if params.use_search else None
-    recipe, taken = seg.settings.with_search(recipe, found, seg.manifest.data_hash(development))
-    return {**recipe.to_dict(), seg.settings.FROM_SEARCH: taken}
+    config = make_training_config(dataset, scores, params, seed)
+    found = best_hyperparameters if params.use_search_result else None
+    config, taken = seg.settings.with_search(config, found, seg.manifest.data_hash(train_val_images))
+    return {**config.to_dict(), seg.settings.FROM_SEARCH: taken}
 
 
 def train_model(
-    development: DataFrame, recipe: dict, resume_from: dict | None, sample_cache: Path, params: TrainingParams
+    train_val_images: DataFrame, config: dict, resume_from: dict | None, pixel_cache: Path, params: TrainingParams
 ) -> Iterator[tuple[dict, dict, DataFrame, Figure, Figure]]:
     """Yields last checkpoint, best checkpoint, history and two figures as training goes on; the catalog saves them."""
     moments = seg.training.train(
-        development,
-        seg.settings.Recipe.from_dict(recipe),
+        train_val_images,
+        seg.settings.TrainingConfig.from_dict(config),
         params.compute,
         folds=params.folds,
         saved=resume_from if params.resume else None,
-        cache_folder=sample_cache,
+        cache_folder=pixel_cache,
     )
-    pictures = seg.exploration.LivePictures(development)
+    pictures = seg.exploration.LivePictures(train_val_images)
     for moment in moments:
         curves, sheet = pictures.of(moment)
         yield moment.last, moment.best, moment.history, curves, sheet

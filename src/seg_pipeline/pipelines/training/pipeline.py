@@ -11,21 +11,21 @@ def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             Node(
-                nodes.choose_recipe,
+                nodes.choose_training_config,
                 [
-                    "development",
+                    "train_val_images",
                     "best_hyperparameters",
                     "params:dataset",
                     "params:scores",
                     "params:training",
                     "params:seed",
                 ],
-                "recipe",
-                name="choose_recipe",
+                "config",
+                name="choose_training_config",
             ),
             Node(
                 nodes.train_model,
-                ["development", "recipe", "resume_from", "sample_cache", "params:training"],
+                ["train_val_images", "config", "resume_from", "pixel_cache", "params:training"],
                 ["last_checkpoint", "checkpoint", "training_history", "training_curves", "validation_sheet"],
                 name="train_model",
             ),

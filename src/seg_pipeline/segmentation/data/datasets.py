@@ -2,7 +2,7 @@
 
 A sample is an image uint8 (K, H, W) and its truth, uint8 (C, H, W) for multilabel and (H, W) for multiclass
 (``Decoder.truth``). ``dataset[index]`` is the whole image as it is; ``dataset[Draw(...)]`` is its form for
-training: augmented, and for ``fit: crop`` a random window of it. Both data sets here give equal pixels.
+training: augmented, and for ``resize_mode: crop`` a random window of it. Both data sets here give equal pixels.
 """
 
 from __future__ import annotations
@@ -172,12 +172,13 @@ def read_whole(source: Source, own: int, frames: np.ndarray, settings: InputSett
 def read_window(
     source: Source, own: int, frames: np.ndarray, settings: InputSettings, label: int = -1
 ) -> tuple[Tensor, Tensor]:
-    """As ``read_whole``, but for ``fit: crop`` a random window of ``settings.size``, by torch's global generator.
+    """As ``read_whole``, but for ``resize_mode: crop`` a random window of ``settings.size``, by torch's
+    global generator.
 
     Args:
         label: channel of the truth that the window is to show; -1: any, by ``settings.foreground``.
     """
-    if settings.fit != "crop":
+    if settings.resize_mode != "crop":
         return read_whole(source, own, frames, settings)
     truth = source.truth(own)
     foreground = settings.foreground if label < 0 else 1.0

@@ -35,17 +35,17 @@ def fitted_shapes(height: int, width: int, settings: InputSettings) -> tuple[Sha
     Filled up is a whole image as validation and prediction show it; training windows have ``settings.size``.
     """
     scaled = settings.size
-    if settings.fit == "pad":
+    if settings.resize_mode == "pad":
         scale = min(settings.size[0] / height, settings.size[1] / width)
         scaled = _scaled(height, scale), _scaled(width, scale)
-    elif settings.fit == "crop":
+    elif settings.resize_mode == "crop":
         scaled = _scaled(height, settings.scale), _scaled(width, settings.scale)
     return scaled, filled_shape(scaled, settings)
 
 
 def filled_shape(scaled: Shape, settings: InputSettings) -> Shape:
     """Of a whole image that is scaled already."""
-    if settings.fit != "crop":
+    if settings.resize_mode != "crop":
         return settings.size
     return -(-scaled[0] // STRIDE) * STRIDE, -(-scaled[1] // STRIDE) * STRIDE
 

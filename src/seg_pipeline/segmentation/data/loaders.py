@@ -22,7 +22,7 @@ from seg_pipeline.segmentation.data.memory import CacheMode
 from seg_pipeline.segmentation.data.sampler import EpochSampler
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.settings.training import ComputeSettings, InputSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 class Loader(DataLoader):
@@ -56,7 +56,7 @@ class Loaders(NamedTuple):
 
 def make_loaders(
     manifest: pd.DataFrame,
-    recipe: Recipe,
+    config: TrainingConfig,
     compute: ComputeSettings,
     *,
     device: torch.device,
@@ -71,7 +71,7 @@ def make_loaders(
 
     Args:
         manifest: with a split column; the test split is not touched.
-        recipe: its batch size is a number.
+        config: its batch size is a number.
         device: where batches will go; page-locked for CUDA.
         cache_folder: for decoded images on disk.
         rank: this process among ``world``.
@@ -81,20 +81,20 @@ def make_loaders(
     """
     train, val = _rows(manifest, "train"), _rows(manifest, "val")
     cv2.setNumThreads(0)  # as in workers: beside torch's threads, which keep the cores busy, its own only wait
-    sampling, batch_size = recipe.sampling, recipe.sampling.batch_size
+    sampling, batch_size = config.sampling, config.sampling.batch_size
     assert not isinstance(batch_size, str), "`planning.settle` turns `auto` into a number"
     order = EpochSampler(
         train,
         batch_size=batch_size,
-        seed=recipe.seed,
-        balance=sampling.balance,
-        background=recipe.background,
+        seed=config.seed,
+        oversampling=sampling.oversampling,
+        background=config.background,
         rank=rank,
         world=world,
     )
-    drawn, whole = _datasets(train, val, recipe, _augmentation(recipe), mode=compute.cache, folder=cache_folder)
+    drawn, whole = _datasets(train, val, config, _augmentation(config), mode=compute.cache, folder=cache_folder)
     loader = partial(_loader, compute=compute, device=device, world=world)
-    at_once = whole_images(val, recipe.input, batch_size=order.batch_size)
+    at_once = whole_images(val, config.input, batch_size=order.batch_size)
     batches = [list(range(begin, min(begin + at_once, len(val)))) for begin in range(0, len(val), at_once)]
     return Loaders(
         train=loader(drawn, batch_sampler=order),
@@ -103,16 +103,16 @@ def make_loaders(
     )
 
 
-def _augmentation(recipe: Recipe) -> Augmentation | None:
-    if recipe.sampling.albumentations is not None:
-        return albumentations_augmentation(recipe.sampling.albumentations)
-    return make_augmentation(recipe.sampling.augmentation, rgb=recipe.input.channels == "rgb")
+def _augmentation(config: TrainingConfig) -> Augmentation | None:
+    if config.sampling.albumentations is not None:
+        return albumentations_augmentation(config.sampling.albumentations)
+    return make_augmentation(config.sampling.augmentation, rgb=config.input.channels == "rgb")
 
 
 def _datasets(
     train: pd.DataFrame,
     val: pd.DataFrame,
-    recipe: Recipe,
+    config: TrainingConfig,
     augmentation: Augmentation | None,
     *,
     mode: CacheMode,
@@ -121,19 +121,19 @@ def _datasets(
     """Of both splits, which share one cache: a cross-validation's folds then find it too."""
     cache = open_cache(
         pd.concat([train, val]),
-        recipe.input,
-        task=recipe.task,
-        background=recipe.background,
+        config.input,
+        task=config.task,
+        background=config.background,
         mode=mode,
         folder=folder,
         num_workers=os.cpu_count() or 1,
     )
     dataset = partial(
         VisionImageMaskDataset,
-        settings=recipe.input,
-        task=recipe.task,
-        background=recipe.background,
-        seed=recipe.seed,
+        settings=config.input,
+        task=config.task,
+        background=config.background,
+        seed=config.seed,
         cache=cache,
     )
     return dataset(train, augmentation=augmentation), dataset(val)

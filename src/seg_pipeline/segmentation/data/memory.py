@@ -96,10 +96,10 @@ def _pixels(table: pd.DataFrame, settings: InputSettings) -> pd.Series:
 
 
 def _form(settings: InputSettings) -> str:
-    if settings.fit == "crop":
+    if settings.resize_mode == "crop":
         return f"scaled by {settings.scale:g}" if settings.scale != 1 else "for crops"
     size = f"{settings.size[0]} x {settings.size[1]}"
-    return size if settings.fit == "resize" else f"within {size}"
+    return size if settings.resize_mode == "resize" else f"within {size}"
 
 
 def _sizes(values: int, masks: int) -> dict[str, dict[str, int]]:

@@ -13,7 +13,7 @@ from seg_pipeline.segmentation.data.datasets import Draw
 from seg_pipeline.segmentation.manifest.table import class_names
 
 BALANCED_SHARE = 0.7
-"""Of the draws, for ``balance: classes``; the others show images as they come, so that all are seen."""
+"""Of the draws, for ``oversampling: classes``; the others show images as they come, so that all are seen."""
 
 
 class EpochSampler(Sampler[list[Draw]]):
@@ -25,7 +25,8 @@ class EpochSampler(Sampler[list[Draw]]):
     Args:
         rows: of the manifest, as the data set has them.
         batch_size: of all processes together; each takes its ``rank``'s part of every batch.
-        balance: none; foreground, as ``image_factors``; classes: ``BALANCED_SHARE`` of the draws, as ``draw_classes``.
+        oversampling: none; foreground, as ``image_factors``; classes: ``BALANCED_SHARE`` of the draws, as
+            ``draw_classes``.
         background: the first channel of the truth is no class.
 
     Raises:
@@ -43,7 +44,7 @@ class EpochSampler(Sampler[list[Draw]]):
         *,
         batch_size: int,
         seed: int,
-        balance: Literal["none", "foreground", "classes"] = "none",
+        oversampling: Literal["none", "foreground", "classes"] = "none",
         background: bool = False,
         rank: int = 0,
         world: int = 1,
@@ -57,7 +58,11 @@ class EpochSampler(Sampler[list[Draw]]):
             raise ValueError(f"{len(rows)} train images are too few for {world} processes; lower `devices`")
         self.image_ids = rows["image_id"].tolist()
         self.shown = rows[[f"area_{name}" for name in class_names(rows)]].to_numpy() > 0
-        self.factors, self.balance, self.background = image_factors(self.shown, balance), balance, background
+        self.factors, self.oversampling, self.background = (
+            image_factors(self.shown, oversampling),
+            oversampling,
+            background,
+        )
         self.batch_size = min(batch_size, len(rows) - len(rows) % world)
         self.seed, self.rank, self.world = seed, rank, world
 
@@ -84,21 +89,21 @@ class EpochSampler(Sampler[list[Draw]]):
         rng = np.random.default_rng([self.seed, epoch])
         drawn = draw_in_proportion(self.factors, rng)
         labels = np.full(len(drawn), -1)
-        if self.balance == "classes":
+        if self.oversampling == "classes":
             chosen = rng.random(len(drawn)) < BALANCED_SHARE
             drawn[chosen], labels[chosen] = draw_classes(self.shown, int(chosen.sum()), rng)
             labels[chosen] += self.background
         return np.column_stack([drawn, pd.Series(drawn).groupby(drawn).cumcount(), labels])
 
 
-def image_factors(shown: np.ndarray, balance: str) -> np.ndarray:
+def image_factors(shown: np.ndarray, oversampling: str) -> np.ndarray:
     """How often each image is drawn, in proportion to the others.
 
     Args:
         shown: bool (N, C), whether an image shows a class.
-        balance: foreground: images that show a class take half of the draws; else all alike.
+        oversampling: foreground: images that show a class take half of the draws; else all alike.
     """
-    if balance != "foreground":
+    if oversampling != "foreground":
         return np.ones(len(shown))
     foreground = shown.any(axis=1)
     return 1 / np.where(foreground, foreground.sum(), (~foreground).sum())

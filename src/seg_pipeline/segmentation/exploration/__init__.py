@@ -13,7 +13,14 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "prediction_sheet",
             "sample_sheet",
         ],
-        "dataset_figures": ["class_sheet", "image_sheet", "place_sheet", "point_chart", "series_sheet", "split_sheet"],
+        "dataset_figures": [
+            "class_overview",
+            "image_overview",
+            "class_locations",
+            "point_chart",
+            "series_overview",
+            "split_comparison",
+        ],
         "tables": [
             "compare_splits",
             "describe_difference",

@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.data.datasets import Draw, VisionImageMaskDataset
 from seg_pipeline.segmentation.images.decoding import read_image, to_rgb8
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_masks
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import Saved, fold_split
 
 WINDOW = (1, 99)
@@ -66,28 +66,28 @@ def prediction_sheet(
     )
 
 
-def augmentation_sheet(rows: pd.DataFrame, recipe: Recipe) -> Figure:
-    """One image as training may see it under each preset, the recipe's own marked."""
+def augmentation_sheet(rows: pd.DataFrame, config: TrainingConfig) -> Figure:
+    """One image as training may see it under each preset, the config's own marked."""
     row = most_telling(rows, 1)
-    sampling, rgb = recipe.sampling, recipe.input.channels == "rgb"
+    sampling, rgb = config.sampling, config.input.channels == "rgb"
     chosen = None if sampling.albumentations else sampling.augmentation
     images, masks = [], []
     for name in PRESETS:
         dataset = VisionImageMaskDataset(
             row,
-            recipe.input,
-            task=recipe.task,
-            background=recipe.background,
+            config.input,
+            task=config.task,
+            background=config.background,
             augmentation=make_augmentation(name, rgb=rgb),
-            seed=recipe.seed,
+            seed=config.seed,
         )
         samples = [dataset[0], *(dataset[Draw(epoch, 0)] for epoch in range(NUM_DRAWS))]
         images.append([shown_channels(image.numpy()) for image, _ in samples])
-        masks.append([shown_masks(truth.numpy(), recipe) for _, truth in samples])
+        masks.append([shown_masks(truth.numpy(), config) for _, truth in samples])
     titles = [f"{name} (in use)" if name == chosen else name for name in PRESETS]
     (image_id,) = row["image_id"]
     return plotting.plot_augmentations(
-        images, masks, titles, list(recipe.classes), title=f"{image_id} as training sees it, by augmentation"
+        images, masks, titles, list(config.classes), title=f"{image_id} as training sees it, by augmentation"
     )
 
 
@@ -97,11 +97,11 @@ def shown_channels(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(colours.transpose(1, 2, 0))
 
 
-def shown_masks(truth: np.ndarray, recipe: Recipe) -> np.ndarray:
+def shown_masks(truth: np.ndarray, config: TrainingConfig) -> np.ndarray:
     """Bool masks (C, H, W) of the truth as data sets give it."""
-    if recipe.task == "multilabel":
+    if config.task == "multilabel":
         return truth == 1
-    return truth == np.arange(recipe.background, recipe.num_channels)[:, None, None]
+    return truth == np.arange(config.background, config.num_channels)[:, None, None]
 
 
 class LivePictures:
@@ -126,13 +126,13 @@ class LivePictures:
         fold, folds = len(moment.best["members"]) - 1, moment.best["folds"]
         val = fold_split(self.manifest, fold, folds) if folds else self.manifest
         rows = most_telling(val[val["split"] == "val"], NUM_WATCHED)
-        recipe = Recipe.from_dict(member["recipe"])
+        config = TrainingConfig.from_dict(member["config"])
         guesses = predict_masks(
             rows,
             {**moment.best, "members": [member]},
             device=torch.device("cpu"),
             batch_size=1,
-            postprocessing=plain_masks(recipe),
+            postprocessing=plain_masks(config),
         )
         truths = rows.to_dict("records")
         epoch = f"epoch {member['row']['epoch']}" + (f" of fold {fold + 1}" if folds else "")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MAX_GROUPS = 20
 
 
-def class_sheet(table: pd.DataFrame, *, max_classes: int) -> Figure:
+def class_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
     """Classes together, absent, by area and by number of objects."""
     names, note = top_classes(table, max_classes)
     shown, areas = presence(table), area_percent(table)
@@ -45,7 +45,7 @@ def class_sheet(table: pd.DataFrame, *, max_classes: int) -> Figure:
     )
 
 
-def split_sheet(table: pd.DataFrame, report: pd.DataFrame, *, max_classes: int) -> Figure:
+def split_comparison(table: pd.DataFrame, report: pd.DataFrame, *, max_classes: int) -> Figure:
     """Classes by split, and the largest differences; the largest of all in the title."""
     names, note = top_classes(table, max_classes)
     shown, areas, objects = presence(table), area_percent(table), _objects(table)
@@ -61,7 +61,7 @@ def split_sheet(table: pd.DataFrame, report: pd.DataFrame, *, max_classes: int) 
     )
 
 
-def image_sheet(table: pd.DataFrame, intensities: pd.DataFrame) -> Figure:
+def image_overview(table: pd.DataFrame, intensities: pd.DataFrame) -> Figure:
     """Sizes of all images, intensities of those that were measured; of many groups those with most images."""
     sizes = table.groupby(["height", "width"]).size().reset_index(name="images")
     names = intensities.loc[intensities["kind"] == "class", "name"].tolist()
@@ -79,11 +79,11 @@ def image_sheet(table: pd.DataFrame, intensities: pd.DataFrame) -> Figure:
     )
 
 
-def place_sheet(rows: pd.DataFrame, *, num_images: int, max_classes: int) -> Figure:
+def class_locations(rows: pd.DataFrame, *, num_images: int, max_classes: int) -> Figure:
     """Where each class lies in the rows' masks; ``num_images`` are in the data set."""
     names, note = top_classes(rows, max_classes)
     sampled = f"{len(rows):,} of {num_images:,} images, drawn at random" if len(rows) < num_images else ""
-    return plotting.plot_places(
+    return plotting.plot_class_locations(
         map_places(rows, names),
         names,
         presence(rows)[names].sum().tolist(),
@@ -92,7 +92,7 @@ def place_sheet(rows: pd.DataFrame, *, num_images: int, max_classes: int) -> Fig
     )
 
 
-def series_sheet(table: pd.DataFrame, *, max_classes: int) -> Figure:
+def series_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
     """Classes along series, and over days where the series' names tell them."""
     names, note = top_classes(table, max_classes)
     dated = int(table["day"].notna().sum())

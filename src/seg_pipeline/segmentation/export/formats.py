@@ -21,7 +21,7 @@ from seg_pipeline.segmentation.export.quiet import errors_only
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.prediction.predictor import Network, load_onnx
 from seg_pipeline.segmentation.settings.training import STRIDE
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 def write_forms(model: Segmenter, paths: Mapping[str, Path]) -> None:
@@ -79,8 +79,8 @@ def write_safetensors(model: nn.Module, path: Path) -> None:
     path.write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
 
 
-def load_network(path: Path, form: str, recipe: Recipe) -> Network:
-    """A file of a form as a network that runs on the CPU; the recipe serves safetensors, which are weights alone."""
+def load_network(path: Path, form: str, config: TrainingConfig) -> Network:
+    """A file of a form as a network that runs on the CPU; the config serves safetensors, which are weights alone."""
     if form in ("onnx", "int8"):
         return load_onnx(path)
     if form == "torchscript":
@@ -90,7 +90,7 @@ def load_network(path: Path, form: str, recipe: Recipe) -> Network:
         return as_network(torch.export.load(path).module())
     from safetensors.torch import load_file
 
-    model = Segmenter(recipe, pretrained=False)
+    model = Segmenter(config, pretrained=False)
     model.load_state_dict(load_file(path))
     return as_network(model.eval())
 

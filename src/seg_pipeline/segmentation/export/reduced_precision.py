@@ -31,7 +31,7 @@ def add_int8(bundle: Bundle, rows: pd.DataFrame) -> Bundle:
     Raises:
         ValueError: the bundle has no form onnx.
     """
-    voting = replace(bundle, prediction=replace(bundle.prediction, members="all"))  # whoever predicts may ask all
+    voting = replace(bundle, prediction=replace(bundle.prediction, ensemble="all"))  # whoever predicts may ask all
     members = []
     for number, (member, path) in enumerate(zip(bundle.members, voting.paths("onnx"), strict=True)):
         target = bundle.folder / file_name("int8", number)

@@ -10,14 +10,14 @@ from seg_pipeline.segmentation.export.formats import load_network
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 def bundle_predictor(bundle: Bundle, form: str) -> ImagePredictor:
     """As ``predictor.Predictor``, for every form of ``bundle.FILES``."""
-    recipes = [Recipe.from_dict(member["recipe"]) for member in bundle.provenance["members"]]
-    files = zip(bundle.paths(form), recipes, strict=False)
-    return ImagePredictor(bundle, [load_network(path, form, recipe) for path, recipe in files], form=form)
+    configs = [TrainingConfig.from_dict(member["config"]) for member in bundle.provenance["members"]]
+    files = zip(bundle.paths(form), configs, strict=False)
+    return ImagePredictor(bundle, [load_network(path, form, config) for path, config in files], form=form)
 
 
 def trained_predictor(bundle: Bundle, checkpoint: dict[str, Any]) -> ImagePredictor:
@@ -33,7 +33,7 @@ def trained_predictor(bundle: Bundle, checkpoint: dict[str, Any]) -> ImagePredic
 def in_float32(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Evaluation may compute in bfloat16; what is compared is the network, not the number format."""
     members = [
-        {**one, "recipe": Recipe.from_dict(one["recipe"]).changed({"fit.precision": "float32"}).to_dict()}
+        {**one, "config": TrainingConfig.from_dict(one["config"]).changed({"fit.precision": "float32"}).to_dict()}
         for one in checkpoint["members"]
     ]
     return {**checkpoint, "members": members}

@@ -53,10 +53,10 @@ def mean_dice(masks: Iterable[np.ndarray], rows: pd.DataFrame, scores: ScoreSett
     return overlap.mean_dice(counts.all(), aggregation=scores.aggregation, empty_policy=scores.empty_policy)
 
 
-def judged_rows(development: pd.DataFrame) -> pd.DataFrame:
+def judged_rows(train_val_images: pd.DataFrame) -> pd.DataFrame:
     """The validation images, by which forms are judged; the train images where there are none."""
-    val = development[development["split"] == "val"]
-    return val if len(val) else development
+    val = train_val_images[train_val_images["split"] == "val"]
+    return val if len(val) else train_val_images
 
 
 def spread(rows: pd.DataFrame, number: int) -> pd.DataFrame:

@@ -157,7 +157,7 @@ def binary_mask(values: np.ndarray) -> np.ndarray:
         raise MaskError(
             "mask_not_binary",
             f"mask holds the values {_listed(np.unique(values[mask]))} besides 0, but a binary mask has only one; "
-            "for class ids in one file set `annotations.form: indexed`",
+            "for class ids in one file set `annotations.mask_format: indexed`",
         )
     return mask
 
@@ -185,7 +185,7 @@ def indexed_masks(
         raise MaskError(
             "binary_mask_as_ids",
             f"mask holds the values {_listed(present)} only, as a mask of one class does, but is read as class ids; "
-            "for a file a class set `annotations.form: files`",
+            "for a file a class set `annotations.mask_format: files`",
         )
     if unknown.size:
         known = [_colour(value) for value in class_values] if colours else sorted(class_values)

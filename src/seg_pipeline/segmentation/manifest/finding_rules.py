@@ -33,9 +33,9 @@ RULES = {
     ),
     "conflicting_rows": Rule(
         "table",
-        "One image has several masks of one class, and `several_per_class` is `refuse`. The image is left out, as "
+        "One image has several masks of one class, and `multiple_masks` is `refuse`. The image is left out, as "
         "the right one cannot be told.",
-        "Correct the table; where the rows are parts of one mask set `annotations.several_per_class: merge`.",
+        "Correct the table; where the rows are parts of one mask set `annotations.multiple_masks: merge`.",
     ),
     "class_not_annotated": Rule(
         "table",
@@ -154,10 +154,10 @@ RULES = {
     "mask_not_binary": Rule(
         "masks",
         "A binary mask holds more than one value beside 0.",
-        "If they are class ids set `annotations.form: indexed`; a JPEG has to be exported anew as PNG.",
+        "If they are class ids set `annotations.mask_format: indexed`; a JPEG has to be exported anew as PNG.",
     ),
     "binary_mask_as_ids": Rule(
-        "masks", "A mask that is read as class ids holds 0 and 255 only.", "Set `annotations.form: files`."
+        "masks", "A mask that is read as class ids holds 0 and 255 only.", "Set `annotations.mask_format: files`."
     ),
     "unknown_class_value": Rule(
         "masks",
@@ -206,8 +206,8 @@ no network and shows the worst images with their masks. `row` is the line of the
 No row and no file is lost otherwise: what comes in is in the manifest or has a finding, and the run stops where that
 does not add up. `data_processing.strict: true` stops a run at the first thing that is dropped. Images are dropped or
 flagged by name too: in `excluded_images` (`excluded_images.csv` in the raw folder, of images, action, reason) or in
-`data_processing.exclude`; `images` is a pattern such as `case7_day0_*`. `conf/uw_madison/excluded_images.csv` has the
-scans of that data set that are known to be faulty.
+`data_processing.excluded_images`; `images` is a pattern such as `case7_day0_*`.
+`conf/uw_madison/excluded_images.csv` has the scans of that data set that are known to be faulty.
 
 ## Rules
 

@@ -50,7 +50,7 @@ class MaskReader:
 
     Attributes:
         class_values: class name -> its value in the metadata or in an indexed mask.
-        form: what the mask lists hold: run lengths ("rle") or paths.
+        mask_format: what the mask lists hold: run lengths ("rle") or paths.
         exclusive: a pixel has at most one class; where several claim it, its truth is not known.
         ignore_unlabelled: the truth of a pixel without a class is not known (else: background).
         instances: each mask of a list is an object, also where it touches another of its class.
@@ -58,7 +58,7 @@ class MaskReader:
     """
 
     class_values: dict[str, str]
-    form: Form
+    mask_format: Form
     rle_order: Order = "C"
     rle_first: int = 1
     exclusive: bool = False
@@ -79,7 +79,7 @@ class MaskReader:
             MaskError: a mask cannot be read or does not fit an image of ``shape``.
         """
         given = None
-        if self.form == INDEXED:
+        if self.mask_format == INDEXED:
             masks, ignore = self._read_indexed(row, shape)
             areas, texts = _areas(masks), [None] * len(masks)
         else:
@@ -126,7 +126,7 @@ class MaskReader:
         return number, _area(mask) if number else 0, None
 
     def _read_one(self, source: str, shape: tuple[int, int]) -> MaskRead:
-        if self.form == "rle":
+        if self.mask_format == "rle":
             return read_rle(source, shape, order=self.rle_order, first=self.rle_first)
         values = _read_mask_image(source, shape)
         try:

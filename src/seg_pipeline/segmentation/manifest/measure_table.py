@@ -94,7 +94,7 @@ def key_of(row: dict, reader: MaskReader) -> str:
     of_masks, others = _parts(tuple(row))
     masks = [source for name in of_masks for source in row[name]]
     told = [(name, row[name]) for name in others]
-    stamps = [_stamp(path) for path in (row["path"], *(masks if reader.form != "rle" else ()))]
+    stamps = [_stamp(path) for path in (row["path"], *(masks if reader.mask_format != "rle" else ()))]
     return hashlib.sha256(repr((VERSION, reader.settings, told, masks, stamps)).encode()).hexdigest()
 
 

@@ -1,6 +1,6 @@
 """The metadata table as people keep it -> one row an image, with its masks per class.
 
-An annotation row says: this image has this mask of this class. What the mask is depends on the form:
+An annotation row says: this image has this mask of this class. What the mask is depends on ``mask_format``:
 "rle" (run lengths in the table, empty where there is no mask), "files" (id of a binary mask file) or
 "indexed" (id of one file that holds all classes; there is no class column).
 """
@@ -29,20 +29,20 @@ IGNORED = "ignore"
 def clean_annotations(
     metadata: pd.DataFrame,
     *,
-    form: Form,
+    mask_format: Form,
     columns: dict[str, str],
     class_values: dict[str, str],
-    several_per_class: Literal["merge", "refuse", "instances"],
+    multiple_masks: Literal["merge", "refuse", "instances"],
     ignore_values: Sequence[object] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows that can be used, and a finding for each that cannot.
 
     Args:
         metadata: the table as read.
-        form: what the mask column holds.
+        mask_format: what the mask column holds.
         columns: name in ``metadata`` of "image_id", "class" (not for "indexed") and "mask".
         class_values: class name -> what the class column holds for it.
-        several_per_class: rows with the same image and class and different masks are parts of one mask
+        multiple_masks: rows with the same image and class and different masks are parts of one mask
             ("merge"), an object each ("instances"), or contradict each other, so that the whole image is
             dropped ("refuse").
         ignore_values: what the class column holds where the mask's pixels are of unknown truth.
@@ -56,25 +56,25 @@ def clean_annotations(
     Raises:
         ValueError: a column is missing, or not one row has a known class.
     """
-    rows, unusable = _refuse_problems(_select(metadata, form, columns))
-    needed = ["image_id", "class"] if form == "rle" else ["image_id", "class", "mask"]
+    rows, unusable = _refuse_problems(_select(metadata, mask_format, columns))
+    needed = ["image_id", "class"] if mask_format == "rle" else ["image_id", "class", "mask"]
     rows, missing = take_out(
         rows, rows[needed].isna().any(axis=1), "missing_value", f"one of {', '.join(needed)} is missing"
     )
     names = {str(value): name for name, value in class_values.items()}
     names |= dict.fromkeys(map(str, ignore_values), IGNORED)
-    rows, unknown = _name_classes(rows, names) if form != "indexed" else (rows, missing[:0])
+    rows, unknown = _name_classes(rows, names) if mask_format != "indexed" else (rows, missing[:0])
     rows = rows.assign(mask=rows["mask"].fillna(""))
     key = ["image_id", "class", "mask"]
     rows, duplicates = take_out(rows, rows.duplicated(key), "duplicate_row", "the same image, class and mask again")
     rows, conflicts = (
-        _refuse_conflicts(rows) if several_per_class == "refuse" or form == "indexed" else (rows, missing[:0])
+        _refuse_conflicts(rows) if multiple_masks == "refuse" or mask_format == "indexed" else (rows, missing[:0])
     )
     return rows.reset_index(drop=True), collect(unusable, missing, unknown, duplicates, conflicts)
 
 
-def _select(metadata: pd.DataFrame, form: Form, columns: dict[str, str]) -> pd.DataFrame:
-    wanted = {name: column for name, column in columns.items() if not (form == "indexed" and name == "class")}
+def _select(metadata: pd.DataFrame, mask_format: Form, columns: dict[str, str]) -> pd.DataFrame:
+    wanted = {name: column for name, column in columns.items() if not (mask_format == "indexed" and name == "class")}
     if absent := [column for column in wanted.values() if column not in metadata]:
         raise ValueError(
             f"metadata table lacks the columns {absent}; it has {list(metadata.columns)}. "
@@ -84,7 +84,7 @@ def _select(metadata: pd.DataFrame, form: Form, columns: dict[str, str]) -> pd.D
     rows.insert(0, "row", range(2, len(rows) + 2))  # line 1 is the header
     if "problem" in metadata:
         rows["problem"] = metadata["problem"]
-    return rows.assign(**{"class": INDEXED}) if form == "indexed" else rows
+    return rows.assign(**{"class": INDEXED}) if mask_format == "indexed" else rows
 
 
 def _as_text(column: pd.Series) -> pd.Series:

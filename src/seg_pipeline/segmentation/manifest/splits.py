@@ -117,20 +117,20 @@ def _given_splits(manifest: pd.DataFrame, given: pd.DataFrame | None) -> np.ndar
     if given is None or not {"image_id", "split"} <= set(given):
         found = "there is none" if given is None else f"it has the columns {list(given)}"
         raise ValueError(
-            f"`split.method: table` needs the table `given_splits` with the columns image_id and split, but {found}; "
-            "put it where the catalog says"
+            f"`split.method: table` needs the table `predefined_splits` with the columns image_id and split, but "
+            f"{found}; put it where the catalog says"
         )
     said = given[["image_id", "split"]].astype("str").drop_duplicates()
     if unknown := sorted(set(said["split"]) - set(SPLITS)):
-        raise ValueError(f"`given_splits` holds the splits {unknown}, expected {', '.join(SPLITS)}")
+        raise ValueError(f"`predefined_splits` holds the splits {unknown}, expected {', '.join(SPLITS)}")
     if twice := said.loc[said.duplicated("image_id"), "image_id"].tolist():
-        raise ValueError(f"`given_splits` puts {len(twice)} images into two splits, such as {twice[0]}")
+        raise ValueError(f"`predefined_splits` puts {len(twice)} images into two splits, such as {twice[0]}")
     split = manifest["image_id"].map(said.set_index("image_id")["split"])
     if split.isna().any():
         missing = manifest.loc[split.isna(), "image_id"]
         raise ValueError(
-            f"`given_splits` lacks {len(missing)} of the {len(manifest)} images, such as {missing.iloc[0]}; add them, "
-            "or drop them by `excluded_images`"
+            f"`predefined_splits` lacks {len(missing)} of the {len(manifest)} images, such as {missing.iloc[0]}; "
+            "add them, or drop them by `excluded_images`"
         )
     return split.to_numpy(dtype=object)
 

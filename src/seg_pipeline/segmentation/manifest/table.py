@@ -41,7 +41,7 @@ def refuse_test(rows: pd.DataFrame, purpose: str) -> None:
     if len(held_out):
         raise ValueError(
             f"{len(held_out)} images of the test split ({', '.join(held_out.head(3))}) would be read to {purpose}: it "
-            "is held out for the final scores alone; give rows of train and val, as in the catalog's `development`"
+            "is held out for the final scores alone; give rows of train and val, as in the catalog's `train_val_images`"
         )
 
 
@@ -74,7 +74,7 @@ def merge_files(
     image_files: pd.DataFrame,
     mask_files: pd.DataFrame,
     *,
-    form: Form,
+    mask_format: Form,
     images_without_row: Literal["drop", "empty"] = "drop",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Annotated images with their files.
@@ -82,8 +82,8 @@ def merge_files(
     Args:
         annotated: one row an image: image_id, row, mask_<class> lists.
         image_files: index of the image files: image_id, file, path, and what else the names tell.
-        mask_files: index of the mask files with mask_id, file, path; not read for form "rle".
-        form: for "files" and "indexed" the mask lists hold ids, which become paths.
+        mask_files: index of the mask files with mask_id, file, path; not read for mask_format "rle".
+        mask_format: for "files" and "indexed" the mask lists hold ids, which become paths.
         images_without_row: an image that no row names is not annotated ("drop"), or shows no class ("empty").
 
     Returns:
@@ -116,7 +116,7 @@ def merge_files(
             f"that the files' names give like {_examples(image_files)}; mend `pattern` of `image_files` in the catalog"
         )
     merged = _with_series(rows.merge(rest, on="image_id", suffixes=("", "_of_file"), validate="one_to_one"))
-    merged, of_masks = _with_mask_paths(merged, mask_files) if form != "rle" else (merged, without_file[:0])
+    merged, of_masks = _with_mask_paths(merged, mask_files) if mask_format != "rle" else (merged, without_file[:0])
     findings = collect(unusable, unmatched, twins, without_row, without_file, of_masks)
     return merged.sort_values("image_id", ignore_index=True), findings
 

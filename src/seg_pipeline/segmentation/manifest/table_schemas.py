@@ -95,8 +95,8 @@ MANIFEST = Table(
     (*MEASURED_IMAGES.columns, *_SPLIT),
 )
 
-DEVELOPMENT = Table(
-    "development",
+TRAIN_VAL_IMAGES = Table(
+    "train_val_images",
     "The manifest without the test split, which is held out: all that search, training and the choice of "
     "postprocessing see.",
     (
@@ -255,7 +255,7 @@ TABLES = (
     MEASURED_IMAGES,
     SPLITS,
     MANIFEST,
-    DEVELOPMENT,
+    TRAIN_VAL_IMAGES,
     FINDINGS,
     CLASS_OVERLAPS,
     PREDICTIONS,

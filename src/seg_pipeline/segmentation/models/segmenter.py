@@ -15,39 +15,40 @@ from seg_pipeline.segmentation.data.normalisation import mean_std
 from seg_pipeline.segmentation.metrics.overlap import Counts, count, count_labels
 from seg_pipeline.segmentation.models.depthwise import quicken
 from seg_pipeline.segmentation.models.networks import build_model, encoder_normalisation
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 class Segmenter(nn.Module):
-    """Uint8 images (B, channels, H, W) -> float32 logits (B, K, H, W); in training of every ``loss.stride``-th pixel.
+    """Uint8 images (B, channels, H, W) -> float32 logits (B, K, H, W); in training of every
+    ``loss.pixel_stride``-th pixel.
 
     The normalisation is part of it (buffers), so that it cannot differ between training and prediction.
 
     Args:
-        recipe: names the network, the task and the classes.
-        pretrained: load the recipe's encoder weights; a checkpoint's weights come after, so False there.
+        config: names the network, the task and the classes.
+        pretrained: load the config's encoder weights; a checkpoint's weights come after, so False there.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, recipe: Recipe, *, pretrained: bool) -> None:
+    def __init__(self, config: TrainingConfig, *, pretrained: bool) -> None:
         super().__init__()
-        self.task, self.num_classes, self.background = recipe.task, len(recipe.classes), recipe.background
-        self.frozen = recipe.optimizer.freeze_encoder
-        model = recipe.model
-        self.stride = recipe.loss.stride
+        self.task, self.num_classes, self.background = config.task, len(config.classes), config.background
+        self.frozen = config.optimizer.freeze_encoder
+        model = config.model
+        self.stride = config.loss.pixel_stride
         net = build_model(
             model.architecture,
             encoder=model.encoder,
             encoder_weights=model.encoder_weights if pretrained else None,
-            in_channels=recipe.input.num_channels,
-            num_classes=recipe.num_channels,
+            in_channels=config.input.num_channels,
+            num_classes=config.num_channels,
             decoder_channels=model.decoder_channels,
             decoder_norm=model.decoder_norm,
         )
         self.net = quicken(net).to(memory_format=torch.channels_last)
-        mean, std = mean_std(recipe.input, encoder_normalisation(model.encoder, model.encoder_weights))
+        mean, std = mean_std(config.input, encoder_normalisation(model.encoder, model.encoder_weights))
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
@@ -65,7 +66,7 @@ class Segmenter(nn.Module):
         return logits if logits.shape[-2:] == shape else F.interpolate(logits, shape, mode="bilinear")
 
     def seen(self, truth: Tensor) -> Tensor:
-        """The pixels of a truth (..., H, W) at which training gives logits: every ``loss.stride``-th."""
+        """The pixels of a truth (..., H, W) at which training gives logits: every ``loss.pixel_stride``-th."""
         stride = self.stride
         return truth[..., stride // 2 :: stride, stride // 2 :: stride] if self.training and stride > 1 else truth
 

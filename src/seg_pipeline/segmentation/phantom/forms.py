@@ -49,24 +49,24 @@ class Frame(NamedTuple):
                 yield from ((index, one) for one in (halves if part.sum() > 150 else [part]))
 
 
-def write_example(folder: str | os.PathLike[str], *, form: str, **settings: Any) -> None:
-    """Makes a clean phantom at ``folder`` in a form of ``FORMS``; the other settings are those of ``write_phantom``.
+def write_example(folder: str | os.PathLike[str], *, layout: str, **settings: Any) -> None:
+    """Makes a clean phantom at ``folder`` in a layout of ``FORMS``; the other settings are those of ``write_phantom``.
 
     A folder that holds this very example is left as it is; one of other settings is replaced.
 
     Raises:
-        ValueError: the form is unknown, or ``folder`` holds anything but a phantom.
+        ValueError: the layout is unknown, or ``folder`` holds anything but a phantom.
     """
-    if form not in FORMS:
-        raise ValueError(f"phantom: form must be one of {', '.join(FORMS)}, found {form!r}")
+    if layout not in FORMS:
+        raise ValueError(f"phantom: layout must be one of {', '.join(FORMS)}, found {layout!r}")
     folder = Path(folder)
-    if settings_of(folder) == {"form": form, **settings}:
+    if settings_of(folder) == {"layout": layout, **settings}:
         return
     source, partial = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("source", "partial"))
     try:
         write_phantom(source, dirty=False, **settings)
-        FORMS[form](list(_frames(source)), partial)
-        record = {"made_by": MADE_BY, "settings": {"form": form, **settings}}
+        FORMS[layout](list(_frames(source)), partial)
+        record = {"made_by": MADE_BY, "settings": {"layout": layout, **settings}}
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         move(partial, folder)
     finally:

@@ -12,7 +12,7 @@ from seg_pipeline.segmentation.plotting.confusion import plot_confusion
 from seg_pipeline.segmentation.plotting.contact_sheets import plot_augmentations, plot_predictions, plot_samples
 from seg_pipeline.segmentation.plotting.curves import plot_history
 from seg_pipeline.segmentation.plotting.ground_truth import against_truth, resized
-from seg_pipeline.segmentation.plotting.image_distributions import plot_images, plot_places, plot_series
+from seg_pipeline.segmentation.plotting.image_distributions import plot_class_locations, plot_images, plot_series
 from seg_pipeline.segmentation.plotting.interactive import plot_points
 from seg_pipeline.segmentation.plotting.memory import plot_memory
 from seg_pipeline.segmentation.plotting.overlay import overlay
@@ -32,6 +32,7 @@ __all__ = [
     "overlay",
     "plot_augmentations",
     "plot_class_counts",
+    "plot_class_locations",
     "plot_class_scores",
     "plot_classes",
     "plot_comparison",
@@ -46,7 +47,6 @@ __all__ = [
     "plot_object_sizes",
     "plot_options",
     "plot_overfit",
-    "plot_places",
     "plot_points",
     "plot_predictions",
     "plot_range_test",

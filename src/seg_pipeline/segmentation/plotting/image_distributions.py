@@ -85,7 +85,9 @@ def _wide(values: np.ndarray) -> tuple[float, float]:
 
 
 @styled
-def plot_places(maps: np.ndarray, names: Sequence[str], counts: Sequence[int], *, sampled: str, note: str) -> Figure:
+def plot_class_locations(
+    maps: np.ndarray, names: Sequence[str], counts: Sequence[int], *, sampled: str, note: str
+) -> Figure:
     """Where in the image each class lies: percent of images that show it at each place.
 
     Args:

@@ -56,7 +56,7 @@ def _draw_limits(axes: Axes, estimate: Mapping[str, Any], readable: Callable[[fl
 
 
 def _ticks(low: float, high: float) -> np.ndarray:
-    """About six powers of 2."""
+    """ModelCardDetails six powers of 2."""
     step = int(np.ceil(np.log2(high / low) / 6))
     return 2.0 ** np.arange(np.ceil(np.log2(low) / step) * step, np.log2(high), step)
 

@@ -111,11 +111,11 @@ class Bundle:
                     f"The export left it out: its Dice is {one['dice']}, as trained {one['dice_trained']}; "
                     "`export.max_dice_drop` says how far it may fall"
                 )
-        return "Name it in `export.forms` and export again"
+        return "Name it in `export.formats` and export again"
 
     @property
     def used(self) -> tuple[Member, ...]:
-        return self.members[:1] if self.prediction.members == "first" else self.members
+        return self.members[:1] if self.prediction.ensemble == "first" else self.members
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values: what ``bundle.json`` holds."""

@@ -21,7 +21,7 @@ from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.prediction.predict_images import load_members, plain_masks
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor, Network, Predictor
 from seg_pipeline.segmentation.settings.training import PredictSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "onnx", "onnxscript", "onnxruntime", "safetensors")
@@ -76,7 +76,7 @@ def checkpoint_predictor(
     postprocessing: Postprocessing | None = None,
     prediction: PredictSettings | None = None,
 ) -> ImagePredictor:
-    """The trained model itself, in the number format that its recipe names, behind an exported model's interface.
+    """The trained model itself, in the number format that its config names, behind an exported model's interface.
 
     Args:
         checkpoint: of one model, or of one a fold.
@@ -104,27 +104,27 @@ def describe(
         colours: "#rrggbb" a class; None: those of the figures.
     """
     members = load_members(checkpoint, torch.device("cpu"))
-    recipe = members[0][1]
+    config = members[0][1]
     return Bundle(
         folder=Path(),
-        task=recipe.task,
-        classes=recipe.classes,
-        colours=tuple(colours or (f"#{bytes(one).hex()}" for one in class_colours(len(recipe.classes)))),
-        background=recipe.background,
+        task=config.task,
+        classes=config.classes,
+        colours=tuple(colours or (f"#{bytes(one).hex()}" for one in class_colours(len(config.classes)))),
+        background=config.background,
         members=tuple(_member(*member) for member in members),
-        postprocessing=postprocessing or plain_masks(recipe),
+        postprocessing=postprocessing or plain_masks(config),
         prediction=prediction or PredictSettings(),
         provenance=_provenance(checkpoint),
     )
 
 
-def _member(model: Segmenter, recipe: Recipe) -> Member:
+def _member(model: Segmenter, config: TrainingConfig) -> Member:
     mean, std = (tuple(buffer.flatten().tolist()) for buffer in (model.mean, model.std))
-    return Member(input=recipe.input, mean=mean, std=std)
+    return Member(input=config.input, mean=mean, std=std)
 
 
-def _network(model: Segmenter, recipe: Recipe, device: torch.device) -> Network:
-    dtype = pick_precision(recipe.fit.precision, device)
+def _network(model: Segmenter, config: TrainingConfig, device: torch.device) -> Network:
+    dtype = pick_precision(config.fit.precision, device)
 
     def run(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode(), autocast(device, dtype):
@@ -139,7 +139,7 @@ def _provenance(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "data_hash": checkpoint.get("data_hash"),
         "folds": checkpoint.get("folds"),
         "members": [
-            {"best": saved["row"], "weights_sha256": weights_hash(saved["model"]), "recipe": saved["recipe"]}
+            {"best": saved["row"], "weights_sha256": weights_hash(saved["model"]), "config": saved["config"]}
             for saved in checkpoint["members"]
         ],
         "versions": {"seg_pipeline": __version__, "python": platform.python_version(), **_versions()},

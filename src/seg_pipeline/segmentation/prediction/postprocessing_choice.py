@@ -28,10 +28,10 @@ from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     levels_of,
     winners_of,
 )
-from seg_pipeline.segmentation.prediction.predict_images import native_probabilities, plain_masks, recipe_of
+from seg_pipeline.segmentation.prediction.predict_images import config_of, native_probabilities, plain_masks
 from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
 from seg_pipeline.segmentation.settings.training import PredictSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 LEAST_GAIN = 0.002
 """Of Dice; less is not worth a step, however sure it is."""
@@ -43,7 +43,7 @@ RULE = (
 
 
 def choose_postprocessing(
-    development: pd.DataFrame,
+    train_val_images: pd.DataFrame,
     checkpoint: dict,
     *,
     device: torch.device,
@@ -58,7 +58,7 @@ def choose_postprocessing(
     The steps are tried in the order in which ``postprocess`` takes them, each on top of what was kept before.
 
     Args:
-        development: manifest without the test split.
+        train_val_images: manifest without the test split.
         prediction: how probabilities are made.
         way: how Dice is put together; its resamples tell chance.
         confidence: of the interval that has to lie above 0.
@@ -68,23 +68,23 @@ def choose_postprocessing(
         settings (``Postprocessing.to_dict``), classes, gains (a dict a step and class), rule, chosen_on,
         resampled, num_images; and for multilabel a row a class and threshold with dice, precision and recall.
     """
-    recipe = recipe_of(checkpoint)
-    seen = _look(development, checkpoint, recipe, device=device, batch_size=batch_size, prediction=prediction)
+    config = config_of(checkpoint)
+    seen = _look(train_val_images, checkpoint, config, device=device, batch_size=batch_size, prediction=prediction)
     resampled, groups = resampled_by(seen.rows)
-    choice = _Choice(recipe.classes, plain_masks(recipe), groups, way, confidence)
+    choice = _Choice(config.classes, plain_masks(config), groups, way, confidence)
     if steps:
         _choose_thresholds(choice, seen)
         _choose_objects(choice, seen)
     described = {
         "settings": choice.settings.to_dict(),
-        "classes": list(recipe.classes),
+        "classes": list(config.classes),
         "gains": choice.gains,
         "rule": RULE,
         "chosen_on": "folds" if checkpoint["folds"] else "val",
         "resampled": resampled,
         "num_images": len(seen.rows),
     }
-    return described, _threshold_curve(seen, recipe, way, groups)
+    return described, _threshold_curve(seen, config, way, groups)
 
 
 @dataclass
@@ -101,27 +101,27 @@ class _Seen:
 
 
 def _look(
-    development: pd.DataFrame,
+    train_val_images: pd.DataFrame,
     checkpoint: dict,
-    recipe: Recipe,
+    config: TrainingConfig,
     *,
     device: torch.device,
     batch_size: int,
     prediction: PredictSettings,
 ) -> _Seen:
-    thresholds = tuple(sorted({*THRESHOLDS, recipe.scores.threshold})) if recipe.task == "multilabel" else (0.0,)
+    thresholds = tuple(sorted({*THRESHOLDS, config.scores.threshold})) if config.task == "multilabel" else (0.0,)
     kept, parts, counts, peaks = Kept(), [], [], []
-    for rows, members in validation_runs(development, checkpoint, "choose the postprocessing"):
+    for rows, members in validation_runs(train_val_images, checkpoint, "choose the postprocessing"):
         found = native_probabilities(rows, members, device=device, batch_size=batch_size, settings=prediction)
         for row, tensor in zip(rows.to_dict("records"), found, strict=True):
             probabilities = tensor.cpu().numpy()
-            if recipe.task == "multilabel":
+            if config.task == "multilabel":
                 levels = levels_of(probabilities, thresholds)
             else:
-                levels = winners_of(probabilities, recipe.background)
+                levels = winners_of(probabilities, config.background)
             kept.add(levels)
-            counts.append(count_levels(levels, read_masks(row, list(recipe.classes)), len(thresholds)))
-            peaks.append(probabilities[int(recipe.background) :].max((1, 2)))
+            counts.append(count_levels(levels, read_masks(row, list(config.classes)), len(thresholds)))
+            peaks.append(probabilities[int(config.background) :].max((1, 2)))
         parts.append(rows)
     rows = pd.concat(parts, ignore_index=True)
     return _Seen(rows, thresholds, np.stack(counts), np.stack(peaks), kept)
@@ -208,12 +208,12 @@ def counts_of(counts: np.ndarray) -> Counts:
     return Counts(true_pos, false_pos, false_neg, nothing, nothing)
 
 
-def _threshold_curve(seen: _Seen, recipe: Recipe, way: Way, groups: pd.Series) -> pd.DataFrame:
+def _threshold_curve(seen: _Seen, config: TrainingConfig, way: Way, groups: pd.Series) -> pd.DataFrame:
     columns = ["class", "threshold", "dice", "precision", "recall"]
-    if recipe.task != "multilabel":
+    if config.task != "multilabel":
         return pd.DataFrame(columns=columns).astype({"class": str} | dict.fromkeys(columns[1:], float))
     parts = []
-    for index, name in enumerate(recipe.classes):
+    for index, name in enumerate(config.classes):
         counts = counts_of(seen.by_threshold[:, :, index])
         scores = {score: way._replace(repeats=0).estimate(counts, score, groups)[0] for score in columns[2:]}
         parts.append(pd.DataFrame({"class": name, "threshold": seen.thresholds, **scores}))

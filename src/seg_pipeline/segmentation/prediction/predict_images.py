@@ -25,32 +25,32 @@ from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
 from seg_pipeline.segmentation.prediction.tiles import Stitcher, windows
 from seg_pipeline.segmentation.settings.training import PredictSettings, Task
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 
 PLAIN = PredictSettings()
 
 
-def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter, Recipe]]:
+def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter, TrainingConfig]]:
     """The models of a checkpoint (one, or one a fold), ready to predict, built from what it says itself."""
     members = []
     for saved in checkpoint["members"]:
-        recipe = Recipe.from_dict(saved["recipe"])
-        model = Segmenter(recipe, pretrained=False)
+        config = TrainingConfig.from_dict(saved["config"])
+        model = Segmenter(config, pretrained=False)
         model.load_state_dict(saved["model"])
-        members.append((model.to(device).eval(), recipe))
+        members.append((model.to(device).eval(), config))
     return members
 
 
-def recipe_of(checkpoint: dict) -> Recipe:
+def config_of(checkpoint: dict) -> TrainingConfig:
     """What all members of a checkpoint share: task, classes, background, scores."""
-    return Recipe.from_dict(checkpoint["members"][0]["recipe"])
+    return TrainingConfig.from_dict(checkpoint["members"][0]["config"])
 
 
-def plain_masks(recipe: Recipe) -> Postprocessing:
+def plain_masks(config: TrainingConfig) -> Postprocessing:
     """Bare masks, as training scores them."""
-    threshold = recipe.scores.threshold if recipe.task == "multilabel" else None
-    return Postprocessing.none(len(recipe.classes), threshold)
+    threshold = config.scores.threshold if config.task == "multilabel" else None
+    return Postprocessing.none(len(config.classes), threshold)
 
 
 def predict_masks(
@@ -79,16 +79,16 @@ def predict_masks(
     """
     if rows.empty:
         raise ValueError("there is no image to predict: the test split is empty; give it a share, `split.shares.test`")
-    recipe = recipe_of(checkpoint)
+    config = config_of(checkpoint)
     found = native_probabilities(rows, checkpoint, device=device, batch_size=batch_size, settings=settings)
     table = []
     for row, tensor in zip(rows.to_dict("records"), found, strict=True):
         probabilities = tensor.cpu().numpy()
-        masks = make_masks(probabilities, postprocessing, task=recipe.task, background=recipe.background)
-        of_classes = probabilities[int(recipe.background) :]
+        masks = make_masks(probabilities, postprocessing, task=config.task, background=config.background)
+        of_classes = probabilities[int(config.background) :]
         if calibration is not None:
-            calibration.update(of_classes, read_masks(row, list(recipe.classes)))
-        table.append(_described(row, of_classes, masks, recipe.classes))
+            calibration.update(of_classes, read_masks(row, list(config.classes)))
+        table.append(_described(row, of_classes, masks, config.classes))
     return pd.DataFrame(table)
 
 
@@ -113,12 +113,12 @@ def native_probabilities(
     settings: PredictSettings = PLAIN,
 ) -> Iterator[Tensor]:
     """Probabilities float32 (K, height, width) of each row, on the device: the mean of all members'."""
-    members = load_members(checkpoint, device)[: 1 if settings.members == "first" else None]
+    members = load_members(checkpoint, device)[: 1 if settings.ensemble == "first" else None]
     return mean_probabilities(members, rows, device=device, batch_size=batch_size, settings=settings)
 
 
 def mean_probabilities(
-    members: list[tuple[Segmenter, Recipe]],
+    members: list[tuple[Segmenter, TrainingConfig]],
     rows: pd.DataFrame,
     *,
     device: torch.device,
@@ -141,31 +141,31 @@ def probabilities_of(logits: Tensor, task: Task) -> Tensor:
 @torch.inference_mode()
 def native_logits(
     model: Segmenter,
-    recipe: Recipe,
+    config: TrainingConfig,
     rows: pd.DataFrame,
     device: torch.device,
     batch_size: int,
     settings: PredictSettings,
 ) -> Iterator[Tensor]:
     """Logits (K, height, width) of each row, on the device."""
-    dataset = VisionImageMaskDataset(rows, recipe.input, task=recipe.task, background=recipe.background)
-    at_once = whole_images(rows, recipe.input, batch_size=batch_size) if settings.overlap is None else 1
+    dataset = VisionImageMaskDataset(rows, config.input, task=config.task, background=config.background)
+    at_once = whole_images(rows, config.input, batch_size=batch_size) if settings.overlap is None else 1
     loader: DataLoader = DataLoader(dataset, at_once, collate_fn=collate)
     shapes = iter(rows[["height", "width"]].itertuples(index=False, name=None))
-    dtype = pick_precision(recipe.fit.precision, device)
+    dtype = pick_precision(config.fit.precision, device)
 
     def predict(images: Tensor) -> Tensor:
         with autocast(device, dtype):
-            return mirrored_vote(model, images.to(device), settings.mirrored, recipe.task)
+            return mirrored_vote(model, images.to(device), settings.mirrored, config.task)
 
     for images, _ in tqdm(loader, desc="predicting", unit="batch", disable=None, leave=False):
         if settings.overlap is None:
             logits = predict(images)
         else:
-            logits = stitched(predict, images, recipe, overlap=settings.overlap, batch_size=batch_size).to(device)
+            logits = stitched(predict, images, config, overlap=settings.overlap, batch_size=batch_size).to(device)
         for one in logits:  # images of one batch may differ in native size
             height, width = next(shapes)
-            yield to_native(one, height, width, recipe.input)
+            yield to_native(one, height, width, config.input)
 
 
 def mirrored_vote(
@@ -180,13 +180,13 @@ def mirrored_vote(
 
 
 def stitched(
-    predict: Callable[[Tensor], Tensor], images: Tensor, recipe: Recipe, *, overlap: float, batch_size: int
+    predict: Callable[[Tensor], Tensor], images: Tensor, config: TrainingConfig, *, overlap: float, batch_size: int
 ) -> Tensor:
     """Logits (1, K, H, W) of one image (1, channels, H, W) from those of windows of the input's size."""
     (image,) = images
     shape = image.shape[-2], image.shape[-1]
-    stitcher = Stitcher(recipe.num_channels, shape)
-    every = windows(shape, recipe.input.size, overlap=overlap)
+    stitcher = Stitcher(config.num_channels, shape)
+    every = windows(shape, config.input.size, overlap=overlap)
     for begin in range(0, len(every), batch_size):
         spans = every[begin : begin + batch_size]
         parts = predict(torch.stack([image[:, rows, columns] for rows, columns in spans]))

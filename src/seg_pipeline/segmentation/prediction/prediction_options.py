@@ -15,10 +15,10 @@ from seg_pipeline.segmentation.metrics.aggregation import Way, defined_mean
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
 from seg_pipeline.segmentation.metrics.overlap import Collected, Counts, count
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
-from seg_pipeline.segmentation.prediction.predict_images import load_members, mean_probabilities, plain_masks, recipe_of
+from seg_pipeline.segmentation.prediction.predict_images import config_of, load_members, mean_probabilities, plain_masks
 from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 OVERLAP = 0.5
 """Of the windows where the settings name none."""
@@ -29,7 +29,7 @@ Runs = list[tuple[pd.DataFrame, dict]]
 
 
 def measure_options(
-    development: pd.DataFrame,
+    train_val_images: pd.DataFrame,
     checkpoint: dict,
     *,
     device: torch.device,
@@ -45,22 +45,22 @@ def measure_options(
     folds' models has no Dice here: each validation image was seen in training by all of them but one.
 
     Args:
-        development: manifest without the test split.
+        train_val_images: manifest without the test split.
         prediction: the settings in use.
         max_images: of whole series, evenly drawn, on which to measure; 0: do not, the table has no row then.
     """
     if not max_images:
         return pd.DataFrame(columns=COLUMNS)
-    runs = validation_runs(development, checkpoint, "measure the options of prediction")
+    runs = validation_runs(train_val_images, checkpoint, "measure the options of prediction")
     sample = [(whole_series(rows, max_images // len(checkpoint["members"])), members) for rows, members in runs]
-    recipe, rows = recipe_of(checkpoint), pd.concat([part for part, _ in sample], ignore_index=True)
+    config, rows = config_of(checkpoint), pd.concat([part for part, _ in sample], ignore_index=True)
     _, groups = resampled_by(rows)
-    options = options_of(prediction, recipe.input, rows)
-    found = {name: _measured(sample, recipe, one, device, batch_size) for name, one in options.items()}
+    options = options_of(prediction, config.input, rows)
+    found = {name: _measured(sample, config, one, device, batch_size) for name, one in options.items()}
     estimates = {name: way.estimate(counts, "dice", groups) for name, (counts, _) in found.items()}
     table = pd.DataFrame([_row(name, estimates, found[name][1], confidence) for name in options])
     table["cost"] = table["seconds_per_image"] / table["seconds_per_image"].iloc[0]
-    table["used"] = [one == replace(prediction, members="all") for one in options.values()]
+    table["used"] = [one == replace(prediction, ensemble="all") for one in options.values()]
     return pd.concat([table, _ensemble(checkpoint, prediction, table)], ignore_index=True)
 
 
@@ -70,9 +70,9 @@ def options_of(prediction: PredictSettings, settings: InputSettings, rows: pd.Da
     overlap = OVERLAP if prediction.overlap is None else prediction.overlap
     options = {"plain": plain, "horizontal": replace(plain, tta="horizontal"), "flips": replace(plain, tta="flips")}
     largest = rows[["height", "width"]].max().to_numpy() * settings.scale
-    if settings.fit == "crop" and (largest > np.array(settings.size)).any():
+    if settings.resize_mode == "crop" and (largest > np.array(settings.size)).any():
         options["windows"] = replace(plain, overlap=overlap)
-    used = replace(prediction, members="all")
+    used = replace(prediction, ensemble="all")
     return options if used in options.values() else {**options, "as set": used}
 
 
@@ -84,10 +84,10 @@ def whole_series(rows: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def _measured(
-    sample: Runs, recipe: Recipe, settings: PredictSettings, device: torch.device, batch_size: int
+    sample: Runs, config: TrainingConfig, settings: PredictSettings, device: torch.device, batch_size: int
 ) -> tuple[Counts, float]:
     """Counts of all images, and seconds an image."""
-    overlap, taken, bare = Collected[Counts](), 0.0, plain_masks(recipe)
+    overlap, taken, bare = Collected[Counts](), 0.0, plain_masks(config)
     for rows, checkpoint in sample:
         members = load_members(checkpoint, device)
         next(mean_probabilities(members, rows[:1], device=device, batch_size=1, settings=settings))  # warms up
@@ -96,8 +96,8 @@ def _measured(
             began = time.perf_counter()
             probabilities = next(found).cpu().numpy()
             taken += time.perf_counter() - began
-            masks = make_masks(probabilities, bare, task=recipe.task, background=recipe.background)
-            truth = read_masks(row, list(recipe.classes))
+            masks = make_masks(probabilities, bare, task=config.task, background=config.background)
+            truth = read_masks(row, list(config.classes))
             overlap.add(count(torch.from_numpy(masks)[None], torch.from_numpy(truth)[None]))
     counts = overlap.all()
     return counts, taken / len(counts.known)
@@ -124,6 +124,6 @@ def _ensemble(checkpoint: dict, prediction: PredictSettings, table: pd.DataFrame
         return table[:0]
     nothing = dict.fromkeys(("dice", "gain", "gain_low", "gain_high"), math.nan)
     seconds = table["seconds_per_image"].iloc[0] * number
-    used = prediction.members == "all"
+    used = prediction.ensemble == "all"
     about = {"option": f"mean of {number} folds", "seconds_per_image": seconds, "cost": float(number), "used": used}
     return pd.DataFrame([{**about, **nothing}])

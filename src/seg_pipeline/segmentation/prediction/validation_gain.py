@@ -10,22 +10,24 @@ from seg_pipeline.segmentation.manifest.table import refuse_test
 from seg_pipeline.segmentation.training.run import fold_split
 
 
-def validation_runs(development: pd.DataFrame, checkpoint: dict, purpose: str) -> Iterator[tuple[pd.DataFrame, dict]]:
+def validation_runs(
+    train_val_images: pd.DataFrame, checkpoint: dict, purpose: str
+) -> Iterator[tuple[pd.DataFrame, dict]]:
     """Images, each with a checkpoint of the model that did not learn from them.
 
     One model: those of the val split. A model a fold: each fold, with the model that it validated.
 
     Args:
-        development: the manifest without the test split.
+        train_val_images: the manifest without the test split.
         purpose: ends the sentence "images of the test split would be read to".
 
     Raises:
         ValueError: there are images of the test split.
     """
-    refuse_test(development, purpose)
+    refuse_test(train_val_images, purpose)
     folds = checkpoint["folds"]
     for fold, member in enumerate(checkpoint["members"]):
-        split = fold_split(development, fold, folds) if folds else development
+        split = fold_split(train_val_images, fold, folds) if folds else train_val_images
         yield split[split["split"] == "val"], {**checkpoint, "members": [member]}
 
 

@@ -17,12 +17,12 @@ CHARTS: dict[str, tuple[tuple[str, str, str], ...]] = {
     ),
     "failures": (
         (
-            "size_chart",
+            "object_size_chart",
             "Dice against object size",
             "A line that rises to the right: small objects are found less well than large ones.",
         ),
         (
-            "group_chart",
+            "group_scores_chart",
             "Dice by group",
             "A group far below the others is worth a look: another scanner, another day, another annotator?",
         ),
@@ -43,7 +43,7 @@ CHARTS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "Reliability",
             "Below the diagonal the model is surer than it is right; above it, less sure.",
         ),
-        ("option_chart", "Ways to predict", "What each would gain in Dice, and how much longer it takes."),
+        ("prediction_options_chart", "Ways to predict", "What each would gain in Dice, and how much longer it takes."),
     ),
     "training": (
         (

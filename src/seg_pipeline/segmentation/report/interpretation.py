@@ -7,7 +7,7 @@ from typing import Any
 
 from seg_pipeline.segmentation.metrics.confidence_intervals import FEW_GROUPS
 from seg_pipeline.segmentation.report.results import Results, listed, plural, score
-from seg_pipeline.segmentation.settings.model_card import About
+from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 FEW_IMAGES = 10
 GAP = 0.15
@@ -87,7 +87,7 @@ def measure_meanings(scores: dict[str, Any]) -> list[str]:
     return said
 
 
-def limits(results: Results, about: About, *, phantom: bool) -> list[str]:
+def limits(results: Results, about: ModelCardDetails, *, phantom: bool) -> list[str]:
     """What a reader must know before relying on the scores."""
     said = [*_of_data(results, about, phantom), *_of_splits(results)]
     if results.test_scores is not None:
@@ -99,7 +99,7 @@ def limits(results: Results, about: About, *, phantom: bool) -> list[str]:
     ]
 
 
-def _of_data(results: Results, about: About, phantom: bool) -> Iterator[str]:
+def _of_data(results: Results, about: ModelCardDetails, phantom: bool) -> Iterator[str]:
     if phantom:
         yield "The data is a drawn phantom: no score on it says anything about patients or other real images."
     if about.truth_is_model_output:

@@ -15,10 +15,10 @@ from seg_pipeline.segmentation.report.interpretation import limits, measure_mean
 from seg_pipeline.segmentation.report.page import FOLDER
 from seg_pipeline.segmentation.report.results import Results, interval, plural, score
 from seg_pipeline.segmentation.report.scores import digits_of, measured
-from seg_pipeline.segmentation.settings.model_card import About
+from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 
-def model_card(results: Results, about: About, *, phantom: bool) -> str:
+def model_card(results: Results, about: ModelCardDetails, *, phantom: bool) -> str:
     """Markdown; where ``about`` says nothing, the card names the setting that would."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -30,8 +30,10 @@ def model_card(results: Results, about: About, *, phantom: bool) -> str:
     environment.filters["plain"] = plain
     scores = results.test_scores
     return environment.get_template("model_card.md").render(
-        stated={name: text or f"Not stated; set `reporting.about.{name}`." for name, text in asdict(about).items()},
-        recipe=results.recipe,
+        stated={
+            name: text or f"Not stated; set `reporting.model_card.{name}`." for name, text in asdict(about).items()
+        },
+        config=results.config,
         classes=results.classes,
         scores=scores,
         rows=_rows(scores) if scores else [],
@@ -44,7 +46,7 @@ def model_card(results: Results, about: About, *, phantom: bool) -> str:
         missing=results.missing(),
         command=results.run_command,
         data_hash=data_hash(results.manifest),
-        checkpoint=(results.checkpoint_digest or "").partition(" ")[0],
+        checkpoint=(results.checkpoint_sha256 or "").partition(" ")[0],
         num_groups=plural(results.num_groups, "group"),
         version=__version__,
     )

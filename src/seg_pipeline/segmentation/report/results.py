@@ -19,15 +19,15 @@ class Results:
 
     Attributes:
         run_command: `kedro run` with the environment and parameters of this run.
-        checkpoint_digest: "sha256  file name".
+        checkpoint_sha256: "sha256  file name".
         figures: PNG by name.
     """
 
     manifest: pd.DataFrame
     findings: pd.DataFrame
     run_command: str
-    recipe: dict | None = None
-    checkpoint_digest: str | None = None
+    config: dict | None = None
+    checkpoint_sha256: str | None = None
     best_hyperparameters: dict | None = None
     training_history: pd.DataFrame | None = None
     postprocessing: dict | None = None

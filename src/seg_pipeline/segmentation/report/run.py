@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.report.page import chart, render
 from seg_pipeline.segmentation.report.provenance import making_section
 from seg_pipeline.segmentation.report.results import Results, plural
 from seg_pipeline.segmentation.report.scores import score_section
-from seg_pipeline.segmentation.settings.model_card import About
+from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 MOST_RULES = 12
 WIDE_TABLE = 8
@@ -25,13 +25,13 @@ SIZE = "\N{FIGURE SPACE}size\N{FIGURE SPACE}"
 
 
 def report_page(
-    results: Results, about: About, *, phantom: bool, num_gallery: int, other: str | None, seed: int
+    results: Results, about: ModelCardDetails, *, phantom: bool, images_per_gallery: int, other: str | None, seed: int
 ) -> str:
     """HTML.
 
     Args:
         phantom: the data is drawn.
-        num_gallery: images in each gallery.
+        images_per_gallery: images in each gallery.
         other: name of the run that this one is compared with.
         seed: of the comparison's intervals.
     """
@@ -43,7 +43,7 @@ def report_page(
         limits=limits(results, about, phantom=phantom),
         **score_section(results),
         charts={place: list(_charts(results, place)) for place in CHARTS},
-        galleries=_galleries(results, num_gallery),
+        galleries=_galleries(results, images_per_gallery),
         **_images(results),
         comparison=_comparison(results, other, seed),
         **making_section(results),
@@ -55,9 +55,9 @@ def report_page(
 
 def _lead(results: Results) -> str:
     size = f"{plural(len(results.manifest), 'image')}, {plural(len(results.classes), 'class')}"
-    if results.recipe is None:
+    if results.config is None:
         return size
-    model, task = results.recipe["model"], results.recipe["task"]
+    model, task = results.config["model"], results.config["task"]
     form = "classes may overlap" if task == "multilabel" else "one class a pixel"
     return f"{model['architecture']} with {model['encoder']}: {size} ({form})"
 
@@ -96,7 +96,7 @@ def _comparison(results: Results, other: str | None, seed: int) -> dict[str, Any
     return {"other": other, "sentence": run_comparison.describe(summary), "rows": summary.to_dict("records")}
 
 
-def _data(results: Results, about: About) -> dict[str, Any]:
+def _data(results: Results, about: ModelCardDetails) -> dict[str, Any]:
     counts = results.findings.groupby(["action", "rule"]).size().sort_values(ascending=False).reset_index(name="number")
     told = (
         ("data", about.data),

@@ -29,12 +29,12 @@ def figure_address(figure: Figure) -> str:
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
-def search_page(gates: dict, overfit_picture: str, trials: pd.DataFrame, best: dict, *, grid: GridSettings) -> str:
+def search_page(gates: dict, overfit_thumbnail: str, trials: pd.DataFrame, best: dict, *, grid: GridSettings) -> str:
     """HTML.
 
     Args:
-        gates: the report of ``search.run_gates``.
-        overfit_picture: address of the sheet of what was learnt by heart.
+        gates: the report of ``search.run_sanity_checks``.
+        overfit_thumbnail: address of the sheet of what was learnt by heart.
         trials: of ``search.search``.
         best: of ``search.best_hyperparameters``.
     """
@@ -50,7 +50,7 @@ def search_page(gates: dict, overfit_picture: str, trials: pd.DataFrame, best: d
         values=[(name, _text(value)) for name, value in best["values"].items()],
         gates=gates,
         overfit_curve=figure_address(curve),
-        overfit_picture=overfit_picture,
+        overfit_thumbnail=overfit_thumbnail,
         figures={name: figure_address(figure) for name, figure in figures._asdict().items()},
         has_range="range_test" in set(trials["step"]),
         has_tpe="tpe" in set(trials["step"]),

@@ -6,14 +6,14 @@ keeps them in a ``study``, ``choice`` compares them.
 
 from seg_pipeline.segmentation.search.best_point import best_hyperparameters
 from seg_pipeline.segmentation.search.figures import SearchFigures, search_figures
-from seg_pipeline.segmentation.search.sanity_checks import check_gates, run_gates
+from seg_pipeline.segmentation.search.sanity_checks import run_sanity_checks, stop_on_failed_checks
 from seg_pipeline.segmentation.search.steps import search
 
 __all__ = [
     "SearchFigures",
     "best_hyperparameters",
-    "check_gates",
-    "run_gates",
+    "run_sanity_checks",
     "search",
     "search_figures",
+    "stop_on_failed_checks",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from seg_pipeline.segmentation.settings.search import GridSettings, Rule
-from seg_pipeline.segmentation.settings.training_config import Recipe, base_hash
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig, base_hash
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
 WORDS = {"dice": "validation Dice", "loss": "validation loss"}
@@ -25,9 +25,9 @@ def row_score(row: dict, rule: Rule) -> float | None:
 
 
 def trial_score(rows: pd.DataFrame, grid: GridSettings) -> float | None:
-    """Mean of the last ``smooth_over`` validations of a trial, the higher the better."""
+    """Mean of the last ``average_last_validations`` validations of a trial, the higher the better."""
     values = (rows["val_dice"] if grid.choose_by == "dice" else -rows["val_loss"]).dropna()
-    return None if values.empty else float(values.tail(grid.smooth_over).mean())
+    return None if values.empty else float(values.tail(grid.average_last_validations).mean())
 
 
 def searched_names(trials: pd.DataFrame) -> list[str]:
@@ -83,12 +83,12 @@ def at_edge(values: Sequence[float], best: float) -> int:
     return -1 if best <= min(values) else int(best >= max(values))
 
 
-def best_hyperparameters(trials: pd.DataFrame, recipe: Recipe, grid: GridSettings, *, data_hash: str) -> dict:
+def best_hyperparameters(trials: pd.DataFrame, config: TrainingConfig, grid: GridSettings, *, data_hash: str) -> dict:
     """The values to train with, and why: values, val_dice, epochs, reason, data_hash, base.
 
     Args:
         trials: of ``protocol.search``.
-        recipe: that the trials started from.
+        config: that the trials started from.
 
     Raises:
         ValueError: no trial was trained to the end.
@@ -104,14 +104,14 @@ def best_hyperparameters(trials: pd.DataFrame, recipe: Recipe, grid: GridSetting
         "epochs": int(of_best["epoch"].max()),
         "reason": _reason(table, best, trials, grid),
         "data_hash": data_hash,
-        "base": base_hash(recipe, values),
+        "base": base_hash(config, values),
     }
 
 
 def _reason(table: pd.DataFrame, best: pd.Series, trials: pd.DataFrame, grid: GridSettings) -> str:
     last = trials[trials["trial"] == best["trial"]]["epoch"].max()
     score = best["score"] if grid.choose_by == "dice" else -best["score"]
-    over = min(grid.smooth_over, last)
+    over = min(grid.average_last_validations, last)
     text = f"{'highest' if grid.choose_by == 'dice' else 'lowest'} {WORDS[grid.choose_by]} ({score:.3f}"
     text += f", mean of the last {over} of {last} epochs" if over > 1 else f" after {last} epochs"
     if best["repeats"] > 1:

@@ -21,7 +21,7 @@ from seg_pipeline.segmentation.search.pool import Pool, Worker, died
 from seg_pipeline.segmentation.search.study import ended, open_study
 from seg_pipeline.segmentation.search.trial import End, Event, Job, Place, trial_key
 from seg_pipeline.segmentation.settings.search import GridSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe, base_hash
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig, base_hash
 from seg_pipeline.segmentation.training.state import HISTORY
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class Point:
 
     step: str
     values: dict[str, Any]
-    """By dotted name in the recipe."""
+    """By dotted name in the config."""
     repeat: int = 0
 
 
@@ -55,10 +55,12 @@ class _Running(NamedTuple):
 class Coordinator:
     """Attributes: done: what has ended, by key, each as the trial's user attributes."""
 
-    def __init__(self, recipe: Recipe, place: Place, pool: Pool, storage: BaseStorage, grid: GridSettings) -> None:
-        self.recipe, self.place, self.pool, self.storage, self.settings = recipe, place, pool, storage, grid
+    def __init__(
+        self, config: TrainingConfig, place: Place, pool: Pool, storage: BaseStorage, grid: GridSettings
+    ) -> None:
+        self.config, self.place, self.pool, self.storage, self.settings = config, place, pool, storage, grid
         self.data_hash = data_hash(place.manifest)
-        self.identity = f"{self.data_hash[:12]}-{base_hash(recipe, (RATE, DECAY))[:12]}"
+        self.identity = f"{self.data_hash[:12]}-{base_hash(config, (RATE, DECAY))[:12]}"
         self.grid = open_study(f"grid-{self.identity}", storage, pruner=optuna.pruners.NopPruner())
         self.done = ended(self.grid)
         self.wanted: dict[str, Point] = {}
@@ -66,7 +68,7 @@ class Coordinator:
             if file.name.partition(".")[0] in self.done or not file.name.endswith(".pt"):
                 file.unlink()  # of trials that have ended, and drafts
 
-    def recipe_of(self, point: Point) -> Recipe:
+    def config_of(self, point: Point) -> TrainingConfig:
         """Raises ValueError where its values do not go together."""
         length = {
             "fit.epochs": self.settings.epochs,
@@ -74,10 +76,10 @@ class Coordinator:
             "fit.max_minutes": None,
             "fit.patience": None,
         }
-        return self.recipe.changed({**length, **point.values, "seed": self.recipe.seed + SEEDS_APART * point.repeat})
+        return self.config.changed({**length, **point.values, "seed": self.config.seed + SEEDS_APART * point.repeat})
 
     def key_of(self, point: Point) -> str:
-        return trial_key(self.recipe_of(point), self.data_hash)
+        return trial_key(self.config_of(point), self.data_hash)
 
     def run(self, points: Iterable[Point]) -> None:
         """Trains the points of a grid that are not done."""
@@ -97,7 +99,7 @@ class Coordinator:
                 return None
             tried.add(left[0])
             point = keys[left[0]]
-            base = {RATE: self.recipe.optimizer.learning_rate, DECAY: self.recipe.optimizer.weight_decay}
+            base = {RATE: self.config.optimizer.learning_rate, DECAY: self.config.optimizer.weight_decay}
             self.grid.enqueue_trial(base | point.values)
             return self.grid.ask(names), point
 
@@ -124,7 +126,7 @@ class Coordinator:
                     self.pool.give_back(worker)
                     break
                 running = self._note(study, worker, *begun)
-                busy[worker.submit("begin", Job(running.key, self.recipe_of(running.point).to_dict()))] = running
+                busy[worker.submit("begin", Job(running.key, self.config_of(running.point).to_dict()))] = running
             if not busy:
                 return
             for future in wait(busy, return_when=FIRST_COMPLETED).done:
@@ -152,7 +154,7 @@ class Coordinator:
             "step": point.step,
             "repeat": point.repeat,
             "values": point.values,
-            "seed": self.recipe_of(point).seed,
+            "seed": self.config_of(point).seed,
         }
         for name, value in about.items():
             trial.set_user_attr(name, value)
@@ -197,17 +199,17 @@ class Coordinator:
     def table(self) -> pd.DataFrame:
         """A row an epoch of all that was wanted and has ended, in the order of its settings, however it came about."""
         records = [self.done[key] | {"step": point.step} for key, point in self.wanted.items() if key in self.done]
-        return trial_table(records, self.recipe)
+        return trial_table(records, self.config)
 
 
-def trial_table(records: list[dict], recipe: Recipe) -> pd.DataFrame:
+def trial_table(records: list[dict], config: TrainingConfig) -> pd.DataFrame:
     """A row an epoch of each trial, which are numbered from 1 in the order given.
 
     Columns: trial, step, repeat, seed, state, reason, one a setting that any trial searched (where a trial did not,
-    the recipe's), and those of a history. The epoch in which a trial diverged or failed has a row without scores.
+    the config's), and those of a history. The epoch in which a trial diverged or failed has a row without scores.
     """
     names = list(dict.fromkeys(name for record in records for name in record["values"]))
-    base = {name: recipe.value(name) for name in names}
+    base = {name: config.value(name) for name in names}
     rows: list[dict] = []
     for number, record in enumerate(records, start=1):
         about = {"trial": number, **{name: record[name] for name in ("step", "repeat", "seed", "state", "reason")}}

@@ -35,7 +35,11 @@ def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
     table = points(runs, grid)
     rate, decay = _best_of_grid(table)
     first_decay = runs.loc[runs["step"] == "learning_rate", DECAY].iloc[0]
-    score = f"mean of the last {grid.smooth_over} validations" if grid.smooth_over > 1 else "last validation"
+    score = (
+        f"mean of the last {grid.average_last_validations} validations"
+        if grid.average_last_validations > 1
+        else "last validation"
+    )
     over_rates, over_decays = runs[runs[DECAY] == first_decay], runs[runs[RATE] == rate]
     return SearchFigures(
         plotting.plot_trials(

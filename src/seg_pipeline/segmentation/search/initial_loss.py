@@ -14,32 +14,34 @@ from seg_pipeline.segmentation.data.loaders import collate
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.losses import default_terms, make_loss
 from seg_pipeline.segmentation.models.segmenter import Segmenter
-from seg_pipeline.segmentation.settings.search import GateSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.search import SanityCheckSettings
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 
 LARGEST_INPUT, LEAST_DEVIATION = 10.0, 0.02
 """Of the normalised values: the largest mean, the least deviation within an image."""
 
 
-def plain_dataset(rows: pd.DataFrame, recipe: Recipe) -> VisionImageMaskDataset:
-    return VisionImageMaskDataset(rows, recipe.input, task=recipe.task, background=recipe.background)
+def plain_dataset(rows: pd.DataFrame, config: TrainingConfig) -> VisionImageMaskDataset:
+    return VisionImageMaskDataset(rows, config.input, task=config.task, background=config.background)
 
 
 @torch.inference_mode()
-def initial_loss(manifest: pd.DataFrame, recipe: Recipe, device: torch.device, settings: GateSettings) -> dict:
+def initial_loss(
+    manifest: pd.DataFrame, config: TrainingConfig, device: torch.device, settings: SanityCheckSettings
+) -> dict:
     """Of the untrained network, in training mode, on evenly spread train images."""
     train = manifest[manifest["split"] == "train"]
     picked = train.iloc[np.unique(np.linspace(0, len(train) - 1, settings.num_images).round().astype(int))]
-    dataset = plain_dataset(picked, recipe)
+    dataset = plain_dataset(picked, config)
     images, truth = (part.to(device) for part in collate([dataset[index] for index in range(len(picked))]))
-    torch.manual_seed(recipe.seed)
-    model = Segmenter(recipe, pretrained=True).to(device).train()
-    with autocast(device, pick_precision(recipe.fit.precision, device)):
+    torch.manual_seed(config.seed)
+    model = Segmenter(config, pretrained=True).to(device).train()
+    with autocast(device, pick_precision(config.fit.precision, device)):
         logits = model(images)
-    terms = initial_terms(logits.float(), model.seen(truth), recipe, settings.tolerance)
+    terms = initial_terms(logits.float(), model.seen(truth), config, settings.tolerance)
     seen = input_report(images, model)
-    classes = mask_report(truth, recipe)
+    classes = mask_report(truth, config)
     causes = [*_input_causes(seen), *_mask_causes(classes, settings.most_covered), *_term_causes(terms, logits)]
     return {
         "passed": not causes,
@@ -51,38 +53,38 @@ def initial_loss(manifest: pd.DataFrame, recipe: Recipe, device: torch.device, s
     }
 
 
-def initial_terms(logits: Tensor, truth: Tensor, recipe: Recipe, tolerance: float) -> list[dict]:
+def initial_terms(logits: Tensor, truth: Tensor, config: TrainingConfig, tolerance: float) -> list[dict]:
     """Each term of the loss, measured and expected: its value where every logit is 0.
 
     That is ln 2 for bce and ln K for ce, whatever the masks; for focal these times (1 - p)^gamma; for Lovász 1 (of
     multilabel); for Dice and Tversky it depends on the share of the classes. The first one's formula is in ``formula``.
     """
-    weights = recipe.loss.class_weights
+    weights = config.loss.class_weights
     rows = []
-    for name in recipe.loss.terms or default_terms(recipe.task):
+    for name in config.loss.terms or default_terms(config.task):
         loss = make_loss(
-            recipe.task,
+            config.task,
             terms={str(name): 1.0},
             class_weights=None if isinstance(weights, str) else weights,
-            focal_gamma=recipe.loss.focal_gamma,
-            tversky_beta=recipe.loss.tversky_beta,
-            background=recipe.background,
+            focal_gamma=config.loss.focal_gamma,
+            tversky_beta=config.loss.tversky_beta,
+            background=config.background,
         )
         found, expected = loss(logits, truth).item(), loss(torch.zeros_like(logits), truth).item()
         ok = math.isfinite(found) and abs(found - expected) <= tolerance * max(expected, 0.05)
         rows.append(
-            {"term": name, "found": found, "expected": expected, "formula": _formula(str(name), recipe), "passed": ok}
+            {"term": name, "found": found, "expected": expected, "formula": _formula(str(name), config), "passed": ok}
         )
     return rows
 
 
-def _formula(term: str, recipe: Recipe) -> str:
-    channels = recipe.num_channels
+def _formula(term: str, config: TrainingConfig) -> str:
+    channels = config.num_channels
     known = {"bce": "ln 2", "ce": f"ln {channels}", "lovasz": "1 for logits of 0"}
     if term == "focal":
-        part = "1/2" if recipe.task == "multilabel" else f"{channels - 1}/{channels}"
-        return f"({part})^{recipe.loss.focal_gamma:g} ln {2 if recipe.task == 'multilabel' else channels}"
-    return known.get(term, f"of every probability at 1/{2 if recipe.task == 'multilabel' else channels}")
+        part = "1/2" if config.task == "multilabel" else f"{channels - 1}/{channels}"
+        return f"({part})^{config.loss.focal_gamma:g} ln {2 if config.task == 'multilabel' else channels}"
+    return known.get(term, f"of every probability at 1/{2 if config.task == 'multilabel' else channels}")
 
 
 def input_report(images: Tensor, model: Segmenter) -> dict:
@@ -97,14 +99,14 @@ def input_report(images: Tensor, model: Segmenter) -> dict:
     }
 
 
-def mask_report(truth: Tensor, recipe: Recipe) -> list[dict]:
+def mask_report(truth: Tensor, config: TrainingConfig) -> list[dict]:
     """Of each class: mean share of the known pixels of an image and of its border, over the images that show it."""
     rows = []
-    for index, name in enumerate(recipe.classes):
-        if recipe.task == "multilabel":
+    for index, name in enumerate(config.classes):
+        if config.task == "multilabel":
             shown, known = truth[:, index] == 1, truth[:, index] != IGNORE
         else:
-            shown, known = truth == index + int(recipe.background), truth != IGNORE
+            shown, known = truth == index + int(config.background), truth != IGNORE
         covered = shown.sum((-2, -1)) / known.sum((-2, -1)).clamp(min=1)
         border = _border(shown).float().sum(-1) / _border(known).float().sum(-1).clamp(min=1)
         there = covered > 0
@@ -147,7 +149,7 @@ def _mask_causes(classes: list[dict], most: float) -> list[str]:
         causes.append("no image shows any class: are the masks' values those that `dataset.classes` declares?")
     causes += [
         f"{one['class']} covers {one['covered']:.0%} of the images that show it and {one['border']:.0%} of their "
-        "border: are its masks inverted? If that is right, set `hparam_search.gates.most_covered: 1`"
+        "border: are its masks inverted? If that is right, set `hparam_search.sanity_checks.most_covered: 1`"
         for one in classes
         if one["covered"] > most and one["border"] > most
     ]

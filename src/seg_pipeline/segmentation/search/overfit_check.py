@@ -20,9 +20,9 @@ from seg_pipeline.segmentation.exploration.contact_sheets import shown_channels,
 from seg_pipeline.segmentation.manifest.table import class_names, data_hash
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.search.initial_loss import plain_dataset
-from seg_pipeline.segmentation.settings.search import GateSettings
+from seg_pipeline.segmentation.settings.search import SanityCheckSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import autocast, pick_device, pick_precision
 from seg_pipeline.segmentation.training.epoch import fit
 from seg_pipeline.segmentation.training.processes import TrainingFailed
@@ -38,14 +38,14 @@ PAIRING_SIDE = 32
 
 
 def overfit(
-    rows: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, settings: GateSettings
+    rows: pd.DataFrame, config: TrainingConfig, compute: ComputeSettings, settings: SanityCheckSettings
 ) -> tuple[dict, TrainState | None, VisionImageMaskDataset]:
     """Trains on a few images, all of them in each step, until their Dice is reached or the steps are over."""
     device = pick_device(compute.device)
-    alone = recipe.changed(
+    alone = config.changed(
         {
             "sampling.batch_size": len(rows),
-            "sampling.balance": "none",
+            "sampling.oversampling": "none",
             "sampling.mix": "none",
             "optimizer.schedule": "constant",
             "optimizer.weight_decay": 0.0,
@@ -85,7 +85,7 @@ def overfit(
 
 
 @torch.inference_mode()
-def pairing(unseen: pd.DataFrame, state: TrainState, settings: GateSettings, *, learnt: bool) -> dict:
+def pairing(unseen: pd.DataFrame, state: TrainState, settings: SanityCheckSettings, *, learnt: bool) -> dict:
     """Whether predictions of images that were not trained on fit their own masks better than others' masks.
 
     A permutation test over the images that show a class: its p-value is the share of the orders of the masks
@@ -97,14 +97,14 @@ def pairing(unseen: pd.DataFrame, state: TrainState, settings: GateSettings, *, 
         return {"pairing": None, "pairing_images": len(shown), "pairing_note": why}
     picked = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, MOST_PAIRED).round().astype(int))]
     model = state.model.eval()
-    dataset = plain_dataset(picked, state.recipe)
-    masks = torch.stack([_coarse(dataset[index][1], state.recipe) for index in range(len(picked))]).flatten(1)
+    dataset = plain_dataset(picked, state.config)
+    masks = torch.stack([_coarse(dataset[index][1], state.config) for index in range(len(picked))]).flatten(1)
     said = torch.stack([_log_probability(model, state, dataset[index][0]) for index in range(len(picked))]).flatten(1)
-    p_value = permutation_p((said @ masks.T).double().numpy(), seed=state.recipe.seed)
+    p_value = permutation_p((said @ masks.T).double().numpy(), seed=state.config.seed)
     return {"pairing": p_value, "pairing_images": len(picked), "pairing_note": ""}
 
 
-def _untested(number: int, learnt: bool, settings: GateSettings) -> str:
+def _untested(number: int, learnt: bool, settings: SanityCheckSettings) -> str:
     if settings.pairing is None:
         return "switched off"
     if not learnt:
@@ -115,23 +115,23 @@ def _untested(number: int, learnt: bool, settings: GateSettings) -> str:
 def _log_probability(model: Segmenter, state: TrainState, image: Tensor) -> Tensor:
     """Of the channels as ``_coarse`` orders them, means over the cells of its grid."""
     logits = predicted(model, state, image).cpu()
-    multilabel = state.recipe.task == "multilabel"
+    multilabel = state.config.task == "multilabel"
     log_prob = F.logsigmoid(torch.stack([-logits, logits])) if multilabel else logits.log_softmax(0)
     return F.adaptive_avg_pool2d(log_prob, PAIRING_SIDE)
 
 
 def predicted(model: Segmenter, state: TrainState, image: Tensor) -> Tensor:
-    with autocast(state.device, pick_precision(state.recipe.fit.precision, state.device)):
+    with autocast(state.device, pick_precision(state.config.fit.precision, state.device)):
         return model(image[None].to(state.device))[0].float()
 
 
-def _coarse(truth: Tensor, recipe: Recipe) -> Tensor:
+def _coarse(truth: Tensor, config: TrainingConfig) -> Tensor:
     """Shares of the channels' pixels in a coarse grid: of 0 and 1 by class (2, C, h, w), or of K channels (K, h, w)."""
     truth = truth.as_subclass(Tensor)
-    if recipe.task == "multilabel":
+    if config.task == "multilabel":
         shares = torch.stack([truth == 0, truth == 1])
     else:
-        shares = truth == torch.arange(recipe.num_channels)[:, None, None]
+        shares = truth == torch.arange(config.num_channels)[:, None, None]
     return F.adaptive_avg_pool2d(shares.float(), PAIRING_SIDE)
 
 
@@ -143,7 +143,7 @@ def permutation_p(fits: np.ndarray, *, seed: int) -> float:
     return (1 + int((np.array(others) >= own - 1e-9 * abs(own)).sum())) / (1 + NUM_PERMUTATIONS)
 
 
-def verdict(found: dict, settings: GateSettings) -> dict:
+def verdict(found: dict, settings: SanityCheckSettings) -> dict:
     causes = []
     if found["failure"]:
         causes.append(f"training failed: {found['failure']}")
@@ -152,7 +152,7 @@ def verdict(found: dict, settings: GateSettings) -> dict:
             f"Dice {found['dice']:.3f} after {found['steps']} steps on {found['num_images']} images, expected "
             f"{settings.overfit_dice:g}. Likely: a learning rate that is too low or too high, masks too fine for "
             "`training.input.size` or `decoder_channels`, equal images with different masks, or too few steps "
-            "(`hparam_search.gates.overfit_steps`); overfit_sheet.png shows which masks are not learnt"
+            "(`hparam_search.sanity_checks.overfit_steps`); overfit_sheet.png shows which masks are not learnt"
         )
     p_value = found.get("pairing")
     if p_value is not None and settings.pairing is not None and p_value > settings.pairing:
@@ -160,27 +160,29 @@ def verdict(found: dict, settings: GateSettings) -> dict:
             f"what was learnt fits the masks of {found['pairing_images']} other images no better than masks in a "
             f"random order (p = {p_value:.3f}, expected at most {settings.pairing:g}). Likely: masks that belong to "
             "other images; else images too different for so few to teach anything (raise "
-            "`hparam_search.gates.overfit_images`, or set `pairing: null`)"
+            "`hparam_search.sanity_checks.overfit_images`, or set `pairing: null`)"
         )
     return {"passed": not causes, "causes": causes}
 
 
 @torch.inference_mode()
-def sheet_of(rows: pd.DataFrame, dataset: VisionImageMaskDataset, state: TrainState | None, recipe: Recipe) -> Figure:
+def sheet_of(
+    rows: pd.DataFrame, dataset: VisionImageMaskDataset, state: TrainState | None, config: TrainingConfig
+) -> Figure:
     """The images that were to be learnt by heart, as the network sees them, their masks and what it says."""
     number = min(len(rows), MOST_PICTURES)
     samples = [dataset[index] for index in range(number)]
-    truths = [shown_masks(truth.numpy(), recipe) for _, truth in samples]
+    truths = [shown_masks(truth.numpy(), config) for _, truth in samples]
     if state is None:
         guesses = [np.zeros_like(truth) for truth in truths]
     else:
         model = state.model.eval()
         logits = [predicted(model, state, image)[None] for image, _ in samples]
-        guesses = [model.masks(one, threshold=recipe.scores.threshold)[0].cpu().numpy() for one in logits]
+        guesses = [model.masks(one, threshold=config.scores.threshold)[0].cpu().numpy() for one in logits]
     return plotting.plot_predictions(
         [shown_channels(image.numpy()) for image, _ in samples],
         truths,
         guesses,
         [f"{image_id} (learnt by heart)" for image_id in rows["image_id"].head(number)],
-        list(recipe.classes),
+        list(config.classes),
     )

@@ -12,7 +12,7 @@ from seg_pipeline.segmentation.data.loaders import make_loaders
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.search.best_point import RATE
 from seg_pipeline.segmentation.settings.training import ComputeSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.auto_settings import settle
 from seg_pipeline.segmentation.training.devices import pick_device
 from seg_pipeline.segmentation.training.epoch import prepare, train_step
@@ -28,7 +28,7 @@ TOO_MUCH = 4.0
 
 
 def range_test(
-    manifest: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, *, steps: int, cache_folder: Path | None
+    manifest: pd.DataFrame, config: TrainingConfig, compute: ComputeSettings, *, steps: int, cache_folder: Path | None
 ) -> pd.DataFrame:
     """A row a step: step (from 1), learning_rate, loss and smoothed (its running mean, without bias to the start).
 
@@ -36,7 +36,7 @@ def range_test(
     or no number. Source: Smith 2015 (arXiv:1506.01186).
     """
     device = pick_device(compute.device)
-    settled = settle(recipe, manifest, device)
+    settled = settle(config, manifest, device)
     state = start(settled, data_hash(manifest), device)
     loaders = make_loaders(manifest, settled, compute, device=device, cache_folder=cache_folder)
     run = prepare(state, loaders, math.inf)

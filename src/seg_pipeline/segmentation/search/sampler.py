@@ -1,4 +1,4 @@
-"""Optuna's sampler over any settings of a recipe, with pruning by the rows that training yields."""
+"""Optuna's sampler over any settings of a config, with pruning by the rows that training yields."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STEP = "tpe"
 def search_space(coordinator: Coordinator, settings: TpeSettings) -> None:
     """Trials until there are as many as asked for or their time is over; then repeats of the best, if any.
 
-    The first one is the best point of the grid, with the recipe's own values of the space. A proposal depends on the
+    The first one is the best point of the grid, with the config's own values of the space. A proposal depends on the
     seed, its number and the trials that have ended: in one process a search that was killed makes the same ones.
     """
     text = json.dumps([sorted((name, str(one)) for name, one in settings.space.items()), coordinator.settings.epochs])
@@ -81,7 +81,7 @@ class _Proposals:
 
     def _propose(self) -> optuna.trial.Trial:
         number = len(self.study.get_trials(deepcopy=False, states=_PROPOSED))
-        seed = int(hashlib.sha256(f"{self.coordinator.recipe.seed} {number}".encode()).hexdigest()[:8], 16)
+        seed = int(hashlib.sha256(f"{self.coordinator.config.seed} {number}".encode()).hexdigest()[:8], 16)
         self.study.sampler = TPESampler(seed=seed, n_startup_trials=self.settings.startup_trials)
         if self.undone:
             values = self.known[self.undone.popleft()].values
@@ -91,8 +91,8 @@ class _Proposals:
         return self.study.ask(self.space)
 
     def _first(self) -> dict[str, Any]:
-        """The recipe's values with those of the grid, where the space has them."""
-        mine = self.coordinator.recipe.changed(self.fixed)
+        """The config's values with those of the grid, where the space has them."""
+        mine = self.coordinator.config.changed(self.fixed)
         values = {name: self._label(mine.value(name)) for name in self.space}
         return {name: value for name, value in values.items() if _contains(self.space[name], value)}
 

@@ -18,15 +18,15 @@ from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.manifest.table import class_names
 from seg_pipeline.segmentation.search.initial_loss import initial_loss
 from seg_pipeline.segmentation.search.overfit_check import overfit, pairing, sheet_of, verdict
-from seg_pipeline.segmentation.settings.search import GateSettings
+from seg_pipeline.segmentation.settings.search import SanityCheckSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.auto_settings import settle
 from seg_pipeline.segmentation.training.devices import pick_device
 
 log = logging.getLogger(__name__)
 
-USUAL = GateSettings()
+USUAL = SanityCheckSettings()
 
 
 class GateReport(NamedTuple):
@@ -36,15 +36,15 @@ class GateReport(NamedTuple):
     sheet: Figure
 
 
-def run_gates(
-    manifest: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, settings: GateSettings = USUAL
+def run_sanity_checks(
+    manifest: pd.DataFrame, config: TrainingConfig, compute: ComputeSettings, settings: SanityCheckSettings = USUAL
 ) -> GateReport:
-    """All gates on the development images; nothing is raised where one fails (``check_gates`` does)."""
+    """All gates on the train_val_images images; nothing is raised where one fails (``stop_on_failed_checks`` does)."""
     device = pick_device(compute.device)
-    recipe = settle(_plainly(recipe), manifest, device)
-    first = initial_loss(manifest, recipe, device, settings)
+    config = settle(_plainly(config), manifest, device)
+    first = initial_loss(manifest, config, device, settings)
     rows = _telling(manifest[manifest["split"] == "train"], settings.overfit_images)
-    second, state, dataset = overfit(rows, recipe, compute, settings)
+    second, state, dataset = overfit(rows, config, compute, settings)
     unseen = manifest[~manifest["image_id"].isin(rows["image_id"])]
     if state is not None:
         learnt = second["dice"] >= settings.overfit_dice
@@ -52,10 +52,10 @@ def run_gates(
     second |= verdict(second, settings)
     report = {"passed": first["passed"] and second["passed"], "initial_loss": first, "overfit": second}
     curve = plotting.plot_overfit(pd.DataFrame(second["curve"]), least=settings.overfit_dice)
-    return GateReport(report, curve, sheet_of(rows, dataset, state, recipe))
+    return GateReport(report, curve, sheet_of(rows, dataset, state, config))
 
 
-def check_gates(report: dict, *, stop: bool) -> bool:
+def stop_on_failed_checks(report: dict, *, stop: bool) -> bool:
     """Whether all gates passed; says so.
 
     Raises:
@@ -68,18 +68,20 @@ def check_gates(report: dict, *, stop: bool) -> bool:
     causes = "; ".join(f"{name}: {' '.join(gate['causes'])}" for name, gate in failed.items())
     if stop:
         raise ValueError(
-            f"a gate before the search failed. {causes}. Pictures and numbers are in 08_reporting (search_gates.json, "
-            "overfit_*.png). To go on all the same: `--params hparam_search.gates.stop=false`"
+            f"a gate before the search failed. {causes}. Pictures and numbers are in 08_reporting (sanity_checks.json, "
+            "overfit_*.png). To go on all the same: `--params hparam_search.sanity_checks.stop=false`"
         )
-    log.warning("a gate before the search failed, and the run goes on (hparam_search.gates.stop is false). %s", causes)
+    log.warning(
+        "a gate before the search failed, and the run goes on (hparam_search.sanity_checks.stop is false). %s", causes
+    )
     return False
 
 
-def _plainly(recipe: Recipe) -> Recipe:
+def _plainly(config: TrainingConfig) -> TrainingConfig:
     """Whole images, as they are: nothing random stands between an image and its mask."""
-    whole = {"input.zoom": 1.0, "input.scale": 1.0, "input.foreground": 0.0, "input.fit": "resize"}
-    cropped = whole if recipe.input.fit == "crop" else {}
-    return recipe.changed({**cropped, "sampling.augmentation": "none", "sampling.albumentations": None})
+    whole = {"input.zoom": 1.0, "input.scale": 1.0, "input.foreground": 0.0, "input.resize_mode": "resize"}
+    cropped = whole if config.input.resize_mode == "crop" else {}
+    return config.changed({**cropped, "sampling.augmentation": "none", "sampling.albumentations": None})
 
 
 def _telling(rows: pd.DataFrame, number: int) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from seg_pipeline.segmentation.search.study import only_coordinator, open_storag
 from seg_pipeline.segmentation.search.trial import Place
 from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, TpeSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ NOTHING_FURTHER, IN_PROCESS = TpeSettings(), PoolSettings()
 
 def search(
     manifest: pd.DataFrame,
-    recipe: Recipe,
+    config: TrainingConfig,
     compute: ComputeSettings,
     *,
     folder: Path,
@@ -44,7 +44,7 @@ def search(
 
     Args:
         manifest: train and val images.
-        recipe: of the long training; trials differ from it in what is searched, in length, and repeats in the seed.
+        config: of the long training; trials differ from it in what is searched, in length, and repeats in the seed.
         folder: of this search: study, lock, checkpoints of trials.
 
     Raises:
@@ -53,26 +53,26 @@ def search(
     place = Place(manifest, compute, cache_folder, folder, pool.save_seconds)
     with only_coordinator(folder, pool.storage), closing(make_pool(pool, place)) as workers:
         storage = open_storage(folder, pool.storage)
-        coordinator = Coordinator(recipe, place, workers, storage, grid)
-        tested = _tested(coordinator, recipe, place) if grid.range_test else None
-        tried = _search_rates(coordinator, _rates(recipe, grid, tested))
+        coordinator = Coordinator(config, place, workers, storage, grid)
+        tested = _tested(coordinator, config, place) if grid.range_test else None
+        tried = _search_rates(coordinator, _rates(config, grid, tested))
         _search_decays(coordinator, tried)
         if further.space:
             sampler.search_space(coordinator, further)
     trials = coordinator.table()
     if tested is None:
         return trials
-    seen = rates.as_trials(tested, recipe.seed)
+    seen = rates.as_trials(tested, config.seed)
     return pd.concat([seen, trials], ignore_index=True)[list(trials)]
 
 
-def _tested(coordinator: Coordinator, recipe: Recipe, place: Place) -> pd.DataFrame:
+def _tested(coordinator: Coordinator, config: TrainingConfig, place: Place) -> pd.DataFrame:
     """Rows of the range test, from the study where it was done before."""
     name = f"range_test-{coordinator.settings.range_steps}"
     if (known := coordinator.grid.user_attrs.get(name)) is None:
         table = rates.range_test(
             place.manifest,
-            recipe,
+            config,
             place.compute,
             steps=coordinator.settings.range_steps,
             cache_folder=place.cache_folder,
@@ -82,14 +82,14 @@ def _tested(coordinator: Coordinator, recipe: Recipe, place: Place) -> pd.DataFr
     return pd.DataFrame(known)
 
 
-def _rates(recipe: Recipe, grid: GridSettings, tested: pd.DataFrame | None) -> list[float]:
+def _rates(config: TrainingConfig, grid: GridSettings, tested: pd.DataFrame | None) -> list[float]:
     if tested is not None:
         centre = rates.suggested_rate(tested)
         log.info("range test: the grid of learning rates is placed around %.2g", centre)
         return log_spaced(centre, grid.factor, grid.num_rates)
     if grid.learning_rates is not None:
         return sorted(set(grid.learning_rates))
-    return log_spaced(recipe.optimizer.learning_rate, grid.factor, grid.num_rates)
+    return log_spaced(config.optimizer.learning_rate, grid.factor, grid.num_rates)
 
 
 def log_spaced(centre: float, factor: float, number: int) -> list[float]:
@@ -112,7 +112,7 @@ def beyond(values: Sequence[float], side: int) -> list[float]:
 
 def _search_rates(coordinator: Coordinator, tried: list[float]) -> list[float]:
     """Runs them, and those beyond the edge where the best lies there; all that were run."""
-    decay, grid = coordinator.recipe.optimizer.weight_decay, coordinator.settings
+    decay, grid = coordinator.config.optimizer.weight_decay, coordinator.settings
     coordinator.run(_cells("learning_rate", tried, [decay], grid))
     best = best_point(points(coordinator.table(), grid))[RATE]
     more = beyond(tried, at_edge(tried, best)) if grid.extend else []
@@ -124,7 +124,7 @@ def _search_rates(coordinator: Coordinator, tried: list[float]) -> list[float]:
 
 def _search_decays(coordinator: Coordinator, tried_rates: list[float]) -> None:
     grid = coordinator.settings
-    decays = sorted({*grid.weight_decays, coordinator.recipe.optimizer.weight_decay}) if grid.weight_decays else []
+    decays = sorted({*grid.weight_decays, coordinator.config.optimizer.weight_decay}) if grid.weight_decays else []
     if not decays:
         return
     rate = best_point(points(coordinator.table(), grid))[RATE]

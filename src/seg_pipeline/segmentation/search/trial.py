@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from seg_pipeline.segmentation.settings.training import ComputeSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.processes import OutOfMemory, TrainingFailed
 from seg_pipeline.segmentation.training.run import train_one
 
@@ -46,7 +46,7 @@ class Place:
 @dataclass(frozen=True)
 class Job:
     key: str
-    recipe: dict
+    config: dict
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Event:
     reason: str = ""
 
 
-def trial_key(recipe: Recipe, data_hash: str) -> str:
+def trial_key(config: TrainingConfig, data_hash: str) -> str:
     """The same for the same training on the same data."""
-    text = json.dumps([recipe.to_dict(), data_hash], sort_keys=True)
+    text = json.dumps([config.to_dict(), data_hash], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -83,7 +83,7 @@ def _rows(job: Job, place: Place) -> Iterator[dict]:
     saved = load_checkpoint(place.checkpoint(job.key))
     told, saved_at = 0, time.monotonic()
     compute = replace(place.compute, save_minutes=place.save_seconds / 60)
-    for state in train_one(place.manifest, Recipe.from_dict(job.recipe), compute, saved, place.cache_folder):
+    for state in train_one(place.manifest, TrainingConfig.from_dict(job.config), compute, saved, place.cache_folder):
         if not state["finished"] and time.monotonic() - saved_at >= place.save_seconds:
             _save(state, place.checkpoint(job.key))
             saved_at = time.monotonic()

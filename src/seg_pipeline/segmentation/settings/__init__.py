@@ -5,6 +5,6 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "training_config": ["FROM_SEARCH", "Recipe", "with_search"],
+        "training_config": ["FROM_SEARCH", "TrainingConfig", "with_search"],
     },
 )

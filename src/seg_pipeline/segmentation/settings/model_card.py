@@ -8,7 +8,7 @@ from seg_pipeline.segmentation.settings.training import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class About(Settings):
+class ModelCardDetails(Settings):
     data: str | None = None
     """What the data is, in a sentence or two."""
     source: str | None = None

@@ -16,7 +16,7 @@ Rule = Literal["dice", "loss"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class GateSettings(Settings):
+class SanityCheckSettings(Settings):
     """Checks before any search; docs/search.md says what each can see."""
 
     stop: bool = True
@@ -24,7 +24,7 @@ class GateSettings(Settings):
     num_images: Annotated[int, Ge(2)] = 32
     """Train images whose input, masks and first loss are looked at."""
     tolerance: Annotated[float, Gt(0)] = 0.6
-    """How far each term of the untrained loss may be from its expected value, as a share of that. Sound recipes were
+    """How far each term of the untrained loss may be from its expected value, as a share of that. Sound configs were
     seen up to 0.59 off (bce 1.10, a narrow decoder)."""
     most_covered: Annotated[float, Gt(0), Le(1)] = 0.5
     """Share of an image and of its border that the mask of a class may take in the mean of the images."""
@@ -60,7 +60,7 @@ class GridSettings(Settings):
     """Trainings of each point, each from another seed; their mean decides."""
     choose_by: Rule = "dice"
     """Highest validation Dice, or lowest validation loss."""
-    smooth_over: Annotated[int, Ge(1)] = 2
+    average_last_validations: Annotated[int, Ge(1)] = 2
     """A trial's score is the mean of so many last validations."""
     extend: bool = True
     """Go on beyond the grid's edge, once, where the best point lies there."""
@@ -91,7 +91,7 @@ class Range(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TpeSettings(Settings):
-    """Optuna's tree-structured Parzen estimator over any settings of the recipe."""
+    """Optuna's tree-structured Parzen estimator over any settings of the config."""
 
     space: dict[str, Range | list[Any]] = field(default_factory=dict)
     """Dotted name of a setting -> a range, or a list of choices. Empty: no such search."""

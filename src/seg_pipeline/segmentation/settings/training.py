@@ -1,7 +1,7 @@
 """Groups of settings, each declared here once, with its bounds.
 
 ``params`` reads the same classes from YAML (pydantic checks the bounds there); a notebook or a test builds them by
-keyword. ``recipe.Recipe`` holds those that determine a training run.
+keyword. ``config.TrainingConfig`` holds those that determine a training run.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class InputSettings(Settings):
 
     size: tuple[int, int] = (128, 128)
     """Height and width of the network's input in training; scores are taken at native size."""
-    fit: Literal["resize", "pad", "crop"] = "resize"
+    resize_mode: Literal["resize", "pad", "crop"] = "resize"
     """resize: stretch to `size`; pad: scale to fit into `size` and fill up (the filling counts nowhere);
     crop: train on windows of `size`, validate and predict on whole images."""
     scale: Annotated[float, Gt(0), Le(4)] = 1.0
@@ -82,8 +82,10 @@ class InputSettings(Settings):
             raise ValueError(f"`window` must be two rising percentiles within 0 to 100, found {self.window}")
         if isinstance(self.channels, tuple) and 0 not in self.channels:
             raise ValueError(f"`channels` must hold 0, the image itself, found {list(self.channels)}")
-        if self.fit != "crop" and (self.scale, self.zoom, self.foreground) != (1, 1, 0):
-            raise ValueError(f"`scale`, `zoom` and `foreground` are for `fit: crop`, found `fit: {self.fit}`")
+        if self.resize_mode != "crop" and (self.scale, self.zoom, self.foreground) != (1, 1, 0):
+            raise ValueError(
+                f"`scale`, `zoom` and `foreground` are for `resize_mode: crop`, found `resize_mode: {self.resize_mode}`"
+            )
 
     @property
     def num_channels(self) -> int:
@@ -98,9 +100,10 @@ class SamplingSettings(Settings):
     """Images a step; auto: the largest power of two that fits into memory, at most 64."""
     micro_batch_size: Annotated[int, Ge(1)] | None = None
     """Images computed at once; gradients add up over a batch's parts. null: the batch whole."""
-    balance: Literal["none", "foreground", "classes"] = "classes"
+    oversampling: Literal["none", "foreground", "classes"] = "classes"
     """none: each image once an epoch; foreground: as many draws with mask as without; classes: seven draws of ten
-    first take a class, each as often, then an image that shows it (with `fit: crop`, a window with such a pixel)."""
+    first take a class, each as often, then an image that shows it (with
+    `resize_mode: crop`, a window with such a pixel)."""
     augmentation: Literal["none", "light", "medical", "street"] = "light"
     albumentations: str | None = None
     """File of a pipeline saved by `albumentations.save`, in place of `augmentation`; needs the extra of that name."""
@@ -117,7 +120,7 @@ class LossSettings(Settings):
     class_weights: Literal["auto", "none", "balanced"] | Annotated[tuple[float, ...], MinLen(1)] = "auto"
     """auto: balanced for multiclass, none for multilabel, whose classes do not compete for pixels; balanced:
     1 / sqrt(share of the train split's pixels); or a number a channel, the background's first."""
-    stride: Annotated[int, Ge(1), Le(8)] = 1
+    pixel_stride: Annotated[int, Ge(1), Le(8)] = 1
     """Take the loss of every so many-th pixel in height and width; of 2 a step is quicker and loses little."""
     focal_gamma: Annotated[float, Ge(0), Le(10)] = 2.0
     tversky_beta: Share = 0.7
@@ -199,9 +202,9 @@ class PredictSettings(Settings):
     tta: Literal["none", "horizontal", "flips"] = "none"
     """Mean of the probabilities of mirrored images: left to right (twice the work), or all four ways."""
     overlap: Annotated[float, Ge(0), Le(0.9)] | None = None
-    """For `fit: crop`: predict in windows of `input.size` that overlap by this share of a side, the middle of each
-    counting most, for images too large for memory; null: whole images at once."""
-    members: Literal["all", "first"] = "all"
+    """For `resize_mode: crop`: predict in windows of `input.size` that overlap by this share of a side, the
+    middle of each counting most, for images too large for memory; null: whole images at once."""
+    ensemble: Literal["all", "first"] = "all"
     """Of a training with folds: the mean of all models' probabilities, or the first model alone."""
 
     @property

@@ -25,11 +25,11 @@ from seg_pipeline.segmentation.settings.training import (
 log = logging.getLogger(__name__)
 
 FROM_SEARCH = "from_search"
-"""Key beside the settings in recipe.json: which of them a search found, and why."""
+"""Key beside the settings in training_config.json: which of them a search found, and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class TrainingConfig:
     """Settings of one training run. What cannot change its result (device, workers, cache) is not here."""
 
     task: Task
@@ -59,16 +59,16 @@ class Recipe:
         """Of the logits."""
         return len(self.classes) + self.background
 
-    def changed(self, values: Mapping[str, Any]) -> Recipe:
+    def changed(self, values: Mapping[str, Any]) -> TrainingConfig:
         """With other values by dotted name: ``changed({"optimizer.learning_rate": 1e-3, "seed": 4})``."""
-        recipe = self
+        config = self
         for name, value in values.items():
             group, _, key = name.rpartition(".")
             new = {key: _tupled(value)}
             if group:
-                new = {group: replace(getattr(recipe, group), **new)}
-            recipe = replace(recipe, **new)
-        return recipe
+                new = {group: replace(getattr(config, group), **new)}
+            config = replace(config, **new)
+        return config
 
     def value(self, name: str) -> Any:
         """Plain value of a dotted name. Raises AttributeError where there is none."""
@@ -79,7 +79,7 @@ class Recipe:
         return to_plain(asdict(self))
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Recipe:
+    def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
         """Leaves ``FROM_SEARCH`` out. Raises ValueError where ``values`` are not those of this version."""
         try:
             return from_plain(cls, {name: value for name, value in values.items() if name != FROM_SEARCH})
@@ -93,7 +93,7 @@ class Recipe:
         """Plain values by dotted name; an empty group is a value."""
         return _flat(self.to_dict())
 
-    def differences(self, other: Recipe) -> list[str]:
+    def differences(self, other: TrainingConfig) -> list[str]:
         """ "key: mine, there theirs" for each setting that differs."""
         mine, theirs = self.flat(), other.flat()
         return [
@@ -142,40 +142,40 @@ NOT_SEARCHED_ON = ("fit.epochs", "fit.max_minutes", "fit.patience", "fit.validat
 """A search is short and has seeds of its own, so these may differ between it and the training that takes its values."""
 
 
-def base_hash(recipe: Recipe, names: Iterable[str]) -> str:
+def base_hash(config: TrainingConfig, names: Iterable[str]) -> str:
     """Sha256 of all settings but those of these dotted names and ``NOT_SEARCHED_ON``."""
     left_out = {*names, *NOT_SEARCHED_ON}
     settings = [
         (name, value)
-        for name, value in recipe.flat().items()
+        for name, value in config.flat().items()
         if not any(name == one or name.startswith(f"{one}.") for one in left_out)
     ]
     return hashlib.sha256(json.dumps(sorted(settings)).encode()).hexdigest()
 
 
-def with_search(recipe: Recipe, found: dict | None, data_hash: str) -> tuple[Recipe, dict]:
-    """The recipe with the values that a search found on the same data and for the same other settings.
+def with_search(config: TrainingConfig, found: dict | None, data_hash: str) -> tuple[TrainingConfig, dict]:
+    """The config with the values that a search found on the same data and for the same other settings.
 
     Args:
         found: values by dotted name, reason, data_hash and base of the search, or None.
 
     Returns:
-        The recipe, and what of ``found`` is in it: values and reason; empty where it is the parameters' alone.
+        The config, and what of ``found`` is in it: values and reason; empty where it is the parameters' alone.
     """
-    why = _not_taken(recipe, found, data_hash)
+    why = _not_taken(config, found, data_hash)
     if found is None or why:
         log.log(logging.WARNING if found else logging.INFO, "all settings are the parameters': %s", why)
-        return recipe, {}
+        return config, {}
     said = ", ".join(f"{name} {value}" for name, value in found["values"].items())
     log.info("from the search: %s (%s); all else from the parameters", said, found["reason"])
-    return recipe.changed(found["values"]), {name: found[name] for name in ("values", "val_dice", "epochs", "reason")}
+    return config.changed(found["values"]), {name: found[name] for name in ("values", "val_dice", "epochs", "reason")}
 
 
-def _not_taken(recipe: Recipe, found: dict | None, data_hash: str) -> str:
+def _not_taken(config: TrainingConfig, found: dict | None, data_hash: str) -> str:
     if found is None:
         return "no search's result is used"
     if found["data_hash"] != data_hash:
         return "the search was on other data"
-    if found.get("base") != base_hash(recipe, found.get("values", ())):
+    if found.get("base") != base_hash(config, found.get("values", ())):
         return "the search was for other settings; to search for these: `kedro run --pipeline hparam_search`"
     return ""

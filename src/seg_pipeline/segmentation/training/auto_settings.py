@@ -1,4 +1,4 @@
-"""What a recipe leaves to the data or the machine, turned into numbers that its checkpoint records."""
+"""What a config leaves to the data or the machine, turned into numbers that its checkpoint records."""
 
 from __future__ import annotations
 
@@ -13,43 +13,45 @@ from seg_pipeline.segmentation.data.normalisation import training_statistics
 from seg_pipeline.segmentation.losses import balanced_weights
 from seg_pipeline.segmentation.manifest.table import class_names
 from seg_pipeline.segmentation.models.segmenter import Segmenter
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.batch_size import largest_batch
-from seg_pipeline.segmentation.training.epoch import recipe_loss
+from seg_pipeline.segmentation.training.epoch import config_loss
 
 log = logging.getLogger(__name__)
 
 
-def settle(recipe: Recipe, manifest: pd.DataFrame, device: torch.device, *, processes: int = 1) -> Recipe:
-    """The recipe with numbers for class weights, normalisation "training" and batch size "auto"."""
+def settle(
+    config: TrainingConfig, manifest: pd.DataFrame, device: torch.device, *, processes: int = 1
+) -> TrainingConfig:
+    """The config with numbers for class weights, normalisation "training" and batch size "auto"."""
     train = manifest[manifest["split"] == "train"]
-    if recipe.input.normalisation == "training" and recipe.input.statistics is None:
-        recipe = recipe.changed({"input.statistics": training_statistics(train, recipe.input)})
-    if recipe.loss.class_weights == "auto":
-        recipe = recipe.changed({"loss.class_weights": "balanced" if recipe.task == "multiclass" else "none"})
-    if recipe.loss.class_weights == "balanced":
-        weights = balanced_weights(channel_pixels(train, recipe))
+    if config.input.normalisation == "training" and config.input.statistics is None:
+        config = config.changed({"input.statistics": training_statistics(train, config.input)})
+    if config.loss.class_weights == "auto":
+        config = config.changed({"loss.class_weights": "balanced" if config.task == "multiclass" else "none"})
+    if config.loss.class_weights == "balanced":
+        weights = balanced_weights(channel_pixels(train, config))
         log.info("class weights: %s", ", ".join(f"{weight:.2f}" for weight in weights))
-        recipe = recipe.changed({"loss.class_weights": weights})
-    if recipe.sampling.batch_size == "auto":
-        recipe = recipe.changed({"sampling.batch_size": _batch_size(recipe, len(train), device, processes)})
-    return recipe
+        config = config.changed({"loss.class_weights": weights})
+    if config.sampling.batch_size == "auto":
+        config = config.changed({"sampling.batch_size": _batch_size(config, len(train), device, processes)})
+    return config
 
 
-def _batch_size(recipe: Recipe, num_images: int, device: torch.device, processes: int) -> int:
+def _batch_size(config: TrainingConfig, num_images: int, device: torch.device, processes: int) -> int:
     """That fits into memory, of all processes together; no more than leaves four steps to an epoch."""
-    model = Segmenter(recipe, pretrained=False).to(device)
+    model = Segmenter(config, pretrained=False).to(device)
     most = min(64, 2 ** int(math.log2(max(1, num_images // 4))))
-    each = largest_batch(model, recipe_loss(recipe), recipe, device, most=most)
+    each = largest_batch(model, config_loss(config), config, device, most=most)
     size = max(1, each // processes) * processes  # a CPU's memory is shared; GPUs could take more
     log.info("batch size: %d", size)
     return size
 
 
-def channel_pixels(rows: pd.DataFrame, recipe: Recipe) -> list[int]:
+def channel_pixels(rows: pd.DataFrame, config: TrainingConfig) -> list[int]:
     """Pixels of each channel of the logits, the background's first where it has one."""
     areas = [int(rows[f"area_{name}"].sum()) for name in class_names(rows)]
-    if not recipe.background:
+    if not config.background:
         return areas
     pixels = int((rows["height"] * rows["width"]).sum())
     ignored = sum(int(np.array(runs.split()[1::2], dtype=np.int64).sum()) for runs in rows["ignore"])

@@ -10,7 +10,7 @@ from torch import Tensor
 from seg_pipeline.segmentation.data.memory import free_ram, readable
 from seg_pipeline.segmentation.losses import Loss
 from seg_pipeline.segmentation.models.segmenter import Segmenter
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 def largest_batch(
     model: Segmenter,
     loss_fn: Loss,
-    recipe: Recipe,
+    config: TrainingConfig,
     device: torch.device,
     *,
     limit_bytes: int | None = None,
@@ -32,20 +32,22 @@ def largest_batch(
     changed: its gradients and batch statistics.
 
     Args:
-        recipe: gives shape of the images, form of the truth and precision.
+        config: gives shape of the images, form of the truth and precision.
         limit_bytes: for what is kept; None: half of the free memory, as gradients, the optimiser's values and
             each layer's working memory need room too.
     """
     limit = _free(device) // 2 if limit_bytes is None else limit_bytes
-    two, three = (kept_bytes(model, loss_fn, recipe, device, batch_size=size) for size in (2, 3))
+    two, three = (kept_bytes(model, loss_fn, config, device, batch_size=size) for size in (2, 3))
     each = max(1, three - two)
     fitting = max(1, (limit - (two - 2 * each)) // each)
     batch_size = min(most, 2 ** (fitting.bit_length() - 1))
     log.info("a training step keeps %s an image; %s allow a batch of %d", readable(each), readable(limit), batch_size)
-    return _tried(model, loss_fn, recipe, device, batch_size) if device.type == "cuda" else batch_size
+    return _tried(model, loss_fn, config, device, batch_size) if device.type == "cuda" else batch_size
 
 
-def kept_bytes(model: Segmenter, loss_fn: Loss, recipe: Recipe, device: torch.device, *, batch_size: int) -> int:
+def kept_bytes(
+    model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch.device, *, batch_size: int
+) -> int:
     """Bytes that autograd keeps from the way forth for the way back, weights among them."""
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -55,24 +57,24 @@ def kept_bytes(model: Segmenter, loss_fn: Loss, recipe: Recipe, device: torch.de
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        _loss(model, loss_fn, recipe, device, batch_size)
+        _loss(model, loss_fn, config, device, batch_size)
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def _loss(model: Segmenter, loss_fn: Loss, recipe: Recipe, device: torch.device, batch_size: int) -> Tensor:
-    channels = (recipe.num_channels,) if recipe.task == "multilabel" else ()
-    images = torch.zeros(batch_size, recipe.input.num_channels, *recipe.input.size, dtype=torch.uint8, device=device)
-    truth = torch.zeros(batch_size, *channels, *recipe.input.size, dtype=torch.uint8, device=device)
-    with autocast(device, pick_precision(recipe.fit.precision, device)):
+def _loss(model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch.device, batch_size: int) -> Tensor:
+    channels = (config.num_channels,) if config.task == "multilabel" else ()
+    images = torch.zeros(batch_size, config.input.num_channels, *config.input.size, dtype=torch.uint8, device=device)
+    truth = torch.zeros(batch_size, *channels, *config.input.size, dtype=torch.uint8, device=device)
+    with autocast(device, pick_precision(config.fit.precision, device)):
         logits = model(images)
     return loss_fn(logits, model.seen(truth))
 
 
-def _tried(model: Segmenter, loss_fn: Loss, recipe: Recipe, device: torch.device, batch_size: int) -> int:
+def _tried(model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch.device, batch_size: int) -> int:
     """The batch size, halved until a step with its gradients fits."""
     while batch_size > 1:
         try:
-            _loss(model, loss_fn, recipe, device, batch_size).backward()
+            _loss(model, loss_fn, config, device, batch_size).backward()
             return batch_size
         except torch.OutOfMemoryError:
             batch_size //= 2

@@ -24,7 +24,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from seg_pipeline.segmentation.settings.training import ComputeSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.processes import TrainingFailed, join
 
 log = logging.getLogger(__name__)
@@ -36,9 +36,13 @@ STOP, FAILURE = "stop", "failure.txt"
 
 
 def train_together(
-    manifest: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, saved: dict | None, cache_folder: Path | None
+    manifest: pd.DataFrame,
+    config: TrainingConfig,
+    compute: ComputeSettings,
+    saved: dict | None,
+    cache_folder: Path | None,
 ) -> Iterator[dict]:
-    """States to save, as they come; ``compute.devices`` processes train. The recipe is settled.
+    """States to save, as they come; ``compute.devices`` processes train. The config is settled.
 
     Raises:
         ValueError: there are fewer GPUs than that.
@@ -51,7 +55,7 @@ def train_together(
     with tempfile.TemporaryDirectory(prefix="seg_pipeline_") as name:
         folder = Path(name)
         manifest.to_parquet(folder / "manifest.parquet")
-        job = {"recipe": recipe.to_dict(), "compute": asdict(compute), "cache": cache_folder and str(cache_folder)}
+        job = {"config": config.to_dict(), "compute": asdict(compute), "cache": cache_folder and str(cache_folder)}
         (folder / "job.json").write_text(json.dumps(job))
         if saved is not None:
             _write(saved, folder, 0)
@@ -82,7 +86,7 @@ def _states(folder: Path, compute: ComputeSettings) -> Iterator[dict]:
 def _launch(folder: Path, compute: ComputeSettings, failure: list[Exception]) -> None:
     # It warns that a thread's processes may outlive their parent: `_end_with` sees to that.
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.ERROR)
-    config = LaunchConfig(
+    launch = LaunchConfig(
         run_id=folder.name,
         min_nodes=1,
         max_nodes=1,
@@ -95,7 +99,7 @@ def _launch(folder: Path, compute: ComputeSettings, failure: list[Exception]) ->
         start_method="spawn",
     )
     try:
-        elastic_launch(config, _work)(str(folder), os.getpid())
+        elastic_launch(launch, _work)(str(folder), os.getpid())
     except ChildFailedError as error:
         failure.append(error)
 
@@ -129,10 +133,10 @@ def _train(folder: Path, job: dict, device: torch.device) -> None:
     if newest >= 0:
         state = restore(_read(folder, newest), device)
     else:
-        state = start(Recipe.from_dict(job["recipe"]), data_hash(manifest), device)
+        state = start(TrainingConfig.from_dict(job["config"]), data_hash(manifest), device)
     loaders = make_loaders(
         manifest,
-        state.recipe,
+        state.config,
         compute,
         device=device,
         cache_folder=job["cache"] and Path(job["cache"]),

@@ -18,7 +18,7 @@ from seg_pipeline.segmentation.data.loaders import Loaders
 from seg_pipeline.segmentation.losses import Loss, make_loss
 from seg_pipeline.segmentation.metrics.overlap import Counts
 from seg_pipeline.segmentation.settings.training import FitSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.epoch_metrics import Tally
 from seg_pipeline.segmentation.training.processes import OutOfMemory, Processes
 from seg_pipeline.segmentation.training.progress import Bar
@@ -57,11 +57,11 @@ class Run:
     def progress(self, watch: Stopwatch) -> float:
         """Share of the run that is done, the same in all processes."""
         progress = self.state.progress(len(self.loaders.order), self.state.spent + watch.seconds)
-        return progress if self.state.recipe.fit.max_minutes is None else self.processes.agreed(progress)
+        return progress if self.state.config.fit.max_minutes is None else self.processes.agreed(progress)
 
 
 def fit(state: TrainState, loaders: Loaders, *, save_minutes: float | None = None) -> Iterator[dict | None]:
-    """Trains to the recipe's end. Yields the row that each epoch adds to ``state.history``.
+    """Trains to the config's end. Yields the row that each epoch adds to ``state.history``.
 
     Yields None within an epoch when ``save_minutes`` have passed: time to save ``state``, which a later ``fit``
     continues to equal weights.
@@ -98,8 +98,8 @@ class Stopwatch:
 
 
 def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
-    """The run's parts, built from its recipe."""
-    recipe, processes = state.recipe, Processes()
+    """The run's parts, built from its config."""
+    config, processes = state.config, Processes()
     if processes.world > 1 and state.device.type == "cuda":
         state.model.net = nn.SyncBatchNorm.convert_sync_batchnorm(state.model.net)
     network = processes.wrap(state.model, state.device)
@@ -107,25 +107,25 @@ def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
         state,
         loaders,
         processes,
-        recipe_loss(recipe),
-        make_schedule(recipe.optimizer.schedule, peak=1.0, warmup=recipe.optimizer.warmup),
-        make_mixing(recipe.sampling.mix, share=recipe.sampling.mix_share, seed=recipe.seed),
-        torch.compile(network) if recipe.fit.compile else network,
+        config_loss(config),
+        make_schedule(config.optimizer.schedule, peak=1.0, warmup=config.optimizer.warmup),
+        make_mixing(config.sampling.mix, share=config.sampling.mix_share, seed=config.seed),
+        torch.compile(network) if config.fit.compile else network,
         save_seconds,
     )
 
 
-def recipe_loss(recipe: Recipe) -> Loss:
-    """The loss of a recipe whose class weights are numbers."""
-    loss = recipe.loss
+def config_loss(config: TrainingConfig) -> Loss:
+    """The loss of a config whose class weights are numbers."""
+    loss = config.loss
     assert loss.class_weights not in ("auto", "balanced"), "`planning.settle` turns them into numbers"
     return make_loss(
-        recipe.task,
+        config.task,
         terms={str(name): weight for name, weight in loss.terms.items()} if loss.terms else None,
         class_weights=None if isinstance(loss.class_weights, str) else loss.class_weights,
         focal_gamma=loss.focal_gamma,
         tversky_beta=loss.tversky_beta,
-        background=recipe.background,
+        background=config.background,
     )
 
 
@@ -153,7 +153,7 @@ def train_step(run: Run, tally: Tally, images: Tensor, truth: Tensor, rate: floa
     """One update of the weights; skipped on the device where the loss or its gradient is not finite."""
     state, epoch = run.state, len(run.state.history)
     for group in state.optimizer.param_groups:
-        group["lr"] = rate * state.recipe.optimizer.learning_rate * group["factor"]
+        group["lr"] = rate * state.config.optimizer.learning_rate * group["factor"]
     images, truth = (part.to(state.device, non_blocking=True) for part in (images, truth))
     truths = [(1.0, truth)]
     if run.mixing:
@@ -173,7 +173,7 @@ def backward(run: Run, tally: Tally, images: Tensor, truths: list[tuple[float, T
     state = run.state
     while True:
         state.optimizer.zero_grad()
-        torch.manual_seed(state.recipe.seed + 1_000_003 * state.total_steps)  # dropout, whatever came before
+        torch.manual_seed(state.config.seed + 1_000_003 * state.total_steps)  # dropout, whatever came before
         try:
             return _backward_parts(run, tally, images, truths, state.micro_batch or len(images))
         except torch.OutOfMemoryError as error:
@@ -211,7 +211,7 @@ def _backward_parts(
 def _update(state: TrainState, loss: Tensor) -> Tensor:
     """Changes the weights, where loss and gradient are finite; whether they are, on the device."""
     state.scaler.unscale_(state.optimizer)
-    largest = state.recipe.optimizer.clip_norm
+    largest = state.config.optimizer.clip_norm
     norm = nn.utils.clip_grad_norm_(state.model.parameters(), math.inf if largest is None else largest)
     if state.scaler.is_enabled():  # skips gradients that are not finite itself, and lowers its scale
         state.scaler.step(state.optimizer)
@@ -228,7 +228,7 @@ def _update(state: TrainState, loss: Tensor) -> Tensor:
 def validate(run: Run) -> dict:
     """Loss, Dice and pixel accuracy of the validation split at the network's input size; NaN where not due."""
     state, epochs = run.state, len(run.state.history) + 1
-    fit = state.recipe.fit
+    fit = state.config.fit
     if epochs % fit.validate_every and epochs < fit.epochs and not state.finished:
         return dict.fromkeys(("val_loss", "val_dice", "val_pixel_accuracy"), math.nan)
     began = time.perf_counter()

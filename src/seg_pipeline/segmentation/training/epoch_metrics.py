@@ -25,9 +25,9 @@ class Tally:
 
     def __init__(self, state: TrainState, loss_fn: Loss, processes: Processes, partial: dict | None = None) -> None:
         self.state, self.loss_fn, self.processes = state, loss_fn, processes
-        self.dtype = pick_precision(state.recipe.fit.precision, state.device)
+        self.dtype = pick_precision(state.config.fit.precision, state.device)
         self.overlap = Collected[Counts]()
-        self.overlap.add(Counts.of_nothing(len(state.recipe.classes), state.device))  # a process may have no batch
+        self.overlap.add(Counts.of_nothing(len(state.config.classes), state.device))  # a process may have no batch
         self.sums = torch.zeros(2, dtype=torch.float64, device=state.device)  # loss times images, images
         self.unsound = torch.full((), -1, device=state.device)  # first step whose loss or gradient is not finite
         if partial and processes.rank == 0:
@@ -38,7 +38,7 @@ class Tally:
         return autocast(self.state.device, self.dtype)
 
     def count(self, logits: Tensor, truth: Tensor) -> Counts:
-        return self.state.model.counts(logits, truth, threshold=self.state.recipe.scores.threshold)
+        return self.state.model.counts(logits, truth, threshold=self.state.config.scores.threshold)
 
     def add(self, loss: Tensor, counts: list[Counts], num_images: int, *, sound: Tensor | None = None) -> None:
         self.sums += torch.stack([loss.detach().double() * num_images, self.sums.new_tensor(num_images)])
@@ -54,7 +54,7 @@ class Tally:
 
     def means(self) -> tuple[float, float]:
         """Loss and Dice of this process so far; waits for the device."""
-        scores = self.state.recipe.scores
+        scores = self.state.config.scores
         dice = mean_dice(self.overlap.all(), aggregation=scores.aggregation, empty_policy=scores.empty_policy)
         return (self.sums[0] / self.sums[1]).item(), dice
 
@@ -71,7 +71,7 @@ class Tally:
 
     def row(self, split: str) -> dict:
         everything = self.gathered()
-        counts, scores = Counts(**everything["counts"]), self.state.recipe.scores
+        counts, scores = Counts(**everything["counts"]), self.state.config.scores
         total, seen = everything["sums"].tolist()
         if not math.isfinite(total):
             raise TrainingFailed(

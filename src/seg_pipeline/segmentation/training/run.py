@@ -12,7 +12,7 @@ import pandas as pd
 from seg_pipeline.segmentation.data.loaders import make_loaders
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.settings.training import ComputeSettings
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training import distributed, epoch
 from seg_pipeline.segmentation.training.auto_settings import settle
 from seg_pipeline.segmentation.training.devices import pick_device
@@ -28,14 +28,14 @@ class Saved(NamedTuple):
     last: dict
     """Continues it."""
     best: dict
-    """Rebuilds the best model: recipe, data_hash and members (one, or one a fold), each with recipe, row, model."""
+    """Rebuilds the best model: config, data_hash and members (one, or one a fold), each with config, row, model."""
     history: pd.DataFrame
     """A row an epoch, as ``TrainState.history``, with the column fold (from 0; -1 without folds)."""
 
 
 def train(
     manifest: pd.DataFrame,
-    recipe: Recipe,
+    config: TrainingConfig,
     compute: ComputeSettings,
     *,
     folds: int | None = None,
@@ -46,7 +46,7 @@ def train(
 
     Args:
         manifest: with split, and with fold where ``folds`` are trained.
-        recipe: of each model.
+        config: of each model.
         compute: what cannot change the result.
         folds: train so many models, each validated on one fold of the train and val images; None: one model
             on the split.
@@ -57,16 +57,16 @@ def train(
         ValueError: ``saved`` is of other settings or data; the manifest lacks folds; what ``make_loaders`` raises.
         TrainingFailed: as ``engine.fit``.
     """
-    about = {"recipe": recipe.to_dict(), "data_hash": data_hash(manifest, folds=folds is not None), "folds": folds}
+    about = {"config": config.to_dict(), "data_hash": data_hash(manifest, folds=folds is not None), "folds": folds}
     members, rows, current = _taken_up(about, saved)
     for fold in range(len(members), folds or 1):
         part = manifest if folds is None else fold_split(manifest, fold, folds)
         told = len(current["history"]) if current else 0
-        for state in train_one(part, recipe, compute, current, cache_folder):
+        for state in train_one(part, config, compute, current, cache_folder):
             if len(state["history"]) > told:
                 told = len(state["history"])
-                log.info("%s%s", f"fold {fold + 1}/{folds}, " if folds else "", line(state["history"][-1], recipe.fit))
-            best = [*members, {"recipe": state["recipe"], **(state["best"] or _untrained(state))}]
+                log.info("%s%s", f"fold {fold + 1}/{folds}, " if folds else "", line(state["history"][-1], config.fit))
+            best = [*members, {"config": state["config"], **(state["best"] or _untrained(state))}]
             history = [*rows, *({"fold": -1 if folds is None else fold, **row} for row in state["history"])]
             yield Saved(
                 {**about, "members": members, "rows": rows, "current": state},
@@ -80,7 +80,7 @@ def _taken_up(about: dict, saved: dict | None) -> tuple[list[dict], list[dict], 
     """Finished members, their history rows, and the state of the one in training."""
     if saved is None:
         return [], [], None
-    mine, theirs = Recipe.from_dict(about["recipe"]), Recipe.from_dict(saved["recipe"])
+    mine, theirs = TrainingConfig.from_dict(about["config"]), TrainingConfig.from_dict(saved["config"])
     differences = mine.differences(theirs)
     differences += ["data or splits"] * (saved["data_hash"] != about["data_hash"])
     differences += [f"folds: {about['folds']}, there {saved['folds']}"] * (saved["folds"] != about["folds"])
@@ -105,7 +105,11 @@ def _untrained(state: dict) -> dict:
 
 
 def train_one(
-    manifest: pd.DataFrame, recipe: Recipe, compute: ComputeSettings, saved: dict | None, cache_folder: Path | None
+    manifest: pd.DataFrame,
+    config: TrainingConfig,
+    compute: ComputeSettings,
+    saved: dict | None,
+    cache_folder: Path | None,
 ) -> Iterator[dict]:
     """States to save of one model's training, after each epoch and within one as in ``train``.
 
@@ -116,12 +120,12 @@ def train_one(
         return
     device = pick_device(compute.device)
     if saved is None:
-        recipe = settle(recipe, manifest, device, processes=compute.devices)
+        config = settle(config, manifest, device, processes=compute.devices)
     if compute.devices > 1:
-        yield from distributed.train_together(manifest, recipe, compute, saved, cache_folder)
+        yield from distributed.train_together(manifest, config, compute, saved, cache_folder)
         return
-    state = restore(saved, device) if saved else start(recipe, data_hash(manifest), device)
-    loaders = make_loaders(manifest, state.recipe, compute, device=device, cache_folder=cache_folder)
+    state = restore(saved, device) if saved else start(config, data_hash(manifest), device)
+    loaders = make_loaders(manifest, state.config, compute, device=device, cache_folder=cache_folder)
     for _ in epoch.fit(state, loaders, save_minutes=compute.save_minutes):
         yield state.to_dict()
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from seg_pipeline.segmentation.models.segmenter import Segmenter
-from seg_pipeline.segmentation.settings.training_config import Recipe
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import pick_precision
 from seg_pipeline.segmentation.training.optimizers import make_optimizer
 
@@ -60,7 +60,7 @@ class TrainState:
         micro_batch: images computed at once; memory that ran out may have made it smaller.
     """
 
-    recipe: Recipe
+    config: TrainingConfig
     data_hash: str
     model: Segmenter
     optimizer: torch.optim.Optimizer
@@ -89,7 +89,7 @@ class TrainState:
 
     def progress(self, steps_per_epoch: int, seconds: float) -> float:
         """Share of the run that is done, 0 to 1: of its steps or, where time is short, of its time."""
-        fit = self.recipe.fit
+        fit = self.config.fit
         share = self.total_steps / (fit.epochs * steps_per_epoch)
         if fit.max_minutes is not None:
             share = max(share, seconds / max(60 * fit.max_minutes - self.validation_seconds, 1e-3))
@@ -101,10 +101,10 @@ class TrainState:
         self.step, self.partial, self.seconds = 0, None, 0.0
         if self.best is None or _rank(row) > _rank(self.best["row"]):
             self.best = {"row": row, "model": _on_cpu(self.judged)}
-        self.finished = self.finished or len(self.history) >= self.recipe.fit.epochs or self._lost_patience()
+        self.finished = self.finished or len(self.history) >= self.config.fit.epochs or self._lost_patience()
 
     def _lost_patience(self) -> bool:
-        patience = self.recipe.fit.patience
+        patience = self.config.fit.patience
         assert self.best is not None
         return patience is not None and len(self.history) - self.best["row"]["epoch"] >= patience
 
@@ -115,7 +115,7 @@ class TrainState:
     def to_dict(self) -> dict:
         """Continues the run: plain values and tensors."""
         return {
-            "recipe": self.recipe.to_dict(),
+            "config": self.config.to_dict(),
             "data_hash": self.data_hash,
             "model": self.model.state_dict(),
             "mean": self.mean.model.state_dict() if self.mean else None,
@@ -138,26 +138,26 @@ def _on_cpu(model: nn.Module) -> dict:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
-def start(recipe: Recipe, data: str, device: torch.device) -> TrainState:
-    """A run before its first step; equal weights for equal recipes. ``data`` is the manifest's hash."""
-    torch.manual_seed(recipe.seed)
-    model = Segmenter(recipe, pretrained=True).to(device)
-    scaled = pick_precision(recipe.fit.precision, device) == torch.float16
+def start(config: TrainingConfig, data: str, device: torch.device) -> TrainState:
+    """A run before its first step; equal weights for equal configs. ``data`` is the manifest's hash."""
+    torch.manual_seed(config.seed)
+    model = Segmenter(config, pretrained=True).to(device)
+    scaled = pick_precision(config.fit.precision, device) == torch.float16
     return TrainState(
-        recipe,
+        config,
         data,
         model,
-        make_optimizer(model, recipe.optimizer),
+        make_optimizer(model, config.optimizer),
         torch.amp.GradScaler(device.type, enabled=scaled),
         device,
-        mean=RunningMean(model, recipe.fit.ema) if recipe.fit.ema else None,
-        micro_batch=recipe.sampling.micro_batch_size,
+        mean=RunningMean(model, config.fit.ema) if config.fit.ema else None,
+        micro_batch=config.sampling.micro_batch_size,
     )
 
 
 def restore(saved: dict, device: torch.device) -> TrainState:
     """The run that ``TrainState.to_dict`` saved."""
-    state = start(Recipe.from_dict(saved["recipe"]), saved["data_hash"], device)
+    state = start(TrainingConfig.from_dict(saved["config"]), saved["data_hash"], device)
     state.model.load_state_dict(saved["model"])
     if state.mean:
         state.mean.model.load_state_dict(saved["mean"])

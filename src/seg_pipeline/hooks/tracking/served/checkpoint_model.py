@@ -21,12 +21,12 @@ class CheckpointModel(PythonModel):
         from seg_pipeline.segmentation.prediction.predict_images import load_members
 
         folder = Path(context.artifacts["weights"])
-        recipes = json.loads((folder / "recipes.json").read_text(encoding="utf-8"))
+        configs = json.loads((folder / "training_configs.json").read_text(encoding="utf-8"))
         saved = [
-            {"recipe": recipe, "model": load_file(folder / f"member_{number}.safetensors")}
-            for number, recipe in enumerate(recipes)
+            {"config": config, "model": load_file(folder / f"member_{number}.safetensors")}
+            for number, config in enumerate(configs)
         ]
-        self.task = recipes[0]["task"]
+        self.task = configs[0]["task"]
         self.members = [model for model, _ in load_members({"members": saved}, torch.device("cpu"))]
 
     def predict(  # mlflow passes all three

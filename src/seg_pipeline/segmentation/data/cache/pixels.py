@@ -6,7 +6,7 @@
 | truth | uint8, their truths likewise, each (C, H, W) or (H, W) |
 | keys | (N,) what tells each sample: sha256 of pixels, size and masks |
 | shapes | int32 (N, 2), height and width of each |
-| points | int32 (N, POINTS), ``class_points``, -1 where there are fewer; only for ``fit: crop`` |
+| points | int32 (N, POINTS), ``class_points``, -1 where there are fewer; only for ``resize_mode: crop`` |
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Form:
         given = self.settings
         of_training = given.normalisation == "training" and given.statistics
         return {
-            "fit": given.fit,
-            "size": given.scale if given.fit == "crop" else given.size,
+            "resize_mode": given.resize_mode,
+            "size": given.scale if given.resize_mode == "crop" else given.size,
             "colour": given.channels == "rgb",
             "normalisation": given.normalisation,
             "window": given.statistics[0] if of_training and given.statistics else given.window,
@@ -182,7 +182,9 @@ def allocated(form: Form, keys: np.ndarray, shapes: np.ndarray, allocate: Alloca
         "shapes": allocate("shapes", shapes.shape, "i4"),
     }
     arrays["keys"][:], arrays["shapes"][:] = keys, shapes
-    return arrays | ({"points": allocate("points", (len(keys), POINTS), "i4")} if form.settings.fit == "crop" else {})
+    return arrays | (
+        {"points": allocate("points", (len(keys), POINTS), "i4")} if form.settings.resize_mode == "crop" else {}
+    )
 
 
 def sample_keys(manifest: pd.DataFrame) -> np.ndarray:

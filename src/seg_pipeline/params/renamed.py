@@ -1,0 +1,18 @@
+"""Parameters that were renamed, so that the check before a run can name the new key."""
+
+RENAMED = {
+    "data_processing.annotations.form": "data_processing.annotations.mask_format",
+    "data_processing.annotations.several_per_class": "data_processing.annotations.multiple_masks",
+    "data_processing.exclude": "data_processing.excluded_images",
+    "export.forms": "export.formats",
+    "hparam_search.gates": "hparam_search.sanity_checks",
+    "hparam_search.grid.smooth_over": "hparam_search.grid.average_last_validations",
+    "inference.form": "inference.bundle_format",
+    "prediction.members": "prediction.ensemble",
+    "reporting.about": "reporting.model_card",
+    "reporting.num_gallery": "reporting.images_per_gallery",
+    "training.input.fit": "training.input.resize_mode",
+    "training.loss.stride": "training.loss.pixel_stride",
+    "training.sampling.balance": "training.sampling.oversampling",
+    "training.use_search": "training.use_search_result",
+}

@@ -1,0 +1,39 @@
+"""The one way this project replaces a file: write beside it, sync, rename."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yields a path to write to; when the block ends without an error, that file replaces ``target``.
+
+    A reader sees the old file or the new one, never a part of it, even after a crash or a full disk. The path is in
+    the target's folder, which is created, because a rename is atomic only within one file system. Its name is unique,
+    so that two processes may write the same target, and keeps the target's suffix, by which many writers choose the
+    format. When the block raises, the temporary file is removed and ``target`` stays as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.stem}.{uuid.uuid4().hex}{target.suffix}")
+    try:
+        yield temporary
+        _sync(temporary)
+        temporary.replace(target)
+        if os.name == "posix":  # Windows cannot open a folder; NTFS journals renames by itself
+            _sync(target.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until the contents of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
