@@ -39,7 +39,7 @@ def training_input(pictures: list[Path], ask: Asker) -> dict[str, Any]:
         settings["resize_mode"] = (
             "resize" if len({round(h / w, 1) for h, w in zip(heights, widths, strict=True)}) == 1 else "pad"
         )
-        how = f"whole images at {settings['size'][0]} x {settings['size'][1]} ({settings['fit']})"
+        how = f"whole images at {settings['size'][0]} x {settings['size'][1]} ({settings['resize_mode']})"
     else:
         scale = round(min(1.0, VIEW / min(height, width)), 2)
         settings |= {"size": [WINDOW, WINDOW], "resize_mode": "crop", "scale": scale, "zoom": 1.5}
