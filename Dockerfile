@@ -1,10 +1,10 @@
-# The project with all its extras for use; data/ is meant to be mounted.
+# The project with the extras needed to run it. Mount your data at /project/data.
 # CPU:  docker build --build-arg TORCH_INDEX=<the CPU index address on pytorch.org> -t seg_pipeline .
-# CUDA: docker build -t seg_pipeline:cuda .      (pip's usual build of torch brings CUDA's libraries along)
+# CUDA: docker build -t seg_pipeline:cuda .      (pip's default torch includes the CUDA libraries)
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 
-# OpenCV's graphics libraries. No versions: they are those of the base's release.
+# Libraries that OpenCV needs. Unpinned: the base image's release fixes their versions.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgl1 libglib2.0-0 libxcb1 \
@@ -17,7 +17,7 @@ ENV PATH=/home/runner/venv/bin:$PATH \
     DO_NOT_TRACK=true KEDRO_DISABLE_TELEMETRY=true MLFLOW_DISABLE_TELEMETRY=true \
     PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
 
-# Packages first: they change seldom, and a change of the code does not install them again.
+# Packages first: they rarely change, so editing the code does not reinstall them.
 ARG TORCH_INDEX=
 COPY --chown=runner pyproject.toml constraints.txt README.md LICENSE ./
 COPY --chown=runner src/seg_pipeline/__init__.py src/seg_pipeline/__init__.py
