@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
@@ -10,8 +11,10 @@ from annotated_types import Ge
 from kedro.config import OmegaConfigLoader
 from pydantic import BaseModel, Field, model_validator
 
+from seg_pipeline import params as seg_params
 from seg_pipeline.hooks.errors import UserError
-from seg_pipeline.hooks.parameters import ParameterHooks, check_parameters
+from seg_pipeline.hooks.parameters import ParameterHooks, _all_paths, check_parameters
+from seg_pipeline.params.renamed import RENAMED
 
 
 class Closed(BaseModel, extra="forbid", frozen=True):
@@ -93,6 +96,23 @@ def test_each_wrong_parameter_has_place_found_and_expected(given, line):
     assert head == "1 parameter is wrong (from conf/ and --params)"
     assert len(lines) == 1
     assert lines[0].startswith(f"  {line}")
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_renamed_parameter_names_its_new_key(old, new):
+    *parents, key = old.split(".")
+    given = {key: 1}
+    for parent in reversed(parents):
+        given = {parent: given}
+    told = re.escape(f"{old}: no such parameter (found 1); it is now `{new}`")
+    with pytest.raises(UserError, match=told):
+        check_parameters(given, seg_params.Parameters)
+    assert new in set(_all_paths(seg_params.Parameters))
+
+
+def test_a_removed_parameter_says_what_to_do_instead():
+    with pytest.raises(UserError, match=r"grid\.range_test: no such parameter .*; the range test is gone; leave"):
+        check_parameters({"hparam_search": {"grid": {"range_test": True}}}, seg_params.Parameters)
 
 
 def test_all_wrong_parameters_are_told_at_once():

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from seg_pipeline.hooks.errors import UserError
-from seg_pipeline.params.renamed import RENAMED
+from seg_pipeline.params.renamed import REMOVED, RENAMED
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
@@ -63,13 +63,18 @@ def describe(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
         *parents, last = one["loc"] or ("parameters",)
         where = ".".join(map(str, (*parents, last)))
         if one["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            remedy = f"it is now `{RENAMED[where]}`" if where in RENAMED else _nearest(str(last), parents, model)
+            remedy = _replacement(where) or _nearest(str(last), parents, model)
             yield f"{where}: no such parameter (found {_short(one['input'])}); {remedy}"
         elif one["type"] == "missing":
             yield f"{where}: missing; set it in conf/base/parameters*.yml or in the environment's"
         else:
             expected = one["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
             yield f"{where}: found {_short(one['input'])}; {expected}"
+
+
+def _replacement(key: str) -> str | None:
+    """What to write for a key that was renamed or removed."""
+    return f"it is now `{RENAMED[key]}`" if key in RENAMED else REMOVED.get(key)
 
 
 def _nearest(key: str, parents: list[int | str], model: type) -> str:

@@ -1,4 +1,4 @@
-"""Parameters that were renamed, so that the check before a run can name the new key."""
+"""Parameters that were renamed or removed, so that the check before a run can say what to write instead."""
 
 RENAMED = {
     "data_processing.annotations.form": "data_processing.annotations.mask_format",
@@ -15,4 +15,10 @@ RENAMED = {
     "training.loss.stride": "training.loss.pixel_stride",
     "training.sampling.balance": "training.sampling.oversampling",
     "training.use_search": "training.use_search_result",
+}
+
+REMOVED = {
+    "hparam_search.grid.range_test": "the range test is gone; leave `learning_rates: null` to search around "
+    "`training.optimizer.learning_rate`, or search it in `hparam_search.tpe.space`",
+    "hparam_search.grid.range_steps": "the range test is gone; delete the key",
 }

@@ -5,15 +5,12 @@ import math
 
 import cv2
 import numpy as np
-import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.report.search import search_page
 from seg_pipeline.segmentation.search import best_hyperparameters, search_figures
 from seg_pipeline.segmentation.search.coordinator import trial_table
 from seg_pipeline.segmentation.search.figures import importances
-from seg_pipeline.segmentation.search.rates import as_trials, suggested_rate
 from seg_pipeline.segmentation.settings.search import GridSettings
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
@@ -43,11 +40,6 @@ def trials(config):
         values = {"model.encoder": encoder, "fit.ema": number / 10}
         records.append(record("tpe", 1e-2, 0.01, 0.3 + 0.2 * (number % 2) + number / 100, **values))
     return trial_table(records, config)
-
-
-def ramp(losses):
-    rates = np.geomspace(1e-5, 1e-1, len(losses))
-    return pd.DataFrame({"step": range(1, len(losses) + 1), "learning_rate": rates, "loss": losses, "smoothed": losses})
 
 
 def drawn(figure):
@@ -89,16 +81,6 @@ def test_importances_know_what_made_the_difference(trials):
     assert importances(trials[trials["trial"] < 5], GRID) == {}
 
 
-def test_a_range_test_suggests_the_middle_of_the_longest_fall(config):
-    losses = [1.0, 1.02, 0.9, 0.8, 0.7, 0.6, 0.65, 0.9, 1.5]
-    found = ramp(losses)
-    assert suggested_rate(found) == float(f"{np.geomspace(1e-5, 1e-1, 9)[3]:.2g}")  # places 1, 2, 3, 4, 5
-    rows = as_trials(found, seed=5)
-    assert set(rows["trial"]) == {0}
-    assert rows["val_loss"].tolist() == losses
-    drawn(plotting.plot_range_test(found, suggested=1e-3))
-
-
 def test_the_page_shows_gates_choice_and_every_trial(trials, config):
     best = best_hyperparameters(trials, config, GRID, data_hash="x")
     first = {
@@ -120,7 +102,6 @@ def test_the_page_shows_gates_choice_and_every_trial(trials, config):
     assert page.count("<tr data-row") == trials["trial"].nunique() == 17
     assert best["reason"] in page
     assert "p = 0.0005" in page
-    assert "Range test" not in page
     assert "http" not in page.replace("http-equiv", "")
     assert " style=" not in page
     assert math.isfinite(best["val_dice"])

@@ -63,8 +63,8 @@ def choose_hyperparameters(
     return seg.search.best_hyperparameters(trials, config, params.grid, data_hash=data_hash)
 
 
-def plot_search(trials: DataFrame, params: HparamSearchParams) -> tuple[Figure, Figure, Figure, Figure, Figure]:
-    """Learning rates, weight decays, both crossed, range test, importances."""
+def plot_search(trials: DataFrame, params: HparamSearchParams) -> tuple[Figure, Figure, Figure, Figure | tuple[()]]:
+    """Learning-rate curves, weight-decay curves, their heat map, and importances (``()`` for too few trials)."""
     return seg.search.search_figures(trials, params.grid)
 
 

@@ -37,7 +37,6 @@ def create_pipeline(**_: object) -> Pipeline:
                     "learning_rate_curves",
                     "weight_decay_curves",
                     "search_heat_map",
-                    "range_test_curve",
                     "search_importances",
                 ],
                 name="plot_search",

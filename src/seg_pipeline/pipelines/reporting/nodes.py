@@ -23,9 +23,9 @@ def plot_class_scores(test_scores: dict | None) -> Drawn:
 
 def plot_confusion(confusion: DataFrame | None, dataset: DatasetParams) -> Drawn:
     """Heat map of the confusion matrix."""
-    title = "Array of the test split"
+    title = "Confusion matrix of the test split"
     if dataset.task == "multilabel":
-        title += "\n(one of two true classes counts in the row of each)"
+        title += "\n(a pixel of two classes counts in the row of each)"
     return _drawn(
         lambda table: seg.plotting.plot_confusion(table.to_numpy(), list(table.index), title=title), confusion
     )

@@ -21,7 +21,6 @@ from seg_pipeline.segmentation.plotting.search import (
     plot_crossed,
     plot_importances,
     plot_overfit,
-    plot_range_test,
     plot_trials,
 )
 from seg_pipeline.segmentation.plotting.style import class_colours
@@ -49,7 +48,6 @@ __all__ = [
     "plot_overfit",
     "plot_points",
     "plot_predictions",
-    "plot_range_test",
     "plot_reliability",
     "plot_samples",
     "plot_series",

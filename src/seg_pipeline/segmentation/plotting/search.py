@@ -122,30 +122,6 @@ def _draw_points(axes: Axes, points: pd.DataFrame, name: str, best: object) -> N
 
 
 @styled
-def plot_range_test(tested: pd.DataFrame, *, suggested: float) -> Figure:
-    """Loss over the rising learning rate, and the rate around which the grid was placed.
-
-    ``tested``: learning_rate, loss, smoothed.
-    """
-    figure = new_figure(6.4, 3.2)
-    axes = figure.subplots()
-    if tested.empty:
-        _say_instead(axes, "no range test was asked for (hparam_search.grid.range_test)")
-        return figure
-    axes.plot(tested["learning_rate"], tested["loss"], color="0.7", linewidth=0.8, label="of the step")
-    axes.plot(tested["learning_rate"], tested["smoothed"], color=LOSS_COLOUR, linewidth=1.4, label="smoothed")
-    axes.axvline(
-        suggested, color=CHOSEN_COLOUR, linestyle=":", linewidth=1.4, label=f"{suggested:.2g}: the grid's centre"
-    )
-    low, high = tested["smoothed"].min(), tested["smoothed"].max()
-    axes.set(xscale="log", xlabel="learning rate", ylabel="train loss", ylim=(0.8 * low, 1.1 * high))
-    axes.grid(visible=True)
-    axes.legend(loc="best")
-    figure.suptitle("Range test: the rate rises at every step")
-    return figure
-
-
-@styled
 def plot_crossed(points: pd.DataFrame, names: tuple[str, str], best: tuple[float, float]) -> Figure:
     """Score by two settings: a heat map, blank where a pair was not tried, a cross where it was not sound.
 
@@ -180,20 +156,17 @@ def plot_crossed(points: pd.DataFrame, names: tuple[str, str], best: tuple[float
 
 
 @styled
-def plot_importances(importances: dict[str, float], *, num_trials: int, note: str) -> Figure:
-    """Bars of each setting's share in the scores' variation; only ``note`` where there is none."""
+def plot_importances(importances: dict[str, float], *, num_trials: int) -> Figure:
+    """Bars of each setting's share in the variation of the scores."""
     ranked = sorted(importances.items(), key=lambda one: one[1])
     figure = new_figure(6.4, 1.3 + grown(0.3) * max(2, len(ranked)))
     axes = figure.subplots()
-    if ranked:
-        axes.barh([name for name, _ in ranked], [share for _, share in ranked], color=LOSS_COLOUR, height=0.6)
-        for place, (_, share) in enumerate(ranked):
-            axes.annotate(f" {share:.2f}", (share, place), va="center", fontsize=small())
-        axes.set(xlabel="share of the importance", xlim=(0, 1.08 * max(share for _, share in ranked) + 1e-6))
-        axes.grid(visible=True, axis="x")
-    else:
-        _say_instead(axes, note)
-    figure.suptitle(f"Importances of the settings ({num_trials} trials)")
+    axes.barh([name for name, _ in ranked], [share for _, share in ranked], color=LOSS_COLOUR, height=0.6)
+    for place, (_, share) in enumerate(ranked):
+        axes.annotate(f" {share:.2f}", (share, place), va="center", fontsize=small())
+    axes.set(xlabel="share of the importance", xlim=(0, 1.08 * max(share for _, share in ranked) + 1e-6))
+    axes.grid(visible=True, axis="x")
+    figure.suptitle(f"Importance of each setting ({num_trials} trials)")
     return figure
 
 

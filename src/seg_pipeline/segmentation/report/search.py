@@ -51,9 +51,7 @@ def search_page(gates: dict, overfit_thumbnail: str, trials: pd.DataFrame, best:
         gates=gates,
         overfit_curve=figure_address(curve),
         overfit_thumbnail=overfit_thumbnail,
-        figures={name: figure_address(figure) for name, figure in figures._asdict().items()},
-        has_range="range_test" in set(trials["step"]),
-        has_tpe="tpe" in set(trials["step"]),
+        figures={name: figure_address(figure) for name, figure in figures._asdict().items() if figure},
         names=[name.rpartition(".")[2].replace("_", " ") for name in searched_names(trials)],
         trials=_trial_rows(trials, grid),
         states=sorted(set(trials["state"])),
@@ -67,7 +65,7 @@ def _trial_rows(trials: pd.DataFrame, grid: GridSettings) -> list[dict[str, Any]
     from seg_pipeline.segmentation.search.best_point import plain, searched_names, trial_score
 
     names, rows = searched_names(trials), []
-    for number, of_trial in trials[trials["trial"] > 0].groupby("trial", sort=True):
+    for number, of_trial in trials.groupby("trial", sort=True):
         first = of_trial.iloc[0]
         score = trial_score(of_trial, grid) if first["state"] == "complete" else None
         rows.append(

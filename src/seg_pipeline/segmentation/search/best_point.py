@@ -41,10 +41,9 @@ def points(trials: pd.DataFrame, grid: GridSettings) -> pd.DataFrame:
 
     A point is sound where all its repeats were trained to the end; another has no score.
     """
-    runs = trials[trials["step"] != "range_test"]
     names = searched_names(trials)
     rows = []
-    for trial, of_trial in runs.groupby("trial", sort=True):
+    for trial, of_trial in trials.groupby("trial", sort=True):
         first = of_trial.iloc[0]
         score = trial_score(of_trial, grid) if first["state"] == "complete" else None
         settings = json.dumps([plain(first[name]) for name in names])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import NamedTuple
 
 import optuna
@@ -15,7 +14,6 @@ from optuna.trial import TrialState
 
 from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.search.best_point import DECAY, RATE, points, searched_names
-from seg_pipeline.segmentation.search.rates import suggested_rate
 from seg_pipeline.segmentation.settings.search import GridSettings
 
 LEAST_TRIALS = 8
@@ -26,12 +24,12 @@ class SearchFigures(NamedTuple):
     learning_rates: Figure
     weight_decays: Figure
     crossed: Figure
-    range_test: Figure
-    importances: Figure
+    importances: Figure | tuple[()]
+    """``()`` for too few trials."""
 
 
 def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
-    runs = trials[~trials["step"].isin(["range_test", "tpe"])]
+    runs = trials[trials["step"] != "tpe"]
     table = points(runs, grid)
     rate, decay = _best_of_grid(table)
     first_decay = runs.loc[runs["step"] == "learning_rate", DECAY].iloc[0]
@@ -57,7 +55,6 @@ def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
             title=f"Weight decays at learning rate {rate:.3g}: {decay:g} is best ({score})",
         ),
         plotting.plot_crossed(table, (RATE, DECAY), (rate, decay)),
-        _range_figure(trials[trials["step"] == "range_test"]),
         _importances_figure(trials, grid),
     )
 
@@ -67,16 +64,9 @@ def _best_of_grid(table: pd.DataFrame) -> tuple[float, float]:
     return float(best[RATE]), float(best[DECAY])
 
 
-def _range_figure(rows: pd.DataFrame) -> Figure:
-    tested = rows.rename(columns={"train_loss": "loss", "val_loss": "smoothed"})[["learning_rate", "loss", "smoothed"]]
-    return plotting.plot_range_test(tested, suggested=math.nan if tested.empty else suggested_rate(tested))
-
-
-def _importances_figure(trials: pd.DataFrame, grid: GridSettings) -> Figure:
+def _importances_figure(trials: pd.DataFrame, grid: GridSettings) -> Figure | tuple[()]:
     known = importances(trials, grid)
-    number = int(points(trials, grid)["sound"].sum())
-    note = f"too few for importances: {LEAST_TRIALS} points that differ are needed"
-    return plotting.plot_importances(known, num_trials=number, note=note)
+    return plotting.plot_importances(known, num_trials=int(points(trials, grid)["sound"].sum())) if known else ()
 
 
 def importances(trials: pd.DataFrame, grid: GridSettings) -> dict[str, float]:

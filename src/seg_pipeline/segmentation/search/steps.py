@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from contextlib import closing
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from seg_pipeline.segmentation.search import rates, sampler
+from seg_pipeline.segmentation.search import sampler
 from seg_pipeline.segmentation.search.best_point import DECAY, RATE, at_edge, best_point, points
 from seg_pipeline.segmentation.search.coordinator import Coordinator, Point
 from seg_pipeline.segmentation.search.pool import make_pool
@@ -38,9 +37,9 @@ def search(
     pool: PoolSettings = IN_PROCESS,
     cache_folder: Path | None = None,
 ) -> pd.DataFrame:
-    """Trials, a row an epoch, as ``coordinator.trial_table`` tells; the range test's rows, a row a step, first.
+    """Trials with one row per epoch, as described at ``coordinator.trial_table``.
 
-    A search that was killed goes on from what ``folder`` holds, with the same settings to the same table.
+    A search that was killed resumes from what ``folder`` holds and, with the same settings, ends with the same table.
 
     Args:
         manifest: train and val images.
@@ -54,39 +53,14 @@ def search(
     with only_coordinator(folder, pool.storage), closing(make_pool(pool, place)) as workers:
         storage = open_storage(folder, pool.storage)
         coordinator = Coordinator(config, place, workers, storage, grid)
-        tested = _tested(coordinator, config, place) if grid.range_test else None
-        tried = _search_rates(coordinator, _rates(config, grid, tested))
+        tried = _search_rates(coordinator, _rates(config, grid))
         _search_decays(coordinator, tried)
         if further.space:
             sampler.search_space(coordinator, further)
-    trials = coordinator.table()
-    if tested is None:
-        return trials
-    seen = rates.as_trials(tested, config.seed)
-    return pd.concat([seen, trials], ignore_index=True)[list(trials)]
+    return coordinator.table()
 
 
-def _tested(coordinator: Coordinator, config: TrainingConfig, place: Place) -> pd.DataFrame:
-    """Rows of the range test, from the study where it was done before."""
-    name = f"range_test-{coordinator.settings.range_steps}"
-    if (known := coordinator.grid.user_attrs.get(name)) is None:
-        table = rates.range_test(
-            place.manifest,
-            config,
-            place.compute,
-            steps=coordinator.settings.range_steps,
-            cache_folder=place.cache_folder,
-        )
-        known = json.loads(table.to_json(orient="records"))
-        coordinator.grid.set_user_attr(name, known)
-    return pd.DataFrame(known)
-
-
-def _rates(config: TrainingConfig, grid: GridSettings, tested: pd.DataFrame | None) -> list[float]:
-    if tested is not None:
-        centre = rates.suggested_rate(tested)
-        log.info("range test: the grid of learning rates is placed around %.2g", centre)
-        return log_spaced(centre, grid.factor, grid.num_rates)
+def _rates(config: TrainingConfig, grid: GridSettings) -> list[float]:
     if grid.learning_rates is not None:
         return sorted(set(grid.learning_rates))
     return log_spaced(config.optimizer.learning_rate, grid.factor, grid.num_rates)

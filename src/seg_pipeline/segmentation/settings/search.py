@@ -42,13 +42,10 @@ class GridSettings(Settings):
     """Learning rates, then weight decays at the best rate."""
 
     learning_rates: Annotated[tuple[Rate, ...], MinLen(2)] | None = None
-    """null: `num_rates` around `training.optimizer.learning_rate`, or around what the range test finds."""
+    """null: `num_rates` around `training.optimizer.learning_rate`."""
     num_rates: Annotated[int, Ge(3)] = 3
     factor: Annotated[float, Gt(1)] = 3.0
     """From one rate to the next."""
-    range_test: bool = False
-    """Let a range test place the grid: one training whose rate rises at every step."""
-    range_steps: Annotated[int, Ge(10)] = 60
     weight_decays: tuple[Decay, ...] = (1e-3, 1e-2, 1e-1)
     """Tried at the best rate; empty: none."""
     cross: bool = False
