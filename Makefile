@@ -87,7 +87,7 @@ format: $(STAMP) ## Mend what ruff can mend
 docs: $(STAMP) ## Build the documents' site into build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-bench: $(STAMP) ## Measure side by side and write docs/benchmarks.md
+bench: $(STAMP) ## Measure side by side and write docs/reference/benchmarks.md
 	$(BIN)/python benchmarks
 
 # Kedro-Viz asks the package index for its newest version and waits half a minute where nothing answers;
@@ -109,7 +109,7 @@ mlflow: $(STAMP) ## Show the tracked runs in a browser, on 127.0.0.1:5000
 jupyter: $(STAMP) ## Open JupyterLab with the catalog loaded
 	$(BIN)/kedro jupyter lab $(ARGS)
 
-colab: $(STAMP) ## Let a Colab page compute on this machine; docs/howto_jupyter.md tells what that opens
+colab: $(STAMP) ## Let a Colab page compute on this machine; docs/how-to/jupyter.md tells what that opens
 	$(BIN)/kedro jupyter lab --no-browser --ip=127.0.0.1 --port=$(PORT) --ServerApp.port_retries=0 \
 		--ServerApp.allow_origin=https://colab.research.google.com --ServerApp.allow_credentials=True $(ARGS)
 

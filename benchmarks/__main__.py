@@ -1,4 +1,4 @@
-"""`python benchmarks`: runs every benchmark and writes docs/benchmarks.md; exits with 1 when one is not ok.
+"""`python benchmarks`: runs every benchmark and writes docs/reference/benchmarks.md; exits with 1 when one is not ok.
 
 Names of benchmarks choose some (`python benchmarks rle tables`), whose sections of the page are renewed.
 """

@@ -1,4 +1,4 @@
-"""Writes docs/parameters.md from the declarations: every parameter, its type, bounds, default and meaning."""
+"""Writes docs/reference/parameters.md from the declarations: every parameter, its type, bounds, default and meaning."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import ast
 import dataclasses
 import inspect
 import itertools
-import sys
 import types
 import typing
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import annotated_types
@@ -17,15 +17,62 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from seg_pipeline.params import Parameters
+from seg_pipeline.segmentation.manifest.column_types import Column, Table
+from seg_pipeline.segmentation.manifest.finding_rules import RULES
+from seg_pipeline.segmentation.manifest.table_schemas import TABLES
 
-HEAD = """# Parameters
+REFERENCE = Path(__file__).parent / "reference"
 
-Every setting there is, written by `python -m seg_pipeline.params.reference` from the declarations that check it; a test
-holds them together. Values stand in `conf/base/parameters*.yml`, an environment's own in `conf/<name>/parameters.yml`;
-on the command line a parameter has the name of its table before its own, `--params training.fit.epochs=40`, and goes
-before both. A misspelt key or a value out of bounds stops
-the run before its first node. The default is what holds where no file says anything; `conf/base` may say another.
+PARAMETERS = """# Parameters
 
+Every setting, generated from the declarations that validate it. The values in use are in `conf/base/parameters*.yml`;
+an environment overrides them in `conf/<name>/parameters.yml`, and the command line overrides both. On the command line,
+prefix a parameter with its section: `--params training.fit.epochs=40`. A misspelt key or a value out of bounds stops
+the run before its first node.
+
+The column *default* says what holds if no file sets the parameter; `conf/base` may set another value.
+
+Any architecture and encoder of segmentation_models_pytorch works. To list them:
+
+<!-- needs: a few seconds -->
+```bash
+python -c "import segmentation_models_pytorch as smp; print(*smp.MODEL_ARCHITECTURES_MAPPING)"
+python -c "import segmentation_models_pytorch as smp; print(*smp.encoders.get_encoder_names())"
+python -c "import timm; print(*timm.list_models(pretrained=True))"   # write tu-NAME
+```
+
+"""
+
+FINDINGS = """# Findings
+
+A *finding* is one thing that `data_processing` found wrong with one input. Findings are the rows of
+`data/08_reporting/findings.parquet` (`image_id, file, row, rule, reason, action`). `findings.html` beside it shows them
+in a browser, with the worst images and their masks; it needs no network. `row` is the line number of the metadata
+table as an editor counts it.
+
+| action | meaning |
+|---|---|
+| dropped | the input is not used |
+| repaired | the input is used after the repair that the reason describes |
+| flagged | the input is used unchanged; look at it |
+
+No row and no file is lost in any other way: every input is in the manifest or has a finding, and the run stops if the
+counts do not add up. `data_processing.strict: true` stops a run at the first input that is dropped.
+
+You can also drop or flag images by name: list them in `excluded_images.csv` in the raw folder (columns images, action,
+reason) or under `data_processing.excluded_images`. `images` is a pattern such as `case7_day0_*`.
+`conf/uw_madison/excluded_images.csv` lists the scans of that data set that are known to be faulty.
+
+## Rules
+
+| rule | subject | meaning | what to do |
+|---|---|---|---|
+"""
+
+TABLES_HEAD = """# Tables
+
+The tables that pass between pipelines, generated from the declarations that validate each table when it is saved and
+loaded. A column whose name ends in `<class>` exists once per class.
 """
 WORDS = {int: "integer", float: "number", str: "text", bool: "true, false", type(None): "null", object: "any"}
 BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}", "min_length": "at least {} long",
@@ -126,7 +173,7 @@ def sections(kind: type = Parameters, prefix: str = "") -> Iterator[str]:
     own = [one for one, group in found if group is None]
     if own:
         about = " ".join((kind.__doc__ or "").split()) if prefix else ""
-        listed = [f"## {prefix.rstrip('.') or 'Of the whole project'}\n"]
+        listed = [f"## {prefix.rstrip('.') or 'Whole project'}\n"]
         listed += [f"{about}\n"] * bool(about and not about.startswith(f"{kind.__name__}("))
         listed += ["| parameter | value | default | meaning |", "|---|---|---|---|"]
         yield "\n".join([*listed, *(_row(one) for one in own)]) + "\n"
@@ -148,10 +195,29 @@ def _default(value: Any) -> str:
     return f"`{text or (list(value) if isinstance(value, tuple) else value)}`"
 
 
-def document() -> str:
-    """docs/parameters.md."""
-    return HEAD + "\n".join(sections())
+def _table_section(table: Table) -> str:
+    lines = [f"| `{one.name}` | {one.kind} | {_column_bounds(one)} | {one.meaning} |" for one in table.columns]
+    head = f"## {table.name}\n\n{table.about}\n\n| column | type | values | meaning |\n|---|---|---|---|\n"
+    return head + "\n".join(lines) + "\n"
+
+
+def _column_bounds(column: Column) -> str:
+    limits = (("from", column.least), ("to", column.most))
+    sides = [f"{word} {limit:g}" for word, limit in limits if limit is not None]
+    said = [" ".join(sides), ", ".join(column.one_of), "unique" * column.unique, "may be missing" * column.nullable]
+    return "; ".join(filter(None, [*said, "" if column.required else "optional column"]))
+
+
+def pages() -> dict[str, str]:
+    """Contents of the generated pages, by file name."""
+    rules = [f"| `{name}` | {rule.about} | {rule.meaning} | {rule.remedy} |" for name, rule in RULES.items()]
+    return {
+        "parameters.md": PARAMETERS + "\n".join(sections()),
+        "findings.md": FINDINGS + "\n".join(rules) + "\n",
+        "tables.md": "\n".join([TABLES_HEAD, *(_table_section(table) for table in TABLES)]),
+    }
 
 
 if __name__ == "__main__":
-    sys.stdout.write(document())
+    for name, text in pages().items():
+        (REFERENCE / name).write_text(text, encoding="utf-8")

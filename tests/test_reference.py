@@ -1,24 +1,27 @@
-"""docs/parameters.md is what the declarations say."""
+"""The generated pages of docs/reference are what the declarations say."""
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pytest
 from annotated_types import Ge, Lt
 from pydantic import Field
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.params.reference import document, in_words, sections
 
-ROOT = Path(__file__).parents[1]
+DOCS = Path(__file__).parents[1] / "docs"
+SPEC = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+generate = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(generate)
 
 
-def test_the_page_is_that_of_the_declarations():
-    assert (ROOT / "docs" / "parameters.md").read_text() == document(), (
-        "renew it: python -m seg_pipeline.params.reference > docs/parameters.md"
-    )
+@pytest.mark.parametrize("name", ["parameters.md", "findings.md", "tables.md"])
+def test_a_generated_page_is_up_to_date(name):
+    assert (DOCS / "reference" / name).read_text() == generate.pages()[name], "run: python docs/generate.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +41,7 @@ class Toy(Params):
 
 
 def test_a_table_gives_type_bounds_default_and_meaning():
-    top, below = sections(Toy)
+    top, below = generate.sections(Toy)
     assert "| `size` | 2 x number | `[1.5, 2.0]` | Height and width. |" in top
     assert "| `called` | list of text at least 1 long | must be given |  |" in top
     assert below.startswith("## colour\n\nHow it looks.\n")
@@ -46,5 +49,5 @@ def test_a_table_gives_type_bounds_default_and_meaning():
 
 
 def test_types_are_said_as_a_user_of_yaml_sees_them():
-    assert in_words(Literal["a", "b"] | None) == "`a`, `b` or null"
-    assert in_words(dict[str, bool]) == "map of text to true, false"
+    assert generate.in_words(Literal["a", "b"] | None) == "`a`, `b` or null"
+    assert generate.in_words(dict[str, bool]) == "map of text to true, false"

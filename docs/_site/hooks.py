@@ -43,4 +43,4 @@ def named(nav: list) -> set[str]:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Links to files beside docs/ become their names: the site does not hold them."""
-    return re.sub(r"\[([^\]]+)\]\(\.\./(?!images)[^)]+\)", r"`\1`", markdown)
+    return re.sub(r"\[([^\]]+)\]\(\.\./\.\./[^)]+\)", r"`\1`", markdown)

@@ -243,7 +243,7 @@ def test_a_folder_of_no_known_form_says_what_was_looked_for(make, tmp_path):
     status, told, _ = make(tmp_path, name="none")
     assert status == 1
     assert "no form of data is recognised in 0 pictures" in told
-    assert "docs/own_data.md" in told
+    assert "docs/how-to/own_data.md" in told
 
 
 def test_an_environment_is_not_overwritten_unasked(conf, monkeypatch, capsys, tmp_path):

@@ -44,7 +44,7 @@ def _quantise(source: Path, target: Path, batches: Iterator[np.ndarray]) -> None
     """QDQ form: a scale a channel for weights; for values between layers the ranges that calibration sees.
 
     Values are unsigned, as processors of Intel and AMD multiply quickest. The first and the last convolution stay
-    as they are: their inputs and outputs, pixels and logits, lose the most (docs/deploy.md has the Dice).
+    as they are: their inputs and outputs, pixels and logits, lose the most (docs/how-to/deploy.md has the Dice).
     """
     import onnx
     from onnxruntime import quantization

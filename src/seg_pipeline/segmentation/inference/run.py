@@ -53,7 +53,7 @@ def predict_folder(
     batch_size: int = 1,
     progress: bool | None = None,
 ) -> Result:
-    """Predicts all images of a table of ``find_images`` into ``folder``; docs/deploy.md describes its files.
+    """Predicts all images of a table of ``find_images`` into ``folder``; docs/how-to/deploy.md describes its files.
 
     Args:
         table: what to predict.

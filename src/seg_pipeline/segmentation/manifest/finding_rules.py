@@ -1,12 +1,10 @@
 """Every rule that a finding can name: what it means, and what to do.
 
-`python -m seg_pipeline.segmentation.manifest.finding_rules > docs/findings.md` writes the page; the findings
-page shows the same words.
+`python docs/generate.py` writes docs/reference/findings.md from them; the findings page shows the same words.
 """
 
 from __future__ import annotations
 
-import sys
 from typing import NamedTuple
 
 
@@ -190,39 +188,3 @@ RULES = {
         "split", "Fewer folds than `split.folds`, as there are fewer groups.", "Nothing, or `split.grouped: false`."
     ),
 }
-
-_HEAD = """# Findings
-
-What `data_processing` finds wrong with an input is a *finding*: a row of `data/08_reporting/findings.parquet` with
-`image_id, file, row, rule, reason, action`, and a line of `findings.html` beside it, which opens in any browser, needs
-no network and shows the worst images with their masks. `row` is the line of the metadata table as an editor counts it.
-
-| action | means |
-|---|---|
-| dropped | the input is not used |
-| repaired | it is used, after what the reason says was done |
-| flagged | it is used as it is; look at it |
-
-No row and no file is lost otherwise: what comes in is in the manifest or has a finding, and the run stops where that
-does not add up. `data_processing.strict: true` stops a run at the first thing that is dropped. Images are dropped or
-flagged by name too: in `excluded_images` (`excluded_images.csv` in the raw folder, of images, action, reason) or in
-`data_processing.excluded_images`; `images` is a pattern such as `case7_day0_*`.
-`conf/uw_madison/excluded_images.csv` has the scans of that data set that are known to be faulty.
-
-## Rules
-
-Written by `python -m seg_pipeline.segmentation.manifest.finding_rules`, as is the rest of this page.
-
-| rule | about | what it means | what to do |
-|---|---|---|---|
-"""
-
-
-def document() -> str:
-    """docs/findings.md."""
-    lines = [f"| `{name}` | {rule.about} | {rule.meaning} | {rule.remedy} |" for name, rule in RULES.items()]
-    return _HEAD + "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(document())

@@ -1,6 +1,6 @@
 """The manifest: the image table, one row an image, that all later steps read.
 
-Its columns are declared in ``tables.MANIFEST`` and described in docs/tables.md.
+Its columns are declared in ``tables.MANIFEST`` and described in docs/reference/tables.md.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """The tables that pass between steps: each column declared once, checked wherever a table is saved or loaded.
 
-`python -m seg_pipeline.segmentation.manifest.table_schemas > docs/tables.md` writes the documentation.
+`python docs/generate.py` writes docs/reference/tables.md from them.
 """
 
 from __future__ import annotations
-
-import sys
 
 from seg_pipeline.segmentation.manifest.column_types import CLASS, Column, Table
 
@@ -108,7 +106,7 @@ TRAIN_VAL_IMAGES = Table(
 
 FINDINGS = Table(
     "findings",
-    "One row for each thing that is wrong with one input; docs/findings.md explains the rules.",
+    "One row for each thing that is wrong with one input; docs/reference/findings.md explains the rules.",
     (
         Column("image_id", "text", "image that it is about", nullable=True),
         Column("file", "text", "file, relative to the folder that was searched", nullable=True),
@@ -168,7 +166,7 @@ _HD95 = Column(
 IMAGE_SCORES = Table(
     "image_scores",
     "Scores of each image and class of the test split; missing where neither truth nor prediction shows the class, "
-    "and recall where the truth does not. docs/scores.md explains them.",
+    "and recall where the truth does not. docs/reference/scores.md explains them.",
     (
         Column("image_id", "text", "name of the image"),
         _PLACE[0],
@@ -266,32 +264,3 @@ TABLES = (
     RELIABILITY,
     PREDICTION_OPTIONS,
 )
-
-_HEAD = """# Tables
-
-Written by `python -m seg_pipeline.segmentation.manifest.table_schemas` from the declarations that the catalog
-checks each table by when it is saved and loaded; a test holds them together. Where a column's name ends in
-`<class>`, there is one a class.
-"""
-
-
-def document() -> str:
-    """docs/tables.md."""
-    return "\n".join([_HEAD, *(_section(table) for table in TABLES)])
-
-
-def _section(table: Table) -> str:
-    lines = [f"| `{one.name}` | {one.kind} | {_bounds(one)} | {one.meaning} |" for one in table.columns]
-    head = f"## {table.name}\n\n{table.about}\n\n| column | kind | values | holds |\n|---|---|---|---|\n"
-    return head + "\n".join(lines) + "\n"
-
-
-def _bounds(column: Column) -> str:
-    limits = (("from", column.least), ("to", column.most))
-    sides = [f"{word} {limit:g}" for word, limit in limits if limit is not None]
-    said = [" ".join(sides), ", ".join(column.one_of), "each once" * column.unique, "may be missing" * column.nullable]
-    return "; ".join(filter(None, [*said, "" if column.required else "column may be missing"]))
-
-
-if __name__ == "__main__":
-    sys.stdout.write(document())

@@ -30,7 +30,7 @@ VOLUME_SCORES = ("dice", "hd95", "surface_dice")
 
 class Scored(NamedTuple):
     scores: dict
-    """Plain values; None where undefined. Both aggregations under "by_aggregation"; docs/scores.md explains all."""
+    """Plain values, None if undefined; both aggregations under "by_aggregation". See docs/reference/scores.md."""
     images: pd.DataFrame
     """A row an image and class: scores (missing where neither mask shows the class), pixels, peak."""
     groups: pd.DataFrame

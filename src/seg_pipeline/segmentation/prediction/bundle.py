@@ -1,6 +1,6 @@
 """A trained model as files that run without this project's training code, and the JSON that says all about them.
 
-docs/deploy.md describes each key of ``bundle.json``. Free of torch: what serves a model reads it too.
+docs/how-to/deploy.md describes each key of ``bundle.json``. Free of torch: what serves a model reads it too.
 """
 
 from __future__ import annotations

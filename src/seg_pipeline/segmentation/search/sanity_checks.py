@@ -1,9 +1,9 @@
-"""Checks that cost a minute at most and save a search on data or settings that cannot work.
+"""Sanity checks: a minute that saves a search on data or settings that cannot work.
 
-Gate 1, ``initial_loss``: what goes into the untrained network and what comes out: the images' normalised values, the
-masks' shares, and each term of the loss beside its expected value. Gate 2, ``overfit``: a few images must be learnt by
-heart, and what was learnt from them must say something about images that were not shown. Any network can learn
-shuffled masks by heart; only the second half of gate 2 can see them. docs/search.md says what no gate can see.
+Check 1, ``initial_loss``, looks at what goes into the untrained network and what comes out: the normalised values of
+the images, the share of each mask, and each loss term beside its expected value. Check 2, ``overfit``, trains on a few
+images until they are fitted, then asks whether what was learned says anything about other images. Any network can
+memorise shuffled masks; only that second half detects them. docs/explanation/search.md says what no check can see.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ Rule = Literal["dice", "loss"]
 
 @dataclass(frozen=True, kw_only=True)
 class SanityCheckSettings(Settings):
-    """Checks before any search; docs/search.md says what each can see."""
+    """Checks before any search; docs/explanation/search.md says what each can see."""
 
     stop: bool = True
     """A failed gate stops the pipeline; false: it goes on, with a warning."""
