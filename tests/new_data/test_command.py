@@ -242,7 +242,7 @@ def test_a_folder_of_no_known_form_says_what_was_looked_for(make, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     status, told, _ = make(tmp_path, name="none")
     assert status == 1
-    assert "no form of data is recognised in 0 pictures" in told
+    assert "no known layout found in 0 pictures" in told
     assert "docs/how-to/own_data.md" in told
 
 

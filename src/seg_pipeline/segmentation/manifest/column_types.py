@@ -95,8 +95,8 @@ class Table:
             faults.append(f"columns {sorted(strange)} are not declared")
         if faults:
             raise ValueError(
-                f"table `{self.name}` does not match docs/reference/tables.md: {'; '.join(faults)}. If an older version "
-                "wrote it, run data_processing again"
+                f"table `{self.name}` does not match docs/reference/tables.md: {'; '.join(faults)}. If an older "
+                "version wrote it, run data_processing again"
             )
         return data
 
