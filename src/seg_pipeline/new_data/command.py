@@ -97,8 +97,8 @@ def unknown(contents: Contents) -> str:
     counts += f"{len(contents.tables)} CSV, {len(contents.jsons)} JSON and {len(contents.volumes)} NIfTI files"
     return (
         f"{contents.root}: no known layout found in {counts}. Supported: a CSV of run lengths or of mask files; "
-        "images/ and masks/ (or labels/, annotations/, names ending in _mask) with equal file names; COCO JSON; NIfTI; the "
-        "raw layout of nnU-Net. docs/how-to/own_data.md shows each layout and how to write an environment by hand"
+        "images/ and masks/ (or labels/, annotations/, names ending in _mask) with equal file names; COCO JSON; NIfTI; "
+        "the raw layout of nnU-Net. docs/how-to/own_data.md shows each layout and how to write an environment by hand"
     )
 
 
