@@ -68,7 +68,7 @@ abdomen: $(STAMP) ## Fetch three public abdominal scans into data/01_raw/abdomen
 		echo 'totalsegmentator==2.13.0 --hash=sha256:c00ebc7f42cb02d0f7303a5d5672341a9e8117fe8f8bf07cdf0e6768dab7e9a6' \
 			> $$folder/pinned.txt && \
 		$(BIN)/pip download --no-deps --no-binary totalsegmentator --require-hashes -r $$folder/pinned.txt -d $$folder && \
-		$(BIN)/python -m seg_pipeline.segmentation.formats.abdomen $$folder/totalsegmentator-2.13.0.tar.gz data/01_raw/abdomen
+		$(BIN)/python scripts/fetch_abdomen.py $$folder/totalsegmentator-2.13.0.tar.gz data/01_raw/abdomen
 
 test: lint ## Lint, type-check and test, as the CI does
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --cov=seg_pipeline --cov-report=term

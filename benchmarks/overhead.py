@@ -51,7 +51,7 @@ def timed(name: str, function: Callable, seconds: Seconds) -> Callable:
 
 
 def timed_fit(fit: Callable, seconds: Seconds) -> Callable:
-    """``engine.fit`` with the seconds within it, and when it was begun."""
+    """``epoch.fit`` with the seconds within it, and when it was begun."""
 
     def call(*args: Any, **kwargs: Any) -> Iterator[dict | None]:
         seconds["began"] = time.perf_counter()

@@ -1,4 +1,4 @@
-"""An epoch of ``engine.fit`` beside the same steps with the data at hand, the course notebook's way and a plain loop.
+"""An epoch of ``epoch.fit`` beside the same steps with the data at hand, the course notebook's way and a plain loop.
 
 All on the same images and, but for the notebook's row, as many threads as there are cores. From the cache: decoded
 images memory-mapped from disk, in the training process. BENCH_SHRINK=8 makes everything as many times smaller, to

@@ -1,8 +1,8 @@
-"""Three public abdominal scans, as frames and run lengths in the layout of the UW-Madison GI tract data.
+"""Writes three public abdominal scans as frames and run lengths in the layout of the UW-Madison GI tract data.
 
-`python -m seg_pipeline.segmentation.formats.abdomen SDIST FOLDER` reads them from the source distribution of
-totalsegmentator 2.13.0, which carries them for its tests; `make abdomen` fetches that and checks its hash.
-The masks are what TotalSegmentator made of the scans, so a score against them says how well it is imitated.
+`python scripts/fetch_abdomen.py SDIST FOLDER` reads them from the source distribution of totalsegmentator 2.13.0, which
+ships them for its tests; `make abdomen` downloads it and checks its hash. TotalSegmentator made the masks, so a score
+against them says how well that model is imitated.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 from kedro.io import DatasetError
-from PIL import Image
+from PIL import Image, ImageSequence
 
 from seg_pipeline.datasets.animation import AnimationDataset
 
@@ -23,49 +23,44 @@ def pictures(number=6) -> np.ndarray:
     return frames
 
 
-def test_a_gif_keeps_frames_order_and_the_colours_of_the_legend(tmp_path):
-    dataset = AnimationDataset(filepath=str(tmp_path / "deep" / "series.gif"), frames_per_second=5)
+def frames_of(file) -> np.ndarray:
+    with Image.open(file) as stored:
+        return np.stack([np.asarray(one.convert("RGB")) for one in ImageSequence.Iterator(stored)])
+
+
+def test_a_gif_keeps_frames_order_and_pace(tmp_path):
+    file = tmp_path / "deep" / "series.gif"
+    dataset = AnimationDataset(filepath=str(file), frames_per_second=5)
     assert not dataset.exists()
     dataset.save(pictures())
-    loaded = dataset.load()
+    assert dataset.load() == file.read_bytes()
+    loaded = frames_of(file)
     assert loaded.shape == (6, 40, 64, 3)
-    np.testing.assert_allclose(loaded.astype(int), pictures(), atol=8)
-    assert (loaded[:, 34, 3] == BROWN).all()
-    assert (loaded[:, 34, 40] == BLUE).all()
-    assert all((loaded[index, 6, 5 + index] == BROWN).all() for index in range(6))
-    with Image.open(tmp_path / "deep" / "series.gif") as stored:
+    assert np.abs(loaded.astype(int) - pictures()).mean() < 4
+    assert all(np.abs(loaded[index, 6, 5 + index].astype(int) - BROWN).max() < 40 for index in range(6))
+    with Image.open(file) as stored:
         assert stored.info["duration"] == 200
         assert stored.info["loop"] == 0
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["series.gif"]
-
-
-def test_a_gif_of_photographs_has_one_palette(tmp_path):
-    rng = np.random.default_rng(0)
-    frames = cv2.resize(rng.integers(0, 255, (30, 8, 3), dtype=np.uint8), (96, 64))[None].repeat(3, axis=0)
-    frames[1, :32], frames[2, 32:] = frames[0, 32:], 7
-    dataset = AnimationDataset(filepath=str(tmp_path / "a.gif"))
-    dataset.save(frames)
-    loaded = dataset.load()
-    assert len(np.unique(loaded.reshape(-1, 3), axis=0)) <= 256
-    assert np.abs(loaded.astype(int) - frames).mean() < 12
+    assert [path.name for path in file.parent.iterdir()] == ["series.gif"]
 
 
 def test_a_single_picture(tmp_path):
-    dataset = AnimationDataset(filepath=str(tmp_path / "one.gif"))
-    dataset.save(pictures(1))
-    assert dataset.load().shape == (1, 40, 64, 3)
+    AnimationDataset(filepath=str(tmp_path / "one.gif")).save(pictures(1))
+    assert frames_of(tmp_path / "one.gif").shape == (1, 40, 64, 3)
 
 
 def test_an_mp4_where_there_is_an_encoder(tmp_path):
-    dataset = AnimationDataset(filepath=str(tmp_path / "series.mp4"), frames_per_second=5)
+    file = tmp_path / "series.mp4"
+    dataset = AnimationDataset(filepath=str(file), frames_per_second=5)
     dataset.save(pictures())
     if not dataset.exists():
         pytest.skip("OpenCV has no encoder for MP4 here")
-    loaded = dataset.load()
-    assert loaded.shape == (6, 40, 64, 3)
+    reader = cv2.VideoCapture(str(file))
+    loaded = np.stack([reader.read()[1][..., ::-1] for _ in range(6)])
+    assert not reader.read()[0]
     assert np.abs(loaded.astype(int) - pictures()).mean() < 15  # mp4v is lossy
     np.testing.assert_allclose(loaded[0, 36, 40], BLUE, atol=40)  # red and blue in their places
-    assert base64.b64decode(dataset.preview()).startswith(b"\x89PNG")
+    assert not hasattr(dataset, "preview")
 
 
 class NoEncoder:
@@ -86,8 +81,8 @@ def test_without_an_encoder_the_log_says_so_and_no_older_series_stays(tmp_path, 
     dataset = AnimationDataset(filepath=str(file))
     dataset.save(pictures())
     assert not dataset.exists()
-    assert f"{file} was not written: OpenCV has no encoder for it here" in caplog.text
-    with pytest.raises(DatasetError, match="no animation there; run `kedro run --pipeline eda` first"):
+    assert f"{file} was not written: OpenCV has no MP4 encoder on this machine" in caplog.text
+    with pytest.raises(DatasetError, match="no animation found; run `kedro run --pipeline eda` first"):
         dataset.load()
 
 
@@ -96,12 +91,12 @@ def test_kedro_viz_shows_the_gif_as_it_is(tmp_path):
     dataset = AnimationDataset(filepath=str(file))
     dataset.save(pictures())
     assert base64.b64decode(dataset.preview()) == file.read_bytes()
-    annotation = AnimationDataset.preview.__annotations__["return"]
+    annotation = dataset.preview.__annotations__["return"]
     assert getattr(annotation, "__name__", annotation) == "ImagePreview"
 
 
 def test_other_endings_are_refused():
-    with pytest.raises(ValueError, match=r"series.avi: an animation is saved as .gif or .mp4"):
+    with pytest.raises(ValueError, match=r"series.avi: an animation must be saved as .gif or .mp4"):
         AnimationDataset(filepath="series.avi")
 
 
@@ -109,11 +104,5 @@ def test_other_endings_are_refused():
     "data", [np.zeros((2, 4, 4, 3)), np.zeros((4, 4, 3), dtype=np.uint8), np.zeros((0, 4, 4, 3), dtype=np.uint8)]
 )
 def test_other_arrays_are_refused(data, tmp_path):
-    with pytest.raises(DatasetError, match=r"needs uint8 and \(T, H, W, 3\), at least one"):
+    with pytest.raises(DatasetError, match=r"needs uint8 and \(T, H, W, 3\), with at least one frame"):
         AnimationDataset(filepath=str(tmp_path / "a.gif")).save(data)
-
-
-def test_a_damaged_video_is_told(tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"no video")
-    with pytest.raises(DatasetError, match="damaged, or no video that OpenCV can read"):
-        AnimationDataset(filepath=str(tmp_path / "a.mp4")).load()

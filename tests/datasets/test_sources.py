@@ -8,7 +8,6 @@ import pytest
 from kedro.io import DataCatalog, DatasetError
 
 from seg_pipeline.datasets.coco import CocoDataset
-from seg_pipeline.datasets.nnunet_raw import NnunetRawDataset
 from seg_pipeline.datasets.volumes import NnunetDataset, VolumeDataset
 from seg_pipeline.segmentation.phantom import write_example
 
@@ -73,11 +72,3 @@ def test_settings_that_make_no_sense_are_refused(tmp_path):
         CocoDataset(filepath="a.json", crowd="drop")
     with pytest.raises(ValueError, match="`part` must be annotations or images, found 'masks'"):
         volumes(tmp_path, "masks")
-
-
-def test_an_export_is_there_once_its_json_is(tmp_path):
-    dataset = NnunetRawDataset(filepath=str(tmp_path))
-    assert not dataset.exists()
-    (tmp_path / "dataset.json").write_text('{"name": "a"}')
-    assert dataset.exists()
-    assert dataset.load() == {"name": "a"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import re
 import subprocess
@@ -16,10 +17,12 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from seg_pipeline.segmentation.formats.abdomen import REFERENCE, SCANS, read_dicom, write_abdomen
 from seg_pipeline.segmentation.images.decoding import read_image
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
+SPEC = importlib.util.spec_from_file_location("fetch_abdomen", ROOT / "scripts" / "fetch_abdomen.py")
+fetch_abdomen = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(fetch_abdomen)
 SHARED = ROOT.parent / "shared" / "data" / "abdomen"
 SHAPE = (4, 3, 2)  # right, front, head
 
@@ -41,14 +44,14 @@ def dicom_slice(z, pixels):
 def sdist(tmp_path):
     """An archive as the real one, with scans of 4 x 3 x 2 voxels and a file that is not used."""
     top = tmp_path / "totalsegmentator-2.13.0"
-    files = top / REFERENCE
+    files = top / fetch_abdomen.REFERENCE
     (files / "example_ct_dicom").mkdir(parents=True)
     (top / "LICENSE").write_text("Apache")
     (top / "setup.py").write_text("raise SystemExit")
     values = np.arange(24, dtype=np.int16).reshape(SHAPE)
     labels = np.zeros(SHAPE, dtype=np.uint8)
     labels[3, 2, 1] = 6  # the stomach: right, front, head
-    for scan in SCANS:
+    for scan in fetch_abdomen.SCANS:
         nibabel.save(nibabel.Nifti1Image(labels, np.diag([0.5, 2, 3, 1])), files / scan.labels)
         if scan.images.endswith(".gz"):
             nibabel.save(nibabel.Nifti1Image(values - 1200 * (scan.case == "case1"), np.eye(4)), files / scan.images)
@@ -61,7 +64,7 @@ def sdist(tmp_path):
 
 
 def test_scans_become_frames_and_run_lengths(sdist, tmp_path):
-    write_abdomen(sdist, tmp_path / "abdomen")
+    fetch_abdomen.write_abdomen(sdist, tmp_path / "abdomen")
     with (tmp_path / "abdomen/train.csv").open(newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["id", "class", "segmentation"]
@@ -82,7 +85,7 @@ def test_scans_become_frames_and_run_lengths(sdist, tmp_path):
 def test_dicom_lies_as_the_volume_of_the_same_scan(sdist, tmp_path):
     with tarfile.open(sdist) as archive:
         archive.extractall(tmp_path / "out", filter="data")
-    volume = read_dicom(next(tmp_path.glob(f"out/*/{REFERENCE}/example_ct_dicom")))
+    volume = fetch_abdomen.read_dicom(next(tmp_path.glob(f"out/*/{fetch_abdomen.REFERENCE}/example_ct_dicom")))
     assert volume.spacing == (3.0, 2.0, 0.5)
     np.testing.assert_array_equal(volume.values[0, 0], [5, 11, 17, 23])  # head, front, from left to right
 
@@ -91,10 +94,10 @@ def test_what_is_there_stays_and_what_is_not_ours_is_not_touched(sdist, tmp_path
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="full holds other things than these scans"):
-        write_abdomen(sdist, tmp_path / "full")
+        fetch_abdomen.write_abdomen(sdist, tmp_path / "full")
     (tmp_path / "done").mkdir()
     (tmp_path / "done/train.csv").write_text("as it was")
-    write_abdomen(sdist, tmp_path / "done")
+    fetch_abdomen.write_abdomen(sdist, tmp_path / "done")
     assert [path.name for path in (tmp_path / "done").iterdir()] == ["train.csv"]
 
 
@@ -104,7 +107,7 @@ def test_another_archive_is_refused(tmp_path):
     with pytest.raises(
         ValueError, match=r"other\.tar\.gz: lacks example_ct\.nii\.gz, .*expected the source distribution"
     ):
-        write_abdomen(tmp_path / "other.tar.gz", tmp_path / "abdomen")
+        fetch_abdomen.write_abdomen(tmp_path / "other.tar.gz", tmp_path / "abdomen")
     assert not (tmp_path / "abdomen").exists()
 
 
@@ -119,7 +122,7 @@ def test_the_published_archive_gives_the_shared_scans_file_by_file(tmp_path):
     fetched = subprocess.run(command, capture_output=True, text=True, check=False)
     if fetched.returncode:
         pytest.skip(f"the archive is out of reach: {fetched.stderr.strip().splitlines()[-1:]}")
-    write_abdomen(next(tmp_path.glob("*.tar.gz")), tmp_path / "abdomen")
+    fetch_abdomen.write_abdomen(next(tmp_path.glob("*.tar.gz")), tmp_path / "abdomen")
     files = {path.relative_to(SHARED): path.read_bytes() for path in SHARED.rglob("*") if path.is_file()}
     assert {path: (tmp_path / "abdomen" / path).read_bytes() for path in files} == files
     assert len(files) == 153

@@ -1,18 +1,20 @@
-"""Catalog entry for what need not be there."""
+"""Catalog entry for a file that may be missing."""
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from kedro.io import AbstractDataset
 
+from seg_pipeline.segmentation.storage.atomic import replacing
+
 
 class OptionalDataset(AbstractDataset[Any, Any]):
-    """Any other dataset, which loads as None where its file does not exist.
+    """Another dataset that loads as None if its file does not exist, and is saved atomically.
 
-    With ``missing_ok: false`` that is for nodes with the tag ``takes_what_is_there`` alone: a run in which any
-    other node needs the file is stopped before it starts (hooks/inputs.py).
+    With ``missing_ok: false``, None is for nodes tagged ``takes_what_is_there`` only: a run in which another node
+    needs the file stops before it starts (hooks/inputs.py).
 
     ```yaml
     best_params:
@@ -30,9 +32,8 @@ class OptionalDataset(AbstractDataset[Any, Any]):
         missing_ok: bool = True,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        if isinstance(dataset, dict):
-            dataset = AbstractDataset.from_config("optional", dataset)
-        self._dataset = dataset
+        self._config = dataset if isinstance(dataset, dict) else None
+        self._dataset = dataset if isinstance(dataset, AbstractDataset) else self._at(dataset["filepath"])
         self.missing_ok = missing_ok
         self.metadata = metadata
         if preview := getattr(self._dataset, "preview", None):
@@ -46,7 +47,15 @@ class OptionalDataset(AbstractDataset[Any, Any]):
         return self._dataset.load() if self._dataset.exists() else None
 
     def save(self, data: Any) -> None:
-        self._dataset.save(data)
+        """Whole or not at all: the file is written beside its place and renamed."""
+        if self._config is None or self._filepath is None:
+            self._dataset.save(data)
+            return
+        with replacing(Path(self._filepath)) as temporary:
+            self._at(temporary.as_posix()).save(data)
+
+    def _at(self, filepath: str) -> AbstractDataset:
+        return AbstractDataset.from_config("optional", {**(self._config or {}), "filepath": filepath})
 
     def _exists(self) -> bool:
         return self._dataset.exists()

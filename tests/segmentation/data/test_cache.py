@@ -153,7 +153,7 @@ def truncated(cache):
 
 def changed_index(cache):
     index = json.loads((cache / "index.json").read_text())
-    index["files"]["images"]["bytes"] += 1
+    index["bytes"]["images"] += 1
     (cache / "index.json").write_text(json.dumps(index))
 
 
@@ -185,18 +185,6 @@ def test_a_damaged_cache_is_made_anew(mixed, tmp_path, caplog, damage, says):
     assert record.message.endswith("); it is made anew")
     assert re.search(says, record.message)
     assert folders(tmp_path) == [cache.name]
-
-
-def test_a_changed_pixel_is_found_by_reading_all(mixed, tmp_path):
-    cache = opened(mixed, tmp_path)
-    cache.verify()
-    with (cache.source / "images.npy").open("r+b") as file:
-        file.seek(5000)
-        byte = file.read(1)[0]
-        file.seek(5000)
-        file.write(bytes([byte ^ 4]))
-    with pytest.raises(ValueError, match=r"images\.npy is not as it was written; remove the folder"):
-        opened(mixed, tmp_path).verify()
 
 
 def test_an_image_that_changed_since_is_not_cached(mixed, tmp_path):

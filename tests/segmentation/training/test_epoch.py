@@ -9,6 +9,7 @@ from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.metrics.overlap import Collected, mean_dice
 from seg_pipeline.segmentation.settings.training import ComputeSettings, FitSettings
 from seg_pipeline.segmentation.training import epoch as engine
+from seg_pipeline.segmentation.training import setup
 from seg_pipeline.segmentation.training.processes import TrainingFailed
 from seg_pipeline.segmentation.training.state import RunningMean, restore, start
 
@@ -155,8 +156,8 @@ def test_memory_that_runs_out_halves_what_is_computed_at_once(config, loaders, d
         train(state, loaders(config), moments=1)
     assert state.micro_batch == 1
     assert [record.message for record in caplog.records] == [
-        "memory ran out: from now on 2 images at once, same batch",
-        "memory ran out: from now on 1 images at once, same batch",
+        "memory ran out: continuing with 2 images at a time, same batch size",
+        "memory ran out: continuing with 1 images at a time, same batch size",
     ]
 
 
@@ -173,13 +174,13 @@ def test_memory_too_small_for_one_image_says_what_to_do(config, loaders, data, m
 
 def test_a_loss_that_is_no_number_leaves_the_weights_and_names_the_images(config, loaders, data, monkeypatch):
     state, parts = start(config, data, CPU), loaders(config)
-    whole_loss, calls = engine.config_loss(config), []
+    whole_loss, calls = setup.config_loss(config), []
 
     def broken_loss(logits, truth):
         calls.append({name: value.clone() for name, value in state.model.named_parameters()})
         return whole_loss(logits, truth) * (math.nan if len(calls) == 2 else 1)
 
-    monkeypatch.setattr(engine, "config_loss", lambda _: broken_loss)
+    monkeypatch.setattr(setup, "config_loss", lambda _: broken_loss)
     with pytest.raises(TrainingFailed) as caught:
         train(state, parts)
     ids = ", ".join(parts.order.ids(0, 1))

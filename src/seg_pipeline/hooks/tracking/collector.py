@@ -21,7 +21,7 @@ from seg_pipeline.hooks.tracking.ending import Ending
 from seg_pipeline.hooks.tracking.outbox import Outbox
 from seg_pipeline.hooks.tracking.recording import Recording, now
 from seg_pipeline.hooks.tracking.rows import history_curves, trial_curves
-from seg_pipeline.hooks.tracking.tracker import Run, Status, make_tracker
+from seg_pipeline.hooks.tracking.tracker import Run, Status, Tracker
 
 log = logging.getLogger(__name__)
 
@@ -223,3 +223,18 @@ def _is_figure(data: object) -> bool:
     """Of Matplotlib or Plotly; without loading them, as they are there already where there is a figure."""
     modules = [sys.modules.get(name) for name in ("matplotlib.figure", "plotly.graph_objs")]
     return any(isinstance(data, module.Figure) for module in modules if module is not None)
+
+
+def make_tracker(name: str, project: Path) -> Tracker:
+    """The store of that name; its package is imported by the first call."""
+    if name == "wandb":
+        from seg_pipeline.hooks.tracking.wandb_store import WandbTracker
+
+        return WandbTracker(project)
+    if name == "tensorboard":
+        from seg_pipeline.hooks.tracking.tensorboard_files import TensorboardTracker
+
+        return TensorboardTracker(project)
+    from seg_pipeline.hooks.tracking.mlflow_store import MlflowTracker
+
+    return MlflowTracker(project)

@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from seg_pipeline.hooks.tracking.outbox import life_of, lives, public
-from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Unavailable
+from seg_pipeline.hooks.tracking.process_life import life_of, lives
+from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Unavailable, public
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import shutil
 import threading
 import time
@@ -19,7 +18,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from seg_pipeline.hooks.tracking.tracker import Run, Tracker
+from seg_pipeline.hooks.tracking.process_life import life_of, lives
+from seg_pipeline.hooks.tracking.tracker import Run, Tracker, public
 
 log = logging.getLogger(__name__)
 
@@ -168,24 +168,5 @@ def _files_of(journal: Path) -> Path:
     return journal.with_name(f"{journal.name.partition('-')[0]}-{_parts(journal)[1]}")
 
 
-def life_of(process: int) -> str:
-    """Names a process: its number, and when it began, as numbers are used again."""
-    import psutil
-
-    try:
-        return f"{process}-{int(psutil.Process(process).create_time())}"
-    except psutil.NoSuchProcess:
-        return f"{process}-0"
-
-
-def lives(life: str) -> bool:
-    return life_of(int(life.partition("-")[0])) == life
-
-
 def _short(error: Exception) -> str:
     return " ".join(public(str(error)).split())[:300]
-
-
-def public(text: str) -> str:
-    """Without user and password of an address."""
-    return re.sub(r"//[^/@\s]+@", "//", text)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -71,16 +71,6 @@ class Tracker(Protocol):
     def finish(self, run: str, status: Status) -> None: ...
 
 
-def make_tracker(name: str, project: Path) -> Tracker:
-    """Light: packages are loaded by the first call."""
-    if name == "wandb":
-        from seg_pipeline.hooks.tracking.wandb_store import WandbTracker
-
-        return WandbTracker(project)
-    if name == "tensorboard":
-        from seg_pipeline.hooks.tracking.tensorboard_files import TensorboardTracker
-
-        return TensorboardTracker(project)
-    from seg_pipeline.hooks.tracking.mlflow_store import MlflowTracker
-
-    return MlflowTracker(project)
+def public(text: str) -> str:
+    """The text without user names and passwords in addresses."""
+    return re.sub(r"//[^/@\s]+@", "//", text)

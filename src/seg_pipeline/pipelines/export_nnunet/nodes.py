@@ -1,7 +1,8 @@
-"""The manifest for nnU-Net."""
+"""The manifest in the raw layout of nnU-Net."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from seg_pipeline import segmentation as seg
@@ -9,6 +10,6 @@ from seg_pipeline.params import ExportNnunetParams
 from seg_pipeline.pipelines import DataFrame
 
 
-def plan_nnunet_raw(manifest: DataFrame, params: ExportNnunetParams) -> dict[str, Any]:
-    """Names, labels and splits; the catalog writes the files."""
-    return seg.formats.plan_raw(manifest, name=params.name, overlap=params.overlap)
+def write_nnunet(manifest: DataFrame, nnunet_folder: Path, params: ExportNnunetParams) -> dict[str, Any]:
+    """Writes images, label maps and splits; returns the contents of ``dataset.json``."""
+    return seg.formats.write_nnunet(manifest, nnunet_folder, name=params.name, overlap=params.overlap)

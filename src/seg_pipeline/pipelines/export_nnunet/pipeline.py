@@ -9,6 +9,13 @@ from seg_pipeline.pipelines.export_nnunet import nodes
 
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
-        [Node(nodes.plan_nnunet_raw, ["manifest", "params:export_nnunet"], "nnunet_raw", name="plan_nnunet_raw")],
+        [
+            Node(
+                nodes.write_nnunet,
+                ["manifest", "nnunet_folder", "params:export_nnunet"],
+                "nnunet_dataset",
+                name="write_nnunet",
+            )
+        ],
         tags="export",
     )

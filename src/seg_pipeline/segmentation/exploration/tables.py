@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+from scipy.stats import ks_2samp
 
 from seg_pipeline.segmentation.manifest.table import SPLITS, class_names
 
@@ -202,21 +203,14 @@ def _quantities(table: pd.DataFrame) -> list[tuple[str, str, str, pd.Series]]:
 
 
 def _compare(values: pd.Series, split: pd.Series, splits: list[str]) -> dict[str, float | str]:
-    parts = {name: np.sort(values[split[values.index] == name].to_numpy(dtype=float)) for name in splits}
+    parts = {name: values[split[values.index] == name].to_numpy(dtype=float) for name in splits}
     pairs = list(itertools.combinations([name for name in splits if len(parts[name]) >= MIN_IMAGES], 2))
-    distances = [_distance(parts[first], parts[second]) for first, second in pairs]
+    distances = [float(ks_2samp(parts[first], parts[second], method="asymp").statistic) for first, second in pairs]
     means = {name: float(part.mean()) if len(part) else float("nan") for name, part in parts.items()}
     if not pairs:
         return {**means, "distance": float("nan"), "between": ""}
     widest = int(np.argmax(distances))
     return {**means, "distance": distances[widest], "between": " and ".join(pairs[widest])}
-
-
-def _distance(one: np.ndarray, other: np.ndarray) -> float:
-    """Kolmogorov-Smirnov distance of two sorted samples."""
-    values = np.concatenate([one, other])
-    below = [np.searchsorted(part, values, side="right") / len(part) for part in (one, other)]
-    return float(np.abs(below[0] - below[1]).max())
 
 
 def describe_difference(report: pd.DataFrame) -> str:

@@ -30,6 +30,16 @@ log = logging.getLogger(__name__)
 FOLDERS = {"train": ("imagesTr", "labelsTr"), "val": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
 
 
+def write_nnunet(manifest: pd.DataFrame, folder: Path, *, name: str, overlap: Overlap) -> dict[str, Any]:
+    """Writes images, label maps and splits at ``folder``, replacing an earlier export; the contents of dataset.json.
+
+    The arguments and errors are those of ``plan_raw`` and ``write_raw``.
+    """
+    plan = plan_raw(manifest, name=name, overlap=overlap)
+    write_raw(folder, plan)
+    return plan["dataset_json"]
+
+
 def plan_raw(manifest: pd.DataFrame, *, name: str, overlap: Overlap) -> dict[str, Any]:
     """What ``write_raw`` writes: dataset_json, splits_final, combinations and cases (the manifest with a name each).
 

@@ -57,7 +57,10 @@ def measure_changed(
         known: what was measured before, as the third result: ``MEASURES`` and features.
     """
     table = table.reset_index(drop=True)
-    measures = _measure_all(table, reader, num_workers) if known is None else _renew(known, table, reader, num_workers)
+    if known is None or not {"key", "found"} <= set(known):  # none, or a table of an older version
+        measures = _measure_all(table, reader, num_workers)
+    else:
+        measures = _renew(known, table, reader, num_workers)
     manifest, findings = _manifest(table, measures), _findings(table, measures["found"])
     if manifest.empty:
         raise ValueError(

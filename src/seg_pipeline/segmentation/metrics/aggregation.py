@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.metrics.confidence_intervals import group_sums, resampled_sums
-from seg_pipeline.segmentation.metrics.overlap import IF_EMPTY, Counts, ImageCounts
+from seg_pipeline.segmentation.metrics.overlap import IF_EMPTY, Counts, ImageCounts, dice_ratio, iou_ratio
 from seg_pipeline.segmentation.settings.training import Aggregation, EmptyPolicy, MeasureSettings, ScoreSettings
 
 AnyCounts = Counts | ImageCounts
@@ -35,9 +35,9 @@ class Ratio(NamedTuple):
 
 
 RATIOS: dict[str, Callable[[Any], tuple]] = {
-    "dice": lambda c: (2 * c.true_pos, 2 * c.true_pos + c.false_pos + c.false_neg),
-    "iou": lambda c: (c.true_pos, c.true_pos + c.false_pos + c.false_neg),
-    # Without a prediction precision is 0, not left out: else to miss an image would raise the mean.
+    "dice": dice_ratio,
+    "iou": iou_ratio,
+    # Without a prediction, precision is 0 and not left out; otherwise missing an image would raise the mean.
     "precision": lambda c: (c.true_pos, c.true_pos + c.false_pos, c.true_pos + c.false_pos + c.false_neg),
     "recall": lambda c: (c.true_pos, c.true_pos + c.false_neg),
     "boundary_iou": lambda c: (c.boundary_both, c.boundary_either),

@@ -118,18 +118,28 @@ def joined(parts: Sequence[AnyCounts]) -> AnyCounts:
     return type(parts[0])(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
-def dice(counts: Counts, *, if_empty: float) -> Tensor:
-    """2TP / (2TP + FP + FN), float64 of the counts' shape; ``if_empty`` where truth and prediction are."""
+def dice_ratio(counts: Counts) -> tuple[Tensor, Tensor]:
+    """Numerator and denominator of Dice: 2TP and 2TP + FP + FN. Every Dice of this project is made of these."""
     twice_hit = 2 * counts.true_pos
-    return _ratio(twice_hit, twice_hit + counts.false_pos + counts.false_neg, if_empty)
+    return twice_hit, twice_hit + counts.false_pos + counts.false_neg
+
+
+def iou_ratio(counts: Counts) -> tuple[Tensor, Tensor]:
+    """Numerator and denominator of IoU: TP and TP + FP + FN."""
+    return counts.true_pos, counts.true_pos + counts.false_pos + counts.false_neg
+
+
+def dice(counts: Counts, *, if_empty: float) -> Tensor:
+    """Dice, float64 of the counts' shape; ``if_empty`` where prediction and ground truth are both empty."""
+    return _divided(*dice_ratio(counts), if_empty)
 
 
 def iou(counts: Counts, *, if_empty: float) -> Tensor:
-    """TP / (TP + FP + FN), float64 of the counts' shape; ``if_empty`` where truth and prediction are."""
-    return _ratio(counts.true_pos, counts.true_pos + counts.false_pos + counts.false_neg, if_empty)
+    """IoU, float64 of the counts' shape; ``if_empty`` where prediction and ground truth are both empty."""
+    return _divided(*iou_ratio(counts), if_empty)
 
 
-def _ratio(part: Tensor, whole: Tensor, if_empty: float) -> Tensor:
+def _divided(part: Tensor, whole: Tensor, if_empty: float) -> Tensor:
     return torch.where(whole > 0, part.double() / whole.clamp(min=1), if_empty)
 
 

@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.manifest.table import class_names
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.batch_size import largest_batch
-from seg_pipeline.segmentation.training.epoch import config_loss
+from seg_pipeline.segmentation.training.setup import config_loss
 
 log = logging.getLogger(__name__)
 

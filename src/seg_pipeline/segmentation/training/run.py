@@ -55,7 +55,7 @@ def train(
 
     Raises:
         ValueError: ``saved`` is of other settings or data; the manifest lacks folds; what ``make_loaders`` raises.
-        TrainingFailed: as ``engine.fit``.
+        TrainingFailed: as ``epoch.fit``.
     """
     about = {"config": config.to_dict(), "data_hash": data_hash(manifest, folds=folds is not None), "folds": folds}
     members, rows, current = _taken_up(about, saved)

@@ -1,9 +1,9 @@
-"""A cache on disk: a folder named after its key, with an .npy file an array and an index.
+"""A cache on disk: a folder named after its key, with one .npy file per array and an index.
 
-index.json holds the key, bytes and sha256 of each file, and the sha256 of all that. A cache is written to a folder
-of another name, which is renamed once all of it is on disk. Opening checks the index, the size of every file and
-the contents of the small ones; reading the pixels through would take as long as the epoch's reading
-itself, so that is left to ``verify``.
+index.json holds the key, the size of each file, the sha256 of the small ones, and a sha256 of all that. A cache is
+written to a folder with another name, which is renamed when all of it is on disk. Opening checks the index, the size
+of every file and the contents of the small ones. The pixels are not hashed: reading them would take as long as an
+epoch.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from seg_pipeline.segmentation.data.memory import free_disk, readable
+from seg_pipeline.segmentation.storage.atomic import replacing
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ Fill = Callable[[Callable[[str, tuple[int, ...], str], np.ndarray]], Mapping[str
 
 def mapped(cache: Path) -> dict[str, np.ndarray]:
     """Its arrays, read from disk as they are used."""
-    names = json.loads((cache / INDEX).read_text())["files"]
+    names = json.loads((cache / INDEX).read_text())["bytes"]
     return {name: np.load(_file(cache, name), mmap_mode="r") for name in names}
 
 
@@ -78,23 +79,14 @@ def written(folder: Path, key: str, needed: int, fill: Fill) -> Path:
     return cache
 
 
-def verify(cache: Path) -> None:
-    """Raises ValueError where a file does not hold what was written."""
-    files = json.loads((cache / INDEX).read_text())["files"]
-    if damage := _differing(cache, files, files):
-        raise ValueError(f"{cache}: {damage}; remove the folder, and it is made anew")
-
-
 def _write(half: Path, key: str, fill: Fill) -> None:
     for array in fill(lambda name, shape, dtype: _reserve(_file(half, name), shape, dtype)).values():
         assert isinstance(array, np.memmap)
         array.flush()  # to the disk, before the folder's name says that all is there
-    files = {one.stem: {"bytes": one.stat().st_size, "sha256": _file_hash(one)} for one in sorted(half.iterdir())}
-    body = {"key": key, "files": files}
-    with (half / INDEX).open("w") as index:
-        json.dump({**body, "sha256": _text_hash(body)}, index, indent=1)
-        index.flush()
-        os.fsync(index.fileno())
+    sizes = {one.stem: one.stat().st_size for one in sorted(half.iterdir())}
+    body = {"key": key, "bytes": sizes, "hashes": {name: _file_hash(_file(half, name)) for name in CHECKED}}
+    with replacing(half / INDEX) as file:
+        file.write_text(json.dumps({**body, "sha256": _text_hash(body)}, indent=1))
 
 
 def _reserve(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -119,21 +111,18 @@ def _publish(half: Path, cache: Path, key: str) -> None:
 
 
 def _damage(cache: Path, key: str) -> str | None:
-    """What is wrong with a cache, as far as that can be seen without reading its pixels."""
+    """What is wrong with a cache, as far as that shows without reading its pixels."""
     try:
         index = json.loads((cache / INDEX).read_text())
-        if _text_hash({"key": key, "files": index["files"]}) != index["sha256"]:
+        body = {"key": key, "bytes": index["bytes"], "hashes": index["hashes"]}
+        if _text_hash(body) != index["sha256"]:
             return f"{INDEX} is not as it was written"
-        for name, said in index["files"].items():
-            if (found := _file(cache, name).stat().st_size) != said["bytes"]:
-                return f"{name}.npy has {found:,} bytes, not {said['bytes']:,}"
+        for name, size in index["bytes"].items():
+            if (found := _file(cache, name).stat().st_size) != size:
+                return f"{name}.npy has {found:,} bytes, not {size:,}"
+        changed = [name for name in CHECKED if _file_hash(_file(cache, name)) != index["hashes"][name]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
-    return _differing(cache, index["files"], CHECKED)
-
-
-def _differing(cache: Path, files: Mapping[str, Mapping], names: Iterable[str]) -> str | None:
-    changed = [name for name in names if _file_hash(_file(cache, name)) != files[name]["sha256"]]
     return f"{changed[0]}.npy is not as it was written" if changed else None
 
 

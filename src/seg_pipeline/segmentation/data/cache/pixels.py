@@ -162,15 +162,6 @@ class PixelCache:
             array.flags.writeable = False
         return self
 
-    def verify(self) -> None:
-        """Reads a cache on disk from end to end, as opening it does not.
-
-        Raises:
-            ValueError: a file does not hold what was written.
-        """
-        assert isinstance(self.source, Path), "a cache in memory has no second record of its contents"
-        disk.verify(self.source)
-
 
 def allocated(form: Form, keys: np.ndarray, shapes: np.ndarray, allocate: Allocate) -> dict[str, np.ndarray]:
     """Arrays for samples of these keys and shapes, their pixels to be filled in."""

@@ -1,0 +1,98 @@
+"""What a run is made of: the parts that stay the same over its epochs, built from its configuration."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from seg_pipeline.segmentation.data.batch_mixing import Mixing, make_mixing
+from seg_pipeline.segmentation.data.loaders import Loaders
+from seg_pipeline.segmentation.losses import Loss, make_loss
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.processes import Processes
+from seg_pipeline.segmentation.training.progress import Bar
+from seg_pipeline.segmentation.training.schedules import make_schedule
+from seg_pipeline.segmentation.training.state import TrainState
+
+
+class Stopwatch:
+    """Seconds since it started at ``seconds``; set it back to leave out a pause."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    @seconds.setter
+    def seconds(self, seconds: float) -> None:
+        self._began = time.perf_counter() - seconds
+
+
+@dataclass
+class Run:
+    """What stays the same over the epochs of ``fit``."""
+
+    state: TrainState
+    loaders: Loaders
+    processes: Processes
+    loss_fn: Loss
+    rate: Callable[[float], float]
+    mixing: Mixing | None
+    network: Any
+    """The model as it trains: compiled, or wrapped for several processes."""
+    save_seconds: float
+
+    def bar(self, split: str, title: str, tally: Tally) -> Bar:
+        loader, order = getattr(self.loaders, split), self.loaders.order
+        left = (len(order) - order.start) * order.batch_size if split == "train" else len(loader.dataset)
+        return Bar(loader, title, left // self.processes.world, tally.means, hidden=self.processes.rank > 0)
+
+    def is_due(self, seconds: float) -> bool:
+        """Whether to save, ``seconds`` after the last save. The processes agree, and talk only if a save may be due."""
+        return self.save_seconds < math.inf and self.processes.agreed(seconds) >= self.save_seconds
+
+    def progress(self, watch: Stopwatch) -> float:
+        """Share of the run that is done, the same in all processes."""
+        progress = self.state.progress(len(self.loaders.order), self.state.spent + watch.seconds)
+        return progress if self.state.config.fit.max_minutes is None else self.processes.agreed(progress)
+
+
+def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
+    """Builds the parts of a run from its configuration."""
+    config, processes = state.config, Processes()
+    if processes.world > 1 and state.device.type == "cuda":
+        state.model.net = nn.SyncBatchNorm.convert_sync_batchnorm(state.model.net)
+    network = processes.wrap(state.model, state.device)
+    return Run(
+        state,
+        loaders,
+        processes,
+        config_loss(config),
+        make_schedule(config.optimizer.schedule, peak=1.0, warmup=config.optimizer.warmup),
+        make_mixing(config.sampling.mix, share=config.sampling.mix_share, seed=config.seed),
+        torch.compile(network) if config.fit.compile else network,
+        save_seconds,
+    )
+
+
+def config_loss(config: TrainingConfig) -> Loss:
+    """The loss of a configuration whose class weights are numbers (see ``auto_settings``)."""
+    loss = config.loss
+    assert loss.class_weights not in ("auto", "balanced"), "`auto_settings.settle` turns them into numbers"
+    return make_loss(
+        config.task,
+        terms={str(name): weight for name, weight in loss.terms.items()} if loss.terms else None,
+        class_weights=None if isinstance(loss.class_weights, str) else loss.class_weights,
+        focal_gamma=loss.focal_gamma,
+        tversky_beta=loss.tversky_beta,
+        background=config.background,
+    )
