@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 FOLDER = Path(__file__).resolve().parent
-PAGE = FOLDER.parent / "docs" / "benchmarks.md"
+PAGE = FOLDER.parent / "docs" / "reference" / "benchmarks.md"
 NOT_ONE = {"__main__.py", "chain.py", "side_by_side.py"}
 
 HEAD = """# Benchmarks

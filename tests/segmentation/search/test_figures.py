@@ -105,3 +105,16 @@ def test_the_page_shows_gates_choice_and_every_trial(trials, config):
     assert "http" not in page.replace("http-equiv", "")
     assert " style=" not in page
     assert math.isfinite(best["val_dice"])
+
+
+def test_too_few_trials_have_no_figure_of_importances(trials, config):
+    few = trials[trials["trial"] < 5]
+    assert search_figures(few, GRID).importances == ()
+    gates = {
+        "initial_loss": {"passed": True, "causes": [], "num_images": 4, "terms": [], "classes": [],
+                         "input": {"mean": 0.0, "deviation": 1.0, "constant": 0}},
+        "overfit": {"passed": True, "causes": [], "num_images": 4, "dice": 0.96, "steps": 1, "expected": 0.95,
+                    "curve": [{"step": 1, "loss": 0.5, "dice": 0.96}], "pairing": None, "pairing_note": "few"},
+    }  # fmt: skip
+    page = search_page(gates, "data:,", few, best_hyperparameters(few, config, GRID, data_hash="x"), grid=GRID)
+    assert "Further settings" not in page
