@@ -1,22 +1,22 @@
-# Everything a checkout needs: `make` lists the targets.
-# Each one that needs .venv builds it first, and again when pyproject.toml or constraints.txt changed.
+# Everything a checkout needs; `make` lists the targets.
+# Targets that need .venv build it first, and again after pyproject.toml or constraints.txt changed.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-# The first interpreter that is new enough; PYTHON=/path/to/python chooses another.
+# The first interpreter that is new enough. PYTHON=/path/to/python chooses another.
 ifndef PYTHON
 PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 endif
-# Pip takes the torch build it is set up for. On Linux that is CUDA's, of several GB; for the CPU's give
+# On Linux pip installs torch with CUDA by default, several GB. For the CPU build give
 # TORCH_INDEX=<the CPU index address shown by the install selector on pytorch.org>.
 TORCH_INDEX ?=
-# Processes that test side by side, each with one thread: those of two would wait for one another.
+# Test processes, each with one thread: with more threads they would wait for each other.
 TEST_WORKERS ?= 2
-# More arguments for run, viz, mlflow, jupyter and colab: make run ARGS="--env smoke --pipelines training"
+# Further arguments for run, test, viz, mlflow, jupyter and colab: make run ARGS="--env smoke"
 ARGS ?=
 # Where `make colab` listens.
 PORT ?= 8888
@@ -25,18 +25,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# No usage reports. MLflow reads the word "true" and no other.
+# No usage reports. MLflow accepts only the word "true".
 export DO_NOT_TRACK := true
 export KEDRO_DISABLE_TELEMETRY := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install run new-data abdomen test lint format docs bench viz viz-site mlflow jupyter colab clean
+.PHONY: help install run new-data abdomen test check lint format docs bench viz viz-site mlflow jupyter colab clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  Variables: ARGS="…" (more arguments)  PYTHON=…  TORCH_INDEX=… (a CPU-only torch)'
+	@echo '  Variables: ARGS="…" (further arguments)  PYTHON=…  TORCH_INDEX=… (a CPU-only torch)'
 
-install: $(STAMP) ## Build .venv with everything, at the versions in constraints.txt
+install: $(STAMP) ## Install everything into .venv, at the versions in constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
 	@[ -n "$(PYTHON)" ] || { echo "No Python 3.11 or newer was found on PATH. Install one, or name it:" \
@@ -55,64 +55,73 @@ endif
 		"apt install libgl1 libglib2.0-0 libxcb1" >&2; exit 1; }
 	@touch $@
 
-run: $(STAMP) ## Run the pipelines on the sample; ARGS="--env camvid" for other data
+run: $(STAMP) ## Run all pipelines on the sample; ARGS="--env camvid" for other data
 	$(BIN)/kedro run $(ARGS)
 
-new-data: $(STAMP) ## Write an environment for a folder of data: make new-data FOLDER=PATH NAME=cells
-	@[ -n "$(FOLDER)" ] && [ -n "$(NAME)" ] || { echo "Say which: make new-data FOLDER=PATH/TO/DATA NAME=cells" >&2; exit 1; }
+new-data: $(STAMP) ## Set up your own data: make new-data FOLDER=PATH NAME=cells
+	@[ -n "$(FOLDER)" ] && [ -n "$(NAME)" ] || { echo "Usage: make new-data FOLDER=PATH/TO/DATA NAME=cells" >&2; exit 1; }
 	$(BIN)/python -m seg_pipeline.new_data "$(FOLDER)" "$(NAME)" $(ARGS)
 
-# The hash pins the archive, whose licence and contents the NOTICE written beside the data tells.
-abdomen: $(STAMP) ## Fetch three public abdominal scans into data/01_raw/abdomen
+# The hash pins the archive; the NOTICE written beside the data names its licence and contents.
+abdomen: $(STAMP) ## Download three public abdominal scans into data/01_raw/abdomen
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 		echo 'totalsegmentator==2.13.0 --hash=sha256:c00ebc7f42cb02d0f7303a5d5672341a9e8117fe8f8bf07cdf0e6768dab7e9a6' \
 			> $$folder/pinned.txt && \
 		$(BIN)/pip download --no-deps --no-binary totalsegmentator --require-hashes -r $$folder/pinned.txt -d $$folder && \
 		$(BIN)/python scripts/fetch_abdomen.py $$folder/totalsegmentator-2.13.0.tar.gz data/01_raw/abdomen
 
-test: lint ## Lint, type-check and test, as the CI does
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --cov=seg_pipeline --cov-report=term
-	$(BIN)/coverage report --include='src/seg_pipeline/segmentation/*' --format=total --fail-under=90
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
-lint: $(STAMP) ## Check style, types and the borders between modules
+ifeq ($(ARGS),)
+test: lint ## Lint, type-check and test, as the CI does; ARGS="-k rle" runs some tests only
+	$(PYTEST) --cov=seg_pipeline --cov-report=term
+	$(BIN)/coverage report --include='src/seg_pipeline/segmentation/*' --format=total --fail-under=90
+else
+test: $(STAMP)
+	$(PYTEST) $(ARGS)
+endif
+
+check: lint ## Lint, type-check and run the quick tests, for work in progress
+	$(PYTEST) -m "not slow" -q
+
+lint: $(STAMP) ## Check style, types and layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 
-format: $(STAMP) ## Mend what ruff can mend
+format: $(STAMP) ## Fix what ruff can fix
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(STAMP) ## Build the documents' site into build/docs
+docs: $(STAMP) ## Build the documentation site into build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
-bench: $(STAMP) ## Measure side by side and write docs/reference/benchmarks.md
+bench: $(STAMP) ## Run the benchmarks and write docs/reference/benchmarks.md
 	$(BIN)/python benchmarks
 
-# Kedro-Viz asks the package index for its newest version and waits half a minute where nothing answers;
-# a closed port as proxy refuses at once.
-# It answers with a class that FastAPI would rather not have: nothing a user could mend.
+# Kedro-Viz asks the package index for its newest version and waits half a minute if nothing answers; a closed port as
+# proxy refuses at once. The ignored warning is about its use of FastAPI, which users cannot fix.
 VIZ := HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost PYTHONWARNINGS='ignore:ORJSONResponse is deprecated' \
 	$(BIN)/kedro viz
-viz: $(STAMP) ## Show the pipelines in a browser, on 127.0.0.1:4141
+viz: $(STAMP) ## Show the pipelines in a browser at 127.0.0.1:4141
 	$(VIZ) run --host 127.0.0.1 $(ARGS)
 
-viz-site: $(STAMP) ## Write the pipelines' graph as a static site into build/viz; ARGS=--include-previews adds data
+viz-site: $(STAMP) ## Write the pipeline graph as a static site to build/viz; ARGS=--include-previews adds data
 	$(VIZ) build $(ARGS)
 	@rm -rf build/viz && mkdir build/viz
 	@find build -mindepth 1 -maxdepth 1 ! -name docs ! -name viz -exec mv {} build/viz/ \;
 
-mlflow: $(STAMP) ## Show the tracked runs in a browser, on 127.0.0.1:5000
+mlflow: $(STAMP) ## Show the tracked runs in a browser at 127.0.0.1:5000
 	$(BIN)/mlflow server --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db $(ARGS)
 
 jupyter: $(STAMP) ## Open JupyterLab with the catalog loaded
 	$(BIN)/kedro jupyter lab $(ARGS)
 
-colab: $(STAMP) ## Let a Colab page compute on this machine; docs/how-to/jupyter.md tells what that opens
+colab: $(STAMP) ## Let a Colab page compute on this machine; docs/how-to/jupyter.md says what that opens
 	$(BIN)/kedro jupyter lab --no-browser --ip=127.0.0.1 --port=$(PORT) --ServerApp.port_retries=0 \
 		--ServerApp.allow_origin=https://colab.research.google.com --ServerApp.allow_credentials=True $(ARGS)
 
-clean: ## Remove caches and build outputs; data, runs and .venv stay
+clean: ## Remove caches and build outputs; keep data, runs and .venv
 	rm -rf build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .viz
 	find . -path ./$(VENV) -prune -o \( -name __pycache__ -o -name '*.egg-info' \) -type d -prune -exec rm -rf {} +

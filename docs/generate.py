@@ -195,9 +195,19 @@ def _default(value: Any) -> str:
     return f"`{text or (list(value) if isinstance(value, tuple) else value)}`"
 
 
-def _table_section(table: Table) -> str:
-    lines = [f"| `{one.name}` | {one.kind} | {_column_bounds(one)} | {one.meaning} |" for one in table.columns]
-    head = f"## {table.name}\n\n{table.about}\n\n| column | type | values | meaning |\n|---|---|---|---|\n"
+def _table_sections(tables: tuple[Table, ...]) -> Iterator[str]:
+    """A section per table; one that extends an earlier table lists only what it adds."""
+    for number, table in enumerate(tables):
+        earlier = [one for one in tables[:number] if set(one.columns) < set(table.columns)]
+        base = max(earlier, key=lambda one: len(one.columns), default=None)
+        yield _table_section(table, base)
+
+
+def _table_section(table: Table, base: Table | None) -> str:
+    own = [one for one in table.columns if base is None or one not in base.columns]
+    about = table.about + (f" It has the columns of [{base.name}](#{base.name}) and:" if base else "")
+    lines = [f"| `{one.name}` | {one.kind} | {_column_bounds(one)} | {one.meaning} |" for one in own]
+    head = f"## {table.name}\n\n{about}\n\n| column | type | values | meaning |\n|---|---|---|---|\n"
     return head + "\n".join(lines) + "\n"
 
 
@@ -214,7 +224,7 @@ def pages() -> dict[str, str]:
     return {
         "parameters.md": PARAMETERS + "\n".join(sections()),
         "findings.md": FINDINGS + "\n".join(rules) + "\n",
-        "tables.md": "\n".join([TABLES_HEAD, *(_table_section(table) for table in TABLES)]),
+        "tables.md": "\n".join([TABLES_HEAD, *_table_sections(TABLES)]),
     }
 
 
