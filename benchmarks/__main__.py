@@ -23,9 +23,9 @@ NOT_ONE = {"__main__.py", "chain.py", "side_by_side.py"}
 
 HEAD = """# Benchmarks
 
-Written by `make bench`; `python benchmarks NAME` renews one section. Each row compares *a* with *b*, measured in turns in
-one process. *ratio* is median a / median b: below 1, a is faster or smaller. It must not exceed *limit*; inf means that
-nothing is promised. Seconds depend on the machine, ratios hardly do.
+Written by `make bench`; `python benchmarks NAME` measures one section again. Each row compares *a* with *b*, measured
+in turns in one process. *ratio* is median a / median b: below 1, a is faster or smaller. It must not exceed *limit*;
+inf means that nothing is promised. Seconds depend on the machine, ratios hardly do.
 """
 TABLE = """| row | ratio | limit | | median a | median b | runs |
 |---|---|---|---|---|---|---|

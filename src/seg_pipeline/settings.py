@@ -11,12 +11,13 @@ from seg_pipeline.hooks import (
     FigureHooks,
     InputHooks,
     ParameterHooks,
+    SampleHooks,
     SummaryHooks,
     TerminalHooks,
     TrackingHooks,
 )
 
-# Kedro 1.7 calls a name that omegaconf 2.4 deprecates: three times a run, nothing a user could mend.
+# Kedro 1.7 calls a name that omegaconf 2.4 deprecates: three times a run, nothing a user could fix.
 warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
 # `--pipeline` works and is what people type; Kedro would rather have `--pipelines`.
 warnings.filterwarnings("ignore", "Option '--pipeline' is deprecated", DeprecationWarning)
@@ -25,6 +26,7 @@ _tracking = TrackingHooks()
 HOOKS: tuple[Any, ...] = (
     ParameterHooks(),
     InputHooks(),
+    SampleHooks(),
     ErrorHooks(),
     FigureHooks(),
     TerminalHooks(),

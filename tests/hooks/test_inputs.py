@@ -199,16 +199,15 @@ def test_what_a_lenient_node_can_do_without_stops_others(tmp_path, registry):
     scores = {"type": "json.JSONDataset", "filepath": f"{tmp_path}/scores.json"}
     entries = {
         "scores": {
-            "type": "seg_pipeline.datasets.optional.OptionalDataset",
-            "missing_ok": False,
+            "type": "seg_pipeline.datasets.optional.ResultDataset",
             "dataset": scores,
         },
         "plain": scores,
     }
     data = DataCatalog.from_config(entries)
-    lenient = Pipeline([node("scores", "report")], tags="takes_what_is_there")
+    lenient = Pipeline([node("scores", "report")], tags="accepts_missing_inputs")
     start(lenient, data, "training")  # does not raise
     with pytest.raises(UserError, match="1 of its inputs is missing\n  scores: nothing at"):
         start(lenient + Pipeline([node("scores", "bundle")]), data, "training")
     with pytest.raises(UserError, match="  plain: nothing at"):  # it would fail to load
-        start(Pipeline([node("plain", "report")], tags="takes_what_is_there"), data, "training")
+        start(Pipeline([node("plain", "report")], tags="accepts_missing_inputs"), data, "training")

@@ -1,4 +1,4 @@
-"""Catalog entry for a file that may be missing."""
+"""Catalog entries for files that may be missing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from seg_pipeline.segmentation.storage.atomic import replacing
 class OptionalDataset(AbstractDataset[Any, Any]):
     """Another dataset that loads as None if its file does not exist, and is saved atomically.
 
-    With ``missing_ok: false``, None is for nodes tagged ``takes_what_is_there`` only: a run in which another node
-    needs the file stops before it starts (hooks/inputs.py).
-
     ```yaml
     best_params:
       type: seg_pipeline.datasets.optional.OptionalDataset
@@ -25,16 +22,12 @@ class OptionalDataset(AbstractDataset[Any, Any]):
     ```
     """
 
-    def __init__(
-        self,
-        *,
-        dataset: dict[str, Any] | AbstractDataset,
-        missing_ok: bool = True,
-        metadata: dict[str, Any] | None = None,
-    ) -> None:
+    missing_ok = True
+    """A run may start without the file (hooks/inputs.py)."""
+
+    def __init__(self, *, dataset: dict[str, Any] | AbstractDataset, metadata: dict[str, Any] | None = None) -> None:
         self._config = dataset if isinstance(dataset, dict) else None
         self._dataset = dataset if isinstance(dataset, AbstractDataset) else self._at(dataset["filepath"])
-        self.missing_ok = missing_ok
         self.metadata = metadata
         if preview := getattr(self._dataset, "preview", None):
             self.preview = preview  # Kedro-Viz chooses the renderer by this method's annotation
@@ -47,7 +40,7 @@ class OptionalDataset(AbstractDataset[Any, Any]):
         return self._dataset.load() if self._dataset.exists() else None
 
     def save(self, data: Any) -> None:
-        """Whole or not at all: the file is written beside its place and renamed."""
+        """Write to a temporary name beside the file, then rename: the file is whole or absent."""
         if self._config is None or self._filepath is None:
             self._dataset.save(data)
             return
@@ -66,3 +59,13 @@ class OptionalDataset(AbstractDataset[Any, Any]):
     def _describe(self) -> dict[str, Any]:
         place = {} if self._filepath is None else {"filepath": self._filepath.as_posix()}  # for Kedro-Viz
         return {"dataset": self._dataset, **place}
+
+
+class ResultDataset(OptionalDataset):
+    """An OptionalDataset that loads as None for nodes tagged ``accepts_missing_inputs`` only, such as the report's.
+
+    If another node needs the missing file, the run stops before it starts and names the pipeline to run first
+    (hooks/inputs.py).
+    """
+
+    missing_ok = False

@@ -7,6 +7,7 @@ from seg_pipeline.hooks.errors import ErrorHooks, UserError
 from seg_pipeline.hooks.figures import FigureHooks
 from seg_pipeline.hooks.inputs import InputHooks
 from seg_pipeline.hooks.parameters import ParameterHooks
+from seg_pipeline.hooks.sample import SampleHooks
 from seg_pipeline.hooks.summary import SummaryHooks
 from seg_pipeline.hooks.terminal import TerminalHooks
 from seg_pipeline.hooks.tracking import TrackingHooks
@@ -17,6 +18,7 @@ __all__ = [
     "FigureHooks",
     "InputHooks",
     "ParameterHooks",
+    "SampleHooks",
     "SummaryHooks",
     "TerminalHooks",
     "TrackingHooks",

@@ -1,4 +1,4 @@
-"""Before a run: is there such a pipeline, and all that it starts from?"""
+"""Before a run: check that the pipeline exists and that all its inputs do."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from seg_pipeline.datasets.optional import OptionalDataset
 from seg_pipeline.hooks.errors import UserError
 from seg_pipeline.hooks.locate import command_for, file_of, pipelines_of
 
-TAKES_WHAT_IS_THERE = "takes_what_is_there"
-"""Tag of nodes that take None for an optional input."""
+ACCEPTS_MISSING_INPUTS = "accepts_missing_inputs"
+"""Tag of nodes that accept None for an input that is missing."""
 
 
 class InputHooks:
@@ -65,9 +65,10 @@ def is_missing(name: str, catalog: DataCatalog) -> bool:
 
 
 def _can_do_without(name: str, pipeline: Pipeline, catalog: DataCatalog) -> bool:
-    """Whether it loads as None and all nodes that read it take that."""
+    """Whether the dataset loads as None and all nodes that read it accept that."""
     readers = [node for node in pipeline.nodes if name in node.inputs]
-    return isinstance(catalog.get(name), OptionalDataset) and all(TAKES_WHAT_IS_THERE in node.tags for node in readers)
+    tolerated = all(ACCEPTS_MISSING_INPUTS in node.tags for node in readers)
+    return tolerated and isinstance(catalog.get(name), OptionalDataset)
 
 
 def _lines(missing: list[str], run_params: dict[str, Any], catalog: DataCatalog) -> Iterator[str]:

@@ -80,5 +80,5 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="write_model_card",
             ),
         ],
-        tags=["report", "takes_what_is_there"],
+        tags=["report", "accepts_missing_inputs"],
     )
