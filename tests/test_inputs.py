@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.manifest.table import read_masks
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["large_bowel", "small_bowel", "stomach"]
-FORMS = ["rle_columns", "folders", "colours", "instances", "coco", "nifti", "nnunet"]
+LAYOUTS = ["rle_columns", "folders", "colours", "instances", "coco", "nifti", "nnunet"]
 
 
 def process(env: str, folder: Path, **given) -> pd.DataFrame:
@@ -34,7 +34,7 @@ def manifests(tmp_path_factory) -> dict[str, pd.DataFrame]:
     from seg_pipeline.segmentation.phantom import write_example
 
     made = {}
-    for form in FORMS:
+    for form in LAYOUTS:
         folder = tmp_path_factory.mktemp(form)
         settings = {"num_cases": 6, "days_per_case": 1, "frames_per_series": [8, 10]}  # as in conf/
         write_example(folder / "raw", layout=form, **settings)
@@ -46,7 +46,7 @@ def masks_of(manifest: pd.DataFrame) -> list[np.ndarray]:
     return [read_masks(row, CLASSES).astype(bool) for row in manifest.to_dict("records")]
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", LAYOUTS)
 def test_every_image_of_every_form_is_there_with_its_pixels(manifests, form):
     manifest, other = manifests[form], manifests["rle_columns"]
     assert manifest["content_hash"].tolist() == other["content_hash"].tolist()
@@ -117,6 +117,6 @@ def test_what_a_source_cannot_use_is_a_finding_and_all_adds_up(tmp_path):
         findings = pd.read_parquet(tmp_path / form / "out" / "08_reporting" / "findings.parquet")
         lost[form] = findings.loc[findings["action"] == "dropped", "rule"].value_counts().to_dict()
         assert ({"case3", "case4"} <= set(manifest["group"])) == (form == "coco")
-    assert lost["coco"].keys() == {"unusable_annotation", "incomplete_truth", "file_without_row"}
+    assert lost["coco"].keys() == {"unusable_annotation", "incomplete_annotation", "file_without_row"}
     assert lost["coco"]["file_without_row"] == 1
     assert lost["nnunet"] == {"unusable_file": 2}

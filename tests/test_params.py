@@ -36,7 +36,11 @@ def test_a_colour_is_a_list_or_hexadecimal():
     [
         (DatasetParams, {"task": "multilabel", "classes": ["a", "a"]}, r"class names must differ .* found \['a'\]"),
         (DatasetParams, {"task": "multiclass", "classes": []}, "at least 1 item"),
-        (DatasetParams, {"task": "multilabel", "classes": ["a"], "unlabelled": "ignore"}, "needs `task: multiclass`"),
+        (
+            DatasetParams,
+            {"task": "multilabel", "classes": ["a"], "unlabelled_pixels": "ignore"},
+            "needs `task: multiclass`",
+        ),
         (DatasetParams, {"task": "panoptic", "classes": ["a"]}, "'multilabel' or 'multiclass'"),
         (AnnotationParams, {"mask_format": "rle"}, "`rle_order` must be declared for `mask_format: rle`"),
         (DatasetParams, {"task": "multilabel", "classes": [{"name": "a", "value": "#12"}]}, "six hexadecimal digits"),

@@ -286,4 +286,4 @@ def test_real_data(data, options, form, make):
     assert given["data_processing"]["annotations"]["mask_format"] == form
     if data == "camvid":
         assert [one["name"] for one in given["dataset"]["classes"]][:3] == ["sky", "building", "pole"]
-        assert given["dataset"]["unlabelled"] == "ignore"
+        assert given["dataset"]["unlabelled_pixels"] == "ignore"

@@ -81,7 +81,7 @@ def chain(folder: Path, table: pd.DataFrame, several: str) -> tuple[pd.DataFrame
     made = images.merge(splits.assign_splits(images, **options)[["image_id", "split", "fold"]], on="image_id")
     leaks = splits.check_leaks(images, made[["image_id", "split", "fold"]], allowed=True)
     findings = quality.collect(of_rows, of_files, of_lists, of_images, of_checks, leaks)
-    accounts = quality.account(len(table), annotations, index, made, findings)
+    accounts = quality.reconcile(len(table), annotations, index, made, findings)
     return MANIFEST.validate(made), FINDINGS.validate(findings), accounts
 
 

@@ -146,7 +146,9 @@ def task_of(classes: dict[str, Value], stacks: Iterable[list[np.ndarray]], ask: 
     ask.decide(f"task: {task}; in {number} images looked at, classes share {shared} pixels")
     void = task == "multiclass" and covered >= MOSTLY_COVERED
     options = {"background": "no class", "ignore": "unknown truth, counts nowhere"}
-    rest = ask.choose("unlabelled", "What are pixels without a class?", options, "ignore" if void else "background")
+    rest = ask.choose(
+        "unlabelled_pixels", "What are pixels without a class?", options, "ignore" if void else "background"
+    )
     ask.decide(f"pixels without a class: {rest}; masks cover {covered:.0%} of the pixels")
     return Classes(classes, "multilabel" if task == "multilabel" else "multiclass",
                    "ignore" if rest == "ignore" else "background")  # fmt: skip

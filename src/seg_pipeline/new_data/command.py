@@ -32,7 +32,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     answers.add_argument("--group", help="what must not be split: none, or the number of the name's part up to which "
                          "it is named (case1_day2_007: 1 is case1, 2 is case1_day2)")  # fmt: skip
     answers.add_argument("--task", help="multilabel (classes may overlap) or multiclass (one class a pixel)")
-    answers.add_argument("--unlabelled", help="pixels in no mask: background or ignore")
+    answers.add_argument("--unlabelled-pixels", help="pixels in no mask: background or ignore")
     answers.add_argument("--rle-order", help="C: run lengths go along rows; F: down columns")
     answers.add_argument("--rle-first", help="number of the first pixel, 1 or 0")
     answers.add_argument("--channel", help="of nnU-Net's channels the one that is the image")

@@ -25,7 +25,7 @@ class Classes:
     values: dict[str, Value]
     """What stands for each class by its name, in channel order."""
     task: Task
-    unlabelled: Literal["background", "ignore"] = "background"
+    unlabelled_pixels: Literal["background", "ignore"] = "background"
     background: list[Value] = field(default_factory=list)
     ignore: list[Value] = field(default_factory=list)
 

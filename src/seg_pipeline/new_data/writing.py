@@ -77,7 +77,7 @@ def parameters(plan: Plan, ask: Asker) -> dict[str, Any]:
         processing["num_workers"] = -1
     training = training_input(plan.pictures, ask)
     listed = [{"name": name, "value": value} for name, value in classes.values.items()]
-    dataset = {"task": classes.task, "classes": listed, "unlabelled": classes.unlabelled}
+    dataset = {"task": classes.task, "classes": listed, "unlabelled_pixels": classes.unlabelled_pixels}
     return {"dataset": dataset, "data_processing": processing, **({"training": training} if training else {})}
 
 

@@ -44,7 +44,7 @@ class DatasetParams(Params):
     """multilabel: classes may overlap (sigmoid); multiclass: one class a pixel (softmax)."""
     classes: list[Annotated[ClassParams, BeforeValidator(_name_is_value)]] = Field(min_length=1)
     """In channel order; a bare name stands for a class whose value is its name."""
-    unlabelled: Literal["background", "ignore"] = "background"
+    unlabelled_pixels: Literal["background", "ignore"] = "background"
     """What a pixel without a class is: background, or of unknown truth (counts nowhere)."""
 
     @property
@@ -60,8 +60,10 @@ class DatasetParams(Params):
         for what, found in (("names", self.names), ("values", list(self.values.values()))):
             if twice := sorted({one for one in found if found.count(one) > 1}):
                 raise ValueError(f"class {what} must differ from each other, found {twice} more than once")
-        if self.task == "multilabel" and self.unlabelled == "ignore":
-            raise ValueError("`unlabelled: ignore` needs `task: multiclass`: a sigmoid learns from pixels of no class")
+        if self.task == "multilabel" and self.unlabelled_pixels == "ignore":
+            raise ValueError(
+                "`unlabelled_pixels: ignore` needs `task: multiclass`: a sigmoid learns from pixels of no class"
+            )
         return self
 
 

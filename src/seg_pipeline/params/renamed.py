@@ -4,6 +4,7 @@ RENAMED = {
     "data_processing.annotations.form": "data_processing.annotations.mask_format",
     "data_processing.annotations.several_per_class": "data_processing.annotations.multiple_masks",
     "data_processing.exclude": "data_processing.excluded_images",
+    "dataset.unlabelled": "dataset.unlabelled_pixels",
     "export.forms": "export.formats",
     "hparam_search.gates": "hparam_search.sanity_checks",
     "hparam_search.grid.smooth_over": "hparam_search.grid.average_last_validations",

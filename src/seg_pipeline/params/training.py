@@ -44,7 +44,7 @@ def make_training_config(
     return TrainingConfig(
         task=dataset.task,
         classes=tuple(dataset.names),
-        background=dataset.task == "multiclass" and dataset.unlabelled == "background",
+        background=dataset.task == "multiclass" and dataset.unlabelled_pixels == "background",
         model=training.model,
         input=training.input,
         sampling=training.sampling,

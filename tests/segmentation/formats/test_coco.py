@@ -129,7 +129,7 @@ def test_what_cannot_be_used_takes_its_image_along_and_is_a_finding(coco):
     )
     assert kept["image_id"].tolist() == ["i2"]
     assert findings[["rule", "reason"]].to_numpy().tolist() == [
-        ["incomplete_truth", "another annotation of its image cannot be used, so its truth is incomplete"],
+        ["incomplete_annotation", "another annotation of this image cannot be used, so its masks are incomplete"],
         ["unusable_annotation", "annotation 2 (cat): it has no segmentation; boxes and key points are no masks"],
         ["unusable_annotation", "annotation 3 is of image 99, which is not there"],
     ]

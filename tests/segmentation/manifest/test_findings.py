@@ -4,12 +4,12 @@ import pytest
 from seg_pipeline.segmentation.manifest.findings import (
     COLUMNS,
     Finding,
-    account,
     collect,
     counts,
     findings_table,
+    quarantine,
+    reconcile,
     refuse_dropped,
-    take_out,
 )
 
 
@@ -21,7 +21,7 @@ def test_an_empty_table_has_the_same_columns_and_types():
 
 def test_take_out_splits_a_table_without_losing_a_row():
     table = pd.DataFrame({"image_id": ["i1", None, "i3"], "row": [2, 3, 4], "size": [5, 6, 7]})
-    kept, findings = take_out(table, table["size"] > 5, "large", "size is {size}")
+    kept, findings = quarantine(table, table["size"] > 5, "large", "size is {size}")
     assert kept["image_id"].tolist() == ["i1"]
     assert findings["reason"].tolist() == ["size is 6", "size is 7"]
     assert findings["row"].tolist() == [3, 4]
@@ -57,7 +57,7 @@ ALL_FOUND = [
 
 
 def test_rows_and_files_in_are_those_kept_and_those_in_findings():
-    table = account(len(METADATA), ANNOTATIONS, FILES, KEPT, findings_table(ALL_FOUND))
+    table = reconcile(len(METADATA), ANNOTATIONS, FILES, KEPT, findings_table(ALL_FOUND))
     assert table.to_dict("records") == [
         {"input": "rows", "read": 5, "kept": 2, "set_aside": 3},
         {"input": "files", "read": 3, "kept": 1, "set_aside": 2},
@@ -70,4 +70,4 @@ def test_rows_and_files_in_are_those_kept_and_those_in_findings():
 def test_what_is_neither_kept_nor_found_stops_the_run(lost, text):
     found = [finding for index, finding in enumerate(ALL_FOUND) if index != lost]
     with pytest.raises(ValueError, match=f"{text}; this is a fault of the program"):
-        account(len(METADATA), ANNOTATIONS, FILES, KEPT, findings_table(found))
+        reconcile(len(METADATA), ANNOTATIONS, FILES, KEPT, findings_table(found))

@@ -143,7 +143,12 @@ def test_a_row_with_a_problem_takes_its_image_along():
     )
     assert kept["image_id"].tolist() == ["i2"]
     assert findings.fillna({"image_id": ""})[["image_id", "row", "rule", "reason"]].to_numpy().tolist() == [
-        ["i1", 2, "incomplete_truth", "another annotation of its image cannot be used, so its truth is incomplete"],
+        [
+            "i1",
+            2,
+            "incomplete_annotation",
+            "another annotation of this image cannot be used, so its masks are incomplete",
+        ],
         ["i1", 3, "unusable_annotation", "polygon of 2 points"],
         ["", 5, "unusable_annotation", "of no image"],
     ]

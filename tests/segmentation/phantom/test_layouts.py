@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from seg_pipeline.segmentation.phantom import FORMS, RECORD, write_example
+from seg_pipeline.segmentation.phantom import LAYOUTS, RECORD, write_example
 
 SMALL = {"num_cases": 1, "days_per_case": 1, "frames_per_series": [3, 3], "size": 64}
 FILES = {
@@ -20,7 +20,7 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", LAYOUTS)
 def test_each_form_has_its_layout_and_nothing_beside_it(tmp_path, form):
     write_example(tmp_path / "raw", layout=form, **SMALL)
     assert sorted(path.name for path in (tmp_path / "raw").iterdir()) == sorted([*FILES[form], RECORD])

@@ -64,7 +64,7 @@ def measure_images(
         rle_order=given.rle_order or "C",
         rle_first=given.rle_first,
         exclusive=dataset.task == "multiclass",
-        ignore_unlabelled=dataset.unlabelled == "ignore",
+        ignore_unlabelled=dataset.unlabelled_pixels == "ignore",
         background_values=given.background_values,
         ignore_values=given.ignore_values,
         instances=given.multiple_masks == "instances",
@@ -125,5 +125,5 @@ def write_findings_page(
     files: DataFrame,
 ) -> str:
     """A page that opens in any browser. Fails where a row or a file was lost."""
-    accounts = seg.manifest.account(num_rows_read, annotations, files, manifest, findings)
+    accounts = seg.manifest.reconcile(num_rows_read, annotations, files, manifest, findings)
     return seg.report.findings_page(findings, manifest, accounts, files, splits=seg.manifest.split_table(manifest))

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "cross_checks": ["check_images", "overlap_matrix"],
         "exclusions": ["COLUMNS", "exclude_images"],
-        "findings": ["account", "collect", "counts", "refuse_dropped"],
+        "findings": ["reconcile", "collect", "counts", "refuse_dropped"],
         "measure_image": ["MaskReader"],
         "measure_table": ["measure_changed"],
         "metadata": ["INDEXED", "clean_annotations", "pivot_annotations"],

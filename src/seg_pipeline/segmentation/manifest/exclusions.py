@@ -7,7 +7,7 @@ import re
 
 import pandas as pd
 
-from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table, take_out
+from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table, quarantine
 
 COLUMNS = ["images", "action", "reason"]
 ACTIONS = ("drop", "flag")
@@ -31,7 +31,7 @@ def exclude_images(images: pd.DataFrame, listed: pd.DataFrame) -> tuple[pd.DataF
             pattern = re.compile(fnmatch.translate(entry["images"]))
             fits = kept["image_id"].map(lambda name, fit=pattern.match: fit(name) is not None).astype(bool)
             reason = f"listed as {entry['images']}: {entry['reason']}".replace("{", "{{").replace("}", "}}")
-            rest, found = take_out(kept, fits, "listed_image", reason, done)  # type: ignore[arg-type]
+            rest, found = quarantine(kept, fits, "listed_image", reason, done)  # type: ignore[arg-type]
             kept = rest if action == "drop" else kept
             findings.append(found)
     return kept.reset_index(drop=True), collect(*findings, _unused(images, listed))

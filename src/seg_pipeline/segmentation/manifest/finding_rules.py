@@ -47,7 +47,7 @@ RULES = {
         "fit, a category or an image that is not there. Its image is left out.",
         "Mend the annotation that the reason names.",
     ),
-    "incomplete_truth": Rule(
+    "incomplete_annotation": Rule(
         "table",
         "Another annotation of the image cannot be used, so its masks would lack something; it is left out.",
         "Mend the one that has the finding `unusable_annotation`.",

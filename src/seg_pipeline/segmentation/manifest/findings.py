@@ -35,7 +35,7 @@ def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(values.get(name, ()), dtype=kind) for name, kind in types.items()})
 
 
-def take_out(
+def quarantine(
     table: pd.DataFrame, bad: pd.Series, rule: str, reason: str, action: Action = "dropped"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows that are not ``bad``, and the findings of those that are.
@@ -52,11 +52,11 @@ def take_out(
     return table[~bad], findings_table(found)
 
 
-def take_out_unusable(files: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def quarantine_unusable(files: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Files without a ``problem``, a column that only some indexes have, and the findings of the others."""
     if "problem" not in files:
         return files, findings_table([])
-    rest, found = take_out(files, files["problem"].notna(), "unusable_file", "{problem}")
+    rest, found = quarantine(files, files["problem"].notna(), "unusable_file", "{problem}")
     return rest.drop(columns="problem"), found
 
 
@@ -80,7 +80,7 @@ def counts(findings: pd.DataFrame) -> dict[str, int]:
     return {str(kind): int(number) for kind, number in kinds.value_counts(sort=False).sort_index().items()}
 
 
-def account(
+def reconcile(
     num_rows: int,
     annotations: pd.DataFrame,
     files: pd.DataFrame,

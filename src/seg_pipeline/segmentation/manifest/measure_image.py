@@ -25,10 +25,10 @@ from seg_pipeline.segmentation.images.masks import (
     pixel_value,
     read_rle,
 )
-from seg_pipeline.segmentation.manifest.metadata import IGNORED, INDEXED, Form
+from seg_pipeline.segmentation.manifest.metadata import IGNORED, INDEXED, MaskFormat
 
 
-class Truth(NamedTuple):
+class ImageMasks(NamedTuple):
     """Of an image: bool masks (C, H, W), pixels of each, and bool (H, W) of the pixels whose truth is not known.
 
     ``texts``: the canonical run lengths of each mask, None where they have still to be made. ``shared`` tells of the
@@ -58,7 +58,7 @@ class MaskReader:
     """
 
     class_values: dict[str, str]
-    mask_format: Form
+    mask_format: MaskFormat
     rle_order: Order = "C"
     rle_first: int = 1
     exclusive: bool = False
@@ -72,7 +72,7 @@ class MaskReader:
         """All of the above, as text."""
         return repr(self)
 
-    def read(self, row: Mapping, shape: tuple[int, int]) -> Truth:
+    def read(self, row: Mapping, shape: tuple[int, int]) -> ImageMasks:
         """The masks of a row with mask_<class> lists.
 
         Raises:
@@ -97,7 +97,7 @@ class MaskReader:
         if ignore.any():
             masks = masks & ~ignore
             areas, texts = _areas(masks), [None] * len(masks)
-        return Truth(masks, areas, texts, ignore, shared, given)
+        return ImageMasks(masks, areas, texts, ignore, shared, given)
 
     def _read_indexed(self, row: Mapping, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
         (path,) = row[f"mask_{INDEXED}"]
@@ -218,7 +218,7 @@ def _doubts(row: dict, features: dict, shared: str) -> list[tuple[str, str, str]
     return doubts
 
 
-def _features(image: np.ndarray, truth: Truth, names: list[str]) -> dict:
+def _features(image: np.ndarray, truth: ImageMasks, names: list[str]) -> dict:
     height, width = image.shape[:2]
     channels = 1 if image.ndim == 2 else image.shape[2]
     least, most, _, _ = cv2.minMaxLoc(image.reshape(height, -1))

@@ -12,9 +12,9 @@ from typing import Literal
 
 import pandas as pd
 
-from seg_pipeline.segmentation.manifest.findings import collect, findings_table, is_among, take_out
+from seg_pipeline.segmentation.manifest.findings import collect, findings_table, is_among, quarantine
 
-Form = Literal["rle", "files", "indexed"]
+MaskFormat = Literal["rle", "files", "indexed"]
 
 INDEXED = "indexed"
 """Stands for the class of an annotation whose file holds all classes."""
@@ -29,7 +29,7 @@ IGNORED = "ignore"
 def clean_annotations(
     metadata: pd.DataFrame,
     *,
-    mask_format: Form,
+    mask_format: MaskFormat,
     columns: dict[str, str],
     class_values: dict[str, str],
     multiple_masks: Literal["merge", "refuse", "instances"],
@@ -58,7 +58,7 @@ def clean_annotations(
     """
     rows, unusable = _refuse_problems(_select(metadata, mask_format, columns))
     needed = ["image_id", "class"] if mask_format == "rle" else ["image_id", "class", "mask"]
-    rows, missing = take_out(
+    rows, missing = quarantine(
         rows, rows[needed].isna().any(axis=1), "missing_value", f"one of {', '.join(needed)} is missing"
     )
     names = {str(value): name for name, value in class_values.items()}
@@ -66,14 +66,14 @@ def clean_annotations(
     rows, unknown = _name_classes(rows, names) if mask_format != "indexed" else (rows, missing[:0])
     rows = rows.assign(mask=rows["mask"].fillna(""))
     key = ["image_id", "class", "mask"]
-    rows, duplicates = take_out(rows, rows.duplicated(key), "duplicate_row", "the same image, class and mask again")
+    rows, duplicates = quarantine(rows, rows.duplicated(key), "duplicate_row", "the same image, class and mask again")
     rows, conflicts = (
         _refuse_conflicts(rows) if multiple_masks == "refuse" or mask_format == "indexed" else (rows, missing[:0])
     )
     return rows.reset_index(drop=True), collect(unusable, missing, unknown, duplicates, conflicts)
 
 
-def _select(metadata: pd.DataFrame, mask_format: Form, columns: dict[str, str]) -> pd.DataFrame:
+def _select(metadata: pd.DataFrame, mask_format: MaskFormat, columns: dict[str, str]) -> pd.DataFrame:
     wanted = {name: column for name, column in columns.items() if not (mask_format == "indexed" and name == "class")}
     if absent := [column for column in wanted.values() if column not in metadata]:
         raise ValueError(
@@ -97,16 +97,18 @@ def _as_text(column: pd.Series) -> pd.Series:
 def _refuse_problems(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     if "problem" not in rows:
         return rows, findings_table([])
-    rows, unusable = take_out(rows, rows["problem"].notna(), "unusable_annotation", "{problem}")
-    reason = "another annotation of its image cannot be used, so its truth is incomplete"
-    rest, beside = take_out(rows, is_among(rows["image_id"], unusable["image_id"].dropna()), "incomplete_truth", reason)
+    rows, unusable = quarantine(rows, rows["problem"].notna(), "unusable_annotation", "{problem}")
+    reason = "another annotation of this image cannot be used, so its masks are incomplete"
+    rest, beside = quarantine(
+        rows, is_among(rows["image_id"], unusable["image_id"].dropna()), "incomplete_annotation", reason
+    )
     return rest.drop(columns="problem"), collect(unusable, beside)
 
 
 def _name_classes(rows: pd.DataFrame, names: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows whose class, as ``names`` calls it by its value, is known, and findings; ``NO_CLASS`` stays."""
     names = {**names, NO_CLASS: NO_CLASS}
-    known, unknown = take_out(
+    known, unknown = quarantine(
         rows,
         ~rows["class"].isin(list(names)),
         "unknown_class",
@@ -123,7 +125,7 @@ def _name_classes(rows: pd.DataFrame, names: dict[str, str]) -> tuple[pd.DataFra
 def _refuse_conflicts(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     clash = rows.duplicated(["image_id", "class"], keep=False)
     reason = "its image has rows of one class with different masks, and which is right cannot be told"
-    return take_out(rows, is_among(rows["image_id"], rows.loc[clash, "image_id"]), "conflicting_rows", reason)
+    return quarantine(rows, is_among(rows["image_id"], rows.loc[clash, "image_id"]), "conflicting_rows", reason)
 
 
 def pivot_annotations(annotations: pd.DataFrame, class_names: list[str]) -> pd.DataFrame:

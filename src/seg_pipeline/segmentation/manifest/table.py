@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.images.masks import IGNORE, decode_rle
-from seg_pipeline.segmentation.manifest.findings import collect, is_among, take_out, take_out_unusable
-from seg_pipeline.segmentation.manifest.metadata import Form
+from seg_pipeline.segmentation.manifest.findings import collect, is_among, quarantine, quarantine_unusable
+from seg_pipeline.segmentation.manifest.metadata import MaskFormat
 
 SPLITS = ("train", "val", "test")
 
@@ -74,7 +74,7 @@ def merge_files(
     image_files: pd.DataFrame,
     mask_files: pd.DataFrame,
     *,
-    mask_format: Form,
+    mask_format: MaskFormat,
     images_without_row: Literal["drop", "empty"] = "drop",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Annotated images with their files.
@@ -92,19 +92,19 @@ def merge_files(
     Raises:
         ValueError: no annotated image has a file.
     """
-    files, unusable = take_out_unusable(image_files)
-    files, unmatched = take_out(
+    files, unusable = quarantine_unusable(image_files)
+    files, unmatched = quarantine(
         files, files["image_id"].isna(), "unmatched_name", "the file's name does not fit the pattern"
     )
-    files, twins = take_out(
+    files, twins = quarantine(
         files, files.duplicated("image_id", keep=False), "duplicate_file", "several files have this image_id"
     )
     if images_without_row == "empty":
         annotated = pd.concat([annotated, _without_masks(files, annotated)], ignore_index=True)
-    rest, without_row = take_out(
+    rest, without_row = quarantine(
         files, ~is_among(files["image_id"], annotated["image_id"]), "file_without_row", "no metadata row names it"
     )
-    rows, without_file = take_out(
+    rows, without_file = quarantine(
         annotated,
         ~is_among(annotated["image_id"], files["image_id"]),
         "row_without_file",
@@ -144,7 +144,7 @@ def _first_told(images: pd.DataFrame, columns: list[str]) -> pd.Series:
 
 
 def _with_mask_paths(images: pd.DataFrame, mask_files: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    files, unmatched = take_out(
+    files, unmatched = quarantine(
         mask_files,
         mask_files["mask_id"].isna(),
         "unmatched_name",
@@ -153,14 +153,14 @@ def _with_mask_paths(images: pd.DataFrame, mask_files: pd.DataFrame) -> tuple[pd
     columns = [f"mask_{name}" for name in class_names(images)]
     ids = [list(itertools.chain(*lists)) for lists in images[columns].itertuples(index=False)]
     known = set(files["mask_id"])
-    whole, without = take_out(
+    whole, without = quarantine(
         images,
         pd.Series([not known.issuperset(wanted) for wanted in ids], index=images.index, dtype=bool),
         "mask_without_file",
         "no mask file has the id that a metadata row names, so its truth is incomplete",
     )
     unused = ~is_among(files["mask_id"], pd.Series(list(itertools.chain.from_iterable(ids)), dtype=object))
-    _, unnamed = take_out(files, unused, "mask_file_without_row", "no metadata row names this mask", "flagged")
+    _, unnamed = quarantine(files, unused, "mask_file_without_row", "no metadata row names this mask", "flagged")
     paths = files.drop_duplicates("mask_id").set_index("mask_id")["path"].to_dict()
     named = whole.copy()
     for column in columns:

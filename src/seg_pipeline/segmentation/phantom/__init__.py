@@ -21,7 +21,7 @@ With ``dirty=True`` the end of the table and the last series carry, beside all t
 """
 
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
-from seg_pipeline.segmentation.phantom.forms import FORMS, write_example
+from seg_pipeline.segmentation.phantom.layouts import LAYOUTS, write_example
 from seg_pipeline.segmentation.phantom.writing import RECORD, write_phantom
 
-__all__ = ["CLASSES", "FORMS", "RECORD", "write_example", "write_phantom"]
+__all__ = ["CLASSES", "LAYOUTS", "RECORD", "write_example", "write_phantom"]

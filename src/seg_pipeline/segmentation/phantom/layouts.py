@@ -50,22 +50,22 @@ class Frame(NamedTuple):
 
 
 def write_example(folder: str | os.PathLike[str], *, layout: str, **settings: Any) -> None:
-    """Makes a clean phantom at ``folder`` in a layout of ``FORMS``; the other settings are those of ``write_phantom``.
+    """Make a clean phantom at ``folder`` in one of the ``LAYOUTS``; the other settings are those of ``write_phantom``.
 
     A folder that holds this very example is left as it is; one of other settings is replaced.
 
     Raises:
         ValueError: the layout is unknown, or ``folder`` holds anything but a phantom.
     """
-    if layout not in FORMS:
-        raise ValueError(f"phantom: layout must be one of {', '.join(FORMS)}, found {layout!r}")
+    if layout not in LAYOUTS:
+        raise ValueError(f"phantom: layout must be one of {', '.join(LAYOUTS)}, found {layout!r}")
     folder = Path(folder)
     if settings_of(folder) == {"layout": layout, **settings}:
         return
     source, partial = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("source", "partial"))
     try:
         write_phantom(source, dirty=False, **settings)
-        FORMS[layout](list(_frames(source)), partial)
+        LAYOUTS[layout](list(_frames(source)), partial)
         record = {"made_by": MADE_BY, "settings": {"layout": layout, **settings}}
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         move(partial, folder)
@@ -202,7 +202,7 @@ def _save_volume(path: Path, values: np.ndarray) -> None:
     nibabel.save(image, path)
 
 
-FORMS: dict[str, Callable[[list[Frame], Path], None]] = {
+LAYOUTS: dict[str, Callable[[list[Frame], Path], None]] = {
     "rle_columns": _write_rle_columns,
     "folders": _write_folders,
     "colours": _write_colours,

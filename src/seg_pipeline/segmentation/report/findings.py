@@ -27,7 +27,7 @@ def findings_page(
     """HTML.
 
     Args:
-        accounts: what became of every row and file, as ``quality.account`` tells.
+        accounts: what became of every row and file, as ``quality.reconcile`` tells.
         files: index of the image files, for pictures of images that were dropped.
         splits: as ``splits.split_table`` tells.
     """
