@@ -48,9 +48,9 @@ def test_main_numbers_stand_beside_how_they_were_taken(results):
     # shifted by 3: box 14 x 11 has 14 * 8 right of 154, so Dice 8 / 11
     assert "mean Dice 0.726 0.610 to 0.920" in text
     assert "test images 6 of 3 groups" in text
-    assert "Aggregation: image; empty policy: skip; in small print: 95 % interval." in text
+    assert "Aggregation: image; empty policy: skip; small print: 95 % confidence interval." in text
     assert "box 5 0.727 0.627 to 0.777 0.571 0.471 to 0.621 0.875 0.800 to 0.900 2.2 1.5 to 3.0" in text
-    assert "An object that is missed, or found where there is none, scores 0 under every policy." in text
+    assert "A missed object or a false positive scores 0 under every policy." in text
 
 
 def test_volumes_and_the_competition_stand_beside_the_scores(results):
@@ -66,7 +66,7 @@ def test_every_part_that_did_not_run_is_named_with_its_command(results):
     for what, pipeline in (("searched", "hparam_search"), ("trained", "training"), ("scored", "evaluation")):
         assert f"kedro run --pipeline {pipeline} --env folders --params seed=3" in text, what
     assert "In short" not in text
-    assert "There is no history of a training." in text
+    assert "No training history." in text
     assert "train 8 4 50.0 % 75 % 75 %" in text
     assert not bare(results).best_epoch()
 
@@ -80,7 +80,7 @@ def test_search_says_what_it_foresaw_and_what_came(results):
     text = words(section(page(results), "training"))
     assert "3 epochs in 1.5 minutes. The best is epoch 2: Dice 0.700 on the validation split" in text
     assert (
-        "Chosen: the best of 4 rates. Its best trial had validation Dice 0.550 after 2 epochs. The long run reached"
+        "Chosen: the best of 4 rates. Its best trial had validation Dice 0.550 after 2 epochs. The final training reached"
         in text
     )
     assert "optimizer.learning_rate 0.003 used optimizer.weight_decay 0.5 not used" in text
@@ -101,7 +101,7 @@ def test_what_was_kept_of_postprocessing_is_said(results):
     }
     chosen["num_images"] = 1
     text = words(section(page(replace(results, postprocessing=chosen)), "choices"))
-    assert "Of 2 steps tried on 1 validation image, each for one class, kept were thresholds 0.35 (box)." in text
+    assert "Of 2 steps tried on 1 validation image, each for one class, kept: thresholds 0.35 (box)." in text
     assert "It must gain. Resampled were groups; the test split had no part in it." in text
     chosen["gains"] = tried[1:]
     assert "Of 1 step tried on 1 validation image, each for one class, none was kept." in words(
@@ -116,7 +116,7 @@ def limits_of(results, **about):
 def test_limits_are_computed_from_the_data(results):
     told = limits_of(results)
     assert "Epoch, thresholds and postprocessing were chosen on a single group" in told
-    assert "The test split holds only 3 groups" in told
+    assert "The test split has only 3 groups" in told
     assert "Classes shown by fewer than 10 test images, whose scores rest on little: box, disc." in told
     assert "phantom" not in told
     assert "another model" not in told
@@ -126,8 +126,8 @@ def test_limits_are_computed_from_the_data(results):
 @pytest.mark.parametrize(
     ("about", "sentence"),
     [
-        ({"phantom": True}, "The data is a drawn phantom: no score on it says anything about patients"),
-        ({"truth_is_model_output": True}, "The truth was made by another model."),
+        ({"phantom": True}, "The data is a drawn phantom: its scores say nothing about patients"),
+        ({"truth_is_model_output": True}, "The ground truth was made by another model."),
         ({"limits": ("Only one scanner.",)}, "Only one scanner."),
     ],
 )
@@ -139,7 +139,7 @@ def test_a_class_that_no_test_image_shows_is_a_limit(results):
     manifest = results.manifest.copy()
     manifest.loc[manifest["split"] == "test", "area_disc"] = 0
     told = limits_of(replace(results, manifest=manifest))
-    assert "in the test split score 0 where they are predicted all the same, and else nothing: disc." in told
+    assert "in the test split score 0 if they are predicted, and are undefined otherwise: disc." in told
 
 
 def test_a_training_that_ended_too_early_or_overfits_is_a_limit(results):
@@ -162,7 +162,7 @@ def test_galleries_hold_what_their_titles_say(results, tested):
     }
     assert shown["Worst"] == ["scan12", "scan13"]
     assert shown["Missed"] == ["scan13"]
-    assert shown["Found where nothing is"] == ["scan12"]
+    assert shown["False positives"] == ["scan12"]
     assert len(shown["Median"]) == len(shown["Best"]) == 2
     assert "mean Dice 0.36: disc 0.00, box 0.73" in words(html)
 
@@ -179,7 +179,7 @@ def test_five_thousand_images_are_cut_to_the_worst_and_the_page_says_so(crowded)
     whole = page(crowded)
     html = section(whole, "images")
     assert html.count("<tr data-row") == MOST_ROWS
-    assert "The 2,000 of 5,000 images with the lowest Dice; image_scores.parquet has all." in html
+    assert "The 2,000 images with the lowest Dice of 5,000; image_scores.parquet has all." in html
     assert "image00000" in html
     assert "image04999" not in html
     assert len(whole) < 3e6
@@ -207,7 +207,7 @@ def test_the_command_and_the_hashes_are_told(results):
     text = words(section(page(results), "repeat"))
     assert "kedro run --env folders --params seed=3" in text
     assert f"checkpoint.pt {'ab' * 32}" in text
-    assert re.search(r"This page is one file of \d+\.\d MB", text)
+    assert re.search(r"This page is a single file of \d+\.\d MB", text)
 
 
 # The model card
@@ -245,9 +245,7 @@ def test_a_card_without_a_model_says_so(results):
     card = model_card(bare(results), ModelCardDetails(), phantom=False)
     assert "No model has been trained yet." in card
     assert card.count("Not measured yet.") == 3
-    assert (
-        "- No model has been scored. `kedro run --pipeline evaluation --env folders --params seed=3` does it." in card
-    )
+    assert "- No model has been scored. Run `kedro run --pipeline evaluation --env folders --params seed=3`." in card
 
 
 def test_what_users_wrote_cannot_break_the_cards_tables(results):

@@ -1,59 +1,64 @@
-"""Which figures the report shows where, and how each is read."""
+"""The figures of the report: where they stand, and how to read them."""
 
 CHARTS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "scores": (
         (
             "class_scores",
             "Dice and IoU by class",
-            "A line across a bar's end is its interval; the longer, the less sure.",
+            "The line across a bar's end is the confidence interval: the longer, the less certain.",
         ),
         (
             "confusion_matrix",
-            "Confusion by pixels",
-            "A row holds the pixels of a true class and where they were put, in percent: the diagonal is the recall. "
-            "Where classes may overlap, a pixel of two true classes counts in the row of each; its column is the class "
-            "itself where that was predicted, else the first other predicted class, else background.",
+            "Confusion matrix",
+            "Each row shows, in percent, what the pixels of a true class were predicted as; the diagonal is the "
+            "recall. If classes overlap, a pixel of two true classes counts in the row of each; its column is the "
+            "class itself if it was predicted, else the first other predicted class, else background.",
         ),
     ),
     "failures": (
         (
             "object_size_chart",
             "Dice against object size",
-            "A line that rises to the right: small objects are found less well than large ones.",
+            "A line that rises to the right means that small objects are segmented less well than large ones.",
         ),
         (
             "group_scores_chart",
             "Dice by group",
-            "A group far below the others is worth a look: another scanner, another day, another annotator?",
+            "Look at a group far below the others: another scanner, another day, another annotator?",
         ),
     ),
     "choices": (
         (
             "postprocessing_chart",
-            "Gain of each step of postprocessing",
-            "Chosen on the validation split only; a step that gains nothing there is not used.",
+            "Gain per postprocessing step",
+            "Chosen on validation images only; a step that gains nothing there is not used.",
         ),
         (
             "threshold_chart",
             "Threshold curves",
-            "A flat top: the choice of the threshold hardly matters. A narrow one: it may not hold for other images.",
+            "If the curve is flat at its top, the threshold hardly matters; if it is narrow, the threshold may not "
+            "suit other images.",
         ),
         (
             "reliability_chart",
             "Reliability",
-            "Below the diagonal the model is surer than it is right; above it, less sure.",
+            "Below the diagonal the model is overconfident, above it underconfident.",
         ),
-        ("prediction_options_chart", "Ways to predict", "What each would gain in Dice, and how much longer it takes."),
+        ("prediction_options_chart", "Prediction options", "The gain in Dice of each option, and its cost in time."),
     ),
     "training": (
         (
             "training_curves",
             "Training curves",
-            "Curves that part, train rising and validation falling: the training images are learnt by heart.",
+            "If train Dice keeps rising while validation Dice falls, the model overfits.",
         ),
     ),
     "comparison": (
-        ("comparison_chart", "Difference by class", "A line that does not touch 0: the runs differ in this class."),
+        (
+            "comparison_chart",
+            "Difference by class",
+            "If an interval does not contain 0, the runs differ in this class.",
+        ),
     ),
 }
 """Place -> name of the figure, title, and how to read it."""

@@ -54,9 +54,9 @@ def findings_page(
 
 def _lead(findings: pd.DataFrame, manifest: pd.DataFrame) -> str:
     if findings.empty:
-        return f"{len(manifest):,} images are fit to use; nothing was found wrong."
+        return f"{len(manifest):,} images can be used. No problems were found."
     done = ", ".join(f"{number:,} {action}" for action, number in findings["action"].value_counts().items())
-    return f"{len(manifest):,} images are fit to use. {len(findings):,} findings: {done}."
+    return f"{len(manifest):,} images can be used. {len(findings):,} findings: {done}."
 
 
 def _counts(findings: pd.DataFrame) -> list[Row]:

@@ -1,4 +1,4 @@
-"""Pictures of single test images: the best, the worst, what was missed and what was found where nothing is."""
+"""Galleries of test images: best, worst, missed objects and false positives."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def galleries(image_scores: pd.DataFrame, number: int) -> list[Gallery]:
     ranked = image_scores.groupby("image_id")["dice"].mean().dropna().sort_values(kind="stable")
     middle = max(0, len(ranked) // 2 - number // 2)
     return [
-        Gallery("Worst", "The images of lowest mean Dice, the lowest first.", list(ranked.index[:number])),
+        Gallery("Worst", "Images with the lowest mean Dice, lowest first.", list(ranked.index[:number])),
         Gallery(
             "Missed",
-            "A class is there and not one of its pixels was found; the largest first.",
+            "A class is present and none of its pixels was predicted; largest first.",
             _by_area(image_scores, number, "false_neg"),
         ),
         Gallery(
-            "Found where nothing is",
-            "Truth shows nothing at all, the prediction something; the largest first.",
+            "False positives",
+            "The ground truth is empty and the prediction is not; largest first.",
             _by_area(_of_empty_images(image_scores), number, "false_pos"),
         ),
         Gallery(
@@ -55,7 +55,7 @@ def galleries(image_scores: pd.DataFrame, number: int) -> list[Gallery]:
             "Images from the middle of the ranking by mean Dice.",
             list(ranked.index[middle : middle + number]),
         ),
-        Gallery("Best", "The images of highest mean Dice, the highest first.", list(ranked.index[::-1][:number])),
+        Gallery("Best", "Images with the highest mean Dice, highest first.", list(ranked.index[::-1][:number])),
     ]
 
 
@@ -95,7 +95,7 @@ def _shown(truth: dict, guess: dict, scores: pd.DataFrame, names: list[str]) -> 
         "source": picture(both, max_side=2 * SIDE),
         "image_id": truth["image_id"],
         "caption": f"mean Dice {mean}: {_scores_in_words(scores)}",
-        "alt": f"{truth['image_id']}: the image, and beside it truth and prediction; mean Dice {mean}",
+        "alt": f"{truth['image_id']}: the image, and beside it ground truth and prediction; mean Dice {mean}",
     }
 
 
@@ -104,4 +104,4 @@ def _scores_in_words(scores: pd.DataFrame) -> str:
     known = scores.dropna(subset=["dice"]).sort_values("dice", kind="stable")
     said = [f"{row['class']} {row['dice']:.2f}" for row in known.head(MOST_SCORES).to_dict("records")]
     more = len(known) - MOST_SCORES
-    return ", ".join(said) + (f" and {more} classes more" if more > 0 else "")
+    return ", ".join(said) + (f" and {more} more" if more > 0 else "")

@@ -37,7 +37,7 @@ def _classes(rows: list[dict]) -> dict[Hashable, Any]:
     known = [row for row in rows if not math.isnan(row["dice"])]
     lowest = min(known, key=lambda row: row["dice"], default=None)
     missed, false = ([row["class"] for row in rows if row[error]] for error in ("missed", "false"))
-    outcomes = [name for name, found in (("missed", missed), ("false find", false)) if found]
+    outcomes = [name for name, found in (("missed", missed), ("false positive", false)) if found]
     return {
         "worst": f"{lowest['class']} {score(lowest['dice'], 2)}" if lowest else "",
         "missed": listed(missed, 4),

@@ -44,10 +44,10 @@ def _chosen(postprocessing: dict | None) -> str:
     tried = postprocessing["gains"]
     kept = [f"{one['step']} {_short(one['value'])} ({one['class']})" for one in tried if one["kept"]]
     images = plural(postprocessing["num_images"], "validation image")
-    outcome = f"kept were {listed(kept)}" if kept else "none was kept"
+    outcome = f"kept: {listed(kept)}" if kept else "none was kept"
     return (
         f"Of {plural(len(tried), 'step')} tried on {images}, each for one class, {outcome}. {postprocessing['rule']} "
-        f"Resampled were {postprocessing['resampled']}; the test split had no part in it."
+        f"The intervals resample {postprocessing['resampled']}; the test split played no part."
     )
 
 
@@ -57,7 +57,7 @@ def _search(results: Results) -> dict[str, Any] | None:
     if found is None:
         return None
     after = f" after {plural(int(found['epochs']), 'epoch')}" if found.get("epochs") else ""
-    reached = f" The long run reached {score(best['val_dice'])} at epoch {best['epoch']:.0f}." if best else ""
+    reached = f" The final training reached {score(best['val_dice'])} at epoch {best['epoch']:.0f}." if best else ""
     used = _flat(results.config or {})
     return {
         "reason": found["reason"],

@@ -67,11 +67,15 @@ class Results:
     def missing(self) -> list[str]:
         """A sentence for each part that did not run, with the command that makes it."""
         parts = [
-            (self.best_hyperparameters, "No search was run: settings are those of the parameters", "hparam_search"),
+            (
+                self.best_hyperparameters,
+                "No search was run, so the settings are those of the parameters",
+                "hparam_search",
+            ),
             (self.training_history, "No model has been trained", "training"),
             (self.test_scores, "No model has been scored", "evaluation"),
         ]
-        return [f"{what}. `{self.command(pipeline)}` does it." for found, what, pipeline in parts if found is None]
+        return [f"{what}. Run `{self.command(pipeline)}`." for found, what, pipeline in parts if found is None]
 
 
 def score(value: float | None, digits: int = 3) -> str:

@@ -62,12 +62,12 @@ def _class_rows(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _extra(scores: dict[str, Any]) -> Iterator[str]:
     """Sentences on what stands beside the scores by class."""
     if scores.get("pixel_accuracy") is not None:
-        yield f"Pixel accuracy (every class right at the pixel): {score(scores['pixel_accuracy'])}."
+        yield f"Pixel accuracy (all classes correct at a pixel): {score(scores['pixel_accuracy'])}."
     if both := scores.get("by_aggregation"):
         yield f"Mean Dice by aggregation: {_listed({kind: one['mean_dice'] for kind, one in both.items()})}."
     if calibration := scores.get("calibration"):
         yield (
-            f"Expected calibration error {score(calibration['ece'], 4)}: by so much a predicted probability differs "
+            f"Expected calibration error {score(calibration['ece'], 4)}: average gap between predicted and observed "
             "from how often it is right, in the mean over pixels."
         )
     if volumes := scores.get("volumes"):
