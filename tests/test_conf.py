@@ -87,7 +87,14 @@ def test_what_is_trained_or_chosen_never_sees_the_test_split():
     held_out |= makers["eda"].all_outputs() | {"predictions", "test_scores", "image_scores", "confusion_counts"}
     everything = sum(makers.values(), start=pipelines["__default__"])
     data = {node.name for node in makers["data_processing"].nodes}
-    chosen = ["checkpoint", "last_checkpoint", "config", "postprocessing", "threshold_curve", "prediction_options"]
+    chosen = [
+        "checkpoint",
+        "last_checkpoint",
+        "training_config",
+        "postprocessing",
+        "threshold_curve",
+        "prediction_options",
+    ]
     chosen += [name for name in everything.all_outputs() if name.startswith(("search", "best_"))]
     steps = [node for node in everything.to_outputs(*chosen).nodes if node.name not in data]
     expected = {"training.train_model", "evaluation.choose_postprocessing", "evaluation.measure_options"}

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from kedro.config import OmegaConfigLoader
 from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
+
+from seg_pipeline.pipeline_registry import SHARED
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,7 +20,25 @@ def test_each_node_is_named_after_its_pipeline_and_tagged():
             assert node.tags
 
 
-def test_datasets_and_parameters_keep_their_names():
+def test_what_pipelines_share_keeps_its_name_and_the_rest_is_in_their_namespace():
     bootstrap_project(ROOT)
-    assert "manifest" in pipelines["eda"].inputs()
-    assert "params:eda" in pipelines["eda"].inputs()
+    assert {"manifest", "params:eda"} <= pipelines["eda"].inputs()
+    assert "eda.sample_sheet" in pipelines["eda"].outputs()
+    assert {"report", "model_card"} <= pipelines["reporting"].outputs()
+    assert {"manifest", "train_val_images", "findings"} <= pipelines["data_processing"].all_outputs()
+    assert "data_processing.previous_measurements" in pipelines["data_processing"].inputs()
+
+
+def test_every_data_set_of_a_pipeline_is_in_the_catalog():
+    bootstrap_project(ROOT)
+    catalog = OmegaConfigLoader(conf_source=str(ROOT / "conf"), base_env="base", default_run_env="base")["catalog"]
+    used = {name for pipeline in pipelines.values() for name in pipeline.datasets()}
+    assert {name for name in used if not name.startswith("params:")} == set(catalog)
+
+
+def test_nothing_is_declared_shared_that_no_pipeline_makes():
+    bootstrap_project(ROOT)
+    assert {name for pipeline in pipelines.values() for name in pipeline.all_outputs()} >= SHARED
+    assert {f"{name}.{one}" for name, one in (("eda", "class_counts"), ("export", "unverified_bundle"))} <= {
+        name for pipeline in pipelines.values() for name in pipeline.datasets()
+    }

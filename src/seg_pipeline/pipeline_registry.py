@@ -1,4 +1,4 @@
-"""The project's pipelines, found by folder: `kedro registry list` shows them."""
+"""The project's pipelines, found by folder; `kedro registry list` shows them."""
 
 from __future__ import annotations
 
@@ -6,20 +6,40 @@ from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
 ON_REQUEST = ("export", "export_nnunet", "inference")
-"""Run only when they are named."""
+"""Pipelines that run only when they are named."""
+# fmt: off
+SHARED = {
+    "best_hyperparameters", "bundle", "checkpoint", "confusion_counts", "findings", "group_scores", "image_scores",
+    "last_checkpoint", "manifest", "model_card", "postprocessing", "prediction_options", "predictions",
+    "reliability", "report", "search_trials", "series_scores", "test_scores", "threshold_curve", "train_val_images",
+    "training_config", "training_curves", "training_history",
+}
+# fmt: on
+"""Outputs that another pipeline reads, or that users look for. All others belong to the namespace of their pipeline."""
+WORKING_FILES = {"inference_folder", "nnunet_folder", "previous_measurements", "search_folder", "unverified_bundle"}
+"""Inputs that only their own pipeline fills."""
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every package under ``pipelines/`` by name, and the sum of those not ``ON_REQUEST`` as ``__default__``.
+    """Every package under ``pipelines/`` by name; ``__default__`` is the sum of those not ``ON_REQUEST``.
 
-    The nodes of each have its name before theirs, ``eda.plot_samples``: Kedro-Viz draws a pipeline as one box that
-    opens, and those who deploy can make it one task.
+    Each pipeline is a namespace: its nodes are called ``eda.plot_samples``, and so are the data sets that only it uses
+    (``eda.sample_sheet`` in the catalog). Kedro-Viz draws a namespace as one box that hides them, so that the first
+    view shows the pipelines and what passes between them; deployers can make it one task. ``SHARED`` is written out
+    because `kedro run --pipeline eda` imports no other pipeline whose inputs could be asked.
     """
     found = find_pipelines(raise_errors=True)
-    pipelines = {
-        name: Pipeline(pipeline, namespace=name, prefix_datasets_with_namespace=False)
-        for name, pipeline in found.items()
-        if name != "__default__"
-    }
+    pipelines = {name: _in_namespace(pipeline, name) for name, pipeline in found.items() if name != "__default__"}
     pipelines["__default__"] = Pipeline([one for name, one in pipelines.items() if name not in ON_REQUEST])
     return pipelines
+
+
+def _in_namespace(pipeline: Pipeline, name: str) -> Pipeline:
+    parameters = {one for one in pipeline.inputs() if one.startswith("params:")}
+    return Pipeline(
+        pipeline,
+        namespace=name,
+        inputs=pipeline.inputs() - parameters - WORKING_FILES,
+        outputs=SHARED & pipeline.all_outputs(),
+        parameters=parameters,
+    )

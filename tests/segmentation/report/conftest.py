@@ -121,7 +121,7 @@ def results(tested, config) -> Results:
         manifest=tested,
         findings=findings_table([Finding("blank_image", "every pixel is 7", "flagged", "scan01")]),
         run_command="kedro run --env folders --params seed=3",
-        config=config.to_dict(),
+        training_config=config.to_dict(),
         checkpoint_sha256=f"{'ab' * 32}  checkpoint.pt",
         best_hyperparameters={
             "values": {"optimizer.learning_rate": 3e-3, "optimizer.weight_decay": 0.5},

@@ -52,7 +52,7 @@ def test_counts_meanings_splits_and_accounts_are_told(made):
     assert "blank_image flagged 3 All pixels are equal." in text
     assert "files 1,200 1,199 1" in text
     assert "train 12 6 75.0 % 75 % 75 %" in text
-    assert "Folds for cross-validation: 2, of 8, 8 images." in text
+    assert "2 folds for cross-validation, with 8, 8 images." in text
     assert html.count("<tr data-row") == 5
 
 

@@ -80,8 +80,8 @@ def test_search_says_what_it_foresaw_and_what_came(results):
     text = words(section(page(results), "training"))
     assert "3 epochs in 1.5 minutes. The best is epoch 2: Dice 0.700 on the validation split" in text
     assert (
-        "Chosen: the best of 4 rates. Its best trial had validation Dice 0.550 after 2 epochs. The final training reached"
-        in text
+        "Chosen: the best of 4 rates. Its best trial had validation Dice 0.550 after 2 epochs. The final training "
+        "reached" in text
     )
     assert "optimizer.learning_rate 0.003 used optimizer.weight_decay 0.5 not used" in text
 
@@ -102,7 +102,7 @@ def test_what_was_kept_of_postprocessing_is_said(results):
     chosen["num_images"] = 1
     text = words(section(page(replace(results, postprocessing=chosen)), "choices"))
     assert "Of 2 steps tried on 1 validation image, each for one class, kept: thresholds 0.35 (box)." in text
-    assert "It must gain. Resampled were groups; the test split had no part in it." in text
+    assert "It must gain. The intervals resample groups; the test split played no part." in text
     chosen["gains"] = tried[1:]
     assert "Of 1 step tried on 1 validation image, each for one class, none was kept." in words(
         page(replace(results, postprocessing=chosen))
@@ -117,7 +117,7 @@ def test_limits_are_computed_from_the_data(results):
     told = limits_of(results)
     assert "Epoch, thresholds and postprocessing were chosen on a single group" in told
     assert "The test split has only 3 groups" in told
-    assert "Classes shown by fewer than 10 test images, whose scores rest on little: box, disc." in told
+    assert "Classes in fewer than 10 test images, whose scores rest on little data: box, disc." in told
     assert "phantom" not in told
     assert "another model" not in told
     assert "best epoch is the last" not in told

@@ -50,5 +50,5 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(nodes.plot_memory, "memory_estimate", "memory_chart", name="plot_memory"),
         ],
-        tags="report",
+        tags="explore",
     )

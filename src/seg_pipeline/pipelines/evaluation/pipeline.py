@@ -32,5 +32,5 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="score_predictions",
             ),
         ],
-        tags="report",
+        tags="evaluate",
     )

@@ -12,7 +12,7 @@ CARD = (
     "manifest",
     "findings",
     "run_command",
-    "config",
+    "training_config",
     "checkpoint_sha256",
     "best_hyperparameters",
     "training_history",

@@ -33,7 +33,7 @@ def model_card(results: Results, about: ModelCardDetails, *, phantom: bool) -> s
         stated={
             name: text or f"Not stated; set `reporting.model_card.{name}`." for name, text in asdict(about).items()
         },
-        config=results.config,
+        config=results.training_config,
         classes=results.classes,
         scores=scores,
         rows=_rows(scores) if scores else [],

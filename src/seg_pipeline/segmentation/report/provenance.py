@@ -20,7 +20,7 @@ def making_section(results: Results) -> dict[str, Any]:
         "search": _search(results),
         "epochs": _epochs(results),
         "chosen": _chosen(results.postprocessing),
-        "settings": [(name, json.dumps(value)) for name, value in _flat(results.config or {}).items()],
+        "settings": [(name, json.dumps(value)) for name, value in _flat(results.training_config or {}).items()],
         "command": results.run_command,
         "hashes": list(hashes(results)),
     }
@@ -58,7 +58,7 @@ def _search(results: Results) -> dict[str, Any] | None:
         return None
     after = f" after {plural(int(found['epochs']), 'epoch')}" if found.get("epochs") else ""
     reached = f" The final training reached {score(best['val_dice'])} at epoch {best['epoch']:.0f}." if best else ""
-    used = _flat(results.config or {})
+    used = _flat(results.training_config or {})
     return {
         "reason": found["reason"],
         "outcome": f"Its best trial had validation Dice {score(found['val_dice'])}{after}.{reached}",
@@ -81,8 +81,8 @@ def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
 def hashes(results: Results) -> Iterator[tuple[str, str]]:
     """What tells whether another has the same data, settings, weights and versions."""
     yield "data: pixels, masks, splits", data_hash(results.manifest)
-    if results.config is not None:
-        yield "settings", hashlib.sha256(json.dumps(results.config, sort_keys=True).encode()).hexdigest()
+    if results.training_config is not None:
+        yield "settings", hashlib.sha256(json.dumps(results.training_config, sort_keys=True).encode()).hexdigest()
     if results.checkpoint_sha256 is not None:
         yield "checkpoint.pt", results.checkpoint_sha256.split()[0]
     yield "versions", f"seg_pipeline {__version__}, pandas {pd.__version__}"

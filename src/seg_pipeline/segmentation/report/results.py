@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.manifest.table import class_names
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """By the names of the catalog's entries.
+    """The results of a run, named as in the catalog (without the name of the pipeline); None if a pipeline did not run.
 
     Attributes:
         run_command: `kedro run` with the environment and parameters of this run.
@@ -26,7 +26,7 @@ class Results:
     manifest: pd.DataFrame
     findings: pd.DataFrame
     run_command: str
-    config: dict | None = None
+    training_config: dict | None = None
     checkpoint_sha256: str | None = None
     best_hyperparameters: dict | None = None
     training_history: pd.DataFrame | None = None
@@ -39,7 +39,7 @@ class Results:
 
     @classmethod
     def of(cls, found: Mapping[str, Any]) -> Results:
-        """From catalog entries by name: what is no field is a figure, or None where it was not drawn."""
+        """From catalog entries by name; those that are not a field are figures, None if not drawn."""
         known = {one.name for one in fields(cls)} - {"figures"}
         figures = {name: value for name, value in found.items() if name not in known and value is not None}
         return cls(**{name: value for name, value in found.items() if name in known}, figures=figures)

@@ -55,9 +55,9 @@ def report_page(
 
 def _lead(results: Results) -> str:
     size = f"{plural(len(results.manifest), 'image')}, {plural(len(results.classes), 'class')}"
-    if results.config is None:
+    if results.training_config is None:
         return size
-    model, task = results.config["model"], results.config["task"]
+    model, task = results.training_config["model"], results.training_config["task"]
     form = "classes may overlap" if task == "multilabel" else "one class a pixel"
     return f"{model['architecture']} with {model['encoder']}: {size} ({form})"
 
