@@ -1,6 +1,6 @@
-"""`python benchmarks`: runs every benchmark and writes docs/reference/benchmarks.md; exits with 1 when one is not ok.
+"""Run every benchmark and write docs/reference/benchmarks.md; exit with 1 if one is over its limit.
 
-Names of benchmarks choose some (`python benchmarks rle tables`), whose sections of the page are renewed.
+`python benchmarks rle tables` runs only those and renews their sections of the page.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import datetime
 import json
+import math
 import os
 import platform
 import re
@@ -24,11 +25,11 @@ NOT_ONE = {"__main__.py", "chain.py", "side_by_side.py"}
 HEAD = """# Benchmarks
 
 Written by `make bench`; `python benchmarks NAME` measures one section again. Each row compares *a* with *b*, measured
-in turns in one process. *ratio* is median a / median b: below 1, a is faster or smaller. It must not exceed *limit*;
-inf means that nothing is promised. Seconds depend on the machine, ratios hardly do.
+in turns in one process. Below 1, a is faster or smaller than b. Seconds depend on the machine; the ratio hardly does,
+so it has a *limit*, and `make bench` fails above it. An empty limit means that the row is only reported.
 """
-TABLE = """| row | ratio | limit | | median a | median b | runs |
-|---|---|---|---|---|---|---|
+TABLE = """| benchmark | a | b | a / b | limit | runs |
+|---|---|---|---|---|---|
 """
 
 
@@ -41,43 +42,47 @@ def main(chosen: list[str]) -> int:
         rows, ended = run(scripts[name])
         kept[name] = section(scripts[name], rows)
         code = max(code, ended)
-        parts = [kept[name] for name in scripts if name in kept]  # at once: one that hangs costs no other its figures
+        # Written after each script, so that one that hangs does not lose the results of the others.
+        parts = [kept[name] for name in scripts if name in kept]
         PAGE.write_text("\n".join([HEAD, *parts]), encoding="utf-8")
     return code
 
 
 def run(script: Path) -> tuple[list[dict], int]:
-    """The lines that a benchmark printed, and its exit code; one that fails says so itself."""
+    """The rows that a benchmark printed, and its exit code. A script that fails without a row gets one that says so."""
     done = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, check=False)
     print(done.stdout, end="", flush=True)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode and all(row.get("ok", True) for row in rows):
-        rows.append({"name": script.stem, "failed": f"ended with {done.returncode} before it was done"})
+        rows.append({"name": script.stem, "failed": f"ended with {done.returncode} before it finished"})
     return rows, done.returncode
 
 
 def sections(page: str) -> dict[str, str]:
-    """What stands on the page, by benchmark."""
+    """Sections of the page, by benchmark."""
     parts = re.split(r"^## ", page, flags=re.MULTILINE)[1:]
     return {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in parts}
 
 
 def section(script: Path, rows: list[dict]) -> str:
     measured = [line(row) for row in rows if "ratio" in row]
-    notes = [f"- `{row['name']}`: {row['note']}" for row in rows if row.get("note")]
-    notes += [
-        f"- `{row['name']}`, not measured: {row.get('skipped') or row['failed']}" for row in rows if "ratio" not in row
+    missing = [
+        f"- `{row['name']}` was not measured: {row.get('skipped') or row['failed']}"
+        for row in rows
+        if "ratio" not in row
     ]
     parts = [f"## {script.stem}", summary(script), TABLE + "\n".join(measured) if measured else ""]
-    parts += ["\n".join(notes), f"Measured on {machine()}."]
+    parts += ["\n".join(missing), f"*{machine()}*"]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def line(row: dict) -> str:
-    unit = row["unit"]
-    verdict = "ok" if row["ok"] else "**not ok**"
-    medians = f"{row['median_a']:g} {unit} | {row['median_b']:g} {unit}"
-    return f"| {row['name']} | {row['ratio']:g} | {row['limit']:g} | {verdict} | {medians} | {row['runs']} |"
+    """One row of a table; a ratio over its limit is marked."""
+    name = f"`{row['name']}`" + (f": {row['note']}" if row.get("note") else "")
+    medians = f"{row['median_a']:g} {row['unit']} | {row['median_b']:g} {row['unit']}"
+    ratio = f"{row['ratio']:g}" + ("" if row["ok"] else " **over**")
+    limit = "" if math.isinf(row["limit"]) else f"{row['limit']:g}"
+    return f"| {name} | {medians} | {ratio} | {limit} | {row['runs']} |"
 
 
 def summary(script: Path) -> str:

@@ -1,4 +1,6 @@
-"""A training step of EfficientNet-lite0 with our depthwise gradients against torch's own, in bfloat16 autocast."""
+"""Training step of EfficientNet-lite0 with this project's depthwise gradients (a) and torch's own (b), in bfloat16.
+The project's are faster on CPUs with bfloat16, where torch's are slow.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Peak memory of a training on ten times the images beside that on the fewer, with the cache on disk.
+"""Peak private memory of training on ten times the images (a) and on the original number (b), cache on disk. Memory
+does not grow with the number of images.
 
 Each in a process of its own, which makes the cache too. Counted is what belongs to the process alone: pages of the
 cache's files show in its resident memory, but the system takes them back when it wants them.
@@ -61,7 +62,7 @@ def main() -> int:
         draw(folder / "images", train=FEW * TIMES, size=SIZE).to_parquet(folder / "manifest.parquet")
         turns = [(peak_mib(folder, FEW * TIMES), peak_mib(folder, FEW)) for _ in range(RUNS)]
     many, few = zip(*turns, strict=True)
-    note = f"an epoch of {FEW * TIMES:,} images of {SIZE} x {SIZE} beside one of {FEW}; private memory"
+    note = f"one epoch of {FEW * TIMES:,} and of {FEW} images of {SIZE} x {SIZE}"
     return report(judge("train_memory_10x_images", many, few, limit=1.1, unit="MiB", note=note))
 
 

@@ -1,7 +1,8 @@
-"""The whole of data_processing, from table and folder to a manifest with splits, against a bare loop that only reads
-and decodes each file once, with as many workers; on a phantom of UW-Madison's size, made once (4.3 GB of disk, some
-minutes), or of a tenth of it where the disk has no room or with ``--tenth``. A second run with unchanged inputs against
-a first one. Peak memory of a run against 2 GB.
+"""All of data_processing, from table and folder to a manifest with splits (a), and a loop that only decodes each file
+(b), with as many workers. Most of the time is decoding, and a second run without changes skips it.
+
+The phantom has UW-Madison's size and is drawn once (4.3 GB of disk, some minutes), or a tenth of it if the disk has no
+room or with ``--tenth``.
 """
 
 from __future__ import annotations
@@ -47,12 +48,10 @@ def main() -> int:
             lambda workers=workers: decode_all(paths, workers),
             limit=1.5,
             runs=1 if whole else 3,
-            note=f"a: data_processing of {len(paths):,} frames, b: decoding them",
+            note=f"{len(paths):,} frames",
         )
         minutes = result.median_a * UW_FRAMES / len(paths) / 60
-        failed |= side_by_side.report(
-            with_note(result, f"; in proportion, {UW_FRAMES:,} frames take {minutes:.1f} min")
-        )
+        failed |= side_by_side.report(with_note(result, f"; UW-Madison's {UW_FRAMES:,} would take {minutes:.1f} min"))
     known = chain.process(folder)[1]
     second = side_by_side.compare(
         "second_run",
@@ -60,10 +59,10 @@ def main() -> int:
         lambda: chain.process(folder),
         limit=0.35,
         runs=1,
-        note="a: nothing changed since, no image is read; b: the first run",
+        note="a second run (a) reads no image; b is the first",
     )
     peak = side_by_side.peak_mib(MEMORY.format(f"chain.Path({str(folder)!r})"))
-    note = f"a: peak of a run on {len(paths):,} frames in one process, libraries included; b: 2 GB"
+    note = f"peak for {len(paths):,} frames in one process, libraries included; b is 2 GB"
     memory = side_by_side.judge("preprocessing_memory", [peak], [LIMIT_MIB], limit=1, unit="MiB", note=note)
     return failed | side_by_side.report(second, memory)
 

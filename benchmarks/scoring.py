@@ -1,11 +1,12 @@
-"""Scoring beside the prediction that it scores, and counting beside torchmetrics on the same masks.
+"""Scoring and the prediction that it scores; counting pixels and torchmetrics; ten times the images and the original
+number. Scoring takes a fraction of the time of predicting, and its memory does not grow with the number of images.
 
 Prediction is that of the shipped network, untrained, on a drawn phantom, once as the sample is predicted and once as
-`conf/uw_madison` predicts its slices, and comes back to each image's own size; scoring is everything that
-`evaluation` does with the predicted masks: overlap, boundaries, distances in images and volumes, intervals and the
-confusion matrix. The predicted masks are the true ones moved by some pixels, as those of a trained network would be;
-an untrained network's are noise. BENCH_SHRINK=8 makes everything smaller, to try the script out; its numbers mean
-nothing then.
+`conf/uw_madison` predicts its slices, and comes back to each image's own size; scoring is everything that `evaluation`
+does with the predicted masks: overlap, boundaries, distances in images and volumes, intervals and the confusion
+matrix. The predicted masks are the true ones moved by some pixels, as those of a trained network would be; an
+untrained network's are noise. BENCH_SHRINK=8 makes everything smaller, to try the script out; its numbers mean nothing
+then.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ def beside_prediction(rows: pd.DataFrame, side: int, name: str) -> Result:
 
     height, width = rows[["height", "width"]].iloc[0]
     note = (
-        f"{len(rows)} images of {height} x {width}, three classes: all scores of evaluation, volumes included, over "
-        f"reading, predicting at {side} x {side} and encoding"
+        f"{len(rows)} images of {height} x {width}, 3 classes: all scores, volumes included (a); reading, "
+        f"predicting at {side} x {side} and encoding (b)"
     )
     return compare(f"score_vs_predict_{name}", lambda: score(rows, predictions), predict, limit=0.15, note=note)
 
@@ -105,7 +106,7 @@ def beside_torchmetrics(masks: torch.Tensor, guesses: torch.Tensor, name: str, *
             for pair in given:
                 metric.update(*pair)
 
-    note = f"{len(masks)} images of {masks.shape[2]} x {masks.shape[3]}, {number} classes; no distances"
+    note = f"{len(masks)} images of {masks.shape[2]} x {masks.shape[3]}, {number} classes, no distances"
     return compare(f"count_{name}_vs_torchmetrics", ours, one_after_the_other, limit=0.2, note=note)
 
 
@@ -140,9 +141,7 @@ def memory(folder: Path, rows: pd.DataFrame) -> Result:
         peaks.append(
             [peak_mib(f"{code}rows = pd.read_parquet({str(path)!r}); scoring.score(rows, scoring.moved(rows))")]
         )
-    return judge(
-        "score_memory_10x_images", *peaks, limit=1.1, unit="MiB", note=f"scores of {FEW * TIMES} images beside {FEW}"
-    )
+    return judge("score_memory_10x_images", *peaks, limit=1.1, unit="MiB", note=f"{FEW * TIMES} images and {FEW}")
 
 
 NAMED = ["image_id", "series", "group"]

@@ -1,5 +1,4 @@
-"""What a person waits for at each `kedro` command: `kedro --version` and `kedro registry list` here (a), and in a bare
-Kedro project (b).
+"""Kedro commands in this project (a) and in a bare Kedro project (b). You wait no longer than in an empty project.
 
 Bare is what `kedro new --tools=none` writes: no pipeline, no hook, no parameter. So the limit is for all that this
 project adds to a command, the import of its ten pipelines included. Both are whole processes of one interpreter with
@@ -32,7 +31,7 @@ def measure(runs: int = 11) -> list[Result]:
                 functools.partial(kedro, command, bare),
                 limit=LIMIT,
                 runs=runs,
-                note=f"`kedro {' '.join(command)}`; b: in a project fresh from `kedro new`",
+                note=f"`kedro {' '.join(command)}`",
             )
             for name, command in COMMANDS.items()
         ]

@@ -1,5 +1,5 @@
-"""Cleaning, pivot and merge of one million rows against 10 seconds, and against five times the time of a fifth of
-them: no worse than linear.
+"""Cleaning, pivoting and merging one million rows (a) and a limit (b): 10 seconds, or five times the time of a fifth
+of them. The time grows linearly with the rows.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if __name__ == "__main__":
     whole, fifth = ([turn[side] for turn in times] for side in (0, 1))
     sys.exit(
         side_by_side.report(
-            side_by_side.judge("million_rows", whole, [10], limit=1, note="b: 10 seconds"),
+            side_by_side.judge("million_rows", whole, [10], limit=1, note="b is 10 seconds"),
             side_by_side.judge("million_rows_linear", whole, [5 * time for time in fifth], limit=1.25),
         )
     )

@@ -1,8 +1,9 @@
-"""An epoch of ``epoch.fit`` beside the same steps with the data at hand, the course notebook's way and a plain loop.
+"""An epoch of training (a) and simpler loops (b): the same batch every step, a typical notebook, a minimal loop.
+Reading from the cache costs almost nothing, and the notebook takes over twice as long.
 
 All on the same images and, but for the notebook's row, as many threads as there are cores. From the cache: decoded
-images memory-mapped from disk, in the training process. BENCH_SHRINK=8 makes everything as many times smaller, to
-try the script out; its numbers mean nothing then.
+images memory-mapped from disk, in the training process. BENCH_SHRINK=8 makes everything as many times smaller, to try
+the script out; its numbers mean nothing then.
 """
 
 from __future__ import annotations
@@ -212,7 +213,7 @@ def measure(folder: Path) -> Iterator[Result]:
         ours(small, usual, cached, folder, one_batch),
         limit=1.05,
         runs=7,
-        note="an epoch of 20 steps, 8 images of 128 x 128 each, U-Net on EfficientNet-lite0, medical augmentation",
+        note="20 steps of 8 images of 128 x 128, U-Net with EfficientNet-lite0, medical augmentation",
     )
     yield compare(
         "train_from_png_2_workers_vs_one_batch",
@@ -220,7 +221,7 @@ def measure(folder: Path) -> Iterator[Result]:
         ours(small, usual, cached, folder, one_batch),
         limit=math.inf,
         runs=5,
-        note="the same without a cache: two workers decode, on the cores that train; reported, not judged",
+        note="the same without a cache, two workers decoding on the cores that train",
     )
     large = draw(folder / "large", train=max(32 // SHRINK, 1) // BATCH * BATCH or BATCH, size=256)
     # As many pixels a step: AdamW and the weights' casts, whose time does not fall with the image, are a fifth of a
@@ -232,7 +233,7 @@ def measure(folder: Path) -> Iterator[Result]:
             notebook(manifest, batch),
             limit=0.5,
             runs=3,
-            note=f"U-Net on resnet34 at {size} x {size}, {batch} images a step; the notebook: float32, two workers",
+            note=f"U-Net with resnet34 at {size} x {size}, {batch} images per step; notebook: float32, two workers",
         )
     yield compare(
         "train_vs_plain_loop",
@@ -240,7 +241,7 @@ def measure(folder: Path) -> Iterator[Result]:
         plain_loop(large),
         limit=1.02,
         runs=7,
-        note="U-Net on resnet34 at 256 x 256; ours with augmentation and Dice, the loop with neither",
+        note="U-Net with resnet34 at 256 x 256; only a has augmentation and Dice",
     )
 
 

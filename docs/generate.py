@@ -50,6 +50,8 @@ A *finding* is one thing that `data_processing` found wrong with one input. Find
 in a browser, with the worst images and their masks; it needs no network. `row` is the line number of the metadata
 table as an editor counts it.
 
+![The findings of the sample](../images/findings.png)
+
 | action | meaning |
 |---|---|
 | dropped | the input is not used |

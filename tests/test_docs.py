@@ -9,6 +9,7 @@ Python blocks are read, or run where they say so; YAML blocks are read.
 from __future__ import annotations
 
 import ast
+import json
 import os
 import re
 import shutil
@@ -120,6 +121,48 @@ def test_the_quick_commands_of_a_page_run(page, tmp_path):
 @pytest.mark.parametrize("page", pages_with("run: slow"), ids=lambda path: path.name)
 def test_all_commands_of_a_page_run_in_a_fresh_clone(page, tmp_path):
     run_page(page, copy_checkout(tmp_path), slow=True)
+
+
+LINK = re.compile(r"(?<!\\)\]\(([^)\s]+)\)")
+FENCED = re.compile(r"^```.*?^```$", re.M | re.S)
+LINKED = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "conf" / "README.md", *sorted(ROOT.glob("notebooks/*.ipynb"))]
+
+
+def text_of(page: Path) -> str:
+    """Markdown of a page or of a notebook's text cells."""
+    if page.suffix != ".ipynb":
+        return page.read_text()
+    cells = json.loads(page.read_text())["cells"]
+    return "\n\n".join("".join(one["source"]) for one in cells if one["cell_type"] == "markdown")
+
+
+def anchors_of(page: Path) -> set[str]:
+    """Anchors of a page's headings, as GitHub and mkdocs make them."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", text_of(page)), re.M)
+    return {re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", one).strip().lower()) for one in headings}
+
+
+def broken_links(page: Path) -> list[str]:
+    """Links of a page to a file or a heading that does not exist."""
+    broken = []
+    for link in LINK.findall(FENCED.sub("", text_of(page))):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        outside = re.match(r"[a-z]+:", link)
+        if not outside and not (target.exists() and (not anchor or anchor in anchors_of(target))):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("page", LINKED, ids=lambda path: path.name)
+def test_links_lead_to_files_and_headings_that_exist(page):
+    assert not broken_links(page)
+
+
+def test_a_broken_link_is_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# A heading\n[1](#a-heading) [2](#no) [3](none.md) [4](page.md#a-heading) [5](https://x.org)\n")
+    assert broken_links(page) == ["#no", "none.md"]
 
 
 def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(tmp_path):

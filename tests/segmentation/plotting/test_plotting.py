@@ -255,7 +255,7 @@ def test_predictions_mark_false_finds_and_misses():
     assert shown[2][2, 1].tolist() == [100, 100, 100]  # missed, inside the outline
     assert shown[2][2, 0].tolist() == list(ORANGE)  # the truth's outline
     assert shown[2][2, 8].tolist() == [100, 100, 100]
-    assert [axes.get_xlabel() for axes in figure.axes] == ["image", "truth", "prediction"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["image", "ground truth", "prediction"]
     assert figure.axes[1].get_title() == "a: Dice 0.600"
 
 

@@ -81,8 +81,8 @@ def plot_predictions(
         found = _shrink_masks(predicted)
         marked = tint(tint(picture, found, TINT, colours), found & ~drawn, FALSE_TINT, colours)
         rows.append([picture, overlay(picture, drawn), draw_outlines(marked, drawn, colours)])
-    figure = _draw_sheet(rows, titles, ["image", "truth", "prediction"])
-    figure.suptitle("Predictions (tint, strong where false) and truth (outline)")
+    figure = _draw_sheet(rows, titles, ["image", "ground truth", "prediction"])
+    figure.suptitle("Predictions (tint, strong where wrong) and ground truth (outline)")
     _add_legend(figure, _names_to_show([*truths, *predictions], class_names), colours)
     return figure
 
