@@ -18,6 +18,7 @@ def open_context(env, **runtime_params):
     return session, session.load_context()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_an_environment_fits_models_and_pipelines(env, tmp_path):
     from kedro.framework.project import pipelines

@@ -111,6 +111,7 @@ def pages_with(mark: str) -> list[Path]:
     return [page for page in PAGES if any(one.mark == mark for one in blocks_of(page.read_text()))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", pages_with("run"), ids=lambda path: path.name)
 def test_the_quick_commands_of_a_page_run(page, tmp_path):
     run_page(page, copy_checkout(tmp_path), slow=False)

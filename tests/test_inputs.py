@@ -13,6 +13,8 @@ from kedro.framework.startup import bootstrap_project
 
 from seg_pipeline.segmentation.manifest.table import read_masks
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 CLASSES = ["large_bowel", "small_bowel", "stomach"]
 LAYOUTS = ["rle_columns", "folders", "colours", "instances", "coco", "nifti", "nnunet"]

@@ -120,6 +120,7 @@ def test_without_the_token_nobody_is_answered(server):
     assert server.ask("/api/kernelspecs", ELSEWHERE, token=False)[0] == 404
 
 
+@pytest.mark.slow
 def test_a_cell_has_catalog_and_context(server):
     code = "print('manifest' in catalog.keys(), context.project_path, context.params['seed'])"
     assert server.printed(code).splitlines()[-1] == f"True {ROOT} 17"

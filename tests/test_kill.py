@@ -167,6 +167,7 @@ def assert_same(one: Path, other: Path) -> None:
     assert {file.name for file in one.iterdir()} == {file.name for file in other.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_training_killed_five_times_ends_with_the_weights_of_one_that_was_not(training, whole, folder):
     undisturbed, seconds = whole
     rng = random.Random(4)
@@ -178,6 +179,7 @@ def test_a_training_killed_five_times_ends_with_the_weights_of_one_that_was_not(
     assert_same(folder, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_cut_short_falls_back_to_the_one_before_and_ends_with_equal_weights(training, whole, folder):
     undisturbed, _ = whole
     training.live_out(folder, stop=7)

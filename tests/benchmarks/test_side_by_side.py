@@ -24,12 +24,14 @@ side_by_side = load("side_by_side")
 page = load("__main__")
 
 
+@pytest.mark.slow
 def test_the_two_take_turns_after_one_call_each():
     calls = []
     side_by_side.compare("turns", lambda: calls.append("a"), lambda: calls.append("b"), limit=9, runs=2)
     assert "".join(calls) == "ab" + "abab"
 
 
+@pytest.mark.slow
 def test_a_single_run_is_not_warmed_up():
     calls = []
     side_by_side.compare("once", lambda: calls.append("a"), lambda: calls.append("b"), limit=9, runs=1)

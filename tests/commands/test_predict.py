@@ -43,6 +43,7 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_200_images_killed_and_resumed_give_the_folder_of_an_unbroken_run(bundle_folder, tmp_path):
     images = write_images(tmp_path / "images", 200)

@@ -296,6 +296,7 @@ print("survived")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs fork and SIGKILL")
 def test_a_save_may_be_killed_at_any_moment(file):
     command = [sys.executable, "-c", KILLER, str(Path(__file__).parent), str(file)]

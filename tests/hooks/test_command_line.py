@@ -136,6 +136,7 @@ def test_a_run_that_cannot_start_is_one_message(project, arguments, message):
     assert "Traceback" not in ended.stdout
 
 
+@pytest.mark.slow
 def test_an_error_of_ours_ends_a_run_with_one_message(project):
     raw_file(project)
     ended = kedro(project, "--params", "training.epochs=3")

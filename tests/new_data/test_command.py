@@ -86,6 +86,7 @@ OF_FORM = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", OF_FORM)
 def test_a_folder_of_each_form_gives_an_environment_that_runs(form, make, tmp_path):
     options, expected, task, classes = OF_FORM[form]
@@ -130,6 +131,7 @@ def test_masks_of_one_class_in_folders_of_equal_names(make, tmp_path):
     assert given["training"]["input"]["normalisation"] == "encoder"  # colour
 
 
+@pytest.mark.slow
 def test_a_binary_mask_a_class_named_by_folder_or_by_the_end_of_the_name(make, tmp_path):
     for name, image, masks in scans():
         for way in ("folder", "name"):

@@ -19,6 +19,8 @@ from seg_pipeline.segmentation.settings.training import ParitySettings, PredictS
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.state import start
 
+pytestmark = pytest.mark.slow
+
 
 def catalog(checkpoint, manifest, tmp_path, *, forms=("safetensors",), **params):
     values = {

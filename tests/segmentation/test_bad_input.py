@@ -85,6 +85,7 @@ def chain(folder: Path, table: pd.DataFrame, several: str) -> tuple[pd.DataFrame
     return MANIFEST.validate(made), FINDINGS.validate(findings), accounts
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300 * SOAK)
 @seed(17)
 @settings(max_examples=150 * SOAK, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -115,6 +116,7 @@ def test_whatever_comes_is_kept_or_found_or_refused_in_words(table, found, sever
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @seed(17)
 @settings(max_examples=3000 * SOAK, deadline=None, database=None)
 @given(rle=rles | st.text(max_size=12), shape=st.tuples(st.integers(1, 6), st.integers(1, 9)), first=st.integers(0, 1))

@@ -69,6 +69,7 @@ def test_the_model_tells_of_the_bundle(address, bundle_folder):
     assert model["input"]["size"] == list(bundle.input.size)
 
 
+@pytest.mark.slow
 def test_a_damaged_bundle_is_named(bundle_folder: Path, tmp_path):
     (tmp_path / "bundle.json").write_text("{}")
     command = [sys.executable, "-m", "seg_pipeline", "serve", "--model", str(tmp_path)]

@@ -28,6 +28,7 @@ def test_every_operation_is_tried(schema):
     assert [(one.ok().path, one.ok().method.upper()) for one in schema.get_all_operations()] == OPERATIONS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "method", "mode"),
     [

@@ -117,6 +117,7 @@ def running(tmp_path, store_uri, monkeypatch):
         one.hooks.after_pipeline_run()
 
 
+@pytest.mark.slow
 def test_a_run_has_parameters_tags_and_status(running, caplog):
     caplog.set_level(logging.INFO, LOG)
     run = running(env="camvid", pipeline_names=["training", "evaluation"])
@@ -477,6 +478,7 @@ def test_another_training_is_another_run(running, tmp_path, change):
     assert running(catalog, pipeline=RESUMABLE).run_id != first.run_id
 
 
+@pytest.mark.slow
 def test_sigterm_ends_the_run_as_killed(tmp_path, store_uri):
     """In a process of its own: it ends."""
     code = """

@@ -36,6 +36,7 @@ def files_of(folder: Path) -> set[str]:
     return {path.suffix for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_the_best_model_takes_any_batch_and_size(config, tmp_path, unpickled):
     import mlflow.pyfunc
 

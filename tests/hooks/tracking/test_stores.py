@@ -80,6 +80,7 @@ def test_tensorboard_shows_curves_pictures_and_texts(tmp_path, picture):
     assert [one.step for one in nested.Scalars("val_dice")] == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # wandb 0.31 on pydantic 2.14
 def test_wandb_offline_keeps_a_folder_that_can_be_sent(tmp_path, picture, monkeypatch, capfd):
     for name, value in {

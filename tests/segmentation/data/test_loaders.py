@@ -337,6 +337,7 @@ def refuse():
     raise RuntimeError("no pixels")
 
 
+@pytest.mark.slow
 @threads
 @pytest.mark.parametrize(
     ("fault", "text"),

@@ -16,6 +16,8 @@ from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.phantom import write_phantom
 from seg_pipeline.segmentation.settings.training import InputSettings
 
+pytestmark = pytest.mark.slow
+
 SIZE = (96, 160)
 GIB = 2**30
 

@@ -109,6 +109,7 @@ def estimate_of(table, num_classes):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("classes", "font_size"), [(("box", "disc"), 14), (ELEVEN, 9), (SIXTY, 9), (SIXTY, 14)], ids=["2", "11", "60", "60"]
 )
@@ -142,6 +143,7 @@ def test_the_class_sheet_by_hand():
     assert found.count("100") >= 2
 
 
+@pytest.mark.slow
 def test_of_many_classes_the_rest_is_summed_in_words():
     table = table_of(SIXTY)
     report = tables.compare_splits(table)
@@ -282,6 +284,7 @@ def test_of_many_classes_the_sample_sheet_holds_those_that_occur(manifest):
     assert figure.legends[0].get_patches()[1].get_facecolor()[:3] == pytest.approx(plotting.class_colours(2)[1] / 255)
 
 
+@pytest.mark.slow
 def test_pixels_of_a_sample_make_the_image_sheet(manifest):
     table = tables.image_table(manifest, day_pattern=None)
     measured = pixel_statistics.measure_intensities(manifest, ["box", "disc"])

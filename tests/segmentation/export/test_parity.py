@@ -13,6 +13,8 @@ from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file
 from seg_pipeline.segmentation.settings.training import ParitySettings, ScoreSettings
 
+pytestmark = pytest.mark.slow
+
 SCORES = ScoreSettings(aggregation="dataset")
 
 

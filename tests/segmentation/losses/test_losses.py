@@ -376,6 +376,7 @@ def alone(case, part=slice(None)):
     return [loss.detach(), *(parameter.grad for parameter in network.parameters())]
 
 
+@pytest.mark.slow
 def test_two_ranks_have_the_loss_and_the_gradient_of_one_process(tmp_path):
     cases = rank_cases()
     torch.save(cases, tmp_path / "cases.pt")

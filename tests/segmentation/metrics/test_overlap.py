@@ -122,6 +122,7 @@ def test_batches_add_up_to_the_whole(at_once):
         assert torch.equal(ours, expected)
 
 
+@pytest.mark.slow
 def test_two_processes_gather_the_counts_of_all_images(tmp_path):
     script = Path(__file__).parents[1] / "training" / "epoch_metrics_of_rank.py"
     ranks = [

@@ -174,6 +174,7 @@ def test_a_model_of_a_fold_is_asked_about_its_own_fold(train_val_images, checkpo
     assert sum(len(rows) for rows, _ in runs) == len(train_val_images)
 
 
+@pytest.mark.slow
 def test_options_have_gain_and_cost(train_val_images, config, monkeypatch):
     """By a clock that ticks once for each image that goes through the network."""
     images = []

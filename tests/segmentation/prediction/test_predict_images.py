@@ -92,6 +92,7 @@ def test_windows_together_are_the_whole_image(config):
     assert calls[0][2:] == (32, 64)
 
 
+@pytest.mark.slow
 def test_settings_reach_the_prediction(manifest, config):
     """Mirrored views, windows and the first of two models each change the probabilities; the plain ones repeat."""
     crops = config.changed({"input.resize_mode": "crop", "input.size": (32, 32)})

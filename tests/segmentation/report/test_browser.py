@@ -122,6 +122,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_sorts_by_a_list(opened, scheme)
     assert page.faults == []
 
 
+@pytest.mark.slow
 def test_a_crowded_page_fits_a_phone_and_sorts(browser, crowded, tmp_path):
     file = tmp_path / "report.html"
     file.write_text(report_page(crowded, ModelCardDetails(), phantom=False, images_per_gallery=2, other=None, seed=0))

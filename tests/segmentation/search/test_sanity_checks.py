@@ -15,6 +15,8 @@ from seg_pipeline.segmentation.search.overfit_check import permutation_p
 from seg_pipeline.segmentation.settings.search import SanityCheckSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 
+pytestmark = pytest.mark.slow
+
 COMPUTE = ComputeSettings(device="cpu", num_workers=0, cache="ram")
 MASKS = ["mask_box", "mask_disc"]
 LN2 = math.log(2)

@@ -29,6 +29,7 @@ def comparable(config):
     )
 
 
+@pytest.mark.slow
 def test_two_processes_train_the_model_of_one(manifest, comparable):
     *_, alone = train(manifest, comparable, ComputeSettings(device="cpu", cache="none"))
     *_, together = train(manifest, comparable, TWO)
@@ -45,6 +46,7 @@ def test_two_processes_train_the_model_of_one(manifest, comparable):
         torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_process_starts_again_from_the_last_state(manifest, config):
     longer = config.changed({"fit.epochs": 3})
     moments = train(manifest, longer, TWO)
@@ -57,6 +59,7 @@ def test_a_killed_process_starts_again_from_the_last_state(manifest, config):
     assert epochs == sorted(epochs)
 
 
+@pytest.mark.slow
 def test_a_failure_says_what_one_process_would_have_said(manifest, config):
     wild = config.changed({"optimizer.learning_rate": 9.9e30, "optimizer.clip_norm": None})
     began = time.monotonic()

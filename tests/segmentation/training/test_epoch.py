@@ -52,6 +52,7 @@ def busy(config):
     return config.changed({"fit.ema": 0.9, "sampling.mix": "cutmix", "sampling.oversampling": "classes"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 3, 4])
 def test_a_run_stopped_anywhere_goes_on_to_equal_weights(config, loaders, data, tmp_path, stop):
     """Two steps an epoch; saving after each step yields before and at the ends of epochs."""
