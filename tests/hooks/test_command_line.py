@@ -140,7 +140,7 @@ def test_a_run_that_cannot_start_is_one_message(project, arguments, message):
 def test_an_error_of_ours_ends_a_run_with_one_message(project):
     raw_file(project)
     ended = kedro(project, "--params", "training.epochs=3")
-    message = "/nowhere: no such folder; put the data there or set where it is"
+    message = "/nowhere: no such folder; put the data there or change the path"
     assert ended.stderr == f"Error: node train_model: {message}\n(SEG_PIPELINE_TRACEBACK=1 shows where in the code.)\n"
     assert ended.returncode == 1
     assert message not in ended.stdout  # nor in the log beside it

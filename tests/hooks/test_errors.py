@@ -37,7 +37,7 @@ def foreign_error(_: object) -> np.ndarray:
 
 def test_our_own_errors_are_for_the_user(tmp_path):
     error = error_of(our_error, f"{tmp_path}/none")
-    assert text_for_user(error) == f"{tmp_path}/none: no such folder; put the data there or set where it is"
+    assert text_for_user(error) == f"{tmp_path}/none: no such folder; put the data there or change the path"
 
 
 def test_a_value_error_of_other_code_is_not(tmp_path):
@@ -61,7 +61,7 @@ def test_our_error_inside_a_dataset_is_told_without_kedros_wrapping(tmp_path):
     index = FileIndexDataset(filepath=f"{tmp_path}/none", pattern=".*")
     error = error_of(our_error, files=index)
     assert isinstance(error, DatasetError)
-    assert text_for_user(error) == f"{tmp_path}/none: no such folder; put the data there or set where it is"
+    assert text_for_user(error) == f"{tmp_path}/none: no such folder; put the data there or change the path"
 
 
 def test_a_file_that_cannot_be_read_is_told_with_its_dataset(tmp_path):
@@ -107,7 +107,7 @@ def test_the_run_ends_with_node_and_text(tmp_path, runner, caplog):
     with pytest.raises(UserError) as caught:
         ErrorHooks().on_pipeline_error(error)
     assert str(caught.value) == (
-        f"node the_node: {tmp_path}/none: no such folder; put the data there or set where it is\n"
+        f"node the_node: {tmp_path}/none: no such folder; put the data there or change the path\n"
         "(SEG_PIPELINE_TRACEBACK=1 shows where in the code.)"
     )
     assert caught.value.__cause__ is error

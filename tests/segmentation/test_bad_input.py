@@ -153,9 +153,7 @@ def test_a_header_of_40000_by_40000_is_refused_before_anything_is_decoded(tmp_pa
     monkeypatch.setattr(cv2, "imread", lambda *_: pytest.fail("was decoded"))
     bomb = tmp_path / "bomb.png"
     bomb.write_bytes(HUGE)
-    with pytest.raises(
-        ValueError, match=r"bomb.png: 40000 x 40000 pixels are more than the 50,000,000 that are decoded"
-    ):
+    with pytest.raises(ValueError, match=r"bomb.png: 40000 x 40000 pixels are more than the limit of 50,000,000"):
         read_image(bomb)
     tiff = tmp_path / "bomb.tif"
     assert MAX_PIXELS < 40_000**2

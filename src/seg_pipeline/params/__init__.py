@@ -1,6 +1,6 @@
-"""What the YAML under `conf/` may say: one model a pipeline, with bounds, closed to unknown keys.
+"""Typed parameters: one model per pipeline, with bounds; unknown keys are errors.
 
-The only reader of YAML keys. Nodes take these models and pass plain keywords on to the library.
+Only this package knows the YAML keys. Nodes take these models and pass plain keyword arguments to the library.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 
 
 class Parameters(Params):
-    """All that `conf/` and `--params` may set, by top-level key."""
+    """Everything that `conf/` and `--params` may set, by top-level key."""
 
     seed: int = Field(ge=0, lt=2**31)
     dataset: DatasetParams
@@ -68,9 +68,9 @@ class Parameters(Params):
     export: ExportParams = ExportParams()
     inference: InferenceParams = InferenceParams()
     data_root: str | None = None
-    """Folder of all outputs."""
+    """Folder for all outputs."""
     raw_root: str | None = None
-    """Folder of the raw data."""
+    """Folder with the raw data."""
 
     @model_validator(mode="after")
     def _makes_a_config(self) -> Parameters:
@@ -80,7 +80,7 @@ class Parameters(Params):
 
     @model_validator(mode="after")
     def _pixel_values(self) -> Parameters:
-        """An indexed mask holds whole numbers, or colours, not names."""
+        """The pixels of an indexed mask are whole numbers or colours, never names."""
         given = self.data_processing.annotations
         values = [*self.dataset.values.values(), *given.background_values, *given.ignore_values]
         colours = [value for value in values if str(value).startswith("#")]

@@ -1,4 +1,4 @@
-"""The form of every model here: closed to unknown keys, and frozen."""
+"""Base of all parameter models: unknown keys are errors, values are frozen."""
 
 from __future__ import annotations
 
@@ -6,4 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Params(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)  # built by a run, not by `kedro registry`
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, defer_build=True
+    )  # built by a run only: `kedro registry list` stays fast

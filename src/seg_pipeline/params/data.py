@@ -1,4 +1,4 @@
-"""What the data set is, and how it is cleaned and split."""
+"""Parameters of the data set, and of how it is cleaned and split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from seg_pipeline.segmentation.settings.training import Task
 
 
 def _colour_text(given: object) -> object:
-    """[128, 0, 255] -> "#8000ff"."""
+    """Convert a colour [128, 0, 255] to "#8000ff"; leave other values unchanged."""
     if isinstance(given, str) and given.startswith("#"):
         if not re.fullmatch("#[0-9a-fA-F]{6}", given):
             raise ValueError("a colour must have six hexadecimal digits, such as #8000ff")
@@ -30,7 +30,7 @@ Value = Annotated[int | str, BeforeValidator(_colour_text)]
 class ClassParams(Params):
     name: str = Field(min_length=1)
     value: Annotated[str, BeforeValidator(_colour_text)] = Field(coerce_numbers_to_str=True)
-    """What the class column, or a pixel of an indexed mask, holds for it; a colour as [red, green, blue]."""
+    """Value of the class in the class column or in an indexed mask; a colour as [red, green, blue]."""
 
 
 def _name_is_value(given: object) -> object:
@@ -38,14 +38,14 @@ def _name_is_value(given: object) -> object:
 
 
 class DatasetParams(Params):
-    """What the data set is; the same for all pipelines."""
+    """The data set; the same for all pipelines."""
 
     task: Task
-    """multilabel: classes may overlap (sigmoid); multiclass: one class a pixel (softmax)."""
+    """multilabel: classes may overlap (sigmoid); multiclass: one class per pixel (softmax)."""
     classes: list[Annotated[ClassParams, BeforeValidator(_name_is_value)]] = Field(min_length=1)
-    """In channel order; a bare name stands for a class whose value is its name."""
+    """Classes in channel order; a bare name is a class whose value is its name."""
     unlabelled_pixels: Literal["background", "ignore"] = "background"
-    """What a pixel without a class is: background, or of unknown truth (counts nowhere)."""
+    """What pixels without a class are: background, or unknown and ignored in training and scores."""
 
     @property
     def names(self) -> list[str]:
@@ -77,28 +77,28 @@ class AnnotationParams(Params):
     mask_format: Literal["rle", "files", "indexed"]
     """rle: run lengths in the table; files: ids of binary mask files; indexed: ids of files with all classes."""
     columns: ColumnParams = ColumnParams()
-    """Names of the metadata table's columns."""
+    """Column names of the metadata table."""
     rle_order: Literal["C", "F"] | None = None
-    """C: runs go along rows; F: down columns. Sources disagree and data cannot tell, so it must be declared."""
+    """C: runs go along rows; F: down columns. Sources disagree, and either order decodes: declare it."""
     rle_first: Literal[0, 1] = 1
-    """Number of the first pixel."""
+    """Number that run lengths give the first pixel."""
     multiple_masks: Literal["merge", "instances", "refuse"] = "refuse"
-    """Several masks of one class in one image are parts of it (merge), an object each (instances), or a
-    contradiction (refuse: image dropped)."""
+    """Several masks of one class in one image are parts of one mask (merge), one object each (instances), or a
+    contradiction (refuse: the image is dropped)."""
     images_without_row: Literal["drop", "empty"] = "drop"
-    """An image that no row names is not annotated (drop: a finding), or shows no class (empty)."""
+    """An image that no row names is not annotated (drop, with a finding) or shows no class (empty)."""
     background_values: list[Value] = Field(default=[])
-    """Values of an indexed mask that mean: no class."""
+    """Values of an indexed mask that mean background."""
     ignore_values: list[Value] = Field(default=[])
-    """Values of an indexed mask, or of the class column of the other forms, that mean: truth not known."""
+    """Values of an indexed mask, or of the class column in other formats, that mean unknown: ignored everywhere."""
 
     @model_validator(mode="after")
     def _order_is_declared(self) -> AnnotationParams:
         if self.mask_format == "rle" and self.rle_order is None:
-            raise ValueError("`rle_order` must be declared for `mask_format: rle`: C (along rows) or F (down columns)")
+            raise ValueError("`mask_format: rle` needs `rle_order`: C (runs go along rows) or F (down columns)")
         if self.mask_format == "indexed" and self.images_without_row == "empty":
             raise ValueError(
-                "`images_without_row: empty` does not go with `mask_format: indexed`, where each image has a mask"
+                "`images_without_row: empty` cannot be used with `mask_format: indexed`, where each image has a mask"
             )
         return self
 
@@ -118,22 +118,22 @@ class SharesParams(Params):
 
 class SplitParams(Params):
     method: Literal["draw", "time", "table"] = "draw"
-    """draw: at random, see below; time: each series is cut in its order; table: as `predefined_splits` says."""
+    """draw: at random, see below; time: each series is cut in its order; table: from `predefined_splits`."""
     shares: SharesParams = SharesParams()
-    """Of the images; a share of 0 leaves its split out."""
+    """Shares of the images; a share of 0 leaves its split out."""
     grouped: bool = True
     """Keep groups (patients, drives) whole."""
     stratified: bool = True
-    """Make the splits alike in classes and areas."""
+    """Balance classes and areas between the splits."""
     folds: int = Field(default=5, ge=2, le=100)
-    """Parts of train and val for cross-validation; fewer where there are fewer groups."""
+    """Folds of train and val for cross-validation; fewer if there are fewer groups."""
     allow_leakage: bool = False
-    """Go on, with findings, although a group or equal images lie in two splits."""
+    """Report a group or equal images in two splits as findings instead of stopping."""
 
 
 class ExcludeParams(Params):
     images: str = Field(min_length=1)
-    """Shell pattern over image_id, such as case7_day0_*."""
+    """Shell pattern for image_id, such as case7_day0_*."""
     reason: str = Field(min_length=1)
     action: Literal["drop", "flag"] = "drop"
 
@@ -141,9 +141,9 @@ class ExcludeParams(Params):
 class DataProcessingParams(Params):
     annotations: AnnotationParams
     excluded_images: list[ExcludeParams] = Field(default=[])
-    """Images to leave out or to flag, beside those in `excluded_images`."""
+    """Images to drop or flag, in addition to the table `excluded_images`."""
     split: SplitParams = SplitParams()
     strict: bool = False
-    """Stop at the first finding that drops something, instead of going on without it."""
+    """Stop if an input would be dropped, instead of continuing without it."""
     num_workers: int = Field(default=1, ge=-1)
-    """Processes that read images; -1: one a core. Starting them pays from some thousand images on."""
+    """Processes that read images; -1: one per core. Worth it from a few thousand images on."""

@@ -41,7 +41,7 @@ class EdaParams(Params):
         try:
             groups = re.compile(self.day_pattern or "(?P<day>)").groupindex
         except re.error as error:
-            raise ValueError(f"`day_pattern` {self.day_pattern!r} is no regular expression: {error}") from None
+            raise ValueError(f"`day_pattern` {self.day_pattern!r} is not a valid regular expression: {error}") from None
         if "day" not in groups:
             raise ValueError(f"`day_pattern` {self.day_pattern!r} needs a group named day, as in `day(?P<day>\\d+)`")
         return self

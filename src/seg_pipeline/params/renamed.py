@@ -1,4 +1,4 @@
-"""Parameters that were renamed or removed, so that the check before a run can say what to write instead."""
+"""Renamed and removed parameters, so that the check before a run can name the replacement."""
 
 RENAMED = {
     "data_processing.annotations.form": "data_processing.annotations.mask_format",

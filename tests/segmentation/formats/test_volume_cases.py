@@ -41,7 +41,7 @@ def test_equal_names_are_one_case_and_all_other_files_are_problems(tmp_path):
         "p1_a": None,
         "p2_a": "the case p2_a has no label file: it is not annotated",
         "p3_a": "the case p3_a has no image",
-        "images/note.txt": "the file's name does not fit the pattern",
+        "images/note.txt": "the file name does not match the pattern",
     }
     assert (cases[0].group, cases[0].images, cases[0].labels) == (
         "p1",

@@ -85,7 +85,7 @@ def test_bad_run_lengths_name_the_finding_that_they_become(rle, rule):
 
 
 def test_a_binary_mask_that_is_read_as_class_ids_is_told():
-    with pytest.raises(MaskError, match=r"values 0, 255 only, as a mask.*mask_format: files") as error:
+    with pytest.raises(MaskError, match=r"values 0, 255 only, like a binary mask.*mask_format: files") as error:
         indexed_masks(np.array([[0, 255]], dtype=np.uint8), [1, 2], background_values=[0], ignore_values=[])
     assert error.value.rule == "binary_mask_as_ids"
 

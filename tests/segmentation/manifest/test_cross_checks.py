@@ -99,7 +99,7 @@ def test_a_dark_frame_is_an_outlier_and_a_dark_series_is_none():
     means = [100.0 + index for index in range(8)] + [20.0 + index for index in range(8)]
     means[3] = 30.0
     findings = check_intensities(images(16, series=["a"] * 8 + ["b"] * 8, intensity_mean=means))
-    assert findings["reason"].tolist() == ["mean intensity is 30.0, of the images beside it 102.0"]
+    assert findings["reason"].tolist() == ["mean intensity is 30.0, that of the images around it 102.0"]
     assert findings["image_id"].tolist() == ["i3"]
 
 
@@ -165,7 +165,7 @@ def test_not_annotated_is_kept_apart_from_empty():
     rows = [("i0", "a", "1 2"), ("i0", "b", ""), ("i1", "a", "1 2")]
     annotations = pd.DataFrame(rows, columns=["image_id", "class", "mask"])
     assert check_unstated(table, annotations)["reason"].tolist() == [
-        "the table has no row for b, not even an empty one; taken as empty"
+        "the table has no row for b, not even an empty one; the mask is taken as empty"
     ]
     stated = annotations[annotations["mask"] != ""]
     assert check_unstated(table, stated).empty, "here no row means no mask"

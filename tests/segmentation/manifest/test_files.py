@@ -95,7 +95,7 @@ def test_a_relative_folder_gives_absolute_paths(tmp_path, monkeypatch):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(ValueError, match=f"^{tmp_path}/raw: no such folder; put the data there or set where it is$"):
+    with pytest.raises(ValueError, match=f"^{tmp_path}/raw: no such folder; put the data there or change the path$"):
         index_files(tmp_path / "raw", glob="*", pattern=".*")
 
 
@@ -124,15 +124,15 @@ def test_a_pattern_that_matches_nothing_is_shown_beside_names(tmp_path):
 @pytest.mark.parametrize(
     ("pattern", "columns", "text"),
     [
-        ("(?P<frame", {}, "the file name pattern '(?P<frame' is no regular expression: missing >"),
-        (r"(?P<file>.*)", {}, "a file index has columns ['file'] of its own; name the pattern's groups otherwise"),
-        (r"(?P<a>.*)", {"path": "{a}"}, "a file index has columns ['path'] of its own"),
+        ("(?P<frame", {}, "the file name pattern '(?P<frame' is not a valid regular expression: missing >"),
+        (r"(?P<file>.*)", {}, "a file index already has the columns ['file']; rename these groups of the pattern"),
+        (r"(?P<a>.*)", {"path": "{a}"}, "a file index already has the columns ['path']"),
         (
             r"(?P<case>.)(?P<day>.).*",
             {"group": "{csae}"},
             "column 'group' is made from '{csae}', but the pattern has no group 'csae'; its groups are ['case', 'day']",
         ),
-        (r"(?P<a>.*)", {"group": "{a"}, "column 'group': '{a' is no format string: expected '}'"),
+        (r"(?P<a>.*)", {"group": "{a"}, "column 'group': '{a' is not a valid format string: expected '}'"),
         (r"(?P<frame>.*)\.png", {}, "x1.png: its name gives frame = 'x1', expected a whole number; see the pattern"),
         (r"(?P<spacing_y>.*)\.png", {}, "x1.png: its name gives spacing_y = 'x1', expected a number; see the pattern"),
     ],

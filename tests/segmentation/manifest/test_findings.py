@@ -69,5 +69,5 @@ def test_rows_and_files_in_are_those_kept_and_those_in_findings():
 )
 def test_what_is_neither_kept_nor_found_stops_the_run(lost, text):
     found = [finding for index, finding in enumerate(ALL_FOUND) if index != lost]
-    with pytest.raises(ValueError, match=f"{text}; this is a fault of the program"):
+    with pytest.raises(ValueError, match=f"{text}; this is a bug in seg_pipeline; please report it"):
         reconcile(len(METADATA), ANNOTATIONS, FILES, KEPT, findings_table(found))

@@ -121,7 +121,7 @@ def test_a_16_bit_mask_has_no_colours_of_8_bits(tmp_path, image):
     table = pd.concat([one_image(image, {f"mask_{INDEXED}": [path]}).assign(image_id=path) for path in (mask, good)])
     manifest, findings = measure_images(table, MaskReader({"a": "#000000"}, INDEXED))
     assert len(manifest) == 1
-    assert "16 bits a channel, but its classes are declared as colours of 8 bits" in findings["reason"].item()
+    assert "16 bits per channel, but its classes are declared as 8-bit colours" in findings["reason"].item()
 
 
 def finding_of(table, reader, tmp_path):
@@ -156,7 +156,7 @@ def test_a_wrong_class_id_in_a_mask_is_a_finding(image, tmp_path):
 def test_a_colour_picture_is_no_mask(image, tmp_path):
     mask = save(tmp_path / "m.png", np.arange(18).reshape(2, 3, 3))
     found = finding_of(one_image(image, {"mask_a": [mask]}), MaskReader({"a": "a"}, "files"), tmp_path)
-    assert "mask is a colour picture" in found["reason"]
+    assert "mask is a colour image" in found["reason"]
 
 
 def test_a_missing_mask_file_is_a_finding(image, tmp_path):
@@ -175,7 +175,7 @@ def test_where_exclusive_classes_overlap_the_truth_is_not_known(image):
     manifest, findings = measure_images(table, MaskReader({"a": "a", "b": "b"}, "rle", exclusive=True))
     assert manifest.iloc[0][["mask_a", "mask_b", "ignore"]].tolist() == ["1 2", "4 1", "3 1"]
     assert findings[["rule", "action"]].to_numpy().tolist() == [["overlapping_classes", "repaired"]]
-    assert findings["reason"].item() == "1 pixels are claimed by several classes; they count nowhere"
+    assert findings["reason"].item() == "1 pixels belong to several classes; they are ignored in training and scores"
 
 
 def test_classes_may_overlap_where_they_are_not_exclusive(image):
@@ -190,7 +190,7 @@ def test_the_header_wins_over_the_name(image):
     table = one_image(image, {"mask_a": []}, height=3, width=2)
     manifest, findings = measure_images(table, MaskReader({"a": "a"}, "rle"))
     assert manifest.iloc[0][["height", "width"]].tolist() == [2, 3]
-    assert findings["reason"].item() == "name says 3 x 2 (height x width), header 2 x 3; the header is used"
+    assert findings["reason"].item() == "the name says 3 x 2 (height x width), the header 2 x 3; the header is used"
 
 
 def test_a_blank_image_is_flagged_and_kept(tmp_path):

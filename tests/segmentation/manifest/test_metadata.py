@@ -47,7 +47,7 @@ def test_each_bad_row_is_a_finding_with_its_line():
     assert found == {("duplicate_row", 3), ("missing_value", 4), ("missing_value", 5), ("unknown_class", 6)}
     assert set(findings["action"]) == {"dropped"}
     reason = findings.set_index("rule").loc["unknown_class", "reason"]
-    assert reason == "class liver is none of a, b; declare it under `dataset.classes` if it is wanted"
+    assert reason == "class liver is not one of a, b; declare it under `dataset.classes` if you want to use it"
 
 
 def test_contradicting_rows_drop_the_whole_image():
@@ -74,7 +74,7 @@ def test_a_mask_file_must_be_named_but_run_lengths_may_be_empty():
 
 
 def test_a_missing_column_names_those_there_are():
-    text = r"lacks the columns \['mask_id'\]; it has \['id', 'class', 'segmentation'\]. Name the right ones under"
+    text = r"lacks the columns \['mask_id'\]; it has \['id', 'class', 'segmentation'\]. Set the right names under"
     with pytest.raises(ValueError, match=text):
         clean([("i", "a", "1 1")], columns={**COLUMNS, "mask": "mask_id"})
 

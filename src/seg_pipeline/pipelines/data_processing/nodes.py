@@ -1,4 +1,4 @@
-"""Raw metadata and files -> a checked manifest with splits, and a finding for all that is not in it."""
+"""Turn raw metadata and files into a checked manifest with splits, and findings about everything left out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 def clean_annotations(
     metadata: DataFrame, dataset: DatasetParams, params: DataProcessingParams
 ) -> tuple[DataFrame, DataFrame, int]:
-    """Rows of the metadata table that can be used, findings, and how many rows there were."""
+    """Usable rows of the metadata table, findings, and the number of rows read."""
     given = params.annotations
     rows, findings = seg.manifest.clean_annotations(
         metadata,
@@ -28,7 +28,7 @@ def clean_annotations(
 
 
 def pivot_annotations(annotations: DataFrame, dataset: DatasetParams, params: DataProcessingParams) -> DataFrame:
-    """One row an image, with its masks by class."""
+    """One row per image, with its masks per class."""
     indexed = params.annotations.mask_format == seg.manifest.INDEXED
     return seg.manifest.pivot_annotations(annotations, [seg.manifest.INDEXED] if indexed else dataset.names)
 
@@ -36,7 +36,7 @@ def pivot_annotations(annotations: DataFrame, dataset: DatasetParams, params: Da
 def merge_files(
     annotated: DataFrame, image_files: DataFrame, mask_files: DataFrame, params: DataProcessingParams
 ) -> tuple[DataFrame, DataFrame]:
-    """Annotated images with their files, and findings."""
+    """Join annotated images with their files; also returns findings."""
     given = params.annotations
     return seg.manifest.merge_files(
         annotated, image_files, mask_files, mask_format=given.mask_format, images_without_row=given.images_without_row
@@ -46,7 +46,7 @@ def merge_files(
 def exclude_images(
     images: DataFrame, listed: DataFrame | None, params: DataProcessingParams
 ) -> tuple[DataFrame, DataFrame]:
-    """Images that are not on a list of those to drop, and findings."""
+    """Drop or flag the listed images; also returns findings."""
     import pandas as pd
 
     named = pd.DataFrame([one.model_dump() for one in params.excluded_images], columns=seg.manifest.COLUMNS)
@@ -56,7 +56,7 @@ def exclude_images(
 def measure_images(
     images: DataFrame, known: DataFrame | None, dataset: DatasetParams, params: DataProcessingParams
 ) -> tuple[DataFrame, DataFrame, DataFrame]:
-    """Images that can be read with size, objects and areas, masks made canonical; findings; what to keep of it."""
+    """Measured images with canonical masks, findings, and the measurements to store for the next run."""
     given = params.annotations
     reader = seg.manifest.MaskReader(
         class_values=dataset.values,
@@ -75,13 +75,13 @@ def measure_images(
 def check_images(
     images: DataFrame, annotations: DataFrame, params: DataProcessingParams
 ) -> tuple[DataFrame, DataFrame]:
-    """What only the images beside an image tell: findings, and pixels that classes share."""
+    """Compare images with each other: findings, and pixels shared by classes."""
     findings = seg.manifest.check_images(images, annotations, rle_order=params.annotations.rle_order)
     return findings, seg.manifest.overlap_matrix(images)
 
 
 def assign_splits(images: DataFrame, given: DataFrame | None, params: DataProcessingParams, seed: int) -> DataFrame:
-    """Split and fold of each image."""
+    """Assign split and fold to each image."""
     split = params.split
     return seg.manifest.assign_splits(
         images,
@@ -98,7 +98,7 @@ def assign_splits(images: DataFrame, given: DataFrame | None, params: DataProces
 def check_splits(
     images: DataFrame, splits: DataFrame, params: DataProcessingParams
 ) -> tuple[DataFrame, DataFrame, DataFrame]:
-    """The manifest: images with their splits; the same without the test split; findings. Fails where splits leak."""
+    """The manifest, the manifest without the test split, and findings. Fails if the splits leak."""
     split = params.split
     leaks = seg.manifest.check_leaks(images, splits, allowed=split.allow_leakage, groups_allowed=split.method == "time")
     manifest = images.merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
@@ -108,7 +108,7 @@ def check_splits(
 
 
 def collect_findings(params: DataProcessingParams, *findings: DataFrame) -> DataFrame:
-    """All findings in one table. Fails on the first that drops something where ``strict`` is set."""
+    """Collect all findings in one table. With ``strict``, fail if one drops an input."""
     table = seg.manifest.collect(*findings)
     for rule, number in seg.manifest.counts(table).items():
         log.warning("finding: %s x %d", rule, number)
@@ -124,6 +124,6 @@ def write_findings_page(
     annotations: DataFrame,
     files: DataFrame,
 ) -> str:
-    """A page that opens in any browser. Fails where a row or a file was lost."""
-    accounts = seg.manifest.reconcile(num_rows_read, annotations, files, manifest, findings)
-    return seg.report.findings_page(findings, manifest, accounts, files, splits=seg.manifest.split_table(manifest))
+    """Render the findings as an HTML page. Fails if a row or a file is neither in the manifest nor in a finding."""
+    totals = seg.manifest.reconcile(num_rows_read, annotations, files, manifest, findings)
+    return seg.report.findings_page(findings, manifest, totals, files, splits=seg.manifest.split_table(manifest))

@@ -1,3 +1,3 @@
-"""Manifest -> nnU-Net's raw layout."""
+"""Manifest to nnU-Net's raw layout."""
 
 from seg_pipeline.pipelines.export_nnunet.pipeline import create_pipeline as create_pipeline

@@ -1,4 +1,4 @@
-"""The manifest in the raw layout of nnU-Net."""
+"""Write the manifest in the raw layout of nnU-Net."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from seg_pipeline.pipelines import DataFrame
 
 
 def write_nnunet(manifest: DataFrame, nnunet_folder: Path, params: ExportNnunetParams) -> dict[str, Any]:
-    """Writes images, label maps and splits; returns the contents of ``dataset.json``."""
+    """Write images, label maps and splits; return the contents of ``dataset.json``."""
     return seg.formats.write_nnunet(manifest, nnunet_folder, name=params.name, overlap=params.overlap)

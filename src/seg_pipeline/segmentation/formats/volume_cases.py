@@ -42,7 +42,7 @@ def find_cases(root: Path, *, images: dict[str, str], labels: dict[str, str]) ->
     for one in found.sort_values([*(["channel"] if "channel" in found else []), "file"]).to_dict("records"):
         of_case[one["series"]].append(one)
     named = [_case(name, of_case.get(name, []), label_of.get(name)) for name in sorted({*of_case, *label_of})]
-    reason = "the file's name does not fit the pattern"
+    reason = "the file name does not match the pattern"
     return named + [Case(one["file"], (Path(one["path"]),), None, None, reason) for one in stray.to_dict("records")]
 
 

@@ -1,4 +1,4 @@
-"""One file in, one array out: decoding, masks in every form that data sets use, fingerprints of contents."""
+"""Read one file into one array: decoding, masks in all formats that data sets use, fingerprints of contents."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Image files as arrays, decoded only after their header was checked.
+"""Read image files as arrays, after a check of their header.
 
 Axes: H rows, W columns, C channels in the order red, green, blue.
 """
@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image
 
 MAX_PIXELS = 50_000_000
-"""Largest image that is decoded; a small file can claim to be a huge picture."""
+"""Largest image that is decoded; a small file can claim to be a huge image."""
 MAX_CHUNKS = 100_000
-"""Parts of a PNG; one of 20 MB has about 2,500."""
+"""Most chunks of a PNG that are looked at; a file of 20 MB has about 2,500."""
 
 HEAD = 24
-"""Bytes of a PNG until its size is told."""
+"""Leading bytes of a PNG that contain its size."""
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
@@ -39,17 +39,17 @@ def read_size(path: str | Path) -> tuple[int, int]:
 
 
 def _header_size(path: str | Path, head: bytes) -> tuple[int, int]:
-    """As ``read_size``, of a file that begins with ``head``; an OSError says that it is no image."""
+    """As ``read_size``, for a file that begins with ``head``; an OSError means that it is not an image."""
     height, width = _png_size(head) or _size_by_pil(path)
     if height * width > MAX_PIXELS:
-        raise ValueError(f"{path}: {height} x {width} pixels are more than the {MAX_PIXELS:,} that are decoded")
+        raise ValueError(f"{path}: {height} x {width} pixels are more than the limit of {MAX_PIXELS:,}")
     if not height * width:
         raise ValueError(f"{path}: not an image, or its header is damaged")
     return height, width
 
 
 def _png_size(head: bytes) -> tuple[int, int] | None:
-    """Height and width where a file's first ``HEAD`` bytes are a PNG's: a tenth of the time that PIL takes."""
+    """Height and width if ``head`` is that of a PNG, in a tenth of the time that PIL takes; else None."""
     if len(head) < HEAD or not head.startswith(_PNG) or head[12:16] != b"IHDR":
         return None
     width, height = struct.unpack(">II", head[16:24])
@@ -67,7 +67,7 @@ def _size_by_pil(path: str | Path) -> tuple[int, int]:
         except Image.DecompressionBombError as error:
             raise ValueError(f"{path}: {error}") from None
     if pages > 1:
-        raise ValueError(f"{path}: holds {pages} pages, of which only the first would be read; write a file a page")
+        raise ValueError(f"{path}: holds {pages} pages, of which only the first would be read; write one file per page")
     return height, width
 
 
@@ -79,7 +79,7 @@ def _unreadable(path: str | Path, error: OSError) -> ValueError:
 def read_image(path: str | Path) -> np.ndarray:
     """Pixels as stored: uint8 or uint16, (H, W) for grey and (H, W, 3) for colour; alpha is dropped.
 
-    A palette gives its colours. Turning a photo as its EXIF tag says is left out, as masks know nothing of it.
+    A palette image is read as its colours. EXIF orientation is ignored, because masks do not follow it.
 
     Raises:
         ValueError: as ``read_size``, or the file is truncated or damaged.
@@ -95,10 +95,10 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def decode_image(data: bytes, *, name: str | Path) -> np.ndarray:
-    """``read_image`` of a file's bytes; the caller has checked the size that its header claims.
+    """As ``read_image``, from the bytes of a file whose header the caller has checked.
 
     Raises:
-        ValueError: as ``read_image``, with ``name`` as the file's.
+        ValueError: as ``read_image``; the message calls the file ``name``.
     """
     image = _transparent_tiff(data, name) if data[:4] in (b"II*\0", b"MM\0*") else None
     if image is not None:
@@ -114,10 +114,10 @@ def _decoded(data: bytes) -> np.ndarray | None:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether a PNG's parts lie within it, and a JPEG's last scan has an end; True of other formats.
+    """Whether all chunks of a PNG lie within the file, or the last scan of a JPEG has an end; True for other formats.
 
-    OpenCV 5.0 gets memory for what a part of a PNG claims, 4 GB for a few bytes, and fills a cut JPEG up with grey.
-    The markers of a JPEG cannot occur within a scan; a thumbnail in its header has its own, before the picture's.
+    Without this check, OpenCV 5.0 allocates whatever a PNG chunk claims, 4 GB for a few bytes, and fills a truncated
+    JPEG with grey. JPEG markers cannot occur within a scan; those of a thumbnail in the header come first.
     """
     if data.startswith(_PNG):
         return _has_whole_chunks(data)
@@ -134,7 +134,7 @@ def _has_whole_chunks(data: bytes) -> bool:
 
 
 def _red_first(decoded: np.ndarray | None, name: str | Path) -> np.ndarray:
-    """What OpenCV decoded, as ``read_image`` gives it."""
+    """Convert an image decoded by OpenCV to the form that ``read_image`` returns."""
     if decoded is None:
         raise ValueError(f"{name}: truncated or damaged, cannot be decoded")
     if decoded.dtype not in (np.uint8, np.uint16):
@@ -147,7 +147,7 @@ def _red_first(decoded: np.ndarray | None, name: str | Path) -> np.ndarray:
 
 
 def _transparent_tiff(data: bytes, name: str | Path) -> np.ndarray | None:
-    """Uint8 (H, W, 3) of a TIFF of 8 bits with alpha, which OpenCV multiplies into the colours; None: another."""
+    """Uint8 (H, W, 3) of an 8-bit TIFF with alpha, which OpenCV would multiply into the colours; None for others."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             bits = getattr(image, "tag_v2", {}).get(258, (8,))
@@ -159,7 +159,7 @@ def _transparent_tiff(data: bytes, name: str | Path) -> np.ndarray | None:
 
 
 def read_values(path: str | Path) -> np.ndarray:
-    """Pixels of a mask file, (H, W) as a rule: grey values, or the indices of a palette (not its colours).
+    """Pixels of a mask file, usually (H, W): grey values, or palette indices (not colours).
 
     Raises:
         ValueError: as ``read_image``.
@@ -175,26 +175,26 @@ def read_values(path: str | Path) -> np.ndarray:
 
 
 def to_rgb8(image: np.ndarray, *, window: tuple[float, float] | None) -> np.ndarray:
-    """Uint8 (H, W, 3) of a stored image.
+    """Convert a stored image to uint8 (H, W, 3).
 
     Args:
         image: uint8 or uint16, (H, W) or (H, W, 3).
         window: percentiles of this image that become 0 and 255 (scanners differ in gain); None keeps
-            uint8 as it is and shifts uint16 down by 8 bits.
+            uint8 unchanged and drops the lower 8 bits of uint16.
     """
     scaled = to_8bit(image) if window is None else scale_values(image, *percentiles(image, window))
     return scaled if scaled.ndim == 3 else cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB)
 
 
 def to_8bit(values: np.ndarray) -> np.ndarray:
-    """Uint8 of uint8 (as it is) or uint16 (its upper 8 bits)."""
+    """Convert to uint8: uint8 is unchanged, uint16 keeps its upper 8 bits."""
     return values if values.dtype == np.uint8 else (values >> 8).astype(np.uint8)
 
 
 def percentiles(values: np.ndarray, shares: tuple[float, float]) -> tuple[float, float]:
-    """What ``np.percentile`` gives of uint8 or uint16, to the last bit, by counting: a third of the time.
+    """Percentiles of uint8 or uint16 values, bit-equal to ``np.percentile``, by counting: in a third of its time.
 
-    Between two neighbouring ranks the value is interpolated linearly.
+    Values between two neighbouring ranks are interpolated linearly.
     """
     ends = _counts(values).cumsum()
     ranks = np.divide(shares, 100) * (values.size - 1)
@@ -206,20 +206,20 @@ def percentiles(values: np.ndarray, shares: tuple[float, float]) -> tuple[float,
 
 
 def _counts(values: np.ndarray) -> np.ndarray:
-    """Pixels of each value."""
+    """Number of pixels per value."""
     if values.dtype == np.uint8 and values.size < 2**24:  # OpenCV counts in float32, in a third of the time
         return cv2.calcHist([values.ravel()], [0], None, [256], [0, 256]).ravel().astype(np.int64)
     return np.bincount(values.ravel())
 
 
 def scale_values(values: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Uint8 of the same shape: 0 up to ``low``, 255 from ``high`` on, evenly between; all 0 where they are equal."""
+    """Scale linearly to uint8: 0 up to ``low``, 255 from ``high`` on; all 0 if the two are equal."""
     scale = 255 / (high - low) if high > low else 0
     scaled = (np.arange(256 if values.dtype == np.uint8 else int(values.max()) + 1) - low) * scale
-    table = np.rint(scaled.clip(0, 255)).astype(np.uint8)  # of each value once: pixels are many
+    table = np.rint(scaled.clip(0, 255)).astype(np.uint8)  # a look-up table: far fewer values than pixels
     return cv2.LUT(values, table) if values.dtype == np.uint8 else np.take(table, values)
 
 
 def to_grey(image: np.ndarray) -> np.ndarray:
-    """(H, W) of (H, W) or (H, W, 3), same dtype: colours by their brightness (ITU-R BT.601)."""
+    """Convert (H, W) or (H, W, 3) to grey (H, W) of the same dtype, by luma (ITU-R BT.601)."""
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)

@@ -1,4 +1,4 @@
-"""Small measures of one image by which it is told from others, and of its masks by which they are told apart.
+"""Hashes that identify an image, and counts of objects and overlaps in its masks.
 
 Axes: C classes, H rows, W columns.
 """
@@ -13,15 +13,15 @@ import numpy as np
 import xxhash
 
 FEW_CLASSES = 3
-"""In an image, up to which each pair of masks is looked at."""
+"""Number of classes in an image up to which every pair of masks is compared directly."""
 SIDE = 16
-"""Rows, and comparisons a row, of a thumbnail."""
+"""Rows of a thumbnail, and comparisons per row."""
 
 
 def content_hash(image: np.ndarray) -> str:
-    """XXH3 (128 bits, hex) of shape, dtype and pixels: equal for equal pictures in whatever file.
+    """XXH3 hash (128 bits, hex) of shape, dtype and pixels: equal for equal images in any file format.
 
-    Not against somebody who wants two pictures to have one hash; a hash that is takes twenty times as long.
+    It is not cryptographic: a forged collision is possible, and does no harm here. SHA-256 takes twenty times as long.
     """
     digest = xxhash.xxh3_128(repr((image.shape, image.dtype.kind, image.itemsize)).encode())
     digest.update(np.ascontiguousarray(image).data)
@@ -29,11 +29,12 @@ def content_hash(image: np.ndarray) -> str:
 
 
 def thumbnail(image: np.ndarray) -> str:
-    """256 bits in hex: which pixel of a tiny grey copy is brighter than the one to its left.
+    """Difference hash, 256 bits in hex: which pixels of a tiny grey copy are brighter than their left neighbour.
 
-    A "difference hash": it hardly changes with compression, size, brightness or contrast.
+    It hardly changes with compression, size, brightness or contrast. The package imagehash
+    would first convert 16-bit images to 8 bits.
     """
-    # first to a multiple of the final size, where taking means is a tenth of the work
+    # first to a multiple of the final size, where averaging is a tenth of the work
     sampled = cv2.resize(image, (4 * (SIDE + 1), 4 * SIDE), interpolation=cv2.INTER_LINEAR)
     small = cv2.resize(sampled, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA)
     grey = small if small.ndim == 2 else small.mean(axis=2)
@@ -41,27 +42,27 @@ def thumbnail(image: np.ndarray) -> str:
 
 
 def overlaps(masks: np.ndarray, areas: Sequence[int]) -> str:
-    """Pixels that two classes share: "0+2:37" for each such pair of class numbers; "" where none do.
+    """Pixels shared by two classes, as "0+2:37" for each such pair of class numbers; "" if there are none.
 
     Args:
         masks: bool (C, H, W).
-        areas: pixels of each.
+        areas: pixels of each mask.
     """
     shown = [number for number, area in enumerate(areas) if area]
     if len(shown) > FEW_CLASSES and sum(areas) == np.count_nonzero(masks.any(axis=0)):
-        return ""  # quicker than to look at every pair
+        return ""  # no overlap: faster than comparing every pair
     shared = {pair: np.count_nonzero(masks[pair[0]] & masks[pair[1]]) for pair in itertools.combinations(shown, 2)}
     return " ".join(f"{a}+{b}:{pixels}" for (a, b), pixels in shared.items() if pixels)
 
 
 def parse_overlaps(text: str) -> dict[tuple[int, int], int]:
-    """{(0, 2): 37} from "0+2:37"."""
+    """Parse "0+2:37" into {(0, 2): 37}."""
     pairs = (entry.split(":") for entry in text.split())
     return {(int(pair.split("+")[0]), int(pair.split("+")[1])): int(pixels) for pair, pixels in pairs}
 
 
 def count_objects(mask: np.ndarray) -> int:
-    """Connected components of a bool mask (H, W), where pixels that touch at a corner are connected."""
+    """Number of connected components of a bool mask (H, W); pixels that touch at a corner are connected."""
     values = mask.view(np.uint8)
-    left, top, width, height = cv2.boundingRect(values)  # most masks are small
+    left, top, width, height = cv2.boundingRect(values)  # only the bounding box is labelled, as most masks are small
     return cv2.connectedComponents(values[top : top + height, left : left + width])[0] - 1 if width else 0

@@ -1,8 +1,8 @@
-"""Masks in the forms that data sets use, and as bool arrays.
+"""Convert masks between the formats of data sets and bool arrays.
 
 Axes: C classes, H rows, W columns. A mask is bool, (H, W) for one class and (C, H, W) for all.
-Inside the project every mask is a run-length string, row-major and counted from 1; the other forms
-are read once, by data_processing.
+Inside the project every mask is a run-length string, row-major and counted from 1; other formats are read once, by
+data_processing. pycocotools has no such codec: it knows column-major counts only, and does not report bad input.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import numpy as np
 Order = Literal["C", "F"]
 
 IGNORE = 255
-"""Value of a pixel whose truth is not known, in a uint8 mask of otherwise 0 and 1."""
-
+"""Value of an unlabelled pixel in a uint8 mask of 0 and 1."""
 
 _PLAIN = b"0123456789 "
 _CANONICAL = re.compile(r"[1-9][0-9]*+(?: [1-9][0-9]*+)*+")
@@ -25,7 +24,7 @@ _ALTERNATING = np.arange(4096) % 2 == 1
 
 
 class MaskError(ValueError):
-    """A mask that cannot be used; ``rule`` is the finding that it becomes."""
+    """A mask cannot be used; ``rule`` names the finding that is reported."""
 
     def __init__(self, rule: str, reason: str) -> None:
         super().__init__(reason)
@@ -33,7 +32,7 @@ class MaskError(ValueError):
 
 
 def encode_rle(mask: np.ndarray, *, order: Order) -> str:
-    """Run lengths "start length start length ..." of a bool mask (H, W); "" where it is empty.
+    """Run lengths "start length start length ..." of a bool mask (H, W); "" if it is empty.
 
     Starts count from 1, along rows for ``order="C"`` and down columns for "F".
     """
@@ -48,24 +47,24 @@ def encode_rle(mask: np.ndarray, *, order: Order) -> str:
         edges = np.concatenate([edges, [flat.size]])
     edges[1::2] -= edges[::2]  # ends become lengths
     edges[::2] += 1
-    return ("%d " * edges.size)[:-1] % (*edges.tolist(),)  # half the time of joining the numbers' texts
+    return ("%d " * edges.size)[:-1] % (*edges.tolist(),)  # half the time of joining strings
 
 
 def decode_rle(rle: str, shape: tuple[int, int], *, order: Order, first: int = 1) -> np.ndarray:
     """Bool mask of ``shape`` (H, W) from "start length start length ...".
 
     Starts count from ``first`` (1 or 0), along rows for ``order="C"`` and down columns for "F".
-    Sources disagree on the order and a round trip cannot tell, so it has no default.
+    Sources disagree on the order, and a round trip succeeds with either, so it has no default.
 
     Raises:
-        MaskError: a value is no integer, their number is odd, a length is below 1, runs overlap or
+        MaskError: a value is not an integer, the number of values is odd, a length is below 1, runs overlap or
             are unsorted, or a run lies outside the image.
     """
     return _painted(_gaps_and_runs(rle, shape, first), shape, order)
 
 
 def read_rle(rle: str, shape: tuple[int, int], *, order: Order, first: int = 1) -> MaskRead:
-    """As ``decode_rle``, with what else the run lengths tell."""
+    """As ``decode_rle``, with the area and, if known, the canonical run lengths."""
     counts = _gaps_and_runs(rle, shape, first)
     mask = _painted(counts, shape, order)
     if not counts[1::2].size:
@@ -76,7 +75,7 @@ def read_rle(rle: str, shape: tuple[int, int], *, order: Order, first: int = 1) 
 
 
 class MaskRead(NamedTuple):
-    """A mask of one source: bool (H, W), its pixels, and what ``encode_rle(mask, order="C")`` gives where known."""
+    """A mask from one source: bool (H, W), its area, and ``encode_rle(mask, order="C")`` if known, else None."""
 
     mask: np.ndarray
     area: int
@@ -84,13 +83,13 @@ class MaskRead(NamedTuple):
 
 
 def _painted(counts: np.ndarray, shape: tuple[int, int], order: Order) -> np.ndarray:
-    # repeating False and True is 10 times as quick as filling runs one by one
+    # repeating False and True is 10 times as fast as filling runs one by one
     inside = _ALTERNATING[: counts.size] if counts.size <= _ALTERNATING.size else np.arange(counts.size) % 2 == 1
     return inside.repeat(counts).reshape(shape, order=order)
 
 
 def _gaps_and_runs(rle: str, shape: tuple[int, int], first: int) -> np.ndarray:
-    """Pixels of each gap and run in turn, a gap at either end, int64; errors as ``decode_rle``."""
+    """Lengths of gaps and runs in turn, with a gap at either end, int64; errors as ``decode_rle``."""
     runs = _parse_runs(rle)
     size = shape[0] * shape[1]
     if not runs.size:
@@ -100,17 +99,17 @@ def _gaps_and_runs(rle: str, shape: tuple[int, int], first: int) -> np.ndarray:
     edges[1:-1] = runs
     edges[2:-1:2] += runs[::2]
     counts = edges[1:] - edges[:-1]
-    # as unsigned, what is negative or overflowed is huge; a 0 is mostly a run that begins with the first pixel
+    # as unsigned, negative or overflowed values are huge; a 0 is usually a run that begins with the first pixel
     if np.maximum.reduce(counts.view(np.uint64)) > size or np.count_nonzero(counts) < counts.size:
         _refuse_bad_runs(runs[::2], runs[1::2], shape, first)
     return counts
 
 
 def _refuse_bad_runs(starts: np.ndarray, lengths: np.ndarray, shape: tuple[int, int], first: int) -> None:
-    """Raises MaskError where runs are empty, overlap, are unsorted or leave the image."""
+    """Raise MaskError if runs are empty, overlap, are unsorted or leave the image."""
     if lengths.min() < 1:
         raise MaskError("rle_malformed", "run lengths must be at least 1 pixel long")
-    # Python's numbers cannot overflow
+    # Python integers cannot overflow
     spans = [
         (start - first, start - first + length) for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)
     ]
@@ -131,13 +130,13 @@ def _refuse_bad_runs(starts: np.ndarray, lengths: np.ndarray, shape: tuple[int, 
 
 
 def _parse_runs(rle: str) -> np.ndarray:
-    """Starts and lengths, int64."""
+    """Starts and lengths in turn, int64."""
     text = rle.encode("ascii", "replace")
     try:
         if text.translate(None, _PLAIN):
             runs = np.array(rle.split(), dtype=np.int64)
         else:
-            runs = np.fromstring(text, np.int64, sep=" ")  # four times as quick, and lax with other characters
+            runs = np.fromstring(text, np.int64, sep=" ")  # four times as fast, but accepts other characters
     except (ValueError, OverflowError):
         raise MaskError("rle_malformed", f"run lengths must be whole numbers, found {rle[:40]!r}") from None
     if runs.size % 2:
@@ -146,11 +145,11 @@ def _parse_runs(rle: str) -> np.ndarray:
 
 
 def binary_mask(values: np.ndarray) -> np.ndarray:
-    """Bool mask (H, W) of a mask image in which one value, whichever, marks the class and 0 the rest.
+    """Bool mask (H, W) of a mask image in which 0 is background and any one other value marks the class.
 
     Raises:
-        MaskError: the image holds more than one value besides 0 (it is no binary mask, or was saved
-            with loss).
+        MaskError: the image holds more than one value besides 0 (it is not a binary mask, or was saved
+            with lossy compression).
     """
     mask = values > 0
     if (values[mask] != values.max()).any():
@@ -170,22 +169,22 @@ def indexed_masks(
     ignore_values: list[int],
     colours: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Bool masks (C, H, W) of an image (H, W) of class ids, and where it says "ignore" (H, W).
+    """Bool masks (C, H, W) of an image (H, W) of class ids, and bool (H, W) of its pixels to ignore.
 
-    ``colours``: the values are colours of ``pack_colours``, and are called so in messages.
+    ``colours``: the values are colours packed by ``pack_colours``, and messages show them as such.
 
     Raises:
-        MaskError: the image holds a value that was not declared.
+        MaskError: the image holds an undeclared value.
     """
     declared = [*class_values, *background_values, *ignore_values]
-    # bincount is quicker than np.unique, which sorts, but for colours would count 16.7 million values
+    # bincount is faster than np.unique, which sorts, but for colours it would count 16.7 million values
     present = np.unique(values) if colours else np.flatnonzero(np.bincount(values.ravel()))
     unknown = np.setdiff1d(present, declared)
     if unknown.size and set(present.tolist()) <= {0, 255}:
         raise MaskError(
             "binary_mask_as_ids",
-            f"mask holds the values {_listed(present)} only, as a mask of one class does, but is read as class ids; "
-            "for a file a class set `annotations.mask_format: files`",
+            f"mask holds the values {_listed(present)} only, like a binary mask, but is read as class ids; "
+            "if each file is the mask of one class, set `annotations.mask_format: files`",
         )
     if unknown.size:
         known = [_colour(value) for value in class_values] if colours else sorted(class_values)
@@ -204,17 +203,17 @@ def _listed(values: np.ndarray, most: int = 6, *, colours: bool = False) -> str:
 
 
 def is_colour(value: object) -> bool:
-    """Whether a declared value is a colour, as "#8000ff" for red 128, green 0, blue 255."""
+    """Whether a declared value is a colour, such as "#8000ff" for red 128, green 0, blue 255."""
     return isinstance(value, str) and value.startswith("#")
 
 
 def pixel_value(value: str | int) -> int:
-    """The whole number that stands for a declared value in an indexed mask; see ``pack_colours``."""
+    """The integer of a declared value in an indexed mask; see ``pack_colours``."""
     return int(value[1:], 16) if isinstance(value, str) and is_colour(value) else int(value)
 
 
 def pack_colours(image: np.ndarray) -> np.ndarray:
-    """Int32 (H, W) of 65536 red + 256 green + blue, of a uint8 image (H, W, 3) or (H, W) of grey values."""
+    """Pack a uint8 image, (H, W, 3) or grey (H, W), into int32 (H, W) of 65536 red + 256 green + blue."""
     rgb = np.broadcast_to(image[..., None] if image.ndim == 2 else image, (*image.shape[:2], 3)).astype(np.int32)
     return (rgb[..., 0] << 16) | (rgb[..., 1] << 8) | rgb[..., 2]
 

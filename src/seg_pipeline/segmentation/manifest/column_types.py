@@ -1,4 +1,8 @@
-"""What a table's column may hold, and what is wrong with one that does not."""
+"""Column declarations of the tables, and what is wrong with a table that does not match them.
+
+Written here and not with pandera: the declarations also generate docs/reference/tables.md, know columns that exist once
+per class, and name all faults of a table in one message.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +15,17 @@ import pandas as pd
 Kind = Literal["text", "integer", "number", "boolean", "list"]
 
 CLASS = "<class>"
-"""In a column's name: there is one such column a class."""
+"""In a column name: there is one such column per class."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """What a column holds.
+    """What a column may hold.
 
     Attributes:
-        least, most: bounds, both included.
-        nullable: a value may be missing.
-        required: the column itself may not be missing.
+        least, most: inclusive bounds.
+        nullable: values may be missing.
+        required: the column itself must exist.
     """
 
     name: str
@@ -35,7 +39,7 @@ class Column:
     required: bool = True
 
     def faults(self, table: pd.DataFrame) -> Iterator[str]:
-        """What is wrong with it in a table, as text."""
+        """What is wrong with the column in ``table``, as text."""
         names = self.names_in(table)
         if not names and self.required:
             yield f"column {self.name!r} is missing; there are {', '.join(map(str, table))}"
@@ -70,9 +74,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table's columns. Kedro's catalog takes it as a ``validator``.
+    """The columns of a table; a ``validator`` for entries of Kedro's catalog.
 
-    ``closed``: it has these columns and no other.
+    ``closed``: no other columns are allowed.
     """
 
     name: str
@@ -81,10 +85,10 @@ class Table:
     closed: bool = False
 
     def validate(self, data: pd.DataFrame | None) -> pd.DataFrame | None:
-        """The table itself; None, as an optional entry of the catalog loads where there is no file, passes.
+        """Return the table unchanged; None passes, as an optional catalog entry without a file loads as None.
 
         Raises:
-            ValueError: it is not as declared; names every column at fault.
+            ValueError: the table is not as declared; the message names every faulty column.
         """
         if data is None:
             return None
@@ -104,7 +108,7 @@ class Table:
 def _is_kind(values: pd.Series, kind: Kind) -> bool:
     types = pd.api.types
     if values.empty:
-        return True  # a column of missing values has lost its type
+        return True  # a column of missing values only has lost its type
     if kind == "text":
         return types.is_string_dtype(values)
     if kind == "integer":

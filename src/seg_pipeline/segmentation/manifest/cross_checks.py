@@ -1,4 +1,4 @@
-"""Doubts that only the images beside an image can raise: copies, outliers, jumps, a wrong order of run lengths."""
+"""Checks that compare images with each other: copies, outliers, mask jumps, a wrong order of run lengths."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ from seg_pipeline.segmentation.manifest.findings import Finding, collect, findin
 from seg_pipeline.segmentation.manifest.table import class_names
 
 THUMBNAIL = 32
-"""Bytes."""
+"""Bytes per thumbnail."""
 BANDS = 8
-"""Equal parts of a thumbnail; two that differ in fewer bits than there are bands share one (pigeonhole)."""
+"""Equal parts of a thumbnail. Two thumbnails that differ in fewer bits than there are bands have an equal band
+(pigeonhole principle), so that only images in one bucket need to be compared."""
 FEW_TWINS = 8
-"""Images of another group, before an image in its bucket, that it is compared with."""
+"""Earlier images of other groups in the same bucket that an image is compared with."""
 MIN_DETAIL = 32
-"""Set bits below which a thumbnail is of a nearly plain picture, which resembles many."""
+"""Thumbnails with fewer set bits are of nearly uniform images, which resemble many others."""
 OUTLIER = 6.0
 """Robust standard deviations of log intensity from the median."""
 WINDOW = 5
-"""Frames, itself included, whose median brightness an image is held against."""
+"""Frames, including the image itself, whose median brightness it is compared with."""
 MIN_SPREAD = 0.05
-"""So that in very even series a third more light is no outlier."""
+"""Keeps a third more brightness from being an outlier in a very even series."""
 JUMP = 4.0
-"""Factor by which a class's area leaves that of both neighbours, which agree with each other."""
+"""Factor by which the area of a class must differ from that of both neighbours, which agree with each other."""
 STEADY = 0.5
-"""IoU of the neighbours' masks from which the class is taken to be there in between."""
+"""IoU of the neighbours' masks from which the class is expected in between."""
 MIN_PIXELS = 50
 SAMPLED_MASKS = 200
 MIN_MASKS = 8
 SHATTERED = 2.0
-"""Times as many objects under the declared order as under the other."""
+"""Factor between the number of objects in the declared order and in the other one."""
 BETTER_EDGES = 0.75
-"""Share of masks whose outline lies on stronger edges under the other order."""
+"""Share of masks whose outline lies on stronger image edges in the other order."""
 
 
 def check_images(manifest: pd.DataFrame, annotations: pd.DataFrame, *, rle_order: Order | None) -> pd.DataFrame:
-    """Findings about measured images, all of them flagged.
+    """Run all checks; every finding is flagged.
 
     Args:
         manifest: measured images, without or with splits.
-        annotations: rows image_id, class, mask that they were made of.
-        rle_order: as declared; None where masks are no run lengths.
+        annotations: the rows image_id, class, mask that the manifest was made of.
+        rle_order: as declared; None if masks are not run lengths.
     """
     return collect(
         check_copies(manifest),
@@ -67,7 +68,7 @@ def _about(row: pd.Series, rule: str, reason: str) -> Finding:
 
 
 def check_copies(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Equal pixels, wherever; and pictures that look alike, in different groups (within one, neighbours do)."""
+    """Images with equal pixels anywhere, and similar images in different groups (neighbours in a group are similar)."""
     columns = ["image_id", "file", "group", "content_hash", "thumbnail"]  # not the masks, which are most of a table
     seen = manifest.loc[manifest["intensity_min"] < manifest["intensity_max"], columns]
     first = seen.drop_duplicates("content_hash").set_index("content_hash")[["image_id", "group"]]
@@ -95,9 +96,9 @@ def _similar(images: pd.DataFrame) -> Iterator[tuple[pd.Series, pd.Series, int]]
 
 
 def _sharing_a_band(bits: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of which one band is the same, as pairs of different groups: the earlier ones and the later ones.
+    """Pairs of rows from different groups with an equal band: indices of the earlier and of the later rows.
 
-    Of many earlier ones the first few are enough to tell of a pair.
+    The first ``FEW_TWINS`` earlier rows are enough to find that a row has a copy.
     """
     pairs = [np.zeros((2, 0), dtype=np.intp)]
     for part in np.split(np.arange(THUMBNAIL), BANDS):
@@ -119,7 +120,7 @@ def _sharing_a_band(bits: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> t
 
 
 def check_pixel_kinds(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Images of other dtype or channels than most."""
+    """Images whose dtype or number of channels differs from most."""
     kinds = manifest["dtype"] + " x " + manifest["channels"].astype("str")
     usual = kinds.mode()[0]
     return findings_table(
@@ -129,7 +130,7 @@ def check_pixel_kinds(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_intensities(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Images far darker or brighter than the frames around them, or, in short series, than all others."""
+    """Images far darker or brighter than the frames around them or, in short series, than all others."""
     columns = ["image_id", "file", "series", "frame", "dtype", "intensity_mean"]
     images = manifest.loc[manifest["intensity_min"] < manifest["intensity_max"], columns]
     images = images.sort_values(["series", "frame"])
@@ -137,14 +138,16 @@ def check_intensities(manifest: pd.DataFrame) -> pd.DataFrame:
     around = level.groupby(images["series"]).transform(lambda part: part.rolling(WINDOW, 1, center=True).median())
     long = images.groupby("series")["series"].transform("size") >= WINDOW
     usual = around.where(long, level.groupby(images["dtype"]).transform("median"))
-    spread = 1.4826 * (level - usual).abs().median()  # a normal distribution's standard deviation
+    spread = (
+        1.4826 * (level - usual).abs().median()
+    )  # scales the median deviation to a normal distribution's standard deviation
     far = images[(level - usual).abs() > OUTLIER * max(spread, MIN_SPREAD)]
     beside = np.expm1(usual[far.index])
     return findings_table(
         _about(
             row,
             "intensity_outlier",
-            f"mean intensity is {row['intensity_mean']:.1f}, of the images beside it {level:.1f}",
+            f"mean intensity is {row['intensity_mean']:.1f}, that of the images around it {level:.1f}",
         )
         for level, (_, row) in zip(beside, far.iterrows(), strict=True)
     )
@@ -154,7 +157,7 @@ def check_intensities(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_jumps(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Frames in which a class comes, goes or changes size for one frame only, between neighbours that agree."""
+    """Frames in which a class appears, disappears or changes size for one frame, between neighbours that agree."""
     names = class_names(manifest)
     columns = ["series", "frame", *(f"area_{name}" for name in names)]
     ordered = manifest[columns].reset_index(drop=True).sort_values(["series", "frame"])
@@ -215,17 +218,17 @@ def overlap_matrix(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_unstated(manifest: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
-    """Images without a row for a class, in a table that elsewhere states empty masks: not annotated, or empty?"""
+    """Images without a row for a class, in a table that states empty masks elsewhere: not annotated, or empty?"""
     names = set(class_names(manifest))
-    of_class = annotations["class"].isin(names)  # "no class" says all that there is to say
+    of_class = annotations["class"].isin(names)  # a row of ``NO_CLASS`` covers all classes
     if not (of_class & (annotations["mask"] == "")).any():
-        return findings_table([])  # here no row means no mask
+        return findings_table([])  # in this table, no row means no mask
     stated = annotations.loc[of_class, ["image_id", "class"]].drop_duplicates()
     number = manifest["image_id"].map(stated["image_id"].value_counts())
     found = []
     for _, row in manifest.loc[number < len(names), ["image_id", "file"]].iterrows():
         absent = sorted(names - set(stated.loc[stated["image_id"] == row["image_id"], "class"]))
-        reason = f"the table has no row for {', '.join(absent)}, not even an empty one; taken as empty"
+        reason = f"the table has no row for {', '.join(absent)}, not even an empty one; the mask is taken as empty"
         found.append(_about(row, "class_not_annotated", reason))
     return findings_table(found)
 
@@ -234,10 +237,10 @@ def check_unstated(manifest: pd.DataFrame, annotations: pd.DataFrame) -> pd.Data
 
 
 def check_order(manifest: pd.DataFrame, order: Order) -> pd.DataFrame:
-    """A finding where the run lengths make more sense in the other order than in the declared one.
+    """A finding if the run lengths fit the other order better than the declared one.
 
-    In the wrong order, masks of an image that is not square fall into many objects. A square image's are only
-    mirrored at the diagonal, and stay whole; but their outlines no longer lie on the image's edges.
+    In the wrong order, the masks of an image that is not square fall into many objects. In a square image they are only
+    mirrored at the diagonal and stay whole, but their outlines no longer follow the edges of the image.
     """
     square = manifest["height"] == manifest["width"]
     shapes = _drawn(manifest, ~square, order)
@@ -249,7 +252,7 @@ def check_order(manifest: pd.DataFrame, order: Order) -> pd.DataFrame:
 
 
 def _drawn(images: pd.DataFrame, among: pd.Series, order: Order) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Path, mask, and mask in the other order, of a sample ``among`` the images, of each class."""
+    """Path, mask, and mask in the other order of a sample of the images selected by ``among``, for each class."""
     names = class_names(images)
     for name in names:
         shown = pd.Series(np.flatnonzero(among & (images[f"area_{name}"] >= MIN_PIXELS)))
@@ -260,7 +263,7 @@ def _drawn(images: pd.DataFrame, among: pd.Series, order: Order) -> Iterator[tup
 
 
 def _edge_gain(path: str, mask: np.ndarray, other: np.ndarray) -> float:
-    """How much stronger the image's edges are along the other mask's outline than along this one's."""
+    """Mean edge strength of the image along the outline of ``other`` minus that along the outline of ``mask``."""
     image = read_image(path)
     grey = image.astype(np.float32) if image.ndim == 2 else image.mean(axis=2, dtype=np.float32)
     down, across = np.gradient(grey)

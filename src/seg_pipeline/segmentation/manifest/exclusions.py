@@ -1,4 +1,4 @@
-"""Lists of images to leave out, or to keep with a doubt."""
+"""Lists of images to drop or to flag."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ ACTIONS = ("drop", "flag")
 
 
 def exclude_images(images: pd.DataFrame, listed: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Images that are not to be dropped, and a finding for each that is listed and each entry that fits none.
+    """Images that are not dropped, and a finding per listed image and per entry that matches no image.
 
     Args:
         images: with image_id, file, row.
         listed: images (a shell pattern over image_id, such as ``case7_day0_*``), action ("drop" or "flag"),
-            reason. Where entries of both actions fit an image it is dropped.
+            reason. If entries of both actions match an image, it is dropped.
 
     Raises:
-        ValueError: the list lacks a column or holds another action.
+        ValueError: a column is missing, or an action is unknown.
     """
     _check(listed)
     kept, findings = images, []
@@ -47,9 +47,10 @@ def _check(listed: pd.DataFrame) -> None:
 
 
 def _unused(images: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
-    """A finding for each entry that fits no image: it may be misspelt."""
+    """A finding per entry that matches no image: it may be misspelt."""
     names = images["image_id"].tolist()
     unused = [pattern for pattern in listed["images"] if not fnmatch.filter(names, pattern)]
     return findings_table(
-        Finding("listed_image_unknown", f"no image fits the listed pattern {pattern}", "flagged") for pattern in unused
+        Finding("listed_image_unknown", f"no image matches the listed pattern {pattern}", "flagged")
+        for pattern in unused
     )

@@ -1,4 +1,4 @@
-"""A folder of files -> a table of them, with what their names say about them."""
+"""Index of the files in a folder, with the information in their names."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import pandas as pd
 INTEGER_COLUMNS = ("frame", "width", "height")
 FLOAT_COLUMNS = ("spacing_x", "spacing_y")
 BLOCK = 8192
-"""Files whose names are Python objects part by part at once; in a table they take a fifth of the memory."""
+"""Files whose names are parsed at once: as Python objects they take five times the memory of a table."""
 
 
 def index_files(folder: str | Path, *, glob: str, pattern: str, columns: dict[str, str] | None = None) -> pd.DataFrame:
-    """One row a file under ``folder`` that matches ``glob``, sorted by name.
+    """Table with one row per file below ``folder`` that matches ``glob``, sorted by name.
 
     Columns: ``path`` (absolute), ``file`` (relative to ``folder``; both with forward slashes), the named
     groups of the regular expression ``pattern``, which must match the whole of ``file``, and ``columns``:
     format strings over those groups, such as ``{"image_id": "{series}_slice_{frame}"}``. ``frame``,
     ``width`` and ``height`` are Int64, ``spacing_x`` and ``spacing_y`` float64, all others str.
-    A file that the pattern does not match keeps its row, with all that its name should say missing.
-    As in a shell, hidden files are passed over and linked folders are followed.
+    A file that does not match the pattern keeps its row, with missing values for the pattern's columns.
+    As in a shell, hidden files are skipped and linked folders are followed.
     """
     folder = Path(folder).absolute()
     templates = columns or {}
@@ -55,10 +55,10 @@ def _index_block(folder: Path, files: list[str], regex: re.Pattern[str], templat
 
 
 def list_files(folder: str | Path, glob: str) -> list[str]:
-    """Paths below ``folder``, with forward slashes and sorted, of its files that match ``glob``."""
+    """Sorted paths, relative to ``folder`` and with forward slashes, of its files that match ``glob``."""
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; put the data there or set where it is")
+        raise ValueError(f"{folder}: no such folder; put the data there or change the path")
     found = globbing.glob(glob, root_dir=folder, recursive=True)  # noqa: PTH207  quicker, and follows links
     there = (os.path.normpath(one) for one in found if os.path.isfile(f"{folder}/{one}"))  # noqa: PTH113  as above
     files = sorted(one.replace(os.sep, "/") for one in there)
@@ -72,13 +72,13 @@ def list_files(folder: str | Path, glob: str) -> list[str]:
 
 
 def _compiled(pattern: str, columns: dict[str, str]) -> re.Pattern[str]:
-    """The pattern, once its groups and the columns made from them are known to fit together."""
+    """The compiled pattern, after a check that ``columns`` use only its groups."""
     try:
         regex = re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"the file name pattern {pattern!r} is no regular expression: {error}") from None
+        raise ValueError(f"the file name pattern {pattern!r} is not a valid regular expression: {error}") from None
     if taken := sorted({"path", "file"} & {*regex.groupindex, *columns}):
-        raise ValueError(f"a file index has columns {taken} of its own; name the pattern's groups otherwise")
+        raise ValueError(f"a file index already has the columns {taken}; rename these groups of the pattern")
     for column, template in columns.items():
         if unknown := [name for name in _fields(column, template) if name not in regex.groupindex]:
             raise ValueError(
@@ -89,15 +89,15 @@ def _compiled(pattern: str, columns: dict[str, str]) -> re.Pattern[str]:
 
 
 def _fields(column: str, template: str) -> list[str]:
-    """What a format string asks for, in order."""
+    """Names of the fields of a format string, in order."""
     try:
         return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
     except ValueError as error:
-        raise ValueError(f"column {column!r}: {template!r} is no format string: {error}") from None
+        raise ValueError(f"column {column!r}: {template!r} is not a valid format string: {error}") from None
 
 
 def _formatted(column: str, template: str, said: list[dict[str, str | None]]) -> list[str | None]:
-    """One text a file; None where a group that the template names did not take part in the match."""
+    """One text per file; None if a group of the template did not take part in the match."""
     fields = _fields(column, template)
     return [None if any(one.get(name) is None for name in fields) else template.format_map(one) for one in said]
 

@@ -1,4 +1,4 @@
-"""Each image opened once: its masks checked and made canonical, its size and contents measured."""
+"""Read an image once: check its masks, make them canonical, and measure its size and contents."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from seg_pipeline.segmentation.manifest.metadata import IGNORED, INDEXED, MaskFo
 
 
 class ImageMasks(NamedTuple):
-    """Of an image: bool masks (C, H, W), pixels of each, and bool (H, W) of the pixels whose truth is not known.
+    """Ground truth of an image: bool masks (C, H, W), their areas in pixels, and unlabelled pixels as bool (H, W).
 
-    ``texts``: the canonical run lengths of each mask, None where they have still to be made. ``shared`` tells of the
-    pixels that pairs of classes shared at first, as ``traits.overlaps`` does; of exclusive classes none stays so.
-    ``given``: objects of each class where ``MaskReader.instances`` are, else None.
+    ``texts``: canonical run lengths of each mask, None if not encoded yet. ``shared``: pixels that pairs of classes
+    shared in the source, as ``fingerprints.overlaps`` writes them; exclusive classes no longer share any.
+    ``given``: objects per class if ``MaskReader.instances`` is set, else None.
     """
 
     masks: np.ndarray
@@ -46,14 +46,14 @@ class ImageMasks(NamedTuple):
 
 @dataclass(frozen=True)
 class MaskReader:
-    """How a data set's masks are read.
+    """Reads the masks of a data set.
 
     Attributes:
         class_values: class name -> its value in the metadata or in an indexed mask.
         mask_format: what the mask lists hold: run lengths ("rle") or paths.
-        exclusive: a pixel has at most one class; where several claim it, its truth is not known.
-        ignore_unlabelled: the truth of a pixel without a class is not known (else: background).
-        instances: each mask of a list is an object, also where it touches another of its class.
+        exclusive: a pixel has at most one class; a pixel of several classes is ignored.
+        ignore_unlabelled: a pixel without a class is ignored (else: background).
+        instances: each mask of a list is an object, even if it touches another of its class.
         class_values, background_values, ignore_values of an indexed mask: whole numbers, or colours "#rrggbb".
     """
 
@@ -69,11 +69,11 @@ class MaskReader:
 
     @functools.cached_property
     def settings(self) -> str:
-        """All of the above, as text."""
+        """All settings as text, for cache keys."""
         return repr(self)
 
     def read(self, row: Mapping, shape: tuple[int, int]) -> ImageMasks:
-        """The masks of a row with mask_<class> lists.
+        """Read the masks of a row with mask_<class> lists.
 
         Raises:
             MaskError: a mask cannot be read or does not fit an image of ``shape``.
@@ -115,7 +115,7 @@ class MaskReader:
             raise MaskError(error.rule, f"{path}: {error}") from None
 
     def _read_into(self, mask: np.ndarray, sources: Sequence[str]) -> tuple[int, int, str | None]:
-        """Makes ``mask`` the union of the sources'; how many of those are not empty, its area, its canonical text."""
+        """Write the union of the sources into ``mask``; return the number of non-empty ones, its area and its text."""
         parts = [self._read_one(source, (mask.shape[0], mask.shape[1])) for source in sources]
         mask[:] = parts[0].mask if parts else False
         for part in parts[1:]:
@@ -145,7 +145,7 @@ def _area(mask: np.ndarray) -> int:
 
 
 def _read_mask_image(path: str, shape: tuple[int, int], *, colours: bool = False) -> np.ndarray:
-    """Values (H, W); with ``colours`` 65536 red + 256 green + blue."""
+    """Pixel values (H, W); colours are packed as 65536 red + 256 green + blue."""
     try:
         values = read_image(path) if colours else read_values(path)
     except ValueError as error:
@@ -153,14 +153,14 @@ def _read_mask_image(path: str, shape: tuple[int, int], *, colours: bool = False
     if colours and values.dtype != np.uint8:
         raise MaskError(
             "mask_in_colour",
-            f"{path}: mask has 16 bits a channel, but its classes are declared as colours of 8 bits",
+            f"{path}: mask has 16 bits per channel, but its classes are declared as 8-bit colours",
         )
     values = pack_colours(values) if colours else values
     if values.ndim == 3:
         if (values != values[..., :1]).any():
             raise MaskError(
                 "mask_in_colour",
-                f"{path}: mask is a colour picture, expected grey values or a palette; where colours are classes, "
+                f"{path}: mask is a colour image, expected grey values or a palette; if colours are classes, "
                 "give each class its colour as `value`, such as [128, 0, 64]",
             )
         values = values[..., 0]
@@ -174,9 +174,9 @@ def _read_mask_image(path: str, shape: tuple[int, int], *, colours: bool = False
 
 
 class Outcome(NamedTuple):
-    """Of measuring an image: features, None where it cannot be used, and findings.
+    """Result of measuring an image: its features (None if it cannot be used) and findings.
 
-    A finding is a rule, a reason, an action, and whether it is about the metadata's row.
+    A finding is a rule, a reason, an action, and whether it is about the row of the metadata.
     """
 
     features: dict[str, object] | None
@@ -184,14 +184,14 @@ class Outcome(NamedTuple):
 
 
 def measure_image(row: dict, reader: MaskReader) -> Outcome:
-    """The image of a row with path, mask_<class> lists and, where its name tells them, height and width."""
+    """Measure the image of a row with path, mask_<class> lists and, if its name gives them, height and width."""
     try:
         image = read_image(row["path"])
     except ValueError as error:
         return Outcome(None, [("unreadable_image", str(error), "dropped", False)])
     try:
         truth = reader.read(row, (image.shape[0], image.shape[1]))
-    except MaskError as error:  # no other ValueError: it would be of our code, not of the mask
+    except MaskError as error:  # any other ValueError would be a bug, not a bad mask
         return Outcome(None, [(error.rule, str(error), "dropped", True)])
     features = _features(image, truth, list(reader.class_values))
     doubts = _doubts(row, features, truth.shared if reader.exclusive else "")
@@ -199,21 +199,27 @@ def measure_image(row: dict, reader: MaskReader) -> Outcome:
 
 
 def _doubts(row: dict, features: dict, shared: str) -> list[tuple[str, str, str]]:
-    """Rule, reason and action for all that is odd about an image that can be used all the same."""
+    """Rule, reason and action for everything suspicious about a usable image."""
     height, width = features["height"], features["width"]
     named = tuple(
         given if pd.notna(given := row.get(name)) else size for name, size in (("height", height), ("width", width))
     )
     doubts = []
     if named != (height, width):
-        reason = f"name says {named[0]} x {named[1]} (height x width), header {height} x {width}; the header is used"
+        reason = (
+            f"the name says {named[0]} x {named[1]} (height x width), the header {height} x {width}; the header is used"
+        )
         doubts.append(("size_differs_from_name", reason, "repaired"))
     if features["intensity_min"] == features["intensity_max"]:
         doubts.append(("blank_image", f"every pixel is {features['intensity_min']}", "flagged"))
     if shared:
         pixels = sum(fingerprints.parse_overlaps(shared).values())
         doubts.append(
-            ("overlapping_classes", f"{pixels} pixels are claimed by several classes; they count nowhere", "repaired")
+            (
+                "overlapping_classes",
+                f"{pixels} pixels belong to several classes; they are ignored in training and scores",
+                "repaired",
+            )
         )
     return doubts
 

@@ -1,4 +1,4 @@
-"""The images of a table measured, block by block, into a manifest; what did not change since is not read again."""
+"""Measure all images of a table, block by block; unchanged images are not read again."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from seg_pipeline.segmentation.manifest.measure_image import MaskReader, measure
 log = logging.getLogger(__name__)
 
 VERSION = 2
-"""Raised whenever the same file gives other measures, so that what was kept of before is measured anew."""
+"""Raise it whenever the same file gives other measurements, so that stored ones are measured again."""
 BLOCK = 256
-"""Rows that a worker takes at once: Python objects only there, as in a table they take a fifth of the memory."""
+"""Rows per worker task. Only there are rows Python objects, which take five times the memory of a table."""
 JOINED = 32
-"""Tables of so many blocks become one, as each table takes memory of its own."""
+"""Number of block tables that are joined early, because each table has its own overhead of memory."""
 MEASURES = ("key", "found")
-"""Columns of what is kept from run to run, before the features, which are missing where an image cannot be used.
+"""Columns of the stored measurements before the features, which are missing for unusable images.
 
-``key`` changes with whatever the measures depend on; ``found`` is JSON of the findings, or "".
+``key`` changes with everything that the measurements depend on; ``found`` is JSON of the findings, or "".
 """
 
 
 def measure_images(
     table: pd.DataFrame, reader: MaskReader, *, num_workers: int = 1
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Manifest of the images that can be read, without splits, and findings for the rest.
+    """Manifest of the usable images, without splits, and findings for the others.
 
     Raises:
-        ValueError: not one image can be used.
+        ValueError: no image can be used.
     """
     manifest, findings, _ = measure_changed(table, reader, None, num_workers=num_workers)
     return manifest, findings
@@ -49,15 +49,15 @@ def measure_images(
 def measure_changed(
     table: pd.DataFrame, reader: MaskReader, known: pd.DataFrame | None, *, num_workers: int = 1
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The same, reading only images that are not ``known``: new ones and those that changed.
+    """As ``measure_images``, reading only new and changed images; also returns what to store for the next run.
 
     Images go through joblib: `joblib.parallel_config(backend=...)` moves the work to another pool.
 
     Args:
-        known: what was measured before, as the third result: ``MEASURES`` and features.
+        known: the third result of an earlier call: ``MEASURES`` and features.
     """
     table = table.reset_index(drop=True)
-    if known is None or not {"key", "found"} <= set(known):  # none, or a table of an older version
+    if known is None or not {"key", "found"} <= set(known):  # none, or written by an older version
         measures = _measure_all(table, reader, num_workers)
     else:
         measures = _renew(known, table, reader, num_workers)
@@ -70,7 +70,7 @@ def measure_changed(
 
 
 def _renew(known: pd.DataFrame, table: pd.DataFrame, reader: MaskReader, num_workers: int) -> pd.DataFrame:
-    """Measures of each row of the table, read anew where they are not ``known``."""
+    """Measurements of each row; images that are not ``known`` are read."""
     keys = pd.Series([key_of(row, reader) for block in _blocks(table) for row in block], dtype="str")
     kept = known[is_among(known["key"], keys)].drop_duplicates("key")
     fresh = ~is_among(keys, kept["key"])
@@ -81,7 +81,7 @@ def _renew(known: pd.DataFrame, table: pd.DataFrame, reader: MaskReader, num_wor
 
 
 def _blocks(table: pd.DataFrame, size: int = BLOCK) -> Iterator[list[dict]]:
-    """Rows as dictionaries, ``size`` at once."""
+    """Rows as dictionaries, in blocks of ``size``."""
     names = list(map(str, table))
     for start in range(0, len(table), size):
         block = table.iloc[start : start + size]
@@ -90,9 +90,9 @@ def _blocks(table: pd.DataFrame, size: int = BLOCK) -> Iterator[list[dict]]:
 
 
 def key_of(row: dict, reader: MaskReader) -> str:
-    """Changes with whatever the measures of an image depend on: its files, its row, the settings, this code.
+    """Hash of everything that the measurements of an image depend on: its files, its row, the settings, this code.
 
-    A file counts as changed when its size or time of change does.
+    A file counts as changed if its size or modification time did: hashing contents would mean reading every file.
     """
     of_masks, others = _parts(tuple(row))
     masks = [source for name in of_masks for source in row[name]]
@@ -103,7 +103,7 @@ def key_of(row: dict, reader: MaskReader) -> str:
 
 @functools.lru_cache(maxsize=8)
 def _parts(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Columns of masks, and those that tell something else of an image; a row's place in the table does not matter."""
+    """Mask columns, and the other columns that matter; the position of a row in the table does not."""
     of_masks = [name for name in names if name.startswith("mask_")]
     return of_masks, [name for name in names if name not in of_masks and name != "row"]
 
@@ -117,7 +117,7 @@ def _stamp(path: str) -> tuple[int, int] | None:
 
 
 def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> pd.DataFrame:
-    """Measures of each row."""
+    """Measurements of each row."""
     parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator")
     size = min(BLOCK, -(-len(table) // (4 * joblib.effective_n_jobs(num_workers))))  # some blocks for each worker
     measured = parallel(joblib.delayed(_measure)(rows, reader) for rows in _blocks(table, max(size, 1)))
@@ -133,8 +133,10 @@ def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> p
 
 
 def _measure(rows: list[dict], reader: MaskReader) -> pd.DataFrame:
-    """On one core: in an image of some hundred rows, OpenCV's threads cost more than they save."""
-    keys = [key_of(row, reader) for row in rows]  # before: of a file that changes meanwhile, nothing is kept
+    """Measure rows on one core: for images of a few hundred rows, OpenCV's threads cost more than they save."""
+    keys = [
+        key_of(row, reader) for row in rows
+    ]  # before reading, so that a file that changes meanwhile is read again by the next run
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -152,12 +154,12 @@ def _measure(rows: list[dict], reader: MaskReader) -> pd.DataFrame:
 
 
 def _column(values: list) -> ExtensionArray:
-    """Whole numbers stay whole beside missing ones."""
+    """Column in which whole numbers stay whole beside missing values."""
     return pd.Series(values, dtype="Int64" if isinstance(values[0], int) else None).array
 
 
 def _manifest(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
-    """What the table tells of the images that can be used, and their features, which win over it."""
+    """Columns of the table for the usable images, overridden by their features."""
     features = measures.drop(columns=list(MEASURES))
     usable = features.notna().any(axis=1)
     features = features[usable].astype(dict.fromkeys(features.select_dtypes("Int64"), "int64"))

@@ -1,7 +1,7 @@
-"""The metadata table as people keep it -> one row an image, with its masks per class.
+"""Clean the metadata table and turn it into one row per image with its masks per class.
 
-An annotation row says: this image has this mask of this class. What the mask is depends on ``mask_format``:
-"rle" (run lengths in the table, empty where there is no mask), "files" (id of a binary mask file) or
+An annotation row says that an image has a mask of a class. What the mask is depends on ``mask_format``:
+"rle" (run lengths in the table, empty if there is no mask), "files" (id of a binary mask file) or
 "indexed" (id of one file that holds all classes; there is no class column).
 """
 
@@ -17,13 +17,13 @@ from seg_pipeline.segmentation.manifest.findings import collect, findings_table,
 MaskFormat = Literal["rle", "files", "indexed"]
 
 INDEXED = "indexed"
-"""Stands for the class of an annotation whose file holds all classes."""
+"""Class name of an annotation whose file holds all classes."""
 
 NO_CLASS = "(none)"
-"""Class column of a row that says: this image was looked at and shows no class."""
+"""Class name in a row that states: the image was annotated and shows no class."""
 
 IGNORED = "ignore"
-"""Stands for the class of a mask whose pixels' truth is not known."""
+"""Class name of a mask of unlabelled pixels, which count neither in training nor in scores."""
 
 
 def clean_annotations(
@@ -35,7 +35,7 @@ def clean_annotations(
     multiple_masks: Literal["merge", "refuse", "instances"],
     ignore_values: Sequence[object] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows that can be used, and a finding for each that cannot.
+    """Usable rows, and a finding for each other row.
 
     Args:
         metadata: the table as read.
@@ -43,18 +43,18 @@ def clean_annotations(
         columns: name in ``metadata`` of "image_id", "class" (not for "indexed") and "mask".
         class_values: class name -> what the class column holds for it.
         multiple_masks: rows with the same image and class and different masks are parts of one mask
-            ("merge"), an object each ("instances"), or contradict each other, so that the whole image is
+            ("merge"), one object each ("instances"), or contradict each other, so that the whole image is
             dropped ("refuse").
-        ignore_values: what the class column holds where the mask's pixels are of unknown truth.
+        ignore_values: what the class column holds for masks of unlabelled pixels.
 
-    A column ``problem`` in ``metadata`` says why a row cannot be used: its image's truth is incomplete, so all
-    rows of the image go.
+    A column ``problem`` in ``metadata`` says why a row cannot be used. The masks of its image are then incomplete, so
+    all rows of the image are dropped.
 
     Returns:
-        Columns row, image_id, class, mask (str; "" where an RLE table says: no mask), and findings.
+        Table with the columns row, image_id, class and mask (str; "" if an RLE table states no mask), and findings.
 
     Raises:
-        ValueError: a column is missing, or not one row has a known class.
+        ValueError: a column is missing, or no row has a known class.
     """
     rows, unusable = _refuse_problems(_select(metadata, mask_format, columns))
     needed = ["image_id", "class"] if mask_format == "rle" else ["image_id", "class", "mask"]
@@ -66,7 +66,9 @@ def clean_annotations(
     rows, unknown = _name_classes(rows, names) if mask_format != "indexed" else (rows, missing[:0])
     rows = rows.assign(mask=rows["mask"].fillna(""))
     key = ["image_id", "class", "mask"]
-    rows, duplicates = quarantine(rows, rows.duplicated(key), "duplicate_row", "the same image, class and mask again")
+    rows, duplicates = quarantine(
+        rows, rows.duplicated(key), "duplicate_row", "repeats an earlier row: the same image, class and mask"
+    )
     rows, conflicts = (
         _refuse_conflicts(rows) if multiple_masks == "refuse" or mask_format == "indexed" else (rows, missing[:0])
     )
@@ -77,8 +79,8 @@ def _select(metadata: pd.DataFrame, mask_format: MaskFormat, columns: dict[str, 
     wanted = {name: column for name, column in columns.items() if not (mask_format == "indexed" and name == "class")}
     if absent := [column for column in wanted.values() if column not in metadata]:
         raise ValueError(
-            f"metadata table lacks the columns {absent}; it has {list(metadata.columns)}. "
-            "Name the right ones under `data_processing.annotations.columns`"
+            f"the metadata table lacks the columns {absent}; it has {list(metadata.columns)}. "
+            "Set the right names under `data_processing.annotations.columns`"
         )
     rows = pd.DataFrame({name: _as_text(metadata[column]) for name, column in wanted.items()})
     rows.insert(0, "row", range(2, len(rows) + 2))  # line 1 is the header
@@ -88,7 +90,7 @@ def _select(metadata: pd.DataFrame, mask_format: MaskFormat, columns: dict[str, 
 
 
 def _as_text(column: pd.Series) -> pd.Series:
-    """Text of each value; whole numbers that a missing neighbour made floats read as whole again."""
+    """Values as text; whole numbers that became floats because of missing values are written as whole numbers."""
     if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
         column = column.astype("Int64")
     return column.astype("str").str.strip().where(column.notna())
@@ -106,13 +108,14 @@ def _refuse_problems(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _name_classes(rows: pd.DataFrame, names: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows whose class, as ``names`` calls it by its value, is known, and findings; ``NO_CLASS`` stays."""
+    """Rows whose class value is in ``names``, with the class name, and findings; ``NO_CLASS`` stays."""
     names = {**names, NO_CLASS: NO_CLASS}
     known, unknown = quarantine(
         rows,
         ~rows["class"].isin(list(names)),
         "unknown_class",
-        f"class {{class}} is none of {', '.join(list(names)[:-1])}; declare it under `dataset.classes` if it is wanted",
+        f"class {{class}} is not one of {', '.join(list(names)[:-1])}; declare it under `dataset.classes` if you want "
+        "to use it",
     )
     if not (known["class"] != NO_CLASS).any():
         raise ValueError(
@@ -124,15 +127,15 @@ def _name_classes(rows: pd.DataFrame, names: dict[str, str]) -> tuple[pd.DataFra
 
 def _refuse_conflicts(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     clash = rows.duplicated(["image_id", "class"], keep=False)
-    reason = "its image has rows of one class with different masks, and which is right cannot be told"
+    reason = "its image has several rows of one class with different masks, and it is unknown which is right"
     return quarantine(rows, is_among(rows["image_id"], rows.loc[clash, "image_id"]), "conflicting_rows", reason)
 
 
 def pivot_annotations(annotations: pd.DataFrame, class_names: list[str]) -> pd.DataFrame:
-    """One row an image: image_id, row (its first), and per class ``mask_<class>``, the list of its masks.
+    """One row per image: image_id, row (its first), and per class ``mask_<class>``, the list of its masks.
 
-    A list is empty where the image has no mask of the class. ``class_names`` is ``[INDEXED]`` for that form.
-    Where there are masks of unknown truth, they come as ``mask_ignore``.
+    A list is empty if the image has no mask of the class. ``class_names`` is ``[INDEXED]`` for that format.
+    Masks of unlabelled pixels, if there are any, are in ``mask_ignore``.
     """
     filled = annotations[annotations["mask"] != ""]
     masks = filled.set_index(["image_id", "class"])["mask"].astype(object)

@@ -1,8 +1,9 @@
-"""Train, validation and test, and folds: drawn, cut by time, or as a table says.
+"""Assign train, validation and test splits and folds: at random, by time, or from a table.
 
-Drawn are whole groups, each split as like the whole as it can be: of many random assignments the one is kept
-whose splits lack no class that they could have, and differ least from the wanted shares: in images, in images
-with each class and with none, and in area of each class.
+Random splits keep groups whole and resemble the whole data set. Of many random assignments, the one is kept whose
+splits lack no class that they could have and deviate least from the wanted shares: of images, of images with each class
+and with none, and of the area of each class. scikit-learn's StratifiedGroupKFold balances one label per sample only,
+which is why this is written here.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ Method = Literal["draw", "time", "table"]
 
 CANDIDATES = 1000
 MOST_DEALT = 20_000_000
-"""Units times candidates: of a million single images few candidates are needed, as all are alike."""
+"""Upper limit of units times candidates: a million single images need few candidates, as all assignments are alike."""
 
 
 def assign_splits(
@@ -35,14 +36,14 @@ def assign_splits(
 ) -> pd.DataFrame:
     """Split and fold of each image: columns image_id, group, split, fold.
 
-    The fold, int8, is that in which a train or val image validates, 0 to ``folds`` - 1; it is -1 in the test
-    split. There are fewer where there are fewer groups. Folds are made as the splits are.
+    ``fold`` (int8) is the fold in which a train or val image validates, 0 to ``folds`` - 1, and -1 in the test
+    split. With fewer groups there are fewer folds. Folds are assigned as the splits are.
 
     Args:
         manifest: with group, series, frame, mask and area columns.
-        shares: share of the images by split name, adding up to 1; one of 0 leaves its split out.
-        grouped: groups stay whole (else every image is on its own, whatever its neighbours).
-        stratified: the best of ``CANDIDATES`` random assignments (else the first).
+        shares: share of the images per split, adding up to 1; a share of 0 leaves its split out.
+        grouped: keep groups whole (else images are assigned one by one).
+        stratified: keep the best of ``CANDIDATES`` random assignments (else the first).
         seed: the same seed and manifest give the same splits.
         method: "draw", "time" (each series is cut in its order: train, val, test) or "table".
         given: for "table": image_id, split.
@@ -92,7 +93,7 @@ def _drawn_folds(
 def _draw(
     quantities: pd.DataFrame, unit: np.ndarray, wanted: np.ndarray, stratified: bool, rng: np.random.Generator
 ) -> np.ndarray:
-    """Index into ``wanted`` of each row; rows of one unit stay together."""
+    """Index into ``wanted`` per row; rows of one unit stay together."""
     sums = quantities.groupby(unit).sum()  # sorted by unit: no trace of row order
     totals, sizes = sums.to_numpy(), sums["images"].to_numpy()
     number = int(np.clip(MOST_DEALT // len(totals), 20, CANDIDATES)) if stratified else 1
@@ -102,7 +103,7 @@ def _draw(
 
 
 def _position(manifest: pd.DataFrame) -> np.ndarray:
-    """Place of each image in its series, from 0 to below 1."""
+    """Position of each image in its series, in [0, 1)."""
     ordered = manifest.sort_values(["series", "frame", "image_id"]).groupby("series", sort=False)
     place = (ordered.cumcount() + 0.5) / ordered["series"].transform("size")
     return place.reindex(manifest.index).to_numpy()
@@ -118,7 +119,7 @@ def _given_splits(manifest: pd.DataFrame, given: pd.DataFrame | None) -> np.ndar
         found = "there is none" if given is None else f"it has the columns {list(given)}"
         raise ValueError(
             f"`split.method: table` needs the table `predefined_splits` with the columns image_id and split, but "
-            f"{found}; put it where the catalog says"
+            f"{found}; put it at the path of its catalog entry"
         )
     said = given[["image_id", "split"]].astype("str").drop_duplicates()
     if unknown := sorted(set(said["split"]) - set(SPLITS)):
@@ -136,7 +137,7 @@ def _given_splits(manifest: pd.DataFrame, given: pd.DataFrame | None) -> np.ndar
 
 
 def _quantities(manifest: pd.DataFrame) -> pd.DataFrame:
-    """What each image adds to its split; a column a quantity to balance."""
+    """What each image adds to its split: one column per quantity to balance."""
     areas = manifest[[f"area_{name}" for name in class_names(manifest)]]
     present = (areas > 0).add_prefix("has_")
     return pd.concat([present, areas], axis=1).assign(images=1, empty=~present.any(axis=1)).astype(float)
@@ -153,7 +154,7 @@ def _deal(sizes: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np
 
 
 def _imbalance(totals: np.ndarray, split: np.ndarray, wanted: np.ndarray) -> float:
-    """Sum over splits and quantities of |share got - share wanted|, and 1 for each that a split lacks."""
+    """Sum over splits and quantities of |actual share - wanted share|, plus 1 per quantity that a split lacks."""
     got = (split == np.arange(len(wanted))[:, None]) @ totals
     whole = totals.sum(axis=0)
     lacking = ((got == 0) & (whole > 0)).sum()
@@ -163,16 +164,16 @@ def _imbalance(totals: np.ndarray, split: np.ndarray, wanted: np.ndarray) -> flo
 def check_leaks(
     manifest: pd.DataFrame, splits: pd.DataFrame, *, allowed: bool, groups_allowed: bool = False
 ) -> pd.DataFrame:
-    """A finding for each thing that lies in two splits or folds: a group, or images with equal pixels.
+    """A finding per group, or set of images with equal pixels, that is in two splits or folds.
 
     Blank images, which are all equal, do not count.
 
     Args:
-        allowed: leaks are findings, and no reason to stop.
-        groups_allowed: the same for groups alone (where series were cut by time).
+        allowed: report leaks as findings instead of stopping.
+        groups_allowed: the same for groups only (if series were split by time).
 
     Raises:
-        ValueError: there are leaks, and they are not allowed.
+        ValueError: there are leaks that are not allowed.
     """
     columns = ["image_id", "group", "content_hash", "intensity_min", "intensity_max"]
     table = manifest[columns].merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
@@ -186,13 +187,13 @@ def check_leaks(
         more = f"; and {len(forbidden) - 3} more" if forbidden[3:] else ""
         raise ValueError(
             f"the splits leak: {'; '.join(forbidden[:3])}{more}. Split by group (`split.grouped: true`), give equal "
-            "images one group or drop all but one of them (`exclude`), or set `split.allow_leakage: true`"
+            "images one group or drop all but one of them (`excluded_images`), or set `split.allow_leakage: true`"
         )
     return findings_table(Finding("leak_between_splits", leak, "flagged") for leak in of_groups + of_content)
 
 
 def _in_two(table: pd.DataFrame, column: str, place: str) -> list[str]:
-    """What of a column lies in two splits or folds, as text."""
+    """Values of a column that are in two splits or folds, as text."""
     pairs = table[[column, place]].drop_duplicates()
     several = table[table[column].isin(pairs.loc[pairs.duplicated(column), column])]
     return [
@@ -207,7 +208,7 @@ def _placed(place: str, values: pd.Series) -> list[str]:
 
 
 def missing_classes(manifest: pd.DataFrame) -> pd.DataFrame:
-    """A finding for each class that a split of the manifest has no pixel of."""
+    """A finding per class and split of the manifest that has no pixel of it."""
     found = []
     names = class_names(manifest)
     for split, rows in manifest[["split", *(f"area_{name}" for name in names)]].groupby("split"):
@@ -219,16 +220,16 @@ def missing_classes(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def fewer_folds(splits: pd.DataFrame, folds: int) -> pd.DataFrame:
-    """A finding where fewer folds could be made than were asked for."""
+    """A finding if fewer folds were made than requested."""
     made = int(splits["fold"].max()) + 1
     if made >= folds:
         return findings_table([])
-    reason = f"{made} folds instead of {folds}: train and val have no more groups that could be kept whole"
+    reason = f"{made} folds instead of {folds}: train and val have too few groups"
     return findings_table([Finding("fewer_folds", reason, "flagged")])
 
 
 def split_table(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Images, groups and their shares by split, and percent of each split's images that show each class."""
+    """Images, groups and shares per split, and the share of its images that show each class."""
     names = class_names(manifest)
     table = manifest[["split", "group", *(f"area_{name}" for name in names)]]
     rows = []

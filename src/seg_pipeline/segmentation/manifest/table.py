@@ -1,6 +1,6 @@
-"""The manifest: the image table, one row an image, that all later steps read.
+"""The manifest: the image table, one row per image, that all later steps read.
 
-Its columns are declared in ``tables.MANIFEST`` and described in docs/reference/tables.md.
+Its columns are declared in ``table_schemas.MANIFEST`` and described in docs/reference/tables.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def class_names(manifest: pd.DataFrame) -> list[str]:
 
 
 def read_masks(row: Mapping, names: list[str]) -> np.ndarray:
-    """Masks of a manifest row at native size: uint8 (C, H, W) of 0, 1 and, where not known, ``IGNORE``."""
+    """Masks of a manifest row at native size: uint8 (C, H, W) of 0, 1 and ``IGNORE`` for unlabelled pixels."""
     shape = (int(row["height"]), int(row["width"]))
     masks = np.stack([decode_rle(row[f"mask_{name}"], shape, order="C") for name in names]).astype(np.uint8)
     if row["ignore"]:
@@ -36,17 +36,17 @@ def read_masks(row: Mapping, names: list[str]) -> np.ndarray:
 
 
 def refuse_test(rows: pd.DataFrame, purpose: str) -> None:
-    """Guards what is chosen: raises ValueError where ``rows`` hold images of the test split."""
+    """Raise ValueError if ``rows`` hold images of the test split, which nothing may be trained or chosen on."""
     held_out = rows.loc[rows["split"] == "test", "image_id"]
     if len(held_out):
         raise ValueError(
             f"{len(held_out)} images of the test split ({', '.join(held_out.head(3))}) would be read to {purpose}: it "
-            "is held out for the final scores alone; give rows of train and val, as in the catalog's `train_val_images`"
+            "is held out for the final scores only; give rows of train and val, as in the catalog's `train_val_images`"
         )
 
 
 def count_classes(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Images that show each class, and that show none: a row a class and "no mask", a column a split."""
+    """Number of images that show each class, or none: one row per class and "no mask", one column per split."""
     present = (manifest[[f"area_{name}" for name in class_names(manifest)]] > 0).set_axis(class_names(manifest), axis=1)
     present["no mask"] = ~present.any(axis=1)
     counts = present.groupby(manifest["split"].to_numpy()).sum().T
@@ -54,7 +54,7 @@ def count_classes(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def data_hash(manifest: pd.DataFrame, *, folds: bool = False) -> str:
-    """Sha256 over pixels, masks, series and splits (and ``folds``), whatever folder the files lie in."""
+    """SHA-256 over pixels, masks, series and splits (and ``folds``); independent of the folder of the files."""
     columns = [
         "image_id",
         "content_hash",
@@ -77,14 +77,14 @@ def merge_files(
     mask_format: MaskFormat,
     images_without_row: Literal["drop", "empty"] = "drop",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Annotated images with their files.
+    """Join annotated images with their files.
 
     Args:
-        annotated: one row an image: image_id, row, mask_<class> lists.
-        image_files: index of the image files: image_id, file, path, and what else the names tell.
+        annotated: one row per image: image_id, row, mask_<class> lists.
+        image_files: index of the image files: image_id, file, path and other columns from their names.
         mask_files: index of the mask files with mask_id, file, path; not read for mask_format "rle".
         mask_format: for "files" and "indexed" the mask lists hold ids, which become paths.
-        images_without_row: an image that no row names is not annotated ("drop"), or shows no class ("empty").
+        images_without_row: an image that no row names is not annotated ("drop") or shows no class ("empty").
 
     Returns:
         Table as ``annotated`` plus the columns of ``image_files`` and group, series, frame; findings.
@@ -94,7 +94,7 @@ def merge_files(
     """
     files, unusable = quarantine_unusable(image_files)
     files, unmatched = quarantine(
-        files, files["image_id"].isna(), "unmatched_name", "the file's name does not fit the pattern"
+        files, files["image_id"].isna(), "unmatched_name", "the file name does not match the pattern"
     )
     files, twins = quarantine(
         files, files.duplicated("image_id", keep=False), "duplicate_file", "several files have this image_id"
@@ -113,7 +113,7 @@ def merge_files(
     if rows.empty:
         raise ValueError(
             f"no image of the metadata table has a file: the table's ids are like {_examples(annotated)}, those "
-            f"that the files' names give like {_examples(image_files)}; mend `pattern` of `image_files` in the catalog"
+            f"that the files' names give like {_examples(image_files)}; fix `pattern` of `image_files` in the catalog"
         )
     merged = _with_series(rows.merge(rest, on="image_id", suffixes=("", "_of_file"), validate="one_to_one"))
     merged, of_masks = _with_mask_paths(merged, mask_files) if mask_format != "rle" else (merged, without_file[:0])
@@ -122,14 +122,14 @@ def merge_files(
 
 
 def _without_masks(files: pd.DataFrame, annotated: pd.DataFrame) -> pd.DataFrame:
-    """Rows as of ``annotated`` for the images that it does not name, with empty lists of masks."""
+    """Rows like those of ``annotated``, with empty lists of masks, for the images that it does not name."""
     ids = files.loc[~is_among(files["image_id"], annotated["image_id"]), "image_id"]
     masks: dict[str, list] = {name: [[] for _ in ids] for name in map(str, annotated) if name.startswith("mask_")}
     return pd.DataFrame({"image_id": ids, "row": pd.array([pd.NA] * len(ids), dtype="Int64"), **masks})
 
 
 def _with_series(images: pd.DataFrame) -> pd.DataFrame:
-    """Group, series and frame, each from the next narrower thing where the names do not tell."""
+    """Add group, series and frame; what the names do not give comes from the next narrower unit."""
     group = _first_told(images, ["group", "series", "image_id"])
     images = images.assign(group=group)
     images = images.assign(series=_first_told(images, ["series", "group"]))
@@ -138,7 +138,7 @@ def _with_series(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def _first_told(images: pd.DataFrame, columns: list[str]) -> pd.Series:
-    """The first of the columns that has a value, row by row; a pattern's group need not take part in a match."""
+    """The first non-missing value of the columns, row by row; a group of a pattern may be missing in a match."""
     there = [images[name] for name in columns if name in images]
     return functools.reduce(lambda one, other: one.fillna(other), there)
 
@@ -148,7 +148,7 @@ def _with_mask_paths(images: pd.DataFrame, mask_files: pd.DataFrame) -> tuple[pd
         mask_files,
         mask_files["mask_id"].isna(),
         "unmatched_name",
-        "the mask file's name does not fit the pattern",
+        "the mask file's name does not match the pattern",
     )
     columns = [f"mask_{name}" for name in class_names(images)]
     ids = [list(itertools.chain(*lists)) for lists in images[columns].itertuples(index=False)]
@@ -157,7 +157,7 @@ def _with_mask_paths(images: pd.DataFrame, mask_files: pd.DataFrame) -> tuple[pd
         images,
         pd.Series([not known.issuperset(wanted) for wanted in ids], index=images.index, dtype=bool),
         "mask_without_file",
-        "no mask file has the id that a metadata row names, so its truth is incomplete",
+        "no mask file has the id that a metadata row names, so the image's masks are incomplete",
     )
     unused = ~is_among(files["mask_id"], pd.Series(list(itertools.chain.from_iterable(ids)), dtype=object))
     _, unnamed = quarantine(files, unused, "mask_file_without_row", "no metadata row names this mask", "flagged")
