@@ -1,4 +1,4 @@
-"""What is shown of the data, and the look of every figure."""
+"""Parameters of the figures of the data, and the appearance of all figures."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from seg_pipeline.params.base import Params
 
 class AnimationParams(Params):
     series: str | None = None
-    """null: the one with most annotated pixels."""
+    """Series to animate; null: the one with most annotated pixels."""
     max_frames: int = Field(default=60, ge=1, le=1000)
-    """A longer series is thinned evenly."""
+    """Longer series skip frames evenly."""
     max_side: int = Field(default=320, ge=64, le=2048)
-    """Pixels of the pictures' longer side."""
+    """Longer side of the animation in pixels."""
 
 
 class EdaParams(Params):
     num_samples: int = Field(default=6, ge=1, le=24)
-    """Images on the overlay sheet."""
+    """Images on the sample sheet."""
     sample_selection: Literal["stratified", "random"] = "stratified"
-    """stratified: every class, images without mask and many groups in turn; train images in both cases."""
+    """stratified: cover every class, images without a mask and many groups; random: any. Both choose train images."""
     sample_ids: list[str] = Field(default=[], max_length=24)
-    """Images that come first on the sheet, of any split."""
+    """Images of any split that come first on the sheet."""
     max_images: int = Field(default=400, ge=1, le=100_000)
-    """Images whose pixels are read for intensities and places, drawn at random from all splits."""
+    """Images read for intensities and locations, drawn at random from all splits."""
     max_points: int = Field(default=5000, ge=1, le=100_000)
-    """Images in the chart in which each is a point."""
+    """Images in the interactive chart, one point each."""
     max_classes: int = Field(default=20, ge=1, le=48)
-    """Classes in a figure; of more the most frequent are shown, and the rest is summed in words."""
+    """Classes per figure; only the most frequent are shown, and a note sums up the rest."""
     day_pattern: str | None = r"day(?P<day>\d+)"
-    """Regular expression whose group `day` is a number in the series' name; null: there is none."""
+    """Regular expression whose group `day` finds the day in a series' name; null: no days."""
     animation: AnimationParams = AnimationParams()
 
     @model_validator(mode="after")
@@ -48,13 +48,14 @@ class EdaParams(Params):
 
 
 class FigureParams(Params):
-    """The look of every figure."""
+    """The appearance of all figures."""
 
     font_size: float = Field(default=9, ge=6, le=16)
     """Points; titles are one larger, numbers inside a plot one smaller."""
     dpi: int = Field(default=150, ge=50, le=600)
+    """Dots per inch of saved figures."""
     rc: dict[str, object] = Field(default={})
-    """Other settings of Matplotlib, such as {font.family: serif}."""
+    """Other Matplotlib settings, such as {font.family: serif}."""
 
     @model_validator(mode="after")
     def _matplotlib_knows_it(self) -> FigureParams:

@@ -10,9 +10,11 @@ from seg_pipeline.segmentation.settings.training import MeasureSettings
 
 class EvaluationParams(Params):
     batch_size: int = Field(default=16, ge=1)
+    """Images predicted at once."""
     device: str = "auto"
+    """auto: CUDA if available, else CPU."""
     postprocess: bool = True
-    """Choose steps after the threshold, and the threshold, on validation images; false: bare masks."""
+    """Choose thresholds and postprocessing on validation images; false: plain masks."""
     option_images: int = Field(default=64, ge=0)
-    """Validation images, in whole series, on which the options of `prediction` are measured; 0: not measured."""
+    """Validation images, in whole series, on which the `prediction` options are measured; 0: none."""
     measures: MeasureSettings = MeasureSettings()

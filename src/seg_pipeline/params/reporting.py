@@ -10,9 +10,9 @@ from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 class ReportingParams(Params):
     compare_with: str | None = None
-    """`data_root` of another run on the same split, to be compared with; null: none."""
+    """`data_root` of another run on the same test split to compare with; null: none."""
     images_per_gallery: int = Field(default=6, ge=1, le=24)
-    """Images in each gallery, and on the sheet of predictions."""
+    """Images per gallery and on the prediction sheet."""
     phantom: dict[str, object] | None = None
-    """Settings of the drawn data, where the data is drawn."""
+    """Settings of the drawn data; null: the data is not drawn."""
     model_card: ModelCardDetails = ModelCardDetails()

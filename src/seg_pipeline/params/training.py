@@ -20,7 +20,7 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 class TrainingParams(Params):
-    """The groups up to `fit` determine the result; `segmentation/settings/training.py` describes their keys."""
+    """All groups except `compute` determine the result."""
 
     model: ModelSettings = ModelSettings()
     input: InputSettings = InputSettings()
@@ -30,17 +30,17 @@ class TrainingParams(Params):
     fit: FitSettings = FitSettings()
     compute: ComputeSettings = ComputeSettings()
     folds: int | None = Field(default=None, ge=2)
-    """Train so many models, each validated on one fold; null: one model, on the split."""
+    """Train this many models, each validated on one fold; null: one model, on the split."""
     use_search_result: bool = True
-    """Take what hparam_search found on the same data and for the same other settings, where it did."""
+    """Use the result of hparam_search if it holds for the same data and other settings."""
     resume: bool = True
-    """Go on from an unfinished run with the same data and settings; false: start anew."""
+    """Resume an unfinished run with the same data and settings; false: start from scratch."""
 
 
 def make_training_config(
     dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int
 ) -> TrainingConfig:
-    """All that determines the result of a training run. Raises ValueError where parts do not fit each other."""
+    """Everything that determines the result of a training. Raises ValueError if settings contradict each other."""
     return TrainingConfig(
         task=dataset.task,
         classes=tuple(dataset.names),

@@ -1,4 +1,4 @@
-"""What no file of the data tells, as the user gives it for report and model card; None: not stated."""
+"""What the user states about the data for the report and the model card; None: not stated."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class ModelCardDetails(Settings):
     data: str | None = None
     """What the data is, in a sentence or two."""
     source: str | None = None
-    """Where it is from, and under which licence."""
+    """Where the data comes from, and its licence."""
     truth: str | None = None
     """Who or what drew the masks."""
     truth_is_model_output: bool = False
-    """The masks were made by another model: a high score then shows that it is imitated, not that it is right."""
+    """Another model made the masks; a high score then shows imitation, not correctness."""
     intended_use: str | None = None
     """Who may use the model for what."""
     limits: tuple[str, ...] = ()
-    """What else a reader must know, a sentence each."""
+    """Other limits a reader must know, one sentence each."""

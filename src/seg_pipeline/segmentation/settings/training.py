@@ -1,7 +1,7 @@
-"""Groups of settings, each declared here once, with its bounds.
+"""Groups of settings, each declared once with its bounds.
 
-``params`` reads the same classes from YAML (pydantic checks the bounds there); a notebook or a test builds them by
-keyword. ``config.TrainingConfig`` holds those that determine a training run.
+``params`` reads these classes from YAML, where pydantic checks the bounds; notebooks and tests build them by keyword.
+``training_config.TrainingConfig`` holds those that determine the result of a training.
 """
 
 from __future__ import annotations
@@ -16,58 +16,60 @@ Aggregation = Literal["image", "dataset"]
 EmptyPolicy = Literal["skip", "zero", "one"]
 Share = Annotated[float, Ge(0), Le(1)]
 STRIDE = 32
-"""Encoders halve five times: a network's input has multiples of this as height and width."""
+"""Encoders halve the resolution five times, so height and width of a network's input are multiples of this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """A group of settings; closed to keys that it does not declare."""
+    """A group of settings that rejects undeclared keys."""
 
     __pydantic_config__: ClassVar = {"extra": "forbid"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSettings(Settings):
+    """The network."""
+
     architecture: str = "unet"
-    """Any of segmentation_models_pytorch."""
+    """Any architecture of segmentation_models_pytorch."""
     encoder: str = "tu-tf_efficientnet_lite0"
-    """Any encoder of segmentation_models_pytorch; this one's ImageNet weights come with the installation."""
+    """Any encoder of segmentation_models_pytorch. The ImageNet weights of the default come with the installation."""
     encoder_weights: str | None = "imagenet"
-    """null: random."""
+    """Pretrained weights; null: random."""
     decoder_channels: tuple[int, ...] | None = None
-    """Channels of the decoder's stages, deepest first; null: the architecture's own. A unet takes fewer than 5:
-    it then ends before the full resolution, which is quicker, and its logits are scaled up."""
+    """Channels of the decoder's stages, deepest first; null: the architecture's own. A unet with fewer than 5 ends
+    before the full resolution, which is faster, and its logits are scaled up."""
     decoder_norm: Literal["batch", "instance", "none"] = "batch"
-    """Normalisation in the decoder (unet, unetplusplus, linknet, manet); instance serves very small batches."""
+    """Normalisation in the decoder (unet, unetplusplus, linknet, manet); use instance for very small batches."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputSettings(Settings):
-    """From a stored image to the network's input."""
+    """How a stored image becomes the network's input."""
 
     size: tuple[int, int] = (128, 128)
-    """Height and width of the network's input in training; scores are taken at native size."""
+    """Height and width of the network's input in training. Scores are taken at each image's own size."""
     resize_mode: Literal["resize", "pad", "crop"] = "resize"
-    """resize: stretch to `size`; pad: scale to fit into `size` and fill up (the filling counts nowhere);
-    crop: train on windows of `size`, validate and predict on whole images."""
+    """resize: stretch to `size`; pad: scale to fit into `size` and pad (padding does not count); crop: train on windows
+    of `size`, validate and predict on whole images."""
     scale: Annotated[float, Gt(0), Le(4)] = 1.0
-    """For crop: images are scaled by this first."""
+    """For crop: factor by which images are scaled first."""
     zoom: Annotated[float, Ge(1), Le(4)] = 1.0
-    """For crop: a window shows 1/zoom to zoom times the size it is scaled to."""
+    """For crop: windows of 1/zoom to zoom times `size` are cut and scaled to `size`."""
     foreground: Share = 0.0
-    """For crop: share of windows that hold a pixel of a class drawn from those of the image."""
+    """For crop: share of windows that contain a pixel of a class, chosen among the classes of the image."""
     channels: Literal["rgb", "grey"] | tuple[int, ...] = "rgb"
-    """rgb, grey, or offsets of frames in the series, such as [-1, 0, 1], whose grey values are the channels."""
+    """rgb, grey, or offsets of frames in the series, such as [-1, 0, 1], whose grey values become the channels."""
     edge: Literal["repeat", "black"] = "repeat"
-    """Beyond the ends of a series or a gap in it: the nearest frame towards the image itself, or black."""
+    """Beyond the ends of a series or a gap in it: repeat the nearest frame, or black."""
     normalisation: Literal["encoder", "percentile", "image", "fixed", "training"] = "encoder"
-    """encoder: stored values as the encoder's weights expect them; percentile: `window` of each image becomes black
-    and white; image: zero mean and unit deviation of each image; fixed: `window` of stored values becomes
-    black and white; training: percentiles, mean and deviation of the train images."""
+    """encoder: as the encoder's weights expect; percentile: `window` of each image becomes black and white; image: zero
+    mean and unit deviation per image; fixed: `window` of stored values becomes black and white; training:
+    percentiles, mean and deviation of the train images."""
     window: tuple[float, float] | None = None
     """Percentiles (percentile, training; null: 1 and 99) or stored values (fixed)."""
     statistics: tuple[tuple[float, ...], ...] | None = None
-    """For training: (low, high), mean and deviation a channel; null: measured on the train images."""
+    """For training: (low, high), mean and deviation per channel; null: measured on the train images."""
 
     def __post_init__(self) -> None:
         if min(self.size) < STRIDE or any(side % STRIDE for side in self.size):
@@ -94,118 +96,134 @@ class InputSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings(Settings):
-    """Which samples a step sees, and how they are varied."""
+    """Which images a step sees, and how they are augmented."""
 
     batch_size: Annotated[int, Ge(1)] | Literal["auto"] = 16
-    """Images a step; auto: the largest power of two that fits into memory, at most 64."""
+    """Images per step; auto: the largest power of two up to 64 that fits into memory."""
     micro_batch_size: Annotated[int, Ge(1)] | None = None
-    """Images computed at once; gradients add up over a batch's parts. null: the batch whole."""
+    """Images computed at once; their gradients add up to one step. null: the whole batch."""
     oversampling: Literal["none", "foreground", "classes"] = "classes"
-    """none: each image once an epoch; foreground: as many draws with mask as without; classes: seven draws of ten
-    first take a class, each as often, then an image that shows it (with
-    `resize_mode: crop`, a window with such a pixel)."""
+    """none: each image once per epoch; foreground: images with and without a mask equally often; classes: seven draws
+    of ten first pick a class, then an image that shows it (with `resize_mode: crop`, a window that shows it)."""
     augmentation: Literal["none", "light", "medical", "street"] = "light"
+    """Preset of random changes to train images; docs/explanation/training.md lists them."""
     albumentations: str | None = None
-    """File of a pipeline saved by `albumentations.save`, in place of `augmentation`; needs the extra of that name."""
+    """File of a pipeline saved by `albumentations.save`, used instead of `augmentation`; needs the extra of
+    that name."""
     mix: Literal["none", "mixup", "cutmix"] = "none"
-    """cutmix: a rectangle of another image of the batch; mixup: a blend, whose loss is blended too."""
+    """cutmix: paste a rectangle of another image of the batch; mixup: blend two images and their losses."""
     mix_share: Share = 0.5
     """Share of the batches that are mixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossSettings(Settings):
+    """The loss: a weighted sum of terms."""
+
     terms: dict[Literal["bce", "ce", "dice", "focal", "tversky", "lovasz"], Annotated[float, Gt(0)]] | None = None
-    """Weight of each in the sum; null: {bce: 0.5, dice: 0.5} for multilabel, {ce: 0.75, dice: 0.25} for multiclass."""
+    """Weight of each term in the sum; null: {bce: 0.5, dice: 0.5} for multilabel, {ce: 0.75, dice: 0.25} for
+    multiclass."""
     class_weights: Literal["auto", "none", "balanced"] | Annotated[tuple[float, ...], MinLen(1)] = "auto"
-    """auto: balanced for multiclass, none for multilabel, whose classes do not compete for pixels; balanced:
-    1 / sqrt(share of the train split's pixels); or a number a channel, the background's first."""
+    """balanced: 1 / sqrt(share of the train split's pixels); auto: balanced for multiclass, none for multilabel, whose
+    classes do not compete for pixels; or one number per channel, the background's first."""
     pixel_stride: Annotated[int, Ge(1), Le(8)] = 1
-    """Take the loss of every so many-th pixel in height and width; of 2 a step is quicker and loses little."""
+    """Compute the loss at every n-th pixel in height and width; 2 is faster and loses little."""
     focal_gamma: Annotated[float, Ge(0), Le(10)] = 2.0
+    """How strongly focal loss discounts easy pixels; 0: not at all."""
     tversky_beta: Share = 0.7
-    """Weight of missed pixels; 1 - beta is that of false ones."""
+    """Weight of false negatives; that of false positives is 1 - beta."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerSettings(Settings):
+    """Optimiser and learning-rate schedule."""
+
     name: Literal["adamw", "sgd"] = "adamw"
+    """adamw, or sgd with Nesterov momentum."""
     learning_rate: Annotated[float, Gt(0), Lt(10)] = 1e-3
-    """Peak rate, reached after the warm-up; the search's, where there is one, goes before."""
+    """Peak rate, reached after the warm-up. The result of a search takes precedence."""
     weight_decay: Annotated[float, Ge(0), Lt(10)] = 1e-2
+    """Decoupled for adamw; biases and norm layers get none."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
     """For sgd."""
     schedule: Literal["constant", "cosine", "one_cycle", "poly"] = "one_cycle"
+    """Course of the rate after the warm-up; docs/explanation/training.md has the formulas."""
     warmup: Share = 0.1
     """Share of the run in which the rate rises to its peak."""
     clip_norm: Annotated[float, Gt(0)] | None = 1.0
-    """Largest norm of the gradient; null: as it is."""
+    """Largest norm of the gradient; null: no limit."""
     encoder_rate: Annotated[float, Gt(0), Le(1)] = 1.0
-    """Rate of the encoder, as a share of the decoder's."""
+    """Learning rate of the encoder as a share of the decoder's."""
     freeze_encoder: bool = False
-    """The encoder stays as it is, its batch statistics included."""
+    """Keep the encoder's weights and batch statistics fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FitSettings(Settings):
+    """Length, validation and precision of a training."""
+
     epochs: Annotated[int, Ge(1)] = 20
+    """Passes over the train images."""
     max_minutes: Annotated[float, Gt(0)] | None = None
-    """Time for training, validation included; the schedule ends in it. null: as long as the epochs take."""
+    """Time for training and validation; the schedule ends with it. null: no limit."""
     patience: Annotated[int, Ge(1)] | None = None
-    """Stop after so many epochs without a better validation Dice; null: never."""
+    """Stop after this many epochs without a better validation Dice; null: never."""
     validate_every: Annotated[int, Ge(1)] = 1
     """Epochs between validations; the last epoch is always validated."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
-    """Decay of the running mean of the weights, which is what is validated and kept; 0: none."""
+    """Decay of a moving average of the weights, which is validated and saved; 0: none."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Autocast; auto: bfloat16 where the processor has it, else float16 on CUDA, else float32."""
+    """Mixed precision; auto: bfloat16 if the processor supports it, else float16 on CUDA, else float32."""
     compile: bool = False
-    """torch.compile; pays on long runs, needs a C++ compiler."""
+    """Use torch.compile: faster on long runs, needs a C++ compiler."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSettings(Settings):
-    """How overlap is scored wherever a Dice or IoU is reported or chosen by."""
+    """How overlap is scored wherever a Dice or IoU is reported or used for a choice."""
 
     aggregation: Aggregation = "image"
-    """image: mean over images of each image's score; dataset: one score from the counts of all pixels."""
+    """image: mean of the images' scores; dataset: one score from the pixels of all images."""
     empty_policy: EmptyPolicy = "skip"
-    """Score of a class that neither truth nor prediction shows: skip (left out), zero or one."""
+    """Score of a class that neither ground truth nor prediction shows: skip (left out), zero or one."""
     threshold: Annotated[float, Gt(0), Lt(1)] = 0.5
     """Probability above which a multilabel pixel belongs to a class."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeasureSettings(Settings):
-    """What of the test scores is a matter of choice; printed with them."""
+    """Choices behind the test scores; reported beside them."""
 
     tolerance: Annotated[float, Ge(0)] = 3.0
-    """How far apart two surfaces may lie and count as one (surface Dice): mm where the spacing of all images is
-    known, else pixels."""
+    """Distance up to which two surfaces count as equal (surface Dice): mm if the spacing of all images is known, else
+    pixels."""
     boundary_width: Annotated[float, Gt(0), Le(0.5)] = 0.02
-    """Of the strip inside a mask's border whose overlap is boundary IoU, as a share of the image's diagonal."""
+    """Width of the strip inside a mask's border that boundary IoU compares, as a share of the image's diagonal."""
     spacing_z: Annotated[float, Gt(0)] | None = None
-    """mm between the frames of a series, where the manifest has no column of this name; series of images whose
-    spacing is known are scored as volumes then. null: no volumes."""
+    """mm between frames if the manifest has no such column; series whose spacing is known are scored as volumes. null:
+    no volumes."""
     competition: bool = False
-    """Give the UW-Madison competition's score in all its readings; it is of volumes."""
+    """Add the UW-Madison competition's score in all its readings; it needs volumes."""
     repeats: Annotated[int, Ge(100), Le(100_000)] = 1000
-    """Resamples of the groups that an interval is made of."""
+    """Bootstrap resamples of the groups per confidence interval."""
     confidence: Annotated[float, Gt(0.5), Lt(1)] = 0.95
-    """Share of the resamples that an interval holds."""
+    """Level of the confidence intervals."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictSettings(Settings):
-    """How a trained model predicts. What each option gains and costs on val: `prediction_options.parquet`."""
+    """How a trained model predicts.
+
+    `prediction_options.parquet` has the gain and cost of each option on validation images.
+    """
 
     tta: Literal["none", "horizontal", "flips"] = "none"
-    """Mean of the probabilities of mirrored images: left to right (twice the work), or all four ways."""
+    """Average the probabilities of mirrored images: left to right (twice the work), or all four flips."""
     overlap: Annotated[float, Ge(0), Le(0.9)] | None = None
-    """For `resize_mode: crop`: predict in windows of `input.size` that overlap by this share of a side, the
-    middle of each counting most, for images too large for memory; null: whole images at once."""
+    """For `resize_mode: crop`: predict in windows of `input.size` that overlap by this share of a side, weighted
+    towards their centre, for images too large for memory; null: whole images."""
     ensemble: Literal["all", "first"] = "all"
-    """Of a training with folds: the mean of all models' probabilities, or the first model alone."""
+    """After training with folds: average the probabilities of all models, or use only the first."""
 
     @property
     def mirrored(self) -> tuple[tuple[int, ...], ...]:
@@ -215,37 +233,39 @@ class PredictSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeSettings(Settings):
-    """On what a training runs, and how often it is saved: what cannot change its result."""
+    """Where a training runs and how often it is saved. None of it changes the result."""
 
     device: str = "auto"
-    """auto: CUDA where there is one, else CPU."""
+    """auto: CUDA if available, else CPU."""
     devices: Annotated[int, Ge(1)] = 1
-    """GPUs, or processes on a CPU, that train one model together; each takes its part of a batch."""
+    """GPUs, or processes on a CPU, that train one model together; each takes a part of the batch."""
     restarts: Annotated[int, Ge(0)] = 2
-    """How often several processes start again from the last state when one of them dies."""
+    """How often all processes restart from the last save after one has died."""
     num_workers: Annotated[int, Ge(0)] | None = None
-    """Processes that decode ahead; null: 0 on CPU, where training itself takes every core, else up to 8."""
+    """Processes that decode images; null: 0 on a CPU, where training uses every core, else up to 8."""
     prefetch: Annotated[int, Ge(1)] = 2
-    """Batches that each of them holds ready."""
+    """Batches that each worker prepares ahead."""
     timeout: Annotated[float, Gt(0)] = 300.0
-    """Seconds after which a worker that gives no batch ends the run."""
+    """Seconds after which a worker that delivers no batch stops the run."""
     cache: Literal["auto", "none", "ram", "disk"] = "auto"
-    """Where decoded images are kept; auto: in memory where they are small, else on disk."""
+    """Where decoded images are kept; auto: in memory if they are small, else on disk."""
     save_minutes: Annotated[float, Ge(0)] | None = 10.0
-    """Save within an epoch when so much time has passed; null: only after epochs."""
+    """Minutes between saves within an epoch; null: save only after epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParitySettings(Settings):
-    """On what exported forms are compared with the trained model, and how far they may differ."""
+    """How exported formats are compared with the trained model, and how far they may differ."""
 
     images: Annotated[int, Ge(1), Le(100)] = 4
-    """Validation images."""
+    """Validation images to compare."""
     scales: Annotated[tuple[Annotated[float, Gt(0), Le(8)], ...], MinLen(1)] = (1.0, 0.6, 1.7)
-    """Of their height and width: each is compared at these sizes."""
+    """Factors of height and width at which each image is compared."""
     batch_sizes: Annotated[tuple[Annotated[int, Ge(1)], ...], MinLen(1)] = (1, 3)
+    """Batch sizes at which each format is compared."""
     max_logit_difference: Annotated[float, Gt(0)] = 1e-4
     """At the image's own size."""
     max_pixel_share: Annotated[float, Ge(0), Le(1)] = 1e-4
-    """Pixels at which a mask differs, of all pixels and classes."""
+    """Share of pixels, over all classes, at which a mask may differ."""
     max_dice_difference: Annotated[float, Ge(0), Le(1)] = 1e-3
+    """Largest difference of an image's Dice."""
