@@ -1,6 +1,6 @@
 """Font size, resolution and Matplotlib settings of all figures of this process and its child processes.
 
-It does not import Matplotlib, so a hook can set it in runs that draw nothing; ``plotting.style`` reads it when it draws.
+It does not import Matplotlib, so a hook can set it in runs that draw nothing; ``plotting.style`` reads it when drawing.
 """
 
 from __future__ import annotations
