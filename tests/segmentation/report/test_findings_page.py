@@ -47,12 +47,12 @@ def test_counts_meanings_splits_and_accounts_are_told(made):
     ]
     html = page(made, found)
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", html))
-    assert "16 images are fit to use. 5 findings: 4 flagged, 1 dropped." in text
+    assert "16 images can be used. 5 findings: 4 flagged, 1 dropped." in text
     assert "rle_unsorted dropped 1 Runs overlap or are not in ascending order. Encode the mask again" in text
     assert "blank_image flagged 3 All pixels are equal." in text
     assert "files 1,200 1,199 1" in text
     assert "train 12 6 75.0 % 75 % 75 %" in text
-    assert "Folds for cross-validation: 2, of 8, 8 images." in text
+    assert "2 folds for cross-validation, with 8, 8 images." in text
     assert html.count("<tr data-row") == 5
 
 
@@ -82,10 +82,10 @@ def test_a_long_list_is_cut_and_says_so(made):
     found = [Finding("file_without_row", "", "dropped", None, f"f{number}.png") for number in range(MOST_ROWS + 1)]
     html = page(made, found)
     assert html.count("<tr data-row") == MOST_ROWS
-    assert "The first 2,000 of 2,001; findings.parquet has all." in html
+    assert "The first 2,000 of 2,001 findings; findings.parquet has all." in html
 
 
 def test_without_findings_the_page_says_that_all_is_well(made):
     html = page(made, [])
-    assert "nothing was found wrong" in html
+    assert "No problems were found" in html
     assert "<figure>" not in html
