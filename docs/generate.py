@@ -1,4 +1,4 @@
-"""Writes docs/reference/parameters.md from the declarations: every parameter, its type, bounds, default and meaning."""
+"""Write the pages of docs/reference that come from declarations: parameters, findings and tables."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Setting(NamedTuple):
     kind: Any
     bounds: tuple[Any, ...]
     default: Any
-    """``dataclasses.MISSING`` where it must be given."""
+    """``dataclasses.MISSING`` if the parameter is required."""
     meaning: str
 
 
@@ -104,7 +104,7 @@ def docstrings_of(kind: type) -> dict[str, str]:
 
 
 def settings_of(kind: Any) -> Iterator[Setting]:
-    """The fields of a pydantic model or of a dataclass."""
+    """Settings of a pydantic model or a dataclass."""
     meaning: dict[str, str] = {}
     for base in reversed(kind.__mro__[:-1]):
         if not base.__module__.startswith("pydantic"):
@@ -123,7 +123,7 @@ def settings_of(kind: Any) -> Iterator[Setting]:
 
 
 def group_of(kind: Any) -> type | None:
-    """The class of settings that a field holds, on its own or in a list."""
+    """Class of settings that a field holds, alone or in a list; None if it holds a plain value."""
     inner = [typing.get_args(one)[0] if typing.get_origin(one) is Annotated else one for one in typing.get_args(kind)]
     for one in (kind, *inner):
         if isinstance(one, type) and (issubclass(one, BaseModel) or dataclasses.is_dataclass(one)):
@@ -132,7 +132,7 @@ def group_of(kind: Any) -> type | None:
 
 
 def in_words(kind: Any) -> str:
-    """A type as a user of YAML sees it."""
+    """Type in the words of someone who writes YAML."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return _bounded(in_words(inner[0]), inner[1:])
@@ -170,7 +170,7 @@ def _number(value: Any) -> str:
 
 
 def sections(kind: type = Parameters, prefix: str = "") -> Iterator[str]:
-    """A heading and a table a group, in the order of declaration."""
+    """Sections of a page: a heading and a table per group, in the order of declaration."""
     found = [(one, group_of(one.kind)) for one in settings_of(kind)]
     own = [one for one, group in found if group is None]
     if own:
@@ -192,7 +192,7 @@ def _row(one: Setting) -> str:
 
 def _default(value: Any) -> str:
     if value is dataclasses.MISSING:
-        return "must be given"
+        return "required"
     text = {None: "null", True: "true", False: "false"}.get(value) if value is None or isinstance(value, bool) else None
     return f"`{text or (list(value) if isinstance(value, tuple) else value)}`"
 
@@ -208,15 +208,16 @@ def _table_sections(tables: tuple[Table, ...]) -> Iterator[str]:
 def _table_section(table: Table, base: Table | None) -> str:
     own = [one for one in table.columns if base is None or one not in base.columns]
     about = table.about + (f" It has the columns of [{base.name}](#{base.name}) and:" if base else "")
-    lines = [f"| `{one.name}` | {one.kind} | {_column_bounds(one)} | {one.meaning} |" for one in own]
-    head = f"## {table.name}\n\n{about}\n\n| column | type | values | meaning |\n|---|---|---|---|\n"
+    lines = [f"| `{one.name}` | {_column_type(one)} | {one.meaning} |" for one in own]
+    head = f"## {table.name}\n\n{about}\n\n| column | type | meaning |\n|---|---|---|\n"
     return head + "\n".join(lines) + "\n"
 
 
-def _column_bounds(column: Column) -> str:
+def _column_type(column: Column) -> str:
+    """Type and bounds in words, such as ``integer from 1; may be missing``."""
     limits = (("from", column.least), ("to", column.most))
-    sides = [f"{word} {limit:g}" for word, limit in limits if limit is not None]
-    said = [" ".join(sides), ", ".join(column.one_of), "unique" * column.unique, "may be missing" * column.nullable]
+    kind = " ".join([str(column.kind), *(f"{word} {limit:g}" for word, limit in limits if limit is not None)])
+    said = [", ".join(column.one_of) or kind, "unique" * column.unique, "may be missing" * column.nullable]
     return "; ".join(filter(None, [*said, "" if column.required else "optional column"]))
 
 

@@ -43,7 +43,7 @@ class Toy(Params):
 def test_a_table_gives_type_bounds_default_and_meaning():
     top, below = generate.sections(Toy)
     assert "| `size` | 2 x number | `[1.5, 2.0]` | Height and width. |" in top
-    assert "| `called` | list of text at least 1 long | must be given |  |" in top
+    assert "| `called` | list of text at least 1 long | required |  |" in top
     assert below.startswith("## colour\n\nHow it looks.\n")
     assert "| `red` | integer from 0 below 256 or null | `null` | Of 256. |" in below
 
