@@ -1,4 +1,4 @@
-"""What mkdocs does not do by itself: see ``mkdocs.yml``."""
+"""Hooks of the documentation build: a complete navigation, and links that leave the site."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def on_config(config: Any) -> Any:
-    """Leaves pages that are not there out of the navigation, and puts those it does not name under "More"."""
+    """Drop missing pages from the navigation and list pages that it does not name under "More"."""
     folder = Path(config.docs_dir)
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*.md") if "_site" not in path.parts}
     config.nav = kept(config.nav, present)
@@ -18,7 +18,7 @@ def on_config(config: Any) -> Any:
 
 
 def kept(nav: list, present: set[str]) -> list:
-    """The navigation without entries whose page is missing."""
+    """Navigation without the entries whose page is missing."""
     result = []
     for entry in nav:
         if isinstance(entry, str):
@@ -33,7 +33,7 @@ def kept(nav: list, present: set[str]) -> list:
 
 
 def named(nav: list) -> set[str]:
-    """Pages of the navigation."""
+    """Pages that a navigation names."""
     pages: set[str] = set()
     for entry in nav:
         below = entry if isinstance(entry, str) else next(iter(entry.values()))
@@ -42,5 +42,5 @@ def named(nav: list) -> set[str]:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Links to files beside docs/ become their names: the site does not hold them."""
+    """Replace links to files outside docs/, which the site does not contain, by their names."""
     return re.sub(r"\[([^\]]+)\]\(\.\./\.\./[^)]+\)", r"`\1`", markdown)
