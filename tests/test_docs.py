@@ -1,9 +1,9 @@
-"""The documents: the site builds, and each command in them runs, or says what it needs.
+"""The documentation: the site builds, links work, and every command runs or says what it needs.
 
-The line above a fenced block of commands, of no language or of bash, says ``<!-- run -->``, ``<!-- run: slow -->`` or
-``<!-- needs: WHAT -->``. Blocks that run do so in a copy of this checkout, those of a page one after another.
-``<!-- output -->`` above a text block: its lines stand in what the command before it printed, numbers apart.
-Python blocks are read, or run where they say so; YAML blocks are read.
+Above each fenced block of shell commands stands ``<!-- run -->``, ``<!-- run: slow -->`` or ``<!-- needs: WHAT -->``.
+Blocks that run do so in a copy of this checkout, those of one page one after another. Below ``<!-- output -->`` stands
+text that the command before it must have printed, apart from numbers. Python blocks are parsed, or run if they say so;
+YAML blocks are parsed.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ def blocks_of(text: str) -> list[Block]:
 
 
 def faults(block: Block) -> str:
-    """What a block lacks; "" where it is as it should be."""
+    """What is wrong with a block; "" if nothing is."""
     if block.language in COMMANDS and not re.fullmatch(r"run(: slow)?|needs: .+", block.mark):
-        return "needs a line above: <!-- run -->, <!-- run: slow --> or <!-- needs: WHAT -->; ```text where it is none"
+        return "needs a line above: <!-- run -->, <!-- run: slow --> or <!-- needs: WHAT -->; use ```text if it is no command"
     try:
         if block.language == "python":
             ast.parse(block.text)
@@ -61,7 +61,7 @@ def test_every_block_runs_or_says_what_it_needs(page):
     assert not found
 
 
-def test_an_unmarked_command_and_broken_code_are_told():
+def test_an_unmarked_command_and_broken_code_are_reported():
     told = [
         faults(one) for one in blocks_of("```\nls\n```\n\n```python\nx = (\n```\n\n<!-- run -->\n```bash\nls\n```\n")
     ]
@@ -70,12 +70,12 @@ def test_an_unmarked_command_and_broken_code_are_told():
 
 
 def in_numbers(text: str) -> list[str]:
-    """Lines without what differs from run to run: numbers, and the space around them."""
+    """Lines without what differs between runs: numbers, and the space around them."""
     return [re.sub(r"\s+", " ", re.sub(r"\d+", "#", line)).strip() for line in text.splitlines()]
 
 
 def copy_checkout(folder: Path) -> Path:
-    """All files that git knows or would add, without data and results."""
+    """Copy all files that git tracks or would add, which leaves out data and results."""
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.split("\0")
@@ -88,7 +88,7 @@ def copy_checkout(folder: Path) -> Path:
 
 
 def run_page(page: Path, clone: Path, *, slow: bool) -> None:
-    """Runs the blocks of a page in order, each of which must end well."""
+    """Run the blocks of a page in order; each must exit with 0."""
     known = {"OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "true", "KEDRO_DISABLE_TELEMETRY": "true"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, **known, "PATH": path, "PYTHONPATH": str(clone / "src")}
@@ -118,7 +118,7 @@ def test_the_quick_commands_of_a_page_run(page, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # the first hour runs everything, and trains twice more
+@pytest.mark.timeout(900)  # the tutorial runs everything and trains twice more
 @pytest.mark.parametrize("page", pages_with("run: slow"), ids=lambda path: path.name)
 def test_all_commands_of_a_page_run_in_a_fresh_clone(page, tmp_path):
     run_page(page, copy_checkout(tmp_path), slow=True)
