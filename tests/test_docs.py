@@ -44,7 +44,7 @@ def blocks_of(text: str) -> list[Block]:
 def faults(block: Block) -> str:
     """What is wrong with a block; "" if nothing is."""
     if block.language in COMMANDS and not re.fullmatch(r"run(: slow)?|needs: .+", block.mark):
-        return "needs a line above: <!-- run -->, <!-- run: slow --> or <!-- needs: WHAT -->; use ```text if it is no command"
+        return "needs a line above: <!-- run -->, <!-- run: slow --> or <!-- needs: WHAT -->; or ```text"
     try:
         if block.language == "python":
             ast.parse(block.text)
