@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader
@@ -23,11 +29,44 @@ from seg_pipeline.segmentation.settings.training import (
 )
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
+ROOT = Path(__file__).parents[1]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: of two processes, neither should be left alone with the longest."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+class SmokeRun(NamedTuple):
+    """A finished `kedro run --env smoke`; its files must stay as they are, because other test processes read them."""
+
+    raw: Path
+    out: Path
+    tracking_uri: str
+    process: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory) -> SmokeRun:
+    """Made by the first test process that asks for it, and shared with the others: it takes most of a minute."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "smoke_run"
+    folder.mkdir(exist_ok=True)
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    with FileLock(folder / "lock"):
+        record = folder / "process.json"
+        if not record.exists():
+            params = f"data_root={folder / 'out'},raw_root={folder / 'raw'},tracking.log_model=false"
+            command = [sys.executable, "-m", "kedro", "run", "--env", "smoke", "--params", params]
+            known = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", "MLFLOW_TRACKING_URI": uri}
+            done = subprocess.run(
+                command, cwd=ROOT, env={**os.environ, **known}, capture_output=True, text=True, check=False
+            )
+            record.write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
+        code, stdout, stderr = json.loads(record.read_text())
+    process = subprocess.CompletedProcess(["kedro", "run"], code, stdout, stderr)
+    return SmokeRun(folder / "raw", folder / "out", uri, process)
 
 
 CLASSES = {"box": "box", "disc": "disc"}

@@ -120,8 +120,11 @@ def test_the_quick_commands_of_a_page_run(page, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # the tutorial runs everything and trains twice more
 @pytest.mark.parametrize("page", pages_with("run: slow"), ids=lambda path: path.name)
-def test_all_commands_of_a_page_run_in_a_fresh_clone(page, tmp_path):
-    run_page(page, copy_checkout(tmp_path), slow=True)
+def test_all_commands_of_a_page_run_in_a_fresh_clone(page, tmp_path, smoke_run):
+    """Where a page runs the smoke environment, it finds what an earlier run left, so that nothing is trained twice."""
+    clone = copy_checkout(tmp_path)
+    shutil.copytree(smoke_run.out, clone / "data" / "smoke", dirs_exist_ok=True)
+    run_page(page, clone, slow=True)
 
 
 LINK = re.compile(r"(?<!\\)\]\(([^)\s]+)\)")

@@ -55,24 +55,20 @@ class Finished(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished")
-    shared = f"raw_root={folder / 'raw'},tracking.log_model=false,data_processing.split.shares.train=0.5"
-    shared += ",data_processing.split.shares.val=0.2,data_processing.split.shares.test=0.3"
-    known = {"OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"}
-    for name, pipelines, changed in (
-        ("out", "data_processing,eda,training,evaluation", ""),
-        ("other", "data_processing,training,evaluation", ",training.sampling.augmentation=none"),
-    ):
-        params = f"data_root={folder / name},{shared}{changed}"
-        command = [sys.executable, "-m", "kedro", "run", "--env", "smoke", "--pipelines", pipelines, "--params", params]
-        environment = {**os.environ, **known}
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
-        assert ended.returncode == 0, ended.stderr[-3000:]
+def finished(smoke_run, tmp_path_factory):
+    other = tmp_path_factory.mktemp("other")
+    params = f"raw_root={smoke_run.raw},tracking.log_model=false"
+    changed = f"data_root={other},{params},training.sampling.augmentation=none"
+    command = [sys.executable, "-m", "kedro", "run", "--env", "smoke", "--params", changed]
+    command += ["--pipelines", "data_processing,training,evaluation"]
+    known = {"OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": smoke_run.tracking_uri}
+    environment = {**os.environ, **known}
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert ended.returncode == 0, ended.stderr[-3000:]
     with pytest.MonkeyPatch.context() as patch:
         for name, value in known.items():
             patch.setenv(name, value)
-        yield Finished(f"--env smoke --params data_root={folder / 'out'},{shared}", folder / "other")
+        yield Finished(f"--env smoke --params data_root={smoke_run.out},{params}", other)
 
 
 class Shown(NamedTuple):

@@ -43,15 +43,8 @@ def weights(folder):
     return torch.load(models(folder) / "last.pt", weights_only=True)["current"]["model"]
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A whole run on the smoke sample: its folder and its process."""
-    folder = tmp_path_factory.mktemp("run")
-    return folder, kedro(params=roots(folder))
-
-
-def test_a_run_ends_with_scores_and_all_its_artifacts(finished):
-    folder, process = finished
+def test_a_run_ends_with_scores_and_all_its_artifacts(smoke_run):
+    folder, process = smoke_run.out.parent, smoke_run.process
     assert process.returncode == 0, process.stderr[-3000:]
     reporting = folder / "out" / "08_reporting"
     scores = json.loads((reporting / "test_scores.json").read_text())
@@ -71,6 +64,7 @@ def test_a_run_ends_with_scores_and_all_its_artifacts(finished):
         "overfit_curve.png",
         "overfit_sheet.png",
         "class_locations.png",
+        "group_scores_chart.png",
         "prediction_options_chart.png",
         "prediction_sheet.png",
         "reliability_chart.png",
@@ -91,32 +85,32 @@ def test_a_run_ends_with_scores_and_all_its_artifacts(finished):
     assert "test_scores.json" in process.stdout
 
 
-def test_the_dirty_inputs_are_all_found(finished):
-    folder, _ = finished
+def test_the_dirty_inputs_are_all_found(smoke_run):
+    folder = smoke_run.out.parent
     findings = pd.read_parquet(folder / "out" / "08_reporting" / "findings.parquet")
     assert list(findings) == ["image_id", "file", "row", "rule", "reason", "action"]
     dropped = findings[findings["action"] == "dropped"]
     assert sorted(dropped["rule"]) == ["duplicate_row", "missing_value", "row_without_file", "unreadable_image"]
 
 
-def test_every_image_is_kept_or_in_the_findings(finished):
-    folder, _ = finished
+def test_every_image_is_kept_or_in_the_findings(smoke_run):
+    folder = smoke_run.out.parent
     files = len(list((folder / "raw").rglob("*.png")))
     manifest = pd.read_parquet(folder / "out" / "05_model_input" / "manifest.parquet")
     assert len(manifest) == files - 1  # the truncated one
 
 
-def test_a_finished_run_is_taken_up_as_it_is(finished):
-    folder, _ = finished
-    before = weights(folder)
-    process = kedro("--pipelines", "training", params=roots(folder))
+def test_a_finished_run_is_taken_up_as_it_is(smoke_run, tmp_path):
+    shutil.copytree(smoke_run.out, tmp_path / "out")
+    process = kedro("--pipelines", "training", params=[f"data_root={tmp_path / 'out'}", f"raw_root={smoke_run.raw}"])
     assert "3 of 3 epochs are done" in process.stderr
-    assert all(torch.equal(before[name], value) for name, value in weights(folder).items())
+    before = weights(smoke_run.out.parent)
+    assert all(torch.equal(before[name], value) for name, value in weights(tmp_path).items())
 
 
 @pytest.mark.slow
-def test_a_run_killed_in_training_ends_with_the_weights_of_one_that_was_not(finished, tmp_path):
-    folder, _ = finished
+def test_a_run_killed_in_training_ends_with_the_weights_of_one_that_was_not(smoke_run, tmp_path):
+    folder = smoke_run.out.parent
     shutil.copytree(
         folder / "out", tmp_path / "out", ignore=shutil.ignore_patterns("last.pt*", "checkpoint.pt*", "*scores*")
     )
@@ -166,25 +160,28 @@ def test_a_pipeline_names_what_it_needs_first(tmp_path):
     assert "run `kedro run --pipeline training --env smoke --params" in process.stderr
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the shared real data is not beside this checkout")
-@pytest.mark.parametrize(
-    ("env", "source", "images", "groups"),
-    [("abdomen", "abdomen", 152, 3), ("uw_madison", "abdomen", 152, 3), ("camvid", "camvid", 204, 4)],
-)
-def test_real_data_is_processed_by_configuration_alone(env, source, images, groups, tmp_path):
-    params = [f"data_root={tmp_path}", f"raw_root={SHARED / source}"]
-    process = kedro("--pipelines", "data_processing", env=env, params=params)
+def processed(env, source, folder):
+    """The manifest of real data, processed by configuration alone."""
+    process = kedro(
+        "--pipelines", "data_processing", env=env, params=[f"data_root={folder}", f"raw_root={SHARED / source}"]
+    )
     assert process.returncode == 0, process.stderr[-3000:]
-    manifest = pd.read_parquet(tmp_path / "05_model_input" / "manifest.parquet")
+    return pd.read_parquet(folder / "05_model_input" / "manifest.parquet")
+
+
+def check(manifest, images, groups):
     assert (len(manifest), manifest["group"].nunique()) == (images, groups)
     assert manifest.groupby("group")["split"].nunique().max() == 1
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the shared real data is not beside this checkout")
+@pytest.mark.parametrize("env", ["abdomen", "uw_madison"])
+def test_real_scans_are_processed_by_configuration_alone(env, tmp_path):
+    check(processed(env, "abdomen", tmp_path), images=152, groups=3)
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared real data is not beside this checkout")
 def test_binary_files_and_indexed_masks_of_camvid_give_one_manifest(tmp_path):
-    tables = []
-    for env in ("camvid", "camvid_indexed"):
-        params = [f"data_root={tmp_path / env}", f"raw_root={SHARED / 'camvid'}"]
-        assert kedro("--pipelines", "data_processing", env=env, params=params).returncode == 0
-        tables.append(pd.read_parquet(tmp_path / env / "05_model_input" / "manifest.parquet"))
-    pd.testing.assert_frame_equal(*tables)
+    binary = processed("camvid", "camvid", tmp_path / "binary")
+    check(binary, images=204, groups=4)
+    pd.testing.assert_frame_equal(binary, processed("camvid_indexed", "camvid", tmp_path / "indexed"))

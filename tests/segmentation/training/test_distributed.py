@@ -69,5 +69,5 @@ def test_a_failure_says_what_one_process_would_have_said(manifest, config):
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(manifest, config):
-    with pytest.raises(TrainingFailed, match="`batch_size: 3` does not divide by 2 processes"):
+    with pytest.raises(ValueError, match="`batch_size: 3` does not divide by 2 processes"):
         list(train(manifest, config.changed({"sampling.batch_size": 3}), TWO))

@@ -16,6 +16,17 @@ BALANCED_SHARE = 0.7
 """Of the draws, for ``oversampling: classes``; the others show images as they come, so that all are seen."""
 
 
+def check_shares(batch_size: int, num_images: int, world: int) -> None:
+    """Raises ValueError if ``world`` processes cannot take equal parts of a batch of the train images."""
+    if batch_size % world:
+        raise ValueError(
+            f"`batch_size: {batch_size}` does not divide by {world} processes, which take equal parts of a batch; "
+            f"set {batch_size - batch_size % world or world} or another multiple"
+        )
+    if num_images < world:
+        raise ValueError(f"{num_images} train images are too few for {world} processes; lower `devices`")
+
+
 class EpochSampler(Sampler[list[Draw]]):
     """The batches of an epoch, as one process or one of several sees them: lists of ``Draw``.
 
@@ -49,13 +60,7 @@ class EpochSampler(Sampler[list[Draw]]):
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if batch_size % world:
-            raise ValueError(
-                f"`batch_size: {batch_size}` does not divide by {world} processes, which take equal parts of a batch; "
-                f"set {batch_size - batch_size % world or world} or another multiple"
-            )
-        if len(rows) < world:
-            raise ValueError(f"{len(rows)} train images are too few for {world} processes; lower `devices`")
+        check_shares(batch_size, len(rows), world)
         self.image_ids = rows["image_id"].tolist()
         self.shown = rows[[f"area_{name}" for name in class_names(rows)]].to_numpy() > 0
         self.factors, self.oversampling, self.background = (

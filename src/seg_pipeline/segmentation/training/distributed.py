@@ -23,6 +23,7 @@ import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from seg_pipeline.segmentation.data.sampler import check_shares
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.processes import TrainingFailed, join
@@ -45,13 +46,14 @@ def train_together(
     """States to save, as they come; ``compute.devices`` processes train. The config is settled.
 
     Raises:
-        ValueError: there are fewer GPUs than that.
+        ValueError: there are fewer GPUs than that, or a batch cannot be divided among the processes.
         TrainingFailed: its own message, or why the processes ended.
     """
     if torch.cuda.is_available() and compute.device != "cpu" and torch.cuda.device_count() < compute.devices:
         raise ValueError(
             f"training.compute.devices: {compute.devices}, but this machine has {torch.cuda.device_count()} GPUs"
         )
+    check_shares(config.sampling.batch_size, int((manifest["split"] == "train").sum()), compute.devices)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory(prefix="seg_pipeline_") as name:
         folder = Path(name)
         manifest.to_parquet(folder / "manifest.parquet")
