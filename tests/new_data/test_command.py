@@ -69,8 +69,8 @@ def scans(number: int = 9):
 
 
 def manifest_of(told: str) -> tuple[int, int]:
-    """Images that came through, and that were tried."""
-    found = re.search(r"(\d+) of (\d+) images of \d+ groups came through", told)
+    """Usable images, and images tried."""
+    found = re.search(r"(\d+) of (\d+) images of \d+ groups are usable", told)
     assert found, told
     return int(found[1]), int(found[2])
 
@@ -244,14 +244,14 @@ def test_a_folder_of_no_known_form_says_what_was_looked_for(make, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     status, told, _ = make(tmp_path, name="none")
     assert status == 1
-    assert "no known layout found in 0 pictures" in told
+    assert "no known layout found in 0 image files" in told
     assert "docs/how-to/own_data.md" in told
 
 
 def test_an_environment_is_not_overwritten_unasked(conf, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(ROOT)
     assert main([str(tmp_path), "base", "--yes", "--conf", str(conf)]) == 1
-    assert "there is such an environment already; choose another name, or add --overwrite" in capsys.readouterr().err
+    assert "this environment exists already; choose another name, or add --overwrite" in capsys.readouterr().err
 
 
 def test_questions_are_asked_on_a_terminal_and_answers_taken(conf, monkeypatch, capsys, tmp_path):
@@ -265,7 +265,7 @@ def test_questions_are_asked_on_a_terminal_and_answers_taken(conf, monkeypatch, 
     monkeypatch.setattr("sys.stdin", terminal)
     assert main([str(tmp_path), "asked", "--no-check", "--conf", str(conf)]) == 0
     told = capsys.readouterr().out
-    assert "multiclass: one class a pixel  [proposed]" in told
+    assert "multiclass: one class per pixel  [proposed]" in told
     assert yaml.safe_load((conf / "asked/parameters.yml").read_text())["dataset"]["task"] == "multilabel"
     assert "(?P<group>" not in (conf / "asked/catalog.yml").read_text()
 

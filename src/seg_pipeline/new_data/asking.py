@@ -1,4 +1,4 @@
-"""Questions that the folder does not answer, and a record of all that was decided."""
+"""Ask what the data does not tell, and record all decisions."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ def tell(text: str = "") -> None:
 
 @dataclass
 class Asker:
-    """Takes an answer from the options, else from the user where there is one, else the proposal."""
+    """Takes answers from the command line, else from the user if there is a terminal, else the proposal."""
 
     given: Mapping[str, str | None]
     interactive: bool
     read: Callable[[str], str] = input
     decisions: list[str] = field(default_factory=list)
-    """Each decision with its reason, in words."""
+    """Each decision with its reason, as text."""
 
     def decide(self, what: str) -> None:
-        """Keeps, and tells, what was found or chosen and why."""
+        """Record and print what was found or chosen, and why."""
         self.decisions.append(what)
         tell(f"  {what}")
 
     def choose(self, key: str, question: str, options: Mapping[str, str], proposal: str | None) -> str:
-        """One of ``options``, which maps each answer to what it means.
+        """One of ``options``, which maps each answer to its meaning.
 
         Raises:
-            ValueError: an answer that is no option, or none where there is neither a proposal nor anybody to ask.
+            ValueError: the answer is not an option, or there is neither an answer nor a proposal.
         """
         answer = self.given.get(key)
         if answer is None and self.interactive and len(options) > 1:
@@ -39,7 +39,7 @@ class Asker:
         option = "--" + key.replace("_", "-")
         if answer is None:
             listed = "\n".join(f"  {option} {value}: {meaning}" for value, meaning in options.items())
-            raise ValueError(f"{question} The data does not tell; say it with\n{listed}")
+            raise ValueError(f"{question} The data does not tell; add one of\n{listed}")
         if answer not in options:
             raise ValueError(f"{option} must be one of {', '.join(options)}, found {answer!r}")
         return answer
@@ -51,7 +51,7 @@ class Asker:
         return self.read("  > ").strip() or None
 
     def words(self, key: str, question: str, proposal: str) -> str:
-        """Free text; an empty answer takes the proposal."""
+        """Free text; an empty answer accepts the proposal."""
         answer = self.given.get(key)
         if answer is None and self.interactive:
             answer = self.read(f"{question} [{proposal}] > ").strip()

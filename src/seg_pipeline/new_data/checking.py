@@ -1,4 +1,4 @@
-"""data_processing on some images of a new environment, in a folder that is thrown away."""
+"""Run data_processing on some images of a new environment, in a temporary folder."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from seg_pipeline.segmentation.export.quiet import errors_only
 
 IMAGES = 20
 GROUPS = 3
-"""One for each split."""
-OF_FEW = ("class_missing_from_split", "fewer_folds")
-"""Findings that say no more than that so few images are few."""
+"""One per split."""
+FEW_IMAGE_RULES = ("class_missing_from_split", "fewer_folds")
+"""Findings that are expected with so few images."""
 
 
 def check(env: str, project: Path, conf: Path, cases: list[list[Path]], raw_root: Path) -> dict[str, Any]:
-    """How many images and groups data_processing was run on, the manifest's columns and the findings."""
+    """Number of images and groups that data_processing was run on, the manifest and the findings."""
     with tempfile.TemporaryDirectory() as folder:
         params = {"data_root": folder}
         if cases:
@@ -35,16 +35,16 @@ def check(env: str, project: Path, conf: Path, cases: list[list[Path]], raw_root
             assert isinstance(session, KedroSession)
             catalog = session.load_context().catalog
             assert isinstance(catalog, DataCatalog)
-            with errors_only("kedro", "kedro.io.data_catalog", "seg_pipeline"):  # the summary says what there is to say
+            with errors_only("kedro", "kedro.io.data_catalog", "seg_pipeline"):  # the summary reports what matters
                 images, groups = _trim(catalog)
                 SequentialRunner().run(pipelines["data_processing"], catalog)
             findings = catalog["findings"].load()
-            told = findings[~findings["rule"].isin(OF_FEW)]
+            told = findings[~findings["rule"].isin(FEW_IMAGE_RULES)]
             return {"images": images, "groups": groups, "manifest": catalog["manifest"].load(), "findings": told}
 
 
 def _some_cases(cases: list[list[Path]], raw_root: Path, trial: Path) -> Path:
-    """A folder with the smallest volumes of ``GROUPS`` cases, linked, and what describes them."""
+    """A folder with links to the smallest volumes of ``GROUPS`` cases and to dataset.json."""
     smallest = sorted(cases, key=lambda files: sum(path.stat().st_size for path in files))[:GROUPS]
     others = list(raw_root.glob("dataset.json"))
     for path in [*(path for files in smallest for path in files), *others]:
@@ -58,12 +58,12 @@ def _some_cases(cases: list[list[Path]], raw_root: Path, trial: Path) -> Path:
 def _link(path: Path, target: Path) -> None:
     try:
         target.symlink_to(path)
-    except OSError:  # a system that does not let users link
+    except OSError:  # Windows, for example, does not let every user create links
         shutil.copyfile(path, target)
 
 
 def _trim(catalog: DataCatalog) -> tuple[int, int]:
-    """Leaves ``IMAGES`` annotated images in the catalog's tables; their number, and that of their groups."""
+    """Keep about ``IMAGES`` annotated images in the catalog's tables; return their number and that of their groups."""
     tables = {name: catalog[name].load() for name in ("raw_metadata", "image_files", "mask_files")}
     given = catalog["params:data_processing"].load().annotations
     image, mask = given.columns.image_id, given.columns.mask
@@ -81,12 +81,12 @@ def _trim(catalog: DataCatalog) -> tuple[int, int]:
 
 
 def _of(files: pd.DataFrame, column: str, kept: set[str]) -> pd.DataFrame:
-    """Files of these ids, and some of those whose name says none: they become findings."""
+    """Files with these ids, and some of those without an id, which become findings."""
     return pd.concat([files[files[column].isin(kept)], files[files[column].isna()].head(IMAGES)]).sort_index()
 
 
 def some_images(files: pd.DataFrame, annotated: set[str]) -> set[str]:
-    """``IMAGES`` ids: whole groups where they are small, else as many of each of ``GROUPS``, one after another."""
+    """About ``IMAGES`` ids: whole groups if they are small, else consecutive images of ``GROUPS`` groups."""
     files = files[files["image_id"].isin(annotated)]
     group = files["group"] if "group" in files else files["image_id"]
     sizes = group.value_counts(sort=False).sort_values(kind="stable")

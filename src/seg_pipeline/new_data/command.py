@@ -1,4 +1,4 @@
-"""The command line."""
+"""Command line of new-data."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from seg_pipeline.new_data.writing import write
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m seg_pipeline.new_data",
-        description="Writes an environment conf/NAME/ for the data in FOLDER, and tries it on 20 images.",
+        description="Write an environment conf/NAME/ for the data in FOLDER, and try it on 20 images.",
     )
-    parser.add_argument("folder", type=Path, help="where the data is")
-    parser.add_argument("name", help="of the environment: lower-case letters, digits and _")
-    parser.add_argument("--yes", action="store_true", help="ask nothing: take what the data suggests")
-    parser.add_argument("--overwrite", action="store_true", help="replace an environment of that name")
+    parser.add_argument("folder", type=Path, help="folder with your data")
+    parser.add_argument("name", help="name of the environment: lower-case letters, digits and _")
+    parser.add_argument("--yes", action="store_true", help="ask nothing: accept all proposals")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing environment")
     parser.add_argument("--no-check", action="store_true", help="do not run data_processing on 20 images")
-    parser.add_argument("--conf", type=Path, default=Path("conf"), help="folder of the environments (conf)")
-    answers = parser.add_argument_group("answers, in place of questions")
-    answers.add_argument("--layout", help="which form, where the folder has several; see what it lists")
-    answers.add_argument("--group", help="what must not be split: none, or the number of the name's part up to which "
-                         "it is named (case1_day2_007: 1 is case1, 2 is case1_day2)")  # fmt: skip
-    answers.add_argument("--task", help="multilabel (classes may overlap) or multiclass (one class a pixel)")
-    answers.add_argument("--unlabelled-pixels", help="pixels in no mask: background or ignore")
-    answers.add_argument("--rle-order", help="C: run lengths go along rows; F: down columns")
-    answers.add_argument("--rle-first", help="number of the first pixel, 1 or 0")
-    answers.add_argument("--channel", help="of nnU-Net's channels the one that is the image")
+    parser.add_argument("--conf", type=Path, default=Path("conf"), help="folder of the environments (default: conf)")
+    answers = parser.add_argument_group("answers to questions")
+    answers.add_argument("--layout", help="layout to use if the folder has several; new-data lists them")
+    answers.add_argument("--group", help="what must not be split: none, or how many parts of the file name identify it "
+                         "(of case1_day2_007, 1 is case1 and 2 is case1_day2)")  # fmt: skip
+    answers.add_argument("--task", help="multilabel (classes may overlap) or multiclass (one class per pixel)")
+    answers.add_argument("--unlabelled-pixels", help="pixels that no mask covers: background or ignore (unknown)")
+    answers.add_argument("--rle-order", help="C: runs go along rows; F: runs go down columns")
+    answers.add_argument("--rle-first", help="number of the first pixel in run lengths, 1 or 0")
+    answers.add_argument("--channel", help="the nnU-Net channel to use as the image")
     return parser.parse_args(given)
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Exit status: 0 where the environment was written and, unless told not to, tried with success."""
+    """Run the command; 0 if the environment was written and, unless --no-check, data_processing worked on it."""
     options = arguments(given)
     try:
         return _make(options)
@@ -52,33 +52,33 @@ def main(given: Sequence[str] | None = None) -> int:
 def _make(options: argparse.Namespace) -> int:
     target = options.conf / options.name
     if not re.fullmatch("[a-z][a-z0-9_]*", options.name):
-        raise ValueError(f"{options.name!r}: a name must be lower-case letters, digits and _, a letter first")
+        raise ValueError(f"{options.name!r}: a name must be lower-case letters, digits and _, and start with a letter")
     if target.exists() and not options.overwrite:
-        raise ValueError(f"{target}: there is such an environment already; choose another name, or add --overwrite")
+        raise ValueError(f"{target}: this environment exists already; choose another name, or add --overwrite")
     ask = Asker(vars(options), interactive=sys.stdin.isatty() and not options.yes)
     tell(f"Looking at {options.folder}")
     plan = choose(scan(options.folder), ask)
     write(target, plan, ask, overwrite=options.overwrite)
-    tell(f"Wrote {target}/catalog.yml, globals.yml and parameters.yml, which say all this.")
+    tell(f"Wrote {target}/catalog.yml, globals.yml and parameters.yml.")
     return 0 if options.no_check else _tried(options, plan)
 
 
 def choose(contents: Contents, ask: Asker) -> Plan:
-    """The plan of the layout that is found, or chosen where there are several.
+    """The plan of the layout that was found, or chosen if there are several.
 
     Raises:
-        ValueError: the folder has no known form.
+        ValueError: the folder has no known layout.
     """
     found = find(contents)
     if not found:
         raise ValueError(unknown(contents))
     options = {one.name: one.about for one in found}
-    name = ask.choose("layout", "The folder can be read in several ways. Which?", options, found[0].name)
+    name = ask.choose("layout", "The folder has several layouts. Which one do you want to use?", options, found[0].name)
     first = found.pop(list(options).index(name))
     for layout in [first] if ask.given.get("layout") else [first, *found]:
         if (plan := _read(layout, ask)) is not None:
             if others := ", ".join(one.name for one in found if one is not layout):
-                ask.decide(f"also found, and not used (--layout): {others}")
+                ask.decide(f"also found, but not used (choose with --layout): {others}")
             return plan
     raise ValueError(unknown(contents))
 
@@ -87,13 +87,13 @@ def _read(layout: Layout, ask: Asker) -> Plan | None:
     ask.decide(f"layout: {layout.about}")
     plan = layout.read(ask)
     if plan is None:
-        ask.decide(f"not used: images and masks of {layout.about} do not belong together by name")
+        ask.decide(f"not used: the file names of images and masks do not match ({layout.about})")
     return plan
 
 
 def unknown(contents: Contents) -> str:
-    """What was there, and what was looked for."""
-    counts = f"{len(contents.pictures)} pictures ({sum(map(len, contents.masks.values()))} of them called masks), "
+    """Error message: what was found, and what is supported."""
+    counts = f"{len(contents.pictures)} image files ({sum(map(len, contents.masks.values()))} of them named as masks), "
     counts += f"{len(contents.tables)} CSV, {len(contents.jsons)} JSON and {len(contents.volumes)} NIfTI files"
     return (
         f"{contents.root}: no known layout found in {counts}. Supported: a CSV of run lengths or of mask files; "
@@ -103,7 +103,7 @@ def unknown(contents: Contents) -> str:
 
 
 def _tried(options: argparse.Namespace, plan: Plan) -> int:
-    from seg_pipeline.hooks.errors import text_for_user  # both import Kedro, which only a check needs
+    from seg_pipeline.hooks.errors import text_for_user  # both import Kedro, which only the check needs
     from seg_pipeline.new_data.checking import check
 
     tell("\nTrying data_processing on some of the images ...")
@@ -112,24 +112,24 @@ def _tried(options: argparse.Namespace, plan: Plan) -> int:
     except (ValueError, RuntimeError) as error:
         if (text := text_for_user(error)) is None:
             raise
-        raise ValueError(f"data_processing fails on it: {text}\nCorrect {options.conf / options.name} and try "
+        raise ValueError(f"data_processing failed: {text}\nCorrect {options.conf / options.name} and try "
                          f"`kedro run --env {options.name} --pipelines data_processing`") from None  # fmt: skip
     tell(summary(result))
     if result["manifest"].empty:
-        raise ValueError(f"no image came through; correct {options.conf / options.name} by the findings above")
+        raise ValueError(f"no image is usable; correct {options.conf / options.name} according to the findings above")
     tell(f"\nNext:\n  kedro run --env {options.name} --pipelines data_processing,eda\n"
          f"and look at data/{options.name}/08_reporting: findings.html, sample_sheet.png")  # fmt: skip
     return 0
 
 
 def summary(result: dict[str, Any]) -> str:
-    """Images, classes and findings, in lines."""
+    """Images, classes and findings, one line each."""
     from seg_pipeline.hooks.summary import finding_lines
 
     manifest, findings = result["manifest"], result["findings"]
     areas = {name[5:]: int((manifest[name] > 0).sum()) for name in manifest if name.startswith("area_")}
-    lines = [f"{len(manifest)} of {result['images']} images of {result['groups']} groups came through",
-             "with a mask of " + ", ".join(f"{name}: {number}" for name, number in areas.items()),
+    lines = [f"{len(manifest)} of {result['images']} images of {result['groups']} groups are usable",
+             "images with a mask:  " + ", ".join(f"{name}: {number}" for name, number in areas.items()),
              "findings  " + "\n            ".join(finding_lines(findings))]  # fmt: skip
     reasons = findings.drop_duplicates("rule").head(5) if len(findings) else findings
     lines += [f"e.g. {one['rule']}: {one['reason']}" for one in reasons.to_dict("records")]

@@ -1,4 +1,4 @@
-"""File names -> the regular expression that reads image_id, group, series and frame from them."""
+"""Propose a regular expression that reads image_id, group, series and frame from file names."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ SEPARATORS = re.compile(r"([_\-./ ]+)")
 SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 NUMBERED = re.compile(r"([A-Za-z]*)(\d+)")
 FEW_GROUPS = 5
-"""Groups below which a finer part of the names is proposed, where there is one."""
+"""With fewer groups than this, a finer part of the names is proposed if there is one."""
 
 
 @dataclass(frozen=True)
 class Names:
-    """What the names say; ``pattern`` matches a whole path without its ending."""
+    """A proposal; ``pattern`` matches a whole path without its extension."""
 
     pattern: str
     about: str
-    """In words, for the user."""
+    """Description for the user."""
     groups: list[str]
-    """The group of each name; itself where they tell nothing."""
+    """Group of each name; the name itself if there are no groups."""
 
 
 @dataclass(frozen=True)
 class _Parts:
-    """Fields of the names, one list a field, and the separators between them."""
+    """Fields of the names, one list per field, and the separators between them."""
 
     fields: list[list[str]]
     separators: list[str]
@@ -40,23 +40,23 @@ class _Parts:
 
 
 def propose(names: list[str], *, group: str = "auto", whole: bool | None = None) -> Names:
-    """A pattern for these paths without endings.
+    """Propose a pattern for these paths without extensions.
 
     Args:
-        group: "auto", "none", or the name's field, counted from 1, up to which it names what must not be split.
-        whole: image_id is the whole path, not the file's name alone; None: where file names repeat.
+        group: "auto", "none", or the number of leading fields of the name that identify what must not be split.
+        whole: image_id is the whole path, not only the file name; None: only if file names repeat.
     """
     if whole is None:
         whole = len({name.rsplit("/", 1)[-1] for name in names}) < len(names)
     stems = [name.rsplit("/", 1)[-1] for name in names]
-    if not whole and _folder_each(names, stems):  # a folder an image
+    if not whole and _folder_each(names, stems):  # one folder per image
         found = propose(stems, group=group, whole=True)
         folders = [set(column) for column in zip(*(name.split("/")[:-1] for name in names), strict=True)]
         before = "".join(f"{re.escape(one.pop())}/" if len(one) == 1 else "[^/]+/" for one in folders)
         return Names(before + found.pattern, found.about, found.groups)
     parts = _parted(names)
     if parts is None or len(names) < 2:
-        return Names(_plain(names, whole), "names differ in their parts: each image is a group of its own", names)
+        return Names(_plain(names, whole), "names have different parts: each image is its own group", names)
     frame = _frame(parts)
     first, last = _group(parts, frame, group)
     texts = parts.joined(first, last + 1) if last is not None else names
@@ -64,7 +64,7 @@ def propose(names: list[str], *, group: str = "auto", whole: bool | None = None)
 
 
 def _folder_each(names: list[str], stems: list[str]) -> bool:
-    """Whether each file lies below a folder of its own name, all equally deep."""
+    """Whether each file is in a folder with its own name, all equally deep."""
     own = all(f"{stem}/" in name for stem, name in zip(stems, names, strict=True))
     return own and len({name.count("/") for name in names}) == 1
 
@@ -76,7 +76,7 @@ def _plain(names: list[str], whole: bool) -> str:
 
 
 def _parted(names: list[str]) -> _Parts | None:
-    """None where the names have not all the same separators."""
+    """Split names into fields; None if they do not all have the same separators."""
     rows = [SEPARATORS.split(name) for name in names]
     separators = rows[0][1::2]
     if any(row[1::2] != separators for row in rows) or any("" in row[::2] for row in rows):
@@ -85,7 +85,7 @@ def _parted(names: list[str]) -> _Parts | None:
 
 
 def _frame(parts: _Parts) -> int | None:
-    """The last field, where it counts within what is before it."""
+    """Index of the last field if it is a number that counts within the fields before it."""
     last = len(parts.fields) - 1
     numbers = [NUMBERED.fullmatch(text) for text in parts.fields[last]]
     before = parts.joined(0, last)
@@ -94,7 +94,7 @@ def _frame(parts: _Parts) -> int | None:
 
 
 def _group(parts: _Parts, frame: int | None, wanted: str) -> tuple[int, int | None]:
-    """First and last field of what must not be split; (0, None): each image on its own."""
+    """First and last field of the group; (0, None): each image is its own group."""
     varying = [at for at in range(len(parts.fields)) if parts.varies(at) and at != frame]
     if wanted == "none" or not varying:
         return 0, None
@@ -112,17 +112,17 @@ def _group(parts: _Parts, frame: int | None, wanted: str) -> tuple[int, int | No
 def _place(wanted: str, count: int) -> int:
     """Index of the field that the user counts from 1."""
     if not wanted.isdigit() or not 1 <= int(wanted) <= count:
-        raise ValueError(f"--group must be none, or the number of one of the {count} parts of a name, found {wanted!r}")
+        raise ValueError(f"--group must be none or a number of parts from 1 to {count}, found {wanted!r}")
     return int(wanted) - 1
 
 
 def _pattern(parts: _Parts, first: int, last: int | None, frame: int | None, whole: bool) -> str:
-    """The fields one after another, with the named groups around them."""
+    """Regular expression of all fields, with the named groups around them."""
     count = len(parts.fields)
     slashes = [at for at in range(count - 1) if "/" in parts.separators[at]]
     id_from = 0 if whole or not slashes else slashes[-1] + 1
     series = _series_end(parts, last, frame)
-    # a named group may not cross the beginning of image_id
+    # a named group must not cross the start of image_id
     series = series if series is None or first >= id_from or series < id_from else None
     text = ""
     for at in range(count):
@@ -142,7 +142,7 @@ def _series_end(parts: _Parts, last: int | None, frame: int | None) -> int | Non
 
 
 def _field(texts: list[str], *, frame: bool) -> str:
-    """Regular expression of one field; the number of a frame is named."""
+    """Regular expression of one field; a frame number is a named group."""
     found = [NUMBERED.fullmatch(text) for text in texts]
     if len(set(texts)) == 1 and not all(found):
         return re.escape(texts[0]).replace(r"\-", "-")
@@ -157,8 +157,12 @@ def _field(texts: list[str], *, frame: bool) -> str:
 
 def _about(texts: list[str], names: list[str], last: int | None, frame: int | None) -> str:
     if last is None:
-        told = "; the names only count, so look whether neighbours are alike" if _only_count(names) else ""
-        return f"each of the {len(names)} images is a group of its own{told}"
+        told = (
+            "; the names are only numbers, so check whether consecutive images are related"
+            if _only_count(names)
+            else ""
+        )
+        return f"each of the {len(names)} images is its own group{told}"
     shown = sorted({text.replace("\0", " ") for text in texts})
     few = ", ".join(shown[:3]) + (", ..." if len(shown) > 3 else "")
     return f"{len(shown)} groups ({few})" + ("; the last number is the frame" if frame is not None else "")

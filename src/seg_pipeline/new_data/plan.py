@@ -1,4 +1,4 @@
-"""What an environment will say, before it is written."""
+"""The contents of an environment, before it is written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_MASK_FILES: Entry = {
 @dataclass(frozen=True)
 class Classes:
     values: dict[str, Value]
-    """What stands for each class by its name, in channel order."""
+    """Class name to its value in the masks or the table, in channel order."""
     task: Task
     unlabelled_pixels: Literal["background", "ignore"] = "background"
     background: list[Value] = field(default_factory=list)
@@ -37,15 +37,15 @@ class Plan:
     """raw_metadata, image_files and mask_files."""
     classes: Classes
     annotations: dict[str, Any]
-    """`data_processing.annotations`, but for the values that are of the classes."""
+    """`data_processing.annotations`, without the values in ``classes``."""
     pictures: list[Path]
-    """Of images, to see how large they are; none where images are volumes."""
+    """Image files, to measure their sizes; empty for volumes."""
     cases: list[list[Path]] = field(default_factory=list)
-    """Files of each case of volumes, of which the check takes a few."""
+    """Files per case of volumes; the check uses a few cases."""
 
 
 def file_index(folder: str, glob: str, pattern: str, **columns: str) -> Entry:
-    """Catalog entry of the files below ``folder`` of the raw data."""
+    """Catalog entry for the files below ``folder`` of the raw data."""
     entry: Entry = {
         "type": "seg_pipeline.datasets.file_index.FileIndexDataset",
         "filepath": f"{RAW}/{folder}" if folder else RAW,

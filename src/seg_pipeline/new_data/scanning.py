@@ -1,4 +1,4 @@
-"""What lies in a folder: pictures, tables, JSON files and volumes, as paths below it."""
+"""List the images, tables, JSON files and volumes in a folder, and tell masks from images by name."""
 
 from __future__ import annotations
 
@@ -34,17 +34,21 @@ class Contents:
 
     @property
     def masks(self) -> dict[str, list[str]]:
-        """Pictures whose folder or name calls them masks, by the folder's name ("" where the file's name does)."""
+        """Image files that are named as masks, by the name of their folder ("" if the file name says so)."""
         return by_word(self.pictures)
 
     @property
     def images(self) -> list[str]:
-        """The other pictures; those in a folder that is called so, where there is one."""
+        """The other image files, limited to folders named as images if there are any."""
         return images_of(self.pictures)
 
 
 def scan(root: Path) -> Contents:
-    """Raises ValueError where there is no such folder. Hidden files are passed over, linked folders followed."""
+    """List the files below ``root``; hidden files are skipped and linked folders followed.
+
+    Raises:
+        ValueError: the folder does not exist.
+    """
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder; give the folder that holds your data")
     found: dict[str, list[str]] = {kind: [] for kind in ENDINGS}
@@ -58,12 +62,12 @@ def scan(root: Path) -> Contents:
 
 
 def stem(file: str) -> str:
-    """The path without its ending; ".nii.gz" is one."""
+    """The path without its file extension; ".nii.gz" counts as one."""
     return re.sub(r"(\.nii\.gz|\.[^./]+)$", "", file, flags=re.IGNORECASE)
 
 
 def mask_folder(file: str) -> str | None:
-    """The folder's name that makes it a mask, "" where the file's own name does; None: no mask."""
+    """Name of the folder that marks the file as a mask, "" if its own name does, None if it is not a mask."""
     *folders, _ = PurePosixPath(file).parts
     for name in reversed(folders):
         if MASK_WORD.search(name.lower()):
@@ -72,7 +76,7 @@ def mask_folder(file: str) -> str | None:
 
 
 def by_word(files: list[str]) -> dict[str, list[str]]:
-    """Masks by the name of their folder, the largest number of files last."""
+    """Masks by the name of their folder; the folder with the most files comes last."""
     groups: dict[str, list[str]] = defaultdict(list)
     for file in files:
         if (name := mask_folder(file)) is not None:
@@ -81,39 +85,39 @@ def by_word(files: list[str]) -> dict[str, list[str]]:
 
 
 def images_of(files: list[str]) -> list[str]:
-    """Files that no name calls masks, in a folder that is called one of images where there is such a folder."""
+    """Files that are not named as masks, limited to folders named as images if there are any."""
     others = [file for file in files if mask_folder(file) is None]
     named = [file for file in others if any(IMAGE_WORD.search(part.lower()) for part in file.split("/")[:-1])]
     return named or others
 
 
 def common_folder(files: list[str]) -> str:
-    """The deepest folder that holds all of them; "" for the root."""
+    """The deepest folder that contains all files; "" for the root."""
     folders = [PurePosixPath(file).parent.as_posix() for file in files]
     shared = os.path.commonpath(folders) if folders else ""
     return "" if shared == "." else shared
 
 
 def below(files: list[str], folder: str) -> list[str]:
-    """The paths seen from ``folder``."""
+    """Paths relative to ``folder``."""
     return [file[len(folder) + 1 :] if folder else file for file in files]
 
 
 def endings_of(files: list[str]) -> str:
-    """Regular expression of the endings that occur: ``\\.png`` or ``\\.(?:jpg|png)``."""
+    """Regular expression for the file extensions that occur: ``\\.png`` or ``\\.(?:jpg|png)``."""
     found = sorted({file[len(stem(file)) + 1 :] for file in files})
     return r"\." + (re.escape(found[0]) if len(found) == 1 else f"(?:{'|'.join(map(re.escape, found))})")
 
 
 def common_end(texts: list[str]) -> str:
-    """The longest end, from a separator on, that all of several different texts share; "" where there is none."""
+    """The longest common ending of several different texts that starts at a separator; "" if there is none."""
     shared = os.path.commonprefix([text[::-1] for text in texts])[::-1]  # noqa: RUF071  letters are meant
     start = re.search(r"[_\-. ]", shared)
     return shared[start.start() :] if start and len(set(texts)) > 1 else ""
 
 
 def glob_of(files: list[str], folder: str, others: list[str]) -> str:
-    """The widest glob below ``folder`` that takes all of ``files`` and, as far as one can, none of ``others``."""
+    """The widest glob below ``folder`` that matches all ``files`` and, if possible, none of ``others``."""
     wanted, rest = below(files, folder), below([one for one in others if one.startswith(folder)], folder)
     ends = {file[len(stem(file)) :] for file in wanted}
     end = glob.escape(ends.pop()) if len(ends) == 1 else ".*"
@@ -127,7 +131,7 @@ def glob_of(files: list[str], folder: str, others: list[str]) -> str:
 
 
 def _head(files: list[str]) -> str:
-    """Glob of the folders: each by its name, ``*`` where names differ, ``**`` where depths do."""
+    """Glob for the folders: their names, ``*`` if names differ, ``**`` if depths differ."""
     rows = [file.split("/")[:-1] for file in files]
     if len({len(row) for row in rows}) > 1:
         return "**/"

@@ -1,4 +1,4 @@
-"""A plan -> the three files of an environment."""
+"""Write the three files of an environment from a plan."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.segmentation.images.decoding import read_image
 
 LARGE = 384
-"""Pixels of the shorter side from which the network is trained on windows instead of whole images."""
+"""Images whose shorter side exceeds this many pixels are cropped to windows instead of resized."""
 WINDOW = 256
 VIEW = 512
-"""Pixels that the shorter side of a larger image is scaled to before windows are cut."""
+"""Pixels to which the shorter side of a larger image is scaled before windows are cut."""
 MANY = 5000
-"""Images from which several processes read them quicker."""
+"""Above this many images, several processes read them faster."""
 
 
 def training_input(pictures: list[Path], ask: Asker) -> dict[str, Any]:
-    """Parameters of training that follow from the images' sizes and pixels; {} where there are no pictures."""
+    """Training parameters derived from sizes and pixels of the images; {} for volumes."""
     if not pictures:
         ask.decide("network input: as in conf/base, for slices of volumes")
         return {}
     looked = [image for path in evenly(pictures, 20) if (image := _readable(path)) is not None]
     if not looked:
-        raise ValueError(f"{pictures[0].parent}: not one of the images looked at can be read")
+        raise ValueError(f"{pictures[0].parent}: none of the sampled images can be read")
     heights, widths = zip(*(image.shape[:2] for image in looked), strict=True)
     height, width = int(np.median(heights)), int(np.median(widths))
     settings: dict[str, Any] = {}
@@ -53,7 +53,7 @@ def training_input(pictures: list[Path], ask: Asker) -> dict[str, Any]:
 
 
 def _readable(path: Path) -> np.ndarray | None:
-    """None for what data_processing will report."""
+    """The image; None if it cannot be read, which data_processing will report."""
     try:
         return read_image(path)
     except ValueError:
@@ -61,7 +61,7 @@ def _readable(path: Path) -> np.ndarray | None:
 
 
 def _side(pixels: int, scale: float) -> int:
-    """The multiple of 32 nearest to it, as scaled."""
+    """The scaled size, rounded to a multiple of 32, which the networks need."""
     return max(32, round(pixels * scale / 32) * 32)
 
 
@@ -82,13 +82,13 @@ def parameters(plan: Plan, ask: Asker) -> dict[str, Any]:
 
 
 def write(folder: Path, plan: Plan, ask: Asker, *, overwrite: bool) -> None:
-    """``catalog.yml``, ``globals.yml`` and ``parameters.yml``.
+    """Write ``catalog.yml``, ``globals.yml`` and ``parameters.yml``.
 
     Raises:
-        ValueError: there is such an environment already, and it may not be replaced.
+        ValueError: the environment exists, and ``overwrite`` is false.
     """
     if folder.exists() and not overwrite:
-        raise ValueError(f"{folder}: there is such an environment already; choose another name, or add --overwrite")
+        raise ValueError(f"{folder}: this environment exists already; choose another name, or add --overwrite")
     values = parameters(plan, ask)
     folder.mkdir(parents=True, exist_ok=True)
     catalog = {name: {**entry, "metadata": _metadata(entry)} for name, entry in plan.catalog.items()}
@@ -100,7 +100,7 @@ def write(folder: Path, plan: Plan, ask: Asker, *, overwrite: bool) -> None:
         "data_root": f"data/{folder.name}",
         "raw_root": plan.raw_root.as_posix(),
         "phantom": None,
-        "if_missing": "Put the data there, or say where it is with `--params raw_root=FOLDER`.",
+        "if_missing": "Put the data there, or give its folder with `--params raw_root=FOLDER`.",
     }
     (folder / "globals.yml").write_text(
         _comment([f"Written by `new-data` from {plan.raw_root.name}."]) + _text(places, flow=False)
@@ -124,7 +124,7 @@ def _comment(lines: list[str]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Without anchors, which a list that stands in two places would get."""
+    """Writes no YAML anchors, which a list used twice would get."""
 
     def ignore_aliases(self, _: Any) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Which form a folder has: each that fits, the most telling first."""
+"""Recognise the layouts that a folder may have, the most certain first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seg_pipeline.new_data.scanning import Contents
 from seg_pipeline.segmentation.formats.json_files import read_json
 
 MOST_JSONS = 50
-"""A data set is described by a few; a file for each image is none of the forms known here."""
+"""Only so many JSON files are opened: no supported layout has one per image."""
 
 
 class Layout(NamedTuple):
@@ -25,7 +25,7 @@ class Layout(NamedTuple):
 
 
 def find(contents: Contents) -> list[Layout]:
-    """Every form that the folder may have; of several of one form the later ones are numbered."""
+    """Every layout that the folder may have; names of repeated layouts are numbered."""
     given = tables.read_tables(contents)
     names = class_names(given.values())
     found = [*_described(contents, names), *_tabled(contents, given, names), *_pictured(contents, names)]
@@ -37,7 +37,7 @@ def find(contents: Contents) -> list[Layout]:
 
 
 def _content(path: Path) -> dict:
-    """Of a JSON file that holds a mapping; {} of any other."""
+    """Content of a JSON file that holds a mapping; {} for any other."""
     try:
         content = read_json(path)
     except ValueError:
@@ -46,7 +46,7 @@ def _content(path: Path) -> dict:
 
 
 def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
-    """Forms that a file, or a kind of file, makes plain."""
+    """Layouts that are certain from one file or a kind of file."""
     found = []
     for file in contents.jsons[:MOST_JSONS]:
         content = _content(contents.root / file)

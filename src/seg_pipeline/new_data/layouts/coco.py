@@ -1,4 +1,4 @@
-"""COCO's annotation file."""
+"""Layout with a COCO annotation file."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
 
 def read(contents: Contents, file: str, ask: Asker) -> Plan:
-    """Raises ValueError where the folder does not hold the images that the file names."""
+    """Plan for a COCO file; raises ValueError if the folder does not hold its images."""
     listed = [str(one["file_name"]) for one in read_json(contents.root / file)["images"]]
     folder = _folder(contents, listed)
     table = read_coco(contents.root / file, contents.root / folder)
     counts = table.loc[~table["class"].isin([NO_CLASS]), "class"].value_counts()
-    ask.decide(f"{file}: COCO, {len(listed)} images, {int(counts.sum())} annotations, an object each")
+    ask.decide(f"{file}: COCO, {len(listed)} images, {int(counts.sum())} annotations, one object each")
     ask.decide(f"classes: {', '.join(f'{name} ({number})' for name, number in counts.items())}")
     files = [f"{folder}/{name}" if folder else name for name in listed]
     paths = {stem(name): contents.root / one for name, one in zip(listed, files, strict=True)}
@@ -50,14 +50,14 @@ def read(contents: Contents, file: str, ask: Asker) -> Plan:
 
 
 def _folder(contents: Contents, listed: list[str]) -> str:
-    """The folder that the file names start from."""
+    """The folder that the file names are relative to."""
     wanted = set(listed)
     ends = [
         file[: -len(name) - 1] for name in listed[:1] for file in contents.pictures if f"/{file}".endswith(f"/{name}")
     ]
     folders = {end: sum(name in wanted for name in below(_in(contents, end), end)) for end in ends}
     if not folders:
-        raise ValueError(f"{contents.root}: no file is called {listed[0]}, which the annotations name")
+        raise ValueError(f"{contents.root}: the annotations name {listed[0]}, but there is no such file")
     return max(folders, key=lambda end: folders[end])
 
 
@@ -66,7 +66,7 @@ def _in(contents: Contents, folder: str) -> list[str]:
 
 
 def _stacks(table: pd.DataFrame, paths: dict) -> Iterator[list[np.ndarray]]:
-    """Bool masks by class, of a sample of images."""
+    """Bool masks per class of a sample of images."""
     drawn = table.dropna(subset=["mask"])
     for image in evenly(list(drawn["image_id"].unique()), 40):
         shape = read_size(paths[image])

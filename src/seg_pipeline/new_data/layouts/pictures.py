@@ -1,4 +1,4 @@
-"""Pictures beside pictures: which mask is of which image, class and object."""
+"""Layouts with image files and mask files: match masks to images, classes and objects by name."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ NUMBERED_CLASS = re.compile(r"[_\-. ]*([A-Za-z]\w*?)[_\-. ]*\d+")
 
 @dataclass(frozen=True)
 class Matched:
-    """How the paths of masks, without endings, name their images."""
+    """How the paths of masks, without extensions, name their images."""
 
     masks: list[str]
     pattern: str
-    """With the groups mask_id and image_id and, where the paths tell, class_id."""
+    """With the groups mask_id and image_id and, if the paths give it, class_id."""
     images: list[str]
     """Image of each mask."""
     classes: list[str] | None
-    """Class of each mask, where the paths tell."""
+    """Class of each mask, if the paths give it."""
     several: bool
-    """Several masks of one class in an image: an object each."""
+    """An image has several masks of one class: each is one object."""
 
 
 def match(masks: list[str], images: set[str]) -> Matched | None:
-    """How ``masks`` name ``images``; None where too few do. The whole path goes first, then its last part."""
+    """How ``masks`` name ``images``; None if too few do. Tries the whole path first, then its parts from the last."""
     depth = {len(mask.split("/")) for mask in masks}
     places = [None, *range(max(depth) - 1, -1, -1)] if len(depth) == 1 else [None]
     for place in places:
@@ -54,14 +54,14 @@ def match(masks: list[str], images: set[str]) -> Matched | None:
 
 
 def _longest(text: str, images: set[str], *, whole: bool) -> str | None:
-    """The longest image id that ``text`` begins with, up to a separator; of a whole path within its last part."""
+    """The longest image id that ``text`` starts with, up to a separator; for a whole path, within its last part."""
     least = text.rfind("/") if whole else 0
     ends = [len(text), *(at for at in range(len(text) - 1, least, -1) if not text[at].isalnum())]
     return next((text[:end] for end in ends if text[:end] in images), None)
 
 
 def _describe(image_of: dict[str, str], place: int | None) -> Matched:
-    """The pattern, part by part: the image's is followed by what else that part says."""
+    """The pattern, part by part; the image id is followed by the rest of its part."""
     masks, images = list(image_of), list(image_of.values())
     parts = [[mask] if place is None else mask.split("/") for mask in masks]
     elements: list[str] = []
@@ -78,7 +78,7 @@ def _describe(image_of: dict[str, str], place: int | None) -> Matched:
 
 
 def _element(texts: list[str], images: list[str], *, free: bool, taken: bool) -> tuple[str, list[str] | None]:
-    """Pattern of one part beside the image's name, and the class that it names."""
+    """Pattern of one part besides the image id, and the class that it names."""
     if {text.lower() for text in texts} <= naming.SPLIT_WORDS:
         return "[^/]+", None
     if len(set(texts)) == 1:
@@ -100,12 +100,12 @@ def _element(texts: list[str], images: list[str], *, free: bool, taken: bool) ->
 
 
 def _either(texts: set[str]) -> str:
-    """Alternatives, the longest first: none then hides another that it begins."""
+    """Alternatives, longest first, so that none hides a longer one that starts with it."""
     return "|".join(re.escape(text).replace(r"\-", "-") for text in sorted(texts, key=lambda one: (-len(one), one)))
 
 
 def _counts_objects(texts: list[str], images: list[str]) -> bool:
-    """Numbers that begin anew in each image and go as far as it has objects."""
+    """Whether the texts are numbers that restart in each image and count its objects."""
     if not all(text.isdigit() for text in texts):
         return False
     of_image: dict[str, list[int]] = {}
@@ -116,26 +116,28 @@ def _counts_objects(texts: list[str], images: list[str]) -> bool:
 
 
 def image_ids(contents: Contents) -> tuple[str, list[str], bool]:
-    """Common folder of the images, their paths from there without endings, and whether file names repeat."""
+    """Common folder of the images, their relative paths without extensions, and whether file names repeat."""
     folder = common_folder(contents.images)
     paths = [stem(file) for file in below(contents.images, folder)]
     return folder, paths, len({path.rsplit("/", 1)[-1] for path in paths}) < len(paths)
 
 
 def image_entry(contents: Contents, ask: Asker) -> Entry:
-    """Catalog entry of the images, by what their names say."""
+    """Catalog entry for the images, with a pattern for their names."""
     folder, _, whole = image_ids(contents)
     return index_of(contents.images, folder, ask, whole=whole, others=contents.pictures)
 
 
 def index_of(files: list[str], folder: str, ask: Asker, *, whole: bool, others: list[str]) -> Entry:
-    """The pattern proposed for image files, with the group that the user wants; ``others`` are not to be taken."""
+    """Catalog entry for image files with the group that the user wants; its glob should not match ``others``."""
     paths = [stem(file) for file in below(files, folder)]
     proposed = naming.propose(paths, group=ask.given.get("group") or "auto", whole=whole)
     if ask.interactive and ask.given.get("group") is None:
-        example = paths[0]
-        answer = ask.words("group", f"{proposed.about}; is that what must not be split (patient, drive)? Else the "
-                           f"number of the part of {example!r} up to which it is named, or none", "yes")  # fmt: skip
+        question = (
+            f"{proposed.about}. Images of one patient or drive must stay in one split: are these groups right? "
+            f"Answer yes, none, or how many parts of {paths[0]!r} name the group"
+        )
+        answer = ask.words("group", question, "yes")
         proposed = proposed if answer == "yes" else naming.propose(paths, group=answer, whole=whole)
     ask.decide(f"images: {len(files)} in {folder or '.'}; {proposed.about}")
     glob = glob_of(files, folder, sorted({*others} - {*files}))
@@ -143,7 +145,7 @@ def index_of(files: list[str], folder: str, ask: Asker, *, whole: bool, others: 
 
 
 def read(contents: Contents, masks: list[str], known: dict[str, str], ask: Asker) -> Plan | None:
-    """Plan of images and masks that belong together by name; None where they do not."""
+    """Plan for images and masks with matching names; None if they do not match."""
     _, paths, whole = image_ids(contents)
     ids = {path if whole else path.rsplit("/", 1)[-1] for path in paths}
     mask_root = common_folder(masks)
@@ -174,9 +176,9 @@ def _alone(folder: str) -> str:
 def _meaning(
     found: Matched, files: list[Path], known: dict[str, str], ask: Asker, *, alone: str
 ) -> tuple[dict[str, Any], Classes]:
-    """`annotations` and the classes."""
+    """The parameters `annotations` and the classes."""
     if found.classes is None and not found.several:
-        ask.decide("masks: one an image, whose pixel values say the class")
+        ask.decide("masks: one per image; pixel values are the classes")
         columns = {"image_id": "image_id", "mask": "mask_id"}
         return {"mask_format": "indexed", "columns": columns}, from_pixels(files, known, ask, alone=alone)
     columns = {"image_id": "image_id", "class": "class_id", "mask": "mask_id"}
@@ -185,13 +187,13 @@ def _meaning(
         annotations |= {"multiple_masks": "instances", "images_without_row": "empty"}
     values = sorted(set(found.classes or ["object"]))
     classes = {text_name(value, known): value for value in values}
-    what = "a file for each object" if found.several else "a file for each image and class"
-    ask.decide(f"masks: {what}; classes by the files' names: {', '.join(classes)}")
+    what = "one file per object" if found.several else "one file per image and class"
+    ask.decide(f"masks: {what}; classes from the file names: {', '.join(classes)}")
     return annotations, task_of(dict(classes), _stacks(found, files), ask)
 
 
 def _stacks(found: Matched, files: list[Path]) -> Iterator[list[np.ndarray]]:
-    """Bool masks by class, of a sample of images that have several."""
+    """Bool masks per class of a sample of images."""
     of_image: dict[str, dict[str, list[Path]]] = {}
     for image, name, path in zip(found.images, found.classes or found.images, files, strict=True):
         of_image.setdefault(image, {}).setdefault(name, []).append(path)

@@ -1,4 +1,4 @@
-"""Order and index base of run lengths: declared by the user, from what the data suggests."""
+"""Order and index base of run lengths: proposed from the data, declared by the user."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Run = tuple[Path, tuple[int, int], str, str]
 
 
 def decoded(text: str, shape: tuple[int, int], order: Order, first: int) -> np.ndarray | None:
-    """Bool mask (H, W); None where the run lengths do not fit."""
+    """Bool mask (H, W); None if the run lengths do not fit."""
     try:
         return decode_rle(text, shape, order=order, first=first)
     except MaskError:
@@ -27,12 +27,12 @@ def decoded(text: str, shape: tuple[int, int], order: Order, first: int) -> np.n
 
 
 def declare(runs: list[Run], known: int | None, ask: Asker) -> tuple[Order, int]:
-    """Order and number of the first pixel; ``known``: the latter, where the source documents it.
+    """Order, and number of the first pixel; ``known``: the latter, if the source documents it.
 
     Raises:
-        ValueError: the data does not suggest one of them, and nobody says it.
+        ValueError: the data does not suggest one of them, and there is no answer.
     """
-    proposal, why = (known, "as its source says") if known is not None else _first(runs)
+    proposal, why = (known, "as documented by its source") if known is not None else _first(runs)
     bases = {"1": "the first pixel is 1, as in most tables of Kaggle", "0": "the first pixel is 0"}
     suggested = None if proposal is None else str(proposal)
     first = int(ask.choose("rle_first", f"Where do run lengths count from? ({why})", bases, suggested))
@@ -42,23 +42,23 @@ def declare(runs: list[Run], known: int | None, ask: Asker) -> tuple[Order, int]
     evidence = "; ".join([counts, *(text for text in doubted if text)])
     clear = {(False, True): "C", (True, False): "F"}.get((bool(doubted[0]), bool(doubted[1])))
     orders = {"C": "runs go along rows", "F": "runs go down columns"}
-    order = ask.choose("rle_order", f"Which way do run lengths go? {evidence}.", orders, clear)
+    order = ask.choose("rle_order", f"In which direction do runs go? {evidence}.", orders, clear)
     ask.decide(f"run lengths are declared as {order}, {orders[order]}: {evidence}")
     return ("C" if order == "C" else "F"), first
 
 
 def _first(runs: list[Run]) -> tuple[int | None, str]:
-    """What the runs prove, if anything."""
+    """Number of the first pixel if the runs prove it, and the reason."""
     numbers = [(np.array(text.split(), dtype=np.int64), shape) for _, shape, _, text in runs]
     if any(one[::2].min() == 0 for one, _ in numbers):
         return 0, "a run starts at 0"
     if any((one[::2] + one[1::2]).max() > height * width for one, (height, width) in numbers):
         return 1, "a run ends at the image's last pixel, counted from 1"
-    return None, f"none of {len(runs)} masks begins at 0 or ends beyond the last pixel counted from 0"
+    return None, f"none of {len(runs)} masks starts at 0 or ends at a pixel number that only counting from 1 allows"
 
 
 def _look(runs: list[Run], order: Order, first: int) -> tuple[int, str]:
-    """Objects of all masks under this order, and what speaks against it ("" where nothing does)."""
+    """Number of objects in this order, and the evidence against it ("" if there is none)."""
     rows = []
     for path, shape, _, text in runs:
         if (mask := decoded(text, shape, order, first)) is not None:
