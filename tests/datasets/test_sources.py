@@ -63,7 +63,7 @@ def test_nnunet_names_its_classes_and_needs_its_json(tmp_path):
 @pytest.mark.parametrize("dataset", [CocoDataset, volumes])
 def test_raw_data_is_not_written(tmp_path, dataset):
     one = dataset(tmp_path) if dataset is volumes else CocoDataset(filepath=str(tmp_path / "a.json"))
-    with pytest.raises(DatasetError, match="raw data is only read, and takes no int"):
+    with pytest.raises(DatasetError, match="raw data is read-only; cannot save data of type int"):
         one.save(1)
 
 

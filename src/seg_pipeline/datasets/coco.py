@@ -1,4 +1,4 @@
-"""Catalog entry for COCO's annotation file."""
+"""Catalog entry for a COCO annotation file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seg_pipeline.segmentation.formats.coco import Crowd, read_coco
 class CocoDataset(AbstractDataset[NoReturn, pd.DataFrame]):
     """Annotation table of a COCO JSON file, with row-major run lengths; see ``read_coco``. Read-only.
 
-    ``images`` is the folder that the file names start from, seen from the JSON file's. ``crowd: apart`` gives
+    ``images`` is the folder of the file names, relative to the JSON file's folder. ``crowd: apart`` gives
     crowd regions the class "crowd", for ``ignore_values``; ``with_class`` makes each a mask of its class.
     """
 
@@ -39,7 +39,7 @@ class CocoDataset(AbstractDataset[NoReturn, pd.DataFrame]):
         return read_coco(self._filepath, self._images, crowd=self._crowd)
 
     def save(self, data: NoReturn) -> NoReturn:
-        raise DatasetError(f"{self._filepath}: raw data is only read, and takes no {type(data).__name__}")
+        raise DatasetError(f"{self._filepath}: raw data is read-only; cannot save data of type {type(data).__name__}")
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first rows, for Kedro-Viz; missing values as null."""

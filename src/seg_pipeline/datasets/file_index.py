@@ -1,4 +1,4 @@
-"""Catalog entry that reads a folder's file names, not the files."""
+"""Catalog entry for the names of the files in a folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from seg_pipeline.segmentation.manifest.files import index_files
 
 
 class FileIndexDataset(AbstractDataset[NoReturn, pd.DataFrame]):
-    """Table of a folder's files and of what their names say; see ``index_files``. Read-only.
+    """Table of the files in a folder, with columns from their names; see ``index_files``. Read-only.
 
     ``pattern: null`` is for data without such files: an empty table, and the folder need not exist.
     """
@@ -39,7 +39,9 @@ class FileIndexDataset(AbstractDataset[NoReturn, pd.DataFrame]):
         return index_files(self._filepath, glob=self._glob, pattern=self._pattern, columns=self._columns)
 
     def save(self, data: NoReturn) -> NoReturn:
-        raise DatasetError(f"{self._filepath}: a file index is read from a folder and takes no {type(data).__name__}")
+        raise DatasetError(
+            f"{self._filepath}: a file index is read-only; cannot save data of type {type(data).__name__}"
+        )
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first rows, for Kedro-Viz."""
@@ -58,6 +60,6 @@ class FileIndexDataset(AbstractDataset[NoReturn, pd.DataFrame]):
 
 
 def preview_rows(table: pd.DataFrame, nrows: int) -> TablePreview:
-    """The first rows as plain values; missing ones as null."""
+    """The first rows as plain values; missing values as null."""
     rows = table.head(nrows).astype(object)
     return TablePreview(rows.where(rows.notna(), None).to_dict(orient="split"))

@@ -1,4 +1,4 @@
-"""Catalog entry for a folder that a node fills as it needs."""
+"""Catalog entry for a folder that a node writes to."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kedro.io import AbstractDataset
 
 
 class FolderDataset(AbstractDataset[NoReturn, Path]):
-    """Loads as the folder's path; the folder is made where it does not exist."""
+    """Loads as the path of the folder, which is created if necessary."""
 
     missing_ok = True
 
@@ -22,7 +22,9 @@ class FolderDataset(AbstractDataset[NoReturn, Path]):
         return self._filepath
 
     def save(self, data: NoReturn) -> None:  # noqa: ARG002 -- Kedro's signature
-        raise ValueError(f"{self._filepath}: a folder is filled by the node that takes it, and cannot be an output")
+        raise ValueError(
+            f"{self._filepath}: a folder is written to by the node that has it as an input; it cannot be an output"
+        )
 
     def _exists(self) -> bool:
         return self._filepath.is_dir()

@@ -1,4 +1,4 @@
-"""Catalog entries for volumes, which are cut into slices when they are first asked for."""
+"""Catalog entries for volumes, which are cut into slices on first load."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Part = Literal["annotations", "images"]
 
 
 class VolumeDataset(AbstractDataset[NoReturn, pd.DataFrame]):
-    """Slices of the NIfTI volumes below ``filepath``: their files, or the masks on them. Read-only.
+    """Slices of the NIfTI volumes below ``filepath``: their files or their masks. Read-only.
 
-    The class column of the annotations holds the label's value. Two entries that differ in ``part`` share
-    what was cut; see ``segmentation.formats.volumes`` for orientation and intensities.
+    The class column of the annotations holds label values. Two entries that differ in ``part`` share the slices;
+    see ``segmentation.formats.volumes`` for orientation and intensities.
 
     Args:
         part: "annotations" (image_id, class, mask) or "images" (a file index).
         images, labels: ``glob`` and ``pattern``, whose group ``series`` names the case; see ``find_cases``.
         slices: ``path``, the folder for the slices (16-bit PNG), ``axis`` (axial, coronal or sagittal) and
             ``rescale``, with ``slope`` and ``intercept``: a stored value times slope plus intercept is the
-            volume's own; null: fitted to each volume.
-        num_workers: processes that cut; -1: one a core.
+            value in the volume; null: fitted per volume.
+        num_workers: processes that cut volumes; -1: one per core.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class VolumeDataset(AbstractDataset[NoReturn, pd.DataFrame]):
         return find_cases(self._filepath, images=self._images, labels=self._labels), None
 
     def save(self, data: NoReturn) -> NoReturn:
-        raise DatasetError(f"{self._filepath}: raw data is only read, and takes no {type(data).__name__}")
+        raise DatasetError(f"{self._filepath}: raw data is read-only; cannot save data of type {type(data).__name__}")
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """The first rows, for Kedro-Viz; missing values as null."""
@@ -82,10 +82,10 @@ class VolumeDataset(AbstractDataset[NoReturn, pd.DataFrame]):
 
 
 class NnunetDataset(VolumeDataset):
-    """The training cases of nnU-Net's raw layout, NIfTI or flat pictures; classes are named as in dataset.json.
+    """Training cases in nnU-Net's raw layout, NIfTI or flat images; classes are named as in dataset.json.
 
-    ``channels`` says which channels make the image, one or three; null: all. ``cases`` is a pattern of the cases'
-    names, whose group ``group`` says what must not be split. The other arguments are those of ``VolumeDataset``.
+    ``channels`` are the one or three channels of the image; null: all. ``cases`` is a pattern of the case names; its
+    group ``group`` is what must not be split. The other arguments are those of ``VolumeDataset``.
     """
 
     def __init__(self, *, channels: list[int] | None = None, cases: str = ".+", **volumes: Any) -> None:

@@ -65,7 +65,7 @@ def test_polygons_are_filled_and_joined():
 @pytest.mark.parametrize(
     ("segmentation", "text"),
     [
-        ([], "has no segmentation; boxes and key points are no masks"),
+        ([], "has no segmentation; boxes and key points are not masks"),
         (None, "has no segmentation"),
         ([[0, 0, 1, 1]], "at least 3 points of x and y, found 4 numbers"),
         ([[0, 0, 1, 1, 2, 2, 3]], "at least 3 points of x and y, found 7 numbers"),
@@ -80,8 +80,8 @@ def test_polygons_are_filled_and_joined():
         ({"size": [2, 3], "counts": [2.0, 4]}, "must be whole numbers"),
         ({"size": [2, 3], "counts": ""}, "add up to the image's 6 pixels"),
         ({"size": [2, 3], "counts": "1"}, "add up to the image's 6 pixels"),
-        ({"size": [2, 3], "counts": "ÿ"}, "characters that COCO's do not"),
-        ({"size": [2, 3], "counts": "o" * 12}, "characters that COCO's do not"),
+        ({"size": [2, 3], "counts": "ÿ"}, "characters that COCO does not use"),
+        ({"size": [2, 3], "counts": "o" * 12}, "characters that COCO does not use"),
         ({"size": [2, 3], "counts": "P"}, "end in the middle of a number"),
     ],
 )
@@ -130,14 +130,14 @@ def test_what_cannot_be_used_takes_its_image_along_and_is_a_finding(coco):
     assert kept["image_id"].tolist() == ["i2"]
     assert findings[["rule", "reason"]].to_numpy().tolist() == [
         ["incomplete_annotation", "another annotation of this image cannot be used, so its masks are incomplete"],
-        ["unusable_annotation", "annotation 2 (cat): it has no segmentation; boxes and key points are no masks"],
-        ["unusable_annotation", "annotation 3 is of image 99, which is not there"],
+        ["unusable_annotation", "annotation 2 (cat): it has no segmentation; boxes and key points are not masks"],
+        ["unusable_annotation", "annotation 3 is of image 99, which is not listed"],
     ]
 
 
 def test_an_unknown_category_is_named(coco):
     assert read_coco(*coco(annotation(4, 2, 5)))["problem"].tolist()[0] == (
-        "annotation 4 has the category 5, which is not there"
+        "annotation 4 has the category 5, which is not listed"
     )
 
 
@@ -157,7 +157,7 @@ def test_a_missing_image_is_left_to_the_chain(coco):
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        ("{", "no JSON: "),
+        ("{", "not valid JSON: "),
         ("[]", "expected a list `images` whose entries have file_name, id"),
         ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "expected a list `images`"),
         (
@@ -166,7 +166,7 @@ def test_a_missing_image_is_left_to_the_chain(coco):
         ),
         (
             '{"images": [], "annotations": [{"id": 3}, {"id": 3}], "categories": []}',
-            "the id 3 stands twice in `annotations`",
+            "the id 3 occurs twice in `annotations`",
         ),
     ],
 )

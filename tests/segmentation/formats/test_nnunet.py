@@ -111,17 +111,17 @@ def test_an_export_is_replaced_and_other_things_are_not(tmp_path):
     assert [path.name for path in (tmp_path / "raw/imagesTr").iterdir()] == ["other_0000.png"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").touch()
-    with pytest.raises(ValueError, match="mine holds other things than an nnU-Net data set"):
+    with pytest.raises(ValueError, match="mine holds something else than an nnU-Net data set"):
         exported(tmp_path / "mine", manifest)
 
 
 def test_images_that_differ_in_channels_are_refused(tmp_path):
     manifest = images(tmp_path, ("i1", "train", "", "", ""), ("i2", "train", "", "", "")).assign(channels=[1, 3])
-    with pytest.raises(ValueError, match="nnU-Net takes images of one number of channels, found"):
+    with pytest.raises(ValueError, match="nnU-Net needs the same number of channels in all images, found"):
         plan_raw(manifest, name="test", overlap="regions")
 
 
 def test_names_that_would_be_one_are_refused(tmp_path):
     manifest = images(tmp_path, ("a/1", "train", "", "", ""), ("a_1", "train", "", "", ""))
-    with pytest.raises(ValueError, match="images would have one name in nnU-Net: a/1, a_1"):
+    with pytest.raises(ValueError, match="images would have the same name in nnU-Net: a/1, a_1"):
         plan_raw(manifest, name="test", overlap="regions")

@@ -58,7 +58,7 @@ def test_a_pattern_without_a_name_is_refused(tmp_path):
 
 def test_two_label_files_of_one_case_are_refused(tmp_path):
     touch(tmp_path, "images/p1_a.nii", "labels/p1_a.nii", "labels/p1_a.nii.gz")
-    with pytest.raises(ValueError, match="several label files are of the case p1_a"):
+    with pytest.raises(ValueError, match="several label files belong to the case p1_a"):
         find_cases(tmp_path, images=IMAGES, labels={"glob": "labels/*", "pattern": r"labels/(?P<series>[^.]+)\..*"})
 
 
@@ -80,15 +80,15 @@ def test_nnunets_cases_channels_and_names(tmp_path):
 
 def test_two_channels_must_be_chosen_from(tmp_path):
     root = touch(nnunet(tmp_path, None, ("T1", "T2")), "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
-    with pytest.raises(ValueError, match=r"an image takes one or three of them: say which with `channels`"):
+    with pytest.raises(ValueError, match=r"an image needs one or three of them: choose them with `channels`"):
         read_nnunet(root)
 
 
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (None, r"dataset\.json: no such file; it makes a folder nnU-Net's"),
-        ("{", "no JSON"),
+        (None, r"dataset\.json: no such file; nnU-Net's raw layout needs it"),
+        ("{", "not valid JSON"),
         ('{"modality": {}}', r"lacks \['channel_names', 'labels', 'file_ending'\]; nnU-Net's version 1 layout must"),
     ],
 )

@@ -93,7 +93,7 @@ def test_a_huge_header_is_refused_before_its_voxels_are_read(tmp_path):
 def test_a_damaged_file_is_refused(tmp_path, content):
     path = save(tmp_path / "v.nii.gz", np.random.default_rng(0).integers(0, 999, (30, 30, 30)).astype(np.int16))
     path.write_bytes(path.read_bytes()[:9000] if content == "half" else content)
-    with pytest.raises(ValueError, match=r"v\.nii\.gz: no NIfTI file, or truncated or damaged"):
+    with pytest.raises(ValueError, match=r"v\.nii\.gz: not a NIfTI file, or truncated or damaged"):
         read_volume(path)
 
 

@@ -269,9 +269,9 @@ def test_a_folder_of_someone_elses_is_refused_and_kept(tmp_path, content):
     with pytest.raises(ValueError, match="is not a phantom's folder") as caught:
         write_phantom(tmp_path, **SMALL)
     assert str(caught.value) == (
-        f"{tmp_path} is not a phantom's folder: of the {number} entries there, such as 'case7.png', none is a "
-        "phantom.json that this package wrote; name a new or an empty folder, or ask for no phantom to read what "
-        "is there"
+        f"{tmp_path} is not a phantom's folder: it holds {number} entries, such as 'case7.png', but no "
+        "phantom.json written by this package. Choose a new or empty folder, or set `phantom: null` to read your "
+        "own data"
     )
     assert (tmp_path / "case7.png").read_bytes() == b"precious"
 

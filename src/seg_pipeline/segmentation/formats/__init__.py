@@ -1,10 +1,10 @@
-"""Data that others keep in forms of their own -> the two tables that the chain starts from.
+"""Read other formats (COCO, NIfTI, nnU-Net) into the two tables that data_processing starts from; write nnU-Net's.
 
-- annotations: image_id, class, mask (run lengths, row-major, starts from 1; missing: no mask), one row for
-  each mask, and for an image without any one row of the class ``NO_CLASS``;
-- images: image_id, path, file, group, series, frame and what else is known, one row an image.
+- annotations: image_id, class, mask (run lengths, row-major, starts from 1; missing: no mask), one row per
+  mask, and one row of the class ``NO_CLASS`` for an image without any;
+- images: image_id, path, file, group, series, frame and other columns, one row per image.
 
-Both may have a column ``problem``: why what the row stands for cannot be used. The chain turns each into a
+Both may have a column ``problem``: why the row cannot be used. data_processing turns each problem into a
 finding, so that one broken file does not stop the others.
 """
 

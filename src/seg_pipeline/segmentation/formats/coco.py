@@ -1,4 +1,4 @@
-"""COCO's annotation file -> annotation table.
+"""Read a COCO annotation file into the annotation table.
 
 The format, from https://cocodataset.org/#format-data: ``images`` have id, file_name, height and width;
 ``annotations`` have image_id, category_id, iscrowd and a segmentation, which is a list of polygons (x y x y
@@ -20,25 +20,25 @@ from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
 Crowd = Literal["with_class", "apart"]
 CROWD = "crowd"
-"""Class column of a crowd region that is kept apart."""
+"""Class name of a crowd region that is kept apart."""
 Row = tuple[str | None, str | None, str | None, str | None, str | None]
 COLUMNS = ["image_id", "class", "mask", "annotation", "problem"]
 
 
 def read_coco(path: str | Path, images: str | Path, *, crowd: Crowd = "with_class") -> pd.DataFrame:
-    """A row for each annotation, and one for each image without any; columns ``COLUMNS``, all str.
+    """One row per annotation, and one per image without any; columns ``COLUMNS``, all str.
 
-    ``image_id`` is the image's file_name without its ending, ``class`` the category's name, ``annotation``
+    ``image_id`` is the image's file_name without its extension, ``class`` the category's name, ``annotation``
     the annotation's id.
 
     Args:
         path: the JSON file.
-        images: the folder that the file names start from; sizes are checked against the files' headers.
+        images: the folder that the file names are relative to; sizes are checked against the files' headers.
         crowd: a region with ``iscrowd`` (many objects of a class, not told apart) is a mask of its class
             ("with_class"), or has the class ``CROWD`` ("apart"), to be declared as one to ignore.
 
     Raises:
-        ValueError: the file is missing, is no JSON or lacks one of its three lists.
+        ValueError: the file is missing, is not JSON or lacks one of its three lists.
     """
     content = _content(Path(path))
     categories = {one["id"]: str(one["name"]) for one in content["categories"]}
@@ -62,7 +62,7 @@ def _content(path: Path) -> dict[str, Any]:
             )
         ids = pd.Series([one["id"] for one in entries], dtype=object)
         if ids.duplicated().any():
-            raise ValueError(f"{path}: the id {ids[ids.duplicated()].iloc[0]} stands twice in `{name}`")
+            raise ValueError(f"{path}: the id {ids[ids.duplicated()].iloc[0]} occurs twice in `{name}`")
     return content
 
 
@@ -71,11 +71,11 @@ def _image_id(image: dict[str, Any]) -> str:
 
 
 def _size_problem(image: dict[str, Any], folder: Path) -> str | None:
-    """Masks are drawn at the size that the file states, so that another size of the image makes them wrong."""
+    """Why an image does not fit its annotations: masks are drawn at the stated size and would be wrong at another."""
     try:
         size = read_size(folder / str(image["file_name"]))
     except ValueError:
-        return None  # the chain finds a missing or damaged image by itself
+        return None  # data_processing reports a missing or damaged image itself
     stated = (image.get("height"), image.get("width"))
     if stated == size:
         return None
@@ -85,13 +85,19 @@ def _size_problem(image: dict[str, Any], folder: Path) -> str | None:
 def _row(
     annotation: dict[str, Any], images: dict[Any, dict[str, Any]], categories: dict[Any, str], crowd: Crowd
 ) -> Row:
-    """One row of the table; what is wrong with the annotation stands in its last column."""
+    """One row of the table; its last column says what is wrong with the annotation."""
     name, image = str(annotation["id"]), images.get(annotation.get("image_id"))
     if image is None:
-        return None, None, None, name, f"annotation {name} is of image {annotation.get('image_id')}, which is not there"
+        return (
+            None,
+            None,
+            None,
+            name,
+            f"annotation {name} is of image {annotation.get('image_id')}, which is not listed",
+        )
     category = categories.get(annotation.get("category_id"))
     if category is None:
-        reason = f"annotation {name} has the category {annotation.get('category_id')}, which is not there"
+        reason = f"annotation {name} has the category {annotation.get('category_id')}, which is not listed"
         return _image_id(image), None, None, name, reason
     try:
         mask = decode_segmentation(annotation.get("segmentation"), (image.get("height"), image.get("width")))
@@ -104,17 +110,17 @@ def _row(
 def decode_segmentation(segmentation: Any, shape: tuple[int | None, int | None]) -> np.ndarray:
     """Bool mask (H, W) of COCO's polygons, counts or compressed counts.
 
-    Polygons are filled by pycocotools, which takes all memory for one with NaN. Counts are checked and laid
-    out here: pycocotools 2.0.11 gives pixels of unset memory where they end early.
+    Polygons are filled by pycocotools, after a check for NaN, on which it would take all memory. Counts are checked and
+    decoded here: if they end early, pycocotools 2.0.11 returns pixels of uninitialised memory.
 
     Raises:
-        ValueError: it has none of these forms or does not fit an image of ``shape``.
+        ValueError: it has another format or does not fit an image of ``shape``.
     """
     height, width = shape
     if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
         raise ValueError(f"its image has no height and width, found {height} x {width}")
     if not segmentation:
-        raise ValueError("it has no segmentation; boxes and key points are no masks")
+        raise ValueError("it has no segmentation; boxes and key points are not masks")
     if isinstance(segmentation, list):
         return _fill_polygons(segmentation, (height, width))
     if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
@@ -140,8 +146,8 @@ def _fill_polygons(polygons: list[Any], shape: tuple[int, int]) -> np.ndarray:
 
 
 def expand_counts(compressed: str) -> list[int]:
-    """Counts of a compressed string: 5 bits a character, lowest first, the sixth set where more follow; from
-    the fourth count on the difference to the count before the last.
+    """Decode a compressed string of counts: 5 bits per character, lowest first; the sixth bit means that more follow.
+    From the fourth count on, each is a difference to the count two before.
 
     Source: rleFrString in https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c.
     """
@@ -149,7 +155,7 @@ def expand_counts(compressed: str) -> list[int]:
     value = shift = 0
     for code in (ord(character) - 48 for character in compressed):
         if not 0 <= code < 64 or shift > 35:
-            raise ValueError("its compressed counts hold characters that COCO's do not")
+            raise ValueError("its compressed counts hold characters that COCO does not use")
         value |= (code & 31) << shift
         shift += 5
         if code & 32:

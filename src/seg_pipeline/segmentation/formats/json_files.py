@@ -1,4 +1,4 @@
-"""JSON that describes a data set."""
+"""Read JSON files that describe a data set, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 def read_json(path: Path, *, hint: str = "") -> Any:
-    """The content of a file.
+    """The content of a JSON file.
 
     Raises:
-        ValueError: there is none, which ``hint`` may say more of, or it holds no JSON.
+        ValueError: the file is missing (``hint`` is added to the message) or does not hold JSON.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file{hint}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: no JSON: {error}") from None
+        raise ValueError(f"{path}: not valid JSON: {error}") from None

@@ -1,6 +1,6 @@
-"""The manifest and its splits in nnU-Net's raw layout, version 2, so that both can be trained on the same data.
+"""Write the manifest and its splits in nnU-Net's raw layout, version 2, to train nnU-Net on the same data.
 
-Flat PNG files, an image each: 8 or 16 bits as stored, one label map with whole numbers. The layout is that of
+One 8- or 16-bit PNG file per image, and one label map of whole numbers each. The layout is that of
 https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md, regions as in
 region_based_training.md and the label to ignore as in ignore_label.md beside it.
 """
@@ -31,7 +31,7 @@ FOLDERS = {"train": ("imagesTr", "labelsTr"), "val": ("imagesTr", "labelsTr"), "
 
 
 def write_nnunet(manifest: pd.DataFrame, folder: Path, *, name: str, overlap: Overlap) -> dict[str, Any]:
-    """Writes images, label maps and splits at ``folder``, replacing an earlier export; the contents of dataset.json.
+    """Write images, label maps and splits to ``folder``, replacing an earlier export; return dataset.json's contents.
 
     The arguments and errors are those of ``plan_raw`` and ``write_raw``.
     """
@@ -41,25 +41,27 @@ def write_nnunet(manifest: pd.DataFrame, folder: Path, *, name: str, overlap: Ov
 
 
 def plan_raw(manifest: pd.DataFrame, *, name: str, overlap: Overlap) -> dict[str, Any]:
-    """What ``write_raw`` writes: dataset_json, splits_final, combinations and cases (the manifest with a name each).
+    """What ``write_raw`` writes: dataset_json, splits_final, combinations and cases (the manifest with case names).
 
     Args:
-        name: of the data set, for ``dataset.json``.
-        overlap: pixels of several classes get a label of their own, and each class is a region of the labels
-            that hold it, so that nothing is lost ("regions"); or the last of their classes ("paint").
+        name: name of the data set in ``dataset.json``.
+        overlap: "regions" gives each combination of overlapping classes its own label, and makes each class a region
+            of all labels that contain it, so that nothing is lost; "paint" keeps the last class of a pixel only.
 
     Raises:
-        ValueError: images differ in their number of channels, or two would have one name.
+        ValueError: images differ in their number of channels, or two would have the same name.
     """
     kinds = manifest["channels"].value_counts()
     if len(kinds) > 1:
         raise ValueError(
-            f"nnU-Net takes images of one number of channels, found {dict(kinds)} images by channels; "
-            "convert the fewer ones to the form of the others"
+            f"nnU-Net needs the same number of channels in all images, found {dict(kinds)} (channels: images); "
+            "convert the images to one number of channels"
         )
     cases = manifest.assign(case=[re.sub(r"[^\w.-]", "_", one, flags=re.ASCII) for one in manifest["image_id"]])
     if (twice := cases["case"].duplicated(keep=False)).any():
-        raise ValueError(f"images would have one name in nnU-Net: {', '.join(cases.loc[twice, 'image_id'].head(4))}")
+        raise ValueError(
+            f"images would have the same name in nnU-Net: {', '.join(cases.loc[twice, 'image_id'].head(4))}"
+        )
     combinations, painted = _combinations(cases) if overlap == "regions" else ({}, _count_overlaps(cases))
     if painted:
         log.warning("nnU-Net: %d pixels of several classes got the label of the last of them", painted)
@@ -73,20 +75,20 @@ def plan_raw(manifest: pd.DataFrame, *, name: str, overlap: Overlap) -> dict[str
     }
     if (highest := max(int(np.max(values)) for values in content["labels"].values())) > 255:
         raise ValueError(
-            f"nnU-Net's label pictures hold 255 labels, but there would be {highest}; use `overlap: paint`"
+            f"nnU-Net's label images hold up to 255 labels, but {highest} are needed; set `overlap: paint`"
         )
     return {"dataset_json": content, "splits_final": _splits(cases), "combinations": combinations, "cases": cases}
 
 
 def _combinations(cases: pd.DataFrame) -> tuple[dict[tuple[int, ...], int], int]:
-    """Label of each set of classes that share a pixel, after those of the classes alone; nothing is painted over."""
+    """Labels of the sets of classes that share pixels, numbered after the single classes; 0 pixels are painted over."""
     names = class_names(cases)
     found = {one for row in cases.to_dict("records") for one in _shared(read_masks(row, names) == 1)}
     return {classes: number for number, classes in enumerate(sorted(found), start=len(names) + 1)}, 0
 
 
 def _shared(masks: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
-    """Bool (H, W) by the classes that share these pixels, two or more."""
+    """Bool masks (H, W) of shared pixels, by the two or more classes that share them."""
     places = masks.sum(axis=0) > 1
     columns, which = np.unique(masks[:, places].T, axis=0, return_inverse=True)
     shared = {}
@@ -109,12 +111,12 @@ def _labels(names: list[str], combinations: dict[tuple[int, ...], int], *, ignor
         beside = [label for classes, label in combinations.items() if number in classes]
         labels[name] = [number + 1, *beside] if combinations else number + 1
     if ignore:
-        labels["ignore"] = len(names) + len(combinations) + 1  # nnU-Net wants the highest
+        labels["ignore"] = len(names) + len(combinations) + 1  # nnU-Net requires the highest label
     return {"labels": labels, **({"regions_class_order": list(range(1, len(names) + 1))} if combinations else {})}
 
 
 def _splits(cases: pd.DataFrame) -> list[dict[str, list[str]]]:
-    """First our train and val, then the folds where the manifest has them."""
+    """First our train and val split, then the folds if the manifest has them."""
     split = {part: cases.loc[cases["split"] == part, "case"].tolist() for part in ("train", "val")}
     rest = cases[cases["split"] != "test"]
     folds = sorted(rest["fold"].unique()) if "fold" in rest else []
@@ -128,13 +130,13 @@ def _splits(cases: pd.DataFrame) -> list[dict[str, list[str]]]:
 
 
 def write_raw(folder: Path, plan: dict[str, Any], *, num_workers: int = 1) -> None:
-    """Writes ``plan`` at ``folder``, which an earlier export is removed from.
+    """Write ``plan`` to ``folder`` after removing an earlier export from it.
 
     Raises:
-        ValueError: ``folder`` holds anything but an export.
+        ValueError: ``folder`` holds something else.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / "dataset.json").exists():
-        raise ValueError(f"{folder} holds other things than an nnU-Net data set; name a new or an empty folder")
+        raise ValueError(f"{folder} holds something else than an nnU-Net data set; choose a new or empty folder")
     shutil.rmtree(folder, ignore_errors=True)
     for name in {name for names in FOLDERS.values() for name in names}:
         (folder / name).mkdir(parents=True)
@@ -145,7 +147,7 @@ def write_raw(folder: Path, plan: dict[str, Any], *, num_workers: int = 1) -> No
     done = joblib.Parallel(n_jobs=num_workers, return_as="generator")(tasks)
     list(tqdm(done, total=len(rows), desc="writing for nnU-Net", unit="image", disable=None))
     (folder / "splits_final.json").write_text(json.dumps(plan["splits_final"], indent=1) + "\n")
-    (folder / "dataset.json").write_text(json.dumps(content, indent=1) + "\n")  # last: marks a whole export
+    (folder / "dataset.json").write_text(json.dumps(content, indent=1) + "\n")  # last: marks a complete export
     log.info("wrote %d images for nnU-Net to %s", len(rows), folder)
 
 
@@ -157,7 +159,7 @@ def _write_case(
     _save(folder / images / f"{row['case']}_0000.png", image[..., ::-1] if image.ndim == 3 else image)
     masks = read_masks(row, names)
     numbers = np.arange(1, len(names) + 1, dtype=np.uint8)[:, None, None]
-    stored = ((masks == 1) * numbers).max(axis=0)  # of several the last
+    stored = ((masks == 1) * numbers).max(axis=0)  # of several classes the last
     for classes, here in _shared(masks == 1).items() if combinations else ():
         stored[here] = combinations[classes]
     stored[(masks == IGNORE).any(axis=0)] = ignore

@@ -1,4 +1,4 @@
-"""Folders of volumes -> cases: two folders of equal names, or nnU-Net's raw layout."""
+"""Find the cases in folders of volumes: two folders with equal file names, or nnU-Net's raw layout."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ BACKGROUND = "background"
 
 
 def find_cases(root: Path, *, images: dict[str, str], labels: dict[str, str]) -> list[Case]:
-    """Cases below ``root``, by name.
+    """Cases below ``root``, sorted by name.
 
     Args:
         images, labels: ``glob`` and ``pattern`` as of ``index_files``; the pattern's group ``series`` is the
-            case's name, ``group``, of the images, what must not be split, and ``channel`` orders the files of
-            a case that has several.
+            name of the case, the images' group ``group`` what must not be split, and ``channel`` orders the files of
+            a case with several.
 
     Raises:
-        ValueError: a folder holds no such files, or two label files have one name.
+        ValueError: no file matches, or two label files belong to one case.
     """
     found, truth = (index_files(root, glob=one["glob"], pattern=one["pattern"]) for one in (images, labels))
     for table, what in ((found, "images"), (truth, "labels")):
@@ -36,7 +36,7 @@ def find_cases(root: Path, *, images: dict[str, str], labels: dict[str, str]) ->
     stray = pd.concat([table[table["series"].isna()] for table in (found, truth)])
     found, truth = found.dropna(subset="series"), truth.dropna(subset="series")
     if twice := truth.loc[truth.duplicated("series"), "series"].tolist():
-        raise ValueError(f"{root}: several label files are of the case {twice[0]}; mend the pattern of `labels`")
+        raise ValueError(f"{root}: several label files belong to the case {twice[0]}; fix the pattern of `labels`")
     label_of = {one["series"]: Path(one["path"]) for one in truth.to_dict("records")}
     of_case: dict[str, list[dict]] = defaultdict(list)
     for one in found.sort_values([*(["channel"] if "channel" in found else []), "file"]).to_dict("records"):
@@ -57,14 +57,14 @@ def _case(name: str, images: list[dict], labels: Path | None) -> Case:
 def read_nnunet(
     root: Path, *, channels: list[int] | None = None, names: str = ".+"
 ) -> tuple[list[Case], dict[str, list[int]]]:
-    """Cases of nnU-Net's raw layout and, by class name, the label values that it is made of.
+    """Cases in nnU-Net's raw layout, and the label values of each class by its name.
 
     Layout, from https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md: ``dataset.json``,
-    ``imagesTr/CASE_0000.ENDING`` with a file for each channel, ``labelsTr/CASE.ENDING``.
+    ``imagesTr/CASE_0000.ENDING`` with one file per channel, ``labelsTr/CASE.ENDING``.
 
     Args:
         channels: the channels that make the image, one or three; None: all.
-        names: pattern of the cases' names, whose group ``group`` says what must not be split.
+        names: pattern of the case names; its group ``group`` is what must not be split.
 
     Raises:
         ValueError: ``dataset.json`` is missing or not of version 2, or the channels are neither one nor three.
@@ -82,14 +82,14 @@ def read_nnunet(
     wanted = known if channels is None else channels
     if len(wanted) not in (1, 3) or not set(wanted) <= set(known):
         raise ValueError(
-            f"{root}: its channels are {content['channel_names']}; an image takes one or three of them: "
-            f"say which with `channels`, such as [0]"
+            f"{root}: its channels are {content['channel_names']}; an image needs one or three of them: "
+            f"choose them with `channels`, such as [0]"
         )
     return [_chosen(case, wanted) for case in cases], class_labels(content["labels"])
 
 
 def _dataset_json(path: Path) -> dict[str, Any]:
-    content = read_json(path, hint="; it makes a folder nnU-Net's")
+    content = read_json(path, hint="; nnU-Net's raw layout needs it")
     wanted = {"channel_names": dict, "labels": dict, "file_ending": str}
     if absent := [key for key, kind in wanted.items() if not isinstance(content.get(key), kind)]:
         raise ValueError(f"{path}: lacks {absent}; nnU-Net's version 1 layout must be converted to version 2 first")
@@ -106,7 +106,7 @@ def class_labels(labels: dict[str, Any]) -> dict[str, list[int]]:
 
 
 def _chosen(case: Case, channels: list[int]) -> Case:
-    """The case with the files of these channels."""
+    """The case with the files of these channels only."""
     if case.problem:
         return case
     numbered = {int(re.findall(r"_(\d{4})\.", path.name)[-1]): path for path in case.images}
@@ -117,9 +117,9 @@ def _chosen(case: Case, channels: list[int]) -> Case:
 
 
 def name_classes(annotations: pd.DataFrame, labels: dict[str, list[int]]) -> pd.DataFrame:
-    """Annotations whose class column holds label values -> names; a value of several regions gives a row for each.
+    """Replace label values in the class column by class names; a value in several regions gives one row per region.
 
-    A value that no name has stays as it is, to become a finding.
+    Unknown values stay, and become findings.
     """
     names: dict[str, list[str]] = defaultdict(list, {NO_CLASS: [NO_CLASS]})
     for name, values in labels.items():

@@ -1,10 +1,10 @@
-"""Volumes (NIfTI) -> slices: 16-bit images that are read as quickly as any other.
+"""Cut NIfTI volumes into slices: 16-bit images that are read as fast as any other.
 
-Why files and not "volume.nii.gz, slice 17": a compressed volume can only be read from its beginning, so a
-slice in random order would cost the whole volume each time. Each case is cut once, into a folder named after
-the contents it was cut from; a folder is there whole or not at all.
+A compressed volume can only be read from its start, so reading slices in random order would decompress the whole
+volume each time. Each case is cut once, into a folder named after the hash of its contents; the folder is renamed into
+place when it is complete.
 
-Axes: S slices, H rows, W columns. Volumes are turned so that the voxel axes run to the patient's right, front
+Axes: S slices, H rows, W columns. Volumes are reoriented so that the voxel axes run to the patient's right, front
 and head (nibabel's closest canonical orientation; an oblique one stays oblique). Then
 
 | axis | slices go from | rows go from | columns go from |
@@ -46,16 +46,16 @@ _VERSION = 1  # raised whenever the same volume gives other slices
 
 class Volume(NamedTuple):
     values: np.ndarray
-    """(S, H, W), or (S, H, W, 3) of a colour image."""
+    """(S, H, W), or (S, H, W, 3) for a colour image."""
     spacing: tuple[float, ...]
     """mm between slices, rows and columns; empty for a flat image."""
     directions: str
-    """Where the stored axes point, such as "LPS"; one for all volumes of a case. "" for a flat image."""
+    """Direction of the stored axes, such as "LPS"; equal for all volumes of a case. "" for a flat image."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is cut together: a scan, a file for each channel, and its labels."""
+    """A scan, with one file per channel, and its labels."""
 
     name: str
     images: tuple[Path, ...]
@@ -67,11 +67,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Cutting:
-    """How volumes become slices. A stored value times ``slope`` plus ``intercept`` is the volume's own value.
+    """How volumes are cut into slices. A stored value times ``slope`` plus ``intercept`` is the volume's own value.
 
     Attributes:
-        slope, intercept: the same for all volumes, as CT needs; what falls outside 0 to 65535 is clipped and
-            counted. None: each volume its own, whole numbers unchanged where they fit.
+        slope, intercept: the same for all volumes, as CT needs; stored values outside 0 to 65535 are clipped and
+            counted. None: fitted per volume, with whole numbers unchanged if they fit.
     """
 
     axis: Axis = "axial"
@@ -89,10 +89,10 @@ class Cutting:
 
 
 def read_volume(path: Path, *, axis: Axis = "axial") -> Volume:
-    """A NIfTI file in canonical orientation, cut along ``axis``.
+    """Read a NIfTI file in canonical orientation, cut along ``axis``.
 
     Raises:
-        ValueError: it is missing, damaged or too large, or has more than three dimensions.
+        ValueError: the file is missing, damaged or too large, or has more than three dimensions.
     """
     import nibabel
     from nibabel.filebasedimages import ImageFileError
@@ -114,7 +114,7 @@ def read_volume(path: Path, *, axis: Axis = "axial") -> Volume:
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: no NIfTI file, or truncated or damaged: {error}") from None
+        raise ValueError(f"{path}: not a NIfTI file, or truncated or damaged: {error}") from None
     values = np.asanyarray(canonical.dataobj).reshape(canonical.shape[:3])
     return Volume(*_cut(values, canonical.header.get_zooms()[:3], axis), directions)
 
@@ -127,7 +127,7 @@ def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
 
 
 def _cut(values: np.ndarray, zooms: tuple[float, ...], axis: Axis) -> tuple[np.ndarray, tuple[float, ...]]:
-    """(S, H, W) and its spacing, of values by (right, front, head)."""
+    """Slices (S, H, W) and their spacing, from values with the axes (right, front, head)."""
     from_head = values[:, ::-1, ::-1].transpose(2, 1, 0)  # (from the head, from the front, from the left)
     place = AXES.index(axis)
     order = [place, *(other for other in range(3) if other != place)]
@@ -135,14 +135,14 @@ def _cut(values: np.ndarray, zooms: tuple[float, ...], axis: Axis) -> tuple[np.n
 
 
 def read_slices(path: Path, *, axis: Axis, labels: bool = False) -> Volume:
-    """As ``read_volume``; a picture is one flat slice."""
+    """As ``read_volume``; an ordinary image is a single flat slice."""
     if path.name.endswith(NIFTI):
         return read_volume(path, axis=axis)
     return Volume((read_values(path) if labels else read_image(path))[None], (), "")
 
 
 def fit_uint16(values: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept that keep whole numbers as they are where they fit, else use the whole range.
+    """Slope and intercept that keep whole numbers unchanged if they fit into uint16, else use its whole range.
 
     Raises:
         ValueError: a value is NaN or infinite.
@@ -157,17 +157,17 @@ def fit_uint16(values: np.ndarray) -> tuple[float, float]:
 
 
 def to_uint16(values: np.ndarray, slope: float, intercept: float) -> tuple[np.ndarray, int]:
-    """Stored values, and how many were clipped."""
+    """Stored values, and the number of clipped ones."""
     stored = np.rint((values.astype(np.float64) - intercept) / slope)
     clipped = int(((stored < 0) | (stored > 65535)).sum())
     return stored.clip(0, 65535).astype(np.uint16), clipped
 
 
 def label_rows(values: np.ndarray, image_ids: list[str]) -> pd.DataFrame:
-    """A row for each slice and label value but 0: image_id, class (the value), mask; ``NO_CLASS`` where all is 0.
+    """One row per slice and label value except 0: image_id, class (the value), mask; ``NO_CLASS`` if all are 0.
 
     Raises:
-        ValueError: a label is no whole number from 0 to 65535.
+        ValueError: a label is not a whole number from 0 to 65535.
     """
     if not ((values == np.rint(values)) & (values >= 0) & (values <= 65535)).all():
         raise ValueError(f"labels must be whole numbers from 0 to 65535, found {values.min():g} to {values.max():g}")
@@ -182,10 +182,10 @@ def label_rows(values: np.ndarray, image_ids: list[str]) -> pd.DataFrame:
 def index_volumes(
     cases: list[Case], store: Path, cutting: Cutting, *, num_workers: int = 1
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Images and annotations of all cases; the class column holds the label's value.
+    """Images and annotations of all cases; the class column holds label values.
 
-    ``store`` keeps what was cut; a case whose files and settings are unchanged is not cut again. A case that
-    cannot be used has one row in the images, with its ``problem``.
+    ``store`` is the folder for the slices; a case with unchanged files and settings is not cut again. An unusable case
+    has one row in the images, with its ``problem``.
 
     Raises:
         ValueError: nibabel is needed and not installed.
@@ -216,7 +216,7 @@ def _cut_case(case: Case, store: Path, cutting: Cutting) -> tuple[pd.DataFrame, 
 
 
 def _key(case: Case, cutting: Cutting) -> str:
-    """Of the files' contents and the settings."""
+    """Hash of the files' contents and the settings."""
     if case.problem:
         raise ValueError(case.problem)
     assert case.labels is not None
@@ -228,7 +228,7 @@ def _key(case: Case, cutting: Cutting) -> str:
 
 
 def _write_case(case: Case, folder: Path, cutting: Cutting) -> None:
-    """Slices and their tables, whole or not at all; older cuts of the case are removed."""
+    """Write slices and their tables, renamed into place when complete; older cuts of the case are removed."""
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -269,7 +269,7 @@ def _check_alike(path: Path, image: Volume, other_path: Path, other: Volume) -> 
     if image.directions != other.directions:
         raise ValueError(
             f"the axes of {other_path.name} point {other.directions}, those of {path.name} {image.directions}; "
-            "turned alike, they would not lie on each other: mend the header that is wrong"
+            "they do not overlay each other: fix the header that is wrong"
         )
 
 
@@ -284,7 +284,7 @@ def _fit(path: Path, channel: Volume, cutting: Cutting) -> tuple[float, float]:
 
 
 def _stored(channels: list[np.ndarray], fits: list[tuple[float, float]]) -> tuple[np.ndarray, int]:
-    """One slice as it is written: 8 bits where all channels have 8 bits and stay as they are, else 16."""
+    """One slice as it is written: 8 bits if all channels are 8-bit and unchanged, else 16."""
     if all(one.dtype == np.uint8 for one in channels) and set(fits) == {(1.0, 0.0)}:
         stored, clipped = channels, 0
     else:
@@ -294,7 +294,7 @@ def _stored(channels: list[np.ndarray], fits: list[tuple[float, float]]) -> tupl
 
 
 def _described(case: Case, volume: Volume, names: list[str]) -> pd.DataFrame:
-    """Columns image_id, file, group and, of a volume, series, frame and spacing."""
+    """Columns image_id, file, group and, for a volume, series, frame and spacing."""
     group = case.group or case.name
     if not volume.spacing:
         return pd.DataFrame({"image_id": [case.name], "file": names, "group": group})

@@ -1,4 +1,4 @@
-"""Draws frames of the phantom: outlines cut at a height z, filled, textured, blurred, biased and noisy.
+"""Draw frames of the phantom: outlines cut at a height z, filled, textured, blurred, with gain drift and noise.
 
 Axes: P parts, K harmonics, N corners of an outline, H rows, W columns.
 """
@@ -58,7 +58,7 @@ class Series:
 def make_series(seed: int, case: int, day: int, shape: tuple[int, int], *, overlaps: bool) -> Series:
     """The scan of ``case`` on ``day`` in frames of ``shape`` (H, W).
 
-    With ``overlaps`` the masks of two classes may share pixels; else the organ in front owns them.
+    With ``overlaps`` the masks of two classes may share pixels; otherwise they belong to the organ in front.
     """
     of_case, of_day = np.random.default_rng([seed, case]), np.random.default_rng([seed, case, day])
     height, width = shape
@@ -163,7 +163,7 @@ def _mark(masks: np.ndarray, outline: np.ndarray, organ: int, *, overlaps: bool)
 
 
 def _scan(series: Series, signal: np.ndarray, z: float, rng: np.random.Generator) -> np.ndarray:
-    """From brightness and texture (H, W, 2) to the scanner's integers: grain, blur, gain, noise."""
+    """Turn brightness and texture (H, W, 2) into uint16 intensities: grain, blur, gain, noise."""
     height, width = series.shape
     grain = math.cos(12 * z) * series.grain[0] + math.sin(12 * z) * series.grain[1]
     texture = cv2.resize(grain, (width, height), interpolation=cv2.INTER_CUBIC)

@@ -1,4 +1,4 @@
-"""The phantom in the forms that other data sets have, as an example of each environment under ``conf/``."""
+"""Write the phantom in the layouts of other data sets, as an example for each environment under ``conf/``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from seg_pipeline.segmentation.phantom.anatomy import CLASSES
 from seg_pipeline.segmentation.phantom.writing import MADE_BY, RECORD, move, settings_of, write_phantom
 
 COLOURS = ((0, 0, 0), (220, 40, 40), (40, 180, 60), (40, 80, 220))
-"""Red, green, blue of no class and of each class."""
+"""Red, green, blue of the background and of each class."""
 
 
 class Frame(NamedTuple):
@@ -32,14 +32,14 @@ class Frame(NamedTuple):
     """Bool (3, H, W)."""
 
     def labels(self) -> np.ndarray:
-        """Uint8 (H, W): 0, or 1 + the class; where classes overlap, the last."""
+        """Uint8 (H, W): 0, or 1 + the class; the last class where classes overlap."""
         values = np.zeros(self.image.shape, dtype=np.uint8)
         for number, mask in enumerate(self.masks, start=1):
             values[mask] = number
         return values
 
     def objects(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Class and bool mask of each connected object, cut in two where it is wide: so that some touch."""
+        """Class and bool mask of each connected object; wide ones are cut in two, so that some objects touch."""
         for index, mask in enumerate(self.masks):
             count, parts = cv2.connectedComponents(mask.astype(np.uint8))
             for number in range(1, count):
@@ -52,10 +52,10 @@ class Frame(NamedTuple):
 def write_example(folder: str | os.PathLike[str], *, layout: str, **settings: Any) -> None:
     """Make a clean phantom at ``folder`` in one of the ``LAYOUTS``; the other settings are those of ``write_phantom``.
 
-    A folder that holds this very example is left as it is; one of other settings is replaced.
+    An example with the same settings is kept, one with other settings is replaced.
 
     Raises:
-        ValueError: the layout is unknown, or ``folder`` holds anything but a phantom.
+        ValueError: the layout is unknown, or ``folder`` holds something other than a phantom.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"phantom: layout must be one of {', '.join(LAYOUTS)}, found {layout!r}")
@@ -104,7 +104,7 @@ def _write_rle_columns(frames: list[Frame], root: Path) -> None:
 
 
 def _write_folders(frames: list[Frame], root: Path) -> None:
-    """Two folders of equal names; the masks are indexed, with a palette."""
+    """Two folders with equal file names; the masks are indexed, with a palette."""
     from PIL import Image
 
     (root / "masks").mkdir(parents=True)
@@ -116,14 +116,14 @@ def _write_folders(frames: list[Frame], root: Path) -> None:
 
 
 def _write_colours(frames: list[Frame], root: Path) -> None:
-    """Two folders of equal names; the masks are colour pictures."""
+    """Two folders with equal file names; the masks are colour images."""
     for frame in frames:
         _save(root / "images" / f"{frame.image_id}.png", frame.image)
         _save(root / "masks" / f"{frame.image_id}.png", np.array(COLOURS, dtype=np.uint8)[frame.labels()][..., ::-1])
 
 
 def _write_instances(frames: list[Frame], root: Path) -> None:
-    """A folder for each image, and in it a binary file for each object."""
+    """One folder per image, with one binary mask file per object."""
     for frame in frames:
         _save(root / frame.image_id / "images" / f"{frame.image_id}.png", frame.image)
         for number, (index, mask) in enumerate(frame.objects()):
@@ -132,7 +132,7 @@ def _write_instances(frames: list[Frame], root: Path) -> None:
 
 
 def _write_coco(frames: list[Frame], root: Path) -> None:
-    """An annotation for each object, in turn as compressed counts, counts and, of the stomach, polygons."""
+    """One annotation per object: polygons for the stomach, else compressed and plain counts in turn."""
     images: list[dict] = []
     annotations: list[dict] = []
     for key, frame in enumerate(frames, start=1):
@@ -167,7 +167,7 @@ def _polygons(mask: np.ndarray) -> list[list[float]]:
 
 
 def _write_nifti(frames: list[Frame], root: Path) -> None:
-    """A volume for each series, and one of its labels; voxels of 1.5 x 1.5 x 3 mm."""
+    """One volume per series, and one with its labels; voxels of 1.5 x 1.5 x 3 mm."""
     for series, of_series in groupby(frames, key=lambda frame: frame.series):
         stack = list(of_series)
         _save_volume(root / "images" / f"{series}.nii.gz", np.stack([frame.image for frame in stack]).astype(np.int16))
@@ -192,7 +192,7 @@ def _write_nnunet(frames: list[Frame], root: Path) -> None:
 
 
 def _save_volume(path: Path, values: np.ndarray) -> None:
-    """(S, H, W), from the head, the front and the left, as LPS: stored the other way round than it is read."""
+    """Save (S, H, W) values, ordered from head, front and left, in LPS: reversed, so that reorientation is tested."""
     import nibabel
 
     path.parent.mkdir(parents=True, exist_ok=True)

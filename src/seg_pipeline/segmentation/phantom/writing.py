@@ -1,4 +1,4 @@
-"""Writes the phantom to a folder, series by series: images, table, record."""
+"""Write the phantom to a folder, series by series: images, table, record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from seg_pipeline.segmentation.phantom.drawing import draw_frame, make_series
 
 RECORD = "phantom.json"
 MADE_BY = "seg_pipeline phantom"
-_VERSION = 1  # raised whenever the same settings give other bytes, so that an old sample is made anew
+_VERSION = 1  # raised whenever the same settings give other bytes, so that an old sample is drawn again
 # Noise does not compress: run-length coding is as small as deflate's default and takes a third of the time.
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 
@@ -64,21 +64,22 @@ def write_phantom(
     dirty: bool = True,
     num_workers: int = 1,
 ) -> None:
-    """Makes the phantom at ``folder``, whole or not at all; the same settings give the same bytes.
+    """Draw the phantom into ``folder``; the same settings give the same bytes.
 
-    A folder that holds this very phantom is left as it is; a phantom of other settings is replaced. The
+    The folder appears only when complete. A phantom with the same settings is kept; one with other settings is
+    replaced. The
     defaults give about 250 frames; ``num_cases=137``, ``frames_per_series=(144, 144)``, ``size=266``,
     ``other_size=(310, 360)`` and ``dirty=False`` give 39,456, about as many as the real data has.
 
     Args:
-        frames_per_series: fewest and most frames in a series, both included.
+        frames_per_series: minimum and maximum number of frames per series.
         size: height and width of a frame in pixels.
         other_size: height and width of every fourth case's frames, beginning with the second case.
         dirty: adds a few faulty rows and files, see the package's docstring.
         num_workers: joblib processes over the series; they do not change the result.
 
     Raises:
-        ValueError: a setting is too small, or ``folder`` holds anything but a phantom.
+        ValueError: a setting is too small, or ``folder`` holds something other than a phantom.
     """
     settings = _checked(
         seed=seed,
@@ -95,7 +96,7 @@ def write_phantom(
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
         num_frames = _write_all(partial, settings, num_workers)
-        if settings_of(folder) != settings:  # else another process was quicker
+        if settings_of(folder) != settings:  # else another process was faster
             move(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -118,7 +119,11 @@ def _checked(**settings: Any) -> dict[str, Any]:
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
-    """Settings of the phantom in ``folder``; None where the folder is missing or empty."""
+    """Settings of the phantom in ``folder``; None if the folder is missing or empty.
+
+    Raises:
+        ValueError: the folder holds something else, which must not be overwritten.
+    """
     if (folder / RECORD).is_file():
         with contextlib.suppress(json.JSONDecodeError):  # then it is not ours
             record = json.loads((folder / RECORD).read_text())
@@ -127,9 +132,9 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     if found:
         raise ValueError(
-            f"{folder} is not a phantom's folder: of the {len(found)} entries there, such as {found[0]!r}, "
-            f"none is a {RECORD} that this package wrote; name a new or an empty folder, or ask for no phantom "
-            "to read what is there"
+            f"{folder} is not a phantom's folder: it holds {len(found)} entries, such as {found[0]!r}, "
+            f"but no {RECORD} written by this package. Choose a new or empty folder, or set `phantom: null` "
+            "to read your own data"
         )
     return None
 
@@ -143,7 +148,7 @@ def move(partial: Path, folder: Path) -> None:
 
 
 def _write_all(root: Path, settings: dict[str, Any], num_workers: int) -> int:
-    """Number of frames written, the spoilt one included."""
+    """Write everything; return the number of frames, including the truncated one."""
     scans = list(_planned_scans(settings))
     num_clean = sum(scan.num_frames for scan in scans)
     root.mkdir(parents=True)
@@ -180,7 +185,7 @@ def _planned_scans(settings: dict[str, Any]) -> Iterator[_Scan]:
 
 
 def _write_series(root: Path, seed: int, scan: _Scan) -> list[Row]:
-    """The series' rows of the table; its images are written."""
+    """Write the images of a series; return its rows of the table."""
     (root / scan.file(0)).parent.mkdir(parents=True)
     series = make_series(seed, scan.case, scan.day, scan.shape, overlaps=(scan.case - 2) % 5 == 0)
     rows = []
@@ -195,7 +200,7 @@ def _write_series(root: Path, seed: int, scan: _Scan) -> list[Row]:
 
 def _spoil(root: Path, scan: _Scan, rows: list[Row]) -> list[_Fault]:
     """Faults to add after the last series, ``scan``, whose table rows are ``rows``; cuts the extra file."""
-    best = max(rows, key=lambda row: len(row[2]))  # the most intricate mask: sure to be one
+    best = max(rows, key=lambda row: len(row[2]))  # the longest run lengths: certainly not empty
     cut, lost = scan.num_frames, scan.num_frames + 1
     content = (root / scan.file(cut - 1)).read_bytes()
     (root / scan.file(cut)).write_bytes(content[: len(content) // 2])
