@@ -9,8 +9,8 @@ import pytest
 
 from seg_pipeline.segmentation.report.search import search_page
 from seg_pipeline.segmentation.search import best_hyperparameters, search_figures
-from seg_pipeline.segmentation.search.coordinator import trial_table
 from seg_pipeline.segmentation.search.figures import importances
+from seg_pipeline.segmentation.search.trials import trial_table
 from seg_pipeline.segmentation.settings.search import GridSettings
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"

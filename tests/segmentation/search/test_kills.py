@@ -1,6 +1,6 @@
-"""SIGKILL at six points of a search, one after the other; a worker that is killed; a second coordinator.
+"""Searches that are killed at several points, a worker that is killed, and a second search on one study.
 
-Run as a script this file is the process that searches, forked from one that has loaded torch.
+Run as a script, this file is the process that searches, forked from one that has loaded torch.
 """
 
 from __future__ import annotations
@@ -21,9 +21,8 @@ import torch
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from seg_pipeline.segmentation.search import coordinator, search, trial
-from seg_pipeline.segmentation.search.study import only_coordinator, open_storage
-from seg_pipeline.segmentation.search.trial import load_checkpoint
+from seg_pipeline.segmentation.search import search, trials
+from seg_pipeline.segmentation.search.study import only_search, open_storage
 from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, TpeSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -33,11 +32,11 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system can
 COMPUTE = ComputeSettings(device="cpu", num_workers=0, cache="ram")
 GRID = GridSettings(learning_rates=(1e-3, 1e-2), weight_decays=(1e-2, 1e-1), epochs=2, extend=False)
 TPE = TpeSettings(space={"optimizer.warmup": [0.2, 0.3]}, trials=2, pruner="none")
-ONE = PoolSettings(threads=1, save_seconds=0)
+ONE = PoolSettings(threads=1)
 
 
 def run(scans: pd.DataFrame, config: TrainingConfig, folder: Path, pool: PoolSettings = ONE) -> pd.DataFrame:
-    return search(scans, config, COMPUTE, folder=folder, grid=GRID, further=TPE, pool=pool)
+    return search(scans, config, COMPUTE, folder=folder, grid=GRID, tpe=TPE, pool=pool)
 
 
 def die() -> None:
@@ -76,11 +75,10 @@ def dies_writing_the_journal(call: int) -> None:
 
 POINTS: dict[str, Callable[[], None]] = {
     "a trial is waiting": lambda: dies_at(optuna.Study, "enqueue_trial", 1, after=True),
-    "a checkpoint is written, not in its place": lambda: dies_at(Path, "replace", 1, after=False),
     "an epoch has ended": lambda: dies_at(optuna.trial.Trial, "report", 1, after=True),
-    "a trial has ended, untold": lambda: dies_at(coordinator.Coordinator, "_finish", 1, after=False),
+    "a trial has ended, untold": lambda: dies_at(trials.TrialRunner, "_finish", 1, after=False),
     "a line of the journal is half written": lambda: dies_writing_the_journal(30),
-    "a trial is told, its checkpoint still there": lambda: dies_at(Path, "unlink", 1, after=False),
+    "a trial is told": lambda: dies_at(optuna.Study, "tell", 2, after=True),
     "a further trial is proposed": lambda: dies_at(optuna.Study, "ask", 3, after=True),
 }
 
@@ -157,68 +155,48 @@ def test_a_search_killed_at_every_point_trains_each_cell_once_and_ends_with_the_
         if "key" in trial.user_attrs
     ]
     assert len(keys) == len(set(keys)) == whole["trial"].nunique() >= 4
-    assert not list((tmp_path / "search").glob("*.pt*"))
-
-
-def test_a_half_trained_trial_goes_on_from_its_own_checkpoint(live, tmp_path):
-    assert live("an epoch has ended") == -signal.SIGKILL
-    (file,) = (tmp_path / "search").glob("*.pt")
-    saved = load_checkpoint(file)
-    assert (len(saved["history"]), saved["finished"]) == (1, False)
 
 
 @pytest.mark.slow
 def test_two_processes_one_of_them_killed_give_the_table_of_one(scans, config, tmp_path, whole, monkeypatch):
     killed = []
-    hear = coordinator.Coordinator._hear
+    begin = trials.TrialRunner._begin
 
-    def kill_once(self, running, event):
+    def kill_once(self, running, *begun):
+        begin(self, running, *begun)
         if not killed:
-            (process,) = running.worker._pool._processes
+            (process,) = next(iter(running.values())).worker._processes
             os.kill(process, signal.SIGKILL)
             killed.append(process)
-        return hear(self, running, event)
 
-    monkeypatch.setattr(coordinator.Coordinator, "_hear", kill_once)
-    pool = PoolSettings(kind="processes", workers=2, threads=1, save_seconds=0)
-    trials = run(scans, config, tmp_path, pool)
+    monkeypatch.setattr(trials.TrialRunner, "_begin", kill_once)
+    pool = PoolSettings(kind="processes", workers=2, threads=1)
+    table = run(scans, config, tmp_path, pool)
     assert killed
-    grid = [table[table["step"] != "tpe"].reset_index(drop=True) for table in (trials, whole)]
+    grid = [one[one["step"] != "tpe"].reset_index(drop=True) for one in (table, whole)]
     assert_same(*grid)
 
 
-def test_a_second_coordinator_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
+def test_a_second_search_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     ready, tell = os.pipe()
     owner = os.fork()
     if owner == 0:
-        with only_coordinator(tmp_path, None):
+        with only_search(tmp_path, None):
             os.write(tell, b"1")
             time.sleep(60)
         os._exit(0)
     try:
         os.read(ready, 1)
         with (
-            pytest.raises(ValueError, match=rf"another search \(process {owner}\) runs on this study; wait for it"),
-            only_coordinator(tmp_path, None),
+            pytest.raises(ValueError, match=rf"another search \(process {owner}\) is using this study; wait for it"),
+            only_search(tmp_path, None),
         ):
             pass
     finally:
         os.kill(owner, signal.SIGKILL)
         os.waitpid(owner, 0)
-    with only_coordinator(tmp_path, None):
-        assert (tmp_path / "coordinator.lock").read_text() == str(os.getpid())
-
-
-def test_a_damaged_checkpoint_of_a_trial_starts_it_anew(tmp_path, caplog):
-    file = tmp_path / "key.pt"
-    assert load_checkpoint(file) is None
-    trial._save({"weight": torch.ones(3)}, file)
-    assert load_checkpoint(file)["weight"].tolist() == [1, 1, 1]
-    whole = bytearray(file.read_bytes())
-    whole[-40] ^= 1  # torch would load it
-    file.write_bytes(whole)
-    assert load_checkpoint(file) is None
-    assert "is damaged, so its trial starts anew" in caplog.text
+    with only_search(tmp_path, None):
+        assert (tmp_path / "search.lock").read_text() == str(os.getpid())
 
 
 if __name__ == "__main__":

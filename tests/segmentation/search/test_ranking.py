@@ -3,7 +3,7 @@ import math
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.search.best_point import (
+from seg_pipeline.segmentation.search.ranking import (
     DECAY,
     RATE,
     at_edge,
@@ -12,7 +12,7 @@ from seg_pipeline.segmentation.search.best_point import (
     points,
     trial_score,
 )
-from seg_pipeline.segmentation.search.coordinator import trial_table
+from seg_pipeline.segmentation.search.trials import trial_table
 from seg_pipeline.segmentation.settings.search import GridSettings
 
 LAST_TWO = GridSettings(average_last_validations=2, epochs=3)

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from seg_pipeline.segmentation.search import best_hyperparameters, search, trial
-from seg_pipeline.segmentation.search.steps import beyond, log_spaced
+from seg_pipeline.segmentation.search import best_hyperparameters, search, trials
+from seg_pipeline.segmentation.search.grid import beyond, log_spaced
 from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, Range, TpeSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.training.processes import OutOfMemory, TrainingFailed
@@ -41,14 +41,14 @@ class Actor:
 @pytest.fixture
 def actor(monkeypatch):
     actor = Actor()
-    monkeypatch.setattr(trial, "train_one", actor)
+    monkeypatch.setattr(trials, "train_one", actor)
     return actor
 
 
 @pytest.fixture
 def run(scans, config, tmp_path, actor):
     def run(grid, tpe=None, folder="search"):
-        further = {"further": tpe} if tpe else {}
+        further = {"tpe": tpe} if tpe else {}
         return search(scans, config, COMPUTE, folder=tmp_path / folder, grid=grid, **further)
 
     return run
@@ -150,7 +150,7 @@ def test_rates_and_decays_crossed(run):
 def test_time_that_is_over_leaves_trials_out_and_says_how_many(run, actor, caplog):
     trials = run(small(max_minutes=1.5))  # each takes a minute
     assert trials["trial"].nunique() == 2
-    assert "max_minutes are over: 1 trials of the grid are left out" in caplog.text
+    assert "max_minutes reached: 1 grid trials were not started" in caplog.text
 
 
 SPACE = {"model.encoder": ["resnet18", "resnet34"], RATE: Range(low=1e-3, high=1e-1, log=True)}

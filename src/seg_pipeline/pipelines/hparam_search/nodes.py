@@ -43,7 +43,7 @@ def search_settings(
         training.compute,
         folder=search_folder,
         grid=params.grid,
-        further=params.tpe,
+        tpe=params.tpe,
         pool=params.pool,
         cache_folder=pixel_cache,
     )

@@ -39,7 +39,7 @@ def search_page(gates: dict, overfit_thumbnail: str, trials: pd.DataFrame, best:
         best: of ``search.best_hyperparameters``.
     """
     from seg_pipeline.segmentation.search import search_figures  # loads torch, which other pages do without
-    from seg_pipeline.segmentation.search.best_point import searched_names
+    from seg_pipeline.segmentation.search.ranking import searched_names
 
     figures = search_figures(trials, grid)
     curve = plotting.plot_overfit(pd.DataFrame(gates["overfit"]["curve"]), least=gates["overfit"]["expected"])
@@ -62,7 +62,7 @@ def search_page(gates: dict, overfit_thumbnail: str, trials: pd.DataFrame, best:
 
 def _trial_rows(trials: pd.DataFrame, grid: GridSettings) -> list[dict[str, Any]]:
     """A row a trial, in the order of the table."""
-    from seg_pipeline.segmentation.search.best_point import plain, searched_names, trial_score
+    from seg_pipeline.segmentation.search.ranking import plain, searched_names, trial_score
 
     names, rows = searched_names(trials), []
     for number, of_trial in trials.groupby("trial", sort=True):

@@ -1,13 +1,13 @@
-"""Which settings to train with: checks before, short trainings on grids, then Optuna; kept in an Optuna study.
+"""Hyperparameter search: sanity checks, short trainings on a grid, then, if asked for, points that Optuna proposes.
 
-``gates`` are the checks, ``protocol`` says which trials run, ``coordinator`` runs them on the workers of ``pool`` and
-keeps them in a ``study``, ``choice`` compares them.
+``sanity_checks`` runs ``initial_loss`` and ``overfit_check``. ``grid`` and ``proposals`` say which points to train,
+``trials`` trains them on ``workers`` and records them in a ``study``, and ``ranking`` picks the best point.
 """
 
-from seg_pipeline.segmentation.search.best_point import best_hyperparameters
 from seg_pipeline.segmentation.search.figures import SearchFigures, search_figures
+from seg_pipeline.segmentation.search.grid import search
+from seg_pipeline.segmentation.search.ranking import best_hyperparameters
 from seg_pipeline.segmentation.search.sanity_checks import run_sanity_checks, stop_on_failed_checks
-from seg_pipeline.segmentation.search.steps import search
 
 __all__ = [
     "SearchFigures",

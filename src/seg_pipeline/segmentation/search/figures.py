@@ -13,7 +13,7 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.search.best_point import DECAY, RATE, points, searched_names
+from seg_pipeline.segmentation.search.ranking import DECAY, RATE, points, searched_names
 from seg_pipeline.segmentation.settings.search import GridSettings
 
 LEAST_TRIALS = 8

@@ -1,20 +1,20 @@
-"""Which trials a search runs, one step after the other."""
+"""The whole search, and which learning rates and weight decays its grid tries."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
-from seg_pipeline.segmentation.search import sampler
-from seg_pipeline.segmentation.search.best_point import DECAY, RATE, at_edge, best_point, points
-from seg_pipeline.segmentation.search.coordinator import Coordinator, Point
-from seg_pipeline.segmentation.search.pool import make_pool
-from seg_pipeline.segmentation.search.study import only_coordinator, open_storage
-from seg_pipeline.segmentation.search.trial import Place
+from seg_pipeline.segmentation.search.proposals import search_space
+from seg_pipeline.segmentation.search.ranking import DECAY, RATE, at_edge, best_point, points
+from seg_pipeline.segmentation.search.study import only_search, open_storage
+from seg_pipeline.segmentation.search.trials import Point, TrialData, TrialRunner
+from seg_pipeline.segmentation.search.workers import Workers
 from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, TpeSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 HIGHEST = 9.9
 """Rates and decays are below 10."""
-NOTHING_FURTHER, IN_PROCESS = TpeSettings(), PoolSettings()
+NO_SPACE, IN_PROCESS = TpeSettings(), PoolSettings()
 
 
 def search(
@@ -33,31 +33,31 @@ def search(
     *,
     folder: Path,
     grid: GridSettings,
-    further: TpeSettings = NOTHING_FURTHER,
+    tpe: TpeSettings = NO_SPACE,
     pool: PoolSettings = IN_PROCESS,
     cache_folder: Path | None = None,
 ) -> pd.DataFrame:
-    """Trials with one row per epoch, as described at ``coordinator.trial_table``.
+    """Train all trials of a search; one row per epoch and trial, as ``trials.trial_table`` describes.
 
-    A search that was killed resumes from what ``folder`` holds and, with the same settings, ends with the same table.
+    A search that was killed keeps its finished trials in ``folder`` and, with the same settings, ends with the same
+    table.
 
     Args:
         manifest: train and val images.
-        config: of the long training; trials differ from it in what is searched, in length, and repeats in the seed.
-        folder: of this search: study, lock, checkpoints of trials.
+        config: of the long training. Trials differ from it in the searched settings and in length, repeats in the seed.
+        folder: study and lock of this search.
 
     Raises:
-        ValueError: another search runs on the study; every trial of the rates failed.
+        ValueError: another search is using the study, or every trial of the learning rates failed.
     """
-    place = Place(manifest, compute, cache_folder, folder, pool.save_seconds)
-    with only_coordinator(folder, pool.storage), closing(make_pool(pool, place)) as workers:
-        storage = open_storage(folder, pool.storage)
-        coordinator = Coordinator(config, place, workers, storage, grid)
-        tried = _search_rates(coordinator, _rates(config, grid))
-        _search_decays(coordinator, tried)
-        if further.space:
-            sampler.search_space(coordinator, further)
-    return coordinator.table()
+    with only_search(folder, pool.storage), closing(Workers(pool)) as workers:
+        data = TrialData(manifest, replace(compute, save_minutes=None), cache_folder, grid.choose_by, workers.threads)
+        runner = TrialRunner(config, data, workers, open_storage(folder, pool.storage), grid)
+        tried = _search_rates(runner, _rates(config, grid))
+        _search_decays(runner, tried)
+        if tpe.space:
+            search_space(runner, tpe)
+    return runner.table()
 
 
 def _rates(config: TrainingConfig, grid: GridSettings) -> list[float]:
@@ -67,14 +67,17 @@ def _rates(config: TrainingConfig, grid: GridSettings) -> list[float]:
 
 
 def log_spaced(centre: float, factor: float, number: int) -> list[float]:
-    """Rising values, each ``factor`` times the one before, around ``centre``; of two digits but for the centre."""
+    """Rising values around ``centre``, each ``factor`` times the one before, the others rounded to two digits."""
     powers = [index - (number - 1) // 2 for index in range(number)]
     values = [centre if power == 0 else float(f"{centre * factor**power:.2g}") for power in powers]
     return [value for value in values if value <= HIGHEST]
 
 
 def beyond(values: Sequence[float], side: int) -> list[float]:
-    """Half as many values again, at least one, on beyond the lowest (-1) or the highest (1) at the grid's ratio."""
+    """Half as many values again, at least one, below the lowest (``side`` -1) or above the highest (1).
+
+    They continue the mean ratio of the grid. Side 0 gives none.
+    """
     rising = sorted(value for value in values if value > 0)
     if not side or len(rising) < 2 or (side < 0 and 0 in values):
         return []
@@ -84,34 +87,34 @@ def beyond(values: Sequence[float], side: int) -> list[float]:
     return [value for value in more if value <= HIGHEST]
 
 
-def _search_rates(coordinator: Coordinator, tried: list[float]) -> list[float]:
-    """Runs them, and those beyond the edge where the best lies there; all that were run."""
-    decay, grid = coordinator.config.optimizer.weight_decay, coordinator.settings
-    coordinator.run(_cells("learning_rate", tried, [decay], grid))
-    best = best_point(points(coordinator.table(), grid))[RATE]
+def _search_rates(runner: TrialRunner, tried: list[float]) -> list[float]:
+    """Train all rates, then more beyond the edge if the best is there; returns all that were trained."""
+    decay, grid = runner.config.optimizer.weight_decay, runner.settings
+    runner.run_grid(_cells("learning_rate", tried, [decay], grid))
+    best = best_point(points(runner.table(), grid))[RATE]
     more = beyond(tried, at_edge(tried, best)) if grid.extend else []
     if more:
-        log.info("the best learning rate, %g, lies at the grid's edge: it goes on with %s", best, _list(more))
-        coordinator.run(_cells("learning_rate", more, [decay], grid))
+        log.info("the best learning rate, %g, is at the edge of the grid, which is extended by %s", best, _list(more))
+        runner.run_grid(_cells("learning_rate", more, [decay], grid))
     return sorted({*tried, *more})
 
 
-def _search_decays(coordinator: Coordinator, tried_rates: list[float]) -> None:
-    grid = coordinator.settings
-    decays = sorted({*grid.weight_decays, coordinator.config.optimizer.weight_decay}) if grid.weight_decays else []
+def _search_decays(runner: TrialRunner, tried_rates: list[float]) -> None:
+    grid = runner.settings
+    decays = sorted({*grid.weight_decays, runner.config.optimizer.weight_decay}) if grid.weight_decays else []
     if not decays:
         return
-    rate = best_point(points(coordinator.table(), grid))[RATE]
+    rate = best_point(points(runner.table(), grid))[RATE]
     log.info("best learning rate of the grid: %g", rate)
-    coordinator.run(_cells("weight_decay", [rate], decays, grid))
-    table = points(coordinator.table(), grid)
+    runner.run_grid(_cells("weight_decay", [rate], decays, grid))
+    table = points(runner.table(), grid)
     at_rate = table[table[RATE] == rate]
     more = beyond(decays, at_edge(decays, best_point(at_rate)[DECAY])) if grid.extend else []
     if more:
-        log.info("the best weight decay lies at the grid's edge: it goes on with %s", _list(more))
-        coordinator.run(_cells("weight_decay", [rate], more, grid))
+        log.info("the best weight decay is at the edge of the grid, which is extended by %s", _list(more))
+        runner.run_grid(_cells("weight_decay", [rate], more, grid))
     if grid.cross:
-        coordinator.run(_cells("cross", tried_rates, sorted({*decays, *more}), grid))
+        runner.run_grid(_cells("cross", tried_rates, sorted({*decays, *more}), grid))
 
 
 def _cells(step: str, rates: Sequence[float], decays: Sequence[float], grid: GridSettings) -> list[Point]:

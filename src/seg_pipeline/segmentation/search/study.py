@@ -1,8 +1,8 @@
-"""The Optuna study in which a search is kept: in a journal file or a database, with one coordinator at a time.
+"""The Optuna study that records a search, in a journal file or a database.
 
-A trial's user attributes say what it was and, once it has ended, all its history rows, so the study alone is enough to
-go on from. A coordinator that was killed leaves trials RUNNING or WAITING; the next one tells them FAIL and runs their
-points again. (Optuna's own ``skip_if_exists`` would take such a zombie for a trial that exists, and lose its point.)
+One search at a time runs on a study. A search that was killed leaves trials in the states RUNNING or WAITING; the next
+one marks them as failed and trains their points again. (Optuna's ``skip_if_exists`` would take such a trial for a
+finished one and lose its point, and its ``RetryFailedTrialCallback`` needs heartbeats, which a journal has not.)
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
-JOURNAL, LOCK = "study.journal", "coordinator.lock"
+JOURNAL, LOCK = "study.journal", "search.lock"
 SQLITE = "sqlite:///"
 
 
 @contextmanager
-def only_coordinator(folder: Path, url: str | None) -> Iterator[None]:
-    """Holds the lock of the study. The system lets go of it when this process ends, however it does.
+def only_search(folder: Path, url: str | None) -> Iterator[None]:
+    """Hold the lock of a study. The system releases it when this process ends, even if it is killed.
 
-    It lies beside the journal or the SQLite file; for another database in the folder of the search, so two machines
-    with folders of their own on one database are not kept apart.
+    It lies beside the journal or the SQLite file. For another database it lies in ``folder``, so it does not exclude
+    a search on another machine that uses the same database.
 
     Raises:
-        ValueError: another process holds it.
+        ValueError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     in_file = url is not None and url.startswith(SQLITE)
@@ -42,8 +42,8 @@ def only_coordinator(folder: Path, url: str | None) -> Iterator[None]:
         except OSError:
             stream.seek(0)
             raise ValueError(
-                f"{file}: another search (process {stream.read().strip() or 'unknown'}) runs on this study; wait for "
-                "it, stop it, or give this one another `data_root`"
+                f"{file}: another search (process {stream.read().strip() or 'unknown'}) is using this study; wait for "
+                "it, stop it, or use another `data_root`"
             ) from None
         stream.truncate(0)
         stream.write(str(os.getpid()))
@@ -54,46 +54,58 @@ def only_coordinator(folder: Path, url: str | None) -> Iterator[None]:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(stream: IO) -> None:
-        stream.seek(1 << 30)  # a locked byte cannot be read, so not one of the text
-        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+    def _lock(stream: IO, *, wait: bool = False) -> None:
+        stream.seek(1 << 30)  # a locked byte cannot be read, so lock one beyond the text
+        msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
 
 else:
     import fcntl
 
-    def _lock(stream: IO) -> None:
-        # Of the process, unlike flock: a data loader's forked worker that outlives it does not hold it.
-        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    def _lock(stream: IO, *, wait: bool = False) -> None:
+        # lockf belongs to the process, unlike flock: a forked data-loader worker that outlives it does not hold it.
+        fcntl.lockf(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
-class _Held(JournalFileOpenLock):
-    """The journal has one writer already; Optuna's own lock would outlive a killed one for half a minute."""
+class _JournalLock(JournalFileOpenLock):
+    """Lock of the journal that ends with its process; Optuna's own outlives a killed process by half a minute."""
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._stream: IO | None = None
 
     def acquire(self) -> bool:
+        self._stream = self._journal.with_suffix(".lock").open("a+")
+        _lock(self._stream, wait=True)
+        _cut_off_half_line(self._journal)
         return True
 
     def release(self) -> None:
-        pass
+        if self._stream is not None:
+            self._stream.close()
+        self._stream = None
+
+
+def _cut_off_half_line(file: Path) -> None:
+    """Remove what a killed write left, to which the next line would be appended."""
+    with file.open("rb+") as stream:
+        if stream.seek(0, os.SEEK_END):
+            stream.seek(-1, os.SEEK_END)
+            if stream.read() != b"\n":
+                stream.seek(0)
+                stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
 def open_storage(folder: Path, url: str | None) -> BaseStorage:
-    """Only while ``only_coordinator`` holds."""
+    """The database at ``url``, or the journal in ``folder``."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if url is not None:
         return RDBStorage(url)
     file = folder / JOURNAL
-    _cut_off_half_line(file)
-    return JournalStorage(JournalFileBackend(str(file), lock_obj=_Held(str(file))))
-
-
-def _cut_off_half_line(file: Path) -> None:
-    """A write that was killed may have left half a line, to which the next one would be added."""
-    if file.exists() and (text := file.read_bytes()) and not text.endswith(b"\n"):
-        os.truncate(file, text.rfind(b"\n") + 1)
+    return JournalStorage(JournalFileBackend(str(file), lock_obj=_JournalLock(file)))
 
 
 def open_study(name: str, storage: BaseStorage, **options: Any) -> optuna.Study:
-    """The study of that name, without zombies."""
+    """Load or create a study, and mark the trials that a killed search left unfinished as failed."""
     study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True, direction="maximize", **options)
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
@@ -102,8 +114,8 @@ def open_study(name: str, storage: BaseStorage, **options: Any) -> optuna.Study:
     return study
 
 
-def ended(study: optuna.Study) -> dict[str, dict]:
-    """Attributes of the trials that need not run again, by key, in the order in which they were begun."""
+def finished_trials(study: optuna.Study) -> dict[str, dict]:
+    """User attributes of the trials that need not run again, by key, in the order in which they were begun."""
     states = (TrialState.COMPLETE, TrialState.PRUNED)
     attributes = (one.user_attrs for one in study.get_trials(deepcopy=False, states=states))
     return {one["key"]: one for one in attributes if "key" in one}  # others repeat a trial or could not be built

@@ -1,212 +1,234 @@
-"""Runs points of a search on a pool, and keeps what comes of them in Optuna studies: the only one who writes there."""
+"""Trials of a search: train points on workers and record the results in Optuna studies.
+
+Optuna keeps the trials, proposes values and decides what to prune. Three things are ours. A point is identified by a
+hash of its settings and the data, so no point is trained twice, in whichever study it was trained first. The loop asks
+and tells in one thread, because ``study.optimize`` neither replaces a worker that died nor keeps the order of a grid.
+And a trial's user attributes hold its history, so the study alone is enough to resume and to build the table.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import optuna
 import pandas as pd
+import torch
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import BaseStorage
-from optuna.trial import TrialState
+from optuna.trial import Trial, TrialState
 
 from seg_pipeline.segmentation.manifest.table import data_hash
-from seg_pipeline.segmentation.search.best_point import DECAY, RATE, cell, row_score, trial_score
-from seg_pipeline.segmentation.search.pool import Pool, Worker, died
-from seg_pipeline.segmentation.search.study import ended, open_study
-from seg_pipeline.segmentation.search.trial import End, Event, Job, Place, trial_key
-from seg_pipeline.segmentation.settings.search import GridSettings
+from seg_pipeline.segmentation.search.ranking import DECAY, RATE, cell, row_score, trial_score
+from seg_pipeline.segmentation.search.study import finished_trials, open_study
+from seg_pipeline.segmentation.search.workers import Workers, died
+from seg_pipeline.segmentation.settings.search import GridSettings, Rule
+from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig, base_hash
+from seg_pipeline.segmentation.training.processes import OutOfMemory, TrainingFailed
+from seg_pipeline.segmentation.training.run import train_one
 from seg_pipeline.segmentation.training.state import HISTORY
 
 log = logging.getLogger(__name__)
 
-MOST_DEATHS = 3
-"""Of a trial's workers, until the search goes on without it."""
-SEEDS_APART = 1000
-STATES = {"complete": TrialState.COMPLETE}
-"""In Optuna's terms; what diverged or cannot be is a pruned trial, so that its samplers keep away from there."""
+MAX_DEATHS = 3
+"""A trial whose worker died this often has failed; once may be chance (preemption, another process's memory)."""
+SEED_STEP = 1000
+"""Between the seeds of two repeats."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A training to do."""
+    """Settings to train with; ``values`` by dotted name, such as ``optimizer.learning_rate``."""
 
     step: str
     values: dict[str, Any]
-    """By dotted name in the config."""
     repeat: int = 0
 
 
+class Result(NamedTuple):
+    """How a trial ended, with one history row per epoch."""
+
+    rows: list[dict]
+    state: Literal["complete", "pruned", "diverged", "failed"]
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TrialData:
+    """What all trials of a search share."""
+
+    manifest: pd.DataFrame
+    compute: ComputeSettings
+    cache_folder: Path | None
+    choose_by: Rule
+    threads: int | None = None
+
+
+def train_trial(trial: Trial, config: TrainingConfig, data: TrialData) -> Result:
+    """Train one point until it is complete, pruned or failed. This is the function that runs on a worker."""
+    if data.threads:
+        torch.set_num_threads(data.threads)
+    rows: list[dict] = []
+    try:
+        for state in train_one(data.manifest, config, data.compute, None, data.cache_folder):
+            for row in state["history"][len(rows) :]:
+                rows.append(row)
+                score = row_score(row, data.choose_by)
+                if score is not None:
+                    trial.report(score, row["epoch"])
+                if trial.should_prune():
+                    return Result(rows, "pruned")
+    except OutOfMemory as error:  # also a TrainingFailed, but not one that a lower learning rate prevents
+        return Result(rows, "failed", str(error))
+    except TrainingFailed as error:
+        return Result(rows, "diverged", str(error))
+    except ValueError as error:  # settings that do not go together
+        return Result(rows, "failed", str(error))
+    return Result(rows, "complete")
+
+
 class _Running(NamedTuple):
-    worker: Worker
+    worker: Executor
     study: optuna.Study
-    trial: optuna.trial.Trial
+    trial: Trial
     point: Point
     key: str
-    rows: list[dict]
 
 
-class Coordinator:
-    """Attributes: done: what has ended, by key, each as the trial's user attributes."""
+class TrialRunner:
+    """Trains points that are not in the study yet.
+
+    Attributes:
+        finished: user attributes of every finished trial, by key.
+        wanted: the points of this search, by key, in the order of the settings.
+    """
 
     def __init__(
-        self, config: TrainingConfig, place: Place, pool: Pool, storage: BaseStorage, grid: GridSettings
+        self, config: TrainingConfig, data: TrialData, workers: Workers, storage: BaseStorage, grid: GridSettings
     ) -> None:
-        self.config, self.place, self.pool, self.storage, self.settings = config, place, pool, storage, grid
-        self.data_hash = data_hash(place.manifest)
+        self.config, self.data, self.workers, self.storage, self.settings = config, data, workers, storage, grid
+        self.data_hash = data_hash(data.manifest)
         self.identity = f"{self.data_hash[:12]}-{base_hash(config, (RATE, DECAY))[:12]}"
         self.grid = open_study(f"grid-{self.identity}", storage, pruner=optuna.pruners.NopPruner())
-        self.done = ended(self.grid)
+        self.finished = finished_trials(self.grid)
         self.wanted: dict[str, Point] = {}
-        for file in place.folder.glob("*.pt*"):
-            if file.name.partition(".")[0] in self.done or not file.name.endswith(".pt"):
-                file.unlink()  # of trials that have ended, and drafts
 
     def config_of(self, point: Point) -> TrainingConfig:
-        """Raises ValueError where its values do not go together."""
+        """Config of a point's training.
+
+        Raises:
+            ValueError: the point's values do not go together.
+        """
         length = {
             "fit.epochs": self.settings.epochs,
             "fit.validate_every": self.settings.validate_every,
             "fit.max_minutes": None,
             "fit.patience": None,
         }
-        return self.config.changed({**length, **point.values, "seed": self.config.seed + SEEDS_APART * point.repeat})
+        return self.config.changed({**length, **point.values, "seed": self.config.seed + SEED_STEP * point.repeat})
 
     def key_of(self, point: Point) -> str:
-        return trial_key(self.config_of(point), self.data_hash)
+        """Hash of a training's settings and data: equal for equal trainings."""
+        text = json.dumps([self.config_of(point).to_dict(), self.data_hash], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:20]
 
-    def run(self, points: Iterable[Point]) -> None:
-        """Trains the points of a grid that are not done."""
+    def run_grid(self, points: Iterable[Point]) -> None:
+        """Train the given points, in order, without pruning."""
         keys = {self.key_of(point): point for point in points}
         for key, point in keys.items():
             self.wanted.setdefault(key, point)
+        self.run(self.grid, self._grid_trials([point for key, point in keys.items() if key not in self.finished]))
+
+    def _grid_trials(self, points: list[Point]) -> Iterator[tuple[Trial, Point]]:
         names: dict[str, BaseDistribution] = dict.fromkeys((RATE, DECAY), FloatDistribution(0, 10))
-        tried: set[str] = set()
+        configured = {RATE: self.config.optimizer.learning_rate, DECAY: self.config.optimizer.weight_decay}
+        for number, point in enumerate(points):
+            if self.out_of_time(self.settings.max_minutes):
+                log.warning("max_minutes reached: %d grid trials were not started", len(points) - number)
+                return
+            self.grid.enqueue_trial(configured | point.values)
+            yield self.grid.ask(names), point
 
-        def begin() -> tuple[optuna.trial.Trial, Point] | None:
-            left = [key for key in keys if key not in self.done and key not in tried]
-            if not left:
-                return None
-            if self.is_over(self.settings.max_minutes):
-                log.warning("max_minutes are over: %d trials of the grid are left out", len(left))
-                tried.update(left)
-                return None
-            tried.add(left[0])
-            point = keys[left[0]]
-            base = {RATE: self.config.optimizer.learning_rate, DECAY: self.config.optimizer.weight_decay}
-            self.grid.enqueue_trial(base | point.values)
-            return self.grid.ask(names), point
+    def out_of_time(self, max_minutes: float | None) -> bool:
+        """Whether the trials of this search have used up ``max_minutes`` per worker."""
+        spent = sum(self.finished[key]["seconds"] for key in self.wanted if key in self.finished)
+        return max_minutes is not None and spent >= 60 * max_minutes * self.workers.size
 
-        self.conduct(self.grid, begin, again=tried.discard)
-
-    def is_over(self, max_minutes: float | None) -> bool:
-        """Whether the trials of this search have taken so many minutes of each worker."""
-        spent = sum(self.done[key]["seconds"] for key in self.wanted if key in self.done)
-        return max_minutes is not None and spent >= 60 * max_minutes * self.pool.size
-
-    def conduct(
-        self,
-        study: optuna.Study,
-        begin: Callable[[], tuple[optuna.trial.Trial, Point] | None],
-        *,
-        again: Callable[[str], object],
-    ) -> None:
-        """Keeps workers busy until ``begin`` gives no more; ``again`` takes the keys of trials whose workers died."""
-        busy: dict[Future, _Running] = {}
+    def run(self, study: optuna.Study, trials: Iterator[tuple[Trial, Point]]) -> None:
+        """Keep all workers busy until the iterator ends. It is advanced only when a worker is free."""
+        running: dict[Future, _Running] = {}
         deaths: Counter[str] = Counter()
         while True:
-            while (worker := self.pool.take()) is not None:
-                if (begun := begin()) is None:
-                    self.pool.give_back(worker)
-                    break
-                running = self._note(study, worker, *begun)
-                busy[worker.submit("begin", Job(running.key, self.config_of(running.point).to_dict()))] = running
-            if not busy:
+            while self.workers.idle and (begun := next(trials, None)) is not None:
+                self._begin(running, study, *begun)
+            if not running:
                 return
-            for future in wait(busy, return_when=FIRST_COMPLETED).done:
-                running = busy.pop(future)
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                one = running.pop(future)
                 error = future.exception()
+                self.workers.give_back(one.worker, broken=error is not None)
                 if error is None:
-                    if (following := self._hear(running, future.result())) is not None:
-                        busy[following] = running
-                    continue
-                if not died(error):
+                    self._finish(one, future.result())
+                elif not died(error):
                     raise error
-                self.pool.bury(running.worker)
-                deaths[running.key] += 1
-                log.warning("a worker died in trial %s", _words(running.point.values))
-                if deaths[running.key] < MOST_DEATHS:
-                    study.tell(running.trial, state=TrialState.FAIL)
-                    again(running.key)
                 else:
-                    self._finish(running, "failed", f"its worker died {MOST_DEATHS} times")
+                    deaths[one.key] += 1
+                    log.warning("a worker died in trial %s", _words(one.point.values))
+                    if deaths[one.key] == MAX_DEATHS:
+                        self._finish(one, Result([], "failed", f"its worker died {MAX_DEATHS} times"))
+                        continue
+                    study.tell(one.trial, state=TrialState.FAIL)  # a new trial: this one's epochs are reported already
+                    study.enqueue_trial(one.trial.params)
+                    self._begin(running, study, study.ask(one.trial.distributions), one.point)
 
-    def _note(self, study: optuna.Study, worker: Worker, trial: optuna.trial.Trial, point: Point) -> _Running:
-        key = self.key_of(point)
-        about = {
-            "key": key,
-            "step": point.step,
-            "repeat": point.repeat,
-            "values": point.values,
-            "seed": self.config_of(point).seed,
-        }
+    def _begin(self, running: dict[Future, _Running], study: optuna.Study, trial: Trial, point: Point) -> None:
+        key, config = self.key_of(point), self.config_of(point)
+        self.wanted.setdefault(key, point)
+        about = {"key": key, "step": point.step, "repeat": point.repeat, "values": point.values, "seed": config.seed}
         for name, value in about.items():
             trial.set_user_attr(name, value)
-        return _Running(worker, study, trial, point, key, [])
+        worker = self.workers.take()
+        running[worker.submit(train_trial, trial, config, self.data)] = _Running(worker, study, trial, point, key)
 
-    def _hear(self, running: _Running, event: Event) -> Future | None:
-        """Takes in a row or the end; the future of the next event where the trial goes on."""
-        if event.row is not None:
-            running.rows.append(event.row)
-            score = row_score(event.row, self.settings.choose_by)
-            if score is not None:
-                running.trial.report(score, event.row["epoch"])
-            if not running.trial.should_prune():
-                return running.worker.submit("advance")
-            running.worker.submit("stop").result()
-        self.pool.give_back(running.worker)
-        self._finish(running, event.end or "pruned", event.reason)
-        return None
+    def _finish(self, one: _Running, result: Result) -> None:
+        rows, state, reason = result
+        score = self.score_of(rows) if state == "complete" else None
+        if state == "complete" and score is None:
+            state, reason = "failed", "no epoch has a validation score"
+        outcome = reason or state + ("" if score is None else f", score {score:.4f}")
+        log.info("%s: %s", _words(one.point.values), outcome)
+        seconds = sum(row["seconds"] for row in rows)
+        for name, value in {"rows": rows, "state": state, "reason": reason, "seconds": seconds}.items():
+            one.trial.set_user_attr(name, value)
+        # Diverged and failed trials are pruned ones for Optuna, so that its samplers avoid their values.
+        one.study.tell(one.trial, score, state=TrialState.COMPLETE if state == "complete" else TrialState.PRUNED)
+        self.finished[one.key] = one.trial.user_attrs
 
-    def _finish(self, running: _Running, end: End, reason: str) -> None:
-        score = self.score_of({"rows": running.rows}) if end == "complete" else None
-        if end == "complete" and score is None:
-            end, reason = "failed", "no epoch has a validation score"
-        log.info(
-            "%s: %s", _words(running.point.values), reason or end + ("" if score is None else f", score {score:.4f}")
-        )
-        finished = {
-            "rows": running.rows,
-            "state": end,
-            "reason": reason,
-            "seconds": sum(row["seconds"] for row in running.rows),
-        }
-        for name, value in finished.items():
-            running.trial.set_user_attr(name, value)
-        running.study.tell(running.trial, score, state=STATES.get(end, TrialState.PRUNED))
-        self.done[running.key] = running.trial.user_attrs
-        self.place.checkpoint(running.key).unlink(missing_ok=True)
-
-    def score_of(self, record: dict) -> float | None:
-        return trial_score(pd.DataFrame(record["rows"], columns=HISTORY), self.settings)
+    def score_of(self, rows: list[dict]) -> float | None:
+        return trial_score(pd.DataFrame(rows, columns=HISTORY), self.settings)
 
     def table(self) -> pd.DataFrame:
-        """A row an epoch of all that was wanted and has ended, in the order of its settings, however it came about."""
-        records = [self.done[key] | {"step": point.step} for key, point in self.wanted.items() if key in self.done]
-        return trial_table(records, self.config)
+        """One row per epoch of every finished trial of this search, in the order of the settings.
+
+        The order in which workers finished does not matter, so a grid gives the same table with any number of them.
+        """
+        found = [(self.finished[key], point) for key, point in self.wanted.items() if key in self.finished]
+        return trial_table([record | {"step": point.step} for record, point in found], self.config)
 
 
 def trial_table(records: list[dict], config: TrainingConfig) -> pd.DataFrame:
-    """A row an epoch of each trial, which are numbered from 1 in the order given.
+    """One row per epoch of each trial; trials are numbered from 1 in the given order.
 
-    Columns: trial, step, repeat, seed, state, reason, one a setting that any trial searched (where a trial did not,
-    the config's), and those of a history. The epoch in which a trial diverged or failed has a row without scores.
+    Columns: trial, step, repeat, seed, state, reason, one per setting that any trial searched (the config's value for
+    trials that did not), and those of a history. The epoch in which a trial diverged or failed has no scores.
     """
     names = list(dict.fromkeys(name for record in records for name in record["values"]))
     base = {name: config.value(name) for name in names}

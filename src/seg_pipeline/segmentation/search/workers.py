@@ -1,7 +1,7 @@
-"""Where trials run: in this process, in others, or on a Ray cluster. A worker runs one trial at a time.
+"""Where trials run: in this process, in others, or on a Ray cluster.
 
-All kinds share one small interface, so the coordinator knows none of them: ``submit`` the name of a ``Runner``'s
-method and its arguments, get a future.
+A worker is a ``concurrent.futures.Executor`` that runs one trial at a time. Each has a process of its own rather than a
+share of one ``ProcessPoolExecutor``, because a process that dies breaks its whole executor and all trials on it.
 """
 
 from __future__ import annotations
@@ -12,124 +12,99 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
-from seg_pipeline.segmentation.search.trial import Place, Runner
+import optuna
+
 from seg_pipeline.segmentation.settings.search import PoolSettings
 
-SECONDS_BETWEEN_LOOKS = 0.2
+PARENT_CHECK_SECONDS = 0.2
 
 
-class Worker(Protocol):
-    def submit(self, method: str, *arguments: Any) -> Future: ...
+class Workers:
+    """A fixed number of workers; one that died is replaced."""
 
-    def close(self) -> None: ...
+    def __init__(self, settings: PoolSettings) -> None:
+        self.size = 1 if settings.kind == "in_process" else settings.workers
+        self.threads = settings.threads
+        if settings.kind != "in_process" and self.threads is None:
+            self.threads = max(1, (os.cpu_count() or 1) // self.size)
+        self._make: Callable[[], Executor]
+        if settings.kind == "ray":
+            self._make = lambda: _RayTask(self.threads or 1)
+        else:
+            self._make = InProcess if settings.kind == "in_process" else OneProcess
+        self.idle: list[Executor] = [self._make() for _ in range(self.size)]
+        self._busy: list[Executor] = []
 
+    def take(self) -> Executor:
+        self._busy.append(self.idle.pop())
+        return self._busy[-1]
 
-def make_pool(settings: PoolSettings, place: Place) -> Pool:
-    if settings.kind == "in_process":
-        return Pool(lambda: InProcess(replace(place, threads=settings.threads)), 1)
-    threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.workers)
-    kind = Separate if settings.kind == "processes" else OnRay
-    return Pool(lambda: kind(replace(place, threads=threads)), settings.workers)
-
-
-class Pool:
-    """As many workers as asked for, made when they are first needed, anew where one died."""
-
-    def __init__(self, make: Callable[[], Worker], size: int) -> None:
-        self.make, self.size = make, size
-        self._idle: list[Worker] = []
-        self._busy: list[Worker] = []
-
-    def take(self) -> Worker | None:
-        """An idle worker, if any."""
-        if len(self._busy) == self.size:
-            return None
-        worker = self._idle.pop() if self._idle else self.make()
-        self._busy.append(worker)
-        return worker
-
-    def give_back(self, worker: Worker) -> None:
+    def give_back(self, worker: Executor, *, broken: bool) -> None:
         self._busy.remove(worker)
-        self._idle.append(worker)
-
-    def bury(self, worker: Worker) -> None:
-        self._busy.remove(worker)
-        worker.close()
+        if broken:
+            worker.shutdown()
+        self.idle.append(self._make() if broken else worker)
 
     def close(self) -> None:
-        for worker in (*self._idle, *self._busy):
-            worker.close()
+        """Stop all workers at once; trials that are running are lost and start again in the next search."""
+        for worker in (*self.idle, *self._busy):
+            worker.shutdown()
 
 
-class InProcess:
-    """Here; ``submit`` returns when it is done."""
+class InProcess(Executor):
+    """This process; ``submit`` returns when the trial has ended."""
 
-    def __init__(self, place: Place) -> None:
-        self._runner = Runner(place)
-
-    def submit(self, method: str, *arguments: Any) -> Future:
+    def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
         future: Future = Future()
-        future.set_result(getattr(self._runner, method)(*arguments))
+        future.set_result(function(*arguments, **options))
         return future
 
-    def close(self) -> None:
-        self._runner.stop()
 
+class OneProcess(ProcessPoolExecutor):
+    """Another process, spawned rather than forked, because CUDA and threads do not survive a fork."""
 
-_here: list[Runner] = []
-"""The runner of a worker process."""
-
-
-class Separate:
-    """A process of its own, started afresh: CUDA and threads do not outlive a fork."""
-
-    def __init__(self, place: Place) -> None:
+    def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=_settle, initargs=(place, os.getpid()))
+        super().__init__(1, mp_context=context, initializer=_prepare_process, initargs=(os.getpid(),))
 
-    def submit(self, method: str, *arguments: Any) -> Future:
+    def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
         try:
-            return self._pool.submit(_call, method, *arguments)
-        except BrokenProcessPool as error:
+            return super().submit(function, *arguments, **options)
+        except BrokenProcessPool as error:  # it died between two trials
             future: Future = Future()
             future.set_exception(error)
             return future
 
-    def close(self) -> None:
-        for process in list((self._pool._processes or {}).values()):
-            process.kill()  # a trial that is not finished goes on from its checkpoint
-        self._pool.shutdown(cancel_futures=True)
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        for process in list((self._processes or {}).values()):
+            process.kill()  # a trial may have hours to go
+        super().shutdown(wait, cancel_futures=cancel_futures)
 
 
-def _settle(place: Place, parent: int) -> None:
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    logging.getLogger("seg_pipeline").setLevel(logging.WARNING)  # the coordinator tells how it goes
-    _here[:] = [Runner(place)]
+def _prepare_process(parent: int) -> None:
+    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
+    logging.getLogger("seg_pipeline").setLevel(logging.WARNING)  # the parent reports progress
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def _end_with(parent: int) -> None:
-    """Ends this process when the coordinator has gone, however it went."""
+def _exit_with(parent: int) -> None:
+    """End this process when its parent is gone, even if that was killed."""
     while os.getppid() == parent:
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(PARENT_CHECK_SECONDS)
     os._exit(1)
 
 
-def _call(method: str, *arguments: Any) -> Any:
-    return getattr(_here[0], method)(*arguments)
+class _RayTask(Executor):
+    """A task on a Ray cluster: the one at ``RAY_ADDRESS``, else one on this machine.
 
-
-class OnRay:
-    """An actor on a Ray cluster: the one of ``RAY_ADDRESS``, else one of this machine.
-
-    The search's folder and the images must lie at the same path on all machines, and the package be installed there.
+    The images and the study's journal must have the same path on all machines, and the package be installed there.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, threads: int) -> None:
         try:
             import ray
         except ImportError:
@@ -138,16 +113,20 @@ class OnRay:
             ) from None
         if not ray.is_initialized():
             ray.init(include_dashboard=False, log_to_driver=False)
-        self._ray, gpus = ray, int(bool(ray.cluster_resources().get("GPU")))
-        self._actor = ray.remote(num_cpus=place.threads or 1, num_gpus=gpus)(Runner).remote(place)
+        self._ray = ray
+        self._task: Any = None
+        gpus = int(bool(ray.cluster_resources().get("GPU")))
+        self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)
 
-    def submit(self, method: str, *arguments: Any) -> Future:
-        return getattr(self._actor, method).remote(*arguments).future()
+    def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
+        self._task = self._remote(function).remote(*arguments, **options)
+        return self._task.future()
 
-    def close(self) -> None:
-        self._ray.kill(self._actor)
+    def shutdown(self, *_: object, **__: object) -> None:
+        if self._task is not None:
+            self._ray.cancel(self._task, force=True)
 
 
 def died(error: BaseException) -> bool:
-    """Whether a future failed because its worker did."""
-    return isinstance(error, BrokenProcessPool) or type(error).__name__ in ("ActorDiedError", "RayActorError")
+    """Whether a trial ended because its worker died."""
+    return isinstance(error, BrokenProcessPool) or type(error).__name__ in ("WorkerCrashedError", "NodeDiedError")

@@ -114,5 +114,3 @@ class PoolSettings(Settings):
     """Of each trial; null: as torch has it, or the cores divided among the processes."""
     storage: str | None = None
     """Database URL of the Optuna study; null: a journal file."""
-    save_seconds: Annotated[float, Ge(0)] = 20.0
-    """Between two saves of a trial in training."""
