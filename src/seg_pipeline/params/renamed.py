@@ -22,4 +22,5 @@ REMOVED = {
     "hparam_search.grid.range_test": "the range test is gone; leave `learning_rates: null` to search around "
     "`training.optimizer.learning_rate`, or search it in `hparam_search.tpe.space`",
     "hparam_search.grid.range_steps": "the range test is gone; delete the key",
+    "hparam_search.pool.save_seconds": "trials have no checkpoints; delete the key",
 }

@@ -1,4 +1,4 @@
-"""Figures and page of a search, from a table as the protocol makes it."""
+"""Figures and page of a search, from a table as ``trial_table`` makes it."""
 
 import io
 import math
@@ -14,6 +14,7 @@ from seg_pipeline.segmentation.search.trials import trial_table
 from seg_pipeline.segmentation.settings.search import GridSettings
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
+PNG = cv2.imencode(".png", np.zeros((8, 8, 3), np.uint8))[1].tobytes()
 GRID = GridSettings(average_last_validations=1, repeats=2)
 
 
@@ -81,7 +82,7 @@ def test_importances_know_what_made_the_difference(trials):
     assert importances(trials[trials["trial"] < 5], GRID) == {}
 
 
-def test_the_page_shows_gates_choice_and_every_trial(trials, config):
+def test_the_page_shows_checks_choice_and_every_trial(trials, config):
     best = best_hyperparameters(trials, config, GRID, data_hash="x")
     first = {
         "passed": False,
@@ -94,8 +95,8 @@ def test_the_page_shows_gates_choice_and_every_trial(trials, config):
     curve = [{"step": 1, "loss": 0.9, "dice": None}, {"step": 2, "loss": 0.5, "dice": 0.96}]
     second = {"passed": True, "causes": [], "num_images": 4, "dice": 0.96, "steps": 2, "expected": 0.95}
     second |= {"curve": curve, "pairing": 0.0005, "pairing_images": 12, "pairing_note": ""}
-    gates = {"passed": False, "initial_loss": first, "overfit": second}
-    page = search_page(gates, "data:image/png;base64,AAAA", trials, best, grid=GRID)
+    checks = {"passed": False, "initial_loss": first, "overfit": second}
+    page = search_page(checks, trials, best, [PNG] * 6, grid=GRID)
     assert "set <code>most_covered</code>" in page
     assert "&lt;b&gt;" in page
     assert "loss &lt;is&gt; nan" in page
@@ -107,14 +108,17 @@ def test_the_page_shows_gates_choice_and_every_trial(trials, config):
     assert math.isfinite(best["val_dice"])
 
 
-def test_too_few_trials_have_no_figure_of_importances(trials, config):
+def test_figures_with_nothing_to_show_are_not_drawn(trials, config):
     few = trials[trials["trial"] < 5]
-    assert search_figures(few, GRID).importances == ()
-    gates = {
+    assert search_figures(few, GRID)[1:] == ((), (), ())
+    checks = {
         "initial_loss": {"passed": True, "causes": [], "num_images": 4, "terms": [], "classes": [],
                          "input": {"mean": 0.0, "deviation": 1.0, "constant": 0}},
         "overfit": {"passed": True, "causes": [], "num_images": 4, "dice": 0.96, "steps": 1, "expected": 0.95,
                     "curve": [{"step": 1, "loss": 0.5, "dice": 0.96}], "pairing": None, "pairing_note": "few"},
     }  # fmt: skip
-    page = search_page(gates, "data:,", few, best_hyperparameters(few, config, GRID, data_hash="x"), grid=GRID)
+    page = search_page(
+        checks, few, best_hyperparameters(few, config, GRID, data_hash="x"), [PNG] * 3 + [None] * 3, grid=GRID
+    )
     assert "Further settings" not in page
+    assert "Weight decays" not in page

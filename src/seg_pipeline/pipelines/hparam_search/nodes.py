@@ -1,4 +1,4 @@
-"""Checks, then short trainings -> the settings for the long one."""
+"""Sanity checks, then short trainings, which find the settings for the long training."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from seg_pipeline.params import DatasetParams, HparamSearchParams, TrainingParam
 from seg_pipeline.pipelines import DataFrame, Figure
 from seg_pipeline.segmentation.settings.training import ScoreSettings
 
+Drawn = Figure | tuple[()]
+
 
 def run_sanity_checks(
     train_val_images: DataFrame,
@@ -17,11 +19,10 @@ def run_sanity_checks(
     training: TrainingParams,
     params: HparamSearchParams,
     seed: int,
-) -> tuple[dict, Figure, Figure, str]:
-    """Report of the gates, the curve of learning by heart, what was learnt, and that for the page."""
+) -> tuple[dict, Figure, Figure]:
+    """Report of the sanity checks, loss and Dice while overfitting a few images, and the predictions on them."""
     config = make_training_config(dataset, scores, training, seed)
-    gates = seg.search.run_sanity_checks(train_val_images, config, training.compute, params.sanity_checks)
-    return *gates, seg.report.figure_address(gates.sheet)
+    return seg.search.run_sanity_checks(train_val_images, config, training.compute, params.sanity_checks)
 
 
 def search_settings(
@@ -35,7 +36,7 @@ def search_settings(
     params: HparamSearchParams,
     seed: int,
 ) -> DataFrame:
-    """A row an epoch of each trial; stops where a gate failed, whose report and pictures are saved by then."""
+    """One row per epoch of each trial. Stops if a sanity check failed; its report and figures are saved by then."""
     seg.search.stop_on_failed_checks(sanity_checks, stop=params.sanity_checks.stop)
     return seg.search.search(
         train_val_images,
@@ -58,18 +59,18 @@ def choose_hyperparameters(
     params: HparamSearchParams,
     seed: int,
 ) -> dict:
-    """The best values, why, on which data, and for which other settings."""
+    """The best values, the reason, and the data and other settings they hold for."""
     config, data_hash = make_training_config(dataset, scores, training, seed), seg.manifest.data_hash(train_val_images)
     return seg.search.best_hyperparameters(trials, config, params.grid, data_hash=data_hash)
 
 
-def plot_search(trials: DataFrame, params: HparamSearchParams) -> tuple[Figure, Figure, Figure, Figure | tuple[()]]:
-    """Learning-rate curves, weight-decay curves, their heat map, and importances (``()`` for too few trials)."""
+def plot_search(trials: DataFrame, params: HparamSearchParams) -> tuple[Figure, Drawn, Drawn, Drawn]:
+    """Learning-rate curves, weight-decay curves, their heat map and importances; ``()`` if there is nothing to show."""
     return seg.search.search_figures(trials, params.grid)
 
 
 def make_search_page(
-    sanity_checks: dict, overfit_thumbnail: str, trials: DataFrame, best: dict, params: HparamSearchParams
+    sanity_checks: dict, trials: DataFrame, best: dict, params: HparamSearchParams, *figures: bytes | None
 ) -> str:
-    """The whole search on one page."""
-    return seg.report.search_page(sanity_checks, overfit_thumbnail, trials, best, grid=params.grid)
+    """The whole search on one page. ``figures`` are PNG files, in the order of ``report.search.FIGURES``."""
+    return seg.report.search_page(sanity_checks, trials, best, figures, grid=params.grid)

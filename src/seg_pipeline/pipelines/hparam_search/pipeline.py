@@ -7,6 +7,8 @@ from kedro.pipeline import Node, Pipeline
 from seg_pipeline.pipelines.hparam_search import nodes
 
 SETTINGS = ["params:dataset", "params:scores", "params:training", "params:hparam_search", "params:seed"]
+SANITY_FIGURES = ["overfit_curve", "overfit_sheet"]
+SEARCH_FIGURES = ["learning_rate_curves", "weight_decay_curves", "search_heat_map", "search_importances"]
 
 
 def create_pipeline(**_: object) -> Pipeline:
@@ -15,7 +17,7 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.run_sanity_checks,
                 ["train_val_images", *SETTINGS],
-                ["sanity_checks", "overfit_curve", "overfit_sheet", "overfit_thumbnail"],
+                ["sanity_checks", *SANITY_FIGURES],
                 name="run_sanity_checks",
             ),
             Node(
@@ -33,17 +35,19 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(
                 nodes.plot_search,
                 ["search_trials", "params:hparam_search"],
-                [
-                    "learning_rate_curves",
-                    "weight_decay_curves",
-                    "search_heat_map",
-                    "search_importances",
-                ],
+                [*SEARCH_FIGURES],
                 name="plot_search",
             ),
             Node(
                 nodes.make_search_page,
-                ["sanity_checks", "overfit_thumbnail", "search_trials", "best_hyperparameters", "params:hparam_search"],
+                [
+                    "sanity_checks",
+                    "search_trials",
+                    "best_hyperparameters",
+                    "params:hparam_search",
+                    *SANITY_FIGURES,
+                    *SEARCH_FIGURES,
+                ],
                 "search_page",
                 name="make_search_page",
             ),

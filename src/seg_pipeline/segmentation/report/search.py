@@ -1,19 +1,16 @@
-"""The page of a search: what was chosen and why, the gates, every step with its figure, every trial."""
+"""The page of a search: what was chosen and why, the sanity checks, each step with its figure, and every trial."""
 
 from __future__ import annotations
 
-import base64
-import io
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.report.page import render
+from seg_pipeline.segmentation.report.page import chart, render
 from seg_pipeline.segmentation.settings.search import GridSettings
 
-DOTS = 110
+FIGURES = ("overfit_curve", "overfit_sheet", "learning_rates", "weight_decays", "crossed", "importances")
 STEPS = {
     "learning_rate": "learning rates",
     "weight_decay": "weight decays",
@@ -22,36 +19,26 @@ STEPS = {
 }
 
 
-def figure_address(figure: Figure) -> str:
-    """Data address of a figure as PNG."""
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=DOTS)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def search_page(gates: dict, overfit_thumbnail: str, trials: pd.DataFrame, best: dict, *, grid: GridSettings) -> str:
-    """HTML.
+def search_page(
+    sanity_checks: dict, trials: pd.DataFrame, best: dict, figures: Sequence[bytes | None], *, grid: GridSettings
+) -> str:
+    """Write the page of a search as HTML.
 
     Args:
-        gates: the report of ``search.run_sanity_checks``.
-        overfit_thumbnail: address of the sheet of what was learnt by heart.
+        sanity_checks: the report of ``search.run_sanity_checks``.
         trials: of ``search.search``.
         best: of ``search.best_hyperparameters``.
+        figures: PNG files in the order of ``FIGURES``; None where there is nothing to show.
     """
-    from seg_pipeline.segmentation.search import search_figures  # loads torch, which other pages do without
-    from seg_pipeline.segmentation.search.ranking import searched_names
+    from seg_pipeline.segmentation.search.ranking import searched_names  # loads torch, which other pages do not need
 
-    figures = search_figures(trials, grid)
-    curve = plotting.plot_overfit(pd.DataFrame(gates["overfit"]["curve"]), least=gates["overfit"]["expected"])
     return render(
         "search.html",
         title="Search",
         best=best,
         values=[(name, _text(value)) for name, value in best["values"].items()],
-        gates=gates,
-        overfit_curve=figure_address(curve),
-        overfit_thumbnail=overfit_thumbnail,
-        figures={name: figure_address(figure) for name, figure in figures._asdict().items() if figure},
+        checks=sanity_checks,
+        figures={name: chart(png) for name, png in zip(FIGURES, figures, strict=True) if png},
         names=[name.rpartition(".")[2].replace("_", " ") for name in searched_names(trials)],
         trials=_trial_rows(trials, grid),
         states=sorted(set(trials["state"])),
@@ -61,7 +48,7 @@ def search_page(gates: dict, overfit_thumbnail: str, trials: pd.DataFrame, best:
 
 
 def _trial_rows(trials: pd.DataFrame, grid: GridSettings) -> list[dict[str, Any]]:
-    """A row a trial, in the order of the table."""
+    """One row per trial, in the order of the table."""
     from seg_pipeline.segmentation.search.ranking import plain, searched_names, trial_score
 
     names, rows = searched_names(trials), []

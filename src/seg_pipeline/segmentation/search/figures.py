@@ -1,4 +1,4 @@
-"""The figures of a search, from its table of trials."""
+"""Figures of a search, drawn from its table of trials."""
 
 from __future__ import annotations
 
@@ -17,18 +17,23 @@ from seg_pipeline.segmentation.search.ranking import DECAY, RATE, points, search
 from seg_pipeline.segmentation.settings.search import GridSettings
 
 LEAST_TRIALS = 8
-"""For importances; of fewer they would be chance."""
+"""For importances; with fewer they would be chance."""
 
 
 class SearchFigures(NamedTuple):
+    """``()`` where there is nothing to show."""
+
     learning_rates: Figure
-    weight_decays: Figure
-    crossed: Figure
+    weight_decays: Figure | tuple[()]
+    crossed: Figure | tuple[()]
     importances: Figure | tuple[()]
-    """``()`` for too few trials."""
 
 
 def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
+    """Draw the grid, and the importances of all settings if there are enough trials.
+
+    Weight decays are drawn if several were trained, the heat map if rates and decays both vary.
+    """
     runs = trials[trials["step"] != "tpe"]
     table = points(runs, grid)
     rate, decay = _best_of_grid(table)
@@ -39,6 +44,7 @@ def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
         else "last validation"
     )
     over_rates, over_decays = runs[runs[DECAY] == first_decay], runs[runs[RATE] == rate]
+    several_rates, several_decays = runs[RATE].nunique() > 1, over_decays[DECAY].nunique() > 1
     return SearchFigures(
         plotting.plot_trials(
             over_rates,
@@ -53,8 +59,10 @@ def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
             DECAY,
             decay,
             title=f"Weight decays at learning rate {rate:.3g}: {decay:g} is best ({score})",
-        ),
-        plotting.plot_crossed(table, (RATE, DECAY), (rate, decay)),
+        )
+        if several_decays
+        else (),
+        plotting.plot_crossed(table, (RATE, DECAY), (rate, decay)) if several_rates and several_decays else (),
         _importances_figure(trials, grid),
     )
 
@@ -70,7 +78,10 @@ def _importances_figure(trials: pd.DataFrame, grid: GridSettings) -> Figure | tu
 
 
 def importances(trials: pd.DataFrame, grid: GridSettings) -> dict[str, float]:
-    """Share of each setting in what sets the better half of the points apart (PED-ANOVA); empty for too few points."""
+    """How well each setting separates the better half of the points from the rest (PED-ANOVA), as shares of 1.
+
+    Empty for fewer than ``LEAST_TRIALS`` points.
+    """
     table = points(trials, grid)
     sound = table[table["sound"]]
     names = [name for name in searched_names(trials) if sound[name].map(str).nunique() > 1]

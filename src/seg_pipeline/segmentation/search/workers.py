@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -73,7 +74,8 @@ class OneProcess(ProcessPoolExecutor):
 
     def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
         try:
-            return super().submit(function, *arguments, **options)
+            # Pickled here: the executor does it in a thread, while this one may be using the same Optuna storage.
+            return super().submit(_call, pickle.dumps((function, arguments, options)))
         except BrokenProcessPool as error:  # it died between two trials
             future: Future = Future()
             future.set_exception(error)
@@ -83,6 +85,11 @@ class OneProcess(ProcessPoolExecutor):
         for process in list((self._processes or {}).values()):
             process.kill()  # a trial may have hours to go
         super().shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _call(pickled: bytes) -> Any:
+    function, arguments, options = pickle.loads(pickled)
+    return function(*arguments, **options)
 
 
 def _prepare_process(parent: int) -> None:
