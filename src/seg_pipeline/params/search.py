@@ -1,4 +1,4 @@
-"""The search; its groups of settings are declared in `segmentation/settings/search.py`."""
+"""Parameters of the hyperparameter search; their groups are declared in `segmentation/settings/search.py`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ class HparamSearchParams(Params):
 
 
 def check_space(space: dict[str, Range | list[Any]], config: TrainingConfig) -> None:
-    """Raises ValueError where a config has no such setting, or one of its values would be refused."""
+    """Check that each name is a setting of the config and accepts the values of its range or choices.
+
+    Raises:
+        ValueError: unknown name, or a value that the setting does not allow.
+    """
     for name, given in space.items():
         values = [given.low, given.high] if isinstance(given, Range) else given
         kinds = {float if type(one) is int else type(one) for one in values}
-        if not values or len(kinds - {type(None)}) > 1 or kinds == {float, type(None)}:  # a table's column is of one
+        if not values or len(kinds - {type(None)}) > 1 or kinds == {float, type(None)}:  # a table column has one type
             raise ValueError(f"`hparam_search.tpe.space.{name}` must list choices of one kind, found {values}")
         whole = isinstance(given, Range) and given.whole
         for value in values:
@@ -49,7 +53,7 @@ def _check_value(name: str, value: Any, config: TrainingConfig) -> None:
         TypeAdapter(type(settings)).validate_python({**asdict(settings), key: value})
     except ValidationError as error:
         found = error.errors()[0]["msg"]
-        raise ValueError(f"`hparam_search.tpe.space.{name}`: {value!r} is no value of it: {found}") from None
+        raise ValueError(f"`hparam_search.tpe.space.{name}`: {value!r} is not allowed: {found}") from None
 
 
 GROUPS = ("model", "input", "sampling", "loss", "optimizer", "fit")

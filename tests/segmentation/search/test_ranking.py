@@ -67,7 +67,9 @@ def test_the_first_of_equals_is_best_and_without_a_sound_point_there_is_none(con
     equal = table(config, record(0.1, [0.5]), record(0.3, [0.5]))
     assert best_point(points(equal, LAST_TWO))[RATE] == 0.1
     trials = table(config, record(0.1, [], state="diverged"), record(0.3, [], state="failed"))
-    with pytest.raises(ValueError, match=r"no trial .* was trained to the end \(1 diverged, 1 failed\); add lower"):
+    with pytest.raises(
+        ValueError, match=r"no trial .* was trained to the end \(1 diverged, 1 failed\); add lower rates to"
+    ):
         best_point(points(trials, LAST_TWO))
 
 
@@ -90,8 +92,8 @@ def test_the_choice_says_what_was_taken_and_why(config):
     assert (best["val_dice"], best["epochs"], best["data_hash"]) == (pytest.approx(0.5), 2, "abc")
     assert best["reason"] == (
         "highest validation Dice (0.500, mean of the last 2 of 2 epochs) of 4 points; the next best is 0.050 behind; "
-        "the next higher learning rate diverged; the weight decay lies at the grid's lower edge, so one beyond may "
-        "do better; 1 diverged"
+        "the next higher learning rate diverged; the weight decay is at the lower edge of the grid, so a value "
+        "beyond it may be better; 1 diverged"
     )
 
 
@@ -99,11 +101,11 @@ def test_repeats_and_their_spread_are_told(config):
     trials = table(config, record(0.1, [0.5]), record(0.1, [0.7], repeat=1))
     best = best_hyperparameters(trials, config, LAST_TWO, data_hash="abc")
     assert best["reason"].startswith(
-        "highest validation Dice (0.600 after 1 epochs and of 2 repeats, 0.500 to 0.700) of 1 points"
+        "highest validation Dice (0.600 after 1 epoch and of 2 repeats, 0.500 to 0.700) of 1 point"
     )
     by_loss = GridSettings(choose_by="loss", average_last_validations=1)
     assert (
-        "lowest validation loss (0.400 after 1 epochs and of 2 repeats, 0.300 to 0.500)"
+        "lowest validation loss (0.400 after 1 epoch and of 2 repeats, 0.300 to 0.500)"
         in (best_hyperparameters(trials, config, by_loss, data_hash="abc")["reason"])
     )
 

@@ -1,4 +1,4 @@
-"""The gates on a sound data set, and on broken ones: which of them sees what, and what none can see."""
+"""The sanity checks on sound and on broken data: what each detects, and what none can detect."""
 
 import math
 
@@ -67,7 +67,7 @@ def test_shuffled_masks_are_learnt_by_heart_but_teach_nothing_about_other_images
     assert report["initial_loss"]["passed"]
     assert report["overfit"]["dice"] >= 0.95  # memory alone
     assert report["overfit"]["pairing"] > 0.01
-    with pytest.raises(ValueError, match=r"fits the masks of 1\d other images no better than masks in a random order"):
+    with pytest.raises(ValueError, match=r"on 1\d other images fit their own masks no better than shuffled masks"):
         stop_on_failed_checks(report, stop=True)
 
 
@@ -77,7 +77,7 @@ def test_inverted_masks_are_suspected_by_what_they_cover(scans, easy):
     assert [one["covered"] > 0.8 and one["border"] > 0.95 for one in first["classes"]] == [True, True]
     assert first["causes"][0].startswith("box covers 9")
     assert (
-        "are its masks inverted? If that is right, set `hparam_search.sanity_checks.most_covered: 1`"
+        "are its masks inverted? If they are right, set `hparam_search.sanity_checks.most_covered: 1`"
         in first["causes"][0]
     )
     assert initial_loss(inverted(scans), easy, torch.device("cpu"), SanityCheckSettings(most_covered=1))["passed"]
@@ -90,21 +90,21 @@ def test_constant_images_are_seen_before_any_training(scans, easy, tmp_path):
         cv2.imwrite(paths[-1], np.full((row["height"], row["width"]), 90, dtype=np.uint8))
     first = initial_loss(scans.assign(path=paths), easy, torch.device("cpu"), SanityCheckSettings())
     assert first["input"]["constant"] == first["num_images"] == 16
-    assert first["causes"][0].startswith("16 of 16 images hold one value only after normalisation: are the files empty")
+    assert first["causes"][0].startswith("16 of 16 images are constant after normalisation: are the files empty")
 
 
 def test_masks_that_no_image_shows(scans, easy):
     nothing = scans.assign(**dict.fromkeys(MASKS, ""), area_box=0, area_disc=0)
     first = initial_loss(nothing, easy, torch.device("cpu"), SanityCheckSettings())
-    assert any("no image shows any class" in cause for cause in first["causes"])
+    assert any("no image has a mask of any class" in cause for cause in first["causes"])
 
 
-def test_too_few_steps_fail_with_likely_causes_and_a_picture(scans, easy):
+def test_too_few_steps_fail_with_likely_causes_and_a_figure(scans, easy):
     found = run_sanity_checks(scans, easy, COMPUTE, SanityCheckSettings(overfit_steps=10))
     overfit = found.report["overfit"]
     assert overfit["causes"][0].startswith("Dice 0.")
     assert "after 10 steps on 4 images, expected 0.95. Likely: a learning rate" in overfit["causes"][0]
-    assert (overfit["pairing"], overfit["pairing_note"]) == (None, "the images were not learnt by heart")
+    assert (overfit["pairing"], overfit["pairing_note"]) == (None, "the images were not overfitted")
     assert len(overfit["causes"]) == 1
     assert len(found.sheet.axes) == 12
     assert not stop_on_failed_checks(found.report, stop=False)
@@ -115,7 +115,7 @@ def test_a_training_that_diverges_is_a_cause_too(scans, easy, caplog):
     found = run_sanity_checks(scans, wild, COMPUTE, SanityCheckSettings())
     assert found.report["overfit"]["causes"][0].startswith("training failed: ")
     assert not stop_on_failed_checks(found.report, stop=False)
-    assert "the run goes on (hparam_search.sanity_checks.stop is false)" in caplog.text
+    assert "the search continues because hparam_search.sanity_checks.stop is false" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_an_activation_before_the_loss_is_named(config, scans, monkeypatch):
     plain = segmenter.Segmenter.forward
     monkeypatch.setattr(segmenter.Segmenter, "forward", lambda self, images: plain(self, images).mul(40).sigmoid())
     first = initial_loss(scans, config, torch.device("cpu"), SanityCheckSettings(tolerance=0.05))
-    assert "the network's output lies within 0 to 1: it seems to have an activation" in first["causes"][0]
+    assert "the network ends in an activation (its output is within 0 to 1)" in first["causes"][0]
 
 
 def test_permutation_p_by_hand():
@@ -167,7 +167,7 @@ def test_without_enough_images_or_success_the_pairing_is_not_tested(sound, scans
     settings = SanityCheckSettings(overfit_steps=20, overfit_dice=0.01)
     few = run_sanity_checks(scans.iloc[:9].assign(split=["train"] * 7 + ["val"] * 2), easy, COMPUTE, settings).report
     assert few["overfit"]["pairing"] is None
-    assert few["overfit"]["pairing_note"] == "2 images are too few"
+    assert few["overfit"]["pairing_note"] == "it needs 8 unseen images with a class, found 2"
     assert few["passed"]
 
 

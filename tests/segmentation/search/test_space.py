@@ -11,11 +11,11 @@ from seg_pipeline.params.search import check_space
     [
         ({"model.encodr": ["a"]}, r"there is no setting 'model.encodr'; expected one of the groups model, input"),
         ({"seed": [1, 2]}, "there is no setting 'seed'"),
-        ({"sampling.augmentation": ["heavy"]}, "'heavy' is no value of it: Input should be 'none', 'light'"),
+        ({"sampling.augmentation": ["heavy"]}, "'heavy' is not allowed: Input should be 'none', 'light'"),
         ({"input.size": [[100, 128]]}, "must be multiples of 32"),
         (
             {"optimizer.learning_rate": {"low": 1e-4, "high": 20}},
-            "20.0 is no value of it: Input should be less than 10",
+            "20.0 is not allowed: Input should be less than 10",
         ),
         (
             {"sampling.batch_size": ["auto", 8]},

@@ -1,4 +1,4 @@
-"""Figures of a search: learning by heart, trials by setting, the range test, two settings crossed, importances."""
+"""Figures of a search: the overfitting check, trials by setting, the heat map of two settings, importances."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ DARK = 0.6  # share of viridis below which a number on it is white
 
 @styled
 def plot_overfit(curve: pd.DataFrame, *, least: float) -> Figure:
-    """Loss and Dice over the steps of learning a few images by heart; ``least`` is the Dice to reach.
+    """Loss and Dice over the steps of overfitting a few images; ``least`` is the required Dice.
 
-    ``curve``: step, loss, dice (missing where it was not looked at).
+    ``curve``: step, loss, dice (missing for steps without a validation).
     """
     figure = new_figure(6.4, 2.9)
     loss, dice = figure.subplots(1, 2)
@@ -35,7 +35,7 @@ def plot_overfit(curve: pd.DataFrame, *, least: float) -> Figure:
         dice.plot(known["step"], known["dice"].astype(float), color=DICE_COLOUR, marker=".", linewidth=1.2)
     dice.axhline(least, color="0.35", linestyle=":", linewidth=1)
     dice.annotate(
-        f"{least:g} asked for", (0.02, least), xycoords=("axes fraction", "data"), va="bottom", fontsize=small()
+        f"required: {least:g}", (0.02, least), xycoords=("axes fraction", "data"), va="bottom", fontsize=small()
     )
     loss.set(title="Loss", xlabel="step", ylabel="loss")
     dice.set(title="Dice", xlabel="step", ylabel="Dice", ylim=(0, 1.05))
@@ -43,18 +43,18 @@ def plot_overfit(curve: pd.DataFrame, *, least: float) -> Figure:
         axes.grid(visible=True)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     best = known["dice"].max() if len(known) else math.nan
-    figure.suptitle(f"A few images learnt by heart: Dice {best:.3f} after {len(curve)} steps")
+    figure.suptitle(f"Overfitting a few images: Dice {best:.3f} after {len(curve)} steps")
     return figure
 
 
 @styled
 def plot_trials(trials: pd.DataFrame, points: pd.DataFrame, name: str, best: object, *, title: str) -> Figure:
-    """Losses and val Dice of the trials over the epochs, coloured by a setting, and the score over that setting.
+    """Losses and validation Dice per epoch, coloured by a setting, and the score over that setting.
 
     Args:
-        trials: a row an epoch of a trial: trial, state, ``name``, epoch, train_loss, val_loss, val_dice.
-        points: a row a value: ``name``, score (missing where it is not sound), low, high, repeats, state.
-        best: the value chosen, which is marked.
+        trials: one row per epoch and trial: trial, state, ``name``, epoch, train_loss, val_loss, val_dice.
+        points: one row per value: ``name``, score (missing if a repeat failed), low, high, repeats, state.
+        best: the chosen value, which is marked.
     """
     values = sorted(trials[name].unique())
     figure = new_figure(10.5, 3.5 + 0.2 * math.ceil(len(values) / LEGEND_COLUMNS))
@@ -71,14 +71,14 @@ def plot_trials(trials: pd.DataFrame, points: pd.DataFrame, name: str, best: obj
         axes.grid(visible=True)
     words = name.rpartition(".")[2].replace("_", " ")
     _draw_points(final, points.sort_values(name), name, best)
-    final.set(title="Score, by which it is chosen", xlabel=words, ylabel="score")
+    final.set(title="Score (decides the choice)", xlabel=words, ylabel="score")
     figure.legend(*dice.get_legend_handles_labels(), loc="outside lower center", ncols=LEGEND_COLUMNS, title=words)
     figure.suptitle(title)
     return figure
 
 
 def _draw_value(losses: Axes, dice: Axes, rows: pd.DataFrame, colour: np.ndarray, label: str) -> None:
-    """All trials of one value; the first one's label stands for them."""
+    """Draw all trials of one value under one label."""
     state = rows["state"].iloc[0]
     text = label if state == "complete" else f"{label} ({state})"
     for number, (_, trial) in enumerate(rows.groupby("trial")):
@@ -100,7 +100,7 @@ def _scale(axes: Axes, trials: pd.DataFrame) -> None:
 
 
 def _draw_points(axes: Axes, points: pd.DataFrame, name: str, best: object) -> None:
-    """Means, with bars from the lowest to the highest repeat; what is not sound is a cross on the floor."""
+    """Draw mean scores with bars from the lowest to the highest repeat; failed points are crosses at the bottom."""
     sound, other = points[points["score"].notna()], points[points["score"].isna()]
     spread = np.abs(sound[["low", "high"]].to_numpy(dtype=float).T - sound["score"].to_numpy(dtype=float))
     bars = spread if (sound["repeats"] > 1).any() else None
@@ -123,11 +123,11 @@ def _draw_points(axes: Axes, points: pd.DataFrame, name: str, best: object) -> N
 
 @styled
 def plot_crossed(points: pd.DataFrame, names: tuple[str, str], best: tuple[float, float]) -> Figure:
-    """Score by two settings: a heat map, blank where a pair was not tried, a cross where it was not sound.
+    """Heat map of the score over two settings; blank for pairs not tried, a cross for pairs that failed.
 
     Args:
         points: the two ``names``, score.
-        best: the pair chosen, which is framed.
+        best: the chosen pair, which is framed.
     """
     down, across = names
     rows, columns = (sorted(points[name].unique()) for name in names)
@@ -151,13 +151,13 @@ def plot_crossed(points: pd.DataFrame, names: tuple[str, str], best: tuple[float
     axes.set(xlabel=across.rpartition(".")[2].replace("_", " "), ylabel=down.rpartition(".")[2].replace("_", " "))
     axes.spines[:].set_visible(False)
     figure.colorbar(image, ax=axes, label="score")
-    figure.suptitle(f"Score of {len(points)} pairs, the chosen one framed")
+    figure.suptitle(f"Score of {len(points)} pairs; the chosen one is framed")
     return figure
 
 
 @styled
 def plot_importances(importances: dict[str, float], *, num_trials: int) -> Figure:
-    """Bars of each setting's share in the variation of the scores."""
+    """Bar chart of the importance of each setting."""
     ranked = sorted(importances.items(), key=lambda one: one[1])
     figure = new_figure(6.4, 1.3 + grown(0.3) * max(2, len(ranked)))
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""Gate 1: what goes into the untrained network, and what comes out."""
+"""Check 1: what goes into the untrained network, and what comes out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 
 LARGEST_INPUT, LEAST_DEVIATION = 10.0, 0.02
-"""Of the normalised values: the largest mean, the least deviation within an image."""
+"""Bounds for normalised values: the largest mean, and the least standard deviation within an image."""
 
 
 def plain_dataset(rows: pd.DataFrame, config: TrainingConfig) -> VisionImageMaskDataset:
@@ -30,7 +30,7 @@ def plain_dataset(rows: pd.DataFrame, config: TrainingConfig) -> VisionImageMask
 def initial_loss(
     manifest: pd.DataFrame, config: TrainingConfig, device: torch.device, settings: SanityCheckSettings
 ) -> dict:
-    """Of the untrained network, in training mode, on evenly spread train images."""
+    """Loss of the untrained network in training mode on evenly spaced training images, with likely causes if wrong."""
     train = manifest[manifest["split"] == "train"]
     picked = train.iloc[np.unique(np.linspace(0, len(train) - 1, settings.num_images).round().astype(int))]
     dataset = plain_dataset(picked, config)
@@ -54,10 +54,11 @@ def initial_loss(
 
 
 def initial_terms(logits: Tensor, truth: Tensor, config: TrainingConfig, tolerance: float) -> list[dict]:
-    """Each term of the loss, measured and expected: its value where every logit is 0.
+    """Each loss term, measured and expected. Expected is its value if every logit is 0.
 
-    That is ln 2 for bce and ln K for ce, whatever the masks; for focal these times (1 - p)^gamma; for Lovász 1 (of
-    multilabel); for Dice and Tversky it depends on the share of the classes. The first one's formula is in ``formula``.
+    An untrained head predicts about equal probabilities, so a term far from that value means wrong labels, an extra
+    activation or bad normalisation. The value is ln 2 for bce and ln K for ce, whatever the masks; these times
+    (1 - p)^gamma for focal; 1 for multilabel Lovász; for Dice and Tversky it depends on the masks of the batch.
     """
     weights = config.loss.class_weights
     rows = []
@@ -88,7 +89,7 @@ def _formula(term: str, config: TrainingConfig) -> str:
 
 
 def input_report(images: Tensor, model: Segmenter) -> dict:
-    """Of the normalised values: mean, deviation over all, and the number of images that hold one value only."""
+    """Mean and standard deviation of the normalised values, and the number of constant images."""
     values = (images.float() / 255 - model.mean) / model.std
     within = values.std(dim=(-2, -1)).amax(1)
     return {
@@ -100,7 +101,10 @@ def input_report(images: Tensor, model: Segmenter) -> dict:
 
 
 def mask_report(truth: Tensor, config: TrainingConfig) -> list[dict]:
-    """Of each class: mean share of the known pixels of an image and of its border, over the images that show it."""
+    """Per class: mean share of the labelled pixels in the image and in its border, over the images with the class.
+
+    Border pixels tell an inverted mask from a large object: few objects fill the border.
+    """
     rows = []
     for index, name in enumerate(config.classes):
         if config.task == "multilabel":
@@ -132,8 +136,8 @@ def _mean(values: Tensor) -> float:
 def _input_causes(seen: dict) -> list[str]:
     if seen["constant"] > seen["num_images"] // 2:
         return [
-            f"{seen['constant']} of {seen['num_images']} images hold one value only after normalisation: are the files "
-            "empty, or do `training.input.normalisation` and `window` cut all of them off?"
+            f"{seen['constant']} of {seen['num_images']} images are constant after normalisation: are the files "
+            "empty, or do `training.input.normalisation` and `window` clip all values?"
         ]
     if abs(seen["mean"]) > LARGEST_INPUT or not LEAST_DEVIATION < seen["deviation"] < LARGEST_INPUT:
         return [
@@ -146,10 +150,10 @@ def _input_causes(seen: dict) -> list[str]:
 def _mask_causes(classes: list[dict], most: float) -> list[str]:
     causes = []
     if not any(one["num_images"] for one in classes):
-        causes.append("no image shows any class: are the masks' values those that `dataset.classes` declares?")
+        causes.append("no image has a mask of any class: do the mask values match `dataset.classes`?")
     causes += [
-        f"{one['class']} covers {one['covered']:.0%} of the images that show it and {one['border']:.0%} of their "
-        "border: are its masks inverted? If that is right, set `hparam_search.sanity_checks.most_covered: 1`"
+        f"{one['class']} covers {one['covered']:.0%} of the images with this class and {one['border']:.0%} of their "
+        "border: are its masks inverted? If they are right, set `hparam_search.sanity_checks.most_covered: 1`"
         for one in classes
         if one["covered"] > most and one["border"] > most
     ]
@@ -163,9 +167,9 @@ def _term_causes(terms: list[dict], logits: Tensor) -> list[str]:
     said = ", ".join(f"{one['term']} is {one['found']:.3g}, expected {one['expected']:.3g}" for one in wrong)
     squashed = logits.min() >= 0 and logits.max() <= 1
     why = (
-        "the network's output lies within 0 to 1: it seems to have an activation, and the loss another"
+        "the network ends in an activation (its output is within 0 to 1), and the loss applies another"
         if squashed
         else "labels other than 0 and 1, an activation before the loss, values that are not normalised, or weights "
         "that are not of an untrained head"
     )
-    return [f"the untrained loss is not as expected: {said}. Likely: {why}"]
+    return [f"unexpected loss of the untrained network: {said}. Likely: {why}"]

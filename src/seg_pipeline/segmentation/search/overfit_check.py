@@ -1,4 +1,4 @@
-"""Gate 2: a few images must be learnt by heart, and what was learnt must say something about others."""
+"""Check 2: overfit a few images, then test whether the network says anything about other images."""
 
 from __future__ import annotations
 
@@ -31,16 +31,19 @@ from seg_pipeline.segmentation.training.state import TrainState, start
 STEPS_BETWEEN_LOOKS = 10
 NUM_PERMUTATIONS = 1999
 MOST_PAIRED, LEAST_PAIRED = 64, 8
-"""Images of the pairing test; with fewer, no order of them is rare enough to tell anything."""
-MOST_PICTURES = 6
+"""Images of the permutation test; with fewer, no order is rare enough to be significant."""
+MAX_SHOWN = 6
 PAIRING_SIDE = 32
-"""Of the grid on which masks and predictions are compared."""
+"""Side of the grid on which masks and predictions are compared."""
 
 
 def overfit(
     rows: pd.DataFrame, config: TrainingConfig, compute: ComputeSettings, settings: SanityCheckSettings
 ) -> tuple[dict, TrainState | None, VisionImageMaskDataset]:
-    """Trains on a few images, all of them in each step, until their Dice is reached or the steps are over."""
+    """Train on a few images, all in every step, until ``overfit_dice`` or ``overfit_steps`` is reached.
+
+    Returns the numbers for the report, the trained state (None if training failed) and the images.
+    """
     device = pick_device(compute.device)
     alone = config.changed(
         {
@@ -85,15 +88,16 @@ def overfit(
 
 
 @torch.inference_mode()
-def pairing(unseen: pd.DataFrame, state: TrainState, settings: SanityCheckSettings, *, learnt: bool) -> dict:
-    """Whether predictions of images that were not trained on fit their own masks better than others' masks.
+def pairing(unseen: pd.DataFrame, state: TrainState, settings: SanityCheckSettings, *, overfitted: bool) -> dict:
+    """Permutation test: do predictions on unseen images fit their own masks better than other images' masks?
 
-    A permutation test over the images that show a class: its p-value is the share of the orders of the masks
-    that fit the predictions at least as well as the true one, by cross-entropy. Masks that were shuffled among the
-    images are one order like any other, so their p-value may be anything from 0 to 1.
+    A network can memorise masks that were shuffled among the images, so a high Dice does not show that images and
+    masks belong together. This test does. Its p-value is the share of random orders of the masks that fit the
+    predictions at least as well as the given order, by cross-entropy. Shuffled masks are one random order like any
+    other, so their p-value is uniform between 0 and 1.
     """
     shown = unseen[(unseen[[f"area_{name}" for name in class_names(unseen)]] > 0).any(axis=1)]
-    if why := _untested(len(shown), learnt, settings):
+    if why := _untested(len(shown), overfitted, settings):
         return {"pairing": None, "pairing_images": len(shown), "pairing_note": why}
     picked = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, MOST_PAIRED).round().astype(int))]
     model = state.model.eval()
@@ -104,16 +108,16 @@ def pairing(unseen: pd.DataFrame, state: TrainState, settings: SanityCheckSettin
     return {"pairing": p_value, "pairing_images": len(picked), "pairing_note": ""}
 
 
-def _untested(number: int, learnt: bool, settings: SanityCheckSettings) -> str:
+def _untested(number: int, overfitted: bool, settings: SanityCheckSettings) -> str:
     if settings.pairing is None:
-        return "switched off"
-    if not learnt:
-        return "the images were not learnt by heart"
-    return f"{number} images are too few" if number < LEAST_PAIRED else ""
+        return "`pairing` is null"
+    if not overfitted:
+        return "the images were not overfitted"
+    return f"it needs {LEAST_PAIRED} unseen images with a class, found {number}" if number < LEAST_PAIRED else ""
 
 
 def _log_probability(model: Segmenter, state: TrainState, image: Tensor) -> Tensor:
-    """Of the channels as ``_coarse`` orders them, means over the cells of its grid."""
+    """Mean log-probability of each channel in each grid cell, with the channels in the order of ``_coarse``."""
     logits = predicted(model, state, image).cpu()
     multilabel = state.config.task == "multilabel"
     log_prob = F.logsigmoid(torch.stack([-logits, logits])) if multilabel else logits.log_softmax(0)
@@ -126,7 +130,7 @@ def predicted(model: Segmenter, state: TrainState, image: Tensor) -> Tensor:
 
 
 def _coarse(truth: Tensor, config: TrainingConfig) -> Tensor:
-    """Shares of the channels' pixels in a coarse grid: of 0 and 1 by class (2, C, h, w), or of K channels (K, h, w)."""
+    """Share of pixels per channel and grid cell: multilabel (2, C, h, w), absent then present; else (K, h, w)."""
     truth = truth.as_subclass(Tensor)
     if config.task == "multilabel":
         shares = torch.stack([truth == 0, truth == 1])
@@ -136,7 +140,10 @@ def _coarse(truth: Tensor, config: TrainingConfig) -> Tensor:
 
 
 def permutation_p(fits: np.ndarray, *, seed: int) -> float:
-    """p-value of the diagonal of (N, N), prediction by mask, among random orders of the masks; 1 in 2000 at least."""
+    """p-value of the true order of masks among random ones; at least 1 in 2000.
+
+    ``fits`` (N, N) holds how well prediction i (row) fits mask j (column); the diagonal is the true order.
+    """
     rng, here = np.random.default_rng(seed), np.arange(len(fits))
     own = np.trace(fits)
     others = [fits[here, rng.permutation(len(fits))].sum() for _ in range(NUM_PERMUTATIONS)]
@@ -144,6 +151,7 @@ def permutation_p(fits: np.ndarray, *, seed: int) -> float:
 
 
 def verdict(found: dict, settings: SanityCheckSettings) -> dict:
+    """Whether the check passed, and the likely causes if it did not."""
     causes = []
     if found["failure"]:
         causes.append(f"training failed: {found['failure']}")
@@ -152,14 +160,14 @@ def verdict(found: dict, settings: SanityCheckSettings) -> dict:
             f"Dice {found['dice']:.3f} after {found['steps']} steps on {found['num_images']} images, expected "
             f"{settings.overfit_dice:g}. Likely: a learning rate that is too low or too high, masks too fine for "
             "`training.input.size` or `decoder_channels`, equal images with different masks, or too few steps "
-            "(`hparam_search.sanity_checks.overfit_steps`); overfit_sheet.png shows which masks are not learnt"
+            "(`hparam_search.sanity_checks.overfit_steps`); overfit_sheet.png shows the masks that were not fitted"
         )
     p_value = found.get("pairing")
     if p_value is not None and settings.pairing is not None and p_value > settings.pairing:
         causes.append(
-            f"what was learnt fits the masks of {found['pairing_images']} other images no better than masks in a "
-            f"random order (p = {p_value:.3f}, expected at most {settings.pairing:g}). Likely: masks that belong to "
-            "other images; else images too different for so few to teach anything (raise "
+            f"predictions on {found['pairing_images']} other images fit their own masks no better than shuffled masks "
+            f"(p = {p_value:.3f}, expected at most {settings.pairing:g}). Likely: masks that belong to other images; "
+            "otherwise images too different to learn from so few (raise "
             "`hparam_search.sanity_checks.overfit_images`, or set `pairing: null`)"
         )
     return {"passed": not causes, "causes": causes}
@@ -169,8 +177,8 @@ def verdict(found: dict, settings: SanityCheckSettings) -> dict:
 def sheet_of(
     rows: pd.DataFrame, dataset: VisionImageMaskDataset, state: TrainState | None, config: TrainingConfig
 ) -> Figure:
-    """The images that were to be learnt by heart, as the network sees them, their masks and what it says."""
-    number = min(len(rows), MOST_PICTURES)
+    """Contact sheet of the overfitted images as the network sees them, with ground truth and prediction."""
+    number = min(len(rows), MAX_SHOWN)
     samples = [dataset[index] for index in range(number)]
     truths = [shown_masks(truth.numpy(), config) for _, truth in samples]
     if state is None:
@@ -183,6 +191,6 @@ def sheet_of(
         [shown_channels(image.numpy()) for image, _ in samples],
         truths,
         guesses,
-        [f"{image_id} (learnt by heart)" for image_id in rows["image_id"].head(number)],
+        [f"{image_id} (overfitted)" for image_id in rows["image_id"].head(number)],
         list(config.classes),
     )

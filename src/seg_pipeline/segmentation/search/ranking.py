@@ -1,4 +1,4 @@
-"""Comparing trials: a score for each, their mean over repeats, the best point, and why, in words."""
+"""Compare trials: their scores, the mean over repeats, the best point, and the reason in words."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ NOT_SETTINGS = ("trial", "step", "repeat", "seed", "state", "reason")
 
 
 def row_score(row: dict, rule: Rule) -> float | None:
-    """Of an epoch, the higher the better; None where it was not validated."""
+    """Score of an epoch, higher is better; None for an epoch without validation."""
     value = row["val_dice"] if rule == "dice" else -row["val_loss"]
     return None if math.isnan(value) else value
 
 
 def trial_score(rows: pd.DataFrame, grid: GridSettings) -> float | None:
-    """Mean of the last ``average_last_validations`` validations of a trial, the higher the better."""
+    """Mean score of a trial's last ``average_last_validations`` validations; higher is better."""
     values = (rows["val_dice"] if grid.choose_by == "dice" else -rows["val_loss"]).dropna()
     return None if values.empty else float(values.tail(grid.average_last_validations).mean())
 
 
 def searched_names(trials: pd.DataFrame) -> list[str]:
-    """Dotted names of the settings that a table of trials has."""
+    """Dotted names of the searched settings in a table of trials."""
     columns = list(map(str, trials))
     return columns[len(NOT_SETTINGS) : columns.index("epoch")]
 
 
 def points(trials: pd.DataFrame, grid: GridSettings) -> pd.DataFrame:
-    """A row a point, that is of equal settings: score (mean over repeats), low, high, repeats, sound, trial, step.
+    """One row per point (trials with equal settings): score (mean of repeats), low, high, repeats, sound, trial, step.
 
-    A point is sound where all its repeats were trained to the end; another has no score.
+    A point is sound if all its repeats were trained to the end; otherwise it has no score.
     """
     names = searched_names(trials)
     rows = []
@@ -60,34 +60,34 @@ def points(trials: pd.DataFrame, grid: GridSettings) -> pd.DataFrame:
 
 
 def best_point(table: pd.DataFrame) -> pd.Series:
-    """The sound point with the highest score, the first of equals.
+    """The sound point with the highest score; the first one in a tie.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no point is sound.
     """
     sound = table[table["sound"]]
     if sound.empty:
         how = ", ".join(f"{number} {state}" for state, number in table["state"].value_counts().items())
         raise ValueError(
-            f"no trial of the search was trained to the end ({how or 'none was run'}); add lower rates under "
+            f"no trial of the search was trained to the end ({how or 'none was started'}); add lower rates to "
             "`hparam_search.grid.learning_rates`, or see the column `reason` of search_trials"
         )
     return sound.sort_values("score", ascending=False, kind="stable").iloc[0]
 
 
 def at_edge(values: Sequence[float], best: float) -> int:
-    """-1 where the best of several values is the lowest of them, 1 where the highest, else 0."""
+    """-1 if the best of several values is the lowest, 1 if it is the highest, else 0."""
     if len(values) < 2:
         return 0
     return -1 if best <= min(values) else int(best >= max(values))
 
 
 def best_hyperparameters(trials: pd.DataFrame, config: TrainingConfig, grid: GridSettings, *, data_hash: str) -> dict:
-    """The values to train with, and why: values, val_dice, epochs, reason, data_hash, base.
+    """The values to train with, and why. Keys: values, val_dice, epochs, reason, data_hash, base.
 
     Args:
-        trials: of ``protocol.search``.
-        config: that the trials started from.
+        trials: of ``search``.
+        config: of the long training, from which the trials differ.
 
     Raises:
         ValueError: no trial was trained to the end.
@@ -112,11 +112,13 @@ def _reason(table: pd.DataFrame, best: pd.Series, trials: pd.DataFrame, grid: Gr
     score = best["score"] if grid.choose_by == "dice" else -best["score"]
     over = min(grid.average_last_validations, last)
     text = f"{'highest' if grid.choose_by == 'dice' else 'lowest'} {WORDS[grid.choose_by]} ({score:.3f}"
-    text += f", mean of the last {over} of {last} epochs" if over > 1 else f" after {last} epochs"
+    text += (
+        f", mean of the last {over} of {last} epochs" if over > 1 else f" after {last} epoch{'' if last == 1 else 's'}"
+    )
     if best["repeats"] > 1:
         low, high = sorted(abs(best[["low", "high"]]))
         text += f" and of {best['repeats']} repeats, {low:.3f} to {high:.3f}"
-    text += f") of {len(table)} points"
+    text += f") of {len(table)} point{'' if len(table) == 1 else 's'}"
     others = table[table["sound"] & (table["trial"] != best["trial"])]
     if not others.empty:
         text += f"; the next best is {best['score'] - others['score'].max():.3f} behind"
@@ -137,11 +139,12 @@ def _edge_words(table: pd.DataFrame, best: pd.Series, name: str, words: str) -> 
     beyond = table.loc[~table["sound"], name].dropna()
     if side > 0 and (beyond > best[name]).any():
         return f"; the next higher {words} diverged"
-    return f"; the {words} lies at the grid's {'upper' if side > 0 else 'lower'} edge, so one beyond may do better"
+    edge = "upper" if side > 0 else "lower"
+    return f"; the {words} is at the {edge} edge of the grid, so a value beyond it may be better"
 
 
 def plain(value: object) -> Any:
-    """The setting that a cell of the table stands for: lists are JSON there, null is missing."""
+    """The setting that a cell of the table holds; the inverse of ``cell``, with a missing cell for null."""
     if isinstance(value, str):
         return json.loads(value) if value[:1] in ("[", "{") else value
     value = value.item() if hasattr(value, "item") else value
@@ -149,5 +152,5 @@ def plain(value: object) -> Any:
 
 
 def cell(value: Any) -> Any:
-    """What stands for a setting in the table."""
+    """A setting as a cell of the table, which allows no lists: they become JSON."""
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value

@@ -26,66 +26,66 @@ from seg_pipeline.segmentation.training.devices import pick_device
 
 log = logging.getLogger(__name__)
 
-USUAL = SanityCheckSettings()
+DEFAULTS = SanityCheckSettings()
 
 
-class GateReport(NamedTuple):
+class CheckReport(NamedTuple):
     report: dict
-    """passed, and a dict a gate: passed, causes (words), and its numbers; plain values."""
+    """``passed``, and one dict per check: passed, causes (sentences) and its numbers. Plain values, ready for JSON."""
     curve: Figure
     sheet: Figure
 
 
 def run_sanity_checks(
-    manifest: pd.DataFrame, config: TrainingConfig, compute: ComputeSettings, settings: SanityCheckSettings = USUAL
-) -> GateReport:
-    """All gates on the train_val_images images; nothing is raised where one fails (``stop_on_failed_checks`` does)."""
+    manifest: pd.DataFrame, config: TrainingConfig, compute: ComputeSettings, settings: SanityCheckSettings = DEFAULTS
+) -> CheckReport:
+    """Run both checks on the train and val images. A failed check does not raise; ``stop_on_failed_checks`` does."""
     device = pick_device(compute.device)
-    config = settle(_plainly(config), manifest, device)
+    config = settle(_without_augmentation(config), manifest, device)
     first = initial_loss(manifest, config, device, settings)
-    rows = _telling(manifest[manifest["split"] == "train"], settings.overfit_images)
+    rows = _informative(manifest[manifest["split"] == "train"], settings.overfit_images)
     second, state, dataset = overfit(rows, config, compute, settings)
     unseen = manifest[~manifest["image_id"].isin(rows["image_id"])]
     if state is not None:
-        learnt = second["dice"] >= settings.overfit_dice
-        second |= pairing(unseen, state, settings, learnt=learnt)
+        overfitted = second["dice"] >= settings.overfit_dice
+        second |= pairing(unseen, state, settings, overfitted=overfitted)
     second |= verdict(second, settings)
     report = {"passed": first["passed"] and second["passed"], "initial_loss": first, "overfit": second}
     curve = plotting.plot_overfit(pd.DataFrame(second["curve"]), least=settings.overfit_dice)
-    return GateReport(report, curve, sheet_of(rows, dataset, state, config))
+    return CheckReport(report, curve, sheet_of(rows, dataset, state, config))
 
 
 def stop_on_failed_checks(report: dict, *, stop: bool) -> bool:
-    """Whether all gates passed; says so.
+    """Log whether all checks passed, and return it.
 
     Raises:
-        ValueError: one failed, and ``stop`` is set.
+        ValueError: a check failed and ``stop`` is true.
     """
-    failed = {name: gate for name, gate in report.items() if isinstance(gate, dict) and not gate["passed"]}
+    failed = {name: check for name, check in report.items() if isinstance(check, dict) and not check["passed"]}
     if not failed:
-        log.info("gates: %s passed", ", ".join(name for name, gate in report.items() if isinstance(gate, dict)))
+        log.info("sanity checks passed: %s", ", ".join(name for name, one in report.items() if isinstance(one, dict)))
         return True
-    causes = "; ".join(f"{name}: {' '.join(gate['causes'])}" for name, gate in failed.items())
+    causes = "; ".join(f"{name}: {' '.join(check['causes'])}" for name, check in failed.items())
     if stop:
         raise ValueError(
-            f"a gate before the search failed. {causes}. Pictures and numbers are in 08_reporting (sanity_checks.json, "
-            "overfit_*.png). To go on all the same: `--params hparam_search.sanity_checks.stop=false`"
+            f"a sanity check failed. {causes}. See 06_models/sanity_checks.json and 08_reporting/overfit_*.png. To "
+            "search anyway: `--params hparam_search.sanity_checks.stop=false`"
         )
     log.warning(
-        "a gate before the search failed, and the run goes on (hparam_search.sanity_checks.stop is false). %s", causes
+        "a sanity check failed; the search continues because hparam_search.sanity_checks.stop is false. %s", causes
     )
     return False
 
 
-def _plainly(config: TrainingConfig) -> TrainingConfig:
-    """Whole images, as they are: nothing random stands between an image and its mask."""
+def _without_augmentation(config: TrainingConfig) -> TrainingConfig:
+    """Config for whole images without augmentation, so that nothing random affects an image and its mask."""
     whole = {"input.zoom": 1.0, "input.scale": 1.0, "input.foreground": 0.0, "input.resize_mode": "resize"}
     cropped = whole if config.input.resize_mode == "crop" else {}
     return config.changed({**cropped, "sampling.augmentation": "none", "sampling.albumentations": None})
 
 
-def _telling(rows: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Images that show the most classes, then the most of them, one of each group first."""
+def _informative(rows: pd.DataFrame, number: int) -> pd.DataFrame:
+    """Images with the most classes, then the largest masks; one image of each group comes first."""
     areas = rows[[f"area_{name}" for name in class_names(rows)]]
     ranked = rows.assign(_shown=(areas > 0).sum(axis=1), _area=areas.sum(axis=1))
     ranked = ranked.sort_values(["_shown", "_area"], ascending=False, kind="stable")

@@ -1,4 +1,4 @@
-"""What a search does; ``params`` reads the same classes from YAML."""
+"""Settings of the hyperparameter search; ``params`` reads the same classes from YAML."""
 
 from __future__ import annotations
 
@@ -17,52 +17,55 @@ Rule = Literal["dice", "loss"]
 
 @dataclass(frozen=True, kw_only=True)
 class SanityCheckSettings(Settings):
-    """Checks before any search; docs/explanation/search.md says what each can see."""
+    """Sanity checks before the search; docs/explanation/search.md says what each can detect."""
 
     stop: bool = True
-    """A failed gate stops the pipeline; false: it goes on, with a warning."""
+    """Stop the pipeline if a check fails; false: only warn."""
     num_images: Annotated[int, Ge(2)] = 32
-    """Train images whose input, masks and first loss are looked at."""
+    """Training images for the check of input, masks and initial loss."""
     tolerance: Annotated[float, Gt(0)] = 0.6
-    """How far each term of the untrained loss may be from its expected value, as a share of that. Sound configs were
-    seen up to 0.59 off (bce 1.10, a narrow decoder)."""
+    """Largest relative difference between each term of the untrained loss and its expected value. Sound configurations
+    differ by up to 0.59 (bce 1.10, a narrow decoder)."""
     most_covered: Annotated[float, Gt(0), Le(1)] = 0.5
-    """Share of an image and of its border that the mask of a class may take in the mean of the images."""
+    """Largest mean share of the image and of its border that the masks of a class may cover."""
     overfit_images: Annotated[int, Ge(2)] = 4
+    """Training images to overfit."""
     overfit_dice: Share = 0.95
-    """Dice that training on these images alone must reach ..."""
+    """Dice that overfitting must reach."""
     overfit_steps: Annotated[int, Ge(1)] = 160
-    """... in so many steps."""
+    """Steps to reach it in."""
     pairing: Annotated[float, Gt(0), Lt(1)] | None = 0.01
-    """Largest p-value of the test that predictions fit an image's own mask better than those of others; null: none."""
+    """Largest p-value of the permutation test that predictions on unseen images fit their own masks; null: no test."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GridSettings(Settings):
-    """Learning rates, then weight decays at the best rate."""
+    """Grid of learning rates, then of weight decays at the best rate."""
 
     learning_rates: Annotated[tuple[Rate, ...], MinLen(2)] | None = None
-    """null: `num_rates` around `training.optimizer.learning_rate`."""
+    """Rates to try; null: `num_rates` around `training.optimizer.learning_rate`."""
     num_rates: Annotated[int, Ge(3)] = 3
+    """Number of rates if `learning_rates` is null."""
     factor: Annotated[float, Gt(1)] = 3.0
-    """From one rate to the next."""
+    """Ratio of one such rate to the next."""
     weight_decays: tuple[Decay, ...] = (1e-3, 1e-2, 1e-1)
-    """Tried at the best rate; empty: none."""
+    """Decays to try at the best rate; empty: none."""
     cross: bool = False
     """Try every rate with every decay."""
     epochs: Annotated[int, Ge(1)] = 4
-    """Of each trial; each starts from equal weights."""
+    """Length of each trial; all start from equal weights."""
     validate_every: Annotated[int, Ge(1)] = 1
+    """Epochs between validations."""
     repeats: Annotated[int, Ge(1)] = 1
-    """Trainings of each point, each from another seed; their mean decides."""
+    """Trainings per point, each from another seed; their mean score counts."""
     choose_by: Rule = "dice"
-    """Highest validation Dice, or lowest validation loss."""
+    """Choose the highest validation Dice or the lowest validation loss."""
     average_last_validations: Annotated[int, Ge(1)] = 2
-    """A trial's score is the mean of so many last validations."""
+    """A trial's score is the mean of this many last validations."""
     extend: bool = True
-    """Go on beyond the grid's edge, once, where the best point lies there."""
+    """Extend the grid once if the best point is at its edge."""
     max_minutes: Annotated[float, Gt(0)] | None = None
-    """No trial starts after so many minutes of trials (per worker), those of earlier lives included."""
+    """Start no trial after this many minutes of trials per worker, interrupted runs included."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,7 @@ class Range(Settings):
     high: float
     log: bool = False
     step: Annotated[float, Gt(0)] | None = None
-    """Whole numbers where low, high and step are."""
+    """Distance between values; values are integers if low, high and step are."""
 
     def __post_init__(self) -> None:
         if not self.low < self.high or not math.isfinite(self.high - self.low):
@@ -88,29 +91,29 @@ class Range(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class TpeSettings(Settings):
-    """Optuna's tree-structured Parzen estimator over any settings of the config."""
+    """Search any settings with Optuna's tree-structured Parzen estimator."""
 
     space: dict[str, Range | list[Any]] = field(default_factory=dict)
-    """Dotted name of a setting -> a range, or a list of choices. Empty: no such search."""
+    """Maps the dotted name of a setting to a range or a list of choices; empty: no such search."""
     trials: Annotated[int, Ge(1)] = 20
     max_minutes: Annotated[float, Gt(0)] | None = None
-    """No trial starts after so many minutes of trials (per worker)."""
+    """Start no trial after this many minutes of trials per worker."""
     pruner: Literal["median", "hyperband", "none"] = "median"
-    """Ends a trial that is worse, by the same epoch, than the median; or by Hyperband's brackets."""
+    """Stop trials early: those below the median of the same epoch, or by Hyperband's brackets."""
     startup_trials: Annotated[int, Ge(1)] = 5
-    """Drawn at random, and never pruned by the median."""
+    """First trials, which are drawn at random and not pruned by the median."""
     warmup_epochs: Annotated[int, Ge(0)] = 1
-    """No trial is pruned in its first epochs."""
+    """First epochs of a trial, in which it is not pruned."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PoolSettings(Settings):
-    """On what the trials run, and where they are kept: what cannot change a grid's result."""
+    """Where trials run and are recorded. Nothing here changes the result of a grid."""
 
     kind: Literal["in_process", "processes", "ray"] = "in_process"
     workers: Annotated[int, Ge(1)] = 2
-    """Trials at once; for processes and ray."""
+    """Trials at a time; for processes and ray."""
     threads: Annotated[int, Ge(1)] | None = None
-    """Of each trial; null: as torch has it, or the cores divided among the processes."""
+    """Threads per trial; null: torch's default in this process, else an equal share of the cores."""
     storage: str | None = None
     """Database URL of the Optuna study; null: a journal file."""
