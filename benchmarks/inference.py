@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from side_by_side import Result, Skipped, compare, report
 
-from seg_pipeline.segmentation.export.formats import load_network, write_forms
+from seg_pipeline.segmentation.export.formats import load_network, write_formats
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.prediction.bundle import FILES
 from seg_pipeline.segmentation.settings.training import InputSettings, ModelSettings
@@ -55,11 +55,13 @@ def measured(
             model(tensor)
 
     yield against(eager, "bf16_autocast", bfloat16, runs)
-    paths = {form: folder / FILES[form] for form in ("onnx", "torchscript", "pt2")}
-    write_forms(model, paths)
-    for form, path in paths.items():
-        network = load_onnx_of_one_thread(path) if form == "onnx" else load_network(path, form, config)
-        yield against(eager, form, lambda run=network: run(images), runs)
+    paths = {bundle_format: folder / FILES[bundle_format] for bundle_format in ("onnx", "torchscript", "pt2")}
+    write_formats(model, paths)
+    for bundle_format, path in paths.items():
+        network = (
+            load_onnx_of_one_thread(path) if bundle_format == "onnx" else load_network(path, bundle_format, config)
+        )
+        yield against(eager, bundle_format, lambda run=network: run(images), runs)
     if shutil.which("g++") is None:
         yield Skipped("inference_compiled", "torch.compile needs a C++ compiler (g++)")
         return

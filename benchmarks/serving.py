@@ -68,7 +68,7 @@ def write_bundle(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scans:
         manifest = draw(Path(scans), train=max(8, 48 // SHRINK), size=SIDE)
         *_, trained = train(manifest, config, ComputeSettings(device="cpu", num_workers=0))
-    make_bundle(trained.best, folder, forms=["onnx"])
+    make_bundle(trained.best, folder, formats=["onnx"])
 
 
 @contextlib.contextmanager
@@ -141,7 +141,7 @@ def form(seed: int) -> bytes:
 
 def beside_onnx(bundle: Path, port: int) -> Result:
     network = load_onnx(bundle / "model.onnx", threads=THREADS)
-    connection = Connection(port, "/api/predict?form=mask", form(0))
+    connection = Connection(port, "/api/predict?response_format=mask", form(0))
     pixels = prepare(picture(0), Bundle.read(bundle).input)[None]
 
     def over_http() -> None:
@@ -195,7 +195,7 @@ def under_load(port: int, pid: int) -> Result:
 def visits(number: int, body: bytes) -> list[tuple[str, str, bytes | None]]:
     """What a client asks in one round: every fifth opens the page as a person would, the others use the API."""
     if number % 5:
-        return [("POST", f"/api/predict?form={('json', 'mask')[number % 2]}", body)]
+        return [("POST", f"/api/predict?response_format={('json', 'mask')[number % 2]}", body)]
     page = [("GET", path, None) for path in ("/", "/page/page.css", "/page/page.js", "/api/model")]
     return [*page, ("POST", "/api/predict?include=display&include=probabilities", body)]
 

@@ -167,11 +167,11 @@ def checkpoint(config) -> dict:
 
 @pytest.fixture(scope="session")
 def bundle_folder(checkpoint, tmp_path_factory) -> Path:
-    """An exported model of every exact form: the classes box and disc, multilabel, input 64 x 96."""
+    """An exported model of every exact format: the classes box and disc, multilabel, input 64 x 96."""
     from seg_pipeline.segmentation.export import make_bundle
 
     folder = tmp_path_factory.mktemp("exported") / "bundle"
-    make_bundle(checkpoint, folder, forms=["onnx", "torchscript", "pt2", "safetensors"])
+    make_bundle(checkpoint, folder, formats=["onnx", "torchscript", "pt2", "safetensors"])
     return folder
 
 

@@ -76,7 +76,7 @@ def test_the_summary_and_exit_codes(bundle_folder, tmp_path, capsys):
     assert main(given) == 3
     assert capsys.readouterr().out.splitlines() == [
         f"2 of 3 images predicted, 1 of them now -> {tmp_path / 'out'}",
-        "1 files passed over, as their names do not end as images' do",
+        "1 file skipped: no known image suffix",
         "1 images could not be predicted (findings.csv):",
         f"  {images / 'bad.png'}: not an image, or its header is damaged",
     ]
@@ -88,8 +88,8 @@ def test_the_summary_and_exit_codes(bundle_folder, tmp_path, capsys):
         ({"images": "nowhere"}, "nowhere: no such file or folder"),
         ({"model": "nowhere"}, "nowhere: no bundle there (no bundle.json)"),
         (
-            {"form": "int8"},
-            "has no form 'int8'; it has onnx, torchscript, pt2, safetensors. Name it in `export.formats` and",
+            {"bundle-format": "int8"},
+            "has no format 'int8'; it has onnx, torchscript, pt2, safetensors. Name it in `export.formats` and",
         ),
         ({"thresholds": "0.2,0.3,0.4"}, "3 thresholds for 2 classes: box, disc"),
     ],
@@ -108,11 +108,12 @@ def test_what_cannot_start_says_why(bundle_folder, tmp_path, capsys, changes, te
 @pytest.mark.parametrize(
     ("option", "value", "text"),
     [
-        ("--formats", "masks,pdf", "'pdf' is unknown; there are masks, overlays, rle, coco"),
-        ("--thresholds", "half", "'half': expected numbers with commas between"),
+        ("--form", "int8", "this option is now called --bundle-format"),
+        ("--formats", "masks,pdf", "'pdf' is unknown; choose from masks, overlays, rle, coco"),
+        ("--thresholds", "half", "'half': expected comma-separated numbers"),
         ("--thresholds", "1.5", "'1.5': thresholds lie between 0 and 1"),
-        ("--overlap", "1", "'1': expected a share from 0 to 0.9"),
-        ("--workers", "0", "'0': expected a whole number from 1 on"),
+        ("--overlap", "1", "'1': expected a number from 0 to 0.9"),
+        ("--workers", "0", "'0': expected a whole number of at least 1"),
     ],
 )
 def test_wrong_usage_is_told(capsys, option, value, text):
@@ -126,4 +127,4 @@ def test_help_names_the_commands_before_kedros_options():
     variables = {**os.environ, "COLUMNS": "120"}
     line = [sys.executable, "-c", WITHOUT, "predict", "--help"]
     helped = subprocess.run(line, capture_output=True, text=True, check=True, env=variables).stdout
-    assert "exit codes: 0 every image was predicted; 1 it could not start" in helped
+    assert "exit codes: 0 every image was predicted; 1 the command could not start" in helped

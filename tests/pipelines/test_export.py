@@ -22,14 +22,14 @@ from seg_pipeline.segmentation.training.state import start
 pytestmark = pytest.mark.slow
 
 
-def catalog(checkpoint, manifest, tmp_path, *, forms=("safetensors",), **params):
+def catalog(checkpoint, manifest, tmp_path, *, formats=("safetensors",), **params):
     values = {
         "checkpoint": checkpoint,
         "chosen_postprocessing": {"settings": Postprocessing.none(2, 0.4).to_dict()},
         "train_val_images": manifest[manifest["split"] != "test"],
         "params:prediction": PredictSettings(tta="horizontal"),
         "params:scores": ScoreSettings(aggregation="dataset"),
-        "params:export": ExportParams(formats=list(forms), **params),
+        "params:export": ExportParams(formats=list(formats), **params),
     }
     folder = FolderDataset(filepath=str(tmp_path / "draft"))
     bundle = BundleDataset(filepath=str(tmp_path / "bundle"))
@@ -42,7 +42,7 @@ def test_export_makes_a_bundle_that_agrees_with_the_checkpoint(checkpoint, manif
     entries = catalog(checkpoint, manifest, tmp_path, parity=ParitySettings(images=2, scales=(1.0,)))
     SequentialRunner().run(export.create_pipeline(), entries)
     bundle = entries["bundle"].load()
-    assert (bundle.forms, bundle.prediction.tta) == (("safetensors",), "horizontal")
+    assert (bundle.formats, bundle.prediction.tta) == (("safetensors",), "horizontal")
     assert bundle.postprocessing.thresholds == (0.4, 0.4)
     parity = entries["export_parity"].load()
     assert (parity["logit_difference"] < 1e-5).all()
@@ -79,20 +79,20 @@ def test_folds_in_int8_and_bf16_from_checkpoint_to_masks(ensemble, manifest, tmp
         reduced_precision, "mean_dice", lambda masks, rows, _: next(found) if len(list(masks)) == len(rows) == 3 else 0
     )
     small = ParitySettings(images=1, scales=(1.0,), batch_sizes=(1,))
-    forms = ["onnx", "int8", "bf16"]
-    entries = catalog(ensemble, manifest, tmp_path, forms=forms, calibration_images=2, parity=small)
+    formats = ["onnx", "int8", "bf16"]
+    entries = catalog(ensemble, manifest, tmp_path, formats=formats, calibration_images=2, parity=small)
     SequentialRunner().run(export.create_pipeline(), entries)
     bundle = entries["bundle"].load()
     assert {one.name for one in bundle.folder.iterdir()} == {
         "bundle.json", "model.onnx", "model.int8.onnx", "model_2.onnx", "model_2.int8.onnx",
     }  # fmt: skip
-    assert bundle.forms == ("onnx", "int8")
-    assert (bundle.provenance["folds"], len(bundle.provenance["members"])) == (2, 2)
-    assert bundle.provenance["quality"] == {"max_drop": 0.005, "num_images": 3, "split": "val", "forms": [
-        {"form": "int8", "kept": True, "dice": 0.899, "dice_trained": 0.9},
-        {"form": "bf16", "kept": False, "dice": 0.894, "dice_trained": 0.9},
+    assert bundle.formats == ("onnx", "int8")
+    assert (bundle.provenance["folds"], len(bundle.provenance["models"])) == (2, 2)
+    assert bundle.provenance["quality"] == {"max_drop": 0.005, "num_images": 3, "split": "val", "formats": [
+        {"format": "int8", "kept": True, "dice": 0.899, "dice_trained": 0.9},
+        {"format": "bf16", "kept": False, "dice": 0.894, "dice_trained": 0.9},
     ]}  # fmt: skip
-    parity = entries["export_parity"].load().set_index("form")
+    parity = entries["export_parity"].load().set_index("format")
     assert (parity["ok"].to_dict(), parity["exact"].to_dict()) == (
         {"onnx": True, "int8": True},
         {"onnx": True, "int8": False},
@@ -106,10 +106,12 @@ def test_folds_in_int8_and_bf16_from_checkpoint_to_masks(ensemble, manifest, tmp
         None,
         manifest.head(3),
         tmp_path,
-        out=str(tmp_path / "first"),
+        output_folder=str(tmp_path / "first"),
         **{**given, "prediction": PredictSettings(ensemble="first")},
     )
-    theirs, _ = infer(None, bundle.folder, manifest.head(3), tmp_path, model="bundle", out=str(tmp_path / "b"), **given)
+    theirs, _ = infer(
+        None, bundle.folder, manifest.head(3), tmp_path, model="bundle", output_folder=str(tmp_path / "b"), **given
+    )
     eight, _ = infer(
         None,
         bundle.folder,
@@ -117,7 +119,7 @@ def test_folds_in_int8_and_bf16_from_checkpoint_to_masks(ensemble, manifest, tmp
         tmp_path,
         model="bundle",
         bundle_format="int8",
-        out=str(tmp_path / "8"),
+        output_folder=str(tmp_path / "8"),
         **given,
     )
     np.testing.assert_allclose(theirs["peak"], mine["peak"], atol=1e-5)
@@ -146,10 +148,12 @@ def infer(checkpoint, bundle_folder, manifest, tmp_path, **params):
 def test_checkpoint_and_bundle_give_the_same(checkpoint, bundle_folder, manifest, tmp_path):
     given = {"images": str(tmp_path / "list.parquet")}
     mine, findings = infer(checkpoint, None, manifest.head(3), tmp_path, **given)
-    theirs, _ = infer(None, bundle_folder, manifest.head(3), tmp_path, model="bundle", out=str(tmp_path / "b"), **given)
+    theirs, _ = infer(
+        None, bundle_folder, manifest.head(3), tmp_path, model="bundle", output_folder=str(tmp_path / "b"), **given
+    )
     assert (len(mine), len(findings)) == (6, 0)
     pd.testing.assert_frame_equal(mine, theirs, rtol=1e-3)
-    assert (tmp_path / "inference" / "submission.csv").exists()
+    assert (tmp_path / "inference" / "rle_masks.csv").exists()
     assert (tmp_path / "b" / "areas.csv").exists()
 
 
@@ -168,13 +172,13 @@ def test_what_is_missing_is_named(manifest, tmp_path, params, text):
 
 
 @pytest.mark.parametrize(
-    ("forms", "text"),
+    ("formats", "text"),
     [
         (["int8"], "int8 is made of onnx; add onnx"),
         (["bf16"], "bf16 is left out where it costs too much Dice; add one that stays, such as onnx"),
         (["onnx", "onnx"], "each once, found onnx, onnx"),
     ],
 )
-def test_forms_that_do_not_go_together(forms, text):
+def test_formats_that_do_not_go_together(formats, text):
     with pytest.raises(ValidationError, match=text):
-        ExportParams(formats=forms)
+        ExportParams(formats=formats)

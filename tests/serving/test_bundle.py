@@ -75,11 +75,11 @@ def test_a_damaged_bundle_is_named(bundle_folder: Path, tmp_path):
     command = [sys.executable, "-m", "seg_pipeline", "serve", "--model", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
-    assert f"{tmp_path / 'bundle.json'}: format and version are" in ended.stderr
+    assert f"{tmp_path / 'bundle.json'}: format is" in ended.stderr
 
 
 def test_a_form_that_the_bundle_lacks_is_named(bundle_folder: Path):
-    command = [sys.executable, "-m", "seg_pipeline", "serve", "--model", str(bundle_folder), "--form", "int8"]
+    command = [sys.executable, "-m", "seg_pipeline", "serve", "--model", str(bundle_folder), "--bundle-format", "int8"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
-    assert "has no form 'int8'" in ended.stderr
+    assert "has no format 'int8'" in ended.stderr

@@ -34,7 +34,7 @@ def test_the_token_of_the_command_line_goes_before_the_variables():
         (["--threads", "0"], "`threads` must be at least 1, found 0"),
         (["--timeout", "0"], "`timeout` must be more than 0 seconds, found 0.0"),
         (["--timeout", "nan"], "`timeout` must be more than 0 seconds, found nan"),
-        (["--token", ""], "`token` must be printable ASCII characters, and some"),
+        (["--token", ""], "`token` must be non-empty printable ASCII text"),
     ],
 )
 def test_values_out_of_bounds_are_refused(options, words):
@@ -49,7 +49,7 @@ def test_this_machine_alone_needs_no_token(host):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "lab.example", ""])
 def test_beyond_this_machine_a_token_or_a_clear_word_is_needed(host):
-    with pytest.raises(ValueError, match=f"set a token .--token, or the variable {TOKEN}., or say --allow-anyone"):
+    with pytest.raises(ValueError, match=f"set a token .--token, or the variable {TOKEN}., or pass --allow-anyone"):
         check_exposure(host, token=None, anyone=False)
     check_exposure(host, token="a", anyone=False)
     check_exposure(host, token=None, anyone=True)
@@ -58,7 +58,7 @@ def test_beyond_this_machine_a_token_or_a_clear_word_is_needed(host):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--host", "0.0.0.0"], "--host 0.0.0.0 is reached from other machines: set a token"),
+        (["--host", "0.0.0.0"], "--host 0.0.0.0 is reachable from other machines: set a token"),
         ([], "no bundle there"),
     ],
 )

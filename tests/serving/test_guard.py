@@ -18,8 +18,7 @@ def test_another_name_is_refused_as_dns_may_have_been_rebound(client, host):
     answer = client.get("/", headers={"Host": host})
     assert (answer.status_code, answer.json()["error"]) == (400, "unknown_host")
     assert (
-        answer.json()["detail"]
-        == f"this server does not answer for {host!r}; to let it, start it with --allow-host NAME"
+        answer.json()["detail"] == f"unknown Host header {host!r}; to allow it, start the server with --allow-host NAME"
     )
 
 

@@ -110,7 +110,7 @@ def test_a_threshold_is_seen_at_once_and_settled_by_the_server(page, ramp, addre
     exact = answered.value.json()["classes"][0]
     assert exact["area"] == 80
     wait_for_area(page, "80")
-    page.get_by_role("button", name="Thresholds back to the model's own").click()
+    page.get_by_role("button", name="Reset thresholds").click()
     wait_for_area(page, "1,200")
     assert page.wrong == []
 
@@ -127,7 +127,7 @@ def test_the_downloads_are_what_the_server_computes(page, ramp, address):
     assert list(saved) == ["ramp.16_mask.png", "ramp.16_overlay.png", "ramp.16_result.json"]
     query = {"threshold": [0.5, 0.9]}
     files = {"image": ("ramp.16.png", ramp.read_bytes())}
-    asked = httpx.post(f"{address}/api/predict", params={**query, "form": "mask"}, files=files)
+    asked = httpx.post(f"{address}/api/predict", params={**query, "response_format": "mask"}, files=files)
     assert saved["ramp.16_mask.png"].read_bytes() == asked.content
     mask = cv2.imdecode(np.frombuffer(asked.content, np.uint8), cv2.IMREAD_UNCHANGED)
     assert (mask.shape, int((mask[40:] > 0).sum())) == ((80, 60), 240)  # dark above 0.9: six columns
@@ -152,7 +152,7 @@ def test_a_refused_file_is_explained(page, ramp, tmp_path, name, data, words):
     (tmp_path / name).write_bytes(data)
     page.set_input_files("#file", tmp_path / name)
     page.wait_for_selector("#problem:not([hidden])")
-    assert page.get_by_role("alert").inner_text() == f"{name} was not taken\n{words}"
+    assert page.get_by_role("alert").inner_text() == f"{name} was rejected\n{words}"
     assert page.is_visible("#drop")
     assert page.is_hidden("#view")
     choose(page, ramp)  # and the page goes on

@@ -57,7 +57,7 @@ def test_an_empty_mask_has_no_confidence(client, fake):
 
 
 def test_the_mask_of_overlapping_classes_lies_one_below_another(client, fake):
-    answer = post(client, fake.file(GREY), form="mask", threshold=[0.5])
+    answer = post(client, fake.file(GREY), response_format="mask", threshold=[0.5])
     assert answer.headers["content-type"] == "image/png"
     assert answer.content[24] == 1  # bits a pixel
     mask = cv2.imdecode(np.frombuffer(answer.content, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -87,7 +87,7 @@ def test_a_multiclass_answer_leaves_the_background_out(fake):
 
 def test_the_form_goes_before_accept(client, fake):
     body = {"image": fake.file(GREY)}
-    answer = client.post("/api/predict?form=json", files=body, headers={"Accept": "image/png"})
+    answer = client.post("/api/predict?response_format=json", files=body, headers={"Accept": "image/png"})
     assert answer.headers["content-type"] == "application/json"
 
 
@@ -122,9 +122,9 @@ def test_colour_is_shown_in_its_order(client, fake):
 @pytest.mark.parametrize(
     ("query", "error", "words"),
     [
-        ({"form": "pdf"}, "query", "`form`: Input should be 'json' or 'mask'"),
+        ({"response_format": "pdf"}, "query", "`response_format`: Input should be 'json' or 'mask'"),
         ({"threshold": [1.5]}, "query", "`threshold.0`: Input should be less than or equal to 1"),
-        ({"threshold": [0.5, 0.5, 0.5]}, "thresholds", "must be given once or 2 times (once a class), found 3"),
+        ({"threshold": [0.5, 0.5, 0.5]}, "thresholds", "must be given once or 2 times (once per class), found 3"),
         ({"include": ["all"]}, "query", "`include.0`: Input should be 'probabilities' or 'display'"),
     ],
 )

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from seg_pipeline.serving.pictures import check_picture, kind_of
-from seg_pipeline.serving.refusals import Refusal
+from seg_pipeline.serving.errors import RequestError
+from seg_pipeline.serving.image_checks import check_upload, kind_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # of odd tags and sizes; the command ignores them too
 NOISE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
@@ -57,7 +57,7 @@ def post(client, data: bytes, name: str = "scan.png", media_type: str = "image/p
         (b"<!DOCTYPE html><p>", 415, "not_an_image", "this is a web page;"),
         (bytes(128) + b"DICM", 415, "not_an_image", "this is a DICOM file;"),
         (b"\x1f\x8b\x08" + bytes(20), 415, "not_an_image", "a gzip file (a NIfTI volume?)"),
-        (bytes(40), 415, "not_an_image", "this is no image that is known here;"),
+        (bytes(40), 415, "not_an_image", "this is not a known image format;"),
         (PNG[: len(PNG) // 2], 422, "damaged", "scan.png: truncated or damaged, cannot be decoded"),
         (PNG[:14], 422, "damaged", "scan.png: truncated or damaged"),
         (PNG[:33] + b"\xff" + PNG[34:], 422, "damaged", "truncated or damaged"),  # OpenCV would take 4 GB for it
@@ -66,9 +66,14 @@ def post(client, data: bytes, name: str = "scan.png", media_type: str = "image/p
         (as_bytes("TIFF")[:-100], 422, "damaged", "truncated or damaged"),
         (as_bytes("WEBP")[:-100], 422, "damaged", "truncated or damaged"),
         (as_bytes("BMP")[:-100], 422, "damaged", "truncated or damaged"),
-        (PAGES, 422, "several_images", "holds 2 images, of which only the first would be seen"),
-        (png_that_claims(5000, 4000), 413, "image_too_large", "5,000 x 4,000 pixels are more than the 16,777,216"),
-        (png_that_claims(60000, 60000), 413, "image_too_large", "more pixels than any server takes"),
+        (PAGES, 422, "several_images", "contains 2 images; send one image per file"),
+        (
+            png_that_claims(5000, 4000),
+            413,
+            "image_too_large",
+            "5,000 x 4,000 pixels exceed this server's limit of 16,777,216",
+        ),
+        (png_that_claims(60000, 60000), 413, "image_too_large", "more pixels than can be decoded safely"),
         (png_that_claims(0, 7), 422, "damaged", "its header cannot be read"),
     ],
 )
@@ -103,7 +108,7 @@ def test_too_many_bytes_are_refused_whether_or_not_their_number_is_declared(fake
         within_the_forms_room = post(client, bytes(50_001))
     for answer in (declared, streamed, within_the_forms_room):
         assert (answer.status_code, answer.json()["error"]) == (413, "file_too_large")
-        assert answer.json()["detail"] == "the file has more than the 50,000 bytes that this server takes"
+        assert answer.json()["detail"] == "the file exceeds this server's limit of 50,000 bytes"
 
 
 @pytest.mark.parametrize(
@@ -135,7 +140,7 @@ def test_other_bodies_are_refused(client, content, media_type, status, error):
 def test_of_two_files_none_is_left_out_silently(client):
     answer = client.post("/api/predict", files=[("image", PNG), ("image", PNG)])
     assert answer.status_code == 400
-    assert answer.json()["detail"] == "the form must have one file in the field `image`, found 2"
+    assert answer.json()["detail"] == "the form must contain exactly one file in `image`, found 2"
 
 
 def test_nothing_is_written_to_disk(client, fake):
@@ -162,7 +167,7 @@ def test_nothing_is_written_to_disk(client, fake):
     ("data", "kind"),
     [
         (b"RIFF\x10\x00\x00\x00WEBPVP8 ", "WebP"),
-        (b"RIFF\x10\x00\x00\x00AVI LIST", "no image that is known here"),
+        (b"RIFF\x10\x00\x00\x00AVI LIST", "not a known image format"),
         (b"MM\x00\x2a", "TIFF"),
         (b"  <svg>", "an SVG"),
         ("Grüße".encode(), "text"),
@@ -181,6 +186,6 @@ def test_a_file_with_any_bytes_changed_is_read_or_refused(capfd, form, data):
     whole = bytearray(as_bytes(form))
     for _ in range(data.draw(st.integers(1, 6))):
         whole[data.draw(st.integers(0, min(len(whole), 400) - 1))] = data.draw(st.integers(0, 255))
-    with contextlib.suppress(Refusal):  # whatever else is raised would be answered with 500
-        picture = check_picture("a", bytes(whole), max_pixels=1_000_000)
+    with contextlib.suppress(RequestError):  # whatever else is raised would be answered with 500
+        picture = check_upload("a", bytes(whole), max_pixels=1_000_000)
         assert picture.decode().shape[:2] == (picture.height, picture.width)

@@ -1,4 +1,4 @@
-"""`seg-pipeline predict`: an exported model on new images, with onnxruntime alone."""
+"""`seg-pipeline predict`: predict masks of new images with an exported model, using onnxruntime without torch."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-EPILOG = """exit codes: 0 every image was predicted; 1 it could not start, and says why; 2 wrong usage;
-3 done, but findings.csv names images that could not be predicted; 130 stopped by Ctrl-C
-(the same command goes on from there)."""
+EPILOG = """exit codes: 0 every image was predicted; 1 the command could not start or write its output, and
+says why; 2 wrong usage; 3 done, but findings.csv lists images that could not be predicted; 130 stopped by
+Ctrl-C (repeat the command to resume)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Returns the exit code that the epilogue of `--help` describes."""
+    """Run the command and return its exit code, which the epilogue of `--help` explains."""
     given = parser().parse_args(argv)
     try:
         return run(given)
-    except ValueError as error:
+    except (ValueError, OSError) as error:  # OSError: no permission, full disk
         print(f"seg-pipeline predict: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f"\nstopped; the same command goes on in {given.out}", file=sys.stderr)
+        print(f"\nstopped; repeat the command to resume in {given.out}", file=sys.stderr)
         return 130
 
 
@@ -30,8 +30,8 @@ def run(given: argparse.Namespace) -> int:
     from seg_pipeline.segmentation.inference import OutputSettings, find_images, predict_folder
     from seg_pipeline.segmentation.prediction.predictor import Predictor
 
-    table, passed_over = find_images(given.images)
-    predictor = Predictor(given.model, threads=given.threads, form=given.form)
+    table, skipped = find_images(given.images)
+    predictor = Predictor(given.model, threads=given.threads, bundle_format=given.bundle_format)
     bundle = predictor.bundle
     prediction = replace(
         bundle.prediction,
@@ -51,14 +51,14 @@ def run(given: argparse.Namespace) -> int:
         progress=False if given.quiet else None,
     )
     if not given.quiet:
-        print(summary(len(table), result.num_new, result.findings["reason"].tolist(), passed_over, given.out))
+        print(summary(len(table), result.num_new, result.findings["reason"].tolist(), skipped, given.out))
     return 3 if len(result.findings) else 0
 
 
-def summary(num_images: int, num_new: int, reasons: list[str], passed_over: int, out: str) -> str:
+def summary(num_images: int, num_new: int, reasons: list[str], skipped: int, out: str) -> str:
     lines = [f"{num_images - len(reasons)} of {num_images} images predicted, {num_new} of them now -> {out}"]
-    if passed_over:
-        lines.append(f"{passed_over} files passed over, as their names do not end as images' do")
+    if skipped:
+        lines.append(f"{skipped} file{'s' * (skipped != 1)} skipped: no known image suffix")
     if reasons:
         lines += [f"{len(reasons)} images could not be predicted (findings.csv):", *(f"  {one}" for one in reasons[:5])]
         lines += [f"  and {len(reasons) - 5} more"] * (len(reasons) > 5)
@@ -75,47 +75,61 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "images",
         metavar="IMAGES",
-        help="a folder, an image, a glob in quotes, or a list: .txt with a path a line, .csv or .parquet with a "
-        "column path (a manifest is one)",
+        help="a folder, an image, a glob in quotes, or a list: .txt with one path per line, .csv or .parquet with "
+        "a column path (such as the manifest)",
     )
-    made.add_argument("--model", required=True, metavar="BUNDLE", help="folder made by `kedro run --pipeline export`")
-    made.add_argument("--out", required=True, metavar="DIR", help="new folder, or one to go on in")
+    made.add_argument(
+        "--model", required=True, metavar="BUNDLE", help="folder written by `kedro run --pipeline export`"
+    )
+    made.add_argument(
+        "--out", required=True, metavar="DIR", help="output folder: a new one, or that of an interrupted run to resume"
+    )
     made.add_argument(
         "--formats",
         type=_formats,
         default=["masks", "rle"],
         metavar="LIST",
-        help="of masks, overlays, rle and coco, with commas (default: masks,rle); areas.csv and findings.csv always",
+        help="comma-separated list of masks, overlays, rle, coco (default: masks,rle); areas.csv and findings.csv are "
+        "always written",
     )
     made.add_argument(
-        "--rle-order", choices=["C", "F"], default="C", help="submission.csv: C along rows, F down columns (default C)"
+        "--rle-order",
+        choices=["C", "F"],
+        default="C",
+        help="run lengths in rle_masks.csv: C along rows, F down columns (default C)",
     )
     made.add_argument(
-        "--form", choices=["onnx", "int8"], default="onnx", help="of the network; int8: if exported (default onnx)"
+        "--bundle-format",
+        choices=["onnx", "int8"],
+        default="onnx",
+        help="which of the bundle's networks to run; int8 only if it was exported (default onnx)",
     )
+    made.add_argument("--form", type=_renamed, help=argparse.SUPPRESS)
     made.add_argument(
-        "--tta", choices=["none", "horizontal", "flips"], help="mirrored images too; default: the model's"
+        "--tta",
+        choices=["none", "horizontal", "flips"],
+        help="average over mirrored images; default: as the model was exported",
     )
     made.add_argument(
         "--overlap",
         type=_overlap,
         metavar="SHARE",
-        help="predict in overlapping windows (only models trained on crops); default: the model's",
+        help="predict in overlapping windows (only for models trained on crops); default: as the model was exported",
     )
     made.add_argument(
-        "--thresholds", type=_thresholds, metavar="LIST", help="one for all classes, or one a class, with commas"
+        "--thresholds", type=_thresholds, metavar="LIST", help="one for all classes, or one per class, comma-separated"
     )
-    made.add_argument("--threads", type=_count, help="of one prediction (default: one a core)")
-    made.add_argument("--workers", type=_count, default=2, help="threads that read ahead (default 2)")
-    made.add_argument("--batch-size", type=_count, default=1, help="images at once (default 1)")
-    made.add_argument("--quiet", action="store_true", help="neither progress nor summary")
+    made.add_argument("--threads", type=_count, help="threads per prediction (default: one per core)")
+    made.add_argument("--workers", type=_count, default=2, help="threads that read images ahead (default 2)")
+    made.add_argument("--batch-size", type=_count, default=1, help="images per batch (default 1)")
+    made.add_argument("--quiet", action="store_true", help="print no progress and no summary")
     return made
 
 
 def _formats(text: str) -> list[str]:
     names, known = [one.strip() for one in text.split(",") if one.strip()], ("masks", "overlays", "rle", "coco")
     if unknown := [name for name in names if name not in known]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; there are {', '.join(known)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; choose from {', '.join(known)}")
     return [name for name in known if name in names]
 
 
@@ -123,10 +137,14 @@ def _thresholds(text: str) -> list[float]:
     try:
         values = [float(one) for one in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected numbers with commas between, such as 0.5,0.4") from None
+        raise argparse.ArgumentTypeError(f"{text!r}: expected comma-separated numbers, such as 0.5,0.4") from None
     if not all(0 < value < 1 for value in values):
         raise argparse.ArgumentTypeError(f"{text!r}: thresholds lie between 0 and 1")
     return values
+
+
+def _renamed(_: str) -> str:
+    raise argparse.ArgumentTypeError("this option is now called --bundle-format")
 
 
 def _overlap(text: str) -> float:
@@ -135,13 +153,13 @@ def _overlap(text: str) -> float:
     except ValueError:
         value = -1
     if not 0 <= value <= 0.9:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a share from 0 to 0.9")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to 0.9")
     return value
 
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
     return int(text)
 
 

@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 from seg_pipeline.params.base import Params
 from seg_pipeline.segmentation.settings.training import ParitySettings
 
-Form = Literal["onnx", "torchscript", "pt2", "safetensors", "int8", "bf16"]
+Format = Literal["onnx", "torchscript", "pt2", "safetensors", "int8", "bf16"]
 
 
 class ExportParams(Params):
-    formats: list[Form] = Field(default=["onnx", "torchscript", "pt2", "safetensors"], min_length=1)
+    formats: list[Format] = Field(default=["onnx", "torchscript", "pt2", "safetensors"], min_length=1)
     """onnx: what `seg-pipeline predict` and `serve` run; torchscript: deprecated by torch, for programs that read
     nothing else; pt2: torch.export; safetensors: the weights alone; int8: onnx in 8 bits; bf16: pt2 in bfloat16."""
     max_dice_drop: float = Field(default=0.005, ge=0, le=1)
@@ -23,10 +23,10 @@ class ExportParams(Params):
     calibration_images: int = Field(default=64, ge=1)
     """Train images from which int8 learns its ranges."""
     parity: ParitySettings = ParitySettings()
-    """How far an exact form may differ from the trained model."""
+    """How far an exact format may differ from the trained model."""
 
     @model_validator(mode="after")
-    def _forms_go_together(self) -> ExportParams:
+    def _formats_go_together(self) -> ExportParams:
         if "int8" in self.formats and "onnx" not in self.formats:
             raise ValueError("`formats`: int8 is made of onnx; add onnx")
         if self.formats == ["bf16"]:

@@ -13,16 +13,16 @@ from seg_pipeline.segmentation.settings.training import PredictSettings
 class InferenceParams(Params):
     images: str | None = None
     """A folder, an image, a glob, or a list: .txt with a path a line, .csv or .parquet with a column path."""
-    out: str | None = None
+    output_folder: str | None = None
     """Folder of the masks; null: `inference` in 07_model_output."""
     model: str = "checkpoint"
     """checkpoint: the trained model; bundle: the exported one; or the folder of a bundle."""
     bundle_format: Literal["onnx", "int8"] = "onnx"
     """Of a bundle's network."""
     formats: list[Literal["masks", "overlays", "rle", "coco"]] = Field(default=["masks", "overlays", "rle"])
-    """masks, overlays: PNG files; rle: submission.csv (id, class, predicted); coco: coco.json."""
+    """masks, overlays: PNG files; rle: rle_masks.csv (id, class, predicted); coco: coco.json."""
     rle_order: Literal["C", "F"] = "C"
-    """Run lengths of submission.csv: C along rows, F down columns."""
+    """Run lengths of rle_masks.csv: C along rows, F down columns."""
     prediction: PredictSettings | None = None
     """null: as evaluation predicts (checkpoint), or as the bundle says."""
     num_workers: int = Field(default=2, ge=1, le=64)

@@ -9,6 +9,7 @@ RENAMED = {
     "hparam_search.gates": "hparam_search.sanity_checks",
     "hparam_search.grid.smooth_over": "hparam_search.grid.average_last_validations",
     "inference.form": "inference.bundle_format",
+    "inference.out": "inference.output_folder",
     "prediction.members": "prediction.ensemble",
     "reporting.about": "reporting.model_card",
     "reporting.num_gallery": "reporting.images_per_gallery",

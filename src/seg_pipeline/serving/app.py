@@ -1,4 +1,4 @@
-"""The web application around a predictor."""
+"""The web application: a predictor behind routes and middleware."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from starlette.exceptions import HTTPException
 
 import seg_pipeline
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
-from seg_pipeline.serving.answers import as_input
-from seg_pipeline.serving.guard import Guard, refused
+from seg_pipeline.serving.errors import RequestError
+from seg_pipeline.serving.guard import Guard, error_response
 from seg_pipeline.serving.metrics import Metrics
-from seg_pipeline.serving.places import Places
-from seg_pipeline.serving.refusals import Refusal
+from seg_pipeline.serving.queue import RequestQueue
+from seg_pipeline.serving.responses import as_input
 from seg_pipeline.serving.routes import PAGE, Served, router
 from seg_pipeline.serving.settings import Settings
 
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 
 def make_app(predictor: ImagePredictor, settings: Settings) -> FastAPI:
-    """An ASGI application; it computes one image as it starts, so that the first request does not wait."""
-    places = Places(workers=settings.workers, queue=settings.queue)
+    """ASGI application. It predicts a blank image at start, so that the first request is not slow."""
+    queue = RequestQueue(workers=settings.workers, queue=settings.queue)
     metrics = Metrics()
 
     @asynccontextmanager
@@ -37,38 +37,38 @@ def make_app(predictor: ImagePredictor, settings: Settings) -> FastAPI:
         blank = np.zeros(predictor.bundle.input.size, dtype=np.uint8)
         await asyncio.to_thread(predictor.probabilities, as_input(blank, predictor.bundle.input))
         yield
-        places.close()
+        queue.close()
 
     app = FastAPI(
         title="seg_pipeline",
         version=seg_pipeline.__version__,
-        description="Segmentation by an exported model.",
-        docs_url=None,  # FastAPI's own pages load scripts from elsewhere
+        description="Segmentation with an exported model.",
+        docs_url=None,  # FastAPI's own pages load scripts from a CDN
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.served = Served(predictor, settings, metrics, places)
+    app.state.served = Served(predictor, settings, metrics, queue)
     app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.add_middleware(Guard, settings=settings, metrics=metrics)
-    app.add_exception_handler(Refusal, _refusal)
+    app.add_exception_handler(RequestError, _request_error)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     return app
 
 
-async def _refusal(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, Refusal)
-    return refused(error)
+async def _request_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestError)
+    return error_response(error)
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     words = "; ".join(f"`{'.'.join(map(str, one['loc'][1:]))}`: {one['msg']}" for one in error.errors())
-    return refused(Refusal(422, "query", words))
+    return error_response(RequestError(422, "query", words))
 
 
 async def _http(_: Request, error: Exception) -> JSONResponse:
-    """Unknown paths and methods."""
+    """Respond to unknown paths and methods."""
     assert isinstance(error, HTTPException)
-    return refused(Refusal(error.status_code, "http", str(error.detail), dict(error.headers or {})))
+    return error_response(RequestError(error.status_code, "http", str(error.detail), dict(error.headers or {})))

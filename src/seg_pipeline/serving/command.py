@@ -1,4 +1,4 @@
-"""`seg-pipeline serve`: an exported model behind an API and a page."""
+"""`seg-pipeline serve`: serve an exported model as an HTTP API and a web page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("uvicorn.error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serves until it is told to stop (Ctrl-C, SIGTERM); requests in progress are answered first."""
+    """Serve until stopped (Ctrl-C, SIGTERM); requests in progress are answered first."""
     parser = make_parser()
     options = parser.parse_args(argv)
     try:
@@ -26,21 +26,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         check_exposure(options.host, token=settings.token, anyone=options.allow_anyone)
     except ValueError as error:
         parser.error(str(error))
-    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(settings.max_pixels)  # read as OpenCV loads: a second check
-    warnings.filterwarnings("ignore", module="PIL")  # of odd tags and sizes in strangers' files
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(settings.max_pixels)  # OpenCV reads it on import: a second check
+    warnings.filterwarnings("ignore", module="PIL")  # about odd tags and sizes in uploaded files
     try:
         import uvicorn
 
         from seg_pipeline.segmentation.prediction.predictor import Predictor
         from seg_pipeline.serving.app import make_app
     except ModuleNotFoundError as error:
-        parser.error(f"needs the package {error.name}; install the extra: pip install 'seg_pipeline[serve]'")
+        parser.error(f"the package {error.name} is missing; install it: pip install 'seg_pipeline[serve]'")
     import cv2
 
-    cv2.setNumThreads(1)  # the workers are the threads
+    cv2.setNumThreads(1)  # images are already computed in parallel
     threads = options.threads or max(1, (os.cpu_count() or 1) // settings.workers)
     try:
-        predictor = Predictor(options.model, threads=threads, form=options.form)
+        predictor = Predictor(options.model, threads=threads, bundle_format=options.bundle_format)
     except ValueError as error:
         parser.error(str(error))
     uvicorn.run(
@@ -57,56 +57,66 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="seg-pipeline serve", description=__doc__)
     add, normal = parser.add_argument, Settings()
-    add("--model", type=Path, required=True, metavar="BUNDLE", help="folder that the pipeline `export` wrote")
+    add("--model", type=Path, required=True, metavar="BUNDLE", help="folder written by `kedro run --pipeline export`")
     add(
-        "--form", choices=("onnx", "int8"), default="onnx", help="which of the bundle's networks (default: %(default)s)"
+        "--bundle-format",
+        choices=("onnx", "int8"),
+        default="onnx",
+        help="which of the bundle's networks to run (default: %(default)s)",
     )
-    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
+    add("--form", type=_renamed, help=argparse.SUPPRESS)
+    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)")
     add("--port", type=int, default=8000, help="default: %(default)s")
-    add("--token", help=f"asked of every request to the API; better given as the variable {TOKEN}, which `ps` hides")
+    add("--token", help=f"token that API requests must send; prefer the variable {TOKEN}, which `ps` does not show")
     add("--allow-anyone", action="store_true", help="listen beyond this machine without a token")
     add(
         "--allow-host",
         action="append",
         default=[],
         metavar="NAME",
-        help="a name that the server answers for, besides localhost and addresses",
+        help="host name that requests may use besides localhost and IP addresses; may be repeated",
     )
     add(
         "--workers-in-flight",
         type=int,
         default=normal.workers,
         metavar="N",
-        help="images computed at once (default: %(default)s)",
+        help="images predicted at the same time (default: %(default)s)",
     )
     add(
         "--queue",
         type=int,
         default=normal.queue,
         metavar="N",
-        help="requests that may wait beyond those (default: %(default)s)",
+        help="requests that may wait in addition (default: %(default)s)",
     )
-    add("--threads", type=int, metavar="N", help="threads of one image's network (default: cores / workers)")
+    add("--threads", type=int, metavar="N", help="threads per image (default: cores / workers in flight)")
     add(
         "--max-bytes",
         type=int,
         default=normal.max_bytes,
         metavar="N",
-        help="of an uploaded file (default: %(default)s)",
+        help="largest upload in bytes (default: %(default)s)",
     )
-    add("--max-pixels", type=int, default=normal.max_pixels, metavar="N", help="of an image (default: %(default)s)")
+    add(
+        "--max-pixels",
+        type=int,
+        default=normal.max_pixels,
+        metavar="N",
+        help="largest image in pixels (default: %(default)s)",
+    )
     add(
         "--timeout",
         type=float,
         default=normal.timeout,
         metavar="SECONDS",
-        help="from a request to its answer (default: %(default)s)",
+        help="longest time from request to response (default: %(default)s)",
     )
     return parser
 
 
 def read_settings(options: argparse.Namespace, token: str | None) -> Settings:
-    """Raises ValueError where a value is out of its bounds."""
+    """Settings from the command line; raises ValueError if a value is out of bounds."""
     if options.threads is not None and options.threads < 1:
         raise ValueError(f"`threads` must be at least 1, found {options.threads}")
     return Settings(
@@ -121,12 +131,16 @@ def read_settings(options: argparse.Namespace, token: str | None) -> Settings:
 
 
 def check_exposure(host: str, *, token: str | None, anyone: bool) -> None:
-    """Raises ValueError where others could reach the server and nothing would ask them who they are."""
+    """Raise ValueError if other machines could reach the server without a token."""
     if token is None and not anyone and not is_loopback(host):
         raise ValueError(
-            f"--host {host} is reached from other machines: set a token (--token, or the variable {TOKEN}), "
-            "or say --allow-anyone"
+            f"--host {host} is reachable from other machines: set a token (--token, or the variable {TOKEN}), "
+            "or pass --allow-anyone"
         )
+
+
+def _renamed(_: str) -> str:
+    raise argparse.ArgumentTypeError("this option is now called --bundle-format")
 
 
 def is_loopback(host: str) -> bool:

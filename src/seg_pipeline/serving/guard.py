@@ -1,4 +1,4 @@
-"""What every request passes before a route sees it, and what every answer carries."""
+"""Middleware: checks every request and adds security headers to every response."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from seg_pipeline.serving.errors import RequestError
 from seg_pipeline.serving.metrics import Metrics
-from seg_pipeline.serving.refusals import Refusal
 from seg_pipeline.serving.settings import Settings
 
 POLICY = (
@@ -27,7 +27,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 PROTECTED = ("/api/", "/metrics")
-"""Beginnings of the paths that need the token; the page itself holds no secret."""
+"""Path prefixes that need the token; the page itself holds no secret."""
 COUNTED = ("/", "/api/model", "/api/predict", "/docs", "/healthz", "/metrics", "/openapi.json")
 
 
@@ -47,8 +47,8 @@ class Guard:
         app = self.app
         try:
             check(scope, self.settings)
-        except Refusal as refusal:
-            app = refused(refusal)
+        except RequestError as error:
+            app = error_response(error)
         return await app(scope, receive, send_guarded)
 
     def _mark(self, scope: Scope, message: Message) -> None:
@@ -61,35 +61,34 @@ class Guard:
         self.metrics.count(method, path, message["status"])
 
 
-def refused(refusal: Refusal) -> JSONResponse:
-    return JSONResponse(refusal.problem.model_dump(), refusal.status, refusal.headers)
+def error_response(error: RequestError) -> JSONResponse:
+    return JSONResponse(error.problem.model_dump(), error.status, error.headers)
 
 
 def check(scope: Scope, settings: Settings) -> None:
-    """Host, origin and token.
+    """Check the Host and Origin headers and the token.
 
     Raises:
-        Refusal: 400, 403 or 401, in this order.
+        RequestError: 400, 403 or 401, in this order.
     """
     headers = Headers(scope=scope)
     host = headers.get("host", "")
     if not _is_ours(host, settings.hosts):
-        words = f"this server does not answer for {host!r}; to let it, start it with --allow-host NAME"
-        raise Refusal(400, "unknown_host", words)
+        words = f"unknown Host header {host!r}; to allow it, start the server with --allow-host NAME"
+        raise RequestError(400, "unknown_host", words)
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-        words = (
-            f"a page of {origin!r} asks, but only this server's own page may; behind a proxy, pass the Host header on"
-        )
-        raise Refusal(403, "foreign_page", words)
+        words = f"cross-origin request from {origin!r} refused; behind a proxy, forward the Host header"
+        raise RequestError(403, "cross_origin", words)
     if settings.token is not None and scope["path"].startswith(PROTECTED):
         _check_token(headers.get("authorization", ""), settings.token)
 
 
 def _is_ours(host: str, names: tuple[str, ...]) -> bool:
-    """Whether a Host header may be meant for this server.
+    """Whether a Host header may belong to this server.
 
-    A page elsewhere that lets its own name lead here (DNS rebinding) sends that name; an address cannot be led.
+    In a DNS-rebinding attack a foreign page points its own host name at this server, and the browser sends that name;
+    an IP address cannot be abused in this way.
     """
     try:
         name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
@@ -103,7 +102,7 @@ def _is_ours(host: str, names: tuple[str, ...]) -> bool:
 
 def _check_token(authorization: str, token: str) -> None:
     scheme, _, given = authorization.partition(" ")
-    # as bytes: compare_digest takes no text beyond ASCII; its time does not tell how much was right
+    # compare_digest takes constant time; on str it accepts ASCII only, so compare bytes
     if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), token.encode()):
-        words = "this server asks for its token: send the header `Authorization: Bearer TOKEN`"
-        raise Refusal(401, "token", words, {"WWW-Authenticate": "Bearer"})
+        words = "a token is required: send the header `Authorization: Bearer TOKEN`"
+        raise RequestError(401, "token", words, {"WWW-Authenticate": "Bearer"})

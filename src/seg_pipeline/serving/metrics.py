@@ -1,4 +1,7 @@
-"""Counts of a server's life in Prometheus's text form (prometheus.io, exposition formats, version 0.0.4)."""
+"""Request metrics in Prometheus's text format, version 0.0.4.
+
+Written by hand, because prometheus_client would be a dependency for 40 lines.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ from bisect import bisect_left
 from collections import Counter
 
 BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""Seconds; upper bounds of the histogram's buckets."""
+"""Upper bounds of the histogram's buckets, in seconds."""
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Written by the event loop's thread alone."""
+    """Counters, updated by the event loop's thread only and therefore without locks."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str, int]] = Counter()
@@ -22,7 +25,7 @@ class Metrics:
         self.requests[method, path, status] += 1
 
     def took(self, seconds: float) -> None:
-        """Of an image that was answered."""
+        """Record the time of a successful prediction."""
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
 
@@ -33,11 +36,11 @@ class Metrics:
                 f'seg_pipeline_requests_total{{method="{method}",path="{path}",status="{status}"}} {count}'
                 for (method, path, status), count in sorted(self.requests.items())
             ),
-            *_head("predict_seconds", "histogram", "From a request's first byte to its answer, of images answered."),
+            *_head("predict_seconds", "histogram", "Time from request to response of successful predictions."),
             *self._histogram(),
-            *_head("places_held", "gauge", "Requests that are sent, wait or are computed."),
+            *_head("places_held", "gauge", "Requests being received, waiting or computed."),
             f"seg_pipeline_places_held {held}",
-            *_head("places", "gauge", "Requests that find room at once; the next is answered 429."),
+            *_head("places", "gauge", "Largest number of simultaneous requests; beyond it the server responds 429."),
             f"seg_pipeline_places {limit}",
         ]
         return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""What the server answers, by path."""
+"""Routes of the server."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
-from seg_pipeline.serving.answers import Extra, Wish, answer
+from seg_pipeline.serving.errors import Problem, RequestError
+from seg_pipeline.serving.image_checks import FORMATS, check_upload
 from seg_pipeline.serving.metrics import MEDIA_TYPE, Metrics
-from seg_pipeline.serving.pictures import FORMATS, check_picture
-from seg_pipeline.serving.places import Places
-from seg_pipeline.serving.refusals import Problem, Refusal
+from seg_pipeline.serving.queue import RequestQueue
+from seg_pipeline.serving.responses import Extra, ResponseOptions, respond
 from seg_pipeline.serving.schema import ClassFacts, Health, LimitFacts, ModelFacts, Prediction
 from seg_pipeline.serving.settings import Settings
 from seg_pipeline.serving.uploads import FIELD, read_upload
@@ -27,25 +27,25 @@ PAGE = Path(__file__).parent / "page"
 router = APIRouter()
 
 _WORDS = {
-    400: "An empty file, a broken form, a form without the file; a name that the server does not answer for.",
-    401: "The token is missing or wrong.",
-    403: "Asked by a page of another server.",
-    408: "The file did not arrive in time.",
-    413: "More bytes or pixels than the limits.",
-    415: "No form, or a file that is no image of a known format.",
-    422: "A damaged image, or a query that does not fit the model.",
-    429: "All places are taken; come back after Retry-After seconds.",
-    503: "No worker was free in time; come back after Retry-After seconds.",
-    504: "The image took too long.",
+    400: "Empty file, malformed form, form without the file, or unknown Host header.",
+    401: "Token missing or wrong.",
+    403: "Cross-origin request refused.",
+    408: "Upload timed out.",
+    413: "File or image exceeds the limits.",
+    415: "Not a form, or not an image of a supported format.",
+    422: "Damaged image, or query parameters that do not fit the model.",
+    429: "Too many requests; retry after Retry-After seconds.",
+    503: "No worker was free in time; retry after Retry-After seconds.",
+    504: "Prediction timed out.",
 }
-_REFUSALS: dict[int | str, dict[str, Any]] = {
+_ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": words} for status, words in _WORDS.items()
 }
 _GUARDED: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "Asked by a name that the server does not answer for."},
-    **{status: _REFUSALS[status] for status in (401, 403)},
+    400: {"model": Problem, "description": "Unknown Host header."},
+    **{status: _ERRORS[status] for status in (401, 403)},
 }
-_FORMS = ("Prediction", "ImageFacts", "ClassResult", "PixelData", "ModelFacts", "Problem")
+_SCHEMAS = ("Prediction", "ImageFacts", "ClassResult", "PixelData", "ModelFacts", "Problem")
 _BODY = {
     "required": True,
     "content": {
@@ -62,15 +62,15 @@ _BODY = {
 
 @dataclass(frozen=True)
 class Served:
-    """What the routes share; `app.state.served`."""
+    """State shared by the routes, stored as `app.state.served`."""
 
     predictor: ImagePredictor
     settings: Settings
     metrics: Metrics
-    places: Places
+    queue: RequestQueue
 
     def thresholds(self) -> tuple[float | None, ...]:
-        """The bundle's, one a class; None for multiclass."""
+        """The bundle's thresholds, one per class; None for multiclass."""
         bundle = self.predictor.bundle
         given = bundle.postprocessing.thresholds if bundle.task == "multilabel" else None
         return given or (None,) * len(bundle.classes)
@@ -82,55 +82,60 @@ def _served(request: Request) -> Served:
 
 @router.post(
     "/api/predict",
-    summary="Masks of an image",
+    summary="Predict the masks of an image",
     response_model=Prediction,
-    responses={200: {"content": {"image/png": {}}, "description": "As JSON, or as a PNG of the masks."}, **_REFUSALS},
+    responses={
+        200: {"content": {"image/png": {}}, "description": "The prediction as JSON, or the masks as PNG."},
+        **_ERRORS,
+    },
     openapi_extra={"requestBody": _BODY},
 )
 async def predict(
     request: Request,
-    form: Annotated[
+    response_format: Annotated[
         Literal["json", "mask"] | None,
-        Query(description="json, or mask for a PNG; without it, mask where Accept names image/png, else json."),
+        Query(description="json, or mask for a PNG; default: mask if Accept contains image/png, else json."),
     ] = None,
     threshold: Annotated[
         list[Annotated[float, Query(ge=0, le=1)]] | None,
-        Query(description="Multilabel: one for all classes, or one a class in their order; else the model's own."),
+        Query(description="Multilabel: one for all classes, or one per class in their order; default: the model's."),
     ] = None,
     include: Annotated[
         list[Extra] | None,
-        Query(description="In JSON, besides: the classes' probabilities, a display image; may be repeated."),
+        Query(description="Extra parts of the JSON: probability maps, a display image; may be repeated."),
     ] = None,
 ) -> Response:
     served = _served(request)
     settings, loop, began = served.settings, asyncio.get_running_loop(), time.perf_counter()
     deadline = loop.time() + settings.timeout
-    if form is None:
-        form = "mask" if "image/png" in request.headers.get("accept", "") else "json"
-    wish = Wish(form, _one_a_class(threshold, served), frozenset(include or ()))
-    with served.places.hold():
-        upload = await read_upload(request, max_bytes=settings.max_bytes, deadline=deadline)
-        picture = check_picture(upload.name, upload.data, max_pixels=settings.max_pixels)
-        done = await served.places.run(partial(answer, served.predictor, picture, wish), deadline=deadline)
+    if response_format is None:
+        response_format = "mask" if "image/png" in request.headers.get("accept", "") else "json"
+    options = ResponseOptions(response_format, _per_class(threshold, served), frozenset(include or ()))
+    with served.queue.hold():
+        file = await read_upload(request, max_bytes=settings.max_bytes, deadline=deadline)
+        upload = check_upload(file.name, file.data, max_pixels=settings.max_pixels)
+        done = await served.queue.run(partial(respond, served.predictor, upload, options), deadline=deadline)
     served.metrics.took(time.perf_counter() - began)
-    return Response(done.body, media_type=done.media_type)
+    return Response(done.content, media_type=done.media_type)
 
 
-def _one_a_class(given: list[float] | None, served: Served) -> tuple[float, ...] | None:
+def _per_class(given: list[float] | None, served: Served) -> tuple[float, ...] | None:
     if not given:
         return None
     bundle = served.predictor.bundle
     if bundle.task != "multilabel":
-        raise Refusal(422, "no_thresholds", "a multiclass model takes the likeliest class: leave `threshold` out")
+        raise RequestError(
+            422, "no_thresholds", "a multiclass model predicts the most probable class: remove `threshold`"
+        )
     if len(given) not in (1, len(bundle.classes)):
-        words = f"`threshold` must be given once or {len(bundle.classes)} times (once a class), found {len(given)}"
-        raise Refusal(422, "thresholds", words)
+        words = f"`threshold` must be given once or {len(bundle.classes)} times (once per class), found {len(given)}"
+        raise RequestError(422, "thresholds", words)
     return tuple(given) if len(given) > 1 else (given[0],) * len(bundle.classes)
 
 
 @router.get(
     "/api/model",
-    summary="What the model finds and takes",
+    summary="Classes and limits of the model",
     response_description="Classes, input, limits, provenance.",
     responses=_GUARDED,
 )
@@ -154,8 +159,8 @@ async def model(request: Request) -> ModelFacts:
 
 @router.get(
     "/healthz",
-    summary="Whether the server is up",
-    response_description="It is.",
+    summary="Liveness check",
+    response_description="The server is up.",
     responses={status: _GUARDED[status] for status in (400, 403)},
 )
 async def health() -> Health:
@@ -164,14 +169,14 @@ async def health() -> Health:
 
 @router.get(
     "/metrics",
-    summary="Counts for Prometheus",
-    response_description="Text form 0.0.4.",
+    summary="Metrics for Prometheus",
+    response_description="Text format 0.0.4.",
     response_class=PlainTextResponse,
     responses=_GUARDED,
 )
 async def metrics(request: Request) -> Response:
     served = _served(request)
-    text = served.metrics.text(held=served.places.held, limit=served.places.limit)
+    text = served.metrics.text(held=served.queue.held, limit=served.queue.limit)
     return Response(text, media_type=MEDIA_TYPE)
 
 
@@ -182,8 +187,8 @@ async def page() -> Response:
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
-    """The schema as a page that needs no script."""
+    """The API documentation as a static page; FastAPI's own loads scripts from a CDN."""
     template = jinja2.Template((PAGE / "docs.html").read_text(encoding="utf-8"), autoescape=True)
     schema = request.app.openapi()
-    forms = [name for name, form in schema["components"]["schemas"].items() if name in _FORMS]
-    return HTMLResponse(template.render(schema=schema, schemas=forms, base=str(request.base_url)))
+    schemas = [name for name in schema["components"]["schemas"] if name in _SCHEMAS]
+    return HTMLResponse(template.render(schema=schema, schemas=schemas, base=str(request.base_url)))

@@ -1,4 +1,4 @@
-"""What a server allows; the defaults are those of `seg-pipeline serve`."""
+"""Limits of a server; the defaults are those of `seg-pipeline serve`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     max_bytes: int = 20_000_000
-    """Of an uploaded file."""
+    """Largest uploaded file."""
     max_pixels: int = 16_777_216
-    """Of an image, as its header claims them: 4096 x 4096."""
+    """Largest image according to its header: 4096 x 4096."""
     workers: int = 2
-    """Images that are computed at once."""
+    """Images predicted at the same time."""
     queue: int = 32
-    """Requests beyond those, waiting or still sending; the next is told to come back."""
+    """Further requests that may wait or upload; beyond them the server responds 429."""
     timeout: float = 30.0
-    """Seconds from a request's first byte to its answer."""
+    """Longest time from request to response, in seconds."""
     token: str | None = None
-    """What `Authorization: Bearer` must hold; None: everybody is served."""
+    """Token expected in `Authorization: Bearer`; None: no token is needed."""
     hosts: tuple[str, ...] = ()
-    """Names beside localhost and addresses that the server answers for."""
+    """Host names accepted besides localhost and IP addresses."""
 
     def __post_init__(self) -> None:
         least = {"max_bytes": 1, "max_pixels": 1, "workers": 1, "queue": 0}
@@ -30,4 +30,4 @@ class Settings:
         if not self.timeout > 0:
             raise ValueError(f"`timeout` must be more than 0 seconds, found {self.timeout}")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
-            raise ValueError("`token` must be printable ASCII characters, and some; found others or none")
+            raise ValueError("`token` must be non-empty printable ASCII text")

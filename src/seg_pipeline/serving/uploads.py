@@ -1,4 +1,7 @@
-"""The file in a multipart form, read into memory and never to disk."""
+"""Reads the file of a multipart form into memory.
+
+Starlette's own form parser writes files over 1 MB to disk and has no limit on their size.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,14 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from seg_pipeline.serving.refusals import Refusal
+from seg_pipeline.serving.errors import RequestError
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 FIELD = "image"
 FORM_BYTES = 8192
-"""Of the form around the file: boundaries, headers, small fields."""
+"""Allowance for the form around the file: boundaries, headers, small fields."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +33,21 @@ async def read_upload(request: Request, *, max_bytes: int, deadline: float) -> U
     """The file in the form's field ``image``; ``deadline`` is a time of the event loop's clock.
 
     Raises:
-        Refusal: 400 for a form that is broken, broken off or without one such file; 408 for a slow one, 413 for a
-            large one, 415 for another kind of body.
+        RequestError: 400 for a malformed or incomplete form, or one without exactly one file; 408 for a timeout,
+            413 for a file that is too large, 415 for another content type.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
     if kind != b"multipart/form-data":
-        raise Refusal(415, "not_a_form", f"the body must be multipart/form-data with a file in the field `{FIELD}`")
+        raise RequestError(415, "not_a_form", f"the body must be multipart/form-data with the file in `{FIELD}`")
     declared = request.headers.get("content-length", "")
     _check_size(int(declared) if declared.isdecimal() else 0, max_bytes + FORM_BYTES, max_bytes)
     try:
         async with asyncio.timeout_at(deadline):
             upload = await _parsed(request, options.get(b"boundary", b""), max_bytes)
     except TimeoutError:
-        raise Refusal(408, "slow_upload", "the file did not arrive in time; send it again") from None
+        raise RequestError(408, "slow_upload", "the upload timed out; send it again") from None
     except (FormParserError, ClientDisconnect):
-        raise Refusal(400, "broken_form", "the form cannot be read: it is damaged or was broken off") from None
+        raise RequestError(400, "broken_form", "the form is malformed or incomplete") from None
     _check_size(len(upload.data), max_bytes, max_bytes)
     return upload
 
@@ -60,14 +63,16 @@ async def _parsed(request: Request, boundary: bytes, max_bytes: int) -> Upload:
     if not form.ended:
         raise FormParserError("no closing boundary")
     if len(form.uploads) != 1:
-        raise Refusal(
-            400, "not_one_file", f"the form must have one file in the field `{FIELD}`, found {len(form.uploads)}"
+        raise RequestError(
+            400,
+            "not_one_file",
+            f"the form must contain exactly one file in `{FIELD}`, found {len(form.uploads)}",
         )
     return form.uploads[0]
 
 
 class _Form:
-    """What the parser tells, part by part."""
+    """Collects the parts that the parser reports."""
 
     def __init__(self) -> None:
         self.uploads: list[Upload] = []
@@ -104,4 +109,4 @@ class _Form:
 
 def _check_size(size: int, limit: int, told: int) -> None:
     if size > limit:
-        raise Refusal(413, "file_too_large", f"the file has more than the {told:,} bytes that this server takes")
+        raise RequestError(413, "file_too_large", f"the file exceeds this server's limit of {told:,} bytes")

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file, save_file
 
-from seg_pipeline.segmentation.export import compare_forms, refuse_differences
+from seg_pipeline.segmentation.export import compare_formats, refuse_differences
 from seg_pipeline.segmentation.export.validation import judged_rows, mean_dice, scaled_copies, spread
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.manifest.table import read_masks
@@ -21,7 +21,7 @@ SCORES = ScoreSettings(aggregation="dataset")
 def test_every_form_gives_what_the_trained_model_gives(bundle_folder, checkpoint, manifest):
     """Images of 40 x 48, of 24 x 29 and of 68 x 82, in batches of 1 and 3. From file to mask."""
     settings = ParitySettings(images=3)
-    parity = compare_forms(Bundle.read(bundle_folder), checkpoint, manifest, settings, SCORES)
+    parity = compare_formats(Bundle.read(bundle_folder), checkpoint, manifest, settings, SCORES)
     assert len(parity) == 4 * 3 * 2
     assert set(parity["sizes"]) == {"40 x 48", "24 x 29", "68 x 82"}
     assert parity["logit_difference"].max() <= 1e-4
@@ -37,10 +37,10 @@ def test_other_weights_are_refused(bundle_folder, checkpoint, manifest, tmp_path
     weights["net.segmentation_head.0.bias"] += 0.01
     save_file(weights, folder / "model.safetensors")
     found = Bundle.read(bundle_folder).to_dict()
-    files = found["members"][0]["files"]
-    found["members"][0]["files"] = {"safetensors": describe_file(folder / "model.safetensors")._asdict()}
-    assert files["safetensors"] != found["members"][0]["files"]["safetensors"]
-    parity = compare_forms(
+    files = found["networks"][0]["files"]
+    found["networks"][0]["files"] = {"safetensors": describe_file(folder / "model.safetensors")._asdict()}
+    assert files["safetensors"] != found["networks"][0]["files"]["safetensors"]
+    parity = compare_formats(
         Bundle.from_dict(found, folder),
         checkpoint,
         manifest,
@@ -48,7 +48,7 @@ def test_other_weights_are_refused(bundle_folder, checkpoint, manifest, tmp_path
         SCORES,
     )
     assert parity["logit_difference"].tolist() == pytest.approx([0.01], abs=1e-4)
-    text = "1 of 1 comparisons with the trained model are beyond the limits, of the forms safetensors; the worst, "
+    text = "1 of 1 comparisons with the trained model are beyond the limits, of the formats safetensors; the worst, "
     with pytest.raises(
         ValueError, match=re.escape(text + "safetensors at 40 x 48 in batches of 1: logits differ by 0.01")
     ):

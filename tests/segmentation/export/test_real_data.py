@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from seg_pipeline.segmentation.export import compare_forms, make_bundle, refuse_differences
+from seg_pipeline.segmentation.export import compare_formats, make_bundle, refuse_differences
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import measure_images
 from seg_pipeline.segmentation.settings.training import (
@@ -52,8 +52,8 @@ def test_exported_forms_agree_on_real_images(name, tmp_path):
     )
     state = start(config, "", torch.device("cpu"))
     checkpoint = {"members": [{"config": config.to_dict(), **state.best_member()}]}
-    bundle = make_bundle(checkpoint, tmp_path / "bundle", forms=["onnx"])
+    bundle = make_bundle(checkpoint, tmp_path / "bundle", formats=["onnx"])
     settings = ParitySettings(images=2, scales=(1.0, 1.3), batch_sizes=(1, 2), max_pixel_share=1e-3)
-    parity = compare_forms(bundle, checkpoint, manifest_of(name), settings, ScoreSettings())
+    parity = compare_formats(bundle, checkpoint, manifest_of(name), settings, ScoreSettings())
     refuse_differences(parity)
     assert len(parity) == 2 * 2

@@ -24,9 +24,9 @@ def quantised(bundle_folder, manifest, tmp_path_factory):
 
 
 def test_int8_is_smaller_and_gives_nearly_the_same(quantised, manifest):
-    sizes = {form: file.bytes for form, file in quantised.members[0].files.items()}
+    sizes = {bundle_format: file.bytes for bundle_format, file in quantised.networks[0].files.items()}
     assert sizes["int8"] < 0.7 * sizes["onnx"]
-    exact, eight = Predictor(quantised.folder, threads=1), Predictor(quantised.folder, threads=1, form="int8")
+    exact, eight = Predictor(quantised.folder, threads=1), Predictor(quantised.folder, threads=1, bundle_format="int8")
     (image,) = seen_images(manifest.head(1), quantised.input)
     mine, theirs = exact.probabilities(image), eight.probabilities(image)
     assert 0 < np.abs(mine - theirs).max() < 0.2
@@ -44,10 +44,10 @@ def test_each_fold_has_its_int8_though_the_first_alone_predicts(bundle_folder, m
     folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
     shutil.copy(folder / "model.onnx", folder / "model_2.onnx")
     bundle = Bundle.read(folder)
-    second = replace(bundle.members[0], files={"onnx": describe_file(folder / "model_2.onnx")})
+    second = replace(bundle.networks[0], files={"onnx": describe_file(folder / "model_2.onnx")})
     first = replace(bundle.prediction, ensemble="first")
-    made = add_int8(replace(bundle, members=(bundle.members[0], second), prediction=first), manifest.head(1))
-    assert [member.files["int8"].name for member in made.members] == ["model.int8.onnx", "model_2.int8.onnx"]
+    made = add_int8(replace(bundle, networks=(bundle.networks[0], second), prediction=first), manifest.head(1))
+    assert [network.files["int8"].name for network in made.networks] == ["model.int8.onnx", "model_2.int8.onnx"]
 
 
 @pytest.mark.parametrize(("max_drop", "kept"), [(1.0, True), (-1.0, False)])
@@ -59,13 +59,13 @@ def test_a_form_is_kept_where_its_dice_falls_by_less_than_stated(
     bundle = Bundle.read(tmp_path / "bundle")
     rows = manifest[manifest["split"] == "val"]
     judged = judge(bundle, checkpoint, rows, SCORES, max_drop=max_drop)
-    assert ("int8" in judged.forms, (tmp_path / "bundle" / "model.int8.onnx").exists()) == (kept, kept)
+    assert ("int8" in judged.formats, (tmp_path / "bundle" / "model.int8.onnx").exists()) == (kept, kept)
     quality = judged.provenance["quality"]
     assert (quality["num_images"], quality["split"], quality["max_drop"]) == (3, "val", max_drop)
-    assert [(one["form"], one["kept"]) for one in quality["forms"]] == [("int8", kept)]
+    assert [(one["format"], one["kept"]) for one in quality["formats"]] == [("int8", kept)]
     if not kept:
-        dice, trained = quality["forms"][0]["dice"], quality["forms"][0]["dice_trained"]
-        told = f"safetensors. The export left it out: its Dice is {dice}, as trained {trained}; `export.max_dice_drop`"
+        dice, trained = quality["formats"][0]["dice"], quality["formats"][0]["dice_trained"]
+        told = f"safetensors. The export left it out: its Dice is {dice}, of the trained model {trained}; "
         with pytest.raises(ValueError, match=re.escape(told)):
             judged.paths("int8")
 
@@ -78,6 +78,6 @@ def test_without_inexact_forms_nothing_is_measured(bundle_folder, checkpoint, ma
 def test_a_bundle_runs_from_each_form(bundle_folder, manifest):
     bundle = Bundle.read(bundle_folder)
     (image,) = seen_images(manifest.head(1), bundle.input)
-    found = [bundle_predictor(bundle, form).probabilities(image) for form in bundle.forms]
+    found = [bundle_predictor(bundle, bundle_format).probabilities(image) for bundle_format in bundle.formats]
     for one in found[1:]:
         np.testing.assert_allclose(one, found[0], atol=1e-5)

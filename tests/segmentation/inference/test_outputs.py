@@ -65,7 +65,7 @@ def test_class_names_become_folders(classes, folders):
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_run_lengths_are_in_the_order_declared(masks, order):
     masks[1] = False
-    table = outputs.submission([record_of(masks)], order)
+    table = outputs.rle_table([record_of(masks)], order)
     assert list(table) == ["id", "class", "predicted"]
     assert table[["id", "class"]].to_numpy().tolist() == [["a/b", "box"], ["a/b", "disc"]]
     np.testing.assert_array_equal(decode_rle(table["predicted"][0], SHAPE, order=order), masks[0])
@@ -106,14 +106,3 @@ def test_an_overlay_shows_the_classes_colours(tmp_path, masks, bundle, dtype):
     assert drawn.shape == (5, 7, 3)
     assert drawn[1, 2].tolist() == [0xE6, 0x9F, 0x00]  # outline of the first class
     assert len(set(drawn[0, 0].tolist())) == 1  # grey where there is none
-
-
-def test_a_file_that_breaks_off_leaves_the_one_before(tmp_path):
-    def half(draft):
-        draft.write_text("half")
-        raise OSError("no space left")
-
-    outputs.write_file(tmp_path / "a.csv", lambda draft: draft.write_text("whole"))
-    with pytest.raises(OSError, match="no space left"):
-        outputs.write_file(tmp_path / "a.csv", half)
-    assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("a.csv", "whole")]

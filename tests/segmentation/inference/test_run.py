@@ -40,7 +40,7 @@ def test_every_image_has_its_masks_at_its_own_size(images, predictor, tmp_path):
     out = tmp_path / "out"
     result = predict_folder(find_images(images)[0], predictor, out, settings=ALL)
     assert (result.num_new, len(result.areas), len(result.findings)) == (5, 10, 0)
-    submission = pd.read_csv(out / "submission.csv", keep_default_na=False, dtype=str).set_index(["id", "class"])[
+    submission = pd.read_csv(out / "rle_masks.csv", keep_default_na=False, dtype=str).set_index(["id", "class"])[
         "predicted"
     ]
     for number in range(5):
@@ -95,10 +95,10 @@ def test_another_model_or_setting_needs_another_folder(images, predictor, tmp_pa
     table = find_images(images)[0]
     predict_folder(table, predictor, tmp_path / "out", settings=OutputSettings(formats=("rle",)))
     with pytest.raises(
-        ValueError, match=r"out: holds predictions of another run, which differs in output.formats; give"
+        ValueError, match=r"out: holds predictions of another run, which differs in output.formats; choose"
     ):
         predict_folder(table, predictor, tmp_path / "out", settings=ALL)
-    with pytest.raises(ValueError, match=r"images: is not empty, and holds no earlier run to go on with"):
+    with pytest.raises(ValueError, match=r"images: is not empty and holds no earlier run to resume; choose"):
         predict_folder(table, predictor, images, settings=ALL)
 
 
@@ -147,7 +147,7 @@ def test_neighbouring_frames_come_from_the_list(mixed):
 
 
 def test_neighbours_that_nobody_names_are_asked_for(images):
-    with pytest.raises(ValueError, match=r"sees neighbouring frames, at the offsets \[-1, 0\]: give a list of images"):
+    with pytest.raises(ValueError, match=r"takes neighbouring frames, at the offsets \[-1, 0\]: pass a list of images"):
         Reader(find_images(images)[0], InputSettings(channels=(-1, 0)))
 
 

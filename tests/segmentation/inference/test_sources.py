@@ -71,9 +71,9 @@ def test_a_table_keeps_ids_sizes_and_frames(folder, suffix):
         ("name\nx.png\n", "has the columns name, expected `path` with the images' paths"),
         ("path\n\n", "lists no image"),
         ("path,image_id\na.png,a\n,b\n", "row 2 has no path"),
-        ("path,image_id\na.png,a\nb.png,a\n", "1 images have an image_id that another has, such as 'a'"),
-        ("path,image_id\na.png,../a\n", "image_id '../a' cannot name the files made of it"),
-        ("path,image_id\na.png,/a\n", "image_id '/a' cannot name the files made of it"),
+        ("path,image_id\na.png,a\nb.png,a\n", "1 images share their image_id with another, such as 'a'"),
+        ("path,image_id\na.png,../a\n", "image_id '../a' cannot be used as a file name"),
+        ("path,image_id\na.png,/a\n", "image_id '/a' cannot be used as a file name"),
     ],
 )
 def test_a_list_that_cannot_serve_is_told_why(tmp_path, content, text):
@@ -83,7 +83,7 @@ def test_a_list_that_cannot_serve_is_told_why(tmp_path, content, text):
 
 
 def test_what_is_not_there_is_told(tmp_path):
-    with pytest.raises(ValueError, match="nowhere: no such file or folder; give a folder, an image, a glob in quotes"):
+    with pytest.raises(ValueError, match="nowhere: no such file or folder; pass a folder, an image, a glob in quotes"):
         find_images(tmp_path / "nowhere")
     (tmp_path / "notes.md").write_text("x")
     with pytest.raises(ValueError, match=r"no image among its 1 files, such as notes.md; image files end in \.bmp"):

@@ -21,13 +21,13 @@ def test_what_is_written_is_what_is_read(bundle_folder):
     assert Bundle.from_dict(bundle.to_dict(), bundle_folder) == bundle
     assert bundle.classes == ("box", "disc")
     assert bundle.colours == ("#e69f00", "#56b4e9")
-    assert bundle.forms == ("onnx", "torchscript", "pt2", "safetensors")
+    assert bundle.formats == ("onnx", "torchscript", "pt2", "safetensors")
     assert (bundle.input.size, bundle.num_channels, bundle.postprocessing.thresholds) == ((64, 96), 2, (0.5, 0.5))
 
 
 def test_it_says_where_it_comes_from(bundle_folder, checkpoint):
     provenance = Bundle.read(bundle_folder).provenance
-    (member,) = provenance["members"]
+    (member,) = provenance["models"]
     assert provenance["data_hash"] == "d"
     assert member["config"] == checkpoint["members"][0]["config"]
     assert len(member["weights_sha256"]) == 64
@@ -43,20 +43,32 @@ def test_a_folder_without_a_bundle_is_named(tmp_path):
 
 def test_a_damaged_description_is_named(copied):
     (copied / "bundle.json").write_text('{"format": ')
-    with pytest.raises(ValueError, match=r"bundle.json: damaged, no JSON .*export again"):
+    with pytest.raises(ValueError, match=r"bundle.json: damaged, not valid JSON .*export again"):
         Bundle.read(copied)
 
 
 @pytest.mark.parametrize(
-    ("values", "found"), [({"version": 2}, "'seg_pipeline.bundle', 2"), ({"format": "other"}, "'other', 1")]
+    ("values", "text"),
+    [
+        ({"format_version": 3}, "format_version is 3, expected 2; export the model again"),
+        ({"format": "other"}, "format is 'other', expected 'seg_pipeline.bundle'; export"),
+    ],
 )
-def test_another_version_is_refused(copied, values, found):
+def test_another_format_or_version_is_refused(copied, values, text):
     changed(copied, **values)
-    with pytest.raises(ValueError, match=f"format and version are {found}, expected 'seg_pipeline.bundle', 1; export"):
+    with pytest.raises(ValueError, match=text):
         Bundle.read(copied)
 
 
-@pytest.mark.parametrize("values", [{"members": [{}]}, {"postprocessing": None}, {"prediction": {"tta": "none"}}])
+def test_a_bundle_of_an_older_version_says_to_export_again(copied):
+    values = json.loads((copied / "bundle.json").read_text())
+    del values["format_version"]
+    (copied / "bundle.json").write_text(json.dumps({**values, "version": 1}))
+    with pytest.raises(ValueError, match="format_version is 1, expected 2; export the model again with this version"):
+        Bundle.read(copied)
+
+
+@pytest.mark.parametrize("values", [{"networks": [{}]}, {"postprocessing": None}, {"prediction": {"tta": "none"}}])
 def test_a_description_that_lacks_something_is_refused(copied, values):
     changed(copied, **values)
     with pytest.raises(ValueError, match=r"bundle.json: not as exported \(.*\); export again"):
@@ -71,23 +83,23 @@ def test_a_changed_file_is_refused(copied):
         Bundle.read(copied).paths("onnx")
 
 
-def test_a_missing_file_or_form_is_named(copied):
+def test_a_missing_file_or_format_is_named(copied):
     (copied / "model.pt2").unlink()
     with pytest.raises(ValueError, match=r"model.pt2: missing from the bundle; copy the whole folder"):
         Bundle.read(copied).paths("pt2")
-    with pytest.raises(ValueError, match=r"has no form 'int8'; it has onnx, torchscript, pt2, safetensors"):
+    with pytest.raises(ValueError, match=r"has no format 'int8'; it has onnx, torchscript, pt2, safetensors"):
         Bundle.read(copied).paths("int8")
 
 
 def test_no_file_outside_the_folder_is_read(copied):
     values = json.loads((copied / "bundle.json").read_text())
-    values["members"][0]["files"]["onnx"]["name"] = "../../etc/passwd"
+    values["networks"][0]["files"]["onnx"]["name"] = "../../etc/passwd"
     changed(copied, **values)
     with pytest.raises(ValueError, match=r"bundle/passwd: missing"):
         Bundle.read(copied).paths("onnx")
 
 
-def test_thresholds_are_one_or_one_a_class(bundle_folder):
+def test_thresholds_are_one_or_one_per_class(bundle_folder):
     bundle = Bundle.read(bundle_folder)
     assert bundle.with_thresholds([0.3]).postprocessing.thresholds == (0.3, 0.3)
     assert bundle.with_thresholds([0.3, 0.6]).postprocessing.thresholds == (0.3, 0.6)
@@ -95,7 +107,7 @@ def test_thresholds_are_one_or_one_a_class(bundle_folder):
         bundle.with_thresholds([0.3, 0.6, 0.7])
 
 
-def test_files_of_several_members():
+def test_file_names_of_several_networks():
     assert [file_name("int8", number) for number in range(3)] == [
         "model.int8.onnx", "model_2.int8.onnx", "model_3.int8.onnx",
     ]  # fmt: skip

@@ -18,11 +18,11 @@ def build_bundle(
     params: ExportParams,
     unverified_bundle: Path,
 ) -> Bundle:
-    """All forms asked for, int8 calibrated on train images."""
+    """All formats asked for, int8 calibrated on train images."""
     bundle = seg.export.make_bundle(
         checkpoint,
         unverified_bundle,
-        forms=[form for form in params.formats if form != "int8"],
+        formats=[bundle_format for bundle_format in params.formats if bundle_format != "int8"],
         postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
         prediction=prediction,
     )
@@ -40,12 +40,12 @@ def check_reduced_precision(
     return seg.export.judge(drafted, checkpoint, rows, scores, max_drop=params.max_dice_drop)
 
 
-def compare_forms(
+def compare_formats(
     judged: Bundle, checkpoint: dict, train_val_images: DataFrame, scores: ScoreSettings, params: ExportParams
 ) -> DataFrame:
-    """Differences of each form to the trained model, from file to mask."""
+    """Differences of each format to the trained model, from file to mask."""
     rows = seg.export.judged_rows(train_val_images)
-    return seg.export.compare_forms(judged, checkpoint, rows, params.parity, scores)
+    return seg.export.compare_formats(judged, checkpoint, rows, params.parity, scores)
 
 
 def accept_bundle(judged: Bundle, export_parity: DataFrame) -> Bundle:

@@ -30,10 +30,10 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="check_reduced_precision",
             ),
             Node(
-                nodes.compare_forms,
+                nodes.compare_formats,
                 ["checked_bundle", "checkpoint", "train_val_images", "params:scores", "params:export"],
                 "export_parity",
-                name="compare_forms",
+                name="compare_formats",
             ),
             Node(nodes.accept_bundle, ["checked_bundle", "export_parity"], "bundle", name="accept_bundle"),
         ],

@@ -27,7 +27,7 @@ def predict_images(
         params.model,
         checkpoint=trained_checkpoint,
         bundle=exported_bundle,
-        form=params.bundle_format,
+        bundle_format=params.bundle_format,
         postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
         prediction=(prediction, params.prediction),
         device=seg.training.pick_device(params.device),
@@ -35,7 +35,7 @@ def predict_images(
     result = seg.inference.predict_folder(
         seg.inference.find_images(params.images)[0],
         predictor,
-        Path(params.out) if params.out else folder,
+        Path(params.output_folder) if params.output_folder else folder,
         settings=seg.inference.OutputSettings(formats=tuple(params.formats), rle_order=params.rle_order),
         workers=params.num_workers,
         batch_size=params.batch_size,

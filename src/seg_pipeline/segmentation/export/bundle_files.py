@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from seg_pipeline.segmentation.export.formats import write_forms
+from seg_pipeline.segmentation.export.formats import write_formats
 from seg_pipeline.segmentation.prediction.bundle import DESCRIPTION, FILES, Bundle, File, describe_file, file_name
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import describe
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
@@ -22,7 +22,7 @@ def make_bundle(
     checkpoint: dict[str, Any],
     folder: Path,
     *,
-    forms: Sequence[str],
+    formats: Sequence[str],
     postprocessing: Postprocessing | None = None,
     prediction: PredictSettings | None = None,
     colours: Sequence[str] | None = None,
@@ -32,32 +32,32 @@ def make_bundle(
     Args:
         checkpoint: of one model, or of one a fold.
         folder: is made where it does not exist.
-        forms: keys of ``bundle.FILES``, without int8, which ``quality.add_int8`` makes.
+        formats: keys of ``bundle.FILES``, without int8, which ``quality.add_int8`` makes.
         postprocessing, prediction, colours: as of ``checkpoint_predictor.describe``.
     """
     described = describe(checkpoint, postprocessing=postprocessing, prediction=prediction, colours=colours)
     clear(folder)
     models = [model for model, _ in load_members(checkpoint, torch.device("cpu"))]
-    members = []
-    for number, (member, model) in enumerate(zip(described.members, models, strict=True)):
-        paths = {form: folder / file_name(form, number) for form in forms}
-        write_forms(model, paths)
-        files: dict[str, File] = {form: describe_file(path) for form, path in paths.items()}
-        members.append(replace(member, files=files))
-    bundle = replace(described, folder=folder, members=tuple(members))
+    networks = []
+    for number, (network, model) in enumerate(zip(described.networks, models, strict=True)):
+        paths = {bundle_format: folder / file_name(bundle_format, number) for bundle_format in formats}
+        write_formats(model, paths)
+        files: dict[str, File] = {bundle_format: describe_file(path) for bundle_format, path in paths.items()}
+        networks.append(replace(network, files=files))
+    bundle = replace(described, folder=folder, networks=tuple(networks))
     bundle.write()
     return bundle
 
 
-def without(bundle: Bundle, form: str) -> Bundle:
-    """The bundle once a form is taken out, its files deleted."""
-    for member in bundle.members:
-        (bundle.folder / member.files[form].name).unlink()
-    members = [
-        replace(member, files={name: file for name, file in member.files.items() if name != form})
-        for member in bundle.members
+def without(bundle: Bundle, bundle_format: str) -> Bundle:
+    """The bundle once a format is taken out, its files deleted."""
+    for network in bundle.networks:
+        (bundle.folder / network.files[bundle_format].name).unlink()
+    networks = [
+        replace(network, files={name: file for name, file in network.files.items() if name != bundle_format})
+        for network in bundle.networks
     ]
-    return replace(bundle, members=tuple(members))
+    return replace(bundle, networks=tuple(networks))
 
 
 def clear(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Each form of a network as a file, and each file as a network that can be run.
+"""Each format of a network as a file, and each file as a network that can be run.
 
 Axes: B images, K channels, H rows, W columns; B, H and W are left open, H and W as multiples of 32.
 """
@@ -24,18 +24,18 @@ from seg_pipeline.segmentation.settings.training import STRIDE
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
-def write_forms(model: Segmenter, paths: Mapping[str, Path]) -> None:
-    """Writes the forms of ``bundle.FILES`` that are asked for, but int8, which needs images."""
+def write_formats(model: Segmenter, paths: Mapping[str, Path]) -> None:
+    """Writes the formats of ``bundle.FILES`` that are asked for, but int8, which needs images."""
     network = Deployable(model)
     program = export_program(network) if {"onnx", "pt2"} & set(paths) else None
-    for form, path in paths.items():
-        if form == "safetensors":
+    for bundle_format, path in paths.items():
+        if bundle_format == "safetensors":
             write_safetensors(model, path)
-        elif form == "torchscript":
+        elif bundle_format == "torchscript":
             write_torchscript(network, path)
-        elif form == "bf16":
+        elif bundle_format == "bf16":
             torch.export.save(export_program(HalfPrecision(network)), path)
-        elif form == "pt2":
+        elif bundle_format == "pt2":
             torch.export.save(program, path)  # type: ignore[arg-type]
         else:
             write_onnx(program, path)  # type: ignore[arg-type]
@@ -79,14 +79,14 @@ def write_safetensors(model: nn.Module, path: Path) -> None:
     path.write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
 
 
-def load_network(path: Path, form: str, config: TrainingConfig) -> Network:
-    """A file of a form as a network that runs on the CPU; the config serves safetensors, which are weights alone."""
-    if form in ("onnx", "int8"):
+def load_network(path: Path, bundle_format: str, config: TrainingConfig) -> Network:
+    """A file of a format as a network that runs on the CPU; the config serves safetensors, which are weights alone."""
+    if bundle_format in ("onnx", "int8"):
         return load_onnx(path)
-    if form == "torchscript":
+    if bundle_format == "torchscript":
         with _deprecated():
             return as_network(torch.jit.load(path))
-    if form in ("pt2", "bf16"):
+    if bundle_format in ("pt2", "bf16"):
         return as_network(torch.export.load(path).module())
     from safetensors.torch import load_file
 

@@ -1,4 +1,4 @@
-"""Do the exported forms give what the trained model gives? From file to mask, at several sizes and batch sizes."""
+"""Do the exported formats give what the trained model gives? From file to mask, at several sizes and batch sizes."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ CPU, PLAIN = torch.device("cpu"), PredictSettings()
 
 
 class Outcome(NamedTuple):
-    """Of each image; logits of each member too, without mirroring or windows."""
+    """Masks of each image, and its logits by each network without mirroring or windows."""
 
     logits: list[list[np.ndarray]]
     masks: list[np.ndarray]
 
 
-def compare_forms(
+def compare_formats(
     bundle: Bundle, checkpoint: dict[str, Any], rows: pd.DataFrame, settings: ParitySettings, scores: ScoreSettings
 ) -> pd.DataFrame:
-    """A row a form, scale and batch size: differences to the trained model, which computes in float32 too.
+    """A row a format, scale and batch size: differences to the trained model, which computes in float32 too.
 
-    The trained model goes the way of evaluation (torch's data set and loader), a form that of ``Predictor``.
+    The trained model goes the way of evaluation (torch's data set and loader), a format that of ``Predictor``.
 
     Args:
         bundle: with its files.
@@ -47,7 +47,7 @@ def compare_forms(
         scores: how Dice is taken.
     """
     exact = in_float32(checkpoint)
-    predictors = {form: bundle_predictor(bundle, form) for form in bundle.forms}
+    predictors = {bundle_format: bundle_predictor(bundle, bundle_format) for bundle_format in bundle.formats}
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for number, scale in enumerate(settings.scales):
@@ -57,25 +57,25 @@ def compare_forms(
             for batch_size in settings.batch_sizes:
                 trained = _trained(exact, bundle, some, batch_size)
                 about = {"scale": scale, "sizes": _sizes(some), "batch_size": batch_size, "num_images": len(some)}
-                for form, predictor in predictors.items():
+                for bundle_format, predictor in predictors.items():
                     outcome = _exported(predictor, some, batch_size)
-                    found.append({"form": form, **about, **_differences(trained, outcome, some, scores)})
+                    found.append({"format": bundle_format, **about, **_differences(trained, outcome, some, scores)})
     return _judged(pd.DataFrame(found), settings)
 
 
 def refuse_differences(parity: pd.DataFrame) -> None:
-    """Raises ValueError where a row of ``compare_forms`` is not ok."""
+    """Raises ValueError where a row of ``compare_formats`` is not ok."""
     bad = parity[~parity["ok"]]
     if bad.empty:
         return
     worst = bad.sort_values("logit_difference").iloc[-1]
     raise ValueError(
-        f"{len(bad)} of {len(parity)} comparisons with the trained model are beyond the limits, of the forms "
-        f"{', '.join(sorted(set(bad['form'])))}; the worst, {worst['form']} at {worst['sizes']} in batches of "
+        f"{len(bad)} of {len(parity)} comparisons with the trained model are beyond the limits, of the formats "
+        f"{', '.join(sorted(set(bad['format'])))}; the worst, {worst['format']} at {worst['sizes']} in batches of "
         f"{worst['batch_size']}: logits differ by {worst['logit_difference']:.2g} (limit "
         f"{worst['max_logit_difference']:g}), masks at {worst['pixel_share']:.2g} of the pixels (limit "
         f"{worst['max_pixel_share']:g}), Dice by {worst['dice_difference']:.2g} (limit "
-        f"{worst['max_dice_difference']:g}). The bundle was not replaced. Leave the form out of `export.forms`, or "
+        f"{worst['max_dice_difference']:g}). The bundle was not replaced. Leave the format out of `export.formats`, or "
         "raise a limit of `export.parity` that you can accept; the table `export_parity` has them all"
     )
 
@@ -92,11 +92,11 @@ def _trained(checkpoint: dict[str, Any], bundle: Bundle, rows: pd.DataFrame, bat
 
 def _exported(predictor: ImagePredictor, rows: pd.DataFrame, batch_size: int) -> Outcome:
     bundle = predictor.bundle
-    plain = ImagePredictor(replace(bundle, prediction=PLAIN), [network for _, network in predictor.members])
+    plain = ImagePredictor(replace(bundle, prediction=PLAIN), [network for _, network in predictor.networks])
     every = list(batches(rows, bundle.input, batch_size))
     logits = [
-        list(itertools.chain.from_iterable(plain.native_logits(batch, member) for batch in every))
-        for member in range(len(predictor.members))
+        list(itertools.chain.from_iterable(plain.native_logits(batch, index) for batch in every))
+        for index in range(len(predictor.networks))
     ]
     masks = [predictor.masks(one) for batch in every for one in predictor.batch_probabilities(batch)]
     return Outcome(logits, masks)
@@ -132,7 +132,7 @@ def _judged(table: pd.DataFrame, settings: ParitySettings) -> pd.DataFrame:
         ("dice_difference", "max_dice_difference"),
     ]
     limited = table.assign(
-        **{limit: getattr(settings, limit) for _, limit in pairs}, exact=~table["form"].isin(INEXACT)
+        **{limit: getattr(settings, limit) for _, limit in pairs}, exact=~table["format"].isin(INEXACT)
     )
     within = np.logical_and.reduce([limited[value] <= limited[limit] for value, limit in pairs])
     return limited.assign(ok=within | ~limited["exact"])

@@ -1,4 +1,4 @@
-"""Forms that compute less exactly: kept where the Dice of validation images falls by less than a stated amount."""
+"""Formats that compute less exactly: kept where the Dice of validation images falls by less than a stated amount."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ INEXACT = ("int8", "bf16")
 
 
 def add_int8(bundle: Bundle, rows: pd.DataFrame) -> Bundle:
-    """The bundle with the form int8, made of its form onnx: 8-bit weights and values, calibrated on ``rows``.
+    """The bundle with the format int8, made of its format onnx: 8-bit weights and values, calibrated on ``rows``.
 
     Raises:
-        ValueError: the bundle has no form onnx.
+        ValueError: the bundle has no format onnx.
     """
     voting = replace(bundle, prediction=replace(bundle.prediction, ensemble="all"))  # whoever predicts may ask all
-    members = []
-    for number, (member, path) in enumerate(zip(bundle.members, voting.paths("onnx"), strict=True)):
+    networks = []
+    for number, (network, path) in enumerate(zip(bundle.networks, voting.paths("onnx"), strict=True)):
         target = bundle.folder / file_name("int8", number)
-        _quantise(path, target, (prepare(image, member.input)[None] for image in seen_images(rows, member.input)))
-        members.append(replace(member, files={**member.files, "int8": describe_file(target)}))
-    return replace(bundle, members=tuple(members))
+        _quantise(path, target, (prepare(image, network.input)[None] for image in seen_images(rows, network.input)))
+        networks.append(replace(network, files={**network.files, "int8": describe_file(target)}))
+    return replace(bundle, networks=tuple(networks))
 
 
 def _quantise(source: Path, target: Path, batches: Iterator[np.ndarray]) -> None:
-    """QDQ form: a scale a channel for weights; for values between layers the ranges that calibration sees.
+    """QDQ format: a scale a channel for weights; for values between layers the ranges that calibration sees.
 
     Values are unsigned, as processors of Intel and AMD multiply quickest. The first and the last convolution stay
     as they are: their inputs and outputs, pixels and logits, lose the most (docs/how-to/deploy.md has the Dice).
@@ -83,30 +83,30 @@ def _quiet() -> Iterator[None]:
 def judge(
     bundle: Bundle, checkpoint: dict[str, Any], rows: pd.DataFrame, scores: ScoreSettings, *, max_drop: float
 ) -> Bundle:
-    """The bundle without the inexact forms whose Dice is too low; what was measured stands in its provenance.
+    """The bundle without the inexact formats whose Dice is too low; what was measured stands in its provenance.
 
     Args:
-        bundle: with forms int8 or bf16, or none.
+        bundle: with formats int8 or bf16, or none.
         checkpoint: of which it was made.
         rows: of the manifest, with images and truth.
         scores: how Dice is taken.
         max_drop: largest difference to the trained model's Dice.
     """
-    inexact = [form for form in INEXACT if form in bundle.forms]
+    inexact = [bundle_format for bundle_format in INEXACT if bundle_format in bundle.formats]
     if not inexact:
         return bundle
     best = mean_dice(predicted_masks(trained_predictor(bundle, checkpoint), rows), rows, scores)
     measured: list[dict[str, Any]] = []
-    for form in inexact:
-        dice = mean_dice(predicted_masks(bundle_predictor(bundle, form), rows), rows, scores)
+    for bundle_format in inexact:
+        dice = mean_dice(predicted_masks(bundle_predictor(bundle, bundle_format), rows), rows, scores)
         kept = bool(best - dice <= max_drop)  # False where a Dice is undefined
         log.info(
             "export: %s is %s: Dice %.4f of %d %s images, %.4f as trained, may fall by %g",
-            *(form, "kept" if kept else "left out", dice, len(rows), rows["split"].iloc[0], best, max_drop),
+            *(bundle_format, "kept" if kept else "left out", dice, len(rows), rows["split"].iloc[0], best, max_drop),
         )
-        measured.append({"form": form, "kept": kept, "dice": _plain(dice), "dice_trained": _plain(best)})
-        bundle = bundle if kept else without(bundle, form)
-    about = {"max_drop": max_drop, "num_images": len(rows), "split": rows["split"].iloc[0], "forms": measured}
+        measured.append({"format": bundle_format, "kept": kept, "dice": _plain(dice), "dice_trained": _plain(best)})
+        bundle = bundle if kept else without(bundle, bundle_format)
+    about = {"max_drop": max_drop, "num_images": len(rows), "split": rows["split"].iloc[0], "formats": measured}
     return replace(bundle, provenance={**bundle.provenance, "quality": about})
 
 

@@ -1,4 +1,4 @@
-"""Networks to compare: a bundle run from its files of any form, torch's included, and the model as it was trained."""
+"""Networks to compare: a bundle run from its files of any format, torch's included, and the model as it was trained."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
-def bundle_predictor(bundle: Bundle, form: str) -> ImagePredictor:
-    """As ``predictor.Predictor``, for every form of ``bundle.FILES``."""
-    configs = [TrainingConfig.from_dict(member["config"]) for member in bundle.provenance["members"]]
-    files = zip(bundle.paths(form), configs, strict=False)
-    return ImagePredictor(bundle, [load_network(path, form, config) for path, config in files], form=form)
+def bundle_predictor(bundle: Bundle, bundle_format: str) -> ImagePredictor:
+    """As ``predictor.Predictor``, for every format of ``bundle.FILES``."""
+    configs = [TrainingConfig.from_dict(member["config"]) for member in bundle.provenance["models"]]
+    files = zip(bundle.paths(bundle_format), configs, strict=False)
+    return ImagePredictor(
+        bundle, [load_network(path, bundle_format, config) for path, config in files], bundle_format=bundle_format
+    )
 
 
 def trained_predictor(bundle: Bundle, checkpoint: dict[str, Any]) -> ImagePredictor:

@@ -54,7 +54,7 @@ def mean_dice(masks: Iterable[np.ndarray], rows: pd.DataFrame, scores: ScoreSett
 
 
 def judged_rows(train_val_images: pd.DataFrame) -> pd.DataFrame:
-    """The validation images, by which forms are judged; the train images where there are none."""
+    """The validation images, by which formats are judged; the train images where there are none."""
     val = train_val_images[train_val_images["split"] == "val"]
     return val if len(val) else train_val_images
 

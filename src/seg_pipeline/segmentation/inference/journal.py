@@ -1,36 +1,37 @@
-"""What is done already: a line of JSON an image, so that a run that was killed goes on where it stopped."""
+"""Journal of finished images, one line of JSON per image, from which an interrupted run resumes."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from seg_pipeline.segmentation.inference.outputs import write_file
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
+from seg_pipeline.segmentation.storage.atomic import replacing
 
 SETTINGS, LINES = "run.json", "images.jsonl"
 
 
 def identity(predictor: ImagePredictor, output: dict[str, Any]) -> dict[str, Any]:
-    """All that decides about the files of a run, beside the images."""
+    """Everything besides the images that determines the output files."""
     described = predictor.bundle.to_dict()
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
     kept = {name: described[name] for name in ("task", "classes", "postprocessing", "prediction")}
-    return {"model": {"sha256": digest, "form": predictor.form, **kept}, "output": output}
+    return {"model": {"sha256": digest, "format": predictor.bundle_format, **kept}, "output": output}
 
 
 class Journal:
     """The journal of an output folder.
 
     Args:
-        folder: of the outputs; made where it does not exist.
-        about: as ``identity``.
+        folder: output folder; created if missing.
+        about: the run's ``identity``.
 
     Raises:
-        ValueError: the folder holds a run of another model or other settings, or files of another kind.
+        ValueError: the folder holds a run with another model or other settings, or other files.
     """
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
@@ -39,15 +40,16 @@ class Journal:
         self.records = {record["image_id"]: record for record in self._read()}
 
     def keep(self, holds: Callable[[dict[str, Any]], bool]) -> None:
-        """Forgets images whose record no longer holds; all others keep their order."""
+        """Forget images whose record is no longer valid; the others keep their order."""
         kept = {name: record for name, record in self.records.items() if holds(record)}
         text = "".join(_line(record) for record in kept.values())
         if not self._path.exists() or self._path.read_text(encoding="utf-8") != text:
-            write_file(self._path, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
+            with replacing(self._path) as temporary:
+                temporary.write_text(text, encoding="utf-8", newline="\n")
         self.records = kept
 
     def add(self, record: dict[str, Any]) -> None:
-        """Once all files of the image are there."""
+        """Record an image; call it after all its files are written."""
         with self._path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(_line(record))
         self.records[record["image_id"]] = record
@@ -55,8 +57,8 @@ class Journal:
     def _read(self) -> Iterator[dict[str, Any]]:
         if not self._path.exists():
             return
-        for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):  # the last one may be cut off
+        for line in io.StringIO(self._path.read_text(encoding="utf-8")):  # splitlines also cuts at U+2028 in names
+            if line.endswith("\n"):  # an interrupted run may leave its last line incomplete
                 yield json.loads(line)
 
 
@@ -71,13 +73,14 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
         if there != about:
             differing = ", ".join(_differing(about, there))
             raise ValueError(
-                f"{folder}: holds predictions of another run, which differs in {differing}; give another folder, or "
-                "delete this one"
+                f"{folder}: holds predictions of another run, which differs in {differing}; choose another folder, "
+                "or delete this one"
             )
         return
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder}: is not empty, and holds no earlier run to go on with; give another folder")
-    write_file(path, lambda draft: draft.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8"))
+        raise ValueError(f"{folder}: is not empty and holds no earlier run to resume; choose another folder")
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 def _differing(mine: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The files of a prediction: masks and overlays of an image as soon as it is done, tables of all at the end.
+"""Output files of inference: masks and overlays as soon as an image is predicted, tables of all images at the end.
 
 Axes: C classes, H rows, W columns.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,13 @@ from PIL import Image
 from seg_pipeline.segmentation.images.decoding import to_rgb8
 from seg_pipeline.segmentation.images.masks import Order, decode_rle, encode_rle
 from seg_pipeline.segmentation.prediction.bundle import Bundle
+from seg_pipeline.segmentation.storage.atomic import replacing
 
 TABLE_COLUMNS = ["image_id", "file", "height", "width", "class", "area", "share", "confidence", "peak"]
 
 
-def write_file(path: Path, write: Callable[[Path], object]) -> None:
-    """A file that is there whole or not at all, however the process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.part")
-    try:
-        write(draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def mask_files(image_id: str, bundle: Bundle) -> list[str]:
-    """Paths below the output folder: one file an image where classes exclude each other, else one a class."""
+    """Paths below the output folder: one file per image for multiclass tasks, one per class for multilabel tasks."""
     if bundle.task == "multiclass":
         return [f"masks/{image_id}.png"]
     return [f"masks/{folder}/{image_id}.png" for folder in class_folders(bundle.classes)]
@@ -46,45 +36,48 @@ def overlay_file(image_id: str) -> str:
 
 
 def class_folders(classes: Sequence[str]) -> list[str]:
-    """Class names with nothing that a file system minds; numbered where two would be one."""
+    """Class names as folder names that every file system accepts; numbered where two would be equal."""
     names = [re.sub(r"[^\w-]", "_", name) for name in classes]
     lower = [name.lower() for name in names]
     return [f"{name}_{index + 1}" if lower.count(name.lower()) > 1 else name for index, name in enumerate(names)]
 
 
 def write_masks(folder: Path, image_id: str, masks: np.ndarray, bundle: Bundle) -> None:
-    """Bool (C, H, W) as PNG: 0 none and the classes from 1 on, in their colours; or of each class 0 and 255."""
+    """Write bool masks (C, H, W) as PNG.
+
+    Multiclass: one palette image, 0 for background and the classes from 1, in their colours. Multilabel: one image of 0
+    and 255 per class.
+    """
     files = [folder / file for file in mask_files(image_id, bundle)]
     if bundle.task == "multilabel":
         for path, mask in zip(files, masks, strict=True):
-            write_file(path, _png_writer(mask.view(np.uint8) * np.uint8(255)))
+            _write_png(path, mask.view(np.uint8) * np.uint8(255))
         return
     values = (masks * np.arange(1, len(masks) + 1, dtype=np.uint8)[:, None, None]).max(0)
     indexed = Image.fromarray(values, "P")
     indexed.putpalette(b"\0\0\0" + bytes.fromhex("".join(colour[1:] for colour in bundle.colours)))
-    write_file(files[0], lambda draft: indexed.save(draft, "PNG"))
+    with replacing(files[0]) as temporary:
+        indexed.save(temporary, "PNG")
 
 
 def write_overlay(folder: Path, image_id: str, image: np.ndarray, masks: np.ndarray, bundle: Bundle) -> None:
-    """The image tinted and outlined by class; of 16 bits, with its percentiles 1 and 99 as black and white."""
-    from seg_pipeline.segmentation.plotting import overlay  # imports Matplotlib, a second
+    """Write the image tinted and outlined by class; 16-bit images are shown between their percentiles 1 and 99."""
+    from seg_pipeline.segmentation.plotting import overlay  # imports Matplotlib, which takes a second
 
-    picture = to_rgb8(image, window=None if image.dtype == np.uint8 else (1, 99))
+    shown = to_rgb8(image, window=None if image.dtype == np.uint8 else (1, 99))
     colours = np.array([list(bytes.fromhex(colour[1:])) for colour in bundle.colours], dtype=np.uint8)
-    drawn = overlay(picture, masks, colours=colours)
-    write_file(folder / overlay_file(image_id), _png_writer(cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR)))
+    drawn = overlay(shown, masks, colours=colours)
+    _write_png(folder / overlay_file(image_id), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
 
 
-def _png_writer(pixels: np.ndarray) -> Callable[[Path], None]:
-    def write(path: Path) -> None:
-        _, encoded = cv2.imencode(".png", pixels)
-        path.write_bytes(encoded.tobytes())
-
-    return write
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    _, encoded = cv2.imencode(".png", pixels)
+    with replacing(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())
 
 
 def area_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """A row an image and class: area in pixels, share of the image, mean probability inside, largest anywhere."""
+    """One row per image and class: area in pixels, share of the image, mean probability inside the mask, and peak."""
     rows = [
         (record["image_id"], record["file"], height, width, name, area, area / (height * width), confidence, peak)
         for record in records
@@ -95,8 +88,8 @@ def area_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     return table.astype({"confidence": "float64"})
 
 
-def submission(records: Iterable[dict[str, Any]], order: Order) -> pd.DataFrame:
-    """The table of id, class, predicted: run lengths counted from 1, along rows ("C") or down columns ("F")."""
+def rle_table(records: Iterable[dict[str, Any]], order: Order) -> pd.DataFrame:
+    """Table of id, class and predicted: run lengths counted from 1, along rows ("C") or down columns ("F")."""
     rows = [
         (record["image_id"], name, _ordered(rle, record, order))
         for record in records
@@ -105,8 +98,16 @@ def submission(records: Iterable[dict[str, Any]], order: Order) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["id", "class", "predicted"])
 
 
+def remove_temporary_files(folder: Path) -> None:
+    """Delete the temporary files of ``storage.atomic`` that a killed run left in the output folder."""
+    for path in folder.rglob(".*"):
+        if re.fullmatch(r"\..+\.[0-9a-f]{32}\.\w+", path.name):
+            path.unlink(missing_ok=True)
+
+
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    write_file(path, lambda draft: table.to_csv(draft, index=False, lineterminator="\n"))
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _ordered(rle: str, record: dict[str, Any], order: Order) -> str:
@@ -116,18 +117,19 @@ def _ordered(rle: str, record: dict[str, Any], order: Order) -> str:
 
 
 def write_coco(path: Path, records: Iterable[dict[str, Any]], classes: Sequence[str]) -> None:
-    """COCO's annotation file: of each image and class that it shows one annotation, run lengths as a list of counts."""
+    """Write a COCO annotation file: one annotation per image and predicted class, as uncompressed run lengths."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for record in records:
-        about = {"id": len(images) + 1, "file_name": record["file"]}
-        images.append({**about, "height": record["height"], "width": record["width"]})
+        entry = {"id": len(images) + 1, "file_name": record["file"]}
+        images.append({**entry, "height": record["height"], "width": record["width"]})
         for number, name in enumerate(classes):
             if record["classes"][name][0]:
                 annotations.append({"id": len(annotations) + 1, **_annotation(record, name, number + 1, len(images))})
     categories = [{"id": number + 1, "name": name} for number, name in enumerate(classes)]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    write_file(path, lambda draft: draft.write_text(json.dumps(content), encoding="utf-8"))
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _annotation(record: dict[str, Any], name: str, category: int, image: int) -> dict[str, Any]:
@@ -143,12 +145,12 @@ def _annotation(record: dict[str, Any], name: str, category: int, image: int) ->
         "bbox": box,
         "area": area,
         "score": confidence,
-        "iscrowd": 1,  # COCO's readers take lists of counts for crowds only
+        "iscrowd": 1,  # COCO's readers accept lists of counts only for crowds
     }
 
 
 def coco_counts(mask: np.ndarray) -> list[int]:
-    """Lengths of runs of 0 and 1 in turns down the columns of a bool mask (H, W), the first of 0."""
+    """Lengths of alternating runs of 0 and 1 down the columns of a bool mask (H, W), starting with 0."""
     flat = mask.ravel(order="F")
     edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()

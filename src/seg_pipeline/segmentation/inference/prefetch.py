@@ -1,4 +1,4 @@
-"""Images read ahead by threads, in order, so that the network need not wait for them."""
+"""Read images ahead in threads, in order, so that the network does not wait for the disk."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Value = TypeVar("Value")
 
 
 class Loaded(NamedTuple):
-    """An image with what the network sees of it, or why it cannot be used."""
+    """An image and the network's input frames, or the finding that says why it cannot be used."""
 
     image: np.ndarray | None = None
     seen: Image | None = None
@@ -31,10 +31,10 @@ class Loaded(NamedTuple):
 
 
 class Reader:
-    """Reads images of a table of ``find_images``, with their neighbours in the series where the network sees such.
+    """Reads images of a table of ``find_images``, with neighbouring frames if the network takes them.
 
     Raises:
-        ValueError: it sees neighbours, and the table does not tell them.
+        ValueError: the network takes neighbouring frames, and the table has no series and frame.
     """
 
     def __init__(self, table: pd.DataFrame, settings: InputSettings) -> None:
@@ -43,13 +43,13 @@ class Reader:
         if isinstance(settings.channels, tuple):
             if not {"series", "frame"} <= set(table):
                 raise ValueError(
-                    f"this model sees neighbouring frames, at the offsets {list(settings.channels)}: give a list of "
+                    f"this model takes neighbouring frames, at the offsets {list(settings.channels)}: pass a list of "
                     "images (.csv or .parquet) with the columns path, series and frame"
                 )
             self._frames = frame_rows(table, settings)
 
     def load(self, index: int) -> Loaded:
-        """What a file's damage makes of it is returned, not raised."""
+        """Read one image; a damaged file is returned as a finding, not raised."""
         row = self.rows[index]
         try:
             image = read_image(row["path"])
@@ -74,7 +74,7 @@ class Reader:
 
 
 def signature(path: str | Path) -> tuple[int, int]:
-    """Bytes and time of change (ns) of a file, by which another one is told; (-1, -1) where there is none."""
+    """Size in bytes and modification time (ns) of a file, to notice that it changed; (-1, -1) if it is missing."""
     try:
         stat = Path(path).stat()
     except OSError:
@@ -83,7 +83,7 @@ def signature(path: str | Path) -> tuple[int, int]:
 
 
 def read_ahead(items: Sequence[Item], load: Callable[[Item], Value], *, workers: int) -> Iterator[Value]:
-    """``map(load, items)`` by threads, at most ``2 * workers`` values ahead of what is asked for."""
+    """``map(load, items)`` in threads, at most ``2 * workers`` values ahead of the consumer."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
     waiting: collections.deque[Future[Value]] = collections.deque()
     try:

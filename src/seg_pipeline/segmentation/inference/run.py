@@ -1,4 +1,4 @@
-"""Predicts a table of images into a folder; killed and started again, it goes on where it stopped."""
+"""Predict a table of images into a folder; an interrupted run resumes when the same call is repeated."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ FORMATS: tuple[Format, ...] = ("masks", "overlays", "rle", "coco")
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSettings:
-    """What is written beside areas.csv and findings.csv, which always are."""
+    """Which files are written in addition to areas.csv and findings.csv."""
 
     formats: tuple[Format, ...] = ("masks", "rle")
-    """masks, overlays: PNG files; rle: submission.csv (id, class, predicted); coco: coco.json."""
+    """masks, overlays: PNG files; rle: rle_masks.csv (id, class, predicted); coco: coco.json."""
     rle_order: Order = "C"
-    """Of submission.csv: C along rows (as this project has them), F down columns."""
+    """Run lengths in rle_masks.csv: C along rows (as everywhere in this project), F down columns."""
 
 
 class Result(NamedTuple):
     areas: pd.DataFrame
-    """A row an image and class: ``outputs.TABLE_COLUMNS``."""
+    """One row per image and class, with ``outputs.TABLE_COLUMNS``."""
     findings: pd.DataFrame
-    """Images that could not be predicted, and why: ``quality.COLUMNS``."""
+    """Images that could not be predicted, and why."""
     num_new: int
-    """Images of this call; the others were done before."""
+    """Number of images predicted by this call; the others were predicted by an earlier one."""
 
 
 def predict_folder(
@@ -53,22 +53,23 @@ def predict_folder(
     batch_size: int = 1,
     progress: bool | None = None,
 ) -> Result:
-    """Predicts all images of a table of ``find_images`` into ``folder``; docs/how-to/deploy.md describes its files.
+    """Predict all images of a table of ``find_images`` into ``folder``; docs/how-to/deploy.md describes the files.
 
     Args:
-        table: what to predict.
-        predictor: with which model.
-        folder: new, empty, or of an earlier call with the same model and settings: what is done there stays.
-        settings: what to write.
+        table: images to predict.
+        predictor: model to predict with.
+        folder: new, empty, or of an earlier call with the same model and settings, which is resumed.
+        settings: files to write.
         workers: threads that read ahead.
         batch_size: images that go through the network together.
-        progress: a bar; None: where there is a terminal.
+        progress: show a progress bar; None: only in a terminal.
 
     Raises:
-        ValueError: the folder holds something else, or the table lacks what the network needs.
+        ValueError: the folder holds other files, or the table lacks columns that the network needs.
     """
     reader = Reader(table, predictor.bundle.input)
     journal = Journal(folder, identity(predictor, to_plain(asdict(settings))))
+    outputs.remove_temporary_files(folder)
     writer = Writer(folder, predictor, settings)
     paths = {row["image_id"]: row["path"] for row in reader.rows}
     journal.keep(lambda record: writer.still_holds(record, paths))
@@ -90,9 +91,10 @@ def predict_folder(
 def _records(
     reader: Reader, writer: Writer, done: set[str], *, workers: int, batch_size: int
 ) -> Iterator[dict[str, Any]]:
-    """A record of each image that is not done, its files written.
+    """Yield a record per remaining image, after its files are written.
 
-    A batch is done whole, so that each image comes out as it would have in a run that nothing broke.
+    A partly finished batch is predicted again as a whole: the result of an image can depend on the batch size in its
+    last digits, and a resumed run must give the same files as an uninterrupted one.
     """
     names = [row["image_id"] for row in reader.rows]
     batches = [range(begin, min(begin + batch_size, len(names))) for begin in range(0, len(names), batch_size)]
@@ -110,14 +112,14 @@ def _records(
 
 @dataclass(frozen=True)
 class Writer:
-    """Writes the files of an image and says what is in them."""
+    """Writes the files of an image and describes their contents."""
 
     folder: Path
     predictor: ImagePredictor
     settings: OutputSettings
 
     def still_holds(self, record: dict[str, Any], paths: dict[str, str]) -> bool:
-        """Whether an image is done: its file is the one that was predicted, and what was made of it is there."""
+        """Whether an image needs no new prediction: its file is unchanged and its outputs exist."""
         name = record["image_id"]
         if name not in paths or tuple(record["signature"]) != signature(paths[name]):
             return False
@@ -126,7 +128,7 @@ class Writer:
         return "rule" in record or all((self.folder / file).exists() for file in [*masks, *overlays])
 
     def record(self, row: dict[str, Any], loaded: Loaded, probabilities: np.ndarray | None) -> dict[str, Any]:
-        """Plain values; of each class run lengths along rows, area, and what ``_confidences`` gives."""
+        """Write the files of an image; returns plain values: per class the run lengths, area, confidence and peak."""
         about = {name: row[name] for name in ("image_id", "file")} | {"signature": list(signature(row["path"]))}
         if loaded.finding is not None:
             return {**about, "rule": loaded.finding.rule, "reason": loaded.finding.reason}
@@ -145,19 +147,19 @@ class Writer:
 
 
 def _confidences(mask: np.ndarray, probabilities: np.ndarray) -> tuple[float | None, float]:
-    """Mean probability within the mask (None where it is empty), and the largest anywhere."""
+    """Mean probability inside the mask (None if it is empty) and largest probability of the image."""
     return _rounded(probabilities[mask].mean()) if mask.any() else None, _rounded(probabilities.max())
 
 
 def _rounded(value: np.floating) -> float:
-    """Six digits: a float32 has no more."""
+    """Round to six digits, the precision of a float32."""
     return float(f"{value:.6g}")
 
 
 def _finish(
     records: list[dict[str, Any]], folder: Path, classes: Sequence[str], settings: OutputSettings, *, num_new: int
 ) -> Result:
-    """Tables of all images, each in place of an earlier one."""
+    """Write the tables of all images, replacing those of an earlier call."""
     good = [record for record in records if "rule" not in record]
     bad = [record for record in records if "rule" in record]
     areas = outputs.area_table(good)
@@ -167,7 +169,7 @@ def _finish(
     outputs.write_csv(folder / "areas.csv", areas)
     outputs.write_csv(folder / "findings.csv", findings)
     if "rle" in settings.formats:
-        outputs.write_csv(folder / "submission.csv", outputs.submission(good, settings.rle_order))
+        outputs.write_csv(folder / "rle_masks.csv", outputs.rle_table(good, settings.rle_order))
     if "coco" in settings.formats:
         outputs.write_coco(folder / "coco.json", good, classes)
     return Result(areas, findings, num_new)

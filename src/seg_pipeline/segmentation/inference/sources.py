@@ -1,6 +1,7 @@
-"""What to predict, as a table: a row an image, with image_id, path and file, and what else is known of it.
+"""Images to predict, as a table with one row per image: image_id, path, file and optional columns.
 
-Known may be: height and width (the file must have them), series and frame (for networks that see neighbours).
+Optional columns: height and width, which are checked against the file; series and frame, for networks that take
+neighbouring frames as input.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
-"""Files of a folder that are taken for images."""
+"""Suffixes of the files in a folder that count as images."""
 LISTS = (".csv", ".parquet", ".txt")
 OPTIONAL = ("height", "width", "series", "frame")
 
@@ -20,16 +21,17 @@ OPTIONAL = ("height", "width", "series", "frame")
 def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
     """The images of a folder (and those below it), a glob such as "scans/**/*.png", an image file, or a list of them.
 
-    A list is a text file with a path a line, or a table (CSV, parquet) with a column ``path`` (or ``file``) and, if
-    wanted, image_id, height, width, series and frame: the manifest is one. Its paths are relative to its folder.
+    A list is a text file with one path per line, or a table (CSV, parquet) with a column ``path`` (or ``file``) and
+    optionally image_id, height, width, series and frame. The manifest is such a table. Paths are relative to
+    the folder of the list.
 
     Returns:
-        The table sorted by image_id, which is the path below the folder without its suffix (of a list whose images
-        lie elsewhere, below the folder that they have in common); and the number of files of a folder or a glob that
-        were passed over, as their suffix is not one of ``SUFFIXES``.
+        The table sorted by image_id, which is the path below the folder without its suffix (for a list whose images
+        are elsewhere, below their common folder); and the number of files that were skipped because their suffix is
+        not one of ``SUFFIXES``.
 
     Raises:
-        ValueError: nothing there, no image among it, or a list that lacks what it needs.
+        ValueError: the path does not exist, holds no image, or is a list without the columns it needs.
     """
     path = Path(given)
     if path.is_dir():
@@ -44,8 +46,8 @@ def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
         table, passed_over = _of_files(found, _fixed_part(str(given)), f"{given}")
     else:
         raise ValueError(
-            f"{given}: no such file or folder; give a folder, an image, a glob in quotes such as 'scans/**/*.png', or "
-            "a list of images (.txt with a path a line; .csv or .parquet with a column path)"
+            f"{given}: no such file or folder; pass a folder, an image, a glob in quotes such as 'scans/**/*.png', or "
+            "a list of images (.txt with one path per line; .csv or .parquet with a column path)"
         )
     return _checked(table, str(given)), passed_over
 
@@ -55,7 +57,7 @@ def _hidden(path: Path) -> bool:
 
 
 def _fixed_part(pattern: str) -> Path:
-    """The folder that all matches of a glob lie below."""
+    """The folder that contains all matches of a glob."""
     parts = Path(pattern).parts[:-1]
     magic = (number for number, part in enumerate(parts) if globbing.has_magic(part))
     return Path(*parts[: next(magic, len(parts))])
@@ -66,8 +68,8 @@ def _of_files(files: list[Path], folder: Path, given: str) -> tuple[pd.DataFrame
     if not images:
         some = f", such as {', '.join(path.name for path in files[:3])}" if files else ""
         raise ValueError(
-            f"{given}: no image among its {len(files)} files{some}; image files end in {', '.join(SUFFIXES)}, others "
-            "can be named in a list"
+            f"{given}: no image among its {len(files)} files{some}; image files end in {', '.join(SUFFIXES)}, "
+            "others can be named in a list"
         )
     return _table(images, folder), len(files) - len(images)
 
@@ -104,12 +106,12 @@ def _of_list(path: Path) -> pd.DataFrame:
 
 
 def _folder_of(paths: list[Path], folder: Path) -> Path:
-    """The list's own folder where all its images lie below it, else the one that they have in common."""
+    """The list's own folder if it contains all images, else their common folder."""
     if all(path.is_relative_to(folder) for path in paths):
         return folder
     try:
         return Path(os.path.commonpath([path.parent for path in paths]))
-    except ValueError:  # on several drives, or some paths relative and others not
+    except ValueError:  # on several drives, or a mix of relative and absolute paths
         return folder
 
 
@@ -123,16 +125,16 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _checked(table: pd.DataFrame, given: str) -> pd.DataFrame:
-    """Sorted, once each image has a name of its own that can be a file's."""
+    """The table sorted by image_id, after checking that the ids are unique and usable as file names."""
     if table.empty:
         raise ValueError(f"{given}: lists no image")
     if (twice := table["image_id"].duplicated()).any():
         raise ValueError(
-            f"{given}: {int(twice.sum())} images have an image_id that another has, such as "
-            f"{table.loc[twice, 'image_id'].iloc[0]!r}; each must be there once"
+            f"{given}: {int(twice.sum())} images share their image_id with another, such as "
+            f"{table.loc[twice, 'image_id'].iloc[0]!r}; each image_id must be unique"
         )
     for name in table["image_id"]:
         parts = PurePosixPath(name.replace("\\", "/")).parts
         if not parts or ".." in parts or parts[0] == "/" or ":" in parts[0]:
-            raise ValueError(f"{given}: image_id {name!r} cannot name the files made of it; it must be a relative path")
+            raise ValueError(f"{given}: image_id {name!r} cannot be used as a file name; it must be a relative path")
     return table.sort_values("image_id", ignore_index=True)

@@ -1,6 +1,7 @@
-"""A trained model as files that run without this project's training code, and the JSON that says all about them.
+"""An exported model: files that run without the training code, and ``bundle.json``, which describes them.
 
-docs/how-to/deploy.md describes each key of ``bundle.json``. Free of torch: what serves a model reads it too.
+docs/how-to/deploy.md describes each key of ``bundle.json``. This module does not import torch, because the server and
+`seg-pipeline predict` run without it.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from typing import Any, NamedTuple
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, Task
 from seg_pipeline.segmentation.settings.training_config import from_plain, to_plain
+from seg_pipeline.segmentation.storage.atomic import replacing
 
 KIND = "seg_pipeline.bundle"
-VERSION = 1
-"""Of the schema; raised where a reader of the version before would go wrong."""
+FORMAT_VERSION = 2
+"""Version of ``bundle.json``; raised when a reader of the version before would go wrong. 2: "members" became
+"networks", and the formats measured by the export are listed under "formats"."""
 DESCRIPTION = "bundle.json"
 FILES = {
     "onnx": "model.onnx",
@@ -28,7 +31,7 @@ FILES = {
     "int8": "model.int8.onnx",
     "bf16": "model.bf16.pt2",
 }
-"""File name of each form of the (first) network."""
+"""File name of each format of the (first) network."""
 
 
 class File(NamedTuple):
@@ -38,110 +41,114 @@ class File(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
-    """One network; a training with folds has several, which vote by the mean of their probabilities."""
+class BundleNetwork:
+    """One network. A training with folds has one per fold; the ensemble averages their probabilities."""
 
     input: InputSettings
     mean: tuple[float, ...]
-    """Taken off each channel, in 0..1, within the network: here for information, as is ``std``."""
+    """Subtracted from each channel, in 0..1, inside the network; for information only, like ``std``."""
     std: tuple[float, ...]
     files: Mapping[str, File] = field(default_factory=dict)
-    """By form: a key of ``FILES``."""
+    """By format: a key of ``FILES``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """A network takes uint8 (B, K, H, W), of multiples of 32, and gives float32 logits (B, channels, H, W)."""
+    """Description of an exported model.
+
+    Each network maps uint8 (B, K, H, W), H and W multiples of 32, to float32 logits (B, channels, H, W).
+    """
 
     folder: Path
     task: Task
     classes: tuple[str, ...]
     colours: tuple[str, ...]
-    """A colour a class, "#rrggbb"."""
+    """One colour per class, "#rrggbb"."""
     background: bool
-    """The first channel of the logits is no class."""
-    members: tuple[Member, ...]
+    """Whether the first channel of the logits is the background."""
+    networks: tuple[BundleNetwork, ...]
     postprocessing: Postprocessing
     prediction: PredictSettings
     provenance: Mapping[str, Any] = field(default_factory=dict)
-    """Where it comes from: checkpoint, data, scores, versions."""
+    """Origin of the model: checkpoint, data, scores, versions."""
 
     @property
     def input(self) -> InputSettings:
-        """Of the first member; another's differs in ``statistics`` only."""
-        return self.members[0].input
+        """Input settings of the first network; the others differ in ``statistics`` only."""
+        return self.networks[0].input
 
     @property
     def num_channels(self) -> int:
-        """Of the logits."""
+        """Number of channels of the logits."""
         return len(self.classes) + self.background
 
     @property
-    def forms(self) -> tuple[str, ...]:
-        return tuple(self.members[0].files)
+    def formats(self) -> tuple[str, ...]:
+        return tuple(self.networks[0].files)
 
     def with_thresholds(self, thresholds: Sequence[float]) -> Bundle:
-        """With other thresholds: one for all classes, or one a class.
+        """A copy with other thresholds: one for all classes, or one per class.
 
         Raises:
-            ValueError: the task is multiclass, or their number is another.
+            ValueError: the task is multiclass, or the number of thresholds is wrong.
         """
         if self.task != "multilabel":
-            raise ValueError("thresholds are for multilabel tasks; of multiclass ones the largest probability wins")
+            raise ValueError("thresholds are for multilabel tasks; in a multiclass task the largest probability wins")
         values = tuple(thresholds) * (len(self.classes) if len(thresholds) == 1 else 1)
         if len(values) != len(self.classes):
             raise ValueError(f"{len(values)} thresholds for {len(self.classes)} classes: {', '.join(self.classes)}")
         return replace(self, postprocessing=replace(self.postprocessing, thresholds=values))
 
-    def paths(self, form: str) -> list[Path]:
-        """The file of each member in a form, once its contents are known to be those that were exported.
+    def paths(self, bundle_format: str) -> list[Path]:
+        """The file of each network in one format, after checking that its contents are those that were exported.
 
         Raises:
-            ValueError: the bundle lacks the form, or a file is missing or has changed.
+            ValueError: the bundle lacks the format, or a file is missing or has changed since the export.
         """
-        if form not in self.forms:
-            there = ", ".join(self.forms) or "none"
-            raise ValueError(f"{self.folder}: has no form {form!r}; it has {there}. {self._remedy(form)}")
-        return [_checked(self.folder, member.files[form]) for member in self.used]
+        if bundle_format not in self.formats:
+            there = ", ".join(self.formats) or "none"
+            raise ValueError(
+                f"{self.folder}: has no format {bundle_format!r}; it has {there}. {self._remedy(bundle_format)}"
+            )
+        return [_checked(self.folder, network.files[bundle_format]) for network in self.used]
 
-    def _remedy(self, form: str) -> str:
-        for one in self.provenance.get("quality", {}).get("forms", []):
-            if one["form"] == form:
+    def _remedy(self, bundle_format: str) -> str:
+        for one in self.provenance.get("quality", {}).get("formats", []):
+            if one["format"] == bundle_format:
                 return (
-                    f"The export left it out: its Dice is {one['dice']}, as trained {one['dice_trained']}; "
-                    "`export.max_dice_drop` says how far it may fall"
+                    f"The export left it out: its Dice is {one['dice']}, of the trained model {one['dice_trained']}; "
+                    "`export.max_dice_drop` limits the drop"
                 )
         return "Name it in `export.formats` and export again"
 
     @property
-    def used(self) -> tuple[Member, ...]:
-        return self.members[:1] if self.prediction.ensemble == "first" else self.members
+    def used(self) -> tuple[BundleNetwork, ...]:
+        return self.networks[:1] if self.prediction.ensemble == "first" else self.networks
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: what ``bundle.json`` holds."""
+        """Plain values: the contents of ``bundle.json``."""
         return {
             "format": KIND,
-            "version": VERSION,
+            "format_version": FORMAT_VERSION,
             "task": self.task,
             "classes": list(self.classes),
             "colours": list(self.colours),
             "background": self.background,
-            "members": [_member_dict(member) for member in self.members],
+            "networks": [_network_dict(network) for network in self.networks],
             "postprocessing": self.postprocessing.to_dict(),
             "prediction": to_plain(asdict(self.prediction)),
             "provenance": dict(self.provenance),
         }
 
     def write(self) -> None:
-        """Writes ``bundle.json``, last of all files: a folder without it is no bundle."""
+        """Write ``bundle.json``. It is written last, because a folder without it does not count as a bundle."""
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        draft = self.folder / f"{DESCRIPTION}.tmp"
-        draft.write_text(f"{text}\n", encoding="utf-8")
-        draft.replace(self.folder / DESCRIPTION)
+        with replacing(self.folder / DESCRIPTION) as temporary:
+            temporary.write_text(f"{text}\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: str | Path) -> Bundle:
-        """Raises ValueError where the folder holds no bundle, or one of another version."""
+        """Read the bundle in a folder; raises ValueError if there is none or its version is another."""
         folder = Path(folder)
         try:
             values = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
@@ -150,17 +157,22 @@ class Bundle:
                 f"{folder}: no bundle there (no {DESCRIPTION}); make one with `kedro run --pipeline export`"
             ) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ValueError(f"{folder / DESCRIPTION}: damaged, no JSON ({error}); export again") from None
+            raise ValueError(f"{folder / DESCRIPTION}: damaged, not valid JSON ({error}); export again") from None
         return cls.from_dict(values, folder)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], folder: Path) -> Bundle:
-        """The reverse of ``to_dict``; raises ValueError where ``values`` are not those of this version."""
-        if not isinstance(values, dict) or (values.get("format"), values.get("version")) != (KIND, VERSION):
-            found = f"{values.get('format')!r}, {values.get('version')!r}" if isinstance(values, dict) else repr(values)
+        """The inverse of ``to_dict``; raises ValueError if ``values`` are not of this version."""
+        if not isinstance(values, dict) or values.get("format") != KIND:
+            found = values.get("format") if isinstance(values, dict) else values
             raise ValueError(
-                f"{folder / DESCRIPTION}: format and version are {found[:80]}, expected {KIND!r}, {VERSION}; "
-                "export again with this version of seg_pipeline"
+                f"{folder / DESCRIPTION}: format is {found!r:.80}, expected {KIND!r}; export the model again"
+            )
+        version = values.get("format_version", values.get("version"))  # called "version" in bundles of format 1
+        if version != FORMAT_VERSION:
+            raise ValueError(
+                f"{folder / DESCRIPTION}: format_version is {version!r:.80}, expected {FORMAT_VERSION}; export "
+                "the model again with this version of seg_pipeline: `kedro run --pipeline export`"
             )
         try:
             return cls(
@@ -169,7 +181,7 @@ class Bundle:
                 classes=tuple(values["classes"]),
                 colours=tuple(values["colours"]),
                 background=values["background"],
-                members=tuple(_member(one) for one in values["members"]),
+                networks=tuple(_network(one) for one in values["networks"]),
                 postprocessing=Postprocessing.from_dict(values["postprocessing"]),
                 prediction=from_plain(PredictSettings, values["prediction"]),
                 provenance=values["provenance"],
@@ -178,10 +190,10 @@ class Bundle:
             raise ValueError(f"{folder / DESCRIPTION}: not as exported ({error}); export again") from None
 
 
-def file_name(form: str, number: int) -> str:
-    """Of the network of a member, counted from 0: model.onnx, model_2.onnx, model_3.onnx."""
-    stem, dot, rest = FILES[form].partition(".")
-    return f"{stem}_{number + 1}{dot}{rest}" if number else FILES[form]
+def file_name(bundle_format: str, number: int) -> str:
+    """File name of a network, counted from 0: model.onnx, model_2.onnx, model_3.onnx."""
+    stem, dot, rest = FILES[bundle_format].partition(".")
+    return f"{stem}_{number + 1}{dot}{rest}" if number else FILES[bundle_format]
 
 
 def describe_file(path: Path) -> File:
@@ -191,7 +203,7 @@ def describe_file(path: Path) -> File:
 
 
 def _checked(folder: Path, expected: File) -> Path:
-    path = folder / Path(expected.name).name  # whatever the JSON says, nothing outside the folder
+    path = folder / Path(expected.name).name  # never outside the folder, whatever the JSON says
     if not path.is_file():
         raise ValueError(f"{path}: missing from the bundle; copy the whole folder, or export again")
     if (found := describe_file(path)) != expected:
@@ -202,15 +214,15 @@ def _checked(folder: Path, expected: File) -> Path:
     return path
 
 
-def _member_dict(member: Member) -> dict[str, Any]:
-    files = {form: file._asdict() for form, file in member.files.items()}
-    return {**to_plain({**asdict(member), "files": {}}), "files": files}
+def _network_dict(network: BundleNetwork) -> dict[str, Any]:
+    files = {bundle_format: file._asdict() for bundle_format, file in network.files.items()}
+    return {**to_plain({**asdict(network), "files": {}}), "files": files}
 
 
-def _member(values: dict[str, Any]) -> Member:
-    return Member(
+def _network(values: dict[str, Any]) -> BundleNetwork:
+    return BundleNetwork(
         input=from_plain(InputSettings, values["input"]),
         mean=tuple(values["mean"]),
         std=tuple(values["std"]),
-        files={form: File(**file) for form, file in values["files"].items()},
+        files={bundle_format: File(**file) for bundle_format, file in values["files"].items()},
     )

@@ -16,7 +16,7 @@ from torch import Tensor
 from seg_pipeline import __version__
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.plotting import class_colours
-from seg_pipeline.segmentation.prediction.bundle import Bundle, Member
+from seg_pipeline.segmentation.prediction.bundle import Bundle, BundleNetwork
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.prediction.predict_images import load_members, plain_masks
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor, Network, Predictor
@@ -33,7 +33,7 @@ def choose_predictor(
     *,
     checkpoint: dict[str, Any] | None,
     bundle: Bundle | None,
-    form: str,
+    bundle_format: str,
     postprocessing: Postprocessing | None,
     prediction: tuple[PredictSettings, PredictSettings | None],
     device: torch.device,
@@ -44,7 +44,7 @@ def choose_predictor(
         model: "checkpoint", "bundle", or the folder of a bundle.
         checkpoint: the trained model, where there is one.
         bundle: the exported one, where there is one.
-        form: of a bundle.
+        bundle_format: "onnx" or "int8"; for a bundle only.
         postprocessing: of the checkpoint.
         prediction: the checkpoint's settings, and what goes before them or a bundle's.
         device: of the checkpoint.
@@ -66,7 +66,7 @@ def choose_predictor(
             "there is no exported model: run `kedro run --pipeline export` first, or set `inference.model`"
         )
     folder = bundle.folder if model == "bundle" and bundle else Path(model)
-    return Predictor(folder, form=form, prediction=wanted)
+    return Predictor(folder, bundle_format=bundle_format, prediction=wanted)
 
 
 def checkpoint_predictor(
@@ -111,16 +111,16 @@ def describe(
         classes=config.classes,
         colours=tuple(colours or (f"#{bytes(one).hex()}" for one in class_colours(len(config.classes)))),
         background=config.background,
-        members=tuple(_member(*member) for member in members),
+        networks=tuple(_describe_network(*member) for member in members),
         postprocessing=postprocessing or plain_masks(config),
         prediction=prediction or PredictSettings(),
         provenance=_provenance(checkpoint),
     )
 
 
-def _member(model: Segmenter, config: TrainingConfig) -> Member:
+def _describe_network(model: Segmenter, config: TrainingConfig) -> BundleNetwork:
     mean, std = (tuple(buffer.flatten().tolist()) for buffer in (model.mean, model.std))
-    return Member(input=config.input, mean=mean, std=std)
+    return BundleNetwork(input=config.input, mean=mean, std=std)
 
 
 def _network(model: Segmenter, config: TrainingConfig, device: torch.device) -> Network:
@@ -138,7 +138,7 @@ def _provenance(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {
         "data_hash": checkpoint.get("data_hash"),
         "folds": checkpoint.get("folds"),
-        "members": [
+        "models": [
             {"best": saved["row"], "weights_sha256": weights_hash(saved["model"]), "config": saved["config"]}
             for saved in checkpoint["members"]
         ],

@@ -1,6 +1,6 @@
 """From an image to probabilities and masks at its own size, whatever runs the network.
 
-The one path that every exported form takes; free of torch. Axes: B images, K channels (of an image or of the
+The one path that every exported format takes; free of torch. Axes: B images, K channels (of an image or of the
 logits), C classes, H rows, W columns.
 """
 
@@ -38,11 +38,11 @@ image at each offset of ``input.channels``, None where there is none."""
 
 
 class ImagePredictor:
-    """A bundle's description with a network for each of its members; safe to call from several threads."""
+    """A bundle's description with its networks loaded; safe to call from several threads."""
 
-    def __init__(self, bundle: Bundle, networks: Sequence[Network], *, form: str = "checkpoint") -> None:
-        self.bundle, self.form = bundle, form
-        self.members = list(zip((member.input for member in bundle.members), networks, strict=False))
+    def __init__(self, bundle: Bundle, networks: Sequence[Network], *, bundle_format: str = "checkpoint") -> None:
+        self.bundle, self.bundle_format = bundle, bundle_format
+        self.networks = list(zip((network.input for network in bundle.networks), networks, strict=False))
 
     def probabilities(self, image: Image) -> np.ndarray:
         """Float32 (K, H, W) at the image's own size; with a background, that is the first channel.
@@ -54,17 +54,17 @@ class ImagePredictor:
 
     def batch_probabilities(self, images: Sequence[Image]) -> list[np.ndarray]:
         """The same of several images, of which neighbours of one input size go through the network together."""
-        of_members = [
-            [activated(logits, self.bundle.task) for logits in self.native_logits(images, member)]
-            for member in range(len(self.members))
+        by_network = [
+            [activated(logits, self.bundle.task) for logits in self.native_logits(images, index)]
+            for index in range(len(self.networks))
         ]
-        if len(of_members) == 1:
-            return of_members[0]
-        return [sum(votes[1:], start=votes[0]) / np.float32(len(votes)) for votes in zip(*of_members, strict=True)]
+        if len(by_network) == 1:
+            return by_network[0]
+        return [sum(votes[1:], start=votes[0]) / np.float32(len(votes)) for votes in zip(*by_network, strict=True)]
 
-    def native_logits(self, images: Sequence[Image], member: int = 0) -> list[np.ndarray]:
-        """Float32 (K, H, W) of each image at its own size, by one member."""
-        settings, network = self.members[member]
+    def native_logits(self, images: Sequence[Image], index: int = 0) -> list[np.ndarray]:
+        """Float32 (K, H, W) of each image at its own size, by one network."""
+        settings, network = self.networks[index]
         shapes = [_native_shape(image, settings) for image in images]
         ready = [prepare(image, settings) for image in images]
         batches = (np.stack(list(same)) for _, same in itertools.groupby(ready, key=lambda one: one.shape))
@@ -104,11 +104,11 @@ class Predictor(ImagePredictor):
     Args:
         bundle_folder: as the pipeline `export` makes it.
         threads: of one prediction; None: one a core.
-        form: "onnx", or "int8" where the bundle has it.
+        bundle_format: "onnx", or "int8" where the bundle has it.
         prediction: in place of the bundle's.
 
     Raises:
-        ValueError: no bundle, a damaged one, without this form, or onnxruntime is not installed.
+        ValueError: no bundle, a damaged one, without this format, or onnxruntime is not installed.
     """
 
     def __init__(
@@ -116,13 +116,13 @@ class Predictor(ImagePredictor):
         bundle_folder: str | Path,
         *,
         threads: int | None = None,
-        form: str = "onnx",
+        bundle_format: str = "onnx",
         prediction: PredictSettings | None = None,
     ) -> None:
         bundle = Bundle.read(bundle_folder)
         bundle = replace(bundle, prediction=prediction or bundle.prediction)
-        networks = [load_onnx(path, threads=threads) for path in bundle.paths(form)]
-        super().__init__(bundle, networks, form=form)
+        networks = [load_onnx(path, threads=threads) for path in bundle.paths(bundle_format)]
+        super().__init__(bundle, networks, bundle_format=bundle_format)
 
 
 def load_onnx(path: Path, *, threads: int | None = None) -> Network:

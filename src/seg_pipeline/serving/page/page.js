@@ -26,7 +26,7 @@ async function start() {
   } catch (error) {
     at("token").hidden = error.status !== 401;
     at("drop").hidden = error.status === 401;
-    if (error.status !== 401 || sessionStorage.length) tell("The model is not known yet", error.message);
+    if (error.status !== 401 || sessionStorage.length) tell("The model could not be loaded", error.message);
     return;
   }
   tell();
@@ -224,7 +224,7 @@ function refuse(file, words) {
   at("table").classList.add("idle");
   at("reset").hidden = true;
   const reason = words.startsWith(`${file.name}: `) ? words.slice(file.name.length + 2) : words;
-  tell(`${file.name} was not taken`, `${reason[0].toUpperCase()}${reason.slice(1)}.`);
+  tell(`${file.name} was rejected`, `${reason[0].toUpperCase()}${reason.slice(1)}.`);
 }
 
 function setOpacity() {
@@ -243,7 +243,7 @@ function save(blob, ending) {
 
 async function saveMask() {
   try {
-    const answer = await predict(shown.file, [["form", "mask"], ...thresholds()]);
+    const answer = await predict(shown.file, [["response_format", "mask"], ...thresholds()]);
     save(await answer.blob(), "_mask.png");
   } catch (error) {
     say(`The mask was not saved: ${error.message}`);

@@ -1,4 +1,4 @@
-"""A request that is not answered as asked."""
+"""Errors that are sent to the client."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from pydantic import BaseModel, Field
 
 
 class Problem(BaseModel):
-    """Body of every answer of 400 and above."""
+    """Body of every response with status 400 or above."""
 
-    error: str = Field(description="A short name for programs.")
-    detail: str = Field(description="What was found, what was expected, what to do: for people.")
+    error: str = Field(description="Short name, for programs.")
+    detail: str = Field(description="What was found, what was expected and what to do, for people.")
 
 
-class Refusal(Exception):
+class RequestError(Exception):
     def __init__(self, status: int, error: str, detail: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(detail)
         self.status, self.headers = status, headers or {}

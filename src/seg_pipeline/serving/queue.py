@@ -1,4 +1,4 @@
-"""A bounded queue before a bounded number of threads."""
+"""A bounded queue in front of a bounded number of threads."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from seg_pipeline.serving.refusals import Refusal
+from seg_pipeline.serving.errors import RequestError
 
-_Answer = TypeVar("_Answer")
+_Result = TypeVar("_Result")
 
 
-class Places:
-    """One for each request that is sent, waits or is computed. Belongs to one event loop."""
+class RequestQueue:
+    """Counts every request that is being received, waits or is computed. Belongs to one event loop."""
 
     def __init__(self, *, workers: int, queue: int) -> None:
         self.limit = workers + queue
@@ -24,16 +24,16 @@ class Places:
 
     @contextmanager
     def hold(self) -> Iterator[None]:
-        """Taken before the body is read: what waits in memory is bounded too.
+        """Hold a place in the queue. Taken before the body is read, so that the memory of waiting requests is bounded.
 
         Raises:
-            Refusal: 429, all are taken.
+            RequestError: 429, the queue is full.
         """
         if self.held >= self.limit:
-            raise Refusal(
+            raise RequestError(
                 429,
                 "busy",
-                f"all {self.limit} places are taken; try again in a moment",
+                f"the server is already handling {self.limit} requests; try again in a moment",
                 {"Retry-After": "1"},
             )
         self.held += 1
@@ -42,34 +42,34 @@ class Places:
         finally:
             self.held -= 1
 
-    async def run(self, job: Callable[[], _Answer], *, deadline: float) -> _Answer:
-        """Result of ``job`` in a thread; ``deadline`` is a time of the event loop's clock.
+    async def run(self, job: Callable[[], _Result], *, deadline: float) -> _Result:
+        """Result of ``job``, run in a thread; ``deadline`` is a time of the event loop's clock.
 
-        A thread cannot be stopped: a job that is too late keeps its worker until it ends.
+        A thread cannot be stopped: a job that misses its deadline keeps its worker until it ends.
 
         Raises:
-            Refusal: 503, no worker was free in time; 504, the job was not done in time.
+            RequestError: 503, no worker was free in time; 504, the job was not done in time.
         """
         try:
             async with asyncio.timeout_at(deadline):
                 await self._free.acquire()
         except TimeoutError:
             words = "no worker was free in time; try again later, or start the server with a longer --timeout"
-            raise Refusal(503, "no_worker", words, {"Retry-After": "5"}) from None
+            raise RequestError(503, "no_worker", words, {"Retry-After": "5"}) from None
         work = asyncio.get_running_loop().run_in_executor(self._pool, job)
         work.add_done_callback(self._ended)
         try:
             async with asyncio.timeout_at(deadline):
                 return await asyncio.shield(work)
         except TimeoutError:
-            words = "the image took too long; send a smaller one, or start the server with a longer --timeout"
-            raise Refusal(504, "too_slow", words) from None
+            words = "prediction took too long; send a smaller one, or start the server with a longer --timeout"
+            raise RequestError(504, "too_slow", words) from None
 
     def _ended(self, work: asyncio.Future) -> None:
         self._free.release()
         if not work.cancelled():
-            work.exception()  # looked at, so that asyncio does not report what came after the time-out
+            work.exception()  # retrieved, so that asyncio does not log an error after the timeout
 
     def close(self) -> None:
-        """Waits for the jobs that run."""
+        """Wait for running jobs and stop the threads."""
         self._pool.shutdown()

@@ -42,7 +42,7 @@ def test_a_full_queue_is_told_to_come_back(fake, slow):
         first = pool.submit(post, address, fake)
         assert slow.begun.acquire(timeout=20)
         second = pool.submit(post, address, fake)
-        until(lambda: app.state.served.places.held == 2)
+        until(lambda: app.state.served.queue.held == 2)
         third = post(address, fake)
         assert (third.status_code, third.headers["retry-after"]) == (429, "1")
         assert third.json() == {"error": "busy", "detail": "all 2 places are taken; try again in a moment"}
@@ -50,7 +50,7 @@ def test_a_full_queue_is_told_to_come_back(fake, slow):
         slow.go.set()
         assert [first.result().status_code, second.result().status_code] == [200, 200]
         assert post(address, fake).status_code == 200
-        assert app.state.served.places.held == 0
+        assert app.state.served.queue.held == 0
 
 
 def test_what_takes_too_long_is_given_up_and_keeps_its_worker(fake, slow):
@@ -73,7 +73,7 @@ def test_a_sender_that_stalls_loses_its_place(fake):
             sender.sendall(head + b"Content-Length: 5000\r\n\r\n--x\r\n")
             answer = sender.recv(4096)
         assert answer.startswith(b"HTTP/1.1 408 ")
-        until(lambda: app.state.served.places.held == 0)
+        until(lambda: app.state.served.queue.held == 0)
 
 
 def test_a_stop_waits_for_the_answers_in_progress(fake, slow):
