@@ -45,7 +45,8 @@ def test_a_full_queue_is_told_to_come_back(fake, slow):
         until(lambda: app.state.served.queue.held == 2)
         third = post(address, fake)
         assert (third.status_code, third.headers["retry-after"]) == (429, "1")
-        assert third.json() == {"error": "busy", "detail": "the server is already handling 2 requests; try again in a moment"}
+        detail = "the server is already handling 2 requests; try again in a moment"
+        assert third.json() == {"error": "busy", "detail": detail}
         assert httpx.get(f"{address}/healthz").status_code == 200  # the server itself is not busy
         slow.go.set()
         assert [first.result().status_code, second.result().status_code] == [200, 200]
