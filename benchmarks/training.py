@@ -45,7 +45,7 @@ from seg_pipeline.segmentation.settings.training import (
 )
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training import epoch as engine
-from seg_pipeline.segmentation.training.auto_settings import settle
+from seg_pipeline.segmentation.training.auto_settings import resolve_auto_settings
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 from seg_pipeline.segmentation.training.state import start
 
@@ -113,7 +113,7 @@ def ours(
     change: Callable[[Loaders], Loaders] = lambda loaders: loaders,
 ) -> Callable[[], dict | None]:
     """A function that trains an epoch."""
-    state = start(settle(config, manifest, CPU), data_hash(manifest), CPU)
+    state = start(resolve_auto_settings(config, manifest, CPU), data_hash(manifest), CPU)
     loaders = make_loaders(manifest, state.config, compute, device=CPU, cache_folder=folder / "cache")
     return partial(next, engine.fit(state, change(loaders)))
 

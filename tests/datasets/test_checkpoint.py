@@ -132,7 +132,7 @@ def test_two_damaged_ones_are_both_named(file):
     text = (
         f"no checkpoint can be read: {file} is damaged or incomplete (its sha256 is not the recorded one); "
         f"{file}.previous is missing. Copy a sound one there, with the .sha256 file beside it, or delete these "
-        "files and train anew"
+        "files and train again"
     )
     with pytest.raises(DatasetError, match=re.escape(text)):
         dataset.load()

@@ -66,7 +66,7 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
             damages.append(damage)
         raise ValueError(
             f"no checkpoint can be read: {'; '.join(damages)}. Copy a sound one there, with the .sha256 file "
-            "beside it, or delete these files and train anew"
+            "beside it, or delete these files and train again"
         )
 
     def preview(self) -> JSONPreview:

@@ -175,14 +175,14 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize(("damage", "says"), DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_cache_is_made_anew(mixed, tmp_path, caplog, damage, says):
+def test_a_damaged_cache_is_rebuilt(mixed, tmp_path, caplog, damage, says):
     cache = opened(mixed, tmp_path).source
     damage(cache)
     with caplog.at_level(logging.WARNING):
         assert holds(opened(mixed, tmp_path), mixed)
     (record,) = [one for one in caplog.records if one.levelno == logging.WARNING]
     assert f"{cache} is damaged (" in record.message
-    assert record.message.endswith("); it is made anew")
+    assert record.message.endswith(") and is rebuilt")
     assert re.search(says, record.message)
     assert folders(tmp_path) == [cache.name]
 
@@ -285,7 +285,7 @@ def test_modes(mixed, tmp_path, monkeypatch, caplog):
     assert opened(mixed.iloc[1:], tmp_path, mode="auto") is None
     lines = [record.message for record in caplog.records]
     assert len(lines) == 6
-    assert lines[0].startswith("pixel cache: 60 KiB of decoded images are decoded anew each time (cache: none; free")
+    assert lines[0].startswith("pixel cache: 60 KiB of decoded images are decoded again each time (cache: none; free")
     assert "60 KiB of decoded images are kept in memory (cache: auto; free are" in lines[1]
     assert f"60 KiB of decoded images are kept in {tmp_path} (cache: auto; free are 97.7 KiB of memory" in lines[2]
     with pytest.raises(ValueError, match="the pixel cache has no folder to be in; name one, or set `cache` to ram"):

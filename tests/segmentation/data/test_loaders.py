@@ -224,7 +224,7 @@ def test_an_epoch_can_be_gone_on_with(manifest, config):
     assert_equal(batches(loaders, 1)[2:], batches(loaders, 1, start=2))
 
 
-def test_an_image_drawn_twice_in_an_epoch_is_augmented_anew(manifest, config):
+def test_an_image_drawn_twice_in_an_epoch_is_augmented_differently(manifest, config):
     config = replace(
         config, sampling=SamplingSettings(batch_size=10, augmentation="medical", oversampling="foreground")
     )

@@ -16,7 +16,7 @@ def test_a_recipe_survives_a_checkpoint(config):
 def test_a_checkpoint_of_another_version_is_refused(config):
     saved = config.to_dict()
     with pytest.raises(
-        ValueError, match=r"settings are of another version of this project \(without seed\); train anew"
+        ValueError, match=r"settings are of another version of this project \(without seed\); train again"
     ):
         TrainingConfig.from_dict({name: value for name, value in saved.items() if name != "seed"})
     with pytest.raises(ValueError, match=r"of another version .*unexpected keyword argument 'sise'"):

@@ -59,7 +59,7 @@ def test_an_unfinished_training_with_other_settings_is_refused(manifest, config)
         next(train(manifest, other, COMPUTE, saved=saved))
     assert str(caught.value) == (
         "an unfinished training run (1 of 3 epochs) has other settings: input.size: [64, 64], there [32, 64]; "
-        "optimizer.learning_rate: 0.5, there 0.003. Set them back to go on with it, or start anew with "
+        "optimizer.learning_rate: 0.5, there 0.003. Set them back to resume it, or start from scratch with "
         "`--params training.resume=false`"
     )
     with pytest.raises(ValueError, match="has other settings: data or splits"):
@@ -70,7 +70,7 @@ def test_a_finished_training_with_other_settings_makes_room(manifest, short, con
     saved = end_of(manifest, short).last
     with caplog.at_level(logging.INFO):
         first = first_of(manifest, config, saved=saved)
-    assert "starts anew, as the last run (finished) differs in fit.epochs: 3, there 2" in caplog.text
+    assert "starts from scratch, as the last run (finished) differs in fit.epochs: 3, there 2" in caplog.text
     assert len(first.history) == 1
 
 

@@ -1,4 +1,4 @@
-"""Manifest -> the best checkpoint, the last one to go on from, and the history."""
+"""Nodes that train on the manifest and save the best checkpoint, the last one to resume from, and the history."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def choose_training_config(
 def train_model(
     train_val_images: DataFrame, config: dict, resume_from: dict | None, pixel_cache: Path, params: TrainingParams
 ) -> Iterator[tuple[dict, dict, DataFrame, Figure, Figure]]:
-    """Yields last checkpoint, best checkpoint, history and two figures as training goes on; the catalog saves them."""
+    """Yield last checkpoint, best checkpoint, history and two figures during training; the catalog saves them."""
     moments = seg.training.train(
         train_val_images,
         seg.settings.TrainingConfig.from_dict(config),

@@ -214,7 +214,7 @@ def _frame(source: Source, position: int, shape: Shape) -> np.ndarray:
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """Torch's global generator (on the CPU) starts from these numbers, and goes on afterwards from where it was."""
+    """Torch's global generator (on the CPU) is seeded with these numbers, and restored afterwards."""
     digest = hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
     # torch.random.fork_rng and manual_seed look after all devices, and take 70 times as long.
     generator = torch.default_generator

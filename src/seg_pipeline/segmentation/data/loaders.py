@@ -82,7 +82,7 @@ def make_loaders(
     train, val = _rows(manifest, "train"), _rows(manifest, "val")
     cv2.setNumThreads(0)  # as in workers: beside torch's threads, which keep the cores busy, its own only wait
     sampling, batch_size = config.sampling, config.sampling.batch_size
-    assert not isinstance(batch_size, str), "`planning.settle` turns `auto` into a number"
+    assert not isinstance(batch_size, str), "`resolve_auto_settings` turns `auto` into a number"
     order = EpochSampler(
         train,
         batch_size=batch_size,

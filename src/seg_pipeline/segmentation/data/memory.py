@@ -23,7 +23,7 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def sample_depths(settings: InputSettings, task: Task, num_classes: int) -> tuple[int, int]:
-    """Bytes a pixel of a stored image and of its truth."""
+    """Bytes per pixel of a stored image and of its mask."""
     return 3 if settings.channels == "rgb" else 1, num_classes if task == "multilabel" else 1
 
 
@@ -54,11 +54,11 @@ def estimate_memory(
     """Bytes of the decoded data set, plain numbers and texts for JSON.
 
     Native: images at their own size, with their own channels. Training: in the form in which samples are
-    decoded and cached. Both for each dtype of the pixels; the truth takes a byte a pixel, for multilabel a
-    byte a pixel and class. Cache: what the train and val images take, and where they are kept therefore.
+    decoded and cached. Both for each dtype of the pixels; the mask takes one byte per pixel, for multilabel
+    one byte per pixel and class. Cache: what the train and val images take, and where they are kept therefore.
 
     Args:
-        table: height, width, channels and split, a row an image.
+        table: height, width, channels and split, one row per image.
         settings: of the network's input.
         task: multilabel or multiclass.
         num_classes: of the data set.

@@ -153,7 +153,7 @@ def _frames(manifest: pd.DataFrame) -> list[int]:
         row = manifest[bad].iloc[0]
         raise ValueError(
             f"{row['image_id']}: frame {row['frame']} of series {row['series']} is missing or there twice "
-            f"({int(bad.sum())} such images), so that its neighbours are not known; mend `pattern` of `image_files` "
+            f"({int(bad.sum())} such images), so that its neighbours are not known; fix `pattern` of `image_files` "
             "in the catalog, or set `channels` to rgb or grey"
         )
     return [int(frame) for frame in frames]

@@ -1,4 +1,4 @@
-"""Which images an epoch shows, in which order: a function of (seed, epoch) alone."""
+"""Choice and order of the images of an epoch, a function of (seed, epoch) alone so that a resumed run is exact."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class EpochSampler(Sampler[list[Draw]]):
     epoch: int = 0
     """Decides order and augmentation; set from outside."""
     start: int = 0
-    """Step to begin at, to go on within an epoch; set from outside."""
+    """First step to take, set by the caller to resume within an epoch."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ from seg_pipeline.segmentation.search.overfit_check import overfit, pairing, she
 from seg_pipeline.segmentation.settings.search import SanityCheckSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
-from seg_pipeline.segmentation.training.auto_settings import settle
+from seg_pipeline.segmentation.training.auto_settings import resolve_auto_settings
 from seg_pipeline.segmentation.training.devices import pick_device
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ def run_sanity_checks(
 ) -> CheckReport:
     """Run both checks on the train and val images. A failed check does not raise; ``stop_on_failed_checks`` does."""
     device = pick_device(compute.device)
-    config = settle(_without_augmentation(config), manifest, device)
+    config = resolve_auto_settings(_without_augmentation(config), manifest, device)
     first = initial_loss(manifest, config, device, settings)
     rows = _informative(manifest[manifest["split"] == "train"], settings.overfit_images)
     second, state, dataset = overfit(rows, config, compute, settings)

@@ -85,7 +85,7 @@ class TrainingConfig:
             return from_plain(cls, {name: value for name, value in values.items() if name != FROM_SEARCH})
         except TypeError as error:
             raise ValueError(
-                f"the checkpoint's settings are of another version of this project ({error}); train anew with "
+                f"the checkpoint's settings are of another version of this project ({error}); train again with "
                 "`--params training.resume=false`, or use the version that wrote it"
             ) from None
 

@@ -1,4 +1,4 @@
-"""What a config leaves to the data or the machine, turned into numbers that its checkpoint records."""
+"""Replaces "auto" settings, which depend on the data or the machine, by numbers that the checkpoint records."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from seg_pipeline.segmentation.training.setup import config_loss
 log = logging.getLogger(__name__)
 
 
-def settle(
+def resolve_auto_settings(
     config: TrainingConfig, manifest: pd.DataFrame, device: torch.device, *, processes: int = 1
 ) -> TrainingConfig:
-    """The config with numbers for class weights, normalisation "training" and batch size "auto"."""
+    """Return the config with numbers for class weights, normalisation "training" and batch size "auto"."""
     train = manifest[manifest["split"] == "train"]
     if config.input.normalisation == "training" and config.input.statistics is None:
         config = config.changed({"input.statistics": training_statistics(train, config.input)})
@@ -39,7 +39,7 @@ def settle(
 
 
 def _batch_size(config: TrainingConfig, num_images: int, device: torch.device, processes: int) -> int:
-    """That fits into memory, of all processes together; no more than leaves four steps to an epoch."""
+    """Largest batch of all processes together that fits into memory and leaves at least four steps per epoch."""
     model = Segmenter(config, pretrained=False).to(device)
     most = min(64, 2 ** int(math.log2(max(1, num_images // 4))))
     each = largest_batch(model, config_loss(config), config, device, most=most)
@@ -49,7 +49,7 @@ def _batch_size(config: TrainingConfig, num_images: int, device: torch.device, p
 
 
 def channel_pixels(rows: pd.DataFrame, config: TrainingConfig) -> list[int]:
-    """Pixels of each channel of the logits, the background's first where it has one."""
+    """Number of pixels per channel of the logits; the background, if any, comes first."""
     areas = [int(rows[f"area_{name}"].sum()) for name in class_names(rows)]
     if not config.background:
         return areas

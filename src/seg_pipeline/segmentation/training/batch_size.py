@@ -32,7 +32,7 @@ def largest_batch(
     changed: its gradients and batch statistics.
 
     Args:
-        config: gives shape of the images, form of the truth and precision.
+        config: its input size, task and precision decide the memory of a step.
         limit_bytes: for what is kept; None: half of the free memory, as gradients, the optimiser's values and
             each layer's working memory need room too.
     """

@@ -117,7 +117,7 @@ def _work(name: str, parent: int) -> None:
     device = join(folder, cpu=job["compute"]["device"] == "cpu")
     try:
         _train(folder, job, device)
-    except (TrainingFailed, ValueError) as error:  # others, such as a lost neighbour, a restart may mend
+    except (TrainingFailed, ValueError) as error:  # a restart may fix others, such as a lost process
         (folder / FAILURE).write_text(str(error))
         raise
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""Loss and counts of an epoch, gathered on the device and over all processes."""
+"""Loss and counts of an epoch, accumulated on the device and summed over all processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A bar on a terminal: how far an epoch is, loss and Dice, images a second, and how long the run still takes."""
+"""Progress bar of an epoch: loss, Dice, images per second and the time left in the run."""
 
 from __future__ import annotations
 

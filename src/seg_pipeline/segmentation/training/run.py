@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training import distributed, epoch
-from seg_pipeline.segmentation.training.auto_settings import settle
+from seg_pipeline.segmentation.training.auto_settings import resolve_auto_settings
 from seg_pipeline.segmentation.training.devices import pick_device
 from seg_pipeline.segmentation.training.epoch import line
 from seg_pipeline.segmentation.training.state import HISTORY, restore, start
@@ -26,11 +26,11 @@ class Saved(NamedTuple):
     """What is worth saving at a moment of a training: plain values and tensors, and a table."""
 
     last: dict
-    """Continues it."""
+    """Resumes the training."""
     best: dict
-    """Rebuilds the best model: config, data_hash and members (one, or one a fold), each with config, row, model."""
+    """Rebuilds the best models: config, data_hash and members (one per fold, or one), each with config, row, model."""
     history: pd.DataFrame
-    """A row an epoch, as ``TrainState.history``, with the column fold (from 0; -1 without folds)."""
+    """One row per epoch, as ``TrainState.history``, with the column fold (from 0; -1 without folds)."""
 
 
 def train(
@@ -50,7 +50,7 @@ def train(
         compute: what cannot change the result.
         folds: train so many models, each validated on one fold of the train and val images; None: one model
             on the split.
-        saved: ``Saved.last`` of an unfinished training, to go on with.
+        saved: ``Saved.last`` of an unfinished training, to resume it.
         cache_folder: where decoded images may be kept.
 
     Raises:
@@ -91,11 +91,11 @@ def _taken_up(about: dict, saved: dict | None) -> tuple[list[dict], list[dict], 
         log.info("training: %s are done, with these settings and data", done)
         return saved["members"], saved["rows"], saved["current"]
     if saved["current"]["finished"] and len(saved["members"]) + 1 == (saved["folds"] or 1):
-        log.info("training: starts anew, as the last run (finished) differs in %s", "; ".join(differences))
+        log.info("training: starts from scratch, as the last run (finished) differs in %s", "; ".join(differences))
         return [], [], None
     raise ValueError(
         f"an unfinished training run ({done}) has other settings: {'; '.join(differences)}. "
-        "Set them back to go on with it, or start anew with `--params training.resume=false`"
+        "Set them back to resume it, or start from scratch with `--params training.resume=false`"
     )
 
 
@@ -120,7 +120,7 @@ def train_one(
         return
     device = pick_device(compute.device)
     if saved is None:
-        config = settle(config, manifest, device, processes=compute.devices)
+        config = resolve_auto_settings(config, manifest, device, processes=compute.devices)
     if compute.devices > 1:
         yield from distributed.train_together(manifest, config, compute, saved, cache_folder)
         return

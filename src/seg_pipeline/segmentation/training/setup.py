@@ -87,7 +87,7 @@ def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
 def config_loss(config: TrainingConfig) -> Loss:
     """The loss of a configuration whose class weights are numbers (see ``auto_settings``)."""
     loss = config.loss
-    assert loss.class_weights not in ("auto", "balanced"), "`auto_settings.settle` turns them into numbers"
+    assert loss.class_weights not in ("auto", "balanced"), "`resolve_auto_settings` turns them into numbers"
     return make_loss(
         config.task,
         terms={str(name): weight for name, weight in loss.terms.items()} if loss.terms else None,

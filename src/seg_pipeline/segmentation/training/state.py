@@ -51,7 +51,7 @@ class TrainState:
     """Everything that training changes.
 
     Attributes:
-        history: a row an epoch: epoch (from 1), learning_rate (at its end), loss, Dice and pixel accuracy
+        history: one row per epoch: epoch (from 1), learning_rate (at its end), loss, Dice and pixel accuracy
             of train and val (NaN where it was not validated), seconds.
         best: weights and row of the epoch with the highest validation Dice, the first of equals.
         step: steps done in the present epoch; 0 between epochs.
@@ -96,7 +96,7 @@ class TrainState:
         return min(share, 1.0)
 
     def add(self, row: dict) -> None:
-        """Ends an epoch: takes in its row, and its weights where it is the best so far."""
+        """Finish an epoch: record its row, and keep its weights if it is the best so far."""
         self.history.append(row)
         self.step, self.partial, self.seconds = 0, None, 0.0
         if self.best is None or _rank(row) > _rank(self.best["row"]):
@@ -113,7 +113,7 @@ class TrainState:
         return self.best or {"row": {"epoch": 0}, "model": _on_cpu(self.judged)}
 
     def to_dict(self) -> dict:
-        """Continues the run: plain values and tensors."""
+        """Return what a run resumes from: plain values and tensors."""
         return {
             "config": self.config.to_dict(),
             "data_hash": self.data_hash,

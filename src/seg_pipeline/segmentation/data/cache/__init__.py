@@ -39,7 +39,7 @@ def open_cache(
     Args:
         manifest: one row an image.
         mode: auto: ``pick_mode`` decides by size.
-        folder: of caches on disk; the last used ones stay in it. A damaged one is written anew, with a warning.
+        folder: of caches on disk; the last used ones stay in it. A damaged one is rebuilt, with a warning.
         num_workers: threads that decode.
 
     Returns:
@@ -77,7 +77,7 @@ def _choose(mode: CacheMode, needed: int, folder: Path | None, key: str) -> Cach
     ram, room = free_ram(), free_disk(folder) if folder else 0
     ready = folder is not None and (folder / key).is_dir()
     chosen = pick_mode(mode, needed, free_ram=ram, free_disk=max(room, needed) if ready else room)
-    where = {"none": "decoded anew each time", "ram": "kept in memory", "disk": f"kept in {folder}"}[chosen]
+    where = {"none": "decoded again each time", "ram": "kept in memory", "disk": f"kept in {folder}"}[chosen]
     free = f"{readable(ram)} of memory" + (f" and {readable(room)} of disk" if folder else "")
     log.info("pixel cache: %s of decoded images are %s (cache: %s; free are %s)", readable(needed), where, mode, free)
     return chosen

@@ -59,7 +59,7 @@ def written(folder: Path, key: str, needed: int, fill: Fill) -> Path:
             with suppress(OSError):  # of a folder that is only read
                 os.utime(cache)  # as used last
             return cache
-        log.warning("pixel cache %s is damaged (%s); it is made anew", cache, damage)
+        log.warning("pixel cache %s is damaged (%s) and is rebuilt", cache, damage)
     half = folder / f".{key[:16]}-{uuid.uuid4().hex}"
     try:
         if needed > free_disk(folder):

@@ -48,7 +48,7 @@ class Form:
 
     @property
     def depths(self) -> tuple[int, int]:
-        """Bytes a pixel of image and truth."""
+        """Bytes per pixel of image and mask."""
         return sample_depths(self.settings, self.task, self.num_classes)
 
     def describe(self) -> dict[str, Any]:
