@@ -66,7 +66,7 @@ def test_of_many_classes_the_most_frequent_are_kept_in_channel_order():
     assert ex.top_classes(table, 3) == (["box", "disc", "dot"], "")
     names, note = ex.top_classes(table, 2)
     assert names == ["disc", "dot"]
-    assert note == "the 2 most frequent of 3 classes; the other 1 are shown 1 times in all"
+    assert note == "the 2 most frequent of 3 classes; the other 1 occur 1 times in total"
 
 
 def test_classes_seen_together_by_hand():
@@ -149,7 +149,7 @@ def test_samples_depend_on_the_seed_alone():
 
 
 def test_an_unknown_sample_is_told_with_its_like():
-    with pytest.raises(ValueError, match=r"no image im2, which `eda.sample_ids` names; near to the first: im"):
+    with pytest.raises(ValueError, match=r"no image im2, which `eda.sample_ids` names; similar names: im"):
         pick(manifest_of(30), image_ids=["im01", "im2"])
 
 
@@ -196,7 +196,7 @@ def test_the_distance_of_splits_by_hand():
     assert (first["train"], first["val"]) == (3, 6)
     assert (report["distance"].iloc[1:] == 0).all()
     assert ex.describe_difference(report) == (
-        "box: area where shown, mean in % of image: train 3, val 6 (distance 0.60)"
+        "box: area where shown, mean in % of image: train 3, val 6 (KS distance 0.60)"
     )
 
 
@@ -214,7 +214,7 @@ def test_images_without_mask_are_compared():
 def test_splits_that_do_not_differ_and_splits_too_small_to_tell():
     assert ex.describe_difference(ex.compare_splits(splits_of([3] * 5, [3] * 5))) == "none"
     few = ex.describe_difference(ex.compare_splits(splits_of([3] * 5, [9] * 4)))
-    assert few == "unknown, as fewer than two splits have 5 images"
+    assert few == "unknown, because fewer than two splits have 5 images"
 
 
 def test_tables_are_left_as_they_were():

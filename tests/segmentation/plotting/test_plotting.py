@@ -267,7 +267,7 @@ def test_augmentations_show_each_draw_with_its_outlines():
     shown = panels(figure)
     for panel, image, mask in zip(shown, images, masks, strict=True):
         np.testing.assert_array_equal(panel, plotting.overlay(image, mask, alpha=0))
-    assert [axes.get_xlabel() for axes in figure.axes[3:]] == ["as it is", "draw 1", "draw 2"]
+    assert [axes.get_xlabel() for axes in figure.axes[3:]] == ["original", "draw 1", "draw 2"]
     assert [axes.get_title() for axes in figure.axes] == ["a", "", "", "b", "", ""]
     assert figure.get_suptitle() == "medical"
     assert [text.get_text() for text in figure.legends[0].get_texts()] == THREE
@@ -420,7 +420,7 @@ def test_confusion_by_hand():
     assert tick_texts(axes.yaxis) == ["large_bowel\n2,000", "small_bowel\n0", "stomach\n8,000"]
     assert tick_texts(axes.xaxis) == THREE
     assert (axes.get_ylabel(), axes.get_xlabel()) == (
-        "true class, with its number of pixels",
+        "true class (pixels)",
         "predicted class",
     )
     assert figure.get_suptitle() == "Test, 3 images"

@@ -38,7 +38,7 @@ def test_intervals_are_lines_at_the_ends_of_the_bars():
     assert lines == [[(0.7, 0.95)], [(0.5, 0.55)]]
     dice, other, iou, _ = axes.texts
     assert [dice.xy[0], other.xy[0], iou.xy[0]] == [0.95, 0.5, 0.6]  # a number stands where bar and line end
-    assert axes.get_title().endswith("\nline: 95 % interval over 4 groups")
+    assert axes.get_title().endswith("\nline: 95 % confidence interval over 4 groups")
 
 
 def test_dice_over_size_leaves_out_what_truth_does_not_show():

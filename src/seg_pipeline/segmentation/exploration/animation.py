@@ -1,4 +1,4 @@
-"""A series as moving pictures."""
+"""A series as an animation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_LEGEND = 24
 
 
 def draw_series(rows: pd.DataFrame, *, max_side: int) -> np.ndarray:
-    """Pictures of a series' rows in their order: uint8 (T, H, W, 3), RGB.
+    """Frames of a series, in order: RGB, uint8 (T, H, W, 3).
 
     Each has the outlines of its masks, faintly filled, its frame number, and a legend of the (first) classes that
     occur in the series. All have the first one's size, its longer side brought to ``max_side``; others are fitted in.
@@ -44,7 +44,7 @@ def draw_series(rows: pd.DataFrame, *, max_side: int) -> np.ndarray:
 
 
 def _bounded(height: int, width: int, max_side: int) -> tuple[int, int]:
-    """Even numbers, as most video encoders want."""
+    """Even numbers, which most video encoders require."""
     scale = max_side / max(height, width)
     return max(2, round(height * scale / 2) * 2), max(2, round(width * scale / 2) * 2)
 
@@ -79,7 +79,7 @@ def _width(text: str) -> int:
 
 
 def _legend(names: Sequence[str], colours: np.ndarray, width: int) -> np.ndarray:
-    """A square and a name for each class, in as many lines as that takes."""
+    """A legend: a square and a name per class, on as many lines as needed."""
     places, x, line = [], MARGIN, 0
     for name in names:
         needed = LINE_PIXELS + _width(name) + 2 * MARGIN

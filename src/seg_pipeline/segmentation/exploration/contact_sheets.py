@@ -1,4 +1,4 @@
-"""Sheets of images picked from the manifest."""
+"""Contact sheets of images from the manifest."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import Saved, fold_split
 
 WINDOW = (1, 99)
-"""Percentiles that become black and white in pictures of 16-bit images."""
+"""Percentiles shown as black and white in 16-bit images."""
 
 MANY_CLASSES = 16
 NUM_DRAWS = 4
-"""Forms of an image on the sheet of augmentations."""
+"""Augmented draws per preset on the augmentation sheet."""
 NUM_WATCHED = 3
-"""Validation images whose predictions are shown while training goes on."""
+"""Validation images whose predictions are shown during training."""
 DRAWING_SHARE = 0.01
-"""Of the time of a training, at most, but for its first and last figures."""
+"""Largest share of the training time for figures, the first and last ones excepted."""
 
 
 def sample_sheet(rows: pd.DataFrame, *, note: str) -> Figure:
-    """These images of the manifest in their order; ``note`` says how they were picked."""
+    """Contact sheet of these rows of the manifest; ``note`` says how they were chosen."""
     names = class_names(rows)
     colours = plotting.class_colours(len(names))
-    if len(names) > MANY_CLASSES:  # decode only what occurs
+    if len(names) > MANY_CLASSES:  # decode only the classes that occur
         shown = [index for index, name in enumerate(names) if (rows[f"area_{name}"] > 0).any()] or [0]
         names, colours = [names[index] for index in shown], colours[shown]
     records = rows.to_dict("records")
@@ -51,7 +51,7 @@ def sample_sheet(rows: pd.DataFrame, *, note: str) -> Figure:
 def prediction_sheet(
     manifest: pd.DataFrame, predictions: pd.DataFrame, image_scores: pd.DataFrame, *, num_images: int
 ) -> Figure:
-    """Images spread evenly from the lowest to the highest mean Dice, truth beside prediction."""
+    """Contact sheet of images evenly spread from the lowest to the highest mean Dice."""
     names = class_names(manifest)
     ranked = image_scores.groupby("image_id")["dice"].mean().dropna().sort_values(kind="stable")
     picked = ranked.iloc[np.unique(np.linspace(0, len(ranked) - 1, num_images).round().astype(int))]
@@ -67,7 +67,7 @@ def prediction_sheet(
 
 
 def augmentation_sheet(rows: pd.DataFrame, config: TrainingConfig) -> Figure:
-    """One image as training may see it under each preset, the config's own marked."""
+    """Contact sheet of one image under each augmentation preset; the one in use is marked."""
     row = most_telling(rows, 1)
     sampling, rgb = config.sampling, config.input.channels == "rgb"
     chosen = None if sampling.albumentations else sampling.augmentation
@@ -87,7 +87,7 @@ def augmentation_sheet(rows: pd.DataFrame, config: TrainingConfig) -> Figure:
     titles = [f"{name} (in use)" if name == chosen else name for name in PRESETS]
     (image_id,) = row["image_id"]
     return plotting.plot_augmentations(
-        images, masks, titles, list(config.classes), title=f"{image_id} as training sees it, by augmentation"
+        images, masks, titles, list(config.classes), title=f"Augmentation presets on {image_id}"
     )
 
 
@@ -98,14 +98,14 @@ def shown_channels(image: np.ndarray) -> np.ndarray:
 
 
 def shown_masks(truth: np.ndarray, config: TrainingConfig) -> np.ndarray:
-    """Bool masks (C, H, W) of the truth as data sets give it."""
+    """Bool masks (C, H, W) of a target as the data sets return it."""
     if config.task == "multilabel":
         return truth == 1
     return truth == np.arange(config.background, config.num_channels)[:, None, None]
 
 
 class LivePictures:
-    """Curves, and predictions of fixed validation images, drawn anew as training goes on."""
+    """Training curves and predictions on fixed validation images, redrawn during training."""
 
     def __init__(self, manifest: pd.DataFrame) -> None:
         self.manifest = manifest
@@ -113,7 +113,7 @@ class LivePictures:
         self._due = 0.0
 
     def of(self, moment: Saved) -> tuple[Figure, Figure]:
-        """Figures of this moment; the last ones again where it is too early to draw."""
+        """The current figures; the previous ones again if it is too early to redraw."""
         began = time.monotonic()
         if self._figures is None or began >= self._due or moment.last["current"]["finished"]:
             self._figures = plotting.plot_history(moment.history), self._sheet(moment)
@@ -146,7 +146,7 @@ class LivePictures:
 
 
 def most_telling(rows: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Images that show the most classes, of different groups first, then in the table's order."""
+    """The images with most classes, from different groups first, then in the order of the table."""
     shown = (rows[[f"area_{name}" for name in class_names(rows)]] > 0).sum(axis=1)
     ranked = rows.assign(_shown=shown).sort_values("_shown", ascending=False, kind="stable")
     turn = ranked.groupby("group").cumcount()
@@ -154,5 +154,5 @@ def most_telling(rows: pd.DataFrame, number: int) -> pd.DataFrame:
 
 
 def picture(row: dict) -> np.ndarray:
-    """The image of a manifest row for people to look at: uint8 (H, W, 3)."""
+    """The image of a manifest row for display: uint8 (H, W, 3)."""
     return to_rgb8(read_image(row["path"]), window=WINDOW if row["dtype"] == "uint16" else None)

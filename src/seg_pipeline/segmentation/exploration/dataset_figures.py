@@ -1,4 +1,4 @@
-"""Figures of a whole data set, from its image table (see ``exploration``)."""
+"""Figures of a whole data set, from its image table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_GROUPS = 20
 
 
 def class_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
-    """Classes together, absent, by area and by number of objects."""
+    """Overview of the classes: together, absent, area, number of objects."""
     names, note = top_classes(table, max_classes)
     shown, areas = presence(table), area_percent(table)
     without = int((~shown.any(axis=1)).sum())
@@ -40,13 +40,13 @@ def class_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
         _percentiles(_objects(table).where(shown), names),
         _colours(table, names),
         num_images=len(table),
-        title=f"Classes in {len(table):,} images, of which {without:,} ({without / len(table):.0%}) show none",
+        title=f"Classes in {len(table):,} images; {without:,} ({without / len(table):.0%}) show none",
         note=note,
     )
 
 
 def split_comparison(table: pd.DataFrame, report: pd.DataFrame, *, max_classes: int) -> Figure:
-    """Classes by split, and the largest differences; the largest of all in the title."""
+    """Classes per split and the largest differences; the title names the largest."""
     names, note = top_classes(table, max_classes)
     shown, areas, objects = presence(table), area_percent(table), _objects(table)
     splits = {name: table["split"] == name for name in SPLITS if (table["split"] == name).any()}
@@ -56,19 +56,19 @@ def split_comparison(table: pd.DataFrame, report: pd.DataFrame, *, max_classes: 
         {name: _percentiles(objects.where(shown)[rows], names) for name, rows in splits.items()},
         report.assign(name=[_quantity_name(row) for row in report.to_dict("records")]),
         sizes={name: int(rows.sum()) for name, rows in splits.items()},
-        title=f"Splits, largest difference: {describe_difference(report)}",
+        title=f"Comparison of the splits\nLargest difference: {describe_difference(report)}",
         note=note,
     )
 
 
 def image_overview(table: pd.DataFrame, intensities: pd.DataFrame) -> Figure:
-    """Sizes of all images, intensities of those that were measured; of many groups those with most images."""
+    """Sizes of all images and intensities of the measured ones; of many groups, those with most images."""
     sizes = table.groupby(["height", "width"]).size().reset_index(name="images")
     names = intensities.loc[intensities["kind"] == "class", "name"].tolist()
     groups = intensities[intensities["kind"] == "group"]
     kept = groups.nlargest(MAX_GROUPS, "images").sort_values("name", key=_natural)
     rest = len(groups) - len(kept)
-    left_out = f"{rest:,} more groups are not shown, {groups['images'].sum() - kept['images'].sum():,} images"
+    left_out = f"not shown: {rest:,} more groups with {groups['images'].sum() - kept['images'].sum():,} images"
     return plotting.plot_images(
         sizes,
         pd.concat([intensities[intensities["kind"] != "group"], kept]),
@@ -80,7 +80,7 @@ def image_overview(table: pd.DataFrame, intensities: pd.DataFrame) -> Figure:
 
 
 def class_locations(rows: pd.DataFrame, *, num_images: int, max_classes: int) -> Figure:
-    """Where each class lies in the rows' masks; ``num_images`` are in the data set."""
+    """Class locations in the masks of the rows; the data set has ``num_images``."""
     names, note = top_classes(rows, max_classes)
     sampled = f"{len(rows):,} of {num_images:,} images, drawn at random" if len(rows) < num_images else ""
     return plotting.plot_class_locations(
@@ -93,12 +93,12 @@ def class_locations(rows: pd.DataFrame, *, num_images: int, max_classes: int) ->
 
 
 def series_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
-    """Classes along series, and over days where the series' names tell them."""
+    """Classes along the series, and over days if the names of the series give them."""
     names, note = top_classes(table, max_classes)
     dated = int(table["day"].notna().sum())
-    about = f"{table['series'].nunique():,} series of {len(table):,} images"
+    about = f"{len(table):,} images in {table['series'].nunique():,} series"
     if dated < len(table):
-        about += f"; the day of {dated:,} is known" if dated else "; their names tell no day"
+        about += f"; the day is known for {dated:,}" if dated else "; the names give no day"
     return plotting.plot_series(
         along_series(table).loc[names],
         over_days(table).loc[names],
@@ -108,11 +108,11 @@ def series_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
 
 
 def point_chart(table: pd.DataFrame, *, max_points: int, seed: int) -> PlotlyFigure:
-    """Plotly: area against objects; of more than ``max_points`` images a random sample."""
+    """Area against number of objects (Plotly); of more than ``max_points`` images, a random sample."""
     rows = table.sample(min(max_points, len(table)), random_state=seed).sort_index()
     drawn = f"{len(rows):,} of {len(table):,} images, drawn at random" if len(rows) < len(table) else ""
     points = rows.assign(area=area_percent(rows).sum(axis=1), objects=_objects(rows).sum(axis=1))
-    return plotting.plot_points(points, title=f"Annotation by image ({drawn or f'all {len(rows):,}'})")
+    return plotting.plot_points(points, title=f"Annotated area and objects per image ({drawn or f'all {len(rows):,}'})")
 
 
 def _objects(table: pd.DataFrame) -> pd.DataFrame:
@@ -121,19 +121,19 @@ def _objects(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _percentiles(values: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Columns p5, p25, p50, p75, p95 of each class's values; NaN where it has none."""
+    """Percentiles p5, p25, p50, p75 and p95 of each class; NaN if it has no values."""
     shares = values[list(names)].quantile([share / 100 for share in PERCENTILES]).T
     return shares.set_axis([f"p{share}" for share in PERCENTILES], axis=1)
 
 
 def _colours(table: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """Of some of the classes, as they are in all other figures."""
+    """The colours of some classes, the same as in all other figures."""
     every = measured_classes(table)
     return plotting.class_colours(len(every))[[every.index(name) for name in names]]
 
 
 def _natural(names: pd.Series) -> pd.Series:
-    """Keys that put case2 before case10."""
+    """Sort keys that put case2 before case10."""
     return names.str.replace(r"\d+", lambda digits: digits.group().zfill(12), regex=True)
 
 

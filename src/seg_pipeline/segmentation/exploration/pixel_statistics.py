@@ -1,4 +1,4 @@
-"""What the pixels of a sample of images say: intensities and places of the classes.
+"""Statistics of pixels in a sample of images: intensities and class locations.
 
 Each image is read once and only its counts are kept: memory does not grow with the number of images.
 """
@@ -17,11 +17,11 @@ from seg_pipeline.segmentation.manifest.table import read_masks
 PERCENTILES = (5, 25, 50, 75, 95)
 ALL = "all pixels"
 MAP_SIDE = 48
-"""Cells along the longer side of a map of places."""
+"""Cells along the longer side of a location map."""
 
 
 def measure_intensities(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Percentiles of the pixels' stored values: of all of them, by class, by group.
+    """Percentiles of the stored pixel values: overall, per class, per group.
 
     Args:
         rows: of the manifest.
@@ -64,14 +64,14 @@ def _parts(row: dict, values: np.ndarray, names: Sequence[str]) -> dict[tuple[st
 
 
 def _percentiles(counts: np.ndarray) -> dict[str, int]:
-    """Of the values 0, 1, 2 ... that occur so many times; each is a value that occurs."""
+    """Percentiles of the values 0, 1, 2, ... given how often each occurs; every result is a value that occurs."""
     total = int(counts.sum())
     ranks = np.searchsorted(counts.cumsum(), np.multiply(PERCENTILES, total / 100), side="left")
     return {"pixels": total, **{f"p{share}": int(rank) for share, rank in zip(PERCENTILES, ranks, strict=True)}}
 
 
 def map_places(rows: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    """Percent of the images that show each class at each place: float32 (C, H, W).
+    """Percentage of images that show each class at each position: float32 (C, H, W).
 
     Images are brought to the same small grid, whose sides are as those of the middle image.
     """

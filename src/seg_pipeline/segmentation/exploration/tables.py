@@ -1,4 +1,4 @@
-"""What a data set holds, in tables: the numbers behind the figures, and the rows that pictures are drawn of.
+"""Tables that describe a data set: the numbers behind the figures, and the rows of the images to show.
 
 All come from the manifest, none from pixels. An image table has a row an image: what the manifest says of
 it but for masks, paths and hashes, and ``day``.
@@ -17,17 +17,17 @@ from scipy.stats import ks_2samp
 from seg_pipeline.segmentation.manifest.table import SPLITS, class_names
 
 MAX_PARTS = 20
-"""Into which series are cut, so that long ones and short ones can be compared."""
+"""Parts that a series is divided into, so that long and short ones can be compared."""
 
 MIN_IMAGES = 5
-"""A distribution of fewer says nothing."""
+"""Fewer images make no distribution."""
 
 EMPTY_WEIGHT = 4
-"""An image without mask counts as so many in a stratified sample."""
+"""Weight of an image without a mask in a stratified sample."""
 
 
 def image_table(manifest: pd.DataFrame, *, day_pattern: str | None) -> pd.DataFrame:
-    """The manifest without masks, paths and hashes, and ``day``, float: NaN where the series' name tells none.
+    """The manifest without masks, paths and hashes, plus ``day`` (float, NaN if the name of the series gives none).
 
     ``day_pattern``: regular expression, searched in the series' name, whose group "day" is a number.
     """
@@ -38,25 +38,25 @@ def image_table(manifest: pd.DataFrame, *, day_pattern: str | None) -> pd.DataFr
 
 
 def measured_classes(table: pd.DataFrame) -> list[str]:
-    """Classes of an image table in channel order."""
+    """Classes of an image table, in channel order."""
     return [name.removeprefix("area_") for name in map(str, table) if name.startswith("area_")]
 
 
 def presence(table: pd.DataFrame) -> pd.DataFrame:
-    """Bool, a row an image and a column a class: does the image show it?"""
+    """Whether each image (row) shows each class (column)."""
     names = measured_classes(table)
     return (table[[f"area_{name}" for name in names]] > 0).set_axis(names, axis=1)
 
 
 def area_percent(table: pd.DataFrame) -> pd.DataFrame:
-    """Percent of each image that each class covers."""
+    """Percentage of each image that each class covers."""
     names = measured_classes(table)
     pixels = table["height"] * table["width"]
     return 100 * table[[f"area_{name}" for name in names]].set_axis(names, axis=1).div(pixels, axis=0)
 
 
 def top_classes(table: pd.DataFrame, number: int) -> tuple[list[str], str]:
-    """The classes that most images show, in channel order, and a note on the rest; "" where there is none."""
+    """The most frequent classes, in channel order, and a note on the rest ("" if there is none)."""
     shown = presence(table).sum()
     names = list(shown.index)
     kept = set(shown.sort_values(ascending=False, kind="stable").index[:number])
@@ -65,19 +65,19 @@ def top_classes(table: pd.DataFrame, number: int) -> tuple[list[str], str]:
     rest = int(shown.drop(list(kept)).sum())
     left = len(names) - len(kept)
     return [name for name in names if name in kept], (
-        f"the {len(kept)} most frequent of {len(names)} classes; the other {left} are shown {rest:,} times in all"
+        f"the {len(kept)} most frequent of {len(names)} classes; the other {left} occur {rest:,} times in total"
     )
 
 
 def count_together(table: pd.DataFrame) -> pd.DataFrame:
-    """Images that show both the class of the row and that of the column; on the diagonal, that show it."""
+    """Number of images with both classes (row and column); on the diagonal, with the class."""
     shown = presence(table)
     counts = shown.to_numpy(dtype=np.float32)  # exact up to 16 million images, and quick
     return pd.DataFrame((counts.T @ counts).astype(np.int64), index=shown.columns, columns=shown.columns)
 
 
 def along_series(table: pd.DataFrame) -> pd.DataFrame:
-    """Percent of images that show each class (row), by part of the series (column), the first frames in part 0.
+    """Percentage of images that show each class (row), by part of the series (column, from its first frames).
 
     Frames are ranked in their series, as numbers may have gaps. There are as many parts as the middle series
     has frames, at most ``MAX_PARTS``; one that no image falls into is NaN.
@@ -90,7 +90,7 @@ def along_series(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def over_days(table: pd.DataFrame) -> pd.DataFrame:
-    """Percent of images that show each class (row), by day (column); no column where no day is known."""
+    """Percentage of images that show each class (row), by day (column); no columns if no day is known."""
     known = table[table["day"].notna()]
     return 100 * presence(known).groupby(known["day"].to_numpy()).mean().T
 
@@ -121,7 +121,7 @@ def pick_samples(
         near = difflib.get_close_matches(unknown[0], rows.index.tolist()[:10_000], n=3, cutoff=0.3)
         raise ValueError(
             f"the manifest has no image {', '.join(unknown)}, which `eda.sample_ids` names; "
-            f"near to the first: {', '.join(near) or 'none'}"
+            f"similar names: {', '.join(near) or 'none'}"
         )
     train = rows[(rows["split"] == "train") & ~rows["image_id"].isin(image_ids)]
     wanted = min(max(number - len(image_ids), 0), len(train))
@@ -141,7 +141,7 @@ def _draw_stratified(rows: pd.DataFrame, number: int, rng: np.random.Generator) 
         shown = strata[drawn].sum(axis=0)
         shown[-1] = shown[-1] * EMPTY_WEIGHT + 1  # a few empty images are enough, and none comes first
         shown = np.where(left > 0, shown, np.inf)
-        stratum = np.lexsort((left, shown))[0]  # of the least shown, the rarest
+        stratum = np.lexsort((left, shown))[0]  # the rarest of the least shown
         fit = np.flatnonzero(strata[:, stratum] & free)
         times = np.bincount(groups[drawn], minlength=groups.max() + 1)[groups[fit]]
         drawn.append(int(rng.choice(fit[times == times.min()])))
@@ -170,7 +170,7 @@ def pick_series(manifest: pd.DataFrame, *, series: str | None, max_frames: int) 
 
 
 def compare_splits(table: pd.DataFrame) -> pd.DataFrame:
-    """How much each quantity's distribution differs between splits, the largest difference first.
+    """How much the distribution of each quantity differs between splits, largest difference first.
 
     Columns: quantity, unit, class ("" for those of whole images), the mean in each split, distance, between.
     The distance is Kolmogorov's and Smirnov's, the same scale for all quantities: the largest difference, 0
@@ -217,11 +217,11 @@ def describe_difference(report: pd.DataFrame) -> str:
     """The first row of a split report in words."""
     row = report.iloc[0]
     if np.isnan(row["distance"]):
-        return f"unknown, as fewer than two splits have {MIN_IMAGES} images"
+        return f"unknown, because fewer than two splits have {MIN_IMAGES} images"
     if row["distance"] == 0:
         return "none"
     between = row["between"].split(" and ")
     of = f"{row['class']}: " if row["class"] else ""
     unit = f" {row['unit']}" if row["unit"] else ""
     means = [f"{name} {row[name]:,.0f}" if row[name] >= 1000 else f"{name} {row[name]:.3g}" for name in between]
-    return f"{of}{row['quantity']}, mean{unit and ' in'}{unit}: {', '.join(means)} (distance {row['distance']:.2f})"
+    return f"{of}{row['quantity']}, mean{unit and ' in'}{unit}: {', '.join(means)} (KS distance {row['distance']:.2f})"

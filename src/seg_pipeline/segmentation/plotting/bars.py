@@ -1,4 +1,4 @@
-"""Bars by class."""
+"""Bar charts by class."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NO_MASK = "no mask"
 MAX_CLASSES = 30
 MAX_UPRIGHT = 6
 PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # under a number, over a line
-DICE_DEPTH, IOU_DEPTH = 1.0, 0.45  # share of a class's colour in its bar, the rest is white
+DICE_DEPTH, IOU_DEPTH = 1.0, 0.45  # share of the class colour in a bar; the rest is white
 LETTER_INCHES = 0.08
 BAR_INCHES = 0.15  # as thick as a number is high
 
 
 @styled
 def plot_class_counts(counts: pd.DataFrame) -> Figure:
-    """Images of each class in each split.
+    """Number of images with each class, per split.
 
     ``counts`` has a row a class, by name, and last a row "no mask" if that is known; a column a split.
     Of more than 30 classes the most frequent are shown and the rest summed.
@@ -52,7 +52,7 @@ def plot_class_counts(counts: pd.DataFrame) -> Figure:
 
 
 def _sum_rest(counts: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The counts without all but the most frequent classes, and a note with the sum of the rest.
+    """The counts of the most frequent classes, and a note with the sum of the rest.
 
     A bar of that sum would dwarf the others.
     """
@@ -68,7 +68,7 @@ def _sum_rest(counts: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 @styled
 def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
-    """Dice and IoU of each class, and their means.
+    """Dice and IoU per class, and their means.
 
     ``scores`` has mean_dice, mean_iou, aggregation, empty_policy, num_images, and classes: dice and iou by
     class name, and where known dice_interval and iou_interval, (low, high), drawn as lines. None stands for an
@@ -98,13 +98,13 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
     policies = f"aggregated by {scores['aggregation']}, empty masks: {scores['empty_policy']}"
     about = f"{scores['num_images']:,} images, {policies}"
     if scores.get("num_groups", 1) > 1:
-        about += f"\nline: {100 * scores['confidence']:.0f} % interval over {scores['num_groups']:,} groups"
+        about += f"\nline: {100 * scores['confidence']:.0f} % confidence interval over {scores['num_groups']:,} groups"
     axes.set_title(about)
     return figure
 
 
 def _draw_intervals(axes: Axes, intervals: Sequence[Sequence[float | None] | None], index: int, num_bars: int) -> None:
-    """Whiskers of the bars number ``index``, whose texts move to their ends; None where there is no interval."""
+    """Draws the interval of each bar of series ``index`` and moves its text to the end; None: no interval."""
     texts = axes.texts[-len(intervals) :]
     for row, interval in enumerate(intervals):
         low, high = (_number(end) for end in interval or (None, None))
@@ -117,7 +117,7 @@ def _draw_intervals(axes: Axes, intervals: Sequence[Sequence[float | None] | Non
 
 
 def _lighten(colours: Any, depth: float) -> Any:
-    """Colours in 0..1, or one grey, with that much of white instead."""
+    """Colours in 0..1, or a grey, mixed with that share of white."""
     return 1 - depth * (1 - colours)
 
 
@@ -126,7 +126,7 @@ def _number(value: float | None) -> float:
 
 
 def _draw_mean(axes: Axes, name: str, value: float | None, line: str) -> Line2D | None:
-    """The line of a mean, or None where the mean is undefined."""
+    """The line of a mean; None if the mean is undefined."""
     if value is None or not np.isfinite(value):
         return None
     label = f"{name} {value:.3f}"
@@ -134,12 +134,12 @@ def _draw_mean(axes: Axes, name: str, value: float | None, line: str) -> Line2D 
 
 
 def _fits_upright(names: list[str], num_bars: int) -> bool:
-    """Whether the names fit side by side under their bars."""
+    """Whether the names fit side by side below their bars."""
     return len(names) <= MAX_UPRIGHT and max(map(len, names)) * grown(LETTER_INCHES) < _group_inches(num_bars)
 
 
 def _group_inches(num_bars: int) -> float:
-    return grown(num_bars * 0.45 + 0.3)  # a bar is as wide as a number of six digits
+    return grown(num_bars * 0.45 + 0.3)  # a bar is as wide as a six-digit number
 
 
 def _bar_figure(num_rows: int, num_bars: int, *, upright: bool) -> Figure:
@@ -158,7 +158,7 @@ def _draw_bars(
     upright: bool,
     **look: Any,
 ) -> None:
-    """The bar number ``index`` of the ``num_bars`` at each row, with a text at its end."""
+    """Draws bar ``index`` of ``num_bars`` in each row, with a text at its end."""
     thickness = 0.84 / num_bars
     places = np.arange(len(values)) + (index - (num_bars - 1) / 2) * thickness
     bars = (axes.bar if upright else axes.barh)(places, values, thickness, **look)

@@ -1,4 +1,4 @@
-"""A small panel for each class: Dice by object size, threshold curves, reliability.
+"""One small panel per class: Dice by object size, threshold curves, reliability.
 
 A class has its colour and its name above its panel; lines differ in their pattern too.
 """
@@ -21,15 +21,15 @@ MAX_PANELS = 12
 MAX_COLUMNS = 4
 PANEL_INCHES = 2.1
 MAX_POINTS = 2000
-"""Of a panel; more are drawn evenly from those ranked by size."""
+"""Points per panel; of more, a sample evenly spread over the sizes."""
 NUM_BANDS = 6
-"""Parts of equal number, by object size, of which the median is drawn."""
+"""Bands of equal numbers of images by object size, whose medians are drawn."""
 UNIT = (-0.03, 1.06)
 
 
 @styled
 def plot_object_sizes(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Dice of each image over the area of the class in it, by class, with the median of six bands of size.
+    """Dice per image against the area of the class, with the median of six size bands.
 
     Args:
         rows: an image and class each: class, dice, true_pos, false_neg. Rows without truth are left out.
@@ -43,15 +43,15 @@ def plot_object_sizes(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
         points = part.iloc[np.unique(np.linspace(0, len(part) - 1, MAX_POINTS).round().astype(int))]
         axes.scatter(points["area"], points["dice"], s=9, color=colour, edgecolor="0.35", linewidth=0.3)
         _draw_bands(axes, part)
-        axes.set(xscale="log", ylim=UNIT, xlabel="area in truth (pixels)")
+        axes.set(xscale="log", ylim=UNIT, xlabel="area in ground truth (pixels)")
         _label_areas(axes)
     figure.suptitle("Dice against object size")
-    add_note(figure, note, "a point: one image; black: median Dice of each sixth of the images by area")
+    add_note(figure, note, "point: one image; black: median Dice of each sixth of the images, sorted by area")
     return figure
 
 
 def _label_areas(axes: Axes) -> None:
-    """Powers of ten; where fewer than two are in sight, round numbers between them."""
+    """Ticks at powers of ten, or at round numbers if fewer than two powers are in range."""
     low, high = axes.get_xlim()
     powers = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
     axes.xaxis.set_major_locator(LogLocator(numticks=5) if powers > 1 else MaxNLocator(3))
@@ -61,7 +61,7 @@ def _label_areas(axes: Axes) -> None:
 
 
 def _draw_bands(axes: Axes, part: pd.DataFrame) -> None:
-    """Medians of Dice and area; of fewer images than two a band there are fewer bands."""
+    """Medians of Dice and area; with fewer than two images per band, there are fewer bands."""
     number = max(1, min(NUM_BANDS, len(part) // 2))
     bands = part.groupby(np.arange(len(part)) * number // max(len(part), 1))[["area", "dice"]].median()
     axes.plot(bands["area"], bands["dice"], color="black", marker="s", markersize=3, linewidth=1.2)
@@ -69,7 +69,7 @@ def _draw_bands(axes: Axes, part: pd.DataFrame) -> None:
 
 @styled
 def plot_thresholds(curve: pd.DataFrame, names: Sequence[str], chosen: Mapping[str, float]) -> Figure:
-    """Dice, precision and recall on the validation split over the threshold, by class.
+    """Dice, precision and recall on validation images against the threshold, per class.
 
     Args:
         curve: class, threshold, dice, precision, recall.
@@ -87,14 +87,14 @@ def plot_thresholds(curve: pd.DataFrame, names: Sequence[str], chosen: Mapping[s
             axes.set_title(f"{name}\nin use: {chosen[name]:.2f}")
         axes.set(xlim=UNIT, ylim=UNIT, xlabel="threshold")
     axes, _ = next(iter(panels.values()))
-    figure.suptitle("Threshold curves on the validation split")
+    figure.suptitle("Dice, precision and recall against the threshold (validation images)")
     add_legend(figure, axes.get_legend_handles_labels()[0], note)
     return figure
 
 
 @styled
 def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[str, float | None]) -> Figure:
-    """How often pixels of each confidence are right, by class; on the diagonal probabilities mean what they say.
+    """Observed frequency against predicted probability, per class; on the diagonal the model is calibrated.
 
     Args:
         bins: class, confidence (mean of the bin), frequency (share that is of the class), pixels.
@@ -111,18 +111,18 @@ def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[s
         if errors.get(name) is not None:
             axes.set_title(f"{name}\nECE {errors[name]:.4f}")
         axes.set(xlim=UNIT, ylim=UNIT, xlabel="predicted probability")
-    figure.suptitle("Reliability: share of pixels that are of the class, by predicted probability")
-    add_note(figure, note, "dashed: a perfectly calibrated model; a larger point stands for more pixels")
+    figure.suptitle("Reliability: observed frequency of the class against predicted probability")
+    add_note(figure, note, "dashed: perfect calibration; larger points stand for more pixels")
     return figure
 
 
 def class_panels(
     rows: pd.DataFrame, names: Sequence[str], *, unit: str = "score (0 to 1)"
 ) -> tuple[Figure, dict[str, tuple[Axes, np.ndarray]], str]:
-    """A figure with a titled panel and a colour a class; of more than ``MAX_PANELS`` those with most rows.
+    """A figure with one panel per class; of more than ``MAX_PANELS`` classes, those with most rows.
 
     Returns:
-        The figure, axes and colour by class, and a note of what was left out, or "".
+        The figure, axes and colour by class, and a note on what was left out, or "".
     """
     counts = rows["class"].value_counts()
     present = [name for name in names if name in counts.index] or list(names[:1])

@@ -1,4 +1,4 @@
-"""What the images show: classes alone, together, and in each split."""
+"""Classes in the images: alone, together, and per split."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def plot_classes(
     title: str,
     note: str,
 ) -> Figure:
-    """Which classes are seen together, how often each is absent, how large and how many its objects are.
+    """Which classes occur together, how often each is absent, and the size and number of its objects.
 
     Args:
         together: images that show both classes, a row and a column a class.
@@ -46,7 +46,7 @@ def plot_classes(
         colours: of the classes, uint8 (C, 3).
         num_images: in the data set.
         title: of the figure.
-        note: of what was left out, or "".
+        note: on what was left out, or "".
     """
     names, look = list(together.index), colours / 255
     shown = np.diag(together.to_numpy())
@@ -55,7 +55,7 @@ def plot_classes(
     shares = 100 * together.div(np.where(shown > 0, shown, np.nan), axis=0)
     numbers = len(names) <= MAX_WITH_NUMBERS
     draw_heat(heat, shares, numbers=numbers, slope=45 if numbers else 90)
-    heat.set(title="Seen together:\n% of the row's images with the column's class")
+    heat.set(title="Occur together:\n% of the images of the row's class that show the column's class")
     empty = num_images - shown
     texts = [f"{value / num_images:.0%} ({value:,})" for value in empty]
     draw_bars(absent, 100 * empty / num_images, texts, color=look, edgecolor="0.35", linewidth=0.5)
@@ -83,7 +83,7 @@ def plot_splits(
     title: str,
     note: str,
 ) -> Figure:
-    """Each class in each split: how often, how large, how many; and the largest differences of all quantities.
+    """Frequency, area and number of objects of each class per split, and the largest differences.
 
     Args:
         shown: percent of images that show the class, a row a class, a column a split.
@@ -92,7 +92,7 @@ def plot_splits(
         differences: columns name and distance (0 to 1), the largest first.
         sizes: images by split.
         title: names the largest difference.
-        note: of what was left out, or "".
+        note: on what was left out, or "".
     """
     splits, names = list(shown.columns), list(shown.index)
     colours = matplotlib.colormaps["cividis"](np.linspace(0.1, 0.85, len(splits)))
@@ -103,11 +103,11 @@ def plot_splits(
         draw_bars(panels[0], shown[split], texts, index, len(splits), color=colour)
         for axes, tables in zip(panels[1:3], (areas, objects), strict=True):
             draw_boxes(axes, tables[split], colour, index=index, num_bars=len(splits))
-    panels[0].set(title="Images that show it", xlabel="% of the split's images", xlim=(0, 118))
+    panels[0].set(title="Images with the class", xlabel="% of the split's images", xlim=(0, 118))
     scale_values(panels[1], *areas.values())
-    panels[1].set(title="Area where shown", xlabel="% of the image")
+    panels[1].set(title="Area, if present", xlabel="% of the image")
     scale_values(panels[2], *objects.values())
-    panels[2].set(title="Objects where shown", xlabel="connected components")
+    panels[2].set(title="Objects, if present", xlabel="connected components")
     _add_differences(panels[3], differences.dropna(subset="distance").head(most))
     handles = [
         Patch(color=colour, label=f"{split} ({sizes[split]:,})") for split, colour in zip(splits, colours, strict=True)

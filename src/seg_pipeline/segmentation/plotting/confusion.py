@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 from seg_pipeline.segmentation.plotting.style import new_figure, small, styled
 
 MAX_WITH_NUMBERS = 15
-DARK = 0.55  # share from which the blue is so dark that its number is white
+DARK = 0.55  # share from which the number is white on dark blue
 
 
 @styled
 def plot_confusion(confusion: np.ndarray, names: Sequence[str], *, title: str) -> Figure:
-    """Where the pixels of each true class (row) were put, in percent of the row.
+    """What the pixels of each true class (row) were predicted as, in percent of the row.
 
     ``confusion`` counts pixels, int (K, K), rows truth, columns prediction. A row without pixels is
     grey. Percentages are written in the cells of up to 15 classes.
@@ -40,7 +40,7 @@ def plot_confusion(confusion: np.ndarray, names: Sequence[str], *, title: str) -
     axes.set_xticks(range(len(names)), names, rotation=slope, ha="right", va="center", rotation_mode="anchor")
     break_ = "\n" if numbered else "  "
     axes.set_yticks(range(len(names)), [f"{name}{break_}{total:,}" for name, total in zip(names, totals, strict=True)])
-    axes.set(xlabel="predicted class", ylabel="true class, with its number of pixels")
+    axes.set(xlabel="predicted class", ylabel="true class (pixels)")
     figure.suptitle(title)
     if numbered:
         _write_shares(axes, shares)
@@ -48,7 +48,7 @@ def plot_confusion(confusion: np.ndarray, names: Sequence[str], *, title: str) -
 
 
 def _row_shares(confusion: np.ndarray) -> tuple[np.ma.MaskedArray, np.ndarray]:
-    """Each count over its row's total, masked where that is 0, and the totals."""
+    """Shares of each row's total, masked where the total is 0, and the totals."""
     totals = confusion.sum(axis=1)
     empty = np.broadcast_to((totals == 0)[:, None], confusion.shape)
     return np.ma.masked_array(confusion / np.maximum(totals, 1)[:, None], mask=empty), totals
@@ -57,7 +57,7 @@ def _row_shares(confusion: np.ndarray) -> tuple[np.ma.MaskedArray, np.ndarray]:
 def _draw_heat(figure: Figure, axes: Axes, shares: np.ma.MaskedArray) -> None:
     colours = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
     heat = axes.imshow(100 * shares, cmap=colours, vmin=0, vmax=100)
-    figure.colorbar(heat, ax=axes, label="share of the true class's pixels (%)", shrink=0.8)
+    figure.colorbar(heat, ax=axes, label="share of the true class (%)", shrink=0.8)
     axes.spines[:].set_visible(True)
 
 
@@ -68,7 +68,7 @@ def _write_shares(axes: Axes, shares: np.ma.MaskedArray) -> None:
 
 
 def _percent(share: float) -> str:
-    """The share in percent with one decimal, told apart from none and all; a dash for NaN."""
+    """The share in percent with one decimal that never rounds to 0 or 100; a dash for NaN."""
     if np.isnan(share):
         return "–"
     if share in (0, 1):

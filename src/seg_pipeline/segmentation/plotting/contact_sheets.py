@@ -1,4 +1,4 @@
-"""Sheets of images with their masks.
+"""Contact sheets: images with their masks.
 
 Axes: C classes, H rows, W columns. An image is uint8, (H, W) or (H, W, 3) in RGB; masks are bool (C, H, W).
 """
@@ -25,7 +25,7 @@ BLOCK_GAP = 0.06
 MAX_ROWS = 6
 MAX_LEGEND = 16
 PANEL_PIXELS = 480
-"""Larger images are shrunk to this before they are coloured, as their outlines would be too thin to see."""
+"""Larger images are shrunk to this before they are coloured; otherwise their outlines would be too thin to see."""
 
 
 @styled
@@ -38,7 +38,7 @@ def plot_samples(
     colours: np.ndarray | None = None,
     title: str = "Samples: image, masks, overlay",
 ) -> Figure:
-    """A sheet with each sample's image, masks in colour, and both in one.
+    """A contact sheet: each sample's image, its masks, and the overlay.
 
     Images may differ in size; ``titles`` stand above the samples. ``colours``, uint8 (C, 3), are those of the
     first C classes if not given: of a thousand classes it is enough to pass on those that occur.
@@ -67,7 +67,7 @@ def plot_predictions(
     titles: Sequence[str],
     class_names: Sequence[str],
 ) -> Figure:
-    """A sheet with each image, its true masks, and its predicted masks (tint) under the true outlines.
+    """A contact sheet: each image, its ground truth, and the prediction (tint) below the true outlines.
 
     A strong tint is a false find, an outline without its tint inside is a miss.
     """
@@ -82,7 +82,7 @@ def plot_predictions(
         marked = tint(tint(picture, found, TINT, colours), found & ~drawn, FALSE_TINT, colours)
         rows.append([picture, overlay(picture, drawn), draw_outlines(marked, drawn, colours)])
     figure = _draw_sheet(rows, titles, ["image", "ground truth", "prediction"])
-    figure.suptitle("Predictions (tint, strong where wrong) and ground truth (outline)")
+    figure.suptitle("Predictions (tint, darker where wrong) and ground truth (outline)")
     _add_legend(figure, _names_to_show([*truths, *predictions], class_names), colours)
     return figure
 
@@ -96,7 +96,7 @@ def plot_augmentations(
     *,
     title: str,
 ) -> Figure:
-    """A contact sheet: a row a sample, first as it is, then as training sees it, with its masks as outlines.
+    """A contact sheet with one row per sample: the original, then augmented draws, with masks as outlines.
 
     Args:
         images: of each sample its forms, the one without augmentation first; as many of each.
@@ -121,7 +121,7 @@ def plot_augmentations(
         ]
         for forms in zip(images, masks, strict=True)
     ]
-    headings = ["as it is", *[f"draw {draw}" for draw in range(1, len(rows[0]))]]
+    headings = ["original", *[f"draw {draw}" for draw in range(1, len(rows[0]))]]
     figure = _draw_sheet(rows, titles, headings, named=0)
     figure.suptitle(title)
     _add_legend(figure, _names_to_show(flat, class_names), colours)
@@ -158,7 +158,7 @@ def _shrink_masks(masks: np.ndarray) -> np.ndarray:
 
 
 def _panel_size(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Width and height, as OpenCV orders them, that bring the longer side to ``PANEL_PIXELS``."""
+    """(width, height), as OpenCV orders them, with the longer side at ``PANEL_PIXELS``."""
     scale = PANEL_PIXELS / max(shape)
     return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
 
@@ -166,7 +166,7 @@ def _panel_size(shape: tuple[int, ...]) -> tuple[int, int]:
 def _draw_sheet(
     samples: list[list[np.ndarray]], titles: Sequence[str], headings: Sequence[str], *, named: int = 1
 ) -> Figure:
-    """One row a sample; more than ``MAX_ROWS`` samples go into two blocks side by side.
+    """One row per sample; more than ``MAX_ROWS`` samples go into two blocks side by side.
 
     ``named``: the column over which a sample's title stands.
     """
@@ -188,12 +188,12 @@ def _draw_sheet(
 
 
 def _cell_ratio(pictures: list[np.ndarray]) -> float:
-    """Height over width of the cells: that of the middle image, within bounds."""
+    """Height over width of the cells: that of the median image, within bounds."""
     return float(np.clip(np.median([picture.shape[0] / picture.shape[1] for picture in pictures]), 0.5, 1.5))
 
 
 def _show(axes: Axes, picture: np.ndarray, ratio: float) -> None:
-    """The picture in the middle of a cell of that height over width, as large as fits."""
+    """The image centred in a cell of that height over width, as large as fits."""
     height, width = picture.shape[:2]
     axes.imshow(picture)
     cell_width = max(width, height / ratio)
@@ -204,7 +204,7 @@ def _show(axes: Axes, picture: np.ndarray, ratio: float) -> None:
 
 
 def _names_to_show(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> dict[int, str]:
-    """All classes by index, or those in the masks where all would be too many for a legend."""
+    """All classes by index, or only those in the masks if all are too many for a legend."""
     if len(class_names) <= MAX_LEGEND:
         return dict(enumerate(class_names))
     seen = np.any([mask.any(axis=(1, 2)) for mask in masks], axis=0)

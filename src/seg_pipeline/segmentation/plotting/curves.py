@@ -13,12 +13,12 @@ from matplotlib.ticker import MaxNLocator
 from seg_pipeline.segmentation.plotting.style import new_figure, styled
 
 TRAIN_COLOUR, VAL_COLOUR, BEST_COLOUR = "#0072B2", "#D55E00", "0.35"
-MAX_MARKERS = 30  # more epochs than that are lines without points
+MAX_MARKERS = 30  # with more epochs, lines have no markers
 
 
 @styled
 def plot_history(history: pd.DataFrame) -> Figure:
-    """Loss, Dice, pixel accuracy and learning rate over the epochs; the best epoch (val Dice) is marked.
+    """Loss, Dice, pixel accuracy and learning rate per epoch; the best epoch (validation Dice) is marked.
 
     ``history`` has one row an epoch: epoch (from 1), learning_rate, and train_ and val_ of loss, dice and
     pixel_accuracy; values that are not finite are left out.
@@ -51,7 +51,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
 
 
 def _draw_line(axes: Axes, rows: pd.DataFrame, column: str, **look: Any) -> None:
-    """Through the epochs that have a value; a line of its own for each fold."""
+    """A line through the epochs that have a value; one per fold."""
     known, marker = rows.dropna(subset=[column]), "." if len(rows) <= MAX_MARKERS else ""
     folds = known.groupby(known.get("fold", pd.Series(-1, index=known.index)))
     for number, (_, of_fold) in enumerate(folds):
@@ -71,7 +71,7 @@ def _describe_folds(rows: pd.DataFrame) -> str:
 
 
 def _best_epoch(rows: pd.DataFrame) -> pd.Series | None:
-    """The row with the highest val Dice, the first of equals."""
+    """The row with the highest validation Dice, the first of equals."""
     known = rows.dropna(subset=["val_dice"])
     return None if known.empty else known.iloc[int(known["val_dice"].argmax())]
 

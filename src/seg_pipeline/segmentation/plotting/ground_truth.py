@@ -1,4 +1,4 @@
-"""Prediction against truth in one picture that can be read without colours.
+"""Prediction against ground truth in one image that can be read without colour.
 
 Axes: C classes, H rows, W columns. An image is uint8, (H, W) or (H, W, 3) in RGB; masks are bool (C, H, W).
 """
@@ -12,14 +12,14 @@ from seg_pipeline.segmentation.plotting.overlay import check_picture, draw_outli
 from seg_pipeline.segmentation.plotting.style import class_colours
 
 STRIPE, STRENGTH = 6, 0.75
-"""Pixels from one stripe to the next, and share of the class's colour in one."""
+"""Pixels from stripe to stripe, and the share of the class colour in a stripe."""
 TINY, RING = 40, 9
-"""Pixels of a spot that would not be seen, and radius of the ring around it."""
+"""Largest spot, in pixels, that gets a ring because it would be overlooked, and the radius of the ring."""
 _SQUARE = np.ones((3, 3), dtype=np.uint8)
 
 
 def against_truth(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, *, side: int) -> np.ndarray:
-    """The image, uint8 (h, w, 3), with stripes where a class is predicted and a solid line around its truth.
+    """The image, uint8 (h, w, 3), with stripes on the prediction and a solid line around the ground truth.
 
     A line has a dark edge, so that it shows on any ground and in any colour; stripes and line differ in form,
     so that a print in grey tells them apart. A white ring is around spots of either that are too small to be seen.
@@ -38,7 +38,7 @@ def against_truth(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, *
 
 
 def resized(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The picture with that height and width."""
+    """The image resized to that height and width."""
     shrinks = shape[0] < picture.shape[0]
     return cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
@@ -49,7 +49,7 @@ def _resized_masks(masks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _darken_around(picture: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Black beside the masks' edges, on either side."""
+    """Darkens both sides of the masks' edges."""
     drawn = picture.copy()
     for mask in masks.astype(np.uint8):
         if mask.any():

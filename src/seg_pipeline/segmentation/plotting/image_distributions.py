@@ -1,4 +1,4 @@
-"""Sizes, intensities and places."""
+"""Distributions of image sizes, intensities and class locations."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from seg_pipeline.segmentation.plotting.row_panels import add_note, draw_boxes, draw_heat, scale_values
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled
 
-MAX_SIZES = 10  # more sizes than that are binned instead of being named
+MAX_SIZES = 10  # with more sizes, they are binned
 PANEL_INCHES = 2.1
 MAX_COLUMNS = 6
 MAX_NUMBERS = 12
@@ -27,7 +27,7 @@ BYTE = 256  # only 16-bit values can span more than this factor, and need a loga
 def plot_images(
     sizes: pd.DataFrame, intensities: pd.DataFrame, colours: np.ndarray, *, num_images: int, sampled: int, note: str
 ) -> Figure:
-    """Height and width of the images; intensity of the pixels of each class and each group.
+    """Height and width of the images, and the intensity of each class and each group.
 
     Args:
         sizes: height, width, images; a row a size.
@@ -35,7 +35,7 @@ def plot_images(
         colours: of the classes among ``intensities``, uint8 (C, 3).
         num_images: in the data set.
         sampled: images whose pixels were read.
-        note: of what was left out, or "".
+        note: on what was left out, or "".
     """
     by_class = intensities[intensities["kind"] != "group"]
     by_group = intensities[intensities["kind"] == "group"]
@@ -52,7 +52,7 @@ def plot_images(
         scale_values(axes, table, wide=BYTE)
         axes.set_yticks(range(len(table)), list(table["name"]))
         axes.set(title=title, xlabel="stored value (mean of the channels)", ylim=(len(table) - 0.5, -0.5))
-    read = f"intensities from {sampled:,} of them" if sampled < num_images else "intensities from all of them"
+    read = f"intensities of {sampled:,} of them" if sampled < num_images else "intensities of all of them"
     figure.suptitle(f"{num_images:,} images, {read}")
     add_note(figure, note, "box: middle half, line: 5 to 95 % of pixels, number: median")
     return figure
@@ -63,7 +63,7 @@ def _draw_sizes(axes: Axes, sizes: pd.DataFrame) -> None:
     if len(sizes) <= MAX_SIZES:
         axes.scatter(width, height, s=30 + 250 * np.sqrt(images / images.max()), color="#0072B2", alpha=0.5)
         lines = [f"{row.height} x {row.width}: {row.images:,}" for row in sizes.itertuples()]
-        # not at the points, which may lie close together
+        # not beside the points, which may be close together
         axes.text(0.04, 0.97, "\n".join(lines), transform=axes.transAxes, va="top", fontsize=small())
         axes.set(xlim=_wide(width), ylim=_wide(height))
         title = "Sizes (height x width: images)"
@@ -79,7 +79,7 @@ def _draw_sizes(axes: Axes, sizes: pd.DataFrame) -> None:
 
 
 def _wide(values: np.ndarray) -> tuple[float, float]:
-    """Limits with room for the texts; sizes that hardly differ lie close together."""
+    """Axis limits with room for the texts; sizes that hardly differ are close together."""
     span = max(0.8 * float(values.max() - values.min()), 0.25 * float(values.max()))
     return max(0, float(values.min()) - span), float(values.max()) + span
 
@@ -88,14 +88,14 @@ def _wide(values: np.ndarray) -> tuple[float, float]:
 def plot_class_locations(
     maps: np.ndarray, names: Sequence[str], counts: Sequence[int], *, sampled: str, note: str
 ) -> Figure:
-    """Where in the image each class lies: percent of images that show it at each place.
+    """Class locations: the percentage of images that show each class at each position.
 
     Args:
         maps: float (C, H, W), percent; each panel's colours span from 0 to its own largest value.
         names: of the classes.
         counts: sampled images that show each.
         sampled: which images were read.
-        note: of what was left out, or "".
+        note: on what was left out, or "".
     """
     columns = min(MAX_COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)
@@ -112,20 +112,20 @@ def plot_class_locations(
         axes.set_visible(False)
     bar = figure.colorbar(matplotlib.cm.ScalarMappable(cmap="viridis"), ax=list(panels), shrink=0.8, ticks=[0, 1])
     bar.ax.set_yticklabels(["0", "most"])
-    figure.suptitle("Where the classes lie: share of images that show them there")
+    figure.suptitle("Class locations: share of images that show the class at each position")
     add_note(figure, sampled, note)
     return figure
 
 
 @styled
 def plot_series(positions: pd.DataFrame, days: pd.DataFrame, images_by_day: Sequence[int], *, note: str) -> Figure:
-    """How often each class is shown along a series, and over the days.
+    """How often each class is shown along the series and over days.
 
     Args:
         positions: percent of images, a row a class, a column a part of the series, from its first frames to its last.
         days: percent of images, a row a class, a column a day; no column leaves the panel out.
         images_by_day: images of each day.
-        note: of what the figure was made of.
+        note: what the figure is made of.
     """
     widths = [4.6, max(2.2, min(0.42 * days.shape[1] + 1.0, 7.0))] if days.shape[1] else [5.6]
     height = max(1.2, len(positions) * grown(0.24)) + grown(1.9)
@@ -144,7 +144,7 @@ def plot_series(positions: pd.DataFrame, days: pd.DataFrame, images_by_day: Sequ
         panels[1].set_xlabel("day (images)")
     for axes in panels:
         axes.set_yticks(range(len(positions)), list(positions.index) if axes is panels[0] else [])
-    figure.colorbar(heat, ax=list(panels), label="images that show it (%)", fraction=0.05)
-    figure.suptitle("Annotation along series" + (" and over days" if days.shape[1] else ""))
+    figure.colorbar(heat, ax=list(panels), label="images with the class (%)", fraction=0.05)
+    figure.suptitle("Classes along the series" + (" and over days" if days.shape[1] else ""))
     add_note(figure, note)
     return figure

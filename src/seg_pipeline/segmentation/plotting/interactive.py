@@ -1,4 +1,4 @@
-"""Plotly figures: those in which a point should tell what it is."""
+"""Interactive figures (Plotly), whose points show their names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPLIT_LOOK = {"train": ("#0072B2", "circle"), "val": ("#E69F00", "diamond"), "te
 
 
 def plot_points(points: pd.DataFrame, *, title: str) -> Figure:
-    """Annotated area against number of objects, a point an image, which says its name when pointed at.
+    """Annotated area against number of objects: one point per image, named on hover.
 
     ``points``: image_id, group, series, frame, split, height, width, area (percent of the image), objects.
     """

@@ -1,4 +1,4 @@
-"""The one place for fonts, lines and colours of the figures."""
+"""Fonts, lines and colours of all figures."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation.settings.figures import CURRENT
 
-# Okabe and Ito's colours without black (jfly.uni-koeln.de/color), then the web-safe colours picked one by
-# one to be farthest in CIELAB from all before, by the least of three distances: as seen with normal
-# vision, and by Machado et al.'s (2009) models of deuteranopia and protanopia.
+# Okabe and Ito's colours without black (jfly.uni-koeln.de/color), then web-safe colours, each the farthest in CIELAB
+# from all before it. The distance is the smallest of three: normal vision, and the models of deuteranopia and
+# protanopia by Machado et al. (2009).
 _PALETTE = bytes.fromhex(
     "E69F00 56B4E9 009E73 F0E442 0072B2 D55E00 CC79A7 0033CC 663300 FFCCCC 660066 663333 "
     "FFCC99 0099FF FF3366 003399 993366 3366FF 0066CC 666633 CCCC66 993399 999933 CC9999 "
@@ -28,17 +28,17 @@ _style_lock = threading.Lock()
 
 
 def small() -> float:
-    """Points of the numbers inside a plot."""
+    """Font size, in points, of numbers inside a plot."""
     return CURRENT.font_size - 1
 
 
 def grown(inches: float) -> float:
-    """A length that suits a font of 9 points, in proportion to the present one."""
+    """A length that suits a 9-point font, scaled to the current font size."""
     return inches * CURRENT.font_size / 9
 
 
 def style() -> dict[Any, Any]:
-    """Matplotlib settings of the figures drawn now."""
+    """The current Matplotlib settings."""
     return {
         "axes.axisbelow": True,
         "axes.grid": False,
@@ -53,17 +53,17 @@ def style() -> dict[Any, Any]:
         "grid.alpha": 0.3,
         "legend.frameon": False,
         "legend.fontsize": small(),
-        "text.parse_math": False,  # a class name may hold "$"
+        "text.parse_math": False,  # a class name may contain "$"
         **CURRENT.rc,
     }
 
 
 def styled(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]:
-    """Runs ``plot`` with ``style()`` over the caller's own settings of Matplotlib."""
+    """Runs ``plot`` with ``style()``, whatever the caller's Matplotlib settings."""
 
     @functools.wraps(plot)
     def wrapped(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Figure:
-        # rc_context swaps the settings of the whole process: one figure at a time
+        # rc_context changes the settings of the whole process, so one figure at a time
         with _style_lock, matplotlib.rc_context(style()):
             return plot(*args, **kwargs)
 
@@ -80,7 +80,7 @@ def class_colours(num_classes: int) -> np.ndarray:
 
 
 def unit_colours(num_classes: int) -> np.ndarray:
-    """``class_colours`` as Matplotlib wants them: float (C, 3) in 0..1."""
+    """``class_colours`` as float (C, 3) in 0..1, for Matplotlib."""
     return class_colours(num_classes) / 255
 
 
