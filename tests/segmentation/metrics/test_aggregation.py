@@ -11,7 +11,7 @@ from sklearn.metrics import precision_recall_fscore_support
 from torchmetrics.functional.segmentation import dice_score, mean_iou
 
 from seg_pipeline.segmentation.metrics import overlap as metrics
-from seg_pipeline.segmentation.metrics.aggregation import RATIOS, SCORES, Way, defined_mean, image_values
+from seg_pipeline.segmentation.metrics.aggregation import RATIOS, SCORES, Aggregator, defined_mean, image_values
 from seg_pipeline.segmentation.metrics.overlap import Counts, ImageCounts
 
 NAN = math.nan
@@ -24,12 +24,12 @@ def counts_of(true_pos, false_pos, false_neg):
     return Counts(*tensors, torch.zeros(len(true_pos)), torch.zeros(len(true_pos)))
 
 
-def way(aggregation="image", empty_policy="skip", repeats=0):
-    return Way(aggregation, empty_policy, repeats, seed=0)
+def aggregator(aggregation="image", empty_policy="skip", repeats=0):
+    return Aggregator(aggregation, empty_policy, repeats, seed=0)
 
 
 def total(counts, score, **options):
-    return way(**options).estimate(counts, score, pd.Series(range(len(counts.known))))[0]
+    return aggregator(**options).estimate(counts, score, pd.Series(range(len(counts.known))))[0]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_a_resample_is_the_score_of_the_drawn_groups(aggregation):
     rng = np.random.default_rng(0)
     counts = Counts(*torch.from_numpy(rng.integers(0, 9, (3, 8, 2))), torch.zeros(8), torch.zeros(8))
     groups = pd.Series(list("aabbbccd"))
-    _, resampled = way(aggregation, repeats=5).estimate(counts, "dice", groups)
+    _, resampled = aggregator(aggregation, repeats=5).estimate(counts, "dice", groups)
     names, draws = groups.unique(), np.random.default_rng(0).integers(4, size=(5, 4))
     for found, drawn in zip(resampled, draws, strict=True):
         rows = np.concatenate([np.flatnonzero(groups == names[one]) for one in drawn])
@@ -145,7 +145,7 @@ def test_a_resample_is_the_score_of_the_drawn_groups(aggregation):
 
 
 def test_one_group_has_no_resamples():
-    _, resampled = way(repeats=50).estimate(THREE, "dice", pd.Series(["a"] * 3))
+    _, resampled = aggregator(repeats=50).estimate(THREE, "dice", pd.Series(["a"] * 3))
     assert resampled.shape == (0, 2)
 
 

@@ -79,7 +79,7 @@ def test_the_verdict_in_words():
     summary = summarise(pairs(), seed=1)
     assert describe(summary.iloc[[1]]) == (
         "This run is better: Dice 0.850 against 0.450, difference +0.400 (95 % interval +0.100 to +0.700, 4 images of "
-        "2 groups). Over so few groups an interval is rough."
+        "2 groups). With so few groups, the interval is rough."
     )
     assert describe(summary.iloc[[2]]).startswith("This run is worse: Dice 0.400 against 0.600, difference -0.200")
 
@@ -87,14 +87,14 @@ def test_the_verdict_in_words():
 def test_a_run_beside_itself_shows_no_difference():
     same = summarise(pair_scores(manifest_of(), MINE, manifest_of(), MINE), seed=1)
     assert set(same["verdict"]) == {"no difference shown"}
-    assert describe(same).startswith("No difference is shown: the interval holds 0: Dice")
+    assert describe(same).startswith("No significant difference: the interval contains 0: Dice")
 
 
 def test_one_group_gives_no_interval():
     one = pairs().assign(group="a")
     summary = summarise(one, seed=1)
     assert summary[["low", "high"]].isna().all(axis=None)
-    assert describe(summary).startswith("Which run is better cannot be told from images of one group: Dice")
+    assert describe(summary).startswith("Images of one group do not show which run is better: Dice")
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_one_group_gives_no_interval():
         (
             manifest_of().rename(columns={"mask_disc": "mask_ring"}),
             OTHER,
-            r"classes \['box', 'ring'\], this one of \['box', 'disc'\]",
+            r"classes \['box', 'ring'\], this one \['box', 'disc'\]",
         ),
     ],
 )

@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from seg_pipeline.segmentation.metrics.surface_distances import (
-    Apart,
+    MaskComparison,
     bounding_box,
     compare,
     diagonal,
@@ -40,7 +40,7 @@ def surface_points(mask, spacing):
 
 def test_a_mask_beside_itself():
     mask = rectangle(2, 3, 4, 6)  # a surface of 2 x 6 + 2 x 2 pixels
-    assert compare(mask, mask, spacing=ISOTROPIC, tolerance=0, boundary_width=1) == Apart(16, 16, 32, 32, 0.0)
+    assert compare(mask, mask, spacing=ISOTROPIC, tolerance=0, boundary_width=1) == MaskComparison(16, 16, 32, 32, 0.0)
 
 
 def test_a_mask_shifted_by_one_pixel():
@@ -50,8 +50,12 @@ def test_a_mask_shifted_by_one_pixel():
     """
     truth, predicted = rectangle(2, 3, 4, 6), rectangle(2, 4, 4, 6)
     spacing = (1.0, 1.0, 1.0)
-    assert compare(predicted, truth, spacing=spacing, tolerance=0, boundary_width=1) == Apart(10, 22, 20, 32, 1.0)
-    assert compare(predicted, truth, spacing=spacing, tolerance=1, boundary_width=2) == Apart(20, 28, 32, 32, 1.0)
+    assert compare(predicted, truth, spacing=spacing, tolerance=0, boundary_width=1) == MaskComparison(
+        10, 22, 20, 32, 1.0
+    )
+    assert compare(predicted, truth, spacing=spacing, tolerance=1, boundary_width=2) == MaskComparison(
+        20, 28, 32, 32, 1.0
+    )
     in_mm = compare(predicted, truth, spacing=(1.0, 1.0, 2.5), tolerance=2.4)
     assert (in_mm.surface_near, in_mm.surface_all) == (24, 32)  # two of each six are 1 above or below, now the nearest
     assert in_mm.hd95 == 2.5
@@ -62,7 +66,7 @@ def test_where_one_mask_is_empty_the_distance_has_no_end():
     nothing = np.zeros_like(mask)
     for pair in ((mask, nothing), (nothing, mask)):
         found = compare(*pair, spacing=(1.0, 3.0, 4.0), tolerance=99, boundary_width=1)
-        assert found == Apart(0, 16, 0, 16, math.inf)
+        assert found == MaskComparison(0, 16, 0, 16, math.inf)
     empty = compare(nothing, nothing, spacing=ISOTROPIC, tolerance=1, boundary_width=1)
     assert empty[:4] == (0, 0, 0, 0)
     assert math.isnan(empty.hd95)

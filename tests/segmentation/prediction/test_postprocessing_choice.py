@@ -7,7 +7,7 @@ import torch
 
 from seg_pipeline.segmentation.manifest import table_schemas
 from seg_pipeline.segmentation.manifest.table import read_masks
-from seg_pipeline.segmentation.metrics.aggregation import Way
+from seg_pipeline.segmentation.metrics.aggregation import Aggregator
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.prediction import postprocessing_choice, prediction_options
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.training.state import start
 
 CPU = torch.device("cpu")
-WAY = Way("image", "skip", 200, 0)
+AGGREGATOR = Aggregator("image", "skip", 200, 0)
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def choose(train_val_images, checkpoint, monkeypatch, predict, **changes):
         device=CPU,
         batch_size=2,
         prediction=PredictSettings(),
-        **{"way": WAY, "confidence": 0.95, **changes},
+        **{"aggregator": AGGREGATOR, "confidence": 0.95, **changes},
     )
 
 
@@ -157,7 +157,13 @@ def test_multiclass_has_no_threshold_to_choose(train_val_images, config, monkeyp
 
 
 def test_images_of_the_test_split_are_refused(manifest, checkpoint):
-    run = {"device": CPU, "batch_size": 2, "prediction": PredictSettings(), "way": WAY, "confidence": 0.95}
+    run = {
+        "device": CPU,
+        "batch_size": 2,
+        "prediction": PredictSettings(),
+        "aggregator": AGGREGATOR,
+        "confidence": 0.95,
+    }
     with pytest.raises(
         ValueError, match=r"3 images of the test split \(scan13, scan14, scan15\) would be read to choose"
     ):
@@ -190,7 +196,7 @@ def test_options_have_gain_and_cost(train_val_images, config, monkeypatch):
         device=CPU,
         batch_size=2,
         prediction=PredictSettings(tta="horizontal", overlap=0.25),
-        way=WAY,
+        aggregator=AGGREGATOR,
         confidence=0.95,
         max_images=100,
     )
@@ -210,7 +216,7 @@ def test_several_folds_have_a_cost_but_no_dice_on_images_that_they_learnt_from(t
         device=CPU,
         batch_size=4,
         prediction=PredictSettings(),
-        way=WAY,
+        aggregator=AGGREGATOR,
         confidence=0.95,
         max_images=8,
     )
@@ -228,7 +234,7 @@ def test_no_images_no_measurement(train_val_images, checkpoint):
         device=CPU,
         batch_size=2,
         prediction=PredictSettings(),
-        way=WAY,
+        aggregator=AGGREGATOR,
         confidence=0.95,
         max_images=0,
     )

@@ -26,7 +26,7 @@ def choose_postprocessing(
         device=seg.training.pick_device(params.device),
         batch_size=params.batch_size,
         prediction=prediction,
-        way=seg.metrics.Way.of(scores, params.measures, seed),
+        aggregator=seg.metrics.Aggregator.of(scores, params.measures, seed),
         confidence=params.measures.confidence,
         steps=params.postprocess,
     )
@@ -47,7 +47,7 @@ def measure_options(
         device=seg.training.pick_device(params.device),
         batch_size=params.batch_size,
         prediction=prediction,
-        way=seg.metrics.Way.of(scores, params.measures, seed),
+        aggregator=seg.metrics.Aggregator.of(scores, params.measures, seed),
         confidence=params.measures.confidence,
         max_images=params.option_images,
     )

@@ -1,7 +1,7 @@
-"""Scores as ratios of counts, so that images, groups and resamples of groups are put together alike.
+"""Scores as ratios of sums, so that images, groups and bootstrap resamples are aggregated by the same code.
 
-Axes: N images, C classes. A score of one image is part / whole; over images it is the mean of these ("image"), or
-the sum of the parts over the sum of the wholes ("dataset").
+Axes: N images, C classes. The score of one image is part / whole. The score of several images is the mean of their
+scores (aggregation "image"), or the sum of the parts over the sum of the wholes ("dataset").
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from seg_pipeline.segmentation.metrics.overlap import IF_EMPTY, Counts, ImageCou
 from seg_pipeline.segmentation.settings.training import Aggregation, EmptyPolicy, MeasureSettings, ScoreSettings
 
 AnyCounts = Counts | ImageCounts
-"""``Counts`` have no borders, so no score of them."""
+"""``Counts`` lack border pixels and distances, so they only serve overlap scores."""
 
 
 class Ratio(NamedTuple):
-    """Float64, (N, C) or whatever they were summed to."""
+    """Numerators and denominators of a score: float64 (N, C), or sums of those over images."""
 
     part: np.ndarray
     whole: np.ndarray
     shown: np.ndarray
-    """Where this is 0 the score is a matter of policy; where it is not, a whole of 0 scores 0."""
+    """If 0, the class is in neither mask and the empty policy decides the score; otherwise a whole of 0 scores 0."""
 
     def value(self, if_empty: float) -> np.ndarray:
         nothing = np.where(self.shown > 0, 0.0, if_empty)
@@ -37,32 +37,32 @@ class Ratio(NamedTuple):
 RATIOS: dict[str, Callable[[Any], tuple]] = {
     "dice": dice_ratio,
     "iou": iou_ratio,
-    # Without a prediction, precision is 0 and not left out; otherwise missing an image would raise the mean.
+    # Precision is 0 without a prediction. Leaving it out would let a model raise its mean by missing a class.
     "precision": lambda c: (c.true_pos, c.true_pos + c.false_pos, c.true_pos + c.false_pos + c.false_neg),
     "recall": lambda c: (c.true_pos, c.true_pos + c.false_neg),
     "boundary_iou": lambda c: (c.boundary_both, c.boundary_either),
     "surface_dice": lambda c: (c.surface_near, c.surface_all),
 }
-"""Part, whole and, where it is not the whole, what has to be there for the score to be defined."""
+"""Part, whole and, if it differs from the whole, ``Ratio.shown``."""
 
 SCORES = (*RATIOS, "hd95")
 
 
 def ratio(counts: AnyCounts, score: str) -> Ratio:
-    """Of each image and class; ``score`` is one of ``RATIOS``."""
+    """Ratio of each image and class; ``score`` is a key of ``RATIOS``."""
     part, whole, *shown = RATIOS[score](counts)
     return Ratio(*(value.double().numpy() for value in (part, whole, *(shown or [whole]))))
 
 
 def image_values(counts: AnyCounts, score: str, *, empty_policy: EmptyPolicy) -> np.ndarray:
-    """Each image's score of each class: float64 (N, C), NaN where it has none.
+    """Score of each image and class: float64 (N, C), NaN if undefined.
 
-    Where both masks are empty the policy's score; for the distance hd95 that is the best (0) for "one" and the
-    worst (the image's diagonal) for "zero".
+    If both masks are empty, ``empty_policy`` decides. For the distance hd95, "one" gives the best value (0) and
+    "zero" the worst (the image diagonal).
     """
     if score != "hd95":
         return ratio(counts, score).value(IF_EMPTY[empty_policy])
-    assert isinstance(counts, ImageCounts), "distances are not among the counts"
+    assert isinstance(counts, ImageCounts), "hd95 needs ImageCounts"
     values, diagonal = counts.hd95.numpy(), counts.diagonal.numpy()[:, None]
     if empty_policy == "skip":
         return values
@@ -70,7 +70,10 @@ def image_values(counts: AnyCounts, score: str, *, empty_policy: EmptyPolicy) ->
 
 
 def addable(counts: AnyCounts, score: str, *, aggregation: Aggregation, empty_policy: EmptyPolicy) -> Ratio:
-    """The score of any set of these images is ``value`` of their sum. A distance is always a mean over images."""
+    """Ratios whose sum over any set of the images has the set's score as its ``value``.
+
+    Distances are always averaged over images.
+    """
     if aggregation == "dataset" and score != "hd95":
         return ratio(counts, score)
     values = image_values(counts, score, empty_policy=empty_policy)
@@ -79,12 +82,12 @@ def addable(counts: AnyCounts, score: str, *, aggregation: Aggregation, empty_po
 
 
 def value_of(sums: Ratio, *, aggregation: Aggregation, empty_policy: EmptyPolicy) -> np.ndarray:
-    """Score of what ``addable`` gave, summed."""
+    """Score of a sum of ``addable`` ratios."""
     return sums.value(IF_EMPTY[empty_policy] if aggregation == "dataset" else math.nan)
 
 
-class Way(NamedTuple):
-    """How images are put together, and how often groups are drawn anew for intervals."""
+class Aggregator(NamedTuple):
+    """Aggregates scores over images and resamples groups for confidence intervals."""
 
     aggregation: Aggregation
     empty_policy: EmptyPolicy
@@ -92,11 +95,11 @@ class Way(NamedTuple):
     seed: int
 
     @classmethod
-    def of(cls, scores: ScoreSettings, measures: MeasureSettings, seed: int) -> Way:
+    def of(cls, scores: ScoreSettings, measures: MeasureSettings, seed: int) -> Aggregator:
         return cls(scores.aggregation, scores.empty_policy, measures.repeats, seed)
 
     def sums(self, counts: AnyCounts, score: str, keys: pd.Series) -> Ratio:
-        """Of each key (G, C), in order of appearance."""
+        """Sums of the ``addable`` ratios per key: (G, C), keys in order of appearance."""
         parts = addable(counts, score, aggregation=self.aggregation, empty_policy=self.empty_policy)
         return Ratio(*(group_sums(part, keys) for part in parts))
 
@@ -104,9 +107,9 @@ class Way(NamedTuple):
         return value_of(sums, aggregation=self.aggregation, empty_policy=self.empty_policy)
 
     def estimate(self, counts: AnyCounts, score: str, groups: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-        """Of all images (C,), and of each resample (repeats, C), of which there is none where there is one group.
+        """Score of all images (C,), and of each bootstrap resample (repeats, C); no resamples if there is one group.
 
-        Resamples of equal groups are equal, so that differences between two estimates are paired.
+        The same groups give the same resamples, so differences between two estimates are paired.
         """
         sums = self.sums(counts, score, groups)
         repeats = self.repeats if len(sums.part) > 1 else 0
@@ -116,7 +119,7 @@ class Way(NamedTuple):
 
 
 def defined_mean(values: np.ndarray) -> Any:
-    """Mean over the last axis of what is no NaN; NaN where all is."""
+    """Mean over the last axis, ignoring NaN; NaN if every value is NaN (without numpy's warning)."""
     there = ~np.isnan(values)
     number = there.sum(-1)
     return np.where(number > 0, np.nan_to_num(values).sum(-1) / np.maximum(number, 1), math.nan)

@@ -1,4 +1,6 @@
-"""Whether of the pixels given a probability of 0.8 for a class four in five are of it.
+"""Calibration: how well predicted probabilities match observed frequencies.
+
+Of the pixels with a probability of 0.8 for a class, four in five should belong to it.
 
 Axes: C classes, H rows, W columns.
 """
@@ -19,7 +21,7 @@ COLUMNS = ["class", "bin", "confidence", "frequency", "pixels"]
 
 
 class Calibration:
-    """Sums of all images in ``BINS`` equal bins of the probability; memory does not grow with the images."""
+    """Accumulates all images in ``BINS`` equal-width bins of probability; memory does not grow with their number."""
 
     def __init__(self, classes: list[str]) -> None:
         self.classes = classes
@@ -28,7 +30,7 @@ class Calibration:
         self._probability = np.zeros(shape)
 
     def update(self, probabilities: np.ndarray, masks: np.ndarray) -> None:
-        """One image: float32 (C, H, W), and masks uint8 (C, H, W) of 0, 1 and ``IGNORE``."""
+        """Add one image: probabilities float32 (C, H, W), masks uint8 (C, H, W) of 0, 1 and ``IGNORE``."""
         for index, (probability, mask) in enumerate(zip(probabilities, masks, strict=True)):
             if mask.max() == IGNORE:
                 known = mask != IGNORE
@@ -36,7 +38,7 @@ class Calibration:
             self._add(index, probability, mask)
 
     def _add(self, index: int, probability: np.ndarray, mask: np.ndarray) -> None:
-        """Most pixels lie in the first bin: its sums are those of all less those of the others, five times as quick."""
+        """Add one class. Most pixels are in the first bin: total minus the other bins is five times faster."""
         above = probability >= np.float32(1 / BINS)
         values, true = probability[above], mask[above] == 1
         bins = np.minimum((values * BINS).astype(np.int64), BINS - 1)
@@ -50,7 +52,7 @@ class Calibration:
         self._probability[index, 0] += probability.sum(dtype=np.float64) - sums.sum()
 
     def table(self) -> pd.DataFrame:
-        """A row a class and bin: mean probability (confidence), share that is of the class (frequency), pixels."""
+        """One row per class and bin: mean probability (confidence), fraction in the class (frequency), pixels."""
         with np.errstate(invalid="ignore"):  # 0 / 0: a bin without pixels
             confidence, frequency = self._probability / self._pixels, self._true / self._pixels
         rows = [
@@ -62,9 +64,10 @@ class Calibration:
 
 
 def expected_error(reliability: pd.DataFrame) -> dict[str, float]:
-    """ECE of each class: mean of |frequency - confidence| over its pixels (Guo et al. 2017), in bins; NaN of none.
+    """Expected calibration error per class: the bins' mean |frequency - confidence|, weighted by their pixels.
 
-    Each class against the rest (classwise ECE, Kull et al. 2019), so that it serves classes that overlap too.
+    Guo et al. 2017, for each class against the rest (classwise ECE, Kull et al. 2019), which also suits classes that
+    overlap. NaN for a class without pixels.
     """
     found = {}
     for name, rows in reliability.groupby("class", sort=False):

@@ -1,8 +1,8 @@
 """Confidence intervals by resampling groups.
 
-The images of a patient or a drive are alike, so that a hundred of them tell less than a hundred patients do:
-whole groups are drawn with replacement, as often as there are groups, and the score is taken anew each time
-(cluster bootstrap; Davison and Hinkley 1997, section 3.8). The interval holds the middle of these scores.
+Images of one patient or drive are similar: a hundred of them say less than a hundred patients. So whole groups are
+drawn with replacement, as many as there are, and the score is recomputed for each draw (cluster bootstrap; Davison
+and Hinkley 1997, section 3.8). The interval is a central percentile interval of these scores.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 
 FEW_GROUPS = 10
-"""With fewer the interval is too narrow: they cannot show how much groups differ."""
+"""Below this many groups the interval is too narrow, as they cannot show how much groups differ."""
 
 AT_ONCE = 2_000_000
-"""Draws held in memory at a time."""
+"""Number of drawn groups to hold in memory at once."""
 
 
 def group_sums(values: np.ndarray, groups: pd.Series | np.ndarray) -> np.ndarray:
-    """Sums of the rows (N, M) of each group: float64 (G, M)."""
+    """Sum the rows (N, M) per group: float64 (G, M), groups in order of appearance."""
     codes, names = pd.factorize(np.asarray(groups))
     sums = np.zeros((len(names), values.shape[1]))
     np.add.at(sums, codes, values)
@@ -28,7 +28,7 @@ def group_sums(values: np.ndarray, groups: pd.Series | np.ndarray) -> np.ndarray
 
 
 def resampled_sums(sums: np.ndarray, *, repeats: int, seed: int) -> np.ndarray:
-    """Sums over drawn groups: float64 (repeats, M) from those of each group (G, M)."""
+    """Sums over resampled groups: float64 (repeats, M) from the sums per group (G, M)."""
     rng, number = np.random.default_rng(seed), len(sums)
     parts = []
     for begin in range(0, repeats, step := max(1, AT_ONCE // max(number, 1))):
@@ -40,7 +40,7 @@ def resampled_sums(sums: np.ndarray, *, repeats: int, seed: int) -> np.ndarray:
 
 
 def interval(resampled: np.ndarray, *, confidence: float) -> tuple[float, float]:
-    """The middle share of the scores that are defined; NaN where none is."""
+    """Central percentile interval of the scores that are not NaN; (NaN, NaN) if there are none."""
     defined = resampled[~np.isnan(resampled)]
     if not defined.size:
         return math.nan, math.nan

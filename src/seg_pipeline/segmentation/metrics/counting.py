@@ -1,4 +1,4 @@
-"""What is counted of each image, and of each series as a volume."""
+"""Pixel counts and surface distances of each image, and of each series as a volume."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from seg_pipeline.segmentation.settings.training import MeasureSettings
 def count_images(
     truth: pd.DataFrame, predictions: pd.DataFrame, names: list[str], *, measures: MeasureSettings
 ) -> tuple[ImageCounts, Tensor]:
-    """Counts of every image, in the order of the rows, and the confusion matrix of ``metrics.confusion``."""
+    """Counts of every image, in the order of the rows, and the confusion matrix of all images."""
     collected, unit = Collected[ImageCounts](at_once=AT_ONCE), unit_of(truth)
     confusion = torch.zeros(len(names) + 1, len(names) + 1, dtype=torch.int64)
     for row, predicted, masks in tqdm(_pairs(truth, predictions, names), total=len(truth), desc="scoring", **BAR):
@@ -36,13 +36,13 @@ def count_images(
 
 
 AT_ONCE = 64
-"""Images whose counts are joined together: for each alone it would take a tenth of the image's time."""
+"""Number of images whose counts are concatenated at once; one at a time adds a tenth to the time per image."""
 
 BAR = {"unit": "image", "disable": None}
 
 
 def unit_of(rows: pd.DataFrame) -> str:
-    """Of distances: "mm" where the spacing of every image is known, else "pixels"."""
+    """Unit of distances: "mm" if the spacing of every image is known, else "pixels"."""
     sides = ["spacing_y", "spacing_x"]
     return "mm" if set(sides) <= set(rows) and bool((rows[sides] > 0).all(axis=None)) else "pixels"
 
@@ -50,7 +50,7 @@ def unit_of(rows: pd.DataFrame) -> str:
 def _pairs(
     truth: pd.DataFrame, predictions: pd.DataFrame, names: list[str]
 ) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
-    """Row of the truth, predicted masks bool (C, H, W) and true ones uint8 (C, H, W) of each image."""
+    """Each image's manifest row, predicted masks bool (C, H, W) and ground truth uint8 (C, H, W)."""
     for row, guess in zip(truth.to_dict("records"), predictions.to_dict("records"), strict=True):
         yield row, read_masks({**guess, "ignore": ""}, names).view(bool), read_masks(row, names)
 
@@ -58,13 +58,14 @@ def _pairs(
 def count_image(
     predicted: np.ndarray, masks: np.ndarray, *, spacing: surface_distances.Spacing, measures: MeasureSettings
 ) -> tuple[ImageCounts, Tensor]:
-    """Counts of one image, (1, C) and (1,), and its ``metrics.confusion``.
+    """Counts of one image, (1, C) and (1,), and its confusion matrix.
 
     Args:
         predicted: bool (C, H, W).
-        masks: uint8 (C, H, W) of 0, 1 and ``IGNORE``, which neither mask has for the distances.
-        spacing: distance between pixels.
-        measures: tolerance in the unit of ``spacing``, boundary width as a share of the diagonal.
+        masks: ground truth, uint8 (C, H, W) of 0, 1 and ``IGNORE``; for distances, ignored pixels are outside both
+            masks.
+        spacing: distance between frames, rows and columns.
+        measures: tolerance in the unit of ``spacing``, boundary width as a fraction of the diagonal.
     """
     overlap, confusion = count_pixels(predicted, masks)
     truth, shape = masks == 1, masks.shape[1:]
@@ -82,13 +83,15 @@ def count_image(
 
 
 def count_pixels(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Counts, Tensor]:
-    """``metrics.count`` and ``metrics.confusion`` of one image, bool and uint8 (C, H, W).
+    """``overlap.count`` and ``overlap.confusion`` of one image: bool and uint8 (C, H, W).
 
-    Only the pixels at which there is anything are looked at one by one.
+    Pixels that are background in both are only counted, which is most of the image.
     """
     flat = [array.reshape(len(array), -1) for array in (predicted, masks.view(bool))]
     there = np.flatnonzero(np.logical_or.reduce(np.logical_or(*flat), axis=0))
-    chosen = there if 2 * len(there) < flat[0].shape[1] else slice(None)  # to pick out most of them costs more
+    chosen = (
+        there if 2 * len(there) < flat[0].shape[1] else slice(None)
+    )  # selecting most of them costs more than it saves
     guess, truth = (array.reshape(len(array), -1)[:, chosen] for array in (predicted, masks))
     if _exclusive(guess) and _exclusive(truth == 1):
         counts, confusion = _count_exclusive(guess, truth)
@@ -101,15 +104,15 @@ def count_pixels(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Coun
 
 
 def _exclusive(masks: np.ndarray) -> bool:
-    """No pixel of bool masks (C, P) is of two classes."""
+    """Whether no pixel of bool masks (C, P) belongs to two classes."""
     return bool(np.add.reduce(masks.view(np.uint8), axis=0, dtype=np.uint8).max(initial=0) <= 1)
 
 
 def _count_exclusive(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Counts, Tensor]:
-    """The same of (C, P) where classes do not overlap: all is in the confusion matrix, ten times as quick."""
+    """``count_pixels`` of (C, P) for classes that do not overlap: read off the confusion matrix, ten times faster."""
     number = len(masks)
     if masks.max(initial=0) == IGNORE:
-        known = masks[0] != IGNORE  # what is not known is so for every class
+        known = masks[0] != IGNORE  # an ignored pixel is ignored for every class
         predicted, masks = predicted[:, known], masks[:, known]
     labels = [np.full(masks.shape[1], number, dtype=np.intp) for _ in range(2)]
     for label, where in zip(labels, (masks == 1, predicted), strict=True):
@@ -128,11 +131,11 @@ def _count_exclusive(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.
     return counts, matrix
 
 
-def _stacked(of_classes: list[surface_distances.Apart], worst: float) -> dict[str, Tensor]:
-    """Tensors (1, C); where one mask alone is empty the distance is the worst."""
+def _stacked(of_classes: list[surface_distances.MaskComparison], worst: float) -> dict[str, Tensor]:
+    """Tensors (1, C); if only one mask is empty, the distance is ``worst``."""
     *counts, hd95 = zip(*of_classes, strict=True)
     columns = torch.tensor(counts)[:, None]
-    names = surface_distances.Apart._fields
+    names = surface_distances.MaskComparison._fields
     return {**dict(zip(names[:-1], columns, strict=True)), names[-1]: _float([hd95]).clamp(max=worst)}
 
 
@@ -141,25 +144,25 @@ def _float(values: list) -> Tensor:
 
 
 class SeriesCounts(NamedTuple):
-    """Of the series that are volumes."""
+    """Counts of the series whose images form a volume."""
 
     rows: pd.DataFrame
-    """series, group, num_missing: a row a series."""
+    """One row per series: series, group, num_missing."""
     counts: ImageCounts
-    """Of each series as one volume (N, C); without boundaries."""
+    """Counts of each series as one volume (N, C); the boundary counts are 0."""
     volumes: list[list[Volume]]
-    """Of each series: one a class; last, all classes together."""
+    """Per series: one volume per class, then one of all classes together."""
 
 
 def count_volumes(
     truth: pd.DataFrame, predictions: pd.DataFrame, names: list[str], counts: ImageCounts, *, measures: MeasureSettings
 ) -> SeriesCounts | None:
-    """Counts of each series whose images make a volume, see ``layout_of``; None where there is none.
+    """Counts of each series whose images form a volume (see ``layout_of``); None if no series does.
 
-    A frame that is missing between others shows nothing, in truth and prediction.
+    Missing frames between others count as empty in the ground truth and the prediction.
 
     Args:
-        truth, predictions: in the same order, as are the ``counts`` of their images.
+        truth, predictions, counts: of the same images in the same order.
     """
     collected, volumes, about = Collected[ImageCounts](), [], []
     places = truth.groupby("series", sort=False).indices
@@ -178,19 +181,19 @@ def count_volumes(
 
 
 class Layout(NamedTuple):
-    """How the images of a series lie in a volume."""
+    """How the images of a series are placed in a volume."""
 
     shape: tuple[int, int, int]
     spacing: surface_distances.Spacing
     places: list[int]
-    """Of each image among the frames."""
+    """Frame index of each image."""
 
 
 def layout_of(rows: pd.DataFrame, spacing_z: float | None) -> Layout | None:
-    """None where the images of a series are no volume.
+    """Layout of a series, or None if its images do not form a volume.
 
-    A volume has several frames of one size and known spacing, that across frames included, no frame twice, and not
-    more frames missing than there are.
+    A volume has at least two frames, all of one size and spacing; a known spacing across frames; no frame twice; and
+    at most as many missing frames as present ones.
     """
     if "spacing_z" in rows and (rows["spacing_z"] > 0).all():
         spacing_z = float(rows["spacing_z"].iloc[0])
@@ -207,7 +210,7 @@ def layout_of(rows: pd.DataFrame, spacing_z: float | None) -> Layout | None:
 
 
 class _Compared(NamedTuple):
-    apart: list[surface_distances.Apart]
+    apart: list[surface_distances.MaskComparison]
     volumes: list[Volume]
 
 
@@ -230,9 +233,9 @@ def _count_volume(
 def read_volumes(
     rows: pd.DataFrame, guesses: pd.DataFrame, column: str, layout: Layout
 ) -> tuple[slice, np.ndarray, np.ndarray]:
-    """The frames between the first and the last that show a class, and there prediction and truth, bool (D, H, W).
+    """Frames from the first to the last that show a class, and their prediction and truth, both bool (D, H, W).
 
-    Neither holds what is not known. Most frames of a scan do not show an organ, and are not even made.
+    Ignored pixels are outside both. Most frames of a scan do not show an organ, so they are never decoded.
     """
     runs = list(zip(layout.places, guesses[column], rows[column], rows["ignore"], strict=True))
     shown = [place for place, guess, true, _ in runs if guess or true] or [0]

@@ -1,7 +1,7 @@
-"""Overlap of predicted and true masks: counted first, scored last.
+"""Overlap of predicted and true masks. Pixels are counted per image; scores are computed from the counts.
 
-Axes: B images of a batch, N images of a data set, C classes, H rows, W columns. Truth is uint8 of 0, 1
-and ``IGNORE``; what is ignored counts nowhere. Dice 1945; Jaccard 1901 (IoU).
+Axes: B images of a batch, N images of a data set, C classes, H rows, W columns. The ground truth is uint8 of 0, 1
+and ``IGNORE``; ignored pixels count nowhere. Sources: Dice 1945; Jaccard 1901 (IoU).
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ IF_EMPTY: dict[str, float] = {"skip": math.nan, "zero": 0.0, "one": 1.0}
 
 
 class Counts(NamedTuple):
-    """Pixels of each image: int64, (N, C) by class, (N,) over all classes together."""
+    """Pixel counts of each image: int64, (N, C) per class, (N,) over all classes."""
 
     true_pos: Tensor
     false_pos: Tensor
     false_neg: Tensor
     right: Tensor
-    """Known pixels at which every class is right."""
+    """Known pixels for which every class is predicted correctly."""
     known: Tensor
 
     @classmethod
-    def of_nothing(cls, num_classes: int, device: torch.device) -> Counts:
-        """Of no image."""
+    def empty(cls, num_classes: int, device: torch.device) -> Counts:
+        """Counts of no image: (0, C) and (0,)."""
         by_class, over_all = (torch.zeros(shape, dtype=torch.int64, device=device) for shape in ((0, num_classes), 0))
         return cls(by_class, by_class, by_class, over_all, over_all)
 
 
 class ImageCounts(NamedTuple):
-    """All that scores are made of, of each image: int64 (N, C) by class, (N,) over all classes together.
+    """All counts that scores need, per image: int64 (N, C) per class, (N,) over all classes.
 
-    The first five are ``Counts``; ``surfaces.compare`` says what the others are.
+    The first five are ``Counts``; ``surface_distances.compare`` defines the others.
     """
 
     true_pos: Tensor
@@ -52,9 +52,9 @@ class ImageCounts(NamedTuple):
     surface_near: Tensor
     surface_all: Tensor
     hd95: Tensor
-    """Float64 (N, C); NaN where truth and prediction are empty."""
+    """Float64 (N, C); NaN if ground truth and prediction are both empty."""
     diagonal: Tensor
-    """Float64 (N,): of the image, the worst that hd95 can be."""
+    """Float64 (N,): the image diagonal, the largest possible hd95."""
 
     @property
     def overlap(self) -> Counts:
@@ -62,7 +62,7 @@ class ImageCounts(NamedTuple):
 
 
 def count(predicted: Tensor, masks: Tensor) -> Counts:
-    """Counts of bool predictions (B, C, H, W) against masks uint8 (B, C, H, W)."""
+    """Count bool predictions (B, C, H, W) against masks uint8 (B, C, H, W)."""
     known = masks != IGNORE
     truth = masks == 1
     hits = (predicted & truth).sum((-2, -1))
@@ -78,7 +78,7 @@ def count(predicted: Tensor, masks: Tensor) -> Counts:
 
 
 def count_labels(predicted: Tensor, truth: Tensor, *, num_classes: int, background: bool) -> Counts:
-    """Counts of one channel a pixel: both int (B, H, W), truth ``IGNORE`` where not known; as ``count`` of masks."""
+    """``count`` for label maps with one channel number per pixel: both int (B, H, W), ``IGNORE`` if unknown."""
     known = truth != IGNORE
     hit = (predicted == truth) & known
     predicted = torch.where(known, predicted, IGNORE)
@@ -93,11 +93,11 @@ AnyCounts = TypeVar("AnyCounts", Counts, ImageCounts)
 
 
 class Collected(Generic[AnyCounts]):
-    """Counts of the images seen so far, in their order.
+    """Collects the counts of images in order.
 
     Args:
-        at_once: how many are kept apart before they are joined: small tensors that live long keep the memory around
-            them from being given back, 4 MiB a training step.
+        at_once: number of parts to hold before they are concatenated. Many small, long-lived tensors fragment the
+            heap: 4 MiB per training step were never returned.
     """
 
     def __init__(self, *, at_once: int = 8) -> None:
@@ -114,7 +114,7 @@ class Collected(Generic[AnyCounts]):
 
 
 def joined(parts: Sequence[AnyCounts]) -> AnyCounts:
-    """Counts of the images of all parts, at least one."""
+    """Concatenate the counts of at least one part."""
     return type(parts[0])(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
@@ -144,13 +144,13 @@ def _divided(part: Tensor, whole: Tensor, if_empty: float) -> Tensor:
 
 
 def class_scores(counts: Counts, *, aggregation: Aggregation, empty_policy: EmptyPolicy) -> dict[str, Tensor]:
-    """Dice and IoU of each class: float64 (C,), NaN where no image has a score.
+    """Dice and IoU of each class: float64 (C,), NaN if no image has a score.
 
     Args:
-        counts: of N images.
-        aggregation: "image" scores each image, then takes the mean over images; "dataset" adds the
-            counts of all images up and scores them once.
-        empty_policy: score where truth and prediction show nothing of the class; "skip" leaves it out.
+        counts: counts of N images.
+        aggregation: "image" averages the scores of the images; "dataset" adds up the counts of all images and
+            scores the sum.
+        empty_policy: score if ground truth and prediction both lack the class; "skip" leaves the image out.
     """
     if aggregation == "dataset":
         counts = Counts(*(value.sum(0, keepdim=True) for value in counts))
@@ -162,21 +162,21 @@ def class_scores(counts: Counts, *, aggregation: Aggregation, empty_policy: Empt
 
 
 def mean_dice(counts: Counts, *, aggregation: Aggregation, empty_policy: EmptyPolicy) -> float:
-    """Mean over the classes that have a score; NaN where none has."""
+    """Mean Dice over the classes that have a score; NaN if none has."""
     return class_scores(counts, aggregation=aggregation, empty_policy=empty_policy)["dice"].nanmean().item()
 
 
 def pixel_accuracy(counts: Counts) -> float:
-    """Share of the known pixels at which every class is right."""
+    """Fraction of the known pixels for which every class is predicted correctly."""
     return (counts.right.sum() / counts.known.sum()).item()
 
 
 def confusion(predicted: Tensor, masks: Tensor) -> Tensor:
-    """Pixels by true class (rows) and predicted class (columns): int64 (C + 1, C + 1), background last.
+    """Pixels per true class (rows) and predicted class (columns): int64 (C + 1, C + 1), background last.
 
-    A pixel of several true classes counts once in the row of each. Its column is that class where it
-    is among the predicted ones, else the first predicted class, else background; so a row adds up
-    to the pixels of its class, and its diagonal share is the class's recall.
+    A pixel with several true classes counts once in the row of each. Its column is that class if it was predicted,
+    else the first predicted class, else background. So each row adds up to the pixels of its class, and the
+    diagonal divided by the row sum is the class's recall.
 
     Args:
         predicted: bool (B, C, H, W).
@@ -189,7 +189,7 @@ def confusion(predicted: Tensor, masks: Tensor) -> Tensor:
     matrix = torch.zeros(background + 1, background + 1, dtype=torch.int64, device=masks.device)
     for index in range(background):
         truth = masks[:, index] == 1
-        missed = truth & ~predicted[:, index]  # few: most of a class's pixels are hits, and only counted
+        missed = truth & ~predicted[:, index]  # few: hits, the majority, are only counted
         matrix[index] = torch.bincount(first[missed], minlength=background + 1)
         matrix[index, index] = truth.sum() - missed.sum()
     matrix[background] = torch.bincount(first[(masks == 0).all(1)], minlength=background + 1)

@@ -1,4 +1,4 @@
-"""Two runs on the same images: paired differences, how sure they are, and a verdict in words."""
+"""Comparison of two runs on the same images: paired differences, their intervals, and a verdict in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seg_pipeline.segmentation.manifest.table import class_names
 from seg_pipeline.segmentation.metrics.confidence_intervals import FEW_GROUPS, group_sums, interval, resampled_sums
 
 MANIFEST, IMAGE_SCORES = "05_model_input/manifest.parquet", "08_reporting/image_scores.parquet"
-"""Where a run keeps the two tables, below its `data_root`; conf/base/catalog.yml says the same."""
+"""Paths of the two tables below a run's `data_root`, as in conf/base/catalog.yml."""
 
 ALL = "all classes"
 COLUMNS = ("image_id", "group", "class", "dice", "other_dice", "difference")
@@ -22,7 +22,7 @@ def read_run(data_root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Manifest and image scores of a run.
 
     Raises:
-        ValueError: the folder has none.
+        ValueError: the folder does not have both.
     """
     files = [data_root / name for name in (MANIFEST, IMAGE_SCORES)]
     if missing := [str(file) for file in files if not file.exists()]:
@@ -35,26 +35,26 @@ def read_run(data_root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def no_pairs() -> pd.DataFrame:
-    """The table of a run that is compared with none."""
+    """The empty table, for a run that is not compared with another."""
     return pd.DataFrame({name: pd.Series(dtype=object if name in COLUMNS[:3] else float) for name in COLUMNS})
 
 
 def pair_scores(
     manifest: pd.DataFrame, scores: pd.DataFrame, other_manifest: pd.DataFrame, other_scores: pd.DataFrame
 ) -> pd.DataFrame:
-    """Dice of both runs for each image and class, and the first's less the other's.
+    """Dice of both runs per image and class, and the first minus the other.
 
     Args:
-        manifest, other_manifest: of the two runs; all of their scored images must be the same.
-        scores, other_scores: a row an image and class, as evaluation writes them.
+        manifest, other_manifest: manifests of the two runs; the scored images must be the same.
+        scores, other_scores: one row per image and class, as evaluation writes them.
 
     Returns:
-        Columns ``COLUMNS``. Where truth does not show the class, a run that rightly predicts nothing has no Dice:
-        beside a run that predicts something there (Dice 0) it counts as 1, so that a false find costs.
-        Rows where both are right to be silent are missing.
+        Columns ``COLUMNS``. If the ground truth lacks the class, a run that rightly predicts nothing has no Dice; it
+        counts as 1 if the other run has a false positive there (Dice 0), so that false positives cost. If neither
+        run predicts the class, there is no row.
 
     Raises:
-        ValueError: the runs are not of the same classes, images, pixels or truth.
+        ValueError: the runs differ in classes, images, pixels or ground truth.
     """
     _check_same_truth(_scored(manifest, scores), _scored(other_manifest, other_scores))
     keys = ["image_id", "class"]
@@ -67,7 +67,7 @@ def pair_scores(
 
 
 def _scored(manifest: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the scored images with what their truth is made of, by image."""
+    """Content hash and ground truth of the scored images, indexed by image id."""
     masks = [f"mask_{name}" for name in class_names(manifest)]
     rows = manifest[manifest["image_id"].isin(scores["image_id"])].set_index("image_id")
     return rows[["content_hash", "ignore", *masks]].sort_index()
@@ -77,7 +77,7 @@ def _check_same_truth(mine: pd.DataFrame, other: pd.DataFrame) -> None:
     found, expected = (class_names(rows) for rows in (other, mine))
     if found != expected:
         raise ValueError(
-            f"the other run is of the classes {found}, this one of {expected}; compare runs on one data set"
+            f"the other run has the classes {found}, this one {expected}; compare runs on the same data set"
         )
     if lost := sorted(set(mine.index) ^ set(other.index)):
         raise ValueError(
@@ -87,21 +87,21 @@ def _check_same_truth(mine: pd.DataFrame, other: pd.DataFrame) -> None:
     changed = mine.index[(mine != other).any(axis=1)]
     if len(changed):
         raise ValueError(
-            f"pixels or truth differ between the runs in {len(changed)} of {len(mine)} images "
+            f"pixels or ground truth differ between the runs in {len(changed)} of {len(mine)} images "
             f"({', '.join(changed[:3])}); evaluate both on the same data"
         )
 
 
 def summarise(pairs: pd.DataFrame, *, seed: int, confidence: float = 0.95) -> pd.DataFrame:
-    """A row for all classes together, then one a class in the table's order.
+    """One row for all classes, then one per class in the table's order.
 
     Args:
-        pairs: as ``pair_scores`` gives them.
+        pairs: result of ``pair_scores``.
 
     Returns:
         Columns class, num_images, num_groups, dice, other_dice, difference, low, high, better, worse, equal (pairs)
-        and verdict. Scores are means over images; for all classes the mean of the classes' means. ``low`` and
-        ``high`` hold the difference with that confidence, over resampled groups (``intervals``); NaN for one group.
+        and verdict. Scores are means over images, and for all classes the mean of the class means. ``low``
+        and ``high`` are the confidence interval of the difference over resampled groups; NaN for a single group.
     """
     classes = list(dict.fromkeys(pairs["class"]))
     drawn = _resampled_differences(pairs, classes, seed)
@@ -114,7 +114,7 @@ def summarise(pairs: pd.DataFrame, *, seed: int, confidence: float = 0.95) -> pd
 
 
 def _resampled_differences(pairs: pd.DataFrame, classes: list[str], seed: int) -> np.ndarray:
-    """Mean difference of each class, (REPEATS, C), over drawn groups; NaN where none of them shows it."""
+    """Mean difference per class and resample (REPEATS, C); NaN if no drawn group has the class."""
     table = pairs.pivot(index=["group", "image_id"], columns="class", values="difference")[classes]
     known = table.notna().to_numpy()
     cells = np.concatenate([table.fillna(0).to_numpy(), known], axis=1)
@@ -149,16 +149,16 @@ def _verdict(row: dict) -> str:
 
 
 def describe(summary: pd.DataFrame) -> str:
-    """The verdict on all classes in a sentence."""
+    """The verdict on all classes in one sentence."""
     row = summary.iloc[0]
     change = f"Dice {row['dice']:.3f} against {row['other_dice']:.3f}, difference {row['difference']:+.3f}"
     if np.isnan(row["low"]):
-        return f"Which run is better cannot be told from images of one group: {change}."
+        return f"Images of one group do not show which run is better: {change}."
     words = {
         "better": "This run is better",
         "worse": "This run is worse",
-        "no difference shown": "No difference is shown: the interval holds 0",
+        "no difference shown": "No significant difference: the interval contains 0",
     }
     sure = f"95 % interval {row['low']:+.3f} to {row['high']:+.3f}"
-    few = " Over so few groups an interval is rough." if row["num_groups"] < FEW_GROUPS else ""
+    few = " With so few groups, the interval is rough." if row["num_groups"] < FEW_GROUPS else ""
     return f"{words[row['verdict']]}: {change} ({sure}, {row['num_images']} images of {row['num_groups']} groups).{few}"

@@ -1,4 +1,4 @@
-"""Predictions against truth at native resolution: scores of everything, of each class, image, group and series."""
+"""Scores of predictions against the ground truth at native resolution: overall, per class, image, group, series."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.manifest.table import class_names
 from seg_pipeline.segmentation.metrics import overlap
-from seg_pipeline.segmentation.metrics.aggregation import SCORES, Way, defined_mean, image_values
+from seg_pipeline.segmentation.metrics.aggregation import SCORES, Aggregator, defined_mean, image_values
 from seg_pipeline.segmentation.metrics.calibration import expected_error
 from seg_pipeline.segmentation.metrics.confidence_intervals import FEW_GROUPS
 from seg_pipeline.segmentation.metrics.counting import SeriesCounts, count_images, count_volumes, unit_of
@@ -32,10 +32,11 @@ class Scored(NamedTuple):
     scores: dict
     """Plain values, None if undefined; both aggregations under "by_aggregation". See docs/reference/scores.md."""
     images: pd.DataFrame
-    """A row an image and class: scores (missing where neither mask shows the class), pixels, peak."""
+    """One row per image and class: scores (missing if both masks are empty), pixel counts, largest probability."""
     groups: pd.DataFrame
+    """One row per group and class: Dice and IoU."""
     series: pd.DataFrame
-    """The same of each series, and those of its volume (missing where its images make none)."""
+    """One row per series and class: Dice, IoU, and the scores of its volume (missing if its images form none)."""
     confusion: pd.DataFrame
     """Pixels by true class (rows) and predicted class (columns), as in ``metrics.confusion``."""
 
@@ -49,30 +50,33 @@ def score_predictions(
     seed: int,
     reliability: pd.DataFrame | None = None,
 ) -> Scored:
-    """All scores of the images of ``rows``.
+    """Compute all scores of a split.
 
     Args:
-        rows: of the manifest; each must have a prediction.
-        predictions: image_id and mask_<class>, as the manifest has them, and peak_<class>.
-        scores: aggregation of the scores at the top, and empty policy.
-        measures: tolerance, boundary width, spacing across frames, intervals.
-        seed: of the resamples.
-        reliability: table of ``calibration.Calibration`` of the same predictions.
+        rows: manifest rows to score; each must have a prediction.
+        predictions: one row per image: image_id and mask_<class> as in the manifest, and peak_<class>, the largest
+            probability.
+        scores: empty policy, and the aggregation of the scores at the top level of the result.
+        measures: tolerance, boundary width, spacing across frames, confidence level of the intervals.
+        seed: seed of the bootstrap.
+        reliability: ``Calibration.table`` of the same predictions; None leaves out the calibration error.
 
     Raises:
-        ValueError: classes or image ids of the two tables differ.
+        ValueError: the two tables have different classes or image ids.
     """
     names, truth = class_names(rows), matching_rows(rows, predictions)
     counts, confusion = count_images(truth, predictions, names, measures=measures)
     volumes = count_volumes(truth, predictions, names, counts, measures=measures)
-    way = Way.of(scores, measures, seed)
-    both = {kind: _of_images(counts, truth, names, way._replace(aggregation=kind), measures) for kind in AGGREGATIONS}
+    aggregator = Aggregator.of(scores, measures, seed)
+    both = {
+        kind: _of_images(counts, truth, names, aggregator._replace(aggregation=kind), measures) for kind in AGGREGATIONS
+    }
     described = {
         **both[scores.aggregation],
         **_about(truth, scores, measures),
         "pixel_accuracy": overlap.pixel_accuracy(counts.overlap),
         "calibration": _calibration(reliability),
-        "volumes": _of_volumes(volumes, names, way, measures.confidence),
+        "volumes": _of_volumes(volumes, names, aggregator, measures.confidence),
         "competition": _competition(counts, volumes) if measures.competition else None,
         "by_aggregation": both,
     }
@@ -80,40 +84,47 @@ def score_predictions(
     return Scored(
         described,
         _by_image(truth, predictions, counts, names),
-        table_by(counts, names, truth["group"], scores=OVERLAP_SCORES, way=way),
-        _by_series(table_by(counts, names, truth["series"], scores=OVERLAP_SCORES, way=way), names, volumes, way),
+        table_by(counts, names, truth["group"], scores=OVERLAP_SCORES, aggregator=aggregator),
+        _by_series(
+            table_by(counts, names, truth["series"], scores=OVERLAP_SCORES, aggregator=aggregator),
+            names,
+            volumes,
+            aggregator,
+        ),
         pd.DataFrame(confusion.numpy(), index=labels, columns=labels),
     )
 
 
-def _of_images(counts: ImageCounts, truth: pd.DataFrame, names: list[str], way: Way, measures: MeasureSettings) -> dict:
-    return summary(counts, names, truth["group"], scores=SCORES, way=way, confidence=measures.confidence)
+def _of_images(
+    counts: ImageCounts, truth: pd.DataFrame, names: list[str], aggregator: Aggregator, measures: MeasureSettings
+) -> dict:
+    return summary(counts, names, truth["group"], scores=SCORES, aggregator=aggregator, confidence=measures.confidence)
 
 
 def matching_rows(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the manifest in the order of the predictions.
+    """Manifest rows in the order of the predictions.
 
     Raises:
-        ValueError: the predictions are of other classes or images.
+        ValueError: the two tables have different classes or image ids.
     """
     found, expected = class_names(predictions), class_names(rows)
     if found != expected:
-        raise ValueError(f"predictions are of the classes {found}, the manifest has {expected}: predict again")
+        raise ValueError(f"the predictions have the classes {found}, the manifest has {expected}; predict again")
     lost = set(predictions["image_id"]) ^ set(rows["image_id"])
     if lost:
         raise ValueError(
             f"{len(lost)} images are only in the predictions, or only among the images to score "
-            f"({', '.join(sorted(lost)[:3])}): predict again"
+            f"({', '.join(sorted(lost)[:3])}); predict again"
         )
     return predictions[["image_id"]].merge(rows, on="image_id", validate="one_to_one")
 
 
 def _about(truth: pd.DataFrame, scores: ScoreSettings, measures: MeasureSettings) -> dict:
-    """How the numbers were taken."""
+    """Settings and sizes needed to read the scores."""
     num_groups = truth["group"].nunique()
     if num_groups < FEW_GROUPS:
         log.warning(
-            "the test split has %d group(s): intervals say little, as so few cannot show how much groups differ",
+            "the test split has %d group(s), too few to show how much groups differ: intervals are unreliable",
             num_groups,
         )
     return {
@@ -137,12 +148,14 @@ def _calibration(reliability: pd.DataFrame | None) -> dict | None:
     return {"ece": mean, "classes": {name: plain(value) for name, value in found.items()}}
 
 
-def _of_volumes(volumes: SeriesCounts | None, names: list[str], way: Way, confidence: float) -> dict | None:
+def _of_volumes(
+    volumes: SeriesCounts | None, names: list[str], aggregator: Aggregator, confidence: float
+) -> dict | None:
     if volumes is None:
         return None
-    of_each = way._replace(aggregation="image")
+    per_image = aggregator._replace(aggregation="image")
     groups = volumes.rows["group"]
-    found = summary(volumes.counts, names, groups, scores=VOLUME_SCORES, way=of_each, confidence=confidence)
+    found = summary(volumes.counts, names, groups, scores=VOLUME_SCORES, aggregator=per_image, confidence=confidence)
     for one in found["classes"].values():
         one["num_series"] = one.pop("num_images")
     missing = int(volumes.rows["num_missing"].sum())
@@ -178,14 +191,16 @@ def _by_image(truth: pd.DataFrame, predictions: pd.DataFrame, counts: ImageCount
     return pd.concat(parts, ignore_index=True)
 
 
-def _by_series(table: pd.DataFrame, names: list[str], volumes: SeriesCounts | None, way: Way) -> pd.DataFrame:
-    """With num_missing, volume_dice, hd95 and surface_dice of the volumes; missing where a series is none."""
+def _by_series(
+    table: pd.DataFrame, names: list[str], volumes: SeriesCounts | None, aggregator: Aggregator
+) -> pd.DataFrame:
+    """Add the volumes' num_missing, volume_dice, hd95 and surface_dice; missing if a series forms no volume."""
     columns = ["num_missing", "volume_dice", "hd95", "surface_dice"]
     if volumes is None:
         nothing = pd.array([pd.NA] * len(table), dtype="Int64")
         return table.assign(num_missing=nothing, **dict.fromkeys(columns[1:], np.nan))
-    of_each = way._replace(aggregation="image")
-    found = table_by(volumes.counts, names, volumes.rows["series"], scores=VOLUME_SCORES, way=of_each)
+    per_image = aggregator._replace(aggregation="image")
+    found = table_by(volumes.counts, names, volumes.rows["series"], scores=VOLUME_SCORES, aggregator=per_image)
     found = found.rename(columns={"dice": "volume_dice"}).merge(volumes.rows, on="series")
     found = found[["series", "class", *columns]].astype({"num_missing": "Int64"})
     return table.merge(found, on=["series", "class"], how="left")

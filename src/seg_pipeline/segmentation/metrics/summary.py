@@ -1,4 +1,4 @@
-"""From counts to scores with intervals, as plain values (None where undefined)."""
+"""Scores with confidence intervals from counts, as plain values (None if undefined)."""
 
 from __future__ import annotations
 
@@ -8,22 +8,28 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.metrics.aggregation import Way, defined_mean
+from seg_pipeline.segmentation.metrics.aggregation import Aggregator, defined_mean
 from seg_pipeline.segmentation.metrics.confidence_intervals import group_sums, interval
 from seg_pipeline.segmentation.metrics.overlap import ImageCounts
 
 
 def summary(
-    counts: ImageCounts, names: list[str], groups: pd.Series, *, scores: Sequence[str], way: Way, confidence: float
+    counts: ImageCounts,
+    names: list[str],
+    groups: pd.Series,
+    *,
+    scores: Sequence[str],
+    aggregator: Aggregator,
+    confidence: float,
 ) -> dict:
-    """mean_<score> over classes with its interval, and the same of each class under "classes".
+    """Each score's mean over classes (``mean_<score>``) and value per class (under "classes"), with intervals.
 
-    A mean leaves out classes that have no score; one group gives no interval.
+    Means leave out classes without a score. With a single group there is no interval.
     """
     classes: dict[str, dict] = {name: {} for name in names}
     means: dict = {}
     for score in scores:
-        whole, resampled = way.estimate(counts, score, groups)
+        whole, resampled = aggregator.estimate(counts, score, groups)
         means |= _described(f"mean_{score}", defined_mean(whole), defined_mean(resampled), confidence)
         for index, name in enumerate(names):
             classes[name] |= _described(score, whole[index], resampled[:, index], confidence)
@@ -33,12 +39,12 @@ def summary(
 
 
 def table_by(
-    counts: ImageCounts, names: list[str], keys: pd.Series, *, scores: Sequence[str], way: Way
+    counts: ImageCounts, names: list[str], keys: pd.Series, *, scores: Sequence[str], aggregator: Aggregator
 ) -> pd.DataFrame:
-    """A row a key (in order of appearance) and class: the key, class, num_images that show the class, scores."""
+    """One row per key (in order of appearance) and class: key, class, num_images that show the class, scores."""
     _, labels = pd.factorize(keys)
     number = group_sums(shown(counts).astype(float), keys).astype(int)
-    values = {score: way.value(way.sums(counts, score, keys)) for score in scores}
+    values = {score: aggregator.value(aggregator.sums(counts, score, keys)) for score in scores}
     parts = [
         pd.DataFrame(
             {str(keys.name): labels, "class": name, "num_images": number[:, index]}
@@ -50,7 +56,7 @@ def table_by(
 
 
 def shown(counts: ImageCounts) -> np.ndarray:
-    """Bool (N, C): the truth shows the class."""
+    """Whether each image's ground truth shows each class: bool (N, C)."""
     return (counts.true_pos + counts.false_neg > 0).numpy()
 
 

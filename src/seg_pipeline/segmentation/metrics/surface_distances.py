@@ -1,7 +1,7 @@
-"""How far the borders of two masks lie apart, in images and in volumes.
+"""Distances between the borders of two masks, in images and volumes.
 
-Axes: D frames, H rows, W columns; an image is a volume of one frame. The surface of a mask is its pixels that have
-a neighbour outside it (4 neighbours in an image, 6 in a volume); beyond the edge of the image is outside.
+Axes: D frames, H rows, W columns; an image is a volume of one frame. The surface of a mask consists of its pixels
+with at least one neighbour outside it (4 neighbours in an image, 6 in a volume); beyond the image edge is outside.
 """
 
 from __future__ import annotations
@@ -15,68 +15,69 @@ from scipy import ndimage
 
 CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 ROUNDING = 1e-5
-"""Distances are float32: one that equals the tolerance must not be lost to the last digit."""
+"""Relative slack for float32 distances, so that one equal to the tolerance counts as within it."""
 
 MOST_PAIRS = 60_000
-"""Of surface pixels whose distances are taken one by one."""
+"""Up to this many pairs of surface pixels, all pairwise distances are computed; distance maps beyond."""
 
 Spacing = tuple[float, float, float]
-"""Of frames, rows and columns."""
+"""Spacing of frames, rows and columns."""
 
 
-class Apart(NamedTuple):
-    """Two masks of one class compared; all 0 and NaN where both are empty."""
+class MaskComparison(NamedTuple):
+    """Comparison of two masks of one class; 0 and NaN if both are empty."""
 
     boundary_both: int
-    """Pixels within the boundary width of both masks' borders, inside them."""
+    """Pixels in the boundary bands of both masks (the pixels of a mask within the boundary width of its border)."""
     boundary_either: int
-    """The same of at least one."""
+    """Pixels in at least one boundary band."""
     surface_near: int
-    """Surface pixels of both masks that lie within the tolerance of the other's surface."""
+    """Surface pixels of either mask within the tolerance of the other's surface."""
     surface_all: int
+    """Surface pixels of both masks."""
     hd95: float
+    """95th percentile Hausdorff distance; infinite if only one mask is empty."""
 
 
-NOTHING = Apart(0, 0, 0, 0, math.nan)
+BOTH_EMPTY = MaskComparison(0, 0, 0, 0, math.nan)
 
 
 def compare(
     predicted: np.ndarray, truth: np.ndarray, *, spacing: Spacing, tolerance: float, boundary_width: int = 0
-) -> Apart:
-    """Two bool masks (D, H, W) beside each other.
+) -> MaskComparison:
+    """Compare two bool masks (D, H, W).
 
-    - hd95: the larger of both directions' 95th percentiles of the distances from surface pixels to the nearest
-      surface pixel of the other mask (Huttenlocher et al. 1993, in the form of Taha and Hanbury 2015); infinite where
-      only one mask is empty.
-    - surface_near / surface_all: normalised surface Dice (Nikolov et al. 2018), each surface pixel counting as one.
-    - boundary_both / boundary_either: boundary IoU (Cheng et al. 2021, "Boundary IoU", CVPR): the pixels of a mask
-      within ``boundary_width`` of its border, by the larger of the distances down and across. In images alone.
+    - hd95: distances from each surface pixel to the nearest surface pixel of the other mask, their 95th percentile
+      in each direction, and the larger of the two (Huttenlocher et al. 1993, in the form of Taha and Hanbury 2015).
+    - surface_near / surface_all: normalised surface Dice (Nikolov et al. 2018); each surface pixel counts as one.
+    - boundary_both / boundary_either: boundary IoU (Cheng et al. 2021, "Boundary IoU", CVPR); the distance to the
+      border is the larger of the vertical and horizontal ones. For images only.
 
     Args:
-        spacing: of the pixels; ``tolerance`` and hd95 are in its unit.
-        boundary_width: in pixels; 0: not asked for.
+        spacing: distance between frames, rows and columns; ``tolerance`` and hd95 have its unit.
+        boundary_width: in pixels; 0 leaves out the boundary counts.
     """
     box = bounding_box(predicted | truth)
     if box is None:
-        return NOTHING
+        return BOTH_EMPTY
     one, other = (np.ascontiguousarray(mask[box]) for mask in (predicted, truth))
     both, either = _boundaries(one, other, boundary_width)
     surfaces = surface(one), surface(other)
     number = sum(pixels(mask) for mask in surfaces)
     if not all(mask.any() for mask in surfaces):
-        return Apart(both, either, 0, number, math.inf)
+        return MaskComparison(both, either, 0, number, math.inf)
     ways = _both_ways(*surfaces, spacing)
     near = sum(pixels(way <= tolerance * (1 + ROUNDING)) for way in ways)
-    return Apart(both, either, near, number, max(map(_percentile_95, ways)))
+    return MaskComparison(both, either, near, number, max(map(_percentile_95, ways)))
 
 
 def pixels(mask: np.ndarray) -> int:
-    """How many are True."""
+    """Number of True pixels."""
     return int(np.count_nonzero(mask))
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """The slices that hold all of a mask (D, H, W); None where it is empty."""
+    """Slices of the smallest box around a mask (D, H, W); None if the mask is empty."""
     frames = np.flatnonzero(mask.any((1, 2)))
     if not frames.size:
         return None
@@ -86,13 +87,13 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
 
 
 def diagonal(shape: tuple[int, ...], spacing: Spacing) -> float:
-    """Of a volume (D, H, W), or of an image where D is 1."""
+    """Diagonal of a volume (D, H, W), or of an image if D is 1, in the unit of ``spacing``."""
     flat = shape[0] == 1
     return math.hypot(*(side * step for side, step in list(zip(shape, spacing, strict=True))[flat:]))
 
 
 def surface(mask: np.ndarray) -> np.ndarray:
-    """Bool (D, H, W)."""
+    """Surface of a bool mask (D, H, W), as the module defines it."""
     inner = np.stack([_eroded(frame, CROSS) for frame in mask])
     if len(mask) > 1:
         inner[1:] &= mask[:-1]
@@ -102,7 +103,7 @@ def surface(mask: np.ndarray) -> np.ndarray:
 
 
 def _both_ways(one: np.ndarray, other: np.ndarray, spacing: Spacing) -> tuple[np.ndarray, np.ndarray]:
-    """``distances`` from each of the two to the other; of few pixels by all pairs, which is quicker."""
+    """``distances`` in both directions; for few pixels by comparing all pairs, which is faster."""
     if pixels(one) * pixels(other) > MOST_PAIRS:
         return distances(one, other, spacing), distances(other, one, spacing)
     squares: Any = 0
@@ -113,10 +114,10 @@ def _both_ways(one: np.ndarray, other: np.ndarray, spacing: Spacing) -> tuple[np
 
 
 def distances(points: np.ndarray, target: np.ndarray, spacing: Spacing) -> np.ndarray:
-    """From each pixel of ``points`` to the nearest of ``target``, both bool (D, H, W) and not empty.
+    """Distance from each pixel of ``points`` to the nearest pixel of ``target``, both bool (D, H, W) and not empty.
 
-    Exact but for float32: distances within each frame of the target by a distance transform, which is linear in
-    its pixels; then for each point the nearest over frames. Several times as quick as a transform of the volume.
+    Exact up to float32 rounding. A distance transform of each frame of the target gives distances in the plane in
+    linear time; each point then takes the minimum over frames. Several times faster than transforming the volume.
     """
     there = np.flatnonzero(target.any((1, 2)))
     planes = np.stack([_plane_distances(target[frame], spacing[1:]) ** 2 for frame in there])
@@ -129,7 +130,7 @@ def distances(points: np.ndarray, target: np.ndarray, spacing: Spacing) -> np.nd
 
 
 def _plane_distances(target: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
-    """Float32 (H, W) to the nearest pixel of a frame."""
+    """Distance to the nearest pixel of one frame of the target: float32 (H, W)."""
     away = ~target
     if spacing[0] == spacing[1]:
         return cv2.distanceTransform(away.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) * np.float32(spacing[0])
@@ -137,7 +138,7 @@ def _plane_distances(target: np.ndarray, spacing: tuple[float, float]) -> np.nda
 
 
 def _boundaries(predicted: np.ndarray, truth: np.ndarray, width: int) -> tuple[int, int]:
-    """Boundary pixels that both masks share, and that either has."""
+    """Number of pixels in both boundary bands, and in at least one."""
     if width < 1:
         return 0, 0
     kernel = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)

@@ -1,8 +1,8 @@
 """Score of the UW-Madison GI tract competition (Kaggle 2022): 0.4 x mean Dice + 0.6 x (1 - mean 3D Hausdorff).
 
-Its sources disagree on the corners, so each reading has a name here, and each is given. The Hausdorff distance is
-taken of each series' volume in coordinates divided by its numbers of frames, rows and columns, and is 1 at most;
-volumes that neither truth nor prediction shows are left out of its mean.
+Its sources disagree on edge cases, so each variant has a name here and all are reported. The Hausdorff distance is
+computed on each series' volume in coordinates divided by its numbers of frames, rows and columns, and is at most 1;
+volumes that are empty in ground truth and prediction are left out of its mean.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from seg_pipeline.segmentation.metrics.surface_distances import bounding_box, di
 
 @dataclass(frozen=True)
 class Rules:
-    """One reading of the corners."""
+    """One variant of the score."""
 
     both_empty: Literal["zero", "skip"]
-    """Dice of an image's class that neither truth nor prediction shows."""
+    """Dice if ground truth and prediction are both empty."""
     truth_empty: Literal["zero", "skip"] = "zero"
-    """Dice where truth alone is empty; skip makes false positives on empty images free."""
+    """Dice if only the ground truth is empty; skip makes false positives on empty images free."""
     one_empty: Literal["worst", "skip"] = "worst"
-    """Hausdorff distance where truth or prediction is empty."""
+    """Hausdorff distance if only one of the two is empty."""
     by_diagonal: bool = False
-    """Distances are divided by the diagonal of the unit cube, the root of 3."""
+    """Divide distances by the diagonal of the unit cube, √3."""
     merged: bool = False
-    """One volume of all classes together in place of one a class."""
+    """Compare one volume of all classes together instead of one per class."""
     most_times: float = math.inf
-    """A prediction of more than so many times the true voxels has the worst distance."""
+    """A prediction with more than this many times the true voxels gets the worst distance."""
 
 
 READINGS = {
@@ -46,17 +46,19 @@ organisers published later; mle_bench: `grade.py` of openai/mle-bench."""
 
 @dataclass(frozen=True)
 class Volume:
-    """Truth and prediction of a series beside each other, of one class or of all together."""
+    """Ground truth and prediction of a series, of one class or of all together."""
 
     predicted: int
-    """Voxels."""
+    """Predicted voxels."""
     true: int
+    """True voxels."""
     distance: float
-    """Largest distance from a voxel of one to the nearest of the other, in the unit cube; NaN without both."""
+    """Hausdorff distance in the unit cube: the largest from a voxel of one to the nearest of the other; NaN if either
+    is empty."""
 
     @classmethod
     def of(cls, predicted: np.ndarray, truth: np.ndarray, shape: tuple[int, int, int]) -> Volume:
-        """Of bool masks (D, H, W), which may leave out empty frames at the ends of a volume of ``shape``."""
+        """Compare bool masks (D, H, W); they may leave out empty frames at the ends of a volume of ``shape``."""
         sizes = pixels(predicted), pixels(truth)
         if not all(sizes):
             return cls(*sizes, math.nan)
@@ -69,13 +71,13 @@ class Volume:
 
 
 def competition_score(dice: np.ndarray, truth_empty: np.ndarray, volumes: list[Volume], rules: Rules) -> float:
-    """Higher is better; NaN where one of the two means has nothing to be taken of.
+    """The score, higher is better; NaN if one of its two means is over nothing.
 
     Args:
-        dice: of each image and class, NaN where both masks are empty.
-        truth_empty: bool, of the same shape: the truth does not show the class.
-        volumes: of each series and class, or for ``rules.merged`` of each series.
-        rules: the reading.
+        dice: per image and class; NaN if both masks are empty.
+        truth_empty: bool of the same shape, whether the ground truth lacks the class.
+        volumes: one per series and class; if ``rules.merged``, one per series.
+        rules: the variant to compute.
     """
     if rules.both_empty == "zero":
         dice = np.nan_to_num(dice)

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
-from seg_pipeline.segmentation.metrics.aggregation import Way
+from seg_pipeline.segmentation.metrics.aggregation import Aggregator
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
 from seg_pipeline.segmentation.metrics.overlap import Counts
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
@@ -49,7 +49,7 @@ def choose_postprocessing(
     device: torch.device,
     batch_size: int,
     prediction: PredictSettings,
-    way: Way,
+    aggregator: Aggregator,
     confidence: float,
     steps: bool = True,
 ) -> tuple[dict, pd.DataFrame]:
@@ -60,7 +60,7 @@ def choose_postprocessing(
     Args:
         train_val_images: manifest without the test split.
         prediction: how probabilities are made.
-        way: how Dice is put together; its resamples tell chance.
+        aggregator: how Dice is aggregated and resampled.
         confidence: of the interval that has to lie above 0.
         steps: False: bare masks, as training scores them.
 
@@ -71,7 +71,7 @@ def choose_postprocessing(
     config = config_of(checkpoint)
     seen = _look(train_val_images, checkpoint, config, device=device, batch_size=batch_size, prediction=prediction)
     resampled, groups = resampled_by(seen.rows)
-    choice = _Choice(config.classes, plain_masks(config), groups, way, confidence)
+    choice = _Choice(config.classes, plain_masks(config), groups, aggregator, confidence)
     if steps:
         _choose_thresholds(choice, seen)
         _choose_objects(choice, seen)
@@ -84,7 +84,7 @@ def choose_postprocessing(
         "resampled": resampled,
         "num_images": len(seen.rows),
     }
-    return described, _threshold_curve(seen, config, way, groups)
+    return described, _threshold_curve(seen, config, aggregator, groups)
 
 
 @dataclass
@@ -134,14 +134,14 @@ class _Choice:
     classes: Sequence[str]
     settings: Postprocessing
     groups: pd.Series
-    way: Way
+    aggregator: Aggregator
     confidence: float
     gains: list[dict] = field(default_factory=list)
 
     def step(self, step: str, index: int, values: Sequence[Any], counts: np.ndarray) -> None:
         """Takes the best of the values of one class's setting, from counts (N, V, 3), where it gains enough."""
         now = values.index(getattr(self.settings, step)[index])
-        dice, resampled = self.way.estimate(counts_of(counts), "dice", self.groups)
+        dice, resampled = self.aggregator.estimate(counts_of(counts), "dice", self.groups)
         best = now if np.isnan(dice).all() else int(np.nanargmax(dice))
         low, high = interval(resampled[:, best] - resampled[:, now], confidence=self.confidence)
         keep = bool(dice[best] - dice[now] >= LEAST_GAIN and low > 0)
@@ -208,13 +208,13 @@ def counts_of(counts: np.ndarray) -> Counts:
     return Counts(true_pos, false_pos, false_neg, nothing, nothing)
 
 
-def _threshold_curve(seen: _Seen, config: TrainingConfig, way: Way, groups: pd.Series) -> pd.DataFrame:
+def _threshold_curve(seen: _Seen, config: TrainingConfig, aggregator: Aggregator, groups: pd.Series) -> pd.DataFrame:
     columns = ["class", "threshold", "dice", "precision", "recall"]
     if config.task != "multilabel":
         return pd.DataFrame(columns=columns).astype({"class": str} | dict.fromkeys(columns[1:], float))
     parts = []
     for index, name in enumerate(config.classes):
         counts = counts_of(seen.by_threshold[:, :, index])
-        scores = {score: way._replace(repeats=0).estimate(counts, score, groups)[0] for score in columns[2:]}
+        scores = {score: aggregator._replace(repeats=0).estimate(counts, score, groups)[0] for score in columns[2:]}
         parts.append(pd.DataFrame({"class": name, "threshold": seen.thresholds, **scores}))
     return pd.concat(parts, ignore_index=True)

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from seg_pipeline.segmentation.manifest.table import read_masks
-from seg_pipeline.segmentation.metrics.aggregation import Way, defined_mean
+from seg_pipeline.segmentation.metrics.aggregation import Aggregator, defined_mean
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
 from seg_pipeline.segmentation.metrics.overlap import Collected, Counts, count
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
@@ -35,7 +35,7 @@ def measure_options(
     device: torch.device,
     batch_size: int,
     prediction: PredictSettings,
-    way: Way,
+    aggregator: Aggregator,
     confidence: float,
     max_images: int,
 ) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def measure_options(
     _, groups = resampled_by(rows)
     options = options_of(prediction, config.input, rows)
     found = {name: _measured(sample, config, one, device, batch_size) for name, one in options.items()}
-    estimates = {name: way.estimate(counts, "dice", groups) for name, (counts, _) in found.items()}
+    estimates = {name: aggregator.estimate(counts, "dice", groups) for name, (counts, _) in found.items()}
     table = pd.DataFrame([_row(name, estimates, found[name][1], confidence) for name in options])
     table["cost"] = table["seconds_per_image"] / table["seconds_per_image"].iloc[0]
     table["used"] = [one == replace(prediction, ensemble="all") for one in options.values()]

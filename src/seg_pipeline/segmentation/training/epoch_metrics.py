@@ -27,7 +27,7 @@ class Tally:
         self.state, self.loss_fn, self.processes = state, loss_fn, processes
         self.dtype = pick_precision(state.config.fit.precision, state.device)
         self.overlap = Collected[Counts]()
-        self.overlap.add(Counts.of_nothing(len(state.config.classes), state.device))  # a process may have no batch
+        self.overlap.add(Counts.empty(len(state.config.classes), state.device))  # a process may have no batch
         self.sums = torch.zeros(2, dtype=torch.float64, device=state.device)  # loss times images, images
         self.unsound = torch.full((), -1, device=state.device)  # first step whose loss or gradient is not finite
         if partial and processes.rank == 0:
