@@ -69,14 +69,12 @@ def test_a_run_ends_with_scores_and_all_its_artifacts(smoke_run):
         "prediction_sheet.png",
         "reliability_chart.png",
         "sample_sheet.png",
-        "search_heat_map.png",
         "series_overview.png",
         "object_size_chart.png",
         "split_comparison.png",
         "threshold_chart.png",
         "training_curves.png",
         "validation_sheet.png",
-        "weight_decay_curves.png",
     }
     others = {"memory_estimate.json", "model_card.md", "point_chart.json", "report.html", "series.gif"}
     assert others <= {path.name for path in reporting.iterdir()}
