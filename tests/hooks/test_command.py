@@ -3,7 +3,7 @@ from pathlib import Path
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
-from seg_pipeline.hooks.locate import command_for, pipelines_of
+from seg_pipeline.hooks.run_info import command_for, pipelines_of
 
 ROOT = Path(__file__).parents[2]
 

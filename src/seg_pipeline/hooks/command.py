@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 
-from seg_pipeline.hooks.locate import command_for
+from seg_pipeline.hooks.run_info import command_for
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext

@@ -12,7 +12,7 @@ from kedro.pipeline import Pipeline
 
 from seg_pipeline.datasets.optional import OptionalDataset
 from seg_pipeline.hooks.errors import UserError
-from seg_pipeline.hooks.locate import command_for, file_of, pipelines_of
+from seg_pipeline.hooks.run_info import command_for, file_of, pipelines_of
 
 ACCEPTS_MISSING_INPUTS = "accepts_missing_inputs"
 """Tag of nodes that accept None for an input that is missing."""

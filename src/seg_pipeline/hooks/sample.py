@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.framework.hooks import hook_impl
 
 from seg_pipeline.hooks.errors import UserError
-from seg_pipeline.hooks.locate import file_of
+from seg_pipeline.hooks.run_info import file_of
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext

@@ -15,7 +15,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from seg_pipeline.hooks.locate import file_of, pipelines_of
+from seg_pipeline.hooks.run_info import file_of, pipelines_of
 from seg_pipeline.hooks.tracking import TrackingHooks
 
 if TYPE_CHECKING:

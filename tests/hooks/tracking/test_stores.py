@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from seg_pipeline.hooks.tracking.collector import make_tracker
+from seg_pipeline.hooks.tracking.curves import Curve
 from seg_pipeline.hooks.tracking.mlflow_store import MlflowTracker
 from seg_pipeline.hooks.tracking.outbox import Outbox
-from seg_pipeline.hooks.tracking.recording import Recording
-from seg_pipeline.hooks.tracking.rows import Curve
+from seg_pipeline.hooks.tracking.recorder import Recording
 from seg_pipeline.hooks.tracking.tracker import Run
+from seg_pipeline.hooks.tracking.tracking_hooks import make_tracker
 
 RUN = Run("0123456789abcdef", "training", "tests", begun=1_700_000_000_000)
 ROWS = [{"step": step, "values": {"train_loss": 1 / step, "val_dice": step / 8}} for step in (1, 2)]

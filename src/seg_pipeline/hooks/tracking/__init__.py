@@ -6,6 +6,6 @@ what the store does not take; ``mlflow_store``, ``wandb_store`` and ``tensorboar
 
 from __future__ import annotations
 
-from seg_pipeline.hooks.tracking.collector import TrackingHooks
+from seg_pipeline.hooks.tracking.tracking_hooks import TrackingHooks
 
 __all__ = ["TrackingHooks"]

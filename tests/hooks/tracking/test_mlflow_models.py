@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from seg_pipeline.hooks.tracking import models
+from seg_pipeline.hooks.tracking import mlflow_models
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 
 pytestmark = [
@@ -43,7 +43,7 @@ def test_the_best_model_takes_any_batch_and_size(config, tmp_path, unpickled):
     torch.manual_seed(3)
     members = [Segmenter(config, pretrained=False).eval() for _ in range(2)]  # as of two folds
     saved = [{"config": config.to_dict(), "model": member.state_dict()} for member in members]
-    folder = models.save_checkpoint_model({"members": saved}, tmp_path)
+    folder = mlflow_models.save_checkpoint_model({"members": saved}, tmp_path)
     assert not files_of(folder) & {".pkl", ".pt", ".pth", ".pickle"}
     loaded = mlflow.pyfunc.load_model(str(folder))
     assert str(loaded.metadata.signature.inputs) == "[Tensor('uint8', (-1, 3, -1, -1))]"
@@ -80,7 +80,7 @@ def test_a_bundle_takes_image_files_and_gives_run_lengths(tmp_path, monkeypatch,
     monkeypatch.setattr("seg_pipeline.segmentation.prediction.predictor.Predictor", Halves)
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "bundle.json").write_text("{}")
-    folder = models.save_bundle_model(tmp_path / "bundle", tmp_path)
+    folder = mlflow_models.save_bundle_model(tmp_path / "bundle", tmp_path)
     assert not files_of(folder) & {".pkl", ".pickle"}
     loaded = mlflow.pyfunc.load_model(str(folder))
     pixels = np.array([[0, 5000, 0, 0], [0, 0, 0, 3]], dtype=np.uint16)

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from seg_pipeline.hooks.tracking.curves import Curve
 from seg_pipeline.hooks.tracking.outbox import Outbox, started
-from seg_pipeline.hooks.tracking.rows import Curve
 from seg_pipeline.hooks.tracking.tracker import Run, Status
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from seg_pipeline.hooks.locate import file_of
+from seg_pipeline.hooks.run_info import file_of
 
 FREE = ("compute", "resume", "use_search_result")
 """Keys of `training` that a resumed training may change."""

@@ -61,7 +61,7 @@ def save_bundle_model(bundle: Path, folder: Path) -> Path:
 
 def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, needs: list[str]) -> Path:
     """With a copy of this package, so that the model works where it is not installed."""
-    from seg_pipeline.hooks.tracking.facts import pinned
+    from seg_pipeline.hooks.tracking.environment_tags import pinned
     from seg_pipeline.hooks.tracking.mlflow_store import set_defaults
 
     set_defaults()
@@ -70,7 +70,7 @@ def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, ne
 
         mlflow.pyfunc.save_model(
             folder,
-            python_model=str(HERE / "served" / code),
+            python_model=str(HERE / "mlflow_model_code" / code),
             artifacts=artifacts,
             code_paths=[str(PACKAGE)],
             signature=signature,

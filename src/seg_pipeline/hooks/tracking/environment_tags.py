@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 PACKAGE = __name__.partition(".")[0]
 
 
-def code_facts(project: Path) -> dict[str, str]:
+def code_tags(project: Path) -> dict[str, str]:
     """Commit of the project and whether files differ from it; nothing where it is no git checkout."""
     commit = _git(project, "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit:
@@ -35,7 +35,7 @@ def _git(project: Path, *command: str) -> str:
     return done.stdout.strip()
 
 
-def package_facts() -> dict[str, str]:
+def package_tags() -> dict[str, str]:
     """Versions of Python and of all that this package declares to need."""
     versions = dict(pin.split("==") for pin in pinned([PACKAGE, *_declared()]))
     packages = {f"package.{name}": version for name, version in versions.items()}
@@ -61,7 +61,7 @@ def _declared() -> list[str]:
     return [re.split(r"[^\w.-]", need)[0] for need in needs if "extra ==" not in need]
 
 
-def device_facts(device: str) -> dict[str, str]:
+def device_tags(device: str) -> dict[str, str]:
     """The processor that ``device`` means ("auto" as the training takes it), and threads; empty without torch."""
     torch = sys.modules.get("torch")
     if torch is None:
@@ -82,7 +82,7 @@ def _processor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def data_facts(name: str, table: pd.DataFrame) -> dict[str, str]:
+def data_tags(name: str, table: pd.DataFrame) -> dict[str, str]:
     """Hashes of a manifest as training compares them, of its splits alone, and how many images each split has."""
     from seg_pipeline.segmentation.manifest.table import data_hash
 

@@ -14,13 +14,13 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from seg_pipeline.hooks.locate import command_for, file_of, flat, pipelines_of
-from seg_pipeline.hooks.tracking import facts
-from seg_pipeline.hooks.tracking.continuation import Continuation, is_whole, place_of, settings_of, unfinished
-from seg_pipeline.hooks.tracking.ending import Ending
+from seg_pipeline.hooks.run_info import command_for, file_of, flat, pipelines_of
+from seg_pipeline.hooks.tracking import environment_tags
+from seg_pipeline.hooks.tracking.curves import history_curves, trial_curves
 from seg_pipeline.hooks.tracking.outbox import Outbox
-from seg_pipeline.hooks.tracking.recording import Recording, now
-from seg_pipeline.hooks.tracking.rows import history_curves, trial_curves
+from seg_pipeline.hooks.tracking.recorder import Recording, now
+from seg_pipeline.hooks.tracking.resume import Continuation, is_whole, place_of, settings_of, unfinished
+from seg_pipeline.hooks.tracking.termination import Ending
 from seg_pipeline.hooks.tracking.tracker import Run, Status, Tracker
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class TrackingHooks:
             "kedro.env": run_params.get("env") or "local",
             "kedro.run_id": str(run_params.get("run_id")),
         }
-        self._recording.tags({**kedro, **facts.code_facts(project), **facts.package_facts()})
+        self._recording.tags({**kedro, **environment_tags.code_tags(project), **environment_tags.package_tags()})
         self._recording.params(values)
         whole = Path(self._scratch.name) / "parameters.json"  # a store may cut long values
         whole.write_text(json.dumps(values, indent=1, default=str), encoding="utf-8")
@@ -125,14 +125,14 @@ class TrackingHooks:
         if self._known.get(name) is None:
             assert self._recording is not None
             self._known[name] = True
-            self._recording.tags(facts.data_facts(name, table))
+            self._recording.tags(environment_tags.data_tags(name, table))
 
     def _track_device(self) -> None:
         if self._known.get("device") is None:
             assert self._recording is not None
             self._known["device"] = True
             training = _plain(_value_of("params:training", self._catalog) or {})
-            self._recording.tags(facts.device_facts(training.get("compute", {}).get("device", "auto")))
+            self._recording.tags(environment_tags.device_tags(training.get("compute", {}).get("device", "auto")))
 
     def _track_training(self) -> None:
         place = place_of(self._catalog)
@@ -142,14 +142,14 @@ class TrackingHooks:
             self._track_model()
 
     def _track_model(self) -> None:
-        from seg_pipeline.hooks.tracking.models import save_checkpoint_model
+        from seg_pipeline.hooks.tracking.mlflow_models import save_checkpoint_model
 
         assert self._recording is not None
         folder = Path(tempfile.mkdtemp(dir=self._scratch.name))
         self._recording.model(save_checkpoint_model(self._catalog["checkpoint"].load(), folder), "model")
 
     def _track_bundle(self) -> None:
-        from seg_pipeline.hooks.tracking.models import save_bundle_model
+        from seg_pipeline.hooks.tracking.mlflow_models import save_bundle_model
 
         assert self._recording is not None
         place = file_of(self._catalog["bundle"])

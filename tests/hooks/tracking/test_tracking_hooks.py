@@ -19,12 +19,12 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from pydantic import BaseModel, Field
 
-from seg_pipeline.hooks.tracking import TrackingHooks, models
-from seg_pipeline.hooks.tracking.collector import run_values
-from seg_pipeline.hooks.tracking.continuation import is_whole
+from seg_pipeline.hooks.tracking import TrackingHooks, mlflow_models
+from seg_pipeline.hooks.tracking.resume import is_whole
+from seg_pipeline.hooks.tracking.tracking_hooks import run_values
 from seg_pipeline.segmentation.manifest.table import data_hash
 
-LOG = "seg_pipeline.hooks.tracking.collector"
+LOG = "seg_pipeline.hooks.tracking.tracking_hooks"
 
 # mlflow 3.17 on SQLAlchemy 2.1
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -453,7 +453,7 @@ def test_a_training_ends_with_its_last_fold(finished, members, folds, whole):
 
 def test_the_best_model_is_kept_once_when_the_training_ends(running, tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(models, "save_checkpoint_model", lambda best, folder: made.append(best) or folder)
+    monkeypatch.setattr(mlflow_models, "save_checkpoint_model", lambda best, folder: made.append(best) or folder)
     catalog = training_catalog(tmp_path)
     catalog["params:tracking"] = {"experiment": "tests"}
     catalog["checkpoint"] = MemoryDataset({"members": ["best"]})
@@ -486,7 +486,7 @@ import os, signal, sys
 from pathlib import Path
 from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
-from seg_pipeline.hooks.tracking import TrackingHooks, models
+from seg_pipeline.hooks.tracking import TrackingHooks, mlflow_models
 
 hooks = TrackingHooks()
 run = {"project_path": sys.argv[1], "pipeline_names": ["training"], "env": None, "run_id": "now"}
