@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,11 @@ def store() -> Store:
 
 
 @pytest.fixture
-def box(store, tmp_path, monkeypatch) -> Outbox:
+def box(store, tmp_path, monkeypatch) -> Iterator[Outbox]:
     monkeypatch.setattr(outbox, "PAUSE", 0.0)
-    return Outbox(store, tmp_path)
+    box = Outbox(store, tmp_path)
+    yield box
+    box.close()
 
 
 def kept(folder: Path) -> list[dict[str, Any]]:
@@ -77,15 +79,15 @@ def test_what_a_store_misses_is_sent_in_order_when_it_is_back(box, store, tmp_pa
     box.send("metrics", run="abc", rows=[{"step": 1, "values": {"loss": 0.5}}], at=7)
     box.send("tags", run="abc", values={"a": "b"})
     assert [line["do"] for line in kept(tmp_path)] == ["start", "metrics", "tags"]  # whole without the store's memory
-    assert box.where(outbox.Run(**START)) == f"mlflow: kept in {box.journal}"
+    assert box.where(outbox.Run(**START)) == f"mlflow: kept in {next((tmp_path / 'tracking_aside').glob('*.jsonl'))}"
     store.down = False
     box.send("finish", run="abc", status="FINISHED")
     assert store.done == ["start", "start", "metrics", "tags", "finish"]
     assert store.calls[2][1]["at"] == 7  # when it happened, not when it was sent
     assert list((tmp_path / "tracking_aside").iterdir()) == []
-    warnings = [one for one in caplog.messages if "cannot be reached" in one]
+    warnings = [one for one in caplog.messages if "cannot reach mlflow" in one]
     assert len(warnings) == 1
-    assert f"The run goes on; what is not logged now is kept in {tmp_path / 'tracking_aside'}" in warnings[0]
+    assert f"The run continues; what cannot be logged now is kept in {tmp_path / 'tracking_aside'}" in warnings[0]
     assert "secret" not in warnings[0]
 
 
@@ -120,33 +122,29 @@ def test_files_are_kept_as_they_were(box, store, tmp_path):
     assert not Path(first).exists()
 
 
-def test_a_run_that_has_ended_leaves_it_to_the_next(store, tmp_path, caplog):
+def test_the_next_run_sends_the_journal_of_a_killed_run(store, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     folder = tmp_path / "tracking_aside"
     folder.mkdir()
     lines = [{"do": "start", "run": START}, {"do": "tags", "run": "abc", "values": {"a": "b"}}]
-    journal = folder / "mlflow-999999-1.jsonl"
-    journal.write_text(
-        "".join(json.dumps(line) + "\n" for line in lines) + '{"do": "tags", "ru'
-    )  # killed while writing
+    journal = folder / "mlflow-abc.jsonl"  # without a lock: its process has ended
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"do": "tags", "ru')  # killed mid-line
     store.down = True
-    Outbox(store, tmp_path).take_up()
-    (taken,) = folder.glob("*.jsonl")  # it is this process's now, and as it failed waits for the one after
-    assert taken.name == f"mlflow-{outbox.life_of(os.getpid())}.999999-1.jsonl"
-    taken.rename(folder / "mlflow-999998-1.999999-1.jsonl")
+    Outbox(store, tmp_path).send_leftovers()
+    assert list(folder.iterdir()) == [journal]
     store.down = False
-    Outbox(store, tmp_path).take_up()
+    Outbox(store, tmp_path).send_leftovers()
     assert store.done == ["start", "tags", "finish"]
-    assert store.calls[-1][1]["status"] == "KILLED"  # as it did not say how it ended
-    assert caplog.messages[-1] == f"tracking: mlflow has now what had been kept in {folder}"
+    assert store.calls[-1][1]["status"] == "KILLED"  # the journal does not say how the run ended
+    assert caplog.messages[-1] == f"tracking: what was kept in {folder} has been sent to mlflow"
     assert list(folder.iterdir()) == []
 
 
-def test_the_journal_of_a_run_that_goes_on_is_left_alone(box, store, tmp_path):
+def test_the_journal_of_a_live_run_is_left_alone(box, store, tmp_path):
     store.down = True
     box.send("start", run=START)
     store.down = False
-    Outbox(store, tmp_path).take_up()
+    Outbox(store, tmp_path).send_leftovers()
     assert store.done == []
 
 
@@ -157,14 +155,14 @@ def test_what_a_store_refuses_is_said_and_does_not_block_the_rest(box, store, ca
     store.down, store.refused = False, "params"
     box.send("finish", run="abc", status="FINISHED")
     assert store.done == ["start", "finish"]
-    assert "tracking: mlflow does not take params: refused: no such thing" in caplog.messages
+    assert "tracking: mlflow rejected params: refused: no such thing" in caplog.messages
 
 
 def test_a_disk_that_takes_nothing_either_stops_no_run(box, store, tmp_path, caplog):
     (tmp_path / "tracking_aside").touch()  # a file where the folder should be
     store.down = True
     box.send("start", run=START)
-    assert caplog.messages[-1].startswith("tracking: lost a call of start, as it cannot be kept either: ")
+    assert caplog.messages[-1].startswith("tracking: lost the call start, which could not be kept on disk either: ")
 
 
 PIPELINE = Pipeline([Node(lambda seed: seed, "params:seed", "out", name="train")])
@@ -218,8 +216,6 @@ def test_a_run_that_no_store_heard_of_is_replayed_by_the_next_one(tmp_path, stor
     hooks = begin(tmp_path)
     hooks.after_dataset_saved("training_history", HISTORY)
     hooks.after_pipeline_run()
-    (journal,) = (tmp_path / "tracking_aside").glob("*.jsonl")
-    journal.rename(journal.with_name(f"mlflow-999999-1.{outbox.life_of(os.getpid())}.jsonl"))  # its owner has ended
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
     begin(tmp_path).after_pipeline_run()
     client = MlflowClient(store_uri)
@@ -250,11 +246,11 @@ def test_a_store_that_is_locked_half_way_gets_the_rest_at_the_end(tmp_path, stor
     finally:
         lock.execute("ROLLBACK")
         lock.close()
-    recording = hooks._recording
+    recorder = hooks._recorder
     hooks.after_pipeline_run()
     client = MlflowClient(store_uri)
     (run,) = client.search_runs(
-        [client.get_experiment_by_name("aside").experiment_id], f"tags.`seg_pipeline.run` = '{recording.run.key}'"
+        [client.get_experiment_by_name("aside").experiment_id], f"tags.`seg_pipeline.run` = '{recorder.run.key}'"
     )
     points = client.get_metric_history(run.info.run_id, "train_loss")
     assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 0.5), (3, 0.25)]

@@ -13,7 +13,7 @@ import pytest
 from seg_pipeline.hooks.tracking.curves import Curve
 from seg_pipeline.hooks.tracking.mlflow_store import MlflowTracker
 from seg_pipeline.hooks.tracking.outbox import Outbox
-from seg_pipeline.hooks.tracking.recorder import Recording
+from seg_pipeline.hooks.tracking.recorder import RunRecorder
 from seg_pipeline.hooks.tracking.tracker import Run
 from seg_pipeline.hooks.tracking.tracking_hooks import make_tracker
 
@@ -29,7 +29,7 @@ def picture(tmp_path) -> Path:
     return tmp_path / "curves.png"
 
 
-def record(name: str, project: Path, picture: Path) -> Recording:
+def record(name: str, project: Path, picture: Path) -> RunRecorder:
     """A run with everything that there is, of two halves: the second goes on with the first."""
     page = project / "report.html"
     page.write_text("<p>")
@@ -37,18 +37,18 @@ def record(name: str, project: Path, picture: Path) -> Recording:
     model.mkdir()
     (model / "MLmodel").write_text("flavors: {}")
     for status in ("KILLED", "FINISHED"):
-        recording = Recording(RUN, [Outbox(make_tracker(name, project), project)], {})
-        recording.params({"training.epochs": 2})
-        recording.tags({"git.commit": "abc"})
-        recording.curves([Curve(ROWS[:1] if status == "KILLED" else ROWS[1:])])
+        recorder = RunRecorder(RUN, [Outbox(make_tracker(name, project), project)], {})
+        recorder.params({"training.epochs": 2})
+        recorder.tags({"git.commit": "abc"})
+        recorder.curves([Curve(ROWS[:1] if status == "KILLED" else ROWS[1:])])
         if status == "FINISHED":
-            recording.curves([Curve(ROWS, "fold 1", {"fold": 0}, {"state": "complete"}, "FINISHED")])
-        recording.scores({"test/mean_dice": 0.5})
-        recording.figure(picture)
-        recording.artifact(page, "pages")
-        recording.model(model, "model")
-        assert recording.finish(status) == []
-    return recording
+            recorder.curves([Curve(ROWS, "fold 1", {"fold": 0}, {"state": "complete"}, "FINISHED")])
+        recorder.scores({"test/mean_dice": 0.5})
+        recorder.figure(picture)
+        recorder.artifact(page, "pages")
+        recorder.model(model, "model")
+        assert recorder.finish(status) == []
+    return recorder
 
 
 def test_mlflow_lies_in_the_project_unless_a_server_is_named(tmp_path, monkeypatch):
@@ -61,10 +61,10 @@ def test_mlflow_lies_in_the_project_unless_a_server_is_named(tmp_path, monkeypat
 def test_tensorboard_shows_curves_pictures_and_texts(tmp_path, picture):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    recording = record("tensorboard", tmp_path, picture)
+    recorder = record("tensorboard", tmp_path, picture)
     folder = tmp_path / "tensorboard" / "tests" / "training-01234567"
     root = tmp_path / "tensorboard"
-    assert recording.where() == f"tensorboard {folder}; to see it: tensorboard --logdir {root}"
+    assert recorder.where() == f"tensorboard {folder}; to see it: tensorboard --logdir {root}"
     events = EventAccumulator(str(folder))
     events.Reload()
     assert [(one.step, one.value) for one in events.Scalars("train_loss")] == [(1, 1.0), (2, 0.5)]
@@ -91,10 +91,10 @@ def test_wandb_offline_keeps_a_folder_that_can_be_sent(tmp_path, picture, monkey
         "CONFIG_DIR": "c",
     }.items():
         monkeypatch.setenv(f"WANDB_{name}", str(tmp_path / value) if name.endswith("_DIR") else value)
-    recording = record("wandb", tmp_path, picture)
+    recorder = record("wandb", tmp_path, picture)
     folders = sorted(path.name.split("-", 3)[-1] for path in (tmp_path / "wandb").glob("offline-run-*"))
     assert folders == [RUN.key, RUN.key, f"{RUN.key}-fold-1"]
-    assert "to send it: wandb sync" in recording.where()
+    assert "to send it: wandb sync" in recorder.where()
     last = sorted((tmp_path / "wandb").glob(f"offline-run-*-{RUN.key}"))[-1]
     file, until = last / f"run-{RUN.key}.wandb", time.monotonic() + 30
     while b"FINISHED" not in (told := file.read_bytes()) and time.monotonic() < until:
@@ -113,6 +113,6 @@ def test_an_extra_that_is_not_installed_is_named(tmp_path, monkeypatch, caplog, 
         return real(wanted, *rest)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    recording = Recording(RUN, [Outbox(make_tracker(name, tmp_path), tmp_path)], {})
+    recorder = RunRecorder(RUN, [Outbox(make_tracker(name, tmp_path), tmp_path)], {})
     assert f"it is not installed; install seg_pipeline[{name}]" in caplog.text
-    assert len(recording.finish("FINISHED")) == 1
+    assert len(recorder.finish("FINISHED")) == 1

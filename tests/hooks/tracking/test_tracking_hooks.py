@@ -71,9 +71,9 @@ class Running:
         self.uri = uri
         about = {"project_path": str(project), "pipeline_names": ["training"], "env": None, "run_id": "now"}
         self.hooks.before_pipeline_run(about | run_params, pipeline, catalog or catalog_of({"experiment": "tests"}))
-        recording = self.hooks._recording
-        self.key = recording.run.key if recording else ""
-        self.run_id = recording._outboxes[0].tracker._runs.get(self.key, "") if recording else ""
+        recorder = self.hooks._recorder
+        self.key = recorder.run.key if recorder else ""
+        self.run_id = recorder._outboxes[0].tracker._runs.get(self.key, "") if recorder else ""
 
     @property
     def client(self):

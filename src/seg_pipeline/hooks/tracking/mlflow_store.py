@@ -1,6 +1,6 @@
-"""Runs in mlflow: ``MLFLOW_TRACKING_URI``, else mlflow.db in the project's folder with the artifacts beside it.
+"""The mlflow store: the server of ``MLFLOW_TRACKING_URI``, or else mlflow.db and mlartifacts in the project folder.
 
-Every call names its run: mlflow's "active run" is another one in each thread.
+Every call passes the run's id, because mlflow's fluent "active run" differs between threads.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from seg_pipeline.hooks.tracking.process_life import life_of, lives
-from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Unavailable, public
+from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Unavailable, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,13 +23,15 @@ if TYPE_CHECKING:
 
 KEY, PROCESS = "seg_pipeline.run", "seg_pipeline.process"
 MOST_PARAMS, MOST_METRICS = 100, 1000
-"""That one call of mlflow takes."""
+"""Limits of one ``log_batch`` call."""
 LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 
 T = TypeVar("T")
 
 
 class MlflowTracker:
+    """``Tracker`` on ``MlflowClient``."""
+
     title = "mlflow"
 
     def __init__(self, project: Path) -> None:
@@ -56,9 +57,9 @@ class MlflowTracker:
     def start(self, run: Run) -> None:
         experiment = self._experiment(run.experiment)
         if run.parent is None:
-            self._end_the_dead(experiment)
+            self._end_killed_runs(experiment)
         found = self._found(experiment, f"tags.`{KEY}` = '{run.key}'")
-        process = {PROCESS: f"{socket.gethostname()} {life_of(os.getpid())}"}
+        process = {PROCESS: f"{socket.gethostname()} {_process_id(os.getpid())}"}
         if found:
             self._runs[run.key] = found[0].info.run_id
             self._client.update_run(self._runs[run.key], status="RUNNING")
@@ -71,11 +72,11 @@ class MlflowTracker:
 
     def where(self, run: Run) -> str:
         uri = self.uri
-        show = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else public(uri)
+        show = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else without_credentials(uri)
         return f"mlflow run {self._runs[run.key]} in experiment {run.experiment!r}; to see it: {show}"
 
     def params(self, run: str, values: dict[str, Any]) -> None:
-        """A value cannot change in mlflow: where a resumed run has another, a tag tells it."""
+        """Parameters are immutable in mlflow: a value that a resumed run changed becomes tag ``resumed.NAME``."""
         from mlflow.entities import Param
 
         there = self._client.get_run(self._runs[run]).data.params
@@ -107,7 +108,7 @@ class MlflowTracker:
         self.artifact(run, path, "figures")
 
     def model(self, run: str, path: str, name: str) -> None:
-        """Among mlflow's models, of which each can be registered by name."""
+        """As an mlflow logged model, which can be registered by name."""
         stored = self._client.get_run(self._runs[run])
         model = self._client.create_logged_model(stored.info.experiment_id, name, source_run_id=stored.info.run_id)
         self._client.log_model_artifacts(model.model_id, path)
@@ -124,12 +125,12 @@ class MlflowTracker:
         from mlflow.exceptions import MlflowException
         from mlflow.store.db import utils
 
-        utils.MAX_RETRY_COUNT = 3  # as above: 15 tries at doubling intervals would take an hour
+        utils.MAX_RETRY_COUNT = 3  # the default of 15 attempts at doubling intervals takes an hour
         for noisy in ("mlflow.store.db.utils", "alembic"):  # 50 lines on a new database, a traceback on a locked one
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         try:
             return MlflowClient(tracking_uri=self.uri)
-        except MlflowException as error:  # an address that mlflow cannot read is no refusal of what is sent
+        except MlflowException as error:  # a wrong address, not a rejected call: keep the calls
             raise Unavailable(str(error)) from error
 
     def _experiment(self, name: str) -> str:
@@ -139,29 +140,40 @@ class MlflowTracker:
         return self._experiments[name]
 
     def _new_experiment(self, name: str) -> str:
-        path = self.uri.removeprefix("sqlite:///")
-        beside = (
-            (Path(path).absolute().parent / "mlartifacts").as_uri() if path != self.uri else None
-        )  # else a server's
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # else the page opens on language models
-        return self._client.create_experiment(name, artifact_location=beside, tags=kind)
+        database = self.uri.removeprefix("sqlite:///")
+        local = database != self.uri  # a server chooses the place of artifacts itself
+        artifacts = (Path(database).absolute().parent / "mlartifacts").as_uri() if local else None
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # or else mlflow's page opens on language models
+        return self._client.create_experiment(name, artifact_location=artifacts, tags=kind)
 
     def _found(self, experiment: str, query: str) -> list[Stored]:
         return list(self._client.search_runs([experiment], query, max_results=500))
 
-    def _end_the_dead(self, experiment: str) -> None:
-        """Runs of processes of this machine that were killed without a chance to say so."""
+    def _end_killed_runs(self, experiment: str) -> None:
+        """Sets KILLED on this machine's runs whose process is gone, for example after SIGKILL or a power cut."""
         for one in self._found(experiment, "attributes.status = 'RUNNING'"):
-            host, _, life = one.data.tags.get(PROCESS, "").partition(" ")
-            if host == socket.gethostname() and not lives(life):
+            host, _, process = one.data.tags.get(PROCESS, "").partition(" ")
+            if host == socket.gethostname() and process != _process_id(int(process.partition("-")[0])):
                 self._client.set_terminated(one.info.run_id, "KILLED")
 
 
+def _process_id(pid: int) -> str:
+    """Number and start time (seconds since 1970) of a process, because the system reuses numbers."""
+    import psutil
+
+    try:
+        return f"{pid}-{int(psutil.Process(pid).create_time())}"
+    except psutil.NoSuchProcess:
+        return f"{pid}-0"
+
+
 def set_defaults() -> None:
-    """mlflow's switches, where the user has not set them; to be called before it is imported."""
+    """Set mlflow's environment variables that the user has not set. Call it before mlflow is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default a dead server holds a run for minutes
+    os.environ.setdefault(
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
+    )  # by default, a dead server delays a run by minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
@@ -173,5 +185,5 @@ def _parts(values: Iterable[T], most: int) -> Iterator[list[T]]:
 
 
 def _key(name: str) -> str:
-    """mlflow takes letters, digits and _ - . / and space in names, 250 of them."""
+    """A valid mlflow name: letters, digits, ``_-./`` and space, at most 250 characters."""
     return re.sub(r"[^\w\-./ ]", "_", name)[:250]

@@ -1,8 +1,9 @@
-"""Between the collector and a store: what the store does not take now waits in a file beside the project.
+"""Delivery of tracking calls to a store, with a journal on disk for what a failing store misses.
 
-The file is named after the process that writes it. It is replayed, in order, once the store answers: by that process
-while it lives, at the latest at its end; after that by the next run. Every call may be repeated, so a replay that is
-broken off starts from the file's first line again.
+A journal is ``tracking_aside/<store>-<uuid>.jsonl``, one call per line, with copies of the files it names in the folder
+of the same name. The process that writes it holds a lock on it (``flock``), which the system releases when the process
+ends, however it ends: a journal that can be locked belongs to a finished or killed run, and the next run replays it.
+Calls are replayed in order and may be repeated, so a replay that fails starts again from the first line.
 """
 
 from __future__ import annotations
@@ -13,38 +14,34 @@ import os
 import shutil
 import threading
 import time
+import uuid
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from seg_pipeline.hooks.tracking.process_life import life_of, lives
-from seg_pipeline.hooks.tracking.tracker import Run, Tracker, public
+from seg_pipeline.hooks.tracking.tracker import Run, Tracker, without_credentials
 
 log = logging.getLogger(__name__)
 
 FOLDER = "tracking_aside"
 PAUSE = 60.0
-"""Seconds without a try after a failure: mlflow waits 20 s for a lock, three times over."""
+"""Seconds without a new attempt after a failure. mlflow waits 20 s for a database lock, three times."""
 
 
 class Outbox:
-    """Sends calls to a tracker; never raises for a store that fails, and never loses a call without a word."""
+    """Sends calls to one store; a store that fails never stops the run, and every lost call is logged."""
 
     def __init__(self, tracker: Tracker, project: Path) -> None:
         self.tracker, self._folder = tracker, project / FOLDER
         self._starts: dict[str, dict[str, Any]] = {}
         self._kept: set[str] = set()
         self._paused_until = 0.0
-        self._lock = threading.RLock()  # a ThreadRunner's nodes save at the same time
-
-    @property
-    def journal(self) -> Path:
-        """Of this process; a forked one has its own."""
-        return self._folder / f"{self.tracker.title}-{life_of(os.getpid())}.jsonl"
+        self._journal: tuple[int, Path, IO[str]] | None = None
+        """Process, path and locked file of the journal."""
+        self._lock = threading.RLock()  # with the ThreadRunner, nodes save at the same time
 
     def send(self, do: str, **arguments: Any) -> None:
-        """Calls the tracker's method ``do``, now or later; arguments as JSON has them."""
+        """Calls the tracker's method ``do``, now or later. The arguments must be JSON values."""
         event = {"do": do, **arguments}
         with self._lock:
             if do == "start":
@@ -54,49 +51,63 @@ class Outbox:
                 self._keep(event)
 
     def where(self, run: Run) -> str:
-        """The run, and what shows it; or where it waits."""
-        return f"{self.tracker.title}: kept in {self.journal}" if self._kept else self.tracker.where(run)
+        """The run and the command that shows it, or the journal that holds it."""
+        if self._kept:
+            return f"{self.tracker.title}: kept in {self._journal[1] if self._journal else self._folder}"
+        return self.tracker.where(run)
 
     def flush(self) -> Path | None:
-        """Tries to replay what this process kept; the file where some is left."""
+        """Replays this process's journal; returns its path if some of it could not be sent."""
         with self._lock:
-            if self._kept and not self._replay(self.journal):
-                return self.journal
+            if self._kept and self._journal and self._journal[0] == os.getpid():
+                _, path, file = self._journal
+                if not self._replay(path):
+                    return path
+                file.close()
+                self._journal = None
             self._kept.clear()
             return None
 
-    def take_up(self) -> None:
-        """Replays what runs that have ended left behind."""
-        for file in sorted(self._folder.glob(f"{self.tracker.title}-*.jsonl")):
-            owner, origin = _parts(file)
-            if lives(owner):
-                continue
-            mine = file.with_name(f"{self.tracker.title}-{life_of(os.getpid())}.{origin}.jsonl")
-            try:
-                file.rename(mine)  # of two runs that try, one succeeds
-            except FileNotFoundError:
-                continue
-            if not self._replay(mine, ended=True):
-                return  # it is the next run's turn
-            log.info("tracking: %s has now what had been kept in %s", self.tracker.title, self._folder)
+    def close(self) -> Path | None:
+        """``flush`` at the end of a run; what is left in the journal is for the next run."""
+        with self._lock:
+            left = self.flush()
+            if self._journal:
+                self._journal[2].close()  # and with it the lock
+            return left
 
-    def _replay(self, file: Path, *, ended: bool = False) -> bool:
-        """Whether all of it is sent; the file is gone then. ``ended``: runs without an end were killed."""
-        open_runs: dict[str, None] = {}
-        for event in _events(file):
+    def send_leftovers(self) -> None:
+        """Replays the journals of earlier runs of this project, until the store fails again."""
+        for path in sorted(self._folder.glob(f"{self.tracker.title}-*.jsonl")):
+            try:
+                file = path.open("r+", encoding="utf-8")
+            except FileNotFoundError:  # another run has just sent and removed it
+                continue
+            with file:
+                if not _lock(file) or not path.exists():
+                    continue
+                if not self._replay(path, ended=True):
+                    return
+            log.info("tracking: what was kept in %s has been sent to %s", self._folder, self.tracker.title)
+
+    def _replay(self, path: Path, *, ended: bool = False) -> bool:
+        """Sends a journal and removes it; False if the store failed. ``ended``: its unfinished runs were killed."""
+        unfinished: dict[str, None] = {}
+        for event in _events(path):
             if not self._perform(event):
                 return False
             if event["do"] == "start":
-                open_runs[event["run"]["key"]] = None
+                unfinished[event["run"]["key"]] = None
             elif event["do"] == "finish":
-                open_runs.pop(event["run"], None)
-        if ended and not all(self._perform({"do": "finish", "run": key, "status": "KILLED"}) for key in open_runs):
+                unfinished.pop(event["run"], None)
+        if ended and not all(self._perform({"do": "finish", "run": key, "status": "KILLED"}) for key in unfinished):
             return False
-        file.unlink(missing_ok=True)
-        shutil.rmtree(_files_of(file), ignore_errors=True)
+        path.unlink(missing_ok=True)
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
         return True
 
     def _perform(self, event: dict[str, Any]) -> bool:
+        """Makes the call; False if the store failed, so that the call must be kept."""
         arguments = {key: value for key, value in event.items() if key != "do"}
         if event["do"] == "start":
             arguments["run"] = Run(**arguments["run"])
@@ -104,11 +115,11 @@ class Outbox:
             getattr(self.tracker, event["do"])(**arguments)
         except self.tracker.failures() as error:
             if self.tracker.refuses(error):
-                log.warning("tracking: %s does not take %s: %s", self.tracker.title, event["do"], _short(error))
+                log.warning("tracking: %s rejected %s: %s", self.tracker.title, event["do"], _short(error))
                 return True
             if not self._kept:
                 log.warning(
-                    "tracking: %s cannot be reached (%s). The run goes on; what is not logged now is kept in %s and "
+                    "tracking: cannot reach %s (%s). The run continues; what cannot be logged now is kept in %s and "
                     "sent later",
                     self.tracker.title,
                     _short(error),
@@ -123,50 +134,55 @@ class Outbox:
         before = [] if key in self._kept or event["do"] == "start" else [self._starts[key]]
         self._kept.add(key)
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lines = [json.dumps(one) for one in (*before, self._with_files(event))]
-            with self.journal.open("a", encoding="utf-8") as file:
-                file.write("".join(f"{line}\n" for line in lines))
+            path, file = self._open_journal()
+            file.writelines(f"{json.dumps(one)}\n" for one in (*before, _with_copy(event, path.with_suffix(""))))
+            file.flush()
         except OSError as error:
-            log.warning("tracking: lost a call of %s, as it cannot be kept either: %s", event["do"], error)
+            log.warning("tracking: lost the call %s, which could not be kept on disk either: %s", event["do"], error)
 
-    def _with_files(self, event: dict[str, Any]) -> dict[str, Any]:
-        """The event with a copy of its file, as the next run overwrites the original."""
-        if "path" not in event:
-            return event
-        folder = _files_of(self.journal)
-        copy = folder / str(sum(1 for _ in folder.glob("*"))) / Path(event["path"]).name
-        copy.parent.mkdir(parents=True)
-        if Path(event["path"]).is_dir():
-            shutil.copytree(event["path"], copy)
-        else:
-            shutil.copy2(event["path"], copy)
-        return {**event, "path": str(copy)}
+    def _open_journal(self) -> tuple[Path, IO[str]]:
+        if self._journal is None or self._journal[0] != os.getpid():  # a forked worker writes its own
+            self._folder.mkdir(parents=True, exist_ok=True)
+            path = self._folder / f"{self.tracker.title}-{uuid.uuid4().hex}.jsonl"
+            file = path.open("a", encoding="utf-8")
+            _lock(file)
+            self._journal = os.getpid(), path, file
+        return self._journal[1:]
 
 
-def started(run: Run) -> dict[str, Any]:
-    return asdict(run)
+def _lock(file: IO[str]) -> bool:
+    """Locks the file until it is closed or the process ends; False if another process holds the lock."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: runs of one project at the same time may send a journal twice
+        return True
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
-def _events(file: Path) -> Iterator[dict[str, Any]]:
-    """Lines of a journal; a last one that was broken off is left out."""
-    if not file.exists():
-        return
-    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+def _with_copy(event: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The event with a copy of its file or folder, because the next run overwrites the original."""
+    if "path" not in event:
+        return event
+    source = Path(event["path"])
+    copy = folder / str(sum(1 for _ in folder.glob("*"))) / source.name
+    copy.parent.mkdir(parents=True)
+    if source.is_dir():
+        shutil.copytree(source, copy)
+    else:
+        shutil.copy2(source, copy)
+    return {**event, "path": str(copy)}
+
+
+def _events(path: Path) -> Iterator[dict[str, Any]]:
+    """Lines of a journal, without a last line that a killed process left unfinished."""
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
         if line.endswith("\n"):
             yield json.loads(line)
 
 
-def _parts(journal: Path) -> tuple[str, str]:
-    """The processes that own it and that wrote it: "mlflow-OWNER.WRITER.jsonl", or "mlflow-BOTH.jsonl"."""
-    owner, *writer = journal.stem.partition("-")[2].split(".")
-    return owner, (writer or [owner])[0]
-
-
-def _files_of(journal: Path) -> Path:
-    """Folder of the copies; it keeps its name when another process takes the journal up."""
-    return journal.with_name(f"{journal.name.partition('-')[0]}-{_parts(journal)[1]}")
-
-
 def _short(error: Exception) -> str:
-    return " ".join(public(str(error)).split())[:300]
+    return " ".join(without_credentials(str(error)).split())[:300]

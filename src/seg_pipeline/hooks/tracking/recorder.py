@@ -1,35 +1,35 @@
-"""One run as all its stores hear of it, and the runs nested in it."""
+"""Sends one run and its nested runs to all stores."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from seg_pipeline.hooks.tracking.curves import Curve
-from seg_pipeline.hooks.tracking.outbox import Outbox, started
+from seg_pipeline.hooks.tracking.outbox import Outbox
 from seg_pipeline.hooks.tracking.tracker import Run, Status
 
 
-class Recording:
-    """Sends each event to every outbox.
+class RunRecorder:
+    """Logs a run to every outbox; rows that were logged before are not sent again.
 
     Args:
-        logged: rows of each curve, by name, that an earlier part of a resumed run has logged; kept up to date.
+        logged: number of rows per curve that the run logged before it was resumed; updated in place.
     """
 
     def __init__(self, run: Run, outboxes: list[Outbox], logged: dict[str, int]) -> None:
         self.run, self._outboxes, self.logged = run, outboxes, logged
         self._nested: dict[str, Run] = {}
         self._ended: set[str] = set()
-        self._send("start", run=started(run))
+        self._send("start", run=asdict(run))
         for outbox in outboxes:
-            outbox.take_up()
+            outbox.send_leftovers()
 
     def where(self) -> str:
-        """A line a store: what shows the run, or where it is kept aside."""
+        """One line per store: the command that shows the run, or the journal that holds it."""
         return "\n".join(outbox.where(self.run) for outbox in self._outboxes)
 
     def params(self, values: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ class Recording:
         self._send("model", run=self.run.key, path=str(path), name=name)
 
     def curves(self, curves: Iterable[Curve]) -> None:
-        """Rows that are new since the last call; a curve with a name is a nested run, begun at its first row."""
+        """Log the rows that are new since the last call. A curve with a name becomes a nested run."""
         for curve in curves:
             new = curve.rows[self.logged.get(curve.name, 0) :]
             key = self._key_of(curve) if curve.name else self.run.key
@@ -63,18 +63,18 @@ class Recording:
                 self._end(curve.name, curve.end, curve.tags)
 
     def finish(self, status: Status) -> list[Path]:
-        """Ends what is open, and gives the files of what no store took."""
+        """End the run and its open nested runs; returns the journals of calls that could not be sent."""
         for name in [name for name in self._nested if name not in self._ended]:
             self._end(name, status, {})
         self._send("finish", run=self.run.key, status=status)
-        return [file for outbox in self._outboxes if (file := outbox.flush())]
+        return [file for outbox in self._outboxes if (file := outbox.close())]
 
     def _key_of(self, curve: Curve) -> str:
         if curve.name not in self._nested:
             key = f"{self.run.key}-{curve.name.replace(', ', '-').replace(' ', '-')}"
             run = replace(self.run, key=key, name=curve.name, parent=self.run.key, begun=now())
             self._nested[curve.name] = run
-            self._send("start", run=started(run))
+            self._send("start", run=asdict(run))
             self._send("params", run=key, values=curve.params)
         return self._nested[curve.name].key
 

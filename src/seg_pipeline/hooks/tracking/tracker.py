@@ -1,4 +1,4 @@
-"""What a store of runs must be able to do. All arguments are plain values, so that a call can wait in a file."""
+"""Interface of a tracking store. All arguments are JSON values, so that a call can wait in a journal."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Row(TypedDict):
 
 @dataclass(frozen=True)
 class Run:
-    """A run, or one nested in another: a trial of a search, a fold of a training.
+    """A run, or a nested run: a trial of a search, a fold of cross-validation.
 
     Attributes:
-        key: our own name of it, the same in every store and for a training that is resumed.
-        parent: key of the run that it belongs to.
-        begun: milliseconds since 1970.
+        key: our own id, the same in every store and after a training resumes.
+        begun: start time in milliseconds since 1970.
+        parent: key of the run that a nested run belongs to.
     """
 
     key: str
@@ -32,45 +32,45 @@ class Run:
 
 
 class Unavailable(Exception):
-    """A store that cannot be opened at all."""
+    """The store cannot be opened."""
 
 
 class Tracker(Protocol):
-    """Calls other than ``start`` name a run by its key. A call may come twice: the second changes nothing."""
+    """All calls except ``start`` take the key of a run. Repeating a call must change nothing."""
 
     title: str
-    """For people: "mlflow"."""
+    """Name in messages, such as "mlflow"."""
 
     def failures(self) -> tuple[type[Exception], ...]:
-        """What a store that is locked, full, unreachable or damaged may raise."""
+        """Exceptions that a locked, full, unreachable or damaged store may raise."""
 
     def refuses(self, error: Exception) -> bool:
-        """Whether a failure is for good: the store works and does not want this."""
+        """Whether trying again is pointless, because the store works and rejected the call."""
 
     def start(self, run: Run) -> None:
-        """Begins the run, or goes on with it where the store has it."""
+        """Start the run, or resume it if the store has it."""
 
     def where(self, run: Run) -> str:
-        """The run, and what shows it."""
+        """The run and the command or address that shows it, as one line."""
 
     def params(self, run: str, values: dict[str, Any]) -> None: ...
 
     def tags(self, run: str, values: dict[str, str]) -> None: ...
 
     def metrics(self, run: str, rows: list[Row], at: int) -> None:
-        """``at``: milliseconds since 1970."""
+        """``at`` is the time in milliseconds since 1970."""
 
     def artifact(self, run: str, path: str, folder: str) -> None:
-        """A file, or a folder with all that is in it."""
+        """Store a file, or a folder with its contents."""
 
     def figure(self, run: str, path: str) -> None: ...
 
     def model(self, run: str, path: str, name: str) -> None:
-        """A folder as mlflow saves models."""
+        """Store a folder in mlflow's model format."""
 
     def finish(self, run: str, status: Status) -> None: ...
 
 
-def public(text: str) -> str:
-    """The text without user names and passwords in addresses."""
+def without_credentials(text: str) -> str:
+    """The text without user names and passwords in URLs."""
     return re.sub(r"//[^/@\s]+@", "//", text)

@@ -18,7 +18,7 @@ from seg_pipeline.hooks.run_info import command_for, file_of, flat, pipelines_of
 from seg_pipeline.hooks.tracking import environment_tags
 from seg_pipeline.hooks.tracking.curves import history_curves, trial_curves
 from seg_pipeline.hooks.tracking.outbox import Outbox
-from seg_pipeline.hooks.tracking.recorder import Recording, now
+from seg_pipeline.hooks.tracking.recorder import RunRecorder, now
 from seg_pipeline.hooks.tracking.resume import Continuation, is_whole, place_of, settings_of, unfinished
 from seg_pipeline.hooks.tracking.termination import Ending
 from seg_pipeline.hooks.tracking.tracker import Run, Status, Tracker
@@ -37,7 +37,7 @@ class TrackingHooks:
     def __init__(self) -> None:
         self.where: str | None = None
         """For the summary: a line a store with the run and the command that shows it."""
-        self._recording: Recording | None = None
+        self._recorder: RunRecorder | None = None
         self._ending = Ending(self._finish)
 
     @hook_impl(trylast=True)  # after all that may refuse to run
@@ -55,21 +55,21 @@ class TrackingHooks:
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
-        if self._recording is not None and dataset_name in MANIFESTS:
+        if self._recorder is not None and dataset_name in MANIFESTS:
             self._track_data(dataset_name, data)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        if self._recording is None:
+        if self._recorder is None:
             return
         if dataset_name == "last_checkpoint":
             self._continuation.finished = is_whole(data)
         elif dataset_name == "training_history":  # the last of the three that are saved together
-            self._recording.curves(history_curves(data))
+            self._recorder.curves(history_curves(data))
             self._track_device()
             self._track_training()
         elif dataset_name == "search_trials":
-            self._recording.curves(trial_curves(data))
+            self._recorder.curves(trial_curves(data))
             self._track_device()
         elif dataset_name == "bundle":
             self._track_bundle()
@@ -98,14 +98,14 @@ class TrackingHooks:
         names = ", ".join(pipelines_of(run_params)) or "default"
         run = Run(self._continuation.key, names, settings.get("experiment", "seg_pipeline"), now())
         outboxes = [Outbox(make_tracker(name, project), project) for name in settings.get("to", ["mlflow"])]
-        self._recording = Recording(run, outboxes, self._continuation.logged)
+        self._recorder = RunRecorder(run, outboxes, self._continuation.logged)
         self._ending.watch()
-        self.where = self._recording.where()
+        self.where = self._recorder.where()
         for line in self.where.splitlines():
             log.info("%s", line)
 
     def _tag_and_list(self, run_params: dict[str, Any], values: dict[str, Any]) -> None:
-        assert self._recording is not None
+        assert self._recorder is not None
         project = Path(run_params["project_path"])
         command = command_for(",".join(pipelines_of(run_params)) or "__default__", run_params)
         kedro = {
@@ -115,24 +115,24 @@ class TrackingHooks:
             "kedro.env": run_params.get("env") or "local",
             "kedro.run_id": str(run_params.get("run_id")),
         }
-        self._recording.tags({**kedro, **environment_tags.code_tags(project), **environment_tags.package_tags()})
-        self._recording.params(values)
+        self._recorder.tags({**kedro, **environment_tags.code_tags(project), **environment_tags.package_tags()})
+        self._recorder.params(values)
         whole = Path(self._scratch.name) / "parameters.json"  # a store may cut long values
         whole.write_text(json.dumps(values, indent=1, default=str), encoding="utf-8")
-        self._recording.artifact(whole, "results")
+        self._recorder.artifact(whole, "results")
 
     def _track_data(self, name: str, table: Any) -> None:
         if self._known.get(name) is None:
-            assert self._recording is not None
+            assert self._recorder is not None
             self._known[name] = True
-            self._recording.tags(environment_tags.data_tags(name, table))
+            self._recorder.tags(environment_tags.data_tags(name, table))
 
     def _track_device(self) -> None:
         if self._known.get("device") is None:
-            assert self._recording is not None
+            assert self._recorder is not None
             self._known["device"] = True
             training = _plain(_value_of("params:training", self._catalog) or {})
-            self._recording.tags(environment_tags.device_tags(training.get("compute", {}).get("device", "auto")))
+            self._recorder.tags(environment_tags.device_tags(training.get("compute", {}).get("device", "auto")))
 
     def _track_training(self) -> None:
         place = place_of(self._catalog)
@@ -144,23 +144,23 @@ class TrackingHooks:
     def _track_model(self) -> None:
         from seg_pipeline.hooks.tracking.mlflow_models import save_checkpoint_model
 
-        assert self._recording is not None
+        assert self._recorder is not None
         folder = Path(tempfile.mkdtemp(dir=self._scratch.name))
-        self._recording.model(save_checkpoint_model(self._catalog["checkpoint"].load(), folder), "model")
+        self._recorder.model(save_checkpoint_model(self._catalog["checkpoint"].load(), folder), "model")
 
     def _track_bundle(self) -> None:
         from seg_pipeline.hooks.tracking.mlflow_models import save_bundle_model
 
-        assert self._recording is not None
+        assert self._recorder is not None
         place = file_of(self._catalog["bundle"])
         if place is None:
             return
-        self._recording.artifact(place, "bundle")
+        self._recorder.artifact(place, "bundle")
         folder = Path(tempfile.mkdtemp(dir=self._scratch.name))
-        self._recording.model(save_bundle_model(place, folder), "bundle_model")
+        self._recorder.model(save_bundle_model(place, folder), "bundle_model")
 
     def _track_file(self, name: str, data: Any) -> None:
-        assert self._recording is not None
+        assert self._recorder is not None
         if name == "test_scores":
             self._track_scores(data)
         file = file_of(self._catalog.get(name))
@@ -168,16 +168,16 @@ class TrackingHooks:
         if _is_figure(data) or ending in PICTURES:
             self._track_figure(name, data, file)
         elif file is not None and ending in FOLDERS and file.is_file():
-            self._recording.artifact(file, FOLDERS[ending])
+            self._recorder.artifact(file, FOLDERS[ending])
 
     def _track_scores(self, scores: dict[str, Any]) -> None:
-        assert self._recording is not None
+        assert self._recorder is not None
         values = {f"test/{name}": value for name, value in flat(scores, joint="/").items()}
-        self._recording.scores({name: value for name, value in values.items() if _is_number(value)})
-        self._recording.tags({name: value for name, value in values.items() if isinstance(value, str)})
+        self._recorder.scores({name: value for name, value in values.items() if _is_number(value)})
+        self._recorder.tags({name: value for name, value in values.items() if isinstance(value, str)})
 
     def _track_figure(self, name: str, figure: Any, file: Path | None) -> None:
-        assert self._recording is not None
+        assert self._recorder is not None
         if self._known.get(f"figure {name}") is figure:
             return  # a live figure that was not drawn anew
         self._known[f"figure {name}"] = figure
@@ -185,15 +185,15 @@ class TrackingHooks:
             file = Path(self._scratch.name) / f"{name}.png"
             figure.savefig(file)
         if file is not None and file.is_file():
-            self._recording.figure(file)
+            self._recorder.figure(file)
 
     def _finish(self, status: Status) -> None:
         self._ending.forget()
-        if self._recording is None:
+        if self._recorder is None:
             return
-        left = self._recording.finish(status)
-        self.where = self._recording.where()
-        self._recording = None
+        left = self._recorder.finish(status)
+        self.where = self._recorder.where()
+        self._recorder = None
         self._scratch.cleanup()
         for file in left:
             log.warning("tracking: what could not be logged is in %s; the next run sends it", file)
