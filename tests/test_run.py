@@ -135,7 +135,7 @@ def test_a_run_killed_in_training_ends_with_the_weights_of_one_that_was_not(smok
 def test_a_misspelt_parameter_stops_before_anything_runs(tmp_path):
     process = kedro(params=[*roots(tmp_path), "training.fit.epoch=3"])
     assert process.returncode == 1
-    assert "training.fit.epoch: no such parameter (found 3); did you mean `training.fit.epochs`?" in process.stderr
+    assert "training.fit.epoch: unknown parameter (found 3); did you mean `training.fit.epochs`?" in process.stderr
     assert "Traceback" not in process.stderr
     assert not (tmp_path / "out").exists()
 
@@ -146,7 +146,7 @@ def test_a_misspelt_parameter_stops_before_anything_runs(tmp_path):
 def test_a_missing_data_folder_says_what_to_download_and_where_to_put_it(env, remedy, tmp_path):
     process = kedro(env=env, params=roots(tmp_path))
     assert process.returncode == 1
-    assert f"nothing at {tmp_path / 'raw'}" in process.stderr
+    assert f"no file {tmp_path / 'raw'}" in process.stderr
     assert remedy in process.stderr
     assert "Traceback" not in process.stderr
 
@@ -154,7 +154,7 @@ def test_a_missing_data_folder_says_what_to_download_and_where_to_put_it(env, re
 def test_a_pipeline_names_what_it_needs_first(tmp_path):
     process = kedro("--pipelines", "evaluation", params=roots(tmp_path))
     assert process.returncode == 1
-    assert f"checkpoint: nothing at {models(tmp_path) / 'checkpoint.pt'}" in process.stderr
+    assert f"checkpoint: no file {models(tmp_path) / 'checkpoint.pt'}" in process.stderr
     assert "run `kedro run --pipeline training --env smoke --params" in process.stderr
 
 

@@ -1,4 +1,4 @@
-"""`seg-pipeline`: an exported model at work (`predict`, `serve`), or the installed package's `kedro run`."""
+"""The `seg-pipeline` command: `predict` and `serve` use an exported model; other options are those of `kedro run`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 COMMANDS = {
-    "predict": ("seg_pipeline.commands.predict", "masks of new images with an exported model"),
-    "serve": ("seg_pipeline.serving.command", "an exported model behind a web page and an API"),
+    "predict": ("seg_pipeline.commands.predict", "predict masks of new images with an exported model"),
+    "serve": ("seg_pipeline.serving.command", "serve an exported model as a web page and an API"),
 }
-"""Module whose ``main(argv)`` returns the exit code, and what it does. They import neither Kedro nor torch."""
+"""Module and help per command. ``main(argv)`` returns the exit code; the modules import neither Kedro nor torch."""
 
 
 def main(*args: Any, **kwargs: Any) -> Any:
-    """From a shell: a command of ``COMMANDS``, or else the options of `kedro run`; exits with their status."""
+    """Run a command of ``COMMANDS``, or else `kedro run` with the given options; exits with its status."""
     given = list(args[0]) if args else sys.argv[1:]
     if given and given[0] in COMMANDS:
         sys.exit(importlib.import_module(COMMANDS[given[0]][0]).main(given[1:]))
@@ -25,12 +25,12 @@ def main(*args: Any, **kwargs: Any) -> Any:
 
 
 def _commands() -> str:
-    lines = [f"  seg-pipeline {name:<8} {about}; see --help" for name, (_, about) in COMMANDS.items()]
-    return "\n".join(["Commands that need neither Kedro nor torch:", *lines, "All else is `kedro run`:\n"])
+    lines = [f"  seg-pipeline {name:<8} {about} (seg-pipeline {name} --help)" for name, (_, about) in COMMANDS.items()]
+    return "\n".join(["Commands:", *lines, "Other options are those of `kedro run`:\n"])
 
 
 def _kedro_run(*args: Any, **kwargs: Any) -> Any:
-    """Outside a checkout it needs `--conf-source PATH`."""
+    """`kedro run` of the installed package; outside a checkout it needs `--conf-source PATH`."""
     from kedro.framework.cli.utils import find_run_command
     from kedro.framework.project import configure_project
 

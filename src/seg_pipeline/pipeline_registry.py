@@ -1,4 +1,4 @@
-"""The project's pipelines, found by folder; `kedro registry list` shows them."""
+"""Finds the project's pipelines; `kedro registry list` shows them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
 ON_REQUEST = ("export", "export_nnunet", "inference")
-"""Pipelines that run only when they are named."""
+"""Pipelines that are not part of the default run."""
 # fmt: off
 SHARED = {
     "best_hyperparameters", "bundle", "checkpoint", "confusion_counts", "findings", "group_scores", "image_scores",
@@ -15,13 +15,13 @@ SHARED = {
     "training_config", "training_curves", "training_history",
 }
 # fmt: on
-"""Outputs that another pipeline reads, or that users look for. All others belong to the namespace of their pipeline."""
+"""Outputs that other pipelines or users read. All others are in the namespace of their pipeline."""
 WORKING_FILES = {"inference_folder", "nnunet_folder", "previous_measurements", "search_folder", "unverified_bundle"}
-"""Inputs that only their own pipeline fills."""
+"""Inputs that only their own pipeline writes."""
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Every package under ``pipelines/`` by name; ``__default__`` is the sum of those not ``ON_REQUEST``.
+    """Every package under ``pipelines/`` by name; ``__default__`` joins those not in ``ON_REQUEST``.
 
     Each pipeline is a namespace: its nodes are called ``eda.plot_samples``, and so are the data sets that only it uses
     (``eda.sample_sheet`` in the catalog). Kedro-Viz draws a namespace as one box that hides them, so that the first

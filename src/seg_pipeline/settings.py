@@ -17,9 +17,9 @@ from seg_pipeline.hooks import (
     TrackingHooks,
 )
 
-# Kedro 1.7 calls a name that omegaconf 2.4 deprecates: three times a run, nothing a user could fix.
+# Kedro 1.7 calls a name that omegaconf 2.4 deprecates: three warnings per run that users cannot fix.
 warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
-# `--pipeline` works and is what people type; Kedro would rather have `--pipelines`.
+# `--pipeline` works and is what people type; Kedro prefers `--pipelines`.
 warnings.filterwarnings("ignore", "Option '--pipeline' is deprecated", DeprecationWarning)
 
 _tracking = TrackingHooks()

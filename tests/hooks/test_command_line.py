@@ -112,19 +112,19 @@ def raw_file(project: Path) -> None:
         (
             ["--params", "training.epoch=1"],
             "1 parameter is wrong (from conf/ and --params)\n"
-            "  training.epoch: no such parameter (found 1); did you mean `training.epochs`?",
+            "  training.epoch: unknown parameter (found 1); did you mean `training.epochs`?",
         ),
-        (["--pipeline", "trainig"], "there is no pipeline `trainig`; there are prep, training"),
+        (["--pipeline", "trainig"], "no pipeline named `trainig`; available: prep, training"),
         (
             ["--pipeline", "training", "--env", "local"],
             "the `training` pipeline cannot start: 1 of its inputs is missing\n"
-            "  index: nothing at {project}/data/02_intermediate/index.csv\n"
+            "  index: no file {project}/data/02_intermediate/index.csv\n"
             "    run `kedro run --pipeline prep --env local` first",
         ),
         (
             [],
             "the default pipeline cannot start: 1 of its inputs is missing\n"
-            "  image_files: nothing at {project}/data/01_raw\n"
+            "  image_files: no file {project}/data/01_raw\n"
             "    draw some",
         ),
     ],
@@ -141,7 +141,7 @@ def test_an_error_of_ours_ends_a_run_with_one_message(project):
     raw_file(project)
     ended = kedro(project, "--params", "training.epochs=3")
     message = "/nowhere: no such folder; put the data there or change the path"
-    assert ended.stderr == f"Error: node train_model: {message}\n(SEG_PIPELINE_TRACEBACK=1 shows where in the code.)\n"
+    assert ended.stderr == f"Error: node train_model: {message}\n(Set SEG_PIPELINE_TRACEBACK=1 to see the traceback.)\n"
     assert ended.returncode == 1
     assert message not in ended.stdout  # nor in the log beside it
     assert '--from-nodes "train_model"' in ended.stdout

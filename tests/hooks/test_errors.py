@@ -108,7 +108,7 @@ def test_the_run_ends_with_node_and_text(tmp_path, runner, caplog):
         ErrorHooks().on_pipeline_error(error)
     assert str(caught.value) == (
         f"node the_node: {tmp_path}/none: no such folder; put the data there or change the path\n"
-        "(SEG_PIPELINE_TRACEBACK=1 shows where in the code.)"
+        "(Set SEG_PIPELINE_TRACEBACK=1 to see the traceback.)"
     )
     assert caught.value.__cause__ is error
     assert "in list_files" in caplog.text  # the traceback

@@ -78,7 +78,7 @@ def test_an_input_that_another_pipeline_makes(tmp_path):
         start(TRAINING, catalog(tmp_path), "training", env=None, runtime_params={})
     assert str(caught.value) == (
         "the `training` pipeline cannot start: 1 of its inputs is missing\n"
-        f"  splits: nothing at {tmp_path}/splits.csv\n"
+        f"  splits: no file {tmp_path}/splits.csv\n"
         "    run `kedro run --pipeline data_processing` first"
     )
 
@@ -98,7 +98,7 @@ def test_raw_data_that_is_missing_has_its_own_remedy(tmp_path):
         start(EVERYTHING["__default__"], catalog(tmp_path))
     assert str(caught.value) == (
         "the default pipeline cannot start: 1 of its inputs is missing\n"
-        f"  image_files: nothing at {tmp_path}/raw\n"
+        f"  image_files: no file {tmp_path}/raw\n"
         "    download it with `make data`"
     )
 
@@ -110,12 +110,12 @@ def test_all_that_is_missing_is_listed(tmp_path):
         start(both, data, "report", "training")
     assert str(caught.value).splitlines() == [
         "the `report`, `training` pipeline cannot start: 4 of its inputs are missing",
-        f"  checkpoint: nothing at {tmp_path}/last.pt",
+        f"  checkpoint: no file {tmp_path}/last.pt",
         "    run `kedro run --pipeline training` first",
-        f"  labels: nothing at {tmp_path}/labels.json",
-        "  params:nothing: not in conf/",
-        "    put it there, or correct its entry in conf/",
-        "  trials: not in conf/",
+        f"  labels: no file {tmp_path}/labels.json",
+        "  params:nothing: not in the catalog",
+        "    create the file or correct its entry in conf/",
+        "  trials: not in the catalog",
         "    run `kedro run --pipeline hparam_search` first",
     ]
 
@@ -165,7 +165,7 @@ def test_a_misspelt_pipeline_is_told_with_those_there_are(registry):
     InputHooks().after_context_created()  # `training` is known
     registry._requested_pipelines = ["trainig"]
     with pytest.raises(
-        UserError, match=r"^there is no pipeline `trainig`; there are data_processing, hparam_search, trai"
+        UserError, match=r"^no pipeline named `trainig`; available: data_processing, hparam_search, trai"
     ):
         InputHooks().after_context_created()
 
@@ -207,7 +207,7 @@ def test_what_a_lenient_node_can_do_without_stops_others(tmp_path, registry):
     data = DataCatalog.from_config(entries)
     lenient = Pipeline([node("scores", "report")], tags="accepts_missing_inputs")
     start(lenient, data, "training")  # does not raise
-    with pytest.raises(UserError, match="1 of its inputs is missing\n  scores: nothing at"):
+    with pytest.raises(UserError, match="1 of its inputs is missing\n  scores: no file"):
         start(lenient + Pipeline([node("scores", "bundle")]), data, "training")
-    with pytest.raises(UserError, match="  plain: nothing at"):  # it would fail to load
+    with pytest.raises(UserError, match="  plain: no file"):  # it would fail to load
         start(Pipeline([node("plain", "report")], tags="accepts_missing_inputs"), data, "training")

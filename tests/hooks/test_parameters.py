@@ -61,26 +61,26 @@ class Parameters(Closed):
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        ({"sed": 1}, "sed: no such parameter (found 1); did you mean `seed`?"),
+        ({"sed": 1}, "sed: unknown parameter (found 1); did you mean `seed`?"),
         (
             {"training": {"optimizer": {"lerning_rate": 0.1}}},
-            "training.optimizer.lerning_rate: no such parameter (found 0.1); "
+            "training.optimizer.lerning_rate: unknown parameter (found 0.1); "
             "did you mean `training.optimizer.learning_rate`?",
         ),
-        ({"fit": {"epoch": 4}}, "fit.epoch: no such parameter (found 4); did you mean `fit.epochs`?"),
+        ({"fit": {"epoch": 4}}, "fit.epoch: unknown parameter (found 4); did you mean `fit.epochs`?"),
         ({"fit": {"epochs": 0}}, "fit.epochs: found 0; expected greater than or equal to 1"),
-        ({"epochs": 4}, "epochs: no such parameter (found 4); did you mean `fit.epochs`?"),
+        ({"epochs": 4}, "epochs: unknown parameter (found 4); did you mean `fit.epochs`?"),
         (
             {"learning_rate": 0.1},
-            "learning_rate: no such parameter (found 0.1); did you mean `training.optimizer.learning_rate`?",
+            "learning_rate: unknown parameter (found 0.1); did you mean `training.optimizer.learning_rate`?",
         ),
         (
             {"training": {"gpu": {"a": 1}}},
-            "training.gpu: no such parameter (found {'a': 1}); known here: optimizer, precision, size",
+            "training.gpu: unknown parameter (found {'a': 1}); valid keys: optimizer, precision, size",
         ),
         (
             {"classes": [{"name": "a"}, {"name": "b", "klass": "c"}]},
-            "classes.1.klass: no such parameter (found 'c'); did you mean `classes.1.class`?",
+            "classes.1.klass: unknown parameter (found 'c'); did you mean `classes.1.class`?",
         ),
         ({"training": {"optimizer": {"learning_rate": -1}}}, "training.optimizer.learning_rate: found -1; expected gr"),
         ({"training": {"precision": "half"}}, "training.precision: found 'half'; expected 'float32' or 'bfloat16'"),
@@ -104,14 +104,14 @@ def test_a_renamed_parameter_names_its_new_key(old, new):
     given = {key: 1}
     for parent in reversed(parents):
         given = {parent: given}
-    told = re.escape(f"{old}: no such parameter (found 1); it is now `{new}`")
+    told = re.escape(f"{old}: unknown parameter (found 1); it is now `{new}`")
     with pytest.raises(UserError, match=told):
         check_parameters(given, seg_params.Parameters)
     assert new in set(_all_paths(seg_params.Parameters))
 
 
 def test_a_removed_parameter_says_what_to_do_instead():
-    with pytest.raises(UserError, match=r"grid\.range_test: no such parameter .*; the range test is gone; leave"):
+    with pytest.raises(UserError, match=r"grid\.range_test: unknown parameter .*; the range test is gone; leave"):
         check_parameters({"hparam_search": {"grid": {"range_test": True}}}, seg_params.Parameters)
 
 
@@ -121,7 +121,7 @@ def test_all_wrong_parameters_are_told_at_once():
     assert str(caught.value).splitlines() == [
         "2 parameters are wrong (from conf/ and --params)",
         "  seed: found 'one'; expected a valid integer, unable to parse string as an integer",
-        "  trainig: no such parameter (found {}); did you mean `training`?",
+        "  trainig: unknown parameter (found {}); did you mean `training`?",
     ]
 
 
@@ -151,7 +151,7 @@ def context(tmp_path, monkeypatch):
 def test_the_hook_checks_conf_and_command_line_together(context):
     ParameterHooks().after_context_created(context())
     ParameterHooks().after_context_created(context("camvid", raw_root="here"))
-    with pytest.raises(UserError, match=r"row_root: no such parameter .* did you mean `raw_root`"):
+    with pytest.raises(UserError, match=r"row_root: unknown parameter .* did you mean `raw_root`"):
         ParameterHooks().after_context_created(context(row_root="here"))
 
 
@@ -163,7 +163,7 @@ def test_the_hook_checks_keys_of_pipelines_that_do_not_run(context, tmp_path):
 
 def test_an_unknown_environment_is_told_with_those_there_are(context, tmp_path):
     with pytest.raises(
-        UserError, match=f"^there is no environment 'camvit' in {tmp_path}; there are base, camvid, loc"
+        UserError, match=f"^no environment 'camvit' in {tmp_path}; available: base, camvid, loc"
     ):
         ParameterHooks().after_context_created(context("camvit"))
 
@@ -183,5 +183,5 @@ def test_no_parameters_at_all(context, tmp_path):
 )
 def test_parameters_that_cannot_be_read(context, tmp_path, yaml, text):
     (tmp_path / "base" / "parameters.yml").write_text(yaml)
-    with pytest.raises(UserError, match=f"(?s)^the parameters cannot be read: .*{text}"):
+    with pytest.raises(UserError, match=f"(?s)^cannot read the parameters: .*{text}"):
         ParameterHooks().after_context_created(context())

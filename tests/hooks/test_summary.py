@@ -58,7 +58,7 @@ def test_the_whole_summary(tmp_path, capsys, monkeypatch):
     clock = iter([100.0, 223.4])
     monkeypatch.setattr("seg_pipeline.hooks.summary.time.monotonic", lambda: next(clock))
     tracking = TrackingHooks()
-    tracking.where = "run 1a2b in experiment 'camvid'; to see it: mlflow ui --backend-store-uri sqlite:///mlflow.db"
+    tracking.where = "run 1a2b in experiment 'camvid'; view it with: mlflow ui --backend-store-uri sqlite:///mlflow.db"
     made = ["test_scores", "findings", "checkpoint", "manifest"]
     text = run(tmp_path, made, capsys, tracking, pipeline_names=["training", "evaluation"], env="camvid")
     assert text.splitlines() == [
@@ -74,7 +74,7 @@ def test_the_whole_summary(tmp_path, capsys, monkeypatch):
         "              rle_range   1 dropped",
         "  files     data/06_models: checkpoint.pt",
         "            data/08_reporting: findings.parquet, test_scores.json",
-        "  tracked   run 1a2b in experiment 'camvid'; to see it: mlflow ui --backend-store-uri sqlite:///mlflow.db",
+        "  tracked   run 1a2b in experiment 'camvid'; view it with: mlflow ui --backend-store-uri sqlite:///mlflow.db",
         "",
     ]
 
@@ -100,15 +100,15 @@ def test_many_classes_are_cut():
     of_class = {f"class{number:02d}": {"dice": 0.5, "iou": 0.25} for number in range(15)}
     lines = list(score_lines({**SCORES, "classes": of_class}))
     assert len(lines) == 14
-    assert lines[12:] == ["  class11  Dice 0.500  IoU 0.250", "  and 3 classes more"]
+    assert lines[12:] == ["  class11  Dice 0.500  IoU 0.250", "  and 3 more classes"]
 
 
 def test_no_findings_and_many():
-    assert list(finding_lines(FINDINGS.iloc[:0])) == ["none: every input was fit to use"]
+    assert list(finding_lines(FINDINGS.iloc[:0])) == ["none; all inputs are valid"]
     rules = [f"rule{number}" for number in range(10)]
     lines = list(finding_lines(pd.DataFrame({"rule": rules, "action": "flagged"})))
     assert lines[0] == "10: 10 flagged"
-    assert lines[8:] == ["  rule7  1 flagged", "  and 2 rules more"]
+    assert lines[8:] == ["  rule7  1 flagged", "  and 2 more rules"]
 
 
 def test_files_outside_the_project_keep_their_whole_path():
@@ -125,7 +125,7 @@ def test_long_lists_of_files_are_wrapped():
     assert lines[1].startswith("  a_rather_long_name-of-figure")
 
 
-def test_pictures_and_tables_of_a_full_folder_are_counted():
+def test_figures_and_tables_of_a_full_folder_are_counted():
     names = [
         "report.html",
         "model_card.md",
@@ -134,7 +134,7 @@ def test_pictures_and_tables_of_a_full_folder_are_counted():
         *(f"{number}.png" for number in range(6)),
     ]
     lines = list(file_lines([Path("/p/data/08_reporting") / name for name in names], Path("/p")))
-    assert lines == ["data/08_reporting: model_card.md, report.html, 7 pictures, 1 table"]
+    assert lines == ["data/08_reporting: model_card.md, report.html, 7 figures, 1 table"]
 
 
 @pytest.mark.parametrize(

@@ -192,7 +192,7 @@ def test_other_ways_to_keep_images_and_masks_apart(write, classes, make, tmp_pat
     status, told, given = make(tmp_path)
     assert status == 0, told
     assert manifest_of(told) == (9, 9)
-    assert "none: every input was fit to use" in told  # no mask is taken for an image, and no image for a mask
+    assert "none; all inputs are valid" in told  # no mask is taken for an image, and no image for a mask
     assert [one["name"] for one in given["dataset"]["classes"]] == classes
 
 

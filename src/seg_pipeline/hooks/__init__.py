@@ -1,4 +1,4 @@
-"""What happens around a run: checks before it, tracking during it, a summary or one clear error after it."""
+"""Kedro hooks: checks before a run, tracking during it, and a summary or one clear error after it."""
 
 from __future__ import annotations
 

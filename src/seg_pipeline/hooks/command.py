@@ -1,4 +1,4 @@
-"""The command of a run, for what it writes about itself."""
+"""Gives a run its own command, for the report and the model card."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class CommandHooks:
-    """Fills the catalog entry ``run_command``: `kedro run` with environment and parameters as they were given."""
+    """Saves ``run_command`` to the catalog: `kedro run` with the given environment and parameters."""
 
     def __init__(self) -> None:
         self._command = "kedro run"

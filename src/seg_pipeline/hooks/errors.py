@@ -1,4 +1,4 @@
-"""Errors meant for the user end a run as one message; all others keep their traceback."""
+"""Errors that a user can fix end a run with one message; all others keep their traceback."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ RUNNERS = [f"kedro.runner.{name}_runner" for name in ("sequential", "thread", "p
 
 
 class UserError(click.ClickException, ValueError):
-    """Its text says all: `kedro` prints it without a traceback and exits with 1; code sees a ValueError."""
+    """An error whose text is enough: `kedro` prints it without a traceback and exits with 1; code sees a ValueError."""
 
 
 class ErrorHooks:
-    """With SEG_PIPELINE_TRACEBACK=1, every error keeps its traceback."""
+    """Turns errors into a UserError; with SEG_PIPELINE_TRACEBACK=1 every error keeps its traceback."""
 
     @hook_impl
     def after_context_created(self) -> None:
-        logging.getLogger("kedro.pipeline.node").addFilter(_is_news)
+        logging.getLogger("kedro.pipeline.node").addFilter(_is_not_repeated)
         for name in RUNNERS:
-            logging.getLogger(name).addFilter(_helps)
+            logging.getLogger(name).addFilter(_is_not_rerun_advice)
 
-    @hook_impl(trylast=True)  # it raises, and hooks after it would not be called
+    @hook_impl(trylast=True)  # it raises, so that later hooks would not be called
     def on_pipeline_error(self, error: Exception) -> None:
         text = text_for_user(error)
         if text is None or os.environ.get(TRACEBACK_SWITCH):
@@ -41,15 +41,15 @@ class ErrorHooks:
         log.debug("The run failed", exc_info=error)
         node = _failed_node(error)
         raise UserError(
-            f"{f'node {node}: ' if node else ''}{text}\n({TRACEBACK_SWITCH}=1 shows where in the code.)"
+            f"{f'node {node}: ' if node else ''}{text}\n(Set {TRACEBACK_SWITCH}=1 to see the traceback.)"
         ) from error
 
 
 def text_for_user(error: BaseException) -> str | None:
-    """An error's text, where that alone tells the user what to do; None for the unexpected.
+    """The error's text if it tells the user what to do; None for an unexpected error.
 
-    Such are errors that this package raises by a ``raise`` of its own, and those of data that cannot be read
-    or written. A ValueError out of numpy or torch is not: it speaks of our code, not of the user's input.
+    This holds for errors raised by a ``raise`` statement of this package, and for data that cannot be read or
+    written. A ValueError from numpy or torch is unexpected: it is about our code, not about the user's input.
     """
     wrapped = isinstance(error, DatasetError)
     root = error
@@ -61,7 +61,7 @@ def text_for_user(error: BaseException) -> str | None:
 
 
 def _is_raised_here(error: BaseException) -> bool:
-    """Whether the error was born in a ``raise`` statement of this package."""
+    """Whether a ``raise`` statement of this package raised the error."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
@@ -73,19 +73,19 @@ def _is_raised_here(error: BaseException) -> bool:
 
 
 def _failed_node(error: Exception) -> str | None:
-    """Name of the node that an error passed through; unknown where that was in another process."""
+    """Name of the node that raised the error; None if it ran in another process."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if isinstance(task := frame.f_locals.get("self"), Task):
             return task.node.name
     return None
 
 
-def _is_news(record: logging.LogRecord) -> bool:
-    """Drops Kedro's line on a failed node where the run ends with the same text."""
+def _is_not_repeated(record: logging.LogRecord) -> bool:
+    """Drops Kedro's message about a failed node if the run ends with the same text."""
     error = sys.exc_info()[1]
     return record.levelno < logging.ERROR or error is None or text_for_user(error) is None
 
 
-def _helps(record: logging.LogRecord) -> bool:
-    """Drops Kedro's advice to try again, where the first node failed: the error says what to do."""
+def _is_not_rerun_advice(record: logging.LogRecord) -> bool:
+    """Drops Kedro's advice to run again if the first node failed; the error says what to do."""
     return not record.getMessage().startswith("No nodes ran")

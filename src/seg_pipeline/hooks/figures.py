@@ -1,4 +1,4 @@
-"""The look of all figures, from the parameters: in runs and in notebooks."""
+"""Applies the figure style from the parameters, in runs and notebooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class FigureHooks:
-    """Sets ``segmentation.settings.figures``, which the plotting functions read, so that no node passes it on."""
+    """Sets the global ``segmentation.settings.figures``, so that no node has to pass the style on."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:

@@ -1,4 +1,4 @@
-"""Before a run: do all parameters have a known name and a possible value?"""
+"""Checks before a run that every parameter has a known name and a valid value."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ParameterHooks:
-    """Kedro checks what the pipelines of the run take as typed input; this checks every key there is."""
+    """Checks every parameter key; Kedro itself checks only those that the requested pipelines read."""
 
     @hook_impl(tryfirst=True)
     def after_context_created(self, context: KedroContext) -> None:
@@ -34,7 +34,7 @@ class ParameterHooks:
         except MissingConfigException as error:
             raise UserError(_missing_config(Path(context.config_loader.conf_source), context.env, error)) from error
         except (OmegaConfBaseException, YAMLError, ValueError) as error:
-            raise UserError(f"the parameters cannot be read: {error}") from error
+            raise UserError(f"cannot read the parameters: {error}") from error
         check_parameters(given, Parameters)
 
 
@@ -42,11 +42,11 @@ def _missing_config(conf: Path, env: str | None, error: MissingConfigException) 
     environments = sorted(folder.name for folder in conf.glob("*/")) if conf.is_dir() else []
     if env is None or not environments or env in environments:
         return str(error)
-    return f"there is no environment {env!r} in {conf}; there are {', '.join(environments)}"
+    return f"no environment {env!r} in {conf}; available: {', '.join(environments)}"
 
 
 def check_parameters(given: dict[str, Any], model: type[BaseModel]) -> None:
-    """Raises UserError with a line for each wrong key or value."""
+    """Raise UserError with one line per wrong key or value."""
     from pydantic import ValidationError
 
     try:
@@ -58,22 +58,22 @@ def check_parameters(given: dict[str, Any], model: type[BaseModel]) -> None:
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
-    """For each wrong parameter: where, what was found, what was expected."""
+    """One line per wrong parameter: its key, the value found and what is expected."""
     for one in error.errors(include_url=False):
         *parents, last = one["loc"] or ("parameters",)
         where = ".".join(map(str, (*parents, last)))
         if one["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
             remedy = _replacement(where) or _nearest(str(last), parents, model)
-            yield f"{where}: no such parameter (found {_short(one['input'])}); {remedy}"
+            yield f"{where}: unknown parameter (found {_short(one['input'])}); {remedy}"
         elif one["type"] == "missing":
-            yield f"{where}: missing; set it in conf/base/parameters*.yml or in the environment's"
+            yield f"{where}: missing; set it in conf/base/parameters*.yml or in the environment's parameters"
         else:
             expected = one["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
             yield f"{where}: found {_short(one['input'])}; {expected}"
 
 
 def _replacement(key: str) -> str | None:
-    """What to write for a key that was renamed or removed."""
+    """The new name of a renamed key, or what replaces a removed one."""
     return f"it is now `{RENAMED[key]}`" if key in RENAMED else REMOVED.get(key)
 
 
@@ -84,11 +84,11 @@ def _nearest(key: str, parents: list[int | str], model: type) -> str:
         return f"did you mean `{prefix}{close[0]}`?"
     if elsewhere := [path for path in _all_paths(model) if path.split(".")[-1] == key]:
         return f"did you mean `{'` or `'.join(elsewhere)}`?"
-    return f"known here: {', '.join(known)}"
+    return f"valid keys: {', '.join(known)}"
 
 
 def _keys_below(parents: list[int | str], model: type) -> list[str]:
-    """Keys that may stand beside the wrong one; indices of lists and tags of unions are passed over."""
+    """Valid keys next to the wrong one; list indices and union tags in ``parents`` are skipped."""
     models = [model]
     for parent in parents:
         fields = [fields_of(one)[str(parent)] for one in models if str(parent) in fields_of(one)]
@@ -104,7 +104,7 @@ def _all_paths(model: type) -> Iterator[str]:
 
 
 def fields_of(model: Any) -> dict[str, Any]:
-    """Types of the fields of a model or a dataclass, by the key that stands for them in YAML."""
+    """Field types of a pydantic model or dataclass, by YAML key."""
     if dataclasses.is_dataclass(model):
         hints = typing.get_type_hints(model, include_extras=True)
         return {field.name: hints[field.name] for field in dataclasses.fields(model)}

@@ -1,4 +1,4 @@
-"""Where things of a run are, in words for the user."""
+"""Files, pipelines and command of a run, for messages."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any
 
 
 def file_of(dataset: object) -> Path | None:
-    """Path that a dataset reads and writes; None for one without, such as a MemoryDataset."""
+    """Path of a dataset; None if it has none, such as a MemoryDataset."""
     place = getattr(dataset, "_filepath", None) or getattr(dataset, "_path", None)
     return None if place is None else Path(place)
 
 
 def pipelines_of(run_params: dict[str, Any]) -> list[str]:
-    """Names that the user gave, sorted, as Kedro shuffles them; none stands for the default pipeline."""
+    """Requested pipelines, sorted because Kedro shuffles them; empty for the default pipeline."""
     return sorted(run_params.get("pipeline_names") or [])
 
 
 def command_for(pipeline: str, run_params: dict[str, Any]) -> str:
-    """`kedro run` of a pipeline, or several with commas between, with environment and parameters of this run.
+    """`kedro run` for one or several comma-separated pipelines, with this run's environment and parameters.
 
-    Lists cannot be given by `--params`: they come from the user's file, with all that was given besides.
+    `--params` does not accept lists, so that a run with list parameters was started with `--config FILE`.
     """
     option = "--pipelines" if "," in pipeline else "--pipeline"
     command = "kedro run" if pipeline == "__default__" else f"kedro run {option} {pipeline}"
@@ -36,11 +36,11 @@ def command_for(pipeline: str, run_params: dict[str, Any]) -> str:
 
 
 def flat(nested: dict[str, Any], *, joint: str = ".") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    """Flatten nested dicts: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
     result: dict[str, Any] = {}
     for key, value in nested.items():
         if isinstance(value, dict):
-            result |= {f"{key}{joint}{below}": deep for below, deep in flat(value, joint=joint).items()}
+            result |= {f"{key}{joint}{inner}": value for inner, value in flat(value, joint=joint).items()}
         else:
             result[str(key)] = value
     return result

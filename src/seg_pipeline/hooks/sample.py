@@ -1,4 +1,4 @@
-"""Before a run: draw the sample if the run reads it and it is not there yet."""
+"""Draws the sample before a run that reads it, if it does not exist yet."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class SampleHooks:
-    """Makes the phantom that ``phantom`` of ``globals.yml`` describes in ``raw_root``.
+    """Draws the phantom described by ``phantom`` in ``globals.yml`` into ``raw_root``.
 
-    A hook and not a dataset, so that the raw entries of the catalog are plain ones that you can copy for your own data.
+    This is a hook, not a dataset, so that the catalog's raw entries are plain and can be copied for other data.
     """
 
     @hook_impl
@@ -28,7 +28,9 @@ class SampleHooks:
         self._project = Path(context.project_path)
         self._raw_root, self._phantom = given.get("raw_root"), given.get("phantom")
 
-    @hook_impl(tryfirst=True)  # registered after InputHooks and so called before it, which would miss the files
+    @hook_impl(
+        tryfirst=True
+    )  # registered after InputHooks and so called before it: the files must exist when it checks them
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         raw_root = (run_params.get("runtime_params") or {}).get("raw_root", self._raw_root)
         if self._phantom is None or raw_root is None:
@@ -43,7 +45,7 @@ def make_sample(folder: Path, phantom: dict[str, Any]) -> None:
     """Draw the phantom, unless the folder holds it already.
 
     Raises:
-        UserError: the folder holds something else, which is not overwritten, or a setting of ``phantom`` is wrong.
+        UserError: if the folder holds other files, which are not overwritten, or a setting of ``phantom`` is wrong.
     """
     from seg_pipeline.segmentation.phantom import write_example, write_phantom
 

@@ -1,4 +1,4 @@
-"""After a run: what came out, and where it is."""
+"""Prints a summary after a run: scores, findings, report, files and tracked runs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SHOWN_FOLDERS = ("06_models", "08_reporting")
 MOST_CLASSES = 12
 MOST_RULES = 8
 MOST_FILES = 8
-"""In a folder; of more, those of these kinds are counted."""
-KINDS = {"picture": (".gif", ".mp4", ".png"), "table": (".parquet",)}
+"""Files listed per folder; with more, files of the following kinds are only counted."""
+KINDS = {"figure": (".gif", ".mp4", ".png"), "table": (".parquet",)}
 
 
 class SummaryHooks:
-    """Reads the results back from the catalog, as a ParallelRunner's workers keep what they saved."""
+    """Loads the results from the catalog, because with a ParallelRunner other processes saved them."""
 
     def __init__(self, tracking: TrackingHooks | None = None) -> None:
         self._tracking = tracking
@@ -64,7 +64,7 @@ class SummaryHooks:
 
 
 def score_lines(scores: dict[str, Any]) -> Iterator[str]:
-    """Means with how they were taken, then each class."""
+    """The mean scores with their aggregation, then one line per class."""
     yield (
         f"mean Dice {_score(scores.get('mean_dice'))}, mean IoU {_score(scores.get('mean_iou'))} "
         f"over {scores.get('num_images')} images "
@@ -75,13 +75,13 @@ def score_lines(scores: dict[str, Any]) -> Iterator[str]:
     for name, of_class in list(classes.items())[:MOST_CLASSES]:
         yield f"  {name:{width}}  Dice {_score(of_class.get('dice'))}  IoU {_score(of_class.get('iou'))}"
     if len(classes) > MOST_CLASSES:
-        yield f"  and {len(classes) - MOST_CLASSES} classes more"
+        yield f"  and {len(classes) - MOST_CLASSES} more classes"
 
 
 def finding_lines(findings: pd.DataFrame) -> Iterator[str]:
-    """How many of each rule and action, the most frequent first."""
+    """Number of findings per rule and action, most frequent first."""
     if findings.empty:
-        yield "none: every input was fit to use"
+        yield "none; all inputs are valid"
         return
     actions = Counter(findings["action"]).most_common()
     yield f"{len(findings)}: " + ", ".join(f"{count} {action}" for action, count in actions)
@@ -90,11 +90,11 @@ def finding_lines(findings: pd.DataFrame) -> Iterator[str]:
     width = max(len(rule) for (rule, _), _ in shown)
     yield from (f"  {rule:{width}}  {count} {action}" for (rule, action), count in shown)
     if len(counts) > MOST_RULES:
-        yield f"  and {len(counts) - MOST_RULES} rules more"
+        yield f"  and {len(counts) - MOST_RULES} more rules"
 
 
 def file_lines(files: list[Path], project: Path) -> Iterator[str]:
-    """Models and reports, by folder; short of the project's own path."""
+    """Model and report files, one line per folder, relative to the project."""
     folders: dict[Path, set[str]] = {}
     for file in files:
         if set(SHOWN_FOLDERS) & set(file.parts):
@@ -114,12 +114,12 @@ def _named(names: set[str]) -> Iterator[str]:
 
 
 def _below(project: Path, file: Path | None) -> str:
-    """A path as it is typed in the project's folder."""
+    """The path relative to the project folder."""
     return "" if file is None else (file.relative_to(project) if file.is_relative_to(project) else file).as_posix()
 
 
 def duration(seconds: float) -> str:
-    """75.4 -> "1 min 15 s"."""
+    """Format seconds: 75.4 becomes "1 min 15 s"."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole % 3600 // 60
     if hours:
@@ -128,9 +128,11 @@ def duration(seconds: float) -> str:
 
 
 def _block(title: str, lines: Iterator[str] | list[str]) -> Iterator[str]:
-    """The title beside the first line, all others below it."""
+    """Lines with the title in a left column beside the first."""
     for number, line in enumerate(lines):
-        yield "  " + click.style(f"{'' if number else title:10}", bold=True) + line  # plain where it is no terminal
+        yield (
+            "  " + click.style(f"{'' if number else title:10}", bold=True) + line
+        )  # click drops the style outside a terminal
 
 
 def _score(value: float | None) -> str:

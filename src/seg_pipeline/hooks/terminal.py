@@ -1,4 +1,4 @@
-"""What a run says while it goes: a line a node; in colour where a person looks, plain in a file or a CI's log."""
+"""Progress of a run, one line per node: coloured in a terminal, plain in files and CI logs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class TerminalHooks:
-    """Kedro's own three lines a node, with the names of all its inputs, are silenced in conf/logging.yml."""
+    """Logs "3/50 eda.plot_samples". conf/logging.yml silences Kedro's own three lines per node."""
 
     def __init__(self) -> None:
         self._number = self._of = 0
@@ -36,13 +36,13 @@ class TerminalHooks:
 
 
 def in_colour() -> bool:
-    """Whether standard error is a terminal that shows colours, and nobody asked for none (no-color.org)."""
+    """Whether standard error is a terminal with colours and NO_COLOR (no-color.org) is not set."""
     refused = os.environ.get("NO_COLOR") or os.environ.get("CI") or os.environ.get("TERM") == "dumb"
     return not refused and sys.stderr.isatty()
 
 
 def colour_logs() -> None:
-    """Gives the root's handler of standard error, which conf/logging.yml made, colours."""
+    """Replace the root logger's stderr handler, defined in conf/logging.yml, by a coloured one."""
     handlers = logging.getLogger().handlers
     for handler in handlers:
         if type(handler) is logging.StreamHandler and handler.stream is sys.stderr:
@@ -50,7 +50,7 @@ def colour_logs() -> None:
 
 
 class ColourHandler(logging.Handler):
-    """A line a message, its level only where it is a warning. Rich's own handler breaks long paths in two."""
+    """One line per message, with the level from WARNING on. Rich's own handler breaks long paths into two lines."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)

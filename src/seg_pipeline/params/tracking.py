@@ -1,4 +1,4 @@
-"""Tracking."""
+"""Parameters of experiment tracking."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from seg_pipeline.params.base import Params
 
 class TrackingParams(Params):
     enabled: bool = True
-    """Track runs; false: nothing is logged."""
+    """Whether to track runs."""
     experiment: str = "seg_pipeline"
-    """Experiment (project, in Weights & Biases) that runs are grouped under."""
+    """Name of the experiment (in Weights & Biases: project) that groups runs."""
     to: tuple[Literal["mlflow", "wandb", "tensorboard"], ...] = ("mlflow",)
-    """Where runs are logged; wandb and tensorboard need the extras of these names."""
+    """Stores to log to. wandb and tensorboard need the extras of the same name."""
     log_model: bool = True
-    """Log the best model to mlflow at the end of a training, ready to load, register and serve."""
+    """Log the best model to mlflow when training ends, ready to load, register and serve."""

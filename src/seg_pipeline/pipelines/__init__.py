@@ -1,7 +1,7 @@
-"""One package a pipeline: nodes.py says what runs, pipeline.py in which order.
+"""One package per pipeline: nodes.py holds its functions, pipeline.py connects them.
 
-The types of what passes between nodes, apart from parameters, are for readers and the type checker: Kedro resolves
-annotations at run time, and listing the pipelines shall import neither pandas nor Matplotlib for one.
+The types below are for readers and the type checker. Kedro resolves annotations at run time, and listing the pipelines
+must not import pandas or Matplotlib for that.
 """
 
 from typing import TYPE_CHECKING

@@ -205,7 +205,7 @@ def test_a_store_that_does_not_work_gets_the_run_later(tmp_path, monkeypatch, ca
     assert text in first
     assert "secret" not in first
     (journal,) = (tmp_path / "tracking_aside").glob("*.jsonl")
-    assert last == f"tracking: what could not be logged is in {journal}; the next run sends it"
+    assert last == f"tracking: what could not be logged is kept in {journal}; the next run sends it"
     assert hooks.where == f"mlflow: kept in {journal}"
 
 

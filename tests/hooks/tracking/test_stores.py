@@ -64,7 +64,7 @@ def test_tensorboard_shows_curves_pictures_and_texts(tmp_path, picture):
     recorder = record("tensorboard", tmp_path, picture)
     folder = tmp_path / "tensorboard" / "tests" / "training-01234567"
     root = tmp_path / "tensorboard"
-    assert recorder.where() == f"tensorboard {folder}; to see it: tensorboard --logdir {root}"
+    assert recorder.where() == f"tensorboard {folder}; view it with: tensorboard --logdir {root}"
     events = EventAccumulator(str(folder))
     events.Reload()
     assert [(one.step, one.value) for one in events.Scalars("train_loss")] == [(1, 1.0), (2, 0.5)]
@@ -94,7 +94,7 @@ def test_wandb_offline_keeps_a_folder_that_can_be_sent(tmp_path, picture, monkey
     recorder = record("wandb", tmp_path, picture)
     folders = sorted(path.name.split("-", 3)[-1] for path in (tmp_path / "wandb").glob("offline-run-*"))
     assert folders == [RUN.key, RUN.key, f"{RUN.key}-fold-1"]
-    assert "to send it: wandb sync" in recorder.where()
+    assert "upload with: wandb sync" in recorder.where()
     last = sorted((tmp_path / "wandb").glob(f"offline-run-*-{RUN.key}"))[-1]
     file, until = last / f"run-{RUN.key}.wandb", time.monotonic() + 30
     while b"FINISHED" not in (told := file.read_bytes()) and time.monotonic() < until:
@@ -114,5 +114,5 @@ def test_an_extra_that_is_not_installed_is_named(tmp_path, monkeypatch, caplog, 
 
     monkeypatch.setattr(builtins, "__import__", without)
     recorder = RunRecorder(RUN, [Outbox(make_tracker(name, tmp_path), tmp_path)], {})
-    assert f"it is not installed; install seg_pipeline[{name}]" in caplog.text
+    assert f"it is not installed; run pip install 'seg_pipeline[{name}]'" in caplog.text
     assert len(recorder.finish("FINISHED")) == 1

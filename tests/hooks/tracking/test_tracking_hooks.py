@@ -20,7 +20,7 @@ from kedro.pipeline import Node, Pipeline
 from pydantic import BaseModel, Field
 
 from seg_pipeline.hooks.tracking import TrackingHooks, mlflow_models
-from seg_pipeline.hooks.tracking.resume import is_whole
+from seg_pipeline.hooks.tracking.resume import is_complete
 from seg_pipeline.hooks.tracking.tracking_hooks import run_values
 from seg_pipeline.segmentation.manifest.table import data_hash
 
@@ -142,7 +142,7 @@ def test_a_run_has_parameters_tags_and_status(running, caplog):
         }.items()
     )
     assert "git.commit" not in run.data.tags  # the folder of this test is no checkout
-    shown = f"mlflow run {run.run_id} in experiment 'tests'; to see it: mlflow ui --backend-store-uri {run.uri}"
+    shown = f"mlflow run {run.run_id} in experiment 'tests'; view it with: mlflow ui --backend-store-uri {run.uri}"
     assert run.hooks.where == shown
     assert caplog.messages == [shown]
     assert run.artifacts("results") == ["results/parameters.json"]
@@ -448,7 +448,7 @@ def test_a_resumed_training_goes_on_with_its_run(running, tmp_path):
     [(True, 0, None, True), (False, 0, None, False), (True, 1, 3, False), (True, 2, 3, True), (False, 2, 3, False)],
 )
 def test_a_training_ends_with_its_last_fold(finished, members, folds, whole):
-    assert is_whole({"current": {"finished": finished}, "members": [{}] * members, "folds": folds}) is whole
+    assert is_complete({"current": {"finished": finished}, "members": [{}] * members, "folds": folds}) is whole
 
 
 def test_the_best_model_is_kept_once_when_the_training_ends(running, tmp_path, monkeypatch):

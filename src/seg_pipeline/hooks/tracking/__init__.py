@@ -1,7 +1,8 @@
-"""Each run in mlflow, Weights & Biases or TensorBoard: one collector of events, a small interface, three stores.
+"""Experiment tracking in mlflow, Weights & Biases or TensorBoard.
 
-``collector`` turns Kedro's events into the words of ``tracker``; ``outbox`` says them to a store and keeps aside
-what the store does not take; ``mlflow_store``, ``wandb_store`` and ``tensorboard_files`` are the stores.
+``tracking_hooks`` listens to Kedro and passes what is worth tracking to ``recorder``. One ``outbox`` per store
+makes the calls of the ``Tracker`` interface and keeps those that fail. ``mlflow_store``, ``wandb_store`` and
+``tensorboard_files`` implement the interface.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables of epochs as rows of metrics: one table for the run itself, one for each run nested in it."""
+"""Converts tables of epochs into metric curves, one per run and nested run."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from seg_pipeline.hooks.tracking.tracker import Row, Status
 if TYPE_CHECKING:
     import pandas as pd
 
-ABOUT_TRIAL = ("step", "repeat", "seed")
-NO_METRICS = ("epoch", "fold", "trial", "diverged", *ABOUT_TRIAL)
-ENDS: dict[str, Status] = {"complete": "FINISHED", "pruned": "FINISHED", "diverged": "FAILED", "failed": "FAILED"}
+TRIAL_COLUMNS = ("step", "repeat", "seed")
+NOT_METRICS = ("epoch", "fold", "trial", "diverged", *TRIAL_COLUMNS)
+STATUSES: dict[str, Status] = {
+    "complete": "FINISHED",
+    "pruned": "FINISHED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+}
 
 
 @dataclass
 class Curve:
-    """Epochs of one run; of a nested one with its name, what was set for it, and how it ended (None: not yet)."""
+    """Metric rows of one run. A nested run also has a name, parameters, tags and, once it has ended, a status."""
 
     rows: list[Row]
     name: str = ""
@@ -29,7 +34,7 @@ class Curve:
 
 
 def history_curves(history: pd.DataFrame) -> Iterator[Curve]:
-    """One curve without folds, else one a fold, all but the last of which have ended."""
+    """One curve, or with cross-validation one per fold; all folds but the last have ended."""
     if (history["fold"] < 0).all() if "fold" in history else True:
         yield Curve(_metric_rows(history))
         return
@@ -40,7 +45,7 @@ def history_curves(history: pd.DataFrame) -> Iterator[Curve]:
 
 
 def trial_curves(trials: pd.DataFrame) -> Iterator[Curve]:
-    """One a trial, named by its number and step; settings are the columns with a dotted name."""
+    """One curve per trial, named after its number and step. Columns with a dot in their name are its settings."""
     for trial, rows in trials.groupby("trial", sort=False):
         about: dict[Any, Any] = rows.iloc[-1].to_dict()
         step, state = about.get("step"), about.get("state")
@@ -49,16 +54,16 @@ def trial_curves(trials: pd.DataFrame) -> Iterator[Curve]:
         settings = [str(name) for name in trials if "." in str(name)]
         yield Curve(
             _metric_rows(rows.drop(columns=settings)),
-            f"trial {trial}" + (f", {step}" if _is_there(step) else ""),
-            {name: about[name] for name in (*ABOUT_TRIAL, *settings) if _is_there(about.get(name))},
-            {"state": str(state)} if _is_there(state) else {},
-            ENDS.get(str(state)),
+            f"trial {trial}" + (f", {step}" if _is_set(step) else ""),
+            {name: about[name] for name in (*TRIAL_COLUMNS, *settings) if _is_set(about.get(name))},
+            {"state": str(state)} if _is_set(state) else {},
+            STATUSES.get(str(state)),
         )
 
 
 def _metric_rows(table: pd.DataFrame) -> list[Row]:
-    """Numbers of each row, by epoch; what is not a number is left out."""
-    numbers = table.select_dtypes("number").drop(columns=list(NO_METRICS), errors="ignore")
+    """The numeric columns of each row as metrics at that row's epoch; NaN is left out."""
+    numbers = table.select_dtypes("number").drop(columns=list(NOT_METRICS), errors="ignore")
     steps = table["epoch"] if "epoch" in table else range(1, len(table) + 1)
     records = zip(numbers.to_dict("records"), steps, strict=True)
     return [{"step": int(step), "values": _finite(values)} for values, step in records]
@@ -68,5 +73,5 @@ def _finite(values: dict[Hashable, Any]) -> dict[str, float]:
     return {str(name): float(value) for name, value in values.items() if not math.isnan(value)}
 
 
-def _is_there(value: object) -> bool:
+def _is_set(value: object) -> bool:
     return value is not None and value == value  # noqa: PLR0124  NaN is not

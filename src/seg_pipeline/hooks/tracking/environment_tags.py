@@ -1,4 +1,7 @@
-"""What else determined a run: code, packages, data, processor. Nothing here loads a package that is not loaded yet."""
+"""Tags for what determines a run besides its parameters: code, packages, data and hardware.
+
+Nothing here imports a heavy package that the run has not imported already.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ PACKAGE = __name__.partition(".")[0]
 
 
 def code_tags(project: Path) -> dict[str, str]:
-    """Commit of the project and whether files differ from it; nothing where it is no git checkout."""
+    """The project's commit and whether tracked files differ from it; empty outside a git checkout."""
     commit = _git(project, "rev-parse", "--verify", "--quiet", "HEAD")
     if not commit:
         return {}
@@ -36,14 +39,14 @@ def _git(project: Path, *command: str) -> str:
 
 
 def package_tags() -> dict[str, str]:
-    """Versions of Python and of all that this package declares to need."""
+    """Versions of Python and of this package's declared dependencies."""
     versions = dict(pin.split("==") for pin in pinned([PACKAGE, *_declared()]))
     packages = {f"package.{name}": version for name, version in versions.items()}
     return {"python": platform.python_version(), "platform": platform.platform(), **packages}
 
 
 def pinned(names: list[str]) -> list[str]:
-    """["numpy"] -> ["numpy==2.4.1"]; without those that are not installed."""
+    """Requirements such as ``numpy==2.4.1`` at the installed versions; packages that are not installed are left out."""
     pins = []
     for name in names:
         try:
@@ -56,13 +59,13 @@ def pinned(names: list[str]) -> list[str]:
 def _declared() -> list[str]:
     try:
         needs = metadata.requires(PACKAGE) or []
-    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
+    except metadata.PackageNotFoundError:  # a checkout that is not installed
         return ["kedro", "mlflow", "numpy", "pandas", "torch"]
     return [re.split(r"[^\w.-]", need)[0] for need in needs if "extra ==" not in need]
 
 
 def device_tags(device: str) -> dict[str, str]:
-    """The processor that ``device`` means ("auto" as the training takes it), and threads; empty without torch."""
+    """The device that training picks for ``device``, its name, and thread counts; empty if torch is not imported."""
     torch = sys.modules.get("torch")
     if torch is None:
         return {}
@@ -83,7 +86,7 @@ def _processor() -> str:
 
 
 def data_tags(name: str, table: pd.DataFrame) -> dict[str, str]:
-    """Hashes of a manifest as training compares them, of its splits alone, and how many images each split has."""
+    """Hashes of a manifest's content and of its splits, and the number of images per split."""
     from seg_pipeline.segmentation.manifest.table import data_hash
 
     splits = table[[column for column in ("image_id", "split", "fold") if column in table]].sort_values("image_id")

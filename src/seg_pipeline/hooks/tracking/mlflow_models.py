@@ -1,4 +1,4 @@
-"""Folders as mlflow saves models: code, plain weights and a signature; nothing in them is pickled.
+"""Saves models in mlflow's format: code, safetensors or ONNX weights, and a signature; nothing is pickled.
 
 ``mlflow.pytorch`` would be shorter, but its pickle-free form (pt2) cannot hold the default encoder with dynamic
 height and width: torch.export writes the "same" padding of TensorFlow as a ceil that it cannot serialise.
@@ -20,7 +20,7 @@ PACKAGE = Path(seg_pipeline.__file__).parent
 
 
 def save_checkpoint_model(checkpoint: dict[str, Any], folder: Path) -> Path:
-    """The best model (or the mean of one a fold): takes uint8 (B, channels, H, W), gives probabilities (B, K, H, W)."""
+    """Save the best model, or the ensemble of all folds: uint8 (B, C, H, W) to probabilities (B, K, H, W)."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
@@ -38,7 +38,7 @@ def save_checkpoint_model(checkpoint: dict[str, Any], folder: Path) -> Path:
         json.dumps([member["config"] for member in members]), encoding="utf-8"
     )
     config = TrainingConfig.from_dict(members[0]["config"])
-    signature = ModelSignature(  # a named TensorSpec would refuse arrays
+    signature = ModelSignature(  # with a named TensorSpec, mlflow rejects arrays
         Schema([TensorSpec(np.dtype(np.uint8), (-1, config.input.num_channels, -1, -1))]),
         Schema([TensorSpec(np.dtype(np.float32), (-1, config.num_channels, -1, -1))]),
     )
@@ -47,7 +47,7 @@ def save_checkpoint_model(checkpoint: dict[str, Any], folder: Path) -> Path:
 
 
 def save_bundle_model(bundle: Path, folder: Path) -> Path:
-    """An exported bundle: takes image files (column image, base64 in JSON), gives a row an image and class."""
+    """Save an exported bundle: image files (column ``image``, base64 in JSON) to one row per image and class."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
@@ -60,7 +60,7 @@ def save_bundle_model(bundle: Path, folder: Path) -> Path:
 
 
 def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, needs: list[str]) -> Path:
-    """With a copy of this package, so that the model works where it is not installed."""
+    """Save it with a copy of this package, so that it loads where the package is not installed."""
     from seg_pipeline.hooks.tracking.environment_tags import pinned
     from seg_pipeline.hooks.tracking.mlflow_store import set_defaults
 
@@ -81,7 +81,7 @@ def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, ne
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Of mlflow's advice on how to write a model."""
+    """Without mlflow's warnings about missing type hints and input examples."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -73,7 +73,7 @@ class MlflowTracker:
     def where(self, run: Run) -> str:
         uri = self.uri
         show = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else without_credentials(uri)
-        return f"mlflow run {self._runs[run.key]} in experiment {run.experiment!r}; to see it: {show}"
+        return f"mlflow run {self._runs[run.key]} in experiment {run.experiment!r}; view it with: {show}"
 
     def params(self, run: str, values: dict[str, Any]) -> None:
         """Parameters are immutable in mlflow: a value that a resumed run changed becomes tag ``resumed.NAME``."""
@@ -171,9 +171,7 @@ def set_defaults() -> None:
     """Set mlflow's environment variables that the user has not set. Call it before mlflow is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    os.environ.setdefault(
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2"
-    )  # by default, a dead server delays a run by minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default, a dead server delays a run by minutes
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 

@@ -1,4 +1,4 @@
-"""Runs as TensorBoard's event files (extra ``tensorboard``), a folder a run in ``tensorboard/<experiment>``."""
+"""The TensorBoard store (extra ``tensorboard``): event files, one folder per run in ``tensorboard/<experiment>``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Unavailable
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-STILL = (".png", ".jpg")
+IMAGE_SUFFIXES = (".png", ".jpg")
 
 
 class TensorboardTracker:
-    """A nested run's folder lies in its parent's. Files are not copied: their places stand in a text."""
+    """Nested runs are folders in their parent's folder. Files are not copied; a text lists their paths."""
 
     title = "tensorboard"
 
@@ -26,11 +26,11 @@ class TensorboardTracker:
     def failures(self) -> tuple[type[Exception], ...]:
         return OSError, Unavailable
 
-    def refuses(self, error: Exception) -> bool:  # noqa: ARG002  it takes all that it can write
+    def refuses(self, error: Exception) -> bool:  # noqa: ARG002  it rejects nothing
         return False
 
     def start(self, run: Run) -> None:
-        """The key in a folder's name lets a resumed run write beside its first files: one curve there."""
+        """A resumed run finds its folder by the key in its name, so that TensorBoard draws one curve."""
         if run.key in self._writers:
             return
         above = self._folders[run.parent] if run.parent else self._root / run.experiment
@@ -38,7 +38,7 @@ class TensorboardTracker:
         self._folders[run.key], self._writers[run.key] = folder, _writer(folder)
 
     def where(self, run: Run) -> str:
-        return f"tensorboard {self._folders[run.key]}; to see it: tensorboard --logdir {self._root}"
+        return f"tensorboard {self._folders[run.key]}; view it with: tensorboard --logdir {self._root}"
 
     def params(self, run: str, values: dict[str, Any]) -> None:
         self._text(run, "parameters", values)
@@ -56,7 +56,7 @@ class TensorboardTracker:
         self._text(run, folder, {Path(path).name: path})
 
     def figure(self, run: str, path: str) -> None:
-        if Path(path).suffix not in STILL:
+        if Path(path).suffix not in IMAGE_SUFFIXES:
             self.artifact(run, path, "figures")
             return
         import numpy as np
@@ -67,7 +67,7 @@ class TensorboardTracker:
         self._writers[run].add_image(f"figures/{Path(path).stem}", pixels, dataformats="HWC")
 
     def model(self, run: str, path: str, name: str) -> None:
-        """Not kept: TensorBoard shows no models."""
+        """Ignored, because TensorBoard does not show models."""
 
     def finish(self, run: str, status: Status) -> None:
         self._text(run, "about", {"status": status})
@@ -83,5 +83,5 @@ def _writer(folder: Path) -> SummaryWriter:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise Unavailable("it is not installed; install seg_pipeline[tensorboard]") from error
+        raise Unavailable("it is not installed; run pip install 'seg_pipeline[tensorboard]'") from error
     return SummaryWriter(str(folder))

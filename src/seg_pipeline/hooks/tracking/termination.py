@@ -1,4 +1,4 @@
-"""The end of a run of which no hook tells: Ctrl-C and SIGTERM."""
+"""Marks a run as killed on Ctrl-C and SIGTERM, which end a process without a Kedro hook."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from types import FrameType
 from seg_pipeline.hooks.tracking.tracker import Status
 
 GRACE = 15.0
-"""Seconds that a run has to say that it was killed; its process ends then all the same."""
+"""Seconds to report the end to the stores before the process ends anyway."""
 
 
-class Ending:
-    """Calls ``finish("KILLED")`` when the process ends before ``forget``: at Ctrl-C, and at a SIGTERM.
+class TerminationHandler:
+    """Calls ``finish("KILLED")`` if the process ends between ``start`` and ``stop``.
 
-    A SIGTERM then ends the process as ever (status 143 in a shell), unless others handle it. To raise an exception
-    there instead is no way out: one that flies through torch.save aborts the process.
+    After a SIGTERM the process still ends by that signal (status 143 in a shell). An existing SIGTERM handler is left
+    in place. The handler does not raise an exception, because one that passes through torch.save aborts the process.
     """
 
     def __init__(self, finish: Callable[[Status], None]) -> None:
         self._finish = finish
         self._owner = 0
 
-    def watch(self) -> None:
+    def start(self) -> None:
         self._owner = os.getpid()
         atexit.register(self._finish, "KILLED")
-        in_main = threading.current_thread() is threading.main_thread()  # others may not
+        in_main = threading.current_thread() is threading.main_thread()  # other threads may not set handlers
         if in_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._end)
+            signal.signal(signal.SIGTERM, self._on_sigterm)
 
-    def forget(self) -> None:
+    def stop(self) -> None:
         atexit.unregister(self._finish)
         in_main = threading.current_thread() is threading.main_thread()
-        if in_main and signal.getsignal(signal.SIGTERM) == self._end:
+        if in_main and signal.getsignal(signal.SIGTERM) == self._on_sigterm:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def _end(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002  as signal calls it
-        if os.getpid() == self._owner:  # not in a worker that was forked from it
-            # In a thread: this one may just be sending something, which cannot be broken into.
-            last_words = threading.Thread(target=self._finish, args=("KILLED",), daemon=True)
-            last_words.start()
-            last_words.join(GRACE)
+    def _on_sigterm(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if os.getpid() == self._owner:  # not in a forked worker
+            # In another thread, because this one may be inside a call to a store, which is not reentrant.
+            report = threading.Thread(target=self._finish, args=("KILLED",), daemon=True)
+            report.start()
+            report.join(GRACE)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

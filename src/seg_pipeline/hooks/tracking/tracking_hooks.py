@@ -1,4 +1,4 @@
-"""Kedro's events, and what of them is worth tracking."""
+"""Kedro hooks that log parameters, curves, scores, figures, reports and models of a run."""
 
 from __future__ import annotations
 
@@ -19,35 +19,41 @@ from seg_pipeline.hooks.tracking import environment_tags
 from seg_pipeline.hooks.tracking.curves import history_curves, trial_curves
 from seg_pipeline.hooks.tracking.outbox import Outbox
 from seg_pipeline.hooks.tracking.recorder import RunRecorder, now
-from seg_pipeline.hooks.tracking.resume import Continuation, is_whole, place_of, settings_of, unfinished
-from seg_pipeline.hooks.tracking.termination import Ending
+from seg_pipeline.hooks.tracking.resume import (
+    TrackedTraining,
+    is_complete,
+    settings_hash,
+    state_file,
+    unfinished_training,
+)
+from seg_pipeline.hooks.tracking.termination import TerminationHandler
 from seg_pipeline.hooks.tracking.tracker import Run, Status, Tracker
 
 log = logging.getLogger(__name__)
 
 MANIFESTS = ("manifest", "train_val_images")
 FOLDERS = {".html": "pages", ".md": "pages", ".json": "results"}
-"""Where files go, by their ending; figures have a place of their own."""
-PICTURES = (".png", ".gif", ".mp4")
+"""Artifact folder per file suffix; figures have their own."""
+FIGURE_SUFFIXES = (".png", ".gif", ".mp4")
 
 
 class TrackingHooks:
-    """To the stores that ``tracking.to`` names; off where parameter ``tracking.enabled`` is false."""
+    """Logs a run to the stores of parameter ``tracking.to``, unless ``tracking.enabled`` is false."""
 
     def __init__(self) -> None:
         self.where: str | None = None
-        """For the summary: a line a store with the run and the command that shows it."""
+        """For the summary: one line per store, with the run and the command that shows it."""
         self._recorder: RunRecorder | None = None
-        self._ending = Ending(self._finish)
+        self._termination = TerminationHandler(self._finish)
 
-    @hook_impl(trylast=True)  # after all that may refuse to run
+    @hook_impl(trylast=True)  # after the hooks that may stop the run
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         settings = _plain(_value_of("params:tracking", catalog) or {})
         if not settings.get("enabled", True):
             return
         keeps_models = set(settings.get("to", ["mlflow"])) != {"tensorboard"}
         self._catalog, self._log_model = catalog, settings.get("log_model", True) and keeps_models
-        self._known: dict[str, Any] = {}
+        self._logged: dict[str, Any] = {}
         self._scratch = tempfile.TemporaryDirectory(prefix="tracking-")
         values = run_values(pipeline.inputs(), catalog)
         self._start(settings, run_params, pipeline, values)
@@ -63,8 +69,8 @@ class TrackingHooks:
         if self._recorder is None:
             return
         if dataset_name == "last_checkpoint":
-            self._continuation.finished = is_whole(data)
-        elif dataset_name == "training_history":  # the last of the three that are saved together
+            self._training.finished = is_complete(data)
+        elif dataset_name == "training_history":  # saved last of the three outputs of an epoch
             self._recorder.curves(history_curves(data))
             self._track_device()
             self._track_training()
@@ -84,22 +90,22 @@ class TrackingHooks:
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
-        stopped = type(error).__name__ == "SignalException"  # torch's launcher of several processes was told to end
+        stopped = type(error).__name__ == "SignalException"  # torch's multi-process launcher received SIGTERM
         self._finish("KILLED" if stopped else "FAILED")
 
     def _start(
         self, settings: dict[str, Any], run_params: dict[str, Any], pipeline: Pipeline, values: dict[str, Any]
     ) -> None:
         project = Path(run_params["project_path"])
-        found = unfinished(pipeline, self._catalog, values)
-        self._continuation = found or Continuation(uuid.uuid4().hex, settings_of(values))
+        found = unfinished_training(pipeline, self._catalog, values)
+        self._training = found or TrackedTraining(uuid.uuid4().hex, settings_hash(values))
         if found:
-            log.info("tracking: goes on with the run of the unfinished training")
+            log.info("tracking: resumes the run of the interrupted training")
         names = ", ".join(pipelines_of(run_params)) or "default"
-        run = Run(self._continuation.key, names, settings.get("experiment", "seg_pipeline"), now())
+        run = Run(self._training.key, names, settings.get("experiment", "seg_pipeline"), now())
         outboxes = [Outbox(make_tracker(name, project), project) for name in settings.get("to", ["mlflow"])]
-        self._recorder = RunRecorder(run, outboxes, self._continuation.logged)
-        self._ending.watch()
+        self._recorder = RunRecorder(run, outboxes, self._training.logged)
+        self._termination.start()
         self.where = self._recorder.where()
         for line in self.where.splitlines():
             log.info("%s", line)
@@ -109,7 +115,9 @@ class TrackingHooks:
         project = Path(run_params["project_path"])
         command = command_for(",".join(pipelines_of(run_params)) or "__default__", run_params)
         kedro = {
-            "mlflow.source.name": command.partition(" --params")[0],  # mlflow's pages show what follows the last slash
+            "mlflow.source.name": command.partition(" --params")[
+                0
+            ],  # mlflow's UI shows only what follows the last slash
             "kedro.command": command,
             "kedro.pipelines": ", ".join(pipelines_of(run_params)) or "default",
             "kedro.env": run_params.get("env") or "local",
@@ -117,28 +125,28 @@ class TrackingHooks:
         }
         self._recorder.tags({**kedro, **environment_tags.code_tags(project), **environment_tags.package_tags()})
         self._recorder.params(values)
-        whole = Path(self._scratch.name) / "parameters.json"  # a store may cut long values
-        whole.write_text(json.dumps(values, indent=1, default=str), encoding="utf-8")
-        self._recorder.artifact(whole, "results")
+        file = Path(self._scratch.name) / "parameters.json"  # stores cut long values
+        file.write_text(json.dumps(values, indent=1, default=str), encoding="utf-8")
+        self._recorder.artifact(file, "results")
 
     def _track_data(self, name: str, table: Any) -> None:
-        if self._known.get(name) is None:
+        if self._logged.get(name) is None:
             assert self._recorder is not None
-            self._known[name] = True
+            self._logged[name] = True
             self._recorder.tags(environment_tags.data_tags(name, table))
 
     def _track_device(self) -> None:
-        if self._known.get("device") is None:
+        if self._logged.get("device") is None:
             assert self._recorder is not None
-            self._known["device"] = True
+            self._logged["device"] = True
             training = _plain(_value_of("params:training", self._catalog) or {})
             self._recorder.tags(environment_tags.device_tags(training.get("compute", {}).get("device", "auto")))
 
     def _track_training(self) -> None:
-        place = place_of(self._catalog)
-        if place is not None and place.parent.is_dir():
-            self._continuation.save(place)
-        if self._continuation.finished and self._log_model and "checkpoint" in self._catalog:
+        file = state_file(self._catalog)
+        if file is not None and file.parent.is_dir():
+            self._training.save(file)
+        if self._training.finished and self._log_model and "checkpoint" in self._catalog:
             self._track_model()
 
     def _track_model(self) -> None:
@@ -164,11 +172,11 @@ class TrackingHooks:
         if name == "test_scores":
             self._track_scores(data)
         file = file_of(self._catalog.get(name))
-        ending = "" if file is None else file.suffix
-        if _is_figure(data) or ending in PICTURES:
+        suffix = "" if file is None else file.suffix
+        if _is_figure(data) or suffix in FIGURE_SUFFIXES:
             self._track_figure(name, data, file)
-        elif file is not None and ending in FOLDERS and file.is_file():
-            self._recorder.artifact(file, FOLDERS[ending])
+        elif file is not None and suffix in FOLDERS and file.is_file():
+            self._recorder.artifact(file, FOLDERS[suffix])
 
     def _track_scores(self, scores: dict[str, Any]) -> None:
         assert self._recorder is not None
@@ -178,9 +186,9 @@ class TrackingHooks:
 
     def _track_figure(self, name: str, figure: Any, file: Path | None) -> None:
         assert self._recorder is not None
-        if self._known.get(f"figure {name}") is figure:
-            return  # a live figure that was not drawn anew
-        self._known[f"figure {name}"] = figure
+        if self._logged.get(f"figure {name}") is figure:
+            return  # the same figure, saved again
+        self._logged[f"figure {name}"] = figure
         if (file is None or not file.is_file()) and hasattr(figure, "savefig"):
             file = Path(self._scratch.name) / f"{name}.png"
             figure.savefig(file)
@@ -188,7 +196,7 @@ class TrackingHooks:
             self._recorder.figure(file)
 
     def _finish(self, status: Status) -> None:
-        self._ending.forget()
+        self._termination.stop()
         if self._recorder is None:
             return
         left = self._recorder.finish(status)
@@ -196,11 +204,11 @@ class TrackingHooks:
         self._recorder = None
         self._scratch.cleanup()
         for file in left:
-            log.warning("tracking: what could not be logged is in %s; the next run sends it", file)
+            log.warning("tracking: what could not be logged is kept in %s; the next run sends it", file)
 
 
 def run_values(inputs: set[str], catalog: DataCatalog) -> dict[str, Any]:
-    """The parameters among a pipeline's inputs, by the name they have in YAML."""
+    """Values of the parameters that a pipeline reads, by their key in YAML."""
     names = sorted(name for name in inputs if name.startswith("params:"))
     return {name.removeprefix("params:"): _plain(_value_of(name, catalog)) for name in names}
 
@@ -211,7 +219,7 @@ def _value_of(name: str, catalog: DataCatalog) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A typed parameter as the dict it was in YAML."""
+    """A typed parameter as a dict with the keys of YAML."""
     return value.model_dump(mode="json", by_alias=True) if hasattr(value, "model_dump") else value
 
 
@@ -220,13 +228,13 @@ def _is_number(value: object) -> bool:
 
 
 def _is_figure(data: object) -> bool:
-    """Of Matplotlib or Plotly; without loading them, as they are there already where there is a figure."""
+    """Whether it is a Matplotlib or Plotly figure, without importing them: whoever made a figure has done so."""
     modules = [sys.modules.get(name) for name in ("matplotlib.figure", "plotly.graph_objs")]
     return any(isinstance(data, module.Figure) for module in modules if module is not None)
 
 
 def make_tracker(name: str, project: Path) -> Tracker:
-    """The store of that name; its package is imported by the first call."""
+    """The store of that name; its package is imported on the first call."""
     if name == "wandb":
         from seg_pipeline.hooks.tracking.wandb_store import WandbTracker
 

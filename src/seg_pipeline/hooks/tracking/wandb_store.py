@@ -1,4 +1,4 @@
-"""Runs in Weights & Biases (extra ``wandb``): its own settings decide where, ``WANDB_MODE=offline`` on this disk."""
+"""The Weights & Biases store (extra ``wandb``), configured by wandb's own settings such as ``WANDB_MODE=offline``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Unavailable
 if TYPE_CHECKING:
     import wandb
 
-PICTURES = (".png", ".jpg", ".gif")
+IMAGE_SUFFIXES = (".png", ".jpg", ".gif")
 
 
 class WandbTracker:
-    """The experiment is a project there; nested runs are runs of one group."""
+    """The experiment is a wandb project; a run and its nested runs form a group."""
 
     title = "wandb"
 
@@ -31,7 +31,7 @@ class WandbTracker:
             return OSError, Unavailable
         return Error, OSError, Unavailable
 
-    def refuses(self, error: Exception) -> bool:  # noqa: ARG002  it takes all that it can store
+    def refuses(self, error: Exception) -> bool:  # noqa: ARG002  it rejects nothing
         return False
 
     def start(self, run: Run) -> None:
@@ -45,14 +45,16 @@ class WandbTracker:
             group=run.parent or run.key,
             job_type="nested" if run.parent else "run",
             resume="allow",
-            reinit="create_new",  # nested runs are open beside their parent
+            reinit="create_new",  # a nested run is open at the same time as its parent
             dir=os.environ.get("WANDB_DIR") or str(self._folder),
             settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
         )
         stored = self._runs[run.key]
         folder = Path(stored.dir).parent
-        self._places[run.key] = f"in {folder}; to send it: wandb sync {folder}" if stored.offline else str(stored.url)
-        stored.define_metric("*", step_metric="epoch")  # its own steps may not go back, ours do
+        self._places[run.key] = f"in {folder}; upload with: wandb sync {folder}" if stored.offline else str(stored.url)
+        stored.define_metric(
+            "*", step_metric="epoch"
+        )  # wandb's own step must increase; epochs start again in each fold
 
     def where(self, run: Run) -> str:
         return f"wandb run {run.key} {self._places[run.key]}"
@@ -63,7 +65,7 @@ class WandbTracker:
     def tags(self, run: str, values: dict[str, str]) -> None:
         self.params(run, {"about": {**self._runs[run].config.get("about", {}), **values}})
 
-    def metrics(self, run: str, rows: list[Row], at: int) -> None:  # noqa: ARG002  it takes the time itself
+    def metrics(self, run: str, rows: list[Row], at: int) -> None:  # noqa: ARG002  wandb adds the time
         for row in rows:
             self._runs[run].log({**row["values"], "epoch": row["step"]})
 
@@ -71,7 +73,7 @@ class WandbTracker:
         self._log_files(run, path, Path(path).stem, folder)
 
     def figure(self, run: str, path: str) -> None:
-        if Path(path).suffix in PICTURES:
+        if Path(path).suffix in IMAGE_SUFFIXES:
             self._runs[run].log({f"figures/{Path(path).stem}": _wandb().Image(path)})
         else:
             self.artifact(run, path, "figures")
@@ -93,9 +95,9 @@ class WandbTracker:
 
 
 def _wandb() -> Any:
-    os.environ.setdefault("WANDB_SILENT", "true")  # the summary says where a run is
+    os.environ.setdefault("WANDB_SILENT", "true")  # the run's summary says where it is
     try:
         import wandb
     except ImportError as error:
-        raise Unavailable("it is not installed; install seg_pipeline[wandb]") from error
+        raise Unavailable("it is not installed; run pip install 'seg_pipeline[wandb]'") from error
     return wandb

@@ -1,1 +1,1 @@
-"""Models that mlflow stores as code beside plain weights: it runs these files when it saves and loads a model."""
+"""Code of the models that mlflow stores; it runs these files when it saves and loads a model."""

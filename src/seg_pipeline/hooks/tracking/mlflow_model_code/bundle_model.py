@@ -1,6 +1,6 @@
-"""An exported bundle as mlflow serves it, without torch: image files in, a row an image and class out.
+"""An exported bundle served by mlflow, without torch: image files to one row per image and class.
 
-Rows: image (its number in the request, from 0), class, height, width, area (pixels), rle ("start length ...",
+Columns: image (its position in the request, from 0), class, height, width, area (pixels), rle ("start length ...",
 starts from 1, along rows).
 """
 

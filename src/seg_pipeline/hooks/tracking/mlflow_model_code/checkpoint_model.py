@@ -1,4 +1,4 @@
-"""A checkpoint as mlflow loads it: uint8 images (B, channels, H, W) -> float32 probabilities (B, K, H, W)."""
+"""A checkpoint loaded by mlflow: uint8 images (B, C, H, W) to float32 probabilities (B, K, H, W)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 
 class CheckpointModel(PythonModel):
-    """The mean of its members' probabilities; images as they are stored, of any batch, height and width."""
+    """The mean probability of the ensemble; takes stored pixel values at any batch and image size."""
 
     def load_context(self, context: PythonModelContext) -> None:
         import torch
