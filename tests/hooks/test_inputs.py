@@ -73,7 +73,7 @@ def start(pipeline: Pipeline, data: DataCatalog, *names: str, **run_params: Any)
     InputHooks().before_pipeline_run({"pipeline_names": list(names), **run_params}, pipeline, data)
 
 
-def test_an_input_that_another_pipeline_makes(tmp_path):
+def test_an_input_that_another_pipeline_writes(tmp_path):
     with pytest.raises(UserError) as caught:
         start(TRAINING, catalog(tmp_path), "training", env=None, runtime_params={})
     assert str(caught.value) == (
@@ -93,7 +93,7 @@ def test_the_command_takes_environment_and_parameters_along(tmp_path):
     ) in str(caught.value)
 
 
-def test_raw_data_that_is_missing_has_its_own_remedy(tmp_path):
+def test_missing_raw_data_has_its_own_advice(tmp_path):
     with pytest.raises(UserError) as caught:
         start(EVERYTHING["__default__"], catalog(tmp_path))
     assert str(caught.value) == (
@@ -103,7 +103,7 @@ def test_raw_data_that_is_missing_has_its_own_remedy(tmp_path):
     )
 
 
-def test_all_that_is_missing_is_listed(tmp_path):
+def test_all_missing_inputs_are_listed(tmp_path):
     both = Pipeline([node(["trials", "checkpoint", "labels", "params:nothing"], "report")])
     data = catalog(tmp_path, labels={"type": "json.JSONDataset", "filepath": f"{tmp_path}/labels.json"})
     with pytest.raises(UserError) as caught:
@@ -161,7 +161,7 @@ def test_an_entry_that_cannot_be_made_is_one_message(tmp_path):
         start(PREP, data, "data_processing")
 
 
-def test_a_misspelt_pipeline_is_told_with_those_there_are(registry):
+def test_a_misspelt_pipeline_lists_the_available_ones(registry):
     InputHooks().after_context_created()  # `training` is known
     registry._requested_pipelines = ["trainig"]
     with pytest.raises(
@@ -195,7 +195,7 @@ def test_a_check_that_fails_is_not_hidden(tmp_path):
     assert isinstance(caught.value.__cause__, DatasetError)
 
 
-def test_what_a_lenient_node_can_do_without_stops_others(tmp_path, registry):
+def test_an_input_optional_for_one_node_is_required_by_others(tmp_path, registry):
     scores = {"type": "json.JSONDataset", "filepath": f"{tmp_path}/scores.json"}
     entries = {
         "scores": {

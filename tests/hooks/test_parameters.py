@@ -115,7 +115,7 @@ def test_a_removed_parameter_says_what_to_do_instead():
         check_parameters({"hparam_search": {"grid": {"range_test": True}}}, seg_params.Parameters)
 
 
-def test_all_wrong_parameters_are_told_at_once():
+def test_all_wrong_parameters_are_reported_at_once():
     with pytest.raises(UserError) as caught:
         check_parameters({"seed": "one", "trainig": {}}, Parameters)
     assert str(caught.value).splitlines() == [
@@ -161,10 +161,8 @@ def test_the_hook_checks_keys_of_pipelines_that_do_not_run(context, tmp_path):
         ParameterHooks().after_context_created(context("camvid"))
 
 
-def test_an_unknown_environment_is_told_with_those_there_are(context, tmp_path):
-    with pytest.raises(
-        UserError, match=f"^no environment 'camvit' in {tmp_path}; available: base, camvid, loc"
-    ):
+def test_an_unknown_environment_lists_the_available_ones(context, tmp_path):
+    with pytest.raises(UserError, match=f"^no environment 'camvit' in {tmp_path}; available: base, camvid, loc"):
         ParameterHooks().after_context_created(context("camvit"))
 
 

@@ -73,7 +73,7 @@ def kept(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_what_a_store_misses_is_sent_in_order_when_it_is_back(box, store, tmp_path, caplog):
+def test_missed_calls_are_sent_in_order_once_the_store_is_back(box, store, tmp_path, caplog):
     box.send("start", run=START)
     store.down = True
     box.send("metrics", run="abc", rows=[{"step": 1, "values": {"loss": 0.5}}], at=7)
@@ -102,7 +102,7 @@ def test_a_failed_store_is_not_asked_again_at_once(box, store, monkeypatch):
     assert store.done == ["start", "tags"]
 
 
-def test_files_are_kept_as_they_were(box, store, tmp_path):
+def test_kept_files_are_copies(box, store, tmp_path):
     file, folder = tmp_path / "curves.png", tmp_path / "bundle"
     file.write_text("first")
     (folder / "below").mkdir(parents=True)
@@ -148,7 +148,7 @@ def test_the_journal_of_a_live_run_is_left_alone(box, store, tmp_path):
     assert store.done == []
 
 
-def test_what_a_store_refuses_is_said_and_does_not_block_the_rest(box, store, caplog):
+def test_a_rejected_call_is_logged_and_does_not_block_the_rest(box, store, caplog):
     store.down = True
     box.send("start", run=START)
     box.send("params", run="abc", values={"a": 1})
@@ -158,7 +158,7 @@ def test_what_a_store_refuses_is_said_and_does_not_block_the_rest(box, store, ca
     assert "tracking: mlflow rejected params: refused: no such thing" in caplog.messages
 
 
-def test_a_disk_that_takes_nothing_either_stops_no_run(box, store, tmp_path, caplog):
+def test_a_full_disk_does_not_stop_the_run(box, store, tmp_path, caplog):
     (tmp_path / "tracking_aside").touch()  # a file where the folder should be
     store.down = True
     box.send("start", run=START)
@@ -209,7 +209,7 @@ def test_a_store_that_does_not_work_gets_the_run_later(tmp_path, monkeypatch, ca
     assert hooks.where == f"mlflow: kept in {journal}"
 
 
-def test_a_run_that_no_store_heard_of_is_replayed_by_the_next_one(tmp_path, store_uri, monkeypatch):
+def test_the_next_run_sends_a_run_that_no_store_received(tmp_path, store_uri, monkeypatch):
     from mlflow import MlflowClient
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "nonsense://store")
@@ -228,7 +228,7 @@ def test_a_run_that_no_store_heard_of_is_replayed_by_the_next_one(tmp_path, stor
     assert not list((tmp_path / "tracking_aside").iterdir())
 
 
-def test_a_store_that_is_locked_half_way_gets_the_rest_at_the_end(tmp_path, store_uri, monkeypatch, caplog):
+def test_a_store_locked_during_a_run_gets_the_rest_at_the_end(tmp_path, store_uri, monkeypatch, caplog):
     from mlflow import MlflowClient
     from mlflow.store.db import utils
     from sqlalchemy import sql

@@ -158,7 +158,7 @@ def test_a_failed_run_is_marked(running):
     assert run.data.metrics == {}
 
 
-def test_a_run_that_is_broken_off_is_marked(running, monkeypatch):
+def test_an_interrupted_run_is_killed(running, monkeypatch):
     registered = []
     monkeypatch.setattr(atexit, "register", lambda *call: registered.append(call))
     run = running()
@@ -227,7 +227,7 @@ def test_figures_are_artifacts(running, tmp_path, store_uri):
     run.hooks.after_dataset_saved("in_memory", figure)
     assert run.artifacts("figures") == ["figures/balance.png", "figures/in_memory.png"]
     logged = Path(store_uri.removeprefix("sqlite:///")).parent / "mlartifacts" / run.run_id / "artifacts" / "figures"
-    assert (logged / "balance.png").read_bytes() == file.read_bytes()  # the very file, not drawn anew
+    assert (logged / "balance.png").read_bytes() == file.read_bytes()  # the very file, not drawn again
     assert not (tmp_path / "mlruns").exists()
 
 
@@ -352,7 +352,7 @@ def test_a_fold_is_a_nested_run(running):
     assert run.data.metrics == {}
 
 
-def test_a_trial_is_a_nested_run_while_the_search_goes_on(running):
+def test_a_trial_is_a_nested_run_during_the_search(running):
     run = running()
     trials = pd.DataFrame(
         {
@@ -401,7 +401,7 @@ def test_more_parameters_and_longer_ones_than_mlflow_takes_at_once(running):
 
 
 def training_catalog(folder: Path, **training: Any) -> DataCatalog:
-    """As the training pipeline has it: a checkpoint is there, and where to go on from it."""
+    """As the training pipeline has it: a checkpoint is there, and a place to resume from."""
     kind = "seg_pipeline.datasets.checkpoint.CheckpointDataset"
     last = {"type": kind, "filepath": str(folder / "last.pt")}
     catalog = catalog_of({"experiment": "tests", "log_model": False})
@@ -415,7 +415,7 @@ def training_catalog(folder: Path, **training: Any) -> DataCatalog:
 
 
 def last_of(*, finished: bool) -> dict[str, Any]:
-    """What matters here of a checkpoint to go on from."""
+    """What matters here of a checkpoint to resume from."""
     return {"current": {"finished": finished}, "members": [], "folds": None}
 
 
@@ -423,7 +423,7 @@ TRAIN = Node(lambda *given: given, ["resume_from", "params:training", "params:se
 RESUMABLE = Pipeline([TRAIN])
 
 
-def test_a_resumed_training_goes_on_with_its_run(running, tmp_path):
+def test_a_resumed_training_continues_its_run(running, tmp_path):
     first = running(training_catalog(tmp_path), pipeline=RESUMABLE)
     first.hooks.after_dataset_saved("last_checkpoint", last_of(finished=False))
     first.hooks.after_dataset_saved("training_history", HISTORY.iloc[:2])

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +63,8 @@ def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, ne
     from seg_pipeline.hooks.tracking.mlflow_store import set_defaults
 
     set_defaults()
-    with _quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about missing type hints and input examples
         import mlflow.pyfunc
 
         mlflow.pyfunc.save_model(
@@ -77,11 +76,3 @@ def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, ne
             pip_requirements=pinned(["mlflow", "numpy", "opencv-python", "pandas", "pillow", "scipy", *needs]),
         )
     return folder
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without mlflow's warnings about missing type hints and input examples."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
