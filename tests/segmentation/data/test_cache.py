@@ -285,9 +285,9 @@ def test_modes(mixed, tmp_path, monkeypatch, caplog):
     assert opened(mixed.iloc[1:], tmp_path, mode="auto") is None
     lines = [record.message for record in caplog.records]
     assert len(lines) == 6
-    assert lines[0].startswith("pixel cache: 60 KiB of decoded images are decoded again each time (cache: none; free")
-    assert "60 KiB of decoded images are kept in memory (cache: auto; free are" in lines[1]
-    assert f"60 KiB of decoded images are kept in {tmp_path} (cache: auto; free are 97.7 KiB of memory" in lines[2]
+    assert lines[0].startswith("pixel cache: 60 KiB of decoded images are decoded on every access (cache: none; free")
+    assert "60 KiB of decoded images are kept in memory (cache: auto; free: " in lines[1]
+    assert f"60 KiB of decoded images are kept in {tmp_path} (cache: auto; free: 97.7 KiB of memory" in lines[2]
     with pytest.raises(ValueError, match="the pixel cache has no folder to be in; name one, or set `cache` to ram"):
         opened(mixed, None)
 

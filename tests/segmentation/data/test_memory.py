@@ -129,14 +129,12 @@ def test_auto_by_hand(needed, free_ram, free_disk, mode):
 @pytest.mark.parametrize(
     ("train", "settings", "kept", "text"),
     [
-        (5, {}, "ram", "the train and val images take 450 KiB and are kept in memory; free are 8 GiB of memory and 50"),
-        (20_000, {}, "disk", "take 1.43 GiB and are packed once on disk; free are 8 GiB of memory and 50 GiB of disk"),
+        (5, {}, "ram", "the train and val images take 450 KiB and are kept in memory; 8 GiB of memory and 50"),
+        (20_000, {}, "disk", "are packed once on disk; 8 GiB of memory and 50 GiB of disk space are free"),
         (5, {"mode": "ram", "free_ram": 600_000}, "ram", "set training.compute.cache: auto or a smaller size"),
-        (5, {"mode": "disk", "free_disk": 9000}, "disk", "8.79 KiB of disk: make room or set a smaller size"),
-        (5, {"mode": "none"}, "none", "are decoded in every epoch; free are 8 GiB of memory and 50 GiB of disk: set "
-         "training.compute.cache: auto"),
-        (20_000, {"free_disk": GIB}, "none", "decoded in every epoch; free are 8 GiB of memory and 1 GiB of disk: make"
-         " room on the disk"),
+        (5, {"mode": "disk", "free_disk": 9000}, "disk", "8.79 KiB of disk space are free: make room or set a smaller"),
+        (5, {"mode": "none"}, "none", "50 GiB of disk space are free: set training.compute.cache: auto"),
+        (20_000, {"free_disk": GIB}, "none", "1 GiB of disk space are free: make room on the disk"),
     ],
 )  # fmt: skip
 def test_the_advice(train, settings, kept, text):

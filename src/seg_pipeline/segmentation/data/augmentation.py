@@ -1,7 +1,7 @@
-"""Augmentation: named presets of torchvision transforms (v2), or a pipeline of Albumentations from a file.
+"""Augmentation: named presets of torchvision v2 transforms, or an Albumentations pipeline from a file.
 
-Geometry moves image and truth together; what comes in from outside the frame is ``IGNORE`` in the truth, so that
-it counts nowhere. Randomness is torch's global generator: the data set seeds it for each sample.
+Geometric transforms move image and truth together; pixels from outside the frame become ``IGNORE`` in the truth.
+Randomness comes from torch's global generator, which the data set seeds for each sample.
 Axes: K channels of the image, C classes, H rows, W columns.
 """
 
@@ -29,16 +29,16 @@ Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def make_augmentation(name: str, *, rgb: bool = True) -> Augmentation | None:
-    """Takes and gives an image uint8 (K, H, W) and its truth uint8 (C, H, W) or (H, W); None for "none".
+    """Build a preset: maps an image uint8 (K, H, W) and its truth uint8 (C, H, W) or (H, W). None for "none".
 
-    "light": mirror images. "medical": small turns, shifts and zooms, changes of tone, some blur and noise; no
-    mirror image (left and right differ in a body). "street": mirror images, zooms, colour.
+    "light": horizontal flips. "medical": small rotations, shifts and zooms, brightness, contrast and gamma, some blur
+    and noise; no flips, because left and right differ in a body. "street": flips, zooms, colour.
 
     Args:
-        rgb: the image's channels are red, green and blue, so that its saturation may change.
+        rgb: the channels are red, green and blue, so saturation may change.
 
     Raises:
-        ValueError: no preset has this name.
+        ValueError: unknown preset.
     """
     if name not in PRESETS:
         raise ValueError(f"augmentation {name!r} is none of the presets {', '.join(PRESETS)}")
@@ -50,12 +50,12 @@ def _augment(transform: nn.Module, image: Tensor, truth: Tensor) -> tuple[Tensor
     return transform(tv_tensors.Image(image), tv_tensors.Mask(truth))
 
 
-# OpenCV's steps on bytes take a quarter of the time of torchvision's, which compute in floating point. Samples
-# come with their channels last in memory, as OpenCV wants them, and stay so.
+# OpenCV's uint8 operations take a quarter of the time of torchvision's, which compute in floating point. Samples
+# are channels-last in memory, as OpenCV expects, and stay so.
 
 
 class _Warp(v2.Transform):
-    """Mirror image, turn, shift and zoom in one resampling."""
+    """Flip, rotation, shift and zoom in one resampling."""
 
     def __init__(self, *, degrees: float, shift: float, zoom: float, mirror: bool = False) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ class _Warp(v2.Transform):
         angle, scale = math.radians(self.degrees) * turn, self.zoom**-grow
         cos, sin = scale * math.cos(angle), scale * math.sin(angle)
         side = -1 if self.mirror and flip < 0 else 1
-        back = np.array([[side * cos, side * sin], [-sin, cos]])  # from the new frame to the old one
+        back = np.array([[side * cos, side * sin], [-sin, cos]])  # from the output frame to the input frame
         centre = np.array([width - 1, height - 1]) / 2
         moved = centre + self.shift * np.array([width * right, height * down])
         return {"matrix": np.column_stack([back, centre - back @ moved])}
@@ -84,23 +84,23 @@ class _Warp(v2.Transform):
         )
         if is_truth:
             return tv_tensors.Mask(_each_plane(inpt, warp))
-        picture = _picture(inpt)  # of which OpenCV fills up no more than 4 channels at once
+        picture = _picture(inpt)  # OpenCV's border value covers at most 4 channels
         return _image([warp(np.ascontiguousarray(picture[..., at : at + 4])) for at in range(0, len(inpt), 4)], inpt)
 
 
 class _OfImage(v2.Transform):
-    """Changes the image and leaves the truth as it is."""
+    """A transform of the image that does not change the truth."""
 
     def transform(self, inpt: Any, _params: dict[str, Any]) -> Any:
         return inpt if isinstance(inpt, tv_tensors.Mask) else _image([self.change(_picture(inpt))], inpt)
 
     def change(self, picture: np.ndarray) -> np.ndarray:
-        """Takes and gives uint8 (H, W, K)."""
+        """Transform uint8 (H, W, K)."""
         raise NotImplementedError
 
 
 class _Tone(_OfImage):
-    """Brightness, contrast and, for a share of the images, gamma: one table of 256 values."""
+    """Brightness, contrast and, for a fraction of the images, gamma: one lookup table of 256 values."""
 
     def __init__(self, *, brightness: float, contrast: float, gamma: float = 1, share: float = 0) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class _Tone(_OfImage):
 
 
 class _Colour(_OfImage):
-    """Brightness, contrast and saturation of an RGB image: one affine map of its colours."""
+    """Brightness, contrast and saturation of an RGB image in one affine map of colours."""
 
     def __init__(self, *, brightness: float, contrast: float, saturation: float) -> None:
         super().__init__()
@@ -134,7 +134,7 @@ class _Colour(_OfImage):
 
 
 GREY = np.array([0.299, 0.587, 0.114])
-"""Shares of red, green and blue in brightness (ITU-R BT.601)."""
+"""Weights of red, green and blue in luma (ITU-R BT.601)."""
 
 
 class _Blur(_OfImage):

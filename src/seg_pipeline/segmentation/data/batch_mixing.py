@@ -1,7 +1,7 @@
-"""Mixup and cutmix of a batch with itself.
+"""Mixup and CutMix within a batch.
 
-Axes: B images, K channels of the image, C classes, H rows, W columns. Each image meets the one before it in the
-batch, which the loader has shuffled. What is drawn is drawn on the host: tensors stay on their device.
+Axes: B images, K channels of the image, C classes, H rows, W columns. Each image is mixed with the previous one in
+the batch, which the loader has shuffled. Random numbers are drawn on the host; tensors stay on their device.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 Truths = list[tuple[float, Tensor]]
-"""Truths of a batch with their weights, which add up to 1: the loss is the weighted sum of the losses."""
+"""Ground truths of a batch and their weights, which add up to 1: the loss is the weighted sum of their losses."""
 
 
 class Mixing(Protocol):
@@ -22,23 +22,23 @@ class Mixing(Protocol):
 
 
 MIXUP_ALPHA = 0.2
-"""Of the Beta distribution of the blend: mostly near 0 or 1 (0.1 to 0.4 in Zhang et al. 2018, section 3.1)."""
+"""Parameter of the blend's Beta distribution, mostly near 0 or 1 (0.1 to 0.4 in Zhang et al. 2018, section 3.1)."""
 
 
 def make_mixing(name: Literal["none", "mixup", "cutmix"], *, share: float, seed: int) -> Mixing | None:
-    """What ``mix(images, truth, epoch=..., step=...)`` draws is a function of (seed, epoch, step).
+    """Build ``mix(images, truth, epoch=..., step=...)``, whose random draws depend on (seed, epoch, step) alone.
 
-    Takes images uint8 (B, K, H, W) and truth uint8 (B, C, H, W) or (B, H, W), which stay as they are; gives the
-    images mixed and their truths. None where nothing is ever mixed.
+    It takes images uint8 (B, K, H, W) and truth uint8 (B, C, H, W) or (B, H, W), does not modify them, and returns
+    mixed images and their ground truths. The result is None if nothing would ever be mixed.
 
-    cutmix (Yun et al. 2019): one rectangle, image and truth, of the other image; its area is uniform.
-    mixup (Zhang et al. 2018): images blended; both truths, weighted as the images.
+    cutmix (Yun et al. 2019): one rectangle of the other image replaces image and truth; its area is uniform.
+    mixup (Zhang et al. 2018): images are blended; both truths are kept, with the images' weights.
 
     Args:
-        share: of the batches that are mixed.
+        share: fraction of the batches to mix.
 
     Raises:
-        ValueError: no mixing has this name.
+        ValueError: unknown name.
     """
     kinds = {"mixup": _mixup, "cutmix": _cutmix}
     if name not in ("none", *kinds):
@@ -79,7 +79,7 @@ def _cutmix(images: Tensor, truth: Tensor, rng: np.random.Generator) -> tuple[Te
 
 
 def _span(length: int, side: float, rng: np.random.Generator) -> slice:
-    """``side`` of the length, wholly inside."""
+    """A random span of ``side`` times the length."""
     size = round(side * length)
     start = int(rng.integers(length - size + 1))
     return slice(start, start + size)

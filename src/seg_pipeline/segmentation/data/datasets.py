@@ -1,8 +1,8 @@
 """Torch data sets over the manifest.
 
-A sample is an image uint8 (K, H, W) and its truth, uint8 (C, H, W) for multilabel and (H, W) for multiclass
-(``Decoder.truth``). ``dataset[index]`` is the whole image as it is; ``dataset[Draw(...)]`` is its form for
-training: augmented, and for ``resize_mode: crop`` a random window of it. Both data sets here give equal pixels.
+A sample is an image uint8 (K, H, W) and its ground truth, uint8 (C, H, W) for multilabel and (H, W) for multiclass
+(``Decoder.truth``). ``dataset[index]`` returns the whole image without augmentation. ``dataset[Draw(...)]`` returns a
+training sample: augmented and, for ``resize_mode: crop``, a random window. Both data sets return the same pixels.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ __all__ = ["ConcatDataset", "Draw", "ImageMaskDataset", "VisionImageMaskDataset"
 
 
 class Draw(NamedTuple):
-    """Key of a training sample; with the data set's seed it decides all that is random in it."""
+    """Key of a training sample. Together with the data set's seed it determines everything random in the sample."""
 
     epoch: int
     index: int  # type: ignore[assignment]  # a tuple's own `index` is not needed
     repeat: int = 0
-    """How often the epoch has drawn the image before."""
+    """How often the epoch has already drawn the image."""
     label: int = -1
-    """Channel of the truth that a window of it is to show; -1: any."""
+    """Channel of the truth that the window must show; -1: any."""
 
 
 class Source(Protocol):
-    """Where stored samples come from, by position: a ``Decoder`` or a ``PixelCache``."""
+    """Stored samples by position: a ``Decoder`` or a ``PixelCache``."""
 
     def image(self, position: int, /) -> np.ndarray: ...
 
@@ -65,15 +65,15 @@ class Source(Protocol):
 
 
 class ImageMaskDataset(data.Dataset):
-    """The reference: samples decoded from their files each time.
+    """The plain torch data set, which decodes samples from their files on every access.
 
     Args:
-        manifest: one row an image.
-        settings: from a stored image to the network's input.
+        manifest: one row per image.
+        settings: size, channels and normalisation of the network's input.
         task: multilabel or multiclass.
         background: multiclass pixels may belong to no class.
-        augmentation: takes and gives image and truth; None: samples as they are.
-        seed: of windows and augmentation.
+        augmentation: applied to the image and truth of ``Draw`` keys; None: no augmentation.
+        seed: seed of windows and augmentation.
     """
 
     def __init__(
@@ -102,11 +102,11 @@ class ImageMaskDataset(data.Dataset):
 
 
 class VisionImageMaskDataset(VisionDataset):
-    """As ``ImageMaskDataset``, of torchvision's kind: tv_tensors Image and Mask, with ``transforms`` for both.
+    """``ImageMaskDataset`` as a torchvision ``VisionDataset``: tv_tensors Image and Mask, joint ``transforms``.
 
     Args:
-        cache: holds the stored samples of (at least) these images; the manifest is not kept then. None: they are
-            decoded each time.
+        cache: decoded samples of at least these images; the manifest is then not kept. None: decode on every
+            access.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ def _wrapped(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ConcatDataset(data.ConcatDataset):
-    """Several data sets as one, which takes ``Draw`` keys too; give each its own seed."""
+    """``torch.utils.data.ConcatDataset`` that accepts ``Draw`` keys too. Give each data set its own seed."""
 
     def __getitem__(self, key: int | Draw) -> tuple[Tensor, Tensor]:
         if not isinstance(key, Draw):
@@ -156,13 +156,13 @@ class ConcatDataset(data.ConcatDataset):
 
 
 def read_whole(source: Source, own: int, frames: np.ndarray, settings: InputSettings) -> tuple[Tensor, Tensor]:
-    """A whole image, filled up as ``fitted_shapes`` says: black, and ``IGNORE`` in the truth.
+    """Read a whole image, padded as ``fitted_shapes`` says: with black, and ``IGNORE`` in the truth.
 
     Args:
-        source: of the stored samples.
+        source: the stored samples.
         own: position of the image.
-        frames: positions of the images that make its channels; -1: black.
-        settings: of the network's input.
+        frames: positions of the images that form its channels; -1: black.
+        settings: settings of the network's input.
     """
     truth = source.truth(own)
     box = Box(0, 0, *filled_shape(truth.shape[-2:], settings))
@@ -172,11 +172,13 @@ def read_whole(source: Source, own: int, frames: np.ndarray, settings: InputSett
 def read_window(
     source: Source, own: int, frames: np.ndarray, settings: InputSettings, label: int = -1
 ) -> tuple[Tensor, Tensor]:
-    """As ``read_whole``, but for ``resize_mode: crop`` a random window of ``settings.size``, by torch's
-    global generator.
+    """Read a training sample: for ``resize_mode: crop`` a random window of ``settings.size``, else the whole image.
+
+    Randomness comes from torch's global generator.
 
     Args:
-        label: channel of the truth that the window is to show; -1: any, by ``settings.foreground``.
+        label: channel of the truth that the window must show; -1: any, with the probability of
+            ``settings.foreground``.
     """
     if settings.resize_mode != "crop":
         return read_whole(source, own, frames, settings)
@@ -190,23 +192,23 @@ def read_window(
 
 
 def _shows(truth: np.ndarray, points: np.ndarray, label: int) -> np.ndarray:
-    """Which points are of a channel of the truth."""
+    """Which points belong to a channel of the truth."""
     return truth[label].ravel()[points] == 1 if truth.ndim == 3 else truth.ravel()[points] == label
 
 
 def _read(source: Source, truth: np.ndarray, frames: np.ndarray, box: Box, shape: Shape) -> tuple[Tensor, Tensor]:
-    """``box`` cut out of image and truth, then brought to ``shape``: the cost is that of the box."""
+    """Cut ``box`` out of image and truth, then resize to ``shape``; the cost depends on the box only."""
     stored = (_frame(source, at, truth.shape[-2:]) for at in frames.tolist())
     planes = [resize_image(cut_image(image, box), shape) for image in stored]
     image = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
     return (
-        torch.from_numpy(image).permute(2, 0, 1),  # a view: channels stay last in memory
+        torch.from_numpy(image).permute(2, 0, 1),  # a view: channels-last in memory
         torch.from_numpy(resize_truth(cut_truth(truth, box), shape)),
     )
 
 
 def _frame(source: Source, position: int, shape: Shape) -> np.ndarray:
-    """An image (H, W, K) at the shape of the sample that it is a part of."""
+    """An image (H, W, K), resized to the shape of its sample."""
     if position < 0:
         return np.broadcast_to(np.uint8(0), (*shape, 1))
     return resize_image(source.image(position), shape)
@@ -214,9 +216,9 @@ def _frame(source: Source, position: int, shape: Shape) -> np.ndarray:
 
 @contextmanager
 def seeded(*numbers: int) -> Iterator[None]:
-    """Torch's global generator (on the CPU) is seeded with these numbers, and restored afterwards."""
+    """Seed torch's global CPU generator with these numbers, and restore it afterwards."""
     digest = hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
-    # torch.random.fork_rng and manual_seed look after all devices, and take 70 times as long.
+    # torch.random.fork_rng and manual_seed handle all devices and take 70 times as long.
     generator = torch.default_generator
     before = generator.get_state()
     generator.manual_seed(int.from_bytes(digest, "little") >> 1)
@@ -227,5 +229,5 @@ def seeded(*numbers: int) -> Iterator[None]:
 
 
 def to_native(logits: Tensor, height: int, width: int, settings: InputSettings) -> Tensor:
-    """As ``geometry.resize_logits``, of a tensor (K, h, w); on the CPU, wherever the logits were computed."""
+    """``geometry.resize_logits`` of a tensor (K, h, w), always on the CPU so that the device does not matter."""
     return torch.from_numpy(resize_logits(logits.float().cpu().numpy(), height, width, settings))

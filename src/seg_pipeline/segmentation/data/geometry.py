@@ -1,4 +1,4 @@
-"""Where an image's pixels lie in the network's input, and windows cut out of larger images.
+"""How an image's pixels map to the network's input, and windows of larger images.
 
 Axes: C classes, H rows, W columns, K channels. A truth is (C, H, W) or (H, W).
 """
@@ -17,11 +17,11 @@ from seg_pipeline.segmentation.settings.training import STRIDE, InputSettings
 Shape = tuple[int, int]
 
 CHANCES = 5
-"""Random numbers that a window takes."""
+"""Number of random numbers that a window needs."""
 
 
 class Box(NamedTuple):
-    """A window of an image, which may reach beyond it on all sides."""
+    """A window of an image; it may extend beyond the image on all sides."""
 
     top: int
     left: int
@@ -30,9 +30,9 @@ class Box(NamedTuple):
 
 
 def fitted_shapes(height: int, width: int, settings: InputSettings) -> tuple[Shape, Shape]:
-    """Height and width of an image once it is scaled, and once it is filled up below and to the right.
+    """Height and width of an image after scaling, and after padding at the bottom and right.
 
-    Filled up is a whole image as validation and prediction show it; training windows have ``settings.size``.
+    Padding concerns whole images in validation and prediction; training windows have ``settings.size``.
     """
     scaled = settings.size
     if settings.resize_mode == "pad":
@@ -44,7 +44,7 @@ def fitted_shapes(height: int, width: int, settings: InputSettings) -> tuple[Sha
 
 
 def filled_shape(scaled: Shape, settings: InputSettings) -> Shape:
-    """Of a whole image that is scaled already."""
+    """Height and width of a scaled whole image after padding."""
     if settings.resize_mode != "crop":
         return settings.size
     return -(-scaled[0] // STRIDE) * STRIDE, -(-scaled[1] // STRIDE) * STRIDE
@@ -55,7 +55,7 @@ def _scaled(side: int, scale: float) -> int:
 
 
 def resize_image(image: np.ndarray, shape: Shape) -> np.ndarray:
-    """Uint8 (H, W, K), of at most 4 channels, at ``shape``: averaged where it shrinks, linear where it grows."""
+    """Resize uint8 (H, W, K), K at most 4: area averaging to shrink, bilinear to enlarge."""
     if image.shape[:2] == shape:
         return image
     shrinks = image.shape[0] * image.shape[1] > shape[0] * shape[1]
@@ -64,7 +64,7 @@ def resize_image(image: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def resize_truth(truth: np.ndarray, shape: Shape) -> np.ndarray:
-    """Uint8 (C, H, W) or (H, W) at ``shape``; each pixel takes the value of the nearest."""
+    """Resize uint8 (C, H, W) or (H, W) by nearest neighbour."""
     if truth.shape[-2:] == shape:
         return truth
     if truth.ndim == 3:

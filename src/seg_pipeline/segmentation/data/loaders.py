@@ -1,4 +1,4 @@
-"""DataLoaders whose batches are a function of (seed, epoch, step)."""
+"""DataLoaders whose batches depend on (seed, epoch, step) alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 class Loader(DataLoader):
-    """A DataLoader that says what to do about a worker that hangs or dies."""
+    """A DataLoader whose errors say what to do if a worker hangs or dies."""
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         try:
@@ -51,7 +51,7 @@ class Loaders(NamedTuple):
     train: Loader
     val: Loader
     order: EpochSampler
-    """Of the train loader."""
+    """Sampler of the train loader."""
 
 
 def make_loaders(
@@ -64,23 +64,23 @@ def make_loaders(
     rank: int = 0,
     world: int = 1,
 ) -> Loaders:
-    """Train and validation loaders of images uint8 (B, K, H, W) and truth uint8 (B, C, H, W) or (B, H, W).
+    """Make the train and validation loaders: images uint8 (B, K, H, W), truth uint8 (B, C, H, W) or (B, H, W).
 
-    Validation shows whole images: those of several sizes in a batch are filled up to its largest, black and
-    ``IGNORE``. Each process has its share of the batches, which may be none.
+    Validation uses whole images; a batch of several sizes is padded to the largest, with black and ``IGNORE``. Each
+    process gets its share of the batches, which may be none.
 
     Args:
-        manifest: with a split column; the test split is not touched.
-        config: its batch size is a number.
-        device: where batches will go; page-locked for CUDA.
-        cache_folder: for decoded images on disk.
-        rank: this process among ``world``.
+        manifest: manifest with a split column; the test split is not used.
+        config: training configuration with a numeric batch size.
+        device: the device that batches will move to; memory is pinned for CUDA.
+        cache_folder: folder for decoded images on disk.
+        rank: number of this process among ``world``.
 
     Raises:
-        ValueError: the train or the val split has no image; what ``EpochSampler`` and the data sets raise.
+        ValueError: the train or val split is empty; also as ``EpochSampler`` and the data sets.
     """
     train, val = _rows(manifest, "train"), _rows(manifest, "val")
-    cv2.setNumThreads(0)  # as in workers: beside torch's threads, which keep the cores busy, its own only wait
+    cv2.setNumThreads(0)  # as in workers: torch's threads keep the cores busy, so OpenCV's would only wait
     sampling, batch_size = config.sampling, config.sampling.batch_size
     assert not isinstance(batch_size, str), "`resolve_auto_settings` turns `auto` into a number"
     order = EpochSampler(
@@ -118,7 +118,7 @@ def _datasets(
     mode: CacheMode,
     folder: Path | None,
 ) -> tuple[VisionImageMaskDataset, VisionImageMaskDataset]:
-    """Of both splits, which share one cache: a cross-validation's folds then find it too."""
+    """Data sets of both splits, which share one cache so that the folds of a cross-validation reuse it."""
     cache = open_cache(
         pd.concat([train, val]),
         config.input,
@@ -150,7 +150,7 @@ def _loader(
             "timeout": compute.timeout,
             "worker_init_fn": _start_worker,
         }
-    # The loaders' own generators keep them from drawing on torch's global one, which dropout uses.
+    # With its own generator, a loader does not advance torch's global one, which dropout uses.
     return Loader(
         dataset,
         num_workers=workers,
@@ -179,7 +179,7 @@ def _default_workers(device: torch.device, world: int) -> int:
 
 
 def whole_images(rows: pd.DataFrame, settings: InputSettings, *, batch_size: int) -> int:
-    """How many whole images, at least one, have no more pixels together than a training batch."""
+    """Number of whole images (at least 1) that together have no more pixels than a training batch."""
     shapes = rows[["height", "width"]].drop_duplicates().itertuples(index=False)
     filled = [fitted_shapes(int(height), int(width), settings)[1] for height, width in shapes]
     most = max(height * width for height, width in filled)
@@ -187,9 +187,9 @@ def whole_images(rows: pd.DataFrame, settings: InputSettings, *, batch_size: int
 
 
 def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """A batch of images and truth, each filled up below and to the right to the largest height and width.
+    """Collate images and truth, padded at the bottom and right to the largest height and width.
 
-    Channels of the images are last in memory, as they are in the samples and as the network wants them.
+    Images are channels-last in memory, as in the samples and as the network expects.
     """
     height, width = (max(image.shape[axis] for image, _ in samples) for axis in (-2, -1))
     images = default_collate([_filled(image, height, width, 0).permute(1, 2, 0) for image, _ in samples])

@@ -1,4 +1,4 @@
-"""Memory that a data set takes once it is decoded, and where it is kept therefore."""
+"""Memory needs of a decoded data set, and the choice of where to cache it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.settings.training import InputSettings, Task
 CacheMode = Literal["auto", "none", "ram", "disk"]
 
 RAM_LIMIT_BYTES = 2**30
-"""A larger cache is not kept in memory, nor one that takes more than ``RAM_SHARE`` of what is free."""
+"""A cache is kept in memory if it is at most this large and takes at most ``RAM_SHARE`` of the free memory."""
 RAM_SHARE = 1 / 4
 ITEM_BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 CGROUP = Path("/sys/fs/cgroup")
@@ -23,17 +23,17 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def sample_depths(settings: InputSettings, task: Task, num_classes: int) -> tuple[int, int]:
-    """Bytes per pixel of a stored image and of its mask."""
+    """Bytes per pixel of a stored image and of its ground truth."""
     return 3 if settings.channels == "rgb" else 1, num_classes if task == "multilabel" else 1
 
 
 def ram_limit(free_ram: int) -> int:
-    """Most bytes that are kept in memory by themselves."""
+    """Largest cache in bytes that ``auto`` keeps in memory."""
     return min(RAM_LIMIT_BYTES, int(free_ram * RAM_SHARE))
 
 
 def pick_mode(mode: CacheMode, needed: int, *, free_ram: int, free_disk: int) -> CacheMode:
-    """Where ``needed`` bytes are kept: "none", "ram" or "disk". Auto: in memory, else on disk, where it fits."""
+    """Where to keep ``needed`` bytes: "none", "ram" or "disk". Auto prefers memory, then disk, if they fit."""
     if mode != "auto":
         return mode
     if needed <= ram_limit(free_ram):
@@ -51,20 +51,20 @@ def estimate_memory(
     free_ram: int,
     free_disk: int,
 ) -> dict[str, Any]:
-    """Bytes of the decoded data set, plain numbers and texts for JSON.
+    """Estimate the size of the decoded data set in bytes, as plain values for JSON.
 
-    Native: images at their own size, with their own channels. Training: in the form in which samples are
-    decoded and cached. Both for each dtype of the pixels; the mask takes one byte per pixel, for multilabel
-    one byte per pixel and class. Cache: what the train and val images take, and where they are kept therefore.
+    ``native``: images at their own size and channels. ``training``: as samples are decoded and cached. Both per pixel
+    dtype; masks take one byte per pixel, for multilabel one byte per pixel and class. ``cache``: size of the train
+    and val images, and where they are kept.
 
     Args:
         table: height, width, channels and split, one row per image.
-        settings: of the network's input.
+        settings: settings of the network's input.
         task: multilabel or multiclass.
-        num_classes: of the data set.
-        mode: the setting of the cache.
-        free_ram: bytes.
-        free_disk: bytes.
+        num_classes: number of classes, without background.
+        mode: `training.compute.cache`.
+        free_ram: free memory in bytes.
+        free_disk: free disk space in bytes.
     """
     channels, truths = sample_depths(settings, task, num_classes)
     native, stored = table["height"] * table["width"], _pixels(table, settings)
@@ -89,7 +89,7 @@ def estimate_memory(
 
 
 def _pixels(table: pd.DataFrame, settings: InputSettings) -> pd.Series:
-    """Height times width of each image in its stored form."""
+    """Number of pixels of each image as it is stored."""
     shapes = zip(table["height"], table["width"], strict=True)
     scaled = [fitted_shapes(int(height), int(width), settings)[0] for height, width in shapes]
     return pd.Series([height * width for height, width in scaled], index=table.index, dtype="int64")
@@ -110,9 +110,9 @@ def _sizes(values: int, masks: int) -> dict[str, dict[str, int]]:
 
 
 def _advise(kept: CacheMode, needed: int, free_ram: int, free_disk: int) -> str:
-    """``kept`` is what happens, whether that is set or found."""
+    """A sentence on where the images are kept and, if it helps, what to change."""
     says = f"the train and val images take {readable(needed)}"
-    free = f"free are {readable(free_ram)} of memory and {readable(free_disk)} of disk"
+    free = f"{readable(free_ram)} of memory and {readable(free_disk)} of disk space are free"
     if kept == "none":
         fits = needed <= max(ram_limit(free_ram), free_disk)
         remedy = "set training.compute.cache: auto" if fits else "make room on the disk, to decode them once"
@@ -125,18 +125,18 @@ def _advise(kept: CacheMode, needed: int, free_ram: int, free_disk: int) -> str:
 
 
 def free_ram() -> int:
-    """Bytes that can be had without swapping, no more than a container's limit (cgroup v2) leaves."""
+    """Memory in bytes available without swapping, at most what a container's limit (cgroup v2) leaves."""
     free = int(psutil.virtual_memory().available)
     limit, used, parts = (CGROUP / f"memory.{name}" for name in ("max", "current", "stat"))
     if not all(file.exists() for file in (limit, used, parts)) or (most := limit.read_text().strip()) == "max":
         return free
     stat = dict(line.split() for line in parts.read_text().splitlines())
-    held = int(used.read_text()) - int(stat.get("inactive_file", 0))  # cached files make room when asked to
+    held = int(used.read_text()) - int(stat.get("inactive_file", 0))  # the kernel drops cached files on demand
     return min(free, max(0, int(most) - held))
 
 
 def free_disk(folder: Path) -> int:
-    """Bytes free on the disk of a folder, which need not exist yet."""
+    """Free bytes on the disk of a folder, which need not exist yet."""
     there = next(one for one in [folder, *folder.absolute().parents] if one.exists())
     return shutil.disk_usage(there).free
 

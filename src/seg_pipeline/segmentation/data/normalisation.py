@@ -1,8 +1,8 @@
-"""From stored pixel values to the network's: first uint8, once, then mean and deviation, within the network.
+"""Normalisation: stored pixel values become uint8 once; the network then subtracts a mean and divides by a deviation.
 
-| normalisation | becomes 0 and 255 | mean and deviation (of values in 0..1) |
+| normalisation | values that become 0 and 255 | mean and deviation (of values in 0..1) |
 |---|---|---|
-| encoder | stored values as they are; of 16 bits the upper 8 | the encoder's |
+| encoder | stored values unchanged; the upper 8 of 16 bits | the encoder's |
 | percentile | two percentiles of each image | the encoder's |
 | fixed | two stored values | the encoder's |
 | image | mean - 4 and mean + 4 deviations of each image | 1/2 and 1/8: zero mean and unit deviation |
@@ -20,19 +20,19 @@ from seg_pipeline.segmentation.settings.training import InputSettings
 
 PERCENTILES = (1.0, 99.0)
 DEVIATIONS = 4.0
-"""On each side of an image's mean; what lies beyond is cut off."""
+"""Deviations on each side of an image's mean; values beyond are clipped."""
 MAX_MEASURED = 300
-"""Train images that are read for their statistics."""
+"""Largest number of train images read to measure statistics."""
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def stored_pixels(image: np.ndarray, settings: InputSettings) -> np.ndarray:
-    """Uint8 (H, W, 3) for rgb, else the grey values (H, W, 1), of an image as ``read_image`` gives it.
+    """Convert an image from ``read_image`` to uint8: (H, W, 3) for rgb, else grey (H, W, 1).
 
     Raises:
-        ValueError: ``normalisation`` is training and its statistics are not measured yet.
+        ValueError: ``normalisation`` is training, but its statistics have not been measured.
     """
     values = image if settings.channels == "rgb" else to_grey(image)
     window = _window(values, settings)
@@ -43,11 +43,11 @@ def stored_pixels(image: np.ndarray, settings: InputSettings) -> np.ndarray:
 
 
 def _window(values: np.ndarray, settings: InputSettings) -> tuple[float, float] | None:
-    """Values of an image that become 0 and 255; None: as they are."""
+    """Values of an image that become 0 and 255; None: unchanged."""
     if settings.normalisation == "percentile":
         return percentiles(values, settings.window or PERCENTILES)
     if settings.normalisation == "image":
-        mean, reach = float(values.mean()), DEVIATIONS * (float(values.std()) or 1)  # a blank image is all mean
+        mean, reach = float(values.mean()), DEVIATIONS * (float(values.std()) or 1)  # a blank image has no deviation
         return mean - reach, mean + reach
     if settings.normalisation == "training":
         low, high = _statistics(settings)[0]
@@ -56,10 +56,10 @@ def _window(values: np.ndarray, settings: InputSettings) -> tuple[float, float] 
 
 
 def mean_std(settings: InputSettings, encoder: Normalisation) -> Normalisation:
-    """Mean and deviation of each channel, in 0..1, that the network takes off.
+    """Mean and standard deviation per channel, in 0..1, that the network normalises with.
 
     Args:
-        encoder: of red, green and blue, as the encoder's weights expect them; grey values take their means.
+        encoder: mean and deviation that the encoder's weights expect of red, green and blue; grey uses their means.
 
     Raises:
         ValueError: as ``stored_pixels``.
@@ -90,9 +90,9 @@ def _statistics(settings: InputSettings) -> Statistics:
 
 
 def training_statistics(rows: pd.DataFrame, settings: InputSettings) -> Statistics:
-    """(low, high) stored values, then mean and deviation a channel of the values scaled to 0..1.
+    """Measure (low, high) stored values, then mean and deviation per channel of the values scaled to 0..1.
 
-    Measured on ``rows`` of the manifest, of more than ``MAX_MEASURED`` on so many that are evenly spread.
+    Uses at most ``MAX_MEASURED`` of the manifest ``rows``, evenly spread.
     """
     picked = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MAX_MEASURED)).round().astype(int))
     planes = 3 if settings.channels == "rgb" else 1
@@ -116,7 +116,7 @@ def _value_counts(path: str, planes: int) -> np.ndarray:
 
 
 def _percentiles(counts: np.ndarray, shares: tuple[float, float]) -> tuple[float, float]:
-    """Of the values 0, 1, 2 ... that occur so many times."""
+    """Percentiles of a histogram of the values 0, 1, 2, ..."""
     ranks = np.multiply(shares, counts.sum() / 100)
     low, high = np.searchsorted(counts.cumsum(), ranks.clip(min=1))
     return float(low), float(high)

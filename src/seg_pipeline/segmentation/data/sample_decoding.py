@@ -1,7 +1,7 @@
-"""Rows of the manifest decoded into the form that data sets start from, and that the cache stores.
+"""Decoding of manifest rows into samples, as data sets use and the cache stores them.
 
-An image is uint8 (H, W, 3), or (H, W, 1) where the network takes grey values or frames, at the size of
-``geometry.fitted_shapes``; ``Decoder.truth`` says what a truth is. All that is random comes later.
+An image is uint8 (H, W, 3), or (H, W, 1) if the network takes grey values or frames, at the size of
+``geometry.fitted_shapes``; ``Decoder.truth`` defines the ground truth. Randomness comes later, in the data sets.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 POINTS = 256
-"""Pixels of an image's classes that are kept for windows to show."""
+"""Number of foreground pixels kept per image, as candidates for windows to show."""
 
 
 class Decoder:
     """Images and truths of a manifest, decoded from their files at each call.
 
     Args:
-        manifest: one row an image; of it only what decoding needs is kept.
-        settings: of the network's input.
-        task: decides the form of the truth, as does ``background``.
-        background: multiclass pixels may belong to no class, and have a channel of the logits for that.
+        manifest: one row per image; only the columns that decoding needs are kept.
+        settings: settings of the network's input.
+        task: multilabel or multiclass; decides the shape of the truth.
+        background: multiclass pixels may belong to no class, which has the first channel of the logits.
 
     Raises:
-        ValueError: there are more channels than a byte can name.
+        ValueError: more channels than uint8 can number.
     """
 
     def __init__(self, manifest: pd.DataFrame, settings: InputSettings, *, task: Task, background: bool) -> None:
@@ -40,7 +40,7 @@ class Decoder:
         if len(self.names) + background > IGNORE - 1:
             raise ValueError(f"{len(self.names)} classes are too many: a truth has at most {IGNORE - 1} channels")
         needed = ["path", "height", "width", "ignore", "content_hash", *(f"mask_{name}" for name in self.names)]
-        # A dict a row would take several times the memory, and be copied into each worker as it is touched.
+        # One dict per row would take several times the memory, and workers would copy each dict they touch.
         self._columns = {name: manifest[name].array for name in needed if name in manifest}
         self._length = len(manifest)
 
@@ -51,15 +51,15 @@ class Decoder:
         return {name: column[index] for name, column in self._columns.items()}
 
     def shape(self, index: int) -> tuple[int, int]:
-        """Height and width of the decoded form."""
+        """Height and width of the decoded image."""
         height, width = (int(self._columns[side][index]) for side in ("height", "width"))
         return fitted_shapes(height, width, self.settings)[0]
 
     def image(self, index: int, *, checked: bool = False) -> np.ndarray:
-        """Uint8 (H, W, K), writable.
+        """Decode an image: uint8 (H, W, K), writable.
 
         Args:
-            checked: the file must hold the very pixels that the manifest was made of.
+            checked: compare the file's pixels with the manifest's content hash.
 
         Raises:
             ValueError: the file cannot be read or has changed.
@@ -77,12 +77,15 @@ class Decoder:
         return resize_image(stored_pixels(image, self.settings), self.shape(index))
 
     def truth(self, index: int) -> np.ndarray:
-        """Multilabel: uint8 (C, H, W) of 0, 1 and ``IGNORE``. Multiclass: uint8 (H, W), each pixel's channel of
-        the logits; the last class where several claim it, and ``IGNORE`` where it is not known or, without
-        background, none does."""
+        """Decode the ground truth of an image.
+
+        Multilabel: uint8 (C, H, W) of 0, 1 and ``IGNORE``. Multiclass: uint8 (H, W), the channel of the logits that
+        each pixel belongs to. Where classes overlap, the last one counts; unknown pixels are ``IGNORE``, and so are
+        pixels of no class if there is no background.
+        """
         row = self.row(index)
         shown = [channel for channel, name in enumerate(self.names) if row[f"mask_{name}"]]
-        named = [self.names[channel] for channel in shown] or self.names[:1]  # the first brings what is ignored
+        named = [self.names[channel] for channel in shown] or self.names[:1]  # any class carries the ignored pixels
         masks = read_masks(row, named)
         if self.task == "multiclass":
             return resize_truth(self._labels(masks, shown), self.shape(index))
@@ -101,14 +104,14 @@ class Decoder:
         return labels
 
     def points(self, _: int, truth: np.ndarray) -> np.ndarray:
-        """As ``class_points``."""
+        """``class_points`` of a truth."""
         return class_points(truth, self.background)
 
 
 def class_points(truth: np.ndarray, background: bool) -> np.ndarray:
-    """Places (row * width + column) of at most ``POINTS`` pixels, int32; none where the truth shows no class.
+    """Positions (row * width + column) of at most ``POINTS`` foreground pixels: int32, empty if there are none.
 
-    Each class that it shows has equally many, evenly spread over its pixels from top to bottom.
+    Each class in the truth gets the same number, evenly spread over its pixels from top to bottom.
     """
     if truth.ndim == 3:
         masks = [mask == 1 for mask in truth]
@@ -124,13 +127,13 @@ def class_points(truth: np.ndarray, background: bool) -> np.ndarray:
 
 
 def frame_rows(manifest: pd.DataFrame, settings: InputSettings) -> np.ndarray:
-    """The row whose image makes each part of a sample's channels: int64 (N, parts), -1 where it is black.
+    """The rows whose images form a sample's channels: int64 (N, parts), -1 for black.
 
-    For rgb and grey a sample is its own row. For frames: that of the same series at frame + offset; where it
-    is not there, as ``settings.edge`` says.
+    For rgb and grey this is the sample's own row. For frames it is the row of the same series at frame + offset; if
+    that frame is missing, ``settings.edge`` decides.
 
     Raises:
-        ValueError: a frame has no number, or a series has one twice.
+        ValueError: a frame number is missing, or occurs twice in a series.
     """
     if isinstance(settings.channels, str):
         return np.arange(len(manifest))[:, None]

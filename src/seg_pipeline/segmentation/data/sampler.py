@@ -1,4 +1,4 @@
-"""Choice and order of the images of an epoch, a function of (seed, epoch) alone so that a resumed run is exact."""
+"""Choice and order of the images of an epoch: a function of (seed, epoch) alone, so that a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from seg_pipeline.segmentation.data.datasets import Draw
 from seg_pipeline.segmentation.manifest.table import class_names
 
 BALANCED_SHARE = 0.7
-"""Of the draws, for ``oversampling: classes``; the others show images as they come, so that all are seen."""
+"""Fraction of draws that balance classes for ``oversampling: classes``; the rest are uniform, so all images appear."""
 
 
 def check_shares(batch_size: int, num_images: int, world: int) -> None:
-    """Raises ValueError if ``world`` processes cannot take equal parts of a batch of the train images."""
+    """Raise ValueError unless ``world`` processes can take equal parts of a batch of train images."""
     if batch_size % world:
         raise ValueError(
             f"`batch_size: {batch_size}` does not divide by {world} processes, which take equal parts of a batch; "
@@ -28,26 +28,29 @@ def check_shares(batch_size: int, num_images: int, world: int) -> None:
 
 
 class EpochSampler(Sampler[list[Draw]]):
-    """The batches of an epoch, as one process or one of several sees them: lists of ``Draw``.
+    """The batches of an epoch for this process, as lists of ``Draw``.
 
-    An epoch has as many draws as there are images, less what is left over for a last batch: one of a single
-    image would leave batch norm nothing to average over. Fewer images than a batch are one batch.
+    Keys instead of plain indices let workers reproduce a sample from (seed, epoch, index, repeat) alone: the number
+    of workers, prefetching or a resume cannot change it. An epoch has as many draws as images, rounded down to whole
+    batches, because a last batch of one image would give batch norm nothing to average. Fewer images than a batch
+    form one batch.
 
     Args:
-        rows: of the manifest, as the data set has them.
-        batch_size: of all processes together; each takes its ``rank``'s part of every batch.
-        oversampling: none; foreground, as ``image_factors``; classes: ``BALANCED_SHARE`` of the draws, as
+        rows: manifest rows in the order of the data set.
+        batch_size: global batch size; each process takes its ``rank``'s part of every batch.
+        oversampling: none; foreground (see ``image_factors``); or classes: ``BALANCED_SHARE`` of the draws come from
             ``draw_classes``.
-        background: the first channel of the truth is no class.
+        background: channel 0 of the truth is the background.
 
     Raises:
-        ValueError: the batch does not divide by the number of processes, or there are fewer images than those.
+        ValueError: the batch size is not a multiple of the number of processes, or there are fewer images than
+            processes.
     """
 
     epoch: int = 0
-    """Decides order and augmentation; set from outside."""
+    """Determines order and augmentation; set by the caller."""
     start: int = 0
-    """First step to take, set by the caller to resume within an epoch."""
+    """First step; set by the caller to resume within an epoch."""
 
     def __init__(
         self,
@@ -72,7 +75,7 @@ class EpochSampler(Sampler[list[Draw]]):
         self.seed, self.rank, self.world = seed, rank, world
 
     def __len__(self) -> int:
-        """Steps of a whole epoch, wherever it begins."""
+        """Number of steps of a whole epoch, whatever ``start`` is."""
         return len(self.image_ids) // self.batch_size
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -81,7 +84,7 @@ class EpochSampler(Sampler[list[Draw]]):
             yield [Draw(epoch, index, repeat, label) for index, repeat, label in order[self._part(step)].tolist()]
 
     def ids(self, epoch: int, step: int) -> list[str]:
-        """The image_ids of this process's part of a batch."""
+        """Image ids of this process's part of a batch."""
         return [self.image_ids[index] for index, *_ in self._order(epoch)[self._part(step)].tolist()]
 
     def _part(self, step: int) -> slice:
@@ -90,7 +93,7 @@ class EpochSampler(Sampler[list[Draw]]):
         return slice(begin, begin + size)
 
     def _order(self, epoch: int) -> np.ndarray:
-        """Index, repeat and label of each draw of the epoch: (N, 3)."""
+        """Index, repeat and label of each draw of an epoch: (N, 3)."""
         rng = np.random.default_rng([self.seed, epoch])
         drawn = draw_in_proportion(self.factors, rng)
         labels = np.full(len(drawn), -1)
@@ -102,11 +105,11 @@ class EpochSampler(Sampler[list[Draw]]):
 
 
 def image_factors(shown: np.ndarray, oversampling: str) -> np.ndarray:
-    """How often each image is drawn, in proportion to the others.
+    """Relative frequency of each image: float64 (N,).
 
     Args:
-        shown: bool (N, C), whether an image shows a class.
-        oversampling: foreground: images that show a class take half of the draws; else all alike.
+        shown: whether each image shows each class: bool (N, C).
+        oversampling: "foreground" gives images with any class half of the draws; otherwise all are equal.
     """
     if oversampling != "foreground":
         return np.ones(len(shown))
@@ -115,10 +118,13 @@ def image_factors(shown: np.ndarray, oversampling: str) -> np.ndarray:
 
 
 def draw_classes(shown: np.ndarray, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Images and the classes that they are drawn for: each class that there is as often, give or take one.
+    """Draw images for classes, so that all classes in ``shown`` are drawn equally often (or one more).
 
     Args:
-        shown: bool (N, C), whether an image shows a class.
+        shown: whether each image shows each class: bool (N, C).
+
+    Returns:
+        indices of images and of the classes that they are drawn for, both int64 (number,).
     """
     there = np.flatnonzero(shown.any(axis=0))
     if not len(there):
@@ -132,15 +138,15 @@ def draw_classes(shown: np.ndarray, number: int, rng: np.random.Generator) -> tu
 
 
 def draw_in_proportion(factors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """As many indices as there are factors, each as often as its factor's share asks, rounded up or down.
+    """Draw as many indices as factors, each in proportion to its factor, rounded up or down.
 
-    Systematic sampling: images are laid end to end, each as long as its share, and those under the marks of
-    an evenly spaced comb are drawn. Equal factors lie together, so that their total is rounded only once.
+    Systematic sampling: images are placed end to end on a line, each as long as its share, and a comb of evenly
+    spaced teeth picks images. Equal factors are adjacent, so their total is rounded only once.
     """
     places = rng.permutation(len(factors))
     places = places[np.argsort(factors[places], kind="stable")]
     ends = np.cumsum(factors[places]) * (len(factors) / factors.sum())
     ends[-1] = len(factors)
-    comb = float(rng.random(dtype=np.float32))  # of so few digits that sums with whole numbers are exact
+    comb = float(rng.random(dtype=np.float32))  # float32, so that its sum with a whole number is exact in float64
     counts = np.diff(np.floor(ends + comb), prepend=0).astype(int)
     return rng.permutation(np.repeat(places, counts))

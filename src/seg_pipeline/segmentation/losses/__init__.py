@@ -1,13 +1,14 @@
-"""Losses: weighted sums of terms, each a function of logits and truth with one number as result.
+"""Losses: weighted sums of terms, each of which maps logits and ground truth to one number.
 
-Axes: B images, K channels of the logits, C classes, H rows, W columns; 1 marks a kept axis. Logits are float
-(B, K, H, W) of any precision; sums run in float32, as a sum over 1e6 pixels is beyond bfloat16's 8 bits.
-Truth is uint8: for ``multilabel`` (B, C, H, W) of 0, 1 and ``IGNORE``, for ``multiclass`` (B, H, W), the channel
-that each pixel belongs to or ``IGNORE``. What is ignored counts nowhere; a batch without anything known costs 0.
+Axes: B images, K channels of the logits, C classes, H rows, W columns. Logits are float (B, K, H, W) of any
+precision; sums are taken in float32, because bfloat16's 8 bits cannot hold a sum over a million pixels. The ground
+truth is uint8: for ``multilabel`` (B, C, H, W) of 0, 1 and ``IGNORE``; for ``multiclass`` (B, H, W), the channel of
+each pixel or ``IGNORE``. Ignored pixels count nowhere; the loss of a batch of ignored pixels is 0.
 
-Every term but Lovász is a ratio of sums over pixels. Where several processes train, the sums go over all of
-them: each rank has the loss of the global batch, and the mean of the ranks' gradients is exactly that of one
-process with the whole batch. So a call is a collective: every rank makes the same number of calls.
+Every term except Lovász is a ratio of sums over pixels. In distributed training these sums are global: each rank
+computes the loss of the global batch, and the mean of the ranks' gradients is exactly the gradient of a single
+process with the whole batch. A ratio of local sums would not be, because ranks hold different numbers of pixels per
+class. A call is therefore a collective operation: every rank must make the same number of calls.
 """
 
 from seg_pipeline.segmentation.losses.compose import Loss, default_terms, make_loss

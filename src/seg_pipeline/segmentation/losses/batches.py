@@ -1,4 +1,4 @@
-"""What the terms of a loss are made of, for each task; computed once for all terms."""
+"""Quantities that several loss terms share, per task; computed once for all terms."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from seg_pipeline.segmentation.losses.ranks import global_sum
 
 
 class Overlap(NamedTuple):
-    """Float (C,), sums over the known pixels of all ranks; the background is not among the classes."""
+    """Sums over the known pixels of all ranks: float (C,), without the background."""
 
     hit: Tensor
-    """Probability of the class where it is."""
+    """Probability of the class, summed over the pixels of the class (soft true positives)."""
     predicted: Tensor
-    """Probability of the class anywhere."""
+    """Probability of the class, summed over all pixels."""
     actual: Tensor
-    """Pixels of the class."""
+    """Number of pixels of the class."""
 
 
 class Errors(NamedTuple):
-    """What Lovász sorts, float (C, pixels); the background is not among the classes."""
+    """Input of the Lovász extension: float (C, pixels), without the background."""
 
     error: Tensor
-    """At least 0, and 0 where ignored."""
+    """At least 0; 0 for ignored pixels."""
     positive: Tensor
-    """1 where the class is, else 0."""
+    """1 for pixels of the class, else 0."""
 
 
 class Multilabel:
-    """Sigmoid; each class of each pixel counts by itself, and is ignored by itself.
+    """Sigmoid: every class of every pixel is a separate decision, which may be ignored.
 
     Attributes:
-        weight: (B, C, H, W), the class's where known, else 0.
+        weight: (B, C, H, W), the class weight, or 0 where ignored.
         class_weights: (C,).
     """
 
@@ -54,7 +54,7 @@ class Multilabel:
 
     @cached_property
     def cross_entropy(self) -> Tensor:
-        """(B, C, H, W), of any value where ignored."""
+        """(B, C, H, W), arbitrary where ignored."""
         return _Softplus.apply(self.logits * (1 - 2 * self.positive))
 
     @cached_property
@@ -64,16 +64,16 @@ class Multilabel:
         return Overlap(*global_sum(torch.stack([part.sum((0, 2, 3)) for part in parts])))
 
     def errors(self) -> Errors:
-        """Hinge losses of the logits."""
+        """Hinge losses of the logits, as in Berman et al. 2018 for binary problems."""
         error = (1 - self.logits * (2 * self.positive - 1)).relu() * self.known
         return Errors(*(part.transpose(0, 1).flatten(1) for part in (error, self.positive)))
 
 
 class Multiclass:
-    """Softmax; a pixel is in one channel.
+    """Softmax: every pixel belongs to one channel.
 
     Attributes:
-        weight: (B, H, W), that of the pixel's channel where known, else 0.
+        weight: (B, H, W), the weight of the pixel's channel, or 0 where ignored.
         class_weights: (C,).
     """
 
@@ -92,7 +92,7 @@ class Multiclass:
 
     @property
     def cross_entropy(self) -> Tensor:
-        """(B, H, W), of any value where ignored."""
+        """(B, H, W), arbitrary where ignored."""
         return self._softmax[0]
 
     @cached_property
@@ -102,13 +102,13 @@ class Multiclass:
         return Overlap(*global_sum(parts[:, self.first :]))
 
     def _by_channel(self, values: Tensor) -> Tensor:
-        """Sums (K,) of values (B, H, W) over the pixels of each channel; a one-hot truth would take K times as long."""
-        # Image by image: a running float32 sum of ones ends at 2^24 pixels.
+        """Sum values (B, H, W) per channel of the truth: (K,). A one-hot truth would take K times as long."""
+        # Per image first: adding ones to a float32 sum has no effect beyond 2^24.
         sums = values.new_zeros(len(values), IGNORE + 1).scatter_add(1, self.truth.flatten(1), values.flatten(1))
         return sums.sum(0)[: self.logits.shape[1]]
 
     def errors(self) -> Errors:
-        """Distances of the probabilities from 0 or 1."""
+        """Distances of the probabilities from the one-hot truth, as in Berman et al. 2018."""
         prob = self.logits.softmax(1)[:, self.first :].transpose(0, 1).flatten(1)
         channels = torch.arange(self.first, self.logits.shape[1], device=prob.device)
         positive = (self.truth.flatten() == channels[:, None]).float()
@@ -116,12 +116,12 @@ class Multiclass:
 
 
 def _contiguous(logits: Tensor) -> Tensor:
-    """In float32 and the truth's layout: an operation on two layouts takes twice the time of one on one."""
+    """Logits as float32 in the truth's memory layout: operations on mixed layouts take twice as long."""
     return logits.to(torch.float32, memory_format=torch.contiguous_format)
 
 
 class _Softplus(Function):
-    """log(1 + exp x). torch's own takes nine times as long on CPU, where log1p is not vectorised."""
+    """log(1 + exp x). torch's softplus takes nine times as long on the CPU, where log1p is not vectorised."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -136,14 +136,14 @@ class _Softplus(Function):
 
 
 class _Softmax(Function):
-    """Cross-entropy of each pixel (B, H, W) and sum of each channel's probabilities over the known ones (K,).
+    """Cross-entropy per pixel (B, H, W), and probabilities per channel summed over known pixels (K,).
 
-    By hand, as both need the same (B, K, H, W) arrays: together they cost what torch's cross-entropy does alone.
+    Both need the same (B, K, H, W) arrays; computed by hand, they cost as much as torch's cross-entropy alone.
     """
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, truth: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-        channel = truth[:, None].clamp(max=logits.shape[1] - 1)  # of ignored pixels: any
+        channel = truth[:, None].clamp(max=logits.shape[1] - 1)  # arbitrary for ignored pixels
         log_prob = logits.log_softmax(1)
         cross_entropy = log_prob.gather(1, channel).neg_()
         prob = log_prob.exp_().mul_(known[:, None])

@@ -1,4 +1,4 @@
-"""A loss from the names and weights of its terms."""
+"""Builds a loss from the names and weights of its terms."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ TERMS = {
     "multilabel": ("bce", "dice", "focal", "tversky", "lovasz"),
     "multiclass": ("ce", "dice", "focal", "tversky", "lovasz"),
 }
-"""Names by task, the cross-entropy first."""
+"""Term names per task, cross-entropy first."""
 
 
 def default_terms(task: str) -> dict[str, float]:
-    """Cross-entropy and Dice: half each for multilabel, a quarter Dice for multiclass.
+    """Default weights of cross-entropy and Dice: 0.5 and 0.5 for multilabel, 0.75 and 0.25 for multiclass.
 
-    The shares did best on the sample and on CamVid (docs/explanation/real_data.md).
+    These weights scored best on the sample and on CamVid (docs/explanation/real_data.md).
     """
     share = 0.5 if task == "multilabel" else 0.25
     return {_terms_of(task)[0]: 1 - share, "dice": share}
@@ -40,19 +40,20 @@ def make_loss(
     tversky_beta: float = 0.7,
     background: bool = False,
 ) -> Loss:
-    """The sum of ``terms`` times their weights; ``losses.terms`` says what each is.
+    """Build the weighted sum of loss terms, which ``losses.terms`` defines.
 
     Args:
-        terms: Weights of some of bce (multilabel), ce (multiclass), dice, focal, tversky and lovasz; None:
+        terms: weight per term: bce (multilabel), ce (multiclass), dice, focal, tversky, lovasz; None:
             ``default_terms``.
-        class_weights: A number a channel, background first. They weight the pixels in bce, ce and focal, whose
-            mean is over the sum of weights, and the classes in the means of dice, tversky and lovasz.
-        tversky_beta: Weight of missed pixels; 1 - beta is that of false ones.
-        background: Channel 0 is the background, which dice, tversky and lovasz leave out.
+        class_weights: one per channel, background first. In bce, ce and focal they weight pixels, and the mean
+            divides by the sum of weights; in dice, tversky and lovasz they weight classes.
+        focal_gamma: exponent of focal; 0 makes it the cross-entropy.
+        tversky_beta: weight of false negatives; false positives weigh 1 - beta.
+        background: channel 0 is the background, which dice, tversky and lovasz leave out.
 
     Raises:
-        ValueError: the task, a term or a weight is not as above; the loss itself, where there are fewer or more
-            weights than channels.
+        ValueError: unknown task or term, or invalid weight. The loss itself raises it if ``class_weights`` and
+            channels differ in number.
     """
     terms = default_terms(task) if terms is None else terms
     _check_terms(task, terms)

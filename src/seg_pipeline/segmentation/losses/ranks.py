@@ -12,20 +12,20 @@ from torch.autograd.function import once_differentiable
 
 
 def num_ranks() -> int:
-    """Processes that train together; 1 without gradients: each then validates batches of its own."""
+    """Number of processes that train together; 1 without gradients, when each rank validates its own batches."""
     together = torch.is_grad_enabled() and dist.is_available() and dist.is_initialized()
     return dist.get_world_size() if together else 1
 
 
 def global_sum(local: Tensor) -> Tensor:
-    """Sum over the ranks, on each of them; alone: ``local`` itself."""
+    """Sum over all ranks, available on each; ``local`` itself in a single process."""
     return _GlobalSum.apply(local) if num_ranks() > 1 else local
 
 
 class _GlobalSum(Function):
-    """DDP takes the mean of the ranks' gradients, so each is scaled up by their number.
+    """All-reduce whose gradient is scaled by the number of ranks, because DDP averages the ranks' gradients.
 
-    torch.distributed.nn's all_reduce does the same with a second exchange, and is deprecated since torch 2.14.
+    torch.distributed.nn's all_reduce does the same with a second exchange and is deprecated since torch 2.14.
     """
 
     @staticmethod

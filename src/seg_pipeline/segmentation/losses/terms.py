@@ -12,21 +12,21 @@ from seg_pipeline.segmentation.losses.ranks import global_sum, num_ranks
 Batch = Multilabel | Multiclass
 
 SMOOTH = 0.5
-"""Pixels that count as found in each class by Dice and Tversky."""
+"""Added to the true positives of each class in Dice and Tversky, in pixels."""
 
 
 def cross_entropy(batch: Batch) -> Tensor:
-    """Mean over known pixels (multilabel: and classes), weighted by class."""
+    """Weighted mean of the cross-entropy over known pixels (and classes, for multilabel)."""
     return _ratio(batch.cross_entropy * batch.weight, batch.weight)
 
 
 def focal(batch: Batch, *, gamma: float) -> Tensor:
-    """The cross-entropy with each pixel's part times (1 - p)^gamma, p the probability of its truth.
+    """Cross-entropy with each pixel multiplied by (1 - p)^gamma; p is the predicted probability of the truth.
 
-    Source: Lin et al. 2017 (arXiv:1708.02002); class weights take the place of its alpha. Multiclass: p is the
-    softmax of the pixel's own channel.
+    Source: Lin et al. 2017 (arXiv:1708.02002); class weights replace its alpha. For multiclass, p is the
+    softmax probability of the pixel's channel.
     """
-    # Not quite 0: there the slope of x^gamma is infinite for a gamma below 1, and infinity times 0 is NaN.
+    # Not exactly 0: there x^gamma has an infinite slope for gamma < 1, and infinity times 0 is NaN.
     wrong = (1 - (-batch.cross_entropy).exp()).clamp(min=1e-7)
     return _ratio(wrong**gamma * batch.cross_entropy * batch.weight, batch.weight)
 

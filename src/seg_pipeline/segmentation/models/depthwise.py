@@ -1,8 +1,8 @@
-"""Depthwise convolutions whose gradients oneDNN computes slowly in bfloat16, computed another way.
+"""Faster bfloat16 gradients of depthwise convolutions on the CPU.
 
 For 5x5 kernels and strides of 2, oneDNN (torch 2.14, on a processor with avx512_bf16) falls back to a reference kernel
-on the way back: 72 % of a training step of EfficientNet-lite0. The same gradients come from convolutions that it is
-quick at: ``benchmarks/depthwise.py`` measures how much that gains.
+in the backward pass, which takes 72 % of a training step of EfficientNet-lite0. Here the same gradients are composed
+of convolutions with fast kernels; ``benchmarks/depthwise.py`` measures the gain.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ INPUT, WEIGHT = [True, False, False], [False, True, False]
 
 
 def quicken(module: nn.Module) -> nn.Module:
-    """Replaces the convolutions within ``module`` that gain; names and weights stay as they are."""
+    """Replace the slow convolutions within ``module``; names and weights do not change."""
     for name, child in module.named_children():
         if _gains(child):
             setattr(module, name, QuickDepthwise(child))  # type: ignore[arg-type]
@@ -41,7 +41,7 @@ def _gains(module: nn.Module) -> bool:
 
 
 class QuickDepthwise(nn.Conv2d):
-    """A convolution as it was, but for its gradients in CPU autocast."""
+    """The same convolution, with faster gradients under CPU autocast."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(
@@ -66,7 +66,7 @@ class QuickDepthwise(nn.Conv2d):
 
 
 class _Depthwise(Function):
-    """Images (B, C, H, W) with kernels (C, 1, k, k)."""
+    """Depthwise convolution of images (B, C, H, W) with kernels (C, 1, k, k)."""
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -87,7 +87,7 @@ class _Depthwise(Function):
             spread = _spread(grad, images, stride, padding, size)
             to_images = _gradients(spread, images, weight, 1, padding, INPUT)[0]
             to_weight = _gradients(grad, images, weight, stride, padding, WEIGHT)[1]
-        else:  # float32 is not slow
+        else:  # oneDNN's float32 kernel is fast
             wanted = [True, True, False]
             to_images, to_weight, _ = _gradients(grad.float(), images.float(), weight.float(), stride, padding, wanted)
         return to_images.to(images.dtype), to_weight.to(weight.dtype), None, None
@@ -99,7 +99,7 @@ def _gradients(grad: Tensor, images: Tensor, weight: Tensor, stride: int, paddin
 
 
 def _spread(grad: Tensor, images: Tensor, stride: int, padding: int, size: int) -> Tensor:
-    """What a convolution of stride 1 would have given back: the gradient with zeros between."""
+    """The gradient as a convolution of stride 1 would give it: zeros between the strided values."""
     height, width = (side + 2 * padding - size + 1 for side in images.shape[-2:])
     spread = grad.new_zeros((*grad.shape[:2], height, width)).contiguous(memory_format=torch.channels_last)
     spread[:, :, ::stride, ::stride] = grad
@@ -107,7 +107,7 @@ def _spread(grad: Tensor, images: Tensor, stride: int, padding: int, size: int) 
 
 
 def _weight_of_5x5(grad: Tensor, images: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """The gradient of a 5x5 kernel from those of four 3x3 kernels, which overlap in a row and a column."""
+    """Gradient of a 5x5 kernel, composed of those of four 3x3 kernels that overlap in one row and column."""
     padded, part = F.pad(images, [padding] * 4), weight[..., :3, :3].contiguous()
     height, width = (side + 2 for side in grad.shape[-2:])
     result = torch.empty_like(weight)

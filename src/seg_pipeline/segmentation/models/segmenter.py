@@ -1,4 +1,4 @@
-"""A network with all that belongs to it: images as they are stored go in, masks come out.
+"""A network with its preprocessing and postprocessing: stored images in, masks out.
 
 Axes: B images, K channels of the logits, C classes, H rows, W columns.
 """
@@ -19,14 +19,14 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 class Segmenter(nn.Module):
-    """Uint8 images (B, channels, H, W) -> float32 logits (B, K, H, W); in training of every
-    ``loss.pixel_stride``-th pixel.
+    """Maps uint8 images (B, channels, H, W) to float32 logits (B, K, H, W).
 
-    The normalisation is part of it (buffers), so that it cannot differ between training and prediction.
+    In training mode, logits are computed for every ``loss.pixel_stride``-th pixel only. The normalisation is part of
+    the module (buffers), so that it cannot differ between training and prediction.
 
     Args:
-        config: names the network, the task and the classes.
-        pretrained: load the config's encoder weights; a checkpoint's weights come after, so False there.
+        config: network, task and classes.
+        pretrained: load the encoder weights that the configuration names; False if a checkpoint's weights follow.
     """
 
     mean: Tensor
@@ -55,7 +55,7 @@ class Segmenter(nn.Module):
     def train(self, mode: bool = True) -> Segmenter:
         super().train(mode)
         if self.frozen:
-            self.net.get_submodule("encoder").eval()  # its batch statistics stay too
+            self.net.get_submodule("encoder").eval()  # batch norm keeps its running statistics too
         return self
 
     def forward(self, images: Tensor) -> Tensor:
@@ -66,19 +66,19 @@ class Segmenter(nn.Module):
         return logits if logits.shape[-2:] == shape else F.interpolate(logits, shape, mode="bilinear")
 
     def seen(self, truth: Tensor) -> Tensor:
-        """The pixels of a truth (..., H, W) at which training gives logits: every ``loss.pixel_stride``-th."""
+        """Subsample a truth (..., H, W) to the pixels that have logits in training."""
         stride = self.stride
         return truth[..., stride // 2 :: stride, stride // 2 :: stride] if self.training and stride > 1 else truth
 
     def masks(self, logits: Tensor, *, threshold: float) -> Tensor:
-        """Bool masks (B, C, H, W); ``threshold`` is a probability and serves multilabel tasks."""
+        """Bool masks (B, C, H, W). ``threshold`` is a probability; only multilabel tasks use it."""
         if self.task == "multilabel":
             return logits > math.log(threshold / (1 - threshold))
         winner = logits.argmax(1, keepdim=True)
         return winner == torch.arange(self.num_classes, device=logits.device).view(1, -1, 1, 1) + int(self.background)
 
     def counts(self, logits: Tensor, truth: Tensor, *, threshold: float) -> Counts:
-        """Overlap with the truth as data sets give it: (B, C, H, W) for multilabel, (B, H, W) for multiclass."""
+        """Count overlap with the ground truth: (B, C, H, W) for multilabel, (B, H, W) for multiclass."""
         if self.task == "multilabel":
             return count(self.masks(logits, threshold=threshold), truth)
         return count_labels(logits.argmax(1), truth, num_classes=self.num_classes, background=self.background)

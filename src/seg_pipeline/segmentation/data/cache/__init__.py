@@ -77,9 +77,9 @@ def _choose(mode: CacheMode, needed: int, folder: Path | None, key: str) -> Cach
     ram, room = free_ram(), free_disk(folder) if folder else 0
     ready = folder is not None and (folder / key).is_dir()
     chosen = pick_mode(mode, needed, free_ram=ram, free_disk=max(room, needed) if ready else room)
-    where = {"none": "decoded again each time", "ram": "kept in memory", "disk": f"kept in {folder}"}[chosen]
-    free = f"{readable(ram)} of memory" + (f" and {readable(room)} of disk" if folder else "")
-    log.info("pixel cache: %s of decoded images are %s (cache: %s; free are %s)", readable(needed), where, mode, free)
+    where = {"none": "decoded on every access", "ram": "kept in memory", "disk": f"kept in {folder}"}[chosen]
+    free = f"{readable(ram)} of memory" + (f" and {readable(room)} of disk space" if folder else "")
+    log.info("pixel cache: %s of decoded images are %s (cache: %s; free: %s)", readable(needed), where, mode, free)
     return chosen
 
 
