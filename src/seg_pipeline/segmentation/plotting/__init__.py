@@ -5,18 +5,18 @@ own: nothing goes through pyplot, so that figures may be drawn in threads and ar
 reference. Saving is the caller's part: ``figure.savefig(path)``.
 """
 
-from seg_pipeline.segmentation.plotting.bars import plot_class_counts, plot_class_scores
+from seg_pipeline.segmentation.plotting.bar_charts import plot_class_counts, plot_class_scores
 from seg_pipeline.segmentation.plotting.class_panels import plot_object_sizes, plot_reliability, plot_thresholds
-from seg_pipeline.segmentation.plotting.classes import plot_classes, plot_splits
+from seg_pipeline.segmentation.plotting.class_statistics import plot_classes, plot_splits
 from seg_pipeline.segmentation.plotting.confusion import plot_confusion
 from seg_pipeline.segmentation.plotting.contact_sheets import plot_augmentations, plot_predictions, plot_samples
 from seg_pipeline.segmentation.plotting.curves import plot_history
-from seg_pipeline.segmentation.plotting.ground_truth import against_truth, resized
+from seg_pipeline.segmentation.plotting.prediction_overlay import against_truth, resized
 from seg_pipeline.segmentation.plotting.image_distributions import plot_class_locations, plot_images, plot_series
 from seg_pipeline.segmentation.plotting.interactive import plot_points
 from seg_pipeline.segmentation.plotting.memory import plot_memory
 from seg_pipeline.segmentation.plotting.overlay import overlay
-from seg_pipeline.segmentation.plotting.score_dots import plot_comparison, plot_gains, plot_group_scores, plot_options
+from seg_pipeline.segmentation.plotting.dot_charts import plot_comparison, plot_gains, plot_group_scores, plot_options
 from seg_pipeline.segmentation.plotting.search import (
     plot_crossed,
     plot_importances,

@@ -3,7 +3,7 @@
 from seg_pipeline.segmentation.report.findings import findings_page
 from seg_pipeline.segmentation.report.model_card import model_card
 from seg_pipeline.segmentation.report.results import Results
-from seg_pipeline.segmentation.report.run import report_page
+from seg_pipeline.segmentation.report.run_report import report_page
 from seg_pipeline.segmentation.report.search import search_page
 
 __all__ = ["Results", "findings_page", "model_card", "report_page", "search_page"]

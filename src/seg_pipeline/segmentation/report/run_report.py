@@ -7,7 +7,7 @@ from typing import Any
 
 from seg_pipeline.segmentation.manifest.splits import split_table
 from seg_pipeline.segmentation.metrics import run_comparison
-from seg_pipeline.segmentation.report.charts import CHARTS
+from seg_pipeline.segmentation.report.figure_captions import CHARTS
 from seg_pipeline.segmentation.report.gallery import Gallery, galleries, with_pictures
 from seg_pipeline.segmentation.report.image_table import MOST_GROUPS, image_rows
 from seg_pipeline.segmentation.report.interpretation import limits
