@@ -60,8 +60,16 @@ def test_a_colour_is_a_list_or_hexadecimal():
         (EdaParams, {"day_pattern": r"day(\d+)"}, r"needs a group named day, as in `day\(\?P<day>"),
         (EdaParams, {"day_pattern": "(?P<day>"}, "is not a valid regular expression: missing"),
         (EdaParams, {"animation": {"max_side": 10}}, "greater than or equal to 64"),
-        (FigureParams, {"rc": {"font.famly": "serif"}}, "`rc` is not for Matplotlib: .*font.famly"),
-        (FigureParams, {"rc": {"lines.linewidth": "thick"}}, "`rc` is not for Matplotlib: .*thick"),
+        (
+            FigureParams,
+            {"rc": {"font.famly": "serif"}},
+            "`rc` holds a setting that Matplotlib does not accept: .*font.famly",
+        ),
+        (
+            FigureParams,
+            {"rc": {"lines.linewidth": "thick"}},
+            "`rc` holds a setting that Matplotlib does not accept: .*thick",
+        ),
         (SplitParams, {"groupped": True}, "Extra inputs are not permitted"),
     ],
 )

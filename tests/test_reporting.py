@@ -27,7 +27,7 @@ def reporting(tmp_path_factory):
 def test_a_report_of_the_data_alone_names_what_is_missing(reporting):
     page = (reporting / "report.html").read_text()
     assert "No model has been scored. Run <code>kedro run --pipeline evaluation --env smoke --params data_root=" in page
-    assert "drawn phantom" in page
+    assert "synthetic phantom" in page
     assert "No model has been trained yet." in (reporting / "model_card.md").read_text()
 
 

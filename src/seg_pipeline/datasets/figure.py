@@ -1,4 +1,4 @@
-"""Catalog entry for a figure that a report shows again, and that may be missing."""
+"""Catalog entry for a figure that may be missing, and that a report embeds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class FigureDataset(MatplotlibDataset):
-    """As MatplotlibDataset; loads as the PNG's bytes, or as None where there is none.
+    """Like MatplotlibDataset, but loads the bytes of the PNG, or None if there is no file.
 
-    A node gives ``()`` where there is nothing to draw: an older picture under this name is removed.
+    A node returns ``()`` if there is nothing to draw; an older figure of this name is then deleted.
     """
 
     missing_ok = True

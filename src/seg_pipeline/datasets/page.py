@@ -11,7 +11,7 @@ NOT_SHOWN = re.compile(r"<(head|script|style)\b.*?</\1\s*>", re.DOTALL | re.IGNO
 
 
 class PageDataset(TextDataset):
-    """As TextDataset, and Kedro-Viz shows it.
+    """Like TextDataset, with a preview in Kedro-Viz.
 
     ```yaml
     report:
@@ -21,5 +21,5 @@ class PageDataset(TextDataset):
     """
 
     def preview(self) -> HTMLPreview:
-        """Without the page's own styles, which would hold for all of Kedro-Viz. It renders Markdown itself."""
+        """The page without its styles and scripts, which would apply to all of Kedro-Viz; it renders Markdown."""
         return HTMLPreview(NOT_SHOWN.sub("", self.load()))

@@ -1,4 +1,4 @@
-"""Parameters of the figures of the data, and the appearance of all figures."""
+"""Parameters of the exploration pipeline, and the appearance of all figures."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ class FigureParams(Params):
     @model_validator(mode="after")
     def _matplotlib_knows_it(self) -> FigureParams:
         if self.rc:
-            from matplotlib import RcParams  # 0.3 s, only where it is needed
+            from matplotlib import RcParams  # imported here because it takes 0.3 s
 
             try:
                 RcParams(self.rc)
             except (KeyError, ValueError) as error:
-                raise ValueError(f"`rc` is not for Matplotlib: {error.args[0]}") from None
+                raise ValueError(f"`rc` holds a setting that Matplotlib does not accept: {error.args[0]}") from None
         return self

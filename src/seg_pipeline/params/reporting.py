@@ -1,4 +1,4 @@
-"""The report of a run."""
+"""Parameters of the report and the model card."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ class ReportingParams(Params):
     images_per_gallery: int = Field(default=6, ge=1, le=24)
     """Images per gallery and on the prediction sheet."""
     phantom: dict[str, object] | None = None
-    """Settings of the drawn data; null: the data is not drawn."""
+    """Settings of the synthetic sample (phantom); null: the data is not synthetic."""
     model_card: ModelCardDetails = ModelCardDetails()

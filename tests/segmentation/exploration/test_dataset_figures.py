@@ -136,7 +136,7 @@ def test_the_class_sheet_by_hand():
         area_box=[205, 0, 0, 0], objects_box=[7, 0, 0, 0], area_disc=[0, 410, 410, 0], objects_disc=[0, 1, 3, 0]
     )
     found = texts(dataset_figures.class_overview(table.assign(height=128), max_classes=5))
-    assert "Classes in 4 images; 1 (25%) show none" in found
+    assert "Class overview: 4 images, 1 (25%) without any class" in found
     assert "75% (3)" in found  # box is absent
     assert "50% (2)" in found
     assert {"1", "2", "7"} <= set(found)  # medians of area and objects
@@ -170,8 +170,8 @@ def test_the_split_sheet_names_the_largest_difference():
     table = table_of()
     table.loc[table["split"] == "test", "height"] = 999
     found = texts(dataset_figures.split_comparison(table, tables.compare_splits(table), max_classes=20))
-    assert any("Largest difference: height, mean in pixels: " in text for text in found)
-    assert any("test 999 (distance 1.00)" in text for text in found)
+    assert any("Largest difference: mean height (pixels): " in text for text in found)
+    assert any("test 999 (KS distance 1.00)" in text for text in found)
     assert {"train (30)", "val (15)", "test (15)", "height", "1.00"} <= set(found)
 
 
@@ -182,7 +182,7 @@ def test_data_without_a_split_is_shown_too():
 
 def test_the_image_sheet_counts_sizes_and_states_the_sample():
     found = texts(dataset_figures.image_overview(table_of(), intensities_of(["box"], groups=4)))
-    assert "60 images, intensities of 30 of them" in found
+    assert "Image overview: sizes of 60 images, intensities of 30, drawn at random" in found
     assert "96 x 160: 20\n128 x 160: 40" in found
     groups = [text for text in found if text.startswith("case")]
     assert groups == ["case0", "case1", "case2", "case3"]
@@ -222,7 +222,7 @@ def test_the_series_sheet_shows_days_where_there_are():
     assert {"0 (20)", "1 (20)", "2 (20)"} <= set(found)
     assert "60 images in 12 series" in found
     without = texts(dataset_figures.series_overview(table_of().assign(day=np.nan), max_classes=20))
-    assert "12 series of 60 images; their names tell no day" in without
+    assert "60 images in 12 series; the series' names contain no day" in without
     half = table_of()
     half.loc[half["day"] == 0, "day"] = np.nan
     assert "60 images in 12 series; the day is known for 40" in texts(

@@ -68,7 +68,7 @@ def test_places_by_hand(rows, tmp_path):
     mask = np.zeros((4, 8), dtype=bool)
     mask[:, :2] = True
     third = row_of(tmp_path, "d", np.zeros((4, 8), dtype=np.uint8), mask)
-    places = pixel_statistics.map_places(pd.concat([rows, pd.DataFrame([third])]), ["disc", "box"])
+    places = pixel_statistics.location_maps(pd.concat([rows, pd.DataFrame([third])]), ["disc", "box"])
     assert places.shape == (2, 24, 48)
     assert not places[0].any()
     np.testing.assert_allclose(places[1, :, 36:], 200 / 3, rtol=1e-5)

@@ -97,11 +97,11 @@ def test_days_by_hand():
 
 def test_random_rows_are_bounded_and_repeat():
     manifest = manifest_of(40)
-    rows = ex.draw_rows(manifest, number=7, seed=1)
+    rows = ex.draw_random_rows(manifest, number=7, seed=1)
     assert len(rows) == 7
     assert rows.index.is_monotonic_increasing
-    pd.testing.assert_frame_equal(rows, ex.draw_rows(manifest, number=7, seed=1))
-    assert len(ex.draw_rows(manifest, number=100, seed=1)) == 40
+    pd.testing.assert_frame_equal(rows, ex.draw_random_rows(manifest, number=7, seed=1))
+    assert len(ex.draw_random_rows(manifest, number=100, seed=1)) == 40
 
 
 def pick(manifest, **settings):
@@ -191,21 +191,21 @@ def test_the_distance_of_splits_by_hand():
     """Areas 1 to 5 against 4 to 8: up to 3 lie three of five, and none."""
     report = ex.compare_splits(splits_of([1, 2, 3, 4, 5], [4, 5, 6, 7, 8]))
     first = report.iloc[0]
-    assert (first["quantity"], first["class"], first["between"]) == ("area where shown", "box", "train and val")
+    assert (first["quantity"], first["class"], first["between"]) == ("area, if present", "box", "train and val")
     assert first["distance"] == pytest.approx(0.6)
     assert (first["train"], first["val"]) == (3, 6)
     assert (report["distance"].iloc[1:] == 0).all()
     assert ex.describe_difference(report) == (
-        "box: area where shown, mean in % of image: train 3, val 6 (KS distance 0.60)"
+        "box: mean area, if present (% of image): train 3, val 6 (KS distance 0.60)"
     )
 
 
 def test_images_without_mask_are_compared():
     report = ex.compare_splits(splits_of([5, 5, 5, 5, 0], [0, 0, 0, 0, 0]))
-    of_images = report.set_index("quantity").loc["images without mask"]
+    of_images = report.set_index("quantity").loc["images without a mask"]
     assert (of_images["train"], of_images["val"]) == (20, 100)
     assert of_images["distance"] == pytest.approx(0.8)
-    never = report[report["quantity"] == "area where shown"].iloc[0]
+    never = report[report["quantity"] == "area, if present"].iloc[0]
     assert np.isnan(never["val"])
     assert np.isnan(never["distance"])
     assert report["distance"].iloc[0] == pytest.approx(0.8)

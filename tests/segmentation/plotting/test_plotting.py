@@ -151,9 +151,9 @@ def test_overlay_leaves_its_inputs_and_empty_masks_alone():
         (
             np.zeros((2, 3), np.uint16),
             np.zeros((1, 2, 3), bool),
-            r"image has dtype uint16 and shape \(2, 3\), but a picture needs uint8 .*; scale it to 0..255",
+            r"image has dtype uint16 and shape \(2, 3\), but must be uint8 .*; scale it to 0..255",
         ),
-        (np.zeros((2, 3, 4), np.uint8), np.zeros((1, 2, 3), bool), r"shape \(2, 3, 4\).*choose 1 or 3"),
+        (np.zeros((2, 3, 4), np.uint8), np.zeros((1, 2, 3), bool), r"shape \(2, 3, 4\).*select 1 or 3"),
         (
             np.zeros((2, 3), np.uint8),
             np.zeros((1, 3, 2), bool),
@@ -275,9 +275,9 @@ def test_augmentations_show_each_draw_with_its_outlines():
 
 def test_sheets_say_what_does_not_fit():
     images, masks = samples(2, 3, (10, 12))
-    with pytest.raises(ValueError, match=r"at least one, but got {'images': 2, 'masks': 1, 'titles': 2}"):
+    with pytest.raises(ValueError, match=r"at least 1, but got {'images': 2, 'masks': 1, 'titles': 2}"):
         plotting.plot_samples(images, masks[:1], ["a", "b"], THREE)
-    with pytest.raises(ValueError, match="at least one, but got"):
+    with pytest.raises(ValueError, match="at least 1, but got"):
         plotting.plot_samples([], [], [], THREE)
     with pytest.raises(ValueError, match=r"some masks hold \[3\] classes, but there are 2 class names"):
         plotting.plot_samples(images, masks, ["a", "b"], THREE[:2])
@@ -366,7 +366,7 @@ def test_class_scores_are_bars_in_the_class_colours(names):
     assert [text.get_text() for text in axes.texts[:2]] == ["0.900", "0.850"]
     assert tick_texts(axes.yaxis) == names
     assert [line.get_xdata()[0] for line in axes.lines] == [0.8125, 0.7]
-    assert axes.get_title() == "1,214 images, aggregated by image, empty masks: skip"
+    assert axes.get_title() == "1,214 images; aggregation: image; empty policy: skip"
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["Dice", "IoU", "mean Dice 0.812", "mean IoU 0.700"]
     assert_apart(axes.texts)
@@ -465,7 +465,7 @@ def test_history_marks_the_best_epoch():
     before = history.copy(deep=True)
     figure = plotting.plot_history(history)
     saved(figure)
-    assert figure.get_suptitle() == "Training history: best val Dice 0.800 at epoch 2 of 4"
+    assert figure.get_suptitle() == "Training curves: best val Dice 0.800 at epoch 2 of 4"
     assert [axes.get_title() for axes in figure.axes] == ["Loss", "Dice", "Pixel accuracy", "Learning rate"]
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "epoch", "epoch"]
     columns = [
@@ -493,9 +493,9 @@ def test_history_of_one_epoch_has_markers():
 @pytest.mark.parametrize(
     ("val_dice", "title"),
     [
-        ([np.nan, 0.2, np.inf, 0.1], "Training history: best val Dice 0.200 at epoch 2 of 4"),
-        ([np.nan, np.nan], "Training history: 2 epochs, no val Dice"),
-        ([], "Training history: 0 epochs, no val Dice"),
+        ([np.nan, 0.2, np.inf, 0.1], "Training curves: best val Dice 0.200 at epoch 2 of 4"),
+        ([np.nan, np.nan], "Training curves: 2 epochs, no val Dice"),
+        ([], "Training curves: 0 epochs, no val Dice"),
     ],
 )
 def test_history_with_gaps(val_dice, title):

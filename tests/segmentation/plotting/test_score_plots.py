@@ -93,7 +93,7 @@ def test_many_classes_are_cut_and_the_figure_says_so(number):
     figure = saved(plotting.plot_object_sizes(rows, names))
     shown = [axes.get_title() for axes in figure.axes if axes.get_visible()]
     assert shown == names[-12:]  # those with most images, in the classes' order
-    assert ("the 12 of 30 classes with most values" in figure.get_supxlabel()) == (number == 30)
+    assert ("the 12 of 30 classes with the most values" in figure.get_supxlabel()) == (number == 30)
 
 
 def test_groups_are_ordered_from_the_worst():
@@ -117,7 +117,7 @@ def test_many_groups_show_the_worst():
     rows = pd.DataFrame({"group": [f"g{n:02}" for n in range(50)], "class": "box", "dice": np.arange(50) / 100})
     figure = saved(plotting.plot_group_scores(rows, ["box"]))
     assert labels(figure.axes[0].yaxis) == [f"g{n:02}" for n in range(40)]
-    assert figure.legends[0].get_title().get_text() == "bar: range over the classes; 10 better ones are not shown"
+    assert figure.legends[0].get_title().get_text() == "bar: range over the classes; 10 better groups are not shown"
 
 
 def test_gains_say_what_was_kept():
@@ -132,7 +132,7 @@ def test_gains_say_what_was_kept():
             "kept": [True, False],
         }
     )
-    (axes,) = saved(plotting.plot_gains(gains)).axes
+    (axes,) = saved(plotting.plot_postprocessing_gains(gains)).axes
     assert labels(axes.yaxis) == ["disc: fill_holes ", "box: thresholds 0.35"]
     assert texts(axes) == ["+0.0500 not kept", "+0.0100 (+0.0010 to +0.0200) kept"]
     circles = [line for line in axes.lines if line.get_marker() == "o"]
@@ -152,7 +152,7 @@ def test_options_show_gain_and_cost():
             "used": [False, True],
         }
     )
-    score, cost = saved(plotting.plot_options(options)).axes
+    score, cost = saved(plotting.plot_prediction_options(options)).axes
     assert labels(score.yaxis) == ["plain", "\u25b6 flips"]
     assert texts(score) == ["0.800", "0.820, gain +0.0200 (+0.0100 to +0.0300)"]
     assert texts(cost) == ["1.0x, 0.02 s", "4.0x, 0.08 s"]
@@ -169,12 +169,12 @@ def test_a_comparison_shows_the_verdict_in_form_and_words():
             "verdict": ["no difference shown", "better", "worse"],
         }
     )
-    figure = saved(plotting.plot_comparison(summary, title="This run less data/other"))
+    figure = saved(plotting.plot_comparison(summary, title="Difference in Dice: this run minus data/other"))
     (axes,) = figure.axes
     assert texts(axes) == ["+0.100 no difference shown", "+0.300 better", "-0.200 worse"]
     assert [line.get_marker() for line in axes.lines[1:]] == ["o", ">", "<"]
     assert axes.get_xlim() == pytest.approx((-0.44, 0.44))
-    assert figure.get_suptitle() == "This run less data/other"
+    assert figure.get_suptitle() == "Difference in Dice: this run minus data/other"
 
 
 def test_truth_and_prediction_differ_in_form():
@@ -182,7 +182,7 @@ def test_truth_and_prediction_differ_in_form():
     truth, found = np.zeros((2, 1, 40, 60), dtype=bool)
     truth[0, 5:35, 5:25] = True
     found[0, 5:35, 35:55] = True
-    drawn = plotting.against_truth(image, truth, found, side=60)
+    drawn = plotting.overlay_prediction(image, truth, found, side=60)
     assert drawn.shape == (40, 60, 3)
     np.testing.assert_array_equal(drawn[20, 5], plotting.class_colours(1)[0])  # the line around the truth
     np.testing.assert_array_equal(drawn[20, 4], [0, 0, 0])  # its dark edge
@@ -195,8 +195,8 @@ def test_a_spot_of_one_pixel_is_ringed_and_small_images_grow():
     image = np.zeros((30, 20, 3), dtype=np.uint8)
     truth, found = np.zeros((2, 1, 30, 20), dtype=bool)
     found[0, 10, 10] = True
-    drawn = plotting.against_truth(image, truth, found, side=60)
+    drawn = plotting.overlay_prediction(image, truth, found, side=60)
     assert drawn.shape == (60, 40, 3)
     assert drawn[20, 20 - 9].max() > 200  # on the ring, 9 pixels left of the spot
-    plain = plotting.against_truth(image, truth, truth, side=60)
+    plain = plotting.overlay_prediction(image, truth, truth, side=60)
     assert not plain.any()

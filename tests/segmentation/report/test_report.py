@@ -102,7 +102,7 @@ def test_what_was_kept_of_postprocessing_is_said(results):
     chosen["num_images"] = 1
     text = words(section(page(replace(results, postprocessing=chosen)), "choices"))
     assert "Of 2 steps tried on 1 validation image, each for one class, kept: thresholds 0.35 (box)." in text
-    assert "It must gain. The intervals resample groups; the test split played no part." in text
+    assert "It must gain. The intervals resample groups; the test split was not used." in text
     chosen["gains"] = tried[1:]
     assert "Of 1 step tried on 1 validation image, each for one class, none was kept." in words(
         page(replace(results, postprocessing=chosen))
@@ -126,7 +126,7 @@ def test_limits_are_computed_from_the_data(results):
 @pytest.mark.parametrize(
     ("about", "sentence"),
     [
-        ({"phantom": True}, "The data is a drawn phantom: its scores say nothing about patients"),
+        ({"phantom": True}, "The data is a synthetic phantom: its scores say nothing about patients"),
         ({"truth_is_model_output": True}, "The ground truth was made by another model."),
         ({"limits": ("Only one scanner.",)}, "Only one scanner."),
     ],
@@ -204,7 +204,7 @@ def test_a_comparison_has_its_section(results, tested):
 
 
 def test_the_command_and_the_hashes_are_told(results):
-    text = words(section(page(results), "repeat"))
+    text = words(section(page(results), "reproduce"))
     assert "kedro run --env folders --params seed=3" in text
     assert f"checkpoint.pt {'ab' * 32}" in text
     assert re.search(r"This page is a single file of \d+\.\d MB", text)
@@ -231,7 +231,7 @@ def test_the_card_has_the_fields_of_mitchell_et_al(results):
         r"^\| box \| 5 \| 0\.727 \(0\.627 to 0\.777\) \| 0\.571 .* \| 2\.2 \(1\.5 to 3\.0\) \|$", card, re.M
     )
     assert "Not stated; set `reporting.model_card.intended_use`." in card
-    assert "- The data is a drawn phantom" in card
+    assert "- The data is a synthetic phantom" in card
     assert f"`checkpoint.pt`, sha256 {'ab' * 32}" in card
 
 

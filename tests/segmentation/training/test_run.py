@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
-from seg_pipeline.segmentation.exploration.contact_sheets import LivePictures
+from seg_pipeline.segmentation.exploration.contact_sheets import TrainingFigures
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.training.run import fold_split, train
 
@@ -122,14 +122,14 @@ def test_a_save_within_the_first_epoch_has_an_empty_history(manifest, short):
     assert (len(first.history), first.last["current"]["step"]) == (0, 1)
     assert list(first.history)[:3] == ["fold", "epoch", "learning_rate"]
     assert first.best["members"][0]["row"] == {"epoch": 0}
-    curves, sheet = LivePictures(manifest).of(first)
+    curves, sheet = TrainingFigures(manifest).update(first)
     assert "no val Dice" in curves.get_suptitle()
     assert sheet is not None
 
 
-def test_live_pictures_are_drawn_again_at_the_end_and_not_before_it_is_worth_it(manifest, short):
-    pictures = LivePictures(manifest)
-    drawn = [pictures.of(moment) for moment in train(manifest, short.changed({"fit.epochs": 4}), COMPUTE)]
+def test_training_figures_are_redrawn_at_the_end_but_not_too_often(manifest, short):
+    figures = TrainingFigures(manifest)
+    drawn = [figures.update(moment) for moment in train(manifest, short.changed({"fit.epochs": 4}), COMPUTE)]
     assert drawn[0] is drawn[1] is drawn[2]
     assert drawn[3] is not drawn[0]
 

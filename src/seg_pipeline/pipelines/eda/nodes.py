@@ -1,4 +1,4 @@
-"""What the data holds, in tables and pictures."""
+"""Explore the data set: tables, figures, contact sheets and an animation."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ log = logging.getLogger(__name__)
 
 
 def tabulate_images(manifest: DataFrame, params: EdaParams) -> DataFrame:
-    """Numbers of each image, without its masks: what all figures but the pictures are made of."""
+    """The manifest without masks: one row per image, from which most figures are drawn."""
     return seg.exploration.image_table(manifest, day_pattern=params.day_pattern)
 
 
 def select_images(manifest: DataFrame, params: EdaParams, seed: int) -> tuple[DataFrame, DataFrame, DataFrame]:
-    """The images whose pixels are read: samples to show, a random sample to measure, one series."""
+    """Select the images whose pixels are read: samples to show, a random sample to measure, and one series."""
     shown = seg.exploration.pick_samples(
         manifest,
         number=params.num_samples,
@@ -27,14 +27,14 @@ def select_images(manifest: DataFrame, params: EdaParams, seed: int) -> tuple[Da
         image_ids=params.sample_ids,
         seed=seed,
     )
-    measured = seg.exploration.draw_rows(manifest, number=params.max_images, seed=seed)
+    measured = seg.exploration.draw_random_rows(manifest, number=params.max_images, seed=seed)
     animation = params.animation
     series = seg.exploration.pick_series(manifest, series=animation.series, max_frames=animation.max_frames)
     return shown, measured, series
 
 
 def plot_samples(sample_rows: DataFrame, params: EdaParams) -> Figure:
-    """Images with their masks and overlays."""
+    """Contact sheet of sample images with their masks."""
     named = f"{len(params.sample_ids)} named, others " if params.sample_ids else ""
     return seg.exploration.sample_sheet(sample_rows, note=f"{named}{params.sample_selection}")
 
@@ -42,71 +42,71 @@ def plot_samples(sample_rows: DataFrame, params: EdaParams) -> Figure:
 def plot_augmentations(
     sample_rows: DataFrame, dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int
 ) -> Figure:
-    """One of the samples as training may see it."""
+    """Contact sheet of one sample under each augmentation preset."""
     return seg.exploration.augmentation_sheet(sample_rows, make_training_config(dataset, scores, training, seed))
 
 
 def animate_series(series_rows: DataFrame, params: EdaParams) -> tuple[ndarray, ndarray]:
-    """The pictures twice: for GIF and for MP4."""
+    """Frames of the series, once per file format: Kedro saves each output of a node to one data set."""
     frames = seg.exploration.draw_series(series_rows, max_side=params.animation.max_side)
     return frames, frames
 
 
 def count_classes(manifest: DataFrame) -> DataFrame:
-    """Images that show each class, by split."""
+    """Count the images that show each class, per split."""
     return seg.manifest.count_classes(manifest)
 
 
 def plot_class_counts(class_counts: DataFrame) -> Figure:
-    """Bars of the class counts."""
+    """Bar chart of the class counts."""
     return seg.plotting.plot_class_counts(class_counts)
 
 
-def plot_classes(images: DataFrame, params: EdaParams) -> Figure:
-    """Classes together, absent, by area and objects."""
+def plot_class_overview(images: DataFrame, params: EdaParams) -> Figure:
+    """Co-occurrence, absence, area and objects of the classes."""
     return seg.exploration.class_overview(images, max_classes=params.max_classes)
 
 
 def measure_pixels(pixel_rows: DataFrame, params: EdaParams) -> DataFrame:
-    """Intensities by class and group."""
+    """Measure intensities per class and per group."""
     names, _ = seg.exploration.top_classes(pixel_rows, params.max_classes)
     return seg.exploration.measure_intensities(pixel_rows, names)
 
 
-def plot_images(images: DataFrame, intensities: DataFrame) -> Figure:
-    """Sizes and intensities."""
+def plot_image_overview(images: DataFrame, intensities: DataFrame) -> Figure:
+    """Sizes and intensities of the images."""
     return seg.exploration.image_overview(images, intensities)
 
 
 def plot_class_locations(pixel_rows: DataFrame, images: DataFrame, params: EdaParams) -> Figure:
-    """Where in the image each class lies."""
+    """How often each class occurs at each position."""
     return seg.exploration.class_locations(pixel_rows, num_images=len(images), max_classes=params.max_classes)
 
 
-def plot_series(images: DataFrame, params: EdaParams) -> Figure:
-    """Classes along series and over days."""
+def plot_series_overview(images: DataFrame, params: EdaParams) -> Figure:
+    """Class frequency along the series and by day."""
     return seg.exploration.series_overview(images, max_classes=params.max_classes)
 
 
-def plot_points(images: DataFrame, params: EdaParams, seed: int) -> object:
-    """Plotly: a point an image."""
+def plot_point_chart(images: DataFrame, params: EdaParams, seed: int) -> object:
+    """Interactive chart (Plotly) with one point per image."""
     return seg.exploration.point_chart(images, max_points=params.max_points, seed=seed)
 
 
 def compare_splits(images: DataFrame) -> DataFrame:
-    """How much each quantity differs between splits."""
+    """Measure how much each quantity differs between splits."""
     report = seg.exploration.compare_splits(images)
     log.info("largest difference between splits: %s", seg.exploration.describe_difference(report))
     return report
 
 
-def plot_splits(images: DataFrame, split_report: DataFrame, params: EdaParams) -> Figure:
-    """Classes by split, and the largest differences."""
+def plot_split_comparison(images: DataFrame, split_report: DataFrame, params: EdaParams) -> Figure:
+    """Classes per split, and the largest differences."""
     return seg.exploration.split_comparison(images, split_report, max_classes=params.max_classes)
 
 
 def estimate_memory(images: DataFrame, dataset: DatasetParams, training: TrainingParams) -> dict:
-    """Bytes of the decoded data, beside what this machine has free."""
+    """Estimate the memory of the decoded data, and compare it with what is free on this machine."""
     estimate = seg.data.estimate_memory(
         images,
         training.input,
@@ -121,5 +121,5 @@ def estimate_memory(images: DataFrame, dataset: DatasetParams, training: Trainin
 
 
 def plot_memory(memory_estimate: dict) -> Figure:
-    """Bars of the estimate."""
+    """Bar chart of the memory estimate."""
     return seg.plotting.plot_memory(memory_estimate, seg.data.readable)

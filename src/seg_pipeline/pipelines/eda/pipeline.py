@@ -29,19 +29,26 @@ def create_pipeline(**_: object) -> Pipeline:
             Node(nodes.animate_series, ["series_rows", PARAMS], ["series_gif", "series_mp4"], name="animate_series"),
             Node(nodes.count_classes, "manifest", "class_counts", name="count_classes"),
             Node(nodes.plot_class_counts, "class_counts", "class_counts_chart", name="plot_class_counts"),
-            Node(nodes.plot_classes, ["image_table", PARAMS], "class_overview", name="plot_classes"),
+            Node(nodes.plot_class_overview, ["image_table", PARAMS], "class_overview", name="plot_class_overview"),
             Node(nodes.measure_pixels, ["pixel_rows", PARAMS], "intensities", name="measure_pixels"),
-            Node(nodes.plot_images, ["image_table", "intensities"], "image_overview", name="plot_images"),
+            Node(
+                nodes.plot_image_overview, ["image_table", "intensities"], "image_overview", name="plot_image_overview"
+            ),
             Node(
                 nodes.plot_class_locations,
                 ["pixel_rows", "image_table", PARAMS],
                 "class_locations",
                 name="plot_class_locations",
             ),
-            Node(nodes.plot_series, ["image_table", PARAMS], "series_overview", name="plot_series"),
-            Node(nodes.plot_points, ["image_table", PARAMS, SEED], "point_chart", name="plot_points"),
+            Node(nodes.plot_series_overview, ["image_table", PARAMS], "series_overview", name="plot_series_overview"),
+            Node(nodes.plot_point_chart, ["image_table", PARAMS, SEED], "point_chart", name="plot_point_chart"),
             Node(nodes.compare_splits, "image_table", "split_report", name="compare_splits"),
-            Node(nodes.plot_splits, ["image_table", "split_report", PARAMS], "split_comparison", name="plot_splits"),
+            Node(
+                nodes.plot_split_comparison,
+                ["image_table", "split_report", PARAMS],
+                "split_comparison",
+                name="plot_split_comparison",
+            ),
             Node(
                 nodes.estimate_memory,
                 ["image_table", "params:dataset", "params:training"],

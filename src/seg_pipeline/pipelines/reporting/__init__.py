@@ -1,3 +1,3 @@
-"""All that the other pipelines found -> figures, comparison, report and model card."""
+"""Draw the figures of the results, compare two runs, and write the report and the model card."""
 
 from seg_pipeline.pipelines.reporting.pipeline import create_pipeline as create_pipeline

@@ -1,6 +1,7 @@
-"""What the other pipelines left -> figures, a comparison, the report and the model card.
+"""Draw the figures of the results, compare two runs, and write the report and the model card.
 
-Any of it may be missing: its input is then None, its figure ``()``, and the report says which command makes it.
+Any result may be missing because its pipeline has not run. Its input is then None, its figure ``()``, and the report
+names the command that produces it.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, ReportingParams
 from seg_pipeline.pipelines import DataFrame, Figure
 
-Drawn = Figure | tuple[()]
+OptionalFigure = Figure | tuple[()]
 
 
-def plot_class_scores(test_scores: dict | None) -> Drawn:
-    """Bars by class, with intervals."""
-    return _drawn(seg.plotting.plot_class_scores, test_scores)
+def plot_class_scores(test_scores: dict | None) -> OptionalFigure:
+    """Bar chart of the scores per class, with confidence intervals."""
+    return _plot_if_available(seg.plotting.plot_class_scores, test_scores)
 
 
-def plot_confusion(confusion: DataFrame | None, dataset: DatasetParams) -> Drawn:
+def plot_confusion(confusion: DataFrame | None, dataset: DatasetParams) -> OptionalFigure:
     """Heat map of the confusion matrix."""
     title = "Confusion matrix of the test split"
     if dataset.task == "multilabel":
-        title += "\n(a pixel of two classes counts in the row of each)"
-    return _drawn(
+        title += "\n(a pixel with two true classes counts in both rows)"
+    return _plot_if_available(
         lambda table: seg.plotting.plot_confusion(table.to_numpy(), list(table.index), title=title), confusion
     )
 
@@ -36,9 +37,9 @@ def plot_predictions(
     predictions: DataFrame | None,
     image_scores: DataFrame | None,
     params: ReportingParams,
-) -> Drawn:
-    """Test images from the worst to the best, truth beside prediction."""
-    return _drawn(
+) -> OptionalFigure:
+    """Contact sheet of test images from worst to best, ground truth beside prediction."""
+    return _plot_if_available(
         lambda guesses, scores: seg.exploration.prediction_sheet(
             manifest, guesses, scores, num_images=params.images_per_gallery
         ),
@@ -47,58 +48,66 @@ def plot_predictions(
     )
 
 
-def plot_object_sizes(image_scores: DataFrame | None, dataset: DatasetParams) -> Drawn:
-    """Dice over the area of the class in the image."""
-    return _drawn(lambda rows: seg.plotting.plot_object_sizes(rows, dataset.names), image_scores)
+def plot_object_sizes(image_scores: DataFrame | None, dataset: DatasetParams) -> OptionalFigure:
+    """Dice against the area of the class in the image."""
+    return _plot_if_available(lambda rows: seg.plotting.plot_object_sizes(rows, dataset.names), image_scores)
 
 
-def plot_groups(group_scores: DataFrame | None, dataset: DatasetParams) -> Drawn:
-    """Dice of each group, where there are several."""
+def plot_group_scores(group_scores: DataFrame | None, dataset: DatasetParams) -> OptionalFigure:
+    """Dice per group, if there are several."""
     several = group_scores is not None and group_scores["group"].nunique() > 1
-    return _drawn(lambda rows: seg.plotting.plot_group_scores(rows, dataset.names), group_scores if several else None)
+    return _plot_if_available(
+        lambda rows: seg.plotting.plot_group_scores(rows, dataset.names), group_scores if several else None
+    )
 
 
-def plot_thresholds(threshold_curve: DataFrame | None, postprocessing: dict | None, dataset: DatasetParams) -> Drawn:
-    """Dice, precision and recall over the threshold; multilabel only."""
+def plot_thresholds(
+    threshold_curve: DataFrame | None, postprocessing: dict | None, dataset: DatasetParams
+) -> OptionalFigure:
+    """Dice, precision and recall against the threshold; multilabel only."""
     curve = threshold_curve if dataset.task == "multilabel" else None
     chosen = (postprocessing or {}).get("settings", {}).get("thresholds") or []
     in_use = dict(zip(dataset.names, chosen, strict=False))
-    return _drawn(lambda rows: seg.plotting.plot_thresholds(rows, dataset.names, in_use), curve)
+    return _plot_if_available(lambda rows: seg.plotting.plot_thresholds(rows, dataset.names, in_use), curve)
 
 
-def plot_reliability(reliability: DataFrame | None, test_scores: dict | None, dataset: DatasetParams) -> Drawn:
-    """How often pixels of each predicted probability are right."""
+def plot_reliability(reliability: DataFrame | None, test_scores: dict | None, dataset: DatasetParams) -> OptionalFigure:
+    """Reliability curves: observed frequency against predicted probability."""
     errors = ((test_scores or {}).get("calibration") or {}).get("classes", {})
-    return _drawn(lambda rows: seg.plotting.plot_reliability(rows, dataset.names, errors), reliability)
+    return _plot_if_available(lambda rows: seg.plotting.plot_reliability(rows, dataset.names, errors), reliability)
 
 
-def plot_postprocessing(postprocessing: dict | None) -> Drawn:
-    """Steps of postprocessing that gain on validation images."""
+def plot_postprocessing(postprocessing: dict | None) -> OptionalFigure:
+    """Postprocessing steps that gain on validation images."""
     import pandas as pd
 
     tried = pd.DataFrame((postprocessing or {}).get("gains", []))
-    return _drawn(seg.plotting.plot_gains, tried if tried.empty else tried.query("dice_after > dice_before"))
+    return _plot_if_available(
+        seg.plotting.plot_postprocessing_gains, tried if tried.empty else tried.query("dice_after > dice_before")
+    )
 
 
-def plot_options(prediction_options: DataFrame | None) -> Drawn:
-    """Gain and cost of each way to predict."""
-    return _drawn(seg.plotting.plot_options, prediction_options)
+def plot_prediction_options(prediction_options: DataFrame | None) -> OptionalFigure:
+    """Dice and time of each prediction option."""
+    return _plot_if_available(seg.plotting.plot_prediction_options, prediction_options)
 
 
 def compare_runs(
     manifest: DataFrame, image_scores: DataFrame | None, params: ReportingParams, seed: int
-) -> tuple[DataFrame, Drawn]:
-    """Paired differences to the run of `compare_with`, and their figure; an empty table where there is none."""
+) -> tuple[DataFrame, OptionalFigure]:
+    """Paired differences from the run in `compare_with`, and their figure; an empty table if there is no such run."""
     if params.compare_with is None or image_scores is None:
         return seg.metrics.no_pairs(), ()
     pairs = seg.metrics.pair_scores(manifest, image_scores, *seg.metrics.read_run(Path(params.compare_with)))
     summary = seg.metrics.summarise(pairs, seed=seed)
-    return pairs, seg.plotting.plot_comparison(summary, title=f"This run less {params.compare_with}")
+    return pairs, seg.plotting.plot_comparison(
+        summary, title=f"Difference in Dice: this run minus {params.compare_with}"
+    )
 
 
 def write_report(params: ReportingParams, seed: int, **found: Any) -> str:
-    """One page that opens in any browser."""
-    results = seg.report.Results.of(found)
+    """Write the report: one HTML file that opens in any browser."""
+    results = seg.report.Results.from_outputs(found)
     return seg.report.report_page(
         results,
         params.model_card,
@@ -110,12 +119,12 @@ def write_report(params: ReportingParams, seed: int, **found: Any) -> str:
 
 
 def write_model_card(params: ReportingParams, **found: Any) -> str:
-    """Markdown, for whoever gets the model."""
-    results = seg.report.Results.of(found)
+    """Write the model card (Markdown) for the users of the model."""
+    results = seg.report.Results.from_outputs(found)
     return seg.report.model_card(results, params.model_card, phantom=params.phantom is not None)
 
 
-def _drawn(plot: Callable[..., Figure], *found: Any) -> Drawn:
-    """The figure, or ``()`` where something that it needs is missing or empty."""
+def _plot_if_available(plot: Callable[..., Figure], *found: Any) -> OptionalFigure:
+    """The figure, or ``()`` if something that it needs is missing or empty."""
     missing = any(one is None or (getattr(one, "empty", False)) for one in found)
     return () if missing else plot(*found)

@@ -46,7 +46,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="plot_predictions",
             ),
             Node(nodes.plot_object_sizes, ["image_scores", DATASET], "object_size_chart", name="plot_object_sizes"),
-            Node(nodes.plot_groups, ["group_scores", DATASET], "group_scores_chart", name="plot_groups"),
+            Node(nodes.plot_group_scores, ["group_scores", DATASET], "group_scores_chart", name="plot_group_scores"),
             Node(
                 nodes.plot_thresholds,
                 ["threshold_curve", "postprocessing", DATASET],
@@ -60,7 +60,12 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="plot_reliability",
             ),
             Node(nodes.plot_postprocessing, "postprocessing", "postprocessing_chart", name="plot_postprocessing"),
-            Node(nodes.plot_options, "prediction_options", "prediction_options_chart", name="plot_options"),
+            Node(
+                nodes.plot_prediction_options,
+                "prediction_options",
+                "prediction_options_chart",
+                name="plot_prediction_options",
+            ),
             Node(
                 nodes.compare_runs,
                 ["manifest", "image_scores", PARAMS, SEED],

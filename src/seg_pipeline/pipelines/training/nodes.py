@@ -41,7 +41,7 @@ def train_model(
         saved=resume_from if params.resume else None,
         cache_folder=pixel_cache,
     )
-    pictures = seg.exploration.LivePictures(train_val_images)
+    figures = seg.exploration.TrainingFigures(train_val_images)
     for moment in moments:
-        curves, sheet = pictures.of(moment)
+        curves, sheet = figures.update(moment)
         yield moment.last, moment.best, moment.history, curves, sheet

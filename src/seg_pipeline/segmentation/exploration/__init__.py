@@ -7,9 +7,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "animation": ["draw_series"],
         "contact_sheets": [
-            "LivePictures",
+            "TrainingFigures",
             "augmentation_sheet",
-            "most_telling",
+            "images_with_most_classes",
             "prediction_sheet",
             "sample_sheet",
         ],
@@ -24,7 +24,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "tables": [
             "compare_splits",
             "describe_difference",
-            "draw_rows",
+            "draw_random_rows",
             "image_table",
             "measured_classes",
             "pick_samples",

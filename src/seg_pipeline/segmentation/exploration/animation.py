@@ -1,4 +1,4 @@
-"""A series as an animation."""
+"""Draw the frames of a series, from which an animation is made."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.exploration.contact_sheets import picture
+from seg_pipeline.segmentation.images.decoding import read_for_display
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.plotting import class_colours, overlay
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 LINE_PIXELS = 16
-"""Height of a line of text."""
+"""Height of a line of text in pixels."""
 MARGIN = 4
-FAINT = 0.2  # enough to tell classes whose outlines are dark
+FAINT = 0.2  # opacity of the filling; enough to tell apart classes whose outlines are dark
 MAX_LEGEND = 24
 
 
 def draw_series(rows: pd.DataFrame, *, max_side: int) -> np.ndarray:
-    """Frames of a series, in order: RGB, uint8 (T, H, W, 3).
+    """Draw the frames of a series in order: RGB, uint8 (T, H, W, 3).
 
-    Each has the outlines of its masks, faintly filled, its frame number, and a legend of the (first) classes that
-    occur in the series. All have the first one's size, its longer side brought to ``max_side``; others are fitted in.
+    Each frame shows its number, the outlines of its masks with a faint filling, and a legend of the classes that occur
+    in the series, at most ``MAX_LEGEND``. All frames get the size of the first, scaled so that its longer side has
+    ``max_side`` pixels; images of another size are fitted in.
     """
     names = class_names(rows)
     shown = [name for name in names if (rows[f"area_{name}"] > 0).any()]
@@ -44,13 +45,13 @@ def draw_series(rows: pd.DataFrame, *, max_side: int) -> np.ndarray:
 
 
 def _bounded(height: int, width: int, max_side: int) -> tuple[int, int]:
-    """Even numbers, which most video encoders require."""
+    """Height and width of the frames, even because most video encoders require it."""
     scale = max_side / max(height, width)
     return max(2, round(height * scale / 2) * 2), max(2, round(width * scale / 2) * 2)
 
 
 def _draw(row: dict, names: Sequence[str], colours: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    image, canvas = picture(row), np.zeros((*size, 3), dtype=np.uint8)
+    image, canvas = read_for_display(row["path"]), np.zeros((*size, 3), dtype=np.uint8)
     scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
     fitted = (min(size[1], round(image.shape[1] * scale)), min(size[0], round(image.shape[0] * scale)))
     small = cv2.resize(image, fitted, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
@@ -79,7 +80,7 @@ def _width(text: str) -> int:
 
 
 def _legend(names: Sequence[str], colours: np.ndarray, width: int) -> np.ndarray:
-    """A legend: a square and a name per class, on as many lines as needed."""
+    """A legend with a square and a name per class, on as many lines as needed."""
     places, x, line = [], MARGIN, 0
     for name in names:
         needed = LINE_PIXELS + _width(name) + 2 * MARGIN

@@ -1,4 +1,4 @@
-"""Contact sheets of images from the manifest."""
+"""Contact sheets of images from the manifest, and the figures drawn during training."""
 
 from __future__ import annotations
 
@@ -12,34 +12,31 @@ from matplotlib.figure import Figure
 from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.data.augmentation import PRESETS, make_augmentation
 from seg_pipeline.segmentation.data.datasets import Draw, VisionImageMaskDataset
-from seg_pipeline.segmentation.images.decoding import read_image, to_rgb8
+from seg_pipeline.segmentation.images.decoding import read_for_display
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_masks
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import Saved, fold_split
 
-WINDOW = (1, 99)
-"""Percentiles shown as black and white in 16-bit images."""
-
-MANY_CLASSES = 16
+MANY_CLASSES = 16  # with more, only the masks of classes that occur are decoded
 NUM_DRAWS = 4
 """Augmented draws per preset on the augmentation sheet."""
 NUM_WATCHED = 3
 """Validation images whose predictions are shown during training."""
 DRAWING_SHARE = 0.01
-"""Largest share of the training time for figures, the first and last ones excepted."""
+"""Largest share of the training time spent on drawing figures, except the first and the last ones."""
 
 
 def sample_sheet(rows: pd.DataFrame, *, note: str) -> Figure:
-    """Contact sheet of these rows of the manifest; ``note`` says how they were chosen."""
+    """Contact sheet of these manifest rows; ``note`` says how they were chosen."""
     names = class_names(rows)
     colours = plotting.class_colours(len(names))
-    if len(names) > MANY_CLASSES:  # decode only the classes that occur
+    if len(names) > MANY_CLASSES:
         shown = [index for index, name in enumerate(names) if (rows[f"area_{name}"] > 0).any()] or [0]
         names, colours = [names[index] for index in shown], colours[shown]
     records = rows.to_dict("records")
     return plotting.plot_samples(
-        [picture(row) for row in records],
+        [read_for_display(row["path"]) for row in records],
         [read_masks(row, names) == 1 for row in records],
         [f"{row['image_id']} ({row['split']})" for row in records],
         names,
@@ -51,14 +48,14 @@ def sample_sheet(rows: pd.DataFrame, *, note: str) -> Figure:
 def prediction_sheet(
     manifest: pd.DataFrame, predictions: pd.DataFrame, image_scores: pd.DataFrame, *, num_images: int
 ) -> Figure:
-    """Contact sheet of images evenly spread from the lowest to the highest mean Dice."""
+    """Contact sheet of predictions on images evenly spread from the lowest to the highest mean Dice."""
     names = class_names(manifest)
     ranked = image_scores.groupby("image_id")["dice"].mean().dropna().sort_values(kind="stable")
     picked = ranked.iloc[np.unique(np.linspace(0, len(ranked) - 1, num_images).round().astype(int))]
     truths = manifest.set_index("image_id").loc[picked.index].to_dict("records")
     guesses = predictions.set_index("image_id").loc[picked.index].assign(ignore="").to_dict("records")
     return plotting.plot_predictions(
-        [picture(row) for row in truths],
+        [read_for_display(row["path"]) for row in truths],
         [read_masks(row, names) == 1 for row in truths],
         [read_masks(row, names) == 1 for row in guesses],
         [f"{image_id}, Dice {score:.2f}" for image_id, score in picked.items()],
@@ -68,7 +65,7 @@ def prediction_sheet(
 
 def augmentation_sheet(rows: pd.DataFrame, config: TrainingConfig) -> Figure:
     """Contact sheet of one image under each augmentation preset; the one in use is marked."""
-    row = most_telling(rows, 1)
+    row = images_with_most_classes(rows, 1)
     sampling, rgb = config.sampling, config.input.channels == "rgb"
     chosen = None if sampling.albumentations else sampling.augmentation
     images, masks = [], []
@@ -82,8 +79,8 @@ def augmentation_sheet(rows: pd.DataFrame, config: TrainingConfig) -> Figure:
             seed=config.seed,
         )
         samples = [dataset[0], *(dataset[Draw(epoch, 0)] for epoch in range(NUM_DRAWS))]
-        images.append([shown_channels(image.numpy()) for image, _ in samples])
-        masks.append([shown_masks(truth.numpy(), config) for _, truth in samples])
+        images.append([input_to_rgb(image.numpy()) for image, _ in samples])
+        masks.append([target_to_masks(truth.numpy(), config) for _, truth in samples])
     titles = [f"{name} (in use)" if name == chosen else name for name in PRESETS]
     (image_id,) = row["image_id"]
     return plotting.plot_augmentations(
@@ -91,29 +88,33 @@ def augmentation_sheet(rows: pd.DataFrame, config: TrainingConfig) -> Figure:
     )
 
 
-def shown_channels(image: np.ndarray) -> np.ndarray:
-    """Uint8 (H, W, 3) of a network's input (K, H, W): its middle channel as grey, unless it has three colours."""
+def input_to_rgb(image: np.ndarray) -> np.ndarray:
+    """A network input (K, H, W) as an image, uint8 (H, W, 3): its three channels, or its middle channel in grey."""
     colours = image if len(image) == 3 else image[[len(image) // 2] * 3]
     return np.ascontiguousarray(colours.transpose(1, 2, 0))
 
 
-def shown_masks(truth: np.ndarray, config: TrainingConfig) -> np.ndarray:
-    """Bool masks (C, H, W) of a target as the data sets return it."""
+def target_to_masks(truth: np.ndarray, config: TrainingConfig) -> np.ndarray:
+    """A target of a data set as bool masks (C, H, W)."""
     if config.task == "multilabel":
         return truth == 1
     return truth == np.arange(config.background, config.num_channels)[:, None, None]
 
 
-class LivePictures:
-    """Training curves and predictions on fixed validation images, redrawn during training."""
+class TrainingFigures:
+    """Training curves, and predictions on fixed validation images, redrawn during training.
+
+    Predicting and drawing cost time, so figures are redrawn only if the training has since run for
+    1 / ``DRAWING_SHARE`` times as long as the last drawing took.
+    """
 
     def __init__(self, manifest: pd.DataFrame) -> None:
         self.manifest = manifest
         self._figures: tuple[Figure, Figure] | None = None
         self._due = 0.0
 
-    def of(self, moment: Saved) -> tuple[Figure, Figure]:
-        """The current figures; the previous ones again if it is too early to redraw."""
+    def update(self, moment: Saved) -> tuple[Figure, Figure]:
+        """Curves and contact sheet at this moment, or the previous ones if it is too early to redraw."""
         began = time.monotonic()
         if self._figures is None or began >= self._due or moment.last["current"]["finished"]:
             self._figures = plotting.plot_history(moment.history), self._sheet(moment)
@@ -125,7 +126,7 @@ class LivePictures:
         names, member = class_names(self.manifest), moment.best["members"][-1]
         fold, folds = len(moment.best["members"]) - 1, moment.best["folds"]
         val = fold_split(self.manifest, fold, folds) if folds else self.manifest
-        rows = most_telling(val[val["split"] == "val"], NUM_WATCHED)
+        rows = images_with_most_classes(val[val["split"] == "val"], NUM_WATCHED)
         config = TrainingConfig.from_dict(member["config"])
         guesses = predict_masks(
             rows,
@@ -137,7 +138,7 @@ class LivePictures:
         truths = rows.to_dict("records")
         epoch = f"epoch {member['row']['epoch']}" + (f" of fold {fold + 1}" if folds else "")
         return plotting.plot_predictions(
-            [picture(row) for row in truths],
+            [read_for_display(row["path"]) for row in truths],
             [read_masks(row, names) == 1 for row in truths],
             [read_masks(row, names) == 1 for row in guesses.assign(ignore="").to_dict("records")],
             [f"{row['image_id']} (val), {epoch}" for row in truths],
@@ -145,14 +146,9 @@ class LivePictures:
         )
 
 
-def most_telling(rows: pd.DataFrame, number: int) -> pd.DataFrame:
-    """The images with most classes, from different groups first, then in the order of the table."""
+def images_with_most_classes(rows: pd.DataFrame, number: int) -> pd.DataFrame:
+    """The ``number`` images with the most classes, from as many groups as possible; ties keep the order of ``rows``."""
     shown = (rows[[f"area_{name}" for name in class_names(rows)]] > 0).sum(axis=1)
     ranked = rows.assign(_shown=shown).sort_values("_shown", ascending=False, kind="stable")
     turn = ranked.groupby("group").cumcount()
     return ranked.assign(_turn=turn).sort_values("_turn", kind="stable").head(number).drop(columns=["_shown", "_turn"])
-
-
-def picture(row: dict) -> np.ndarray:
-    """The image of a manifest row for display: uint8 (H, W, 3)."""
-    return to_rgb8(read_image(row["path"]), window=WINDOW if row["dtype"] == "uint16" else None)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.exploration.pixel_statistics import PERCENTILES, map_places
+from seg_pipeline.segmentation.exploration.pixel_statistics import PERCENTILES, location_maps
 from seg_pipeline.segmentation.exploration.tables import (
     along_series,
     area_percent,
@@ -30,27 +30,27 @@ MAX_GROUPS = 20
 
 
 def class_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
-    """Overview of the classes: together, absent, area, number of objects."""
+    """Co-occurrence of the classes, how often each is absent, its area and number of objects."""
     names, note = top_classes(table, max_classes)
     shown, areas = presence(table), area_percent(table)
     without = int((~shown.any(axis=1)).sum())
-    return plotting.plot_classes(
+    return plotting.plot_class_overview(
         count_together(table).loc[names, names],
         _percentiles(areas.where(shown), names),
         _percentiles(_objects(table).where(shown), names),
         _colours(table, names),
         num_images=len(table),
-        title=f"Classes in {len(table):,} images; {without:,} ({without / len(table):.0%}) show none",
+        title=f"Class overview: {len(table):,} images, {without:,} ({without / len(table):.0%}) without any class",
         note=note,
     )
 
 
 def split_comparison(table: pd.DataFrame, report: pd.DataFrame, *, max_classes: int) -> Figure:
-    """Classes per split and the largest differences; the title names the largest."""
+    """Frequency, area and objects of each class per split, and the largest differences; the title names the largest."""
     names, note = top_classes(table, max_classes)
     shown, areas, objects = presence(table), area_percent(table), _objects(table)
     splits = {name: table["split"] == name for name in SPLITS if (table["split"] == name).any()}
-    return plotting.plot_splits(
+    return plotting.plot_split_comparison(
         pd.DataFrame({name: 100 * shown.loc[rows, names].mean() for name, rows in splits.items()}),
         {name: _percentiles(areas.where(shown)[rows], names) for name, rows in splits.items()},
         {name: _percentiles(objects.where(shown)[rows], names) for name, rows in splits.items()},
@@ -62,14 +62,14 @@ def split_comparison(table: pd.DataFrame, report: pd.DataFrame, *, max_classes: 
 
 
 def image_overview(table: pd.DataFrame, intensities: pd.DataFrame) -> Figure:
-    """Sizes of all images and intensities of the measured ones; of many groups, those with most images."""
+    """Sizes of all images and intensities of the measured ones; the ``MAX_GROUPS`` groups with most images."""
     sizes = table.groupby(["height", "width"]).size().reset_index(name="images")
     names = intensities.loc[intensities["kind"] == "class", "name"].tolist()
     groups = intensities[intensities["kind"] == "group"]
     kept = groups.nlargest(MAX_GROUPS, "images").sort_values("name", key=_natural)
     rest = len(groups) - len(kept)
     left_out = f"not shown: {rest:,} more groups with {groups['images'].sum() - kept['images'].sum():,} images"
-    return plotting.plot_images(
+    return plotting.plot_image_overview(
         sizes,
         pd.concat([intensities[intensities["kind"] != "group"], kept]),
         _colours(table, names),
@@ -80,11 +80,11 @@ def image_overview(table: pd.DataFrame, intensities: pd.DataFrame) -> Figure:
 
 
 def class_locations(rows: pd.DataFrame, *, num_images: int, max_classes: int) -> Figure:
-    """Class locations in the masks of the rows; the data set has ``num_images``."""
+    """How often each class occurs at each position; ``rows`` are a sample of a data set of ``num_images``."""
     names, note = top_classes(rows, max_classes)
     sampled = f"{len(rows):,} of {num_images:,} images, drawn at random" if len(rows) < num_images else ""
     return plotting.plot_class_locations(
-        map_places(rows, names),
+        location_maps(rows, names),
         names,
         presence(rows)[names].sum().tolist(),
         sampled=sampled or f"all {num_images:,} images",
@@ -93,13 +93,13 @@ def class_locations(rows: pd.DataFrame, *, num_images: int, max_classes: int) ->
 
 
 def series_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
-    """Classes along the series, and over days if the names of the series give them."""
+    """Frequency of the classes along the series, and per day if the series' names contain the day."""
     names, note = top_classes(table, max_classes)
     dated = int(table["day"].notna().sum())
     about = f"{len(table):,} images in {table['series'].nunique():,} series"
     if dated < len(table):
-        about += f"; the day is known for {dated:,}" if dated else "; the names give no day"
-    return plotting.plot_series(
+        about += f"; the day is known for {dated:,}" if dated else "; the series' names contain no day"
+    return plotting.plot_series_overview(
         along_series(table).loc[names],
         over_days(table).loc[names],
         table["day"].value_counts().sort_index().tolist(),
@@ -108,11 +108,13 @@ def series_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
 
 
 def point_chart(table: pd.DataFrame, *, max_points: int, seed: int) -> PlotlyFigure:
-    """Area against number of objects (Plotly); of more than ``max_points`` images, a random sample."""
+    """Annotated area against number of objects (Plotly), of at most ``max_points`` images drawn at random."""
     rows = table.sample(min(max_points, len(table)), random_state=seed).sort_index()
     drawn = f"{len(rows):,} of {len(table):,} images, drawn at random" if len(rows) < len(table) else ""
     points = rows.assign(area=area_percent(rows).sum(axis=1), objects=_objects(rows).sum(axis=1))
-    return plotting.plot_points(points, title=f"Annotated area and objects per image ({drawn or f'all {len(rows):,}'})")
+    return plotting.plot_point_chart(
+        points, title=f"Annotated area and objects per image ({drawn or f'all {len(rows):,}'})"
+    )
 
 
 def _objects(table: pd.DataFrame) -> pd.DataFrame:

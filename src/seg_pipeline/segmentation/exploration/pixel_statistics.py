@@ -24,13 +24,13 @@ def measure_intensities(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFram
     """Percentiles of the stored pixel values: overall, per class, per group.
 
     Args:
-        rows: of the manifest.
-        names: the classes to measure.
+        rows: manifest rows.
+        names: classes to measure.
 
     Returns:
-        Columns kind ("all", "class" or "group"), name, images, pixels, p5, p25, p50, p75, p95. Colour counts
-        as the mean of its channels; pixels of unknown truth count for no class. A class without a pixel is
-        left out.
+        Columns kind ("all", "class" or "group"), name, images, pixels, p5, p25, p50, p75, p95. A colour
+        pixel counts as the mean of its channels. Unlabelled pixels count for no class. Classes without pixels are left
+        out.
     """
     counts: dict[tuple[str, str], np.ndarray] = {}
     images: dict[tuple[str, str], int] = {}
@@ -56,7 +56,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def _parts(row: dict, values: np.ndarray, names: Sequence[str]) -> dict[tuple[str, str], np.ndarray]:
-    """The pixels that count for each kind and name."""
+    """The pixel values that count for each (kind, name)."""
     shown = [name for name in names if row[f"area_{name}"]]
     parts = {("all", ALL): values.ravel(), ("group", str(row["group"])): values.ravel()}
     masks = read_masks(row, shown) == 1 if shown else np.empty((0, *values.shape), dtype=bool)
@@ -70,10 +70,10 @@ def _percentiles(counts: np.ndarray) -> dict[str, int]:
     return {"pixels": total, **{f"p{share}": int(rank) for share, rank in zip(PERCENTILES, ranks, strict=True)}}
 
 
-def map_places(rows: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+def location_maps(rows: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
     """Percentage of images that show each class at each position: float32 (C, H, W).
 
-    Images are brought to the same small grid, whose sides are as those of the middle image.
+    All images are resized to one small grid, whose aspect ratio is the median of the images.
     """
     ratio = float(np.median(rows["height"] / rows["width"]))
     scale = MAP_SIDE / max(ratio, 1)

@@ -1,7 +1,7 @@
 """Tables that describe a data set: the numbers behind the figures, and the rows of the images to show.
 
-All come from the manifest, none from pixels. An image table has a row an image: what the manifest says of
-it but for masks, paths and hashes, and ``day``.
+All are computed from the manifest, without reading pixels. The image table has one row per image: the manifest
+without masks, paths and hashes, plus ``day``.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from scipy.stats import ks_2samp
 from seg_pipeline.segmentation.manifest.table import SPLITS, class_names
 
 MAX_PARTS = 20
-"""Parts that a series is divided into, so that long and short ones can be compared."""
+"""Most parts that a series is divided into, so that long and short ones can be compared."""
 
 MIN_IMAGES = 5
-"""Fewer images make no distribution."""
+"""A distribution of fewer images is not compared."""
 
 EMPTY_WEIGHT = 4
-"""Weight of an image without a mask in a stratified sample."""
+"""Weight of an image without a mask in a stratified sample; the larger, the fewer such images are drawn."""
 
 
 def image_table(manifest: pd.DataFrame, *, day_pattern: str | None) -> pd.DataFrame:
-    """The manifest without masks, paths and hashes, plus ``day`` (float, NaN if the name of the series gives none).
+    """The manifest without masks, paths and hashes, plus ``day`` (float, NaN if the series' name contains none).
 
     ``day_pattern``: regular expression, searched in the series' name, whose group "day" is a number.
     """
@@ -56,7 +56,7 @@ def area_percent(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def top_classes(table: pd.DataFrame, number: int) -> tuple[list[str], str]:
-    """The most frequent classes, in channel order, and a note on the rest ("" if there is none)."""
+    """The most frequent classes, in channel order, and a note on the rest ("" if none are left out)."""
     shown = presence(table).sum()
     names = list(shown.index)
     kept = set(shown.sort_values(ascending=False, kind="stable").index[:number])
@@ -70,17 +70,17 @@ def top_classes(table: pd.DataFrame, number: int) -> tuple[list[str], str]:
 
 
 def count_together(table: pd.DataFrame) -> pd.DataFrame:
-    """Number of images with both classes (row and column); on the diagonal, with the class."""
+    """Number of images with both classes (row and column); on the diagonal, images with the class."""
     shown = presence(table)
-    counts = shown.to_numpy(dtype=np.float32)  # exact up to 16 million images, and quick
+    counts = shown.to_numpy(dtype=np.float32)  # exact up to 16 million images; BLAS has no integers
     return pd.DataFrame((counts.T @ counts).astype(np.int64), index=shown.columns, columns=shown.columns)
 
 
 def along_series(table: pd.DataFrame) -> pd.DataFrame:
     """Percentage of images that show each class (row), by part of the series (column, from its first frames).
 
-    Frames are ranked in their series, as numbers may have gaps. There are as many parts as the middle series
-    has frames, at most ``MAX_PARTS``; one that no image falls into is NaN.
+    Frames are ranked within their series, because frame numbers may have gaps. There are as many parts as the median
+    series has frames, at most ``MAX_PARTS``; a part without images is NaN.
     """
     rank = table.groupby("series")["frame"].rank(method="first") - 1
     length = table.groupby("series")["frame"].transform("size")
@@ -95,7 +95,7 @@ def over_days(table: pd.DataFrame) -> pd.DataFrame:
     return 100 * presence(known).groupby(known["day"].to_numpy()).mean().T
 
 
-def draw_rows(manifest: pd.DataFrame, *, number: int, seed: int) -> pd.DataFrame:
+def draw_random_rows(manifest: pd.DataFrame, *, number: int, seed: int) -> pd.DataFrame:
     """At most ``number`` rows, drawn at random, in the manifest's order."""
     return manifest.sample(min(number, len(manifest)), random_state=seed).sort_index()
 
@@ -108,10 +108,10 @@ def pick_samples(
     image_ids: list[str],
     seed: int,
 ) -> pd.DataFrame:
-    """The named images, and then train images up to ``number`` in all.
+    """The named images, then train images until there are ``number`` in total.
 
-    Stratified: each next image shows the class that the images so far show least, or at times none at all, and
-    comes from the group that they show least, where there is a choice.
+    With ``selection="stratified"``, each next image shows the class that the images so far show least, or
+    occasionally no class at all. Among these candidates, groups with the fewest images so far are preferred.
 
     Raises:
         ValueError: a named image is not in the manifest.
@@ -139,9 +139,9 @@ def _draw_stratified(rows: pd.DataFrame, number: int, rng: np.random.Generator) 
     for _ in range(number):
         left = strata[free].sum(axis=0)
         shown = strata[drawn].sum(axis=0)
-        shown[-1] = shown[-1] * EMPTY_WEIGHT + 1  # a few empty images are enough, and none comes first
+        shown[-1] = shown[-1] * EMPTY_WEIGHT + 1  # a few empty images are enough, and an empty image never comes first
         shown = np.where(left > 0, shown, np.inf)
-        stratum = np.lexsort((left, shown))[0]  # the rarest of the least shown
+        stratum = np.lexsort((left, shown))[0]  # of the least shown, the rarest
         fit = np.flatnonzero(strata[:, stratum] & free)
         times = np.bincount(groups[drawn], minlength=groups.max() + 1)[groups[fit]]
         drawn.append(int(rng.choice(fit[times == times.min()])))
@@ -150,7 +150,7 @@ def _draw_stratified(rows: pd.DataFrame, number: int, rng: np.random.Generator) 
 
 
 def pick_series(manifest: pd.DataFrame, *, series: str | None, max_frames: int) -> pd.DataFrame:
-    """Rows of a series in order, evenly thinned to ``max_frames``; None: the one with most annotated pixels.
+    """Rows of a series in order, evenly thinned to ``max_frames``; None: the series with the most annotated pixels.
 
     Raises:
         ValueError: there is no series of that name.
@@ -172,11 +172,11 @@ def pick_series(manifest: pd.DataFrame, *, series: str | None, max_frames: int) 
 def compare_splits(table: pd.DataFrame) -> pd.DataFrame:
     """How much the distribution of each quantity differs between splits, largest difference first.
 
-    Columns: quantity, unit, class ("" for those of whole images), the mean in each split, distance, between.
-    The distance is Kolmogorov's and Smirnov's, the same scale for all quantities: the largest difference, 0
-    to 1, between two splits in the share of images below any one value. Of a class's area and objects, only
-    images that show it count; NaN is the mean of a split without such an image. A split with fewer than
-    ``MIN_IMAGES`` of them is not compared, and NaN is the distance where fewer than two splits are.
+    Columns: quantity, unit, class ("" for quantities of whole images), the mean in each split, distance, between (the
+    two splits that differ most). The distance is that of Kolmogorov and Smirnov, 0 to 1: the largest difference
+    between the two cumulative distributions. It has the same scale for all quantities, so they can be ranked. Area and
+    objects of a class cover only images that show the class; the mean of a split without such images is NaN. Splits
+    with fewer than ``MIN_IMAGES`` such images are not compared; the distance is NaN if fewer than two splits are left.
     """
     splits = [name for name in SPLITS if (table["split"] == name).any()]
     rows = [
@@ -189,16 +189,16 @@ def compare_splits(table: pd.DataFrame) -> pd.DataFrame:
 def _quantities(table: pd.DataFrame) -> list[tuple[str, str, str, pd.Series]]:
     shown, areas = presence(table), area_percent(table)
     found = [
-        ("images without mask", "%", "", ~shown.any(axis=1) * 100.0),
+        ("images without a mask", "%", "", ~shown.any(axis=1) * 100.0),
         ("height", "pixels", "", table["height"]),
         ("width", "pixels", "", table["width"]),
-        ("brightest pixel", "", "", table["intensity_max"]),
+        ("maximum intensity", "", "", table["intensity_max"]),
     ]
     for name in measured_classes(table):
         with_class = shown[name]
-        found.append(("images that show it", "%", name, with_class * 100.0))
-        found.append(("area where shown", "% of image", name, areas[name][with_class]))
-        found.append(("objects where shown", "", name, table[f"objects_{name}"][with_class]))
+        found.append(("images with the class", "%", name, with_class * 100.0))
+        found.append(("area, if present", "% of image", name, areas[name][with_class]))
+        found.append(("objects, if present", "", name, table[f"objects_{name}"][with_class]))
     return found
 
 
@@ -214,7 +214,7 @@ def _compare(values: pd.Series, split: pd.Series, splits: list[str]) -> dict[str
 
 
 def describe_difference(report: pd.DataFrame) -> str:
-    """The first row of a split report in words."""
+    """The largest difference of a split report in words."""
     row = report.iloc[0]
     if np.isnan(row["distance"]):
         return f"unknown, because fewer than two splits have {MIN_IMAGES} images"
@@ -222,6 +222,7 @@ def describe_difference(report: pd.DataFrame) -> str:
         return "none"
     between = row["between"].split(" and ")
     of = f"{row['class']}: " if row["class"] else ""
-    unit = f" {row['unit']}" if row["unit"] else ""
+    what = row["quantity"] if row["unit"] == "%" else f"mean {row['quantity']}"  # a share is a mean already
+    unit = f" ({row['unit']})" if row["unit"] else ""
     means = [f"{name} {row[name]:,.0f}" if row[name] >= 1000 else f"{name} {row[name]:.3g}" for name in between]
-    return f"{of}{row['quantity']}, mean{unit and ' in'}{unit}: {', '.join(means)} (KS distance {row['distance']:.2f})"
+    return f"{of}{what}{unit}: {', '.join(means)} (KS distance {row['distance']:.2f})"

@@ -18,6 +18,8 @@ MAX_PIXELS = 50_000_000
 """Largest image that is decoded; a small file can claim to be a huge image."""
 MAX_CHUNKS = 100_000
 """Most chunks of a PNG that are looked at; a file of 20 MB has about 2,500."""
+DISPLAY_WINDOW = (1, 99)
+"""Percentiles shown as black and white in 16-bit images."""
 
 HEAD = 24
 """Leading bytes of a PNG that contain its size."""
@@ -172,6 +174,16 @@ def read_values(path: str | Path) -> np.ndarray:
             return np.array(image)
         except OSError:
             raise ValueError(f"{path}: truncated or damaged, cannot be decoded") from None
+
+
+def read_for_display(path: str | Path) -> np.ndarray:
+    """Read an image to look at: uint8 (H, W, 3); 16-bit values are windowed to ``DISPLAY_WINDOW``.
+
+    Raises:
+        ValueError: as ``read_image``.
+    """
+    image = read_image(path)
+    return to_rgb8(image, window=None if image.dtype == np.uint8 else DISPLAY_WINDOW)
 
 
 def to_rgb8(image: np.ndarray, *, window: tuple[float, float] | None) -> np.ndarray:

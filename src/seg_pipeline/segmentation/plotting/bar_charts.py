@@ -1,4 +1,4 @@
-"""Bar charts by class."""
+"""Bar charts per class: number of images, scores."""
 
 from __future__ import annotations
 
@@ -14,23 +14,22 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Annotation
 
+from seg_pipeline.segmentation.plotting.row_panels import PLATE, ROW_INCHES, bar_places
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled, unit_colours
 
 NO_MASK = "no mask"
 MAX_CLASSES = 30
-MAX_UPRIGHT = 6
-PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # under a number, over a line
+MAX_UPRIGHT = 6  # with more classes, the bars are horizontal
 DICE_DEPTH, IOU_DEPTH = 1.0, 0.45  # share of the class colour in a bar; the rest is white
 LETTER_INCHES = 0.08
-BAR_INCHES = 0.15  # as thick as a number is high
 
 
 @styled
 def plot_class_counts(counts: pd.DataFrame) -> Figure:
     """Number of images with each class, per split.
 
-    ``counts`` has a row a class, by name, and last a row "no mask" if that is known; a column a split.
-    Of more than 30 classes the most frequent are shown and the rest summed.
+    ``counts`` has one row per class and one column per split. A last row "no mask", if present, counts the images
+    without any class. With more than 30 classes, the most frequent are shown and the rest are summed in a note.
     """
     shown, note = _sum_rest(counts)
     num_splits = len(shown.columns)
@@ -47,15 +46,12 @@ def plot_class_counts(counts: pd.DataFrame) -> Figure:
     (axes.yaxis if upright else axes.xaxis).set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside lower center", ncols=num_splits, title="split")
     axes.set_title(note)
-    figure.suptitle("Images by class and split")
+    figure.suptitle("Images per class and split")
     return figure
 
 
 def _sum_rest(counts: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The counts of the most frequent classes, and a note with the sum of the rest.
-
-    A bar of that sum would dwarf the others.
-    """
+    """Counts of the most frequent classes, and a note with the sum of the rest, whose bar would dwarf the others."""
     num_classes = len(counts) - (NO_MASK in counts.index)
     if num_classes <= MAX_CLASSES:
         return counts, ""
@@ -70,9 +66,9 @@ def _sum_rest(counts: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
     """Dice and IoU per class, and their means.
 
-    ``scores`` has mean_dice, mean_iou, aggregation, empty_policy, num_images, and classes: dice and iou by
-    class name, and where known dice_interval and iou_interval, (low, high), drawn as lines. None stands for an
-    undefined score.
+    ``scores`` has the keys mean_dice, mean_iou, aggregation, empty_policy, num_images, and classes, which maps each
+    class name to its dice and iou and, optionally, dice_interval and iou_interval (low, high), drawn as lines. None
+    is an undefined score.
     """
     classes = scores["classes"]
     colours = unit_colours(len(classes))
@@ -94,9 +90,9 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
         for name, depth in [("Dice", DICE_DEPTH), ("IoU", IOU_DEPTH)]
     ]
     figure.legend(handles=[*bars, *[line for line in lines if line]], loc="outside lower center", ncols=4)
-    figure.suptitle("Scores by class")
-    policies = f"aggregated by {scores['aggregation']}, empty masks: {scores['empty_policy']}"
-    about = f"{scores['num_images']:,} images, {policies}"
+    figure.suptitle("Dice and IoU by class")
+    policies = f"aggregation: {scores['aggregation']}; empty policy: {scores['empty_policy']}"
+    about = f"{scores['num_images']:,} images; {policies}"
     if scores.get("num_groups", 1) > 1:
         about += f"\nline: {100 * scores['confidence']:.0f} % confidence interval over {scores['num_groups']:,} groups"
     axes.set_title(about)
@@ -104,12 +100,13 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
 
 
 def _draw_intervals(axes: Axes, intervals: Sequence[Sequence[float | None] | None], index: int, num_bars: int) -> None:
-    """Draws the interval of each bar of series ``index`` and moves its text to the end; None: no interval."""
+    """Draw the interval of each bar in series ``index`` and move the bar's text beyond it; None: no interval."""
     texts = axes.texts[-len(intervals) :]
+    places, _ = bar_places(len(intervals), index, num_bars)
     for row, interval in enumerate(intervals):
         low, high = (_number(end) for end in interval or (None, None))
         if np.isfinite(low + high):
-            place = row + (index - (num_bars - 1) / 2) * 0.84 / num_bars
+            place = places[row]
             axes.hlines(place, low, high, color="black", linewidth=1, zorder=3)
             axes.plot([low, high], [place, place], "|", color="black", markersize=4, zorder=3)
             label = cast(Annotation, texts[row])
@@ -117,7 +114,7 @@ def _draw_intervals(axes: Axes, intervals: Sequence[Sequence[float | None] | Non
 
 
 def _lighten(colours: Any, depth: float) -> Any:
-    """Colours in 0..1, or a grey, mixed with that share of white."""
+    """Colours in 0..1, or a grey, mixed with white: ``depth`` 1 keeps the colour, 0 is white."""
     return 1 - depth * (1 - colours)
 
 
@@ -126,7 +123,7 @@ def _number(value: float | None) -> float:
 
 
 def _draw_mean(axes: Axes, name: str, value: float | None, line: str) -> Line2D | None:
-    """The line of a mean; None if the mean is undefined."""
+    """Draw the line of a mean; None if the mean is undefined."""
     if value is None or not np.isfinite(value):
         return None
     label = f"{name} {value:.3f}"
@@ -134,7 +131,7 @@ def _draw_mean(axes: Axes, name: str, value: float | None, line: str) -> Line2D 
 
 
 def _fits_upright(names: list[str], num_bars: int) -> bool:
-    """Whether the names fit side by side below their bars."""
+    """Whether the names fit side by side below upright bars."""
     return len(names) <= MAX_UPRIGHT and max(map(len, names)) * grown(LETTER_INCHES) < _group_inches(num_bars)
 
 
@@ -145,7 +142,7 @@ def _group_inches(num_bars: int) -> float:
 def _bar_figure(num_rows: int, num_bars: int, *, upright: bool) -> Figure:
     if upright:
         return new_figure(max(5.0, 1.0 + num_rows * _group_inches(num_bars)), 3.6)
-    return new_figure(7.0, 1.4 + num_rows * (num_bars + 0.7) * grown(BAR_INCHES))
+    return new_figure(7.0, 1.4 + num_rows * (num_bars + 0.7) * grown(ROW_INCHES))
 
 
 def _draw_bars(
@@ -158,9 +155,8 @@ def _draw_bars(
     upright: bool,
     **look: Any,
 ) -> None:
-    """Draws bar ``index`` of ``num_bars`` in each row, with a text at its end."""
-    thickness = 0.84 / num_bars
-    places = np.arange(len(values)) + (index - (num_bars - 1) / 2) * thickness
+    """Draw bar ``index`` of ``num_bars`` for each class, with a text at its end."""
+    places, thickness = bar_places(len(values), index, num_bars)
     bars = (axes.bar if upright else axes.barh)(places, values, thickness, **look)
     axes.bar_label(bars, labels=texts, padding=2, fontsize=small(), bbox=PLATE)
 
@@ -171,6 +167,6 @@ def _name_rows(axes: Axes, names: list[str], unit: str, *, upright: bool) -> Non
         axes.set_ylabel(unit)
     else:
         axes.set_yticks(range(len(names)), names)
-        axes.set_ylim(len(names) - 0.4, -0.6)  # the first row on top
+        axes.set_ylim(len(names) - 0.4, -0.6)  # the first class on top
         axes.set_xlabel(unit)
     axes.grid(visible=True, axis="y" if upright else "x")

@@ -1,6 +1,7 @@
 """One small panel per class: Dice by object size, threshold curves, reliability.
 
-A class has its colour and its name above its panel; lines differ in their pattern too.
+Each panel is titled with its class and drawn in the colour of the class. Lines also differ in their pattern, so that
+the figure can be read without colour.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ MAX_PANELS = 12
 MAX_COLUMNS = 4
 PANEL_INCHES = 2.1
 MAX_POINTS = 2000
-"""Points per panel; of more, a sample evenly spread over the sizes."""
+"""Points per panel; with more, a sample evenly spread over the sizes is shown."""
 NUM_BANDS = 6
-"""Bands of equal numbers of images by object size, whose medians are drawn."""
+"""Size bands with equal numbers of images, whose medians are drawn."""
 UNIT = (-0.03, 1.06)
 
 
@@ -32,8 +33,9 @@ def plot_object_sizes(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Dice per image against the area of the class, with the median of six size bands.
 
     Args:
-        rows: an image and class each: class, dice, true_pos, false_neg. Rows without truth are left out.
-        names: every class, in order of their colours.
+        rows: one row per image and class: class, dice, true_pos, false_neg. Rows whose ground truth is empty are left
+            out.
+        names: all classes, in channel order, which determines their colours.
     """
     area = rows["true_pos"] + rows["false_neg"]
     shown = rows.assign(area=area)[area > 0]
@@ -61,7 +63,7 @@ def _label_areas(axes: Axes) -> None:
 
 
 def _draw_bands(axes: Axes, part: pd.DataFrame) -> None:
-    """Medians of Dice and area; with fewer than two images per band, there are fewer bands."""
+    """Draw median Dice against median area per band; there are fewer bands if some would hold fewer than two images."""
     number = max(1, min(NUM_BANDS, len(part) // 2))
     bands = part.groupby(np.arange(len(part)) * number // max(len(part), 1))[["area", "dice"]].median()
     axes.plot(bands["area"], bands["dice"], color="black", marker="s", markersize=3, linewidth=1.2)
@@ -72,9 +74,9 @@ def plot_thresholds(curve: pd.DataFrame, names: Sequence[str], chosen: Mapping[s
     """Dice, precision and recall on validation images against the threshold, per class.
 
     Args:
-        curve: class, threshold, dice, precision, recall.
-        names: every class, in order of their colours.
-        chosen: threshold in use, by class.
+        curve: one row per class and threshold: class, threshold, dice, precision, recall.
+        names: all classes, in channel order, which determines their colours.
+        chosen: the threshold in use per class.
     """
     figure, panels, note = class_panels(curve, names)
     for name, (axes, colour) in panels.items():
@@ -97,11 +99,12 @@ def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[s
     """Observed frequency against predicted probability, per class; on the diagonal the model is calibrated.
 
     Args:
-        bins: class, confidence (mean of the bin), frequency (share that is of the class), pixels.
-        names: every class, in order of their colours.
-        errors: expected calibration error by class.
+        bins: one row per class and bin: class, confidence (mean predicted probability), frequency (observed share of
+            the class), pixels.
+        names: all classes, in channel order, which determines their colours.
+        errors: expected calibration error (ECE) per class.
     """
-    figure, panels, note = class_panels(bins.dropna(subset=["frequency"]), names, unit="share of the class")
+    figure, panels, note = class_panels(bins.dropna(subset=["frequency"]), names, unit="observed frequency")
     for name, (axes, colour) in panels.items():
         part = bins[(bins["class"] == name) & (bins["pixels"] > 0)].sort_values("confidence")
         axes.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="perfect")
@@ -112,17 +115,17 @@ def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[s
             axes.set_title(f"{name}\nECE {errors[name]:.4f}")
         axes.set(xlim=UNIT, ylim=UNIT, xlabel="predicted probability")
     figure.suptitle("Reliability: observed frequency of the class against predicted probability")
-    add_note(figure, note, "dashed: perfect calibration; larger points stand for more pixels")
+    add_note(figure, note, "dashed: perfect calibration; larger points: more pixels")
     return figure
 
 
 def class_panels(
     rows: pd.DataFrame, names: Sequence[str], *, unit: str = "score (0 to 1)"
 ) -> tuple[Figure, dict[str, tuple[Axes, np.ndarray]], str]:
-    """A figure with one panel per class; of more than ``MAX_PANELS`` classes, those with most rows.
+    """A figure with one panel per class; with more than ``MAX_PANELS`` classes, those with the most rows.
 
     Returns:
-        The figure, axes and colour by class, and a note on what was left out, or "".
+        The figure, the axes and colour of each class, and a note on the classes left out ("" if none).
     """
     counts = rows["class"].value_counts()
     present = [name for name in names if name in counts.index] or list(names[:1])
@@ -140,7 +143,7 @@ def class_panels(
         axes.grid(visible=True)
     for axes in grid[::columns]:
         axes.set_ylabel(unit)
-    note = f"the {len(kept)} of {len(names)} classes with most values" if len(kept) < len(names) else ""
+    note = f"the {len(kept)} of {len(names)} classes with the most values" if len(kept) < len(names) else ""
     return (
         figure,
         {name: (axes, colours[list(names).index(name)]) for axes, name in zip(grid, kept, strict=False)},

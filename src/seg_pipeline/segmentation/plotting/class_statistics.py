@@ -1,4 +1,4 @@
-"""Classes in the images: alone, together, and per split."""
+"""Statistics of the classes in the masks: co-occurrence, area, objects, and their distribution per split."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_DIFFERENCES = 12
 
 
 @styled
-def plot_classes(
+def plot_class_overview(
     together: pd.DataFrame,
     areas: pd.DataFrame,
     objects: pd.DataFrame,
@@ -37,16 +37,17 @@ def plot_classes(
     title: str,
     note: str,
 ) -> Figure:
-    """Which classes occur together, how often each is absent, and the size and number of its objects.
+    """Co-occurrence of the classes, how often each is absent, its area and its number of objects.
 
     Args:
-        together: images that show both classes, a row and a column a class.
-        areas: p5, p25, p50, p75, p95 of the percent of an image that each class covers where it is shown.
-        objects: the same of its number of connected components.
-        colours: of the classes, uint8 (C, 3).
-        num_images: in the data set.
-        title: of the figure.
-        note: on what was left out, or "".
+        together: number of images that show both classes, one row and one column per class.
+        areas: percentiles p5, p25, p50, p75, p95 of the area of each class, in percent of the image, over the images
+            that show the class.
+        objects: the same percentiles of the number of connected components.
+        colours: uint8 (C, 3), one per class.
+        num_images: images in the data set.
+        title: title of the figure.
+        note: what was left out, or "".
     """
     names, look = list(together.index), colours / 255
     shown = np.diag(together.to_numpy())
@@ -55,14 +56,14 @@ def plot_classes(
     shares = 100 * together.div(np.where(shown > 0, shown, np.nan), axis=0)
     numbers = len(names) <= MAX_WITH_NUMBERS
     draw_heat(heat, shares, numbers=numbers, slope=45 if numbers else 90)
-    heat.set(title="Occur together:\n% of the images of the row's class that show the column's class")
+    heat.set(title="Co-occurrence: % of the images\nwith the row's class that\nalso show the column's class")
     empty = num_images - shown
     texts = [f"{value / num_images:.0%} ({value:,})" for value in empty]
     draw_bars(absent, 100 * empty / num_images, texts, color=look, edgecolor="0.35", linewidth=0.5)
     absent.set(title="Images without the class", xlabel="% of images (images)", xlim=(0, 145), xticks=[0, 50, 100])
     for axes, table, heading, unit in [
-        (area, areas, "Area where shown", "% of the image"),
-        (count, objects, "Objects where shown", "connected components"),
+        (area, areas, "Area, if present", "% of the image"),
+        (count, objects, "Objects, if present", "connected components"),
     ]:
         draw_boxes(axes, table, look)
         scale_values(axes, table)
@@ -73,7 +74,7 @@ def plot_classes(
 
 
 @styled
-def plot_splits(
+def plot_split_comparison(
     shown: pd.DataFrame,
     areas: Mapping[str, pd.DataFrame],
     objects: Mapping[str, pd.DataFrame],
@@ -86,13 +87,13 @@ def plot_splits(
     """Frequency, area and number of objects of each class per split, and the largest differences.
 
     Args:
-        shown: percent of images that show the class, a row a class, a column a split.
-        areas: by split, as for ``plot_classes``.
-        objects: by split, as for ``plot_classes``.
-        differences: columns name and distance (0 to 1), the largest first.
-        sizes: images by split.
-        title: names the largest difference.
-        note: on what was left out, or "".
+        shown: percent of images that show the class, one row per class, one column per split.
+        areas: per split, as for ``plot_class_overview``.
+        objects: per split, as for ``plot_class_overview``.
+        differences: columns name and distance (0 to 1), largest first.
+        sizes: images per split.
+        title: title of the figure.
+        note: what was left out, or "".
     """
     splits, names = list(shown.columns), list(shown.index)
     colours = matplotlib.colormaps["cividis"](np.linspace(0.1, 0.85, len(splits)))

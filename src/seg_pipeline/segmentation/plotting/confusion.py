@@ -12,15 +12,15 @@ from matplotlib.figure import Figure
 from seg_pipeline.segmentation.plotting.style import new_figure, small, styled
 
 MAX_WITH_NUMBERS = 15
-DARK = 0.55  # share from which the number is white on dark blue
+DARK = 0.55  # from this share on, the number is white on dark blue
 
 
 @styled
 def plot_confusion(confusion: np.ndarray, names: Sequence[str], *, title: str) -> Figure:
-    """What the pixels of each true class (row) were predicted as, in percent of the row.
+    """Confusion matrix in percent of each row: what the pixels of each true class were predicted as.
 
-    ``confusion`` counts pixels, int (K, K), rows truth, columns prediction. A row without pixels is
-    grey. Percentages are written in the cells of up to 15 classes.
+    ``confusion`` counts pixels, int (K, K); rows are the ground truth, columns the prediction. A row without pixels
+    is grey. Up to 15 classes have their percentages written in the cells.
 
     Raises:
         ValueError: ``confusion`` is not K x K for K names.
@@ -33,7 +33,7 @@ def plot_confusion(confusion: np.ndarray, names: Sequence[str], *, title: str) -
     numbered = len(names) <= MAX_WITH_NUMBERS
     side = max(len(names) * 0.5, 2.8) if numbered else min(len(names) * 0.2, 18)
     figure = new_figure(side + 3.4, side + 1.6)
-    figure.set_layout_engine("compressed")  # as the cells are square
+    figure.set_layout_engine("compressed")  # keeps the colour bar close to the square cells
     axes = figure.subplots()
     _draw_heat(figure, axes, shares)
     slope = 45 if numbered else 90
@@ -48,7 +48,7 @@ def plot_confusion(confusion: np.ndarray, names: Sequence[str], *, title: str) -
 
 
 def _row_shares(confusion: np.ndarray) -> tuple[np.ma.MaskedArray, np.ndarray]:
-    """Shares of each row's total, masked where the total is 0, and the totals."""
+    """Shares of each row's total, masked if the total is 0, and the totals."""
     totals = confusion.sum(axis=1)
     empty = np.broadcast_to((totals == 0)[:, None], confusion.shape)
     return np.ma.masked_array(confusion / np.maximum(totals, 1)[:, None], mask=empty), totals

@@ -1,4 +1,4 @@
-"""Contact sheets: images with their masks.
+"""Contact sheets: a grid of images with their masks.
 
 Axes: C classes, H rows, W columns. An image is uint8, (H, W) or (H, W, 3) in RGB; masks are bool (C, H, W).
 """
@@ -25,7 +25,7 @@ BLOCK_GAP = 0.06
 MAX_ROWS = 6
 MAX_LEGEND = 16
 PANEL_PIXELS = 480
-"""Larger images are shrunk to this before they are coloured; otherwise their outlines would be too thin to see."""
+"""Longer images are shrunk to this side before they are coloured; otherwise their outlines would be too thin to see."""
 
 
 @styled
@@ -38,10 +38,10 @@ def plot_samples(
     colours: np.ndarray | None = None,
     title: str = "Samples: image, masks, overlay",
 ) -> Figure:
-    """A contact sheet: each sample's image, its masks, and the overlay.
+    """Contact sheet of samples, one row each: image, masks, overlay.
 
-    Images may differ in size; ``titles`` stand above the samples. ``colours``, uint8 (C, 3), are those of the
-    first C classes if not given: of a thousand classes it is enough to pass on those that occur.
+    Images may differ in size. ``titles`` are written above the samples. ``colours``, uint8 (C, 3), default to those of
+    the first C classes: pass them if ``masks`` hold only some of very many classes.
     """
     _check_lengths(images=len(images), masks=len(masks), titles=len(titles))
     _check_classes(masks, class_names)
@@ -67,9 +67,9 @@ def plot_predictions(
     titles: Sequence[str],
     class_names: Sequence[str],
 ) -> Figure:
-    """A contact sheet: each image, its ground truth, and the prediction (tint) below the true outlines.
+    """Contact sheet of predictions, one row per image: image, ground truth, and prediction (tint) under true outlines.
 
-    A strong tint is a false find, an outline without its tint inside is a miss.
+    A strong tint is a false positive, an outline without a tint inside is a false negative.
     """
     _check_lengths(images=len(images), truths=len(truths), predictions=len(predictions), titles=len(titles))
     _check_classes([*truths, *predictions], class_names)
@@ -82,7 +82,7 @@ def plot_predictions(
         marked = tint(tint(picture, found, TINT, colours), found & ~drawn, FALSE_TINT, colours)
         rows.append([picture, overlay(picture, drawn), draw_outlines(marked, drawn, colours)])
     figure = _draw_sheet(rows, titles, ["image", "ground truth", "prediction"])
-    figure.suptitle("Predictions (tint, darker where wrong) and ground truth (outline)")
+    figure.suptitle("Predictions (tint; stronger: false positive) and ground truth (outline)")
     _add_legend(figure, _names_to_show([*truths, *predictions], class_names), colours)
     return figure
 
@@ -96,20 +96,21 @@ def plot_augmentations(
     *,
     title: str,
 ) -> Figure:
-    """A contact sheet with one row per sample: the original, then augmented draws, with masks as outlines.
+    """Contact sheet with one row per sample: the original, then augmented draws, with masks as outlines.
 
     Args:
-        images: of each sample its forms, the one without augmentation first; as many of each.
-        masks: as ``images``.
-        titles: of the samples.
+        images: per sample, the image without augmentation first, then the same number of augmented draws.
+        masks: the masks of ``images``.
+        titles: one title per sample.
+        title: title of the figure.
     """
     _check_lengths(images=len(images), masks=len(masks), titles=len(titles))
-    flat = [mask for forms in masks for mask in forms]
+    flat = [mask for draws in masks for mask in draws]
     _check_lengths(
         **{
-            f"{kind} of {name}": len(forms)
+            f"{kind} of {name}": len(draws)
             for kind, every in [("images", images), ("masks", masks)]
-            for name, forms in zip(titles, every, strict=True)
+            for name, draws in zip(titles, every, strict=True)
         }
     )
     _check_classes(flat, class_names)
@@ -117,9 +118,9 @@ def plot_augmentations(
     rows = [
         [
             draw_outlines(_shrink(check_picture(image, mask)), _shrink_masks(mask), colours)
-            for image, mask in zip(*forms, strict=True)
+            for image, mask in zip(*draws, strict=True)
         ]
-        for forms in zip(images, masks, strict=True)
+        for draws in zip(images, masks, strict=True)
     ]
     headings = ["original", *[f"draw {draw}" for draw in range(1, len(rows[0]))]]
     figure = _draw_sheet(rows, titles, headings, named=0)
@@ -130,14 +131,14 @@ def plot_augmentations(
 
 def _check_lengths(**lengths: int) -> None:
     if len(set(lengths.values())) > 1 or 0 in lengths.values():
-        raise ValueError(f"a sheet needs one of each for every sample, at least one, but got {lengths}")
+        raise ValueError(f"a contact sheet needs the same number of each, at least 1, but got {lengths}")
 
 
 def _check_classes(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> None:
     if wrong := {len(mask) for mask in masks} - {len(class_names)}:
         raise ValueError(
             f"some masks hold {sorted(wrong)} classes, but there are {len(class_names)} class names: "
-            f"{list(class_names)}; give masks (C, H, W) with one mask a class"
+            f"{list(class_names)}; pass masks (C, H, W) with one mask per class"
         )
 
 
@@ -166,9 +167,9 @@ def _panel_size(shape: tuple[int, ...]) -> tuple[int, int]:
 def _draw_sheet(
     samples: list[list[np.ndarray]], titles: Sequence[str], headings: Sequence[str], *, named: int = 1
 ) -> Figure:
-    """One row per sample; more than ``MAX_ROWS`` samples go into two blocks side by side.
+    """Draw one row per sample; more than ``MAX_ROWS`` samples go into two blocks side by side.
 
-    ``named``: the column over which a sample's title stands.
+    ``named``: index of the column that carries the sample's title.
     """
     num_blocks = 1 if len(samples) <= MAX_ROWS else 2
     num_rows, wide = math.ceil(len(samples) / num_blocks), len(headings)
@@ -188,12 +189,12 @@ def _draw_sheet(
 
 
 def _cell_ratio(pictures: list[np.ndarray]) -> float:
-    """Height over width of the cells: that of the median image, within bounds."""
+    """Height over width of the cells: that of the median image, between 0.5 and 1.5."""
     return float(np.clip(np.median([picture.shape[0] / picture.shape[1] for picture in pictures]), 0.5, 1.5))
 
 
 def _show(axes: Axes, picture: np.ndarray, ratio: float) -> None:
-    """The image centred in a cell of that height over width, as large as fits."""
+    """Draw the image centred in a cell with this ratio of height to width, as large as fits."""
     height, width = picture.shape[:2]
     axes.imshow(picture)
     cell_width = max(width, height / ratio)
@@ -204,7 +205,7 @@ def _show(axes: Axes, picture: np.ndarray, ratio: float) -> None:
 
 
 def _names_to_show(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> dict[int, str]:
-    """All classes by index, or only those in the masks if all are too many for a legend."""
+    """All classes by index, or only those in the masks if there are too many for a legend."""
     if len(class_names) <= MAX_LEGEND:
         return dict(enumerate(class_names))
     seen = np.any([mask.any(axis=(1, 2)) for mask in masks], axis=0)
@@ -218,7 +219,7 @@ def _add_legend(figure: Figure, names: dict[int, str], colours: np.ndarray) -> N
     ]
     if not patches:
         return
-    points = (0.6 * max(map(len, names.values())) + 5) * small()  # a letter is about 0.6 wide, the patch 5
+    points = (0.6 * max(map(len, names.values())) + 5) * small()  # a letter is 0.6 font sizes wide, the patch 5
     columns = max(1, int(figure.get_figwidth() * 72 / points))
     figure.legend(handles=patches, loc="outside lower center", ncols=columns)
     figure.set_figheight(figure.get_figheight() + math.ceil(len(patches) / columns) * small() / 45)

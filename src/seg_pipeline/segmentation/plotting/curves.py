@@ -1,4 +1,4 @@
-"""Curves over epochs."""
+"""Training curves per epoch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MAX_MARKERS = 30  # with more epochs, lines have no markers
 def plot_history(history: pd.DataFrame) -> Figure:
     """Loss, Dice, pixel accuracy and learning rate per epoch; the best epoch (validation Dice) is marked.
 
-    ``history`` has one row an epoch: epoch (from 1), learning_rate, and train_ and val_ of loss, dice and
-    pixel_accuracy; values that are not finite are left out.
+    ``history`` has one row per epoch: epoch (from 1), learning_rate, and loss, dice and pixel_accuracy with the
+    prefixes train_ and val_. Values that are not finite are left out. With cross-validation there is one line per fold.
     """
     rows = history.replace([np.inf, -np.inf], np.nan)
     figure = new_figure(7.2, 5.2)
@@ -46,7 +46,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
     for axes in (accuracy, rate):
         axes.set_xlabel("epoch")
     figure.legend(*loss.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    figure.suptitle(f"Training history: {_describe_folds(rows) or _describe_best(best, len(rows))}")
+    figure.suptitle(f"Training curves: {_describe_folds(rows) or _describe_best(best, len(rows))}")
     return figure
 
 
@@ -71,7 +71,7 @@ def _describe_folds(rows: pd.DataFrame) -> str:
 
 
 def _best_epoch(rows: pd.DataFrame) -> pd.Series | None:
-    """The row with the highest validation Dice, the first of equals."""
+    """The row with the highest validation Dice; of equal ones, the first."""
     known = rows.dropna(subset=["val_dice"])
     return None if known.empty else known.iloc[int(known["val_dice"].argmax())]
 

@@ -1,4 +1,4 @@
-"""Scores as points on rows: groups, steps of postprocessing, options of prediction, two runs compared."""
+"""Scores with one row each: groups, postprocessing steps, prediction options, differences between two runs."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, s
 
 MAX_ROWS = 40
 MARKERS = "osD^vP"
-"""A class each, beside its colour; with more classes a row shows their range and mean alone."""
+"""One marker per class, so that colour is not the only difference; with more classes, only range and mean are drawn."""
 ROW_INCHES = 0.2
 
 
 @styled
 def plot_group_scores(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Mean Dice of each group, its range over the classes, and of few classes each; the worst groups first.
+    """Dice per group, worst group first: mean and range over the classes, and each class if there are few.
 
     Args:
-        rows: a group and class each: group, class, dice.
-        names: every class, in order of their colours.
+        rows: one row per group and class: group, class, dice.
+        names: all classes, in channel order, which determines their colours.
     """
     table = rows.pivot(index="group", columns="class", values="dice").reindex(columns=list(names))
     order = table.mean(axis=1).sort_values(kind="stable").dropna().index
@@ -39,8 +39,8 @@ def plot_group_scores(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
     mean = Line2D([], [], color="black", marker="|", linestyle="", markersize=9, markeredgewidth=2, label="mean")
     _score_axis(axes)
     figure.suptitle("Dice by group, worst first")
-    left = f"{len(order) - len(shown):,} better ones are not shown" if len(order) > len(shown) else ""
-    add_legend(figure, [*handles, mean], f"bar: range over the classes{'; ' + left if left else ''}")
+    left = f"; {len(order) - len(shown):,} better groups are not shown" if len(order) > len(shown) else ""
+    add_legend(figure, [*handles, mean], f"bar: range over the classes{left}")
     return figure
 
 
@@ -54,11 +54,11 @@ def _draw_classes(axes: Axes, table: pd.DataFrame) -> list[Line2D]:
 
 
 @styled
-def plot_gains(gains: pd.DataFrame) -> Figure:
-    """Dice on the validation split before and after each step of postprocessing; what was kept is filled.
+def plot_postprocessing_gains(gains: pd.DataFrame) -> Figure:
+    """Validation Dice before and after each postprocessing step, largest gain first; steps that were kept are filled.
 
     Args:
-        gains: step, class, value, dice_before, dice_after, gain_interval, kept. The largest gains are shown first.
+        gains: one row per step and class: step, class, value, dice_before, dice_after, gain_interval, kept.
     """
     gain = gains["dice_after"] - gains["dice_before"]
     order = gain.fillna(-1).sort_values(ascending=False, kind="stable").index
@@ -76,32 +76,33 @@ def plot_gains(gains: pd.DataFrame) -> Figure:
         axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=small())
     axes.set_xlabel("Dice on the validation split")
     axes.grid(visible=True, axis="x")
-    figure.suptitle("Postprocessing: gain of each step")
+    figure.suptitle("Postprocessing: validation Dice before and after each step")
     left = f"; {len(gains) - len(shown):,} more steps are not shown" if len(gains) > len(shown) else ""
     add_note(figure, f"line: before, circle: after (filled: kept){left}")
     return figure
 
 
 def _plain(value: Any) -> str:
-    """A number without useless digits; nothing for what is on or off."""
+    """The value of a step without trailing zeros; "" if the step is only on or off."""
     if isinstance(value, bool | np.bool_) or pd.isna(value):
         return ""
     return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
 
 
 def _between(interval: Sequence[float | None] | None) -> str:
-    """ " (+0.01 to +0.02)", or nothing where there is no interval."""
+    """ " (+0.0100 to +0.0200)"; "" if there is no interval."""
     if interval is None or any(pd.isna(end) for end in interval):
         return ""
     return f" ({interval[0]:+.4f} to {interval[1]:+.4f})"
 
 
 @styled
-def plot_options(options: pd.DataFrame) -> Figure:
-    """Dice and cost of each way to predict, the one in use marked.
+def plot_prediction_options(options: pd.DataFrame) -> Figure:
+    """Validation Dice and time per image of each prediction option; the option in use is marked.
 
     Args:
-        options: option, dice, gain, gain_low, gain_high, seconds_per_image, cost (times the plain one's), used.
+        options: one row per option: option, dice, gain, gain_low, gain_high, seconds_per_image, cost (multiple of plain
+            prediction), used.
     """
     used = ["\u25b6 " if one else "" for one in options["used"]]
     labels = [f"{mark}{name}" for mark, name in zip(used, options["option"], strict=True)]
@@ -119,14 +120,14 @@ def plot_options(options: pd.DataFrame) -> Figure:
         title="Dice on validation images", xlim=(0, 2.6), xticks=np.linspace(0, 1, 5), ylim=(len(options) - 0.5, -0.5)
     )
     score.set_yticks(places, labels)
-    cost.set(title="Time an image, as a multiple", xlim=(0, 1.6 * max(float(options["cost"].max()), 1)))
-    figure.suptitle("Ways to predict: gain and cost")
+    cost.set(title="Time per image (plain: 1)", xlim=(0, 1.6 * max(float(options["cost"].max()), 1)))
+    figure.suptitle("Prediction options: Dice and time per image")
     add_note(figure, "\u25b6 and dark: in use")
     return figure
 
 
 def _gain(option: dict) -> str:
-    """Dice, and where it differs from the plain one's by how much."""
+    """Dice, and the gain over plain prediction if there is one."""
     if not option["gain"]:
         return f"{option['dice']:.3f}"
     return f"{option['dice']:.3f}, gain {option['gain']:+.4f}{_between([option['gain_low'], option['gain_high']])}"
@@ -134,11 +135,11 @@ def _gain(option: dict) -> str:
 
 @styled
 def plot_comparison(summary: pd.DataFrame, *, title: str) -> Figure:
-    """Difference in Dice of two runs with its interval, by class; the symbol says the verdict.
+    """Difference in Dice between two runs per class, with its interval; the marker shows the verdict.
 
     Args:
-        summary: as ``comparison.summarise`` gives it.
-        title: names the two runs.
+        summary: from ``metrics.summarise``.
+        title: title of the figure, which names the two runs.
     """
     shown = summary.head(MAX_ROWS)
     labels = [f"{row['class']} ({row['num_images']:,})" for row in shown.to_dict("records")]
@@ -151,16 +152,16 @@ def plot_comparison(summary: pd.DataFrame, *, title: str) -> Figure:
         text = f"{row['difference']:+.3f} {row['verdict']}"
         axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=small())
     widest = np.nanmax(np.abs(shown[["difference", "low", "high"]].to_numpy(dtype=float)))
-    axes.set(xlim=(-1.1 * widest or -1, 1.1 * widest or 1), xlabel="Dice of this run less that of the other")
+    axes.set(xlim=(-1.1 * widest or -1, 1.1 * widest or 1), xlabel="Dice of this run minus Dice of the other run")
     axes.grid(visible=True, axis="x")
     figure.suptitle(title)
-    left = f"; {len(summary) - len(shown):,} classes more are in the table" if len(summary) > len(shown) else ""
-    add_note(figure, f"class (images); line: 95 % interval over groups{left}")
+    left = f"; {len(summary) - len(shown):,} more classes are in the table" if len(summary) > len(shown) else ""
+    add_note(figure, f"class (images); line: 95 % confidence interval over groups{left}")
     return figure
 
 
 def _row_figure(labels: Sequence[str], *, extra: float) -> tuple[Figure, Axes]:
-    """A panel with a named row each, the first on top."""
+    """A figure with one panel whose rows have these labels, the first on top."""
     figure = new_figure(grown(7.0), max(1.0, len(labels) * grown(ROW_INCHES)) + grown(extra))
     axes = figure.subplots()
     axes.set_yticks(range(len(labels)), labels)

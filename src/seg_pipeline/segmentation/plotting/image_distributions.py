@@ -24,18 +24,18 @@ BYTE = 256  # only 16-bit values can span more than this factor, and need a loga
 
 
 @styled
-def plot_images(
+def plot_image_overview(
     sizes: pd.DataFrame, intensities: pd.DataFrame, colours: np.ndarray, *, num_images: int, sampled: int, note: str
 ) -> Figure:
-    """Height and width of the images, and the intensity of each class and each group.
+    """Height and width of the images, and the intensities per class and per group.
 
     Args:
-        sizes: height, width, images; a row a size.
-        intensities: kind ("all", "class", "group"), name, p5, p25, p50, p75, p95.
-        colours: of the classes among ``intensities``, uint8 (C, 3).
-        num_images: in the data set.
-        sampled: images whose pixels were read.
-        note: on what was left out, or "".
+        sizes: one row per size: height, width, images.
+        intensities: one row per class or group: kind ("all", "class", "group"), name, p5, p25, p50, p75, p95.
+        colours: uint8 (C, 3), one per class in ``intensities``.
+        num_images: images in the data set.
+        sampled: number of images whose pixels were read.
+        note: what was left out, or "".
     """
     by_class = intensities[intensities["kind"] != "group"]
     by_group = intensities[intensities["kind"] == "group"]
@@ -52,9 +52,9 @@ def plot_images(
         scale_values(axes, table, wide=BYTE)
         axes.set_yticks(range(len(table)), list(table["name"]))
         axes.set(title=title, xlabel="stored value (mean of the channels)", ylim=(len(table) - 0.5, -0.5))
-    read = f"intensities of {sampled:,} of them" if sampled < num_images else "intensities of all of them"
-    figure.suptitle(f"{num_images:,} images, {read}")
-    add_note(figure, note, "box: middle half, line: 5 to 95 % of pixels, number: median")
+    read = f"intensities of {sampled:,}, drawn at random" if sampled < num_images else "intensities of all"
+    figure.suptitle(f"Image overview: sizes of {num_images:,} images, {read}")
+    add_note(figure, note, "box: 25th to 75th percentile, line: 5th to 95th percentile of pixels, number: median")
     return figure
 
 
@@ -63,7 +63,7 @@ def _draw_sizes(axes: Axes, sizes: pd.DataFrame) -> None:
     if len(sizes) <= MAX_SIZES:
         axes.scatter(width, height, s=30 + 250 * np.sqrt(images / images.max()), color="#0072B2", alpha=0.5)
         lines = [f"{row.height} x {row.width}: {row.images:,}" for row in sizes.itertuples()]
-        # not beside the points, which may be close together
+        # in the corner, because points may be too close together for labels
         axes.text(0.04, 0.97, "\n".join(lines), transform=axes.transAxes, va="top", fontsize=small())
         axes.set(xlim=_wide(width), ylim=_wide(height))
         title = "Sizes (height x width: images)"
@@ -79,7 +79,7 @@ def _draw_sizes(axes: Axes, sizes: pd.DataFrame) -> None:
 
 
 def _wide(values: np.ndarray) -> tuple[float, float]:
-    """Axis limits with room for the texts; sizes that hardly differ are close together."""
+    """Axis limits with room for the texts; sizes that hardly differ are drawn close together."""
     span = max(0.8 * float(values.max() - values.min()), 0.25 * float(values.max()))
     return max(0, float(values.min()) - span), float(values.max()) + span
 
@@ -91,18 +91,18 @@ def plot_class_locations(
     """Class locations: the percentage of images that show each class at each position.
 
     Args:
-        maps: float (C, H, W), percent; each panel's colours span from 0 to its own largest value.
-        names: of the classes.
-        counts: sampled images that show each.
-        sampled: which images were read.
-        note: on what was left out, or "".
+        maps: float (C, H, W), percent; the colours of each panel range from 0 to its own maximum.
+        names: one class name per map.
+        counts: number of sampled images that show each class.
+        sampled: which images were read, as text.
+        note: what was left out, or "".
     """
     columns = min(MAX_COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)
     ratio = maps.shape[1] / maps.shape[2]
     width = max(columns * PANEL_INCHES + 0.9, 6.5)
     figure = new_figure(grown(width), grown(rows * (PANEL_INCHES * ratio + 0.42) + 0.5))
-    figure.set_layout_engine("compressed")  # as the panels keep their images' shape
+    figure.set_layout_engine("compressed")  # the panels keep the aspect ratio of the maps
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, part, name, count in zip(panels, maps, names, counts, strict=False):
         axes.imshow(part, cmap="viridis", vmin=0, vmax=float(part.max()) or 1)
@@ -111,21 +111,23 @@ def plot_class_locations(
     for axes in panels[len(names) :]:
         axes.set_visible(False)
     bar = figure.colorbar(matplotlib.cm.ScalarMappable(cmap="viridis"), ax=list(panels), shrink=0.8, ticks=[0, 1])
-    bar.ax.set_yticklabels(["0", "most"])
+    bar.ax.set_yticklabels(["0", "max"])
     figure.suptitle("Class locations: share of images that show the class at each position")
     add_note(figure, sampled, note)
     return figure
 
 
 @styled
-def plot_series(positions: pd.DataFrame, days: pd.DataFrame, images_by_day: Sequence[int], *, note: str) -> Figure:
-    """How often each class is shown along the series and over days.
+def plot_series_overview(
+    positions: pd.DataFrame, days: pd.DataFrame, images_by_day: Sequence[int], *, note: str
+) -> Figure:
+    """How often each class occurs along the series and per day.
 
     Args:
-        positions: percent of images, a row a class, a column a part of the series, from its first frames to its last.
-        days: percent of images, a row a class, a column a day; no column leaves the panel out.
-        images_by_day: images of each day.
-        note: what the figure is made of.
+        positions: percent of images, one row per class, one column per part of the series, first to last.
+        days: percent of images, one row per class, one column per day; without columns, the panel is left out.
+        images_by_day: number of images per day.
+        note: which images the figure covers.
     """
     widths = [4.6, max(2.2, min(0.42 * days.shape[1] + 1.0, 7.0))] if days.shape[1] else [5.6]
     height = max(1.2, len(positions) * grown(0.24)) + grown(1.9)
@@ -145,6 +147,6 @@ def plot_series(positions: pd.DataFrame, days: pd.DataFrame, images_by_day: Sequ
     for axes in panels:
         axes.set_yticks(range(len(positions)), list(positions.index) if axes is panels[0] else [])
     figure.colorbar(heat, ax=list(panels), label="images with the class (%)", fraction=0.05)
-    figure.suptitle("Classes along the series" + (" and over days" if days.shape[1] else ""))
+    figure.suptitle("Class frequency along the series" + (" and by day" if days.shape[1] else ""))
     add_note(figure, note)
     return figure

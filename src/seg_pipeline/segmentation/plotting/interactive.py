@@ -1,4 +1,4 @@
-"""Interactive figures (Plotly), whose points show their names."""
+"""Interactive figures (Plotly): hover over a point to see which image it is."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 SPLIT_LOOK = {"train": ("#0072B2", "circle"), "val": ("#E69F00", "diamond"), "test": ("#009E73", "x")}
 
 
-def plot_points(points: pd.DataFrame, *, title: str) -> Figure:
+def plot_point_chart(points: pd.DataFrame, *, title: str) -> Figure:
     """Annotated area against number of objects: one point per image, named on hover.
 
-    ``points``: image_id, group, series, frame, split, height, width, area (percent of the image), objects.
+    ``points`` has the columns image_id, group, series, frame, split, height, width, area (percent of the
+    image) and objects.
     """
     import plotly.graph_objects as go  # 0.5 s, which no other figure needs
 
@@ -41,7 +42,7 @@ def plot_points(points: pd.DataFrame, *, title: str) -> Figure:
         )
     figure.update_layout(
         template="plotly_white",
-        font={"size": CURRENT.font_size * 4 / 3},  # Plotly counts in pixels
+        font={"size": CURRENT.font_size * 4 / 3},  # points to pixels, Plotly's unit
         title={"text": title},
         xaxis={"title": {"text": "annotated area (% of the image, summed over classes)"}},
         yaxis={"title": {"text": "objects (connected components)"}},

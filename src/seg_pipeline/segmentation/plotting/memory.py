@@ -1,4 +1,4 @@
-"""Memory that the data set takes, beside what the machine has."""
+"""Memory that the decoded data set needs, and what the machine has."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, s
 
 @styled
 def plot_memory(estimate: Mapping[str, Any], readable: Callable[[float], str]) -> Figure:
-    """Bytes of the decoded images and masks by size and dtype, on a logarithmic scale.
+    """Memory of the decoded images and masks by size and dtype, on a logarithmic scale.
 
-    ``estimate`` is that of ``memory.estimate_memory``; ``readable`` puts bytes into words.
+    ``estimate`` comes from ``data.estimate_memory``; ``readable`` formats a number of bytes.
     """
     bars = [
         (f"{size}, {dtype}", part["total"], f"images {readable(part['images'])}, masks {readable(part['masks'])}")
@@ -39,8 +39,8 @@ def plot_memory(estimate: Mapping[str, Any], readable: Callable[[float], str]) -
     axes.bar_label(drawn, labels=texts, padding=3, fontsize=small(), bbox=PLATE)
     axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
     axes.grid(visible=True, axis="x")
-    figure.suptitle(f"Memory of the {estimate['images']:,} images and {estimate['classes']:,} classes, decoded")
-    axes.set_title(_in_lines(estimate["cache"]["advice"]))
+    figure.suptitle(f"Memory of {estimate['images']:,} decoded images with {estimate['classes']:,} classes")
+    axes.set_title(estimate["cache"]["advice"].replace("; ", "\n"))
     return figure
 
 
@@ -56,10 +56,6 @@ def _draw_limits(axes: Axes, estimate: Mapping[str, Any], readable: Callable[[fl
 
 
 def _ticks(low: float, high: float) -> np.ndarray:
-    """ModelCardDetails six powers of 2."""
+    """About six powers of 2."""
     step = int(np.ceil(np.log2(high / low) / 6))
     return 2.0 ** np.arange(np.ceil(np.log2(low) / step) * step, np.log2(high), step)
-
-
-def _in_lines(text: str) -> str:
-    return text.replace("; ", "\n")

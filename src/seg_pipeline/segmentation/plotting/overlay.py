@@ -1,4 +1,4 @@
-"""Masks laid over an image as colours.
+"""Masks drawn over an image in the colours of their classes.
 
 Axes: C classes, H rows, W columns. An image is uint8, (H, W) or (H, W, 3) in RGB; masks are bool (C, H, W).
 """
@@ -11,7 +11,7 @@ import numpy as np
 from seg_pipeline.segmentation.plotting.style import class_colours
 
 TINT = 0.45
-"""Share of the class's colour in an overlay."""
+"""Share of the class colour in an overlay."""
 
 DASH_PIXELS = 4
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=np.uint8)
@@ -20,22 +20,20 @@ _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=np.uint8)
 def overlay(
     image: np.ndarray, masks: np.ndarray, *, alpha: float = TINT, colours: np.ndarray | None = None
 ) -> np.ndarray:
-    """The image, uint8 (H, W, 3), tinted with each class's colour inside its outline of one pixel.
+    """The image, uint8 (H, W, 3), with each mask as a tint of its class colour and an outline of one pixel.
 
-    ``colours``, uint8 (C, 3), are those of the first C classes if not given.
-
-    Where classes overlap, the tint is their colours' mean; where their outlines fall on the same pixels,
-    they alternate in dashes, so that each is seen.
+    ``colours``, uint8 (C, 3), default to those of the first C classes. If classes overlap, the tint is the mean of
+    their colours. Outlines on the same pixels alternate in dashes, so that each can be seen.
 
     Raises:
-        ValueError: the image is no uint8 (H, W) or (H, W, 3), or the masks are no bool (C, H, W) of its size.
+        ValueError: the image is not uint8 (H, W) or (H, W, 3), or the masks are not bool (C, H, W) of the same size.
     """
     colours = class_colours(len(masks)) if colours is None else colours
     return draw_outlines(tint(check_picture(image, masks), masks, alpha, colours), masks, colours)
 
 
 def tint(picture: np.ndarray, masks: np.ndarray, alpha: float, colours: np.ndarray) -> np.ndarray:
-    """The picture mixed with ``alpha`` of the mean colour of each pixel's classes."""
+    """The image, uint8 (H, W, 3), mixed with a share ``alpha`` of the mean colour of each pixel's classes."""
     count = masks.sum(axis=0)
     covered = count > 0
     total = masks[:, covered].T.astype(np.float32) @ colours.astype(np.float32)
@@ -46,27 +44,27 @@ def tint(picture: np.ndarray, masks: np.ndarray, alpha: float, colours: np.ndarr
 
 
 def check_picture(image: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """The image as uint8 (H, W, 3)."""
+    """The image as uint8 (H, W, 3), after checking that image and masks fit together."""
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
         raise ValueError(
-            f"image has dtype {image.dtype} and shape {image.shape}, but a picture needs uint8 and (H, W) or "
-            "(H, W, 3); scale it to 0..255 and choose 1 or 3 of its channels first"
+            f"image has dtype {image.dtype} and shape {image.shape}, but must be uint8 (H, W) or "
+            "(H, W, 3); scale it to 0..255 and select 1 or 3 channels first"
         )
     if masks.dtype != np.bool_ or masks.ndim != 3 or masks.shape[1:] != image.shape[:2]:
         raise ValueError(
             f"masks have dtype {masks.dtype} and shape {masks.shape}, but this image needs bool and "
-            f"(C, {image.shape[0]}, {image.shape[1]}): one mask a class"
+            f"(C, {image.shape[0]}, {image.shape[1]}): one mask per class"
         )
     return image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
 
 
 def draw_outlines(picture: np.ndarray, masks: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """The picture with the masks' outermost pixels in full colour."""
+    """The image with the outermost pixels of each mask in full colour."""
     outlines = np.array([_outline(mask) for mask in masks], dtype=bool).reshape(masks.shape)
     shared = outlines.sum(axis=0)
     drawn = picture.copy()
     rows, columns = np.nonzero(shared)
-    # the slope keeps every class in turn along rows, columns and both diagonals
+    # this slope makes the classes alternate along rows, columns and both diagonals
     turn = (rows + 2 * columns) // DASH_PIXELS % shared[rows, columns]
     order = np.cumsum(outlines[:, rows, columns], axis=0) - 1
     chosen = (outlines[:, rows, columns] & (order == turn)).argmax(axis=0) if len(masks) else turn
@@ -75,6 +73,6 @@ def draw_outlines(picture: np.ndarray, masks: np.ndarray, colours: np.ndarray) -
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """Bool (H, W): pixels of the mask with a side on a pixel outside it or on the image's border."""
+    """Bool (H, W): pixels of the mask that touch a pixel outside it, or the image border, with a side."""
     inner = cv2.erode(mask.astype(np.uint8), _CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return mask & (inner == 0)

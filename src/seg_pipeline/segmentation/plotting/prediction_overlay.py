@@ -1,4 +1,4 @@
-"""Prediction against ground truth in one image that can be read without colour.
+"""Overlay of prediction and ground truth that can be read without colour.
 
 Axes: C classes, H rows, W columns. An image is uint8, (H, W) or (H, W, 3) in RGB; masks are bool (C, H, W).
 """
@@ -12,20 +12,23 @@ from seg_pipeline.segmentation.plotting.overlay import check_picture, draw_outli
 from seg_pipeline.segmentation.plotting.style import class_colours
 
 STRIPE, STRENGTH = 6, 0.75
-"""Pixels from stripe to stripe, and the share of the class colour in a stripe."""
+"""Distance between stripes in pixels, and the share of the class colour in a stripe."""
 TINY, RING = 40, 9
-"""Largest spot, in pixels, that gets a ring because it would be overlooked, and the radius of the ring."""
+"""Spots of up to this many pixels get a ring, because they would be overlooked; and the radius of the ring."""
 _SQUARE = np.ones((3, 3), dtype=np.uint8)
 
 
-def against_truth(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, *, side: int) -> np.ndarray:
-    """The image, uint8 (h, w, 3), with stripes on the prediction and a solid line around the ground truth.
+def overlay_prediction(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, *, side: int) -> np.ndarray:
+    """The image, uint8 (h, w, 3), with the prediction as stripes and the ground truth as a solid outline.
 
-    A line has a dark edge, so that it shows on any ground and in any colour; stripes and line differ in form,
-    so that a print in grey tells them apart. A white ring is around spots of either that are too small to be seen.
+    The outline has a dark edge, so that it shows on any background and in any colour. Stripes and outline differ in
+    form, so that a greyscale print tells them apart. White rings mark spots of either that are too small to see.
 
     Args:
-        side: pixels of the result's longer side; small images grow, so that lines stay thin.
+        image: uint8 (H, W) or (H, W, 3).
+        truth: bool (C, H, W).
+        predicted: bool (C, H, W).
+        side: longer side of the result in pixels; small images are enlarged, so that outlines stay thin.
     """
     colours = class_colours(len(truth))
     height, width = (max(1, round(size * side / max(image.shape[:2]))) for size in image.shape[:2])
@@ -38,7 +41,7 @@ def against_truth(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, *
 
 
 def resized(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """The image resized to that height and width."""
+    """The image resized to this height and width."""
     shrinks = shape[0] < picture.shape[0]
     return cv2.resize(picture, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
@@ -49,7 +52,7 @@ def _resized_masks(masks: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _darken_around(picture: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Darkens both sides of the masks' edges."""
+    """Darken both sides of the masks' edges."""
     drawn = picture.copy()
     for mask in masks.astype(np.uint8):
         if mask.any():
@@ -58,7 +61,7 @@ def _darken_around(picture: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def _ring_tiny(picture: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """White rings with a dark edge around the components of ``shown``, bool (H, W), of at most ``TINY`` pixels."""
+    """Draw rings around the components of ``shown``, bool (H, W), of at most ``TINY`` pixels."""
     _, _, stats, centres = cv2.connectedComponentsWithStats(shown.astype(np.uint8))
     for centre in centres[1:][stats[1:, cv2.CC_STAT_AREA] <= TINY]:
         place = (round(float(centre[0])), round(float(centre[1])))

@@ -1,4 +1,4 @@
-"""Panels side by side with a row a name: bars, boxes and heat maps that share their rows."""
+"""Panels side by side that share one row per name: bars, boxes and heat maps."""
 
 from __future__ import annotations
 
@@ -14,21 +14,25 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small
 
-ROW_INCHES = 0.15  # as thick as a number is high
-PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # under a number, over a line
+ROW_INCHES = 0.15  # height of a number
+PLATE = {
+    "facecolor": "white",
+    "edgecolor": "none",
+    "pad": 0.3,
+}  # makes a number readable on a line
 MAX_WITH_NUMBERS = 15
-DARK = 55  # percent from which the blue is so dark that its number is white
-WIDE = 20
+DARK = 55  # from this percentage on, the number is white on dark blue
+WIDE = 20  # ratio of largest to smallest value above which an axis is logarithmic
 GREY = "0.35"
-BOX_NOTE = "box: middle half, line: 5 to 95 % of images, number: median"
+BOX_NOTE = "box: 25th to 75th percentile, line: 5th to 95th percentile of images, number: median"
 
 
 def row_panels(
     names: Sequence[str], widths: Sequence[float], *, num_bars: int = 1, extra: float = 1.3, own_rows: float = 0
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with panels of these widths; the first names the rows, the first name on top.
+    """A figure with panels of these widths in inches; the first panel labels the rows, from top to bottom.
 
-    ``own_rows``: width of a last panel that does not share the rows; 0 for none.
+    ``own_rows``: width of a last panel with rows of its own; 0: no such panel.
     """
     height = max(1.0, len(names) * (num_bars + 0.7) * grown(ROW_INCHES)) + grown(extra)
     every = [*widths, own_rows] if own_rows else list(widths)
@@ -44,25 +48,25 @@ def row_panels(
 
 
 def add_note(figure: Figure, *notes: str) -> None:
-    """Small print below the figure; empty notes are passed over."""
+    """Add small print below the figure; empty notes are skipped."""
     figure.supxlabel("\n".join(filter(None, notes)), fontsize=small())
 
 
 def add_legend(figure: Figure, handles: Sequence[Any], *notes: str) -> None:
-    """A legend below the figure with small print above it; empty notes are passed over."""
+    """Add a legend below the figure with small print above it; empty notes are skipped."""
     legend = figure.legend(handles=handles, loc="outside lower center", ncols=7)
     legend.set_title("\n".join(filter(None, notes)))
     legend.get_title().set(fontsize=small(), multialignment="center")
 
 
 def bar_places(num_rows: int, index: int, num_bars: int, share: float = 0.84) -> tuple[np.ndarray, float]:
-    """Where the bars number ``index`` of ``num_bars`` lie, and their thickness: together ``share`` of a row."""
+    """Positions and thickness of bar ``index`` of ``num_bars`` in each row; all bars together take ``share`` of it."""
     thickness = share / num_bars
     return np.arange(num_rows) + (index - (num_bars - 1) / 2) * thickness, thickness
 
 
 def draw_bars(axes: Axes, values: Any, texts: Sequence[str], index: int = 0, num_bars: int = 1, **look: Any) -> None:
-    """Bars to the right with texts at their ends."""
+    """Draw horizontal bars with texts at their ends."""
     places, thickness = bar_places(len(texts), index, num_bars)
     bars = axes.barh(places, values, thickness, **look)
     axes.bar_label(bars, labels=list(texts), padding=2, fontsize=small(), bbox=PLATE)
@@ -78,9 +82,9 @@ def draw_boxes(
     num_bars: int = 1,
     share: float = 0.84,
 ) -> None:
-    """A box a row, from p25 to p75, its middle at p50 and a line from p5 to p95; none where they are NaN.
+    """Draw one box per row from p25 to p75, with a mark at p50 and a line from p5 to p95; NaN draws nothing.
 
-    ``colours`` is one for all or one a row; the median stands at the end of the line.
+    ``colours`` is one colour for all rows or one per row. The median is written at the end of the line.
     """
     places, thickness = bar_places(len(percentiles), index, num_bars, share)
     low, q1, middle, q3, high = percentiles[["p5", "p25", "p50", "p75", "p95"]].to_numpy(dtype=float).T
@@ -102,7 +106,7 @@ def draw_boxes(
 
 
 def scale_values(axes: Axes, *tables: pd.DataFrame, wide: float = WIDE) -> None:
-    """Logarithmic where positive values span more than a factor of ``wide``; with room for numbers on the right."""
+    """Scale the axis, logarithmically if positive values span more than a factor of ``wide``, with room for numbers."""
     values = np.concatenate([table[["p5", "p50", "p95"]].to_numpy(dtype=float).ravel() for table in tables])
     values = values[np.isfinite(values)]
     if not values.size:
@@ -119,12 +123,12 @@ def scale_values(axes: Axes, *tables: pd.DataFrame, wide: float = WIDE) -> None:
 
 
 def number(value: float) -> str:
-    """Three digits, or the whole number where it has more."""
+    """Three significant digits; all digits of the integer part from 1,000."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def draw_heat(axes: Axes, percent: pd.DataFrame, *, numbers: bool, slope: int) -> Any:
-    """A heat map of percentages (NaN is grey) with its columns' names below."""
+    """Draw a heat map of percentages (NaN is grey) with the column names below."""
     colours = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
     values = percent.to_numpy(dtype=float)
     heat = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=100, aspect="auto")

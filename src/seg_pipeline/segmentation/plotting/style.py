@@ -59,7 +59,7 @@ def style() -> dict[Any, Any]:
 
 
 def styled(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]:
-    """Runs ``plot`` with ``style()``, whatever the caller's Matplotlib settings."""
+    """Run ``plot`` with ``style()``, whatever the caller's Matplotlib settings."""
 
     @functools.wraps(plot)
     def wrapped(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Figure:
@@ -73,7 +73,7 @@ def styled(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]
 def class_colours(num_classes: int) -> np.ndarray:
     """RGB colours, uint8 (C, 3), the same for a class index in every figure.
 
-    The first 48 differ, the first 11 also to a colour-blind eye; from there they repeat.
+    The first 48 differ; the first 11 also differ for colour-blind readers. After 48 the colours repeat.
     """
     palette = np.frombuffer(_PALETTE, dtype=np.uint8).reshape(-1, 3)
     return palette[np.arange(num_classes) % len(palette)]
@@ -85,5 +85,5 @@ def unit_colours(num_classes: int) -> np.ndarray:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of that size in inches."""
+    """An empty figure of this size in inches."""
     return Figure(figsize=(width, height), layout="constrained")

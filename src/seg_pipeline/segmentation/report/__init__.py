@@ -1,4 +1,4 @@
-"""Pages that open in any browser: one file each, which asks no network for anything. And the model card."""
+"""The report, findings and search pages, each one HTML file that needs no network; and the model card."""
 
 from seg_pipeline.segmentation.report.findings import findings_page
 from seg_pipeline.segmentation.report.model_card import model_card

@@ -1,37 +1,38 @@
-"""The figures of the report: where they stand, and how to read them."""
+"""The figures of the report: section, title, and what to conclude from each."""
 
-CHARTS: dict[str, tuple[tuple[str, str, str], ...]] = {
+CAPTIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "scores": (
         (
             "class_scores",
             "Dice and IoU by class",
-            "The line across a bar's end is the confidence interval: the longer, the less certain.",
+            "The longer the confidence interval at the end of a bar, the less certain the score.",
         ),
         (
             "confusion_matrix",
             "Confusion matrix",
-            "Each row shows, in percent, what the pixels of a true class were predicted as; the diagonal is the "
-            "recall. If classes overlap, a pixel of two true classes counts in the row of each; its column is the "
-            "class itself if it was predicted, else the first other predicted class, else background.",
+            "A large value off the diagonal is a confusion: that share of the true class (row) was predicted as the "
+            "other class (column). The diagonal is the recall. If classes overlap, a pixel with two true classes "
+            "counts in both rows; its column is the class itself if predicted, else the first other predicted class, "
+            "else background.",
         ),
     ),
     "failures": (
         (
             "object_size_chart",
             "Dice against object size",
-            "A line that rises to the right means that small objects are segmented less well than large ones.",
+            "If the line rises to the right, small objects are segmented less well than large ones.",
         ),
         (
             "group_scores_chart",
             "Dice by group",
-            "Look at a group far below the others: another scanner, another day, another annotator?",
+            "Check groups far below the others: another scanner, another day, another annotator?",
         ),
     ),
     "choices": (
         (
             "postprocessing_chart",
-            "Gain per postprocessing step",
-            "Chosen on validation images only; a step that gains nothing there is not used.",
+            "Postprocessing",
+            "Steps are chosen on validation images only; a step without a certain gain is not used.",
         ),
         (
             "threshold_chart",
@@ -44,7 +45,11 @@ CHARTS: dict[str, tuple[tuple[str, str, str], ...]] = {
             "Reliability",
             "Below the diagonal the model is overconfident, above it underconfident.",
         ),
-        ("prediction_options_chart", "Prediction options", "The gain in Dice of each option, and its cost in time."),
+        (
+            "prediction_options_chart",
+            "Prediction options",
+            "An option pays off if its gain in Dice is worth its time per image.",
+        ),
     ),
     "training": (
         (
@@ -61,4 +66,4 @@ CHARTS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ),
     ),
 }
-"""Place -> name of the figure, title, and how to read it."""
+"""Section of the report: (data set of the figure, title, caption) in the order shown."""

@@ -1,35 +1,35 @@
-"""The page of findings: how many of what, what was done, the worst images, every finding."""
+"""The findings page: inputs read and kept, findings by rule, example images, splits, and all findings."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.images.decoding import read_image, to_rgb8
+from seg_pipeline.segmentation.images.decoding import read_for_display
 from seg_pipeline.segmentation.manifest.finding_rules import RULES
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
-from seg_pipeline.segmentation.report.page import picture, render, swatch
+from seg_pipeline.segmentation.report.page import jpeg_url, render, swatch
 
 Row = dict[Hashable, Any]
 MOST_ROWS = 2000
-"""Findings that the page lists; the table has all."""
+"""Findings that the page lists; findings.parquet has all."""
 MOST_PICTURES = 18
-WINDOW = (1, 99)
 
 
 def findings_page(
     findings: pd.DataFrame, manifest: pd.DataFrame, accounts: pd.DataFrame, files: pd.DataFrame, *, splits: pd.DataFrame
 ) -> str:
-    """HTML.
+    """The findings page as HTML.
 
     Args:
-        accounts: what became of every row and file, as ``quality.reconcile`` tells.
-        files: index of the image files, for pictures of images that were dropped.
-        splits: as ``splits.split_table`` tells.
+        findings: the findings table.
+        manifest: the manifest.
+        accounts: how many rows and files were read, kept and not used.
+        files: index of the image files, to show images that were dropped.
+        splits: from ``splits.split_table``.
     """
     names = class_names(manifest)
     return render(
@@ -68,12 +68,12 @@ def _counts(findings: pd.DataFrame) -> list[Row]:
 
 
 def _folds(manifest: pd.DataFrame) -> list[int]:
-    """Images that validate in each fold."""
+    """Number of validation images per fold."""
     return manifest.loc[manifest["fold"] >= 0, "fold"].value_counts().sort_index().tolist()
 
 
 def _pictures(findings: pd.DataFrame, manifest: pd.DataFrame, files: pd.DataFrame, names: list[str]) -> list[Row]:
-    """Some images of every rule in turn, until there are ``MOST_PICTURES``; what cannot be read has no picture."""
+    """At most ``MOST_PICTURES`` images, taken from every rule in turn; images that cannot be read are skipped."""
     named = findings[findings["image_id"].notna()].drop_duplicates(["rule", "image_id"])
     turns = named.assign(turn=named.groupby("rule").cumcount()).sort_values("turn", kind="stable")
     shown: list[Row] = []
@@ -88,21 +88,17 @@ def _pictures(findings: pd.DataFrame, manifest: pd.DataFrame, files: pd.DataFram
 
 
 def _first_row(table: pd.DataFrame, image_id: str) -> Row | None:
-    """Of an image; tables are too large to be dictionaries as a whole."""
+    """The first row of this image; None if there is none."""
     rows = table[table["image_id"] == image_id] if "image_id" in table else table[:0]
     return rows.head(1).to_dict("records")[0] if len(rows) else None
 
 
 def _picture(row: Row | None, file: Row | None, names: list[str]) -> str | None:
-    """With its masks where they could be read."""
+    """Data URL of an image, with its masks if they could be read; None if the image cannot be read."""
     try:
         if row is not None:
-            image = _viewable(read_image(row["path"]))
-            return picture(plotting.overlay(image, read_masks(row, names) == 1))
-        return None if file is None else picture(_viewable(read_image(file["path"])))
-    except ValueError:  # unreadable, which is what the finding says
+            image = read_for_display(row["path"])
+            return jpeg_url(plotting.overlay(image, read_masks(row, names) == 1))
+        return None if file is None else jpeg_url(read_for_display(file["path"]))
+    except ValueError:  # the finding itself says that the image is unreadable
         return None
-
-
-def _viewable(image: np.ndarray) -> np.ndarray:
-    return to_rgb8(image, window=WINDOW if image.dtype == np.uint16 else None)

@@ -8,16 +8,15 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.images.decoding import read_image, to_rgb8
+from seg_pipeline.segmentation.images.decoding import read_for_display
 from seg_pipeline.segmentation.manifest.table import read_masks
-from seg_pipeline.segmentation.report.page import picture
+from seg_pipeline.segmentation.report.page import jpeg_url
 from seg_pipeline.segmentation.report.results import score
 
-WINDOW = (1, 99)
 SIDE = 300
-"""Pixels of each of a picture's two parts."""
+"""Longer side in pixels of each half: the image, and the image with its masks."""
 MOST_SCORES = 6
-"""Classes named below a picture."""
+"""Classes whose Dice is written below an image."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +24,16 @@ class Gallery:
     title: str
     meaning: str
     images: list[str]
-    """Ids, in the order in which they are shown."""
+    """Image ids, in the order shown."""
     pictures: list[dict[str, str]] = field(default_factory=list)
-    """Each with source, image_id, caption and alt."""
+    """One per image: source (data URL), image_id, caption, alt (text for screen readers)."""
 
 
-def galleries(image_scores: pd.DataFrame, number: int) -> list[Gallery]:
-    """Which images to show, at most ``number`` each; a gallery may be empty, and images may be in several.
+def select_galleries(image_scores: pd.DataFrame, number: int) -> list[Gallery]:
+    """Select at most ``number`` images per gallery; a gallery may be empty, and an image may be in several.
 
     Args:
-        image_scores: a row an image and class: image_id, class, dice, true_pos, false_pos, false_neg.
+        image_scores: one row per image and class: image_id, class, dice, true_pos, false_pos, false_neg.
     """
     ranked = image_scores.groupby("image_id")["dice"].mean().dropna().sort_values(kind="stable")
     middle = max(0, len(ranked) // 2 - number // 2)
@@ -60,7 +59,7 @@ def galleries(image_scores: pd.DataFrame, number: int) -> list[Gallery]:
 
 
 def _by_area(rows: pd.DataFrame, number: int, error: str) -> list[str]:
-    """Images with most pixels of that error in classes of which no pixel is right."""
+    """Images with the most pixels of this error, counting only classes without a correct pixel."""
     wrong = rows[(rows["true_pos"] == 0) & (rows[error] > 0)].groupby("image_id")[error].sum()
     return list(wrong.sort_values(ascending=False, kind="stable").index[:number])
 
@@ -70,37 +69,39 @@ def _of_empty_images(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[truth == 0]
 
 
-def with_pictures(
-    chosen: list[Gallery],
+def add_images(
+    selected: list[Gallery],
     manifest: pd.DataFrame,
     predictions: pd.DataFrame,
     image_scores: pd.DataFrame,
     names: list[str],
 ) -> list[Gallery]:
-    """The same with pictures; each image is read once."""
-    wanted = sorted({image_id for gallery in chosen for image_id in gallery.images})
+    """The galleries with their images drawn; each image is read once."""
+    wanted = sorted({image_id for gallery in selected for image_id in gallery.images})
     truths = manifest.set_index("image_id", drop=False).loc[wanted].to_dict("index")
     guesses = predictions.assign(ignore="").set_index("image_id", drop=False).loc[wanted].to_dict("index")
     scores = dict(iter(image_scores[image_scores["image_id"].isin(wanted)].groupby("image_id")))
     shown = {one: _shown(truths[one], guesses[one], scores[one], names) for one in wanted}
-    return [Gallery(one.title, one.meaning, one.images, [shown[image_id] for image_id in one.images]) for one in chosen]
+    return [
+        Gallery(one.title, one.meaning, one.images, [shown[image_id] for image_id in one.images]) for one in selected
+    ]
 
 
 def _shown(truth: dict, guess: dict, scores: pd.DataFrame, names: list[str]) -> dict[str, str]:
-    image = to_rgb8(read_image(truth["path"]), window=WINDOW if truth["dtype"] == "uint16" else None)
-    drawn = plotting.against_truth(image, read_masks(truth, names) == 1, read_masks(guess, names) == 1, side=SIDE)
+    image = read_for_display(truth["path"])
+    drawn = plotting.overlay_prediction(image, read_masks(truth, names) == 1, read_masks(guess, names) == 1, side=SIDE)
     both = np.concatenate([plotting.resized(image, drawn.shape[:2]), drawn], axis=1)
     mean = score(scores["dice"].mean(), 2)
     return {
-        "source": picture(both, max_side=2 * SIDE),
+        "source": jpeg_url(both, max_side=2 * SIDE),
         "image_id": truth["image_id"],
         "caption": f"mean Dice {mean}: {_scores_in_words(scores)}",
-        "alt": f"{truth['image_id']}: the image, and beside it ground truth and prediction; mean Dice {mean}",
+        "alt": f"{truth['image_id']}: image on the left, ground truth and prediction on the right; mean Dice {mean}",
     }
 
 
 def _scores_in_words(scores: pd.DataFrame) -> str:
-    """Dice of the classes that truth or prediction shows, the lowest first."""
+    """Dice of the classes in the ground truth or the prediction, lowest first."""
     known = scores.dropna(subset=["dice"]).sort_values("dice", kind="stable")
     said = [f"{row['class']} {row['dice']:.2f}" for row in known.head(MOST_SCORES).to_dict("records")]
     more = len(known) - MOST_SCORES

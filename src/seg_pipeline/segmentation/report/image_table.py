@@ -1,4 +1,4 @@
-"""The table of images: a row an image, worst first, that a reader sorts and filters."""
+"""The table of images in the report: one row per image, worst first, which the reader can sort and filter."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ import pandas as pd
 from seg_pipeline.segmentation.report.results import listed, score
 
 MOST_ROWS = 2000
-"""Images that the page lists, the worst of them; image_scores.parquet has all."""
+"""The page lists the worst images up to this number; image_scores.parquet has all."""
 MOST_GROUPS = 200
-"""With more the filter by group is left out; the text filter finds them too."""
+"""With more groups, the filter by group is left out; the text filter finds them too."""
 
 
 def image_rows(image_scores: pd.DataFrame) -> list[dict[Hashable, Any]]:
-    """A row an image: image_id, group, dice (mean over its classes, NaN where none is shown), worst, errors
-    (pixels), missed and false (classes without one right pixel), outcome; lowest Dice first, undefined last."""
+    """One row per image, lowest Dice first, undefined last.
+
+    Keys: image_id, group, dice (mean over its classes, NaN if it shows none), errors (wrong pixels), worst (lowest
+    class), missed and false (classes without a correct pixel), outcome, classes.
+    """
     rows = image_scores.assign(
         missed=(image_scores["true_pos"] == 0) & (image_scores["false_neg"] > 0),
         false=(image_scores["true_pos"] == 0) & (image_scores["false_pos"] > 0) & (image_scores["false_neg"] == 0),
@@ -33,7 +36,7 @@ def image_rows(image_scores: pd.DataFrame) -> list[dict[Hashable, Any]]:
 
 
 def _classes(rows: list[dict]) -> dict[Hashable, Any]:
-    """What the classes of one image say."""
+    """The keys of a row that summarise the classes of one image."""
     known = [row for row in rows if not math.isnan(row["dice"])]
     lowest = min(known, key=lambda row: row["dice"], default=None)
     missed, false = ([row["class"] for row in rows if row[error]] for error in ("missed", "false"))

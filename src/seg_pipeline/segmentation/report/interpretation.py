@@ -1,4 +1,4 @@
-"""Sentences computed from a run that say what its numbers mean, and what they cannot mean."""
+"""Sentences about a run: what its scores mean, how they were computed, and their limits."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from seg_pipeline.segmentation.report.results import Results, listed, plural, sc
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 FEW_IMAGES = 10
-GAP = 0.15
-"""Train Dice minus validation Dice from which a model counts as overfitted."""
-WIDE = 0.2
-"""Width of an interval from which the mean says little."""
+"""A class in fewer test images gets a warning."""
+OVERFIT_GAP = 0.15
+"""A model whose train Dice exceeds its validation Dice by more than this is said to overfit."""
+WIDE_INTERVAL = 0.2
+"""A class with a wider Dice interval gets a warning."""
 
 AGGREGATIONS = {
-    "image": "Each image is scored per class; then the mean over images is taken, then the mean over classes.",
-    "dataset": "The pixels of all images are counted together and scored once per class; then the mean over classes "
-    "is taken. Large objects weigh more than small ones.",
+    "image": "Each image is scored per class; scores are averaged over images, then over classes.",
+    "dataset": "The pixels of all images are counted together and scored once per class; scores are averaged over "
+    "classes. Large objects weigh more than small ones.",
 }
 POLICIES = {
     "skip": "An image without the class in both ground truth and prediction is left out.",
@@ -30,7 +31,7 @@ WITHOUT = {
     "val": "played no part in any choice",
     "test": "score 0 if they are predicted, and are undefined otherwise",
 }
-"""What happens to classes that a split does not show."""
+"""What follows for classes that a split does not contain."""
 MEASURES = (
     ("dice", "Dice"),
     ("iou", "IoU"),
@@ -40,11 +41,11 @@ MEASURES = (
     ("surface_dice", "surface Dice"),
     ("hd95", "HD95"),
 )
-"""Keys of a class in the test scores, and their headings."""
+"""Keys of a class in the test scores, and their column headings."""
 
 
-def taken(scores: dict[str, Any]) -> str:
-    """How the numbers at the top were taken, in a line that stands beside them."""
+def scoring_note(scores: dict[str, Any]) -> str:
+    """One line that says how the scores were computed."""
     sure = (
         f"; small print: {100 * scores['confidence']:.0f} % confidence interval"
         if scores.get("mean_dice_interval")
@@ -54,35 +55,35 @@ def taken(scores: dict[str, Any]) -> str:
 
 
 def score_meanings(scores: dict[str, Any]) -> list[str]:
-    """How the numbers at the top were taken."""
+    """Sentences that explain how the scores were computed."""
     missed = "A missed object or a false positive scores 0 under every policy."
     said = [
         f"Aggregation `{scores['aggregation']}`: {AGGREGATIONS[scores['aggregation']]}",
         f"Empty policy `{scores['empty_policy']}`: {POLICIES[scores['empty_policy']]} {missed}",
-        "All scores are taken at the images' own size, on the test split, which played no part in training or in any "
-        "choice.",
+        "All scores are computed at the native size of the images, on the test split, which was not used for training "
+        "or for any choice.",
     ]
     if scores.get("mean_dice_interval"):
         said.insert(
             2,
             f"The {100 * scores['confidence']:.0f} % interval comes from resampling {scores['num_groups']:,} groups "
-            "with replacement. It says how far the mean would move with other groups of the same kind, not what "
-            "another data set would give.",
+            "with replacement. It says how much the mean would vary with other groups of the same kind, not what "
+            "to expect on another data set.",
         )
     return said
 
 
 def measure_meanings(scores: dict[str, Any]) -> list[str]:
-    """What the columns of the table of classes are."""
+    """Sentences that explain the columns of the table of classes."""
     unit = scores.get("distance_unit", "pixels")
     said = [
-        "Dice = 2 TP / (2 TP + FP + FN) and IoU = TP / (TP + FP + FN), with pixels counted; precision is the share "
+        "Dice = 2 TP / (2 TP + FP + FN) and IoU = TP / (TP + FP + FN), in pixels; precision is the share "
         "of predicted pixels that are correct, recall the share of true pixels that are predicted."
     ]
     if "boundary_width" in scores:
         said.append(
-            f"Boundary IoU: the IoU of strips along the borders, {scores['boundary_width']:g} of the image's diagonal "
-            "wide."
+            f"Boundary IoU: IoU of bands along the borders, whose width is {scores['boundary_width']:g} of the image "
+            "diagonal."
         )
     if "tolerance" in scores:
         said.append(f"Surface Dice: share of both outlines within {scores['tolerance']:g} {unit} of the other.")
@@ -91,7 +92,7 @@ def measure_meanings(scores: dict[str, Any]) -> list[str]:
 
 
 def limits(results: Results, about: ModelCardDetails, *, phantom: bool) -> list[str]:
-    """What a reader must know before relying on the scores."""
+    """Sentences a reader must know before relying on the scores."""
     said = [*_of_data(results, about, phantom), *_of_splits(results)]
     if results.test_scores is not None:
         said += _of_scores(results, results.test_scores)
@@ -104,18 +105,18 @@ def limits(results: Results, about: ModelCardDetails, *, phantom: bool) -> list[
 
 def _of_data(results: Results, about: ModelCardDetails, phantom: bool) -> Iterator[str]:
     if phantom:
-        yield "The data is a drawn phantom: its scores say nothing about patients or other real images."
+        yield "The data is a synthetic phantom: its scores say nothing about patients or other real images."
     if about.truth_is_model_output:
         yield (
-            "The ground truth was made by another model. A high score shows that this model is imitated, including its "
-            "errors, not that the masks are right."
+            "The ground truth was made by another model. A high score shows that the other model is imitated, "
+            "including its errors, not that the masks are correct."
         )
     dropped = int((results.findings["action"] == "dropped").sum())
     if dropped:
         yield f"{plural(dropped, 'finding')} removed inputs; these were neither trained on nor scored."
     leaks = int((results.findings["rule"] == "leak_between_splits").sum())
     if leaks:
-        yield f"{plural(leaks, 'leak')} between the splits: the test split contains what the model was trained on."
+        yield f"{plural(leaks, 'leak')} between the splits: the test split contains data that the model was trained on."
 
 
 def _of_splits(results: Results) -> Iterator[str]:
@@ -147,10 +148,11 @@ def _of_scores(results: Results, scores: dict[str, Any]) -> Iterator[str]:
     unsure = [
         name
         for name, one in scores["classes"].items()
-        if None not in (one.get("dice_interval") or [None]) and one["dice_interval"][1] - one["dice_interval"][0] > WIDE
+        if None not in (one.get("dice_interval") or [None])
+        and one["dice_interval"][1] - one["dice_interval"][0] > WIDE_INTERVAL
     ]
     if unsure:
-        yield f"Classes whose Dice interval is wider than {WIDE:g}: {listed(unsure)}."
+        yield f"Classes whose Dice interval is wider than {WIDE_INTERVAL:g}: {listed(unsure)}."
 
 
 def _of_training(results: Results) -> Iterator[str]:
@@ -159,13 +161,13 @@ def _of_training(results: Results) -> Iterator[str]:
         return
     history = results.training_history
     if "fold" in history and history["fold"].nunique() > 1:
-        return  # each fold has a best epoch of its own, and none stands for all
+        return  # each fold has its own best epoch
     if len(history) > 1 and best["epoch"] == history.dropna(subset=["val_dice"])["epoch"].max():
         yield (
-            f"The best epoch is the last one ({best['epoch']:.0f}): validation Dice may still have been rising; "
-            "a longer training may score higher."
+            f"The best epoch is the last one ({best['epoch']:.0f}): validation Dice may still be rising, and "
+            "longer training may score higher."
         )
-    if best["train_dice"] - best["val_dice"] > GAP:
+    if best["train_dice"] - best["val_dice"] > OVERFIT_GAP:
         yield (
             f"Dice on the training images ({score(best['train_dice'])}) is far above that on the validation images "
             f"({score(best['val_dice'])}): the model overfits."

@@ -19,13 +19,13 @@ from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 
 def model_card(results: Results, about: ModelCardDetails, *, phantom: bool) -> str:
-    """Markdown; where ``about`` says nothing, the card names the setting that would."""
+    """The model card as Markdown; for a field that ``about`` leaves out, the card names the parameter to set."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        autoescape=False,  # Markdown: what users wrote goes through `plain`
+        autoescape=False,  # Markdown needs another escaping, `plain`
     )
     environment.filters["plain"] = plain
     scores = results.test_scores
@@ -53,7 +53,7 @@ def model_card(results: Results, about: ModelCardDetails, *, phantom: bool) -> s
 
 
 def _rows(scores: dict[str, Any]) -> list[list[str]]:
-    """Name, number of images, and each measure of a class with its interval."""
+    """One row per class: name, number of images, and each measure with its interval."""
     rows = []
     for name, one in scores["classes"].items():
         cells = [_with_interval(one, key, digits_of(key)) for key, _ in measured(scores)]
@@ -67,5 +67,5 @@ def _with_interval(scores: dict[str, Any], key: str, digits: int = 3) -> str:
 
 
 def plain(text: object) -> str:
-    """What a user wrote, so that Markdown shows it as it is and on one line."""
+    """Escape a user's text, so that Markdown shows it unchanged and on one line."""
     return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(str(text).split()))

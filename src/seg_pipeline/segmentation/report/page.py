@@ -1,14 +1,14 @@
-"""What all pages share: templates, style, pictures, and a policy that forbids every request.
+"""Render HTML pages: templates, embedded images, and a content security policy that forbids every request.
 
-A page is a template here that extends ``base.html``. Style attributes would be refused by the policy: use classes.
-``page.js`` sorts and filters the table of each element with ``data-list``, or that of a page without any:
+A page is a template that extends ``base.html``. The policy refuses style attributes: use CSS classes.
+``page.js`` sorts and filters the table in each element with ``data-list``; without any, the page is one list:
 
-- ``<tr data-row data-NAME="a|b">`` in its body is a row with the values a and b of NAME;
-- a field with ``data-filter="NAME"`` keeps the rows with its value, one with ``data-filter=""`` those with its text;
-- ``<th data-sort="text">`` or "number" becomes a button that sorts; ``data-value`` of a cell goes before its text;
+- ``<tr data-row data-NAME="a|b">`` in its body is a row whose values of NAME are a and b;
+- ``data-filter="NAME"`` on a field keeps the rows with its value; ``data-filter=""`` keeps the rows with its text;
+- ``<th data-sort="text">`` or "number" becomes a sort button; a cell's ``data-value`` overrides its text;
 - ``<select data-order>`` offers the same orders where a narrow screen hides the head;
-- ``<output data-count>`` tells how many rows are shown;
-- ``<a href="#ID" data-choose="VALUE" data-of="NAME">`` sets the filter NAME of the list ID, and empties the others.
+- ``<output data-count>`` shows how many rows are left;
+- ``<a href="#ID" data-choose="VALUE" data-of="NAME">`` sets the filter NAME of the list ID and clears the others.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 CHART_COLOURS = 96
-"""Of an embedded chart, whose file they make a third as large."""
+"""Colours of an embedded figure; so few make its file a third as large."""
 FOLDER = Path(__file__).parent / "templates"
 QUALITY = 82
-"""Of the JPEG pictures: about 10 kB at 256 pixels."""
+"""JPEG quality: about 10 kB at 256 pixels."""
 
 
 def render(template: str, **values: object) -> str:
-    """HTML of a template; all values are escaped."""
+    """Render a template as HTML; all values are escaped."""
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
@@ -49,17 +49,17 @@ def render(template: str, **values: object) -> str:
 
 
 def _marked(text: str) -> Markup:
-    """`code` as code."""
+    """Escape a text and turn `code` in backticks into a code element."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def swatch(colour: np.ndarray) -> str:
-    """Data address of a patch of one colour, uint8 (3,), for a legend."""
-    return picture(np.full((12, 12, 3), colour, dtype=np.uint8))
+    """Data URL of a patch of one colour, uint8 (3,), for a legend."""
+    return jpeg_url(np.full((12, 12, 3), colour, dtype=np.uint8))
 
 
 def _policy(style: str, script: str) -> str:
-    """Content security policy: this style, this script, pictures within the file, and nothing else."""
+    """Content security policy that allows this style, this script and embedded images, and nothing else."""
     return (
         f"default-src 'none'; img-src data:; style-src 'sha256-{_digest(style)}'; "
         f"script-src 'sha256-{_digest(script)}'; base-uri 'none'; form-action 'none'"
@@ -70,16 +70,16 @@ def _digest(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def picture(image: np.ndarray, *, max_side: int = 256) -> str:
-    """Data address of a JPEG of uint8 (H, W, 3), RGB, no side longer than ``max_side``."""
+def jpeg_url(image: np.ndarray, *, max_side: int = 256) -> str:
+    """Data URL of an RGB image, uint8 (H, W, 3), as JPEG; its longer side is shrunk to at most ``max_side`` pixels."""
     scale = min(1.0, max_side / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     coded = cv2.imencode(".jpg", small[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1]
     return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode()
 
 
-def chart(png: bytes) -> str:
-    """Data address of a figure, as PNG of few colours."""
+def png_url(png: bytes) -> str:
+    """Data URL of a figure, as PNG with few colours."""
     with Image.open(io.BytesIO(png)) as figure:
         coded = figure.convert("RGB").quantize(CHART_COLOURS, dither=Image.Dither.NONE)
     stream = io.BytesIO()

@@ -1,4 +1,4 @@
-"""How the model was made, as the report tells it: training, search, settings, and what repeats them."""
+"""How the model was made, for the report: training, search, settings, and how to reproduce them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.report.results import Results, listed, plural, score
 
 
-def making_section(results: Results) -> dict[str, Any]:
-    """What the template's parts on training, settings and repetition take."""
+def provenance_section(results: Results) -> dict[str, Any]:
+    """Template values for training, search, settings and reproduction."""
     return {
         "search": _search(results),
         "epochs": _epochs(results),
@@ -38,7 +38,7 @@ def _epochs(results: Results) -> str:
 
 
 def _chosen(postprocessing: dict | None) -> str:
-    """Which steps were kept, and on how many images that was decided."""
+    """Which postprocessing steps were kept, and on how many images that was decided."""
     if postprocessing is None:
         return ""
     tried = postprocessing["gains"]
@@ -47,12 +47,12 @@ def _chosen(postprocessing: dict | None) -> str:
     outcome = f"kept: {listed(kept)}" if kept else "none was kept"
     return (
         f"Of {plural(len(tried), 'step')} tried on {images}, each for one class, {outcome}. {postprocessing['rule']} "
-        f"The intervals resample {postprocessing['resampled']}; the test split played no part."
+        f"The intervals resample {postprocessing['resampled']}; the test split was not used."
     )
 
 
 def _search(results: Results) -> dict[str, Any] | None:
-    """What the search chose and why, and what it foresaw beside what the long run reached."""
+    """What the search chose and why, and its validation Dice beside that of the final training."""
     found, best = results.best_hyperparameters, results.best_epoch()
     if found is None:
         return None
@@ -71,7 +71,7 @@ def _short(value: object) -> str:
 
 
 def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
-    """By dotted name."""
+    """Nested values by dotted name."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
@@ -79,7 +79,7 @@ def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
 
 
 def hashes(results: Results) -> Iterator[tuple[str, str]]:
-    """What tells whether another has the same data, settings, weights and versions."""
+    """Names and hashes to compare data, settings, weights and versions with."""
     yield "data: pixels, masks, splits", data_hash(results.manifest)
     if results.training_config is not None:
         yield "settings", hashlib.sha256(json.dumps(results.training_config, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What a run left, as report and model card read it; None where a pipeline did not run."""
+"""The outputs of a run that report and model card read."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from seg_pipeline.segmentation.manifest.table import class_names
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """The results of a run, named as in the catalog (without the name of the pipeline); None if a pipeline did not run.
+    """The outputs of a run, named as in the catalog (without the pipeline's namespace); None if a pipeline has not run.
 
     Attributes:
         run_command: `kedro run` with the environment and parameters of this run.
-        checkpoint_sha256: "sha256  file name".
-        figures: PNG by name.
+        checkpoint_sha256: hash and file name, as ``sha256sum`` prints them.
+        figures: bytes of the PNG per data set.
     """
 
     manifest: pd.DataFrame
@@ -38,11 +38,11 @@ class Results:
     figures: Mapping[str, bytes] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, found: Mapping[str, Any]) -> Results:
-        """From catalog entries by name; those that are not a field are figures, None if not drawn."""
+    def from_outputs(cls, outputs: Mapping[str, Any]) -> Results:
+        """From the outputs by data set; those that are not a field are figures, None if not drawn."""
         known = {one.name for one in fields(cls)} - {"figures"}
-        figures = {name: value for name, value in found.items() if name not in known and value is not None}
-        return cls(**{name: value for name, value in found.items() if name in known}, figures=figures)
+        figures = {name: value for name, value in outputs.items() if name not in known and value is not None}
+        return cls(**{name: value for name, value in outputs.items() if name in known}, figures=figures)
 
     @cached_property
     def classes(self) -> list[str]:
@@ -50,26 +50,26 @@ class Results:
 
     @cached_property
     def num_groups(self) -> int:
-        """Of the scored images."""
+        """Number of groups in the test split."""
         test = self.manifest[self.manifest["split"] == "test"]
         return int((self.test_scores or {}).get("num_groups") or test["group"].nunique())
 
     def best_epoch(self) -> dict | None:
-        """Row of the history with the highest validation Dice, the first of equals; None where there is none."""
+        """Row of the history with the highest validation Dice; of equal ones, the first. None if there is none."""
         if self.training_history is None or not self.training_history["val_dice"].notna().any():
             return None
         return self.training_history.iloc[int(self.training_history["val_dice"].argmax())].to_dict()
 
     def command(self, pipeline: str) -> str:
-        """`kedro run` of one pipeline with the same environment and parameters."""
+        """The command that runs one pipeline with the same environment and parameters."""
         return f"kedro run --pipeline {pipeline}" + self.run_command.removeprefix("kedro run")
 
     def missing(self) -> list[str]:
-        """A sentence for each part that did not run, with the command that makes it."""
+        """One sentence per pipeline that has not run, with the command to run it."""
         parts = [
             (
                 self.best_hyperparameters,
-                "No search was run, so the settings are those of the parameters",
+                "No hyperparameter search was run, so the settings come from the parameters",
                 "hparam_search",
             ),
             (self.training_history, "No model has been trained", "training"),
@@ -79,12 +79,12 @@ class Results:
 
 
 def score(value: float | None, digits: int = 3) -> str:
-    """Rounded, or "undefined"."""
+    """A rounded score, or "undefined" for None and NaN."""
     return "undefined" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def interval(pair: Any, digits: int = 3) -> str:
-    """ "0.81 to 0.90", or "" where there is none."""
+    """ "0.81 to 0.90"; "" if there is no interval."""
     if pair is None or any(one is None or math.isnan(one) for one in pair):
         return ""
     return f"{pair[0]:.{digits}f} to {pair[1]:.{digits}f}"

@@ -1,4 +1,4 @@
-"""The report of a run: what it scored and how sure that is, where it fails, and what made it."""
+"""The report of a run: scores and their uncertainty, error analysis, training, data, and how to reproduce it."""
 
 from __future__ import annotations
 
@@ -7,33 +7,35 @@ from typing import Any
 
 from seg_pipeline.segmentation.manifest.splits import split_table
 from seg_pipeline.segmentation.metrics import run_comparison
-from seg_pipeline.segmentation.report.figure_captions import CHARTS
-from seg_pipeline.segmentation.report.gallery import Gallery, galleries, with_pictures
+from seg_pipeline.segmentation.report.figure_captions import CAPTIONS
+from seg_pipeline.segmentation.report.gallery import Gallery, add_images, select_galleries
 from seg_pipeline.segmentation.report.image_table import MOST_GROUPS, image_rows
 from seg_pipeline.segmentation.report.interpretation import limits
-from seg_pipeline.segmentation.report.page import chart, render
-from seg_pipeline.segmentation.report.provenance import making_section
+from seg_pipeline.segmentation.report.page import png_url, render
+from seg_pipeline.segmentation.report.provenance import provenance_section
 from seg_pipeline.segmentation.report.results import Results, plural
 from seg_pipeline.segmentation.report.scores import score_section
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 MOST_RULES = 12
-WIDE_TABLE = 8
-"""Classes up to which the table of splits has a column each."""
+MOST_CLASS_COLUMNS = 8
+"""With more classes, the table of splits has no column per class."""
 SIZE = "\N{FIGURE SPACE}size\N{FIGURE SPACE}"
-"""Stands for the page's size in MB until that is known."""
+"""Placeholder for the size of the page in MB, which is known only once the page is rendered."""
 
 
 def report_page(
     results: Results, about: ModelCardDetails, *, phantom: bool, images_per_gallery: int, other: str | None, seed: int
 ) -> str:
-    """HTML.
+    """The report as HTML.
 
     Args:
-        phantom: the data is drawn.
+        results: the outputs of the run.
+        about: what the user states about the data.
+        phantom: the data is synthetic.
         images_per_gallery: images in each gallery.
         other: name of the run that this one is compared with.
-        seed: of the comparison's intervals.
+        seed: seed of the comparison's intervals.
     """
     page = render(
         "report.html",
@@ -42,11 +44,11 @@ def report_page(
         missing=results.missing(),
         limits=limits(results, about, phantom=phantom),
         **score_section(results),
-        charts={place: list(_charts(results, place)) for place in CHARTS},
+        charts={place: list(_charts(results, place)) for place in CAPTIONS},
         galleries=_galleries(results, images_per_gallery),
         **_images(results),
         comparison=_comparison(results, other, seed),
-        **making_section(results),
+        **provenance_section(results),
         **_data(results, about),
         size=SIZE,
     )
@@ -58,25 +60,25 @@ def _lead(results: Results) -> str:
     if results.training_config is None:
         return size
     model, task = results.training_config["model"], results.training_config["task"]
-    form = "classes may overlap" if task == "multilabel" else "one class a pixel"
+    form = "classes may overlap" if task == "multilabel" else "one class per pixel"
     return f"{model['architecture']} with {model['encoder']}: {size} ({form})"
 
 
 def _charts(results: Results, place: str) -> Iterator[dict[str, str]]:
-    for name, title, reading in CHARTS[place]:
+    for name, title, reading in CAPTIONS[place]:
         if name in results.figures:
-            yield {"source": chart(results.figures[name]), "title": title, "reading": reading}
+            yield {"source": png_url(results.figures[name]), "title": title, "reading": reading}
 
 
 def _galleries(results: Results, number: int) -> list[Gallery]:
     if results.image_scores is None or results.predictions is None:
         return []
-    chosen = galleries(results.image_scores, number)
-    return with_pictures(chosen, results.manifest, results.predictions, results.image_scores, results.classes)
+    selected = select_galleries(results.image_scores, number)
+    return add_images(selected, results.manifest, results.predictions, results.image_scores, results.classes)
 
 
 def _images(results: Results) -> dict[str, Any]:
-    """The table of images, how many there are, and what it can be filtered by."""
+    """The table of images, their number, and the values to filter by."""
     if results.image_scores is None:
         return {"images": [], "num_images": 0, "groups": [], "names": []}
     rows = image_rows(results.image_scores)
@@ -98,15 +100,15 @@ def _comparison(results: Results, other: str | None, seed: int) -> dict[str, Any
 
 def _data(results: Results, about: ModelCardDetails) -> dict[str, Any]:
     counts = results.findings.groupby(["action", "rule"]).size().sort_values(ascending=False).reset_index(name="number")
-    told = (
+    stated = (
         ("data", about.data),
         ("source", about.source),
-        ("truth", about.truth),
+        ("ground truth", about.truth),
         ("intended use", about.intended_use),
     )
     return {
-        "about": [(name, text) for name, text in told if text],
+        "about": [(name, text) for name, text in stated if text],
         "splits": split_table(results.manifest).to_dict("records"),
-        "split_classes": results.classes if len(results.classes) <= WIDE_TABLE else [],
+        "split_classes": results.classes if len(results.classes) <= MOST_CLASS_COLUMNS else [],
         "findings": counts.head(MOST_RULES).to_dict("records"),
     }

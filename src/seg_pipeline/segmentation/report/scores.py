@@ -1,4 +1,4 @@
-"""The scores as the report shows them: main numbers, a row a class, and what stands beside them."""
+"""Template values for the scores: main numbers, one row per class, and notes."""
 
 from __future__ import annotations
 
@@ -6,19 +6,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.report.interpretation import MEASURES, measure_meanings, score_meanings, taken
+from seg_pipeline.segmentation.report.interpretation import MEASURES, measure_meanings, score_meanings, scoring_note
 from seg_pipeline.segmentation.report.page import swatch
 from seg_pipeline.segmentation.report.results import Results, interval, plural, score
 
 
 def score_section(results: Results) -> dict[str, Any]:
-    """What the template's parts on scores take; empty where nothing was scored."""
+    """Template values for the scores; empty lists if nothing was scored."""
     scores = results.test_scores
     if scores is None:
-        return {name: [] for name in ("tiles", "taken", "meanings", "classes", "measures", "measure_meanings", "extra")}
+        return {
+            name: []
+            for name in ("tiles", "scoring_note", "meanings", "classes", "measures", "measure_meanings", "extra")
+        }
     return {
         "tiles": list(_tiles(results, scores)),
-        "taken": taken(scores),
+        "scoring_note": scoring_note(scores),
         "meanings": score_meanings(scores),
         "classes": list(_class_rows(scores)),
         "measures": [name for _, name in measured(scores)],
@@ -28,7 +31,7 @@ def score_section(results: Results) -> dict[str, Any]:
 
 
 def measured(scores: dict[str, Any]) -> list[tuple[str, str]]:
-    """Key and heading of each measure that the classes have."""
+    """Key and heading of each measure that was computed."""
     first = next(iter(scores["classes"].values()))
     return [(key, name) for key, name in MEASURES if key in first]
 
@@ -49,7 +52,7 @@ def _tiles(results: Results, scores: dict[str, Any]) -> Iterator[dict[str, str]]
 
 
 def _class_rows(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Each class with its swatch, and of each measure the value, its text and its interval."""
+    """One row per class: its colour, and the value, text and interval of each measure."""
     colours = plotting.class_colours(len(scores["classes"]))
     for (name, one), colour in zip(scores["classes"].items(), colours, strict=True):
         cells = [
@@ -60,7 +63,7 @@ def _class_rows(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _extra(scores: dict[str, Any]) -> Iterator[str]:
-    """Sentences on what stands beside the scores by class."""
+    """Sentences about the scores that are not per class."""
     if scores.get("pixel_accuracy") is not None:
         yield f"Pixel accuracy (all classes correct at a pixel): {score(scores['pixel_accuracy'])}."
     if both := scores.get("by_aggregation"):
@@ -68,7 +71,7 @@ def _extra(scores: dict[str, Any]) -> Iterator[str]:
     if calibration := scores.get("calibration"):
         yield (
             f"Expected calibration error {score(calibration['ece'], 4)}: average gap between predicted and observed "
-            "from how often it is right, in the mean over pixels."
+            "probability."
         )
     if volumes := scores.get("volumes"):
         told = _listed({name: one["dice"] for name, one in volumes["classes"].items()})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from seg_pipeline.segmentation.report.page import chart, render
+from seg_pipeline.segmentation.report.page import png_url, render
 from seg_pipeline.segmentation.settings.search import GridSettings
 
 FIGURES = ("overfit_curve", "overfit_sheet", "learning_rates", "weight_decays", "crossed", "importances")
@@ -38,7 +38,7 @@ def search_page(
         best=best,
         values=[(name, _text(value)) for name, value in best["values"].items()],
         checks=sanity_checks,
-        figures={name: chart(png) for name, png in zip(FIGURES, figures, strict=True) if png},
+        figures={name: png_url(png) for name, png in zip(FIGURES, figures, strict=True) if png},
         names=[name.rpartition(".")[2].replace("_", " ") for name in searched_names(trials)],
         trials=_trial_rows(trials, grid),
         states=sorted(set(trials["state"])),

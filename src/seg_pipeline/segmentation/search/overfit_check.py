@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset
 from seg_pipeline.segmentation.data.loaders import make_loaders
-from seg_pipeline.segmentation.exploration.contact_sheets import shown_channels, shown_masks
+from seg_pipeline.segmentation.exploration.contact_sheets import input_to_rgb, target_to_masks
 from seg_pipeline.segmentation.manifest.table import class_names, data_hash
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.search.initial_loss import plain_dataset
@@ -180,7 +180,7 @@ def sheet_of(
     """Contact sheet of the overfitted images as the network sees them, with ground truth and prediction."""
     number = min(len(rows), MAX_SHOWN)
     samples = [dataset[index] for index in range(number)]
-    truths = [shown_masks(truth.numpy(), config) for _, truth in samples]
+    truths = [target_to_masks(truth.numpy(), config) for _, truth in samples]
     if state is None:
         guesses = [np.zeros_like(truth) for truth in truths]
     else:
@@ -188,7 +188,7 @@ def sheet_of(
         logits = [predicted(model, state, image)[None] for image, _ in samples]
         guesses = [model.masks(one, threshold=config.scores.threshold)[0].cpu().numpy() for one in logits]
     return plotting.plot_predictions(
-        [shown_channels(image.numpy()) for image, _ in samples],
+        [input_to_rgb(image.numpy()) for image, _ in samples],
         truths,
         guesses,
         [f"{image_id} (overfitted)" for image_id in rows["image_id"].head(number)],
