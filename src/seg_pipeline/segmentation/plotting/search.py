@@ -168,8 +168,3 @@ def plot_importances(importances: dict[str, float], *, num_trials: int) -> Figur
     axes.grid(visible=True, axis="x")
     figure.suptitle(f"Importance of each setting ({num_trials} trials)")
     return figure
-
-
-def _say_instead(axes: Axes, note: str) -> None:
-    axes.set_axis_off()
-    axes.text(0.5, 0.5, note, ha="center", va="center", transform=axes.transAxes, wrap=True)
