@@ -28,9 +28,8 @@ class SampleHooks:
         self._project = Path(context.project_path)
         self._raw_root, self._phantom = given.get("raw_root"), given.get("phantom")
 
-    @hook_impl(
-        tryfirst=True
-    )  # registered after InputHooks and so called before it: the files must exist when it checks them
+    # Registered after InputHooks and so called before it: the files must exist when it checks them.
+    @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         raw_root = (run_params.get("runtime_params") or {}).get("raw_root", self._raw_root)
         if self._phantom is None or raw_root is None:

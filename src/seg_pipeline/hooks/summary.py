@@ -130,9 +130,8 @@ def duration(seconds: float) -> str:
 def _block(title: str, lines: Iterator[str] | list[str]) -> Iterator[str]:
     """Lines with the title in a left column beside the first."""
     for number, line in enumerate(lines):
-        yield (
-            "  " + click.style(f"{'' if number else title:10}", bold=True) + line
-        )  # click drops the style outside a terminal
+        # click drops the style outside a terminal.
+        yield "  " + click.style(f"{'' if number else title:10}", bold=True) + line
 
 
 def _score(value: float | None) -> str:

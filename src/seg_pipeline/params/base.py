@@ -6,6 +6,5 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Params(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, defer_build=True
-    )  # built by a run only: `kedro registry list` stays fast
+    # Built by a run only: `kedro registry list` stays fast.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

@@ -140,9 +140,8 @@ def test_the_expected_loss_of_each_term(config, task, terms, expected):
     (row,) = initial_terms(logits, truth, one, tolerance=0.1)
     assert row["expected"] == row["found"] == pytest.approx(expected, abs=1e-6)
     assert row["passed"]
-    noise = torch.randn(
-        logits.shape, generator=torch.Generator().manual_seed(1)
-    )  # of others Dice may be right by chance
+    # With other seeds, Dice may be right by chance.
+    noise = torch.randn(logits.shape, generator=torch.Generator().manual_seed(1))
     (far,) = initial_terms(logits + 30 * noise, truth, one, tolerance=0.1)
     assert not far["passed"]
 

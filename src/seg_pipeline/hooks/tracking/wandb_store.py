@@ -52,9 +52,8 @@ class WandbTracker:
         stored = self._runs[run.key]
         folder = Path(stored.dir).parent
         self._places[run.key] = f"in {folder}; upload with: wandb sync {folder}" if stored.offline else str(stored.url)
-        stored.define_metric(
-            "*", step_metric="epoch"
-        )  # wandb's own step must increase; epochs start again in each fold
+        # W&B's own step must increase; epochs start again in each fold.
+        stored.define_metric("*", step_metric="epoch")
 
     def where(self, run: Run) -> str:
         return f"wandb run {run.key} {self._places[run.key]}"

@@ -138,9 +138,8 @@ def check_intensities(manifest: pd.DataFrame) -> pd.DataFrame:
     around = level.groupby(images["series"]).transform(lambda part: part.rolling(WINDOW, 1, center=True).median())
     long = images.groupby("series")["series"].transform("size") >= WINDOW
     usual = around.where(long, level.groupby(images["dtype"]).transform("median"))
-    spread = (
-        1.4826 * (level - usual).abs().median()
-    )  # scales the median deviation to a normal distribution's standard deviation
+    # 1.4826 scales the median deviation to a normal distribution's standard deviation.
+    spread = 1.4826 * (level - usual).abs().median()
     far = images[(level - usual).abs() > OUTLIER * max(spread, MIN_SPREAD)]
     beside = np.expm1(usual[far.index])
     return findings_table(

@@ -89,9 +89,8 @@ def count_pixels(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Coun
     """
     flat = [array.reshape(len(array), -1) for array in (predicted, masks.view(bool))]
     there = np.flatnonzero(np.logical_or.reduce(np.logical_or(*flat), axis=0))
-    chosen = (
-        there if 2 * len(there) < flat[0].shape[1] else slice(None)
-    )  # selecting most of them costs more than it saves
+    # Selecting most of them costs more than it saves.
+    chosen = there if 2 * len(there) < flat[0].shape[1] else slice(None)
     guess, truth = (array.reshape(len(array), -1)[:, chosen] for array in (predicted, masks))
     if _exclusive(guess) and _exclusive(truth == 1):
         counts, confusion = _count_exclusive(guess, truth)

@@ -38,7 +38,7 @@ class Scored(NamedTuple):
     series: pd.DataFrame
     """One row per series and class: Dice, IoU, and the scores of its volume (missing if its images form none)."""
     confusion: pd.DataFrame
-    """Pixels by true class (rows) and predicted class (columns), as in ``metrics.confusion``."""
+    """Pixels by true class (rows) and predicted class (columns), as in ``overlap.confusion``."""
 
 
 def score_predictions(

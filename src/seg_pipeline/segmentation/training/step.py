@@ -49,9 +49,8 @@ def backward(run: Run, tally: Tally, images: Tensor, truths: list[tuple[float, T
     state = run.state
     while True:
         state.optimizer.zero_grad()
-        torch.manual_seed(
-            state.config.seed + 1_000_003 * state.total_steps
-        )  # dropout depends on the step alone, so a resumed run repeats it
+        # Dropout depends on the step alone, so a resumed run repeats it.
+        torch.manual_seed(state.config.seed + 1_000_003 * state.total_steps)
         try:
             return _backward_parts(run, tally, images, truths, state.micro_batch or len(images))
         except torch.OutOfMemoryError as error:

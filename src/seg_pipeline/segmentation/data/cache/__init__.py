@@ -84,9 +84,8 @@ def _choose(mode: CacheMode, needed: int, folder: Path | None, key: str) -> Cach
 
 
 def _decode(decoder: Decoder, rows: np.ndarray, cache: PixelCache, num_workers: int) -> None:
-    tasks = (
-        joblib.delayed(cache.put)(position, decoder, row) for position, row in enumerate(rows.tolist())
-    )  # threads write into the arrays, each at its place; decoding leaves the interpreter free
+    # Threads write into the arrays, each at its place; decoding leaves the interpreter free.
+    tasks = (joblib.delayed(cache.put)(position, decoder, row) for position, row in enumerate(rows.tolist()))
     parallel = joblib.Parallel(n_jobs=num_workers, require="sharedmem", return_as="generator_unordered")
     for _ in tqdm(parallel(tasks), total=len(rows), desc="decoding images", unit="image", disable=None):
         pass
