@@ -51,6 +51,11 @@ def test_a_colour_is_a_list_or_hexadecimal():
             {"mask_format": "indexed", "images_without_row": "empty"},
             "cannot be used with `mask_format: indexed`",
         ),
+        (
+            AnnotationParams,
+            {"mask_format": "indexed", "columns": {"mask": ["a", "b"]}},
+            "`mask_format: indexed` needs one mask column, and a mask in each row",
+        ),
         (ExportNnunetParams, {"name": "a b"}, "should match pattern"),
         (SharesParams, {"train": 0.7, "val": 0.2, "test": 0.2}, r"must add up to 1, found 1\.1"),
         (TrainingParams, {"input": {"size": [100, 128]}}, r"must be multiples of 32 .* found \(100, 128\)"),

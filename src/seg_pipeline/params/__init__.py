@@ -79,6 +79,17 @@ class Parameters(Params):
         return self
 
     @model_validator(mode="after")
+    def _one_class(self) -> Parameters:
+        given = self.data_processing.annotations
+        needless = given.mask_format == "indexed" or not isinstance(given.columns.mask, str)
+        if given.columns.class_ is None and len(self.dataset.classes) > 1 and not needless:
+            raise ValueError(
+                "`data_processing.annotations.columns.class: null` means that every row is of the only class, but "
+                f"`dataset.classes` declares {', '.join(self.dataset.names)}; name the column that tells them apart"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pixel_values(self) -> Parameters:
         """The pixels of an indexed mask are whole numbers or colours, never names."""
         given = self.data_processing.annotations

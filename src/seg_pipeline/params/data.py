@@ -69,8 +69,10 @@ class DatasetParams(Params):
 
 class ColumnParams(Params):
     image_id: str = "image_id"
-    class_: str = Field(default="class_id", alias="class")
-    mask: str = "mask_id"
+    class_: str | None = Field(default="class_id", alias="class")
+    """null: there is no class column, as every row is of the only class."""
+    mask: str | list[str] = "mask_id"
+    """A list of columns: each holds the masks of one class, whose `value` is the column's name."""
 
 
 class AnnotationParams(Params):
@@ -78,6 +80,14 @@ class AnnotationParams(Params):
     """rle: run lengths in the table; files: ids of binary mask files; indexed: ids of files with all classes."""
     columns: ColumnParams = ColumnParams()
     """Column names of the metadata table."""
+    patterns: dict[str, str] = Field(default={})
+    """Column to a regular expression for its values, whose named groups become columns: `ImageId_ClassId:
+    '(?P<image_id>.+)_(?P<class>[^_]+)'` splits a joined key, `'(?:.*/)?(?P<image_id>[^/]+)\\.png'` takes the name from
+    a path. A backslash counts as /."""
+    no_mask_values: list[Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(default=[])
+    """What the mask column holds if the image has no mask of the class, such as -1; run lengths may also be empty."""
+    rle_starts: Literal["absolute", "relative"] = "absolute"
+    """relative: each start counts from the end of the run before it."""
     rle_order: Literal["C", "F"] | None = None
     """C: runs go along rows; F: down columns. Sources disagree, and either order decodes: declare it."""
     rle_first: Literal[0, 1] = 1
@@ -89,8 +99,19 @@ class AnnotationParams(Params):
     """An image that no row names is not annotated (drop, with a finding) or shows no class (empty)."""
     background_values: list[Value] = Field(default=[])
     """Values of an indexed mask that mean background."""
+    nearest_value: bool = False
+    """Read each pixel of a mask file as the declared value closest to it: for masks that JPEG compression changed. A
+    binary mask is white from 128 on."""
     ignore_values: list[Value] = Field(default=[])
     """Values of an indexed mask, or of the class column in other formats, that mean unknown: ignored everywhere."""
+
+    @model_validator(mode="after")
+    def _form_fits(self) -> AnnotationParams:
+        if self.mask_format == "indexed" and (self.no_mask_values or not isinstance(self.columns.mask, str)):
+            raise ValueError(
+                "`mask_format: indexed` needs one mask column, and a mask in each row; drop `no_mask_values`"
+            )
+        return self
 
     @model_validator(mode="after")
     def _order_is_declared(self) -> AnnotationParams:

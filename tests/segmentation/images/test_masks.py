@@ -10,6 +10,7 @@ from seg_pipeline.segmentation.images.masks import (
     pack_colours,
     pixel_value,
     read_rle,
+    to_nearest,
 )
 
 MASK = np.array([[0, 1, 0], [0, 0, 1]], dtype=bool)  # 2 by 3: a swapped H and W fails
@@ -172,3 +173,10 @@ def test_an_undeclared_colour_is_called_by_its_name():
     text = r"holds the colours #000001, #0a0b0c, but the classes have \['#8000ff'\]; declare them"
     with pytest.raises(ValueError, match=text):
         indexed_masks(np.array([[1, 0x0A0B0C, 0]]), [0x8000FF], background_values=[0], ignore_values=[], colours=True)
+
+
+def test_values_that_compression_changed_become_the_nearest_declared_ones():
+    grey = np.array([[0, 3, 250], [131, 120, 255]], dtype=np.uint8)
+    assert to_nearest(grey, [255, 0, 128], colours=False).tolist() == [[0, 0, 255], [128, 128, 255]]
+    colours = pack_colours(np.array([[[250, 6, 3], [2, 240, 9], [120, 9, 9]]], dtype=np.uint8))
+    assert to_nearest(colours, [0xFF0000, 0x00FF00], colours=True).tolist() == [[0xFF0000, 0x00FF00, 0xFF0000]]

@@ -212,3 +212,14 @@ def test_no_usable_image_is_an_error():
 def test_several_processes_give_the_same_manifest(located, manifest):
     table, _ = measure_images(located, MaskReader({"box": "box", "disc": "disc"}, "rle"), num_workers=2)
     pd.testing.assert_frame_equal(table, manifest.drop(columns="split"))
+
+
+def test_masks_that_jpeg_changed_are_read_by_their_nearest_value(tmp_path, image):
+    indexed = save(tmp_path / "m.png", [[1, 3, 128], [120, 131, 255]])
+    reader = MaskReader({"a": "128", "b": "255"}, INDEXED, background_values=[0], nearest_value=True)
+    manifest, findings = measure_images(one_image(image, {f"mask_{INDEXED}": [indexed]}), reader)
+    assert findings.empty
+    assert manifest[["mask_a", "mask_b"]].to_numpy().tolist() == [["3 3", "6 1"]]
+    reader = MaskReader({"a": "a"}, "files", nearest_value=True)
+    manifest, _ = measure_images(one_image(image, {"mask_a": [indexed]}), reader)
+    assert manifest["mask_a"].tolist() == ["3 1 5 2"]

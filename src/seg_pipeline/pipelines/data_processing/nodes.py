@@ -23,6 +23,9 @@ def clean_annotations(
         class_values=dataset.values,
         multiple_masks=given.multiple_masks,
         ignore_values=given.ignore_values,
+        patterns=given.patterns,
+        no_mask_values=given.no_mask_values,
+        rle_starts=given.rle_starts,
     )
     return rows, findings, len(metadata)
 
@@ -68,6 +71,7 @@ def measure_images(
         background_values=given.background_values,
         ignore_values=given.ignore_values,
         instances=given.multiple_masks == "instances",
+        nearest_value=given.nearest_value,
     )
     return seg.manifest.measure_changed(images, reader, known, num_workers=params.num_workers)
 

@@ -46,7 +46,8 @@ RULES = {
     "unusable_annotation": Rule(
         "table",
         "An annotation, such as one in a COCO file, has no usable mask: a polygon with two points, run lengths "
-        "that do not fit the image, or a category or image that does not exist. Its image is left out.",
+        "that do not fit the image, a category or image that does not exist, or a value that does not match "
+        "`annotations.patterns`. Its image is left out.",
         "Fix the annotation that the reason names.",
     ),
     "incomplete_annotation": Rule(

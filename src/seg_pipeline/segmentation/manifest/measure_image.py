@@ -24,6 +24,7 @@ from seg_pipeline.segmentation.images.masks import (
     pack_colours,
     pixel_value,
     read_rle,
+    to_nearest,
 )
 from seg_pipeline.segmentation.manifest.metadata import IGNORED, INDEXED, MaskFormat
 
@@ -54,6 +55,7 @@ class MaskReader:
         exclusive: a pixel has at most one class; a pixel of several classes is ignored.
         ignore_unlabelled: a pixel without a class is ignored (else: background).
         instances: each mask of a list is an object, even if it touches another of its class.
+        nearest_value: pixels of mask files are read as the closest declared value; binary masks are white from 128 on.
         class_values, background_values, ignore_values of an indexed mask: whole numbers, or colours "#rrggbb".
     """
 
@@ -66,6 +68,7 @@ class MaskReader:
     background_values: list[int | str] = field(default_factory=list)
     ignore_values: list[int | str] = field(default_factory=list)
     instances: bool = False
+    nearest_value: bool = False
 
     @functools.cached_property
     def settings(self) -> str:
@@ -103,14 +106,14 @@ class MaskReader:
         (path,) = row[f"mask_{INDEXED}"]
         colours = any(is_colour(value) for value in self.class_values.values())
         image = _read_mask_image(path, shape, colours=colours)
+        classes, background, ignored = (
+            [pixel_value(value) for value in values]
+            for values in (self.class_values.values(), self.background_values, self.ignore_values)
+        )
+        if self.nearest_value:
+            image = to_nearest(image, [*classes, *background, *ignored], colours=colours)
         try:
-            return indexed_masks(
-                image,
-                [pixel_value(value) for value in self.class_values.values()],
-                background_values=[pixel_value(value) for value in self.background_values],
-                ignore_values=[pixel_value(value) for value in self.ignore_values],
-                colours=colours,
-            )
+            return indexed_masks(image, classes, background_values=background, ignore_values=ignored, colours=colours)
         except MaskError as error:
             raise MaskError(error.rule, f"{path}: {error}") from None
 
@@ -130,7 +133,7 @@ class MaskReader:
             return read_rle(source, shape, order=self.rle_order, first=self.rle_first)
         values = _read_mask_image(source, shape)
         try:
-            mask = binary_mask(values)
+            mask = values > 127 if self.nearest_value else binary_mask(values)
             return MaskRead(mask, _area(mask), None)
         except MaskError as error:
             raise MaskError(error.rule, f"{source}: {error}") from None

@@ -7,17 +7,15 @@ An annotation row says that an image has a mask of a class. What the mask is dep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import pandas as pd
 
 from seg_pipeline.segmentation.manifest.findings import collect, findings_table, is_among, quarantine
+from seg_pipeline.segmentation.manifest.table_forms import INDEXED, MaskFormat, RleStarts, read_form
 
-MaskFormat = Literal["rle", "files", "indexed"]
-
-INDEXED = "indexed"
-"""Class name of an annotation whose file holds all classes."""
+__all__ = ["IGNORED", "INDEXED", "NO_CLASS", "MaskFormat", "clean_annotations", "pivot_annotations"]
 
 NO_CLASS = "(none)"
 """Class name in a row that states: the image was annotated and shows no class."""
@@ -30,17 +28,20 @@ def clean_annotations(
     metadata: pd.DataFrame,
     *,
     mask_format: MaskFormat,
-    columns: dict[str, str],
+    columns: Mapping[str, str | Sequence[str] | None],
     class_values: dict[str, str],
     multiple_masks: Literal["merge", "refuse", "instances"],
     ignore_values: Sequence[object] = (),
+    patterns: Mapping[str, str] | None = None,
+    no_mask_values: Sequence[object] = (),
+    rle_starts: RleStarts = "absolute",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Usable rows, and a finding for each other row.
 
     Args:
         metadata: the table as read.
         mask_format: what the mask column holds.
-        columns: name in ``metadata`` of "image_id", "class" (not for "indexed") and "mask".
+        columns, patterns, no_mask_values, rle_starts: the form of the table; see ``read_form``.
         class_values: class name -> what the class column holds for it.
         multiple_masks: rows with the same image and class and different masks are parts of one mask
             ("merge"), one object each ("instances"), or contradict each other, so that the whole image is
@@ -56,7 +57,16 @@ def clean_annotations(
     Raises:
         ValueError: a column is missing, or no row has a known class.
     """
-    rows, unusable = _refuse_problems(_select(metadata, mask_format, columns))
+    form = read_form(
+        metadata,
+        mask_format=mask_format,
+        columns=columns,
+        only_class=next(iter(class_values.values())) if len(class_values) == 1 else None,
+        patterns=patterns,
+        no_mask_values=no_mask_values,
+        rle_starts=rle_starts,
+    )
+    rows, unusable = _refuse_problems(form)
     needed = ["image_id", "class"] if mask_format == "rle" else ["image_id", "class", "mask"]
     rows, missing = quarantine(
         rows, rows[needed].isna().any(axis=1), "missing_value", f"one of {', '.join(needed)} is missing"
@@ -73,27 +83,6 @@ def clean_annotations(
         _refuse_conflicts(rows) if multiple_masks == "refuse" or mask_format == "indexed" else (rows, missing[:0])
     )
     return rows.reset_index(drop=True), collect(unusable, missing, unknown, duplicates, conflicts)
-
-
-def _select(metadata: pd.DataFrame, mask_format: MaskFormat, columns: dict[str, str]) -> pd.DataFrame:
-    wanted = {name: column for name, column in columns.items() if not (mask_format == "indexed" and name == "class")}
-    if absent := [column for column in wanted.values() if column not in metadata]:
-        raise ValueError(
-            f"the metadata table lacks the columns {absent}; it has {list(metadata.columns)}. "
-            "Set the right names under `data_processing.annotations.columns`"
-        )
-    rows = pd.DataFrame({name: _as_text(metadata[column]) for name, column in wanted.items()})
-    rows.insert(0, "row", range(2, len(rows) + 2))  # line 1 is the header
-    if "problem" in metadata:
-        rows["problem"] = metadata["problem"]
-    return rows.assign(**{"class": INDEXED}) if mask_format == "indexed" else rows
-
-
-def _as_text(column: pd.Series) -> pd.Series:
-    """Values as text; whole numbers that became floats because of missing values are written as whole numbers."""
-    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
-        column = column.astype("Int64")
-    return column.astype("str").str.strip().where(column.notna())
 
 
 def _refuse_problems(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

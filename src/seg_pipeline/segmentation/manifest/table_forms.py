@@ -1,0 +1,121 @@
+"""Read image_id, class and mask from the forms that metadata tables have."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+MaskFormat = Literal["rle", "files", "indexed"]
+RleStarts = Literal["absolute", "relative"]
+
+INDEXED = "indexed"
+"""Class name of an annotation whose file holds all classes."""
+
+
+def read_form(
+    metadata: pd.DataFrame,
+    *,
+    mask_format: MaskFormat,
+    columns: Mapping[str, str | Sequence[str] | None],
+    only_class: str | None = None,
+    patterns: Mapping[str, str] | None = None,
+    no_mask_values: Sequence[object] = (),
+    rle_starts: RleStarts = "absolute",
+) -> pd.DataFrame:
+    r"""Table with the columns row (line of the file), image_id, class, mask and, if there are any, problem.
+
+    Args:
+        columns: names of the columns "image_id", "class" and "mask". A list of mask columns: each holds the masks of
+            one class, which its name is the value of. Class None: all rows are of ``only_class``.
+        patterns: column -> regular expression for its whole value, whose named groups become columns. In ids and
+            names of mask files ``\`` counts as ``/``.
+        no_mask_values: what the mask column holds if the image has no mask of the class; such a mask is "".
+        rle_starts: "relative" if a start counts from the end of the run before it.
+
+    Raises:
+        ValueError: a column is missing, a pattern is faulty, or there is no class column and no ``only_class``.
+    """
+    given, problem = _with_groups(metadata, patterns or {})
+    mask, class_ = columns["mask"], columns.get("class")
+    masks = [mask] if isinstance(mask, str) else list(mask or ())
+    wide = not isinstance(mask, str)
+    named = [] if wide or class_ is None or mask_format == INDEXED else [str(class_)]
+    image_id = str(columns["image_id"])
+    if absent := [name for name in (image_id, *named, *masks) if name not in given]:
+        raise ValueError(
+            f"the metadata table lacks the columns {absent}; it has {list(given.columns)}. "
+            "Set the right names under `data_processing.annotations.columns`"
+        )
+    if not (wide or named or mask_format == INDEXED) and only_class is None:
+        raise ValueError("`annotations.columns.class` is null, so there must be exactly one class")
+    one = INDEXED if mask_format == INDEXED else only_class
+    parts = [
+        pd.DataFrame(
+            {
+                "row": np.arange(2, len(given) + 2),  # line 1 is the header
+                "image_id": _as_path(_as_text(given[image_id])),
+                "class": _as_text(given[named[0]]) if named else name if wide else one,
+                "mask": _as_mask(_as_text(given[name]), mask_format, list(map(str, no_mask_values)), rle_starts),
+                **({} if problem is None else {"problem": problem}),
+            }
+        )
+        for name in masks
+    ]
+    return pd.concat(parts).sort_values("row", kind="stable", ignore_index=True) if wide else parts[0]
+
+
+def _with_groups(metadata: pd.DataFrame, patterns: Mapping[str, str]) -> tuple[pd.DataFrame, pd.Series | None]:
+    """The table with the groups of the patterns as columns, and what is wrong with rows that do not match."""
+    given, problem = metadata, metadata.get("problem")
+    for column, pattern in patterns.items():
+        if column not in metadata:
+            raise ValueError(
+                f"`annotations.patterns` names the column {column!r}; the table has {list(metadata.columns)}"
+            )
+        try:
+            groups = re.compile(pattern).groupindex
+        except re.error as error:
+            raise ValueError(
+                f"`annotations.patterns`: {pattern!r} is not a valid regular expression: {error}"
+            ) from None
+        texts = _as_path(_as_text(metadata[column]))
+        found = texts.str.extract(f"^(?:{pattern})$", expand=True)
+        given = given.assign(**{name: found[name] for name in groups})
+        bad = texts.notna() & found[list(groups)].isna().all(axis=1)
+        if bad.any():
+            reason = f"{column} is " + texts.astype(str) + f", which does not match its pattern {pattern}"
+            problem = reason.where(bad, None) if problem is None else problem.fillna(reason.where(bad, None))
+    return given, problem
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    """Values as text without outer blanks, NA if empty; whole numbers that missing values made floats are whole."""
+    if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
+        column = column.astype("Int64")
+    text = column.astype("str").str.strip()
+    return text.where(column.notna() & (text != ""))
+
+
+def _as_path(texts: pd.Series) -> pd.Series:
+    return texts.str.replace("\\", "/", regex=False)
+
+
+def _as_mask(texts: pd.Series, mask_format: MaskFormat, nothing: list[str], starts: RleStarts) -> pd.Series:
+    """Masks; "" if the table states that there is none, NA if it does not say."""
+    masks = _as_path(texts) if mask_format != "rle" else texts
+    masks = masks.map(absolute_runs, na_action="ignore") if starts == "relative" and mask_format == "rle" else masks
+    return masks.mask(texts.fillna("").isin(nothing), "")
+
+
+def absolute_runs(text: str) -> str:
+    """Run lengths whose starts count from the first pixel, of those that count from the end of the run before."""
+    try:
+        runs = np.array(text.split(), dtype=np.int64)
+    except (ValueError, OverflowError):
+        return text  # reading the mask reports it
+    runs[::2] = runs.cumsum()[::2]
+    return " ".join(map(str, runs.tolist()))
