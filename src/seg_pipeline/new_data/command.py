@@ -118,7 +118,7 @@ def _tried(options: argparse.Namespace, plan: Plan) -> int:
     if result["manifest"].empty:
         raise ValueError(f"no image is usable; correct {options.conf / options.name} according to the findings above")
     tell(f"\nNext:\n  kedro run --env {options.name} --pipelines data_processing,eda\n"
-         f"and look at data/{options.name}/08_reporting: findings.html, sample_sheet.png")  # fmt: skip
+         f"and look at data/{options.name}/08_reporting: findings.html, data_set.html")  # fmt: skip
     return 0
 
 

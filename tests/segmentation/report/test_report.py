@@ -33,7 +33,11 @@ def bare(results):
 
 def test_nothing_in_the_page_asks_the_network_and_its_policy_forbids_it(results):
     html = page(results, data="<script>alert(1)</script>")
-    assert set(re.findall(r"""(?:src|href)=["']((?!data:|#)[^"']*)""", html)) == {"findings.html", "search.html"}
+    assert set(re.findall(r"""(?:src|href)=["']((?!data:|#)[^"']*)""", html)) == {
+        "data_set.html",
+        "findings.html",
+        "search.html",
+    }
     assert not re.findall(r"url\(|@import|https?://", html)
     assert " style=" not in html
     assert "<script>alert" not in html

@@ -123,3 +123,10 @@ def estimate_memory(images: DataFrame, dataset: DatasetParams, training: Trainin
 def plot_memory(memory_estimate: dict) -> Figure:
     """Bar chart of the memory estimate."""
     return seg.plotting.plot_memory(memory_estimate, seg.data.readable)
+
+
+def make_data_set_page(
+    images: DataFrame, class_counts: DataFrame, memory_estimate: dict, **figures: bytes | None
+) -> str:
+    """All figures but the interactive one on a page. ``figures`` are image files, by the names of their data sets."""
+    return seg.report.data_set_page(images, class_counts, memory_estimate, figures)

@@ -7,6 +7,18 @@ from kedro.pipeline import Node, Pipeline
 from seg_pipeline.pipelines.eda import nodes
 
 PARAMS, SEED = "params:eda", "params:seed"
+PAGE_FIGURES = (
+    "sample_sheet",
+    "series_gif",
+    "augmentation_sheet",
+    "class_counts_chart",
+    "class_overview",
+    "class_locations",
+    "image_overview",
+    "series_overview",
+    "split_comparison",
+    "memory_chart",
+)
 
 
 def create_pipeline(**_: object) -> Pipeline:
@@ -56,6 +68,17 @@ def create_pipeline(**_: object) -> Pipeline:
                 name="estimate_memory",
             ),
             Node(nodes.plot_memory, "memory_estimate", "memory_chart", name="plot_memory"),
+            Node(
+                nodes.make_data_set_page,
+                {
+                    "images": "image_table",
+                    "class_counts": "class_counts",
+                    "memory_estimate": "memory_estimate",
+                    **{name: name for name in PAGE_FIGURES},
+                },
+                "data_set_page",
+                name="make_data_set_page",
+            ),
         ],
         tags="explore",
     )

@@ -1,9 +1,10 @@
-"""The report, findings and search pages, each one HTML file that needs no network; and the model card."""
+"""The report, data set, findings and search pages, each one HTML file that needs no network; and the model card."""
 
+from seg_pipeline.segmentation.report.data_set import data_set_page
 from seg_pipeline.segmentation.report.findings import findings_page
 from seg_pipeline.segmentation.report.model_card import model_card
 from seg_pipeline.segmentation.report.results import Results
 from seg_pipeline.segmentation.report.run_report import report_page
 from seg_pipeline.segmentation.report.search import search_page
 
-__all__ = ["Results", "findings_page", "model_card", "report_page", "search_page"]
+__all__ = ["Results", "data_set_page", "findings_page", "model_card", "report_page", "search_page"]

@@ -78,6 +78,11 @@ def jpeg_url(image: np.ndarray, *, max_side: int = 256) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode()
 
 
+def gif_url(gif: bytes) -> str:
+    """Data URL of an animation, as it is."""
+    return "data:image/gif;base64," + base64.b64encode(gif).decode()
+
+
 def png_url(png: bytes) -> str:
     """Data URL of a figure, as PNG with few colours."""
     with Image.open(io.BytesIO(png)) as figure:
