@@ -23,7 +23,7 @@ def test_each_node_is_named_after_its_pipeline_and_tagged():
 def test_what_pipelines_share_keeps_its_name_and_the_rest_is_in_their_namespace():
     bootstrap_project(ROOT)
     assert {"manifest", "params:eda"} <= pipelines["eda"].inputs()
-    assert "eda.sample_sheet" in pipelines["eda"].outputs()
+    assert pipelines["eda"].outputs() == {"eda.data_set_page", "eda.point_chart", "eda.series_mp4"}
     assert {"report", "model_card"} <= pipelines["reporting"].outputs()
     assert {"manifest", "train_val_images", "findings"} <= pipelines["data_processing"].all_outputs()
     assert "data_processing.previous_measurements" in pipelines["data_processing"].inputs()
