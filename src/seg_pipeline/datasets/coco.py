@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
-from kedro.io import AbstractDataset, DatasetError
-from kedro_datasets._typing import TablePreview
 
-from seg_pipeline.datasets.file_index import preview_rows
+from seg_pipeline.datasets.file_index import ReadOnlyTable
 from seg_pipeline.segmentation.formats.coco import Crowd, read_coco
 
 
-class CocoDataset(AbstractDataset[NoReturn, pd.DataFrame]):
+class CocoDataset(ReadOnlyTable):
     """Annotation table of a COCO JSON file, with row-major run lengths; see ``read_coco``. Read-only.
 
     ``images`` is the folder of the file names, relative to the JSON file's folder. ``crowd: apart`` gives
@@ -37,13 +35,6 @@ class CocoDataset(AbstractDataset[NoReturn, pd.DataFrame]):
 
     def load(self) -> pd.DataFrame:
         return read_coco(self._filepath, self._images, crowd=self._crowd)
-
-    def save(self, data: NoReturn) -> NoReturn:
-        raise DatasetError(f"{self._filepath}: raw data is read-only; cannot save data of type {type(data).__name__}")
-
-    def preview(self, nrows: int = 5) -> TablePreview:
-        """The first rows, for Kedro-Viz; missing values as null."""
-        return preview_rows(self.load(), nrows)
 
     def _exists(self) -> bool:
         return self._filepath.is_file()

@@ -23,11 +23,16 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        temporary.replace(target)
-        if os.name == "posix":  # Windows cannot open a folder; NTFS journals renames by itself
-            _sync(target.parent)
+        rename(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Renames a file in its folder and waits until the new name is on the disk."""
+    source.replace(target)
+    if os.name == "posix":  # Windows cannot open a folder; NTFS journals renames by itself
+        _sync(target.parent)
 
 
 def _sync(path: Path) -> None:
