@@ -24,8 +24,7 @@ from seg_pipeline.segmentation.plotting.image_distributions import (
 )
 from seg_pipeline.segmentation.plotting.interactive import plot_point_chart
 from seg_pipeline.segmentation.plotting.memory import plot_memory
-from seg_pipeline.segmentation.plotting.overlay import overlay
-from seg_pipeline.segmentation.plotting.prediction_overlay import overlay_prediction, resized
+from seg_pipeline.segmentation.plotting.overlay import overlay, overlay_prediction, resized
 from seg_pipeline.segmentation.plotting.search import (
     plot_crossed,
     plot_importances,
