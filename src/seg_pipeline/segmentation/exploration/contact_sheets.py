@@ -13,7 +13,7 @@ from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.data.augmentation import PRESETS, make_augmentation
 from seg_pipeline.segmentation.data.datasets import Draw, VisionImageMaskDataset
 from seg_pipeline.segmentation.images.decoding import read_for_display
-from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.manifest.table import class_names, read_masks, spread
 from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_masks
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import Saved, fold_split
@@ -51,7 +51,7 @@ def prediction_sheet(
     """Contact sheet of predictions on images evenly spread from the lowest to the highest mean Dice."""
     names = class_names(manifest)
     ranked = image_scores.groupby("image_id")["dice"].mean().dropna().sort_values(kind="stable")
-    picked = ranked.iloc[np.unique(np.linspace(0, len(ranked) - 1, num_images).round().astype(int))]
+    picked = spread(ranked, num_images)
     truths = manifest.set_index("image_id").loc[picked.index].to_dict("records")
     guesses = predictions.set_index("image_id").loc[picked.index].assign(ignore="").to_dict("records")
     return plotting.plot_predictions(
