@@ -14,7 +14,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from seg_pipeline.hooks.run_info import command_for, file_of, flat, pipelines_of
+from seg_pipeline.hooks.run_info import command_for, file_of, pipelines_of
 from seg_pipeline.hooks.tracking import environment_tags
 from seg_pipeline.hooks.tracking.curves import history_curves, trial_curves
 from seg_pipeline.hooks.tracking.outbox import Outbox
@@ -28,6 +28,7 @@ from seg_pipeline.hooks.tracking.resume import (
 )
 from seg_pipeline.hooks.tracking.termination import TerminationHandler
 from seg_pipeline.hooks.tracking.tracker import Run, Status, Tracker
+from seg_pipeline.segmentation.settings.training_config import flat
 
 log = logging.getLogger(__name__)
 

@@ -120,7 +120,7 @@ def _draw_points(axes: Axes, points: pd.DataFrame, name: str, best: object) -> N
 
 
 @styled
-def plot_crossed(points: pd.DataFrame, names: tuple[str, str], best: tuple[float, float]) -> Figure:
+def plot_score_heat_map(points: pd.DataFrame, names: tuple[str, str], best: tuple[float, float]) -> Figure:
     """Heat map of the score over two settings; blank for pairs not tried, a cross for pairs that failed.
 
     Args:
