@@ -72,3 +72,10 @@ def test_settings_that_make_no_sense_are_refused(tmp_path):
         CocoDataset(filepath="a.json", crowd="drop")
     with pytest.raises(ValueError, match="`part` must be annotations or images, found 'masks'"):
         volumes(tmp_path, "masks")
+
+
+def test_coco_splits_need_a_file_per_split(tmp_path):
+    with pytest.raises(ValueError, match="`part: splits` needs `splits`: the JSON file and the image folder of each"):
+        CocoDataset(filepath="a.json", part="splits")
+    with pytest.raises(ValueError, match="`invalid_annotations` must be drop_image or drop_annotation, found 'keep'"):
+        CocoDataset(filepath="a.json", invalid_annotations="keep")

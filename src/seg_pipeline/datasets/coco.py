@@ -1,21 +1,33 @@
-"""Catalog entry for a COCO annotation file."""
+"""Catalog entries for COCO annotation files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NoReturn, get_args
 
 import pandas as pd
+from kedro.io import AbstractDataset, DatasetError
+from kedro_datasets._typing import TablePreview
 
-from seg_pipeline.datasets.file_index import ReadOnlyTable
-from seg_pipeline.segmentation.formats.coco import Crowd, read_coco
+from seg_pipeline.datasets.file_index import preview_rows
+from seg_pipeline.segmentation.formats.coco import Crowd, InvalidAnnotations, list_images, read_coco
+
+Part = Literal["annotations", "splits"]
 
 
-class CocoDataset(ReadOnlyTable):
-    """Annotation table of a COCO JSON file, with row-major run lengths; see ``read_coco``. Read-only.
+class CocoDataset(AbstractDataset[NoReturn, pd.DataFrame]):
+    """Annotation table of COCO JSON files, with row-major run lengths; see ``read_coco``. Read-only.
 
-    ``images`` is the folder of the file names, relative to the JSON file's folder. ``crowd: apart`` gives
-    crowd regions the class "crowd", for ``ignore_values``; ``with_class`` makes each a mask of its class.
+    Args:
+        filepath: the JSON file or, with ``splits``, the folder that all paths are relative to.
+        images: the folder of the file names, relative to the JSON file's folder.
+        splits: a JSON file per split, such as ``train: {file: annotations/train.json, images: train2017}``; an
+            image_id then starts with the folder of its image.
+        part: "annotations", or "splits" (image_id, split) for the entry ``predefined_splits``.
+        crowd: "apart" gives crowd regions the class "crowd", for ``ignore_values``; "with_class" makes each a mask of
+            its class.
+        invalid_annotations: an annotation without a usable mask takes its image along ("drop_image") or is left out
+            alone ("drop_annotation").
     """
 
     def __init__(
@@ -23,21 +35,49 @@ class CocoDataset(ReadOnlyTable):
         *,
         filepath: str,
         images: str = ".",
+        splits: dict[str, dict[str, str]] | None = None,
+        part: Part = "annotations",
         crowd: Crowd = "with_class",
+        invalid_annotations: InvalidAnnotations = "drop_image",
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        if crowd not in ("with_class", "apart"):
-            raise ValueError(f"`crowd` must be with_class or apart, found {crowd!r}")
+        for name, given, known in (
+            ("crowd", crowd, Crowd),
+            ("invalid_annotations", invalid_annotations, InvalidAnnotations),
+            ("part", part, Part),
+        ):
+            if given not in get_args(known):
+                raise ValueError(f"`{name}` must be {' or '.join(get_args(known))}, found {given!r}")
+        if part == "splits" and not splits:
+            raise ValueError("`part: splits` needs `splits`: the JSON file and the image folder of each split")
         self._filepath = Path(filepath)
-        self._images = self._filepath.parent / images
-        self._crowd: Crowd = crowd
+        self._images = images
+        self._splits = splits
+        self._part = part
+        self._settings: dict[str, Any] = {"crowd": crowd, "invalid_annotations": invalid_annotations}
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
-        return read_coco(self._filepath, self._images, crowd=self._crowd)
+        if self._splits is None:
+            return read_coco(self._filepath, self._filepath.parent / self._images, **self._settings)
+        root = self._filepath
+        places = {split: (root / one["file"], root / one["images"]) for split, one in self._splits.items()}
+        if self._part == "splits":
+            rows = [(name, split) for split, place in places.items() for name in list_images(*place, root=root)]
+            return pd.DataFrame(rows, columns=["image_id", "split"], dtype="str")
+        tables = [read_coco(*place, root=root, **self._settings) for place in places.values()]
+        return pd.concat(tables, ignore_index=True)
+
+    def save(self, data: NoReturn) -> NoReturn:
+        raise DatasetError(f"{self._filepath}: raw data is read-only; cannot save data of type {type(data).__name__}")
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first rows, for Kedro-Viz; missing values as null."""
+        return preview_rows(self.load(), nrows)
 
     def _exists(self) -> bool:
-        return self._filepath.is_file()
+        return self._filepath.is_file() if self._splits is None else self._filepath.is_dir()
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath.as_posix(), "images": self._images.as_posix(), "crowd": self._crowd}
+        files = {"images": self._images} if self._splits is None else {"splits": self._splits}
+        return {"filepath": self._filepath.as_posix(), **files, "part": self._part, **self._settings}

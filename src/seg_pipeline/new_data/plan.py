@@ -42,6 +42,8 @@ class Plan:
     """Image files, to measure their sizes; empty for volumes."""
     cases: list[list[Path]] = field(default_factory=list)
     """Files per case of volumes; the check uses a few cases."""
+    split: dict[str, Any] = field(default_factory=dict)
+    """`data_processing.split`, where the data says more than the defaults."""
 
 
 def file_index(folder: str, glob: str, pattern: str, **columns: str) -> Entry:

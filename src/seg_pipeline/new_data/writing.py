@@ -72,7 +72,7 @@ def parameters(plan: Plan, ask: Asker) -> dict[str, Any]:
         annotations["background_values"] = classes.background
     if classes.ignore:
         annotations["ignore_values"] = classes.ignore
-    processing: dict[str, Any] = {"annotations": annotations}
+    processing: dict[str, Any] = {"annotations": annotations, **({"split": plan.split} if plan.split else {})}
     if len(plan.pictures) > MANY:
         processing["num_workers"] = -1
     training = training_input(plan.pictures, ask)

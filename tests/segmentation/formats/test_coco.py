@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import cv2
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.formats.coco import decode_segmentation, expand_counts, read_coco
+from seg_pipeline.segmentation.formats.coco import list_images, read_coco
+from seg_pipeline.segmentation.formats.coco_masks import decode_segmentation, expand_counts
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS, clean_annotations
 
 MASK = np.array([[0, 1, 1], [0, 1, 0]], dtype=bool)  # 2 by 3; down columns: 2 off, 3 on, 1 off
@@ -24,10 +26,11 @@ def coco(tmp_path):
     for name in ("a/i1.png", "i2.png"):
         cv2.imwrite(str(tmp_path / "images" / name), np.zeros((2, 3), dtype=np.uint8))
 
-    def write(*annotations, size=(2, 3)):
-        images = [{"id": 1, "file_name": "a/i1.png"}, {"id": 2, "file_name": "i2.png"}]
+    def write(*annotations, size=(2, 3), names=("a/i1.png", "i2.png"), ids=(1, 2)):
+        images = [{"id": key, "file_name": name} for key, name in zip(ids, names, strict=True)]
+        sized = {} if size is None else {"height": size[0], "width": size[1]}
         content = {
-            "images": [{**one, "height": size[0], "width": size[1]} for one in images],
+            "images": [{**one, **sized} for one in images],
             "annotations": list(annotations),
             "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
         }
@@ -91,8 +94,8 @@ def test_what_is_no_mask_says_why(segmentation, text):
 
 
 def test_an_image_without_a_size_is_named():
-    with pytest.raises(ValueError, match="its image has no height and width, found None x 3"):
-        decode_segmentation(COUNTS, (None, 3))
+    with pytest.raises(ValueError, match="its image has no height and width, and no file to take them from"):
+        decode_segmentation(COUNTS, None)
 
 
 def test_counts_from_the_fourth_on_are_differences():
@@ -118,34 +121,136 @@ def test_a_crowd_is_of_its_class_or_apart(coco):
     assert read_coco(*files, crowd="apart")["class"].tolist() == ["crowd", "cat"]
 
 
-def test_what_cannot_be_used_takes_its_image_along_and_is_a_finding(coco):
-    table = read_coco(*coco(annotation(1, 1), annotation(2, 1, segmentation=[]), annotation(3, 99), annotation(4, 2)))
-    kept, findings = clean_annotations(
+def clean(table):
+    return clean_annotations(
         table,
         mask_format="rle",
         columns={"image_id": "image_id", "class": "class", "mask": "mask"},
         class_values={"cat": "cat"},
         multiple_masks="instances",
     )
+
+
+INVALID = "annotation 2 of a/i1 (cat): it has no segmentation; boxes and key points are not masks"
+UNLISTED = "annotation 3 is of image 99, which is not listed"
+
+
+def test_what_cannot_be_used_takes_its_image_along_and_is_a_finding(coco):
+    table = read_coco(*coco(annotation(1, 1), annotation(2, 1, segmentation=[]), annotation(3, 99), annotation(4, 2)))
+    kept, findings = clean(table)
     assert kept["image_id"].tolist() == ["i2"]
     assert findings[["rule", "reason"]].to_numpy().tolist() == [
         ["incomplete_annotation", "another annotation of this image cannot be used, so its masks are incomplete"],
-        ["unusable_annotation", "annotation 2 (cat): it has no segmentation; boxes and key points are not masks"],
-        ["unusable_annotation", "annotation 3 is of image 99, which is not listed"],
+        ["unusable_annotation", INVALID],
+        ["unusable_annotation", UNLISTED],
     ]
 
 
+@pytest.mark.parametrize("segmentation", [[], [[0, 0, 1, 1]]])
+def test_an_annotation_without_a_mask_is_left_out_alone_by_setting(coco, segmentation):
+    files = coco(annotation(1, 1), annotation(2, 1, segmentation=segmentation), annotation(3, 2, segmentation=[]))
+    kept, findings = clean(read_coco(*files, invalid_annotations="drop_annotation"))
+    assert kept[["image_id", "class", "mask"]].to_numpy().tolist() == [["a/i1", "cat", "2 2 5 1"], ["i2", NO_CLASS, ""]]
+    assert findings[["row", "rule"]].to_numpy().tolist() == [[3, "unusable_annotation"], [4, "unusable_annotation"]]
+    assert findings["image_id"].isna().all()  # the image stays
+
+
 def test_an_unknown_category_is_named(coco):
-    assert read_coco(*coco(annotation(4, 2, 5)))["problem"].tolist()[0] == (
-        "annotation 4 has the category 5, which is not listed"
+    table = read_coco(*coco(annotation(4, 2, 5), annotation(5, 1)))
+    assert table["problem"].tolist()[0] == "annotation 4 of i2 has the category 5, which is not listed"
+
+
+def test_an_image_of_another_size_than_its_annotations_are_for_is_one_finding(coco):
+    path, images = coco(annotation(1, 1), annotation(2, 2), annotation(3, 2))
+    cv2.imwrite(str(images / "i2.png"), np.zeros((4, 6), dtype=np.uint8))
+    _, findings = clean(read_coco(path, images))
+    assert findings[["image_id", "rule", "reason"]].to_numpy().tolist() == [
+        ["i2", "unusable_annotation", "its annotations are for 2 x 3 (height x width), the image is 4 x 6"]
+    ]
+
+
+def test_a_table_without_any_usable_annotation_says_why(coco):
+    reason = (
+        "no annotation can be used: its annotations are for 3 x 2 (height x width), the image is 2 x 3: height and "
+        "width are swapped in the JSON file, or the image was turned after it was annotated (2 times)"
     )
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        read_coco(*coco(annotation(1, 1), size=(3, 2)))
 
 
-def test_an_image_of_another_size_than_its_annotations_are_for_is_a_problem(coco):
-    table = read_coco(*coco(annotation(1, 1, segmentation={"size": [3, 2], "counts": [6]}), size=(3, 2)))
-    problems = table.dropna(subset="problem")
-    assert problems["image_id"].tolist() == ["a/i1", "i2"]
-    assert problems["problem"].tolist()[0] == "its annotations are for 3 x 2 (height x width), the image is 2 x 3"
+@pytest.mark.parametrize("size", [None, (2.0, 3.0), ("2", "3"), (0, 0)])
+def test_sizes_may_be_absent_or_written_as_fractions_or_text(coco, size):
+    table = read_coco(*coco(annotation(1, 1), annotation(2, 2), size=size))
+    assert table["mask"].tolist() == ["2 2 5 1"] * 2
+    assert table["problem"].isna().all()
+
+
+def test_without_a_size_and_a_file_the_annotation_is_a_problem(coco):
+    path, images = coco(annotation(1, 1), annotation(2, 2), size=None)
+    (images / "i2.png").unlink()
+    assert read_coco(path, images)["problem"].dropna().tolist() == [
+        "annotation 2 of i2 (cat): its image has no height and width, and no file to take them from"
+    ]
+
+
+@pytest.mark.parametrize(("ids", "image"), [((1, 2), "2"), (("1", "2"), 2), ((1, 2), 2.0)])
+def test_an_id_is_the_same_as_text_and_as_a_number(coco, ids, image):
+    table = read_coco(*coco(annotation(1, image, "2"), ids=ids))
+    assert table[["image_id", "class"]].to_numpy().tolist() == [["i2", "dog"], ["a/i1", NO_CLASS]]
+
+
+def test_the_ids_of_annotations_may_repeat_or_be_absent(coco):
+    one, other = annotation(5, 1), annotation(5, 2)
+    assert read_coco(*coco(one, other))["annotation"].tolist() == ["5", "5"]
+    del other["id"]
+    assert read_coco(*coco(one, other))["annotation"].tolist() == ["5", "#2"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        (r"a\i1.png", "i2.png"),
+        (r"images\a\i1.png", "./images/i2.png"),  # relative to the JSON file
+        ("%61/i1.png", "../images/i2.png"),
+    ],
+)
+def test_a_name_is_found_with_backslashes_url_encoded_or_relative_to_the_json_file(coco, names):
+    table = read_coco(*coco(annotation(1, 1), annotation(2, 2), names=names))
+    assert table["image_id"].tolist() == ["a/i1", "i2"]
+    assert table[["problem", "repaired"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("/home/x/a/i1.png", "/home/x/i2.png"), (r"C:\d\i1.png", "s3://b/i2.png"), ("http://h/i1.png?t=1", "x/i2.png")],
+)
+def test_a_path_of_another_computer_is_found_by_its_last_parts_with_a_finding(coco, names):
+    kept, findings = clean(read_coco(*coco(annotation(1, 1), annotation(2, 2), names=names)))
+    assert kept["image_id"].tolist() == ["a/i1", "i2"]
+    assert findings[["rule", "action"]].to_numpy().tolist() == [["repaired_annotation", "repaired"]]
+    reason = findings["reason"][0]
+    assert reason.startswith("instances.json: 2 file names are paths of another computer; the files with the same last")
+    assert f"such as a/i1.png for {names[0]}" in reason or f"such as i2.png for {names[1]}" in reason
+
+
+def test_a_name_that_two_files_may_mean_is_not_guessed(coco):
+    path, images = coco(annotation(1, 1), annotation(2, 2), names=("a/i1.png", "/home/i2.png"))
+    cv2.imwrite(str(images / "a/i2.png"), np.zeros((2, 3), dtype=np.uint8))
+    assert read_coco(path, images)["image_id"].tolist() == ["a/i1", "/home/i2"]  # a row without a file
+
+
+def test_one_file_under_two_ids_is_not_one_image_with_the_masks_of_both(coco):
+    reason = (
+        "the images with the ids 1, 2 have this file name, so it is unknown which annotations belong to the file; give "
+        "each image its own file name, or merge the entries"
+    )
+    table = read_coco(*coco(annotation(1, 1), annotation(2, 2), annotation(3, 3), ids=(1, 2, 3),
+                            names=("i2.png", r".\i2.png", "a/i1.png")))  # fmt: skip
+    assert table[["image_id", "problem"]].fillna("").to_numpy().tolist() == [
+        ["a/i1", ""],
+        ["i2", reason],
+        ["i2", reason],
+    ]
 
 
 def test_a_missing_image_is_left_to_the_chain(coco):
@@ -154,19 +259,23 @@ def test_a_missing_image_is_left_to_the_chain(coco):
     assert read_coco(path, images)["problem"].isna().all()
 
 
+def test_the_images_of_a_split_are_named_from_the_root(coco):
+    path, images = coco(annotation(1, 2))
+    assert list_images(path, images, root=path.parent) == ["images/a/i1", "images/i2"]
+    assert read_coco(path, images, root=path.parent)["image_id"].tolist() == ["images/i2", "images/a/i1"]
+
+
 @pytest.mark.parametrize(
     ("content", "text"),
     [
         ("{", "not valid JSON: "),
         ("[]", "expected a list `images` whose entries have file_name, id"),
         ('{"images": [{"id": 1}], "annotations": [], "categories": []}', "expected a list `images`"),
+        ('{"images": [], "annotations": [3], "categories": []}', "expected a list `annotations` of annotations"),
         (
-            '{"images": [], "annotations": [{}], "categories": []}',
-            "expected a list `annotations` whose entries have id",
-        ),
-        (
-            '{"images": [], "annotations": [{"id": 3}, {"id": 3}], "categories": []}',
-            "the id 3 occurs twice in `annotations`",
+            '{"images": [{"id": 3, "file_name": "a"}, {"id": "3", "file_name": "b"}], "annotations": [],'
+            ' "categories": []}',
+            "the id 3 occurs twice in `images`, of a and b; it is unknown which the annotations mean",
         ),
     ],
 )

@@ -12,7 +12,7 @@ def _first_text(call, position):
 
 
 def test_every_rule_that_the_code_names_is_explained_and_no_other():
-    positions = {"Finding": 0, "MaskError": 0, "quarantine": 2, "_about": 1}
+    positions = {"Finding": 0, "MaskError": 0, "quarantine": 2, "_about": 1, "note_repairs": 1}
     named = set()
     for file in (ROOT / "src").rglob("*.py"):
         text = file.read_text()

@@ -48,13 +48,17 @@ def _content(path: Path) -> dict:
 def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
     """Layouts that are certain from one file or a kind of file."""
     found = []
+    annotated = []
     for file in contents.jsons[:MOST_JSONS]:
         content = _content(contents.root / file)
         if file.rsplit("/", 1)[-1] == "dataset.json" and {"channel_names", "labels"} <= content.keys():
             read = partial(volumes.read_nnunet_raw, contents, file)
             found.append(Layout("nnunet", f"nnU-Net's raw layout, by {file}", read))
         elif {"images", "annotations", "categories"} <= content.keys():
-            found.append(Layout("coco", f"COCO annotations in {file}", partial(coco.read, contents, file)))
+            annotated.append(file)
+    for files in coco.by_split(annotated):
+        about = f"COCO annotations in {' and '.join(files.values())}"
+        found.append(Layout("coco", about, partial(coco.read, contents, files)))
     if contents.volumes and not any(one.name == "nnunet" for one in found):
         about = f"{len(contents.volumes)} NIfTI volumes"
         found.append(Layout("nifti", about, partial(volumes.read_nifti, contents, names)))

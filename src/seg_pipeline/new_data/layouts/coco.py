@@ -1,9 +1,11 @@
-"""Layout with a COCO annotation file."""
+"""Layout with a COCO annotation file, or one per split."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -11,25 +13,59 @@ import pandas as pd
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import evenly, task_of
 from seg_pipeline.new_data.layouts.pictures import index_of
-from seg_pipeline.new_data.plan import NO_MASK_FILES, RAW, Plan
-from seg_pipeline.new_data.scanning import Contents, below, stem
+from seg_pipeline.new_data.plan import NO_MASK_FILES, RAW, Entry, Plan
+from seg_pipeline.new_data.scanning import Contents, common_folder, glob_of, stem
 from seg_pipeline.segmentation.formats.coco import read_coco
 from seg_pipeline.segmentation.formats.json_files import read_json
+from seg_pipeline.segmentation.formats.named_files import find_files, spellings
 from seg_pipeline.segmentation.images.decoding import read_size
 from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
+SPLIT = re.compile(r"(?<![a-z])(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(test)(?:ing)?)(?![a-z])", re.I)
 
-def read(contents: Contents, file: str, ask: Asker) -> Plan:
-    """Plan for a COCO file; raises ValueError if the folder does not hold its images."""
-    listed = [str(one["file_name"]) for one in read_json(contents.root / file)["images"]]
-    folder = _folder(contents, listed)
-    table = read_coco(contents.root / file, contents.root / folder)
-    counts = table.loc[~table["class"].isin([NO_CLASS]), "class"].value_counts()
-    ask.decide(f"{file}: COCO, {len(listed)} images, {int(counts.sum())} annotations, one object each")
+
+def by_split(files: list[str]) -> list[dict[str, str]]:
+    """JSON files by split: those whose paths differ only in the word for the split are one data set.
+
+    A file on its own has the split "".
+    """
+    groups: dict[str, dict[str, str]] = defaultdict(dict)
+    for file in files:
+        words = {match.lastindex: match for match in SPLIT.finditer(file)}
+        split = ("train", "val", "test")[next(iter(words)) - 1] if len(words) == 1 else ""  # type: ignore[operator]
+        key = SPLIT.sub("*", file) if split else file
+        groups[key if split not in groups[key] else file][split] = file
+    found = [one if {"train", "val"} <= one.keys() else None for one in groups.values()]
+    alone = [
+        {"": file} for one, whole in zip(groups.values(), found, strict=True) if not whole for file in one.values()
+    ]
+    return [one for one in found if one] + alone
+
+
+def read(contents: Contents, files: dict[str, str], ask: Asker) -> Plan:
+    """Plan for COCO files by split, or of one under "".
+
+    Raises:
+        ValueError: the folder does not hold the images, or no annotation can be used.
+    """
+    listed = {split: [str(one["file_name"]) for one in read_json(contents.root / file)["images"]]
+              for split, file in files.items()}  # fmt: skip
+    folders = {split: _folder(contents, file, listed[split], split) for split, file in files.items()}
+    root = folders[""] if "" in files else ""
+    tables = {split: _read(contents, file, folders[split], root) for split, file in files.items()}
+    table = pd.concat(tables.values(), ignore_index=True)
+    counts = table.loc[table["class"].notna() & table["class"].ne(NO_CLASS), "class"].value_counts()
+    number = sum(map(len, listed.values()))
+    shown = " and ".join(files.values())
+    ask.decide(f"{shown}: COCO, {number} images, {int(counts.sum())} annotations, one object each")
     ask.decide(f"classes: {', '.join(f'{name} ({number})' for name, number in counts.items())}")
-    files = [f"{folder}/{name}" if folder else name for name in listed]
-    paths = {stem(name): contents.root / one for name, one in zip(listed, files, strict=True)}
+    paths = _paths(contents, table, root)
+    _tell_faults(table, paths, ask)
+    if not paths:
+        raise ValueError(
+            f"{contents.root}: the annotations name {listed[next(iter(files))][:1]}, but no such file exists"
+        )
     classes = task_of({str(name): str(name) for name in sorted(counts.index)}, _stacks(table, paths), ask)
     annotations = {
         "mask_format": "rle",
@@ -38,36 +74,96 @@ def read(contents: Contents, file: str, ask: Asker) -> Plan:
         "rle_first": 1,
         "multiple_masks": "instances",
     }
-    up = "../" * (len(PurePosixPath(file).parts) - 1)
-    metadata = {"type": "seg_pipeline.datasets.coco.CocoDataset", "filepath": f"{RAW}/{file}", "images": up + folder}
-    whole = any("/" in name for name in listed)
-    catalog = {
-        "raw_metadata": metadata,
-        "image_files": index_of(files, folder, ask, whole=whole, others=[]),
-        "mask_files": NO_MASK_FILES,
-    }
-    return Plan(contents.root, catalog, classes, annotations, list(paths.values()))
+    pictures = [path.relative_to(contents.root).as_posix() for path in paths.values()]
+    catalog = {"raw_metadata": _entry(files, folders), "mask_files": NO_MASK_FILES}
+    split: dict = {}
+    if "" in files:
+        whole = any("/" in image_id for image_id in paths)
+        catalog["image_files"] = index_of(pictures, root, ask, whole=whole, others=[])
+    else:
+        catalog["image_files"] = _index_of_splits(contents, pictures, set(folders.values()), ask)
+        catalog["predefined_splits"] = {**catalog["raw_metadata"], "part": "splits"}
+        split = _split(tables, ask)
+    return Plan(contents.root, catalog, classes, annotations, list(paths.values()), split=split)
 
 
-def _folder(contents: Contents, listed: list[str]) -> str:
-    """The folder that the file names are relative to."""
-    wanted = set(listed)
-    ends = [
-        file[: -len(name) - 1] for name in listed[:1] for file in contents.pictures if f"/{file}".endswith(f"/{name}")
-    ]
-    folders = {end: sum(name in wanted for name in below(_in(contents, end), end)) for end in ends}
-    if not folders:
-        raise ValueError(f"{contents.root}: the annotations name {listed[0]}, but there is no such file")
-    return max(folders, key=lambda end: folders[end])
+def _index_of_splits(contents: Contents, pictures: list[str], folders: set[str], ask: Asker) -> Entry:
+    """Index of images whose ids start with the folder of their split, which is not a group."""
+    starts = sorted((f"{folder}/" if folder else "" for folder in folders), key=len, reverse=True)
+    names = [file[len(next(start for start in starts if file.startswith(start))) :] for file in pictures]
+    entry = index_of(names, "", ask, whole=True, others=[])
+    either = "|".join(re.escape(start).replace(r"\-", "-") for start in starts)
+    pattern = entry["pattern"].replace("(?P<image_id>", f"(?P<image_id>(?:{either})", 1)
+    others = sorted({*contents.pictures, *contents.jsons} - {*pictures})
+    return {**entry, "glob": glob_of(pictures, "", others), "pattern": pattern}
 
 
-def _in(contents: Contents, folder: str) -> list[str]:
-    return [file for file in contents.pictures if file.startswith(f"{folder}/" if folder else "")]
+def _read(contents: Contents, file: str, folder: str, root: str) -> pd.DataFrame:
+    return read_coco(contents.root / file, contents.root / folder, root=contents.root / root)
 
 
-def _stacks(table: pd.DataFrame, paths: dict) -> Iterator[list[np.ndarray]]:
+def _entry(files: dict[str, str], folders: dict[str, str]) -> Entry:
+    entry: Entry = {"type": "seg_pipeline.datasets.coco.CocoDataset"}
+    if "" not in files:
+        places = {split: {"file": file, "images": folders[split] or "."} for split, file in files.items()}
+        return {**entry, "filepath": RAW, "splits": places}
+    up = "../" * (len(PurePosixPath(files[""]).parts) - 1)
+    return {**entry, "filepath": f"{RAW}/{files['']}", "images": up + folders[""] or "."}
+
+
+def _split(tables: dict[str, pd.DataFrame], ask: Asker) -> dict:
+    """Parameters of the given split; a share of 0 where a split has no file."""
+    numbers = {split: table["image_id"].nunique() for split, table in tables.items()}
+    ask.decide(f"split: as the files say, {', '.join(f'{number} {split}' for split, number in numbers.items())} images")
+    if "test" not in numbers:
+        ask.decide("no test split is given: `evaluation` needs one; set `split.method: draw` to draw all three")
+    total = sum(numbers.values())
+    shares = {split: round(numbers.get(split, 0) / total, 4) for split in ("val", "test")}
+    return {"method": "table", "shares": {"train": round(1 - sum(shares.values()), 4), **shares}}
+
+
+def _tell_faults(table: pd.DataFrame, paths: dict[str, Path], ask: Asker) -> None:
+    absent = sorted(set(table["image_id"].dropna()) - {*paths})
+    if absent:
+        ask.decide(f"{len(absent)} images have no file, such as {absent[0]}; they are left out, with a finding")
+    for repair in table["repaired"].dropna():
+        ask.decide(repair)
+    problems = table["problem"].dropna()
+    if len(problems):
+        ask.decide(
+            f"{len(problems)} annotations or images cannot be used, such as: {problems.iloc[0]}. An annotation takes "
+            "its image along unless `invalid_annotations: drop_annotation` is set in the catalog"
+        )
+
+
+def _folder(contents: Contents, file: str, listed: list[str], split: str) -> str:
+    """The folder that the file names are relative to, or the one that holds their files."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for text in (text for name in listed for text in spellings(name)):
+        names[text.rsplit("/", 1)[-1]].add(text)
+    ends: Counter[str] = Counter()
+    for picture in contents.pictures:
+        for name in names[picture.rsplit("/", 1)[-1]]:
+            if f"/{picture}".endswith(f"/{name}"):
+                ends[picture[: -len(name) - 1]] += 1
+    if not ends:
+        found = find_files(listed, contents.root, beside=(contents.root / file).parent)
+        return common_folder([one.file for one in found.values() if one.file])
+    own = PurePosixPath(file).parent.as_posix()
+    return max(ends, key=lambda end: (ends[end], bool(split) and split in end.lower(), end == own))
+
+
+def _paths(contents: Contents, table: pd.DataFrame, root: str) -> dict[str, Path]:
+    """Image files by image_id, without those that are absent."""
+    named = set(table["image_id"].dropna())
+    before = f"{root}/" if root else ""
+    ids = {stem(file.removeprefix(before)): file for file in contents.pictures if file.startswith(before)}
+    return {image_id: contents.root / file for image_id, file in ids.items() if image_id in named}
+
+
+def _stacks(table: pd.DataFrame, paths: dict[str, Path]) -> Iterator[list[np.ndarray]]:
     """Bool masks per class of a sample of images."""
-    drawn = table.dropna(subset=["mask"])
+    drawn = table[table["image_id"].isin(paths)].dropna(subset=["mask"])
     for image in evenly(list(drawn["image_id"].unique()), 40):
         shape = read_size(paths[image])
         of_image = drawn[drawn["image_id"] == image].groupby("class")["mask"]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Node, Pipeline
 
-from seg_pipeline.pipelines import node
 from seg_pipeline.pipelines.export import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
-            node(
+            Node(
                 nodes.build_bundle,
                 [
                     "checkpoint",
@@ -22,18 +21,21 @@ def create_pipeline(**_: object) -> Pipeline:
                     "unverified_bundle",
                 ],
                 "built_bundle",
+                name="build_bundle",
             ),
-            node(
+            Node(
                 nodes.check_reduced_precision,
                 ["built_bundle", "checkpoint", "train_val_images", "params:scores", "params:export"],
                 "checked_bundle",
+                name="check_reduced_precision",
             ),
-            node(
+            Node(
                 nodes.compare_formats,
                 ["checked_bundle", "checkpoint", "train_val_images", "params:scores", "params:export"],
                 "export_parity",
+                name="compare_formats",
             ),
-            node(nodes.accept_bundle, ["checked_bundle", "export_parity"], "bundle"),
+            Node(nodes.accept_bundle, ["checked_bundle", "export_parity"], "bundle", name="accept_bundle"),
         ],
         tags="export",
     )

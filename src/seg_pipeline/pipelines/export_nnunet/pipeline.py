@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Node, Pipeline
 
-from seg_pipeline.pipelines import node
 from seg_pipeline.pipelines.export_nnunet import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
-        [node(nodes.write_nnunet, ["manifest", "nnunet_folder", "params:export_nnunet"], "nnunet_dataset")],
+        [
+            Node(
+                nodes.write_nnunet,
+                ["manifest", "nnunet_folder", "params:export_nnunet"],
+                "nnunet_dataset",
+                name="write_nnunet",
+            )
+        ],
         tags="export",
     )

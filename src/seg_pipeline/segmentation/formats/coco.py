@@ -1,19 +1,23 @@
 """Read a COCO annotation file into the annotation table.
 
 The format, from https://cocodataset.org/#format-data: ``images`` have id, file_name, height and width;
-``annotations`` have image_id, category_id, iscrowd and a segmentation, which is a list of polygons (x y x y
-...), or run lengths down columns, as a list of counts or as a compressed string.
+``annotations`` have image_id, category_id, iscrowd and a segmentation; see ``coco_masks``. Tools differ in the
+rest: ids may be text in one list and numbers in another, sizes and the ids of annotations may be absent.
 """
 
 from __future__ import annotations
 
+import os
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-import numpy as np
 import pandas as pd
 
+from seg_pipeline.segmentation.formats.coco_masks import decode_segmentation
 from seg_pipeline.segmentation.formats.json_files import read_json
+from seg_pipeline.segmentation.formats.named_files import Named, find_files, plain_path
 from seg_pipeline.segmentation.images.decoding import read_size
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
@@ -21,157 +25,197 @@ from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 Crowd = Literal["with_class", "apart"]
 CROWD = "crowd"
 """Class name of a crowd region that is kept apart."""
-Row = tuple[str | None, str | None, str | None, str | None, str | None]
-COLUMNS = ["image_id", "class", "mask", "annotation", "problem"]
+InvalidAnnotations = Literal["drop_image", "drop_annotation"]
+COLUMNS = ["image_id", "class", "mask", "annotation", "problem", "repaired"]
 
 
-def read_coco(path: str | Path, images: str | Path, *, crowd: Crowd = "with_class") -> pd.DataFrame:
+class Row(NamedTuple):
+    image_id: str | None
+    class_: str | None = None
+    mask: str | None = None
+    annotation: str | None = None
+    problem: str | None = None
+    repaired: str | None = None
+
+
+class Image(NamedTuple):
+    """An entry of ``images``, compared with its file."""
+
+    image_id: str
+    shape: tuple[int, int] | None
+    """Height and width that its annotations are for."""
+    problem: str | None
+
+
+def read_coco(
+    path: str | Path,
+    images: str | Path,
+    *,
+    root: str | Path | None = None,
+    crowd: Crowd = "with_class",
+    invalid_annotations: InvalidAnnotations = "drop_image",
+) -> pd.DataFrame:
     """One row per annotation, and one per image without any; columns ``COLUMNS``, all str.
 
-    ``image_id`` is the image's file_name without its extension, ``class`` the category's name, ``annotation``
-    the annotation's id.
+    ``image_id`` is the path of the image's file below ``root`` without its extension, ``class`` the category's name,
+    ``annotation`` the annotation's id or, if it has none, its position in the list, such as "#1".
 
     Args:
         path: the JSON file.
-        images: the folder that the file names are relative to; sizes are checked against the files' headers.
+        images: the folder that the file names are relative to; see ``find_files`` for names of another computer.
+        root: a folder that holds ``images``; None: ``images`` itself.
         crowd: a region with ``iscrowd`` (many objects of a class, not told apart) is a mask of its class
             ("with_class"), or has the class ``CROWD`` ("apart"), to be declared as one to ignore.
+        invalid_annotations: an annotation without a usable mask takes its image along ("drop_image"), or is left out
+            alone ("drop_annotation"); a finding in either case.
 
     Raises:
-        ValueError: the file is missing, is not JSON or lacks one of its three lists.
+        ValueError: the file is missing, is not JSON, lacks one of its three lists, or has no usable annotation.
     """
-    content = _content(Path(path))
-    categories = {one["id"]: str(one["name"]) for one in content["categories"]}
-    known = {one["id"]: one for one in content["images"]}
-    problems = {key: problem for key, one in known.items() if (problem := _size_problem(one, Path(images)))}
-    rows: list[Row] = [_row(one, known, categories, crowd) for one in content["annotations"]]
-    rows += [(_image_id(known[key]), None, None, None, problem) for key, problem in problems.items()]
-    annotated = {one.get("image_id") for one in content["annotations"]}
-    rows += [(_image_id(one), NO_CLASS, None, None, None) for key, one in known.items() if key not in annotated]
-    return pd.DataFrame(rows, columns=COLUMNS, dtype="str")
+    path = Path(path)
+    content = _content(path)
+    categories = {_key(one["id"]): str(one["name"]) for one in content["categories"]}
+    files = _files(content, path, Path(images))
+    known = _images(content["images"], files, Path(images), Path(root or images))
+    rows: list[Row] = []
+    annotated = set()
+    for number, one in enumerate(content["annotations"], start=1):
+        image = known.get(_key(one.get("image_id")))
+        if image is None or not image.problem:
+            row = _row(one, str(one.get("id", f"#{number}")), image, categories, crowd)
+            if row.problem and invalid_annotations == "drop_annotation":
+                row = row._replace(image_id=None)
+            rows.append(row)
+            annotated.add(row.image_id)
+    for image in known.values():
+        if image.problem:
+            rows.append(Row(image.image_id, problem=image.problem))
+        elif image.image_id not in annotated:
+            rows.append(Row(image.image_id, NO_CLASS))
+    _refuse_useless(path, rows)
+    table = pd.DataFrame(rows, columns=COLUMNS, dtype="str")
+    return _with_repairs(table, files, path)
+
+
+def list_images(path: Path, images: Path, *, root: Path) -> list[str]:
+    """The ids that ``read_coco`` gives the images of a file."""
+    content = _content(path)
+    files = _files(content, path, images)
+    return list(dict.fromkeys(_image_id(one, files, images, root) for one in content["images"]))
+
+
+def _files(content: dict[str, Any], path: Path, folder: Path) -> dict[str, Named]:
+    return find_files({str(one["file_name"]) for one in content["images"]}, folder, beside=path.parent)
+
+
+def _image_id(entry: dict[str, Any], files: Mapping[str, Named], folder: Path, root: Path) -> str:
+    name = str(entry["file_name"])
+    return PurePosixPath(os.path.relpath(folder, root), files[name].file or plain_path(name)).with_suffix("").as_posix()
 
 
 def _content(path: Path) -> dict[str, Any]:
     content = read_json(path)
-    wanted = {"images": {"id", "file_name"}, "annotations": {"id"}, "categories": {"id", "name"}}
+    wanted = {"images": {"id", "file_name"}, "annotations": set(), "categories": {"id", "name"}}
     for name, keys in wanted.items():
         entries = content.get(name) if isinstance(content, dict) else None
         if not isinstance(entries, list) or not all(isinstance(one, dict) and keys <= one.keys() for one in entries):
-            raise ValueError(
-                f"{path}: expected a list `{name}` whose entries have {', '.join(sorted(keys))}, as in COCO's instances"
-            )
-        ids = pd.Series([one["id"] for one in entries], dtype=object)
-        if ids.duplicated().any():
-            raise ValueError(f"{path}: the id {ids[ids.duplicated()].iloc[0]} occurs twice in `{name}`")
+            with_keys = f" whose entries have {', '.join(sorted(keys))}" if keys else " of annotations"
+            raise ValueError(f"{path}: expected a list `{name}`{with_keys}, as in COCO's instances")
+    for name, told in (("images", "file_name"), ("categories", "name")):
+        ids: dict[str, Any] = {}
+        for one in content[name]:
+            if ids.setdefault(_key(one["id"]), one[told]) != one[told]:
+                raise ValueError(f"{path}: the id {one['id']} occurs twice in `{name}`, of {ids[_key(one['id'])]} and "
+                                 f"{one[told]}; it is unknown which the annotations mean")  # fmt: skip
     return content
 
 
-def _image_id(image: dict[str, Any]) -> str:
-    return PurePosixPath(str(image["file_name"]).replace("\\", "/")).with_suffix("").as_posix()
+def _key(value: Any) -> str:
+    """An id as text: 7, 7.0 and "7" are equal."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def _size_problem(image: dict[str, Any], folder: Path) -> str | None:
-    """Why an image does not fit its annotations: masks are drawn at the stated size and would be wrong at another."""
-    try:
-        size = read_size(folder / str(image["file_name"]))
-    except ValueError:
-        return None  # data_processing reports a missing or damaged image itself
-    stated = (image.get("height"), image.get("width"))
-    if stated == size:
-        return None
-    return f"its annotations are for {stated[0]} x {stated[1]} (height x width), the image is {size[0]} x {size[1]}"
-
-
-def _row(
-    annotation: dict[str, Any], images: dict[Any, dict[str, Any]], categories: dict[Any, str], crowd: Crowd
-) -> Row:
-    """One row of the table; its last column says what is wrong with the annotation."""
-    name, image = str(annotation["id"]), images.get(annotation.get("image_id"))
-    if image is None:
-        return (
-            None,
-            None,
-            None,
-            name,
-            f"annotation {name} is of image {annotation.get('image_id')}, which is not listed",
+def _images(entries: list[dict[str, Any]], files: Mapping[str, Named], folder: Path, root: Path) -> dict[str, Image]:
+    """Images by id; several that name one file have a problem, as their annotations are of different pictures."""
+    known: dict[str, Image] = {}
+    for one in entries:
+        file = files[str(one["file_name"])].file
+        fits = _shape(one, folder / file if file else None)
+        known[_key(one["id"])] = Image(_image_id(one, files, folder, root), *fits)
+    ids_of: dict[str, list[str]] = defaultdict(list)
+    for key, image in known.items():
+        ids_of[image.image_id].append(key)
+    for ids in ids_of.values():
+        reason = (
+            f"the images with the ids {', '.join(ids)} have this file name, so it is unknown which annotations belong "
+            "to the file; give each image its own file name, or merge the entries"
         )
-    category = categories.get(annotation.get("category_id"))
-    if category is None:
-        reason = f"annotation {name} has the category {annotation.get('category_id')}, which is not listed"
-        return _image_id(image), None, None, name, reason
+        known |= {key: known[key]._replace(problem=reason) for key in ids if len(ids) > 1}
+    return known
+
+
+def _shape(entry: dict[str, Any], path: Path | None) -> tuple[tuple[int, int] | None, str | None]:
+    """Height and width that the annotations are for, and why they do not fit the file.
+
+    Masks are drawn at the stated size and would be wrong at another. A missing or damaged file is reported by
+    data_processing itself.
+    """
+    height, width = (_whole(entry.get(name)) for name in ("height", "width"))
+    stated = None if height is None or width is None else (height, width)
     try:
-        mask = decode_segmentation(annotation.get("segmentation"), (image.get("height"), image.get("width")))
+        size = read_size(path) if path else None
+    except ValueError:
+        size = None
+    if size is None or stated is None or stated == size:
+        return stated or size, None
+    told = f"its annotations are for {stated[0]} x {stated[1]} (height x width), the image is {size[0]} x {size[1]}"
+    if stated == size[::-1]:
+        told += ": height and width are swapped in the JSON file, or the image was turned after it was annotated"
+    return stated, told
+
+
+def _whole(value: Any) -> int | None:
+    """A side in pixels, also from 80.0 or "80"; None if it is not stated."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return int(number) if number > 0 and number.is_integer() else None
+
+
+def _row(annotation: dict[str, Any], name: str, image: Image | None, categories: dict[str, str], crowd: Crowd) -> Row:
+    """One row of the table; ``problem`` says what is wrong with the annotation."""
+    if image is None:
+        reason = f"annotation {name} is of image {annotation.get('image_id')}, which is not listed"
+        return Row(None, annotation=name, problem=reason)
+    row = Row(image.image_id, annotation=name)
+    told = f"annotation {name} of {image.image_id}"
+    category = categories.get(_key(annotation.get("category_id")))
+    if category is None:
+        return row._replace(problem=f"{told} has the category {annotation.get('category_id')}, which is not listed")
+    try:
+        mask = decode_segmentation(annotation.get("segmentation"), image.shape)
     except ValueError as error:
-        return _image_id(image), category, None, name, f"annotation {name} ({category}): {error}"
+        return row._replace(class_=category, problem=f"{told} ({category}): {error}")
     class_ = CROWD if annotation.get("iscrowd") and crowd == "apart" else category
-    return _image_id(image), class_, encode_rle(mask, order="C"), name, None
+    return row._replace(class_=class_, mask=encode_rle(mask, order="C"))
 
 
-def decode_segmentation(segmentation: Any, shape: tuple[int | None, int | None]) -> np.ndarray:
-    """Bool mask (H, W) of COCO's polygons, counts or compressed counts.
-
-    Polygons are filled by pycocotools, after a check for NaN, on which it would take all memory. Counts are checked and
-    decoded here: if they end early, pycocotools 2.0.11 returns pixels of uninitialised memory.
-
-    Raises:
-        ValueError: it has another format or does not fit an image of ``shape``.
-    """
-    height, width = shape
-    if not (isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0):
-        raise ValueError(f"its image has no height and width, found {height} x {width}")
-    if not segmentation:
-        raise ValueError("it has no segmentation; boxes and key points are not masks")
-    if isinstance(segmentation, list):
-        return _fill_polygons(segmentation, (height, width))
-    if not isinstance(segmentation, dict) or not {"size", "counts"} <= segmentation.keys():
-        raise ValueError("a segmentation must be a list of polygons or have `size` and `counts`")
-    if list(segmentation["size"]) != [height, width]:
-        raise ValueError(f"its run lengths are for {segmentation['size']} (height, width), its image is {list(shape)}")
-    counts = segmentation["counts"]
-    return _lay_out(expand_counts(counts) if isinstance(counts, str) else counts, (height, width))
+def _refuse_useless(path: Path, rows: list[Row]) -> None:
+    """Stop if nothing can be used: not a single annotation is wrong then."""
+    problems = Counter(row.problem for row in rows if row.problem)
+    if problems and not any(row.mask is not None for row in rows):
+        told = "; ".join(f"{problem} ({number} times)" for problem, number in problems.most_common(2))
+        raise ValueError(f"{path}: no annotation can be used: {told}")
 
 
-def _fill_polygons(polygons: list[Any], shape: tuple[int, int]) -> np.ndarray:
-    from pycocotools import mask as coco
-
-    for polygon in polygons:
-        if not isinstance(polygon, list) or not all(isinstance(one, int | float) for one in polygon):
-            raise ValueError("a polygon must be a list of numbers")
-        if len(polygon) < 6 or len(polygon) % 2:
-            raise ValueError(f"a polygon must have at least 3 points of x and y, found {len(polygon)} numbers")
-        if not all(-max(shape) <= one <= 2 * max(shape) for one in polygon):  # NaN fails, too
-            raise ValueError(f"a polygon lies far outside its image of {shape[0]} x {shape[1]} (height x width)")
-    filled = coco.merge(coco.frPyObjects(polygons, *shape))
-    return _lay_out(expand_counts(filled["counts"].decode()), shape)
-
-
-def expand_counts(compressed: str) -> list[int]:
-    """Decode a compressed string of counts: 5 bits per character, lowest first; the sixth bit means that more follow.
-    From the fourth count on, each is a difference to the count two before.
-
-    Source: rleFrString in https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c.
-    """
-    counts: list[int] = []
-    value = shift = 0
-    for code in (ord(character) - 48 for character in compressed):
-        if not 0 <= code < 64 or shift > 35:
-            raise ValueError("its compressed counts hold characters that COCO does not use")
-        value |= (code & 31) << shift
-        shift += 5
-        if code & 32:
-            continue
-        value -= 1 << shift if code & 16 else 0
-        counts.append(value + counts[-2] if len(counts) > 2 else value)
-        value = shift = 0
-    if shift:
-        raise ValueError("its compressed counts end in the middle of a number")
-    return counts
-
-
-def _lay_out(counts: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Bool mask (H, W) from pixels off, on, off ... down columns."""
-    size = shape[0] * shape[1]
-    whole = isinstance(counts, list) and all(isinstance(one, int) and 0 <= one <= size for one in counts)
-    if not whole or sum(counts) != size:
-        raise ValueError(f"its counts must be whole numbers that add up to the image's {size} pixels")
-    return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(shape, order="F")
+def _with_repairs(table: pd.DataFrame, files: Mapping[str, Named], path: Path) -> pd.DataFrame:
+    """One row tells that files were found by the last parts of their names alone."""
+    ends = [(name, one.file) for name, one in sorted(files.items()) if one.file and not one.exact]
+    if ends and len(table):
+        name, file = ends[0]
+        table.loc[0, "repaired"] = (
+            f"{path.name}: {len(ends)} file names are paths of another computer; the files with the same last parts "
+            f"are taken, such as {file} for {name}"
+        )
+    return table

@@ -47,8 +47,16 @@ RULES = {
         "table",
         "An annotation, such as one in a COCO file, has no usable mask: a polygon with two points, run lengths "
         "that do not fit the image, a category or image that does not exist, or a value that does not match "
-        "`annotations.patterns`. Its image is left out.",
-        "Fix the annotation that the reason names.",
+        "`annotations.patterns`; or an image of COCO has another size than its file, or shares its file name with "
+        "another. Its image is left out.",
+        "Fix the annotation that the reason names. For COCO, `invalid_annotations: drop_annotation` in the catalog "
+        "leaves out a single annotation instead of its image.",
+    ),
+    "repaired_annotation": Rule(
+        "table",
+        "Annotations were used after a repair that the reason names, such as a file found by the last parts of a path "
+        "of another computer. There is one finding per table.",
+        "Check the example in the reason.",
     ),
     "incomplete_annotation": Rule(
         "table",
@@ -61,6 +69,11 @@ RULES = {
         "A volume cannot be cut into slices: it is damaged, its image or labels are missing, or image and labels "
         "do not have the same geometry.",
         "Fix or remove the file that the reason names.",
+    ),
+    "repaired_file": Rule(
+        "files",
+        "A volume was used after a repair that the reason names, such as labels resampled to the grid of their image.",
+        "Check some of its slices in `sample_sheet.png`.",
     ),
     "row_without_file": Rule(
         "files",

@@ -12,7 +12,7 @@ from typing import Literal
 
 import pandas as pd
 
-from seg_pipeline.segmentation.manifest.findings import collect, findings_table, is_among, quarantine
+from seg_pipeline.segmentation.manifest.findings import collect, findings_table, is_among, note_repairs, quarantine
 from seg_pipeline.segmentation.manifest.table_forms import INDEXED, MaskFormat, RleStarts, read_form
 
 __all__ = ["IGNORED", "INDEXED", "NO_CLASS", "MaskFormat", "clean_annotations", "pivot_annotations"]
@@ -49,7 +49,7 @@ def clean_annotations(
         ignore_values: what the class column holds for masks of unlabelled pixels.
 
     A column ``problem`` in ``metadata`` says why a row cannot be used. The masks of its image are then incomplete, so
-    all rows of the image are dropped.
+    all rows of the image are dropped. A column ``repaired`` says what was repaired when the row was read.
 
     Returns:
         Table with the columns row, image_id, class and mask (str; "" if an RLE table states no mask), and findings.
@@ -66,6 +66,7 @@ def clean_annotations(
         no_mask_values=no_mask_values,
         rle_starts=rle_starts,
     )
+    _, repaired = note_repairs(metadata, "repaired_annotation")
     rows, unusable = _refuse_problems(form)
     needed = ["image_id", "class"] if mask_format == "rle" else ["image_id", "class", "mask"]
     rows, missing = quarantine(
@@ -82,7 +83,7 @@ def clean_annotations(
     rows, conflicts = (
         _refuse_conflicts(rows) if multiple_masks == "refuse" or mask_format == "indexed" else (rows, missing[:0])
     )
-    return rows.reset_index(drop=True), collect(unusable, missing, unknown, duplicates, conflicts)
+    return rows.reset_index(drop=True), collect(repaired, unusable, missing, unknown, duplicates, conflicts)
 
 
 def _refuse_problems(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -9,27 +9,21 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Mapping
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.images.masks import IGNORE, decode_rle
-from seg_pipeline.segmentation.manifest.findings import collect, is_among, quarantine, quarantine_unusable
+from seg_pipeline.segmentation.manifest.findings import collect, is_among, note_repairs, quarantine, quarantine_unusable
 from seg_pipeline.segmentation.manifest.metadata import MaskFormat
 
 SPLITS = ("train", "val", "test")
-Rows = TypeVar("Rows", pd.DataFrame, pd.Series)
 
 
 def class_names(manifest: pd.DataFrame) -> list[str]:
     """Classes in channel order."""
     return [name.removeprefix("mask_") for name in map(str, manifest) if name.startswith("mask_")]
-
-
-def spread(rows: Rows, number: int) -> Rows:
-    """At most ``number`` rows, evenly spread over all."""
-    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int))]
 
 
 def read_masks(row: Mapping, names: list[str]) -> np.ndarray:
@@ -98,7 +92,8 @@ def merge_files(
     Raises:
         ValueError: no annotated image has a file.
     """
-    files, unusable = quarantine_unusable(image_files)
+    files, repaired = note_repairs(image_files, "repaired_file")
+    files, unusable = quarantine_unusable(files)
     files, unmatched = quarantine(
         files, files["image_id"].isna(), "unmatched_name", "the file name does not match the pattern"
     )
@@ -123,7 +118,7 @@ def merge_files(
         )
     merged = _with_series(rows.merge(rest, on="image_id", suffixes=("", "_of_file"), validate="one_to_one"))
     merged, of_masks = _with_mask_paths(merged, mask_files) if mask_format != "rle" else (merged, without_file[:0])
-    findings = collect(unusable, unmatched, twins, without_row, without_file, of_masks)
+    findings = collect(repaired, unusable, unmatched, twins, without_row, without_file, of_masks)
     return merged.sort_values("image_id", ignore_index=True), findings
 
 

@@ -17,7 +17,6 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -36,21 +35,17 @@ QUALITY = 82
 def render(template: str, **values: object) -> str:
     """Render a template as HTML; all values are escaped."""
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    values |= {"style": style, "script": script, "policy": _policy(style, script)}
-    return environment(autoescape=True, marked=_marked).get_template(template).render(**values)
-
-
-def environment(*, autoescape: bool, **filters: Callable[[str], str]) -> jinja2.Environment:
-    """Jinja's settings for the templates in ``FOLDER``."""
-    made = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=autoescape,
+        autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(filters)
-    return made
+    environment.filters["marked"] = _marked
+    return environment.get_template(template).render(
+        style=style, script=script, policy=_policy(style, script), **values
+    )
 
 
 def _marked(text: str) -> Markup:

@@ -1,0 +1,73 @@
+"""Find the files that an annotation file names, although it was written on another computer."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from seg_pipeline.segmentation.manifest.files import list_files
+
+
+class Named(NamedTuple):
+    file: str | None
+    """Relative to the folder, with forward slashes; None if there is no such file, or more than one."""
+    exact: bool
+    """Whether the name is that of the file, not only its last parts."""
+
+
+def plain_path(name: str) -> str:
+    """The path with forward slashes, without "." and ".." where they can be resolved."""
+    return os.path.normpath(name.replace("\\", "/")).replace(os.sep, "/")
+
+
+def find_files(names: Iterable[str], folder: Path, *, beside: Path) -> dict[str, Named]:
+    """The file below ``folder`` that each name means.
+
+    A name may have backslashes or be URL-encoded, and be relative to ``folder`` or to ``beside``. If there is no such
+    file (an absolute path of another computer, a URL), the file that shares most of its last parts is taken, at
+    least the file name, unless several share as many.
+
+    Raises:
+        ValueError: the folder does not exist or is empty.
+    """
+    files = list_files(folder, "**/*")
+    known, by_name = set(files), defaultdict(list)
+    for file in files:
+        by_name[file.rsplit("/", 1)[-1]].append(file)
+    roots = [plain_path(str(root.absolute())) for root in (folder, beside)]
+    return {name: _find(name, roots, known, by_name) for name in names}
+
+
+def _find(name: str, roots: list[str], known: set[str], by_name: dict[str, list[str]]) -> Named:
+    if name in known:
+        return Named(name, True)
+    below = roots[0].rstrip("/") + "/"
+    for text in spellings(name):
+        for root in roots:
+            path = plain_path(f"{root}/{text}" if not text.startswith("/") else text)
+            if path.startswith(below) and path[len(below) :] in known:
+                return Named(path[len(below) :], True)
+    for text in spellings(name):
+        alike = sorted((_shared_parts(text, file), file) for file in by_name.get(text.rsplit("/", 1)[-1], []))
+        if alike and (len(alike) == 1 or alike[-1][0] > alike[-2][0]):
+            return Named(alike[-1][1], False)
+    return Named(None, False)
+
+
+def spellings(name: str) -> Iterator[str]:
+    """The name with forward slashes, as it is and, if that differs, URL-decoded."""
+    yield plain_path(name)
+    address = name.partition("?")[0] if "://" in name else name
+    if (decoded := unquote(address)) != name:
+        yield plain_path(decoded)
+
+
+def _shared_parts(one: str, other: str) -> int:
+    """Number of equal last parts of two paths."""
+    pairs = zip(reversed(one.split("/")), reversed(other.split("/")), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
