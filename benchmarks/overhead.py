@@ -27,7 +27,7 @@ from side_by_side import Result, judge, report
 from tqdm import tqdm
 
 from seg_pipeline.datasets.checkpoint import CheckpointDataset
-from seg_pipeline.datasets.live_figure import LiveFigureDataset
+from seg_pipeline.datasets.figure import LiveFigureDataset
 from seg_pipeline.hooks.tracking import TrackingHooks
 from seg_pipeline.segmentation.exploration.contact_sheets import LivePictures
 from seg_pipeline.segmentation.training import epoch

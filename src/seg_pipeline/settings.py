@@ -5,17 +5,14 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from seg_pipeline.hooks import (
-    CommandHooks,
-    ErrorHooks,
-    FigureHooks,
-    InputHooks,
-    ParameterHooks,
-    SampleHooks,
-    SummaryHooks,
-    TerminalHooks,
-    TrackingHooks,
-)
+from seg_pipeline.hooks.errors import ErrorHooks
+from seg_pipeline.hooks.inputs import InputHooks
+from seg_pipeline.hooks.parameters import ParameterHooks
+from seg_pipeline.hooks.sample import SampleHooks
+from seg_pipeline.hooks.setup import SetupHooks
+from seg_pipeline.hooks.summary import SummaryHooks
+from seg_pipeline.hooks.terminal import TerminalHooks
+from seg_pipeline.hooks.tracking import TrackingHooks
 
 # Kedro 1.7 calls a name that omegaconf 2.4 deprecates: three warnings per run that users cannot fix.
 warnings.filterwarnings("ignore", "register_new_resolver", UserWarning)
@@ -28,9 +25,8 @@ HOOKS: tuple[Any, ...] = (
     InputHooks(),
     SampleHooks(),
     ErrorHooks(),
-    FigureHooks(),
+    SetupHooks(),
     TerminalHooks(),
-    CommandHooks(),
     _tracking,
     SummaryHooks(_tracking),
 )

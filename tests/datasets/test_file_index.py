@@ -65,7 +65,7 @@ def test_errors_of_the_index_reach_the_user(raw):
 
 
 def test_it_cannot_be_saved(raw):
-    with pytest.raises(DatasetError, match=f"{raw}: a file index is read-only; cannot save data of type int"):
+    with pytest.raises(DatasetError, match=f"{raw}: raw data is read-only; cannot save data of type int"):
         FileIndexDataset(filepath=str(raw), pattern=PATTERN).save(1)
 
 

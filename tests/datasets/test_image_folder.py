@@ -3,7 +3,7 @@ import io
 
 from PIL import Image
 
-from seg_pipeline.datasets.image_folder import GAP, TILE, ImageFolderDataset
+from seg_pipeline.datasets.folder import GAP, TILE, ImageFolderDataset
 
 
 def sheet(dataset: ImageFolderDataset, **given) -> Image.Image:

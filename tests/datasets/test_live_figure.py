@@ -1,6 +1,6 @@
 from matplotlib.figure import Figure
 
-from seg_pipeline.datasets.live_figure import LiveFigureDataset
+from seg_pipeline.datasets.figure import LiveFigureDataset
 
 
 def test_only_another_figure_is_saved_again(tmp_path):

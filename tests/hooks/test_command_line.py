@@ -41,7 +41,10 @@ FILES = {
 
         from pydantic import BaseModel
 
-        from seg_pipeline.hooks import ErrorHooks, InputHooks, ParameterHooks, SummaryHooks
+        from seg_pipeline.hooks.errors import ErrorHooks
+        from seg_pipeline.hooks.inputs import InputHooks
+        from seg_pipeline.hooks.parameters import ParameterHooks
+        from seg_pipeline.hooks.summary import SummaryHooks
 
         HOOKS = (ErrorHooks(), InputHooks(), ParameterHooks(), SummaryHooks())
         CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from seg_pipeline.commands import now_bundle_format
+
 EPILOG = """exit codes: 0 every image was predicted; 1 the command could not start or write its output, and
 says why; 2 wrong usage; 3 done, but findings.csv lists images that could not be predicted; 130 stopped by
 Ctrl-C (repeat the command to resume)."""
@@ -104,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
         default="onnx",
         help="which of the bundle's networks to run; int8 only if it was exported (default onnx)",
     )
-    made.add_argument("--form", type=_renamed, help=argparse.SUPPRESS)
+    made.add_argument("--form", type=now_bundle_format, help=argparse.SUPPRESS)
     made.add_argument(
         "--tta",
         choices=["none", "horizontal", "flips"],
@@ -141,10 +143,6 @@ def _thresholds(text: str) -> list[float]:
     if not all(0 < value < 1 for value in values):
         raise argparse.ArgumentTypeError(f"{text!r}: thresholds lie between 0 and 1")
     return values
-
-
-def _renamed(_: str) -> str:
-    raise argparse.ArgumentTypeError("this option is now called --bundle-format")
 
 
 def _overlap(text: str) -> float:

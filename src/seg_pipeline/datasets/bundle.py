@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,13 @@ from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
 from seg_pipeline.segmentation.prediction.bundle import Bundle
+from seg_pipeline.segmentation.storage.atomic import replace_folder
 
 
 class BundleDataset(AbstractDataset[Bundle, Bundle | None]):
     """Saves a bundle by moving its folder here; loads its description, whose ``folder`` is the place.
 
-    ``missing_ok``: loads as None where there is no bundle.
+    With ``missing_ok`` it loads as None if there is no bundle.
     """
 
     def __init__(self, *, filepath: str, missing_ok: bool = False, metadata: dict[str, Any] | None = None) -> None:
@@ -31,13 +31,7 @@ class BundleDataset(AbstractDataset[Bundle, Bundle | None]):
 
     def save(self, data: Bundle) -> None:
         data.write()
-        before = self._filepath.with_name(f"{self._filepath.name}.before")
-        shutil.rmtree(before, ignore_errors=True)
-        self._filepath.parent.mkdir(parents=True, exist_ok=True)
-        if self._filepath.exists():
-            self._filepath.rename(before)
-        data.folder.rename(self._filepath)
-        shutil.rmtree(before, ignore_errors=True)
+        replace_folder(data.folder, self._filepath)
 
     def preview(self) -> JSONPreview:
         """For Kedro-Viz: its description."""

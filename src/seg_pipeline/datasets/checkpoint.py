@@ -1,18 +1,17 @@
-"""Catalog entry for checkpoints: whatever breaks off a save, one that can be read is there at every instant.
+"""Catalog entry for checkpoints: a readable one exists at every instant, even if a save is interrupted.
 
-Beside ``last.pt`` lie ``last.pt.previous``, the save before, and for each its sha256 in the form that
-``sha256sum --check`` reads. A checkpoint is sound where its digest is one of the two recorded. A save goes:
+Beside ``last.pt`` are ``last.pt.previous``, the save before, and a ``.sha256`` file for each, as ``sha256sum --check``
+reads it. A checkpoint is intact if its digest is one of the two recorded. A save has five steps:
 
 1. write and sync ``last.pt.tmp``;
-2. where the present ``last.pt`` is sound, record its digest as the previous one's too;
-3. record the digest of the new file as that of ``last.pt``;
-4. where the present ``last.pt`` is sound, rename it to ``last.pt.previous`` (a damaged one must not push out
-   a sound one);
+2. if the present ``last.pt`` is intact, record its digest for ``last.pt.previous`` as well;
+3. record the digest of the new file for ``last.pt``;
+4. if the present ``last.pt`` is intact, rename it to ``last.pt.previous`` (a damaged one is not kept);
 5. rename the new file to ``last.pt``.
 
-Each change is one rename, on disk before the next. All that needs room comes before step 4. Broken off before
-4, ``last.pt`` is sound by the digest of step 2; between 4 and 5 nothing stands at ``last.pt``, and
-``last.pt.previous`` is sound; after 5 both are. Loading tries the two in this order.
+Each change is one rename, which is on the disk before the next. Everything that needs disk space comes before step 4.
+After an interruption before step 4, ``last.pt`` is intact by the digest of step 2; between 4 and 5 there is no
+``last.pt`` and ``last.pt.previous`` is intact; after 5 both are. Loading tries the two in this order.
 """
 
 from __future__ import annotations
@@ -32,17 +31,19 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
+from seg_pipeline.segmentation.storage.atomic import rename, replacing
+
 log = logging.getLogger(__name__)
 
 MOST_SHOWN = 30
-"""Entries of a list or dict in a preview; an optimiser has one for each weight."""
+"""Entries of a list or dict in a preview; an optimiser has one per weight."""
 PLAIN_TYPES = (str, bytes, bool, int, float, type(None))
 
 
 class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
     """Dict of tensors and plain values; tensors load on the CPU, and code in the file never runs.
 
-    ``missing_ok``: loads as None where there is no checkpoint yet.
+    With ``missing_ok`` it loads as None if there is no checkpoint yet.
     """
 
     def __init__(self, *, filepath: str, missing_ok: bool = False, metadata: dict[str, Any] | None = None) -> None:
@@ -70,7 +71,7 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
         )
 
     def preview(self) -> JSONPreview:
-        """Settings and scores for Kedro-Viz; of the weights, how many numbers they are."""
+        """Settings, scores and number of weights, for Kedro-Viz."""
         return JSONPreview(json.dumps(_outline(self.load() if self._exists() else {})))
 
     def save(self, data: dict[str, Any]) -> None:
@@ -86,8 +87,8 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
                 _record(present, self._previous)
             _record(_digest(new), self._filepath)
             if sound:
-                _move(self._filepath, self._previous)
-            _move(new, self._filepath)
+                rename(self._filepath, self._previous)
+            rename(new, self._filepath)
         finally:
             new.unlink(missing_ok=True)
 
@@ -143,7 +144,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _outline(value: Any) -> Any:
-    """Plain values as JSON takes them; a tensor as its shape, many under one key as how many numbers they hold."""
+    """Plain values for JSON: a tensor becomes its shape, a dict of tensors their number and size."""
     if hasattr(value, "numel"):
         return f"tensor {list(value.shape)}"
     if isinstance(value, dict):
@@ -156,7 +157,7 @@ def _outline(value: Any) -> Any:
 
 
 def _foreign_values(value: object, where: str) -> Iterator[str]:
-    """Places of values that ``weights_only`` would refuse to load again, such as numpy's numbers."""
+    """Where values are that ``weights_only`` would refuse to load again, such as numpy's numbers."""
     import torch
 
     kind = type(value)  # exact: a subclass of float, such as numpy's, is refused
@@ -187,23 +188,5 @@ def _recorded(file: Path) -> str | None:
 
 
 def _record(digest: str, file: Path) -> None:
-    side = _beside(file, ".sha256")
-    draft = _beside(side, ".tmp")
-    try:
-        with draft.open("w", newline="\n") as stream:
-            stream.write(f"{digest}  {file.name}\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        _move(draft, side)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _move(source: Path, target: Path) -> None:
-    source.replace(target)
-    if os.name == "posix":  # Windows cannot open a folder, and NTFS journals renames by itself
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    with replacing(_beside(file, ".sha256")) as temporary:
+        temporary.write_text(f"{digest}  {file.name}\n", newline="\n")

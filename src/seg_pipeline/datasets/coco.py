@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, get_args
 
 import pandas as pd
-from kedro.io import AbstractDataset, DatasetError
-from kedro_datasets._typing import TablePreview
 
-from seg_pipeline.datasets.file_index import preview_rows
+from seg_pipeline.datasets.file_index import ReadOnlyTable
 from seg_pipeline.segmentation.formats.coco import Crowd, InvalidAnnotations, list_images, read_coco
 
 Part = Literal["annotations", "splits"]
 
 
-class CocoDataset(AbstractDataset[NoReturn, pd.DataFrame]):
+class CocoDataset(ReadOnlyTable):
     """Annotation table of COCO JSON files, with row-major run lengths; see ``read_coco``. Read-only.
 
     Args:
@@ -67,13 +65,6 @@ class CocoDataset(AbstractDataset[NoReturn, pd.DataFrame]):
             return pd.DataFrame(rows, columns=["image_id", "split"], dtype="str")
         tables = [read_coco(*place, root=root, **self._settings) for place in places.values()]
         return pd.concat(tables, ignore_index=True)
-
-    def save(self, data: NoReturn) -> NoReturn:
-        raise DatasetError(f"{self._filepath}: raw data is read-only; cannot save data of type {type(data).__name__}")
-
-    def preview(self, nrows: int = 5) -> TablePreview:
-        """The first rows, for Kedro-Viz; missing values as null."""
-        return preview_rows(self.load(), nrows)
 
     def _exists(self) -> bool:
         return self._filepath.is_file() if self._splits is None else self._filepath.is_dir()

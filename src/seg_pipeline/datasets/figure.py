@@ -1,9 +1,9 @@
-"""Catalog entry for a figure that may be missing, and that a report embeds."""
+"""Catalog entries for figures that may be missing, and that a report embeds."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kedro_datasets.matplotlib import MatplotlibDataset
 
@@ -28,3 +28,18 @@ class FigureDataset(MatplotlibDataset):
             Path(self._get_save_path()).unlink(missing_ok=True)
         else:
             super().save(data)
+
+
+class LiveFigureDataset(FigureDataset):
+    """A FigureDataset that does not save the same figure twice in a row.
+
+    A generator node must return all its outputs at each yield. Drawing and saving takes half a second, so the node
+    returns the same figure again until it is worth a new one.
+    """
+
+    _saved: Any = None
+
+    def save(self, data: Figure | tuple[()]) -> None:
+        if data is not self._saved:
+            super().save(data)
+            self._saved = data

@@ -12,7 +12,21 @@ from kedro_datasets._typing import TablePreview
 from seg_pipeline.segmentation.manifest.files import index_files
 
 
-class FileIndexDataset(AbstractDataset[NoReturn, pd.DataFrame]):
+class ReadOnlyTable(AbstractDataset[NoReturn, pd.DataFrame]):
+    """A table that is never saved. Kedro-Viz shows its first rows."""
+
+    _filepath: Path
+
+    def save(self, data: NoReturn) -> NoReturn:
+        raise DatasetError(f"{self._filepath}: raw data is read-only; cannot save data of type {type(data).__name__}")
+
+    def preview(self, nrows: int = 5) -> TablePreview:
+        """The first rows as plain values; missing values as null."""
+        rows = self.load().head(nrows).astype(object)
+        return TablePreview(rows.where(rows.notna(), None).to_dict(orient="split"))
+
+
+class FileIndexDataset(ReadOnlyTable):
     """Table of the files in a folder, with columns from their names; see ``index_files``. Read-only.
 
     ``pattern: null`` is for data without such files: an empty table, and the folder need not exist.
@@ -38,15 +52,6 @@ class FileIndexDataset(AbstractDataset[NoReturn, pd.DataFrame]):
             return pd.DataFrame({"path": [], "file": []}, dtype="str")
         return index_files(self._filepath, glob=self._glob, pattern=self._pattern, columns=self._columns)
 
-    def save(self, data: NoReturn) -> NoReturn:
-        raise DatasetError(
-            f"{self._filepath}: a file index is read-only; cannot save data of type {type(data).__name__}"
-        )
-
-    def preview(self, nrows: int = 5) -> TablePreview:
-        """The first rows, for Kedro-Viz."""
-        return preview_rows(self.load(), nrows)
-
     def _exists(self) -> bool:
         return self._pattern is None or self._filepath.is_dir()
 
@@ -57,9 +62,3 @@ class FileIndexDataset(AbstractDataset[NoReturn, pd.DataFrame]):
             "pattern": self._pattern,
             "columns": self._columns,
         }
-
-
-def preview_rows(table: pd.DataFrame, nrows: int) -> TablePreview:
-    """The first rows as plain values; missing values as null."""
-    rows = table.head(nrows).astype(object)
-    return TablePreview(rows.where(rows.notna(), None).to_dict(orient="split"))

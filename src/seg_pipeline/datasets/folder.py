@@ -1,11 +1,18 @@
-"""Catalog entry for a folder that a node writes to."""
+"""Catalog entries for folders that a node writes to."""
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 from typing import Any, NoReturn
 
 from kedro.io import AbstractDataset
+from kedro_datasets._typing import ImagePreview
+
+TILE = 240
+"""Side of a preview image in pixels."""
+GAP = 6
 
 
 class FolderDataset(AbstractDataset[NoReturn, Path]):
@@ -21,7 +28,7 @@ class FolderDataset(AbstractDataset[NoReturn, Path]):
         self._filepath.mkdir(parents=True, exist_ok=True)
         return self._filepath
 
-    def save(self, data: NoReturn) -> None:  # noqa: ARG002 -- Kedro's signature
+    def save(self, data: NoReturn) -> None:  # noqa: ARG002
         raise ValueError(
             f"{self._filepath}: a folder is written to by the node that has it as an input; it cannot be an output"
         )
@@ -31,3 +38,33 @@ class FolderDataset(AbstractDataset[NoReturn, Path]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath.as_posix()}
+
+
+class ImageFolderDataset(FolderDataset):
+    """A FolderDataset of images, some of which Kedro-Viz shows.
+
+    ```yaml
+    inference_folder:
+      type: seg_pipeline.datasets.folder.ImageFolderDataset
+      filepath: data/07_model_output/inference
+      metadata: { kedro-viz: { preview_args: { glob: "overlays/**/*.png" } } }
+    ```
+    """
+
+    def preview(self, glob: str = "**/*.png", columns: int = 3, rows: int = 3) -> ImagePreview:
+        """A sheet of images from all over the folder, in the order of their names; empty if there are none."""
+        from PIL import Image, ImageOps
+
+        files = sorted(self._filepath.glob(glob))
+        shown = files[:: max(1, len(files) // (columns * rows))][: columns * rows]
+        if not shown:
+            return ImagePreview("")
+        step = TILE + GAP
+        sheet = Image.new("RGB", (columns * step + GAP, -(-len(shown) // columns) * step + GAP), "white")
+        for number, file in enumerate(shown):
+            with Image.open(file) as image:
+                tile = ImageOps.contain(image.convert("RGB"), (TILE, TILE))
+            sheet.paste(tile, (number % columns * step + GAP, number // columns * step + GAP))
+        coded = io.BytesIO()
+        sheet.save(coded, "PNG")
+        return ImagePreview(base64.b64encode(coded.getvalue()).decode("ascii"))

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import pandas as pd
-from kedro.io import AbstractDataset, DatasetError
-from kedro_datasets._typing import TablePreview
 
-from seg_pipeline.datasets.file_index import preview_rows
+from seg_pipeline.datasets.file_index import ReadOnlyTable
 from seg_pipeline.segmentation.formats.volume_cases import find_cases, name_classes, read_nnunet
 from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
 
 Part = Literal["annotations", "images"]
 
 
-class VolumeDataset(AbstractDataset[NoReturn, pd.DataFrame]):
+class VolumeDataset(ReadOnlyTable):
     """Slices of the NIfTI volumes below ``filepath``: their files or their masks. Read-only.
 
     The class column of the annotations holds label values. Two entries that differ in ``part`` share the slices;
@@ -61,13 +59,6 @@ class VolumeDataset(AbstractDataset[NoReturn, pd.DataFrame]):
 
     def _cases(self) -> tuple[list[Case], dict[str, list[int]] | None]:
         return find_cases(self._filepath, images=self._images, labels=self._labels), None
-
-    def save(self, data: NoReturn) -> NoReturn:
-        raise DatasetError(f"{self._filepath}: raw data is read-only; cannot save data of type {type(data).__name__}")
-
-    def preview(self, nrows: int = 5) -> TablePreview:
-        """The first rows, for Kedro-Viz; missing values as null."""
-        return preview_rows(self.load(), nrows)
 
     def _exists(self) -> bool:
         return self._filepath.is_dir()

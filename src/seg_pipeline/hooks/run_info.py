@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from seg_pipeline.segmentation.settings.training_config import flat
+
 
 def file_of(dataset: object) -> Path | None:
     """Path of a dataset; None if it has none, such as a MemoryDataset."""
@@ -33,14 +35,3 @@ def command_for(pipeline: str, run_params: dict[str, Any]) -> str:
     elif given:
         command += " --params " + shlex.quote(",".join(f"{key}={value}" for key, value in given.items()))
     return command
-
-
-def flat(nested: dict[str, Any], *, joint: str = ".") -> dict[str, Any]:
-    """Flatten nested dicts: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``."""
-    result: dict[str, Any] = {}
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            result |= {f"{key}{joint}{inner}": value for inner, value in flat(value, joint=joint).items()}
-        else:
-            result[str(key)] = value
-    return result

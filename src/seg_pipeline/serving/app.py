@@ -51,24 +51,17 @@ def make_app(predictor: ImagePredictor, settings: Settings) -> FastAPI:
     app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.add_middleware(Guard, settings=settings, metrics=metrics)
-    app.add_exception_handler(RequestError, _request_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
+    for kind in (RequestError, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, _error)
     return app
 
 
-async def _request_error(_: Request, error: Exception) -> JSONResponse:
+async def _error(_: Request, error: Exception) -> JSONResponse:
+    """Respond to errors of this package, wrong query parameters, and unknown paths and methods."""
+    if isinstance(error, RequestValidationError):
+        words = "; ".join(f"`{'.'.join(map(str, one['loc'][1:]))}`: {one['msg']}" for one in error.errors())
+        error = RequestError(422, "query", words)
+    elif isinstance(error, HTTPException):
+        error = RequestError(error.status_code, "http", str(error.detail), dict(error.headers or {}))
     assert isinstance(error, RequestError)
     return error_response(error)
-
-
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, RequestValidationError)
-    words = "; ".join(f"`{'.'.join(map(str, one['loc'][1:]))}`: {one['msg']}" for one in error.errors())
-    return error_response(RequestError(422, "query", words))
-
-
-async def _http(_: Request, error: Exception) -> JSONResponse:
-    """Respond to unknown paths and methods."""
-    assert isinstance(error, HTTPException)
-    return error_response(RequestError(error.status_code, "http", str(error.detail), dict(error.headers or {})))

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from seg_pipeline.commands import now_bundle_format
 from seg_pipeline.serving.settings import Settings
 
 TOKEN = "SEG_PIPELINE_TOKEN"
@@ -64,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
         default="onnx",
         help="which of the bundle's networks to run (default: %(default)s)",
     )
-    add("--form", type=_renamed, help=argparse.SUPPRESS)
+    add("--form", type=now_bundle_format, help=argparse.SUPPRESS)
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)")
     add("--port", type=int, default=8000, help="default: %(default)s")
     add("--token", help=f"token that API requests must send; prefer the variable {TOKEN}, which `ps` does not show")
@@ -137,10 +138,6 @@ def check_exposure(host: str, *, token: str | None, anyone: bool) -> None:
             f"--host {host} is reachable from other machines: set a token (--token, or the variable {TOKEN}), "
             "or pass --allow-anyone"
         )
-
-
-def _renamed(_: str) -> str:
-    raise argparse.ArgumentTypeError("this option is now called --bundle-format")
 
 
 def is_loopback(host: str) -> bool:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import cv2
 import numpy as np
-from PIL import Image
+from fastapi import Response
 
 from seg_pipeline.segmentation.data.normalisation import PERCENTILES
 from seg_pipeline.segmentation.images.decoding import to_rgb8
 from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.inference.outputs import palette_image
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.settings.training import InputSettings
@@ -39,13 +41,7 @@ class ResponseOptions:
     include: frozenset[Extra] = frozenset()
 
 
-@dataclass(frozen=True)
-class Body:
-    content: bytes
-    media_type: str
-
-
-def respond(predictor: ImagePredictor, upload: ImageUpload, options: ResponseOptions) -> Body:
+def respond(predictor: ImagePredictor, upload: ImageUpload, options: ResponseOptions) -> Response:
     """Predict and encode one image; the caller limits how many run at once.
 
     Raises:
@@ -55,14 +51,14 @@ def respond(predictor: ImagePredictor, upload: ImageUpload, options: ResponseOpt
     probabilities = predictor.probabilities(as_input(image, bundle.input))
     masks = predictor.masks(probabilities, options.thresholds)
     if options.response_format == "mask":
-        return Body(mask_png(masks, bundle.colours, task=bundle.task), "image/png")
+        return Response(mask_png(masks, bundle.colours, task=bundle.task), media_type="image/png")
     result = Prediction(
         image=_image_facts(upload, image),
         task=bundle.task,
-        classes=_class_results(bundle, probabilities, masks, options),
+        classes=list(_class_results(bundle, probabilities, masks, options)),
         display=display_image(image, bundle.input) if "display" in options.include else None,
     )
-    return Body(result.model_dump_json().encode(), "application/json")
+    return Response(result.model_dump_json(), media_type="application/json")
 
 
 def as_input(image: np.ndarray, settings: InputSettings) -> np.ndarray | list[np.ndarray | None]:
@@ -81,13 +77,8 @@ def mask_png(masks: np.ndarray, colours: tuple[str, ...], *, task: str) -> bytes
     """
     if task == "multilabel":
         return _png(masks.reshape(-1, masks.shape[-1]).view(np.uint8), cv2.IMWRITE_PNG_BILEVEL, 1)
-    indices = np.zeros(masks.shape[1:], dtype=np.uint8)
-    for index, mask in enumerate(masks, start=1):
-        indices[mask] = index
-    image = Image.fromarray(indices)
-    image.putpalette(bytes(3) + b"".join(bytes.fromhex(colour.removeprefix("#")) for colour in colours))
     file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1)
+    palette_image(masks, colours).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
@@ -104,29 +95,24 @@ def _image_facts(upload: ImageUpload, image: np.ndarray) -> ImageFacts:
 
 def _class_results(
     bundle: Bundle, probabilities: np.ndarray, masks: np.ndarray, options: ResponseOptions
-) -> list[ClassResult]:
-    foreground = probabilities[int(bundle.background) :]
+) -> Iterator[ClassResult]:
     thresholds = options.thresholds or bundle.postprocessing.thresholds or (None,) * len(bundle.classes)
-    parts = zip(bundle.classes, bundle.colours, thresholds, foreground, masks, strict=True)
-    return [_class_result(*part, with_map="probabilities" in options.include) for part in parts]
-
-
-def _class_result(
-    name: str, colour: str, threshold: float | None, probability: np.ndarray, mask: np.ndarray, *, with_map: bool
-) -> ClassResult:
-    area = int(np.count_nonzero(mask))
-    eight_bits = np.rint(probability * 255).astype(np.uint8) if with_map else None
-    return ClassResult(
-        name=name,
-        colour=colour,
-        threshold=threshold,
-        area=area,
-        share=area / mask.size,
-        confidence=float(probability[mask].mean()) if area else None,
-        peak=float(probability.max()),
-        rle=encode_rle(mask, order="C"),
-        probabilities=None if eight_bits is None else _pixel_data(_png(eight_bits), "image/png"),
-    )
+    foreground = probabilities[int(bundle.background) :]
+    for name, colour, threshold, probability, mask in zip(
+        bundle.classes, bundle.colours, thresholds, foreground, masks, strict=True
+    ):
+        area, with_map = int(np.count_nonzero(mask)), "probabilities" in options.include
+        yield ClassResult(
+            name=name,
+            colour=colour,
+            threshold=threshold,
+            area=area,
+            share=area / mask.size,
+            confidence=float(probability[mask].mean()) if area else None,
+            peak=float(probability.max()),
+            rle=encode_rle(mask, order="C"),
+            probabilities=_png_data(np.rint(probability * 255).astype(np.uint8)) if with_map else None,
+        )
 
 
 def display_image(image: np.ndarray, settings: InputSettings) -> PixelData:
@@ -134,13 +120,14 @@ def display_image(image: np.ndarray, settings: InputSettings) -> PixelData:
     window = settings.window if settings.normalisation in ("percentile", "training") else None
     shown = to_rgb8(image, window=None if image.dtype == np.uint8 else window or PERCENTILES)[..., ::-1]
     if shown.shape[0] * shown.shape[1] <= LOSSLESS_PIXELS:
-        return _pixel_data(_png(shown), "image/png")
-    return _pixel_data(cv2.imencode(".jpg", shown, (cv2.IMWRITE_JPEG_QUALITY, 92))[1].tobytes(), "image/jpeg")
+        return _png_data(shown)
+    jpeg = cv2.imencode(".jpg", shown, (cv2.IMWRITE_JPEG_QUALITY, 92))[1].tobytes()
+    return PixelData(type="image/jpeg", data=base64.b64encode(jpeg).decode())
 
 
 def _png(pixels: np.ndarray, *options: int) -> bytes:
     return cv2.imencode(".png", pixels, options)[1].tobytes()
 
 
-def _pixel_data(data: bytes, media_type: Literal["image/png", "image/jpeg"]) -> PixelData:
-    return PixelData(type=media_type, data=base64.b64encode(data).decode())
+def _png_data(pixels: np.ndarray) -> PixelData:
+    return PixelData(type="image/png", data=base64.b64encode(_png(pixels)).decode())

@@ -114,9 +114,9 @@ async def predict(
     with served.queue.hold():
         file = await read_upload(request, max_bytes=settings.max_bytes, deadline=deadline)
         upload = check_upload(file.name, file.data, max_pixels=settings.max_pixels)
-        done = await served.queue.run(partial(respond, served.predictor, upload, options), deadline=deadline)
+        response = await served.queue.run(partial(respond, served.predictor, upload, options), deadline=deadline)
     served.metrics.took(time.perf_counter() - began)
-    return Response(done.content, media_type=done.media_type)
+    return response
 
 
 def _per_class(given: list[float] | None, served: Served) -> tuple[float, ...] | None:

@@ -38,15 +38,15 @@ def record(name: str, project: Path, picture: Path) -> RunRecorder:
     (model / "MLmodel").write_text("flavors: {}")
     for status in ("KILLED", "FINISHED"):
         recorder = RunRecorder(RUN, [Outbox(make_tracker(name, project), project)], {})
-        recorder.params({"training.epochs": 2})
-        recorder.tags({"git.commit": "abc"})
+        recorder.log("params", values={"training.epochs": 2})
+        recorder.log("tags", values={"git.commit": "abc"})
         recorder.curves([Curve(ROWS[:1] if status == "KILLED" else ROWS[1:])])
         if status == "FINISHED":
             recorder.curves([Curve(ROWS, "fold 1", {"fold": 0}, {"state": "complete"}, "FINISHED")])
         recorder.scores({"test/mean_dice": 0.5})
-        recorder.figure(picture)
-        recorder.artifact(page, "pages")
-        recorder.model(model, "model")
+        recorder.log("figure", path=str(picture))
+        recorder.log("artifact", path=str(page), folder="pages")
+        recorder.log("model", path=str(model), name="model")
         assert recorder.finish(status) == []
     return recorder
 

@@ -7,9 +7,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from seg_pipeline.segmentation.export import compare_formats, refuse_differences
-from seg_pipeline.segmentation.export.validation import judged_rows, mean_dice, scaled_copies, spread
+from seg_pipeline.segmentation.export.validation import mean_dice, scaled_copies, validation_rows
 from seg_pipeline.segmentation.images.decoding import read_image
-from seg_pipeline.segmentation.manifest.table import read_masks
+from seg_pipeline.segmentation.manifest.table import read_masks, spread
 from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file
 from seg_pipeline.segmentation.settings.training import ParitySettings, ScoreSettings
 
@@ -78,9 +78,9 @@ def test_dice_by_hand(manifest):
     assert mean_dice(without, rows, SCORES) == 0.5
 
 
-def test_images_to_judge_by():
+def test_images_to_validate_on():
     rows = pd.DataFrame({"split": ["train", "train", "val", "val", "val", "val"], "number": range(6)})
-    assert judged_rows(rows)["number"].tolist() == [2, 3, 4, 5]
-    assert judged_rows(rows[:2])["number"].tolist() == [0, 1]
+    assert validation_rows(rows)["number"].tolist() == [2, 3, 4, 5]
+    assert validation_rows(rows[:2])["number"].tolist() == [0, 1]
     assert spread(rows, 3)["number"].tolist() == [0, 2, 5]
     assert spread(rows, 9)["number"].tolist() == [0, 1, 2, 3, 4, 5]

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from seg_pipeline.segmentation.export import add_int8, bundle_predictor, judge
+from seg_pipeline.segmentation.export import add_int8, bundle_predictor, drop_inaccurate_formats
 from seg_pipeline.segmentation.export.validation import seen_images
 from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file
 from seg_pipeline.segmentation.prediction.predictor import Predictor
@@ -58,21 +58,21 @@ def test_a_form_is_kept_where_its_dice_falls_by_less_than_stated(
     shutil.copytree(quantised.folder, tmp_path / "bundle")
     bundle = Bundle.read(tmp_path / "bundle")
     rows = manifest[manifest["split"] == "val"]
-    judged = judge(bundle, checkpoint, rows, SCORES, max_drop=max_drop)
-    assert ("int8" in judged.formats, (tmp_path / "bundle" / "model.int8.onnx").exists()) == (kept, kept)
-    quality = judged.provenance["quality"]
+    checked = drop_inaccurate_formats(bundle, checkpoint, rows, SCORES, max_drop=max_drop)
+    assert ("int8" in checked.formats, (tmp_path / "bundle" / "model.int8.onnx").exists()) == (kept, kept)
+    quality = checked.provenance["quality"]
     assert (quality["num_images"], quality["split"], quality["max_drop"]) == (3, "val", max_drop)
     assert [(one["format"], one["kept"]) for one in quality["formats"]] == [("int8", kept)]
     if not kept:
         dice, trained = quality["formats"][0]["dice"], quality["formats"][0]["dice_trained"]
         told = f"safetensors. The export left it out: its Dice is {dice}, of the trained model {trained}; "
         with pytest.raises(ValueError, match=re.escape(told)):
-            judged.paths("int8")
+            checked.paths("int8")
 
 
 def test_without_inexact_forms_nothing_is_measured(bundle_folder, checkpoint, manifest):
     bundle = Bundle.read(bundle_folder)
-    assert judge(bundle, checkpoint, manifest, SCORES, max_drop=0) is bundle
+    assert drop_inaccurate_formats(bundle, checkpoint, manifest, SCORES, max_drop=0) is bundle
 
 
 def test_a_bundle_runs_from_each_form(bundle_folder, manifest):

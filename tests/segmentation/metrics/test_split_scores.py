@@ -172,6 +172,14 @@ def test_a_series_is_scored_as_a_volume():
     assert list(competition) == ["text", "host_comment", "organiser_note", "mle_bench"]
 
 
+def test_a_structure_in_one_frame_of_a_series_is_scored_as_a_volume():
+    """All 48 pixels of a box one frame thick are surface; moved by one column, 42 of them lie on the other's 48."""
+    rows = rows_of([box(TRUTHS["one"]), box(None), box(None)], spacing_y=1.0, spacing_x=1.0, group="a", series="s")
+    guess = predicted([box(TRUTHS["one"], shift=1), box(None), box(None)])
+    found = scored(rows.assign(frame=[0, 1, 2]), guess, spacing_z=4.0, tolerance=0.0)
+    assert found.scores["volumes"]["mean_surface_dice"] == pytest.approx(84 / 96)
+
+
 @pytest.mark.parametrize(
     ("why", "changed"),
     [

@@ -38,6 +38,11 @@ def surface_points(mask, spacing):
     return np.argwhere(mask & ~inner) * spacing
 
 
+def disc(row, column, radius, shape=(14, 19)):
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    return (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
+
+
 def test_a_mask_beside_itself():
     mask = rectangle(2, 3, 4, 6)  # a surface of 2 x 6 + 2 x 2 pixels
     assert compare(mask, mask, spacing=ISOTROPIC, tolerance=0, boundary_width=1) == MaskComparison(16, 16, 32, 32, 0.0)
@@ -75,7 +80,7 @@ def test_where_one_mask_is_empty_the_distance_has_no_end():
 def test_the_edge_of_the_image_is_a_border():
     """All of an image of 12 x 17 beside all but its last column."""
     everything, less = rectangle(0, 0, 12, 17), rectangle(0, 0, 12, 16)
-    assert surface(everything).sum() == 2 * 17 + 2 * 10
+    assert surface(everything, volume=False).sum() == 2 * 17 + 2 * 10
     found = compare(less, everything, spacing=(1.0, 1.0, 1.0), tolerance=0, boundary_width=1)
     both = 2 * 16 + 10  # the rows above and below, and the column to the left
     assert found[:4] == (both, (2 * 17 + 2 * 10) + (2 * 16 + 2 * 10) - both, 2 * both, 54 + 52)
@@ -90,6 +95,23 @@ def test_a_volume_by_hand():
     # Every voxel of two frames is surface. The shared frame lies on the other's; of the other, 3 mm away.
     assert found[2:] == (24, 48, pytest.approx(3))
     assert compare(predicted, truth, spacing=ANISOTROPIC, tolerance=3).surface_near == 48
+
+
+@pytest.mark.parametrize("frames", [slice(2, 3), slice(2, 4), slice(0, 1)])
+@pytest.mark.parametrize("cropped", [False, True])
+def test_a_structure_in_one_frame_of_a_volume_has_its_surface(frames, cropped):
+    """Every pixel of a disc one frame thick borders on the outside, so all 29 and 49 of them are surface."""
+    predicted, truth = np.zeros((2, 5, 14, 19), dtype=bool)
+    predicted[frames], truth[frames] = disc(6, 7, 3), disc(6, 11, 4)
+    pairs = cdist(surface_points(predicted, ANISOTROPIC), surface_points(truth, ANISOTROPIC))
+    ways = pairs.min(1), pairs.min(0)
+    part = [mask[frames] if cropped else mask for mask in (predicted, truth)]
+    found = compare(*part, spacing=ANISOTROPIC, tolerance=2.0, volume=True)
+    assert found.surface_all == sum(map(len, ways)) == (frames.stop - frames.start) * (29 + 49)
+    assert found.surface_near == sum((way <= 2.0 + 1e-5).sum() for way in ways)
+    assert found.hd95 == pytest.approx(max(np.percentile(way, 95) for way in ways), rel=1e-5)
+    if not cropped:
+        assert compare(predicted, truth, spacing=ANISOTROPIC, tolerance=2.0) == found
 
 
 def test_a_tolerance_that_is_just_reached_is_kept():

@@ -70,9 +70,9 @@ def test_every_figure_is_drawn_and_shows_what_was_chosen(trials):
     assert final.get_xscale() == "log"
     assert figures.weight_decays.axes[2].get_xscale() == "symlog"  # a decay of 0
     assert figures.learning_rates.get_suptitle().startswith("Learning rates at weight decay 0.01: 0.01 is best")
-    texts = [text.get_text() for text in figures.crossed.axes[0].texts]
+    texts = [text.get_text() for text in figures.heat_map.axes[0].texts]
     assert sorted(texts) == ["0.350", "0.400", "0.400", "0.650", "×"]
-    (frame,) = figures.crossed.axes[0].patches
+    (frame,) = figures.heat_map.axes[0].patches
     assert frame.get_xy() == (0.5, 0.5)  # the second decay and the second rate
 
 

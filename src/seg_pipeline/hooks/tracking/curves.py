@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -47,16 +47,16 @@ def history_curves(history: pd.DataFrame) -> Iterator[Curve]:
 def trial_curves(trials: pd.DataFrame) -> Iterator[Curve]:
     """One curve per trial, named after its number and step. Columns with a dot in their name are its settings."""
     for trial, rows in trials.groupby("trial", sort=False):
-        about: dict[Any, Any] = rows.iloc[-1].to_dict()
+        about: dict[Any, Any] = rows.iloc[-1].dropna().to_dict()
         step, state = about.get("step"), about.get("state")
         if state is None and about.get("diverged"):
             state = "diverged"
         settings = [str(name) for name in trials if "." in str(name)]
         yield Curve(
             _metric_rows(rows.drop(columns=settings)),
-            f"trial {trial}" + (f", {step}" if _is_set(step) else ""),
-            {name: about[name] for name in (*TRIAL_COLUMNS, *settings) if _is_set(about.get(name))},
-            {"state": str(state)} if _is_set(state) else {},
+            f"trial {trial}" + (f", {step}" if step else ""),
+            {name: about[name] for name in (*TRIAL_COLUMNS, *settings) if name in about},
+            {"state": str(state)} if state else {},
             STATUSES.get(str(state)),
         )
 
@@ -66,12 +66,7 @@ def _metric_rows(table: pd.DataFrame) -> list[Row]:
     numbers = table.select_dtypes("number").drop(columns=list(NOT_METRICS), errors="ignore")
     steps = table["epoch"] if "epoch" in table else range(1, len(table) + 1)
     records = zip(numbers.to_dict("records"), steps, strict=True)
-    return [{"step": int(step), "values": _finite(values)} for values, step in records]
-
-
-def _finite(values: dict[Hashable, Any]) -> dict[str, float]:
-    return {str(name): float(value) for name, value in values.items() if not math.isnan(value)}
-
-
-def _is_set(value: object) -> bool:
-    return value is not None and value == value  # noqa: PLR0124  NaN is not
+    return [
+        {"step": int(step), "values": {str(name): float(value) for name, value in row.items() if not math.isnan(value)}}
+        for row, step in records
+    ]

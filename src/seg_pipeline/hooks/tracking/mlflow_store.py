@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Unavailable, without_credentials
+from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Tracker, Unavailable, without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -29,8 +29,8 @@ LONGEST_PARAM, LONGEST_TAG = 6000, 8000
 T = TypeVar("T")
 
 
-class MlflowTracker:
-    """``Tracker`` on ``MlflowClient``."""
+class MlflowTracker(Tracker):
+    """On ``MlflowClient``."""
 
     title = "mlflow"
 
@@ -103,9 +103,6 @@ class MlflowTracker:
             self._client.log_artifacts(self._runs[run], path, folder)
         else:
             self._client.log_artifact(self._runs[run], path, folder)
-
-    def figure(self, run: str, path: str) -> None:
-        self.artifact(run, path, "figures")
 
     def model(self, run: str, path: str, name: str) -> None:
         """As an mlflow logged model, which can be registered by name."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from seg_pipeline.hooks.tracking.tracker import Run, Tracker, without_credentials
+from seg_pipeline.segmentation.storage.locks import lock
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ class Outbox:
             except FileNotFoundError:  # another run has just sent and removed it
                 continue
             with file:
-                if not _lock(file) or not path.exists():
+                if not lock(file, shared_with_forks=True) or not path.exists():
                     continue
                 if not self._replay(path, ended=True):
                     return
@@ -145,22 +146,9 @@ class Outbox:
             self._folder.mkdir(parents=True, exist_ok=True)
             path = self._folder / f"{self.tracker.title}-{uuid.uuid4().hex}.jsonl"
             file = path.open("a", encoding="utf-8")
-            _lock(file)
+            lock(file, shared_with_forks=True)
             self._journal = os.getpid(), path, file
         return self._journal[1:]
-
-
-def _lock(file: IO[str]) -> bool:
-    """Locks the file until it is closed or the process ends; False if another process holds the lock."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: runs of one project at the same time may send a journal twice
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _with_copy(event: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -32,24 +32,13 @@ class RunRecorder:
         """One line per store: the command that shows the run, or the journal that holds it."""
         return "\n".join(outbox.where(self.run) for outbox in self._outboxes)
 
-    def params(self, values: dict[str, Any]) -> None:
-        self._send("params", run=self.run.key, values=values)
-
-    def tags(self, values: dict[str, str]) -> None:
-        if values:
-            self._send("tags", run=self.run.key, values=values)
+    def log(self, call: str, **arguments: Any) -> None:
+        """Call a method of ``Tracker`` for this run with JSON values; skipped if ``values`` is empty."""
+        if arguments.get("values", True):
+            self._send(call, run=self.run.key, **arguments)
 
     def scores(self, values: dict[str, float]) -> None:
         self._metrics(self.run.key, [{"step": 0, "values": values}])
-
-    def artifact(self, path: Path, folder: str) -> None:
-        self._send("artifact", run=self.run.key, path=str(path), folder=folder)
-
-    def figure(self, path: Path) -> None:
-        self._send("figure", run=self.run.key, path=str(path))
-
-    def model(self, path: Path, name: str) -> None:
-        self._send("model", run=self.run.key, path=str(path), name=name)
 
     def curves(self, curves: Iterable[Curve]) -> None:
         """Log the rows that are new since the last call. A curve with a name becomes a nested run."""

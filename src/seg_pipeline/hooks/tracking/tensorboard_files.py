@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Unavailable
+from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Tracker, Unavailable
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".png", ".jpg")
 
 
-class TensorboardTracker:
+class TensorboardTracker(Tracker):
     """Nested runs are folders in their parent's folder. Files are not copied; a text lists their paths."""
 
     title = "tensorboard"
@@ -22,12 +22,6 @@ class TensorboardTracker:
         self._root = project / "tensorboard"
         self._folders: dict[str, Path] = {}
         self._writers: dict[str, SummaryWriter] = {}
-
-    def failures(self) -> tuple[type[Exception], ...]:
-        return OSError, Unavailable
-
-    def refuses(self, error: Exception) -> bool:  # noqa: ARG002  it rejects nothing
-        return False
 
     def start(self, run: Run) -> None:
         """A resumed run finds its folder by the key in its name, so that TensorBoard draws one curve."""

@@ -36,16 +36,18 @@ class Unavailable(Exception):
 
 
 class Tracker(Protocol):
-    """All calls except ``start`` take the key of a run. Repeating a call must change nothing."""
+    """Base of the stores. All calls except ``start`` take the key of a run. Repeating a call must change nothing."""
 
     title: str
     """Name in messages, such as "mlflow"."""
 
     def failures(self) -> tuple[type[Exception], ...]:
         """Exceptions that a locked, full, unreachable or damaged store may raise."""
+        return OSError, Unavailable
 
-    def refuses(self, error: Exception) -> bool:
+    def refuses(self, error: Exception) -> bool:  # noqa: ARG002
         """Whether trying again is pointless, because the store works and rejected the call."""
+        return False
 
     def start(self, run: Run) -> None:
         """Start the run, or resume it if the store has it."""
@@ -63,7 +65,8 @@ class Tracker(Protocol):
     def artifact(self, run: str, path: str, folder: str) -> None:
         """Store a file, or a folder with its contents."""
 
-    def figure(self, run: str, path: str) -> None: ...
+    def figure(self, run: str, path: str) -> None:
+        self.artifact(run, path, "figures")
 
     def model(self, run: str, path: str, name: str) -> None:
         """Store a folder in mlflow's model format."""

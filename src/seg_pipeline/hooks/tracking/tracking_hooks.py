@@ -14,7 +14,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from seg_pipeline.hooks.run_info import command_for, file_of, flat, pipelines_of
+from seg_pipeline.hooks.run_info import command_for, file_of, pipelines_of
 from seg_pipeline.hooks.tracking import environment_tags
 from seg_pipeline.hooks.tracking.curves import history_curves, trial_curves
 from seg_pipeline.hooks.tracking.outbox import Outbox
@@ -28,6 +28,7 @@ from seg_pipeline.hooks.tracking.resume import (
 )
 from seg_pipeline.hooks.tracking.termination import TerminationHandler
 from seg_pipeline.hooks.tracking.tracker import Run, Status, Tracker
+from seg_pipeline.segmentation.settings.training_config import flat
 
 log = logging.getLogger(__name__)
 
@@ -56,33 +57,34 @@ class TrackingHooks:
         self._logged: dict[str, Any] = {}
         self._scratch = tempfile.TemporaryDirectory(prefix="tracking-")
         values = run_values(pipeline.inputs(), catalog)
-        self._start(settings, run_params, pipeline, values)
-        self._tag_and_list(run_params, flat(values))
+        recorder = self._start(settings, run_params, pipeline, values)
+        self._describe_run(recorder, run_params, flat(values))
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
-        if self._recorder is not None and dataset_name in MANIFESTS:
+        if dataset_name in MANIFESTS:
             self._track_data(dataset_name, data)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        if self._recorder is None:
+        recorder = self._recorder
+        if recorder is None:
             return
         if dataset_name == "last_checkpoint":
             self._training.finished = is_complete(data)
         elif dataset_name == "training_history":  # saved last of the three outputs of an epoch
-            self._recorder.curves(history_curves(data))
-            self._track_device()
-            self._track_training()
+            recorder.curves(history_curves(data))
+            self._track_device(recorder)
+            self._track_training(recorder)
         elif dataset_name == "search_trials":
-            self._recorder.curves(trial_curves(data))
-            self._track_device()
+            recorder.curves(trial_curves(data))
+            self._track_device(recorder)
         elif dataset_name == "bundle":
-            self._track_bundle()
+            self._track_bundle(recorder)
         elif dataset_name in MANIFESTS:
             self._track_data(dataset_name, data)
         else:
-            self._track_file(dataset_name, data)
+            self._track_file(recorder, dataset_name, data)
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -95,7 +97,7 @@ class TrackingHooks:
 
     def _start(
         self, settings: dict[str, Any], run_params: dict[str, Any], pipeline: Pipeline, values: dict[str, Any]
-    ) -> None:
+    ) -> RunRecorder:
         project = Path(run_params["project_path"])
         found = unfinished_training(pipeline, self._catalog, values)
         self._training = found or TrackedTraining(uuid.uuid4().hex, settings_hash(values))
@@ -109,83 +111,71 @@ class TrackingHooks:
         self.where = self._recorder.where()
         for line in self.where.splitlines():
             log.info("%s", line)
+        return self._recorder
 
-    def _tag_and_list(self, run_params: dict[str, Any], values: dict[str, Any]) -> None:
-        assert self._recorder is not None
+    def _describe_run(self, recorder: RunRecorder, run_params: dict[str, Any], values: dict[str, Any]) -> None:
         project = Path(run_params["project_path"])
         command = command_for(",".join(pipelines_of(run_params)) or "__default__", run_params)
         kedro = {
-            "mlflow.source.name": command.partition(" --params")[
-                0
-            ],  # mlflow's UI shows only what follows the last slash
+            # mlflow's UI shows only what follows the last slash
+            "mlflow.source.name": command.partition(" --params")[0],
             "kedro.command": command,
             "kedro.pipelines": ", ".join(pipelines_of(run_params)) or "default",
             "kedro.env": run_params.get("env") or "local",
             "kedro.run_id": str(run_params.get("run_id")),
         }
-        self._recorder.tags({**kedro, **environment_tags.code_tags(project), **environment_tags.package_tags()})
-        self._recorder.params(values)
+        tags = kedro | environment_tags.code_tags(project) | environment_tags.package_tags()
+        recorder.log("tags", values=tags)
+        recorder.log("params", values=values)
         file = Path(self._scratch.name) / "parameters.json"  # stores cut long values
         file.write_text(json.dumps(values, indent=1, default=str), encoding="utf-8")
-        self._recorder.artifact(file, "results")
+        recorder.log("artifact", path=str(file), folder="results")
 
     def _track_data(self, name: str, table: Any) -> None:
-        if self._logged.get(name) is None:
-            assert self._recorder is not None
+        if self._recorder is not None and name not in self._logged:
             self._logged[name] = True
-            self._recorder.tags(environment_tags.data_tags(name, table))
+            self._recorder.log("tags", values=environment_tags.data_tags(name, table))
 
-    def _track_device(self) -> None:
-        if self._logged.get("device") is None:
-            assert self._recorder is not None
+    def _track_device(self, recorder: RunRecorder) -> None:
+        if "device" not in self._logged:
             self._logged["device"] = True
             training = _plain(_value_of("params:training", self._catalog) or {})
-            self._recorder.tags(environment_tags.device_tags(training.get("compute", {}).get("device", "auto")))
+            device = training.get("compute", {}).get("device", "auto")
+            recorder.log("tags", values=environment_tags.device_tags(device))
 
-    def _track_training(self) -> None:
+    def _track_training(self, recorder: RunRecorder) -> None:
         file = state_file(self._catalog)
         if file is not None and file.parent.is_dir():
             self._training.save(file)
         if self._training.finished and self._log_model and "checkpoint" in self._catalog:
-            self._track_model()
+            from seg_pipeline.hooks.tracking.mlflow_models import save_checkpoint_model
 
-    def _track_model(self) -> None:
-        from seg_pipeline.hooks.tracking.mlflow_models import save_checkpoint_model
+            folder = save_checkpoint_model(self._catalog["checkpoint"].load(), self._new_folder())
+            recorder.log("model", path=str(folder), name="model")
 
-        assert self._recorder is not None
-        folder = Path(tempfile.mkdtemp(dir=self._scratch.name))
-        self._recorder.model(save_checkpoint_model(self._catalog["checkpoint"].load(), folder), "model")
-
-    def _track_bundle(self) -> None:
+    def _track_bundle(self, recorder: RunRecorder) -> None:
         from seg_pipeline.hooks.tracking.mlflow_models import save_bundle_model
 
-        assert self._recorder is not None
-        place = file_of(self._catalog["bundle"])
-        if place is None:
-            return
-        self._recorder.artifact(place, "bundle")
-        folder = Path(tempfile.mkdtemp(dir=self._scratch.name))
-        self._recorder.model(save_bundle_model(place, folder), "bundle_model")
+        if bundle := file_of(self._catalog["bundle"]):
+            recorder.log("artifact", path=str(bundle), folder="bundle")
+            recorder.log("model", path=str(save_bundle_model(bundle, self._new_folder())), name="bundle_model")
 
-    def _track_file(self, name: str, data: Any) -> None:
-        assert self._recorder is not None
+    def _new_folder(self) -> Path:
+        return Path(tempfile.mkdtemp(dir=self._scratch.name))
+
+    def _track_file(self, recorder: RunRecorder, name: str, data: Any) -> None:
         if name == "test_scores":
-            self._track_scores(data)
+            values = {f"test/{key}": value for key, value in flat(data, joint="/").items()}
+            recorder.scores({key: value for key, value in values.items() if _is_number(value)})
+            recorder.log("tags", values={key: value for key, value in values.items() if isinstance(value, str)})
         file = file_of(self._catalog.get(name))
         suffix = "" if file is None else file.suffix
         if _is_figure(data) or suffix in FIGURE_SUFFIXES:
-            self._track_figure(name, data, file)
+            self._track_figure(recorder, name, data, file)
         elif file is not None and suffix in FOLDERS and file.is_file():
-            self._recorder.artifact(file, FOLDERS[suffix])
+            recorder.log("artifact", path=str(file), folder=FOLDERS[suffix])
 
-    def _track_scores(self, scores: dict[str, Any]) -> None:
-        assert self._recorder is not None
-        values = {f"test/{name}": value for name, value in flat(scores, joint="/").items()}
-        self._recorder.scores({name: value for name, value in values.items() if _is_number(value)})
-        self._recorder.tags({name: value for name, value in values.items() if isinstance(value, str)})
-
-    def _track_figure(self, name: str, figure: Any, file: Path | None) -> None:
-        assert self._recorder is not None
+    def _track_figure(self, recorder: RunRecorder, name: str, figure: Any, file: Path | None) -> None:
         if self._logged.get(f"figure {name}") is figure:
             return  # the same figure, saved again
         self._logged[f"figure {name}"] = figure
@@ -193,7 +183,7 @@ class TrackingHooks:
             file = Path(self._scratch.name) / f"{name}.png"
             figure.savefig(file)
         if file is not None and file.is_file():
-            self._recorder.figure(file)
+            recorder.log("figure", path=str(file))
 
     def _finish(self, status: Status) -> None:
         self._termination.stop()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Unavailable
+from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Tracker, Unavailable
 
 if TYPE_CHECKING:
     import wandb
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = (".png", ".jpg", ".gif")
 
 
-class WandbTracker:
+class WandbTracker(Tracker):
     """The experiment is a wandb project; a run and its nested runs form a group."""
 
     title = "wandb"
@@ -28,11 +28,8 @@ class WandbTracker:
         try:
             from wandb.errors import Error
         except ImportError:
-            return OSError, Unavailable
-        return Error, OSError, Unavailable
-
-    def refuses(self, error: Exception) -> bool:  # noqa: ARG002  it rejects nothing
-        return False
+            return super().failures()
+        return Error, *super().failures()
 
     def start(self, run: Run) -> None:
         if run.key in self._runs:
@@ -75,7 +72,7 @@ class WandbTracker:
         if Path(path).suffix in IMAGE_SUFFIXES:
             self._runs[run].log({f"figures/{Path(path).stem}": _wandb().Image(path)})
         else:
-            self.artifact(run, path, "figures")
+            super().figure(run, path)
 
     def model(self, run: str, path: str, name: str) -> None:
         self._log_files(run, path, name, "model")

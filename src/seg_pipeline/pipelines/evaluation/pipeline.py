@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from seg_pipeline.pipelines import node
 from seg_pipeline.pipelines.evaluation import nodes
 
 CHOICE = ["train_val_images", "checkpoint", "params:scores", "params:prediction", "params:evaluation", "params:seed"]
@@ -12,24 +13,17 @@ CHOICE = ["train_val_images", "checkpoint", "params:scores", "params:prediction"
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
-            Node(
-                nodes.choose_postprocessing,
-                CHOICE,
-                ["postprocessing", "threshold_curve"],
-                name="choose_postprocessing",
-            ),
-            Node(nodes.measure_options, CHOICE, "prediction_options", name="measure_options"),
-            Node(
+            node(nodes.choose_postprocessing, CHOICE, ["postprocessing", "threshold_curve"]),
+            node(nodes.measure_options, CHOICE, "prediction_options"),
+            node(
                 nodes.predict_test,
                 ["manifest", "checkpoint", "postprocessing", "params:prediction", "params:evaluation"],
                 ["predictions", "reliability"],
-                name="predict_test",
             ),
-            Node(
+            node(
                 nodes.score_predictions,
                 ["manifest", "predictions", "reliability", "params:scores", "params:evaluation", "params:seed"],
                 ["test_scores", "image_scores", "group_scores", "series_scores", "confusion_counts"],
-                name="score_predictions",
             ),
         ],
         tags="evaluate",

@@ -1,4 +1,4 @@
-"""The trained model as a bundle of files, accepted once its masks are known to be the trained model's."""
+"""Export the trained model as a bundle of files, accepted once its masks equal those of the trained model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def build_bundle(
     params: ExportParams,
     unverified_bundle: Path,
 ) -> Bundle:
-    """All formats asked for, int8 calibrated on train images."""
+    """Write all requested formats; int8 is calibrated on train images."""
     bundle = seg.export.make_bundle(
         checkpoint,
         unverified_bundle,
@@ -29,26 +29,26 @@ def build_bundle(
     if "int8" not in params.formats:
         return bundle
     train = train_val_images[train_val_images["split"] == "train"]
-    return seg.export.add_int8(bundle, seg.export.spread(train, params.calibration_images))
+    return seg.export.add_int8(bundle, seg.manifest.spread(train, params.calibration_images))
 
 
 def check_reduced_precision(
-    drafted: Bundle, checkpoint: dict, train_val_images: DataFrame, scores: ScoreSettings, params: ExportParams
+    bundle: Bundle, checkpoint: dict, train_val_images: DataFrame, scores: ScoreSettings, params: ExportParams
 ) -> Bundle:
-    """Without those of int8 and bf16 that cost too much Dice on validation images."""
-    rows = seg.export.spread(seg.export.judged_rows(train_val_images), params.quality_images)
-    return seg.export.judge(drafted, checkpoint, rows, scores, max_drop=params.max_dice_drop)
+    """Drop int8 and bf16 if they cost too much Dice on validation images."""
+    rows = seg.manifest.spread(seg.export.validation_rows(train_val_images), params.quality_images)
+    return seg.export.drop_inaccurate_formats(bundle, checkpoint, rows, scores, max_drop=params.max_dice_drop)
 
 
 def compare_formats(
-    judged: Bundle, checkpoint: dict, train_val_images: DataFrame, scores: ScoreSettings, params: ExportParams
+    bundle: Bundle, checkpoint: dict, train_val_images: DataFrame, scores: ScoreSettings, params: ExportParams
 ) -> DataFrame:
-    """Differences of each format to the trained model, from file to mask."""
-    rows = seg.export.judged_rows(train_val_images)
-    return seg.export.compare_formats(judged, checkpoint, rows, params.parity, scores)
+    """Compare each format with the trained model, from file to mask."""
+    rows = seg.export.validation_rows(train_val_images)
+    return seg.export.compare_formats(bundle, checkpoint, rows, params.parity, scores)
 
 
-def accept_bundle(judged: Bundle, export_parity: DataFrame) -> Bundle:
-    """Stops the run where a difference is beyond its limit; the bundle before stays then."""
+def accept_bundle(bundle: Bundle, export_parity: DataFrame) -> Bundle:
+    """Stop the run if a difference exceeds its limit; the previous bundle then stays."""
     seg.export.refuse_differences(export_parity)
-    return judged
+    return bundle

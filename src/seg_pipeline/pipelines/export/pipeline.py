@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from seg_pipeline.pipelines import node
 from seg_pipeline.pipelines.export import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
-            Node(
+            node(
                 nodes.build_bundle,
                 [
                     "checkpoint",
@@ -21,21 +22,18 @@ def create_pipeline(**_: object) -> Pipeline:
                     "unverified_bundle",
                 ],
                 "built_bundle",
-                name="build_bundle",
             ),
-            Node(
+            node(
                 nodes.check_reduced_precision,
                 ["built_bundle", "checkpoint", "train_val_images", "params:scores", "params:export"],
                 "checked_bundle",
-                name="check_reduced_precision",
             ),
-            Node(
+            node(
                 nodes.compare_formats,
                 ["checked_bundle", "checkpoint", "train_val_images", "params:scores", "params:export"],
                 "export_parity",
-                name="compare_formats",
             ),
-            Node(nodes.accept_bundle, ["checked_bundle", "export_parity"], "bundle", name="accept_bundle"),
+            node(nodes.accept_bundle, ["checked_bundle", "export_parity"], "bundle"),
         ],
         tags="export",
     )

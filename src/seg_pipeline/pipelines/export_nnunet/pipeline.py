@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from seg_pipeline.pipelines import node
 from seg_pipeline.pipelines.export_nnunet import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
-        [
-            Node(
-                nodes.write_nnunet,
-                ["manifest", "nnunet_folder", "params:export_nnunet"],
-                "nnunet_dataset",
-                name="write_nnunet",
-            )
-        ],
+        [node(nodes.write_nnunet, ["manifest", "nnunet_folder", "params:export_nnunet"], "nnunet_dataset")],
         tags="export",
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from seg_pipeline.pipelines import node
 from seg_pipeline.pipelines.hparam_search import nodes
 
 SETTINGS = ["params:dataset", "params:scores", "params:training", "params:hparam_search", "params:seed"]
@@ -14,31 +15,17 @@ SEARCH_FIGURES = ["learning_rate_curves", "weight_decay_curves", "search_heat_ma
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
-            Node(
-                nodes.run_sanity_checks,
-                ["train_val_images", *SETTINGS],
-                ["sanity_checks", *SANITY_FIGURES],
-                name="run_sanity_checks",
-            ),
-            Node(
+            node(nodes.run_sanity_checks, ["train_val_images", *SETTINGS], ["sanity_checks", *SANITY_FIGURES]),
+            node(
                 nodes.search_settings,
                 ["train_val_images", "sanity_checks", "search_folder", "pixel_cache", *SETTINGS],
                 "search_trials",
-                name="search_settings",
             ),
-            Node(
-                nodes.choose_hyperparameters,
-                ["train_val_images", "search_trials", *SETTINGS],
-                "best_hyperparameters",
-                name="choose_hyperparameters",
+            node(
+                nodes.choose_hyperparameters, ["train_val_images", "search_trials", *SETTINGS], "best_hyperparameters"
             ),
-            Node(
-                nodes.plot_search,
-                ["search_trials", "params:hparam_search"],
-                [*SEARCH_FIGURES],
-                name="plot_search",
-            ),
-            Node(
+            node(nodes.plot_search, ["search_trials", "params:hparam_search"], [*SEARCH_FIGURES]),
+            node(
                 nodes.make_search_page,
                 [
                     "sanity_checks",
@@ -49,7 +36,6 @@ def create_pipeline(**_: object) -> Pipeline:
                     *SEARCH_FIGURES,
                 ],
                 "search_page",
-                name="make_search_page",
             ),
         ],
         tags="model",

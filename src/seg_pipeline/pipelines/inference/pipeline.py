@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from seg_pipeline.pipelines import node
 from seg_pipeline.pipelines.inference import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
-            Node(
+            node(
                 nodes.predict_images,
                 [
                     "trained_checkpoint",
@@ -21,7 +22,6 @@ def create_pipeline(**_: object) -> Pipeline:
                     "inference_folder",
                 ],
                 ["inference_areas", "inference_findings"],
-                name="predict_images",
             ),
         ],
         tags="export",

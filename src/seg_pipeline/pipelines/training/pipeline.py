@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from seg_pipeline.pipelines import node
 from seg_pipeline.pipelines.training import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
-            Node(
+            node(
                 nodes.choose_training_config,
                 [
                     "train_val_images",
@@ -21,13 +22,11 @@ def create_pipeline(**_: object) -> Pipeline:
                     "params:seed",
                 ],
                 "training_config",
-                name="choose_training_config",
             ),
-            Node(
+            node(
                 nodes.train_model,
                 ["train_val_images", "training_config", "resume_from", "pixel_cache", "params:training"],
                 ["last_checkpoint", "checkpoint", "training_history", "training_curves", "validation_sheet"],
-                name="train_model",
             ),
         ],
         tags="model",

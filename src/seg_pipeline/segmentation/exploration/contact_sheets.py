@@ -13,7 +13,7 @@ from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.data.augmentation import PRESETS, make_augmentation
 from seg_pipeline.segmentation.data.datasets import Draw, VisionImageMaskDataset
 from seg_pipeline.segmentation.images.decoding import read_for_display
-from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.manifest.table import class_names, read_masks, spread
 from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_masks
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import Saved, fold_split
@@ -34,11 +34,9 @@ def sample_sheet(rows: pd.DataFrame, *, note: str) -> Figure:
     if len(names) > MANY_CLASSES:
         shown = [index for index, name in enumerate(names) if (rows[f"area_{name}"] > 0).any()] or [0]
         names, colours = [names[index] for index in shown], colours[shown]
-    records = rows.to_dict("records")
     return plotting.plot_samples(
-        [read_for_display(row["path"]) for row in records],
-        [read_masks(row, names) == 1 for row in records],
-        [f"{row['image_id']} ({row['split']})" for row in records],
+        *_images_and_masks(rows, names),
+        [f"{image_id} ({split})" for image_id, split in zip(rows["image_id"], rows["split"], strict=True)],
         names,
         colours=colours,
         title=f"Samples ({note}): image, masks, overlay",
@@ -51,13 +49,10 @@ def prediction_sheet(
     """Contact sheet of predictions on images evenly spread from the lowest to the highest mean Dice."""
     names = class_names(manifest)
     ranked = image_scores.groupby("image_id")["dice"].mean().dropna().sort_values(kind="stable")
-    picked = ranked.iloc[np.unique(np.linspace(0, len(ranked) - 1, num_images).round().astype(int))]
-    truths = manifest.set_index("image_id").loc[picked.index].to_dict("records")
-    guesses = predictions.set_index("image_id").loc[picked.index].assign(ignore="").to_dict("records")
+    picked = spread(ranked, num_images)
     return plotting.plot_predictions(
-        [read_for_display(row["path"]) for row in truths],
-        [read_masks(row, names) == 1 for row in truths],
-        [read_masks(row, names) == 1 for row in guesses],
+        *_images_and_masks(manifest.set_index("image_id").loc[picked.index], names),
+        _masks(predictions.set_index("image_id").loc[picked.index].assign(ignore=""), names),
         [f"{image_id}, Dice {score:.2f}" for image_id, score in picked.items()],
         names,
     )
@@ -86,6 +81,15 @@ def augmentation_sheet(rows: pd.DataFrame, config: TrainingConfig) -> Figure:
     return plotting.plot_augmentations(
         images, masks, titles, list(config.classes), title=f"Augmentation presets on {image_id}"
     )
+
+
+def _images_and_masks(rows: pd.DataFrame, names: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    return [read_for_display(path) for path in rows["path"]], _masks(rows, names)
+
+
+def _masks(rows: pd.DataFrame, names: list[str]) -> list[np.ndarray]:
+    """Bool (C, H, W) of each row."""
+    return [read_masks(row, names) == 1 for row in rows.to_dict("records")]
 
 
 def input_to_rgb(image: np.ndarray) -> np.ndarray:
@@ -135,20 +139,19 @@ class TrainingFigures:
             batch_size=1,
             postprocessing=plain_masks(config),
         )
-        truths = rows.to_dict("records")
         epoch = f"epoch {member['row']['epoch']}" + (f" of fold {fold + 1}" if folds else "")
         return plotting.plot_predictions(
-            [read_for_display(row["path"]) for row in truths],
-            [read_masks(row, names) == 1 for row in truths],
-            [read_masks(row, names) == 1 for row in guesses.assign(ignore="").to_dict("records")],
-            [f"{row['image_id']} (val), {epoch}" for row in truths],
+            *_images_and_masks(rows, names),
+            _masks(guesses.assign(ignore=""), names),
+            [f"{image_id} (val), {epoch}" for image_id in rows["image_id"]],
             names,
         )
 
 
 def images_with_most_classes(rows: pd.DataFrame, number: int) -> pd.DataFrame:
-    """The ``number`` images with the most classes, from as many groups as possible; ties keep the order of ``rows``."""
-    shown = (rows[[f"area_{name}" for name in class_names(rows)]] > 0).sum(axis=1)
-    ranked = rows.assign(_shown=shown).sort_values("_shown", ascending=False, kind="stable")
+    """The ``number`` images with the most classes, then the largest masks, from as many groups as possible."""
+    areas = rows[[f"area_{name}" for name in class_names(rows)]]
+    ranked = rows.assign(_shown=(areas > 0).sum(axis=1), _area=areas.sum(axis=1))
+    ranked = ranked.sort_values(["_shown", "_area"], ascending=False, kind="stable")
     turn = ranked.groupby("group").cumcount()
-    return ranked.assign(_turn=turn).sort_values("_turn", kind="stable").head(number).drop(columns=["_shown", "_turn"])
+    return ranked.assign(_turn=turn).sort_values("_turn", kind="stable").head(number)[list(rows)]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
-from seg_pipeline.segmentation.manifest.table import SPLITS, class_names
+from seg_pipeline.segmentation.manifest.table import SPLITS, class_names, spread
 
 MAX_PARTS = 20
 """Most parts that a series is divided into, so that long and short ones can be compared."""
@@ -165,8 +165,7 @@ def pick_series(manifest: pd.DataFrame, *, series: str | None, max_frames: int) 
             f"there are {len(annotated)}, such as {', '.join(near)}"
         )
     rows = manifest[manifest["series"] == name].sort_values("frame", kind="stable", ignore_index=True)
-    kept = np.unique(np.linspace(0, len(rows) - 1, min(max_frames, len(rows))).round().astype(int))
-    return rows.iloc[kept].reset_index(drop=True)
+    return spread(rows, max_frames).reset_index(drop=True)
 
 
 def compare_splits(table: pd.DataFrame) -> pd.DataFrame:

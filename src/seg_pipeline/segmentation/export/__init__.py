@@ -1,18 +1,17 @@
-"""From a checkpoint to a bundle: the network in formats that other programs run, and proof that they agree."""
+"""From a checkpoint to a bundle: the network in formats that other programs run, compared with the trained model."""
 
 from seg_pipeline.segmentation.export.bundle_files import make_bundle
 from seg_pipeline.segmentation.export.parity import compare_formats, refuse_differences
-from seg_pipeline.segmentation.export.reduced_precision import add_int8, judge
+from seg_pipeline.segmentation.export.reduced_precision import add_int8, drop_inaccurate_formats
 from seg_pipeline.segmentation.export.run_bundle import bundle_predictor
-from seg_pipeline.segmentation.export.validation import judged_rows, spread
+from seg_pipeline.segmentation.export.validation import validation_rows
 
 __all__ = [
     "add_int8",
     "bundle_predictor",
     "compare_formats",
-    "judge",
-    "judged_rows",
+    "drop_inaccurate_formats",
     "make_bundle",
     "refuse_differences",
-    "spread",
+    "validation_rows",
 ]

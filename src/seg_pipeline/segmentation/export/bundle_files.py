@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +26,10 @@ def make_bundle(
     prediction: PredictSettings | None = None,
     colours: Sequence[str] | None = None,
 ) -> Bundle:
-    """Writes a bundle into ``folder``, in place of what an earlier export left there.
+    """Write a bundle into ``folder``, which is created if necessary, in place of what an earlier export left there.
 
-    Args:
-        checkpoint: of one model, or of one a fold.
-        folder: is made where it does not exist.
-        formats: keys of ``bundle.FILES``, without int8, which ``quality.add_int8`` makes.
-        postprocessing, prediction, colours: as of ``checkpoint_predictor.describe``.
+    ``formats`` are keys of ``bundle.FILES``, without int8, which ``add_int8`` makes. For the last three arguments see
+    ``checkpoint_predictor.describe``.
     """
     described = describe(checkpoint, postprocessing=postprocessing, prediction=prediction, colours=colours)
     clear(folder)
@@ -50,7 +46,7 @@ def make_bundle(
 
 
 def without(bundle: Bundle, bundle_format: str) -> Bundle:
-    """The bundle once a format is taken out, its files deleted."""
+    """The bundle without a format, whose files are deleted."""
     for network in bundle.networks:
         (bundle.folder / network.files[bundle_format].name).unlink()
     networks = [
@@ -61,11 +57,10 @@ def without(bundle: Bundle, bundle_format: str) -> Bundle:
 
 
 def clear(folder: Path) -> None:
-    """Empties a folder of a bundle's files; others stay."""
+    """Delete a bundle's files from a folder; others stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / DESCRIPTION).unlink(missing_ok=True)  # first: what is left is no bundle
+    (folder / DESCRIPTION).unlink(missing_ok=True)  # first, so that what is left is not read as a bundle
     for name in FILES.values():
         stem, _, rest = name.partition(".")
         for path in (folder / name, *folder.glob(f"{stem}_*.{rest}")):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+            path.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""Each format of a network as a file, and each file as a network that can be run.
+"""Write a network in each format, and load each file as a network that can be run.
 
-Axes: B images, K channels, H rows, W columns; B, H and W are left open, H and W as multiples of 32.
+Axes: B images, K channels, H rows, W columns. B, H and W are dynamic; H and W are multiples of 32.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 def write_formats(model: Segmenter, paths: Mapping[str, Path]) -> None:
-    """Writes the formats of ``bundle.FILES`` that are asked for, but int8, which needs images."""
+    """Write formats of ``bundle.FILES`` except int8, which needs images."""
     network = Deployable(model)
     program = export_program(network) if {"onnx", "pt2"} & set(paths) else None
     for bundle_format, path in paths.items():
@@ -42,15 +42,14 @@ def write_formats(model: Segmenter, paths: Mapping[str, Path]) -> None:
 
 
 def export_program(network: Deployable | HalfPrecision) -> ExportedProgram:
-    """The network's operations and weights, as torch.export has them."""
     sizes = {0: Dim("batch"), 2: Dim("rows") * STRIDE, 3: Dim("columns") * STRIDE}
-    # Else a side of 32, which the encoder makes 1, would be taken for another case and refused.
+    # without it, torch refuses a side of 32, which the encoder reduces to 1, as a special case
     with torch.no_grad(), symbolic.patch(backed_size_oblivious=True):  # type: ignore[attr-defined]
         return torch.export.export(network, (_example(network),), dynamic_shapes=(sizes,))
 
 
 def write_onnx(program: ExportedProgram, path: Path) -> None:
-    """One file, weights within.
+    """One file that includes the weights.
 
     Raises:
         ValueError: onnx or onnxscript is not installed.
@@ -67,20 +66,20 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
 
 
 def write_torchscript(network: Deployable, path: Path) -> None:
-    """Traced. Torch calls TorchScript deprecated; it is for programs that read nothing else."""
+    """Traced. TorchScript is deprecated in torch; it is for programs that read nothing else."""
     with _deprecated():
         torch.jit.trace(network, _example(network), check_trace=False).save(path)
 
 
 def write_safetensors(model: nn.Module, path: Path) -> None:
-    """The weights alone, under the names that they have in a checkpoint."""
+    """The weights alone, named as in a checkpoint."""
     from safetensors.torch import save
 
     path.write_bytes(save({name: value.contiguous() for name, value in model.state_dict().items()}))
 
 
 def load_network(path: Path, bundle_format: str, config: TrainingConfig) -> Network:
-    """A file of a format as a network that runs on the CPU; the config serves safetensors, which are weights alone."""
+    """A file of any format as a network on the CPU; ``config`` is for safetensors, which holds only weights."""
     if bundle_format in ("onnx", "int8"):
         return load_onnx(path)
     if bundle_format == "torchscript":
@@ -106,14 +105,14 @@ def as_network(module: Callable[[Tensor], Tensor]) -> Network:
 
 
 def _example(network: Deployable | HalfPrecision) -> Tensor:
-    """Sides that differ, and of which none is a special case."""
+    """An input whose sides differ, none of them a special case."""
     mean = network.mean if isinstance(network, Deployable) else network.network.mean
     return torch.zeros(2, mean.shape[1], 2 * STRIDE, 3 * STRIDE, dtype=torch.uint8)
 
 
 @contextlib.contextmanager
 def _deprecated() -> Iterator[None]:
-    """TorchScript's functions warn that they are deprecated, tracing also that it takes compared sizes for fixed."""
+    """Silence TorchScript's deprecation warnings, and those of tracing about fixed sizes."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", FutureWarning)
         warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)

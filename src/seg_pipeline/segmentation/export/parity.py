@@ -1,10 +1,9 @@
-"""Do the exported formats give what the trained model gives? From file to mask, at several sizes and batch sizes."""
+"""Compare the exported formats with the trained model: from file to mask, at several sizes and batch sizes."""
 
 from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,18 +14,19 @@ import torch
 
 from seg_pipeline.segmentation.export.reduced_precision import INEXACT
 from seg_pipeline.segmentation.export.run_bundle import bundle_predictor, in_float32
-from seg_pipeline.segmentation.export.validation import batches, mean_dice, scaled_copies, spread
+from seg_pipeline.segmentation.export.validation import batches, mean_dice, scaled_copies
+from seg_pipeline.segmentation.manifest.table import spread
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
 from seg_pipeline.segmentation.prediction.predict_images import load_members, mean_probabilities, native_logits
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.settings.training import ParitySettings, PredictSettings, ScoreSettings
 
-CPU, PLAIN = torch.device("cpu"), PredictSettings()
+CPU, NO_OPTIONS = torch.device("cpu"), PredictSettings()
 
 
 class Outcome(NamedTuple):
-    """Masks of each image, and its logits by each network without mirroring or windows."""
+    """Logits of each image per network, without mirroring or windows, and its masks."""
 
     logits: list[list[np.ndarray]]
     masks: list[np.ndarray]
@@ -35,16 +35,10 @@ class Outcome(NamedTuple):
 def compare_formats(
     bundle: Bundle, checkpoint: dict[str, Any], rows: pd.DataFrame, settings: ParitySettings, scores: ScoreSettings
 ) -> pd.DataFrame:
-    """A row a format, scale and batch size: differences to the trained model, which computes in float32 too.
+    """One row per format, scale and batch size: differences from the trained model, which computes in float32 too.
 
-    The trained model goes the way of evaluation (torch's data set and loader), a format that of ``Predictor``.
-
-    Args:
-        bundle: with its files.
-        checkpoint: of which it was made.
-        rows: of the manifest, to choose images from.
-        settings: what to compare; the limits are written beside each difference.
-        scores: how Dice is taken.
+    The trained model predicts as in evaluation (torch's data set and loader), a format as in ``Predictor``. Images are
+    chosen from manifest ``rows``, and the limits in ``settings`` stand beside each difference.
     """
     exact = in_float32(checkpoint)
     predictors = {bundle_format: bundle_predictor(bundle, bundle_format) for bundle_format in bundle.formats}
@@ -60,11 +54,11 @@ def compare_formats(
                 for bundle_format, predictor in predictors.items():
                     outcome = _exported(predictor, some, batch_size)
                     found.append({"format": bundle_format, **about, **_differences(trained, outcome, some, scores)})
-    return _judged(pd.DataFrame(found), settings)
+    return _with_limits(pd.DataFrame(found), settings)
 
 
 def refuse_differences(parity: pd.DataFrame) -> None:
-    """Raises ValueError where a row of ``compare_formats`` is not ok."""
+    """Raise ValueError if a row of ``compare_formats`` is not ok."""
     bad = parity[~parity["ok"]]
     if bad.empty:
         return
@@ -82,7 +76,7 @@ def refuse_differences(parity: pd.DataFrame) -> None:
 
 def _trained(checkpoint: dict[str, Any], bundle: Bundle, rows: pd.DataFrame, batch_size: int) -> Outcome:
     members = load_members(checkpoint, CPU)[: len(bundle.used)]
-    logits = [[one.numpy() for one in native_logits(*member, rows, CPU, batch_size, PLAIN)] for member in members]
+    logits = [[one.numpy() for one in native_logits(*member, rows, CPU, batch_size, NO_OPTIONS)] for member in members]
     found = mean_probabilities(members, rows, device=CPU, batch_size=batch_size, settings=bundle.prediction)
     masks = [
         make_masks(one.numpy(), bundle.postprocessing, task=bundle.task, background=bundle.background) for one in found
@@ -92,10 +86,10 @@ def _trained(checkpoint: dict[str, Any], bundle: Bundle, rows: pd.DataFrame, bat
 
 def _exported(predictor: ImagePredictor, rows: pd.DataFrame, batch_size: int) -> Outcome:
     bundle = predictor.bundle
-    plain = ImagePredictor(replace(bundle, prediction=PLAIN), [network for _, network in predictor.networks])
+    plain = ImagePredictor(replace(bundle, prediction=NO_OPTIONS), [network for _, network in predictor.networks])
     every = list(batches(rows, bundle.input, batch_size))
     logits = [
-        list(itertools.chain.from_iterable(plain.native_logits(batch, index) for batch in every))
+        [one for batch in every for one in plain.native_logits(batch, index)]
         for index in range(len(predictor.networks))
     ]
     masks = [predictor.masks(one) for batch in every for one in predictor.batch_probabilities(batch)]
@@ -104,7 +98,7 @@ def _exported(predictor: ImagePredictor, rows: pd.DataFrame, batch_size: int) ->
 
 def _differences(trained: Outcome, exported: Outcome, rows: pd.DataFrame, scores: ScoreSettings) -> dict[str, float]:
     pairs = zip(itertools.chain(*trained.logits), itertools.chain(*exported.logits), strict=True)
-    differing = sum(int((mine != theirs).sum()) for mine, theirs in zip(*_masks(trained, exported), strict=True))
+    differing = sum(int((mine != theirs).sum()) for mine, theirs in zip(trained.masks, exported.masks, strict=True))
     dice = [mean_dice(outcome.masks, rows, scores) for outcome in (trained, exported)]
     return {
         "logit_difference": max(float(np.abs(mine - theirs).max()) for mine, theirs in pairs),
@@ -115,24 +109,14 @@ def _differences(trained: Outcome, exported: Outcome, rows: pd.DataFrame, scores
     }
 
 
-def _masks(*outcomes: Outcome) -> Sequence[list[np.ndarray]]:
-    return [outcome.masks for outcome in outcomes]
-
-
 def _sizes(rows: pd.DataFrame) -> str:
     sizes = rows[["height", "width"]].drop_duplicates().itertuples(index=False)
     return ", ".join(f"{height} x {width}" for height, width in sizes)
 
 
-def _judged(table: pd.DataFrame, settings: ParitySettings) -> pd.DataFrame:
-    """With the limits, and whether all hold. int8 and bf16 are not exact: ``quality.judge`` asks them for Dice."""
-    pairs = [
-        ("logit_difference", "max_logit_difference"),
-        ("pixel_share", "max_pixel_share"),
-        ("dice_difference", "max_dice_difference"),
-    ]
-    limited = table.assign(
-        **{limit: getattr(settings, limit) for _, limit in pairs}, exact=~table["format"].isin(INEXACT)
-    )
-    within = np.logical_and.reduce([limited[value] <= limited[limit] for value, limit in pairs])
-    return limited.assign(ok=within | ~limited["exact"])
+def _with_limits(table: pd.DataFrame, settings: ParitySettings) -> pd.DataFrame:
+    """The limits, and whether all hold; for int8 and bf16, ``drop_inaccurate_formats`` checks the Dice instead."""
+    measures, exact = ("logit_difference", "pixel_share", "dice_difference"), ~table["format"].isin(INEXACT)
+    limited = table.assign(**{f"max_{name}": getattr(settings, f"max_{name}") for name in measures}, exact=exact)
+    within = np.logical_and.reduce([limited[name] <= limited[f"max_{name}"] for name in measures])
+    return limited.assign(ok=within | ~exact)

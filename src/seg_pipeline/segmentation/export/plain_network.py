@@ -1,4 +1,4 @@
-"""A trained network made of plain operations only, as exporters want it."""
+"""A trained network of plain operations only, which exporters can follow."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from seg_pipeline.segmentation.models.segmenter import Segmenter
 
 
 class Deployable(nn.Module):
-    """Uint8 images (B, K, H, W), of multiples of 32, -> float32 logits (B, channels, H, W), as the Segmenter gives.
+    """Uint8 images (B, K, H, W), sides multiples of 32, to float32 logits (B, channels, H, W), as the Segmenter gives.
 
-    A copy: no custom gradients, no memory formats, and paddings that are numbers. Those of TensorFlow's kind
-    depend on the size of the image, and with sizes left open torch.export does not come to an end over them.
+    It is a copy without custom gradients and memory formats, and with constant paddings. TensorFlow's paddings depend
+    on the size of the image, and torch.export with dynamic sizes does not end on them.
     """
 
     mean: Tensor
@@ -40,7 +40,7 @@ class Deployable(nn.Module):
 
 
 class HalfPrecision(nn.Module):
-    """The same computed in bfloat16, as autocast does it on a processor that has it."""
+    """The network computed in bfloat16, as autocast does on a processor that supports it."""
 
     def __init__(self, network: Deployable) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class HalfPrecision(nn.Module):
 
 
 class Clamp(nn.Module):
-    """What nn.Hardtanh computes; with sizes left open, torch.export takes a hundred times as long over that."""
+    """Equal to nn.Hardtanh, on which torch.export with dynamic sizes takes a hundred times as long."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Clamp(nn.Module):
 
 
 def plain(module: nn.Module) -> nn.Module:
-    """Replaces what exporters cannot follow within ``module``, or only slowly; equal for multiples of 32."""
+    """Replace the parts of ``module`` that exporters cannot follow, or only slowly; equal for sides of 32, 64, ..."""
     for name, child in module.named_children():
         if isinstance(child, QuickDepthwise | Conv2dSame):
             setattr(module, name, _plain_convolution(child))
@@ -92,7 +92,7 @@ def _plain_convolution(conv: nn.Conv2d) -> nn.Module:
 
 
 def _same_padding(conv: nn.Conv2d) -> tuple[int, int, int, int]:
-    """Left, right, top, bottom: what "same" padding comes to where the image's sides are multiples of the stride."""
+    """Left, right, top, bottom of "same" padding for images whose sides are multiples of the stride."""
     spans = zip(conv.kernel_size[::-1], conv.stride[::-1], conv.dilation[::-1], strict=True)
     width, height = (max((kernel - 1) * dilation + 1 - stride, 0) for kernel, stride, dilation in spans)
     return width // 2, width - width // 2, height // 2, height - height // 2

@@ -1,4 +1,4 @@
-"""Loggers of others, silenced for as long as what they say is of no use."""
+"""Silence other packages' loggers while their warnings are of no use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def errors_only(*names: str) -> Iterator[None]:
-    """These loggers say only what went wrong."""
+    """Raise the level of these loggers to ERROR; "root" is the root logger."""
     loggers = [logging.getLogger(name) for name in names]
     before = [one.level for one in loggers]
     for one in loggers:

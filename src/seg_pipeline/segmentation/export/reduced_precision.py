@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.export.bundle_files import without
+from seg_pipeline.segmentation.export.quiet import errors_only
 from seg_pipeline.segmentation.export.run_bundle import bundle_predictor, trained_predictor
 from seg_pipeline.segmentation.export.validation import mean_dice, predicted_masks, seen_images
 from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file, file_name
@@ -26,12 +26,12 @@ INEXACT = ("int8", "bf16")
 
 
 def add_int8(bundle: Bundle, rows: pd.DataFrame) -> Bundle:
-    """The bundle with the format int8, made of its format onnx: 8-bit weights and values, calibrated on ``rows``.
+    """The bundle with the format int8, made from its format onnx: 8-bit weights and values, calibrated on ``rows``.
 
     Raises:
         ValueError: the bundle has no format onnx.
     """
-    voting = replace(bundle, prediction=replace(bundle.prediction, ensemble="all"))  # whoever predicts may ask all
+    voting = replace(bundle, prediction=replace(bundle.prediction, ensemble="all"))  # a user may predict with all
     networks = []
     for number, (network, path) in enumerate(zip(bundle.networks, voting.paths("onnx"), strict=True)):
         target = bundle.folder / file_name("int8", number)
@@ -41,10 +41,10 @@ def add_int8(bundle: Bundle, rows: pd.DataFrame) -> Bundle:
 
 
 def _quantise(source: Path, target: Path, batches: Iterator[np.ndarray]) -> None:
-    """QDQ format: a scale a channel for weights; for values between layers the ranges that calibration sees.
+    """QDQ format: one scale per channel for weights; for values between layers the ranges seen in calibration.
 
-    Values are unsigned, as processors of Intel and AMD multiply quickest. The first and the last convolution stay
-    as they are: their inputs and outputs, pixels and logits, lose the most (docs/how-to/deploy.md has the Dice).
+    Values are unsigned, because processors of Intel and AMD multiply these fastest. The first and the last convolution
+    stay exact: their inputs and outputs, pixels and logits, lose the most (docs/how-to/deploy.md has the Dice).
     """
     import onnx
     from onnxruntime import quantization
@@ -55,7 +55,8 @@ def _quantise(source: Path, target: Path, batches: Iterator[np.ndarray]) -> None
             batch = next(batches, None)
             return None if batch is None else {"images": batch}
 
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    # onnxruntime advises, through the root logger, to prepare models as is done here
+    with tempfile.TemporaryDirectory() as folder, errors_only("root"):
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]
@@ -70,27 +71,12 @@ def _quantise(source: Path, target: Path, batches: Iterator[np.ndarray]) -> None
         )
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """onnxruntime advises, through the root logger, to prepare models as is done here."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def judge(
+def drop_inaccurate_formats(
     bundle: Bundle, checkpoint: dict[str, Any], rows: pd.DataFrame, scores: ScoreSettings, *, max_drop: float
 ) -> Bundle:
-    """The bundle without the inexact formats whose Dice is too low; what was measured stands in its provenance.
+    """The bundle without the inexact formats whose Dice on manifest ``rows`` is too low; its provenance has the Dice.
 
-    Args:
-        bundle: with formats int8 or bf16, or none.
-        checkpoint: of which it was made.
-        rows: of the manifest, with images and truth.
-        scores: how Dice is taken.
-        max_drop: largest difference to the trained model's Dice.
+    ``max_drop`` is the largest difference from the Dice of the trained model, whose ``checkpoint`` the bundle is from.
     """
     inexact = [bundle_format for bundle_format in INEXACT if bundle_format in bundle.formats]
     if not inexact:
@@ -104,11 +90,11 @@ def judge(
             "export: %s is %s: Dice %.4f of %d %s images, %.4f as trained, may fall by %g",
             *(bundle_format, "kept" if kept else "left out", dice, len(rows), rows["split"].iloc[0], best, max_drop),
         )
-        measured.append({"format": bundle_format, "kept": kept, "dice": _plain(dice), "dice_trained": _plain(best)})
+        measured.append({"format": bundle_format, "kept": kept, "dice": _rounded(dice), "dice_trained": _rounded(best)})
         bundle = bundle if kept else without(bundle, bundle_format)
     about = {"max_drop": max_drop, "num_images": len(rows), "split": rows["split"].iloc[0], "formats": measured}
     return replace(bundle, provenance={**bundle.provenance, "quality": about})
 
 
-def _plain(value: float) -> float | None:
+def _rounded(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 6)

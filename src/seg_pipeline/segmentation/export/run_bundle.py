@@ -1,4 +1,4 @@
-"""Networks to compare: a bundle run from its files of any format, torch's included, and the model as it was trained."""
+"""Predictors to compare: a bundle in any of its formats, torch's included, and the trained model."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 def bundle_predictor(bundle: Bundle, bundle_format: str) -> ImagePredictor:
-    """As ``predictor.Predictor``, for every format of ``bundle.FILES``."""
+    """Like ``predictor.Predictor``, for every format of ``bundle.FILES``."""
     configs = [TrainingConfig.from_dict(member["config"]) for member in bundle.provenance["models"]]
     files = zip(bundle.paths(bundle_format), configs, strict=False)
     return ImagePredictor(
@@ -23,7 +23,7 @@ def bundle_predictor(bundle: Bundle, bundle_format: str) -> ImagePredictor:
 
 
 def trained_predictor(bundle: Bundle, checkpoint: dict[str, Any]) -> ImagePredictor:
-    """The trained model in float32 on the CPU; it predicts and postprocesses as the bundle made of it says."""
+    """The trained model in float32 on the CPU, with the bundle's prediction options and postprocessing."""
     return checkpoint_predictor(
         in_float32(checkpoint),
         device=torch.device("cpu"),
@@ -33,7 +33,7 @@ def trained_predictor(bundle: Bundle, checkpoint: dict[str, Any]) -> ImagePredic
 
 
 def in_float32(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Evaluation may compute in bfloat16; what is compared is the network, not the number format."""
+    """Evaluation may compute in bfloat16; the comparison is about the network, not the number format."""
     members = [
         {**one, "config": TrainingConfig.from_dict(one["config"]).changed({"fit.precision": "float32"}).to_dict()}
         for one in checkpoint["members"]

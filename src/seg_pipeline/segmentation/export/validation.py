@@ -1,4 +1,4 @@
-"""Images of the manifest on the way of an exported model, and how good its masks of them are."""
+"""Images of the manifest as inputs of an exported model, and the Dice of its masks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from seg_pipeline.segmentation.settings.training import InputSettings, ScoreSett
 
 
 def seen_images(rows: pd.DataFrame, settings: InputSettings) -> Iterator[Image]:
-    """The images of manifest rows as ``ImagePredictor`` takes them, with neighbours where the network sees such."""
+    """The images of manifest rows as ``ImagePredictor`` takes them, with neighbouring frames if the network does."""
     paths = rows["path"].to_list()
     if isinstance(settings.channels, str):
         yield from map(read_image, paths)
@@ -32,7 +32,7 @@ def seen_images(rows: pd.DataFrame, settings: InputSettings) -> Iterator[Image]:
 
 
 def batches(rows: pd.DataFrame, settings: InputSettings, batch_size: int) -> Iterator[Sequence[Image]]:
-    """The same, so many at once."""
+    """``seen_images``, ``batch_size`` at a time."""
     images = seen_images(rows, settings)
     while batch := list(itertools.islice(images, batch_size)):
         yield batch
@@ -45,7 +45,7 @@ def predicted_masks(predictor: ImagePredictor, rows: pd.DataFrame, *, batch_size
 
 
 def mean_dice(masks: Iterable[np.ndarray], rows: pd.DataFrame, scores: ScoreSettings) -> float:
-    """Mean over classes of the Dice of predicted masks of manifest rows; NaN where no image shows a class."""
+    """Mean Dice over the classes of predicted masks of manifest rows; NaN if no image shows a class."""
     counts, names = overlap.Collected[overlap.Counts](), class_names(rows)
     for row, predicted in zip(rows.to_dict("records"), masks, strict=True):
         truth = torch.from_numpy(read_masks(row, names))[None]
@@ -53,16 +53,10 @@ def mean_dice(masks: Iterable[np.ndarray], rows: pd.DataFrame, scores: ScoreSett
     return overlap.mean_dice(counts.all(), aggregation=scores.aggregation, empty_policy=scores.empty_policy)
 
 
-def judged_rows(train_val_images: pd.DataFrame) -> pd.DataFrame:
-    """The validation images, by which formats are judged; the train images where there are none."""
+def validation_rows(train_val_images: pd.DataFrame) -> pd.DataFrame:
+    """The validation images, or the train images if there are none."""
     val = train_val_images[train_val_images["split"] == "val"]
     return val if len(val) else train_val_images
-
-
-def spread(rows: pd.DataFrame, number: int) -> pd.DataFrame:
-    """So many rows, evenly spread over all."""
-    picked = np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int))
-    return rows.iloc[picked].reset_index(drop=True)
 
 
 def scaled_copies(rows: pd.DataFrame, scale: float, folder: Path) -> pd.DataFrame:

@@ -53,11 +53,15 @@ def write_masks(folder: Path, image_id: str, masks: np.ndarray, bundle: Bundle) 
         for path, mask in zip(files, masks, strict=True):
             _write_png(path, mask.view(np.uint8) * np.uint8(255))
         return
-    values = (masks * np.arange(1, len(masks) + 1, dtype=np.uint8)[:, None, None]).max(0)
-    indexed = Image.fromarray(values, "P")
-    indexed.putpalette(b"\0\0\0" + bytes.fromhex("".join(colour[1:] for colour in bundle.colours)))
     with replacing(files[0]) as temporary:
-        indexed.save(temporary, "PNG")
+        palette_image(masks, bundle.colours).save(temporary, "PNG")
+
+
+def palette_image(masks: np.ndarray, colours: Sequence[str]) -> Image.Image:
+    """Bool masks (C, H, W) of a multiclass task as one image: 0 is background, the classes count from 1."""
+    image = Image.fromarray((masks * np.arange(1, len(masks) + 1, dtype=np.uint8)[:, None, None]).max(0))
+    image.putpalette(bytes(3) + bytes.fromhex("".join(colour.removeprefix("#") for colour in colours)))
+    return image
 
 
 def write_overlay(folder: Path, image_id: str, image: np.ndarray, masks: np.ndarray, bundle: Bundle) -> None:

@@ -12,6 +12,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "measure_table": ["measure_changed"],
         "metadata": ["INDEXED", "clean_annotations", "pivot_annotations"],
         "splits": ["assign_splits", "check_leaks", "fewer_folds", "missing_classes", "split_table"],
-        "table": ["count_classes", "data_hash", "merge_files"],
+        "table": ["count_classes", "data_hash", "merge_files", "spread"],
     },
 )

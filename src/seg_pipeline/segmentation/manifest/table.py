@@ -9,7 +9,7 @@ import functools
 import hashlib
 import itertools
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,11 +19,17 @@ from seg_pipeline.segmentation.manifest.findings import collect, is_among, note_
 from seg_pipeline.segmentation.manifest.metadata import MaskFormat
 
 SPLITS = ("train", "val", "test")
+Rows = TypeVar("Rows", pd.DataFrame, pd.Series)
 
 
 def class_names(manifest: pd.DataFrame) -> list[str]:
     """Classes in channel order."""
     return [name.removeprefix("mask_") for name in map(str, manifest) if name.startswith("mask_")]
+
+
+def spread(rows: Rows, number: int) -> Rows:
+    """At most ``number`` rows, evenly spread over all."""
+    return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int))]
 
 
 def read_masks(row: Mapping, names: list[str]) -> np.ndarray:

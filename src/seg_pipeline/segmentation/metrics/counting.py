@@ -220,7 +220,8 @@ def _count_volume(
     merged = np.zeros((2, *layout.shape), dtype=bool)
     for name in names:
         frames, predicted, truth = read_volumes(rows, guesses, f"mask_{name}", layout)
-        apart.append(surface_distances.compare(predicted, truth, spacing=layout.spacing, tolerance=measures.tolerance))
+        options = {"spacing": layout.spacing, "tolerance": measures.tolerance, "volume": True}
+        apart.append(surface_distances.compare(predicted, truth, **options))  # type: ignore[arg-type]
         if measures.competition:
             volumes.append(Volume.of(predicted, truth, layout.shape))
             merged[:, frames] |= np.stack([predicted, truth])

@@ -43,7 +43,13 @@ BOTH_EMPTY = MaskComparison(0, 0, 0, 0, math.nan)
 
 
 def compare(
-    predicted: np.ndarray, truth: np.ndarray, *, spacing: Spacing, tolerance: float, boundary_width: int = 0
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    *,
+    spacing: Spacing,
+    tolerance: float,
+    boundary_width: int = 0,
+    volume: bool | None = None,
 ) -> MaskComparison:
     """Compare two bool masks (D, H, W).
 
@@ -56,13 +62,15 @@ def compare(
     Args:
         spacing: distance between frames, rows and columns; ``tolerance`` and hd95 have its unit.
         boundary_width: in pixels; 0 leaves out the boundary counts.
+        volume: the masks are part of a volume, though perhaps of one frame; None: if they have several frames.
     """
+    volume = len(predicted) > 1 if volume is None else volume  # of what is given, not of the box around the masks
     box = bounding_box(predicted | truth)
     if box is None:
         return BOTH_EMPTY
     one, other = (np.ascontiguousarray(mask[box]) for mask in (predicted, truth))
     both, either = _boundaries(one, other, boundary_width)
-    surfaces = surface(one), surface(other)
+    surfaces = surface(one, volume=volume), surface(other, volume=volume)
     number = sum(pixels(mask) for mask in surfaces)
     if not all(mask.any() for mask in surfaces):
         return MaskComparison(both, either, 0, number, math.inf)
@@ -92,10 +100,10 @@ def diagonal(shape: tuple[int, ...], spacing: Spacing) -> float:
     return math.hypot(*(side * step for side, step in list(zip(shape, spacing, strict=True))[flat:]))
 
 
-def surface(mask: np.ndarray) -> np.ndarray:
-    """Surface of a bool mask (D, H, W), as the module defines it."""
+def surface(mask: np.ndarray, *, volume: bool) -> np.ndarray:
+    """Surface of a bool mask (D, H, W) cut out of a volume or an image, as the module defines it."""
     inner = np.stack([_eroded(frame, CROSS) for frame in mask])
-    if len(mask) > 1:
+    if volume:
         inner[1:] &= mask[:-1]
         inner[:-1] &= mask[1:]
         inner[0] = inner[-1] = False

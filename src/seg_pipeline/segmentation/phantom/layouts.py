@@ -17,7 +17,8 @@ import numpy as np
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.masks import decode_rle, encode_rle
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
-from seg_pipeline.segmentation.phantom.writing import MADE_BY, RECORD, move, settings_of, write_phantom
+from seg_pipeline.segmentation.phantom.writing import MADE_BY, RECORD, settings_of, write_phantom
+from seg_pipeline.segmentation.storage.atomic import replace_folder
 
 COLOURS = ((0, 0, 0), (220, 40, 40), (40, 180, 60), (40, 80, 220))
 """Red, green, blue of the background and of each class."""
@@ -68,7 +69,7 @@ def write_example(folder: str | os.PathLike[str], *, layout: str, **settings: An
         LAYOUTS[layout](list(_frames(source)), partial)
         record = {"made_by": MADE_BY, "settings": {"layout": layout, **settings}}
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
-        move(partial, folder)
+        replace_folder(partial, folder)
     finally:
         for leftover in (source, partial):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -20,6 +20,7 @@ import numpy as np
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
 from seg_pipeline.segmentation.phantom.drawing import draw_frame, make_series
+from seg_pipeline.segmentation.storage.atomic import replace_folder
 
 RECORD = "phantom.json"
 MADE_BY = "seg_pipeline phantom"
@@ -67,8 +68,7 @@ def write_phantom(
     """Draw the phantom into ``folder``; the same settings give the same bytes.
 
     The folder appears only when complete. A phantom with the same settings is kept; one with other settings is
-    replaced. The
-    defaults give about 250 frames; ``num_cases=137``, ``frames_per_series=(144, 144)``, ``size=266``,
+    replaced. The defaults give about 250 frames; ``num_cases=137``, ``frames_per_series=(144, 144)``, ``size=266``,
     ``other_size=(310, 360)`` and ``dirty=False`` give 39,456, about as many as the real data has.
 
     Args:
@@ -97,7 +97,7 @@ def write_phantom(
     try:
         num_frames = _write_all(partial, settings, num_workers)
         if settings_of(folder) != settings:  # else another process was faster
-            move(partial, folder)
+            replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     logger.info("made a phantom of %d frames at %s in %.1f s", num_frames, folder, time.perf_counter() - begun)
@@ -137,14 +137,6 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
             "to read your own data"
         )
     return None
-
-
-def move(partial: Path, folder: Path) -> None:
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
-    if folder.exists():
-        folder.rename(old)
-    partial.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _write_all(root: Path, settings: dict[str, Any], num_workers: int) -> int:

@@ -24,12 +24,11 @@ from seg_pipeline.segmentation.plotting.image_distributions import (
 )
 from seg_pipeline.segmentation.plotting.interactive import plot_point_chart
 from seg_pipeline.segmentation.plotting.memory import plot_memory
-from seg_pipeline.segmentation.plotting.overlay import overlay
-from seg_pipeline.segmentation.plotting.prediction_overlay import overlay_prediction, resized
+from seg_pipeline.segmentation.plotting.overlay import overlay, overlay_prediction, resized
 from seg_pipeline.segmentation.plotting.search import (
-    plot_crossed,
     plot_importances,
     plot_overfit,
+    plot_score_heat_map,
     plot_trials,
 )
 from seg_pipeline.segmentation.plotting.style import class_colours
@@ -45,7 +44,6 @@ __all__ = [
     "plot_class_scores",
     "plot_comparison",
     "plot_confusion",
-    "plot_crossed",
     "plot_group_scores",
     "plot_history",
     "plot_image_overview",
@@ -59,6 +57,7 @@ __all__ = [
     "plot_predictions",
     "plot_reliability",
     "plot_samples",
+    "plot_score_heat_map",
     "plot_series_overview",
     "plot_split_comparison",
     "plot_thresholds",

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Annotation
 
-from seg_pipeline.segmentation.plotting.row_panels import PLATE, ROW_INCHES, bar_places
-from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled, unit_colours
+from seg_pipeline.segmentation.plotting.row_panels import ROW_INCHES, bar_places, draw_bars
+from seg_pipeline.segmentation.plotting.style import grown, new_figure, styled, unit_colours
 
 NO_MASK = "no mask"
 MAX_CLASSES = 30
@@ -40,7 +40,7 @@ def plot_class_counts(counts: pd.DataFrame) -> Figure:
     for index, (split, colour) in enumerate(zip(shown.columns, colours, strict=True)):
         values = shown[split].tolist()
         texts = [f"{value:,}" for value in values]
-        _draw_bars(axes, values, texts, index, num_splits, upright=upright, color=colour, label=split)
+        draw_bars(axes, values, texts, index, num_splits, upright=upright, color=colour, label=split)
     _name_rows(axes, shown.index.tolist(), "images", upright=upright)
     axes.margins(x=None if upright else 0.12, y=0.12 if upright else None)  # room for the numbers
     (axes.yaxis if upright else axes.xaxis).set_major_formatter("{x:,.0f}")
@@ -77,7 +77,7 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
     for index, (measure, depth) in enumerate([("dice", DICE_DEPTH), ("iou", IOU_DEPTH)]):
         values = [_number(row[measure]) for row in classes.values()]
         texts = ["undefined" if np.isnan(value) else f"{value:.3f}" for value in values]
-        _draw_bars(axes, np.nan_to_num(values), texts, index, 2, upright=False, color=_lighten(colours, depth))
+        draw_bars(axes, np.nan_to_num(values), texts, index, 2, color=_lighten(colours, depth))
         _draw_intervals(axes, [row.get(f"{measure}_interval") for row in classes.values()], index, 2)
     lines = [
         _draw_mean(axes, "mean Dice", scores["mean_dice"], "-"),
@@ -145,22 +145,6 @@ def _bar_figure(num_rows: int, num_bars: int, *, upright: bool) -> Figure:
     return new_figure(7.0, 1.4 + num_rows * (num_bars + 0.7) * grown(ROW_INCHES))
 
 
-def _draw_bars(
-    axes: Axes,
-    values: Sequence[float] | np.ndarray,
-    texts: list[str],
-    index: int,
-    num_bars: int,
-    *,
-    upright: bool,
-    **look: Any,
-) -> None:
-    """Draw bar ``index`` of ``num_bars`` for each class, with a text at its end."""
-    places, thickness = bar_places(len(values), index, num_bars)
-    bars = (axes.bar if upright else axes.barh)(places, values, thickness, **look)
-    axes.bar_label(bars, labels=texts, padding=2, fontsize=small(), bbox=PLATE)
-
-
 def _name_rows(axes: Axes, names: list[str], unit: str, *, upright: bool) -> None:
     if upright:
         axes.set_xticks(range(len(names)), names)
@@ -169,4 +153,3 @@ def _name_rows(axes: Axes, names: list[str], unit: str, *, upright: bool) -> Non
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)  # the first class on top
         axes.set_xlabel(unit)
-    axes.grid(visible=True, axis="y" if upright else "x")

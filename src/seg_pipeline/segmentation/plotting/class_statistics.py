@@ -20,6 +20,7 @@ from seg_pipeline.segmentation.plotting.row_panels import (
     draw_heat,
     row_panels,
     scale_values,
+    whole_percent,
 )
 from seg_pipeline.segmentation.plotting.style import small, styled
 
@@ -46,7 +47,6 @@ def plot_class_overview(
         objects: the same percentiles of the number of connected components.
         colours: uint8 (C, 3), one per class.
         num_images: images in the data set.
-        title: title of the figure.
         note: what was left out, or "".
     """
     names, look = list(together.index), colours / 255
@@ -55,7 +55,7 @@ def plot_class_overview(
     figure, (heat, absent, area, count) = row_panels(names, [side + 1.4, 2.6, 2.6, 2.6], extra=1.9)
     shares = 100 * together.div(np.where(shown > 0, shown, np.nan), axis=0)
     numbers = len(names) <= MAX_WITH_NUMBERS
-    draw_heat(heat, shares, numbers=numbers, slope=45 if numbers else 90)
+    draw_heat(heat, shares, text=whole_percent if numbers else None, slope=45 if numbers else 90)
     heat.set(title="Co-occurrence: % of the images\nwith the row's class that\nalso show the column's class")
     empty = num_images - shown
     texts = [f"{value / num_images:.0%} ({value:,})" for value in empty]
@@ -92,7 +92,6 @@ def plot_split_comparison(
         objects: per split, as for ``plot_class_overview``.
         differences: columns name and distance (0 to 1), largest first.
         sizes: images per split.
-        title: title of the figure.
         note: what was left out, or "".
     """
     splits, names = list(shown.columns), list(shown.index)

@@ -8,13 +8,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from seg_pipeline.segmentation.plotting.overlay import TINT, check_picture, draw_outlines, overlay, tint
+from seg_pipeline.segmentation.plotting.overlay import (
+    TINT,
+    check_picture,
+    draw_outlines,
+    overlay,
+    resized,
+    resized_masks,
+    tint,
+)
 from seg_pipeline.segmentation.plotting.style import class_colours, new_figure, small, styled
 
 FALSE_TINT = 0.7
@@ -101,8 +108,7 @@ def plot_augmentations(
     Args:
         images: per sample, the image without augmentation first, then the same number of augmented draws.
         masks: the masks of ``images``.
-        titles: one title per sample.
-        title: title of the figure.
+        titles: one per sample.
     """
     _check_lengths(images=len(images), masks=len(masks), titles=len(titles))
     flat = [mask for draws in masks for mask in draws]
@@ -143,25 +149,17 @@ def _check_classes(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> N
 
 
 def _shrink(picture: np.ndarray) -> np.ndarray:
-    if max(picture.shape[:2]) <= PANEL_PIXELS:
-        return picture
-    return cv2.resize(picture, _panel_size(picture.shape[:2]), interpolation=cv2.INTER_AREA)
+    return resized(picture, _panel_shape(picture.shape[:2]))
 
 
 def _shrink_masks(masks: np.ndarray) -> np.ndarray:
-    if max(masks.shape[1:]) <= PANEL_PIXELS:
-        return masks
-    width, height = _panel_size(masks.shape[1:])
-    small = np.empty((len(masks), height, width), dtype=bool)
-    for index, mask in enumerate(masks):
-        small[index] = cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
-    return small
+    return resized_masks(masks, _panel_shape(masks.shape[1:]))
 
 
-def _panel_size(shape: tuple[int, ...]) -> tuple[int, int]:
-    """(width, height), as OpenCV orders them, with the longer side at ``PANEL_PIXELS``."""
-    scale = PANEL_PIXELS / max(shape)
-    return max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+def _panel_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width with the longer side at most ``PANEL_PIXELS``."""
+    scale = min(1.0, PANEL_PIXELS / max(shape))
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
 def _draw_sheet(

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from seg_pipeline.segmentation.plotting.style import new_figure, styled
+from seg_pipeline.segmentation.plotting.style import count_steps, new_figure, styled
 
 TRAIN_COLOUR, VAL_COLOUR, BEST_COLOUR = "#0072B2", "#D55E00", "0.35"
 MAX_MARKERS = 30  # with more epochs, lines have no markers
@@ -39,8 +38,7 @@ def plot_history(history: pd.DataFrame) -> Figure:
     rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
     best = None if _num_folds(rows) > 1 else _best_epoch(rows)
     for axes in figure.axes:
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(visible=True)
+        count_steps(axes)
         if best is not None:
             axes.axvline(best["epoch"], color=BEST_COLOUR, linestyle=":", linewidth=1, label="best epoch")
     for axes in (accuracy, rate):

@@ -11,13 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from seg_pipeline.segmentation.plotting.row_panels import GREY, PLATE, add_legend, add_note
+from seg_pipeline.segmentation.plotting.row_panels import GREY, add_legend, add_note, draw_bars, row_panels
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled, unit_colours
 
 MAX_ROWS = 40
 MARKERS = "osD^vP"
 """One marker per class, so that colour is not the only difference; with more classes, only range and mean are drawn."""
-ROW_INCHES = 0.2
 
 
 @styled
@@ -31,13 +30,14 @@ def plot_group_scores(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
     table = rows.pivot(index="group", columns="class", values="dice").reindex(columns=list(names))
     order = table.mean(axis=1).sort_values(kind="stable").dropna().index
     shown = table.loc[order[:MAX_ROWS]]
-    figure, axes = _row_figure([str(name) for name in shown.index], extra=1.5)
+    figure, (axes,) = row_panels([str(name) for name in shown.index], [7.0], extra=1.5)
     places = np.arange(len(shown))
     axes.hlines(places, shown.min(axis=1), shown.max(axis=1), color="0.75", linewidth=4, zorder=1)
     handles = _draw_classes(axes, shown) if len(names) <= len(MARKERS) else []
     axes.plot(shown.mean(axis=1), places, "|", color="black", markersize=11, markeredgewidth=2, zorder=4)
     mean = Line2D([], [], color="black", marker="|", linestyle="", markersize=9, markeredgewidth=2, label="mean")
-    _score_axis(axes)
+    axes.set(xlim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6), xlabel="Dice (0 to 1)")
+    axes.grid(visible=True, axis="x")
     figure.suptitle("Dice by group, worst first")
     left = f"; {len(order) - len(shown):,} better groups are not shown" if len(order) > len(shown) else ""
     add_legend(figure, [*handles, mean], f"bar: range over the classes{left}")
@@ -64,7 +64,7 @@ def plot_postprocessing_gains(gains: pd.DataFrame) -> Figure:
     order = gain.fillna(-1).sort_values(ascending=False, kind="stable").index
     shown = gains.loc[order[:MAX_ROWS]]
     labels = [f"{row['class']}: {row['step']} {_plain(row['value'])}" for row in shown.to_dict("records")]
-    figure, axes = _row_figure(labels, extra=1.5)
+    figure, (axes,) = row_panels(labels, [7.0], extra=1.5)
     for place, row in enumerate(shown.to_dict("records")):
         before, after = row["dice_before"], row["dice_after"]
         axes.plot([before, after], [place, place], color=GREY, linewidth=1.2, zorder=1)
@@ -108,18 +108,15 @@ def plot_prediction_options(options: pd.DataFrame) -> Figure:
     labels = [f"{mark}{name}" for mark, name in zip(used, options["option"], strict=True)]
     figure = new_figure(grown(7.6), grown(1.5 + 0.34 * len(options)))
     score, cost = figure.subplots(1, 2, sharey=True, width_ratios=[1.5, 1])
-    places = np.arange(len(options))
     dark = ["0.3" if one else "0.65" for one in options["used"]]
     gains = [_gain(row) for row in options.to_dict("records")]
     times = [f"{ratio:.1f}x, {seconds:.2f} s" for ratio, seconds in options[["cost", "seconds_per_image"]].to_numpy()]
     for axes, values, texts in [(score, options["dice"], gains), (cost, options["cost"], times)]:
-        bars = axes.barh(places, values.fillna(0), 0.62, color=dark)
-        axes.bar_label(bars, labels=texts, padding=2, fontsize=small(), bbox=PLATE)
-        axes.grid(visible=True, axis="x")
+        draw_bars(axes, values.fillna(0), texts, color=dark)
     score.set(
         title="Dice on validation images", xlim=(0, 2.6), xticks=np.linspace(0, 1, 5), ylim=(len(options) - 0.5, -0.5)
     )
-    score.set_yticks(places, labels)
+    score.set_yticks(range(len(options)), labels)
     cost.set(title="Time per image (plain: 1)", xlim=(0, 1.6 * max(float(options["cost"].max()), 1)))
     figure.suptitle("Prediction options: Dice and time per image")
     add_note(figure, "\u25b6 and dark: in use")
@@ -139,11 +136,11 @@ def plot_comparison(summary: pd.DataFrame, *, title: str) -> Figure:
 
     Args:
         summary: from ``metrics.summarise``.
-        title: title of the figure, which names the two runs.
+        title: names the two runs.
     """
     shown = summary.head(MAX_ROWS)
     labels = [f"{row['class']} ({row['num_images']:,})" for row in shown.to_dict("records")]
-    figure, axes = _row_figure(labels, extra=1.5)
+    figure, (axes,) = row_panels(labels, [7.0], extra=1.5)
     axes.axvline(0, color="black", linewidth=1)
     for place, row in enumerate(shown.to_dict("records")):
         marker, colour = {"better": (">", "#0072B2"), "worse": ("<", "#D55E00")}.get(row["verdict"], ("o", "0.5"))
@@ -158,17 +155,3 @@ def plot_comparison(summary: pd.DataFrame, *, title: str) -> Figure:
     left = f"; {len(summary) - len(shown):,} more classes are in the table" if len(summary) > len(shown) else ""
     add_note(figure, f"class (images); line: 95 % confidence interval over groups{left}")
     return figure
-
-
-def _row_figure(labels: Sequence[str], *, extra: float) -> tuple[Figure, Axes]:
-    """A figure with one panel whose rows have these labels, the first on top."""
-    figure = new_figure(grown(7.0), max(1.0, len(labels) * grown(ROW_INCHES)) + grown(extra))
-    axes = figure.subplots()
-    axes.set_yticks(range(len(labels)), labels)
-    axes.set_ylim(len(labels) - 0.4, -0.6)
-    return figure, axes
-
-
-def _score_axis(axes: Axes) -> None:
-    axes.set(xlim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6), xlabel="Dice (0 to 1)")
-    axes.grid(visible=True, axis="x")

@@ -13,7 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from seg_pipeline.segmentation.plotting.row_panels import add_note, draw_boxes, draw_heat, scale_values
+from seg_pipeline.segmentation.plotting.row_panels import add_note, draw_boxes, draw_heat, scale_values, whole_percent
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled
 
 MAX_SIZES = 10  # with more sizes, they are binned
@@ -133,14 +133,15 @@ def plot_series_overview(
     height = max(1.2, len(positions) * grown(0.24)) + grown(1.9)
     figure = new_figure(grown(sum(widths) + 2.2), height)
     panels = figure.subplots(1, len(widths), width_ratios=widths, squeeze=False)[0]
-    heat = draw_heat(panels[0], positions, numbers=False, slope=0)
+    heat = draw_heat(panels[0], positions, slope=0)
     last = positions.shape[1] - 0.5
     panels[0].set_xticks([-0.5, (last - 0.5) / 2, last], ["first", "middle", "last"])
     panels[0].set_xlabel("frame of the series")
     if days.shape[1]:
         few = days.shape[1] <= MAX_NUMBERS
         names = [f"{day:g} ({count:,})" for day, count in zip(days.columns, images_by_day, strict=True)]
-        draw_heat(panels[1], days.set_axis(names, axis=1), numbers=few, slope=45 if few else 90)
+        text = whole_percent if few else None
+        draw_heat(panels[1], days.set_axis(names, axis=1), text=text, slope=45 if few else 90)
         step = math.ceil(len(names) / 40)
         panels[1].set_xticks(range(0, len(names), step), names[::step])
         panels[1].set_xlabel("day (images)")

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seg_pipeline.segmentation.plotting.row_panels import PLATE
-from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled
+from seg_pipeline.segmentation.plotting.row_panels import draw_bars
+from seg_pipeline.segmentation.plotting.style import grown, new_figure, styled
 
 
 @styled
@@ -27,8 +27,8 @@ def plot_memory(estimate: Mapping[str, Any], readable: Callable[[float], str]) -
     figure = new_figure(grown(8.0), grown(3.4))
     axes = figure.subplots()
     totals = [total for _, total, _ in bars]
-    drawn = axes.barh(range(len(bars)), totals, 0.75, color=["#0072B2"] * 3 + ["#56B4E9"] * 3)
     texts = [f"{readable(total)}  ({parts})" for _, total, parts in bars]
+    draw_bars(axes, totals, texts, color=["#0072B2"] * 3 + ["#56B4E9"] * 3)
     axes.set(xscale="log", ylim=(len(bars) - 0.4, -0.6))
     _draw_limits(axes, estimate, readable)
     limits = [estimate["free_ram"], estimate["free_disk"], estimate["cache"]["limit"]]
@@ -36,9 +36,7 @@ def plot_memory(estimate: Mapping[str, Any], readable: Callable[[float], str]) -
     high = max(4 * max(limits), max(totals) * max(totals) / low)  # the texts take half of the axis
     axes.set(xlim=(low, high), xticks=(ticks := _ticks(low, high)), xticklabels=[readable(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.bar_label(drawn, labels=texts, padding=3, fontsize=small(), bbox=PLATE)
     axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
-    axes.grid(visible=True, axis="x")
     figure.suptitle(f"Memory of {estimate['images']:,} decoded images with {estimate['classes']:,} classes")
     axes.set_title(estimate["cache"]["advice"].replace("; ", "\n"))
     return figure

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -15,11 +15,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small
 
 ROW_INCHES = 0.15  # height of a number
-PLATE = {
-    "facecolor": "white",
-    "edgecolor": "none",
-    "pad": 0.3,
-}  # makes a number readable on a line
+PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # makes a number readable on a line
 MAX_WITH_NUMBERS = 15
 DARK = 55  # from this percentage on, the number is white on dark blue
 WIDE = 20  # ratio of largest to smallest value above which an axis is logarithmic
@@ -65,12 +61,21 @@ def bar_places(num_rows: int, index: int, num_bars: int, share: float = 0.84) ->
     return np.arange(num_rows) + (index - (num_bars - 1) / 2) * thickness, thickness
 
 
-def draw_bars(axes: Axes, values: Any, texts: Sequence[str], index: int = 0, num_bars: int = 1, **look: Any) -> None:
-    """Draw horizontal bars with texts at their ends."""
+def draw_bars(
+    axes: Axes,
+    values: Any,
+    texts: Sequence[str],
+    index: int = 0,
+    num_bars: int = 1,
+    *,
+    upright: bool = False,
+    **look: Any,
+) -> None:
+    """Draw bar ``index`` of ``num_bars`` in each row, with texts at the ends."""
     places, thickness = bar_places(len(texts), index, num_bars)
-    bars = axes.barh(places, values, thickness, **look)
+    bars = (axes.bar if upright else axes.barh)(places, values, thickness, **look)
     axes.bar_label(bars, labels=list(texts), padding=2, fontsize=small(), bbox=PLATE)
-    axes.grid(visible=True, axis="x")
+    axes.grid(visible=True, axis="y" if upright else "x")
 
 
 def draw_boxes(
@@ -127,19 +132,29 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def draw_heat(axes: Axes, percent: pd.DataFrame, *, numbers: bool, slope: int) -> Any:
-    """Draw a heat map of percentages (NaN is grey) with the column names below."""
+def draw_heat(
+    axes: Axes,
+    percent: pd.DataFrame,
+    *,
+    slope: int,
+    text: Callable[[float], str] | None = None,
+    aspect: Literal["auto", "equal"] = "auto",
+) -> Any:
+    """Draw a heat map of percentages (NaN is grey) with the column names below and ``text(value)`` in the cells."""
     colours = matplotlib.colormaps["Blues"].with_extremes(bad="0.85")
     values = percent.to_numpy(dtype=float)
-    heat = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=100, aspect="auto")
+    heat = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=0, vmax=100, aspect=aspect)
     axes.set_xticks(range(len(percent.columns)), [str(name) for name in percent.columns])
     if slope:
         for label in axes.get_xticklabels():
             label.set(rotation=slope, ha="right", va="center", rotation_mode="anchor")
     axes.spines[:].set_visible(True)
-    if numbers:
+    if text is not None:
         for (row, column), value in np.ndenumerate(values):
-            if np.isfinite(value):
-                colour = "white" if value >= DARK else "black"
-                axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=small(), color=colour)
+            colour = "white" if value >= DARK else "black"
+            axes.text(column, row, text(value), ha="center", va="center", fontsize=small(), color=colour)
     return heat
+
+
+def whole_percent(value: float) -> str:
+    return f"{value:.0f}" if np.isfinite(value) else ""

@@ -10,9 +10,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
-from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled
+from seg_pipeline.segmentation.plotting.style import count_steps, grown, new_figure, small, styled
 
 LOSS_COLOUR, DICE_COLOUR, CHOSEN_COLOUR = "#0072B2", "#D55E00", "#D55E00"
 PALEST = 0.88  # of viridis, whose end is too pale for lines
@@ -40,8 +40,7 @@ def plot_overfit(curve: pd.DataFrame, *, least: float) -> Figure:
     loss.set(title="Loss", xlabel="step", ylabel="loss")
     dice.set(title="Dice", xlabel="step", ylabel="Dice", ylim=(0, 1.05))
     for axes in (loss, dice):
-        axes.grid(visible=True)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        count_steps(axes)
     best = known["dice"].max() if len(known) else math.nan
     figure.suptitle(f"Overfitting a few images: Dice {best:.3f} after {len(curve)} steps")
     return figure
@@ -67,8 +66,7 @@ def plot_trials(trials: pd.DataFrame, points: pd.DataFrame, name: str, best: obj
     dice.set(title="Dice on val", ylabel="val Dice")
     for axes in (losses, dice):
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-        axes.grid(visible=True)
+        count_steps(axes)
     words = name.rpartition(".")[2].replace("_", " ")
     _draw_points(final, points.sort_values(name), name, best)
     final.set(title="Score (decides the choice)", xlabel=words, ylabel="score")
@@ -122,7 +120,7 @@ def _draw_points(axes: Axes, points: pd.DataFrame, name: str, best: object) -> N
 
 
 @styled
-def plot_crossed(points: pd.DataFrame, names: tuple[str, str], best: tuple[float, float]) -> Figure:
+def plot_score_heat_map(points: pd.DataFrame, names: tuple[str, str], best: tuple[float, float]) -> Figure:
     """Heat map of the score over two settings; blank for pairs not tried, a cross for pairs that failed.
 
     Args:

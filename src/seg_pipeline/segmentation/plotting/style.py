@@ -9,7 +9,9 @@ from typing import Any, ParamSpec
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from seg_pipeline.segmentation.settings.figures import CURRENT
 
@@ -82,6 +84,12 @@ def class_colours(num_classes: int) -> np.ndarray:
 def unit_colours(num_classes: int) -> np.ndarray:
     """``class_colours`` as float (C, 3) in 0..1, for Matplotlib."""
     return class_colours(num_classes) / 255
+
+
+def count_steps(axes: Axes) -> None:
+    """Whole numbers along the x axis, and a grid."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.grid(visible=True)
 
 
 def new_figure(width: float, height: float) -> Figure:

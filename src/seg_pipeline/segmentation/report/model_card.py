@@ -6,13 +6,11 @@ import re
 from dataclasses import asdict
 from typing import Any
 
-import jinja2
-
 from seg_pipeline import __version__
 from seg_pipeline.segmentation.manifest.splits import split_table
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.report.interpretation import limits, measure_meanings, score_meanings
-from seg_pipeline.segmentation.report.page import FOLDER
+from seg_pipeline.segmentation.report.page import environment
 from seg_pipeline.segmentation.report.results import Results, interval, plural, score
 from seg_pipeline.segmentation.report.scores import digits_of, measured
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
@@ -20,16 +18,9 @@ from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 def model_card(results: Results, about: ModelCardDetails, *, phantom: bool) -> str:
     """The model card as Markdown; for a field that ``about`` leaves out, the card names the parameter to set."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        autoescape=False,  # Markdown needs another escaping, `plain`
-    )
-    environment.filters["plain"] = plain
     scores = results.test_scores
-    return environment.get_template("model_card.md").render(
+    markdown = environment(autoescape=False, plain=plain)  # Markdown needs another escaping than HTML
+    return markdown.get_template("model_card.md").render(
         stated={
             name: text or f"Not stated; set `reporting.model_card.{name}`." for name, text in asdict(about).items()
         },

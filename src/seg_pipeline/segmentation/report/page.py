@@ -17,6 +17,7 @@ import base64
 import hashlib
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -35,17 +36,21 @@ QUALITY = 82
 def render(template: str, **values: object) -> str:
     """Render a template as HTML; all values are escaped."""
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    environment = jinja2.Environment(
+    values |= {"style": style, "script": script, "policy": _policy(style, script)}
+    return environment(autoescape=True, marked=_marked).get_template(template).render(**values)
+
+
+def environment(*, autoescape: bool, **filters: Callable[[str], str]) -> jinja2.Environment:
+    """Jinja's settings for the templates in ``FOLDER``."""
+    made = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
+        autoescape=autoescape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["marked"] = _marked
-    return environment.get_template(template).render(
-        style=style, script=script, policy=_policy(style, script), **values
-    )
+    made.filters.update(filters)
+    return made
 
 
 def _marked(text: str) -> Markup:

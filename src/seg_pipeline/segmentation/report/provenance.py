@@ -12,6 +12,7 @@ import pandas as pd
 from seg_pipeline import __version__
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.report.results import Results, listed, plural, score
+from seg_pipeline.segmentation.settings.training_config import flat
 
 
 def provenance_section(results: Results) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def provenance_section(results: Results) -> dict[str, Any]:
         "search": _search(results),
         "epochs": _epochs(results),
         "chosen": _chosen(results.postprocessing),
-        "settings": [(name, json.dumps(value)) for name, value in _flat(results.training_config or {}).items()],
+        "settings": [(name, json.dumps(value)) for name, value in flat(results.training_config or {}).items()],
         "command": results.run_command,
         "hashes": list(hashes(results)),
     }
@@ -58,7 +59,7 @@ def _search(results: Results) -> dict[str, Any] | None:
         return None
     after = f" after {plural(int(found['epochs']), 'epoch')}" if found.get("epochs") else ""
     reached = f" The final training reached {score(best['val_dice'])} at epoch {best['epoch']:.0f}." if best else ""
-    used = _flat(results.training_config or {})
+    used = flat(results.training_config or {})
     return {
         "reason": found["reason"],
         "outcome": f"Its best trial had validation Dice {score(found['val_dice'])}{after}.{reached}",
@@ -68,14 +69,6 @@ def _search(results: Results) -> dict[str, Any] | None:
 
 def _short(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
-    """Nested values by dotted name."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
-    return flat
 
 
 def hashes(results: Results) -> Iterator[tuple[str, str]]:

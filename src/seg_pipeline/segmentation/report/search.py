@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from seg_pipeline.segmentation.report.page import png_url, render
+from seg_pipeline.segmentation.search.ranking import plain, searched_names, trial_score
 from seg_pipeline.segmentation.settings.search import GridSettings
 
-FIGURES = ("overfit_curve", "overfit_sheet", "learning_rates", "weight_decays", "crossed", "importances")
+FIGURES = ("overfit_curve", "overfit_sheet", "learning_rates", "weight_decays", "heat_map", "importances")
 STEPS = {
     "learning_rate": "learning rates",
     "weight_decay": "weight decays",
@@ -22,16 +23,10 @@ STEPS = {
 def search_page(
     sanity_checks: dict, trials: pd.DataFrame, best: dict, figures: Sequence[bytes | None], *, grid: GridSettings
 ) -> str:
-    """Write the page of a search as HTML.
+    """The page of a search as HTML, from the results of its nodes.
 
-    Args:
-        sanity_checks: the report of ``search.run_sanity_checks``.
-        trials: of ``search.search``.
-        best: of ``search.best_hyperparameters``.
-        figures: PNG files in the order of ``FIGURES``; None where there is nothing to show.
+    ``figures`` are PNG files in the order of ``FIGURES``; None if there is nothing to show.
     """
-    from seg_pipeline.segmentation.search.ranking import searched_names  # loads torch, which other pages do not need
-
     return render(
         "search.html",
         title="Search",
@@ -49,8 +44,6 @@ def search_page(
 
 def _trial_rows(trials: pd.DataFrame, grid: GridSettings) -> list[dict[str, Any]]:
     """One row per trial, in the order of the table."""
-    from seg_pipeline.segmentation.search.ranking import plain, searched_names, trial_score
-
     names, rows = searched_names(trials), []
     for number, of_trial in trials.groupby("trial", sort=True):
         first = of_trial.iloc[0]

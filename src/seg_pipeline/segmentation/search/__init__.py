@@ -4,16 +4,14 @@
 ``trials`` trains them on ``workers`` and records them in a ``study``, and ``ranking`` picks the best point.
 """
 
-from seg_pipeline.segmentation.search.figures import SearchFigures, search_figures
-from seg_pipeline.segmentation.search.grid import search
-from seg_pipeline.segmentation.search.ranking import best_hyperparameters
-from seg_pipeline.segmentation.search.sanity_checks import run_sanity_checks, stop_on_failed_checks
+import lazy_loader
 
-__all__ = [
-    "SearchFigures",
-    "best_hyperparameters",
-    "run_sanity_checks",
-    "search",
-    "search_figures",
-    "stop_on_failed_checks",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "figures": ["SearchFigures", "search_figures"],
+        "grid": ["search"],
+        "ranking": ["best_hyperparameters"],
+        "sanity_checks": ["run_sanity_checks", "stop_on_failed_checks"],
+    },
+)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 import optuna
@@ -10,10 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-from optuna.trial import TrialState
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.search.ranking import DECAY, RATE, points, searched_names
+from seg_pipeline.segmentation.search.ranking import DECAY, RATE, best_point, points, searched_names
 from seg_pipeline.segmentation.settings.search import GridSettings
 
 LEAST_TRIALS = 8
@@ -21,11 +20,11 @@ LEAST_TRIALS = 8
 
 
 class SearchFigures(NamedTuple):
-    """``()`` where there is nothing to show."""
+    """``()`` if there is nothing to show."""
 
     learning_rates: Figure
     weight_decays: Figure | tuple[()]
-    crossed: Figure | tuple[()]
+    heat_map: Figure | tuple[()]
     importances: Figure | tuple[()]
 
 
@@ -36,7 +35,8 @@ def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
     """
     runs = trials[trials["step"] != "tpe"]
     table = points(runs, grid)
-    rate, decay = _best_of_grid(table)
+    best = best_point(table)
+    rate, decay = float(best[RATE]), float(best[DECAY])
     first_decay = runs.loc[runs["step"] == "learning_rate", DECAY].iloc[0]
     score = (
         f"mean of the last {grid.average_last_validations} validations"
@@ -44,6 +44,7 @@ def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
         else "last validation"
     )
     over_rates, over_decays = runs[runs[DECAY] == first_decay], runs[runs[RATE] == rate]
+    known = importances(trials, grid)
     several_rates, several_decays = runs[RATE].nunique() > 1, over_decays[DECAY].nunique() > 1
     return SearchFigures(
         plotting.plot_trials(
@@ -62,19 +63,9 @@ def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
         )
         if several_decays
         else (),
-        plotting.plot_crossed(table, (RATE, DECAY), (rate, decay)) if several_rates and several_decays else (),
-        _importances_figure(trials, grid),
+        plotting.plot_score_heat_map(table, (RATE, DECAY), (rate, decay)) if several_rates and several_decays else (),
+        plotting.plot_importances(known, num_trials=int(points(trials, grid)["sound"].sum())) if known else (),
     )
-
-
-def _best_of_grid(table: pd.DataFrame) -> tuple[float, float]:
-    best = table.sort_values("score", ascending=False, kind="stable").iloc[0]
-    return float(best[RATE]), float(best[DECAY])
-
-
-def _importances_figure(trials: pd.DataFrame, grid: GridSettings) -> Figure | tuple[()]:
-    known = importances(trials, grid)
-    return plotting.plot_importances(known, num_trials=int(points(trials, grid)["sound"].sum())) if known else ()
 
 
 def importances(trials: pd.DataFrame, grid: GridSettings) -> dict[str, float]:
@@ -83,33 +74,21 @@ def importances(trials: pd.DataFrame, grid: GridSettings) -> dict[str, float]:
     Empty for fewer than ``LEAST_TRIALS`` points.
     """
     table = points(trials, grid)
-    sound = table[table["sound"]]
+    sound = table[table["sound"]].copy()
     names = [name for name in searched_names(trials) if sound[name].map(str).nunique() > 1]
     if len(sound) < LEAST_TRIALS or not names:
         return {}
-    distributions: dict[str, BaseDistribution] = {name: _distribution(sound[name]) for name in names}
+    distributions: dict[str, BaseDistribution] = {}
+    for name in names:
+        if is_numeric_dtype(sound[name]) and not is_bool_dtype(sound[name]):
+            low, high = float(sound[name].min()), float(sound[name].max())
+            distributions[name] = FloatDistribution(low, high, log=low > 0 and high / low > 10)
+        else:
+            sound[name] = sound[name].map(str)
+            distributions[name] = CategoricalDistribution(sorted(set(sound[name])))
     study = optuna.create_study(direction="maximize")
     for row in sound.to_dict("records"):
-        values = {name: _value(row[name], distributions[name]) for name in names}
-        study.add_trial(
-            optuna.create_trial(
-                state=TrialState.COMPLETE, params=values, distributions=distributions, value=row["score"]
-            )
-        )
+        params = {name: row[name] for name in names}
+        study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=row["score"]))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=0.5)
     return {name: float(share) for name, share in get_param_importances(study, evaluator=evaluator).items()}
-
-
-def _distribution(values: pd.Series) -> BaseDistribution:
-    if pd.api.types.is_numeric_dtype(values) and values.dtype != bool:
-        low, high = float(values.min()), float(values.max())
-        return FloatDistribution(low, high, log=low > 0 and high / low > 10)
-    return CategoricalDistribution(sorted({json.dumps(_plain(value)) for value in values}))
-
-
-def _value(value: object, distribution: BaseDistribution) -> float | str:
-    return float(value) if isinstance(distribution, FloatDistribution) else json.dumps(_plain(value))  # type: ignore[arg-type]
-
-
-def _plain(value: object) -> object:
-    return value.item() if hasattr(value, "item") else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset
 from seg_pipeline.segmentation.data.loaders import collate
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.losses import default_terms, make_loss
+from seg_pipeline.segmentation.manifest.table import spread
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.settings.search import SanityCheckSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -32,7 +32,7 @@ def initial_loss(
 ) -> dict:
     """Loss of the untrained network in training mode on evenly spaced training images, with likely causes if wrong."""
     train = manifest[manifest["split"] == "train"]
-    picked = train.iloc[np.unique(np.linspace(0, len(train) - 1, settings.num_images).round().astype(int))]
+    picked = spread(train, settings.num_images)
     dataset = plain_dataset(picked, config)
     images, truth = (part.to(device) for part in collate([dataset[index] for index in range(len(picked))]))
     torch.manual_seed(config.seed)

@@ -17,7 +17,7 @@ from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset
 from seg_pipeline.segmentation.data.loaders import make_loaders
 from seg_pipeline.segmentation.exploration.contact_sheets import input_to_rgb, target_to_masks
-from seg_pipeline.segmentation.manifest.table import class_names, data_hash
+from seg_pipeline.segmentation.manifest.table import class_names, data_hash, spread
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.search.initial_loss import plain_dataset
 from seg_pipeline.segmentation.settings.search import SanityCheckSettings
@@ -99,7 +99,7 @@ def pairing(unseen: pd.DataFrame, state: TrainState, settings: SanityCheckSettin
     shown = unseen[(unseen[[f"area_{name}" for name in class_names(unseen)]] > 0).any(axis=1)]
     if why := _untested(len(shown), overfitted, settings):
         return {"pairing": None, "pairing_images": len(shown), "pairing_note": why}
-    picked = shown.iloc[np.unique(np.linspace(0, len(shown) - 1, MOST_PAIRED).round().astype(int))]
+    picked = spread(shown, MOST_PAIRED)
     model = state.model.eval()
     dataset = plain_dataset(picked, state.config)
     masks = torch.stack([_coarse(dataset[index][1], state.config) for index in range(len(picked))]).flatten(1)

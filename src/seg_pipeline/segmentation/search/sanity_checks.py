@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.manifest.table import class_names
+from seg_pipeline.segmentation.exploration.contact_sheets import images_with_most_classes
 from seg_pipeline.segmentation.search.initial_loss import initial_loss
 from seg_pipeline.segmentation.search.overfit_check import overfit, pairing, sheet_of, verdict
 from seg_pipeline.segmentation.settings.search import SanityCheckSettings
@@ -43,7 +43,7 @@ def run_sanity_checks(
     device = pick_device(compute.device)
     config = resolve_auto_settings(_without_augmentation(config), manifest, device)
     first = initial_loss(manifest, config, device, settings)
-    rows = _informative(manifest[manifest["split"] == "train"], settings.overfit_images)
+    rows = images_with_most_classes(manifest[manifest["split"] == "train"], settings.overfit_images)
     second, state, dataset = overfit(rows, config, compute, settings)
     unseen = manifest[~manifest["image_id"].isin(rows["image_id"])]
     if state is not None:
@@ -82,12 +82,3 @@ def _without_augmentation(config: TrainingConfig) -> TrainingConfig:
     whole = {"input.zoom": 1.0, "input.scale": 1.0, "input.foreground": 0.0, "input.resize_mode": "resize"}
     cropped = whole if config.input.resize_mode == "crop" else {}
     return config.changed({**cropped, "sampling.augmentation": "none", "sampling.albumentations": None})
-
-
-def _informative(rows: pd.DataFrame, number: int) -> pd.DataFrame:
-    """Images with the most classes, then the largest masks; one image of each group comes first."""
-    areas = rows[[f"area_{name}" for name in class_names(rows)]]
-    ranked = rows.assign(_shown=(areas > 0).sum(axis=1), _area=areas.sum(axis=1))
-    ranked = ranked.sort_values(["_shown", "_area"], ascending=False, kind="stable")
-    turn = ranked.groupby("group").cumcount()
-    return ranked.assign(_turn=turn).sort_values("_turn", kind="stable").head(number)[list(rows)]

@@ -8,7 +8,6 @@ finished one and lose its point, and its ``RetryFailedTrialCallback`` needs hear
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,8 @@ import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
+
+from seg_pipeline.segmentation.storage.locks import lock
 
 JOURNAL, LOCK = "study.journal", "search.lock"
 SQLITE = "sqlite:///"
@@ -37,33 +38,16 @@ def only_search(folder: Path, url: str | None) -> Iterator[None]:
     in_file = url is not None and url.startswith(SQLITE)
     file = Path(f"{str(url).removeprefix(SQLITE)}.lock") if in_file else folder / LOCK
     with file.open("a+") as stream:
-        try:
-            _lock(stream)
-        except OSError:
+        if not lock(stream):
             stream.seek(0)
             raise ValueError(
                 f"{file}: another search (process {stream.read().strip() or 'unknown'}) is using this study; wait for "
                 "it, stop it, or use another `data_root`"
-            ) from None
+            )
         stream.truncate(0)
         stream.write(str(os.getpid()))
         stream.flush()
         yield
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(stream: IO, *, wait: bool = False) -> None:
-        stream.seek(1 << 30)  # a locked byte cannot be read, so lock one beyond the text
-        msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(stream: IO, *, wait: bool = False) -> None:
-        # lockf belongs to the process, unlike flock: a forked data-loader worker that outlives it does not hold it.
-        fcntl.lockf(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
 
 
 class _JournalLock(JournalFileOpenLock):
@@ -75,7 +59,7 @@ class _JournalLock(JournalFileOpenLock):
 
     def acquire(self) -> bool:
         self._stream = self._journal.with_suffix(".lock").open("a+")
-        _lock(self._stream, wait=True)
+        lock(self._stream, wait=True)
         _cut_off_half_line(self._journal)
         return True
 

@@ -1,4 +1,4 @@
-"""All that determines a training run, as plain values: what a checkpoint records and a resume compares."""
+"""Everything that determines a training run: what a checkpoint records and a resume compares."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ FROM_SEARCH = "from_search"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Settings of one training run. What cannot change its result (device, workers, cache) is not here."""
+    """Settings of one training run, without those that cannot change its result (device, workers, cache)."""
 
     task: Task
     classes: tuple[str, ...]
     background: bool = False
-    """Multiclass pixels may belong to no class: the network has a channel more, its first."""
+    """Multiclass pixels may belong to no class: the network's first channel is the background."""
     model: ModelSettings = field(default_factory=ModelSettings)
     input: InputSettings = field(default_factory=InputSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -60,7 +60,7 @@ class TrainingConfig:
         return len(self.classes) + self.background
 
     def changed(self, values: Mapping[str, Any]) -> TrainingConfig:
-        """With other values by dotted name: ``changed({"optimizer.learning_rate": 1e-3, "seed": 4})``."""
+        """A copy with other values by dotted name: ``changed({"optimizer.learning_rate": 1e-3, "seed": 4})``."""
         config = self
         for name, value in values.items():
             group, _, key = name.rpartition(".")
@@ -71,7 +71,7 @@ class TrainingConfig:
         return config
 
     def value(self, name: str) -> Any:
-        """Plain value of a dotted name. Raises AttributeError where there is none."""
+        """Plain value of a dotted name; AttributeError if there is none."""
         return to_plain(functools.reduce(getattr, name.split("."), self))
 
     def to_dict(self) -> dict:
@@ -80,7 +80,7 @@ class TrainingConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
-        """Leaves ``FROM_SEARCH`` out. Raises ValueError where ``values`` are not those of this version."""
+        """The config without ``FROM_SEARCH``; ValueError if ``values`` are of another version."""
         try:
             return from_plain(cls, {name: value for name, value in values.items() if name != FROM_SEARCH})
         except TypeError as error:
@@ -90,8 +90,8 @@ class TrainingConfig:
             ) from None
 
     def flat(self) -> dict[str, Any]:
-        """Plain values by dotted name; an empty group is a value."""
-        return _flat(self.to_dict())
+        """Plain values by dotted name."""
+        return flat(self.to_dict())
 
     def differences(self, other: TrainingConfig) -> list[str]:
         """ "key: mine, there theirs" for each setting that differs."""
@@ -104,7 +104,7 @@ class TrainingConfig:
 
 
 def to_plain(value: Any) -> Any:
-    """As JSON has it: lists for tuples."""
+    """Values as JSON has them: lists for tuples."""
     if isinstance(value, dict):
         return {key: to_plain(part) for key, part in value.items()}
     return [to_plain(part) for part in value] if isinstance(value, tuple | list) else value
@@ -131,20 +131,22 @@ def from_plain(kind: type, values: dict[str, Any]) -> Any:
     )
 
 
-def _flat(values: dict, prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+def flat(nested: Mapping, *, joint: str = ".") -> dict[str, Any]:
+    """Flatten nested dicts: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``; an empty dict is a value."""
+    result: dict[str, Any] = {}
+    for key, value in nested.items():
+        inner = flat(value, joint=joint) if isinstance(value, dict) else {}
+        result |= {f"{key}{joint}{name}": one for name, one in inner.items()} or {str(key): value}
+    return result
 
 
-NOT_SEARCHED_ON = ("fit.epochs", "fit.max_minutes", "fit.patience", "fit.validate_every", "seed")
+NOT_COMPARED = ("fit.epochs", "fit.max_minutes", "fit.patience", "fit.validate_every", "seed")
 """A search is short and has seeds of its own, so these may differ between it and the training that takes its values."""
 
 
 def base_hash(config: TrainingConfig, names: Iterable[str]) -> str:
-    """Sha256 of all settings but those of these dotted names and ``NOT_SEARCHED_ON``."""
-    left_out = {*names, *NOT_SEARCHED_ON}
+    """Sha256 of all settings except those of these dotted names and ``NOT_COMPARED``."""
+    left_out = {*names, *NOT_COMPARED}
     settings = [
         (name, value)
         for name, value in config.flat().items()
@@ -154,13 +156,13 @@ def base_hash(config: TrainingConfig, names: Iterable[str]) -> str:
 
 
 def with_search(config: TrainingConfig, found: dict | None, data_hash: str) -> tuple[TrainingConfig, dict]:
-    """The config with the values that a search found on the same data and for the same other settings.
+    """The config with the values that a search found on the same data and with the same other settings.
 
     Args:
         found: values by dotted name, reason, data_hash and base of the search, or None.
 
     Returns:
-        The config, and what of ``found`` is in it: values and reason; empty where it is the parameters' alone.
+        The config, and the values and reason that it took from ``found``; empty if it took none.
     """
     why = _not_taken(config, found, data_hash)
     if found is None or why:

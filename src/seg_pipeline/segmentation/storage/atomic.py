@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,11 +24,16 @@ def replacing(target: Path) -> Iterator[Path]:
     try:
         yield temporary
         _sync(temporary)
-        temporary.replace(target)
-        if os.name == "posix":  # Windows cannot open a folder; NTFS journals renames by itself
-            _sync(target.parent)
+        rename(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Renames a file in its folder and waits until the new name is on the disk."""
+    source.replace(target)
+    if os.name == "posix":  # Windows cannot open a folder; NTFS journals renames by itself
+        _sync(target.parent)
 
 
 def _sync(path: Path) -> None:
@@ -37,3 +43,13 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Renames a folder; the one that it replaces is deleted afterwards."""
+    before = target.with_name(f".{target.name}.{uuid.uuid4().hex}.old")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists():
+        target.rename(before)
+    new.rename(target)
+    shutil.rmtree(before, ignore_errors=True)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -39,11 +40,21 @@ class Processes:
         dist.broadcast(shared, 0, group=self._over_cpu)
         return shared.item()
 
-    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """The model whose gradients are means over all processes."""
+    def wrap(self, model: nn.Module, device: torch.device, example: torch.Tensor) -> nn.Module:
+        """The model whose gradients are means over all processes. Parameters without a gradient are frozen.
+
+        ``find_unused_parameters`` would search the graph for them in every step; the optimiser skips them either way.
+        Buffers are not broadcast in every step, because only rank 0's count: ``share`` sends them before validation.
+
+        Args:
+            example: images (1, channels, H, W) that ``model`` takes.
+        """
         if self.world == 1:
             return model
-        return DistributedDataParallel(model, device_ids=[device.index] if device.type == "cuda" else None)
+        for parameter in unused_parameters(model, example):
+            parameter.requires_grad_(False)
+        ids = [device.index] if device.type == "cuda" else None
+        return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
     def share(self, *models: nn.Module) -> None:
         """Every process takes the first one's batch statistics, so that all validate the same model."""
@@ -65,6 +76,25 @@ class Processes:
         values: list = [None] * self.world
         dist.all_gather_object(values, value, group=self._over_cpu)
         return values
+
+
+def unused_parameters(model: nn.Module, example: torch.Tensor) -> list[nn.Parameter]:
+    """Trainable parameters that the output for ``example`` does not depend on. The model stays as it is."""
+    training = model.training
+    parameters = [one for one in model.parameters() if one.requires_grad]
+    output = model.eval()(example)  # eval: batch norm takes one image and keeps its statistics
+    model.train(training)
+    gradients = torch.autograd.grad(output.sum(), parameters, allow_unused=True)
+    return [one for one, gradient in zip(parameters, gradients, strict=True) if gradient is None]
+
+
+def synchronised(model: nn.Module, device: torch.device) -> nn.Module:
+    """``model`` with batch statistics over the images of all GPUs; on a CPU, which has no such layer, as it is.
+
+    timm's conversion, because torch's drops the activation of timm's ``BatchNormAct2d`` without an error.
+    """
+    together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return convert_sync_batchnorm(model) if together and device.type == "cuda" else model
 
 
 def join(folder: Path, *, cpu: bool) -> torch.device:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from seg_pipeline.segmentation.data.batch_mixing import Mixing, make_mixing
 from seg_pipeline.segmentation.data.loaders import Loaders
@@ -69,9 +68,8 @@ class Run:
 def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
     """Builds the parts of a run from its configuration."""
     config, processes = state.config, Processes()
-    if processes.world > 1 and state.device.type == "cuda":
-        state.model.net = nn.SyncBatchNorm.convert_sync_batchnorm(state.model.net)
-    network = processes.wrap(state.model, state.device)
+    example = torch.zeros(1, config.input.num_channels, *config.input.size, dtype=torch.uint8, device=state.device)
+    network = processes.wrap(state.model, state.device, example)
     return Run(
         state,
         loaders,

@@ -14,6 +14,7 @@ from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import pick_precision
 from seg_pipeline.segmentation.training.optimizers import make_optimizer
+from seg_pipeline.segmentation.training.processes import synchronised
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +143,7 @@ def start(config: TrainingConfig, data: str, device: torch.device) -> TrainState
     """A run before its first step; equal weights for equal configs. ``data`` is the manifest's hash."""
     torch.manual_seed(config.seed)
     model = Segmenter(config, pretrained=True).to(device)
+    model.net = synchronised(model.net, device)  # before the running mean copies the model
     scaled = pick_precision(config.fit.precision, device) == torch.float16
     return TrainState(
         config,

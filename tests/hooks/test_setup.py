@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from seg_pipeline.hooks.figures import FigureHooks
+from seg_pipeline.hooks.setup import SetupHooks
 from seg_pipeline.segmentation.settings import figures
 
 
@@ -15,7 +15,8 @@ def _default_again():
 
 
 def create_context(parameters):
-    FigureHooks().after_context_created(SimpleNamespace(config_loader={"parameters": parameters}))
+    loader = type("Loader", (dict,), {"runtime_params": {}})(parameters=parameters)
+    SetupHooks().after_context_created(SimpleNamespace(config_loader=loader, env=None))
 
 
 def test_a_context_sets_the_look():

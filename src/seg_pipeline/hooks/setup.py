@@ -1,26 +1,21 @@
-"""Gives a run its own command, for the report and the model card."""
+"""What a run needs before its first node: the figure style, and its own command for the report and the model card."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 
 from seg_pipeline.hooks.run_info import command_for
-
-if TYPE_CHECKING:
-    from kedro.framework.context import KedroContext
+from seg_pipeline.segmentation.settings import figures
 
 
-class CommandHooks:
-    """Saves ``run_command`` to the catalog: `kedro run` with the given environment and parameters."""
-
-    def __init__(self) -> None:
-        self._command = "kedro run"
+class SetupHooks:
+    """Sets the global ``segmentation.settings.figures``, and saves ``run_command`` to the catalog."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
+        figures.configure(**context.config_loader["parameters"].get("figures", {}))
         given = {"env": context.env, "runtime_params": context.config_loader.runtime_params}
         self._command = command_for("__default__", given)
 

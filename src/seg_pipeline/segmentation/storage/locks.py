@@ -1,0 +1,34 @@
+"""Locks on open files, which the system releases when the process ends, however it ends."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def lock(file: IO, *, wait: bool = False, shared_with_forks: bool = False) -> bool:  # noqa: ARG001
+        file.seek(1 << 30)  # a locked byte cannot be read, so lock one beyond the text
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def lock(file: IO, *, wait: bool = False, shared_with_forks: bool = False) -> bool:
+        """Lock a file until it is closed; False if it is locked already and ``wait`` is false.
+
+        By default the lock belongs to the process (``lockf``), so that a forked worker which outlives it does not hold
+        it; closing any other handle on the file releases it too. With ``shared_with_forks`` it belongs to the handle
+        (``flock``), so that it also excludes other handles in this process.
+        """
+        acquire = fcntl.flock if shared_with_forks else fcntl.lockf
+        try:
+            acquire(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,90 @@
+"""What several processes share; two of them on the CPU, and the conversion that only GPUs use."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from seg_pipeline.segmentation.models.networks import PACKAGED_ENCODER, build_model
+from seg_pipeline.segmentation.training import processes
+from seg_pipeline.segmentation.training.processes import synchronised, unused_parameters
+from seg_pipeline.segmentation.training.state import start
+
+IMAGE = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.fixture
+def several_gpus(monkeypatch):
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    return torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        PACKAGED_ENCODER,
+        "resnet18",
+        "efficientnet-b0",
+        "tu-mobilenetv3_small_050",
+        "tu-regnetx_002",
+        "tu-test_efficientnet",
+    ],
+)
+def test_batch_norm_over_several_gpus_computes_the_same(encoder, several_gpus):
+    """torch's own conversion drops the activations of timm's norm layers: other logits from equal weights."""
+    network = build_model("unet", encoder=encoder, encoder_weights=None, in_channels=3, num_classes=2).eval()
+    with torch.inference_mode():
+        before, names = network(IMAGE), list(network.state_dict())
+        converted = synchronised(network, several_gpus)
+        assert sum(isinstance(module, nn.SyncBatchNorm) for module in converted.modules()) > 10
+        assert torch.equal(converted(IMAGE), before)
+    assert list(converted.state_dict()) == names
+
+
+def test_the_running_mean_is_of_the_network_that_trains(config, several_gpus, monkeypatch):
+    monkeypatch.setattr(processes.torch.nn.Module, "to", lambda self, *_, **__: self)  # there is no GPU here
+    monkeypatch.setattr("seg_pipeline.segmentation.training.state.pick_precision", lambda *_: torch.float32)
+    state = start(config.changed({"fit.ema": 0.9}), "", several_gpus)
+    kinds = [[type(module) for module in model.modules()] for model in (state.model, state.mean.model)]
+    assert kinds[0] == kinds[1]
+    assert any(issubclass(kind, nn.SyncBatchNorm) for kind in kinds[0])
+
+
+def test_parameters_without_a_gradient_are_found_and_nothing_else_changes():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.norm, self.unused = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(2, 5)
+            self.frozen = nn.Conv2d(4, 4, 1).requires_grad_(False)
+
+        def forward(self, images):
+            return self.frozen(self.norm(self.first(images)))
+
+    model = Net().train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    found = unused_parameters(model, IMAGE)
+    assert [tuple(one.shape) for one in found] == [(5, 2), (5,)]
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(one.grad is None for one in model.parameters())
+
+
+@pytest.mark.slow
+def test_two_processes_train_every_architecture(tmp_path):
+    """Among them efficientnet-b0 and pspnet, whose unused parameters stop DDP at its second step."""
+    script = Path(__file__).with_name("steps_of_rank.py")
+    ranks = [
+        subprocess.Popen([sys.executable, script, str(rank), tmp_path], stderr=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    assert [(rank.communicate(timeout=240)[1], rank.returncode) for rank in ranks] == [("", 0), ("", 0)]
+    for rank in range(2):
+        found = json.loads((tmp_path / f"rank{rank}.json").read_text())
+        assert len(found) == 34
+        assert found == dict.fromkeys(found, "")
