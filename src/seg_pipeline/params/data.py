@@ -138,8 +138,9 @@ class SharesParams(Params):
 
 
 class SplitParams(Params):
-    method: Literal["draw", "time", "table"] = "draw"
-    """draw: at random, see below; time: each series is cut in its order; table: from `predefined_splits`."""
+    method: Literal["draw", "time", "table", "leave_one_group_out"] = "draw"
+    """draw: at random, see below; time: each series is cut in its order; table: from `predefined_splits`;
+    leave_one_group_out: as draw, with one fold per group. A pattern group `split` is kept in any case."""
     shares: SharesParams = SharesParams()
     """Shares of the images; a share of 0 leaves its split out."""
     grouped: bool = True

@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from seg_pipeline.segmentation.manifest.splits import (
+    _deal,
     assign_splits,
     check_leaks,
     fewer_folds,
@@ -80,8 +81,138 @@ def test_without_groups_every_image_is_on_its_own():
 
 
 def test_two_groups_cannot_fill_three_splits():
-    with pytest.raises(ValueError, match=r"2 groups \(a, b\) cannot fill the splits train, val, test"):
-        assign_splits(images(["a", "a", "b"], [1, 1, 1]), shares=SHARES, grouped=True, stratified=True, seed=0)
+    text = (
+        r"2 groups \(a, b\) cannot fill the splits train, val, test, as each needs one. Add data, use fewer splits "
+        r"\(such as `split.shares.test: 0`\), or cross-validate \(`val: 0` and `training.folds`\), or split single "
+        r"images \(`split.grouped: false` and `allow_leakage: true`; the scores are then too good"
+    )
+    with pytest.raises(ValueError, match=text):
+        draw(images(["a", "a", "b"], [1, 1, 1]))
+    with pytest.raises(ValueError, match=r"2 images \(i000, i001\) cannot fill .*`training.folds`\)$"):
+        draw(images(["a", "b"], [1, 1]), grouped=False)
+    with pytest.raises(ValueError, match=r"2 images \(i000, i001\) cannot fill"):
+        draw(images(["a", "b"], [1, 1]), method="time")
+
+
+SIZES = [[4] * 20, [5] * 20, [100, 1, 1], [1, 1, 100], [30, 20, 10, 5, 40], [7, 1, 1, 1], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("stratified", [True, False])
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_no_split_and_no_fold_is_empty(sizes, stratified):
+    table = images(np.repeat([f"g{n}" for n in range(len(sizes))], sizes).tolist(), [1] * sum(sizes))
+    for seed in range(2 if stratified else 20):
+        splits = draw(table, seed=seed, stratified=stratified)
+        assert set(splits["split"]) == {"train", "val", "test"}
+        assert splits.groupby("group")["split"].nunique().max() == 1
+        made = splits.loc[splits["fold"] >= 0, "fold"]
+        assert sorted(made.unique()) == list(range(min(5, splits.loc[made.index, "group"].nunique())))
+
+
+def test_ten_thousand_random_group_sizes_leave_no_split_empty():
+    rng = np.random.default_rng(0)
+    for _ in range(10_000):
+        number = int(rng.integers(3, 11))
+        sizes = rng.integers(1, rng.choice([3, 30, 1000]), number)
+        wanted = rng.dirichlet([4, 1, 1][: rng.integers(2, 4)])
+        split = _deal(sizes, wanted, rng)
+        got = np.bincount(split, weights=sizes, minlength=len(wanted)) / sizes.sum()
+        assert (got > 0).all()
+        assert len(split) == number  # each unit is in one split: no leak
+        if (wanted * sizes.sum() >= sizes.max()).all():  # no unit is larger than a split
+            assert np.abs(got - wanted).max() <= sizes.max() / sizes.sum() + 1e-9
+
+
+@pytest.mark.slow
+def test_folds_are_as_even_as_those_of_scikit_learn_by_its_own_measure():
+    """The mean over classes of the standard deviation over folds of the class's share, which it minimises greedily."""
+
+    def spread(labels, folds):
+        shares = [[(labels[folds == fold] == one).sum() / (labels == one).sum() for fold in range(3)] for one in (0, 1)]
+        return np.std(shares, axis=1).mean()
+
+    sklearn = pytest.importorskip("sklearn.model_selection")
+    rng = np.random.default_rng(0)
+    ours, theirs = [], []
+    for _ in range(12):
+        sizes = rng.integers(1, rng.choice([5, 50]), int(rng.integers(4, 20))) + 1
+        group = np.repeat(np.arange(len(sizes)), sizes)
+        labels = (rng.random(sizes.sum()) < rng.beta(0.7, 0.7, len(sizes))[group]).astype(int)
+        if np.bincount(labels, minlength=2).min() < 3:
+            continue
+        table = images([f"g{one:02d}" for one in group], labels)
+        ours.append(spread(labels, draw(table, shares={"train": 1.0, "val": 0.0, "test": 0.0}, folds=3)["fold"]))
+        folds = np.empty(len(labels))
+        cut = sklearn.StratifiedGroupKFold(3, shuffle=True, random_state=0).split(labels, labels, group)
+        for fold, (_, rows) in enumerate(cut):
+            folds[rows] = fold
+        theirs.append(spread(labels, folds))
+    assert np.mean(ours) <= np.mean(theirs)
+    assert np.mean(np.array(ours) <= np.array(theirs) + 1e-9) >= 0.8
+
+
+@pytest.mark.parametrize(("length", "number"), [(1, 40), (2, 20), (3, 1), (3, 20), (1, 3)])
+def test_short_series_split_by_time_meet_the_shares_together(length, number):
+    groups = [f"s{n:02d}" for n in np.repeat(range(number), length)]
+    splits = draw(images(groups, [1] * len(groups)), method="time")
+    for name, share in SHARES.items():
+        assert (splits["split"] == name).sum() == pytest.approx(share * len(groups), abs=1.2)
+        assert (splits["split"] == name).any()
+    order = splits["split"].map({"train": 0, "val": 1, "test": 2})
+    assert all(part.is_monotonic_increasing for _, part in order.groupby(splits["group"]))
+    folds = splits.loc[splits["fold"] >= 0, "fold"]
+    assert sorted(folds.unique()) == list(range(min(5, len(folds))))
+
+
+def test_leave_one_group_out_makes_one_fold_per_group():
+    table = images(["p2"] * 3 + ["p10"] * 2 + ["p1"] * 9 + ["p3"], [1] * 15)
+    splits = draw(table, shares={"train": 0.8, "val": 0.2, "test": 0.0}, method="leave_one_group_out")
+    assert splits.groupby("group")["fold"].unique().map(list).to_dict() == {
+        "p1": [0],
+        "p10": [1],
+        "p2": [2],
+        "p3": [3],
+    }
+    assert set(splits["split"]) == {"train", "val"}
+    with pytest.raises(ValueError, match="needs 2 to 128 groups in train and val, found 1; use `draw`"):
+        draw(images(["a", "a"], [1, 1]), shares={"train": 1.0, "val": 0.0, "test": 0.0}, method="leave_one_group_out")
+
+
+@pytest.mark.parametrize("method", ["draw", "time", "leave_one_group_out"])
+def test_splits_and_folds_of_the_file_names_are_kept(method):
+    table = images(list("abcde"), [1] * 5).assign(
+        split=["training", "test", "train", "Validation", "valid"], fold=["f2", "f1", "f10", "f1", "f2"]
+    )
+    splits = draw(table, method=method)
+    assert splits["split"].tolist() == ["train", "test", "train", "val", "val"]
+    assert splits["fold"].tolist() == [1, -1, 2, 0, 1]  # f1, f2, f10
+    drawn = draw(table.drop(columns="split"))
+    assert set(drawn["split"]) == {"train", "val", "test"}
+    assert (drawn["fold"] >= 0).tolist() == (drawn["split"] != "test").tolist()
+
+
+@pytest.mark.parametrize(
+    ("columns", "text"),
+    [
+        (
+            {"split": ["train", "dev"]},
+            r"the group `split` of the file names holds the splits \['dev'\], expected train",
+        ),
+        ({"split": ["train", None]}, "the group `split` of the file names lacks 1 of the 2 images, such as i001"),
+        (
+            {"split": ["train", "test"]},
+            "the group `split` of the file names puts no image into val; add some, or cross-validate "
+            r"\(`split.shares.val: 0` and `training.folds`\), or let the splits be drawn",
+        ),
+        (
+            {"split": ["train", "val"], "fold": ["1", None]},
+            "the group `fold` of the file names gives 1 images no fold, such as i001; fix `pattern`",
+        ),
+    ],
+)
+def test_file_names_that_split_incompletely_are_refused(columns, text):
+    with pytest.raises(ValueError, match=text):
+        draw(images(["a", "b"], [1, 1]).assign(**columns))
 
 
 def test_equal_pixels_in_two_splits_leak_but_blank_images_do_not():
@@ -96,9 +227,12 @@ def test_equal_pixels_in_two_splits_leak_but_blank_images_do_not():
 
 def test_a_class_missing_from_a_split_is_a_finding():
     table = images(["a", "b"], [4, 0]).assign(split=["train", "test"])
-    assert missing_classes(table)["reason"].tolist() == [
-        "none of the 1 test images shows a; its scores there are undefined"
+    absent = "none of the 1 test images shows a; its scores there are undefined"
+    assert missing_classes(table, SHARES)["reason"].tolist() == [
+        "no image is in the val split; it gives no scores",
+        absent,
     ]
+    assert missing_classes(table, {"train": 0.8, "val": 0.0, "test": 0.2})["reason"].tolist() == [absent]
 
 
 def draw(table, **options):

@@ -58,6 +58,26 @@ def test_series_and_group_fall_back_on_what_is_known():
     assert table[["group", "series", "frame"]].to_numpy().tolist() == [["g", "g", 0], ["g", "g", 1]]
 
 
+def test_frames_follow_the_natural_order_of_the_files_though_rows_name_only_some():
+    ids = ["v_10", "v_1", "v_2", "v_9"]
+    options = {"mask_format": "rle", "images_without_row": "empty"}
+    table, _ = merge_files(annotated("v_9", "v_2"), files(*ids, group=["v"] * 4), NO_MASK_FILES, **options)
+    assert dict(zip(table["image_id"], table["frame"], strict=True)) == {"v_1": 0, "v_2": 1, "v_9": 2, "v_10": 3}
+    frames = pd.array([7, None, 5, 6], dtype="Int64")
+    index = files(*ids, group=["v"] * 4, frame=frames)
+    table, _ = merge_files(annotated(*ids), index, NO_MASK_FILES, mask_format="rle")
+    assert dict(zip(table["image_id"], table["frame"], strict=True)) == {"v_1": 0, "v_2": 5, "v_9": 6, "v_10": 7}
+
+
+def test_series_of_one_name_in_two_groups_are_told_apart():
+    index = files("i1", "i2", "i3", group=["p1", "p2", "p1"], series=["s1", "s1", "s1"])
+    table, _ = merge_files(annotated("i1", "i2", "i3"), index, NO_MASK_FILES, mask_format="rle")
+    assert table[["series", "frame"]].to_numpy().tolist() == [["p1/s1", 0], ["p2/s1", 0], ["p1/s1", 1]]
+    index = files("i1", "i2", group=["p1", "p2"], series=["p1_s1", "p2_s1"])
+    table, _ = merge_files(annotated("i1", "i2"), index, NO_MASK_FILES, mask_format="rle")
+    assert table["series"].tolist() == ["p1_s1", "p2_s1"]
+
+
 def test_mask_ids_become_paths():
     images = pd.DataFrame({"image_id": ["i1", "i2"], "row": [2, 3], "mask_a": [["m1"], ["gone"]]})
     masks = pd.DataFrame({"path": ["/raw/m1.png", "/raw/x.png"], "file": ["m1.png", "x.png"], "mask_id": ["m1", "x"]})

@@ -105,9 +105,12 @@ def check_splits(
     """The manifest, the manifest without the test split, and findings. Fails if the splits leak."""
     split = params.split
     leaks = seg.manifest.check_leaks(images, splits, allowed=split.allow_leakage, groups_allowed=split.method == "time")
-    manifest = images.merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
-    few = seg.manifest.fewer_folds(splits, split.folds)
-    findings = seg.manifest.collect(leaks, few, seg.manifest.missing_classes(manifest))
+    told = images.drop(columns=["split", "fold"], errors="ignore")  # as the file names have them
+    manifest = told.merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
+    given = "fold" in images or split.method == "leave_one_group_out"
+    few = seg.manifest.fewer_folds(splits, 1 if given else split.folds)
+    missing = seg.manifest.missing_classes(manifest, split.shares.model_dump())
+    findings = seg.manifest.collect(leaks, few, missing)
     return manifest, manifest[manifest["split"] != "test"], findings
 
 

@@ -229,7 +229,7 @@ RULES = {
     ),
     "class_missing_from_split": Rule(
         "split",
-        "A split has no pixel of a class, so its scores there are undefined.",
+        "A split has no pixel of a class, or no image at all, so its scores there are undefined.",
         "Change the shares or the `seed`, or add groups; otherwise mention it beside the scores.",
     ),
     "fewer_folds": Rule(

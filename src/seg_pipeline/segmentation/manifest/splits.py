@@ -1,9 +1,9 @@
-"""Assign train, validation and test splits and folds: at random, by time, or from a table.
+"""Assign train, validation and test splits and folds: at random, by time, or as a table or the file names say.
 
 Random splits keep groups whole and resemble the whole data set. Of many random assignments, the one is kept whose
 splits lack no class that they could have and deviate least from the wanted shares: of images, of images with each class
 and with none, and of the area of each class. scikit-learn's StratifiedGroupKFold balances one label per sample only,
-which is why this is written here.
+which is why this is written here. No split or fold stays empty if there are enough groups.
 """
 
 from __future__ import annotations
@@ -14,13 +14,18 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
-from seg_pipeline.segmentation.manifest.table import SPLITS, class_names
+from seg_pipeline.segmentation.manifest.table import SPLITS, class_names, natural_key
 
-Method = Literal["draw", "time", "table"]
+Method = Literal["draw", "time", "table", "leave_one_group_out"]
 
 CANDIDATES = 1000
 MOST_DEALT = 20_000_000
 """Upper limit of units times candidates: a million single images need few candidates, as all assignments are alike."""
+MOST_FOLDS = 128
+"""Folds are numbered with int8."""
+SPLIT_NAMES = {**dict(zip(SPLITS, SPLITS, strict=True)), "training": "train", "testing": "test"}
+SPLIT_NAMES |= dict.fromkeys(("valid", "validation"), "val")
+"""What tables and folder names call the splits."""
 
 
 def assign_splits(
@@ -40,61 +45,93 @@ def assign_splits(
     split. With fewer groups there are fewer folds. Folds are assigned as the splits are.
 
     Args:
-        manifest: with group, series, frame, mask and area columns.
+        manifest: with group, series, frame, mask and area columns. Columns split and fold, from the file names, are
+            kept; ``given`` goes before them.
         shares: share of the images per split, adding up to 1; a share of 0 leaves its split out.
         grouped: keep groups whole (else images are assigned one by one).
         stratified: keep the best of ``CANDIDATES`` random assignments (else the first).
         seed: the same seed and manifest give the same splits.
-        method: "draw", "time" (each series is cut in its order: train, val, test) or "table".
+        method: "draw", "time" (each series is cut in its order: train, val, test), "table", or "leave_one_group_out"
+            (as "draw", with one fold per group of train and val).
         given: for "table": image_id, split.
 
     Raises:
-        ValueError: there are fewer groups than splits with a share, or the given table does not fit.
+        ValueError: there are fewer groups than splits with a share, or the given table or names do not fit.
     """
-    unit = (manifest["group"] if grouped else manifest["image_id"]).to_numpy()
+    unit = (manifest["group"] if grouped or method == "leave_one_group_out" else manifest["image_id"]).to_numpy()
     rng = np.random.default_rng(seed)
     if method == "table":
-        split = _given_splits(manifest, given)
-    elif method == "time":
-        split = _by_time(manifest, shares)
+        split = _splits_of_table(manifest, given, shares)
+    elif "split" in manifest:
+        split = _checked(manifest["split"], manifest["image_id"], "the group `split` of the file names", shares)
     else:
-        split = _drawn_splits(_quantities(manifest), unit, shares, stratified, rng)
+        names = [name for name in SPLITS if shares[name] > 0]
+        wanted = np.array([shares[name] for name in names])
+        one_by_one = method == "time" or not grouped
+        _refuse_too_few(
+            np.unique(manifest["image_id"].to_numpy() if one_by_one else unit), names, grouped=not one_by_one
+        )
+        parts = _by_time(manifest, wanted) if method == "time" else _draw(manifest, unit, wanted, stratified, rng)
+        split = np.array(names)[parts]
     fold = np.full(len(manifest), -1, dtype=np.int8)
     rest = split != "test"
-    if method == "time":
-        fold[rest] = np.floor(_position(manifest[rest]) * folds)
-    elif rest.any():
-        fold[rest] = _drawn_folds(_quantities(manifest[rest]), unit[rest], folds, stratified, rng)
+    if rest.any():
+        fold[rest] = _folds(manifest[rest], unit[rest], folds, method, stratified, rng)
     named = manifest[["image_id", "group"]]
     return named.assign(split=pd.Series(split, index=manifest.index, dtype="str"), fold=fold)
 
 
-def _drawn_splits(
-    quantities: pd.DataFrame, unit: np.ndarray, shares: dict[str, float], stratified: bool, rng: np.random.Generator
-) -> np.ndarray:
-    names = [name for name in SPLITS if shares[name] > 0]
-    units = np.unique(unit)
-    if len(units) < len(names):
-        raise ValueError(
-            f"{len(units)} groups ({', '.join(units[:5])}) cannot fill the splits {', '.join(names)} without "
-            "sharing one; give more groups, set a share to 0, or split without groups (`split.grouped: false`)"
+def _refuse_too_few(units: np.ndarray, names: list[str], *, grouped: bool) -> None:
+    if len(units) >= len(names):
+        return
+    choices = "use fewer splits (such as `split.shares.test: 0`), or cross-validate (`val: 0` and `training.folds`)"
+    if grouped:
+        choices += (
+            ", or split single images (`split.grouped: false` and `allow_leakage: true`; the scores are then too good, "
+            "because images of one group are on both sides)"
         )
-    wanted = np.array([shares[name] for name in names])
-    return np.array(names)[_draw(quantities, unit, wanted, stratified, rng)]
+    raise ValueError(
+        f"{len(units)} {'groups' if grouped else 'images'} ({', '.join(map(str, units[:5]))}) cannot fill the splits "
+        f"{', '.join(names)}, as each needs one. Add data, {choices}"
+    )
 
 
-def _drawn_folds(
-    quantities: pd.DataFrame, unit: np.ndarray, folds: int, stratified: bool, rng: np.random.Generator
+def _folds(
+    manifest: pd.DataFrame, unit: np.ndarray, folds: int, method: Method, stratified: bool, rng: np.random.Generator
 ) -> np.ndarray:
-    number = min(folds, len(np.unique(unit)))
-    return _draw(quantities, unit, np.full(number, 1 / number), stratified, rng)
+    if "fold" in manifest:
+        return _named_folds(manifest)
+    if method == "leave_one_group_out":
+        groups, place = np.unique(unit, return_inverse=True)
+        if not 2 <= len(groups) <= MOST_FOLDS:
+            raise ValueError(
+                f"`split.method: leave_one_group_out` needs 2 to {MOST_FOLDS} groups in train and val, found "
+                f"{len(groups)}; use `draw` with `split.folds`"
+            )
+        return place
+    number = min(folds, len(manifest) if method == "time" else len(np.unique(unit)))
+    wanted = np.full(number, 1 / number)
+    return _by_time(manifest, wanted) if method == "time" else _draw(manifest, unit, wanted, stratified, rng)
+
+
+def _named_folds(manifest: pd.DataFrame) -> np.ndarray:
+    """Folds of the file names, numbered from 0 in their natural order."""
+    if (lacking := manifest["fold"].isna()).any():
+        raise ValueError(
+            f"the group `fold` of the file names gives {lacking.sum()} images no fold, such as "
+            f"{manifest.loc[lacking, 'image_id'].iloc[0]}; fix `pattern` of `image_files`, or rename the group"
+        )
+    names = sorted(manifest["fold"].astype("str").unique(), key=natural_key)
+    if len(names) > MOST_FOLDS:
+        raise ValueError(f"the group `fold` of the file names gives {len(names)} folds, expected up to {MOST_FOLDS}")
+    return pd.Index(names).get_indexer(pd.Index(manifest["fold"].astype("str")))
 
 
 def _draw(
-    quantities: pd.DataFrame, unit: np.ndarray, wanted: np.ndarray, stratified: bool, rng: np.random.Generator
+    manifest: pd.DataFrame, unit: np.ndarray, wanted: np.ndarray, stratified: bool, rng: np.random.Generator
 ) -> np.ndarray:
     """Index into ``wanted`` per row; rows of one unit stay together."""
-    sums = quantities.groupby(unit).sum()  # sorted by unit: no trace of row order
+    sums = _quantities(manifest).groupby(unit).sum()  # sorted by unit: no trace of row order
     totals, sizes = sums.to_numpy(), sums["images"].to_numpy()
     number = int(np.clip(MOST_DEALT // len(totals), 20, CANDIDATES)) if stratified else 1
     candidates = (_deal(sizes, wanted, rng) for _ in range(number))
@@ -102,19 +139,23 @@ def _draw(
     return best[sums.index.get_indexer(pd.Index(unit))]
 
 
-def _position(manifest: pd.DataFrame) -> np.ndarray:
-    """Position of each image in its series, in [0, 1)."""
-    ordered = manifest.sort_values(["series", "frame", "image_id"]).groupby("series", sort=False)
-    place = (ordered.cumcount() + 0.5) / ordered["series"].transform("size")
-    return place.reindex(manifest.index).to_numpy()
+def _by_time(manifest: pd.DataFrame, wanted: np.ndarray) -> np.ndarray:
+    """Index into ``wanted`` per row, ascending in each series.
+
+    All images are cut at once, ordered by their position in their series, so that even series of one or two images
+    add up to the wanted shares.
+    """
+    ordered = manifest[["image_id", "series", "frame"]].reset_index(drop=True)
+    ordered = ordered.sort_values(["series", "frame", "image_id"])
+    series = ordered.groupby("series", sort=False)["series"]
+    position = (series.cumcount() + 0.5) / series.transform("size")
+    rows = position.index[np.argsort(position, kind="stable")]
+    part = np.empty(len(rows), dtype=np.int64)
+    part[rows] = _cut(np.ones(len(rows)), wanted)
+    return part
 
 
-def _by_time(manifest: pd.DataFrame, shares: dict[str, float]) -> np.ndarray:
-    ends = np.cumsum([shares[name] for name in SPLITS])
-    return np.array(SPLITS)[np.minimum(np.searchsorted(ends, _position(manifest)), len(SPLITS) - 1)]
-
-
-def _given_splits(manifest: pd.DataFrame, given: pd.DataFrame | None) -> np.ndarray:
+def _splits_of_table(manifest: pd.DataFrame, given: pd.DataFrame | None, shares: dict[str, float]) -> np.ndarray:
     if given is None or not {"image_id", "split"} <= set(given):
         found = "there is none" if given is None else f"it has the columns {list(given)}"
         raise ValueError(
@@ -122,16 +163,31 @@ def _given_splits(manifest: pd.DataFrame, given: pd.DataFrame | None) -> np.ndar
             f"{found}; put it at the path of its catalog entry"
         )
     said = given[["image_id", "split"]].astype("str").drop_duplicates()
-    if unknown := sorted(set(said["split"]) - set(SPLITS)):
-        raise ValueError(f"`predefined_splits` holds the splits {unknown}, expected {', '.join(SPLITS)}")
     if twice := said.loc[said.duplicated("image_id"), "image_id"].tolist():
         raise ValueError(f"`predefined_splits` puts {len(twice)} images into two splits, such as {twice[0]}")
     split = manifest["image_id"].map(said.set_index("image_id")["split"])
-    if split.isna().any():
-        missing = manifest.loc[split.isna(), "image_id"]
+    return _checked(split, manifest["image_id"], "`predefined_splits`", shares)
+
+
+def _checked(given: pd.Series, image_ids: pd.Series, source: str, shares: dict[str, float]) -> np.ndarray:
+    """Given splits under our names.
+
+    Raises:
+        ValueError: an image has no split, a name is unknown, or no image is left to train or to validate on.
+    """
+    if given.isna().any():
+        missing = image_ids[given.isna()]
         raise ValueError(
-            f"`predefined_splits` lacks {len(missing)} of the {len(manifest)} images, such as {missing.iloc[0]}; "
+            f"{source} lacks {len(missing)} of the {len(given)} images, such as {missing.iloc[0]}; "
             "add them, or drop them by `excluded_images`"
+        )
+    split = given.map(lambda name: SPLIT_NAMES.get(name.casefold()))
+    if unknown := sorted(set(given[split.isna()])):
+        raise ValueError(f"{source} holds the splits {unknown}, expected {', '.join(SPLITS)}")
+    if empty := [name for name in SPLITS[:2] if shares[name] > 0 and name not in set(split)]:
+        raise ValueError(
+            f"{source} puts no image into {' or '.join(empty)}; add some, or cross-validate (`split.shares.val: 0` and "
+            "`training.folds`), or let the splits be drawn (`split.method: draw`, and no pattern group named `split`)"
         )
     return split.to_numpy(dtype=object)
 
@@ -144,13 +200,21 @@ def _quantities(manifest: pd.DataFrame) -> pd.DataFrame:
 
 
 def _deal(sizes: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Split index of each unit: units in random order, each to the split its middle falls into."""
+    """Split index of each unit: the units are put in random order and cut."""
     order = rng.permutation(len(sizes))
-    ends = np.cumsum(sizes[order])
-    middles = (ends - sizes[order] / 2) / ends[-1]
     split = np.empty(len(sizes), dtype=np.int64)
-    split[order] = np.minimum(np.searchsorted(np.cumsum(wanted), middles), len(wanted) - 1)
+    split[order] = _cut(sizes[order], wanted)
     return split
+
+
+def _cut(sizes: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Split index of each of the ordered units, ascending: the split its middle falls into, and none stays empty."""
+    ends = np.cumsum(sizes)
+    middles = (ends - sizes / 2) / ends[-1]
+    before = np.arange(1, len(wanted))  # splits before each cut, which need as many units
+    cuts = np.searchsorted(middles, np.cumsum(wanted)[:-1], side="right")
+    cuts = np.clip(np.maximum.accumulate(cuts - before), 0, len(sizes) - len(wanted)) + before
+    return np.searchsorted(cuts, np.arange(len(sizes)), side="right")
 
 
 def _imbalance(totals: np.ndarray, split: np.ndarray, wanted: np.ndarray) -> float:
@@ -207,15 +271,22 @@ def _placed(place: str, values: pd.Series) -> list[str]:
     return [str(value) if place == "split" else f"fold {value}" for value in sorted(values.unique())]
 
 
-def missing_classes(manifest: pd.DataFrame) -> pd.DataFrame:
-    """A finding per class and split of the manifest that has no pixel of it."""
+def missing_classes(manifest: pd.DataFrame, shares: dict[str, float]) -> pd.DataFrame:
+    """A finding per class that a split lacks, or one for a split that has a share but no image."""
     found = []
-    names = class_names(manifest)
-    for split, rows in manifest[["split", *(f"area_{name}" for name in names)]].groupby("split"):
-        for name in names:
-            if not rows[f"area_{name}"].any():
-                reason = f"none of the {len(rows)} {split} images shows {name}; its scores there are undefined"
-                found.append(Finding("class_missing_from_split", reason, "flagged"))
+    for split in SPLITS:
+        rows = manifest[manifest["split"] == split]
+        if rows.empty and not shares[split]:
+            continue
+        if rows.empty:
+            reasons = [f"no image is in the {split} split; it gives no scores"]
+        else:
+            absent = [name for name in class_names(manifest) if not rows[f"area_{name}"].any()]
+            reasons = [
+                f"none of the {len(rows)} {split} images shows {name}; its scores there are undefined"
+                for name in absent
+            ]
+        found += [Finding("class_missing_from_split", reason, "flagged") for reason in reasons]
     return findings_table(found)
 
 

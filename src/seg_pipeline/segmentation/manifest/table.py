@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import itertools
+import re
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
@@ -30,6 +31,11 @@ def class_names(manifest: pd.DataFrame) -> list[str]:
 def spread(rows: Rows, number: int) -> Rows:
     """At most ``number`` rows, evenly spread over all."""
     return rows.iloc[np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int))]
+
+
+def natural_key(text: str) -> list[str | int]:
+    """Key that sorts v_2 before v_10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", text)]
 
 
 def read_masks(row: Mapping, names: list[str]) -> np.ndarray:
@@ -136,11 +142,21 @@ def _without_masks(files: pd.DataFrame, annotated: pd.DataFrame) -> pd.DataFrame
 
 
 def _with_series(images: pd.DataFrame) -> pd.DataFrame:
-    """Add group, series and frame; what the names do not give comes from the next narrower unit."""
+    """Add group, series and frame; what the names do not give comes from the next narrower unit.
+
+    If several groups have a series of one name, such as day1 of each patient, series are named group/series. Frames
+    follow the natural order of the files.
+    """
     group = _first_told(images, ["group", "series", "image_id"])
-    images = images.assign(group=group)
-    images = images.assign(series=_first_told(images, ["series", "group"]))
-    place = images.groupby("series").cumcount()
+    series = _first_told(images.assign(group=group), ["series", "group"])
+    if (group.groupby(series).nunique() > 1).any():
+        series = group + "/" + series
+    images = images.assign(group=group, series=series)
+    if "frame" in images and images["frame"].notna().all():
+        return images.astype({"frame": "int64"})
+    files = images["file"].tolist()
+    ordered = images.iloc[sorted(range(len(files)), key=lambda at: natural_key(files[at]))]
+    place = ordered.groupby("series").cumcount().reindex(images.index)
     return images.assign(frame=images["frame"].fillna(place).astype("int64") if "frame" in images else place)
 
 
