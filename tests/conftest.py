@@ -131,11 +131,11 @@ def manifest(located) -> pd.DataFrame:
 
 @pytest.fixture(scope="session")
 def config() -> TrainingConfig:
-    """A small untrained network on 32 x 64 inputs."""
+    """An untrained network of the smallest encoder that timm has, on 32 x 64 inputs."""
     return TrainingConfig(
         task="multilabel",
         classes=tuple(CLASSES),
-        model=ModelSettings(encoder_weights=None, decoder_channels=(16, 16, 8, 8, 8)),
+        model=ModelSettings(encoder="tu-test_efficientnet", encoder_weights=None, decoder_channels=(16, 8, 8, 8)),
         input=InputSettings(size=(32, 64)),
         sampling=SamplingSettings(batch_size=4, augmentation="medical"),
         optimizer=OptimizerSettings(learning_rate=3e-3),
@@ -148,14 +148,12 @@ def config() -> TrainingConfig:
 
 @pytest.fixture(scope="session")
 def checkpoint(config) -> dict:
-    """Of an untrained network of the smallest encoder that timm has."""
+    """Of that network on larger inputs."""
     import torch
 
     from seg_pipeline.segmentation.training.state import start
 
-    tiny = config.changed(
-        {"model.encoder": "tu-test_efficientnet", "model.decoder_channels": (16, 8, 8, 8), "input.size": (64, 96)}
-    )
+    tiny = config.changed({"input.size": (64, 96)})
     member = start(tiny, "", torch.device("cpu")).best_member()
     return {
         "config": tiny.to_dict(),
