@@ -8,8 +8,7 @@ from typing import Any
 from seg_pipeline.hooks.errors import ErrorHooks
 from seg_pipeline.hooks.inputs import InputHooks
 from seg_pipeline.hooks.parameters import ParameterHooks
-from seg_pipeline.hooks.sample import SampleHooks
-from seg_pipeline.hooks.setup import SetupHooks
+from seg_pipeline.hooks.setup import SampleHooks, SetupHooks
 from seg_pipeline.hooks.summary import SummaryHooks
 from seg_pipeline.hooks.terminal import TerminalHooks
 from seg_pipeline.hooks.tracking import TrackingHooks

@@ -10,7 +10,7 @@ from kedro.io import DataCatalog
 from kedro.pipeline import Node, Pipeline
 
 from seg_pipeline.hooks.errors import UserError
-from seg_pipeline.hooks.sample import SampleHooks
+from seg_pipeline.hooks.setup import SampleHooks
 
 PHANTOM = {"num_cases": 1, "days_per_case": 1, "frames_per_series": [3, 3], "size": 64}
 

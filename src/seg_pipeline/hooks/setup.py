@@ -1,12 +1,17 @@
-"""What a run needs before its first node: the figure style, and its own command for the report and the model card."""
+"""What a run needs before its first node: the sample, the figure style, and its own command for the report."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
+from kedro.pipeline import Pipeline
 
-from seg_pipeline.hooks.run_info import command_for
+from seg_pipeline.hooks.errors import UserError
+from seg_pipeline.hooks.run_info import command_for, file_of
 from seg_pipeline.segmentation.settings import figures
 
 
@@ -22,3 +27,41 @@ class SetupHooks:
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog) -> None:
         catalog.save("run_command", self._command)
+
+
+class SampleHooks:
+    """Draws the phantom described by ``phantom`` in ``globals.yml`` into ``raw_root``.
+
+    This is a hook, not a dataset, so that the catalog's raw entries are plain and can be copied for other data.
+    """
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        given = context.config_loader["globals"]
+        self._project = Path(context.project_path)
+        self._raw_root, self._phantom = given.get("raw_root"), given.get("phantom")
+
+    # Registered after InputHooks and so called before it: the files must exist when it checks them.
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        raw_root = (run_params.get("runtime_params") or {}).get("raw_root", self._raw_root)
+        if self._phantom is None or raw_root is None:
+            return
+        folder = self._project / raw_root
+        files = [file_of(catalog.get(name)) for name in pipeline.inputs()]
+        if any(file is not None and file.is_relative_to(folder) for file in files):
+            make_sample(folder, self._phantom)
+
+
+def make_sample(folder: Path, phantom: dict[str, Any]) -> None:
+    """Draw the phantom, unless the folder holds it already.
+
+    Raises:
+        UserError: if the folder holds other files, which are not overwritten, or a setting of ``phantom`` is wrong.
+    """
+    from seg_pipeline.segmentation.phantom import write_example, write_phantom
+
+    try:
+        (write_example if "layout" in phantom else write_phantom)(folder, **phantom)
+    except ValueError as error:
+        raise UserError(str(error)) from error

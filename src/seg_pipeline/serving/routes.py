@@ -112,8 +112,8 @@ async def predict(
         response_format = "mask" if "image/png" in request.headers.get("accept", "") else "json"
     options = ResponseOptions(response_format, _per_class(threshold, served), frozenset(include or ()))
     with served.queue.hold():
-        file = await read_upload(request, max_bytes=settings.max_bytes, deadline=deadline)
-        upload = check_upload(file.name, file.data, max_pixels=settings.max_pixels)
+        name, data = await read_upload(request, max_bytes=settings.max_bytes, deadline=deadline)
+        upload = check_upload(name, data, max_pixels=settings.max_pixels)
         response = await served.queue.run(partial(respond, served.predictor, upload, options), deadline=deadline)
     served.metrics.took(time.perf_counter() - began)
     return response

@@ -3,8 +3,7 @@
 from seg_pipeline.segmentation.export.bundle_files import make_bundle
 from seg_pipeline.segmentation.export.parity import compare_formats, refuse_differences
 from seg_pipeline.segmentation.export.reduced_precision import add_int8, drop_inaccurate_formats
-from seg_pipeline.segmentation.export.run_bundle import bundle_predictor
-from seg_pipeline.segmentation.export.validation import validation_rows
+from seg_pipeline.segmentation.export.validation import bundle_predictor, validation_rows
 
 __all__ = [
     "add_int8",

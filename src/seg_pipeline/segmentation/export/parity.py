@@ -13,8 +13,7 @@ import pandas as pd
 import torch
 
 from seg_pipeline.segmentation.export.reduced_precision import INEXACT
-from seg_pipeline.segmentation.export.run_bundle import bundle_predictor, in_float32
-from seg_pipeline.segmentation.export.validation import batches, mean_dice, scaled_copies
+from seg_pipeline.segmentation.export.validation import batches, bundle_predictor, in_float32, mean_dice, scaled_copies
 from seg_pipeline.segmentation.manifest.table import spread
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks

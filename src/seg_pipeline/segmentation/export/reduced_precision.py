@@ -14,8 +14,13 @@ import pandas as pd
 
 from seg_pipeline.segmentation.export.bundle_files import without
 from seg_pipeline.segmentation.export.quiet import errors_only
-from seg_pipeline.segmentation.export.run_bundle import bundle_predictor, trained_predictor
-from seg_pipeline.segmentation.export.validation import mean_dice, predicted_masks, seen_images
+from seg_pipeline.segmentation.export.validation import (
+    bundle_predictor,
+    mean_dice,
+    predicted_masks,
+    seen_images,
+    trained_predictor,
+)
 from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file, file_name
 from seg_pipeline.segmentation.prediction.predictor import prepare
 from seg_pipeline.segmentation.settings.training import ScoreSettings

@@ -1,10 +1,11 @@
-"""Images of the manifest as inputs of an exported model, and the Dice of its masks."""
+"""Predictors to compare, images of the manifest as their inputs, and the Dice of their masks."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,12 +14,44 @@ import torch
 
 from seg_pipeline.segmentation.data.geometry import resize_truth
 from seg_pipeline.segmentation.data.sample_decoding import frame_rows
+from seg_pipeline.segmentation.export.formats import load_network
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.masks import IGNORE, encode_rle
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.metrics import overlap
+from seg_pipeline.segmentation.prediction.bundle import Bundle
+from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor
 from seg_pipeline.segmentation.prediction.predictor import Image, ImagePredictor
 from seg_pipeline.segmentation.settings.training import InputSettings, ScoreSettings
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+
+
+def bundle_predictor(bundle: Bundle, bundle_format: str) -> ImagePredictor:
+    """Like ``predictor.Predictor``, for every format of ``bundle.FILES``."""
+    configs = [TrainingConfig.from_dict(member["config"]) for member in bundle.provenance["models"]]
+    files = zip(bundle.paths(bundle_format), configs, strict=False)
+    return ImagePredictor(
+        bundle, [load_network(path, bundle_format, config) for path, config in files], bundle_format=bundle_format
+    )
+
+
+def trained_predictor(bundle: Bundle, checkpoint: dict[str, Any]) -> ImagePredictor:
+    """The trained model in float32 on the CPU, with the bundle's prediction options and postprocessing."""
+    return checkpoint_predictor(
+        in_float32(checkpoint),
+        device=torch.device("cpu"),
+        postprocessing=bundle.postprocessing,
+        prediction=bundle.prediction,
+    )
+
+
+def in_float32(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Evaluation may compute in bfloat16; the comparison is about the network, not the number format."""
+    members = [
+        {**one, "config": TrainingConfig.from_dict(one["config"]).changed({"fit.precision": "float32"}).to_dict()}
+        for one in checkpoint["members"]
+    ]
+    return {**checkpoint, "members": members}
 
 
 def seen_images(rows: pd.DataFrame, settings: InputSettings) -> Iterator[Image]:
