@@ -21,16 +21,10 @@ MAP_SIDE = 48
 
 
 def measure_intensities(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Percentiles of the stored pixel values: overall, per class, per group.
+    """Percentiles of the stored pixel values of manifest rows: overall, per class of ``names``, per group.
 
-    Args:
-        rows: manifest rows.
-        names: classes to measure.
-
-    Returns:
-        Columns kind ("all", "class" or "group"), name, images, pixels, p5, p25, p50, p75, p95. A colour
-        pixel counts as the mean of its channels. Unlabelled pixels count for no class. Classes without pixels are left
-        out.
+    Columns: kind ("all", "class" or "group"), name, images, pixels, p5, p25, p50, p75, p95. A colour pixel counts as
+    the mean of its channels. Unlabelled pixels count for no class. Classes without pixels are left out.
     """
     counts: dict[tuple[str, str], np.ndarray] = {}
     images: dict[tuple[str, str], int] = {}

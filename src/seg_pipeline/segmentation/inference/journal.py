@@ -24,11 +24,7 @@ def identity(predictor: ImagePredictor, output: dict[str, Any]) -> dict[str, Any
 
 
 class Journal:
-    """The journal of an output folder.
-
-    Args:
-        folder: output folder; created if missing.
-        about: the run's ``identity``.
+    """The journal of an output folder, which is created if missing; ``about`` is the run's ``identity``.
 
     Raises:
         ValueError: the folder holds a run with another model or other settings, or other files.

@@ -56,10 +56,7 @@ def predict_folder(
     """Predict all images of a table of ``find_images`` into ``folder``; docs/how-to/deploy.md describes the files.
 
     Args:
-        table: images to predict.
-        predictor: model to predict with.
         folder: new, empty, or of an earlier call with the same model and settings, which is resumed.
-        settings: files to write.
         workers: threads that read ahead.
         batch_size: images that go through the network together.
         progress: show a progress bar; None: only in a terminal.

@@ -1,7 +1,7 @@
 """One small panel per class: Dice by object size, threshold curves, reliability.
 
 Each panel is titled with its class and drawn in the colour of the class. Lines also differ in their pattern, so that
-the figure can be read without colour.
+the figure can be read without colour. ``names`` are all classes, in channel order, which determines their colours.
 """
 
 from __future__ import annotations
@@ -32,10 +32,7 @@ UNIT = (-0.03, 1.06)
 def plot_object_sizes(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Dice per image against the area of the class, with the median of six size bands.
 
-    Args:
-        rows: one row per image and class: class, dice, true_pos, false_neg. Rows whose ground truth is empty are left
-            out.
-        names: all classes, in channel order, which determines their colours.
+    ``rows`` has one row per image and class: class, dice, true_pos, false_neg. Without ground truth it is left out.
     """
     area = rows["true_pos"] + rows["false_neg"]
     shown = rows.assign(area=area)[area > 0]
@@ -73,10 +70,8 @@ def _draw_bands(axes: Axes, part: pd.DataFrame) -> None:
 def plot_thresholds(curve: pd.DataFrame, names: Sequence[str], chosen: Mapping[str, float]) -> Figure:
     """Dice, precision and recall on validation images against the threshold, per class.
 
-    Args:
-        curve: one row per class and threshold: class, threshold, dice, precision, recall.
-        names: all classes, in channel order, which determines their colours.
-        chosen: the threshold in use per class.
+    ``curve`` has one row per class and threshold: class, threshold, dice, precision, recall; ``chosen`` has the
+    threshold in use per class.
     """
     figure, panels, note = class_panels(curve, names)
     for name, (axes, colour) in panels.items():
@@ -98,11 +93,8 @@ def plot_thresholds(curve: pd.DataFrame, names: Sequence[str], chosen: Mapping[s
 def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[str, float | None]) -> Figure:
     """Observed frequency against predicted probability, per class; on the diagonal the model is calibrated.
 
-    Args:
-        bins: one row per class and bin: class, confidence (mean predicted probability), frequency (observed share of
-            the class), pixels.
-        names: all classes, in channel order, which determines their colours.
-        errors: expected calibration error (ECE) per class.
+    ``bins`` has one row per class and bin: class, confidence (mean predicted probability), frequency (observed share of
+    the class), pixels; ``errors`` has the expected calibration error (ECE) per class.
     """
     figure, panels, note = class_panels(bins.dropna(subset=["frequency"]), names, unit="observed frequency")
     for name, (axes, colour) in panels.items():
@@ -124,8 +116,7 @@ def class_panels(
 ) -> tuple[Figure, dict[str, tuple[Axes, np.ndarray]], str]:
     """A figure with one panel per class; with more than ``MAX_PANELS`` classes, those with the most rows.
 
-    Returns:
-        The figure, the axes and colour of each class, and a note on the classes left out ("" if none).
+    Returns the figure, the axes and colour of each class, and a note on the classes left out ("" if none).
     """
     counts = rows["class"].value_counts()
     present = [name for name in names if name in counts.index] or list(names[:1])
@@ -144,8 +135,5 @@ def class_panels(
     for axes in grid[::columns]:
         axes.set_ylabel(unit)
     note = f"the {len(kept)} of {len(names)} classes with the most values" if len(kept) < len(names) else ""
-    return (
-        figure,
-        {name: (axes, colours[list(names).index(name)]) for axes, name in zip(grid, kept, strict=False)},
-        note,
-    )
+    panels = {name: (axes, colours[list(names).index(name)]) for axes, name in zip(grid, kept, strict=False)}
+    return figure, panels, note

@@ -105,10 +105,7 @@ def plot_augmentations(
 ) -> Figure:
     """Contact sheet with one row per sample: the original, then augmented draws, with masks as outlines.
 
-    Args:
-        images: per sample, the image without augmentation first, then the same number of augmented draws.
-        masks: the masks of ``images``.
-        titles: one per sample.
+    ``images`` and ``masks`` hold, per sample, the original first and then the same number of augmented draws.
     """
     _check_lengths(images=len(images), masks=len(masks), titles=len(titles))
     flat = [mask for draws in masks for mask in draws]

@@ -23,9 +23,7 @@ MARKERS = "osD^vP"
 def plot_group_scores(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Dice per group, worst group first: mean and range over the classes, and each class if there are few.
 
-    Args:
-        rows: one row per group and class: group, class, dice.
-        names: all classes, in channel order, which determines their colours.
+    ``rows`` has one row per group and class: group, class, dice; ``names`` are all classes in channel order.
     """
     table = rows.pivot(index="group", columns="class", values="dice").reindex(columns=list(names))
     order = table.mean(axis=1).sort_values(kind="stable").dropna().index
@@ -57,8 +55,7 @@ def _draw_classes(axes: Axes, table: pd.DataFrame) -> list[Line2D]:
 def plot_postprocessing_gains(gains: pd.DataFrame) -> Figure:
     """Validation Dice before and after each postprocessing step, largest gain first; steps that were kept are filled.
 
-    Args:
-        gains: one row per step and class: step, class, value, dice_before, dice_after, gain_interval, kept.
+    ``gains`` has one row per step and class: step, class, value, dice_before, dice_after, gain_interval, kept.
     """
     gain = gains["dice_after"] - gains["dice_before"]
     order = gain.fillna(-1).sort_values(ascending=False, kind="stable").index
@@ -100,9 +97,8 @@ def _between(interval: Sequence[float | None] | None) -> str:
 def plot_prediction_options(options: pd.DataFrame) -> Figure:
     """Validation Dice and time per image of each prediction option; the option in use is marked.
 
-    Args:
-        options: one row per option: option, dice, gain, gain_low, gain_high, seconds_per_image, cost (multiple of plain
-            prediction), used.
+    ``options`` has one row per option: option, dice, gain, gain_low, gain_high, seconds_per_image, cost (multiple of
+    plain prediction), used.
     """
     used = ["\u25b6 " if one else "" for one in options["used"]]
     labels = [f"{mark}{name}" for mark, name in zip(used, options["option"], strict=True)]
@@ -134,9 +130,7 @@ def _gain(option: dict) -> str:
 def plot_comparison(summary: pd.DataFrame, *, title: str) -> Figure:
     """Difference in Dice between two runs per class, with its interval; the marker shows the verdict.
 
-    Args:
-        summary: from ``metrics.summarise``.
-        title: names the two runs.
+    ``summary`` is from ``metrics.summarise``; ``title`` names the two runs.
     """
     shown = summary.head(MAX_ROWS)
     labels = [f"{row['class']} ({row['num_images']:,})" for row in shown.to_dict("records")]

@@ -123,9 +123,7 @@ def _draw_points(axes: Axes, points: pd.DataFrame, name: str, best: object) -> N
 def plot_score_heat_map(points: pd.DataFrame, names: tuple[str, str], best: tuple[float, float]) -> Figure:
     """Heat map of the score over two settings; blank for pairs not tried, a cross for pairs that failed.
 
-    Args:
-        points: the two ``names``, score.
-        best: the chosen pair, which is framed.
+    ``points`` has the two ``names`` and score; ``best`` is the chosen pair, which is framed.
     """
     down, across = names
     rows, columns = (sorted(points[name].unique()) for name in names)

@@ -24,12 +24,8 @@ def findings_page(
 ) -> str:
     """The findings page as HTML.
 
-    Args:
-        findings: the findings table.
-        manifest: the manifest.
-        accounts: how many rows and files were read, kept and not used.
-        files: index of the image files, to show images that were dropped.
-        splits: from ``splits.split_table``.
+    ``accounts`` says how many rows and files were read, kept and not used; ``files`` is the index of the image files,
+    to show images that were dropped; ``splits`` is from ``splits.split_table``.
     """
     names = class_names(manifest)
     return render(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -32,8 +32,7 @@ class Gallery:
 def select_galleries(image_scores: pd.DataFrame, number: int) -> list[Gallery]:
     """Select at most ``number`` images per gallery; a gallery may be empty, and an image may be in several.
 
-    Args:
-        image_scores: one row per image and class: image_id, class, dice, true_pos, false_pos, false_neg.
+    ``image_scores`` has one row per image and class: image_id, class, dice, true_pos, false_pos, false_neg.
     """
     ranked = image_scores.groupby("image_id")["dice"].mean().dropna().sort_values(kind="stable")
     middle = max(0, len(ranked) // 2 - number // 2)
@@ -82,9 +81,7 @@ def add_images(
     guesses = predictions.assign(ignore="").set_index("image_id", drop=False).loc[wanted].to_dict("index")
     scores = dict(iter(image_scores[image_scores["image_id"].isin(wanted)].groupby("image_id")))
     shown = {one: _shown(truths[one], guesses[one], scores[one], names) for one in wanted}
-    return [
-        Gallery(one.title, one.meaning, one.images, [shown[image_id] for image_id in one.images]) for one in selected
-    ]
+    return [replace(one, pictures=[shown[image_id] for image_id in one.images]) for one in selected]
 
 
 def _shown(truth: dict, guess: dict, scores: pd.DataFrame, names: list[str]) -> dict[str, str]:

@@ -27,16 +27,7 @@ SIZE = "\N{FIGURE SPACE}size\N{FIGURE SPACE}"
 def report_page(
     results: Results, about: ModelCardDetails, *, phantom: bool, images_per_gallery: int, other: str | None, seed: int
 ) -> str:
-    """The report as HTML.
-
-    Args:
-        results: the outputs of the run.
-        about: what the user states about the data.
-        phantom: the data is synthetic.
-        images_per_gallery: images in each gallery.
-        other: name of the run that this one is compared with.
-        seed: seed of the comparison's intervals.
-    """
+    """The report as HTML; ``other`` names the run that this one is compared with, in intervals drawn from ``seed``."""
     page = render(
         "report.html",
         title="Segmentation report",

@@ -85,9 +85,7 @@ def at_edge(values: Sequence[float], best: float) -> int:
 def best_hyperparameters(trials: pd.DataFrame, config: TrainingConfig, grid: GridSettings, *, data_hash: str) -> dict:
     """The values to train with, and why. Keys: values, val_dice, epochs, reason, data_hash, base.
 
-    Args:
-        trials: of ``search``.
-        config: of the long training, from which the trials differ.
+    ``config`` is that of the long training, from which the ``trials`` differ.
 
     Raises:
         ValueError: no trial was trained to the end.
