@@ -9,12 +9,12 @@ from seg_pipeline.params import (
     DatasetParams,
     EdaParams,
     ExportNnunetParams,
-    FigureParams,
     Parameters,
     SharesParams,
     SplitParams,
     TrainingParams,
 )
+from seg_pipeline.segmentation.settings.figures import FigureSettings
 
 
 def test_a_bare_class_name_is_its_own_value():
@@ -66,12 +66,12 @@ def test_a_colour_is_a_list_or_hexadecimal():
         (EdaParams, {"day_pattern": "(?P<day>"}, "is not a valid regular expression: missing"),
         (EdaParams, {"animation": {"max_side": 10}}, "greater than or equal to 64"),
         (
-            FigureParams,
+            FigureSettings,
             {"rc": {"font.famly": "serif"}},
             "`rc` holds a setting that Matplotlib does not accept: .*font.famly",
         ),
         (
-            FigureParams,
+            FigureSettings,
             {"rc": {"lines.linewidth": "thick"}},
             "`rc` holds a setting that Matplotlib does not accept: .*thick",
         ),
@@ -79,7 +79,7 @@ def test_a_colour_is_a_list_or_hexadecimal():
     ],
 )
 def test_impossible_values_are_refused(model, values, text):
-    with pytest.raises(ValidationError, match=text):
+    with pytest.raises(ValueError, match=text):  # pydantic's ValidationError is one
         model(**values)
 
 

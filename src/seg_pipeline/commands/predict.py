@@ -74,19 +74,16 @@ def parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    made.add_argument(
+    add = made.add_argument
+    add(
         "images",
         metavar="IMAGES",
         help="a folder, an image, a glob in quotes, or a list: .txt with one path per line, .csv or .parquet with "
         "a column path (such as the manifest)",
     )
-    made.add_argument(
-        "--model", required=True, metavar="BUNDLE", help="folder written by `kedro run --pipeline export`"
-    )
-    made.add_argument(
-        "--out", required=True, metavar="DIR", help="output folder: a new one, or that of an interrupted run to resume"
-    )
-    made.add_argument(
+    add("--model", required=True, metavar="BUNDLE", help="folder written by `kedro run --pipeline export`")
+    add("--out", required=True, metavar="DIR", help="output folder: a new one, or that of an interrupted run to resume")
+    add(
         "--formats",
         type=_formats,
         default=["masks", "rle"],
@@ -94,37 +91,24 @@ def parser() -> argparse.ArgumentParser:
         help="comma-separated list of masks, overlays, rle, coco (default: masks,rle); areas.csv and findings.csv are "
         "always written",
     )
-    made.add_argument(
-        "--rle-order",
-        choices=["C", "F"],
-        default="C",
-        help="run lengths in rle_masks.csv: C along rows, F down columns (default C)",
-    )
-    made.add_argument(
-        "--bundle-format",
-        choices=["onnx", "int8"],
-        default="onnx",
-        help="which of the bundle's networks to run; int8 only if it was exported (default onnx)",
-    )
-    made.add_argument("--form", type=now_bundle_format, help=argparse.SUPPRESS)
-    made.add_argument(
-        "--tta",
-        choices=["none", "horizontal", "flips"],
-        help="average over mirrored images; default: as the model was exported",
-    )
-    made.add_argument(
+    order = "run lengths in rle_masks.csv: C along rows, F down columns (default C)"
+    add("--rle-order", choices=["C", "F"], default="C", help=order)
+    network = "which of the bundle's networks to run; int8 only if it was exported (default onnx)"
+    add("--bundle-format", choices=["onnx", "int8"], default="onnx", help=network)
+    add("--form", type=now_bundle_format, help=argparse.SUPPRESS)
+    mirrored = "average over mirrored images; default: as the model was exported"
+    add("--tta", choices=["none", "horizontal", "flips"], help=mirrored)
+    add(
         "--overlap",
         type=_overlap,
         metavar="SHARE",
         help="predict in overlapping windows (only for models trained on crops); default: as the model was exported",
     )
-    made.add_argument(
-        "--thresholds", type=_thresholds, metavar="LIST", help="one for all classes, or one per class, comma-separated"
-    )
-    made.add_argument("--threads", type=_count, help="threads per prediction (default: one per core)")
-    made.add_argument("--workers", type=_count, default=2, help="threads that read images ahead (default 2)")
-    made.add_argument("--batch-size", type=_count, default=1, help="images per batch (default 1)")
-    made.add_argument("--quiet", action="store_true", help="print no progress and no summary")
+    add("--thresholds", type=_thresholds, metavar="LIST", help="one for all classes, or one per class, comma-separated")
+    add("--threads", type=_count, help="threads per prediction (default: one per core)")
+    add("--workers", type=_count, default=2, help="threads that read images ahead (default 2)")
+    add("--batch-size", type=_count, default=1, help="images per batch (default 1)")
+    add("--quiet", action="store_true", help="print no progress and no summary")
     return made
 
 

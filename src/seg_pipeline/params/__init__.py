@@ -16,7 +16,7 @@ from seg_pipeline.params.data import (
     SharesParams,
     SplitParams,
 )
-from seg_pipeline.params.eda import EdaParams, FigureParams
+from seg_pipeline.params.eda import EdaParams
 from seg_pipeline.params.evaluation import EvaluationParams
 from seg_pipeline.params.export import ExportNnunetParams, ExportParams
 from seg_pipeline.params.inference import InferenceParams
@@ -24,6 +24,7 @@ from seg_pipeline.params.reporting import ReportingParams
 from seg_pipeline.params.search import HparamSearchParams, check_space
 from seg_pipeline.params.tracking import TrackingParams
 from seg_pipeline.params.training import TrainingParams, make_training_config
+from seg_pipeline.segmentation.settings.figures import FigureSettings
 from seg_pipeline.segmentation.settings.training import PredictSettings, ScoreSettings
 
 __all__ = [
@@ -35,7 +36,6 @@ __all__ = [
     "EvaluationParams",
     "ExportNnunetParams",
     "ExportParams",
-    "FigureParams",
     "HparamSearchParams",
     "InferenceParams",
     "Parameters",
@@ -63,7 +63,7 @@ class Parameters(Params):
     evaluation: EvaluationParams
     reporting: ReportingParams
     tracking: TrackingParams
-    figures: FigureParams = FigureParams()
+    figures: FigureSettings = FigureSettings()
     export_nnunet: ExportNnunetParams = ExportNnunetParams()
     export: ExportParams = ExportParams()
     inference: InferenceParams = InferenceParams()

@@ -1,4 +1,4 @@
-"""Parameters of the exploration pipeline, and the appearance of all figures."""
+"""Parameters of the exploration pipeline."""
 
 from __future__ import annotations
 
@@ -44,26 +44,4 @@ class EdaParams(Params):
             raise ValueError(f"`day_pattern` {self.day_pattern!r} is not a valid regular expression: {error}") from None
         if "day" not in groups:
             raise ValueError(f"`day_pattern` {self.day_pattern!r} needs a group named day, as in `day(?P<day>\\d+)`")
-        return self
-
-
-class FigureParams(Params):
-    """The appearance of all figures."""
-
-    font_size: float = Field(default=9, ge=6, le=16)
-    """Points; titles are one larger, numbers inside a plot one smaller."""
-    dpi: int = Field(default=150, ge=50, le=600)
-    """Dots per inch of saved figures."""
-    rc: dict[str, object] = Field(default={})
-    """Other Matplotlib settings, such as {font.family: serif}."""
-
-    @model_validator(mode="after")
-    def _matplotlib_knows_it(self) -> FigureParams:
-        if self.rc:
-            from matplotlib import RcParams  # imported here because it takes 0.3 s
-
-            try:
-                RcParams(self.rc)
-            except (KeyError, ValueError) as error:
-                raise ValueError(f"`rc` holds a setting that Matplotlib does not accept: {error.args[0]}") from None
         return self

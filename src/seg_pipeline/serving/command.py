@@ -58,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="seg-pipeline serve", description=__doc__)
     add, normal = parser.add_argument, Settings()
+
+    def number(flag: str, default: float, meaning: str, *, kind: type = int, unit: str = "N") -> None:
+        add(flag, type=kind, default=default, metavar=unit, help=f"{meaning} (default: %(default)s)")
+
     add("--model", type=Path, required=True, metavar="BUNDLE", help="folder written by `kedro run --pipeline export`")
     add(
         "--bundle-format",
@@ -77,42 +81,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="host name that requests may use besides localhost and IP addresses; may be repeated",
     )
-    add(
-        "--workers-in-flight",
-        type=int,
-        default=normal.workers,
-        metavar="N",
-        help="images predicted at the same time (default: %(default)s)",
-    )
-    add(
-        "--queue",
-        type=int,
-        default=normal.queue,
-        metavar="N",
-        help="requests that may wait in addition (default: %(default)s)",
-    )
+    number("--workers-in-flight", normal.workers, "images predicted at the same time")
+    number("--queue", normal.queue, "requests that may wait in addition")
     add("--threads", type=int, metavar="N", help="threads per image (default: cores / workers in flight)")
-    add(
-        "--max-bytes",
-        type=int,
-        default=normal.max_bytes,
-        metavar="N",
-        help="largest upload in bytes (default: %(default)s)",
-    )
-    add(
-        "--max-pixels",
-        type=int,
-        default=normal.max_pixels,
-        metavar="N",
-        help="largest image in pixels (default: %(default)s)",
-    )
-    add(
-        "--timeout",
-        type=float,
-        default=normal.timeout,
-        metavar="SECONDS",
-        help="longest time from request to response (default: %(default)s)",
-    )
+    number("--max-bytes", normal.max_bytes, "largest upload in bytes")
+    number("--max-pixels", normal.max_pixels, "largest image in pixels")
+    number("--timeout", normal.timeout, "longest time from request to response", kind=float, unit="SECONDS")
     return parser
 
 
