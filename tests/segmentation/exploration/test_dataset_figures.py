@@ -2,9 +2,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation import plotting
+from seg_pipeline.segmentation import exploration, plotting
 from seg_pipeline.segmentation.data import memory
-from seg_pipeline.segmentation.exploration import contact_sheets, dataset_figures, pixel_statistics, tables
+from seg_pipeline.segmentation.exploration import contact_sheets, image_figures, pixel_statistics, tables
 from seg_pipeline.segmentation.settings import figures
 from seg_pipeline.segmentation.settings.training import InputSettings
 
@@ -94,7 +94,7 @@ def configured():
 
 def places_of(table, names):
     maps = np.random.default_rng(0).random((len(names), 36, 48)) * 40
-    return plotting.plot_class_locations(maps, names, [7] * len(names), sampled="all", note="")
+    return image_figures.draw_locations(maps, names, [7] * len(names), sampled="all", note="")
 
 
 def estimate_of(table, num_classes):
@@ -120,11 +120,11 @@ def test_every_figure_is_whole_at_any_font_size(classes, font_size, configured):
     report = tables.compare_splits(table)
     estimate = estimate_of(table, num_classes=len(names))
     for figure in [
-        dataset_figures.class_overview(table, max_classes=20),
-        dataset_figures.split_comparison(table, report, max_classes=20),
-        dataset_figures.image_overview(table, intensities_of(names, groups=30)),
-        dataset_figures.series_overview(table, max_classes=20),
-        dataset_figures.series_overview(table.assign(day=np.nan), max_classes=20),
+        exploration.class_overview(table, max_classes=20),
+        exploration.split_comparison(table, report, max_classes=20),
+        exploration.image_overview(table, intensities_of(names, groups=30)),
+        exploration.series_overview(table, max_classes=20),
+        exploration.series_overview(table.assign(day=np.nan), max_classes=20),
         places_of(table, names),
         plotting.plot_memory(estimate, memory.readable),
     ]:
@@ -135,7 +135,7 @@ def test_the_class_sheet_by_hand():
     table = table_of(number=4).assign(
         area_box=[205, 0, 0, 0], objects_box=[7, 0, 0, 0], area_disc=[0, 410, 410, 0], objects_disc=[0, 1, 3, 0]
     )
-    found = texts(dataset_figures.class_overview(table.assign(height=128), max_classes=5))
+    found = texts(exploration.class_overview(table.assign(height=128), max_classes=5))
     assert "Class overview: 4 images, 1 (25%) without any class" in found
     assert "75% (3)" in found  # box is absent
     assert "50% (2)" in found
@@ -150,9 +150,9 @@ def test_of_many_classes_the_rest_is_summed_in_words():
     note = tables.top_classes(table, 20)[1]
     assert note.startswith("the 20 most frequent of 60 classes; the other 40 occur ")
     for figure in (
-        dataset_figures.class_overview(table, max_classes=20),
-        dataset_figures.split_comparison(table, report, max_classes=20),
-        dataset_figures.series_overview(table, max_classes=20),
+        exploration.class_overview(table, max_classes=20),
+        exploration.split_comparison(table, report, max_classes=20),
+        exploration.series_overview(table, max_classes=20),
     ):
         found = texts(figure)
         assert any(note in text for text in found)
@@ -161,7 +161,7 @@ def test_of_many_classes_the_rest_is_summed_in_words():
 
 def test_classes_keep_their_colours_when_others_are_left_out():
     table = table_of(ELEVEN).assign(area_sky=0)
-    figure = dataset_figures.class_overview(table, max_classes=10)
+    figure = exploration.class_overview(table, max_classes=10)
     bars = [patch.get_facecolor()[:3] for patch in figure.axes[1].patches]
     np.testing.assert_allclose(bars, plotting.class_colours(11)[1:] / 255)
 
@@ -169,7 +169,7 @@ def test_classes_keep_their_colours_when_others_are_left_out():
 def test_the_split_sheet_names_the_largest_difference():
     table = table_of()
     table.loc[table["split"] == "test", "height"] = 999
-    found = texts(dataset_figures.split_comparison(table, tables.compare_splits(table), max_classes=20))
+    found = texts(exploration.split_comparison(table, tables.compare_splits(table), max_classes=20))
     assert any("Largest difference: mean height (pixels): " in text for text in found)
     assert any("test 999 (KS distance 1.00)" in text for text in found)
     assert {"train (30)", "val (15)", "test (15)", "height", "1.00"} <= set(found)
@@ -177,11 +177,11 @@ def test_the_split_sheet_names_the_largest_difference():
 
 def test_data_without_a_split_is_shown_too():
     table = table_of().assign(split="train")
-    assert_whole(dataset_figures.split_comparison(table, tables.compare_splits(table), max_classes=20))
+    assert_whole(exploration.split_comparison(table, tables.compare_splits(table), max_classes=20))
 
 
 def test_the_image_sheet_counts_sizes_and_states_the_sample():
-    found = texts(dataset_figures.image_overview(table_of(), intensities_of(["box"], groups=4)))
+    found = texts(exploration.image_overview(table_of(), intensities_of(["box"], groups=4)))
     assert "Image overview: sizes of 60 images, intensities of 30, drawn at random" in found
     assert "96 x 160: 20\n128 x 160: 40" in found
     groups = [text for text in found if text.startswith("case")]
@@ -192,7 +192,7 @@ def test_the_image_sheet_counts_sizes_and_states_the_sample():
 def test_of_many_groups_those_with_most_images_are_shown():
     table = intensities_of(["box"], groups=30)
     table.loc[table["name"] == "case2", "images"] = 99
-    found = texts(dataset_figures.image_overview(table_of(), table))
+    found = texts(exploration.image_overview(table_of(), table))
     groups = [text for text in found if text.startswith("case")]
     assert len(groups) == 20
     assert "case2" in groups
@@ -202,42 +202,40 @@ def test_of_many_groups_those_with_most_images_are_shown():
 
 def test_many_sizes_are_binned():
     table = table_of().assign(height=np.arange(60) + 50, width=np.arange(60) * 3 + 70)
-    found = texts(dataset_figures.image_overview(table, intensities_of(["box"])))
+    found = texts(exploration.image_overview(table, intensities_of(["box"])))
     assert any(text.startswith("60 sizes, most often ") for text in found)
 
 
 def test_the_place_sheet_states_the_sample(manifest):
-    found = texts(dataset_figures.class_locations(manifest.head(8), num_images=1000, max_classes=20))
+    found = texts(exploration.class_locations(manifest.head(8), num_images=1000, max_classes=20))
     assert "8 of 1,000 images, drawn at random" in found
     assert any(text.startswith("box\n6 images, up to ") for text in found)
-    assert "all 16 images" in texts(dataset_figures.class_locations(manifest, num_images=16, max_classes=20))
+    assert "all 16 images" in texts(exploration.class_locations(manifest, num_images=16, max_classes=20))
 
 
 def test_a_class_that_no_image_shows_has_an_empty_map(manifest):
-    assert_whole(dataset_figures.class_locations(manifest.iloc[[0]], num_images=1, max_classes=20))
+    assert_whole(exploration.class_locations(manifest.iloc[[0]], num_images=1, max_classes=20))
 
 
 def test_the_series_sheet_shows_days_where_there_are():
-    found = texts(dataset_figures.series_overview(table_of(), max_classes=20))
+    found = texts(exploration.series_overview(table_of(), max_classes=20))
     assert {"0 (20)", "1 (20)", "2 (20)"} <= set(found)
     assert "60 images in 12 series" in found
-    without = texts(dataset_figures.series_overview(table_of().assign(day=np.nan), max_classes=20))
+    without = texts(exploration.series_overview(table_of().assign(day=np.nan), max_classes=20))
     assert "60 images in 12 series; the series' names contain no day" in without
     half = table_of()
     half.loc[half["day"] == 0, "day"] = np.nan
-    assert "60 images in 12 series; the day is known for 40" in texts(
-        dataset_figures.series_overview(half, max_classes=20)
-    )
+    assert "60 images in 12 series; the day is known for 40" in texts(exploration.series_overview(half, max_classes=20))
 
 
 def test_very_many_days_have_fewer_names():
     table = table_of(number=300).assign(day=np.arange(300.0))
-    figure = dataset_figures.series_overview(table, max_classes=20)
+    figure = exploration.series_overview(table, max_classes=20)
     assert len([text for text in texts(figure) if text.endswith(" (1)")]) == 38
 
 
 def test_points_say_which_image_they_are():
-    figure = dataset_figures.point_chart(table_of(), max_points=5000, seed=0)
+    figure = exploration.point_chart(table_of(), max_points=5000, seed=0)
     assert [trace.name for trace in figure.data] == ["train (30)", "val (15)", "test (15)"]
     assert figure.data[1].customdata[0][:4] == ["im2", "case2", "case2_day2", 0]
     assert "customdata[0]" in figure.data[0].hovertemplate
@@ -248,7 +246,7 @@ def test_points_say_which_image_they_are():
 
 
 def test_of_many_images_a_stated_sample_is_pointed_at():
-    figure = dataset_figures.point_chart(table_of(), max_points=12, seed=0)
+    figure = exploration.point_chart(table_of(), max_points=12, seed=0)
     assert sum(len(trace.x) for trace in figure.data) == 12
     assert "12 of 60 images, drawn at random" in figure.layout.title.text
 
@@ -288,14 +286,14 @@ def test_of_many_classes_the_sample_sheet_holds_those_that_occur(manifest):
 def test_pixels_of_a_sample_make_the_image_sheet(manifest):
     table = tables.image_table(manifest, day_pattern=None)
     measured = pixel_statistics.measure_intensities(manifest, ["box", "disc"])
-    assert_whole(dataset_figures.image_overview(table, measured))
+    assert_whole(exploration.image_overview(table, measured))
 
 
 def test_the_appearance_is_that_of_every_figure():
     figures.configure(font_size=13, dpi=80, rc={"font.family": "serif", "axes.spines.top": True})
     try:
-        figure = dataset_figures.class_overview(table_of(), max_classes=20)
-        chart = dataset_figures.point_chart(table_of(), max_points=9, seed=0)
+        figure = exploration.class_overview(table_of(), max_classes=20)
+        chart = exploration.point_chart(table_of(), max_points=9, seed=0)
     finally:
         figures.configure()
     assert figure.dpi == 80
@@ -305,5 +303,5 @@ def test_the_appearance_is_that_of_every_figure():
     assert figure.axes[1].title.get_fontfamily() == ["serif"]
     assert figure.axes[1].spines["top"].get_visible()
     assert chart.layout.font.size == pytest.approx(13 * 4 / 3)
-    again = dataset_figures.class_overview(table_of(), max_classes=20)
+    again = exploration.class_overview(table_of(), max_classes=20)
     assert (again.dpi, again.axes[1].title.get_fontsize()) == (150, 9)

@@ -13,14 +13,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "prediction_sheet",
             "sample_sheet",
         ],
-        "dataset_figures": [
-            "class_overview",
-            "image_overview",
-            "class_locations",
-            "point_chart",
-            "series_overview",
-            "split_comparison",
-        ],
+        "class_figures": ["class_overview", "split_comparison"],
+        "image_figures": ["class_locations", "image_overview", "point_chart", "series_overview"],
         "tables": [
             "compare_splits",
             "describe_difference",

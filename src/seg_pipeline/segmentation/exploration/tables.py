@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
+from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.manifest.table import SPLITS, class_names, spread
 
 MAX_PARTS = 20
@@ -40,6 +41,18 @@ def image_table(manifest: pd.DataFrame, *, day_pattern: str | None) -> pd.DataFr
 def measured_classes(table: pd.DataFrame) -> list[str]:
     """Classes of an image table, in channel order."""
     return [name.removeprefix("area_") for name in map(str, table) if name.startswith("area_")]
+
+
+def object_counts(table: pd.DataFrame) -> pd.DataFrame:
+    """Number of connected components of each class (column) in each image (row)."""
+    names = measured_classes(table)
+    return table[[f"objects_{name}" for name in names]].set_axis(names, axis=1)
+
+
+def class_colours(table: pd.DataFrame, names: list[str]) -> np.ndarray:
+    """The colours of some classes, uint8 (C, 3), the same as in all other figures."""
+    every = measured_classes(table)
+    return plotting.class_colours(len(every))[[every.index(name) for name in names]]
 
 
 def presence(table: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,6 @@ through pyplot, so figures can be drawn in threads and are freed with their last
 
 from seg_pipeline.segmentation.plotting.bar_charts import plot_class_counts, plot_class_scores
 from seg_pipeline.segmentation.plotting.class_panels import plot_object_sizes, plot_reliability, plot_thresholds
-from seg_pipeline.segmentation.plotting.class_statistics import plot_class_overview, plot_split_comparison
 from seg_pipeline.segmentation.plotting.confusion import plot_confusion
 from seg_pipeline.segmentation.plotting.contact_sheets import plot_augmentations, plot_predictions, plot_samples
 from seg_pipeline.segmentation.plotting.curves import plot_history
@@ -17,12 +16,6 @@ from seg_pipeline.segmentation.plotting.dot_charts import (
     plot_postprocessing_gains,
     plot_prediction_options,
 )
-from seg_pipeline.segmentation.plotting.image_distributions import (
-    plot_class_locations,
-    plot_image_overview,
-    plot_series_overview,
-)
-from seg_pipeline.segmentation.plotting.interactive import plot_point_chart
 from seg_pipeline.segmentation.plotting.memory import plot_memory
 from seg_pipeline.segmentation.plotting.overlay import overlay, overlay_prediction, resized
 from seg_pipeline.segmentation.plotting.search import (
@@ -39,27 +32,21 @@ __all__ = [
     "overlay_prediction",
     "plot_augmentations",
     "plot_class_counts",
-    "plot_class_locations",
-    "plot_class_overview",
     "plot_class_scores",
     "plot_comparison",
     "plot_confusion",
     "plot_group_scores",
     "plot_history",
-    "plot_image_overview",
     "plot_importances",
     "plot_memory",
     "plot_object_sizes",
     "plot_overfit",
-    "plot_point_chart",
     "plot_postprocessing_gains",
     "plot_prediction_options",
     "plot_predictions",
     "plot_reliability",
     "plot_samples",
     "plot_score_heat_map",
-    "plot_series_overview",
-    "plot_split_comparison",
     "plot_thresholds",
     "plot_trials",
     "resized",
