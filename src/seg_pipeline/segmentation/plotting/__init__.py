@@ -9,7 +9,7 @@ from seg_pipeline.segmentation.plotting.bar_charts import plot_class_counts, plo
 from seg_pipeline.segmentation.plotting.class_panels import plot_object_sizes, plot_reliability, plot_thresholds
 from seg_pipeline.segmentation.plotting.confusion import plot_confusion
 from seg_pipeline.segmentation.plotting.contact_sheets import plot_augmentations, plot_predictions, plot_samples
-from seg_pipeline.segmentation.plotting.curves import plot_history
+from seg_pipeline.segmentation.plotting.curves import plot_history, plot_overfit
 from seg_pipeline.segmentation.plotting.dot_charts import (
     plot_comparison,
     plot_group_scores,
@@ -18,12 +18,6 @@ from seg_pipeline.segmentation.plotting.dot_charts import (
 )
 from seg_pipeline.segmentation.plotting.memory import plot_memory
 from seg_pipeline.segmentation.plotting.overlay import overlay, overlay_prediction, resized
-from seg_pipeline.segmentation.plotting.search import (
-    plot_importances,
-    plot_overfit,
-    plot_score_heat_map,
-    plot_trials,
-)
 from seg_pipeline.segmentation.plotting.style import class_colours
 
 __all__ = [
@@ -37,7 +31,6 @@ __all__ = [
     "plot_confusion",
     "plot_group_scores",
     "plot_history",
-    "plot_importances",
     "plot_memory",
     "plot_object_sizes",
     "plot_overfit",
@@ -46,8 +39,6 @@ __all__ = [
     "plot_predictions",
     "plot_reliability",
     "plot_samples",
-    "plot_score_heat_map",
     "plot_thresholds",
-    "plot_trials",
     "resized",
 ]

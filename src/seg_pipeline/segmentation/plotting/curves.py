@@ -1,7 +1,8 @@
-"""Training curves per epoch."""
+"""Curves of a training per epoch, and of overfitting a few images per step."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seg_pipeline.segmentation.plotting.style import count_steps, new_figure, styled
+from seg_pipeline.segmentation.plotting.style import count_steps, new_figure, small, styled
 
 TRAIN_COLOUR, VAL_COLOUR, BEST_COLOUR = "#0072B2", "#D55E00", "0.35"
 MAX_MARKERS = 30  # with more epochs, lines have no markers
@@ -78,3 +79,28 @@ def _describe_best(best: pd.Series | None, num_epochs: int) -> str:
     if best is None:
         return f"{num_epochs} epochs, no val Dice"
     return f"best val Dice {best['val_dice']:.3f} at epoch {best['epoch']:.0f} of {num_epochs}"
+
+
+@styled
+def plot_overfit(curve: pd.DataFrame, *, least: float) -> Figure:
+    """Loss and Dice over the steps of overfitting a few images; ``least`` is the required Dice.
+
+    ``curve``: step, loss, dice (missing for steps without a validation).
+    """
+    figure = new_figure(6.4, 2.9)
+    loss, dice = figure.subplots(1, 2)
+    known = curve.dropna(subset=["dice"]) if len(curve) else curve
+    if len(curve):
+        loss.plot(curve["step"], curve["loss"], color=TRAIN_COLOUR, linewidth=1.2)
+        dice.plot(known["step"], known["dice"].astype(float), color=VAL_COLOUR, marker=".", linewidth=1.2)
+    dice.axhline(least, color="0.35", linestyle=":", linewidth=1)
+    dice.annotate(
+        f"required: {least:g}", (0.02, least), xycoords=("axes fraction", "data"), va="bottom", fontsize=small()
+    )
+    loss.set(title="Loss", xlabel="step", ylabel="loss")
+    dice.set(title="Dice", xlabel="step", ylabel="Dice", ylim=(0, 1.05))
+    for axes in (loss, dice):
+        count_steps(axes)
+    best = known["dice"].max() if len(known) else math.nan
+    figure.suptitle(f"Overfitting a few images: Dice {best:.3f} after {len(curve)} steps")
+    return figure
