@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from seg_pipeline.segmentation.images.decoding import read_image
-from seg_pipeline.segmentation.images.masks import decode_rle, encode_rle
+from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
-from seg_pipeline.segmentation.phantom.writing import MADE_BY, RECORD, settings_of, write_phantom
+from seg_pipeline.segmentation.phantom.writing import MADE_BY, RECORD, PhantomSettings, settings_of
 from seg_pipeline.segmentation.storage.atomic import replace_folder
 
 COLOURS = ((0, 0, 0), (220, 40, 40), (40, 180, 60), (40, 80, 220))
@@ -51,7 +50,7 @@ class Frame(NamedTuple):
 
 
 def write_example(folder: str | os.PathLike[str], *, layout: str, **settings: Any) -> None:
-    """Make a clean phantom at ``folder`` in one of the ``LAYOUTS``; the other settings are those of ``write_phantom``.
+    """Make a clean phantom at ``folder`` in one of the ``LAYOUTS``; the other settings are ``PhantomSettings``.
 
     An example with the same settings is kept, one with other settings is replaced.
 
@@ -60,27 +59,22 @@ def write_example(folder: str | os.PathLike[str], *, layout: str, **settings: An
     """
     if layout not in LAYOUTS:
         raise ValueError(f"phantom: layout must be one of {', '.join(LAYOUTS)}, found {layout!r}")
-    folder = Path(folder)
+    folder, wanted = Path(folder), PhantomSettings(dirty=False, **settings)
     if settings_of(folder) == {"layout": layout, **settings}:
         return
-    source, partial = (folder.with_name(f".{folder.name}.{os.getpid()}.{what}") for what in ("source", "partial"))
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        write_phantom(source, dirty=False, **settings)
-        LAYOUTS[layout](list(_frames(source)), partial)
+        LAYOUTS[layout](list(_frames(wanted)), partial)
         record = {"made_by": MADE_BY, "settings": {"layout": layout, **settings}}
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
         replace_folder(partial, folder)
     finally:
-        for leftover in (source, partial):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
-def _frames(phantom: Path) -> Iterator[Frame]:
-    paths = {f"{path.parts[-3]}_{path.name[:10]}": path for path in phantom.glob("train/**/*.png")}
-    with (phantom / "train.csv").open(newline="") as file:
-        for image_id, rows in groupby(list(csv.reader(file))[1:], key=lambda row: row[0]):
-            image = read_image(paths[image_id])
-            masks = np.stack([decode_rle(rle, image.shape[:2], order="C") for _, _, rle in rows])
+def _frames(settings: PhantomSettings) -> Iterator[Frame]:
+    for scan in settings.scans():
+        for image_id, image, masks in scan.frames():
             yield Frame(image_id.rsplit("_slice_", 1)[0], image_id, image, masks)
 
 

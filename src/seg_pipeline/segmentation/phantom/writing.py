@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,11 +33,64 @@ Row = tuple[str, str, str]
 logger = logging.getLogger(__name__)
 
 
-class _Scan(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class PhantomSettings:
+    """What determines the bytes of a phantom.
+
+    The defaults give about 250 frames; ``num_cases=137``, ``frames_per_series=(144, 144)``, ``size=266``,
+    ``other_size=(310, 360)`` and ``dirty=False`` give 39,456, about as many as the real data has.
+    """
+
+    seed: int = 17
+    num_cases: int = 14
+    days_per_case: int = 2
+    frames_per_series: Sequence[int] = (8, 10)
+    """Minimum and maximum number."""
+    size: int = 128
+    """Height and width of a frame in pixels."""
+    other_size: Sequence[int] = (128, 144)
+    """Height and width of every fourth case's frames, beginning with the second case."""
+    dirty: bool = True
+    """Add a few faulty rows and files, see the package's docstring."""
+
+    def __post_init__(self) -> None:
+        fewest, most = self.frames_per_series
+        for name, found, least in (
+            ("num_cases", self.num_cases, 1),
+            ("days_per_case", self.days_per_case, 1),
+            ("the fewest frames_per_series", fewest, 1),
+            ("the most frames_per_series", most, fewest),
+            ("the smallest of size and other_size", min(self.size, *self.other_size), 64),  # bowel loops need pixels
+        ):
+            if found < least:
+                raise ValueError(f"phantom: {name} must be at least {least}, found {found}")
+
+    def record(self) -> dict[str, Any]:
+        """The settings as JSON reads them back."""
+        return json.loads(json.dumps({"version": _VERSION, **asdict(self)}))
+
+    def scans(self) -> Iterator[Scan]:
+        rng = np.random.default_rng([self.seed, 0])  # cases count from 1: none shares this stream
+        fewest, most = self.frames_per_series
+        for case in range(1, self.num_cases + 1):
+            height, width = self.other_size if (case - 2) % 4 == 0 else (self.size, self.size)
+            gaps = rng.integers(14, 30, self.days_per_case)
+            for day in (np.cumsum(gaps) - gaps[0]).tolist():
+                yield Scan(self.seed, case, day, int(rng.integers(fewest, most, endpoint=True)), (height, width))
+
+
+class Scan(NamedTuple):
+    seed: int
     case: int
     day: int
     num_frames: int
     shape: tuple[int, int]
+
+    def frames(self) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+        """Id, image (H, W) uint16 and masks (C, H, W) bool of each frame."""
+        series = make_series(self.seed, self.case, self.day, self.shape, overlaps=(self.case - 2) % 5 == 0)
+        for frame in range(self.num_frames):
+            yield self.image_id(frame), *draw_frame(series, frame, self.num_frames)
 
     def image_id(self, frame: int) -> str:
         return f"case{self.case}_day{self.day}_slice_{frame + 1:04d}"
@@ -53,69 +107,26 @@ class _Fault(NamedTuple):
     file: Path | None = None
 
 
-def write_phantom(
-    folder: str | os.PathLike[str],
-    *,
-    seed: int = 17,
-    num_cases: int = 14,
-    days_per_case: int = 2,
-    frames_per_series: Sequence[int] = (8, 10),
-    size: int = 128,
-    other_size: Sequence[int] = (128, 144),
-    dirty: bool = True,
-    num_workers: int = 1,
-) -> None:
-    """Draw the phantom into ``folder``; the same settings give the same bytes.
+def write_phantom(folder: str | os.PathLike[str], *, num_workers: int = 1, **settings: Any) -> None:
+    """Draw the phantom of ``PhantomSettings`` into ``folder``; the same settings give the same bytes.
 
     The folder appears only when complete. A phantom with the same settings is kept; one with other settings is
-    replaced. The defaults give about 250 frames; ``num_cases=137``, ``frames_per_series=(144, 144)``, ``size=266``,
-    ``other_size=(310, 360)`` and ``dirty=False`` give 39,456, about as many as the real data has.
-
-    Args:
-        frames_per_series: minimum and maximum number of frames per series.
-        size: height and width of a frame in pixels.
-        other_size: height and width of every fourth case's frames, beginning with the second case.
-        dirty: adds a few faulty rows and files, see the package's docstring.
-        num_workers: joblib processes over the series; they do not change the result.
+    replaced. ``num_workers`` joblib processes draw the series.
 
     Raises:
         ValueError: a setting is too small, or ``folder`` holds something other than a phantom.
     """
-    settings = _checked(
-        seed=seed,
-        num_cases=num_cases,
-        days_per_case=days_per_case,
-        frames_per_series=list(frames_per_series),
-        size=size,
-        other_size=list(other_size),
-        dirty=dirty,
-    )
-    folder, begun = Path(folder), time.perf_counter()
-    if settings_of(folder) == settings:
+    wanted, folder, begun = PhantomSettings(**settings), Path(folder), time.perf_counter()
+    if settings_of(folder) == wanted.record():
         return
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
-        num_frames = _write_all(partial, settings, num_workers)
-        if settings_of(folder) != settings:  # else another process was faster
+        num_frames = _write_all(partial, wanted, num_workers)
+        if settings_of(folder) != wanted.record():  # else another process was faster
             replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     logger.info("made a phantom of %d frames at %s in %.1f s", num_frames, folder, time.perf_counter() - begun)
-
-
-def _checked(**settings: Any) -> dict[str, Any]:
-    sizes = settings["size"], *settings["other_size"]
-    fewest, most = settings["frames_per_series"]
-    for name, found, least in (
-        ("num_cases", settings["num_cases"], 1),
-        ("days_per_case", settings["days_per_case"], 1),
-        ("the fewest frames_per_series", fewest, 1),
-        ("the most frames_per_series", most, fewest),
-        ("the smallest of size and other_size", min(sizes), 64),  # below, bowel loops are a few pixels wide
-    ):
-        if found < least:
-            raise ValueError(f"phantom: {name} must be at least {least}, found {found}")
-    return {"version": _VERSION, **settings}
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
@@ -139,26 +150,26 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _write_all(root: Path, settings: dict[str, Any], num_workers: int) -> int:
+def _write_all(root: Path, settings: PhantomSettings, num_workers: int) -> int:
     """Write everything; return the number of frames, including the truncated one."""
-    scans = list(_planned_scans(settings))
+    scans = list(settings.scans())
     num_clean = sum(scan.num_frames for scan in scans)
     root.mkdir(parents=True)
     series = joblib.Parallel(num_workers, return_as="generator")(
-        joblib.delayed(_write_series)(root, settings["seed"], scan) for scan in scans
+        joblib.delayed(_write_series)(root, scan) for scan in scans
     )
     with (root / "train.csv").open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("id", "class", "segmentation"))
         for rows in series:  # one series in memory at a time
             table.writerows(rows)
-        faults = _spoil(root, scans[-1], rows) if settings["dirty"] else []
+        faults = _spoil(root, scans[-1], rows) if settings.dirty else []
         for fault in faults:
             table.writerows(fault.rows)
     num_frames = num_clean + sum(fault.file is not None for fault in faults)
     record = {
         "made_by": MADE_BY,
-        "settings": settings,
+        "settings": settings.record(),
         "num_frames": num_frames,
         "faults": _described(faults, first_line=2 + len(CLASSES) * num_clean),
     }
@@ -166,31 +177,17 @@ def _write_all(root: Path, settings: dict[str, Any], num_workers: int) -> int:
     return num_frames
 
 
-def _planned_scans(settings: dict[str, Any]) -> Iterator[_Scan]:
-    rng = np.random.default_rng([settings["seed"], 0])  # cases count from 1: none shares this stream
-    fewest, most = settings["frames_per_series"]
-    for case in range(1, settings["num_cases"] + 1):
-        height, width = settings["other_size"] if (case - 2) % 4 == 0 else (settings["size"], settings["size"])
-        gaps = rng.integers(14, 30, settings["days_per_case"])
-        for day in (np.cumsum(gaps) - gaps[0]).tolist():
-            yield _Scan(case, day, int(rng.integers(fewest, most, endpoint=True)), (height, width))
-
-
-def _write_series(root: Path, seed: int, scan: _Scan) -> list[Row]:
+def _write_series(root: Path, scan: Scan) -> list[Row]:
     """Write the images of a series; return its rows of the table."""
     (root / scan.file(0)).parent.mkdir(parents=True)
-    series = make_series(seed, scan.case, scan.day, scan.shape, overlaps=(scan.case - 2) % 5 == 0)
     rows = []
-    for frame in range(scan.num_frames):
-        image, masks = draw_frame(series, frame, scan.num_frames)
+    for frame, (image_id, image, masks) in enumerate(scan.frames()):
         (root / scan.file(frame)).write_bytes(cv2.imencode(".png", image, _PNG_OPTIONS)[1].tobytes())
-        rows += [
-            (scan.image_id(frame), name, encode_rle(mask, order="C")) for name, mask in zip(CLASSES, masks, strict=True)
-        ]
+        rows += [(image_id, name, encode_rle(mask, order="C")) for name, mask in zip(CLASSES, masks, strict=True)]
     return rows
 
 
-def _spoil(root: Path, scan: _Scan, rows: list[Row]) -> list[_Fault]:
+def _spoil(root: Path, scan: Scan, rows: list[Row]) -> list[_Fault]:
     """Faults to add after the last series, ``scan``, whose table rows are ``rows``; cuts the extra file."""
     best = max(rows, key=lambda row: len(row[2]))  # the longest run lengths: certainly not empty
     cut, lost = scan.num_frames, scan.num_frames + 1
