@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from seg_pipeline.segmentation.manifest.splits import split_table
 from seg_pipeline.segmentation.metrics import run_comparison
-from seg_pipeline.segmentation.report.figure_captions import CAPTIONS
 from seg_pipeline.segmentation.report.gallery import Gallery, add_images, select_galleries
 from seg_pipeline.segmentation.report.image_table import MOST_GROUPS, image_rows
 from seg_pipeline.segmentation.report.interpretation import limits
@@ -35,7 +33,7 @@ def report_page(
         missing=results.missing(),
         limits=limits(results, about, phantom=phantom),
         **score_section(results),
-        charts={place: list(_charts(results, place)) for place in CAPTIONS},
+        figures={name: png_url(png) for name, png in results.figures.items()},
         galleries=_galleries(results, images_per_gallery),
         **_images(results),
         comparison=_comparison(results, other, seed),
@@ -53,12 +51,6 @@ def _lead(results: Results) -> str:
     model, task = results.training_config["model"], results.training_config["task"]
     form = "classes may overlap" if task == "multilabel" else "one class per pixel"
     return f"{model['architecture']} with {model['encoder']}: {size} ({form})"
-
-
-def _charts(results: Results, place: str) -> Iterator[dict[str, str]]:
-    for name, title, reading in CAPTIONS[place]:
-        if name in results.figures:
-            yield {"source": png_url(results.figures[name]), "title": title, "reading": reading}
 
 
 def _galleries(results: Results, number: int) -> list[Gallery]:
