@@ -10,8 +10,6 @@ import logging
 import multiprocessing
 import os
 import pickle
-import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -20,8 +18,7 @@ from typing import Any
 import optuna
 
 from seg_pipeline.segmentation.settings.search import PoolSettings
-
-PARENT_CHECK_SECONDS = 0.2
+from seg_pipeline.segmentation.training.processes import exit_with_parent
 
 
 class Workers:
@@ -93,16 +90,9 @@ def _call(pickled: bytes) -> Any:
 
 
 def _prepare_process(parent: int) -> None:
-    threading.Thread(target=_exit_with, args=(parent,), daemon=True).start()
+    exit_with_parent(parent)
     logging.getLogger("seg_pipeline").setLevel(logging.WARNING)  # the parent reports progress
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-def _exit_with(parent: int) -> None:
-    """End this process when its parent is gone, even if that was killed."""
-    while os.getppid() == parent:
-        time.sleep(PARENT_CHECK_SECONDS)
-    os._exit(1)
 
 
 class _RayTask(Executor):

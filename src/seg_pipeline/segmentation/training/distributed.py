@@ -26,7 +26,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from seg_pipeline.segmentation.data.sampler import check_shares
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
-from seg_pipeline.segmentation.training.processes import TrainingFailed, join
+from seg_pipeline.segmentation.training.processes import TrainingFailed, exit_with_parent, join
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def _states(folder: Path, compute: ComputeSettings) -> Iterator[dict]:
 
 
 def _launch(folder: Path, compute: ComputeSettings, failure: list[Exception]) -> None:
-    # It warns that a thread's processes may outlive their parent: `_end_with` sees to that.
+    # It warns that a thread's processes may outlive their parent: `exit_with_parent` ends them.
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.ERROR)
     launch = LaunchConfig(
         run_id=folder.name,
@@ -111,7 +111,7 @@ def _work(name: str, parent: int) -> None:
     folder = Path(name)
     if any((folder / file).exists() for file in (STOP, FAILURE)):
         return  # started again in vain: only what ends without an error ends for good
-    threading.Thread(target=_end_with, args=(folder, parent), daemon=True).start()
+    exit_with_parent(parent, stop=(folder / STOP).exists)
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
     job = json.loads((folder / "job.json").read_text())
     device = join(folder, cpu=job["compute"]["device"] == "cpu")
@@ -164,10 +164,3 @@ def _read(folder: Path, number: int) -> dict:
 
 def _newest(folder: Path) -> int:
     return max((int(file.stem) for file in folder.glob("*.pt")), default=-1)
-
-
-def _end_with(folder: Path, parent: int) -> None:
-    """Ends this process when the one that started it has gone or wants no more."""
-    while os.getppid() == parent and not (folder / STOP).exists():
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    os._exit(1)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,3 +114,14 @@ def join(folder: Path, *, cpu: bool) -> torch.device:
     store = dist.FileStore(str(folder / f"meeting_{attempt}"), int(world))  # type: ignore[attr-defined]
     dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=int(rank), world_size=int(world))
     return device
+
+
+def exit_with_parent(parent: int, *, stop: Callable[[], bool] = lambda: False) -> None:
+    """End this process once its parent is gone, even if that was killed, or ``stop`` is true; a thread checks both."""
+
+    def check() -> None:
+        while os.getppid() == parent and not stop():
+            time.sleep(0.1)
+        os._exit(1)
+
+    threading.Thread(target=check, daemon=True).start()
