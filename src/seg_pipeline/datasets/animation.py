@@ -23,15 +23,7 @@ FORMATS = (".gif", ".mp4")
 class AnimationDataset(AbstractDataset["np.ndarray", bytes]):
     """RGB frames, uint8 (T, H, W, 3), saved as GIF or MP4 according to the file's suffix; loads as the file's bytes.
 
-    If OpenCV has no encoder for MP4, a warning is logged and no file is written.
-
-    ```yaml
-    series_gif:
-      type: seg_pipeline.datasets.animation.AnimationDataset
-      filepath: data/08_reporting/series.gif
-      frames_per_second: 4
-    ```
-    """
+    If OpenCV has no encoder for MP4, a warning is logged and no file is written."""
 
     def __init__(self, *, filepath: str, frames_per_second: float = 4, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)

@@ -41,15 +41,7 @@ class FolderDataset(AbstractDataset[NoReturn, Path]):
 
 
 class ImageFolderDataset(FolderDataset):
-    """A FolderDataset of images, some of which Kedro-Viz shows.
-
-    ```yaml
-    inference_folder:
-      type: seg_pipeline.datasets.folder.ImageFolderDataset
-      filepath: data/07_model_output/inference
-      metadata: { kedro-viz: { preview_args: { glob: "overlays/**/*.png" } } }
-    ```
-    """
+    """A FolderDataset of images, some of which Kedro-Viz shows."""
 
     def preview(self, glob: str = "**/*.png", columns: int = 3, rows: int = 3) -> ImagePreview:
         """A sheet of images from all over the folder, in the order of their names; empty if there are none."""

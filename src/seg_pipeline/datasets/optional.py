@@ -11,16 +11,7 @@ from seg_pipeline.segmentation.storage.atomic import replacing
 
 
 class OptionalDataset(AbstractDataset[Any, Any]):
-    """Another dataset that loads as None if its file does not exist, and is saved atomically.
-
-    ```yaml
-    best_params:
-      type: seg_pipeline.datasets.optional.OptionalDataset
-      dataset:
-        type: json.JSONDataset
-        filepath: data/06_models/best_params.json
-    ```
-    """
+    """Another dataset that loads as None if its file does not exist, and is saved atomically."""
 
     missing_ok = True
     """A run may start without the file (hooks/inputs.py)."""

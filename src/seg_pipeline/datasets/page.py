@@ -11,14 +11,7 @@ NOT_SHOWN = re.compile(r"<(head|script|style)\b.*?</\1\s*>", re.DOTALL | re.IGNO
 
 
 class PageDataset(TextDataset):
-    """Like TextDataset, with a preview in Kedro-Viz.
-
-    ```yaml
-    report:
-      type: seg_pipeline.datasets.page.PageDataset
-      filepath: data/08_reporting/report.html
-    ```
-    """
+    """Like TextDataset, with a preview in Kedro-Viz."""
 
     def preview(self) -> HTMLPreview:
         """The page without its styles and scripts, which would apply to all of Kedro-Viz; it renders Markdown."""

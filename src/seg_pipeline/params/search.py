@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from seg_pipeline.params.base import Params
+from seg_pipeline.params.training import GROUPS
 from seg_pipeline.segmentation.settings.search import (
     GridSettings,
     PoolSettings,
@@ -54,6 +55,3 @@ def _check_value(name: str, value: Any, config: TrainingConfig) -> None:
     except ValidationError as error:
         found = error.errors()[0]["msg"]
         raise ValueError(f"`hparam_search.tpe.space.{name}`: {value!r} is not allowed: {found}") from None
-
-
-GROUPS = ("model", "input", "sampling", "loss", "optimizer", "fit")

@@ -18,6 +18,8 @@ from seg_pipeline.segmentation.settings.training import (
 )
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
+GROUPS = ("model", "input", "sampling", "loss", "optimizer", "fit")
+
 
 class TrainingParams(Params):
     """All groups except `compute` determine the result."""
@@ -45,12 +47,7 @@ def make_training_config(
         task=dataset.task,
         classes=tuple(dataset.names),
         background=dataset.task == "multiclass" and dataset.unlabelled_pixels == "background",
-        model=training.model,
-        input=training.input,
-        sampling=training.sampling,
-        loss=training.loss,
-        optimizer=training.optimizer,
-        fit=training.fit,
         scores=scores,
         seed=seed,
+        **{group: getattr(training, group) for group in GROUPS},
     )

@@ -5,12 +5,10 @@ Every call passes the run's id, because mlflow's fluent "active run" differs bet
 
 from __future__ import annotations
 
-import itertools
 import logging
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -81,20 +79,20 @@ class MlflowTracker(Tracker):
 
         there = self._client.get_run(self._runs[run]).data.params
         texts = {_key(name): str(value)[:LONGEST_PARAM] for name, value in values.items()}
-        for some in _parts((Param(*one) for one in texts.items() if one[0] not in there), MOST_PARAMS):
+        for some in _parts([Param(*one) for one in texts.items() if one[0] not in there], MOST_PARAMS):
             self._client.log_batch(self._runs[run], params=some)
         self.tags(run, {f"resumed.{name}": text for name, text in texts.items() if there.get(name, text) != text})
 
     def tags(self, run: str, values: dict[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        for some in _parts((RunTag(_key(name), text[:LONGEST_TAG]) for name, text in values.items()), MOST_PARAMS):
+        for some in _parts([RunTag(_key(name), text[:LONGEST_TAG]) for name, text in values.items()], MOST_PARAMS):
             self._client.log_batch(self._runs[run], tags=some)
 
     def metrics(self, run: str, rows: list[Row], at: int) -> None:
         from mlflow.entities import Metric
 
-        points = (Metric(_key(name), value, at, row["step"]) for row in rows for name, value in row["values"].items())
+        points = [Metric(_key(name), value, at, row["step"]) for row in rows for name, value in row["values"].items()]
         for some in _parts(points, MOST_METRICS):
             self._client.log_batch(self._runs[run], metrics=some)
 
@@ -173,10 +171,8 @@ def set_defaults() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
-def _parts(values: Iterable[T], most: int) -> Iterator[list[T]]:
-    rest = iter(values)
-    while some := list(itertools.islice(rest, most)):
-        yield some
+def _parts(values: list[T], most: int) -> list[list[T]]:
+    return [values[start : start + most] for start in range(0, len(values), most)]
 
 
 def _key(name: str) -> str:

@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.exploration.tables import (
     class_colours,
     count_together,
     describe_difference,
-    object_counts,
+    per_class,
     presence,
     top_classes,
 )
@@ -55,7 +55,7 @@ def class_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
     absent.set(title="Images without the class", xlabel="% of images (images)", xlim=(0, 145), xticks=[0, 50, 100])
     for axes, values, heading, unit in [
         (area, area_percent(table), "Area, if present", "% of the image"),
-        (count, object_counts(table), "Objects, if present", "connected components"),
+        (count, per_class(table, "objects"), "Objects, if present", "connected components"),
     ]:
         boxes = _percentiles(values.where(present), names)
         draw_boxes(axes, boxes, look)
@@ -83,7 +83,7 @@ def split_comparison(table: pd.DataFrame, report: pd.DataFrame, *, max_classes: 
     panels[0].set(title="Images with the class", xlabel="% of the split's images", xlim=(0, 118))
     for axes, values, heading, unit in [
         (panels[1], area_percent(table), "Area, if present", "% of the image"),
-        (panels[2], object_counts(table), "Objects, if present", "connected components"),
+        (panels[2], per_class(table, "objects"), "Objects, if present", "connected components"),
     ]:
         boxes = [_percentiles(values.where(present)[rows], names) for rows in splits.values()]
         for index, (box, colour) in enumerate(zip(boxes, colours, strict=True)):

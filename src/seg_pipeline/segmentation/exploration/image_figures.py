@@ -19,8 +19,8 @@ from seg_pipeline.segmentation.exploration.tables import (
     along_series,
     area_percent,
     class_colours,
-    object_counts,
     over_days,
+    per_class,
     presence,
     top_classes,
 )
@@ -175,7 +175,7 @@ def point_chart(table: pd.DataFrame, *, max_points: int, seed: int) -> PlotlyFig
 
     points = table.sample(min(max_points, len(table)), random_state=seed).sort_index()
     drawn = f"{len(points):,} of {len(table):,} images, drawn at random" if len(points) < len(table) else ""
-    points = points.assign(area=area_percent(points).sum(axis=1), objects=object_counts(points).sum(axis=1))
+    points = points.assign(area=area_percent(points).sum(axis=1), objects=per_class(points, "objects").sum(axis=1))
     title = f"Annotated area and objects per image ({drawn or f'all {len(points):,}'})"
     figure = go.Figure()
     for split, rows in points.groupby("split", sort=False):

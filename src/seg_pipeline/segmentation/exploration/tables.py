@@ -43,29 +43,26 @@ def measured_classes(table: pd.DataFrame) -> list[str]:
     return [name.removeprefix("area_") for name in map(str, table) if name.startswith("area_")]
 
 
-def object_counts(table: pd.DataFrame) -> pd.DataFrame:
-    """Number of connected components of each class (column) in each image (row)."""
-    names = measured_classes(table)
-    return table[[f"objects_{name}" for name in names]].set_axis(names, axis=1)
-
-
 def class_colours(table: pd.DataFrame, names: list[str]) -> np.ndarray:
     """The colours of some classes, uint8 (C, 3), the same as in all other figures."""
     every = measured_classes(table)
     return plotting.class_colours(len(every))[[every.index(name) for name in names]]
 
 
+def per_class(table: pd.DataFrame, quantity: Literal["area", "objects"]) -> pd.DataFrame:
+    """Pixels or connected components of each class (column) in each image (row)."""
+    names = measured_classes(table)
+    return table[[f"{quantity}_{name}" for name in names]].set_axis(names, axis=1)
+
+
 def presence(table: pd.DataFrame) -> pd.DataFrame:
     """Whether each image (row) shows each class (column)."""
-    names = measured_classes(table)
-    return (table[[f"area_{name}" for name in names]] > 0).set_axis(names, axis=1)
+    return per_class(table, "area") > 0
 
 
 def area_percent(table: pd.DataFrame) -> pd.DataFrame:
     """Percentage of each image that each class covers."""
-    names = measured_classes(table)
-    pixels = table["height"] * table["width"]
-    return 100 * table[[f"area_{name}" for name in names]].set_axis(names, axis=1).div(pixels, axis=0)
+    return 100 * per_class(table, "area").div(table["height"] * table["width"], axis=0)
 
 
 def top_classes(table: pd.DataFrame, number: int) -> tuple[list[str], str]:
