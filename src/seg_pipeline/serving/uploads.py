@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 
 from python_multipart.multipart import parse_options_header
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -20,16 +20,22 @@ FORM_BYTES = 8192
 class _FormParser(MultiPartParser):
     """Starlette's parser, which by default writes files over 1 MB to disk and accepts a form that breaks off."""
 
-    ended = False
+    def __init__(self, request: Request, max_bytes: int) -> None:
+        super().__init__(request.headers, self._checked(request, max_bytes))
+        self.spool_max_size = max_bytes + FORM_BYTES
+        self._ended = False
 
     def on_end(self) -> None:
-        self.ended = True
+        self._ended = True
 
-    async def parse(self) -> FormData:
-        form = await super().parse()
-        if not self.ended:
+    async def _checked(self, request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
+        seen = 0
+        async for chunk in request.stream():
+            seen += len(chunk)
+            _check_size(seen, max_bytes + FORM_BYTES, max_bytes)
+            yield chunk
+        if not self._ended:
             raise MultiPartException("no closing boundary")
-        return form
 
 
 async def read_upload(request: Request, *, max_bytes: int, deadline: float) -> tuple[str, bytes]:
@@ -44,30 +50,23 @@ async def read_upload(request: Request, *, max_bytes: int, deadline: float) -> t
         raise RequestError(415, "not_a_form", f"the body must be multipart/form-data with the file in `{FIELD}`")
     declared = request.headers.get("content-length", "")
     _check_size(int(declared) if declared.isdecimal() else 0, max_bytes + FORM_BYTES, max_bytes)
-    parser = _FormParser(request.headers, _limited(request, max_bytes))
-    parser.spool_max_size = max_bytes + FORM_BYTES
     try:
         async with asyncio.timeout_at(deadline):
-            form = await parser.parse()
+            form = await _FormParser(request, max_bytes).parse()
     except TimeoutError:
         raise RequestError(408, "slow_upload", "the upload timed out; send it again") from None
     except (MultiPartException, ClientDisconnect):
         raise RequestError(400, "broken_form", "the form is malformed or incomplete") from None
-    files = [file for file in form.getlist(FIELD) if isinstance(file, UploadFile)]
-    if len(files) != 1:
-        words = f"the form must contain exactly one file in `{FIELD}`, found {len(files)}"
-        raise RequestError(400, "not_one_file", words)
-    data = await files[0].read()
+    try:
+        files = [file for file in form.getlist(FIELD) if isinstance(file, UploadFile)]
+        if len(files) != 1:
+            words = f"the form must contain exactly one file in `{FIELD}`, found {len(files)}"
+            raise RequestError(400, "not_one_file", words)
+        data = await files[0].read()
+    finally:
+        await form.close()
     _check_size(len(data), max_bytes, max_bytes)
     return files[0].filename or FIELD, data
-
-
-async def _limited(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
-    seen = 0
-    async for chunk in request.stream():
-        seen += len(chunk)
-        _check_size(seen, max_bytes + FORM_BYTES, max_bytes)
-        yield chunk
 
 
 def _check_size(size: int, limit: int, told: int) -> None:
