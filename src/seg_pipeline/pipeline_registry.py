@@ -5,7 +5,7 @@ from __future__ import annotations
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Pipeline
 
-ON_REQUEST = ("export", "export_nnunet", "inference")
+ON_REQUEST = ("combine", "export", "export_nnunet", "inference")
 """Pipelines that are not part of the default run."""
 # fmt: off
 SHARED = {

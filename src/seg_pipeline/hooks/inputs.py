@@ -13,6 +13,7 @@ from kedro.pipeline import Pipeline
 from seg_pipeline.datasets.optional import OptionalDataset
 from seg_pipeline.hooks.errors import UserError
 from seg_pipeline.hooks.run_info import command_for, file_of, pipelines_of
+from seg_pipeline.pipeline_registry import ON_REQUEST
 
 ACCEPTS_MISSING_INPUTS = "accepts_missing_inputs"
 """Tag of nodes that accept None for a missing input."""
@@ -98,7 +99,8 @@ def _remedy(name: str, dataset: object, run_params: dict[str, Any]) -> str:
 
 def _pipelines_writing(name: str) -> list[str]:
     writers = [key for key, pipeline in _all_pipelines().items() if name in pipeline.all_outputs()]
-    return [writer for writer in writers if writer != "__default__"] or writers
+    usual = [writer for writer in writers if writer not in ("__default__", *ON_REQUEST)]
+    return usual or [writer for writer in writers if writer != "__default__"]
 
 
 def _all_pipelines() -> dict[str, Pipeline]:

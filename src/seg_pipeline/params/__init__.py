@@ -8,6 +8,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from seg_pipeline.params.base import Params
+from seg_pipeline.params.combine import CombineParams
 from seg_pipeline.params.data import (
     AnnotationParams,
     ClassParams,
@@ -30,6 +31,7 @@ from seg_pipeline.segmentation.settings.training import PredictSettings, ScoreSe
 __all__ = [
     "AnnotationParams",
     "ClassParams",
+    "CombineParams",
     "DataProcessingParams",
     "DatasetParams",
     "EdaParams",
@@ -67,6 +69,7 @@ class Parameters(Params):
     export_nnunet: ExportNnunetParams = ExportNnunetParams()
     export: ExportParams = ExportParams()
     inference: InferenceParams = InferenceParams()
+    combine: CombineParams = CombineParams()
     data_root: str | None = None
     """Folder for all outputs."""
     raw_root: str | None = None

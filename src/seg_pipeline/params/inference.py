@@ -23,6 +23,8 @@ class InferenceParams(Params):
     """masks, overlays: PNG files; rle: rle_masks.csv (id, class, predicted); coco: coco.json."""
     rle_order: Literal["C", "F"] = "C"
     """Run lengths of rle_masks.csv: C along rows, F down columns."""
+    source: str | None = None
+    """For a model trained on several data sets: normalise the images as this source's (`training.input.by_source`)."""
     prediction: PredictSettings | None = None
     """null: as evaluation predicts (checkpoint), or as the bundle says."""
     num_workers: int = Field(default=2, ge=1, le=64)

@@ -1,4 +1,5 @@
 import pickle
+import re
 from dataclasses import replace
 
 import cv2
@@ -15,12 +16,13 @@ from seg_pipeline.segmentation.data.datasets import (
     Draw,
     ImageMaskDataset,
     VisionImageMaskDataset,
+    make_dataset,
     seeded,
     to_native,
 )
 from seg_pipeline.segmentation.data.geometry import fitted_shapes
 from seg_pipeline.segmentation.images.masks import IGNORE
-from seg_pipeline.segmentation.settings.training import InputSettings
+from seg_pipeline.segmentation.settings.training import InputSettings, SourceInput
 
 MULTILABEL = {"task": "multilabel", "background": False}
 MULTICLASS = {"task": "multiclass", "background": True}
@@ -300,3 +302,37 @@ def test_a_window_shows_the_class_that_it_is_drawn_for(mixed, task, label, cache
         assert (truth[label] == 1).any() if task == "multilabel" else (truth == label).any()
     shown = [bool((dataset[Draw(epoch, 0)][1] == label).any()) for epoch in range(40)]
     assert task == "multilabel" or not all(shown)  # without a label, windows lie anywhere
+
+
+def test_each_source_is_normalised_in_its_own_way_and_keeps_its_place(mixed):
+    rows = mixed.assign(source=["a"] * 4 + ["b"] * 2)
+    own = {"b": SourceInput(normalisation="fixed", window=(0, 50))}
+    settings = InputSettings(size=(32, 64), by_source=own)
+    joined = make_dataset(rows, settings, task="multilabel", background=False, seed=5)
+    assert isinstance(joined, ConcatDataset)
+    for index in range(6):
+        alone = (
+            InputSettings(size=(32, 64), normalisation="fixed", window=(0, 50))
+            if index > 3
+            else InputSettings(size=(32, 64))
+        )
+        expected = VisionImageMaskDataset(mixed.iloc[[index]], alone, task="multilabel", background=False)[0]
+        assert all(torch.equal(*pair) for pair in zip(joined[index], expected, strict=True))
+
+
+def test_a_manifest_of_one_data_set_is_one_data_set(mixed):
+    one = make_dataset(mixed, InputSettings(), task="multilabel", background=False)
+    assert isinstance(one, VisionImageMaskDataset)
+
+
+@pytest.mark.parametrize(
+    ("common", "own", "message"),
+    [
+        ("image", SourceInput(normalisation="encoder"), "encoder beside `normalisation: image` would need a mean"),
+        ("encoder", SourceInput(normalisation="training"), "training beside `normalisation: encoder`"),
+        ("encoder", SourceInput(normalisation="fixed"), "`by_source.b`: `normalisation: fixed` needs `window`"),
+    ],
+)
+def test_sources_share_the_mean_that_the_network_subtracts(common, own, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        InputSettings(normalisation=common, by_source={"b": own})

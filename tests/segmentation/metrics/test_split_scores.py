@@ -4,6 +4,7 @@ import pytest
 
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest import table_schemas
+from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED
 from seg_pipeline.segmentation.metrics.aggregation import SCORES
 from seg_pipeline.segmentation.metrics.split_scores import score_predictions
 from seg_pipeline.segmentation.settings.training import MeasureSettings, ScoreSettings
@@ -243,3 +244,37 @@ def test_predictions_of_other_images_or_classes_are_refused(manifest):
         scored(rows, rows.head(1))  # a missed image cannot raise a mean
     with pytest.raises(ValueError, match=r"the classes \['box'\], the manifest has \['box', 'disc'\]"):
         scored(rows, rows.drop(columns="mask_disc"))
+
+
+def partial(*, not_annotated):
+    """Two sources; "box" is not annotated in the images of one of them."""
+    rows = truth(source=["a", "b", "b"])
+    return rows.assign(mask_box=rows["mask_box"].where(rows["source"] != not_annotated, NOT_ANNOTATED))
+
+
+def test_each_source_has_its_scores():
+    half = predicted([box(TRUTHS["one"]), box(TRUTHS["two"], shift=4), box(None)])  # 6 x 4 of 6 x 8 pixels agree
+    scores = scored(truth(source=["a", "b", "b"]), half).scores
+    assert {name: one["mean_dice"] for name, one in scores["by_source"].items()} == {"a": 1.0, "b": 0.5}
+    assert scores["mean_dice"] == 0.75
+    assert "by_source" not in scored(truth(), half).scores
+
+
+def test_a_prediction_of_a_class_that_the_source_does_not_annotate_counts_nowhere():
+    wild = predicted([box(TRUTHS["one"]), box(TRUTHS["two"], shift=4), box(TRUTHS["one"])])
+    scores = scored(partial(not_annotated="b"), wild).scores
+    assert scores["mean_dice"] == scores["by_source"]["a"]["mean_dice"] == 1.0
+    assert scores["by_source"]["b"]["mean_dice"] is None
+    assert scored(partial(not_annotated="b"), wild, aggregation="dataset").scores["mean_dice"] == 1.0
+
+
+def test_a_series_that_is_not_annotated_is_no_volume_with_a_score():
+    rows = partial(not_annotated="b").assign(spacing_y=1.0, spacing_x=1.0, series=["a", "b", "b"], frame=[0, 0, 1])
+    found = scored(rows, predicted([box(place) for place in TRUTHS.values()]), spacing_z=2.0)
+    assert found.series.set_index("series").loc["b", ["volume_dice", "hd95"]].isna().all()
+
+
+def test_an_absent_class_and_one_that_is_not_annotated_must_not_score_alike():
+    message = "box is not annotated in 2 of 3 images, which `scores.empty_policy: one` would score as if it were absent"
+    with pytest.raises(ValueError, match=message):
+        scored(partial(not_annotated="b"), predicted([box(None)] * 3), empty_policy="one")

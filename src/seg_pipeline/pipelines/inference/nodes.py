@@ -30,6 +30,7 @@ def predict_images(
         bundle_format=params.bundle_format,
         postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
         prediction=(prediction, params.prediction),
+        source=params.source,
         device=seg.training.pick_device(params.device),
     )
     result = seg.inference.predict_folder(

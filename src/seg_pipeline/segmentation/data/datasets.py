@@ -10,8 +10,9 @@ from __future__ import annotations
 import bisect
 import hashlib
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -40,7 +41,15 @@ from seg_pipeline.segmentation.data.geometry import (
 from seg_pipeline.segmentation.data.sample_decoding import Decoder, frame_rows
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
-__all__ = ["ConcatDataset", "Draw", "ImageMaskDataset", "VisionImageMaskDataset", "fitted_shapes", "to_native"]
+__all__ = [
+    "ConcatDataset",
+    "Draw",
+    "ImageMaskDataset",
+    "VisionImageMaskDataset",
+    "fitted_shapes",
+    "make_dataset",
+    "to_native",
+]
 
 
 class Draw(NamedTuple):
@@ -153,6 +162,47 @@ class ConcatDataset(data.ConcatDataset):
         which = bisect.bisect_right(self.cumulative_sizes, key.index)
         before = self.cumulative_sizes[which - 1] if which else 0
         return self.datasets[which][key._replace(index=key.index - before)]
+
+
+def make_dataset(
+    rows: pd.DataFrame,
+    settings: InputSettings,
+    *,
+    task: Task,
+    background: bool,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    caches: Mapping[str | None, PixelCache | None] = MappingProxyType({}),
+) -> VisionImageMaskDataset | ConcatDataset:
+    """The samples of manifest rows, in their order: a data set per source, each with its own normalisation and seed.
+
+    Args:
+        rows: one row per image; rows of one source stand together where channels are frames of a series.
+        caches: decoded samples by source; None is the source of a manifest that is of one data set.
+    """
+    parts = [
+        VisionImageMaskDataset(
+            part,
+            settings.of_source(source),
+            task=task,
+            background=background,
+            augmentation=augmentation,
+            seed=seed + number,
+            cache=caches.get(source),
+        )
+        for number, (source, part) in enumerate(_parts(rows))
+    ]
+    return parts[0] if len(parts) == 1 else ConcatDataset(parts)
+
+
+def _parts(rows: pd.DataFrame) -> Iterator[tuple[str | None, pd.DataFrame]]:
+    """Runs of rows of one source, in their order."""
+    if "source" not in rows or rows.empty:
+        yield None, rows
+        return
+    starts = rows["source"] != rows["source"].shift()
+    for _, part in rows.groupby(starts.cumsum().to_numpy(), sort=False):
+        yield part["source"].iloc[0], part
 
 
 def read_whole(source: Source, own: int, frames: np.ndarray, settings: InputSettings) -> tuple[Tensor, Tensor]:

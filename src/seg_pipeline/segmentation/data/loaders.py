@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from seg_pipeline.segmentation.data.augmentation import Augmentation, albumentations_augmentation, make_augmentation
 from seg_pipeline.segmentation.data.cache import open_cache
-from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset, fitted_shapes
+from seg_pipeline.segmentation.data.datasets import fitted_shapes, make_dataset
 from seg_pipeline.segmentation.data.memory import CacheMode
 from seg_pipeline.segmentation.data.sampler import EpochSampler
 from seg_pipeline.segmentation.images.masks import IGNORE
@@ -117,24 +117,31 @@ def _datasets(
     *,
     mode: CacheMode,
     folder: Path | None,
-) -> tuple[VisionImageMaskDataset, VisionImageMaskDataset]:
+) -> tuple[Dataset, Dataset]:
     """Data sets of both splits, which share one cache so that the folds of a cross-validation reuse it."""
-    cache = open_cache(
-        pd.concat([train, val]),
-        config.input,
-        task=config.task,
-        background=config.background,
-        mode=mode,
-        folder=folder,
-        num_workers=os.cpu_count() or 1,
-    )
+    whole = pd.concat([train, val])
+    sources: dict[str | None, pd.DataFrame] = {None: whole}
+    if "source" in whole:
+        sources = {name: whole[whole["source"] == name] for name in whole["source"].unique()}
+    caches = {
+        source: open_cache(
+            rows,
+            config.input.of_source(source),
+            task=config.task,
+            background=config.background,
+            mode=mode,
+            folder=folder,
+            num_workers=os.cpu_count() or 1,
+        )
+        for source, rows in sources.items()
+    }
     dataset = partial(
-        VisionImageMaskDataset,
+        make_dataset,
         settings=config.input,
         task=config.task,
         background=config.background,
         seed=config.seed,
-        cache=cache,
+        caches=caches,
     )
     return dataset(train, augmentation=augmentation), dataset(val)
 

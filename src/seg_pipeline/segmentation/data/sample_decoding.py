@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.data.normalisation import stored_pixels
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.fingerprints import content_hash
 from seg_pipeline.segmentation.images.masks import IGNORE
-from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names, read_masks
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 POINTS = 256
@@ -81,23 +81,27 @@ class Decoder:
 
         Multilabel: uint8 (C, H, W) of 0, 1 and ``IGNORE``. Multiclass: uint8 (H, W), the channel of the logits that
         each pixel belongs to. Where classes overlap, the last one counts; unknown pixels are ``IGNORE``, and so are
-        pixels of no class if there is no background.
+        pixels of no class if there is no background or if a class is not annotated, which they may belong to.
         """
         row = self.row(index)
-        shown = [channel for channel, name in enumerate(self.names) if row[f"mask_{name}"]]
-        named = [self.names[channel] for channel in shown] or self.names[:1]  # any class carries the ignored pixels
+        runs = {channel: row[f"mask_{name}"] for channel, name in enumerate(self.names)}
+        annotated = [channel for channel, text in runs.items() if text != NOT_ANNOTATED]
+        shown = [channel for channel in annotated if runs[channel]]
+        named = [self.names[channel] for channel in shown or annotated[:1]]  # any class carries the ignored pixels
         masks = read_masks(row, named)
         if self.task == "multiclass":
-            return resize_truth(self._labels(masks, shown), self.shape(index))
+            rest = 0 if self.background and len(annotated) == len(runs) else IGNORE
+            return resize_truth(self._labels(masks, shown, rest), self.shape(index))
         small = resize_truth(masks, self.shape(index))
         if len(shown) == len(self.names):
             return small
         truth = np.repeat(np.where(small[:1] == IGNORE, IGNORE, 0).astype(np.uint8), len(self.names), axis=0)
         truth[shown] = small[: len(shown)]
+        truth[[text == NOT_ANNOTATED for text in runs.values()]] = IGNORE
         return truth
 
-    def _labels(self, masks: np.ndarray, shown: list[int]) -> np.ndarray:
-        labels = np.full(masks.shape[1:], 0 if self.background else IGNORE, dtype=np.uint8)
+    def _labels(self, masks: np.ndarray, shown: list[int], rest: int) -> np.ndarray:
+        labels = np.full(masks.shape[1:], rest, dtype=np.uint8)
         for channel, mask in zip(shown, masks, strict=False):
             labels[mask == 1] = channel + self.background
         labels[masks[0] == IGNORE] = IGNORE

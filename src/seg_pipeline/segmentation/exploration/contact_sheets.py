@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.data.augmentation import PRESETS, make_augmentation
-from seg_pipeline.segmentation.data.datasets import Draw, VisionImageMaskDataset
+from seg_pipeline.segmentation.data.datasets import Draw, make_dataset
 from seg_pipeline.segmentation.images.decoding import read_for_display
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks, spread
 from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_masks
@@ -65,7 +65,7 @@ def augmentation_sheet(rows: pd.DataFrame, config: TrainingConfig) -> Figure:
     chosen = None if sampling.albumentations else sampling.augmentation
     images, masks = [], []
     for name in PRESETS:
-        dataset = VisionImageMaskDataset(
+        dataset = make_dataset(
             row,
             config.input,
             task=config.task,

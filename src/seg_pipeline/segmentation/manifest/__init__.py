@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "combine": ["combine_manifests"],
         "cross_checks": ["check_images", "overlap_matrix"],
         "exclusions": ["COLUMNS", "exclude_images"],
         "findings": ["reconcile", "collect", "counts", "refuse_dropped"],

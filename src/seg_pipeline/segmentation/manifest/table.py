@@ -21,6 +21,8 @@ from seg_pipeline.segmentation.manifest.metadata import MaskFormat
 
 SPLITS = ("train", "val", "test")
 Rows = TypeVar("Rows", pd.DataFrame, pd.Series)
+NOT_ANNOTATED = "?"
+"""A mask in a manifest of several data sets, if the image's data set does not annotate the class."""
 
 
 def class_names(manifest: pd.DataFrame) -> list[str]:
@@ -39,9 +41,15 @@ def natural_key(text: str) -> list[str | int]:
 
 
 def read_masks(row: Mapping, names: list[str]) -> np.ndarray:
-    """Masks of a manifest row at native size: uint8 (C, H, W) of 0, 1 and ``IGNORE`` for unlabelled pixels."""
+    """Masks of a manifest row at native size: uint8 (C, H, W) of 0, 1 and ``IGNORE``.
+
+    Ignored are unlabelled pixels in every class, and all pixels of a class that is not annotated.
+    """
     shape = (int(row["height"]), int(row["width"]))
-    masks = np.stack([decode_rle(row[f"mask_{name}"], shape, order="C") for name in names]).astype(np.uint8)
+    runs = [row[f"mask_{name}"] for name in names]
+    masks = np.stack([decode_rle("" if text == NOT_ANNOTATED else text, shape, order="C") for text in runs])
+    masks = masks.astype(np.uint8)
+    masks[[text == NOT_ANNOTATED for text in runs]] = IGNORE
     if row["ignore"]:
         masks[:, decode_rle(row["ignore"], shape, order="C")] = IGNORE
     return masks

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from seg_pipeline.segmentation.images.masks import IGNORE, decode_rle
-from seg_pipeline.segmentation.manifest.table import read_masks
+from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, read_masks
 from seg_pipeline.segmentation.metrics import overlap as metrics
 from seg_pipeline.segmentation.metrics import surface_distances
 from seg_pipeline.segmentation.metrics.overlap import Collected, ImageCounts
@@ -92,7 +92,7 @@ def count_pixels(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Coun
     # Selecting most of them costs more than it saves.
     chosen = there if 2 * len(there) < flat[0].shape[1] else slice(None)
     guess, truth = (array.reshape(len(array), -1)[:, chosen] for array in (predicted, masks))
-    if _exclusive(guess) and _exclusive(truth == 1):
+    if _exclusive(guess) and _exclusive(truth == 1) and _ignored_alike(truth):
         counts, confusion = _count_exclusive(guess, truth)
     else:
         pair = torch.from_numpy(guess)[None, :, None], torch.from_numpy(truth)[None, :, None]
@@ -105,6 +105,14 @@ def count_pixels(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Coun
 def _exclusive(masks: np.ndarray) -> bool:
     """Whether no pixel of bool masks (C, P) belongs to two classes."""
     return bool(np.add.reduce(masks.view(np.uint8), axis=0, dtype=np.uint8).max(initial=0) <= 1)
+
+
+def _ignored_alike(masks: np.ndarray) -> bool:
+    """Whether every ignored pixel of masks (C, P) is ignored for all classes; not so if a class is not annotated."""
+    if masks.max(initial=0) != IGNORE:
+        return True
+    ignored = masks == IGNORE
+    return bool((ignored == ignored[:1]).all())
 
 
 def _count_exclusive(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Counts, Tensor]:
@@ -237,7 +245,9 @@ def read_volumes(
 
     Ignored pixels are outside both. Most frames of a scan do not show an organ, so they are never decoded.
     """
-    runs = list(zip(layout.places, guesses[column], rows[column], rows["ignore"], strict=True))
+    annotated = (rows[column] != NOT_ANNOTATED).to_numpy()
+    masks = (table[column].where(annotated, "") for table in (guesses, rows))
+    runs = list(zip(layout.places, *masks, rows["ignore"], strict=True))
     shown = [place for place, guess, true, _ in runs if guess or true] or [0]
     first, depth, shape = min(shown), max(shown) - min(shown) + 1, layout.shape[1:]
     pair = np.zeros((2, depth, *shape), dtype=bool)

@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,6 +65,10 @@ class ImageCounts(NamedTuple):
     @property
     def overlap(self) -> Counts:
         return Counts(*self[:5])
+
+    def of_images(self, places: np.ndarray) -> ImageCounts:
+        """Counts of some of the images."""
+        return ImageCounts(*(value[torch.from_numpy(places)] for value in self))
 
 
 def count(predicted: Tensor, masks: Tensor) -> Counts:

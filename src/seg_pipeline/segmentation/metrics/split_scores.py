@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.manifest.table import class_names
+from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names
 from seg_pipeline.segmentation.metrics import overlap
 from seg_pipeline.segmentation.metrics.aggregation import SCORES, Aggregator, defined_mean, image_values
 from seg_pipeline.segmentation.metrics.calibration import expected_error
@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.metrics.counting import SeriesCounts, count_image
 from seg_pipeline.segmentation.metrics.overlap import ImageCounts
 from seg_pipeline.segmentation.metrics.summary import plain, summary, table_by
 from seg_pipeline.segmentation.metrics.uw_madison import READINGS, competition_score
-from seg_pipeline.segmentation.settings.training import Aggregation, MeasureSettings, ScoreSettings
+from seg_pipeline.segmentation.settings.training import Aggregation, EmptyPolicy, MeasureSettings, ScoreSettings
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +62,10 @@ def score_predictions(
         reliability: ``Calibration.table`` of the same predictions; None leaves out the calibration error.
 
     Raises:
-        ValueError: the two tables have different classes or image ids.
+        ValueError: the two tables have different classes or image ids; or as ``refuse_partial``.
     """
     names, truth = class_names(rows), matching_rows(rows, predictions)
+    refuse_partial(rows, scores.empty_policy)
     counts, confusion = count_images(truth, predictions, names, measures=measures)
     volumes = count_volumes(truth, predictions, names, counts, measures=measures)
     aggregator = Aggregator.of(scores, measures, seed)
@@ -80,6 +81,12 @@ def score_predictions(
         "competition": _competition(counts, volumes) if measures.competition else None,
         "by_aggregation": both,
     }
+    if "source" in truth:
+        described["by_source"] = {
+            name: _of_images(counts.of_images(np.flatnonzero(rows)), truth[rows], names, aggregator, measures)
+            for name in truth["source"].unique()
+            for rows in [(truth["source"] == name).to_numpy()]
+        }
     labels = [*names, BACKGROUND]
     return Scored(
         described,
@@ -99,6 +106,18 @@ def _of_images(
     counts: ImageCounts, truth: pd.DataFrame, names: list[str], aggregator: Aggregator, measures: MeasureSettings
 ) -> dict:
     return summary(counts, names, truth["group"], scores=SCORES, aggregator=aggregator, confidence=measures.confidence)
+
+
+def refuse_partial(rows: pd.DataFrame, policy: EmptyPolicy) -> None:
+    """Raise ValueError if a class that is not annotated in some image would count as correctly absent, or wrong."""
+    if policy == "skip":
+        return
+    for name in class_names(rows):
+        if missing := int((rows[f"mask_{name}"] == NOT_ANNOTATED).sum()):
+            raise ValueError(
+                f"{name} is not annotated in {missing} of {len(rows)} images, which `scores.empty_policy: {policy}` "
+                "would score as if it were absent from them; set `scores.empty_policy: skip`"
+            )
 
 
 def matching_rows(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:

@@ -37,6 +37,7 @@ def choose_predictor(
     postprocessing: Postprocessing | None,
     prediction: tuple[PredictSettings, PredictSettings | None],
     device: torch.device,
+    source: str | None = None,
 ) -> ImagePredictor:
     """The model to predict with.
 
@@ -48,9 +49,10 @@ def choose_predictor(
         postprocessing: of the checkpoint.
         prediction: the checkpoint's settings, and what goes before them or a bundle's.
         device: of the checkpoint.
+        source: as of ``ImagePredictor``.
 
     Raises:
-        ValueError: it is not there.
+        ValueError: it is not there, or as ``ImagePredictor``.
     """
     usual, wanted = prediction
     if model == "checkpoint":
@@ -59,14 +61,14 @@ def choose_predictor(
                 "there is no trained model: run `kedro run --pipeline training` first, or set `inference.model`"
             )
         return checkpoint_predictor(
-            checkpoint, device=device, postprocessing=postprocessing, prediction=wanted or usual
+            checkpoint, device=device, postprocessing=postprocessing, prediction=wanted or usual, source=source
         )
     if model == "bundle" and bundle is None:
         raise ValueError(
             "there is no exported model: run `kedro run --pipeline export` first, or set `inference.model`"
         )
     folder = bundle.folder if model == "bundle" and bundle else Path(model)
-    return Predictor(folder, bundle_format=bundle_format, prediction=wanted)
+    return Predictor(folder, bundle_format=bundle_format, prediction=wanted, source=source)
 
 
 def checkpoint_predictor(
@@ -75,6 +77,7 @@ def checkpoint_predictor(
     device: torch.device,
     postprocessing: Postprocessing | None = None,
     prediction: PredictSettings | None = None,
+    source: str | None = None,
 ) -> ImagePredictor:
     """The trained model itself, in the number format that its config names, behind an exported model's interface.
 
@@ -82,10 +85,11 @@ def checkpoint_predictor(
         checkpoint: of one model, or of one a fold.
         device: on which it computes.
         postprocessing, prediction: as of ``describe``.
+        source: as of ``ImagePredictor``.
     """
     bundle = describe(checkpoint, postprocessing=postprocessing, prediction=prediction)
     networks = [_network(*member, device) for member in load_members(checkpoint, device)]
-    return ImagePredictor(bundle, networks[: len(bundle.used)])
+    return ImagePredictor(bundle, networks[: len(bundle.used)], source=source)
 
 
 def describe(

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset, to_native
+from seg_pipeline.segmentation.data.datasets import make_dataset, to_native
 from seg_pipeline.segmentation.data.loaders import collate, whole_images
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.table import read_masks
@@ -148,7 +148,7 @@ def native_logits(
     settings: PredictSettings,
 ) -> Iterator[Tensor]:
     """Logits (K, height, width) of each row, on the device."""
-    dataset = VisionImageMaskDataset(rows, config.input, task=config.task, background=config.background)
+    dataset = make_dataset(rows, config.input, task=config.task, background=config.background)
     at_once = whole_images(rows, config.input, batch_size=batch_size) if settings.overlap is None else 1
     loader: DataLoader = DataLoader(dataset, at_once, collate_fn=collate)
     shapes = iter(rows[["height", "width"]].itertuples(index=False, name=None))

@@ -38,11 +38,29 @@ image at each offset of ``input.channels``, None where there is none."""
 
 
 class ImagePredictor:
-    """A bundle's description with its networks loaded; safe to call from several threads."""
+    """A bundle's description with its networks loaded; safe to call from several threads.
 
-    def __init__(self, bundle: Bundle, networks: Sequence[Network], *, bundle_format: str = "checkpoint") -> None:
+    Args:
+        source: of a model trained on several data sets: normalise images as those of this one.
+
+    Raises:
+        ValueError: the model knows no normalisation of its own for ``source``.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        networks: Sequence[Network],
+        *,
+        bundle_format: str = "checkpoint",
+        source: str | None = None,
+    ) -> None:
+        if source is not None and source not in bundle.input.by_source:
+            known = ", ".join(bundle.input.by_source) or "none: leave the source out"
+            raise ValueError(f"no normalisation for images of {source!r}; this model has one for {known}")
         self.bundle, self.bundle_format = bundle, bundle_format
-        self.networks = list(zip((network.input for network in bundle.networks), networks, strict=False))
+        inputs = (network.input.of_source(source) for network in bundle.networks)
+        self.networks = list(zip(inputs, networks, strict=False))
 
     def probabilities(self, image: Image) -> np.ndarray:
         """Float32 (K, H, W) at the image's own size; with a background, that is the first channel.
@@ -106,6 +124,7 @@ class Predictor(ImagePredictor):
         threads: of one prediction; None: one a core.
         bundle_format: "onnx", or "int8" where the bundle has it.
         prediction: in place of the bundle's.
+        source: as of ``ImagePredictor``.
 
     Raises:
         ValueError: no bundle, a damaged one, without this format, or onnxruntime is not installed.
@@ -118,11 +137,12 @@ class Predictor(ImagePredictor):
         threads: int | None = None,
         bundle_format: str = "onnx",
         prediction: PredictSettings | None = None,
+        source: str | None = None,
     ) -> None:
         bundle = Bundle.read(bundle_folder)
         bundle = replace(bundle, prediction=prediction or bundle.prediction)
         networks = [load_onnx(path, threads=threads) for path in bundle.paths(bundle_format)]
-        super().__init__(bundle, networks, bundle_format=bundle_format)
+        super().__init__(bundle, networks, bundle_format=bundle_format, source=source)
 
 
 def load_onnx(path: Path, *, threads: int | None = None) -> Network:

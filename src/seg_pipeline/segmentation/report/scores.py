@@ -68,6 +68,8 @@ def _extra(scores: dict[str, Any]) -> Iterator[str]:
         yield f"Pixel accuracy (all classes correct at a pixel): {score(scores['pixel_accuracy'])}."
     if both := scores.get("by_aggregation"):
         yield f"Mean Dice by aggregation: {_listed({kind: one['mean_dice'] for kind, one in both.items()})}."
+    if sources := scores.get("by_source"):
+        yield f"Mean Dice by source: {_listed({name: one['mean_dice'] for name, one in sources.items()})}."
     if calibration := scores.get("calibration"):
         yield (
             f"Expected calibration error {score(calibration['ece'], 4)}: average gap between predicted and observed "

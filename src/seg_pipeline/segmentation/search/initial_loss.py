@@ -7,8 +7,9 @@ import math
 import pandas as pd
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset
+from seg_pipeline.segmentation.data.datasets import make_dataset
 from seg_pipeline.segmentation.data.loaders import collate
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.losses import default_terms, make_loss
@@ -22,8 +23,8 @@ LARGEST_INPUT, LEAST_DEVIATION = 10.0, 0.02
 """Bounds for normalised values: the largest mean, and the least standard deviation within an image."""
 
 
-def plain_dataset(rows: pd.DataFrame, config: TrainingConfig) -> VisionImageMaskDataset:
-    return VisionImageMaskDataset(rows, config.input, task=config.task, background=config.background)
+def plain_dataset(rows: pd.DataFrame, config: TrainingConfig) -> Dataset:
+    return make_dataset(rows, config.input, task=config.task, background=config.background)
 
 
 @torch.inference_mode()

@@ -12,9 +12,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.data import Dataset
 
 from seg_pipeline.segmentation import plotting
-from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset
 from seg_pipeline.segmentation.data.loaders import make_loaders
 from seg_pipeline.segmentation.exploration.contact_sheets import input_to_rgb, target_to_masks
 from seg_pipeline.segmentation.manifest.table import class_names, data_hash, spread
@@ -39,7 +39,7 @@ PAIRING_SIDE = 32
 
 def overfit(
     rows: pd.DataFrame, config: TrainingConfig, compute: ComputeSettings, settings: SanityCheckSettings
-) -> tuple[dict, TrainState | None, VisionImageMaskDataset]:
+) -> tuple[dict, TrainState | None, Dataset]:
     """Train on a few images, all in every step, until ``overfit_dice`` or ``overfit_steps`` is reached.
 
     Returns the numbers for the report, the trained state (None if training failed) and the images.
@@ -174,9 +174,7 @@ def verdict(found: dict, settings: SanityCheckSettings) -> dict:
 
 
 @torch.inference_mode()
-def sheet_of(
-    rows: pd.DataFrame, dataset: VisionImageMaskDataset, state: TrainState | None, config: TrainingConfig
-) -> Figure:
+def sheet_of(rows: pd.DataFrame, dataset: Dataset, state: TrainState | None, config: TrainingConfig) -> Figure:
     """Contact sheet of the overfitted images as the network sees them, with ground truth and prediction."""
     number = min(len(rows), MAX_SHOWN)
     samples = [dataset[index] for index in range(number)]

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -43,6 +43,17 @@ class ModelSettings(Settings):
     """Normalisation in the decoder (unet, unetplusplus, linknet, manet); use instance for very small batches."""
 
 
+Normalisation = Literal["encoder", "percentile", "image", "fixed", "training"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceInput(Settings):
+    """How the images of one source of a combined data set are normalised."""
+
+    normalisation: Normalisation = "encoder"
+    window: tuple[float, float] | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputSettings(Settings):
     """How a stored image becomes the network's input."""
@@ -62,7 +73,7 @@ class InputSettings(Settings):
     """rgb, grey, or offsets of frames in the series, such as [-1, 0, 1], whose grey values become the channels."""
     edge: Literal["repeat", "black"] = "repeat"
     """Beyond the ends of a series or a gap in it: repeat the nearest frame, or black."""
-    normalisation: Literal["encoder", "percentile", "image", "fixed", "training"] = "encoder"
+    normalisation: Normalisation = "encoder"
     """encoder: as the encoder's weights expect; percentile: `window` of each image becomes black and white; image: zero
     mean and unit deviation per image; fixed: `window` of stored values becomes black and white; training:
     percentiles, mean and deviation of the train images."""
@@ -70,6 +81,8 @@ class InputSettings(Settings):
     """Percentiles (percentile, training; null: 1 and 99) or stored values (fixed)."""
     statistics: tuple[tuple[float, ...], ...] | None = None
     """For training: (low, high), mean and deviation per channel; null: measured on the train images."""
+    by_source: dict[str, SourceInput] = field(default_factory=dict)
+    """`normalisation` and `window` of each source of a combined data set that differs from the others."""
 
     def __post_init__(self) -> None:
         if min(self.size) < STRIDE or any(side % STRIDE for side in self.size):
@@ -88,6 +101,28 @@ class InputSettings(Settings):
             raise ValueError(
                 f"`scale`, `zoom` and `foreground` are for `resize_mode: crop`, found `resize_mode: {self.resize_mode}`"
             )
+
+        for source in self.by_source:
+            self._check_source(source)
+
+    def _check_source(self, source: str) -> None:
+        try:
+            given = self.of_source(source)
+        except ValueError as error:
+            raise ValueError(f"`by_source.{source}`: {error}") from None
+        # The network subtracts one mean and divides by one deviation, so all sources need the same.
+        kinds = {self.normalisation, given.normalisation}
+        if "training" in kinds or ("image" in kinds and len(kinds) > 1):
+            raise ValueError(
+                f"`by_source.{source}`: {given.normalisation} beside `normalisation: {self.normalisation}` would need "
+                "a mean and deviation of its own; combine encoder, percentile and fixed, or image for all sources"
+            )
+
+    def of_source(self, source: str | None) -> InputSettings:
+        """The settings for images of one source; a source that ``by_source`` does not name has those of all."""
+        own = self.by_source.get(source) if source is not None else None
+        changed = asdict(own) if own else {}
+        return replace(self, by_source={}, **changed) if self.by_source else self
 
     @property
     def num_channels(self) -> int:

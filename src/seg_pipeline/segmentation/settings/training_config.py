@@ -123,12 +123,13 @@ def from_plain(kind: type, values: dict[str, Any]) -> Any:
     hints = typing.get_type_hints(kind)
     if missing := {one.name for one in fields(kind)} - set(values):
         raise TypeError(f"without {', '.join(sorted(missing))}")
-    return kind(
-        **{
-            name: from_plain(hints[name], value) if is_dataclass(hints.get(name)) else _tupled(value)
-            for name, value in values.items()
-        }
-    )
+    return kind(**{name: _of_kind(hints.get(name), value) for name, value in values.items()})
+
+
+def _of_kind(hint: Any, value: Any) -> Any:
+    if typing.get_origin(hint) is dict:
+        return {key: _of_kind(typing.get_args(hint)[1], one) for key, one in value.items()}
+    return from_plain(hint, value) if isinstance(hint, type) and is_dataclass(hint) else _tupled(value)
 
 
 def flat(nested: Mapping, *, joint: str = ".") -> dict[str, Any]:

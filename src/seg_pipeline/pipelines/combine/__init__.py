@@ -1,0 +1,3 @@
+"""The manifests of several data sets become one."""
+
+from seg_pipeline.pipelines.combine.pipeline import create_pipeline as create_pipeline

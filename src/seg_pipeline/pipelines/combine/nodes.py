@@ -1,0 +1,21 @@
+"""One manifest of several data sets, in place of data_processing's."""
+
+from __future__ import annotations
+
+from seg_pipeline import segmentation as seg
+from seg_pipeline.params import CombineParams, DatasetParams
+from seg_pipeline.pipelines import DataFrame
+from seg_pipeline.segmentation.settings.training import ScoreSettings
+
+
+def combine_manifests(
+    manifests: dict[str, DataFrame], dataset: DatasetParams, scores: ScoreSettings, params: CombineParams
+) -> tuple[DataFrame, DataFrame, DataFrame]:
+    """The combined manifest, the same without the test split, and findings. Fails if an image leaks between splits."""
+    manifest = seg.manifest.combine_manifests(manifests, dataset.names, params.classes)
+    seg.metrics.refuse_partial(manifest, scores.empty_policy)
+    leaks = seg.manifest.check_leaks(
+        manifest.drop(columns=["split", "fold"]), manifest, allowed=params.allow_leakage, groups_allowed=True
+    )
+    findings = seg.manifest.collect(leaks, seg.manifest.missing_classes(manifest))
+    return manifest, manifest[manifest["split"] != "test"], findings

@@ -1,0 +1,116 @@
+"""Several data sets as one manifest: shared or mapped classes, and classes that only some of them annotate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names, read_masks
+
+QUALIFIED = ("image_id", "group", "series")
+"""Columns whose values get the name of their source, so that two data sets may each have a patient 1."""
+
+
+def combine_manifests(
+    manifests: Mapping[str, pd.DataFrame], classes: Sequence[str], renamed: Mapping[str, Mapping[str, str | None]]
+) -> pd.DataFrame:
+    """One manifest of the images of several data sets, which keep their groups, splits and folds.
+
+    Args:
+        manifests: manifest of each source.
+        classes: classes of the result, in channel order.
+        renamed: per source, the name in ``classes`` of each of its classes that is called otherwise there, or None if
+            the class is not wanted; several of its classes may become one.
+
+    Returns:
+        The rows of all sources, one source after another, with a column ``source``. A class that a source does not
+        have is ``NOT_ANNOTATED`` in its rows: neither present nor absent, ignored in training and scores.
+
+    Raises:
+        ValueError: there is no source, a class of a source is neither in ``classes`` nor in ``renamed``, ``renamed``
+            names a class or a source that does not exist, or no source has a class of ``classes``.
+    """
+    if not manifests:
+        raise ValueError(
+            "there is no data set to combine; name the manifests in the catalog's `source_manifests.sources` "
+            "(docs/how-to/combine.md)"
+        )
+    if foreign := sorted(set(renamed) - set(manifests)):
+        raise ValueError(
+            f"`combine.classes` names {', '.join(foreign)}, but the sources are {', '.join(manifests)} (the catalog's "
+            "`source_manifests.sources`)"
+        )
+    targets = {
+        source: _targets(source, class_names(rows), classes, renamed.get(source, {}))
+        for source, rows in manifests.items()
+    }
+    if missing := [name for name in classes if not any(name in found.values() for found in targets.values())]:
+        raise ValueError(f"no source annotates {', '.join(missing)}; take it out of `dataset.classes`, or rename to it")
+    parts = [_mapped(source, rows, classes, targets[source]) for source, rows in manifests.items()]
+    shared = set.intersection(*(set(part) for part in parts))
+    return pd.concat([part[[name for name in part if name in shared]] for part in parts], ignore_index=True)
+
+
+def _targets(
+    source: str, own: Sequence[str], classes: Sequence[str], renamed: Mapping[str, str | None]
+) -> dict[str, str]:
+    """The class of the result that each of the source's classes becomes, without those that are not wanted."""
+    if foreign := [name for name in renamed if name not in own]:
+        raise ValueError(f"{source} has no class {', '.join(foreign)}; it has {', '.join(own)}")
+    targets = {name: renamed.get(name, name) for name in own}
+    if unknown := [f"{name} (would be {to})" if name != to else name for name, to in targets.items()
+                   if to is not None and to not in classes]:  # fmt: skip
+        raise ValueError(
+            f"{source}: no class of the combined data set for {', '.join(unknown)}; `dataset.classes` are "
+            f"{', '.join(classes)}. Rename it, or leave it out with null: `combine.classes.{source}: "
+            f"{{{unknown[0].split()[0]}: null}}`"
+        )
+    return {name: to for name, to in targets.items() if to is not None}
+
+
+def _mapped(source: str, rows: pd.DataFrame, classes: Sequence[str], targets: Mapping[str, str]) -> pd.DataFrame:
+    own = class_names(rows)
+    of_classes = {f"{kind}_{name}" for name in own for kind in ("mask", "area", "share", "objects")}
+    table = rows[[name for name in rows if name not in of_classes]].copy()
+    for column in QUALIFIED:
+        table[column] = source + "/" + table[column].astype(str)
+    parts = {name: [one for one in own if targets.get(one) == name] for name in classes}
+    columns = {name: _class_columns(rows, sources) for name, sources in parts.items()}
+    for kind in ("mask", "area", "share", "objects"):
+        for name in classes:
+            table[f"{kind}_{name}"] = columns[name][kind]
+    order = {str(own.index(one)): str(list(classes).index(to)) for one, to in targets.items()}
+    table["overlaps"] = [_reordered(text, order) for text in rows["overlaps"]]
+    return table.assign(source=source)
+
+
+def _class_columns(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
+    """Columns mask, area, share and objects of the union of some classes of the same rows."""
+    if not sources:
+        nothing = {"mask": NOT_ANNOTATED, "area": 0, "share": 0.0, "objects": 0}
+        return pd.DataFrame(nothing, index=rows.index)
+    kinds = ("mask", "area", "share", "objects")
+    if len(sources) == 1:
+        return pd.DataFrame({kind: rows[f"{kind}_{sources[0]}"] for kind in kinds})
+    masks = [(read_masks({**row, "ignore": ""}, list(sources)) == 1).any(axis=0) for row in rows.to_dict("records")]
+    area = pd.Series([int(mask.sum()) for mask in masks], index=rows.index, dtype="int64")
+    return pd.DataFrame(
+        {
+            "mask": [encode_rle(mask, order="C") for mask in masks],
+            "area": area,
+            "share": area / (rows["height"] * rows["width"]),
+            "objects": rows[[f"objects_{name}" for name in sources]].sum(axis=1),
+        }
+    )
+
+
+def _reordered(text: str, order: Mapping[str, str]) -> str:
+    """``overlaps`` of the manifest with the numbers of the new classes; pairs that became one class are gone."""
+    kept = []
+    for pair in text.split():
+        classes, _, pixels = pair.partition(":")
+        new = sorted({order[number] for number in classes.split("+") if number in order}, key=int)
+        kept += [f"{'+'.join(new)}:{pixels}"] if len(new) == 2 else []
+    return " ".join(kept)

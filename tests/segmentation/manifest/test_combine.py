@@ -1,0 +1,118 @@
+"""Two data sets as one manifest: names, masks, unannotated classes, and what is refused."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from seg_pipeline.segmentation.data.sample_decoding import Decoder
+from seg_pipeline.segmentation.images.masks import IGNORE, encode_rle
+from seg_pipeline.segmentation.manifest.combine import combine_manifests
+from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, read_masks
+from seg_pipeline.segmentation.settings.training import InputSettings
+
+SHAPE = 2, 3
+
+
+def rle(*pixels: int) -> str:
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask.flat[list(pixels)] = True
+    return encode_rle(mask, order="C")
+
+
+def manifest(name: str, masks: dict[str, tuple[int, ...]], *, overlaps: str = "", **more) -> pd.DataFrame:
+    """One image, 2 x 3, whose masks are lists of pixels counted row by row."""
+    row = {"image_id": name, "group": "p1", "series": "s1", "frame": 0, "height": 2, "width": 3, "split": "train",
+           "fold": 0, "ignore": "", "overlaps": overlaps, "path": f"/{name}.png", "content_hash": name}  # fmt: skip
+    for kind, value in (("mask", rle), ("area", lambda *p: len(p)), ("share", lambda *p: len(p) / 6),
+                        ("objects", lambda *p: int(len(p) > 0))):  # fmt: skip
+        row |= {f"{kind}_{name}": value(*pixels) for name, pixels in masks.items()}
+    return pd.DataFrame([row | more])
+
+
+CLINIC = manifest("x", {"liver": (0, 1), "spleen": (5,), "bone": (2,)}, overlaps="0+2:7 0+1:3", spacing_x=1.5)
+STREET = manifest("x", {"colon": (3, 4)}, ignore=rle(0), split="test", fold=-1)
+
+
+def combined(classes=("spleen", "liver", "bowel"), renamed=None) -> pd.DataFrame:
+    given = {"a": {"bone": None}, "b": {"colon": "bowel"}} if renamed is None else renamed
+    return combine_manifests({"a": CLINIC, "b": STREET}, list(classes), given)
+
+
+def test_rows_keep_their_split_and_say_where_they_come_from():
+    found = combined()
+    assert found[["image_id", "group", "series", "split", "fold", "source"]].to_numpy().tolist() == [
+        ["a/x", "a/p1", "a/s1", "train", 0, "a"],
+        ["b/x", "b/p1", "b/s1", "test", -1, "b"],
+    ]
+    assert "spacing_x" not in found  # only one of the sources has it
+    assert [name for name in found if name.startswith("mask_")] == ["mask_spleen", "mask_liver", "mask_bowel"]
+    assert found["mask_liver"].tolist() == [rle(0, 1), NOT_ANNOTATED]
+    assert found["mask_bowel"].tolist() == [NOT_ANNOTATED, rle(3, 4)]
+    assert found["area_bowel"].tolist() == [0, 2]
+
+
+def test_overlaps_count_the_new_classes_and_drop_those_that_are_gone():
+    assert combined()["overlaps"].tolist() == ["0+1:3", ""]  # liver and bone: 7 pixels, but bone is left out
+
+
+def test_classes_of_a_source_may_become_one():
+    found = combined(
+        ["organ", "bowel"], {"a": {"liver": "organ", "spleen": "organ", "bone": None}, "b": {"colon": "bowel"}}
+    )
+    assert found.loc[0, "mask_organ"] == rle(0, 1, 5)
+    assert (found.loc[0, "area_organ"], found.loc[0, "objects_organ"]) == (3, 2)
+    assert found.loc[0, "share_organ"] == pytest.approx(0.5)
+    assert found.loc[0, "overlaps"] == ""
+
+
+def test_a_class_that_a_source_lacks_is_ignored_in_its_images():
+    first, second = combined().to_dict("records")
+    names = ["spleen", "liver", "bowel"]
+    assert read_masks(first, names).reshape(3, 6).tolist() == [
+        [0, 0, 0, 0, 0, 1],
+        [1, 1, 0, 0, 0, 0],
+        [IGNORE] * 6,
+    ]
+    assert read_masks(second, names).reshape(3, 6).tolist() == [
+        [IGNORE] * 6,
+        [IGNORE] * 6,
+        [IGNORE, 0, 0, 1, 1, 0],
+    ]
+
+
+SETTINGS = InputSettings(resize_mode="crop", size=(32, 32))
+
+
+def test_training_sees_the_same_truth():
+    multilabel = Decoder(combined(), SETTINGS, task="multilabel", background=False)
+    for index, row in enumerate(combined().to_dict("records")):
+        assert multilabel.truth(index).tolist() == read_masks(row, multilabel.names).tolist()
+
+
+def test_a_multiclass_pixel_of_no_class_may_be_of_the_class_that_is_not_annotated():
+    multiclass = Decoder(combined(), SETTINGS, task="multiclass", background=True)
+    assert multiclass.truth(0).ravel().tolist() == [2, 2, IGNORE, IGNORE, IGNORE, 1]
+    assert multiclass.truth(1).ravel().tolist() == [IGNORE, IGNORE, IGNORE, 3, 3, IGNORE]
+
+
+@pytest.mark.parametrize(
+    ("manifests", "classes", "renamed", "message"),
+    [
+        ({}, ["liver"], {}, "there is no data set to combine"),
+        (
+            {"b": STREET},
+            ["bowel"],
+            {"b": {"colon": "bowel"}, "c": {}},
+            "`combine.classes` names c, but the sources are b",
+        ),
+        ({"b": STREET}, ["bowel"], {"b": {"bone": "bowel"}}, "b has no class bone; it has colon"),
+        ({"b": STREET}, ["bowel"], {}, "b: no class of the combined data set for colon; `dataset.classes` are bowel."),
+        ({"b": STREET}, ["bowel"], {"b": {"colon": "gut"}}, "for colon (would be gut)"),
+        ({"b": STREET}, ["colon", "liver"], {}, "no source annotates liver; take it out of `dataset.classes`"),
+    ],
+)
+def test_what_does_not_fit_is_refused(manifests, classes, renamed, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        combine_manifests(manifests, classes, renamed)
