@@ -12,7 +12,7 @@ from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.prediction.predict_images import native_probabilities
 from seg_pipeline.segmentation.prediction.predictor import Predictor, activated, prepare
-from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings
+from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, SourceInput
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.state import start
 
@@ -67,6 +67,21 @@ def test_probabilities_are_those_of_evaluation(mixed, checkpoint, task, predicti
     evaluated = list(native_probabilities(rows, both, device=CPU, batch_size=2, settings=prediction))
     for image, expected in zip(seen_images(rows, tiny.input), evaluated, strict=True):
         np.testing.assert_allclose(ours.probabilities(image), expected.numpy(), atol=2e-5)
+
+
+def test_images_of_a_source_are_normalised_as_in_its_training(mixed, checkpoint):
+    common = InputSettings(size=(32, 64), by_source={"b": SourceInput(normalisation="fixed", window=(0, 90))})
+    config = TrainingConfig.from_dict(checkpoint["config"]).changed({"input": common, "classes": ("left", "top")})
+    model = untrained(config, 1)
+    rows = mixed.iloc[[0, 5]].assign(source=["a", "b"])
+    of_a, of_b = native_probabilities(rows, model, device=CPU, batch_size=2)
+    image_a, image_b = seen_images(rows, common)
+    usual, own = (checkpoint_predictor(model, device=CPU, source=source) for source in (None, "b"))
+    np.testing.assert_allclose(usual.probabilities(image_a), of_a.numpy(), atol=2e-5)
+    np.testing.assert_allclose(own.probabilities(image_b), of_b.numpy(), atol=2e-5)
+    assert np.abs(usual.probabilities(image_b) - of_b.numpy()).max() > 1e-3
+    with pytest.raises(ValueError, match="no normalisation for images of 'a'; this model has one for b"):
+        checkpoint_predictor(model, device=CPU, source="a")
 
 
 def test_onnx_gives_what_the_checkpoint_gives(bundle_folder, checkpoint, mixed):

@@ -97,8 +97,8 @@ SPLITS = Table("splits", "Split and fold of each image.", (_ID, _PLACE[0], *_SPL
 
 MANIFEST = Table(
     "manifest",
-    "The image table that all later steps read: the measured images with their splits. In a combined manifest a mask is "
-    '"?" if the source of the image does not annotate the class.',
+    "The image table that all later steps read: the measured images with their splits. In a combined manifest a mask "
+    'is "?" if the source of the image does not annotate the class.',
     (*MEASURED_IMAGES.columns, *_SPLIT, Column("source", "text", "data set that the image is from", required=False)),
 )
 
