@@ -19,7 +19,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from seg_pipeline.segmentation.formats.volumes import Volume, read_volume, to_uint16
+from seg_pipeline.segmentation.formats.volume_files import Volume, read_volume
+from seg_pipeline.segmentation.formats.volumes import to_uint16
 from seg_pipeline.segmentation.images.masks import encode_rle
 
 REFERENCE = "tests/reference_files"
@@ -132,7 +133,7 @@ def read_dicom(folder: Path) -> Volume:
     values = np.stack([one.pixel_array * float(one.RescaleSlope) + float(one.RescaleIntercept) for one in files])
     between = float(files[1].ImagePositionPatient[2] - files[0].ImagePositionPatient[2])
     spacing = (between, *(float(one) for one in files[0].PixelSpacing))
-    return Volume(values[::-1, :, ::-1], spacing, "LPS")  # DICOM's columns run to the patient's left
+    return Volume(values[::-1, :, ::-1], spacing, None)  # DICOM's columns run to the patient's left
 
 
 if __name__ == "__main__":

@@ -79,3 +79,20 @@ def test_coco_splits_need_a_file_per_split(tmp_path):
         CocoDataset(filepath="a.json", part="splits")
     with pytest.raises(ValueError, match="`invalid_annotations` must be drop_image or drop_annotation, found 'keep'"):
         CocoDataset(filepath="a.json", invalid_annotations="keep")
+
+
+def test_volumes_of_which_none_can_be_used_stop_with_the_reason(tmp_path):
+    write_example(tmp_path / "raw", layout="nifti", **SMALL)
+    for path in (tmp_path / "raw/labels").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(
+        DatasetError, match=r"none of its 1 cases can be used; the first: .*not a NIfTI file, or truncated"
+    ):
+        volumes(tmp_path, "annotations").load()
+
+
+def test_nnunets_label_values_can_be_given(tmp_path):
+    write_example(tmp_path / "raw", layout="nnunet", **SMALL)
+    entry = {"filepath": str(tmp_path / "raw"), "slices": {"path": str(tmp_path / "slices")}}
+    table = NnunetDataset(part="annotations", values={"stomach": [1, 3], "large_bowel": 9}, **entry).load()
+    assert set(table["class"]) <= {"small_bowel", "stomach", "(none)"}

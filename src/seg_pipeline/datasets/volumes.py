@@ -8,14 +8,14 @@ from typing import Any, Literal
 import pandas as pd
 
 from seg_pipeline.datasets.file_index import ReadOnlyTable
-from seg_pipeline.segmentation.formats.volume_cases import find_cases, name_classes, read_nnunet
+from seg_pipeline.segmentation.formats.volume_cases import class_labels, find_cases, name_classes, read_nnunet
 from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
 
 Part = Literal["annotations", "images"]
 
 
 class VolumeDataset(ReadOnlyTable):
-    """Slices of the NIfTI volumes below ``filepath``: their files or their masks. Read-only.
+    """Slices of the volumes (NIfTI, NRRD, MetaImage) below ``filepath``: their files or their masks. Read-only.
 
     The class column of the annotations holds label values. Two entries that differ in ``part`` share the slices;
     see ``segmentation.formats.volumes`` for orientation and intensities.
@@ -25,7 +25,8 @@ class VolumeDataset(ReadOnlyTable):
         images, labels: ``glob`` and ``pattern``, whose group ``series`` names the case; see ``find_cases``.
         slices: ``path``, the folder for the slices (16-bit PNG), ``axis`` (axial, coronal or sagittal) and
             ``rescale``, with ``slope`` and ``intercept``: a stored value times slope plus intercept is the
-            value in the volume; null: fitted per volume.
+            value in the volume; null: fitted per volume. ``resample_labels: true`` resamples labels on another grid
+            than their image's.
         num_workers: processes that cut volumes; -1: one per core.
     """
 
@@ -46,13 +47,20 @@ class VolumeDataset(ReadOnlyTable):
         self._part = part
         self._store = Path(slices["path"]).absolute()
         self._images, self._labels = images, labels
-        self._cutting = Cutting(slices.get("axis", "axial"), **(slices.get("rescale") or {}))
+        self._cutting = Cutting(
+            slices.get("axis", "axial"),
+            **(slices.get("rescale") or {}),
+            resample_labels=slices.get("resample_labels", False),
+        )
         self._num_workers = num_workers
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         cases, class_labels = self._cases()
         images, annotations = index_volumes(cases, self._store, self._cutting, num_workers=self._num_workers)
+        if images["image_id"].isna().all():
+            problem = images["problem"].iloc[0]
+            raise ValueError(f"{self._filepath}: none of its {len(cases)} cases can be used; the first: {problem}")
         if self._part == "images":
             return images
         return annotations if class_labels is None else name_classes(annotations, class_labels)
@@ -76,16 +84,26 @@ class NnunetDataset(VolumeDataset):
     """Training cases in nnU-Net's raw layout, NIfTI or flat images; classes are named as in dataset.json.
 
     ``channels`` are the one or three channels of the image; null: all. ``cases`` is a pattern of the case names; its
-    group ``group`` is what must not be split. The other arguments are those of ``VolumeDataset``.
+    group ``group`` is what must not be split. ``values`` gives the label values of classes in place of dataset.json.
+    The other arguments are those of ``VolumeDataset``.
     """
 
-    def __init__(self, *, channels: list[int] | None = None, cases: str = ".+", **volumes: Any) -> None:
+    def __init__(
+        self,
+        *,
+        channels: list[int] | None = None,
+        cases: str = ".+",
+        values: dict[str, int | list[int]] | None = None,
+        **volumes: Any,
+    ) -> None:
         super().__init__(images={}, labels={}, **volumes)
         self._channels = channels
         self._names = cases
+        self._values = values or {}
 
     def _cases(self) -> tuple[list[Case], dict[str, list[int]] | None]:
-        return read_nnunet(self._filepath, channels=self._channels, names=self._names)
+        cases, labels = read_nnunet(self._filepath, channels=self._channels, names=self._names)
+        return cases, labels | class_labels(self._values)
 
     def _exists(self) -> bool:
         return (self._filepath / "dataset.json").is_file()

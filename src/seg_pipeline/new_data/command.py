@@ -103,13 +103,15 @@ def unknown(contents: Contents) -> str:
 
 
 def _tried(options: argparse.Namespace, plan: Plan) -> int:
-    from seg_pipeline.hooks.errors import text_for_user  # both import Kedro, which only the check needs
+    from kedro.io import DatasetError
+
+    from seg_pipeline.hooks.errors import text_for_user  # these import Kedro, which only the check needs
     from seg_pipeline.new_data.checking import check
 
     tell("\nTrying data_processing on some of the images ...")
     try:
         result = check(options.name, Path.cwd(), options.conf.absolute(), plan.cases, plan.raw_root)
-    except (ValueError, RuntimeError) as error:
+    except (DatasetError, ValueError, RuntimeError) as error:
         if (text := text_for_user(error)) is None:
             raise
         raise ValueError(f"data_processing failed: {text}\nCorrect {options.conf / options.name} and try "

@@ -14,7 +14,7 @@ ENDINGS = {
     "pictures": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
     "tables": (".csv",),
     "jsons": (".json",),
-    "volumes": (".nii", ".nii.gz"),
+    "volumes": (".nii", ".nii.gz", ".nrrd", ".mha"),
 }
 MASK_WORD = re.compile(
     r"(?:^|[_\-. ])(masks?|labels?(?:tr)?|labelled|annot\w*|gt|(?:ground_?)?truth|seg(?:m\w*)?|targets?)(?:$|[_\-. ])"

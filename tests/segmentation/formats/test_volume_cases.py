@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from seg_pipeline.segmentation.formats.volume_cases import class_labels, find_cases, name_classes, read_nnunet
 from seg_pipeline.segmentation.formats.volumes import Cutting, index_volumes
 from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
 IMAGES = {"glob": "images/*", "pattern": r"images/(?P<series>(?P<group>p\d)_.)\.nii"}
 LABELS = {"glob": "labels/*", "pattern": r"labels/(?P<series>.+)\.nii"}
@@ -126,3 +128,14 @@ def test_a_value_of_several_regions_is_a_row_of_each_and_an_unnamed_one_stays():
 
 def test_the_background_is_no_class():
     assert class_labels({"background": 0, "a": 1, "b": [2, 3]}) == {"a": [1], "b": [2, 3]}
+
+
+def test_labels_of_which_none_is_declared_name_the_setting():
+    table = pd.DataFrame({"image_id": ["a", "b"], "class": ["255", NO_CLASS], "mask": ["1 1", None]})
+    reason = (
+        "the labels hold the values 255, but dataset.json declares vessel: 1; correct it or set `values` in the "
+        "catalog, such as `values: {vessel: 255}`"
+    )
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        name_classes(table, {"vessel": [1]})
+    assert name_classes(table, {"vessel": [255]})["class"].tolist() == ["vessel", NO_CLASS]

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
-import gzip
+import hashlib
 import time
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 
 from seg_pipeline.segmentation.formats.volumes import (
@@ -13,11 +14,11 @@ from seg_pipeline.segmentation.formats.volumes import (
     fit_uint16,
     index_volumes,
     label_rows,
-    read_volume,
     to_uint16,
 )
 from seg_pipeline.segmentation.images.decoding import read_image
-from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
+from seg_pipeline.segmentation.manifest.metadata import NO_CLASS, pivot_annotations
+from seg_pipeline.segmentation.manifest.table import merge_files
 
 # By (right, front, head): 4 x 3 x 2 voxels of 1, 2 and 5 mm; a voxel's value is 100 x + 10 y + z.
 RAS = np.fromfunction(lambda x, y, z: 100 * x + 10 * y + z, (4, 3, 2)).astype(np.int16)
@@ -34,78 +35,6 @@ def case(folder, image=RAS, labels=None, name="scan"):
     labels = np.zeros(image.shape, dtype=np.uint8) if labels is None else labels
     files = save(folder / f"{name}.nii.gz", image), save(folder / "labels" / f"{name}.nii.gz", labels)
     return Case(name, (files[0],), files[1], "patient")
-
-
-def test_slices_go_from_head_to_feet_rows_from_front_to_back_columns_from_left_to_right(tmp_path):
-    volume = read_volume(save(tmp_path / "v.nii.gz"))
-    assert volume.values.shape == (2, 3, 4)
-    np.testing.assert_array_equal(volume.values[0, 0], [21, 121, 221, 321])  # head, front
-    np.testing.assert_array_equal(volume.values[1, 2], [0, 100, 200, 300])  # feet, back
-    assert volume.spacing == (5.0, 2.0, 1.0)
-
-
-def test_other_axes(tmp_path):
-    path = save(tmp_path / "v.nii.gz")
-    coronal, sagittal = (read_volume(path, axis=axis) for axis in ("coronal", "sagittal"))
-    assert (coronal.values.shape, coronal.spacing) == ((3, 2, 4), (2.0, 5.0, 1.0))
-    np.testing.assert_array_equal(coronal.values[0, 0], [21, 121, 221, 321])  # front, head
-    assert (sagittal.values.shape, sagittal.spacing) == ((4, 2, 3), (1.0, 5.0, 2.0))
-    np.testing.assert_array_equal(sagittal.values[0, 0], [21, 11, 1])  # left, head: from front to back
-
-
-@pytest.mark.parametrize("axis", ["axial", "coronal", "sagittal"])
-def test_the_stored_orientation_does_not_matter(tmp_path, axis):
-    straight = read_volume(save(tmp_path / "ras.nii.gz"), axis=axis)
-    flipped = save(tmp_path / "lps.nii", RAS[::-1, ::-1], np.diag([-1.0, -2.0, 5.0, 1.0]))
-    turned = save(tmp_path / "sra.nii", RAS.transpose(2, 0, 1), SPACING[:, [2, 0, 1, 3]])
-    for path, directions in ((flipped, "LPS"), (turned, "SRA")):
-        volume = read_volume(path, axis=axis)
-        np.testing.assert_array_equal(volume.values, straight.values)
-        assert volume.spacing == straight.spacing
-        assert volume.directions == directions
-
-
-def test_a_scaled_file_gives_its_own_values(tmp_path):
-    image = nibabel.Nifti1Image(RAS, SPACING)
-    image.header.set_slope_inter(0.5, -100)
-    nibabel.save(image, tmp_path / "v.nii.gz")
-    stored = nibabel.load(tmp_path / "v.nii.gz").get_fdata()
-    np.testing.assert_allclose(read_volume(tmp_path / "v.nii.gz").values[1, 2], stored[:, 0, 0])
-
-
-def test_a_fourth_dimension_of_one_is_no_matter_but_time_is(tmp_path):
-    assert read_volume(save(tmp_path / "one.nii", RAS[..., None])).values.shape == (2, 3, 4)
-    path = save(tmp_path / "many.nii", np.stack([RAS, RAS], axis=-1))
-    with pytest.raises(ValueError, match=r"its shape is \(4, 3, 2, 2\), expected 3 dimensions; split time or channels"):
-        read_volume(path)
-
-
-def test_a_huge_header_is_refused_before_its_voxels_are_read(tmp_path):
-    header = nibabel.Nifti1Header()
-    header.set_data_shape((2000, 2000, 2000))
-    header["magic"], header["vox_offset"] = b"n+1", 352
-    (tmp_path / "v.nii.gz").write_bytes(gzip.compress(header.binaryblock + b"\0" * 4))
-    with pytest.raises(ValueError, match=r"2000 x 2000 x 2000 voxels are more than the 2,000,000,000 decoded"):
-        read_volume(tmp_path / "v.nii.gz")
-
-
-@pytest.mark.parametrize("content", [b"", b"hello", "half"])
-def test_a_damaged_file_is_refused(tmp_path, content):
-    path = save(tmp_path / "v.nii.gz", np.random.default_rng(0).integers(0, 999, (30, 30, 30)).astype(np.int16))
-    path.write_bytes(path.read_bytes()[:9000] if content == "half" else content)
-    with pytest.raises(ValueError, match=r"v\.nii\.gz: not a NIfTI file, or truncated or damaged"):
-        read_volume(path)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"gone\.nii: no such file"):
-        read_volume(tmp_path / "gone.nii")
-
-
-def test_colour_voxels_are_refused(tmp_path):
-    values = np.zeros((2, 2, 2), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
-    with pytest.raises(ValueError, match=r"its voxels are .*, expected numbers"):
-        read_volume(save(tmp_path / "v.nii", values))
 
 
 @pytest.mark.parametrize(
@@ -145,9 +74,8 @@ def test_labels_become_rows_and_an_empty_slice_says_so():
     ]
 
 
-def test_labels_must_be_whole():
-    with pytest.raises(ValueError, match=r"labels must be whole numbers from 0 to 65535, found 0 to 0\.5"):
-        label_rows(np.array([[[0, 0.5]]]), ["a"])
+def test_a_negative_label_is_a_row():
+    assert label_rows(np.array([[[0, -1, 2]]]), ["a"]).to_numpy().tolist() == [["a", "-1", "2 1"], ["a", "2", "3 1"]]
 
 
 def test_a_case_becomes_files_and_rows(tmp_path):
@@ -194,10 +122,22 @@ def test_an_unchanged_case_is_not_cut_again_and_a_changed_one_is(tmp_path):
     assert len(list((store / "scan").iterdir())) == 1
 
 
+def test_files_are_hashed_once_per_run(tmp_path, monkeypatch):
+    one, store = case(tmp_path), tmp_path / "store"
+    hashed = []
+    monkeypatch.setattr("hashlib.file_digest", lambda file, kind: hashed.append(file.name) or hashlib.new(kind))
+    for _ in range(3):
+        index_volumes([one], store, Cutting())
+    assert hashed == [str(one.images[0]), str(one.labels)]
+
+
 def test_a_cut_that_was_broken_off_leaves_nothing(tmp_path):
-    broken = case(tmp_path, labels=np.full(RAS.shape, 0.5))
+    broken = case(tmp_path, labels=np.full(RAS.shape, 0.6))
     images, annotations = index_volumes([broken], tmp_path / "store", Cutting())
-    assert images["problem"].tolist() == ["labels must be whole numbers from 0 to 65535, found 0.5 to 0.5"]
+    assert images["problem"].tolist() == [
+        "scan.nii.gz: labels must be whole numbers, found 0.6 and other fractions in 24 voxels: they were interpolated."
+        " Resample the originals by nearest neighbour"
+    ]
     assert annotations.empty
     assert not list((tmp_path / "store").rglob("*.png"))
 
@@ -209,18 +149,90 @@ def test_one_bad_case_does_not_stop_the_others(tmp_path):
     assert "gone.nii.gz" in images["problem"][0]
 
 
+def moved(*origin, sides=(1.0, 2.0, 5.0)):
+    affine = np.diag([*sides, 1.0])
+    affine[:3, 3] = origin
+    return affine
+
+
+TURNED = SPACING.copy()  # by 0.1 about the axis from feet to head; the furthest corner is 5 mm from it
+TURNED[:2, :2] = [[np.cos(0.1), -2 * np.sin(0.1)], [np.sin(0.1), 2 * np.cos(0.1)]]
+
+
 @pytest.mark.parametrize(
-    ("labels", "affine", "text"),
+    ("shape", "affine", "text"),
     [
-        (np.zeros((4, 2, 3)), SPACING, r"scan.nii.gz is \(3, 2, 4\), scan.nii.gz \(2, 3, 4\) \(slices, H, W\)"),
-        (np.zeros((4, 3, 2)), np.diag([-1.0, 2, 5, 1]), "the axes of scan.nii.gz point LAS, those of scan.nii.gz RAS"),
+        ((4, 2, 3), SPACING, r"it is (3, 2, 4), the image (2, 3, 4) (slices, H, W)"),
+        (
+            (4, 3, 2),
+            moved(0, 0, 40),
+            "it lies up to 40 mm off the image: it is shifted by (0, 0, 40) mm (to the right,",
+        ),
+        (
+            (4, 3, 2),
+            moved(0, 0, 0, sides=(1, 2, 2.5)),
+            "up to 2.5 mm off the image: its spacing is (2.5, 2, 1), the image's (5, 2, 1) mm (slices, H, W)",
+        ),
+        ((4, 3, 2), moved(0, 0, 0, sides=(-1, 2, 5)), "up to 3 mm off the image: it is shifted by (-3, 0, 0) mm"),
+        ((4, 3, 2), TURNED, "up to 0.5 mm off the image: it is turned or mirrored against it"),
     ],
 )
-def test_labels_that_do_not_lie_on_their_image_are_a_problem(tmp_path, labels, affine, text):
+def test_labels_that_do_not_lie_on_their_image_are_a_problem_in_mm(tmp_path, shape, affine, text):
     one = case(tmp_path)
-    save(one.labels, labels.astype(np.uint8), affine)
-    images, _ = index_volumes([one], tmp_path / "store", Cutting())
-    assert images["problem"].str.contains(text).tolist() == [True]
+    save(one.labels, np.zeros(shape, dtype=np.uint8), affine)
+    (problem,) = index_volumes([one], tmp_path / "store", Cutting())[0]["problem"]
+    assert problem.startswith("scan.nii.gz does not lie on scan.nii.gz: it ")
+    assert text in problem
+    assert "set `resample_labels: true` under `slices`" in problem
+
+
+def test_a_header_that_is_rounded_off_and_another_storage_order_do_not_matter(tmp_path):
+    labels = (RAS > 200).astype(np.uint8)
+    one = case(tmp_path, labels=labels)
+    _, expected = index_volumes([one], tmp_path / "store", Cutting())
+    save(one.labels, labels[::-1], moved(3.02, 0, 0, sides=(-1, 2, 5)))  # stored from right to left, 0.02 mm off
+    images, annotations = index_volumes([one], tmp_path / "store", Cutting())
+    assert images[["problem", "repaired"]].isna().all(axis=None)
+    assert annotations.equals(expected)
+
+
+def test_labels_on_a_finer_grid_are_resampled_by_setting_with_a_finding(tmp_path):
+    fine = np.zeros((4, 3, 6), dtype=np.uint8)  # 2.5 mm instead of 5 mm; its voxels 0 and 2 are the image's 0 and 1
+    fine[1, 2, 2] = 7  # in the image's upper slice, front row, second column
+    fine[0, 0, 4:] = 9  # above the image
+    one = case(tmp_path)
+    save(one.labels, fine, moved(0, 0, 0, sides=(1, 2, 2.5)))
+    images, annotations = index_volumes([one], tmp_path / "store", Cutting(resample_labels=True))
+    assert annotations.fillna("").to_numpy().tolist() == [["scan_0000", "7", "2 1"], ["scan_0001", NO_CLASS, ""]]
+    assert images["repaired"].fillna("").tolist() == [
+        "scan.nii.gz was resampled to the grid of scan.nii.gz (nearest neighbour), as it is (6, 3, 4), the image "
+        "(2, 3, 4) (slices, H, W); 0.01 of 0.015 cm3 of labels lie in the image",
+        "",
+    ]
+    _, findings = merge_files(
+        pivot_annotations(annotations.assign(row=range(2)), ["7"]),
+        images,
+        pd.DataFrame(),
+        mask_format="rle",
+    )
+    assert findings[["rule", "action"]].to_numpy().tolist() == [["repaired_file", "repaired"]]
+
+
+def test_labels_outside_their_image_are_a_problem_even_when_resampled(tmp_path):
+    one = case(tmp_path, labels=np.ones(RAS.shape, dtype=np.uint8))
+    save(one.labels, np.ones(RAS.shape, dtype=np.uint8), moved(0, 0, 400))
+    (problem,) = index_volumes([one], tmp_path / "store", Cutting(resample_labels=True))[0]["problem"]
+    assert "shifted by (0, 0, 400) mm" in problem
+    assert problem.endswith("; no labelled voxel lies in the image, not even after resampling")
+
+
+@pytest.mark.parametrize("values", [RAS * 0.01, np.where(RAS == 21, 2 * 0.99999, 0)])
+def test_labels_stored_as_fractions_or_with_a_scale_are_their_whole_numbers(tmp_path, values):
+    labels = np.rint(values)
+    _, expected = index_volumes([case(tmp_path, labels=labels.astype(np.int16))], tmp_path / "store", Cutting())
+    one = case(tmp_path / "b", labels=np.where(values == labels, labels, labels * 0.99999).astype(np.float32))
+    _, annotations = index_volumes([one], tmp_path / "other", Cutting())
+    assert annotations.equals(expected)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,8 @@ def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
     annotated = []
     for file in contents.jsons[:MOST_JSONS]:
         content = _content(contents.root / file)
+        if file.rsplit("/", 1)[-1] == "dataset.json":
+            names = {**volumes.decathlon_names(content), **names}
         if file.rsplit("/", 1)[-1] == "dataset.json" and {"channel_names", "labels"} <= content.keys():
             read = partial(volumes.read_nnunet_raw, contents, file)
             found.append(Layout("nnunet", f"nnU-Net's raw layout, by {file}", read))
@@ -60,7 +62,7 @@ def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
         about = f"COCO annotations in {' and '.join(files.values())}"
         found.append(Layout("coco", about, partial(coco.read, contents, files)))
     if contents.volumes and not any(one.name == "nnunet" for one in found):
-        about = f"{len(contents.volumes)} NIfTI volumes"
+        about = f"{len(contents.volumes)} volumes (NIfTI, NRRD or MetaImage)"
         found.append(Layout("nifti", about, partial(volumes.read_nifti, contents, names)))
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,19 @@ from seg_pipeline.new_data import names as naming
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import evenly
 from seg_pipeline.new_data.plan import DATA, NO_MASK_FILES, RAW, Classes, Entry, Plan, Value
-from seg_pipeline.new_data.scanning import Contents, common_end, common_folder, glob_of, images_of, mask_folder, stem
+from seg_pipeline.new_data.scanning import (
+    Contents,
+    common_end,
+    common_folder,
+    endings_of,
+    glob_of,
+    images_of,
+    mask_folder,
+    stem,
+)
 from seg_pipeline.segmentation.formats.json_files import read_json
 from seg_pipeline.segmentation.formats.volume_cases import find_cases, read_nnunet
+from seg_pipeline.segmentation.formats.volume_files import NIFTI, VOLUMES, needs_package, read_slices, whole_labels
 from seg_pipeline.segmentation.formats.volumes import Case
 from seg_pipeline.segmentation.settings.training import Task
 
@@ -37,9 +46,11 @@ def read_nnunet_raw(contents: Contents, file: str, ask: Asker) -> Plan:
     shared = len(values) > len(set(values))
     ask.decide(f"{file}: nnU-Net, {len(cases)} cases, classes {', '.join(wanted)}")
     ask.decide("task: " + ("multilabel, as labels belong to several regions" if shared else _one_label(wanted)))
+    values_in_files = _other_values([case for case in cases if not case.problem], labels, ask)
     entry = {
         "type": "seg_pipeline.datasets.volumes.NnunetDataset",
         "filepath": RAW,
+        **({"values": values_in_files} if values_in_files else {}),
         "cases": _case_pattern([case.name for case in cases], ask).replace("(?P<series>", "(?:"),
         "channels": channels,
         "slices": _slices(cases, ask),
@@ -47,6 +58,29 @@ def read_nnunet_raw(contents: Contents, file: str, ask: Asker) -> Plan:
     task: Task = "multilabel" if shared or len(wanted) == 1 else "multiclass"
     classes = Classes(wanted, task, ignore=["ignore"] if ignored else [])
     return _plan(root, entry, classes, cases, {"multiple_masks": "merge"})
+
+
+def _other_values(cases: list[Case], labels: dict[str, list[int]], ask: Asker) -> dict[str, int]:
+    """The value of the only class, if the files hold another than dataset.json says, such as 255."""
+    found = sorted(_label_values(cases) - {0})
+    unknown = [value for value in found if value not in {one for values in labels.values() for one in values}]
+    if len(labels) == 1 and len(found) == len(unknown) == 1:
+        (name,) = labels
+        ask.decide(
+            f"labels hold {found[0]}, dataset.json says {labels[name]}: read as {name} (`values` in the catalog)"
+        )
+        return {name: found[0]}
+    if unknown:
+        ask.decide(f"labels hold {unknown}, which dataset.json does not declare; their masks become findings")
+    return {}
+
+
+def decathlon_names(content: dict) -> dict[str, str]:
+    """Class names by value in the dataset.json of the Medical Segmentation Decathlon; {} for another file."""
+    labels = content.get("labels")
+    if not isinstance(labels, dict) or not all(str(key).isdigit() and isinstance(labels[key], str) for key in labels):
+        return {}
+    return {str(key): name for key, name in labels.items()}
 
 
 def _one_label(classes: dict) -> str:
@@ -60,6 +94,8 @@ def read_nifti(contents: Contents, known: dict[str, str], ask: Asker) -> Plan | 
     pairs = {"images": _pattern(images, labels), "labels": _pattern(labels, images)}
     if pairs["images"] is None or pairs["labels"] is None:
         return None
+    if package := needs_package(contents.root / images[0]):
+        raise ValueError(f"reading {images[0]} needs {package}; install it with `pip install 'seg_pipeline[medical]'`")
     names = [re.fullmatch(pairs["images"]["pattern"], file)["series"] for file in images]  # type: ignore[index]
     nested = _case_pattern(names, ask)
     pairs["images"]["pattern"] = pairs["images"]["pattern"].replace("(?P<series>[^/]+)", f"(?P<series>{nested})")
@@ -91,7 +127,12 @@ def _pattern(files: list[str], others: list[str]) -> dict[str, str] | None:
              for at in range(len(rows[0]))]  # fmt: skip
     folder = common_folder(files)
     glob = (f"{folder}/" if folder else "") + glob_of(files, folder, others)
-    return {"glob": re.sub(r"\.nii(\.gz)?$|\.\*$", ".nii*", glob), "pattern": "/".join(texts) + r"\.nii(?:\.gz)?"}
+    nifti = all(file.lower().endswith(NIFTI) for file in files)
+    ending = r"\.nii(?:\.gz)?" if nifti else endings_of(files)
+    return {
+        "glob": re.sub(r"\.nii(\.gz)?$|\.\*$", ".nii*", glob) if nifti else glob,
+        "pattern": "/".join(texts) + ending,
+    }
 
 
 def _own(rows: list[list[str]], at: int, end: str, differs: str = "") -> str:
@@ -118,7 +159,7 @@ def _case_pattern(names: list[str], ask: Asker) -> str:
 
 def _slices(cases: list[Case], ask: Asker) -> Entry:
     """How volumes are cut; CT keeps Hounsfield units that are comparable between scans."""
-    lowest = [float(_values(case.images[0]).min()) for case in evenly(cases, 2) if _is_volume(case)]
+    lowest = [low for case in evenly(cases, 2) if _is_volume(case) and (low := _lowest(case.images[0])) is not None]
     ct = bool(lowest) and min(lowest) < AIR
     if ct:
         ask.decide(f"intensities go down to {min(lowest):g}: CT, kept as Hounsfield units + 1024")
@@ -126,33 +167,49 @@ def _slices(cases: list[Case], ask: Asker) -> Entry:
     return {"path": f"{DATA}/02_intermediate/slices", "axis": "axial", "rescale": rescale}
 
 
-def _is_volume(case: Case) -> bool:
-    return bool(case.images) and ".nii" in case.images[0].name
-
-
-def _values(path: Path) -> np.ndarray:
+def _lowest(path: Path) -> float | None:
+    """The lowest value; None if the volume cannot be read, which data_processing reports."""
     try:
-        import nibabel
-    except ModuleNotFoundError:
-        raise ValueError("reading NIfTI needs nibabel; install it with `pip install 'seg_pipeline[medical]'`") from None
-    return np.asanyarray(nibabel.Nifti1Image.from_filename(path).dataobj)
+        return float(np.nanmin(read_slices(path, axis="axial").values))
+    except ValueError:
+        return None
+
+
+def _is_volume(case: Case) -> bool:
+    return bool(case.images) and case.images[0].name.lower().endswith(VOLUMES)
+
+
+def _label_values(cases: list[Case]) -> set[int]:
+    """Values in a sample of the labels.
+
+    Raises:
+        ValueError: none of the sampled labels can be used.
+    """
+    values: set[int] = set()
+    problems = []
+    for case in evenly(cases, 10):
+        assert case.labels is not None
+        try:
+            read = read_slices(case.labels, axis="axial", labels=True).values
+            values |= set(np.unique(whole_labels(read)).tolist())
+        except ValueError as error:  # data_processing reports it
+            problems.append(f"{case.labels.name}: {error}")
+    if problems and not values:
+        raise ValueError(f"none of the {len(problems)} sampled labels can be used, such as {problems[0]}")
+    return values
 
 
 def _classes(cases: list[Case], known: dict[str, str], ask: Asker) -> Classes:
-    found: dict[int, int] = defaultdict(int)
-    looked = evenly(cases, 10)
-    for case in looked:
-        assert case.labels is not None
-        for value in np.unique(_values(case.labels)).astype(int).tolist():
-            found[value] += value > 0
+    found = _label_values(cases)
     values: dict[str, Value] = {known.get(str(one), f"label_{one}"): one for one in sorted(found) if one > 0}
     if not values:
-        raise ValueError(f"{looked[0].labels}: no label is above 0 in {len(looked)} volumes; are these the labels?")
-    ask.decide(
-        f"classes: {', '.join(f'{one} {name}' for name, one in values.items())} (labels of {len(looked)} volumes)"
-    )
+        raise ValueError(f"{cases[0].labels}: no label is above 0 in the sampled volumes; are these the labels?")
+    ask.decide(f"classes: {', '.join(f'{one} {name}' for name, one in values.items())} (in a sample of the labels)")
+    ignored: list[Value] = [one for one in sorted(found) if one < 0]
+    if ignored:
+        ask.decide(f"not a class: {ignored} unknown (ignored)")
     ask.decide(f"task: {_one_label(values)}")
-    return Classes(values, "multilabel" if len(values) == 1 else "multiclass")
+    return Classes(values, "multilabel" if len(values) == 1 else "multiclass", ignore=ignored)
 
 
 def _plan(root: Path, entry: Entry, classes: Classes, cases: list[Case], annotations: dict) -> Plan:

@@ -120,11 +120,22 @@ def name_classes(annotations: pd.DataFrame, labels: dict[str, list[int]]) -> pd.
     """Replace label values in the class column by class names; a value in several regions gives one row per region.
 
     Unknown values stay, and become findings.
+
+    Raises:
+        ValueError: no value is known.
     """
     names: dict[str, list[str]] = defaultdict(list, {NO_CLASS: [NO_CLASS]})
     for name, values in labels.items():
         for value in values:
             names[str(value)].append(name)
+    found = set(annotations["class"]) - {NO_CLASS}
+    if found and not found & names.keys():
+        shown = ", ".join(f"{name}: {values[0] if len(values) == 1 else values}" for name, values in labels.items())
+        example = f"{{{next(iter(labels), 'NAME')}: {min(found)}}}"
+        raise ValueError(
+            f"the labels hold the values {', '.join(sorted(found)[:5])}, but dataset.json declares {shown}; correct it "
+            f"or set `values` in the catalog, such as `values: {example}`"
+        )
     named = annotations.copy()
     named["class"] = pd.Series([names.get(value, [value]) for value in annotations["class"]], dtype=object)
     return named.explode("class", ignore_index=True).astype({"class": "str"})

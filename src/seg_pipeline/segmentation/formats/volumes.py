@@ -1,29 +1,18 @@
-"""Cut NIfTI volumes into slices: 16-bit images that are read as fast as any other.
+"""Cut volumes into slices: 16-bit images that are read as fast as any other.
 
 A compressed volume can only be read from its start, so reading slices in random order would decompress the whole
 volume each time. Each case is cut once, into a folder named after the hash of its contents; the folder is renamed into
-place when it is complete.
-
-Axes: S slices, H rows, W columns. Volumes are reoriented so that the voxel axes run to the patient's right, front
-and head (nibabel's closest canonical orientation; an oblique one stays oblique). Then
-
-| axis | slices go from | rows go from | columns go from |
-|---|---|---|---|
-| axial | head to feet | front to back | left to right |
-| coronal | front to back | head to feet | left to right |
-| sagittal | left to right | head to feet | front to back |
+place when it is complete. ``volume_files`` reads the volumes and describes their orientation.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
-import zlib
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
 
 import cv2
 import joblib
@@ -31,26 +20,21 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from seg_pipeline.segmentation.images.decoding import read_image, read_values
+from seg_pipeline.segmentation.formats.volume_files import (
+    AXES,
+    Axis,
+    Volume,
+    misplacement,
+    needs_package,
+    read_slices,
+    resample_labels,
+    whole_labels,
+)
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
-Axis = Literal["axial", "coronal", "sagittal"]
-AXES = ("axial", "coronal", "sagittal")
-NIFTI = (".nii", ".nii.gz")
 ANNOTATION_COLUMNS = ["image_id", "class", "mask"]
-MAX_VOXELS = 2_000_000_000
-"""Largest volume that is decoded; a small file can claim to be a huge one."""
-_VERSION = 1  # raised whenever the same volume gives other slices
-
-
-class Volume(NamedTuple):
-    values: np.ndarray
-    """(S, H, W), or (S, H, W, 3) for a colour image."""
-    spacing: tuple[float, ...]
-    """mm between slices, rows and columns; empty for a flat image."""
-    directions: str
-    """Direction of the stored axes, such as "LPS"; equal for all volumes of a case. "" for a flat image."""
+_VERSION = 2  # raised whenever the same volume gives other slices
 
 
 @dataclass(frozen=True)
@@ -72,11 +56,14 @@ class Cutting:
     Attributes:
         slope, intercept: the same for all volumes, as CT needs; stored values outside 0 to 65535 are clipped and
             counted. None: fitted per volume, with whole numbers unchanged if they fit.
+        resample_labels: labels on another grid are resampled to that of their image (nearest neighbour), with a
+            finding; else their case cannot be used.
     """
 
     axis: Axis = "axial"
     slope: float | None = None
     intercept: float | None = None
+    resample_labels: bool = False
 
     def __post_init__(self) -> None:
         if self.axis not in AXES:
@@ -86,59 +73,6 @@ class Cutting:
                 f"slope and intercept must both be given, the slope not 0, or neither; found {self.slope} and "
                 f"{self.intercept}"
             )
-
-
-def read_volume(path: Path, *, axis: Axis = "axial") -> Volume:
-    """Read a NIfTI file in canonical orientation, cut along ``axis``.
-
-    Raises:
-        ValueError: the file is missing, damaged or too large, or has more than three dimensions.
-    """
-    import nibabel
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError, SpatialImage
-
-    try:
-        image = nibabel.load(path)
-        if not isinstance(image, SpatialImage):
-            raise ValueError(f"{path}: holds no volume")
-        _check_shape(path, image.shape)
-        directions = "".join(map(str, nibabel.aff2axcodes(image.affine)))
-        stored: Any = image.dataobj  # read only now
-        if stored.dtype.kind not in "biuf":
-            raise ValueError(f"{path}: its voxels are {stored.dtype}, expected numbers")
-        # float32 holds 24 bits, more than the 16 that are kept, in half the memory of nibabel's float64
-        as_is = (stored.slope, stored.inter) == (1, 0)
-        values = stored.get_unscaled() if as_is else np.asarray(stored, dtype=np.float32)
-        canonical = nibabel.as_closest_canonical(image.__class__(values, image.affine, image.header))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"{path}: not a NIfTI file, or truncated or damaged: {error}") from None
-    values = np.asanyarray(canonical.dataobj).reshape(canonical.shape[:3])
-    return Volume(*_cut(values, canonical.header.get_zooms()[:3], axis), directions)
-
-
-def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) < 3 or any(side != 1 for side in shape[3:]):
-        raise ValueError(f"{path}: its shape is {shape}, expected 3 dimensions; split time or channels into files")
-    if np.prod(shape, dtype=float) > MAX_VOXELS:
-        raise ValueError(f"{path}: {' x '.join(map(str, shape))} voxels are more than the {MAX_VOXELS:,} decoded")
-
-
-def _cut(values: np.ndarray, zooms: tuple[float, ...], axis: Axis) -> tuple[np.ndarray, tuple[float, ...]]:
-    """Slices (S, H, W) and their spacing, from values with the axes (right, front, head)."""
-    from_head = values[:, ::-1, ::-1].transpose(2, 1, 0)  # (from the head, from the front, from the left)
-    place = AXES.index(axis)
-    order = [place, *(other for other in range(3) if other != place)]
-    return from_head.transpose(order), tuple(float(zooms[::-1][other]) for other in order)
-
-
-def read_slices(path: Path, *, axis: Axis, labels: bool = False) -> Volume:
-    """As ``read_volume``; an ordinary image is a single flat slice."""
-    if path.name.endswith(NIFTI):
-        return read_volume(path, axis=axis)
-    return Volume((read_values(path) if labels else read_image(path))[None], (), "")
 
 
 def fit_uint16(values: np.ndarray) -> tuple[float, float]:
@@ -164,16 +98,11 @@ def to_uint16(values: np.ndarray, slope: float, intercept: float) -> tuple[np.nd
 
 
 def label_rows(values: np.ndarray, image_ids: list[str]) -> pd.DataFrame:
-    """One row per slice and label value except 0: image_id, class (the value), mask; ``NO_CLASS`` if all are 0.
-
-    Raises:
-        ValueError: a label is not a whole number from 0 to 65535.
-    """
-    if not ((values == np.rint(values)) & (values >= 0) & (values <= 65535)).all():
-        raise ValueError(f"labels must be whole numbers from 0 to 65535, found {values.min():g} to {values.max():g}")
+    """One row per slice and label value except 0: image_id, class (the value), mask; ``NO_CLASS`` if all are 0."""
+    low = min(int(values.min()), 0)
     rows: list[tuple[str, str, str | None]] = []
     for image_id, labels in zip(image_ids, values, strict=True):
-        present = np.flatnonzero(np.bincount(labels.astype(np.int64).ravel()))
+        present = np.flatnonzero(np.bincount((labels.astype(np.int64) - low).ravel())) + low
         found = [(image_id, str(value), encode_rle(labels == value, order="C")) for value in present if value]
         rows += found or [(image_id, NO_CLASS, None)]
     return pd.DataFrame(rows, columns=ANNOTATION_COLUMNS, dtype="str")
@@ -188,20 +117,27 @@ def index_volumes(
     has one row in the images, with its ``problem``.
 
     Raises:
-        ValueError: nibabel is needed and not installed.
+        ValueError: a package that reads a file is not installed.
     """
-    if any(path.name.endswith(NIFTI) for case in cases for path in case.images) and not find_spec("nibabel"):
-        raise ValueError("reading NIfTI needs nibabel; install it with `pip install 'seg_pipeline[medical]'`")
-    tasks = (joblib.delayed(_cut_case)(case, store, cutting) for case in cases)
-    results = joblib.Parallel(n_jobs=num_workers, return_as="generator")(tasks)
-    done = list(tqdm(results, total=len(cases), desc="cutting volumes", unit="case", disable=None))
+    for path in {path.suffix: path for case in cases for path in (*case.images, case.labels) if path}.values():
+        if package := needs_package(path):
+            raise ValueError(
+                f"reading {path.suffix} needs {package}; install it with `pip install 'seg_pipeline[medical]'`"
+            )
+    keys = joblib.Parallel(n_jobs=num_workers, prefer="threads")(joblib.delayed(_key)(case, cutting) for case in cases)
+    tasks = (joblib.delayed(_cut_case)(case, store, cutting, key) for case, key in zip(cases, keys, strict=True))
+    uncut = [case for case, key in zip(cases, keys, strict=True) if key and not (store / case.name / key).is_dir()]
+    results = joblib.Parallel(n_jobs=num_workers if uncut else 1, return_as="generator")(tasks)
+    done = list(tqdm(results, total=len(cases), desc="cutting volumes", unit="case", disable=None if uncut else True))
     images, annotations = (pd.concat(tables, ignore_index=True) for tables in zip(*done, strict=True))
     return images, annotations
 
 
-def _cut_case(case: Case, store: Path, cutting: Cutting) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _cut_case(case: Case, store: Path, cutting: Cutting, key: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
     try:
-        folder = store / case.name / _key(case, cutting)
+        if case.problem or key is None:
+            raise ValueError(case.problem or _missing(case))
+        folder = store / case.name / key
         if not folder.is_dir():
             _write_case(case, folder, cutting)
     except (ValueError, OSError) as error:
@@ -215,16 +151,30 @@ def _cut_case(case: Case, store: Path, cutting: Cutting) -> tuple[pd.DataFrame, 
     return images, pd.read_parquet(folder / "annotations.parquet")
 
 
-def _key(case: Case, cutting: Cutting) -> str:
-    """Hash of the files' contents and the settings."""
-    if case.problem:
-        raise ValueError(case.problem)
-    assert case.labels is not None
+def _missing(case: Case) -> str:
+    absent = [path for path in (*case.images, case.labels) if path and not path.exists()]
+    return f"{absent[0]}: no such file" if absent else f"{case.images[0]}: cannot be read"
+
+
+def _key(case: Case, cutting: Cutting) -> str | None:
+    """Hash of the files' contents and the settings; None if the case has a problem or a file cannot be read."""
+    if case.problem or case.labels is None:
+        return None
     total = hashlib.sha256(repr((_VERSION, case.name, case.group, asdict(cutting))).encode())
-    for path in (*case.images, case.labels):
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+    try:
+        for path in (*case.images, case.labels):
+            stamp = path.stat()
+            total.update(_digest(path, stamp.st_size, stamp.st_mtime_ns))
+    except OSError:
+        return None
     return total.hexdigest()[:16]
+
+
+@functools.cache  # a run loads the catalog's entries several times
+def _digest(path: Path, _size: int, _changed: int) -> bytes:
+    """SHA-256 of a file that had this size and time of change."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _write_case(case: Case, folder: Path, cutting: Cutting) -> None:
@@ -246,9 +196,10 @@ def _write_case(case: Case, folder: Path, cutting: Cutting) -> None:
 def _write_slices(case: Case, cutting: Cutting, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     assert case.labels is not None
     channels = [read_slices(path, axis=cutting.axis) for path in case.images]
-    labels = read_slices(case.labels, axis=cutting.axis, labels=True)
-    for path, other in zip((*case.images[1:], case.labels), (*channels[1:], labels), strict=True):
-        _check_alike(case.images[0], channels[0], path, other)
+    for path, channel in zip(case.images[1:], channels[1:], strict=True):
+        if reason := misplacement(channels[0], channel):
+            raise ValueError(f"{path.name} does not lie on {case.images[0].name}: {reason}")
+    labels, repaired = _read_labels(case, channels[0], cutting)
     fits = [_fit(path, channel, cutting) for path, channel in zip(case.images, channels, strict=True)]
     names, clipped = [f"{frame:04d}.png" for frame in range(len(labels.values))], []
     for frame, name in enumerate(names):
@@ -257,20 +208,36 @@ def _write_slices(case: Case, cutting: Cutting, folder: Path) -> tuple[pd.DataFr
             raise ValueError(f"{folder / name}: cannot be written; is the disk full?")
         clipped.append(outside)
     images = _described(case, channels[0], names).assign(clipped_pixels=clipped)
+    images["repaired"] = pd.Series([repaired], dtype="str").reindex(images.index)  # one finding per case
     for number, (slope, intercept) in enumerate(fits):
         suffix = f"_{number}" if len(fits) > 1 else ""
         images = images.assign(**{f"slope{suffix}": slope, f"intercept{suffix}": intercept})
     return images, label_rows(labels.values, images["image_id"].tolist())
 
 
-def _check_alike(path: Path, image: Volume, other_path: Path, other: Volume) -> None:
-    if image.values.shape[:3] != other.values.shape[:3]:
-        raise ValueError(f"{other_path.name} is {other.values.shape}, {path.name} {image.values.shape} (slices, H, W)")
-    if image.directions != other.directions:
+def _read_labels(case: Case, image: Volume, cutting: Cutting) -> tuple[Volume, str | None]:
+    """Whole-number labels on the grid of the image, and what was repaired."""
+    assert case.labels is not None
+    name, of_image = case.labels.name, case.images[0].name
+    labels = read_slices(case.labels, axis=cutting.axis, labels=True)
+    if labels.values.ndim > 3:
+        raise ValueError(f"{name}: labels must be grey values or a palette, found a colour image")
+    try:
+        labels = labels._replace(values=whole_labels(labels.values))
+    except ValueError as error:
+        raise ValueError(f"{case.labels.name}: {error}") from None
+    if (reason := misplacement(image, labels)) is None:
+        return labels, None
+    if not cutting.resample_labels:
         raise ValueError(
-            f"the axes of {other_path.name} point {other.directions}, those of {path.name} {image.directions}; "
-            "they do not overlay each other: fix the header that is wrong"
+            f"{name} does not lie on {of_image}: {reason}. Correct the header that is wrong or, if both are right, set "
+            "`resample_labels: true` under `slices` in the catalog"
         )
+    try:
+        resampled, told = resample_labels(labels, image)
+    except ValueError as error:
+        raise ValueError(f"{name} does not lie on {of_image}: {reason}; {error}") from None
+    return resampled, f"{name} was resampled to the grid of {of_image} (nearest neighbour), as {reason}; {told}"
 
 
 def _fit(path: Path, channel: Volume, cutting: Cutting) -> tuple[float, float]:
