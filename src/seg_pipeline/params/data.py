@@ -24,6 +24,8 @@ def _colour_text(given: object) -> object:
     return "#{:02x}{:02x}{:02x}".format(*given)
 
 
+RESERVED = {"(none)", "(ignore)", "no mask"}
+"""Names that tables use for no class, for unlabelled pixels and for images without a mask."""
 Value = Annotated[int | str, BeforeValidator(_colour_text)]
 
 
@@ -60,6 +62,8 @@ class DatasetParams(Params):
         for what, found in (("names", self.names), ("values", list(self.values.values()))):
             if twice := sorted({one for one in found if found.count(one) > 1}):
                 raise ValueError(f"class {what} must differ from each other, found {twice} more than once")
+        if taken := sorted(RESERVED & set(self.names)):
+            raise ValueError(f"class names {taken} have a meaning of their own; choose others and keep the `value`s")
         if self.task == "multilabel" and self.unlabelled_pixels == "ignore":
             raise ValueError(
                 "`unlabelled_pixels: ignore` needs `task: multiclass`: a sigmoid learns from pixels of no class"

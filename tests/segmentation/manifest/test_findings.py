@@ -64,6 +64,11 @@ def test_rows_and_files_in_are_those_kept_and_those_in_findings():
     ]
 
 
+def test_blank_lines_are_accounted_for():
+    found = [*ALL_FOUND, Finding("blank_line", "", "flagged", row=7)]
+    assert reconcile(6, ANNOTATIONS, FILES, KEPT, findings_table(found))["set_aside"].tolist() == [4, 2]
+
+
 @pytest.mark.parametrize(
     ("lost", "text"), [(0, "1 of 5 rows .* such as 5"), (1, "1 of 5 rows .* 4"), (3, "1 of 3 files .* x.png")]
 )

@@ -94,7 +94,7 @@ def test_instances_are_counted_as_given_also_where_they_touch_or_hold_nothing(tm
 
 
 def test_masks_of_unknown_truth_take_their_pixels_out_of_every_class(image):
-    table = one_image(image, {"mask_a": ["1 3"], "mask_b": [], "mask_ignore": ["3 1", "6 1"]})
+    table = one_image(image, {"mask_a": ["1 3"], "mask_b": [], "mask_(ignore)": ["3 1", "6 1"]})
     manifest, _ = measure_images(table, MaskReader({"a": "a", "b": "b"}, "rle"))
     assert manifest.iloc[0][["mask_a", "ignore", "area_a"]].tolist() == ["1 2", "3 1 6 1", 2]
 

@@ -334,5 +334,5 @@ def test_the_split_table_by_hand():
         "images": [3, 1, 0],
         "groups": [2, 1, 0],
         "share": [0.75, 0.25, 0.0],
-        "a": [1 / 3, 1.0, 0.0],
+        "has_a": [1 / 3, 1.0, 0.0],
     }

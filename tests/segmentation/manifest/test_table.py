@@ -3,6 +3,7 @@ import pandas as pd
 import pytest
 
 from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
 from seg_pipeline.segmentation.manifest.table import class_names, count_classes, data_hash, merge_files, read_masks
 
 NO_MASK_FILES = pd.DataFrame({"path": [], "file": []}, dtype="str")
@@ -31,7 +32,54 @@ def test_images_and_files_meet_and_the_rest_are_findings():
 def test_two_files_of_one_image_are_both_left_out():
     table, findings = merge_files(annotated("i1", "i2"), files("i1", "i1", "i2"), NO_MASK_FILES, mask_format="rle")
     assert table["image_id"].tolist() == ["i2"]
-    assert sorted(findings["rule"]) == ["duplicate_file", "duplicate_file", "row_without_file"]
+    assert (
+        findings[["rule", "reason"]].to_numpy().tolist()
+        == [["duplicate_file", "several files have the image_id i1"]] * 2
+    )  # not that its row has no file
+
+
+def test_an_image_that_was_refused_before_is_neither_reported_again_nor_taken_as_empty():
+    refused = findings_table([Finding("incomplete_annotation", "", "dropped", "i2"), Finding("x", "", "flagged", "i3")])
+    for images_without_row, kept, rules in (("drop", ["i1"], ["file_without_row"]), ("empty", ["i1", "i3"], [])):
+        table, findings = merge_files(
+            annotated("i1"),
+            files("i1", "i2", "i3"),
+            NO_MASK_FILES,
+            mask_format="rle",
+            images_without_row=images_without_row,
+            refused=refused,
+        )
+        assert table["image_id"].tolist() == kept
+        assert findings["rule"].tolist() == rules
+        assert "i2" not in findings["image_id"].tolist()
+
+
+def test_without_any_image_the_error_tells_what_was_refused():
+    index = files("s1", "s1", None, problem=[None, None, "NaN in labels"])
+    with pytest.raises(ValueError, match="no image of the metadata table has a file") as caught:
+        merge_files(
+            annotated()[:0],
+            index,
+            NO_MASK_FILES,
+            mask_format="rle",
+            refused=findings_table([Finding("missing_value", "no class", "dropped", "s1", row=4)]),
+        )
+    assert str(caught.value) == (
+        "no image of the metadata table has a file: 2 x duplicate_file, such as s1.png: several files have the "
+        "image_id s1; 1 x missing_value, such as row 4, s1: no class; 1 x unusable_file, such as None.png: NaN in "
+        "labels"
+    )
+
+
+def test_ids_that_lost_their_leading_zeros_are_recognised():
+    with pytest.raises(ValueError, match=r"differ in leading zeros: read the table with `load_args: \{ dtype: str \}`"):
+        merge_files(annotated("7"), files("007"), NO_MASK_FILES, mask_format="rle")
+
+
+@pytest.mark.parametrize("name", ["row", "mask_id", "area_cm"])
+def test_a_pattern_group_must_not_have_a_name_of_the_manifest(name):
+    with pytest.raises(ValueError, match=rf"give the columns \['{name}'\], whose names the manifest uses itself"):
+        merge_files(annotated("i1"), files("i1", **{name: ["x"]}), NO_MASK_FILES, mask_format="rle")
 
 
 def test_a_file_with_a_problem_is_a_finding_with_its_reason():
@@ -85,6 +133,22 @@ def test_mask_ids_become_paths():
     assert table["mask_a"].tolist() == [["/raw/m1.png"]]
     actions = dict(zip(findings["rule"], findings["action"], strict=True))
     assert actions == {"mask_without_file": "dropped", "mask_file_without_row": "flagged"}
+
+
+def test_a_mask_id_of_several_files_takes_its_image_out():
+    images = pd.DataFrame({"image_id": ["i1", "i2"], "row": [2, 3], "mask_a": [["m", "n"], ["n"]]})
+    names = ["v1/m.png", "v2/m.png", "n.png", "v1/x.png", "v2/x.png"]
+    masks = pd.DataFrame({"path": names, "file": names, "mask_id": ["m", "m", "n", "x", "x"]})
+    table, findings = merge_files(images, files("i1", "i2"), masks, mask_format="files")
+    assert table[["image_id", "mask_a"]].to_numpy().tolist() == [["i2", ["n.png"]]]
+    found = findings[["rule", "action", "image_id", "file"]].fillna("").to_numpy().tolist()
+    assert sorted(found) == [
+        ["duplicate_mask_file", "dropped", "", "v1/m.png"],
+        ["duplicate_mask_file", "dropped", "", "v2/m.png"],
+        ["duplicate_mask_file", "dropped", "i1", "i1.png"],
+        ["mask_file_without_row", "flagged", "", "v1/x.png"],
+        ["mask_file_without_row", "flagged", "", "v2/x.png"],
+    ]
 
 
 def test_no_image_with_a_file_shows_both_kinds_of_ids():

@@ -37,12 +37,21 @@ def pivot_annotations(annotations: DataFrame, dataset: DatasetParams, params: Da
 
 
 def merge_files(
-    annotated: DataFrame, image_files: DataFrame, mask_files: DataFrame, params: DataProcessingParams
+    annotated: DataFrame,
+    image_files: DataFrame,
+    mask_files: DataFrame,
+    refused: DataFrame,
+    params: DataProcessingParams,
 ) -> tuple[DataFrame, DataFrame]:
     """Join annotated images with their files; also returns findings."""
     given = params.annotations
     return seg.manifest.merge_files(
-        annotated, image_files, mask_files, mask_format=given.mask_format, images_without_row=given.images_without_row
+        annotated,
+        image_files,
+        mask_files,
+        mask_format=given.mask_format,
+        images_without_row=given.images_without_row,
+        refused=refused,
     )
 
 

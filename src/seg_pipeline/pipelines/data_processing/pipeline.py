@@ -34,7 +34,7 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             Node(
                 nodes.merge_files,
-                ["annotated_images", "image_files", "mask_files", PARAMS],
+                ["annotated_images", "image_files", "mask_files", "annotation_findings", PARAMS],
                 ["located_images", "file_findings"],
                 name="merge_files",
             ),

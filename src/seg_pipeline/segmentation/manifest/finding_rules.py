@@ -18,12 +18,20 @@ class Rule(NamedTuple):
 RULES = {
     "missing_value": Rule(
         "table",
-        "A row has no image_id, class or mask. The row is left out.",
+        "A row has no image_id or class, or no mask in the format `indexed`. The row is left out. If it has a mask, so "
+        "is its image, whose masks are incomplete.",
         "Complete the row.",
+    ),
+    "blank_line": Rule("table", "A line of the table is blank.", "Nothing to do, or remove the line."),
+    "blank_mask": Rule(
+        "table",
+        "A row names no mask file. The image is taken to have no mask of the class, as with empty run lengths.",
+        "Add the name of the mask file, or exclude the image if the class may be present.",
     ),
     "unknown_class": Rule(
         "table",
-        "The class column holds a value that `dataset.classes` does not declare. The row is left out.",
+        "The class column holds a value that `dataset.classes` does not declare. The row is left out. Its image stays, "
+        "without objects if it shows no other class.",
         "Declare the class. If you do not want it, there is nothing to do.",
     ),
     "duplicate_row": Rule(
@@ -62,7 +70,7 @@ RULES = {
         "table",
         "Another annotation of the image cannot be used, so the image's masks would be incomplete. The image is "
         "left out.",
-        "Fix the annotation that has the finding `unusable_annotation`.",
+        "Fix the annotation that has the finding `unusable_annotation` or `missing_value`.",
     ),
     "unusable_file": Rule(
         "files",
@@ -100,9 +108,15 @@ RULES = {
         "A row names a mask file that does not exist. The image is left out.",
         "Add the file, or correct the row.",
     ),
+    "duplicate_mask_file": Rule(
+        "files",
+        "Several mask files have the id that a row names, such as the same name in two folders or with two endings. "
+        "The files and their image are left out.",
+        "Remove the copies, or change `pattern` of `mask_files` so that their ids differ.",
+    ),
     "mask_file_without_row": Rule(
         "files",
-        "No row names this mask file.",
+        "No row of a usable image names this mask file.",
         "Add a row if you want to use the mask.",
     ),
     "listed_image": Rule(

@@ -82,6 +82,19 @@ def collect(*tables: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).sort_values(["rule", "image_id", "row"], ignore_index=True)
 
 
+def describe(findings: pd.DataFrame) -> str:
+    """Number and first example of what each rule dropped, as text; "" if nothing was."""
+    dropped = findings[findings["action"] == "dropped"]
+    parts = []
+    for rule, rows in dropped.groupby("rule"):
+        first = rows.iloc[0]
+        place = first["file"] if pd.notna(first["file"]) else first["image_id"]
+        line = f"row {first['row']}" if pd.notna(first["row"]) else None
+        where = ", ".join(str(one) for one in (line, place) if pd.notna(one))
+        parts.append(f"{len(rows)} x {rule}, such as {where}: {first['reason']}")
+    return "; ".join(parts)
+
+
 def counts(findings: pd.DataFrame) -> dict[str, int]:
     """Number of findings by "rule (action)"."""
     kinds = findings["rule"] + " (" + findings["action"] + ")"
@@ -111,10 +124,11 @@ def reconcile(
     of_lost_images = annotations.loc[is_among(annotations["image_id"], dropped["image_id"].dropna()), "row"]
     kept_files = files.loc[is_among(files["file"], manifest["file"]), "file"]
     lost_images = files.loc[is_among(files["image_id"], dropped["image_id"].dropna()), "file"]
+    blank = findings.loc[findings["rule"] == "blank_line", "row"]
     lines = pd.Series(range(2, num_rows + 2), dtype="int64")
     return pd.DataFrame(
         [
-            _balance("rows", lines, kept_rows, pd.concat([dropped["row"].dropna(), of_lost_images])),
+            _balance("rows", lines, kept_rows, pd.concat([dropped["row"].dropna(), of_lost_images, blank])),
             _balance("files", files["file"], kept_files, pd.concat([dropped["file"].dropna(), lost_images])),
         ]
     )

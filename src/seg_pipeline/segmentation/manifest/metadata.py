@@ -10,9 +10,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.manifest.findings import collect, findings_table, is_among, note_repairs, quarantine
+from seg_pipeline.segmentation.manifest.findings import (
+    Finding,
+    collect,
+    describe,
+    findings_table,
+    is_among,
+    note_repairs,
+    quarantine,
+)
 from seg_pipeline.segmentation.manifest.table_forms import INDEXED, MaskFormat, RleStarts, read_form
 
 __all__ = ["IGNORED", "INDEXED", "NO_CLASS", "MaskFormat", "clean_annotations", "pivot_annotations"]
@@ -20,7 +29,7 @@ __all__ = ["IGNORED", "INDEXED", "NO_CLASS", "MaskFormat", "clean_annotations", 
 NO_CLASS = "(none)"
 """Class name in a row that states: the image was annotated and shows no class."""
 
-IGNORED = "ignore"
+IGNORED = "(ignore)"
 """Class name of a mask of unlabelled pixels, which count neither in training nor in scores."""
 
 
@@ -49,13 +58,14 @@ def clean_annotations(
         ignore_values: what the class column holds for masks of unlabelled pixels.
 
     A column ``problem`` in ``metadata`` says why a row cannot be used. The masks of its image are then incomplete, so
-    all rows of the image are dropped. A column ``repaired`` says what was repaired when the row was read.
+    all rows of the image are dropped, as for a mask whose class is missing. A column ``repaired`` says what was
+    repaired when the row was read.
 
     Returns:
-        Table with the columns row, image_id, class and mask (str; "" if an RLE table states no mask), and findings.
+        Table with the columns row, image_id, class and mask (str; "" if there is no mask), and findings.
 
     Raises:
-        ValueError: a column is missing, or no row has a known class.
+        ValueError: a column is missing, or no row has a known class. An empty table stays empty.
     """
     form = read_form(
         metadata,
@@ -66,53 +76,99 @@ def clean_annotations(
         no_mask_values=no_mask_values,
         rle_starts=rle_starts,
     )
-    _, repaired = note_repairs(metadata, "repaired_annotation")
-    rows, unusable = _refuse_problems(form)
-    needed = ["image_id", "class"] if mask_format == "rle" else ["image_id", "class", "mask"]
-    rows, missing = quarantine(
-        rows, rows[needed].isna().any(axis=1), "missing_value", f"one of {', '.join(needed)} is missing"
-    )
     names = {str(value): name for name, value in class_values.items()}
     names |= dict.fromkeys(map(str, ignore_values), IGNORED)
-    rows, unknown = _name_classes(rows, names) if mask_format != "indexed" else (rows, missing[:0])
-    rows = rows.assign(mask=rows["mask"].fillna(""))
-    key = ["image_id", "class", "mask"]
+    _, repaired = note_repairs(metadata, "repaired_annotation")
+    rows, blank = _without_blank_lines(form, metadata)
+    rows, unusable = _refuse_problems(_with_files(rows, metadata, mask_format))
+    rows, missing = _refuse_missing(rows, mask_format)
+    held = rows["class"]
+    rows, unknown = _name_classes(rows, names) if mask_format != INDEXED else (rows, missing[:0])
+    rows, unmasked = _note_blank_masks(rows, mask_format)
+    key = [name for name in ("image_id", "class", "mask", "file") if name in rows]
     rows, duplicates = quarantine(
         rows, rows.duplicated(key), "duplicate_row", "repeats an earlier row: the same image, class and mask"
     )
-    rows, conflicts = (
-        _refuse_conflicts(rows) if multiple_masks == "refuse" or mask_format == "indexed" else (rows, missing[:0])
-    )
-    return rows.reset_index(drop=True), collect(repaired, unusable, missing, unknown, duplicates, conflicts)
+    refuse = multiple_masks == "refuse" or mask_format == INDEXED
+    rows, conflicts = _refuse_conflicts(rows) if refuse else (rows, missing[:0])
+    findings = collect(repaired, blank, unusable, missing, unknown, unmasked, duplicates, conflicts)
+    if len(form) and not (rows["class"] != NO_CLASS).any():
+        _refuse_all(held, names, findings)
+    return rows[["row", "image_id", "class", "mask"]].reset_index(drop=True), findings
+
+
+def _without_blank_lines(form: pd.DataFrame, metadata: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    lines = np.flatnonzero(metadata.isna().all(axis=1)) + 2
+    found = [Finding("blank_line", "the line is blank", "flagged", row=int(line)) for line in lines]
+    return form[~form["row"].isin(lines)], findings_table(found)
+
+
+def _with_files(rows: pd.DataFrame, metadata: pd.DataFrame, mask_format: MaskFormat) -> pd.DataFrame:
+    """In an index of mask files, two files may give one id: each row is a file, which findings should name."""
+    if mask_format == "rle" or not {"path", "file"} <= set(metadata):
+        return rows
+    return rows.assign(file=metadata["file"].to_numpy()[rows["row"] - 2])
 
 
 def _refuse_problems(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     if "problem" not in rows:
         return rows, findings_table([])
     rows, unusable = quarantine(rows, rows["problem"].notna(), "unusable_annotation", "{problem}")
-    reason = "another annotation of this image cannot be used, so its masks are incomplete"
-    rest, beside = quarantine(
-        rows, is_among(rows["image_id"], unusable["image_id"].dropna()), "incomplete_annotation", reason
-    )
+    rest, beside = _refuse_rest_of(rows, unusable["image_id"], "another annotation of this image cannot be used")
     return rest.drop(columns="problem"), collect(unusable, beside)
 
 
+def _refuse_rest_of(rows: pd.DataFrame, image_ids: pd.Series, why: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    among = is_among(rows["image_id"], image_ids.dropna())
+    return quarantine(rows, among, "incomplete_annotation", f"{why}, so its masks are incomplete")
+
+
+def _refuse_missing(rows: pd.DataFrame, mask_format: MaskFormat) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows with an image and a class. A mask of an unknown class takes its image along."""
+    needed = ["image_id", "class", "mask"] if mask_format == INDEXED else ["image_id", "class"]
+    bad = rows[needed].isna().any(axis=1)
+    lost = rows.loc[bad & (rows["mask"].fillna("") != ""), "image_id"]
+    rows, missing = quarantine(rows, bad, "missing_value", f"one of {', '.join(needed)} is missing")
+    rest, beside = _refuse_rest_of(rows, lost, "another row of this image has a mask without a class")
+    return rest, collect(missing, beside)
+
+
 def _name_classes(rows: pd.DataFrame, names: dict[str, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows whose class value is in ``names``, with the class name, and findings; ``NO_CLASS`` stays."""
+    """Rows with the names of their classes, and a finding for each whose value is not in ``names``.
+
+    An image that shows unknown classes alone was looked at: it stays, as one without objects (``NO_CLASS``).
+    """
     names = {**names, NO_CLASS: NO_CLASS}
-    known, unknown = quarantine(
-        rows,
-        ~rows["class"].isin(list(names)),
-        "unknown_class",
+    bad = ~rows["class"].isin(list(names))
+    alone = bad & ~is_among(rows["image_id"], rows.loc[~bad, "image_id"])
+    reason = (
         f"class {{class}} is not one of {', '.join(list(names)[:-1])}; declare it under `dataset.classes` if you want "
-        "to use it",
+        "to use it"
     )
-    if not (known["class"] != NO_CLASS).any():
-        raise ValueError(
-            f"no row of the metadata table has a known class: it holds {sorted(rows['class'].unique())[:8]}, but "
-            f"`dataset.classes` declares {list(names)[:-1]}"
-        )
-    return known.assign(**{"class": known["class"].map(names)}), unknown
+    _, beside = quarantine(rows, bad & ~alone, "unknown_class", reason)
+    kept = "; the image shows no other class and stays, as an image without objects"
+    _, of_alone = quarantine(rows, alone, "unknown_class", reason + kept)
+    empty = rows[alone].drop_duplicates("image_id").assign(**{"class": NO_CLASS, "mask": ""})
+    known = pd.concat([rows[~bad], empty]).sort_index(kind="stable")
+    return known.assign(**{"class": known["class"].map(names)}), collect(beside, of_alone)
+
+
+def _note_blank_masks(rows: pd.DataFrame, mask_format: MaskFormat) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows whose blank masks are "", and a finding for each where a file is expected: run lengths may be empty."""
+    blank = rows["mask"].isna()
+    reason = "the row names no mask file, so the image is taken to have no mask of {class}"
+    _, found = quarantine(
+        rows, blank & (mask_format == "files") & (rows["class"] != NO_CLASS), "blank_mask", reason, "flagged"
+    )
+    return rows.assign(mask=rows["mask"].mask(blank, "")), found
+
+
+def _refuse_all(held: pd.Series, names: dict[str, str], findings: pd.DataFrame) -> None:
+    """Raise ValueError: no row shows a known class."""
+    reasons = describe(findings) or "every row states that its image shows no class"
+    if (findings["rule"] == "unknown_class").any():
+        reasons += f"; the class column holds {sorted(held.unique())[:8]}"
+    raise ValueError(f"no row of the metadata table shows a class of `dataset.classes`, {list(names)}: {reasons}")
 
 
 def _refuse_conflicts(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -125,7 +181,7 @@ def pivot_annotations(annotations: pd.DataFrame, class_names: list[str]) -> pd.D
     """One row per image: image_id, row (its first), and per class ``mask_<class>``, the list of its masks.
 
     A list is empty if the image has no mask of the class. ``class_names`` is ``[INDEXED]`` for that format.
-    Masks of unlabelled pixels, if there are any, are in ``mask_ignore``.
+    Masks of unlabelled pixels, if there are any, are in ``mask_(ignore)``.
     """
     filled = annotations[annotations["mask"] != ""]
     masks = filled.set_index(["image_id", "class"])["mask"].astype(object)

@@ -300,13 +300,13 @@ def fewer_folds(splits: pd.DataFrame, folds: int) -> pd.DataFrame:
 
 
 def split_table(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Images, groups and shares per split, and the share of its images that show each class."""
+    """Images, groups and share per split, and ``has_<class>``, the share of its images that show the class."""
     names = class_names(manifest)
     table = manifest[["split", "group", *(f"area_{name}" for name in names)]]
     rows = []
     for split in SPLITS:
         part = table[table["split"] == split]
-        shown = {name: float((part[f"area_{name}"] > 0).mean()) if len(part) else 0.0 for name in names}
+        shown = {f"has_{name}": float((part[f"area_{name}"] > 0).mean()) if len(part) else 0.0 for name in names}
         share = len(part) / len(manifest)
         rows.append({"split": split, "images": len(part), "groups": part["group"].nunique(), "share": share, **shown})
     return pd.DataFrame(rows)

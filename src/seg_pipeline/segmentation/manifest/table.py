@@ -16,10 +16,20 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.images.masks import IGNORE, decode_rle
-from seg_pipeline.segmentation.manifest.findings import collect, is_among, note_repairs, quarantine, quarantine_unusable
+from seg_pipeline.segmentation.manifest.findings import (
+    collect,
+    describe,
+    findings_table,
+    is_among,
+    note_repairs,
+    quarantine,
+    quarantine_unusable,
+)
 from seg_pipeline.segmentation.manifest.metadata import MaskFormat
 
 SPLITS = ("train", "val", "test")
+OF_CLASSES = ("mask_", "area_", "share_", "objects_")
+"""Prefixes of the columns that exist once per class."""
 Rows = TypeVar("Rows", pd.DataFrame, pd.Series)
 NOT_ANNOTATED = "?"
 """A mask in a manifest of several data sets, if the image's data set does not annotate the class."""
@@ -96,6 +106,7 @@ def merge_files(
     *,
     mask_format: MaskFormat,
     images_without_row: Literal["drop", "empty"] = "drop",
+    refused: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Join annotated images with their files.
 
@@ -105,41 +116,65 @@ def merge_files(
         mask_files: index of the mask files with mask_id, file, path; not read for mask_format "rle".
         mask_format: for "files" and "indexed" the mask lists hold ids, which become paths.
         images_without_row: an image that no row names is not annotated ("drop") or shows no class ("empty").
+        refused: findings of ``clean_annotations``. An image that they dropped is neither reported again nor empty.
 
     Returns:
         Table as ``annotated`` plus the columns of ``image_files`` and group, series, frame; findings.
 
     Raises:
-        ValueError: no annotated image has a file.
+        ValueError: no annotated image has a file, or a column of ``image_files`` has a name that the manifest needs.
     """
+    _refuse_names(image_files)
+    refused = findings_table([]) if refused is None else refused
     files, repaired = note_repairs(image_files, "repaired_file")
     files, unusable = quarantine_unusable(files)
     files, unmatched = quarantine(
         files, files["image_id"].isna(), "unmatched_name", "the file name does not match the pattern"
     )
-    files, twins = quarantine(
-        files, files.duplicated("image_id", keep=False), "duplicate_file", "several files have this image_id"
-    )
+    several = files.duplicated("image_id", keep=False)
+    files, twins = quarantine(files, several, "duplicate_file", "several files have the image_id {image_id}")
+    known = ~is_among(files["image_id"], refused.loc[refused["action"] == "dropped", "image_id"].dropna())
+    known |= is_among(files["image_id"], annotated["image_id"])
+    files = files[known]  # the others have a finding each
     if images_without_row == "empty":
         annotated = pd.concat([annotated, _without_masks(files, annotated)], ignore_index=True)
     rest, without_row = quarantine(
         files, ~is_among(files["image_id"], annotated["image_id"]), "file_without_row", "no metadata row names it"
     )
+    rows = annotated[~is_among(annotated["image_id"], twins["image_id"])]
     rows, without_file = quarantine(
-        annotated,
-        ~is_among(annotated["image_id"], files["image_id"]),
-        "row_without_file",
-        "no image file has this id",
+        rows, ~is_among(rows["image_id"], files["image_id"]), "row_without_file", "no image file has this id"
     )
+    findings = collect(repaired, unusable, unmatched, twins, without_row, without_file)
     if rows.empty:
+        told = findings[~findings["rule"].isin(["file_without_row", "row_without_file"])]
+        _refuse_all(annotated, image_files, collect(refused, told))
+    merged = _with_series(rows.merge(rest, on="image_id", validate="one_to_one"))
+    merged, of_masks = _with_mask_paths(merged, mask_files) if mask_format != "rle" else (merged, findings[:0])
+    return merged.sort_values("image_id", ignore_index=True), collect(findings, of_masks)
+
+
+def _refuse_names(image_files: pd.DataFrame) -> None:
+    taken = [name for name in map(str, image_files) if name == "row" or name.startswith(OF_CLASSES)]
+    if taken:
         raise ValueError(
-            f"no image of the metadata table has a file: the table's ids are like {_examples(annotated)}, those "
-            f"that the files' names give like {_examples(image_files)}; fix `pattern` of `image_files` in the catalog"
+            f"the file names of `image_files` give the columns {taken}, whose names the manifest uses itself; rename "
+            "these groups of `pattern`"
         )
-    merged = _with_series(rows.merge(rest, on="image_id", suffixes=("", "_of_file"), validate="one_to_one"))
-    merged, of_masks = _with_mask_paths(merged, mask_files) if mask_format != "rle" else (merged, without_file[:0])
-    findings = collect(repaired, unusable, unmatched, twins, without_row, without_file, of_masks)
-    return merged.sort_values("image_id", ignore_index=True), findings
+
+
+def _refuse_all(annotated: pd.DataFrame, image_files: pd.DataFrame, findings: pd.DataFrame) -> None:
+    """Raise ValueError: no image is left."""
+    ids, others = annotated["image_id"], image_files["image_id"].dropna()
+    reasons = [describe(findings)] if len(findings) else []
+    if len(ids) and len(others):
+        reasons.append(
+            f"the table's ids are like {ids.head(3).tolist()}, those that the files' names give like "
+            f"{others.head(3).tolist()}; fix `pattern` of `image_files` in the catalog"
+        )
+    if is_among(ids.astype("str").str.lstrip("0"), others.astype("str").str.lstrip("0")).any():
+        reasons.append("they differ in leading zeros: read the table with `load_args: { dtype: str }`")
+    raise ValueError(f"no image of the metadata table has a file: {'; '.join(filter(None, reasons))}")
 
 
 def _without_masks(files: pd.DataFrame, annotated: pd.DataFrame) -> pd.DataFrame:
@@ -182,22 +217,34 @@ def _with_mask_paths(images: pd.DataFrame, mask_files: pd.DataFrame) -> tuple[pd
         "the mask file's name does not match the pattern",
     )
     columns = [f"mask_{name}" for name in class_names(images)]
-    ids = [list(itertools.chain(*lists)) for lists in images[columns].itertuples(index=False)]
-    known = set(files["mask_id"])
-    whole, without = quarantine(
+    ids = pd.Series(
+        [list(itertools.chain(*lists)) for lists in images[columns].itertuples(index=False)],
+        index=images.index,
+        dtype=object,
+    )
+    named = is_among(files["mask_id"], pd.Series(list(itertools.chain.from_iterable(ids)), dtype=object))
+    files, unnamed = quarantine(
+        files, ~named, "mask_file_without_row", "no row of a usable image names this mask", "flagged"
+    )
+    several = files.duplicated("mask_id", keep=False)
+    _, twins = quarantine(files, several, "duplicate_mask_file", "several mask files have the id {mask_id}")
+    doubtful, known = set(files.loc[several, "mask_id"]), set(files["mask_id"])
+    unsure = ids.map(lambda wanted: not doubtful.isdisjoint(wanted)).astype(bool)
+    absent = ids.map(lambda wanted: not known.issuperset(wanted)).astype(bool) & ~unsure
+    _, of_unsure = quarantine(
         images,
-        pd.Series([not known.issuperset(wanted) for wanted in ids], index=images.index, dtype=bool),
+        unsure,
+        "duplicate_mask_file",
+        "a row names a mask id that several mask files have, so it is unknown which is right",
+    )
+    _, of_absent = quarantine(
+        images,
+        absent,
         "mask_without_file",
         "no mask file has the id that a metadata row names, so the image's masks are incomplete",
     )
-    unused = ~is_among(files["mask_id"], pd.Series(list(itertools.chain.from_iterable(ids)), dtype=object))
-    _, unnamed = quarantine(files, unused, "mask_file_without_row", "no metadata row names this mask", "flagged")
-    paths = files.drop_duplicates("mask_id").set_index("mask_id")["path"].to_dict()
-    named = whole.copy()
+    whole = images[~unsure & ~absent].copy()
+    paths = files.set_index("mask_id")["path"].to_dict()
     for column in columns:
-        named[column] = [[paths[mask_id] for mask_id in mask_ids] for mask_ids in whole[column]]
-    return named, collect(unmatched, without, unnamed)
-
-
-def _examples(table: pd.DataFrame) -> list[str]:
-    return table["image_id"].dropna().head(3).tolist()
+        whole[column] = [[paths[mask_id] for mask_id in mask_ids] for mask_ids in whole[column]]
+    return whole, collect(unmatched, unnamed, twins, of_unsure, of_absent)

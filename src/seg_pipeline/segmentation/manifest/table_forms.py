@@ -15,6 +15,9 @@ RleStarts = Literal["absolute", "relative"]
 INDEXED = "indexed"
 """Class name of an annotation whose file holds all classes."""
 
+MISSING = ("nan", "NaN", "NA", "N/A", "None", "null", "NULL")
+"""What programs write for missing run lengths. A class or an image may have these names, so tables are read as text."""
+
 
 def read_form(
     metadata: pd.DataFrame,
@@ -106,6 +109,7 @@ def _as_path(texts: pd.Series) -> pd.Series:
 
 def _as_mask(texts: pd.Series, mask_format: MaskFormat, nothing: list[str], starts: RleStarts) -> pd.Series:
     """Masks; "" if the table states that there is none, NA if it does not say."""
+    texts = texts.mask(texts.isin(MISSING)) if mask_format == "rle" else texts
     masks = _as_path(texts) if mask_format != "rle" else texts
     masks = masks.map(absolute_runs, na_action="ignore") if starts == "relative" and mask_format == "rle" else masks
     return masks.mask(texts.fillna("").isin(nothing), "")
