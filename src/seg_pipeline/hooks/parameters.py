@@ -63,18 +63,14 @@ def describe(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
         *parents, last = one["loc"] or ("parameters",)
         where = ".".join(map(str, (*parents, last)))
         if one["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            remedy = _replacement(where) or _nearest(str(last), parents, model)
+            replaced = f"it is now `{RENAMED[where]}`" if where in RENAMED else REMOVED.get(where)
+            remedy = replaced or _nearest(str(last), parents, model)
             yield f"{where}: unknown parameter (found {_short(one['input'])}); {remedy}"
         elif one["type"] == "missing":
             yield f"{where}: missing; set it in conf/base/parameters*.yml or in the environment's parameters"
         else:
             expected = one["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
             yield f"{where}: found {_short(one['input'])}; {expected}"
-
-
-def _replacement(key: str) -> str | None:
-    """The new name of a renamed key, or what replaces a removed one."""
-    return f"it is now `{RENAMED[key]}`" if key in RENAMED else REMOVED.get(key)
 
 
 def _nearest(key: str, parents: list[int | str], model: type) -> str:

@@ -67,7 +67,8 @@ def check_upload(name: str, data: bytes, *, max_pixels: int) -> ImageUpload:
         raise RequestError(400, "empty_file", f"{name}: the file is empty (0 bytes)")
     kind = kind_of(data)
     if kind not in FORMATS:
-        raise RequestError(415, "not_an_image", f"{name}: this is {kind}; send a {_listed(FORMATS)} file")
+        formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise RequestError(415, "not_an_image", f"{name}: this is {kind}; send a {formats} file")
     if not is_whole(data):
         raise RequestError(422, "damaged", f"{name}: truncated or damaged, cannot be decoded")
     height, width, frames = _header(name, data, kind)
@@ -106,17 +107,5 @@ def _header(name: str, data: bytes, kind: str) -> tuple[int, int, int]:
         raise RequestError(
             413, "image_too_large", f"{name}: the header claims more pixels than can be decoded safely"
         ) from None
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        SyntaxError,
-        KeyError,
-        TypeError,
-        OverflowError,
-    ):  # whatever PIL's readers raise
+    except (OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, ArithmeticError):  # PIL raises them all
         raise RequestError(422, "damaged", f"{name}: truncated or damaged, its header cannot be read") from None
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return f"{', '.join(names[:-1])} or {names[-1]}"

@@ -53,7 +53,14 @@ def respond(predictor: ImagePredictor, upload: ImageUpload, options: ResponseOpt
     if options.response_format == "mask":
         return Response(mask_png(masks, bundle.colours, task=bundle.task), media_type="image/png")
     result = Prediction(
-        image=_image_facts(upload, image),
+        image=ImageFacts(
+            file=upload.name,
+            format=upload.format,
+            height=upload.height,
+            width=upload.width,
+            bits=8 * image.itemsize,
+            channels=1 if image.ndim == 2 else 3,
+        ),
         task=bundle.task,
         classes=list(_class_results(bundle, probabilities, masks, options)),
         display=display_image(image, bundle.input) if "display" in options.include else None,
@@ -80,17 +87,6 @@ def mask_png(masks: np.ndarray, colours: tuple[str, ...], *, task: str) -> bytes
     file = io.BytesIO()
     palette_image(masks, colours).save(file, "PNG", compress_level=1)
     return file.getvalue()
-
-
-def _image_facts(upload: ImageUpload, image: np.ndarray) -> ImageFacts:
-    return ImageFacts(
-        file=upload.name,
-        format=upload.format,
-        height=upload.height,
-        width=upload.width,
-        bits=8 * image.itemsize,
-        channels=1 if image.ndim == 2 else 3,
-    )
 
 
 def _class_results(

@@ -23,6 +23,7 @@ from seg_pipeline.segmentation.manifest.table import SPLITS
 from seg_pipeline.segmentation.plotting.row_panels import (
     BOX_NOTE,
     MAX_WITH_NUMBERS,
+    add_legend,
     add_note,
     draw_bars,
     draw_boxes,
@@ -31,7 +32,7 @@ from seg_pipeline.segmentation.plotting.row_panels import (
     scale_values,
     whole_percent,
 )
-from seg_pipeline.segmentation.plotting.style import small, styled
+from seg_pipeline.segmentation.plotting.style import styled
 
 MAX_DIFFERENCES = 12
 
@@ -96,9 +97,7 @@ def split_comparison(table: pd.DataFrame, report: pd.DataFrame, *, max_classes: 
         Patch(color=colour, label=f"{split} ({rows.sum():,})")
         for (split, rows), colour in zip(splits.items(), colours, strict=True)
     ]
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=len(splits))
-    legend.set_title("\n".join(filter(None, [note, f"split (images); {BOX_NOTE}"])))
-    legend.get_title().set(fontsize=small(), multialignment="center")
+    add_legend(figure, handles, note, f"split (images); {BOX_NOTE}")
     figure.suptitle(f"Comparison of the splits\nLargest difference: {describe_difference(report)}")
     return figure
 

@@ -56,7 +56,10 @@ class Reader:
             if self._frames is None:
                 seen: Image = image
             else:
-                seen = [None if at < 0 else self._frame(at, index, image) for at in self._frames[index].tolist()]
+                seen = [
+                    None if at < 0 else image if at == index else read_image(self.rows[at]["path"])
+                    for at in self._frames[index].tolist()
+                ]
         except (ValueError, OSError, cv2.error) as error:
             reason = str(error).splitlines()[0]
             return Loaded(finding=Finding("unreadable_image", reason, "dropped", row["image_id"], row["file"]))
@@ -68,9 +71,6 @@ class Reader:
             )
             return Loaded(finding=Finding("size_differs_from_list", reason, "dropped", row["image_id"], row["file"]))
         return Loaded(image, seen)
-
-    def _frame(self, at: int, index: int, image: np.ndarray) -> np.ndarray:
-        return image if at == index else read_image(self.rows[at]["path"])
 
 
 def signature(path: str | Path) -> tuple[int, int]:

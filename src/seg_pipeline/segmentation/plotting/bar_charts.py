@@ -19,7 +19,7 @@ from seg_pipeline.segmentation.plotting.style import grown, new_figure, styled, 
 
 NO_MASK = "no mask"
 MAX_CLASSES = 30
-MAX_UPRIGHT = 6  # with more classes, the bars are horizontal
+MAX_UPRIGHT = 6  # with more classes, or names too long for their bars, the bars are horizontal
 DICE_DEPTH, IOU_DEPTH = 1.0, 0.45  # share of the class colour in a bar; the rest is white
 LETTER_INCHES = 0.08
 
@@ -33,7 +33,8 @@ def plot_class_counts(counts: pd.DataFrame) -> Figure:
     """
     shown, note = _sum_rest(counts)
     num_splits = len(shown.columns)
-    upright = _fits_upright(shown.index.tolist(), num_splits)
+    names = shown.index.tolist()
+    upright = len(names) <= MAX_UPRIGHT and max(map(len, names)) * grown(LETTER_INCHES) < _group_inches(num_splits)
     figure = _bar_figure(len(shown), num_splits, upright=upright)
     axes = figure.subplots()
     colours = matplotlib.colormaps["cividis"](np.linspace(0.1, 0.85, num_splits))
@@ -41,7 +42,7 @@ def plot_class_counts(counts: pd.DataFrame) -> Figure:
         values = shown[split].tolist()
         texts = [f"{value:,}" for value in values]
         draw_bars(axes, values, texts, index, num_splits, upright=upright, color=colour, label=split)
-    _name_rows(axes, shown.index.tolist(), "images", upright=upright)
+    _name_rows(axes, names, "images", upright=upright)
     axes.margins(x=None if upright else 0.12, y=0.12 if upright else None)  # room for the numbers
     (axes.yaxis if upright else axes.xaxis).set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside lower center", ncols=num_splits, title="split")
@@ -128,11 +129,6 @@ def _draw_mean(axes: Axes, name: str, value: float | None, line: str) -> Line2D 
         return None
     label = f"{name} {value:.3f}"
     return axes.axvline(value, color="black", linestyle=line, linewidth=1, zorder=1.5, label=label)
-
-
-def _fits_upright(names: list[str], num_bars: int) -> bool:
-    """Whether the names fit side by side below upright bars."""
-    return len(names) <= MAX_UPRIGHT and max(map(len, names)) * grown(LETTER_INCHES) < _group_inches(num_bars)
 
 
 def _group_inches(num_bars: int) -> float:

@@ -168,7 +168,8 @@ def _draw_sheet(
     """
     num_blocks = 1 if len(samples) <= MAX_ROWS else 2
     num_rows, wide = math.ceil(len(samples) / num_blocks), len(headings)
-    ratio = _cell_ratio([panels[0] for panels in samples])
+    # height over width of the cells: that of the median image, within bounds
+    ratio = float(np.clip(np.median([image.shape[0] / image.shape[1] for image, *_ in samples]), 0.5, 1.5))
     widths = [*[1.0] * wide, *[BLOCK_GAP, *[1.0] * wide] * (num_blocks - 1)]
     height = num_rows * (PANEL_INCHES * ratio + TITLE_INCHES) + MARGIN_INCHES
     figure = new_figure((PANEL_INCHES + 0.1) * sum(widths), height)
@@ -181,11 +182,6 @@ def _draw_sheet(
             _show(axes, panel, ratio)
             axes.set(title=title if column == named else "", xlabel=heading if last else "")
     return figure
-
-
-def _cell_ratio(pictures: list[np.ndarray]) -> float:
-    """Height over width of the cells: that of the median image, between 0.5 and 1.5."""
-    return float(np.clip(np.median([picture.shape[0] / picture.shape[1] for picture in pictures]), 0.5, 1.5))
 
 
 def _show(axes: Axes, picture: np.ndarray, ratio: float) -> None:

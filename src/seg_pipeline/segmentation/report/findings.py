@@ -41,7 +41,7 @@ def findings_page(
             for name, colour in zip(names, plotting.class_colours(len(names)), strict=True)
         ],
         splits=splits.to_dict("records"),
-        folds=_folds(manifest),
+        folds=manifest.loc[manifest["fold"] >= 0, "fold"].value_counts().sort_index().tolist(),
         classes=names,
         findings=findings.head(MOST_ROWS).astype(object).where(findings.notna(), "").to_dict("records"),
         num_findings=len(findings),
@@ -61,11 +61,6 @@ def _counts(findings: pd.DataFrame) -> list[Row]:
     counts = findings.groupby(["rule", "action"]).size().reset_index(name="number")
     counts["order"] = counts["action"].map(severity)
     return counts.sort_values(["order", "number", "rule"], ascending=[True, False, True]).to_dict("records")
-
-
-def _folds(manifest: pd.DataFrame) -> list[int]:
-    """Number of validation images per fold."""
-    return manifest.loc[manifest["fold"] >= 0, "fold"].value_counts().sort_index().tolist()
 
 
 def _pictures(findings: pd.DataFrame, manifest: pd.DataFrame, files: pd.DataFrame, names: list[str]) -> list[Row]:
