@@ -174,8 +174,8 @@ def test_what_is_missing_is_named(manifest, tmp_path, params, text):
 @pytest.mark.parametrize(
     ("formats", "text"),
     [
-        (["int8"], "int8 is made of onnx; add onnx"),
-        (["bf16"], "bf16 is left out where it costs too much Dice; add one that stays, such as onnx"),
+        (["int8"], "int8 is made from onnx; add onnx"),
+        (["bf16"], "bf16 is left out if it costs too much Dice; add a format that stays, such as onnx"),
         (["onnx", "onnx"], "each once, found onnx, onnx"),
     ],
 )

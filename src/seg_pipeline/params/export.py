@@ -1,4 +1,4 @@
-"""What leaves the project."""
+"""Parameters of the exports."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Format = Literal["onnx", "torchscript", "pt2", "safetensors", "int8", "bf16"]
 
 class ExportParams(Params):
     formats: list[Format] = Field(default=["onnx", "torchscript", "pt2", "safetensors"], min_length=1)
-    """onnx: what `seg-pipeline predict` and `serve` run; torchscript: deprecated by torch, for programs that read
-    nothing else; pt2: torch.export; safetensors: the weights alone; int8: onnx in 8 bits; bf16: pt2 in bfloat16."""
+    """onnx: for `seg-pipeline predict` and `serve`; torchscript: deprecated by torch, for programs that read nothing
+    else; pt2: torch.export; safetensors: the weights alone; int8: onnx in 8 bits; bf16: pt2 in bfloat16."""
     max_dice_drop: float = Field(default=0.005, ge=0, le=1)
-    """int8 and bf16 are left out where the Dice of validation images falls by more."""
+    """int8 and bf16 are left out if the Dice of validation images drops by more."""
     quality_images: int = Field(default=200, ge=1)
-    """Validation images on which it is taken."""
+    """Validation images that measure this drop."""
     calibration_images: int = Field(default=64, ge=1)
-    """Train images from which int8 learns its ranges."""
+    """Train images that calibrate int8."""
     parity: ParitySettings = ParitySettings()
-    """How far an exact format may differ from the trained model."""
+    """How exact formats are compared with the trained model."""
 
     @model_validator(mode="after")
     def _formats_go_together(self) -> ExportParams:
         if "int8" in self.formats and "onnx" not in self.formats:
-            raise ValueError("`formats`: int8 is made of onnx; add onnx")
+            raise ValueError("`formats`: int8 is made from onnx; add onnx")
         if self.formats == ["bf16"]:
             raise ValueError(
-                "`formats`: bf16 is left out where it costs too much Dice; add one that stays, such as onnx"
+                "`formats`: bf16 is left out if it costs too much Dice; add a format that stays, such as onnx"
             )
         if len(set(self.formats)) < len(self.formats):
             raise ValueError(f"`formats`: each once, found {', '.join(self.formats)}")
@@ -40,6 +40,6 @@ class ExportParams(Params):
 
 class ExportNnunetParams(Params):
     name: str = Field(default="seg_pipeline", pattern=r"^\w+$")
-    """Of the data set, in dataset.json."""
+    """Name of the data set in dataset.json."""
     overlap: Literal["regions", "paint"] = "regions"
-    """Pixels of several classes: a label of their own and each class a region (regions), or the last class (paint)."""
+    """Pixels of several classes: regions gives them a label of their own; paint gives them to the last class."""

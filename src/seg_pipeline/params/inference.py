@@ -1,4 +1,4 @@
-"""Prediction of new images."""
+"""Parameters of the prediction of new images."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from seg_pipeline.segmentation.settings.training import PredictSettings
 
 class InferenceParams(Params):
     images: str | None = None
-    """A folder, an image, a glob, or a list: .txt with a path a line, .csv or .parquet with a column path."""
+    """A folder, an image, a glob, or a list: .txt with one path per line, .csv or .parquet with a column path."""
     output_folder: str | None = None
     """Folder of the masks; null: `inference` in 07_model_output."""
     model: str = "checkpoint"
     """checkpoint: the trained model; bundle: the exported one; or the folder of a bundle."""
     bundle_format: Literal["onnx", "int8"] = "onnx"
-    """Of a bundle's network."""
+    """Which of a bundle's networks to run."""
     formats: list[Literal["masks", "overlays", "rle", "coco"]] = Field(default=["masks", "overlays", "rle"])
     """masks, overlays: PNG files; rle: rle_masks.csv (id, class, predicted); coco: coco.json."""
     rle_order: Literal["C", "F"] = "C"
@@ -26,10 +26,10 @@ class InferenceParams(Params):
     source: str | None = None
     """For a model trained on several data sets: normalise the images as this source's (`training.input.by_source`)."""
     prediction: PredictSettings | None = None
-    """null: as evaluation predicts (checkpoint), or as the bundle says."""
+    """Prediction options; null: those of evaluation (checkpoint), or of the bundle."""
     num_workers: int = Field(default=2, ge=1, le=64)
     """Threads that read ahead."""
     batch_size: int = Field(default=1, ge=1)
-    """Images that go through the network together."""
+    """Images predicted at once."""
     device: str = "auto"
-    """Of a checkpoint; a bundle runs on the CPU."""
+    """Device of a checkpoint; a bundle runs on the CPU."""
