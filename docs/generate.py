@@ -20,6 +20,7 @@ from seg_pipeline.params import Parameters
 from seg_pipeline.segmentation.manifest.column_types import Column, Table
 from seg_pipeline.segmentation.manifest.finding_rules import RULES
 from seg_pipeline.segmentation.manifest.table_schemas import TABLES
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 REFERENCE = Path(__file__).parent / "reference"
 
@@ -117,6 +118,8 @@ def settings_of(kind: Any) -> Iterator[Setting]:
         return
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
+        if (kind, field.name) == (InputSettings, "reading"):
+            continue  # set by `dataset.reading`, which is listed
         made = field.default_factory is not dataclasses.MISSING
         default = field.default_factory() if made else field.default  # type: ignore[operator]
         yield Setting(field.name, hints[field.name], (), default, meaning.get(field.name, ""))

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,18 @@ from seg_pipeline.params import (
     SplitParams,
     TrainingParams,
 )
+from seg_pipeline.params.training import make_training_config
 from seg_pipeline.segmentation.settings.figures import FigureSettings
+from seg_pipeline.segmentation.settings.reading import ReadSettings
+from seg_pipeline.segmentation.settings.training import ScoreSettings
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+
+
+def test_new_images_are_read_as_those_of_the_data_set():
+    dataset = DatasetParams(task="multilabel", classes=["a"], reading={"bands": [4, 3, 2], "orientation": "keep"})
+    config = make_training_config(dataset, ScoreSettings(), TrainingParams(), seed=0)
+    assert config.input.reading == ReadSettings(bands=(4, 3, 2), orientation="keep")
+    assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_a_bare_class_name_is_its_own_value():
@@ -59,6 +71,7 @@ def test_a_colour_is_a_list_or_hexadecimal():
         (ExportNnunetParams, {"name": "a b"}, "should match pattern"),
         (SharesParams, {"train": 0.7, "val": 0.2, "test": 0.2}, r"must add up to 1, found 1\.1"),
         (TrainingParams, {"input": {"size": [100, 128]}}, r"must be multiples of 32 .* found \(100, 128\)"),
+        (TrainingParams, {"input": {"reading": {"bands": [1]}}}, "`input.reading` is set by `dataset.reading`"),
         (TrainingParams, {"optimizer": {"learning_rate": 0}}, "greater than 0"),
         (TrainingParams, {"sampling": {"batch_size": "most"}}, "'auto'"),
         (TrainingParams, {"loss": {"terms": {"iou": 1.0}}}, "'bce', 'ce', 'dice'"),

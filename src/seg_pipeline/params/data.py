@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from seg_pipeline.params.base import Params
+from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.segmentation.settings.training import Task
 
 
@@ -48,6 +49,8 @@ class DatasetParams(Params):
     """Classes in channel order; a bare name is a class whose value is its name."""
     unlabelled_pixels: Literal["background", "ignore"] = "background"
     """What pixels without a class are: background, or unknown and ignored in training and scores."""
+    reading: ReadSettings = ReadSettings()
+    """How image files become pixels."""
 
     @property
     def names(self) -> list[str]:
@@ -106,6 +109,9 @@ class AnnotationParams(Params):
     nearest_value: bool = False
     """Read each pixel of a mask file as the declared value closest to it: for masks that JPEG compression changed. A
     binary mask is white from 128 on."""
+    resample_masks: bool = False
+    """Scale a mask file that has the proportions of its image but another size, by the nearest pixel; false: drop the
+    image, with a finding."""
     ignore_values: list[Value] = Field(default=[])
     """Values of an indexed mask, or of the class column in other formats, that mean unknown: ignored everywhere."""
 

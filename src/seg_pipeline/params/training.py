@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from dataclasses import replace
+
+from pydantic import Field, model_validator
 
 from seg_pipeline.params.base import Params
 from seg_pipeline.params.data import DatasetParams
@@ -38,6 +40,12 @@ class TrainingParams(Params):
     resume: bool = True
     """Resume an unfinished run with the same data and settings; false: start from scratch."""
 
+    @model_validator(mode="after")
+    def _reading_is_of_the_data_set(self) -> TrainingParams:
+        if self.input.reading != InputSettings().reading:
+            raise ValueError("`input.reading` is set by `dataset.reading`, which holds for all pipelines; set it there")
+        return self
+
 
 def make_training_config(
     dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int
@@ -49,5 +57,6 @@ def make_training_config(
         background=dataset.task == "multiclass" and dataset.unlabelled_pixels == "background",
         scores=scores,
         seed=seed,
-        **{group: getattr(training, group) for group in GROUPS},
+        **{group: getattr(training, group) for group in GROUPS}
+        | {"input": replace(training.input, reading=dataset.reading)},
     )

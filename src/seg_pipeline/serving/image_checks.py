@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
 
-from seg_pipeline.segmentation.images.decoding import decode_image, is_whole
+from seg_pipeline.segmentation.images.decoding import decode_image
+from seg_pipeline.segmentation.images.headers import HEAD, Header, is_whole, read_header
+from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.serving.errors import RequestError
 
 FORMATS = ("PNG", "JPEG", "TIFF", "WebP", "BMP")
@@ -17,7 +18,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WebP", "BMP")
 _BEGINNINGS = (
     ("PNG", rb"\x89PNG\r\n\x1a\n"),
     ("JPEG", rb"\xff\xd8\xff"),
-    ("TIFF", rb"II\*\x00|MM\x00\*"),
+    ("TIFF", rb"II[*+]\x00|MM\x00[*+]"),
     ("WebP", rb"RIFF....WEBP"),
     ("BMP", rb"BM"),
     ("a GIF", rb"GIF8"),
@@ -33,7 +34,7 @@ _BEGINNINGS = (
 
 @dataclass(frozen=True)
 class ImageUpload:
-    """An upload whose header passed the checks; not decoded yet."""
+    """An upload whose header passed the checks; not decoded yet. Height and width are as stored."""
 
     name: str
     data: bytes
@@ -41,17 +42,18 @@ class ImageUpload:
     height: int
     width: int
 
-    def decode(self) -> np.ndarray:
-        """Pixels, as from ``read_image``.
+    def decode(self, settings: ReadSettings) -> np.ndarray:
+        """Pixels, as from ``read_image``; ``settings`` are the model's.
 
         Raises:
             RequestError: 422, the file is truncated, damaged, or has an unsupported pixel type.
         """
         try:
-            image = decode_image(self.data, name=self.name)
+            allowed = replace(settings, max_pixels=self.height * self.width)
+            image = decode_image(self.data, name=self.name, settings=allowed)
         except (ValueError, OSError) as error:
             raise RequestError(422, "damaged", str(error)) from None
-        if image.shape[:2] != (self.height, self.width):
+        if sorted(image.shape[:2]) != sorted((self.height, self.width)):  # EXIF may turn it
             raise RequestError(422, "damaged", f"{self.name}: its size differs from its header")
         return image
 
@@ -71,7 +73,7 @@ def check_upload(name: str, data: bytes, *, max_pixels: int) -> ImageUpload:
         raise RequestError(415, "not_an_image", f"{name}: this is {kind}; send a {formats} file")
     if not is_whole(data):
         raise RequestError(422, "damaged", f"{name}: truncated or damaged, cannot be decoded")
-    height, width, frames = _header(name, data, kind)
+    height, width, frames, _ = _header(name, data)
     if height * width > max_pixels:
         words = f"{name}: {width:,} x {height:,} pixels exceed this server's limit of {max_pixels:,}"
         raise RequestError(413, "image_too_large", words)
@@ -97,15 +99,11 @@ def _is_text(head: bytes) -> bool:
         return False
 
 
-def _header(name: str, data: bytes, kind: str) -> tuple[int, int, int]:
-    """Height, width and number of images."""
+def _header(name: str, data: bytes) -> Header:
     try:
-        with Image.open(io.BytesIO(data), formats=[kind.upper()]) as image:
-            frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: phones add a preview image
-            return image.height, image.width, frames
-    except Image.DecompressionBombError:
-        raise RequestError(
-            413, "image_too_large", f"{name}: the header claims more pixels than can be decoded safely"
-        ) from None
-    except (OSError, ValueError, EOFError, SyntaxError, LookupError, TypeError, ArithmeticError):  # PIL raises them all
-        raise RequestError(422, "damaged", f"{name}: truncated or damaged, its header cannot be read") from None
+        header = read_header(io.BytesIO(data), data[:HEAD])
+    except Exception:  # whatever the readers of formats raise  # noqa: BLE001
+        header = Header(0, 0)
+    if not header.height * header.width:
+        raise RequestError(422, "damaged", f"{name}: truncated or damaged, its header cannot be read")
+    return header

@@ -47,7 +47,7 @@ def respond(predictor: ImagePredictor, upload: ImageUpload, options: ResponseOpt
     Raises:
         RequestError: as ``ImageUpload.decode``.
     """
-    bundle, image = predictor.bundle, upload.decode()
+    bundle, image = predictor.bundle, upload.decode(predictor.bundle.input.reading)
     probabilities = predictor.probabilities(as_input(image, bundle.input))
     masks = predictor.masks(probabilities, options.thresholds)
     if options.response_format == "mask":

@@ -1,3 +1,6 @@
+import builtins
+import errno
+import io
 import struct
 import zlib
 
@@ -9,9 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
 
+from seg_pipeline.segmentation.images import decoding
+from seg_pipeline.segmentation.images.addresses import format_address
 from seg_pipeline.segmentation.images.decoding import (
     percentiles,
     read_image,
+    read_oriented,
     read_size,
     read_values,
     scale_values,
@@ -19,6 +25,7 @@ from seg_pipeline.segmentation.images.decoding import (
     to_grey,
     to_rgb8,
 )
+from seg_pipeline.segmentation.settings.reading import ReadSettings
 
 GREY = np.arange(6, dtype=np.uint16).reshape(2, 3) * 1000
 
@@ -169,11 +176,143 @@ def test_jpeg_keeps_its_values_but_for_its_own_loss(tmp_path, channels):
     assert np.abs(middles - stored(8, 3)[..., :channels]).max() <= 3
 
 
-def test_a_photo_is_not_turned_as_its_exif_tag_says(tmp_path):
+CORNERS = np.kron(np.array([[20, 90, 90], [160, 90, 230]], dtype=np.uint8), np.ones((16, 16), dtype=np.uint8))
+
+
+TURN = Image.Transpose
+TURNS = [TURN.FLIP_LEFT_RIGHT, TURN.ROTATE_180, TURN.FLIP_TOP_BOTTOM]
+TURNS += [TURN.TRANSPOSE, TURN.ROTATE_270, TURN.TRANSVERSE, TURN.ROTATE_90]
+
+
+def tagged(path, orientation, image=CORNERS, **how):
     exif = Image.Exif()
-    exif[0x0112] = 6  # a quarter turn
-    Image.fromarray(np.zeros((16, 32, 3), dtype=np.uint8)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg").shape == (16, 32, 3) == (*read_size(tmp_path / "a.jpg"), 3)
+    exif[0x0112] = orientation
+    Image.fromarray(image).save(path, exif=exif, **how)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", [1, 2, 3, 4, 5, 6, 7, 8, 9])
+def test_a_photo_is_turned_as_its_exif_tag_says(tmp_path, ending, orientation):
+    path = tagged(tmp_path / f"a.{ending}", orientation, **({"lossless": True} if ending == "webp" else {}))
+    shown = Image.fromarray(CORNERS)
+    shown = np.array(shown.transpose(TURNS[orientation - 2]) if 2 <= orientation <= 8 else shown)
+    for settings, expected in (({}, shown), ({"orientation": "keep"}, CORNERS)):
+        found = read_oriented(format_address(path, ReadSettings(**settings)))
+        grey = found.pixels if found.pixels.ndim == 2 else found.pixels[..., 1]
+        assert np.abs(grey.astype(int) - expected).max() <= 4
+        assert read_size(format_address(path, ReadSettings(**settings))) == expected.shape
+        assert found.orientation == (orientation % 9 or 1 if not settings else 1)
+        assert found.stated == (orientation % 9 or 1)
+
+
+def test_a_quarter_turn_by_hand(tmp_path):
+    path = tagged(tmp_path / "a.jpg", 6, quality=95)
+    assert np.abs(read_image(path)[8::16, 8::16].astype(int) - [[160, 20], [90, 90], [230, 90]]).max() <= 2
+
+
+def test_turned_photos_can_be_refused(tmp_path):
+    for orientation in (1, 6):
+        tagged(tmp_path / f"{orientation}.jpg", orientation)
+    refuse = ReadSettings(orientation="refuse")
+    assert read_image(format_address(tmp_path / "1.jpg", refuse)).shape == (32, 48)
+    with pytest.raises(ValueError, match=r"6\.jpg: has the EXIF orientation 6, which `dataset.reading.orient"):
+        read_image(format_address(tmp_path / "6.jpg", refuse))
+
+
+@pytest.mark.parametrize("how", [{}, {"progressive": True}, {"restart_marker_blocks": 1}])
+def test_a_jpeg_may_be_followed_by_a_film_but_not_be_cut_off(tmp_path, how):
+    noise = np.random.default_rng(0).integers(0, 255, (80, 90), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "a.jpg", quality=95, **how)
+    content = (tmp_path / "a.jpg").read_bytes()
+    expected = read_image(tmp_path / "a.jpg")
+    for trailer in (b"\xff\xda\0\x08film\xff\xda", b"\0" * 50, np.random.default_rng(1).bytes(400_000)):
+        (tmp_path / "a.jpg").write_bytes(content + trailer)
+        np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), expected)
+    for keep in (-2, -100, len(content) // 2, 700):
+        (tmp_path / "a.jpg").write_bytes(content[:keep])
+        with pytest.raises(ValueError, match=r"a\.jpg: truncated or damaged, cannot be decoded"):
+            read_image(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("ending", ["webp", "gif", "WEBP", "GIF", "PNG", "TIF"])
+def test_other_formats_and_endings_in_upper_case(tmp_path, ending):
+    colour = np.kron(stored(8, 3), np.ones((16, 16, 1), dtype=np.uint8))
+    how = {"lossless": True} if ending.lower() == "webp" else {}
+    Image.fromarray(colour).save(tmp_path / f"a.{ending}", **how)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a.{ending}"), colour)
+    mask = Image.fromarray(np.array([[0, 3, 1], [2, 0, 3]], dtype=np.uint8))
+    if ending.lower() != "webp":
+        mask.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255])
+        mask.save(tmp_path / f"m.{ending}", optimize=False)
+        assert read_values(tmp_path / f"m.{ending}").tolist() == [[0, 3, 1], [2, 0, 3]]
+
+
+def test_a_moving_gif_is_refused(tmp_path):
+    pages = [Image.fromarray(CORNERS), Image.fromarray(255 - CORNERS)]
+    pages[0].save(tmp_path / "a.gif", save_all=True, append_images=pages[1:])
+    with pytest.raises(ValueError, match=r"a\.gif: holds 2 pages"):
+        read_image(tmp_path / "a.gif")
+
+
+def test_the_limit_of_pixels_is_a_setting(tmp_path):
+    path = write(tmp_path / "a.png", GREY)
+    assert read_image(format_address(path, ReadSettings(max_pixels=6))).shape == (2, 3)
+    with pytest.raises(ValueError, match=r"a\.png: 2 x 3 pixels are more than the limit of 5 \(`dataset.reading"):
+        read_image(format_address(path, ReadSettings(max_pixels=5)))
+
+
+@pytest.mark.parametrize("reader", [read_image, read_size, read_values])
+@pytest.mark.parametrize("ending", ["png", "tif", "jpg"])
+def test_an_io_error_is_tried_again_and_never_called_damage(tmp_path, monkeypatch, reader, ending):
+    Image.fromarray(CORNERS).save(tmp_path / f"a.{ending}")
+    waits, failures = [], [OSError(errno.EIO, "Input/output error")] * 2
+    monkeypatch.setattr(decoding.time, "sleep", waits.append)
+
+    class Disk(io.FileIO):
+        def readinto(self, buffer):
+            if failures:
+                raise failures.pop()
+            return super().readinto(buffer)
+
+    monkeypatch.setattr(builtins, "open", lambda path, _: io.BufferedReader(Disk(path)))
+    reader(tmp_path / f"a.{ending}")
+    assert waits == [0.1, 0.5]
+    failures = [OSError(errno.EIO, "Input/output error")] * 9
+    with pytest.raises(OSError, match="Input/output error"):
+        reader(tmp_path / f"a.{ending}")
+
+
+def test_a_folder_is_not_an_image(tmp_path):
+    with pytest.raises(ValueError, match=r": a folder, not an image"):
+        read_image(tmp_path)
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("LA", 0), ("RGBA", (0, 0, 0))])
+def test_a_mask_whose_shapes_are_in_its_alpha_is_refused(tmp_path, mode, colour):
+    black = Image.new(mode[:-1], (3, 2), colour)
+    black.putalpha(Image.fromarray(np.array([[0, 255, 0], [0, 0, 255]], dtype=np.uint8)))
+    black.save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: its colours are all equal and its shapes in the alpha channel"):
+        read_values(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_a_mask_with_alpha_gives_its_values(tmp_path, mode):
+    grey = Image.fromarray(np.array([[0, 255, 7]], dtype=np.uint8)).convert(mode)
+    grey.putalpha(Image.fromarray(np.array([[0, 255, 255]], dtype=np.uint8)))
+    grey.save(tmp_path / "a.png")
+    values = read_values(tmp_path / "a.png")
+    assert (values if values.ndim == 2 else values[..., 2]).tolist() == [[0, 255, 7]]
+
+
+@pytest.mark.parametrize("keep", [20, 40, 60, 90])
+@pytest.mark.parametrize("mode", ["L", "P"])
+def test_a_mask_cut_anywhere_is_refused(tmp_path, mode, keep):
+    Image.fromarray(CORNERS).convert(mode).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:keep])
+    with pytest.raises(ValueError, match=r"a\.png: (truncated or damaged|not an image)"):
+        read_values(tmp_path / "a.png")
 
 
 def test_black_and_white_is_0_and_255(tmp_path):

@@ -6,12 +6,15 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
 from seg_pipeline.segmentation.images.masks import decode_rle
-from seg_pipeline.segmentation.inference import OutputSettings, find_images, predict_folder
-from seg_pipeline.segmentation.inference.prefetch import Reader, read_ahead
+from seg_pipeline.segmentation.inference import OutputSettings, find_images, predict_folder, prefetch
+from seg_pipeline.segmentation.inference.prefetch import Reader, read_ahead, signature
+from seg_pipeline.segmentation.inference.run import Writer
 from seg_pipeline.segmentation.manifest.table import class_names
 from seg_pipeline.segmentation.prediction.predictor import Predictor
+from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.segmentation.settings.training import InputSettings
 
 ALL = OutputSettings(formats=("masks", "overlays", "rle", "coco"))
@@ -163,3 +166,27 @@ def test_reading_ahead_keeps_order_and_stays_within_its_bounds():
     assert len(read) <= 2 + 2 * 2
     assert list(ahead) == list(range(2, 50))
     assert sorted(read) == list(range(50))
+
+
+def test_new_images_are_read_as_the_models_were_and_the_manifests_as_it_says(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[-10, 0, 10]], dtype=np.int16))
+    settings = InputSettings(reading=ReadSettings(value_range=(-10, 10)))
+    paths = [f"{tmp_path}/a.tif", f"{tmp_path}/a.tif?value_range=0,20"]
+    table = pd.DataFrame({"image_id": ["a", "b"], "path": paths, "file": "a.tif"})
+    reader = Reader(table, settings)
+    assert [reader.load(index).image.tolist() for index in (0, 1)] == [[[0, 32768, 65535]], [[0, 0, 32768]]]
+    assert signature(paths[1]) == signature(paths[0]) != (-1, -1)
+
+
+def test_an_io_error_is_tried_again_by_the_next_run(tmp_path, monkeypatch):
+    def fail(path):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(prefetch, "read_image", fail)
+    table = pd.DataFrame({"image_id": ["a"], "path": [f"{tmp_path}/a.png"], "file": "a.png"})
+    loaded = Reader(table, InputSettings()).load(0)
+    assert (loaded.finding.rule, loaded.finding.reason) == ("io_error", "[Errno 5] Input/output error")
+    record = {"image_id": "a", "signature": (-1, -1)}
+    writer = Writer(tmp_path, None, OutputSettings(formats=()))
+    for rule, still in (("io_error", False), ("unreadable_image", True)):
+        assert writer.still_holds(record | {"rule": rule}, {"a": f"{tmp_path}/a.png"}) is still

@@ -2,11 +2,14 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from PIL import Image
 
+from seg_pipeline.segmentation.manifest.files import with_reading
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import measure_images
 from seg_pipeline.segmentation.manifest.metadata import INDEXED
+from seg_pipeline.segmentation.settings.reading import ReadSettings
 
 
 def save(path, values, dtype=np.uint8):
@@ -218,8 +221,142 @@ def test_masks_that_jpeg_changed_are_read_by_their_nearest_value(tmp_path, image
     indexed = save(tmp_path / "m.png", [[1, 3, 128], [120, 131, 255]])
     reader = MaskReader({"a": "128", "b": "255"}, INDEXED, background_values=[0], nearest_value=True)
     manifest, findings = measure_images(one_image(image, {f"mask_{INDEXED}": [indexed]}), reader)
-    assert findings.empty
+    assert findings[["rule", "action"]].to_numpy().tolist() == [["lossy_mask", "repaired"]]
+    assert findings["reason"][0].endswith(
+        "m.png: 4 of 6 pixels hold other values and are read as the closest declared one"
+    )
     assert manifest[["mask_a", "mask_b"]].to_numpy().tolist() == [["3 3", "6 1"]]
     reader = MaskReader({"a": "a"}, "files", nearest_value=True)
-    manifest, _ = measure_images(one_image(image, {"mask_a": [indexed]}), reader)
+    manifest, findings = measure_images(one_image(image, {"mask_a": [indexed]}), reader)
     assert manifest["mask_a"].tolist() == ["3 1 5 2"]
+    assert "m.png: 5 of 6 pixels hold other values" in findings["reason"][0]
+
+
+def test_masks_of_0_and_1_are_not_taken_for_black(tmp_path, image):
+    mask = save(tmp_path / "m.png", [[0, 1, 0], [0, 0, 1]])
+    reader = MaskReader({"a": "a"}, "files", nearest_value=True)
+    manifest, findings = measure_images(one_image(image, {"mask_a": [mask]}), reader)
+    assert manifest["mask_a"].tolist() == ["2 1 6 1"]
+    assert findings.empty
+
+
+def test_neighbouring_ids_in_a_jpeg_are_not_guessed(tmp_path, image):
+    mask = save(tmp_path / "m.png", [[0, 1, 3], [2, 2, 0]])
+    reader = MaskReader({"a": "1", "b": "2"}, INDEXED, background_values=[0], nearest_value=True)
+    with pytest.raises(ValueError, match="1 pixels hold other values than the declared ones, which are only 1 apart"):
+        measure_images(one_image(image, {f"mask_{INDEXED}": [mask]}), reader)
+
+
+def test_a_jpeg_as_a_mask_is_named(tmp_path, image):
+    Image.fromarray(np.zeros((2, 3), dtype=np.uint8)).save(tmp_path / "m.jpg")
+    reader = MaskReader({"a": "1"}, INDEXED, background_values=[0])
+    _, findings = measure_images(one_image(image, {f"mask_{INDEXED}": [str(tmp_path / "m.jpg")]}), reader)
+    assert findings["rule"].tolist() == ["lossy_mask"]
+    assert findings["reason"][0].endswith("m.jpg: the mask is a JPEG, which changes values")
+
+
+def photo(path, orientation, shape):
+    """A JPEG of this stored height and width."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.arange(shape[0] * shape[1], dtype=np.uint8).reshape(shape)).save(path, exif=exif)
+    return str(path)
+
+
+UPRIGHT = [[1, 0], [1, 0], [0, 0]]
+STORED = [[0, 0, 0], [0, 1, 1]]  # a quarter turn clockwise gives [[0, 0], [1, 0], [1, 0]]
+
+
+@pytest.mark.parametrize(("drawn", "expected"), [(UPRIGHT, "1 1 3 1"), (STORED, "3 1 5 1")])
+@pytest.mark.parametrize("mask_format", ["files", INDEXED])
+def test_masks_are_turned_with_their_photo_unless_they_are_upright(tmp_path, drawn, expected, mask_format):
+    path = photo(tmp_path / "i.jpg", 6, (2, 3))
+    column = "mask_a" if mask_format == "files" else f"mask_{INDEXED}"
+    reader = MaskReader({"a": "1"}, mask_format, background_values=[0])
+    table = one_image(path, {column: [save(tmp_path / "m.png", drawn)]})
+    manifest, findings = measure_images(table, reader)
+    assert manifest[["height", "width", "mask_a"]].to_numpy().tolist() == [[3, 2, expected]]
+    turned = [["mask_turned", "repaired"]] if drawn is STORED else []
+    assert findings[["rule", "action"]].to_numpy().tolist() == [*turned, ["exif_orientation", "repaired"]]
+    assert findings["reason"].iloc[-1] == "the image was turned as its EXIF orientation 6 says"
+
+
+@pytest.mark.parametrize(("orientation", "shape"), [(3, (2, 3)), (6, (3, 3))])
+def test_a_size_that_cannot_tell_is_flagged(tmp_path, orientation, shape):
+    path = photo(tmp_path / "i.jpg", orientation, shape)
+    mask = save(tmp_path / "m.png", np.eye(*shape))
+    reader = MaskReader({"a": "a"}, "files")
+    _, findings = measure_images(one_image(path, {"mask_a": [mask]}), reader)
+    reason = (
+        f"the image was turned as its EXIF orientation {orientation} says; whether its masks were drawn on the turned "
+        "picture, their size cannot tell"
+    )
+    assert findings[["rule", "action", "reason"]].to_numpy().tolist() == [["exif_orientation", "flagged", reason]]
+    _, findings = measure_images(one_image(path, {"mask_a": []}), reader)
+    assert findings["action"].tolist() == ["repaired"]
+
+
+def test_an_orientation_that_is_kept_is_flagged(tmp_path):
+    path = photo(tmp_path / "i.jpg", 6, (2, 3))
+    table = with_reading(
+        one_image(path, {"mask_a": [save(tmp_path / "m.png", [[0, 1, 1], [0, 0, 0]])]}),
+        ReadSettings(orientation="keep", bands=(1,)),
+        mask_files=True,
+    )
+    assert table["path"][0].endswith("i.jpg?orientation=keep&bands=1")
+    assert table["mask_a"][0][0].endswith("m.png?orientation=keep")
+    manifest, findings = measure_images(table, MaskReader({"a": "a"}, "files"))
+    assert manifest[["height", "width", "mask_a", "path"]].to_numpy().tolist() == [[2, 3, "2 2", table["path"][0]]]
+    assert findings["reason"].tolist() == [
+        "its EXIF orientation 6 is not applied, as `dataset.reading.orientation` says"
+    ]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32])
+def test_a_mask_of_another_size_is_refused_or_scaled(tmp_path, image, dtype):
+    tifffile.imwrite(tmp_path / "m.tif", np.kron([[0, 7, 0], [0, 0, 7]], np.ones((2, 2))).astype(dtype))
+    table = one_image(image, {"mask_a": [str(tmp_path / "m.tif")]})
+    with pytest.raises(
+        ValueError, match=r"mask is 4 x 6 \(height x width\), its image 2 x 3; `annotations.resample_ma"
+    ):
+        measure_images(table, MaskReader({"a": "a"}, "files"))
+    manifest, findings = measure_images(table, MaskReader({"a": "a"}, "files", resample=True))
+    assert manifest["mask_a"].tolist() == ["2 1 6 1"]
+    assert findings[["rule", "action"]].to_numpy().tolist() == [["mask_resampled", "repaired"]]
+    tifffile.imwrite(tmp_path / "m.tif", np.zeros((3, 2), dtype=dtype))
+    with pytest.raises(ValueError, match=r"mask is 3 x 2 \(height x width\), its image 2 x 3$"):
+        measure_images(table, MaskReader({"a": "a"}, "files", resample=True))
+
+
+def test_ids_may_be_negative(tmp_path, image):
+    tifffile.imwrite(tmp_path / "m.tif", np.array([[0, 1, -1], [70_000, 1, 0]], dtype=np.int32))
+    reader = MaskReader({"a": "1", "b": "70000"}, INDEXED, background_values=[0], ignore_values=[-1])
+    manifest, _ = measure_images(one_image(image, {f"mask_{INDEXED}": [str(tmp_path / "m.tif")]}), reader)
+    assert manifest[["mask_a", "mask_b", "ignore"]].to_numpy().tolist() == [["2 1 5 1", "4 1", "3 1"]]
+
+
+def test_a_cut_off_mask_is_a_finding(tmp_path, image):
+    mask = save(tmp_path / "m.png", [[0, 1, 0], [0, 0, 1]])
+    (tmp_path / "m.png").write_bytes((tmp_path / "m.png").read_bytes()[:60])
+    table = pd.concat([one_image(image, {"mask_a": [mask]}), one_image(image, {"mask_a": []})])
+    _, findings = measure_images(table, MaskReader({"a": "a"}, "files"))
+    assert findings[["rule", "action"]].to_numpy().tolist() == [["unreadable_mask", "dropped"]]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "1", "P"])
+def test_binary_masks_of_every_mode(tmp_path, image, mode):
+    grey = Image.fromarray(np.array([[0, 255, 0], [0, 0, 255]], dtype=np.uint8))
+    (Image.fromarray(np.array(grey) // 255) if mode == "P" else grey).convert(mode).save(tmp_path / "m.png")
+    manifest, _ = measure_images(
+        one_image(image, {"mask_a": [str(tmp_path / "m.png")]}), MaskReader({"a": "a"}, "files")
+    )
+    assert manifest["mask_a"].tolist() == ["2 1 6 1"]
+
+
+def test_a_palette_mask_with_a_border_of_255(tmp_path, image):
+    mask = Image.fromarray(np.array([[255, 1, 2], [255, 0, 2]], dtype=np.uint8))
+    mask.putpalette(list(range(256)) * 3)
+    mask.save(tmp_path / "m.png")
+    reader = MaskReader({"a": "1", "b": "2"}, INDEXED, background_values=[0], ignore_values=[255])
+    manifest, _ = measure_images(one_image(image, {f"mask_{INDEXED}": [str(tmp_path / "m.png")]}), reader)
+    assert manifest[["mask_a", "mask_b", "ignore"]].to_numpy().tolist() == [["2 1", "3 1 6 1", "1 1 4 1"]]

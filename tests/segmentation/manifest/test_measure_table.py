@@ -1,11 +1,13 @@
 """What is measured again, and what is not."""
 
+import errno
+
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.decoding import read_oriented
 from seg_pipeline.segmentation.manifest import measure_image, measure_table
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import key_of, measure_changed, measure_images
@@ -35,7 +37,7 @@ def measure_twice(table, again, monkeypatch, *, reader=None, reader_again=None):
     reader = reader or MaskReader({"a": "a"}, "rle")
     known = measure_changed(table, reader, None)[2]
     read = []
-    monkeypatch.setattr(measure_image, "read_image", lambda path: read.append(path) or read_image(path))
+    monkeypatch.setattr(measure_image, "read_oriented", lambda path: read.append(path) or read_oriented(path))
     manifest, findings, _ = measure_changed(again, reader_again or reader, known)
     read_again = [row.image_id for row in again.itertuples() if row.path in read]
     for one, other in zip((manifest, findings), measure_images(again, reader_again or reader), strict=True):
@@ -118,9 +120,35 @@ def test_what_is_kept_may_come_from_a_file(three, tmp_path, monkeypatch):
     manifest, findings, known = measure_changed(three, MaskReader({"a": "a"}, "rle"), None)
     known.iloc[:2].to_parquet(tmp_path / "known.parquet")
     read = []
-    monkeypatch.setattr(measure_image, "read_image", lambda path: read.append(path) or read_image(path))
+    monkeypatch.setattr(measure_image, "read_oriented", lambda path: read.append(path) or read_oriented(path))
     again = measure_changed(three, MaskReader({"a": "a"}, "rle"), pd.read_parquet(tmp_path / "known.parquet"))
     assert read == [three.loc[2, "path"]]
     for one, other in zip(again, (manifest, findings, known), strict=True):
         pd.testing.assert_frame_equal(one, other)
     assert manifest["height"].dtype == "int64"
+
+
+def test_an_io_error_is_a_finding_of_its_run_alone(two, monkeypatch):
+    def read(path):
+        if path == two["path"][0]:
+            raise OSError(errno.EIO, "Input/output error")
+        return read_oriented(path)
+
+    monkeypatch.setattr(measure_image, "read_oriented", read)
+    manifest, findings, known = measure_changed(two, MaskReader({"a": "a"}, "rle"), None)
+    assert manifest["image_id"].tolist() == ["i2"]
+    assert findings[["rule", "reason", "action", "image_id"]].to_numpy().tolist() == [
+        ["io_error", "the system cannot read the image: [Errno 5] Input/output error", "dropped", "i1"]
+    ]
+    monkeypatch.undo()
+    again, findings, _ = measure_changed(two, MaskReader({"a": "a"}, "rle"), known)
+    assert again["image_id"].tolist() == ["i1", "i2"]
+    assert findings.empty
+
+
+def test_the_file_of_an_address_is_watched(two, tmp_path):
+    reader = MaskReader({"a": "a"}, "rle")
+    table = two.assign(path=[f"{path}?max_pixels=6" for path in two["path"]])
+    known = measure_changed(table, reader, None)[2]
+    save(tmp_path / "i2.png", [[9, 9, 9], [9, 9, 8]])
+    assert measure_changed(table, reader, known)[0]["intensity_max"].tolist() == [51, 9]

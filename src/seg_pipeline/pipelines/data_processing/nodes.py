@@ -81,7 +81,9 @@ def measure_images(
         ignore_values=given.ignore_values,
         instances=given.multiple_masks == "instances",
         nearest_value=given.nearest_value,
+        resample=given.resample_masks,
     )
+    images = seg.manifest.with_reading(images, dataset.reading, mask_files=given.mask_format != "rle")
     return seg.manifest.measure_changed(images, reader, known, num_workers=params.num_workers)
 
 
@@ -89,7 +91,9 @@ def check_images(
     images: DataFrame, annotations: DataFrame, params: DataProcessingParams
 ) -> tuple[DataFrame, DataFrame]:
     """Compare images with each other: findings, and pixels shared by classes."""
-    findings = seg.manifest.check_images(images, annotations, rle_order=params.annotations.rle_order)
+    given = params.annotations
+    order = given.rle_order if given.mask_format == "rle" else None
+    findings = seg.manifest.check_images(images, annotations, rle_order=order)
     return findings, seg.manifest.overlap_matrix(images)
 
 

@@ -1,179 +1,237 @@
 """Read image files as arrays, after a check of their header.
 
-Axes: H rows, W columns, C channels in the order red, green, blue.
+Axes: H rows, W columns, C channels in the order red, green, blue. Every path may be an address, see ``addresses``.
 """
 
 from __future__ import annotations
 
 import io
-import struct
-import warnings
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
 from PIL import Image
 
-MAX_PIXELS = 50_000_000
-"""Largest image that is decoded; a small file can claim to be a huge image."""
-MAX_CHUNKS = 100_000
-"""Most chunks of a PNG that are looked at; a file of 20 MB has about 2,500."""
+from seg_pipeline.segmentation.images import tiff
+from seg_pipeline.segmentation.images.addresses import DEFAULTS, Address, parse_address
+from seg_pipeline.segmentation.images.headers import GIF, HEAD, PNG, Header, is_whole, read_header, turn
+from seg_pipeline.segmentation.settings.reading import ReadSettings
+
 DISPLAY_WINDOW = (1, 99)
 """Percentiles shown as black and white in 16-bit images."""
+MAX_SAMPLES = 16
+"""A TIFF may have so many values for each pixel that ``max_pixels`` allows."""
+DAMAGED = "truncated or damaged, cannot be decoded"
+WAITS = (0.1, 0.5)
+"""Seconds before a file is read again after an I/O error."""
 
-HEAD = 24
-"""Leading bytes of a PNG that contain its size."""
+Result = TypeVar("Result")
 
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+
+class Oriented(NamedTuple):
+    """An image as ``read_image`` returns it, and how it was turned: its EXIF orientation, 1 if it was not."""
+
+    pixels: np.ndarray
+    orientation: int
+    stated: int
+    """EXIF orientation of the file, applied or not."""
 
 
 def read_size(path: str | Path) -> tuple[int, int]:
-    """Height and width from the header, without decoding.
+    """Height and width of what ``read_image`` returns, from the header, without decoding.
 
     Raises:
-        ValueError: no such file, not an image, larger than ``MAX_PIXELS``, or a TIFF of several pages.
+        ValueError: no such file, not an image, larger than ``max_pixels``, or of several pages.
+        OSError: the system cannot read the file, although it exists.
     """
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123  a Path costs as much as the reading
-            return _header_size(path, file.read(HEAD))
-    except OSError as error:
-        raise _unreadable(path, error) from None
+    address = parse_address(path)
 
+    def read(file: BinaryIO) -> tuple[int, int]:
+        header = _checked_header(file, file.read(HEAD), address)
+        return _turned_size(header, address.settings)
 
-def _header_size(path: str | Path, head: bytes) -> tuple[int, int]:
-    """As ``read_size``, for a file that begins with ``head``; an OSError means that it is not an image."""
-    height, width = _png_size(head) or _size_by_pil(path)
-    if height * width > MAX_PIXELS:
-        raise ValueError(f"{path}: {height} x {width} pixels are more than the limit of {MAX_PIXELS:,}")
-    if not height * width:
-        raise ValueError(f"{path}: not an image, or its header is damaged")
-    return height, width
-
-
-def _png_size(head: bytes) -> tuple[int, int] | None:
-    """Height and width if ``head`` is that of a PNG, in a tenth of the time that PIL takes; else None."""
-    if len(head) < HEAD or not head.startswith(_PNG) or head[12:16] != b"IHDR":
-        return None
-    width, height = struct.unpack(">II", head[16:24])
-    return height, width
-
-
-def _size_by_pil(path: str | Path) -> tuple[int, int]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of damaged metadata
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is below PIL's
-        try:
-            with Image.open(path) as image:
-                width, height = image.size
-                pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-        except Image.DecompressionBombError as error:
-            raise ValueError(f"{path}: {error}") from None
-    if pages > 1:
-        raise ValueError(f"{path}: holds {pages} pages, of which only the first would be read; write one file per page")
-    return height, width
-
-
-def _unreadable(path: str | Path, error: OSError) -> ValueError:
-    missing = isinstance(error, FileNotFoundError)
-    return ValueError(f"{path}: no such file" if missing else f"{path}: not an image, or its header is damaged")
+    return _from_file(address.path, read)
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Pixels as stored: uint8 or uint16, (H, W) for grey and (H, W, 3) for colour; alpha is dropped.
+    """Pixels: uint8 or uint16, (H, W) for grey and (H, W, 3) for colour; alpha is left out.
 
-    A palette image is read as its colours. EXIF orientation is ignored, because masks do not follow it.
-
-    Raises:
-        ValueError: as ``read_size``, or the file is truncated or damaged.
-    """
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123  as above
-            head = file.read(HEAD)
-            _header_size(path, head)
-            data = head + file.read()
-    except OSError as error:
-        raise _unreadable(path, error) from None
-    return decode_image(data, name=path)
-
-
-def decode_image(data: bytes, *, name: str | Path) -> np.ndarray:
-    """As ``read_image``, from the bytes of a file whose header the caller has checked.
+    Pixels have their stored values, except signed, 32-bit and float ones, which ``value_range`` scales to uint16. A
+    palette image is read as its colours. EXIF orientation is applied, unless the settings say otherwise.
 
     Raises:
-        ValueError: as ``read_image``; the message calls the file ``name``.
+        ValueError: as ``read_size``, or the file is truncated, damaged or of pixels that cannot be used.
+        OSError: as ``read_size``.
     """
-    image = _transparent_tiff(data, name) if data[:4] in (b"II*\0", b"MM\0*") else None
-    if image is not None:
-        return image
-    return _red_first(_decoded(data) if is_whole(data) else None, name)
+    return read_oriented(path).pixels
 
 
-def _decoded(data: bytes) -> np.ndarray | None:
-    try:
-        return cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:  # an empty file, a size that OpenCV itself refuses
-        return None
+def read_oriented(path: str | Path) -> Oriented:
+    """As ``read_image``, and how the image was turned."""
+    address = parse_address(path)
+    return _from_file(address.path, lambda file: _decode(file, address))
 
 
-def is_whole(data: bytes) -> bool:
-    """Whether all chunks of a PNG lie within the file, or the last scan of a JPEG has an end; True for other formats.
-
-    Without this check, OpenCV 5.0 allocates whatever a PNG chunk claims, 4 GB for a few bytes, and fills a truncated
-    JPEG with grey. JPEG markers cannot occur within a scan; those of a thumbnail in the header come first.
-    """
-    if data.startswith(_PNG):
-        return _has_whole_chunks(data)
-    return not data.startswith(_JPEG) or data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
-
-
-def _has_whole_chunks(data: bytes) -> bool:
-    at = len(_PNG)
-    for _ in range(MAX_CHUNKS):
-        kind, at = data[at + 4 : at + 8], at + 12 + int.from_bytes(data[at : at + 4])
-        if kind == b"IEND" or at > len(data):
-            return at <= len(data)
-    return False
-
-
-def _red_first(decoded: np.ndarray | None, name: str | Path) -> np.ndarray:
-    """Convert an image decoded by OpenCV to the form that ``read_image`` returns."""
-    if decoded is None:
-        raise ValueError(f"{name}: truncated or damaged, cannot be decoded")
-    if decoded.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{name}: pixels are {decoded.dtype}, expected uint8 or uint16")
-    if decoded.ndim == 2:
-        return decoded
-    if decoded.shape[2] == 2:
-        return decoded[..., 0]
-    return np.ascontiguousarray(decoded[..., 2::-1])  # OpenCV keeps blue first
-
-
-def _transparent_tiff(data: bytes, name: str | Path) -> np.ndarray | None:
-    """Uint8 (H, W, 3) of an 8-bit TIFF with alpha, which OpenCV would multiply into the colours; None for others."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            bits = getattr(image, "tag_v2", {}).get(258, (8,))
-            if image.mode not in ("RGBA", "RGBX") or bits[0] != 8:
-                return None
-            return np.array(image)[..., :3]
-    except (OSError, ValueError):
-        raise ValueError(f"{name}: truncated or damaged, cannot be decoded") from None
+def decode_image(data: bytes, *, name: str | Path, settings: ReadSettings = DEFAULTS) -> np.ndarray:
+    """As ``read_image``, from the bytes of a file, which messages call ``name``."""
+    return _decode(io.BytesIO(data), Address(str(name), settings)).pixels
 
 
 def read_values(path: str | Path) -> np.ndarray:
-    """Pixels of a mask file, usually (H, W): grey values, or palette indices (not colours).
+    """Pixels of a mask file, usually (H, W): grey values or palette indices (not colours), integers of any size.
 
     Raises:
-        ValueError: as ``read_image``.
+        ValueError: as ``read_image``, or pixels are not whole numbers, or its shapes are in the alpha channel.
+        OSError: as ``read_size``.
     """
-    read_size(path)
-    with Image.open(path) as image:
-        if image.mode != "P":
-            return read_image(path)
+    address = parse_address(path)
+    return _from_file(address.path, lambda file: _decode(file, address, raw=True).pixels)
+
+
+def _from_file(path: str, read: Callable[[BinaryIO], Result]) -> Result:
+    """``read`` an open file, again after an I/O error, which may pass; a missing file is a ValueError."""
+    for wait in (*WAITS, None):
         try:
-            return np.array(image)
+            with open(path, "rb") as file:  # noqa: PTH123  a Path costs as much as the reading
+                return read(file)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ValueError(f"{path}: no such file") from None
+        except IsADirectoryError:
+            raise ValueError(f"{path}: a folder, not an image") from None
+        except PermissionError:
+            raise
         except OSError:
-            raise ValueError(f"{path}: truncated or damaged, cannot be decoded") from None
+            if wait is None:
+                raise
+            time.sleep(wait)
+    raise AssertionError
+
+
+def _checked_header(file: BinaryIO, head: bytes, address: Address) -> Header:
+    path, settings, page = address
+    try:
+        header = read_header(file, head)
+    except Exception as error:  # readers of formats name no common error  # noqa: BLE001
+        _raise_io_error(error)
+        raise ValueError(f"{path}: not an image, or its header is damaged") from None
+    height, width, pages, orientation = header
+    if height * width > settings.max_pixels:
+        raise ValueError(
+            f"{path}: {height} x {width} pixels are more than the limit of {settings.max_pixels:,} "
+            "(`dataset.reading.max_pixels`)"
+        )
+    if not height * width:
+        raise ValueError(f"{path}: not an image, or its header is damaged")
+    if pages > 1 and page is None:
+        raise ValueError(
+            f"{path}: holds {pages} pages, of which only the first would be read; write one file per page, or set "
+            "`pages: true` in the catalog's entry of the files"
+        )
+    if orientation != 1 and settings.orientation == "refuse":
+        raise ValueError(f"{path}: has the EXIF orientation {orientation}, which `dataset.reading.orientation` refuses")
+    return header
+
+
+def _turned_size(header: Header, settings: ReadSettings) -> tuple[int, int]:
+    turned = header.orientation >= 5 and settings.orientation == "apply"
+    return (header.width, header.height) if turned else (header.height, header.width)
+
+
+def _raise_io_error(error: Exception) -> None:
+    """Raise errors of the system again, which readers of formats pass on; their own OSErrors have no number."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+        raise error
+
+
+def _decode(file: BinaryIO, address: Address, *, raw: bool = False) -> Oriented:
+    head = file.read(HEAD)
+    header = _checked_header(file, head, address)
+    path, settings, page = address
+    try:
+        if tiff.is_tiff(head):
+            samples = tiff.read_samples(file, page=page or 1, limit=MAX_SAMPLES * settings.max_pixels, raw=raw)
+        else:
+            file.seek(len(head))
+            samples = _samples(head + file.read(), raw=raw)
+        pixels = _whole_numbers(samples) if raw else _usable(samples, settings)
+    except tiff.UnusableError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except Exception as error:  # as above  # noqa: BLE001
+        _raise_io_error(error)
+        raise ValueError(f"{path}: {DAMAGED}") from None
+    turns = header.orientation if settings.orientation == "apply" else 1
+    return Oriented(turn(pixels, turns) if turns > 1 else pixels, turns, header.orientation)
+
+
+def _samples(data: bytes, *, raw: bool) -> tiff.Samples:
+    """Samples of a file that is not a TIFF, in the order red, green, blue, alpha."""
+    if data.startswith(GIF) or (raw and _may_have_palette(data)):
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode == "P" or data.startswith(GIF):
+                shown = image if image.mode == "L" or (raw and image.mode == "P") else image.convert("RGB")
+                return tiff.Samples(np.array(shown), 1 if shown.mode in "LP" else 3)
+    values = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED) if is_whole(data) else None
+    if values is None:
+        raise tiff.UnusableError(DAMAGED)
+    if values.ndim == 2:
+        return tiff.Samples(values, 1)
+    if values.shape[2] >= 3:
+        values = values[..., [2, 1, 0, 3][: values.shape[2]]]  # OpenCV keeps blue first
+    return tiff.Samples(values, 1 if values.shape[2] < 3 else 3)
+
+
+def _may_have_palette(data: bytes) -> bool:
+    return data[25] == 3 if data.startswith(PNG) else data.startswith(b"BM")
+
+
+def _usable(samples: tiff.Samples, settings: ReadSettings) -> np.ndarray:
+    """Pixels as ``read_image`` returns them."""
+    values = samples.values if samples.values.ndim == 3 else samples.values[..., None]
+    number, bands = values.shape[2], settings.bands
+    if bands is not None and max(bands) > number:
+        raise tiff.UnusableError(f"has {number} bands, but `dataset.reading.bands` names band {max(bands)}")
+    if bands is None and samples.colours not in (1, 3):
+        raise tiff.UnusableError(
+            f"has {samples.colours} bands, expected 1 or 3; set `dataset.reading.bands` to one or three of them, such "
+            "as [1, 2, 3]"
+        )
+    values = values[..., : samples.colours] if bands is None else values[..., [band - 1 for band in bands]]
+    values = values[..., 0] if values.shape[2] == 1 else values
+    if values.dtype not in (np.uint8, np.uint16):
+        values = _scaled(values, settings.value_range)
+    return np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="), copy=False))
+
+
+def _scaled(values: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
+    """Uint16 of which 0 and 65535 are the ends of a range of values; NaN becomes 0."""
+    if value_range is None:
+        raise tiff.UnusableError(
+            f"pixels are {values.dtype.name}, expected uint8 or uint16; set `dataset.reading.value_range` to the "
+            "values that become black and white, such as [-1000, 1000]"
+        )
+    low, high = value_range
+    shares = (values.astype(np.float64) - low) / (high - low)
+    return np.rint(np.nan_to_num(shares, posinf=1, neginf=0).clip(0, 1) * 65535).astype(np.uint16)
+
+
+def _whole_numbers(samples: tiff.Samples) -> np.ndarray:
+    """Mask values without alpha."""
+    values = samples.values
+    if values.ndim == 3 and values.shape[2] > samples.colours:
+        values, alpha = values[..., : samples.colours], values[..., -1]
+        if alpha.min() < alpha.max() and (values == values[0, 0]).all():
+            raise tiff.UnusableError(
+                "its colours are all equal and its shapes in the alpha channel; export them as grey values"
+            )
+    if values.dtype.kind == "f":
+        if not (values == np.rint(values)).all():
+            raise tiff.UnusableError(f"pixels are {values.dtype.name} with fractions, expected whole numbers")
+        values = values.astype(np.int64)
+    values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
+    return np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="), copy=False))
 
 
 def read_for_display(path: str | Path) -> np.ndarray:

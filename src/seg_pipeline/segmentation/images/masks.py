@@ -151,8 +151,8 @@ def binary_mask(values: np.ndarray) -> np.ndarray:
         MaskError: the image holds more than one value besides 0 (it is not a binary mask, or was saved
             with lossy compression).
     """
-    mask = values > 0
-    if (values[mask] != values.max()).any():
+    mask = values != 0
+    if (values[mask] != values.flat[mask.argmax()]).any():
         raise MaskError(
             "mask_not_binary",
             f"mask holds the values {_listed(np.unique(values[mask]))} besides 0, but a binary mask has only one; "
@@ -177,8 +177,9 @@ def indexed_masks(
         MaskError: the image holds an undeclared value.
     """
     declared = [*class_values, *background_values, *ignore_values]
-    # bincount is faster than np.unique, which sorts, but for colours it would count 16.7 million values
-    present = np.unique(values) if colours else np.flatnonzero(np.bincount(values.ravel()))
+    # bincount is faster than np.unique, which sorts, but needs small numbers
+    few = values.dtype in (np.uint8, np.uint16)
+    present = np.flatnonzero(np.bincount(values.ravel())) if few else np.unique(values)
     unknown = np.setdiff1d(present, declared)
     if unknown.size and set(present.tolist()) <= {0, 255}:
         raise MaskError(
@@ -224,7 +225,7 @@ def to_nearest(values: np.ndarray, declared: list[int], *, colours: bool) -> np.
     shifts, most = (np.array([16, 8, 0]), 255) if colours else (np.array([0]), -1)
     found, known = ((np.asarray(some, dtype=np.int64)[:, None] >> shifts) & most for some in (present, declared))
     nearest = np.abs(found[:, None] - known).sum(axis=-1).argmin(axis=1)
-    return np.array(declared, dtype=values.dtype)[nearest][places].reshape(values.shape)
+    return np.array(declared, dtype=np.int64)[nearest][places].reshape(values.shape)
 
 
 def _colour(value: int) -> str:

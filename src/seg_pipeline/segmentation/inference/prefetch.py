@@ -8,11 +8,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import cv2
 import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.data.sample_decoding import frame_rows
+from seg_pipeline.segmentation.images.addresses import file_of, format_address, parse_address
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.manifest.findings import Finding
 from seg_pipeline.segmentation.prediction.predictor import Image
@@ -38,7 +38,8 @@ class Reader:
     """
 
     def __init__(self, table: pd.DataFrame, settings: InputSettings) -> None:
-        self.rows: list[dict[str, Any]] = table.to_dict("records")  # type: ignore[assignment]
+        paths = [_address(path, settings) for path in table["path"]]
+        self.rows: list[dict[str, Any]] = table.assign(path=paths).to_dict("records")  # type: ignore[assignment]
         self._frames: np.ndarray | None = None
         if isinstance(settings.channels, tuple):
             if not {"series", "frame"} <= set(table):
@@ -60,9 +61,10 @@ class Reader:
                     None if at < 0 else image if at == index else read_image(self.rows[at]["path"])
                     for at in self._frames[index].tolist()
                 ]
-        except (ValueError, OSError, cv2.error) as error:
+        except (ValueError, OSError) as error:
+            rule = "io_error" if isinstance(error, OSError) else "unreadable_image"
             reason = str(error).splitlines()[0]
-            return Loaded(finding=Finding("unreadable_image", reason, "dropped", row["image_id"], row["file"]))
+            return Loaded(finding=Finding(rule, reason, "dropped", row["image_id"], row["file"]))
         stated = row.get("height"), row.get("width")
         if not any(pd.isna(side) for side in stated) and stated != image.shape[:2]:
             reason = (
@@ -73,10 +75,16 @@ class Reader:
         return Loaded(image, seen)
 
 
+def _address(path: str, settings: InputSettings) -> str:
+    """A path, which the manifest may already have with its settings, read as the model's images were."""
+    given = parse_address(path).settings
+    return format_address(path, settings.reading) if given == type(given)() else path
+
+
 def signature(path: str | Path) -> tuple[int, int]:
     """Size in bytes and modification time (ns) of a file, to notice that it changed; (-1, -1) if it is missing."""
     try:
-        stat = Path(path).stat()
+        stat = Path(file_of(path)).stat()
     except OSError:
         return -1, -1
     return stat.st_size, stat.st_mtime_ns

@@ -122,7 +122,9 @@ class Writer:
             return False
         masks = outputs.mask_files(name, self.predictor.bundle) if "masks" in self.settings.formats else []
         overlays = [outputs.overlay_file(name)] if "overlays" in self.settings.formats else []
-        return "rule" in record or all((self.folder / file).exists() for file in [*masks, *overlays])
+        if "rule" in record:
+            return record["rule"] != "io_error"  # which may have passed
+        return all((self.folder / file).exists() for file in [*masks, *overlays])
 
     def record(self, row: dict[str, Any], loaded: Loaded, probabilities: np.ndarray | None) -> dict[str, Any]:
         """Write the files of an image; returns plain values: per class the run lengths, area, confidence and peak."""

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "combine": ["combine_manifests"],
         "cross_checks": ["check_images", "overlap_matrix"],
         "exclusions": ["COLUMNS", "exclude_images"],
+        "files": ["with_reading"],
         "findings": ["reconcile", "collect", "counts", "refuse_dropped"],
         "measure_image": ["MaskReader"],
         "measure_table": ["measure_changed"],

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from seg_pipeline.segmentation.images.addresses import format_address
+from seg_pipeline.segmentation.settings.reading import ReadSettings
+
 INTEGER_COLUMNS = ("frame", "width", "height")
 FLOAT_COLUMNS = ("spacing_x", "spacing_y")
 BLOCK = 8192
@@ -69,6 +72,17 @@ def list_files(folder: str | Path, glob: str) -> list[str]:
             + (f", such as {_examples(present)}" if present else "")
         )
     return files
+
+
+def with_reading(images: pd.DataFrame, settings: ReadSettings, *, mask_files: bool) -> pd.DataFrame:
+    """Rows whose paths, and lists of mask files, are addresses that are read with ``settings``."""
+    if settings == ReadSettings():
+        return images
+    paths: dict[str, list] = {"path": [format_address(path, settings) for path in images["path"]]}
+    of_masks = ReadSettings(orientation=settings.orientation, max_pixels=settings.max_pixels)
+    for name in [name for name in map(str, images) if mask_files and name.startswith("mask_")]:
+        paths[name] = [[format_address(path, of_masks) for path in masks] for masks in images[name]]
+    return images.assign(**paths)
 
 
 def _compiled(pattern: str, columns: dict[str, str]) -> re.Pattern[str]:

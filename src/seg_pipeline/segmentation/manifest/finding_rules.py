@@ -131,9 +131,22 @@ RULES = {
     ),
     "unreadable_image": Rule(
         "image",
-        "The file is not an image, is truncated or damaged, claims to be larger than the size limit, or has pixels"
-        " that are neither uint8 nor uint16.",
-        "Copy it again from its source, or convert it.",
+        "The file is not an image, is truncated or damaged, has several pages, is larger than "
+        "`dataset.reading.max_pixels`, or has pixels or bands that need a setting.",
+        "Copy it again from its source, convert it, or set in `dataset.reading` what the reason names.",
+    ),
+    "io_error": Rule(
+        "image",
+        "The system reported an error while the file was read, three times (once if permission is missing). The image "
+        "is left out of this run.",
+        "Check the disk or network and run again: the next run reads the file anew.",
+    ),
+    "exif_orientation": Rule(
+        "image",
+        "The file has an EXIF orientation, and `dataset.reading.orientation` says what is done: `apply` turns the "
+        "image, `keep` does not. If the sizes cannot tell whether masks were drawn on the turned picture, the finding "
+        "says so.",
+        "Look at `sample_sheet.png`: if the masks lie beside their objects, set `orientation` to the other value.",
     ),
     "size_differs_from_name": Rule(
         "image",
@@ -202,7 +215,24 @@ RULES = {
     "mask_size_differs": Rule(
         "masks",
         "The height or width of the mask file differs from the image's.",
-        "Export the mask at the image's size.",
+        "Export the mask at the image's size. If only the scale differs, set `annotations.resample_masks: true`.",
+    ),
+    "mask_resampled": Rule(
+        "masks",
+        "The mask file was scaled to its image, because `annotations.resample_masks` is set.",
+        "Nothing to do; outlines are as coarse as the smaller of the two.",
+    ),
+    "mask_turned": Rule(
+        "masks",
+        "The mask file has the size of the image before its EXIF orientation turned it. It was turned in the same way.",
+        "Nothing to do.",
+    ),
+    "lossy_mask": Rule(
+        "masks",
+        "The mask file was saved with lossy compression such as JPEG, which changes values, or holds other values than "
+        "the declared ones, which `nearest_value` replaced. If classes have neighbouring values, one may have become "
+        "another.",
+        "Export the mask as PNG.",
     ),
     "mask_in_colour": Rule(
         "masks",

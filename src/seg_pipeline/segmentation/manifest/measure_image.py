@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.images import fingerprints
-from seg_pipeline.segmentation.images.decoding import read_image, read_values
+from seg_pipeline.segmentation.images.decoding import Oriented, read_oriented
 from seg_pipeline.segmentation.images.masks import (
     MaskError,
     MaskRead,
@@ -21,11 +21,10 @@ from seg_pipeline.segmentation.images.masks import (
     encode_rle,
     indexed_masks,
     is_colour,
-    pack_colours,
     pixel_value,
     read_rle,
-    to_nearest,
 )
+from seg_pipeline.segmentation.manifest.mask_files import Note, Picture, read_mask_file, round_mask
 from seg_pipeline.segmentation.manifest.metadata import IGNORED, INDEXED, MaskFormat
 
 
@@ -34,7 +33,7 @@ class ImageMasks(NamedTuple):
 
     ``texts``: canonical run lengths of each mask, None if not encoded yet. ``shared``: pixels that pairs of classes
     shared in the source, as ``fingerprints.overlaps`` writes them; exclusive classes no longer share any.
-    ``given``: objects per class if ``MaskReader.instances`` is set, else None.
+    ``given``: objects per class if ``MaskReader.instances`` is set, else None. ``notes``: how files were repaired.
     """
 
     masks: np.ndarray
@@ -43,6 +42,7 @@ class ImageMasks(NamedTuple):
     ignore: np.ndarray
     shared: str
     given: list[int] | None
+    notes: list[Note]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class MaskReader:
         exclusive: a pixel has at most one class; a pixel of several classes is ignored.
         ignore_unlabelled: a pixel without a class is ignored (else: background).
         instances: each mask of a list is an object, even if it touches another of its class.
-        nearest_value: pixels of mask files are read as the closest declared value; binary masks are white from 128 on.
+        nearest_value: pixels of mask files are read as the closest declared value, of 8-bit binary masks as 0 or 255.
+        resample: a mask file of another size but the same proportions is scaled to its image.
         class_values, background_values, ignore_values of an indexed mask: whole numbers, or colours "#rrggbb".
     """
 
@@ -69,27 +70,32 @@ class MaskReader:
     ignore_values: list[int | str] = field(default_factory=list)
     instances: bool = False
     nearest_value: bool = False
+    resample: bool = False
 
     @functools.cached_property
     def settings(self) -> str:
         """All settings as text, for cache keys."""
         return repr(self)
 
-    def read(self, row: Mapping, shape: tuple[int, int]) -> ImageMasks:
+    def read(self, row: Mapping, shape: tuple[int, int], orientation: int = 1) -> ImageMasks:
         """Read the masks of a row with mask_<class> lists.
+
+        Args:
+            orientation: EXIF orientation by which the image was turned; ``shape`` is that of the turned one.
 
         Raises:
             MaskError: a mask cannot be read or does not fit an image of ``shape``.
+            OSError: the system cannot read a file.
         """
-        given = None
+        given, picture = None, Picture(shape, orientation, [])
         if self.mask_format == INDEXED:
-            masks, ignore = self._read_indexed(row, shape)
+            masks, ignore = self._read_indexed(row, picture)
             areas, texts = _areas(masks), [None] * len(masks)
         else:
             lists = [row[f"mask_{name}"] for name in self.class_values]
             masks, ignore = np.empty((len(lists), *shape), dtype=bool), np.empty(shape, dtype=bool)
-            read = [self._read_into(mask, sources) for mask, sources in zip(masks, lists, strict=True)]
-            self._read_into(ignore, row.get(f"mask_{IGNORED}", ()))
+            read = [self._read_into(mask, sources, picture) for mask, sources in zip(masks, lists, strict=True)]
+            self._read_into(ignore, row.get(f"mask_{IGNORED}", ()), picture)
             numbers, areas, texts = map(list, zip(*read, strict=True))
             given = numbers if self.instances else None
         shared = fingerprints.overlaps(masks, areas)
@@ -100,26 +106,26 @@ class MaskReader:
         if ignore.any():
             masks = masks & ~ignore
             areas, texts = _areas(masks), [None] * len(masks)
-        return ImageMasks(masks, areas, texts, ignore, shared, given)
+        return ImageMasks(masks, areas, texts, ignore, shared, given, picture.notes)
 
-    def _read_indexed(self, row: Mapping, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    def _read_indexed(self, row: Mapping, picture: Picture) -> tuple[np.ndarray, np.ndarray]:
         (path,) = row[f"mask_{INDEXED}"]
         colours = any(is_colour(value) for value in self.class_values.values())
-        image = _read_mask_image(path, shape, colours=colours)
+        image = read_mask_file(path, picture, colours=colours, resample=self.resample)
         classes, background, ignored = (
             [pixel_value(value) for value in values]
             for values in (self.class_values.values(), self.background_values, self.ignore_values)
         )
         if self.nearest_value:
-            image = to_nearest(image, [*classes, *background, *ignored], colours=colours)
+            image = round_mask(image, [*classes, *background, *ignored], path, picture.notes, colours=colours)
         try:
             return indexed_masks(image, classes, background_values=background, ignore_values=ignored, colours=colours)
         except MaskError as error:
             raise MaskError(error.rule, f"{path}: {error}") from None
 
-    def _read_into(self, mask: np.ndarray, sources: Sequence[str]) -> tuple[int, int, str | None]:
+    def _read_into(self, mask: np.ndarray, sources: Sequence[str], picture: Picture) -> tuple[int, int, str | None]:
         """Write the union of the sources into ``mask``; return the number of non-empty ones, its area and its text."""
-        parts = [self._read_one(source, (mask.shape[0], mask.shape[1])) for source in sources]
+        parts = [self._read_one(source, picture) for source in sources]
         mask[:] = parts[0].mask if parts else False
         for part in parts[1:]:
             mask |= part.mask
@@ -128,12 +134,15 @@ class MaskReader:
             return number, parts[0].area, parts[0].rle
         return number, _area(mask) if number else 0, None
 
-    def _read_one(self, source: str, shape: tuple[int, int]) -> MaskRead:
+    def _read_one(self, source: str, picture: Picture) -> MaskRead:
         if self.mask_format == "rle":
-            return read_rle(source, shape, order=self.rle_order, first=self.rle_first)
-        values = _read_mask_image(source, shape)
+            return read_rle(source, picture.shape, order=self.rle_order, first=self.rle_first)
+        values = read_mask_file(source, picture, resample=self.resample)
+        if self.nearest_value and (values[values != 0] != values.max()).any():
+            levels = [0, 255 if values.dtype == np.uint8 else int(values.max())]
+            values = round_mask(values, levels, source, picture.notes)
         try:
-            mask = values > 127 if self.nearest_value else binary_mask(values)
+            mask = binary_mask(values)
             return MaskRead(mask, _area(mask), None)
         except MaskError as error:
             raise MaskError(error.rule, f"{source}: {error}") from None
@@ -145,35 +154,6 @@ def _areas(masks: np.ndarray) -> list[int]:
 
 def _area(mask: np.ndarray) -> int:
     return int(np.count_nonzero(mask))
-
-
-def _read_mask_image(path: str, shape: tuple[int, int], *, colours: bool = False) -> np.ndarray:
-    """Pixel values (H, W); colours are packed as 65536 red + 256 green + blue."""
-    try:
-        values = read_image(path) if colours else read_values(path)
-    except ValueError as error:
-        raise MaskError("unreadable_mask", str(error)) from None
-    if colours and values.dtype != np.uint8:
-        raise MaskError(
-            "mask_in_colour",
-            f"{path}: mask has 16 bits per channel, but its classes are declared as 8-bit colours",
-        )
-    values = pack_colours(values) if colours else values
-    if values.ndim == 3:
-        if (values != values[..., :1]).any():
-            raise MaskError(
-                "mask_in_colour",
-                f"{path}: mask is a colour image, expected grey values or a palette; if colours are classes, "
-                "give each class its colour as `value`, such as [128, 0, 64]",
-            )
-        values = values[..., 0]
-    if values.shape != shape:
-        raise MaskError(
-            "mask_size_differs",
-            f"{path}: mask is {values.shape[0]} x {values.shape[1]} (height x width), "
-            f"its image {shape[0]} x {shape[1]}",
-        )
-    return values
 
 
 class Outcome(NamedTuple):
@@ -189,19 +169,40 @@ class Outcome(NamedTuple):
 def measure_image(row: dict, reader: MaskReader) -> Outcome:
     """Measure the image of a row with path, mask_<class> lists and, if its name gives them, height and width."""
     try:
-        image = read_image(row["path"])
+        image = read_oriented(row["path"])
     except ValueError as error:
         return Outcome(None, [("unreadable_image", str(error), "dropped", False)])
+    except OSError as error:
+        return Outcome(None, [("io_error", f"the system cannot read the image: {error}", "dropped", False)])
     try:
-        truth = reader.read(row, (image.shape[0], image.shape[1]))
+        truth = reader.read(row, (image.pixels.shape[0], image.pixels.shape[1]), image.orientation)
     except MaskError as error:  # any other ValueError would be a bug, not a bad mask
         return Outcome(None, [(error.rule, str(error), "dropped", True)])
-    features = _features(image, truth, list(reader.class_values))
-    doubts = _doubts(row, features, truth.shared if reader.exclusive else "")
+    except OSError as error:
+        return Outcome(None, [("io_error", f"the system cannot read a mask: {error}", "dropped", False)])
+    features = _features(image.pixels, truth, list(reader.class_values))
+    doubts = [*truth.notes, *_orientation_doubts(image, row, reader)]
+    doubts += _doubts(row, features, truth.shared if reader.exclusive else "")
     return Outcome(features, [(*doubt, False) for doubt in doubts])
 
 
-def _doubts(row: dict, features: dict, shared: str) -> list[tuple[str, str, str]]:
+def _orientation_doubts(image: Oriented, row: Mapping, reader: MaskReader) -> list[Note]:
+    """What was done about an EXIF orientation, and whether the masks show that it was right."""
+    if image.stated == 1:
+        return []
+    if image.orientation == 1:
+        reason = f"its EXIF orientation {image.stated} is not applied, as `dataset.reading.orientation` says"
+        return [("exif_orientation", reason, "flagged")]
+    reason = f"the image was turned as its EXIF orientation {image.stated} says"
+    height, width = image.pixels.shape[:2]
+    if reader.mask_format != "rle" and image.stated >= 5 and height != width:
+        return [("exif_orientation", reason, "repaired")]
+    doubt = "; whether its masks were drawn on the turned picture, their size cannot tell"
+    drawn = any(len(row[name]) for name in row if str(name).startswith("mask_"))
+    return [("exif_orientation", reason + doubt * drawn, "flagged" if drawn else "repaired")]
+
+
+def _doubts(row: dict, features: dict, shared: str) -> list[Note]:
     """Rule, reason and action for everything suspicious about a usable image."""
     height, width = features["height"], features["width"]
     named = tuple(

@@ -16,12 +16,13 @@ import pandas as pd
 from pandas.api.extensions import ExtensionArray
 from tqdm import tqdm
 
+from seg_pipeline.segmentation.images.addresses import file_of
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table, is_among
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader, measure_image
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 """Raise it whenever the same file gives other measurements, so that stored ones are measured again."""
 BLOCK = 256
 """Rows per worker task. Only there are rows Python objects, which take five times the memory of a table."""
@@ -66,7 +67,8 @@ def measure_changed(
         raise ValueError(
             f"none of the {len(table)} images can be used; the first finding: {findings.iloc[0]['reason']}"
         )
-    return manifest, findings, measures
+    passing = measures["found"].str.contains('"io_error"', regex=False)  # to be read again by the next run
+    return manifest, findings, measures[~passing].reset_index(drop=True)
 
 
 def _renew(known: pd.DataFrame, table: pd.DataFrame, reader: MaskReader, num_workers: int) -> pd.DataFrame:
@@ -110,7 +112,7 @@ def _parts(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
 
 def _stamp(path: str) -> tuple[int, int] | None:
     try:
-        about = os.stat(path)  # noqa: PTH116  a Path costs as much as the call
+        about = os.stat(file_of(path))  # noqa: PTH116  a Path costs as much as the call
     except (OSError, ValueError):
         return None
     return about.st_size, about.st_mtime_ns

@@ -11,6 +11,8 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
+from seg_pipeline.segmentation.settings.reading import ReadSettings
+
 Task = Literal["multilabel", "multiclass"]
 Aggregation = Literal["image", "dataset"]
 EmptyPolicy = Literal["skip", "zero", "one"]
@@ -83,6 +85,8 @@ class InputSettings(Settings):
     """For training: (low, high), mean and deviation per channel; null: measured on the train images."""
     by_source: dict[str, SourceInput] = field(default_factory=dict)
     """`normalisation` and `window` of each source of a combined data set that differs from the others."""
+    reading: ReadSettings = field(default_factory=ReadSettings)
+    """How the files of new images are read; set by `dataset.reading`."""
 
     def __post_init__(self) -> None:
         if min(self.size) < STRIDE or any(side % STRIDE for side in self.size):

@@ -6,7 +6,6 @@ starts from 1, along rows).
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,13 +31,10 @@ class BundleModel(PythonModel):
         return pd.DataFrame(rows)
 
     def _rows(self, number: int, file: bytes) -> Iterator[dict[str, Any]]:
-        from seg_pipeline.segmentation.images.decoding import read_image
+        from seg_pipeline.segmentation.images.decoding import decode_image
         from seg_pipeline.segmentation.images.masks import encode_rle
 
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "image"
-            path.write_bytes(file)
-            image = read_image(path)
+        image = decode_image(file, name=f"image {number}", settings=self.predictor.bundle.input.reading)
         masks = self.predictor.masks(self.predictor.probabilities(image))
         for name, mask in zip(self.predictor.bundle.classes, masks, strict=True):
             height, width = mask.shape

@@ -1,0 +1,129 @@
+"""TIFF files of every common kind, through tifffile: the stored samples become grey or RGB pixels, or mask values.
+
+OpenCV returns wrong pixels for planar files of 16 bits, multiplies alpha into colours, and reads neither 12 bits nor
+several bands. Axes: H rows, W columns, S samples.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tifffile
+
+MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of TIFF and BigTIFF in both byte orders."""
+REDUCED, TRANSPARENCY = 1, 4
+"""Kinds of pages that are thumbnails, or masks, of another."""
+
+
+class UnusableError(ValueError):
+    """A file that may be whole, but whose pixels cannot be used; the message says why."""
+
+
+class Samples(NamedTuple):
+    """Pixels of a page as stored: (H, W) of one sample, else (H, W, S); of an image, ``colours`` samples come first."""
+
+    values: np.ndarray
+    colours: int
+
+
+def is_tiff(head: bytes) -> bool:
+    return head[:4] in MAGICS
+
+
+def read_header(file: BinaryIO) -> tuple[int, int, int, int]:
+    """Height and width of the first page as stored, number of pages, and orientation."""
+    with _opened(file) as tif:
+        pages = _pages(tif)
+        page = pages[0]
+        return page.imagelength, page.imagewidth, _number(tif, pages), _orientation(page)
+
+
+def read_samples(file: BinaryIO, *, page: int, limit: int, raw: bool) -> Samples:
+    """Samples of a page, counted from 1: colours of an image, or (``raw``) the indices of a palette.
+
+    0 is black, and 1-bit pixels are 0 and 255; an image's 2 and 4 bits are scaled to 8. CMYK becomes RGB.
+
+    Raises:
+        UnusableError: the page does not exist, is truncated, has other colours, or more than ``limit`` values.
+        Exception: whatever tifffile raises about a damaged file.
+    """
+    with _opened(file) as tif:
+        pages = _pages(tif)
+        if page > len(pages):
+            raise UnusableError(f"page {page} does not exist, the file has {len(pages)}")
+        one = pages[page - 1]
+        spans = zip(one.dataoffsets, one.databytecounts, strict=True)
+        if max((offset + length for offset, length in spans), default=0) > tif.filehandle.size:
+            raise UnusableError("truncated or damaged, cannot be decoded")
+        if one.size > limit:
+            raise UnusableError(f"its {one.size:,} values are more than the limit of {limit:,}")
+        values = one.asarray(maxworkers=1)
+        if "S" in one.axes:
+            values = np.moveaxis(values, one.axes.index("S"), -1)
+        if values.ndim not in (2, 3) or values.shape[:2] != (one.imagelength, one.imagewidth):
+            raise UnusableError(f"its pixels have the shape {values.shape}, expected height, width and bands")
+        return _meaning(one, values, raw=raw)
+
+
+def _opened(file: BinaryIO) -> tifffile.TiffFile:
+    import tifffile  # a fifth of a second, for TIFF alone
+
+    file.seek(0)
+    return tifffile.TiffFile(file)
+
+
+def _pages(tif: tifffile.TiffFile) -> list[tifffile.TiffPage]:
+    """Its pages without thumbnails and transparency masks."""
+    pages = [page.aspage() for page in tif.pages]
+    return [page for page in pages if not page.subfiletype & (REDUCED | TRANSPARENCY)] or pages
+
+
+def _number(tif: tifffile.TiffFile, pages: list[tifffile.TiffPage]) -> int:
+    """Number of pages; ImageJ writes large stacks as one, followed by the pixels of the others."""
+    stack = (tif.imagej_metadata or {}).get("images", 1) if tif.is_imagej else 1
+    return max(len(pages), int(stack), *(page.imagedepth for page in pages))
+
+
+def _orientation(page: tifffile.TiffPage) -> int:
+    tag = page.tags.get(274)
+    return int(tag.value) if tag is not None and tag.value in range(2, 9) else 1
+
+
+def _meaning(page: tifffile.TiffPage, values: np.ndarray, *, raw: bool) -> Samples:
+    kind = page.photometric.name if hasattr(page.photometric, "name") else str(page.photometric)
+    bits = page.bitspersample
+    if kind == "PALETTE":
+        return Samples(values if raw else _palette_colours(values, page.colormap), 1 if raw else 3)
+    if kind == "SEPARATED" and values.ndim == 3 and values.shape[2] >= 4 and values.dtype.kind == "u":
+        return Samples(_rgb_of_cmyk(values[..., :4]), 3)
+    if kind not in ("MINISWHITE", "MINISBLACK", "RGB", "YCBCR"):
+        raise UnusableError(f"a TIFF of {kind} colours cannot be read; convert it to grey or RGB")
+    if kind == "MINISWHITE":
+        if values.dtype.kind not in "ub":
+            raise UnusableError(f"its pixels are {values.dtype} with 0 as white, which cannot be read; convert it")
+        values = (2**bits - 1 - values.astype(np.int64)).astype(values.dtype if values.dtype.kind == "u" else np.uint8)
+    if bits == 1:
+        values = values.astype(np.uint8) * 255
+    elif bits < 8 and not raw:
+        values = (values * (255 // (2**bits - 1))).astype(np.uint8)
+    samples = 1 if values.ndim == 2 else values.shape[2]
+    alpha = sum(int(extra) in (1, 2) for extra in page.extrasamples)
+    return Samples(values, 3 if kind in ("RGB", "YCBCR") else max(samples - alpha, 1))
+
+
+def _palette_colours(values: np.ndarray, colormap: np.ndarray | None) -> np.ndarray:
+    """Uint8 (H, W, 3); some writers give 8 bits where the format has 16."""
+    if colormap is None:
+        raise UnusableError("its palette is missing")
+    colours = colormap >> 8 if colormap.max() > 255 else colormap
+    return np.moveaxis(colours.astype(np.uint8)[:, values], 0, -1)
+
+
+def _rgb_of_cmyk(values: np.ndarray) -> np.ndarray:
+    most = np.iinfo(values.dtype).max
+    ink = values.astype(np.int64)
+    return ((most - ink[..., :3]) * (most - ink[..., 3:]) // most).astype(values.dtype)

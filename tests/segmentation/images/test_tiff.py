@@ -1,0 +1,218 @@
+"""TIFF files of every common kind, written by tifffile, with values known to the pixel."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from seg_pipeline.segmentation.images.addresses import format_address
+from seg_pipeline.segmentation.images.decoding import read_image, read_size, read_values
+from seg_pipeline.segmentation.settings.reading import ReadSettings
+
+GREY = np.array([[0, 1, 70], [200, 254, 255]], dtype=np.uint8)
+COLOUR = np.stack([GREY, GREY // 2, 255 - GREY], axis=-1)
+ALPHA = np.full((2, 3, 1), 9, dtype=np.uint8)
+GREY16, COLOUR16 = GREY.astype(np.uint16) * 256 + 3, COLOUR.astype(np.uint16) * 256 + 3
+BANDS = np.arange(30, dtype=np.uint16).reshape(2, 3, 5) * 1000
+
+
+def wide(values):
+    """As rows and columns large enough for tiles and chroma blocks."""
+    return np.kron(values, np.ones((24, 24) + (1,) * (values.ndim - 2), dtype=values.dtype))
+
+
+def read(path, image, settings=None, **how):
+    tifffile.imwrite(path, image, **how)
+    return read_image(format_address(path, settings or ReadSettings()))
+
+
+@pytest.mark.parametrize("how", [{}, {"bigtiff": True}, {"byteorder": ">"}, {"compression": "lzw"}, {"tile": (32, 32)}])
+@pytest.mark.parametrize("image", [GREY, GREY16, COLOUR, COLOUR16], ids=["grey", "grey16", "colour", "colour16"])
+def test_grey_and_colour_of_8_and_16_bits(tmp_path, image, how):
+    found = read(tmp_path / "a.tif", wide(image), **how)
+    np.testing.assert_array_equal(found, wide(image))
+    assert found.dtype == image.dtype  # in the machine's byte order
+    assert read_size(tmp_path / "a.tif") == (48, 72)
+
+
+@pytest.mark.parametrize("image", [COLOUR, COLOUR16], ids=["8", "16"])
+@pytest.mark.parametrize("bigtiff", [False, True])
+def test_planes_one_after_another(tmp_path, image, bigtiff):
+    planes = np.moveaxis(image, -1, 0)
+    found = read(tmp_path / "a.tif", planes, photometric="rgb", planarconfig="separate", bigtiff=bigtiff)
+    np.testing.assert_array_equal(found, image)
+
+
+@pytest.mark.parametrize("bigtiff", [False, True])
+@pytest.mark.parametrize("kind", ["unassalpha", "assocalpha", "unspecified"])
+def test_alpha_is_left_out_and_not_multiplied_into_the_colours(tmp_path, bigtiff, kind):
+    image = np.concatenate([COLOUR, ALPHA], axis=-1)
+    found = read(tmp_path / "a.tif", image, photometric="rgb", extrasamples=[kind], bigtiff=bigtiff)
+    np.testing.assert_array_equal(found, COLOUR)
+    grey = np.concatenate([GREY[..., None], ALPHA], axis=-1)
+    if kind != "unspecified":
+        grey = read(tmp_path / "b.tif", grey, photometric="minisblack", planarconfig="contig", extrasamples=[kind])
+        np.testing.assert_array_equal(grey, GREY)
+
+
+def test_white_as_0_is_inverted_for_8_and_16_bits_alike(tmp_path):
+    np.testing.assert_array_equal(read(tmp_path / "a.tif", 255 - GREY, photometric="miniswhite"), GREY)
+    np.testing.assert_array_equal(read(tmp_path / "b.tif", 65535 - GREY16, photometric="miniswhite"), GREY16)
+    white = np.array([[True, False, True]])
+    assert read(tmp_path / "c.tif", white, photometric="miniswhite").tolist() == [[0, 255, 0]]
+    assert read_values(tmp_path / "c.tif").tolist() == [[0, 255, 0]]
+
+
+def test_1_bit_is_black_and_white(tmp_path):
+    Image.fromarray(np.array([[False, True, True]])).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif").tolist() == [[0, 255, 255]] == read_values(tmp_path / "a.tif").tolist()
+
+
+def test_12_bits_keep_their_values(tmp_path):
+    values = np.array([[0, 1, 700, 4095]], dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", values, bitspersample=12, compression="jpeg2000", photometric="minisblack")
+    packed = bytes([0x00, 0x00, 0x01, 0x2B, 0xCF, 0xFF])  # two values of 12 bits in three bytes
+    tifffile.imwrite(
+        tmp_path / "b.tif", iter([packed]), shape=(1, 4), dtype=np.uint16, bitspersample=12, rowsperstrip=1
+    )
+    for name in ("a.tif", "b.tif"):
+        assert read_image(tmp_path / name).tolist() == [[0, 1, 700, 4095]]
+        assert read_image(tmp_path / name).dtype == np.uint16
+
+
+def test_4_bits_are_scaled_in_an_image_and_ids_in_a_mask(tmp_path):
+    packed = bytes([0x01, 0x5F])
+    tifffile.imwrite(tmp_path / "a.tif", iter([packed]), shape=(1, 4), dtype=np.uint8, bitspersample=4, rowsperstrip=1)
+    assert read_image(tmp_path / "a.tif").tolist() == [[0, 17, 85, 255]]
+    assert read_values(tmp_path / "a.tif").tolist() == [[0, 1, 5, 15]]
+
+
+def test_a_palette_gives_colours_of_an_image_and_indices_of_a_mask(tmp_path):
+    colours = np.zeros((3, 256), dtype=np.uint16)
+    colours[:, 0], colours[:, 2], colours[:, 255] = (257, 514, 771), (65535, 0, 256), (0, 65535, 0)
+    ids = np.array([[0, 2, 255]], dtype=np.uint8)
+    image = read(tmp_path / "a.tif", ids, photometric="palette", colormap=colours)
+    assert image.tolist() == [[[1, 2, 3], [255, 0, 1], [0, 255, 0]]]
+    assert read_values(tmp_path / "a.tif").tolist() == [[0, 2, 255]]
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    ink = np.array([[[0, 255, 255, 0], [0, 0, 0, 255], [55, 0, 155, 51]]], dtype=np.uint8)
+    found = read(tmp_path / "a.tif", ink, photometric="separated")
+    assert found.tolist() == [[[255, 0, 0], [0, 0, 0], [160, 204, 80]]]
+
+
+def test_jpeg_within_tiff_becomes_rgb(tmp_path):
+    found = read(tmp_path / "a.tif", wide(COLOUR), compression="jpeg", photometric="rgb")
+    assert np.abs(found[12::24, 12::24].astype(int) - COLOUR).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (np.array([[-2000, -1000, 0, 500, 1000, 9000]], dtype=np.int16), [0, 0, 32768, 49151, 65535, 65535]),
+        (np.array([[-1000, np.nan, 0.5, np.inf]], dtype=np.float32), [0, 0, 32784, 65535]),
+        (np.array([[0, 1000, 70_000]], dtype=np.uint32), [32768, 65535, 65535]),
+        (np.array([[-1000, 1000]], dtype=np.float64), [0, 65535]),
+        (np.array([[-128, 127]], dtype=np.int8), [28573, 36929]),
+    ],
+    ids=lambda given: getattr(given, "dtype", None),
+)
+def test_signed_and_float_pixels_need_a_range_of_values(tmp_path, values, expected):
+    with pytest.raises(
+        ValueError,
+        match=rf"a\.tif: pixels are {values.dtype}, expected uint8 or uint16; set `dataset.reading.value_range` to",
+    ):
+        read(tmp_path / "a.tif", values)
+    found = read(tmp_path / "a.tif", values, ReadSettings(value_range=(-1000, 1000)))
+    assert found.tolist() == [expected]
+    assert found.dtype == np.uint16
+
+
+def test_a_range_of_values_leaves_16_bits_alone(tmp_path):
+    assert read(tmp_path / "a.tif", GREY16, ReadSettings(value_range=(0, 9))).tolist() == GREY16.tolist()
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_of_several_bands_the_settings_choose(tmp_path, planar):
+    image = np.moveaxis(BANDS, -1, 0) if planar else BANDS
+    how = {"photometric": "minisblack", "planarconfig": "separate" if planar else "contig"}
+    with pytest.raises(ValueError, match=r"a\.tif: has 5 bands, expected 1 or 3; set `dataset.reading.bands`"):
+        read(tmp_path / "a.tif", image, **how)
+    found = read(tmp_path / "a.tif", image, ReadSettings(bands=(4, 1, 5)), **how)
+    np.testing.assert_array_equal(found, BANDS[..., [3, 0, 4]])
+    np.testing.assert_array_equal(read(tmp_path / "a.tif", image, ReadSettings(bands=(2,)), **how), BANDS[..., 1])
+    with pytest.raises(ValueError, match=r"has 5 bands, but `dataset.reading.bands` names band 6"):
+        read(tmp_path / "a.tif", image, ReadSettings(bands=(6,)), **how)
+
+
+def test_three_bands_are_colours(tmp_path):
+    found = read(tmp_path / "a.tif", COLOUR16, photometric="minisblack", planarconfig="contig")
+    np.testing.assert_array_equal(found, COLOUR16)
+
+
+def test_infrared_beside_rgb_can_be_chosen(tmp_path):
+    image = np.concatenate([COLOUR, ALPHA], axis=-1)
+    found = read(tmp_path / "a.tif", image, ReadSettings(bands=(4,)), photometric="rgb", extrasamples=["unspecified"])
+    assert found.tolist() == [[9] * 3] * 2
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int16, np.float32, np.uint32, np.int8])
+def test_masks_are_whole_numbers_of_any_kind(tmp_path, dtype):
+    values = np.array([[0, 1, 100, -1 if np.dtype(dtype).kind != "u" else 70_000]], dtype=dtype)
+    tifffile.imwrite(tmp_path / "a.tif", values)
+    assert read_values(tmp_path / "a.tif").tolist() == values.tolist()
+    assert read_values(tmp_path / "a.tif").dtype.kind in "iu"
+
+
+def test_a_mask_of_fractions_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 0.5]], dtype=np.float32))
+    with pytest.raises(ValueError, match=r"a\.tif: pixels are float32 with fractions, expected whole numbers"):
+        read_values(tmp_path / "a.tif")
+
+
+def test_pages_are_refused_or_named(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([GREY, GREY // 2]), photometric="minisblack")
+    for reader in (read_image, read_size, read_values):
+        with pytest.raises(ValueError, match=r"a\.tif: holds 2 pages, of which only the first would be read; .*`pages"):
+            reader(tmp_path / "a.tif")
+    assert read_image(f"{tmp_path}/a.tif?page=2").tolist() == (GREY // 2).tolist()
+    assert read_size(f"{tmp_path}/a.tif?page=2") == (2, 3)
+    with pytest.raises(ValueError, match=r"a\.tif: page 3 does not exist, the file has 2"):
+        read_image(f"{tmp_path}/a.tif?page=3")
+
+
+def test_a_thumbnail_is_no_page(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(GREY, photometric="minisblack")
+        file.write(GREY[:1], photometric="minisblack", subfiletype=1)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), GREY)
+
+
+def test_colours_of_another_kind_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.tif: a TIFF of CIELAB colours cannot be read; convert it to grey or RGB"):
+        read(tmp_path / "a.tif", COLOUR, photometric="cielab")
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw"])
+@pytest.mark.parametrize("keep", [0.4, 0.9])
+def test_a_truncated_file_is_refused(tmp_path, compression, keep):
+    noise = np.random.default_rng(0).integers(0, 255, (60, 70), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", noise, compression=compression)
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(content[: int(len(content) * keep)])
+    with pytest.raises(ValueError, match=r"a\.tif: (truncated or damaged, cannot be decoded|not an image)"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_damaged_tags_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", GREY)
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    for at in range(8, 200, 3):
+        broken = content.copy()
+        broken[at : at + 2] = b"\xff\xfe"
+        (tmp_path / "a.tif").write_bytes(broken)
+        try:
+            read_image(tmp_path / "a.tif")
+        except ValueError as error:
+            assert str(error).startswith(str(tmp_path / "a.tif"))  # noqa: PT017
