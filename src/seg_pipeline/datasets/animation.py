@@ -89,3 +89,8 @@ def _write_mp4(frames: np.ndarray, file: Path, rate: float) -> None:
     for frame in frames:
         writer.write(frame[..., ::-1].copy())  # OpenCV wants blue first
     writer.release()
+    written = max(
+        0, int(cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FRAME_COUNT))
+    )  # OpenCV does not say that a write failed
+    if written != len(frames):
+        raise OSError(f"{written} of {len(frames)} frames were written; is the disk full?")

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from kedro_datasets.matplotlib import MatplotlibDataset
 
+from seg_pipeline.datasets.atomic import Atomic
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class FigureDataset(MatplotlibDataset):
+class FigureDataset(Atomic, MatplotlibDataset):
     """Like MatplotlibDataset, but loads the bytes of the PNG, or None if there is no file.
 
     A node returns ``()`` if there is nothing to draw; an older figure of this name is then deleted.

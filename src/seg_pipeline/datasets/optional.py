@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Any
 
 from kedro.io import AbstractDataset
 
-from seg_pipeline.segmentation.storage.atomic import replacing
-
 
 class OptionalDataset(AbstractDataset[Any, Any]):
-    """Another dataset that loads as None if its file does not exist, and is saved atomically."""
+    """Another dataset that loads as None if its file does not exist."""
 
     missing_ok = True
     """A run may start without the file (hooks/inputs.py)."""
 
     def __init__(self, *, dataset: dict[str, Any] | AbstractDataset, metadata: dict[str, Any] | None = None) -> None:
-        self._config = dataset if isinstance(dataset, dict) else None
-        self._dataset = dataset if isinstance(dataset, AbstractDataset) else self._at(dataset["filepath"])
+        self._dataset = AbstractDataset.from_config("optional", dataset) if isinstance(dataset, dict) else dataset
         self.metadata = metadata
         if preview := getattr(self._dataset, "preview", None):
             self.preview = preview  # Kedro-Viz chooses the renderer by this method's annotation
@@ -31,15 +28,7 @@ class OptionalDataset(AbstractDataset[Any, Any]):
         return self._dataset.load() if self._dataset.exists() else None
 
     def save(self, data: Any) -> None:
-        """Write to a temporary name beside the file, then rename: the file is whole or absent."""
-        if self._config is None or self._filepath is None:
-            self._dataset.save(data)
-            return
-        with replacing(Path(self._filepath)) as temporary:
-            self._at(temporary.as_posix()).save(data)
-
-    def _at(self, filepath: str) -> AbstractDataset:
-        return AbstractDataset.from_config("optional", {**(self._config or {}), "filepath": filepath})
+        self._dataset.save(data)
 
     def _exists(self) -> bool:
         return self._dataset.exists()

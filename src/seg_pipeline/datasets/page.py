@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from kedro_datasets._typing import HTMLPreview
-from kedro_datasets.text import TextDataset
+
+from seg_pipeline.datasets.atomic import TextDataset
 
 NOT_SHOWN = re.compile(r"<(head|script|style)\b.*?</\1\s*>", re.DOTALL | re.IGNORECASE)
 
