@@ -7,6 +7,7 @@ from typing import Any
 
 from seg_pipeline.hooks.errors import ErrorHooks
 from seg_pipeline.hooks.inputs import InputHooks
+from seg_pipeline.hooks.locks import LockHooks
 from seg_pipeline.hooks.parameters import ParameterHooks
 from seg_pipeline.hooks.setup import SampleHooks, SetupHooks
 from seg_pipeline.hooks.summary import SummaryHooks
@@ -21,6 +22,7 @@ warnings.filterwarnings("ignore", "Option '--pipeline' is deprecated", Deprecati
 _tracking = TrackingHooks()
 HOOKS: tuple[Any, ...] = (
     ParameterHooks(),
+    LockHooks(),
     InputHooks(),
     SampleHooks(),
     ErrorHooks(),

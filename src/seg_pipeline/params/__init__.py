@@ -5,6 +5,8 @@ Only this package knows the YAML keys. Nodes take these models and pass plain ke
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from seg_pipeline.params.base import Params
@@ -70,6 +72,8 @@ class Parameters(Params):
     export: ExportParams = ExportParams()
     inference: InferenceParams = InferenceParams()
     combine: CombineParams = CombineParams()
+    concurrent_run: Literal["stop", "wait"] = "stop"
+    """If another run of the same pipeline writes to `data_root`: stop at once, or wait until it has ended."""
     data_root: str | None = None
     """Folder for all outputs."""
     raw_root: str | None = None

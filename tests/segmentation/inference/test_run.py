@@ -1,4 +1,5 @@
 import json
+import re
 import struct
 import zlib
 
@@ -16,6 +17,7 @@ from seg_pipeline.segmentation.manifest.table import class_names
 from seg_pipeline.segmentation.prediction.predictor import Predictor
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.segmentation.settings.training import InputSettings
+from seg_pipeline.segmentation.storage import locks
 
 ALL = OutputSettings(formats=("masks", "overlays", "rle", "coco"))
 
@@ -190,3 +192,17 @@ def test_an_io_error_is_tried_again_by_the_next_run(tmp_path, monkeypatch):
     writer = Writer(tmp_path, None, OutputSettings(formats=()))
     for rule, still in (("io_error", False), ("unreadable_image", True)):
         assert writer.still_holds(record | {"rule": rule}, {"a": f"{tmp_path}/a.png"}) is still
+
+
+def test_two_processes_do_not_predict_into_one_folder(images, predictor, tmp_path, monkeypatch):
+    out, table = tmp_path / "out", find_images(images)[0]
+    predict_folder(table, predictor, out, settings=ALL)
+    before = contents(out)
+    monkeypatch.setattr(locks, "lock", lambda *_, **__: False)  # as if another process held it
+    (out / ".lock").write_text("4711")
+    message = (
+        f"{out}/.lock: process 4711 is predicting into this folder; wait for it, stop it, or choose another folder"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        predict_folder(table, predictor, out, settings=ALL)
+    assert contents(out) == before | {".lock": b"4711"}

@@ -6,13 +6,15 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.storage.atomic import replacing
+from seg_pipeline.segmentation.storage.locks import only_process
 
-SETTINGS, LINES = "run.json", "images.jsonl"
+SETTINGS, LINES, LOCK = "run.json", "images.jsonl", ".lock"
 
 
 def identity(predictor: ImagePredictor, output: dict[str, Any]) -> dict[str, Any]:
@@ -33,7 +35,15 @@ class Journal:
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
         self._path = folder / LINES
         _claim(folder, about)
-        self.records = {record["image_id"]: record for record in self._read()}
+        self.records: dict[str, dict[str, Any]] = {}
+
+    @contextmanager
+    def only_writer(self) -> Iterator[None]:
+        """Read the journal and hold its lock. Raises ValueError if another process predicts into the folder."""
+        busy = "process {process} is predicting into this folder; wait for it, stop it, or choose another folder"
+        with only_process(self._path.with_name(LOCK), busy):
+            self.records = {record["image_id"]: record for record in self._read()}
+            yield
 
     def keep(self, holds: Callable[[dict[str, Any]], bool]) -> None:
         """Forget images whose record is no longer valid; the others keep their order."""

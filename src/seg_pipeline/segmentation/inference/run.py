@@ -62,12 +62,25 @@ def predict_folder(
         progress: show a progress bar; None: only in a terminal.
 
     Raises:
-        ValueError: the folder holds other files, or the table lacks columns that the network needs.
+        ValueError: the folder holds other files, another process predicts into it, or the table lacks columns that
+            the network needs.
     """
     reader = Reader(table, predictor.bundle.input)
     journal = Journal(folder, identity(predictor, to_plain(asdict(settings))))
-    outputs.remove_temporary_files(folder)
-    writer = Writer(folder, predictor, settings)
+    with journal.only_writer():
+        return _predict(table, reader, journal, Writer(folder, predictor, settings), workers, batch_size, progress)
+
+
+def _predict(
+    table: pd.DataFrame,
+    reader: Reader,
+    journal: Journal,
+    writer: Writer,
+    workers: int,
+    batch_size: int,
+    progress: bool | None,
+) -> Result:
+    outputs.remove_temporary_files(writer.folder)
     paths = {row["image_id"]: row["path"] for row in reader.rows}
     journal.keep(lambda record: writer.still_holds(record, paths))
     before = len(journal.records)
@@ -82,7 +95,8 @@ def predict_folder(
             journal.add(record)
             bar.update()
     records = [journal.records[row["image_id"]] for row in reader.rows]
-    return _finish(records, folder, predictor.bundle.classes, settings, num_new=len(records) - before)
+    classes = writer.predictor.bundle.classes
+    return _finish(records, writer.folder, classes, writer.settings, num_new=len(records) - before)
 
 
 def _records(

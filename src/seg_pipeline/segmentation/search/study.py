@@ -18,7 +18,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
-from seg_pipeline.segmentation.storage.locks import lock
+from seg_pipeline.segmentation.storage.locks import lock, only_process
 
 JOURNAL, LOCK = "study.journal", "search.lock"
 SQLITE = "sqlite:///"
@@ -37,16 +37,8 @@ def only_search(folder: Path, url: str | None) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     in_file = url is not None and url.startswith(SQLITE)
     file = Path(f"{str(url).removeprefix(SQLITE)}.lock") if in_file else folder / LOCK
-    with file.open("a+") as stream:
-        if not lock(stream):
-            stream.seek(0)
-            raise ValueError(
-                f"{file}: another search (process {stream.read().strip() or 'unknown'}) is using this study; wait for "
-                "it, stop it, or use another `data_root`"
-            )
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
+    busy = "another search (process {process}) is using this study; wait for it, stop it, or use another `data_root`"
+    with only_process(file, busy):
         yield
 
 

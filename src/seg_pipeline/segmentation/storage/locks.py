@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 if sys.platform == "win32":
@@ -32,3 +36,23 @@ else:
         except OSError:
             return False
         return True
+
+
+@contextmanager
+def only_process(file: Path, busy: str) -> Iterator[None]:
+    """Hold the lock of a file, which is created, during a block.
+
+    Raises:
+        ValueError: another process holds it; the text ends with ``busy``, in which {process} is its number.
+    """
+    with file.open("a+") as stream:
+        if not lock(stream):
+            stream.seek(0)
+            raise ValueError(f"{file}: " + busy.format(process=stream.read().strip() or "unknown"))
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        try:
+            yield
+        finally:
+            stream.truncate(0)

@@ -1,0 +1,97 @@
+"""One run at a time writes to a folder of outputs; a second one would overwrite its checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+from datetime import datetime
+from pathlib import Path
+from typing import IO, Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.pipeline import Pipeline
+
+from seg_pipeline.hooks.errors import UserError
+from seg_pipeline.hooks.run_info import command_for, pipelines_of
+from seg_pipeline.segmentation.storage.locks import lock
+
+log = logging.getLogger(__name__)
+
+FOLDER = ".locks"
+LOCKED_BY_ITSELF = "hparam_search"
+"""Its study has a lock (segmentation/search/study.py)."""
+
+
+class LockHooks:
+    """Holds one lock per pipeline in ``data_root`` during a run; the system releases them if the process is killed."""
+
+    def __init__(self) -> None:
+        self._held: list[IO[str]] = []
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        given = context.config_loader
+        self._project, self._root = Path(context.project_path), given["globals"].get("data_root", "data")
+        self._wait = given["parameters"].get("concurrent_run") == "wait"
+
+    # Registered before InputHooks and so called after it: a run that cannot start locks nothing.
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
+        self._release()
+        root = (run_params.get("runtime_params") or {}).get("data_root", self._root)
+        folder = self._project / root / FOLDER
+        names = sorted({str(node.namespace).partition(".")[0] for node in pipeline.nodes} - {LOCKED_BY_ITSELF})
+        command = command_for(",".join(pipelines_of(run_params)) or "__default__", run_params)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in names:
+                self._acquire(folder / f"{name}.lock", command)
+        except UserError:
+            self._release()
+            raise
+        except OSError as error:  # such as a read-only folder; saving the outputs will say so
+            log.debug("no lock in %s: %s", folder, error)
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        self._release()
+
+    @hook_impl(tryfirst=True)  # ErrorHooks raises
+    def on_pipeline_error(self) -> None:
+        self._release()
+
+    def _acquire(self, path: Path, command: str) -> None:
+        file = path.open("a+", encoding="utf-8")
+        self._held.append(file)
+        if not lock(file):
+            holder = _holder(file)
+            if not self._wait:
+                raise UserError(
+                    f"another run of `{path.stem}` writes to {path.parent.parent}: {holder}. Wait for it, give "
+                    "this run another `data_root`, or let it wait with `--params concurrent_run=wait`"
+                )
+            log.info("waiting for another run of `%s`: %s", path.stem, holder)
+            lock(file, wait=True)
+        file.truncate(0)
+        own = {"process": os.getpid(), "host": socket.gethostname(), "command": command,
+               "since": datetime.now().astimezone().isoformat(" ", "seconds")}  # fmt: skip
+        json.dump(own, file)
+        file.flush()
+
+    def _release(self) -> None:
+        for file in self._held:
+            file.close()
+        self._held = []
+
+
+def _holder(file: IO[str]) -> str:
+    """Who holds a lock, as text; it may be written at this moment."""
+    with contextlib.suppress(ValueError, TypeError, KeyError):
+        file.seek(0)
+        found = json.load(file)
+        return f"process {found['process']} on {found['host']}, `{found['command']}`, since {found['since']}"
+    return "a process that has just started"

@@ -1,0 +1,98 @@
+"""Two runs at once in one folder of outputs: the second stops, or waits."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from kedro.pipeline import Node, Pipeline
+
+from seg_pipeline.hooks.errors import UserError
+from seg_pipeline.hooks.locks import LockHooks
+
+HOLD = """
+import fcntl, json, sys, time
+file = open(sys.argv[1], "a+")
+fcntl.lockf(file, fcntl.LOCK_EX)
+json.dump({"process": 41, "host": "node7", "command": "kedro run", "since": "2026-01-02 03:04:05+00:00"}, file)
+file.flush()
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def pipeline(*namespaces: str) -> Pipeline:
+    return Pipeline([Node(lambda: 1, None, f"{name}.out", name=f"{name}.make", namespace=name) for name in namespaces])
+
+
+def hooks(root: Path, **parameters) -> LockHooks:
+    made = LockHooks()
+    loader = {"globals": {"data_root": "data"}, "parameters": parameters}
+    made.after_context_created(SimpleNamespace(project_path=root, config_loader=loader))
+    return made
+
+
+@pytest.fixture
+def another_run(tmp_path):
+    """Another process trains into ``data``, for two seconds or until the test ends."""
+    (tmp_path / "data/.locks").mkdir(parents=True)
+    holding = [sys.executable, "-c", HOLD, str(tmp_path / "data/.locks/training.lock")]
+    with subprocess.Popen([*holding, "2"], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_training_stops_and_says_who_trains(tmp_path, another_run):
+    message = (
+        f"another run of `training` writes to {tmp_path}/data: process 41 on node7, `kedro run`, since 2026-01-02 "
+        "03:04:05+00:00. Wait for it, give this run another `data_root`, or let it wait with "
+        "`--params concurrent_run=wait`"
+    )
+    run = hooks(tmp_path)
+    with pytest.raises(UserError, match=re.escape(message)):
+        run.before_pipeline_run({}, pipeline("eda", "training"))
+    again = hooks(tmp_path)  # what the refused run had locked is free
+    again.before_pipeline_run({}, pipeline("eda"))
+    again.after_pipeline_run()
+
+
+def test_other_pipelines_and_other_folders_are_free(tmp_path, another_run):
+    for given, names in (({}, ["eda"]), ({"runtime_params": {"data_root": "other"}}, ["training"])):
+        run = hooks(tmp_path)
+        run.before_pipeline_run(given, pipeline(*names))
+        run.after_pipeline_run()
+    assert (tmp_path / "other/.locks/training.lock").exists()
+
+
+def test_it_can_wait(tmp_path, another_run):
+    run, began = hooks(tmp_path, concurrent_run="wait"), time.monotonic()
+    run.before_pipeline_run({}, pipeline("training"))
+    assert another_run.wait(timeout=5) == 0
+    assert time.monotonic() - began < 5
+    run.on_pipeline_error()
+
+
+def test_a_killed_run_holds_nothing(tmp_path, another_run):
+    another_run.kill()
+    another_run.wait()
+    run = hooks(tmp_path)
+    run.before_pipeline_run({"env": "cells"}, pipeline("training"))
+    assert '"command": "kedro run --env cells"' in (tmp_path / "data/.locks/training.lock").read_text()
+    run.after_pipeline_run()
+
+
+def test_a_search_has_its_own_lock(tmp_path):
+    run = hooks(tmp_path)
+    run.before_pipeline_run({}, pipeline("hparam_search"))
+    assert list((tmp_path / "data/.locks").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_left_to_the_outputs(tmp_path):
+    (tmp_path / "data").write_text("a file")
+    run = hooks(tmp_path)
+    run.before_pipeline_run({}, pipeline("training"))
+    run.after_pipeline_run()
