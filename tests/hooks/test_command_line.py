@@ -75,7 +75,7 @@ FILES = {
     """,
     "src/tiny/pipelines/training/__init__.py": """
         from kedro.pipeline import Node, Pipeline
-        from seg_pipeline.segmentation.manifest.files import list_files
+        from seg_pipeline.segmentation.images.listing import list_files
 
         def train(index, epochs):
             if epochs == 3:

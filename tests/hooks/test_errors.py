@@ -14,7 +14,7 @@ from kedro.runner import SequentialRunner, ThreadRunner
 
 from seg_pipeline.datasets.file_index import FileIndexDataset
 from seg_pipeline.hooks.errors import ErrorHooks, UserError, text_for_user
-from seg_pipeline.segmentation.manifest.files import list_files
+from seg_pipeline.segmentation.images.listing import list_files
 
 
 def error_of(function, *inputs: object, runner=SequentialRunner, **datasets: object) -> Exception:
@@ -48,7 +48,7 @@ def test_a_value_error_of_other_code_is_not(tmp_path):
 
 def test_a_value_error_that_our_line_calls_forth_is_not(tmp_path, monkeypatch):
     """The innermost Python frame is ours then too, but it holds no ``raise``."""
-    monkeypatch.setattr("seg_pipeline.segmentation.manifest.files.Path", int)
+    monkeypatch.setattr("seg_pipeline.segmentation.images.listing.Path", int)
     assert text_for_user(error_of(our_error, "no number")) is None
 
 

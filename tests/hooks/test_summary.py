@@ -8,7 +8,14 @@ import pytest
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
-from seg_pipeline.hooks.summary import SummaryHooks, duration, file_lines, finding_lines, score_lines
+from seg_pipeline.hooks.summary import (
+    SummaryHooks,
+    duration,
+    file_lines,
+    finding_lines,
+    score_lines,
+    unpredicted_lines,
+)
 from seg_pipeline.hooks.tracking import TrackingHooks
 
 SCORES = {
@@ -148,3 +155,23 @@ def test_durations(seconds, text):
 def test_the_report_is_named_where_there_is_one(tmp_path, capsys):
     text = run(tmp_path, ["report"], capsys)
     assert "  report    data/08_reporting/report.html: open it in a browser" in text
+
+
+@pytest.mark.parametrize(
+    ("number", "lines"),
+    [
+        (0, ["all images were predicted"]),
+        (1, ["1 image could not be predicted:", "  0.png: no such file"]),
+        (
+            5,
+            [
+                "5 images could not be predicted:",
+                *(f"  {one}.png: no such file" for one in range(3)),
+                "  and 2 more, listed in findings.csv beside the masks",
+            ],
+        ),
+    ],
+)
+def test_images_that_could_not_be_predicted_are_counted(number, lines):
+    findings = pd.DataFrame({"reason": [f"{one}.png: no such file" for one in range(number)]})
+    assert list(unpredicted_lines(findings)) == lines

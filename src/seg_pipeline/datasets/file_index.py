@@ -39,18 +39,22 @@ class FileIndexDataset(ReadOnlyTable):
         glob: str = "**/*",
         pattern: str | None = None,
         columns: dict[str, str] | None = None,
+        pages: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._filepath = Path(filepath)
         self._glob = glob
         self._pattern = pattern
         self._columns = columns
+        self._pages = pages
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         if self._pattern is None:
             return pd.DataFrame({"path": [], "file": []}, dtype="str")
-        return index_files(self._filepath, glob=self._glob, pattern=self._pattern, columns=self._columns)
+        return index_files(
+            self._filepath, glob=self._glob, pattern=self._pattern, columns=self._columns, pages=self._pages
+        )
 
     def _exists(self) -> bool:
         return self._pattern is None or self._filepath.is_dir()
@@ -61,4 +65,5 @@ class FileIndexDataset(ReadOnlyTable):
             "glob": self._glob,
             "pattern": self._pattern,
             "columns": self._columns,
+            "pages": self._pages,
         }

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SHOWN_FOLDERS = ("06_models", "08_reporting")
 MOST_CLASSES = 12
 MOST_RULES = 8
+MOST_REASONS = 3
 MOST_FILES = 8
 """Files listed per folder; with more, files of the following kinds are only counted."""
 KINDS = {"figure": (".gif", ".mp4", ".png"), "table": (".parquet",)}
@@ -50,6 +51,7 @@ class SummaryHooks:
         for title, name, describe in (
             ("scores", "test_scores", score_lines),
             ("findings", "findings", finding_lines),
+            ("inference", "inference.inference_findings", unpredicted_lines),
         ):
             dataset = outputs.get(name)
             if dataset is not None and dataset.exists():
@@ -91,6 +93,18 @@ def finding_lines(findings: pd.DataFrame) -> Iterator[str]:
     yield from (f"  {rule:{width}}  {count} {action}" for (rule, action), count in shown)
     if len(counts) > MOST_RULES:
         yield f"  and {len(counts) - MOST_RULES} more rules"
+
+
+def unpredicted_lines(findings: pd.DataFrame) -> Iterator[str]:
+    """How many new images could not be predicted, and why."""
+    if findings.empty:
+        yield "all images were predicted"
+        return
+    yield f"{len(findings)} image{'s' * (len(findings) > 1)} could not be predicted:"
+    reasons = findings["reason"].tolist()
+    yield from (f"  {reason}" for reason in reasons[:MOST_REASONS])
+    if len(reasons) > MOST_REASONS:
+        yield f"  and {len(reasons) - MOST_REASONS} more, listed in findings.csv beside the masks"
 
 
 def file_lines(files: list[Path], project: Path) -> Iterator[str]:

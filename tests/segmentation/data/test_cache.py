@@ -273,6 +273,21 @@ def test_the_caches_used_last_are_kept(mixed, tmp_path):
     assert folders(tmp_path) == sorted(["notes", *(source.name for source in expected)])
 
 
+def test_a_cache_that_a_run_holds_is_not_removed(mixed, tmp_path):
+    held = opened(mixed.iloc[:1], tmp_path)
+    in_worker = pickle.loads(pickle.dumps(opened(mixed.iloc[:2], tmp_path)))
+    for number in range(3, 4 + disk.KEPT):
+        opened(mixed.iloc[:number], tmp_path)
+    expected = {held.source.name, in_worker.source.name}
+    assert expected < set(folders(tmp_path))
+    assert len(folders(tmp_path)) == disk.KEPT + 2
+    assert holds(pickle.loads(pickle.dumps(held)), mixed.iloc[:1])
+    del held, in_worker
+    opened(mixed.iloc[1:], tmp_path)
+    assert len(folders(tmp_path)) == disk.KEPT
+    assert not expected & set(folders(tmp_path))
+
+
 def test_modes(mixed, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     assert opened(mixed, tmp_path, mode="none") is None

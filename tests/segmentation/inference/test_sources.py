@@ -1,3 +1,4 @@
+import os
 import re
 
 import cv2
@@ -5,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from seg_pipeline.segmentation.inference.prefetch import Reader
 from seg_pipeline.segmentation.inference.sources import find_images
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 
 @pytest.fixture
@@ -91,3 +94,31 @@ def test_what_is_not_there_is_told(tmp_path):
     (tmp_path / "broken.parquet").write_text("x")
     with pytest.raises(ValueError, match=r"broken.parquet: cannot be read as a table \("):
         find_images(tmp_path / "broken.parquet")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("list.txt", "\ufeffthree.jpg\r\nb/two.png\r\n"),
+        ("list.csv", "\ufeffpath,frame\r\nthree.jpg,1\r\nb/two.png,2\r\n"),
+    ],
+)
+def test_a_list_may_begin_with_a_byte_order_mark(folder, name, content):
+    (folder / name).write_bytes(content.encode())
+    assert find_images(folder / name)[0]["path"].tolist() == [str(folder / "b/two.png"), str(folder / "three.jpg")]
+
+
+def test_a_list_in_another_encoding_is_told(folder):
+    (folder / "list.txt").write_bytes("bild_ä.png".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"list\.txt: is not UTF-8; save the list as UTF-8 text"):
+        find_images(folder / "list.txt")
+
+
+def test_links_and_names_that_are_not_text(folder):
+    (folder / "b/up").symlink_to(folder)
+    (folder / os.fsdecode(b"b/bild_\xe4.gif")).touch()
+    for given in (folder, f"{folder}/**/*"):
+        table, _ = find_images(given)
+        assert table["file"].tolist() == [r"b/bild_\xe4.gif", "b/one.PNG", "b/two.png", "three.jpg"]
+        loaded = Reader(table, InputSettings()).load(0)
+        assert loaded.finding.reason == "its name is not valid UTF-8, perhaps Latin-1; rename the file"

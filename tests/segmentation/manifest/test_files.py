@@ -7,8 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
-from seg_pipeline.segmentation.manifest.files import index_files, list_files
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.listing import list_files
+from seg_pipeline.segmentation.manifest.files import index_files
 
 UW = (
     r".*/(?P<series>case(?P<case>\d+)_day\d+)"
@@ -148,3 +151,63 @@ def test_columns_made_from_groups_take_their_own_type(tmp_path):
     table = index_files(tmp_path, glob="*", pattern=r"(?P<a>\d)_(?P<b>\d+)\.png", columns={"frame": "{a}{b}"})
     assert table["frame"].dtype == "Int64"
     np.testing.assert_array_equal(table["frame"].to_numpy(dtype=int), [102])
+
+
+def test_a_loop_of_links_lists_each_file_once(tmp_path):
+    touch(tmp_path, "a/1.png", "b/2.png")
+    for link, target in (("a/up", tmp_path), ("a/self", tmp_path / "a"), ("b/nothing", "nothing"), ("b/x", "x")):
+        (tmp_path / link).symlink_to(target)
+    assert list_files(tmp_path / "a", "**/*.png") == ["1.png", "up/b/2.png"]
+    (tmp_path / "a/up").unlink()
+    assert list_files(tmp_path, "**/*.png") == ["a/1.png", "b/2.png"]
+    assert list_files(tmp_path, "**") == ["a/1.png", "b/2.png"]
+
+
+@pytest.mark.parametrize(
+    ("glob", "files"),
+    [
+        ("*", ["a.PNG"]),
+        ("*.png", ["a.PNG"]),
+        ("b/*.png", ["b/b.png"]),
+        ("b/**/*.png", ["b/b.png", "b/c/d.png"]),
+        ("./b//c/*", ["b/c/d.png"]),
+        ("?/c/[!x]*.png", ["b/c/d.png"]),
+        ("**/c/**/*", ["b/c/d.png"]),
+        ("**/.h/*.png", [".h/h.png"]),
+        ("b/../a*", ["a.PNG"]),
+    ],
+)
+def test_globs_choose_as_in_a_shell_but_for_endings_in_upper_case(tmp_path, glob, files):
+    touch(tmp_path, "a.PNG", "b/b.png", "b/c/d.png", "b/c/.x.png", ".h/h.png")
+    assert list_files(tmp_path, glob) == files
+
+
+def test_an_ending_in_upper_case_matches_the_pattern_too(tmp_path):
+    touch(tmp_path, "A.PNG", "b.png")
+    table = index_files(tmp_path, glob="*.png", pattern=r"(?P<image_id>.+)\.png")
+    assert table[["file", "image_id"]].to_numpy().tolist() == [["A.PNG", "A"], ["b.png", "b"]]
+
+
+def test_a_name_that_is_not_text_is_a_problem_of_its_file_alone(tmp_path):
+    touch(tmp_path, "a.png")
+    (tmp_path / os.fsdecode(b"bild_\xe4.png")).touch()
+    table = index_files(tmp_path, glob="*", pattern=r"(?P<image_id>.+)\.png")
+    assert table["file"].tolist() == ["a.png", r"bild_\xe4.png"]
+    assert table["image_id"].isna().tolist() == [False, True]
+    assert table["problem"][1] == "its name is not valid UTF-8, perhaps Latin-1; rename the file"
+    assert table["problem"].isna()[0]
+    assert list_files(tmp_path, "*") == ["a.png", r"bild_\xe4.png"]
+
+
+def test_each_page_is_an_image(tmp_path):
+    pages = np.arange(18, dtype=np.uint8).reshape(3, 2, 3)
+    tifffile.imwrite(tmp_path / "s.TIF", pages, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "t.tif", pages[0])
+    (tmp_path / "u.tif").write_bytes(b"no image")
+    pattern = r"(?P<series>\w)\.tif(\?page=(?P<frame>\d+))?"
+    table = index_files(tmp_path, glob="*.tif", pattern=pattern, columns={"image_id": "{series}"}, pages=True)
+    names = ["s.TIF?page=1", "s.TIF?page=2", "s.TIF?page=3", "t.tif", "u.tif"]
+    assert table["file"].tolist() == names
+    assert table["series"].tolist() == ["s", "s", "s", "t", "u"]
+    assert table["frame"].fillna(0).tolist() == [1, 2, 3, 0, 0]
+    assert read_image(table["path"][1]).tolist() == pages[1].tolist()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import InferenceParams
 from seg_pipeline.pipelines import Bundle, DataFrame
 from seg_pipeline.segmentation.settings.training import PredictSettings
+
+log = logging.getLogger(__name__)
 
 
 def predict_images(
@@ -33,12 +36,17 @@ def predict_images(
         source=params.source,
         device=seg.training.pick_device(params.device),
     )
+    images, num_skipped = seg.inference.find_images(params.images)
+    if num_skipped:
+        log.warning("%d files of %s are skipped: no known image suffix", num_skipped, params.images)
     result = seg.inference.predict_folder(
-        seg.inference.find_images(params.images)[0],
+        images,
         predictor,
         Path(params.output_folder) if params.output_folder else folder,
         settings=seg.inference.OutputSettings(formats=tuple(params.formats), rle_order=params.rle_order),
         workers=params.num_workers,
         batch_size=params.batch_size,
     )
+    if len(result.findings):
+        log.warning("%d of %d images could not be predicted; findings.csv says why", len(result.findings), len(images))
     return result.areas, result.findings

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from seg_pipeline.segmentation.manifest.files import list_files
+from seg_pipeline.segmentation.images.listing import list_files
 
 
 class Named(NamedTuple):

@@ -56,6 +56,15 @@ def read_size(path: str | Path) -> tuple[int, int]:
     return _from_file(address.path, read)
 
 
+def count_pages(path: str | Path) -> int:
+    """Number of pages of an image file; 1 if it cannot be read."""
+    try:
+        return _from_file(str(path), lambda file: read_header(file, file.read(HEAD)).pages)
+    except Exception as error:  # as in _checked_header  # noqa: BLE001
+        _raise_io_error(error)
+        return 1
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """Pixels: uint8 or uint16, (H, W) for grey and (H, W, 3) for colour; alpha is left out.
 

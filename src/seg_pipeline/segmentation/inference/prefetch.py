@@ -52,6 +52,8 @@ class Reader:
     def load(self, index: int) -> Loaded:
         """Read one image; a damaged file is returned as a finding, not raised."""
         row = self.rows[index]
+        if isinstance(row.get("problem"), str):
+            return Loaded(finding=Finding("unreadable_image", row["problem"], "dropped", row["image_id"], row["file"]))
         try:
             image = read_image(row["path"])
             if self._frames is None:

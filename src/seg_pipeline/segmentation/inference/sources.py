@@ -12,7 +12,10 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
+from seg_pipeline.segmentation.images.listing import as_text, find_files
+from seg_pipeline.segmentation.manifest.files import NOT_TEXT
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 """Suffixes of the files in a folder that count as images."""
 LISTS = (".csv", ".parquet", ".txt")
 OPTIONAL = ("height", "width", "series", "frame")
@@ -35,25 +38,20 @@ def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
     """
     path = Path(given)
     if path.is_dir():
-        files = sorted(one for one in path.rglob("*") if one.is_file() and not _hidden(one.relative_to(path)))
-        table, passed_over = _of_files(files, path, f"{path}")
+        table, passed_over = _of_files(path, "**/*", f"{path}")
     elif path.is_file() and path.suffix.lower() in LISTS:
         table, passed_over = _of_list(path), 0
     elif path.is_file():
         table, passed_over = _table([path], path.parent), 0
     elif globbing.has_magic(str(given)):
-        found = sorted(one for one in map(Path, globbing.glob(str(given), recursive=True)) if one.is_file())  # noqa: PTH207
-        table, passed_over = _of_files(found, _fixed_part(str(given)), f"{given}")
+        folder = _fixed_part(str(given))
+        table, passed_over = _of_files(folder, path.relative_to(folder).as_posix(), f"{given}")
     else:
         raise ValueError(
             f"{given}: no such file or folder; pass a folder, an image, a glob in quotes such as 'scans/**/*.png', or "
             "a list of images (.txt with one path per line; .csv or .parquet with a column path)"
         )
     return _checked(table, str(given)), passed_over
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _fixed_part(pattern: str) -> Path:
@@ -63,7 +61,8 @@ def _fixed_part(pattern: str) -> Path:
     return Path(*parts[: next(magic, len(parts))])
 
 
-def _of_files(files: list[Path], folder: Path, given: str) -> tuple[pd.DataFrame, int]:
+def _of_files(folder: Path, glob: str, given: str) -> tuple[pd.DataFrame, int]:
+    files = [folder / file for file in find_files(folder, glob)]
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not images:
         some = f", such as {', '.join(path.name for path in files[:3])}" if files else ""
@@ -76,15 +75,21 @@ def _of_files(files: list[Path], folder: Path, given: str) -> tuple[pd.DataFrame
 
 def _table(paths: list[Path], folder: Path) -> pd.DataFrame:
     below = [path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name) for path in paths]
+    odd = [NOT_TEXT if as_text(str(path)) != str(path) else None for path in paths]
+    paths, below = ([Path(as_text(str(path))) for path in some] for some in (paths, below))
     names = [path.with_suffix("").as_posix() for path in below]
     twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     ids = [path.as_posix() if name in twice else name for path, name in zip(below, names, strict=True)]
-    return pd.DataFrame({"image_id": ids, "path": [str(path) for path in paths], "file": [p.as_posix() for p in below]})
+    table = {"image_id": ids, "path": [str(path) for path in paths], "file": [path.as_posix() for path in below]}
+    return pd.DataFrame(table | ({"problem": odd} if any(odd) else {}))
 
 
 def _of_list(path: Path) -> pd.DataFrame:
     if path.suffix.lower() == ".txt":
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        try:
+            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        except UnicodeDecodeError:
+            raise ValueError(f"{path}: is not UTF-8; save the list as UTF-8 text") from None
         given = pd.DataFrame({"path": [line for line in lines if line and not line.startswith("#")]}, dtype="str")
     else:
         given = _read_table(path)
@@ -119,7 +124,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path)
-        return pd.read_csv(path, dtype={"image_id": str, "path": str, "file": str, "series": str})
+        return pd.read_csv(path, encoding="utf-8-sig", dtype={"image_id": str, "path": str, "file": str, "series": str})
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: cannot be read as a table ({str(error).splitlines()[0]})") from None
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import glob as globbing
-import os
 import re
 import string
 from collections.abc import Sequence
@@ -12,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from seg_pipeline.segmentation.images.addresses import format_address
+from seg_pipeline.segmentation.images.listing import as_text, list_raw_files, lower_ending, with_pages
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 
 INTEGER_COLUMNS = ("frame", "width", "height")
@@ -20,24 +19,33 @@ BLOCK = 8192
 """Files whose names are parsed at once: as Python objects they take five times the memory of a table."""
 
 
-def index_files(folder: str | Path, *, glob: str, pattern: str, columns: dict[str, str] | None = None) -> pd.DataFrame:
+NOT_TEXT = "its name is not valid UTF-8, perhaps Latin-1; rename the file"
+
+
+def index_files(
+    folder: str | Path, *, glob: str, pattern: str, columns: dict[str, str] | None = None, pages: bool = False
+) -> pd.DataFrame:
     """Table with one row per file below ``folder`` that matches ``glob``, sorted by name.
 
     Columns: ``path`` (absolute), ``file`` (relative to ``folder``; both with forward slashes), the named
     groups of the regular expression ``pattern``, which must match the whole of ``file``, and ``columns``:
     format strings over those groups, such as ``{"image_id": "{series}_slice_{frame}"}``. ``frame``,
     ``width`` and ``height`` are Int64, ``spacing_x`` and ``spacing_y`` float64, all others str.
-    A file that does not match the pattern keeps its row, with missing values for the pattern's columns.
+    A file that does not match the pattern keeps its row, with missing values for the pattern's columns; an ending in
+    upper case also matches as if it were in lower case. If a name is not text, a column ``problem`` says so. With
+    ``pages``, each page of a TIFF of several has a row, and its number follows its name: "scan.tif?page=3".
     As in a shell, hidden files are skipped and linked folders are followed.
     """
     folder = Path(folder).absolute()
     templates = columns or {}
     regex = _compiled(pattern, templates)
-    files = list_files(folder, glob)
-    if not any(map(regex.fullmatch, files)):
+    files = list_raw_files(folder, glob)
+    if pages:
+        files = with_pages(folder, files)
+    if not any(_match(regex, file) for file in files):
         raise ValueError(
             f"{folder}: the pattern {pattern!r} matches none of its {len(files)} files, such as "
-            f"{_examples(files)}; it must match the whole path below the folder"
+            f"{', '.join(map(as_text, files[:3]))}; it must match the whole path below the folder"
         )
     blocks = [files[start : start + BLOCK] for start in range(0, len(files), BLOCK)]
     return pd.concat([_index_block(folder, block, regex, templates) for block in blocks], ignore_index=True)
@@ -45,33 +53,24 @@ def index_files(folder: str | Path, *, glob: str, pattern: str, columns: dict[st
 
 def _index_block(folder: Path, files: list[str], regex: re.Pattern[str], templates: dict[str, str]) -> pd.DataFrame:
     root = folder.as_posix()
-    said = [match.groupdict() if (match := regex.fullmatch(file)) else {} for file in files]
+    said = [match.groupdict() if (match := _match(regex, file)) else {} for file in files]
+    names = [as_text(file) for file in files]
     table: dict[str, object] = {
-        "path": pd.Series([f"{root}/{file}" for file in files], dtype="str"),
-        "file": pd.Series(files, dtype="str"),
+        "path": pd.Series([f"{root}/{file}" for file in names], dtype="str"),
+        "file": pd.Series(names, dtype="str"),
     }
     for group in regex.groupindex:
         table[group] = _typed(group, [one.get(group) for one in said], files)
     for column, template in templates.items():
         table[column] = _typed(column, _formatted(column, template, said), files)
-    return pd.DataFrame(table)
+    odd = [NOT_TEXT if name != file else None for name, file in zip(names, files, strict=True)]
+    return pd.DataFrame(table | ({"problem": pd.Series(odd, dtype="str")} if any(odd) else {}))
 
 
-def list_files(folder: str | Path, glob: str) -> list[str]:
-    """Sorted paths, relative to ``folder`` and with forward slashes, of its files that match ``glob``."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder; put the data there or change the path")
-    found = globbing.glob(glob, root_dir=folder, recursive=True)  # noqa: PTH207  quicker, and follows links
-    there = (os.path.normpath(one) for one in found if os.path.isfile(f"{folder}/{one}"))  # noqa: PTH113  as above
-    files = sorted(one.replace(os.sep, "/") for one in there)
-    if not files:
-        present = sorted(one.relative_to(folder).as_posix() for one in folder.rglob("*") if one.is_file())
-        raise ValueError(
-            f"{folder}: no file matches the glob {glob!r}; the folder holds {len(present)} files"
-            + (f", such as {_examples(present)}" if present else "")
-        )
-    return files
+def _match(regex: re.Pattern[str], file: str) -> re.Match[str] | None:
+    if as_text(file) != file:
+        return None
+    return regex.fullmatch(file) or regex.fullmatch(lower_ending(file))
 
 
 def with_reading(images: pd.DataFrame, settings: ReadSettings, *, mask_files: bool) -> pd.DataFrame:
@@ -130,7 +129,3 @@ def _number(convert: type[int | float], column: str, value: str | None, file: st
     except ValueError:
         kind = "a whole number" if convert is int else "a number"
         raise ValueError(f"{file}: its name gives {column} = {value!r}, expected {kind}; see the pattern") from None
-
-
-def _examples(names: Sequence[str]) -> str:
-    return ", ".join(names[:3])

@@ -28,7 +28,7 @@ from seg_pipeline.segmentation.storage.atomic import replacing
 log = logging.getLogger(__name__)
 
 KEPT = 4
-"""Caches that stay in a folder: those used last. More are needed by no run at a time."""
+"""Caches that stay in a folder: those used last, and all that a run holds."""
 STALE_SECONDS = 3600
 """A half-written cache that has not grown for so long is of a run that died."""
 CHECKED = ("keys", "shapes")
@@ -43,6 +43,35 @@ def mapped(cache: Path) -> dict[str, np.ndarray]:
     """Its arrays, read from disk as they are used."""
     names = json.loads((cache / INDEX).read_text())["bytes"]
     return {name: np.load(_file(cache, name), mmap_mode="r") for name in names}
+
+
+def hold(cache: Path) -> int | None:
+    """Descriptor of a file that keeps other runs from removing the cache until it is closed; None if there is none."""
+    try:
+        import fcntl
+
+        held = os.open(cache / INDEX, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            os.close(held)
+            return None
+    except (ImportError, OSError):  # Windows does not remove open files; some network disks have no locks
+        return None
+    return held
+
+
+def _is_held(cache: Path) -> bool:
+    try:
+        import fcntl
+
+        with (cache / INDEX).open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, FileNotFoundError):
+        return False
+    except OSError:  # held, or not ours to change
+        return True
+    return False
 
 
 def written(folder: Path, key: str, needed: int, fill: Fill) -> Path:
@@ -140,11 +169,11 @@ def _text_hash(values: Mapping) -> str:
 
 
 def _tidy(folder: Path) -> None:
-    """Removes all but the caches used last, and half-written ones of runs that died."""
+    """Remove all but the caches used last or held by a run, and half-written ones of runs that died."""
     there = [one for one in folder.iterdir() if one.is_dir()]
     whole = [one for one in there if re.fullmatch("[0-9a-f]{64}", one.name)]
     half = [one for one in there if re.fullmatch(r"\.[0-9a-f]{16}-[0-9a-f]{32}(-damaged)?", one.name)]
-    old = sorted(whole, key=_last_change, reverse=True)[KEPT:]
+    old = [one for one in sorted(whole, key=_last_change, reverse=True)[KEPT:] if not _is_held(one)]
     dead = [one for one in half if time.time() - _last_change(one) > STALE_SECONDS]
     for one in [*old, *dead]:
         log.info(

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,7 +71,8 @@ class Form:
 class PixelCache:
     """Stored samples by position; ``find`` gives the positions of a manifest's rows.
 
-    Pickled, one on disk is its folder's name, and is opened again where it is used.
+    Pickled, one on disk is its folder's name, and is opened again where it is used. While it exists, no other run
+    removes that folder.
 
     Args:
         form: of the samples.
@@ -78,6 +81,9 @@ class PixelCache:
 
     def __init__(self, form: Form, source: Mapping[str, np.ndarray] | Path) -> None:
         self.form, self.source = form, source
+        held = disk.hold(source) if isinstance(source, Path) else None
+        if held is not None:
+            weakref.finalize(self, os.close, held)
 
     def __reduce__(self) -> tuple:
         return PixelCache, (self.form, self.source)
