@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from seg_pipeline.segmentation.formats.dicom import is_dicom
 from seg_pipeline.segmentation.formats.json_files import read_json
 from seg_pipeline.segmentation.formats.volumes import Case
 from seg_pipeline.segmentation.manifest.files import index_files
@@ -51,7 +52,10 @@ def _case(name: str, images: list[dict], labels: Path | None) -> Case:
     if not images or labels is None:
         problem = f"the case {name} has no " + ("label file: it is not annotated" if images else "image")
     group = images[0].get("group") if images else None
-    return Case(name, tuple(Path(one["path"]) for one in images), labels, group, problem)
+    files = tuple(Path(one["path"]) for one in images)
+    if len(files) > 1 and len({file.parent for file in files}) == 1 and is_dicom(files[0]):
+        files = (files[0].parent,)  # its files are slices, not channels
+    return Case(name, files, labels, group, problem)
 
 
 def read_nnunet(

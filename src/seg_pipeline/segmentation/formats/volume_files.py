@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,6 +22,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy import ndimage
 
+from seg_pipeline.segmentation.formats.dicom import (
+    TO_RAS,
+    is_dicom,
+    mask_kind,
+    read_contours,
+    read_dicom,
+    read_segments,
+)
 from seg_pipeline.segmentation.images.decoding import read_image, read_values
 
 Axis = Literal["axial", "coronal", "sagittal"]
@@ -34,8 +43,6 @@ ROUNDING = 0.01
 """A label this close to a whole number is that number: labels were stored as fractions or with a scale."""
 MISPLACED = 0.1
 """Labels further off than this part of the smallest voxel side do not lie on their image; headers round off."""
-TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-"""ITK and DICOM point to the patient's left and back where NIfTI points to the right and front."""
 
 
 class Volume(NamedTuple):
@@ -49,6 +56,8 @@ class Volume(NamedTuple):
 
 def needs_package(path: Path) -> str | None:
     """The package that is needed to read a file and is not installed."""
+    if is_dicom(path):
+        return next((name for name in ("nibabel", "pydicom", "highdicom") if not find_spec(name)), None)
     wanted = {"nibabel": NIFTI + ITK, "SimpleITK": ITK}
     return next(
         (name for name, ends in wanted.items() if path.name.lower().endswith(ends) and not find_spec(name)), None
@@ -57,7 +66,7 @@ def needs_package(path: Path) -> str | None:
 
 def read_slices(path: Path, *, axis: Axis, labels: bool = False) -> Volume:
     """As ``read_volume``; an ordinary image is a single flat slice."""
-    if path.name.lower().endswith(VOLUMES):
+    if path.name.lower().endswith(VOLUMES) or is_dicom(path):
         return read_volume(path, axis=axis)
     return Volume((read_values(path) if labels else read_image(path))[None], (), None)
 
@@ -70,8 +79,32 @@ def read_volume(path: Path, *, axis: Axis = "axial") -> Volume:
     """
     if not path.exists():
         raise ValueError(f"{path}: no such file")
-    values, affine = _read_itk(path) if path.name.lower().endswith(ITK) else _read_nifti(path)
-    return _cut(path, values, affine, axis)
+    values, affine = _read_native(path)
+    return Volume(values.T[None], (), None) if affine is None else _cut(path, values, affine, axis)
+
+
+def read_named_masks(path: Path, image: Path, *, axis: Axis) -> Iterator[tuple[str, Volume]] | None:
+    """Name and bool mask of each structure in a DICOM SEG, or RTSTRUCT drawn on ``image``; None for other files.
+
+    A mask of SEG may be smaller than the image.
+    """
+    kind = mask_kind(path)
+    if kind is None:
+        return None
+    if kind == "SEG":
+        return ((name, _cut(path, values, affine, axis)) for name, values, affine in read_segments(path))
+    shown, place = _read_native(image)
+    if place is None:
+        raise ValueError(f"{path.name}: its contours are in mm, but {image.name} has no position")
+    shape = (*shown.shape, 1)[:3]
+    return ((name, _cut(path, values, place, axis)) for name, values in read_contours(path, shape, place))
+
+
+def _read_native(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Values as stored (x, y, z) and their affine to the right, front and head; None for a flat image."""
+    if is_dicom(path):
+        return read_dicom(path)
+    return _read_itk(path) if path.name.lower().endswith(ITK) else _read_nifti(path)
 
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -193,6 +226,21 @@ def misplacement(image: Volume, other: Volume) -> str | None:
     if np.ptp(off, axis=1).max() <= MISPLACED * min(image.spacing):
         return f"{told}: it is shifted by {_numbers(off.mean(axis=1))} mm (to the right, front and head)"
     return f"{told}: it is turned or mirrored against it"
+
+
+def uncropped(labels: Volume, image: Volume) -> Volume | None:
+    """Labels cut out of the grid of the image, on all of it, 0 elsewhere; None if they are not a part of that grid."""
+    if image.affine is None or labels.affine is None:
+        return None
+    step = np.linalg.inv(image.affine) @ labels.affine
+    start = np.rint(step[:3, 3]).astype(int)
+    ends = np.array([[*one, 1] for one in itertools.product(*((0, side - 1) for side in labels.values.shape))])
+    off = np.abs(step @ ends.T - ends.T - np.array([[*start, 0]]).T).max()
+    if off > MISPLACED or (start < 0).any() or (start + labels.values.shape > image.values.shape[:3]).any():
+        return None
+    values = np.zeros(image.values.shape[:3], dtype=labels.values.dtype)
+    values[tuple(slice(at, at + side) for at, side in zip(start, labels.values.shape, strict=True))] = labels.values
+    return Volume(values, image.spacing, image.affine)
 
 
 def _numbers(values: Any) -> str:

@@ -26,8 +26,10 @@ from seg_pipeline.segmentation.formats.volume_files import (
     Volume,
     misplacement,
     needs_package,
+    read_named_masks,
     read_slices,
     resample_labels,
+    uncropped,
     whole_labels,
 )
 from seg_pipeline.segmentation.images.masks import encode_rle
@@ -39,7 +41,7 @@ _VERSION = 2  # raised whenever the same volume gives other slices
 
 @dataclass(frozen=True)
 class Case:
-    """A scan, with one file per channel, and its labels."""
+    """A scan, with one file (of DICOM: one folder) per channel, and its labels."""
 
     name: str
     images: tuple[Path, ...]
@@ -108,6 +110,11 @@ def label_rows(values: np.ndarray, image_ids: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=ANNOTATION_COLUMNS, dtype="str")
 
 
+def _mask_rows(name: str, masks: np.ndarray, image_ids: list[str]) -> list[tuple[str, str, str | None]]:
+    """As ``label_rows``, of bool masks of one class."""
+    return [(one, name, encode_rle(mask, order="C")) for one, mask in zip(image_ids, masks, strict=True) if mask.any()]
+
+
 def index_volumes(
     cases: list[Case], store: Path, cutting: Cutting, *, num_workers: int = 1
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -163,8 +170,9 @@ def _key(case: Case, cutting: Cutting) -> str | None:
     total = hashlib.sha256(repr((_VERSION, case.name, case.group, asdict(cutting))).encode())
     try:
         for path in (*case.images, case.labels):
-            stamp = path.stat()
-            total.update(_digest(path, stamp.st_size, stamp.st_mtime_ns))
+            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+                stamp = file.stat()
+                total.update(_digest(file, stamp.st_size, stamp.st_mtime_ns))
     except OSError:
         return None
     return total.hexdigest()[:16]
@@ -199,35 +207,54 @@ def _write_slices(case: Case, cutting: Cutting, folder: Path) -> tuple[pd.DataFr
     for path, channel in zip(case.images[1:], channels[1:], strict=True):
         if reason := misplacement(channels[0], channel):
             raise ValueError(f"{path.name} does not lie on {case.images[0].name}: {reason}")
-    labels, repaired = _read_labels(case, channels[0], cutting)
     fits = [_fit(path, channel, cutting) for path, channel in zip(case.images, channels, strict=True)]
-    names, clipped = [f"{frame:04d}.png" for frame in range(len(labels.values))], []
+    names, clipped = [f"{frame:04d}.png" for frame in range(len(channels[0].values))], []
     for frame, name in enumerate(names):
         pixels, outside = _stored([channel.values[frame] for channel in channels], fits)
         if not cv2.imwrite(str(folder / name), pixels[..., ::-1] if pixels.ndim == 3 else pixels):
             raise ValueError(f"{folder / name}: cannot be written; is the disk full?")
         clipped.append(outside)
     images = _described(case, channels[0], names).assign(clipped_pixels=clipped)
+    annotations, repaired = _annotations(case, channels[0], images["image_id"].tolist(), cutting)
     images["repaired"] = pd.Series([repaired], dtype="str").reindex(images.index)  # one finding per case
     for number, (slope, intercept) in enumerate(fits):
         suffix = f"_{number}" if len(fits) > 1 else ""
         images = images.assign(**{f"slope{suffix}": slope, f"intercept{suffix}": intercept})
-    return images, label_rows(labels.values, images["image_id"].tolist())
+    return images, annotations
 
 
-def _read_labels(case: Case, image: Volume, cutting: Cutting) -> tuple[Volume, str | None]:
-    """Whole-number labels on the grid of the image, and what was repaired."""
+def _annotations(case: Case, image: Volume, image_ids: list[str], cutting: Cutting) -> tuple[pd.DataFrame, str | None]:
+    """One row per slice and label or named structure, and what was repaired."""
+    assert case.labels is not None
+    named = read_named_masks(case.labels, case.images[0], axis=cutting.axis)
+    if named is None:
+        labels = read_slices(case.labels, axis=cutting.axis, labels=True)
+        if labels.values.ndim > 3:
+            raise ValueError(f"{case.labels.name}: labels must be grey values or a palette, found a colour image")
+        try:
+            labels = labels._replace(values=whole_labels(labels.values))
+        except ValueError as error:
+            raise ValueError(f"{case.labels.name}: {error}") from None
+        labels, repaired = _on_image(labels, image, case, cutting)
+        return label_rows(labels.values, image_ids), repaired
+    rows, repairs = [], []
+    for name, mask in named:
+        placed, repaired = _on_image(mask, image, case, cutting)
+        rows += _mask_rows(name, placed.values.astype(bool), image_ids)
+        repairs += [repaired] if repaired else []
+    shown = {image_id for image_id, _, _ in rows}
+    rows += [(image_id, NO_CLASS, None) for image_id in image_ids if image_id not in shown]
+    return pd.DataFrame(rows, columns=ANNOTATION_COLUMNS, dtype="str"), repairs[0] if repairs else None
+
+
+def _on_image(labels: Volume, image: Volume, case: Case, cutting: Cutting) -> tuple[Volume, str | None]:
+    """Labels on the grid of the image, and what was repaired."""
     assert case.labels is not None
     name, of_image = case.labels.name, case.images[0].name
-    labels = read_slices(case.labels, axis=cutting.axis, labels=True)
-    if labels.values.ndim > 3:
-        raise ValueError(f"{name}: labels must be grey values or a palette, found a colour image")
-    try:
-        labels = labels._replace(values=whole_labels(labels.values))
-    except ValueError as error:
-        raise ValueError(f"{case.labels.name}: {error}") from None
     if (reason := misplacement(image, labels)) is None:
         return labels, None
+    if (whole := uncropped(labels, image)) is not None:
+        return whole, None
     if not cutting.resample_labels:
         raise ValueError(
             f"{name} does not lie on {of_image}: {reason}. Correct the header that is wrong or, if both are right, set "

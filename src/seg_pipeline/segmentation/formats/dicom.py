@@ -1,0 +1,215 @@
+"""Read DICOM: a series of slices or a multi-frame file as a volume; SEG and RTSTRUCT as masks by name.
+
+Positions in DICOM point to the patient's left, back and head (LPS), in mm; arrays here have the axes (x, y, z), which
+are column, row and slice, and an affine to the right, front and head, as in ``volume_files``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seg_pipeline.segmentation.formats.coco_masks import decode_segmentation
+
+TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""ITK and DICOM point to the patient's left and back where NIfTI points to the right and front."""
+UNEVEN = 0.1
+"""Slices whose distance differs from the usual one by more than this part have a gap."""
+ON_SLICE = 0.4
+"""How far a contour may be from a slice, as a part of the distance between slices."""
+NO_IMAGES = ("RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "SR", "PR", "KO", "REG")
+"""Modalities of files that lie beside a series and are not its slices."""
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does, or a folder holds such a file."""
+    if path.is_dir():
+        return any(is_dicom(file) for file in sorted(path.iterdir()) if file.is_file())
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+    """Values (x, y, z) in the unit of the modality (CT: Hounsfield units) and the affine, of a folder or a file.
+
+    Slices are sorted by their position along the normal. A single image without a position, such as a radiograph, has
+    values (x, y) and no affine.
+
+    Raises:
+        ValueError: the files are damaged, of several series or sizes, share positions, or leave a gap.
+    """
+    files = sorted(file for file in path.iterdir() if is_dicom(file)) if path.is_dir() else [path]
+    slices = [one for one in map(_read, files) if one.get("Modality") not in NO_IMAGES]
+    if not slices:
+        raise ValueError(f"{path}: holds no DICOM images")
+    if len(slices) == 1 and int(slices[0].get("NumberOfFrames", 1)) > 1:
+        return _read_frames(path)
+    if len(slices) == 1 and "ImageOrientationPatient" not in slices[0]:
+        return _values(path, slices[0]).T, None
+    return _stack(path, slices)
+
+
+def _read(path: Path) -> Any:
+    import pydicom
+
+    try:
+        return pydicom.dcmread(path)
+    except (pydicom.errors.InvalidDicomError, OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{path}: not a DICOM file, or truncated or damaged: {error}") from None
+
+
+def _stack(path: Path, slices: list[Any]) -> tuple[np.ndarray, np.ndarray]:
+    for name in ("SeriesInstanceUID", "Rows", "Columns", "ImageOrientationPatient", "PixelSpacing"):
+        kinds = Counter(_plain(one.get(name)) for one in slices)
+        if None in kinds:
+            raise ValueError(f"{path}: {kinds[None]} of its {len(slices)} files have no {name}, so they are no slices")
+        if len(kinds) > 1:
+            shown = " and ".join(f"{value} ({number} files)" for value, number in kinds.most_common(2))
+            raise ValueError(f"{path}: not one series: {name} is {shown}; give each series its own folder")
+    first = slices[0]
+    along_row, along_column = np.reshape([float(one) for one in first.ImageOrientationPatient], (2, 3))
+    normal = np.cross(along_row, along_column)
+    slices = sorted(slices, key=lambda one: float(np.dot(_position(one), normal)))
+    step = _step(path, np.array([_position(one) for one in slices]), normal, first)
+    affine = np.eye(4)
+    between_rows, between_columns = (float(one) for one in first.PixelSpacing)
+    affine[:3] = np.stack(
+        [along_row * between_columns, along_column * between_rows, step, _position(slices[0])], axis=1
+    )
+    values = np.stack([_values(path, one) for one in slices])  # (slice, row, column)
+    return values.transpose(2, 1, 0), TO_RAS @ affine
+
+
+def _plain(value: Any) -> Any:
+    """A value that can be compared and counted; positions to a thousandth, as headers round off."""
+    if value is None or isinstance(value, str | int):
+        return value
+    return tuple(round(float(one), 3) for one in value)
+
+
+def _position(one: Any) -> np.ndarray:
+    return np.array([float(value) for value in one.ImagePositionPatient])
+
+
+def _step(path: Path, positions: np.ndarray, normal: np.ndarray, first: Any) -> np.ndarray:
+    """From one slice to the next in mm; slices of a tilted gantry are shifted against each other."""
+    if len(positions) == 1:
+        return normal * float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 1)
+    places = positions @ normal
+    apart = np.diff(places)
+    usual = float(np.quantile(apart, 0.5, method="lower"))
+    if apart.min() <= UNEVEN * usual:
+        raise ValueError(f"{path}: several of its slices share a position (times or echoes); give each its own folder")
+    uneven = np.flatnonzero(np.abs(apart - usual) > UNEVEN * usual)
+    if len(uneven):
+        ends = f"{places[uneven[0]]:.6g} and {places[uneven[0] + 1]:.6g} mm"
+        raise ValueError(
+            f"{path}: a gap between the slices at {ends}, where the others are {usual:.4g} mm apart; add the missing "
+            "files"
+        )
+    return (positions[-1] - positions[0]) / (len(positions) - 1)
+
+
+def _values(path: Path, one: Any) -> np.ndarray:
+    """Pixels times slope plus intercept, which each slice may have its own of; whole numbers stay whole."""
+    try:
+        pixels = one.pixel_array
+    except Exception as error:  # noqa: BLE001  each decoder has its own errors, and a missing one names itself
+        raise ValueError(f"{path}: its pixels cannot be decoded: {error}") from None
+    if pixels.ndim != 2:
+        raise ValueError(f"{path}: its slices are {pixels.shape}, expected grey values (H, W)")
+    if one.get("PhotometricInterpretation") == "MONOCHROME1":  # 0 is white
+        pixels = (1 << int(one.BitsStored)) - 1 - pixels.astype(np.int32)
+    slope, intercept = float(one.get("RescaleSlope", 1)), float(one.get("RescaleIntercept", 0))
+    if slope == 1 and intercept.is_integer():
+        return pixels.astype(np.int32) + int(intercept)
+    return pixels.astype(np.float32) * slope + intercept
+
+
+def _read_frames(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    import highdicom
+
+    file = next(file for file in sorted(path.iterdir()) if is_dicom(file)) if path.is_dir() else path
+    try:
+        volume = highdicom.imread(file).get_volume(apply_voi_transform=False, apply_presentation_lut=False)
+    except Exception as error:  # noqa: BLE001  highdicom raises many kinds
+        raise ValueError(f"{path}: its frames are no volume: {error}") from None
+    return _as_columns(volume)
+
+
+def _as_columns(volume: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Values (x, y, z) and affine of a volume of highdicom, whose axes are slice, row and column in LPS."""
+    return volume.array.transpose(2, 1, 0), TO_RAS @ volume.affine[:, [2, 1, 0, 3]]
+
+
+def mask_kind(path: Path) -> str | None:
+    """ "SEG" or "RTSTRUCT" if the file is one of these, which hold masks by name; else None."""
+    if path.is_dir() or not is_dicom(path):
+        return None
+    import pydicom
+
+    modality = str(pydicom.dcmread(path, specific_tags=["Modality"], stop_before_pixels=True).get("Modality"))
+    return modality if modality in ("SEG", "RTSTRUCT") else None
+
+
+def read_segments(path: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Label, mask (x, y, z) and affine of each segment of a DICOM SEG; the mask may be smaller than the image.
+
+    Raises:
+        ValueError: it is damaged or holds probabilities, or two segments have one label.
+    """
+    import highdicom
+
+    try:
+        segments = highdicom.seg.segread(path)
+        if str(segments.SegmentationType) == "FRACTIONAL":
+            raise ValueError("its segments are fractions, expected binary ones")
+        labels = {number: segments.get_segment_description(number).segment_label for number in segments.segment_numbers}
+        if len(set(labels.values())) < len(labels):
+            raise ValueError(f"several segments have one label: {', '.join(labels.values())}")
+        for number, label in labels.items():
+            volume = segments.get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
+            yield label, *_as_columns(volume)
+    except Exception as error:  # noqa: BLE001  as above
+        raise ValueError(f"{path}: not a usable DICOM SEG: {error}") from None
+
+
+def read_contours(path: Path, shape: tuple[int, ...], affine: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and mask (x, y, z) of each region of an RTSTRUCT, on a grid of ``shape`` with ``affine``.
+
+    A voxel is inside if its centre is; of several contours on a slice, an inner one cuts a hole.
+
+    Raises:
+        ValueError: the file is damaged, two regions have one name, or a contour does not lie on a slice of the grid.
+    """
+    structures = _read(path)
+    names = {int(one.ROINumber): str(one.ROIName) for one in structures.get("StructureSetROISequence", [])}
+    if len(set(names.values())) < len(names):
+        raise ValueError(f"{path}: several regions have one name: {', '.join(names.values())}")
+    for region in structures.get("ROIContourSequence", []):
+        name = names[int(region.ReferencedROINumber)]
+        mask = np.zeros(shape, dtype=bool)
+        for contour in region.get("ContourSequence", []):
+            if contour.ContourGeometricType == "CLOSED_PLANAR":  # points and lines enclose nothing
+                try:
+                    _fill(mask, np.linalg.inv(affine) @ TO_RAS, [float(one) for one in contour.ContourData])
+                except ValueError as error:
+                    raise ValueError(f"{path}: a contour of {name}: {error}") from None
+        yield name, mask
+
+
+def _fill(mask: np.ndarray, to_index: np.ndarray, contour: list[float]) -> None:
+    """Invert the voxels of a mask (x, y, z) that a planar contour encloses."""
+    columns, rows, places = to_index[:3, :3] @ np.reshape(contour, (-1, 3)).T + to_index[:3, 3:]
+    place = round(float(places.mean()))
+    if np.abs(places - place).max() > ON_SLICE or not 0 <= place < mask.shape[2]:
+        raise ValueError(f"it lies at slice {places.mean():.2f} of 0 to {mask.shape[2] - 1}, expected it on a slice")
+    outline = np.stack([columns, rows], axis=1).ravel() + 0.5  # a pixel's centre is at 0.5
+    mask[..., place] ^= decode_segmentation([outline.tolist()], (mask.shape[1], mask.shape[0])).T
