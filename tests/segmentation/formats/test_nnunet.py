@@ -109,10 +109,37 @@ def test_an_export_is_replaced_and_other_things_are_not(tmp_path):
     exported(tmp_path / "raw", manifest)
     exported(tmp_path / "raw", manifest.assign(image_id="other"))
     assert [path.name for path in (tmp_path / "raw/imagesTr").iterdir()] == ["other_0000.png"]
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/notes.txt").touch()
-    with pytest.raises(ValueError, match="mine holds something else than an nnU-Net data set"):
+    (tmp_path / "mine/labelsTr").mkdir(parents=True)
+    for name in ("dataset.json", "labelsTr/i1.png"):
+        (tmp_path / "mine" / name).touch()
+    with pytest.raises(
+        ValueError, match=r"mine holds files that no export has written, as it has no written_by_seg_pi"
+    ):
         exported(tmp_path / "mine", manifest)
+    assert (tmp_path / "mine/labelsTr/i1.png").exists()
+
+
+def test_an_interrupted_export_is_repeated_and_foreign_files_beside_it_stay(tmp_path, monkeypatch):
+    manifest = images(tmp_path, ("i1", "train", "", "", ""), ("i2", "test", "", "", ""))
+    plan = plan_raw(manifest, name="test", overlap="regions")
+    with monkeypatch.context() as patched:
+        patched.setattr("seg_pipeline.segmentation.formats.nnunet._save", lambda path, _: path.touch() or 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_raw(tmp_path / "raw", plan)
+    (tmp_path / "raw/imagesTr/mine.png").touch()
+    exported(tmp_path / "raw", manifest[manifest["image_id"] == "i2"])
+    files = {path.relative_to(tmp_path / "raw").as_posix() for path in (tmp_path / "raw").rglob("*.png")}
+    assert files == {"imagesTr/mine.png", "imagesTs/i2_0000.png", "labelsTs/i2.png"}
+
+
+def test_a_class_called_background_is_label_0_and_one_called_ignore_counts(tmp_path):
+    manifest = images(tmp_path, ("i1", "train", "1 4", "5 1", "6 1"))
+    manifest = manifest.rename(columns={"mask_a": "mask_background", "mask_b": "mask_ignore"})
+    content = exported(tmp_path / "raw", manifest)
+    assert content["labels"] == {"background": 0, "class_ignore": 1, "ignore": 2}
+    assert read_values(tmp_path / "raw/labelsTr/i1.png").tolist() == [[0, 0, 0], [0, 1, 2]]
+    with pytest.raises(ValueError, match="nnU-Net needs a class besides the background"):
+        exported(tmp_path / "raw", manifest.drop(columns="mask_ignore"))
 
 
 def test_images_that_differ_in_channels_are_refused(tmp_path):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +22,15 @@ from tqdm import tqdm
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.storage.atomic import replacing
 
 Overlap = Literal["regions", "paint"]
 log = logging.getLogger(__name__)
 
+MARKER = "written_by_seg_pipeline.txt"
+"""Lists the files of an export: the next one deletes these and nothing else."""
+BACKGROUND, IGNORED = "background", "ignore"
+"""Names that nnU-Net reads as label 0 and as pixels that do not count."""
 FOLDERS = {"train": ("imagesTr", "labelsTr"), "val": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
 
 
@@ -49,7 +53,8 @@ def plan_raw(manifest: pd.DataFrame, *, name: str, overlap: Overlap) -> dict[str
             of all labels that contain it, so that nothing is lost; "paint" keeps the last class of a pixel only.
 
     Raises:
-        ValueError: images differ in their number of channels, or two would have the same name.
+        ValueError: images differ in their number of channels, two would have the same name, or all classes are
+            background.
     """
     kinds = manifest["channels"].value_counts()
     if len(kinds) > 1:
@@ -68,7 +73,7 @@ def plan_raw(manifest: pd.DataFrame, *, name: str, overlap: Overlap) -> dict[str
     content = {
         "name": name,
         "channel_names": {"0": "grey"} if kinds.index[0] == 1 else {"0": "R", "1": "G", "2": "B"},
-        **_labels(class_names(cases), combinations, ignore=bool((cases["ignore"] != "").any())),
+        **_labels(_foreground(cases), combinations, ignore=bool((cases["ignore"] != "").any())),
         "numTraining": int((cases["split"] != "test").sum()),
         "file_ending": ".png",
         "overwrite_image_reader_writer": "NaturalImage2DIO",
@@ -82,7 +87,7 @@ def plan_raw(manifest: pd.DataFrame, *, name: str, overlap: Overlap) -> dict[str
 
 def _combinations(cases: pd.DataFrame) -> tuple[dict[tuple[int, ...], int], int]:
     """Labels of the sets of classes that share pixels, numbered after the single classes; 0 pixels are painted over."""
-    names = class_names(cases)
+    names = _foreground(cases)
     found = {one for row in cases.to_dict("records") for one in _shared(read_masks(row, names) == 1)}
     return {classes: number for number, classes in enumerate(sorted(found), start=len(names) + 1)}, 0
 
@@ -99,19 +104,27 @@ def _shared(masks: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
     return shared
 
 
+def _foreground(cases: pd.DataFrame) -> list[str]:
+    """Classes that get a label from 1; one called background is label 0, as pixels of no class."""
+    names = [name for name in class_names(cases) if name.lower() != BACKGROUND]
+    if not names:
+        raise ValueError("nnU-Net needs a class besides the background; the manifest has none")
+    return names
+
+
 def _count_overlaps(cases: pd.DataFrame) -> int:
-    names = class_names(cases)
+    names = _foreground(cases)
     return sum(int(((read_masks(row, names) == 1).sum(axis=0) > 1).sum()) for row in cases.to_dict("records"))
 
 
 def _labels(names: list[str], combinations: dict[tuple[int, ...], int], *, ignore: bool) -> dict[str, Any]:
     """Entries ``labels`` and, for regions, ``regions_class_order`` of dataset.json."""
-    labels: dict[str, Any] = {"background": 0}
+    labels: dict[str, Any] = {BACKGROUND: 0}
     for number, name in enumerate(names):
         beside = [label for classes, label in combinations.items() if number in classes]
-        labels[name] = [number + 1, *beside] if combinations else number + 1
+        labels[f"class_{name}" if name == IGNORED else name] = [number + 1, *beside] if combinations else number + 1
     if ignore:
-        labels["ignore"] = len(names) + len(combinations) + 1  # nnU-Net requires the highest label
+        labels[IGNORED] = len(names) + len(combinations) + 1  # nnU-Net requires the highest label
     return {"labels": labels, **({"regions_class_order": list(range(1, len(names) + 1))} if combinations else {})}
 
 
@@ -130,19 +143,15 @@ def _splits(cases: pd.DataFrame) -> list[dict[str, list[str]]]:
 
 
 def write_raw(folder: Path, plan: dict[str, Any], *, num_workers: int = 1) -> None:
-    """Write ``plan`` to ``folder`` after removing an earlier export from it.
+    """Write ``plan`` to ``folder`` after removing an earlier export, complete or not, from it.
 
     Raises:
         ValueError: ``folder`` holds something else.
     """
-    if folder.exists() and any(folder.iterdir()) and not (folder / "dataset.json").exists():
-        raise ValueError(f"{folder} holds something else than an nnU-Net data set; choose a new or empty folder")
-    shutil.rmtree(folder, ignore_errors=True)
-    for name in {name for names in FOLDERS.values() for name in names}:
-        (folder / name).mkdir(parents=True)
-    content, names = plan["dataset_json"], class_names(plan["cases"])
-    ignore = content["labels"].get("ignore", 0)
+    content, names = plan["dataset_json"], _foreground(plan["cases"])
+    ignore = content["labels"].get(IGNORED, 0)
     rows = plan["cases"].to_dict("records")
+    _make_room(folder, [file for row in rows for file in _files_of(row)])
     tasks = (joblib.delayed(_write_case)(folder, row, names, plan["combinations"], ignore) for row in rows)
     done = joblib.Parallel(n_jobs=num_workers, return_as="generator")(tasks)
     list(tqdm(done, total=len(rows), desc="writing for nnU-Net", unit="image", disable=None))
@@ -151,19 +160,42 @@ def write_raw(folder: Path, plan: dict[str, Any], *, num_workers: int = 1) -> No
     log.info("wrote %d images for nnU-Net to %s", len(rows), folder)
 
 
+def _make_room(folder: Path, files: list[str]) -> None:
+    """Delete what the last export wrote, and list ``files`` before any is written."""
+    marker = folder / MARKER
+    if folder.exists() and any(folder.iterdir()) and not marker.exists():
+        raise ValueError(
+            f"{folder} holds files that no export has written, as it has no {MARKER}; choose a new or empty folder "
+            "(delete the folder if an older version of seg_pipeline exported to it)"
+        )
+    for name in marker.read_text().splitlines()[1:] if marker.exists() else ():
+        (folder / name).unlink(missing_ok=True)
+    for name in {name for names in FOLDERS.values() for name in names}:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    listed = ["The next export deletes these files:", "dataset.json", "splits_final.json", *files]
+    with replacing(marker) as temporary:
+        temporary.write_text("\n".join(listed) + "\n")
+
+
+def _files_of(row: dict) -> tuple[str, str]:
+    """Image and label map, relative to the folder of the data set."""
+    images, labels = FOLDERS[row["split"]]
+    return f"{images}/{row['case']}_0000.png", f"{labels}/{row['case']}.png"
+
+
 def _write_case(
     folder: Path, row: dict, names: list[str], combinations: dict[tuple[int, ...], int], ignore: int
 ) -> None:
-    images, labels = FOLDERS[row["split"]]
+    of_image, of_labels = _files_of(row)
     image = read_image(row["path"])
-    _save(folder / images / f"{row['case']}_0000.png", image[..., ::-1] if image.ndim == 3 else image)
+    _save(folder / of_image, image[..., ::-1] if image.ndim == 3 else image)
     masks = read_masks(row, names)
     numbers = np.arange(1, len(names) + 1, dtype=np.uint8)[:, None, None]
     stored = ((masks == 1) * numbers).max(axis=0)  # of several classes the last
     for classes, here in _shared(masks == 1).items() if combinations else ():
         stored[here] = combinations[classes]
     stored[(masks == IGNORE).any(axis=0)] = ignore
-    _save(folder / labels / f"{row['case']}.png", stored)
+    _save(folder / of_labels, stored)
 
 
 def _save(path: Path, image: np.ndarray) -> None:
