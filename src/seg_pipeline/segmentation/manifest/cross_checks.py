@@ -11,7 +11,7 @@ import pandas as pd
 from seg_pipeline.segmentation.images import fingerprints
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.masks import Order, decode_rle
-from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table
+from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table, is_among
 from seg_pipeline.segmentation.manifest.table import class_names
 
 THUMBNAIL = 32
@@ -87,33 +87,47 @@ def _similar(images: pd.DataFrame) -> Iterator[tuple[pd.Series, pd.Series, int]]
     """Pairs of different groups whose thumbnails differ in fewer than ``BANDS`` bits; each second image once."""
     bits = np.frombuffer(bytes.fromhex("".join(images["thumbnail"])), dtype=np.uint8).reshape(len(images), THUMBNAIL)
     detailed = np.flatnonzero(np.bitwise_count(bits).sum(axis=1) >= MIN_DETAIL)
-    ones, others = _sharing_a_band(bits, detailed, pd.factorize(images["group"])[0])
-    apart = np.bitwise_count(bits[ones] ^ bits[others]).sum(axis=1)
+    ones, others, apart = _near_pairs(bits, detailed, pd.factorize(images["group"])[0])
     order = np.lexsort((ones, apart, others))
     nearest = order[np.unique(others[order], return_index=True)[1]]
-    for index in nearest[apart[nearest] < BANDS]:
+    for index in nearest:
         yield images.iloc[ones[index]], images.iloc[others[index]], int(apart[index])
 
 
-def _sharing_a_band(bits: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of rows from different groups with an equal band: indices of the earlier and of the later rows.
+def _near_pairs(bits: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Pairs of rows from different groups with an equal band and fewer than ``BANDS`` differing bits.
 
-    The first ``FEW_TWINS`` earlier rows are enough to find that a row has a copy.
+    Of shape (3, pairs): the earlier row, the later one, the differing bits. A row is compared with the first
+    ``FEW_TWINS`` earlier ones of other groups in its bucket, which are enough to find that it has a copy.
     """
-    pairs = [np.zeros((2, 0), dtype=np.intp)]
+    found = [np.zeros((3, 0), dtype=np.intp)]
     for part in np.split(np.arange(THUMBNAIL), BANDS):
-        band = bits[np.ix_(rows, part)].view(f"S{len(part)}").ravel()
-        order = np.argsort(band, kind="stable")
-        starts = np.flatnonzero(np.append(True, band[order][1:] != band[order][:-1]))
-        sizes = np.diff(np.append(starts, len(order)))
-        for size in np.unique(sizes[sizes > 1]):
-            buckets = rows[order[starts[sizes == size][:, None] + np.arange(size)]]
-            for place in range(1, size):
-                foreign = groups[buckets[:, :place]] != groups[buckets[:, place, None]]
-                bucket, earlier = np.nonzero(foreign & (foreign.cumsum(axis=1) <= FEW_TWINS))
-                pairs.append(np.stack([buckets[bucket, earlier], buckets[bucket, place]]))
-    ones, others = np.concatenate(pairs, axis=1)
-    return ones, others
+        _, bucket = np.unique(bits[np.ix_(rows, part)].view(f"S{len(part)}").ravel(), return_inverse=True)
+        first = _first_of_buckets(bucket, groups[rows])
+        compared = np.zeros(len(rows), dtype=np.intp)
+        for places in first.T:
+            place = places[bucket]
+            near = (place >= 0) & (place < np.arange(len(rows))) & (compared < FEW_TWINS)
+            near &= groups[rows[place]] != groups[rows]
+            compared += near
+            ones, others = rows[place[near]], rows[near]
+            apart = np.bitwise_count(bits[ones] ^ bits[others]).sum(axis=1, dtype=np.intp)
+            found.append(np.stack([ones, others, apart])[:, apart < BANDS])
+    return np.concatenate(found, axis=1)
+
+
+def _first_of_buckets(bucket: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Places of the first members of each bucket, (buckets, 2 * ``FEW_TWINS``), -1 where there are fewer.
+
+    Of each group only its first ``FEW_TWINS`` members count, so these hold the first ones outside any one group.
+    """
+    place = pd.DataFrame({"bucket": bucket, "group": group})
+    heads = place[place.groupby(["bucket", "group"]).cumcount() < FEW_TWINS]
+    rank = heads.groupby("bucket").cumcount().to_numpy()
+    heads, rank = heads[rank < 2 * FEW_TWINS], rank[rank < 2 * FEW_TWINS]
+    first = np.full((bucket.max(initial=-1) + 1, 2 * FEW_TWINS), -1)
+    first[heads["bucket"], rank] = heads.index
+    return first
 
 
 # -- pixels -------------------------------------------------------------------------------------------------
@@ -224,11 +238,14 @@ def check_unstated(manifest: pd.DataFrame, annotations: pd.DataFrame) -> pd.Data
         return findings_table([])  # in this table, no row means no mask
     stated = annotations.loc[of_class, ["image_id", "class"]].drop_duplicates()
     number = manifest["image_id"].map(stated["image_id"].value_counts())
+    short = manifest.loc[number < len(names), ["image_id", "file"]]
+    stated = stated[is_among(stated["image_id"], short["image_id"])]
+    classes_of = stated.groupby("image_id")["class"].agg(set).to_dict()
     found = []
-    for _, row in manifest.loc[number < len(names), ["image_id", "file"]].iterrows():
-        absent = sorted(names - set(stated.loc[stated["image_id"] == row["image_id"], "class"]))
+    for image_id, file in short.itertuples(index=False):
+        absent = sorted(names - classes_of[image_id])
         reason = f"the table has no row for {', '.join(absent)}, not even an empty one; the mask is taken as empty"
-        found.append(_about(row, "class_not_annotated", reason))
+        found.append(Finding("class_not_annotated", reason, "flagged", image_id, file))
     return findings_table(found)
 
 

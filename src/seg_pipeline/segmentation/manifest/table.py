@@ -167,7 +167,7 @@ def _refuse_all(annotated: pd.DataFrame, image_files: pd.DataFrame, findings: pd
     """Raise ValueError: no image is left."""
     ids, others = annotated["image_id"], image_files["image_id"].dropna()
     reasons = [describe(findings)] if len(findings) else []
-    if len(ids) and len(others):
+    if len(ids) and len(others) and not is_among(ids, others).any():
         reasons.append(
             f"the table's ids are like {ids.head(3).tolist()}, those that the files' names give like "
             f"{others.head(3).tolist()}; fix `pattern` of `image_files` in the catalog"
