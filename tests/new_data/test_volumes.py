@@ -88,3 +88,25 @@ def test_nrrd_and_metaimage_are_found(tmp_path, capsys, image, label):
     plan, _ = plan_of(tmp_path)
     assert plan.classes.values == {"label_1": 1, "label_2": 2}
     assert len(plan.cases) == 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "classes", "values"),
+    [
+        ({}, {"object": "object"}, {"object": "any"}),
+        ({"labels": "classes"}, {f"label_{one}": one for one in range(1, 8)}, None),
+    ],
+)
+def test_labels_that_number_objects_are_one_class_unless_told_otherwise(tmp_path, capsys, answers, classes, values):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        for number, name in enumerate(("anna", "ben", "cara"), start=5):
+            labels = np.zeros((20, 5, 4), dtype=np.uint8)
+            for one in range(number):
+                labels[2 * one, 1:3, 1:3] = one + 1
+            nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / folder / f"{name}.nii.gz")
+    ask = Asker(answers, interactive=False)
+    plan = find(scan(tmp_path))[0].read(ask)
+    assert plan.classes.values == classes
+    assert plan.catalog["raw_metadata"].get("values") == values
+    assert plan.annotations.get("multiple_masks") == ("instances" if values else None)

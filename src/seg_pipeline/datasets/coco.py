@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import pandas as pd
 
 from seg_pipeline.datasets.file_index import ReadOnlyTable
-from seg_pipeline.segmentation.formats.coco import Crowd, InvalidAnnotations, list_images, read_coco
+from seg_pipeline.segmentation.formats.coco import Crowd, InvalidAnnotations, Orientation, list_images, read_coco
 
 Part = Literal["annotations", "splits"]
 
@@ -26,6 +26,8 @@ class CocoDataset(ReadOnlyTable):
             its class.
         invalid_annotations: an annotation without a usable mask takes its image along ("drop_image") or is left out
             alone ("drop_annotation").
+        orientation: as `dataset.reading.orientation`: annotations are drawn on photos as their EXIF orientation turns
+            them ("apply") or as they are stored ("keep").
     """
 
     def __init__(
@@ -37,11 +39,13 @@ class CocoDataset(ReadOnlyTable):
         part: Part = "annotations",
         crowd: Crowd = "with_class",
         invalid_annotations: InvalidAnnotations = "drop_image",
+        orientation: Orientation = "apply",
         metadata: dict[str, Any] | None = None,
     ) -> None:
         for name, given, known in (
             ("crowd", crowd, Crowd),
             ("invalid_annotations", invalid_annotations, InvalidAnnotations),
+            ("orientation", orientation, Orientation),
             ("part", part, Part),
         ):
             if given not in get_args(known):
@@ -52,7 +56,11 @@ class CocoDataset(ReadOnlyTable):
         self._images = images
         self._splits = splits
         self._part = part
-        self._settings: dict[str, Any] = {"crowd": crowd, "invalid_annotations": invalid_annotations}
+        self._settings: dict[str, Any] = {
+            "crowd": crowd,
+            "invalid_annotations": invalid_annotations,
+            "orientation": orientation,
+        }
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:

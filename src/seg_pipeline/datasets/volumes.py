@@ -27,6 +27,8 @@ class VolumeDataset(ReadOnlyTable):
             ``rescale``, with ``slope`` and ``intercept``: a stored value times slope plus intercept is the
             value in the volume; null: fitted per volume. ``resample_labels: true`` resamples labels on another grid
             than their image's.
+        values: label values by class name, which the class column then holds; ``cell: any``: every label above 0 is an
+            object of the class (set ``multiple_masks: instances``). null: the column holds label values.
         num_workers: processes that cut volumes; -1: one per core.
     """
 
@@ -38,6 +40,7 @@ class VolumeDataset(ReadOnlyTable):
         slices: dict[str, Any],
         images: dict[str, str],
         labels: dict[str, str],
+        values: dict[str, int | str | list[int]] | None = None,
         num_workers: int = 1,
         metadata: dict[str, Any] | None = None,
     ) -> None:
@@ -52,21 +55,22 @@ class VolumeDataset(ReadOnlyTable):
             **(slices.get("rescale") or {}),
             resample_labels=slices.get("resample_labels", False),
         )
+        self._values = class_labels(values or {})
         self._num_workers = num_workers
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
-        cases, class_labels = self._cases()
+        cases, labels = self._cases()
         images, annotations = index_volumes(cases, self._store, self._cutting, num_workers=self._num_workers)
         if images["image_id"].isna().all():
             problem = images["problem"].iloc[0]
             raise ValueError(f"{self._filepath}: none of its {len(cases)} cases can be used; the first: {problem}")
         if self._part == "images":
             return images
-        return annotations if class_labels is None else name_classes(annotations, class_labels)
+        return annotations if labels is None else name_classes(annotations, labels)
 
     def _cases(self) -> tuple[list[Case], dict[str, list[int]] | None]:
-        return find_cases(self._filepath, images=self._images, labels=self._labels), None
+        return find_cases(self._filepath, images=self._images, labels=self._labels), self._values or None
 
     def _exists(self) -> bool:
         return self._filepath.is_dir()
@@ -93,17 +97,15 @@ class NnunetDataset(VolumeDataset):
         *,
         channels: list[int] | None = None,
         cases: str = ".+",
-        values: dict[str, int | list[int]] | None = None,
         **volumes: Any,
     ) -> None:
         super().__init__(images={}, labels={}, **volumes)
         self._channels = channels
         self._names = cases
-        self._values = values or {}
 
     def _cases(self) -> tuple[list[Case], dict[str, list[int]] | None]:
         cases, labels = read_nnunet(self._filepath, channels=self._channels, names=self._names)
-        return cases, labels | class_labels(self._values)
+        return cases, labels | self._values
 
     def _exists(self) -> bool:
         return (self._filepath / "dataset.json").is_file()

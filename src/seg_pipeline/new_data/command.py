@@ -35,6 +35,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     answers.add_argument("--unlabelled-pixels", help="pixels that no mask covers: background or ignore (unknown)")
     answers.add_argument("--rle-order", help="C: runs go along rows; F: runs go down columns")
     answers.add_argument("--rle-first", help="number of the first pixel in run lengths, 1 or 0")
+    answers.add_argument("--labels", help="what the labels of volumes are: classes, or numbers of objects of one class")
     answers.add_argument("--channel", help="the nnU-Net channel to use as the image")
     return parser.parse_args(given)
 

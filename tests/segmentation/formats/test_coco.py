@@ -6,6 +6,7 @@ import re
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from seg_pipeline.segmentation.formats.coco import list_images, read_coco
 from seg_pipeline.segmentation.formats.coco_masks import decode_segmentation, expand_counts
@@ -172,7 +173,8 @@ def test_an_image_of_another_size_than_its_annotations_are_for_is_one_finding(co
 def test_a_table_without_any_usable_annotation_says_why(coco):
     reason = (
         "no annotation can be used: its annotations are for 3 x 2 (height x width), the image is 2 x 3: height and "
-        "width are swapped in the JSON file, or the image was turned after it was annotated (2 times)"
+        "width are swapped in the JSON file, the image was turned after it was annotated, or `orientation` in the "
+        "catalog has the wrong value (2 times)"
     )
     with pytest.raises(ValueError, match=re.escape(reason)):
         read_coco(*coco(annotation(1, 1), size=(3, 2)))
@@ -251,6 +253,16 @@ def test_one_file_under_two_ids_is_not_one_image_with_the_masks_of_both(coco):
         ["i2", reason],
         ["i2", reason],
     ]
+
+
+def test_annotations_are_for_the_photo_as_it_is_turned_or_as_it_is_stored(coco):
+    path, images = coco(annotation(1, 1), annotation(2, 2), names=("a/i1.png", "turned.jpg"))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("L", (2, 3)).save(images / "turned.jpg", exif=turned)  # shown as 3 wide, 2 high
+    assert read_coco(path, images)["problem"].isna().all()
+    (problem,) = read_coco(path, images, orientation="keep")["problem"].dropna()
+    assert problem.startswith("its annotations are for 2 x 3 (height x width), the image is 3 x 2: height and width")
 
 
 def test_a_missing_image_is_left_to_the_chain(coco):

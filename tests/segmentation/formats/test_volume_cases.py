@@ -133,9 +133,15 @@ def test_the_background_is_no_class():
 def test_labels_of_which_none_is_declared_name_the_setting():
     table = pd.DataFrame({"image_id": ["a", "b"], "class": ["255", NO_CLASS], "mask": ["1 1", None]})
     reason = (
-        "the labels hold the values 255, but dataset.json declares vessel: 1; correct it or set `values` in the "
-        "catalog, such as `values: {vessel: 255}`"
+        "the labels hold the values 255, but the classes are vessel: 1; set `values` in the catalog, such as "
+        "`values: {vessel: 255}`"
     )
     with pytest.raises(ValueError, match=re.escape(reason)):
         name_classes(table, {"vessel": [1]})
     assert name_classes(table, {"vessel": [255]})["class"].tolist() == ["vessel", NO_CLASS]
+
+
+def test_a_class_of_any_value_has_the_objects_that_the_labels_number():
+    labels = class_labels({"cell": "any", "debris": 2})
+    table = pd.DataFrame({"image_id": ["a"] * 4, "class": ["1", "2", "17", "-1"], "mask": ["1 1", "2 1", "3 1", "4 1"]})
+    assert name_classes(table, labels)["class"].tolist() == ["cell", "debris", "cell", "-1"]

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from seg_pipeline.new_data import names as naming
 from seg_pipeline.new_data.asking import Asker
@@ -22,11 +23,13 @@ from seg_pipeline.new_data.scanning import (
     stem,
 )
 from seg_pipeline.segmentation.formats.json_files import read_json
-from seg_pipeline.segmentation.formats.volume_cases import find_cases, read_nnunet
+from seg_pipeline.segmentation.formats.volume_cases import ANY, find_cases, read_nnunet
 from seg_pipeline.segmentation.formats.volume_files import NIFTI, VOLUMES, needs_package, read_slices, whole_labels
 from seg_pipeline.segmentation.formats.volumes import Case
 from seg_pipeline.segmentation.settings.training import Task
 
+MANY_OBJECTS = 5
+"""Only labels up to this number or above can be numbers of objects."""
 AIR = -500
 """Hounsfield units below which a volume is taken for CT."""
 
@@ -110,7 +113,39 @@ def read_nifti(contents: Contents, known: dict[str, str], ask: Asker) -> Plan | 
         **pairs,
         "slices": _slices(whole, ask),
     }
+    if not known and _number_objects(whole) and _are_objects(ask):
+        entry["values"] = {"object": ANY}
+        return _plan(
+            contents.root, entry, Classes({"object": "object"}, "multilabel"), whole, {"multiple_masks": "instances"}
+        )
     return _plan(contents.root, entry, _classes(whole, known, ask), whole, {})
+
+
+def _number_objects(cases: list[Case]) -> bool:
+    """Whether the labels count from 1, to another number in each case, and each is one connected piece."""
+    last = []
+    for case in evenly(cases, 4):
+        assert case.labels is not None
+        try:
+            values = whole_labels(read_slices(case.labels, axis="axial", labels=True).values)
+        except ValueError:
+            return False
+        numbers = np.unique(values[values != 0])
+        if not len(numbers) or numbers.tolist() != list(range(1, len(numbers) + 1)):
+            return False
+        places = ndimage.find_objects(values)
+        if any(ndimage.label(values[places[one - 1]] == one, np.ones((3, 3, 3)))[1] > 1 for one in numbers[:20]):
+            return False
+        last.append(len(numbers))
+    return max(last) >= MANY_OBJECTS and len(set(last)) == len(last) > 1
+
+
+def _are_objects(ask: Asker) -> bool:
+    question = "Each label is one connected piece, and they count to another number in each case. What are the labels?"
+    options = {"objects": "numbers of objects of one class", "classes": "classes, such as vertebrae"}
+    answer = ask.choose("labels", question, options, "objects")
+    ask.decide(f"labels are {options[answer]} (--labels {' or '.join(options)})")
+    return answer == "objects"
 
 
 def _pattern(files: list[str], others: list[str]) -> dict[str, str] | None:

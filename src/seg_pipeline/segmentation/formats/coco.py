@@ -18,14 +18,17 @@ import pandas as pd
 from seg_pipeline.segmentation.formats.coco_masks import decode_segmentation
 from seg_pipeline.segmentation.formats.json_files import read_json
 from seg_pipeline.segmentation.formats.named_files import Named, find_files, plain_path
+from seg_pipeline.segmentation.images.addresses import format_address
 from seg_pipeline.segmentation.images.decoding import read_size
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
+from seg_pipeline.segmentation.settings.reading import ReadSettings
 
 Crowd = Literal["with_class", "apart"]
 CROWD = "crowd"
 """Class name of a crowd region that is kept apart."""
 InvalidAnnotations = Literal["drop_image", "drop_annotation"]
+Orientation = Literal["apply", "keep"]
 COLUMNS = ["image_id", "class", "mask", "annotation", "problem", "repaired"]
 
 
@@ -54,6 +57,7 @@ def read_coco(
     root: str | Path | None = None,
     crowd: Crowd = "with_class",
     invalid_annotations: InvalidAnnotations = "drop_image",
+    orientation: Orientation = "apply",
 ) -> pd.DataFrame:
     """One row per annotation, and one per image without any; columns ``COLUMNS``, all str.
 
@@ -68,6 +72,8 @@ def read_coco(
             ("with_class"), or has the class ``CROWD`` ("apart"), to be declared as one to ignore.
         invalid_annotations: an annotation without a usable mask takes its image along ("drop_image"), or is left out
             alone ("drop_annotation"); a finding in either case.
+        orientation: annotations are drawn on photos as their EXIF orientation turns them ("apply") or as they are
+            stored ("keep"); must be the same as `dataset.reading.orientation`.
 
     Raises:
         ValueError: the file is missing, is not JSON, lacks one of its three lists, or has no usable annotation.
@@ -76,7 +82,7 @@ def read_coco(
     content = _content(path)
     categories = {_key(one["id"]): str(one["name"]) for one in content["categories"]}
     files = _files(content, path, Path(images))
-    known = _images(content["images"], files, Path(images), Path(root or images))
+    known = _images(content["images"], files, Path(images), Path(root or images), orientation)
     rows: list[Row] = []
     annotated = set()
     for number, one in enumerate(content["annotations"], start=1):
@@ -135,12 +141,14 @@ def _key(value: Any) -> str:
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
-def _images(entries: list[dict[str, Any]], files: Mapping[str, Named], folder: Path, root: Path) -> dict[str, Image]:
+def _images(
+    entries: list[dict[str, Any]], files: Mapping[str, Named], folder: Path, root: Path, orientation: Orientation
+) -> dict[str, Image]:
     """Images by id; several that name one file have a problem, as their annotations are of different pictures."""
     known: dict[str, Image] = {}
     for one in entries:
         file = files[str(one["file_name"])].file
-        fits = _shape(one, folder / file if file else None)
+        fits = _shape(one, folder / file if file else None, orientation)
         known[_key(one["id"])] = Image(_image_id(one, files, folder, root), *fits)
     ids_of: dict[str, list[str]] = defaultdict(list)
     for key, image in known.items():
@@ -154,7 +162,9 @@ def _images(entries: list[dict[str, Any]], files: Mapping[str, Named], folder: P
     return known
 
 
-def _shape(entry: dict[str, Any], path: Path | None) -> tuple[tuple[int, int] | None, str | None]:
+def _shape(
+    entry: dict[str, Any], path: Path | None, orientation: Orientation
+) -> tuple[tuple[int, int] | None, str | None]:
     """Height and width that the annotations are for, and why they do not fit the file.
 
     Masks are drawn at the stated size and would be wrong at another. A missing or damaged file is reported by
@@ -163,14 +173,17 @@ def _shape(entry: dict[str, Any], path: Path | None) -> tuple[tuple[int, int] | 
     height, width = (_whole(entry.get(name)) for name in ("height", "width"))
     stated = None if height is None or width is None else (height, width)
     try:
-        size = read_size(path) if path else None
+        size = read_size(format_address(path, ReadSettings(orientation=orientation))) if path else None
     except ValueError:
         size = None
     if size is None or stated is None or stated == size:
         return stated or size, None
     told = f"its annotations are for {stated[0]} x {stated[1]} (height x width), the image is {size[0]} x {size[1]}"
     if stated == size[::-1]:
-        told += ": height and width are swapped in the JSON file, or the image was turned after it was annotated"
+        told += (
+            ": height and width are swapped in the JSON file, the image was turned after it was annotated, or "
+            "`orientation` in the catalog has the wrong value"
+        )
     return stated, told
 
 

@@ -17,6 +17,8 @@ from seg_pipeline.segmentation.manifest.files import index_files
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
 BACKGROUND = "background"
+ANY = "any"
+"""Value of a class that has every label above 0 that no other class has: the labels number objects."""
 
 
 def find_cases(root: Path, *, images: dict[str, str], labels: dict[str, str]) -> list[Case]:
@@ -101,9 +103,9 @@ def _dataset_json(path: Path) -> dict[str, Any]:
 
 
 def class_labels(labels: dict[str, Any]) -> dict[str, list[int]]:
-    """Label values by class name, without the background; a region has several."""
+    """Label values by class name, without the background; a region has several, ``ANY`` has none."""
     return {
-        name: list(value) if isinstance(value, list) else [int(value)]
+        name: list(value) if isinstance(value, list) else [] if value == ANY else [int(value)]
         for name, value in labels.items()
         if name != BACKGROUND and value != 0
     }
@@ -123,7 +125,7 @@ def _chosen(case: Case, channels: list[int]) -> Case:
 def name_classes(annotations: pd.DataFrame, labels: dict[str, list[int]]) -> pd.DataFrame:
     """Replace label values in the class column by class names; a value in several regions gives one row per region.
 
-    Unknown values stay, and become findings.
+    A class without values has all others above 0. Unknown values stay, and become findings.
 
     Raises:
         ValueError: no value is known.
@@ -133,12 +135,14 @@ def name_classes(annotations: pd.DataFrame, labels: dict[str, list[int]]) -> pd.
         for value in values:
             names[str(value)].append(name)
     found = set(annotations["class"]) - {NO_CLASS}
+    rest = [name for name, values in labels.items() if not values]
+    if rest:
+        names |= {value: rest for value in found - names.keys() if value.isdigit()}
     if found and not found & names.keys():
         shown = ", ".join(f"{name}: {values[0] if len(values) == 1 else values}" for name, values in labels.items())
-        example = f"{{{next(iter(labels), 'NAME')}: {min(found)}}}"
         raise ValueError(
-            f"the labels hold the values {', '.join(sorted(found)[:5])}, but dataset.json declares {shown}; correct it "
-            f"or set `values` in the catalog, such as `values: {example}`"
+            f"the labels hold the values {', '.join(sorted(found)[:5])}, but the classes are {shown}; set `values` in "
+            f"the catalog, such as `values: {{{next(iter(labels), 'NAME')}: {min(found)}}}`"
         )
     named = annotations.copy()
     named["class"] = pd.Series([names.get(value, [value]) for value in annotations["class"]], dtype=object)
