@@ -157,8 +157,9 @@ def test_memory_that_runs_out_halves_what_is_computed_at_once(config, loaders, d
         train(state, loaders(config), moments=1)
     assert state.micro_batch == 1
     assert [record.message for record in caplog.records] == [
-        "memory ran out: continuing with 2 images at a time, same batch size",
-        "memory ran out: continuing with 1 images at a time, same batch size",
+        f"memory ran out: continuing with {number} images at a time, same batch size. From now on dice and batch norm "
+        f"see only these images at once, as with `training.sampling.micro_batch_size: {number}`"
+        for number in (2, 1)
     ]
 
 
@@ -185,7 +186,7 @@ def test_a_loss_that_is_no_number_leaves_the_weights_and_names_the_images(config
     with pytest.raises(TrainingFailed) as caught:
         train(state, parts)
     ids = ", ".join(parts.order.ids(0, 1))
-    assert f"epoch 1, step 2: the loss or its gradient is not finite, on the images {ids}. The weights are" in str(
+    assert f"epoch 1, step 2: the loss or its gradient is not finite, on the images {ids}. The last save" in str(
         caught.value
     )
     assert same(calls[1], dict(state.model.named_parameters()))

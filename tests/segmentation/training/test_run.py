@@ -145,3 +145,27 @@ def test_a_batch_of_the_loss_at_a_stride_can_be_sized_too(manifest, short):
     strided = short.changed({"loss.pixel_stride": 2, "sampling.batch_size": "auto", "fit.epochs": 1})
     size = end_of(manifest, strided).best["members"][0]["config"]["sampling"]["batch_size"]
     assert size == 2  # 10 train images: four steps at least
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"sampling.batch_size": 1},
+        {"sampling.batch_size": 4, "sampling.micro_batch_size": 1},
+        {"sampling.batch_size": 3, "sampling.micro_batch_size": 2},
+    ],
+)
+def test_batch_norm_over_a_single_value_is_refused_before_the_run(manifest, config, values):
+    """At 32 x 32 the deepest map has one value per channel and image."""
+    with pytest.raises(ValueError, match="a single image at once") as caught:
+        next(train(manifest, config.changed({"input.size": (32, 32), **values}), COMPUTE))
+    assert str(caught.value) == (
+        "`training.sampling`: a step computes a single image at once, of which batch norm in unet with "
+        "tu-tf_efficientnet_lite0 has one value per channel at 32 x 32; set `batch_size` and `micro_batch_size` to 2 "
+        "or more per process, or a larger `training.input.size`"
+    )
+
+
+def test_a_batch_of_five_in_parts_of_four_leaves_no_single_image(manifest, config):
+    parts = {"input.size": (32, 32), "sampling.batch_size": 5, "sampling.micro_batch_size": 4, "fit.epochs": 1}
+    assert len(end_of(manifest, config.changed(parts)).history) == 1

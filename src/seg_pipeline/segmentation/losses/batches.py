@@ -40,6 +40,7 @@ class Multilabel:
 
     Attributes:
         weight: (B, C, H, W), the class weight, or 0 where ignored.
+        total_weight: sum of ``weight``, or of the whole batch's if these images are a part of one.
         class_weights: (C,).
     """
 
@@ -50,7 +51,12 @@ class Multilabel:
         self.known = (truth != IGNORE).float()
         self.positive = truth.float() * self.known
         self.class_weights = channel_weights
-        self.weight = self.known * channel_weights.view(1, -1, 1, 1)
+        self.weight = self.pixel_weights(truth, channel_weights)
+        self.total_weight = self.weight.sum()
+
+    @staticmethod
+    def pixel_weights(truth: Tensor, channel_weights: Tensor) -> Tensor:
+        return (truth != IGNORE).float() * channel_weights.view(1, -1, 1, 1)
 
     @cached_property
     def cross_entropy(self) -> Tensor:
@@ -74,6 +80,7 @@ class Multiclass:
 
     Attributes:
         weight: (B, H, W), the weight of the pixel's channel, or 0 where ignored.
+        total_weight: sum of ``weight``, or of the whole batch's if these images are a part of one.
         class_weights: (C,).
     """
 
@@ -84,7 +91,12 @@ class Multiclass:
         self.truth = truth.long()
         self.first = int(background)
         self.class_weights = channel_weights[self.first :]
-        self.weight = F.pad(channel_weights, (0, IGNORE + 1 - len(channel_weights))).take(self.truth)
+        self.weight = self.pixel_weights(self.truth, channel_weights)
+        self.total_weight = self.weight.sum()
+
+    @staticmethod
+    def pixel_weights(truth: Tensor, channel_weights: Tensor) -> Tensor:
+        return F.pad(channel_weights, (0, IGNORE + 1 - len(channel_weights))).take(truth.long())
 
     @cached_property
     def _softmax(self) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,13 +13,71 @@ from torch import Tensor
 from seg_pipeline.segmentation.losses.batches import Multiclass, Multilabel
 from seg_pipeline.segmentation.losses.terms import Batch, cross_entropy, dice, focal, lovasz, tversky
 
-Loss = Callable[[Tensor, Tensor], Tensor]
-
 TERMS = {
     "multilabel": ("bce", "dice", "focal", "tversky", "lovasz"),
     "multiclass": ("ce", "dice", "focal", "tversky", "lovasz"),
 }
 """Term names per task, cross-entropy first."""
+PIXEL_MEANS = ("bce", "ce", "focal")
+"""Terms that are means over pixels: those of the parts of a batch add up to that of the whole."""
+
+
+class Whole(NamedTuple):
+    """What the loss of a part of a batch needs to know of the whole."""
+
+    weight: Tensor
+    """Sum of all pixel weights."""
+    num_images: int
+
+
+class Loss:
+    """A weighted sum of loss terms; ``make_loss`` builds it."""
+
+    def __init__(
+        self,
+        terms: Mapping[str, tuple[float, Callable[[Any], Tensor]]],
+        make_batch: Callable[..., Batch],
+        class_weights: Sequence[float] | None,
+    ) -> None:
+        self.terms, self.make_batch, self.class_weights = terms, make_batch, class_weights
+        self._weights: dict[tuple[torch.device, int], Tensor] = {}
+
+    def __call__(self, logits: Tensor, truth: Tensor, *, whole: Whole | None = None) -> Tensor:
+        """Loss of logits (B, K, H, W) and truth (B, C, H, W) or (B, H, W).
+
+        Args:
+            whole: the batch of which these images are a part. The losses of its parts then add up to that of the
+                batch in the terms of ``PIXEL_MEANS``, and to the mean over images of the parts' own in the others.
+        """
+        batch = self.make_batch(logits, truth, self._channel_weights(logits.shape[1], logits.device))
+        share = 1.0
+        if whole is not None:
+            batch.total_weight, share = whole.weight, len(logits) / whole.num_images
+        return torch.stack(
+            [
+                weight * (1.0 if name in PIXEL_MEANS else share) * term(batch)
+                for name, (weight, term) in self.terms.items()
+            ]
+        ).sum()
+
+    def whole(self, truth: Tensor, num_channels: int) -> Whole:
+        """Describes a batch whose parts ``__call__`` takes."""
+        weights = self._channel_weights(num_channels, truth.device)
+        kind = Multilabel if truth.ndim == 4 else Multiclass
+        return Whole(kind.pixel_weights(truth, weights).sum(), len(truth))
+
+    def _channel_weights(self, num_channels: int, device: torch.device) -> Tensor:
+        """Copied to a device once: a copy in every step would make the host wait for the device."""
+        if self.class_weights is not None and len(self.class_weights) != num_channels:
+            raise ValueError(
+                f"class_weights: {len(self.class_weights)} numbers, but the network has {num_channels} channels; "
+                "give one number per channel, the background's first where there is one"
+            )
+        if (device, num_channels) not in self._weights:
+            with torch.inference_mode(False):  # training uses it too
+                weights = torch.tensor(self.class_weights or [1.0] * num_channels, dtype=torch.float32, device=device)
+            self._weights[device, num_channels] = weights
+        return self._weights[device, num_channels]
 
 
 def default_terms(task: str) -> dict[str, float]:
@@ -66,31 +124,11 @@ def make_loss(
         "tversky": partial(tversky, beta=tversky_beta),
         "lovasz": lovasz,
     }
-    return partial(
-        _weighted_sum,
-        make_batch=partial(Multilabel if task == "multilabel" else Multiclass, background=background),
-        terms=[(weight, functions[name]) for name, weight in terms.items()],
-        class_weights=None if class_weights is None else tuple(class_weights),
+    return Loss(
+        {name: (weight, functions[name]) for name, weight in terms.items()},
+        partial(Multilabel if task == "multilabel" else Multiclass, background=background),
+        class_weights,
     )
-
-
-def _weighted_sum(
-    logits: Tensor,
-    truth: Tensor,
-    *,
-    make_batch: Callable[[Tensor, Tensor, Tensor], Batch],
-    terms: list[tuple[float, Callable[[Any], Tensor]]],
-    class_weights: tuple[float, ...] | None,
-) -> Tensor:
-    num_channels = logits.shape[1]
-    if class_weights is not None and len(class_weights) != num_channels:
-        raise ValueError(
-            f"class_weights: {len(class_weights)} numbers, but the network has {num_channels} channels; "
-            "give one number a channel, the background's first where there is one"
-        )
-    weights = torch.tensor(class_weights or [1.0] * num_channels, dtype=torch.float32, device=logits.device)
-    batch = make_batch(logits, truth, weights)
-    return torch.stack([weight * term(batch) for weight, term in terms]).sum()
 
 
 def _terms_of(task: str) -> tuple[str, ...]:

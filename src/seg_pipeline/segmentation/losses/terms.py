@@ -17,7 +17,7 @@ SMOOTH = 0.5
 
 def cross_entropy(batch: Batch) -> Tensor:
     """Weighted mean of the cross-entropy over known pixels (and classes, for multilabel)."""
-    return _ratio(batch.cross_entropy * batch.weight, batch.weight)
+    return _pixel_mean(batch, batch.cross_entropy)
 
 
 def focal(batch: Batch, *, gamma: float) -> Tensor:
@@ -28,7 +28,7 @@ def focal(batch: Batch, *, gamma: float) -> Tensor:
     """
     # Not exactly 0: there x^gamma has an infinite slope for gamma < 1, and infinity times 0 is NaN.
     wrong = (1 - (-batch.cross_entropy).exp()).clamp(min=1e-7)
-    return _ratio(wrong**gamma * batch.cross_entropy * batch.weight, batch.weight)
+    return _pixel_mean(batch, wrong**gamma * batch.cross_entropy)
 
 
 def tversky(batch: Batch, *, beta: float) -> Tensor:
@@ -65,9 +65,9 @@ def lovasz(batch: Batch) -> Tensor:
     return global_sum(_share(((error * step).sum(1) * weight).sum(), weight.sum())) / num_ranks()
 
 
-def _ratio(total: Tensor, weight: Tensor) -> Tensor:
-    """``total.sum() / weight.sum()`` over all ranks."""
-    return _share(*global_sum(torch.stack([total.sum(), weight.sum()])))
+def _pixel_mean(batch: Batch, values: Tensor) -> Tensor:
+    """Weighted mean over the known pixels of all ranks."""
+    return _share(*global_sum(torch.stack([(values * batch.weight).sum(), batch.total_weight])))
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from seg_pipeline.segmentation.losses import Loss
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision
+from seg_pipeline.segmentation.training.optimizers import make_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ def largest_batch(
 
     What a step keeps for its way back grows evenly with the batch, so that two small batches tell it for all
     (of 2 and 3 images: batch norm needs more than one value a channel). On CUDA a step is then tried. The model is
-    changed: its gradients and batch statistics.
+    changed: its weights and batch statistics.
 
     Args:
         config: its input size, task and precision decide the memory of a step.
@@ -37,7 +38,10 @@ def largest_batch(
             each layer's working memory need room too.
     """
     limit = _free(device) // 2 if limit_bytes is None else limit_bytes
-    two, three = (kept_bytes(model, loss_fn, config, device, batch_size=size) for size in (2, 3))
+    try:
+        two, three = (kept_bytes(model, loss_fn, config, device, batch_size=size) for size in (2, 3))
+    except torch.OutOfMemoryError:
+        return _tried(model, loss_fn, config, device, min(most, 2))
     each = max(1, three - two)
     fitting = max(1, (limit - (two - 2 * each)) // each)
     batch_size = min(most, 2 ** (fitting.bit_length() - 1))
@@ -71,10 +75,11 @@ def _loss(model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch
 
 
 def _tried(model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch.device, batch_size: int) -> int:
-    """The batch size, halved until a step with its gradients fits."""
+    """The batch size, halved until a step with its gradients and the optimiser's values fits."""
     while batch_size > 1:
         try:
             _loss(model, loss_fn, config, device, batch_size).backward()
+            make_optimizer(model, config.optimizer).step()
             return batch_size
         except torch.OutOfMemoryError:
             batch_size //= 2

@@ -5,18 +5,23 @@ It writes no files; what it changes is a ``TrainState``. It copies one small ten
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from seg_pipeline.segmentation.data.loaders import Loaders
 from seg_pipeline.segmentation.settings.training import FitSettings
 from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.processes import OutOfMemory
 from seg_pipeline.segmentation.training.setup import Run, Stopwatch, prepare
 from seg_pipeline.segmentation.training.state import TrainState
-from seg_pipeline.segmentation.training.step import train_step
+from seg_pipeline.segmentation.training.step import split_batch, train_step
+
+log = logging.getLogger(__name__)
 
 
 def fit(state: TrainState, loaders: Loaders, *, save_minutes: float | None = None) -> Iterator[dict | None]:
@@ -30,14 +35,16 @@ def fit(state: TrainState, loaders: Loaders, *, save_minutes: float | None = Non
     """
     run = prepare(state, loaders, math.inf if save_minutes is None else 60 * save_minutes)
     while not state.finished:
-        watch = Stopwatch(state.seconds)
+        watch = Stopwatch(state.seconds, run.processes)
         tally = Tally(state, run.loss_fn, run.processes, state.partial)
         yield from train_one_epoch(run, tally, watch)
-        tally.refuse_unsound(loaders.order)
+        refuse_unsound(run, tally)
         row = {"epoch": len(state.history) + 1, "learning_rate": max(g["lr"] for g in state.optimizer.param_groups)}
         row |= tally.row("train") | validate(run)
-        state.add(row | {"seconds": run.processes.agreed(watch.seconds)})
+        state.add(row | {"seconds": watch.total()})
         state.finished |= state.progress(len(loaders.order), state.spent) >= 1
+        if state.finished:
+            state.refuse_untrained()
         yield state.history[-1]
 
 
@@ -50,15 +57,27 @@ def train_one_epoch(run: Run, tally: Tally, watch: Stopwatch) -> Iterator[None]:
     with run.bar("train", f"epoch {order.epoch + 1}", tally) as batches:
         for images, truth in batches:
             train_step(run, tally, images, truth, run.rate(run.progress(watch)))
+            watch.agree()
             progress = run.progress(watch)
             batches.show(progress, state.spent + watch.seconds)
             if progress >= 1:
                 state.finished = True
                 break
             if state.step < len(order) and run.is_due(watch.seconds - saved):
+                refuse_unsound(run, tally)
                 state.partial, state.seconds = tally.gathered(), watch.seconds
                 yield
                 watch.seconds = saved = state.seconds
+
+
+def refuse_unsound(run: Run, tally: Tally) -> None:
+    """Called before each save, which a resume would start from; waits for the device.
+
+    Raises:
+        TrainingFailed: a loss, gradient, weight or batch statistic was not finite.
+    """
+    tally.refuse_unsound(run.loaders.order)
+    run.state.refuse_unsound()
 
 
 @torch.inference_mode()
@@ -75,12 +94,31 @@ def validate(run: Run) -> dict:
     with run.bar("val", "validation", tally) as batches:
         for batch in batches:
             images, truth = (part.to(state.device, non_blocking=True) for part in batch)
-            with tally.autocast():
-                logits = state.judged(images)
+            logits = whole_logits(run, tally, images)
             tally.add(run.loss_fn(logits, truth), [tally.count(logits, truth)], len(images))
     row = tally.row("val")
     state.validation_seconds = run.processes.agreed(time.perf_counter() - began)
     return row
+
+
+def whole_logits(run: Run, tally: Tally, images: Tensor) -> Tensor:
+    """Logits of a validation batch, computed in parts once memory did not hold it whole."""
+    while True:
+        at_once = min(run.validated_at_once or len(images), len(images))
+        try:
+            with tally.autocast():
+                logits = [run.state.judged(images[part]) for part in split_batch(len(images), at_once)]
+            return logits[0] if len(logits) == 1 else torch.cat(logits)
+        except torch.OutOfMemoryError as error:
+            if at_once == 1:
+                raise OutOfMemory(
+                    f"memory ran out in the validation of an image of {tuple(images.shape[1:])}; set a smaller "
+                    "`training.input.size`, `training.input.scale` or model"
+                ) from error
+            run.validated_at_once = (at_once + 1) // 2
+            log.warning("memory ran out: validating %d images at a time, with equal scores", run.validated_at_once)
+        if run.state.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def line(row: dict, fit: FitSettings) -> str:

@@ -41,7 +41,8 @@ class Tally:
         return self.state.model.counts(logits, truth, threshold=self.state.config.scores.threshold)
 
     def add(self, loss: Tensor, counts: list[Counts], num_images: int, *, sound: Tensor | None = None) -> None:
-        self.sums += torch.stack([loss.detach().double() * num_images, self.sums.new_tensor(num_images)])
+        self.sums[0].add_(loss.detach().double() * num_images)
+        self.sums[1].add_(num_images)
         for one in counts:
             self.overlap.add(one)
         if sound is not None:
@@ -61,11 +62,12 @@ class Tally:
     def refuse_unsound(self, order: EpochSampler) -> None:
         """Raises TrainingFailed where a loss or gradient was not finite; the update was skipped then."""
         if (step := int(self.unsound.item())) < 0:
+            self.state.refuse_tiny_scale()
             return
         ids, epoch = order.ids(order.epoch, step), order.epoch + 1
         raise TrainingFailed(
             f"epoch {epoch}, step {step + 1}: the loss or its gradient is not finite, on the images "
-            f"{', '.join(ids[:8])}{', ...' if len(ids) > 8 else ''}. The weights are those from before that step. "
+            f"{', '.join(ids[:8])}{', ...' if len(ids) > 8 else ''}. The last save is from before that step. "
             "Lower `training.optimizer.learning_rate`, or train in `training.fit.precision: float32`"
         )
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.data.loaders import make_loaders
 from seg_pipeline.segmentation.manifest.table import data_hash
+from seg_pipeline.segmentation.models.input_check import fewest_images
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training import distributed, epoch
@@ -18,6 +19,7 @@ from seg_pipeline.segmentation.training.auto_settings import resolve_auto_settin
 from seg_pipeline.segmentation.training.devices import pick_device
 from seg_pipeline.segmentation.training.epoch import line
 from seg_pipeline.segmentation.training.state import HISTORY, restore, start
+from seg_pipeline.segmentation.training.step import smallest_part
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +121,11 @@ def train_one(
         yield saved
         return
     device = pick_device(compute.device)
+    fewest = fewest_images(config)
     if saved is None:
         config = resolve_auto_settings(config, manifest, device, processes=compute.devices)
+        if compute.devices == 1 or device.type == "cpu":  # GPUs have batch norm over all of them
+            _check_parts(config, int((manifest["split"] == "train").sum()) // compute.devices, fewest, compute.devices)
     if compute.devices > 1:
         yield from distributed.train_together(manifest, config, compute, saved, cache_folder)
         return
@@ -128,6 +133,20 @@ def train_one(
     loaders = make_loaders(manifest, state.config, compute, device=device, cache_folder=cache_folder)
     for _ in epoch.fit(state, loaders, save_minutes=compute.save_minutes):
         yield state.to_dict()
+
+
+def _check_parts(config: TrainingConfig, num_images: int, fewest: int, processes: int) -> None:
+    """Raises ValueError if batch norm would have a single value per channel in a step."""
+    sampling = config.sampling
+    assert not isinstance(sampling.batch_size, str)
+    batch = max(1, min(sampling.batch_size // processes, num_images))
+    if smallest_part(batch, sampling.micro_batch_size or batch) < fewest:
+        model, (height, width) = config.model, config.input.size
+        raise ValueError(
+            f"`training.sampling`: a step computes a single image at once, of which batch norm in {model.architecture} "
+            f"with {model.encoder} has one value per channel at {height} x {width}; set `batch_size` and "
+            "`micro_batch_size` to 2 or more per process, or a larger `training.input.size`"
+        )
 
 
 def fold_split(manifest: pd.DataFrame, fold: int, folds: int) -> pd.DataFrame:

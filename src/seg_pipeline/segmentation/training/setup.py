@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from seg_pipeline.segmentation.data.batch_mixing import Mixing, make_mixing
 from seg_pipeline.segmentation.data.loaders import Loaders
 from seg_pipeline.segmentation.losses import Loss, make_loss
+from seg_pipeline.segmentation.losses.compose import Whole
+from seg_pipeline.segmentation.models.input_check import fewest_images
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.epoch_metrics import Tally
 from seg_pipeline.segmentation.training.processes import Processes
@@ -20,20 +22,43 @@ from seg_pipeline.segmentation.training.progress import Bar
 from seg_pipeline.segmentation.training.schedules import make_schedule
 from seg_pipeline.segmentation.training.state import TrainState
 
+SECONDS_BETWEEN_AGREEMENTS = 1.0
+
 
 class Stopwatch:
-    """Seconds since it started at ``seconds``; set it back to leave out a pause."""
+    """Seconds since it started at ``seconds``, the same in all processes; set it back to leave out a pause.
 
-    def __init__(self, seconds: float) -> None:
+    Processes take over the first one's time about once per second, and keep it in between: each time they all wait.
+    """
+
+    def __init__(self, seconds: float, processes: Processes) -> None:
+        self._processes, self._steps, self._steps_left = processes, 1, 1
         self.seconds = seconds
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self._began
+        return self._agreed if self._processes.world > 1 else self._own
 
     @seconds.setter
     def seconds(self, seconds: float) -> None:
-        self._began = time.perf_counter() - seconds
+        self._began, self._agreed = time.perf_counter() - seconds, seconds
+
+    @property
+    def _own(self) -> float:
+        return time.perf_counter() - self._began
+
+    def agree(self) -> None:
+        """To be called after each step."""
+        self._steps_left -= 1
+        if self._processes.world == 1 or self._steps_left > 0:
+            return
+        before, self._agreed = self._agreed, self._processes.agreed(self._own)
+        each = (self._agreed - before) / self._steps
+        self._steps = self._steps_left = max(1, int(min(SECONDS_BETWEEN_AGREEMENTS / max(each, 1e-3), 100)))
+
+    def total(self) -> float:
+        """The first process's time now, for all."""
+        return self._processes.agreed(self._own)
 
 
 @dataclass
@@ -49,6 +74,14 @@ class Run:
     network: Any
     """The model as it trains: compiled, or wrapped for several processes."""
     save_seconds: float
+    fewest_images: int
+    """That the network takes in a training step."""
+    validated_at_once: int | None = None
+    """Images, once memory did not hold a batch of validation images."""
+
+    def whole(self, truth: Tensor) -> Whole:
+        """What the loss of a part of a batch needs to know of it."""
+        return self.loss_fn.whole(truth, self.state.config.num_channels)
 
     def bar(self, split: str, title: str, tally: Tally) -> Bar:
         loader, order = getattr(self.loaders, split), self.loaders.order
@@ -56,13 +89,12 @@ class Run:
         return Bar(loader, title, left // self.processes.world, tally.means, hidden=self.processes.rank > 0)
 
     def is_due(self, seconds: float) -> bool:
-        """Whether to save, ``seconds`` after the last save. The processes agree, and talk only if a save may be due."""
-        return self.save_seconds < math.inf and self.processes.agreed(seconds) >= self.save_seconds
+        """Whether to save, ``seconds`` after the last save."""
+        return seconds >= self.save_seconds
 
     def progress(self, watch: Stopwatch) -> float:
         """Share of the run that is done, the same in all processes."""
-        progress = self.state.progress(len(self.loaders.order), self.state.spent + watch.seconds)
-        return progress if self.state.config.fit.max_minutes is None else self.processes.agreed(progress)
+        return self.state.progress(len(self.loaders.order), self.state.spent + watch.seconds)
 
 
 def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
@@ -79,6 +111,7 @@ def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
         make_mixing(config.sampling.mix, share=config.sampling.mix_share, seed=config.seed),
         torch.compile(network) if config.fit.compile else network,
         save_seconds,
+        fewest_images(config),
     )
 
 

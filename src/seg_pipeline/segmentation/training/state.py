@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import pick_precision
 from seg_pipeline.segmentation.training.optimizers import make_optimizer
-from seg_pipeline.segmentation.training.processes import synchronised
+from seg_pipeline.segmentation.training.processes import TrainingFailed, synchronised
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,11 @@ class RunningMean:
         for mine, theirs in self._counters:
             mine.copy_(theirs)
 
+
+FIRST_SCALE = 2.0**16
+"""By which float16 scales the loss at first, as torch does; each step whose gradient overflows halves it."""
+SMALLEST_SCALE = 1e-4
+"""Below it no step will do, as in fairseq's ``min_loss_scale``."""
 
 HISTORY = [
     "epoch", "learning_rate", "train_loss", "train_dice", "train_pixel_accuracy",
@@ -109,6 +114,35 @@ class TrainState:
         assert self.best is not None
         return patience is not None and len(self.history) - self.best["row"]["epoch"] >= patience
 
+    def refuse_unsound(self) -> None:
+        """Raises TrainingFailed if a weight or batch statistic is not finite; waits for the device."""
+        models = [self.model, self.mean.model] if self.mean else [self.model]
+        values = [value for one in models for value in one.state_dict().values() if value.is_floating_point()]
+        if not nn.utils.get_total_norm(values, math.inf).isfinite():
+            raise TrainingFailed(
+                f"epoch {len(self.history) + 1}, step {self.step}: weights or batch statistics are not finite. The "
+                "last save is from before. Lower `training.optimizer.learning_rate`, or train in "
+                "`training.fit.precision: float32`"
+            )
+
+    def refuse_tiny_scale(self) -> None:
+        """Raises TrainingFailed if float16's gradients overflow whatever the loss is scaled by."""
+        scale = self.scaler.get_scale()
+        if self.scaler.is_enabled() and scale < SMALLEST_SCALE:
+            self._refuse_gradients(f"though the loss is scaled by only {scale:.1g}")
+
+    def refuse_untrained(self) -> None:
+        """Raises TrainingFailed if float16's gradient was finite in no step of the run: each has halved the scale."""
+        halved = math.ldexp(FIRST_SCALE, -self.total_steps)
+        if self.scaler.is_enabled() and self.total_steps and self.scaler.get_scale() == halved:
+            self._refuse_gradients(f"in any of the {self.total_steps} steps")
+
+    def _refuse_gradients(self, when: str) -> None:
+        raise TrainingFailed(
+            f"float16: the gradient is not finite, {when}, so no weight changes. Train in "
+            "`training.fit.precision: bfloat16` or float32, or lower `training.optimizer.learning_rate`"
+        )
+
     def best_member(self) -> dict:
         """Weights and row of the best epoch; before the first has ended, the present weights."""
         return self.best or {"row": {"epoch": 0}, "model": _on_cpu(self.judged)}
@@ -150,7 +184,7 @@ def start(config: TrainingConfig, data: str, device: torch.device) -> TrainState
         data,
         model,
         make_optimizer(model, config.optimizer),
-        torch.amp.GradScaler(device.type, enabled=scaled),
+        torch.amp.GradScaler(device.type, FIRST_SCALE, enabled=scaled),
         device,
         mean=RunningMean(model, config.fit.ema) if config.fit.ema else None,
         micro_batch=config.sampling.micro_batch_size,

@@ -1,0 +1,65 @@
+"""Whether a network takes the images of a configuration, found out before a run without computing anything."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from seg_pipeline.segmentation.models.networks import build_model
+from seg_pipeline.segmentation.settings.training import ModelSettings
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+
+LARGEST_SIDE = 1024
+
+
+def fewest_images(config: TrainingConfig) -> int:
+    """Images that a training step needs at least: 2 where batch norm would see one value per channel, else 1.
+
+    Raises:
+        ValueError: the network takes no images of ``input.size``.
+    """
+    frozen = config.optimizer.freeze_encoder
+    return _fewest(config.model, config.input.size, config.input.num_channels, config.num_channels, frozen)
+
+
+@lru_cache(maxsize=32)
+def _fewest(model: ModelSettings, size: tuple[int, int], in_channels: int, num_classes: int, frozen: bool) -> int:
+    network = build_model(
+        model.architecture,
+        encoder=model.encoder,
+        encoder_weights=None,
+        in_channels=in_channels,
+        num_classes=num_classes,
+        decoder_channels=model.decoder_channels,
+        decoder_norm=model.decoder_norm,
+    )
+    network.get_submodule("encoder").train(not frozen)
+    shape = (in_channels, *size)
+    if _error(network, (1, *shape)) is None:
+        return 1
+    error = _error(network, (2, *shape))
+    if error is None:
+        return 2
+    larger = next((side for side in _larger(size) if _error(network, (2, in_channels, *side)) is None), None)
+    remedy = f"{larger[0]} x {larger[1]} would do" if larger else "choose another architecture or encoder"
+    raise ValueError(
+        f"`training.input.size`: {model.architecture} with {model.encoder} takes no images of {size[0]} x {size[1]} "
+        f"({error}); {remedy}"
+    )
+
+
+def _larger(size: tuple[int, int]) -> list[tuple[int, int]]:
+    factors = [factor for factor in range(2, LARGEST_SIDE // 32) if factor * max(size) <= LARGEST_SIDE]
+    return [(factor * size[0], factor * size[1]) for factor in factors]
+
+
+def _error(network: nn.Module, shape: tuple[int, ...]) -> str | None:
+    """What a training step says to images of this shape; None: nothing."""
+    try:
+        network.to("meta")(torch.empty(shape, device="meta"))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        said = str(error).partition("\n")[0] or type(error).__name__
+        return None if "meta" in said else said  # an operator that cannot be tried like this says nothing of the size
+    return None

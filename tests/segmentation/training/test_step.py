@@ -1,0 +1,337 @@
+"""Single steps: what is not finite, memory that runs out, parts of a batch, and copies that wait for a GPU."""
+
+import copy
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from seg_pipeline.segmentation.data.loaders import make_loaders
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.losses import make_loss
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.training import epoch, setup, step
+from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.optimizers import make_optimizer
+from seg_pipeline.segmentation.training.processes import OutOfMemory, TrainingFailed
+from seg_pipeline.segmentation.training.state import RunningMean, start
+from seg_pipeline.segmentation.training.step import split_batch
+
+CPU = torch.device("cpu")
+IMAGES = torch.randint(256, (5, 3, 32, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
+TRUTH = torch.randint(2, (5, 2, 32, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def loaders(manifest):
+    return lambda config: make_loaders(manifest, config, ComputeSettings(cache="none", num_workers=0), device=CPU)
+
+
+@pytest.fixture
+def saved_states(loaders):
+    """Trains, and saves after every step for as long as nothing fails."""
+
+    def run(state):
+        states = []
+        with pytest.raises(TrainingFailed) as caught:
+            states.extend(
+                copy.deepcopy(state.to_dict()) for _ in epoch.fit(state, loaders(state.config), save_minutes=0)
+            )
+        return states, str(caught.value)
+
+    return run
+
+
+# What is not finite
+
+
+def breaks_forward(state, monkeypatch):
+    forward, calls = state.model.net.encoder.forward, []
+
+    def broken(images):
+        calls.append(1)
+        return forward(images * (math.nan if len(calls) == 2 else 1))
+
+    monkeypatch.setattr(state.model.net.encoder, "forward", broken)
+
+
+def breaks_loss(state, monkeypatch):
+    whole_loss, calls = setup.config_loss(state.config), []
+
+    def broken(logits, truth):
+        calls.append(1)
+        return whole_loss(logits, truth) * (math.inf if len(calls) == 2 else 1)
+
+    monkeypatch.setattr(setup, "config_loss", lambda _: broken)
+
+
+@pytest.mark.parametrize("breaks", [breaks_forward, breaks_loss])
+def test_a_step_that_is_not_finite_is_never_saved(config, saved_states, monkeypatch, breaks):
+    """As on a GPU, where the host looks only every 50 steps; the second of three steps per epoch breaks."""
+    monkeypatch.setattr(step, "looks_at_loss", lambda _: False)
+    state = start(config.changed({"fit.ema": 0.9, "sampling.batch_size": 3}), "", CPU)
+    breaks(state, monkeypatch)
+    states, error = saved_states(state)
+    assert error.startswith("epoch 1, step 2: the loss or its gradient is not finite, on the images scan")
+    assert "The last save is from before that step." in error
+    (only,) = states
+    assert only["step"] == 1
+    for part in (only["model"], only["mean"], only["partial"]["counts"], {"sums": only["partial"]["sums"]}):
+        assert all(value.isfinite().all() for value in part.values())
+    if breaks is breaks_forward:  # batch norm has taken it in, which no skipped update undoes
+        assert not all(buffer.isfinite().all() for buffer in state.model.buffers())
+
+
+def test_weights_that_overflow_are_not_saved(config, saved_states):
+    """The loss of the first step is finite, its gradient is; the weights are not any more."""
+    wild = config.changed({"optimizer.learning_rate": 1e39, "optimizer.warmup": 0.0})
+    states, error = saved_states(start(wild, "", CPU))
+    assert states == []
+    assert error.startswith("epoch 1, step 1: weights or batch statistics are not finite. The last save is from before")
+
+
+class Overflow(torch.autograd.Function):
+    """0, with an infinite gradient."""
+
+    @staticmethod
+    def forward(ctx, logits):
+        ctx.shape = logits.shape
+        return logits.new_zeros(())
+
+    @staticmethod
+    def backward(ctx, _):
+        return torch.full(ctx.shape, math.inf)
+
+
+def half_precision(config, monkeypatch, overflows):
+    """A state whose loss is scaled as for float16, and whose gradient overflows where ``overflows(step)``."""
+    state = start(config, "", CPU)
+    state.scaler = torch.amp.GradScaler("cpu", 2.0**16)
+    whole_loss = setup.config_loss(config)
+
+    def loss(logits, truth):
+        return whole_loss(logits, truth) + (Overflow.apply(logits) if overflows(state.total_steps) else 0)
+
+    monkeypatch.setattr(setup, "config_loss", lambda _: loss)
+    return state
+
+
+def test_gradients_of_float16_that_are_never_finite_end_a_short_run(config, saved_states, monkeypatch):
+    state = half_precision(config.changed({"fit.epochs": 2}), monkeypatch, lambda _: True)
+    before = {name: value.clone() for name, value in state.model.named_parameters()}
+    _, error = saved_states(state)
+    assert error == (
+        "float16: the gradient is not finite, in any of the 4 steps, so no weight changes. Train in "
+        "`training.fit.precision: bfloat16` or float32, or lower `training.optimizer.learning_rate`"
+    )
+    assert all(torch.equal(value, before[name]) for name, value in state.model.named_parameters())
+
+
+def test_gradients_of_float16_that_stay_infinite_end_a_long_run(config, monkeypatch):
+    state = half_precision(config, monkeypatch, lambda number: number > 0)
+    run = bare_run(state)
+    tally = Tally(state, run.loss_fn, run.processes)
+    steps = (step.train_step(run, tally, IMAGES[:2], TRUTH[:2], 1.0) for _ in range(99))
+    with pytest.raises(TrainingFailed, match="the gradient is not finite, though the loss is scaled by only 6e"):
+        list(steps)
+    assert state.total_steps == 31  # all but the first halved the scale
+
+
+def test_a_gradient_of_float16_that_overflows_at_first_is_normal(config, loaders, monkeypatch):
+    state = half_precision(config.changed({"fit.epochs": 2}), monkeypatch, lambda number: number < 3)
+    list(epoch.fit(state, loaders(config)))
+    assert state.finished
+    assert state.scaler.get_scale() == 2.0**13
+
+
+# Parts of a batch
+
+
+@pytest.mark.parametrize(
+    ("num_images", "at_once", "sizes"),
+    [(5, 4, [3, 2]), (5, 2, [2, 2, 1]), (7, 3, [3, 2, 2]), (6, 3, [3, 3]), (4, 9, [4]), (3, 1, [1, 1, 1])],
+)
+def test_parts_are_as_equal_as_can_be(num_images, at_once, sizes):
+    parts = split_batch(num_images, at_once)
+    assert [part.stop - part.start for part in parts] == sizes
+    assert [index for part in parts for index in range(num_images)[part]] == list(range(num_images))
+    assert step.smallest_part(num_images, at_once) == min(sizes)
+
+
+@pytest.mark.parametrize("at_once", [2, 3])
+def test_parts_have_the_loss_and_gradient_of_the_batch_though_they_know_other_numbers_of_pixels(config, at_once):
+    """Frozen batch norm and no Dice: then nothing sees more than a pixel. The first images know few pixels."""
+    plain = config.changed({"loss.terms": {"bce": 1.0, "focal": 2.0}, "optimizer.freeze_encoder": True,
+                            "model.decoder_norm": "none", "loss.class_weights": (1.0, 3.0)})  # fmt: skip
+    truth = TRUTH.clone()
+    truth[0], truth[1, :, 3:] = IGNORE, IGNORE
+    found = []
+    for micro in (None, at_once):
+        state = start(plain, "", CPU)
+        state.micro_batch = micro
+        run = bare_run(state.model.train() and state)
+        loss, _ = step.backward(run, Tally(state, run.loss_fn, run.processes), IMAGES, [(0.25, truth), (0.75, truth)])
+        found.append([loss, *(one.grad for one in state.model.parameters() if one.grad is not None)])
+    torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-7)
+
+
+def bare_run(state):
+    """A run without loaders."""
+    return setup.prepare(state, SimpleNamespace(order=None), math.inf)
+
+
+def test_a_part_of_a_dice_loss_counts_by_its_images():
+    """Stated: Dice, Tversky and Lovász are means over the images of the parts' own."""
+    truth = torch.randint(2, (5, 2, 6, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    truth[0, :, 2:] = IGNORE
+    logits = torch.randn(5, 2, 6, 9, generator=torch.Generator().manual_seed(2))
+    for term in ("dice", "tversky", "lovasz"):
+        loss = make_loss("multilabel", terms={term: 2.0})
+        parts = [loss(logits[part], truth[part], whole=loss.whole(truth, 2)) for part in split_batch(5, 4)]
+        expected = [loss(logits[part], truth[part]) * (part.stop - part.start) / 5 for part in split_batch(5, 4)]
+        torch.testing.assert_close(parts, expected)
+
+
+# Memory that runs out
+
+
+def test_memory_for_the_optimisers_first_values(config, saved_states, monkeypatch):
+    state = start(config, "", CPU)
+
+    def out_of_memory():
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(state.optimizer, "step", out_of_memory)
+    _, error = saved_states(state)
+    assert error == (
+        "memory ran out when adamw updated the weights; set a smaller model, or `training.optimizer.name: sgd` with "
+        "`momentum: 0`, which keeps nothing per weight"
+    )
+
+
+def small_memory(state, monkeypatch, most):
+    forward = state.model.forward
+
+    def small(images):
+        if not state.model.training and len(images) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(images)
+
+    monkeypatch.setattr(state.model, "forward", small)
+
+
+def test_memory_that_runs_out_in_validation_changes_no_score(config, loaders, monkeypatch, caplog):
+    histories = []
+    for most in (99, 1):
+        state = start(config.changed({"fit.epochs": 1}), "", CPU)
+        small_memory(state, monkeypatch, most)
+        list(epoch.fit(state, loaders(config)))
+        histories.append({name: value for name, value in state.history[0].items() if name != "seconds"})
+    assert histories[0] == histories[1]
+    said = [record.message for record in caplog.records]
+    assert said == [f"memory ran out: validating {number} images at a time, with equal scores" for number in (2, 1)]
+
+
+def test_memory_too_small_to_validate_an_image_says_what_to_do(config, loaders, monkeypatch):
+    state = start(config, "", CPU)
+    small_memory(state, monkeypatch, 0)
+    with pytest.raises(OutOfMemory, match=r"ran out in the validation of an image of \(3, 32, 64\); set a smaller"):
+        list(epoch.fit(state, loaders(config)))
+
+
+def test_memory_that_runs_out_does_not_end_in_batch_norm_over_one_value(config, loaders, monkeypatch):
+    """At 32 x 32 the deepest map has one value per image, so parts of one image would not do."""
+    state = start(config.changed({"input.size": (32, 32)}), "", CPU)
+    forward = state.model.forward
+
+    def small(images):
+        if len(images) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(images)
+
+    monkeypatch.setattr(state.model, "forward", small)
+    with pytest.raises(OutOfMemory, match=r"memory ran out with 2 images of \(3, 32, 32\) at once"):
+        list(epoch.fit(state, loaders(state.config)))
+    assert state.micro_batch == 2
+
+
+# Copies that wait for a GPU
+
+
+class BlockingCopies(TorchDispatchMode):
+    """Records each copy between the host and a GPU for which the host waits."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        name = str(function)
+        if name.startswith(("aten._local_scalar_dense", "aten.nonzero", "aten.equal", "aten.is_nonzero")):
+            self.found.append(name)
+        if name.startswith(("aten._to_copy", "aten.copy_")):
+            source = args[1] if name.startswith("aten.copy_") else args[0]
+            waits = not ((kwargs or {}).get("non_blocking") or (name.startswith("aten.copy_") and True in args[2:]))
+            if source.device.type != result.device.type and waits:
+                self.found.append(f"{name} {tuple(source.shape)} {source.device} -> {result.device}")
+        return result
+
+
+def test_what_waits_for_the_gpu_is_recorded():
+    with FakeTensorMode(), BlockingCopies() as copies:
+        there = torch.zeros(3, device="cuda")
+        torch.tensor([1.0, 2.0], device="cuda")
+        there.new_tensor(5)
+        torch.zeros(2).to("cuda", non_blocking=True)
+        there.cpu()
+        there.copy_(torch.zeros(3))
+    assert [name.split()[0] for name in copies.found] == ["aten._to_copy.default"] * 3 + ["aten.copy_.default"]
+
+
+def move_to_fake_gpu(state):
+    """All of a new state as it would be on a GPU, without numbers."""
+    for module in state.model.modules():
+        for values in (module._parameters, module._buffers):
+            for name, value in values.items():
+                if value is not None:
+                    fake = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cuda")
+                    values[name] = nn.Parameter(fake) if isinstance(value, nn.Parameter) else fake
+    state.device = torch.device("cuda", 0)
+    state.optimizer = make_optimizer(state.model, state.config.optimizer)
+    state.mean = RunningMean(state.model, state.config.fit.ema) if state.mean else None
+
+
+def give_gradients(state):
+    for parameter in state.model.parameters():
+        parameter.grad = torch.empty_like(parameter)
+
+
+@pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # by the running mean's deepcopy
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fit.ema": 0.9, "optimizer.learning_rate": 1e-3},
+        {"sampling.mix": "mixup", "sampling.mix_share": 1.0, "loss.class_weights": (1.0, 2.0)},
+        {"sampling.micro_batch_size": 2, "loss.terms": {"focal": 1.0, "lovasz": 1.0, "tversky": 1.0}},
+        {"loss.pixel_stride": 2, "sampling.mix": "cutmix", "sampling.mix_share": 1.0},
+    ],
+)
+def test_a_step_on_a_gpu_never_waits(config, changes, monkeypatch):
+    monkeypatch.setattr(step, "_seed", lambda *_: None)  # there is no generator of a GPU here
+    state = start(config.changed(changes), "", CPU)
+    run = bare_run(state)
+    state.model.train()
+    monkeypatch.setattr(torch.Tensor, "backward", lambda _: give_gradients(state))  # its engine asks for a real GPU
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        move_to_fake_gpu(state)
+        tally = Tally(state, run.loss_fn, run.processes)
+        step.train_step(run, tally, IMAGES, TRUTH, 1.0)  # the first one brings what stays on the device
+        with BlockingCopies() as copies:
+            for _ in range(2):
+                step.train_step(run, tally, IMAGES, TRUTH, 0.5)
+    assert copies.found == []
