@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from seg_pipeline.hooks.tracking.curves import history_curves, trial_curves
+from seg_pipeline.hooks.tracking.recorder import history_curves, trial_curves
 
 
 def test_a_search_of_learning_rates_alone_has_trials_too():

@@ -10,10 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from seg_pipeline.hooks.tracking.curves import Curve
 from seg_pipeline.hooks.tracking.mlflow_store import MlflowTracker
 from seg_pipeline.hooks.tracking.outbox import Outbox
-from seg_pipeline.hooks.tracking.recorder import RunRecorder
+from seg_pipeline.hooks.tracking.recorder import Curve, RunRecorder
 from seg_pipeline.hooks.tracking.tracker import Run
 from seg_pipeline.hooks.tracking.tracking_hooks import make_tracker
 

@@ -9,7 +9,7 @@ import pytest
 
 from seg_pipeline.segmentation.metrics.run_comparison import pair_scores
 from seg_pipeline.segmentation.report import Results, model_card, report_page
-from seg_pipeline.segmentation.report.image_table import MOST_ROWS
+from seg_pipeline.segmentation.report.run_report import MOST_ROWS
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 

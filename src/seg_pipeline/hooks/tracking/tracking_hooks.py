@@ -16,9 +16,8 @@ from kedro.pipeline import Pipeline
 
 from seg_pipeline.hooks.run_info import command_for, file_of, pipelines_of
 from seg_pipeline.hooks.tracking import environment_tags
-from seg_pipeline.hooks.tracking.curves import history_curves, trial_curves
 from seg_pipeline.hooks.tracking.outbox import Outbox
-from seg_pipeline.hooks.tracking.recorder import RunRecorder, now
+from seg_pipeline.hooks.tracking.recorder import RunRecorder, history_curves, now, trial_curves
 from seg_pipeline.hooks.tracking.resume import (
     TrackedTraining,
     is_complete,

@@ -10,7 +10,8 @@ import pandas as pd
 
 from seg_pipeline.segmentation.images.decoding import read_for_display
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
-from seg_pipeline.segmentation.plotting import class_colours, overlay
+from seg_pipeline.segmentation.plotting.overlays import overlay
+from seg_pipeline.segmentation.plotting.style import class_colours
 
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 LINE_PIXELS = 16

@@ -9,11 +9,13 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
-from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.data.augmentation import PRESETS, make_augmentation
 from seg_pipeline.segmentation.data.datasets import Draw, make_dataset
 from seg_pipeline.segmentation.images.decoding import read_for_display
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks, spread
+from seg_pipeline.segmentation.plotting.contact_sheets import plot_augmentations, plot_predictions, plot_samples
+from seg_pipeline.segmentation.plotting.curves import plot_history
+from seg_pipeline.segmentation.plotting.style import class_colours
 from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_masks
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import Saved, fold_split
@@ -30,11 +32,11 @@ DRAWING_SHARE = 0.01
 def sample_sheet(rows: pd.DataFrame, *, note: str) -> Figure:
     """Contact sheet of these manifest rows; ``note`` says how they were chosen."""
     names = class_names(rows)
-    colours = plotting.class_colours(len(names))
+    colours = class_colours(len(names))
     if len(names) > MANY_CLASSES:
         shown = [index for index, name in enumerate(names) if (rows[f"area_{name}"] > 0).any()] or [0]
         names, colours = [names[index] for index in shown], colours[shown]
-    return plotting.plot_samples(
+    return plot_samples(
         *_images_and_masks(rows, names),
         [f"{image_id} ({split})" for image_id, split in zip(rows["image_id"], rows["split"], strict=True)],
         names,
@@ -50,7 +52,7 @@ def prediction_sheet(
     names = class_names(manifest)
     ranked = image_scores.groupby("image_id")["dice"].mean().dropna().sort_values(kind="stable")
     picked = spread(ranked, num_images)
-    return plotting.plot_predictions(
+    return plot_predictions(
         *_images_and_masks(manifest.set_index("image_id").loc[picked.index], names),
         _masks(predictions.set_index("image_id").loc[picked.index].assign(ignore=""), names),
         [f"{image_id}, Dice {score:.2f}" for image_id, score in picked.items()],
@@ -78,9 +80,7 @@ def augmentation_sheet(rows: pd.DataFrame, config: TrainingConfig) -> Figure:
         masks.append([target_to_masks(truth.numpy(), config) for _, truth in samples])
     titles = [f"{name} (in use)" if name == chosen else name for name in PRESETS]
     (image_id,) = row["image_id"]
-    return plotting.plot_augmentations(
-        images, masks, titles, list(config.classes), title=f"Augmentation presets on {image_id}"
-    )
+    return plot_augmentations(images, masks, titles, list(config.classes), title=f"Augmentation presets on {image_id}")
 
 
 def _images_and_masks(rows: pd.DataFrame, names: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -121,7 +121,7 @@ class TrainingFigures:
         """Curves and contact sheet at this moment, or the previous ones if it is too early to redraw."""
         began = time.monotonic()
         if self._figures is None or began >= self._due or moment.last["current"]["finished"]:
-            self._figures = plotting.plot_history(moment.history), self._sheet(moment)
+            self._figures = plot_history(moment.history), self._sheet(moment)
             ended = time.monotonic()
             self._due = ended + (ended - began) / DRAWING_SHARE
         return self._figures
@@ -140,7 +140,7 @@ class TrainingFigures:
             postprocessing=plain_masks(config),
         )
         epoch = f"epoch {member['row']['epoch']}" + (f" of fold {fold + 1}" if folds else "")
-        return plotting.plot_predictions(
+        return plot_predictions(
             *_images_and_masks(rows, names),
             _masks(guesses.assign(ignore=""), names),
             [f"{image_id} (val), {epoch}" for image_id in rows["image_id"]],

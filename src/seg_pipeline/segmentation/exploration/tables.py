@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
-from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.manifest.table import SPLITS, class_names, spread
+from seg_pipeline.segmentation.plotting import style
 
 MAX_PARTS = 20
 """Most parts that a series is divided into, so that long and short ones can be compared."""
@@ -46,7 +46,7 @@ def measured_classes(table: pd.DataFrame) -> list[str]:
 def class_colours(table: pd.DataFrame, names: list[str]) -> np.ndarray:
     """The colours of some classes, uint8 (C, 3), the same as in all other figures."""
     every = measured_classes(table)
-    return plotting.class_colours(len(every))[[every.index(name) for name in names]]
+    return style.class_colours(len(every))[[every.index(name) for name in names]]
 
 
 def per_class(table: pd.DataFrame, quantity: Literal["area", "objects"]) -> pd.DataFrame:

@@ -66,7 +66,7 @@ def palette_image(masks: np.ndarray, colours: Sequence[str]) -> Image.Image:
 
 def write_overlay(folder: Path, image_id: str, image: np.ndarray, masks: np.ndarray, bundle: Bundle) -> None:
     """Write the image tinted and outlined by class; 16-bit images are shown between their percentiles 1 and 99."""
-    from seg_pipeline.segmentation.plotting import overlay  # imports Matplotlib, which takes a second
+    from seg_pipeline.segmentation.plotting.overlays import overlay  # imports Matplotlib, which takes a second
 
     shown = to_rgb8(image, window=None if image.dtype == np.uint8 else (1, 99))
     colours = np.array([list(bytes.fromhex(colour[1:])) for colour in bundle.colours], dtype=np.uint8)

@@ -5,40 +5,18 @@ through pyplot, so figures can be drawn in threads and are freed with their last
 ``figure.savefig(path)``.
 """
 
-from seg_pipeline.segmentation.plotting.bar_charts import plot_class_counts, plot_class_scores
-from seg_pipeline.segmentation.plotting.class_panels import plot_object_sizes, plot_reliability, plot_thresholds
-from seg_pipeline.segmentation.plotting.confusion import plot_confusion
-from seg_pipeline.segmentation.plotting.contact_sheets import plot_augmentations, plot_predictions, plot_samples
-from seg_pipeline.segmentation.plotting.curves import plot_history, plot_overfit
-from seg_pipeline.segmentation.plotting.dot_charts import (
-    plot_comparison,
-    plot_group_scores,
-    plot_postprocessing_gains,
-    plot_prediction_options,
-)
-from seg_pipeline.segmentation.plotting.memory import plot_memory
-from seg_pipeline.segmentation.plotting.overlay import overlay, overlay_prediction, resized
-from seg_pipeline.segmentation.plotting.style import class_colours
+import lazy_loader
 
-__all__ = [
-    "class_colours",
-    "overlay",
-    "overlay_prediction",
-    "plot_augmentations",
-    "plot_class_counts",
-    "plot_class_scores",
-    "plot_comparison",
-    "plot_confusion",
-    "plot_group_scores",
-    "plot_history",
-    "plot_memory",
-    "plot_object_sizes",
-    "plot_overfit",
-    "plot_postprocessing_gains",
-    "plot_prediction_options",
-    "plot_predictions",
-    "plot_reliability",
-    "plot_samples",
-    "plot_thresholds",
-    "resized",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "bar_charts": ["plot_class_counts", "plot_class_scores", "plot_memory"],
+        "class_panels": ["plot_object_sizes", "plot_reliability", "plot_thresholds"],
+        "confusion": ["plot_confusion"],
+        "contact_sheets": ["plot_augmentations", "plot_predictions", "plot_samples"],
+        "curves": ["plot_history", "plot_overfit"],
+        "dot_charts": ["plot_comparison", "plot_group_scores", "plot_postprocessing_gains", "plot_prediction_options"],
+        "overlays": ["overlay", "overlay_prediction", "resized"],
+        "style": ["class_colours"],
+    },
+)

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from seg_pipeline.segmentation.plotting.overlay import (
+from seg_pipeline.segmentation.plotting.overlays import (
     TINT,
     check_picture,
     draw_outlines,

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
-from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.images.decoding import read_for_display
 from seg_pipeline.segmentation.manifest.finding_rules import RULES
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.plotting.overlays import overlay
+from seg_pipeline.segmentation.plotting.style import class_colours
 from seg_pipeline.segmentation.report.page import jpeg_url, render, swatch
 
 Row = dict[Hashable, Any]
@@ -38,7 +39,7 @@ def findings_page(
         pictures=_pictures(findings, manifest, files, names),
         legend=[
             {"name": name, "source": swatch(colour)}
-            for name, colour in zip(names, plotting.class_colours(len(names)), strict=True)
+            for name, colour in zip(names, class_colours(len(names)), strict=True)
         ],
         splits=splits.to_dict("records"),
         folds=manifest.loc[manifest["fold"] >= 0, "fold"].value_counts().sort_index().tolist(),
@@ -89,7 +90,7 @@ def _picture(row: Row | None, file: Row | None, names: list[str]) -> str | None:
     try:
         if row is not None:
             image = read_for_display(row["path"])
-            return jpeg_url(plotting.overlay(image, read_masks(row, names) == 1))
+            return jpeg_url(overlay(image, read_masks(row, names) == 1))
         return None if file is None else jpeg_url(read_for_display(file["path"]))
     except ValueError:  # the finding itself says that the image is unreadable
         return None

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.images.decoding import read_for_display
 from seg_pipeline.segmentation.manifest.table import read_masks
+from seg_pipeline.segmentation.plotting.overlays import overlay_prediction, resized
 from seg_pipeline.segmentation.report.page import jpeg_url
 from seg_pipeline.segmentation.report.results import score
 
@@ -86,8 +86,8 @@ def add_images(
 
 def _shown(truth: dict, guess: dict, scores: pd.DataFrame, names: list[str]) -> dict[str, str]:
     image = read_for_display(truth["path"])
-    drawn = plotting.overlay_prediction(image, read_masks(truth, names) == 1, read_masks(guess, names) == 1, side=SIDE)
-    both = np.concatenate([plotting.resized(image, drawn.shape[:2]), drawn], axis=1)
+    drawn = overlay_prediction(image, read_masks(truth, names) == 1, read_masks(guess, names) == 1, side=SIDE)
+    both = np.concatenate([resized(image, drawn.shape[:2]), drawn], axis=1)
     mean = score(scores["dice"].mean(), 2)
     return {
         "source": jpeg_url(both, max_side=2 * SIDE),

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+from collections.abc import Hashable, Iterator
 from typing import Any
 
+import pandas as pd
+
+from seg_pipeline import __version__
 from seg_pipeline.segmentation.manifest.splits import split_table
+from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.metrics import run_comparison
 from seg_pipeline.segmentation.report.gallery import Gallery, add_images, select_galleries
-from seg_pipeline.segmentation.report.image_table import MOST_GROUPS, image_rows
 from seg_pipeline.segmentation.report.interpretation import limits
 from seg_pipeline.segmentation.report.page import png_url, render
-from seg_pipeline.segmentation.report.provenance import provenance_section
-from seg_pipeline.segmentation.report.results import Results, plural
+from seg_pipeline.segmentation.report.results import Results, listed, plural, score
 from seg_pipeline.segmentation.report.scores import score_section
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
+from seg_pipeline.segmentation.settings.training_config import flat
 
 MOST_RULES = 12
 MOST_CLASS_COLUMNS = 8
 """With more classes, the table of splits has no column per class."""
+MOST_ROWS = 2000
+"""The page lists the worst images up to this number; image_scores.parquet has all."""
+MOST_GROUPS = 200
+"""With more groups, the filter by group is left out; the text filter finds them too."""
 SIZE = "\N{FIGURE SPACE}size\N{FIGURE SPACE}"
 """Placeholder for the size of the page in MB, which is known only once the page is rendered."""
 
@@ -94,4 +105,104 @@ def _data(results: Results, about: ModelCardDetails) -> dict[str, Any]:
         "splits": split_table(results.manifest).to_dict("records"),
         "split_classes": results.classes if len(results.classes) <= MOST_CLASS_COLUMNS else [],
         "findings": counts.head(MOST_RULES).to_dict("records"),
+    }
+
+
+def provenance_section(results: Results) -> dict[str, Any]:
+    """Template values for training, search, settings and reproduction."""
+    return {
+        "search": _search(results),
+        "epochs": _epochs(results),
+        "chosen": _chosen(results.postprocessing),
+        "settings": [(name, json.dumps(value)) for name, value in flat(results.training_config or {}).items()],
+        "command": results.run_command,
+        "hashes": list(hashes(results)),
+    }
+
+
+def _epochs(results: Results) -> str:
+    best, history = results.best_epoch(), results.training_history
+    if best is None or history is None:
+        return ""
+    took = f" in {history['seconds'].sum() / 60:,.1f} minutes" if "seconds" in history else ""
+    return (
+        f"{plural(len(history), 'epoch')}{took}. The best is epoch {best['epoch']:.0f}: Dice {score(best['val_dice'])} "
+        f"on the validation split, {score(best['train_dice'])} on the training images, at the network's size."
+    )
+
+
+def _chosen(postprocessing: dict | None) -> str:
+    """Which postprocessing steps were kept, and on how many images that was decided."""
+    if postprocessing is None:
+        return ""
+    tried = postprocessing["gains"]
+    kept = [f"{one['step']} {_short(one['value'])} ({one['class']})" for one in tried if one["kept"]]
+    images = plural(postprocessing["num_images"], "validation image")
+    outcome = f"kept: {listed(kept)}" if kept else "none was kept"
+    return (
+        f"Of {plural(len(tried), 'step')} tried on {images}, each for one class, {outcome}. {postprocessing['rule']} "
+        f"The intervals resample {postprocessing['resampled']}; the test split was not used."
+    )
+
+
+def _search(results: Results) -> dict[str, Any] | None:
+    """What the search chose and why, and its validation Dice beside that of the final training."""
+    found, best = results.best_hyperparameters, results.best_epoch()
+    if found is None:
+        return None
+    after = f" after {plural(int(found['epochs']), 'epoch')}" if found.get("epochs") else ""
+    reached = f" The final training reached {score(best['val_dice'])} at epoch {best['epoch']:.0f}." if best else ""
+    used = flat(results.training_config or {})
+    return {
+        "reason": found["reason"],
+        "outcome": f"Its best trial had validation Dice {score(found['val_dice'])}{after}.{reached}",
+        "rows": [(name, _short(value), used.get(name) == value) for name, value in found.get("values", {}).items()],
+    }
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def hashes(results: Results) -> Iterator[tuple[str, str]]:
+    """Names and hashes to compare data, settings, weights and versions with."""
+    yield "data: pixels, masks, splits", data_hash(results.manifest)
+    if results.training_config is not None:
+        yield "settings", hashlib.sha256(json.dumps(results.training_config, sort_keys=True).encode()).hexdigest()
+    if results.checkpoint_sha256 is not None:
+        yield "checkpoint.pt", results.checkpoint_sha256.split()[0]
+    yield "versions", f"seg_pipeline {__version__}, pandas {pd.__version__}"
+
+
+def image_rows(image_scores: pd.DataFrame) -> list[dict[Hashable, Any]]:
+    """One row per image, lowest Dice first, undefined last.
+
+    Keys: image_id, group, dice (mean over its classes, NaN if it shows none), errors (wrong pixels), worst (lowest
+    class), missed and false (classes without a correct pixel), outcome, classes.
+    """
+    rows = image_scores.assign(
+        missed=(image_scores["true_pos"] == 0) & (image_scores["false_neg"] > 0),
+        false=(image_scores["true_pos"] == 0) & (image_scores["false_pos"] > 0) & (image_scores["false_neg"] == 0),
+        errors=image_scores["false_pos"] + image_scores["false_neg"],
+    )
+    images = rows.groupby("image_id").agg(group=("group", "first"), dice=("dice", "mean"), errors=("errors", "sum"))
+    ranked = images.sort_values(["dice", "errors"], ascending=[True, False], kind="stable").head(MOST_ROWS)
+    parts: dict[str, list[dict]] = {image_id: [] for image_id in ranked.index}
+    for row in rows[rows["image_id"].isin(ranked.index)].to_dict("records"):
+        parts[row["image_id"]].append(row)
+    return [{**row, **_classes(parts[row["image_id"]])} for row in ranked.reset_index().to_dict("records")]
+
+
+def _classes(rows: list[dict]) -> dict[Hashable, Any]:
+    """The keys of a row that summarise the classes of one image."""
+    known = [row for row in rows if not math.isnan(row["dice"])]
+    lowest = min(known, key=lambda row: row["dice"], default=None)
+    missed, false = ([row["class"] for row in rows if row[error]] for error in ("missed", "false"))
+    outcomes = [name for name, found in (("missed", missed), ("false positive", false)) if found]
+    return {
+        "worst": f"{lowest['class']} {score(lowest['dice'], 2)}" if lowest else "",
+        "missed": listed(missed, 4),
+        "false": listed(false, 4),
+        "outcome": "|".join(outcomes) or "neither",
+        "classes": "|".join(row["class"] for row in known),
     }

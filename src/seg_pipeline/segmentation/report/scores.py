@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from seg_pipeline.segmentation import plotting
+from seg_pipeline.segmentation.plotting.style import class_colours
 from seg_pipeline.segmentation.report.interpretation import MEASURES, measure_meanings, score_meanings, scoring_note
 from seg_pipeline.segmentation.report.page import swatch
 from seg_pipeline.segmentation.report.results import Results, interval, plural, score
@@ -53,7 +53,7 @@ def _tiles(results: Results, scores: dict[str, Any]) -> Iterator[dict[str, str]]
 
 def _class_rows(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """One row per class: its colour, and the value, text and interval of each measure."""
-    colours = plotting.class_colours(len(scores["classes"]))
+    colours = class_colours(len(scores["classes"]))
     for (name, one), colour in zip(scores["classes"].items(), colours, strict=True):
         cells = [
             (one[key], score(one[key], digits_of(key)), interval(one.get(f"{key}_interval"), digits_of(key)))

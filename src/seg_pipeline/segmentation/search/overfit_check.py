@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.data.loaders import make_loaders
 from seg_pipeline.segmentation.exploration.contact_sheets import input_to_rgb, target_to_masks
 from seg_pipeline.segmentation.manifest.table import class_names, data_hash, spread
 from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.plotting.contact_sheets import plot_predictions
 from seg_pipeline.segmentation.search.initial_loss import plain_dataset
 from seg_pipeline.segmentation.settings.search import SanityCheckSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
@@ -185,7 +185,7 @@ def sheet_of(rows: pd.DataFrame, dataset: Dataset, state: TrainState | None, con
         model = state.model.eval()
         logits = [predicted(model, state, image)[None] for image, _ in samples]
         guesses = [model.masks(one, threshold=config.scores.threshold)[0].cpu().numpy() for one in logits]
-    return plotting.plot_predictions(
+    return plot_predictions(
         [input_to_rgb(image.numpy()) for image, _ in samples],
         truths,
         guesses,

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.exploration.contact_sheets import images_with_most_classes
+from seg_pipeline.segmentation.plotting.curves import plot_overfit
 from seg_pipeline.segmentation.search.initial_loss import initial_loss
 from seg_pipeline.segmentation.search.overfit_check import overfit, pairing, sheet_of, verdict
 from seg_pipeline.segmentation.settings.search import SanityCheckSettings
@@ -51,7 +51,7 @@ def run_sanity_checks(
         second |= pairing(unseen, state, settings, overfitted=overfitted)
     second |= verdict(second, settings)
     report = {"passed": first["passed"] and second["passed"], "initial_loss": first, "overfit": second}
-    curve = plotting.plot_overfit(pd.DataFrame(second["curve"]), least=settings.overfit_dice)
+    curve = plot_overfit(pd.DataFrame(second["curve"]), least=settings.overfit_dice)
     return CheckReport(report, curve, sheet_of(rows, dataset, state, config))
 
 
