@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from seg_pipeline.pipelines import node
 from seg_pipeline.pipelines.combine import nodes
 
 
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
-            Node(
+            node(
                 nodes.combine_manifests,
                 ["source_manifests", "params:dataset", "params:scores", "params:combine"],
                 ["manifest", "train_val_images", "findings"],
-                name="combine_manifests",
             ),
         ],
         tags="data",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Node, Pipeline
+from kedro.pipeline import Pipeline
 
+from seg_pipeline.pipelines import node
 from seg_pipeline.pipelines.data_processing import nodes
 
 PARAMS = "params:data_processing"
@@ -20,60 +21,39 @@ FINDINGS = [
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
-            Node(
+            node(
                 nodes.clean_annotations,
                 ["raw_metadata", "params:dataset", PARAMS],
                 ["annotations", "annotation_findings", "num_rows_read"],
-                name="clean_annotations",
             ),
-            Node(
-                nodes.pivot_annotations,
-                ["annotations", "params:dataset", PARAMS],
-                "annotated_images",
-                name="pivot_annotations",
-            ),
-            Node(
+            node(nodes.pivot_annotations, ["annotations", "params:dataset", PARAMS], "annotated_images"),
+            node(
                 nodes.merge_files,
                 ["annotated_images", "image_files", "mask_files", "annotation_findings", PARAMS],
                 ["located_images", "file_findings"],
-                name="merge_files",
             ),
-            Node(
+            node(
                 nodes.exclude_images,
                 ["located_images", "excluded_images", PARAMS],
                 ["selected_images", "exclusion_findings"],
-                name="exclude_images",
             ),
-            Node(
+            node(
                 nodes.measure_images,
                 ["selected_images", "previous_measurements", "params:dataset", PARAMS],
                 ["measured_images", "image_findings", "measurements"],
-                name="measure_images",
             ),
-            Node(
-                nodes.check_images,
-                ["measured_images", "annotations", PARAMS],
-                ["check_findings", "class_overlaps"],
-                name="check_images",
-            ),
-            Node(
-                nodes.assign_splits,
-                ["measured_images", "predefined_splits", PARAMS, "params:seed"],
-                "splits",
-                name="assign_splits",
-            ),
-            Node(
+            node(nodes.check_images, ["measured_images", "annotations", PARAMS], ["check_findings", "class_overlaps"]),
+            node(nodes.assign_splits, ["measured_images", "predefined_splits", PARAMS, "params:seed"], "splits"),
+            node(
                 nodes.check_splits,
                 ["measured_images", "splits", PARAMS],
                 ["manifest", "train_val_images", "split_findings"],
-                name="check_splits",
             ),
-            Node(nodes.collect_findings, [PARAMS, *FINDINGS], "findings", name="collect_findings"),
-            Node(
+            node(nodes.collect_findings, [PARAMS, *FINDINGS], "findings"),
+            node(
                 nodes.write_findings_page,
                 ["findings", "manifest", "num_rows_read", "annotations", "image_files"],
                 "findings_page",
-                name="write_findings_page",
             ),
         ],
         tags="data",
