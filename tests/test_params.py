@@ -5,16 +5,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from seg_pipeline.params import (
-    AnnotationParams,
-    DatasetParams,
-    EdaParams,
-    ExportNnunetParams,
-    Parameters,
-    SharesParams,
-    SplitParams,
-    TrainingParams,
-)
+from seg_pipeline.params import DatasetParams, EdaParams, ExportNnunetParams, Parameters, TrainingParams
+from seg_pipeline.params.data import AnnotationParams, SharesParams, SplitParams
 from seg_pipeline.params.training import make_training_config
 from seg_pipeline.segmentation.settings.figures import FigureSettings
 from seg_pipeline.segmentation.settings.reading import ReadSettings

@@ -11,14 +11,7 @@ from pydantic import Field, model_validator
 
 from seg_pipeline.params.base import Params
 from seg_pipeline.params.combine import CombineParams
-from seg_pipeline.params.data import (
-    AnnotationParams,
-    ClassParams,
-    DataProcessingParams,
-    DatasetParams,
-    SharesParams,
-    SplitParams,
-)
+from seg_pipeline.params.data import DataProcessingParams, DatasetParams
 from seg_pipeline.params.eda import EdaParams
 from seg_pipeline.params.evaluation import EvaluationParams
 from seg_pipeline.params.export import ExportNnunetParams, ExportParams
@@ -31,8 +24,6 @@ from seg_pipeline.segmentation.settings.figures import FigureSettings
 from seg_pipeline.segmentation.settings.training import PredictSettings, ScoreSettings
 
 __all__ = [
-    "AnnotationParams",
-    "ClassParams",
     "CombineParams",
     "DataProcessingParams",
     "DatasetParams",
@@ -43,11 +34,7 @@ __all__ = [
     "HparamSearchParams",
     "InferenceParams",
     "Parameters",
-    "Params",
     "ReportingParams",
-    "SharesParams",
-    "SplitParams",
-    "TrackingParams",
     "TrainingParams",
     "make_training_config",
 ]

@@ -9,33 +9,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-if sys.platform == "win32":
-    import msvcrt
 
-    def lock(file: IO, *, wait: bool = False, shared_with_forks: bool = False) -> bool:  # noqa: ARG001
-        file.seek(1 << 30)  # a locked byte cannot be read, so lock one beyond the text
-        try:
+def lock(file: IO, *, wait: bool = False, shared_with_forks: bool = False) -> bool:
+    """Lock a file until it is closed; False if it is locked already and ``wait`` is false.
+
+    By default the lock belongs to the process (``lockf``), so that a forked worker which outlives it does not hold
+    it; closing any other handle on the file releases it too. With ``shared_with_forks`` it belongs to the handle
+    (``flock``), so that it also excludes other handles in this process. Windows has one kind only.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(1 << 30)  # a locked byte cannot be read, so lock one beyond the text
             msvcrt.locking(file.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
+        else:
+            import fcntl
 
-else:
-    import fcntl
-
-    def lock(file: IO, *, wait: bool = False, shared_with_forks: bool = False) -> bool:
-        """Lock a file until it is closed; False if it is locked already and ``wait`` is false.
-
-        By default the lock belongs to the process (``lockf``), so that a forked worker which outlives it does not hold
-        it; closing any other handle on the file releases it too. With ``shared_with_forks`` it belongs to the handle
-        (``flock``), so that it also excludes other handles in this process.
-        """
-        acquire = fcntl.flock if shared_with_forks else fcntl.lockf
-        try:
+            acquire = fcntl.flock if shared_with_forks else fcntl.lockf
             acquire(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            return False
-        return True
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager
