@@ -29,7 +29,7 @@ from tqdm import tqdm
 from seg_pipeline.datasets.checkpoint import CheckpointDataset
 from seg_pipeline.datasets.figure import LiveFigureDataset
 from seg_pipeline.hooks.tracking import TrackingHooks
-from seg_pipeline.segmentation.exploration.contact_sheets import LivePictures
+from seg_pipeline.segmentation.exploration.contact_sheets import TrainingFigures
 from seg_pipeline.segmentation.training import epoch
 from seg_pipeline.segmentation.training.progress import Bar
 
@@ -95,10 +95,10 @@ def parts_of_a_run(folder: Path) -> Seconds:
     seconds: Seconds = defaultdict(float)
     watched = [
         (CheckpointDataset, "save", "saving"),
-        (LivePictures, "of", "figures"),
+        (TrainingFigures, "update", "figures"),
         (LiveFigureDataset, "save", "figures"),
         (TrackingHooks, "_start", "start of mlflow"),
-        (TrackingHooks, "_tag_and_list", "start of mlflow"),
+        (TrackingHooks, "_describe_run", "start of mlflow"),
         (TrackingHooks, "_track_model", "model"),
         *((Bar, method, "bar") for method in ("__init__", "__exit__", "show")),
         (tqdm, "update", "bar"),
