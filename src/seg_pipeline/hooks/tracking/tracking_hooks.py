@@ -147,10 +147,13 @@ class TrackingHooks:
         if file is not None and file.parent.is_dir():
             self._training.save(file)
         if self._training.finished and self._log_model and "checkpoint" in self._catalog:
-            from seg_pipeline.hooks.tracking.mlflow_models import save_checkpoint_model
+            self._track_model(recorder)
 
-            folder = save_checkpoint_model(self._catalog["checkpoint"].load(), self._new_folder())
-            recorder.log("model", path=str(folder), name="model")
+    def _track_model(self, recorder: RunRecorder) -> None:
+        from seg_pipeline.hooks.tracking.mlflow_models import save_checkpoint_model
+
+        folder = save_checkpoint_model(self._catalog["checkpoint"].load(), self._new_folder())
+        recorder.log("model", path=str(folder), name="model")
 
     def _track_bundle(self, recorder: RunRecorder) -> None:
         from seg_pipeline.hooks.tracking.mlflow_models import save_bundle_model
