@@ -40,7 +40,7 @@ def choose(train_val_images, checkpoint, monkeypatch, predict, **changes):
         for row in rows.to_dict("records"):
             yield torch.from_numpy(predict(row, (read_masks(row, ["box", "disc"]) == 1)).astype(np.float32))
 
-    monkeypatch.setattr(postprocessing_choice, "native_probabilities", probabilities)
+    monkeypatch.setattr(postprocessing_choice, "full_size_probabilities", probabilities)
     return postprocessing_choice.choose_postprocessing(
         train_val_images,
         checkpoint,

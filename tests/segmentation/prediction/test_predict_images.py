@@ -9,9 +9,9 @@ from seg_pipeline.segmentation.metrics.calibration import Calibration
 from seg_pipeline.segmentation.metrics.split_scores import score_predictions
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.prediction.predict_images import (
+    full_size_probabilities,
     load_members,
     mirrored_vote,
-    native_probabilities,
     predict_masks,
     probabilities_of,
     stitched,
@@ -99,7 +99,7 @@ def test_settings_reach_the_prediction(manifest, config):
     checkpoint = untrained(crops, 1, 2)
 
     def predicted(**settings):
-        found = native_probabilities(
+        found = full_size_probabilities(
             manifest.head(1), checkpoint, device=CPU, batch_size=2, settings=PredictSettings(**settings)
         )
         (probabilities,) = found
@@ -109,7 +109,7 @@ def test_settings_reach_the_prediction(manifest, config):
     plain = predicted()
     assert torch.equal(plain, predicted())
     first = {"members": checkpoint["members"][:1]}
-    (alone,) = native_probabilities(manifest.head(1), first, device=CPU, batch_size=2)
+    (alone,) = full_size_probabilities(manifest.head(1), first, device=CPU, batch_size=2)
     assert torch.equal(predicted(ensemble="first"), alone)
     for other in ({"tta": "flips"}, {"overlap": 0.5}, {"ensemble": "first"}):
         assert not torch.allclose(predicted(**other), plain)
@@ -120,7 +120,7 @@ def test_predictions_tell_how_sure_they_are(manifest, config):
     calibration = Calibration(["box", "disc"])
     table = predicted_masks(rows, checkpoint, calibration=calibration)
     table_schemas.PREDICTIONS.validate(table)
-    (first, _) = native_probabilities(rows, checkpoint, device=CPU, batch_size=2)
+    (first, _) = full_size_probabilities(rows, checkpoint, device=CPU, batch_size=2)
     assert table["peak_disc"].iloc[0] == pytest.approx(first[1].max().item())
     mask = first[0] > 0.5
     expected = first[0][mask].mean().item() if mask.any() else math.nan

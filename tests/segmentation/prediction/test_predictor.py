@@ -10,7 +10,7 @@ from seg_pipeline.segmentation.data.datasets import ImageMaskDataset
 from seg_pipeline.segmentation.export.validation import seen_images
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
-from seg_pipeline.segmentation.prediction.predict_images import native_probabilities
+from seg_pipeline.segmentation.prediction.predict_images import full_size_probabilities
 from seg_pipeline.segmentation.prediction.predictor import Predictor, activated, prepare
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, SourceInput
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -64,7 +64,7 @@ def test_probabilities_are_those_of_evaluation(mixed, checkpoint, task, predicti
     both = untrained(tiny.changed({"task": task, "background": task == "multiclass"}), 1, 2)
     ours = checkpoint_predictor(both, device=CPU, prediction=prediction)
     rows = mixed.iloc[[0, 2, 4]]
-    evaluated = list(native_probabilities(rows, both, device=CPU, batch_size=2, settings=prediction))
+    evaluated = list(full_size_probabilities(rows, both, device=CPU, batch_size=2, settings=prediction))
     for image, expected in zip(seen_images(rows, tiny.input), evaluated, strict=True):
         np.testing.assert_allclose(ours.probabilities(image), expected.numpy(), atol=2e-5)
 
@@ -74,7 +74,7 @@ def test_images_of_a_source_are_normalised_as_in_its_training(mixed, checkpoint)
     config = TrainingConfig.from_dict(checkpoint["config"]).changed({"input": common, "classes": ("left", "top")})
     model = untrained(config, 1)
     rows = mixed.iloc[[0, 5]].assign(source=["a", "b"])
-    of_a, of_b = native_probabilities(rows, model, device=CPU, batch_size=2)
+    of_a, of_b = full_size_probabilities(rows, model, device=CPU, batch_size=2)
     image_a, image_b = seen_images(rows, common)
     usual, own = (checkpoint_predictor(model, device=CPU, source=source) for source in (None, "b"))
     np.testing.assert_allclose(usual.probabilities(image_a), of_a.numpy(), atol=2e-5)
@@ -87,7 +87,7 @@ def test_images_of_a_source_are_normalised_as_in_its_training(mixed, checkpoint)
 def test_onnx_gives_what_the_checkpoint_gives(bundle_folder, checkpoint, mixed):
     trained, exported = checkpoint_predictor(checkpoint, device=CPU), Predictor(bundle_folder, threads=1)
     for image in seen_images(mixed, exported.bundle.input):
-        mine, theirs = exported.native_logits([image])[0], trained.native_logits([image])[0]
+        mine, theirs = exported.full_size_logits([image])[0], trained.full_size_logits([image])[0]
         assert mine.shape == (2, *image.shape[:2])
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
 

@@ -17,11 +17,16 @@ from seg_pipeline.segmentation.export.validation import batches, bundle_predicto
 from seg_pipeline.segmentation.manifest.table import spread
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
-from seg_pipeline.segmentation.prediction.predict_images import load_members, mean_probabilities, native_logits
+from seg_pipeline.segmentation.prediction.predict_images import (
+    NO_OPTIONS,
+    full_size_logits,
+    load_members,
+    mean_probabilities,
+)
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
-from seg_pipeline.segmentation.settings.training import ParitySettings, PredictSettings, ScoreSettings
+from seg_pipeline.segmentation.settings.training import ParitySettings, ScoreSettings
 
-CPU, NO_OPTIONS = torch.device("cpu"), PredictSettings()
+CPU = torch.device("cpu")
 
 
 class Outcome(NamedTuple):
@@ -75,7 +80,9 @@ def refuse_differences(parity: pd.DataFrame) -> None:
 
 def _trained(checkpoint: dict[str, Any], bundle: Bundle, rows: pd.DataFrame, batch_size: int) -> Outcome:
     members = load_members(checkpoint, CPU)[: len(bundle.used)]
-    logits = [[one.numpy() for one in native_logits(*member, rows, CPU, batch_size, NO_OPTIONS)] for member in members]
+    logits = [
+        [one.numpy() for one in full_size_logits(*member, rows, CPU, batch_size, NO_OPTIONS)] for member in members
+    ]
     found = mean_probabilities(members, rows, device=CPU, batch_size=batch_size, settings=bundle.prediction)
     masks = [
         make_masks(one.numpy(), bundle.postprocessing, task=bundle.task, background=bundle.background) for one in found
@@ -88,7 +95,7 @@ def _exported(predictor: ImagePredictor, rows: pd.DataFrame, batch_size: int) ->
     plain = ImagePredictor(replace(bundle, prediction=NO_OPTIONS), [network for _, network in predictor.networks])
     every = list(batches(rows, bundle.input, batch_size))
     logits = [
-        [one for batch in every for one in plain.native_logits(batch, index)]
+        [one for batch in every for one in plain.full_size_logits(batch, index)]
         for index in range(len(predictor.networks))
     ]
     masks = [predictor.masks(one) for batch in every for one in predictor.batch_probabilities(batch)]

@@ -28,7 +28,7 @@ from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     levels_of,
     winners_of,
 )
-from seg_pipeline.segmentation.prediction.predict_images import config_of, native_probabilities, plain_masks
+from seg_pipeline.segmentation.prediction.predict_images import config_of, full_size_probabilities, plain_masks
 from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
 from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -112,7 +112,7 @@ def _look(
     thresholds = tuple(sorted({*THRESHOLDS, config.scores.threshold})) if config.task == "multilabel" else (0.0,)
     kept, parts, counts, peaks = Kept(), [], [], []
     for rows, members in validation_runs(train_val_images, checkpoint, "choose the postprocessing"):
-        found = native_probabilities(rows, members, device=device, batch_size=batch_size, settings=prediction)
+        found = full_size_probabilities(rows, members, device=device, batch_size=batch_size, settings=prediction)
         for row, tensor in zip(rows.to_dict("records"), found, strict=True):
             probabilities = tensor.cpu().numpy()
             if config.task == "multilabel":

@@ -28,7 +28,7 @@ from seg_pipeline.segmentation.settings.training import PredictSettings, Task
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 
-PLAIN = PredictSettings()
+NO_OPTIONS = PredictSettings()
 
 
 def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter, TrainingConfig]]:
@@ -60,7 +60,7 @@ def predict_masks(
     device: torch.device,
     batch_size: int,
     postprocessing: Postprocessing,
-    settings: PredictSettings = PLAIN,
+    settings: PredictSettings = NO_OPTIONS,
     calibration: Calibration | None = None,
 ) -> pd.DataFrame:
     """Predictions of all rows of a manifest.
@@ -80,7 +80,7 @@ def predict_masks(
     if rows.empty:
         raise ValueError("there is no image to predict: the test split is empty; give it a share, `split.shares.test`")
     config = config_of(checkpoint)
-    found = native_probabilities(rows, checkpoint, device=device, batch_size=batch_size, settings=settings)
+    found = full_size_probabilities(rows, checkpoint, device=device, batch_size=batch_size, settings=settings)
     table = []
     for row, tensor in zip(rows.to_dict("records"), found, strict=True):
         probabilities = tensor.cpu().numpy()
@@ -104,15 +104,15 @@ def _described(row: dict, probabilities: np.ndarray, masks: np.ndarray, classes:
     return {**about, **runs, **peaks, **means}
 
 
-def native_probabilities(
+def full_size_probabilities(
     rows: pd.DataFrame,
     checkpoint: dict,
     *,
     device: torch.device,
     batch_size: int,
-    settings: PredictSettings = PLAIN,
+    settings: PredictSettings = NO_OPTIONS,
 ) -> Iterator[Tensor]:
-    """Probabilities float32 (K, height, width) of each row, on the device: the mean of all members'."""
+    """Probabilities float32 (K, height, width) of each row at its own size, on the device: the mean of all models."""
     members = load_members(checkpoint, device)[: 1 if settings.ensemble == "first" else None]
     return mean_probabilities(members, rows, device=device, batch_size=batch_size, settings=settings)
 
@@ -127,7 +127,7 @@ def mean_probabilities(
 ) -> Iterator[Tensor]:
     """The same of members that are loaded."""
     task = members[0][1].task
-    logits = (native_logits(*member, rows, device, batch_size, settings) for member in members)
+    logits = (full_size_logits(*member, rows, device, batch_size, settings) for member in members)
     for votes in zip(*logits, strict=True):
         voted = [probabilities_of(vote, task) for vote in votes]
         yield voted[0] if len(voted) == 1 else torch.stack(voted).mean(0)
@@ -139,7 +139,7 @@ def probabilities_of(logits: Tensor, task: Task) -> Tensor:
 
 
 @torch.inference_mode()
-def native_logits(
+def full_size_logits(
     model: Segmenter,
     config: TrainingConfig,
     rows: pd.DataFrame,

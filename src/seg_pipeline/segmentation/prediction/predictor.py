@@ -73,17 +73,17 @@ class ImagePredictor:
     def batch_probabilities(self, images: Sequence[Image]) -> list[np.ndarray]:
         """The same of several images, of which neighbours of one input size go through the network together."""
         by_network = [
-            [activated(logits, self.bundle.task) for logits in self.native_logits(images, index)]
+            [activated(logits, self.bundle.task) for logits in self.full_size_logits(images, index)]
             for index in range(len(self.networks))
         ]
         if len(by_network) == 1:
             return by_network[0]
         return [sum(votes[1:], start=votes[0]) / np.float32(len(votes)) for votes in zip(*by_network, strict=True)]
 
-    def native_logits(self, images: Sequence[Image], index: int = 0) -> list[np.ndarray]:
+    def full_size_logits(self, images: Sequence[Image], index: int = 0) -> list[np.ndarray]:
         """Float32 (K, H, W) of each image at its own size, by one network."""
         settings, network = self.networks[index]
-        shapes = [_native_shape(image, settings) for image in images]
+        shapes = [_stored_shape(image, settings) for image in images]
         ready = [prepare(image, settings) for image in images]
         batches = (np.stack(list(same)) for _, same in itertools.groupby(ready, key=lambda one: one.shape))
         logits = (one for batch in batches for one in self._input_logits(batch, settings, network))
@@ -189,7 +189,7 @@ def activated(logits: np.ndarray, task: Task) -> np.ndarray:
 def prepare(image: Image, settings: InputSettings) -> np.ndarray:
     """The network's input, uint8 (K, H, W): scaled, filled up with black below and to the right."""
     frames = _frames(image, settings)
-    shape = fitted_shapes(*_native_shape(image, settings), settings)[0]
+    shape = fitted_shapes(*_stored_shape(image, settings), settings)[0]
     planes = [_plane(frame, shape, settings) for frame in frames]
     stacked = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
     filled = cut_image(stacked, Box(0, 0, *filled_shape(shape, settings)))
@@ -228,7 +228,7 @@ def _check(frame: np.ndarray) -> None:
         )
 
 
-def _native_shape(image: Image, settings: InputSettings) -> tuple[int, int]:
+def _stored_shape(image: Image, settings: InputSettings) -> tuple[int, int]:
     frames, offsets = _frames(image, settings), settings.channels
     own = frames[offsets.index(0) if isinstance(offsets, tuple) else 0]
     if own is None:
