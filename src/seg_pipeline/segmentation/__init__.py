@@ -4,28 +4,10 @@ Rooms load on first use (``segmentation.training``), so that a module that only 
 `kedro registry list` and `kedro viz` import every pipeline.
 """
 
+import pkgutil
+
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__,
-    submodules=[
-        "data",
-        "exploration",
-        "export",
-        "formats",
-        "images",
-        "inference",
-        "losses",
-        "manifest",
-        "metrics",
-        "models",
-        "phantom",
-        "plotting",
-        "prediction",
-        "report",
-        "search",
-        "settings",
-        "storage",
-        "training",
-    ],
+    __name__, submodules=[room.name for room in pkgutil.iter_modules(__path__)]
 )

@@ -101,12 +101,6 @@ class Scan(NamedTuple):
         return folder / f"slice_{frame + 1:04d}_{width}_{height}_1.50_1.50.png"
 
 
-class _Fault(NamedTuple):
-    kind: str
-    rows: list[Row]
-    file: Path | None = None
-
-
 def write_phantom(folder: str | os.PathLike[str], *, num_workers: int = 1, **settings: Any) -> None:
     """Draw the phantom of ``PhantomSettings`` into ``folder``; the same settings give the same bytes.
 
@@ -163,16 +157,14 @@ def _write_all(root: Path, settings: PhantomSettings, num_workers: int) -> int:
         table.writerow(("id", "class", "segmentation"))
         for rows in series:  # one series in memory at a time
             table.writerows(rows)
-        faults = _spoil(root, scans[-1], rows) if settings.dirty else []
-        for fault in faults:
-            table.writerows(fault.rows)
-    num_frames = num_clean + sum(fault.file is not None for fault in faults)
-    record = {
-        "made_by": MADE_BY,
-        "settings": settings.record(),
-        "num_frames": num_frames,
-        "faults": _described(faults, first_line=2 + len(CLASSES) * num_clean),
-    }
+        faults, line = [], 2 + len(CLASSES) * num_clean  # the header is line 1
+        for kind, fault_rows, fault_file in _spoil(root, scans[-1], rows) if settings.dirty else ():
+            table.writerows(fault_rows)
+            lines = list(range(line, line + len(fault_rows)))
+            faults.append({"kind": kind, "image_id": fault_rows[0][0], "rows": lines, "file": fault_file})
+            line += len(fault_rows)
+    num_frames = num_clean + sum(fault["file"] is not None for fault in faults)
+    record = {"made_by": MADE_BY, "settings": settings.record(), "num_frames": num_frames, "faults": faults}
     (root / RECORD).write_text(json.dumps(record, indent=2) + "\n")
     return num_frames
 
@@ -187,27 +179,14 @@ def _write_series(root: Path, scan: Scan) -> list[Row]:
     return rows
 
 
-def _spoil(root: Path, scan: Scan, rows: list[Row]) -> list[_Fault]:
-    """Faults to add after the last series, ``scan``, whose table rows are ``rows``; cuts the extra file."""
+def _spoil(root: Path, scan: Scan, rows: list[Row]) -> Iterator[tuple[str, list[Row], str | None]]:
+    """Kind, rows and file of the faults after the last series, ``scan``, whose table rows are ``rows``."""
     best = max(rows, key=lambda row: len(row[2]))  # the longest run lengths: certainly not empty
     cut, lost = scan.num_frames, scan.num_frames + 1
     content = (root / scan.file(cut - 1)).read_bytes()
     (root / scan.file(cut)).write_bytes(content[: len(content) // 2])
     masks_of_best = [(name, rle) for image_id, name, rle in rows if image_id == best[0]]
-    return [
-        _Fault("duplicate_row", [best]),
-        _Fault("missing_class", [(best[0], "", best[2])]),
-        _Fault("truncated_file", [(scan.image_id(cut), name, "") for name in CLASSES], scan.file(cut)),
-        _Fault("missing_file", [(scan.image_id(lost), name, rle) for name, rle in masks_of_best]),
-    ]
-
-
-def _described(faults: list[_Fault], first_line: int) -> list[dict[str, Any]]:
-    """Faults for the record; ``rows`` are lines of the table's file, the header being line 1."""
-    described = []
-    for fault in faults:
-        rows = list(range(first_line, first_line + len(fault.rows)))
-        file = fault.file and fault.file.as_posix()
-        described.append({"kind": fault.kind, "image_id": fault.rows[0][0], "rows": rows, "file": file})
-        first_line += len(rows)
-    return described
+    yield "duplicate_row", [best], None
+    yield "missing_class", [(best[0], "", best[2])], None
+    yield "truncated_file", [(scan.image_id(cut), name, "") for name in CLASSES], scan.file(cut).as_posix()
+    yield "missing_file", [(scan.image_id(lost), name, rle) for name, rle in masks_of_best], None
