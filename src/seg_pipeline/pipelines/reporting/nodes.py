@@ -6,6 +6,7 @@ names the command that produces it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,79 +18,83 @@ from seg_pipeline.pipelines import DataFrame, Figure
 OptionalFigure = Figure | tuple[()]
 
 
-def plot_class_scores(test_scores: dict | None) -> OptionalFigure:
+def _if_available(plot: Callable[..., OptionalFigure]) -> Callable[..., OptionalFigure]:
+    """Let a node return ``()`` if its first input is missing or empty."""
+
+    @functools.wraps(plot)
+    def plot_or_nothing(table: Any, *others: Any) -> OptionalFigure:
+        return () if table is None or getattr(table, "empty", False) else plot(table, *others)
+
+    return plot_or_nothing
+
+
+@_if_available
+def plot_class_scores(test_scores: dict) -> Figure:
     """Bar chart of the scores per class, with confidence intervals."""
-    return _plot_if_available(seg.plotting.plot_class_scores, test_scores)
+    return seg.plotting.plot_class_scores(test_scores)
 
 
-def plot_confusion(confusion: DataFrame | None, dataset: DatasetParams) -> OptionalFigure:
+@_if_available
+def plot_confusion(confusion: DataFrame, dataset: DatasetParams) -> Figure:
     """Heat map of the confusion matrix."""
     title = "Confusion matrix of the test split"
     if dataset.task == "multilabel":
         title += "\n(a pixel with two true classes counts in both rows)"
-    return _plot_if_available(
-        lambda table: seg.plotting.plot_confusion(table.to_numpy(), list(table.index), title=title), confusion
-    )
+    return seg.plotting.plot_confusion(confusion.to_numpy(), list(confusion.index), title=title)
 
 
+@_if_available
 def plot_predictions(
-    manifest: DataFrame,
-    predictions: DataFrame | None,
-    image_scores: DataFrame | None,
-    params: ReportingParams,
-) -> OptionalFigure:
+    image_scores: DataFrame, predictions: DataFrame, manifest: DataFrame, params: ReportingParams
+) -> Figure:
     """Contact sheet of test images from worst to best, ground truth beside prediction."""
-    return _plot_if_available(
-        lambda guesses, scores: seg.exploration.prediction_sheet(
-            manifest, guesses, scores, num_images=params.images_per_gallery
-        ),
-        predictions,
-        image_scores,
-    )
+    number = params.images_per_gallery
+    return seg.exploration.prediction_sheet(manifest, predictions, image_scores, num_images=number)
 
 
-def plot_object_sizes(image_scores: DataFrame | None, dataset: DatasetParams) -> OptionalFigure:
+@_if_available
+def plot_object_sizes(image_scores: DataFrame, dataset: DatasetParams) -> Figure:
     """Dice against the area of the class in the image."""
-    return _plot_if_available(lambda rows: seg.plotting.plot_object_sizes(rows, dataset.names), image_scores)
+    return seg.plotting.plot_object_sizes(image_scores, dataset.names)
 
 
-def plot_group_scores(group_scores: DataFrame | None, dataset: DatasetParams) -> OptionalFigure:
+@_if_available
+def plot_group_scores(group_scores: DataFrame, dataset: DatasetParams) -> OptionalFigure:
     """Dice per group, if there are several."""
-    several = group_scores is not None and group_scores["group"].nunique() > 1
-    return _plot_if_available(
-        lambda rows: seg.plotting.plot_group_scores(rows, dataset.names), group_scores if several else None
-    )
+    several = group_scores["group"].nunique() > 1
+    return seg.plotting.plot_group_scores(group_scores, dataset.names) if several else ()
 
 
-def plot_thresholds(
-    threshold_curve: DataFrame | None, postprocessing: dict | None, dataset: DatasetParams
-) -> OptionalFigure:
+@_if_available
+def plot_thresholds(threshold_curve: DataFrame, postprocessing: dict | None, dataset: DatasetParams) -> OptionalFigure:
     """Dice, precision and recall against the threshold; multilabel only."""
-    curve = threshold_curve if dataset.task == "multilabel" else None
+    if dataset.task != "multilabel":
+        return ()
     chosen = (postprocessing or {}).get("settings", {}).get("thresholds") or []
-    in_use = dict(zip(dataset.names, chosen, strict=False))
-    return _plot_if_available(lambda rows: seg.plotting.plot_thresholds(rows, dataset.names, in_use), curve)
+    return seg.plotting.plot_thresholds(threshold_curve, dataset.names, dict(zip(dataset.names, chosen, strict=False)))
 
 
-def plot_reliability(reliability: DataFrame | None, test_scores: dict | None, dataset: DatasetParams) -> OptionalFigure:
+@_if_available
+def plot_reliability(reliability: DataFrame, test_scores: dict | None, dataset: DatasetParams) -> Figure:
     """Reliability curves: observed frequency against predicted probability."""
     errors = ((test_scores or {}).get("calibration") or {}).get("classes", {})
-    return _plot_if_available(lambda rows: seg.plotting.plot_reliability(rows, dataset.names, errors), reliability)
+    return seg.plotting.plot_reliability(reliability, dataset.names, errors)
 
 
-def plot_postprocessing(postprocessing: dict | None) -> OptionalFigure:
+@_if_available
+def plot_postprocessing(postprocessing: dict) -> OptionalFigure:
     """Postprocessing steps that gain on validation images."""
     import pandas as pd
 
-    tried = pd.DataFrame((postprocessing or {}).get("gains", []))
-    return _plot_if_available(
-        seg.plotting.plot_postprocessing_gains, tried if tried.empty else tried.query("dice_after > dice_before")
-    )
+    tried = pd.DataFrame(postprocessing["gains"])
+    gained = tried if tried.empty else tried.query("dice_after > dice_before")
+    return () if gained.empty else seg.plotting.plot_postprocessing_gains(gained)
 
 
-def plot_prediction_options(prediction_options: DataFrame | None) -> OptionalFigure:
+@_if_available
+def plot_prediction_options(prediction_options: DataFrame) -> Figure:
     """Dice and time of each prediction option."""
-    return _plot_if_available(seg.plotting.plot_prediction_options, prediction_options)
+    return seg.plotting.plot_prediction_options(prediction_options)
 
 
 def compare_runs(
@@ -122,9 +127,3 @@ def write_model_card(params: ReportingParams, **found: Any) -> str:
     """Write the model card (Markdown) for the users of the model."""
     results = seg.report.Results.from_outputs(found)
     return seg.report.model_card(results, params.model_card, phantom=params.phantom is not None)
-
-
-def _plot_if_available(plot: Callable[..., Figure], *found: Any) -> OptionalFigure:
-    """The figure, or ``()`` if something that it needs is missing or empty."""
-    missing = any(one is None or (getattr(one, "empty", False)) for one in found)
-    return () if missing else plot(*found)
