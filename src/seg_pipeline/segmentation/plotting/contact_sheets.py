@@ -55,7 +55,7 @@ def plot_samples(
     colours = class_colours(len(class_names)) if colours is None else colours
     rows = []
     for image, mask in zip(images, masks, strict=True):
-        picture, drawn = _shrink(check_picture(image, mask)), _shrink_masks(mask)
+        picture, drawn = _fitted(image, mask)
         black = np.zeros_like(picture)
         rows.append(
             [picture, overlay(black, drawn, alpha=1, colours=colours), overlay(picture, drawn, colours=colours)]
@@ -83,9 +83,7 @@ def plot_predictions(
     colours = class_colours(len(class_names))
     rows = []
     for image, truth, predicted in zip(images, truths, predictions, strict=True):
-        picture, drawn = _shrink(check_picture(image, truth)), _shrink_masks(truth)
-        check_picture(image, predicted)
-        found = _shrink_masks(predicted)
+        (picture, drawn), (_, found) = _fitted(image, truth), _fitted(image, predicted)
         marked = tint(tint(picture, found, TINT, colours), found & ~drawn, FALSE_TINT, colours)
         rows.append([picture, overlay(picture, drawn), draw_outlines(marked, drawn, colours)])
     figure = _draw_sheet(rows, titles, ["image", "ground truth", "prediction"])
@@ -108,21 +106,13 @@ def plot_augmentations(
     ``images`` and ``masks`` hold, per sample, the original first and then the same number of augmented draws.
     """
     _check_lengths(images=len(images), masks=len(masks), titles=len(titles))
+    for name, pictures, drawn in zip(titles, images, masks, strict=True):
+        _check_lengths(**{f"images of {name}": len(pictures), f"masks of {name}": len(drawn)})
     flat = [mask for draws in masks for mask in draws]
-    _check_lengths(
-        **{
-            f"{kind} of {name}": len(draws)
-            for kind, every in [("images", images), ("masks", masks)]
-            for name, draws in zip(titles, every, strict=True)
-        }
-    )
     _check_classes(flat, class_names)
     colours = class_colours(len(class_names))
     rows = [
-        [
-            draw_outlines(_shrink(check_picture(image, mask)), _shrink_masks(mask), colours)
-            for image, mask in zip(*draws, strict=True)
-        ]
+        [draw_outlines(*_fitted(image, mask), colours) for image, mask in zip(*draws, strict=True)]
         for draws in zip(images, masks, strict=True)
     ]
     headings = ["original", *[f"draw {draw}" for draw in range(1, len(rows[0]))]]
@@ -145,18 +135,12 @@ def _check_classes(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> N
         )
 
 
-def _shrink(picture: np.ndarray) -> np.ndarray:
-    return resized(picture, _panel_shape(picture.shape[:2]))
-
-
-def _shrink_masks(masks: np.ndarray) -> np.ndarray:
-    return resized_masks(masks, _panel_shape(masks.shape[1:]))
-
-
-def _panel_shape(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Height and width with the longer side at most ``PANEL_PIXELS``."""
-    scale = min(1.0, PANEL_PIXELS / max(shape))
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+def _fitted(image: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Image and masks, shrunk if the longer side exceeds ``PANEL_PIXELS``."""
+    picture = check_picture(image, masks)
+    scale = min(1.0, PANEL_PIXELS / max(picture.shape[:2]))
+    height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+    return resized(picture, (height, width)), resized_masks(masks, (height, width))
 
 
 def _draw_sheet(
