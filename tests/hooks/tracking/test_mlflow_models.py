@@ -13,6 +13,7 @@ import torch
 
 from seg_pipeline.hooks.tracking import mlflow_models
 from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:mlflow"),  # on its own type hints, as it loads
@@ -61,6 +62,7 @@ class Halves:
 
     class bundle:
         classes = ("left", "bright")
+        input = InputSettings()
 
     def __init__(self, folder: Path) -> None:
         assert (folder / "bundle.json").read_text() == "{}"
