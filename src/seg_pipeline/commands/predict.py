@@ -1,7 +1,5 @@
 """`seg-pipeline predict`: predict masks of new images with an exported model, using onnxruntime without torch."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Kedro's data sets, saved whole or not at all: a full disk or a killed run leaves the old file as it was."""
 
-from __future__ import annotations
-
 from pathlib import Path, PurePath
 from typing import Any
 

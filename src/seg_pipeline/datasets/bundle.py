@@ -1,7 +1,5 @@
 """Catalog entry for an exported model: a folder that is replaced as a whole."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -14,8 +14,6 @@ After an interruption before step 4, ``last.pt`` is intact by the digest of step
 ``last.pt`` and ``last.pt.previous`` is intact; after 5 both are. Loading tries the two in this order.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

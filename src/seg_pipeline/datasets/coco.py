@@ -1,7 +1,5 @@
 """Catalog entries for COCO annotation files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal, get_args
 

@@ -1,7 +1,5 @@
 """Catalog entries for folders that a node writes to."""
 
-from __future__ import annotations
-
 import base64
 import io
 from pathlib import Path

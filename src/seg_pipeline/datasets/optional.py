@@ -1,7 +1,5 @@
 """Catalog entries for files that may be missing."""
 
-from __future__ import annotations
-
 from pathlib import PurePath
 from typing import Any
 

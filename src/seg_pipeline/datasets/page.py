@@ -1,7 +1,5 @@
 """Catalog entry for a page that people open: HTML for a browser, Markdown."""
 
-from __future__ import annotations
-
 import re
 
 from kedro_datasets._typing import HTMLPreview

@@ -1,7 +1,5 @@
 """Catalog entries for volumes, which are cut into slices on first load."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal
 

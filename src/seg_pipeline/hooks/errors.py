@@ -1,7 +1,5 @@
 """Errors that a user can fix end a run with one message; all others keep their traceback."""
 
-from __future__ import annotations
-
 import dis
 import logging
 import os

@@ -1,7 +1,5 @@
 """Checks before a run that the pipeline and all its inputs exist."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

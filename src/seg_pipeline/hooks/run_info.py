@@ -1,7 +1,5 @@
 """Files, pipelines and command of a run, for messages."""
 
-from __future__ import annotations
-
 import shlex
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What a run needs before its first node: the sample, the figure style, and its own command for the report."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Progress of a run, one line per node: coloured in a terminal, plain in files and CI logs."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

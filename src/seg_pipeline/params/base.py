@@ -1,7 +1,5 @@
 """Base of all parameter models: unknown keys are errors, values are frozen."""
 
-from __future__ import annotations
-
 from pydantic import BaseModel, ConfigDict
 
 

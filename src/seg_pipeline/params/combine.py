@@ -1,7 +1,5 @@
 """Parameters of a data set that is made of several."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from seg_pipeline.params.base import Params

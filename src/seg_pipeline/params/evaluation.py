@@ -1,7 +1,5 @@
 """Evaluation; `scores`, `prediction` and `evaluation.measures` are declared in `segmentation/settings/training.py`."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from seg_pipeline.params.base import Params

@@ -1,7 +1,5 @@
 """Parameters of the prediction of new images."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

@@ -1,7 +1,5 @@
 """Parameters of the report and the model card."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from seg_pipeline.params.base import Params

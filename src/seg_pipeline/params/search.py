@@ -1,7 +1,5 @@
 """Parameters of the hyperparameter search; their groups are declared in `segmentation/settings/search.py`."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Parameters of experiment tracking."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from seg_pipeline.params.base import Params

@@ -1,7 +1,5 @@
 """The web application: a predictor behind routes and middleware."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from collections.abc import AsyncIterator

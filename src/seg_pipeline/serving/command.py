@@ -1,7 +1,5 @@
 """`seg-pipeline serve`: serve an exported model as an HTTP API and a web page."""
 
-from __future__ import annotations
-
 import argparse
 import ipaddress
 import logging

@@ -1,7 +1,5 @@
 """Errors that are sent to the client."""
 
-from __future__ import annotations
-
 from pydantic import BaseModel, Field
 
 

@@ -1,7 +1,5 @@
 """Middleware: checks every request and adds security headers to every response."""
 
-from __future__ import annotations
-
 import ipaddress
 import secrets
 from urllib.parse import urlsplit

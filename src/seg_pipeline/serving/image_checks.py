@@ -1,7 +1,5 @@
 """Checks of an uploaded file by its first bytes and its header, before anything is decoded."""
 
-from __future__ import annotations
-
 import io
 import re
 from dataclasses import dataclass, replace

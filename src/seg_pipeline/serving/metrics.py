@@ -3,8 +3,6 @@
 Written by hand, because prometheus_client would be a dependency for 40 lines.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from collections import Counter
 

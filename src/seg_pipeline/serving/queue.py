@@ -1,7 +1,5 @@
 """A bounded queue in front of a bounded number of threads."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

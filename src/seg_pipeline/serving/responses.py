@@ -3,8 +3,6 @@
 Axes: C classes, K network channels (the classes, after the background where there is one), H rows, W columns.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Routes of the server."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from dataclasses import asdict, dataclass

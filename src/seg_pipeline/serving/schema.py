@@ -1,7 +1,5 @@
 """Response models, as documented by OpenAPI."""
 
-from __future__ import annotations
-
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field

@@ -1,7 +1,5 @@
 """Limits of a server; the defaults are those of `seg-pipeline serve`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Reads the file of a multipart form into memory, with a limit on its size."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncGenerator
 

@@ -5,8 +5,6 @@ makes the calls of the ``Tracker`` interface and keeps those that fail. ``mlflow
 ``tensorboard_files`` implement the interface.
 """
 
-from __future__ import annotations
-
 from seg_pipeline.hooks.tracking.tracking_hooks import TrackingHooks
 
 __all__ = ["TrackingHooks"]

@@ -4,8 +4,6 @@
 height and width: torch.export writes the "same" padding of TensorFlow as a ceil that it cannot serialise.
 """
 
-from __future__ import annotations
-
 import json
 import warnings
 from pathlib import Path

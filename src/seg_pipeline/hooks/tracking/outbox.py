@@ -6,8 +6,6 @@ ends, however it ends: a journal that can be locked belongs to a finished or kil
 Calls are replayed in order and may be repeated, so a replay that fails starts again from the first line.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

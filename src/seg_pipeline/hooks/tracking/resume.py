@@ -1,7 +1,5 @@
 """Links an interrupted training to its tracked run, by a small file beside the checkpoint."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field

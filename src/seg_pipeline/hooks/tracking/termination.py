@@ -1,7 +1,5 @@
 """Marks a run as killed on Ctrl-C and SIGTERM, which end a process without a Kedro hook."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import signal

@@ -1,7 +1,5 @@
 """Interface of a tracking store. All arguments are JSON values, so that a call can wait in a journal."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypedDict

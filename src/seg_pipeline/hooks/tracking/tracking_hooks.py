@@ -1,7 +1,5 @@
 """Kedro hooks that log parameters, curves, scores, figures, reports and models of a run."""
 
-from __future__ import annotations
-
 import json
 import logging
 import sys

@@ -1,7 +1,5 @@
 """One manifest of several data sets, in place of data_processing's."""
 
-from __future__ import annotations
-
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import CombineParams, DatasetParams
 from seg_pipeline.pipelines import DataFrame

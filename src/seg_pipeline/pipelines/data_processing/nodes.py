@@ -1,7 +1,5 @@
 """Turn raw metadata and files into a checked manifest with splits, and findings about everything left out."""
 
-from __future__ import annotations
-
 import logging
 
 from seg_pipeline import segmentation as seg

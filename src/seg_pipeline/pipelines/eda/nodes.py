@@ -1,7 +1,5 @@
 """Explore the data set: tables, figures, contact sheets and an animation."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -3,8 +3,6 @@
 The only pipeline that scores the test split; its first two nodes read `train_val_images`, which lacks it.
 """
 
-from __future__ import annotations
-
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import EvaluationParams
 from seg_pipeline.pipelines import DataFrame

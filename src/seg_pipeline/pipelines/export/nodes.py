@@ -1,7 +1,5 @@
 """Export the trained model as a bundle of files, accepted once its masks equal those of the trained model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from seg_pipeline import segmentation as seg

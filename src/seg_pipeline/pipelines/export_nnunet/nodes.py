@@ -1,7 +1,5 @@
 """Write the manifest in the raw layout of nnU-Net."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Sanity checks, then short trainings, which find the settings for the long training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from seg_pipeline import segmentation as seg

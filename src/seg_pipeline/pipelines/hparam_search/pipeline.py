@@ -1,7 +1,5 @@
 """Order of the hparam_search nodes."""
 
-from __future__ import annotations
-
 from kedro.pipeline import Pipeline
 
 from seg_pipeline.pipelines import node

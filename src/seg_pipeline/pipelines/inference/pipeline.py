@@ -1,7 +1,5 @@
 """Order of the inference nodes."""
 
-from __future__ import annotations
-
 from kedro.pipeline import Pipeline
 
 from seg_pipeline.pipelines import node

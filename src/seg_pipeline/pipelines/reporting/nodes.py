@@ -4,8 +4,6 @@ Any result may be missing because its pipeline has not run. Its input is then No
 names the command that produces it.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

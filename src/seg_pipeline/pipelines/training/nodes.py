@@ -1,7 +1,5 @@
 """Nodes that train on the manifest and save the best checkpoint, the last one to resume from, and the history."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from pathlib import Path

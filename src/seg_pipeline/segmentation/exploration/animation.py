@@ -1,7 +1,5 @@
 """Draw the frames of a series, from which an animation is made."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

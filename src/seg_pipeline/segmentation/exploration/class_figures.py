@@ -1,7 +1,5 @@
 """Figures of the classes in the masks: co-occurrence, area, objects, and their distribution per split."""
 
-from __future__ import annotations
-
 import matplotlib
 import numpy as np
 import pandas as pd

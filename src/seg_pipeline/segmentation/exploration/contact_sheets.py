@@ -1,7 +1,5 @@
 """Contact sheets of images from the manifest, and the figures drawn during training."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np

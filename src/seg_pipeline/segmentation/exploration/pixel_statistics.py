@@ -3,8 +3,6 @@
 Each image is read once and only its counts are kept: memory does not grow with the number of images.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import cv2

@@ -4,8 +4,6 @@ All are computed from the manifest, without reading pixels. The image table has 
 without masks, paths and hashes, plus ``day``.
 """
 
-from __future__ import annotations
-
 import difflib
 import itertools
 from typing import Literal

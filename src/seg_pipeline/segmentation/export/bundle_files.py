@@ -1,7 +1,5 @@
 """The files of a bundle."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

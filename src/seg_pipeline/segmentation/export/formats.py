@@ -3,8 +3,6 @@
 Axes: B images, K channels, H rows, W columns. B, H and W are dynamic; H and W are multiples of 32.
 """
 
-from __future__ import annotations
-
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Compare the exported formats with the trained model: from file to mask, at several sizes and batch sizes."""
 
-from __future__ import annotations
-
 import itertools
 import tempfile
 from dataclasses import replace

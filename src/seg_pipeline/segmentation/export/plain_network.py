@@ -1,7 +1,5 @@
 """A trained network of plain operations only, which exporters can follow."""
 
-from __future__ import annotations
-
 import copy
 from typing import cast
 

@@ -1,7 +1,5 @@
 """Silence other packages' loggers while their warnings are of no use."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

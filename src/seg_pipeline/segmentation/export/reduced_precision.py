@@ -1,7 +1,5 @@
 """Formats that compute less exactly: kept where the Dice of validation images falls by less than a stated amount."""
 
-from __future__ import annotations
-
 import logging
 import tempfile
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Predictors to compare, images of the manifest as their inputs, and the Dice of their masks."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path

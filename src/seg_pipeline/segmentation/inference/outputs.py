@@ -3,8 +3,6 @@
 Axes: C classes, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Sequence

@@ -4,8 +4,6 @@ Lengths are in units of half the abdominal cavity's width; x runs to the image's
 y to the back, z from 0 at the diaphragm to 1 at the hips.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 CLASSES = ("large_bowel", "small_bowel", "stomach")

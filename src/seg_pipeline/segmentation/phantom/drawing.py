@@ -3,8 +3,6 @@
 Axes: P parts, K harmonics, N corners of an outline, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Write the phantom in the layouts of other data sets, as an example for each environment under ``conf/``."""
 
-from __future__ import annotations
-
 import csv
 import json
 import os

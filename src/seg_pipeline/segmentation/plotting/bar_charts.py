@@ -1,7 +1,5 @@
 """Bar charts: images and scores per class, and memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 

@@ -4,8 +4,6 @@ Each panel is titled with its class and drawn in the colour of the class. Lines 
 the figure can be read without colour. ``names`` are all classes, in channel order, which determines their colours.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -3,8 +3,6 @@
 Axes: C classes, H rows, W columns. An image is uint8, (H, W) or (H, W, 3) in RGB; masks are bool (C, H, W).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

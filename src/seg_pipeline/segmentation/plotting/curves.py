@@ -1,7 +1,5 @@
 """Curves of a training per epoch, and of overfitting a few images per step."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

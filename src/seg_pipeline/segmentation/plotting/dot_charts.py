@@ -1,7 +1,5 @@
 """Scores with one row each: groups, postprocessing steps, prediction options, differences between two runs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

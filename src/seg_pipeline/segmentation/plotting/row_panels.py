@@ -1,7 +1,5 @@
 """Panels side by side that share one row per name: bars, boxes and heat maps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """Fonts, lines and colours of all figures."""
 
-from __future__ import annotations
-
 import functools
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The page of the data set: eda's figures in reading order, each with what to look for."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

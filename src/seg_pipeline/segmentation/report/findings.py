@@ -1,7 +1,5 @@
 """The findings page: inputs read and kept, findings by rule, example images, splits, and all findings."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable
 from typing import Any
 

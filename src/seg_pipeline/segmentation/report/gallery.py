@@ -1,7 +1,5 @@
 """Galleries of test images: best, worst, missed objects and false positives."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Sentences about a run: what its scores mean, how they were computed, and their limits."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

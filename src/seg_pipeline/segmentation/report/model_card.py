@@ -1,7 +1,5 @@
 """The model card, in Markdown: the fields of Mitchell et al., "Model Cards for Model Reporting" (2019)."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import asdict
 from typing import Any

@@ -11,8 +11,6 @@ A page is a template that extends ``base.html``. The policy refuses style attrib
 - ``<a href="#ID" data-choose="VALUE" data-of="NAME">`` sets the filter NAME of the list ID and clears the others.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """The report of a run: scores and their uncertainty, error analysis, training, data, and how to reproduce it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -1,7 +1,5 @@
 """Template values for the scores: main numbers, one row per class, and notes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The page of a search: what was chosen and why, the sanity checks, each step with its figure, and every trial."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Figures of a search, drawn from its table of trials."""
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

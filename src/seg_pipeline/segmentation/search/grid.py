@@ -1,7 +1,5 @@
 """The whole search, and which learning rates and weight decays its grid tries."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from contextlib import closing

@@ -1,7 +1,5 @@
 """Check 1: what goes into the untrained network, and what comes out."""
 
-from __future__ import annotations
-
 import math
 
 import pandas as pd

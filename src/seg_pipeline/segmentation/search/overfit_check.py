@@ -1,7 +1,5 @@
 """Check 2: overfit a few images, then test whether the network says anything about other images."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

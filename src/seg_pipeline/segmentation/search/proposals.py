@@ -1,7 +1,5 @@
 """Points that Optuna proposes in a space of any settings, with pruning."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """Compare trials: their scores, the mean over repeats, the best point, and the reason in words."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Sequence

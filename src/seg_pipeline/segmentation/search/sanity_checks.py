@@ -6,8 +6,6 @@ images until they are fitted, then asks whether what was learned says anything a
 memorise shuffled masks; only that second half detects them. docs/explanation/search.md says what no check can see.
 """
 
-from __future__ import annotations
-
 import logging
 from typing import NamedTuple
 

@@ -6,8 +6,6 @@ and tells in one thread, because ``study.optimize`` neither replaces a worker th
 And a trial's user attributes hold its history, so the study alone is enough to resume and to build the table.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

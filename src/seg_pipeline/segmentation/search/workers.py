@@ -4,8 +4,6 @@ A worker is a ``concurrent.futures.Executor`` that runs one trial at a time. Eac
 share of one ``ProcessPoolExecutor``, because a process that dies breaks its whole executor and all trials on it.
 """
 
-from __future__ import annotations
-
 import logging
 import multiprocessing
 import os

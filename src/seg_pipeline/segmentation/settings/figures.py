@@ -3,8 +3,6 @@
 They are set without Matplotlib in most runs that draw nothing; ``plotting.style`` reads them when drawing.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """What the user states about the data for the report and the model card; None: not stated."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from seg_pipeline.segmentation.settings.training import Settings

@@ -1,7 +1,5 @@
 """How an image file becomes pixels."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 

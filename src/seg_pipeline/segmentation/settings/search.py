@@ -1,7 +1,5 @@
 """Settings of the hyperparameter search; ``params`` reads the same classes from YAML."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """The one way this project replaces a file: write beside it, sync, rename."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import uuid
