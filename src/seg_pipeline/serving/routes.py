@@ -22,8 +22,6 @@ from seg_pipeline.serving.settings import Settings
 from seg_pipeline.serving.uploads import FIELD, read_upload
 
 PAGE = Path(__file__).parent / "page"
-router = APIRouter()
-
 _WORDS = {
     400: "Empty file, malformed form, form without the file, or unknown Host header.",
     401: "Token missing or wrong.",
@@ -39,10 +37,6 @@ _WORDS = {
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": words} for status, words in _WORDS.items()
 }
-_GUARDED: dict[int | str, dict[str, Any]] = {
-    400: {"model": Problem, "description": "Unknown Host header."},
-    **{status: _ERRORS[status] for status in (401, 403)},
-}
 _SCHEMAS = ("Prediction", "ImageFacts", "ClassResult", "PixelData", "ModelFacts", "Problem")
 _BODY = {
     "required": True,
@@ -56,6 +50,9 @@ _BODY = {
         }
     },
 }
+
+
+router = APIRouter(responses={400: {"model": Problem, "description": "Unknown Host header."}, 403: _ERRORS[403]})
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,7 @@ def _per_class(given: list[float] | None, served: Served) -> tuple[float, ...] |
     "/api/model",
     summary="Classes and limits of the model",
     response_description="Classes, input, limits, provenance.",
-    responses=_GUARDED,
+    responses={401: _ERRORS[401]},
 )
 async def model(request: Request) -> ModelFacts:
     served = _served(request)
@@ -159,7 +156,6 @@ async def model(request: Request) -> ModelFacts:
     "/healthz",
     summary="Liveness check",
     response_description="The server is up.",
-    responses={status: _GUARDED[status] for status in (400, 403)},
 )
 async def health() -> Health:
     return Health(status="ok")
@@ -170,7 +166,7 @@ async def health() -> Health:
     summary="Metrics for Prometheus",
     response_description="Text format 0.0.4.",
     response_class=PlainTextResponse,
-    responses=_GUARDED,
+    responses={401: _ERRORS[401]},
 )
 async def metrics(request: Request) -> Response:
     served = _served(request)
