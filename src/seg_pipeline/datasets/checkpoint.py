@@ -46,7 +46,7 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
 
     def __init__(self, *, filepath: str, missing_ok: bool = False, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
-        self._previous = _beside(self._filepath, ".previous")
+        self._previous = Path(f"{self._filepath}.previous")
         self.missing_ok = missing_ok
         self.metadata = metadata
 
@@ -76,7 +76,7 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
         for where in _foreign_values(data, ""):
             raise ValueError(f"{self._filepath}: a checkpoint holds tensors and plain values, found {where}")
         self._filepath.parent.mkdir(parents=True, exist_ok=True)
-        new = _beside(self._filepath, ".tmp")
+        new = Path(f"{self._filepath}.tmp")
         try:
             _write(data, new)
             present = _digest(self._filepath) if self._filepath.exists() else ""
@@ -170,10 +170,6 @@ def _foreign_values(value: object, where: str) -> Iterator[str]:
         yield f"{kind.__module__}.{kind.__qualname__} at {where or 'its top'}"
 
 
-def _beside(file: Path, suffix: str) -> Path:
-    return file.with_name(file.name + suffix)
-
-
 def _digest(file: Path) -> str:
     """Takes about 0.1 s for 160 MB."""
     with file.open("rb") as stream:
@@ -181,10 +177,10 @@ def _digest(file: Path) -> str:
 
 
 def _recorded(file: Path) -> str | None:
-    side = _beside(file, ".sha256")
+    side = Path(f"{file}.sha256")
     return side.read_text(errors="replace").partition(" ")[0] if side.exists() else None
 
 
 def _record(digest: str, file: Path) -> None:
-    with replacing(_beside(file, ".sha256")) as temporary:
+    with replacing(Path(f"{file}.sha256")) as temporary:
         temporary.write_text(f"{digest}  {file.name}\n", newline="\n")
