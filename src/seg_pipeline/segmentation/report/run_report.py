@@ -12,7 +12,7 @@ from seg_pipeline import __version__
 from seg_pipeline.segmentation.manifest.splits import split_table
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.metrics import run_comparison
-from seg_pipeline.segmentation.report.gallery import Gallery, add_images, select_galleries
+from seg_pipeline.segmentation.report.gallery import galleries
 from seg_pipeline.segmentation.report.interpretation import limits
 from seg_pipeline.segmentation.report.page import png_url, render
 from seg_pipeline.segmentation.report.results import Results, listed, plural, score
@@ -43,7 +43,7 @@ def report_page(
         limits=limits(results, about, phantom=phantom),
         **score_section(results),
         figures={name: png_url(png) for name, png in results.figures.items()},
-        galleries=_galleries(results, images_per_gallery),
+        galleries=galleries(results, images_per_gallery),
         **_images(results),
         comparison=_comparison(results, other, seed),
         **provenance_section(results),
@@ -60,13 +60,6 @@ def _lead(results: Results) -> str:
     model, task = results.training_config["model"], results.training_config["task"]
     form = "classes may overlap" if task == "multilabel" else "one class per pixel"
     return f"{model['architecture']} with {model['encoder']}: {size} ({form})"
-
-
-def _galleries(results: Results, number: int) -> list[Gallery]:
-    if results.image_scores is None or results.predictions is None:
-        return []
-    selected = select_galleries(results.image_scores, number)
-    return add_images(selected, results.manifest, results.predictions, results.image_scores, results.classes)
 
 
 def _images(results: Results) -> dict[str, Any]:
