@@ -47,7 +47,8 @@ def report_page(
         **_images(results),
         comparison=_comparison(results, other, seed),
         **provenance_section(results),
-        **_data(results, about),
+        about=about,
+        **_data(results),
         size=SIZE,
     )
     return page.replace(SIZE, f"{len(page) / 1e6:.1f}", 1)
@@ -83,16 +84,9 @@ def _comparison(results: Results, other: str | None, seed: int) -> dict[str, Any
     return {"other": other, "sentence": run_comparison.describe(summary), "rows": summary.to_dict("records")}
 
 
-def _data(results: Results, about: ModelCardDetails) -> dict[str, Any]:
+def _data(results: Results) -> dict[str, Any]:
     counts = results.findings.groupby(["action", "rule"]).size().sort_values(ascending=False).reset_index(name="number")
-    stated = (
-        ("data", about.data),
-        ("source", about.source),
-        ("ground truth", about.truth),
-        ("intended use", about.intended_use),
-    )
     return {
-        "about": [(name, text) for name, text in stated if text],
         "splits": split_table(results.manifest).to_dict("records"),
         "split_classes": results.classes if len(results.classes) <= MOST_CLASS_COLUMNS else [],
         "findings": counts.head(MOST_RULES).to_dict("records"),
