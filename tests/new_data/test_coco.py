@@ -11,7 +11,7 @@ import pytest
 from seg_pipeline.datasets.coco import CocoDataset
 from seg_pipeline.datasets.file_index import FileIndexDataset
 from seg_pipeline.new_data.asking import Asker
-from seg_pipeline.new_data.layouts import coco, find
+from seg_pipeline.new_data.layouts import coco
 from seg_pipeline.new_data.plan import RAW
 from seg_pipeline.new_data.scanning import scan
 
@@ -43,7 +43,8 @@ def loaded(root, entry):
 def plan_of(root, **answers):
     """The plan, what was said, and the image ids of the table and of the files."""
     ask = Asker(answers, interactive=False)
-    plan = find(scan(root))[0].read(ask)
+    contents = scan(root)
+    plan = coco.read(contents, coco.by_split(contents.jsons)[0], ask)
     rows, files = (loaded(root, plan.catalog[name]) for name in ("raw_metadata", "image_files"))
     return plan, " ".join(ask.decisions), sorted(rows["image_id"]), sorted(files["image_id"])
 

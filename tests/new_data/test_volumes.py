@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from seg_pipeline.new_data.asking import Asker
-from seg_pipeline.new_data.layouts import find
+from seg_pipeline.new_data.layouts import volumes
 from seg_pipeline.new_data.scanning import scan
 
 LABELS = np.zeros((4, 3, 2), dtype=np.int16)
@@ -24,9 +24,15 @@ def write(root, labels, *, folders=("images", "labels"), names=("p0", "p1", "p2"
             nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), root / folder / f"{name}.nii.gz")
 
 
-def plan_of(root):
-    ask = Asker({}, interactive=False)
-    return find(scan(root))[0].read(ask), " ".join(ask.decisions)
+def plan_of(root, **answers):
+    ask, contents = Asker(answers, interactive=False), scan(root)
+    path = root / "dataset.json"
+    content = json.loads(path.read_text()) if path.exists() else {}
+    if "channel_names" in content:
+        plan = volumes.read_nnunet_raw(contents, path.name, ask)
+    else:
+        plan = volumes.read_nifti(contents, volumes.decathlon_names(content), ask)
+    return plan, " ".join(ask.decisions)
 
 
 @pytest.mark.parametrize(
@@ -105,8 +111,7 @@ def test_labels_that_number_objects_are_one_class_unless_told_otherwise(tmp_path
             for one in range(number):
                 labels[2 * one, 1:3, 1:3] = one + 1
             nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / folder / f"{name}.nii.gz")
-    ask = Asker(answers, interactive=False)
-    plan = find(scan(tmp_path))[0].read(ask)
+    plan, _ = plan_of(tmp_path, **answers)
     assert plan.classes.values == classes
     assert plan.catalog["raw_metadata"].get("values") == values
     assert plan.annotations.get("multiple_masks") == ("instances" if values else None)

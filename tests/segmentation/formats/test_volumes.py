@@ -181,7 +181,7 @@ def test_labels_that_do_not_lie_on_their_image_are_a_problem_in_mm(tmp_path, sha
     one = case(tmp_path)
     save(one.labels, np.zeros(shape, dtype=np.uint8), affine)
     (problem,) = index_volumes([one], tmp_path / "store", Cutting())[0]["problem"]
-    assert problem.startswith("scan.nii.gz does not lie on scan.nii.gz: it ")
+    assert problem.startswith(f"labels/scan.nii.gz does not lie on {tmp_path.name}/scan.nii.gz: it ")
     assert text in problem
     assert "set `resample_labels: true` under `slices`" in problem
 
@@ -205,8 +205,8 @@ def test_labels_on_a_finer_grid_are_resampled_by_setting_with_a_finding(tmp_path
     images, annotations = index_volumes([one], tmp_path / "store", Cutting(resample_labels=True))
     assert annotations.fillna("").to_numpy().tolist() == [["scan_0000", "7", "2 1"], ["scan_0001", NO_CLASS, ""]]
     assert images["repaired"].fillna("").tolist() == [
-        "scan.nii.gz was resampled to the grid of scan.nii.gz (nearest neighbour), as it is (6, 3, 4), the image "
-        "(2, 3, 4) (slices, H, W); 0.01 of 0.015 cm3 of labels lie in the image",
+        f"labels/scan.nii.gz was resampled to the grid of {tmp_path.name}/scan.nii.gz (nearest neighbour), as it is "
+        "(6, 3, 4), the image (2, 3, 4) (slices, H, W); 0.01 of 0.015 cm3 of labels lie in the image",
         "",
     ]
     _, findings = merge_files(

@@ -85,7 +85,8 @@ def fit_uint16(values: np.ndarray) -> tuple[float, float]:
     """
     low, high = float(values.min()), float(values.max())
     if not np.isfinite([low, high]).all():
-        raise ValueError(f"{int((~np.isfinite(values)).sum())} of its values are NaN or infinite")
+        number = int((~np.isfinite(values)).sum())
+        raise ValueError(f"{number} of its values are NaN or infinite; replace them, such as by the lowest value")
     whole = np.issubdtype(values.dtype, np.integer) or bool((np.rint(values) == values).all())
     if whole and high - min(low, 0) <= 65535:
         return 1.0, min(low, 0.0)
@@ -250,7 +251,7 @@ def _annotations(case: Case, image: Volume, image_ids: list[str], cutting: Cutti
 def _on_image(labels: Volume, image: Volume, case: Case, cutting: Cutting) -> tuple[Volume, str | None]:
     """Labels on the grid of the image, and what was repaired."""
     assert case.labels is not None
-    name, of_image = case.labels.name, case.images[0].name
+    name, of_image = ("/".join(path.parts[-2:]) for path in (case.labels, case.images[0]))
     if (reason := misplacement(image, labels)) is None:
         return labels, None
     if (whole := uncropped(labels, image)) is not None:
