@@ -46,6 +46,10 @@ def make(conf, monkeypatch, capsys):
     return run
 
 
+def binary(mask: np.ndarray) -> np.ndarray:
+    return mask.astype(np.uint8) * 255
+
+
 def draw(folder: Path, name: str, image: np.ndarray) -> None:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,83 +123,6 @@ def test_an_index_base_that_nothing_tells_has_to_be_said(make, tmp_path):
     assert "--rle-first 0: the first pixel is 0" in told
 
 
-def test_masks_of_one_class_in_folders_of_equal_names(make, tmp_path):
-    for name, image, masks in scans():
-        draw(tmp_path / "images", f"{name}.jpg", image)
-        draw(tmp_path / "masks", f"{name}.png", masks[0].astype(np.uint8) * 255)
-    status, told, given = make(tmp_path)
-    assert status == 0, told
-    assert manifest_of(told) == (9, 9)
-    assert given["dataset"]["classes"] == [{"name": "foreground", "value": 255}]
-    assert given["data_processing"]["annotations"]["background_values"] == [0]
-    assert given["training"]["input"]["normalisation"] == "encoder"  # colour
-
-
-@pytest.mark.slow
-def test_a_binary_mask_a_class_named_by_folder_or_by_the_end_of_the_name(make, tmp_path):
-    for name, image, masks in scans():
-        for way in ("folder", "name"):
-            draw(tmp_path / way / "images", f"{name}.png", image)
-        for label, mask in zip(("box", "bar"), masks, strict=True):
-            draw(tmp_path / "folder" / "masks" / label, f"{name}.png", mask.astype(np.uint8) * 255)
-            draw(tmp_path / "name" / "masks", f"{name}_{label}.png", mask.astype(np.uint8) * 255)
-    for way in ("folder", "name"):
-        status, told, given = make(tmp_path / way)
-        assert status == 0, told
-        assert manifest_of(told) == (9, 9)
-        assert [one["name"] for one in given["dataset"]["classes"]] == ["bar", "box"]
-        assert given["dataset"]["task"] == "multiclass"
-
-
-def test_a_mask_beside_its_image_with_void_pixels(make, tmp_path):
-    for name, image, masks in scans():
-        draw(tmp_path, f"{name}.png", image)
-        values = masks[0] + 2 * masks[1].astype(np.uint8)
-        values[:, -3:] = 255
-        draw(tmp_path, f"{name}_mask.png", values)
-    status, told, given = make(tmp_path)
-    assert status == 0, told
-    assert given["data_processing"]["annotations"]["ignore_values"] == [255]
-    assert [one["value"] for one in given["dataset"]["classes"]] == [1, 2]
-
-
-def binary(mask):
-    return mask.astype(np.uint8) * 255
-
-
-def draw_objects(folder):
-    for name, image, masks in scans():
-        draw(folder / name, f"images/{name}.png", image)
-        for number, mask in enumerate(masks):
-            draw(folder / name, f"masks/{name[::-1]}{number}abc.png", binary(mask))
-
-
-def draw_beside(folder):
-    for name, image, masks in scans():
-        draw(folder, f"{name}.png", image)
-        draw(folder, f"{name}_segmentation.png", binary(masks[0]))
-
-
-def draw_splits(folder):
-    for number, (name, image, masks) in enumerate(scans()):
-        split = "train" if number < 6 else "val"
-        draw(folder, f"images/{split}/{name}.jpg", image)
-        draw(folder, f"labels/{split}/{name}.png", masks[0] + 2 * masks[1].astype(np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("write", "classes"),
-    [(draw_objects, ["object"]), (draw_beside, ["foreground"]), (draw_splits, ["class_1", "class_2"])],
-)
-def test_other_ways_to_keep_images_and_masks_apart(write, classes, make, tmp_path):
-    write(tmp_path)
-    status, told, given = make(tmp_path)
-    assert status == 0, told
-    assert manifest_of(told) == (9, 9)
-    assert "none; all inputs are valid" in told  # no mask is taken for an image, and no image for a mask
-    assert [one["name"] for one in given["dataset"]["classes"]] == classes
-
-
 def save_volume(path: Path, values: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
@@ -218,34 +145,93 @@ def test_volumes_beside_their_labels(names, make, tmp_path):
     assert [one["value"] for one in given["dataset"]["classes"]] == [1, 4]
 
 
-def test_a_table_without_a_class_column_is_explained(make, tmp_path):
-    for name, image, _ in scans():
-        draw(tmp_path / "train", f"{name}.png", image)
-    table = pd.DataFrame({"ImageId": [name for name, _, _ in scans()], "EncodedPixels": "5 3 60 4"})
-    table.to_csv(tmp_path / "train.csv", index=False)
-    status, told, _ = make(tmp_path, name="classless")
-    assert status == 1
-    assert "ImageId names images and EncodedPixels masks, but none names classes; add one" in told
-
-
-def test_a_table_of_run_lengths_whose_ids_carry_the_ending(make, tmp_path):
-    rows = []
-    for name, image, masks in scans():
-        draw(tmp_path / "train", f"{name}.png", image)
-        rows += [(f"{name}.png", label, encode_rle(mask, order="F")) for label, mask in zip("ab", masks, strict=True)]
-    pd.DataFrame(rows, columns=["ImageId", "Label", "Pixels"]).to_csv(tmp_path / "t.csv", index=False)
-    status, told, given = make(tmp_path, "--rle-first", "1")
-    assert status == 0, told
-    assert manifest_of(told) == (9, 9)
-    assert given["data_processing"]["annotations"]["rle_order"] == "F"
-
-
 def test_a_folder_of_no_known_form_says_what_was_looked_for(make, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     status, told, _ = make(tmp_path, name="none")
     assert status == 1
-    assert "no known layout found in 0 image files" in told
+    assert "no known layout found in 1 other files" in told
     assert "docs/how-to/own_data.md" in told
+
+
+def draw_classification(folder):
+    for name, image, _ in scans():
+        draw(folder, f"train/{'cat' if name < 'p1_002' else 'dog'}/{name}.jpg", image)
+
+
+def draw_table_of_others(folder):
+    draw(folder, "images/a.png", scan(0)[0])
+    pd.DataFrame({"id": ["x1", "x2"], "rle": ["1 2", "5 1"]}).to_csv(folder / "t.csv", index=False)
+
+
+def draw_numbered_objects(folder):
+    for index, (name, image, _) in enumerate(scans()):
+        objects = np.zeros((40, 56), dtype=np.uint8)
+        for number in range(2 + index % 5):
+            objects[6 * number : 6 * number + 3, 3:40] = number + 1
+        draw(folder, f"images/{name}.png", image)
+        draw(folder, f"masks/{name}.png", objects)
+
+
+def draw_ids_as_jpeg(folder):
+    for name, image, masks in scans():
+        draw(folder, f"images/{name}.png", image)
+        draw(folder, f"masks/{name}.jpg", masks[0] + 2 * masks[1].astype(np.uint8))
+
+
+def draw_clashes(folder):
+    for name, image, masks in scans():
+        draw(folder, f"images/{name}.png", image)
+        draw(folder, f"images/{name}.bmp", 255 - image)
+        draw(folder, f"masks/{name}.png", binary(masks[0]))
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (draw_classification, "the folders cat, dog look like those of a classification set"),
+        (
+            draw_table_of_others,
+            "t.csv (columns id, rle): rle holds masks, but no column names the images: id holds x1, x2; image files: "
+            "images/a.png",
+        ),
+        (draw_numbered_objects, "the values of the masks number the objects of each image (1 to 6) and are no classes"),
+        (draw_ids_as_jpeg, "the masks are JPEG files and hold the values 0 to"),
+        (
+            draw_clashes,
+            "9 of 9 masks, such as p0_000, fit several images (images/p0_000.bmp, images/p0_000.png); give the images "
+            "different names",
+        ),
+    ],
+)
+def test_what_cannot_be_read_is_explained(write, reason, make, tmp_path):
+    write(tmp_path)
+    status, told, given = make(tmp_path, name="refused")
+    assert (status, given) == (1, None)
+    assert reason in told
+
+
+def test_outside_the_project_nothing_is_written(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert main([str(tmp_path), "mine", "--yes"]) == 1
+    assert "this is not the folder of the project: it needs pyproject.toml and conf/base" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_trial_says_what_the_run_would_of_images_without_a_row(make, tmp_path):
+    folder = tmp_path / "pa${x}"
+    rows = []
+    for name, image, masks in scans():
+        draw(folder / "train", f"{name}.png", image)
+        rows += [(name, label, encode_rle(mask, order="C")) for label, mask in zip("ab", masks, strict=True)]
+    pd.DataFrame(rows[:12], columns=["id", "class", "rle"]).to_csv(folder / "t.csv", index=False)
+    status, told, given = make(folder, "--rle-first", "1", "--rle-order", "C", "--group", "none")
+    assert status == 0, told
+    assert manifest_of(told) == (6, 9)
+    assert "3 of 9 images have no row: not annotated, so they are dropped (`images_without_row: drop`)" in told
+    assert "images with a mask: a: 6, b: 6" in told
+    status, told, given = make(folder, "--rle-first", "1", "--rle-order", "C", "--images-without-row", "empty")
+    assert manifest_of(told) == (9, 9)
+    assert given["data_processing"]["annotations"]["images_without_row"] == "empty"
 
 
 def test_an_environment_is_not_overwritten_unasked(conf, monkeypatch, capsys, tmp_path):

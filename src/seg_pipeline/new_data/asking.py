@@ -33,7 +33,9 @@ class Asker:
             ValueError: the answer is not an option, or there is neither an answer nor a proposal.
         """
         answer = self.given.get(key)
-        if answer is None and self.interactive and len(options) > 1:
+        if len(options) == 1:
+            return next(iter(options))
+        if answer is None and self.interactive:
             answer = self._asked(question, options, proposal)
         answer = proposal if answer is None else answer
         option = "--" + key.replace("_", "-")

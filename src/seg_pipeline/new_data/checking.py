@@ -16,6 +16,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from seg_pipeline.segmentation.export.quiet import errors_only
+from seg_pipeline.segmentation.manifest.table_forms import read_form
 
 IMAGES = 20
 GROUPS = 3
@@ -63,20 +64,35 @@ def _link(path: Path, target: Path) -> None:
 
 
 def _trim(catalog: DataCatalog) -> tuple[int, int]:
-    """Keep about ``IMAGES`` annotated images in the catalog's tables; return their number and that of their groups."""
+    """Keep about ``IMAGES`` images in the catalog's tables; return their number and that of their groups."""
     tables = {name: catalog[name].load() for name in ("raw_metadata", "image_files", "mask_files")}
-    given = catalog["params:data_processing"].load().annotations
-    image, mask = given.columns.image_id, given.columns.mask
-    all_of_them = given.images_without_row == "empty"
-    annotated = tables["image_files"]["image_id"] if all_of_them else tables["raw_metadata"][image]
-    kept = some_images(tables["image_files"], set(annotated.dropna()))
-    rows = tables["raw_metadata"][tables["raw_metadata"][image].isin(kept)]
-    files = _of(tables["image_files"], "image_id", kept)
+    given = catalog["params:data_processing"].load()
+    form = read_form(
+        tables["raw_metadata"],
+        mask_format=given.annotations.mask_format,
+        columns=given.annotations.columns.model_dump(by_alias=True),
+        only_class="",
+        patterns=given.annotations.patterns,
+        no_mask_values=given.annotations.no_mask_values,
+    )
+    files, annotated = tables["image_files"], set(form["image_id"].dropna())
+    split = pd.Series("", index=files.index)
+    if given.split.method == "table" and "predefined_splits" in catalog:
+        table = catalog["predefined_splits"].load().drop_duplicates("image_id")
+        split = files["image_id"].map(table.set_index("image_id")["split"]).fillna("")
+    parts = [some_images(of_split, annotated) for _, of_split in files.groupby(split)]
+    unstated = files["image_id"].dropna()[lambda ids: ~ids.isin(annotated)]
+    kept = {*(one for part in parts for one in part), *unstated.head(IMAGES // 4)}
+    rows = form[form["image_id"].isin(kept)]
     masks = tables["mask_files"]
-    masks = _of(masks, "mask_id", set(rows[mask])) if "mask_id" in masks else masks
-    for name, table in (("raw_metadata", rows), ("image_files", files), ("mask_files", masks)):
+    trimmed = {
+        "raw_metadata": tables["raw_metadata"].iloc[sorted(set(rows["row"] - 2))],
+        "image_files": _of(files, "image_id", kept),
+        "mask_files": _of(masks, "mask_id", set(rows["mask"])) if "mask_id" in masks else masks,
+    }
+    for name, table in trimmed.items():
         catalog[name] = MemoryDataset(table.reset_index(drop=True))
-    files = files.dropna(subset="image_id")
+    files = trimmed["image_files"].dropna(subset="image_id")
     return len(files), (files["group"] if "group" in files else files["image_id"]).nunique()
 
 

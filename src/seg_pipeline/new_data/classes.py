@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
-from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
+import cv2
 import numpy as np
 import pandas as pd
 
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.plan import Classes, Value
+from seg_pipeline.new_data.scanning import Contents, base
+from seg_pipeline.segmentation.formats.json_files import read_json
 from seg_pipeline.segmentation.images.decoding import read_values
-from seg_pipeline.segmentation.images.masks import pack_colours
+from seg_pipeline.segmentation.images.fingerprints import count_objects
+from seg_pipeline.segmentation.images.masks import binary_mask, pack_colours
 
 T = TypeVar("T")
-MOST_CLASSES = 64
+MOST_CLASSES = 255
+"""Values that are taken for classes without a list of names."""
+MANY = 64
+"""With more values than this, levels of a lossy compression are looked for."""
 SAMPLED = 200
 MOSTLY_COVERED = 0.9
 """If masks cover at least this share of the pixels, the rest is proposed as unlabelled."""
+LOSSY = (".jpg", ".jpeg")
+FLAT = 0.6
+"""Least share of the pixels that keep their level in masks that compression changed."""
+APART = 16
+"""Least distance of two levels in masks that JPEG changed."""
+BACKGROUND = {"background", "bg", "none", "unlabelled", "unlabeled", "_background_"}
+VOID = {"void", "ignore", "unknown", "unlabelled", "unlabeled", "__ignore__"}
 
 
 def evenly(items: list[T], number: int = SAMPLED) -> list[T]:
@@ -28,23 +42,16 @@ def evenly(items: list[T], number: int = SAMPLED) -> list[T]:
     return [items[at] for at in np.unique(np.linspace(0, len(items) - 1, min(number, len(items))).astype(int))]
 
 
-def values_of(paths: list[Path]) -> tuple[list[int], bool]:
-    """Pixel values that occur in a sample of mask files, and whether they are colours (see ``pack_colours``).
+def grey_values(path: Path) -> np.ndarray:
+    """Pixels of a mask file; (H, W) also if equal channels store grey."""
+    values = read_values(path)
+    return values[..., 0] if values.ndim == 3 and (values == values[..., :1]).all() else values
 
-    Raises:
-        ValueError: there are more than ``MOST_CLASSES`` values.
-    """
-    read = [read_values(path) for path in evenly(paths)]
-    colours = any(values.ndim == 3 for values in read)
-    found: set[int] = set()
-    for values in read:
-        found |= set(np.unique(pack_colours(values) if colours else values).tolist())
-        if len(found) > MOST_CLASSES:
-            raise ValueError(
-                f"{paths[0].parent}: the masks hold more than {MOST_CLASSES} values. If they are JPEG files, export "
-                "them again as PNG. If each value is an object, write one file per object (see `conf/instances/`)"
-            )
-    return sorted(found), colours
+
+def grey_mask(path: Path) -> np.ndarray:
+    """Bool mask (H, W) of a binary mask file, white from 128 on if JPEG changed it."""
+    values = grey_values(path)
+    return values > 127 if path.suffix.lower() in LOSSY else binary_mask(values)
 
 
 def as_declared(value: int, colours: bool) -> Value:
@@ -52,19 +59,125 @@ def as_declared(value: int, colours: bool) -> Value:
     return [value >> 16, value >> 8 & 255, value & 255] if colours else value
 
 
+def _levels(masks: list[np.ndarray]) -> list[int]:
+    """Values of areas that are flat over 3 x 3 pixels, ``APART`` from each other, the most frequent ones first."""
+    counts: Counter[int] = Counter()
+    for values in masks:
+        flat = cv2.erode(values, np.ones((3, 3), np.uint8)) == cv2.dilate(values, np.ones((3, 3), np.uint8))
+        found, numbers = np.unique(values[flat], return_counts=True)
+        counts.update(dict(zip(found.tolist(), numbers.tolist(), strict=True)))
+    levels: list[int] = []
+    for value, _ in counts.most_common():
+        if all(abs(value - one) >= APART for one in levels):
+            levels.append(value)
+    return sorted(levels)
+
+
+def values_of(paths: list[Path], known: dict[str, str], ask: Asker) -> tuple[list[int], bool, bool]:
+    """Values that occur in a sample of masks, whether they are colours, and whether compression changed them.
+
+    Raises:
+        ValueError: the values are too many, too close after JPEG compression, or numbers of objects.
+    """
+    read = [grey_values(path) for path in evenly(paths)]
+    colours = any(values.ndim == 3 for values in read)
+    packed = [pack_colours(values) if colours else values for values in read]
+    found: list[int] = sorted({int(value) for values in packed for value in np.unique(values)})
+    listed = sum(_key(value, colours) in known for value in found)
+    lossy = any(path.suffix.lower() in LOSSY for path in paths)
+    if not lossy and (listed >= len(found) / 2 or len(found) <= MANY):
+        _refuse_objects(packed, paths, listed)
+        return found, colours, False
+    levels = _levels([values.astype(np.uint8) for values in packed]) if not colours and max(found) < 256 else []
+    if lossy and len(found) > len(levels) and found[-1] - found[0] < APART:
+        raise ValueError(
+            f"{paths[0]}: the masks are JPEG files and hold the values {found[0]} to {found[-1]}, which are too close "
+            "to each other: JPEG has changed them, probably class ids. Export the masks again as PNG"
+        )
+    exact = np.mean([np.isin(values, levels).mean() for values in packed])
+    if 1 < len(levels) < len(found) and len(levels) <= MANY and exact > FLAT:
+        what = "JPEG compression has changed the masks" if lossy else "the masks look like converted JPEG files"
+        ask.decide(f"{what}: {len(found)} values are read as the nearest of {levels} (`nearest_value`)")
+        return levels, colours, True
+    if len(found) <= MOST_CLASSES and not lossy:
+        _refuse_objects(packed, paths, listed)
+        return found, colours, False
+    if len(found) <= MANY:
+        return found, colours, False
+    raise ValueError(
+        f"{paths[0].parent}: the masks hold more than {MANY} values. If they were saved with lossy compression, export "
+        "them again as PNG. If each value is an object, write one file per object (see `conf/instances/`). If each is "
+        "a class, list them in a classes.csv (class_id,class_name)"
+    )
+
+
+def _refuse_objects(masks: list[np.ndarray], paths: list[Path], listed: int) -> None:
+    """Raise ValueError if the values number the objects of each image: 1, 2, 3, ... in one piece each."""
+    numbers = [np.unique(values[values > 0]) for values in masks]
+    shown = [(values, one) for values, one in zip(masks, numbers, strict=True) if one.size]
+    counts = {one.size for _, one in shown}
+    if listed or len(counts) < 3 or max(counts) < 5 or any(one[-1] != one.size for _, one in shown):
+        return
+    if all(count_objects(values == number) == 1 for values, one in shown[:20] for number in one.tolist()):
+        raise ValueError(
+            f"{paths[0].parent}: the values of the masks number the objects of each image (1 to {max(counts)}) and are "
+            "no classes. Write one mask file per object (see `conf/instances/`), or masks of 0 and 255"
+        )
+
+
+def named_values(contents: Contents, tables: Iterable[pd.DataFrame]) -> dict[str, str]:
+    """Class names by value, colours as "r,g,b", from the first file that lists classes."""
+    for file in contents.others:
+        name = file.rsplit("/", 1)[-1].lower()
+        if name in ("labelmap.txt", "label_colors.txt", "classes.txt", "labels.txt", "class_names.txt"):
+            lines = (contents.root / file).read_text("utf-8-sig", errors="replace").splitlines()
+            if found := _of_lines([line.strip() for line in lines if line.strip() and line[0] != "#"]):
+                return found
+    if found := class_names(tables):
+        return found
+    for file in contents.jsons:
+        if base(file).lower() in ("dataset", "classes", "labels", "class_names"):
+            try:
+                content = read_json(contents.root / file)
+            except ValueError:
+                continue
+            content = content.get("labels", content) if isinstance(content, dict) else content
+            if isinstance(content, dict) and all(isinstance(one, int | str) for one in content.values()):
+                turned = content if all(str(key).isdigit() for key in content) else {v: k for k, v in content.items()}
+                if all(str(key).isdigit() for key in turned):
+                    return {str(key): str(value) for key, value in turned.items()}
+    return {}
+
+
+def _of_lines(lines: list[str]) -> dict[str, str]:
+    """Names of "name:r,g,b::" (CVAT), "r g b name", "id name", "id: name", or one name per line from value 1 on."""
+    found = {}
+    first = 1 - sum(line.lower() in BACKGROUND | VOID for line in lines[:2])
+    for number, line in enumerate(lines, start=first):
+        if one := re.fullmatch(r"([^:]+):\s*(\d+),\s*(\d+),\s*(\d+)(?::.*)?", line):
+            found[",".join(one.groups()[1:])] = one[1].strip()
+        elif one := re.fullmatch(r"(\d+)[\s,]+(\d+)[\s,]+(\d+)[\s,]+(\D.*)", line):
+            found[",".join(one.groups()[:3])] = one[4].strip()
+        elif one := re.fullmatch(r"(\d+)[\s:,;]+(\D.*)", line):
+            found[str(int(one[1]))] = one[2].strip()
+        else:
+            found[str(number)] = line
+    return found
+
+
 def class_names(tables: Iterable[pd.DataFrame]) -> dict[str, str]:
     """Class names by value, from the first table that lists classes; colours as "r,g,b"."""
     for table in tables:
-        columns = {str(name).lower().strip(): table[name] for name in table}
+        columns = {str(name).lower().strip(): table[name].fillna("").str.strip() for name in table}
         names = next((columns[one] for one in ("name", "class_name", "class", "label") if one in columns), None)
         if names is None or not names.is_unique or len(table) > MOST_CLASSES or names.str.isdigit().all():
             continue
         if {"r", "g", "b"} <= columns.keys():
-            keys = columns["r"].str.strip() + "," + columns["g"].str.strip() + "," + columns["b"].str.strip()
+            keys = columns["r"] + "," + columns["g"] + "," + columns["b"]
         else:
             numbers = [one for one in columns.values() if one.is_unique and one.str.isdigit().all()]
             keys = numbers[0] if numbers else names
-        return dict(zip(keys, names.str.strip(), strict=True))
+        return dict(zip(keys, names, strict=True))
     return {}
 
 
@@ -75,26 +188,31 @@ def from_pixels(paths: list[Path], known: dict[str, str], ask: Asker, *, alone: 
         known: names by value.
         alone: name of the class if the masks hold a single value.
     """
-    values, colours = values_of(paths)
+    values, colours, lossy = values_of(paths, known, ask)
     named = {value: known[key] for value in values if (key := _key(value, colours)) in known}
-    black = [value for value in values if value == 0 and _is_background(named.get(value))]
+    black = [value for value in values if value == 0 and named.get(value, "bg").lower() in BACKGROUND]
     void = [value for value in values if value and _is_void(value, values, named, colours)]
     wanted = [value for value in values if value not in (*black, *void)]
     if not wanted:
         raise ValueError(f"{paths[0].parent}: the masks hold only the values {values}; is this the right folder?")
     names = {value: named.get(value, alone if len(wanted) == 1 else _name(value, colours)) for value in wanted}
+    names = {
+        value: name if list(names.values()).count(name) == 1 else f"{name} {value}" for value, name in names.items()
+    }
     classes = {names[value]: as_declared(value, colours) for value in wanted}
-    shown = ", ".join(f"{value} {name}" for name, value in classes.items())
-    ask.decide(f"classes: {shown} ({'colours' if colours else 'pixel values'} of {len(evenly(paths))} masks)")
-    if black or void:
-        ask.decide(f"not a class: {[as_declared(one, colours) for one in black]} background, "
-                   f"{[as_declared(one, colours) for one in void]} unknown (ignored)")  # fmt: skip
+    shown = ", ".join(f"{value} {name}" for name, value in list(classes.items())[:20])
+    more = f" and {len(classes) - 20} more" if classes.keys() - list(classes)[:20] else ""
+    ask.decide(f"classes: {shown}{more} ({'colours' if colours else 'pixel values'} of {len(evenly(paths))} masks)")
+    others = {"background": black, "unknown (ignored)": void}
+    if told := [f"{[as_declared(one, colours) for one in some]} {what}" for what, some in others.items() if some]:
+        ask.decide(f"not a class: {', '.join(told)}")
     return Classes(
         classes,
         "multilabel" if len(classes) == 1 else "multiclass",
         "background" if black or len(classes) == 1 else "ignore",
         [as_declared(value, colours) for value in black],
         [as_declared(value, colours) for value in void],
+        lossy,
     )
 
 
@@ -102,14 +220,10 @@ def _key(value: int, colours: bool) -> str:
     return ",".join(map(str, as_declared(value, True))) if colours else str(value)  # type: ignore[arg-type]
 
 
-def _is_background(name: str | None) -> bool:
-    return name is None or name.lower() in {"background", "bg", "none", "unlabelled", "unlabeled"}
-
-
 def _is_void(value: int, values: list[int], named: dict[int, str], colours: bool) -> bool:
     """Whether a value means unknown: by its name, by its absence from a table of classes, or 255 beside small ids."""
     if value in named:
-        return named[value].lower() in {"void", "ignore", "unknown", "unlabelled", "unlabeled"}
+        return named[value].lower() in VOID
     small = [one for one in values if 0 < one < 255]
     return bool(named) or (not colours and value == 255 and bool(small) and max(small) < 100)
 
@@ -128,18 +242,27 @@ def overlap_of(stacks: Iterable[list[np.ndarray]]) -> tuple[int, float, int]:
     """Shared pixels, covered share and number of images, of lists of bool masks (H, W), one list per image."""
     shared, covered, total, number = 0, 0, 0, 0
     for masks in stacks:
-        shared += sum(int((one & other).sum()) for one, other in combinations(masks, 2))
-        covered += int(np.any(masks, axis=0).sum())
+        depth = np.sum(masks, axis=0, dtype=np.int64)
+        shared += int((depth * (depth - 1) // 2).sum())
+        covered += int(np.count_nonzero(depth))
         total += masks[0].size
         number += 1
     return shared, covered / max(1, total), number
 
 
-def task_of(classes: dict[str, Value], stacks: Iterable[list[np.ndarray]], ask: Asker) -> Classes:
-    """Choose the task, and the meaning of pixels without a class, from masks that may overlap."""
+def task_of(
+    classes: dict[str, Value], stacks: Iterable[list[np.ndarray]], ask: Asker, *, files: Iterable[Path] = ()
+) -> Classes:
+    """Choose the task, and the meaning of pixels without a class, from masks that may overlap.
+
+    ``files``: the mask files, if there are any; JPEG among them is read by its nearest value.
+    """
+    lossy = any(path.suffix.lower() in LOSSY for path in files)
+    if lossy:
+        ask.decide("JPEG compression has changed the masks: white from 128 on (`nearest_value`)")
     shared, covered, number = overlap_of(stacks)
     if len(classes) == 1:
-        return Classes(classes, "multilabel")
+        return Classes(classes, "multilabel", nearest=lossy)
     task = "multilabel" if shared else "multiclass"
     options = {"multilabel": "classes may overlap", "multiclass": "one class per pixel"}
     task = ask.choose("task", "Do classes overlap?", options, task)
@@ -151,4 +274,4 @@ def task_of(classes: dict[str, Value], stacks: Iterable[list[np.ndarray]], ask: 
     )
     ask.decide(f"pixels without a class: {rest}; masks cover {covered:.0%} of the pixels")
     return Classes(classes, "multilabel" if task == "multilabel" else "multiclass",
-                   "ignore" if rest == "ignore" else "background")  # fmt: skip
+                   "ignore" if rest == "ignore" else "background", nearest=lossy)  # fmt: skip

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from seg_pipeline.new_data.asking import Asker, tell
-from seg_pipeline.new_data.layouts import Layout, find
+from seg_pipeline.new_data.layouts import find
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents, scan
+from seg_pipeline.new_data.splits import with_splits
 from seg_pipeline.new_data.writing import write
 
 
@@ -36,6 +37,12 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     answers.add_argument("--rle-order", help="C: runs go along rows; F: runs go down columns")
     answers.add_argument("--rle-first", help="number of the first pixel in run lengths, 1 or 0")
     answers.add_argument("--labels", help="what the labels of volumes are: classes, or numbers of objects of one class")
+    answers.add_argument("--rle-starts", help="absolute, or relative: starts count from the end of the run before")
+    answers.add_argument("--class-column", help="column of the table that names the class, or none")
+    answers.add_argument("--class-name", help="name of the class if there is only one")
+    answers.add_argument("--images-without-row", help="images that the table does not name: drop (not annotated) or "
+                         "empty (they show no class)")  # fmt: skip
+    answers.add_argument("--splits", help="given: keep the split of the data; draw: draw a new one")
     answers.add_argument("--channel", help="the nnU-Net channel to use as the image")
     return parser.parse_args(given)
 
@@ -54,13 +61,18 @@ def _make(options: argparse.Namespace) -> int:
     target = options.conf / options.name
     if not re.fullmatch("[a-z][a-z0-9_]*", options.name):
         raise ValueError(f"{options.name!r}: a name must be lower-case letters, digits and _, and start with a letter")
+    if not (options.conf / "base").is_dir() or not Path("pyproject.toml").is_file():
+        raise ValueError(
+            f"{Path.cwd()}: this is not the folder of the project: it needs pyproject.toml and {options.conf}/base. "
+            "Go to the project's folder and run new-data there; nothing was written"
+        )
     if target.exists() and not options.overwrite:
         raise ValueError(f"{target}: this environment exists already; choose another name, or add --overwrite")
     ask = Asker(vars(options), interactive=sys.stdin.isatty() and not options.yes)
     tell(f"Looking at {options.folder}")
     plan = choose(scan(options.folder), ask)
-    write(target, plan, ask, overwrite=options.overwrite)
-    tell(f"Wrote {target}/catalog.yml, globals.yml and parameters.yml.")
+    files = write(target, plan, ask, overwrite=options.overwrite)
+    tell(f"Wrote {target}/{', '.join(files[:-1])} and {files[-1]}.")
     return 0 if options.no_check else _tried(options, plan)
 
 
@@ -70,34 +82,38 @@ def choose(contents: Contents, ask: Asker) -> Plan:
     Raises:
         ValueError: the folder has no known layout.
     """
-    found = find(contents)
+    found, reasons, tables = find(contents)
     if not found:
-        raise ValueError(unknown(contents))
+        raise ValueError(unknown(contents, reasons))
     options = {one.name: one.about for one in found}
     name = ask.choose("layout", "The folder has several layouts. Which one do you want to use?", options, found[0].name)
     first = found.pop(list(options).index(name))
     for layout in [first] if ask.given.get("layout") else [first, *found]:
-        if (plan := _read(layout, ask)) is not None:
+        ask.decide(f"layout: {layout.about}")
+        plan = layout.read(ask)
+        if isinstance(plan, Plan):
             if others := ", ".join(one.name for one in found if one is not layout):
                 ask.decide(f"also found, but not used (choose with --layout): {others}")
-            return plan
-    raise ValueError(unknown(contents))
+            return with_splits(plan, contents, tables, ask)
+        reasons.append(f"{layout.about}: {plan or 'the file names of images and masks do not match'}")
+        ask.decide(f"not used: {reasons[-1]}")
+    raise ValueError(unknown(contents, reasons))
 
 
-def _read(layout: Layout, ask: Asker) -> Plan | None:
-    ask.decide(f"layout: {layout.about}")
-    plan = layout.read(ask)
-    if plan is None:
-        ask.decide(f"not used: the file names of images and masks do not match ({layout.about})")
-    return plan
-
-
-def unknown(contents: Contents) -> str:
-    """Error message: what was found, and what is supported."""
-    counts = f"{len(contents.pictures)} image files ({sum(map(len, contents.masks.values()))} of them named as masks), "
-    counts += f"{len(contents.tables)} CSV, {len(contents.jsons)} JSON and {len(contents.volumes)} NIfTI files"
+def unknown(contents: Contents, reasons: list[str]) -> str:
+    """Error message: what was found, why it is not read, and what is supported."""
+    masks = sum(map(len, contents.masks.values()))
+    counts = {
+        f"image files ({masks} of them named as masks)": contents.pictures,
+        "tables": contents.tables,
+        "JSON files": contents.jsons,
+        "NIfTI volumes": contents.volumes,
+        "other files": contents.others,
+    }
+    held = ", ".join(f"{len(files)} {what}" for what, files in counts.items() if files) or "an empty folder"
+    why = "".join(f"\n- {reason}" for reason in reasons[:12])
     return (
-        f"{contents.root}: no known layout found in {counts}. Supported: a CSV of run lengths or of mask files; "
+        f"{contents.root}: no known layout found in {held}.{why}\nSupported: a table of run lengths or of mask files; "
         "images/ and masks/ (or labels/, annotations/, names ending in _mask) with equal file names; COCO JSON; NIfTI; "
         "the raw layout of nnU-Net. docs/how-to/own_data.md shows each layout and how to write an environment by hand"
     )
@@ -131,8 +147,12 @@ def summary(result: dict[str, Any]) -> str:
 
     manifest, findings = result["manifest"], result["findings"]
     areas = {name[5:]: int((manifest[name] > 0).sum()) for name in manifest if name.startswith("area_")}
-    lines = [f"{len(manifest)} of {result['images']} images of {result['groups']} groups are usable",
-             "images with a mask:  " + ", ".join(f"{name}: {number}" for name, number in areas.items()),
+    images, groups = (
+        f"{number} {what}{'s' * (number != 1)}"
+        for number, what in ((result["images"], "image"), (result["groups"], "group"))
+    )
+    lines = [f"{len(manifest)} of {images} of {groups} are usable",
+             "images with a mask: " + ", ".join(f"{name}: {number}" for name, number in areas.items()),
              "findings  " + "\n            ".join(finding_lines(findings))]  # fmt: skip
     reasons = findings.drop_duplicates("rule").head(5) if len(findings) else findings
     lines += [f"e.g. {one['rule']}: {one['reason']}" for one in reasons.to_dict("records")]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from seg_pipeline.new_data.scanning import SPLIT_WORDS
+
 SEPARATORS = re.compile(r"([_\-./ ]+)")
-SPLIT_WORDS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 NUMBERED = re.compile(r"([A-Za-z]*)(\d+)")
 FEW_GROUPS = 5
 """With fewer groups than this, a finer part of the names is proposed if there is one."""
@@ -31,7 +32,7 @@ class _Parts:
     separators: list[str]
 
     def varies(self, at: int) -> bool:
-        return len(set(self.fields[at])) > 1 and not {one.lower() for one in self.fields[at]} <= SPLIT_WORDS
+        return len(set(self.fields[at])) > 1 and not {one.lower() for one in self.fields[at]} <= SPLIT_WORDS.keys()
 
     def joined(self, start: int, end: int) -> list[str]:
         """Text of the fields from ``start`` to before ``end``, of each name."""
@@ -58,7 +59,7 @@ def propose(names: list[str], *, group: str = "auto", whole: bool | None = None)
     if parts is None or len(names) < 2:
         return Names(_plain(names, whole), "names have different parts: each image is its own group", names)
     frame = _frame(parts)
-    first, last = _group(parts, frame, group)
+    first, last = _group(parts, frame, group, whole)
     texts = parts.joined(first, last + 1) if last is not None else names
     return Names(_pattern(parts, first, last, frame, whole), _about(texts, names, last, frame), texts)
 
@@ -93,7 +94,7 @@ def _frame(parts: _Parts) -> int | None:
     return last if counts and parts.varies(last) else None
 
 
-def _group(parts: _Parts, frame: int | None, wanted: str) -> tuple[int, int | None]:
+def _group(parts: _Parts, frame: int | None, wanted: str, whole: bool) -> tuple[int, int | None]:
     """First and last field of the group; (0, None): each image is its own group."""
     varying = [at for at in range(len(parts.fields)) if parts.varies(at) and at != frame]
     if wanted == "none" or not varying:
@@ -101,7 +102,8 @@ def _group(parts: _Parts, frame: int | None, wanted: str) -> tuple[int, int | No
     if wanted != "auto":
         last = _place(wanted, len(parts.fields))
         return min(varying[0], last), last
-    sizes = {at: len(set(parts.joined(varying[0], at + 1))) for at in varying}
+    # if names repeat in the folders train and val, equal numbers there are different images
+    sizes = {at: len(set(parts.joined(0 if whole else varying[0], at + 1))) for at in varying}
     total = len(parts.fields[0])
     repeated = [at for at in varying if sizes[at] <= total / 2]
     if not repeated:

@@ -28,6 +28,8 @@ class Classes:
     unlabelled_pixels: Literal["background", "ignore"] = "background"
     background: list[Value] = field(default_factory=list)
     ignore: list[Value] = field(default_factory=list)
+    nearest: bool = False
+    """Lossy compression changed the masks: `annotations.nearest_value`."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Plan:
     """Image files, to measure their sizes; empty for volumes."""
     cases: list[list[Path]] = field(default_factory=list)
     """Files per case of volumes; the check uses a few cases."""
+    annotated: frozenset[str] | None = None
+    """Ids of the images with a row; None: all."""
+    splits: dict[str, str] | None = None
+    """Split of each image, if the data gives it."""
     split: dict[str, Any] = field(default_factory=dict)
     """`data_processing.split`, where the data says more than the defaults."""
 

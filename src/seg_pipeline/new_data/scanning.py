@@ -6,20 +6,32 @@ import glob
 import os
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import product
 from pathlib import Path, PurePosixPath
 
 ENDINGS = {
-    "pictures": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
-    "tables": (".csv",),
+    "pictures": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".pbm"),
+    "tables": (".csv", ".tsv", ".parquet", ".xlsx", ".jsonl"),
     "jsons": (".json",),
     "volumes": (".nii", ".nii.gz", ".nrrd", ".mha"),
 }
 MASK_WORD = re.compile(
-    r"(?:^|[_\-. ])(masks?|labels?(?:tr)?|labelled|annot\w*|gt|(?:ground_?)?truth|seg(?:m\w*)?|targets?)(?:$|[_\-. ])"
+    r"(?:^|[_\-. ])(masks?|labels?(?:tr)?|labelled|annot\w*?|gt|(?:ground_?)?truth|seg(?:m[a-z]*)?|targets?)"
+    r"(?=$|[_\-. ])",
+    re.IGNORECASE,
 )
-IMAGE_WORD = re.compile(r"(?:^|[_\-. ])(images?|imgs?|scans?|jpegimages|photos?|imagestr)(?:$|[_\-. ])")
+IMAGE_WORD = re.compile(
+    r"(?:^|[_\-. ])(images?|imgs?|scans?|jpegimages|photos?|imagestr|pictures?)(?=$|[_\-. ])", re.IGNORECASE
+)
+KINDS = {"indexed", "binary", "instance", "instances", "semantic", "panoptic", "color", "colour", "rgb", "vis"}
+"""What sets apart folders of masks of the same images."""
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
 
 
 @dataclass(frozen=True)
@@ -31,10 +43,11 @@ class Contents:
     tables: list[str]
     jsons: list[str]
     volumes: list[str]
+    others: list[str] = field(default_factory=list)
 
     @property
     def masks(self) -> dict[str, list[str]]:
-        """Image files that are named as masks, by the name of their folder ("" if the file name says so)."""
+        """Image files that are named as masks, by the word that says so."""
         return by_word(self.pictures)
 
     @property
@@ -44,20 +57,23 @@ class Contents:
 
 
 def scan(root: Path) -> Contents:
-    """List the files below ``root``; hidden files are skipped and linked folders followed.
+    """List the files below ``root``; hidden files are skipped and linked folders followed once.
 
     Raises:
         ValueError: the folder does not exist.
     """
     if not root.is_dir():
         raise ValueError(f"{root}: no such folder; give the folder that holds your data")
-    found: dict[str, list[str]] = {kind: [] for kind in ENDINGS}
+    found: dict[str, list[str]] = {kind: [] for kind in (*ENDINGS, "others")}
+    seen: set[str] = set()
     for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        for name in names:
-            for kind, endings in ENDINGS.items():
-                if name.lower().endswith(endings) and not name.startswith("."):
-                    found[kind].append((Path(folder) / name).relative_to(root).as_posix())
+        real = os.path.realpath(folder)
+        below[:] = [] if real in seen else sorted(one for one in below if not one.startswith((".", "__MACOSX")))
+        for name in names if real not in seen else ():
+            if not name.startswith("."):
+                kind = next((kind for kind, ends in ENDINGS.items() if name.lower().endswith(ends)), "others")
+                found[kind].append((Path(folder) / name).relative_to(root).as_posix())
+        seen.add(real)
     return Contents(root, **{kind: sorted(files) for kind, files in found.items()})
 
 
@@ -66,17 +82,25 @@ def stem(file: str) -> str:
     return re.sub(r"(\.nii\.gz|\.[^./]+)$", "", file, flags=re.IGNORECASE)
 
 
+def base(file: str) -> str:
+    """The file's name without folders and extension."""
+    return stem(file).rsplit("/", 1)[-1]
+
+
 def mask_folder(file: str) -> str | None:
-    """Name of the folder that marks the file as a mask, "" if its own name does, None if it is not a mask."""
+    """The word in a folder that marks the file as a mask, "" if its own name does, None if it is not a mask.
+
+    Of a folder of one of ``KINDS``, such as indexed_masks, it is the whole name.
+    """
     *folders, _ = PurePosixPath(file).parts
     for name in reversed(folders):
-        if MASK_WORD.search(name.lower()):
-            return name
-    return "" if MASK_WORD.search(PurePosixPath(stem(file)).name.lower()) else None
+        if found := MASK_WORD.search(name):
+            return name if KINDS & {*map(str.lower, key_parts(name))} else found[1].lower()
+    return "" if MASK_WORD.search(base(file)) else None
 
 
 def by_word(files: list[str]) -> dict[str, list[str]]:
-    """Masks by the name of their folder; the folder with the most files comes last."""
+    """Masks by the word in the name of their folder; the folder with the most files comes last."""
     groups: dict[str, list[str]] = defaultdict(list)
     for file in files:
         if (name := mask_folder(file)) is not None:
@@ -87,8 +111,14 @@ def by_word(files: list[str]) -> dict[str, list[str]]:
 def images_of(files: list[str]) -> list[str]:
     """Files that are not named as masks, limited to folders named as images if there are any."""
     others = [file for file in files if mask_folder(file) is None]
-    named = [file for file in others if any(IMAGE_WORD.search(part.lower()) for part in file.split("/")[:-1])]
+    named = [file for file in others if any(map(IMAGE_WORD.search, file.split("/")[:-1]))]
     return named or others
+
+
+def key_parts(path: str) -> list[str]:
+    """Parts of a path without extension that are left without the words for images and masks."""
+    cleaned = [IMAGE_WORD.sub("", MASK_WORD.sub("", part)).strip("_-. ") for part in path.split("/")]
+    return [part for part in cleaned if part]
 
 
 def common_folder(files: list[str]) -> str:
@@ -109,6 +139,11 @@ def endings_of(files: list[str]) -> str:
     return r"\." + (re.escape(found[0]) if len(found) == 1 else f"(?:{'|'.join(map(re.escape, found))})")
 
 
+def literal(text: str) -> str:
+    """Regular expression for the text itself."""
+    return re.escape(text).replace(r"\-", "-").replace(r"\ ", " ")
+
+
 def common_end(texts: list[str]) -> str:
     """The longest common ending of several different texts that starts at a separator; "" if there is none."""
     shared = os.path.commonprefix([text[::-1] for text in texts])[::-1]  # noqa: RUF071  letters are meant
@@ -121,22 +156,34 @@ def glob_of(files: list[str], folder: str, others: list[str]) -> str:
     wanted, rest = below(files, folder), below([one for one in others if one.startswith(folder)], folder)
     ends = {file[len(stem(file)) :] for file in wanted}
     end = glob.escape(ends.pop()) if len(ends) == 1 else ".*"
-    stems = [stem(file).rsplit("/", 1)[-1] for file in wanted]
-    last = {one[-1:] for one in (stem(file) for file in rest)} - {one[-1:] for one in stems}
+    stems = [base(file) for file in wanted]
+    last = {base(file)[-1:] for file in rest} - {one[-1:] for one in stems}
     tails = [f"*{end}", f"*{glob.escape(common_end(stems))}{end}", f"{glob.escape(stems[0])}{end}", f"*[0-9]{end}"]
     tails += [f"*[!{''.join(sorted(filter(str.isalnum, last)))}]{end}"] if any(map(str.isalnum, last)) else []
-    head = _head(wanted)
-    fitting = [tail for tail in tails if all(_taken(file, head, tail) for file in wanted)]
-    return head + next((tail for tail in fitting if not any(_taken(file, head, tail) for file in rest)), tails[0])
+    fitting = [
+        (head, tail)
+        for head, tail in product(_heads(wanted, rest), tails)
+        if all(_taken(file, head, tail) for file in wanted)
+    ]
+    return "".join(next((one for one in fitting if not any(_taken(file, *one) for file in rest)), fitting[0]))
 
 
-def _head(files: list[str]) -> str:
-    """Glob for the folders: their names, ``*`` if names differ, ``**`` if depths differ."""
+def _heads(files: list[str], others: list[str]) -> list[str]:
+    """Globs for the folders, the widest first: their names, ``*`` if names differ, ``**`` if depths differ."""
     rows = [file.split("/")[:-1] for file in files]
     if len({len(row) for row in rows}) > 1:
-        return "**/"
-    columns = [set(column) for column in zip(*rows, strict=True)]
-    return "".join(glob.escape(one.pop()) + "/" if len(one) == 1 else "*/" for one in columns)
+        return ["**/"]
+    heads = [""]
+    for at, names in enumerate(map(set, zip(*rows, strict=True))):
+        ways = [glob.escape(min(names))]
+        if len(names) > 1:
+            start, end = os.path.commonprefix(sorted(names)), common_end(sorted(names))  # noqa: RUF071  letters are meant
+            parts = [file.split("/") for file in others]
+            last = {part[at][-1:] for part in parts if len(part) > at + 1} - {name[-1:] for name in names}
+            ways = ["*", f"{glob.escape(start)}*{glob.escape(end)}"]
+            ways += [f"*[!{''.join(sorted(filter(str.isalnum, last)))}]"] if any(map(str.isalnum, last)) else []
+        heads = [f"{head}{way}/" for head in heads for way in ways]
+    return heads
 
 
 def _taken(file: str, head: str, tail: str) -> bool:

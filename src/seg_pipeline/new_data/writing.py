@@ -1,17 +1,21 @@
-"""Write the three files of an environment from a plan."""
+"""Write the files of an environment from a plan."""
 
 from __future__ import annotations
 
+import tempfile
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import yaml
 
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import evenly
-from seg_pipeline.new_data.plan import Plan
+from seg_pipeline.new_data.layouts.table_files import AS_TEXT
+from seg_pipeline.new_data.plan import DATA, RAW, Plan
 from seg_pipeline.segmentation.images.decoding import read_image
 
 LARGE = 384
@@ -24,32 +28,33 @@ MANY = 5000
 
 
 def training_input(pictures: list[Path], ask: Asker) -> dict[str, Any]:
-    """Training parameters derived from sizes and pixels of the images; {} for volumes."""
+    """Training parameters for the sizes and the most frequent kind of pixels of the images; {} for volumes."""
     if not pictures:
         ask.decide("network input: as in conf/base, for slices of volumes")
         return {}
-    looked = [image for path in evenly(pictures, 20) if (image := _readable(path)) is not None]
+    looked = {path: image for path in evenly(pictures, 20) if (image := _readable(path)) is not None}
     if not looked:
         raise ValueError(f"{pictures[0].parent}: none of the sampled images can be read")
-    heights, widths = zip(*(image.shape[:2] for image in looked), strict=True)
+    heights, widths = zip(*(image.shape[:2] for image in looked.values()), strict=True)
     height, width = int(np.median(heights)), int(np.median(widths))
     settings: dict[str, Any] = {}
     if min(height, width) <= LARGE:
         settings["size"] = [_side(height, scale := min(1, WINDOW / max(height, width))), _side(width, scale)]
-        settings["resize_mode"] = (
-            "resize" if len({round(h / w, 1) for h, w in zip(heights, widths, strict=True)}) == 1 else "pad"
-        )
+        equal = len({round(h / w, 1) for h, w in zip(heights, widths, strict=True)}) == 1
+        settings["resize_mode"] = "resize" if equal else "pad"
         how = f"whole images at {settings['size'][0]} x {settings['size'][1]} ({settings['resize_mode']})"
     else:
         scale = round(min(1.0, VIEW / min(height, width)), 2)
         settings |= {"size": [WINDOW, WINDOW], "resize_mode": "crop", "scale": scale, "zoom": 1.5}
         how = f"windows of {WINDOW} x {WINDOW} of images scaled by {scale:g}"
-    colour = looked[0].ndim == 3 and looked[0].dtype == np.uint8
-    if colour:
-        settings |= {"normalisation": "encoder", "window": None}
-    ask.decide(f"network input: {how}; images are {height} x {width} (median of {len(looked)}), "
-               f"{looked[0].dtype}, {'colour' if looked[0].ndim == 3 else 'grey'}")  # fmt: skip
-    return {"input": settings, "sampling": {"augmentation": "light"}} if colour else {"input": settings}
+    kinds = {path: f"{image.dtype}, {'colour' if image.ndim == 3 else 'grey'}" for path, image in looked.items()}
+    kind, _ = Counter(kinds.values()).most_common(1)[0]
+    ask.decide(f"network input: {how}; images are {height} x {width} (median of {len(looked)}), {kind}")
+    if others := [f"{path.name} ({one})" for path, one in kinds.items() if one != kind]:
+        ask.decide(f"{len(others)} of {len(looked)} sampled images are of another kind, such as {others[0]}")
+    if kind != "uint8, colour":
+        return {"input": settings}
+    return {"input": settings | {"normalisation": "encoder", "window": None}, "sampling": {"augmentation": "light"}}
 
 
 def _readable(path: Path) -> np.ndarray | None:
@@ -72,6 +77,8 @@ def parameters(plan: Plan, ask: Asker) -> dict[str, Any]:
         annotations["background_values"] = classes.background
     if classes.ignore:
         annotations["ignore_values"] = classes.ignore
+    if classes.nearest:
+        annotations["nearest_value"] = True
     processing: dict[str, Any] = {"annotations": annotations, **({"split": plan.split} if plan.split else {})}
     if len(plan.pictures) > MANY:
         processing["num_workers"] = -1
@@ -81,30 +88,56 @@ def parameters(plan: Plan, ask: Asker) -> dict[str, Any]:
     return {"dataset": dataset, "data_processing": processing, **({"training": training} if training else {})}
 
 
-def write(folder: Path, plan: Plan, ask: Asker, *, overwrite: bool) -> None:
-    """Write ``catalog.yml``, ``globals.yml`` and ``parameters.yml``.
+def write(folder: Path, plan: Plan, ask: Asker, *, overwrite: bool) -> list[str]:
+    """Write the files of an environment, all or none; return their names.
 
     Raises:
         ValueError: the environment exists, and ``overwrite`` is false.
     """
     if folder.exists() and not overwrite:
         raise ValueError(f"{folder}: this environment exists already; choose another name, or add --overwrite")
-    values = parameters(plan, ask)
-    folder.mkdir(parents=True, exist_ok=True)
-    catalog = {name: {**entry, "metadata": _metadata(entry)} for name, entry in plan.catalog.items()}
-    (folder / "catalog.yml").write_text("\n".join(_text({name: entry}) for name, entry in catalog.items()))
-    (folder / "parameters.yml").write_text(
-        _comment(ask.decisions) + "\n".join(_text({k: v}) for k, v in values.items())
-    )
+    values = _escaped(parameters(plan, ask))
+    entries = {name: {**_escaped(entry), "metadata": _metadata(entry)} for name, entry in plan.catalog.items()}
+    texts = {}
+    if plan.splits:
+        table = pd.DataFrame(plan.splits.items(), columns=["image_id", "split"])
+        texts["splits.csv"] = table.to_csv(index=False, lineterminator="\n")
+        place = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+        entries["predefined_splits"] = {
+            "type": "pandas.CSVDataset",
+            "filepath": _escaped(f"{place.as_posix()}/splits.csv"),
+            "load_args": AS_TEXT,
+            "metadata": {"kedro-viz": {"layer": "raw"}},
+        }
     places = {
         "data_root": f"data/{folder.name}",
-        "raw_root": plan.raw_root.as_posix(),
+        "raw_root": plan.raw_root.as_posix().replace("${", r"\\\${"),  # resolved here and again in the catalog
         "phantom": None,
         "if_missing": "Put the data there, or give its folder with `--params raw_root=FOLDER`.",
     }
-    (folder / "globals.yml").write_text(
-        _comment([f"Written by `new-data` from {plan.raw_root.name}."]) + _text(places, flow=False)
-    )
+    texts["catalog.yml"] = "\n".join(_text({name: entry}) for name, entry in entries.items())
+    texts["parameters.yml"] = _comment(ask.decisions) + "\n".join(_text({k: v}) for k, v in values.items())
+    told = _comment([f"Written by `new-data` from {plan.raw_root.name}."])
+    texts["globals.yml"] = told + _text(places, flow=False)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new_data_") as made:
+        for name, text in texts.items():
+            (Path(made) / name).write_text(text, encoding="utf-8")
+        folder.mkdir(exist_ok=True)
+        for name in texts:
+            (Path(made) / name).replace(folder / name)
+    return sorted(texts)
+
+
+def _escaped(value: Any) -> Any:
+    """The value with ``${`` in names and paths written so that OmegaConf does not resolve it."""
+    if isinstance(value, dict):
+        return {key: _escaped(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_escaped(one) for one in value]
+    if not isinstance(value, str):
+        return value
+    own = next((one for one in (RAW, DATA) if value.startswith(one)), "")
+    return own + value[len(own) :].replace("${", "\\${")
 
 
 def _metadata(entry: dict[str, Any]) -> dict[str, Any]:

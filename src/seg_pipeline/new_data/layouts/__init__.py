@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from seg_pipeline.new_data.asking import Asker
-from seg_pipeline.new_data.classes import class_names
-from seg_pipeline.new_data.layouts import coco, pictures, tables, volumes
+from seg_pipeline.new_data.classes import named_values
+from seg_pipeline.new_data.layouts import coco, pictures, table_files, tables, volumes
+from seg_pipeline.new_data.layouts.hints import hints
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents
 from seg_pipeline.segmentation.formats.json_files import read_json
@@ -21,19 +23,26 @@ MOST_JSONS = 50
 class Layout(NamedTuple):
     name: str
     about: str
-    read: Callable[[Asker], Plan | None]
+    read: Callable[[Asker], Plan | str | None]
+    """The plan, or why the files are not as the layout says."""
 
 
-def find(contents: Contents) -> list[Layout]:
-    """Every layout that the folder may have; names of repeated layouts are numbered."""
-    given = tables.read_tables(contents)
-    names = class_names(given.values())
-    found = [*_described(contents, names), *_tabled(contents, given, names), *_pictured(contents, names)]
-    kinds = [one.name for one in found]
-    return [
-        one._replace(name=f"{one.name}-{kinds[:at].count(one.name) + 1}") if one.name in kinds[:at] else one
-        for at, one in enumerate(found)
-    ]
+def find(contents: Contents) -> tuple[list[Layout], list[str], dict[str, table_files.Table]]:
+    """Every layout that the folder may have, why other files are none, and the tables.
+
+    Names of repeated layouts are numbered.
+    """
+    given, faults = table_files.read_tables(contents)
+    names = named_values(contents, [one.rows for one in given])
+    recognised = [*_described(contents, names), *_tabled(contents, given, names), *_pictured(contents, names)]
+    found = [one for one in recognised if isinstance(one, Layout)]
+    reasons = [*faults, *(one for one in recognised if isinstance(one, str)), *hints(contents)]
+    seen: Counter[str] = Counter()
+    numbered = []
+    for one in found:
+        seen[one.name] += 1
+        numbered.append(one._replace(name=f"{one.name}-{seen[one.name]}") if seen[one.name] > 1 else one)
+    return numbered, reasons, {one.file: one for one in given}
 
 
 def _content(path: Path) -> dict:
@@ -67,27 +76,17 @@ def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
     return found
 
 
-def _tabled(contents: Contents, given: dict[str, tables.Table], names: dict[str, str]) -> list[Layout]:
-    found = []
-    for file, table in given.items():
-        if columns := tables.rle_columns(contents, table):
-            read = partial(tables.read_rle, contents, file, table, columns, names)
-            found.append(Layout("rle", f"run lengths in {file}", read))
+def _tabled(contents: Contents, given: list[table_files.Table], names: dict[str, str]) -> Iterator[Layout | str]:
+    for table in given if contents.pictures else ():
+        form = tables.recognise(contents, table)
+        if isinstance(form, str):
+            yield form
             continue
-        for folder, masks in contents.masks.items():
-            if columns := tables.file_columns(contents, table, masks):
-                reading = partial(tables.read_files, contents, file, table, columns, masks, names)
-                found.append(Layout("files", f"{file} names mask files in {folder}", reading))
-    return found
+        name, what = ("files", "names mask files") if form.mask_files else ("rle", "holds run lengths")
+        yield Layout(name, f"{table.file} {what}", partial(tables.read, contents, form, names))
 
 
-def _pictured(contents: Contents, names: dict[str, str]) -> list[Layout]:
-    return [
-        Layout(
-            "pictures",
-            f"images, and masks in {folder or 'files of their names'}",
-            partial(pictures.read, contents, masks, names),
-        )
-        for folder, masks in contents.masks.items()
-        if contents.images
-    ]
+def _pictured(contents: Contents, names: dict[str, str]) -> Iterator[Layout]:
+    for folder, masks in contents.masks.items() if contents.images else ():
+        about = f"images, and masks in {folder or 'files of their names'}"
+        yield Layout("pictures", about, partial(pictures.read, contents, masks, names))

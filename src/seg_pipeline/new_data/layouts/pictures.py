@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,119 +14,70 @@ import numpy as np
 
 from seg_pipeline.new_data import names as naming
 from seg_pipeline.new_data.asking import Asker
-from seg_pipeline.new_data.classes import evenly, from_pixels, task_of, text_name
+from seg_pipeline.new_data.classes import evenly, from_pixels, grey_mask, task_of, text_name
 from seg_pipeline.new_data.plan import Classes, Entry, Plan, file_index
-from seg_pipeline.new_data.scanning import Contents, below, common_folder, endings_of, glob_of, stem
-from seg_pipeline.segmentation.images.decoding import read_values
-from seg_pipeline.segmentation.images.masks import binary_mask
+from seg_pipeline.new_data.scanning import (
+    SPLIT_WORDS,
+    Contents,
+    base,
+    below,
+    common_folder,
+    endings_of,
+    glob_of,
+    key_parts,
+    literal,
+    stem,
+)
 
 ENOUGH = 0.9
 """Share of the masks whose image must be found."""
-GENERIC = re.compile(r"(indexed|binary)?_?(masks?|labels?|annot\w*|gt|truth|ground_?truth|seg\w*|targets?)?", re.I)
+GENERIC = {"indexed", "binary", "png", "id", "ids", "class", "object", "all", *SPLIT_WORDS}
+"""Words in the name of a folder of masks that are no class."""
 NUMBERED_CLASS = re.compile(r"[_\-. ]*([A-Za-z]\w*?)[_\-. ]*\d+")
 
 
 @dataclass(frozen=True)
-class Matched:
-    """How the paths of masks, without extensions, name their images."""
+class Images:
+    """Image files, and how their ids are made of their names.
 
-    masks: list[str]
-    pattern: str
-    """With the groups mask_id and image_id and, if the paths give it, class_id."""
-    images: list[str]
-    """Image of each mask."""
-    classes: list[str] | None
-    """Class of each mask, if the paths give it."""
-    several: bool
-    """An image has several masks of one class: each is one object."""
+    ``by``: "stem" of the file, its whole "path", its "name" with extension, or its "number" without leading zeros.
+    """
 
+    files: list[str]
+    by: str = "stem"
 
-def match(masks: list[str], images: set[str]) -> Matched | None:
-    """How ``masks`` name ``images``; None if too few do. Tries the whole path first, then its parts from the last."""
-    depth = {len(mask.split("/")) for mask in masks}
-    places = [None, *range(max(depth) - 1, -1, -1)] if len(depth) == 1 else [None]
-    for place in places:
-        texts = [mask if place is None else mask.split("/")[place] for mask in masks]
-        found = [_longest(text, images, whole=place is None) for text in texts]
-        if sum(one is not None for one in found) >= ENOUGH * len(masks):
-            kept = {mask: one for mask, one in zip(masks, found, strict=True) if one is not None}
-            return _describe(kept, place)
-    return None
+    @property
+    def folder(self) -> str:
+        return common_folder(self.files)
 
+    def id_of(self, file: str) -> str:
+        path = below([file], self.folder)[0]
+        if self.by == "number" and (found := re.search(r"\d+$", base(path))):
+            return str(int(found[0]))
+        return {"path": stem(path), "name": path.rsplit("/", 1)[-1]}.get(self.by) or base(path)
 
-def _longest(text: str, images: set[str], *, whole: bool) -> str | None:
-    """The longest image id that ``text`` starts with, up to a separator; for a whole path, within its last part."""
-    least = text.rfind("/") if whole else 0
-    ends = [len(text), *(at for at in range(len(text) - 1, least, -1) if not text[at].isalnum())]
-    return next((text[:end] for end in ends if text[:end] in images), None)
+    @property
+    def clashes(self) -> list[str]:
+        """Ids of several files."""
+        return [name for name, number in Counter(map(self.id_of, self.files)).items() if number > 1]
 
-
-def _describe(image_of: dict[str, str], place: int | None) -> Matched:
-    """The pattern, part by part; the image id is followed by the rest of its part."""
-    masks, images = list(image_of), list(image_of.values())
-    parts = [[mask] if place is None else mask.split("/") for mask in masks]
-    elements: list[str] = []
-    classes: list[str] | None = None
-    for at in range(len(parts[0])):
-        own = at == (place or 0)
-        texts = [row[at][len(image) if own else 0 :] for row, image in zip(parts, images, strict=True)]
-        pattern, found = _element(texts, images, free=not own, taken=classes is not None)
-        classes = found or classes
-        elements.append(("(?P<image_id>" + (".+" if place is None else "[^/]+") + ")" if own else "") + pattern)
-    keys = zip(images, classes or [""] * len(images), strict=True)
-    several = max(Counter(keys).values()) > 1
-    return Matched(masks, f"(?P<mask_id>{'/'.join(elements)})", images, classes, several)
+    def entry(self, ask: Asker, others: list[str]) -> Entry:
+        """Catalog entry; its glob should not match ``others``."""
+        if self.by == "number":
+            ask.decide(f"images: {len(self.files)} in {self.folder or '.'}; ids are numbers without leading zeros")
+            glob = glob_of(self.files, self.folder, sorted({*others} - {*self.files}))
+            return file_index(self.folder, glob, rf"(?:.+/)?[^/]*?0*(?P<image_id>\d+){endings_of(self.files)}")
+        entry = index_of(self.files, self.folder, ask, whole=self.by == "path", others=others)
+        ending = endings_of(self.files)
+        if self.by == "name":
+            entry["pattern"] = entry["pattern"].removesuffix(f"){ending}") + ending + ")"
+        return entry
 
 
-def _element(texts: list[str], images: list[str], *, free: bool, taken: bool) -> tuple[str, list[str] | None]:
-    """Pattern of one part besides the image id, and the class that it names."""
-    if {text.lower() for text in texts} <= naming.SPLIT_WORDS:
-        return "[^/]+", None
-    if len(set(texts)) == 1:
-        return re.escape(texts[0]).replace(r"\-", "-"), None
-    joint = r"" if free else r"[_\-. ]+"
-    heads = {match[1] for text in texts if (match := NUMBERED_CLASS.fullmatch(text))}
-    if not taken and all(NUMBERED_CLASS.fullmatch(text) for text in texts) and len(heads) <= len(set(images)):
-        found = [match[1] for text in texts if (match := NUMBERED_CLASS.fullmatch(text))]
-        return (
-            rf"{joint}(?P<class_id>{_either(heads)})[_\-. ]*\d+",
-            found,
-        )
-    bare = [text.strip("_-. ") for text in texts]
-    repeated = len(set(bare)) <= min(50, max(1, len(set(images)) // 2)) and max(Counter(bare).values()) > 1
-    once = max(Counter(zip(images, bare, strict=True)).values()) == 1 or free
-    if not taken and repeated and once and not _counts_objects(bare, images):
-        return rf"{joint}(?P<class_id>{_either(set(bare))})", bare
-    return "[^/]+" if free else "[^/]*", None
-
-
-def _either(texts: set[str]) -> str:
-    """Alternatives, longest first, so that none hides a longer one that starts with it."""
-    return "|".join(re.escape(text).replace(r"\-", "-") for text in sorted(texts, key=lambda one: (-len(one), one)))
-
-
-def _counts_objects(texts: list[str], images: list[str]) -> bool:
-    """Whether the texts are numbers that restart in each image and count its objects."""
-    if not all(text.isdigit() for text in texts):
-        return False
-    of_image: dict[str, list[int]] = {}
-    for image, text in zip(images, texts, strict=True):
-        of_image.setdefault(image, []).append(int(text))
-    consecutive = all(sorted(one) == list(range(min(one), min(one) + len(one))) for one in of_image.values())
-    return consecutive and len({len(one) for one in of_image.values()}) > 1
-
-
-def image_ids(contents: Contents) -> tuple[str, list[str], bool]:
-    """Common folder of the images, their relative paths without extensions, and whether file names repeat."""
-    folder = common_folder(contents.images)
-    paths = [stem(file) for file in below(contents.images, folder)]
-    return folder, paths, len({path.rsplit("/", 1)[-1] for path in paths}) < len(paths)
-
-
-def image_entry(contents: Contents, ask: Asker) -> Entry:
-    """Catalog entry for the images, with a pattern for their names."""
-    folder, _, whole = image_ids(contents)
-    return index_of(contents.images, folder, ask, whole=whole, others=contents.pictures)
+def images_by_name(files: list[str]) -> Images:
+    """Images with the shortest ids that tell most of them apart."""
+    ways = [Images(files, by) for by in ("stem", "path", "name")]
+    return next((one for one in ways if len(one.clashes) <= len(files) * (1 - ENOUGH)), ways[1])
 
 
 def index_of(files: list[str], folder: str, ask: Asker, *, whole: bool, others: list[str]) -> Entry:
@@ -144,33 +96,220 @@ def index_of(files: list[str], folder: str, ask: Asker, *, whole: bool, others: 
     return file_index(folder, glob, proposed.pattern + endings_of(files))
 
 
-def read(contents: Contents, masks: list[str], known: dict[str, str], ask: Asker) -> Plan | None:
-    """Plan for images and masks with matching names; None if they do not match."""
-    _, paths, whole = image_ids(contents)
-    ids = {path if whole else path.rsplit("/", 1)[-1] for path in paths}
-    mask_root = common_folder(masks)
-    path_of = {stem(name): contents.root / file for name, file in zip(below(masks, mask_root), masks, strict=True)}
-    found = match(list(path_of), ids)
-    if found is None:
+@dataclass(frozen=True)
+class Matched:
+    """How the paths of masks, without extensions, name their images."""
+
+    masks: list[str]
+    pattern: str
+    """With the group mask_id and, if the paths give it, class_id; image_id is a group or comes from ``columns``."""
+    columns: dict[str, str]
+    images: list[str]
+    """Image id of each mask."""
+    classes: list[str] | None
+    """Class of each mask, if the paths give it."""
+
+    @property
+    def several(self) -> bool:
+        """An image has several masks of one class: each is one object."""
+        return max(Counter(zip(self.images, self.classes or self.images, strict=True)).values()) > 1
+
+
+def match(masks: list[str], images: Images) -> Matched | str:
+    """How ``masks`` name ``images``, or why they do not. Tries the parts of the paths from the last one."""
+    known = _by_key(images.files)
+    best: dict[str, tuple[str, str]] = {}
+    for place in range(-1, -1 - min(mask.count("/") + 1 for mask in masks), -1):
+        found = {mask: one for mask in masks if (one := _owner(mask.split("/"), place, known)) is not None}
+        if sum(bool(file) for _, file in found.values()) >= ENOUGH * len(masks):
+            kept = {mask: one for mask, one in found.items() if one[1]}
+            if (matched := _described(kept, place, images, len(masks))) is not None:
+                return matched
+        best = max(best, found, key=len)
+    if unclear := [mask for mask, (_, file) in best.items() if not file]:
+        mask = unclear[0]
+        clash = [file for _, file in known[best[mask][0]]][:2]
+        return (
+            f"{len(unclear)} of {len(masks)} masks, such as {mask}, fit several images ({', '.join(clash)}); give the "
+            "images different names, or move one of each pair away"
+        )
+    strange = [mask for mask in masks if mask not in best]
+    named = ", ".join(base(file) for file in images.files[:2])
+    return (
+        f"{len(strange) or len(masks)} of {len(masks)} masks, such as {(strange or masks)[0]}, have no image of their "
+        f"name; the {len(images.files)} images are called {named}, ..."
+    )
+
+
+def _by_key(files: list[str]) -> dict[str, list[tuple[set[str], str]]]:
+    """Images, each with the other parts of its path, by the names that a mask may repeat."""
+    known: dict[str, list[tuple[set[str], str]]] = defaultdict(list)
+    for file in files:
+        parts = key_parts(stem(file)) or [base(file)]
+        for name in {parts[-1], base(file), file.rsplit("/", 1)[-1]}:
+            known[name].append(({*parts, *file.split("/")[:-1]}, file))
+    return known
+
+
+def _owner(parts: list[str], place: int, known: dict[str, list[tuple[set[str], str]]]) -> tuple[str, str] | None:
+    """The name of its image that a mask's path repeats, and the image's file ("" if several fit)."""
+    there = {*parts, *key_parts("/".join(parts))}
+    for text in (parts[place], *key_parts(parts[place])[:1]):
+        for end in (len(text), *(at for at in range(len(text) - 1, 0, -1) if not text[at].isalnum())):
+            if fitting := known.get(text[:end]):
+                scores = [(len(others & there), -len(others - there)) for others, _ in fitting]
+                first = max(scores)
+                return text[:end], fitting[scores.index(first)][1] if scores.count(first) == 1 else ""
+    return None
+
+
+def _described(found: dict[str, tuple[str, str]], place: int, images: Images, total: int) -> Matched | None:
+    """Pattern, and template of image_id, with which at least ``ENOUGH`` of the masks give their image's id."""
+    masks, ids = list(found), [images.id_of(file) for _, file in found.values()]
+    rows = [mask.split("/") for mask in masks]
+    prefix = "" if len({len(row) for row in rows}) == 1 else "(?:.+/)?"
+    if prefix:
+        rows, place = [row[place:] for row in rows], 0
+    id_rows = [one.split("/") for one in ids]
+    if len({len(row) for row in id_rows}) > 1:
         return None
+    pieces, template = _pieces(rows, id_rows, [head for head, _ in found.values()], place % len(rows[0]))
+    if template is None:
+        return None
+    above = [[*file.split("/")[:-1], *key_parts(stem(file))] for _, file in found.values()]
+    texts, classes = _parts(rows, pieces, ids, above)
+    direct = template == "{f0}"
+    for shape in ("[^/]+", "[^/]+?", *_shape([one for one, *_ in pieces.values()])):
+        named = [text.replace("(?P<f0>", "(?P<image_id>") if direct else text for text in texts]
+        pattern = f"(?P<mask_id>{prefix}{'/'.join(named).replace('PIECE', shape)})"
+        reads = [
+            one is not None and (one["image_id"] if direct else template.format(**one.groupdict())) == image
+            for one, image in zip((re.fullmatch(pattern, mask) for mask in masks), ids, strict=True)
+        ]
+        if sum(reads) >= ENOUGH * total:
+            return Matched(masks, pattern, {} if direct else {"image_id": template}, ids, classes)
+    return None
+
+
+def _pieces(
+    rows: list[list[str]], id_rows: list[list[str]], heads: list[str], place: int
+) -> tuple[dict[int, tuple[str, list[str]]], str | None]:
+    """Group and texts of the parts of the masks' paths that vary with the ids, and the template of the ids."""
+    pieces: dict[int, tuple[str, list[str]]] = {}
+    columns = list(zip(*id_rows, strict=True))
+    template = [column[0].replace("{", "{{").replace("}", "}}") for column in columns]
+    varying = [at for at, column in enumerate(columns) if len(set(column)) > 1] or [len(columns) - 1]
+    for at in varying:
+        cleaned = [(key_parts(text) or [text])[0] for text in columns[at]]
+        near = sorted(set(range(len(rows[0]))) - pieces.keys(), key=lambda p: (p == place) != (at == varying[-1]))
+        for own, where in product((heads, cleaned, columns[at]), near):
+            frames = {text.replace(one, "\0", 1) for text, one in zip(columns[at], own, strict=True)}
+            found = all(one in row[where] for one, row in zip(own, rows, strict=True))
+            if found and len(frames) == 1 and "\0" in (frame := frames.pop()):
+                group = f"f{len(pieces)}"
+                pieces[where] = (group, list(own))
+                template[at] = frame.replace("{", "{{").replace("}", "}}").replace("\0", f"{{{group}}}")
+                break
+        else:
+            return {}, None
+    return pieces, "/".join(template)
+
+
+def _parts(
+    rows: list[list[str]], pieces: dict[int, tuple[str, list[str]]], ids: list[str], above: list[list[str]]
+) -> tuple[list[str], list[str] | None]:
+    """Pattern of each part of the paths, with PIECE for that of a group, and the classes that they name.
+
+    ``above``: the names of the folders and of the image itself; a part that repeats one is no class.
+    """
+    patterns, classes = [], None
+    for at in range(len(rows[0])):
+        texts, before = [row[at] for row in rows], ""
+        if at in pieces:
+            group, own = pieces[at]
+            cut = [text.split(one, 1) for text, one in zip(texts, own, strict=True)]
+            heads, texts = {head for head, _ in cut}, [tail for _, tail in cut]
+            before = (literal(heads.pop()) if len(heads) == 1 else "[^/]*?") + f"(?P<{group}>PIECE)"
+        repeats = all((key_parts(one) or [one])[0] in own for one, own in zip(texts, above, strict=True))
+        pattern, found = _element(texts, ids, free=at not in pieces, taken=repeats or classes is not None)
+        classes = found or classes
+        patterns.append(before + pattern)
+    return patterns, classes
+
+
+def _shape(texts: list[Any]) -> list[str]:
+    """Patterns of the kind of the texts: digits are any digits."""
+    kinds = {re.sub(r"\d+", r"\\d+", literal(one)) for one in texts[-1][-1:] or texts}
+    return sorted(kinds) if len(kinds) == 1 else []
+
+
+def _element(texts: list[str], images: list[str], *, free: bool, taken: bool) -> tuple[str, list[str] | None]:
+    """Pattern of one part besides the image id, and the class that it names."""
+    if {(key_parts(text) or [text])[0].lower() for text in texts} <= SPLIT_WORDS.keys():
+        return "[^/]+", None
+    if len(set(texts)) == 1:
+        return literal(texts[0]), None
+    joint = "" if free else r"[_\-. ]+"
+    numbered = [NUMBERED_CLASS.fullmatch(text) for text in texts]
+    if not taken and all(numbered) and len(heads := {one[1] for one in numbered if one}) <= len(set(images)):
+        return rf"{joint}(?P<class_id>{_either(heads)})[_\-. ]*\d+", [one[1] for one in numbered if one]
+    bare = [text.strip("_-. ") for text in texts]
+    repeated = len(set(bare)) <= min(300, max(1, len(set(images)) // 2)) and max(Counter(bare).values()) > 1
+    once = max(Counter(zip(images, bare, strict=True)).values()) == 1 or free
+    if not taken and repeated and once and not _counts_objects(bare, images):
+        return rf"{joint}(?P<class_id>{_either(set(bare))})", bare
+    if free:
+        return "[^/]+", None
+    ends = [r"[_\-. ]+\d+", r"[_\-. ]+[^/_\-. ]+"]
+    return next((end for end in ends if all(re.fullmatch(end, text) for text in texts)), "[^/]*"), None
+
+
+def _either(texts: set[str]) -> str:
+    """Alternatives, longest first, so that none hides a longer one that starts with it."""
+    return "|".join(map(literal, sorted(texts, key=lambda one: (-len(one), one))))
+
+
+def _counts_objects(texts: list[str], images: list[str]) -> bool:
+    """Whether the texts are numbers that restart in each image and count its objects."""
+    if not all(text.isdigit() for text in texts):
+        return False
+    of_image = defaultdict(list)
+    for image, text in zip(images, texts, strict=True):
+        of_image[image].append(int(text))
+    consecutive = all(sorted(one) == list(range(min(one), min(one) + len(one))) for one in of_image.values())
+    return consecutive and len({len(one) for one in of_image.values()}) > 1
+
+
+def read(contents: Contents, masks: list[str], known: dict[str, str], ask: Asker) -> Plan | str:
+    """Plan for images and masks with matching names, or why they do not match."""
+    images = images_by_name(contents.images)
+    root = common_folder(masks)
+    path_of = {stem(name): contents.root / file for name, file in zip(below(masks, root), masks, strict=True)}
+    found = match(list(path_of), images)
+    if isinstance(found, str):
+        return found
+    if images.clashes:
+        twins = [file for file in images.files if images.id_of(file) == images.clashes[0]]
+        many = "names are" if images.clashes[1:] else "name is"
+        ask.decide(f"{len(images.clashes)} {many} of several images, such as {', '.join(twins)}: none of them is used")
     files = [path_of[mask] for mask in found.masks]
-    glob = glob_of(masks, mask_root, sorted({*contents.pictures} - {*masks}))
-    ending = endings_of(masks)
-    index = file_index(mask_root, glob, found.pattern + ending)
-    annotations, classes = _meaning(found, files, known, ask, alone=_alone(mask_root))
-    if found.several and found.classes is None:
-        index = {**index, "columns": {"class_id": next(iter(classes.values))}}
+    index = file_index(root, glob_of(masks, root, sorted({*contents.pictures} - {*masks})), "")
+    annotations, classes = _meaning(found, files, known, ask, alone=_alone(root, contents.images))
     catalog = {
-        "raw_metadata": index,
-        "image_files": image_entry(contents, ask),
-        "mask_files": file_index(mask_root, glob, f"(?P<mask_id>.+){ending}"),
-    }
-    return Plan(contents.root, catalog, classes, annotations, [contents.root / file for file in contents.images])
+        "raw_metadata": {**index, "pattern": found.pattern + endings_of(masks),
+                         **({"columns": found.columns} if found.columns else {})},
+        "image_files": images.entry(ask, contents.pictures),
+        "mask_files": {**index, "pattern": f"(?P<mask_id>.+){endings_of(masks)}"},
+    }  # fmt: skip
+    used = [contents.root / file for file in contents.images]
+    return Plan(contents.root, catalog, classes, annotations, used, annotated=frozenset(found.images))
 
 
-def _alone(folder: str) -> str:
-    name = folder.rsplit("/", 1)[-1]
-    return "foreground" if GENERIC.fullmatch(name) else name
+def _alone(folder: str, images: list[str]) -> str:
+    """Name of the only class: that of its folder, unless the name is general or also that of images."""
+    name = (key_parts(folder.rsplit("/", 1)[-1]) or [""])[0]
+    general = name.lower() in GENERIC or any(name in file.split("/")[:-1] for file in images[:1])
+    return "foreground" if general or not name else name
 
 
 def _meaning(
@@ -179,24 +318,23 @@ def _meaning(
     """The parameters `annotations` and the classes."""
     if found.classes is None and not found.several:
         ask.decide("masks: one per image; pixel values are the classes")
-        columns = {"image_id": "image_id", "mask": "mask_id"}
+        columns: dict[str, Any] = {"image_id": "image_id", "mask": "mask_id"}
         return {"mask_format": "indexed", "columns": columns}, from_pixels(files, known, ask, alone=alone)
-    columns = {"image_id": "image_id", "class": "class_id", "mask": "mask_id"}
+    columns = {"image_id": "image_id", "class": "class_id" if found.classes else None, "mask": "mask_id"}
     annotations: dict[str, Any] = {"mask_format": "files", "columns": columns}
     if found.several:
         annotations |= {"multiple_masks": "instances", "images_without_row": "empty"}
     values = sorted(set(found.classes or ["object"]))
-    classes = {text_name(value, known): value for value in values}
+    classes = {text_name((key_parts(value) or [value])[0], known): value for value in values}
     what = "one file per object" if found.several else "one file per image and class"
     ask.decide(f"masks: {what}; classes from the file names: {', '.join(classes)}")
-    return annotations, task_of(dict(classes), _stacks(found, files), ask)
+    return annotations, task_of(dict(classes), _stacks(found, files), ask, files=files)
 
 
 def _stacks(found: Matched, files: list[Path]) -> Iterator[list[np.ndarray]]:
     """Bool masks per class of a sample of images."""
-    of_image: dict[str, dict[str, list[Path]]] = {}
+    of_image: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for image, name, path in zip(found.images, found.classes or found.images, files, strict=True):
-        of_image.setdefault(image, {}).setdefault(name, []).append(path)
+        of_image[image][name].append(path)
     for paths in evenly(list(of_image.values()), 40):
-        masks = [[binary_mask(read_values(path)) for path in group] for group in paths.values()]
-        yield [np.any(group, axis=0) for group in masks]
+        yield [np.any([grey_mask(path) for path in group], axis=0) for group in paths.values()]

@@ -166,7 +166,9 @@ def _manifest(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     usable = features.notna().any(axis=1)
     features = features[usable].astype(dict.fromkeys(features.select_dtypes("Int64"), "int64"))
     told = table.loc[usable, [name for name in map(str, table) if name != "row" and not name.startswith("mask_")]]
-    return told.assign(**{str(name): column.array for name, column in features.items()}).reset_index(drop=True)
+    columns = pd.DataFrame({str(name): column.array for name, column in features.items()}, index=told.index)
+    kept = told[[name for name in told if name not in columns]]
+    return pd.concat([kept, columns], axis=1).reset_index(drop=True)
 
 
 def _findings(table: pd.DataFrame, found: pd.Series) -> pd.DataFrame:

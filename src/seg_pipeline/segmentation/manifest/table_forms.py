@@ -42,7 +42,8 @@ def read_form(
     Raises:
         ValueError: a column is missing, a pattern is faulty, or there is no class column and no ``only_class``.
     """
-    given, problem = _with_groups(metadata, patterns or {})
+    nothing = list(map(str, no_mask_values))
+    given, problem = _with_groups(metadata, patterns or {}, nothing)
     mask, class_ = columns["mask"], columns.get("class")
     masks = [mask] if isinstance(mask, str) else list(mask or ())
     wide = not isinstance(mask, str)
@@ -60,9 +61,9 @@ def read_form(
         pd.DataFrame(
             {
                 "row": np.arange(2, len(given) + 2),  # line 1 is the header
-                "image_id": _as_path(_as_text(given[image_id])),
-                "class": _as_text(given[named[0]]) if named else name if wide else one,
-                "mask": _as_mask(_as_text(given[name]), mask_format, list(map(str, no_mask_values)), rle_starts),
+                "image_id": _as_path(as_text(given[image_id])),
+                "class": as_text(given[named[0]]) if named else name if wide else one,
+                "mask": _as_mask(as_text(given[name]), mask_format, nothing, rle_starts),
                 **({} if problem is None else {"problem": problem}),
             }
         )
@@ -71,7 +72,9 @@ def read_form(
     return pd.concat(parts).sort_values("row", kind="stable", ignore_index=True) if wide else parts[0]
 
 
-def _with_groups(metadata: pd.DataFrame, patterns: Mapping[str, str]) -> tuple[pd.DataFrame, pd.Series | None]:
+def _with_groups(
+    metadata: pd.DataFrame, patterns: Mapping[str, str], nothing: list[str]
+) -> tuple[pd.DataFrame, pd.Series | None]:
     """The table with the groups of the patterns as columns, and what is wrong with rows that do not match."""
     given, problem = metadata, metadata.get("problem")
     for column, pattern in patterns.items():
@@ -85,17 +88,17 @@ def _with_groups(metadata: pd.DataFrame, patterns: Mapping[str, str]) -> tuple[p
             raise ValueError(
                 f"`annotations.patterns`: {pattern!r} is not a valid regular expression: {error}"
             ) from None
-        texts = _as_path(_as_text(metadata[column]))
+        texts = _as_path(as_text(metadata[column]))
         found = texts.str.extract(f"^(?:{pattern})$", expand=True)
-        given = given.assign(**{name: found[name] for name in groups})
-        bad = texts.notna() & found[list(groups)].isna().all(axis=1)
+        given = given.assign(**{name: found[name].mask(texts.isin(nothing), texts) for name in groups})
+        bad = texts.notna() & ~texts.isin(nothing) & found[list(groups)].isna().all(axis=1)
         if bad.any():
             reason = f"{column} is " + texts.astype(str) + f", which does not match its pattern {pattern}"
             problem = reason.where(bad, None) if problem is None else problem.fillna(reason.where(bad, None))
     return given, problem
 
 
-def _as_text(column: pd.Series) -> pd.Series:
+def as_text(column: pd.Series) -> pd.Series:
     """Values as text without outer blanks, NA if empty; whole numbers that missing values made floats are whole."""
     if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
         column = column.astype("Int64")

@@ -1,0 +1,75 @@
+"""Every data set of the zoo is recognised, and data_processing reads its masks to the pixel."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from kedro.io import DataCatalog
+from tests.new_data.zoo import SPECIES
+
+from seg_pipeline.new_data.asking import Asker
+from seg_pipeline.new_data.command import choose
+from seg_pipeline.new_data.plan import RAW
+from seg_pipeline.new_data.scanning import scan
+from seg_pipeline.new_data.writing import write
+from seg_pipeline.params import DataProcessingParams, DatasetParams
+from seg_pipeline.pipelines.data_processing import nodes
+from seg_pipeline.segmentation.manifest.table import read_masks
+
+
+def environment(folder: Path, root: Path) -> tuple[dict[str, pd.DataFrame], DatasetParams, DataProcessingParams]:
+    """Tables and parameters of a written environment, as Kedro reads them."""
+    entries = yaml.safe_load((folder / "catalog.yml").read_text(encoding="utf-8"))
+    catalog = DataCatalog.from_config({name: resolved(entry, root) for name, entry in entries.items()})
+    given = resolved(yaml.safe_load((folder / "parameters.yml").read_text(encoding="utf-8")), root)
+    tables = {name: catalog[name].load() for name in entries}
+    return tables, DatasetParams(**given["dataset"]), DataProcessingParams(**given["data_processing"])
+
+
+def resolved(value: Any, root: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: resolved(one, root) for key, one in value.items()}
+    if isinstance(value, list):
+        return [resolved(one, root) for one in value]
+    return value.replace(RAW, str(root)).replace("\\${", "${") if isinstance(value, str) else value
+
+
+def processed(folder: Path, root: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Manifest, findings and class names."""
+    tables, dataset, params = environment(folder, root)
+    rows, first, _ = nodes.clean_annotations(tables["raw_metadata"], dataset, params)
+    annotated = nodes.pivot_annotations(rows, dataset, params)
+    located, second = nodes.merge_files(annotated, tables["image_files"], tables["mask_files"], first, params)
+    measured, third, _ = nodes.measure_images(located, None, dataset, params)
+    splits = nodes.assign_splits(measured, tables.get("predefined_splits"), params, 0)
+    manifest = measured.merge(splits[["image_id", "split"]], on="image_id")
+    return manifest, pd.concat([first, second, third]), dataset.names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("species", SPECIES)
+def test_every_form_is_read_to_the_pixel(species, tmp_path, capsys):
+    root = tmp_path / "raw"
+    root.mkdir()
+    truth = SPECIES[species](root)
+    ask = Asker(truth.answers, interactive=False)
+    write(tmp_path / "mine", choose(scan(root), ask), ask, overwrite=False)
+    told = capsys.readouterr().out
+    manifest, findings, names = processed(tmp_path / "mine", root)
+    assert truth.told in told
+    files = [Path(path).relative_to(root).as_posix() for path in manifest["path"]]
+    assert sorted(files) == sorted(truth.masks), f"{told}\n{findings}"
+    assert len(findings) == truth.dropped, findings
+    assert sorted(names) == sorted(next(iter(truth.masks.values())))
+    for file, row in zip(files, manifest.to_dict("records"), strict=True):
+        for name, mask in zip(names, read_masks(row, names), strict=True):
+            np.testing.assert_array_equal(mask == 1, truth.masks[file][name], err_msg=f"{file} {name}\n{told}")
+    if truth.splits is not None:
+        assert dict(zip(files, manifest["split"], strict=True)) == truth.splits
+    if truth.groups is not None:
+        assert manifest["group"].nunique() == truth.groups
