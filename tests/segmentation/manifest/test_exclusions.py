@@ -73,3 +73,8 @@ def test_the_list_of_uw_madison_fits_its_names():
     kept, findings = exclude_images(pd.DataFrame({"image_id": ids, "file": "", "row": 2}), table)
     assert kept["image_id"].tolist() == ["case85_day23_slice_0119"]
     assert findings.loc[findings["rule"] == "listed_image", "action"].tolist() == ["dropped", "dropped", "flagged"]
+
+
+def test_a_list_that_drops_every_image_is_an_error():
+    with pytest.raises(ValueError, match="each of the 4 images is listed to be dropped; correct `excluded_images`"):
+        exclude_images(IMAGES, listed(("case*", "drop", "faulty")))

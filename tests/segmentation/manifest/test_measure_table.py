@@ -1,6 +1,7 @@
 """What is measured again, and what is not."""
 
 import errno
+import itertools
 
 import cv2
 import numpy as np
@@ -10,7 +11,13 @@ import pytest
 from seg_pipeline.segmentation.images.decoding import read_oriented
 from seg_pipeline.segmentation.manifest import measure_image, measure_table
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader
-from seg_pipeline.segmentation.manifest.measure_table import key_of, measure_changed, measure_images
+from seg_pipeline.segmentation.manifest.measure_table import (
+    join_measurements,
+    key_of,
+    measure_changed,
+    measure_images,
+    measure_stepwise,
+)
 
 
 def save(path, values):
@@ -99,6 +106,12 @@ def three(two, tmp_path):
     return pd.concat([two.iloc[:1], broken, two.iloc[1:]], ignore_index=True)
 
 
+@pytest.fixture
+def many(three):
+    """The same 8 times, under 24 names."""
+    return pd.concat([three] * 8, ignore_index=True).assign(image_id=[f"i{number:02d}" for number in range(24)])
+
+
 @pytest.mark.parametrize(("block", "sizes"), [(1, [1] * 24), (2, [2] * 12), (256, [6] * 4)])
 def test_the_size_of_blocks_changes_nothing(three, block, sizes, monkeypatch):
     """The second image of each three cannot be read."""
@@ -152,3 +165,43 @@ def test_the_file_of_an_address_is_watched(two, tmp_path):
     known = measure_changed(table, reader, None)[2]
     save(tmp_path / "i2.png", [[9, 9, 9], [9, 9, 8]])
     assert measure_changed(table, reader, known)[0]["intensity_max"].tolist() == [51, 9]
+
+
+def test_a_killed_run_loses_only_what_it_measured_since_the_last_save(many, monkeypatch, tmp_path):
+    monkeypatch.setattr(measure_table, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(measure_table, "BLOCK", 4)
+    monkeypatch.setattr(measure_table, "JOINED", 1)
+    monkeypatch.setattr(measure_table, "monotonic", itertools.count().__next__)
+    reader = MaskReader({"a": "a"}, "rle")
+    whole = measure_changed(many, reader, None)
+    steps = measure_stepwise(many, reader, None)
+    stored = next(steps)
+    steps.close()  # killed
+    assert len(stored) == 4
+    with pytest.raises(ValueError, match="4 of 24 images have been measured, as the last run was interrupted; run"):
+        join_measurements(many, stored)
+    stored.to_parquet(tmp_path / "stored.parquet")
+    read = []
+    monkeypatch.setattr(measure_image, "read_oriented", lambda path: read.append(path) or read_oriented(path))
+    again = measure_changed(many, reader, pd.read_parquet(tmp_path / "stored.parquet"))
+    assert read == many["path"].tolist()[4:]
+    for one, other in zip(again, whole, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+
+
+def test_saving_takes_a_twentieth_of_the_time_at_most(many, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(measure_table, "monotonic", lambda: clock[0])
+    blocks = [pd.DataFrame({"key": [str(number)], "found": [""]}) for number in range(400)]
+
+    def ticking(*_):
+        for block in blocks:
+            clock[0] += 10
+            yield block
+
+    monkeypatch.setattr(measure_table, "_measure_all", ticking)
+    sizes = []
+    for measures in measure_stepwise(many, MaskReader({"a": "a"}, "rle"), None):
+        sizes.append(len(measures))
+        clock[0] += 30  # to save
+    assert sizes == [7, 68, 129, 190, 251, 312, 373, 400]  # after 70 s, then every 610 s

@@ -1,6 +1,7 @@
 """Turn raw metadata and files into a checked manifest with splits, and findings about everything left out."""
 
 import logging
+from collections.abc import Iterator
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DataProcessingParams, DatasetParams
@@ -65,8 +66,8 @@ def exclude_images(
 
 def measure_images(
     images: DataFrame, known: DataFrame | None, dataset: DatasetParams, params: DataProcessingParams
-) -> tuple[DataFrame, DataFrame, DataFrame]:
-    """Measured images with canonical masks, findings, and the measurements to store for the next run."""
+) -> Iterator[DataFrame]:
+    """Yield the measurements so far every minute, at last those of all images, to be saved for this and later runs."""
     given = params.annotations
     reader = seg.manifest.MaskReader(
         class_values=dataset.values,
@@ -82,7 +83,16 @@ def measure_images(
         resample=given.resample_masks,
     )
     images = seg.manifest.with_reading(images, dataset.reading, mask_files=given.mask_format != "rle")
-    return seg.manifest.measure_changed(images, reader, known, num_workers=params.num_workers)
+    yield from seg.manifest.measure_stepwise(images, reader, known, num_workers=params.num_workers)
+
+
+def join_measurements(
+    images: DataFrame, measurements: DataFrame, dataset: DatasetParams, params: DataProcessingParams
+) -> tuple[DataFrame, DataFrame]:
+    """Measured images with canonical masks, and findings about those that cannot be used."""
+    is_rle = params.annotations.mask_format == "rle"
+    images = seg.manifest.with_reading(images, dataset.reading, mask_files=not is_rle)
+    return seg.manifest.join_measurements(images, measurements)
 
 
 def check_images(

@@ -38,7 +38,12 @@ def create_pipeline(**_: object) -> Pipeline:
             node(
                 nodes.measure_images,
                 ["selected_images", "previous_measurements", "params:dataset", PARAMS],
-                ["measured_images", "image_findings", "measurements"],
+                "measurements",
+            ),
+            node(
+                nodes.join_measurements,
+                ["selected_images", "measurements", "params:dataset", PARAMS],
+                ["measured_images", "image_findings"],
             ),
             node(nodes.check_images, ["measured_images", "annotations", PARAMS], ["check_findings", "class_overlaps"]),
             node(nodes.assign_splits, ["measured_images", "predefined_splits", PARAMS, "params:seed"], "splits"),

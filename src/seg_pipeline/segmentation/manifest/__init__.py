@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "files": ["with_reading"],
         "findings": ["reconcile", "collect", "counts", "refuse_dropped"],
         "measure_image": ["MaskReader"],
-        "measure_table": ["measure_changed"],
+        "measure_table": ["join_measurements", "measure_changed", "measure_stepwise"],
         "metadata": ["INDEXED", "clean_annotations", "pivot_annotations"],
         "splits": ["assign_splits", "check_leaks", "fewer_folds", "missing_classes", "split_table"],
         "table": ["count_classes", "data_hash", "merge_files", "spread"],

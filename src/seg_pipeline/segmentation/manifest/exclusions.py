@@ -22,7 +22,7 @@ def exclude_images(images: pd.DataFrame, listed: pd.DataFrame) -> tuple[pd.DataF
             reason. If entries of both actions match an image, it is dropped.
 
     Raises:
-        ValueError: a column is missing, or an action is unknown.
+        ValueError: a column is missing, an action is unknown, or no image is left.
     """
     _check(listed)
     kept, findings = images, []
@@ -34,6 +34,8 @@ def exclude_images(images: pd.DataFrame, listed: pd.DataFrame) -> tuple[pd.DataF
             rest, found = quarantine(kept, fits, "listed_image", reason, done)  # type: ignore[arg-type]
             kept = rest if action == "drop" else kept
             findings.append(found)
+    if kept.empty:
+        raise ValueError(f"each of the {len(images)} images is listed to be dropped; correct `excluded_images`")
     return kept.reset_index(drop=True), collect(*findings, _unused(images, listed))
 
 

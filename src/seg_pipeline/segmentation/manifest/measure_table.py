@@ -8,7 +8,9 @@ import itertools
 import json
 import logging
 import os
+from collections import deque
 from collections.abc import Iterator
+from time import monotonic
 
 import cv2
 import joblib
@@ -28,6 +30,8 @@ BLOCK = 256
 """Rows per worker task. Only there are rows Python objects, which take five times the memory of a table."""
 JOINED = 32
 """Number of block tables that are joined early, because each table has its own overhead of memory."""
+SAVE_EVERY = 60.0
+"""Seconds of measuring after which the measurements so far are saved."""
 MEASURES = ("key", "found")
 """Columns of the stored measurements before the features, which are missing for unusable images.
 
@@ -57,29 +61,67 @@ def measure_changed(
     Args:
         known: the third result of an earlier call: ``MEASURES`` and features.
     """
-    table = table.reset_index(drop=True)
-    if known is None or not {"key", "found"} <= set(known):  # none, or written by an older version
-        measures = _measure_all(table, reader, num_workers)
+    measures = deque(measure_stepwise(table, reader, known, num_workers=num_workers), maxlen=1).pop()
+    return *join_measurements(table, measures), measures
+
+
+def measure_stepwise(
+    table: pd.DataFrame, reader: MaskReader, known: pd.DataFrame | None, *, num_workers: int = 1
+) -> Iterator[pd.DataFrame]:
+    """Measurements to store as they come: every minute those so far, at the end those of each row of ``table``.
+
+    Saving takes at most a twentieth of the time, so that a killed run loses little. The arguments are those of
+    ``measure_changed``.
+    """
+    parts: list[pd.DataFrame] = []
+    fresh, keys = table, None
+    if known is not None and {"key", "found"} <= set(known):  # else written by an older version
+        keys = pd.Series([key_of(row, reader) for block in _blocks(table) for row in block], dtype="str")
+        passing = known["found"].str.contains('"io_error"', regex=False)  # to be read again
+        kept = known[~passing & is_among(known["key"], keys)].drop_duplicates("key")
+        fresh = table[~is_among(keys, kept["key"]).to_numpy()]
+        log.info("%d images are unchanged since they were last read", len(kept))
+        parts = [kept] if len(kept) else []
+    saved, pause, recent = monotonic(), SAVE_EVERY, []
+    for block in _measure_all(fresh, reader, num_workers):
+        recent.append(block)
+        if len(recent) == JOINED:
+            parts, recent = [*parts, pd.concat(recent, ignore_index=True)], []
+        if monotonic() - saved > pause:
+            start = monotonic()
+            yield pd.concat([*parts, *recent], ignore_index=True)
+            saved = monotonic()
+            pause = max(SAVE_EVERY, 20 * (saved - start))
+    parts += recent
+    measures = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({name: [] for name in MEASURES})
+    if keys is None:
+        yield measures
     else:
-        measures = _renew(known, table, reader, num_workers)
+        yield measures.iloc[pd.Index(measures["key"]).get_indexer(pd.Index(keys))].reset_index(drop=True)
+
+
+def join_measurements(table: pd.DataFrame, measures: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Manifest of the usable images, without splits, and findings for the others.
+
+    Args:
+        table: as given to ``measure_stepwise``.
+        measures: the last of its results.
+
+    Raises:
+        ValueError: no image can be used, or ``measures`` are those of an interrupted run.
+    """
+    table = table.reset_index(drop=True)
+    if len(measures) != len(table):
+        raise ValueError(
+            f"{len(measures)} of {len(table)} images have been measured, as the last run was interrupted; run "
+            "`data_processing` from its node measure_images on"
+        )
     manifest, findings = _manifest(table, measures), _findings(table, measures["found"])
     if manifest.empty:
         raise ValueError(
             f"none of the {len(table)} images can be used; the first finding: {findings.iloc[0]['reason']}"
         )
-    passing = measures["found"].str.contains('"io_error"', regex=False)  # to be read again by the next run
-    return manifest, findings, measures[~passing].reset_index(drop=True)
-
-
-def _renew(known: pd.DataFrame, table: pd.DataFrame, reader: MaskReader, num_workers: int) -> pd.DataFrame:
-    """Measurements of each row; images that are not ``known`` are read."""
-    keys = pd.Series([key_of(row, reader) for block in _blocks(table) for row in block], dtype="str")
-    kept = known[is_among(known["key"], keys)].drop_duplicates("key")
-    fresh = ~is_among(keys, kept["key"])
-    log.info("%d images are unchanged since they were last read", len(kept))
-    parts = [kept, _measure_all(table[fresh], reader, num_workers)]
-    measures = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    return measures.iloc[pd.Index(measures["key"]).get_indexer(pd.Index(keys))].reset_index(drop=True)
+    return manifest, findings
 
 
 def _blocks(table: pd.DataFrame, size: int = BLOCK) -> Iterator[list[dict]]:
@@ -118,20 +160,16 @@ def _stamp(path: str) -> tuple[int, int] | None:
     return about.st_size, about.st_mtime_ns
 
 
-def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> pd.DataFrame:
-    """Measurements of each row."""
+def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> Iterator[pd.DataFrame]:
+    """Measurements of the rows, in order and block by block."""
     parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator")
     size = min(BLOCK, -(-len(table) // (4 * joblib.effective_n_jobs(num_workers))))  # some blocks for each worker
     measured = parallel(joblib.delayed(_measure)(rows, reader) for rows in _blocks(table, max(size, 1)))
-    blocks: list[pd.DataFrame] = []
     with tqdm(total=len(table), desc="reading images", unit="image", disable=None) as bar:
-        for number, block in enumerate(measured, start=1):
-            blocks.append(block)
+        for block in measured:
             bar.update(len(block))
-            if number % JOINED == 0:
-                blocks[-JOINED:] = [pd.concat(blocks[-JOINED:], ignore_index=True)]
+            yield block
     log.info("%d images read", len(table))
-    return pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame({name: [] for name in MEASURES})
 
 
 def _measure(rows: list[dict], reader: MaskReader) -> pd.DataFrame:
