@@ -1,18 +1,20 @@
 """The page of the data set: what it shows, and that the pipeline passes every figure it has a place for."""
 
 import io
+import re
 
 import pandas as pd
 from PIL import Image
 
 from seg_pipeline.pipelines.eda.pipeline import PAGE_FIGURES
 from seg_pipeline.segmentation.report import data_set_page
-from seg_pipeline.segmentation.report.data_set import FIGURES
+from seg_pipeline.segmentation.report.page import FOLDER
 
 IMAGES = pd.DataFrame(
     {"width": [64, 64, 80], "height": [48, 48, 60], "group": ["a", "a", "b"], "series": ["a1", "a2", "b1"]}
 )
 COUNTS = pd.DataFrame({"train": [1234, 1], "test": [0, 2]}, index=["<liver>", "no mask"])
+FIGURES = tuple(re.findall(r'\("(\w+)", "', (FOLDER / "data_set.html").read_text()))
 MEMORY = {"cache": {"advice": "kept in memory"}}
 
 
