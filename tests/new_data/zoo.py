@@ -32,8 +32,8 @@ class Truth:
     groups: int | None = None
     told: str = ""
     """Part of what is printed."""
-    dropped: int = 0
-    """Images that are left out with a finding."""
+    findings: int = 0
+    """Number of findings."""
 
 
 def scene(index: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -473,8 +473,17 @@ def unnamed_images(root: Path, answer: str) -> Truth:
         truth.masks[file] = {label: np.zeros(SHAPE, dtype=bool) for label in ("vein", "artery")}
         if answer == "drop":
             del truth.masks[file]
-    truth.dropped = 2 if answer == "drop" else 0
+    truth.findings = 2 if answer == "drop" else 0
     truth.told = f"2 of 8 images have no row: {'not annotated' if answer == 'drop' else 'they show no class'}"
+    return truth
+
+
+def subset(root: Path, write: Callable[[Path], Truth], name: str, findings: int) -> Truth:
+    """Only one of the classes is wanted; images of the other one stay, and its rows and files are findings."""
+    truth = write(root)
+    truth.findings = findings
+    truth.answers["classes"] = name
+    truth.masks = {file: {name: masks[name]} for file, masks in truth.masks.items()}
     return truth
 
 
@@ -498,7 +507,7 @@ def one_clash(root: Path) -> Truth:
         truth[file] = renamed(masks, ("class_1", "class_2"))
     save(root, "images/07.bmp", scene(30)[0])
     del truth["images/07.png"]
-    return Truth(truth, dropped=3, told="1 name is of several images, such as images/07.bmp, images/07.png")
+    return Truth(truth, findings=3, told="1 name is of several images, such as images/07.bmp, images/07.png")
 
 
 def _species() -> dict[str, Callable[[Path], Truth]]:
@@ -569,6 +578,10 @@ def _species() -> dict[str, Callable[[Path], Truth]]:
         files_table, columns=("img", "seg", "label"), at=("x/{n}.png", "y/{m}.png")
     )
     found |= {f"without row/{one}": partial(unnamed_images, answer=one) for one in ("drop", "empty")}
+    found["subset/indexed"] = partial(subset, write=pictures, name="class_2", findings=0)
+    found["subset/files"] = partial(
+        subset, write=partial(of_classes, mask_at="masks/{c}/{n}.png"), name="artery", findings=16
+    )
     found |= {"jpeg masks": jpeg_masks, "mixed kinds": mixed_kinds, "one clash": one_clash}
     return found
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from seg_pipeline.segmentation.formats.json_files import read_json
 from seg_pipeline.segmentation.images.decoding import read_values
 from seg_pipeline.segmentation.images.fingerprints import count_objects
 from seg_pipeline.segmentation.images.masks import binary_mask, pack_colours
+from seg_pipeline.segmentation.settings.training import Task
 
 T = TypeVar("T")
 MOST_CLASSES = 255
@@ -35,6 +37,20 @@ APART = 16
 """Least distance of two levels in masks that JPEG changed."""
 BACKGROUND = {"background", "bg", "none", "unlabelled", "unlabeled", "_background_"}
 VOID = {"void", "ignore", "unknown", "unlabelled", "unlabeled", "__ignore__"}
+
+
+def only(classes: Classes, wanted: str | None, *, indexed: bool) -> Classes:
+    """The classes named in ``wanted``, separated by commas; pixels of others in an indexed mask are background."""
+    if not wanted:
+        return classes
+    names = [one.strip() for one in wanted.split(",")]
+    if unknown := [one for one in names if one not in classes.values]:
+        raise ValueError(f"--classes names {', '.join(unknown)}, but the classes are {', '.join(classes.values)}")
+    others = [value for name, value in classes.values.items() if name not in names] if indexed else []
+    task: Task = "multilabel" if len(names) == 1 else classes.task
+    rest: Literal["background", "ignore"] = "background" if len(names) == 1 else classes.unlabelled_pixels
+    kept = {name: classes.values[name] for name in names}
+    return replace(classes, values=kept, task=task, unlabelled_pixels=rest, background=classes.background + others)
 
 
 def evenly(items: list[T], number: int = SAMPLED) -> list[T]:

@@ -6,10 +6,12 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from seg_pipeline.new_data.asking import Asker, tell
+from seg_pipeline.new_data.classes import only
 from seg_pipeline.new_data.layouts import find
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents, scan
@@ -38,6 +40,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     answers.add_argument("--rle-first", help="number of the first pixel in run lengths, 1 or 0")
     answers.add_argument("--labels", help="what the labels of volumes are: classes, or numbers of objects of one class")
     answers.add_argument("--rle-starts", help="absolute, or relative: starts count from the end of the run before")
+    answers.add_argument("--classes", help="only these classes, separated by commas; others are background")
     answers.add_argument("--class-column", help="column of the table that names the class, or none")
     answers.add_argument("--class-name", help="name of the class if there is only one")
     answers.add_argument("--images-without-row", help="images that the table does not name: drop (not annotated) or "
@@ -94,6 +97,8 @@ def choose(contents: Contents, ask: Asker) -> Plan:
         if isinstance(plan, Plan):
             if others := ", ".join(one.name for one in found if one is not layout):
                 ask.decide(f"also found, but not used (choose with --layout): {others}")
+            indexed = plan.annotations["mask_format"] == "indexed"
+            plan = replace(plan, classes=only(plan.classes, ask.given.get("classes"), indexed=indexed))
             return with_splits(plan, contents, tables, ask)
         reasons.append(f"{layout.about}: {plan or 'the file names of images and masks do not match'}")
         ask.decide(f"not used: {reasons[-1]}")

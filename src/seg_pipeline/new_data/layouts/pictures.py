@@ -179,7 +179,7 @@ def _described(found: dict[str, tuple[str, str]], place: int, images: Images, to
     above = [[*file.split("/")[:-1], *key_parts(stem(file))] for _, file in found.values()]
     texts, classes = _parts(rows, pieces, ids, above)
     direct = template == "{f0}"
-    for shape in ("[^/]+", "[^/]+?", *_shape([one for one, *_ in pieces.values()])):
+    for shape in ("[^/]+", "[^/]+?"):
         named = [text.replace("(?P<f0>", "(?P<image_id>") if direct else text for text in texts]
         pattern = f"(?P<mask_id>{prefix}{'/'.join(named).replace('PIECE', shape)})"
         reads = [
@@ -235,12 +235,6 @@ def _parts(
         classes = found or classes
         patterns.append(before + pattern)
     return patterns, classes
-
-
-def _shape(texts: list[Any]) -> list[str]:
-    """Patterns of the kind of the texts: digits are any digits."""
-    kinds = {re.sub(r"\d+", r"\\d+", literal(one)) for one in texts[-1][-1:] or texts}
-    return sorted(kinds) if len(kinds) == 1 else []
 
 
 def _element(texts: list[str], images: list[str], *, free: bool, taken: bool) -> tuple[str, list[str] | None]:

@@ -60,7 +60,8 @@ def _kind(path: Path) -> tuple[str, dict[str, Any]]:
         encoding, text = "cp1252", data.decode("cp1252", errors="replace")
     head = io.StringIO(text).readline()
     separator = max(",;\t|", key=head.count)
-    extra = {"sep": separator} if separator != "," else {}
+    extra: dict[str, Any] = {"sep": separator} if separator != "," else {}
+    extra |= {"skip_blank_lines": False}  # findings name lines as an editor counts them
     return "pandas.CSVDataset", {**AS_TEXT, **extra, **({"encoding": encoding} if encoding != "utf-8" else {})}
 
 
