@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,12 +80,12 @@ def client() -> Iterator[TestClient]:
 
 
 @contextlib.contextmanager
-def running(app: FastAPI) -> Iterator[tuple[str, uvicorn.Server]]:
+def running(app: FastAPI, **config: Any) -> Iterator[tuple[str, uvicorn.Server]]:
     """The address of a real server in a thread."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", server_header=False))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", server_header=False, **config))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

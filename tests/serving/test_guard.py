@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 
@@ -112,3 +113,20 @@ def test_metrics_count_requests_and_pictures(client, fake):
     assert 'seg_pipeline_predict_seconds_bucket{le="+Inf"} 1' in lines
     assert "seg_pipeline_predict_seconds_count 1" in lines
     assert {"seg_pipeline_places_held 0", "seg_pipeline_places 34"} <= set(lines)
+
+
+def test_a_fault_of_the_server_is_answered_like_any_other_error(fake, caplog):
+    def fault():
+        raise ZeroDivisionError("secret /path")
+
+    predictor = fake.Predictor()
+    with fake.client(predictor) as client:
+        predictor.job = fault  # after the first, blank image
+        response = client.post("/api/predict", files={"image": ("a.png", fake.file(np.zeros((4, 4), np.uint8)))})
+        counted = client.get("/metrics").text
+    assert (response.status_code, response.json()["error"]) == (500, "fault")
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert "secret" not in response.text
+    assert 'status="500"' in counted
+    assert "POST /api/predict failed" in caplog.text

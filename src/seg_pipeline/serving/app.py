@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -14,6 +15,7 @@ from starlette.exceptions import HTTPException
 
 import seg_pipeline
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
+from seg_pipeline.serving.decoding import Decode, DecodingProcesses, decode_upload
 from seg_pipeline.serving.errors import RequestError
 from seg_pipeline.serving.guard import Guard, error_response
 from seg_pipeline.serving.metrics import Metrics
@@ -25,8 +27,14 @@ from seg_pipeline.serving.settings import Settings
 log = logging.getLogger(__name__)
 
 
-def make_app(predictor: ImagePredictor, settings: Settings) -> FastAPI:
-    """ASGI application. It predicts a blank image at start, so that the first request is not slow."""
+def make_app(predictor: ImagePredictor, settings: Settings, decode: Decode | None = None) -> FastAPI:
+    """ASGI application. It predicts a blank image at start, so that the first request is not slow.
+
+    Args:
+        decode: decodes uploads; None: ``decode_upload`` in this process.
+    """
+    reading = predictor.bundle.input.reading
+    decode = decode or partial(decode_upload, max_pixels=settings.max_pixels, reading=reading)
     queue = RequestQueue(workers=settings.workers, queue=settings.queue)
     metrics = Metrics()
 
@@ -35,6 +43,8 @@ def make_app(predictor: ImagePredictor, settings: Settings) -> FastAPI:
         blank = np.zeros(predictor.bundle.input.size, dtype=np.uint8)
         await asyncio.to_thread(predictor.probabilities, as_input(blank, predictor.bundle.input))
         yield
+        if isinstance(decode, DecodingProcesses):
+            decode.close()
         queue.close()
 
     app = FastAPI(
@@ -45,7 +55,7 @@ def make_app(predictor: ImagePredictor, settings: Settings) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.served = Served(predictor, settings, metrics, queue)
+    app.state.served = Served(predictor, decode, settings, metrics, queue)
     app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.add_middleware(Guard, settings=settings, metrics=metrics)

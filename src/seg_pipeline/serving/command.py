@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         from seg_pipeline.segmentation.prediction.predictor import Predictor
         from seg_pipeline.serving.app import make_app
+        from seg_pipeline.serving.decoding import DecodingProcesses
+        from seg_pipeline.serving.protocol import LimitedProtocol
     except ModuleNotFoundError as error:
         parser.error(f"the package {error.name} is missing; install it: pip install 'seg_pipeline[serve]'")
     import cv2
@@ -42,10 +44,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         predictor = Predictor(options.model, threads=threads, bundle_format=options.bundle_format)
     except ValueError as error:
         parser.error(str(error))
+    decode = DecodingProcesses(
+        number=settings.workers,
+        seconds=settings.decode_seconds,
+        max_pixels=settings.max_pixels,
+        reading=predictor.bundle.input.reading,
+    )
     uvicorn.run(
-        make_app(predictor, settings),
+        make_app(predictor, settings, decode),
         host=options.host,
         port=options.port,
+        http=LimitedProtocol,
         server_header=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=math.ceil(settings.timeout),
@@ -85,6 +94,7 @@ def make_parser() -> argparse.ArgumentParser:
     number("--max-bytes", normal.max_bytes, "largest upload in bytes")
     number("--max-pixels", normal.max_pixels, "largest image in pixels")
     number("--timeout", normal.timeout, "longest time from request to response", kind=float, unit="SECONDS")
+    number("--decode-seconds", normal.decode_seconds, "longest time to decode a file", kind=float, unit="SECONDS")
     return parser
 
 
@@ -98,6 +108,7 @@ def read_settings(options: argparse.Namespace, token: str | None) -> Settings:
         workers=options.workers_in_flight,
         queue=options.queue,
         timeout=options.timeout,
+        decode_seconds=options.decode_seconds,
         token=options.token if options.token is not None else token,
         hosts=tuple(options.allow_host),
     )

@@ -1,6 +1,7 @@
 """Middleware: checks every request and adds security headers to every response."""
 
 import ipaddress
+import logging
 import secrets
 from urllib.parse import urlsplit
 
@@ -11,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from seg_pipeline.serving.errors import RequestError
 from seg_pipeline.serving.metrics import Metrics
 from seg_pipeline.serving.settings import Settings
+
+log = logging.getLogger("uvicorn.error")
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -24,6 +27,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+FAULT = RequestError(500, "fault", "the server failed; its log has the reason")
 PROTECTED = ("/api/", "/metrics")
 """Path prefixes that need the token; the page itself holds no secret."""
 COUNTED = ("/", "/api/model", "/api/predict", "/docs", "/healthz", "/metrics", "/openapi.json")
@@ -36,9 +40,12 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        started = False
 
         async def send_guarded(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 self._mark(scope, message)
             await send(message)
 
@@ -47,7 +54,13 @@ class Guard:
             check(scope, self.settings)
         except RequestError as error:
             app = error_response(error)
-        return await app(scope, receive, send_guarded)
+        try:
+            await app(scope, receive, send_guarded)
+        except Exception:  # a fault of ours; Starlette would answer beside this guard
+            log.exception("%s %s failed", scope["method"], scope["path"])
+            if started:
+                raise
+            await error_response(FAULT)(scope, receive, send_guarded)
 
     def _mark(self, scope: Scope, message: Message) -> None:
         headers = MutableHeaders(scope=message)

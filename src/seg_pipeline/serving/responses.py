@@ -20,7 +20,7 @@ from seg_pipeline.segmentation.inference.outputs import palette_image
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.settings.training import InputSettings
-from seg_pipeline.serving.image_checks import ImageUpload
+from seg_pipeline.serving.decoding import DecodedUpload
 from seg_pipeline.serving.schema import ClassResult, ImageFacts, PixelData, Prediction
 
 Extra = Literal["probabilities", "display"]
@@ -39,13 +39,9 @@ class ResponseOptions:
     include: frozenset[Extra] = frozenset()
 
 
-def respond(predictor: ImagePredictor, upload: ImageUpload, options: ResponseOptions) -> Response:
-    """Predict and encode one image; the caller limits how many run at once.
-
-    Raises:
-        RequestError: as ``ImageUpload.decode``.
-    """
-    bundle, image = predictor.bundle, upload.decode(predictor.bundle.input.reading)
+def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseOptions) -> Response:
+    """Predict and encode one image; the caller limits how many run at once."""
+    bundle, image = predictor.bundle, upload.pixels
     probabilities = predictor.probabilities(as_input(image, bundle.input))
     masks = predictor.masks(probabilities, options.thresholds)
     if options.response_format == "mask":

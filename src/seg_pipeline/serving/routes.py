@@ -12,8 +12,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
+from seg_pipeline.serving.decoding import Decode
 from seg_pipeline.serving.errors import Problem, RequestError
-from seg_pipeline.serving.image_checks import FORMATS, check_upload
+from seg_pipeline.serving.image_checks import FORMATS
 from seg_pipeline.serving.metrics import MEDIA_TYPE, Metrics
 from seg_pipeline.serving.queue import RequestQueue
 from seg_pipeline.serving.responses import Extra, ResponseOptions, respond
@@ -29,8 +30,9 @@ _WORDS = {
     408: "Upload timed out.",
     413: "File or image exceeds the limits.",
     415: "Not a form, or not an image of a supported format.",
-    422: "Damaged image, or query parameters that do not fit the model.",
+    422: "Damaged image, one that takes too long or too much memory to decode, or query parameters that do not fit.",
     429: "Too many requests; retry after Retry-After seconds.",
+    500: "The server failed; its log has the reason.",
     503: "No worker was free in time; retry after Retry-After seconds.",
     504: "Prediction timed out.",
 }
@@ -60,6 +62,7 @@ class Served:
     """State shared by the routes, stored as `app.state.served`."""
 
     predictor: ImagePredictor
+    decode: Decode
     settings: Settings
     metrics: Metrics
     queue: RequestQueue
@@ -108,10 +111,13 @@ async def predict(
     options = ResponseOptions(response_format, _per_class(threshold, served), frozenset(include or ()))
     with served.queue.hold():
         name, data = await read_upload(request, max_bytes=settings.max_bytes, deadline=deadline)
-        upload = check_upload(name, data, max_pixels=settings.max_pixels)
-        response = await served.queue.run(partial(respond, served.predictor, upload, options), deadline=deadline)
+        response = await served.queue.run(partial(_predicted, served, name, data, options), deadline=deadline)
     served.metrics.took(time.perf_counter() - began)
     return response
+
+
+def _predicted(served: Served, name: str, data: bytes, options: ResponseOptions) -> Response:
+    return respond(served.predictor, served.decode(name, data), options)
 
 
 def _per_class(given: list[float] | None, served: Served) -> tuple[float, ...] | None:

@@ -15,6 +15,8 @@ class Settings:
     """Further requests that may wait or upload; beyond them the server responds 429."""
     timeout: float = 30.0
     """Longest time from request to response, in seconds."""
+    decode_seconds: float = 10.0
+    """Longest time to decode one file."""
     token: str | None = None
     """Token expected in `Authorization: Bearer`; None: no token is needed."""
     hosts: tuple[str, ...] = ()
@@ -25,7 +27,8 @@ class Settings:
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"`{name}` must be at least {bound}, found {getattr(self, name)}")
-        if not self.timeout > 0:
-            raise ValueError(f"`timeout` must be more than 0 seconds, found {self.timeout}")
+        for name in ("timeout", "decode_seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be more than 0 seconds, found {getattr(self, name)}")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
             raise ValueError("`token` must be non-empty printable ASCII text")

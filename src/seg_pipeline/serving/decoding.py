@@ -1,0 +1,158 @@
+"""Decode uploads, in processes of their own if wanted: a hostile file then costs such a process, never the server.
+
+A thread cannot be stopped and shares the server's memory; a process can be killed, and the system limits its memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from seg_pipeline.segmentation.settings.reading import ReadSettings
+from seg_pipeline.serving.errors import RequestError
+from seg_pipeline.serving.image_checks import check_upload
+
+MEMORY_PER_PIXEL = 48
+"""Bytes that decoding may take for each allowed pixel: three copies of RGB and alpha in 32 bits."""
+MEMORY = 256 << 20
+"""Bytes that decoding may take beyond that."""
+START_SECONDS = 60.0
+"""Longest start of a process."""
+
+
+@dataclass(frozen=True)
+class DecodedUpload:
+    """An upload as ``read_image`` returns it. Height and width are as stored, before EXIF turns the image."""
+
+    name: str
+    format: str
+    height: int
+    width: int
+    pixels: np.ndarray
+
+
+Decode = Callable[[str, bytes], DecodedUpload]
+
+
+def decode_upload(name: str, data: bytes, *, max_pixels: int, reading: ReadSettings) -> DecodedUpload:
+    """Check and decode a file in this process.
+
+    Raises:
+        RequestError: as ``check_upload`` and ``ImageUpload.decode``.
+    """
+    upload = check_upload(name, data, max_pixels=max_pixels)
+    return DecodedUpload(name, upload.format, upload.height, upload.width, upload.decode(reading))
+
+
+class DecodingProcesses:
+    """``decode_upload`` in processes with limits on memory and time; a process that breaks one is replaced.
+
+    Args:
+        number: processes, hence files decoded at the same time.
+        seconds: longest time for one file.
+    """
+
+    def __init__(self, *, number: int, seconds: float, max_pixels: int, reading: ReadSettings) -> None:
+        self._seconds, self._given = seconds, (max_pixels, reading)
+        self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
+        self._all = [_Process(*self._given) for _ in range(number)]
+        for process in self._all:
+            self._idle.put(process)
+
+    def __call__(self, name: str, data: bytes) -> DecodedUpload:
+        """Blocks the calling thread; safe to call from several.
+
+        Raises:
+            RequestError: as ``decode_upload``; 422, the file takes too long or too much memory.
+        """
+        process = self._idle.get()
+        try:
+            answer = process.ask((name, data), seconds=self._seconds)
+        except _LimitError as error:
+            process.stop()
+            self._all.remove(process)
+            process = _Process(*self._given)
+            self._all.append(process)
+            raise RequestError(422, "too_costly", f"{name}: {error}") from None
+        finally:
+            self._idle.put(process)
+        if isinstance(answer, tuple):
+            raise RequestError(*answer)
+        return answer
+
+    def close(self) -> None:
+        """Stop all processes at once, whatever they decode."""
+        for process in self._all:
+            process.stop()
+
+
+class _LimitError(Exception):
+    """A process died, or took too long."""
+
+
+class _Process:
+    def __init__(self, max_pixels: int, reading: ReadSettings) -> None:
+        context = get_context("spawn")  # a fork would copy the server's locks and memory
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_work, args=(theirs, max_pixels, reading), daemon=True, name="decode")
+        self._process.start()
+        theirs.close()
+        self._ready = False
+
+    def ask(self, task: tuple[str, bytes], *, seconds: float) -> Any:
+        try:
+            if not self._ready:
+                self._receive(START_SECONDS)
+                self._ready = True
+            self._pipe.send(task)
+            return self._receive(seconds)
+        except (EOFError, OSError):
+            raise _LimitError("decoding it takes too much memory, or it is damaged") from None
+
+    def _receive(self, seconds: float) -> Any:
+        if not self._pipe.poll(seconds):
+            raise _LimitError(f"decoding it takes more than {seconds:g} seconds")
+        return self._pipe.recv()
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+
+def _work(pipe: Connection, max_pixels: int, reading: ReadSettings) -> None:
+    """Decode what comes through the pipe until the server closes it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which stops this process
+    _limit_memory(MEMORY + MEMORY_PER_PIXEL * max_pixels)
+    pipe.send(True)
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            name, data = pipe.recv()
+            try:
+                answer: Any = decode_upload(name, data, max_pixels=max_pixels, reading=reading)
+            except RequestError as error:
+                answer = error.status, error.problem.error, error.problem.detail
+            except MemoryError:
+                answer = 422, "too_costly", f"{name}: decoding it takes too much memory"
+            pipe.send(answer)
+
+
+def _limit_memory(size: int) -> None:
+    """Let this process take ``size`` more bytes of address space."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    import psutil
+
+    limit = psutil.Process().memory_info().vms + size
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -1,0 +1,61 @@
+"""Files that take too long or too much memory to decode cost a process, never the server."""
+
+import multiprocessing
+
+import numpy as np
+import pytest
+
+from seg_pipeline.segmentation.settings.reading import ReadSettings
+from seg_pipeline.serving import decoding
+from seg_pipeline.serving.decoding import DecodingProcesses
+from seg_pipeline.serving.errors import RequestError
+
+GREY = np.arange(48, dtype=np.uint8).reshape(6, 8)
+
+
+@pytest.fixture(scope="module")
+def processes():
+    made = DecodingProcesses(number=1, seconds=1.5, max_pixels=20_000, reading=ReadSettings())
+    yield made
+    made.close()
+
+
+def test_a_process_decodes_as_the_server_would(processes, fake):
+    found = processes("a.png", fake.file(GREY))
+    assert (found.format, found.height, found.width) == ("PNG", 6, 8)
+    np.testing.assert_array_equal(found.pixels, GREY)
+
+
+def test_what_is_refused_is_refused_in_the_same_words(processes):
+    with pytest.raises(RequestError, match="a: the file is empty") as refused:
+        processes("a", b"")
+    assert (refused.value.status, refused.value.problem.error) == (400, "empty_file")
+
+
+@pytest.mark.slow
+def test_a_file_that_takes_too_long_costs_a_process_and_no_more(fake):
+    slow = DecodingProcesses(number=1, seconds=0.001, max_pixels=20_000_000, reading=ReadSettings())
+    try:
+        large = fake.file(np.random.default_rng(1).integers(0, 255, (3000, 3000), dtype=np.uint8))
+        for _ in range(2):  # the second one is refused by the process that replaced the first
+            with pytest.raises(RequestError, match=r"b: decoding it takes more than 0\.001 seconds") as refused:
+                slow("b", large)
+            assert (refused.value.status, refused.value.problem.error) == (422, "too_costly")
+    finally:
+        slow.close()
+
+
+def test_memory_is_limited(fake, monkeypatch):
+    """In a forked child, which sees the smaller limit: 36 million pixels do not fit into 1 MB."""
+    monkeypatch.setattr(decoding, "MEMORY_PER_PIXEL", 0)
+    monkeypatch.setattr(decoding, "MEMORY", 1 << 20)
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    reading = ReadSettings(max_pixels=40_000_000)
+    child = context.Process(target=decoding._work, args=(theirs, reading.max_pixels, reading))
+    child.start()
+    assert ours.recv() is True
+    ours.send(("c", fake.file(np.zeros((6000, 6000), dtype=np.uint8))))
+    assert ours.recv()[0] == 422
+    child.kill()
+    child.join()
