@@ -15,6 +15,7 @@ from PIL import Image
 from seg_pipeline.segmentation.images import decoding
 from seg_pipeline.segmentation.images.addresses import format_address
 from seg_pipeline.segmentation.images.decoding import (
+    decode_image,
     percentiles,
     read_image,
     read_oriented,
@@ -359,3 +360,19 @@ def test_percentiles_are_numpys_to_the_last_bit(values, shares):
 
 def test_percentiles_by_hand():
     assert percentiles(np.array([[0, 10, 20], [40, 30, 50]], dtype=np.uint8), (10, 90)) == (5, 45)  # ranks 0.5, 4.5
+
+
+def progressive(*, scans: int) -> bytes:
+    """A progressive JPEG of 64 x 64 pixels whose last scan is repeated until it has ``scans``."""
+    file = io.BytesIO()
+    Image.fromarray(np.arange(64 * 64, dtype=np.uint8).reshape(64, 64)).save(file, "JPEG", progressive=True)
+    data, marker = file.getvalue(), b"\xff\xda"
+    last = data[data.rindex(marker) : -2]
+    return data[:-2] + last * (scans - data.count(marker)) + data[-2:]
+
+
+def test_a_jpeg_of_more_scans_than_anybody_writes_is_refused_before_it_is_decoded(monkeypatch):
+    assert decode_image(progressive(scans=100), name="a.jpg").shape == (64, 64)
+    monkeypatch.setattr(cv2, "imdecode", None)  # not called
+    with pytest.raises(ValueError, match=r"a\.jpg: truncated or damaged, cannot be decoded"):
+        decode_image(progressive(scans=101), name="a.jpg")

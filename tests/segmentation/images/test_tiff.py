@@ -1,12 +1,15 @@
 """TIFF files of every common kind, written by tifffile, with values known to the pixel."""
 
+import struct
+import tracemalloc
+
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
 from seg_pipeline.segmentation.images.addresses import format_address
-from seg_pipeline.segmentation.images.decoding import read_image, read_size, read_values
+from seg_pipeline.segmentation.images.decoding import decode_image, read_image, read_size, read_values
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 
 GREY = np.array([[0, 1, 70], [200, 254, 255]], dtype=np.uint8)
@@ -216,3 +219,34 @@ def test_damaged_tags_are_refused(tmp_path):
             read_image(tmp_path / "a.tif")
         except ValueError as error:
             assert str(error).startswith(str(tmp_path / "a.tif"))  # noqa: PT017
+
+
+def chained(number: int, *, tags: bytes = b"", payload: bytes = b"") -> bytes:
+    """A TIFF of ``number`` pages of 4 x 4 grey pixels, each with the same entries."""
+    entries = [(256, 3, 1, 4), (257, 3, 1, 4), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8),
+               (277, 3, 1, 1), (278, 3, 1, 4), (279, 4, 1, 16)]  # fmt: skip
+    coded = b"".join(struct.pack("<HHII", *entry) for entry in entries) + tags
+    size, begin = 2 + len(coded) + 4, 24 + len(payload)
+    pages = [
+        struct.pack("<H", len(coded) // 12) + coded + struct.pack("<I", begin + size * index if index < number else 0)
+        for index in range(1, number + 1)
+    ]
+    return b"II*\0" + struct.pack("<I", begin) + bytes(range(16)) + payload + b"".join(pages)
+
+
+def test_a_file_of_very_many_pages_is_refused_before_their_headers_are_read():
+    assert decode_image(chained(1), name="a.tif").ravel().tolist() == list(range(16))
+    with pytest.raises(ValueError, match=r"a\.tif: holds 10,001 pages, more than the limit of 10,000"):
+        decode_image(chained(10_001), name="a.tif")
+
+
+def test_tags_that_share_their_bytes_are_not_read():
+    """2,000 unknown tags that all claim the same 200 kB: OpenCV's reader took all of them, 400 MB."""
+    tags = b"".join(struct.pack("<HHII", 50_000 + number, 1, 200_000, 24) for number in range(2000))
+    data = chained(1, tags=tags, payload=bytes(200_000))
+    tracemalloc.start()
+    image = decode_image(data, name="a.tif")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert image.ravel().tolist() == list(range(16))
+    assert peak < 20_000_000

@@ -56,7 +56,12 @@ def test_overlapping_classes_have_a_file_each(tmp_path, masks, bundle):
 
 @pytest.mark.parametrize(
     ("classes", "folders"),
-    [(["box", "disc"], ["box", "disc"]), (["a/b", "a b"], ["a_b_1", "a_b_2"]), (["../x", "X"], ["___x", "X"])],
+    [
+        (["box", "disc"], ["box", "disc"]),
+        (["a/b", "a b"], ["a_b_1", "a_b_2"]),
+        (["../x", "X"], ["___x", "X"]),
+        (["a b", "a_b", "a_b_1", "A b"], ["a_b_2", "a_b_3", "a_b_1", "A_b_4"]),
+    ],
 )
 def test_class_names_become_folders(classes, folders):
     assert outputs.class_folders(classes) == folders

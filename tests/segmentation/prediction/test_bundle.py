@@ -1,9 +1,11 @@
 import json
+import re
 import shutil
 
 import pytest
 
 from seg_pipeline.segmentation.prediction.bundle import Bundle, file_name
+from seg_pipeline.segmentation.prediction.predictor import load_onnx
 
 
 @pytest.fixture
@@ -73,6 +75,37 @@ def test_a_description_that_lacks_something_is_refused(copied, values):
     changed(copied, **values)
     with pytest.raises(ValueError, match=r"bundle.json: not as exported \(.*\); export again"):
         Bundle.read(copied)
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"task": "evil"}, "task is 'evil', expected multilabel or multiclass"),
+        ({"task": ["multilabel"]}, "task is ['multilabel'], expected multilabel or multiclass"),
+        ({"classes": "ab"}, "classes are 'ab', expected a list of different names"),
+        ({"classes": ["box", "box"]}, "classes are ['box', 'box'], expected a list of different names"),
+        ({"colours": ["#000000"]}, "colours are ['#000000'], expected one #rrggbb per class"),
+        ({"colours": ["red", "#000000"]}, "colours are ['red', '#000000'], expected one #rrggbb per class"),
+        ({"background": True}, "background is True, expected true or false; a multilabel task has none"),
+        ({"networks": []}, "networks are missing"),
+    ],
+)
+def test_a_description_that_would_compute_something_else_is_refused(copied, values, found):
+    changed(copied, **values)
+    with pytest.raises(ValueError, match=re.escape(f"bundle.json: not as exported ({found}); export again")):
+        Bundle.read(copied)
+
+
+def test_deep_nesting_is_damage(copied):
+    (copied / "bundle.json").write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"bundle.json: damaged, not valid JSON"):
+        Bundle.read(copied)
+
+
+def test_a_file_that_is_no_network_is_refused(copied):
+    (copied / "model.onnx").write_bytes(b"no network")
+    with pytest.raises(ValueError, match=r"model.onnx: not a network that onnxruntime can run \(.*\); export again"):
+        load_onnx(copied / "model.onnx")
 
 
 def test_a_changed_file_is_refused(copied):

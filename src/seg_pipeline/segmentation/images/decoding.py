@@ -123,6 +123,8 @@ def _checked_header(file: BinaryIO, head: bytes, address: Address) -> Header:
     path, settings, page = address
     try:
         header = read_header(file, head)
+    except tiff.UnusableError as error:
+        raise ValueError(f"{path}: {error}") from None
     except Exception as error:  # readers of formats name no common error  # noqa: BLE001
         _raise_io_error(error)
         raise ValueError(f"{path}: not an image, or its header is damaged") from None

@@ -17,6 +17,8 @@ HEAD = 4096
 """Leading bytes that show the format, and the size of a PNG."""
 MAX_CHUNKS = 100_000
 """Most chunks of a PNG that are looked at; a file of 20 MB has about 2,500."""
+MAX_SCANS = 100
+"""Most scans of a progressive JPEG; encoders write about ten. Each costs a pass over all pixels: 400 kB took 48 s."""
 ORIENTATION = 0x0112
 """EXIF tag."""
 
@@ -79,7 +81,7 @@ def turn(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether all chunks of a PNG lie within the file, or a JPEG has an end; True for other formats.
+    """Whether all chunks of a PNG lie within the file, or a JPEG has an end after few scans; True for other formats.
 
     Without this check, OpenCV 5.0 allocates whatever a PNG chunk claims, 4 GB for a few bytes, and fills a truncated
     JPEG with grey. What follows the end, such as the film of a motion photo, does not matter.
@@ -100,9 +102,12 @@ def _has_whole_chunks(data: bytes) -> bool:
 
 def _has_jpeg_end(data: bytes) -> bool:
     """Go from segment to segment, by their lengths, and over scans, until the end marker."""
-    at = 2
+    at, scans = 2, 0
     while found := _NEXT_MARKER.search(data, at):
         if found[0] == b"\xff\xd9":
             return True
+        scans += found[0] == b"\xff\xda"
+        if scans > MAX_SCANS:
+            return False
         at = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2]))
     return False

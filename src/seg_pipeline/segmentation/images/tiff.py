@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and BigTIFF in both byte orders."""
+MAX_PAGES = 10_000
+"""Most pages of a file; the header of each is read."""
 REDUCED, TRANSPARENCY = 1, 4
 """Kinds of pages that are thumbnails, or masks, of another."""
 
@@ -78,6 +80,8 @@ def _opened(file: BinaryIO) -> tifffile.TiffFile:
 
 def _pages(tif: tifffile.TiffFile) -> list[tifffile.TiffPage]:
     """Its pages without thumbnails and transparency masks."""
+    if len(tif.pages) > MAX_PAGES:  # counting takes 2 microseconds per page, reading their headers 120
+        raise UnusableError(f"holds {len(tif.pages):,} pages, more than the limit of {MAX_PAGES:,}")
     pages = [page.aspage() for page in tif.pages]
     return [page for page in pages if not page.subfiletype & (REDUCED | TRANSPARENCY)] or pages
 

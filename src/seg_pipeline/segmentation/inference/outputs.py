@@ -3,6 +3,7 @@
 Axes: C classes, H rows, W columns.
 """
 
+import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -34,10 +35,21 @@ def overlay_file(image_id: str) -> str:
 
 
 def class_folders(classes: Sequence[str]) -> list[str]:
-    """Class names as folder names that every file system accepts; numbered where two would be equal."""
+    """Class names as folder names that every file system accepts, all different, whether it knows case or not.
+
+    Where two would be equal, they get a number; one that is a name of its own already is passed over.
+    """
     names = [re.sub(r"[^\w-]", "_", name) for name in classes]
     lower = [name.lower() for name in names]
-    return [f"{name}_{index + 1}" if lower.count(name.lower()) > 1 else name for index, name in enumerate(names)]
+    taken = {name for name in lower if lower.count(name) == 1}
+    return [name if lower.count(name.lower()) == 1 else _numbered(name, taken) for name in names]
+
+
+def _numbered(name: str, taken: set[str]) -> str:
+    """``name`` with the first number that is free, which is then taken."""
+    free = next(f"{name}_{number}" for number in itertools.count(1) if f"{name}_{number}".lower() not in taken)
+    taken.add(free.lower())
+    return free
 
 
 def write_masks(folder: Path, image_id: str, masks: np.ndarray, bundle: Bundle) -> None:

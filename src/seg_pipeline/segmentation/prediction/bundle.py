@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, Task
@@ -23,6 +24,7 @@ FORMAT_VERSION = 2
 """Version of ``bundle.json``; raised when a reader of the version before would go wrong. 2: "members" became
 "networks", and the formats measured by the export are listed under "formats"."""
 DESCRIPTION = "bundle.json"
+COLOUR = re.compile("#[0-9a-fA-F]{6}")
 FILES = {
     "onnx": "model.onnx",
     "torchscript": "model.torchscript.pt",
@@ -156,7 +158,7 @@ class Bundle:
             raise ValueError(
                 f"{folder}: no bundle there (no {DESCRIPTION}); make one with `kedro run --pipeline export`"
             ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{folder / DESCRIPTION}: damaged, not valid JSON ({error}); export again") from None
         return cls.from_dict(values, folder)
 
@@ -175,6 +177,8 @@ class Bundle:
                 "the model again with this version of seg_pipeline: `kedro run --pipeline export`"
             )
         try:
+            if faults := "; ".join(_faults(values)):
+                raise TypeError(faults)
             return cls(
                 folder=folder,
                 task=values["task"],
@@ -186,8 +190,27 @@ class Bundle:
                 prediction=from_plain(PredictSettings, values["prediction"]),
                 provenance=values["provenance"],
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"{folder / DESCRIPTION}: not as exported ({error}); export again") from None
+
+
+def _faults(values: dict[str, Any]) -> Iterator[str]:
+    """What is wrong with the values that decide what is computed."""
+    task, classes, colours, networks = (values[name] for name in ("task", "classes", "colours", "networks"))
+    if task not in get_args(Task):
+        yield f"task is {task!r:.80}, expected {' or '.join(get_args(Task))}"
+    if not _are_texts(classes) or not classes or len(set(classes)) < len(classes):
+        yield f"classes are {classes!r:.80}, expected a list of different names"
+    if not _are_texts(colours) or len(colours) != len(classes) or not all(map(COLOUR.fullmatch, colours)):
+        yield f"colours are {colours!r:.80}, expected one #rrggbb per class"
+    if not isinstance(values["background"], bool) or (values["background"] and task == "multilabel"):
+        yield f"background is {values['background']!r:.80}, expected true or false; a multilabel task has none"
+    if not isinstance(networks, list) or not networks:
+        yield "networks are missing"
+
+
+def _are_texts(values: object) -> bool:
+    return isinstance(values, list) and all(isinstance(one, str) and one for one in values)
 
 
 def file_name(bundle_format: str, number: int) -> str:

@@ -154,7 +154,10 @@ def load_onnx(path: Path, *, threads: int | None = None) -> Network:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors; a warning would tell of the graph, not of the image
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common class  # noqa: BLE001
+        raise ValueError(f"{path}: not a network that onnxruntime can run ({error!s:.200}); export again") from None
     (name,) = (one.name for one in session.get_inputs())
     return lambda images: session.run(None, {name: images})[0]
 
