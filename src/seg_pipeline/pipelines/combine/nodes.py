@@ -15,5 +15,6 @@ def combine_manifests(
     leaks = seg.manifest.check_leaks(
         manifest.drop(columns=["split", "fold"]), manifest, allowed=params.allow_leakage, groups_allowed=True
     )
-    findings = seg.manifest.collect(leaks, seg.manifest.missing_classes(manifest))
+    shares = dict.fromkeys(("train", "val", "test"), 1.0)  # a split that no source has is a finding
+    findings = seg.manifest.collect(leaks, seg.manifest.missing_classes(manifest, shares))
     return manifest, manifest[manifest["split"] != "test"], findings
