@@ -119,6 +119,5 @@ def test_what_a_source_cannot_use_is_a_finding_and_all_adds_up(tmp_path):
         findings = pd.read_parquet(tmp_path / form / "out" / "08_reporting" / "findings.parquet")
         lost[form] = findings.loc[findings["action"] == "dropped", "rule"].value_counts().to_dict()
         assert ({"case3", "case4"} <= set(manifest["group"])) == (form == "coco")
-    assert lost["coco"].keys() == {"unusable_annotation", "incomplete_annotation", "file_without_row"}
-    assert lost["coco"]["file_without_row"] == 1
+    assert lost["coco"].keys() == {"unusable_annotation", "incomplete_annotation"}
     assert lost["nnunet"] == {"unusable_file": 2}

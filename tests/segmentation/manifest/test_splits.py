@@ -228,6 +228,7 @@ def test_equal_pixels_in_two_splits_leak_but_blank_images_do_not():
 def test_a_class_missing_from_a_split_is_a_finding():
     table = images(["a", "b"], [4, 0]).assign(split=["train", "test"])
     absent = "none of the 1 test images shows a; its scores there are undefined"
+    assert missing_classes(table).equals(missing_classes(table, SHARES))
     assert missing_classes(table, SHARES)["reason"].tolist() == [
         "no image is in the val split; it gives no scores",
         absent,

@@ -208,7 +208,7 @@ def test_faults_are_those_recorded(small):
     assert lines["duplicate_row"][0][2] != ""
     ((image_id, no_class, rle),) = lines["missing_class"]
     assert (image_id, no_class) == (faults["missing_class"]["image_id"], "")
-    assert rle != ""
+    assert rle == ""
     assert [row[1:] for row in lines["truncated_file"]] == [[name, ""] for name in CLASSES]
     assert [row[1] for row in lines["missing_file"]] == list(CLASSES)
     assert any(row[2] for row in lines["missing_file"])

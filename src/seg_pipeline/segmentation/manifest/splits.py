@@ -271,12 +271,12 @@ def _placed(place: str, values: pd.Series) -> list[str]:
     return [str(value) if place == "split" else f"fold {value}" for value in sorted(values.unique())]
 
 
-def missing_classes(manifest: pd.DataFrame, shares: dict[str, float]) -> pd.DataFrame:
-    """A finding per class that a split lacks, or one for a split that has a share but no image."""
+def missing_classes(manifest: pd.DataFrame, shares: dict[str, float] | None = None) -> pd.DataFrame:
+    """A finding per class that a split lacks, or one for a split that has a share (None: each has) but no image."""
     found = []
     for split in SPLITS:
         rows = manifest[manifest["split"] == split]
-        if rows.empty and not shares[split]:
+        if rows.empty and shares and not shares[split]:
             continue
         if rows.empty:
             reasons = [f"no image is in the {split} split; it gives no scores"]

@@ -15,7 +15,7 @@ Layout, below the folder that ``write_phantom`` is given:
 With ``dirty=True`` the end of the table and the last series contain these faults in addition to the clean data:
 
 - ``duplicate_row``: one row once more;
-- ``missing_class``: one row with a mask and no class;
+- ``missing_class``: one row without class and mask;
 - ``truncated_file``: one extra frame whose file is cut to half its bytes, with its three rows, all empty;
 - ``missing_file``: three rows with masks whose id has no file.
 """

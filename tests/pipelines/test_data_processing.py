@@ -1,0 +1,41 @@
+"""Nodes of data_processing that do more than call one function."""
+
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from seg_pipeline.params import DataProcessingParams, DatasetParams
+from seg_pipeline.pipelines.data_processing import nodes
+
+PARAMS = {"annotations": {"mask_format": "files"}}
+
+
+def test_splits_and_folds_of_the_file_names_reach_the_manifest():
+    images = pd.DataFrame(
+        {
+            "image_id": list("abcde"),
+            "group": list("abcde"),
+            "series": list("abcde"),
+            "frame": 0,
+            "content_hash": list("abcde"),
+            "intensity_min": 0,
+            "intensity_max": 9,
+            "mask_x": "",
+            "area_x": [1, 0, 1, 1, 1],
+            "split": ["train", "test", "train", "valid", "valid"],
+            "fold": ["2", "1", "3", "1", "2"],
+        }
+    )
+    params = DataProcessingParams(**PARAMS)
+    manifest, train_val, findings = nodes.check_splits(images, nodes.assign_splits(images, None, params, 0), params)
+    assert manifest["split"].tolist() == ["train", "test", "train", "val", "val"]
+    assert manifest["fold"].tolist() == [1, -1, 2, 0, 1]
+    assert train_val["image_id"].tolist() == list("acde")
+    assert findings["reason"].tolist() == ["none of the 1 test images shows x; its scores there are undefined"]
+
+
+@pytest.mark.parametrize("name", ["(none)", "(ignore)", "no mask"])
+def test_a_class_must_not_have_a_name_with_a_meaning_of_its_own(name):
+    with pytest.raises(ValidationError, match="have a meaning of their own; choose others and keep the `value`s"):
+        DatasetParams(task="multilabel", classes=["a", name])
+    assert DatasetParams(task="multilabel", classes=["ignore", "NA", "share"]).names == ["ignore", "NA", "share"]
