@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import named_values
-from seg_pipeline.new_data.layouts import coco, pictures, table_files, tables, volumes
+from seg_pipeline.new_data.layouts import coco, dicom, pictures, table_files, tables, volumes
 from seg_pipeline.new_data.layouts.hints import hints
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents
@@ -70,6 +70,9 @@ def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
     for files in coco.by_split(annotated):
         about = f"COCO annotations in {' and '.join(files.values())}"
         found.append(Layout("coco", about, partial(coco.read, contents, files)))
+    if dicoms := dicom.list_dicom(contents):
+        about = f"{len(dicoms)} DICOM files"
+        found.append(Layout("dicom", about, partial(dicom.read, contents, dicoms, names)))
     if contents.volumes and not any(one.name == "nnunet" for one in found):
         about = f"{len(contents.volumes)} volumes (NIfTI, NRRD or MetaImage)"
         found.append(Layout("nifti", about, partial(volumes.read_nifti, contents, names)))

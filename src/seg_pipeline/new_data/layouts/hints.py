@@ -10,7 +10,7 @@ from seg_pipeline.new_data.scanning import SPLIT_WORDS, Contents
 
 FILES = {
     (".mp4", ".avi", ".mov", ".mkv"): "videos; write their frames as images, `ffmpeg -i FILE images/%06d.png`",
-    (".dcm",): "DICOM files; convert them to NIfTI, `dcm2niix FOLDER`",
+    (".dcm",): "DICOM files; each series needs its own folder, and labels as RTSTRUCT, DICOM SEG or a volume",
     (".npy", ".npz", ".mat", ".h5", ".hdf5", ".zarr"): "arrays; write each image and mask as PNG or TIFF",
     (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"): "archives; unpack them first",
     (".tfrecord", ".lmdb", ".mdb"): "records; write each image and mask as PNG",

@@ -22,6 +22,7 @@ from seg_pipeline.new_data.scanning import (
     mask_folder,
     stem,
 )
+from seg_pipeline.segmentation.formats.dicom import is_dicom, mask_names
 from seg_pipeline.segmentation.formats.json_files import read_json
 from seg_pipeline.segmentation.formats.volume_cases import ANY, find_cases, read_nnunet
 from seg_pipeline.segmentation.formats.volume_files import NIFTI, VOLUMES, needs_package, read_slices, whole_labels
@@ -94,31 +95,54 @@ def read_nifti(contents: Contents, known: dict[str, str], ask: Asker) -> Plan | 
     """None where images and labels cannot be told apart or do not belong together."""
     labels = [file for file in contents.volumes if mask_folder(file) is not None]
     images = images_of(contents.volumes)
-    pairs = {"images": _pattern(images, labels), "labels": _pattern(labels, images)}
-    if pairs["images"] is None or pairs["labels"] is None:
+    pairs = {"images": case_pattern(images, labels), "labels": case_pattern(labels, images)}
+    return plan_of_pairs(contents, pairs, images, known, ask)
+
+
+def plan_of_pairs(
+    contents: Contents,
+    pairs: dict[str, dict[str, str] | None],
+    images: list[str],
+    known: dict[str, str],
+    ask: Asker,
+) -> Plan | None:
+    """Plan for the patterns of images and labels, of which ``images`` match the first; None if no case has both."""
+    of_images, of_labels = pairs["images"], pairs["labels"]
+    if of_images is None or of_labels is None:
         return None
     if package := needs_package(contents.root / images[0]):
         raise ValueError(f"reading {images[0]} needs {package}; install it with `pip install 'seg_pipeline[medical]'`")
-    names = [re.fullmatch(pairs["images"]["pattern"], file)["series"] for file in images]  # type: ignore[index]
+    names = [match["series"] for file in images if (match := re.fullmatch(of_images["pattern"], file))]
     nested = _case_pattern(names, ask)
-    pairs["images"]["pattern"] = pairs["images"]["pattern"].replace("(?P<series>[^/]+)", f"(?P<series>{nested})")
-    cases = find_cases(contents.root, **pairs)  # type: ignore[arg-type]
-    whole = [case for case in cases if not case.problem]
+    of_images = {
+        **of_images,
+        "pattern": of_images["pattern"].replace("(?P<series>[^/]+)", f"(?P<series>{nested})"),
+    }
+    whole = [case for case in find_cases(contents.root, images=of_images, labels=of_labels) if not case.problem]
     if not whole:
         return None
-    ask.decide(f"volumes: {len(images)} images, {len(labels)} labels, {len(whole)} cases with both")
+    ask.decide(f"volumes: {len(images)} images, {len(whole)} cases with labels")
     entry = {
         "type": "seg_pipeline.datasets.volumes.VolumeDataset",
         "filepath": RAW,
-        **pairs,
+        "images": of_images,
+        "labels": of_labels,
         "slices": _slices(whole, ask),
     }
+    if named := _structures(whole):
+        ask.decide(f"classes: {', '.join(named)} (names of structures, which may overlap)")
+        return _plan(contents.root, entry, Classes({name: name for name in named}, "multilabel"), whole, {})
     if not known and _number_objects(whole) and _are_objects(ask):
         entry["values"] = {"object": ANY}
         return _plan(
             contents.root, entry, Classes({"object": "object"}, "multilabel"), whole, {"multiple_masks": "instances"}
         )
     return _plan(contents.root, entry, _classes(whole, known, ask), whole, {})
+
+
+def _structures(cases: list[Case]) -> list[str]:
+    """Names of the structures in a sample of DICOM SEG or RTSTRUCT files; [] for other labels."""
+    return sorted({name for case in evenly(cases, 10) if case.labels for name in mask_names(case.labels)})
 
 
 def _number_objects(cases: list[Case]) -> bool:
@@ -148,7 +172,7 @@ def _are_objects(ask: Asker) -> bool:
     return answer == "objects"
 
 
-def _pattern(files: list[str], others: list[str]) -> dict[str, str] | None:
+def case_pattern(files: list[str], others: list[str]) -> dict[str, str] | None:
     """Glob and pattern whose group ``series`` names the case: the part of the path that differs in each file."""
     rows, other_rows = ([stem(file).split("/") for file in some] for some in (files, others))
     if not files or len({len(row) for row in rows}) > 1:
@@ -211,7 +235,7 @@ def _lowest(path: Path) -> float | None:
 
 
 def _is_volume(case: Case) -> bool:
-    return bool(case.images) and case.images[0].name.lower().endswith(VOLUMES)
+    return bool(case.images) and (case.images[0].name.lower().endswith(VOLUMES) or is_dicom(case.images[0]))
 
 
 def _label_values(cases: list[Case]) -> set[int]:

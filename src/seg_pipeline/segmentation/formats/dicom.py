@@ -159,6 +159,17 @@ def mask_kind(path: Path) -> str | None:
     return modality if modality in ("SEG", "RTSTRUCT") else None
 
 
+def mask_names(path: Path) -> list[str]:
+    """Names of the masks in a DICOM SEG or RTSTRUCT; [] for another file."""
+    kind = mask_kind(path)
+    if kind is None:
+        return []
+    content = _read(path)
+    if kind == "SEG":
+        return [str(one.SegmentLabel) for one in content.SegmentSequence if int(one.SegmentNumber) > 0]
+    return [str(one.ROIName) for one in content.get("StructureSetROISequence", [])]
+
+
 def read_segments(path: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Label, mask (x, y, z) and affine of each segment of a DICOM SEG; the mask may be smaller than the image.
 
