@@ -123,7 +123,7 @@ def test_an_interrupted_export_is_repeated_and_foreign_files_beside_it_stay(tmp_
     manifest = images(tmp_path, ("i1", "train", "", "", ""), ("i2", "test", "", "", ""))
     plan = plan_raw(manifest, name="test", overlap="regions")
     with monkeypatch.context() as patched:
-        patched.setattr("seg_pipeline.segmentation.formats.nnunet._save", lambda path, _: path.touch() or 1 / 0)
+        patched.setattr("seg_pipeline.segmentation.formats.nnunet.write_png", lambda path, _: path.touch() or 1 / 0)
         with pytest.raises(ZeroDivisionError):
             write_raw(tmp_path / "raw", plan)
     (tmp_path / "raw/imagesTr/mine.png").touch()

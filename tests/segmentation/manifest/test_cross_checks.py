@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from seg_pipeline.segmentation.images.fingerprints import thumbnail
 from seg_pipeline.segmentation.images.masks import encode_rle
@@ -173,7 +174,7 @@ def test_not_annotated_is_kept_apart_from_empty():
     assert check_unstated(table, stated).empty, "here no row means no mask"
 
 
-def scans(folder, shape, order):
+def scans(folder, shape, order, write=cv2.imwrite):
     """Ten images with a bright ellipse, whose run lengths were written in ``order`` and are read along rows."""
     rng = np.random.default_rng(4)
     rows = []
@@ -182,7 +183,7 @@ def scans(folder, shape, order):
         cv2.ellipse(mask, (int(rng.integers(20, 30)), int(rng.integers(44, 60))), (14, 6), 0, 0, 360, 1, -1)
         image = rng.integers(0, 40, shape, dtype=np.uint8) + 150 * mask
         path = str(folder / f"i{index}.png")
-        assert cv2.imwrite(path, image)
+        assert write(path, image)
         about = {"image_id": f"i{index}", "row": index + 2, "file": f"i{index}.png", "path": path, "group": "g"}
         rows.append({**about, "mask_a": [encode_rle(mask.astype(bool), order=order)]})
     return measure_images(pd.DataFrame(rows), MaskReader({"a": "a"}, "rle", rle_order="C"))[0]
@@ -205,6 +206,23 @@ def test_the_wrong_order_takes_masks_of_square_images_off_their_edges(tmp_path):
     assert findings["reason"].tolist() == [
         "of 10 masks 10 follow the images' edges better in the other order; `rle_order` is declared as C"
     ]
+
+
+@pytest.mark.parametrize("shape", [(80, 80), (72, 96)])
+def test_where_photos_were_turned_that_is_named_as_the_other_explanation(tmp_path, shape):
+    def photo(path, image):
+        """Stored so that a quarter turn makes it upright; its masks are those of the stored picture."""
+        exif = Image.Exif()
+        exif[0x0112] = 5  # mirrored at the diagonal, as the wrong order mirrors a square mask
+        Image.fromarray(image).save(path, exif=exif)
+        return True
+
+    findings = check_order(scans(tmp_path, shape, "C", write=photo), "C")
+    assert findings["rule"].tolist() == ["rle_order_suspected"]
+    assert findings["reason"][0].endswith(
+        "; `rle_order` is declared as C; images have an EXIF orientation, which explains this too: try "
+        "`dataset.reading.orientation` first"
+    )
 
 
 def test_a_few_masks_are_not_enough_to_tell_the_order(tmp_path):

@@ -4,7 +4,14 @@ import pytest
 
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
-from seg_pipeline.segmentation.manifest.table import class_names, count_classes, data_hash, merge_files, read_masks
+from seg_pipeline.segmentation.manifest.table import (
+    class_names,
+    count_classes,
+    data_hash,
+    late_files,
+    merge_files,
+    read_masks,
+)
 
 NO_MASK_FILES = pd.DataFrame({"path": [], "file": []}, dtype="str")
 
@@ -185,3 +192,12 @@ def test_the_data_hash_sees_masks_and_splits_but_not_folders(manifest):
     assert data_hash(manifest.assign(path="elsewhere").sample(frac=1, random_state=1)) == hashed
     assert data_hash(manifest.assign(split=manifest["split"].replace("val", "test"))) != hashed
     assert data_hash(manifest.assign(mask_box="1 1")) != hashed
+
+
+def test_files_that_came_during_the_run_are_named():
+    listed = files("i1", "i2")
+    assert late_files(listed, listed).empty
+    found = late_files(listed, files("i1", "i2", "i3"))
+    assert found[["rule", "action", "image_id", "reason"]].to_numpy().tolist() == [
+        ["late_file", "flagged", "i3", "the file came while data_processing ran"]
+    ]

@@ -41,10 +41,10 @@ def merge_files(
     mask_files: DataFrame,
     refused: DataFrame,
     params: DataProcessingParams,
-) -> tuple[DataFrame, DataFrame]:
-    """Join annotated images with their files; also returns findings."""
+) -> tuple[DataFrame, DataFrame, DataFrame]:
+    """Join annotated images with their files; also returns findings, and the image files as they are now."""
     given = params.annotations
-    return seg.manifest.merge_files(
+    located, findings = seg.manifest.merge_files(
         annotated,
         image_files,
         mask_files,
@@ -52,6 +52,7 @@ def merge_files(
         images_without_row=given.images_without_row,
         refused=refused,
     )
+    return located, findings, image_files[["image_id", "path", "file"]]
 
 
 def exclude_images(
@@ -93,6 +94,11 @@ def join_measurements(
     is_rle = params.annotations.mask_format == "rle"
     images = seg.manifest.with_reading(images, dataset.reading, mask_files=not is_rle)
     return seg.manifest.join_measurements(images, measurements)
+
+
+def find_late_files(listed_files: DataFrame, image_files: DataFrame, _: DataFrame) -> DataFrame:
+    """Findings about image files that came after the run listed them; it waits for the measured images."""
+    return seg.manifest.late_files(listed_files, image_files)
 
 
 def check_images(

@@ -11,6 +11,7 @@ FINDINGS = [
     "file_findings",
     "exclusion_findings",
     "image_findings",
+    "late_file_findings",
     "check_findings",
     "split_findings",
 ]
@@ -28,7 +29,7 @@ def create_pipeline(**_: object) -> Pipeline:
             node(
                 nodes.merge_files,
                 ["annotated_images", "image_files", "mask_files", "annotation_findings", PARAMS],
-                ["located_images", "file_findings"],
+                ["located_images", "file_findings", "listed_files"],
             ),
             node(
                 nodes.exclude_images,
@@ -45,6 +46,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 ["selected_images", "measurements", "params:dataset", PARAMS],
                 ["measured_images", "image_findings"],
             ),
+            node(nodes.find_late_files, ["listed_files", "image_files", "measured_images"], "late_file_findings"),
             node(nodes.check_images, ["measured_images", "annotations", PARAMS], ["check_findings", "class_overlaps"]),
             node(nodes.assign_splits, ["measured_images", "predefined_splits", PARAMS, "params:seed"], "splits"),
             node(
@@ -55,7 +57,7 @@ def create_pipeline(**_: object) -> Pipeline:
             node(nodes.collect_findings, [PARAMS, *FINDINGS], "findings"),
             node(
                 nodes.write_findings_page,
-                ["findings", "manifest", "num_rows_read", "annotations", "image_files"],
+                ["findings", "manifest", "num_rows_read", "annotations", "listed_files"],
                 "findings_page",
             ),
         ],

@@ -103,7 +103,7 @@ def plot_split_comparison(images: DataFrame, split_report: DataFrame, params: Ed
     return seg.exploration.split_comparison(images, split_report, max_classes=params.max_classes)
 
 
-def estimate_memory(images: DataFrame, dataset: DatasetParams, training: TrainingParams) -> dict:
+def estimate_memory(images: DataFrame, dataset: DatasetParams, training: TrainingParams, pixel_cache: Path) -> dict:
     """Estimate the memory of the decoded data, and compare it with what is free on this machine."""
     estimate = seg.data.estimate_memory(
         images,
@@ -112,7 +112,7 @@ def estimate_memory(images: DataFrame, dataset: DatasetParams, training: Trainin
         num_classes=len(seg.exploration.measured_classes(images)),
         mode=training.compute.cache,
         free_ram=seg.data.free_ram(),
-        free_disk=seg.data.free_disk(Path.cwd()),
+        free_disk=seg.data.free_disk(pixel_cache),
     )
     log.info("memory: %s", estimate["cache"]["advice"])
     return estimate

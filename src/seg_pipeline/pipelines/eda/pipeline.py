@@ -42,7 +42,11 @@ def create_pipeline(**_: object) -> Pipeline:
             node(nodes.plot_point_chart, ["image_table", PARAMS, SEED], "point_chart"),
             node(nodes.compare_splits, "image_table", "split_report"),
             node(nodes.plot_split_comparison, ["image_table", "split_report", PARAMS], "split_comparison"),
-            node(nodes.estimate_memory, ["image_table", "params:dataset", "params:training"], "memory_estimate"),
+            node(
+                nodes.estimate_memory,
+                ["image_table", "params:dataset", "params:training", "pixel_cache"],
+                "memory_estimate",
+            ),
             node(nodes.plot_memory, "memory_estimate", "memory_chart"),
             node(
                 nodes.make_data_set_page,

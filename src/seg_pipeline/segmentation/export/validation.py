@@ -14,6 +14,7 @@ from seg_pipeline.segmentation.data.geometry import resize_truth
 from seg_pipeline.segmentation.data.sample_decoding import frame_rows
 from seg_pipeline.segmentation.export.formats import load_network
 from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import IGNORE, encode_rle
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.metrics import overlap
@@ -104,7 +105,7 @@ def _scaled(row: dict, scale: float, path: Path) -> dict:
     image = read_image(row["path"])
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    cv2.imwrite(str(path), pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    write_png(path, pixels)
     masks = resize_truth(read_masks(row, names), (height, width))
     runs = {f"mask_{name}": encode_rle(mask == 1, order="C") for name, mask in zip(names, masks, strict=True)}
     ignore = encode_rle(masks[0] == IGNORE, order="C")

@@ -13,13 +13,13 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import joblib
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
 from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.storage.atomic import replacing
@@ -188,16 +188,11 @@ def _write_case(
 ) -> None:
     of_image, of_labels = _files_of(row)
     image = read_image(row["path"])
-    _save(folder / of_image, image[..., ::-1] if image.ndim == 3 else image)
+    write_png(folder / of_image, image)
     masks = read_masks(row, names)
     numbers = np.arange(1, len(names) + 1, dtype=np.uint8)[:, None, None]
     stored = ((masks == 1) * numbers).max(axis=0)  # of several classes the last
     for classes, here in _shared(masks == 1).items() if combinations else ():
         stored[here] = combinations[classes]
     stored[(masks == IGNORE).any(axis=0)] = ignore
-    _save(folder / of_labels, stored)
-
-
-def _save(path: Path, image: np.ndarray) -> None:
-    if not cv2.imwrite(str(path), image):
-        raise OSError(f"{path}: cannot be written; is the disk full?")
+    write_png(folder / of_labels, stored)

@@ -14,7 +14,6 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import joblib
 import numpy as np
 import pandas as pd
@@ -32,6 +31,7 @@ from seg_pipeline.segmentation.formats.volume_files import (
     uncropped,
     whole_labels,
 )
+from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
@@ -212,8 +212,7 @@ def _write_slices(case: Case, cutting: Cutting, folder: Path) -> tuple[pd.DataFr
     names, clipped = [f"{frame:04d}.png" for frame in range(len(channels[0].values))], []
     for frame, name in enumerate(names):
         pixels, outside = _stored([channel.values[frame] for channel in channels], fits)
-        if not cv2.imwrite(str(folder / name), pixels[..., ::-1] if pixels.ndim == 3 else pixels):
-            raise ValueError(f"{folder / name}: cannot be written; is the disk full?")
+        write_png(folder / name, pixels)
         clipped.append(outside)
     images = _described(case, channels[0], names).assign(clipped_pixels=clipped)
     annotations, repaired = _annotations(case, channels[0], images["image_id"].tolist(), cutting)

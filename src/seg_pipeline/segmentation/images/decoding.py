@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from seg_pipeline.segmentation.images import tiff
-from seg_pipeline.segmentation.images.addresses import DEFAULTS, Address, parse_address
+from seg_pipeline.segmentation.images.addresses import DEFAULTS, Address, file_of, parse_address
 from seg_pipeline.segmentation.images.headers import GIF, HEAD, PNG, Header, is_whole, read_header, turn
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 
@@ -58,11 +58,20 @@ def read_size(path: str | Path) -> tuple[int, int]:
 
 def count_pages(path: str | Path) -> int:
     """Number of pages of an image file; 1 if it cannot be read."""
+    return _any_header(path).pages
+
+
+def read_orientation(path: str | Path) -> int:
+    """EXIF orientation of an image file; 1 if it has none or cannot be read."""
+    return _any_header(path).orientation
+
+
+def _any_header(path: str | Path) -> Header:
     try:
-        return _from_file(str(path), lambda file: read_header(file, file.read(HEAD)).pages)
+        return _from_file(file_of(path), lambda file: read_header(file, file.read(HEAD)))
     except Exception as error:  # as in _checked_header  # noqa: BLE001
         _raise_io_error(error)
-        return 1
+        return Header(0, 0)
 
 
 def read_image(path: str | Path) -> np.ndarray:

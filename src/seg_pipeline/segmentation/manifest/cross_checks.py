@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.images import fingerprints
-from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.decoding import read_image, read_orientation
 from seg_pipeline.segmentation.images.masks import Order, decode_rle
 from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table, is_among
 from seg_pipeline.segmentation.manifest.table import class_names
@@ -264,7 +264,8 @@ def check_order(manifest: pd.DataFrame, order: Order) -> pd.DataFrame:
     reasons = _object_reasons(objects)
     if len(objects) < MIN_MASKS:
         reasons = _edge_reasons([_edge_gain(*drawn) for drawn in _drawn(manifest, square, order)])
-    return findings_table(_order_finding(reason, order) for reason in reasons)
+    turned = sum(read_orientation(path) > 1 for path in manifest["path"].sample(min(len(manifest), 50), random_state=0))
+    return findings_table(_order_finding(reason, order, turned=bool(turned)) for reason in reasons)
 
 
 def _drawn(images: pd.DataFrame, among: pd.Series, order: Order) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -309,5 +310,7 @@ def _edge_reasons(gains: list[float]) -> list[str]:
     return [f"of {len(gains)} masks {better} follow the images' edges better in the other order"]
 
 
-def _order_finding(reason: str, order: Order) -> Finding:
-    return Finding("rle_order_suspected", f"{reason}; `rle_order` is declared as {order}", "flagged")
+def _order_finding(reason: str, order: Order, *, turned: bool) -> Finding:
+    other = "; images have an EXIF orientation, which explains this too: try `dataset.reading.orientation` first"
+    reason = f"{reason}; `rle_order` is declared as {order}" + other * turned
+    return Finding("rle_order_suspected", reason, "flagged")

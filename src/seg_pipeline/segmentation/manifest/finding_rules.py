@@ -93,6 +93,11 @@ RULES = {
         "No row names this image. It is left out, because an image without annotation is not the same as an empty one.",
         "Add a row; an empty mask states that the image shows nothing.",
     ),
+    "late_file": Rule(
+        "files",
+        "The file came into the folder while data_processing ran. It is not used.",
+        "Run again when the folder is complete.",
+    ),
     "duplicate_file": Rule(
         "files",
         "Several files have the same image_id. All of them are left out.",
@@ -210,7 +215,9 @@ RULES = {
         "fall into more than twice as many objects as in the other order. If nearly all are square (the wrong "
         "order only mirrors their masks at the diagonal), 3 of 4 outlines lie on stronger image edges in the other"
         " order. Up to 200 masks are checked.",
-        "Set `annotations.rle_order` to the other value and look at `sample_sheet.png`.",
+        "Set `annotations.rle_order` to the other value and look at `sample_sheet.png`. If photos have an EXIF "
+        "orientation, first set `dataset.reading.orientation` to the other value: their masks may have been drawn "
+        "before the turn.",
     ),
     "mask_size_differs": Rule(
         "masks",

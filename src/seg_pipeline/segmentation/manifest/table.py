@@ -177,6 +177,12 @@ def _refuse_all(annotated: pd.DataFrame, image_files: pd.DataFrame, findings: pd
     raise ValueError(f"no image of the metadata table has a file: {'; '.join(filter(None, reasons))}")
 
 
+def late_files(listed: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
+    """Findings about files that are in the index ``now``, but were not when the run listed them."""
+    came = ~is_among(now["file"], listed["file"])
+    return quarantine(now, came, "late_file", "the file came while data_processing ran", "flagged")[1]
+
+
 def _without_masks(files: pd.DataFrame, annotated: pd.DataFrame) -> pd.DataFrame:
     """Rows like those of ``annotated``, with empty lists of masks, for the images that it does not name."""
     ids = files.loc[~is_among(files["image_id"], annotated["image_id"]), "image_id"]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
 from seg_pipeline.segmentation.phantom.writing import MADE_BY, RECORD, PhantomSettings, settings_of
@@ -78,8 +79,7 @@ def _frames(settings: PhantomSettings) -> Iterator[Frame]:
 
 def _save(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), image):
-        raise OSError(f"{path}: cannot be written")
+    write_png(path, image)
 
 
 def _write_rle_columns(frames: list[Frame], root: Path) -> None:
@@ -112,7 +112,7 @@ def _write_colours(frames: list[Frame], root: Path) -> None:
     """Two folders with equal file names; the masks are colour images."""
     for frame in frames:
         _save(root / "images" / f"{frame.image_id}.png", frame.image)
-        _save(root / "masks" / f"{frame.image_id}.png", np.array(COLOURS, dtype=np.uint8)[frame.labels()][..., ::-1])
+        _save(root / "masks" / f"{frame.image_id}.png", np.array(COLOURS, dtype=np.uint8)[frame.labels()])
 
 
 def _write_instances(frames: list[Frame], root: Path) -> None:
