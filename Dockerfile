@@ -15,7 +15,9 @@ USER 1000
 WORKDIR /project
 ENV PATH=/home/runner/venv/bin:$PATH \
     DO_NOT_TRACK=true KEDRO_DISABLE_TELEMETRY=true MLFLOW_DISABLE_TELEMETRY=true \
-    PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1
+    PIP_NO_CACHE_DIR=1 PYTHONUNBUFFERED=1 \
+    MLFLOW_TRACKING_URI=sqlite:////project/data/mlflow.db
+# The tracked runs are in the volume too; `docker run --rm` deletes everything beside it.
 
 # Packages first: they rarely change, so editing the code does not reinstall them.
 ARG TORCH_INDEX=

@@ -30,7 +30,7 @@ export DO_NOT_TRACK := true
 export KEDRO_DISABLE_TELEMETRY := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install run new-data abdomen test check lint format docs bench viz viz-site mlflow jupyter colab clean
+.PHONY: help install run new-data abdomen test check lint format docs bench viz viz-site mlflow jupyter colab sbom clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,7 +113,8 @@ viz-site: $(STAMP) ## Write the pipeline graph as a static site to build/viz; AR
 	@find build -mindepth 1 -maxdepth 1 ! -name docs ! -name viz -exec mv {} build/viz/ \;
 
 mlflow: $(STAMP) ## Show the tracked runs in a browser at 127.0.0.1:5000
-	$(BIN)/mlflow server --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db $(ARGS)
+	MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false \
+		$(BIN)/mlflow server --host 127.0.0.1 --backend-store-uri sqlite:///mlflow.db $(ARGS)
 
 jupyter: $(STAMP) ## Open JupyterLab with the catalog loaded
 	$(BIN)/kedro jupyter lab $(ARGS)
@@ -121,6 +122,10 @@ jupyter: $(STAMP) ## Open JupyterLab with the catalog loaded
 colab: $(STAMP) ## Let a Colab page compute on this machine; docs/how-to/jupyter.md says what that opens
 	$(BIN)/kedro jupyter lab --no-browser --ip=127.0.0.1 --port=$(PORT) --ServerApp.port_retries=0 \
 		--ServerApp.allow_origin=https://colab.research.google.com --ServerApp.allow_credentials=True $(ARGS)
+
+sbom: $(STAMP) ## List the installed packages for scanners in build/sbom.json (CycloneDX)
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-file build/sbom.json
 
 clean: ## Remove caches and build outputs; keep data, runs and .venv
 	rm -rf build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .viz

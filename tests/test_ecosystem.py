@@ -21,6 +21,21 @@ def test_github_runs_what_the_ci_runs():
     assert {command.split()[1] for command in commands if command.startswith("make ")} <= targets
 
 
+def test_actions_are_pinned_by_commit_and_keep_no_credentials():
+    job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["test"]
+    used = [step for step in job["steps"] if "uses" in step]
+    assert used
+    assert all(re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"]) for step in used)
+    checkout = next(step for step in used if "checkout" in step["uses"])
+    assert checkout["with"]["persist-credentials"] is False
+
+
+def test_the_volume_of_the_container_keeps_the_tracked_runs():
+    text = (ROOT / "Dockerfile").read_text()
+    (volume,) = re.findall(r"^VOLUME (\S+)", text, re.M)
+    assert f"MLFLOW_TRACKING_URI=sqlite:///{volume}/mlflow.db" in text
+
+
 def test_container_workflow_and_makefile_name_the_same_system_libraries():
     wanted = re.search(r'apt install (libgl1[^"]+)"', (ROOT / "Makefile").read_text())
     assert wanted

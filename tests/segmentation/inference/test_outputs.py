@@ -67,6 +67,15 @@ def test_class_names_become_folders(classes, folders):
     assert outputs.class_folders(classes) == folders
 
 
+def test_a_spreadsheet_runs_nothing_and_the_text_can_be_had_back():
+    names = ["=cmd.png", "+1", "-1.png", "@a", "'b", "c=1", "\t=d"]
+    table = pd.DataFrame({"file": names, "area": [-1, 2, 3, 4, 5, 6, 7]})
+    safe = outputs.without_formulas(table)
+    assert safe["file"].tolist() == ["'=cmd.png", "'+1", "'-1.png", "'@a", "''b", "c=1", "'\t=d"]
+    assert safe["file"].str.removeprefix("'").tolist() == names
+    assert safe["area"].tolist() == table["area"].tolist()
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_run_lengths_are_in_the_order_declared(masks, order):
     masks[1] = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shlex
 import socket
 from functools import cached_property
 from pathlib import Path
@@ -70,7 +71,11 @@ class MlflowTracker(Tracker):
 
     def where(self, run: Run) -> str:
         uri = self.uri
-        show = f"mlflow ui --backend-store-uri {uri}" if uri.startswith("sqlite:") else without_credentials(uri)
+        show = (
+            f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+            if uri.startswith("sqlite:")
+            else without_credentials(uri)
+        )
         return f"mlflow run {self._runs[run.key]} in experiment {run.experiment!r}; view it with: {show}"
 
     def params(self, run: str, values: dict[str, Any]) -> None:

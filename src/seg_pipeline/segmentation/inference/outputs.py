@@ -124,6 +124,19 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
+def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with an apostrophe before every text that a spreadsheet would run, such as a file called ``=cmd.png``.
+
+    An apostrophe at the beginning gets a second one, so that removing the first one gives the text back. Source: OWASP,
+    "CSV Injection".
+    """
+    texts = table.select_dtypes(exclude="number").columns
+    return table.assign(
+        **{name: table[name].where(~table[name].astype(str).str.match(r"[=+\-@\t\r']"), "'" + table[name].astype(str))
+           for name in texts}
+    )  # fmt: skip
+
+
 def _ordered(rle: str, record: dict[str, Any], order: Order) -> str:
     if order == "C":
         return rle

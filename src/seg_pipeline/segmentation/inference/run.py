@@ -179,8 +179,8 @@ def _finish(
     findings = findings_table(
         Finding(one["rule"], one["reason"], "dropped", one["image_id"], one["file"]) for one in bad
     )
-    outputs.write_csv(folder / "areas.csv", areas)
-    outputs.write_csv(folder / "findings.csv", findings)
+    outputs.write_csv(folder / "areas.csv", outputs.without_formulas(areas))
+    outputs.write_csv(folder / "findings.csv", outputs.without_formulas(findings))
     if "rle" in settings.formats:
         outputs.write_csv(folder / "rle_masks.csv", outputs.rle_table(good, settings.rle_order))
     if "coco" in settings.formats:
