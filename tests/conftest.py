@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import cv2
@@ -32,41 +34,80 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 ROOT = Path(__file__).parents[1]
 
 
+LONGEST = ["test_docs.py", "test_distributed.py", "test_notebooks.py", "test_run.py", "test_kills.py"]
+"""The second one does not wait for the smoke run that the first one makes."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first: of two processes, neither should be left alone with the longest."""
+    """The longest files first, then others with slow tests, so that two processes end at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    order = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (order.get(item.path.name, len(order)), item.path not in slow))
+
+
+def copy_checkout(folder: Path) -> Path:
+    """Copy all files that git tracks or would add, which leaves out data and results."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    for name in filter(None, listed):
+        target = folder / name
+        if (ROOT / name).is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target)
+    return folder
+
+
+def run_in_clone(command: list[str], clone: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The finished command, where a person would type it: in a clone, with the environment activated."""
+    known = {"OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "true", "KEDRO_DISABLE_TELEMETRY": "true"}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, **known, "PATH": path, "PYTHONPATH": str(clone / "src"), **variables}
+    return subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="session")
+def in_clone() -> SimpleNamespace:
+    """The two helpers above, for tests: conftest is no module that they could import."""
+    return SimpleNamespace(copy=copy_checkout, run=run_in_clone)
 
 
 class SmokeRun(NamedTuple):
-    """A finished `kedro run --env smoke`; its files must stay as they are, because other test processes read them."""
+    """A finished `kedro run --env smoke` of a fresh clone; its files must stay as they are, as other tests read them.
 
+    It does what the first block of docs/tutorial/first_hour.md does, and tracks the run.
+    """
+
+    command: str
     raw: Path
     out: Path
     tracking_uri: str
     process: subprocess.CompletedProcess[str]
 
 
+def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """A folder that all test processes have in common; who makes its content holds the lock file in it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / name
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory) -> SmokeRun:
-    """Made by the first test process that asks for it, and shared with the others: it takes most of a minute."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "smoke_run"
-    folder.mkdir(exist_ok=True)
+    """Made by the first test process that asks for it, and shared with the others: it takes half a minute."""
+    folder = shared_folder(tmp_path_factory, "smoke_run")
+    clone, command = folder / "clone", "kedro run --env smoke --params tracking.log_model=false"
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     with FileLock(folder / "lock"):
         record = folder / "process.json"
         if not record.exists():
-            params = f"data_root={folder / 'out'},raw_root={folder / 'raw'},tracking.log_model=false"
-            command = [sys.executable, "-m", "kedro", "run", "--env", "smoke", "--params", params]
-            known = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "default", "MLFLOW_TRACKING_URI": uri}
-            done = subprocess.run(
-                command, cwd=ROOT, env={**os.environ, **known}, capture_output=True, text=True, check=False
-            )
+            variables = {"PYTHONWARNINGS": "default", "MLFLOW_TRACKING_URI": uri}
+            done = run_in_clone(["bash", "-euo", "pipefail", "-c", command], copy_checkout(clone), **variables)
             record.write_text(json.dumps([done.returncode, done.stdout, done.stderr]))
         code, stdout, stderr = json.loads(record.read_text())
-    process = subprocess.CompletedProcess(["kedro", "run"], code, stdout, stderr)
-    return SmokeRun(folder / "raw", folder / "out", uri, process)
+    process = subprocess.CompletedProcess(command, code, stdout, stderr)
+    return SmokeRun(command, clone / "data" / "01_raw" / "phantom_smoke", clone / "data" / "smoke", uri, process)
 
 
 CLASSES = {"box": "box", "disc": "disc"}
@@ -165,12 +206,14 @@ def checkpoint(config) -> dict:
 
 @pytest.fixture(scope="session")
 def bundle_folder(checkpoint, tmp_path_factory) -> Path:
-    """An exported model of every exact format: the classes box and disc, multilabel, input 64 x 96."""
+    """An exported model of every exact format: the classes box and disc, multilabel, input 64 x 96. Shared as above."""
     from seg_pipeline.segmentation.export import make_bundle
 
-    folder = tmp_path_factory.mktemp("exported") / "bundle"
-    make_bundle(checkpoint, folder, formats=["onnx", "torchscript", "pt2", "safetensors"])
-    return folder
+    folder = shared_folder(tmp_path_factory, "exported")
+    with FileLock(folder / "lock"):
+        if not (folder / "bundle").exists():
+            make_bundle(checkpoint, folder / "bundle", formats=["onnx", "torchscript", "pt2", "safetensors"])
+    return folder / "bundle"
 
 
 @pytest.fixture(scope="session")

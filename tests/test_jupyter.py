@@ -51,7 +51,9 @@ class Server:
         self.environment = {**os.environ, **own, **known}
         self.port, self.log = free_port(), folder / "log"
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(command(self.port), cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command(self.port), cwd=ROOT, env=self.environment, stdout=log, stderr=log, start_new_session=True
+            )
         self.token = self._token()
 
     def _token(self):
@@ -99,7 +101,8 @@ class Server:
                 return text
 
     def stop(self):
-        self.process.send_signal(signal.SIGTERM)
+        """End `kedro` and the server that it started; the server ends its kernels."""
+        os.killpg(self.process.pid, signal.SIGTERM)
         self.process.wait(60)
 
 

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: what is on disk goes on to the weights of a training that nothing befell.
+"""SIGKILL at any moment: what is on disk resumes to the weights of an undisturbed training.
 
 Run as a script this file is the process that trains. It loads torch once and forks for each life of a training,
 as loading it takes longer than the training.

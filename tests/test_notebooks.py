@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
 import pytest
+from jupyter_client import KernelManager
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
 from nbclient import NotebookClient
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),  # mlflow on SQLAlchemy 2.1
+]
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -56,19 +60,32 @@ class Finished(NamedTuple):
 
 @pytest.fixture(scope="module")
 def finished(smoke_run, tmp_path_factory):
-    other = tmp_path_factory.mktemp("other")
-    params = f"raw_root={smoke_run.raw},tracking.log_model=false"
-    changed = f"data_root={other},{params},training.sampling.augmentation=none"
-    command = [sys.executable, "-m", "kedro", "run", "--env", "smoke", "--params", changed]
-    command += ["--pipelines", "data_processing,training,evaluation"]
-    known = {"OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": smoke_run.tracking_uri}
-    environment = {**os.environ, **known}
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
-    assert ended.returncode == 0, ended.stderr[-3000:]
+    """The second run takes the first one's data and splits, and trains and scores in this process."""
+    other = tmp_path_factory.mktemp("other") / "out"
+    shutil.copytree(smoke_run.out, other, ignore=shutil.ignore_patterns("*.pt*", "postprocessing.json", "*scores*"))
+    changed = {
+        "data_root": str(other),
+        "raw_root": str(smoke_run.raw),
+        "tracking": {"log_model": False},
+        "training": {"sampling": {"augmentation": "none"}},
+    }
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in known.items():
-            patch.setenv(name, value)
-        yield Finished(f"--env smoke --params data_root={smoke_run.out},{params}", other)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("MLFLOW_TRACKING_URI", smoke_run.tracking_uri)
+        bootstrap_project(ROOT)
+        with KedroSession.create(ROOT, env="smoke", runtime_params=changed) as session:
+            session.run(pipeline_names=["training", "evaluation"])
+        params = f"data_root={smoke_run.out},raw_root={smoke_run.raw},tracking.log_model=false"
+        yield Finished(f"--env smoke --params {params}", other)
+
+
+@pytest.fixture(scope="module")
+def kernel(finished):
+    """One for all notebooks, as starting it and importing torch takes longer than most of their cells."""
+    manager = KernelManager(kernel_name="python3")
+    yield manager
+    if manager.has_kernel:
+        manager.shutdown_kernel(now=True)
 
 
 class Shown(NamedTuple):
@@ -82,13 +99,17 @@ class Shown(NamedTuple):
     """Its other results, as HTML and as text."""
 
 
-def run(name: str, replaced: dict[str, str]) -> Shown:
-    """Executes a notebook with some of its text replaced, each piece in one cell."""
+def run(kernel: KernelManager, name: str, replaced: dict[str, str]) -> Shown:
+    """Executes a notebook with some of its text replaced, each piece in one cell; no earlier notebook's names stay."""
     notebook = read(ROOT / "notebooks" / f"{name}.ipynb")
     for old, new in replaced.items():
         (cell,) = [cell for cell in codes(notebook) if old in cell.source]
         cell.source = cell.source.replace(old, new)
-    NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(ROOT / "notebooks")}}).execute()
+    notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
+    place = {"metadata": {"path": str(ROOT / "notebooks")}}
+    client = NotebookClient(notebook, km=kernel, timeout=200, resources=place)
+    client.execute()
+    client.kc.stop_channels()
     outputs = [output for cell in codes(notebook) for output in cell.outputs]
     data = [output.get("data", {}) for output in outputs]
     return Shown(
@@ -104,8 +125,8 @@ def number(pattern: str, text: str) -> float:
 
 
 @pytest.mark.slow
-def test_the_data_notebook_shows_every_figure_of_the_catalog(finished):
-    shown = run("01_explore_data", {RELOAD: f"{RELOAD} {finished.given}"})
+def test_the_data_notebook_shows_every_figure_of_the_catalog(finished, kernel):
+    shown = run(kernel, "01_explore_data", {RELOAD: f"{RELOAD} {finished.given}"})
     # sheet, 5 charts, splits, memory, and two drawn on the spot
     assert shown.kinds.count("image/png") == 10
     assert shown.kinds.count("image/gif") == 1
@@ -115,8 +136,8 @@ def test_the_data_notebook_shows_every_figure_of_the_catalog(finished):
 
 
 @pytest.mark.slow
-def test_the_data_set_notebook_finds_equal_pixels_and_times_the_cache(finished):
-    shown = run("02_datasets_and_augmentation", {RELOAD: f"{RELOAD} {finished.given}"})
+def test_the_data_set_notebook_finds_equal_pixels_and_times_the_cache(finished, kernel):
+    shown = run(kernel, "02_datasets_and_augmentation", {RELOAD: f"{RELOAD} {finished.given}"})
     assert shown.kinds.count("image/png") == 3  # presets, a transform of one's own, a batch
     assert "equal pixels and masks in all samples: True" in shown.text
     assert "both mirrored: True" in shown.text
@@ -128,9 +149,8 @@ def test_the_data_set_notebook_finds_equal_pixels_and_times_the_cache(finished):
 
 
 @pytest.mark.slow
-def test_the_notebook_by_hand_learns(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    shown = run("03_train_and_search_by_hand", {})
+def test_the_notebook_by_hand_learns(kernel):
+    shown = run(kernel, "03_train_and_search_by_hand", {"epochs=3, extend=False": "epochs=1, extend=False"})
     assert shown.kinds.count("image/png") == 7  # samples, curve, sheet, rates, decays, history, predictions
     assert "as expected: True" in shown.text
     assert number(r"Dice ([\d.]+) after \d+ steps; pairing", shown.text) >= 0.95
@@ -144,9 +164,9 @@ def test_the_notebook_by_hand_learns(monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_results_notebook_compares_two_runs(finished):
+def test_the_results_notebook_compares_two_runs(finished, kernel):
     replaced = {RELOAD: f"{RELOAD} {finished.given}", OTHER: f"type(context.project_path)({str(finished.other)!r})"}
-    shown = run("04_read_results", replaced)
+    shown = run(kernel, "04_read_results", replaced)
     assert shown.kinds.count("image/png") == 6  # history, classes, confusion, worst, comparison, runs
     assert 0 <= number(r"mean Dice ([\d.]+), aggregation image", shown.text) < 0.5  # three epochs of the smoke run
     assert "sampling.augmentation: medical, there none" in shown.tables

@@ -120,10 +120,13 @@ def test_the_node_is_known_where_a_dataset_fails(tmp_path):
         ErrorHooks().on_pipeline_error(error)
 
 
-def test_the_unexpected_goes_on_as_it_is(tmp_path, monkeypatch):
-    ErrorHooks().on_pipeline_error(error_of(foreign_error, 1))
+def test_an_unexpected_error_is_left_to_kedro_and_on_request_so_is_one_for_the_user(tmp_path, monkeypatch):
+    error = error_of(our_error, f"{tmp_path}/none")
+    with pytest.raises(UserError):
+        ErrorHooks().on_pipeline_error(error)
+    assert ErrorHooks().on_pipeline_error(error_of(foreign_error, 1)) is None
     monkeypatch.setenv("SEG_PIPELINE_TRACEBACK", "1")
-    ErrorHooks().on_pipeline_error(error_of(our_error, f"{tmp_path}/none"))
+    assert ErrorHooks().on_pipeline_error(error) is None
 
 
 def test_code_sees_a_value_error_and_the_command_line_one_message(capsys):

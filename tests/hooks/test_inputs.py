@@ -70,7 +70,7 @@ def catalog(root: object, **more: Any) -> DataCatalog:
 
 
 def start(pipeline: Pipeline, data: DataCatalog, *names: str, **run_params: Any) -> None:
-    InputHooks().before_pipeline_run({"pipeline_names": list(names), **run_params}, pipeline, data)
+    return InputHooks().before_pipeline_run({"pipeline_names": list(names), **run_params}, pipeline, data)
 
 
 def test_an_input_that_another_pipeline_writes(tmp_path):
@@ -145,12 +145,22 @@ class Silent(AbstractDataset):
         return {}
 
 
-def test_datasets_that_cannot_tell_are_taken_at_their_word():
-    start(Pipeline([node("remote", "sheet")]), DataCatalog({"remote": Silent()}), "eda")
+class Absent(Silent):
+    def _exists(self) -> bool:
+        return False
+
+
+def test_a_dataset_is_missing_only_if_it_says_so():
+    sheet = Pipeline([node("remote", "sheet")])
+    with pytest.raises(UserError, match="1 of its inputs is missing\n  remote: "):
+        start(sheet, DataCatalog({"remote": Absent()}), "eda")
+    assert start(sheet, DataCatalog({"remote": Silent()}), "eda") is None
 
 
 def test_only_missing_outputs_leaves_the_choice_to_kedro(tmp_path):
-    start(TRAINING, catalog(tmp_path), "training", only_missing_outputs=True)
+    with pytest.raises(UserError):
+        start(TRAINING, catalog(tmp_path), "training")
+    assert start(TRAINING, catalog(tmp_path), "training", only_missing_outputs=True) is None
 
 
 def test_an_entry_that_cannot_be_made_is_one_message(tmp_path):

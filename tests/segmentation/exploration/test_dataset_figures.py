@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from seg_pipeline.segmentation import exploration, plotting
 from seg_pipeline.segmentation.data import memory
@@ -8,19 +11,8 @@ from seg_pipeline.segmentation.exploration import contact_sheets, image_figures,
 from seg_pipeline.segmentation.settings import figures
 from seg_pipeline.segmentation.settings.training import InputSettings
 
-ELEVEN = [
-    "sky",
-    "building",
-    "pole",
-    "road",
-    "pavement",
-    "tree",
-    "sign_symbol",
-    "fence",
-    "car",
-    "pedestrian",
-    "bicyclist",
-]
+CAMVID = Path(__file__).parents[3] / "conf" / "camvid" / "parameters.yml"
+ELEVEN = [one["name"] for one in yaml.safe_load(CAMVID.read_text())["dataset"]["classes"]]
 SIXTY = [f"class_{index}" for index in range(60)]
 
 

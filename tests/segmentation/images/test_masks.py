@@ -111,7 +111,7 @@ def test_spaces_and_signs_are_read_as_python_reads_them(runs):
         ("1 2 4 1 ", "C", 1, False),
     ],
 )
-def test_run_lengths_stay_as_they_are_where_writing_them_anew_would_give_the_same(rle, order, first, kept):
+def test_run_lengths_are_kept_if_encoding_them_again_gives_the_same(rle, order, first, kept):
     read = read_rle(rle, (2, 3), order=order, first=first)
     np.testing.assert_array_equal(read.mask, decode_rle(rle, (2, 3), order=order, first=first))
     assert read.area == read.mask.sum()

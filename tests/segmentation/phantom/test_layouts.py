@@ -27,7 +27,7 @@ def test_each_form_has_its_layout_and_nothing_beside_it(tmp_path, form):
     assert [path.name for path in tmp_path.iterdir()] == ["raw"]
 
 
-def test_an_example_is_made_once_and_anew_for_other_settings(tmp_path):
+def test_an_example_is_drawn_once_and_again_for_other_settings(tmp_path):
     write_example(tmp_path / "raw", layout="folders", **SMALL)
     first = (tmp_path / "raw/images/case1_day0_slice_0001.png").stat().st_mtime_ns
     write_example(tmp_path / "raw", layout="folders", **SMALL)

@@ -3,31 +3,22 @@ import io
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import cv2
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
 from seg_pipeline.segmentation.settings.figures import CURRENT
 
 THREE = ["large_bowel", "small_bowel", "stomach"]
-ELEVEN = [
-    "sky",
-    "building",
-    "pole",
-    "road",
-    "pavement",
-    "tree",
-    "sign_symbol",
-    "fence",
-    "car",
-    "pedestrian",
-    "bicyclist",
-]
+CAMVID = Path(__file__).parents[3] / "conf" / "camvid" / "parameters.yml"
+ELEVEN = [one["name"] for one in yaml.safe_load(CAMVID.read_text())["dataset"]["classes"]]
 ORANGE, SKY_BLUE, GREEN = (230, 159, 0), (86, 180, 233), (0, 158, 115)
 
 

@@ -68,7 +68,7 @@ def test_a_perfect_model_is_left_alone(train_val_images, checkpoint, monkeypatch
     assert curve.groupby("class").size().to_dict() == {"box": 19, "disc": 19}
 
 
-def test_each_fault_is_mended_for_its_class_alone(train_val_images, checkpoint, monkeypatch):
+def test_each_fault_is_fixed_for_its_class_alone(train_val_images, checkpoint, monkeypatch):
     """The box is predicted too faintly, and has a speck beside it in every image; the disc has a hole."""
 
     def predict(_, masks):

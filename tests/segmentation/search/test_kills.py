@@ -123,7 +123,7 @@ def live(tmp_path, scans, config):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, scans, config) -> pd.DataFrame:
-    """The table of a search that nothing befell."""
+    """The table of an undisturbed search."""
     threads = torch.get_num_threads()
     yield run(scans, config, tmp_path_factory.mktemp("whole"))
     torch.set_num_threads(threads)

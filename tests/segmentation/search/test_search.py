@@ -83,7 +83,7 @@ def test_a_second_search_on_the_same_study_trains_nothing(run, actor):
 
 
 @pytest.mark.parametrize(("best", "more"), [(1.0, [1.0]), (0.0001, [0.0001]), (0.01, [])])
-def test_the_grid_goes_on_once_beyond_the_edge_where_the_best_lies(run, actor, config, best, more):
+def test_the_grid_is_extended_once_beyond_the_edge_with_the_best_value(run, actor, config, best, more):
     actor.best_rate = best / 10 if best == 0.0001 else best
     trials = run(small())
     assert [one[0] for one in actor.trained] == [0.001, 0.01, 0.1, *more]
@@ -166,7 +166,7 @@ def test_tpe_begins_with_the_grids_best_and_finds_its_own(run, actor):
     assert again.equals(trials)
 
 
-def test_tpe_goes_on_where_it_was_and_makes_the_same_proposals(run, actor):
+def test_tpe_resumes_and_makes_the_same_proposals(run, actor):
     whole = run(small(), TpeSettings(space=SPACE, trials=8, startup_trials=3, pruner="none"))
     run(small(), TpeSettings(space=SPACE, trials=5, startup_trials=3, pruner="none"), folder="other")
     resumed = run(small(), TpeSettings(space=SPACE, trials=8, startup_trials=3, pruner="none"), folder="other")
@@ -188,7 +188,7 @@ def test_hyperband_prunes_too(run):
     assert "pruned" in set(trials["state"])
 
 
-def test_what_does_not_fit_into_memory_fails_and_the_search_goes_on(run):
+def test_a_trial_that_does_not_fit_into_memory_fails_and_the_search_continues(run):
     space = {"model.encoder": ["resnet18", "too_large"]}
     trials = run(small(), TpeSettings(space=space, trials=6, startup_trials=6, pruner="none"))
     failed = trials[trials["model.encoder"] == "too_large"]

@@ -54,7 +54,7 @@ def busy(config):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 3, 4])
-def test_a_run_stopped_anywhere_goes_on_to_equal_weights(config, loaders, data, tmp_path, stop):
+def test_a_run_stopped_anywhere_resumes_to_equal_weights(config, loaders, data, tmp_path, stop):
     """Two steps an epoch; saving after each step yields before and at the ends of epochs."""
     config = busy(config)
     whole = train(start(config, data, CPU), loaders(config))

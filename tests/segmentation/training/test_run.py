@@ -89,7 +89,7 @@ def test_folds_that_the_manifest_lacks_are_named(manifest, folded):
 
 
 @pytest.mark.parametrize("stop", [1, 3])
-def test_a_training_over_folds_goes_on_in_the_fold_it_was_in(folded, short, tmp_path, stop):
+def test_a_training_over_folds_resumes_in_the_fold_it_was_in(folded, short, tmp_path, stop):
     whole = end_of(folded, short, folds=2)
     assert [member["row"]["epoch"] <= 2 for member in whole.best["members"]] == [True, True]
     assert whole.history[["fold", "epoch"]].values.tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
