@@ -34,7 +34,9 @@ class FakeBundle:
     background: bool = False
     input: InputSettings = field(default_factory=lambda: InputSettings(size=(32, 64)))
     postprocessing: Postprocessing = field(default_factory=lambda: Postprocessing.none(2, 0.5))
-    provenance: dict = field(default_factory=lambda: {"created": "2026-11-22"})
+    provenance: dict = field(
+        default_factory=lambda: {"models": [{"best": {"val_dice": 0.9}, "weights_sha256": 64 * "f"}]}
+    )
 
 
 class FakePredictor:

@@ -74,6 +74,11 @@ def wait_for_area(page, text: str) -> None:
     page.locator("#classes td").first.get_by_text(text, exact=True).wait_for()
 
 
+def test_the_page_says_which_model_answers(page):
+    expected = "Model: input 64 × 32; validation Dice 0.900; weights ffffffffffff."
+    assert page.text_content("#model") == expected
+
+
 def test_an_image_is_shown_with_its_masks_and_numbers(page, ramp):
     choose(page, ramp)
     assert page.inner_text("#name") == "ramp.16.png60 × 40, 16 bits grey, PNG"

@@ -48,11 +48,11 @@ async function start() {
 }
 
 function describe(provenance, input) {
-  const [member] = provenance.members ?? [];
+  const [first] = provenance.models ?? []; // of an ensemble
   const parts = [`input ${input.size[1]} × ${input.size[0]}`];
-  if (member?.best?.val_dice) parts.push(`validation Dice ${member.best.val_dice.toFixed(3)}`);
-  if (member?.weights_sha256) parts.push(`weights ${member.weights_sha256.slice(0, 12)}`);
-  if (Array.isArray(input.channels)) parts.push("made for series: a single image stands for its neighbours too");
+  if (first?.best?.val_dice) parts.push(`validation Dice ${first.best.val_dice.toFixed(3)}`);
+  if (first?.weights_sha256) parts.push(`weights ${first.weights_sha256.slice(0, 12)}`);
+  if (Array.isArray(input.channels)) parts.push("made for series: a single image stands in for its neighbours");
   return `Model: ${parts.join("; ")}.`;
 }
 
