@@ -163,13 +163,11 @@ def draw_table_of_others(folder):
     pd.DataFrame({"id": ["x1", "x2"], "rle": ["1 2", "5 1"]}).to_csv(folder / "t.csv", index=False)
 
 
-def draw_numbered_objects(folder):
-    for index, (name, image, _) in enumerate(scans()):
-        objects = np.zeros((40, 56), dtype=np.uint8)
-        for number in range(2 + index % 5):
-            objects[6 * number : 6 * number + 3, 3:40] = number + 1
+def draw_unreadable(folder):
+    for name, image, masks in scans():
         draw(folder, f"images/{name}.png", image)
-        draw(folder, f"masks/{name}.png", objects)
+        (folder / f"images/{name}.png").write_bytes(b"not an image")
+        draw(folder, f"masks/{name}.png", binary(masks[0]))
 
 
 def draw_ids_as_jpeg(folder):
@@ -194,7 +192,7 @@ def draw_clashes(folder):
             "t.csv (columns id, rle): rle holds masks, but no column names the images: id holds x1, x2; image files: "
             "images/a.png",
         ),
-        (draw_numbered_objects, "the values of the masks number the objects of each image (1 to 6) and are no classes"),
+        (draw_unreadable, "images: none of the sampled images can be read"),
         (draw_ids_as_jpeg, "the masks are JPEG files and hold the values 0 to"),
         (
             draw_clashes,

@@ -2,6 +2,7 @@ import re
 
 import pytest
 
+from seg_pipeline.new_data.layouts.pictures import images_by_name, match
 from seg_pipeline.new_data.names import propose
 
 
@@ -48,3 +49,11 @@ def test_a_later_name_of_the_same_kind_is_matched_too():
 def test_a_group_that_names_no_part_is_refused(wanted):
     with pytest.raises(ValueError, match=f"a number of parts from 1 to 4, found '{wanted}'"):
         propose(SLICES, group=wanted)
+
+
+def test_many_files_take_time_in_proportion():
+    """With a search through all files per file, this would take many minutes."""
+    images = images_by_name([f"images/{number:05d}.png" for number in range(10_000)])
+    found = match([f"{number:05d}_mask" for number in range(10_000)], images)
+    assert found.pattern == "(?P<mask_id>(?P<image_id>[^/]+)_mask)"
+    assert found.images[77] == "00077"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from seg_pipeline.new_data.plan import RAW
 from seg_pipeline.new_data.scanning import scan
 from seg_pipeline.new_data.writing import write
 from seg_pipeline.params import DataProcessingParams, DatasetParams
-from seg_pipeline.pipelines.data_processing import nodes
+from seg_pipeline.pipelines.data_processing.pipeline import create_pipeline
 from seg_pipeline.segmentation.manifest.table import read_masks
 
 
@@ -42,14 +43,28 @@ def resolved(value: Any, root: Path) -> Any:
 def processed(folder: Path, root: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
     """Measured images, with the split if the data gives it, findings and class names."""
     tables, dataset, params = environment(folder, root)
-    rows, first, _ = nodes.clean_annotations(tables["raw_metadata"], dataset, params)
-    annotated = nodes.pivot_annotations(rows, dataset, params)
-    located, second = nodes.merge_files(annotated, tables["image_files"], tables["mask_files"], first, params)
-    measured, third, _ = nodes.measure_images(located, None, dataset, params)
-    if params.split.method == "table":  # drawing a split takes a quarter of the time, and is tested elsewhere
-        splits = nodes.assign_splits(measured, tables["predefined_splits"], params, 0)
-        measured = measured.merge(splits[["image_id", "split"]], on="image_id")
-    return measured, pd.concat([first, second, third]), dataset.names
+    data = {
+        "excluded_images": None,
+        "previous_measurements": None,
+        "predefined_splits": None,
+        "params:seed": 0,
+        **tables,
+    }
+    data |= {"params:dataset": dataset, "params:data_processing": params}
+    for node in create_pipeline().nodes:
+        # what compares images and draws splits takes long, and is tested elsewhere
+        wanted = node.name != "check_images" and (node.name != "assign_splits" or params.split.method == "table")
+        if wanted and data.keys() >= set(node.inputs):
+            made = node.func(*(data[name] for name in node.inputs))
+            made = list(made)[-1] if inspect.isgenerator(made) else made
+            data |= zip(node.outputs, [made] if len(node.outputs) == 1 else made, strict=True)
+        if node.name == "assign_splits" and "splits" in data:
+            break
+    measured = data["measured_images"]
+    if "splits" in data:
+        measured = measured.merge(data["splits"][["image_id", "split"]], on="image_id")
+    found = [data[name] for name in ("annotation_findings", "file_findings", "image_findings")]
+    return measured, pd.concat(found), dataset.names
 
 
 @pytest.mark.slow

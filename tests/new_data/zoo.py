@@ -202,7 +202,7 @@ def jpeg_masks(root: Path) -> Truth:
         file = save(root, f"images/{index}.png", image)
         save(root, f"masks/{index}.jpg", white(mask), quality=80)
         truth[file] = {"foreground": mask}
-    return Truth(truth, told="JPEG compression has changed the masks")
+    return Truth(truth, told="JPEG compression has changed the masks", findings=2 * NUMBER)
 
 
 # -- several folders or files of masks ---------------------------------------------------------------------------
@@ -233,6 +233,20 @@ def of_objects(root: Path, mask_at: str, image_at: str = "images/{n}.png") -> Tr
             "object": np.any(objects, axis=0) if objects else np.zeros(SHAPE, dtype=bool)
         }
     return Truth(truth)
+
+
+def numbered_objects(root: Path) -> Truth:
+    """Label maps whose values number the objects, which touch each other."""
+    truth = {}
+    for index in range(NUMBER):
+        image, _ = scene(index)
+        values = np.zeros(SHAPE, dtype=np.uint16)
+        for number in range(2 + index):
+            values[2:12, 2 * number + 1 : 2 * number + 3] = number + 1
+        file = save(root, f"images/{index}.png", image)
+        save(root, f"masks/{index}.tif", values)
+        truth[file] = {"foreground": values > 0}
+    return Truth(truth, told="the values number the objects of each image")
 
 
 def sites(root: Path, image_at: str, mask_at: str, *, number: int = 4) -> Truth:
@@ -528,6 +542,7 @@ def _species() -> dict[str, Callable[[Path], Truth]]:
     found["objects/a folder per image"] = partial(
         of_objects, mask_at="{n}/masks/{h}.png", image_at="{n}/images/{n}.png"
     )
+    found["objects/numbers in label maps"] = numbered_objects
     pairs = [("{s}/images/{n}.png", "{s}/masks/{n}.png"), ("images/{s}/{n}.png", "masks/{s}/{n}.png"),
              ("{s}/{n}.png", "{s}_masks/{n}.png"), ("{s}/{n}.png", "{s}/{n}_mask.png"),
              ("{s}_images/{n}.png", "{s}_labels/{n}.png")]  # fmt: skip

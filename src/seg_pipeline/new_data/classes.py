@@ -93,7 +93,7 @@ def values_of(paths: list[Path], known: dict[str, str], ask: Asker) -> tuple[lis
     """Values that occur in a sample of masks, whether they are colours, and whether compression changed them.
 
     Raises:
-        ValueError: the values are too many, too close after JPEG compression, or numbers of objects.
+        ValueError: the values are too many, or too close after JPEG compression.
     """
     read = [grey_values(path) for path in evenly(paths)]
     colours = any(values.ndim == 3 for values in read)
@@ -102,7 +102,6 @@ def values_of(paths: list[Path], known: dict[str, str], ask: Asker) -> tuple[lis
     listed = sum(_key(value, colours) in known for value in found)
     lossy = any(path.suffix.lower() in LOSSY for path in paths)
     if not lossy and (listed >= len(found) / 2 or len(found) <= MANY):
-        _refuse_objects(packed, paths, listed)
         return found, colours, False
     levels = _levels([values.astype(np.uint8) for values in packed]) if not colours and max(found) < 256 else []
     if lossy and len(found) > len(levels) and found[-1] - found[0] < APART:
@@ -116,7 +115,6 @@ def values_of(paths: list[Path], known: dict[str, str], ask: Asker) -> tuple[lis
         ask.decide(f"{what}: {len(found)} values are read as the nearest of {levels} (`nearest_value`)")
         return levels, colours, True
     if len(found) <= MOST_CLASSES and not lossy:
-        _refuse_objects(packed, paths, listed)
         return found, colours, False
     if len(found) <= MANY:
         return found, colours, False
@@ -127,18 +125,14 @@ def values_of(paths: list[Path], known: dict[str, str], ask: Asker) -> tuple[lis
     )
 
 
-def _refuse_objects(masks: list[np.ndarray], paths: list[Path], listed: int) -> None:
-    """Raise ValueError if the values number the objects of each image: 1, 2, 3, ... in one piece each."""
-    numbers = [np.unique(values[values > 0]) for values in masks]
-    shown = [(values, one) for values, one in zip(masks, numbers, strict=True) if one.size]
+def number_objects(masks: list[np.ndarray]) -> bool:
+    """Whether the values number the objects of each image: 1, 2, 3, ... in one piece each, up to different numbers."""
+    numbers = [(values, np.unique(values[values > 0])) for values in masks if values.ndim == 2]
+    shown = [(values, one) for values, one in numbers if one.size]
     counts = {one.size for _, one in shown}
-    if listed or len(counts) < 3 or max(counts) < 5 or any(one[-1] != one.size for _, one in shown):
-        return
-    if all(count_objects(values == number) == 1 for values, one in shown[:20] for number in one.tolist()):
-        raise ValueError(
-            f"{paths[0].parent}: the values of the masks number the objects of each image (1 to {max(counts)}) and are "
-            "no classes. Write one mask file per object (see `conf/instances/`), or masks of 0 and 255"
-        )
+    if len(counts) < 3 or max(counts) < 5 or any(one[-1] != one.size for _, one in shown):
+        return False
+    return all(count_objects(values == number) == 1 for values, one in shown[:10] for number in one.tolist())
 
 
 def named_values(contents: Contents, tables: Iterable[pd.DataFrame]) -> dict[str, str]:
@@ -204,6 +198,11 @@ def from_pixels(paths: list[Path], known: dict[str, str], ask: Asker, *, alone: 
         known: names by value.
         alone: name of the class if the masks hold a single value.
     """
+    if not known and number_objects([grey_values(path) for path in evenly(paths, 40)]):
+        options = {"objects": "numbers of the objects of one class", "classes": "classes"}
+        if ask.choose("labels", "What are the values of the masks?", options, "objects") == "objects":
+            ask.decide(f"the values number the objects of each image: one class, {alone} (else --labels classes)")
+            return Classes({alone: 1}, "multilabel", objects=True)
     values, colours, lossy = values_of(paths, known, ask)
     named = {value: known[key] for value in values if (key := _key(value, colours)) in known}
     black = [value for value in values if value == 0 and named.get(value, "bg").lower() in BACKGROUND]

@@ -38,7 +38,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     answers.add_argument("--unlabelled-pixels", help="pixels that no mask covers: background or ignore (unknown)")
     answers.add_argument("--rle-order", help="C: runs go along rows; F: runs go down columns")
     answers.add_argument("--rle-first", help="number of the first pixel in run lengths, 1 or 0")
-    answers.add_argument("--labels", help="what the labels of volumes are: classes, or numbers of objects of one class")
+    answers.add_argument("--labels", help="what the values of masks or volumes are: classes, or objects of one class")
     answers.add_argument("--rle-starts", help="absolute, or relative: starts count from the end of the run before")
     answers.add_argument("--classes", help="only these classes, separated by commas; others are background")
     answers.add_argument("--class-column", help="column of the table that names the class, or none")

@@ -30,6 +30,8 @@ class Classes:
     ignore: list[Value] = field(default_factory=list)
     nearest: bool = False
     """Lossy compression changed the masks: `annotations.nearest_value`."""
+    objects: bool = False
+    """The values of indexed masks number objects: `annotations.multiple_masks`."""
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from itertools import product
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 ENDINGS = {
     "pictures": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".pbm"),
@@ -45,12 +46,12 @@ class Contents:
     volumes: list[str]
     others: list[str] = field(default_factory=list)
 
-    @property
+    @cached_property
     def masks(self) -> dict[str, list[str]]:
         """Image files that are named as masks, by the word that says so."""
         return by_word(self.pictures)
 
-    @property
+    @cached_property
     def images(self) -> list[str]:
         """The other image files, limited to folders named as images if there are any."""
         return images_of(self.pictures)
@@ -92,7 +93,7 @@ def mask_folder(file: str) -> str | None:
 
     Of a folder of one of ``KINDS``, such as indexed_masks, it is the whole name.
     """
-    *folders, _ = PurePosixPath(file).parts
+    *folders, _ = file.split("/")
     for name in reversed(folders):
         if found := MASK_WORD.search(name):
             return name if KINDS & {*map(str.lower, key_parts(name))} else found[1].lower()
@@ -123,9 +124,8 @@ def key_parts(path: str) -> list[str]:
 
 def common_folder(files: list[str]) -> str:
     """The deepest folder that contains all files; "" for the root."""
-    folders = [PurePosixPath(file).parent.as_posix() for file in files]
-    shared = os.path.commonpath(folders) if folders else ""
-    return "" if shared == "." else shared
+    folders = {file.rpartition("/")[0] for file in files}
+    return os.path.commonpath(folders) if folders else ""
 
 
 def below(files: list[str], folder: str) -> list[str]:

@@ -79,6 +79,8 @@ def parameters(plan: Plan, ask: Asker) -> dict[str, Any]:
         annotations["ignore_values"] = classes.ignore
     if classes.nearest:
         annotations["nearest_value"] = True
+    if classes.objects:
+        annotations["multiple_masks"] = "instances"
     processing: dict[str, Any] = {"annotations": annotations, **({"split": plan.split} if plan.split else {})}
     if len(plan.pictures) > MANY:
         processing["num_workers"] = -1

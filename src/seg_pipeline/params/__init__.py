@@ -84,6 +84,16 @@ class Parameters(Params):
         return self
 
     @model_validator(mode="after")
+    def _one_class_of_objects(self) -> Parameters:
+        given = self.data_processing.annotations
+        if given.mask_format == "indexed" and given.multiple_masks == "instances" and len(self.dataset.classes) > 1:
+            raise ValueError(
+                "with `mask_format: indexed`, `multiple_masks: instances` means that each pixel value is an object of "
+                f"the only class, but `dataset.classes` declares {', '.join(self.dataset.names)}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _pixel_values(self) -> Parameters:
         """The pixels of an indexed mask are whole numbers or colours, never names."""
         given = self.data_processing.annotations

@@ -101,7 +101,8 @@ class AnnotationParams(Params):
     """Number that run lengths give the first pixel."""
     multiple_masks: Literal["merge", "instances", "refuse"] = "refuse"
     """Several masks of one class in one image are parts of one mask (merge), one object each (instances), or a
-    contradiction (refuse: the image is dropped)."""
+    contradiction (refuse: the image is dropped). With `mask_format: indexed`, instances means that each pixel value is
+    an object of the only class."""
     images_without_row: Literal["drop", "empty"] = "drop"
     """An image that no row names is not annotated (drop, with a finding) or shows no class (empty)."""
     background_values: list[Value] = Field(default=[])

@@ -360,3 +360,11 @@ def test_a_palette_mask_with_a_border_of_255(tmp_path, image):
     reader = MaskReader({"a": "1", "b": "2"}, INDEXED, background_values=[0], ignore_values=[255])
     manifest, _ = measure_images(one_image(image, {f"mask_{INDEXED}": [str(tmp_path / "m.png")]}), reader)
     assert manifest[["mask_a", "mask_b", "ignore"]].to_numpy().tolist() == [["2 1", "3 1 6 1", "1 1 4 1"]]
+
+
+def test_values_of_an_indexed_mask_may_number_objects(tmp_path, image):
+    mask = save(tmp_path / "m.png", [[1, 2, 0], [1, 9, 7]])
+    reader = MaskReader({"cell": "1"}, INDEXED, ignore_values=[9], instances=True)
+    manifest, findings = measure_images(one_image(image, {f"mask_{INDEXED}": [mask]}), reader)
+    assert findings.empty
+    assert manifest[["mask_cell", "ignore", "objects_cell"]].to_numpy().tolist() == [["1 2 4 1 6 1", "5 1", 3]]

@@ -6,6 +6,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ class Images:
     files: list[str]
     by: str = "stem"
 
-    @property
+    @cached_property
     def folder(self) -> str:
         return common_folder(self.files)
 
@@ -56,7 +57,7 @@ class Images:
             return str(int(found[0]))
         return {"path": stem(path), "name": path.rsplit("/", 1)[-1]}.get(self.by) or base(path)
 
-    @property
+    @cached_property
     def clashes(self) -> list[str]:
         """Ids of several files."""
         return [name for name, number in Counter(map(self.id_of, self.files)).items() if number > 1]

@@ -200,7 +200,8 @@ def read(contents: Contents, form: Form, known: dict[str, str], ask: Asker) -> P
     rows = read_form(form.table.rows, mask_format=annotations["mask_format"], columns=columns, only_class="", **reading)
     rows = rows[rows["image_id"].isin(list(form.file_of))]
     filled = rows[rows["mask"].fillna("") != ""]
-    paths = {} if rle else {_below(form.mask_files)(file): contents.root / file for file in form.mask_files}
+    mask_id = _below(form.mask_files)
+    paths = {mask_id(file): contents.root / file for file in form.mask_files}
     filled = filled if rle else filled[filled["mask"].isin(list(paths))]
     annotated = frozenset(rows["image_id"])
     if not rle and columns["class"] is None and not wide and not filled.duplicated("image_id").any():

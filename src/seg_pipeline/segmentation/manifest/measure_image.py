@@ -54,7 +54,8 @@ class MaskReader:
         mask_format: what the mask lists hold: run lengths ("rle") or paths.
         exclusive: a pixel has at most one class; a pixel of several classes is ignored.
         ignore_unlabelled: a pixel without a class is ignored (else: background).
-        instances: each mask of a list is an object, even if it touches another of its class.
+        instances: each mask of a list is an object, even if it touches another of its class; in an indexed mask each
+            value is an object of the only class.
         nearest_value: pixels of mask files are read as the closest declared value, of 8-bit binary masks as 0 or 255.
         resample: a mask file of another size but the same proportions is scaled to its image.
         class_values, background_values, ignore_values of an indexed mask: whole numbers, or colours "#rrggbb".
@@ -89,7 +90,7 @@ class MaskReader:
         """
         given, picture = None, Picture(shape, orientation, [])
         if self.mask_format == INDEXED:
-            masks, ignore = self._read_indexed(row, picture)
+            masks, ignore, given = self._read_indexed(row, picture)
             areas, texts = _areas(masks), [None] * len(masks)
         else:
             lists = [row[f"mask_{name}"] for name in self.class_values]
@@ -108,7 +109,8 @@ class MaskReader:
             areas, texts = _areas(masks), [None] * len(masks)
         return ImageMasks(masks, areas, texts, ignore, shared, given, picture.notes)
 
-    def _read_indexed(self, row: Mapping, picture: Picture) -> tuple[np.ndarray, np.ndarray]:
+    def _read_indexed(self, row: Mapping, picture: Picture) -> tuple[np.ndarray, np.ndarray, list[int] | None]:
+        """Masks, pixels to ignore and, with ``instances``, the number of objects: each value is one."""
         (path,) = row[f"mask_{INDEXED}"]
         colours = any(is_colour(value) for value in self.class_values.values())
         image = read_mask_file(path, picture, colours=colours, resample=self.resample)
@@ -116,10 +118,17 @@ class MaskReader:
             [pixel_value(value) for value in values]
             for values in (self.class_values.values(), self.background_values, self.ignore_values)
         )
+        if self.instances:
+            ignore = np.isin(image, ignored)
+            mask = ~(ignore | np.isin(image, [0, *background]))
+            return mask[None], ignore, [len(np.unique(image[mask]))]
         if self.nearest_value:
             image = round_mask(image, [*classes, *background, *ignored], path, picture.notes, colours=colours)
         try:
-            return indexed_masks(image, classes, background_values=background, ignore_values=ignored, colours=colours)
+            masks, ignore = indexed_masks(
+                image, classes, background_values=background, ignore_values=ignored, colours=colours
+            )
+            return masks, ignore, None
         except MaskError as error:
             raise MaskError(error.rule, f"{path}: {error}") from None
 
