@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.manifest.table import read_masks
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CLASSES = ["large_bowel", "small_bowel", "stomach"]
 LAYOUTS = ["rle_columns", "folders", "colours", "instances", "coco", "nifti", "nnunet"]
 

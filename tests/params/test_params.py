@@ -97,7 +97,7 @@ def test_parameters_cannot_be_changed_and_closed_to_unknown_keys():
 
 def test_an_indexed_mask_holds_numbers_or_colours_but_no_names():
     given = {}
-    for path in (Path(__file__).parents[1] / "conf/base").glob("parameters*.yml"):
+    for path in (Path(__file__).parents[2] / "conf/base").glob("parameters*.yml"):
         given |= yaml.safe_load(path.read_text())
     given["reporting"]["phantom"] = None  # from the globals, which are not read here
     indexed = {"mask_format": "indexed", "background_values": [0]}

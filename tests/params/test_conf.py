@@ -8,7 +8,7 @@ from kedro.framework.startup import bootstrap_project
 
 from seg_pipeline.params import Parameters, make_training_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if (folder / "globals.yml").exists())
 
 

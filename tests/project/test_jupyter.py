@@ -20,7 +20,7 @@ import pytest
 from tornado.httpclient import HTTPRequest
 from tornado.websocket import websocket_connect
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COLAB, ELSEWHERE = "https://colab.research.google.com", "https://elsewhere.example"
 ALLOWED = "Access-Control-Allow-Origin"
 

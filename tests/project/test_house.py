@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[1] / "src" / "seg_pipeline"
+SOURCE = Path(__file__).parents[2] / "src" / "seg_pipeline"
 MOST_ENTRIES = 16
 ROOMS = 18
 """``segmentation`` is a table of contents: rooms and nothing else, each with a sentence in its ``__init__``."""
