@@ -1,4 +1,4 @@
-"""The layout of the source tree: few enough entries in a folder to be read at a glance."""
+"""The layout of src and tests: few enough entries in a folder to be read at a glance."""
 
 from __future__ import annotations
 
@@ -6,16 +6,24 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).parents[2] / "src" / "seg_pipeline"
+ROOT = Path(__file__).parents[2]
+SOURCE, TESTS = ROOT / "src" / "seg_pipeline", ROOT / "tests"
 MOST_ENTRIES = 16
+NOT_COUNTED = {"__pycache__", "__init__.py", "conftest.py"}
 ROOMS = 18
-"""``segmentation`` is a table of contents: rooms and nothing else, each with a sentence in its ``__init__``."""
-FOLDERS = [folder for folder in (SOURCE, *SOURCE.rglob("*/")) if folder.is_dir() and folder.name != "__pycache__"]
+"""``segmentation`` is a table of contents: rooms and nothing else, each with a sentence in its ``__init__``. So is the
+folder of its tests."""
+FOLDERS = [
+    folder
+    for top in (SOURCE, TESTS)
+    for folder in (top, *top.rglob("*/"))
+    if folder.is_dir() and folder.name != "__pycache__"
+]
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(SOURCE.parent).as_posix())
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(ROOT).as_posix())
 def test_a_folder_has_few_entries(folder):
-    entries = sorted(path.name for path in folder.iterdir() if path.name not in ("__pycache__", "__init__.py"))
+    entries = sorted(path.name for path in folder.iterdir() if path.name not in NOT_COUNTED)
     assert len(entries) <= (ROOMS if folder.name == "segmentation" else MOST_ENTRIES - 1), entries
 
 
