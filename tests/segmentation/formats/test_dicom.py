@@ -4,7 +4,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.formats.dicom import is_dicom
+from seg_pipeline.segmentation.formats.dicom import is_dicom, mask_kind
 from seg_pipeline.segmentation.formats.volume_cases import find_cases
 from seg_pipeline.segmentation.formats.volume_files import read_volume
 from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
@@ -118,6 +118,11 @@ def no_position(found):
     return found
 
 
+def no_place(found):
+    found[2].ImagePositionPatient = None
+    return found
+
+
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -126,6 +131,7 @@ def no_position(found):
         (another_size, r"not one series: Rows is 5 \(3 files\) and 6 \(1 files\)"),
         (again, r"several of its slices share a position \(times or echoes\); give each its own folder"),
         (no_position, "4 of its 4 files have no ImageOrientationPatient, so they are no slices"),
+        (no_place, "1 of its 4 files have no ImagePositionPatient, so they are no slices"),
     ],
 )
 def test_what_is_not_one_whole_series_says_why(tmp_path, change, text):
@@ -140,8 +146,14 @@ def test_a_damaged_file_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ValueError, match="its pixels cannot be decoded"):
         read_volume(folder)
-    assert is_dicom(path)
-    assert not is_dicom(tmp_path / "gone.dcm")
+    path.write_bytes(b"hello")
+    with pytest.raises(ValueError, match=r"03\.dcm: not a DICOM file, or truncated or damaged"):
+        read_volume(folder)
+    with pytest.raises(ValueError, match=r"03\.dcm: not a DICOM file, or truncated or damaged"):
+        mask_kind(path)
+    (tmp_path / "named_otherwise").write_bytes((folder / "10.dcm").read_bytes())
+    assert is_dicom(tmp_path / "named_otherwise")
+    assert not is_dicom(tmp_path / "gone")
 
 
 def test_a_radiograph_is_a_flat_image_and_black_is_0(tmp_path):
@@ -287,3 +299,23 @@ def test_labels_cut_out_of_the_images_grid_are_put_back_in_their_place(tmp_path)
     images, rows = table([Case("p1", (folder,), tmp_path / "part.nii.gz")], tmp_path / "store")
     assert images["repaired"].isna().all()
     assert rows == [["p1_0000", NO_CLASS, ""], ["p1_0001", "1", "14 2"], ["p1_0002", NO_CLASS, ""]]
+
+
+def test_a_multi_frame_file_is_the_volume_of_its_frames(tmp_path):
+    highdicom = pytest.importorskip("highdicom")
+    found = slices()
+    for one in found:
+        one.ImageType, one.ContentDate, one.ContentTime = ["ORIGINAL", "PRIMARY", "AXIAL"], "20260101", "120000"
+        one.AcquisitionNumber = one.InstanceNumber = one.SeriesNumber = 1
+        one.PositionReferenceIndicator = one.Laterality = one.PatientPosition = ""
+    expected = read_volume(save_all(found, tmp_path / "slices"))
+    frames = highdicom.legacy.LegacyConvertedEnhancedCTImage(
+        legacy_datasets=found,
+        series_instance_uid="1.2.8",
+        series_number=2,
+        sop_instance_uid="1.2.8.1",
+        instance_number=1,
+    )
+    volume = read_volume(save(frames, tmp_path / "frames.dcm"))
+    np.testing.assert_array_equal(volume.values, expected.values)
+    np.testing.assert_allclose(volume.affine, expected.affine)

@@ -26,9 +26,11 @@ NO_IMAGES = ("RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "SR", "PR", "KO", "REG")
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file begins as DICOM does, or a folder holds such a file."""
+    """Whether a file is named .dcm or begins as DICOM does, or a folder holds such a file."""
     if path.is_dir():
         return any(is_dicom(file) for file in sorted(path.iterdir()) if file.is_file())
+    if path.suffix.lower() == ".dcm":
+        return True
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -56,21 +58,22 @@ def read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     return _stack(path, slices)
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, **options: Any) -> Any:
     import pydicom
 
     try:
-        return pydicom.dcmread(path)
+        return pydicom.dcmread(path, **options)
     except (pydicom.errors.InvalidDicomError, OSError, EOFError, ValueError) as error:
         raise ValueError(f"{path}: not a DICOM file, or truncated or damaged: {error}") from None
 
 
 def _stack(path: Path, slices: list[Any]) -> tuple[np.ndarray, np.ndarray]:
-    for name in ("SeriesInstanceUID", "Rows", "Columns", "ImageOrientationPatient", "PixelSpacing"):
+    of_all = ("SeriesInstanceUID", "Rows", "Columns", "ImageOrientationPatient", "PixelSpacing")
+    for name in (*of_all, "ImagePositionPatient"):
         kinds = Counter(_plain(one.get(name)) for one in slices)
         if None in kinds:
             raise ValueError(f"{path}: {kinds[None]} of its {len(slices)} files have no {name}, so they are no slices")
-        if len(kinds) > 1:
+        if len(kinds) > 1 and name in of_all:
             shown = " and ".join(f"{value} ({number} files)" for value, number in kinds.most_common(2))
             raise ValueError(f"{path}: not one series: {name} is {shown}; give each series its own folder")
     first = slices[0]
@@ -127,7 +130,7 @@ def _values(path: Path, one: Any) -> np.ndarray:
         raise ValueError(f"{path}: its slices are {pixels.shape}, expected grey values (H, W)")
     if one.get("PhotometricInterpretation") == "MONOCHROME1":  # 0 is white
         pixels = (1 << int(one.BitsStored)) - 1 - pixels.astype(np.int32)
-    slope, intercept = float(one.get("RescaleSlope", 1)), float(one.get("RescaleIntercept", 0))
+    slope, intercept = float(one.get("RescaleSlope") or 1), float(one.get("RescaleIntercept") or 0)
     if slope == 1 and intercept.is_integer():
         return pixels.astype(np.int32) + int(intercept)
     return pixels.astype(np.float32) * slope + intercept
@@ -153,9 +156,7 @@ def mask_kind(path: Path) -> str | None:
     """ "SEG" or "RTSTRUCT" if the file is one of these, which hold masks by name; else None."""
     if path.is_dir() or not is_dicom(path):
         return None
-    import pydicom
-
-    modality = str(pydicom.dcmread(path, specific_tags=["Modality"], stop_before_pixels=True).get("Modality"))
+    modality = str(_read(path, specific_tags=["Modality"], stop_before_pixels=True).get("Modality"))
     return modality if modality in ("SEG", "RTSTRUCT") else None
 
 
