@@ -70,7 +70,7 @@ def test_a_missing_first_image_is_told_and_the_others_are_used(tmp_path, capsys)
     draw(tmp_path, "images/p2.png", "images/p3.png")
     write(tmp_path, "all.json", ["p1.png", "p2.png", "p3.png"])
     plan, told, of_rows, of_files = plan_of(tmp_path)
-    assert "1 images have no file, such as p1; they are left out, with a finding" in told
+    assert "images without a file: 1, such as p1; left out, with a finding" in told
     assert (of_rows, of_files) == (["p1", "p2", "p3"], ["p2", "p3"])
     assert len(plan.pictures) == 2
 
@@ -82,10 +82,7 @@ def test_an_invalid_annotation_is_told_with_its_setting(tmp_path, capsys):
     content["annotations"][0]["segmentation"] = [[1, 1, 2, 2]]
     (tmp_path / "all.json").write_text(json.dumps(content))
     _, told, _, _ = plan_of(tmp_path)
-    assert (
-        "1 annotations or images cannot be used, such as: annotation 1 of p1 (cat): a polygon must have at least"
-        in told
-    )
+    assert "unusable annotations or images: 1, such as: annotation 1 of p1 (cat): a polygon must have at least" in told
     assert "`invalid_annotations: drop_annotation`" in told
 
 

@@ -125,13 +125,13 @@ def _split(tables: dict[str, pd.DataFrame], ask: Asker) -> dict:
 def _tell_faults(table: pd.DataFrame, paths: dict[str, Path], ask: Asker) -> None:
     absent = sorted(set(table["image_id"].dropna()) - {*paths})
     if absent:
-        ask.decide(f"{len(absent)} images have no file, such as {absent[0]}; they are left out, with a finding")
+        ask.decide(f"images without a file: {len(absent)}, such as {absent[0]}; left out, with a finding")
     for repair in table["repaired"].dropna():
         ask.decide(repair)
     problems = table["problem"].dropna()
     if len(problems):
         ask.decide(
-            f"{len(problems)} annotations or images cannot be used, such as: {problems.iloc[0]}. An annotation takes "
+            f"unusable annotations or images: {len(problems)}, such as: {problems.iloc[0]}. An annotation takes "
             "its image along unless `invalid_annotations: drop_annotation` is set in the catalog"
         )
 
