@@ -150,6 +150,14 @@ def test_two_mask_files_of_one_id_are_not_one_row_repeated():
         ["conflicting_rows", "i0.png"],
         ["conflicting_rows", "i0.tif"],
     ]
+    stray = pd.concat([index, pd.DataFrame({"path": ["/m/i1_2.png"], "file": ["i1_2.png"]})], ignore_index=True)
+    _, findings = clean_annotations(stray, multiple_masks="merge", **options)
+    assert findings[["file", "reason"]].to_numpy().tolist() == [
+        [
+            "i1_2.png",
+            "one of image_id, class is missing: the name of the mask file does not match `pattern` of `raw_metadata`",
+        ]
+    ]
     kept, findings = clean_annotations(index, multiple_masks="merge", **options)
     assert kept["mask"].tolist() == ["i0", "i0", "i1"]  # merge_files refuses the id
     assert findings.empty

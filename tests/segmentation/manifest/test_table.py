@@ -90,8 +90,8 @@ def test_a_pattern_group_must_not_have_a_name_of_the_manifest(name):
 
 
 def test_a_file_with_a_problem_is_a_finding_with_its_reason():
-    index = files("i1", None, problem=[None, "damaged at byte 7"])
-    table, findings = merge_files(annotated("i1"), index, NO_MASK_FILES, mask_format="rle")
+    index = files("i1", "i2", problem=[None, "damaged at byte 7"])  # not also that the row of i2 has no file
+    table, findings = merge_files(annotated("i1", "i2"), index, NO_MASK_FILES, mask_format="rle")
     assert "problem" not in table
     assert findings[["rule", "reason", "action"]].to_numpy().tolist() == [
         ["unusable_file", "damaged at byte 7", "dropped"]

@@ -128,7 +128,9 @@ def _refuse_missing(rows: pd.DataFrame, mask_format: MaskFormat) -> tuple[pd.Dat
     needed = ["image_id", "class", "mask"] if mask_format == INDEXED else ["image_id", "class"]
     bad = rows[needed].isna().any(axis=1)
     lost = rows.loc[bad & (rows["mask"].fillna("") != ""), "image_id"]
-    rows, missing = quarantine(rows, bad, "missing_value", f"one of {', '.join(needed)} is missing")
+    reason = f"one of {', '.join(needed)} is missing"
+    reason += ": the name of the mask file does not match `pattern` of `raw_metadata`" if "file" in rows else ""
+    rows, missing = quarantine(rows, bad, "missing_value", reason)
     rest, beside = _refuse_rest_of(rows, lost, "another row of this image has a mask without a class")
     return rest, collect(missing, beside)
 

@@ -141,7 +141,8 @@ def merge_files(
     rest, without_row = quarantine(
         files, ~is_among(files["image_id"], annotated["image_id"]), "file_without_row", "no metadata row names it"
     )
-    rows = annotated[~is_among(annotated["image_id"], twins["image_id"])]
+    refused_files = collect(unusable, twins)["image_id"].dropna()
+    rows = annotated[~is_among(annotated["image_id"], refused_files)]
     rows, without_file = quarantine(
         rows, ~is_among(rows["image_id"], files["image_id"]), "row_without_file", "no image file has this id"
     )
