@@ -9,13 +9,13 @@ import ast
 import datetime
 import json
 import math
-import os
 import platform
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import joblib
 import psutil
 
 FOLDER = Path(__file__).resolve().parent
@@ -97,7 +97,7 @@ def machine() -> str:
     gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ", no GPU"
     memory = psutil.virtual_memory().total / 2**30
     return (
-        f"{processor()}, {os.cpu_count()} cores, {memory:.0f} GiB{gpu}; {platform.system()}, "
+        f"{processor()}, {joblib.cpu_count()} cores, {memory:.0f} GiB{gpu}; {platform.system()}, "
         f"Python {platform.python_version()}, torch {torch.__version__}; {datetime.date.today().isoformat()}"
     )
 

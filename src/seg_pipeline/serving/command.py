@@ -37,9 +37,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         parser.error(f"the package {error.name} is missing; install it: pip install 'seg_pipeline[serve]'")
     import cv2
+    import joblib
 
     cv2.setNumThreads(1)  # images are already computed in parallel
-    threads = options.threads or max(1, (os.cpu_count() or 1) // settings.workers)
+    threads = options.threads or max(1, joblib.cpu_count() // settings.workers)
     try:
         predictor = Predictor(options.model, threads=threads, bundle_format=options.bundle_format)
     except ValueError as error:

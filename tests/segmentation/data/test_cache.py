@@ -315,3 +315,13 @@ def test_train_and_val_data_sets_share_a_cache(manifest, tmp_path):
         decoder = Decoder(rows, SETTINGS, **FORM)
         assert len(dataset) == len(rows)
         np.testing.assert_array_equal(dataset[2][0].permute(1, 2, 0).numpy(), decoder.image(2))
+
+
+def test_what_several_processes_read_is_mapped_from_disk(mixed, tmp_path, monkeypatch):
+    """In memory each process would hold a copy, and each loader's worker that is not forked."""
+    assert isinstance(opened(mixed, tmp_path, mode="ram", shared=True).source, Path)
+    assert isinstance(opened(mixed, tmp_path, mode="auto", shared=True).source, Path)
+    assert opened(mixed, tmp_path, mode="none", shared=True) is None
+    assert not isinstance(opened(mixed, None, mode="auto", shared=True).source, Path)  # there is no folder
+    monkeypatch.setattr(caching, "free_disk", lambda _: 100)
+    assert not isinstance(opened(mixed.iloc[1:], tmp_path, mode="auto", shared=True).source, Path)

@@ -3,13 +3,16 @@ import signal
 import time
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch.utils.data import Dataset
 
+from seg_pipeline.segmentation.data import loaders as loading
 from seg_pipeline.segmentation.data.datasets import Draw
 from seg_pipeline.segmentation.data.loaders import Loader, collate, make_loaders, whole_images
 from seg_pipeline.segmentation.data.sampler import EpochSampler, draw_classes, draw_in_proportion, image_factors
@@ -246,6 +249,32 @@ def test_processes_see_each_validation_image_once_in_the_batches_of_one(manifest
     assert [[len(images) for images, _ in part.train] for part in parts] == [[1] * 5] * 2
     four = replace(config, sampling=SamplingSettings(batch_size=4))
     assert list(make_loaders(manifest, four, HERE, device=CPU, rank=1, world=4).val) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "workers", "world", "on_disk"),
+    [
+        ("fork", 2, 1, False),
+        ("spawn", 0, 1, False),
+        ("spawn", 2, 1, True),
+        ("forkserver", 2, 1, True),
+        ("fork", 0, 2, True),
+    ],
+)
+def test_decoded_images_are_in_memory_once(manifest, config, tmp_path, monkeypatch, start, workers, world, on_disk):
+    """A worker that is not forked would get a copy of what is in memory, and so would each process of several."""
+    monkeypatch.setattr(loading, "get_start_method", lambda: start)
+    compute = ComputeSettings(num_workers=workers, cache="auto")
+    loaders = make_loaders(manifest, config, compute, device=CPU, cache_folder=tmp_path, world=world)
+    assert isinstance(loaders.train.dataset.source.source, Path) is on_disk
+
+
+@pytest.mark.parametrize(("cores", "world", "workers"), [(3, 1, 3), (24, 1, 8), (24, 4, 6), (1, 2, 0)])
+def test_workers_are_as_many_as_the_container_has_cores(monkeypatch, cores, world, workers):
+    """joblib counts the cores that this process may use: its affinity and the container's limit."""
+    monkeypatch.setattr(joblib, "cpu_count", lambda: cores)
+    assert loading._default_workers(torch.device("cuda"), world) == workers
+    assert loading._default_workers(CPU, world) == 0
 
 
 def test_loaders_leave_torchs_generator_alone(manifest, config):

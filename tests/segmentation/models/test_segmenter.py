@@ -45,3 +45,33 @@ def test_a_frozen_encoder_keeps_its_batch_statistics_in_training(config):
     model = Segmenter(config.changed({"optimizer.freeze_encoder": True}), pretrained=False).train()
     assert not any(module.training for module in model.net.encoder.modules())
     assert model.net.decoder.training
+
+
+class Ramp(torch.nn.Module):
+    """Logits of cells of some pixels: the row and the column, in pixels, of the cell's centre."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, images):
+        rows, columns = (
+            torch.arange(side // self.cell) * self.cell + (self.cell - 1) / 2 for side in images.shape[-2:]
+        )
+        return torch.stack(torch.meshgrid(rows, columns, indexing="ij"))[None].float()
+
+
+@pytest.mark.parametrize("cell", [1, 2, 4])
+@pytest.mark.parametrize(("stride", "first"), [(2, [1, 3, 5]), (4, [2, 6, 10]), (8, [4, 12, 20])])
+def test_at_a_stride_logits_and_truth_are_of_the_same_pixels(config, cell, stride, first):
+    """Logits that are a pixel's own row and column: at a stride of 2 those of pixels 1, 3, 5, ..., as of the truth."""
+    model = Segmenter(config.changed({"loss.pixel_stride": stride}), pretrained=False)
+    model.net = Ramp(cell)
+    images = torch.zeros(1, 3, 64, 96, dtype=torch.uint8)
+    truth = torch.stack(torch.meshgrid(torch.arange(64.0), torch.arange(96.0), indexing="ij"))
+    logits, seen = model.train()(images)[0], model.seen(truth)
+    assert seen[0, :3, 0].tolist() == seen[1, 0, :3].tolist() == first
+    assert logits.shape == seen.shape == (2, 64 // stride, 96 // stride)
+    torch.testing.assert_close(logits[..., 1:-1, 1:-1], seen[..., 1:-1, 1:-1])  # beyond the last centre nothing rises
+    whole = model.eval()(images)[0]
+    torch.testing.assert_close(logits, whole[:, stride // 2 :: stride, stride // 2 :: stride])

@@ -7,7 +7,7 @@ from torch import nn
 
 from seg_pipeline.segmentation.settings.training import FitSettings, InputSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
-from seg_pipeline.segmentation.training import batch_size
+from seg_pipeline.segmentation.training import auto_settings, batch_size
 from seg_pipeline.segmentation.training.batch_size import kept_bytes, largest_batch
 
 CPU = torch.device("cpu")
@@ -103,3 +103,47 @@ def test_a_batch_that_runs_out_of_memory_is_halved_until_it_does_not():
     assert batch_size._tried(model, loss_fn, RECIPE, CPU, 32) == 8
     assert tried == [32, 16, 8]
     assert model.convolution.weight.grad is None
+
+
+def test_memory_too_small_to_measure_a_step_still_gives_a_batch(monkeypatch):
+    class Small(Net):
+        def forward(self, images):
+            if len(images) > 2:
+                raise torch.OutOfMemoryError("no more")
+            return super().forward(images)
+
+    assert largest_batch(Small(), loss_fn, RECIPE, CPU) == 2
+    assert largest_batch(Small(), loss_fn, RECIPE, CPU, most=1) == 1
+
+
+def test_the_optimisers_values_have_to_fit_too(monkeypatch):
+    steps = []
+
+    class Large(torch.optim.SGD):
+        def step(self):
+            steps.append(1)
+            if len(steps) < 3:
+                raise torch.OutOfMemoryError("no more")
+
+    monkeypatch.setattr(batch_size, "make_optimizer", lambda model, _: Large(model.parameters()))
+    assert batch_size._tried(Net(), loss_fn, RECIPE, CPU, 32) == 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_images", "processes", "fitting", "expected"),
+    [
+        ("cuda", 4000, 1, 64, 64),
+        ("cuda", 4000, 4, 64, 256),  # 64 on each GPU
+        ("cuda", 4000, 4, 16, 64),
+        ("cuda", 100, 2, 64, 16),  # at least four steps: 2 x 8
+        ("cuda", 3, 2, 64, 2),
+        ("cpu", 4000, 4, 64, 64),  # which share the memory
+        ("cpu", 4000, 3, 16, 15),
+    ],
+)
+def test_an_automatic_batch_fills_every_gpu(monkeypatch, kind, num_images, processes, fitting, expected):
+    monkeypatch.setattr(auto_settings, "Segmenter", lambda *_, **__: nn.Identity())
+    monkeypatch.setattr(nn.Module, "to", lambda self, _: self)
+    monkeypatch.setattr(auto_settings, "config_loss", lambda _: None)
+    monkeypatch.setattr(auto_settings, "largest_batch", lambda *_, most: min(most, fitting))
+    assert auto_settings._batch_size(RECIPE, num_images, torch.device(kind), processes) == expected

@@ -1,18 +1,22 @@
 """Two processes on the CPU against one, with the same global batches."""
 
+import json
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 import torch
 
+from seg_pipeline.segmentation.data.loaders import make_loaders
+from seg_pipeline.segmentation.data.sample_decoding import Decoder
 from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.training import distributed
 from seg_pipeline.segmentation.training.processes import TrainingFailed
 from seg_pipeline.segmentation.training.run import train
 
-pytestmark = pytest.mark.slow
-
+CPU = torch.device("cpu")
 TWO = ComputeSettings(device="cpu", devices=2, cache="none")
 
 
@@ -62,6 +66,27 @@ def test_a_failure_says_what_one_process_would_have_said(manifest, config):
     with pytest.raises(TrainingFailed, match="is not finite, on the images"):
         list(train(manifest, wild, replace(TWO, restarts=1)))
     assert time.monotonic() - began < 120
+
+
+def test_images_are_decoded_once_for_all_processes(manifest, config, tmp_path, monkeypatch):
+    """Before the processes start; each of them then finds all images decoded."""
+    compute = replace(TWO, cache="auto")
+
+    def states(folder, _):
+        job = json.loads((folder / "job.json").read_text())
+        monkeypatch.setattr(Decoder, "image", lambda *_, **__: pytest.fail("a process decodes an image again"))
+        for rank in range(2):
+            parts = make_loaders(
+                *(manifest, config, compute), device=CPU, cache_folder=Path(job["cache"]), rank=rank, world=2
+            )
+            yield len(list(parts.train))
+
+    monkeypatch.setattr(distributed, "_states", states)
+    assert list(distributed.train_together(manifest, config, compute, None, tmp_path)) == [2, 2]
+    assert [len(one.name) for one in tmp_path.iterdir()] == [64]
+    monkeypatch.undo()
+    monkeypatch.setattr(distributed, "_states", states)
+    assert list(distributed.train_together(manifest, config, compute, None, None)) == [2, 2]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(manifest, config):

@@ -6,7 +6,6 @@ Nothing here imports a heavy package that the run has not imported already.
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import re
 import subprocess
@@ -69,11 +68,13 @@ def device_tags(device: str) -> dict[str, str]:
     torch = sys.modules.get("torch")
     if torch is None:
         return {}
+    import joblib
+
     from seg_pipeline.segmentation.training.devices import pick_device
 
     picked = pick_device(device)
     name = torch.cuda.get_device_name(picked) if picked.type == "cuda" else _processor()
-    threads = {"threads": str(torch.get_num_threads()), "processors": str(os.cpu_count())}
+    threads = {"threads": str(torch.get_num_threads()), "processors": str(joblib.cpu_count())}
     return {"device": str(picked), "device.name": name, **threads}
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from functools import partial
+from multiprocessing import get_start_method
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
+import joblib
 import pandas as pd
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from seg_pipeline.segmentation.data.augmentation import Augmentation, albumentations_augmentation, make_augmentation
-from seg_pipeline.segmentation.data.cache import open_cache
+from seg_pipeline.segmentation.data.cache import PixelCache, open_cache
 from seg_pipeline.segmentation.data.datasets import fitted_shapes, make_dataset
 from seg_pipeline.segmentation.data.memory import CacheMode
 from seg_pipeline.segmentation.data.sampler import EpochSampler
@@ -92,8 +93,11 @@ def make_loaders(
         rank=rank,
         world=world,
     )
-    drawn, whole = _datasets(train, val, config, _augmentation(config), mode=compute.cache, folder=cache_folder)
-    loader = partial(_loader, compute=compute, device=device, world=world)
+    workers = _default_workers(device, world) if compute.num_workers is None else compute.num_workers
+    shared = world > 1 or (workers > 0 and get_start_method() != "fork")
+    caches = open_caches(manifest, config, mode=compute.cache, folder=cache_folder, shared=shared)
+    drawn, whole = _datasets(train, val, config, _augmentation(config), caches)
+    loader = partial(_loader, compute=compute, device=device, workers=workers)
     at_once = whole_images(val, config.input, batch_size=order.batch_size)
     batches = [list(range(begin, min(begin + at_once, len(val)))) for begin in range(0, len(val), at_once)]
     return Loaders(
@@ -109,21 +113,23 @@ def _augmentation(config: TrainingConfig) -> Augmentation | None:
     return make_augmentation(config.sampling.augmentation, rgb=config.input.channels == "rgb")
 
 
-def _datasets(
-    train: pd.DataFrame,
-    val: pd.DataFrame,
-    config: TrainingConfig,
-    augmentation: Augmentation | None,
-    *,
-    mode: CacheMode,
-    folder: Path | None,
-) -> tuple[Dataset, Dataset]:
-    """Data sets of both splits, which share one cache so that the folds of a cross-validation reuse it."""
-    whole = pd.concat([train, val])
+Caches = dict[str | None, PixelCache | None]
+"""Decoded images by source; None: the only one."""
+
+
+def open_caches(
+    manifest: pd.DataFrame, config: TrainingConfig, *, mode: CacheMode, folder: Path | None, shared: bool
+) -> Caches:
+    """Decode the train and val images, or find them decoded. Both splits and all folds share a cache.
+
+    Args:
+        shared: other processes read them too; see ``open_cache``.
+    """
+    whole = pd.concat([_rows(manifest, "train"), _rows(manifest, "val")])
     sources: dict[str | None, pd.DataFrame] = {None: whole}
     if "source" in whole:
         sources = {name: whole[whole["source"] == name] for name in whole["source"].unique()}
-    caches = {
+    return {
         source: open_cache(
             rows,
             config.input.of_source(source),
@@ -131,10 +137,20 @@ def _datasets(
             background=config.background,
             mode=mode,
             folder=folder,
-            num_workers=os.cpu_count() or 1,
+            num_workers=joblib.cpu_count(),
+            shared=shared,
         )
         for source, rows in sources.items()
     }
+
+
+def _datasets(
+    train: pd.DataFrame,
+    val: pd.DataFrame,
+    config: TrainingConfig,
+    augmentation: Augmentation | None,
+    caches: Caches,
+) -> tuple[Dataset, Dataset]:
     dataset = partial(
         make_dataset,
         settings=config.input,
@@ -147,9 +163,8 @@ def _datasets(
 
 
 def _loader(
-    dataset: Dataset, *, compute: ComputeSettings, device: torch.device, world: int = 1, **batches: Any
+    dataset: Dataset, *, compute: ComputeSettings, device: torch.device, workers: int, **batches: Any
 ) -> Loader:
-    workers = _default_workers(device, world) if compute.num_workers is None else compute.num_workers
     if workers:
         batches |= {
             "prefetch_factor": compute.prefetch,
@@ -182,7 +197,7 @@ def _rows(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
 
 
 def _default_workers(device: torch.device, world: int) -> int:
-    return min(8, (os.cpu_count() or 1) // world) if device.type == "cuda" else 0
+    return min(8, joblib.cpu_count() // world) if device.type == "cuda" else 0
 
 
 def whole_images(rows: pd.DataFrame, settings: InputSettings, *, batch_size: int) -> int:

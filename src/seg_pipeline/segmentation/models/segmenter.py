@@ -21,8 +21,8 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 class Segmenter(nn.Module):
     """Maps uint8 images (B, channels, H, W) to float32 logits (B, K, H, W).
 
-    In training mode, logits are computed for every ``loss.pixel_stride``-th pixel only. The normalisation is part of
-    the module (buffers), so that it cannot differ between training and prediction.
+    In training mode, logits are those of every ``loss.pixel_stride``-th pixel only, the same as in evaluation. The
+    normalisation is part of the module (buffers), so that it cannot differ between training and prediction.
 
     Args:
         config: network, task and classes.
@@ -61,14 +61,16 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         scaled = (images.float() / 255 - self.mean) / self.std
         logits = self.net(scaled.contiguous(memory_format=torch.channels_last)).float()
-        height, width = images.shape[-2:]
-        shape = (height // self.stride, width // self.stride) if self.training else (height, width)
-        return logits if logits.shape[-2:] == shape else F.interpolate(logits, shape, mode="bilinear")
+        shape = images.shape[-2:]
+        if self.training and self.stride > 1 and self.stride * logits.shape[-1] == shape[-1]:
+            return pixels_of_cells(logits, self.stride)
+        logits = logits if logits.shape[-2:] == shape else F.interpolate(logits, shape, mode="bilinear")
+        return self.seen(logits)
 
-    def seen(self, truth: Tensor) -> Tensor:
-        """Subsample a truth (..., H, W) to the pixels that have logits in training."""
+    def seen(self, pixels: Tensor) -> Tensor:
+        """Subsample (..., H, W) to the pixels that count in training: number ``stride // 2`` of every ``stride``."""
         stride = self.stride
-        return truth[..., stride // 2 :: stride, stride // 2 :: stride] if self.training and stride > 1 else truth
+        return pixels[..., stride // 2 :: stride, stride // 2 :: stride] if self.training and stride > 1 else pixels
 
     def masks(self, logits: Tensor, *, threshold: float) -> Tensor:
         """Bool masks (B, C, H, W). ``threshold`` is a probability; only multilabel tasks use it."""
@@ -82,3 +84,16 @@ class Segmenter(nn.Module):
         if self.task == "multilabel":
             return count(self.masks(logits, threshold=threshold), truth)
         return count_labels(logits.argmax(1), truth, num_classes=self.num_classes, background=self.background)
+
+
+def pixels_of_cells(logits: Tensor, stride: int) -> Tensor:
+    """Logits (B, K, h, w) of cells of ``stride`` x ``stride`` pixels, at pixel ``stride // 2`` of each cell.
+
+    That pixel lies half a pixel beyond the cell's centre, so its logits are a little of the next cell's: what bilinear
+    scaling to all pixels would give it, without computing the others.
+    """
+    for axis in (-2, -1):
+        last = logits.shape[axis] - 1
+        following = torch.cat([logits.narrow(axis, 1, last), logits.narrow(axis, last, 1)], axis)
+        logits = logits.lerp(following, 0.5 / stride)
+    return logits

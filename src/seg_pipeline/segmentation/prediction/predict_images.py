@@ -83,7 +83,7 @@ def predict_masks(
     found = full_size_probabilities(rows, checkpoint, device=device, batch_size=batch_size, settings=settings)
     table = []
     for row, tensor in zip(rows.to_dict("records"), found, strict=True):
-        probabilities = tensor.cpu().numpy()
+        probabilities = tensor.numpy()
         masks = make_masks(probabilities, postprocessing, task=config.task, background=config.background)
         of_classes = probabilities[int(config.background) :]
         if calibration is not None:
@@ -112,7 +112,7 @@ def full_size_probabilities(
     batch_size: int,
     settings: PredictSettings = NO_OPTIONS,
 ) -> Iterator[Tensor]:
-    """Probabilities float32 (K, height, width) of each row at its own size, on the device: the mean of all models."""
+    """Probabilities float32 (K, height, width) of each row at its own size, on the CPU: the mean of all models."""
     members = load_members(checkpoint, device)[: 1 if settings.ensemble == "first" else None]
     return mean_probabilities(members, rows, device=device, batch_size=batch_size, settings=settings)
 
@@ -147,7 +147,7 @@ def full_size_logits(
     batch_size: int,
     settings: PredictSettings,
 ) -> Iterator[Tensor]:
-    """Logits (K, height, width) of each row, on the device."""
+    """Logits (K, height, width) of each row, on the CPU."""
     dataset = make_dataset(rows, config.input, task=config.task, background=config.background)
     at_once = whole_images(rows, config.input, batch_size=batch_size) if settings.overlap is None else 1
     loader: DataLoader = DataLoader(dataset, at_once, collate_fn=collate)
@@ -162,7 +162,7 @@ def full_size_logits(
         if settings.overlap is None:
             logits = predict(images)
         else:
-            logits = stitched(predict, images, config, overlap=settings.overlap, batch_size=batch_size).to(device)
+            logits = stitched(predict, images, config, overlap=settings.overlap, batch_size=batch_size)
         for one in logits:  # images of one batch may differ in native size
             height, width = next(shapes)
             yield to_native(one, height, width, config.input)

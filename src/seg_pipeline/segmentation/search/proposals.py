@@ -82,7 +82,9 @@ def _ask(
     often the search was interrupted. On one worker a resumed search therefore repeats the proposals of an unbroken one.
     """
     seed = int(hashlib.sha256(f"{runner.config.seed} {number}".encode()).hexdigest()[:8], 16)
-    study.sampler = TPESampler(seed=seed, n_startup_trials=settings.startup_trials)
+    # A lie about the trials that are running keeps several workers from near-equal proposals.
+    several = runner.workers.size > 1
+    study.sampler = TPESampler(seed=seed, n_startup_trials=settings.startup_trials, constant_liar=several)
     if number == 0:
         config = runner.config.changed(fixed)
         values = {name: _label(config.value(name)) for name in space}

@@ -13,26 +13,31 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+import joblib
 import optuna
+import torch
 
 from seg_pipeline.segmentation.settings.search import PoolSettings
+from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.training.processes import exit_with_parent
 
 
 class Workers:
     """A fixed number of workers; one that died is replaced."""
 
-    def __init__(self, settings: PoolSettings) -> None:
+    def __init__(self, settings: PoolSettings, compute: ComputeSettings) -> None:
         self.size = 1 if settings.kind == "in_process" else settings.workers
         self.threads = settings.threads
         if settings.kind != "in_process" and self.threads is None:
-            self.threads = max(1, (os.cpu_count() or 1) // self.size)
-        self._make: Callable[[], Executor]
-        if settings.kind == "ray":
-            self._make = lambda: _RayTask(self.threads or 1)
-        else:
-            self._make = InProcess if settings.kind == "in_process" else OneProcess
-        self.idle: list[Executor] = [self._make() for _ in range(self.size)]
+            self.threads = max(1, joblib.cpu_count() // self.size)
+        make: dict[str, Callable[[str | None], Executor]] = {
+            "in_process": lambda _: InProcess(),
+            "processes": OneProcess,
+            "ray": lambda _: _RayTask(self.threads or 1, compute.devices),
+        }
+        self._make = make[settings.kind]
+        self._gpus = {self._make(gpus): gpus for gpus in gpus_of_workers(self.size, compute)}
+        self.idle: list[Executor] = list(self._gpus)
         self._busy: list[Executor] = []
 
     def take(self) -> Executor:
@@ -43,12 +48,29 @@ class Workers:
         self._busy.remove(worker)
         if broken:
             worker.shutdown()
-        self.idle.append(self._make() if broken else worker)
+            gpus = self._gpus.pop(worker)
+            worker = self._make(gpus)
+            self._gpus[worker] = gpus
+        self.idle.append(worker)
 
     def close(self) -> None:
         """Stop all workers at once; trials that are running are lost and start again in the next search."""
         for worker in (*self.idle, *self._busy):
             worker.shutdown()
+
+
+def gpus_of_workers(workers: int, compute: ComputeSettings) -> list[str | None]:
+    """CUDA_VISIBLE_DEVICES of each worker: ``compute.devices`` of this process's GPUs, in turn.
+
+    None, which leaves it as it is, where there is no GPU or the settings name one.
+    """
+    number = torch.cuda.device_count()
+    if not number or compute.device not in ("auto", "cuda"):
+        return [None] * workers
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(number)))
+    names, each = visible.split(",")[:number], min(compute.devices, number)
+    places = [range(worker * each, (worker + 1) * each) for worker in range(workers)]
+    return [",".join(names[place % number].strip() for place in own) for own in places]
 
 
 class InProcess(Executor):
@@ -63,9 +85,9 @@ class InProcess(Executor):
 class OneProcess(ProcessPoolExecutor):
     """Another process, spawned rather than forked, because CUDA and threads do not survive a fork."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: str | None = None) -> None:
         context = multiprocessing.get_context("spawn")
-        super().__init__(1, mp_context=context, initializer=_prepare_process, initargs=(os.getpid(),))
+        super().__init__(1, mp_context=context, initializer=_prepare_process, initargs=(os.getpid(), gpus))
 
     def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
         try:
@@ -87,8 +109,10 @@ def _call(pickled: bytes) -> Any:
     return function(*arguments, **options)
 
 
-def _prepare_process(parent: int) -> None:
+def _prepare_process(parent: int, gpus: str | None) -> None:
     exit_with_parent(parent)
+    if gpus is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # CUDA reads it at its first use, which is in the first trial
     logging.getLogger("seg_pipeline").setLevel(logging.WARNING)  # the parent reports progress
     optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -99,7 +123,7 @@ class _RayTask(Executor):
     The images and the study's journal must have the same path on all machines, and the package be installed there.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, devices: int) -> None:
         try:
             import ray
         except ImportError:
@@ -110,7 +134,7 @@ class _RayTask(Executor):
             ray.init(include_dashboard=False, log_to_driver=False)
         self._ray = ray
         self._task: Any = None
-        gpus = int(bool(ray.cluster_resources().get("GPU")))
+        gpus = devices if ray.cluster_resources().get("GPU") else 0
         self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)
 
     def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:

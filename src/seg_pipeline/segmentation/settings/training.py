@@ -165,7 +165,7 @@ class LossSettings(Settings):
     class_weights: Literal["auto", "none", "balanced"] | Annotated[tuple[float, ...], MinLen(1)] = "auto"
     """balanced: 1 / sqrt(share of the train split's pixels); auto: balanced for multiclass, none for multilabel, whose
     classes do not compete for pixels; or one number per channel, the background's first."""
-    pixel_stride: Annotated[int, Ge(1), Le(8)] = 1
+    pixel_stride: Literal[1, 2, 4, 8] = 1
     """Compute the loss at every n-th pixel in height and width; 2 is faster and loses little."""
     focal_gamma: Annotated[float, Ge(0), Le(10)] = 2.0
     """How strongly focal loss discounts easy pixels; 0: not at all."""

@@ -39,11 +39,17 @@ def resolve_auto_settings(
 
 
 def _batch_size(config: TrainingConfig, num_images: int, device: torch.device, processes: int) -> int:
-    """Largest batch of all processes together that fits into memory and leaves at least four steps per epoch."""
+    """Largest batch of all processes together that fits into memory and leaves at least four steps per epoch.
+
+    At most 64 images per GPU, each of which has memory of its own, or per machine without one.
+    """
     model = Segmenter(config, pretrained=False).to(device)
-    most = min(64, 2 ** int(math.log2(max(1, num_images // 4))))
-    each = largest_batch(model, config_loss(config), config, device, most=most)
-    size = max(1, each // processes) * processes  # a CPU's memory is shared; GPUs could take more
+    few = 2 ** int(math.log2(max(1, num_images // 4)))
+    if device.type == "cuda":
+        size = largest_batch(model, config_loss(config), config, device, most=min(64, max(1, few // processes)))
+    else:
+        size = largest_batch(model, config_loss(config), config, device, most=min(64, few)) // processes
+    size = max(1, size) * processes
     log.info("batch size: %d", size)
     return size
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import joblib
 import pandas as pd
 import torch
 import torch.distributed as dist
@@ -53,11 +54,15 @@ def train_together(
         raise ValueError(
             f"training.compute.devices: {compute.devices}, but this machine has {torch.cuda.device_count()} GPUs"
         )
+    from seg_pipeline.segmentation.data.loaders import open_caches  # here for the reason given in `_train`
+
     check_shares(config.sampling.batch_size, int((manifest["split"] == "train").sum()), compute.devices)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory(prefix="seg_pipeline_") as name:
         folder = Path(name)
         manifest.to_parquet(folder / "manifest.parquet")
-        job = {"config": config.to_dict(), "compute": asdict(compute), "cache": cache_folder and str(cache_folder)}
+        cache = cache_folder or folder / "pixel_cache"
+        open_caches(manifest, config, mode=compute.cache, folder=cache, shared=True)  # once, here: all find it
+        job = {"config": config.to_dict(), "compute": asdict(compute), "cache": str(cache)}
         (folder / "job.json").write_text(json.dumps(job))
         if saved is not None:
             _write(saved, folder, 0)
@@ -112,7 +117,7 @@ def _work(name: str, parent: int) -> None:
     if any((folder / file).exists() for file in (STOP, FAILURE)):
         return  # started again in vain: only what ends without an error ends for good
     exit_with_parent(parent, stop=(folder / STOP).exists)
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
+    torch.set_num_threads(max(1, joblib.cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])))
     job = json.loads((folder / "job.json").read_text())
     device = join(folder, cpu=job["compute"]["device"] == "cpu")
     try:
@@ -141,7 +146,7 @@ def _train(folder: Path, job: dict, device: torch.device) -> None:
         state.config,
         compute,
         device=device,
-        cache_folder=job["cache"] and Path(job["cache"]),
+        cache_folder=Path(job["cache"]),
         rank=dist.get_rank(),
         world=dist.get_world_size(),
     )

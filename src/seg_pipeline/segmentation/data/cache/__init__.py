@@ -30,6 +30,7 @@ def open_cache(
     mode: CacheMode,
     folder: Path | None,
     num_workers: int = 1,
+    shared: bool = False,
 ) -> PixelCache | None:
     """Decoded samples of all rows: from ``folder`` where they are there already, else decoded now.
 
@@ -41,6 +42,8 @@ def open_cache(
         mode: auto: ``pick_mode`` decides by size.
         folder: of caches on disk; the last used ones stay in it. A damaged one is rebuilt, with a warning.
         num_workers: threads that decode.
+        shared: several processes read the cache. Memory would then hold a copy per process, so it is memory-mapped
+            from ``folder`` instead, of which the system keeps one in memory.
 
     Returns:
         None where nothing is to be cached.
@@ -57,7 +60,7 @@ def open_cache(
     rows = np.sort(rows)  # in the manifest's order, as validation and prediction read them
     shapes = np.array([decoder.shape(row) for row in rows], dtype=np.int32)
     needed = int(shapes.astype(np.int64).prod(axis=1).sum()) * sum(form.depths)
-    chosen = _choose(mode, needed, folder, key)
+    chosen = _choose(mode, needed, folder, key, shared=shared)
     if chosen == "none":
         return None
 
@@ -73,10 +76,13 @@ def open_cache(
     return PixelCache(form, disk.written(folder, key, needed, lambda allocate: fill(allocate).arrays))
 
 
-def _choose(mode: CacheMode, needed: int, folder: Path | None, key: str) -> CacheMode:
+def _choose(mode: CacheMode, needed: int, folder: Path | None, key: str, *, shared: bool) -> CacheMode:
     ram, room = free_ram(), free_disk(folder) if folder else 0
     ready = folder is not None and (folder / key).is_dir()
-    chosen = pick_mode(mode, needed, free_ram=ram, free_disk=max(room, needed) if ready else room)
+    free_disk_space = max(room, needed) if ready else room
+    chosen = pick_mode(mode, needed, free_ram=ram, free_disk=free_disk_space)
+    if chosen == "ram" and shared and needed <= free_disk_space:
+        chosen = "disk"
     where = {"none": "decoded on every access", "ram": "kept in memory", "disk": f"kept in {folder}"}[chosen]
     free = f"{readable(ram)} of memory" + (f" and {readable(room)} of disk space" if folder else "")
     log.info("pixel cache: %s of decoded images are %s (cache: %s; free: %s)", readable(needed), where, mode, free)
