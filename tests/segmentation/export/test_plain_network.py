@@ -3,7 +3,8 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from seg_pipeline.segmentation.export.plain_network import Deployable, plain
+from seg_pipeline.segmentation.export.formats import load_network, write_formats
+from seg_pipeline.segmentation.export.plain_network import AveragePool, Deployable, plain
 from seg_pipeline.segmentation.models.depthwise import QuickDepthwise
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 
@@ -33,3 +34,27 @@ def test_the_model_itself_stays_as_it_was(config):
     Deployable(model)
     assert model.training
     assert any(isinstance(one, QuickDepthwise) for one in model.modules())
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 8, 12), (1, 3, 3, 7), (1, 1, 6, 1)])
+@pytest.mark.parametrize("size", [2, (3, 6), (6, 6)])
+def test_pooling_into_bins_that_depend_on_the_image(size, shape):
+    """7 values in 3 bins are 0..2, 2..4 and 4..6: bins overlap."""
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(size))
+    images = torch.rand(shape)
+    expected = pool(images)
+    assert isinstance(plain(pool)[0], AveragePool)
+    torch.testing.assert_close(pool(images), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["pspnet", "upernet"])
+def test_networks_that_pool_into_bins_export_as_onnx(config, architecture, tmp_path):
+    changed = config.changed({"model.architecture": architecture, "model.decoder_channels": None})
+    model = Segmenter(changed, pretrained=False).eval()
+    write_formats(model, {"onnx": tmp_path / "model.onnx"})
+    network = load_network(tmp_path / "model.onnx", "onnx", changed)
+    for shape in ((1, 3, 160, 64), (3, 3, 64, 96)):
+        images = torch.randint(0, 256, shape, dtype=torch.uint8)
+        with torch.inference_mode():
+            torch.testing.assert_close(torch.from_numpy(network(images.numpy())), model(images), atol=1e-4, rtol=0)

@@ -60,6 +60,25 @@ class Clamp(nn.Module):
         return x.clamp(self.low, self.high)
 
 
+class AveragePool(nn.Module):
+    """Equal to nn.AdaptiveAvgPool2d, whose windows depend on the size of the image, which ONNX does not have."""
+
+    def __init__(self, rows: int, columns: int) -> None:
+        super().__init__()
+        self.rows, self.columns = rows, columns
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _mean_of_bins(self.rows, x.shape[-2]) @ x @ _mean_of_bins(self.columns, x.shape[-1]).T
+
+
+def _mean_of_bins(number: int, length: int) -> Tensor:
+    """Matrix (number, length) that averages values in ``number`` bins, which overlap where they are not equal."""
+    bins, places = torch.arange(number)[:, None], torch.arange(length)
+    ends = ((bins + 1) * length + number - 1) // number
+    inside = ((places >= bins * length // number) & (places < ends)).float()
+    return inside / inside.sum(1, keepdim=True)
+
+
 def plain(module: nn.Module) -> nn.Module:
     """Replace the parts of ``module`` that exporters cannot follow, or only slowly; equal for sides of 32, 64, ..."""
     for name, child in module.named_children():
@@ -67,6 +86,9 @@ def plain(module: nn.Module) -> nn.Module:
             setattr(module, name, _plain_convolution(child))
         elif isinstance(child, nn.Hardtanh):  # ReLU6 among them
             setattr(module, name, Clamp(child.min_val, child.max_val))
+        elif isinstance(child, nn.AdaptiveAvgPool2d) and child.output_size not in (1, (1, 1)):
+            size = child.output_size
+            setattr(module, name, AveragePool(*(size if isinstance(size, tuple) else (size, size))))  # type: ignore[arg-type]
         else:
             plain(child)
     return module
