@@ -259,7 +259,37 @@ def test_memory_that_runs_out_does_not_end_in_batch_norm_over_one_value(config, 
     assert state.micro_batch == 2
 
 
-# Copies that wait for a GPU
+# Copies that wait for a GPU, and other things that only a GPU knows
+
+
+@pytest.mark.parametrize(
+    ("device", "resize_mode", "timed"), [("cuda", "pad", True), ("cuda", "crop", False), ("cpu", "pad", False)]
+)
+def test_convolutions_are_timed_where_a_gpu_sees_one_size(config, monkeypatch, device, resize_mode, timed):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not timed)
+    setup.time_convolutions(config.changed({"input.resize_mode": resize_mode}), torch.device(device))
+    assert torch.backends.cudnn.benchmark is timed
+
+
+def test_the_processes_agree_on_the_time_about_once_per_second(monkeypatch):
+    """Steps of 0.25 s by the first process's clock; this one's stands still."""
+    first, asked = [0.0], []
+
+    class Two:
+        world = 2
+
+        def agreed(self, _):
+            asked.append(first[0])
+            return first[0]
+
+    watch = setup.Stopwatch(0.0, Two())
+    for step_number in range(1, 22):
+        first[0] = 0.25 * step_number
+        watch.agree()
+    assert asked == pytest.approx([0.25, 1.25, 2.25, 3.25, 4.25, 5.25])
+    assert watch.seconds == 5.25
+    watch.seconds = 1.0  # after a pause
+    assert watch.seconds == 1.0
 
 
 class BlockingCopies(TorchDispatchMode):

@@ -102,6 +102,7 @@ def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
     config, processes = state.config, Processes()
     example = torch.zeros(1, config.input.num_channels, *config.input.size, dtype=torch.uint8, device=state.device)
     network = processes.wrap(state.model, state.device, example)
+    time_convolutions(config, state.device)
     return Run(
         state,
         loaders,
@@ -113,6 +114,11 @@ def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
         save_seconds,
         fewest_images(config),
     )
+
+
+def time_convolutions(config: TrainingConfig, device: torch.device) -> None:
+    """Lets cuDNN time its algorithms once per size, where all images have one; whole images of ``crop`` have many."""
+    torch.backends.cudnn.benchmark = device.type == "cuda" and config.input.resize_mode != "crop"
 
 
 def config_loss(config: TrainingConfig) -> Loss:
