@@ -149,7 +149,7 @@ def test_a_folder_of_no_known_form_says_what_was_looked_for(make, tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     status, told, _ = make(tmp_path, name="none")
     assert status == 1
-    assert "no known layout found in 1 other files" in told
+    assert "no known layout found (other files: 1)" in told
     assert "docs/how-to/own_data.md" in told
 
 

@@ -106,6 +106,8 @@ PLACES: dict[str, tuple[str, str]] = {
     "folder per image": ("{n}/images/{n}.png", "{n}/masks/{n}.png"),
     "image and mask": ("{n}/image.png", "{n}/mask.png"),
     "gt folder": ("{n}.png", "gt/{n}.png"),
+    "ISIC": ("ISIC_Training_Input/{n}.jpg", "ISIC_Training_GroundTruth/{n}_segmentation.png"),
+    "DRIVE": ("training/images/{n}_training.tif", "training/1st_manual/{n}_manual1.gif"),
     "whole name": ("images/{n}.jpg", "masks/{n}.jpg.png"),
 }
 
@@ -524,6 +526,42 @@ def one_clash(root: Path) -> Truth:
     return Truth(truth, findings=3, told="1 name is of several images, such as images/07.bmp, images/07.png")
 
 
+def roboflow(root: Path) -> Truth:
+    """Images and masks beside each other in three folders, each with a list of the classes."""
+    truth, splits = {}, {}
+    for index in range(NUMBER):
+        split = ("train", "train", "train", "train", "valid", "valid", "test", "test")[index]
+        image, masks = scene(index)
+        file = save(root, f"{split}/street_{index}_jpg.rf.{index * 7919:x}.jpg", image)
+        save(root, file.replace(".jpg", "_mask.png"), label_map(masks))
+        (root / split / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, vein\n2, artery\n")
+        truth[file], splits[file] = masks, split.replace("valid", "val")
+    return Truth(truth, splits=splits)
+
+
+def voc(root: Path) -> Truth:
+    """Masks of some of the images, with void outlines, objects beside classes, and lists of names."""
+    truth, splits, lists = {}, {}, {"train": [], "val": []}
+    for index in range(NUMBER):
+        image, masks = scene(index)
+        name = f"2007_{index * 31:06d}"
+        file = save(root, f"JPEGImages/{name}.jpg", image)
+        if index == 5:
+            continue
+        values = label_map(masks)
+        values[15] = 255
+        for folder in ("SegmentationClass", "SegmentationObject"):
+            save(root, f"{folder}/{name}.png", values)
+        splits[file] = "val" if index > 4 else "train"
+        lists[splits[file]].append(name)
+        truth[file] = renamed(masks, ("class_1", "class_2"))
+    for split, names in lists.items():
+        path = root / f"ImageSets/Segmentation/{split}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(names) + "\n")
+    return Truth(truth, splits=splits, findings=1)
+
+
 def _species() -> dict[str, Callable[[Path], Truth]]:
     found: dict[str, Callable[[Path], Truth]] = {}
     found |= {f"place/{one}": partial(pictures, place=one) for one in PLACES}
@@ -597,7 +635,13 @@ def _species() -> dict[str, Callable[[Path], Truth]]:
     found["subset/files"] = partial(
         subset, write=partial(of_classes, mask_at="masks/{c}/{n}.png"), name="artery", findings=16
     )
-    found |= {"jpeg masks": jpeg_masks, "mixed kinds": mixed_kinds, "one clash": one_clash}
+    found |= {
+        "public/Roboflow": roboflow,
+        "public/Pascal VOC": voc,
+        "jpeg masks": jpeg_masks,
+        "mixed kinds": mixed_kinds,
+        "one clash": one_clash,
+    }
     return found
 
 

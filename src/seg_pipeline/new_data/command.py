@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -107,18 +108,18 @@ def choose(contents: Contents, ask: Asker) -> Plan:
 
 def unknown(contents: Contents, reasons: list[str]) -> str:
     """Error message: what was found, why it is not read, and what is supported."""
-    masks = sum(map(len, contents.masks.values()))
     counts = {
-        f"image files ({masks} of them named as masks)": contents.pictures,
+        "image files": contents.pictures,
+        "image files named as masks": list(chain(*contents.masks.values())),
         "tables": contents.tables,
         "JSON files": contents.jsons,
-        "NIfTI volumes": contents.volumes,
+        "volumes": contents.volumes,
         "other files": contents.others,
     }
-    held = ", ".join(f"{len(files)} {what}" for what, files in counts.items() if files) or "an empty folder"
+    held = ", ".join(f"{what}: {len(files)}" for what, files in counts.items() if files) or "an empty folder"
     why = "".join(f"\n- {reason}" for reason in reasons[:12])
     return (
-        f"{contents.root}: no known layout found in {held}.{why}\nSupported: a table of run lengths or of mask files; "
+        f"{contents.root}: no known layout found ({held}).{why}\nSupported: a table of run lengths or of mask files; "
         "images/ and masks/ (or labels/, annotations/, names ending in _mask) with equal file names; COCO JSON; NIfTI; "
         "the raw layout of nnU-Net. docs/how-to/own_data.md shows each layout and how to write an environment by hand"
     )

@@ -19,7 +19,7 @@ ENDINGS = {
     "volumes": (".nii", ".nii.gz", ".nrrd", ".mha"),
 }
 MASK_WORD = re.compile(
-    r"(?:^|[_\-. ])(masks?|labels?(?:tr)?|labelled|annot\w*?|gt|(?:ground_?)?truth|seg(?:m[a-z]*)?|targets?)"
+    r"(?:^|[_\-. ])(masks?|labels?(?:tr)?|labelled|manual\d?|annot\w*?|gt|(?:ground_?)?truth|seg(?:m[a-z]*)?|targets?)"
     r"(?=$|[_\-. ])",
     re.IGNORECASE,
 )

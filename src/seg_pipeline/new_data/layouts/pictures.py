@@ -22,6 +22,7 @@ from seg_pipeline.new_data.scanning import (
     Contents,
     base,
     below,
+    common_end,
     common_folder,
     endings_of,
     glob_of,
@@ -145,9 +146,10 @@ def match(masks: list[str], images: Images) -> Matched | str:
 def _by_key(files: list[str]) -> dict[str, list[tuple[set[str], str]]]:
     """Images, each with the other parts of its path, by the names that a mask may repeat."""
     known: dict[str, list[tuple[set[str], str]]] = defaultdict(list)
+    end = common_end([base(file) for file in files])  # such as _training
     for file in files:
         parts = key_parts(stem(file)) or [base(file)]
-        for name in {parts[-1], base(file), file.rsplit("/", 1)[-1]}:
+        for name in {parts[-1], base(file), base(file).removesuffix(end), file.rsplit("/", 1)[-1]}:
             known[name].append(({*parts, *file.split("/")[:-1]}, file))
     return known
 
@@ -303,8 +305,8 @@ def read(contents: Contents, masks: list[str], known: dict[str, str], ask: Asker
 def _alone(folder: str, images: list[str]) -> str:
     """Name of the only class: that of its folder, unless the name is general or also that of images."""
     name = (key_parts(folder.rsplit("/", 1)[-1]) or [""])[0]
-    general = name.lower() in GENERIC or any(name in file.split("/")[:-1] for file in images[:1])
-    return "foreground" if general or not name else name
+    general = name.lower() in GENERIC or name in images[0].rpartition("/")[0]
+    return "foreground" if general or re.fullmatch(r"(\d+\w{0,2})?", name) else name  # such as 1st_manual
 
 
 def _meaning(
