@@ -234,6 +234,29 @@ def test_contours_are_filled_on_their_slices_by_name_and_may_overlap(tmp_path):
     ]
 
 
+def test_a_repeated_contour_is_no_hole_and_points_enclose_nothing(tmp_path):
+    folder = save_all(slices(), tmp_path / "CT")
+    structures = contours(("liver", [(40, box(0, 0, 1, 0))] * 2), ("marker", [(40, box(0, 0, 1, 0))]))
+    structures.ROIContourSequence[0].ContourSequence[1].ContourGeometricType = "CLOSEDPLANAR_XOR"
+    structures.ROIContourSequence[1].ContourSequence[0].ContourGeometricType = "POINT"
+    labels = save(structures, tmp_path / "s.dcm")
+    _, rows = table([Case("p1", (folder,), labels)], tmp_path / "store")
+    assert rows == [["p1_0000", "liver", "5 2"], ["p1_0001", NO_CLASS, ""], ["p1_0002", NO_CLASS, ""]]
+
+
+@pytest.mark.parametrize("of_region", [True, False])
+def test_structures_of_another_scan_are_refused(tmp_path, of_region):
+    folder = save_all(slices(), tmp_path / "CT")
+    structures = contours(("liver", [(40, box(0, 0, 1, 0))]))
+    if of_region:
+        structures.StructureSetROISequence[0].ReferencedFrameOfReferenceUID = "7.7"
+    else:
+        structures.FrameOfReferenceUID = "7.7"
+    labels = save(structures, tmp_path / "s.dcm")
+    images, _ = index_volumes([Case("p1", (folder,), labels)], tmp_path / "store", Cutting())
+    assert f"drawn in the frame of reference 7.7, the image CT is in {FRAME}: it belongs to" in images["problem"][0]
+
+
 @pytest.mark.parametrize(
     ("z", "text"),
     [

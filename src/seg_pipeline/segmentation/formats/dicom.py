@@ -21,6 +21,8 @@ UNEVEN = 0.1
 """Slices whose distance differs from the usual one by more than this part have a gap."""
 ON_SLICE = 0.4
 """How far a contour may be from a slice, as a part of the distance between slices."""
+CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+"""Kinds of contours that enclose something; points and lines do not."""
 NO_IMAGES = ("RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "SR", "PR", "KO", "REG")
 """Modalities of files that lie beside a series and are not its slices."""
 
@@ -160,6 +162,25 @@ def mask_kind(path: Path) -> str | None:
     return modality if modality in ("SEG", "RTSTRUCT") else None
 
 
+def check_frame(masks: Path, image: Path) -> None:
+    """Raise ValueError if masks and a DICOM image say that their positions in mm cannot be compared."""
+    if not is_dicom(image):
+        return
+    first = next(file for file in sorted(image.iterdir()) if is_dicom(file)) if image.is_dir() else image
+    frames = [_frame_of(_read(path, stop_before_pixels=True)) for path in (masks, first)]
+    if None not in frames and frames[0] != frames[1]:
+        raise ValueError(
+            f"{masks}: drawn in the frame of reference {frames[0]}, the image {image.name} is in {frames[1]}: "
+            "it belongs to another scan"
+        )
+
+
+def _frame_of(content: Any) -> str | None:
+    regions = content.get("StructureSetROISequence") or []
+    stated = [one.get("ReferencedFrameOfReferenceUID") for one in regions] or [None]
+    return stated[0] or content.get("FrameOfReferenceUID")
+
+
 def mask_names(path: Path) -> list[str]:
     """Names of the masks in a DICOM SEG or RTSTRUCT; [] for another file."""
     kind = mask_kind(path)
@@ -208,16 +229,16 @@ def read_contours(path: Path, shape: tuple[int, ...], affine: np.ndarray) -> Ite
     for region in structures.get("ROIContourSequence", []):
         name = names[int(region.ReferencedROINumber)]
         mask = np.zeros(shape, dtype=bool)
-        for contour in region.get("ContourSequence", []):
-            if contour.ContourGeometricType == "CLOSED_PLANAR":  # points and lines enclose nothing
-                try:
-                    _fill(mask, np.linalg.inv(affine) @ TO_RAS, [float(one) for one in contour.ContourData])
-                except ValueError as error:
-                    raise ValueError(f"{path}: a contour of {name}: {error}") from None
+        closed = [one for one in region.get("ContourSequence", []) if one.ContourGeometricType in CLOSED]
+        for contour in dict.fromkeys(tuple(map(float, one.ContourData)) for one in closed):  # a copy would be a hole
+            try:
+                _fill(mask, np.linalg.inv(affine) @ TO_RAS, contour)
+            except ValueError as error:
+                raise ValueError(f"{path}: a contour of {name}: {error}") from None
         yield name, mask
 
 
-def _fill(mask: np.ndarray, to_index: np.ndarray, contour: list[float]) -> None:
+def _fill(mask: np.ndarray, to_index: np.ndarray, contour: tuple[float, ...]) -> None:
     """Invert the voxels of a mask (x, y, z) that a planar contour encloses."""
     columns, rows, places = to_index[:3, :3] @ np.reshape(contour, (-1, 3)).T + to_index[:3, 3:]
     place = round(float(places.mean()))

@@ -24,6 +24,7 @@ from scipy import ndimage
 
 from seg_pipeline.segmentation.formats.dicom import (
     TO_RAS,
+    check_frame,
     is_dicom,
     mask_kind,
     read_contours,
@@ -91,6 +92,7 @@ def read_named_masks(path: Path, image: Path, *, axis: Axis) -> Iterator[tuple[s
     kind = mask_kind(path)
     if kind is None:
         return None
+    check_frame(path, image)
     if kind == "SEG":
         return ((name, _cut(path, values, affine, axis)) for name, values, affine in read_segments(path))
     shown, place = _read_native(image)
