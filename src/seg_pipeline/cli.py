@@ -1,0 +1,81 @@
+"""`kedro run` of this project: what Kedro answers with a traceback before the first node becomes one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+
+class _Commands(click.Group):
+    """Imports Kedro's command only when it is used: `kedro --version` imports this module too."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return ["run"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        return _run_command() if cmd_name == "run" else None
+
+
+cli = _Commands("seg_pipeline")
+
+
+def _run_command() -> click.Command:
+    from kedro.framework.cli.project import run
+
+    def callback(**options: Any) -> Any:
+        from omegaconf.errors import OmegaConfBaseException
+
+        from seg_pipeline.hooks.errors import UserError
+
+        try:
+            return run.callback(**options)  # type: ignore[misc]
+        except UserError:
+            raise
+        except OmegaConfBaseException as error:
+            key = getattr(error, "full_key", None)
+            place = f"conf/, key `{key}`" if key else "conf/"
+            raise UserError(f"{place}: {str(error).splitlines()[0]}") from error
+        except ValueError as error:
+            if not (lines := list(_unknown(options))):
+                if "after applying all provided filters" not in str(error):
+                    raise
+                lines = ["no node fits all of these options together; leave one out"]
+            raise UserError("\n".join(lines)) from error
+
+    return click.Command("run", params=run.params, callback=callback, help=run.help)
+
+
+def _unknown(options: dict[str, Any]) -> Iterator[str]:
+    """A line per name among the options that no pipeline of the run has, with the nearest ones."""
+    from difflib import get_close_matches
+
+    from kedro.framework.project import pipelines
+
+    asked = [options["pipeline"]] if options["pipeline"] else options["pipelines"] or ["__default__"]
+    chosen = [pipelines[name] for name in asked if name in pipelines]
+    nodes = {node.name for one in chosen for node in one.nodes}
+    data = {name for one in chosen for name in one.datasets()}
+    tags = {tag for one in chosen for node in one.nodes for tag in node.tags}
+    spaces = {node.namespace for one in chosen for node in one.nodes if node.namespace}
+    for option, kind, known in (
+        ("node_names", "node", nodes),
+        ("from_nodes", "node", nodes),
+        ("to_nodes", "node", nodes),
+        ("from_inputs", "data set", data),
+        ("to_outputs", "data set", data),
+        ("tags", "tag", tags),
+        ("namespaces", "namespace", spaces),
+    ):
+        for name in options[option] or ():
+            if name not in known:
+                near = [*get_close_matches(name, known, 3, 0.5), *(one for one in known if one.endswith(f".{name}"))]
+                flag = "--nodes" if option == "node_names" else f"--{option.replace('_', '-')}"
+                hint = f"the nearest are {', '.join(dict.fromkeys(near))}" if near else f"there are {_some(known)}"
+                yield f"{flag} {name}: there is no such {kind} in {', '.join(asked)}; {hint}"
+
+
+def _some(names: set[str]) -> str:
+    listed = sorted(names)
+    return ", ".join(listed[:8]) + (f" and {len(listed) - 8} more" if listed[8:] else "")
