@@ -8,7 +8,7 @@ def test_a_page_is_shown_without_what_would_hold_for_all_of_kedro_viz(tmp_path):
     )
     assert page.preview() == "<html><h1>Dice &gt; 0.9</h1>"
     assert page.load().startswith("<html><head>")
-    assert page.preview.__annotations__["return"] == "HTMLPreview"  # by which Kedro-Viz knows how to show it
+    assert page.preview.__annotations__["return"].__name__ == "HTMLPreview"  # by which Kedro-Viz knows how to show it
 
 
 def test_markdown_is_left_to_kedro_viz(tmp_path):
