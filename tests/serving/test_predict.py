@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
+
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.settings.reading import ReadSettings
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 GREY = np.array([[255, 204, 51], [0, 102, 153]], dtype=np.uint8)  # brightness 1, 0.8, 0.2 / 0, 0.4, 0.6
 
@@ -144,3 +151,26 @@ def test_the_model_tells_what_it_finds_and_takes(client):
     }
     assert (model["task"], model["background"], model["input"]["size"]) == ("multilabel", False, [32, 64])
     assert model["provenance"] == {"models": [{"best": {"val_dice": 0.9}, "weights_sha256": 64 * "f"}]}
+
+
+def test_a_turned_photo_is_answered_upright(client):
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.fromarray(GREY).save(file, "PNG", exif=exif)
+    answer = post(client, file.getvalue()).json()
+    assert (answer["image"]["height"], answer["image"]["width"]) == (3, 2)
+    assert answer["classes"][0]["rle"] == encode_rle(np.rot90(GREY, -1) > 127, order="C")
+
+
+def test_uploads_are_read_as_the_models_images_were(fake):
+    file = io.BytesIO()
+    tifffile.imwrite(file, (GREY.astype(np.float32) - 100) / 10)
+    settings = InputSettings(reading=ReadSettings(value_range=(-10, 15.5)))
+    bundle = replace(fake.MULTICLASS, background=False, task="multilabel", input=settings)
+    bundle = replace(bundle, postprocessing=Postprocessing.none(2, 0.5))
+    with fake.client(fake.Predictor(bundle)) as client:
+        answer = post(client, file.getvalue()).json()
+    assert (answer["image"]["bits"], answer["classes"][0]["rle"]) == (16, "1 2 6 1")
+    with fake.client(fake.Predictor()) as client:
+        refused = post(client, file.getvalue())
+    assert (refused.status_code, "pixels are float32" in refused.json()["detail"]) == (422, True)

@@ -31,12 +31,10 @@ START_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class DecodedUpload:
-    """An upload as ``read_image`` returns it. Height and width are as stored, before EXIF turns the image."""
+    """An upload as ``read_image`` returns it."""
 
     name: str
     format: str
-    height: int
-    width: int
     pixels: np.ndarray
 
 
@@ -50,7 +48,7 @@ def decode_upload(name: str, data: bytes, *, max_pixels: int, reading: ReadSetti
         RequestError: as ``check_upload`` and ``ImageUpload.decode``.
     """
     upload = check_upload(name, data, max_pixels=max_pixels)
-    return DecodedUpload(name, upload.format, upload.height, upload.width, upload.decode(reading))
+    return DecodedUpload(name, upload.format, upload.decode(reading))
 
 
 class DecodingProcesses:

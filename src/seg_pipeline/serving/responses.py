@@ -50,8 +50,8 @@ def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseO
         image=ImageFacts(
             file=upload.name,
             format=upload.format,
-            height=upload.height,
-            width=upload.width,
+            height=image.shape[0],
+            width=image.shape[1],
             bits=8 * image.itemsize,
             channels=1 if image.ndim == 2 else 3,
         ),

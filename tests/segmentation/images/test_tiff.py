@@ -250,3 +250,20 @@ def test_tags_that_share_their_bytes_are_not_read():
     tracemalloc.stop()
     assert image.ravel().tolist() == list(range(16))
     assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pages_of_an_imagej_stack_that_has_one_directory(tmp_path, dtype):
+    stack = np.arange(24, dtype=dtype).reshape(4, 2, 3)
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        directory = file.pages[0].offset
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    after = directory + 2 + 12 * int.from_bytes(content[directory : directory + 2], "big")
+    content[after : after + 4] = bytes(4)  # ImageJ writes no more than the first directory of a large stack
+    (tmp_path / "a.tif").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.tif: holds 4 pages"):
+        read_image(tmp_path / "a.tif")
+    assert [read_image(f"{tmp_path}/a.tif?page={page}").tolist() for page in (1, 2, 3, 4)] == stack.tolist()
+    with pytest.raises(ValueError, match=r"a\.tif: page 5 does not exist, the file has 4"):
+        read_image(f"{tmp_path}/a.tif?page=5")

@@ -368,3 +368,10 @@ def test_values_of_an_indexed_mask_may_number_objects(tmp_path, image):
     manifest, findings = measure_images(one_image(image, {f"mask_{INDEXED}": [mask]}), reader)
     assert findings.empty
     assert manifest[["mask_cell", "ignore", "objects_cell"]].to_numpy().tolist() == [["1 2 4 1 6 1", "5 1", 3]]
+
+
+@pytest.mark.parametrize("masks", [[], ["a.png", "b.png"]])
+def test_an_indexed_image_without_a_mask_is_a_finding(image, masks):
+    table = pd.concat([one_image(image, {f"mask_{INDEXED}": masks})])
+    with pytest.raises(ValueError, match=f"the row names {len(masks)} mask files, expected one with all classes"):
+        measure_images(table, MaskReader({"a": "1"}, INDEXED))

@@ -55,14 +55,21 @@ def read_samples(file: BinaryIO, *, page: int, limit: int, raw: bool) -> Samples
     """
     with _opened(file) as tif:
         pages = _pages(tif)
-        if page > len(pages):
-            raise UnusableError(f"page {page} does not exist, the file has {len(pages)}")
-        one = pages[page - 1]
+        number = _number(tif, pages)
+        if page > number:
+            raise UnusableError(f"page {page} does not exist, the file has {number}")
+        one = pages[min(page, len(pages)) - 1]
         spans = zip(one.dataoffsets, one.databytecounts, strict=True)
         if max((offset + length for offset, length in spans), default=0) > tif.filehandle.size:
             raise UnusableError("truncated or damaged, cannot be decoded")
         if one.size > limit:
             raise UnusableError(f"its {one.size:,} values are more than the limit of {limit:,}")
+        if number > len(pages):  # ImageJ's pixels of all pages follow those of the first
+            if one.is_tiled or one.compression != 1 or one.samplesperpixel != 1:
+                raise UnusableError(f"its {number} pages cannot be told apart; write one file per page")
+            start = one.dataoffsets[0] + (page - 1) * one.nbytes
+            data = tif.filehandle.read_array(f"{tif.byteorder}{np.dtype(one.dtype).str[1:]}", one.size, start)
+            return _meaning(one, data.reshape(one.shape), raw=raw)
         values = one.asarray(maxworkers=1)
         if "S" in one.axes:
             values = np.moveaxis(values, one.axes.index("S"), -1)

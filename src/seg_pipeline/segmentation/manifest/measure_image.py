@@ -111,7 +111,12 @@ class MaskReader:
 
     def _read_indexed(self, row: Mapping, picture: Picture) -> tuple[np.ndarray, np.ndarray, list[int] | None]:
         """Masks, pixels to ignore and, with ``instances``, the number of objects: each value is one."""
-        (path,) = row[f"mask_{INDEXED}"]
+        paths = row[f"mask_{INDEXED}"]
+        if len(paths) != 1:
+            raise MaskError(
+                "mask_without_file", f"the row names {len(paths)} mask files, expected one with all classes"
+            )
+        path = paths[0]
         colours = any(is_colour(value) for value in self.class_values.values())
         image = read_mask_file(path, picture, colours=colours, resample=self.resample)
         classes, background, ignored = (
