@@ -3,6 +3,7 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
+from seg_pipeline.segmentation.export import formats
 from seg_pipeline.segmentation.export.formats import load_network, write_formats
 from seg_pipeline.segmentation.export.plain_network import AveragePool, Deployable, plain
 from seg_pipeline.segmentation.models.depthwise import QuickDepthwise
@@ -45,6 +46,19 @@ def test_pooling_into_bins_that_depend_on_the_image(size, shape):
     expected = pool(images)
     assert isinstance(plain(pool)[0], AveragePool)
     torch.testing.assert_close(pool(images), expected)
+
+
+def test_a_format_that_an_exporter_cannot_write_is_named(config, tmp_path, monkeypatch):
+    def fails(*_):
+        raise NotImplementedError("no such operator\nat line 3")
+
+    monkeypatch.setattr(formats, "write_torchscript", fails)
+    with pytest.raises(ValueError, match="does not work") as caught:
+        write_formats(Segmenter(config, pretrained=False), {"torchscript": tmp_path / "model.pt"})
+    assert str(caught.value) == (
+        "`export.formats`: torchscript does not work for this network (NotImplementedError: no such operator); "
+        "leave it out"
+    )
 
 
 @pytest.mark.slow

@@ -23,20 +23,41 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 def write_formats(model: Segmenter, paths: Mapping[str, Path]) -> None:
-    """Write formats of ``bundle.FILES`` except int8, which needs images."""
+    """Write formats of ``bundle.FILES`` except int8, which needs images.
+
+    Raises:
+        ValueError: as ``naming_format``.
+    """
     network = Deployable(model)
-    program = export_program(network) if {"onnx", "pt2"} & set(paths) else None
+    with naming_format("onnx and pt2"):
+        program = export_program(network) if {"onnx", "pt2"} & set(paths) else None
     for bundle_format, path in paths.items():
-        if bundle_format == "safetensors":
-            write_safetensors(model, path)
-        elif bundle_format == "torchscript":
-            write_torchscript(network, path)
-        elif bundle_format == "bf16":
-            torch.export.save(export_program(HalfPrecision(network)), path)
-        elif bundle_format == "pt2":
-            torch.export.save(program, path)  # type: ignore[arg-type]
-        else:
-            write_onnx(program, path)  # type: ignore[arg-type]
+        with naming_format(bundle_format):
+            if bundle_format == "safetensors":
+                write_safetensors(model, path)
+            elif bundle_format == "torchscript":
+                write_torchscript(network, path)
+            elif bundle_format == "bf16":
+                torch.export.save(export_program(HalfPrecision(network)), path)
+            elif bundle_format == "pt2":
+                torch.export.save(program, path)  # type: ignore[arg-type]
+            else:
+                write_onnx(program, path)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def naming_format(bundle_format: str) -> Iterator[None]:
+    """Raises ValueError, which names the format and what to do, where an exporter or runtime fails in its own way."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        said = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"`export.formats`: {bundle_format} does not work for this network ({type(error).__name__}: {said}); "
+            "leave it out"
+        ) from error
 
 
 def export_program(network: Deployable | HalfPrecision) -> ExportedProgram:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from seg_pipeline.segmentation.export.formats import naming_format
 from seg_pipeline.segmentation.export.reduced_precision import INEXACT
 from seg_pipeline.segmentation.export.validation import batches, bundle_predictor, in_float32, mean_dice, scaled_copies
 from seg_pipeline.segmentation.manifest.table import spread
@@ -54,7 +55,8 @@ def compare_formats(
                 trained = _trained(exact, bundle, some, batch_size)
                 about = {"scale": scale, "sizes": _sizes(some), "batch_size": batch_size, "num_images": len(some)}
                 for bundle_format, predictor in predictors.items():
-                    outcome = _exported(predictor, some, batch_size)
+                    with naming_format(bundle_format):
+                        outcome = _exported(predictor, some, batch_size)
                     found.append({"format": bundle_format, **about, **_differences(trained, outcome, some, scores)})
     return _with_limits(pd.DataFrame(found), settings)
 
