@@ -178,9 +178,9 @@ def _digest(file: Path) -> str:
 
 def _recorded(file: Path) -> str | None:
     side = Path(f"{file}.sha256")
-    return side.read_text(errors="replace").partition(" ")[0] if side.exists() else None
+    return side.read_text(encoding="utf-8", errors="replace").partition(" ")[0] if side.exists() else None
 
 
 def _record(digest: str, file: Path) -> None:
     with replacing(Path(f"{file}.sha256")) as temporary:
-        temporary.write_text(f"{digest}  {file.name}\n", newline="\n")
+        temporary.write_text(f"{digest}  {file.name}\n", newline="\n", encoding="utf-8")

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
+from seg_pipeline.hooks.tracking import mlflow_store
 from seg_pipeline.hooks.tracking.mlflow_store import MlflowTracker
 from seg_pipeline.hooks.tracking.outbox import Outbox
 from seg_pipeline.hooks.tracking.recorder import Curve, RunRecorder
@@ -115,3 +116,20 @@ def test_an_extra_that_is_not_installed_is_named(tmp_path, monkeypatch, caplog, 
     recorder = RunRecorder(RUN, [Outbox(make_tracker(name, tmp_path), tmp_path)], {})
     assert f"it is not installed; run pip install 'seg_pipeline[{name}]'" in caplog.text
     assert len(recorder.finish("FINISHED")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("test/classes/../up/dice", "test/classes/__/up/dice"),
+        ("test/größe/dice", "test/größe/dice"),
+        ("a//b/./", "a/_/b/_/_"),
+        ("x*y (1)", "x_y _1_"),
+        ("v1.2/...", "v1.2/___"),
+    ],
+)
+def test_a_name_that_mlflow_would_refuse_is_made_safe(name, key):
+    from mlflow.utils.validation import _validate_metric_name
+
+    assert mlflow_store._key(name) == key
+    _validate_metric_name(key)

@@ -181,5 +181,9 @@ def _parts(values: list[T], most: int) -> list[list[T]]:
 
 
 def _key(name: str) -> str:
-    """A valid mlflow name: letters, digits, ``_-./`` and space, at most 250 characters."""
-    return re.sub(r"[^\w\-./ ]", "_", name)[:250]
+    """A valid mlflow name: letters, digits, ``_-./`` and space, at most 250 characters, and a path without dots alone.
+
+    mlflow refuses a whole batch of values for one name, such as that of a class called "../up".
+    """
+    parts = re.sub(r"[^\w\-./ ]", "_", name)[:250].split("/")
+    return "/".join(part if part.strip(".") else "_" * max(1, len(part)) for part in parts)

@@ -23,7 +23,9 @@ def hints(contents: Contents) -> Iterator[str]:
         if number := sum(file.lower().endswith(endings) for file in contents.others):
             yield f"{number} files ({' '.join(endings)}) are {what}"
     texts = [file for file in contents.others if file.endswith(".txt") and "label" in file.lower()]
-    lines = [(contents.root / file).read_text(errors="replace").splitlines()[:1] for file in texts[:20]]
+    lines = [
+        (contents.root / file).read_text(errors="replace", encoding="utf-8").splitlines()[:1] for file in texts[:20]
+    ]
     if lines and all(re.fullmatch(r"\d+( [\d.e-]+){4}", one[0].strip()) for one in lines if one):
         yield f"{texts[0]} holds YOLO boxes (class x y width height), which give no outlines of objects"
     if xml := [file for file in contents.others if file.endswith(".xml")]:

@@ -128,10 +128,15 @@ def free_ram() -> int:
     """Memory in bytes available without swapping, at most what a container's limit (cgroup v2) leaves."""
     free = int(psutil.virtual_memory().available)
     limit, used, parts = (CGROUP / f"memory.{name}" for name in ("max", "current", "stat"))
-    if not all(file.exists() for file in (limit, used, parts)) or (most := limit.read_text().strip()) == "max":
+    if (
+        not all(file.exists() for file in (limit, used, parts))
+        or (most := limit.read_text(encoding="utf-8").strip()) == "max"
+    ):
         return free
-    stat = dict(line.split() for line in parts.read_text().splitlines())
-    held = int(used.read_text()) - int(stat.get("inactive_file", 0))  # the kernel drops cached files on demand
+    stat = dict(line.split() for line in parts.read_text(encoding="utf-8").splitlines())
+    held = int(used.read_text(encoding="utf-8")) - int(
+        stat.get("inactive_file", 0)
+    )  # the kernel drops cached files on demand
     return min(free, max(0, int(most) - held))
 
 

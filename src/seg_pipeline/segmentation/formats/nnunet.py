@@ -155,8 +155,10 @@ def write_raw(folder: Path, plan: dict[str, Any], *, num_workers: int = 1) -> No
     tasks = (joblib.delayed(_write_case)(folder, row, names, plan["combinations"], ignore) for row in rows)
     done = joblib.Parallel(n_jobs=num_workers, return_as="generator")(tasks)
     list(tqdm(done, total=len(rows), desc="writing for nnU-Net", unit="image", disable=None))
-    (folder / "splits_final.json").write_text(json.dumps(plan["splits_final"], indent=1) + "\n")
-    (folder / "dataset.json").write_text(json.dumps(content, indent=1) + "\n")  # last: marks a complete export
+    (folder / "splits_final.json").write_text(json.dumps(plan["splits_final"], indent=1) + "\n", encoding="utf-8")
+    (folder / "dataset.json").write_text(
+        json.dumps(content, indent=1) + "\n", encoding="utf-8"
+    )  # last: marks a complete export
     log.info("wrote %d images for nnU-Net to %s", len(rows), folder)
 
 
@@ -168,13 +170,13 @@ def _make_room(folder: Path, files: list[str]) -> None:
             f"{folder} holds files that no export has written, as it has no {MARKER}; choose a new or empty folder "
             "(delete the folder if an older version of seg_pipeline exported to it)"
         )
-    for name in marker.read_text().splitlines()[1:] if marker.exists() else ():
+    for name in marker.read_text(encoding="utf-8").splitlines()[1:] if marker.exists() else ():
         (folder / name).unlink(missing_ok=True)
     for name in {name for names in FOLDERS.values() for name in names}:
         (folder / name).mkdir(parents=True, exist_ok=True)
     listed = ["The next export deletes these files:", "dataset.json", "splits_final.json", *files]
     with replacing(marker) as temporary:
-        temporary.write_text("\n".join(listed) + "\n")
+        temporary.write_text("\n".join(listed) + "\n", encoding="utf-8")
 
 
 def _files_of(row: dict) -> tuple[str, str]:

@@ -65,7 +65,7 @@ def write_example(folder: str | os.PathLike[str], *, layout: str, **settings: An
     try:
         LAYOUTS[layout](list(_frames(wanted)), partial)
         record = {"made_by": MADE_BY, "settings": {"layout": layout, **settings}}
-        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+        (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         replace_folder(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -138,7 +138,7 @@ def _write_coco(frames: list[Frame], root: Path) -> None:
             annotations.append({**about, "area": int(mask.sum()), "segmentation": segmentation})
     categories = [{"id": index, "name": name} for index, name in enumerate(CLASSES, start=1)]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    (root / "annotations.json").write_text(json.dumps(content))
+    (root / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def _counts(mask: np.ndarray, compressed: bool) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _write_nnunet(frames: list[Frame], root: Path) -> None:
         "numTraining": len(files),
         "file_ending": ".nii.gz",
     }
-    (root / "dataset.json").write_text(json.dumps(content, indent=2) + "\n")
+    (root / "dataset.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def _save_volume(path: Path, values: np.ndarray) -> None:

@@ -131,7 +131,7 @@ def settings_of(folder: Path) -> dict[str, Any] | None:
     """
     if (folder / RECORD).is_file():
         with contextlib.suppress(json.JSONDecodeError):  # then it is not ours
-            record = json.loads((folder / RECORD).read_text())
+            record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             if record.get("made_by") == MADE_BY:
                 return record["settings"]
     found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
@@ -152,7 +152,7 @@ def _write_all(root: Path, settings: PhantomSettings, num_workers: int) -> int:
     series = joblib.Parallel(num_workers, return_as="generator")(
         joblib.delayed(_write_series)(root, scan) for scan in scans
     )
-    with (root / "train.csv").open("w", newline="") as file:
+    with (root / "train.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("id", "class", "segmentation"))
         for rows in series:  # one series in memory at a time
@@ -165,7 +165,7 @@ def _write_all(root: Path, settings: PhantomSettings, num_workers: int) -> int:
             line += len(fault_rows)
     num_frames = num_clean + sum(fault["file"] is not None for fault in faults)
     record = {"made_by": MADE_BY, "settings": settings.record(), "num_frames": num_frames, "faults": faults}
-    (root / RECORD).write_text(json.dumps(record, indent=2) + "\n")
+    (root / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     return num_frames
 
 

@@ -40,7 +40,7 @@ def only_process(file: Path, busy: str) -> Iterator[None]:
     Raises:
         ValueError: another process holds it; the text ends with ``busy``, in which {process} is its number.
     """
-    with file.open("a+") as stream:
+    with file.open("a+", encoding="utf-8") as stream:
         if not lock(stream):
             stream.seek(0)
             raise ValueError(f"{file}: " + busy.format(process=stream.read().strip() or "unknown"))

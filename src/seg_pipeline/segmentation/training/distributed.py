@@ -63,7 +63,7 @@ def train_together(
         cache = cache_folder or folder / "pixel_cache"
         open_caches(manifest, config, mode=compute.cache, folder=cache, shared=True)  # once, here: all find it
         job = {"config": config.to_dict(), "compute": asdict(compute), "cache": str(cache)}
-        (folder / "job.json").write_text(json.dumps(job))
+        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         if saved is not None:
             _write(saved, folder, 0)
         yield from _states(folder, compute)
@@ -85,7 +85,7 @@ def _states(folder: Path, compute: ComputeSettings) -> Iterator[dict]:
         (folder / STOP).touch()
         launched.join()
     if (reason := folder / FAILURE).exists():
-        raise TrainingFailed(reason.read_text())
+        raise TrainingFailed(reason.read_text(encoding="utf-8"))
     if failure:
         raise TrainingFailed(f"the processes died more than {compute.restarts} times: {failure[0]}")
 
@@ -118,12 +118,12 @@ def _work(name: str, parent: int) -> None:
         return  # started again in vain: only what ends without an error ends for good
     exit_with_parent(parent, stop=(folder / STOP).exists)
     torch.set_num_threads(max(1, joblib.cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])))
-    job = json.loads((folder / "job.json").read_text())
+    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     device = join(folder, cpu=job["compute"]["device"] == "cpu")
     try:
         _train(folder, job, device)
     except (TrainingFailed, ValueError) as error:  # a restart may fix others, such as a lost process
-        (folder / FAILURE).write_text(str(error))
+        (folder / FAILURE).write_text(str(error), encoding="utf-8")
         raise
     dist.destroy_process_group()
 

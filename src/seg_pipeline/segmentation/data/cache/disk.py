@@ -41,7 +41,7 @@ Fill = Callable[[Callable[[str, tuple[int, ...], str], np.ndarray]], Mapping[str
 
 def mapped(cache: Path) -> dict[str, np.ndarray]:
     """Its arrays, read from disk as they are used."""
-    names = json.loads((cache / INDEX).read_text())["bytes"]
+    names = json.loads((cache / INDEX).read_text(encoding="utf-8"))["bytes"]
     return {name: np.load(_file(cache, name), mmap_mode="r") for name in names}
 
 
@@ -115,7 +115,7 @@ def _write(half: Path, key: str, fill: Fill) -> None:
     sizes = {one.stem: one.stat().st_size for one in sorted(half.iterdir())}
     body = {"key": key, "bytes": sizes, "hashes": {name: _file_hash(_file(half, name)) for name in CHECKED}}
     with replacing(half / INDEX) as file:
-        file.write_text(json.dumps({**body, "sha256": _text_hash(body)}, indent=1))
+        file.write_text(json.dumps({**body, "sha256": _text_hash(body)}, indent=1), encoding="utf-8")
 
 
 def _reserve(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
@@ -142,7 +142,7 @@ def _publish(half: Path, cache: Path, key: str) -> None:
 def _damage(cache: Path, key: str) -> str | None:
     """What is wrong with a cache, as far as that shows without reading its pixels."""
     try:
-        index = json.loads((cache / INDEX).read_text())
+        index = json.loads((cache / INDEX).read_text(encoding="utf-8"))
         body = {"key": key, "bytes": index["bytes"], "hashes": index["hashes"]}
         if _text_hash(body) != index["sha256"]:
             return f"{INDEX} is not as it was written"
