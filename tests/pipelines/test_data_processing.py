@@ -5,7 +5,7 @@ import pytest
 from pydantic import ValidationError
 
 from seg_pipeline.params import DataProcessingParams, DatasetParams
-from seg_pipeline.pipelines.data_processing import nodes
+from seg_pipeline.pipelines.data_processing import create_pipeline, nodes
 
 PARAMS = {"annotations": {"mask_format": "files"}}
 
@@ -39,3 +39,14 @@ def test_a_class_must_not_have_a_name_with_a_meaning_of_its_own(name):
     with pytest.raises(ValidationError, match="have a meaning of their own; choose others and keep the `value`s"):
         DatasetParams(task="multilabel", classes=["a", name])
     assert DatasetParams(task="multilabel", classes=["ignore", "NA", "share"]).names == ["ignore", "NA", "share"]
+
+
+def test_files_are_listed_for_the_findings_page_as_when_the_run_began():
+    pipeline = create_pipeline()
+    (late,) = (node for node in pipeline.nodes if node.name == "find_late_files")
+    assert late.inputs == ["listed_files", "image_files", "measured_images"]
+    users = {node.name for node in pipeline.nodes if "image_files" in node.inputs}
+    assert users == {"merge_files", "find_late_files"}
+    listed = pd.DataFrame({"image_id": ["a"], "file": ["a.png"], "path": ["/x/a.png"]})
+    now = pd.concat([listed, listed.assign(image_id="b", file="b.png")], ignore_index=True)
+    assert nodes.find_late_files(listed, now, listed)["file"].tolist() == ["b.png"]

@@ -1,0 +1,19 @@
+from pathlib import Path
+
+import pandas as pd
+
+from seg_pipeline import segmentation as seg
+from seg_pipeline.params import DatasetParams, TrainingParams
+from seg_pipeline.pipelines.eda import nodes
+
+
+def test_the_free_disk_space_is_that_of_the_pixel_cache(monkeypatch):
+    asked = []
+    monkeypatch.setattr(seg.data, "free_disk", lambda folder: asked.append(folder) or 7, raising=False)
+    estimate = {"cache": {"advice": "none"}}
+    monkeypatch.setattr(seg.data, "estimate_memory", lambda *_, **given: estimate | given, raising=False)
+    found = nodes.estimate_memory(
+        pd.DataFrame({"area_a": [1]}), DatasetParams(task="multilabel", classes=["a"]), TrainingParams(), Path("/other")
+    )
+    assert found["free_disk"] == 7
+    assert asked == [Path("/other")]
