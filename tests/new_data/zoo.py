@@ -526,6 +526,17 @@ def one_clash(root: Path) -> Truth:
     return Truth(truth, findings=3, told="1 name is of several images, such as images/07.bmp, images/07.png")
 
 
+def precise_names(root: Path) -> Truth:
+    """Two images of each name; the masks name their image with its extension."""
+    truth = {}
+    for index in range(NUMBER):
+        image, masks = scene(index)
+        file = save(root, f"images/s{index // 2:02d}.{'png' if index % 2 else 'bmp'}", image)
+        save(root, f"masks/{Path(file).name}.png", label_map(masks))
+        truth[file] = renamed(masks, ("class_1", "class_2"))
+    return Truth(truth)
+
+
 def roboflow(root: Path) -> Truth:
     """Images and masks beside each other in three folders, each with a list of the classes."""
     truth, splits = {}, {}
@@ -636,6 +647,7 @@ def _species() -> dict[str, Callable[[Path], Truth]]:
         subset, write=partial(of_classes, mask_at="masks/{c}/{n}.png"), name="artery", findings=16
     )
     found |= {
+        "precise names": precise_names,
         "public/Roboflow": roboflow,
         "public/Pascal VOC": voc,
         "jpeg masks": jpeg_masks,
