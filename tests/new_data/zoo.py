@@ -440,6 +440,17 @@ def table(
     return Truth(truth, {"rle_order": order, "rle_first": str(first)})
 
 
+def typed_table(root: Path, kind: str) -> Truth:
+    """Numbers as ids and classes, and an id that is missing, which makes others fractions."""
+    truth = table(root, ids="zeros lost", name="numbers", labels=("1", "2"), names=("class_1", "class_2"))
+    rows = pd.read_csv(root / "table.csv")
+    (root / "table.csv").unlink()
+    rows.loc[len(rows)] = [None, *rows.iloc[0, 1:]]
+    write_table(root, rows, kind)
+    truth.findings = 1
+    return truth
+
+
 def files_table(
     root: Path,
     ids: str = "path",
@@ -646,7 +657,7 @@ def _species() -> dict[str, Callable[[Path], Truth]]:
     found["subset/files"] = partial(
         subset, write=partial(of_classes, mask_at="masks/{c}/{n}.png"), name="artery", findings=16
     )
-    found |= {
+    found |= {f"numbers in/{one}": partial(typed_table, kind=one) for one in ("comma", "parquet", "xlsx", "jsonl")} | {
         "precise names": precise_names,
         "public/Roboflow": roboflow,
         "public/Pascal VOC": voc,

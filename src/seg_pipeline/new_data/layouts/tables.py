@@ -79,6 +79,8 @@ def recognise(contents: Contents, table: Table) -> Form | str:
         others = {name: located[name] for name in named if name not in masks}
         if not masks:
             return f"{said}: no column holds run lengths (start length start length ...) or names mask files"
+    word = re.compile(r"image|img|file|path|frame", re.IGNORECASE)  # a class may be the number of an image by chance
+    others = {one: found for one, found in others.items() if word.search(one) or _rank(one) == len(CLASS_WORDS)}
     image = max(others, key=lambda name: (len(others[name]), rows[name].nunique()), default=None)
     if image is None or len(others[image]) < rows[image].nunique() / 2:
         files = ", ".join(contents.pictures[:2]) or "none"
@@ -119,7 +121,7 @@ def _located(column: pd.Series, indexes: list[dict[str, str]]) -> dict[str, str]
     found = {}
     for value in column.dropna().unique():
         path = value.replace("\\", "/")
-        for text in (path, path.rpartition("_")[0]):
+        for text in (path, path.removesuffix(".0"), path.rpartition("_")[0]):
             parts = text.split("/")
             ends = ["/".join(parts[at:]) for at in range(len(parts))]
             if file := next((index[end] for index in indexes for end in ends if index.get(end)), ""):
@@ -183,7 +185,7 @@ def _pattern(located: dict[str, str], name: Callable[[str], str], group: str, *,
         texts += [
             f"{'' if one == '.+' else '(?:.*/)?'}(?P<{group}>{one}){end}{tail}" for end in sorted(ends) for one in inner
         ]
-        texts += [rf"0*(?P<image_id>\d+){tail}"] if joined else []
+        texts += [rf"0*(?P<image_id>\d+)(?:\.0)?{tail}"] if joined else []
     for text in texts:
         reads = [(found := re.fullmatch(text, value)) and found[group] == one for value, one in values.items()]
         if sum(map(bool, reads)) >= ENOUGH * len(reads):
