@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import named_values
-from seg_pipeline.new_data.layouts import coco, dicom, pictures, table_files, tables, volumes
+from seg_pipeline.new_data.layouts import coco, dicom, pictures, table_columns, table_files, tables, volumes
 from seg_pipeline.new_data.layouts.hints import hints
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents
@@ -81,7 +81,7 @@ def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
 
 def _tabled(contents: Contents, given: list[table_files.Table], names: dict[str, str]) -> Iterator[Layout | str]:
     for table in given if contents.pictures else ():
-        form = tables.recognise(contents, table)
+        form = table_columns.recognise(contents, table)
         if isinstance(form, str):
             yield form
             continue
