@@ -2,6 +2,7 @@
 
 import copy
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -92,6 +93,14 @@ def test_weights_that_overflow_are_not_saved(config, saved_states):
     states, error = saved_states(start(wild, "", CPU))
     assert states == []
     assert error.startswith("epoch 1, step 1: weights or batch statistics are not finite. The last save is from before")
+
+
+@pytest.mark.parametrize(("name", "refused"), [("running_var", True), ("attention_mask", False)])
+def test_statistics_have_to_be_finite_and_masks_need_not(config, name, refused):
+    state = start(config.changed({"fit.ema": 0.9}), "", CPU)
+    state.mean.model.register_buffer(name, torch.tensor([1.0, -math.inf]))  # in the running mean alone
+    with pytest.raises(TrainingFailed, match="batch statistics are not finite") if refused else nullcontext():
+        state.refuse_unsound()
 
 
 class Overflow(torch.autograd.Function):

@@ -117,7 +117,10 @@ class TrainState:
     def refuse_unsound(self) -> None:
         """Raises TrainingFailed if a weight or batch statistic is not finite; waits for the device."""
         models = [self.model, self.mean.model] if self.mean else [self.model]
-        values = [value for one in models for value in one.state_dict().values() if value.is_floating_point()]
+        values: list[torch.Tensor] = [value for one in models for value in one.parameters()]
+        buffers = (buffer for one in models for buffer in one.named_buffers())
+        # others, such as masks of attention, may be infinite by design
+        values += [value for name, value in buffers if name.endswith(("running_mean", "running_var"))]
         if not nn.utils.get_total_norm(values, math.inf).isfinite():
             raise TrainingFailed(
                 f"epoch {len(self.history) + 1}, step {self.step}: weights or batch statistics are not finite. The "
