@@ -95,3 +95,10 @@ def test_a_bundle_takes_image_files_and_gives_run_lengths(tmp_path, monkeypatch,
     )
     expected = [{"image": number, **row} for number in (0, 1) for row in (left, bright)]
     assert rows.to_dict("records") == expected
+
+
+def test_a_saved_model_names_what_decodes_images(monkeypatch, tmp_path):
+    saved = {}
+    monkeypatch.setattr("mlflow.pyfunc.save_model", lambda _, **given: saved.update(given))
+    mlflow_models._save(tmp_path, "bundle_model.py", {}, None, [])
+    assert {"imagecodecs", "opencv-python", "tifffile"} <= {one.split("==")[0] for one in saved["pip_requirements"]}

@@ -71,6 +71,8 @@ def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, ne
             artifacts=artifacts,
             code_paths=[str(PACKAGE)],
             signature=signature,
-            pip_requirements=pinned(["mlflow", "numpy", "opencv-python", "pandas", "pillow", "scipy", *needs]),
+            pip_requirements=pinned(
+                ["imagecodecs", "mlflow", "numpy", "opencv-python", "pandas", "pillow", "scipy", "tifffile", *needs]
+            ),
         )
     return folder
