@@ -91,7 +91,7 @@ def test_a_missing_checkpoint(file, missing_ok):
     if missing_ok:
         assert dataset.load() is None
     else:
-        with pytest.raises(DatasetError, match=f"{file}: no checkpoint there; train first"):
+        with pytest.raises(DatasetError, match=f"{file}: no checkpoint; run `kedro run --pipeline training` first"):
             dataset.load()
     saved(file, 4)
     assert dataset.exists()
@@ -110,8 +110,8 @@ def test_the_save_before_takes_the_place_of_a_damaged_one(file, damage, caplog):
     damage(file)
     assert epoch_of(dataset.load()) == 1
     assert caplog.messages == [
-        f"{file} is damaged or incomplete (its sha256 is not the recorded one); "
-        f"going on from {file}.previous, the save before"
+        f"{file} is damaged or incomplete (its sha256 differs from the recorded one); "
+        f"resuming from {file}.previous, the previous save"
     ]
 
 
@@ -130,7 +130,7 @@ def test_two_damaged_ones_are_both_named(file):
     flip_a_bit(file)
     Path(f"{file}.previous").unlink()
     text = (
-        f"no checkpoint can be read: {file} is damaged or incomplete (its sha256 is not the recorded one); "
+        f"no checkpoint can be read: {file} is damaged or incomplete (its sha256 differs from the recorded one); "
         f"{file}.previous is missing. Copy a sound one there, with the .sha256 file beside it, or delete these "
         "files and train again"
     )
@@ -145,7 +145,7 @@ def test_a_file_brought_from_elsewhere_loads_with_a_warning(file, caplog):
     file.parent.mkdir()
     torch.save(state(7), file)
     assert epoch_of(saved(file).load()) == 7
-    assert caplog.messages == [f"{file} has no .sha256 file beside it: damage would go unnoticed"]
+    assert caplog.messages == [f"{file} has no .sha256 file, so damage cannot be detected"]
     saved(file, 8)
     assert epoch_of(torch.load(f"{file}.previous", weights_only=True)) == 7
 
@@ -154,7 +154,7 @@ def test_a_damaged_file_without_digest_is_an_error(file):
     file.parent.mkdir()
     torch.save(state(7), file)
     truncate(file)
-    with pytest.raises(DatasetError, match=f"{file}: damaged or no checkpoint"):
+    with pytest.raises(DatasetError, match=f"{file}: damaged, or not a checkpoint"):
         saved(file).load()
 
 
@@ -168,7 +168,7 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(file, tmp_path, monkey
     file.parent.mkdir()
     torch.save({"model": Malicious()}, file)
     Path(f"{file}.sha256").write_text(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  last.pt\n")
-    with pytest.raises(DatasetError, match=f"{file}: refused, as it holds more than tensors and plain values"):
+    with pytest.raises(DatasetError, match=f"{file}: refused, because it holds more than tensors and plain values"):
         saved(file).load()
     assert not (tmp_path / "pwned").exists()
     torch.load(file, weights_only=False)
@@ -186,7 +186,9 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(file, tmp_path, monkey
     ],
 )
 def test_what_would_not_load_again_is_not_saved(file, data, found):
-    with pytest.raises(DatasetError, match=f"{file}: a checkpoint holds tensors and plain values, found {found}"):
+    with pytest.raises(
+        DatasetError, match=f"{file}: a checkpoint may only hold tensors and plain values, found {found}"
+    ):
         saved(file).save(data)
     assert not file.parent.exists()
 
@@ -207,7 +209,7 @@ def test_a_full_disk_leaves_what_was_there(file, monkeypatch, room):
     with pytest.raises(DatasetError, match="No space left on device") as error:
         dataset.save(state(3))
     if room == 0:
-        assert "MiB free there; make room or set another `data_root`" in str(error.value)
+        assert "MiB free); free disk space or set another `data_root`" in str(error.value)
     monkeypatch.undo()
     assert not [name for name in names(file) if name.endswith(".tmp")]
     assert epoch_of(dataset.load()) == 2
@@ -225,7 +227,7 @@ def test_a_disk_full_half_way_through_the_tensors(file, monkeypatch):
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
 
     monkeypatch.setattr(torch, "save", half)
-    text = rf"{file}\.tmp: the checkpoint could not be written, with \d+ MiB free there; make room"
+    text = rf"{file}\.tmp: the checkpoint could not be written \(\d+ MiB free\); free disk space"
     with pytest.raises(DatasetError, match=text):
         dataset.save(state(2))
     assert names(file) == ["last.pt", "last.pt.sha256"]

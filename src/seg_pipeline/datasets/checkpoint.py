@@ -1,17 +1,17 @@
-"""Catalog entry for checkpoints: a readable one exists at every instant, even if a save is interrupted.
+"""Catalog entry for checkpoints: a readable one exists at any time, even if a save is interrupted.
 
-Beside ``last.pt`` are ``last.pt.previous``, the save before, and a ``.sha256`` file for each, as ``sha256sum --check``
-reads it. A checkpoint is intact if its digest is one of the two recorded. A save has five steps:
+Next to ``last.pt`` are ``last.pt.previous``, the previous save, and a ``.sha256`` file for each, in the format of
+``sha256sum --check``. A checkpoint is intact if its digest is one of the two recorded ones. A save takes five steps:
 
 1. write and sync ``last.pt.tmp``;
-2. if the present ``last.pt`` is intact, record its digest for ``last.pt.previous`` as well;
+2. if the current ``last.pt`` is intact, record its digest for ``last.pt.previous`` as well;
 3. record the digest of the new file for ``last.pt``;
-4. if the present ``last.pt`` is intact, rename it to ``last.pt.previous`` (a damaged one is not kept);
+4. if the current ``last.pt`` is intact, rename it to ``last.pt.previous`` (a damaged one is not kept);
 5. rename the new file to ``last.pt``.
 
-Each change is one rename, which is on the disk before the next. Everything that needs disk space comes before step 4.
-After an interruption before step 4, ``last.pt`` is intact by the digest of step 2; between 4 and 5 there is no
-``last.pt`` and ``last.pt.previous`` is intact; after 5 both are. Loading tries the two in this order.
+Each change is one rename, which is on disk before the next begins. Everything that needs disk space comes before
+step 4. If a save is interrupted before step 4, ``last.pt`` is intact by the digest of step 2; between steps 4 and 5
+there is no ``last.pt`` and ``last.pt.previous`` is intact; after step 5 both are. Loading tries them in this order.
 """
 
 import hashlib
@@ -39,9 +39,9 @@ PLAIN_TYPES = (str, bytes, bool, int, float, type(None))
 
 
 class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
-    """Dict of tensors and plain values; tensors load on the CPU, and code in the file never runs.
+    """A dict of tensors and plain values. Tensors are loaded on the CPU; code in the file is never run.
 
-    With ``missing_ok`` it loads as None if there is no checkpoint yet.
+    With ``missing_ok``, ``load`` returns None if there is no checkpoint yet.
     """
 
     def __init__(self, *, filepath: str, missing_ok: bool = False, metadata: dict[str, Any] | None = None) -> None:
@@ -54,27 +54,27 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
         if not self._exists():
             if self.missing_ok:
                 return None
-            raise ValueError(f"{self._filepath}: no checkpoint there; train first")
+            raise ValueError(f"{self._filepath}: no checkpoint; run `kedro run --pipeline training` first")
         damages: list[str] = []
         for file in (self._filepath, self._previous):
             damage = self._damage(file)
             if damage is None:
                 if damages:
-                    log.warning("%s; going on from %s, the save before", "; ".join(damages), file)
+                    log.warning("%s; resuming from %s, the previous save", "; ".join(damages), file)
                 return _read(file)
             damages.append(damage)
         raise ValueError(
-            f"no checkpoint can be read: {'; '.join(damages)}. Copy a sound one there, with the .sha256 file "
-            "beside it, or delete these files and train again"
+            f"no checkpoint can be read: {'; '.join(damages)}. Copy an intact one there together "
+            "with its .sha256 file, or delete these files and train again"
         )
 
     def preview(self) -> JSONPreview:
-        """Settings, scores and number of weights, for Kedro-Viz."""
+        """Return settings, scores and number of weights for Kedro-Viz."""
         return JSONPreview(json.dumps(_outline(self.load() if self._exists() else {})))
 
     def save(self, data: dict[str, Any]) -> None:
         for where in _foreign_values(data, ""):
-            raise ValueError(f"{self._filepath}: a checkpoint holds tensors and plain values, found {where}")
+            raise ValueError(f"{self._filepath}: a checkpoint may only hold tensors and plain values, found {where}")
         self._filepath.parent.mkdir(parents=True, exist_ok=True)
         new = Path(f"{self._filepath}.tmp")
         try:
@@ -91,17 +91,17 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
             new.unlink(missing_ok=True)
 
     def _damage(self, file: Path) -> str | None:
-        """What is wrong with a file, if anything."""
+        """Describe what is wrong with a file, or return None."""
         if not file.exists():
             return f"{file} is missing"
         if self._accepts(_digest(file)):
             return None
-        return f"{file} is damaged or incomplete (its sha256 is not the recorded one)"
+        return f"{file} is damaged or incomplete (its sha256 differs from the recorded one)"
 
     def _accepts(self, digest: str) -> bool:
         recorded = {_recorded(self._filepath), _recorded(self._previous)} - {None}
         if not recorded:
-            log.warning("%s has no .sha256 file beside it: damage would go unnoticed", self._filepath)
+            log.warning("%s has no .sha256 file, so damage cannot be detected", self._filepath)
         return not recorded or digest in recorded
 
     def _exists(self) -> bool:
@@ -119,11 +119,11 @@ def _write(data: dict[str, Any], file: Path) -> None:
             torch.save(data, stream)
             stream.flush()
             os.fsync(stream.fileno())
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError on positions
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError about file positions
         free = shutil.disk_usage(file.parent).free / 2**20
         raise ValueError(
-            f"{file}: the checkpoint could not be written, with {free:.0f} MiB free there; make room or set "
-            f"another `data_root`. What was saved before is untouched. ({error})"
+            f"{file}: the checkpoint could not be written ({free:.0f} MiB free); free disk space or set "
+            f"another `data_root`. The previous save is unchanged. ({error})"
         ) from error
 
 
@@ -134,15 +134,15 @@ def _read(file: Path) -> dict[str, Any]:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{file}: refused, as it holds more than tensors and plain values: reading it could run foreign "
-            f"code. Expected a checkpoint that this project saved. ({str(error).splitlines()[0]})"
+            f"{file}: refused, because it holds more than tensors and plain values, and reading it could run "
+            f"foreign code. Expected a checkpoint saved by this project. ({str(error).splitlines()[0]})"
         ) from error
     except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{file}: damaged or no checkpoint. ({str(error).splitlines()[0]})") from error
+        raise ValueError(f"{file}: damaged, or not a checkpoint. ({str(error).splitlines()[0]})") from error
 
 
 def _outline(value: Any) -> Any:
-    """Plain values for JSON: a tensor becomes its shape, a dict of tensors their number and size."""
+    """Summarise a value for JSON: a tensor by its shape, a dict of tensors by their number and size."""
     if hasattr(value, "numel"):
         return f"tensor {list(value.shape)}"
     if isinstance(value, dict):
@@ -155,23 +155,23 @@ def _outline(value: Any) -> Any:
 
 
 def _foreign_values(value: object, where: str) -> Iterator[str]:
-    """Where values are that ``weights_only`` would refuse to load again, such as numpy's numbers."""
+    """Yield the positions of values that ``weights_only`` would refuse to load, such as numpy numbers."""
     import torch
 
     kind = type(value)  # exact: a subclass of float, such as numpy's, is refused
     if kind in (dict, OrderedDict):
         for key, part in value.items():  # type: ignore[attr-defined]
-            yield from _foreign_values(key, f"a key of {where or 'its top'}")
+            yield from _foreign_values(key, f"a key of {where or 'the top level'}")
             yield from _foreign_values(part, f"{where}.{key}".lstrip("."))
     elif kind in (list, tuple, set, torch.Size):
         for index, part in enumerate(value):  # type: ignore[arg-type]
             yield from _foreign_values(part, f"{where}.{index}".lstrip("."))
     elif kind not in (torch.Tensor, torch.nn.Parameter, *PLAIN_TYPES):
-        yield f"{kind.__module__}.{kind.__qualname__} at {where or 'its top'}"
+        yield f"{kind.__module__}.{kind.__qualname__} at {where or 'the top level'}"
 
 
 def _digest(file: Path) -> str:
-    """Takes about 0.1 s for 160 MB."""
+    """SHA-256 of a file; takes about 0.1 s for 160 MB."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -40,7 +40,7 @@ def test_image_and_masks_move_together(name, channels):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_truth_of_one_class_a_pixel_moves_as_masks_do(name):
+def test_multiclass_truth_moves_like_masks(name):
     augmentation = make_augmentation(name)
     image, masks = sample()
     for seed in range(8):
@@ -52,7 +52,7 @@ def test_truth_of_one_class_a_pixel_moves_as_masks_do(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_samples_are_not_changed_in_place_and_not_ordered_by_planes(name):
+def test_samples_are_not_changed_in_place_and_stay_channels_last(name):
     image, masks = sample()
     by_pixel = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # same values, other strides
     for seed in range(8):
@@ -63,7 +63,7 @@ def test_samples_are_not_changed_in_place_and_not_ordered_by_planes(name):
 
 
 @pytest.mark.parametrize("name", ["medical", "street"])
-def test_pixels_from_outside_the_frame_count_nowhere(name):
+def test_pixels_from_outside_the_frame_are_ignored(name):
     augmentation = make_augmentation(name)
     image, masks = torch.full((3, 32, 48), 255, dtype=torch.uint8), torch.ones(2, 32, 48, dtype=torch.uint8)
     seen = 0
@@ -76,7 +76,7 @@ def test_pixels_from_outside_the_frame_count_nowhere(name):
     assert seen > 100
 
 
-def test_a_mirror_image_alone_moves_no_pixel_elsewhere():
+def test_mirroring_alone_moves_pixels_exactly():
     image = torch.arange(32 * 48, dtype=torch.float32).remainder(251).to(torch.uint8).reshape(1, 32, 48)
     forms = {drawn(make_augmentation("light"), seed, image, image[0])[0].numpy().tobytes() for seed in range(20)}
     assert forms == {image.numpy().tobytes(), image.flip(-1).numpy().tobytes()}
@@ -94,7 +94,7 @@ def test_the_medical_preset_never_mirrors_and_street_does():
     assert sides("street") == {True, False}
 
 
-def test_colours_stay_grey_where_they_are_grey_and_other_channels_are_alike():
+def test_grey_stays_grey_and_other_channels_change_alike():
     grey, colour = sample()[0], torch.tensor([200, 100, 60], dtype=torch.uint8)[:, None, None].repeat(1, 32, 48)
     turned = colour[[2, 0, 1]]
     same = []
@@ -110,7 +110,7 @@ def test_colours_stay_grey_where_they_are_grey_and_other_channels_are_alike():
     assert set(same) == {(True, False), (False, True)}
 
 
-def test_what_is_drawn_is_a_function_of_torchs_seed():
+def test_augmentation_depends_only_on_torchs_seed():
     image, masks = sample()
     for name in ("medical", "street"):
         augmentation = make_augmentation(name)
@@ -121,7 +121,7 @@ def test_what_is_drawn_is_a_function_of_torchs_seed():
         assert not torch.equal(first[0], other[0])
 
 
-def test_workers_that_are_started_afresh_can_have_it():
+def test_augmentations_can_be_pickled_for_spawned_workers():
     image, masks = sample()
     for name in NAMES:
         augmentation = make_augmentation(name)
@@ -129,9 +129,9 @@ def test_workers_that_are_started_afresh_can_have_it():
         assert torch.equal(drawn(augmentation, 1, image, masks)[0], drawn(copy, 1, image, masks)[0])
 
 
-def test_none_is_none_and_an_unknown_name_lists_the_known():
+def test_none_gives_no_augmentation_and_an_unknown_name_lists_the_presets():
     assert make_augmentation("none") is None
-    with pytest.raises(ValueError, match="'heavy' is none of the presets none, light, medical, street"):
+    with pytest.raises(ValueError, match="'heavy' is unknown; expected one of none, light, medical, street"):
         make_augmentation("heavy")
 
 
@@ -173,7 +173,7 @@ def test_albumentations_moves_image_and_truth_together(pipeline, ending):
     assert outside > 0
 
 
-def test_what_albumentations_blanks_in_the_image_alone_keeps_its_truth(pipeline):
+def test_blanking_only_the_image_keeps_its_truth(pipeline):
     augmentation = albumentations_augmentation(pipeline("yaml", ("CoarseDropout", {"fill": 7, "p": 1.0})))
     image, masks = sample()
     moved, same = drawn(augmentation, 0, image, masks)
@@ -182,13 +182,13 @@ def test_what_albumentations_blanks_in_the_image_alone_keeps_its_truth(pipeline)
 
 
 @pytest.mark.parametrize("channels", [1, 5])
-def test_albumentations_takes_any_number_of_channels(pipeline, channels):
+def test_albumentations_supports_any_number_of_channels(pipeline, channels):
     image, masks = sample(channels)
     moved, _ = drawn(albumentations_augmentation(pipeline("yaml", TURN, NOISE)), 0, image, masks)
     assert moved.shape == image.shape
 
 
-def test_albumentations_is_a_function_of_torchs_seed_also_in_workers(pipeline):
+def test_albumentations_depends_only_on_torchs_seed_even_in_workers(pipeline):
     augmentation = albumentations_augmentation(pipeline("yaml", TURN, NOISE))
 
     class Samples(torch.utils.data.Dataset):
@@ -208,7 +208,7 @@ def test_albumentations_is_a_function_of_torchs_seed_also_in_workers(pipeline):
 
 def test_an_albumentations_pipeline_may_not_change_the_size(pipeline):
     path = pipeline("yaml", ("CenterCrop", {"height": 16, "width": 24, "p": 1.0}))
-    with pytest.raises(ValueError, match=r"pipeline.yaml: gives an image uint8 \(16, 24\) .*leave resizing"):
+    with pytest.raises(ValueError, match=r"pipeline.yaml: returns an image uint8 \(16, 24\) .*leave resizing"):
         albumentations_augmentation(path)(*sample())
 
 
@@ -217,11 +217,11 @@ def test_an_albumentations_pipeline_may_not_change_the_size(pipeline):
     [
         ("a.yaml", "transform: {}", "KeyError"),
         ("a.json", "[1, 2", "JSONDecodeError"),
-        ("a.txt", "", r"its name ends in '.txt', expected .yaml, .yml or .json"),
+        ("a.txt", "", r"the file name ends in '.txt', expected .yaml, .yml or .json"),
         ("b.yaml", None, "FileNotFoundError"),
     ],
 )
-def test_a_file_that_is_no_pipeline_is_named(pipeline, tmp_path, name, text, reason):
+def test_a_file_that_is_not_a_pipeline_is_reported(pipeline, tmp_path, name, text, reason):
     if text is not None:
         (tmp_path / name).write_text(text)
     with pytest.raises(
@@ -230,7 +230,7 @@ def test_a_file_that_is_no_pipeline_is_named(pipeline, tmp_path, name, text, rea
         albumentations_augmentation(tmp_path / name)
 
 
-def test_a_missing_extra_is_named(monkeypatch):
+def test_a_missing_extra_is_reported(monkeypatch):
     monkeypatch.setitem(sys.modules, "albumentations", None)
     with pytest.raises(
         ValueError, match=r"albumentations: p.yaml` needs .*`pip install seg_pipeline\[albumentations\]`"

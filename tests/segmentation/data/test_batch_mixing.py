@@ -10,7 +10,7 @@ def batch():
     return (60 * which)[:, None, None, None].repeat(1, 2, 20, 30), which[:, None, None].repeat(1, 20, 30)
 
 
-def test_cutmix_pastes_one_rectangle_of_the_image_before():
+def test_cutmix_pastes_one_rectangle_of_the_previous_image():
     images, truth = batch()
     mix = make_mixing("cutmix", share=1, seed=3)
     shares = []
@@ -29,7 +29,7 @@ def test_cutmix_pastes_one_rectangle_of_the_image_before():
     assert max(shares) > 0.9
 
 
-def test_cutmix_takes_truth_of_several_classes():
+def test_cutmix_supports_multilabel_truth():
     images, truth = batch()
     stacked = torch.stack([truth, 2 * truth], dim=1)
     _, [(_, hard)] = make_mixing("cutmix", share=1, seed=3)(images, stacked, epoch=0, step=1)
@@ -50,7 +50,7 @@ def test_mixup_blends_images_and_weighs_both_truths():
 
 
 @pytest.mark.parametrize("name", ["mixup", "cutmix"])
-def test_what_is_drawn_is_a_function_of_seed_epoch_and_step(name):
+def test_mixing_depends_only_on_seed_epoch_and_step(name):
     images, truth = batch()
 
     def drawn(seed, epoch, step):
@@ -62,7 +62,7 @@ def test_what_is_drawn_is_a_function_of_seed_epoch_and_step(name):
     assert not any(torch.equal(drawn(1, 2, 3), other) for other in others)
 
 
-def test_the_batch_given_stays_as_it_is():
+def test_the_given_batch_is_not_modified():
     images, truth = batch()
     make_mixing("cutmix", share=1, seed=0)(images, truth, epoch=0, step=0)
     make_mixing("mixup", share=1, seed=0)(images, truth, epoch=0, step=0)
@@ -70,14 +70,14 @@ def test_the_batch_given_stays_as_it_is():
     assert torch.equal(truth, batch()[1])
 
 
-def test_a_share_of_the_batches_is_mixed():
+def test_only_the_given_share_of_batches_is_mixed():
     images, truth = batch()
     mix = make_mixing("mixup", share=0.25, seed=0)
     mixed = [len(mix(images, truth, epoch=0, step=step)[1]) == 2 for step in range(400)]
     assert 70 < sum(mixed) < 130
 
 
-def test_a_batch_of_one_is_left_alone():
+def test_a_batch_of_one_is_not_mixed():
     images, truth = batch()
     mixed, [(weight, same)] = make_mixing("cutmix", share=1, seed=0)(images[:1], truth[:1], epoch=0, step=0)
     assert weight == 1
@@ -85,8 +85,8 @@ def test_a_batch_of_one_is_left_alone():
     assert torch.equal(same, truth[:1])
 
 
-def test_no_mixing_is_none_and_an_unknown_name_lists_the_known():
+def test_no_mixing_gives_none_and_an_unknown_name_lists_the_choices():
     assert make_mixing("none", share=0.5, seed=0) is None
     assert make_mixing("cutmix", share=0, seed=0) is None
-    with pytest.raises(ValueError, match="'cutout' is none of none, mixup, cutmix"):
+    with pytest.raises(ValueError, match="'cutout' is unknown; expected one of none, mixup, cutmix"):
         make_mixing("cutout", share=0.5, seed=0)

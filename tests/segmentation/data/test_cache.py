@@ -48,7 +48,7 @@ def folders(folder):
 
 @pytest.mark.parametrize("mode", ["ram", "disk"])
 @pytest.mark.parametrize("settings", [SETTINGS, CROP], ids=["resize", "crop"])
-def test_a_cache_holds_what_decoding_gives(mixed, tmp_path, settings, mode):
+def test_cached_samples_match_decoded_ones(mixed, tmp_path, settings, mode):
     cache = open_cache(mixed, settings, **FORM, mode=mode, folder=tmp_path, num_workers=2)
     assert len(cache) == 6
     assert holds(cache, mixed, settings)
@@ -61,7 +61,7 @@ def test_a_cache_holds_what_decoding_gives(mixed, tmp_path, settings, mode):
         assert len(cache.points(int(cache.find(mixed.iloc[5:])[0]), None)) == 0
 
 
-def test_on_disk_it_is_packed(mixed, tmp_path):
+def test_the_cache_on_disk_is_packed(mixed, tmp_path):
     cache = opened(mixed, tmp_path)
     assert [path.name for path in sorted(cache.source.iterdir())] == [
         "images.npy", "index.json", "keys.npy", "shapes.npy", "truth.npy",
@@ -72,7 +72,7 @@ def test_on_disk_it_is_packed(mixed, tmp_path):
     assert "points.npy" in [path.name for path in opened(mixed, tmp_path, CROP).source.iterdir()]
 
 
-def test_it_is_decoded_once(mixed, tmp_path, monkeypatch):
+def test_images_are_decoded_once(mixed, tmp_path, monkeypatch):
     first = opened(mixed, tmp_path)
     monkeypatch.setattr(Decoder, "image", None)
     again = opened(mixed, tmp_path)
@@ -80,7 +80,7 @@ def test_it_is_decoded_once(mixed, tmp_path, monkeypatch):
     assert folders(tmp_path) == [first.source.name]
 
 
-def test_the_key_is_that_of_the_contents(mixed, tmp_path):
+def test_the_key_depends_on_the_contents(mixed, tmp_path):
     key = opened(mixed, tmp_path).source
     shuffled = mixed.iloc[::-1].reset_index(drop=True)
     renamed = mixed.assign(image_id=list("uvwxyz"), split="val")
@@ -96,18 +96,18 @@ def test_the_key_is_that_of_the_contents(mixed, tmp_path):
     assert len({key, *(other.source for other in others)}) == 4
 
 
-def test_rows_of_equal_contents_share_a_sample(mixed, tmp_path):
+def test_rows_with_equal_contents_share_a_sample(mixed, tmp_path):
     twice = mixed.iloc[[0, 1, 0]].assign(image_id=["a", "b", "c"])
     cache = opened(twice, tmp_path)
     assert len(cache) == 2
     assert cache.find(twice).tolist() == [0, 1, 0]
 
 
-def test_a_part_of_the_manifest_finds_its_samples(mixed, tmp_path):
+def test_a_subset_of_the_manifest_finds_its_samples(mixed, tmp_path):
     cache = opened(mixed, tmp_path)
     part = mixed.iloc[[4, 2]]
     assert cache.find(part).tolist() == [4, 2]
-    with pytest.raises(ValueError, match="a2: not in the pixel cache, as are 1 of 2 images; open the cache with"):
+    with pytest.raises(ValueError, match="a2: not in the pixel cache, which lacks 1 of 2 images; open the cache with"):
         opened(part, tmp_path).find(mixed.iloc[[4, 1]])
 
 
@@ -139,7 +139,7 @@ def test_what_changes_the_key(mixed):
     assert described(replace(SETTINGS, channels=(-1, 0), edge="black")) == grey
 
 
-def test_a_pickled_cache_is_its_folder(mixed, tmp_path):
+def test_a_cache_is_pickled_as_its_folder(mixed, tmp_path):
     cache = opened(mixed, tmp_path)
     assert len(pickle.dumps(cache)) < 2000
     assert holds(pickle.loads(pickle.dumps(cache)), mixed)
@@ -164,13 +164,13 @@ def changed_shapes(cache):
 
 
 DAMAGES = {
-    "truncated": (truncated, "images.npy has 1,000 bytes, not 36,992"),
+    "truncated": (truncated, "images.npy has 1,000 bytes, expected 36,992"),
     "no file": (lambda cache: (cache / "truth.npy").unlink(), "FileNotFoundError: .*truth.npy"),
     "no index": (lambda cache: (cache / "index.json").unlink(), "FileNotFoundError: .*index.json"),
     "half an index": (lambda cache: (cache / "index.json").write_text('{"key": '), "JSONDecodeError"),
     "another index": (lambda cache: (cache / "index.json").write_text("[]"), "TypeError"),
-    "changed index": (changed_index, "index.json is not as it was written"),
-    "changed shapes": (changed_shapes, "shapes.npy is not as it was written"),
+    "changed index": (changed_index, "index.json has changed since it was written"),
+    "changed shapes": (changed_shapes, "shapes.npy has changed since it was written"),
 }
 
 
@@ -187,7 +187,7 @@ def test_a_damaged_cache_is_rebuilt(mixed, tmp_path, caplog, damage, says):
     assert folders(tmp_path) == [cache.name]
 
 
-def test_an_image_that_changed_since_is_not_cached(mixed, tmp_path):
+def test_an_image_that_has_changed_is_not_cached(mixed, tmp_path):
     path = str(tmp_path / "other.png")
     cv2.imwrite(path, np.zeros((40, 48), dtype=np.uint8))
     changed = mixed.assign(path=[path, *mixed["path"][1:]])
@@ -197,18 +197,18 @@ def test_an_image_that_changed_since_is_not_cached(mixed, tmp_path):
     assert folders(tmp_path / "cache") == []
 
 
-def test_too_little_room_is_said_before_anything_is_written(mixed, tmp_path, monkeypatch):
+def test_too_little_space_is_reported_before_anything_is_written(mixed, tmp_path, monkeypatch):
     monkeypatch.setattr(disk, "free_disk", lambda _: 2**14)
-    with pytest.raises(ValueError, match="there is too little room") as error:
+    with pytest.raises(ValueError, match="not enough space") as error:
         opened(mixed, tmp_path / "cache")
     assert str(error.value) == (
-        f"{tmp_path / 'cache'}: a pixel cache of 60 KiB (61,440 bytes) cannot be written: there is too little room; "
-        "16 KiB (16,384 bytes) are free. Make room, name another folder, or set `cache` to none"
+        f"{tmp_path / 'cache'}: a pixel cache of 60 KiB (61,440 bytes) cannot be written: not enough space; "
+        "16 KiB (16,384 bytes) are free. Free disk space, name another folder, or set `cache` to none"
     )
     assert not (tmp_path / "cache").exists()
 
 
-def test_a_disk_that_gets_full_leaves_nothing_half_written(mixed, tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_partial_cache(mixed, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -218,7 +218,7 @@ def test_a_disk_that_gets_full_leaves_nothing_half_written(mixed, tmp_path, monk
     assert folders(tmp_path) == []
 
 
-def test_a_build_that_is_killed_does_no_harm(mixed, tmp_path):
+def test_a_killed_build_leaves_no_damage(mixed, tmp_path):
     mixed.to_pickle(tmp_path / "mixed.pkl")
     script = f"""
         import os, pandas as pd
@@ -261,7 +261,7 @@ def test_two_builds_at_once_give_one_cache(mixed, tmp_path, monkeypatch):
     assert folders(tmp_path) == [found[0].source.name]
 
 
-def test_the_caches_used_last_are_kept(mixed, tmp_path):
+def test_the_most_recently_used_caches_are_kept(mixed, tmp_path):
     (tmp_path / "notes").mkdir()  # not ours
     sources = [opened(mixed.iloc[: number + 1], tmp_path).source for number in range(disk.KEPT)]
     for age, source in enumerate(sources):
@@ -273,7 +273,7 @@ def test_the_caches_used_last_are_kept(mixed, tmp_path):
     assert folders(tmp_path) == sorted(["notes", *(source.name for source in expected)])
 
 
-def test_a_cache_that_a_run_holds_is_not_removed(mixed, tmp_path):
+def test_a_cache_in_use_is_not_removed(mixed, tmp_path):
     held = opened(mixed.iloc[:1], tmp_path)
     in_worker = pickle.loads(pickle.dumps(opened(mixed.iloc[:2], tmp_path)))
     for number in range(3, 4 + disk.KEPT):
@@ -303,7 +303,7 @@ def test_modes(mixed, tmp_path, monkeypatch, caplog):
     assert lines[0].startswith("pixel cache: 60 KiB of decoded images are decoded on every access (cache: none; free")
     assert "60 KiB of decoded images are kept in memory (cache: auto; free: " in lines[1]
     assert f"60 KiB of decoded images are kept in {tmp_path} (cache: auto; free: 97.7 KiB of memory" in lines[2]
-    with pytest.raises(ValueError, match="the pixel cache has no folder to be in; name one, or set `cache` to ram"):
+    with pytest.raises(ValueError, match="the pixel cache on disk needs a folder; name one, or set `cache` to ram"):
         opened(mixed, None)
 
 

@@ -41,7 +41,7 @@ def equal(one, other):
 @pytest.mark.parametrize("form", [MULTILABEL, MULTICLASS], ids=["multilabel", "multiclass"])
 @pytest.mark.parametrize("channels", ["rgb", (-2, -1, 0, 1, 2)], ids=["rgb", "frames"])
 @pytest.mark.parametrize("fit", FITS)
-def test_both_data_sets_give_the_same_samples(mixed, tmp_path, fit, channels, form, augmentation):
+def test_cached_and_uncached_data_sets_give_the_same_samples(mixed, tmp_path, fit, channels, form, augmentation):
     settings = replace(FITS[fit], channels=channels)
     about = {**form, "augmentation": make_augmentation(augmentation), "seed": 4}
     plain = ImageMaskDataset(mixed, settings, **about)
@@ -56,7 +56,7 @@ def test_both_data_sets_give_the_same_samples(mixed, tmp_path, fit, channels, fo
                 assert [type(part) for part in vision[key]] == [tv_tensors.Image, tv_tensors.Mask]
 
 
-def test_a_sample_at_native_size_holds_the_files_pixels(manifest):
+def test_a_sample_at_native_size_has_the_pixels_of_the_file(manifest):
     image, truth = ImageMaskDataset(manifest, InputSettings(size=(32, 64)), **MULTILABEL)[3]
     assert (image.shape, truth.shape) == ((3, 32, 64), (2, 32, 64))
     whole = InputSettings(size=(32, 64), resize_mode="crop", channels="grey")
@@ -82,7 +82,7 @@ def test_padding_fills_below_and_to_the_right(mixed):
     assert set(truth[:, :-1, :19].unique().tolist()) == {0, 1}
 
 
-def test_multiclass_truth_is_the_channel_of_the_logits(mixed):
+def test_multiclass_truth_is_the_index_of_the_logits_channel(mixed):
     settings = InputSettings(size=(32, 64), resize_mode="crop")
     (_, multi), (_, one), (_, bare) = (
         ImageMaskDataset(mixed, settings, task=task, background=background)[0]
@@ -100,7 +100,7 @@ def test_multiclass_truth_is_the_channel_of_the_logits(mixed):
     assert not empty.any()  # 64 x 32, no class, all known
 
 
-def test_more_classes_than_a_byte_can_name_are_refused(manifest):
+def test_more_classes_than_fit_in_a_byte_are_refused(manifest):
     many = manifest.assign(**{f"mask_c{number}": "" for number in range(252)})
     ImageMaskDataset(many, FITS["resize"], **MULTILABEL)
     with pytest.raises(ValueError, match="254 classes are too many: a truth has at most 254 channels"):
@@ -121,7 +121,7 @@ def test_randomness_depends_on_seed_and_draw_only(manifest):
         assert not equal(one[Draw(1, 3)], different)
 
 
-def test_torchs_own_randomness_is_left_alone(manifest):
+def test_torchs_random_state_is_not_changed(manifest):
     dataset = ImageMaskDataset(manifest, FITS["crop"], **MULTILABEL)
     torch.manual_seed(0)
     expected = torch.rand(3)
@@ -132,7 +132,7 @@ def test_torchs_own_randomness_is_left_alone(manifest):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_different_numbers_give_different_seeds():
+def test_different_draws_give_different_seeds():
     def first(*numbers):
         with seeded(*numbers):
             return torch.rand(1).item()
@@ -141,7 +141,7 @@ def test_different_numbers_give_different_seeds():
     assert len(drawn) == 64
 
 
-def test_the_caches_pixels_are_not_changed_by_augmentation(manifest):
+def test_augmentation_does_not_change_cached_pixels(manifest):
     cache = open_cache(manifest, FITS["resize"], **MULTILABEL, mode="ram", folder=None)
 
     def blacken(image, truth):
@@ -162,7 +162,7 @@ def test_with_a_cache_the_manifest_is_not_kept(manifest):
     assert manifest["mask_box"].iloc[3].encode() not in pickle.dumps(dataset)
 
 
-def test_a_file_that_changed_since_is_an_error(manifest):
+def test_a_changed_file_is_an_error(manifest):
     dataset = ImageMaskDataset(manifest.assign(height=41), FITS["resize"], **MULTILABEL)
     with pytest.raises(
         ValueError, match=r"scan00.png: image is 40 x 48 .* the manifest says 41 x 48: the file has changed"
@@ -215,7 +215,7 @@ def test_frames_are_those_of_the_given_manifest_only(mixed):
     assert frames_of(mixed.drop(index=1).reset_index(drop=True), (0, 1), "black")[0] == ["a1", None]
 
 
-def test_a_neighbour_of_another_size_is_brought_to_the_images_own(mixed):
+def test_a_frame_of_another_size_is_resized_to_the_image(mixed):
     settings = InputSettings(size=(32, 32), resize_mode="crop", channels=(-1, 0))
     image, truth = ImageMaskDataset(mixed, settings, **MULTILABEL)[3]  # 40 x 48; its neighbour 24 x 70
     assert image.shape == (2, 64, 64)
@@ -227,7 +227,7 @@ def test_a_neighbour_of_another_size_is_brought_to_the_images_own(mixed):
 
 
 @pytest.mark.parametrize("frame", [None, 1])
-def test_frames_that_are_not_known_are_refused(mixed, frame):
+def test_unknown_frames_are_refused(mixed, frame):
     frames = mixed["frame"].astype("Int64")
     frames[1] = frame
     with pytest.raises(ValueError, match=r"a\d: frame (<NA>|1) of series a is missing or there twice \([12] such im"):
@@ -239,7 +239,7 @@ def test_frames_that_are_not_known_are_refused(mixed, frame):
 
 @pytest.mark.parametrize("fit", FITS)
 @pytest.mark.parametrize("native", [(40, 48), (24, 70), (50, 30), (333, 17)])
-def test_a_mask_that_fills_the_image_comes_back_filling_it(fit, native):
+def test_a_mask_that_fills_the_image_still_fills_it_at_native_size(fit, native):
     settings = FITS[fit]
     (height, width), filled = fitted_shapes(*native, settings)
     logits = torch.full((2, *filled), -1e6)  # what the network says of the filling must not matter
@@ -247,7 +247,7 @@ def test_a_mask_that_fills_the_image_comes_back_filling_it(fit, native):
     torch.testing.assert_close(to_native(logits, *native, settings), torch.full((2, *native), 5.0))
 
 
-def test_a_larger_batch_is_cut_too():
+def test_a_larger_batch_is_cropped_too():
     settings = InputSettings(size=(32, 32), resize_mode="crop")
     logits = torch.full((1, 96, 128), -9.0)
     logits[:, :40, :48] = torch.arange(48.0)
@@ -264,7 +264,7 @@ def test_to_native_is_linear_between_pixel_centres():
 # ---- several data sets as one
 
 
-def test_data_sets_are_joined_for_both_kinds_of_keys(manifest, mixed):
+def test_joined_data_sets_accept_indices_and_draws(manifest, mixed):
     first = ImageMaskDataset(manifest, FITS["crop"], **MULTILABEL, seed=1)
     second = VisionImageMaskDataset(mixed, FITS["crop"], **MULTILABEL, seed=2)
     both = ConcatDataset([first, second])
@@ -278,7 +278,7 @@ def test_data_sets_are_joined_for_both_kinds_of_keys(manifest, mixed):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_loader_takes_draws_whatever_its_workers(manifest, tmp_path, workers):
+def test_a_loader_accepts_draws_with_any_number_of_workers(manifest, tmp_path, workers):
     cache = open_cache(manifest, FITS["crop"], **MULTILABEL, mode="disk", folder=tmp_path)
     dataset = VisionImageMaskDataset(manifest, FITS["crop"], **MULTILABEL, cache=cache)
     draws = [Draw(1, index) for index in (3, 1, 2)]
@@ -289,7 +289,7 @@ def test_a_loader_takes_draws_whatever_its_workers(manifest, tmp_path, workers):
 
 @pytest.mark.parametrize(("task", "label"), [("multilabel", 1), ("multiclass", 2)])
 @pytest.mark.parametrize("cached", [False, True])
-def test_a_window_shows_the_class_that_it_is_drawn_for(mixed, task, label, cached):
+def test_a_window_shows_the_class_it_was_drawn_for(mixed, task, label, cached):
     """The class "top" of the first image, whatever else the image shows."""
     settings, form = (
         InputSettings(size=(32, 32), resize_mode="crop", scale=4.0),

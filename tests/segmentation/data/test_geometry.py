@@ -34,7 +34,7 @@ def test_shapes_by_hand(settings, native, scaled, filled):
     assert fitted_shapes(*native, InputSettings(size=(64, 96), **settings)) == (scaled, filled)
 
 
-def test_an_image_is_averaged_where_it_shrinks_and_linear_where_it_grows():
+def test_images_shrink_by_area_averaging_and_grow_by_linear_interpolation():
     image = np.array([[0, 10], [20, 30], [100, 100], [100, 140]], dtype=np.uint8)[..., None]
     assert resize_image(image, (2, 1)).tolist() == [[[15]], [[110]]]
     assert resize_image(np.array([[0, 100]], dtype=np.uint8)[..., None], (1, 4))[0, :, 0].tolist() == [0, 25, 75, 100]
@@ -48,7 +48,7 @@ def test_resizing_keeps_the_values_of_a_truth():
     np.testing.assert_array_equal(resize_truth(masks[0], (2, 3)), [[1, 0, 0], [0, 0, IGNORE]])
 
 
-def test_a_window_within_an_image_and_one_beyond():
+def test_windows_inside_and_beyond_the_image_are_cut():
     image = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
     assert cut_image(image, Box(0, 1, 2, 2))[..., 0].tolist() == [[1, 2], [4, 5]]
     assert cut_image(image, Box(-1, 2, 4, 2))[..., 0].tolist() == [[0, 0], [2, 0], [5, 0], [0, 0]]
@@ -70,7 +70,7 @@ def boxes(shape, points=NONE, number=400, **settings):
     return [draw_window(shape, given, points, one, foreground=given.foreground) for one in chances]
 
 
-def test_windows_lie_anywhere_in_a_larger_image():
+def test_windows_are_spread_over_a_larger_image():
     found = boxes((35, 70), number=2000)
     assert {box.top for box in found} == set(range(4))
     assert {box.left for box in found} == set(range(7))
@@ -78,20 +78,20 @@ def test_windows_lie_anywhere_in_a_larger_image():
     assert {box[2:] for box in found} == {(32, 64)}
 
 
-def test_a_smaller_image_lies_anywhere_in_the_window():
+def test_a_smaller_image_is_placed_anywhere_in_the_window():
     found = boxes((30, 60), number=2000)
     assert {box.top for box in found} == {-2, -1, 0}
     assert {box.left for box in found} == set(range(-4, 1))
 
 
-def test_zoom_is_as_often_below_one_as_above():
+def test_zoom_is_below_one_as_often_as_above():
     heights = np.array([box.height for box in boxes((500, 500), zoom=2.0, number=2000)])
     assert (heights.min(), heights.max()) == (16, 64)
     assert np.median(heights) == pytest.approx(32, abs=1)
 
 
 @pytest.mark.parametrize("shape", [(200, 300), (20, 300)])
-def test_windows_of_the_foreground_hold_a_point(shape):
+def test_foreground_windows_contain_a_point(shape):
     points = np.array([0, 7 * 300 + 150, 19 * 300 + 299])  # two corners and one within
     found = boxes(shape, points, number=900, foreground=1.0, zoom=1.4)
     held = [[box.top <= p // 300 < box.top + box.height and box.left <= p % 300 < box.left + box.width for p in points]
@@ -111,11 +111,11 @@ def test_the_share_of_foreground_windows():
         assert np.mean(held) == pytest.approx(windows, abs=0.04)
 
 
-def test_without_a_class_foreground_windows_are_anywhere():
+def test_without_points_foreground_windows_are_anywhere():
     assert boxes((35, 70), NONE, foreground=1.0) == boxes((35, 70))
 
 
-def test_class_points_are_as_many_of_each_class():
+def test_class_points_are_balanced_over_classes():
     labels = np.full((40, 30), IGNORE, dtype=np.uint8)
     labels[:30], labels[3, 4], labels[10:20, :20] = 0, 1, 2
     for truth, background in [(labels, True), (np.stack([labels == 1, labels == 2]).astype(np.uint8), False)]:
@@ -128,6 +128,6 @@ def test_class_points_are_as_many_of_each_class():
     assert np.bincount(labels.ravel()[class_points(labels, False)]).tolist() == [85, 85, 85]
 
 
-def test_class_points_of_no_class():
+def test_without_classes_there_are_no_class_points():
     assert class_points(np.zeros((4, 5), dtype=np.uint8), True).size == 0
     assert class_points(np.full((2, 4, 5), IGNORE, dtype=np.uint8), False).size == 0

@@ -46,7 +46,7 @@ def epochs(sampler, number):
 # order
 
 
-def test_every_image_comes_once_an_epoch_in_an_order_of_its_own():
+def test_each_epoch_has_every_image_once_in_a_new_order():
     sampler = EpochSampler(table(20), batch_size=4, seed=3)
     assert len(sampler) == 5
     first, second = epochs(sampler, 2)
@@ -58,7 +58,7 @@ def test_every_image_comes_once_an_epoch_in_an_order_of_its_own():
     assert epochs(EpochSampler(table(20), batch_size=4, seed=4), 1) != [first]
 
 
-def test_what_is_left_over_for_a_last_batch_waits_for_another_epoch():
+def test_an_incomplete_last_batch_is_dropped():
     sampler = EpochSampler(table(11), batch_size=4, seed=0)
     assert len(sampler) == 2
     drawn = epochs(sampler, 20)
@@ -70,7 +70,7 @@ def test_fewer_images_than_a_batch_are_one_batch():
     assert [len(batch) for batch in EpochSampler(table(10), batch_size=64, seed=0)] == [10]
 
 
-def test_an_epoch_that_begins_later_has_the_batches_that_would_have_followed():
+def test_a_resumed_epoch_has_the_remaining_batches():
     sampler = EpochSampler(table(20, box=[1, 2]), batch_size=3, seed=3, oversampling="classes")
     sampler.epoch = 2
     whole = list(sampler)
@@ -81,7 +81,7 @@ def test_an_epoch_that_begins_later_has_the_batches_that_would_have_followed():
     assert list(sampler) == []
 
 
-def test_ids_name_the_images_of_a_batch():
+def test_ids_returns_the_images_of_a_batch():
     sampler = EpochSampler(table(9, box=[0]), batch_size=4, seed=1, oversampling="foreground")
     [batches] = epochs(sampler, 1)
     assert [sampler.ids(0, step) for step in (0, 1)] == [[f"scan{draw.index}" for draw in batch] for batch in batches]
@@ -101,7 +101,7 @@ def test_several_processes_share_the_batches_of_one(world):
     assert flat(part.ids(0, 1) for part in parts) == alone.ids(0, 1)
 
 
-def test_processes_have_equal_parts_of_the_only_batch():
+def test_processes_get_equal_parts_of_the_only_batch():
     parts = [EpochSampler(table(11), batch_size=64, seed=0, rank=rank, world=2) for rank in (0, 1)]
     first, second = (flat(part) for part in parts)
     assert len(first) == len(second) == 5
@@ -109,7 +109,9 @@ def test_processes_have_equal_parts_of_the_only_batch():
 
 
 def test_a_batch_that_processes_cannot_share_is_refused():
-    with pytest.raises(ValueError, match=r"`batch_size: 9` does not divide by 2 processes.*set 8 or another multiple"):
+    with pytest.raises(
+        ValueError, match=r"`batch_size: 9` cannot be divided equally among 2 processes; set 8 or another multiple"
+    ):
         EpochSampler(table(20), batch_size=9, seed=0, world=2)
     with pytest.raises(ValueError, match="1 train images are too few for 2 processes; lower `devices`"):
         EpochSampler(table(1), batch_size=2, seed=0, world=2)
@@ -118,7 +120,7 @@ def test_a_batch_that_processes_cannot_share_is_refused():
 # balance
 
 
-def test_foreground_takes_half_of_the_draws_with_as_few_repeats_as_can_be():
+def test_foreground_images_get_half_of_the_draws_with_few_repeats():
     sampler = EpochSampler(table(20, box=[2, 5], disc=[5, 7]), batch_size=20, seed=3, oversampling="foreground")
     left_out = set()
     for [batch] in epochs(sampler, 8):
@@ -135,12 +137,12 @@ def test_foreground_takes_half_of_the_draws_with_as_few_repeats_as_can_be():
 
 
 @pytest.mark.parametrize("shown", [[], list(range(6))])
-def test_without_both_kinds_foreground_is_as_none(shown):
+def test_foreground_oversampling_has_no_effect_without_both_kinds_of_images(shown):
     [[batch]] = epochs(EpochSampler(table(6, box=shown), batch_size=6, seed=3, oversampling="foreground"), 1)
     assert sorted(batch) == [Draw(0, index) for index in range(6)]
 
 
-def test_classes_are_drawn_alike_and_each_from_the_images_that_show_it():
+def test_classes_are_drawn_equally_often_from_images_that_show_them():
     """20 draws: about 14 of them for a class, half of those for the disc, which one image alone shows."""
     rows = table(20, box=[0, 1, 2, 3], disc=[3], ring=[])
     sampler = EpochSampler(rows, batch_size=20, seed=3, oversampling="classes", background=True)
@@ -154,7 +156,7 @@ def test_classes_are_drawn_alike_and_each_from_the_images_that_show_it():
     np.testing.assert_allclose(shares, [0.3, 0, 0.35, 0.35], atol=0.02)  # any, background, box, disc
 
 
-def test_images_that_a_class_is_drawn_from_take_turns():
+def test_images_of_a_class_are_drawn_in_turn():
     shown = np.zeros((9, 2), dtype=bool)
     shown[:4, 0] = True
     images, classes = draw_classes(shown, 8, np.random.default_rng(0))
@@ -165,13 +167,13 @@ def test_images_that_a_class_is_drawn_from_take_turns():
     assert set(images) <= {0, 1, 2}
 
 
-def test_factors_of_images_by_hand():
+def test_image_factors_by_hand():
     shown = np.array([[False], [True], [False]])
     assert image_factors(shown, "none").tolist() == [1, 1, 1]
     np.testing.assert_allclose(image_factors(shown, "foreground"), [0.5, 1, 0.5])
 
 
-def test_draws_add_up_whatever_the_factors():
+def test_the_number_of_draws_does_not_depend_on_the_factors():
     rng = np.random.default_rng(0)
     for number in (1, 2, 7, 1000):
         factors = rng.random(number) + 1e-6
@@ -221,7 +223,7 @@ def test_neither_workers_nor_cache_change_a_batch(manifest, config, tmp_path, ca
     assert_equal(list(here.val), list(there.val))
 
 
-def test_an_epoch_can_be_gone_on_with(manifest, config):
+def test_an_epoch_can_be_resumed(manifest, config):
     config = replace(config, sampling=SamplingSettings(batch_size=2, augmentation="street", oversampling="foreground"))
     loaders = make_loaders(manifest, config, HERE, device=CPU)
     assert_equal(batches(loaders, 1)[2:], batches(loaders, 1, start=2))
@@ -286,7 +288,7 @@ def test_loaders_leave_torchs_generator_alone(manifest, config):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_pipeline_of_albumentations_takes_the_presets_place(manifest, config, tmp_path, monkeypatch):
+def test_an_albumentations_pipeline_replaces_the_preset(manifest, config, tmp_path, monkeypatch):
     monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
     library = pytest.importorskip("albumentations", reason="the extra [albumentations] is not installed")
     library.save(library.Compose([library.VerticalFlip(p=1.0)]), tmp_path / "p.json")
@@ -297,7 +299,7 @@ def test_a_pipeline_of_albumentations_takes_the_presets_place(manifest, config, 
     assert_equal([[part.flip(-2) for part in batch] for batch in whole], turned)
 
 
-def test_an_empty_split_is_named(manifest, config):
+def test_an_empty_split_is_reported(manifest, config):
     lacking = manifest[manifest["split"] != "val"]
     with pytest.raises(ValueError, match=r"the val split has no image; the manifest has \{'train': 10, 'test': 3\}"):
         make_loaders(lacking, config, HERE, device=CPU)
@@ -306,7 +308,7 @@ def test_an_empty_split_is_named(manifest, config):
 # whole images
 
 
-def test_images_of_several_sizes_are_filled_up_to_the_largest():
+def test_images_of_several_sizes_are_padded_to_the_largest():
     samples = [
         (torch.full((3, 2, 5), 7, dtype=torch.uint8), torch.ones(2, 5, dtype=torch.uint8)),
         (torch.full((3, 4, 3), 9, dtype=torch.uint8), torch.ones(4, 3, dtype=torch.uint8)),

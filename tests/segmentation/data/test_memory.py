@@ -91,7 +91,7 @@ def measured(load) -> int:
     return after - before
 
 
-def test_the_estimate_is_what_a_load_takes_at_native_size(phantom):
+def test_the_estimate_matches_images_loaded_at_native_size(phantom):
     names = ["large_bowel", "small_bowel", "stomach"]
     rows = phantom.to_dict("records")
     assert phantom["dtype"].unique().tolist() == ["uint16"]
@@ -103,7 +103,7 @@ def test_the_estimate_is_what_a_load_takes_at_native_size(phantom):
 
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 @pytest.mark.parametrize("resize_mode", ["resize", "pad", "crop"])
-def test_the_estimate_is_what_a_cache_takes(phantom, resize_mode, task):
+def test_the_estimate_matches_the_size_of_a_cache(phantom, resize_mode, task):
     settings = InputSettings(size=SIZE, resize_mode=resize_mode)
     form = {"task": task, "background": task == "multiclass"}
     taken = measured(lambda: open_cache(phantom, settings, **form, mode="ram", folder=None))
@@ -121,7 +121,7 @@ def test_the_estimate_is_what_a_cache_takes(phantom, resize_mode, task):
         (GIB, 4 * GIB - 4, GIB - 1, "none"),
     ],
 )
-def test_auto_by_hand(needed, free_ram, free_disk, mode):
+def test_the_choice_of_auto_by_hand(needed, free_ram, free_disk, mode):
     assert memory.pick_mode("auto", needed, free_ram=free_ram, free_disk=free_disk) == mode
     assert memory.pick_mode("none", needed, free_ram=free_ram, free_disk=free_disk) == "none"
 
@@ -131,10 +131,10 @@ def test_auto_by_hand(needed, free_ram, free_disk, mode):
     [
         (5, {}, "ram", "the train and val images take 450 KiB and are kept in memory; 8 GiB of memory and 50"),
         (20_000, {}, "disk", "are packed once on disk; 8 GiB of memory and 50 GiB of disk space are free"),
-        (5, {"mode": "ram", "free_ram": 600_000}, "ram", "set training.compute.cache: auto or a smaller size"),
-        (5, {"mode": "disk", "free_disk": 9000}, "disk", "8.79 KiB of disk space are free: make room or set a smaller"),
+        (5, {"mode": "ram", "free_ram": 600_000}, "ram", "set training.compute.cache: auto or a smaller training.input.size"),
+        (5, {"mode": "disk", "free_disk": 9000}, "disk", "8.79 KiB of disk space are free: free disk space or set a"),
         (5, {"mode": "none"}, "none", "50 GiB of disk space are free: set training.compute.cache: auto"),
-        (20_000, {"free_disk": GIB}, "none", "1 GiB of disk space are free: make room on the disk"),
+        (20_000, {"free_disk": GIB}, "none", "1 GiB of disk space are free: free disk space so that they"),
     ],
 )  # fmt: skip
 def test_the_advice(train, settings, kept, text):
@@ -143,7 +143,7 @@ def test_the_advice(train, settings, kept, text):
     assert text in found["advice"]
 
 
-def test_free_memory_is_no_more_than_the_container_leaves(tmp_path, monkeypatch):
+def test_free_memory_respects_the_container_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "CGROUP", tmp_path)
     monkeypatch.setattr(memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=10 * GIB))
     assert memory.free_ram() == 10 * GIB
@@ -176,11 +176,11 @@ def test_free_disk_is_that_of_the_folder(tmp_path, monkeypatch):
         (5000 * 2**40, "5e+03 TiB"),
     ],
 )
-def test_bytes_in_words(count, text):
+def test_bytes_are_formatted_for_readers(count, text):
     assert memory.readable(count) == text
 
 
-def test_the_table_is_left_as_it_was():
+def test_the_table_is_not_modified():
     table = table_of(3)
     estimate(table)
     pd.testing.assert_frame_equal(table, table_of(3))

@@ -93,7 +93,7 @@ def test_training_statistics_by_hand(tmp_path):
     assert grey[..., 0].tolist() == [[0, 42, 255]]
 
 
-def test_training_statistics_are_a_channels(tmp_path):
+def test_training_statistics_are_per_channel(tmp_path):
     colour = np.zeros((2, 2, 3), dtype=np.uint8)
     colour[0, :, 2], colour[..., 0] = 255, 51  # OpenCV's blue first: red is half 0 and half 255, blue 51
     rows = write(tmp_path, [colour, colour])
@@ -106,7 +106,7 @@ def test_training_statistics_are_a_channels(tmp_path):
     assert training_statistics(rows, settings)[1] == (0.5, 0.5, 0.5)
 
 
-def test_of_many_images_an_even_spread_is_measured(monkeypatch):
+def test_many_images_are_sampled_evenly_for_statistics(monkeypatch):
     read = []
 
     def image(path):
@@ -122,7 +122,7 @@ def test_of_many_images_an_even_spread_is_measured(monkeypatch):
     assert training_statistics(rows, InputSettings(channels="grey", normalisation="training")) == found
 
 
-def test_statistics_that_are_missing_or_of_another_form_are_refused():
+def test_missing_or_mismatched_statistics_are_refused():
     without = InputSettings(normalisation="training")
     for use in (lambda: mean_std(without, IMAGENET), lambda: stored_pixels(VALUES, without)):
         with pytest.raises(ValueError, match="needs `statistics`; measure them with `training_statistics`"):

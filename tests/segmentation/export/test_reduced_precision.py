@@ -65,7 +65,7 @@ def test_a_form_is_kept_where_its_dice_falls_by_less_than_stated(
     assert [(one["format"], one["kept"]) for one in quality["formats"]] == [("int8", kept)]
     if not kept:
         dice, trained = quality["formats"][0]["dice"], quality["formats"][0]["dice_trained"]
-        told = f"safetensors. The export left it out: its Dice is {dice}, of the trained model {trained}; "
+        told = f"safetensors. The export left it out: its Dice is {dice}, the trained model's {trained}; "
         with pytest.raises(ValueError, match=re.escape(told)):
             checked.paths("int8")
 

@@ -18,7 +18,7 @@ def changed(folder, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
-def test_what_is_written_is_what_is_read(bundle_folder):
+def test_a_bundle_survives_a_round_trip(bundle_folder):
     bundle = Bundle.read(bundle_folder)
     assert Bundle.from_dict(bundle.to_dict(), bundle_folder) == bundle
     assert bundle.classes == ("box", "disc")
@@ -27,7 +27,7 @@ def test_what_is_written_is_what_is_read(bundle_folder):
     assert (bundle.input.size, bundle.num_channels, bundle.postprocessing.thresholds) == ((64, 96), 2, (0.5, 0.5))
 
 
-def test_it_says_where_it_comes_from(bundle_folder, checkpoint):
+def test_a_bundle_records_its_origin(bundle_folder, checkpoint):
     provenance = Bundle.read(bundle_folder).provenance
     (member,) = provenance["models"]
     assert provenance["data_hash"] == "d"
@@ -36,14 +36,14 @@ def test_it_says_where_it_comes_from(bundle_folder, checkpoint):
     assert {"seg_pipeline", "python", "torch", "onnx"} <= set(provenance["versions"])
 
 
-def test_a_folder_without_a_bundle_is_named(tmp_path):
+def test_a_missing_bundle_is_reported_with_its_folder(tmp_path):
     with pytest.raises(
         ValueError, match=r"no bundle there \(no bundle.json\); make one with `kedro run --pipeline exp"
     ):
         Bundle.read(tmp_path)
 
 
-def test_a_damaged_description_is_named(copied):
+def test_a_damaged_description_is_reported(copied):
     (copied / "bundle.json").write_text('{"format": ')
     with pytest.raises(ValueError, match=r"bundle.json: damaged, not valid JSON .*export again"):
         Bundle.read(copied)
@@ -71,9 +71,9 @@ def test_a_bundle_of_an_older_version_says_to_export_again(copied):
 
 
 @pytest.mark.parametrize("values", [{"networks": [{}]}, {"postprocessing": None}, {"prediction": {"tta": "none"}}])
-def test_a_description_that_lacks_something_is_refused(copied, values):
+def test_an_incomplete_description_is_refused(copied, values):
     changed(copied, **values)
-    with pytest.raises(ValueError, match=r"bundle.json: not as exported \(.*\); export again"):
+    with pytest.raises(ValueError, match=r"bundle.json: invalid description \(.*\); export again"):
         Bundle.read(copied)
 
 
@@ -90,19 +90,19 @@ def test_a_description_that_lacks_something_is_refused(copied, values):
         ({"networks": []}, "networks are missing"),
     ],
 )
-def test_a_description_that_would_compute_something_else_is_refused(copied, values, found):
+def test_invalid_values_in_a_description_are_refused(copied, values, found):
     changed(copied, **values)
-    with pytest.raises(ValueError, match=re.escape(f"bundle.json: not as exported ({found}); export again")):
+    with pytest.raises(ValueError, match=re.escape(f"bundle.json: invalid description ({found}); export again")):
         Bundle.read(copied)
 
 
-def test_deep_nesting_is_damage(copied):
+def test_deeply_nested_json_is_reported_as_damage(copied):
     (copied / "bundle.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"bundle.json: damaged, not valid JSON"):
         Bundle.read(copied)
 
 
-def test_a_file_that_is_no_network_is_refused(copied):
+def test_a_file_that_is_not_a_network_is_refused(copied):
     (copied / "model.onnx").write_bytes(b"no network")
     with pytest.raises(ValueError, match=r"model.onnx: not a network that onnxruntime can run \(.*\); export again"):
         load_onnx(copied / "model.onnx")
@@ -112,11 +112,11 @@ def test_a_changed_file_is_refused(copied):
     content = bytearray((copied / "model.onnx").read_bytes())
     content[1000] ^= 1
     (copied / "model.onnx").write_bytes(content)
-    with pytest.raises(ValueError, match=r"model.onnx: not the file that was exported \(sha256 .*; copy it again"):
+    with pytest.raises(ValueError, match=r"model.onnx: changed since the export \(sha256 .*; copy it again"):
         Bundle.read(copied).paths("onnx")
 
 
-def test_a_missing_file_or_format_is_named(copied):
+def test_a_missing_file_or_format_is_reported(copied):
     (copied / "model.pt2").unlink()
     with pytest.raises(ValueError, match=r"model.pt2: missing from the bundle; copy the whole folder"):
         Bundle.read(copied).paths("pt2")
@@ -132,7 +132,7 @@ def test_no_file_outside_the_folder_is_read(copied):
         Bundle.read(copied).paths("onnx")
 
 
-def test_thresholds_are_one_or_one_per_class(bundle_folder):
+def test_one_threshold_or_one_per_class_is_accepted(bundle_folder):
     bundle = Bundle.read(bundle_folder)
     assert bundle.with_thresholds([0.3]).postprocessing.thresholds == (0.3, 0.3)
     assert bundle.with_thresholds([0.3, 0.6]).postprocessing.thresholds == (0.3, 0.6)

@@ -30,7 +30,7 @@ RING = drawn("""
 """)  # the ring's corner is open to a diagonal only
 
 
-def test_a_threshold_a_class():
+def test_each_class_has_its_own_threshold():
     probabilities = np.array([[[0.5, 0.6, 0.7]], [[0.5, 0.6, 0.7]]], dtype=np.float32)
     masks = make_masks(probabilities, Postprocessing.none(2, 0.5).changed("thresholds", 1, 0.65), **MULTILABEL)
     assert masks.tolist() == [[[False, True, True]], [[False, False, True]]]
@@ -39,13 +39,13 @@ def test_a_threshold_a_class():
 @pytest.mark.parametrize(
     ("background", "expected"), [(True, [[[0, 1]], [[0, 0]]]), (False, [[[1, 0]], [[0, 1]], [[0, 0]]])]
 )
-def test_of_several_classes_the_largest_wins(background, expected):
+def test_multiclass_takes_the_most_probable_class(background, expected):
     probabilities = np.array([[[0.4, 0.2]], [[0.3, 0.7]], [[0.3, 0.1]]], dtype=np.float32)
     none = Postprocessing.none(3 - background, None)
     assert make_masks(probabilities, none, task="multiclass", background=background).tolist() == expected
 
 
-def test_a_hole_is_what_four_neighbours_cannot_leave():
+def test_a_hole_is_enclosed_even_if_its_border_is_only_diagonal():
     assert np.argwhere(find_holes(RING, None)).tolist() == [[2, 2]]
     assert not find_holes(RING, np.zeros_like(RING)).any()
 
@@ -53,15 +53,15 @@ def test_a_hole_is_what_four_neighbours_cannot_leave():
 @pytest.mark.parametrize(
     ("min_area", "largest_only", "areas"), [(0, False, [7, 2, 1]), (2, False, [7, 2]), (3, False, [7]), (2, True, [7])]
 )
-def test_objects_by_area(min_area, largest_only, areas):
+def test_objects_are_kept_by_area(min_area, largest_only, areas):
     left = sound_objects(RING, min_area=min_area, largest_only=largest_only)
     labels, number = ndimage.label(left, np.ones((3, 3)))
     assert sorted(np.bincount(labels.ravel())[1:].tolist(), reverse=True) == areas
     assert number == len(areas)
 
 
-def test_steps_run_in_their_order():
-    """A ring of 7 and its hole make 8 pixels, which a least area of 8 keeps only where holes are filled first."""
+def test_holes_are_filled_before_small_objects_are_removed():
+    """A ring of 7 pixels and its hole make 8, which a minimum area of 8 keeps only if holes are filled first."""
     probabilities = np.where(RING, 0.75, 0.25).astype(np.float32)[None]
     bare = Postprocessing.none(1, 0.5)
     filled = bare.changed("min_area", 0, 8).changed("fill_holes", 0, True)
@@ -70,13 +70,13 @@ def test_steps_run_in_their_order():
 
 
 @pytest.mark.parametrize(("least", "kept"), [(0.75, True), (0.76, False)])
-def test_the_gate_clears_an_image_without_a_sure_pixel(least, kept):
+def test_min_peak_clears_images_without_a_confident_pixel(least, kept):
     probabilities = np.where(RING, 0.75, 0.25).astype(np.float32)[None]
     gated = Postprocessing.none(1, 0.5).changed("min_peak", 0, least)
     assert make_masks(probabilities, gated, **MULTILABEL).any() == kept
 
 
-def test_a_hole_that_another_class_claims_is_not_filled():
+def test_a_hole_that_contains_another_class_is_not_filled():
     masks = np.stack([RING, find_holes(RING, None)])
     settings = Postprocessing.none(2, None).changed("fill_holes", 0, True)
     assert np.array_equal(mend_masks(masks, np.ones(2), settings, task="multiclass"), masks)
@@ -90,7 +90,7 @@ def test_an_empty_image_passes_through_every_step():
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=50, deadline=None)
-def test_holes_and_objects_are_scipys(seed):
+def test_holes_and_objects_match_scipy(seed):
     mask = np.random.default_rng(seed).random((9, 12)) > 0.45
     if not mask.any():
         return
@@ -101,13 +101,13 @@ def test_holes_and_objects_are_scipys(seed):
     assert np.array_equal(sound_objects(mask, min_area=4, largest_only=False), large)
 
 
-def test_settings_go_to_json_and_back():
+def test_settings_survive_a_json_round_trip():
     settings = Postprocessing((0.5, 0.4), (True, False), (0, 12), (False, True), (0.0, 0.7))
     assert Postprocessing.from_dict(settings.to_dict()) == settings
     assert settings.to_dict()["min_area"] == [0, 12]
     with pytest.raises(ValueError, match=r"has the settings .*'thresholds'\], found \['steps'\]"):
         Postprocessing.from_dict({"steps": 1})
-    with pytest.raises(ValueError, match=r"one value a class in each setting, found .*'min_area': 1"):
+    with pytest.raises(ValueError, match=r"one value per class in each setting, found .*'min_area': 1"):
         Postprocessing((0.5, 0.4), (True, False), (0,), (False, True), (0.0, 0.7))
 
 

@@ -42,7 +42,7 @@ def three(masks, truth):
 
 @given(seeds)
 @settings(max_examples=20, deadline=None)
-def test_levels_count_as_masks_at_each_threshold(seed):
+def test_counts_from_levels_match_masks_at_each_threshold(seed):
     probabilities, truth = random_case(seed)
     probabilities[0, 0, :2] = np.float32(0.5), np.float32(0.35)  # a probability that is a threshold is not above it
     counts = count_levels(levels_of(probabilities[:2], THRESHOLDS), truth, len(THRESHOLDS))
@@ -53,7 +53,7 @@ def test_levels_count_as_masks_at_each_threshold(seed):
 
 
 @pytest.mark.parametrize("background", [True, False])
-def test_winners_count_as_masks_of_multiclass(background):
+def test_counts_from_winners_match_multiclass_masks(background):
     probabilities, truth = random_case(3)
     channels = probabilities if background else probabilities[:2]
     masks = make_masks(channels, Postprocessing.none(2, None), task="multiclass", background=background)
@@ -63,7 +63,7 @@ def test_winners_count_as_masks_of_multiclass(background):
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 @given(seed=seeds, fill=st.booleans(), area=st.sampled_from(AREAS), largest=st.booleans())
 @settings(max_examples=40, deadline=None)
-def test_objects_count_as_mended_masks(task, seed, fill, area, largest):
+def test_counts_of_objects_match_postprocessed_masks(task, seed, fill, area, largest):
     probabilities, truth = random_case(seed)
     threshold, background = (0.5, False) if task == "multilabel" else (None, True)
     bare = Postprocessing.none(2, threshold)
@@ -75,13 +75,13 @@ def test_objects_count_as_mended_masks(task, seed, fill, area, largest):
     np.testing.assert_array_equal(counts[:, int(fill), AREAS.index(area), int(largest)], three(mended, truth))
 
 
-def test_the_gate_counts_what_is_cleared_as_missed():
+def test_cleared_objects_count_as_false_negatives():
     counts = np.array([[5, 2, 1], [0, 9, 0]])
     found = gated(counts, np.array([0.9, 0.6]), (0.0, 0.7, 0.95))
     assert found.tolist() == [[[5, 2, 1], [5, 2, 1], [0, 0, 6]], [[0, 9, 0], [0, 0, 0], [0, 0, 0]]]
 
 
-def test_levels_are_kept_as_they_were():
+def test_levels_survive_compression():
     levels = [np.random.default_rng(seed).integers(0, 20, (2, 5, 7), dtype=np.uint8) for seed in range(3)]
     kept = Kept()
     for one in levels:

@@ -59,7 +59,7 @@ def sure(masks):
     return np.where(masks, 0.9, 0.02)
 
 
-def test_a_perfect_model_is_left_alone(train_val_images, checkpoint, monkeypatch):
+def test_no_step_is_kept_for_a_perfect_model(train_val_images, checkpoint, monkeypatch):
     found, curve = choose(train_val_images, checkpoint, monkeypatch, lambda _, masks: sure(masks))
     assert Postprocessing.from_dict(found["settings"]) == Postprocessing.none(2, 0.5)
     assert not kept(found)
@@ -78,7 +78,7 @@ def test_each_fault_is_fixed_for_its_class_alone(train_val_images, checkpoint, m
         inner = np.argwhere(masks[1])
         if len(inner):
             row, column = inner.mean(0).round().astype(int)
-            found[1, row - 1 : row + 2, column - 1 : column + 2] = 0.02  # no threshold mends it
+            found[1, row - 1 : row + 2, column - 1 : column + 2] = 0.02  # no threshold corrects it
         return found
 
     found, _ = choose(train_val_images, checkpoint, monkeypatch, predict)
@@ -95,8 +95,8 @@ def test_each_fault_is_fixed_for_its_class_alone(train_val_images, checkpoint, m
         assert np.array_equal(masks, truth)
 
 
-def test_the_gate_silences_images_without_a_sure_pixel(train_val_images, checkpoint, monkeypatch):
-    """A true box has a sure core and a faint rim, so that no threshold takes away the faint box of empty images."""
+def test_min_peak_is_chosen_if_it_clears_false_positives(train_val_images, checkpoint, monkeypatch):
+    """A true box has a certain core and a faint rim, so no threshold removes the faint box from empty images."""
     rows = train_val_images.assign(group=[f"group{index % 3}" for index in range(16)])
 
     def predict(row, masks):
@@ -115,7 +115,7 @@ def test_the_gate_silences_images_without_a_sure_pixel(train_val_images, checkpo
     assert kept(found) == {("min_peak", "box"): 0.65}
 
 
-def test_a_gain_in_one_group_of_three_is_taken_for_chance(train_val_images, checkpoint, monkeypatch):
+def test_a_gain_in_only_one_of_three_groups_counts_as_chance(train_val_images, checkpoint, monkeypatch):
     """Filling holes helps the images of one group and changes no other."""
     rows = train_val_images[train_val_images["split"] == "val"]
     lucky = rows["group"].iloc[-1]
@@ -131,7 +131,7 @@ def test_a_gain_in_one_group_of_three_is_taken_for_chance(train_val_images, chec
     assert not kept(found)
 
 
-def test_without_steps_the_masks_stay_bare(train_val_images, checkpoint, monkeypatch):
+def test_without_steps_masks_are_only_thresholded(train_val_images, checkpoint, monkeypatch):
     found, curve = choose(train_val_images, checkpoint, monkeypatch, lambda _, masks: sure(masks) * 0.4, steps=False)
     assert found["gains"] == []
     assert found["settings"]["thresholds"] == [0.5, 0.5]
@@ -172,7 +172,7 @@ def test_images_of_the_test_split_are_refused(manifest, checkpoint):
         prediction_options.measure_options(manifest, checkpoint, max_images=4, **run)
 
 
-def test_a_model_of_a_fold_is_asked_about_its_own_fold(train_val_images, checkpoint):
+def test_each_fold_is_predicted_by_the_model_it_validated(train_val_images, checkpoint):
     folds = {"members": ["zero", "one"], "folds": 2}
     runs = list(validation_runs(train_val_images, folds, "test"))
     assert [members["members"] for _, members in runs] == [["zero"], ["one"]]
@@ -181,7 +181,7 @@ def test_a_model_of_a_fold_is_asked_about_its_own_fold(train_val_images, checkpo
 
 
 @pytest.mark.slow
-def test_options_have_gain_and_cost(train_val_images, config, monkeypatch):
+def test_the_gain_and_cost_of_options_are_measured(train_val_images, config, monkeypatch):
     """By a clock that ticks once for each image that goes through the network."""
     images = []
     forward = Segmenter.forward
@@ -208,7 +208,7 @@ def test_options_have_gain_and_cost(train_val_images, config, monkeypatch):
     assert table["cost"].tolist() == [1, 2, 4, 9, 18]  # windows: three by three of 64 x 64
 
 
-def test_several_folds_have_a_cost_but_no_dice_on_images_that_they_learnt_from(train_val_images, config, checkpoint):
+def test_an_ensemble_over_folds_has_a_cost_but_no_dice(train_val_images, config, checkpoint):
     folds = {"members": checkpoint["members"] * 2, "folds": 2}
     table = prediction_options.measure_options(
         train_val_images,
@@ -227,7 +227,7 @@ def test_several_folds_have_a_cost_but_no_dice_on_images_that_they_learnt_from(t
     assert table["option"].iloc[:-1].tolist() == ["plain", "horizontal", "flips"]
 
 
-def test_no_images_no_measurement(train_val_images, checkpoint):
+def test_without_images_nothing_is_measured(train_val_images, checkpoint):
     table = prediction_options.measure_options(
         train_val_images,
         checkpoint,

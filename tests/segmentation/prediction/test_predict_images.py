@@ -34,7 +34,7 @@ def predicted_masks(rows, checkpoint, **options):
 
 
 @pytest.mark.parametrize("fit", ["resize", "pad", "crop"])
-def test_prediction_from_the_checkpoint_scores_what_training_scored(manifest, config, fit):
+def test_prediction_reproduces_the_validation_score_of_training(manifest, config, fit):
     """Images are 40 x 48 and the input 64 x 64, so that scores are near and not equal, but for crop."""
     native = config.changed({"input.size": (64, 64), "input.resize_mode": fit, "fit.epochs": 2})
     *_, end = train(manifest, native, ComputeSettings())
@@ -46,7 +46,7 @@ def test_prediction_from_the_checkpoint_scores_what_training_scored(manifest, co
     assert found.scores["mean_dice"] == pytest.approx(row["val_dice"], abs=1e-6 if fit == "crop" else 0.05)
 
 
-def test_several_members_vote_by_their_mean_probability(manifest, config):
+def test_an_ensemble_averages_probabilities(manifest, config):
     checkpoint = untrained(config, 1, 2)
     rows = manifest.head(2)
     both = predicted_masks(rows, checkpoint)
@@ -77,7 +77,7 @@ def test_flips_mirror_back(manifest, config):
         torch.testing.assert_close(mirrored_vote(lambda image: image, images, mirrored, "multilabel"), images)
 
 
-def test_windows_together_are_the_whole_image(config):
+def test_stitched_windows_cover_the_whole_image(config):
     """A network that looks at single pixels gives the same in windows."""
     calls = []
 
@@ -115,7 +115,7 @@ def test_settings_reach_the_prediction(manifest, config):
         assert not torch.allclose(predicted(**other), plain)
 
 
-def test_predictions_tell_how_sure_they_are(manifest, config):
+def test_predictions_report_peak_and_mean_probability(manifest, config):
     checkpoint, rows = untrained(config, 1), manifest.head(2)
     calibration = Calibration(["box", "disc"])
     table = predicted_masks(rows, checkpoint, calibration=calibration)
@@ -134,6 +134,6 @@ def test_predictions_are_at_each_images_own_size(manifest, config):
     assert table[["height", "width"]].values.tolist() == [[40, 48]] * 2
 
 
-def test_an_empty_test_split_is_named(manifest):
-    with pytest.raises(ValueError, match=r"no image to predict: the test split is empty; .*`split.shares.test`"):
+def test_an_empty_test_split_is_reported(manifest):
+    with pytest.raises(ValueError, match=r"no images to predict: the test split is empty; .*`split.shares.test`"):
         predicted_masks(manifest[:0], {})

@@ -34,7 +34,7 @@ STATISTICS = ((10.0, 200.0), (0.4,), (0.2,))
     ],
     ids=lambda settings: f"{settings.resize_mode}-{settings.channels}-{settings.normalisation}",
 )
-def test_an_image_becomes_the_input_that_training_made_of_it(mixed, settings):
+def test_inputs_are_prepared_as_in_training(mixed, settings):
     dataset = ImageMaskDataset(mixed, settings, task="multilabel", background=False)
     for index, image in enumerate(seen_images(mixed, settings)):
         np.testing.assert_array_equal(prepare(image, settings), dataset[index][0].numpy())
@@ -56,7 +56,7 @@ def untrained(config, *seeds):
     ],
     ids=["plain", "flips", "windows", "first"],
 )
-def test_probabilities_are_those_of_evaluation(mixed, checkpoint, task, prediction):
+def test_probabilities_match_evaluation(mixed, checkpoint, task, prediction):
     """Images of 24 to 50 rows, in windows of 32 x 64; two members."""
     tiny = TrainingConfig.from_dict(checkpoint["config"]).changed(
         {"input": InputSettings(size=(32, 64), resize_mode="crop"), "classes": ("left", "top")}
@@ -84,7 +84,7 @@ def test_images_of_a_source_are_normalised_as_in_its_training(mixed, checkpoint)
         checkpoint_predictor(model, device=CPU, source="a")
 
 
-def test_onnx_gives_what_the_checkpoint_gives(bundle_folder, checkpoint, mixed):
+def test_onnx_matches_the_checkpoint(bundle_folder, checkpoint, mixed):
     trained, exported = checkpoint_predictor(checkpoint, device=CPU), Predictor(bundle_folder, threads=1)
     for image in seen_images(mixed, exported.bundle.input):
         mine, theirs = exported.full_size_logits([image])[0], trained.full_size_logits([image])[0]
@@ -92,7 +92,7 @@ def test_onnx_gives_what_the_checkpoint_gives(bundle_folder, checkpoint, mixed):
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
 
 
-def test_a_batch_gives_what_single_images_give(bundle_folder, mixed):
+def test_a_batch_matches_single_images(bundle_folder, mixed):
     predictor = Predictor(bundle_folder, threads=1)
     images = list(seen_images(mixed, predictor.bundle.input))
     for one, image in zip(predictor.batch_probabilities(images), images, strict=True):
@@ -121,18 +121,18 @@ def test_masks_are_postprocessed(checkpoint):
         (np.zeros((0, 5), np.uint8), "uint8 (0, 5)"),
     ],
 )
-def test_what_is_no_image_is_refused(bundle_folder, image, found):
-    expected = f"an image is uint8 or uint16 of shape (H, W) or (H, W, 3), found {found}"
+def test_invalid_images_are_refused(bundle_folder, image, found):
+    expected = f"an image must be uint8 or uint16 of shape (H, W) or (H, W, 3), found {found}"
     with pytest.raises(ValueError, match=re.escape(expected)):
         Predictor(bundle_folder, threads=1).probabilities(image)
 
 
-def test_a_network_that_sees_frames_asks_for_them():
+def test_a_network_for_frames_refuses_a_single_image():
     settings = InputSettings(channels=(-1, 0, 1))
     image = np.zeros((4, 5), np.uint8)
     with pytest.raises(ValueError, match=r"sees 3 frames of a series at once, at the offsets \[-1, 0, 1\]"):
         prepare(image, settings)
-    with pytest.raises(ValueError, match=r"found 2; give them in this order, None where there is none"):
+    with pytest.raises(ValueError, match=r"found 2; pass them in this order, with None for a missing frame"):
         prepare([image, image], settings)
     with pytest.raises(ValueError, match="the frame at offset 0, the image itself, is None"):
         prepare([image, None, image], settings)

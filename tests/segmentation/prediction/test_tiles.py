@@ -23,7 +23,7 @@ def test_an_image_smaller_than_a_window_is_one_window():
 
 
 @pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.9])
-def test_windows_cover_the_image_and_overlap_as_asked(overlap):
+def test_windows_cover_the_image_and_overlap_enough(overlap):
     size, shape = (8, 12), (37, 50)
     covered = np.zeros(shape, dtype=int)
     spans = windows(shape, size, overlap=overlap)
@@ -34,7 +34,7 @@ def test_windows_cover_the_image_and_overlap_as_asked(overlap):
     assert max(np.diff(starts)) <= max(1, size[1] * (1 - overlap))
 
 
-def test_the_weights_are_highest_in_the_middle_and_equal_on_both_sides():
+def test_weights_are_symmetric_and_highest_in_the_middle():
     weights = gaussian_weights((5, 9))
     assert weights.argmax() == 2 * 9 + 4
     np.testing.assert_array_equal(weights, weights[::-1, ::-1])
@@ -43,7 +43,7 @@ def test_the_weights_are_highest_in_the_middle_and_equal_on_both_sides():
     assert weights.min() > 0
 
 
-def test_what_every_window_agrees_on_comes_out_as_it_was():
+def test_stitching_equal_values_returns_them_unchanged():
     values = np.random.default_rng(0).random((2, 21, 34), dtype=np.float32)
     stitcher = Stitcher(2, (21, 34))
     for window in windows((21, 34), (8, 16), overlap=0.5):
@@ -51,7 +51,7 @@ def test_what_every_window_agrees_on_comes_out_as_it_was():
     np.testing.assert_allclose(stitcher.result(), values, rtol=1e-5)
 
 
-def test_where_windows_differ_the_nearer_middle_counts_more():
+def test_where_windows_differ_the_one_with_the_nearer_middle_has_more_weight():
     stitcher = Stitcher(1, (4, 6))
     stitcher.add((slice(0, 4), slice(0, 4)), np.zeros((1, 4, 4), dtype=np.float32))
     stitcher.add((slice(0, 4), slice(2, 6)), np.ones((1, 4, 4), dtype=np.float32))

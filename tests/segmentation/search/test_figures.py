@@ -76,7 +76,7 @@ def test_every_figure_is_drawn_and_shows_what_was_chosen(trials):
     assert frame.get_xy() == (0.5, 0.5)  # the second decay and the second rate
 
 
-def test_importances_know_what_made_the_difference(trials):
+def test_importances_rank_the_setting_that_made_the_difference_first(trials):
     found = importances(trials, GRID)
     assert set(found) == {RATE, DECAY, "model.encoder", "fit.ema"}
     assert importances(trials[trials["trial"] < 5], GRID) == {}

@@ -158,7 +158,7 @@ def test_a_search_killed_at_every_point_trains_each_cell_once_and_ends_with_the_
 
 
 @pytest.mark.slow
-def test_two_processes_one_of_them_killed_give_the_table_of_one(scans, config, tmp_path, whole, monkeypatch):
+def test_two_processes_one_of_them_killed_give_the_same_table_as_one(scans, config, tmp_path, whole, monkeypatch):
     killed = []
     begin = trials.TrialRunner._begin
 

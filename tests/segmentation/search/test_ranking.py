@@ -49,7 +49,7 @@ def test_smoothing_decides_against_a_lucky_last_epoch(config):
     assert best_point(points(trials, GridSettings(average_last_validations=1)))[RATE] == 0.1
 
 
-def test_a_points_score_is_the_mean_of_its_repeats_and_needs_all_of_them(config):
+def test_the_score_of_a_point_is_the_mean_of_all_its_repeats(config):
     trials = table(
         config,
         record(0.1, [0.5, 0.5]),
@@ -63,7 +63,7 @@ def test_a_points_score_is_the_mean_of_its_repeats_and_needs_all_of_them(config)
     assert best_point(found)[RATE] == 0.1
 
 
-def test_the_first_of_equals_is_best_and_without_a_sound_point_there_is_none(config):
+def test_ties_go_to_the_first_point_and_incomplete_points_never_win(config):
     equal = table(config, record(0.1, [0.5]), record(0.3, [0.5]))
     assert best_point(points(equal, LAST_TWO))[RATE] == 0.1
     trials = table(config, record(0.1, [], state="diverged"), record(0.3, [], state="failed"))
@@ -79,7 +79,7 @@ def test_at_edge(best, side):
     assert at_edge([best], best) == 0
 
 
-def test_the_choice_says_what_was_taken_and_why(config):
+def test_the_choice_names_its_values_and_reason(config):
     trials = table(
         config,
         record(0.001, [0.1, 0.3]),
@@ -97,7 +97,7 @@ def test_the_choice_says_what_was_taken_and_why(config):
     )
 
 
-def test_repeats_and_their_spread_are_told(config):
+def test_the_spread_of_repeats_is_reported(config):
     trials = table(config, record(0.1, [0.5]), record(0.1, [0.7], repeat=1))
     best = best_hyperparameters(trials, config, LAST_TWO, data_hash="abc")
     assert best["reason"].startswith(
@@ -110,7 +110,7 @@ def test_repeats_and_their_spread_are_told(config):
     )
 
 
-def test_lists_null_and_settings_that_only_some_trials_searched_survive_the_table(config, tmp_path):
+def test_lists_null_and_partly_searched_settings_survive_the_table(config, tmp_path):
     trials = table(
         config,
         record(0.1, [0.5]),

@@ -52,7 +52,7 @@ def inverted(scans):
     return scans.assign(**masks, **areas)
 
 
-def test_a_sound_data_set_passes(sound):
+def test_a_correct_data_set_passes(sound):
     report = sound.report
     assert report["passed"]
     assert report["initial_loss"]["causes"] == report["overfit"]["causes"] == []
@@ -71,7 +71,7 @@ def test_shuffled_masks_can_be_overfitted_but_do_not_generalise(scans, easy):
         stop_on_failed_checks(report, stop=True)
 
 
-def test_inverted_masks_are_suspected_by_what_they_cover(scans, easy):
+def test_inverted_masks_are_suspected_from_the_area_they_cover(scans, easy):
     first = initial_loss(inverted(scans), easy, torch.device("cpu"), SanityCheckSettings())
     assert not first["passed"]
     assert [one["covered"] > 0.8 and one["border"] > 0.95 for one in first["classes"]] == [True, True]
@@ -83,7 +83,7 @@ def test_inverted_masks_are_suspected_by_what_they_cover(scans, easy):
     assert initial_loss(inverted(scans), easy, torch.device("cpu"), SanityCheckSettings(most_covered=1))["passed"]
 
 
-def test_constant_images_are_seen_before_any_training(scans, easy, tmp_path):
+def test_constant_images_are_reported_before_training(scans, easy, tmp_path):
     paths = []
     for number, row in enumerate(scans.to_dict("records")):
         paths.append(str(tmp_path / f"{number}.png"))
@@ -93,7 +93,7 @@ def test_constant_images_are_seen_before_any_training(scans, easy, tmp_path):
     assert first["causes"][0].startswith("16 of 16 images are constant after normalisation: are the files empty")
 
 
-def test_masks_that_no_image_shows(scans, easy):
+def test_empty_masks_are_reported(scans, easy):
     nothing = scans.assign(**dict.fromkeys(MASKS, ""), area_box=0, area_disc=0)
     first = initial_loss(nothing, easy, torch.device("cpu"), SanityCheckSettings())
     assert any("no image has a mask of any class" in cause for cause in first["causes"])
@@ -110,7 +110,7 @@ def test_too_few_steps_fail_with_likely_causes_and_a_figure(scans, easy):
     assert not stop_on_failed_checks(found.report, stop=False)
 
 
-def test_a_training_that_diverges_is_a_cause_too(scans, easy, caplog):
+def test_divergence_is_reported_as_a_cause(scans, easy, caplog):
     wild = easy.changed({"optimizer.learning_rate": 1e30, "optimizer.clip_norm": None})
     found = run_sanity_checks(scans, wild, COMPUTE, SanityCheckSettings())
     assert found.report["overfit"]["causes"][0].startswith("training failed: ")
@@ -146,7 +146,7 @@ def test_the_expected_loss_of_each_term(config, task, terms, expected):
     assert not far["passed"]
 
 
-def test_an_activation_before_the_loss_is_named(config, scans, monkeypatch):
+def test_an_activation_before_the_loss_is_reported(config, scans, monkeypatch):
     from seg_pipeline.segmentation.models import segmenter
 
     plain = segmenter.Segmenter.forward

@@ -92,7 +92,7 @@ def test_the_grid_is_extended_once_beyond_the_edge_with_the_best_value(run, acto
         assert "the learning rate is at the" in reason
 
 
-def test_without_extension_the_edge_is_only_told(run, actor, config):
+def test_without_extension_the_edge_is_only_reported(run, actor, config):
     actor.best_rate = 1.0
     trials = run(small(extend=False))
     assert len(actor.trained) == 3
@@ -135,7 +135,7 @@ def test_when_every_rate_diverges_the_search_says_so(run):
         run(small(learning_rates=(2.0, 5.0)))
 
 
-def test_repeats_train_from_other_seeds(run, actor):
+def test_repeats_use_different_seeds(run, actor):
     trials = run(small(repeats=2))
     assert {one[2] for one in actor.trained} == {5, 1005}
     assert trials.groupby("trial")["repeat"].first().tolist() == [0, 1] * 3
@@ -147,7 +147,7 @@ def test_rates_and_decays_crossed(run):
     assert trials["trial"].nunique() == 6
 
 
-def test_time_that_is_over_leaves_trials_out_and_says_how_many(run, actor, caplog):
+def test_the_time_limit_skips_trials_and_reports_their_number(run, actor, caplog):
     trials = run(small(max_minutes=1.5))  # each takes a minute
     assert trials["trial"].nunique() == 2
     assert "max_minutes reached: 1 grid trials were not started" in caplog.text
@@ -156,7 +156,7 @@ def test_time_that_is_over_leaves_trials_out_and_says_how_many(run, actor, caplo
 SPACE = {"model.encoder": ["resnet18", "resnet34"], RATE: Range(low=1e-3, high=1e-1, log=True)}
 
 
-def test_tpe_begins_with_the_grids_best_and_finds_its_own(run, actor):
+def test_tpe_starts_with_the_best_of_the_grid_and_improves_on_it(run, actor):
     trials = run(small(weight_decays=()), TpeSettings(space=SPACE, trials=8, startup_trials=3, pruner="none"))
     tpe = trials[trials["step"] == "tpe"]
     assert tpe["trial"].nunique() == 8
@@ -208,7 +208,7 @@ def test_the_best_proposal_gets_as_many_seeds_as_the_grid(run):
     assert trials[trials["step"] == "tpe"]["seed"].unique().tolist() == [5, 1005, 2005]
 
 
-def test_a_study_may_be_kept_in_a_database(scans, config, tmp_path, actor):
+def test_a_study_can_be_stored_in_a_database(scans, config, tmp_path, actor):
     pool = PoolSettings(storage=f"sqlite:///{tmp_path / 'study.db'}")
     given = {"folder": tmp_path / "search", "grid": small(), "pool": pool}
     first = search(scans, config, COMPUTE, **given)
@@ -218,7 +218,7 @@ def test_a_study_may_be_kept_in_a_database(scans, config, tmp_path, actor):
     assert (tmp_path / "study.db.lock").exists()
 
 
-def test_ray_that_is_not_installed_says_what_to_install(scans, config, tmp_path, monkeypatch):
+def test_missing_ray_is_reported_with_what_to_install(scans, config, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "ray", None)
     pool = PoolSettings(kind="ray")
     with pytest.raises(ValueError, match=r"needs Ray: pip install 'seg_pipeline\[ray\]', or set processes"):

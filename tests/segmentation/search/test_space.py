@@ -43,6 +43,6 @@ def test_ranges_and_choices_of_any_kind(config):
 
 
 @pytest.mark.parametrize(("low", "high", "log"), [(2, 1, False), (0, 1, True)])
-def test_impossible_ranges(low, high, log):
+def test_impossible_ranges_are_refused(low, high, log):
     with pytest.raises(ValueError, match="a range "):
         HparamSearchParams.model_validate({"tpe": {"space": {"fit.ema": {"low": low, "high": high, "log": log}}}})

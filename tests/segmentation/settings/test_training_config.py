@@ -16,7 +16,7 @@ def test_a_recipe_survives_a_checkpoint(config):
 def test_a_checkpoint_of_another_version_is_refused(config):
     saved = config.to_dict()
     with pytest.raises(
-        ValueError, match=r"settings are of another version of this project \(without seed\); train again"
+        ValueError, match=r"settings come from another version of this project \(without seed\); train again"
     ):
         TrainingConfig.from_dict({name: value for name, value in saved.items() if name != "seed"})
     with pytest.raises(ValueError, match=r"of another version .*unexpected keyword argument 'sise'"):
@@ -49,8 +49,12 @@ def test_inputs_that_contradict_themselves_are_refused(values, text):
 @pytest.mark.parametrize(
     ("task", "loss", "text"),
     [
-        ("multilabel", LossSettings(terms={"ce": 1.0}), "`loss.terms` of a multilabel task must be some, without ce"),
-        ("multiclass", LossSettings(terms={}), "`loss.terms` of a multiclass task must be some, without bce"),
+        (
+            "multilabel",
+            LossSettings(terms={"ce": 1.0}),
+            "`loss.terms` of a multilabel task must not be empty or contain ce",
+        ),
+        ("multiclass", LossSettings(terms={}), "`loss.terms` of a multiclass task must not be empty or contain bce"),
         ("multiclass", LossSettings(class_weights=(1.0, 2.0)), "3 numbers, the background's first, found 2"),
     ],
 )
@@ -84,9 +88,9 @@ def test_what_a_search_found_goes_into_the_recipe_and_is_named(config, caplog):
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        (None, "no search's result is used"),
-        ({"data_hash": "elsewhere"}, "the search was on other data"),
-        ({"base": "other"}, "the search was for other settings; to search for these: `kedro run --pipeline hparam"),
+        (None, "no search result is used"),
+        ({"data_hash": "elsewhere"}, "the search used other data"),
+        ({"base": "other"}, "the search used other settings; to search with these: `kedro run --pipeline hparam"),
     ],
 )
 def test_a_search_on_other_data_or_settings_does_not_count(config, changes, says, caplog):

@@ -46,7 +46,7 @@ def test_kept_bytes_by_hand():
     assert kept_bytes(Net(), loss_fn, RECIPE, CPU, batch_size=5) == 5 * IMAGE + 8
 
 
-def test_what_is_kept_twice_counts_once():
+def test_tensors_kept_twice_count_once():
     class Twice(Net):
         def forward(self, images):
             logits = self.convolution(images.float())

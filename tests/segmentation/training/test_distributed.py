@@ -90,5 +90,5 @@ def test_images_are_decoded_once_for_all_processes(manifest, config, tmp_path, m
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(manifest, config):
-    with pytest.raises(ValueError, match="`batch_size: 3` does not divide by 2 processes"):
+    with pytest.raises(ValueError, match="`batch_size: 3` cannot be divided equally among 2 processes"):
         list(train(manifest, config.changed({"sampling.batch_size": 3}), TWO))

@@ -90,7 +90,7 @@ def test_the_first_of_equally_good_epochs_is_kept(config, data):
     assert state.spent == 5
 
 
-def test_patience_ends_a_run_that_gets_no_better(config, data):
+def test_patience_ends_a_run_that_stops_improving(config, data):
     state = start(config.changed({"fit.epochs": 50, "fit.patience": 2}), data, CPU)
     for epoch, score in enumerate([0.4, 0.5, 0.5], start=1):
         state.add({"epoch": epoch, "val_dice": score, "seconds": 1.0})
@@ -99,7 +99,7 @@ def test_patience_ends_a_run_that_gets_no_better(config, data):
     assert state.finished
 
 
-def test_progress_is_that_of_the_steps_or_of_the_time_where_it_is_short(config, data):
+def test_progress_follows_steps_or_the_time_limit_whichever_is_further(config, data):
     state = start(config.changed({"fit.epochs": 10, "fit.max_minutes": 1}), data, CPU)
     state.total_steps, state.validation_seconds = 8, 20.0
     assert state.progress(4, seconds=1) == 8 / 40
@@ -107,7 +107,7 @@ def test_progress_is_that_of_the_steps_or_of_the_time_where_it_is_short(config, 
     assert state.progress(4, seconds=50) == 1
 
 
-def test_a_time_limit_ends_training_in_the_midst_of_an_epoch_with_the_rate_run_down(config, loaders, data):
+def test_a_time_limit_ends_training_within_an_epoch_at_the_final_learning_rate(config, loaders, data):
     timed = config.changed({"fit.epochs": 100_000, "fit.max_minutes": 1.5 / 60})
     state = train(start(timed, data, CPU), loaders(timed))
     assert state.finished
@@ -122,7 +122,7 @@ def test_epochs_between_validations_have_no_score(config, loaders, data):
     assert [math.isnan(score) for score in scores] == [True, False, False]  # the last one is always scored
 
 
-def test_a_batch_in_parts_has_the_gradient_of_the_whole_where_the_loss_is_a_mean_over_pixels(config, loaders, data):
+def test_a_batch_in_parts_has_the_gradient_of_the_whole_for_a_mean_over_pixels(config, loaders, data):
     """Frozen batch norm and no Dice term: then a batch's loss is the mean of its parts'."""
     plain = config.changed({"loss.terms": {"bce": 1.0}, "optimizer.freeze_encoder": True, "model.decoder_norm": "none",
                             "optimizer.name": "sgd", "sampling.augmentation": "none"})  # fmt: skip
@@ -133,7 +133,7 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole_where_the_loss_is_a_mean
     assert states[0].history[0]["train_loss"] == pytest.approx(states[1].history[0]["train_loss"], rel=1e-5)
 
 
-def test_a_frozen_encoder_stays_as_it_is(config, loaders, data):
+def test_a_frozen_encoder_does_not_change(config, loaders, data):
     frozen = config.changed({"optimizer.freeze_encoder": True})
     before = start(frozen, data, CPU).model.state_dict()
     state = train(start(frozen, data, CPU), loaders(frozen), moments=1)
@@ -143,7 +143,7 @@ def test_a_frozen_encoder_stays_as_it_is(config, loaders, data):
     assert not any("encoder" in name for name in changed)
 
 
-def test_memory_that_runs_out_halves_what_is_computed_at_once(config, loaders, data, monkeypatch, caplog):
+def test_running_out_of_memory_halves_the_part_of_the_batch(config, loaders, data, monkeypatch, caplog):
     state = start(config, data, CPU)
     forward = state.model.forward
 
@@ -174,7 +174,7 @@ def test_memory_too_small_for_one_image_says_what_to_do(config, loaders, data, m
         train(state, loaders(config))
 
 
-def test_a_loss_that_is_no_number_leaves_the_weights_and_names_the_images(config, loaders, data, monkeypatch):
+def test_a_loss_that_is_not_finite_keeps_the_weights_and_names_the_images(config, loaders, data, monkeypatch):
     state, parts = start(config, data, CPU), loaders(config)
     whole_loss, calls = setup.config_loss(config), []
 
@@ -206,7 +206,7 @@ def test_the_running_mean_follows_the_weights(config):
     assert start(config, "", CPU).mean is None
 
 
-def test_the_running_mean_is_what_is_validated_and_kept(config, loaders, data):
+def test_the_running_mean_is_validated_and_saved(config, loaders, data):
     steady = config.changed({"fit.ema": 0.999, "fit.epochs": 1})
     state = train(start(steady, data, CPU), loaders(steady))
     assert same(state.best["model"], state.mean.model.state_dict())
@@ -215,7 +215,7 @@ def test_the_running_mean_is_what_is_validated_and_kept(config, loaders, data):
 
 @pytest.mark.parametrize("fit", ["resize", "pad", "crop"])
 @pytest.mark.parametrize(("task", "background"), [("multilabel", False), ("multiclass", True), ("multiclass", False)])
-def test_every_task_and_fit_trains(config, loaders, data, task, background, fit):
+def test_every_task_and_resize_mode_trains(config, loaders, data, task, background, fit):
     one = replace(config, task=task, background=background).changed({"input.resize_mode": fit, "fit.epochs": 1})
     (row,) = train(start(one, data, CPU), loaders(one)).history
     assert all(math.isfinite(row[f"{split}_{kind}"]) for split in ("train", "val") for kind in ("loss", "dice"))
@@ -229,7 +229,7 @@ def test_a_compiled_run_is_the_same_model(config, loaders, data, monkeypatch):
     assert same(*(state.model.state_dict() for state in states))
 
 
-def test_validation_dice_is_the_metrics_own(config, loaders, data):
+def test_validation_dice_matches_the_metric(config, loaders, data):
     state = start(config.changed({"fit.epochs": 1}), data, CPU)
     parts = loaders(state.config)
     train(state, parts)
@@ -242,7 +242,7 @@ def test_validation_dice_is_the_metrics_own(config, loaders, data):
     assert state.history[0]["val_dice"] == expected
 
 
-def test_a_row_reads_as_a_line():
+def test_a_row_is_formatted_as_one_line():
     row = {"epoch": 2, "train_loss": 0.5, "train_dice": 0.25, "val_loss": 0.75, "val_dice": 0.125,
            "val_pixel_accuracy": 0.5, "seconds": 61.25}  # fmt: skip
     assert engine.line(row, FitSettings(epochs=9)) == (

@@ -38,7 +38,7 @@ def test_the_encoder_has_its_own_rate_and_norms_and_biases_no_decay(model):
     assert groups[1] | groups[3] == norms | {"network.0.segmentation_head.0.bias"}
 
 
-def test_groups_alike_are_one(model):
+def test_groups_with_equal_settings_are_merged(model):
     def options(**settings):
         return [
             (group["factor"], group["weight_decay"])
@@ -80,7 +80,7 @@ def step(model, optimizer, gradient, *, found_inf=None):
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
-def test_sgd_is_nesterovs_by_hand():
+def test_sgd_uses_nesterov_momentum():
     model = nn.Linear(3, 1)
     before = model.bias.detach().clone()
     optimizer = make_optimizer(model, OptimizerSettings(name="sgd", learning_rate=0.1, momentum=0.5, weight_decay=0.2))
@@ -99,7 +99,7 @@ def test_sgd_is_nesterovs_by_hand():
     ],
     ids=["adamw", "sgd", "sgd without momentum"],
 )
-def test_a_step_with_found_inf_leaves_no_trace(settings):
+def test_a_step_with_infinite_gradients_changes_nothing(settings):
     models = [nn.Conv2d(3, 5, (1, 3)) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     plain, watched = (make_optimizer(model, settings) for model in models)

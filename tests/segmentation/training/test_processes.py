@@ -47,7 +47,7 @@ def test_batch_norm_over_several_gpus_computes_the_same(encoder, several_gpus):
     assert list(converted.state_dict()) == names
 
 
-def test_the_running_mean_is_of_the_network_that_trains(config, several_gpus, monkeypatch):
+def test_the_running_mean_follows_the_trained_network(config, several_gpus, monkeypatch):
     monkeypatch.setattr(processes.torch.nn.Module, "to", lambda self, *_, **__: self)  # there is no GPU here
     monkeypatch.setattr("seg_pipeline.segmentation.training.state.pick_precision", lambda *_: torch.float32)
     state = start(config.changed({"fit.ema": 0.9}), "", several_gpus)

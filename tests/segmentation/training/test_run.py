@@ -66,7 +66,7 @@ def test_an_unfinished_training_with_other_settings_is_refused(manifest, config)
         next(train(manifest.iloc[:-1], config, COMPUTE, saved=saved))
 
 
-def test_a_finished_training_with_other_settings_makes_room(manifest, short, config, caplog):
+def test_a_finished_training_with_other_settings_is_replaced(manifest, short, config, caplog):
     saved = end_of(manifest, short).last
     with caplog.at_level(logging.INFO):
         first = first_of(manifest, config, saved=saved)
@@ -81,7 +81,7 @@ def test_a_fold_validates_and_the_others_train(folded):
     assert (part["split"] == "train").equals(folded["fold"] == 0)
 
 
-def test_folds_that_the_manifest_lacks_are_named(manifest, folded):
+def test_missing_folds_are_reported(manifest, folded):
     with pytest.raises(ValueError, match=r"training.folds: 5, but the manifest has 2 folds; set `data_processing"):
         fold_split(folded, 0, 5)
     with pytest.raises(ValueError, match="but the manifest has 0 folds"):
@@ -101,7 +101,7 @@ def test_a_training_over_folds_resumes_in_the_fold_it_was_in(folded, short, tmp_
     assert not same(*(member["model"] for member in whole.best["members"]))
 
 
-def test_settings_that_the_data_decide_are_kept_as_numbers(manifest, short):
+def test_settings_derived_from_the_data_are_recorded_as_numbers(manifest, short):
     asked = short.changed(
         {"loss.class_weights": "balanced", "input.normalisation": "training", "sampling.batch_size": "auto"}
     )
@@ -134,14 +134,14 @@ def test_training_figures_are_redrawn_at_the_end_but_not_too_often(manifest, sho
     assert drawn[3] is not drawn[0]
 
 
-def test_other_folds_are_other_data(folded, short):
+def test_different_folds_count_as_different_data(folded, short):
     saved = first_of(folded, short, folds=2).last
     swapped = folded.assign(fold=folded["fold"].replace({0: 1, 1: 0}))
     with pytest.raises(ValueError, match="has other settings: data or splits"):
         first_of(swapped, short, saved=saved, folds=2)
 
 
-def test_a_batch_of_the_loss_at_a_stride_can_be_sized_too(manifest, short):
+def test_the_batch_size_is_measured_with_a_loss_stride_too(manifest, short):
     strided = short.changed({"loss.pixel_stride": 2, "sampling.batch_size": "auto", "fit.epochs": 1})
     size = end_of(manifest, strided).best["members"][0]["config"]["sampling"]["batch_size"]
     assert size == 2  # 10 train images: four steps at least

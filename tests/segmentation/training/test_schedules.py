@@ -55,7 +55,7 @@ def test_a_run_beyond_its_time_keeps_the_last_rate(name):
     assert schedule(1.3) == schedule(1)
 
 
-def test_make_schedule_refuses_what_it_cannot_do():
+def test_make_schedule_refuses_invalid_settings():
     text = r"^schedule: 'cosin' is unknown; expected one of constant, cosine, one_cycle, poly$"
     with pytest.raises(ValueError, match=text):
         make_schedule("cosin", peak=1, warmup=0)

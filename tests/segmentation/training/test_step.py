@@ -129,7 +129,7 @@ def half_precision(config, monkeypatch, overflows):
     return state
 
 
-def test_gradients_of_float16_that_are_never_finite_end_a_short_run(config, saved_states, monkeypatch):
+def test_float16_gradients_that_are_never_finite_end_a_short_run(config, saved_states, monkeypatch):
     state = half_precision(config.changed({"fit.epochs": 2}), monkeypatch, lambda _: True)
     before = {name: value.clone() for name, value in state.model.named_parameters()}
     _, error = saved_states(state)
@@ -140,7 +140,7 @@ def test_gradients_of_float16_that_are_never_finite_end_a_short_run(config, save
     assert all(torch.equal(value, before[name]) for name, value in state.model.named_parameters())
 
 
-def test_gradients_of_float16_that_stay_infinite_end_a_long_run(config, monkeypatch):
+def test_float16_gradients_that_stay_infinite_end_a_long_run(config, monkeypatch):
     state = half_precision(config, monkeypatch, lambda number: number > 0)
     run = bare_run(state)
     tally = Tally(state, run.loss_fn, run.processes)
@@ -150,7 +150,7 @@ def test_gradients_of_float16_that_stay_infinite_end_a_long_run(config, monkeypa
     assert state.total_steps == 31  # all but the first halved the scale
 
 
-def test_a_gradient_of_float16_that_overflows_at_first_is_normal(config, loaders, monkeypatch):
+def test_float16_gradients_that_overflow_at_first_are_normal(config, loaders, monkeypatch):
     state = half_precision(config.changed({"fit.epochs": 2}), monkeypatch, lambda number: number < 3)
     list(epoch.fit(state, loaders(config)))
     assert state.finished
@@ -164,7 +164,7 @@ def test_a_gradient_of_float16_that_overflows_at_first_is_normal(config, loaders
     ("num_images", "at_once", "sizes"),
     [(5, 4, [3, 2]), (5, 2, [2, 2, 1]), (7, 3, [3, 2, 2]), (6, 3, [3, 3]), (4, 9, [4]), (3, 1, [1, 1, 1])],
 )
-def test_parts_are_as_equal_as_can_be(num_images, at_once, sizes):
+def test_parts_are_as_equal_as_possible(num_images, at_once, sizes):
     parts = split_batch(num_images, at_once)
     assert [part.stop - part.start for part in parts] == sizes
     assert [index for part in parts for index in range(num_images)[part]] == list(range(num_images))
@@ -172,7 +172,7 @@ def test_parts_are_as_equal_as_can_be(num_images, at_once, sizes):
 
 
 @pytest.mark.parametrize("at_once", [2, 3])
-def test_parts_have_the_loss_and_gradient_of_the_batch_though_they_know_other_numbers_of_pixels(config, at_once):
+def test_parts_match_the_whole_batch_despite_different_numbers_of_labelled_pixels(config, at_once):
     """Frozen batch norm and no Dice: then nothing sees more than a pixel. The first images know few pixels."""
     plain = config.changed({"loss.terms": {"bce": 1.0, "focal": 2.0}, "optimizer.freeze_encoder": True,
                             "model.decoder_norm": "none", "loss.class_weights": (1.0, 3.0)})  # fmt: skip
@@ -193,7 +193,7 @@ def bare_run(state):
     return setup.prepare(state, SimpleNamespace(order=None), math.inf)
 
 
-def test_a_part_of_a_dice_loss_counts_by_its_images():
+def test_parts_of_a_dice_loss_are_weighted_by_their_images():
     """Stated: Dice, Tversky and Lovász are means over the images of the parts' own."""
     truth = torch.randint(2, (5, 2, 6, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     truth[0, :, 2:] = IGNORE
@@ -233,7 +233,7 @@ def small_memory(state, monkeypatch, most):
     monkeypatch.setattr(state.model, "forward", small)
 
 
-def test_memory_that_runs_out_in_validation_changes_no_score(config, loaders, monkeypatch, caplog):
+def test_running_out_of_memory_in_validation_changes_no_score(config, loaders, monkeypatch, caplog):
     histories = []
     for most in (99, 1):
         state = start(config.changed({"fit.epochs": 1}), "", CPU)
@@ -252,7 +252,7 @@ def test_memory_too_small_to_validate_an_image_says_what_to_do(config, loaders, 
         list(epoch.fit(state, loaders(config)))
 
 
-def test_memory_that_runs_out_does_not_end_in_batch_norm_over_one_value(config, loaders, monkeypatch):
+def test_running_out_of_memory_never_leaves_batch_norm_a_single_value(config, loaders, monkeypatch):
     """At 32 x 32 the deepest map has one value per image, so parts of one image would not do."""
     state = start(config.changed({"input.size": (32, 32)}), "", CPU)
     forward = state.model.forward
@@ -321,7 +321,7 @@ class BlockingCopies(TorchDispatchMode):
         return result
 
 
-def test_what_waits_for_the_gpu_is_recorded():
+def test_calls_that_wait_for_the_gpu_are_recorded():
     with FakeTensorMode(), BlockingCopies() as copies:
         there = torch.zeros(3, device="cuda")
         torch.tensor([1.0, 2.0], device="cuda")

@@ -1,6 +1,6 @@
 """Augmentation: named presets of torchvision v2 transforms, or an Albumentations pipeline from a file.
 
-Geometric transforms move image and truth together; pixels from outside the frame become ``IGNORE`` in the truth.
+Geometric transforms apply to image and truth alike; pixels from outside the image become ``IGNORE`` in the truth.
 Randomness comes from torch's global generator, which the data set seeds for each sample.
 Axes: K channels of the image, C classes, H rows, W columns.
 """
@@ -29,19 +29,21 @@ Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def make_augmentation(name: str, *, rgb: bool = True) -> Augmentation | None:
-    """Build a preset: maps an image uint8 (K, H, W) and its truth uint8 (C, H, W) or (H, W). None for "none".
+    """Build a preset that transforms an image, uint8 (K, H, W), and its truth, uint8 (C, H, W) or (H, W).
+
+    Returns None for "none".
 
     "light": horizontal flips. "medical": small rotations, shifts and zooms, brightness, contrast and gamma, some blur
     and noise; no flips, because left and right differ in a body. "street": flips, zooms, colour.
 
     Args:
-        rgb: the channels are red, green and blue, so saturation may change.
+        rgb: whether the channels are red, green and blue, so that saturation may change.
 
     Raises:
         ValueError: unknown preset.
     """
     if name not in PRESETS:
-        raise ValueError(f"augmentation {name!r} is none of the presets {', '.join(PRESETS)}")
+        raise ValueError(f"augmentation {name!r} is unknown; expected one of {', '.join(PRESETS)}")
     steps = PRESETS[name](rgb)
     return partial(_augment, v2.Compose(steps)) if steps else None
 
@@ -67,7 +69,7 @@ class _Warp(v2.Transform):
         angle, scale = math.radians(self.degrees) * turn, self.zoom**-grow
         cos, sin = scale * math.cos(angle), scale * math.sin(angle)
         side = -1 if self.mirror and flip < 0 else 1
-        back = np.array([[side * cos, side * sin], [-sin, cos]])  # from the output frame to the input frame
+        back = np.array([[side * cos, side * sin], [-sin, cos]])  # maps output to input coordinates
         centre = np.array([width - 1, height - 1]) / 2
         moved = centre + self.shift * np.array([width * right, height * down])
         return {"matrix": np.column_stack([back, centre - back @ moved])}
@@ -89,7 +91,7 @@ class _Warp(v2.Transform):
 
 
 class _OfImage(v2.Transform):
-    """A transform of the image that does not change the truth."""
+    """A transform that changes only the image, not the truth."""
 
     def transform(self, inpt: Any, _params: dict[str, Any]) -> Any:
         return inpt if isinstance(inpt, tv_tensors.Mask) else _image([self.change(_picture(inpt))], inpt)
@@ -138,7 +140,7 @@ GREY = np.array([0.299, 0.587, 0.114])
 
 
 class _Blur(_OfImage):
-    """A Gaussian of ``low`` to ``high`` pixels over a share of the images."""
+    """Gaussian blur of ``low`` to ``high`` pixels, for a fraction of the images."""
 
     def __init__(self, *, low: float, high: float, share: float) -> None:
         super().__init__()
@@ -152,7 +154,7 @@ class _Blur(_OfImage):
 
 
 class _Noise(_OfImage):
-    """Gaussian noise of up to ``most`` grey levels over a share of the images, the same in all channels."""
+    """Gaussian noise of up to ``most`` grey levels, the same in all channels, for a fraction of the images."""
 
     def __init__(self, *, most: float, share: float) -> None:
         super().__init__()
@@ -167,26 +169,26 @@ class _Noise(_OfImage):
 
 
 def _around(width: float, drawn: float) -> float:
-    """A factor within 1 - width to 1 + width, of a number drawn from 0 to 1."""
+    """Map a random number from 0..1 to a factor from 1 - width to 1 + width."""
     return 1 + width * (2 * drawn - 1)
 
 
 def _picture(image: Tensor) -> np.ndarray:
-    """(H, W, K) of (K, H, W): the same memory where the channels are last in it."""
+    """Convert (K, H, W) to (H, W, K), without a copy if the memory is channels-last."""
     last = image.permute(1, 2, 0)
-    # NumPy would take ten times as long as this for the copy
+    # copying with NumPy would take ten times as long
     return last.numpy() if last.is_contiguous() else np.atleast_3d(cv2.merge(list(image.numpy())))
 
 
 def _image(parts: list[np.ndarray], like: Tensor) -> Tensor:
-    """(K, H, W) of pictures, each with some of the channels; one channel may have lost its axis."""
+    """Join pictures, each with some of the channels, to (K, H, W). OpenCV drops the axis of a single channel."""
     channels, height, width = like.shape
     picture = parts[0] if len(parts) == 1 else np.dstack(parts)
     return tv_tensors.Image(torch.from_numpy(picture.reshape(height, width, channels)).permute(2, 0, 1))
 
 
 def _each_plane(truth: Tensor, change: Callable[[np.ndarray], np.ndarray]) -> Tensor:
-    """``change`` done to each (H, W) of the truth."""
+    """Apply ``change`` to each plane (H, W) of the truth."""
     planes = truth.contiguous().numpy().reshape(-1, *truth.shape[-2:])
     return torch.from_numpy(np.stack([change(plane) for plane in planes]).reshape(truth.shape))
 
@@ -194,7 +196,7 @@ def _each_plane(truth: Tensor, change: Callable[[np.ndarray], np.ndarray]) -> Te
 PRESETS: dict[str, Callable[[bool], list[nn.Module]]] = {
     "none": lambda _: [],
     "light": lambda _: [v2.RandomHorizontalFlip()],
-    # kinds and shares of blur, noise and gamma after nnU-Net (Isensee et al. 2021, supplement), the noise milder
+    # blur, noise and gamma as in nnU-Net (Isensee et al. 2021, supplement), but with less noise
     "medical": lambda _: [
         _Warp(degrees=10, shift=0.06, zoom=1.15),
         _Tone(brightness=0.1, contrast=0.2, gamma=1.5, share=0.3),
@@ -209,21 +211,21 @@ PRESETS: dict[str, Callable[[bool], list[nn.Module]]] = {
 
 
 def albumentations_augmentation(path: str | Path) -> Augmentation:
-    """A pipeline that ``albumentations.save`` has written, as YAML or JSON (by the file's ending).
+    """Load a pipeline written by ``albumentations.save``, as YAML or JSON (by the file's extension).
 
-    Where the pipeline fills the truth up or blanks it, that becomes ``IGNORE``; truth is never interpolated.
+    Truth that the pipeline pads or erases becomes ``IGNORE``; truth is never interpolated.
 
     Raises:
-        ValueError: Albumentations is not installed, the file is no such pipeline, or (when called) the pipeline
+        ValueError: Albumentations is not installed, the file is not such a pipeline, or (when called) the pipeline
             changes a sample's size.
     """
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask a server for a newer version
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it looks for newer versions online
     try:
         import albumentations
     except ModuleNotFoundError as error:
         raise ValueError(
             f"`training.sampling.albumentations: {path}` needs the package albumentations ({error}); "
-            "`pip install seg_pipeline[albumentations]`, or choose a preset by `augmentation`"
+            "run `pip install seg_pipeline[albumentations]`, or choose a preset with `augmentation`"
         ) from None
     try:
         pipeline = albumentations.from_dict(_declared(_read(Path(path))))
@@ -239,23 +241,23 @@ def _read(path: Path) -> Any:
     if path.suffix == ".json":
         return json.loads(path.read_text(encoding="utf-8"))
     if path.suffix not in (".yaml", ".yml"):
-        raise ValueError(f"its name ends in {path.suffix!r}, expected .yaml, .yml or .json")
+        raise ValueError(f"the file name ends in {path.suffix!r}, expected .yaml, .yml or .json")
     import yaml
 
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def _declared(saved: Any) -> Any:
-    """The saved pipeline with truth filled up by ``IGNORE`` and taken from the nearest pixel.
+    """Set the pipeline to pad truth with ``IGNORE``, to interpolate it by nearest neighbour, and to send no telemetry.
 
-    AlbumentationsX, which has the same file format, would also report each pipeline to its makers.
+    AlbumentationsX, which has the same file format, would otherwise report each pipeline to its vendor.
     """
     if isinstance(saved, list):
         return [_declared(part) for part in saved]
     if not isinstance(saved, dict):
         return saved
     own = {"fill_mask": IGNORE, "mask_interpolation": cv2.INTER_NEAREST, "telemetry": False}
-    moves = "border_mode" in saved  # for other steps null means that the truth stays
+    moves = "border_mode" in saved  # in other transforms null leaves the truth unchanged
     return {
         key: own[key] if key in own and (moves or value is not None) else _declared(value)
         for key, value in saved.items()
@@ -264,13 +266,13 @@ def _declared(saved: Any) -> Any:
 
 def _albument(pipeline: Any, path: str, image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     seed = int(torch.randint(2**62, ()))
-    # not by `set_random_seed`, which takes a DataLoader's worker into account
+    # not `set_random_seed`, whose result depends on the DataLoader worker
     pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
     done = pipeline(image=_picture(image), mask=_picture(truth.reshape(-1, *truth.shape[-2:])))
     shapes = done["image"].shape[:2], done["mask"].shape[:2]
     if set(shapes) != {tuple(image.shape[1:])} or done["image"].dtype != np.uint8:
         raise ValueError(
-            f"{path}: gives an image {done['image'].dtype} {shapes[0]} and a mask {shapes[1]} for a sample uint8 "
+            f"{path}: returns an image {done['image'].dtype} {shapes[0]} and a mask {shapes[1]} for a sample uint8 "
             f"{tuple(image.shape[1:])}; leave resizing, cropping and normalising to `input`"
         )
     picture, mask = (np.ascontiguousarray(np.atleast_3d(done[name])) for name in ("image", "mask"))

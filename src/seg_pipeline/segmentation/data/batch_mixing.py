@@ -28,11 +28,11 @@ MIXUP_ALPHA = 0.2
 def make_mixing(name: Literal["none", "mixup", "cutmix"], *, share: float, seed: int) -> Mixing | None:
     """Build ``mix(images, truth, epoch=..., step=...)``, whose random draws depend on (seed, epoch, step) alone.
 
-    It takes images uint8 (B, K, H, W) and truth uint8 (B, C, H, W) or (B, H, W), does not modify them, and returns
-    mixed images and their ground truths. The result is None if nothing would ever be mixed.
+    ``mix`` takes images uint8 (B, K, H, W) and truth uint8 (B, C, H, W) or (B, H, W), does not modify them, and
+    returns mixed images and their ground truths. Returns None if nothing would ever be mixed.
 
-    cutmix (Yun et al. 2019): one rectangle of the other image replaces image and truth; its area is uniform.
-    mixup (Zhang et al. 2018): images are blended; both truths are kept, with the images' weights.
+    cutmix (Yun et al. 2019): a rectangle of image and truth is replaced by the other image's; its area is uniformly
+    distributed. mixup (Zhang et al. 2018): images are blended; both truths are kept, with the images' weights.
 
     Args:
         share: fraction of the batches to mix.
@@ -42,7 +42,7 @@ def make_mixing(name: Literal["none", "mixup", "cutmix"], *, share: float, seed:
     """
     kinds = {"mixup": _mixup, "cutmix": _cutmix}
     if name not in ("none", *kinds):
-        raise ValueError(f"mix {name!r} is none of none, {', '.join(kinds)}")
+        raise ValueError(f"mix {name!r} is unknown; expected one of none, {', '.join(kinds)}")
     if name == "none" or share == 0:
         return None
     return partial(_mix, kinds[name], share, seed)

@@ -1,6 +1,6 @@
-"""How an image's pixels map to the network's input, and windows of larger images.
+"""Scale and pad images to the network's input, and cut windows from larger images.
 
-Axes: C classes, H rows, W columns, K channels. A truth is (C, H, W) or (H, W).
+Axes: C classes, H rows, W columns, K channels. A ground truth is (C, H, W) or (H, W).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.settings.training import STRIDE, InputSettings
 Shape = tuple[int, int]
 
 CHANCES = 5
-"""Number of random numbers that a window needs."""
+"""Number of random numbers that ``draw_window`` needs."""
 
 
 class Box(NamedTuple):
@@ -30,9 +30,9 @@ class Box(NamedTuple):
 
 
 def fitted_shapes(height: int, width: int, settings: InputSettings) -> tuple[Shape, Shape]:
-    """Height and width of an image after scaling, and after padding at the bottom and right.
+    """Return the height and width of an image after scaling, and after padding at the bottom and right.
 
-    Padding concerns whole images in validation and prediction; training windows have ``settings.size``.
+    Padding applies to whole images in validation and prediction; training windows have ``settings.size``.
     """
     scaled = settings.size
     if settings.resize_mode == "pad":
@@ -44,7 +44,7 @@ def fitted_shapes(height: int, width: int, settings: InputSettings) -> tuple[Sha
 
 
 def filled_shape(scaled: Shape, settings: InputSettings) -> Shape:
-    """Height and width of a scaled whole image after padding."""
+    """Return the height and width of a scaled whole image after padding."""
     if settings.resize_mode != "crop":
         return settings.size
     return -(-scaled[0] // STRIDE) * STRIDE, -(-scaled[1] // STRIDE) * STRIDE
@@ -73,11 +73,11 @@ def resize_truth(truth: np.ndarray, shape: Shape) -> np.ndarray:
 
 
 def resize_logits(logits: np.ndarray, height: int, width: int, settings: InputSettings) -> np.ndarray:
-    """Float32 (K, height, width) of an image from the logits of its scaled and filled form, (K, h, w) or larger.
+    """Resize the logits of a scaled and padded image, float32 (K, h, w), to its native size (K, height, width).
 
-    The filling is cut off first, so that it cannot reach in; then bilinear, pixel centres aligned. By OpenCV for
-    every way to run a network: torch rounds its weights to float32, so that its result is up to 2e-3 off
-    (512 x 512 to 2000 x 3000, noise of deviation 8) where OpenCV's is 6e-6 off, and takes 5 to 100 times as long.
+    The padding is cut off first, so that it cannot affect the image; interpolation is bilinear with aligned pixel
+    centres. OpenCV resizes for every runtime, because torch rounds its weights to float32: its error is up to 2e-3
+    (512 x 512 to 2000 x 3000, noise with standard deviation 8), that of OpenCV 6e-6, and it is 5 to 100 times slower.
     """
     down, right = fitted_shapes(height, width, settings)[0]
     assert logits.shape[1] >= down
@@ -91,14 +91,14 @@ def resize_logits(logits: np.ndarray, height: int, width: int, settings: InputSe
 def draw_window(
     shape: Shape, settings: InputSettings, points: np.ndarray, chances: Sequence[float], *, foreground: float
 ) -> Box:
-    """The part of an image of ``shape`` that becomes a training window of ``settings.size``.
+    """Draw the part of an image of ``shape`` that becomes a training window of ``settings.size``.
 
-    An image larger than the window holds it; a smaller one lies anywhere within it.
+    A window lies within an image that is larger; a smaller image is placed anywhere within the window.
 
     Args:
-        points: pixels (row * width + column); none: all windows are anywhere.
-        chances: ``CHANCES`` numbers in [0, 1).
-        foreground: share of the windows that show one of the points, at a random place in it.
+        points: foreground pixels as row * width + column; if empty, windows are placed anywhere.
+        chances: ``CHANCES`` random numbers in [0, 1).
+        foreground: fraction of the windows that contain one of the points, at a random position.
     """
     zoom, vertical, horizontal, share, which = chances
     scale = settings.zoom ** (2 * zoom - 1)
@@ -119,17 +119,17 @@ def _within(place: int, room: int) -> int:
 
 
 def cut_image(image: np.ndarray, box: Box) -> np.ndarray:
-    """A new array of ``box`` from an image (H, W, K); black outside."""
+    """Copy ``box`` from an image, uint8 (H, W, K); pixels outside the image are black."""
     return _cut(image, box, axis=0, outside=0)
 
 
 def cut_truth(truth: np.ndarray, box: Box) -> np.ndarray:
-    """A new array of ``box`` from a truth (C, H, W) or (H, W); ``IGNORE`` outside."""
+    """Copy ``box`` from a ground truth, uint8 (C, H, W) or (H, W); pixels outside the image are ``IGNORE``."""
     return _cut(truth, box, axis=truth.ndim - 2, outside=IGNORE)
 
 
 def _cut(array: np.ndarray, box: Box, *, axis: int, outside: int) -> np.ndarray:
-    """Of the axes ``axis`` (rows) and ``axis + 1`` (columns)."""
+    """Copy ``box`` from an array whose rows are ``axis`` and whose columns are ``axis + 1``."""
     height, width = array.shape[axis : axis + 2]
     rows = slice(max(0, box.top), min(height, box.top + box.height))
     columns = slice(max(0, box.left), min(width, box.left + box.width))

@@ -1,4 +1,4 @@
-"""Memory needs of a decoded data set, and the choice of where to cache it."""
+"""Estimate the memory that a decoded data set needs, and choose where to cache it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def ram_limit(free_ram: int) -> int:
 
 
 def pick_mode(mode: CacheMode, needed: int, *, free_ram: int, free_disk: int) -> CacheMode:
-    """Where to keep ``needed`` bytes: "none", "ram" or "disk". Auto prefers memory, then disk, if they fit."""
+    """Choose where to keep ``needed`` bytes: "none", "ram" or "disk". "auto" prefers memory, then disk, if it fits."""
     if mode != "auto":
         return mode
     if needed <= ram_limit(free_ram):
@@ -53,16 +53,16 @@ def estimate_memory(
 ) -> dict[str, Any]:
     """Estimate the size of the decoded data set in bytes, as plain values for JSON.
 
-    ``native``: images at their own size and channels. ``training``: as samples are decoded and cached. Both per pixel
-    dtype; masks take one byte per pixel, for multilabel one byte per pixel and class. ``cache``: size of the train
-    and val images, and where they are kept.
+    ``native`` is the size of the images with their own shape and channels, ``training`` the size as decoded for
+    training; both are given per pixel dtype. Masks take one byte per pixel, in a multilabel task one byte per pixel
+    and class. ``cache`` is the size of the train and val images, and where they are kept.
 
     Args:
         table: height, width, channels and split, one row per image.
         settings: settings of the network's input.
         task: multilabel or multiclass.
         num_classes: number of classes, without background.
-        mode: `training.compute.cache`.
+        mode: the setting `training.compute.cache`.
         free_ram: free memory in bytes.
         free_disk: free disk space in bytes.
     """
@@ -89,7 +89,7 @@ def estimate_memory(
 
 
 def _pixels(table: pd.DataFrame, settings: InputSettings) -> pd.Series:
-    """Number of pixels of each image as it is stored."""
+    """Number of pixels of each image at the size at which it is cached."""
     shapes = zip(table["height"], table["width"], strict=True)
     scaled = [fitted_shapes(int(height), int(width), settings)[0] for height, width in shapes]
     return pd.Series([height * width for height, width in scaled], index=table.index, dtype="int64")
@@ -115,17 +115,19 @@ def _advise(kept: CacheMode, needed: int, free_ram: int, free_disk: int) -> str:
     free = f"{readable(free_ram)} of memory and {readable(free_disk)} of disk space are free"
     if kept == "none":
         fits = needed <= max(ram_limit(free_ram), free_disk)
-        remedy = "set training.compute.cache: auto" if fits else "make room on the disk, to decode them once"
+        remedy = "set training.compute.cache: auto" if fits else "free disk space so that they are decoded only once"
         return f"{says} and are decoded in every epoch; {free}: {remedy}"
     if kept == "ram" and needed > free_ram // 2:
-        return f"{says} and are kept in memory; {free}: set training.compute.cache: auto or a smaller size"
+        return (
+            f"{says} and are kept in memory; {free}: set training.compute.cache: auto or a smaller training.input.size"
+        )
     if kept == "disk" and needed > free_disk:
-        return f"{says} and are packed on disk; {free}: make room or set a smaller size"
+        return f"{says} and are packed on disk; {free}: free disk space or set a smaller training.input.size"
     return f"{says} and are {'kept in memory' if kept == 'ram' else 'packed once on disk'}; {free}"
 
 
 def free_ram() -> int:
-    """Memory in bytes available without swapping, at most what a container's limit (cgroup v2) leaves."""
+    """Available memory in bytes, without swap and within the limit of a container (cgroup v2)."""
     free = int(psutil.virtual_memory().available)
     limit, used, parts = (CGROUP / f"memory.{name}" for name in ("max", "current", "stat"))
     if (
@@ -147,7 +149,7 @@ def free_disk(folder: Path) -> int:
 
 
 def readable(count: float) -> str:
-    """1536 -> "1.5 KiB"."""
+    """Format a number of bytes: 1536 becomes "1.5 KiB"."""
     for unit in UNITS[:-1]:
         if count < 1024:
             return f"{count:.3g} {unit}" if count < 999.5 else f"{count:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Choice and order of the images of an epoch: a function of (seed, epoch) alone, so that a run resumes exactly."""
+"""Choose and order the images of an epoch, as a function of (seed, epoch) only, so that a run resumes exactly."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ BALANCED_SHARE = 0.7
 
 
 def check_shares(batch_size: int, num_images: int, world: int) -> None:
-    """Raise ValueError unless ``world`` processes can take equal parts of a batch of train images."""
+    """Raise ValueError unless a batch of train images can be divided equally among ``world`` processes."""
     if batch_size % world:
         raise ValueError(
-            f"`batch_size: {batch_size}` does not divide by {world} processes, which take equal parts of a batch; "
+            f"`batch_size: {batch_size}` cannot be divided equally among {world} processes; "
             f"set {batch_size - batch_size % world or world} or another multiple"
         )
     if num_images < world:
@@ -30,17 +30,18 @@ def check_shares(batch_size: int, num_images: int, world: int) -> None:
 class EpochSampler(Sampler[list[Draw]]):
     """The batches of an epoch for this process, as lists of ``Draw``.
 
-    Keys instead of plain indices let workers reproduce a sample from (seed, epoch, index, repeat) alone: the number
-    of workers, prefetching or a resume cannot change it. An epoch has as many draws as images, rounded down to whole
-    batches, because a last batch of one image would give batch norm nothing to average. Fewer images than a batch
-    form one batch.
+    With these keys instead of plain indices, a worker reproduces a sample from (seed, epoch, index, repeat) alone, so
+    neither the number of workers nor prefetching or a resume can change it. An epoch has as many draws as images,
+    rounded down to whole batches, because batch norm cannot average over a last batch of one image. If there are
+    fewer images than ``batch_size``, they form one batch.
 
     Args:
         rows: manifest rows in the order of the data set.
-        batch_size: global batch size; each process takes its ``rank``'s part of every batch.
+        batch_size: global batch size, over all processes.
         oversampling: none; foreground (see ``image_factors``); or classes: ``BALANCED_SHARE`` of the draws come from
             ``draw_classes``.
-        background: channel 0 of the truth is the background.
+        background: whether channel 0 of the ground truth is the background.
+        rank, world: number of this process, and number of processes; each takes an equal part of every batch.
 
     Raises:
         ValueError: the batch size is not a multiple of the number of processes, or there are fewer images than
@@ -75,7 +76,7 @@ class EpochSampler(Sampler[list[Draw]]):
         self.seed, self.rank, self.world = seed, rank, world
 
     def __len__(self) -> int:
-        """Number of steps of a whole epoch, whatever ``start`` is."""
+        """Number of steps in a whole epoch, independent of ``start``."""
         return len(self.image_ids) // self.batch_size
 
     def __iter__(self) -> Iterator[list[Draw]]:
@@ -93,7 +94,7 @@ class EpochSampler(Sampler[list[Draw]]):
         return slice(begin, begin + size)
 
     def _order(self, epoch: int) -> np.ndarray:
-        """Index, repeat and label of each draw of an epoch: (N, 3)."""
+        """Index, repeat and label of each draw of an epoch: int64 (N, 3)."""
         rng = np.random.default_rng([self.seed, epoch])
         drawn = draw_in_proportion(self.factors, rng)
         labels = np.full(len(drawn), -1)
@@ -109,7 +110,7 @@ def image_factors(shown: np.ndarray, oversampling: str) -> np.ndarray:
 
     Args:
         shown: whether each image shows each class: bool (N, C).
-        oversampling: "foreground" gives images with any class half of the draws; otherwise all are equal.
+        oversampling: "foreground" gives half of the draws to images with any class; otherwise all images are equal.
     """
     if oversampling != "foreground":
         return np.ones(len(shown))
@@ -118,13 +119,14 @@ def image_factors(shown: np.ndarray, oversampling: str) -> np.ndarray:
 
 
 def draw_classes(shown: np.ndarray, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw images for classes, so that all classes in ``shown`` are drawn equally often (or one more).
+    """Draw images so that all classes in ``shown`` are drawn equally often (give or take one).
 
     Args:
         shown: whether each image shows each class: bool (N, C).
 
     Returns:
-        indices of images and of the classes that they are drawn for, both int64 (number,).
+        Indices of the images and of the classes they are drawn for, both int64 (number,); the class is -1 if no image
+        shows any.
     """
     there = np.flatnonzero(shown.any(axis=0))
     if not len(there):
@@ -138,7 +140,7 @@ def draw_classes(shown: np.ndarray, number: int, rng: np.random.Generator) -> tu
 
 
 def draw_in_proportion(factors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Draw as many indices as factors, each in proportion to its factor, rounded up or down.
+    """Draw as many indices as there are factors, each in proportion to its factor, rounded up or down.
 
     Systematic sampling: images are placed end to end on a line, each as long as its share, and a comb of evenly
     spaced teeth picks images. Equal factors are adjacent, so their total is rounded only once.

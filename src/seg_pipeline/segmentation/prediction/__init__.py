@@ -1,4 +1,4 @@
-"""From a checkpoint or a bundle to masks: tiles, test-time options, postprocessing and how it is chosen."""
+"""Predict masks with a checkpoint or a bundle: tiling, test-time options, and the choice of postprocessing."""
 
 import lazy_loader
 

@@ -21,8 +21,8 @@ from seg_pipeline.segmentation.storage.atomic import replacing
 
 KIND = "seg_pipeline.bundle"
 FORMAT_VERSION = 2
-"""Version of ``bundle.json``; raised when a reader of the version before would go wrong. 2: "members" became
-"networks", and the formats measured by the export are listed under "formats"."""
+"""Version of ``bundle.json``; increased when older readers would misread a new file. 2: "members" became "networks",
+and the formats measured by the export are listed under "formats"."""
 DESCRIPTION = "bundle.json"
 COLOUR = re.compile("#[0-9a-fA-F]{6}")
 FILES = {
@@ -44,14 +44,14 @@ class File(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class BundleNetwork:
-    """One network. A training with folds has one per fold; the ensemble averages their probabilities."""
+    """One network. Training with folds gives one per fold; the ensemble averages their probabilities."""
 
     input: InputSettings
     mean: tuple[float, ...]
-    """Subtracted from each channel, in 0..1, inside the network; for information only, like ``std``."""
+    """Mean per channel, for values in 0..1, which the network subtracts itself; like ``std``, for information only."""
     std: tuple[float, ...]
     files: Mapping[str, File] = field(default_factory=dict)
-    """By format: a key of ``FILES``."""
+    """File of each format; the keys are those of ``FILES``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,7 @@ class Bundle:
         return replace(self, postprocessing=replace(self.postprocessing, thresholds=values))
 
     def paths(self, bundle_format: str) -> list[Path]:
-        """The file of each network in one format, after checking that its contents are those that were exported.
+        """Return the file of each network in one format, after checking it against the recorded hash and size.
 
         Raises:
             ValueError: the bundle lacks the format, or a file is missing or has changed since the export.
@@ -118,7 +118,7 @@ class Bundle:
         for one in self.provenance.get("quality", {}).get("formats", []):
             if one["format"] == bundle_format:
                 return (
-                    f"The export left it out: its Dice is {one['dice']}, of the trained model {one['dice_trained']}; "
+                    f"The export left it out: its Dice is {one['dice']}, the trained model's {one['dice_trained']}; "
                     "`export.max_dice_drop` limits the drop"
                 )
         return "Name it in `export.formats` and export again"
@@ -128,7 +128,7 @@ class Bundle:
         return self.networks[:1] if self.prediction.ensemble == "first" else self.networks
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: the contents of ``bundle.json``."""
+        """Return the contents of ``bundle.json`` as plain values."""
         return {
             "format": KIND,
             "format_version": FORMAT_VERSION,
@@ -150,7 +150,7 @@ class Bundle:
 
     @classmethod
     def read(cls, folder: str | Path) -> Bundle:
-        """Read the bundle in a folder; raises ValueError if there is none or its version is another."""
+        """Read the bundle in a folder; raises ValueError if there is none or it has a different version."""
         folder = Path(folder)
         try:
             values = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
@@ -164,7 +164,7 @@ class Bundle:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], folder: Path) -> Bundle:
-        """The inverse of ``to_dict``; raises ValueError if ``values`` are not of this version."""
+        """The inverse of ``to_dict``; raises ValueError if ``values`` have a different version."""
         if not isinstance(values, dict) or values.get("format") != KIND:
             found = values.get("format") if isinstance(values, dict) else values
             raise ValueError(
@@ -191,11 +191,11 @@ class Bundle:
                 provenance=values["provenance"],
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{folder / DESCRIPTION}: not as exported ({error}); export again") from None
+            raise ValueError(f"{folder / DESCRIPTION}: invalid description ({error}); export again") from None
 
 
 def _faults(values: dict[str, Any]) -> Iterator[str]:
-    """What is wrong with the values that decide what is computed."""
+    """Describe each fault in the values that affect the prediction."""
     task, classes, colours, networks = (values[name] for name in ("task", "classes", "colours", "networks"))
     if task not in get_args(Task):
         yield f"task is {task!r:.80}, expected {' or '.join(get_args(Task))}"
@@ -214,7 +214,7 @@ def _are_texts(values: object) -> bool:
 
 
 def file_name(bundle_format: str, number: int) -> str:
-    """File name of a network, counted from 0: model.onnx, model_2.onnx, model_3.onnx."""
+    """File name of a network by its number, from 0: model.onnx, model_2.onnx, model_3.onnx."""
     stem, dot, rest = FILES[bundle_format].partition(".")
     return f"{stem}_{number + 1}{dot}{rest}" if number else FILES[bundle_format]
 
@@ -231,8 +231,8 @@ def _checked(folder: Path, expected: File) -> Path:
         raise ValueError(f"{path}: missing from the bundle; copy the whole folder, or export again")
     if (found := describe_file(path)) != expected:
         raise ValueError(
-            f"{path}: not the file that was exported (sha256 {found.sha256[:12]}... of {found.bytes} bytes, expected "
-            f"{expected.sha256[:12]}... of {expected.bytes}); copy it again, or export again"
+            f"{path}: changed since the export (sha256 {found.sha256[:12]}..., {found.bytes} bytes; expected "
+            f"{expected.sha256[:12]}..., {expected.bytes} bytes); copy it again, or export again"
         )
     return path
 

@@ -1,4 +1,4 @@
-"""A checkpoint as an exported model would describe itself, and as one that can be called like it."""
+"""Describe a checkpoint as a bundle, and predict with it through the interface of an exported model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 
 PACKAGES = ("torch", "segmentation-models-pytorch", "timm", "onnx", "onnxscript", "onnxruntime", "safetensors")
-"""Whose versions a bundle records, where they are installed."""
+"""Packages whose versions a bundle records, if they are installed."""
 
 
 def choose_predictor(
@@ -39,20 +39,20 @@ def choose_predictor(
     device: torch.device,
     source: str | None = None,
 ) -> ImagePredictor:
-    """The model to predict with.
+    """Load the model to predict with: a checkpoint or a bundle.
 
     Args:
         model: "checkpoint", "bundle", or the folder of a bundle.
-        checkpoint: the trained model, where there is one.
-        bundle: the exported one, where there is one.
+        checkpoint: the trained model, or None.
+        bundle: the exported model, or None.
         bundle_format: "onnx" or "int8"; for a bundle only.
-        postprocessing: of the checkpoint.
-        prediction: the checkpoint's settings, and what goes before them or a bundle's.
-        device: of the checkpoint.
-        source: as of ``ImagePredictor``.
+        postprocessing: postprocessing for a checkpoint; a bundle has its own.
+        prediction: default settings for a checkpoint, and settings that override these or a bundle's, or None.
+        device: device that runs a checkpoint; a bundle runs on the CPU.
+        source: see ``ImagePredictor``.
 
     Raises:
-        ValueError: it is not there, or as ``ImagePredictor``.
+        ValueError: the model does not exist, or ``source`` is unknown.
     """
     usual, wanted = prediction
     if model == "checkpoint":
@@ -79,13 +79,13 @@ def checkpoint_predictor(
     prediction: PredictSettings | None = None,
     source: str | None = None,
 ) -> ImagePredictor:
-    """The trained model itself, in the number format that its config names, behind an exported model's interface.
+    """Return a predictor that runs the trained model in the precision that its config names.
 
     Args:
-        checkpoint: of one model, or of one a fold.
-        device: on which it computes.
-        postprocessing, prediction: as of ``describe``.
-        source: as of ``ImagePredictor``.
+        checkpoint: one model, or one per fold.
+        device: device that runs the model.
+        postprocessing, prediction: see ``describe``.
+        source: see ``ImagePredictor``.
     """
     bundle = describe(checkpoint, postprocessing=postprocessing, prediction=prediction)
     networks = [_network(*member, device) for member in load_members(checkpoint, device)]
@@ -99,13 +99,13 @@ def describe(
     prediction: PredictSettings | None = None,
     colours: Sequence[str] | None = None,
 ) -> Bundle:
-    """A bundle without files.
+    """Describe a checkpoint as a bundle without files.
 
     Args:
-        checkpoint: of one model, or of one a fold.
-        postprocessing: None: bare masks at the threshold by which training was validated.
-        prediction: None: each image as it is, whole.
-        colours: "#rrggbb" a class; None: those of the figures.
+        checkpoint: one model, or one per fold.
+        postprocessing: None means only the threshold that training used for validation.
+        prediction: None means whole images, without test-time augmentation.
+        colours: one "#rrggbb" per class; None means the colours of the figures.
     """
     members = load_members(checkpoint, torch.device("cpu"))
     config = members[0][1]
@@ -138,7 +138,7 @@ def _network(model: Segmenter, config: TrainingConfig, device: torch.device) -> 
 
 
 def _provenance(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Plain values, equal for equal checkpoints and versions."""
+    """Origin of the model as plain values; the same checkpoint and package versions give the same result."""
     return {
         "data_hash": checkpoint.get("data_hash"),
         "folds": checkpoint.get("folds"),
@@ -151,7 +151,7 @@ def _provenance(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def weights_hash(weights: dict[str, Tensor]) -> str:
-    """Sha256 over names and values, whatever order they lie in."""
+    """SHA-256 of names and values, independent of their order."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode())

@@ -1,7 +1,7 @@
-"""From the probabilities of an image to its masks: threshold, then what mends typical faults of a class.
+"""Turn an image's probabilities into masks: threshold them, then correct typical errors per class.
 
-Axes: K channels of the probabilities (the background first, where there is one), C classes, H rows, W columns.
-Free of torch: the exported model uses it too.
+Axes: K channels of the probabilities (the background first, if there is one), C classes, H rows, W columns.
+This module does not import torch, because exported models use it too.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """What is done to the masks, in this order; one value a class."""
+    """Postprocessing steps, applied in this order; each field holds one value per class."""
 
     thresholds: tuple[float, ...] | None
-    """Probability above which a multilabel pixel belongs to the class; None for multiclass, whose largest wins."""
+    """Probability above which a multilabel pixel belongs to the class; None for multiclass, where the largest wins."""
     fill_holes: tuple[bool, ...]
-    """Pixels that the class encloses, and no class of a multiclass image claims, become part of it."""
+    """Fill the holes of the class. In a multiclass image, pixels of other classes keep their class."""
     min_area: tuple[int, ...]
-    """Objects of fewer pixels of the native image go; 0 keeps all."""
+    """Remove objects with fewer pixels, at the image's native size; 0 keeps all."""
     largest_only: tuple[bool, ...]
-    """Only the largest object stays."""
+    """Keep only the largest object."""
     min_peak: tuple[float, ...]
-    """The class is cleared from an image where no pixel's probability reaches this; 0 keeps all."""
+    """Clear the class in images where no pixel reaches this probability; 0 keeps all."""
 
     def __post_init__(self) -> None:
         lengths = {one.name: len(value) for one in fields(self) if (value := getattr(self, one.name)) is not None}
         if len(set(lengths.values())) != 1:
-            raise ValueError(f"postprocessing needs one value a class in each setting, found {lengths}")
+            raise ValueError(f"postprocessing needs one value per class in each setting, found {lengths}")
 
     @classmethod
     def none(cls, num_classes: int, threshold: float | None) -> Postprocessing:
-        """Bare masks: at one threshold (multilabel), or where the class has the largest probability (None)."""
+        """Settings for plain masks: threshold each class, or take the most probable one if it is None (multiclass)."""
         return cls(
             thresholds=None if threshold is None else (threshold,) * num_classes,
             fill_holes=(False,) * num_classes,
@@ -46,23 +46,23 @@ class Postprocessing:
 
     @property
     def bare(self) -> bool:
-        """Whether nothing is done after the threshold."""
+        """Whether the threshold is the only step."""
         changes = any(self.fill_holes) or any(self.largest_only) or any(self.min_peak)
         return not changes and max(self.min_area, default=0) <= 1
 
     def changed(self, step: str, index: int, value: Any) -> Postprocessing:
-        """With another value of a setting for one class."""
+        """Return a copy with one class's value of a setting replaced."""
         values = list(getattr(self, step))
         values[index] = value
         return replace(self, **{step: tuple(values)})
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Return plain values for JSON."""
         return {name: None if value is None else list(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Postprocessing:
-        """Raises ValueError where ``values`` are not those of this version."""
+        """The inverse of ``to_dict``; raises ValueError if settings are missing or unknown."""
         expected = {one.name for one in fields(cls)}
         if set(values) != expected:
             raise ValueError(f"postprocessing has the settings {sorted(expected)}, found {sorted(values)}")
@@ -77,13 +77,13 @@ def make_masks(
     task: Literal["multilabel", "multiclass"],
     background: bool,
 ) -> np.ndarray:
-    """Bool masks (C, H, W) of one image.
+    """Compute the masks of one image, bool (C, H, W).
 
     Args:
         probabilities: float32 (K, H, W), K = C + ``background``.
-        settings: of C classes.
-        task: multilabel classes may overlap; of multiclass ones a pixel has at most one.
-        background: the first channel is no class.
+        settings: one value per class in each setting.
+        task: in a multilabel task classes may overlap; in a multiclass task a pixel has at most one class.
+        background: whether the first channel is the background.
     """
     if task == "multilabel":
         assert settings.thresholds is not None, "a multilabel task has a threshold for each class"
@@ -98,7 +98,7 @@ def make_masks(
 
 
 def mend_masks(masks: np.ndarray, peaks: np.ndarray, settings: Postprocessing, *, task: str) -> np.ndarray:
-    """What ``make_masks`` does after the threshold: bool (C, H, W), and largest probability of each class (C,)."""
+    """Apply the steps after the threshold to masks, bool (C, H, W); ``peaks`` (C,) are the largest probabilities."""
     free = None if task == "multilabel" else np.logical_not(masks.any(0))
     return np.stack([_mended(mask, peaks[index], settings, index, free) for index, mask in enumerate(masks)])
 
@@ -115,7 +115,12 @@ def _mended(mask: np.ndarray, peak: float, settings: Postprocessing, index: int,
 
 
 def find_holes(mask: np.ndarray, free: np.ndarray | None) -> np.ndarray:
-    """Bool (H, W): what the mask encloses, with its diagonals closed; only where ``free`` allows (None: anywhere)."""
+    """Find the pixels that a mask encloses, bool (H, W); the mask's pixels connect diagonally.
+
+    Args:
+        mask: bool (H, W).
+        free: bool (H, W), pixels that may be filled; None: all.
+    """
     _, labels, stats, _ = cv2.connectedComponentsWithStats((~mask).view(np.uint8), connectivity=4)
     left, top, width, height = stats[:, :4].T
     inner = (left > 0) & (top > 0) & (left + width < mask.shape[1]) & (top + height < mask.shape[0])
@@ -125,7 +130,7 @@ def find_holes(mask: np.ndarray, free: np.ndarray | None) -> np.ndarray:
 
 
 def sound_objects(mask: np.ndarray, *, min_area: int, largest_only: bool) -> np.ndarray:
-    """Bool (H, W): the objects (8 neighbours) of at least ``min_area`` pixels, or of these the largest."""
+    """Keep the 8-connected objects of at least ``min_area`` pixels, or only the largest of them: bool (H, W)."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0  # label 0 is the background

@@ -1,7 +1,7 @@
-"""What validation images score under every candidate setting: small numbers of each image, counted in one prediction.
+"""Pixel counts per validation image for every candidate setting, so that each image is predicted only once.
 
-Axes: N images, C classes, H rows, W columns, T thresholds, A least areas. The last axis of a count is of true
-positive, false positive and false negative pixels.
+Axes: N images, C classes, H rows, W columns, T thresholds, A minimum areas. The last axis of the counts holds true
+positives, false positives and false negatives, in pixels.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ AREAS = (0, 5, 10, 20, 40, 80, 160, 320, 640)
 
 
 def levels_of(probabilities: np.ndarray, thresholds: tuple[float, ...]) -> np.ndarray:
-    """Uint8 (C, H, W): how many of the rising thresholds a multilabel pixel's probability is above."""
+    """Count the thresholds (ascending) that each multilabel probability exceeds: uint8 (C, H, W)."""
     limits = np.array(thresholds, dtype=np.float32)
     levels = np.zeros(probabilities.shape, dtype=np.uint8)
     above = probabilities > limits[0]
@@ -29,13 +29,13 @@ def levels_of(probabilities: np.ndarray, thresholds: tuple[float, ...]) -> np.nd
 
 
 def winners_of(probabilities: np.ndarray, background: bool) -> np.ndarray:
-    """Uint8 (C, H, W): 1 where the class has the largest probability."""
+    """Return uint8 (C, H, W): 1 where the class has the largest probability."""
     masks = probabilities.argmax(0) == np.arange(background, len(probabilities))[:, None, None]
     return masks.view(np.uint8)
 
 
 def count_levels(levels: np.ndarray, masks: np.ndarray, num_thresholds: int) -> np.ndarray:
-    """Counts int64 (T, C, 3) of the pixels above each threshold, of uint8 levels and masks (C, H, W)."""
+    """Count the pixels above each threshold, int64 (T, C, 3), from levels and ground truth, both uint8 (C, H, W)."""
     counts = np.empty((num_thresholds, len(levels), 3), dtype=np.int64)
     for index, (level, mask) in enumerate(zip(levels, masks, strict=True)):
         found = (level > 0) & (mask != IGNORE)
@@ -48,12 +48,14 @@ def count_levels(levels: np.ndarray, masks: np.ndarray, num_thresholds: int) -> 
 
 
 def count_objects(masks: np.ndarray, truth: np.ndarray, *, exclusive: bool) -> np.ndarray:
-    """Counts int64 (C, 2, A, 2, 3): holes as they are or filled; by least area; all objects or the largest.
+    """Count pixels for every combination of steps after the threshold, int64 (C, 2, A, 2, 3).
+
+    The axes after the class: holes kept or filled, minimum area, all objects or only the largest.
 
     Args:
-        masks: bool (C, H, W) at the threshold.
-        truth: uint8 (C, H, W).
-        exclusive: classes do not overlap, so that holes which another class claims stay.
+        masks: thresholded masks, bool (C, H, W).
+        truth: ground truth, uint8 (C, H, W).
+        exclusive: classes do not overlap, so holes that contain another class are not filled.
     """
     free = np.logical_not(masks.any(0)) if exclusive else None
     counts = np.zeros((len(masks), 2, len(AREAS), 2, 3), dtype=np.int64)
@@ -68,7 +70,7 @@ def count_objects(masks: np.ndarray, truth: np.ndarray, *, exclusive: bool) -> n
 
 
 def _by_area(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Counts (A, 2, 3) of one class."""
+    """Count the pixels of one class for each minimum area, for all objects or only the largest: (A, 2, 3)."""
     number, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     known = (truth != IGNORE) & mask
     found = np.bincount(labels[known], minlength=number)[1:]
@@ -82,14 +84,17 @@ def _by_area(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def gated(counts: np.ndarray, peaks: np.ndarray, least: Iterable[float]) -> np.ndarray:
-    """Counts (N, V, 3) of one class cleared where its peak (N,) is below each of the least ones, from (N, 3)."""
+    """Counts (N, V, 3) of one class if it is cleared in images whose peak (N,) is below each of V minimum peaks.
+
+    ``counts`` (N, 3) are those without clearing.
+    """
     nothing = np.zeros_like(counts)
     nothing[:, 2] = counts[:, 0] + counts[:, 2]
     return np.stack([np.where((peaks < one)[:, None], nothing, counts) for one in least], axis=1)
 
 
 class Kept:
-    """Levels of many images, compressed: some kilobytes an image in place of megabytes of probabilities."""
+    """Compressed levels of many images: a few kilobytes per image instead of megabytes of probabilities."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[bytes, tuple[int, ...]]] = []

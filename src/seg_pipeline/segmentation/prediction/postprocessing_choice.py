@@ -1,6 +1,6 @@
-"""Choice of the postprocessing: each step of each class is kept only where it helps.
+"""Choose the postprocessing: a step is kept for a class only if it improves that class.
 
-Axes: N images, C classes, V values of a setting.
+Axes: N images, C classes, V candidate values of a setting.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 LEAST_GAIN = 0.002
-"""Of Dice; less is not worth a step, however sure it is."""
+"""Smallest gain in Dice that justifies a step, even if a smaller gain is certain."""
 
 RULE = (
-    f"A step is kept for a class where it raises the class's Dice on validation images by at least {LEAST_GAIN} and "
-    "the interval of the gain, by resampling, lies above 0."
+    f"A step is kept for a class if it raises the class's Dice on the validation images by at least {LEAST_GAIN} and "
+    "the confidence interval of the gain, estimated by resampling, lies above 0."
 )
 
 
@@ -53,20 +53,22 @@ def choose_postprocessing(
     confidence: float,
     steps: bool = True,
 ) -> tuple[dict, pd.DataFrame]:
-    """Settings that raise the Dice on validation images by more than chance, from one prediction of them.
+    """Choose the settings that raise the Dice on validation images by more than chance.
 
-    The steps are tried in the order in which ``postprocess`` takes them, each on top of what was kept before.
+    Each image is predicted once. The steps are tried in the order of the fields of ``Postprocessing``, each on top
+    of the steps kept so far.
 
     Args:
         train_val_images: manifest without the test split.
-        prediction: how probabilities are made.
+        prediction: prediction options, such as test-time augmentation.
         aggregator: how Dice is aggregated and resampled.
-        confidence: of the interval that has to lie above 0.
-        steps: False: bare masks, as training scores them.
+        confidence: confidence level of the interval, which must lie above 0.
+        steps: False skips the choice; the masks are only thresholded, as in training's validation.
 
     Returns:
-        settings (``Postprocessing.to_dict``), classes, gains (a dict a step and class), rule, chosen_on,
-        resampled, num_images; and for multilabel a row a class and threshold with dice, precision and recall.
+        settings (``Postprocessing.to_dict``), classes, gains (one dict per step and class), rule, chosen_on,
+        resampled, num_images; and a table with dice, precision and recall, one row per class and threshold (empty
+        for multiclass).
     """
     config = config_of(checkpoint)
     seen = _look(train_val_images, checkpoint, config, device=device, batch_size=batch_size, prediction=prediction)
@@ -89,7 +91,7 @@ def choose_postprocessing(
 
 @dataclass
 class _Seen:
-    """Validation images as they were predicted."""
+    """Predictions of the validation images, reduced to what the choice needs."""
 
     rows: pd.DataFrame
     thresholds: tuple[float, ...]
@@ -139,7 +141,7 @@ class _Choice:
     gains: list[dict] = field(default_factory=list)
 
     def step(self, step: str, index: int, values: Sequence[Any], counts: np.ndarray) -> None:
-        """Takes the best of the values of one class's setting, from counts (N, V, 3), where it gains enough."""
+        """Adopt the best value of one class's setting, from counts (N, V, 3), if it gains enough."""
         now = values.index(getattr(self.settings, step)[index])
         dice, resampled = self.aggregator.estimate(counts_of(counts), "dice", self.groups)
         best = now if np.isnan(dice).all() else int(np.nanargmax(dice))
@@ -167,7 +169,7 @@ def _choose_thresholds(choice: _Choice, seen: _Seen) -> None:
 
 
 def _choose_objects(choice: _Choice, seen: _Seen) -> None:
-    """The steps after the threshold."""
+    """Choose the steps after the threshold."""
     grid = _objects(seen, choice.settings)
     every = range(len(choice.classes))
     for index in every:
@@ -186,7 +188,7 @@ def _choose_objects(choice: _Choice, seen: _Seen) -> None:
 
 
 def _objects(seen: _Seen, settings: Postprocessing) -> np.ndarray:
-    """``count_objects`` of each image at the thresholds so far: (N, C, 2, A, 2, 3)."""
+    """``count_objects`` of each image at the chosen thresholds: (N, C, 2, A, 2, 3)."""
     if settings.thresholds is None:
         limits = np.zeros(seen.peaks.shape[1], dtype=int)
     else:
@@ -202,7 +204,7 @@ def _objects(seen: _Seen, settings: Postprocessing) -> np.ndarray:
 
 
 def counts_of(counts: np.ndarray) -> Counts:
-    """Of (N, V, 3), the values in place of classes."""
+    """Convert counts (N, V, 3); the candidate values take the place of classes."""
     true_pos, false_pos, false_neg = (torch.from_numpy(np.ascontiguousarray(counts[..., one])) for one in range(3))
     nothing = torch.zeros(len(counts), dtype=torch.int64)
     return Counts(true_pos, false_pos, false_neg, nothing, nothing)

@@ -1,6 +1,6 @@
-"""Probabilities and masks of images, at the images' own size, by one model or the mean of several.
+"""Predict probabilities and masks at the images' own size, with one model or the mean of several.
 
-Axes: B images, K channels of the probabilities (the background first, where there is one), C classes, H rows,
+Axes: B images, K channels of the probabilities (the background first, if there is one), C classes, H rows,
 W columns.
 """
 
@@ -32,7 +32,7 @@ NO_OPTIONS = PredictSettings()
 
 
 def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter, TrainingConfig]]:
-    """The models of a checkpoint (one, or one a fold), ready to predict, built from what it says itself."""
+    """Build the models of a checkpoint (one, or one per fold) from its own config and weights, in evaluation mode."""
     members = []
     for saved in checkpoint["members"]:
         config = TrainingConfig.from_dict(saved["config"])
@@ -43,12 +43,12 @@ def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter
 
 
 def config_of(checkpoint: dict) -> TrainingConfig:
-    """What all members of a checkpoint share: task, classes, background, scores."""
+    """Config of a checkpoint's first model. All its models share task, classes, background and scores."""
     return TrainingConfig.from_dict(checkpoint["members"][0]["config"])
 
 
 def plain_masks(config: TrainingConfig) -> Postprocessing:
-    """Bare masks, as training scores them."""
+    """Settings that only threshold the probabilities, as training does for validation."""
     threshold = config.scores.threshold if config.task == "multilabel" else None
     return Postprocessing.none(len(config.classes), threshold)
 
@@ -63,22 +63,23 @@ def predict_masks(
     settings: PredictSettings = NO_OPTIONS,
     calibration: Calibration | None = None,
 ) -> pd.DataFrame:
-    """Predictions of all rows of a manifest.
+    """Predict all rows of a manifest.
 
     Args:
-        postprocessing: from probabilities to masks.
-        settings: mirrored images, windows, members.
-        calibration: is updated with each image's probabilities and truth.
+        postprocessing: how probabilities become masks.
+        settings: test-time augmentation, windows and ensemble.
+        calibration: updated with each image's probabilities and ground truth.
 
     Returns:
-        image_id, height, width; of each class mask_<class> (run lengths as in the manifest), peak_<class> (largest
-        probability of the image) and mean_<class> (mean probability inside the mask, NaN where it is empty).
+        One row per image: image_id, height, width; and per class mask_<class> (run lengths as in the manifest),
+        peak_<class> (largest probability in the image) and mean_<class> (mean probability inside the mask, NaN if
+        it is empty).
 
     Raises:
-        ValueError: there is no row, as where the test split has a share of 0.
+        ValueError: ``rows`` is empty, for example because the test split has a share of 0.
     """
     if rows.empty:
-        raise ValueError("there is no image to predict: the test split is empty; give it a share, `split.shares.test`")
+        raise ValueError("no images to predict: the test split is empty; set a share above 0 in `split.shares.test`")
     config = config_of(checkpoint)
     found = full_size_probabilities(rows, checkpoint, device=device, batch_size=batch_size, settings=settings)
     table = []
@@ -93,7 +94,7 @@ def predict_masks(
 
 
 def _described(row: dict, probabilities: np.ndarray, masks: np.ndarray, classes: tuple[str, ...]) -> dict:
-    """A row of predictions: of probabilities (C, H, W) and masks (C, H, W)."""
+    """One row of the predictions, from probabilities (C, H, W) and masks (C, H, W)."""
     about = {name: row[name] for name in ("image_id", "height", "width")}
     runs = {f"mask_{name}": encode_rle(mask, order="C") for name, mask in zip(classes, masks, strict=True)}
     peaks = {f"peak_{name}": float(one.max()) for name, one in zip(classes, probabilities, strict=True)}
@@ -112,7 +113,7 @@ def full_size_probabilities(
     batch_size: int,
     settings: PredictSettings = NO_OPTIONS,
 ) -> Iterator[Tensor]:
-    """Probabilities float32 (K, height, width) of each row at its own size, on the CPU: the mean of all models."""
+    """Yield each row's probabilities, float32 (K, height, width), on the CPU: the mean over the models."""
     members = load_members(checkpoint, device)[: 1 if settings.ensemble == "first" else None]
     return mean_probabilities(members, rows, device=device, batch_size=batch_size, settings=settings)
 
@@ -125,7 +126,7 @@ def mean_probabilities(
     batch_size: int,
     settings: PredictSettings,
 ) -> Iterator[Tensor]:
-    """The same of members that are loaded."""
+    """Like ``full_size_probabilities``, with models that are already loaded."""
     task = members[0][1].task
     logits = (full_size_logits(*member, rows, device, batch_size, settings) for member in members)
     for votes in zip(*logits, strict=True):
@@ -134,7 +135,7 @@ def mean_probabilities(
 
 
 def probabilities_of(logits: Tensor, task: Task) -> Tensor:
-    """Of logits (..., K, H, W)."""
+    """Probabilities of logits (..., K, H, W)."""
     return logits.sigmoid() if task == "multilabel" else logits.softmax(-3)
 
 
@@ -147,7 +148,7 @@ def full_size_logits(
     batch_size: int,
     settings: PredictSettings,
 ) -> Iterator[Tensor]:
-    """Logits (K, height, width) of each row, on the CPU."""
+    """Yield each row's logits, float32 (K, height, width), on the CPU."""
     dataset = make_dataset(rows, config.input, task=config.task, background=config.background)
     at_once = whole_images(rows, config.input, batch_size=batch_size) if settings.overlap is None else 1
     loader: DataLoader = DataLoader(dataset, at_once, collate_fn=collate)
@@ -171,7 +172,11 @@ def full_size_logits(
 def mirrored_vote(
     model: Callable[[Tensor], Tensor], images: Tensor, mirrored: tuple[tuple[int, ...], ...], task: Task
 ) -> Tensor:
-    """Logits (B, K, H, W) of the mean of the probabilities of images mirrored along each of these sets of axes."""
+    """Average the probabilities over mirrored copies of the images, and return the logits (B, K, H, W).
+
+    Args:
+        mirrored: axes to flip, one tuple per copy; an empty tuple is the image itself.
+    """
     votes = [model(images.flip(axes)).flip(axes) if axes else model(images) for axes in mirrored]
     if len(votes) == 1:
         return votes[0]
@@ -182,7 +187,7 @@ def mirrored_vote(
 def stitched(
     predict: Callable[[Tensor], Tensor], images: Tensor, config: TrainingConfig, *, overlap: float, batch_size: int
 ) -> Tensor:
-    """Logits (1, K, H, W) of one image (1, channels, H, W) from those of windows of the input's size."""
+    """Predict one image (1, channels, H, W) in overlapping windows of the input's size: logits (1, K, H, W)."""
     (image,) = images
     shape = image.shape[-2], image.shape[-1]
     stitcher = Stitcher(config.num_channels, shape)

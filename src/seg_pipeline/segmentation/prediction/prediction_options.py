@@ -1,4 +1,4 @@
-"""What each way to predict gains and costs, measured on validation images."""
+"""Measure what each prediction option gains in Dice and costs in time, on validation images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from seg_pipeline.segmentation.settings.training import InputSettings, PredictSe
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 OVERLAP = 0.5
-"""Of the windows where the settings name none."""
+"""Overlap of the windows if the settings do not name one."""
 
 COLUMNS = ["option", "dice", "gain", "gain_low", "gain_high", "seconds_per_image", "cost", "used"]
 
@@ -39,15 +39,17 @@ def measure_options(
     confidence: float,
     max_images: int,
 ) -> pd.DataFrame:
-    """A row a way to predict: option, dice, gain over "plain" with its interval, seconds_per_image, cost, used.
+    """Measure each prediction option; one row per option, with the columns ``COLUMNS``.
 
-    Dice is the mean over classes of bare masks, cost the time as a multiple of that of "plain". The mean of several
-    folds' models has no Dice here: each validation image was seen in training by all of them but one.
+    ``dice`` is the mean over classes of thresholded masks without postprocessing; ``gain`` is the difference to
+    "plain", with its interval; ``cost`` is the time relative to "plain". The ensemble over folds has no Dice, because
+    all but one of its models were trained on each validation image.
 
     Args:
         train_val_images: manifest without the test split.
         prediction: the settings in use.
-        max_images: of whole series, evenly drawn, on which to measure; 0: do not, the table has no row then.
+        max_images: number of images to measure on, in whole series drawn evenly; 0: measure nothing and return an
+            empty table.
     """
     if not max_images:
         return pd.DataFrame(columns=COLUMNS)
@@ -65,7 +67,8 @@ def measure_options(
 
 
 def options_of(prediction: PredictSettings, settings: InputSettings, rows: pd.DataFrame) -> dict[str, PredictSettings]:
-    """ "plain" first; windows where images are larger than those; last, what is in use where it is several at once."""
+    """List the options to measure: "plain" first, "windows" if images are larger than a window, and last "as set" if
+    the settings in use combine several options."""
     plain = PredictSettings()
     overlap = OVERLAP if prediction.overlap is None else prediction.overlap
     options = {"plain": plain, "horizontal": replace(plain, tta="horizontal"), "flips": replace(plain, tta="flips")}
@@ -77,7 +80,7 @@ def options_of(prediction: PredictSettings, settings: InputSettings, rows: pd.Da
 
 
 def whole_series(rows: pd.DataFrame, most: int) -> pd.DataFrame:
-    """Series, evenly drawn from all, of at most so many images together, but at least one series."""
+    """Draw whole series evenly, with at most ``most`` images in total, but at least one series."""
     sizes = rows.groupby("series", sort=False).size()
     step = max(1, math.ceil(len(rows) / max(most, 1)))
     return rows[rows["series"].isin(sizes.index[::step])].reset_index(drop=True)
@@ -86,7 +89,7 @@ def whole_series(rows: pd.DataFrame, most: int) -> pd.DataFrame:
 def _measured(
     sample: Runs, config: TrainingConfig, settings: PredictSettings, device: torch.device, batch_size: int
 ) -> tuple[Counts, float]:
-    """Counts of all images, and seconds an image."""
+    """Count the pixels of all images, and measure the seconds per image."""
     overlap, taken, bare = Collected[Counts](), 0.0, plain_masks(config)
     for rows, checkpoint in sample:
         members = load_members(checkpoint, device)
@@ -118,7 +121,7 @@ def _row(name: str, estimates: dict[str, tuple[np.ndarray, np.ndarray]], seconds
 
 
 def _ensemble(checkpoint: dict, prediction: PredictSettings, table: pd.DataFrame) -> pd.DataFrame:
-    """The row of several folds' models."""
+    """The row for the ensemble over folds; no row if there is only one model."""
     number = len(checkpoint["members"])
     if number == 1:
         return table[:0]

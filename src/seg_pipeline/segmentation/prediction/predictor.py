@@ -1,6 +1,6 @@
-"""From an image to probabilities and masks at its own size, whatever runs the network.
+"""Predict probabilities and masks at an image's own size, independently of what runs the network.
 
-The one path that every exported format takes; free of torch. Axes: B images, K channels (of an image or of the
+All exported formats use this code, which does not import torch. Axes: B images, K channels (of an image or of the
 logits), C classes, H rows, W columns.
 """
 
@@ -29,22 +29,22 @@ from seg_pipeline.segmentation.prediction.tiles import Stitcher, windows
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, Task
 
 Network = Callable[[np.ndarray], np.ndarray]
-"""Uint8 images (B, K, H, W) -> float32 logits (B, K, H, W), of multiples of 32."""
+"""Maps uint8 images (B, K, H, W), H and W multiples of 32, to float32 logits (B, K, H, W)."""
 
 Frames = Sequence[np.ndarray | None]
 Image = np.ndarray | Frames
-"""Pixels as stored, uint8 or uint16, (H, W) or (H, W, 3); where the network's channels are frames of a series, the
-image at each offset of ``input.channels``, None where there is none."""
+"""Pixels as stored, uint8 or uint16, (H, W) or (H, W, 3). If the network's channels are frames of a series: one image
+per offset of ``input.channels``, None for a frame that does not exist."""
 
 
 class ImagePredictor:
     """A bundle's description with its networks loaded; safe to call from several threads.
 
     Args:
-        source: of a model trained on several data sets: normalise images as those of this one.
+        source: for a model trained on several data sets, the one whose normalisation to use.
 
     Raises:
-        ValueError: the model knows no normalisation of its own for ``source``.
+        ValueError: the model has no normalisation for ``source``.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class ImagePredictor:
         self.networks = list(zip(inputs, networks, strict=False))
 
     def probabilities(self, image: Image) -> np.ndarray:
-        """Float32 (K, H, W) at the image's own size; with a background, that is the first channel.
+        """Predict probabilities, float32 (K, H, W), at the image's own size; a background is the first channel.
 
         Raises:
-            ValueError: it is no image, or an image alone where the network takes frames.
+            ValueError: ``image`` has the wrong type or shape, or is a single image although the network takes frames.
         """
         return self.batch_probabilities([image])[0]
 
     def batch_probabilities(self, images: Sequence[Image]) -> list[np.ndarray]:
-        """The same of several images, of which neighbours of one input size go through the network together."""
+        """Like ``probabilities``, for several images. Consecutive images of one input size are predicted together."""
         by_network = [
             [activated(logits, self.bundle.task) for logits in self.full_size_logits(images, index)]
             for index in range(len(self.networks))
@@ -81,7 +81,7 @@ class ImagePredictor:
         return [sum(votes[1:], start=votes[0]) / np.float32(len(votes)) for votes in zip(*by_network, strict=True)]
 
     def full_size_logits(self, images: Sequence[Image], index: int = 0) -> list[np.ndarray]:
-        """Float32 (K, H, W) of each image at its own size, by one network."""
+        """Logits of one network, float32 (K, H, W) for each image at its own size."""
         settings, network = self.networks[index]
         shapes = [_stored_shape(image, settings) for image in images]
         ready = [prepare(image, settings) for image in images]
@@ -90,7 +90,7 @@ class ImagePredictor:
         return [resize_logits(one, *shape, settings) for one, shape in zip(logits, shapes, strict=True)]
 
     def _input_logits(self, batch: np.ndarray, settings: InputSettings, network: Network) -> np.ndarray:
-        """Float32 (B, K, H, W) of ready images, whole or in windows."""
+        """Logits of prepared images, float32 (B, K, H, W), computed whole or in windows."""
         mirrored, overlap, task = self.bundle.prediction.mirrored, self.bundle.prediction.overlap, self.bundle.task
         if overlap is None:
             return mirrored_vote(network, batch, mirrored, task)
@@ -103,31 +103,31 @@ class ImagePredictor:
         return np.stack([stitcher.result() for stitcher in stitchers])
 
     def masks(self, probabilities: np.ndarray, thresholds: Sequence[float] | None = None) -> np.ndarray:
-        """Bool (C, H, W) of one image's probabilities, post-processed as the bundle says.
+        """Compute one image's masks, bool (C, H, W), with the bundle's postprocessing.
 
         Args:
-            probabilities: as ``probabilities`` gives them.
-            thresholds: one, or one a class, in place of the bundle's; multilabel only.
+            probabilities: the result of ``probabilities``.
+            thresholds: one for all classes, or one per class, instead of the bundle's; multilabel only.
 
         Raises:
-            ValueError: as ``Bundle.with_thresholds``.
+            ValueError: the task is multiclass, or the number of thresholds is wrong.
         """
         bundle = self.bundle if thresholds is None else self.bundle.with_thresholds(thresholds)
         return make_masks(probabilities, bundle.postprocessing, task=bundle.task, background=bundle.background)
 
 
 class Predictor(ImagePredictor):
-    """An exported model: a bundle's folder is all that it needs, with onnxruntime.
+    """An exported model that runs with onnxruntime and needs only the bundle's folder.
 
     Args:
-        bundle_folder: as the pipeline `export` makes it.
-        threads: of one prediction; None: one a core.
-        bundle_format: "onnx", or "int8" where the bundle has it.
-        prediction: in place of the bundle's.
-        source: as of ``ImagePredictor``.
+        bundle_folder: folder written by the pipeline `export`.
+        threads: threads per prediction; None means one per core.
+        bundle_format: "onnx", or "int8" if the bundle has it.
+        prediction: prediction options that replace the bundle's.
+        source: see ``ImagePredictor``.
 
     Raises:
-        ValueError: no bundle, a damaged one, without this format, or onnxruntime is not installed.
+        ValueError: the bundle is missing, damaged or lacks the format, or onnxruntime is not installed.
     """
 
     def __init__(
@@ -146,14 +146,14 @@ class Predictor(ImagePredictor):
 
 
 def load_onnx(path: Path, *, threads: int | None = None) -> Network:
-    """A network that onnxruntime runs on the CPU."""
+    """Load a network that onnxruntime runs on the CPU."""
     try:
         import onnxruntime
     except ModuleNotFoundError:
         raise ValueError("onnxruntime is not installed: `pip install 'seg_pipeline[predict]'`") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 3  # errors; a warning would tell of the graph, not of the image
+    options.log_severity_level = 3  # errors only; warnings concern the graph, not the image
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common class  # noqa: BLE001
@@ -165,8 +165,10 @@ def load_onnx(path: Path, *, threads: int | None = None) -> Network:
 def mirrored_vote(
     network: Network, images: np.ndarray, mirrored: tuple[tuple[int, ...], ...], task: Task
 ) -> np.ndarray:
-    """Logits of the mean of the probabilities of images mirrored along each of these sets of axes, as in training's
-    ``predict.mirrored_vote``, bounds included."""
+    """Average the probabilities over mirrored copies of the images, and return the logits.
+
+    Same result as ``predict_images.mirrored_vote``, including the clipping.
+    """
     votes = [np.flip(network(np.ascontiguousarray(np.flip(images, axes))), axes) for axes in mirrored]
     if len(votes) == 1:
         return votes[0]
@@ -178,11 +180,11 @@ def mirrored_vote(
 
 
 def activated(logits: np.ndarray, task: Task) -> np.ndarray:
-    """Probabilities float32 of logits (..., K, H, W)."""
+    """Probabilities, float32, of logits (..., K, H, W)."""
     if task == "multilabel":
-        raised = np.negative(logits, order="C")  # not as a mirrored view lies: `flat` would be a copy
+        raised = np.negative(logits, order="C")  # C order, because `flat` would be a copy of a mirrored view
         flat = raised.reshape(-1, raised.shape[-1])
-        cv2.exp(flat, flat)  # a seventh of numpy's time; what overflows is infinite and becomes 0
+        cv2.exp(flat, flat)  # a seventh of numpy's time; overflow gives infinity, which becomes 0
         raised += 1
         return np.reciprocal(raised, out=raised)
     raised = np.exp(logits - logits.max(-3, keepdims=True))
@@ -190,17 +192,17 @@ def activated(logits: np.ndarray, task: Task) -> np.ndarray:
 
 
 def prepare(image: Image, settings: InputSettings) -> np.ndarray:
-    """The network's input, uint8 (K, H, W): scaled, filled up with black below and to the right."""
+    """Prepare the network's input, uint8 (K, H, W): scale, and pad with black at the bottom and right."""
     frames = _frames(image, settings)
     shape = fitted_shapes(*_stored_shape(image, settings), settings)[0]
     planes = [_plane(frame, shape, settings) for frame in frames]
     stacked = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
     filled = cut_image(stacked, Box(0, 0, *filled_shape(shape, settings)))
-    return np.stack(cv2.split(filled))  # half the time of a copy of the transposed
+    return np.stack(cv2.split(filled))  # half the time of copying the transpose
 
 
 def _plane(frame: np.ndarray | None, shape: tuple[int, int], settings: InputSettings) -> np.ndarray:
-    """Uint8 (H, W, K) of ``shape``. A frame of another size is brought to its own fitted size first, as in training."""
+    """Scale a frame to ``shape``: uint8 (H, W, K). As in training, it is first scaled to its own fitted size."""
     if frame is None:
         return np.zeros((*shape, 1), dtype=np.uint8)
     own = fitted_shapes(frame.shape[0], frame.shape[1], settings)[0]
@@ -213,7 +215,7 @@ def _frames(image: Image, settings: InputSettings) -> Frames:
     if isinstance(offsets, tuple) and (isinstance(image, np.ndarray) or len(frames) != len(offsets)):
         raise ValueError(
             f"this model sees {len(offsets)} frames of a series at once, at the offsets {list(offsets)} from the image "
-            f"itself, found {len(frames)}; give them in this order, None where there is none"
+            f"itself, found {len(frames)}; pass them in this order, with None for a missing frame"
         )
     if isinstance(offsets, str) and len(frames) != 1:
         raise ValueError(f"this model sees one image at a time, found {len(frames)} frames")
@@ -227,7 +229,7 @@ def _check(frame: np.ndarray) -> None:
     shaped = frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 3)
     if not shaped or not frame.size or frame.dtype not in (np.uint8, np.uint16):
         raise ValueError(
-            f"an image is uint8 or uint16 of shape (H, W) or (H, W, 3), found {frame.dtype} {tuple(frame.shape)}"
+            f"an image must be uint8 or uint16 of shape (H, W) or (H, W, 3), found {frame.dtype} {tuple(frame.shape)}"
         )
 
 

@@ -1,6 +1,6 @@
-"""Windows that cover an image, and their results put together again, the middle of each counting most.
+"""Windows that cover an image, and the weighted mean that joins their results; a window's middle has most weight.
 
-Axes: K channels, H rows, W columns. Free of torch: the exported model uses it too.
+Axes: K channels, H rows, W columns. This module does not import torch, because exported models use it too.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ Shape = tuple[int, int]
 
 
 def windows(shape: Shape, size: Shape, *, overlap: float) -> list[tuple[slice, slice]]:
-    """Rows and columns of evenly spread windows, row by row, that cover an image of ``shape`` (H, W).
+    """Return the rows and columns of evenly spaced windows that cover an image of ``shape`` (H, W), row by row.
 
     Args:
-        size: height and width of a window; a side of the image that is shorter is taken whole.
-        overlap: neighbours share at least this share of a side, from 0 to below 1.
+        size: height and width of a window; if a side of the image is shorter, the window spans it.
+        overlap: smallest overlap of neighbours, as a fraction of a window's side, from 0 to below 1.
     """
     rows, columns = (_spans(side, length, overlap) for side, length in zip(shape, size, strict=True))
     return [(row, column) for row in rows for column in columns]
@@ -35,7 +35,8 @@ def _spans(side: int, length: int, overlap: float) -> list[slice]:
 
 
 def gaussian_weights(size: Shape) -> np.ndarray:
-    """Float32 (H, W): at most 1 in the middle and 1e-7 in the corners, where a window sees least around it."""
+    """Weights of a window's pixels, float32 (H, W): up to 1 in the middle, about 1e-7 in the corners, where the network
+    sees the least context."""
     rows, columns = (
         np.exp(-0.5 * ((np.arange(side) - (side - 1) / 2) / (side * SIGMA)) ** 2).astype(np.float32) for side in size
     )
@@ -51,7 +52,7 @@ class Stitcher:
         self._gaussians: dict[Shape, np.ndarray] = {}
 
     def add(self, window: tuple[slice, slice], values: np.ndarray) -> None:
-        """Values float32 (K, h, w) of one window."""
+        """Add the values of one window, float32 (K, h, w)."""
         size = values.shape[-2], values.shape[-1]
         if size not in self._gaussians:
             self._gaussians[size] = gaussian_weights(size)
@@ -60,6 +61,6 @@ class Stitcher:
         self._weight[window] += weights
 
     def result(self) -> np.ndarray:
-        """Float32 (K, H, W); the windows must have covered the image."""
-        assert self._weight.min() > 0, "a pixel that no window covers"
+        """Return the mean, float32 (K, H, W); the windows must cover the whole image."""
+        assert self._weight.min() > 0, "no window covers some pixel"
         return self._sum / self._weight

@@ -1,4 +1,4 @@
-"""Images that choices are made on, and whether a gain on them is more than chance."""
+"""Validation images to make choices on, and the units to resample for the confidence interval of a gain."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from seg_pipeline.segmentation.training.run import fold_split
 def validation_runs(
     train_val_images: pd.DataFrame, checkpoint: dict, purpose: str
 ) -> Iterator[tuple[pd.DataFrame, dict]]:
-    """Images, each with a checkpoint of the model that did not learn from them.
+    """Yield validation images together with a checkpoint of the model that was not trained on them.
 
-    One model: those of the val split. A model a fold: each fold, with the model that it validated.
+    For one model these are the images of the val split; for one model per fold, each fold with its own model.
 
     Args:
         train_val_images: the manifest without the test split.
-        purpose: ends the sentence "images of the test split would be read to".
+        purpose: end of the error message "images of the test split would be read to".
 
     Raises:
-        ValueError: there are images of the test split.
+        ValueError: ``train_val_images`` contains images of the test split.
     """
     refuse_test(train_val_images, purpose)
     folds = checkpoint["folds"]
@@ -32,7 +32,7 @@ def validation_runs(
 
 
 def resampled_by(rows: pd.DataFrame) -> tuple[str, pd.Series]:
-    """What is drawn anew to see how far a gain depends on chance: groups, or images where there is one group."""
+    """Units to resample for the interval of a gain (groups; images if there is only one group), and each row's unit."""
     if rows["group"].nunique() > 1:
         return "groups", rows["group"]
     return "images", rows["image_id"]

@@ -1,4 +1,4 @@
-"""Everything that determines a training run: what a checkpoint records and a resume compares."""
+"""All settings that determine a training run; checkpoints record them, and resuming compares them."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from seg_pipeline.segmentation.settings.training import (
 log = logging.getLogger(__name__)
 
 FROM_SEARCH = "from_search"
-"""Key beside the settings in training_config.json: which of them a search found, and why."""
+"""Key next to the settings in training_config.json: the values taken from a search, and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Settings of one training run, without those that cannot change its result (device, workers, cache)."""
+    """Settings of one training run, except those that cannot change its result (device, workers, cache)."""
 
     task: Task
     classes: tuple[str, ...]
     background: bool = False
-    """Multiclass pixels may belong to no class: the network's first channel is the background."""
+    """Whether multiclass pixels may belong to no class; if so, the network's first channel is the background."""
     model: ModelSettings = field(default_factory=ModelSettings)
     input: InputSettings = field(default_factory=InputSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -49,18 +49,20 @@ class TrainingConfig:
         terms, weights = self.loss.terms, self.loss.class_weights
         foreign = "ce" if self.task == "multilabel" else "bce"
         if terms is not None and (not terms or foreign in terms):
-            raise ValueError(f"`loss.terms` of a {self.task} task must be some, without {foreign}; found {terms}")
+            raise ValueError(
+                f"`loss.terms` of a {self.task} task must not be empty or contain {foreign}; found {terms}"
+            )
         if not isinstance(weights, str) and len(weights) != self.num_channels:
             first = "the background's first, " if self.background else ""
             raise ValueError(f"`loss.class_weights` must be {self.num_channels} numbers, {first}found {len(weights)}")
 
     @property
     def num_channels(self) -> int:
-        """Of the logits."""
+        """Number of channels of the logits."""
         return len(self.classes) + self.background
 
     def changed(self, values: Mapping[str, Any]) -> TrainingConfig:
-        """A copy with other values by dotted name: ``changed({"optimizer.learning_rate": 1e-3, "seed": 4})``."""
+        """Return a copy with new values by dotted name: ``changed({"optimizer.learning_rate": 1e-3, "seed": 4})``."""
         config = self
         for name, value in values.items():
             group, _, key = name.rpartition(".")
@@ -71,30 +73,30 @@ class TrainingConfig:
         return config
 
     def value(self, name: str) -> Any:
-        """Plain value of a dotted name; AttributeError if there is none."""
+        """Return the plain value of a setting by dotted name; raises AttributeError if there is none."""
         return to_plain(functools.reduce(getattr, name.split("."), self))
 
     def to_dict(self) -> dict:
-        """Plain values, as ``from_dict`` takes them back from a checkpoint."""
+        """Return plain values for a checkpoint, which ``from_dict`` reads back."""
         return to_plain(asdict(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
-        """The config without ``FROM_SEARCH``; ValueError if ``values`` are of another version."""
+        """Read a config, ignoring ``FROM_SEARCH``; raises ValueError if ``values`` come from another version."""
         try:
             return from_plain(cls, {name: value for name, value in values.items() if name != FROM_SEARCH})
         except TypeError as error:
             raise ValueError(
-                f"the checkpoint's settings are of another version of this project ({error}); train again with "
+                f"the checkpoint's settings come from another version of this project ({error}); train again with "
                 "`--params training.resume=false`, or use the version that wrote it"
             ) from None
 
     def flat(self) -> dict[str, Any]:
-        """Plain values by dotted name."""
+        """Return plain values by dotted name."""
         return flat(self.to_dict())
 
     def differences(self, other: TrainingConfig) -> list[str]:
-        """ "key: mine, there theirs" for each setting that differs."""
+        """Describe each setting that differs, as "key: mine, there theirs"."""
         mine, theirs = self.flat(), other.flat()
         return [
             f"{name}: {mine.get(name)}, there {theirs.get(name)}"
@@ -104,7 +106,7 @@ class TrainingConfig:
 
 
 def to_plain(value: Any) -> Any:
-    """Values as JSON has them: lists for tuples."""
+    """Convert tuples to lists, as in JSON."""
     if isinstance(value, dict):
         return {key: to_plain(part) for key, part in value.items()}
     return [to_plain(part) for part in value] if isinstance(value, tuple | list) else value
@@ -115,10 +117,10 @@ def _tupled(value: Any) -> Any:
 
 
 def from_plain(kind: type, values: dict[str, Any]) -> Any:
-    """The group of settings ``kind`` from what ``to_plain(asdict(...))`` gave.
+    """Build settings of type ``kind`` from the result of ``to_plain(asdict(...))``.
 
     Raises:
-        TypeError: a setting is missing, or unknown.
+        TypeError: a setting is missing or unknown.
     """
     hints = typing.get_type_hints(kind)
     if missing := {one.name for one in fields(kind)} - set(values):
@@ -133,7 +135,7 @@ def _of_kind(hint: Any, value: Any) -> Any:
 
 
 def flat(nested: Mapping, *, joint: str = ".") -> dict[str, Any]:
-    """Flatten nested dicts: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``; an empty dict is a value."""
+    """Flatten nested dicts: ``{"a": {"b": 1}}`` becomes ``{"a.b": 1}``; an empty dict stays a value."""
     result: dict[str, Any] = {}
     for key, value in nested.items():
         inner = flat(value, joint=joint) if isinstance(value, dict) else {}
@@ -142,11 +144,11 @@ def flat(nested: Mapping, *, joint: str = ".") -> dict[str, Any]:
 
 
 NOT_COMPARED = ("fit.epochs", "fit.max_minutes", "fit.patience", "fit.validate_every", "seed")
-"""A search is short and has seeds of its own, so these may differ between it and the training that takes its values."""
+"""Settings that may differ between a search and the training that uses its values: trials are short, with own seeds."""
 
 
 def base_hash(config: TrainingConfig, names: Iterable[str]) -> str:
-    """Sha256 of all settings except those of these dotted names and ``NOT_COMPARED``."""
+    """SHA-256 of all settings except ``NOT_COMPARED`` and those with the given dotted names."""
     left_out = {*names, *NOT_COMPARED}
     settings = [
         (name, value)
@@ -157,28 +159,28 @@ def base_hash(config: TrainingConfig, names: Iterable[str]) -> str:
 
 
 def with_search(config: TrainingConfig, found: dict | None, data_hash: str) -> tuple[TrainingConfig, dict]:
-    """The config with the values that a search found on the same data and with the same other settings.
+    """Apply the values that a search found, if it used the same data and the same other settings.
 
     Args:
         found: values by dotted name, reason, data_hash and base of the search, or None.
 
     Returns:
-        The config, and the values and reason that it took from ``found``; empty if it took none.
+        The config, and what it took from ``found`` (values, val_dice, epochs, reason); an empty dict if nothing.
     """
     why = _not_taken(config, found, data_hash)
     if found is None or why:
-        log.log(logging.WARNING if found else logging.INFO, "all settings are the parameters': %s", why)
+        log.log(logging.WARNING if found else logging.INFO, "all settings come from the parameters: %s", why)
         return config, {}
     said = ", ".join(f"{name} {value}" for name, value in found["values"].items())
-    log.info("from the search: %s (%s); all else from the parameters", said, found["reason"])
+    log.info("from the search: %s (%s); all other settings come from the parameters", said, found["reason"])
     return config.changed(found["values"]), {name: found[name] for name in ("values", "val_dice", "epochs", "reason")}
 
 
 def _not_taken(config: TrainingConfig, found: dict | None, data_hash: str) -> str:
     if found is None:
-        return "no search's result is used"
+        return "no search result is used"
     if found["data_hash"] != data_hash:
-        return "the search was on other data"
+        return "the search used other data"
     if found.get("base") != base_hash(config, found.get("values", ())):
-        return "the search was for other settings; to search for these: `kedro run --pipeline hparam_search`"
+        return "the search used other settings; to search with these: `kedro run --pipeline hparam_search`"
     return ""

@@ -1,4 +1,4 @@
-"""Decoded samples of a manifest, packed once into flat arrays, in memory or memory-mapped from a folder."""
+"""Cache of decoded samples: flat arrays filled once, in memory or memory-mapped from a folder."""
 
 from __future__ import annotations
 
@@ -32,21 +32,22 @@ def open_cache(
     num_workers: int = 1,
     shared: bool = False,
 ) -> PixelCache | None:
-    """Decoded samples of all rows: from ``folder`` where they are there already, else decoded now.
+    """Open the cache of all rows' decoded samples; decode them first if ``folder`` does not have it yet.
 
-    The same images and settings find the same cache, in whatever order and under whatever names. Data sets of
-    parts of the manifest can share it. The other arguments are as for those.
+    The cache is found by the images' contents and the settings, whatever the rows' order and names. Data sets of
+    subsets of the manifest can share it. The other arguments are those of the data sets.
 
     Args:
-        manifest: one row an image.
-        mode: auto: ``pick_mode`` decides by size.
-        folder: of caches on disk; the last used ones stay in it. A damaged one is rebuilt, with a warning.
-        num_workers: threads that decode.
-        shared: several processes read the cache. Memory would then hold a copy per process, so it is memory-mapped
-            from ``folder`` instead, of which the system keeps one in memory.
+        manifest: one row per image.
+        mode: where to cache; with "auto", ``pick_mode`` decides by size.
+        folder: folder of the caches on disk, which keeps the most recently used ones. A damaged cache is rebuilt,
+            with a warning.
+        num_workers: number of decoding threads.
+        shared: whether several processes read the cache. Each would hold its own copy in memory, so the cache is
+            memory-mapped from ``folder`` instead, and the system keeps one copy.
 
     Returns:
-        None where nothing is to be cached.
+        The cache, or None if nothing is cached.
 
     Raises:
         ValueError: an image cannot be read or has changed, or the disk is full.
@@ -72,7 +73,7 @@ def open_cache(
     if chosen == "ram":
         return fill(lambda _, shape, dtype: np.empty(shape, dtype)).frozen()
     if folder is None:
-        raise ValueError("the pixel cache has no folder to be in; name one, or set `cache` to ram or none")
+        raise ValueError("the pixel cache on disk needs a folder; name one, or set `cache` to ram or none")
     return PixelCache(form, disk.written(folder, key, needed, lambda allocate: fill(allocate).arrays))
 
 
@@ -90,7 +91,7 @@ def _choose(mode: CacheMode, needed: int, folder: Path | None, key: str, *, shar
 
 
 def _decode(decoder: Decoder, rows: np.ndarray, cache: PixelCache, num_workers: int) -> None:
-    # Threads write into the arrays, each at its place; decoding leaves the interpreter free.
+    # Threads write to separate parts of the arrays; decoding releases the interpreter lock.
     tasks = (joblib.delayed(cache.put)(position, decoder, row) for position, row in enumerate(rows.tolist()))
     parallel = joblib.Parallel(n_jobs=num_workers, require="sharedmem", return_as="generator_unordered")
     for _ in tqdm(parallel(tasks), total=len(rows), desc="decoding images", unit="image", disable=None):

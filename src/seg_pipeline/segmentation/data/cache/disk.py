@@ -1,7 +1,7 @@
 """A cache on disk: a folder named after its key, with one .npy file per array and an index.
 
-index.json holds the key, the size of each file, the sha256 of the small ones, and a sha256 of all that. A cache is
-written to a folder with another name, which is renamed when all of it is on disk. Opening checks the index, the size
+index.json holds the key, the size of each file, the sha256 of the small ones, and a sha256 of these entries. A cache
+is written to a temporary folder, which is renamed once everything is on disk. Opening checks the index, the size
 of every file and the contents of the small ones. The pixels are not hashed: reading them would take as long as an
 epoch.
 """
@@ -28,25 +28,25 @@ from seg_pipeline.segmentation.storage.atomic import replacing
 log = logging.getLogger(__name__)
 
 KEPT = 4
-"""Caches that stay in a folder: those used last, and all that a run holds."""
+"""Number of most recently used caches to keep; caches in use by a run are also kept."""
 STALE_SECONDS = 3600
-"""A half-written cache that has not grown for so long is of a run that died."""
+"""A half-written cache that has not changed for this long belongs to a run that died."""
 CHECKED = ("keys", "shapes")
-"""Arrays whose contents are checked on opening."""
+"""Arrays whose contents are checked when a cache is opened."""
 INDEX = "index.json"
 
 Fill = Callable[[Callable[[str, tuple[int, ...], str], np.ndarray]], Mapping[str, np.ndarray]]
-"""Makes the arrays with the allocating function that it is given."""
+"""Creates the arrays with the given allocation function."""
 
 
 def mapped(cache: Path) -> dict[str, np.ndarray]:
-    """Its arrays, read from disk as they are used."""
+    """Memory-map the arrays of a cache."""
     names = json.loads((cache / INDEX).read_text(encoding="utf-8"))["bytes"]
     return {name: np.load(_file(cache, name), mmap_mode="r") for name in names}
 
 
 def hold(cache: Path) -> int | None:
-    """Descriptor of a file that keeps other runs from removing the cache until it is closed; None if there is none."""
+    """Lock a cache so that no other run removes it; return the descriptor to close, or None if there are no locks."""
     try:
         import fcntl
 
@@ -69,38 +69,38 @@ def _is_held(cache: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (ImportError, FileNotFoundError):
         return False
-    except OSError:  # held, or not ours to change
+    except OSError:  # locked, or not writable
         return True
     return False
 
 
 def written(folder: Path, key: str, needed: int, fill: Fill) -> Path:
-    """The cache of this key in ``folder``; filled and written now where there is none, or a damaged one.
+    """Return the folder of the cache with this key; fill and write it first if it is missing or damaged.
 
-    Two processes may do so at once: the first to be ready is kept.
+    If two processes do this at once, the cache that is complete first is kept.
 
     Raises:
-        ValueError: it cannot be written, because the disk is full as a rule; nothing is left behind.
+        ValueError: the cache cannot be written, usually because the disk is full; no partial files remain.
     """
     cache = folder / key
     if cache.is_dir():
         if (damage := _damage(cache, key)) is None:
-            with suppress(OSError):  # of a folder that is only read
-                os.utime(cache)  # as used last
+            with suppress(OSError):  # a read-only folder
+                os.utime(cache)  # marks it as recently used
             return cache
         log.warning("pixel cache %s is damaged (%s) and is rebuilt", cache, damage)
     half = folder / f".{key[:16]}-{uuid.uuid4().hex}"
     try:
         if needed > free_disk(folder):
-            raise OSError("there is too little room")
+            raise OSError("not enough space")
         half.mkdir(parents=True)
         _write(half, key, fill)
         _publish(half, cache, key)
     except OSError as error:
         raise ValueError(
             f"{folder}: a pixel cache of {readable(needed)} ({needed:,} bytes) cannot be written: "
-            f"{error.strerror or error}; {readable(free := free_disk(folder))} ({free:,} bytes) are free. Make room, "
-            "name another folder, or set `cache` to none"
+            f"{error.strerror or error}; {readable(free := free_disk(folder))} ({free:,} bytes) are free. Free disk "
+            "space, name another folder, or set `cache` to none"
         ) from None
     finally:
         shutil.rmtree(half, ignore_errors=True)
@@ -111,7 +111,7 @@ def written(folder: Path, key: str, needed: int, fill: Fill) -> Path:
 def _write(half: Path, key: str, fill: Fill) -> None:
     for array in fill(lambda name, shape, dtype: _reserve(_file(half, name), shape, dtype)).values():
         assert isinstance(array, np.memmap)
-        array.flush()  # to the disk, before the folder's name says that all is there
+        array.flush()  # to disk, before the rename marks the cache as complete
     sizes = {one.stem: one.stat().st_size for one in sorted(half.iterdir())}
     body = {"key": key, "bytes": sizes, "hashes": {name: _file_hash(_file(half, name)) for name in CHECKED}}
     with replacing(half / INDEX) as file:
@@ -120,7 +120,7 @@ def _write(half: Path, key: str, fill: Fill) -> None:
 
 def _reserve(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):  # a page that finds the disk full later would kill the process
+    if hasattr(os, "posix_fallocate"):  # without it, a full disk would kill the process when a page is written
         with path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     return array
@@ -136,23 +136,23 @@ def _publish(half: Path, cache: Path, key: str) -> None:
     except OSError:
         if not cache.is_dir() or _damage(cache, key):
             raise
-        # Another process was first, with the same contents.
+        # Another process wrote the same cache first.
 
 
 def _damage(cache: Path, key: str) -> str | None:
-    """What is wrong with a cache, as far as that shows without reading its pixels."""
+    """Describe the damage to a cache, or return None; the pixels are not read."""
     try:
         index = json.loads((cache / INDEX).read_text(encoding="utf-8"))
         body = {"key": key, "bytes": index["bytes"], "hashes": index["hashes"]}
         if _text_hash(body) != index["sha256"]:
-            return f"{INDEX} is not as it was written"
+            return f"{INDEX} has changed since it was written"
         for name, size in index["bytes"].items():
             if (found := _file(cache, name).stat().st_size) != size:
-                return f"{name}.npy has {found:,} bytes, not {size:,}"
+                return f"{name}.npy has {found:,} bytes, expected {size:,}"
         changed = [name for name in CHECKED if _file_hash(_file(cache, name)) != index["hashes"][name]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
-    return f"{changed[0]}.npy is not as it was written" if changed else None
+    return f"{changed[0]}.npy has changed since it was written" if changed else None
 
 
 def _file(cache: Path, name: str) -> Path:
@@ -169,21 +169,19 @@ def _text_hash(values: Mapping) -> str:
 
 
 def _tidy(folder: Path) -> None:
-    """Remove all but the caches used last or held by a run, and half-written ones of runs that died."""
+    """Remove old caches that no run uses, and half-written caches of runs that died."""
     there = [one for one in folder.iterdir() if one.is_dir()]
     whole = [one for one in there if re.fullmatch("[0-9a-f]{64}", one.name)]
     half = [one for one in there if re.fullmatch(r"\.[0-9a-f]{16}-[0-9a-f]{32}(-damaged)?", one.name)]
     old = [one for one in sorted(whole, key=_last_change, reverse=True)[KEPT:] if not _is_held(one)]
     dead = [one for one in half if time.time() - _last_change(one) > STALE_SECONDS]
     for one in [*old, *dead]:
-        log.info(
-            "pixel cache: %s is removed: %s", one, "half-written" if one in dead else f"{KEPT} newer ones are kept"
-        )
+        log.info("pixel cache: removed %s: %s", one, "half-written" if one in dead else f"{KEPT} newer ones are kept")
         shutil.rmtree(one, ignore_errors=True)
 
 
 def _last_change(folder: Path) -> float:
-    """Seconds; of a half-written one its files', as a folder's own time stays when they grow."""
+    """Time of the last change to the folder or its files, in seconds; growing files do not change the folder's own."""
     with suppress(OSError):  # another process may be removing it
         return max(one.stat().st_mtime for one in [folder, *folder.iterdir()])
     return 0.0

@@ -1,12 +1,12 @@
-"""Samples of several shapes in flat arrays.
+"""Samples of different shapes in flat arrays.
 
-| array | holds |
+| array | contents |
 |---|---|
 | images | uint8, pixels of all images one after another, each (H, W, K) |
-| truth | uint8, their truths likewise, each (C, H, W) or (H, W) |
-| keys | (N,) what tells each sample: sha256 of pixels, size and masks |
-| shapes | int32 (N, 2), height and width of each |
-| points | int32 (N, POINTS), ``class_points``, -1 where there are fewer; only for ``resize_mode: crop`` |
+| truth | uint8, ground truth of all images one after another, each (C, H, W) or (H, W) |
+| keys | bytes (N,), key of each sample: sha256 of pixels, size and masks |
+| shapes | int32 (N, 2), height and width of each sample |
+| points | int32 (N, POINTS), ``class_points``, padded with -1; only for ``resize_mode: crop`` |
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from seg_pipeline.segmentation.manifest.table import class_names
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 VERSION = 1
-"""Of the stored form; raise it when decoding gives other pixels."""
+"""Version of the stored samples; increase it when decoding changes the pixels."""
 KEY_CHARS = 32
 
 Allocate = Callable[[str, tuple[int, ...], str], np.ndarray]
-"""An array by name, shape and dtype."""
+"""Allocates an array, given its name, shape and dtype."""
 
 
 @dataclass(frozen=True)
 class Form:
-    """What the stored samples depend on beside the images."""
+    """Everything except the images that determines the stored samples."""
 
     settings: InputSettings
     task: Task
@@ -50,11 +50,11 @@ class Form:
 
     @property
     def depths(self) -> tuple[int, int]:
-        """Bytes per pixel of image and mask."""
+        """Bytes per pixel of an image and of its ground truth."""
         return sample_depths(self.settings, self.task, self.num_classes)
 
     def describe(self) -> dict[str, Any]:
-        """What matters of it, as plain values: neither windows nor offsets of frames, which come after."""
+        """Plain values for the cache key, without the crop size and frame offsets, which apply after the cache."""
         given = self.settings
         of_training = given.normalisation == "training" and given.statistics
         return {
@@ -64,18 +64,18 @@ class Form:
             "normalisation": given.normalisation,
             "window": given.statistics[0] if of_training and given.statistics else given.window,
             "truth": [self.task, self.background, self.num_classes],
-            "version": [VERSION, cv2.__version__],  # which decodes and scales
+            "version": [VERSION, cv2.__version__],  # OpenCV decodes and scales
         }
 
 
 class PixelCache:
-    """Stored samples by position; ``find`` gives the positions of a manifest's rows.
+    """Stored samples by position; ``find`` returns the positions of a manifest's rows.
 
-    Pickled, one on disk is its folder's name, and is opened again where it is used. While it exists, no other run
-    removes that folder.
+    A cache on disk is pickled as its path and opened again by the process that unpickles it. While the object exists,
+    no other run removes its folder.
 
     Args:
-        form: of the samples.
+        form: settings that determine the samples.
         source: the arrays, or the folder that holds them.
     """
 
@@ -93,54 +93,54 @@ class PixelCache:
 
     @property
     def nbytes(self) -> int:
-        """Of all its arrays, in memory or on disk."""
+        """Size of all arrays in bytes, in memory or on disk."""
         return sum(array.nbytes for array in self.arrays.values())
 
     @cached_property
     def arrays(self) -> Mapping[str, np.ndarray]:
         if not isinstance(self.source, Path):
             return self.source
-        # As plain arrays: np.memmap takes several times as long to slice.
+        # plain arrays, because slicing np.memmap takes several times as long
         return {name: np.asarray(array) for name, array in disk.mapped(self.source).items()}
 
     @cached_property
     def _starts(self) -> np.ndarray:
-        """Pixels before each sample."""
+        """Number of pixels before each sample."""
         pixels = self.arrays["shapes"].astype(np.int64).prod(axis=1)
         return np.cumsum(pixels) - pixels
 
     def find(self, manifest: pd.DataFrame) -> np.ndarray:
-        """Position of each row's sample, int64.
+        """Return the position of each row's sample, int64 (N,).
 
         Raises:
-            ValueError: the cache was made without an image of the manifest.
+            ValueError: the cache lacks an image of the manifest.
         """
         keys, wanted = self.arrays["keys"], sample_keys(manifest)
         order = np.argsort(keys)
         positions = order[np.searchsorted(keys, wanted, sorter=order).clip(max=len(keys) - 1)]
         if (missing := keys[positions] != wanted).any():
             raise ValueError(
-                f"{manifest['image_id'].to_numpy()[missing][0]}: not in the pixel cache, as are {missing.sum()} of "
-                f"{len(manifest)} images; open the cache with a manifest that holds them"
+                f"{manifest['image_id'].to_numpy()[missing][0]}: not in the pixel cache, which lacks {missing.sum()} "
+                f"of {len(manifest)} images; open the cache with a manifest that contains them"
             )
         return positions
 
     def image(self, position: int) -> np.ndarray:
-        """Uint8 (H, W, K), a view."""
+        """Return a view of an image, uint8 (H, W, K)."""
         depth = self.form.depths[0]
         start, height, width = self._place(position)
         values = self.arrays["images"][start * depth : (start + height * width) * depth]
         return values.reshape(height, width, depth)
 
     def truth(self, position: int) -> np.ndarray:
-        """As ``Decoder.truth``, a view."""
+        """Return a view of a ground truth, uint8 (C, H, W) or (H, W); see ``Decoder.truth``."""
         depth = self.form.depths[1]
         start, height, width = self._place(position)
         values = self.arrays["truth"][start * depth : (start + height * width) * depth]
         return values.reshape((depth, height, width) if self.form.task == "multilabel" else (height, width))
 
     def points(self, position: int, _: np.ndarray) -> np.ndarray:
-        """As ``class_points``."""
+        """Return the points of a sample; see ``class_points``."""
         points = self.arrays["points"][position]
         return points[points >= 0]
 
@@ -149,7 +149,7 @@ class PixelCache:
         return int(self._starts[position]), height, width
 
     def put(self, position: int, decoder: Decoder, row: int) -> None:
-        """Fills a place of newly allocated arrays.
+        """Decode a row and write it to its position in newly allocated arrays.
 
         Raises:
             ValueError: the image cannot be read or has changed.
@@ -163,14 +163,14 @@ class PixelCache:
             self.arrays["points"][position, : len(points)] = points
 
     def frozen(self) -> PixelCache:
-        """Itself, its arrays read-only from now on, as those on disk are."""
+        """Make the arrays read-only, like those on disk, and return self."""
         for array in self.arrays.values():
             array.flags.writeable = False
         return self
 
 
 def allocated(form: Form, keys: np.ndarray, shapes: np.ndarray, allocate: Allocate) -> dict[str, np.ndarray]:
-    """Arrays for samples of these keys and shapes, their pixels to be filled in."""
+    """Allocate the arrays for samples with these keys and shapes; ``put`` fills in the pixels."""
     pixels = int(shapes.astype(np.int64).prod(axis=1).sum())
     arrays = {
         "images": allocate("images", (pixels * form.depths[0],), "u1"),
@@ -185,7 +185,7 @@ def allocated(form: Form, keys: np.ndarray, shapes: np.ndarray, allocate: Alloca
 
 
 def sample_keys(manifest: pd.DataFrame) -> np.ndarray:
-    """What tells each row's sample: bytes (N,), the same for rows of equal pixels, size and masks."""
+    """Compute each row's key, bytes (N,): equal for rows with equal pixels, size and masks."""
     columns = ["content_hash", "height", "width", "ignore", *(f"mask_{name}" for name in class_names(manifest))]
     rows = zip(*(manifest[name].array for name in columns), strict=True)
     keys = [hashlib.sha256("\n".join(map(str, row)).encode()).hexdigest()[:KEY_CHARS] for row in rows]
@@ -193,6 +193,6 @@ def sample_keys(manifest: pd.DataFrame) -> np.ndarray:
 
 
 def cache_key(form: Form, keys: np.ndarray) -> str:
-    """Of samples with these sorted keys."""
+    """Compute the key of a cache from its form and its samples' sorted keys."""
     described = json.dumps(form.describe(), sort_keys=True)
     return hashlib.sha256(described.encode() + keys.tobytes()).hexdigest()
