@@ -131,7 +131,7 @@ def test_the_choice_of_auto_by_hand(needed, free_ram, free_disk, mode):
     [
         (5, {}, "ram", "the train and val images take 450 KiB and are kept in memory; 8 GiB of memory and 50"),
         (20_000, {}, "disk", "are packed once on disk; 8 GiB of memory and 50 GiB of disk space are free"),
-        (5, {"mode": "ram", "free_ram": 600_000}, "ram", "set training.compute.cache: auto or a smaller training.input.size"),
+        (5, {"mode": "ram", "free_ram": 600_000}, "ram", "auto or a smaller training.input.size"),
         (5, {"mode": "disk", "free_disk": 9000}, "disk", "8.79 KiB of disk space are free: free disk space or set a"),
         (5, {"mode": "none"}, "none", "50 GiB of disk space are free: set training.compute.cache: auto"),
         (20_000, {"free_disk": GIB}, "none", "1 GiB of disk space are free: free disk space so that they"),
