@@ -103,7 +103,7 @@ def truncate(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [flip_a_bit, truncate])
-def test_the_save_before_takes_the_place_of_a_damaged_one(file, damage, caplog):
+def test_the_previous_save_replaces_a_damaged_checkpoint(file, damage, caplog):
     dataset = saved(file, 1, 2)
     assert epoch_of(dataset.load()) == 2
     assert caplog.messages == []
@@ -111,11 +111,11 @@ def test_the_save_before_takes_the_place_of_a_damaged_one(file, damage, caplog):
     assert epoch_of(dataset.load()) == 1
     assert caplog.messages == [
         f"{file} is damaged or incomplete (its sha256 differs from the recorded one); "
-        f"resuming from {file}.previous, the previous save"
+        f"using {file}.previous, the previous save"
     ]
 
 
-def test_a_damaged_one_never_pushes_out_the_sound_one(file, caplog):
+def test_a_damaged_checkpoint_never_overwrites_an_intact_one(file, caplog):
     dataset = saved(file, 1, 2)
     flip_a_bit(file)
     dataset.save(state(3))
@@ -125,14 +125,14 @@ def test_a_damaged_one_never_pushes_out_the_sound_one(file, caplog):
     assert epoch_of(dataset.load()) == 1
 
 
-def test_two_damaged_ones_are_both_named(file):
+def test_two_damaged_checkpoints_are_both_reported(file):
     dataset = saved(file, 1, 2)
     flip_a_bit(file)
     Path(f"{file}.previous").unlink()
     text = (
         f"no checkpoint can be read: {file} is damaged or incomplete (its sha256 differs from the recorded one); "
-        f"{file}.previous is missing. Copy a sound one there, with the .sha256 file beside it, or delete these "
-        "files and train again"
+        f"{file}.previous is missing. Copy an intact one there together with its .sha256 file, or delete "
+        "these files and train again"
     )
     with pytest.raises(DatasetError, match=re.escape(text)):
         dataset.load()

@@ -60,7 +60,7 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
             damage = self._damage(file)
             if damage is None:
                 if damages:
-                    log.warning("%s; resuming from %s, the previous save", "; ".join(damages), file)
+                    log.warning("%s; using %s, the previous save", "; ".join(damages), file)
                 return _read(file)
             damages.append(damage)
         raise ValueError(
