@@ -213,7 +213,9 @@ def test_a_full_disk_leaves_no_partial_cache(mixed, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(ValueError, match=r"60 KiB .* cannot be written: No space left on device; .* are free. Make"):
+    with pytest.raises(
+        ValueError, match=r"60 KiB .* cannot be written: No space left on device; .* are free. Free disk space"
+    ):
         opened(mixed, tmp_path)
     assert folders(tmp_path) == []
 

@@ -19,7 +19,7 @@ def test_a_checkpoint_of_another_version_is_refused(config):
         ValueError, match=r"settings come from another version of this project \(without seed\); train again"
     ):
         TrainingConfig.from_dict({name: value for name, value in saved.items() if name != "seed"})
-    with pytest.raises(ValueError, match=r"of another version .*unexpected keyword argument 'sise'"):
+    with pytest.raises(ValueError, match=r"from another version .*unexpected keyword argument 'sise'"):
         TrainingConfig.from_dict(saved | {"input": saved["input"] | {"sise": 3}})
 
 
