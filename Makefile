@@ -1,5 +1,5 @@
-# Everything a checkout needs; `make` lists the targets.
-# Targets that need .venv build it first, and again after pyproject.toml or constraints.txt changed.
+# Development tasks; `make` lists the targets.
+# Targets that need .venv create it first, and update it when pyproject.toml or constraints.txt has changed.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -11,14 +11,14 @@ ifndef PYTHON
 PYTHON := $(shell for python in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 endif
-# On Linux pip installs torch with CUDA by default, several GB. For the CPU build give
-# TORCH_INDEX=<the CPU index address shown by the install selector on pytorch.org>.
+# On Linux pip installs torch with CUDA by default, which takes several GB. For the CPU build, set
+# TORCH_INDEX=<the CPU index URL from the install selector on pytorch.org>.
 TORCH_INDEX ?=
-# Test processes, each with one thread: with more threads they would wait for each other.
+# Number of test processes. Each uses one thread, because more would compete for the cores.
 TEST_WORKERS ?= 2
-# Further arguments for run, test, viz, mlflow, jupyter and colab: make run ARGS="--env smoke"
+# Extra arguments for run, test, viz, mlflow, jupyter and colab: make run ARGS="--env smoke"
 ARGS ?=
-# Where `make colab` listens.
+# Port on which `make colab` listens.
 PORT ?= 8888
 
 VENV := .venv
@@ -34,18 +34,18 @@ export MLFLOW_DISABLE_TELEMETRY := true
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo '  Variables: ARGS="…" (further arguments)  PYTHON=…  TORCH_INDEX=… (a CPU-only torch)'
+	@echo '  Variables: ARGS="…" (extra arguments)  PYTHON=…  TORCH_INDEX=… (a CPU-only torch)'
 
 install: $(STAMP) ## Install everything into .venv, at the versions in constraints.txt
 
 $(STAMP): pyproject.toml constraints.txt
-	@[ -n "$(PYTHON)" ] || { echo "No Python 3.11 or newer was found on PATH. Install one, or name it:" \
+	@[ -n "$(PYTHON)" ] || { echo "No Python 3.11 or newer was found on PATH. Install one, or set its path:" \
 		"make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
-	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON)" >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is" \
 		"$$($(PYTHON) --version 2>&1), but seg_pipeline needs Python 3.11 or newer" >&2; exit 1; }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); \
-		echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu:" \
+		echo "$(PYTHON) cannot create virtual environments; on Debian and Ubuntu:" \
 		"apt install python3-venv" >&2; exit 1; }
 ifneq ($(TORCH_INDEX),)
 	$(BIN)/pip install --no-deps -c constraints.txt --index-url $(TORCH_INDEX) torch torchvision
@@ -55,14 +55,14 @@ endif
 		"apt install libgl1 libglib2.0-0 libxcb1" >&2; exit 1; }
 	@touch $@
 
-run: $(STAMP) ## Run all pipelines on the sample; ARGS="--env camvid" for other data
+run: $(STAMP) ## Run all pipelines on the sample; ARGS="--env camvid" uses other data
 	$(BIN)/kedro run $(ARGS)
 
 new-data: $(STAMP) ## Set up your own data: make new-data FOLDER=PATH NAME=cells
 	@[ -n "$(FOLDER)" ] && [ -n "$(NAME)" ] || { echo "Usage: make new-data FOLDER=PATH/TO/DATA NAME=cells" >&2; exit 1; }
 	$(BIN)/python -m seg_pipeline.new_data "$(FOLDER)" "$(NAME)" $(ARGS)
 
-# The hash pins the archive; the NOTICE written beside the data names its licence and contents.
+# The hash pins the archive; the NOTICE written beside the data describes its licence and contents.
 abdomen: $(STAMP) ## Download three public abdominal scans into data/01_raw/abdomen
 	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
 		echo 'totalsegmentator==2.13.0 --hash=sha256:c00ebc7f42cb02d0f7303a5d5672341a9e8117fe8f8bf07cdf0e6768dab7e9a6' \
@@ -74,7 +74,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --n
 
 # Measuring coverage makes a test half as slow again, so only the quick tests are measured; they alone must reach 90 %.
 ifeq ($(ARGS),)
-test: lint ## Lint, type-check and test, as the CI does; ARGS="-k rle" runs some tests only
+test: lint ## Lint, type-check and test, as the CI does; ARGS="-k rle" runs only some tests
 	$(PYTEST) -m "not slow" --cov=seg_pipeline --cov-report=term
 	$(BIN)/coverage report --include='src/seg_pipeline/segmentation/*' --format=total --fail-under=90
 	$(PYTEST) -m slow
@@ -102,8 +102,8 @@ docs: $(STAMP) ## Build the documentation site into build/docs
 bench: $(STAMP) ## Run the benchmarks and write docs/reference/benchmarks.md
 	$(BIN)/python benchmarks
 
-# Kedro-Viz asks the package index for its newest version and waits half a minute if nothing answers; a closed port as
-# proxy refuses at once. The ignored warning is about its use of FastAPI, which users cannot fix.
+# Kedro-Viz looks up its newest version online and waits half a minute if nothing answers; with a closed port as proxy
+# the request fails at once. The ignored warning concerns its use of FastAPI, which users cannot fix.
 VIZ := HTTPS_PROXY=http://127.0.0.1:9 NO_PROXY=127.0.0.1,localhost PYTHONWARNINGS='ignore:ORJSONResponse is deprecated' \
 	$(BIN)/kedro viz
 viz: $(STAMP) ## Show the pipelines in a browser at 127.0.0.1:4141
@@ -121,7 +121,7 @@ mlflow: $(STAMP) ## Show the tracked runs in a browser at 127.0.0.1:5000
 jupyter: $(STAMP) ## Open JupyterLab with the catalog loaded
 	$(BIN)/kedro jupyter lab $(ARGS)
 
-colab: $(STAMP) ## Let a Colab page compute on this machine; docs/how-to/jupyter.md says what that opens
+colab: $(STAMP) ## Use this machine from Google Colab; docs/how-to/jupyter.md explains the risks
 	$(BIN)/kedro jupyter lab --no-browser --ip=127.0.0.1 --port=$(PORT) --ServerApp.port_retries=0 \
 		--ServerApp.allow_origin=https://colab.research.google.com --ServerApp.allow_credentials=True $(ARGS)
 

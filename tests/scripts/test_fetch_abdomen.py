@@ -93,7 +93,7 @@ def test_dicom_lies_as_the_volume_of_the_same_scan(sdist, tmp_path):
 def test_what_is_there_stays_and_what_is_not_ours_is_not_touched(sdist, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="full holds other things than these scans"):
+    with pytest.raises(ValueError, match="full contains other files"):
         fetch_abdomen.write_abdomen(sdist, tmp_path / "full")
     (tmp_path / "done").mkdir()
     (tmp_path / "done/train.csv").write_text("as it was")
