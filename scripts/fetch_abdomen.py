@@ -31,7 +31,7 @@ Source   the test images in the source distribution of the Python package totals
          Wasserthal and others, https://github.com/wasserth/TotalSegmentator; sha256
          c00ebc7f42cb02d0f7303a5d5672341a9e8117fe8f8bf07cdf0e6768dab7e9a6
 Licence  Apache License 2.0, as the source distribution states; its LICENSE is beside this file
-Masks    predicted by a model, TotalSegmentator, not drawn by people: large_bowel is its class colon;
+Masks    made by a model, TotalSegmentator, not drawn by people: large_bowel is its class colon;
          small_bowel and stomach have the same names. A score against them measures agreement with that model.
 Changes  frames are axial, from head to feet, as 16-bit PNG: CT as Hounsfield units + 1024, MR unchanged,
          clipped at 0 (124 voxels of case1, below -1024 HU; the negative voxels of case3).
