@@ -36,7 +36,7 @@ def test_splits_and_folds_of_the_file_names_reach_the_manifest():
 
 @pytest.mark.parametrize("name", ["(none)", "(ignore)", "no mask"])
 def test_a_class_must_not_have_a_name_with_a_meaning_of_its_own(name):
-    with pytest.raises(ValidationError, match="have a meaning of their own; choose others and keep the `value`s"):
+    with pytest.raises(ValidationError, match="are reserved; choose others and keep the `value`s"):
         DatasetParams(task="multilabel", classes=["a", name])
     assert DatasetParams(task="multilabel", classes=["ignore", "NA", "share"]).names == ["ignore", "NA", "share"]
 

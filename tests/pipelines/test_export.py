@@ -175,8 +175,8 @@ def test_what_is_missing_is_named(manifest, tmp_path, params, text):
     ("formats", "text"),
     [
         (["int8"], "int8 is made from onnx; add onnx"),
-        (["bf16"], "bf16 is left out if it costs too much Dice; add a format that stays, such as onnx"),
-        (["onnx", "onnx"], "each once, found onnx, onnx"),
+        (["bf16"], "bf16 is left out if it costs too much Dice; add a format that is always kept, such as onnx"),
+        (["onnx", "onnx"], "must not repeat a format, found onnx, onnx"),
     ],
 )
 def test_formats_that_do_not_go_together(formats, text):

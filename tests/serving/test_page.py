@@ -149,7 +149,7 @@ def test_the_downloads_are_what_the_server_computes(page, ramp, address):
     [
         ("notes.png", b"some text", "This is text; send a PNG, JPEG, TIFF, WebP or BMP file."),
         ("empty.png", b"", "The file is empty (0 bytes)."),
-        ("large.png", bytes(200_000), "It has 200,000 bytes; this server takes 100,000."),
+        ("large.png", bytes(200_000), "It has 200,000 bytes; this server accepts at most 100,000."),
     ],
 )
 def test_a_refused_file_is_explained(page, ramp, tmp_path, name, data, words):
@@ -213,7 +213,7 @@ def test_the_token_is_asked_for(browser, fake, ramp):
         page = context.new_page()
         page.goto(address)
         for token in ("wrong", "secret"):
-            page.get_by_label("This server asks for its token").fill(token)
+            page.get_by_label("This server requires a token").fill(token)
             with page.expect_response("**/api/model"):
                 page.get_by_role("button", name="Continue").click()
         choose(page, ramp)

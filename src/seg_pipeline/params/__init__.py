@@ -60,7 +60,7 @@ class Parameters(Params):
     inference: InferenceParams = InferenceParams()
     combine: CombineParams = CombineParams()
     concurrent_run: Literal["stop", "wait"] = "stop"
-    """If another run of the same pipeline writes to `data_root`: stop at once, or wait until it has ended."""
+    """If another run of the same pipeline is writing to `data_root`: stop at once, or wait until it ends."""
     data_root: str | None = None
     """Folder for all outputs."""
     raw_root: str | None = None
@@ -78,7 +78,7 @@ class Parameters(Params):
         needless = given.mask_format == "indexed" or not isinstance(given.columns.mask, str)
         if given.columns.class_ is None and len(self.dataset.classes) > 1 and not needless:
             raise ValueError(
-                "`data_processing.annotations.columns.class: null` means that every row is of the only class, but "
+                "`data_processing.annotations.columns.class: null` means that every row belongs to the only class, but "
                 f"`dataset.classes` declares {', '.join(self.dataset.names)}; name the column that tells them apart"
             )
         return self

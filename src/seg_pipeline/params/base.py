@@ -4,5 +4,5 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Params(BaseModel):
-    # Built by a run only: `kedro registry list` stays fast.
+    # pydantic builds a model on first use, so that commands such as `kedro registry list` stay fast
     model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)

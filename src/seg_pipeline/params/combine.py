@@ -9,7 +9,7 @@ class CombineParams(Params):
     """The sources are named in the catalog, under `source_manifests`."""
 
     classes: dict[str, dict[str, str | None]] = Field(default={})
-    """Per source, its classes that `dataset.classes` calls otherwise: their name there, or null to leave a class out
-    (its pixels are then background). A class that a source does not have is ignored in its images."""
+    """Per source, the classes that have another name in `dataset.classes`: that name, or null to leave the class out
+    (its pixels become background). Classes that a source lacks are ignored in its images."""
     allow_leakage: bool = False
     """Report an image that two sources have in different splits instead of stopping."""

@@ -1,4 +1,4 @@
-"""Parameters of the data set, and of how it is cleaned and split."""
+"""Parameters of the data set, its cleaning and its splits."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class DatasetParams(Params):
     classes: list[Annotated[ClassParams, BeforeValidator(_name_is_value)]] = Field(min_length=1)
     """Classes in channel order; a bare name is a class whose value is its name."""
     unlabelled_pixels: Literal["background", "ignore"] = "background"
-    """What pixels without a class are: background, or unknown and ignored in training and scores."""
+    """Meaning of pixels without a class: background, or unknown and ignored in training and scores."""
     reading: ReadSettings = ReadSettings()
     """How image files become pixels."""
 
@@ -66,7 +66,7 @@ class DatasetParams(Params):
             if twice := sorted({one for one in found if found.count(one) > 1}):
                 raise ValueError(f"class {what} must differ from each other, found {twice} more than once")
         if taken := sorted(RESERVED & set(self.names)):
-            raise ValueError(f"class names {taken} have a meaning of their own; choose others and keep the `value`s")
+            raise ValueError(f"class names {taken} are reserved; choose others and keep the `value`s")
         if self.task == "multilabel" and self.unlabelled_pixels == "ignore":
             raise ValueError(
                 "`unlabelled_pixels: ignore` needs `task: multiclass`: a sigmoid learns from pixels of no class"
@@ -77,7 +77,7 @@ class DatasetParams(Params):
 class ColumnParams(Params):
     image_id: str = "image_id"
     class_: str | None = Field(default="class_id", alias="class")
-    """null: there is no class column, as every row is of the only class."""
+    """null: there is no class column, because every row belongs to the only class."""
     mask: str | list[str] = "mask_id"
     """A list of columns: each holds the masks of one class, whose `value` is the column's name."""
 
@@ -88,7 +88,7 @@ class AnnotationParams(Params):
     columns: ColumnParams = ColumnParams()
     """Column names of the metadata table."""
     patterns: dict[str, str] = Field(default={})
-    """Column to a regular expression for its values, whose named groups become columns: `ImageId_ClassId:
+    """Per column, a regular expression for its values, whose named groups become columns: `ImageId_ClassId:
     '(?P<image_id>.+)_(?P<class>[^_]+)'` splits a joined key, `'(?:.*/)?(?P<image_id>[^/]+)\\.png'` takes the name from
     a path. A backslash counts as /."""
     no_mask_values: list[Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(default=[])
@@ -96,15 +96,15 @@ class AnnotationParams(Params):
     rle_starts: Literal["absolute", "relative"] = "absolute"
     """relative: each start counts from the end of the run before it."""
     rle_order: Literal["C", "F"] | None = None
-    """C: runs go along rows; F: down columns. Sources disagree, and either order decodes: declare it."""
+    """C: runs go along rows; F: down columns. Declare it, because both orders decode without an error."""
     rle_first: Literal[0, 1] = 1
-    """Number that run lengths give the first pixel."""
+    """Number of the first pixel in run lengths."""
     multiple_masks: Literal["merge", "instances", "refuse"] = "refuse"
-    """Several masks of one class in one image are parts of one mask (merge), one object each (instances), or a
-    contradiction (refuse: the image is dropped). With `mask_format: indexed`, instances means that each pixel value is
+    """Meaning of several masks of one class in an image: parts of one mask (merge), one object each (instances), or a
+    contradiction (refuse: drop the image). With `mask_format: indexed`, instances means that each pixel value is
     an object of the only class."""
     images_without_row: Literal["drop", "empty"] = "drop"
-    """An image that no row names is not annotated (drop, with a finding) or shows no class (empty)."""
+    """Images without a row: not annotated (drop, with a finding), or without any class (empty)."""
     background_values: list[Value] = Field(default=[])
     """Values of an indexed mask that mean background."""
     nearest_value: bool = False
@@ -151,9 +151,9 @@ class SharesParams(Params):
 class SplitParams(Params):
     method: Literal["draw", "time", "table", "leave_one_group_out"] = "draw"
     """draw: at random, see below; time: each series is cut in its order; table: from `predefined_splits`;
-    leave_one_group_out: as draw, with one fold per group. A pattern group `split` is kept in any case."""
+    leave_one_group_out: as draw, with one fold per group. A pattern group `split` is always kept."""
     shares: SharesParams = SharesParams()
-    """Shares of the images; a share of 0 leaves its split out."""
+    """Fractions of the images; 0 omits the split."""
     grouped: bool = True
     """Keep groups (patients, drives) whole."""
     stratified: bool = True
@@ -179,4 +179,4 @@ class DataProcessingParams(Params):
     strict: bool = False
     """Stop if an input would be dropped, instead of continuing without it."""
     num_workers: int = Field(default=1, ge=-1)
-    """Processes that read images; -1: one per core. Worth it from a few thousand images on."""
+    """Processes that read images; -1: one per core. Useful from a few thousand images."""

@@ -12,7 +12,7 @@ from seg_pipeline.params.base import Params
 
 class AnimationParams(Params):
     series: str | None = None
-    """Series to animate; null: the one with most annotated pixels."""
+    """Series to animate; null: the one with the most annotated pixels."""
     max_frames: int = Field(default=60, ge=1, le=1000)
     """Longer series skip frames evenly."""
     max_side: int = Field(default=320, ge=64, le=2048)

@@ -8,7 +8,7 @@ from seg_pipeline.segmentation.settings.training import MeasureSettings
 
 class EvaluationParams(Params):
     batch_size: int = Field(default=16, ge=1)
-    """Images predicted at once."""
+    """Images per batch."""
     device: str = "auto"
     """auto: CUDA if available, else CPU."""
     postprocess: bool = True

@@ -19,9 +19,9 @@ class ExportParams(Params):
     max_dice_drop: float = Field(default=0.005, ge=0, le=1)
     """int8 and bf16 are left out if the Dice of validation images drops by more."""
     quality_images: int = Field(default=200, ge=1)
-    """Validation images that measure this drop."""
+    """Number of validation images to measure this drop on."""
     calibration_images: int = Field(default=64, ge=1)
-    """Train images that calibrate int8."""
+    """Number of train images to calibrate int8 with."""
     parity: ParitySettings = ParitySettings()
     """How exact formats are compared with the trained model."""
 
@@ -31,10 +31,10 @@ class ExportParams(Params):
             raise ValueError("`formats`: int8 is made from onnx; add onnx")
         if self.formats == ["bf16"]:
             raise ValueError(
-                "`formats`: bf16 is left out if it costs too much Dice; add a format that stays, such as onnx"
+                "`formats`: bf16 is left out if it costs too much Dice; add a format that is always kept, such as onnx"
             )
         if len(set(self.formats)) < len(self.formats):
-            raise ValueError(f"`formats`: each once, found {', '.join(self.formats)}")
+            raise ValueError(f"`formats` must not repeat a format, found {', '.join(self.formats)}")
         return self
 
 
@@ -42,4 +42,4 @@ class ExportNnunetParams(Params):
     name: str = Field(default="seg_pipeline", pattern=r"^\w+$")
     """Name of the data set in dataset.json."""
     overlap: Literal["regions", "paint"] = "regions"
-    """Pixels of several classes: regions gives them a label of their own; paint gives them to the last class."""
+    """Pixels with several classes: regions gives each combination its own label; paint uses the last class."""

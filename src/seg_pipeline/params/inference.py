@@ -1,4 +1,4 @@
-"""Parameters of the prediction of new images."""
+"""Parameters for predicting new images."""
 
 from typing import Literal
 
@@ -16,7 +16,7 @@ class InferenceParams(Params):
     model: str = "checkpoint"
     """checkpoint: the trained model; bundle: the exported one; or the folder of a bundle."""
     bundle_format: Literal["onnx", "int8"] = "onnx"
-    """Which of a bundle's networks to run."""
+    """Format of a bundle to run."""
     formats: list[Literal["masks", "overlays", "rle", "coco"]] = Field(default=["masks", "overlays", "rle"])
     """masks, overlays: PNG files; rle: rle_masks.csv (id, class, predicted); coco: coco.json."""
     rle_order: Literal["C", "F"] = "C"
@@ -26,8 +26,8 @@ class InferenceParams(Params):
     prediction: PredictSettings | None = None
     """Prediction options; null: those of evaluation (checkpoint), or of the bundle."""
     num_workers: int = Field(default=2, ge=1, le=64)
-    """Threads that read ahead."""
+    """Threads that read images in advance."""
     batch_size: int = Field(default=1, ge=1)
-    """Images predicted at once."""
+    """Images per batch."""
     device: str = "auto"
     """Device of a checkpoint; a bundle runs on the CPU."""

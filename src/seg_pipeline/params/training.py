@@ -36,7 +36,7 @@ class TrainingParams(Params):
     folds: int | None = Field(default=None, ge=2)
     """Train this many models, each validated on one fold; null: one model, on the split."""
     use_search_result: bool = True
-    """Use the result of hparam_search if it holds for the same data and other settings."""
+    """Use the result of hparam_search if it used the same data and the same other settings."""
     resume: bool = True
     """Resume an unfinished run with the same data and settings; false: start from scratch."""
 

@@ -1,4 +1,4 @@
-// The server's answers, or an Error with its words.
+// Requests to the server; a failed one throws an Error with the server's message.
 
 const KEY = "seg-pipeline-token";
 
@@ -17,7 +17,7 @@ async function ask(path, options = {}) {
     throw new Error("The server cannot be reached. Is it still running?");
   }
   if (answer.ok) return answer;
-  const problem = await answer.json().catch(() => ({ detail: `The server answered ${answer.status}.` }));
+  const problem = await answer.json().catch(() => ({ detail: `The server responded with status ${answer.status}.` }));
   throw Object.assign(new Error(problem.detail), { status: answer.status });
 }
 
@@ -25,7 +25,7 @@ export async function readModel() {
   return (await ask("api/model")).json();
 }
 
-/** The answer to a file; `query` holds [name, value] pairs. */
+/** Send an image and return the response; `query` holds [name, value] pairs. */
 export function predict(file, query, signal) {
   const body = new FormData();
   body.append("image", file, file.name || "image");

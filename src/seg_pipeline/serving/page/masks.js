@@ -1,6 +1,6 @@
-// Masks as the server sends them, and as the page draws them: one byte a pixel, row by row.
+// Decode and draw masks: Uint8Array, one byte per pixel, row by row.
 
-/** Uint8Array of 0 and 1 from run lengths "start length start length ...", counted from 1. */
+/** Decode run lengths "start length start length ...", counted from 1, to a Uint8Array of 0 and 1. */
 export function decodeRuns(text, pixels) {
   const mask = new Uint8Array(pixels);
   const runs = text ? text.split(" ") : [];
@@ -11,13 +11,13 @@ export function decodeRuns(text, pixels) {
   return mask;
 }
 
-/** Uint8Array of 0 and 1: where the probability (0 to 255) is above a threshold of 0 to 1. */
+/** Threshold (0 to 1) probabilities (0 to 255): returns a Uint8Array of 0 and 1. */
 export function above(probabilities, threshold) {
   const level = threshold * 255;
   return Uint8Array.from(probabilities, (value) => value > level);
 }
 
-/** Pixels of a mask and, where it has any, the mean probability within. */
+/** Area, share of the image, and mean probability inside a mask (null if it is empty). */
 export function measure(mask, probabilities) {
   let area = 0;
   let sum = 0;
@@ -30,13 +30,13 @@ export function measure(mask, probabilities) {
   return { area, share: area / mask.length, confidence: area ? sum / area / 255 : null };
 }
 
-/** ImageBitmap of {type, data}, with its values as they are. */
+/** Decode {type, data} to an ImageBitmap without colour conversion. */
 export function decodePicture({ type, data }) {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
   return createImageBitmap(new Blob([bytes], { type }), { colorSpaceConversion: "none" });
 }
 
-/** Uint8Array of a grey picture. */
+/** Decode a grey picture to a Uint8Array. */
 export async function decodeGrey(picture) {
   const bitmap = await decodePicture(picture);
   const canvas = document.createElement("canvas");
@@ -48,7 +48,7 @@ export async function decodeGrey(picture) {
   return Uint8Array.from({ length: data.length / 4 }, (_, at) => data[4 * at]);
 }
 
-/** Draws layers [{mask, colour: [r, g, b]}]: their areas into `fill`, mixed where they overlap, their edges into `line`. */
+/** Draw layers [{mask, colour: [r, g, b]}]: areas on `fill`, blended where they overlap, and edges on `line`. */
 export function paint(fill, line, layers) {
   const { width, height } = fill;
   const areas = new ImageData(width, height);
@@ -72,7 +72,7 @@ export function paint(fill, line, layers) {
   line.getContext("2d").putImageData(edges, 0, 0);
 }
 
-/** [r, g, b] of "#rrggbb". */
+/** Convert "#rrggbb" to [r, g, b]. */
 export function rgb(colour) {
   return [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
 }

@@ -2,15 +2,15 @@ import { predict, readModel, rememberToken } from "./api.js";
 import { above, decodeGrey, decodePicture, decodeRuns, measure, paint, rgb } from "./masks.js";
 import { Viewer } from "./viewer.js";
 
-const SETTLED = 350; // milliseconds after the last move of a threshold
+const SETTLED = 350; // milliseconds from the last threshold change to the request
 
 const at = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
 const percent = (share) => `${(100 * share).toFixed(share && share < 0.0995 ? 2 : 1)} %`;
 
 let model;
-let rows = []; // one a class: its elements, colour, visibility, threshold, mask and probabilities
-let shown; // the file, the answer and the size of the image that is shown
+let rows = []; // one per class: elements, colour, visibility, threshold, mask and probabilities
+let shown; // file, response and size of the displayed image
 let request = new AbortController();
 let settling;
 
@@ -34,15 +34,15 @@ async function start() {
   show("drop");
   const { classes, limits, task, provenance } = model;
   at("about").textContent = `${classes.length} ${classes.length === 1 ? "class" : "classes"}, ${
-    task === "multilabel" ? "which may overlap" : "one a pixel"
+    task === "multilabel" ? "which may overlap" : "one per pixel"
   }`;
   at("limits").textContent = `${limits.formats.join(", ")}; up to ${number.format(limits.max_bytes / 1e6)} MB and ${number.format(
     Math.round(limits.max_pixels / 1e5) / 10,
   )} million pixels. Grey or colour, 8 or 16 bits.`;
   at("model").textContent = describe(provenance, model.input);
-  at("save-note").textContent = `The mask has all classes, shown or not${
-    task === "multilabel" ? ", one below another" : ", as indices in their colours"
-  }; the overlay is what you see.`;
+  at("save-note").textContent = `The mask contains all classes, including hidden ones${
+    task === "multilabel" ? ", stacked vertically" : ", as colour indices"
+  }; the overlay is the image as displayed.`;
   rows = classes.map(makeRow);
   at("classes").replaceChildren(...rows.flatMap((row) => row.elements));
 }
@@ -68,7 +68,7 @@ function makeRow({ name, colour, threshold }, index) {
   patch.style.background = colour;
   const cells = ["Pixels", "Share", "Confidence"].map((title) => {
     const cell = make("td", {}, "–");
-    cell.dataset.name = title; // beside the number on a phone
+    cell.dataset.name = title; // label beside the number on narrow screens
     return cell;
   });
   const label = make("label", { className: "choice" }, box, patch, name);
@@ -102,8 +102,8 @@ function makeLevel(row, index) {
 
 async function open(file) {
   if (!file || !model) return;
-  if (file.size > model.limits.max_bytes) { // before it is sent
-    return refuse(file, `it has ${number.format(file.size)} bytes; this server takes ${number.format(model.limits.max_bytes)}`);
+  if (file.size > model.limits.max_bytes) { // checked before the upload
+    return refuse(file, `it has ${number.format(file.size)} bytes; this server accepts at most ${number.format(model.limits.max_bytes)}`);
   }
   restart();
   tell();
@@ -123,7 +123,7 @@ async function open(file) {
   say(`Done in ${((performance.now() - began) / 1000).toFixed(1)} s. Found: ${found.join(", ") || "none of the classes"}.`);
 }
 
-/** Ends what is asked about the image before. */
+/** Cancel the requests for the previous image. */
 function restart() {
   request.abort();
   request = new AbortController();
@@ -154,7 +154,7 @@ async function take(file, answer) {
   adopt(answer);
 }
 
-/** Shows the server's masks and numbers. */
+/** Show the server's masks and numbers. */
 function adopt(answer) {
   shown.answer = answer;
   rows.forEach((row, index) => {
@@ -164,14 +164,14 @@ function adopt(answer) {
   draw();
 }
 
-/** Shows a class at its new threshold at once, without the server. */
+/** Show a class at its new threshold immediately, without the server. */
 function preview(row) {
   row.mask = above(row.probabilities, row.threshold);
   write(row, measure(row.mask, row.probabilities));
   draw();
 }
 
-/** Asks the server for what the thresholds give, its tidying of small objects included, once they rest. */
+/** Once the thresholds stop changing, request the masks with the server's postprocessing. */
 function settle() {
   restart();
   at("reset").hidden = rows.every((row) => row.threshold === row.usual);
@@ -200,7 +200,7 @@ function draw() {
   paint(at("fill"), at("line"), layers);
 }
 
-// ---- what is seen
+// ---- visibility and messages
 
 function show(id) {
   for (const one of ["drop", "busy", "view"]) at(one).hidden = one !== id;
@@ -246,7 +246,7 @@ async function saveMask() {
     const answer = await predict(shown.file, [["response_format", "mask"], ...thresholds()]);
     save(await answer.blob(), "_mask.png");
   } catch (error) {
-    say(`The mask was not saved: ${error.message}`);
+    say(`The mask could not be saved: ${error.message}`);
   }
 }
 
@@ -266,11 +266,11 @@ function saveJson() {
   save(new Blob([JSON.stringify(shown.answer, null, 2)], { type: "application/json" }), "_result.json");
 }
 
-// ---- wiring
+// ---- event listeners
 
 at("file").addEventListener("change", () => {
   open(at("file").files[0]);
-  at("file").value = ""; // the same file may be chosen again
+  at("file").value = ""; // allows choosing the same file again
 });
 for (const name of ["dragenter", "dragover"]) {
   document.addEventListener(name, (event) => {

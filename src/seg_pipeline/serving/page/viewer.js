@@ -1,4 +1,4 @@
-// Zoom and movement of the sheet in its scroller, which the browser scrolls itself.
+// Zoom and pan the sheet within its scroller, which scrolls natively.
 
 const LARGEST = 32;
 
@@ -23,7 +23,7 @@ export class Viewer {
     this.fitted = true;
   }
 
-  /** Zooms by a factor; the point (x, y) of the scroller, its middle by default, stays where it is. */
+  /** Zoom by a factor around the point (x, y) of the scroller, by default its middle. */
   by(factor, x = this.scroller.clientWidth / 2, y = this.scroller.clientHeight / 2) {
     const { scroller, sheet } = this;
     const across = (scroller.scrollLeft + x - sheet.offsetLeft) / sheet.offsetWidth;
@@ -53,14 +53,14 @@ export class Viewer {
   }
 
   #wheel(event) {
-    if (!event.ctrlKey && !event.metaKey) return; // a touchpad's pinch says Ctrl too
+    if (!event.ctrlKey && !event.metaKey) return; // browsers report a pinch gesture as Ctrl and wheel
     event.preventDefault();
     const box = this.scroller.getBoundingClientRect();
     this.by(Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top);
   }
 
   #drag(event) {
-    if (event.pointerType !== "mouse" || event.button !== 0) return; // fingers scroll by themselves
+    if (event.pointerType !== "mouse" || event.button !== 0) return; // touch scrolls natively
     const { scroller } = this;
     const begin = [scroller.scrollLeft + event.clientX, scroller.scrollTop + event.clientY];
     const move = (to) => scroller.scrollTo(begin[0] - to.clientX, begin[1] - to.clientY);
