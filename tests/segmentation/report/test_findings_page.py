@@ -82,7 +82,7 @@ def test_a_long_list_is_cut_and_says_so(made):
     found = [Finding("file_without_row", "", "dropped", None, f"f{number}.png") for number in range(MOST_ROWS + 1)]
     html = page(made, found)
     assert html.count("<tr data-row") == MOST_ROWS
-    assert "The first 2,000 of 2,001 findings; findings.parquet has all." in html
+    assert "The first 2,000 of 2,001 findings; findings.parquet has all of them." in html
 
 
 def test_without_findings_the_page_says_that_all_is_well(made):

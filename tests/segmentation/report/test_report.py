@@ -183,7 +183,7 @@ def test_five_thousand_images_are_cut_to_the_worst_and_the_page_says_so(crowded)
     whole = page(crowded)
     html = section(whole, "images")
     assert html.count("<tr data-row") == MOST_ROWS
-    assert "The 2,000 images with the lowest Dice of 5,000; image_scores.parquet has all." in html
+    assert "The 2,000 images with the lowest Dice of 5,000; image_scores.parquet has all of them." in html
     assert "image00000" in html
     assert "image04999" not in html
     assert len(whole) < 3e6
