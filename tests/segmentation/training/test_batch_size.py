@@ -86,7 +86,7 @@ def test_half_of_the_free_memory_is_the_limit(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(batch_size, "free_ram", lambda: 2 * (4 * IMAGE + 8))
     assert largest_batch(Net(), loss_fn, RECIPE, CPU) == 4
-    assert "a training step keeps 8 KiB an image; 32 KiB allow a batch of 4" in caplog.text
+    assert "a training step keeps 8 KiB per image; 32 KiB allow a batch of 4" in caplog.text
 
 
 def test_a_batch_that_runs_out_of_memory_is_halved_until_it_does_not():

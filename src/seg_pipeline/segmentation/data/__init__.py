@@ -1,4 +1,4 @@
-"""From the manifest to batches: decoding, cache, augmentation, normalisation, sampling, loaders."""
+"""Turn the manifest into batches: decoding, cache, augmentation, normalisation, sampling, loaders."""
 
 import lazy_loader
 

@@ -144,7 +144,7 @@ RULES = {
         "image",
         "The system reported an error while the file was read, three times (once if permission is missing). The image "
         "is left out of this run.",
-        "Check the disk or network and run again: the next run reads the file anew.",
+        "Check the disk or network and run again: the next run reads the file again.",
     ),
     "exif_orientation": Rule(
         "image",

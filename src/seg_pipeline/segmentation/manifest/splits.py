@@ -46,7 +46,7 @@ def assign_splits(
 
     Args:
         manifest: with group, series, frame, mask and area columns. Columns split and fold, from the file names, are
-            kept; ``given`` goes before them.
+            kept unless ``given`` overrides them.
         shares: share of the images per split, adding up to 1; a share of 0 leaves its split out.
         grouped: keep groups whole (else images are assigned one by one).
         stratified: keep the best of ``CANDIDATES`` random assignments (else the first).

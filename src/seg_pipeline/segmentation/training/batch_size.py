@@ -1,4 +1,4 @@
-"""The largest batch that fits into memory."""
+"""Find the largest batch that fits into memory."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def largest_batch(
     limit_bytes: int | None = None,
     most: int = 64,
 ) -> int:
-    """The largest power of two, up to ``most``, whose training step fits; 1 where none does.
+    """Find the largest power of two, up to ``most``, whose training step fits into memory; 1 if none does.
 
-    What a step keeps for its way back grows evenly with the batch, so that two small batches tell it for all
-    (of 2 and 3 images: batch norm needs more than one value a channel). On CUDA a step is then tried. The model is
-    changed: its weights and batch statistics.
+    The memory kept for the backward pass grows linearly with the batch, so two small batches determine it (2 and 3
+    images, because batch norm needs more than one value per channel). On CUDA a step is then tried. The model's
+    weights and batch statistics are changed.
 
     Args:
-        config: its input size, task and precision decide the memory of a step.
-        limit_bytes: for what is kept; None: half of the free memory, as gradients, the optimiser's values and
-            each layer's working memory need room too.
+        config: settings whose input size, task and precision determine the memory of a step.
+        limit_bytes: limit for the kept memory; None: half of the free memory, because gradients, the optimiser's
+            values and each layer's working memory need space too.
     """
     limit = _free(device) // 2 if limit_bytes is None else limit_bytes
     try:
@@ -45,14 +45,14 @@ def largest_batch(
     each = max(1, three - two)
     fitting = max(1, (limit - (two - 2 * each)) // each)
     batch_size = min(most, 2 ** (fitting.bit_length() - 1))
-    log.info("a training step keeps %s an image; %s allow a batch of %d", readable(each), readable(limit), batch_size)
+    log.info("a training step keeps %s per image; %s allow a batch of %d", readable(each), readable(limit), batch_size)
     return _tried(model, loss_fn, config, device, batch_size) if device.type == "cuda" else batch_size
 
 
 def kept_bytes(
     model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch.device, *, batch_size: int
 ) -> int:
-    """Bytes that autograd keeps from the way forth for the way back, weights among them."""
+    """Bytes that autograd keeps for the backward pass, including the weights."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ def _loss(model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch
 
 
 def _tried(model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch.device, batch_size: int) -> int:
-    """The batch size, halved until a step with its gradients and the optimiser's values fits."""
+    """Halve the batch size until a step with gradients and the optimiser's values fits."""
     while batch_size > 1:
         try:
             _loss(model, loss_fn, config, device, batch_size).backward()

@@ -1,4 +1,4 @@
-"""Which processor and which number format a run uses."""
+"""Choose the device and the precision of a run."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 
 def pick_device(name: str) -> torch.device:
-    """CUDA where there is one for "auto", else CPU; otherwise the device of that name.
+    """Return the named device; "auto" is CUDA if available, else the CPU.
 
     Raises:
-        ValueError: the device named is not there.
+        ValueError: the device is unknown or not available.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -25,7 +25,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """The dtype of autocast; "auto" takes bfloat16 where the processor computes in it, else float16 on CUDA."""
+    """Return the dtype of autocast; "auto" is bfloat16 if the device supports it, else float16 on CUDA."""
     if name != "auto":
         return getattr(torch, name)
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""One model trained by several processes of this machine: a GPU each, or CPU processes.
+"""Train one model with several processes on this machine, with one GPU per process or on the CPU.
 
 ``elastic_launch`` starts and watches them (DESIGN: never an engine of our own). The first process writes the
 states worth saving into a temporary folder; the caller's process yields them, and is the only one that saves. A

@@ -20,7 +20,7 @@ class Tally:
     """Loss and counts of an epoch, kept on the device.
 
     Args:
-        partial: what an earlier ``gathered`` gave, to go on from.
+        partial: result of an earlier ``gathered`` to resume from.
     """
 
     def __init__(self, state: TrainState, loss_fn: Loss, processes: Processes, partial: dict | None = None) -> None:
@@ -49,7 +49,7 @@ class Tally:
             self.unsound = torch.where((self.unsound < 0) & ~sound, self.state.step, self.unsound)
 
     def gathered(self) -> dict:
-        """Of all processes, as plain tensors."""
+        """Return loss and counts over all processes, as plain tensors."""
         counts = joined(self.processes.gathered(Counts(*(part.cpu() for part in self.overlap.all()))))
         return {"sums": self.processes.added(self.sums).cpu(), "counts": counts._asdict()}
 
@@ -60,7 +60,7 @@ class Tally:
         return (self.sums[0] / self.sums[1]).item(), dice
 
     def refuse_unsound(self, order: EpochSampler) -> None:
-        """Raises TrainingFailed where a loss or gradient was not finite; the update was skipped then."""
+        """Raise TrainingFailed if a loss or gradient was not finite; that update was skipped."""
         if (step := int(self.unsound.item())) < 0:
             self.state.refuse_tiny_scale()
             return

@@ -1,4 +1,4 @@
-"""The optimizer of a model, with a smaller rate for its encoder or none."""
+"""Create the optimizer of a model; the encoder can have a lower learning rate or be frozen."""
 
 from __future__ import annotations
 

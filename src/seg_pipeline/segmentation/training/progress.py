@@ -10,16 +10,16 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 SECONDS_BETWEEN = 1.0
-"""Between two looks at the loss, as each waits for the device."""
+"""Seconds between two updates of loss and Dice, because each waits for the device."""
 
 
 class Bar:
-    """Batches of a loader, shown as they come; plain iteration where there is no terminal.
+    """Iterate over a loader with a progress bar; without a terminal, only iterate.
 
     Args:
-        num_images: in the batches to come.
-        means: gives loss and Dice so far.
-        hidden: whatever there is; for all processes but the first.
+        num_images: number of images in the remaining batches.
+        means: returns loss and Dice so far.
+        hidden: never show the bar; for all processes except the first.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Bar:
             self._bar.update(len(batch[0]))
 
     def show(self, progress: float, seconds: float) -> None:
-        """Loss, Dice and time left of a run that did ``progress`` (0 to 1) of its work in ``seconds``."""
+        """Show loss, Dice and the time left of a run that has done ``progress`` (0 to 1) in ``seconds``."""
         if self._bar.disable or time.monotonic() - self._shown < SECONDS_BETWEEN:
             return
         loss, dice = self.means()

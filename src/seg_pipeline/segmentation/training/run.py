@@ -1,4 +1,4 @@
-"""A whole training: one model or one a fold, in this process or several, from the start or from where it was."""
+"""Run or resume a training: one model, or one per fold, in one process or several."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 
 class Saved(NamedTuple):
-    """What is worth saving at a moment of a training: plain values and tensors, and a table."""
+    """What a training saves: plain values and tensors, and the history as a table."""
 
     last: dict
-    """Resumes the training."""
+    """State to resume the training from."""
     best: dict
-    """Rebuilds the best models: config, data_hash and members (one per fold, or one), each with config, row, model."""
+    """The best models so far: config, data_hash and members (one per fold, or one), each with config, row, model."""
     history: pd.DataFrame
     """One row per epoch, as ``TrainState.history``, with the column fold (from 0; -1 without folds)."""
 
@@ -44,20 +44,20 @@ def train(
     saved: dict | None = None,
     cache_folder: Path | None = None,
 ) -> Iterator[Saved]:
-    """Yields what to save after every epoch, and within one where ``compute.save_minutes`` have passed.
+    """Train, and yield what to save after every epoch, and within an epoch after ``compute.save_minutes``.
 
     Args:
-        manifest: with split, and with fold where ``folds`` are trained.
-        config: of each model.
-        compute: what cannot change the result.
-        folds: train so many models, each validated on one fold of the train and val images; None: one model
+        manifest: manifest with the column split, and fold if ``folds`` is given.
+        config: settings of each model.
+        compute: settings that cannot change the result.
+        folds: number of models to train, each validated on one fold of the train and val images; None: one model
             on the split.
-        saved: ``Saved.last`` of an unfinished training, to resume it.
-        cache_folder: where decoded images may be kept.
+        saved: ``Saved.last`` of an unfinished training to resume.
+        cache_folder: folder for decoded images.
 
     Raises:
-        ValueError: ``saved`` is of other settings or data; the manifest lacks folds; what ``make_loaders`` raises.
-        TrainingFailed: as ``epoch.fit``.
+        ValueError: ``saved`` has other settings or data, the manifest lacks folds, or ``make_loaders`` raises it.
+        TrainingFailed: see ``epoch.fit``.
     """
     about = {"config": config.to_dict(), "data_hash": data_hash(manifest, folds=folds is not None), "folds": folds}
     members, rows, current = _taken_up(about, saved)
@@ -79,7 +79,7 @@ def train(
 
 
 def _taken_up(about: dict, saved: dict | None) -> tuple[list[dict], list[dict], dict | None]:
-    """Finished members, their history rows, and the state of the one in training."""
+    """Return the finished models, their history rows, and the state of the model in training."""
     if saved is None:
         return [], [], None
     mine, theirs = TrainingConfig.from_dict(about["config"]), TrainingConfig.from_dict(saved["config"])
@@ -102,7 +102,7 @@ def _taken_up(about: dict, saved: dict | None) -> tuple[list[dict], list[dict], 
 
 
 def _untrained(state: dict) -> dict:
-    """Stands for the best epoch until one has ended."""
+    """Placeholder for the best epoch until the first one has ended."""
     return {"row": {"epoch": 0}, "model": state["mean"] or state["model"]}
 
 
@@ -113,9 +113,9 @@ def train_one(
     saved: dict | None,
     cache_folder: Path | None,
 ) -> Iterator[dict]:
-    """States to save of one model's training, after each epoch and within one as in ``train``.
+    """Train one model, and yield the states to save, as often as ``train`` does.
 
-    ``saved`` is such a state, to go on with; a finished one is yielded at once.
+    ``saved`` is such a state to resume from; a finished one is yielded at once.
     """
     if saved is not None and saved["finished"]:
         yield saved
@@ -136,24 +136,24 @@ def train_one(
 
 
 def _check_parts(config: TrainingConfig, num_images: int, fewest: int, processes: int) -> None:
-    """Raises ValueError if batch norm would have a single value per channel in a step."""
+    """Raise ValueError if batch norm would have a single value per channel in a step."""
     sampling = config.sampling
     assert not isinstance(sampling.batch_size, str)
     batch = max(1, min(sampling.batch_size // processes, num_images))
     if smallest_part(batch, sampling.micro_batch_size or batch) < fewest:
         model, (height, width) = config.model, config.input.size
         raise ValueError(
-            f"`training.sampling`: a step computes a single image at once, of which batch norm in {model.architecture} "
-            f"with {model.encoder} has one value per channel at {height} x {width}; set `batch_size` and "
+            f"`training.sampling`: a step computes a single image at once, and batch norm in {model.architecture} with "
+            f"{model.encoder} then has one value per channel at {height} x {width}; set `batch_size` and "
             "`micro_batch_size` to 2 or more per process, or a larger `training.input.size`"
         )
 
 
 def fold_split(manifest: pd.DataFrame, fold: int, folds: int) -> pd.DataFrame:
-    """The manifest with one fold as val split and the others as train split; test stays.
+    """Return the manifest with one fold as val split and the others as train split; test is unchanged.
 
     Raises:
-        ValueError: the manifest has no such folds.
+        ValueError: the manifest does not have these folds.
     """
     there = sorted(set(manifest.get("fold", pd.Series(dtype=int))) - {-1})
     if there != list(range(folds)):

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from functools import partial
 
 Curve = Callable[[float], float]
-"""From 0..1 to a share of the peak."""
+"""Maps progress, 0 to 1, to a fraction of the peak."""
 
 START = 1 / 25
-"""Share of the peak that a warm-up starts from: the first step moves the weights, too."""
+"""Fraction of the peak at which a warm-up starts; above 0, so that the first step changes the weights."""
 ONE_CYCLE_END = 1e-4
 
 

@@ -1,4 +1,4 @@
-"""What a training run knows between two steps: enough to go on from there to the same last bit."""
+"""State of a training run between two steps; resuming from it gives bit-identical results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RunningMean:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Takes in the model's weights after its step ``step``, counted from 1."""
+        """Update the mean with the model's weights after step ``step``, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_([mine for mine, _ in self._floats], [theirs for _, theirs in self._floats], 1 - decay)
         for mine, theirs in self._counters:
@@ -41,9 +41,9 @@ class RunningMean:
 
 
 FIRST_SCALE = 2.0**16
-"""By which float16 scales the loss at first, as torch does; each step whose gradient overflows halves it."""
+"""Initial loss scale for float16, as in torch; each step whose gradient overflows halves it."""
 SMALLEST_SCALE = 1e-4
-"""Below it no step will do, as in fairseq's ``min_loss_scale``."""
+"""Loss scale below which training has failed, as in fairseq's ``min_loss_scale``."""
 
 HISTORY = [
     "epoch", "learning_rate", "train_loss", "train_dice", "train_pixel_accuracy",
@@ -60,10 +60,10 @@ class TrainState:
         history: one row per epoch: epoch (from 1), learning_rate (at its end), loss, Dice and pixel accuracy
             of train and val (NaN where it was not validated), seconds.
         best: weights and row of the epoch with the highest validation Dice, the first of equals.
-        step: steps done in the present epoch; 0 between epochs.
-        partial: loss and counts of the present epoch up to ``step``.
-        seconds: that the present epoch has taken up to ``step``.
-        micro_batch: images computed at once; memory that ran out may have made it smaller.
+        step: steps done in the current epoch; 0 between epochs.
+        partial: loss and counts of the current epoch up to ``step``.
+        seconds: duration of the current epoch up to ``step``.
+        micro_batch: images computed at once; reduced if memory ran out.
     """
 
     config: TrainingConfig
@@ -85,16 +85,16 @@ class TrainState:
 
     @property
     def judged(self) -> Segmenter:
-        """The model that is validated and kept: the running mean of the weights where there is one."""
+        """The model to validate and keep: the running mean of the weights, if there is one."""
         return self.mean.model if self.mean else self.model
 
     @property
     def spent(self) -> float:
-        """Seconds of the epochs that have ended."""
+        """Total duration of the finished epochs, in seconds."""
         return sum(row["seconds"] for row in self.history)
 
     def progress(self, steps_per_epoch: int, seconds: float) -> float:
-        """Share of the run that is done, 0 to 1: of its steps or, where time is short, of its time."""
+        """Completed fraction of the run, 0 to 1: of its steps or of its time limit, whichever is larger."""
         fit = self.config.fit
         share = self.total_steps / (fit.epochs * steps_per_epoch)
         if fit.max_minutes is not None:
@@ -129,13 +129,13 @@ class TrainState:
             )
 
     def refuse_tiny_scale(self) -> None:
-        """Raises TrainingFailed if float16's gradients overflow whatever the loss is scaled by."""
+        """Raise TrainingFailed if float16 gradients overflow even at a tiny loss scale."""
         scale = self.scaler.get_scale()
         if self.scaler.is_enabled() and scale < SMALLEST_SCALE:
             self._refuse_gradients(f"though the loss is scaled by only {scale:.1g}")
 
     def refuse_untrained(self) -> None:
-        """Raises TrainingFailed if float16's gradient was finite in no step of the run: each has halved the scale."""
+        """Raise TrainingFailed if no step had a finite float16 gradient; each of them has halved the scale."""
         halved = math.ldexp(FIRST_SCALE, -self.total_steps)
         if self.scaler.is_enabled() and self.total_steps and self.scaler.get_scale() == halved:
             self._refuse_gradients(f"in any of the {self.total_steps} steps")
@@ -147,7 +147,7 @@ class TrainState:
         )
 
     def best_member(self) -> dict:
-        """Weights and row of the best epoch; before the first has ended, the present weights."""
+        """Weights and row of the best epoch; before the first has ended, the current weights."""
         return self.best or {"row": {"epoch": 0}, "model": _on_cpu(self.judged)}
 
     def to_dict(self) -> dict:
@@ -177,7 +177,7 @@ def _on_cpu(model: nn.Module) -> dict:
 
 
 def start(config: TrainingConfig, data: str, device: torch.device) -> TrainState:
-    """A run before its first step; equal weights for equal configs. ``data`` is the manifest's hash."""
+    """Create a run before its first step; equal configs give equal weights. ``data`` is the manifest's hash."""
     torch.manual_seed(config.seed)
     model = Segmenter(config, pretrained=True).to(device)
     model.net = synchronised(model.net, device)  # before the running mean copies the model
@@ -195,7 +195,7 @@ def start(config: TrainingConfig, data: str, device: torch.device) -> TrainState
 
 
 def restore(saved: dict, device: torch.device) -> TrainState:
-    """The run that ``TrainState.to_dict`` saved."""
+    """Restore a run saved by ``TrainState.to_dict``."""
     state = start(TrainingConfig.from_dict(saved["config"]), saved["data_hash"], device)
     state.model.load_state_dict(saved["model"])
     if state.mean:

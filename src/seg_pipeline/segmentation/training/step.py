@@ -86,21 +86,21 @@ def backward(run: Run, tally: Tally, images: Tensor, truths: list[tuple[float, T
 
 
 def _seed(seed: int, device: torch.device) -> None:
-    """Dropout depends on the step alone, so a resumed run repeats it. torch.manual_seed takes longer: 110 µs."""
+    """Seed dropout by the step, so that a resumed run repeats it. torch.manual_seed would take 110 µs."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
 
 
 def split_batch(num_images: int, at_once: int) -> list[slice]:
-    """Parts of at most ``at_once`` images, as equal as can be: 5 in parts of 4 are 3 and 2, not 4 and 1."""
+    """Split a batch into parts of at most ``at_once`` images, as equal as possible: 5 by 4 is 3 and 2, not 4 and 1."""
     number = math.ceil(num_images / at_once)
     bounds = [math.ceil(part * num_images / number) for part in range(number + 1)]
     return [slice(*ends) for ends in pairwise(bounds)]
 
 
 def smallest_part(num_images: int, at_once: int) -> int:
-    """Images in the smallest part of ``split_batch``."""
+    """Number of images in the smallest part of ``split_batch``."""
     return num_images // math.ceil(num_images / at_once)
 
 
