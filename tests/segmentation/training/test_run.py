@@ -161,8 +161,8 @@ def test_batch_norm_over_a_single_value_is_refused_before_the_run(manifest, conf
         next(train(manifest, config.changed({"input.size": (32, 32), **values}), COMPUTE))
     assert str(caught.value) == (
         "`training.sampling`: a step computes a single image at once, and batch norm in unet with "
-        f"{config.model.encoder} then has one value per channel at 32 x 32; set `batch_size` and `micro_batch_size` to 2 "
-        "or more per process, or a larger `training.input.size`"
+        f"{config.model.encoder} then has one value per channel at 32 x 32; set `batch_size` and `micro_batch_size` to "
+        "2 or more per process, or a larger `training.input.size`"
     )
 
 

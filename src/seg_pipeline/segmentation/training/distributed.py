@@ -1,8 +1,8 @@
 """Train one model with several processes on this machine, with one GPU per process or on the CPU.
 
-``elastic_launch`` starts and watches them (DESIGN: never an engine of our own). The first process writes the
-states worth saving into a temporary folder; the caller's process yields them, and is the only one that saves. A
-process that dies takes the others with it; all start again from the newest state.
+torch's ``elastic_launch`` starts and watches them. The first process writes the states to save to a temporary folder;
+the caller's process yields them, and is the only one that saves. If a process dies, all of them restart from the
+newest state.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 SECONDS_BETWEEN_LOOKS = 0.1
 KEPT_STATES = 2
 STOP, FAILURE = "stop", "failure.txt"
-"""Files in the folder: no more is wanted; one of the processes failed for good, and why."""
+"""Files in the folder: a request to stop, and the reason why a process failed permanently."""
 
 
 def train_together(
@@ -44,10 +44,10 @@ def train_together(
     saved: dict | None,
     cache_folder: Path | None,
 ) -> Iterator[dict]:
-    """States to save, as they come; ``compute.devices`` processes train. The config is settled.
+    """Train with ``compute.devices`` processes, and yield the states to save. The config has no "auto" settings left.
 
     Raises:
-        ValueError: there are fewer GPUs than that, or a batch cannot be divided among the processes.
+        ValueError: there are fewer GPUs than processes, or a batch cannot be divided among the processes.
         TrainingFailed: its own message, or why the processes ended.
     """
     if torch.cuda.is_available() and compute.device != "cpu" and torch.cuda.device_count() < compute.devices:
@@ -112,7 +112,7 @@ def _launch(folder: Path, compute: ComputeSettings, failure: list[Exception]) ->
 
 
 def _work(name: str, parent: int) -> None:
-    """One process: trains from the newest state in the folder."""
+    """Run one process, which trains from the newest state in the folder."""
     folder = Path(name)
     if any((folder / file).exists() for file in (STOP, FAILURE)):
         return  # started again in vain: only what ends without an error ends for good
