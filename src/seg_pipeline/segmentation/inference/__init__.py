@@ -1,4 +1,4 @@
-"""New images, files of any kind and number -> masks and tables in a folder. Free of torch."""
+"""Predict new images of any kind and number into a folder of masks and tables, without importing torch."""
 
 from seg_pipeline.segmentation.inference.run import OutputSettings, Result, predict_folder
 from seg_pipeline.segmentation.inference.sources import find_images

@@ -1,4 +1,4 @@
-"""The processes that train one model together; alone as a rule."""
+"""The processes that train one model together; usually only one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Value = TypeVar("_Value")
 
 
 class TrainingFailed(RuntimeError):
-    """Going on would not help: the loss is no number, or one image is too large for the memory."""
+    """Training cannot continue: a value is not finite, or a single image does not fit into memory."""
 
 
 class OutOfMemory(TrainingFailed):
@@ -27,16 +27,16 @@ class OutOfMemory(TrainingFailed):
 
 
 class Processes:
-    """This process among those of its run. Without ``torch.distributed`` it is alone."""
+    """Communication between the processes of a run. Without ``torch.distributed`` there is only this process."""
 
     def __init__(self) -> None:
         together = dist.is_available() and dist.is_initialized()
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
-        # Times are agreed upon over the CPU: a copy from the GPU would stall it.
+        # Times are exchanged over the CPU, because a copy from the GPU would stall it.
         self._over_cpu: Any = dist.new_group(backend="gloo") if self.world > 1 else None
 
     def agreed(self, value: float) -> float:
-        """The first process's value."""
+        """Return the value of the first process, on all processes."""
         if self.world == 1:
             return value
         shared = torch.tensor([value], dtype=torch.float64)
@@ -44,7 +44,7 @@ class Processes:
         return shared.item()
 
     def wrap(self, model: nn.Module, device: torch.device, example: torch.Tensor) -> nn.Module:
-        """The model whose gradients are means over all processes. Parameters without a gradient are frozen.
+        """Wrap the model so that gradients are averaged over all processes. Parameters without a gradient are frozen.
 
         ``find_unused_parameters`` would search the graph for them in every step; the optimiser skips them either way.
         Buffers are not broadcast in every step, because only rank 0's count: ``share`` sends them before validation.
@@ -60,20 +60,20 @@ class Processes:
         return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
 
     def share(self, *models: nn.Module) -> None:
-        """Every process takes the first one's batch statistics, so that all validate the same model."""
+        """Copy the first process's batch statistics to all, so that all validate the same model."""
         if self.world > 1:
             for model in models:
                 for buffer in model.buffers():
                     dist.broadcast(buffer, 0)
 
     def added(self, value: torch.Tensor) -> torch.Tensor:
-        """Sum over the processes."""
+        """Return the sum over all processes."""
         if self.world > 1:
             dist.all_reduce(value := value.clone())
         return value
 
     def gathered(self, value: _Value) -> list[_Value]:
-        """What each process gives, in their order; tensors of the CPU."""
+        """Collect the CPU tensors of all processes, in order of their rank."""
         if self.world == 1:
             return [value]
         values: list = [None] * self.world
@@ -82,7 +82,7 @@ class Processes:
 
 
 def unused_parameters(model: nn.Module, example: torch.Tensor) -> list[nn.Parameter]:
-    """Trainable parameters that the output for ``example`` does not depend on. The model stays as it is."""
+    """Find trainable parameters that do not affect the output for ``example``. The model is not changed."""
     training = model.training
     parameters = [one for one in model.parameters() if one.requires_grad]
     output = model.eval()(example)  # eval: batch norm takes one image and keeps its statistics
@@ -92,19 +92,19 @@ def unused_parameters(model: nn.Module, example: torch.Tensor) -> list[nn.Parame
 
 
 def synchronised(model: nn.Module, device: torch.device) -> nn.Module:
-    """``model`` with batch statistics over the images of all GPUs; on a CPU, which has no such layer, as it is.
+    """Convert ``model`` to batch statistics over all GPUs; on the CPU, which has no such layer, it is unchanged.
 
-    timm's conversion, because torch's drops the activation of timm's ``BatchNormAct2d`` without an error.
+    Uses timm's conversion, because torch's silently drops the activation of timm's ``BatchNormAct2d``.
     """
     together = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
     return convert_sync_batchnorm(model) if together and device.type == "cuda" else model
 
 
 def join(folder: Path, *, cpu: bool) -> torch.device:
-    """Enters the group that ``elastic_launch`` described in the environment; the device of this process.
+    """Join the process group that ``elastic_launch`` describes in the environment, and return this process's device.
 
-    The processes meet by a file in ``folder``, another one after each restart: over elastic's own store some
-    found addresses of processes that had died.
+    The processes find each other through a file in ``folder``, a new one after each restart: with elastic's own store,
+    some found the addresses of processes that had died.
     """
     rank, world, attempt = (os.environ[name] for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"))
     cuda = torch.cuda.is_available() and not cpu
@@ -117,7 +117,7 @@ def join(folder: Path, *, cpu: bool) -> torch.device:
 
 
 def exit_with_parent(parent: int, *, stop: Callable[[], bool] = lambda: False) -> None:
-    """End this process once its parent is gone, even if that was killed, or ``stop`` is true; a thread checks both."""
+    """Start a thread that ends this process once its parent has died, even if killed, or ``stop`` returns true."""
 
     def check() -> None:
         while os.getppid() == parent and not stop():
