@@ -1,6 +1,6 @@
 """Responses to prediction requests: probabilities, masks, PNG and JSON.
 
-Axes: C classes, K network channels (the classes, after the background where there is one), H rows, W columns.
+Axes: C classes, K network channels (the background, if there is one, then the classes), H rows, W columns.
 """
 
 import base64

@@ -192,7 +192,7 @@ def test_an_image_that_has_changed_is_not_cached(mixed, tmp_path):
     cv2.imwrite(path, np.zeros((40, 48), dtype=np.uint8))
     changed = mixed.assign(path=[path, *mixed["path"][1:]])
     for mode in ("ram", "disk"):
-        with pytest.raises(ValueError, match=r"other\.png: its pixels are not those of the manifest: run data_proces"):
+        with pytest.raises(ValueError, match=r"other\.png: its pixels differ from the manifest: run data_proces"):
             opened(changed, tmp_path / "cache", mode=mode)
     assert folders(tmp_path / "cache") == []
 

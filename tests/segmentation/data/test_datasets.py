@@ -230,7 +230,7 @@ def test_a_frame_of_another_size_is_resized_to_the_image(mixed):
 def test_unknown_frames_are_refused(mixed, frame):
     frames = mixed["frame"].astype("Int64")
     frames[1] = frame
-    with pytest.raises(ValueError, match=r"a\d: frame (<NA>|1) of series a is missing or there twice \([12] such im"):
+    with pytest.raises(ValueError, match=r"a\d: frame (<NA>|1) of series a is missing or duplicated \([12] such im"):
         ImageMaskDataset(mixed.assign(frame=frames), InputSettings(channels=(0, 1)), **MULTILABEL)
 
 

@@ -447,7 +447,7 @@ def test_make_loss_refuses_what_it_does_not_know(task, options, text):
 def test_a_loss_refuses_another_number_of_weights():
     text = (
         "^class_weights: 3 numbers, but the network has 4 channels; "
-        "give one number per channel, the background's first where there is one$"
+        "give one number per channel, starting with the background's if there is one$"
     )
     with pytest.raises(ValueError, match=text):
         make_loss("multiclass", class_weights=[1, 1, 1])(*batch_of("multiclass"))

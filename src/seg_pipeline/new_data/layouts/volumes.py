@@ -36,7 +36,7 @@ AIR = -500
 
 
 def read_nnunet_raw(contents: Contents, file: str, ask: Asker) -> Plan:
-    """Of the folder that holds ``file``, a dataset.json."""
+    """Plan for the folder that holds ``file``, a dataset.json."""
     root = (contents.root / file).parent
     content = read_json(contents.root / file)
     numbers = sorted(int(one) for one in content["channel_names"])

@@ -1,4 +1,4 @@
-"""Decoding of manifest rows into samples, as data sets use and the cache stores them.
+"""Decode manifest rows into samples, which data sets use and the cache stores.
 
 An image is uint8 (H, W, 3), or (H, W, 1) if the network takes grey values or frames, at the size of
 ``geometry.fitted_shapes``; ``Decoder.truth`` defines the ground truth. Randomness comes later, in the data sets.
@@ -73,7 +73,7 @@ class Decoder:
                 f"{shape[0]} x {shape[1]}: the file has changed, run data_processing again"
             )
         if checked and content_hash(image) != row["content_hash"]:
-            raise ValueError(f"{row['path']}: its pixels are not those of the manifest: run data_processing again")
+            raise ValueError(f"{row['path']}: its pixels differ from the manifest: run data_processing again")
         return resize_image(stored_pixels(image, self.settings), self.shape(index))
 
     def truth(self, index: int) -> np.ndarray:
@@ -159,8 +159,8 @@ def _frames(manifest: pd.DataFrame) -> list[int]:
     if bad.any():
         row = manifest[bad].iloc[0]
         raise ValueError(
-            f"{row['image_id']}: frame {row['frame']} of series {row['series']} is missing or there twice "
-            f"({int(bad.sum())} such images), so that its neighbours are not known; fix `pattern` of `image_files` "
+            f"{row['image_id']}: frame {row['frame']} of series {row['series']} is missing or duplicated "
+            f"({int(bad.sum())} such images), so its neighbours are unknown; fix `pattern` of `image_files` "
             "in the catalog, or set `channels` to rgb or grey"
         )
     return [int(frame) for frame in frames]

@@ -25,9 +25,9 @@ def find_cases(root: Path, *, images: dict[str, str], labels: dict[str, str]) ->
     """Cases below ``root``, sorted by name.
 
     Args:
-        images, labels: ``glob`` and ``pattern`` as of ``index_files``; the pattern's group ``series`` is the
-            name of the case, the images' group ``group`` what must not be split, and ``channel`` orders the files of
-            a case with several.
+        images, labels: ``glob`` and ``pattern`` for ``index_files``. The pattern's group ``series`` is the name of
+            the case; of the images' groups, ``group`` keeps cases in one split and ``channel`` orders the files of a
+            case.
 
     Raises:
         ValueError: no file matches, or two label files belong to one case.

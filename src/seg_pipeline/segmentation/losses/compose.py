@@ -71,7 +71,7 @@ class Loss:
         if self.class_weights is not None and len(self.class_weights) != num_channels:
             raise ValueError(
                 f"class_weights: {len(self.class_weights)} numbers, but the network has {num_channels} channels; "
-                "give one number per channel, the background's first where there is one"
+                "give one number per channel, starting with the background's if there is one"
             )
         if (device, num_channels) not in self._weights:
             with torch.inference_mode(False):  # training uses it too

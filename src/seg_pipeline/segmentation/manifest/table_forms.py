@@ -32,12 +32,12 @@ def read_form(
     r"""Table with the columns row (line of the file), image_id, class, mask and, if there are any, problem.
 
     Args:
-        columns: names of the columns "image_id", "class" and "mask". A list of mask columns: each holds the masks of
-            one class, which its name is the value of. Class None: all rows are of ``only_class``.
+        columns: names of the columns "image_id", "class" and "mask". In a list of mask columns, each holds the masks
+            of one class and is named after the class's value. Class None: all rows belong to ``only_class``.
         patterns: column -> regular expression for its whole value, whose named groups become columns. In ids and
             names of mask files ``\`` counts as ``/``.
         no_mask_values: what the mask column holds if the image has no mask of the class; such a mask is "".
-        rle_starts: "relative" if a start counts from the end of the run before it.
+        rle_starts: "relative" if starts count from the end of the previous run.
 
     Raises:
         ValueError: a column is missing, a pattern is faulty, or there is no class column and no ``only_class``.

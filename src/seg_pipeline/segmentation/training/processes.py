@@ -73,7 +73,7 @@ class Processes:
         return value
 
     def gathered(self, value: _Value) -> list[_Value]:
-        """Collect the CPU tensors of all processes, in order of their rank."""
+        """Collect the values of all processes, in order of their rank; tensors must be on the CPU."""
         if self.world == 1:
             return [value]
         values: list = [None] * self.world
