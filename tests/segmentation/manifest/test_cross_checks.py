@@ -11,6 +11,7 @@ from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.cross_checks import (
     check_copies,
     check_intensities,
+    check_inverted,
     check_jumps,
     check_order,
     check_pixel_kinds,
@@ -267,3 +268,44 @@ def test_the_time_of_the_checks_grows_with_the_number_of_images_only():
     assert set(found["reason"]) == {"the table has no row for b, not even an empty one; the mask is taken as empty"}
     assert between - start < 1  # 0.1 s; 1.6 s and four times as much per doubling when every pair was compared
     assert time.process_time() - between < 3  # 0.3 s; a minute when each image searched the whole table
+
+
+def with_cells(masks, **columns):
+    """Images 20 x 30 with a class "cell" of these masks."""
+    rows = images(len(masks), **columns)
+    areas = [int(mask.sum()) for mask in masks]
+    return rows.assign(
+        mask_cell=[encode_rle(mask, order="C") for mask in masks], ignore="", area_cell=areas,
+        share_cell=[area / 600 for area in areas],
+    )  # fmt: skip
+
+
+def cells(number):
+    """Masks of a cell of 6 x 8 pixels off the border."""
+    masks = np.zeros((number, 20, 30), dtype=bool)
+    for index, mask in enumerate(masks):
+        mask[3 + index % 4 : 9 + index % 4, 5:13] = True
+    return masks
+
+
+def test_masks_whose_background_is_marked_are_suspected():
+    (found,) = check_inverted(with_cells(~cells(8))).to_dict("records")
+    assert (found["rule"], found["action"]) == ("inverted_masks_suspected", "flagged")
+    assert found["reason"] == "cell covers 92% of the images that show it and 100% of their border"
+
+
+def test_large_objects_few_images_and_further_classes_are_no_reason_to_suspect():
+    large = np.zeros((8, 20, 30), dtype=bool)
+    large[:, 1:-1, 1:-1] = True  # 84 % of the image, nothing of its border
+    assert check_inverted(with_cells(large)).empty
+    assert check_inverted(with_cells(cells(8))).empty
+    assert check_inverted(with_cells(~cells(7))).empty
+    street = with_cells(~cells(8)).assign(mask_car="", area_car=0, share_car=0.0)
+    assert check_inverted(street).empty
+
+
+def test_an_unlabelled_border_does_not_count():
+    table = with_cells(~cells(8))
+    frame = np.zeros((20, 30), dtype=bool)
+    frame[[0, -1]], frame[:, [0, -1]] = True, True
+    assert check_inverted(table.assign(ignore=encode_rle(frame, order="C"))).empty

@@ -10,9 +10,9 @@ import pandas as pd
 
 from seg_pipeline.segmentation.images import fingerprints
 from seg_pipeline.segmentation.images.decoding import read_image, read_orientation
-from seg_pipeline.segmentation.images.masks import Order, decode_rle
+from seg_pipeline.segmentation.images.masks import IGNORE, Order, decode_rle
 from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table, is_among
-from seg_pipeline.segmentation.manifest.table import class_names
+from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 
 THUMBNAIL = 32
 """Bytes per thumbnail."""
@@ -33,6 +33,8 @@ JUMP = 4.0
 """Factor by which the area of a class must differ from that of both neighbours, which agree with each other."""
 STEADY = 0.5
 """IoU of the neighbours' masks from which the class is expected in between."""
+MOSTLY = 0.5
+"""Share of image and border from which masks are suspected to be inverted, as in the search's sanity checks."""
 MIN_PIXELS = 50
 SAMPLED_MASKS = 200
 MIN_MASKS = 8
@@ -55,6 +57,7 @@ def check_images(manifest: pd.DataFrame, annotations: pd.DataFrame, *, rle_order
         check_pixel_kinds(manifest),
         check_intensities(manifest),
         check_jumps(manifest),
+        check_inverted(manifest),
         check_unstated(manifest, annotations) if rle_order else findings_table([]),
         check_order(manifest, rle_order) if rle_order else findings_table([]),
     )
@@ -247,6 +250,33 @@ def check_unstated(manifest: pd.DataFrame, annotations: pd.DataFrame) -> pd.Data
         reason = f"the table has no row for {', '.join(absent)}, not even an empty one; the mask is taken as empty"
         found.append(Finding("class_not_annotated", reason, "flagged", image_id, file))
     return findings_table(found)
+
+
+# -- inverted masks ----------------------------------------------------------------------------------------
+
+
+def check_inverted(manifest: pd.DataFrame) -> pd.DataFrame:
+    """A finding if the only class covers most of the images and of their border, as inverted masks do.
+
+    The border tells them from large objects, few of which fill it. With several classes, one may be the surroundings.
+    """
+    name, *others = class_names(manifest)
+    shown = manifest[manifest[f"area_{name}"] > 0]
+    if others or len(shown) < MIN_MASKS:
+        return findings_table([])
+    covered = float(shown[f"share_{name}"].mean())
+    rows = shown.sample(min(len(shown), SAMPLED_MASKS), random_state=0).to_dict("records")
+    border = float(np.mean([_border_share(read_masks(row, [name])[0]) for row in rows]))
+    if min(covered, border) <= MOSTLY:
+        return findings_table([])
+    reason = f"{name} covers {covered:.0%} of the images that show it and {border:.0%} of their border"
+    return findings_table([Finding("inverted_masks_suspected", reason, "flagged")])
+
+
+def _border_share(mask: np.ndarray) -> float:
+    """Share of the labelled border pixels that belong to a mask, uint8 (H, W); 0 if no border pixel is labelled."""
+    border = np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]])
+    return float((border == 1).sum() / max(1, (border != IGNORE).sum()))
 
 
 # -- order of run lengths -----------------------------------------------------------------------------------

@@ -209,6 +209,13 @@ RULES = {
         "Runs overlap or are not in ascending order.",
         "Encode the mask again; the cell may hold several masks.",
     ),
+    "inverted_masks_suspected": Rule(
+        "data set",
+        "The only class covers more than half of the images and of their border, on average: are the objects black and "
+        "the background white? Needs 8 images with the class.",
+        "Look at `sample_sheet.png`. If the masks are inverted, use `mask_format: indexed` with 0 as the value of the "
+        "class and 255 among `annotations.background_values`, or invert the files.",
+    ),
     "rle_order_suspected": Rule(
         "data set",
         "The run lengths fit the other order better than the declared one. If the images are not square, masks "
