@@ -8,7 +8,7 @@ from kedro.framework.startup import bootstrap_project
 
 from seg_pipeline.cli import cli
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(monkeypatch, *options: str) -> str:
