@@ -63,7 +63,7 @@ def test_200_images_killed_and_resumed_give_the_folder_of_an_unbroken_run(bundle
     ended = subprocess.run(command(*given, out), capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr, lives) == (3, "", 2)
     assert contents(out) == contents(tmp_path / "whole")
-    assert len(contents(out)) == 199 * 3 + 6
+    assert len(contents(out)) == 199 * 3 + 7  # three files per image; tables, journal, settings and lock
 
 
 def test_the_summary_and_exit_codes(bundle_folder, tmp_path, capsys):
@@ -77,7 +77,7 @@ def test_the_summary_and_exit_codes(bundle_folder, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [
         f"2 of 3 images predicted, 1 of them now -> {tmp_path / 'out'}",
         "1 file skipped: no known image suffix",
-        "1 images could not be predicted (findings.csv):",
+        "1 image could not be predicted (findings.csv):",
         f"  {images / 'bad.png'}: not an image, or its header is damaged",
     ]
 

@@ -60,7 +60,10 @@ def summary(num_images: int, num_new: int, reasons: list[str], skipped: int, out
     if skipped:
         lines.append(f"{skipped} file{'s' * (skipped != 1)} skipped: no known image suffix")
     if reasons:
-        lines += [f"{len(reasons)} images could not be predicted (findings.csv):", *(f"  {one}" for one in reasons[:5])]
+        lines += [
+            f"{len(reasons)} image{'s' * (len(reasons) != 1)} could not be predicted (findings.csv):",
+            *(f"  {one}" for one in reasons[:5]),
+        ]
         lines += [f"  and {len(reasons) - 5} more"] * (len(reasons) > 5)
     return "\n".join(lines)
 
