@@ -96,3 +96,4 @@ def test_a_folder_that_cannot_be_written_to_is_left_to_the_outputs(tmp_path):
     run = hooks(tmp_path)
     run.before_pipeline_run({}, pipeline("training"))
     run.after_pipeline_run()
+    assert (tmp_path / "data").read_text() == "a file"

@@ -9,7 +9,7 @@ import os
 import socket
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -17,7 +17,7 @@ from kedro.pipeline import Pipeline
 
 from seg_pipeline.hooks.errors import UserError
 from seg_pipeline.hooks.run_info import command_for, pipelines_of
-from seg_pipeline.segmentation.storage.locks import lock
+from seg_pipeline.segmentation.storage.locks import HeldError, held
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class LockHooks:
     """Holds one lock per pipeline in ``data_root`` during a run; the system releases them if the process is killed."""
 
     def __init__(self) -> None:
-        self._held: list[IO[str]] = []
+        self._held = contextlib.ExitStack()
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -65,33 +65,26 @@ class LockHooks:
         self._release()
 
     def _acquire(self, path: Path, command: str) -> None:
-        file = path.open("a+", encoding="utf-8")
-        self._held.append(file)
-        if not lock(file):
-            holder = _holder(file)
-            if not self._wait:
-                raise UserError(
-                    f"another run of `{path.stem}` writes to {path.parent.parent}: {holder}. Wait for it, give "
-                    "this run another `data_root`, or let it wait with `--params concurrent_run=wait`"
-                )
-            log.info("waiting for another run of `%s`: %s", path.stem, holder)
-            lock(file, wait=True)
-        file.truncate(0)
         own = {"process": os.getpid(), "host": socket.gethostname(), "command": command,
                "since": datetime.now().astimezone().isoformat(" ", "seconds")}  # fmt: skip
-        json.dump(own, file)
-        file.flush()
+        try:
+            self._held.enter_context(held(path, json.dumps(own)))
+        except HeldError as other:
+            if not self._wait:
+                raise UserError(
+                    f"another run of `{path.stem}` writes to {path.parent.parent}: {_holder(str(other))}. Wait for it, "
+                    "give this run another `data_root`, or let it wait with `--params concurrent_run=wait`"
+                ) from None
+            log.info("waiting for another run of `%s`: %s", path.stem, _holder(str(other)))
+            self._held.enter_context(held(path, json.dumps(own), wait=True))
 
     def _release(self) -> None:
-        for file in self._held:
-            file.close()
-        self._held = []
+        self._held.close()
 
 
-def _holder(file: IO[str]) -> str:
-    """Who holds a lock, as text; it may be written at this moment."""
+def _holder(written: str) -> str:
+    """Who holds a lock, of what it has written there; that may be incomplete at this moment."""
     with contextlib.suppress(ValueError, TypeError, KeyError):
-        file.seek(0)
-        found = json.load(file)
+        found = json.loads(written)
         return f"process {found['process']} on {found['host']}, `{found['command']}`, since {found['since']}"
     return "a process that has just started"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -33,21 +33,40 @@ def lock(file: IO, *, wait: bool = False, shared_with_forks: bool = False) -> bo
     return True
 
 
+class HeldError(Exception):
+    """Another process holds a lock; the text is what it has written about itself so far."""
+
+
 @contextmanager
-def only_process(file: Path, busy: str) -> Iterator[None]:
-    """Hold the lock of a file, which is created, during a block.
+def held(file: Path, about: str, *, wait: bool = False) -> Iterator[None]:
+    """Hold the lock of a file, which is created and contains ``about``, during a block.
 
     Raises:
-        ValueError: another process holds it; the text ends with ``busy``, in which {process} is its number.
+        HeldError: another process holds it, and ``wait`` is false.
     """
     with file.open("a+", encoding="utf-8") as stream:
-        if not lock(stream):
+        if not lock(stream, wait=wait) and not wait:  # a file system without locks cannot be waited for
             stream.seek(0)
-            raise ValueError(f"{file}: " + busy.format(process=stream.read().strip() or "unknown"))
+            raise HeldError(stream.read())
         stream.truncate(0)
-        stream.write(str(os.getpid()))
+        stream.write(about)
         stream.flush()
         try:
             yield
         finally:
             stream.truncate(0)
+
+
+@contextmanager
+def only_process(file: Path, busy: str) -> Iterator[None]:
+    """Hold the lock of a file, which contains the number of this process, during a block.
+
+    Raises:
+        ValueError: another process holds it; the text ends with ``busy``, in which {process} is its number.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(file, str(os.getpid())))
+        except HeldError as other:
+            raise ValueError(f"{file}: " + busy.format(process=str(other).strip() or "unknown")) from None
+        yield
