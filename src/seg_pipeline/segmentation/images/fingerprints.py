@@ -6,7 +6,7 @@ Axes: C classes, H rows, W columns.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -51,7 +51,12 @@ def overlaps(masks: np.ndarray, areas: Sequence[int]) -> str:
     shown = [number for number, area in enumerate(areas) if area]
     if len(shown) > FEW_CLASSES and sum(areas) == np.count_nonzero(masks.any(axis=0)):
         return ""  # no overlap: faster than comparing every pair
-    shared = {pair: np.count_nonzero(masks[pair[0]] & masks[pair[1]]) for pair in itertools.combinations(shown, 2)}
+    shared = {pair: int(np.count_nonzero(masks[pair[0]] & masks[pair[1]])) for pair in itertools.combinations(shown, 2)}
+    return format_overlaps(shared)
+
+
+def format_overlaps(shared: Mapping[tuple[int, int], int]) -> str:
+    """The inverse of ``parse_overlaps``; pairs without a pixel are left out."""
     return " ".join(f"{a}+{b}:{pixels}" for (a, b), pixels in shared.items() if pixels)
 
 

@@ -131,10 +131,11 @@ def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     "CSV Injection".
     """
     texts = table.select_dtypes(exclude="number").columns
-    return table.assign(
-        **{name: table[name].where(~table[name].astype(str).str.match(r"[=+\-@\t\r']"), "'" + table[name].astype(str))
-           for name in texts}
-    )  # fmt: skip
+    return table.assign(**{name: table[name].map(_without_formula, na_action="ignore") for name in texts})
+
+
+def _without_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "'")) else text
 
 
 def _ordered(rle: str, record: dict[str, Any], order: Order) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from seg_pipeline.segmentation.images import fingerprints
 from seg_pipeline.segmentation.images.masks import encode_rle
-from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names, read_masks
+from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, OF_CLASSES, class_names, read_masks
 
 QUALIFIED = ("image_id", "group", "series")
 """Columns whose values get the name of their source, so that two data sets may each have a patient 1."""
@@ -72,45 +74,43 @@ def _targets(
 
 def _mapped(source: str, rows: pd.DataFrame, classes: Sequence[str], targets: Mapping[str, str]) -> pd.DataFrame:
     own = class_names(rows)
-    of_classes = {f"{kind}_{name}" for name in own for kind in ("mask", "area", "share", "objects")}
-    table = rows[[name for name in rows if name not in of_classes]].copy()
+    table = rows.drop(columns=[f"{kind}{name}" for kind in OF_CLASSES for name in own])
     for column in QUALIFIED:
         table[column] = source + "/" + table[column].astype(str)
     parts = {name: [one for one in own if targets.get(one) == name] for name in classes}
     columns = {name: _class_columns(rows, sources) for name, sources in parts.items()}
-    for kind in ("mask", "area", "share", "objects"):
+    for kind in OF_CLASSES:
         for name in classes:
-            table[f"{kind}_{name}"] = columns[name][kind]
-    order = {str(own.index(one)): str(list(classes).index(to)) for one, to in targets.items()}
+            table[f"{kind}{name}"] = columns[name][kind]
+    order = {own.index(one): list(classes).index(to) for one, to in targets.items()}
     table["overlaps"] = [_reordered(text, order) for text in rows["overlaps"]]
     return table.assign(source=source)
 
 
 def _class_columns(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
-    """Columns mask, area, share and objects of the union of some classes of the same rows."""
+    """Columns ``OF_CLASSES`` of the union of some classes of the same rows."""
     if not sources:
-        nothing = {"mask": NOT_ANNOTATED, "area": 0, "share": 0.0, "objects": 0}
+        nothing = dict(zip(OF_CLASSES, (NOT_ANNOTATED, 0, 0.0, 0), strict=True))
         return pd.DataFrame(nothing, index=rows.index)
-    kinds = ("mask", "area", "share", "objects")
     if len(sources) == 1:
-        return pd.DataFrame({kind: rows[f"{kind}_{sources[0]}"] for kind in kinds})
+        return pd.DataFrame({kind: rows[f"{kind}{sources[0]}"] for kind in OF_CLASSES})
     masks = [(read_masks({**row, "ignore": ""}, list(sources)) == 1).any(axis=0) for row in rows.to_dict("records")]
     area = pd.Series([int(mask.sum()) for mask in masks], index=rows.index, dtype="int64")
     return pd.DataFrame(
         {
-            "mask": [encode_rle(mask, order="C") for mask in masks],
-            "area": area,
-            "share": area / (rows["height"] * rows["width"]),
-            "objects": rows[[f"objects_{name}" for name in sources]].sum(axis=1),
+            "mask_": [encode_rle(mask, order="C") for mask in masks],
+            "area_": area,
+            "share_": area / (rows["height"] * rows["width"]),
+            "objects_": rows[[f"objects_{name}" for name in sources]].sum(axis=1),
         }
     )
 
 
-def _reordered(text: str, order: Mapping[str, str]) -> str:
+def _reordered(text: str, order: Mapping[int, int]) -> str:
     """``overlaps`` of the manifest with the numbers of the new classes; pairs that became one class are gone."""
-    kept = []
-    for pair in text.split():
-        classes, _, pixels = pair.partition(":")
-        new = sorted({order[number] for number in classes.split("+") if number in order}, key=int)
-        kept += [f"{'+'.join(new)}:{pixels}"] if len(new) == 2 else []
-    return " ".join(kept)
+    kept: Counter[tuple[int, int]] = Counter()
+    for pair, pixels in fingerprints.parse_overlaps(text).items():
+        first, *rest = sorted({order[number] for number in pair if number in order}) or [0]
+        if rest:
+            kept[first, rest[0]] += pixels
+    return fingerprints.format_overlaps(kept)
