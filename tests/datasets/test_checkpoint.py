@@ -325,3 +325,12 @@ def test_a_preview_shows_plain_values_and_counts_the_weights(tmp_path):
     dataset.save({"score": 0.5, "size": (64, 96), "model": weights, "step": torch.tensor(3)})
     shown = json.loads(dataset.preview())
     assert shown == {"score": 0.5, "size": [64, 96], "model": "2 tensors, 10 numbers", "step": "tensor []"}
+
+
+def test_the_next_save_sweeps_what_a_killed_one_left(file):
+    saved(file, 1, 2)
+    expected = names(file)
+    (file.parent / f".last.pt.{'0f' * 16}.sha256").write_text("half")
+    (file.parent / ".other.pt.sha256").write_text("not ours")
+    saved(file, 3)
+    assert names(file) == sorted([*expected, ".other.pt.sha256"])

@@ -76,6 +76,10 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
         for where in _foreign_values(data, ""):
             raise ValueError(f"{self._filepath}: a checkpoint may only hold tensors and plain values, found {where}")
         self._filepath.parent.mkdir(parents=True, exist_ok=True)
+        for left in self._filepath.parent.glob(f".{self._filepath.stem}*.sha256"):
+            left.unlink(
+                missing_ok=True
+            )  # a killed save leaves its temporary file; hooks/locks.py excludes a living one
         new = Path(f"{self._filepath}.tmp")
         try:
             _write(data, new)
