@@ -14,6 +14,8 @@ from kedro.io import AbstractDataset, DatasetError
 from matplotlib.figure import Figure
 from plotly import graph_objects
 
+from seg_pipeline.segmentation.storage import atomic
+
 ROOT = Path(__file__).parents[2]
 ROOM = 300
 """Bytes that fit on the disk that is nearly full."""
@@ -87,3 +89,30 @@ def test_a_save_that_fails_in_the_middle_leaves_the_old_file(name, tmp_path):
         causes.append(causes[-1].__cause__ or causes[-1].__context__)
     said = ("File too large", "0 of 3 frames were written; is the disk full?")
     assert any(getattr(one, "errno", None) == errno.EFBIG or str(one).endswith(said) for one in causes), causes
+
+
+class Killed(BaseException):
+    pass
+
+
+def die(*_: object) -> None:
+    raise Killed
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_next_save_removes_what_a_killed_one_left(name, tmp_path, monkeypatch):
+    config = moved(ENTRIES[name], tmp_path)
+    kind = config.get("dataset", config)["type"].rpartition(".")[2]
+    AbstractDataset.from_config(name, config).save(some(kind, seed=1))
+    before = {path.name for path in tmp_path.iterdir()}
+    with monkeypatch.context() as killed:  # no clean-up, and the system releases the locks
+        killed.setattr(atomic, "_remove", lambda _: None)
+        killed.setattr(Path, "replace", die)
+        with pytest.raises((DatasetError, Killed)):
+            AbstractDataset.from_config(name, config).save(some(kind, seed=2))
+    left = {path.name for path in tmp_path.iterdir()} - before
+    assert left
+    assert all(".part0" in one for one in left)
+    AbstractDataset.from_config(name, config).save(some(kind, seed=3))
+    after = {path.name.replace(".previous", "") for path in tmp_path.iterdir()}
+    assert after == before

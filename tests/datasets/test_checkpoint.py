@@ -211,7 +211,7 @@ def test_a_full_disk_leaves_what_was_there(file, monkeypatch, room):
     if room == 0:
         assert "MiB free); free disk space or set another `data_root`" in str(error.value)
     monkeypatch.undo()
-    assert not [name for name in names(file) if name.endswith(".tmp")]
+    assert not [name for name in names(file) if ".part" in name]
     assert epoch_of(dataset.load()) == 2
     dataset.save(state(4))
     assert epoch_of(dataset.load()) == 4
@@ -227,7 +227,7 @@ def test_a_disk_full_half_way_through_the_tensors(file, monkeypatch):
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
 
     monkeypatch.setattr(torch, "save", half)
-    text = rf"{file}\.tmp: the checkpoint could not be written \(\d+ MiB free\); free disk space"
+    text = rf"{file}: the checkpoint could not be written \(\d+ MiB free\); free disk space"
     with pytest.raises(DatasetError, match=text):
         dataset.save(state(2))
     assert names(file) == ["last.pt", "last.pt.sha256"]
@@ -304,7 +304,7 @@ def test_a_save_may_be_killed_at_any_moment(file):
     command = [sys.executable, "-c", KILLER, str(Path(__file__).parent), str(file)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.stdout == "survived\n", ended.stderr[-3000:]
-    assert not [name for name in names(file) if name.endswith(".tmp")]
+    assert not [name for name in names(file) if ".part" in name]
 
 
 def test_the_catalog_stays_light():
@@ -330,7 +330,8 @@ def test_a_preview_shows_plain_values_and_counts_the_weights(tmp_path):
 def test_the_next_save_sweeps_what_a_killed_one_left(file):
     saved(file, 1, 2)
     expected = names(file)
-    (file.parent / f".last.pt.{'0f' * 16}.sha256").write_text("half")
+    for name in (".last.part0.pt", ".last.pt.part0.sha256"):
+        (file.parent / name).write_text("half")
     (file.parent / ".other.pt.sha256").write_text("not ours")
     saved(file, 3)
     assert names(file) == sorted([*expected, ".other.pt.sha256"])

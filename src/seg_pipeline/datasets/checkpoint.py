@@ -3,7 +3,7 @@
 Next to ``last.pt`` are ``last.pt.previous``, the previous save, and a ``.sha256`` file for each, in the format of
 ``sha256sum --check``. A checkpoint is intact if its digest is one of the two recorded ones. A save takes five steps:
 
-1. write and sync ``last.pt.tmp``;
+1. write and sync a temporary file (``segmentation.storage.atomic``);
 2. if the current ``last.pt`` is intact, record its digest for ``last.pt.previous`` as well;
 3. record the digest of the new file for ``last.pt``;
 4. if the current ``last.pt`` is intact, rename it to ``last.pt.previous`` (a damaged one is not kept);
@@ -29,7 +29,7 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
-from seg_pipeline.segmentation.storage.atomic import rename, replacing
+from seg_pipeline.segmentation.storage.atomic import beside, rename, replacing
 
 log = logging.getLogger(__name__)
 
@@ -75,14 +75,8 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
     def save(self, data: dict[str, Any]) -> None:
         for where in _foreign_values(data, ""):
             raise ValueError(f"{self._filepath}: a checkpoint may only hold tensors and plain values, found {where}")
-        self._filepath.parent.mkdir(parents=True, exist_ok=True)
-        for left in self._filepath.parent.glob(f".{self._filepath.stem}*.sha256"):
-            left.unlink(
-                missing_ok=True
-            )  # a killed save leaves its temporary file; hooks/locks.py excludes a living one
-        new = Path(f"{self._filepath}.tmp")
-        try:
-            _write(data, new)
+        with beside(self._filepath) as new:
+            self._write(data, new)
             present = _digest(self._filepath) if self._filepath.exists() else ""
             sound = present and self._accepts(present)
             if sound:
@@ -91,8 +85,21 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
             if sound:
                 rename(self._filepath, self._previous)
             rename(new, self._filepath)
-        finally:
-            new.unlink(missing_ok=True)
+
+    def _write(self, data: dict[str, Any], file: Path) -> None:
+        import torch
+
+        try:
+            with file.open("wb") as stream:
+                torch.save(data, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError about file positions
+            free = shutil.disk_usage(file.parent).free / 2**20
+            raise ValueError(
+                f"{self._filepath}: the checkpoint could not be written ({free:.0f} MiB free); free disk space or set "
+                f"another `data_root`. The previous save is unchanged. ({error})"
+            ) from error
 
     def _damage(self, file: Path) -> str | None:
         """Describe what is wrong with a file, or return None."""
@@ -113,22 +120,6 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath.as_posix(), "missing_ok": self.missing_ok}
-
-
-def _write(data: dict[str, Any], file: Path) -> None:
-    import torch
-
-    try:
-        with file.open("wb") as stream:
-            torch.save(data, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError about file positions
-        free = shutil.disk_usage(file.parent).free / 2**20
-        raise ValueError(
-            f"{file}: the checkpoint could not be written ({free:.0f} MiB free); free disk space or set "
-            f"another `data_root`. The previous save is unchanged. ({error})"
-        ) from error
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -17,6 +16,7 @@ from seg_pipeline.new_data.classes import evenly
 from seg_pipeline.new_data.layouts.table_files import AS_TEXT
 from seg_pipeline.new_data.plan import DATA, RAW, Plan
 from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.storage.atomic import beside
 
 LARGE = 384
 """Images whose shorter side exceeds this many pixels are cropped to windows instead of resized."""
@@ -121,12 +121,12 @@ def write(folder: Path, plan: Plan, ask: Asker, *, overwrite: bool) -> list[str]
     texts["parameters.yml"] = _comment(ask.decisions) + "\n".join(_text({k: v}) for k, v in values.items())
     told = _comment([f"Written by `new-data` from {plan.raw_root.name}."])
     texts["globals.yml"] = told + _text(places, flow=False)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".new_data_") as made:
+    with beside(folder, folder=True) as made:
         for name, text in texts.items():
-            (Path(made) / name).write_text(text, encoding="utf-8")
+            (made / name).write_text(text, encoding="utf-8")
         folder.mkdir(exist_ok=True)
         for name in texts:
-            (Path(made) / name).replace(folder / name)
+            (made / name).replace(folder / name)
     return sorted(texts)
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from seg_pipeline.segmentation.data.cache.pixels import Form
 from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset
 from seg_pipeline.segmentation.data.sample_decoding import Decoder
 from seg_pipeline.segmentation.settings.training import InputSettings
+from seg_pipeline.segmentation.storage.atomic import beside
 
 SETTINGS = InputSettings(size=(32, 64))
 CROP = InputSettings(size=(32, 64), resize_mode="crop", scale=0.5)
@@ -234,13 +234,10 @@ def test_a_killed_build_leaves_no_damage(mixed, tmp_path):
     assert subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False).returncode == -9
     (half,) = (tmp_path / "cache").iterdir()
     assert half.name.startswith(".")
-    assert holds(opened(mixed, tmp_path / "cache"), mixed)
-    assert half.exists()  # another process may be writing it
-    hours_ago = time.time() - 2 * disk.STALE_SECONDS
-    for one in [*half.iterdir(), half]:
-        os.utime(one, (hours_ago, hours_ago))
-    opened(mixed.iloc[:2], tmp_path / "cache")
-    assert not half.exists()
+    with beside(tmp_path / "cache/living", folder=True) as living:
+        opened(mixed.iloc[:2], tmp_path / "cache")
+        assert not half.exists()
+        assert living.exists()
 
 
 def test_two_builds_at_once_give_one_cache(mixed, tmp_path, monkeypatch):

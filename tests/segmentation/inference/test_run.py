@@ -83,6 +83,16 @@ def test_a_broken_run_ends_as_a_whole_one(images, predictor, tmp_path, batch_siz
     assert contents(broken) == contents(tmp_path / "whole")
 
 
+def test_a_run_killed_in_its_first_write_can_be_repeated(images, predictor, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".run.part0.json").write_text('{"model"')
+    predict_folder(find_images(images)[0], predictor, out, settings=ALL)
+    (out / "masks" / "box" / ".gone.part0.png").write_bytes(b"half")
+    predict_folder(find_images(images)[0], predictor, out, settings=ALL)
+    assert not [path for path in out.rglob(".*") if ".part" in path.name]
+
+
 def test_what_is_done_is_not_done_again_unless_it_changed(images, predictor, tmp_path):
     out = tmp_path / "out"
     table = find_images(images)[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,6 +33,7 @@ from seg_pipeline.segmentation.formats.volume_files import (
 from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
+from seg_pipeline.segmentation.storage.atomic import beside
 
 ANNOTATION_COLUMNS = ["image_id", "class", "mask"]
 _VERSION = 2  # raised whenever the same volume gives other slices
@@ -188,18 +188,13 @@ def _digest(path: Path, _size: int, _changed: int) -> bytes:
 
 def _write_case(case: Case, folder: Path, cutting: Cutting) -> None:
     """Write slices and their tables, renamed into place when complete; older cuts of the case are removed."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with beside(folder, folder=True) as partial:
         images, annotations = _write_slices(case, cutting, partial)
         images.to_parquet(partial / "images.parquet")
         annotations.to_parquet(partial / "annotations.parquet")
         for older in folder.parent.glob("[0-9a-f]*"):
             shutil.rmtree(older)
         partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_slices(case: Case, cutting: Cutting, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
-from seg_pipeline.segmentation.storage.atomic import replacing
+from seg_pipeline.segmentation.storage.atomic import replacing, sweep
 from seg_pipeline.segmentation.storage.locks import only_process
 
 SETTINGS, LINES, LOCK = "run.json", "images.jsonl", ".lock"
@@ -83,6 +83,7 @@ def _claim(folder: Path, about: dict[str, Any]) -> None:
                 "or delete this one"
             )
         return
+    sweep(folder)
     if folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder}: is not empty and holds no earlier run to resume; choose another folder")
     with replacing(path) as temporary:

@@ -112,13 +112,6 @@ def rle_table(records: Iterable[dict[str, Any]], order: Order) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["id", "class", "predicted"])
 
 
-def remove_temporary_files(folder: Path) -> None:
-    """Delete the temporary files of ``storage.atomic`` that a killed run left in the output folder."""
-    for path in folder.rglob(".*"):
-        if re.fullmatch(r"\..+\.[0-9a-f]{32}\.\w+", path.name):
-            path.unlink(missing_ok=True)
-
-
 def write_csv(path: Path, table: pd.DataFrame) -> None:
     with replacing(path) as temporary:
         table.to_csv(temporary, index=False, lineterminator="\n")

@@ -19,6 +19,7 @@ from seg_pipeline.segmentation.inference.prefetch import Loaded, Reader, read_ah
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.settings.training_config import to_plain
+from seg_pipeline.segmentation.storage.atomic import sweep
 
 Format = Literal["masks", "overlays", "rle", "coco"]
 FORMATS: tuple[Format, ...] = ("masks", "overlays", "rle", "coco")
@@ -80,7 +81,8 @@ def _predict(
     batch_size: int,
     progress: bool | None,
 ) -> Result:
-    outputs.remove_temporary_files(writer.folder)
+    for below in [writer.folder, *writer.folder.rglob("*/")]:
+        sweep(below)  # what a killed run left of images that are no longer in the table
     paths = {row["image_id"]: row["path"] for row in reader.rows}
     journal.keep(lambda record: writer.still_holds(record, paths))
     before = len(journal.records)

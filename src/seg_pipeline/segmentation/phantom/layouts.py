@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -16,7 +15,7 @@ from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
 from seg_pipeline.segmentation.phantom.writing import MADE_BY, RECORD, PhantomSettings, settings_of
-from seg_pipeline.segmentation.storage.atomic import replace_folder
+from seg_pipeline.segmentation.storage.atomic import beside, replace_folder
 
 COLOURS = ((0, 0, 0), (220, 40, 40), (40, 180, 60), (40, 80, 220))
 """Red, green, blue of the background and of each class."""
@@ -61,14 +60,11 @@ def write_example(folder: str | os.PathLike[str], *, layout: str, **settings: An
     folder, wanted = Path(folder), PhantomSettings(dirty=False, **settings)
     if settings_of(folder) == {"layout": layout, **settings}:
         return
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
+    with beside(folder, folder=True) as partial:
         LAYOUTS[layout](list(_frames(wanted)), partial)
         record = {"made_by": MADE_BY, "settings": {"layout": layout, **settings}}
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         replace_folder(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _frames(settings: PhantomSettings) -> Iterator[Frame]:

@@ -7,7 +7,6 @@ import csv
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,7 @@ import numpy as np
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
 from seg_pipeline.segmentation.phantom.drawing import draw_frame, make_series
-from seg_pipeline.segmentation.storage.atomic import replace_folder
+from seg_pipeline.segmentation.storage.atomic import beside, replace_folder
 
 RECORD = "phantom.json"
 MADE_BY = "seg_pipeline phantom"
@@ -113,13 +112,10 @@ def write_phantom(folder: str | os.PathLike[str], *, num_workers: int = 1, **set
     wanted, folder, begun = PhantomSettings(**settings), Path(folder), time.perf_counter()
     if settings_of(folder) == wanted.record():
         return
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-    try:
+    with beside(folder, folder=True) as partial:
         num_frames = _write_all(partial, wanted, num_workers)
         if settings_of(folder) != wanted.record():  # else another process was faster
             replace_folder(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     logger.info("made a phantom of %d frames at %s in %.1f s", num_frames, folder, time.perf_counter() - begun)
 
 
@@ -148,7 +144,6 @@ def _write_all(root: Path, settings: PhantomSettings, num_workers: int) -> int:
     """Write everything; return the number of frames, including the truncated one."""
     scans = list(settings.scans())
     num_clean = sum(scan.num_frames for scan in scans)
-    root.mkdir(parents=True)
     series = joblib.Parallel(num_workers, return_as="generator")(
         joblib.delayed(_write_series)(root, scan) for scan in scans
     )

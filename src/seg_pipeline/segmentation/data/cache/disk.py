@@ -14,8 +14,6 @@ import logging
 import os
 import re
 import shutil
-import time
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -23,14 +21,12 @@ from pathlib import Path
 import numpy as np
 
 from seg_pipeline.segmentation.data.memory import free_disk, readable
-from seg_pipeline.segmentation.storage.atomic import replacing
+from seg_pipeline.segmentation.storage.atomic import beside, replacing, sweep
 
 log = logging.getLogger(__name__)
 
 KEPT = 4
 """Number of most recently used caches to keep; caches in use by a run are also kept."""
-STALE_SECONDS = 3600
-"""A half-written cache that has not changed for this long belongs to a run that died."""
 CHECKED = ("keys", "shapes")
 """Arrays whose contents are checked when a cache is opened."""
 INDEX = "index.json"
@@ -89,21 +85,18 @@ def written(folder: Path, key: str, needed: int, fill: Fill) -> Path:
                 os.utime(cache)  # marks it as recently used
             return cache
         log.warning("pixel cache %s is damaged (%s) and is rebuilt", cache, damage)
-    half = folder / f".{key[:16]}-{uuid.uuid4().hex}"
     try:
         if needed > free_disk(folder):
             raise OSError("not enough space")
-        half.mkdir(parents=True)
-        _write(half, key, fill)
-        _publish(half, cache, key)
+        with beside(cache, folder=True) as half:
+            _write(half, key, fill)
+            _publish(half, cache, key)
     except OSError as error:
         raise ValueError(
             f"{folder}: a pixel cache of {readable(needed)} ({needed:,} bytes) cannot be written: "
             f"{error.strerror or error}; {readable(free := free_disk(folder))} ({free:,} bytes) are free. Free disk "
             "space, name another folder, or set `cache` to none"
         ) from None
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
     _tidy(folder)
     return cache
 
@@ -128,9 +121,10 @@ def _reserve(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
 
 def _publish(half: Path, cache: Path, key: str) -> None:
     if cache.is_dir() and _damage(cache, key):
-        damaged = half.with_name(f"{half.name}-damaged")
-        cache.rename(damaged)
-        shutil.rmtree(damaged, ignore_errors=True)
+        with beside(cache, folder=True) as damaged:
+            damaged.rmdir()
+            cache.rename(damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
     try:
         half.rename(cache)
     except OSError:
@@ -170,13 +164,11 @@ def _text_hash(values: Mapping) -> str:
 
 def _tidy(folder: Path) -> None:
     """Remove old caches that no run uses, and half-written caches of runs that died."""
-    there = [one for one in folder.iterdir() if one.is_dir()]
-    whole = [one for one in there if re.fullmatch("[0-9a-f]{64}", one.name)]
-    half = [one for one in there if re.fullmatch(r"\.[0-9a-f]{16}-[0-9a-f]{32}(-damaged)?", one.name)]
+    sweep(folder)
+    whole = [one for one in folder.iterdir() if one.is_dir() and re.fullmatch("[0-9a-f]{64}", one.name)]
     old = [one for one in sorted(whole, key=_last_change, reverse=True)[KEPT:] if not _is_held(one)]
-    dead = [one for one in half if time.time() - _last_change(one) > STALE_SECONDS]
-    for one in [*old, *dead]:
-        log.info("pixel cache: removed %s: %s", one, "half-written" if one in dead else f"{KEPT} newer ones are kept")
+    for one in old:
+        log.info("pixel cache: removed %s: %d newer ones are kept", one, KEPT)
         shutil.rmtree(one, ignore_errors=True)
 
 
