@@ -221,9 +221,9 @@ def test_the_next_run_sends_a_run_that_no_store_received(tmp_path, store_uri, mo
     client = MlflowClient(store_uri)
     runs = client.search_runs([client.get_experiment_by_name("aside").experiment_id])
     assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]
-    late = next(run for run in runs if "train_loss" in run.data.metrics)
+    late = next(run for run in runs if "train/loss" in run.data.metrics)
     assert late.data.params["seed"] == "7"
-    points = client.get_metric_history(late.info.run_id, "train_loss")
+    points = client.get_metric_history(late.info.run_id, "train/loss")
     assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 0.5), (3, 0.25)]
     assert not list((tmp_path / "tracking_aside").iterdir())
 
@@ -252,7 +252,7 @@ def test_a_store_locked_during_a_run_gets_the_rest_at_the_end(tmp_path, store_ur
     (run,) = client.search_runs(
         [client.get_experiment_by_name("aside").experiment_id], f"tags.`seg_pipeline.run` = '{recorder.run.key}'"
     )
-    points = client.get_metric_history(run.info.run_id, "train_loss")
+    points = client.get_metric_history(run.info.run_id, "train/loss")
     assert [(point.step, point.value) for point in points] == [(1, 1.0), (2, 0.5), (3, 0.25)]
     assert run.info.status == "FINISHED"
     assert sum("database is locked" in message for message in caplog.messages) == 1

@@ -45,6 +45,8 @@ def record(name: str, project: Path, picture: Path) -> RunRecorder:
             recorder.curves([Curve(ROWS, "fold 1", {"fold": 0}, {"state": "complete"}, "FINISHED")])
         recorder.scores({"test/mean_dice": 0.5})
         recorder.log("figure", path=str(picture))
+        recorder.image(str(picture), "sheet", 3)
+        recorder.rename(f"{RUN.name} resnet18")
         recorder.log("artifact", path=str(page), folder="pages")
         recorder.log("model", path=str(model), name="model")
         assert recorder.finish(status) == []
@@ -75,6 +77,7 @@ def test_tensorboard_shows_curves_pictures_and_texts(tmp_path, picture):
     encoded = events.Images("figures/curves")[0].encoded_image_string
     shown = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(shown, cv2.imread(str(picture)))
+    assert [one.step for one in events.Images("images/sheet")] == [3, 3]
     nested = EventAccumulator(str(folder / "fold 1"))
     nested.Reload()
     assert [one.step for one in nested.Scalars("val_dice")] == [1, 2]
@@ -99,9 +102,17 @@ def test_wandb_offline_keeps_a_folder_that_can_be_sent(tmp_path, picture, monkey
     file, until = last / f"run-{RUN.key}.wandb", time.monotonic() + 30
     while b"FINISHED" not in (told := file.read_bytes()) and time.monotonic() < until:
         time.sleep(0.05)  # its own process writes
-    for word in (b"train_loss", b"test/mean_dice", b"training.epochs", b"git.commit", b"FINISHED"):
+    for word in (
+        b"train_loss",
+        b"test/mean_dice",
+        b"training.epochs",
+        b"git.commit",
+        b"FINISHED",
+        b"training resnet18",
+    ):
         assert word in told
     assert list((last / "files" / "media" / "images" / "figures").glob("curves_*.png"))
+    assert list((last / "files" / "media" / "images" / "images").glob("sheet_*.png"))
     assert capfd.readouterr() == ("", "")
 
 

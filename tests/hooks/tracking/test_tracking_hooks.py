@@ -5,10 +5,12 @@ import json
 import logging
 import os
 import platform
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -136,11 +138,11 @@ def test_a_run_has_parameters_tags_and_status(running, caplog):
             "kedro.env": "camvid",
             "kedro.pipelines": "evaluation, training",
             "kedro.run_id": "now",
-            "mlflow.runName": "evaluation, training",
             "python": platform.python_version(),
             "package.numpy": metadata.version("numpy"),
         }.items()
     )
+    assert re.fullmatch(r"camvid evaluation\+training 20\d\d-\d\d-\d\d \d\d:\d\d", run.data.tags["mlflow.runName"])
     assert "git.commit" not in run.data.tags  # the folder of this test is no checkout
     shown = f"mlflow run {run.run_id} in experiment 'tests'; view it with: mlflow ui --backend-store-uri {run.uri}"
     assert run.hooks.where == shown
@@ -170,42 +172,46 @@ def test_an_interrupted_run_is_killed(running, monkeypatch):
 def test_each_epoch_is_logged_once(running):
     run = running()
     run.hooks.after_dataset_saved("training_history", HISTORY.iloc[:1])
-    assert run.curve("train_loss") == [(0, 1.0)]
+    assert run.curve("train/loss") == [(0, 1.0)]
     for rows in (2, 2, 3):
         run.hooks.after_dataset_saved("training_history", HISTORY.iloc[:rows])
-    assert run.curve("train_loss") == [(0, 1.0), (1, 0.5), (2, 0.25)]
-    assert sorted(run.data.metrics) == ["train_loss", "val_dice"]
-    assert run.curve("val_dice") == [(1, 0.5), (2, 0.75)]  # an epoch that was not validated has none
+    assert run.curve("train/loss") == [(0, 1.0), (1, 0.5), (2, 0.25)]
+    assert sorted(run.data.metrics) == ["train/loss", "val/dice"]
+    assert run.curve("val/dice") == [(1, 0.5), (2, 0.75)]  # an epoch that was not validated has none
 
 
 def test_a_resumed_run_has_the_whole_curve(running):
     resumed = running()
     resumed.hooks.after_dataset_saved("training_history", HISTORY)
-    assert resumed.curve("train_loss") == [(0, 1.0), (1, 0.5), (2, 0.25)]
+    assert resumed.curve("train/loss") == [(0, 1.0), (1, 0.5), (2, 0.25)]
 
 
 def test_steps_are_epochs(running):
     run = running()
     run.hooks.after_dataset_saved("training_history", HISTORY.assign(epoch=[5, 6, 7]))
-    assert [step for step, _ in run.curve("train_loss")] == [5, 6, 7]
+    assert [step for step, _ in run.curve("train/loss")] == [5, 6, 7]
 
 
-def test_scores_are_flattened_and_their_terms_are_tags(running):
+def test_the_main_scores_are_metrics_and_what_describes_them_are_tags(running):
     run = running()
     scores = {
         "mean_dice": 0.5,
+        "mean_dice_interval": [0.25, 0.75],
         "num_images": 3,
         "aggregation": "image",
-        "exact": True,
-        "classes": {"large bowel #2": {"dice": 0.25, "iou": None}},
+        "confidence": 0.95,
+        "boundary_width": 0.02,
+        "calibration": {"ece": 0.125},
+        "classes": {"large bowel #2": {"dice": 0.25, "iou": None, "num_images": 2}},
+        "by_aggregation": {"image": {"mean_dice": 0.5}},
     }
     run.hooks.after_dataset_saved("test_scores", scores)
     assert run.data.metrics == {
         "test/mean_dice": 0.5,
-        "test/num_images": 3.0,
-        "test/classes/large bowel _2/dice": 0.25,
+        "test/calibration_error": 0.125,
+        "test/dice/large bowel _2": 0.25,
     }
-    assert run.data.tags["test/aggregation"] == "image"
+    assert (run.data.tags["test.aggregation"], run.data.tags["test.num_images"]) == ("image", "3")
 
 
 def test_figures_are_artifacts(running, tmp_path, store_uri):
@@ -344,8 +350,8 @@ def test_a_fold_is_a_nested_run(running):
     run.hooks.after_dataset_saved("training_history", both)
     nested = run.nested()
     assert {name: one.info.status for name, one in nested.items()} == {"fold 1": "FINISHED", "fold 2": "RUNNING"}
-    assert nested["fold 1"].data.metrics == {"train_loss": 0.25, "val_dice": 0.75}
-    assert nested["fold 2"].data.metrics == {"train_loss": 0.125}
+    assert nested["fold 1"].data.metrics == {"train/loss": 0.25, "val/dice": 0.75}
+    assert nested["fold 2"].data.metrics == {"train/loss": 0.125}
     assert nested["fold 2"].data.params == {"fold": "1"}
     run.hooks.on_pipeline_error(ValueError("broken"))
     assert run.nested()["fold 2"].info.status == "FAILED"
@@ -377,14 +383,14 @@ def test_a_trial_is_a_nested_run_during_the_search(running):
         "trial 2, tpe": "FAILED",
     }
     first, second = nested["trial 1, learning_rate"], nested["trial 2, tpe"]
-    points = run.client.get_metric_history(first.info.run_id, "val_dice")
+    points = run.client.get_metric_history(first.info.run_id, "val/dice")
     assert [(point.step, point.value) for point in points] == [(1, 0.25), (2, 0.5)]
     assert second.data.params == {
         "step": "tpe",
         "repeat": "0",
         "seed": "17",
-        "optimizer.learning_rate": "0.1",
-        "sampling.mix": "cutmix",
+        "training.optimizer.learning_rate": "0.1",
+        "training.sampling.mix": "cutmix",
     }
     assert second.data.metrics == {}
     assert (first.data.tags["state"], second.data.tags["state"]) == ("complete", "diverged")
@@ -398,6 +404,96 @@ def test_more_parameters_and_longer_ones_than_mlflow_takes_at_once(running):
     assert len(run.data.params["seed.long"]) == 6000
     whole = run.client.download_artifacts(run.run_id, "results/parameters.json")
     assert json.loads(Path(whole).read_text())["seed.long"] == "x" * 7000
+
+
+CONFIG = {
+    "model": {"encoder": "resnet18"},
+    "sampling": {"batch_size": "auto"},
+    "optimizer": {"learning_rate": 0.006, "momentum": 0.9},
+    "from_search": {"values": {"optimizer.learning_rate": 0.006}, "reason": "the best"},
+}
+GIVEN = {
+    "model": {"encoder": "resnet34"},
+    "sampling": {"batch_size": "auto"},
+    "optimizer": {"learning_rate": 0.002, "momentum": 0.9},
+}
+TRAINS = Pipeline([Node(lambda *given: given, ["params:training", "params:seed"], "training_config", name="choose")])
+
+
+def test_the_settings_that_the_training_used_are_recorded_with_their_source(running):
+    """The YAML's learning rate is 0.002; a search replaced it by 0.006."""
+    catalog = catalog_of({"experiment": "tests"})
+    catalog["params:training"] = GIVEN
+    typed = {"training": {"optimizer": {"momentum": 0.9}}}
+    run = running(catalog, pipeline=TRAINS, runtime_params=typed)
+    assert run.data.params == {"seed": "7"}  # the others may change, and mlflow keeps the first value
+    run.hooks.after_dataset_saved("training_config", CONFIG)
+    assert run.data.params == {
+        "seed": "7",
+        "training.model.encoder": "resnet18",
+        "training.optimizer.learning_rate": "0.006",
+        "training.optimizer.momentum": "0.9",
+    }
+    chosen = CONFIG | {"sampling": {"batch_size": 12}}
+    for later in (chosen, chosen | {"sampling": {"batch_size": 13}}):  # another fold's
+        run.hooks.after_dataset_saved("last_checkpoint", last_of(finished=False, config=later))
+    assert run.data.params["training.sampling.batch_size"] == "12"
+    assert {name: text for name, text in run.data.tags.items() if name.startswith("source.")} == {
+        "source.training.optimizer.learning_rate": "search (parameters: 0.002)",
+        "source.training.optimizer.momentum": "command line",
+        "source.training.sampling.batch_size": "chosen by the training (parameters: auto)",
+    }
+    assert run.data.tags["mlflow.runName"].startswith("base training resnet18 20")
+    whole = json.loads(Path(run.client.download_artifacts(run.run_id, "results/parameters.json")).read_text())
+    assert (whole["training.optimizer.learning_rate"], whole["training.sampling.batch_size"]) == (0.006, 12)
+    assert not [name for name in run.data.tags if name.startswith("resumed.")]
+
+
+def test_a_training_that_stops_before_its_config_has_the_given_settings(running):
+    catalog = catalog_of({"experiment": "tests"})
+    catalog["params:training"] = GIVEN
+    run = running(catalog, pipeline=TRAINS)
+    run.hooks.on_pipeline_error(ValueError("broken"))
+    assert run.data.params["training.optimizer.learning_rate"] == "0.002"
+    assert run.data.params["training.sampling.batch_size"] == "auto"
+
+
+def test_an_evaluation_records_the_settings_of_its_checkpoint(running):
+    scores = Pipeline([Node(lambda *given: given, ["checkpoint", "params:seed"], "test_scores", name="score")])
+    run = running(pipeline=scores, pipeline_names=["evaluation"], env="smoke")
+    run.hooks.after_dataset_loaded("checkpoint", {"members": [{"config": CONFIG}]})
+    assert run.data.params["training.optimizer.learning_rate"] == "0.006"
+    assert run.data.tags["source.training"] == "checkpoint"
+    assert run.data.tags["mlflow.runName"].startswith("smoke evaluation resnet18 20")
+
+
+def test_the_validation_sheet_can_be_compared_over_epochs(running, tmp_path):
+    from matplotlib.figure import Figure
+
+    entry = {"type": "matplotlib.MatplotlibDataset", "filepath": str(tmp_path / "sheet.png")}
+    catalog = catalog_of({"experiment": "tests"})
+    catalog["validation_sheet"] = DataCatalog.from_config({"sheet": entry})["sheet"]
+    run = running(catalog)
+    for epochs, figure in ((1, Figure()), (3, Figure())):
+        catalog.save("validation_sheet", figure)
+        run.hooks.after_dataset_saved("training_history", HISTORY.iloc[:epochs])
+        run.hooks.after_dataset_saved("validation_sheet", figure)
+        run.hooks.after_dataset_saved("validation_sheet", figure)  # the same one, at the end of another epoch
+    pictures = [name for name in run.artifacts("images") if name.endswith(".png")]
+    assert [name.split("+timestamp")[0] for name in pictures] == [f"images/validation_sheet+step+{n}" for n in (0, 2)]
+    assert run.data.tags["mlflow.loggedImages"] == "True"
+
+
+def test_system_metrics_are_logged_on_request(running, monkeypatch):
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.05")
+    run = running(catalog_of({"experiment": "tests", "system_metrics": True}))
+    (monitor,) = run.hooks._recorder._outboxes[0].tracker._monitors.values()
+    until = time.monotonic() + 20
+    while monitor._logging_step < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    run.hooks.after_pipeline_run()
+    assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
+    assert run.status == "FINISHED"
 
 
 def training_catalog(folder: Path, **training: Any) -> DataCatalog:
@@ -414,9 +510,9 @@ def training_catalog(folder: Path, **training: Any) -> DataCatalog:
     return catalog
 
 
-def last_of(*, finished: bool) -> dict[str, Any]:
+def last_of(*, finished: bool, config: dict | None = None) -> dict[str, Any]:
     """What matters here of a checkpoint to resume from."""
-    return {"current": {"finished": finished}, "members": [], "folds": None}
+    return {"current": {"finished": finished, "config": config or {}}, "members": [], "folds": None}
 
 
 TRAIN = Node(lambda *given: given, ["resume_from", "params:training", "params:seed"], "last_checkpoint", name="train")
@@ -435,7 +531,7 @@ def test_a_resumed_training_continues_its_run(running, tmp_path):
     second.hooks.after_dataset_saved("last_checkpoint", last_of(finished=True))
     second.hooks.after_dataset_saved("training_history", HISTORY)
     second.hooks.after_pipeline_run()
-    assert second.curve("train_loss") == [(0, 1.0), (1, 0.5), (2, 0.25)]  # no point twice
+    assert second.curve("train/loss") == [(0, 1.0), (1, 0.5), (2, 0.25)]  # no point twice
     assert second.data.params["training.compute.num_workers"] == "0"
     assert second.data.tags["resumed.training.compute.num_workers"] == "4"
     assert second.status == "FINISHED"

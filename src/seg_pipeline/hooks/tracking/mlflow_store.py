@@ -19,6 +19,7 @@ from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Tracker, Unava
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as Stored
+    from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 KEY, PROCESS = "seg_pipeline.run", "seg_pipeline.process"
 MOST_PARAMS, MOST_METRICS = 100, 1000
@@ -33,8 +34,9 @@ class MlflowTracker(Tracker):
 
     title = "mlflow"
 
-    def __init__(self, project: Path) -> None:
-        self._project = project
+    def __init__(self, project: Path, *, system_metrics: bool = False) -> None:
+        self._project, self._system_metrics = project, system_metrics
+        self._monitors: dict[str, SystemMetricsMonitor] = {}
         self._runs: dict[str, str] = {}
         self._experiments: dict[str, str] = {}
 
@@ -63,11 +65,24 @@ class MlflowTracker(Tracker):
             self._runs[run.key] = found[0].info.run_id
             self._client.update_run(self._runs[run.key], status="RUNNING")
             self.tags(run.key, process)
-            return
+        else:
+            self._create(run, experiment, process)
+        if self._system_metrics and run.parent is None and run.key not in self._monitors:
+            self._monitor(run.key)
+
+    def _create(self, run: Run, experiment: str, process: dict[str, str]) -> None:
         above = {"mlflow.parentRunId": self._runs[run.parent]} if run.parent else {}
         tags = {KEY: run.key, **process, **above}
         made = self._client.create_run(experiment, start_time=run.begun, run_name=run.name, tags=tags)
         self._runs[run.key] = made.info.run_id
+
+    def _monitor(self, run: str) -> None:
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)  # lines about a store that fails
+        monitor = SystemMetricsMonitor(self._runs[run], resume_logging=True, tracking_uri=self.uri)
+        monitor.start()
+        self._monitors[run] = monitor
 
     def where(self, run: Run) -> str:
         uri = self.uri
@@ -107,6 +122,16 @@ class MlflowTracker(Tracker):
         else:
             self._client.log_artifact(self._runs[run], path, folder)
 
+    def image(self, run: str, path: str, name: str, step: int, at: int) -> None:
+        """As mlflow's page shows it: a picture with a slider over the steps, for several runs side by side."""
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            self._client.log_image(self._runs[run], picture, key=name, step=step, timestamp=at, synchronous=True)
+
+    def rename(self, run: str, name: str) -> None:
+        self._client.update_run(self._runs[run], name=name)
+
     def model(self, run: str, path: str, name: str) -> None:
         """As an mlflow logged model, which can be registered by name."""
         stored = self._client.get_run(self._runs[run])
@@ -116,6 +141,8 @@ class MlflowTracker(Tracker):
         self.tags(run, {f"model.{name}": f"models:/{model.model_id}"})
 
     def finish(self, run: str, status: Status) -> None:
+        if monitor := self._monitors.pop(run, None):
+            monitor.finish()
         self._client.set_terminated(self._runs[run], status)
 
     @cached_property

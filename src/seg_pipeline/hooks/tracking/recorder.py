@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seg_pipeline.hooks.tracking.metrics import EPOCH_METRICS
 from seg_pipeline.hooks.tracking.outbox import Outbox
 from seg_pipeline.hooks.tracking.tracker import Row, Run, Status
 
@@ -56,10 +57,11 @@ def trial_curves(trials: pd.DataFrame) -> Iterator[Curve]:
         if state is None and about.get("diverged"):
             state = "diverged"
         settings = [str(name) for name in trials if "." in str(name)]
+        names = (*TRIAL_COLUMNS, *settings)
         yield Curve(
             _metric_rows(rows.drop(columns=settings)),
             f"trial {trial}" + (f", {step}" if step else ""),
-            {name: about[name] for name in (*TRIAL_COLUMNS, *settings) if name in about},
+            {name if name in TRIAL_COLUMNS else f"training.{name}": about[name] for name in names if name in about},
             {"state": str(state)} if state else {},
             STATUSES.get(str(state)),
         )
@@ -68,6 +70,7 @@ def trial_curves(trials: pd.DataFrame) -> Iterator[Curve]:
 def _metric_rows(table: pd.DataFrame) -> list[Row]:
     """The numeric columns of each row as metrics at that row's epoch; NaN is left out."""
     numbers = table.select_dtypes("number").drop(columns=list(NOT_METRICS), errors="ignore")
+    numbers = numbers.rename(columns=EPOCH_METRICS)
     steps = table["epoch"] if "epoch" in table else range(1, len(table) + 1)
     records = zip(numbers.to_dict("records"), steps, strict=True)
     return [
@@ -113,6 +116,15 @@ class RunRecorder:
                 self.logged[curve.name] = len(curve.rows)
             if curve.name and curve.end and curve.name not in self._ended:
                 self._end(curve.name, curve.end, curve.tags)
+
+    def image(self, path: str, name: str, step: int) -> None:
+        self._send("image", run=self.run.key, path=path, name=name, step=step, at=now())
+
+    def rename(self, name: str) -> None:
+        """Change the run's name in every store, if it is another one."""
+        if name != self.run.name:
+            self.run = replace(self.run, name=name)
+            self._send("rename", run=self.run.key, name=name)
 
     def finish(self, status: Status) -> list[Path]:
         """End the run and its open nested runs; returns the journals of calls that could not be sent."""

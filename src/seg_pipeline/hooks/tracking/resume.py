@@ -25,12 +25,14 @@ class TrackedTraining:
         settings: sha256 of all parameters that determine the training.
         logged: number of logged rows per curve.
         finished: whether the training is complete, so that the next one starts a new run.
+        begun: start of the run in milliseconds since 1970.
     """
 
     key: str
     settings: str
     logged: dict[str, int] = field(default_factory=dict)
     finished: bool = False
+    begun: int = 0
 
     def save(self, file: Path) -> None:
         with replacing(file) as temporary:

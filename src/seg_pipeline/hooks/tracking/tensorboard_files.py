@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,9 @@ class TensorboardTracker(Tracker):
         if run.key in self._writers:
             return
         above = self._folders[run.parent] if run.parent else self._root / run.experiment
-        folder = above / (run.name if run.parent else f"{run.name}-{run.key[:8]}")
+        own = re.sub(r"[^\w.+-]", "_", run.name)
+        there = [] if run.parent else sorted(above.glob(f"*-{run.key[:8]}"))  # its name may have changed
+        folder = there[0] if there else above / (run.name if run.parent else f"{own}-{run.key[:8]}")
         self._folders[run.key], self._writers[run.key] = folder, _writer(folder)
 
     def where(self, run: Run) -> str:
@@ -50,15 +53,16 @@ class TensorboardTracker(Tracker):
         self._text(run, folder, {Path(path).name: path})
 
     def figure(self, run: str, path: str) -> None:
-        if Path(path).suffix not in IMAGE_SUFFIXES:
+        if Path(path).suffix in IMAGE_SUFFIXES:
+            self._image(run, path, f"figures/{Path(path).stem}", 0)
+        else:
             self.artifact(run, path, "figures")
-            return
-        import numpy as np
-        from PIL import Image
 
-        with Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-        self._writers[run].add_image(f"figures/{Path(path).stem}", pixels, dataformats="HWC")
+    def image(self, run: str, path: str, name: str, step: int, at: int) -> None:  # noqa: ARG002
+        self._image(run, path, f"images/{name}", step)
+
+    def rename(self, run: str, name: str) -> None:
+        """Ignored: a run keeps its folder."""
 
     def model(self, run: str, path: str, name: str) -> None:
         """Ignored, because TensorBoard does not show models."""
@@ -66,6 +70,14 @@ class TensorboardTracker(Tracker):
     def finish(self, run: str, status: Status) -> None:
         self._text(run, "about", {"status": status})
         self._writers.pop(run).close()
+
+    def _image(self, run: str, path: str, name: str, step: int) -> None:
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"))
+        self._writers[run].add_image(name, pixels, step, dataformats="HWC")
 
     def _text(self, run: str, title: str, values: dict[str, Any]) -> None:
         lines = [f"| {name} | {value} |" for name, value in values.items()]

@@ -66,6 +66,12 @@ class Tracker(Protocol):
     def figure(self, run: str, path: str) -> None:
         self.artifact(run, path, "figures")
 
+    def image(self, run: str, path: str, name: str, step: int, at: int) -> None:  # noqa: ARG002
+        """Store a picture of one step, so that steps and runs can be compared; ``at`` as in ``metrics``."""
+        self.figure(run, path)
+
+    def rename(self, run: str, name: str) -> None: ...
+
     def model(self, run: str, path: str, name: str) -> None:
         """Store a folder in mlflow's model format."""
 

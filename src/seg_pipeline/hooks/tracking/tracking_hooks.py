@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import tempfile
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from kedro.pipeline import Pipeline
 
 from seg_pipeline.hooks.run_info import command_for, file_of, pipelines_of
 from seg_pipeline.hooks.tracking import environment_tags
+from seg_pipeline.hooks.tracking.metrics import EPOCH_METRICS, score_metrics, score_tags
 from seg_pipeline.hooks.tracking.outbox import Outbox
 from seg_pipeline.hooks.tracking.recorder import RunRecorder, history_curves, now, trial_curves
 from seg_pipeline.hooks.tracking.resume import (
@@ -23,6 +25,7 @@ from seg_pipeline.hooks.tracking.resume import (
     state_file,
     unfinished_training,
 )
+from seg_pipeline.hooks.tracking.settings_used import UsedSettings, name_of
 from seg_pipeline.hooks.tracking.termination import TerminationHandler
 from seg_pipeline.hooks.tracking.tracker import Run, Status, Tracker
 from seg_pipeline.segmentation.settings.training_config import flat
@@ -30,6 +33,9 @@ from seg_pipeline.segmentation.settings.training_config import flat
 log = logging.getLogger(__name__)
 
 MANIFESTS = ("manifest", "train_val_images")
+CHECKPOINTS = ("checkpoint", "trained_checkpoint")
+PER_EPOCH = ("validation_sheet",)
+"""Figures to compare over epochs and runs."""
 FOLDERS = {".html": "pages", ".md": "pages", ".json": "results"}
 """Artifact folder per file suffix; figures have their own."""
 FIGURE_SUFFIXES = (".png", ".gif", ".mp4")
@@ -42,6 +48,7 @@ class TrackingHooks:
         self.where: str | None = None
         """For the summary: one line per store, with the run and the command that shows it."""
         self._recorder: RunRecorder | None = None
+        self._epoch = 0
         self._termination = TerminationHandler(self._finish)
 
     @hook_impl(trylast=True)  # after the hooks that may stop the run
@@ -52,25 +59,38 @@ class TrackingHooks:
         keeps_models = set(settings.get("to", ["mlflow"])) != {"tensorboard"}
         self._catalog, self._log_model = catalog, settings.get("log_model", True) and keeps_models
         self._logged: dict[str, Any] = {}
+        self._max_metrics = settings.get("max_metrics", 40)
         self._scratch = tempfile.TemporaryDirectory(prefix="tracking-")
         values = run_values(pipeline.inputs(), catalog)
+        awaits_config = bool({"training_config", *CHECKPOINTS} & pipeline.datasets())
+        typed = flat(run_params.get("runtime_params") or {})
+        self._settings = UsedSettings(flat(values), typed, awaits_config=awaits_config)
+        self._about = (run_params.get("env"), pipelines_of(run_params))
         recorder = self._start(settings, run_params, pipeline, values)
-        self._describe_run(recorder, run_params, flat(values))
+        self._describe_run(recorder, run_params)
+        self._log_settings(recorder)
 
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
         if dataset_name in MANIFESTS:
             self._track_data(dataset_name, data)
+        elif dataset_name in CHECKPOINTS and data and self._recorder is not None:
+            self._learn_settings(self._recorder, data["members"][0]["config"], final=True)
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         recorder = self._recorder
         if recorder is None:
             return
-        if dataset_name == "last_checkpoint":
+        if dataset_name == "training_config":
+            self._learn_settings(recorder, data, final=False)
+            self._track_file(recorder, dataset_name, data)
+        elif dataset_name == "last_checkpoint":
             self._training.finished = is_complete(data)
+            self._learn_settings(recorder, data["current"]["config"], final=True)
         elif dataset_name == "training_history":  # saved last of the three outputs of an epoch
             recorder.curves(history_curves(data))
+            self._epoch = int(data["epoch"].iloc[-1]) if len(data) else 0
             self._track_device(recorder)
             self._track_training(recorder)
         elif dataset_name == "search_trials":
@@ -98,11 +118,15 @@ class TrackingHooks:
         project = Path(run_params["project_path"])
         found = unfinished_training(pipeline, self._catalog, values)
         self._training = found or TrackedTraining(uuid.uuid4().hex, settings_hash(values))
+        self._training.begun = self._training.begun or now()
         if found:
             log.info("tracking: resumes the run of the interrupted training")
-        names = ", ".join(pipelines_of(run_params)) or "default"
-        run = Run(self._training.key, names, settings.get("experiment", "seg_pipeline"), now())
-        outboxes = [Outbox(make_tracker(name, project), project) for name in settings.get("to", ["mlflow"])]
+        run = Run(self._training.key, self._name(), settings.get("experiment", "seg_pipeline"), self._training.begun)
+        system = settings.get("system_metrics", False)
+        outboxes = [
+            Outbox(make_tracker(name, project, system_metrics=system), project)
+            for name in settings.get("to", ["mlflow"])
+        ]
         self._recorder = RunRecorder(run, outboxes, self._training.logged)
         self._termination.start()
         self.where = self._recorder.where()
@@ -110,7 +134,27 @@ class TrackingHooks:
             log.info("%s", line)
         return self._recorder
 
-    def _describe_run(self, recorder: RunRecorder, run_params: dict[str, Any], values: dict[str, Any]) -> None:
+    def _name(self) -> str:
+        begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._training.begun / 1000))
+        return name_of(*self._about, self._settings.encoder, begun)
+
+    def _learn_settings(self, recorder: RunRecorder, config: dict[str, Any], *, final: bool) -> None:
+        if self._settings.update(config, final=final):
+            recorder.rename(self._name())
+            self._log_settings(recorder)
+
+    def _log_settings(self, recorder: RunRecorder, *, at_end: bool = False) -> None:
+        """Log the settings that have become certain since the last call, and rewrite the file of all of them."""
+        new = self._settings.new(at_end=at_end)
+        if not new:
+            return
+        recorder.log("params", values=new)
+        recorder.log("tags", values=self._settings.sources())
+        file = Path(self._scratch.name) / "parameters.json"  # stores cut long values
+        file.write_text(json.dumps(self._settings.values(), indent=1, default=str), encoding="utf-8")
+        recorder.log("artifact", path=str(file), folder="results")
+
+    def _describe_run(self, recorder: RunRecorder, run_params: dict[str, Any]) -> None:
         project = Path(run_params["project_path"])
         command = command_for(",".join(pipelines_of(run_params)) or "__default__", run_params)
         kedro = {
@@ -123,10 +167,6 @@ class TrackingHooks:
         }
         tags = kedro | environment_tags.code_tags(project) | environment_tags.package_tags()
         recorder.log("tags", values=tags)
-        recorder.log("params", values=values)
-        file = Path(self._scratch.name) / "parameters.json"  # stores cut long values
-        file.write_text(json.dumps(values, indent=1, default=str), encoding="utf-8")
-        recorder.log("artifact", path=str(file), folder="results")
 
     def _track_data(self, name: str, table: Any) -> None:
         if self._recorder is not None and name not in self._logged:
@@ -165,9 +205,8 @@ class TrackingHooks:
 
     def _track_file(self, recorder: RunRecorder, name: str, data: Any) -> None:
         if name == "test_scores":
-            values = {f"test/{key}": value for key, value in flat(data, joint="/").items()}
-            recorder.scores({key: value for key, value in values.items() if _is_number(value)})
-            recorder.log("tags", values={key: value for key, value in values.items() if isinstance(value, str)})
+            recorder.scores(score_metrics(data, self._max_metrics - len(EPOCH_METRICS)))
+            recorder.log("tags", values=score_tags(data))
         file = file_of(self._catalog.get(name))
         suffix = "" if file is None else file.suffix
         if _is_figure(data) or suffix in FIGURE_SUFFIXES:
@@ -182,13 +221,18 @@ class TrackingHooks:
         if (file is None or not file.is_file()) and hasattr(figure, "savefig"):
             file = Path(self._scratch.name) / f"{name}.png"
             figure.savefig(file)
-        if file is not None and file.is_file():
+        if file is None or not file.is_file():
+            return
+        if name.rpartition(".")[2] in PER_EPOCH:
+            recorder.image(str(file), name.rpartition(".")[2], self._epoch)
+        else:
             recorder.log("figure", path=str(file))
 
     def _finish(self, status: Status) -> None:
         self._termination.stop()
         if self._recorder is None:
             return
+        self._log_settings(self._recorder, at_end=True)
         left = self._recorder.finish(status)
         self.where = self._recorder.where()
         self._recorder = None
@@ -213,26 +257,22 @@ def _plain(value: Any) -> Any:
     return value.model_dump(mode="json", by_alias=True) if hasattr(value, "model_dump") else value
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _is_figure(data: object) -> bool:
     """Whether it is a Matplotlib or Plotly figure, without importing them: whoever made a figure has done so."""
     modules = [sys.modules.get(name) for name in ("matplotlib.figure", "plotly.graph_objs")]
     return any(isinstance(data, module.Figure) for module in modules if module is not None)
 
 
-def make_tracker(name: str, project: Path) -> Tracker:
-    """The store of that name; its package is imported on the first call."""
+def make_tracker(name: str, project: Path, *, system_metrics: bool = False) -> Tracker:
+    """The store of that name; its package is imported on the first call. TensorBoard has no system metrics."""
     if name == "wandb":
         from seg_pipeline.hooks.tracking.wandb_store import WandbTracker
 
-        return WandbTracker(project)
+        return WandbTracker(project, system_metrics=system_metrics)
     if name == "tensorboard":
         from seg_pipeline.hooks.tracking.tensorboard_files import TensorboardTracker
 
         return TensorboardTracker(project)
     from seg_pipeline.hooks.tracking.mlflow_store import MlflowTracker
 
-    return MlflowTracker(project)
+    return MlflowTracker(project, system_metrics=system_metrics)

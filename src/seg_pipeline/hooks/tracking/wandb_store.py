@@ -19,8 +19,8 @@ class WandbTracker(Tracker):
 
     title = "wandb"
 
-    def __init__(self, project: Path) -> None:
-        self._folder = project
+    def __init__(self, project: Path, *, system_metrics: bool = False) -> None:
+        self._folder, self._system_metrics = project, system_metrics
         self._runs: dict[str, wandb.Run] = {}
         self._places: dict[str, str] = {}
 
@@ -44,7 +44,12 @@ class WandbTracker(Tracker):
             resume="allow",
             reinit="create_new",  # a nested run is open at the same time as its parent
             dir=os.environ.get("WANDB_DIR") or str(self._folder),
-            settings=wandb.Settings(silent=True, console="off", disable_git=True, x_disable_stats=True),
+            settings=wandb.Settings(
+                silent=True,
+                console="off",
+                disable_git=True,
+                x_disable_stats=bool(run.parent) or not self._system_metrics,
+            ),
         )
         stored = self._runs[run.key]
         folder = Path(stored.dir).parent
@@ -73,6 +78,12 @@ class WandbTracker(Tracker):
             self._runs[run].log({f"figures/{Path(path).stem}": _wandb().Image(path)})
         else:
             super().figure(run, path)
+
+    def image(self, run: str, path: str, name: str, step: int, at: int) -> None:  # noqa: ARG002
+        self._runs[run].log({f"images/{name}": _wandb().Image(path), "epoch": step})
+
+    def rename(self, run: str, name: str) -> None:
+        self._runs[run].name = name
 
     def model(self, run: str, path: str, name: str) -> None:
         self._log_files(run, path, name, "model")
