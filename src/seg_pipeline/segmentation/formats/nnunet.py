@@ -23,6 +23,7 @@ from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.storage.atomic import replacing
+from seg_pipeline.segmentation.storage.workers import parallel
 
 Overlap = Literal["regions", "paint"]
 log = logging.getLogger(__name__)
@@ -153,7 +154,7 @@ def write_raw(folder: Path, plan: dict[str, Any], *, num_workers: int = 1) -> No
     rows = plan["cases"].to_dict("records")
     _make_room(folder, [file for row in rows for file in _files_of(row)])
     tasks = (joblib.delayed(_write_case)(folder, row, names, plan["combinations"], ignore) for row in rows)
-    done = joblib.Parallel(n_jobs=num_workers, return_as="generator")(tasks)
+    done = parallel(num_workers)(tasks)
     list(tqdm(done, total=len(rows), desc="writing for nnU-Net", unit="image", disable=None))
     (folder / "splits_final.json").write_text(json.dumps(plan["splits_final"], indent=1) + "\n", encoding="utf-8")
     (folder / "dataset.json").write_text(

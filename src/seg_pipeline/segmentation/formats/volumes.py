@@ -34,6 +34,7 @@ from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 from seg_pipeline.segmentation.storage.atomic import beside
+from seg_pipeline.segmentation.storage.workers import parallel
 
 ANNOTATION_COLUMNS = ["image_id", "class", "mask"]
 _VERSION = 2  # raised whenever the same volume gives other slices
@@ -135,7 +136,7 @@ def index_volumes(
     keys = joblib.Parallel(n_jobs=num_workers, prefer="threads")(joblib.delayed(_key)(case, cutting) for case in cases)
     tasks = (joblib.delayed(_cut_case)(case, store, cutting, key) for case, key in zip(cases, keys, strict=True))
     uncut = [case for case, key in zip(cases, keys, strict=True) if key and not (store / case.name / key).is_dir()]
-    results = joblib.Parallel(n_jobs=num_workers if uncut else 1, return_as="generator")(tasks)
+    results = parallel(num_workers if uncut else 1)(tasks)
     done = list(tqdm(results, total=len(cases), desc="cutting volumes", unit="case", disable=None if uncut else True))
     images, annotations = (pd.concat(tables, ignore_index=True) for tables in zip(*done, strict=True))
     return images, annotations

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from seg_pipeline.segmentation.images.addresses import file_of
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table, is_among
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader, measure_image
+from seg_pipeline.segmentation.storage.workers import parallel
 
 log = logging.getLogger(__name__)
 
@@ -162,9 +163,8 @@ def _stamp(path: str) -> tuple[int, int] | None:
 
 def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> Iterator[pd.DataFrame]:
     """Measurements of the rows, in order and block by block."""
-    parallel = joblib.Parallel(n_jobs=num_workers, return_as="generator")
     size = min(BLOCK, -(-len(table) // (4 * joblib.effective_n_jobs(num_workers))))  # some blocks for each worker
-    measured = parallel(joblib.delayed(_measure)(rows, reader) for rows in _blocks(table, max(size, 1)))
+    measured = parallel(num_workers)(joblib.delayed(_measure)(rows, reader) for rows in _blocks(table, max(size, 1)))
     with tqdm(total=len(table), desc="reading images", unit="image", disable=None) as bar:
         for block in measured:
             bar.update(len(block))

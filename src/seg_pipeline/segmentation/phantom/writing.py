@@ -21,6 +21,7 @@ from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
 from seg_pipeline.segmentation.phantom.drawing import draw_frame, make_series
 from seg_pipeline.segmentation.storage.atomic import beside, replace_folder
+from seg_pipeline.segmentation.storage.workers import parallel
 
 RECORD = "phantom.json"
 MADE_BY = "seg_pipeline phantom"
@@ -144,9 +145,7 @@ def _write_all(root: Path, settings: PhantomSettings, num_workers: int) -> int:
     """Write everything; return the number of frames, including the truncated one."""
     scans = list(settings.scans())
     num_clean = sum(scan.num_frames for scan in scans)
-    series = joblib.Parallel(num_workers, return_as="generator")(
-        joblib.delayed(_write_series)(root, scan) for scan in scans
-    )
+    series = parallel(num_workers)(joblib.delayed(_write_series)(root, scan) for scan in scans)
     with (root / "train.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("id", "class", "segmentation"))

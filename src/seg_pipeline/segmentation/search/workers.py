@@ -19,7 +19,7 @@ import torch
 
 from seg_pipeline.segmentation.settings.search import PoolSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
-from seg_pipeline.segmentation.training.processes import exit_with_parent
+from seg_pipeline.segmentation.storage.workers import exit_with_parent
 
 
 class Workers:

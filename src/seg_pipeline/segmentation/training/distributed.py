@@ -27,7 +27,8 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from seg_pipeline.segmentation.data.sampler import check_shares
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
-from seg_pipeline.segmentation.training.processes import TrainingFailed, exit_with_parent, join
+from seg_pipeline.segmentation.storage.workers import exit_with_parent
+from seg_pipeline.segmentation.training.processes import TrainingFailed, join
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -114,14 +111,3 @@ def join(folder: Path, *, cpu: bool) -> torch.device:
     store = dist.FileStore(str(folder / f"meeting_{attempt}"), int(world))  # type: ignore[attr-defined]
     dist.init_process_group("nccl" if cuda else "gloo", store=store, rank=int(rank), world_size=int(world))
     return device
-
-
-def exit_with_parent(parent: int, *, stop: Callable[[], bool] = lambda: False) -> None:
-    """Start a thread that ends this process once its parent has died, even if killed, or ``stop`` returns true."""
-
-    def check() -> None:
-        while os.getppid() == parent and not stop():
-            time.sleep(0.1)
-        os._exit(1)
-
-    threading.Thread(target=check, daemon=True).start()

@@ -1,0 +1,52 @@
+"""Workers end with the process that started them, however it ends."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import joblib
+import psutil
+import pytest
+
+from seg_pipeline.segmentation.storage.workers import parallel
+
+MEASURE = """
+import time
+import joblib
+from seg_pipeline.segmentation.storage.workers import parallel
+
+for _ in parallel(2)(joblib.delayed(time.sleep)(60 * (number > 2)) for number in range(6)):
+    print("at work", flush=True)
+"""
+LOAD = """
+import time
+from torch.utils.data import DataLoader
+
+loader = iter(DataLoader(range(1000), num_workers=2, persistent_workers=True))
+next(loader)
+print("at work", flush=True)
+time.sleep(60)
+"""
+
+
+def test_results_come_in_order_from_any_number_of_workers():
+    for number in (1, 2):
+        assert list(parallel(number)(joblib.delayed(abs)(-one) for one in range(5))) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code", [MEASURE, LOAD], ids=["joblib", "data loader"])
+def test_workers_of_a_killed_process_end(code):
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        assert process.stdout.readline() == b"at work\n"
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert len(workers) >= 2
+    began = time.monotonic()
+    _, alive = psutil.wait_procs(workers, timeout=20)
+    for worker in alive:
+        worker.kill()
+    assert not alive
+    assert time.monotonic() - began < 8
