@@ -142,6 +142,16 @@ def test_a_class_called_background_is_label_0_and_one_called_ignore_counts(tmp_p
         exported(tmp_path / "raw", manifest.drop(columns="mask_ignore"))
 
 
+@pytest.mark.parametrize(("both", "expected"), [("", [[1, 1, 3], [3, 3, 3]]), ("1 1", [[4, 4, 4], [4, 4, 4]])])
+def test_a_class_that_is_not_annotated_is_ignored_where_it_may_be(tmp_path, both, expected):
+    """Where classes may overlap, it may be under the others too."""
+    content = exported(
+        tmp_path / "raw", images(tmp_path, ("i1", "train", "1 2", "?", ""), ("i2", "val", both, both, ""))
+    )
+    assert content["labels"]["ignore"] == np.max(expected)
+    assert read_values(tmp_path / "raw/labelsTr/i1.png").tolist() == expected
+
+
 def test_images_that_differ_in_channels_are_refused(tmp_path):
     manifest = images(tmp_path, ("i1", "train", "", "", ""), ("i2", "train", "", "", "")).assign(channels=[1, 3])
     with pytest.raises(ValueError, match="nnU-Net needs the same number of channels in all images, found"):

@@ -10,7 +10,7 @@ from seg_pipeline.segmentation.data.sample_decoding import Decoder
 from seg_pipeline.segmentation.images.masks import IGNORE, encode_rle
 from seg_pipeline.segmentation.manifest.combine import combine_manifests
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, read_masks
-from seg_pipeline.segmentation.settings.training import InputSettings
+from seg_pipeline.segmentation.settings.training import InputSettings, SourceInput
 
 SHAPE = 2, 3
 
@@ -37,7 +37,7 @@ STREET = manifest("x", {"colon": (3, 4)}, ignore=rle(0), split="test", fold=-1)
 
 def combined(classes=("spleen", "liver", "bowel"), renamed=None) -> pd.DataFrame:
     given = {"a": {"bone": None}, "b": {"colon": "bowel"}} if renamed is None else renamed
-    return combine_manifests({"a": CLINIC, "b": STREET}, list(classes), given)
+    return combine_manifests({"a": CLINIC, "b": STREET}, list(classes), given)[0]
 
 
 def test_rows_keep_their_split_and_say_where_they_come_from():
@@ -80,6 +80,34 @@ def test_a_class_that_a_source_lacks_is_ignored_in_its_images():
         [IGNORE] * 6,
         [IGNORE, 0, 0, 1, 1, 0],
     ]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected", "reasons"),
+    [
+        # a has no bowel, b no spleen: what they become together is unknown in both
+        ({"spleen": "inside", "bowel": "inside", "liver": "liver"}, {"inside": ["?", "?"], "liver": [rle(0, 1), "?"]},
+         ["inside is taken as not annotated, as only a part of spleen, bowel is annotated here"] * 2),
+        ({"spleen": "inside", "bowel": None, "liver": "inside"}, {"inside": [rle(0, 1, 5), "?"]}, []),
+    ],
+)  # fmt: skip
+def test_a_class_of_which_an_image_annotates_a_part_is_not_annotated(names, expected, reasons):
+    classes = list(expected)
+    found, findings = combine_manifests({"both": combined(), "c": CLINIC}, [*classes, "bone"], {
+        "both": names, "c": {"liver": classes[-1], "spleen": None}})  # fmt: skip
+    for name, masks in expected.items():
+        assert found[f"mask_{name}"].tolist()[:2] == masks
+        assert [found.loc[at, f"area_{name}"] for at, text in enumerate(masks) if text == "?"] == [0] * masks.count("?")
+    assert findings["reason"].tolist() == reasons
+    assert findings["image_id"].tolist() == ["both/a/x", "both/b/x"][: len(reasons)]
+
+
+def test_sources_of_a_combined_source_keep_their_names_and_normalisation():
+    found = combine_manifests({"both": combined(), "c": CLINIC}, ["spleen", "liver", "bowel"], {"c": {"bone": None}})[0]
+    assert found["source"].tolist() == ["both/a", "both/b", "c"]
+    settings = InputSettings(by_source={name: SourceInput(normalisation="fixed", window=(0, high)) for name, high in
+                                        (("both", 9), ("both/b", 90))})  # fmt: skip
+    assert [settings.of_source(name).window for name in found["source"]] == [(0, 9), (0, 90), None]
 
 
 SETTINGS = InputSettings(resize_mode="crop", size=(32, 32))

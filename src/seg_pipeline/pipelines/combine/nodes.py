@@ -10,11 +10,11 @@ def combine_manifests(
     manifests: dict[str, DataFrame], dataset: DatasetParams, scores: ScoreSettings, params: CombineParams
 ) -> tuple[DataFrame, DataFrame, DataFrame]:
     """The combined manifest, the same without the test split, and findings. Fails if an image leaks between splits."""
-    manifest = seg.manifest.combine_manifests(manifests, dataset.names, params.classes)
+    manifest, partly = seg.manifest.combine_manifests(manifests, dataset.names, params.classes)
     seg.metrics.refuse_partial(manifest, scores.empty_policy)
     leaks = seg.manifest.check_leaks(
         manifest.drop(columns=["split", "fold"]), manifest, allowed=params.allow_leakage, groups_allowed=True
     )
     shares = dict.fromkeys(("train", "val", "test"), 1.0)  # a split that no source has is a finding
-    findings = seg.manifest.collect(leaks, seg.manifest.missing_classes(manifest, shares))
+    findings = seg.manifest.collect(partly, leaks, seg.manifest.missing_classes(manifest, shares))
     return manifest, manifest[manifest["split"] != "test"], findings

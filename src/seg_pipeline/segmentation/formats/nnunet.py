@@ -21,7 +21,7 @@ from tqdm import tqdm
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import IGNORE
-from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names, read_masks
 from seg_pipeline.segmentation.storage.atomic import replacing
 from seg_pipeline.segmentation.storage.workers import parallel
 
@@ -74,7 +74,7 @@ def plan_raw(manifest: pd.DataFrame, *, name: str, overlap: Overlap) -> dict[str
     content = {
         "name": name,
         "channel_names": {"0": "grey"} if kinds.index[0] == 1 else {"0": "R", "1": "G", "2": "B"},
-        **_labels(_foreground(cases), combinations, ignore=bool((cases["ignore"] != "").any())),
+        **_labels(_foreground(cases), combinations, ignore=_holds_unknown(cases)),
         "numTraining": int((cases["split"] != "test").sum()),
         "file_ending": ".png",
         "overwrite_image_reader_writer": "NaturalImage2DIO",
@@ -111,6 +111,12 @@ def _foreground(cases: pd.DataFrame) -> list[str]:
     if not names:
         raise ValueError("nnU-Net needs a class besides the background; the manifest has none")
     return names
+
+
+def _holds_unknown(cases: pd.DataFrame) -> bool:
+    """Whether pixels are ignored, or a class is not annotated."""
+    masks = cases[[f"mask_{name}" for name in _foreground(cases)]]
+    return bool((cases["ignore"] != "").any() or (masks == NOT_ANNOTATED).any(axis=None))
 
 
 def _count_overlaps(cases: pd.DataFrame) -> int:
@@ -197,5 +203,8 @@ def _write_case(
     stored = ((masks == 1) * numbers).max(axis=0)  # of several classes the last
     for classes, here in _shared(masks == 1).items() if combinations else ():
         stored[here] = combinations[classes]
-    stored[(masks == IGNORE).any(axis=0)] = ignore
+    unknown = (masks == IGNORE).any(axis=0)
+    if not combinations:
+        unknown &= stored == 0  # a pixel of one class is none of another that is not annotated
+    stored[unknown] = ignore
     write_png(folder / of_labels, stored)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.images import fingerprints
 from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.manifest.findings import collect, quarantine
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, OF_CLASSES, class_names, read_masks
 
 QUALIFIED = ("image_id", "group", "series")
@@ -17,8 +18,8 @@ QUALIFIED = ("image_id", "group", "series")
 
 def combine_manifests(
     manifests: Mapping[str, pd.DataFrame], classes: Sequence[str], renamed: Mapping[str, Mapping[str, str | None]]
-) -> pd.DataFrame:
-    """One manifest of the images of several data sets, which keep their groups, splits and folds.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One manifest of the images of several data sets, which keep their groups, splits and folds; and findings.
 
     Args:
         manifests: manifest of each source.
@@ -27,8 +28,10 @@ def combine_manifests(
             the class is not wanted; several of its classes may become one.
 
     Returns:
-        The rows of all sources, one source after another, with a column ``source``. A class that a source does not
-        have is ``NOT_ANNOTATED`` in its rows: neither present nor absent, ignored in training and scores.
+        The rows of all sources, one source after another, with a column ``source``, "source/inner source" if a source
+        is a combined manifest itself. A class that a source does not have is ``NOT_ANNOTATED`` in its rows: neither
+        present nor absent, ignored in training and scores. So is a class made of several if one of them is; if the
+        others have pixels, that is a finding.
 
     Raises:
         ValueError: there is no source, a class of a source is neither in ``classes`` nor in ``renamed``, ``renamed``
@@ -52,7 +55,21 @@ def combine_manifests(
         raise ValueError(f"no source annotates {', '.join(missing)}; take it out of `dataset.classes`, or rename to it")
     parts = [_mapped(source, rows, classes, targets[source]) for source, rows in manifests.items()]
     shared = set.intersection(*(set(part) for part in parts))
-    return pd.concat([part[[name for name in part if name in shared]] for part in parts], ignore_index=True)
+    lost = [_lost(source, rows, targets[source]) for source, rows in manifests.items()]
+    joined = pd.concat([part[[name for name in part if name in shared]] for part in parts], ignore_index=True)
+    return joined, collect(*lost)
+
+
+def _lost(source: str, rows: pd.DataFrame, targets: Mapping[str, str]) -> pd.DataFrame:
+    """Findings about images with pixels of a class of which they annotate only a part."""
+    found = []
+    for name in dict.fromkeys(targets.values()):
+        parts = [one for one, to in targets.items() if to == name]
+        shown = _partly(rows, parts) & (rows[[f"area_{one}" for one in parts]] > 0).any(axis=1)
+        reason = f"{name} is taken as not annotated, as only a part of {', '.join(parts)} is annotated here"
+        ids = pd.DataFrame({"image_id": source + "/" + rows["image_id"].astype(str)})
+        found.append(quarantine(ids, shown, "partly_annotated_class", reason, "flagged")[1])
+    return collect(*found)
 
 
 def _targets(
@@ -84,19 +101,18 @@ def _mapped(source: str, rows: pd.DataFrame, classes: Sequence[str], targets: Ma
             table[f"{kind}{name}"] = columns[name][kind]
     order = {own.index(one): list(classes).index(to) for one, to in targets.items()}
     table["overlaps"] = [_reordered(text, order) for text in rows["overlaps"]]
-    return table.assign(source=source)
+    return table.assign(source=source + "/" + table["source"] if "source" in table else source)
 
 
 def _class_columns(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
     """Columns ``OF_CLASSES`` of the union of some classes of the same rows."""
     if not sources:
-        nothing = dict(zip(OF_CLASSES, (NOT_ANNOTATED, 0, 0.0, 0), strict=True))
-        return pd.DataFrame(nothing, index=rows.index)
+        return _not_annotated(rows)
     if len(sources) == 1:
         return pd.DataFrame({kind: rows[f"{kind}{sources[0]}"] for kind in OF_CLASSES})
     masks = [(read_masks({**row, "ignore": ""}, list(sources)) == 1).any(axis=0) for row in rows.to_dict("records")]
     area = pd.Series([int(mask.sum()) for mask in masks], index=rows.index, dtype="int64")
-    return pd.DataFrame(
+    union = pd.DataFrame(
         {
             "mask_": [encode_rle(mask, order="C") for mask in masks],
             "area_": area,
@@ -104,6 +120,17 @@ def _class_columns(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
             "objects_": rows[[f"objects_{name}" for name in sources]].sum(axis=1),
         }
     )
+    # the rest of a union of which only a part is annotated is unknown, and one mask cannot hold both
+    return union.where(~_partly(rows, sources), _not_annotated(rows))
+
+
+def _partly(rows: pd.DataFrame, sources: Sequence[str]) -> pd.Series:
+    """Whether a row lacks the annotation of at least one of these classes."""
+    return (rows[[f"mask_{name}" for name in sources]] == NOT_ANNOTATED).any(axis=1)
+
+
+def _not_annotated(rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(dict(zip(OF_CLASSES, (NOT_ANNOTATED, 0, 0.0, 0), strict=True)), index=rows.index)
 
 
 def _reordered(text: str, order: Mapping[int, int]) -> str:

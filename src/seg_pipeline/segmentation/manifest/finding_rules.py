@@ -273,6 +273,12 @@ RULES = {
         "Classes overlap in a multiclass data set. Pixels of several classes are ignored.",
         "If classes may overlap, set `dataset.task: multilabel`. `class_overlaps.parquet` lists all pairs.",
     ),
+    "partly_annotated_class": Rule(
+        "masks",
+        "`combine` makes one class of several, and the image annotates only some of them. Where the others are is "
+        "unknown, so the image counts as not annotated for the class, and its pixels of it are not used.",
+        "Keep the classes apart, or leave the one that is not annotated out with null.",
+    ),
     "mask_jumps": Rule(
         "masks",
         "A class appears, disappears or changes its area more than fourfold in a single frame, while the masks of "

@@ -84,7 +84,8 @@ class InputSettings(Settings):
     statistics: tuple[tuple[float, ...], ...] | None = None
     """For training: (low, high), mean and deviation per channel; null: measured on the train images."""
     by_source: dict[str, SourceInput] = field(default_factory=dict)
-    """`normalisation` and `window` of each source of a combined data set that differs from the others."""
+    """`normalisation` and `window` of each source of a combined data set that differs from the others. `a/b` is source
+    b of a source a that is combined itself; `a` holds for all of them that have no entry."""
     reading: ReadSettings = field(default_factory=ReadSettings)
     """How the files of new images are read; set by `dataset.reading`."""
 
@@ -123,8 +124,13 @@ class InputSettings(Settings):
             )
 
     def of_source(self, source: str | None) -> InputSettings:
-        """The settings for images of one source; a source that ``by_source`` does not name has those of all."""
-        own = self.by_source.get(source) if source is not None else None
+        """The settings for images of one source; a source that ``by_source`` does not name has those of all.
+
+        A source "a/b" without an entry has that of "a".
+        """
+        own = None
+        while source and own is None:
+            own, source = self.by_source.get(source), source.rpartition("/")[0]
         changed = asdict(own) if own else {}
         return replace(self, by_source={}, **changed) if self.by_source else self
 
