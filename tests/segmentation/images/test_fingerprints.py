@@ -42,15 +42,16 @@ def test_colour_and_blank_images_have_a_thumbnail():
 
 def test_overlaps_of_each_pair_by_hand():
     masks = np.array([[[1, 1, 0], [0, 0, 0]], [[0, 1, 1], [0, 0, 0]], [[1, 1, 1], [0, 0, 1]]], dtype=bool)
-    assert overlaps(masks, [2, 2, 4]) == "0+1:1 0+2:2 1+2:2"
+    assert overlaps(dict(enumerate(masks))) == "0+1:1 0+2:2 1+2:2"
     assert parse_overlaps("0+1:1 10+12:37") == {(0, 1): 1, (10, 12): 37}
-    assert overlaps(masks[:1], [2]) == overlaps(masks & False, [0, 0, 0]) == ""
+    assert overlaps({4: masks[0], 17: masks[2]}) == "4+17:2"
+    assert overlaps({0: masks[0]}) == overlaps({}) == ""
 
 
 def test_overlaps_of_many_classes():
     apart = np.eye(5, dtype=bool)[:, None]
-    assert overlaps(apart, [1] * 5) == ""
-    assert overlaps(np.concatenate([apart, apart[:1] | apart[4:]]), [1, 1, 1, 1, 1, 2]) == "0+5:1 4+5:1"
+    assert overlaps(dict(enumerate(apart))) == ""
+    assert overlaps(dict(enumerate([*apart, apart[0] | apart[4]]))) == "0+5:1 4+5:1"
 
 
 def test_no_overlaps_is_an_empty_text():

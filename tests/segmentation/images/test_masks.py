@@ -142,8 +142,11 @@ def test_a_binary_mask_of_several_values_is_refused():
 
 def test_indexed_masks_by_hand():
     values = np.array([[3, 0, 11], [5, 5, 3]], dtype=np.uint8)
-    masks, ignore = indexed_masks(values, [5, 3], background_values=[0], ignore_values=[11])
-    np.testing.assert_array_equal(masks, [[[0, 0, 0], [1, 1, 0]], [[1, 0, 0], [0, 0, 1]]])
+    masks, ignore = indexed_masks(values, [5, 7, 3], background_values=[0], ignore_values=[11])
+    assert {number: mask.astype(int).tolist() for number, mask in masks.items()} == {
+        0: [[0, 0, 0], [1, 1, 0]],
+        2: [[1, 0, 0], [0, 0, 1]],
+    }
     np.testing.assert_array_equal(ignore, [[0, 0, 1], [0, 0, 0]])
 
 
@@ -161,7 +164,7 @@ def test_colours_are_classes_by_hand():
     masks, ignore = indexed_masks(
         packed, values, background_values=[0], ignore_values=[pixel_value("#010203")], colours=True
     )
-    assert masks.tolist() == [[[False, True], [False, True]]]
+    assert masks[0].tolist() == [[False, True], [False, True]]
     assert ignore.tolist() == [[False, False], [True, False]]
 
 

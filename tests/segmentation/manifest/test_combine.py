@@ -144,3 +144,10 @@ def test_a_multiclass_pixel_of_no_class_may_be_of_the_class_that_is_not_annotate
 def test_what_does_not_fit_is_refused(manifests, classes, renamed, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         combine_manifests(manifests, classes, renamed)
+
+
+def test_hundreds_of_classes_are_joined_at_once():
+    """pandas warns, once for each column, if they are added one by one; warnings are errors here."""
+    names = [f"n{number}" for number in range(300)]
+    found, _ = combine_manifests({"a": manifest("x", dict.fromkeys(names, (1, 2)))}, names, {})
+    assert found[[f"mask_{name}" for name in names]].iloc[0].unique().tolist() == [rle(1, 2)]

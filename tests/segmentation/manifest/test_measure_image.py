@@ -1,3 +1,5 @@
+import tracemalloc
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -5,8 +7,9 @@ import pytest
 import tifffile
 from PIL import Image
 
+from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.files import with_reading
-from seg_pipeline.segmentation.manifest.measure_image import MaskReader
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader, measure_image
 from seg_pipeline.segmentation.manifest.measure_table import measure_images
 from seg_pipeline.segmentation.manifest.metadata import INDEXED
 from seg_pipeline.segmentation.settings.reading import ReadSettings
@@ -18,8 +21,8 @@ def save(path, values, dtype=np.uint8):
 
 
 def one_image(path, masks, **columns):
-    return pd.DataFrame([{"image_id": "i1", "row": 7, "file": "i1.png", "path": path, "group": "g", **columns}]).assign(
-        **{name: [value] for name, value in masks.items()}
+    return pd.DataFrame(
+        [{"image_id": "i1", "row": 7, "file": "i1.png", "path": path, "group": "g", **columns, **masks}]
     )
 
 
@@ -375,3 +378,31 @@ def test_an_indexed_image_without_a_mask_is_a_finding(image, masks):
     table = pd.concat([one_image(image, {f"mask_{INDEXED}": masks})])
     with pytest.raises(ValueError, match=f"the row names {len(masks)} mask files, expected one with all classes"):
         measure_images(table, MaskReader({"a": "1"}, INDEXED))
+
+
+@pytest.mark.parametrize("mask_format", ["rle", "files", INDEXED])
+def test_memory_grows_with_the_classes_shown_not_declared(tmp_path, mask_format):
+    values = np.zeros((256, 320), dtype=np.uint16)
+    values[3:9, 5:8], values[40, 7:99], values[0, 0] = 17, 290, 301
+    image, indexed = save(tmp_path / "i.png", values % 256), save(tmp_path / "m.png", values, dtype=np.uint16)
+    files = {str(one): save(tmp_path / f"{one}.png", values == one) for one in (17, 290)}
+    runs = {str(one): encode_rle(values == one, order="C") for one in (17, 290)}
+
+    def measured(classes):
+        given = {"rle": runs, "files": files}.get(mask_format, {})
+        masks = {f"mask_{name}": [given[name]] if name in given else [] for name in classes}
+        reader = MaskReader({name: name for name in classes}, mask_format, background_values=[0], ignore_values=[301],
+                            exclusive=True)  # fmt: skip
+        table = one_image(image, {f"mask_{INDEXED}": [indexed]} if mask_format == INDEXED else masks)
+        (row,) = table.to_dict("records")
+        tracemalloc.start()
+        measure_image(row, reader)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return measure_images(table, reader)[0], peak / values.size
+
+    few, many = measured(["17", "290"]), measured([str(one) for one in range(1, 301)])
+    pd.testing.assert_frame_equal(few[0], many[0][list(few[0])])
+    others = many[0].drop(columns=list(few[0])).iloc[0]
+    assert set(others) == {"", 0}
+    assert many[1] < few[1] + 30  # one byte per pixel and class would be 298 more

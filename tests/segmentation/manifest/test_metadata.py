@@ -269,3 +269,11 @@ def test_instances_of_one_class_are_all_kept():
     kept, findings = clean([("i1", "a", "1 2"), ("i1", "a", "3 2")], several="instances")
     assert findings.empty
     assert pivot_annotations(kept, ["a"])["mask_a"].tolist() == [["1 2", "3 2"]]
+
+
+def test_hundreds_of_classes_are_pivoted_without_a_warning():
+    names = [f"n{number}" for number in range(300)]
+    rows = pd.DataFrame({"image_id": ["i1", "i2"], "class": ["n3", "n299"], "mask": ["1 2", "5 1"], "row": [2, 3]})
+    found = pivot_annotations(rows, names)
+    assert list(found) == ["image_id", "row", *(f"mask_{name}" for name in names)]
+    assert found[["mask_n3", "mask_n299"]].to_numpy().tolist() == [[["1 2"], []], [[], ["5 1"]]]

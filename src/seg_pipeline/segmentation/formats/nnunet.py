@@ -80,9 +80,8 @@ def plan_raw(manifest: pd.DataFrame, *, name: str, overlap: Overlap) -> dict[str
         "overwrite_image_reader_writer": "NaturalImage2DIO",
     }
     if (highest := max(int(np.max(values)) for values in content["labels"].values())) > 255:
-        raise ValueError(
-            f"nnU-Net's label images hold up to 255 labels, but {highest} are needed; set `overlap: paint`"
-        )
+        remedy = "set `overlap: paint`" if combinations else "leave out classes"
+        raise ValueError(f"nnU-Net's label images hold up to 255 labels, but {highest} are needed; {remedy}")
     return {"dataset_json": content, "splits_final": _splits(cases), "combinations": combinations, "cases": cases}
 
 

@@ -5,8 +5,9 @@ Axes: C classes, H rows, W columns.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -41,18 +42,18 @@ def thumbnail(image: np.ndarray) -> str:
     return np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes().hex()
 
 
-def overlaps(masks: np.ndarray, areas: Sequence[int]) -> str:
+def overlaps(masks: Mapping[int, np.ndarray]) -> str:
     """Pixels shared by two classes, as "0+2:37" for each such pair of class numbers; "" if there are none.
 
     Args:
-        masks: bool (C, H, W).
-        areas: pixels of each mask.
+        masks: bool (H, W) of each class that is shown, by its number.
     """
-    shown = [number for number, area in enumerate(areas) if area]
-    if len(shown) > FEW_CLASSES and sum(areas) == np.count_nonzero(masks.any(axis=0)):
-        return ""  # no overlap: faster than comparing every pair
-    shared = {pair: int(np.count_nonzero(masks[pair[0]] & masks[pair[1]])) for pair in itertools.combinations(shown, 2)}
-    return format_overlaps(shared)
+    if len(masks) > FEW_CLASSES:
+        covered, total = functools.reduce(np.logical_or, masks.values()), sum(map(np.count_nonzero, masks.values()))
+        if total == np.count_nonzero(covered):
+            return ""  # no overlap: faster than comparing every pair
+    pairs = itertools.combinations(masks, 2)
+    return format_overlaps({(a, b): int(np.count_nonzero(masks[a] & masks[b])) for a, b in pairs})
 
 
 def format_overlaps(shared: Mapping[tuple[int, int], int]) -> str:

@@ -168,8 +168,8 @@ def indexed_masks(
     background_values: list[int],
     ignore_values: list[int],
     colours: bool = False,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Bool masks (C, H, W) of an image (H, W) of class ids, and bool (H, W) of its pixels to ignore.
+) -> tuple[dict[int, np.ndarray], np.ndarray]:
+    """Bool masks (H, W) of the classes, by number, that an image (H, W) of class ids shows; and its pixels to ignore.
 
     ``colours``: the values are colours packed by ``pack_colours``, and messages show them as such.
 
@@ -194,7 +194,8 @@ def indexed_masks(
             f"mask holds the {'colours' if colours else 'values'} {_listed(unknown, colours=colours)}, but the "
             f"classes have {known}; declare them as classes or list them under `background_values` or `ignore_values`",
         )
-    masks = np.stack([values == value for value in class_values])
+    shown = set(present.tolist())
+    masks = {number: values == value for number, value in enumerate(class_values) if value in shown}
     return masks, np.isin(values, ignore_values)
 
 

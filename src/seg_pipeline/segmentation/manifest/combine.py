@@ -95,13 +95,14 @@ def _mapped(source: str, rows: pd.DataFrame, classes: Sequence[str], targets: Ma
     for column in QUALIFIED:
         table[column] = source + "/" + table[column].astype(str)
     parts = {name: [one for one in own if targets.get(one) == name] for name in classes}
-    columns = {name: _class_columns(rows, sources) for name, sources in parts.items()}
-    for kind in OF_CLASSES:
-        for name in classes:
-            table[f"{kind}{name}"] = columns[name][kind]
     order = {own.index(one): list(classes).index(to) for one, to in targets.items()}
     table["overlaps"] = [_reordered(text, order) for text in rows["overlaps"]]
-    return table.assign(source=source + "/" + table["source"] if "source" in table else source)
+    columns = {name: _class_columns(rows, sources) for name, sources in parts.items()}
+    of_classes = {f"{kind}{name}": columns[name][kind] for kind in OF_CLASSES for name in classes}
+    named = source + "/" + table["source"] if "source" in table else pd.Series(source, index=rows.index)
+    return pd.concat(
+        [table.drop(columns="source", errors="ignore"), pd.DataFrame(of_classes), named.rename("source")], axis=1
+    )
 
 
 def _class_columns(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:

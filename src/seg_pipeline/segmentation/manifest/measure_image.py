@@ -29,16 +29,14 @@ from seg_pipeline.segmentation.manifest.metadata import IGNORED, INDEXED, MaskFo
 
 
 class ImageMasks(NamedTuple):
-    """Ground truth of an image: bool masks (C, H, W), their areas in pixels, and unlabelled pixels as bool (H, W).
+    """Ground truth of an image: its classes that have pixels, by number, and unlabelled pixels as bool (H, W).
 
-    ``texts``: canonical run lengths of each mask, None if not encoded yet. ``shared``: pixels that pairs of classes
-    shared in the source, as ``fingerprints.overlaps`` writes them; exclusive classes no longer share any.
-    ``given``: objects per class if ``MaskReader.instances`` is set, else None. ``notes``: how files were repaired.
+    ``shared``: pixels that pairs of classes shared in the source, as ``fingerprints.overlaps`` writes them; exclusive
+    classes no longer share any. ``given``: objects per class if ``MaskReader.instances`` is set, else None.
+    ``notes``: how files were repaired.
     """
 
-    masks: np.ndarray
-    areas: list[int]
-    texts: Sequence[str | None]
+    shown: dict[int, MaskRead]
     ignore: np.ndarray
     shared: str
     given: list[int] | None
@@ -90,27 +88,26 @@ class MaskReader:
         """
         given, picture = None, Picture(shape, orientation, [])
         if self.mask_format == INDEXED:
-            masks, ignore, given = self._read_indexed(row, picture)
-            areas, texts = _areas(masks), [None] * len(masks)
+            shown, ignore, given = self._read_indexed(row, picture)
         else:
-            lists = [row[f"mask_{name}"] for name in self.class_values]
-            masks, ignore = np.empty((len(lists), *shape), dtype=bool), np.empty(shape, dtype=bool)
-            read = [self._read_into(mask, sources, picture) for mask, sources in zip(masks, lists, strict=True)]
-            self._read_into(ignore, row.get(f"mask_{IGNORED}", ()), picture)
-            numbers, areas, texts = map(list, zip(*read, strict=True))
-            given = numbers if self.instances else None
-        shared = fingerprints.overlaps(masks, areas)
-        if self.ignore_unlabelled:
-            ignore |= ~masks.any(axis=0)
-        if self.exclusive and shared:
-            ignore |= masks.sum(axis=0) > 1
+            read = [self._read_union(row[f"mask_{name}"], picture) for name in self.class_values]
+            shown = {number: one for number, (_, one) in enumerate(read) if one is not None and one.area}
+            unlabelled = self._read_union(row.get(f"mask_{IGNORED}", ()), picture)[1]
+            ignore = np.zeros(shape, dtype=bool) if unlabelled is None else unlabelled.mask
+            given = [number for number, _ in read] if self.instances else None
+        shared = fingerprints.overlaps({number: one.mask for number, one in shown.items()})
+        if self.ignore_unlabelled or (self.exclusive and shared):
+            times = np.zeros(shape, dtype=np.uint16)  # number of classes of each pixel
+            for one in shown.values():
+                times += one.mask
+            ignore = ignore | (times == 0) if self.ignore_unlabelled else ignore
+            ignore = ignore | (times > 1) if self.exclusive and shared else ignore
         if ignore.any():
-            masks = masks & ~ignore
-            areas, texts = _areas(masks), [None] * len(masks)
-        return ImageMasks(masks, areas, texts, ignore, shared, given, picture.notes)
+            shown = {number: _mask_read(one.mask & ~ignore) for number, one in shown.items()}
+        return ImageMasks(shown, ignore, shared, given, picture.notes)
 
-    def _read_indexed(self, row: Mapping, picture: Picture) -> tuple[np.ndarray, np.ndarray, list[int] | None]:
-        """Masks, pixels to ignore and, with ``instances``, the number of objects: each value is one."""
+    def _read_indexed(self, row: Mapping, picture: Picture) -> tuple[dict[int, MaskRead], np.ndarray, list[int] | None]:
+        """Classes shown, pixels to ignore and, with ``instances``, the number of objects: each value is one."""
         paths = row[f"mask_{INDEXED}"]
         if len(paths) != 1:
             raise MaskError(
@@ -126,27 +123,24 @@ class MaskReader:
         if self.instances:
             ignore = np.isin(image, ignored)
             mask = ~(ignore | np.isin(image, [0, *background]))
-            return mask[None], ignore, [len(np.unique(image[mask]))]
+            return {0: _mask_read(mask)}, ignore, [len(np.unique(image[mask]))]
         if self.nearest_value:
             image = round_mask(image, [*classes, *background, *ignored], path, picture.notes, colours=colours)
         try:
             masks, ignore = indexed_masks(
                 image, classes, background_values=background, ignore_values=ignored, colours=colours
             )
-            return masks, ignore, None
+            return {number: _mask_read(mask) for number, mask in masks.items()}, ignore, None
         except MaskError as error:
             raise MaskError(error.rule, f"{path}: {error}") from None
 
-    def _read_into(self, mask: np.ndarray, sources: Sequence[str], picture: Picture) -> tuple[int, int, str | None]:
-        """Write the union of the sources into ``mask``; return the number of non-empty ones, its area and its text."""
+    def _read_union(self, sources: Sequence[str], picture: Picture) -> tuple[int, MaskRead | None]:
+        """Number of sources that have pixels, and their union; None if there is no source."""
         parts = [self._read_one(source, picture) for source in sources]
-        mask[:] = parts[0].mask if parts else False
-        for part in parts[1:]:
-            mask |= part.mask
         number = sum(part.area > 0 for part in parts)
-        if len(parts) == 1:
-            return number, parts[0].area, parts[0].rle
-        return number, _area(mask) if number else 0, None
+        if len(parts) < 2:
+            return number, parts[0] if parts else None
+        return number, _mask_read(np.logical_or.reduce([part.mask for part in parts]))
 
     def _read_one(self, source: str, picture: Picture) -> MaskRead:
         if self.mask_format == "rle":
@@ -156,18 +150,13 @@ class MaskReader:
             levels = [0, 255 if values.dtype == np.uint8 else int(values.max())]
             values = round_mask(values, levels, source, picture.notes)
         try:
-            mask = binary_mask(values)
-            return MaskRead(mask, _area(mask), None)
+            return _mask_read(binary_mask(values))
         except MaskError as error:
             raise MaskError(error.rule, f"{source}: {error}") from None
 
 
-def _areas(masks: np.ndarray) -> list[int]:
-    return [_area(mask) for mask in masks]
-
-
-def _area(mask: np.ndarray) -> int:
-    return int(np.count_nonzero(mask))
+def _mask_read(mask: np.ndarray) -> MaskRead:
+    return MaskRead(mask, int(np.count_nonzero(mask)), None)
 
 
 class Outcome(NamedTuple):
@@ -258,15 +247,17 @@ def _features(image: np.ndarray, truth: ImageMasks, names: list[str]) -> dict:
         "thumbnail": fingerprints.thumbnail(image),
         "overlaps": truth.shared,
     }
-    shown = list(zip(names, truth.masks, truth.areas, strict=True))
-    for (name, mask, area), text in zip(shown, truth.texts, strict=True):
-        features[f"mask_{name}"] = (text or encode_rle(mask, order="C")) if area else ""
+    shown = {names[number]: one for number, one in truth.shown.items() if one.area}
+    for name in names:
+        one = shown.get(name)
+        features[f"mask_{name}"] = (one.rle or encode_rle(one.mask, order="C")) if one else ""
     features["ignore"] = encode_rle(truth.ignore, order="C") if truth.ignore.any() else ""
-    for number, (name, mask, area) in enumerate(shown):
-        features[f"area_{name}"] = area
-        features[f"share_{name}"] = area / mask.size
+    for number, name in enumerate(names):
+        one = shown.get(name)
+        features[f"area_{name}"] = one.area if one else 0
+        features[f"share_{name}"] = one.area / one.mask.size if one else 0.0
         if truth.given is not None:
             features[f"objects_{name}"] = truth.given[number]
         else:
-            features[f"objects_{name}"] = fingerprints.count_objects(mask) if area else 0
+            features[f"objects_{name}"] = fingerprints.count_objects(one.mask) if one else 0
     return features

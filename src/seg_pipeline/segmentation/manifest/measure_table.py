@@ -188,9 +188,7 @@ def _measure(rows: list[dict], reader: MaskReader) -> pd.DataFrame:
     columns = {name: _column([one[name] for one in features.values()]) for name in names}
     table = pd.DataFrame(columns, index=list(features)).reindex(range(len(rows)))
     found = [json.dumps(outcome.findings) if outcome.findings else "" for outcome in outcomes]
-    table.insert(0, "key", pd.Series(keys, dtype="str"))
-    table.insert(1, "found", pd.Series(found, dtype="str"))
-    return table
+    return pd.concat([pd.DataFrame({"key": keys, "found": found}, dtype="str"), table], axis=1)
 
 
 def _column(values: list) -> ExtensionArray:

@@ -186,15 +186,14 @@ def pivot_annotations(annotations: pd.DataFrame, class_names: list[str]) -> pd.D
     Masks of unlabelled pixels, if there are any, are in ``mask_(ignore)``.
     """
     filled = annotations[annotations["mask"] != ""]
-    masks = filled.set_index(["image_id", "class"])["mask"].astype(object)
-    if masks.index.is_unique:  # the usual case, in a fifth of the time
-        masks[:] = pd.Series([[mask] for mask in masks], index=masks.index, dtype=object)
+    texts = filled.set_index(["image_id", "class"])["mask"].astype(object)
+    if texts.index.is_unique:  # the usual case, in a fifth of the time
+        texts[:] = pd.Series([[mask] for mask in texts], index=texts.index, dtype=object)
     else:
-        masks = masks.groupby(level=["image_id", "class"]).agg(list)
-    lists = masks.unstack("class")
+        texts = texts.groupby(level=["image_id", "class"]).agg(list)
+    lists = texts.unstack("class")
     images = annotations.groupby("image_id")["row"].min().reset_index()
     names = [*class_names, IGNORED] if IGNORED in lists else class_names
     wide = lists.reindex(index=images["image_id"], columns=names)
-    for name in names:
-        images[f"mask_{name}"] = [value if isinstance(value, list) else [] for value in wide[name]]
-    return images
+    masks = {f"mask_{name}": [value if isinstance(value, list) else [] for value in wide[name]] for name in names}
+    return pd.concat([images, pd.DataFrame(masks, index=images.index)], axis=1)  # at once: there may be hundreds

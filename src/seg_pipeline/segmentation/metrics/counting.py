@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,14 +23,22 @@ from seg_pipeline.segmentation.settings.training import MeasureSettings
 def count_images(
     truth: pd.DataFrame, predictions: pd.DataFrame, names: list[str], *, measures: MeasureSettings
 ) -> tuple[ImageCounts, Tensor]:
-    """Counts of every image, in the order of the rows, and the confusion matrix of all images."""
+    """Counts of every image, in the order of the rows, and the confusion matrix of all images.
+
+    Of each image only the classes that it shows are decoded: of hundreds, that is a few.
+    """
     collected, unit = Collected[ImageCounts](at_once=AT_ONCE), unit_of(truth)
     confusion = torch.zeros(len(names) + 1, len(names) + 1, dtype=torch.int64)
-    for row, predicted, masks in tqdm(_pairs(truth, predictions, names), total=len(truth), desc="scoring", **BAR):
+    pairs = zip(truth.to_dict("records"), predictions.to_dict("records"), strict=True)
+    for row, guess in tqdm(pairs, total=len(truth), desc="scoring", **BAR):
         spacing = (1.0, row["spacing_y"], row["spacing_x"]) if unit == "mm" else (1.0, 1.0, 1.0)
+        shown = _shown(row, guess, names)
+        some = [names[number] for number in shown]
+        predicted, masks = read_masks({**guess, "ignore": ""}, some).view(bool), read_masks(row, some)
         counts, pixels = count_image(predicted, masks, spacing=spacing, measures=measures)
-        confusion += pixels
-        collected.add(counts)
+        places = torch.tensor([*shown, len(names)])
+        confusion[places[:, None], places] += pixels
+        collected.add(_of_all(counts, places[:-1], len(names)))
     return collected.all(), confusion
 
 
@@ -47,12 +54,22 @@ def unit_of(rows: pd.DataFrame) -> str:
     return "mm" if set(sides) <= set(rows) and bool((rows[sides] > 0).all(axis=None)) else "pixels"
 
 
-def _pairs(
-    truth: pd.DataFrame, predictions: pd.DataFrame, names: list[str]
-) -> Iterator[tuple[dict, np.ndarray, np.ndarray]]:
-    """Each image's manifest row, predicted masks bool (C, H, W) and ground truth uint8 (C, H, W)."""
-    for row, guess in zip(truth.to_dict("records"), predictions.to_dict("records"), strict=True):
-        yield row, read_masks({**guess, "ignore": ""}, names).view(bool), read_masks(row, names)
+def _shown(row: dict, guess: dict, names: list[str]) -> list[int]:
+    """Numbers of the classes of which an image has pixels, true or predicted, and of one that is not annotated."""
+    true, guessed = ([one[f"mask_{name}"] for name in names] for one in (row, guess))
+    shown = {number for number, text in enumerate(true) if guessed[number] or text not in ("", NOT_ANNOTATED)}
+    unknown = [true.index(NOT_ANNOTATED)] if NOT_ANNOTATED in true else []
+    return sorted({*shown, *unknown}) or [0]  # any class carries the ignored pixels
+
+
+def _of_all(counts: ImageCounts, places: Tensor, number: int) -> ImageCounts:
+    """Counts (1, number) of counts of the classes at ``places``; the image has no pixel of the others."""
+
+    def spread(values: Tensor) -> Tensor:
+        empty = values.new_full((1, number), math.nan if values.is_floating_point() else 0)
+        return empty.index_copy_(1, places, values)
+
+    return ImageCounts(*(spread(values) if values.ndim == 2 else values for values in counts))
 
 
 def count_image(
