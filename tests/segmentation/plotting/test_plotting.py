@@ -374,10 +374,10 @@ def test_undefined_scores_are_named():
     (axes,) = figure.axes
     assert [text.get_text() for text in axes.texts] == [
         "0.900",
-        "undefined",
+        "not in any image",
         "0.800",
         "0.800",
-        "undefined",
+        "not in any image",
         "0.700",
     ]
     assert axes.containers[0][1].get_width() == 0

@@ -164,3 +164,96 @@ def test_in_print_nothing_is_left_to_click(opened):
     assert not page.locator("#images form").is_visible()
     assert len(ids(page)) == 6
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+
+
+def views(page):
+    return [one.inner_text() for one in page.locator(".viewer .views [aria-pressed=true]").all()]
+
+
+def colour(page, x, y):
+    """RGB at this share of the first canvas's size."""
+    code = (
+        "(one, [x, y]) => [...one.getContext('2d').getImageData(x * one.width, y * one.height, 1, 1).data].slice(0, 3)"
+    )
+    return page.locator(".viewer canvas").first.evaluate(code, [x, y])
+
+
+def test_a_picture_opens_large_and_is_explored_by_keyboard(opened):
+    page = opened(1400)
+    page.locator("#galleries [data-picture] img").first.click()
+    viewer = page.locator(".viewer")
+    viewer.locator("canvas").wait_for()
+    assert viewer.locator("header").inner_text().startswith("scan10")
+    assert views(page) == ["Both"]
+    page.keyboard.press("d")
+    assert views(page) == ["Difference"]
+    assert "false negative" in viewer.inner_text()
+    page.keyboard.press("o")
+    assert views(page) == []  # only the image
+    page.keyboard.press("g")
+    page.keyboard.press("2")
+    assert not viewer.get_by_label("disc").is_checked()
+    page.keyboard.press("+")
+    assert "scale(1.25)" in viewer.locator("canvas").get_attribute("style")
+    page.keyboard.press("ArrowRight")
+    viewer.get_by_text("2 of 2").wait_for()
+    page.keyboard.press("Escape")
+    assert not viewer.is_visible()
+    assert page.faults == []
+
+
+def test_the_views_show_truth_prediction_and_their_difference(opened, results):
+    page = opened(1400)
+    page.locator("#images [data-row][data-picture=scan10] button").click()
+    page.locator(".viewer canvas").wait_for()
+    row = results.manifest.set_index("image_id").loc["scan10"]
+    start = int(row["mask_box"].split()[0]) - 1  # the first pixel of the box, which the prediction misses
+    place = [(start % row["width"] + 0.5) / row["width"], (start // row["width"] + 0.5) / row["height"]]
+    page.keyboard.press("o")
+    plain = colour(page, *place)
+    page.keyboard.press("p")
+    assert colour(page, *place) == plain
+    for _ in range(5):
+        page.keyboard.press("]")  # opaque
+    page.keyboard.press("g")
+    assert colour(page, *place) == [230, 159, 0]
+    page.keyboard.press("d")
+    assert colour(page, *place) == [0, 114, 178]
+    page.keyboard.press("1")
+    assert colour(page, *place) == plain
+
+
+def test_rows_open_in_the_order_shown_and_a_swipe_turns_the_page(opened):
+    page = opened(420, "dark")
+    page.select_option("#images [data-order]", label="image, falling")
+    page.select_option("#images [data-filter=classes]", "box")
+    page.locator("#images [data-row]:visible").first.click()
+    viewer = page.locator(".viewer")
+    viewer.get_by_text("1 of 5").wait_for()
+    box = viewer.locator(".stage").bounding_box()
+    for direction, place in ((-1, "2 of 5"), (1, "1 of 5"), (1, "5 of 5")):
+        page.mouse.move(box["x"] + 200, box["y"] + 100)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 200 + 120 * direction, box["y"] + 100, steps=3)
+        page.mouse.up()
+        viewer.get_by_text(place).wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") == 420
+    assert page.faults == []
+
+
+def test_charts_open_large_and_are_dark_in_dark_mode(opened):
+    page = opened(1400, "dark")
+    chart = page.locator("#training .chart img")
+    assert "invert" in chart.evaluate("(one) => getComputedStyle(one).filter")
+    chart.focus()
+    page.keyboard.press("Enter")
+    page.locator(".viewer .stage img").wait_for()
+    assert not page.locator(".viewer .controls").is_visible()
+    page.emulate_media(media="print", color_scheme="dark")
+    assert chart.evaluate("(one) => getComputedStyle(one).filter") == "none"
+
+
+def test_images_are_filtered_by_their_score(opened):
+    page = opened(1400)
+    page.fill("#images [data-most=dice]", "0.4")
+    assert ids(page) == ["scan10", "scan13"]  # not the correctly empty one

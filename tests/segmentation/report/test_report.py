@@ -1,7 +1,9 @@
 """The report's content: the right numbers and words, whatever ran, however much there is."""
 
 import base64
+import copy
 import hashlib
+import json
 import re
 from dataclasses import replace
 
@@ -9,6 +11,7 @@ import pytest
 
 from seg_pipeline.segmentation.metrics.run_comparison import pair_scores
 from seg_pipeline.segmentation.report import Results, model_card, report_page
+from seg_pipeline.segmentation.report.pictures import picture_data
 from seg_pipeline.segmentation.report.run_report import MOST_ROWS
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
@@ -81,8 +84,10 @@ def test_nothing_is_missing_after_a_whole_run(results):
 
 
 def test_search_says_what_it_foresaw_and_what_came(results):
-    text = words(section(page(results), "training"))
-    assert "3 epochs in 1.5 minutes. The best is epoch 2: Dice 0.700 on the validation split" in text
+    assert "3 epochs in 1.5 minutes. The best is epoch 2: Dice 0.700 on the validation split" in words(
+        section(page(results), "training")
+    )
+    text = words(section(page(results), "search"))
     assert (
         "Chosen: the best of 4 rates. Its best trial had validation Dice 0.550 after 2 epochs. The final training "
         "reached" in text
@@ -173,10 +178,78 @@ def test_galleries_hold_what_their_titles_say(results, tested):
 
 def test_the_table_of_images_has_every_image_worst_first(results):
     html = section(page(results), "images")
-    rows = re.findall(r'<tr data-row data-group="(\w+)" data-outcome="([\w|]+)" data-classes="([\w|]*)">', html)
+    rows = re.findall(
+        r'<tr data-row data-picture="scan1." [^>]*?data-group="(\w+)" data-outcome="([\w|]+)" data-classes="([\w|]*)">',
+        html,
+    )
     assert len(rows) == 6
     assert rows[-1] == ("group6", "neither", "")  # the empty image has no Dice and comes last
-    assert "undefined" in html
+    assert "correctly empty" in html
+    assert "undefined" not in html
+
+
+def test_a_score_that_cannot_be_taken_has_a_reason(results):
+    scores = copy.deepcopy(results.test_scores)
+    scores["classes"]["box"] |= {"precision": None, "precision_interval": None}
+    scores["classes"]["disc"] |= {"dice": None, "dice_interval": None, "num_images": 0}
+    text = words(section(page(replace(results, test_scores=scores)), "scores"))
+    assert "0.571 0.471 to 0.621 never predicted" in text
+    assert "disc 0 not in the test images" in text
+
+
+SECTIONS = "data findings splits search training choices scores galleries images limits reproduce"
+
+
+def test_the_story_of_the_run_is_told_in_order(results):
+    assert " ".join(re.findall(r'<section id="(\w+)"', page(results))) == SECTIONS
+
+
+def pictures(html):
+    return json.loads(re.search(r'id="pictures">(.*?)</script>', html, re.DOTALL).group(1))
+
+
+def test_every_test_image_opens_large_with_its_masks(results, tested):
+    data = pictures(page(results))
+    assert (data["names"], data["kinds"]) == (["box", "disc"], ["found"])
+    assert data["colours"] == ["#e69f00", "#56b4e9"]
+    found = {one["id"]: one for one in data["pictures"]}
+    assert sorted(found) == [f"scan{number}" for number in range(10, 16)]
+    row = tested.set_index("image_id").loc["scan10"]
+    guess = results.predictions.set_index("image_id").loc["scan10"]
+    assert (found["scan10"]["height"], found["scan10"]["width"]) == (row["height"], row["width"])
+    assert found["scan10"]["true"] == {"0": row["mask_box"], "1": row["mask_disc"]}
+    assert found["scan10"]["found"] == {"0": guess["mask_box"], "1": guess["mask_disc"]}
+    assert found["scan12"]["true"] == {}
+    assert found["scan12"]["caption"] == "correctly empty"
+
+
+def test_pictures_stop_at_the_size_that_the_page_may_have(results):
+    options = (results.manifest, str.upper, {"found": results.predictions}, ["box", "disc"])
+    every, _ = picture_data(["scan13", "scan10", "scan13"], *options)
+    assert every == ["scan13", "scan10"]
+    one = len(picture_data(["scan13"], *options)[1])
+    kept, data = picture_data(["scan13", "scan10"], *options, most_bytes=one)
+    assert kept == ["scan13"]
+    assert '"caption":"SCAN13"' in data
+
+
+def test_a_false_positive_of_two_pixels_gets_a_ring(results):
+    spot = results.predictions.assign(mask_box="1 2", mask_disc="")
+    data = pictures(page(replace(results, predictions=spot)))
+    empty = next(one for one in data["pictures"] if one["id"] == "scan12")
+    assert empty["spots"] == [[1.0, 0.5]]
+
+
+def test_the_other_runs_masks_are_shown_beside_this_ones(results, tested):
+    worse = results.image_scores.assign(
+        dice=results.image_scores["dice"] - [0.5 * (one == "scan14") for one in results.image_scores["image_id"]]
+    )
+    pairs, nothing = pair_scores(tested, results.image_scores, tested, worse), {"mask_box": "", "mask_disc": ""}
+    html = page(replace(results, comparison=pairs, other_predictions=results.predictions.assign(**nothing)), other="o")
+    assert pictures(html)["kinds"] == ["found", "other"]
+    assert {tuple(one["other"]) for one in pictures(html)["pictures"]} == {()}
+    assert re.findall(r'<figure data-picture="(\w+)"', section(html, "comparison")) == ["scan14"]
+    assert re.search(r"mean Dice 0.\d\d \(left\) against 0.\d\d \(right\): \+0.50", section(html, "comparison"))
 
 
 def test_five_thousand_images_are_cut_to_the_worst_and_the_page_says_so(crowded):

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "describe",
             "no_pairs",
             "pair_scores",
+            "read_predictions",
             "read_run",
             "summarise",
         ],

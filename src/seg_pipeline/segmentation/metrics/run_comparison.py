@@ -11,7 +11,8 @@ from seg_pipeline.segmentation.manifest.table import class_names
 from seg_pipeline.segmentation.metrics.confidence_intervals import FEW_GROUPS, group_sums, interval, resampled_sums
 
 MANIFEST, IMAGE_SCORES = "05_model_input/manifest.parquet", "08_reporting/image_scores.parquet"
-"""Paths of the two tables below a run's `data_root`, as in conf/base/catalog.yml."""
+PREDICTIONS = "07_model_output/predictions.parquet"
+"""Paths of the tables below a run's `data_root`, as in conf/base/catalog.yml."""
 
 ALL = "all classes"
 COLUMNS = ("image_id", "group", "class", "dice", "other_dice", "difference")
@@ -32,6 +33,12 @@ def read_run(data_root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         )
     manifest, scores = (pd.read_parquet(file) for file in files)
     return manifest, scores
+
+
+def read_predictions(data_root: Path) -> pd.DataFrame | None:
+    """Predicted masks of a run; None if they were not kept."""
+    file = data_root / PREDICTIONS
+    return pd.read_parquet(file) if file.exists() else None
 
 
 def no_pairs() -> pd.DataFrame:

@@ -67,7 +67,7 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
 
     ``scores`` has the keys mean_dice, mean_iou, aggregation, empty_policy, num_images, and classes, which maps each
     class name to its dice and iou and, optionally, dice_interval and iou_interval (low, high), drawn as lines. None
-    is an undefined score.
+    means that neither ground truth nor predictions have the class.
     """
     classes = scores["classes"]
     colours = unit_colours(len(classes))
@@ -75,7 +75,7 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
     axes = figure.subplots()
     for index, (measure, depth) in enumerate([("dice", DICE_DEPTH), ("iou", IOU_DEPTH)]):
         values = [_number(row[measure]) for row in classes.values()]
-        texts = ["undefined" if np.isnan(value) else f"{value:.3f}" for value in values]
+        texts = ["not in any image" if np.isnan(value) else f"{value:.3f}" for value in values]
         draw_bars(axes, np.nan_to_num(values), texts, index, 2, color=_lighten(colours, depth))
         _draw_intervals(axes, [row.get(f"{measure}_interval") for row in classes.values()], index, 2)
     lines = [

@@ -14,7 +14,9 @@ TINT = 0.45
 STRIPE, STRENGTH = 6, 0.75
 """Distance between the stripes of a prediction in pixels, and the share of the class colour in a stripe."""
 TINY, RING = 40, 9
-"""Spots of up to this many pixels get a ring, because they would be overlooked; and the radius of the ring."""
+"""Objects of up to this many pixels get a ring, because they would be overlooked; and the radius of the ring."""
+FEW_PIXELS = 4
+"""Objects of up to this many pixels of the original image get a ring at any size."""
 DASH_PIXELS = 4
 _SQUARE = np.ones((3, 3), dtype=np.uint8)
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=np.uint8)
@@ -100,7 +102,26 @@ def overlay_prediction(image: np.ndarray, truth: np.ndarray, predicted: np.ndarr
     rows, columns = np.ogrid[:height, :width]
     stripes = (rows + columns) % STRIPE < STRIPE // 3
     striped = tint(tint(picture, found, 0.15, colours), found & stripes, STRENGTH, colours)
-    return _ring_tiny(draw_outlines(_darken_around(striped, true), true, colours), (found | true).any(axis=0))
+    marked = draw_outlines(_darken_around(striped, true), true, colours)
+    scale = side / max(image.shape[:2])
+    for x, y in (tiny_spots(truth | predicted, scale) + 0.5) * scale - 0.5:
+        for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.circle(marked, (round(x), round(y)), RING, colour, width, cv2.LINE_AA)
+    return marked
+
+
+def tiny_spots(masks: np.ndarray, scale: float) -> np.ndarray:
+    """Centres (x, y), float (N, 2), of the objects in ``masks``, bool (C, H, W), that are too small to see.
+
+    An object is a connected component of one class. It is too small if it has at most ``TINY`` pixels when shown
+    enlarged by ``scale``, or at most ``FEW_PIXELS`` in the mask.
+    """
+    found = [np.empty((0, 2))]
+    for mask in masks[masks.any(axis=(1, 2))]:
+        _, _, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+        areas = stats[1:, cv2.CC_STAT_AREA]
+        found.append(centres[1:][(areas <= FEW_PIXELS) | (areas * scale**2 <= TINY)])
+    return np.concatenate(found)
 
 
 def resized(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -123,13 +144,3 @@ def _darken_around(picture: np.ndarray, masks: np.ndarray) -> np.ndarray:
         if mask.any():
             drawn[cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, _SQUARE, borderType=cv2.BORDER_REPLICATE) > 0] = 0
     return drawn
-
-
-def _ring_tiny(picture: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """Draw rings around the components of ``shown``, bool (H, W), of at most ``TINY`` pixels."""
-    _, _, stats, centres = cv2.connectedComponentsWithStats(shown.astype(np.uint8))
-    for centre in centres[1:][stats[1:, cv2.CC_STAT_AREA] <= TINY]:
-        place = (round(float(centre[0])), round(float(centre[1])))
-        cv2.circle(picture, place, RING, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.circle(picture, place, RING, (255, 255, 255), 1, cv2.LINE_AA)
-    return picture

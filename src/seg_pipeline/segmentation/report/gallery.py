@@ -1,4 +1,6 @@
-"""Galleries of test images: best, worst, missed objects and false positives."""
+"""Galleries of test images: best, worst, missed objects, false positives, and differences from another run."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -13,13 +15,15 @@ SIDE = 300
 """Longer side in pixels of each half: the image, and the image with its masks."""
 MOST_SCORES = 6
 """Classes whose Dice is written below an image."""
+EMPTY = "correctly empty"
+"""Said instead of Dice if neither the ground truth nor the prediction has a class."""
 
 
 def galleries(results: Results, number: int) -> dict[str, list[dict[str, str]]]:
     """At most ``number`` test images per gallery, in the order shown; a gallery may be empty, and two may share images.
 
     Each image has source (data URL), image_id, caption and alt (text for screen readers). Without scores or predictions
-    there are no galleries.
+    there are no galleries. "differences" exists only if there is another run; its images show both predictions.
     """
     rows, predictions, names = results.image_scores, results.predictions, results.classes
     if rows is None or predictions is None:
@@ -34,11 +38,44 @@ def galleries(results: Results, number: int) -> dict[str, list[dict[str, str]]]:
         "best": list(ranked.index[::-1][:number]),
     }
     wanted = sorted({image_id for image_ids in selected.values() for image_id in image_ids})
+    scores = scores_of(results, wanted)
+    shown = {one: _shown(*pair, scores[one], names) for one, pair in _pairs(results, predictions, wanted)}
+    found = {name: [shown[image_id] for image_id in image_ids] for name, image_ids in selected.items()}
+    if results.other_predictions is not None:
+        found["differences"] = list(_differences(results, results.other_predictions, number))
+    return found
+
+
+def scores_of(results: Results, image_ids: list[str]) -> dict[str, pd.DataFrame]:
+    """The rows of each image in the image scores."""
+    rows = results.image_scores
+    return {} if rows is None else dict(iter(rows[rows["image_id"].isin(image_ids)].groupby("image_id")))
+
+
+def _pairs(results: Results, predictions: pd.DataFrame, wanted: list[str]) -> Iterator[tuple[str, tuple[dict, dict]]]:
+    """The rows of manifest and predictions of these images."""
     truths = results.manifest.set_index("image_id", drop=False).loc[wanted].to_dict("index")
     guesses = predictions.assign(ignore="").set_index("image_id", drop=False).loc[wanted].to_dict("index")
-    scores = dict(iter(rows[rows["image_id"].isin(wanted)].groupby("image_id")))
-    shown = {one: _shown(truths[one], guesses[one], scores[one], names) for one in wanted}  # each image is read once
-    return {name: [shown[image_id] for image_id in image_ids] for name, image_ids in selected.items()}
+    return ((image_id, (truths[image_id], guesses[image_id])) for image_id in wanted)
+
+
+def _differences(results: Results, other: pd.DataFrame, number: int) -> Iterator[dict[str, str]]:
+    """Images whose mean Dice differs most between the two runs: this run's prediction beside the other's."""
+    if results.comparison is None or results.predictions is None:
+        return
+    means = results.comparison.groupby("image_id")[["dice", "other_dice", "difference"]].mean()
+    ranked = means[means["difference"] != 0].sort_values("difference", key=abs, ascending=False, kind="stable")
+    wanted = list(ranked.index[:number])
+    others = dict(_pairs(results, other, wanted))
+    for image_id, (truth, guess) in _pairs(results, results.predictions, wanted):
+        both = [_drawn(truth, one, results.classes)[1] for one in (guess, others[image_id][1])]
+        dice, before, change = means.loc[image_id]
+        yield {
+            "source": jpeg_url(np.concatenate(both, axis=1), max_side=2 * SIDE),
+            "image_id": image_id,
+            "caption": f"mean Dice {dice:.2f} (left) against {before:.2f} (right): {change:+.2f}",
+            "alt": f"{image_id}: prediction of this run on the left, of the other run on the right",
+        }
 
 
 def _by_area(rows: pd.DataFrame, number: int, error: str) -> list[str]:
@@ -53,21 +90,27 @@ def _of_empty_images(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _shown(truth: dict, guess: dict, scores: pd.DataFrame, names: list[str]) -> dict[str, str]:
-    image = read_for_display(truth["path"])
-    drawn = overlay_prediction(image, read_masks(truth, names) == 1, read_masks(guess, names) == 1, side=SIDE)
-    both = np.concatenate([resized(image, drawn.shape[:2]), drawn], axis=1)
     mean = score(scores["dice"].mean(), 2)
     return {
-        "source": jpeg_url(both, max_side=2 * SIDE),
+        "source": jpeg_url(np.concatenate(_drawn(truth, guess, names), axis=1), max_side=2 * SIDE),
         "image_id": truth["image_id"],
-        "caption": f"mean Dice {mean}: {_scores_in_words(scores)}",
+        "caption": scores_in_words(scores),
         "alt": f"{truth['image_id']}: image on the left, ground truth and prediction on the right; mean Dice {mean}",
     }
 
 
-def _scores_in_words(scores: pd.DataFrame) -> str:
-    """Dice of the classes in the ground truth or the prediction, lowest first."""
+def _drawn(truth: dict, guess: dict, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """The image, and the image with ground truth and prediction, of the same size."""
+    image = read_for_display(truth["path"])
+    drawn = overlay_prediction(image, read_masks(truth, names) == 1, read_masks(guess, names) == 1, side=SIDE)
+    return resized(image, drawn.shape[:2]), drawn
+
+
+def scores_in_words(scores: pd.DataFrame) -> str:
+    """Mean Dice, then Dice of the classes in the ground truth or the prediction, lowest first."""
     known = scores.dropna(subset=["dice"]).sort_values("dice", kind="stable")
+    if known.empty:
+        return EMPTY
     said = [f"{row['class']} {row['dice']:.2f}" for row in known.head(MOST_SCORES).to_dict("records")]
-    more = len(known) - MOST_SCORES
-    return ", ".join(said) + (f" and {more} more" if more > 0 else "")
+    more = f" and {len(known) - MOST_SCORES} more" if len(known) > MOST_SCORES else ""
+    return f"mean Dice {known['dice'].mean():.2f}: {', '.join(said)}{more}"

@@ -8,7 +8,11 @@ A page is a template that extends ``base.html``. The policy refuses style attrib
 - ``<th data-sort="text">`` or "number" becomes a sort button; a cell's ``data-value`` overrides its text;
 - ``<select data-order>`` offers the same orders where a narrow screen hides the head;
 - ``<output data-count>`` shows how many rows are left;
+- ``data-most="NAME"`` on a number field keeps the rows whose value of NAME is at most that;
 - ``<a href="#ID" data-choose="VALUE" data-of="NAME">`` sets the filter NAME of the list ID and clears the others.
+
+``viewer.js`` opens large: figures in ``.charts``, ``.plots`` and ``.pictures``, and rows with ``data-picture="ID"``.
+Masks can be switched if ``<script id="pictures">`` (pictures.py) has the image ID that ``data-picture`` names.
 """
 
 import base64
@@ -33,7 +37,8 @@ QUALITY = 82
 
 def render(template: str, **values: object) -> str:
     """Render a template as HTML; all values are escaped."""
-    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style, *scripts = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "viewer.js"))
+    script = "\n".join(scripts)
     values |= {"style": style, "script": script, "policy": _policy(style, script)}
     return environment(autoescape=True, marked=_marked).get_template(template).render(**values)
 
@@ -87,9 +92,11 @@ def gif_url(gif: bytes) -> str:
 
 
 def png_url(png: bytes) -> str:
-    """Data URL of a figure, as PNG with few colours."""
+    """Data URL of a figure: PNG with few colours, or JPEG if the figure shows photos and so is smaller as JPEG."""
     with Image.open(io.BytesIO(png)) as figure:
-        coded = figure.convert("RGB").quantize(CHART_COLOURS, dither=Image.Dither.NONE)
-    stream = io.BytesIO()
-    coded.save(stream, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+        colours = figure.convert("RGB")
+    streams = {kind: io.BytesIO() for kind in ("png", "jpeg")}
+    colours.quantize(CHART_COLOURS, dither=Image.Dither.NONE).save(streams["png"], "PNG", optimize=True)
+    colours.save(streams["jpeg"], "JPEG", quality=QUALITY)
+    kind = min(streams, key=lambda name: streams[name].tell())
+    return f"data:image/{kind};base64," + base64.b64encode(streams[kind].getvalue()).decode()

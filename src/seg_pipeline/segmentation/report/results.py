@@ -20,6 +20,7 @@ class Results:
     Attributes:
         run_command: `kedro run` with the environment and parameters of this run.
         checkpoint_sha256: hash and file name, as ``sha256sum`` prints them.
+        other_predictions: of the run that this one is compared with.
         figures: bytes of the PNG per data set.
     """
 
@@ -35,6 +36,7 @@ class Results:
     image_scores: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
     comparison: pd.DataFrame | None = None
+    other_predictions: pd.DataFrame | None = None
     figures: Mapping[str, bytes] = field(default_factory=dict)
 
     @classmethod

@@ -12,9 +12,10 @@ from seg_pipeline import __version__
 from seg_pipeline.segmentation.manifest.splits import split_table
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.metrics import run_comparison
-from seg_pipeline.segmentation.report.gallery import galleries
+from seg_pipeline.segmentation.report.gallery import galleries, scores_in_words, scores_of
 from seg_pipeline.segmentation.report.interpretation import limits
 from seg_pipeline.segmentation.report.page import png_url, render
+from seg_pipeline.segmentation.report.pictures import picture_data
 from seg_pipeline.segmentation.report.results import Results, listed, plural, score
 from seg_pipeline.segmentation.report.scores import score_section
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
@@ -43,8 +44,7 @@ def report_page(
         limits=limits(results, about, phantom=phantom),
         **score_section(results),
         figures={name: png_url(png) for name, png in results.figures.items()},
-        galleries=galleries(results, images_per_gallery),
-        **_images(results),
+        **_images(results, images_per_gallery),
         comparison=_comparison(results, other, seed),
         **provenance_section(results),
         about=about,
@@ -63,18 +63,36 @@ def _lead(results: Results) -> str:
     return f"{model['architecture']} with {model['encoder']}: {size} ({form})"
 
 
-def _images(results: Results) -> dict[str, Any]:
-    """The table of images, their number, and the values to filter by."""
+def _images(results: Results, number: int) -> dict[str, Any]:
+    """The galleries, the table of images and its filters, and the images that open large."""
+    shown = {"galleries": galleries(results, number), "pictures": "", "opened": 0}
     if results.image_scores is None:
-        return {"images": [], "num_images": 0, "groups": [], "names": []}
+        return shown | {"images": [], "num_images": 0, "groups": [], "names": []}
     rows = image_rows(results.image_scores)
     groups = sorted({row["group"] for row in rows})
-    return {
+    if results.predictions is not None:
+        shown |= _pictures(results, results.predictions, shown["galleries"], rows)
+    return shown | {
         "images": rows,
         "num_images": results.image_scores["image_id"].nunique(),
         "groups": groups if 1 < len(groups) <= MOST_GROUPS else [],
         "names": results.classes,
     }
+
+
+def _pictures(results: Results, found: pd.DataFrame, shown: dict[str, list], rows: list[dict]) -> dict[str, Any]:
+    """Data of the images that open large: those in galleries, then the worst; ``rows`` are told which ones do."""
+    of_galleries = [one["image_id"] for images in shown.values() for one in images]
+    wanted = list(dict.fromkeys([*of_galleries, *(row["image_id"] for row in rows)]))
+    scores, other = scores_of(results, wanted), results.other_predictions
+    predictions = {"found": found} | ({} if other is None else {"other": other})
+    of = "" if other is None else "this run: "
+    kept, data = picture_data(
+        wanted, results.manifest, lambda one: of + scores_in_words(scores[one]), predictions, results.classes
+    )
+    for row in rows:
+        row["opens"] = row["image_id"] in set(kept)
+    return {"pictures": data, "opened": len(kept), "kilobytes": round(len(data) / 1000 / max(1, len(kept)))}
 
 
 def _comparison(results: Results, other: str | None, seed: int) -> dict[str, Any] | None:
@@ -162,8 +180,8 @@ def hashes(results: Results) -> Iterator[tuple[str, str]]:
 def image_rows(image_scores: pd.DataFrame) -> list[dict[Hashable, Any]]:
     """One row per image, lowest Dice first, undefined last.
 
-    Keys: image_id, group, dice (mean over its classes, NaN if it shows none), errors (wrong pixels), worst (lowest
-    class), missed and false (classes without a correct pixel), outcome, classes.
+    Keys: image_id, group, opens (whether its picture is embedded), dice (mean over its classes, NaN if it shows none),
+    errors (wrong pixels), worst (lowest class), missed and false (classes without a correct pixel), outcome, classes.
     """
     rows = image_scores.assign(
         missed=(image_scores["true_pos"] == 0) & (image_scores["false_neg"] > 0),
@@ -175,7 +193,9 @@ def image_rows(image_scores: pd.DataFrame) -> list[dict[Hashable, Any]]:
     parts: dict[str, list[dict]] = {image_id: [] for image_id in ranked.index}
     for row in rows[rows["image_id"].isin(ranked.index)].to_dict("records"):
         parts[row["image_id"]].append(row)
-    return [{**row, **_classes(parts[row["image_id"]])} for row in ranked.reset_index().to_dict("records")]
+    return [
+        {**row, "opens": False, **_classes(parts[row["image_id"]])} for row in ranked.reset_index().to_dict("records")
+    ]
 
 
 def _classes(rows: list[dict]) -> dict[Hashable, Any]:

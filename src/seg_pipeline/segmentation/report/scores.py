@@ -54,10 +54,17 @@ def _class_rows(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
     colours = class_colours(len(scores["classes"]))
     for (name, one), colour in zip(scores["classes"].items(), colours, strict=True):
         cells = [
-            (one[key], score(one[key], digits_of(key)), interval(one.get(f"{key}_interval"), digits_of(key)))
+            (one[key], _text(one, key), interval(one.get(f"{key}_interval"), digits_of(key)))
             for key, _ in measured(scores)
         ]
         yield {"name": name, "source": swatch(colour), "num_images": one["num_images"], "cells": cells}
+
+
+def _text(one: dict[str, Any], key: str) -> str:
+    """A score of a class, or why there is none."""
+    if one[key] is not None:
+        return score(one[key], digits_of(key))
+    return "never predicted" if one["num_images"] else "not in the test images"
 
 
 def _extra(scores: dict[str, Any]) -> Iterator[str]:

@@ -2,13 +2,14 @@
 // What the attributes mean is told in page.py.
 
 function makeList(list) {
-  const fields = [...list.querySelectorAll("[data-filter]")];
+  const fields = [...list.querySelectorAll("[data-filter], [data-most]")];
   const rows = [...list.querySelectorAll("[data-row]")];
   const count = list.querySelector("[data-count]");
 
   function fits(row, field) {
     const wanted = field.value.trim();
     if (!wanted) return true;
+    if (field.dataset.most) return Number.parseFloat(row.dataset[field.dataset.most]) <= Number(wanted);
     if (!field.dataset.filter) return row.textContent.toLowerCase().includes(wanted.toLowerCase());
     return row.dataset[field.dataset.filter].split("|").includes(field.value);
   }
