@@ -49,7 +49,9 @@ def galleries(results: Results, number: int) -> dict[str, list[dict[str, str]]]:
 def scores_of(results: Results, image_ids: list[str]) -> dict[str, pd.DataFrame]:
     """The rows of each image in the image scores."""
     rows = results.image_scores
-    return {} if rows is None else dict(iter(rows[rows["image_id"].isin(image_ids)].groupby("image_id")))
+    if rows is None:
+        return {}
+    return {str(one): part for one, part in rows[rows["image_id"].isin(image_ids)].groupby("image_id")}
 
 
 def _pairs(results: Results, predictions: pd.DataFrame, wanted: list[str]) -> Iterator[tuple[str, tuple[dict, dict]]]:

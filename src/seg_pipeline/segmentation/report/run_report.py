@@ -65,7 +65,7 @@ def _lead(results: Results) -> str:
 
 def _images(results: Results, number: int) -> dict[str, Any]:
     """The galleries, the table of images and its filters, and the images that open large."""
-    shown = {"galleries": galleries(results, number), "pictures": "", "opened": 0}
+    shown: dict[str, Any] = {"galleries": galleries(results, number), "pictures": "", "opened": 0}
     if results.image_scores is None:
         return shown | {"images": [], "num_images": 0, "groups": [], "names": []}
     rows = image_rows(results.image_scores)
