@@ -9,10 +9,11 @@ ON_REQUEST = ("combine", "export", "export_nnunet", "inference")
 """Pipelines that are not part of the default run."""
 # fmt: off
 SHARED = {
-    "best_hyperparameters", "bundle", "checkpoint", "confusion_counts", "findings", "group_scores", "image_scores",
-    "last_checkpoint", "manifest", "model_card", "postprocessing", "prediction_options", "predictions",
-    "reliability", "report", "search_trials", "series_scores", "test_scores", "threshold_curve", "train_val_images",
-    "training_config", "training_curves", "training_history",
+    "best_hyperparameters", "bundle", "checkpoint", "class_counts_chart", "confusion_counts", "findings",
+    "group_scores", "image_scores", "last_checkpoint", "learning_rate_curves", "manifest", "model_card",
+    "postprocessing", "prediction_options", "predictions", "reliability", "report", "sample_sheet", "search_trials",
+    "series_scores", "split_comparison", "test_scores", "threshold_curve", "train_val_images", "training_config",
+    "training_curves", "training_history",
 }
 # fmt: on
 """Outputs that other pipelines or users read. All others are in the namespace of their pipeline."""
@@ -24,7 +25,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     """Every package under ``pipelines/`` by name; ``__default__`` joins those not in ``ON_REQUEST``.
 
     Each pipeline is a namespace: its nodes are called ``eda.plot_samples``, and so are the data sets that only it uses
-    (``eda.sample_sheet`` in the catalog). Kedro-Viz draws a namespace as one box that hides them, so that the first
+    (``eda.memory_chart`` in the catalog). Kedro-Viz draws a namespace as one box that hides them, so that the first
     view shows the pipelines and what passes between them; deployers can make it one task. ``SHARED`` is written out
     because `kedro run --pipeline eda` imports no other pipeline whose inputs could be asked.
     """

@@ -20,6 +20,10 @@ CARD = (
 )
 TABLES = (*CARD, "image_scores", "predictions", "comparison")
 FIGURES = (
+    "sample_sheet",
+    "class_counts_chart",
+    "split_comparison",
+    "learning_rate_curves",
     "training_curves",
     "class_scores",
     "confusion_matrix",
@@ -31,14 +35,6 @@ FIGURES = (
     "prediction_options_chart",
     "comparison_chart",
 )
-
-OF_OTHERS = {
-    "sample_sheet": "eda.sample_sheet",
-    "class_counts_chart": "eda.class_counts_chart",
-    "split_comparison": "eda.split_comparison",
-    "learning_rate_curves": "hparam_search.learning_rate_curves",
-}
-"""Figures that other pipelines drew."""
 
 
 def create_pipeline(**_: object) -> Pipeline:
@@ -56,7 +52,7 @@ def create_pipeline(**_: object) -> Pipeline:
             node(nodes.compare_runs, ["manifest", "image_scores", PARAMS, SEED], ["comparison", "comparison_chart"]),
             node(
                 nodes.write_report,
-                {"params": PARAMS, "seed": SEED, **{name: name for name in (*TABLES, *FIGURES)}, **OF_OTHERS},
+                {"params": PARAMS, "seed": SEED, **{name: name for name in (*TABLES, *FIGURES)}},
                 "report",
             ),
             node(nodes.write_model_card, {"params": PARAMS, **{name: name for name in CARD}}, "model_card"),
