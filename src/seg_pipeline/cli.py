@@ -1,4 +1,4 @@
-"""`kedro run` of this project: what Kedro answers with a traceback before the first node becomes one sentence."""
+"""`kedro run` of this project: lists in `--params`, and one sentence where Kedro answers with a traceback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ cli = _Commands("seg_pipeline")
 
 
 def _run_command() -> click.Command:
+    from copy import copy
+
     from kedro.framework.cli.project import run
+
+    params = [copy(one) for one in run.params]
+    next(one for one in params if one.name == "params").callback = read_params
 
     def callback(**options: Any) -> Any:
         from omegaconf.errors import OmegaConfBaseException
@@ -44,7 +49,51 @@ def _run_command() -> click.Command:
                 lines = ["no node fits all of these options together; leave one out"]
             raise UserError("\n".join(lines)) from error
 
-    return click.Command("run", params=run.params, callback=callback, help=run.help)
+    return click.Command("run", params=params, callback=callback, help=run.help)
+
+
+def read_params(ctx: click.Context | None, param: click.Parameter | None, value: Any) -> dict[str, Any]:  # noqa: ARG001
+    """As Kedro reads ``--params``, except that a list may hold commas and a text need not be YAML (``*.png``)."""
+    from omegaconf import OmegaConf
+    from yaml import YAMLError
+
+    from seg_pipeline.hooks.errors import UserError
+
+    if isinstance(value, dict):  # from --config
+        return value
+    config = OmegaConf.create()
+    for item in split_params(value or ""):
+        key, equals, text = (part.strip() for part in item.partition("="))
+        if not key or not equals:
+            raise UserError(
+                f"--params: {item!r} must be KEY=VALUE, such as `--params training.fit.epochs=5,"
+                "training.input.size=[96,128]` (quote a value with spaces)"
+            )
+        try:
+            config.merge_with_dotlist([f"{key}={text}"])
+        except YAMLError:
+            OmegaConf.update(config, key, text)
+    return OmegaConf.to_container(config)  # type: ignore[return-value]
+
+
+def split_params(text: str) -> list[str]:
+    """The items between commas, except those in brackets, braces or quotes: "a=[1,2],b=3" has two."""
+    items: list[str] = []
+    for piece in text.split(","):
+        if items and _is_open(items[-1]):
+            items[-1] += f",{piece}"
+        else:
+            items.append(piece)
+    return [item.strip() for item in items if item.strip()]
+
+
+def _is_open(item: str) -> bool:
+    value = item.partition("=")[2].strip()
+    pairs = {"[": "[]", "{": "{}", '"': '"'}
+    marks = pairs.get(value[:1])
+    if marks is None:
+        return False
+    return value.count(marks) % 2 == 1 if marks == '"' else value.count(marks[0]) > value.count(marks[1])
 
 
 def _unknown(options: dict[str, Any]) -> Iterator[str]:

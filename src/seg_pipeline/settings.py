@@ -9,6 +9,7 @@ from seg_pipeline.hooks.errors import ErrorHooks
 from seg_pipeline.hooks.inputs import InputHooks
 from seg_pipeline.hooks.locks import LockHooks
 from seg_pipeline.hooks.parameters import ParameterHooks
+from seg_pipeline.hooks.run_checks import RunCheckHooks
 from seg_pipeline.hooks.setup import SampleHooks, SetupHooks
 from seg_pipeline.hooks.summary import SummaryHooks
 from seg_pipeline.hooks.terminal import TerminalHooks
@@ -25,6 +26,7 @@ HOOKS: tuple[Any, ...] = (
     LockHooks(),
     InputHooks(),
     SampleHooks(),
+    RunCheckHooks(),
     ErrorHooks(),
     SetupHooks(),
     TerminalHooks(),

@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 from kedro.framework.startup import bootstrap_project
 
-from seg_pipeline.cli import cli
+from seg_pipeline.cli import cli, read_params
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,6 +35,28 @@ def run(monkeypatch, *options: str) -> str:
 )  # fmt: skip
 def test_a_filter_that_names_nothing_says_what_there_is(monkeypatch, options, message):
     assert message in run(monkeypatch, *options, "--params", "tracking.enabled=false")
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("training.input.size=[96,128],seed=3", {"training": {"input": {"size": [96, 128]}}, "seed": 3}),
+        ("a=[[0,1],[2,3]],b=x", {"a": [[0, 1], [2, 3]], "b": "x"}),
+        ("a={b: [1,2],c: 3}, d=4", {"a": {"b": [1, 2], "c": 3}, "d": 4}),
+        ('a="x, y",b=[z', {"a": "x, y", "b": "[z"}),
+        ("images=scans/*.png,other=*.png", {"images": "scans/*.png", "other": "*.png"}),
+        ("root=a [1,b=null,c=", {"root": "a [1", "b": None, "c": None}),
+        ("", {}),
+    ],
+)
+def test_parameters_may_be_lists(text, values):
+    assert read_params(None, None, text) == values
+
+
+@pytest.mark.parametrize("item", ["seed", "=3"])
+def test_a_parameter_without_a_key_or_value_shows_the_form_that_works(monkeypatch, item):
+    said = run(monkeypatch, "--params", f"a=1,{item}")
+    assert f"--params: '{item}' must be KEY=VALUE, such as `--params training.fit.epochs=5,training.input.s" in said
 
 
 def test_an_interpolation_that_cannot_be_resolved_names_its_key(monkeypatch, tmp_path):

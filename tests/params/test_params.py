@@ -21,6 +21,24 @@ def test_new_images_are_read_as_those_of_the_data_set():
     assert TrainingConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+@pytest.mark.parametrize(
+    ("given", "size"), [(256, (256, 256)), ("96x128", (96, 128)), ("96 x 128", (96, 128)), ([64, 32], (64, 32))]
+)
+def test_one_number_is_a_square_input(given, size):
+    assert TrainingParams(input={"size": given}).input.size == size
+
+
+@pytest.mark.parametrize("given", ["big", [96], "96x", True, None])
+def test_a_size_that_is_none_shows_the_forms_that_work(given):
+    with pytest.raises(ValidationError, match=r"`--params training.input.size=96x128`, or `training.input.size=128` f"):
+        TrainingParams(input={"size": given})
+
+
+def test_a_size_between_the_multiples_names_the_nearest():
+    with pytest.raises(ValidationError, match=r"found \(100, 10\); the nearest is `training.input.size=96x32`"):
+        TrainingParams(input={"size": [100, 10]})
+
+
 def test_a_bare_class_name_is_its_own_value():
     params = DatasetParams(task="multilabel", classes=["stomach", {"name": "liver", "value": 3}])
     assert params.names == ["stomach", "liver"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,9 +69,17 @@ def describe(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
             yield f"{where}: unknown parameter (found {_short(one['input'])}); {remedy}"
         elif one["type"] == "missing":
             yield f"{where}: missing; set it in conf/base/parameters*.yml or in the environment's parameters"
+        elif one["type"] in ("tuple_type", "list_type"):
+            yield f"{where}: found {_short(one['input'])}; expected a list, such as `{where}=[{one['input']}]`"
         else:
-            expected = one["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
-            yield f"{where}: found {_short(one['input'])}; {expected}"
+            expected, found = (
+                one["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1),
+                one["input"],
+            )
+            named = re.match(r"`(\w+)`", expected)
+            if named and isinstance(found, dict) and named[1] in found:
+                where, found = f"{where}.{named[1]}", found[named[1]]
+            yield f"{where}: found {_short(found)}; {expected}"
 
 
 def _nearest(key: str, parents: list[int | str], model: type) -> str:

@@ -1,5 +1,6 @@
 """Files, pipelines and command of a run, for messages."""
 
+import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,18 @@ def pipelines_of(run_params: dict[str, Any]) -> list[str]:
 
 
 def command_for(pipeline: str, run_params: dict[str, Any]) -> str:
-    """`kedro run` for one or several comma-separated pipelines, with this run's environment and parameters.
-
-    `--params` does not accept lists, so that a run with list parameters was started with `--config FILE`.
-    """
+    """`kedro run` for one or several comma-separated pipelines, with this run's environment and parameters."""
     option = "--pipelines" if "," in pipeline else "--pipeline"
     command = "kedro run" if pipeline == "__default__" else f"kedro run {option} {pipeline}"
     if env := run_params.get("env"):
         command += f" --env {env}"
-    given = flat(run_params.get("runtime_params") or {})
-    if any(isinstance(value, (list, tuple)) for value in given.values()):
-        command += " --config FILE"
-    elif given:
-        command += " --params " + shlex.quote(",".join(f"{key}={value}" for key, value in given.items()))
+    if given := flat(run_params.get("runtime_params") or {}):
+        command += " --params " + shlex.quote(",".join(f"{key}={_typed(value)}" for key, value in given.items()))
     return command
+
+
+def _typed(value: Any) -> str:
+    """A value as `--params` reads it: text as it is, all else as JSON, which is YAML."""
+    if isinstance(value, str) and not ({",", '"'} & set(value)):
+        return value
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)

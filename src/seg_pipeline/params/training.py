@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from seg_pipeline.params.base import Params
 from seg_pipeline.params.data import DatasetParams
@@ -40,11 +42,33 @@ class TrainingParams(Params):
     resume: bool = True
     """Resume an unfinished run with the same data and settings; false: start from scratch."""
 
+    @field_validator("input", mode="before")
+    @classmethod
+    def _size(cls, given: Any) -> Any:
+        return (
+            {**given, "size": _height_and_width(given["size"])}
+            if isinstance(given, dict) and "size" in given
+            else given
+        )
+
     @model_validator(mode="after")
     def _reading_is_of_the_data_set(self) -> TrainingParams:
         if self.input.reading != InputSettings().reading:
             raise ValueError("`input.reading` is set by `dataset.reading`, which holds for all pipelines; set it there")
         return self
+
+
+def _height_and_width(given: Any) -> Any:
+    """One number is a square, and "96x128" is 96 high and 128 wide."""
+    sides = re.fullmatch(r"(\d+)(?: *x *(\d+))?", str(given))
+    if sides:
+        return int(sides[1]), int(sides[2] or sides[1])
+    if isinstance(given, tuple | list) and len(given) == 2:
+        return given
+    raise ValueError(
+        "`size` must be a height and a width, such as [96, 128]; on the command line `--params "
+        "training.input.size=96x128`, or `training.input.size=128` for a square"
+    )
 
 
 def make_training_config(

@@ -89,7 +89,7 @@ def build_model(
         ValueError: a name is unknown (the message gives the nearest ones), smp has no such weights, or the
             architecture takes no ``decoder_channels`` or no other ``decoder_norm``.
     """
-    _check_names(architecture, encoder, encoder_weights)
+    check_names(architecture, encoder, encoder_weights)
     sizes = _decoder_options(architecture, decoder_channels, decoder_norm)
     kept = len(decoder_channels) if decoder_channels else STAGES
     packaged = (encoder, encoder_weights) == (PACKAGED_ENCODER, "imagenet")
@@ -168,7 +168,8 @@ def _timm_name(name: str) -> str:
     return f"blocks.{stage}.{number}.{layers[layer]}.{leaf}"
 
 
-def _check_names(architecture: str, encoder: str, encoder_weights: str | None) -> None:
+def check_names(architecture: str, encoder: str, encoder_weights: str | None) -> None:
+    """Raise ValueError, with the nearest names, if one is unknown or there are no such weights for the encoder."""
     _check_known("architecture", architecture, smp.MODEL_ARCHITECTURES_MAPPING)
     # smp's own "timm-" encoders are left out: deprecated, and its lite0 is not the network of the weights.
     own = [name for name in smp.encoders.get_encoder_names() if not name.startswith("timm-")]

@@ -61,7 +61,8 @@ class InputSettings(Settings):
     """How a stored image becomes the network's input."""
 
     size: tuple[int, int] = (128, 128)
-    """Height and width of the network's input in training. Scores are taken at each image's own size."""
+    """Height and width of the network's input in training; one number is a square, and on the command line 96x128 is
+    96 high and 128 wide. Scores are taken at each image's own size."""
     resize_mode: Literal["resize", "pad", "crop"] = "resize"
     """resize: stretch to `size`; pad: scale to fit into `size` and pad (padding does not count); crop: train on windows
     of `size`, validate and predict on whole images."""
@@ -91,7 +92,11 @@ class InputSettings(Settings):
 
     def __post_init__(self) -> None:
         if min(self.size) < STRIDE or any(side % STRIDE for side in self.size):
-            raise ValueError(f"`size` must be multiples of 32 from 32 on (encoders halve 5 times), found {self.size}")
+            near = "x".join(str(max(STRIDE, round(side / STRIDE) * STRIDE)) for side in self.size)
+            raise ValueError(
+                f"`size` must be multiples of 32 from 32 on (encoders halve 5 times), found {self.size}; the "
+                f"nearest is `training.input.size={near}`"
+            )
         if self.normalisation in ("encoder", "image") and self.window is not None:
             raise ValueError(f"`window` has no meaning for `normalisation: {self.normalisation}`; leave it null")
         if self.normalisation == "fixed" and self.window is None:

@@ -125,7 +125,7 @@ def train_one(
     if saved is None:
         config = resolve_auto_settings(config, manifest, device, processes=compute.devices)
         if compute.devices == 1 or device.type == "cpu":  # GPUs have batch norm over all of them
-            _check_parts(config, int((manifest["split"] == "train").sum()) // compute.devices, fewest, compute.devices)
+            check_parts(config, int((manifest["split"] == "train").sum()) // compute.devices, fewest, compute.devices)
     if compute.devices > 1:
         yield from distributed.train_together(manifest, config, compute, saved, cache_folder)
         return
@@ -135,7 +135,7 @@ def train_one(
         yield state.to_dict()
 
 
-def _check_parts(config: TrainingConfig, num_images: int, fewest: int, processes: int) -> None:
+def check_parts(config: TrainingConfig, num_images: int, fewest: int, processes: int) -> None:
     """Raise ValueError if batch norm would have a single value per channel in a step."""
     sampling = config.sampling
     assert not isinstance(sampling.batch_size, str)

@@ -1,0 +1,137 @@
+"""Checks before a run that its settings fit the model, the installed packages and the folders."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from itertools import product
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from kedro.framework.hooks import hook_impl
+from kedro.io import DataCatalog, DatasetError
+from kedro.pipeline import Pipeline
+
+from seg_pipeline.hooks.errors import UserError, text_for_user
+from seg_pipeline.hooks.run_info import file_of
+
+if TYPE_CHECKING:
+    from seg_pipeline.params import HparamSearchParams, InferenceParams
+    from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+
+TRAINS = ("training.train_model", "hparam_search.run_sanity_checks", "hparam_search.search_settings")
+PREDICTS = "inference.predict_images"
+INSTALLED_BY = {"onnx": "export", "onnxruntime": "predict"}
+"""Extra that installs a module, where it has another name."""
+
+
+class RunCheckHooks:
+    """Stops a run before its first node, and before it is tracked."""
+
+    # Registered after SampleHooks and so called before it: a run that cannot start draws nothing.
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
+        if run_params.get("only_missing_outputs"):
+            return  # Kedro decides only later which nodes to skip
+        names = {node.name for node in pipeline.nodes}
+        given = {name: _value_of(name, catalog) for name in pipeline.inputs() if name.startswith("params:")}
+        params = SimpleNamespace(**{name.removeprefix("params:"): value for name, value in given.items()})
+        check_extras(params, _value_of("params:tracking", catalog) or {})
+        check_outputs(pipeline, catalog)
+        if PREDICTS in names:
+            check_images(params.inference)
+        if names & set(TRAINS):
+            check_model(params)
+
+
+def check_extras(params: Any, tracking: dict[str, Any]) -> None:
+    """Raise UserError if a setting needs a package that is not installed."""
+    needed: dict[str, str] = {}
+    if tracking.get("enabled", True):
+        needed |= {name: f"tracking.to: {name}" for name in tracking.get("to", ()) if name != "mlflow"}
+    if (training := getattr(params, "training", None)) and training.sampling.albumentations:
+        needed["albumentations"] = f"training.sampling.albumentations: {training.sampling.albumentations}"
+    if (search := getattr(params, "hparam_search", None)) and search.pool.kind == "ray":
+        needed["ray"] = "hparam_search.pool.kind: ray"
+    if (export := getattr(params, "export", None)) and {"onnx", "int8"} & set(export.formats):
+        needed["onnx"] = "export.formats: onnx"
+    if (inference := getattr(params, "inference", None)) and inference.model != "checkpoint":
+        needed["onnxruntime"] = f"inference.model: {inference.model}"
+    for module, setting in needed.items():
+        if find_spec(module) is None:
+            extra = INSTALLED_BY.get(module, module)
+            raise UserError(f"{setting} needs a package that is not installed; `pip install 'seg_pipeline[{extra}]'`")
+
+
+def check_outputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
+    """Raise UserError if a data set cannot be made, or an output cannot be written."""
+    for name in sorted(pipeline.datasets()):
+        try:
+            file = file_of(catalog.get(name))
+        except DatasetError as error:  # such as s3:// without s3fs
+            raise UserError(f"conf/: {' '.join(str(error).split())}") from error
+        if file is None or name not in pipeline.all_outputs():
+            continue
+        there = next((folder for folder in file.absolute().parents if folder.exists()), None)
+        if there is None or (there.is_dir() and os.access(there, os.W_OK)):
+            continue
+        why = "you may not write there" if there.is_dir() else "it is a file, not a folder"
+        raise UserError(
+            f"{there}: {why}, and `{name}` is to be saved in {file.parent}; choose another folder for all outputs with "
+            "`--params data_root=FOLDER`"
+        )
+
+
+def check_images(inference: InferenceParams) -> None:
+    """Raise UserError if there are no images to predict, or no folder for the masks."""
+    from seg_pipeline.segmentation.inference import find_images
+
+    if inference.images is None:
+        raise UserError(
+            "`inference.images` says what to predict: `--params inference.images=FOLDER`, or an image, a glob or a list"
+        )
+    try:
+        find_images(inference.images)
+    except ValueError as error:
+        raise UserError(f"inference.images: {error}") from error
+    if inference.output_folder and Path(inference.output_folder).is_file():
+        raise UserError(f"inference.output_folder: {inference.output_folder} is a file; name a folder for the masks")
+
+
+def check_model(params: Any) -> None:
+    """Raise UserError if a model is unknown, cannot be built, or cannot train on images of the input size."""
+    from seg_pipeline.params import make_training_config
+    from seg_pipeline.segmentation.models.input_check import fewest_images
+    from seg_pipeline.segmentation.models.networks import check_names
+    from seg_pipeline.segmentation.training.devices import pick_device
+    from seg_pipeline.segmentation.training.run import check_parts
+
+    config = make_training_config(params.dataset, params.scores, params.training, params.seed)
+    compute, batch = params.training.compute, config.sampling.batch_size
+    try:
+        for names in _models(config, getattr(params, "hparam_search", None)):
+            check_names(*names)
+        fewest = fewest_images(config)
+        if batch != "auto" and (compute.devices == 1 or pick_device(compute.device).type == "cpu"):
+            check_parts(config, batch, fewest, compute.devices)
+    except (ValueError, TypeError) as error:
+        model = config.model
+        text = text_for_user(error) or f": {model.architecture} cannot be built with {model.encoder}: {error}"
+        raise UserError(
+            text if text.startswith("`") else f"training.model{'' if text[0] == ':' else '.'}{text}"
+        ) from error
+
+
+def _models(config: TrainingConfig, search: HparamSearchParams | None) -> Iterator[tuple[Any, ...]]:
+    """Architecture, encoder and weights of the training and of each trial that a search may draw."""
+    own = {key: [getattr(config.model, key)] for key in ("architecture", "encoder", "encoder_weights")}
+    space = search.tpe.space if search else {}
+    drawn = {key: choices for key in own if isinstance(choices := space.get(f"model.{key}"), list)}
+    yield from (*product(*own.values()), *product(*(own | drawn).values()))
+
+
+def _value_of(name: str, catalog: DataCatalog) -> Any:
+    dataset = catalog.get(name)  # not catalog.load, which logs a line
+    return None if dataset is None else dataset.load()

@@ -1,0 +1,169 @@
+"""What cannot work is refused before the first node, before a run is tracked and before the sample is drawn."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from kedro.config import OmegaConfigLoader
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from kedro.io import DataCatalog
+from kedro.pipeline import Node, Pipeline
+
+from seg_pipeline.hooks import run_checks
+from seg_pipeline.hooks.errors import UserError
+from seg_pipeline.params import InferenceParams, Parameters
+
+ROOT = Path(__file__).parents[2]
+
+
+def parameters(**given) -> Parameters:
+    """Those of the smoke environment, and the given ones."""
+    loader = OmegaConfigLoader(str(ROOT / "conf"), env="smoke", base_env="base", default_run_env="local",
+                               runtime_params=given, merge_strategy={"parameters": "soft"})  # fmt: skip
+    return Parameters.model_validate(loader["parameters"])
+
+
+def refusal(check, *given) -> str:
+    with pytest.raises(UserError) as caught:
+        check(*given)
+    return str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"training": {"model": {"encoder": "resnet999"}}}, "training.model.encoder: 'resnet999' is unknown"),
+        ({"tracking": {"to": ["nosuch"]}}, "1 parameter is wrong"),
+        ({"out": "a file"}, "{folder}/out: it is a file, not a folder, and `"),
+    ],
+)
+def test_a_run_that_cannot_work_writes_nothing(tmp_path, monkeypatch, given, message):
+    """Neither a tracked run nor the sample."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    bootstrap_project(ROOT)
+    folders = {"data_root": str(tmp_path / "out"), "raw_root": str(tmp_path / "raw")}
+    if "out" in given:
+        (tmp_path / "out").write_text(given.pop("out"))
+    before = set(tmp_path.iterdir())
+    with KedroSession.create(ROOT, env="smoke", runtime_params=folders | given) as session:
+        said = refusal(session.run)
+    assert said.startswith(message.format(folder=tmp_path))
+    assert set(tmp_path.iterdir()) == before
+
+
+MODELS = {
+    "architecture": (
+        {"architecture": "unett"},
+        "training.model.architecture: 'unett' is unknown; the nearest known ones are unet, ",
+    ),
+    "encoder": (
+        {"encoder": "resnet999"},
+        "training.model.encoder: 'resnet999' is unknown; the nearest known ones are resnet",
+    ),
+    "weights": (
+        {"encoder": "resnet34", "encoder_weights": "imagenett"},
+        "training.model.encoder_weights: 'imagenett' is unknown for encoder 'resnet34'; expected null (random) or one "
+        "of ['imagenet'",
+    ),
+    "pair": (
+        {"architecture": "deeplabv3", "encoder": "vgg11", "encoder_weights": None},
+        "training.model: deeplabv3 cannot be built with vgg11: 'VGG' models do not support dilated mode",
+    ),
+    "channels": (
+        {"architecture": "fpn", "decoder_channels": [32, 16]},
+        "training.model.decoder_channels: 'fpn' takes none; manet, unet",
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "message"), MODELS.values(), ids=MODELS)
+def test_a_model_that_cannot_be_built(model, message):
+    own = {"decoder_channels": None}
+    given = parameters(training={"model": own | model})
+    assert refusal(run_checks.check_model, given).startswith(message)
+
+
+def test_a_model_among_those_that_a_search_may_draw():
+    given = parameters(hparam_search={"tpe": {"space": {"model.encoder": ["resnet18", "resnet999"]}}})
+    said = refusal(run_checks.check_model, given)
+    assert said.startswith("training.model.encoder: 'resnet999' is unknown; the nearest known ones are resnet")
+
+
+def test_images_too_small_for_the_model():
+    model = {"architecture": "pan", "decoder_channels": None}
+    said = refusal(run_checks.check_model, parameters(training={"model": model, "input": {"size": 64}}))
+    assert said.startswith("`training.input.size`: pan with tu-tf_efficientnet_lite0 takes no images of 64 x 64 (")
+    assert said.endswith("; 128 x 128 would do")
+
+
+def test_steps_of_single_images():
+    given = parameters(training={"input": {"size": 32}, "sampling": {"batch_size": 1}})
+    said = refusal(run_checks.check_model, given)
+    assert said.startswith("`training.sampling`: a step computes a single image at once, and batch norm in unet")
+
+
+def test_the_settings_of_the_smoke_environment_pass():
+    run_checks.check_model(parameters())
+
+
+def saving(file: object) -> tuple[Pipeline, DataCatalog]:
+    entry = {"type": "seg_pipeline.datasets.atomic.ParquetDataset", "filepath": str(file)}
+    return Pipeline([Node(lambda: 0, None, "findings", name="one")]), DataCatalog.from_config({"findings": entry})
+
+
+def test_an_output_folder_without_permission(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_checks.os, "access", lambda folder, _: folder != tmp_path)
+    assert refusal(run_checks.check_outputs, *saving(tmp_path / "out" / "findings.parquet")) == (
+        f"{tmp_path}: you may not write there, and `findings` is to be saved in {tmp_path}/out; choose another folder "
+        "for all outputs with `--params data_root=FOLDER`"
+    )
+
+
+def test_a_data_set_on_s3_names_the_package_that_reads_it():
+    said = refusal(run_checks.check_outputs, *saving("s3://bucket/findings.parquet"))
+    assert said.startswith("conf/: Install s3fs to access S3. Failed to instantiate dataset 'findings'")
+
+
+IMAGES = {
+    "none": ({}, "`inference.images` says what to predict: `--params inference.images=FOLDER`"),
+    "absent": ({"images": "/nowhere"}, "inference.images: /nowhere: no such file or folder; pass a folder"),
+    "empty": ({"images": "{folder}/raw"}, "inference.images: {folder}/raw: "),
+    "file": (
+        {"images": "{folder}/raw/a.png", "output_folder": "{folder}/raw/a.png"},
+        "inference.output_folder: {folder}/raw/a.png is a file; name a folder for the masks",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "message"), IMAGES.values(), ids=IMAGES)
+def test_an_inference_without_images_or_folder(tmp_path, given, message):
+    (tmp_path / "raw").mkdir()
+    if "output_folder" in given:
+        (tmp_path / "raw" / "a.png").touch()
+    filled = {key: text.format(folder=tmp_path) for key, text in given.items()}
+    said = refusal(run_checks.check_images, InferenceParams(**filled))
+    assert said.startswith(message.format(folder=tmp_path))
+
+
+EXTRAS = {
+    "wandb": ({"tracking": {"to": ["wandb"]}}, "wandb", "tracking.to: wandb"),
+    "ray": ({"hparam_search": {"pool": {"kind": "ray"}}}, "ray", "hparam_search.pool.kind: ray"),
+    "onnx": ({"export": {"formats": ["onnx"]}}, "export", "export.formats: onnx"),
+    "onnxruntime": ({"inference": {"model": "bundle"}}, "predict", "inference.model: bundle"),
+}
+
+
+@pytest.mark.parametrize("module", EXTRAS)
+def test_a_setting_whose_extra_is_not_installed(monkeypatch, module):
+    monkeypatch.setattr(run_checks, "find_spec", lambda name: None if name == module else sys)
+    given, extra, setting = EXTRAS[module]
+    params = parameters(**given)
+    assert refusal(run_checks.check_extras, params, params.tracking.model_dump()) == (
+        f"{setting} needs a package that is not installed; `pip install 'seg_pipeline[{extra}]'`"
+    )
+    run_checks.check_extras(SimpleNamespace(), {"enabled": False, "to": ["wandb"]})
