@@ -9,7 +9,7 @@ import tifffile
 from PIL import Image
 
 from seg_pipeline.segmentation.images.addresses import format_address
-from seg_pipeline.segmentation.images.decoding import decode_image, read_image, read_size, read_values
+from seg_pipeline.segmentation.images.decoding import decode_image, read_image, read_size, read_spacing, read_values
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 
 GREY = np.array([[0, 1, 70], [200, 254, 255]], dtype=np.uint8)
@@ -267,3 +267,43 @@ def test_pages_of_an_imagej_stack_that_has_one_directory(tmp_path, dtype):
     assert [read_image(f"{tmp_path}/a.tif?page={page}").tolist() for page in (1, 2, 3, 4)] == stack.tolist()
     with pytest.raises(ValueError, match=r"a\.tif: page 5 does not exist, the file has 4"):
         read_image(f"{tmp_path}/a.tif?page=5")
+
+
+STACK = np.zeros((4, 8, 9), dtype=np.uint16)
+SPACED = [
+    # 4 pixels per unit across, 2 down: 0.25 and 0.5 of it
+    ({"imagej": True, "resolution": (4, 2), "metadata": {"unit": "um", "axes": "YX"}}, [5e-4, 2.5e-4, None]),
+    ({"imagej": True, "resolution": (4, 2), "metadata": {"unit": "\\u00B5m", "axes": "YX"}}, [5e-4, 2.5e-4, None]),
+    ({"imagej": True, "resolution": (4, 2), "metadata": {"unit": "inch", "axes": "YX"}}, [12.7, 6.35, None]),
+    ({"imagej": True, "resolution": (4, 2), "metadata": {"unit": "mm", "axes": "ZYX", "spacing": 3}}, [0.5, 0.25, 3]),
+    ({"imagej": True, "resolution": (4, 2), "metadata": {"unit": "mm", "axes": "TYX", "spacing": 3}}, [0.5, 0.25]),
+    ({"imagej": True, "resolution": (4, 2), "metadata": {"unit": "pixel", "axes": "YX"}}, None),
+    ({"imagej": True, "metadata": {"unit": "mm", "axes": "YX"}}, [1, 1, None]),
+    ({"resolution": (72, 72), "resolutionunit": "inch"}, None),  # what a printer would do
+    ({"ome": True, "metadata": {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 2}}, [2e-3, 5e-4, None]),
+    ({"ome": True, "metadata": {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.25,
+                                "PhysicalSizeYUnit": "mm", "PhysicalSizeZ": 7}}, [0.25, 5e-7, 7e-3]),
+    ({"ome": True, "metadata": {"axes": "TYX", "PhysicalSizeX": 1, "PhysicalSizeY": 1, "PhysicalSizeZ": 7}},
+     [1e-3, 1e-3, None]),
+    ({"ome": True, "metadata": {"axes": "YX", "PhysicalSizeX": 1, "PhysicalSizeXUnit": "pixel"}}, None),
+    ({"ome": True, "metadata": {"axes": "YX", "PhysicalSizeX": 0, "PhysicalSizeY": 1}}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("how", "expected"), SPACED)
+def test_the_spacing_of_ome_and_imagej_is_in_mm(tmp_path, how, expected):
+    flat = len(how.get("metadata", {"axes": "YX"})["axes"]) == 2
+    tifffile.imwrite(tmp_path / "a.tif", STACK[0] if flat else STACK, **how)
+    names = ("spacing_y", "spacing_x", "spacing_z")
+    wanted = {name: size for name, size in zip(names, expected or [], strict=False) if size is not None}
+    assert read_spacing(f"{tmp_path}/a.tif?page=2", turned=False) == pytest.approx(wanted)
+    turned = {**wanted, "spacing_y": wanted["spacing_x"], "spacing_x": wanted["spacing_y"]} if wanted else {}
+    assert read_spacing(tmp_path / "a.tif", turned=True) == pytest.approx(turned)
+
+
+def test_damaged_metadata_give_no_spacing(tmp_path):
+    tifffile.imwrite(
+        tmp_path / "a.tif", STACK[0], description="<?xml version='1.0'?><OME xmlns:xsi='http://www.w3.org/'><x></OME>"
+    )
+    (tmp_path / "b.png").write_bytes(b"x")
+    assert read_spacing(tmp_path / "a.tif", turned=False) == read_spacing(tmp_path / "b.png", turned=False) == {}

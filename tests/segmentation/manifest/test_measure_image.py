@@ -380,6 +380,22 @@ def test_an_indexed_image_without_a_mask_is_a_finding(image, masks):
         measure_images(table, MaskReader({"a": "1"}, INDEXED))
 
 
+def test_spacing_is_that_of_the_name_else_of_the_file(tmp_path):
+    for name, size in (("a", 2), ("b", 4)):
+        about = {"axes": "YX", "PhysicalSizeX": size, "PhysicalSizeY": 1, "PhysicalSizeXUnit": "mm"}
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.eye(8, 9, dtype=np.uint8), ome=True, metadata=about)
+    files = [str(tmp_path / "a.tif"), str(tmp_path / "b.tif"), save(tmp_path / "c.png", np.eye(8, 9))]
+    table = pd.concat([one_image(path, {"mask_a": []}).assign(image_id=path) for path in files], ignore_index=True)
+    reader = MaskReader({"a": "a"}, "rle")
+    manifest, _ = measure_images(table, reader)
+    assert manifest["spacing_x"].fillna(0).tolist() == [2, 4, 0]
+    assert manifest["spacing_y"].fillna(0).tolist() == [0.001, 0.001, 0]
+    manifest, _ = measure_images(table.assign(spacing_x=[np.nan, 7.5, 8.5], spacing_y=[np.nan, 1.5, np.nan]), reader)
+    assert manifest["spacing_x"].tolist() == [2, 7.5, 8.5]
+    assert manifest["spacing_y"].fillna(0).tolist() == [0.001, 1.5, 0]
+    assert "spacing_y" not in measure_images(table[2:], reader)[0]
+
+
 @pytest.mark.parametrize("mask_format", ["rle", "files", INDEXED])
 def test_memory_grows_with_the_classes_shown_not_declared(tmp_path, mask_format):
     values = np.zeros((256, 320), dtype=np.uint16)

@@ -66,6 +66,23 @@ def read_orientation(path: str | Path) -> int:
     return _any_header(path).orientation
 
 
+def read_spacing(path: str | Path, *, turned: bool) -> dict[str, float]:
+    """As ``tiff.read_spacing``, of an image that ``read_image`` has read and, if ``turned``, laid on its side.
+
+    {} if the file is not a TIFF, or its metadata are damaged.
+    """
+    file = file_of(path)
+    if not file.lower().endswith(tiff.ENDINGS):
+        return {}
+    try:
+        found = _from_file(file, tiff.read_spacing)
+    except Exception as error:  # as in _checked_header  # noqa: BLE001
+        _raise_io_error(error)
+        return {}
+    sides = {"spacing_y": found["spacing_x"], "spacing_x": found["spacing_y"]} if found and turned else {}
+    return found | sides
+
+
 def _any_header(path: str | Path) -> Header:
     try:
         return _from_file(file_of(path), lambda file: read_header(file, file.read(HEAD)))

@@ -11,11 +11,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from seg_pipeline.segmentation.images.decoding import count_pages
+from seg_pipeline.segmentation.images.tiff import ENDINGS
 
 log = logging.getLogger(__name__)
 
 ANY_FOLDERS = "**"
-TIFF_ENDINGS = (".tif", ".tiff")
 
 
 def list_files(folder: str | Path, glob: str) -> list[str]:
@@ -90,6 +90,6 @@ def with_pages(folder: str | Path, files: Sequence[str]) -> list[str]:
     """Files, and instead of each TIFF of several pages the address of every page; a damaged one stays as it is."""
     found: list[str] = []
     for file in files:
-        number = count_pages(f"{folder}/{file}") if PurePosixPath(file).suffix.lower() in TIFF_ENDINGS else 1
+        number = count_pages(f"{folder}/{file}") if PurePosixPath(file).suffix.lower() in ENDINGS else 1
         found += [f"{file}?page={page}" for page in range(1, number + 1)] if number > 1 else [file]
     return found

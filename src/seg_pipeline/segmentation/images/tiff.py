@@ -6,7 +6,9 @@ several bands. Axes: H rows, W columns, S samples.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -15,8 +17,20 @@ if TYPE_CHECKING:
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and BigTIFF in both byte orders."""
+ENDINGS = (".tif", ".tiff")
 MAX_PAGES = 10_000
 """Most pages of a file; the header of each is read."""
+MM = {
+    **dict.fromkeys(("m", "meter", "metre"), 1e3),
+    **dict.fromkeys(("inch", "inches", "in"), 25.4),
+    **dict.fromkeys(("cm", "centimeter", "centimetre"), 10.0),
+    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1.0),
+    **dict.fromkeys(("\u03bcm", "um", "micron", "microns", "micrometer", "micrometre"), 1e-3),
+    **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-6),
+    **dict.fromkeys(("\u00e5", "angstrom"), 1e-7),
+    "pm": 1e-9,
+}
+"""mm per unit of length."""
 REDUCED, TRANSPARENCY = 1, 4
 """Kinds of pages that are thumbnails, or masks, of another."""
 
@@ -76,6 +90,52 @@ def read_samples(file: BinaryIO, *, page: int, limit: int, raw: bool) -> Samples
         if values.ndim not in (2, 3) or values.shape[:2] != (one.imagelength, one.imagewidth):
             raise UnusableError(f"its pixels have the shape {values.shape}, expected height, width and bands")
         return _meaning(one, values, raw=raw)
+
+
+def read_spacing(file: BinaryIO) -> dict[str, float]:
+    """``spacing_y`` and ``spacing_x`` in mm, and ``spacing_z`` of a stack of slices, where OME or ImageJ give them.
+
+    The resolution of other files is that of a printer or screen, and empty metadata or pixels as a unit tell nothing.
+    """
+    with _opened(file) as tif:
+        if tif.is_ome:
+            found = _ome_spacing(tif.ome_metadata or "")
+        elif tif.is_imagej:
+            found = _imagej_spacing(tif.imagej_metadata or {}, tif.pages.first.tags)
+        else:
+            return {}
+    known = {name: value for name, value in found.items() if 0 < value < math.inf}
+    return known if {"spacing_y", "spacing_x"} <= set(known) else {}
+
+
+def _ome_spacing(xml: str) -> dict[str, float]:
+    from xml.etree import ElementTree as ET
+
+    pixels = next((one for one in ET.fromstring(xml).iter() if one.tag.rpartition("}")[2] == "Pixels"), None)
+    if pixels is None:
+        return {}
+    slices = int(pixels.get("SizeZ", 1)) > 1 and {pixels.get("SizeC", "1"), pixels.get("SizeT", "1")} == {"1"}
+    return {
+        f"spacing_{axis.lower()}": float(size) * MM.get(_unit(pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m")), 0)
+        for axis in ("Y", "X", *("Z" * slices))
+        if (size := pixels.get(f"PhysicalSize{axis}"))
+    }
+
+
+def _imagej_spacing(about: Mapping[str, Any], tags: tifffile.TiffTags) -> dict[str, float]:
+    mm = {axis: MM.get(_unit(about.get(f"{axis}unit") or about.get("unit") or ""), 0.0) for axis in "xyz"}
+    found = {}
+    for axis in "yx":
+        pixels, units = tags[name].value if (name := f"{axis.upper()}Resolution") in tags else (0, 1)
+        found[f"spacing_{axis}"] = units / pixels * mm[axis] if pixels else 0.0
+    if about.get("slices", 1) == about.get("images", 1) > 1:
+        found["spacing_z"] = float(about.get("spacing", 0)) * mm["z"]
+    return found
+
+
+def _unit(text: str) -> str:
+    r"""A unit as in ``MM``; ImageJ escapes the micro sign as "\u00B5", and there are two of it."""
+    return text.strip().lower().replace("\\u00b5", "\u03bc").replace("\u00b5", "\u03bc")
 
 
 def _opened(file: BinaryIO) -> tifffile.TiffFile:

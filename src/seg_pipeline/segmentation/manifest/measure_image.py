@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.images import fingerprints
-from seg_pipeline.segmentation.images.decoding import Oriented, read_oriented
+from seg_pipeline.segmentation.images.decoding import Oriented, read_oriented, read_spacing
 from seg_pipeline.segmentation.images.masks import (
     MaskError,
     MaskRead,
@@ -179,11 +179,13 @@ def measure_image(row: dict, reader: MaskReader) -> Outcome:
         return Outcome(None, [("io_error", f"the system cannot read the image: {error}", "dropped", False)])
     try:
         truth = reader.read(row, (image.pixels.shape[0], image.pixels.shape[1]), image.orientation)
+        spacing = read_spacing(row["path"], turned=image.orientation >= 5)
     except MaskError as error:  # any other ValueError would be a bug, not a bad mask
         return Outcome(None, [(error.rule, str(error), "dropped", True)])
     except OSError as error:
-        return Outcome(None, [("io_error", f"the system cannot read a mask: {error}", "dropped", False)])
+        return Outcome(None, [("io_error", f"the system cannot read the image or a mask: {error}", "dropped", False)])
     features = _features(image.pixels, truth, list(reader.class_values))
+    features |= {name: size for name, size in spacing.items() if pd.isna(row.get(name))}
     doubts = [*truth.notes, *_orientation_doubts(image, row, reader)]
     doubts += _doubts(row, features, truth.shared if reader.exclusive else "")
     return Outcome(features, [(*doubt, False) for doubt in doubts])

@@ -25,7 +25,7 @@ from seg_pipeline.segmentation.storage.workers import parallel
 
 log = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4
 """Raise it whenever the same file gives other measurements, so that stored ones are measured again."""
 BLOCK = 256
 """Rows per worker task. Only there are rows Python objects, which take five times the memory of a table."""
@@ -184,8 +184,8 @@ def _measure(rows: list[dict], reader: MaskReader) -> pd.DataFrame:
     finally:
         cv2.setNumThreads(threads)
     features = {at: outcome.features for at, outcome in enumerate(outcomes) if outcome.features is not None}
-    names = next(iter(features.values()), ())
-    columns = {name: _column([one[name] for one in features.values()]) for name in names}
+    names = dict.fromkeys(itertools.chain.from_iterable(features.values()))  # only some may have a spacing
+    columns = {name: _column([one.get(name) for one in features.values()]) for name in names}
     table = pd.DataFrame(columns, index=list(features)).reindex(range(len(rows)))
     found = [json.dumps(outcome.findings) if outcome.findings else "" for outcome in outcomes]
     return pd.concat([pd.DataFrame({"key": keys, "found": found}, dtype="str"), table], axis=1)
@@ -197,12 +197,14 @@ def _column(values: list) -> ExtensionArray:
 
 
 def _manifest(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
-    """Columns of the table for the usable images, overridden by their features."""
+    """Columns of the table for the usable images, overridden by their features that are known."""
     features = measures.drop(columns=list(MEASURES))
     usable = features.notna().any(axis=1)
     features = features[usable].astype(dict.fromkeys(features.select_dtypes("Int64"), "int64"))
     told = table.loc[usable, [name for name in map(str, table) if name != "row" and not name.startswith("mask_")]]
     columns = pd.DataFrame({str(name): column.array for name, column in features.items()}, index=told.index)
+    for name in [name for name in columns if name in told and columns[name].isna().any()]:
+        columns[name] = columns[name].fillna(told[name])
     kept = told[[name for name in told if name not in columns]]
     return pd.concat([kept, columns], axis=1).reset_index(drop=True)
 

@@ -17,9 +17,15 @@ _PLACE = (
     Column("series", "text", "ordered run of images"),
     Column("frame", "integer", "position in the series"),
     Column(
-        "spacing_y", "number", "mm per pixel along y, if the file name gives it", least=0, nullable=True, required=False
+        "spacing_y",
+        "number",
+        "mm per pixel along y, if the file name, the volume, or a TIFF's OME or ImageJ metadata give it",
+        least=0,
+        nullable=True,
+        required=False,
     ),
     Column("spacing_x", "number", "mm per pixel along x", least=0, nullable=True, required=False),
+    Column("spacing_z", "number", "mm between frames", least=0, nullable=True, required=False),
 )
 _SPLIT = (
     Column("split", "text", "split of the image", one_of=("train", "val", "test")),
