@@ -2,6 +2,7 @@ import json
 import re
 import struct
 import zlib
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -9,7 +10,9 @@ import pandas as pd
 import pytest
 import tifffile
 
+from seg_pipeline.segmentation.images.decoding import read_georeference, read_image, read_values
 from seg_pipeline.segmentation.images.masks import decode_rle
+from seg_pipeline.segmentation.images.tiff import write_mask
 from seg_pipeline.segmentation.inference import OutputSettings, find_images, predict_folder, prefetch
 from seg_pipeline.segmentation.inference.prefetch import Reader, read_ahead, signature
 from seg_pipeline.segmentation.inference.run import Writer
@@ -216,3 +219,50 @@ def test_two_processes_do_not_predict_into_one_folder(images, predictor, tmp_pat
     with pytest.raises(ValueError, match=re.escape(message)):
         predict_folder(table, predictor, out, settings=ALL)
     assert contents(out) == before | {".lock": b"4711"}
+
+
+KEYS = (1, 1, 0, 3, 1024, 0, 1, 1, 1025, 0, 1, 1, 3072, 0, 1, 32633)  # projected, pixel is area, UTM zone 33N
+PLACE = [(33550, 12, 3, (0.5, 0.25, 0.0), True), (33922, 12, 6, (0, 0, 0, 400_000.0, 5_800_000.0, 0), True),
+         (34735, 3, 16, KEYS, True), (34737, 2, 8, b"Caf\xe9 |x\0", True)]  # fmt: skip
+
+
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_masks_of_a_geotiff_lie_at_its_place(predictor, tmp_path, task, monkeypatch):
+    monkeypatch.setattr(predictor, "bundle", replace(predictor.bundle, task=task))
+    (tmp_path / "images").mkdir()
+    image = np.random.default_rng(3).integers(0, 256, (40, 50), dtype=np.uint8)
+    tifffile.imwrite(tmp_path / "images/a.tif", image, extratags=PLACE)
+    tifffile.imwrite(tmp_path / "images/b.tif", image)
+    tifffile.imwrite(tmp_path / "images/turned.tif", image, extratags=[*PLACE, (274, 3, 1, 6, True)])
+    table = find_images(tmp_path / "images")[0]
+    predict_folder(table, predictor, tmp_path / "out", settings=ALL)
+    folder = tmp_path / "out/masks" / ("box" if task == "multilabel" else "")
+    assert sorted(path.name for path in folder.iterdir()) == ["a.tif", "b.png", "turned.png"]
+    np.testing.assert_array_equal(read_values(folder / "a.tif"), read_values(folder / "b.png"))
+    np.testing.assert_array_equal(read_image(folder / "a.tif"), read_image(folder / "b.png"))  # its colours
+    with tifffile.TiffFile(folder / "a.tif") as tif:
+        tags = tif.pages.first.tags
+        assert [(code, tags[code].value) for code, *_ in PLACE[:3]] == [
+            (code, value) for code, _, _, value, _ in PLACE[:3]
+        ]
+        assert b"Caf\xe9 |x\0" in (folder / "a.tif").read_bytes()
+    assert predict_folder(table, predictor, tmp_path / "out", settings=ALL).num_new == 0
+    (folder / "a.tif").unlink()
+    assert predict_folder(table, predictor, tmp_path / "out", settings=ALL).num_new == 1
+
+
+def test_gdal_reads_the_place_of_a_mask(tmp_path):
+    rasterio = pytest.importorskip("rasterio", reason="rasterio, which reads with GDAL, is not installed")
+    place = {
+        "crs": rasterio.CRS.from_epsg(25832),
+        "transform": rasterio.Affine(0.2, 0.01, 691_000, 0.01, -0.2, 5_334_000),
+    }
+    image = np.arange(30, dtype=np.uint8).reshape(1, 5, 6)
+    with rasterio.open(tmp_path / "a.tif", "w", "GTiff", 6, 5, 1, dtype="uint8", **place) as file:
+        file.write(image)
+    palette = np.array([[0, 0, 0], [230, 159, 0]], dtype=np.uint8)
+    write_mask(tmp_path / "m.tif", image[0] % 2, read_georeference(tmp_path / "a.tif"), palette)
+    with rasterio.open(tmp_path / "m.tif") as mask:
+        assert (mask.crs, mask.transform) == (place["crs"], place["transform"])
+        assert mask.colormap(1)[1] == (230, 159, 0, 255)
+        np.testing.assert_array_equal(mask.read(1), image[0] % 2)

@@ -83,6 +83,18 @@ def read_spacing(path: str | Path, *, turned: bool) -> dict[str, float]:
     return found | sides
 
 
+def read_georeference(path: str | Path) -> list[tiff.ExtraTag]:
+    """Tags that say where on the earth a GeoTIFF that ``read_image`` has read lies; [] of other files.
+
+    An image that its EXIF orientation turned has none, since they are about its stored pixels.
+    """
+    file, settings, page = parse_address(path)
+    if not file.lower().endswith(tiff.ENDINGS):
+        return []
+    tags = _from_file(file, lambda opened: tiff.read_georeference(opened, page=page or 1))
+    return [] if tags and settings.orientation == "apply" and read_orientation(file) != 1 else tags
+
+
 def _any_header(path: str | Path) -> Header:
     try:
         return _from_file(file_of(path), lambda file: read_header(file, file.read(HEAD)))

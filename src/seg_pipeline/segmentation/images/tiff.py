@@ -7,7 +7,8 @@ several bands. Axes: H rows, W columns, S samples.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and BigTIFF in both byte orders."""
+GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
+"""Place of an image on the earth: scale, tie points and transformation of its pixels, the three tags of its coordinate
+system, and rational polynomials. Copied as they are, they need no library that knows coordinate systems."""
+ExtraTag = tuple[int, int, int, Any, bool]
+"""Tag as ``tifffile.imwrite`` takes it: code, data type, count, value, on the first page only."""
 ENDINGS = (".tif", ".tiff")
 MAX_PAGES = 10_000
 """Most pages of a file; the header of each is read."""
@@ -136,6 +142,34 @@ def _imagej_spacing(about: Mapping[str, Any], tags: tifffile.TiffTags) -> dict[s
 def _unit(text: str) -> str:
     r"""A unit as in ``MM``; ImageJ escapes the micro sign as "\u00B5", and there are two of it."""
     return text.strip().lower().replace("\\u00b5", "\u03bc").replace("\u00b5", "\u03bc")
+
+
+def read_georeference(file: BinaryIO, *, page: int) -> list[ExtraTag]:
+    """``GEO_TAGS`` of a page, counted from 1."""
+    with _opened(file) as tif:
+        pages = _pages(tif)
+        tags = [tag for code in GEO_TAGS if (tag := pages[min(page, len(pages)) - 1].tags.get(code)) is not None]
+        return [(tag.code, int(tag.dtype), tag.count, _verbatim(tif, tag), True) for tag in tags]
+
+
+def _verbatim(tif: tifffile.TiffFile, tag: tifffile.TiffTag) -> Any:
+    """A tag's value; texts as bytes, since other tags count in them."""
+    if not isinstance(tag.value, str):
+        return tag.value
+    tif.filehandle.seek(tag.valueoffset)
+    return tif.filehandle.read(tag.valuebytecount)
+
+
+def write_mask(path: Path, values: np.ndarray, tags: Sequence[ExtraTag], colours: np.ndarray | None = None) -> None:
+    """Write uint8 (H, W), with a palette uint8 (N, 3) or as grey values."""
+    import tifffile
+
+    how: dict[str, Any] = {"photometric": "minisblack"}
+    if colours is not None:
+        palette = np.zeros((3, 256), dtype=np.uint16)
+        palette[:, : len(colours)] = colours.T.astype(np.uint16) * 257
+        how = {"photometric": "palette", "colormap": palette}
+    tifffile.imwrite(path, values, extratags=tags, compression="zlib", metadata=None, **how)
 
 
 def _opened(file: BinaryIO) -> tifffile.TiffFile:

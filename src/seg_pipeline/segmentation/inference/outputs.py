@@ -17,17 +17,19 @@ from PIL import Image
 
 from seg_pipeline.segmentation.images.decoding import to_rgb8
 from seg_pipeline.segmentation.images.masks import Order, decode_rle, encode_rle
+from seg_pipeline.segmentation.images.tiff import ExtraTag, write_mask
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.storage.atomic import replacing
 
 TABLE_COLUMNS = ["image_id", "file", "height", "width", "class", "area", "share", "confidence", "peak"]
 
 
-def mask_files(image_id: str, bundle: Bundle) -> list[str]:
+def mask_files(image_id: str, bundle: Bundle, *, georeferenced: bool = False) -> list[str]:
     """Paths below the output folder: one file per image for multiclass tasks, one per class for multilabel tasks."""
+    name = f"{image_id}.tif" if georeferenced else f"{image_id}.png"
     if bundle.task == "multiclass":
-        return [f"masks/{image_id}.png"]
-    return [f"masks/{folder}/{image_id}.png" for folder in class_folders(bundle.classes)]
+        return [f"masks/{name}"]
+    return [f"masks/{folder}/{name}" for folder in class_folders(bundle.classes)]
 
 
 def overlay_file(image_id: str) -> str:
@@ -52,19 +54,31 @@ def _numbered(name: str, taken: set[str]) -> str:
     return free
 
 
-def write_masks(folder: Path, image_id: str, masks: np.ndarray, bundle: Bundle) -> None:
-    """Write bool masks (C, H, W) as PNG.
+def write_masks(
+    folder: Path, image_id: str, masks: np.ndarray, bundle: Bundle, georeference: Sequence[ExtraTag] = ()
+) -> None:
+    """Write bool masks (C, H, W) as PNG, or as GeoTIFF at the place of the image.
 
     Multiclass: one palette image, 0 for background and the classes from 1, in their colours. Multilabel: one image of 0
     and 255 per class.
     """
-    files = [folder / file for file in mask_files(image_id, bundle)]
-    if bundle.task == "multilabel":
-        for path, mask in zip(files, masks, strict=True):
-            _write_png(path, mask.view(np.uint8) * np.uint8(255))
+    files = [folder / file for file in mask_files(image_id, bundle, georeferenced=bool(georeference))]
+    if bundle.task == "multiclass":
+        image = palette_image(masks, bundle.colours)
+        with replacing(files[0]) as temporary:
+            if georeference:
+                palette = np.array(image.getpalette(), dtype=np.uint8).reshape(-1, 3)
+                write_mask(temporary, np.asarray(image), georeference, palette)
+            else:
+                image.save(temporary, "PNG")
         return
-    with replacing(files[0]) as temporary:
-        palette_image(masks, bundle.colours).save(temporary, "PNG")
+    for path, mask in zip(files, masks, strict=True):
+        values = mask.view(np.uint8) * np.uint8(255)
+        if georeference:
+            with replacing(path) as temporary:
+                write_mask(temporary, values, georeference)
+        else:
+            _write_png(path, values)
 
 
 def palette_image(masks: np.ndarray, colours: Sequence[str]) -> Image.Image:

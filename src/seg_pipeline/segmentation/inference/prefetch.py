@@ -13,7 +13,8 @@ import pandas as pd
 
 from seg_pipeline.segmentation.data.sample_decoding import frame_rows
 from seg_pipeline.segmentation.images.addresses import file_of, format_address, parse_address
-from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.decoding import read_georeference, read_image
+from seg_pipeline.segmentation.images.tiff import ExtraTag
 from seg_pipeline.segmentation.manifest.findings import Finding
 from seg_pipeline.segmentation.prediction.predictor import Image
 from seg_pipeline.segmentation.settings.training import InputSettings
@@ -28,6 +29,7 @@ class Loaded(NamedTuple):
     image: np.ndarray | None = None
     seen: Image | None = None
     finding: Finding | None = None
+    georeference: Sequence[ExtraTag] = ()
 
 
 class Reader:
@@ -55,7 +57,7 @@ class Reader:
         if isinstance(row.get("problem"), str):
             return Loaded(finding=Finding("unreadable_image", row["problem"], "dropped", row["image_id"], row["file"]))
         try:
-            image = read_image(row["path"])
+            image, georeference = read_image(row["path"]), read_georeference(row["path"])
             if self._frames is None:
                 seen: Image = image
             else:
@@ -74,7 +76,7 @@ class Reader:
                 f"{stated[0]:g} x {stated[1]:g}"
             )
             return Loaded(finding=Finding("size_differs_from_list", reason, "dropped", row["image_id"], row["file"]))
-        return Loaded(image, seen)
+        return Loaded(image, seen, georeference=georeference)
 
 
 def _address(path: str, settings: InputSettings) -> str:

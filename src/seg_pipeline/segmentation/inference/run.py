@@ -136,11 +136,13 @@ class Writer:
         name = record["image_id"]
         if name not in paths or tuple(record["signature"]) != signature(paths[name]):
             return False
-        masks = outputs.mask_files(name, self.predictor.bundle) if "masks" in self.settings.formats else []
-        overlays = [outputs.overlay_file(name)] if "overlays" in self.settings.formats else []
         if "rule" in record:
             return record["rule"] != "io_error"  # which may have passed
-        return all((self.folder / file).exists() for file in [*masks, *overlays])
+        files = [outputs.overlay_file(name)] if "overlays" in self.settings.formats else []
+        if "masks" in self.settings.formats:
+            placed = record.get("georeferenced", False)
+            files += outputs.mask_files(name, self.predictor.bundle, georeferenced=placed)
+        return all((self.folder / file).exists() for file in files)
 
     def record(self, row: dict[str, Any], loaded: Loaded, probabilities: np.ndarray | None) -> dict[str, Any]:
         """Write the files of an image; returns plain values: per class the run lengths, area, confidence and peak."""
@@ -151,13 +153,14 @@ class Writer:
         assert probabilities is not None
         bundle, masks = self.predictor.bundle, self.predictor.masks(probabilities)
         if "masks" in self.settings.formats:
-            outputs.write_masks(self.folder, row["image_id"], masks, bundle)
+            outputs.write_masks(self.folder, row["image_id"], masks, bundle, loaded.georeference)
         if "overlays" in self.settings.formats:
             outputs.write_overlay(self.folder, row["image_id"], loaded.image, masks, bundle)
         classes = {
             name: [encode_rle(mask, order="C"), int(mask.sum()), *_confidences(mask, one)]
             for name, mask, one in zip(bundle.classes, masks, probabilities[int(bundle.background) :], strict=True)
         }
+        about |= {"georeferenced": True} if loaded.georeference else {}
         return {**about, "height": loaded.image.shape[0], "width": loaded.image.shape[1], "classes": classes}
 
 
