@@ -1,11 +1,12 @@
 import pickle
-import sys
 
+import numpy as np
 import pytest
 import torch
-from torchvision import tv_tensors
 
-from seg_pipeline.segmentation.data.augmentation import PRESETS, albumentations_augmentation, make_augmentation
+from seg_pipeline.segmentation.data.augmentation import PRESETS, make_augmentation
+from seg_pipeline.segmentation.data.augmentation.geometric import _pixel_matrix
+from seg_pipeline.segmentation.data.augmentation.intensity import NOISE_LENGTH, noise_table
 from seg_pipeline.segmentation.images.masks import IGNORE
 
 NAMES = [name for name in PRESETS if name != "none"]
@@ -20,18 +21,17 @@ def sample(channels=3):
     return image, masks
 
 
-def drawn(augmentation, seed, image, truth):
-    torch.manual_seed(seed)
-    return augmentation(image, truth)
+def parameters(augmentation, number=8, shape=(32, 48)):
+    return augmentation.draw(0, np.arange(number)[:, None], shape)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 5])
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
 @pytest.mark.parametrize("name", NAMES)
 def test_image_and_masks_move_together(name, channels):
     augmentation = make_augmentation(name, rgb=channels == 3)
     image, masks = sample(channels)
-    for seed in range(8):
-        moved, moved_masks = drawn(augmentation, seed, image, masks)
+    for drawn in parameters(augmentation):
+        moved, moved_masks = augmentation.apply(image, masks, drawn)
         assert moved.shape == image.shape
         assert moved.dtype == moved_masks.dtype == torch.uint8
         assert set(moved_masks.unique().tolist()) <= {0, 1, IGNORE}
@@ -39,25 +39,29 @@ def test_image_and_masks_move_together(name, channels):
         assert inside[(moved_masks == 1).all(0)].mean() > inside[(moved_masks == 0).all(0)].mean() + 50
 
 
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 9])
 @pytest.mark.parametrize("name", NAMES)
-def test_multiclass_truth_moves_like_masks(name):
+def test_each_class_moves_like_a_multiclass_truth(name, number):
     augmentation = make_augmentation(name)
-    image, masks = sample()
-    for seed in range(8):
-        one, moved_masks = drawn(augmentation, seed, image, masks)
-        other, moved_truth = drawn(augmentation, seed, image, masks[1])
-        assert torch.equal(one, other)
-        assert torch.equal(moved_truth, moved_masks[1])
-        assert isinstance(moved_truth, tv_tensors.Mask)
+    image, _ = sample()
+    masks = torch.from_numpy(np.random.default_rng(number).integers(0, 2, (number, 32, 48), dtype=np.uint8))
+    for drawn in parameters(augmentation, 4):
+        one, moved_masks = augmentation.apply(image, masks, drawn)
+        for mask, moved_mask in zip(masks, moved_masks, strict=True):
+            other, moved_truth = augmentation.apply(image, mask, drawn)
+            assert torch.equal(one, other)
+            assert torch.equal(moved_truth, moved_mask)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_are_not_changed_in_place_and_stay_channels_last(name):
+    augmentation = make_augmentation(name)
     image, masks = sample()
     by_pixel = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)  # same values, other strides
-    for seed in range(8):
-        one, other = (drawn(make_augmentation(name), seed, form, masks) for form in (image, by_pixel))
-        assert torch.equal(one[0], other[0])
+    for drawn in parameters(augmentation):
+        one, other = (augmentation.apply(form, masks, drawn)[0] for form in (image, by_pixel))
+        assert torch.equal(one, other)
+        assert other.stride() == by_pixel.stride()
     assert torch.equal(image, sample()[0])
     assert torch.equal(masks, sample()[1])
 
@@ -67,8 +71,8 @@ def test_pixels_from_outside_the_frame_are_ignored(name):
     augmentation = make_augmentation(name)
     image, masks = torch.full((3, 32, 48), 255, dtype=torch.uint8), torch.ones(2, 32, 48, dtype=torch.uint8)
     seen = 0
-    for seed in range(10):
-        _, moved_masks = drawn(augmentation, seed, image, masks)
+    for drawn in parameters(augmentation, 10):
+        _, moved_masks = augmentation.apply(image, masks, drawn)
         outside = (moved_masks == IGNORE).any(0)
         seen += outside.sum()
         assert (moved_masks == IGNORE).all(0)[outside].all()
@@ -78,8 +82,15 @@ def test_pixels_from_outside_the_frame_are_ignored(name):
 
 def test_mirroring_alone_moves_pixels_exactly():
     image = torch.arange(32 * 48, dtype=torch.float32).remainder(251).to(torch.uint8).reshape(1, 32, 48)
-    forms = {drawn(make_augmentation("light"), seed, image, image[0])[0].numpy().tobytes() for seed in range(20)}
-    assert forms == {image.numpy().tobytes(), image.flip(-1).numpy().tobytes()}
+    light = make_augmentation("light")
+    drawn = parameters(light, 400)
+    assert set(drawn.ravel().tolist()) == {0.0, 1.0}
+    assert drawn.mean() == pytest.approx(0.5, abs=0.1)
+    for one in drawn[:20]:
+        expected = image.flip(-1) if one else image
+        moved, truth = light.apply(image, image[0], one)
+        assert torch.equal(moved, expected)
+        assert torch.equal(truth, expected[0])
 
 
 def test_the_medical_preset_never_mirrors_and_street_does():
@@ -87,7 +98,9 @@ def test_the_medical_preset_never_mirrors_and_street_does():
     image[:, :, 36:] = 200
 
     def sides(name):
-        moved = (drawn(make_augmentation(name), seed, image, image[0])[0][:, 8:24].float() for seed in range(30))
+        augmentation = make_augmentation(name)
+        drawn = parameters(augmentation, 30)
+        moved = (augmentation.apply(image, image[0], one)[0][:, 8:24].float() for one in drawn)
         return {(part[..., 24:].mean() > part[..., :24].mean()).item() for part in moved}
 
     assert sides("medical") == {True}
@@ -97,28 +110,98 @@ def test_the_medical_preset_never_mirrors_and_street_does():
 def test_grey_stays_grey_and_other_channels_change_alike():
     grey, colour = sample()[0], torch.tensor([200, 100, 60], dtype=torch.uint8)[:, None, None].repeat(1, 32, 48)
     turned = colour[[2, 0, 1]]
-    same = []
-    for seed in range(6):
-        red, green, blue = drawn(make_augmentation("street"), seed, grey, grey[0])[0].int()
-        assert (red - green).abs().max() <= 1  # rounded
-        assert (red - blue).abs().max() <= 1
-        for rgb in (True, False):
-            one, other = (
-                drawn(make_augmentation("street", rgb=rgb), seed, image, grey[0])[0] for image in (colour, turned)
-            )
-            same.append((rgb, torch.equal(one[[2, 0, 1]], other)))
-    assert set(same) == {(True, False), (False, True)}
+    for rgb in (True, False):
+        augmentation, same = make_augmentation("street", rgb=rgb), []
+        for drawn in parameters(augmentation, 6):
+            red, green, blue = augmentation.apply(grey, grey[0], drawn)[0].int()
+            assert (red - green).abs().max() <= 1  # rounded
+            assert (red - blue).abs().max() <= 1
+            one, other = (augmentation.apply(image, grey[0], drawn)[0] for image in (colour, turned))
+            same.append(torch.equal(one[[2, 0, 1]], other))
+        assert all(same) != rgb
 
 
-def test_augmentation_depends_only_on_torchs_seed():
-    image, masks = sample()
-    for name in ("medical", "street"):
-        augmentation = make_augmentation(name)
-        first = drawn(augmentation, 3, image, masks)
-        again, other = drawn(augmentation, 3, image, masks), drawn(augmentation, 4, image, masks)
-        assert torch.equal(first[0], again[0])
-        assert torch.equal(first[1], again[1])
-        assert not torch.equal(first[0], other[0])
+def test_tone_by_hand():
+    """Brightness 1.1 and contrast 0.8 around the mean (10 + 20 + 60 + 230) / 4 = 80; then gamma 2."""
+    augmentation = make_augmentation("medical")
+    image = torch.tensor([[[10, 20], [60, 230]]], dtype=torch.uint8)
+    for exponent, expected in [
+        (1, [26, 35, 70, 220]),  # 1.1 x (0.8 x 10 + 0.2 x 80) = 26.4, 35.2, 70.4, 220.0
+        (2, [3, 5, 19, 190]),  # 255 x (26.4 / 255)² = 2.7, 4.9, 19.4, 189.8
+    ]:
+        tone = [1.1 * 0.8, 1.1 * 0.2, exponent, 255.0 ** (1 - exponent)]
+        drawn = np.array([1, 0, 0, 0, 1, 0, *tone, 1, 0, 0, 0, 0], dtype=np.float32)
+        assert augmentation.apply(image, image[0], drawn)[0].ravel().tolist() == expected
+
+
+def test_colour_by_hand():
+    """A pixel's luma is 0.299 x 200 + 0.587 x 100 + 0.114 x 50 = 124.2, and so is the mean."""
+    image = torch.tensor([200, 100, 50], dtype=torch.uint8)[:, None, None].expand(3, 32, 32)
+    drawn = np.array([1, 0, 0, 0, 1, 0, 1.1 * 0.8 * 0.5, 1.1 * 0.8 * 0.5, 1.1 * 0.2], dtype=np.float32)
+    moved, _ = make_augmentation("street").apply(image, image[0], drawn)
+    # saturation 0.5: 162.1, 112.1, 87.1; contrast 0.8: 154.52, 114.52, 94.52; brightness 1.1: 169.97, 125.97, 103.97
+    assert moved[:, 5, 7].tolist() == [170, 126, 104]
+
+
+def test_the_shares_of_gamma_blur_and_noise():
+    drawn = parameters(make_augmentation("medical"), 4000)
+    exponent, middle, near, far, level = drawn[:, [8, 10, 11, 12, 13]].T
+    assert (exponent != 1).mean() == pytest.approx(0.3, abs=0.03)
+    assert (near > 0).mean() == pytest.approx(0.2, abs=0.03)
+    assert (level > 0).mean() == pytest.approx(0.15, abs=0.03)
+    assert (exponent.min(), exponent.max()) == pytest.approx((1 / 1.5, 1.5), abs=0.01)
+    assert level.max() == pytest.approx(10, abs=0.05)
+    assert (middle + 2 * (near + far)) == pytest.approx(1)
+    width = np.sqrt(-0.5 / np.log(near[near > 0] / middle[near > 0]))
+    assert (width.min(), width.max()) == pytest.approx((0.5, 1), abs=0.01)
+
+
+def test_the_medical_warp_stays_within_its_limits():
+    shape = 32, 48
+    for one in parameters(make_augmentation("medical"), 500, shape):
+        matrix = _pixel_matrix(one[:6].tolist(), *shape)
+        scale = np.sqrt(np.linalg.det(matrix[:, :2]))
+        assert 1 / 1.151 < scale < 1.151
+        np.testing.assert_allclose(matrix[0, 0], matrix[1, 1], atol=1e-5)
+        np.testing.assert_allclose(matrix[0, 1], -matrix[1, 0], atol=1e-5)
+        assert abs(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0]))) < 10.01
+        centre = np.linalg.solve(matrix[:, :2], np.array([23.5, 15.5]) - matrix[:, 2]) - (23.5, 15.5)
+        assert (np.abs(centre) <= (0.06 * 48 + 1e-4, 0.06 * 32 + 1e-4)).all()
+
+
+def test_a_matrix_of_pixels_by_hand():
+    """An image of 4 rows and 8 columns, moved right by half of its width, that is 4 columns: back by 4."""
+    np.testing.assert_allclose(_pixel_matrix([1, 0, -1, 0, 1, 0], 4, 8), [[1, 0, -4], [0, 1, 0]])
+    # mirrored: column 0 from column 7; twice as high: row 0 from (0 - 1.5) / 2 + 1.5 = 0.75
+    np.testing.assert_allclose(_pixel_matrix([-1, 0, 0, 0, 0.5, 0], 4, 8), [[-1, 0, 7], [0, 0.5, 0.75]])
+
+
+def test_noise_is_standard_normal_and_differs_between_samples():
+    table = noise_table()
+    assert abs(table.mean()) < 0.01
+    assert table.std() == pytest.approx(1, abs=0.01)
+    assert (np.abs(table) < 1).mean() == pytest.approx(0.6827, abs=0.005)
+    assert (np.abs(table) > 3).mean() == pytest.approx(0.0027, abs=0.0005)
+    assert np.abs(np.corrcoef(table[:-1], table[1:])[0, 1]) < 0.01
+    starts = parameters(make_augmentation("medical"), 500)[:, 14]
+    assert (starts == np.floor(starts)).all()
+    assert 0 <= starts.min() < starts.max() < NOISE_LENGTH
+    assert len(np.unique(starts)) > 490
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_depend_on_seed_and_key_alone(name):
+    augmentation = make_augmentation(name)
+    keys = np.array([[epoch, index, repeat, -1] for epoch in range(3) for index in range(9) for repeat in range(2)])
+    together = augmentation.draw(3, keys, (32, 48))
+    assert together.shape == (54, augmentation.num_parameters)
+    assert together.dtype == np.float32
+    for at in (0, 11, 53):
+        assert (augmentation.draw(3, keys[at : at + 1], (32, 48)) == together[at]).all()
+    assert (augmentation.draw(3, keys[::-1], (32, 48)) == together[::-1]).all()
+    assert (augmentation.draw(4, keys, (32, 48)) != together).any()
+    if name != "light":
+        assert len(np.unique(together, axis=0)) == 54
 
 
 def test_augmentations_can_be_pickled_for_spawned_workers():
@@ -126,113 +209,11 @@ def test_augmentations_can_be_pickled_for_spawned_workers():
     for name in NAMES:
         augmentation = make_augmentation(name)
         copy = pickle.loads(pickle.dumps(augmentation))
-        assert torch.equal(drawn(augmentation, 1, image, masks)[0], drawn(copy, 1, image, masks)[0])
+        for drawn in parameters(augmentation):
+            assert torch.equal(*(one.apply(image, masks, drawn)[0] for one in (augmentation, copy)))
 
 
 def test_none_gives_no_augmentation_and_an_unknown_name_lists_the_presets():
     assert make_augmentation("none") is None
     with pytest.raises(ValueError, match="'heavy' is unknown; expected one of none, light, medical, street"):
         make_augmentation("heavy")
-
-
-# albumentations
-
-
-@pytest.fixture
-def pipeline(tmp_path, monkeypatch):
-    """A function that saves a pipeline of these transforms, and its file."""
-    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
-    library = pytest.importorskip("albumentations", reason="the extra [albumentations] is not installed")
-
-    def save(ending, *transforms):
-        path = tmp_path / f"pipeline.{ending}"
-        data_format = "json" if ending == "json" else "yaml"
-        library.save(library.Compose([getattr(library, name)(**kw) for name, kw in transforms]), path, data_format)
-        return path
-
-    return save
-
-
-TURN = ("Affine", {"rotate": (-20, 20), "translate_percent": (-0.2, 0.2), "p": 1.0})
-NOISE = ("GaussNoise", {"p": 1.0})
-
-
-@pytest.mark.parametrize("ending", ["json", "yaml"])
-def test_albumentations_moves_image_and_truth_together(pipeline, ending):
-    augmentation = albumentations_augmentation(pipeline(ending, TURN))
-    image, masks = sample()
-    outside = 0
-    for seed in range(5):
-        moved, moved_masks = drawn(augmentation, seed, image, masks)
-        assert (moved.shape, moved_masks.shape) == (image.shape, masks.shape)
-        assert set(moved_masks.unique().tolist()) <= {0, 1, IGNORE}
-        outside += (moved_masks == IGNORE).sum()
-        inside = moved.float().mean(0)
-        assert inside[(moved_masks == 1).all(0)].mean() > inside[(moved_masks == 0).all(0)].mean() + 50
-        assert torch.equal(drawn(augmentation, seed, image, masks[1])[1], moved_masks[1])
-    assert outside > 0
-
-
-def test_blanking_only_the_image_keeps_its_truth(pipeline):
-    augmentation = albumentations_augmentation(pipeline("yaml", ("CoarseDropout", {"fill": 7, "p": 1.0})))
-    image, masks = sample()
-    moved, same = drawn(augmentation, 0, image, masks)
-    assert torch.equal(same, masks)
-    assert (moved == 7).any()
-
-
-@pytest.mark.parametrize("channels", [1, 5])
-def test_albumentations_supports_any_number_of_channels(pipeline, channels):
-    image, masks = sample(channels)
-    moved, _ = drawn(albumentations_augmentation(pipeline("yaml", TURN, NOISE)), 0, image, masks)
-    assert moved.shape == image.shape
-
-
-def test_albumentations_depends_only_on_torchs_seed_even_in_workers(pipeline):
-    augmentation = albumentations_augmentation(pipeline("yaml", TURN, NOISE))
-
-    class Samples(torch.utils.data.Dataset):
-        def __len__(self):
-            return 6
-
-        def __getitem__(self, index):
-            return drawn(augmentation, index % 3, *sample())
-
-    here, there = (list(torch.utils.data.DataLoader(Samples(), num_workers=n, timeout=60 * (n > 0))) for n in (0, 2))
-    assert all(
-        torch.equal(a, b) for one, other in zip(here, there, strict=True) for a, b in zip(one, other, strict=True)
-    )
-    assert torch.equal(here[0][0], here[3][0])
-    assert not torch.equal(here[0][0], here[1][0])
-
-
-def test_an_albumentations_pipeline_may_not_change_the_size(pipeline):
-    path = pipeline("yaml", ("CenterCrop", {"height": 16, "width": 24, "p": 1.0}))
-    with pytest.raises(ValueError, match=r"pipeline.yaml: returns an image uint8 \(16, 24\) .*leave resizing"):
-        albumentations_augmentation(path)(*sample())
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "reason"),
-    [
-        ("a.yaml", "transform: {}", "KeyError"),
-        ("a.json", "[1, 2", "JSONDecodeError"),
-        ("a.txt", "", r"the file name ends in '.txt', expected .yaml, .yml or .json"),
-        ("b.yaml", None, "FileNotFoundError"),
-    ],
-)
-def test_a_file_that_is_not_a_pipeline_is_reported(pipeline, tmp_path, name, text, reason):
-    if text is not None:
-        (tmp_path / name).write_text(text)
-    with pytest.raises(
-        ValueError, match=rf"{name}: not a pipeline that albumentations .*{reason}.*albumentations.save"
-    ):
-        albumentations_augmentation(tmp_path / name)
-
-
-def test_a_missing_extra_is_reported(monkeypatch):
-    monkeypatch.setitem(sys.modules, "albumentations", None)
-    with pytest.raises(
-        ValueError, match=r"albumentations: p.yaml` needs .*`pip install seg_pipeline\[albumentations\]`"
-    ):
-        albumentations_augmentation("p.yaml")

@@ -17,7 +17,6 @@ from seg_pipeline.segmentation.data.datasets import (
     ImageMaskDataset,
     VisionImageMaskDataset,
     make_dataset,
-    seeded,
     to_native,
 )
 from seg_pipeline.segmentation.data.geometry import fitted_shapes
@@ -127,31 +126,44 @@ def test_torchs_random_state_is_not_changed(manifest):
     expected = torch.rand(3)
     torch.manual_seed(0)
     dataset[Draw(0, 1)]
-    with pytest.raises(KeyError), seeded(1):
-        raise KeyError(torch.rand(1))
     assert torch.equal(torch.rand(3), expected)
-
-
-def test_different_draws_give_different_seeds():
-    def first(*numbers):
-        with seeded(*numbers):
-            return torch.rand(1).item()
-
-    drawn = {first(seed, epoch, index, 0) for seed in range(4) for epoch in range(4) for index in range(4)}
-    assert len(drawn) == 64
 
 
 def test_augmentation_does_not_change_cached_pixels(manifest):
     cache = open_cache(manifest, FITS["resize"], **MULTILABEL, mode="ram", folder=None)
 
-    def blacken(image, truth):
-        image.zero_(), truth.fill_(7)
-        return image, truth
+    class Blacken:
+        num_parameters = 0
 
-    dataset = VisionImageMaskDataset(manifest, FITS["resize"], **MULTILABEL, augmentation=blacken, cache=cache)
+        def draw(self, _seed, keys, _shape):
+            return np.empty((len(keys), 0), dtype=np.float32)
+
+        def apply(self, image, truth, _):
+            return image.zero_(), truth.fill_(7)
+
+    dataset = VisionImageMaskDataset(manifest, FITS["resize"], **MULTILABEL, augmentation=Blacken(), cache=cache)
     before = [part.clone() for part in dataset[5]]
     assert not dataset[Draw(0, 5)][0].any()
     assert equal(dataset[5], before)
+
+
+@pytest.mark.parametrize("kind", [ImageMaskDataset, VisionImageMaskDataset])
+def test_augmentation_can_be_left_to_the_batch(manifest, kind):
+    """The data set then gives the windows and the parameters."""
+    form = {**MULTILABEL, "augmentation": make_augmentation("medical"), "seed": 3}
+    here, later = (kind(manifest, FITS["crop"], **form, augment=augment) for augment in ("sample", "batch"))
+    plain = kind(manifest, FITS["crop"], **MULTILABEL, seed=3)
+    draws = [Draw(1, 3), Draw(1, 2), Draw(2, 3, 1)]
+    table = later.parameters(draws)
+    assert (table.dtype, table.shape) == (np.float32, (3, 15))
+    for draw, expected, sample in zip(draws, table, later.__getitems__(draws), strict=True):
+        image, truth, parameters = later[draw]
+        assert equal(sample, (image, truth, parameters))
+        assert equal(plain[draw], (image, truth))
+        assert parameters.tolist() == expected.tolist()
+        assert equal(here[draw], form["augmentation"].apply(image, truth, parameters))
+    assert equal(later[3], plain[3])
+    assert plain.parameters(draws).shape == (3, 0)
 
 
 def test_with_a_cache_the_manifest_is_not_kept(manifest):
@@ -273,8 +285,22 @@ def test_joined_data_sets_accept_indices_and_draws(manifest, mixed):
     assert equal(both[16], second[0])
     assert equal(both[Draw(3, 15, 1)], first[Draw(3, 15, 1)])
     assert equal(both[Draw(3, 16, 1)], second[Draw(3, 0, 1)])
-    with pytest.raises(IndexError):
+    assert equal(both[-1], second[5])
+    with pytest.raises(IndexError, match="index 22 is out of range; the data sets have 22 samples"):
         both[Draw(0, 22)]
+
+
+def test_joined_data_sets_draw_with_their_own_seeds_in_any_order(manifest, mixed):
+    form = {**MULTILABEL, "augmentation": make_augmentation("medical")}
+    first = ImageMaskDataset(manifest, FITS["crop"], **form, seed=1)
+    second = VisionImageMaskDataset(mixed, FITS["crop"], **form, seed=2)
+    both = ConcatDataset([first, second])
+    draws = [Draw(3, 17), Draw(3, 2), Draw(3, 16, 1), Draw(3, 15)]
+    alone = [(second, Draw(3, 1)), (first, Draw(3, 2)), (second, Draw(3, 0, 1)), (first, Draw(3, 15))]
+    table = both.parameters(draws)
+    for (dataset, draw), parameters, sample in zip(alone, table, both.__getitems__(draws), strict=True):
+        assert equal(dataset[draw], sample)
+        assert (dataset.parameters([draw])[0] == parameters).all()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

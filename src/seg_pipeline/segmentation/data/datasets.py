@@ -3,17 +3,15 @@
 A sample is an image uint8 (K, H, W) and its ground truth, uint8 (C, H, W) for multilabel and (H, W) for multiclass
 (``Decoder.truth``). ``dataset[index]`` returns the whole image without augmentation. ``dataset[Draw(...)]`` returns a
 training sample: augmented and, for ``resize_mode: crop``, a random window. Both data sets return the same pixels.
+With ``augment="batch"`` a training sample is not augmented yet; its third part is the parameters, float32 (P,), for
+``Preset.apply_batch``.
 """
 
 from __future__ import annotations
 
-import bisect
-import hashlib
-import struct
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -38,6 +36,7 @@ from seg_pipeline.segmentation.data.geometry import (
     resize_logits,
     resize_truth,
 )
+from seg_pipeline.segmentation.data.randomness import uniforms
 from seg_pipeline.segmentation.data.sample_decoding import Decoder, frame_rows
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
@@ -73,7 +72,64 @@ class Source(Protocol):
     def points(self, position: int, truth: np.ndarray, /) -> np.ndarray: ...
 
 
-class ImageMaskDataset(data.Dataset):
+Augment = Literal["sample", "batch"]
+"""Where samples are augmented: one by one in the data set, or later as a batch with ``Preset.apply_batch``."""
+
+Key = int | Draw
+Sample = tuple[Tensor, ...]
+"""Image and truth, and the parameters of an augmentation that is left to the batch."""
+
+
+class _Samples:
+    """What both data sets share; they differ in where the samples are stored."""
+
+    settings: InputSettings
+    augmentation: Augmentation | None
+    augment: Augment
+    seed: int
+    source: Source
+    frames: np.ndarray
+    """Positions of the images that form the channels of each sample; -1: black."""
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, key: Key) -> Any:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
+        """The samples of a batch, as torch's loader asks for them; random numbers are drawn for all at once."""
+        draws = [key for key in keys if isinstance(key, Draw)]
+        if len(draws) < len(keys):
+            return [self._whole(key) if not isinstance(key, Draw) else self[key] for key in keys]
+        chances = uniforms(self.seed, np.array([(*draw, WINDOW) for draw in draws]), CHANCES).tolist()
+        return [self._drawn(*numbers) for numbers in zip(draws, chances, self.parameters(draws), strict=True)]
+
+    def parameters(self, draws: Sequence[Draw]) -> np.ndarray:
+        """Parameters of the augmentation of these samples: float32 (B, P); P is 0 without an augmentation."""
+        if self.augmentation is None:
+            return np.empty((len(draws), 0), dtype=np.float32)
+        return self.augmentation.draw(self.seed, np.array(draws, dtype=np.int64), self.settings.size)
+
+    def _position(self, index: int) -> int:
+        return range(len(self))[index]
+
+    def _whole(self, index: int) -> Sample:
+        return read_whole(self.source, self._position(index), self.frames[index], self.settings)
+
+    def _drawn(self, draw: Draw, chances: list[float], parameters: np.ndarray) -> Sample:
+        place = self._position(draw.index), self.frames[draw.index]
+        sample = read_window(self.source, *place, self.settings, chances, draw.label)
+        if self.augment == "batch":
+            return *sample, torch.from_numpy(parameters)
+        return self.augmentation.apply(*sample, parameters) if self.augmentation else sample
+
+
+WINDOW = 0
+"""Further field of the key of a window's random numbers, so that they differ from those of the augmentation."""
+
+
+class ImageMaskDataset(_Samples, data.Dataset):
     """The plain torch data set, which decodes samples from their files on every access.
 
     Args:
@@ -81,7 +137,8 @@ class ImageMaskDataset(data.Dataset):
         settings: size, channels and normalisation of the network's input.
         task: multilabel or multiclass.
         background: multiclass pixels may belong to no class.
-        augmentation: applied to the image and truth of ``Draw`` keys; None: no augmentation.
+        augmentation: augmentation of ``Draw`` keys; None: none.
+        augment: whether samples are augmented here, or as a batch.
         seed: seed of windows and augmentation.
     """
 
@@ -93,25 +150,16 @@ class ImageMaskDataset(data.Dataset):
         task: Task,
         background: bool,
         augmentation: Augmentation | None = None,
+        augment: Augment = "sample",
         seed: int = 0,
     ) -> None:
-        self.settings, self.augmentation, self.seed = settings, augmentation, seed
-        self.decoder = Decoder(manifest, settings, task=task, background=background)
+        self.settings, self.augmentation, self.augment, self.seed = settings, augmentation, augment, seed
+        self.source = Decoder(manifest, settings, task=task, background=background)
         self.frames = frame_rows(manifest, settings)
 
-    def __len__(self) -> int:
-        return len(self.frames)
 
-    def __getitem__(self, key: int | Draw) -> tuple[Tensor, Tensor]:
-        if not isinstance(key, Draw):
-            return read_whole(self.decoder, key, self.frames[key], self.settings)
-        with seeded(self.seed, *key):
-            sample = read_window(self.decoder, key.index, self.frames[key.index], self.settings, key.label)
-            return self.augmentation(*sample) if self.augmentation else sample
-
-
-class VisionImageMaskDataset(VisionDataset):
-    """``ImageMaskDataset`` as a torchvision ``VisionDataset``: tv_tensors Image and Mask, joint ``transforms``.
+class VisionImageMaskDataset(_Samples, VisionDataset):
+    """``ImageMaskDataset`` as a torchvision ``VisionDataset``, whose samples are tv_tensors Image and Mask.
 
     Args:
         cache: decoded samples of at least these images; the manifest is then not kept. None: decode on every
@@ -126,42 +174,64 @@ class VisionImageMaskDataset(VisionDataset):
         task: Task,
         background: bool,
         augmentation: Augmentation | None = None,
+        augment: Augment = "sample",
         seed: int = 0,
         cache: PixelCache | None = None,
     ) -> None:
-        super().__init__(transforms=augmentation)
-        self.settings, self.seed = settings, seed
-        self.source: Source = cache or Decoder(manifest, settings, task=task, background=background)
+        super().__init__()
+        self.settings, self.augmentation, self.augment, self.seed = settings, augmentation, augment, seed
+        self.source = cache or Decoder(manifest, settings, task=task, background=background)
         self.positions = cache.find(manifest) if cache else np.arange(len(manifest))
         rows = frame_rows(manifest, settings)
         self.frames = np.where(rows < 0, -1, self.positions[rows])
 
-    def __len__(self) -> int:
-        return len(self.positions)
+    def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
+        return [
+            (tv_tensors.Image(image), tv_tensors.Mask(truth), *parameters)
+            for image, truth, *parameters in super().__getitems__(keys)
+        ]
 
-    def __getitem__(self, key: int | Draw) -> tuple[Tensor, Tensor]:
-        index = key.index if isinstance(key, Draw) else key
-        place = int(self.positions[index]), self.frames[index]
-        if not isinstance(key, Draw):
-            return _wrapped(*read_whole(self.source, *place, self.settings))
-        with seeded(self.seed, *key):
-            sample = _wrapped(*read_window(self.source, *place, self.settings, key.label))
-            return self.transforms(*sample) if self.transforms else sample
-
-
-def _wrapped(image: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    return tv_tensors.Image(image), tv_tensors.Mask(truth)
+    def _position(self, index: int) -> int:
+        return int(self.positions[index])
 
 
 class ConcatDataset(data.ConcatDataset):
     """``torch.utils.data.ConcatDataset`` that accepts ``Draw`` keys too. Give each data set its own seed."""
 
-    def __getitem__(self, key: int | Draw) -> tuple[Tensor, Tensor]:
-        if not isinstance(key, Draw):
-            return super().__getitem__(key)
-        which = bisect.bisect_right(self.cumulative_sizes, key.index)
-        before = self.cumulative_sizes[which - 1] if which else 0
-        return self.datasets[which][key._replace(index=key.index - before)]
+    def __getitem__(self, key: Key) -> Any:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
+        samples: dict[int, Sample] = {}
+        for part, places, own in self._by_part(keys):
+            samples |= zip(places, part.__getitems__(own), strict=True)
+        return [samples[place] for place in range(len(keys))]
+
+    def parameters(self, draws: Sequence[Draw]) -> np.ndarray:
+        """Parameters of the augmentation of these samples, each with the seed of its data set: float32 (B, P)."""
+        found = [(places, part.parameters(own)) for part, places, own in self._by_part(draws)]
+        together = np.empty((len(draws), found[0][1].shape[1]), dtype=np.float32)
+        for places, values in found:
+            together[places] = values
+        return together
+
+    def _by_part(self, keys: Sequence[Key]) -> Iterator[tuple[Any, list[int], list[Key]]]:
+        """Each data set that has some of the samples, their places among ``keys``, and their keys in it."""
+        indices = np.array([key.index if isinstance(key, Draw) else key for key in keys])
+        if (wrong := (indices < -len(self)) | (indices >= len(self))).any():
+            raise IndexError(f"index {indices[wrong][0]} is out of range; the data sets have {len(self)} samples")
+        indices %= len(self)
+        which = np.searchsorted(self.cumulative_sizes, indices, side="right")
+        for number in np.unique(which).tolist():
+            begin = self.cumulative_sizes[number - 1] if number else 0
+            places = np.flatnonzero(which == number).tolist()
+            own = (indices[places] - begin).tolist()
+            pairs = ((keys[place], index) for place, index in zip(places, own, strict=True))
+            yield (
+                self.datasets[number],
+                places,
+                [key._replace(index=index) if isinstance(key, Draw) else index for key, index in pairs],
+            )
 
 
 def make_dataset(
@@ -171,6 +241,7 @@ def make_dataset(
     task: Task,
     background: bool,
     augmentation: Augmentation | None = None,
+    augment: Augment = "sample",
     seed: int = 0,
     caches: Mapping[str | None, PixelCache | None] = MappingProxyType({}),
 ) -> VisionImageMaskDataset | ConcatDataset:
@@ -187,6 +258,7 @@ def make_dataset(
             task=task,
             background=background,
             augmentation=augmentation,
+            augment=augment,
             seed=seed + number,
             cache=caches.get(source),
         )
@@ -220,13 +292,12 @@ def read_whole(source: Source, own: int, frames: np.ndarray, settings: InputSett
 
 
 def read_window(
-    source: Source, own: int, frames: np.ndarray, settings: InputSettings, label: int = -1
+    source: Source, own: int, frames: np.ndarray, settings: InputSettings, chances: Sequence[float], label: int = -1
 ) -> tuple[Tensor, Tensor]:
     """Read a training sample: for ``resize_mode: crop`` a random window of ``settings.size``, else the whole image.
 
-    Randomness comes from torch's global generator.
-
     Args:
+        chances: ``CHANCES`` random numbers in [0, 1).
         label: channel of the truth that the window must show; -1: any, with the probability of
             ``settings.foreground``.
     """
@@ -237,7 +308,7 @@ def read_window(
     points = source.points(own, truth) if foreground else np.empty(0, dtype=np.int32)
     if label >= 0:
         points = points[_shows(truth, points, label)]
-    box = draw_window(truth.shape[-2:], settings, points, torch.rand(CHANCES).tolist(), foreground=foreground)
+    box = draw_window(truth.shape[-2:], settings, points, chances, foreground=foreground)
     return _read(source, truth, frames, box, settings.size)
 
 
@@ -262,20 +333,6 @@ def _frame(source: Source, position: int, shape: Shape) -> np.ndarray:
     if position < 0:
         return np.broadcast_to(np.uint8(0), (*shape, 1))
     return resize_image(source.image(position), shape)
-
-
-@contextmanager
-def seeded(*numbers: int) -> Iterator[None]:
-    """Seed torch's global CPU generator with these numbers, and restore it afterwards."""
-    digest = hashlib.blake2b(struct.pack(f"<{len(numbers)}q", *numbers), digest_size=8).digest()
-    # torch.random.fork_rng and manual_seed handle all devices and take 70 times as long.
-    generator = torch.default_generator
-    before = generator.get_state()
-    generator.manual_seed(int.from_bytes(digest, "little") >> 1)
-    try:
-        yield
-    finally:
-        generator.set_state(before)
 
 
 def to_native(logits: Tensor, height: int, width: int, settings: InputSettings) -> Tensor:

@@ -208,14 +208,16 @@ def whole_images(rows: pd.DataFrame, settings: InputSettings, *, batch_size: int
     return max(1, min(batch_size, batch_size * settings.size[0] * settings.size[1] // most))
 
 
-def collate(samples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Collate images and truth, padded at the bottom and right to the largest height and width.
+def collate(samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+    """Collate images and truth, padded at the bottom and right to the largest height and width, and what follows them.
 
     Images are channels-last in memory, as in the samples and as the network expects.
     """
-    height, width = (max(image.shape[axis] for image, _ in samples) for axis in (-2, -1))
-    images = default_collate([_filled(image, height, width, 0).permute(1, 2, 0) for image, _ in samples])
-    return images.permute(0, 3, 1, 2), default_collate([_filled(truth, height, width, IGNORE) for _, truth in samples])
+    images, truths, *others = zip(*samples, strict=True)
+    height, width = (max(image.shape[axis] for image in images) for axis in (-2, -1))
+    batch = default_collate([_filled(image, height, width, 0).permute(1, 2, 0) for image in images])
+    truth = default_collate([_filled(truth, height, width, IGNORE) for truth in truths])
+    return batch.permute(0, 3, 1, 2), truth, *(default_collate(list(part)) for part in others)
 
 
 def _filled(tensor: Tensor, height: int, width: int, value: int) -> Tensor:

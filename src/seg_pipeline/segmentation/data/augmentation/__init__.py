@@ -1,0 +1,19 @@
+"""Augmentation: presets that run per image with OpenCV or per batch with torch, and pipelines of Albumentations.
+
+Geometric changes apply to image and truth alike; pixels from outside the image become ``IGNORE`` in the truth.
+"""
+
+from seg_pipeline.segmentation.data.augmentation.albumentations_file import (
+    AlbumentationsPipeline,
+    albumentations_augmentation,
+)
+from seg_pipeline.segmentation.data.augmentation.presets import PRESETS, Augmentation, Preset, make_augmentation
+
+__all__ = [
+    "PRESETS",
+    "AlbumentationsPipeline",
+    "Augmentation",
+    "Preset",
+    "albumentations_augmentation",
+    "make_augmentation",
+]

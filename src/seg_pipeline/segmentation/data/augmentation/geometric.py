@@ -1,0 +1,105 @@
+"""Changes of place, for image and truth alike.
+
+Axes: B images, N planes of the truth, K channels of the image, H rows, W columns. Parameters of a batch are columns
+(B, 1, 1, 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from seg_pipeline.segmentation.images.masks import IGNORE
+
+
+class Flip:
+    """Left and right are swapped in half of the samples. Parameter: 1 swaps, 0 does not."""
+
+    num_chances = num_parameters = 1
+
+    def draw(self, chances: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
+        return chances < 0.5
+
+    def change(self, picture: np.ndarray, planes: np.ndarray, swap: float) -> tuple[np.ndarray, np.ndarray]:
+        if not swap:
+            return picture, planes
+        return cv2.flip(picture, 1).reshape(picture.shape), np.stack([cv2.flip(plane, 1) for plane in planes])
+
+    def change_batch(self, images: Tensor, truth: Tensor, swap: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.where(swap > 0, images.flip(-1), images), torch.where(swap > 0, truth.flip(-1), truth)
+
+
+class Warp:
+    """Flip, rotation, shift and zoom in one resampling: bilinear for the image, nearest neighbour for the truth.
+
+    Parameters: the two rows of the matrix that maps places (across, down, 1) of the output to those of the input. As
+    in ``grid_sample``, an image reaches from -1 to 1.
+    """
+
+    num_chances, num_parameters = 5, 6
+
+    def __init__(self, *, degrees: float, shift: float, zoom: float, mirror: bool = False) -> None:
+        self.degrees, self.shift, self.zoom, self.mirror = degrees, shift, zoom, mirror
+
+    def draw(self, chances: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        turn, right, down, grow, flip = 2 * chances - 1
+        angle, scale = math.radians(self.degrees) * turn, self.zoom**-grow
+        cos, sin = scale * np.cos(angle), scale * np.sin(angle)
+        side = np.where(self.mirror & (flip < 0), -1, 1)
+        flat = shape[0] / shape[1]
+        rows = [(side * cos, side * sin * flat), (-sin / flat, cos)]
+        moved = [(a, b, -2 * self.shift * (a * right + b * down)) for a, b in rows]
+        return np.concatenate(moved).reshape(6, -1)
+
+    def change(self, picture: np.ndarray, planes: np.ndarray, *matrix: float) -> tuple[np.ndarray, np.ndarray]:
+        height, width, channels = picture.shape
+        warp = partial(cv2.warpAffine, M=_pixel_matrix(matrix, height, width), dsize=(width, height))
+        linear = partial(warp, flags=cv2.WARP_INVERSE_MAP | cv2.INTER_LINEAR)
+        nearest = partial(warp, flags=cv2.WARP_INVERSE_MAP | cv2.INTER_NEAREST, borderValue=(IGNORE,) * 4)
+        if channels == 3:  # OpenCV warps four channels in half the time of three
+            moved = cv2.cvtColor(linear(cv2.cvtColor(picture, cv2.COLOR_BGR2BGRA)), cv2.COLOR_BGRA2BGR)
+        else:  # its border value covers at most four
+            parts = [linear(np.ascontiguousarray(picture[..., at : at + 4])) for at in range(0, channels, 4)]
+            moved = np.dstack(parts) if len(parts) > 1 else parts[0].reshape(picture.shape)
+        return moved, _by_fours(planes, nearest)
+
+    def change_batch(self, images: Tensor, truth: Tensor, *matrix: Tensor) -> tuple[Tensor, Tensor]:
+        height, width = images.shape[-2:]
+        across = torch.linspace(1 / width - 1, 1 - 1 / width, width, device=images.device)[:, None]
+        down = torch.linspace(1 / height - 1, 1 - 1 / height, height, device=images.device)[:, None, None]
+        a, b, c, d, e, f = matrix
+        # Not as a matrix product, which a GPU may compute in TF32, whose places are off by up to a tenth of a pixel.
+        first, second, third = (torch.cat(pair, dim=-1) for pair in ((a, d), (b, e), (c, f)))  # (B, 1, 1, 2)
+        grid = first * across + torch.addcmul(third, second, down)
+        moved = functional.grid_sample(images.float(), grid, align_corners=False)
+        known = functional.grid_sample(truth - float(IGNORE), grid, mode="nearest", align_corners=False)
+        return moved.round(), (known + IGNORE).to(torch.uint8)
+
+
+def _pixel_matrix(matrix: Sequence[float], height: int, width: int) -> np.ndarray:
+    """The same matrix for pixel centres (column, row, 1): float64 (2, 3)."""
+    to_places = np.array([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
+    places = np.reshape(matrix, (2, 3)) @ to_places
+    places[:, 2] -= to_places[:2, 2]
+    return places * [[width / 2], [height / 2]]
+
+
+def _by_fours(planes: np.ndarray, change: partial) -> np.ndarray:
+    """Apply ``change`` to planes, uint8 (N, H, W), as up to four channels of a picture: faster than one at a time."""
+    out = np.empty_like(planes)
+    for at in range(0, len(planes), 4):
+        part, into = list(planes[at : at + 4]), list(out[at : at + 4])
+        if len(part) == 1:
+            change(part[0], dst=into[0])
+        else:
+            filling = 4 - len(part)
+            picture = change(cv2.merge(part + part[-1:] * filling))
+            cv2.split(picture, into + [np.empty_like(part[0])] * filling)
+    return out
