@@ -82,8 +82,15 @@ def test_without_an_encoder_the_log_says_so_and_no_older_series_stays(tmp_path, 
     dataset.save(pictures())
     assert not dataset.exists()
     assert f"{file} was not written: OpenCV has no MP4 encoder on this machine" in caplog.text
-    with pytest.raises(DatasetError, match="no animation found; run `kedro run --pipeline eda` first"):
-        dataset.load()
+    assert dataset.load() is None
+
+
+def test_without_a_series_no_older_animation_stays(tmp_path):
+    dataset = AnimationDataset(filepath=str(tmp_path / "series.gif"))
+    dataset.save(pictures())
+    dataset.save(())
+    assert not dataset.exists()
+    assert dataset.load() is None
 
 
 def test_kedro_viz_shows_the_gif_as_it_is(tmp_path):

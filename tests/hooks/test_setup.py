@@ -27,6 +27,16 @@ def test_a_context_sets_the_look():
     assert (current.font_size, current.rc) == (9, {})
 
 
+def test_figures_take_the_colours_of_the_data_set_unless_they_are_given():
+    classes = [{"name": "a", "value": [220, 0, 0]}, {"name": "b", "value": [0, 200, 0]}]
+    create_context({"dataset": {"task": "multiclass", "classes": classes}})
+    assert figures.CURRENT.class_colours == ["#dc0000", "#00c800"]
+    create_context(
+        {"dataset": {"task": "multiclass", "classes": classes}, "figures": {"class_colours": ["#000001", "#000080"]}}
+    )
+    assert figures.CURRENT.class_colours == ["#000001", "#000080"]
+
+
 def test_a_process_that_is_started_afresh_has_the_look():
     create_context({"figures": {"font_size": 11, "dpi": 99}})
     module = "seg_pipeline.segmentation.settings.figures"

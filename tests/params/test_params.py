@@ -113,6 +113,27 @@ def test_parameters_cannot_be_changed_and_closed_to_unknown_keys():
         Parameters.model_validate({"trainig": {}})
 
 
+@pytest.mark.parametrize(
+    ("classes", "expected"),
+    [
+        ([{"name": "a", "value": [220, 0, 0]}, {"name": "b", "value": "#00C800"}], ["#dc0000", "#00c800"]),
+        ([{"name": "a", "value": 1, "colour": [1, 2, 99]}, {"name": "b", "value": "#00c800"}], ["#010263", "#00c800"]),
+        ([{"name": "a", "value": [220, 0, 0]}, {"name": "b", "value": 2}], []),  # b has none
+        ([{"name": "a", "value": [9, 0, 0]}, {"name": "b", "value": [1, 0, 0]}], []),  # too alike to tell apart
+        (["a", "b"], []),
+    ],
+)
+def test_classes_declare_their_colours_in_figures(classes, expected):
+    assert DatasetParams(task="multiclass", classes=classes).colours == expected
+
+
+def test_a_colour_of_figures_is_six_digits():
+    with pytest.raises(ValidationError, match="String should match pattern"):
+        DatasetParams(task="multiclass", classes=[{"name": "a", "value": 1, "colour": "red"}])
+    with pytest.raises(ValueError, match="a colour must be like #8000ff, found 'red'"):
+        FigureSettings(class_colours=["red"])
+
+
 def test_an_indexed_mask_holds_numbers_or_colours_but_no_names():
     given = {}
     for path in (Path(__file__).parents[2] / "conf/base").glob("parameters*.yml"):

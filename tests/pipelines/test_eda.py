@@ -3,8 +3,14 @@ from pathlib import Path
 import pandas as pd
 
 from seg_pipeline import segmentation as seg
-from seg_pipeline.params import DatasetParams, TrainingParams
+from seg_pipeline.params import DatasetParams, EdaParams, TrainingParams
 from seg_pipeline.pipelines.eda import nodes
+
+
+def test_without_series_nothing_is_drawn_of_them():
+    single = pd.DataFrame({"series": ["a", "b"]})
+    assert nodes.plot_series_overview(single, EdaParams()) == ()
+    assert nodes.animate_series(single.head(1), EdaParams()) == ((), ())
 
 
 def test_the_free_disk_space_is_that_of_the_pixel_cache(monkeypatch):

@@ -20,10 +20,13 @@ log = logging.getLogger(__name__)
 FORMATS = (".gif", ".mp4")
 
 
-class AnimationDataset(AbstractDataset["np.ndarray", bytes]):
+class AnimationDataset(AbstractDataset["np.ndarray", bytes | None]):
     """RGB frames, uint8 (T, H, W, 3), saved as GIF or MP4 according to the file's suffix; loads as the file's bytes.
 
-    If OpenCV has no encoder for MP4, a warning is logged and no file is written."""
+    If OpenCV has no encoder for MP4, a warning is logged and no file is written. A node returns ``()`` if there is no
+    series to show; an older file is then deleted. Without a file, None is loaded."""
+
+    missing_ok = True
 
     def __init__(self, *, filepath: str, frames_per_second: float = 4, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
@@ -34,7 +37,10 @@ class AnimationDataset(AbstractDataset["np.ndarray", bytes]):
         if self._filepath.suffix == ".gif":
             self.preview = self._preview  # Kedro-Viz shows a GIF; it has no player for MP4
 
-    def save(self, data: np.ndarray) -> None:
+    def save(self, data: np.ndarray | tuple[()]) -> None:
+        if isinstance(data, tuple):
+            self._filepath.unlink(missing_ok=True)
+            return
         if data.dtype != "uint8" or data.ndim != 4 or data.shape[3] != 3 or not len(data):
             raise ValueError(
                 f"{self._filepath}: frames have dtype {data.dtype} and shape {data.shape}; an animation needs uint8 "
@@ -50,13 +56,11 @@ class AnimationDataset(AbstractDataset["np.ndarray", bytes]):
             self._filepath.unlink(missing_ok=True)  # an older series under this name would mislead
             log.warning("%s was not written: OpenCV has no MP4 encoder on this machine", self._filepath)
 
-    def load(self) -> bytes:
-        if not self._filepath.exists():
-            raise ValueError(f"{self._filepath}: no animation found; run `kedro run --pipeline eda` first")
-        return self._filepath.read_bytes()
+    def load(self) -> bytes | None:
+        return self._filepath.read_bytes() if self._filepath.exists() else None
 
     def _preview(self) -> ImagePreview:
-        return ImagePreview(base64.b64encode(self.load()).decode("ascii"))
+        return ImagePreview(base64.b64encode(self.load() or b"").decode("ascii"))
 
     def _exists(self) -> bool:
         return self._filepath.exists()

@@ -10,6 +10,7 @@ from kedro.pipeline import Pipeline
 
 from seg_pipeline.hooks.errors import UserError
 from seg_pipeline.hooks.run_info import command_for, file_of
+from seg_pipeline.params.data import DatasetParams
 from seg_pipeline.segmentation.settings import figures
 
 
@@ -18,7 +19,9 @@ class SetupHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        figures.configure(**context.config_loader["parameters"].get("figures", {}))
+        given = context.config_loader["parameters"]
+        declared = DatasetParams.model_validate(given["dataset"]).colours if "dataset" in given else []
+        figures.configure(**{"class_colours": declared} | given.get("figures", {}))
         given = {"env": context.env, "runtime_params": context.config_loader.runtime_params}
         self._command = command_for("__default__", given)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from seg_pipeline.params.base import Params
+from seg_pipeline.segmentation.images.masks import is_colour
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.segmentation.settings.training import Task
 
@@ -27,6 +30,8 @@ def _colour_text(given: object) -> object:
 
 RESERVED = {"(none)", "(ignore)", "no mask"}
 """Names that tables use for no class, for unlabelled pixels and for images without a mask."""
+LEAST_DISTANCE = 30
+"""Euclidean distance of two declared RGB colours, below which figures use their own colours."""
 Value = Annotated[int | str, BeforeValidator(_colour_text)]
 
 
@@ -34,6 +39,8 @@ class ClassParams(Params):
     name: str = Field(min_length=1)
     value: Annotated[str, BeforeValidator(_colour_text)] = Field(coerce_numbers_to_str=True)
     """Value of the class in the class column or in an indexed mask; a colour as [red, green, blue]."""
+    colour: Annotated[str, BeforeValidator(_colour_text), Field(pattern="^#[0-9a-f]{6}$")] | None = None
+    """Colour in figures, as [red, green, blue] or "#rrggbb"; null: that of the value if it is a colour."""
 
 
 def _name_is_value(given: object) -> object:
@@ -55,6 +62,15 @@ class DatasetParams(Params):
     @property
     def names(self) -> list[str]:
         return [one.name for one in self.classes]
+
+    @property
+    def colours(self) -> list[str]:
+        """One "#rrggbb" per class in figures; empty unless every class has one and all can be told apart."""
+        found = [one.colour or (one.value if is_colour(one.value) else "") for one in self.classes]
+        if "" in found:
+            return []
+        rgb = [bytes.fromhex(one[1:]) for one in found]
+        return found if all(math.dist(*pair) >= LEAST_DISTANCE for pair in itertools.combinations(rgb, 2)) else []
 
     @property
     def values(self) -> dict[str, str]:

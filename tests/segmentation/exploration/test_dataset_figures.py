@@ -205,6 +205,13 @@ def test_the_place_sheet_states_the_sample(manifest):
     assert "all 16 images" in texts(exploration.class_locations(manifest, num_images=16, max_classes=20))
 
 
+def test_all_maps_have_one_scale():
+    figure = image_figures.draw_locations(
+        np.array([[[0.0, 40]], [[1, 2]]]), ["box", "disc"], [7, 7], sampled="all", note=""
+    )
+    assert [axes.images[0].norm.vmax for axes in figure.axes[:2]] == [40, 40]
+
+
 def test_a_class_that_no_image_shows_has_an_empty_map(manifest):
     assert_whole(exploration.class_locations(manifest.iloc[[0]], num_images=1, max_classes=20))
 
@@ -255,6 +262,11 @@ def test_the_memory_chart_has_limits_and_advice():
         "cache limit 1 GiB",
     } <= set(found)
     assert any("are kept in memory" in text for text in found)
+    (points,) = figure.axes[0].collections
+    assert not figure.axes[0].patches  # no bars on an axis without a zero
+    low, high = figure.axes[0].get_xlim()
+    assert low < points.get_offsets()[:, 0].min()
+    assert high > 2**36
     # 20 of 96 x 160 and 40 of 128 x 160 pixels: 1,126,400; 2 classes
     assert "3.22 MiB  (images 1.07 MiB, masks 2.15 MiB)" in found
 

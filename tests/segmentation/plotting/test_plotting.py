@@ -236,7 +236,7 @@ def test_predictions_mark_false_finds_and_misses():
     truth, found = np.zeros((2, 2, 6, 9), dtype=bool)
     truth[0, 0:5, 0:5] = True
     found[0, 0:5, 2:7] = True
-    figure = plotting.plot_predictions([image], [truth], [found], ["a: Dice 0.600"], ["liver", "spleen"])
+    figure = plotting.plot_predictions([image], [truth], [found], ["a: Dice 0.600"], ["liver", "spleen"], title="Val")
     saved(figure)
     shown = panels(figure)
     np.testing.assert_array_equal(shown[1], plotting.overlay(image, truth))
@@ -248,6 +248,32 @@ def test_predictions_mark_false_finds_and_misses():
     assert shown[2][2, 8].tolist() == [100, 100, 100]
     assert [axes.get_xlabel() for axes in figure.axes] == ["image", "ground truth", "prediction"]
     assert figure.axes[1].get_title() == "a: Dice 0.600"
+    assert figure.get_suptitle() == "Val"
+    assert figure.legends[0].get_title().get_text().endswith("ring: too small to see")
+
+
+def test_a_false_positive_of_two_pixels_is_ringed_on_every_sheet():
+    truth, found = np.zeros((2, 1, 200, 300), dtype=bool)
+    truth[0, 20:90, 20:90] = True
+    found[0, 150, 240:242] = True
+    image = np.full((200, 300), 100, dtype=np.uint8)
+    figure = plotting.plot_predictions([image] * 2, [truth] * 2, [truth, found], ["a", "b"], ["liver"], title="")
+    assert [len(axes.lines) for axes in figure.axes] == [0, 0, 0, 0, 0, 2]  # a black ring and a white one in it
+    (ring,) = figure.axes[-1].lines[0].get_xydata()
+    assert ring.tolist() == [240.5, 150]
+
+
+def test_classes_take_the_colours_that_the_data_declares(monkeypatch):
+    monkeypatch.setattr(CURRENT, "class_colours", ["#dc0000", "#00c800"])
+    assert plotting.class_colours(2).tolist() == [[220, 0, 0], [0, 200, 0]]
+    np.testing.assert_array_equal(plotting.class_colours(3), [ORANGE, SKY_BLUE, GREEN])  # another number of classes
+
+
+def test_an_empty_mask_says_so_on_the_sample_sheet():
+    images, masks = samples(2, 3, (64, 96))
+    masks[1][:] = False
+    figure = plotting.plot_samples(images, masks, ["a", "b"], THREE)
+    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [[]] * 4 + [["no class"], []]
 
 
 def test_augmentations_show_each_draw_with_its_outlines():
@@ -273,7 +299,7 @@ def test_sheets_say_what_does_not_fit():
     with pytest.raises(ValueError, match=r"some masks hold \[3\] classes, but there are 2 class names"):
         plotting.plot_samples(images, masks, ["a", "b"], THREE[:2])
     with pytest.raises(ValueError, match=r"some masks hold \[2\] classes, but there are 3 class names"):
-        plotting.plot_predictions(images, masks, [mask[:2] for mask in masks], ["a", "b"], THREE)
+        plotting.plot_predictions(images, masks, [mask[:2] for mask in masks], ["a", "b"], THREE, title="")
     with pytest.raises(ValueError, match=r"but got {'images of a': 2, 'masks of a': 1}"):
         plotting.plot_augmentations([images], [masks[:1]], ["a"], THREE, title="light")
 

@@ -55,8 +55,19 @@ def test_dice_over_size_leaves_out_what_truth_does_not_show():
     assert list(shown) == ["large_bowel", "stomach"]
     stomach = shown["stomach"]
     np.testing.assert_array_equal(stomach.collections[0].get_offsets(), [[1, 0.1], [10, 0.5], [30, 0.7], [100, 0.9]])
+    assert labels(stomach.xaxis) == ["1", "10", "100"]
     (bands,) = stomach.lines  # two bands of two images
     np.testing.assert_allclose(bands.get_xydata(), [[5.5, 0.3], [65, 0.8]])
+
+
+@pytest.mark.parametrize(
+    ("areas", "expected"),
+    [((130, 900), ["150", "300", "700"]), ((440, 610), ["500"]), ((3, 20_000), ["10", "100", "1,000", "10,000"])],
+)
+def test_areas_are_round_numbers_written_alike_in_every_panel(areas, expected):
+    rows = pd.DataFrame({"class": "box", "dice": 0.5, "true_pos": areas, "false_neg": 0})
+    (axes,) = saved(plotting.plot_object_sizes(rows, ["box"])).axes
+    assert labels(axes.xaxis) == expected
 
 
 def test_threshold_curves_mark_the_threshold_in_use():
@@ -70,7 +81,17 @@ def test_threshold_curves_mark_the_threshold_in_use():
     np.testing.assert_array_equal(dice.get_xydata(), [[0.4, 0.8], [0.6, 0.7]])
     assert [line.get_linestyle() for line in (dice, precision, recall)] == ["-", "--", ":"]
     assert chosen.get_xdata()[0] == 0.4
+    assert axes.get_ylim() == (-0.03, 1.01)  # recall is 0 somewhere
+    assert figure.legends[0].get_lines()[0].get_color() == "black"  # it stands for every class
     np.testing.assert_allclose(dice.get_color(), plotting.class_colours(3)[1] / 255)
+
+
+def test_threshold_curves_show_the_range_of_the_scores():
+    curve = pd.DataFrame(
+        {"class": "box", "threshold": [0.6, 0.4], "dice": [0.84, 0.8], "precision": [0.9, 0.97], "recall": [0.73, 0.9]}
+    )
+    (axes,) = saved(plotting.plot_thresholds(curve, ["box"], {})).axes
+    assert axes.get_ylim() == pytest.approx((0.69, 1.01))
 
 
 def test_reliability_leaves_out_empty_bins():
@@ -123,20 +144,25 @@ def test_many_groups_show_the_worst():
 def test_gains_say_what_was_kept():
     gains = pd.DataFrame(
         {
-            "step": ["thresholds", "fill_holes"],
-            "class": ["box", "disc"],
-            "value": [0.35, True],
-            "dice_before": [0.5, 0.6],
-            "dice_after": [0.51, 0.65],
-            "gain_interval": [[0.001, 0.02], None],
-            "kept": [True, False],
+            "step": ["thresholds", "fill_holes", "min_area", "min_area"],
+            "class": ["box", "disc", "box", "disc"],
+            "value": [0.35, True, 5, 9],
+            "dice_before": [0.5, 0.6, 0.5, 0.5],
+            "dice_after": [0.51, 0.65, 0.504, 0.501],
+            "gain_interval": [[0.001, 0.02], None, [-0.001, 0.01], [0.0005, 0.002]],
+            "kept": [True, False, False, False],
         }
     )
     (axes,) = saved(plotting.plot_postprocessing_gains(gains)).axes
-    assert labels(axes.yaxis) == ["disc: fill_holes ", "box: thresholds 0.35"]
-    assert texts(axes) == ["+0.0500 not kept", "+0.0100 (+0.0010 to +0.0200) kept"]
+    assert labels(axes.yaxis) == ["disc: fill_holes ", "box: thresholds 0.35", "box: min_area 5", "disc: min_area 9"]
+    assert texts(axes) == [
+        "+0.0500 not kept",
+        "+0.0100 (+0.0010 to +0.0200) kept",
+        "+0.0040 (-0.0010 to +0.0100) not kept: the interval contains 0",
+        "+0.0010 (+0.0005 to +0.0020) not kept: the gain is too small",
+    ]
     circles = [line for line in axes.lines if line.get_marker() == "o"]
-    assert [line.get_markerfacecolor() for line in circles] == ["white", "black"]
+    assert [line.get_markerfacecolor() for line in circles] == ["white", "black", "white", "white"]
 
 
 def test_options_show_gain_and_cost():
@@ -156,6 +182,7 @@ def test_options_show_gain_and_cost():
     assert labels(score.yaxis) == ["plain", "\u25b6 flips"]
     assert texts(score) == ["0.800", "0.820, gain +0.0200 (+0.0100 to +0.0300)"]
     assert texts(cost) == ["1.0x, 0.02 s", "4.0x, 0.08 s"]
+    assert score.get_xlim() == (0, 1)  # the texts stand outside
 
 
 def test_a_comparison_shows_the_verdict_in_form_and_words():

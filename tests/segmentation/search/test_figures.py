@@ -73,6 +73,8 @@ def test_every_figure_is_drawn_and_shows_what_was_chosen(trials):
     texts = [text.get_text() for text in figures.heat_map.axes[0].texts]
     assert sorted(texts) == ["0.350", "0.400", "0.400", "0.650", "×"]
     (frame,) = figures.heat_map.axes[0].patches
+    assert figures.heat_map.get_supxlabel() == "grey: not tried; ×: diverged or failed"
+    assert final.get_ylim()[0] == 0
     assert frame.get_xy() == (0.5, 0.5)  # the second decay and the second rate
 
 

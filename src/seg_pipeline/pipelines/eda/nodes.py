@@ -44,8 +44,13 @@ def plot_augmentations(
     return seg.exploration.augmentation_sheet(sample_rows, make_training_config(dataset, scores, training, seed))
 
 
-def animate_series(series_rows: DataFrame, params: EdaParams) -> tuple[ndarray, ndarray]:
-    """Frames of the series, once per file format: Kedro saves each output of a node to one data set."""
+def animate_series(series_rows: DataFrame, params: EdaParams) -> tuple[ndarray | tuple[()], ndarray | tuple[()]]:
+    """Frames of the series, once per file format: Kedro saves each output of a node to one data set.
+
+    There are none if the data has no series of several frames.
+    """
+    if len(series_rows) < 2:
+        return (), ()
     frames = seg.exploration.draw_series(series_rows, max_side=params.animation.max_side)
     return frames, frames
 
@@ -81,8 +86,10 @@ def plot_class_locations(pixel_rows: DataFrame, images: DataFrame, params: EdaPa
     return seg.exploration.class_locations(pixel_rows, num_images=len(images), max_classes=params.max_classes)
 
 
-def plot_series_overview(images: DataFrame, params: EdaParams) -> Figure:
-    """Class frequency along the series and by day."""
+def plot_series_overview(images: DataFrame, params: EdaParams) -> Figure | tuple[()]:
+    """Class frequency along the series and by day, if a series has several frames."""
+    if not images["series"].duplicated().any():
+        return ()
     return seg.exploration.series_overview(images, max_classes=params.max_classes)
 
 

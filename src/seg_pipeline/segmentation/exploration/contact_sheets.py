@@ -55,6 +55,7 @@ def prediction_sheet(
         _masks(predictions.set_index("image_id").loc[picked.index].assign(ignore=""), names),
         [f"{image_id}, Dice {score:.2f}" for image_id, score in picked.items()],
         names,
+        title="Predictions on test images, from the lowest to the highest Dice",
     )
 
 
@@ -141,8 +142,9 @@ class TrainingFigures:
         return plot_predictions(
             *_images_and_masks(rows, names),
             _masks(guesses.assign(ignore=""), names),
-            [f"{image_id} (val), {epoch}" for image_id in rows["image_id"]],
+            rows["image_id"].tolist(),
             names,
+            title=f"Predictions on validation images, {epoch}",
         )
 
 

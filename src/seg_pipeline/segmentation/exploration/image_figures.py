@@ -10,7 +10,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
+from matplotlib.colors import LogNorm, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -112,7 +112,7 @@ def class_locations(rows: pd.DataFrame, *, num_images: int, max_classes: int) ->
 
 @styled
 def draw_locations(maps: np.ndarray, names: Sequence[str], counts: Sequence[int], *, sampled: str, note: str) -> Figure:
-    """Maps in percent, float (C, H, W), each on a scale from 0 to its own maximum.
+    """Maps in percent, float (C, H, W), all on one scale from 0, finer at its low end so that rare classes show.
 
     ``counts`` has the number of sampled images that show each class; ``sampled`` says which images were read.
     """
@@ -123,14 +123,15 @@ def draw_locations(maps: np.ndarray, names: Sequence[str], counts: Sequence[int]
     figure = new_figure(grown(width), grown(rows * (PANEL_INCHES * ratio + 0.42) + 0.5))
     figure.set_layout_engine("compressed")  # the panels keep the aspect ratio of the maps
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    scale = PowerNorm(0.5, 0, float(maps.max()) or 1)
     for axes, part, name, count in zip(panels, maps, names, counts, strict=False):
-        axes.imshow(part, cmap="viridis", vmin=0, vmax=float(part.max()) or 1)
+        axes.imshow(part, cmap="viridis", norm=scale)
         axes.set(title=f"{name}\n{count:,} images, up to {part.max():.0f} %", xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     for axes in panels[len(names) :]:
         axes.set_visible(False)
-    bar = figure.colorbar(matplotlib.cm.ScalarMappable(cmap="viridis"), ax=list(panels), shrink=0.8, ticks=[0, 1])
-    bar.ax.set_yticklabels(["0", "max"])
+    mapped = matplotlib.cm.ScalarMappable(scale, "viridis")
+    figure.colorbar(mapped, ax=list(panels), shrink=0.8, label="images with the class here (%)")
     figure.suptitle("Class locations: share of images that show the class at each position")
     add_note(figure, sampled, note)
     return figure

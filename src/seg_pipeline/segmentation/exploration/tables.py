@@ -160,12 +160,15 @@ def _draw_stratified(rows: pd.DataFrame, number: int, rng: np.random.Generator) 
 def pick_series(manifest: pd.DataFrame, *, series: str | None, max_frames: int) -> pd.DataFrame:
     """Rows of a series in order, evenly thinned to ``max_frames``; None: the series with the most annotated pixels.
 
+    A series of one frame is chosen only if there is no longer one.
+
     Raises:
         ValueError: there is no series of that name.
     """
     areas = manifest[[f"area_{name}" for name in class_names(manifest)]].sum(axis=1)
     annotated = areas.groupby(manifest["series"].to_numpy()).sum()
-    name = str(annotated.idxmax()) if series is None else series
+    long = manifest["series"].value_counts().reindex(annotated.index) > 1
+    name = str((annotated[long] if long.any() else annotated).idxmax()) if series is None else series
     if name not in annotated.index:
         near = difflib.get_close_matches(name, annotated.index.tolist(), n=3, cutoff=0.3) or annotated.index[:3]
         raise ValueError(

@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Annotation
 
-from seg_pipeline.segmentation.plotting.row_panels import ROW_INCHES, bar_places, draw_bars
+from seg_pipeline.segmentation.plotting.row_panels import ROW_INCHES, bar_places, draw_bars, write_beside
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, styled, unit_colours
 
 NO_MASK = "no mask"
@@ -160,16 +160,16 @@ def plot_memory(estimate: Mapping[str, Any], readable: Callable[[float], str]) -
         for size, parts in [("native size", estimate["native"]), (estimate["training_form"], estimate["training"])]
         for dtype, part in parts.items()
     ]
-    figure = new_figure(grown(8.0), grown(3.4))
+    figure = new_figure(grown(9.0), grown(3.4))
     axes = figure.subplots()
     totals = [total for _, total, _ in bars]
-    texts = [f"{readable(total)}  ({parts})" for _, total, parts in bars]
-    draw_bars(axes, totals, texts, color=["#0072B2"] * 3 + ["#56B4E9"] * 3)
     axes.set(xscale="log", ylim=(len(bars) - 0.4, -0.6))
+    axes.scatter(totals, range(len(bars)), s=45, color=["#0072B2"] * 3 + ["#56B4E9"] * 3, zorder=3)
+    axes.grid(visible=True)
+    write_beside(axes, [f"{readable(total)}  ({parts})" for _, total, parts in bars])
     _draw_limits(axes, estimate, readable)
     limits = [estimate["free_ram"], estimate["free_disk"], estimate["cache"]["limit"]]
-    low = min(totals) / 4
-    high = max(4 * max(limits), max(totals) * max(totals) / low)  # the texts take half of the axis
+    low, high = min(*totals, *limits) / 2, 2 * max(*totals, *limits)
     axes.set(xlim=(low, high), xticks=(ticks := _ticks(low, high)), xticklabels=[readable(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_yticks(range(len(bars)), [name for name, *_ in bars])

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 
 from seg_pipeline.segmentation.plotting.row_panels import add_legend, add_note
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, styled, unit_colours
@@ -24,6 +25,7 @@ MAX_POINTS = 2000
 NUM_BANDS = 6
 """Size bands with equal numbers of images, whose medians are drawn."""
 UNIT = (-0.03, 1.06)
+MAX_TICKS = 4
 
 
 @styled
@@ -48,13 +50,16 @@ def plot_object_sizes(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
 
 
 def _label_areas(axes: Axes) -> None:
-    """Ticks at powers of ten, or at round numbers if fewer than two powers are in range."""
+    """At most four ticks at round numbers, which are written out."""
     low, high = axes.get_xlim()
-    powers = math.floor(math.log10(high)) - math.ceil(math.log10(low)) + 1
-    axes.xaxis.set_major_locator(LogLocator(numticks=5) if powers > 1 else MaxNLocator(3))
-    if powers <= 1:
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    inside = [step * 10.0**power for power in decades for step in (1, 1.5, 2, 3, 5, 7)]
+    ticks = [value for value in inside if low <= value <= high]
+    powers = [value for value in ticks if math.log10(value).is_integer()]
+    ticks = powers if len(powers) > 2 else ticks
+    every = math.ceil(len(ticks) / MAX_TICKS)
+    axes.set_xticks(ticks[::every], [f"{value:,g}" for value in ticks[::every]])
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _draw_bands(axes: Axes, part: pd.DataFrame) -> None:
@@ -80,10 +85,13 @@ def plot_thresholds(curve: pd.DataFrame, names: Sequence[str], chosen: Mapping[s
         if name in chosen:
             axes.axvline(chosen[name], color="black", linewidth=0.8, label="in use")
             axes.set_title(f"{name}\nin use: {chosen[name]:.2f}")
-        axes.set(xlim=UNIT, ylim=UNIT, xlabel="threshold")
+        axes.set(xlim=UNIT, xlabel="threshold")
+    lowest = float(np.nanmin(curve[["dice", "precision", "recall"]].to_numpy(dtype=float)))
     axes, _ = next(iter(panels.values()))
+    axes.set_ylim(math.floor(10 * lowest) / 10 - 0.01 if lowest > 0 else UNIT[0], 1.01)  # the panels share it
+    dice = Line2D([], [], color="black", linewidth=2.2, label="Dice, in the colour of the class")
     figure.suptitle("Dice, precision and recall against the threshold (validation images)")
-    add_legend(figure, axes.get_legend_handles_labels()[0], note)
+    add_legend(figure, [dice, *axes.get_legend_handles_labels()[0][1:]], note)
     return figure
 
 

@@ -19,6 +19,7 @@ from seg_pipeline.segmentation.plotting.overlays import (
     resized,
     resized_masks,
     tint,
+    tiny_spots,
 )
 from seg_pipeline.segmentation.plotting.style import class_colours, new_figure, small, styled
 
@@ -28,6 +29,7 @@ TITLE_INCHES = 0.26
 MARGIN_INCHES = 0.6
 BLOCK_GAP = 0.06
 MAX_ROWS = 6
+READING = "tint: prediction (stronger: false positive); outline: ground truth; ring: too small to see"
 MAX_LEGEND = 16
 PANEL_PIXELS = 480
 """Longer images are shrunk to this side before they are coloured; otherwise their outlines would be too thin to see."""
@@ -59,6 +61,9 @@ def plot_samples(
             [picture, overlay(black, drawn, alpha=1, colours=colours), overlay(picture, drawn, colours=colours)]
         )
     figure = _draw_sheet(rows, titles, ["image", "masks", "overlay"])
+    for axes, mask in zip(figure.axes[1::3], masks, strict=True):
+        if not mask.any():
+            axes.text(0.5, 0.5, "no class", transform=axes.transAxes, color="white", ha="center", va="center")
     figure.suptitle(title)
     _add_legend(figure, _names_to_show(masks, class_names), colours)
     return figure
@@ -71,10 +76,13 @@ def plot_predictions(
     predictions: Sequence[np.ndarray],
     titles: Sequence[str],
     class_names: Sequence[str],
+    *,
+    title: str,
 ) -> Figure:
     """Contact sheet of predictions, one row per image: image, ground truth, and prediction (tint) under true outlines.
 
-    A strong tint is a false positive, an outline without a tint inside is a false negative.
+    A strong tint is a false positive, an outline without a tint inside is a false negative. Objects that are too small
+    to see are ringed.
     """
     _check_lengths(images=len(images), truths=len(truths), predictions=len(predictions), titles=len(titles))
     _check_classes([*truths, *predictions], class_names)
@@ -85,8 +93,10 @@ def plot_predictions(
         marked = tint(tint(picture, found, TINT, colours), found & ~drawn, FALSE_TINT, colours)
         rows.append([picture, overlay(picture, drawn), draw_outlines(marked, drawn, colours)])
     figure = _draw_sheet(rows, titles, ["image", "ground truth", "prediction"])
-    figure.suptitle("Predictions (tint; stronger: false positive) and ground truth (outline)")
-    _add_legend(figure, _names_to_show([*truths, *predictions], class_names), colours)
+    for index, (row, truth, predicted) in enumerate(zip(rows, truths, predictions, strict=True)):
+        _ring(figure.axes[3 * index + 2], truth | predicted, row[0].shape[0] / truth.shape[1])
+    figure.suptitle(title)
+    _add_legend(figure, _names_to_show([*truths, *predictions], class_names), colours, READING)
     return figure
 
 
@@ -118,6 +128,14 @@ def plot_augmentations(
     figure.suptitle(title)
     _add_legend(figure, _names_to_show(flat, class_names), colours)
     return figure
+
+
+def _ring(axes: Axes, masks: np.ndarray, scale: float) -> None:
+    """Ring the tiny objects of ``masks``, bool (C, H, W), on their image, which is drawn at this scale."""
+    shown = 72 * PANEL_INCHES / max(masks.shape[1:])  # a panel's pixels, at one per point
+    for x, y in (tiny_spots(masks, shown) + 0.5) * scale - 0.5:
+        for colour, width in (("black", 2.4), ("white", 1.0)):
+            axes.plot(x, y, "o", markersize=11, fillstyle="none", color=colour, markeredgewidth=width)
 
 
 def _check_lengths(**lengths: int) -> None:
@@ -173,7 +191,7 @@ def _show(axes: Axes, picture: np.ndarray, ratio: float) -> None:
     cell_width = max(width, height / ratio)
     side, above = (cell_width - width) / 2, (cell_width * ratio - height) / 2
     axes.set(xlim=(-0.5 - side, width - 0.5 + side), ylim=(height - 0.5 + above, -0.5 - above))
-    axes.set(xticks=[], yticks=[])
+    axes.set(xticks=[], yticks=[], facecolor="0.9")  # all cells look equally large
     axes.spines[:].set_visible(False)
 
 
@@ -185,7 +203,7 @@ def _names_to_show(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> d
     return {index: name for index, name in enumerate(class_names) if seen[index]}
 
 
-def _add_legend(figure: Figure, names: dict[int, str], colours: np.ndarray) -> None:
+def _add_legend(figure: Figure, names: dict[int, str], colours: np.ndarray, note: str = "") -> None:
     patches = [
         Patch(facecolor=colours[index] / 255, edgecolor="0.4", linewidth=0.5, label=name)
         for index, name in names.items()
@@ -194,5 +212,6 @@ def _add_legend(figure: Figure, names: dict[int, str], colours: np.ndarray) -> N
         return
     points = (0.6 * max(map(len, names.values())) + 5) * small()  # a letter is 0.6 font sizes wide, the patch 5
     columns = max(1, int(figure.get_figwidth() * 72 / points))
-    figure.legend(handles=patches, loc="outside lower center", ncols=columns)
-    figure.set_figheight(figure.get_figheight() + math.ceil(len(patches) / columns) * small() / 45)
+    legend = figure.legend(handles=patches, loc="outside lower center", ncols=columns, title=note)
+    legend.get_title().set_fontsize(small())
+    figure.set_figheight(figure.get_figheight() + (math.ceil(len(patches) / columns) + bool(note)) * small() / 45)

@@ -9,8 +9,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from seg_pipeline.segmentation.plotting.row_panels import GREY, add_legend, add_note, draw_bars, row_panels
-from seg_pipeline.segmentation.plotting.style import grown, new_figure, small, styled, unit_colours
+from seg_pipeline.segmentation.plotting.row_panels import (
+    GREY,
+    add_legend,
+    add_note,
+    bar_places,
+    row_panels,
+    write_beside,
+)
+from seg_pipeline.segmentation.plotting.style import grown, new_figure, styled, unit_colours
 
 MAX_ROWS = 40
 MARKERS = "osD^vP"
@@ -66,15 +73,21 @@ def plot_postprocessing_gains(gains: pd.DataFrame) -> Figure:
         axes.plot(before, place, "|", color="black", markersize=9, zorder=2)
         face = "black" if row["kept"] else "white"
         axes.plot(after, place, "o", markerfacecolor=face, markeredgecolor="black", markersize=5.5, zorder=3)
-        gained = round(after - before, 4) + 0.0  # never -0.0
-        text = f"{gained:+.4f}{_between(row['gain_interval'])} {'kept' if row['kept'] else 'not kept'}"
-        axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=small())
+    write_beside(axes, [_outcome(row) for row in shown.to_dict("records")])
     axes.set_xlabel("Dice on the validation split")
     axes.grid(visible=True, axis="x")
     figure.suptitle("Postprocessing: validation Dice before and after each step")
     left = f"; {len(gains) - len(shown):,} more steps are not shown" if len(gains) > len(shown) else ""
     add_note(figure, f"line: before, circle: after (filled: kept){left}")
     return figure
+
+
+def _outcome(row: dict) -> str:
+    """The gain of a step, and whether it was kept or why not."""
+    low = (row["gain_interval"] or [None])[0]
+    why = "" if low is None or pd.isna(low) else ": the interval contains 0" if low <= 0 else ": the gain is too small"
+    gained = round(row["dice_after"] - row["dice_before"], 4) + 0.0  # never -0.0
+    return f"{gained:+.4f}{_between(row['gain_interval'])} {'kept' if row['kept'] else f'not kept{why}'}"
 
 
 def _plain(value: Any) -> str:
@@ -100,18 +113,19 @@ def plot_prediction_options(options: pd.DataFrame) -> Figure:
     """
     used = ["\u25b6 " if one else "" for one in options["used"]]
     labels = [f"{mark}{name}" for mark, name in zip(used, options["option"], strict=True)]
-    figure = new_figure(grown(7.6), grown(1.5 + 0.34 * len(options)))
-    score, cost = figure.subplots(1, 2, sharey=True, width_ratios=[1.5, 1])
+    figure = new_figure(grown(9.6), grown(1.5 + 0.34 * len(options)))
+    score, cost = figure.subplots(1, 2, sharey=True, width_ratios=[1.2, 1])
     dark = ["0.3" if one else "0.65" for one in options["used"]]
     gains = [_gain(row) for row in options.to_dict("records")]
     times = [f"{ratio:.1f}x, {seconds:.2f} s" for ratio, seconds in options[["cost", "seconds_per_image"]].to_numpy()]
     for axes, values, texts in [(score, options["dice"], gains), (cost, options["cost"], times)]:
-        draw_bars(axes, values.fillna(0), texts, color=dark)
-    score.set(
-        title="Dice on validation images", xlim=(0, 2.6), xticks=np.linspace(0, 1, 5), ylim=(len(options) - 0.5, -0.5)
-    )
+        places, thickness = bar_places(len(options), 0, 1)
+        axes.barh(places, values.fillna(0), thickness, color=dark)
+        axes.grid(visible=True, axis="x")
+        write_beside(axes, texts)
+    score.set(title="Dice on validation images", xlim=(0, 1), ylim=(len(options) - 0.5, -0.5))
     score.set_yticks(range(len(options)), labels)
-    cost.set(title="Time per image (plain: 1)", xlim=(0, 1.6 * max(float(options["cost"].max()), 1)))
+    cost.set(title="Time per image (plain: 1)", xlim=(0, max(float(options["cost"].max()), 1)))
     figure.suptitle("Prediction options: Dice and time per image")
     add_note(figure, "\u25b6 and dark: in use")
     return figure
@@ -138,8 +152,7 @@ def plot_comparison(summary: pd.DataFrame, *, title: str) -> Figure:
         marker, colour = {"better": (">", "#0072B2"), "worse": ("<", "#D55E00")}.get(row["verdict"], ("o", "0.5"))
         axes.hlines(place, row["low"], row["high"], color=colour, linewidth=2)
         axes.plot(row["difference"], place, marker, color=colour, markersize=7)
-        text = f"{row['difference']:+.3f} {row['verdict']}"
-        axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=small())
+    write_beside(axes, [f"{row['difference']:+.3f} {row['verdict']}" for row in shown.to_dict("records")])
     widest = np.nanmax(np.abs(shown[["difference", "low", "high"]].to_numpy(dtype=float)))
     axes.set(xlim=(-1.1 * widest or -1, 1.1 * widest or 1), xlabel="Dice of this run minus Dice of the other run")
     axes.grid(visible=True, axis="x")

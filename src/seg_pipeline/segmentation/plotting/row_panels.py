@@ -76,6 +76,12 @@ def draw_bars(
     axes.grid(visible=True, axis="y" if upright else "x")
 
 
+def write_beside(axes: Axes, texts: Sequence[str]) -> None:
+    """Write one text per row to the right of the axes."""
+    for place, text in enumerate(texts):
+        axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=small())
+
+
 def draw_boxes(
     axes: Axes,
     percentiles: pd.DataFrame,

@@ -73,8 +73,11 @@ def styled(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]
 def class_colours(num_classes: int) -> np.ndarray:
     """RGB colours, uint8 (C, 3), the same for a class index in every figure.
 
-    The first 48 differ; the first 11 also differ for colour-blind readers. After 48 the colours repeat.
+    They are those of the settings if there is one per class. Else the first 48 differ, the first 11 also for
+    colour-blind readers, and after 48 the colours repeat.
     """
+    if num_classes and len(CURRENT.class_colours) == num_classes:
+        return np.array([list(bytes.fromhex(one[1:])) for one in CURRENT.class_colours], dtype=np.uint8)
     palette = np.frombuffer(_PALETTE, dtype=np.uint8).reshape(-1, 3)
     return palette[np.arange(num_classes) % len(palette)]
 

@@ -1,7 +1,7 @@
 """Figures of a search, drawn from its table of trials."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -15,6 +15,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from seg_pipeline.segmentation.plotting.row_panels import add_note
 from seg_pipeline.segmentation.plotting.style import count_steps, grown, new_figure, small, styled
 from seg_pipeline.segmentation.search.ranking import DECAY, RATE, best_point, points, searched_names
 from seg_pipeline.segmentation.settings.search import GridSettings
@@ -24,6 +25,7 @@ LEAST_TRIALS = 8
 COLOUR, CHOSEN_COLOUR = "#0072B2", "#D55E00"
 PALEST = 0.88  # of viridis, whose end is too pale for lines
 LEGEND_COLUMNS = 6
+MAX_LEVEL = 6  # with more values, their names are sloped
 STEEP = 50.0  # losses that span more than this factor get a logarithmic axis
 DARK = 0.6  # share of viridis below which a number on it is white
 
@@ -117,7 +119,7 @@ def _plot_trials(trials: pd.DataFrame, points: pd.DataFrame, name: str, best: ob
         _draw_value(losses, dice, trials[trials[name] == value], colour, f"{value:.3g}")
     _scale(losses, trials)
     losses.set(title="Loss: train dashed, val solid", ylabel="loss")
-    dice.set(title="Dice on val", ylabel="val Dice")
+    dice.set(title="Dice on val", ylabel="val Dice", ylim=(0, None))
     for axes in (losses, dice):
         axes.set_xlabel("epoch")
         count_steps(axes)
@@ -167,15 +169,20 @@ def _draw_points(axes: Axes, points: pd.DataFrame, name: str, best: object) -> N
         axes.set_xscale("log")
     elif len(values) > 1:
         axes.set_xscale("symlog", linthresh=float(values[values > 0].min()))
-    axes.set_xticks(values, [f"{value:.3g}" for value in values], rotation=45, ha="right", rotation_mode="anchor")
+    slope: dict[str, Any] = (
+        {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if len(values) > MAX_LEVEL else {}
+    )
+    axes.set_xticks(values, [f"{value:.3g}" for value in values], **slope)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(visible=True)
     axes.legend(loc="best")
+    if (sound["score"] >= 0).all():
+        axes.set_ylim(0, 1.1 * axes.get_ylim()[1])  # Dice; a loss as score is negative
 
 
 @styled
 def _plot_heat_map(points: pd.DataFrame, best: tuple[float, float]) -> Figure:
-    """Heat map of the score over rate and decay; blank for pairs not tried, a cross for pairs that failed.
+    """Heat map of the score over rate and decay; grey for pairs not tried, a cross for pairs that failed.
 
     ``best`` is the chosen pair, which is framed.
     """
@@ -198,6 +205,8 @@ def _plot_heat_map(points: pd.DataFrame, best: tuple[float, float]) -> Figure:
     axes.set_yticks(range(len(rows)), [f"{value:.3g}" for value in rows])
     axes.set(xlabel="weight decay", ylabel="learning rate")
     axes.spines[:].set_visible(False)
+    axes.set_facecolor("0.88")
+    add_note(figure, "grey: not tried" + ("; ×: diverged or failed" if points["score"].isna().any() else ""))
     figure.colorbar(image, ax=axes, label="score")
     figure.suptitle(f"Score of {len(points)} pairs; the chosen one is framed")
     return figure

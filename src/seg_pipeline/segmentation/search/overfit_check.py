@@ -187,6 +187,7 @@ def sheet_of(rows: pd.DataFrame, dataset: Dataset, state: TrainState | None, con
         [input_to_rgb(image.numpy()) for image, _ in samples],
         truths,
         guesses,
-        [f"{image_id} (overfitted)" for image_id in rows["image_id"].head(number)],
+        rows["image_id"].head(number).tolist(),
         list(config.classes),
+        title="Overfitting check: predictions on the few images trained on\nshould match the ground truth",
     )

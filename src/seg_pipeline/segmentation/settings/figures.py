@@ -5,6 +5,7 @@ They are set without Matplotlib in most runs that draw nothing; ``plotting.style
 
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, ClassVar
 
@@ -23,10 +24,14 @@ class FigureSettings:
     """Points; titles are one larger, numbers inside a plot one smaller."""
     dpi: Annotated[int, Ge(50), Le(600)] = 150
     """Dots per inch of saved figures."""
+    class_colours: list[str] = field(default_factory=list)
+    """A colour per class, such as "#8000ff"; empty: those of `dataset.classes`, else a colour-safe palette."""
     rc: dict[str, object] = field(default_factory=dict)
     """Other Matplotlib settings, such as {font.family: serif}."""
 
     def __post_init__(self) -> None:
+        if wrong := [one for one in self.class_colours if not re.fullmatch("#[0-9a-fA-F]{6}", one)]:
+            raise ValueError(f"a colour must be like #8000ff, found {wrong[0]!r}")
         if self.rc:
             from matplotlib import RcParams  # imported here because it takes 0.3 s
 
