@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import socket
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,13 +32,16 @@ class Store:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
-        self.down, self.refused = False, ""
+        self.down, self.refused, self.why = False, "", "refused: no such thing"
 
     def failures(self) -> tuple[type[Exception], ...]:
         return (OSError,)
 
     def refuses(self, error: Exception) -> bool:
-        return "refused" in str(error)
+        return "refused" in str(error) or self.lost(error)
+
+    def lost(self, error: Exception) -> bool:
+        return "no such run" in str(error)
 
     def where(self, run: Any) -> str:
         return f"run {run.key}"
@@ -43,7 +49,7 @@ class Store:
     def __getattr__(self, do: str) -> Any:
         def call(**arguments: Any) -> None:
             if do == self.refused:
-                raise OSError("refused: no such thing")
+                raise OSError(self.why)
             if self.down:
                 raise OSError("http://user:secret@host is down")
             self.calls.append((do, arguments))
@@ -71,6 +77,10 @@ def box(store, tmp_path, monkeypatch) -> Iterator[Outbox]:
 def kept(folder: Path) -> list[dict[str, Any]]:
     (file,) = (folder / "tracking_aside").glob("*.jsonl")
     return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def warnings_in(caplog) -> list[str]:
+    return [one.message for one in caplog.records if one.levelno >= logging.WARNING]
 
 
 def test_missed_calls_are_sent_in_order_once_the_store_is_back(box, store, tmp_path, caplog):
@@ -114,12 +124,19 @@ def test_kept_files_are_copies(box, store, tmp_path):
     file.write_text("second")
     box.send("figure", run="abc", path=str(file))
     _, first, tree, second = (event.get("path") for event in kept(tmp_path))
-    assert (Path(first).read_text(), Path(second).read_text()) == ("first", "second")
-    assert Path(first).name == Path(second).name == "curves.png"
-    assert (Path(tree) / "below" / "model.onnx").read_text() == "weights"
+    (beside,) = (path for path in (tmp_path / "tracking_aside").iterdir() if path.is_dir())
+    first, tree, second = beside / first, beside / tree, beside / second
+    assert (first.read_text(), second.read_text()) == ("first", "second")
+    assert first.name == second.name == "curves.png"
+    assert (tree / "below" / "model.onnx").read_text() == "weights"
     store.down = False
     assert box.flush() is None
-    assert not Path(first).exists()
+    assert not first.exists()
+    assert [Path(arguments["path"]).name for do, arguments in store.calls if "path" in arguments] == [
+        "curves.png",
+        "bundle",
+        "curves.png",
+    ]
 
 
 def test_the_next_run_sends_the_journal_of_a_killed_run(store, tmp_path, caplog):
@@ -162,7 +179,167 @@ def test_a_full_disk_does_not_stop_the_run(box, store, tmp_path, caplog):
     (tmp_path / "tracking_aside").touch()  # a file where the folder should be
     store.down = True
     box.send("start", run=START)
-    assert caplog.messages[-1].startswith("tracking: lost the call start, which could not be kept on disk either: ")
+    box.send("tags", run="abc", values={})
+    assert warnings_in(caplog) == [
+        "tracking: cannot reach mlflow (http://host is down). The run continues; what cannot be logged now is lost, as "
+        f"it cannot be kept in {tmp_path / 'tracking_aside'} either (File exists)"
+    ]
+    assert box.close() is None
+    assert box.where(outbox.Run(**START)) == "mlflow: not recorded (http://host is down)"
+
+
+NESTED = {**START, "key": "abc-fold-1", "parent": "abc"}
+
+
+def test_a_nested_run_is_kept_with_the_start_of_the_run_above(box, store, tmp_path):
+    box.send("start", run=START)
+    store.down = True
+    box.send("start", run=NESTED)
+    box.send("tags", run=NESTED["key"], values={"a": "b"})
+    assert [(line["do"], line["run"]) for line in kept(tmp_path)] == [
+        ("start", START), ("start", NESTED), ("tags", NESTED["key"])]  # fmt: skip
+
+
+def test_what_was_lost_while_the_disk_was_full_costs_nothing_that_comes_later(box, store, tmp_path, monkeypatch):
+    store.down = True
+    with monkeypatch.context() as full:
+        full.setattr(Path, "mkdir", no_space)
+        box.send("start", run=START)
+    box.send("tags", run="abc", values={"a": "b"})
+    store.down = False
+    assert box.flush() is None
+    assert store.done == ["start", "tags"]
+
+
+def no_space(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_is_full_within_a_line_leaves_whole_lines(box, store, tmp_path, monkeypatch):
+    store.down = True
+    box.send("start", run=START)
+    file = box._journal[2]
+    room = [20]
+
+    class Full:
+        def fileno(self) -> int:
+            return file.fileno()
+
+        def close(self) -> None:
+            file.close()
+
+        def write(self, data: bytes) -> int:
+            if not room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return file.write(data[: room.pop()])
+
+    box._journal = (*box._journal[:2], Full())
+    box.send("tags", run="abc", values={"a": "lost"})
+    box._journal = (*box._journal[:2], file)
+    box.send("tags", run="abc", values={"a": "kept"})
+    assert [line["do"] for line in kept(tmp_path)] == ["start", "tags"]
+    assert kept(tmp_path)[1]["values"] == {"a": "kept"}
+
+
+SENT = [{"do": "start", "run": START}, {"do": "tags", "run": "abc", "values": {"a": "b"}}]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"do": "tags", "ru' + json.dumps({"do": "tags", "run": "abc", "values": {}}),
+        "\xff\x00",
+        "[" * 100_000,
+        "[]",
+        '{"do": "failures"}',
+        '{"do": "__class__", "run": "abc"}',
+        '{"do": "tags", "run": "never started", "values": {}}',
+        '{"do": "start", "run": {"key": "x"}}',
+        '{"do": "artifact", "run": "abc", "path": "/etc/passwd", "folder": "x"}',
+        '{"do": "artifact", "run": "abc", "path": "../../secret", "folder": "x"}',
+        '{"do": "artifact", "run": "abc", "path": "0/gone.png", "folder": "x"}',
+    ],
+    ids=[
+        "torn",
+        "bytes",
+        "deep",
+        "list",
+        "not a call",
+        "private",
+        "unknown run",
+        "no run",
+        "absolute",
+        "above",
+        "gone",
+    ],
+)
+def test_a_damaged_or_hostile_line_is_skipped_and_told(store, tmp_path, caplog, line):
+    folder = tmp_path / "tracking_aside"
+    folder.mkdir()
+    (tmp_path / "secret").write_text("secret")
+    journal = folder / "mlflow-abc.jsonl"
+    journal.write_text("\n".join([json.dumps(SENT[0]), line, json.dumps(SENT[1]), ""]), encoding="latin-1")
+    Outbox(store, tmp_path).send_leftovers()
+    assert store.done == ["start", "tags", "finish"]
+    assert warnings_in(caplog) == [f"tracking: 1 damaged line of {journal} skipped"]
+    assert list(folder.iterdir()) == []
+
+
+def test_a_journal_that_cannot_be_opened_is_left(store, tmp_path, monkeypatch):
+    folder = tmp_path / "tracking_aside"
+    (folder / "mlflow-abc.jsonl").mkdir(parents=True)  # as impossible to open as one of another user
+    Outbox(store, tmp_path).send_leftovers()
+    assert store.done == []
+
+
+def test_a_journal_that_was_deleted_is_told(box, store, tmp_path, caplog):
+    store.down = True
+    box.send("start", run=START)
+    next((tmp_path / "tracking_aside").glob("*.jsonl")).unlink()
+    store.down = False
+    box.send("finish", run="abc", status="FINISHED")
+    assert store.done == ["start", "finish"]
+    assert "1 damaged line of" in warnings_in(caplog)[-1]
+
+
+def test_a_store_that_has_lost_the_run_gets_it_again(box, store, caplog):
+    box.send("start", run=START)
+    store.refused = "metrics"
+    store.why = "no such run"
+    box.send("metrics", run="abc", rows=[], at=1)
+    box.send("metrics", run="abc", rows=[], at=2)
+    assert store.done == ["start", "start", "start"]  # not for ever: it is rejected then
+    assert len(warnings_in(caplog)) == 1
+
+
+def test_a_run_that_the_store_rejects_costs_one_warning(box, store, caplog):
+    store.refused = "start"
+    for _ in range(3):
+        box.send("tags", run="abc", values={}) if store.calls else box.send("start", run=START)
+    box.send("tags", run="abc", values={})
+    box.send("finish", run="abc", status="FINISHED")
+    assert warnings_in(caplog) == ["tracking: mlflow rejected start: refused: no such thing"]
+    assert box.where(outbox.Run(**START)).startswith("mlflow: not recorded")
+
+
+def test_a_slow_store_is_left_alone_ten_times_as_long_as_it_took(store, tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(outbox.time, "monotonic", lambda: clock[0])
+    slow = store.__class__.__getattr__
+
+    def takes_five_seconds(self: Store, do: str) -> Any:
+        clock[0] += 5.0
+        return slow(self, do)
+
+    monkeypatch.setattr(store.__class__, "__getattr__", takes_five_seconds)
+    box = Outbox(store, tmp_path)
+    box.send("start", run=START)
+    for _ in range(100):  # an epoch of ten seconds each
+        clock[0] += 10.0
+        box.send("tags", run="abc", values={})
+    assert clock[0] == 1000 + 5 + 5 + 7 * 5 + 30 * 5  # start, one, seven after 50 s, thirty after 350 s
+    assert box.close() is None
+    assert store.done.count("tags") >= 100
 
 
 PIPELINE = Pipeline([Node(lambda seed: seed, "params:seed", "out", name="train")])
@@ -207,6 +384,22 @@ def test_a_store_that_does_not_work_gets_the_run_later(tmp_path, monkeypatch, ca
     (journal,) = (tmp_path / "tracking_aside").glob("*.jsonl")
     assert last == f"tracking: what could not be logged is kept in {journal}; the next run sends it"
     assert hooks.where == f"mlflow: kept in {journal}"
+
+
+def test_a_server_that_hangs_costs_two_time_outs_and_one_warning(tmp_path, monkeypatch, caplog):
+    """With the defaults of 10 s and one more attempt, about 22 s at the start and at the end of a run."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        began = time.monotonic()
+        hooks = begin(tmp_path)
+        hooks.after_dataset_saved("training_history", HISTORY)
+        hooks.after_pipeline_run()
+        assert 2 <= time.monotonic() - began < 8
+    first, last = (one for one in caplog.messages if "mlflow" in one)
+    assert "ReadTimeoutError" in first
+    assert "the next run sends it" in last
 
 
 def test_the_next_run_sends_a_run_that_no_store_received(tmp_path, store_uri, monkeypatch):

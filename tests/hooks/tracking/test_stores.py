@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import builtins
+import os
+import socket
+import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,6 +24,8 @@ from seg_pipeline.hooks.tracking.tracking_hooks import make_tracker
 
 RUN = Run("0123456789abcdef", "training", "tests", begun=1_700_000_000_000)
 ROWS = [{"step": step, "values": {"train_loss": 1 / step, "val_dice": step / 8}} for step in (1, 2)]
+
+MLFLOW = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 
 
 @pytest.fixture
@@ -144,3 +151,66 @@ def test_a_name_that_mlflow_would_refuse_is_made_safe(name, key):
 
     assert mlflow_store._key(name) == key
     _validate_metric_name(key)
+
+
+THREE = """
+import os, sys, time
+from dataclasses import asdict
+from pathlib import Path
+from seg_pipeline.hooks.tracking.mlflow_store import MlflowTracker
+from seg_pipeline.hooks.tracking.outbox import Outbox
+from seg_pipeline.hooks.tracking.tracker import Run
+import mlflow.store.tracking.sqlalchemy_store
+
+project, at = Path(sys.argv[1]), time.time() + 0.2
+for number in range(3):
+    if os.fork() == 0:
+        box = Outbox(MlflowTracker(project), project)
+        time.sleep(at - time.time())
+        box.send("start", run=asdict(Run(f"run{number}", "training", "tests", 5)))
+        box.send("finish", run=f"run{number}", status="FINISHED")
+        os._exit(box.close() is not None)
+print(*(os.wait()[1] for _ in range(3)))
+"""
+
+
+@pytest.mark.slow
+def test_three_first_runs_at_once_make_one_database(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    command = [sys.executable, "-c", THREE, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["0", "0", "0"], ended.stderr
+    with sqlite3.connect(tmp_path / "mlflow.db") as database:
+        assert database.execute("SELECT name FROM experiments ORDER BY 1").fetchall() == [("Default",), ("tests",)]
+        assert database.execute("SELECT DISTINCT status, count(*) FROM runs").fetchall() == [("FINISHED", 3)]
+    assert not (tmp_path / "tracking_aside").exists()
+
+
+def test_a_clock_that_is_set_does_not_make_a_living_process_another(monkeypatch):
+    import psutil
+
+    before = mlflow_store._process_id(os.getpid())
+    real = psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: real(process) + 3600)
+    assert mlflow_store._process_id(os.getpid()) == before
+    assert mlflow_store._process_id(os.getppid()) != before
+
+
+@MLFLOW
+def test_a_run_that_the_database_does_not_know_is_lost(tmp_path, store_uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    tracker = MlflowTracker(tmp_path)
+    tracker._runs["abc"] = "0" * 32
+    with pytest.raises(tracker.failures()) as error:
+        tracker.tags("abc", {"a": "b"})
+    assert tracker.lost(error.value)
+
+
+@MLFLOW
+def test_tags_of_another_program_do_not_end_a_run(tmp_path, store_uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    tracker = MlflowTracker(tmp_path)
+    tracker.start(Run("theirs", "training", "foreign", begun=5))
+    tracker.tags("theirs", {mlflow_store.PROCESS: f"{socket.gethostname()} no number"})
+    tracker.start(Run("ours", "training", "foreign", begun=5))
+    assert tracker._client.get_run(tracker._runs["theirs"]).info.status == "RUNNING"

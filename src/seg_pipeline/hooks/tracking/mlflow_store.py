@@ -10,17 +10,21 @@ import os
 import re
 import shlex
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Tracker, Unavailable, without_credentials
+from seg_pipeline.segmentation.storage.locks import held
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run as Stored
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+SQLITE = "sqlite:///"
 KEY, PROCESS = "seg_pipeline.run", "seg_pipeline.process"
 MOST_PARAMS, MOST_METRICS = 100, 1000
 """Limits of one ``log_batch`` call."""
@@ -38,12 +42,11 @@ class MlflowTracker(Tracker):
         self._project, self._system_metrics = project, system_metrics
         self._monitors: dict[str, SystemMetricsMonitor] = {}
         self._runs: dict[str, str] = {}
-        self._experiments: dict[str, str] = {}
 
     @property
     def uri(self) -> str:
         beside = (self._project / "mlflow.db").as_posix()
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{beside}"
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{beside}"
 
     def failures(self) -> tuple[type[Exception], ...]:
         from alembic.util import CommandError
@@ -54,6 +57,9 @@ class MlflowTracker(Tracker):
 
     def refuses(self, error: Exception) -> bool:
         return getattr(error, "error_code", "") in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST")
+
+    def lost(self, error: Exception) -> bool:
+        return getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
 
     def start(self, run: Run) -> None:
         experiment = self._experiment(run.experiment)
@@ -153,21 +159,38 @@ class MlflowTracker(Tracker):
         from mlflow.store.db import utils
 
         utils.MAX_RETRY_COUNT = 3  # the default of 15 attempts at doubling intervals takes an hour
-        for noisy in ("mlflow.store.db.utils", "alembic"):  # 50 lines on a new database, a traceback on a locked one
+        # 50 lines on a new database, a traceback on a locked one, a line per attempt to reach a server
+        for noisy in ("mlflow.store.db.utils", "alembic", "urllib3.connectionpool"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         try:
-            return MlflowClient(tracking_uri=self.uri)
+            with self._only_one_creates():
+                return MlflowClient(tracking_uri=self.uri)
         except MlflowException as error:  # a wrong address, not a rejected call: keep the calls
             raise Unavailable(str(error)) from error
 
+    @contextmanager
+    def _only_one_creates(self) -> Iterator[None]:
+        """Of several first runs at once, one makes the tables of an SQLite file; mlflow itself has no lock for that."""
+        with ExitStack() as stack:
+            if self.uri.startswith(SQLITE):
+                database = Path(self.uri.removeprefix(SQLITE).partition("?")[0])
+                database.parent.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(held(database.with_name(f"{database.name}.lock"), "", wait=True))
+            yield
+
     def _experiment(self, name: str) -> str:
-        if name not in self._experiments:
-            found = self._client.get_experiment_by_name(name)
-            self._experiments[name] = found.experiment_id if found else self._new_experiment(name)
-        return self._experiments[name]
+        from mlflow.exceptions import MlflowException
+
+        found = self._client.get_experiment_by_name(name)
+        try:
+            return found.experiment_id if found else self._new_experiment(name)
+        except MlflowException:
+            if found := self._client.get_experiment_by_name(name):  # another run was faster
+                return found.experiment_id
+            raise
 
     def _new_experiment(self, name: str) -> str:
-        database = self.uri.removeprefix("sqlite:///")
+        database = self.uri.removeprefix(SQLITE)
         local = database != self.uri  # a server chooses the place of artifacts itself
         artifacts = (Path(database).absolute().parent / "mlartifacts").as_uri() if local else None
         kind = {"mlflow.experimentKind": "custom_model_development"}  # or else mlflow's page opens on language models
@@ -180,14 +203,17 @@ class MlflowTracker(Tracker):
         """Sets KILLED on this machine's runs whose process is gone, for example after SIGKILL or a power cut."""
         for one in self._found(experiment, "attributes.status = 'RUNNING'"):
             host, _, process = one.data.tags.get(PROCESS, "").partition(" ")
-            if host == socket.gethostname() and process != _process_id(int(process.partition("-")[0])):
+            pid = process.partition("-")[0]
+            if host == socket.gethostname() and pid.isdecimal() and process != _process_id(int(pid)):
                 self._client.set_terminated(one.info.run_id, "KILLED")
 
 
 def _process_id(pid: int) -> str:
-    """Number and start time (seconds since 1970) of a process, because the system reuses numbers."""
+    """Number and start of a process, because the system reuses numbers; no clock that may be set has a part in it."""
     import psutil
 
+    with suppress(OSError):  # Linux: start in ticks after boot; the name before it may hold spaces
+        return f"{pid}-{Path(f'/proc/{pid}/stat').read_text(errors='replace').rpartition(')')[2].split()[19]}"
     try:
         return f"{pid}-{int(psutil.Process(pid).create_time())}"
     except psutil.NoSuchProcess:
@@ -198,8 +224,8 @@ def set_defaults() -> None:
     """Set mlflow's environment variables that the user has not set. Call it before mlflow is imported."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # by default, a dead server delays a run by minutes
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # by default, a dead server delays a run by minutes
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 

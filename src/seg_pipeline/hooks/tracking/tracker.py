@@ -50,6 +50,10 @@ class Tracker(Protocol):
     def start(self, run: Run) -> None:
         """Start the run, or resume it if the store has it."""
 
+    def lost(self, error: Exception) -> bool:  # noqa: ARG002
+        """Whether the store no longer has the run, for example because its database was replaced."""
+        return False
+
     def where(self, run: Run) -> str:
         """The run and the command or address that shows it, as one line."""
 
