@@ -1,14 +1,16 @@
 """The report in headless Chromium, opened from disk: what it asks for, how it sorts and filters, how it fits."""
 
+import io
 import shutil
 from dataclasses import replace
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
 from seg_pipeline.segmentation.manifest.splits import split_table
-from seg_pipeline.segmentation.report import findings_page, report_page
+from seg_pipeline.segmentation.report import data_set_page, findings_page, report_page
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 CHROMIUM = shutil.which("chromium")
@@ -144,7 +146,7 @@ def test_a_rule_of_the_findings_page_filters_its_list(browser, tested, tmp_path)
     page = browser.new_page()
     page.goto(file.as_uri())
     assert page.locator("[data-count]").inner_text() == "4 of 4"
-    page.locator("a", has_text="blank_image").click()
+    page.locator("#rule-blank_image a").click()
     assert page.locator("[data-count]").inner_text() == "3 of 4"
 
 
@@ -257,3 +259,22 @@ def test_images_are_filtered_by_their_score(opened):
     page = opened(1400)
     page.fill("#images [data-most=dice]", "0.4")
     assert ids(page) == ["scan10", "scan13"]  # not the correctly empty one
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_figures_of_other_pages_fit_a_phone_and_open_large(browser, tmp_path, kind):
+    stream = io.BytesIO()
+    Image.new("RGB", (1500, 700), (200, 30, 30)).save(stream, "PNG")
+    images = pd.DataFrame({"width": [64], "height": [48], "group": ["a"], "series": ["a"]})
+    name = {"PNG": "class_overview", "JPEG": "sample_sheet"}[kind]
+    file = tmp_path / "data_set.html"
+    counts = pd.DataFrame({"train": [1]}, index=["box"])
+    file.write_text(data_set_page(images, counts, {"cache": {"advice": "none"}}, {name: stream.getvalue()}))
+    page = browser.new_page(viewport={"width": 420, "height": 800}, color_scheme="dark")
+    page.goto(file.as_uri())
+    figure = page.locator(".plots img")
+    assert figure.bounding_box()["width"] < 400
+    assert page.evaluate("document.documentElement.scrollWidth") == 420
+    assert ("invert" in figure.evaluate("(one) => getComputedStyle(one).filter")) == (kind == "PNG")
+    figure.click()
+    assert page.locator(".viewer .stage img").is_visible()

@@ -64,11 +64,30 @@ def test_images_are_shown_once_a_rule_and_the_rules_take_turns(made):
     assert shown[:6] == ["blank_image", "mask_jumps"] * 3
 
 
-def test_an_image_that_was_dropped_is_shown_where_it_can_be_read(made, tmp_path):
+def test_an_image_that_was_dropped_is_shown_if_it_can_be_read_and_has_a_card_in_any_case(made, tmp_path):
     (tmp_path / "no.png").write_bytes(b"no image")
     files = pd.DataFrame({"image_id": ["bad", "cut"], "path": [made["path"][0], str(tmp_path / "no.png")]})
     found = [Finding("rle_unsorted", "", "dropped", "bad"), Finding("unreadable_image", "", "dropped", "cut")]
-    assert re.findall(r"<figcaption>.*?<b>(\w+)</b>", page(made, found, files)) == ["bad"]
+    found.append(Finding("row_without_file", "", "dropped", "gone"))
+    cards = re.findall(r"<figure>(?:<img|<p class=.blank.>(.*?)</p>).*?<b>(\w+)</b>", page(made, found, files))
+    assert cards == [("", "bad"), ("cannot be read", "cut"), ("no image file", "gone")]
+
+
+def test_words_tell_how_unused_inputs_and_findings_fit_together(made):
+    found = [Finding("unreadable_image", "", "dropped", "cut"), Finding("blank_image", "", "flagged", "scan01")]
+    assert "1 finding with the action dropped explains the 1 unused row and 1 unused file: a finding" in page(
+        made, found
+    )
+    two = page(made, [found[0], found[0]])
+    assert "2 findings with the action dropped explain the 1 unused row and 1 unused file" in two
+
+
+def test_every_rule_links_to_what_it_means(made):
+    html = page(
+        made, [Finding("blank_image", "", "flagged", "scan01"), Finding("blank_image", "", "dropped", "scan02")]
+    )
+    assert html.count('<tr id="rule-blank_image">') == 1
+    assert html.count('<a href="#rule-blank_image">') == 4  # two cards and two rows
 
 
 def test_what_users_wrote_cannot_become_code(made):

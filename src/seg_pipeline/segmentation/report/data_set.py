@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from seg_pipeline.segmentation.report.page import gif_url, png_url, render
+from seg_pipeline.segmentation.report.page import figure_url, gif_url, render
 
 
 def data_set_page(
@@ -24,7 +24,9 @@ def data_set_page(
         splits=list(class_counts.columns),
         class_counts=[(row.Index, row[1:]) for row in class_counts.itertuples()],
         figures={
-            name: (gif_url if name.endswith("_gif") else png_url)(image) for name, image in figures.items() if image
+            name: gif_url(image) if name.endswith("_gif") else figure_url(name, image)
+            for name, image in figures.items()
+            if image
         },
     )
 
@@ -34,5 +36,6 @@ def _lead(images: pd.DataFrame) -> str:
     width, height = sizes.index[0]
     more = f" and {len(sizes) - 1} more sizes" if len(sizes) > 2 else " and one more size" if len(sizes) == 2 else ""
     parts = [f"{len(images):,} images of {width} × {height} pixels{more}"]
-    parts += [f"{images[name].nunique():,} {plural}" for name, plural in (("group", "groups"), ("series", "series"))]
+    numbers = {"groups": images["group"].nunique(), "series": images["series"].nunique()}
+    parts += [f"{number:,} {name}" for name, number in numbers.items() if number < len(images)]
     return ", ".join(parts) + ". findings.html beside this file lists what was wrong with the inputs."

@@ -11,11 +11,14 @@ from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.plotting.overlays import overlay
 from seg_pipeline.segmentation.plotting.style import class_colours
 from seg_pipeline.segmentation.report.page import jpeg_url, render, swatch
+from seg_pipeline.segmentation.report.results import plural
 
 Row = dict[Hashable, Any]
 MOST_ROWS = 2000
 """Findings that the page lists; findings.parquet has all."""
 MOST_PICTURES = 18
+SIDE = 384
+"""Longer side in pixels of an image."""
 
 
 def findings_page(
@@ -32,9 +35,11 @@ def findings_page(
         title="Findings",
         lead=_lead(findings, manifest),
         accounts=accounts.to_dict("records"),
+        explanation=_explanation(findings, accounts),
         counts=_counts(findings),
         rules=RULES,
         pictures=_pictures(findings, manifest, files, names),
+        num_pictured=len(_about_images(findings)),
         legend=[
             {"name": name, "source": swatch(colour)}
             for name, colour in zip(names, class_colours(len(names)), strict=True)
@@ -54,6 +59,19 @@ def _lead(findings: pd.DataFrame, manifest: pd.DataFrame) -> str:
     return f"{len(manifest):,} images can be used. {len(findings):,} findings: {done}."
 
 
+def _explanation(findings: pd.DataFrame, accounts: pd.DataFrame) -> str:
+    """How the number of unused inputs and that of findings fit together."""
+    dropped = int((findings["action"] == "dropped").sum())
+    unused = [(row["set_aside"], row["input"].removesuffix("s")) for row in accounts.to_dict("records")]
+    said = " and ".join(plural(number, f"unused {word}") for number, word in unused if number)
+    if not said:
+        return "Every input is used."
+    return (
+        f"{plural(dropped, 'finding')} with the action dropped {'explains' if dropped == 1 else 'explain'} the {said}: "
+        "a finding about an image covers all of its rows."
+    )
+
+
 def _counts(findings: pd.DataFrame) -> list[Row]:
     """Number of findings by rule and action, the most severe action first, then the most frequent."""
     severity = {"dropped": 0, "repaired": 1, "flagged": 2}
@@ -63,18 +81,19 @@ def _counts(findings: pd.DataFrame) -> list[Row]:
 
 
 def _pictures(findings: pd.DataFrame, manifest: pd.DataFrame, files: pd.DataFrame, names: list[str]) -> list[Row]:
-    """At most ``MOST_PICTURES`` images, taken from every rule in turn; images that cannot be read are skipped."""
-    named = findings[findings["image_id"].notna()].drop_duplicates(["rule", "image_id"])
+    """At most ``MOST_PICTURES`` findings about an image, from every rule in turn, with source or why it is blank."""
+    named = _about_images(findings)
     turns = named.assign(turn=named.groupby("rule").cumcount()).sort_values("turn", kind="stable")
     shown: list[Row] = []
-    for finding in turns.to_dict("records"):
-        if len(shown) == MOST_PICTURES:
-            break
+    for finding in turns.head(MOST_PICTURES).to_dict("records"):
         row, file = (_first_row(table, finding["image_id"]) for table in (manifest, files))
-        source = _picture(row, file, names)
-        if source is not None:
-            shown.append(finding | {"source": source})
+        blank = "no image file" if row is None and file is None else "cannot be read"
+        shown.append(finding | {"source": _picture(row, file, names), "blank": blank})
     return shown
+
+
+def _about_images(findings: pd.DataFrame) -> pd.DataFrame:
+    return findings[findings["image_id"].notna()].drop_duplicates(["rule", "image_id"])
 
 
 def _first_row(table: pd.DataFrame, image_id: str) -> Row | None:
@@ -88,7 +107,7 @@ def _picture(row: Row | None, file: Row | None, names: list[str]) -> str | None:
     try:
         if row is not None:
             image = read_for_display(row["path"])
-            return jpeg_url(overlay(image, read_masks(row, names) == 1))
-        return None if file is None else jpeg_url(read_for_display(file["path"]))
+            return jpeg_url(overlay(image, read_masks(row, names) == 1), max_side=SIDE)
+        return None if file is None else jpeg_url(read_for_display(file["path"]), max_side=SIDE)
     except ValueError:  # the finding itself says that the image is unreadable
         return None

@@ -91,12 +91,16 @@ def gif_url(gif: bytes) -> str:
     return "data:image/gif;base64," + base64.b64encode(gif).decode()
 
 
-def png_url(png: bytes) -> str:
-    """Data URL of a figure: PNG with few colours, or JPEG if the figure shows photos and so is smaller as JPEG."""
+def figure_url(name: str, png: bytes) -> str:
+    """Data URL of a figure: JPEG for a contact sheet, which shows images, else PNG with few colours.
+
+    Dark pages invert PNG, which must therefore hold no images.
+    """
     with Image.open(io.BytesIO(png)) as figure:
         colours = figure.convert("RGB")
-    streams = {kind: io.BytesIO() for kind in ("png", "jpeg")}
-    colours.quantize(CHART_COLOURS, dither=Image.Dither.NONE).save(streams["png"], "PNG", optimize=True)
-    colours.save(streams["jpeg"], "JPEG", quality=QUALITY)
-    kind = min(streams, key=lambda name: streams[name].tell())
-    return f"data:image/{kind};base64," + base64.b64encode(streams[kind].getvalue()).decode()
+    stream, kind = io.BytesIO(), "jpeg" if name.endswith("_sheet") else "png"
+    if kind == "jpeg":
+        colours.save(stream, "JPEG", quality=QUALITY)
+    else:
+        colours.quantize(CHART_COLOURS, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+    return f"data:image/{kind};base64," + base64.b64encode(stream.getvalue()).decode()

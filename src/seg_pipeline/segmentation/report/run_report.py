@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.metrics import run_comparison
 from seg_pipeline.segmentation.report.gallery import galleries, scores_in_words, scores_of
 from seg_pipeline.segmentation.report.interpretation import limits
-from seg_pipeline.segmentation.report.page import png_url, render
+from seg_pipeline.segmentation.report.page import figure_url, render
 from seg_pipeline.segmentation.report.pictures import picture_data
 from seg_pipeline.segmentation.report.results import Results, listed, plural, score
 from seg_pipeline.segmentation.report.scores import score_section
@@ -43,7 +43,7 @@ def report_page(
         missing=results.missing(),
         limits=limits(results, about, phantom=phantom),
         **score_section(results),
-        figures={name: png_url(png) for name, png in results.figures.items()},
+        figures={name: figure_url(name, png) for name, png in results.figures.items()},
         **_images(results, images_per_gallery),
         comparison=_comparison(results, other, seed),
         **provenance_section(results),

@@ -31,7 +31,8 @@ def score_section(results: Results) -> dict[str, Any]:
 def measured(scores: dict[str, Any]) -> list[tuple[str, str]]:
     """Key and heading of each measure that was computed."""
     first = next(iter(scores["classes"].values()))
-    return [(key, name) for key, name in MEASURES if key in first]
+    unit = f" ({scores.get('distance_unit', 'pixels')})"
+    return [(key, name + unit * (key == "hd95")) for key, name in MEASURES if key in first]
 
 
 def digits_of(measure: str) -> int:

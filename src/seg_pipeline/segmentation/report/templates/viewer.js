@@ -257,7 +257,7 @@ function opens(target, items, at) {
 }
 
 for (const list of document.querySelectorAll(".charts, .plots, .pictures")) {
-  const figures = [...list.querySelectorAll("figure")];
+  const figures = [...list.querySelectorAll("figure:has(img)")];
   const items = figures.map((figure) => ({
     id: figure.dataset.picture, source: figure.querySelector("img").src, title: figure.querySelector("b")?.textContent ?? "",
     caption: figure.querySelector("figcaption")?.textContent ?? "",
