@@ -9,6 +9,8 @@ from seg_pipeline.segmentation.settings.training import MeasureSettings
 class EvaluationParams(Params):
     batch_size: int = Field(default=16, ge=1)
     """Images per batch."""
+    num_workers: int | None = Field(default=None, ge=0, le=64)
+    """Threads that read images, finish predictions and score; null: one per core, at most 8."""
     device: str = "auto"
     """auto: CUDA if available, else CPU."""
     postprocess: bool = True

@@ -3,6 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from seg_pipeline.segmentation.data.geometry import resize_image
 from seg_pipeline.segmentation.data.normalisation import MAX_MEASURED, mean_std, stored_pixels, training_statistics
 from seg_pipeline.segmentation.settings.training import InputSettings
 
@@ -130,3 +131,13 @@ def test_missing_or_mismatched_statistics_are_refused():
     grey = InputSettings(normalisation="training", statistics=((0.0, 9.0), (0.5,), (0.2,)))
     with pytest.raises(ValueError, match=r"must be \(low, high\), 3 means and 3 deviations, found 2, 1, 1 numbers"):
         mean_std(grey, IMAGENET)
+
+
+@pytest.mark.parametrize("shape", [(20, 31), (64, 50), (40, 48), (50, 40)])
+@pytest.mark.parametrize("channels", ["rgb", "grey"])
+@pytest.mark.parametrize(("dtype", "planes"), [(np.uint8, ()), (np.uint16, ()), (np.uint8, (3,))])
+def test_an_image_may_be_resized_before_grey_becomes_rgb(shape, channels, dtype, planes):
+    image = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (40, 48, *planes)).astype(dtype)
+    settings = InputSettings(channels=channels)
+    expected = resize_image(stored_pixels(image, settings), shape)
+    np.testing.assert_array_equal(stored_pixels(image, settings, shape), expected)

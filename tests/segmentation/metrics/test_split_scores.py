@@ -278,3 +278,32 @@ def test_an_absent_class_and_one_that_is_not_annotated_must_not_score_alike():
     message = "box is not annotated in 2 of 3 images, which `scores.empty_policy: one` would score as if it were absent"
     with pytest.raises(ValueError, match=message):
         scored(partial(not_annotated="b"), predicted([box(None)] * 3), empty_policy="one")
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_threads_change_no_score(workers):
+    """Overlapping classes, ignored pixels, volumes and the competition's score: equal to those of no thread."""
+    rng, names = np.random.default_rng(2), ["image_id", "height", "width", "mask_box", "mask_top"]
+    masks = rng.random((2, 12, H, W)) > 0.6
+    rows = pd.DataFrame(
+        {
+            "image_id": [f"i{number}" for number in range(12)],
+            **{name: np.arange(12) // 3 for name in ("group", "series")},
+            "frame": np.arange(12) % 3,
+            "height": H,
+            "width": W,
+            "spacing_y": 0.8,
+            "spacing_x": 1.1,
+            "split": "test",
+            "ignore": [encode_rle(rng.random((H, W)) > 0.95, order="C") for _ in range(12)],
+            "mask_box": [encode_rle(mask, order="C") for mask in masks[0]],
+            "mask_top": [encode_rle(mask, order="C") for mask in masks[1]],
+        }
+    ).astype({"group": str, "series": str})
+    guesses = rows[names].assign(mask_box=rows["mask_box"].to_numpy()[::-1], peak_box=0.9, peak_top=0.8)
+    settings = {"scores": ScoreSettings(), "measures": MeasureSettings(spacing_z=2.0, competition=True), "seed": 0}
+    plain, found = (score_predictions(rows, guesses, workers=number, **settings) for number in (0, workers))
+    assert found.scores == plain.scores
+    assert found.scores["volumes"]["num_series"] == 4
+    for one, other in zip(found[1:], plain[1:], strict=True):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)

@@ -1,5 +1,6 @@
 import math
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +9,9 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from seg_pipeline.segmentation.metrics.surface_distances import (
+    MOST_PAIRS,
     MaskComparison,
+    _both_ways,
     bounding_box,
     compare,
     diagonal,
@@ -184,3 +187,29 @@ def test_distances_skip_frames_without_target():
     points, target = np.zeros((2, 4, 3, 5), dtype=bool)
     points[0, 1, 1] = target[3, 1, 1] = True
     assert distances(points, target, (2.0, 1.0, 1.0)).tolist() == [6]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_distances_are_the_same_for_any_number_of_threads(threads):
+    """With one thread OpenCV takes another implementation, which errs in the last digit."""
+    target = np.zeros((1, 160, 150), dtype=bool)
+    target[0, 40, 30] = True
+    away = np.argwhere(~target[0]) - (40, 30)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(threads)
+    try:
+        found = distances(~target, target, (1.0, 1.0, 1.0))
+    finally:
+        cv2.setNumThreads(before)
+    exact = np.sqrt((away**2).sum(1).astype(np.float32))
+    np.testing.assert_array_equal(found, np.sqrt(exact**2))
+
+
+@pytest.mark.parametrize("step", [1.0, 0.7])
+def test_products_of_coordinates_give_the_distances_of_distance_maps(step):
+    one, other = (surface(mask[None], volume=False) for mask in random_masks(3, (120, 190)))
+    assert one.sum() * other.sum() > MOST_PAIRS
+    ways = _both_ways(one, other, (1.0, step, step))
+    maps = distances(one, other, (1.0, step, step)), distances(other, one, (1.0, step, step))
+    for way, expected in zip(ways, maps, strict=True):
+        np.testing.assert_array_equal(way, expected)

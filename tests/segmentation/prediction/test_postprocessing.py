@@ -11,6 +11,7 @@ from seg_pipeline.segmentation.prediction.postprocessing import (
     make_masks,
     mend_masks,
     sound_objects,
+    winning,
 )
 
 MULTILABEL = {"task": "multilabel", "background": False}
@@ -117,3 +118,10 @@ def test_a_mask_that_fills_the_image_has_no_hole():
         cv2.countNonZero(sound_objects(np.ones((3, 5), dtype=bool), min_area=15, largest_only=True).view(np.uint8))
         == 15
     )
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_the_winner_is_the_first_of_the_largest(background):
+    probabilities = np.random.default_rng(0).integers(0, 4, (5, 6, 9)).astype(np.float32)  # many are equal
+    expected = probabilities.argmax(0) == np.arange(background, 5)[:, None, None]
+    assert np.array_equal(winning(probabilities, background), expected)

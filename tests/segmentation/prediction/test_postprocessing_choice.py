@@ -36,11 +36,12 @@ def checkpoint(config):
 def choose(train_val_images, checkpoint, monkeypatch, predict, **changes):
     """The choice where ``predict`` gives float32 (C, H, W) of a row in place of a network."""
 
-    def probabilities(rows, _, **__):
+    def predict_each(_, rows, finish, **__):
         for row in rows.to_dict("records"):
-            yield torch.from_numpy(predict(row, (read_masks(row, ["box", "disc"]) == 1)).astype(np.float32))
+            found = predict(row, read_masks(row, ["box", "disc"]) == 1).astype(np.float32)
+            yield finish(row, torch.from_numpy(found))
 
-    monkeypatch.setattr(postprocessing_choice, "full_size_probabilities", probabilities)
+    monkeypatch.setattr(postprocessing_choice, "predict_each", predict_each)
     return postprocessing_choice.choose_postprocessing(
         train_val_images,
         checkpoint,
@@ -260,3 +261,21 @@ def test_options_of_small_images_have_no_windows(config):
         "flips",
         "windows",
     ]
+
+
+def test_threads_change_no_choice(train_val_images, checkpoint):
+    def chosen(workers):
+        return postprocessing_choice.choose_postprocessing(
+            train_val_images,
+            checkpoint,
+            device=CPU,
+            batch_size=2,
+            prediction=PredictSettings(),
+            aggregator=AGGREGATOR,
+            confidence=0.95,
+            workers=workers,
+        )
+
+    (settings, curve), (others, other_curve) = chosen(0), chosen(3)
+    assert settings == others
+    pd.testing.assert_frame_equal(curve, other_curve, check_exact=True)

@@ -1,20 +1,29 @@
 import math
+import threading
 
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from seg_pipeline.segmentation.data.datasets import make_dataset, to_native
+from seg_pipeline.segmentation.data.loaders import collate
+from seg_pipeline.segmentation.data.sample_decoding import Decoder
+from seg_pipeline.segmentation.data.whole_images import WholeImages, as_batch
+from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest import table_schemas
+from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.metrics.calibration import Calibration
 from seg_pipeline.segmentation.metrics.split_scores import score_predictions
-from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.prediction import predict_images
+from seg_pipeline.segmentation.prediction.input_logits import _one_behind, mirrored_vote, probabilities_of, stitched
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
 from seg_pipeline.segmentation.prediction.predict_images import (
     full_size_probabilities,
     load_members,
-    mirrored_vote,
+    predict_each,
     predict_masks,
-    probabilities_of,
-    stitched,
 )
 from seg_pipeline.segmentation.settings.training import ComputeSettings, MeasureSettings, PredictSettings, ScoreSettings
 from seg_pipeline.segmentation.training.run import train
@@ -137,3 +146,150 @@ def test_predictions_are_at_each_images_own_size(manifest, config):
 def test_an_empty_test_split_is_reported(manifest):
     with pytest.raises(ValueError, match=r"no images to predict: the test split is empty; .*`split.shares.test`"):
         predicted_masks(manifest[:0], {})
+
+
+class Drawn(torch.nn.Module):
+    """Logits that depend on the place and the mean of an image: a network of no cost that is the same in any batch."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, images):
+        rows, columns = (torch.arange(side) / side for side in images.shape[-2:])
+        wave = torch.sin(rows[:, None] * 9 + torch.arange(self.channels)[:, None, None] + columns * 5)
+        return wave * 3 + images.float().mean((1, 2, 3), keepdim=True) / 60 - 2
+
+
+def of_mixed(config, task, **changes):
+    """A configuration of the manifest ``mixed``, and its stub of a network."""
+    settings = {"task": task, "classes": ("left", "top"), "loss.class_weights": "none", "input.resize_mode": "pad"}
+    given = config.changed({**settings, "background": task == "multiclass", **changes})
+    return Drawn(given.num_channels), given
+
+
+def one_by_one(rows, model, config, post):
+    """Table and calibration as a plain loop computes them."""
+    calibration, table = Calibration(["left", "top"]), []
+    dataset = make_dataset(rows, config.input, task=config.task, background=config.background)
+    for index, row in enumerate(rows.to_dict("records")):
+        logits = to_native(model(dataset[index][0][None])[0], row["height"], row["width"], config.input)
+        found = (logits.sigmoid() if config.task == "multilabel" else logits.softmax(0)).numpy()
+        masks = make_masks(found, post, task=config.task, background=config.background)
+        of_classes = found[int(config.background) :]
+        calibration.update(of_classes, read_masks(row, ["left", "top"]))
+        table.append(
+            {
+                **{name: row[name] for name in ("image_id", "height", "width")},
+                **{
+                    f"mask_{name}": encode_rle(mask, order="C")
+                    for name, mask in zip(config.classes, masks, strict=True)
+                },
+                **{f"peak_{name}": one.max() for name, one in zip(config.classes, of_classes, strict=True)},
+            }
+        )
+    return pd.DataFrame(table), calibration.table()
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("task", ["multilabel", "multiclass"])
+def test_threads_change_no_digit(mixed, config, monkeypatch, task, workers):
+    model, given = of_mixed(config, task)
+    monkeypatch.setattr(predict_images, "load_members", lambda *_: [(model, given)])
+    post = Postprocessing.none(2, 0.45 if task == "multilabel" else None).changed("min_area", 0, 9)
+    calibration = Calibration(["left", "top"])
+    table = predict_masks(
+        mixed,
+        {"members": [{"config": given.to_dict()}]},
+        device=CPU,
+        batch_size=4,
+        postprocessing=post,
+        calibration=calibration,
+        workers=workers,
+    )
+    expected, reliability = one_by_one(mixed, model, given, post)
+    assert (expected["mask_left"] != "").any()
+    pd.testing.assert_frame_equal(table[list(expected)], expected, check_exact=True, check_dtype=False)
+    pd.testing.assert_frame_equal(calibration.table(), reliability, check_exact=True)
+
+
+def test_the_number_of_torchs_threads_changes_no_digit():
+    """Torch computes the elements that its vectors leave over otherwise, and splits large tensors among threads."""
+    logits = torch.randn(3, 266, 266, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    try:
+        found = []
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(predict_images._in_one_thread(logits, "multilabel"))
+        torch.set_num_threads(1)
+        assert torch.equal(*found)
+        assert torch.equal(found[0], logits.sigmoid())
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("changes", [{}, {"input.resize_mode": "crop"}, {"input.channels": (-1, 0, 1)}])
+def test_images_are_those_of_the_data_set_without_decoding_the_truth(mixed, config, monkeypatch, changes):
+    _, given = of_mixed(config, "multilabel", **changes)
+    samples = make_dataset(mixed, given.input, task="multilabel", background=False)
+    expected, _ = collate([samples[index] for index in range(len(mixed))])
+    monkeypatch.setattr(Decoder, "truth", lambda *_: pytest.fail("prediction needs no ground truth"))
+    images = WholeImages(mixed, given.input, task="multilabel", background=False)
+    found = as_batch([images[index] for index in range(len(images))])
+    assert torch.equal(found, expected)
+    assert found.stride() == expected.stride()
+
+
+@pytest.mark.parametrize(("shift", "times"), [(0, 1), (1, 2)])
+def test_models_with_equal_input_share_the_images(mixed, config, monkeypatch, shift, times):
+    decoded = []
+    image = Decoder.image
+    monkeypatch.setattr(Decoder, "image", lambda self, at: decoded.append(at) or image(self, at))
+    model, given = of_mixed(config, "multilabel", **{"input.normalisation": "percentile"})
+    other = given.changed({"input.window": (1, 99 - shift)})
+    members = [(model, given.changed({"input.window": (1, 99)})), (model, other)]
+    options = {"device": CPU, "batch_size": 4, "settings": PredictSettings(), "workers": 2}
+    assert len(list(predict_each(members, mixed, lambda row, _: row["image_id"], **options))) == len(mixed)
+    assert len(decoded) == times * len(mixed)
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+def test_a_file_that_was_damaged_meanwhile_is_named(mixed, config, tmp_path, workers):
+    path = tmp_path / "bad.png"
+    cv2.imwrite(str(path), np.zeros((3, 5), dtype=np.uint8))
+    rows = mixed.assign(path=[*mixed["path"][:4], str(path), mixed["path"].iloc[5]])
+    options = {"device": CPU, "batch_size": 2, "settings": PredictSettings(), "workers": workers}
+    with pytest.raises(ValueError, match=r"bad.png: image is 3 x 5 .* says 50 x 30: the file has changed"):
+        list(predict_each([of_mixed(config, "multilabel")], rows, lambda *_: None, **options))
+
+
+def test_few_images_are_in_work_at_once(mixed, config, monkeypatch):
+    """Threads are as many as the memory allows, and wait for the consumer."""
+    rows = pd.concat([mixed.assign(image_id=f"{copy}_" + mixed["image_id"]) for copy in range(10)], ignore_index=True)
+    finished, threads = [], set()
+
+    def finish(row, _):
+        finished.append(row["image_id"])
+        threads.add(threading.current_thread().name)
+
+    largest = int((rows["height"] * rows["width"]).max()) * 2 * 4
+    monkeypatch.setattr(predict_images, "MOST_BYTES", 2 * 4 * largest)
+    options = {"device": CPU, "batch_size": 4, "settings": PredictSettings(), "workers": 8}
+    found = predict_each([of_mixed(config, "multilabel")], rows, finish, **options)
+    next(found)
+    assert len(finished) <= 4 + 2 * 2
+    assert len(list(found)) == 59
+    assert len(threads) <= 2
+
+
+def test_a_gpu_computes_the_next_batch_before_the_host_waits_for_one():
+    happened = []
+
+    def batches():
+        for number in range(3):
+            happened.append(f"compute {number}")
+            yield number
+
+    happened.extend(f"wait {number}" for number in _one_behind(batches()))
+    assert happened == ["compute 0", "compute 1", "wait 0", "compute 2", "wait 1", "wait 2"]

@@ -27,6 +27,7 @@ def choose_postprocessing(
         aggregator=seg.metrics.Aggregator.of(scores, params.measures, seed),
         confidence=params.measures.confidence,
         steps=params.postprocess,
+        workers=params.num_workers,
     )
 
 
@@ -48,6 +49,7 @@ def measure_options(
         aggregator=seg.metrics.Aggregator.of(scores, params.measures, seed),
         confidence=params.measures.confidence,
         max_images=params.option_images,
+        workers=params.num_workers,
     )
 
 
@@ -68,6 +70,7 @@ def predict_test(
         postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]),
         settings=prediction,
         calibration=calibration,
+        workers=params.num_workers,
     )
     return predictions, calibration.table()
 
@@ -83,5 +86,11 @@ def score_predictions(
     """Scores of the test split, of each of its images, groups and series, and the confusion matrix."""
     rows = manifest[manifest["split"] == "test"]
     return seg.metrics.score_predictions(
-        rows, predictions, scores=scores, measures=params.measures, seed=seed, reliability=reliability
+        rows,
+        predictions,
+        scores=scores,
+        measures=params.measures,
+        seed=seed,
+        reliability=reliability,
+        workers=params.num_workers,
     )

@@ -262,12 +262,12 @@ def make_dataset(
             seed=seed + number,
             cache=caches.get(source),
         )
-        for number, (source, part) in enumerate(_parts(rows))
+        for number, (source, part) in enumerate(by_source(rows))
     ]
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)
 
 
-def _parts(rows: pd.DataFrame) -> Iterator[tuple[str | None, pd.DataFrame]]:
+def by_source(rows: pd.DataFrame) -> Iterator[tuple[str | None, pd.DataFrame]]:
     """Runs of rows of one source, in their order."""
     if "source" not in rows or rows.empty:
         yield None, rows
@@ -319,7 +319,7 @@ def _shows(truth: np.ndarray, points: np.ndarray, label: int) -> np.ndarray:
 
 def _read(source: Source, truth: np.ndarray, frames: np.ndarray, box: Box, shape: Shape) -> tuple[Tensor, Tensor]:
     """Cut ``box`` out of image and truth, then resize to ``shape``; the cost depends on the box only."""
-    stored = (_frame(source, at, truth.shape[-2:]) for at in frames.tolist())
+    stored = (read_frame(source, at, truth.shape[-2:]) for at in frames.tolist())
     planes = [resize_image(cut_image(image, box), shape) for image in stored]
     image = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
     return (
@@ -328,7 +328,7 @@ def _read(source: Source, truth: np.ndarray, frames: np.ndarray, box: Box, shape
     )
 
 
-def _frame(source: Source, position: int, shape: Shape) -> np.ndarray:
+def read_frame(source: Source, position: int, shape: Shape) -> np.ndarray:
     """An image (H, W, K), resized to the shape of its sample."""
     if position < 0:
         return np.broadcast_to(np.uint8(0), (*shape, 1))

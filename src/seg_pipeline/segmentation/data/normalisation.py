@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from seg_pipeline.segmentation.data.geometry import Shape, resize_image
 from seg_pipeline.segmentation.images.decoding import percentiles, read_image, scale_values, to_8bit, to_grey
 from seg_pipeline.segmentation.settings.training import InputSettings
 
@@ -28,8 +29,11 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-def stored_pixels(image: np.ndarray, settings: InputSettings) -> np.ndarray:
+def stored_pixels(image: np.ndarray, settings: InputSettings, shape: Shape | None = None) -> np.ndarray:
     """Convert an image from ``read_image`` to uint8: (H, W, 3) for rgb, else grey (H, W, 1).
+
+    Args:
+        shape: height and width to resize to, by ``resize_image``; None: those of the image.
 
     Raises:
         ValueError: ``normalisation`` is training, but its statistics have not been measured.
@@ -37,9 +41,10 @@ def stored_pixels(image: np.ndarray, settings: InputSettings) -> np.ndarray:
     values = image if settings.channels == "rgb" else to_grey(image)
     window = _window(values, settings)
     scaled = to_8bit(values) if window is None else scale_values(values, *window)
-    if settings.channels != "rgb":
-        return scaled[..., None]
-    return scaled if scaled.ndim == 3 else cv2.cvtColor(scaled, cv2.COLOR_GRAY2RGB)
+    pixels = scaled if scaled.ndim == 3 else scaled[..., None]
+    pixels = pixels if shape is None else resize_image(pixels, shape)  # while grey: in a third of the time
+    grey_to_rgb = settings.channels == "rgb" and pixels.shape[2] == 1
+    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if grey_to_rgb else pixels
 
 
 def _window(values: np.ndarray, settings: InputSettings) -> tuple[float, float] | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.data.geometry import fitted_shapes, resize_image, resize_truth
+from seg_pipeline.segmentation.data.geometry import fitted_shapes, resize_truth
 from seg_pipeline.segmentation.data.normalisation import stored_pixels
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.fingerprints import content_hash
@@ -74,7 +74,7 @@ class Decoder:
             )
         if checked and content_hash(image) != row["content_hash"]:
             raise ValueError(f"{row['path']}: its pixels differ from the manifest: run data_processing again")
-        return resize_image(stored_pixels(image, self.settings), self.shape(index))
+        return stored_pixels(image, self.settings, self.shape(index))
 
     def truth(self, index: int) -> np.ndarray:
         """Decode the ground truth of an image.

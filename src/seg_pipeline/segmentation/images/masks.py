@@ -99,8 +99,8 @@ def _gaps_and_runs(rle: str, shape: tuple[int, int], first: int) -> np.ndarray:
     edges[1:-1] = runs
     edges[2:-1:2] += runs[::2]
     counts = edges[1:] - edges[:-1]
-    # as unsigned, negative or overflowed values are huge; a 0 is usually a run that begins with the first pixel
-    if np.maximum.reduce(counts.view(np.uint64)) > size or np.count_nonzero(counts) < counts.size:
+    # as unsigned, negative or overflowed values are huge; gaps may be 0, runs may not
+    if np.maximum.reduce(counts.view(np.uint64)) > size or np.count_nonzero(counts[1::2]) < counts.size // 2:
         _refuse_bad_runs(runs[::2], runs[1::2], shape, first)
     return counts
 

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -63,6 +63,15 @@ def read_masks(row: Mapping, names: list[str]) -> np.ndarray:
     if row["ignore"]:
         masks[:, decode_rle(row["ignore"], shape, order="C")] = IGNORE
     return masks
+
+
+def iter_records(table: pd.DataFrame, block: int = 256) -> Iterator[dict]:
+    """Rows as dictionaries, few at a time: all at once they would take several times the memory of the table."""
+    names = list(map(str, table))
+    for start in range(0, len(table), block):
+        part = table.iloc[start : start + block]
+        columns = [part[name].tolist() for name in names]
+        yield from (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
 
 
 def refuse_test(rows: pd.DataFrame, purpose: str) -> None:

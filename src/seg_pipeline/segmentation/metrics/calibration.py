@@ -8,6 +8,7 @@ Axes: C classes, H rows, W columns.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,41 @@ BINS = 15
 COLUMNS = ["class", "bin", "confidence", "frequency", "pixels"]
 
 
+class BinCounts(NamedTuple):
+    """What one image adds to each class's bins, (C, ``BINS``) and (C,)."""
+
+    pixels: np.ndarray
+    true: np.ndarray
+    probability: np.ndarray
+    """Sums of the probabilities in the bins after the first."""
+    first: np.ndarray
+    """Sum of those in the first bin."""
+
+
+def count_bins(probabilities: np.ndarray, masks: np.ndarray) -> BinCounts:
+    """Count one image: probabilities float32 (C, H, W), masks uint8 (C, H, W) of 0, 1 and ``IGNORE``."""
+    counts = [_count_class(*one) for one in zip(probabilities, masks, strict=True)]
+    return BinCounts(*(np.array(values) for values in zip(*counts, strict=True)))
+
+
+def _count_class(probability: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.float64]:
+    """Most pixels are in the first bin: total minus the other bins is five times faster."""
+    above = probability >= np.float32(1 / BINS)
+    known = probability
+    if mask.max() == IGNORE:
+        seen = mask != IGNORE
+        above &= seen
+        known = probability[seen]
+    places = np.flatnonzero(above)
+    values, true = probability.ravel()[places], mask.ravel()[places] == 1
+    bins = np.minimum((values * BINS).astype(np.int64), BINS - 1)
+    misses, hits = np.bincount(bins + BINS * true, minlength=2 * BINS).reshape(2, BINS)
+    pixels, sums = misses + hits, np.bincount(bins, values, minlength=BINS)
+    pixels[0] += known.size - len(values)
+    hits[0] += np.count_nonzero(mask == 1) - np.count_nonzero(true)
+    return pixels, hits, sums, known.sum(dtype=np.float64) - sums.sum()
+
+
 class Calibration:
     """Accumulates all images in ``BINS`` equal-width bins of probability; memory does not grow with their number."""
 
@@ -30,26 +66,15 @@ class Calibration:
         self._probability = np.zeros(shape)
 
     def update(self, probabilities: np.ndarray, masks: np.ndarray) -> None:
-        """Add one image: probabilities float32 (C, H, W), masks uint8 (C, H, W) of 0, 1 and ``IGNORE``."""
-        for index, (probability, mask) in enumerate(zip(probabilities, masks, strict=True)):
-            if mask.max() == IGNORE:
-                known = mask != IGNORE
-                probability, mask = probability[known], mask[known]  # noqa: PLW2901
-            self._add(index, probability, mask)
+        """Add one image; see ``count_bins``."""
+        self.add(count_bins(probabilities, masks))
 
-    def _add(self, index: int, probability: np.ndarray, mask: np.ndarray) -> None:
-        """Add one class. Most pixels are in the first bin: total minus the other bins is five times faster."""
-        above = probability >= np.float32(1 / BINS)
-        values, true = probability[above], mask[above] == 1
-        bins = np.minimum((values * BINS).astype(np.int64), BINS - 1)
-        counts = [np.bincount(bins, minlength=BINS), np.bincount(bins[true], minlength=BINS)]
-        sums = np.bincount(bins, values, minlength=BINS)
-        self._pixels[index] += counts[0]
-        self._true[index] += counts[1]
-        self._probability[index] += sums
-        self._pixels[index, 0] += probability.size - len(values)
-        self._true[index, 0] += np.count_nonzero(mask) - np.count_nonzero(true)
-        self._probability[index, 0] += probability.sum(dtype=np.float64) - sums.sum()
+    def add(self, counts: BinCounts) -> None:
+        """Add one image's counts; the order of the images may change the last digits."""
+        self._pixels += counts.pixels
+        self._true += counts.true
+        self._probability += counts.probability
+        self._probability[:, 0] += counts.first
 
     def table(self) -> pd.DataFrame:
         """One row per class and bin: mean probability (confidence), fraction in the class (frequency), pixels."""

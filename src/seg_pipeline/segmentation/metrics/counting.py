@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from seg_pipeline.segmentation.images.masks import IGNORE, decode_rle
-from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, read_masks
+from seg_pipeline.segmentation.images.ordered_map import num_threads, ordered_map
+from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, iter_records, read_masks
 from seg_pipeline.segmentation.metrics import overlap as metrics
 from seg_pipeline.segmentation.metrics import surface_distances
 from seg_pipeline.segmentation.metrics.overlap import Collected, ImageCounts
@@ -21,22 +22,35 @@ from seg_pipeline.segmentation.settings.training import MeasureSettings
 
 
 def count_images(
-    truth: pd.DataFrame, predictions: pd.DataFrame, names: list[str], *, measures: MeasureSettings
+    truth: pd.DataFrame,
+    predictions: pd.DataFrame,
+    names: list[str],
+    *,
+    measures: MeasureSettings,
+    workers: int | None = None,
 ) -> tuple[ImageCounts, Tensor]:
     """Counts of every image, in the order of the rows, and the confusion matrix of all images.
 
     Of each image only the classes that it shows are decoded: of hundreds, that is a few.
+
+    Args:
+        workers: threads, which do not change the result; None: one per core.
     """
     collected, unit = Collected[ImageCounts](at_once=AT_ONCE), unit_of(truth)
     confusion = torch.zeros(len(names) + 1, len(names) + 1, dtype=torch.int64)
-    pairs = zip(truth.to_dict("records"), predictions.to_dict("records"), strict=True)
-    for row, guess in tqdm(pairs, total=len(truth), desc="scoring", **BAR):
+
+    def counted(pair: tuple[dict, dict]) -> tuple[Tensor, ImageCounts, Tensor]:
+        row, guess = pair
         spacing = (1.0, row["spacing_y"], row["spacing_x"]) if unit == "mm" else (1.0, 1.0, 1.0)
         shown = _shown(row, guess, names)
         some = [names[number] for number in shown]
         predicted, masks = read_masks({**guess, "ignore": ""}, some).view(bool), read_masks(row, some)
         counts, pixels = count_image(predicted, masks, spacing=spacing, measures=measures)
-        places = torch.tensor([*shown, len(names)])
+        return torch.tensor([*shown, len(names)]), counts, pixels
+
+    pairs = zip(iter_records(truth), iter_records(predictions), strict=True)
+    found = ordered_map(counted, pairs, workers=num_threads(workers))
+    for places, counts, pixels in tqdm(found, total=len(truth), desc="scoring", unit="image", disable=None):
         confusion[places[:, None], places] += pixels
         collected.add(_of_all(counts, places[:-1], len(names)))
     return collected.all(), confusion
@@ -44,8 +58,6 @@ def count_images(
 
 AT_ONCE = 64
 """Number of images whose counts are concatenated at once; one at a time adds a tenth to the time per image."""
-
-BAR = {"unit": "image", "disable": None}
 
 
 def unit_of(rows: pd.DataFrame) -> str:
@@ -135,14 +147,14 @@ def _ignored_alike(masks: np.ndarray) -> bool:
 def _count_exclusive(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Counts, Tensor]:
     """``count_pixels`` of (C, P) for classes that do not overlap: read off the confusion matrix, ten times faster."""
     number = len(masks)
-    if masks.max(initial=0) == IGNORE:
-        known = masks[0] != IGNORE  # an ignored pixel is ignored for every class
-        predicted, masks = predicted[:, known], masks[:, known]
-    labels = [np.full(masks.shape[1], number, dtype=np.intp) for _ in range(2)]
-    for label, where in zip(labels, (masks == 1, predicted), strict=True):
+    true, found = (np.full(masks.shape[1], number, dtype=np.uint16) for _ in range(2))
+    for label, where in ((true, masks == 1), (found, predicted)):
         for index, mask in enumerate(where):
-            np.copyto(label, index, where=mask)
-    pixels = np.bincount(labels[0] * (number + 1) + labels[1], minlength=(number + 1) ** 2)
+            np.copyto(label, np.uint16(index), where=mask)
+    if masks.max(initial=0) == IGNORE:  # an ignored pixel is ignored for every class: counted in a row of its own
+        np.copyto(true, np.uint16(number + 1), where=masks[0] == IGNORE)
+    pairs = true.astype(np.intp) * (number + 1) + found
+    pixels = np.bincount(pairs, minlength=(number + 1) * (number + 2))[: (number + 1) ** 2]
     matrix = torch.from_numpy(pixels.reshape(number + 1, number + 1))
     hits = matrix.diagonal()
     counts = metrics.Counts(
@@ -179,7 +191,13 @@ class SeriesCounts(NamedTuple):
 
 
 def count_volumes(
-    truth: pd.DataFrame, predictions: pd.DataFrame, names: list[str], counts: ImageCounts, *, measures: MeasureSettings
+    truth: pd.DataFrame,
+    predictions: pd.DataFrame,
+    names: list[str],
+    counts: ImageCounts,
+    *,
+    measures: MeasureSettings,
+    workers: int | None = None,
 ) -> SeriesCounts | None:
     """Counts of each series whose images form a volume (see ``layout_of``); None if no series does.
 
@@ -187,20 +205,28 @@ def count_volumes(
 
     Args:
         truth, predictions, counts: of the same images in the same order.
+        workers: see ``count_images``.
     """
     collected, volumes, about = Collected[ImageCounts](), [], []
-    places = truth.groupby("series", sort=False).indices
-    for series, at in tqdm(places.items(), desc="scoring volumes", unit="series", disable=None):
+
+    def counted(at: Any) -> tuple[Layout, _Compared] | None:
         rows = truth.iloc[at]
         layout = layout_of(rows, measures.spacing_z)
-        if layout is None:
+        return layout and (layout, _count_volume(rows, predictions.iloc[at], names, layout, measures))
+
+    places = truth.groupby("series", sort=False).indices
+    measured = ordered_map(counted, places.values(), workers=num_threads(workers), ahead=num_threads(workers))
+    bar = tqdm(places.items(), desc="scoring volumes", unit="series", disable=None)
+    for (series, at), volume in zip(bar, measured, strict=True):
+        if volume is None:
             continue
-        found = _count_volume(rows, predictions.iloc[at], names, layout, measures)
+        layout, found = volume
         overlap = {name: value[at].sum(0, keepdim=True) for name, value in counts.overlap._asdict().items()}
         diagonal = _float([surface_distances.diagonal(layout.shape, layout.spacing)])
         collected.add(ImageCounts(**overlap, **_stacked(found.apart, diagonal.item()), diagonal=diagonal))
         volumes.append(found.volumes)
-        about.append({"series": series, "group": rows["group"].iloc[0], "num_missing": layout.shape[0] - len(rows)})
+        missing = layout.shape[0] - len(at)
+        about.append({"series": series, "group": truth["group"].iloc[at[0]], "num_missing": missing})
     return SeriesCounts(pd.DataFrame(about), collected.all(), volumes) if about else None
 
 

@@ -49,6 +49,7 @@ def score_predictions(
     measures: MeasureSettings,
     seed: int,
     reliability: pd.DataFrame | None = None,
+    workers: int | None = None,
 ) -> Scored:
     """Compute all scores of a split.
 
@@ -60,14 +61,15 @@ def score_predictions(
         measures: tolerance, boundary width, spacing across frames, confidence level of the intervals.
         seed: seed of the bootstrap.
         reliability: ``Calibration.table`` of the same predictions; None leaves out the calibration error.
+        workers: threads, which do not change the result; None: one per core.
 
     Raises:
         ValueError: the two tables have different classes or image ids; or as ``refuse_partial``.
     """
     names, truth = class_names(rows), matching_rows(rows, predictions)
     refuse_partial(rows, scores.empty_policy)
-    counts, confusion = count_images(truth, predictions, names, measures=measures)
-    volumes = count_volumes(truth, predictions, names, counts, measures=measures)
+    counts, confusion = count_images(truth, predictions, names, measures=measures, workers=workers)
+    volumes = count_volumes(truth, predictions, names, counts, measures=measures, workers=workers)
     aggregator = Aggregator.of(scores, measures, seed)
     both = {
         kind: _of_images(counts, truth, names, aggregator._replace(aggregation=kind), measures) for kind in AGGREGATIONS

@@ -19,6 +19,10 @@ ROUNDING = 1e-5
 
 MOST_PAIRS = 60_000
 """Up to this many pairs of surface pixels, all pairwise distances are computed; distance maps beyond."""
+PAIRS_PER_PIXEL = 30
+"""Up to this many pairs per pixel of an image, multiplying coordinates takes less time than two distance maps."""
+MOST_SIDE = 2000
+"""Pixels of a side up to which float32 holds squared distances exactly."""
 
 Spacing = tuple[float, float, float]
 """Spacing of frames, rows and columns."""
@@ -112,13 +116,36 @@ def surface(mask: np.ndarray, *, volume: bool) -> np.ndarray:
 
 def _both_ways(one: np.ndarray, other: np.ndarray, spacing: Spacing) -> tuple[np.ndarray, np.ndarray]:
     """``distances`` in both directions; for few pixels by comparing all pairs, which is faster."""
-    if pixels(one) * pixels(other) > MOST_PAIRS:
+    number = pixels(one) * pixels(other)
+    if number > MOST_PAIRS:
+        flat = len(one) == 1 and spacing[1] == spacing[2] and max(one.shape) <= MOST_SIDE
+        if flat and number <= PAIRS_PER_PIXEL * one.size:
+            return _of_all_pairs(one[0], other[0], spacing[1])
         return distances(one, other, spacing), distances(other, one, spacing)
     squares: Any = 0
     for ours, theirs, step in zip(np.nonzero(one), np.nonzero(other), spacing, strict=True):
         apart = np.subtract.outer(ours.astype(np.float32), theirs.astype(np.float32)) * np.float32(step)
         squares = squares + apart * apart
     return np.sqrt(squares.min(1)), np.sqrt(squares.min(0))
+
+
+def _of_all_pairs(one: np.ndarray, other: np.ndarray, step: float, block: int = 64) -> tuple[np.ndarray, np.ndarray]:
+    """``distances`` of the pixels of bool masks (H, W) in both directions, equal to the last bit.
+
+    Squared distances are |a|² + |b|² - 2ab: one matrix product, of whole numbers that float32 holds exactly.
+    """
+    ours, theirs = (
+        np.stack(np.divmod(np.flatnonzero(mask), mask.shape[1])).astype(np.float32) for mask in (one, other)
+    )
+    left = np.stack([(ours * ours).sum(0), np.ones_like(ours[0]), *ours], axis=1)
+    right = np.stack([np.ones_like(theirs[0]), (theirs * theirs).sum(0), *(-2 * theirs)])
+    there, back = np.empty(len(left), dtype=np.float32), np.full(right.shape[1], np.inf, dtype=np.float32)
+    for start in range(0, len(left), block):  # few enough to stay in the processor's cache
+        squares = left[start : start + block] @ right
+        squares.min(1, out=there[start : start + block])
+        np.minimum(back, squares.min(0), out=back)
+    ways = (np.sqrt((np.sqrt(way) * np.float32(step)) ** 2) for way in (there, back))  # as ``distances`` rounds
+    return next(ways), next(ways)
 
 
 def distances(points: np.ndarray, target: np.ndarray, spacing: Spacing) -> np.ndarray:
@@ -128,21 +155,26 @@ def distances(points: np.ndarray, target: np.ndarray, spacing: Spacing) -> np.nd
     linear time; each point then takes the minimum over frames. Several times faster than transforming the volume.
     """
     there = np.flatnonzero(target.any((1, 2)))
-    planes = np.stack([_plane_distances(target[frame], spacing[1:]) ** 2 for frame in there])
+    planes = np.stack([_plane_distances(target[frame], spacing[1:]).ravel() for frame in there])
     found = []
     for frame, plane in enumerate(points):
-        rows, columns = np.nonzero(plane)
         between = ((there - frame) * spacing[0]).astype(np.float32) ** 2
-        found.append(np.sqrt((planes[:, rows, columns] + between[:, None]).min(0)))
+        found.append(np.sqrt((planes[:, np.flatnonzero(plane)] ** 2 + between[:, None]).min(0)))
     return np.concatenate(found)
 
 
 def _plane_distances(target: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
     """Distance to the nearest pixel of one frame of the target: float32 (H, W)."""
     away = ~target
-    if spacing[0] == spacing[1]:
-        return cv2.distanceTransform(away.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE) * np.float32(spacing[0])
-    return ndimage.distance_transform_edt(away, sampling=spacing).astype(np.float32)
+    if spacing[0] != spacing[1]:
+        return ndimage.distance_transform_edt(away, sampling=spacing).astype(np.float32)
+    used = cv2.ipp.useIPP()
+    cv2.ipp.setUseIPP(False)  # OpenCV takes IPP where it may use one thread only; IPP errs in the last digit
+    try:
+        found = cv2.distanceTransform(away.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    finally:
+        cv2.ipp.setUseIPP(used)
+    return found * np.float32(spacing[0])
 
 
 def _boundaries(predicted: np.ndarray, truth: np.ndarray, width: int) -> tuple[int, int]:

@@ -7,13 +7,13 @@ positives, false positives and false negatives, in pixels.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 
 from seg_pipeline.segmentation.images.masks import IGNORE
-from seg_pipeline.segmentation.prediction.postprocessing import find_holes
+from seg_pipeline.segmentation.prediction.postprocessing import find_holes, winning
 
 THRESHOLDS = tuple(round(step / 20, 2) for step in range(1, 20))
 AREAS = (0, 5, 10, 20, 40, 80, 160, 320, 640)
@@ -30,8 +30,7 @@ def levels_of(probabilities: np.ndarray, thresholds: tuple[float, ...]) -> np.nd
 
 def winners_of(probabilities: np.ndarray, background: bool) -> np.ndarray:
     """Return uint8 (C, H, W): 1 where the class has the largest probability."""
-    masks = probabilities.argmax(0) == np.arange(background, len(probabilities))[:, None, None]
-    return masks.view(np.uint8)
+    return winning(probabilities, background).view(np.uint8)
 
 
 def count_levels(levels: np.ndarray, masks: np.ndarray, num_thresholds: int) -> np.ndarray:
@@ -93,15 +92,11 @@ def gated(counts: np.ndarray, peaks: np.ndarray, least: Iterable[float]) -> np.n
     return np.stack([np.where((peaks < one)[:, None], nothing, counts) for one in least], axis=1)
 
 
-class Kept:
-    """Compressed levels of many images: a few kilobytes per image instead of megabytes of probabilities."""
+class Packed:
+    """Compressed levels of an image: a few kilobytes instead of megabytes of probabilities."""
 
-    def __init__(self) -> None:
-        self._parts: list[tuple[bytes, tuple[int, ...]]] = []
+    def __init__(self, levels: np.ndarray) -> None:
+        self._bytes, self._shape = zlib.compress(levels.tobytes(), 1), levels.shape
 
-    def add(self, levels: np.ndarray) -> None:
-        self._parts.append((zlib.compress(levels.tobytes(), 1), levels.shape))
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for packed, shape in self._parts:
-            yield np.frombuffer(zlib.decompress(packed), dtype=np.uint8).reshape(shape)
+    def unpacked(self) -> np.ndarray:
+        return np.frombuffer(zlib.decompress(self._bytes), dtype=np.uint8).reshape(self._shape)

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
-from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.images.ordered_map import num_threads, ordered_map
+from seg_pipeline.segmentation.manifest.table import class_names, iter_records, read_masks
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
 from seg_pipeline.segmentation.metrics.overlap import Counts
@@ -21,14 +23,14 @@ from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     AREAS,
     THRESHOLDS,
-    Kept,
+    Packed,
     count_levels,
     count_objects,
     gated,
     levels_of,
     winners_of,
 )
-from seg_pipeline.segmentation.prediction.predict_images import config_of, full_size_probabilities, plain_masks
+from seg_pipeline.segmentation.prediction.predict_images import config_of, plain_masks, predict_each, used_members
 from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
 from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -52,6 +54,7 @@ def choose_postprocessing(
     aggregator: Aggregator,
     confidence: float,
     steps: bool = True,
+    workers: int | None = None,
 ) -> tuple[dict, pd.DataFrame]:
     """Choose the settings that raise the Dice on validation images by more than chance.
 
@@ -64,6 +67,7 @@ def choose_postprocessing(
         aggregator: how Dice is aggregated and resampled.
         confidence: confidence level of the interval, which must lie above 0.
         steps: False skips the choice; the masks are only thresholded, as in training's validation.
+        workers: see ``predict_masks``.
 
     Returns:
         settings (``Postprocessing.to_dict``), classes, gains (one dict per step and class), rule, chosen_on,
@@ -71,12 +75,20 @@ def choose_postprocessing(
         for multiclass).
     """
     config = config_of(checkpoint)
-    seen = _look(train_val_images, checkpoint, config, device=device, batch_size=batch_size, prediction=prediction)
+    seen = _look(
+        train_val_images,
+        checkpoint,
+        config,
+        device=device,
+        batch_size=batch_size,
+        prediction=prediction,
+        workers=workers,
+    )
     resampled, groups = resampled_by(seen.rows)
     choice = _Choice(config.classes, plain_masks(config), groups, aggregator, confidence)
     if steps:
         _choose_thresholds(choice, seen)
-        _choose_objects(choice, seen)
+        _choose_objects(choice, seen, workers)
     described = {
         "settings": choice.settings.to_dict(),
         "classes": list(config.classes),
@@ -99,7 +111,7 @@ class _Seen:
     """Counts (N, T, C, 3)."""
     peaks: np.ndarray
     """Largest probability (N, C)."""
-    levels: Kept
+    levels: Sequence[Packed]
 
 
 def _look(
@@ -110,23 +122,30 @@ def _look(
     device: torch.device,
     batch_size: int,
     prediction: PredictSettings,
+    workers: int | None,
 ) -> _Seen:
     thresholds = tuple(sorted({*THRESHOLDS, config.scores.threshold})) if config.task == "multilabel" else (0.0,)
-    kept, parts, counts, peaks = Kept(), [], [], []
-    for rows, members in validation_runs(train_val_images, checkpoint, "choose the postprocessing"):
-        found = full_size_probabilities(rows, members, device=device, batch_size=batch_size, settings=prediction)
-        for row, tensor in zip(rows.to_dict("records"), found, strict=True):
-            probabilities = tensor.cpu().numpy()
-            if config.task == "multilabel":
-                levels = levels_of(probabilities, thresholds)
-            else:
-                levels = winners_of(probabilities, config.background)
-            kept.add(levels)
-            counts.append(count_levels(levels, read_masks(row, list(config.classes)), len(thresholds)))
-            peaks.append(probabilities[int(config.background) :].max((1, 2)))
+    names = list(config.classes)
+
+    def look(row: dict, tensor: Tensor) -> tuple[np.ndarray, np.ndarray, Packed]:
+        probabilities = tensor.numpy()
+        if config.task == "multilabel":
+            levels = levels_of(probabilities, thresholds)
+        else:
+            levels = winners_of(probabilities, config.background)
+        counts = count_levels(levels, read_masks(row, names), len(thresholds))
+        return counts, probabilities[int(config.background) :].max((1, 2)), Packed(levels)
+
+    parts: list[pd.DataFrame] = []
+    found: list[tuple[np.ndarray, np.ndarray, Packed]] = []
+    for rows, saved in validation_runs(train_val_images, checkpoint, "choose the postprocessing"):
+        members = used_members(saved, device, prediction)
+        found += predict_each(
+            members, rows, look, device=device, batch_size=batch_size, settings=prediction, workers=workers
+        )
         parts.append(rows)
-    rows = pd.concat(parts, ignore_index=True)
-    return _Seen(rows, thresholds, np.stack(counts), np.stack(peaks), kept)
+    counts, peaks, levels = zip(*found, strict=True)
+    return _Seen(pd.concat(parts, ignore_index=True), thresholds, np.stack(counts), np.stack(peaks), levels)
 
 
 @dataclass
@@ -168,9 +187,9 @@ def _choose_thresholds(choice: _Choice, seen: _Seen) -> None:
             choice.step("thresholds", index, seen.thresholds, seen.by_threshold[:, :, index])
 
 
-def _choose_objects(choice: _Choice, seen: _Seen) -> None:
+def _choose_objects(choice: _Choice, seen: _Seen, workers: int | None) -> None:
     """Choose the steps after the threshold."""
-    grid = _objects(seen, choice.settings)
+    grid = _objects(seen, choice.settings, workers)
     every = range(len(choice.classes))
     for index in every:
         choice.step("fill_holes", index, [False, True], grid[:, index, :, 0, 0])
@@ -187,20 +206,20 @@ def _choose_objects(choice: _Choice, seen: _Seen) -> None:
         choice.step("min_peak", index, least, gated(counts, seen.peaks[:, index], least))
 
 
-def _objects(seen: _Seen, settings: Postprocessing) -> np.ndarray:
+def _objects(seen: _Seen, settings: Postprocessing, workers: int | None) -> np.ndarray:
     """``count_objects`` of each image at the chosen thresholds: (N, C, 2, A, 2, 3)."""
     if settings.thresholds is None:
         limits = np.zeros(seen.peaks.shape[1], dtype=int)
     else:
         limits = np.array([seen.thresholds.index(one) for one in settings.thresholds])
     exclusive, names = settings.thresholds is None, class_names(seen.rows)
-    records = zip(seen.rows.to_dict("records"), seen.levels, strict=True)
-    return np.stack(
-        [
-            count_objects(levels > limits[:, None, None], read_masks(row, names), exclusive=exclusive)
-            for row, levels in records
-        ]
-    )
+
+    def count(item: tuple[dict, Packed]) -> np.ndarray:
+        row, levels = item
+        return count_objects(levels.unpacked() > limits[:, None, None], read_masks(row, names), exclusive=exclusive)
+
+    items = zip(iter_records(seen.rows), seen.levels, strict=True)
+    return np.stack(list(ordered_map(count, items, workers=num_threads(workers))))
 
 
 def counts_of(counts: np.ndarray) -> Counts:

@@ -8,27 +8,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from seg_pipeline.segmentation.data.datasets import make_dataset, to_native
-from seg_pipeline.segmentation.data.loaders import collate, whole_images
+from seg_pipeline.segmentation.data.datasets import to_native
 from seg_pipeline.segmentation.images.masks import encode_rle
-from seg_pipeline.segmentation.manifest.table import read_masks
-from seg_pipeline.segmentation.metrics.calibration import Calibration
+from seg_pipeline.segmentation.images.ordered_map import num_threads, ordered_map
+from seg_pipeline.segmentation.manifest.table import iter_records, read_masks
+from seg_pipeline.segmentation.metrics.calibration import BinCounts, Calibration, count_bins
 from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.prediction.input_logits import Members, images_at_once, input_logits, probabilities_of
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
-from seg_pipeline.segmentation.prediction.tiles import Stitcher, windows
 from seg_pipeline.segmentation.settings.training import PredictSettings, Task
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
-from seg_pipeline.segmentation.training.devices import autocast, pick_precision
+
+Finished = TypeVar("Finished")
 
 NO_OPTIONS = PredictSettings()
+
+MOST_BYTES = 2**30
+"""Memory for the probabilities of images in work; fewer threads finish images that are too large for it."""
 
 
 def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter, TrainingConfig]]:
@@ -62,6 +65,7 @@ def predict_masks(
     postprocessing: Postprocessing,
     settings: PredictSettings = NO_OPTIONS,
     calibration: Calibration | None = None,
+    workers: int | None = None,
 ) -> pd.DataFrame:
     """Predict all rows of a manifest.
 
@@ -69,6 +73,7 @@ def predict_masks(
         postprocessing: how probabilities become masks.
         settings: test-time augmentation, windows and ensemble.
         calibration: updated with each image's probabilities and ground truth.
+        workers: threads that read images and finish predictions, which does not change the result; None: one per core.
 
     Returns:
         One row per image: image_id, height, width; and per class mask_<class> (run lengths as in the manifest),
@@ -81,15 +86,23 @@ def predict_masks(
     if rows.empty:
         raise ValueError("no images to predict: the test split is empty; set a share above 0 in `split.shares.test`")
     config = config_of(checkpoint)
-    found = full_size_probabilities(rows, checkpoint, device=device, batch_size=batch_size, settings=settings)
-    table = []
-    for row, tensor in zip(rows.to_dict("records"), found, strict=True):
+    names = list(config.classes)
+
+    def finish(row: dict, tensor: Tensor) -> tuple[dict, BinCounts | None]:
         probabilities = tensor.numpy()
         masks = make_masks(probabilities, postprocessing, task=config.task, background=config.background)
         of_classes = probabilities[int(config.background) :]
-        if calibration is not None:
-            calibration.update(of_classes, read_masks(row, list(config.classes)))
-        table.append(_described(row, of_classes, masks, config.classes))
+        bins = None if calibration is None else count_bins(of_classes, read_masks(row, names))
+        return _described(row, of_classes, masks, config.classes), bins
+
+    table = []
+    members = used_members(checkpoint, device, settings)
+    for described, bins in predict_each(
+        members, rows, finish, device=device, batch_size=batch_size, settings=settings, workers=workers
+    ):
+        if calibration is not None and bins is not None:
+            calibration.add(bins)
+        table.append(described)
     return pd.DataFrame(table)
 
 
@@ -105,6 +118,11 @@ def _described(row: dict, probabilities: np.ndarray, masks: np.ndarray, classes:
     return {**about, **runs, **peaks, **means}
 
 
+def used_members(checkpoint: dict, device: torch.device, settings: PredictSettings) -> Members:
+    """The models of a checkpoint that ``settings.ensemble`` names, loaded."""
+    return load_members(checkpoint, device)[: 1 if settings.ensemble == "first" else None]
+
+
 def full_size_probabilities(
     rows: pd.DataFrame,
     checkpoint: dict,
@@ -114,32 +132,17 @@ def full_size_probabilities(
     settings: PredictSettings = NO_OPTIONS,
 ) -> Iterator[Tensor]:
     """Yield each row's probabilities, float32 (K, height, width), on the CPU: the mean over the models."""
-    members = load_members(checkpoint, device)[: 1 if settings.ensemble == "first" else None]
+    members = used_members(checkpoint, device, settings)
     return mean_probabilities(members, rows, device=device, batch_size=batch_size, settings=settings)
 
 
 def mean_probabilities(
-    members: list[tuple[Segmenter, TrainingConfig]],
-    rows: pd.DataFrame,
-    *,
-    device: torch.device,
-    batch_size: int,
-    settings: PredictSettings,
+    members: Members, rows: pd.DataFrame, *, device: torch.device, batch_size: int, settings: PredictSettings
 ) -> Iterator[Tensor]:
     """Like ``full_size_probabilities``, with models that are already loaded."""
-    task = members[0][1].task
-    logits = (full_size_logits(*member, rows, device, batch_size, settings) for member in members)
-    for votes in zip(*logits, strict=True):
-        voted = [probabilities_of(vote, task) for vote in votes]
-        yield voted[0] if len(voted) == 1 else torch.stack(voted).mean(0)
+    return predict_each(members, rows, lambda _, found: found, device=device, batch_size=batch_size, settings=settings)
 
 
-def probabilities_of(logits: Tensor, task: Task) -> Tensor:
-    """Probabilities of logits (..., K, H, W)."""
-    return logits.sigmoid() if task == "multilabel" else logits.softmax(-3)
-
-
-@torch.inference_mode()
 def full_size_logits(
     model: Segmenter,
     config: TrainingConfig,
@@ -149,52 +152,54 @@ def full_size_logits(
     settings: PredictSettings,
 ) -> Iterator[Tensor]:
     """Yield each row's logits, float32 (K, height, width), on the CPU."""
-    dataset = make_dataset(rows, config.input, task=config.task, background=config.background)
-    at_once = whole_images(rows, config.input, batch_size=batch_size) if settings.overlap is None else 1
-    loader: DataLoader = DataLoader(dataset, at_once, collate_fn=collate)
-    shapes = iter(rows[["height", "width"]].itertuples(index=False, name=None))
-    dtype = pick_precision(config.fit.precision, device)
-
-    def predict(images: Tensor) -> Tensor:
-        with autocast(device, dtype):
-            return mirrored_vote(model, images.to(device), settings.mirrored, config.task)
-
-    for images, _ in tqdm(loader, desc="predicting", unit="batch", disable=None, leave=False):
-        if settings.overlap is None:
-            logits = predict(images)
-        else:
-            logits = stitched(predict, images, config, overlap=settings.overlap, batch_size=batch_size)
-        for one in logits:  # images of one batch may differ in native size
-            height, width = next(shapes)
-            yield to_native(one, height, width, config.input)
+    found = input_logits([(model, config)], rows, device=device, batch_size=batch_size, settings=settings, workers=0)
+    for height, width, (logits,) in zip(rows["height"], rows["width"], found, strict=True):
+        yield to_native(logits, int(height), int(width), config.input)
 
 
-def mirrored_vote(
-    model: Callable[[Tensor], Tensor], images: Tensor, mirrored: tuple[tuple[int, ...], ...], task: Task
-) -> Tensor:
-    """Average the probabilities over mirrored copies of the images, and return the logits (B, K, H, W).
+def predict_each(
+    members: Members,
+    rows: pd.DataFrame,
+    finish: Callable[[dict, Tensor], Finished],
+    *,
+    device: torch.device,
+    batch_size: int,
+    settings: PredictSettings,
+    workers: int | None = None,
+) -> Iterator[Finished]:
+    """Yield ``finish(row, probabilities)`` of each row in order: reading, network and finishing at the same time.
 
     Args:
-        mirrored: axes to flip, one tuple per copy; an empty tuple is the image itself.
+        finish: gets the row as a dict and its probabilities as in ``full_size_probabilities``; called in threads.
+        workers: see ``predict_masks``.
     """
-    votes = [model(images.flip(axes)).flip(axes) if axes else model(images) for axes in mirrored]
-    if len(votes) == 1:
-        return votes[0]
-    mean = probabilities_of(torch.stack(votes), task).mean(0)
-    return mean.logit(eps=1e-6) if task == "multilabel" else mean.clamp(min=1e-9).log()
+    config, inputs = members[0][1], [config.input for _, config in members]
+    largest = int((rows["height"] * rows["width"]).max()) * config.num_channels * 4
+    number = min(num_threads(workers), max(1, MOST_BYTES // (4 * largest)))  # logits, probabilities, temporary ones
+    ahead = images_at_once(rows, config, batch_size, settings) + 2 * number
+
+    def finished(item: tuple[dict, list[Tensor]]) -> Finished:
+        row, logits = item
+        sized = (to_native(one, row["height"], row["width"], given) for one, given in zip(logits, inputs, strict=True))
+        votes = [_in_one_thread(one, config.task) for one in sized]
+        return finish(row, votes[0] if len(votes) == 1 else torch.stack(votes).mean(0))
+
+    logits = input_logits(members, rows, device=device, batch_size=batch_size, settings=settings, workers=number)
+    return ordered_map(finished, zip(iter_records(rows), logits, strict=True), workers=number, ahead=ahead)
 
 
-def stitched(
-    predict: Callable[[Tensor], Tensor], images: Tensor, config: TrainingConfig, *, overlap: float, batch_size: int
-) -> Tensor:
-    """Predict one image (1, channels, H, W) in overlapping windows of the input's size: logits (1, K, H, W)."""
-    (image,) = images
-    shape = image.shape[-2], image.shape[-1]
-    stitcher = Stitcher(config.num_channels, shape)
-    every = windows(shape, config.input.size, overlap=overlap)
-    for begin in range(0, len(every), batch_size):
-        spans = every[begin : begin + batch_size]
-        parts = predict(torch.stack([image[:, rows, columns] for rows, columns in spans]))
-        for span, part in zip(spans, parts.cpu().numpy(), strict=True):
-            stitcher.add(span, part)
-    return torch.from_numpy(stitcher.result())[None]
+def _in_one_thread(logits: Tensor, task: Task) -> Tensor:
+    """``probabilities_of`` contiguous logits, equal to the last bit for any number of torch's threads.
+
+    Where torch splits a tensor among threads, other elements are the rest that its vectors leave over.
+    """
+    if task == "multiclass":
+        return probabilities_of(logits, task)  # split between vectors
+    found = torch.empty_like(logits)
+    for part, place in zip(logits.view(-1).split(SERIAL), found.view(-1).split(SERIAL), strict=True):
+        torch.sigmoid(part, out=place)
+    return found
+
+
+SERIAL = 2**15
+"""Elements that torch gives to one thread."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator, defined_mean
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
-from seg_pipeline.segmentation.metrics.overlap import Collected, Counts, count
+from seg_pipeline.segmentation.metrics.counting import count_pixels
+from seg_pipeline.segmentation.metrics.overlap import Collected, Counts
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
-from seg_pipeline.segmentation.prediction.predict_images import config_of, load_members, mean_probabilities, plain_masks
+from seg_pipeline.segmentation.prediction.predict_images import config_of, load_members, plain_masks, predict_each
 from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -38,6 +41,7 @@ def measure_options(
     aggregator: Aggregator,
     confidence: float,
     max_images: int,
+    workers: int | None = None,
 ) -> pd.DataFrame:
     """Measure each prediction option; one row per option, with the columns ``COLUMNS``.
 
@@ -50,6 +54,7 @@ def measure_options(
         prediction: the settings in use.
         max_images: number of images to measure on, in whole series drawn evenly; 0: measure nothing and return an
             empty table.
+        workers: see ``predict_masks``.
     """
     if not max_images:
         return pd.DataFrame(columns=COLUMNS)
@@ -58,7 +63,7 @@ def measure_options(
     config, rows = config_of(checkpoint), pd.concat([part for part, _ in sample], ignore_index=True)
     _, groups = resampled_by(rows)
     options = options_of(prediction, config.input, rows)
-    found = {name: _measured(sample, config, one, device, batch_size) for name, one in options.items()}
+    found = {name: _measured(sample, config, one, device, batch_size, workers) for name, one in options.items()}
     estimates = {name: aggregator.estimate(counts, "dice", groups) for name, (counts, _) in found.items()}
     table = pd.DataFrame([_row(name, estimates, found[name][1], confidence) for name in options])
     table["cost"] = table["seconds_per_image"] / table["seconds_per_image"].iloc[0]
@@ -87,21 +92,28 @@ def whole_series(rows: pd.DataFrame, most: int) -> pd.DataFrame:
 
 
 def _measured(
-    sample: Runs, config: TrainingConfig, settings: PredictSettings, device: torch.device, batch_size: int
+    sample: Runs,
+    config: TrainingConfig,
+    settings: PredictSettings,
+    device: torch.device,
+    batch_size: int,
+    workers: int | None,
 ) -> tuple[Counts, float]:
     """Count the pixels of all images, and measure the seconds per image."""
     overlap, taken, bare = Collected[Counts](), 0.0, plain_masks(config)
+
+    def counted(row: dict, tensor: Tensor) -> Counts:
+        masks = make_masks(tensor.numpy(), bare, task=config.task, background=config.background)
+        return count_pixels(masks, read_masks(row, list(config.classes)))[0]
+
     for rows, checkpoint in sample:
         members = load_members(checkpoint, device)
-        next(mean_probabilities(members, rows[:1], device=device, batch_size=1, settings=settings))  # warms up
-        found = mean_probabilities(members, rows, device=device, batch_size=batch_size, settings=settings)
-        for row in rows.to_dict("records"):
-            began = time.perf_counter()
-            probabilities = next(found).cpu().numpy()
-            taken += time.perf_counter() - began
-            masks = make_masks(probabilities, bare, task=config.task, background=config.background)
-            truth = read_masks(row, list(config.classes))
-            overlap.add(count(torch.from_numpy(masks)[None], torch.from_numpy(truth)[None]))
+        predict = partial(predict_each, members, finish=counted, device=device, settings=settings, workers=workers)
+        list(predict(rows=rows[:1], batch_size=1))  # warms up
+        began = time.perf_counter()
+        for one in predict(rows=rows, batch_size=batch_size):
+            overlap.add(one)
+        taken += time.perf_counter() - began
     counts = overlap.all()
     return counts, taken / len(counts.known)
 

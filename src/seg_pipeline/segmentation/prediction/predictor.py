@@ -206,7 +206,7 @@ def _plane(frame: np.ndarray | None, shape: tuple[int, int], settings: InputSett
     if frame is None:
         return np.zeros((*shape, 1), dtype=np.uint8)
     own = fitted_shapes(frame.shape[0], frame.shape[1], settings)[0]
-    return resize_image(resize_image(stored_pixels(frame, settings), own), shape)
+    return resize_image(stored_pixels(frame, settings, own), shape)
 
 
 def _frames(image: Image, settings: InputSettings) -> Frames:

@@ -1,0 +1,147 @@
+"""Logits of many images at the size of the network's input: images are read ahead, a GPU is kept busy.
+
+Axes: B images, K channels of the logits, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from seg_pipeline.segmentation.data.loaders import whole_images
+from seg_pipeline.segmentation.data.whole_images import WholeImages, as_batch
+from seg_pipeline.segmentation.images.ordered_map import ordered_map
+from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.prediction.tiles import Stitcher, windows
+from seg_pipeline.segmentation.settings.training import PredictSettings, Task
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+from seg_pipeline.segmentation.training.devices import autocast, pick_precision
+
+Members = list[tuple[Segmenter, TrainingConfig]]
+
+
+@torch.inference_mode()
+def input_logits(
+    members: Members,
+    rows: pd.DataFrame,
+    *,
+    device: torch.device,
+    batch_size: int,
+    settings: PredictSettings,
+    workers: int,
+) -> Iterator[list[Tensor]]:
+    """Yield each row's logits of each model, float32 (K, h, w) on the CPU, at the size of the network's input.
+
+    Images are read once for all models whose input is alike. On CUDA, logits are copied to the host while the network
+    computes the next batch.
+
+    Args:
+        workers: threads that read ahead.
+    """
+    config = members[0][1]
+    if any(other.input != config.input for _, other in members):
+        options = {"device": device, "batch_size": batch_size, "settings": settings, "workers": workers}
+        apart = [input_logits([one], rows, **options) for one in members]  # type: ignore[arg-type]
+        yield from (list(itertools.chain(*votes)) for votes in zip(*apart, strict=True))
+        return
+    images = WholeImages(rows, config.input, task=config.task, background=config.background)
+    at_once = images_at_once(rows, config, batch_size, settings)
+    read = ordered_map(images.__getitem__, range(len(rows)), workers=workers, ahead=2 * max(at_once, workers))
+    networks = [_network(*one, device, batch_size, settings) for one in members]
+    starts = tqdm(range(0, len(rows), at_once), desc="predicting", unit="batch", disable=None, leave=False)
+    batches = (as_batch(list(itertools.islice(read, at_once)), pinned=device.type == "cuda") for _ in starts)
+    copies = ([_Copy(network(batch)) for network in networks] for batch in batches)
+    for copied in _one_behind(copies) if device.type == "cuda" else copies:
+        yield from map(list, zip(*(copy.wait() for copy in copied), strict=True))
+
+
+def images_at_once(rows: pd.DataFrame, config: TrainingConfig, batch_size: int, settings: PredictSettings) -> int:
+    """Number of images that go through the network together; windows are of one image."""
+    return whole_images(rows, config.input, batch_size=batch_size) if settings.overlap is None else 1
+
+
+def _network(
+    model: Segmenter, config: TrainingConfig, device: torch.device, batch_size: int, settings: PredictSettings
+) -> Callable[[Tensor], Tensor]:
+    dtype = pick_precision(config.fit.precision, device)
+
+    def predict(images: Tensor) -> Tensor:
+        with autocast(device, dtype):
+            return mirrored_vote(model, images.to(device, non_blocking=True), settings.mirrored, config.task)
+
+    def predict_windows(images: Tensor) -> Tensor:
+        assert settings.overlap is not None
+        return stitched(predict, images, config, overlap=settings.overlap, batch_size=batch_size)
+
+    return predict if settings.overlap is None else predict_windows
+
+
+class _Copy:
+    """Logits on their way to the CPU; on CUDA they are copied while the device goes on."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self._host, self._done = logits.float(), None
+        if logits.device.type == "cuda":
+            there = self._host.contiguous()
+            self._host = torch.empty(there.shape, pin_memory=True)
+            self._host.copy_(there, non_blocking=True)
+            self._done = torch.cuda.Event()
+            self._done.record()
+
+    def wait(self) -> Tensor:
+        """The logits on the CPU, as soon as they are there."""
+        if self._done is not None:
+            self._done.synchronize()
+        return self._host
+
+
+def _one_behind(items: Iterable[list[_Copy]]) -> Iterator[list[_Copy]]:
+    """The items, each after the next one was made."""
+    waiting: collections.deque[list[_Copy]] = collections.deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > 1:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def probabilities_of(logits: Tensor, task: Task) -> Tensor:
+    """Probabilities of logits (..., K, H, W)."""
+    return logits.sigmoid() if task == "multilabel" else logits.softmax(-3)
+
+
+def mirrored_vote(
+    model: Callable[[Tensor], Tensor], images: Tensor, mirrored: tuple[tuple[int, ...], ...], task: Task
+) -> Tensor:
+    """Average the probabilities over mirrored copies of the images, and return the logits (B, K, H, W).
+
+    Args:
+        mirrored: axes to flip, one tuple per copy; an empty tuple is the image itself.
+    """
+    votes = [model(images.flip(axes)).flip(axes) if axes else model(images) for axes in mirrored]
+    if len(votes) == 1:
+        return votes[0]
+    mean = probabilities_of(torch.stack(votes), task).mean(0)
+    return mean.logit(eps=1e-6) if task == "multilabel" else mean.clamp(min=1e-9).log()
+
+
+def stitched(
+    predict: Callable[[Tensor], Tensor], images: Tensor, config: TrainingConfig, *, overlap: float, batch_size: int
+) -> Tensor:
+    """Predict one image (1, channels, H, W) in overlapping windows of the input's size: logits (1, K, H, W)."""
+    (image,) = images
+    shape = image.shape[-2], image.shape[-1]
+    stitcher = Stitcher(config.num_channels, shape)
+    every = windows(shape, config.input.size, overlap=overlap)
+    for begin in range(0, len(every), batch_size):
+        spans = every[begin : begin + batch_size]
+        parts = predict(torch.stack([image[:, rows, columns] for rows, columns in spans]))
+        for span, part in zip(spans, parts.cpu().numpy(), strict=True):
+            stitcher.add(span, part)
+    return torch.from_numpy(stitcher.result())[None]
