@@ -167,4 +167,5 @@ def test_a_good_run_ends_with_the_summary(project):
     raw_file(project)
     ended = kedro(project)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines()[-2].startswith("Pipeline default: finished in ")
+    assert ended.stdout.splitlines()[-3].startswith("Pipeline default: finished in ")
+    assert ended.stdout.splitlines()[-2] == "  files     data/02_intermediate: index.csv"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -10,6 +11,7 @@ from kedro.pipeline import Node, Pipeline
 
 from seg_pipeline.hooks.summary import (
     SummaryHooks,
+    bundle_lines,
     duration,
     file_lines,
     finding_lines,
@@ -17,6 +19,8 @@ from seg_pipeline.hooks.summary import (
     unpredicted_lines,
 )
 from seg_pipeline.hooks.tracking import TrackingHooks
+from seg_pipeline.params import InferenceParams
+from seg_pipeline.segmentation.prediction.bundle import File
 
 SCORES = {
     "mean_dice": 0.8126,
@@ -152,6 +156,36 @@ def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
+def test_an_export_says_where_the_model_is_and_how_to_use_it(tmp_path):
+    files = {"onnx": File("model.onnx", "", 15_700_000), "int8": File("model.int8.onnx", "", 4_460_000)}
+    network = SimpleNamespace(files=files)
+    bundle = SimpleNamespace(folder=tmp_path / "data/bundle", networks=[network, network], formats=list(files))
+    assert list(bundle_lines(bundle, tmp_path)) == [
+        "data/bundle: onnx 31.4 MB, int8 8.9 MB",
+        "use it:   seg-pipeline predict IMAGES --model data/bundle --out masks",
+        "serve it: seg-pipeline serve --model data/bundle",
+    ]
+
+
+def test_an_inference_says_how_many_images_it_predicted_and_where(tmp_path, capsys):
+    catalog = DataCatalog(
+        {
+            "inference.inference_areas": MemoryDataset(pd.DataFrame({"image_id": ["a", "a", "b", "b"]})),
+            "inference.inference_findings": MemoryDataset(pd.DataFrame({"reason": ["c.png: no such file"]})),
+            "inference.inference_folder": MemoryDataset(tmp_path / "data/inference"),
+            "params:inference": MemoryDataset(InferenceParams()),
+        }
+    )
+    outputs = ["inference.inference_areas", "inference.inference_findings"]
+    pipeline = Pipeline([Node(lambda: None, None, outputs, name="make", namespace="inference")])
+    SummaryHooks().after_pipeline_run({"project_path": str(tmp_path)}, pipeline, catalog)
+    assert capsys.readouterr().out.splitlines()[2:5] == [
+        "  inference 2 of 3 images predicted -> data/inference (masks, overlays, rle)",
+        "            1 image could not be predicted:",
+        "              c.png: no such file",
+    ]
+
+
 def test_the_report_is_named_where_there_is_one(tmp_path, capsys):
     text = run(tmp_path, ["report"], capsys)
     assert "  report    data/08_reporting/report.html: open it in a browser" in text
@@ -160,7 +194,7 @@ def test_the_report_is_named_where_there_is_one(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("number", "lines"),
     [
-        (0, ["all images were predicted"]),
+        (0, []),
         (1, ["1 image could not be predicted:", "  0.png: no such file"]),
         (
             5,

@@ -37,7 +37,60 @@ def test_each_node_is_a_line(caplog):
     hooks.before_pipeline_run(Pipeline(NODES))
     for node in NODES:
         hooks.before_node_run(node)
-    assert caplog.messages == ["1/2 make_a", "2/2 make_b"]
+    assert [line for line in caplog.messages if "finished" not in line] == ["1/2 make_a", "2/2 make_b"]
+
+
+def node(pipeline: str, inputs: list[str], output: str) -> Node:
+    return Node(lambda *given: given, inputs or None, output, name=output, namespace=pipeline)
+
+
+def test_pipelines_follow_one_another_and_say_how_long_they_took(caplog, monkeypatch):
+    """Kedro would take b, f, s, t: what is ready at the same time, by name."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("seg_pipeline.hooks.terminal.time.monotonic", iter([0, 2, 5, 75]).__next__)
+    whole = Pipeline(
+        [
+            node("training", ["p1"], "t"),
+            node("eda", ["p1"], "s"),
+            node("eda", ["s"], "f"),
+            node("data_processing", [], "p1"),
+            node("data_processing", ["p1"], "b"),
+        ]
+    )
+    hooks = TerminalHooks()
+    hooks.before_pipeline_run(whole)
+    for one in whole.nodes:
+        hooks.before_node_run(one)
+    hooks.after_pipeline_run()
+    assert caplog.messages == [
+        "1/5 data_processing.p1",
+        "2/5 data_processing.b",
+        "data_processing finished in 2.0 s",
+        "3/5 eda.s",
+        "4/5 eda.f",
+        "eda finished in 3.0 s",
+        "5/5 training.t",
+        "training finished in 1 min 10 s",
+    ]
+
+
+def test_a_line_that_each_trial_repeats_is_shown_once(screen, monkeypatch):
+    shown, logger = screen(), logging.getLogger("seg_pipeline.segmentation.data.cache")
+    handlers = [logging.StreamHandler(), logging.StreamHandler()]
+    monkeypatch.setattr(logging.getLogger(), "handlers", handlers)
+    hooks = TerminalHooks()
+    hooks.before_pipeline_run(Pipeline(NODES))
+    logger.setLevel(logging.INFO)
+    for _ in range(9):
+        logger.info("pixel cache: %s are kept in memory", "2 MiB")
+        logger.warning("a worker died")
+        logging.getLogger("elsewhere").warning("theirs")
+    lines = shown.getvalue().splitlines()
+    assert lines.count("pixel cache: 2 MiB are kept in memory") == 2  # once per handler
+    assert lines.count("a worker died") == lines.count("theirs") == 18
+    hooks.before_pipeline_run(Pipeline(NODES))
+    logger.info("pixel cache: %s are kept in memory", "2 MiB")
+    assert shown.getvalue().count("pixel cache") == 4
 
 
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("CI", "true"), ("TERM", "dumb")])

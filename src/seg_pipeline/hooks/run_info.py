@@ -35,3 +35,12 @@ def _typed(value: Any) -> str:
     if isinstance(value, str) and not ({",", '"'} & set(value)):
         return value
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def duration(seconds: float) -> str:
+    """Format seconds: 75.4 becomes "1 min 15 s"."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""Prints a summary after a run: scores, findings, report, files and tracked runs."""
+"""Prints a summary after a run: scores, findings, what it exported or predicted, report, files and tracked runs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from seg_pipeline.hooks.run_info import file_of, pipelines_of
+from seg_pipeline.hooks.run_info import duration, file_of, pipelines_of
 from seg_pipeline.hooks.tracking import TrackingHooks
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SHOWN_FOLDERS = ("06_models", "08_reporting")
+    from seg_pipeline.segmentation.prediction.bundle import Bundle
+
 MOST_CLASSES = 12
 MOST_RULES = 8
 MOST_REASONS = 3
@@ -51,11 +52,13 @@ class SummaryHooks:
         for title, name, describe in (
             ("scores", "test_scores", score_lines),
             ("findings", "findings", finding_lines),
-            ("inference", "inference.inference_findings", unpredicted_lines),
+            ("export", "bundle", lambda bundle: bundle_lines(bundle, project)),
         ):
             dataset = outputs.get(name)
             if dataset is not None and dataset.exists():
                 lines += _block(title, describe(dataset.load()))
+        if "inference.inference_areas" in outputs:
+            lines += _block("inference", _inference_lines(catalog, project))
         if "report" in outputs:
             lines += _block("report", [f"{_below(project, file_of(outputs['report']))}: open it in a browser"])
         files = [file for dataset in outputs.values() if (file := file_of(dataset)) and file.exists()]
@@ -95,10 +98,28 @@ def finding_lines(findings: pd.DataFrame) -> Iterator[str]:
         yield f"  and {len(counts) - MOST_RULES} more rules"
 
 
+def bundle_lines(bundle: Bundle, project: Path) -> Iterator[str]:
+    """Where the exported model is, the size of each format, and the command that uses it."""
+    folder = _below(project, bundle.folder)
+    sizes = {name: sum(one.files[name].bytes for one in bundle.networks) for name in bundle.formats}
+    yield f"{folder}: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
+    yield f"use it:   seg-pipeline predict IMAGES --model {folder} --out masks"
+    yield f"serve it: seg-pipeline serve --model {folder}"
+
+
+def _inference_lines(catalog: DataCatalog, project: Path) -> Iterator[str]:
+    areas, findings = (catalog[f"inference.inference_{name}"].load() for name in ("areas", "findings"))
+    params = catalog["params:inference"].load()
+    folder = Path(params.output_folder or catalog["inference.inference_folder"].load())
+    predicted = areas["image_id"].nunique()
+    formats = ", ".join(params.formats)
+    yield f"{predicted} of {predicted + len(findings)} images predicted -> {_below(project, folder)} ({formats})"
+    yield from unpredicted_lines(findings)
+
+
 def unpredicted_lines(findings: pd.DataFrame) -> Iterator[str]:
     """How many new images could not be predicted, and why."""
     if findings.empty:
-        yield "all images were predicted"
         return
     yield f"{len(findings)} image{'s' * (len(findings) > 1)} could not be predicted:"
     reasons = findings["reason"].tolist()
@@ -108,11 +129,10 @@ def unpredicted_lines(findings: pd.DataFrame) -> Iterator[str]:
 
 
 def file_lines(files: list[Path], project: Path) -> Iterator[str]:
-    """Model and report files, one line per folder, relative to the project."""
+    """All files of the run, one line per folder, relative to the project."""
     folders: dict[Path, set[str]] = {}
     for file in files:
-        if set(SHOWN_FOLDERS) & set(file.parts):
-            folders.setdefault(file.parent, set()).add(file.name)
+        folders.setdefault(file.parent, set()).add(file.name)
     for folder, names in sorted(folders.items()):
         text = f"{_below(project, folder)}: {', '.join(_named(names))}"
         yield from textwrap.wrap(text, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
@@ -130,15 +150,6 @@ def _named(names: set[str]) -> Iterator[str]:
 def _below(project: Path, file: Path | None) -> str:
     """The path relative to the project folder."""
     return "" if file is None else (file.relative_to(project) if file.is_relative_to(project) else file).as_posix()
-
-
-def duration(seconds: float) -> str:
-    """Format seconds: 75.4 becomes "1 min 15 s"."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"
 
 
 def _block(title: str, lines: Iterator[str] | list[str]) -> Iterator[str]:

@@ -1,22 +1,32 @@
-"""Progress of a run, one line per node: coloured in a terminal, plain in files and CI logs."""
+"""Progress of a run: a line per node and per finished pipeline, coloured in a terminal, plain in files and CI logs."""
 
 import logging
 import os
 import sys
 import time
 import traceback
+from collections import Counter
 
 from kedro.framework.hooks import hook_impl
 from kedro.pipeline import Node, Pipeline
+
+from seg_pipeline.hooks.run_info import duration
+from seg_pipeline.pipeline_registry import in_natural_order, namespace_of
 
 log = logging.getLogger(__name__)
 
 
 class TerminalHooks:
-    """Logs "3/50 eda.plot_samples". conf/logging.yml silences Kedro's own three lines per node."""
+    """Logs "3/50 eda.plot_samples", and "eda finished in 12.3 s" after the last node of a pipeline.
+
+    conf/logging.yml silences Kedro's own three lines per node.
+    """
 
     def __init__(self) -> None:
         self._number = self._of = 0
+        self._stage, self._since = "", 0.0
+        self._left: Counter[str] = Counter()
+        self._repeated = _Repeated()
 
     @hook_impl
     def after_context_created(self) -> None:
@@ -25,12 +35,51 @@ class TerminalHooks:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline) -> None:
-        self._number, self._of = 0, len(pipeline.nodes)
+        vars(pipeline)["nodes"] = in_natural_order(pipeline)  # Kedro caches its own order there
+        self._number, self._of, self._stage = 0, len(pipeline.nodes), ""
+        self._left = Counter(map(namespace_of, pipeline.nodes))
+        self._repeated.seen.clear()
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, ColourHandler) or getattr(handler, "stream", None) is sys.stderr:
+                handler.addFilter(self._repeated)  # adding it again changes nothing
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
+        self._enter(namespace_of(node))
+        self._left[self._stage] -= 1
         self._number += 1
         log.info("%*d/%d %s", len(str(self._of)), self._number, self._of, node.name)
+
+    @hook_impl(tryfirst=True)  # before the summary
+    def after_pipeline_run(self) -> None:
+        self._enter("")
+
+    def _enter(self, stage: str) -> None:
+        """Say how long the stage took that ends here. (Kedro reports a generator node as finished when it starts.)"""
+        if stage == self._stage:
+            return
+        now = time.monotonic()
+        if self._stage and not self._left[self._stage]:  # other runners interleave pipelines
+            log.info("%s finished in %s", self._stage, duration(now - self._since))
+        self._stage, self._since = stage, now
+
+
+class _Repeated(logging.Filter):
+    """Drops lines of this project that the run has logged before, such as those that each trial of a search repeats."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno > logging.INFO or not record.name.startswith("seg_pipeline."):
+            return True
+        about = vars(record)  # several handlers see the same record
+        if "is_repeated" not in about:
+            text = record.getMessage()
+            about["is_repeated"] = text in self.seen
+            self.seen.add(text)
+        return not about["is_repeated"]
 
 
 def in_colour() -> bool:

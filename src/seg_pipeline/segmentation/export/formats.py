@@ -18,6 +18,7 @@ from seg_pipeline.segmentation.export.plain_network import Deployable, HalfPreci
 from seg_pipeline.segmentation.export.quiet import errors_only
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.prediction.predictor import Network, load_onnx
+from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import STRIDE
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
@@ -31,7 +32,7 @@ def write_formats(model: Segmenter, paths: Mapping[str, Path]) -> None:
     network = Deployable(model)
     with naming_format("onnx and pt2"):
         program = export_program(network) if {"onnx", "pt2"} & set(paths) else None
-    for bundle_format, path in paths.items():
+    for bundle_format, path in progress_bar(paths.items(), total=len(paths), title="exporting", unit="formats"):
         with naming_format(bundle_format):
             if bundle_format == "safetensors":
                 write_safetensors(model, path)

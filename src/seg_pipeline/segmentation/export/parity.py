@@ -1,6 +1,7 @@
 """Compare the exported formats with the trained model: from file to mask, at several sizes and batch sizes."""
 
 import itertools
+import logging
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,10 @@ from seg_pipeline.segmentation.prediction.predict_images import (
     mean_probabilities,
 )
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
+from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import ParitySettings, ScoreSettings
+
+log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
 
@@ -46,7 +50,10 @@ def compare_formats(
     exact = in_float32(checkpoint)
     predictors = {bundle_format: bundle_predictor(bundle, bundle_format) for bundle_format in bundle.formats}
     found = []
-    with tempfile.TemporaryDirectory() as folder:
+    total = len(settings.scales) * len(settings.batch_sizes) * len(predictors)
+    log.info("comparing %s with the trained model on %d images", ", ".join(predictors), settings.images)
+    bar = progress_bar(total=total, title="comparing", unit="comparisons")
+    with tempfile.TemporaryDirectory() as folder, bar:
         for number, scale in enumerate(settings.scales):
             below = Path(folder) / str(number)
             below.mkdir()
@@ -55,9 +62,11 @@ def compare_formats(
                 trained = _trained(exact, bundle, some, batch_size)
                 about = {"scale": scale, "sizes": _sizes(some), "batch_size": batch_size, "num_images": len(some)}
                 for bundle_format, predictor in predictors.items():
+                    bar.set_description_str(f"comparing {bundle_format}, {_sizes(some)}, batches of {batch_size}")
                     with naming_format(bundle_format):
                         outcome = _exported(predictor, some, batch_size)
                     found.append({"format": bundle_format, **about, **_differences(trained, outcome, some, scores)})
+                    bar.update()
     return _with_limits(pd.DataFrame(found), settings)
 
 

@@ -20,7 +20,8 @@ from seg_pipeline.segmentation.export.validation import (
     trained_predictor,
 )
 from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file, file_name
-from seg_pipeline.segmentation.prediction.predictor import prepare
+from seg_pipeline.segmentation.prediction.predictor import ImagePredictor, prepare
+from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import ScoreSettings
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,9 @@ def add_int8(bundle: Bundle, rows: pd.DataFrame) -> Bundle:
     networks = []
     for number, (network, path) in enumerate(zip(bundle.networks, voting.paths("onnx"), strict=True)):
         target = bundle.folder / file_name("int8", number)
-        _quantise(path, target, (prepare(image, network.input)[None] for image in seen_images(rows, network.input)))
+        seen = seen_images(rows, network.input)
+        images = progress_bar(seen, total=len(rows), title="calibrating int8", unit="images")
+        _quantise(path, target, (prepare(image, network.input)[None] for image in images))
         networks.append(replace(network, files={**network.files, "int8": describe_file(target)}))
     return replace(bundle, networks=tuple(networks))
 
@@ -84,10 +87,17 @@ def drop_inaccurate_formats(
     inexact = [bundle_format for bundle_format in INEXACT if bundle_format in bundle.formats]
     if not inexact:
         return bundle
-    best = mean_dice(predicted_masks(trained_predictor(bundle, checkpoint), rows), rows, scores)
+
+    def dice_of(predictor: ImagePredictor, name: str) -> float:
+        masks = predicted_masks(predictor, rows)
+        return mean_dice(
+            progress_bar(masks, total=len(rows), title=f"measuring the Dice of {name}", unit="images"), rows, scores
+        )
+
+    best = dice_of(trained_predictor(bundle, checkpoint), "the trained model")
     measured: list[dict[str, Any]] = []
     for bundle_format in inexact:
-        dice = mean_dice(predicted_masks(bundle_predictor(bundle, bundle_format), rows), rows, scores)
+        dice = dice_of(bundle_predictor(bundle, bundle_format), bundle_format)
         kept = bool(best - dice <= max_drop)  # False where a Dice is undefined
         log.info(
             "export: %s is %s: Dice %.4f of %d %s images, %.4f as trained, may fall by %g",

@@ -16,12 +16,12 @@ from typing import Any, Literal
 import joblib
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names, read_masks
+from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.storage.atomic import replacing
 from seg_pipeline.segmentation.storage.workers import parallel
 
@@ -160,7 +160,7 @@ def write_raw(folder: Path, plan: dict[str, Any], *, num_workers: int = 1) -> No
     _make_room(folder, [file for row in rows for file in _files_of(row)])
     tasks = (joblib.delayed(_write_case)(folder, row, names, plan["combinations"], ignore) for row in rows)
     done = parallel(num_workers)(tasks)
-    list(tqdm(done, total=len(rows), desc="writing for nnU-Net", unit="image", disable=None))
+    list(progress_bar(done, total=len(rows), title="writing for nnU-Net", unit="images"))
     (folder / "splits_final.json").write_text(json.dumps(plan["splits_final"], indent=1) + "\n", encoding="utf-8")
     (folder / "dataset.json").write_text(
         json.dumps(content, indent=1) + "\n", encoding="utf-8"

@@ -16,7 +16,6 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from seg_pipeline.segmentation.formats.volume_files import (
     AXES,
@@ -33,6 +32,7 @@ from seg_pipeline.segmentation.formats.volume_files import (
 from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
+from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.storage.atomic import beside
 from seg_pipeline.segmentation.storage.workers import parallel
 
@@ -137,7 +137,7 @@ def index_volumes(
     tasks = (joblib.delayed(_cut_case)(case, store, cutting, key) for case, key in zip(cases, keys, strict=True))
     uncut = [case for case, key in zip(cases, keys, strict=True) if key and not (store / case.name / key).is_dir()]
     results = parallel(num_workers if uncut else 1)(tasks)
-    done = list(tqdm(results, total=len(cases), desc="cutting volumes", unit="case", disable=None if uncut else True))
+    done = list(progress_bar(results, total=len(cases), title="cutting volumes", unit="cases", hidden=not uncut))
     images, annotations = (pd.concat(tables, ignore_index=True) for tables in zip(*done, strict=True))
     return images, annotations
 

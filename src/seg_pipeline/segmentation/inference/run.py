@@ -10,7 +10,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from seg_pipeline.segmentation.images.masks import Order, encode_rle
 from seg_pipeline.segmentation.inference import outputs
@@ -18,6 +17,7 @@ from seg_pipeline.segmentation.inference.journal import Journal, identity
 from seg_pipeline.segmentation.inference.prefetch import Loaded, Reader, read_ahead, signature
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
+from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training_config import to_plain
 from seg_pipeline.segmentation.storage.atomic import sweep
 
@@ -60,7 +60,7 @@ def predict_folder(
         folder: new, empty, or of an earlier call with the same model and settings, which is resumed.
         workers: threads that read ahead.
         batch_size: images that go through the network together.
-        progress: show a progress bar; None: only in a terminal.
+        progress: show how far it is; False: show nothing.
 
     Raises:
         ValueError: the folder holds other files, another process predicts into it, or the table lacks columns that
@@ -86,13 +86,8 @@ def _predict(
     paths = {row["image_id"]: row["path"] for row in reader.rows}
     journal.keep(lambda record: writer.still_holds(record, paths))
     before = len(journal.records)
-    with tqdm(
-        total=len(table),
-        initial=before,
-        desc="predicting",
-        unit="image",
-        disable=None if progress is None else not progress,
-    ) as bar:
+    hidden = progress is False
+    with progress_bar(total=len(table), initial=before, title="predicting", unit="images", hidden=hidden) as bar:
         for record in _records(reader, writer, set(journal.records), workers=workers, batch_size=batch_size):
             journal.add(record)
             bar.update()

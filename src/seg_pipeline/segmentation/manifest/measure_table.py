@@ -16,11 +16,11 @@ import cv2
 import joblib
 import pandas as pd
 from pandas.api.extensions import ExtensionArray
-from tqdm import tqdm
 
 from seg_pipeline.segmentation.images.addresses import file_of
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table, is_among
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader, measure_image
+from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.storage.workers import parallel
 
 log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> I
     """Measurements of the rows, in order and block by block."""
     size = min(BLOCK, -(-len(table) // (4 * joblib.effective_n_jobs(num_workers))))  # some blocks for each worker
     measured = parallel(num_workers)(joblib.delayed(_measure)(rows, reader) for rows in _blocks(table, max(size, 1)))
-    with tqdm(total=len(table), desc="reading images", unit="image", disable=None) as bar:
+    with progress_bar(total=len(table), title="reading images", unit="images") as bar:
         for block in measured:
             bar.update(len(block))
             yield block

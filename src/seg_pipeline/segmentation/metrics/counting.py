@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from seg_pipeline.segmentation.images.masks import IGNORE, decode_rle
 from seg_pipeline.segmentation.images.ordered_map import num_threads, ordered_map
@@ -18,6 +17,7 @@ from seg_pipeline.segmentation.metrics import overlap as metrics
 from seg_pipeline.segmentation.metrics import surface_distances
 from seg_pipeline.segmentation.metrics.overlap import Collected, ImageCounts
 from seg_pipeline.segmentation.metrics.uw_madison import Volume
+from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import MeasureSettings
 
 
@@ -50,7 +50,7 @@ def count_images(
 
     pairs = zip(iter_records(truth), iter_records(predictions), strict=True)
     found = ordered_map(counted, pairs, workers=num_threads(workers))
-    for places, counts, pixels in tqdm(found, total=len(truth), desc="scoring", unit="image", disable=None):
+    for places, counts, pixels in progress_bar(found, total=len(truth), title="scoring", unit="images"):
         confusion[places[:, None], places] += pixels
         collected.add(_of_all(counts, places[:-1], len(names)))
     return collected.all(), confusion
@@ -216,7 +216,7 @@ def count_volumes(
 
     places = truth.groupby("series", sort=False).indices
     measured = ordered_map(counted, places.values(), workers=num_threads(workers), ahead=num_threads(workers))
-    bar = tqdm(places.items(), desc="scoring volumes", unit="series", disable=None)
+    bar = progress_bar(places.items(), title="scoring volumes", unit="series")
     for (series, at), volume in zip(bar, measured, strict=True):
         if volume is None:
             continue

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from seg_pipeline.segmentation.data.loaders import whole_images
 from seg_pipeline.segmentation.data.whole_images import WholeImages, as_batch
 from seg_pipeline.segmentation.images.ordered_map import ordered_map
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.prediction.tiles import Stitcher, windows
+from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import PredictSettings, Task
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision
@@ -54,7 +54,7 @@ def input_logits(
     at_once = images_at_once(rows, config, batch_size, settings)
     read = ordered_map(images.__getitem__, range(len(rows)), workers=workers, ahead=2 * max(at_once, workers))
     networks = [_network(*one, device, batch_size, settings) for one in members]
-    starts = tqdm(range(0, len(rows), at_once), desc="predicting", unit="batch", disable=None, leave=False)
+    starts = progress_bar(range(0, len(rows), at_once), title="predicting", unit="batches")
     batches = (as_batch(list(itertools.islice(read, at_once)), pinned=device.type == "cuda") for _ in starts)
     copies = ([_Copy(network(batch)) for network in networks] for batch in batches)
     for copied in _one_behind(copies) if device.type == "cuda" else copies:

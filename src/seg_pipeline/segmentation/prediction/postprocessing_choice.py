@@ -32,6 +32,7 @@ from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
 )
 from seg_pipeline.segmentation.prediction.predict_images import config_of, plain_masks, predict_each, used_members
 from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
+from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
@@ -219,7 +220,8 @@ def _objects(seen: _Seen, settings: Postprocessing, workers: int | None) -> np.n
         return count_objects(levels.unpacked() > limits[:, None, None], read_masks(row, names), exclusive=exclusive)
 
     items = zip(iter_records(seen.rows), seen.levels, strict=True)
-    return np.stack(list(ordered_map(count, items, workers=num_threads(workers))))
+    counts = ordered_map(count, items, workers=num_threads(workers))
+    return np.stack(list(progress_bar(counts, total=len(seen.rows), title="trying postprocessing", unit="images")))
 
 
 def counts_of(counts: np.ndarray) -> Counts:

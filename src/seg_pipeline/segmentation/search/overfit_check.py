@@ -18,6 +18,7 @@ from seg_pipeline.segmentation.manifest.table import class_names, data_hash, spr
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.plotting.contact_sheets import plot_predictions
 from seg_pipeline.segmentation.search.initial_loss import plain_dataset
+from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.search import SanityCheckSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -63,7 +64,8 @@ def overfit(
     loaders = make_loaders(twice, alone, in_memory, device=device)
     about: dict[str, Any] = {"num_images": len(rows), "image_ids": rows["image_id"].tolist(), "failure": ""}
     try:
-        for row in fit(state, loaders):
+        steps = progress_bar(fit(state, loaders), total=settings.overfit_steps, title="overfitting", unit="steps")
+        for row in steps:
             if row is not None and row["val_dice"] >= settings.overfit_dice:
                 break
     except TrainingFailed as error:

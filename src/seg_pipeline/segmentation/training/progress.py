@@ -9,12 +9,14 @@ from typing import Any
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from seg_pipeline.segmentation.settings.progress import progress_bar
+
 SECONDS_BETWEEN = 1.0
 """Seconds between two updates of loss and Dice, because each waits for the device."""
 
 
 class Bar:
-    """Iterate over a loader with a progress bar; without a terminal, only iterate.
+    """Iterate over a loader with a progress bar, or with lines in the log.
 
     Args:
         num_images: number of images in the remaining batches.
@@ -26,7 +28,7 @@ class Bar:
         self, loader: DataLoader, title: str, num_images: int, means: Callable[[], tuple[float, float]], *, hidden: bool
     ) -> None:
         self.loader, self.title, self.means, self._shown = loader, title, means, time.monotonic()
-        self._bar = tqdm(desc=title, unit=" images", leave=False, disable=hidden or None, total=num_images)
+        self._bar = progress_bar(title=title, unit="images", hidden=hidden, total=num_images)
 
     def __enter__(self) -> Bar:
         return self
@@ -41,7 +43,7 @@ class Bar:
 
     def show(self, progress: float, seconds: float) -> None:
         """Show loss, Dice and the time left of a run that has done ``progress`` (0 to 1) in ``seconds``."""
-        if self._bar.disable or time.monotonic() - self._shown < SECONDS_BETWEEN:
+        if self._bar.disable or time.monotonic() - self._shown < max(SECONDS_BETWEEN, self._bar.mininterval):
             return
         loss, dice = self.means()
         left = tqdm.format_interval(seconds * (1 - progress) / max(progress, 1e-9))

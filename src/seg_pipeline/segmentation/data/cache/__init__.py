@@ -8,12 +8,12 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from seg_pipeline.segmentation.data.cache import disk
 from seg_pipeline.segmentation.data.cache.pixels import Allocate, Form, PixelCache, allocated, cache_key, sample_keys
 from seg_pipeline.segmentation.data.memory import CacheMode, free_disk, free_ram, pick_mode, readable
 from seg_pipeline.segmentation.data.sample_decoding import Decoder
+from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 __all__ = ["PixelCache", "open_cache"]
@@ -85,8 +85,10 @@ def _choose(mode: CacheMode, needed: int, folder: Path | None, key: str, *, shar
     if chosen == "ram" and shared and needed <= free_disk_space:
         chosen = "disk"
     where = {"none": "decoded on every access", "ram": "kept in memory", "disk": f"kept in {folder}"}[chosen]
-    free = f"{readable(ram)} of memory" + (f" and {readable(room)} of disk space" if folder else "")
-    log.info("pixel cache: %s of decoded images are %s (cache: %s; free: %s)", readable(needed), where, mode, free)
+    free = f"; free: {readable(ram)} of memory" + (f" and {readable(room)} of disk space" if folder else "")
+    # what is free differs each time: said only where it matters, so that the line of all trials is one line
+    why = free if chosen == "none" else ""
+    log.info("pixel cache: %s of decoded images are %s (cache: %s%s)", readable(needed), where, mode, why)
     return chosen
 
 
@@ -94,5 +96,5 @@ def _decode(decoder: Decoder, rows: np.ndarray, cache: PixelCache, num_workers: 
     # Threads write to separate parts of the arrays; decoding releases the interpreter lock.
     tasks = (joblib.delayed(cache.put)(position, decoder, row) for position, row in enumerate(rows.tolist()))
     parallel = joblib.Parallel(n_jobs=num_workers, require="sharedmem", return_as="generator_unordered")
-    for _ in tqdm(parallel(tasks), total=len(rows), desc="decoding images", unit="image", disable=None):
+    for _ in progress_bar(parallel(tasks), total=len(rows), title="decoding images", unit="images"):
         pass
