@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import nibabel
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.layouts import dicom
 from seg_pipeline.new_data.scanning import scan
+from seg_pipeline.segmentation.formats.dicom import read_dicom
 
 pydicom = pytest.importorskip("pydicom")
 SERIES = np.fromfunction(lambda z, y, x: 100 * z + 10 * y + x - 900, (3, 5, 6)).astype(np.int16)
@@ -27,10 +30,10 @@ def save(path, modality, **more):
     one.save_as(path, enforce_file_format=True)
 
 
-def draw(root, folder):
+def draw(root, folder, file="{}.dcm"):
     for number, pixels in enumerate(SERIES):
         save(
-            root / folder / f"{number}.dcm",
+            root / folder / file.format(number),
             "CT",
             SeriesInstanceUID="1.2",
             Rows=5,
@@ -89,3 +92,28 @@ def test_why_dicom_files_are_no_data_set(tmp_path, capsys):
     draw(tmp_path, "")
     structures(tmp_path, "anna/RT/s.dcm", "liver")
     assert plan_of(tmp_path)[0] == "each DICOM series needs its own folder"
+
+
+@pytest.mark.parametrize(("image", "label"), [("IM{:04}", "RS.1.2.840.{}"), ("1.2.840.{}", "{}.dcm"), ("{}.IMA", "{}")])
+def test_dicom_files_need_no_ending(tmp_path, capsys, image, label):
+    """As archives and CDs name them, with an index beside the slices."""
+    for case, name in (("anna", "liver"), ("ben", "spleen")):
+        draw(tmp_path, f"{case}/CT", image)
+        structures(tmp_path, f"{case}/RT/{label.format(case[::-1])}", name)
+        shutil.copy(tmp_path / f"{case}/CT/{image.format(0)}", tmp_path / f"{case}/CT/DICOMDIR")
+    plan, _ = plan_of(tmp_path)
+    assert plan.classes.values == {"liver": "liver", "spleen": "spleen"}
+    assert [[path.relative_to(tmp_path).as_posix() for path in case] for case in plan.cases] == [
+        [f"{one}/CT", f"{one}/RT/{label.format(one[::-1])}"] for one in ("anna", "ben")
+    ]
+    values, _ = read_dicom(plan.cases[0][0])
+    np.testing.assert_array_equal(values.T, SERIES)
+
+
+def test_labels_without_an_ending_in_one_folder_are_named(tmp_path, capsys):
+    for case in ("anna", "ben"):
+        draw(tmp_path, f"{case}/CT", "IM{}")
+        structures(tmp_path, f"RT/{case}", "liver")
+    assert (
+        plan_of(tmp_path)[0] == "RT/anna and other labels share a folder without an ending; let their names end in .dcm"
+    )

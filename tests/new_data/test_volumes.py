@@ -12,6 +12,9 @@ import pytest
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.layouts import volumes
 from seg_pipeline.new_data.scanning import scan
+from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
+from seg_pipeline.segmentation.images.masks import decode_rle
+from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
 LABELS = np.zeros((4, 3, 2), dtype=np.int16)
 LABELS[0, 0, 0], LABELS[1, 2, 1] = 1, 2
@@ -83,7 +86,15 @@ def test_nnunets_black_and_white_labels_are_mapped(tmp_path, capsys, declared, v
     assert ("labels hold 255, dataset.json says [1]: read as vessel (`values` in the catalog)" in told) == bool(values)
 
 
-@pytest.mark.parametrize(("image", "label"), [("images/{}.nrrd", "labels/{}.nrrd"), ("{}.mha", "{}_seg.mha")])
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("images/{}.nrrd", "labels/{}.nrrd"),
+        ("{}.mha", "{}_seg.mha"),
+        ("{}/ct.mhd", "{}/ct_label.mhd"),
+        ("{}.nhdr", "{}_mask.nhdr"),
+    ],
+)
 def test_nrrd_and_metaimage_are_found(tmp_path, capsys, image, label):
     simpleitk = pytest.importorskip("SimpleITK")
     for name in ("anna", "ben"):
@@ -94,6 +105,52 @@ def test_nrrd_and_metaimage_are_found(tmp_path, capsys, image, label):
     plan, _ = plan_of(tmp_path)
     assert plan.classes.values == {"label_1": 1, "label_2": 2}
     assert len(plan.cases) == 2
+
+
+SEGMENTS = """NRRD0004
+type: unsigned char
+dimension: 4
+space: left-posterior-superior
+sizes: 2 2 3 1
+space directions: none (1,0,0) (0,1,0) (0,0,1)
+kinds: list domain domain domain
+encoding: raw
+space origin: (1,0,1)
+Segment0_LabelValue:=1
+Segment0_Layer:=0
+Segment0_Name:=Leber
+Segment1_LabelValue:=1
+Segment1_Layer:=1
+Segment1_Name:=Gefäß
+Segment10_LabelValue:=3
+Segment10_Layer:=0
+Segment10_Name:=Milz
+
+"""
+
+
+@pytest.mark.parametrize(("image", "label"), [("{}.nrrd", "{}.seg.nrrd"), ("{}/CT.nrrd", "{}/Segmentation.seg.nrrd")])
+def test_segments_of_slicer_have_their_names(tmp_path, capsys, image, label):
+    """They may overlap, on layers, and cover a part of the image: here 2 x 3 x 1 voxels from (1, 0, 1) on."""
+    simpleitk = pytest.importorskip("SimpleITK")
+    parts = np.zeros((1, 3, 2, 2), dtype=np.uint8)  # z, y, x, layer
+    parts[0, 1, 0], parts[0, 2, 1, 0] = 1, 3
+    for name in ("anna", "ben"):
+        path = tmp_path / image.format(name)
+        path.parent.mkdir(exist_ok=True)
+        simpleitk.WriteImage(simpleitk.GetImageFromArray((LABELS * 100).T), str(path))
+        (tmp_path / label.format(name)).write_bytes(SEGMENTS.encode() + parts.tobytes())
+    plan, _ = plan_of(tmp_path)
+    assert plan.classes.values == {name: name for name in ("Gefäß", "Leber", "Milz")}
+    assert plan.classes.task == "multilabel"
+    cases = [Case(one[0].stem, (one[0],), one[1]) for one in plan.cases]
+    found = index_volumes(cases, tmp_path / "slices", Cutting())[1]
+    rows = found[found["class"] != NO_CLASS]
+    # the second of two slices is the upper one; rows go from the front to the back, columns from the left to the right
+    assert set(rows["image_id"]) == {f"{case.name}_0000" for case in cases}
+    masks = {one["class"]: np.argwhere(decode_rle(one["mask"], (3, 4), order="C")).tolist()
+             for one in rows.head(3).to_dict("records")}  # fmt: skip
+    assert masks == {"Leber": [[1, 2]], "Gefäß": [[1, 2]], "Milz": [[2, 1]]}
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ ENDINGS = {
     "pictures": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".pbm"),
     "tables": (".csv", ".tsv", ".parquet", ".xlsx", ".jsonl"),
     "jsons": (".json",),
-    "volumes": (".nii", ".nii.gz", ".nrrd", ".mha"),
+    "volumes": (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"),
 }
 MASK_WORD = re.compile(
     r"(?:^|[_\-. ])(masks?|labels?(?:tr)?|labelled|manual\d?|annot\w*?|gt|(?:ground_?)?truth|seg(?:m[a-z]*)?|targets?)"

@@ -22,10 +22,17 @@ from seg_pipeline.new_data.scanning import (
     mask_folder,
     stem,
 )
-from seg_pipeline.segmentation.formats.dicom import is_dicom, mask_names
+from seg_pipeline.segmentation.formats.dicom import is_dicom
 from seg_pipeline.segmentation.formats.json_files import read_json
 from seg_pipeline.segmentation.formats.volume_cases import ANY, find_cases, read_nnunet
-from seg_pipeline.segmentation.formats.volume_files import NIFTI, VOLUMES, needs_package, read_slices, whole_labels
+from seg_pipeline.segmentation.formats.volume_files import (
+    NIFTI,
+    VOLUMES,
+    needs_package,
+    read_slices,
+    structure_names,
+    whole_labels,
+)
 from seg_pipeline.segmentation.formats.volumes import Case
 from seg_pipeline.segmentation.settings.training import Task
 
@@ -110,8 +117,10 @@ def plan_of_pairs(
     of_images, of_labels = pairs["images"], pairs["labels"]
     if of_images is None or of_labels is None:
         return None
-    if package := needs_package(contents.root / images[0]):
-        raise ValueError(f"reading {images[0]} needs {package}; install it with `pip install 'seg_pipeline[medical]'`")
+    labels = [file for file in contents.volumes + contents.others if re.fullmatch(of_labels["pattern"], file)]
+    for file in (*images[:1], *labels[:1]):
+        if package := needs_package(contents.root / file):
+            raise ValueError(f"reading {file} needs {package}; install it with `pip install 'seg_pipeline[medical]'`")
     names = [match["series"] for file in images if (match := re.fullmatch(of_images["pattern"], file))]
     nested = _case_pattern(names, ask)
     of_images = {
@@ -141,8 +150,8 @@ def plan_of_pairs(
 
 
 def _structures(cases: list[Case]) -> list[str]:
-    """Names of the structures in a sample of DICOM SEG or RTSTRUCT files; [] for other labels."""
-    return sorted({name for case in evenly(cases, 10) if case.labels for name in mask_names(case.labels)})
+    """Names of the structures in a sample of DICOM SEG, RTSTRUCT or 3D Slicer's files; [] for other labels."""
+    return sorted({name for case in evenly(cases, 10) if case.labels for name in structure_names(case.labels)})
 
 
 def _number_objects(cases: list[Case]) -> bool:

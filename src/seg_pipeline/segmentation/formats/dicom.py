@@ -28,9 +28,11 @@ NO_IMAGES = ("RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "SR", "PR", "KO", "REG")
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is named .dcm or begins as DICOM does, or a folder holds such a file."""
+    """Whether a file is named .dcm or begins as DICOM does, or a folder holds such a file; a DICOMDIR is an index."""
     if path.is_dir():
         return any(is_dicom(file) for file in sorted(path.iterdir()) if file.is_file())
+    if path.name.upper() == "DICOMDIR":
+        return False
     if path.suffix.lower() == ".dcm":
         return True
     try:

@@ -55,7 +55,7 @@ def _case(name: str, images: list[dict], labels: Path | None) -> Case:
         problem = f"the case {name} has no " + ("label file: it is not annotated" if images else "image")
     group = images[0].get("group") if images else None
     files = tuple(Path(one["path"]) for one in images)
-    if len(files) > 1 and len({file.parent for file in files}) == 1 and is_dicom(files[0]):
+    if len(files) > 1 and len({file.parent for file in files}) == 1 and is_dicom(files[0].parent):
         files = (files[0].parent,)  # its files are slices, not channels
     return Case(name, files, labels, group, problem)
 

@@ -23,23 +23,21 @@ import numpy as np
 from scipy import ndimage
 
 from seg_pipeline.segmentation.formats.dicom import (
-    TO_RAS,
     check_frame,
     is_dicom,
     mask_kind,
+    mask_names,
     read_contours,
     read_dicom,
     read_segments,
 )
+from seg_pipeline.segmentation.formats.itk import ITK, check_shape, read_itk, read_named_segments, segment_names
 from seg_pipeline.segmentation.images.decoding import read_image, read_values
 
 Axis = Literal["axial", "coronal", "sagittal"]
 AXES = ("axial", "coronal", "sagittal")
 NIFTI = (".nii", ".nii.gz")
-ITK = (".nrrd", ".mha")  # not .nhdr and .mhd, whose voxels are in a file of another name
 VOLUMES = NIFTI + ITK
-MAX_VOXELS = 2_000_000_000
-"""Largest volume that is decoded; a small file can claim to be a huge one."""
 ROUNDING = 0.01
 """A label this close to a whole number is that number: labels were stored as fractions or with a scale."""
 MISPLACED = 0.1
@@ -85,10 +83,12 @@ def read_volume(path: Path, *, axis: Axis = "axial") -> Volume:
 
 
 def read_named_masks(path: Path, image: Path, *, axis: Axis) -> Iterator[tuple[str, Volume]] | None:
-    """Name and bool mask of each structure in a DICOM SEG, or RTSTRUCT drawn on ``image``; None for other files.
+    """Name and bool mask of each structure in a DICOM SEG, a segmentation of 3D Slicer, or RTSTRUCT drawn on ``image``.
 
-    A mask of SEG may be smaller than the image.
+    None for other files. A mask may be smaller than the image, except those of RTSTRUCT.
     """
+    if segment_names(path):
+        return ((name, _cut(path, values, affine, axis)) for name, values, affine in read_named_segments(path))
     kind = mask_kind(path)
     if kind is None:
         return None
@@ -102,11 +102,16 @@ def read_named_masks(path: Path, image: Path, *, axis: Axis) -> Iterator[tuple[s
     return ((name, _cut(path, values, place, axis)) for name, values in read_contours(path, shape, place))
 
 
+def structure_names(path: Path) -> list[str]:
+    """Names of the structures in a file that ``read_named_masks`` reads; [] for any other."""
+    return segment_names(path) or mask_names(path)
+
+
 def _read_native(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Values as stored (x, y, z) and their affine to the right, front and head; None for a flat image."""
     if is_dicom(path):
         return read_dicom(path)
-    return _read_itk(path) if path.name.lower().endswith(ITK) else _read_nifti(path)
+    return read_itk(path) if path.name.lower().endswith(ITK) else _read_nifti(path)
 
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -119,7 +124,7 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         image = nibabel.load(path)
         if not isinstance(image, SpatialImage):
             raise ValueError(f"{path}: holds no volume")
-        _check_shape(path, image.shape)
+        check_shape(path, image.shape)
         stored: Any = image.dataobj  # read only now
         if stored.dtype.kind not in "biuf":
             raise ValueError(f"{path}: its voxels are {stored.dtype}, expected numbers")
@@ -129,37 +134,6 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error) as error:
         raise ValueError(f"{path}: not a NIfTI file, or truncated or damaged: {error}") from None
     return np.asanyarray(values), image.affine
-
-
-def _read_itk(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """As ``_read_nifti``, of NRRD and MetaImage."""
-    import SimpleITK as sitk
-
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        reader.ReadImageInformation()
-        _check_shape(path, reader.GetSize())
-        image = reader.Execute()
-    except RuntimeError as error:
-        last = str(error).strip().rsplit("\n", 1)[-1]
-        raise ValueError(f"{path}: not a NRRD or MetaImage file, or truncated or damaged: {last}") from None
-    if (parts := image.GetNumberOfComponentsPerPixel()) > 1:
-        raise ValueError(f"{path}: holds {parts} values per voxel, expected one; write one file per value")
-    sides = image.GetDimension()
-    affine = np.eye(4)
-    place = min(sides, 3)
-    directions = np.reshape(image.GetDirection(), (sides, sides))[:place, :place]
-    affine[:place, :place] = directions * image.GetSpacing()[:place]
-    affine[:place, 3] = image.GetOrigin()[:place]
-    return sitk.GetArrayFromImage(image).T, TO_RAS @ affine
-
-
-def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
-    if len(shape) < 2 or any(side != 1 for side in shape[3:]):
-        raise ValueError(f"{path}: its shape is {shape}, expected 3 dimensions; split time or channels into files")
-    if np.prod(shape, dtype=float) > MAX_VOXELS:
-        raise ValueError(f"{path}: {' x '.join(map(str, shape))} voxels are more than the {MAX_VOXELS:,} decoded")
 
 
 def _cut(path: Path, values: np.ndarray, affine: np.ndarray, axis: Axis) -> Volume:

@@ -17,6 +17,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
+from seg_pipeline.segmentation.formats.itk import data_files
 from seg_pipeline.segmentation.formats.volume_files import (
     AXES,
     Axis,
@@ -172,7 +173,7 @@ def _key(case: Case, cutting: Cutting) -> str | None:
     total = hashlib.sha256(repr((_VERSION, case.name, case.group, asdict(cutting))).encode())
     try:
         for path in (*case.images, case.labels):
-            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            for file in sorted(path.iterdir()) if path.is_dir() else [path, *data_files(path)]:
                 stamp = file.stat()
                 total.update(_digest(file, stamp.st_size, stamp.st_mtime_ns))
     except OSError:
