@@ -561,6 +561,45 @@ def roboflow(root: Path) -> Truth:
     return Truth(truth, splits=splits)
 
 
+def cityscapes(root: Path, kinds: tuple[str, ...] = ("labelIds", "labelTrainIds", "instanceIds", "color")) -> Truth:
+    """Several masks of an image in one folder, which differ in the end of their names, and JSON of polygons."""
+    truth, splits = {}, {}
+    for index in range(NUMBER):
+        image, masks = scene(index)
+        split, city = ("train", "ulm") if index < 5 else ("val", "jena")
+        name = f"{split}/{city}/{city}_00000{index // 2}_0000{index:02d}"
+        file = save(root, f"leftImg8bit/{name}_leftImg8bit.png", image)
+        values = {
+            "labelIds": 7 * masks["vein"] + 26 * masks["artery"],
+            "labelTrainIds": np.where(masks["vein"], 0, np.where(masks["artery"], 13, 255)),
+            "instanceIds": 7 * masks["vein"] + (26000 + index) * masks["artery"],
+        }
+        for kind in kinds:
+            if kind == "color":
+                colours(root, f"gtFine/{name}_gtFine_color.png", masks, alpha=True)
+            else:
+                dtype = np.uint16 if kind == "instanceIds" else np.uint8
+                save(root, f"gtFine/{name}_gtFine_{kind}.png", values[kind].astype(dtype))
+        (root / f"gtFine/{name}_gtFine_polygons.json").write_text('{"imgHeight": 16, "imgWidth": 24, "objects": []}')
+        names = ("class_7", "class_26") if "labelIds" in kinds else ("colour_fa3253", "colour_33ddff")
+        truth[file], splits[file] = renamed(masks, names), split
+    told = (
+        "also found, but not used (choose with --layout): pictures-2 (images, and masks in files ending in _labelTrainI"
+    )
+    return Truth(truth, splits=splits, told=told if "labelIds" in kinds else "")
+
+
+def masks_beside(root: Path, place: str) -> Truth:
+    """A picture of each mask to look at, beside it."""
+    truth = pictures(root, place)
+    for index in range(NUMBER):
+        colours(root, PLACES[place][1].format(n=f"{NAMES['plain'](index)}_vis"), scene(index)[1])
+    truth.told = (
+        "also found, but not used (choose with --layout): pictures-2 (images, and masks in files ending in _vis)"
+    )
+    return truth
+
+
 def voc(root: Path) -> Truth:
     """Masks of some of the images, with void outlines, objects beside classes, and lists of names."""
     truth, splits, lists = {}, {}, {"train": [], "val": []}
@@ -661,6 +700,9 @@ def _species() -> dict[str, Callable[[Path], Truth]]:
         "precise names": precise_names,
         "public/Roboflow": roboflow,
         "public/Pascal VOC": voc,
+        "public/Cityscapes": cityscapes,
+        "public/Cityscapes in colour": partial(cityscapes, kinds=("color",)),
+        "masks beside/folder": partial(masks_beside, place="images masks"),
         "jpeg masks": jpeg_masks,
         "mixed kinds": mixed_kinds,
         "one clash": one_clash,

@@ -96,7 +96,7 @@ def choose(contents: Contents, ask: Asker) -> Plan:
         ask.decide(f"layout: {layout.about}")
         plan = layout.read(ask)
         if isinstance(plan, Plan):
-            if others := ", ".join(one.name for one in found if one is not layout):
+            if others := ", ".join(f"{one.name} ({one.about})" for one in found if one is not layout):
                 ask.decide(f"also found, but not used (choose with --layout): {others}")
             indexed = plan.annotations["mask_format"] == "indexed"
             plan = replace(plan, classes=only(plan.classes, ask.given.get("classes"), indexed=indexed))

@@ -19,8 +19,8 @@ ENDINGS = {
     "volumes": (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"),
 }
 MASK_WORD = re.compile(
-    r"(?:^|[_\-. ])(masks?|labels?(?:tr)?|labelled|manual\d?|annot\w*?|gt|(?:ground_?)?truth|seg(?:m[a-z]*)?|targets?)"
-    r"(?=$|[_\-. ])",
+    r"(?:^|[_\-. ])(masks?|labels?(?:tr)?|labelled|manual\d?|annot\w*?|gt(?:fine|coarse)?|(?:ground_?)?truth|"
+    r"seg(?:m[a-z]*)?|targets?|(?:label|instance)(?:train)?ids)(?=$|[_\-. ])",
     re.IGNORECASE,
 )
 IMAGE_WORD = re.compile(
@@ -28,6 +28,17 @@ IMAGE_WORD = re.compile(
 )
 KINDS = {"indexed", "binary", "instance", "instances", "semantic", "panoptic", "color", "colour", "rgb", "vis"}
 """What sets apart folders of masks of the same images."""
+FILE_KIND = re.compile(
+    rf"[_\-. ]((?:label|instance)(?:train)?ids|{'|'.join(sorted(KINDS, key=len, reverse=True))})$", re.IGNORECASE
+)
+"""What sets apart several masks of an image in one folder, such as those of Cityscapes."""
+LESS_WANTED = (
+    {"labeltrainids"},
+    {"instance", "instances", "instanceids", "instancetrainids"},
+    {"panoptic"},
+    {"color", "colour", "rgb", "vis"},
+)
+"""Kinds of masks that are not proposed beside one that holds a class per value, the worst last."""
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
@@ -91,22 +102,33 @@ def base(file: str) -> str:
 def mask_folder(file: str) -> str | None:
     """The word in a folder that marks the file as a mask, "" if its own name does, None if it is not a mask.
 
-    Of a folder of one of ``KINDS``, such as indexed_masks, it is the whole name.
+    Of a folder of one of ``KINDS``, such as indexed_masks, it is the whole name, and of a file of such a kind its end.
     """
     *folders, _ = file.split("/")
+    named, kind = MASK_WORD.search(base(file)), FILE_KIND.search(base(file))
     for name in reversed(folders):
         if found := MASK_WORD.search(name):
+            if kind:
+                break
             return name if KINDS & {*map(str.lower, key_parts(name))} else found[1].lower()
-    return "" if MASK_WORD.search(base(file)) else None
+    else:
+        if not named:
+            return None
+    return f"files ending in {kind[0]}" if kind else ""
 
 
 def by_word(files: list[str]) -> dict[str, list[str]]:
-    """Masks by the word in the name of their folder; the folder with the most files comes last."""
+    """Masks by the word in the name of their folder, the most certain first; of equals, that with the fewest files."""
     groups: dict[str, list[str]] = defaultdict(list)
     for file in files:
         if (name := mask_folder(file)) is not None:
             groups[name].append(file)
-    return dict(sorted(groups.items(), key=lambda item: (len(item[1]), item[0])))
+    return dict(sorted(groups.items(), key=lambda item: (_rank(item[0]), len(item[1]), item[0])))
+
+
+def _rank(word: str) -> int:
+    words = {*re.split("[^a-z]+", word.lower())}
+    return max((rank for rank, kinds in enumerate(LESS_WANTED, start=1) if kinds & words), default=0)
 
 
 def images_of(files: list[str]) -> list[str]:
