@@ -60,7 +60,7 @@ run: $(STAMP) ## Run all pipelines on the sample; ARGS="--env camvid" uses other
 
 new-data: $(STAMP) ## Set up your own data: make new-data FOLDER=PATH NAME=cells
 	@[ -n "$(FOLDER)" ] && [ -n "$(NAME)" ] || { echo "Usage: make new-data FOLDER=PATH/TO/DATA NAME=cells" >&2; exit 1; }
-	$(BIN)/python -m seg_pipeline.new_data "$(FOLDER)" "$(NAME)" $(ARGS)
+	$(BIN)/seg-pipeline new-data "$(FOLDER)" "$(NAME)" $(ARGS)
 
 # The hash pins the archive; the NOTICE written beside the data describes its licence and contents.
 abdomen: $(STAMP) ## Download three public abdominal scans into data/01_raw/abdomen

@@ -61,7 +61,7 @@ def test_commands_that_run_an_exported_model_need_neither_torch_nor_kedro(comman
     code = f"""
 from seg_pipeline.__main__ import COMMANDS
 import importlib
-importlib.import_module(COMMANDS["{command}"][0])
+importlib.import_module(COMMANDS["{command}"].module)
 import seg_pipeline.segmentation.inference, seg_pipeline.segmentation.prediction.predictor
 """
     assert imported_by("-c", code) & (HEAVY | {"kedro", "onnxruntime"}) == set()

@@ -1,43 +1,82 @@
-"""The `seg-pipeline` command: `predict` and `serve` use an exported model; other options are those of `kedro run`."""
+"""The `seg-pipeline` command: `run`, `new-data`, `predict` and `serve`."""
 
 from __future__ import annotations
 
 import importlib
 import sys
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Command(NamedTuple):
+    module: str
+    """Its ``main(argv)`` returns the exit code; "" for `kedro run`."""
+    about: str
+    example: str
+
 
 COMMANDS = {
-    "predict": ("seg_pipeline.commands.predict", "predict masks of new images with an exported model"),
-    "serve": ("seg_pipeline.serving.command", "serve an exported model as a web page and an API"),
+    "run": Command(
+        "",
+        "run the pipelines, as `kedro run` does: from the data to a trained, scored model and its report",
+        "seg-pipeline run --env cells --pipelines training,evaluation --params training.fit.epochs=40",
+    ),
+    "new-data": Command(
+        "seg_pipeline.new_data.command",
+        "look at a folder of images and masks, write its environment conf/NAME/ and try it",
+        "seg-pipeline new-data path/to/folder cells",
+    ),
+    "predict": Command(
+        "seg_pipeline.commands.predict",
+        "predict masks of new images with an exported model; needs neither Kedro nor torch",
+        "seg-pipeline predict photos/ --model data/07_model_output/bundle --out masks",
+    ),
+    "serve": Command(
+        "seg_pipeline.serving.command",
+        "serve an exported model as a web page and an API; needs neither Kedro nor torch",
+        "seg-pipeline serve --model data/07_model_output/bundle",
+    ),
 }
-"""Module and help per command. ``main(argv)`` returns the exit code; the modules import neither Kedro nor torch."""
 
 
 def main(*args: Any, **kwargs: Any) -> Any:
     """Run a command of ``COMMANDS``, or else `kedro run` with the given options; exits with its status."""
     given = list(args[0]) if args else sys.argv[1:]
-    if given and given[0] in COMMANDS:
-        sys.exit(importlib.import_module(COMMANDS[given[0]][0]).main(given[1:]))
-    if given in (["--help"], ["-h"]):
-        print(_commands())
-    return _kedro_run(*args, **kwargs)
+    name = given[0] if given else ""
+    if name in ("--help", "-h"):
+        print(help_text())
+        return None
+    if name in COMMANDS and COMMANDS[name].module:
+        sys.exit(importlib.import_module(COMMANDS[name].module).main(given[1:]))
+    if name and name not in COMMANDS and not name.startswith("-"):
+        near = get_close_matches(name, COMMANDS, 1, 0.4)
+        hint = f"did you mean `seg-pipeline {near[0]}`?" if near else f"there are {', '.join(COMMANDS)}"
+        sys.exit(f"seg-pipeline: there is no command {name!r}; {hint} `seg-pipeline --help` lists them")
+    return _kedro_run(given[1:] if name == "run" else given, **kwargs)
 
 
-def _commands() -> str:
-    lines = [f"  seg-pipeline {name:<8} {about} (seg-pipeline {name} --help)" for name, (_, about) in COMMANDS.items()]
-    return "\n".join(["Commands:", *lines, "Other options are those of `kedro run`:\n"])
+def help_text() -> str:
+    """All commands, each with an example."""
+    lines = [f"  {name:<9} {one.about}\n            {one.example}\n" for name, one in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Usage: seg-pipeline COMMAND [OPTIONS]\n",
+            *lines,
+            "`seg-pipeline COMMAND --help` lists the options of a command. Without a command, it is `run`.",
+        ]
+    )
 
 
-def _kedro_run(*args: Any, **kwargs: Any) -> Any:
+def _kedro_run(given: list[str], **kwargs: Any) -> Any:
     """`kedro run` of the installed package; outside a checkout it needs `--conf-source PATH`."""
-    from kedro.framework.cli.utils import find_run_command
     from kedro.framework.project import configure_project
 
-    package = Path(__file__).parent.name
-    configure_project(package)
+    from seg_pipeline.cli import run_command
+
+    configure_project(Path(__file__).parent.name)
     kwargs["standalone_mode"] = not hasattr(sys, "ps1")  # a notebook or shell must survive the end of a run
-    return find_run_command(package)(*args, **kwargs)
+    return run_command()(given, prog_name="seg-pipeline run", **kwargs)
 
 
 if __name__ == "__main__":

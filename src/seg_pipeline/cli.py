@@ -15,13 +15,13 @@ class _Commands(click.Group):
         return ["run"]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        return _run_command() if cmd_name == "run" else None
+        return run_command() if cmd_name == "run" else None
 
 
 cli = _Commands("seg_pipeline")
 
 
-def _run_command() -> click.Command:
+def run_command() -> click.Command:
     from copy import copy
 
     from kedro.framework.cli.project import run

@@ -22,7 +22,7 @@ from seg_pipeline.new_data.writing import write
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m seg_pipeline.new_data",
+        prog="seg-pipeline new-data",
         description="Write an environment conf/NAME/ for the data in FOLDER, and try it on 20 images.",
     )
     parser.add_argument("folder", type=Path, help="folder with your data")
