@@ -12,6 +12,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -173,3 +174,27 @@ def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(tmp_path):
         fetched = re.findall(r"<(?:link|script|img|iframe)[^>]+(?:href|src)=\"?(https?:[^\" >]+)", page.read_text())
         assert not fetched, f"{page.name}: {fetched}"
     assert not re.findall(r"url\(\"?https?:", "".join(one.read_text() for one in tmp_path.rglob("*.css")))
+    assert results_in(tmp_path / "reference" / "report.html", "confusion") > 2
+
+
+def results_in(page: Path, word: str) -> int:
+    """How many results the search of a page that is opened from its folder shows."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    if (chromium := shutil.which("chromium")) is None:
+        pytest.skip("no Chromium on this machine")
+    with (
+        sync_api.sync_playwright() as driver,
+        driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]) as browser,
+    ):
+        opened = browser.new_page()
+        opened.goto(page.as_uri())
+        opened.locator(".md-search__input").fill(word)
+        opened.locator(".md-search-result__link").first.wait_for(state="attached")
+        return opened.locator(".md-search-result__link").count()
+
+
+def test_the_gallery_shows_every_figure_of_the_catalog():
+    named = re.findall(r"_reporting/(\w+)\.png", (ROOT / "conf" / "base" / "catalog.yml").read_text())
+    shown = re.findall(r"`(\w+)\.png`$", (ROOT / "docs" / "reference" / "gallery.md").read_text(), re.M)
+    assert set(named) - set(shown) == {"overfit_sheet", "search_importances", "validation_sheet"}  # like others
+    assert set(shown) <= set(named)

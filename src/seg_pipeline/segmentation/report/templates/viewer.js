@@ -128,7 +128,10 @@ function drawn(picture, kind) {
   context.imageSmoothingEnabled = false;
   const tint = state.view === "difference" ? difference(picture, new Map(truth), new Map(found)) : colours(picture, state.view === "true" ? truth : found);
   context.drawImage(tint, 0, 0, canvas.width, canvas.height);
-  if (state.view === "both") for (const [index, mask] of truth) outline(context, mask, data.colours[index], width, height, times);
+  for (const [index, mask] of state.view === "both" ? truth : []) {
+    outline(context, mask, "#000", 2 * LINE, width, times); // shows where the line lies on a tint of its own colour
+    outline(context, mask, data.colours[index], LINE, width, times);
+  }
   for (const [x, y] of picture.spots) ring(context, x * times, y * times);
   return canvas;
 }
@@ -167,15 +170,15 @@ function difference(picture, truth, found) {
   });
 }
 
-function outline(context, mask, colour, width, height, times) {
+function outline(context, mask, colour, line, width, times) {
   context.fillStyle = colour;
   for (let pixel = 0; pixel < mask.length; pixel += 1) {
     if (!mask[pixel]) continue;
     const column = pixel % width, left = column * times, top = Math.floor(pixel / width) * times;
-    if (column === 0 || !mask[pixel - 1]) context.fillRect(left, top, LINE, times);
-    if (column === width - 1 || !mask[pixel + 1]) context.fillRect(left + times - LINE, top, LINE, times);
-    if (!mask[pixel - width]) context.fillRect(left, top, times, LINE);
-    if (!mask[pixel + width]) context.fillRect(left, top + times - LINE, times, LINE);
+    if (column === 0 || !mask[pixel - 1]) context.fillRect(left, top, line, times);
+    if (column === width - 1 || !mask[pixel + 1]) context.fillRect(left + times - line, top, line, times);
+    if (!mask[pixel - width]) context.fillRect(left, top, times, line);
+    if (!mask[pixel + width]) context.fillRect(left, top + times - line, times, line);
   }
 }
 
