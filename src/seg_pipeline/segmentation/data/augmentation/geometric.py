@@ -86,10 +86,11 @@ class Warp:
 
 def _pixel_matrix(matrix: Sequence[float], height: int, width: int) -> np.ndarray:
     """The same matrix for pixel centres (column, row, 1): float64 (2, 3)."""
-    to_places = np.array([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
-    places = np.reshape(matrix, (2, 3)) @ to_places
-    places[:, 2] -= to_places[:2, 2]
-    return places * [[width / 2], [height / 2]]
+    a, b, c, d, e, f = matrix
+    b, d = b * width / height, d * height / width
+    column, row = (width - 1) / 2, (height - 1) / 2  # of the middle
+    return np.array([[a, b, column + c * width / 2 - a * column - b * row],
+                     [d, e, row + f * height / 2 - d * column - e * row]])  # fmt: skip
 
 
 def _by_fours(planes: np.ndarray, change: partial) -> np.ndarray:

@@ -59,7 +59,7 @@ class Tone(Intensity):
     def change(self, picture: np.ndarray, *values: float) -> np.ndarray:
         scale, offset, exponent, factor = values
         rows = picture.reshape(len(picture), -1)
-        offset *= cv2.mean(rows)[0]
+        offset *= cv2.sumElems(rows)[0] / rows.size  # cv2.mean takes three times as long
         if exponent == 1:
             cv2.addWeighted(rows, scale, rows, 0, offset, dst=rows)
         else:  # one lookup table of 256 values
@@ -94,11 +94,13 @@ class Colour(Intensity):
 
     def change(self, picture: np.ndarray, *values: float) -> np.ndarray:
         scale, grey, offset = values
-        luma = np.array([RED, GREEN, BLUE])
-        offset *= float(luma @ cv2.mean(picture)[:3])
-        return cv2.transform(
-            picture, np.column_stack([scale * np.eye(3) + grey * luma, np.full(3, offset)]), dst=picture
-        )
+        red, green, blue = RED * grey, GREEN * grey, BLUE * grey
+        sums = cv2.sumElems(picture)
+        offset *= (RED * sums[0] + GREEN * sums[1] + BLUE * sums[2]) / (len(picture) * picture.shape[1])
+        matrix = [[scale + red, green, blue, offset],
+                  [red, scale + green, blue, offset],
+                  [red, green, scale + blue, offset]]  # fmt: skip
+        return cv2.transform(picture, np.array(matrix), dst=picture)
 
     def change_batch(self, images: Tensor, *values: Tensor) -> Tensor:
         scale, grey, offset = values
