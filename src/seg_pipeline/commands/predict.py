@@ -107,7 +107,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--thresholds", type=_thresholds, metavar="LIST", help="one for all classes, or one per class, comma-separated")
     add("--threads", type=_count, help="threads per prediction (default: one per core)")
-    add("--workers", type=_count, default=2, help="threads that read images ahead (default 2)")
+    add(
+        "--workers",
+        type=_count,
+        default=2,
+        help="threads that read images, and as many that write masks (default 2)",
+    )
     add("--batch-size", type=_count, default=1, help="images per batch (default 1)")
     add("--quiet", action="store_true", help="print no progress and no summary")
     return made

@@ -26,7 +26,7 @@ class InferenceParams(Params):
     prediction: PredictSettings | None = None
     """Prediction options; null: those of evaluation (checkpoint), or of the bundle."""
     num_workers: int = Field(default=2, ge=1, le=64)
-    """Threads that read images in advance."""
+    """Threads that read images in advance, and as many that write masks."""
     batch_size: int = Field(default=1, ge=1)
     """Images per batch."""
     device: str = "auto"

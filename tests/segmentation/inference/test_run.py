@@ -3,6 +3,7 @@ import re
 import struct
 import zlib
 from dataclasses import replace
+from threading import current_thread
 
 import cv2
 import numpy as np
@@ -13,8 +14,8 @@ import tifffile
 from seg_pipeline.segmentation.images.decoding import read_georeference, read_image, read_values
 from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.images.tiff import write_mask
-from seg_pipeline.segmentation.inference import OutputSettings, find_images, predict_folder, prefetch
-from seg_pipeline.segmentation.inference.prefetch import Reader, read_ahead, signature
+from seg_pipeline.segmentation.inference import OutputSettings, find_images, predict_folder, prefetch, run
+from seg_pipeline.segmentation.inference.prefetch import Reader, signature
 from seg_pipeline.segmentation.inference.run import Writer
 from seg_pipeline.segmentation.manifest.table import class_names
 from seg_pipeline.segmentation.prediction.predictor import Predictor
@@ -66,12 +67,10 @@ def test_every_image_has_its_masks_at_its_own_size(images, predictor, tmp_path):
 def test_a_broken_run_ends_as_a_whole_one(images, predictor, tmp_path, batch_size, monkeypatch):
     table = find_images(images)[0]
     predict_folder(table, predictor, tmp_path / "whole", settings=ALL, batch_size=batch_size)
-    broken, calls = tmp_path / "broken", []
-    true = Predictor.masks
+    broken, true = tmp_path / "broken", Predictor.masks
 
     def breaks(self, probabilities):
-        calls.append(1)
-        if len(calls) == 3:
+        if probabilities.shape[1] == 44:  # the third image
             raise KeyboardInterrupt
         return true(self, probabilities)
 
@@ -84,6 +83,23 @@ def test_a_broken_run_ends_as_a_whole_one(images, predictor, tmp_path, batch_siz
     result = predict_folder(table, predictor, broken, settings=ALL, batch_size=batch_size)
     assert result.num_new == 3
     assert contents(broken) == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_the_number_of_workers_changes_no_file(images, predictor, tmp_path, batch_size, monkeypatch):
+    (images / "2.png").write_bytes(b"damaged")
+    finished = []
+    true = Writer.record
+    monkeypatch.setattr(run, "MOST_PIXELS", 50 * 41)  # images 3 and 4 are finished in the main thread
+    monkeypatch.setattr(Writer, "record", lambda *given: finished.append(current_thread().name) or true(*given))
+    for workers in (0, 1, 3):
+        options = {"settings": ALL, "batch_size": batch_size, "workers": workers}
+        result = predict_folder(find_images(images)[0], predictor, tmp_path / f"{workers}", **options)
+        assert result.findings["image_id"].tolist() == ["2"]
+        assert contents(tmp_path / f"{workers}") == contents(tmp_path / "0")
+    journal = (tmp_path / "3" / "images.jsonl").read_text().splitlines()
+    assert [json.loads(line)["image_id"] for line in journal] == list("01234")
+    assert [name.startswith("image") for name in finished].count(True) == 2 * 3
 
 
 def test_a_run_killed_in_its_first_write_can_be_repeated(images, predictor, tmp_path):
@@ -167,20 +183,6 @@ def test_neighbouring_frames_come_from_the_list(mixed):
 def test_neighbours_that_nobody_names_are_asked_for(images):
     with pytest.raises(ValueError, match=r"takes neighbouring frames, at the offsets \[-1, 0\]: pass a list of images"):
         Reader(find_images(images)[0], InputSettings(channels=(-1, 0)))
-
-
-def test_reading_ahead_keeps_order_and_stays_within_its_bounds():
-    read = []
-
-    def load(number):
-        read.append(number)
-        return number
-
-    ahead = read_ahead(range(50), load, workers=2)
-    assert [next(ahead), next(ahead)] == [0, 1]
-    assert len(read) <= 2 + 2 * 2
-    assert list(ahead) == list(range(2, 50))
-    assert sorted(read) == list(range(50))
 
 
 def test_new_images_are_read_as_the_models_were_and_the_manifests_as_it_says(tmp_path):

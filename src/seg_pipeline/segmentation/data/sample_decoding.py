@@ -64,16 +64,16 @@ class Decoder:
         Raises:
             ValueError: the file cannot be read or has changed.
         """
-        row = self.row(index)
-        image = read_image(row["path"])
-        shape = int(row["height"]), int(row["width"])
+        path = self._columns["path"][index]
+        image = read_image(path)
+        shape = int(self._columns["height"][index]), int(self._columns["width"][index])
         if image.shape[:2] != shape:
             raise ValueError(
-                f"{row['path']}: image is {image.shape[0]} x {image.shape[1]} (height x width), the manifest says "
+                f"{path}: image is {image.shape[0]} x {image.shape[1]} (height x width), the manifest says "
                 f"{shape[0]} x {shape[1]}: the file has changed, run data_processing again"
             )
-        if checked and content_hash(image) != row["content_hash"]:
-            raise ValueError(f"{row['path']}: its pixels differ from the manifest: run data_processing again")
+        if checked and content_hash(image) != self._columns["content_hash"][index]:
+            raise ValueError(f"{path}: its pixels differ from the manifest: run data_processing again")
         return stored_pixels(image, self.settings, self.shape(index))
 
     def truth(self, index: int) -> np.ndarray:

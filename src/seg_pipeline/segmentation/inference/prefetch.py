@@ -1,12 +1,10 @@
-"""Read images ahead in threads, in order, so that the network does not wait for the disk."""
+"""Read new images, with their neighbouring frames."""
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,9 +16,6 @@ from seg_pipeline.segmentation.images.tiff import ExtraTag
 from seg_pipeline.segmentation.manifest.findings import Finding
 from seg_pipeline.segmentation.prediction.predictor import Image
 from seg_pipeline.segmentation.settings.training import InputSettings
-
-Item = TypeVar("Item")
-Value = TypeVar("Value")
 
 
 class Loaded(NamedTuple):
@@ -92,18 +87,3 @@ def signature(path: str | Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return stat.st_size, stat.st_mtime_ns
-
-
-def read_ahead(items: Sequence[Item], load: Callable[[Item], Value], *, workers: int) -> Iterator[Value]:
-    """``map(load, items)`` in threads, at most ``2 * workers`` values ahead of the consumer."""
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
-    waiting: collections.deque[Future[Value]] = collections.deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(load, item))
-            if len(waiting) > 2 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

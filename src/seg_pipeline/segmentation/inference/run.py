@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,9 +14,10 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.images.masks import Order, encode_rle
+from seg_pipeline.segmentation.images.ordered_map import ordered_map
 from seg_pipeline.segmentation.inference import outputs
 from seg_pipeline.segmentation.inference.journal import Journal, identity
-from seg_pipeline.segmentation.inference.prefetch import Loaded, Reader, read_ahead, signature
+from seg_pipeline.segmentation.inference.prefetch import Loaded, Reader, signature
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.settings.progress import progress_bar
@@ -58,7 +61,7 @@ def predict_folder(
 
     Args:
         folder: new, empty, or of an earlier call with the same model and settings, which is resumed.
-        workers: threads that read ahead.
+        workers: threads that read ahead, and as many that write the files.
         batch_size: images that go through the network together.
         progress: show how far it is; False: show nothing.
 
@@ -107,15 +110,33 @@ def _records(
     names = [row["image_id"] for row in reader.rows]
     batches = [range(begin, min(begin + batch_size, len(names))) for begin in range(0, len(names), batch_size)]
     batches = [batch for batch in batches if any(names[index] not in done for index in batch)]
-    ahead = read_ahead([index for batch in batches for index in batch], reader.load, workers=workers)
-    for batch in batches:
-        loaded = list(itertools.islice(ahead, len(batch)))
-        seen = [one.seen for one in loaded if one.seen is not None]
-        probabilities = iter(writer.predictor.batch_probabilities(seen) if seen else [])
-        for index, one in zip(batch, loaded, strict=True):
-            found = None if one.image is None else next(probabilities)
-            if names[index] not in done:
-                yield writer.record(reader.rows[index], one, found)
+    wanted = [index for batch in batches for index in batch]
+    read = ordered_map(reader.load, wanted, workers=workers)
+
+    def record(index: int, loaded: Loaded, logits: Logits | None) -> dict[str, Any]:
+        probabilities = None if logits is None else writer.predictor.finished(*logits)
+        return writer.record(reader.rows[index], loaded, probabilities)
+
+    def predicted() -> Iterator[Callable[[], dict[str, Any]]]:
+        for batch in batches:
+            loaded = list(itertools.islice(read, len(batch)))
+            seen = [one.seen for one in loaded if one.seen is not None]
+            logits = iter(writer.predictor.input_logits(seen) if seen else [])
+            for index, one in zip(batch, loaded, strict=True):
+                found = None if one.seen is None else next(logits)
+                if names[index] in done:
+                    continue
+                finish = partial(record, index, one, found)
+                yield finish if found is None or math.prod(found[1]) <= MOST_PIXELS else partial(dict, finish())
+
+    yield from ordered_map(lambda finish: finish(), predicted(), workers=workers)
+
+
+MOST_PIXELS = 2**24
+"""Larger images are finished one after another, because several in memory could be too many."""
+
+Logits = tuple[list[np.ndarray], tuple[int, int]]
+"""Of one image, as ``ImagePredictor.input_logits`` gives them."""
 
 
 @dataclass(frozen=True)

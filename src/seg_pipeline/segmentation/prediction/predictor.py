@@ -72,22 +72,34 @@ class ImagePredictor:
 
     def batch_probabilities(self, images: Sequence[Image]) -> list[np.ndarray]:
         """Like ``probabilities``, for several images. Consecutive images of one input size are predicted together."""
-        by_network = [
-            [activated(logits, self.bundle.task) for logits in self.full_size_logits(images, index)]
-            for index in range(len(self.networks))
-        ]
-        if len(by_network) == 1:
-            return by_network[0]
-        return [sum(votes[1:], start=votes[0]) / np.float32(len(votes)) for votes in zip(*by_network, strict=True)]
+        return [self.finished(*one) for one in self.input_logits(images)]
+
+    def input_logits(self, images: Sequence[Image]) -> list[tuple[list[np.ndarray], tuple[int, int]]]:
+        """Logits of each network, float32 (K, h, w) at the size of its input, and the image's own size.
+
+        This is the network's part of ``batch_probabilities``; ``finished`` does the rest, one image at a time.
+        """
+        by_network = [self._logits_of(images, *one) for one in self.networks]
+        shapes = [_stored_shape(image, self.networks[0][0]) for image in images]
+        return list(zip(map(list, zip(*by_network, strict=True)), shapes, strict=True))
+
+    def finished(self, logits: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+        """Probabilities of an image from ``input_logits``: the mean over the networks."""
+        sized = (resize_logits(one, *shape, given) for one, (given, _) in zip(logits, self.networks, strict=True))
+        votes = [activated(one, self.bundle.task) for one in sized]
+        return votes[0] if len(votes) == 1 else sum(votes[1:], start=votes[0]) / np.float32(len(votes))
 
     def full_size_logits(self, images: Sequence[Image], index: int = 0) -> list[np.ndarray]:
         """Logits of one network, float32 (K, H, W) for each image at its own size."""
         settings, network = self.networks[index]
-        shapes = [_stored_shape(image, settings) for image in images]
+        shapes = (_stored_shape(image, settings) for image in images)
+        logits = self._logits_of(images, settings, network)
+        return [resize_logits(one, *shape, settings) for one, shape in zip(logits, shapes, strict=True)]
+
+    def _logits_of(self, images: Sequence[Image], settings: InputSettings, network: Network) -> list[np.ndarray]:
         ready = [prepare(image, settings) for image in images]
         batches = (np.stack(list(same)) for _, same in itertools.groupby(ready, key=lambda one: one.shape))
-        logits = (one for batch in batches for one in self._input_logits(batch, settings, network))
-        return [resize_logits(one, *shape, settings) for one, shape in zip(logits, shapes, strict=True)]
+        return [one for batch in batches for one in self._input_logits(batch, settings, network)]
 
     def _input_logits(self, batch: np.ndarray, settings: InputSettings, network: Network) -> np.ndarray:
         """Logits of prepared images, float32 (B, K, H, W), computed whole or in windows."""
