@@ -245,7 +245,7 @@ def test_rows_open_in_the_order_shown_and_a_swipe_turns_the_page(opened):
 
 def test_charts_open_large_and_are_dark_in_dark_mode(opened):
     page = opened(1400, "dark")
-    chart = page.locator("#training .chart img")
+    chart = page.locator("#scores .chart img").first
     assert "invert" in chart.evaluate("(one) => getComputedStyle(one).filter")
     chart.focus()
     page.keyboard.press("Enter")
@@ -253,6 +253,27 @@ def test_charts_open_large_and_are_dark_in_dark_mode(opened):
     assert not page.locator(".viewer .controls").is_visible()
     page.emulate_media(media="print", color_scheme="dark")
     assert chart.evaluate("(one) => getComputedStyle(one).filter") == "none"
+
+
+def test_charts_tell_their_values_to_mouse_and_keyboard(opened):
+    page = opened(420)
+    dice = page.locator("#training .panel").first
+    assert page.locator("#training .chart img").count() == 0
+    box = dice.locator("svg").bounding_box()
+    dice.locator("svg").hover(position={"x": box["width"] - 5, "y": 50})
+    assert dice.locator("output").inner_text() == "epoch 3, train 0.9, val 0.6"
+    dice.locator("svg").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert dice.locator("output").inner_text().startswith("epoch 2, ")
+    sizes = page.locator("#galleries .panel svg").first
+    sizes.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    image_id = page.locator("#galleries .panel output").first.inner_text().split(":")[0]
+    page.locator(".viewer header", has_text=f"{image_id}").wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") == 420
+    assert page.faults == []
 
 
 def test_images_are_filtered_by_their_score(opened):

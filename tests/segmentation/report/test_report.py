@@ -7,10 +7,12 @@ import json
 import re
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from seg_pipeline.segmentation.metrics.run_comparison import pair_scores
 from seg_pipeline.segmentation.report import Results, model_card, report_page
+from seg_pipeline.segmentation.report.charts import chart_data
 from seg_pipeline.segmentation.report.pictures import picture_data
 from seg_pipeline.segmentation.report.run_report import MOST_ROWS
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
@@ -239,6 +241,26 @@ def test_a_false_positive_of_two_pixels_gets_a_ring(results):
     data = pictures(page(replace(results, predictions=spot)))
     empty = next(one for one in data["pictures"] if one["id"] == "scan12")
     assert empty["spots"] == [[1.0, 0.5]]
+
+
+def test_charts_hold_their_values(results):
+    curves, sizes = (
+        json.loads(chart_data(results)[name])["panels"] for name in ("training_curves", "object_size_chart")
+    )
+    assert [(one["title"], one["mark"]) for one in curves] == [("Dice", 2)]  # the history has no losses
+    assert [one["name"] for one in curves[0]["series"]] == ["train", "val"]
+    assert curves[0]["series"][1]["points"] == [[1, 0.4], [2, 0.7], [3, 0.6]]
+    assert [one["title"] for one in sizes] == ["box", "disc"]
+    assert sizes[1]["series"][0]["colour"] == "#56b4e9"
+    scores = results.image_scores.set_index(["image_id", "class"]).loc[("scan10", "box")]
+    assert [scores["truth_area"], scores["dice"], "scan10"] in sizes[0]["series"][0]["points"]
+    assert len(sizes[0]["series"][0]["points"]) == 5  # not the image without the class
+
+
+def test_curves_of_folds_and_very_many_points_stay_pictures(results, crowded):
+    folds = pd.concat([results.training_history.assign(fold=fold) for fold in (0, 1)])
+    assert list(chart_data(replace(results, training_history=folds))) == ["object_size_chart"]
+    assert list(chart_data(crowded)) == ["training_curves"]
 
 
 def test_the_other_runs_masks_are_shown_beside_this_ones(results, tested):

@@ -12,6 +12,7 @@ A page is a template that extends ``base.html``. The policy refuses style attrib
 - ``<a href="#ID" data-choose="VALUE" data-of="NAME">`` sets the filter NAME of the list ID and clears the others.
 
 ``viewer.js`` opens large: figures in ``.charts``, ``.plots`` and ``.pictures``, and rows with ``data-picture="ID"``.
+``chart.js`` draws the data in ``<script data-chart>`` (charts.py) in place of the picture of its figure.
 Masks can be switched if ``<script id="pictures">`` (pictures.py) has the image ID that ``data-picture`` names.
 """
 
@@ -37,7 +38,9 @@ QUALITY = 82
 
 def render(template: str, **values: object) -> str:
     """Render a template as HTML; all values are escaped."""
-    style, *scripts = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "viewer.js"))
+    style, *scripts = (
+        (FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js", "viewer.js", "chart.js")
+    )
     script = "\n".join(scripts)
     values |= {"style": style, "script": script, "policy": _policy(style, script)}
     return environment(autoescape=True, marked=_marked).get_template(template).render(**values)

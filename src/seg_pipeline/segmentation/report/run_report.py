@@ -12,6 +12,7 @@ from seg_pipeline import __version__
 from seg_pipeline.segmentation.manifest.splits import split_table
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.metrics import run_comparison
+from seg_pipeline.segmentation.report.charts import chart_data
 from seg_pipeline.segmentation.report.gallery import galleries, scores_in_words, scores_of
 from seg_pipeline.segmentation.report.interpretation import limits
 from seg_pipeline.segmentation.report.page import figure_url, render
@@ -44,6 +45,7 @@ def report_page(
         limits=limits(results, about, phantom=phantom),
         **score_section(results),
         figures={name: figure_url(name, png) for name, png in results.figures.items()},
+        charts=chart_data(results),
         **_images(results, images_per_gallery),
         comparison=_comparison(results, other, seed),
         **provenance_section(results),
