@@ -40,7 +40,9 @@ def with_splits(plan: Plan, contents: Contents, tables: dict[str, Table], ask: A
         ask.decide(f"splits: {options[chosen]}" + (f"; not used: {options['given']}" if chosen == "draw" else ""))
         if chosen == "given":
             if "test" not in names:
-                ask.decide("no test split is given: `evaluation` needs one; --splits draw draws all three")
+                ask.decide(
+                    "no test split is given, so validation images are scored (too well); --splits draw draws all three"
+                )
             return replace(plan, splits={one: given[one] for one in files["image_id"]}, split={"method": "table"})
         break
     if group.nunique() == 2:

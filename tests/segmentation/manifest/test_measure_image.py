@@ -299,6 +299,19 @@ def test_a_size_that_cannot_tell_is_flagged(tmp_path, orientation, shape):
     assert findings["action"].tolist() == ["repaired"]
 
 
+def test_turned_photos_are_one_finding_with_their_number_and_examples(tmp_path):
+    table = pd.concat(
+        [one_image(photo(tmp_path / f"{number}.jpg", turned, (2, 3)), {"mask_a": []}).assign(
+            image_id=f"i{number}", file=f"{number}.jpg") for number, turned in enumerate((6, 3, 6, 6, 6))],
+        ignore_index=True)  # fmt: skip
+    _, findings = measure_images(table, MaskReader({"a": "a"}, "files"))
+    reason, others = "the image was turned as its EXIF orientation {} says", "; the same holds for 3 more images"
+    assert findings[["image_id", "reason"]].to_numpy().tolist() == [
+        ["i0", reason.format(6) + others + ", such as 2.jpg and 3.jpg"],
+        ["i1", reason.format(3)],
+    ]
+
+
 def test_an_orientation_that_is_kept_is_flagged(tmp_path):
     path = photo(tmp_path / "i.jpg", 6, (2, 3))
     table = with_reading(

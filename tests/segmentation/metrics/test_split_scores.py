@@ -6,7 +6,7 @@ from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest import table_schemas
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED
 from seg_pipeline.segmentation.metrics.aggregation import SCORES
-from seg_pipeline.segmentation.metrics.split_scores import score_predictions
+from seg_pipeline.segmentation.metrics.split_scores import score_predictions, scored_rows
 from seg_pipeline.segmentation.settings.training import MeasureSettings, ScoreSettings
 
 H, W = 20, 30
@@ -307,3 +307,15 @@ def test_threads_change_no_score(workers):
     assert found.scores["volumes"]["num_series"] == 4
     for one, other in zip(found[1:], plain[1:], strict=True):
         pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+@pytest.mark.parametrize(("splits", "expected"), [("train val test", "test"), ("train val val", "val")])
+def test_without_a_test_split_the_validation_split_is_scored_and_named(splits, expected, caplog):
+    rows = truth(split=splits.split())
+    found = scored_rows(rows)
+    assert set(found["split"]) == {expected}
+    assert ("the test split is empty" in caplog.text) == (expected == "val")
+    guess = predicted([box(place) for place in TRUTHS.values()]).iloc[found.index]
+    assert scored(found, guess).scores["split"] == expected
+    with pytest.raises(ValueError, match="no image to score: the test and the validation split are empty"):
+        scored_rows(rows.assign(split="train"))

@@ -135,6 +135,16 @@ def test_limits_are_computed_from_the_data(results):
     assert "best epoch is the last" not in told
 
 
+def test_scores_of_the_validation_split_are_not_called_test_scores(results):
+    val = results.manifest.replace({"split": {"test": "val"}})
+    html = page(replace(results, manifest=val, test_scores={**results.test_scores, "split": "val"}))
+    told = words(section(html, "limits"))
+    assert "The test split is empty. All scores are on the validation split, as there is no test split." in told
+    assert "Epoch, thresholds and postprocessing were chosen on it, so the scores are too good." in told
+    assert "images of the same kind and source as the val split" in told
+    assert "val images 6 of 3 groups" in words(html)
+
+
 @pytest.mark.parametrize(
     ("about", "sentence"),
     [
@@ -197,7 +207,7 @@ def test_a_score_that_cannot_be_taken_has_a_reason(results):
     scores["classes"]["disc"] |= {"dice": None, "dice_interval": None, "num_images": 0}
     text = words(section(page(replace(results, test_scores=scores)), "scores"))
     assert "0.571 0.471 to 0.621 never predicted" in text
-    assert "disc 0 not in the test images" in text
+    assert "disc 0 not in these images" in text
 
 
 SECTIONS = "data findings splits search training choices scores galleries images limits reproduce"

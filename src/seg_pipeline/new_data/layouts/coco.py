@@ -116,7 +116,9 @@ def _split(tables: dict[str, pd.DataFrame], ask: Asker) -> dict:
     numbers = {split: table["image_id"].nunique() for split, table in tables.items()}
     ask.decide(f"split: as the files say, {', '.join(f'{number} {split}' for split, number in numbers.items())} images")
     if "test" not in numbers:
-        ask.decide("no test split is given: `evaluation` needs one; set `split.method: draw` to draw all three")
+        ask.decide(
+            "no test split is given, so validation images are scored (too well); `split.method: draw` draws all three"
+        )
     total = sum(numbers.values())
     shares = {split: round(numbers.get(split, 0) / total, 4) for split in ("val", "test")}
     return {"method": "table", "shares": {"train": round(1 - sum(shares.values()), 4), **shares}}

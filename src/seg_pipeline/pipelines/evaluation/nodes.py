@@ -60,10 +60,10 @@ def predict_test(
     prediction: PredictSettings,
     params: EvaluationParams,
 ) -> tuple[DataFrame, DataFrame]:
-    """Predicted masks of the test split at native size, and how well its probabilities are calibrated."""
+    """Predicted masks of the test split (else val) at native size, and how well its probabilities are calibrated."""
     calibration = seg.metrics.Calibration(postprocessing["classes"])
     predictions = seg.prediction.predict_masks(
-        manifest[manifest["split"] == "test"],
+        seg.metrics.scored_rows(manifest),
         checkpoint,
         device=seg.training.pick_device(params.device),
         batch_size=params.batch_size,
@@ -84,9 +84,8 @@ def score_predictions(
     seed: int,
 ) -> tuple[dict, DataFrame, DataFrame, DataFrame, DataFrame]:
     """Scores of the test split, of each of its images, groups and series, and the confusion matrix."""
-    rows = manifest[manifest["split"] == "test"]
     return seg.metrics.score_predictions(
-        rows,
+        seg.metrics.scored_rows(manifest),
         predictions,
         scores=scores,
         measures=params.measures,

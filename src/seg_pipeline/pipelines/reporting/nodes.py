@@ -33,9 +33,9 @@ def plot_class_scores(test_scores: dict) -> Figure:
 
 
 @_if_available
-def plot_confusion(confusion: DataFrame, dataset: DatasetParams) -> Figure:
+def plot_confusion(confusion: DataFrame, dataset: DatasetParams, test_scores: dict | None = None) -> Figure:
     """Heat map of the confusion matrix."""
-    title = "Confusion matrix of the test split"
+    title = f"Confusion matrix of the {(test_scores or {}).get('split', 'test')} split"
     if dataset.task == "multilabel":
         title += "\n(a pixel with two true classes counts in both rows)"
     return seg.plotting.plot_confusion(confusion.to_numpy(), list(confusion.index), title=title)

@@ -41,7 +41,7 @@ def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             node(nodes.plot_class_scores, "test_scores", "class_scores"),
-            node(nodes.plot_confusion, ["confusion_counts", DATASET], "confusion_matrix"),
+            node(nodes.plot_confusion, ["confusion_counts", DATASET, "test_scores"], "confusion_matrix"),
             node(nodes.plot_predictions, ["image_scores", "predictions", "manifest", PARAMS], "prediction_sheet"),
             node(nodes.plot_object_sizes, ["image_scores", DATASET], "object_size_chart"),
             node(nodes.plot_group_scores, ["group_scores", DATASET], "group_scores_chart"),

@@ -50,12 +50,13 @@ def prediction_sheet(
     names = class_names(manifest)
     ranked = image_scores.groupby("image_id")["dice"].mean().dropna().sort_values(kind="stable")
     picked = spread(ranked, num_images)
+    rows = manifest.set_index("image_id").loc[picked.index]
     return plot_predictions(
-        *_images_and_masks(manifest.set_index("image_id").loc[picked.index], names),
+        *_images_and_masks(rows, names),
         _masks(predictions.set_index("image_id").loc[picked.index].assign(ignore=""), names),
         [f"{image_id}, Dice {score:.2f}" for image_id, score in picked.items()],
         names,
-        title="Predictions on test images, from the lowest to the highest Dice",
+        title=f"Predictions on {rows['split'].iloc[0]} images, from the lowest to the highest Dice",
     )
 
 

@@ -150,7 +150,7 @@ RULES = {
         "image",
         "The file has an EXIF orientation, and `dataset.reading.orientation` says what is done: `apply` turns the "
         "image, `keep` does not. If the sizes cannot tell whether masks were drawn on the turned picture, the finding "
-        "says so.",
+        "says so. It counts all images of one orientation.",
         "Look at `sample_sheet.png`: if the masks lie beside their objects, set `orientation` to the other value.",
     ),
     "size_differs_from_name": Rule(

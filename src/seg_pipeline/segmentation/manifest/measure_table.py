@@ -8,7 +8,7 @@ import itertools
 import json
 import logging
 import os
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from time import monotonic
 
@@ -33,6 +33,8 @@ JOINED = 32
 """Number of block tables that are joined early, because each table has its own overhead of memory."""
 SAVE_EVERY = 60.0
 """Seconds of measuring after which the measurements so far are saved."""
+AT_ONCE = ("exif_orientation",)
+"""Rules about which thousands of photos say the same."""
 MEASURES = ("key", "found")
 """Columns of the stored measurements before the features, which are missing for unusable images.
 
@@ -212,8 +214,21 @@ def _manifest(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
 def _findings(table: pd.DataFrame, found: pd.Series) -> pd.DataFrame:
     odd = found != ""
     rows = itertools.chain.from_iterable(_blocks(table.loc[odd, ["image_id", "file", "row"]]))
-    return findings_table(
+    told = [
         Finding(rule, reason, action, row["image_id"], row["file"], row["row"] if of_row else None)
         for row, text in zip(rows, found[odd], strict=True)
         for rule, reason, action, of_row in json.loads(text)
-    )
+    ]
+    return findings_table([one for one in told if one.rule not in AT_ONCE] + list(_at_once(told)))
+
+
+def _at_once(told: list[Finding]) -> Iterator[Finding]:
+    """One finding for all images of which the same is said, with their number and examples."""
+    alike: dict[tuple[str, str], list[Finding]] = defaultdict(list)
+    for one in told:
+        if one.rule in AT_ONCE:
+            alike[one.action, one.reason].append(one)
+    for (_, reason), (first, *others) in alike.items():
+        named = " and ".join(one.file or "" for one in others[:2])
+        more = f"; the same holds for {len(others)} more image{'s' * (len(others) > 1)}, such as {named}"
+        yield first._replace(reason=reason + more * bool(others))

@@ -279,7 +279,8 @@ def missing_classes(manifest: pd.DataFrame, shares: dict[str, float] | None = No
         if rows.empty and shares and not shares[split]:
             continue
         if rows.empty:
-            reasons = [f"no image is in the {split} split; it gives no scores"]
+            instead = ": evaluation scores val" * (split == "test")
+            reasons = [f"no image is in the {split} split; it gives no scores{instead}"]
         else:
             absent = [name for name in class_names(manifest) if not rows[f"area_{name}"].any()]
             reasons = [

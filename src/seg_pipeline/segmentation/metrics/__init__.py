@@ -15,6 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_run",
             "summarise",
         ],
-        "split_scores": ["refuse_partial", "score_predictions"],
+        "split_scores": ["refuse_partial", "score_predictions", "scored_rows"],
     },
 )

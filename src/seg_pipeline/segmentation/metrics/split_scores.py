@@ -28,6 +28,25 @@ OVERLAP_SCORES = ("dice", "iou")
 VOLUME_SCORES = ("dice", "hd95", "surface_dice")
 
 
+def scored_rows(manifest: pd.DataFrame) -> pd.DataFrame:
+    """The images to score: the test split, or the validation split of a data set that comes without one.
+
+    The scores name the split. Those of the validation split are too good: epoch and postprocessing were chosen on it.
+
+    Raises:
+        ValueError: both are empty.
+    """
+    for split in ("test", "val"):
+        rows = manifest[manifest["split"] == split]
+        if len(rows):
+            return rows
+        log.warning("the %s split is empty", split)
+    raise ValueError(
+        "no image to score: the test and the validation split are empty; give `data_processing.split.shares.test` and "
+        "`val` a share, or put images into them, and run data_processing again"
+    )
+
+
 class Scored(NamedTuple):
     scores: dict
     """Plain values, None if undefined; both aggregations under "by_aggregation". See docs/reference/scores.md."""
@@ -142,13 +161,15 @@ def matching_rows(rows: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame
 
 def _about(truth: pd.DataFrame, scores: ScoreSettings, measures: MeasureSettings) -> dict:
     """Settings and sizes needed to read the scores."""
-    num_groups = truth["group"].nunique()
+    num_groups, split = truth["group"].nunique(), truth["split"].iloc[0]
     if num_groups < FEW_GROUPS:
         log.warning(
-            "the test split has %d group(s), too few to show how much groups differ: intervals are unreliable",
+            "the %s split has %d group(s), too few to show how much groups differ: intervals are unreliable",
+            split,
             num_groups,
         )
     return {
+        "split": split,
         "aggregation": scores.aggregation,
         "empty_policy": scores.empty_policy,
         "num_images": len(truth),

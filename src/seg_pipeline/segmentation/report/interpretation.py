@@ -42,6 +42,17 @@ MEASURES = (
 """Keys of a class in the test scores, and their column headings."""
 
 
+OF_VAL = (
+    "on the validation split, as there is no test split. Epoch, thresholds and postprocessing were chosen on it, so "
+    "the scores are too good."
+)
+
+
+def _split(scores: dict[str, Any] | None) -> str:
+    """The split that the scores are of."""
+    return (scores or {}).get("split", "test")
+
+
 def scoring_note(scores: dict[str, Any]) -> str:
     """One line that says how the scores were computed."""
     sure = (
@@ -58,8 +69,12 @@ def score_meanings(scores: dict[str, Any]) -> list[str]:
     said = [
         f"Aggregation `{scores['aggregation']}`: {AGGREGATIONS[scores['aggregation']]}",
         f"Empty policy `{scores['empty_policy']}`: {POLICIES[scores['empty_policy']]} {missed}",
-        "All scores are computed at the native size of the images, on the test split, which was not used for training "
-        "or for any choice.",
+        "All scores are computed at the native size of the images, "
+        + (
+            OF_VAL
+            if _split(scores) == "val"
+            else "on the test split, which was not used for training or for any choice."
+        ),
     ]
     if scores.get("mean_dice_interval"):
         said.insert(
@@ -97,7 +112,8 @@ def limits(results: Results, about: ModelCardDetails, *, phantom: bool) -> list[
     said += [*_of_training(results), *about.limits]
     return [
         *said,
-        "The scores hold for images of the same kind and source as the test split, and say little about others.",
+        f"The scores hold for images of the same kind and source as the {_split(results.test_scores)} split, and say "
+        "little about others.",
     ]
 
 
@@ -123,7 +139,8 @@ def _of_splits(results: Results) -> Iterator[str]:
         part = manifest[manifest["split"] == split]
         absent = [name for name in results.classes if not (part[f"area_{name}"] > 0).any()]
         if part.empty:
-            yield f"The {split} split is empty."
+            scored = split == "test" and _split(results.test_scores) == "val"
+            yield f"The {split} split is empty." + f" All scores are {OF_VAL}" * scored
         elif absent:
             yield f"Classes without a mask in the {split} split {WITHOUT[split]}: {listed(absent)}."
     groups = manifest.groupby("split")["group"].nunique()
@@ -132,17 +149,17 @@ def _of_splits(results: Results) -> Iterator[str]:
 
 
 def _of_scores(results: Results, scores: dict[str, Any]) -> Iterator[str]:
-    groups = results.num_groups
+    groups, split = results.num_groups, _split(scores)
     if groups == 1:
         yield (
-            "All test images belong to one group, so there is no confidence interval: how scores vary between "
+            f"All {split} images belong to one group, so there is no confidence interval: how scores vary between "
             "groups is unknown."
         )
     elif groups < FEW_GROUPS:
-        yield f"The test split has only {groups} groups: intervals from so few are rough and often too narrow."
+        yield f"The {split} split has only {groups} groups: intervals from so few are rough and often too narrow."
     few = [name for name, one in scores["classes"].items() if 0 < one["num_images"] < FEW_IMAGES]
     if few:
-        yield f"Classes in fewer than {FEW_IMAGES} test images, whose scores rest on little data: {listed(few)}."
+        yield f"Classes in fewer than {FEW_IMAGES} {split} images, whose scores rest on little data: {listed(few)}."
     unsure = [
         name
         for name, one in scores["classes"].items()

@@ -43,7 +43,7 @@ def _tiles(results: Results, scores: dict[str, Any]) -> Iterator[dict[str, str]]
     for key, name in (("mean_dice", "mean Dice"), ("mean_iou", "mean IoU")):
         yield {"name": name, "value": score(scores[key]), "note": interval(scores.get(f"{key}_interval"))}
     groups = f"of {plural(results.num_groups, 'group')}"
-    yield {"name": "test images", "value": f"{scores['num_images']:,}", "note": groups}
+    yield {"name": f"{scores.get('split', 'test')} images", "value": f"{scores['num_images']:,}", "note": groups}
     defined = {name: one["dice"] for name, one in scores["classes"].items() if one["dice"] is not None}
     if len(defined) > 1:
         worst = min(defined, key=lambda name: defined[name])
@@ -65,7 +65,7 @@ def _text(one: dict[str, Any], key: str) -> str:
     """A score of a class, or why there is none."""
     if one[key] is not None:
         return score(one[key], digits_of(key))
-    return "never predicted" if one["num_images"] else "not in the test images"
+    return "never predicted" if one["num_images"] else "not in these images"
 
 
 def _extra(scores: dict[str, Any]) -> Iterator[str]:
