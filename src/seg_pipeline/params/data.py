@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.segmentation.images.masks import is_colour
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.segmentation.settings.training import Task
 
@@ -66,7 +65,7 @@ class DatasetParams(Params):
     @property
     def colours(self) -> list[str]:
         """One "#rrggbb" per class in figures; empty unless every class has one and all can be told apart."""
-        found = [one.colour or (one.value if is_colour(one.value) else "") for one in self.classes]
+        found = [one.colour or (one.value if one.value.startswith("#") else "") for one in self.classes]
         if "" in found:
             return []
         rgb = [bytes.fromhex(one[1:]) for one in found]
