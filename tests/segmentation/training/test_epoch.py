@@ -178,7 +178,7 @@ def test_a_loss_that_is_not_finite_keeps_the_weights_and_names_the_images(config
     state, parts = start(config, data, CPU), loaders(config)
     whole_loss, calls = setup.config_loss(config), []
 
-    def broken_loss(logits, truth):
+    def broken_loss(logits, truth, *, whole=None):
         calls.append({name: value.clone() for name, value in state.model.named_parameters()})
         return whole_loss(logits, truth) * (math.nan if len(calls) == 2 else 1)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import get_start_method
 from pathlib import Path
@@ -16,14 +17,22 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from seg_pipeline.segmentation.data.augmentation import Augmentation, albumentations_augmentation, make_augmentation
+from seg_pipeline.segmentation.data.augmentation import (
+    Augmentation,
+    Preset,
+    albumentations_augmentation,
+    make_augmentation,
+)
 from seg_pipeline.segmentation.data.cache import PixelCache, open_cache
-from seg_pipeline.segmentation.data.datasets import fitted_shapes, make_dataset
-from seg_pipeline.segmentation.data.memory import CacheMode
+from seg_pipeline.segmentation.data.datasets import Draw, fitted_shapes, make_dataset
+from seg_pipeline.segmentation.data.memory import DEVICE_SHARE, CacheMode, readable
+from seg_pipeline.segmentation.data.resident import ResidentLoader, resident_bytes
 from seg_pipeline.segmentation.data.sampler import EpochSampler
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.settings.training import ComputeSettings, InputSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+
+log = logging.getLogger(__name__)
 
 
 class Loader(DataLoader):
@@ -48,11 +57,54 @@ class Loader(DataLoader):
             raise
 
 
+Batch = tuple[Tensor, ...]
+"""Images uint8 (B, K, H, W), truth uint8 (B, C, H, W) or (B, H, W) and, where the device augments, the parameters of
+that: float32 (B, P)."""
+
+
+class EpochLoader:
+    """The train batches, epoch by epoch: each iteration gives those of ``order.epoch`` from ``order.start`` on.
+
+    The loader below runs on from epoch to epoch, so that its workers prepare the next one during validation. It starts
+    anew where an iteration does not begin where the last one ended.
+    """
+
+    def __init__(self, loader: Loader | ResidentLoader, order: EpochSampler) -> None:
+        self.loader, self.order, self.dataset = loader, order, loader.dataset
+        self._batches: Iterator[Batch] = iter(())
+        self._next: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        epoch, start = self.order.epoch, self.order.start
+        if self._next != (epoch, start):
+            self._batches = iter(self.loader)
+        for step in range(start, len(self)):
+            self._next = None  # an iteration that is given up has batches underway
+            batch = next(self._batches)
+            self._next = (epoch, step + 1) if step + 1 < len(self) else (epoch + 1, 0)
+            yield batch
+
+
+class FromHereOn:
+    """Batch sampler of an ``EpochLoader``: the batches of ``order`` without end."""
+
+    def __init__(self, order: EpochSampler) -> None:
+        self.order = order
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return self.order.from_here_on()
+
+
 class Loaders(NamedTuple):
-    train: Loader
-    val: Loader
+    train: EpochLoader
+    val: Loader | ResidentLoader
     order: EpochSampler
     """Sampler of the train loader."""
+    augmentation: Callable[..., tuple[Tensor, Tensor]] | None = None
+    """Augments a batch on the device; None: samples come augmented, or not at all."""
 
 
 def make_loaders(
@@ -96,15 +148,52 @@ def make_loaders(
     workers = _default_workers(device, world) if compute.num_workers is None else compute.num_workers
     shared = world > 1 or (workers > 0 and get_start_method() != "fork")
     caches = open_caches(manifest, config, mode=compute.cache, folder=cache_folder, shared=shared)
-    drawn, whole = _datasets(train, val, config, _augmentation(config), caches)
-    loader = partial(_loader, compute=compute, device=device, workers=workers)
+    augmentation = _augmentation(config)
+    on_device = isinstance(augmentation, Preset) and (device.type == "cuda" or compute.cache == "device")
+    drawn, whole = _datasets(train, val, config, augmentation, caches, on_device=on_device)
     at_once = whole_images(val, config.input, batch_size=order.batch_size)
     batches = [list(range(begin, min(begin + at_once, len(val)))) for begin in range(0, len(val), at_once)]
+    loader: Callable[..., Loader | ResidentLoader]
+    if stays_on_device(drawn, whole, config, compute, device):
+        parameters = drawn.parameters if on_device else None
+        loader = partial(ResidentLoader, device=device)
+        train_loader = loader(drawn, FromHereOn(order), parameters=parameters)
+    else:
+        loader = partial(_loader, compute=compute, device=device, workers=workers)
+        train_loader = loader(drawn, FromHereOn(order))
     return Loaders(
-        train=loader(drawn, batch_sampler=order),
-        val=loader(whole, batch_sampler=batches[rank::world]),
+        train=EpochLoader(train_loader, order),
+        val=loader(whole, batches[rank::world]),
         order=order,
+        augmentation=augmentation.to(device).apply_batch if on_device else None,
     )
+
+
+def stays_on_device(
+    train: Dataset, val: Dataset, config: TrainingConfig, compute: ComputeSettings, device: torch.device
+) -> bool:
+    """Whether samples stay on the device: "auto" decides by the free memory of a GPU.
+
+    Windows of ``crop`` are cut on the host, and Albumentations works there.
+
+    Raises:
+        ValueError: ``cache: device`` with one of them.
+    """
+    host = {
+        "`input.resize_mode: crop`, whose windows are cut": config.input.resize_mode == "crop",
+        "`sampling.albumentations`, which works": config.sampling.albumentations is not None,
+    }
+    if compute.cache == "device" and (why := [name for name, is_so in host.items() if is_so]):
+        raise ValueError(f"`training.compute.cache: device` does not go with {why[0]} on the host; set `cache: auto`")
+    if compute.cache != "auto" or device.type != "cuda" or any(host.values()):
+        return compute.cache == "device"
+    needed, free = resident_bytes(train) + resident_bytes(val), torch.cuda.mem_get_info(device)[0]
+    fits = needed <= DEVICE_SHARE * free
+    log.info(
+        "samples: %s %s on the GPU, which has %s free (cache: auto)",
+        *(readable(needed), "stay" if fits else "are too many to stay", readable(free)),
+    )
+    return fits
 
 
 def _augmentation(config: TrainingConfig) -> Augmentation | None:
@@ -150,7 +239,9 @@ def _datasets(
     config: TrainingConfig,
     augmentation: Augmentation | None,
     caches: Caches,
-) -> tuple[Dataset, Dataset]:
+    *,
+    on_device: bool,
+) -> tuple[Any, Dataset]:
     dataset = partial(
         make_dataset,
         settings=config.input,
@@ -159,14 +250,14 @@ def _datasets(
         seed=config.seed,
         caches=caches,
     )
-    return dataset(train, augmentation=augmentation), dataset(val)
+    augment = "batch" if on_device else "sample"
+    return dataset(train, augmentation=augmentation, augment=augment), dataset(val)
 
 
-def _loader(
-    dataset: Dataset, *, compute: ComputeSettings, device: torch.device, workers: int, **batches: Any
-) -> Loader:
+def _loader(dataset: Dataset, batches: Any, *, compute: ComputeSettings, device: torch.device, workers: int) -> Loader:
+    options: dict[str, Any] = {}
     if workers:
-        batches |= {
+        options = {
             "prefetch_factor": compute.prefetch,
             "persistent_workers": True,
             "timeout": compute.timeout,
@@ -175,11 +266,12 @@ def _loader(
     # With its own generator, a loader does not advance torch's global one, which dropout uses.
     return Loader(
         dataset,
+        batch_sampler=batches,
         num_workers=workers,
         pin_memory=device.type == "cuda",
         collate_fn=collate,
         generator=torch.Generator(),
-        **batches,
+        **options,
     )
 
 
@@ -208,8 +300,8 @@ def whole_images(rows: pd.DataFrame, settings: InputSettings, *, batch_size: int
     return max(1, min(batch_size, batch_size * settings.size[0] * settings.size[1] // most))
 
 
-def collate(samples: list[tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
-    """Collate images and truth, padded at the bottom and right to the largest height and width, and what follows them.
+def collate(samples: list[tuple[Tensor, ...]]) -> Batch:
+    """Collate images and truth, padded at the bottom and right to the largest height and width, and what follows.
 
     Images are channels-last in memory, as in the samples and as the network expects.
     """

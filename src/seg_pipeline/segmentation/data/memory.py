@@ -12,11 +12,13 @@ import psutil
 from seg_pipeline.segmentation.data.geometry import fitted_shapes
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
-CacheMode = Literal["auto", "none", "ram", "disk"]
+CacheMode = Literal["auto", "none", "ram", "disk", "device"]
 
 RAM_LIMIT_BYTES = 2**30
 """A cache is kept in memory if it is at most this large and takes at most ``RAM_SHARE`` of the free memory."""
 RAM_SHARE = 1 / 4
+DEVICE_SHARE = 1 / 4
+"""Part of a GPU's free memory that ``auto`` gives to the samples; the rest is for the network."""
 ITEM_BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 CGROUP = Path("/sys/fs/cgroup")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -33,8 +35,11 @@ def ram_limit(free_ram: int) -> int:
 
 
 def pick_mode(mode: CacheMode, needed: int, *, free_ram: int, free_disk: int) -> CacheMode:
-    """Choose where to keep ``needed`` bytes: "none", "ram" or "disk". "auto" prefers memory, then disk, if it fits."""
-    if mode != "auto":
+    """Choose where to keep ``needed`` bytes: "none", "ram" or "disk". "auto" prefers memory, then disk, if it fits.
+
+    Samples that stay on the device ("device") come from such a cache too.
+    """
+    if mode not in ("auto", "device"):
         return mode
     if needed <= ram_limit(free_ram):
         return "ram"

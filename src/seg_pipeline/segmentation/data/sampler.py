@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Literal
 
 import numpy as np
@@ -80,8 +81,18 @@ class EpochSampler(Sampler[list[Draw]]):
         return len(self.image_ids) // self.batch_size
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        epoch, order = self.epoch, self._order(self.epoch)
-        for step in range(self.start, len(self)):
+        yield from self._batches(self.epoch, self.start)
+
+    def from_here_on(self) -> Iterator[list[Draw]]:
+        """The batches of this epoch and of all that follow, without end."""
+        first = self.epoch
+        yield from self._batches(first, self.start)
+        for epoch in count(first + 1):
+            yield from self._batches(epoch, 0)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[list[Draw]]:
+        order = self._order(epoch)
+        for step in range(start, len(self)):
             yield [Draw(epoch, index, repeat, label) for index, repeat, label in order[self._part(step)].tolist()]
 
     def ids(self, epoch: int, step: int) -> list[str]:

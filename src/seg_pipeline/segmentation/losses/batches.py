@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -13,6 +13,18 @@ from torch.nn import functional as F
 
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.losses.ranks import global_sum
+
+
+def computed_once(compute: Callable[[Any], Any]) -> property:
+    """``functools.cached_property`` without the lock that it has in Python 3.11: torch.compile would stop there."""
+    name = f"_computed_{compute.__name__}"
+
+    def get(self: Any) -> Any:
+        if not hasattr(self, name):
+            setattr(self, name, compute(self))
+        return getattr(self, name)
+
+    return property(get)
 
 
 class Overlap(NamedTuple):
@@ -58,12 +70,12 @@ class Multilabel:
     def pixel_weights(truth: Tensor, channel_weights: Tensor) -> Tensor:
         return (truth != IGNORE).float() * channel_weights.view(1, -1, 1, 1)
 
-    @cached_property
+    @computed_once
     def cross_entropy(self) -> Tensor:
         """(B, C, H, W), arbitrary where ignored."""
         return _Softplus.apply(self.logits * (1 - 2 * self.positive))
 
-    @cached_property
+    @computed_once
     def overlap(self) -> Overlap:
         prob = self.logits.sigmoid()
         parts = (prob * self.positive, prob * self.known, self.positive)
@@ -98,7 +110,7 @@ class Multiclass:
     def pixel_weights(truth: Tensor, channel_weights: Tensor) -> Tensor:
         return F.pad(channel_weights, (0, IGNORE + 1 - len(channel_weights))).take(truth.long())
 
-    @cached_property
+    @computed_once
     def _softmax(self) -> tuple[Tensor, Tensor]:
         return _Softmax.apply(self.logits, self.truth, self.known)
 
@@ -107,7 +119,7 @@ class Multiclass:
         """(B, H, W), arbitrary where ignored."""
         return self._softmax[0]
 
-    @cached_property
+    @computed_once
     def overlap(self) -> Overlap:
         cross_entropy, predicted = self._softmax
         parts = torch.stack([self._by_channel((-cross_entropy).exp()), predicted, self._by_channel(self.known)])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractContextManager
 
 import torch
+
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 
 def pick_device(name: str) -> torch.device:
@@ -35,3 +38,22 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def set_backends(config: TrainingConfig, device: torch.device) -> None:
+    """Apply ``fit.tf32``, ``fit.repeatable`` and ``fit.time_convolutions`` to torch, for the whole process.
+
+    They concern GPUs alone. By default cuDNN times its algorithms once per size, where all images have one; whole
+    images of ``crop`` have many.
+    """
+    if device.type != "cuda":
+        return
+    fit = config.fit
+    timed = config.input.resize_mode != "crop" if fit.time_convolutions == "auto" else fit.time_convolutions
+    torch.backends.cudnn.benchmark = timed and not fit.repeatable
+    torch.backends.cudnn.deterministic = fit.repeatable
+    torch.backends.cudnn.allow_tf32 = fit.tf32
+    torch.set_float32_matmul_precision("high" if fit.tf32 else "highest")
+    if fit.repeatable:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS refuses to be deterministic
+    torch.use_deterministic_algorithms(fit.repeatable)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from seg_pipeline.segmentation.data.sampler import EpochSampler
-from seg_pipeline.segmentation.losses import Loss
 from seg_pipeline.segmentation.metrics.overlap import Collected, Counts, joined, mean_dice, pixel_accuracy
-from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 from seg_pipeline.segmentation.training.processes import Processes, TrainingFailed
 from seg_pipeline.segmentation.training.state import TrainState
 
@@ -23,9 +20,8 @@ class Tally:
         partial: result of an earlier ``gathered`` to resume from.
     """
 
-    def __init__(self, state: TrainState, loss_fn: Loss, processes: Processes, partial: dict | None = None) -> None:
-        self.state, self.loss_fn, self.processes = state, loss_fn, processes
-        self.dtype = pick_precision(state.config.fit.precision, state.device)
+    def __init__(self, state: TrainState, processes: Processes, partial: dict | None = None) -> None:
+        self.state, self.processes = state, processes
         self.overlap = Collected[Counts]()
         self.overlap.add(Counts.empty(len(state.config.classes), state.device))  # a process may have no batch
         self.sums = torch.zeros(2, dtype=torch.float64, device=state.device)  # loss times images, images
@@ -34,17 +30,10 @@ class Tally:
             self.sums += partial["sums"].to(state.device)
             self.overlap.add(Counts(**{name: part.to(state.device) for name, part in partial["counts"].items()}))
 
-    def autocast(self) -> AbstractContextManager:
-        return autocast(self.state.device, self.dtype)
-
-    def count(self, logits: Tensor, truth: Tensor) -> Counts:
-        return self.state.model.counts(logits, truth, threshold=self.state.config.scores.threshold)
-
-    def add(self, loss: Tensor, counts: list[Counts], num_images: int, *, sound: Tensor | None = None) -> None:
+    def add(self, loss: Tensor, counts: Counts, num_images: int, *, sound: Tensor | None = None) -> None:
         self.sums[0].add_(loss.detach().double() * num_images)
         self.sums[1].add_(num_images)
-        for one in counts:
-            self.overlap.add(one)
+        self.overlap.add(counts)
         if sound is not None:
             self.unsound = torch.where((self.unsound < 0) & ~sound, self.state.step, self.unsound)
 

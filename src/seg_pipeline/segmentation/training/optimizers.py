@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from seg_pipeline.segmentation.settings.training import OptimizerSettings
@@ -39,11 +39,40 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
 
 def _make(settings: OptimizerSettings, groups: list[dict]) -> Optimizer:
     if settings.name == "adamw":
-        return AdamW(groups, lr=settings.learning_rate, fused=True)
+        return for_graphs(AdamW(groups, lr=settings.learning_rate, fused=True))
     momentum = settings.momentum
     sgd = SGD(groups, lr=settings.learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
     if momentum:
         # As a first step would leave them; where `found_inf` skips it, torch 2.14 keeps uninitialised memory instead.
         for parameter in (one for group in groups for one in group["params"]):
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return sgd
+    return for_graphs(sgd)
+
+
+def for_graphs(optimizer: Optimizer) -> Optimizer:
+    """Keep the learning rates of a GPU's parameters on the GPU, where a CUDA graph reads them; elsewhere as numbers.
+
+    To be called again after ``load_state_dict``, which takes over how another device had them.
+    """
+    for group in optimizer.param_groups:
+        device = group["params"][0].device
+        group["lr"] = float(group["lr"])
+        if device.type == "cuda":
+            group["lr"] = torch.full((), group["lr"], device=device)
+        if "capturable" in group:
+            group["capturable"] = device.type == "cuda"
+    return optimizer
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """Set the learning rate of all groups, each with its factor, without waiting for the device."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * group["factor"])
+        else:
+            group["lr"] = rate * group["factor"]
+
+
+def largest_rate(optimizer: Optimizer) -> float:
+    """The highest learning rate of all groups; waits for the device."""
+    return max(float(group["lr"]) for group in optimizer.param_groups)

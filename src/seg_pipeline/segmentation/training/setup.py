@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -14,8 +15,11 @@ from seg_pipeline.segmentation.data.batch_mixing import Mixing, make_mixing
 from seg_pipeline.segmentation.data.loaders import Loaders
 from seg_pipeline.segmentation.losses import Loss, make_loss
 from seg_pipeline.segmentation.losses.compose import Whole
+from seg_pipeline.segmentation.metrics.overlap import Counts
 from seg_pipeline.segmentation.models.input_check import fewest_images
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+from seg_pipeline.segmentation.training.acceleration import Compiled, worth_compiling
+from seg_pipeline.segmentation.training.devices import autocast, pick_precision, set_backends
 from seg_pipeline.segmentation.training.epoch_metrics import Tally
 from seg_pipeline.segmentation.training.processes import Processes
 from seg_pipeline.segmentation.training.progress import Bar
@@ -72,12 +76,41 @@ class Run:
     rate: Callable[[float], float]
     mixing: Mixing | None
     network: Any
-    """The model as it trains: compiled, or wrapped for several processes."""
+    """The model as it trains; wrapped for several processes."""
+    compiled: Compiled
     save_seconds: float
     fewest_images: int
     """That the network takes in a training step."""
     validated_at_once: int | None = None
     """Images, once memory did not hold a batch of validation images."""
+    update: Callable[..., tuple[Tensor, ...]] = field(init=False)
+    """``step.update_weights`` of this run, or its ``Replay``."""
+    evaluate: Callable[..., tuple[Tensor, ...]] = field(init=False)
+    """``epoch.evaluate_batch`` of this run, or its ``Replay``."""
+
+    @property
+    def augmentation(self) -> Callable[..., tuple[Tensor, Tensor]] | None:
+        """Augments batches on the device; None if samples come augmented, or not at all."""
+        return self.loaders.augmentation
+
+    def autocast(self) -> AbstractContextManager:
+        state = self.state
+        return autocast(state.device, pick_precision(state.config.fit.precision, state.device))
+
+    def forward(
+        self, images: Tensor, truths: list[tuple[float, Tensor]], wholes: list[Whole | None]
+    ) -> tuple[Tensor, Counts]:
+        """Loss, the weighted sum of those of all ``truths``, and counts of training images."""
+        with self.autocast():
+            logits = self.network(images)
+        losses = [
+            weight * self.loss_fn(logits, truth, whole=whole)
+            for (weight, truth), whole in zip(truths, wholes, strict=True)
+        ]
+        return torch.stack(losses).sum(), self.count(logits.detach(), truths[0][1])
+
+    def count(self, logits: Tensor, truth: Tensor) -> Counts:
+        return self.state.model.counts(logits, truth, threshold=self.state.config.scores.threshold)
 
     def whole(self, truth: Tensor) -> Whole:
         """What the loss of a part of a batch needs to know of it."""
@@ -102,7 +135,8 @@ def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
     config, processes = state.config, Processes()
     example = torch.zeros(1, config.input.num_channels, *config.input.size, dtype=torch.uint8, device=state.device)
     network = processes.wrap(state.model, state.device, example)
-    time_convolutions(config, state.device)
+    set_backends(config, state.device)
+    num_images = len(loaders.order) * loaders.order.batch_size
     return Run(
         state,
         loaders,
@@ -110,15 +144,11 @@ def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
         config_loss(config),
         make_schedule(config.optimizer.schedule, peak=1.0, warmup=config.optimizer.warmup),
         make_mixing(config.sampling.mix, share=config.sampling.mix_share, seed=config.seed),
-        torch.compile(network) if config.fit.compile else network,
+        network,
+        Compiled(enabled=worth_compiling(config, state.device, num_images)),
         save_seconds,
         fewest_images(config),
     )
-
-
-def time_convolutions(config: TrainingConfig, device: torch.device) -> None:
-    """Lets cuDNN time its algorithms once per size, where all images have one; whole images of ``crop`` have many."""
-    torch.backends.cudnn.benchmark = device.type == "cuda" and config.input.resize_mode != "crop"
 
 
 def config_loss(config: TrainingConfig) -> Loss:

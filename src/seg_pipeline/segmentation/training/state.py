@@ -13,7 +13,7 @@ from torch import nn
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import pick_precision
-from seg_pipeline.segmentation.training.optimizers import make_optimizer
+from seg_pipeline.segmentation.training.optimizers import for_graphs, make_optimizer
 from seg_pipeline.segmentation.training.processes import TrainingFailed, synchronised
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,10 @@ class RunningMean:
         """Update the mean with the model's weights after step ``step``, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_([mine for mine, _ in self._floats], [theirs for _, theirs in self._floats], 1 - decay)
+
+    @torch.no_grad()
+    def copy_counters(self) -> None:
+        """Take over the model's integers, such as batch norm's numbers of batches; nothing computes with them."""
         for mine, theirs in self._counters:
             mine.copy_(theirs)
 
@@ -201,6 +205,7 @@ def restore(saved: dict, device: torch.device) -> TrainState:
     if state.mean:
         state.mean.model.load_state_dict(saved["mean"])
     state.optimizer.load_state_dict(saved["optimizer"])
+    for_graphs(state.optimizer)
     state.scaler.load_state_dict(saved["scaler"])
     for name in _PLAIN:
         setattr(state, name, copy.copy(saved[name]))

@@ -1,7 +1,7 @@
-"""One training step: forward, backward and the update of the weights.
+"""One training step: augmentation, forward, backward and the update of the weights.
 
 A step never waits for the device: whether a loss is finite is decided there, and the host looks at it only now and
-then. This is the part that a CUDA graph could capture.
+then. ``update_weights`` is the part that ``acceleration.Replay`` records as a CUDA graph.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
 
+from seg_pipeline.segmentation.data.loaders import Batch
 from seg_pipeline.segmentation.losses.compose import PIXEL_MEANS
-from seg_pipeline.segmentation.metrics.overlap import Counts
+from seg_pipeline.segmentation.metrics.overlap import Counts, joined
+from seg_pipeline.segmentation.training.acceleration import is_recording
 from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.optimizers import set_rate
 from seg_pipeline.segmentation.training.processes import OutOfMemory
 from seg_pipeline.segmentation.training.setup import Run
 from seg_pipeline.segmentation.training.state import TrainState
@@ -27,25 +31,19 @@ STEPS_UNCHECKED = 50
 """Steps between two looks at the loss on a GPU. Each look waits for the device; a non-finite step is skipped anyway."""
 
 
-def train_step(run: Run, tally: Tally, images: Tensor, truth: Tensor, rate: float) -> None:
-    """Updates the weights once; the device skips the update if the loss or its gradient is not finite."""
-    state, epoch = run.state, len(run.state.history)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate * state.config.optimizer.learning_rate * group["factor"]
-    images, truth = (part.to(state.device, non_blocking=True) for part in (images, truth))
-    truths = [(1.0, truth)]
-    if run.mixing:
-        images, truths = run.mixing(images, truth, epoch=epoch, step=state.step)
-    truths = [(weight, state.model.seen(one)) for weight, one in truths]
-    loss, counts = backward(run, tally, images, truths)
-    try:
-        sound = _update(state, loss)
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(
-            f"memory ran out when {state.config.optimizer.name} updated the weights; set a smaller model, or "
-            "`training.optimizer.name: sgd` with `momentum: 0`, which keeps nothing per weight"
-        ) from error
-    tally.add(loss, counts, len(images), sound=sound)
+def train_step(run: Run, tally: Tally, batch: Batch, rate: float) -> None:
+    """Update the weights once; the device skips the update if the loss or its gradient is not finite.
+
+    Args:
+        batch: images uint8 (B, K, H, W), truth uint8 (B, C, H, W) or (B, H, W), and the augmentation's parameters
+            (B, P) if the device augments. On the host or on the device.
+        rate: learning rate as a share of its peak.
+    """
+    state = run.state
+    set_rate(state.optimizer, rate * state.config.optimizer.learning_rate)
+    _seed(state)
+    loss, sound, *counts = run.update(*batch)
+    tally.add(loss, Counts(*counts), len(batch[0]), sound=sound)
     state.step, state.total_steps = state.step + 1, state.total_steps + 1
     if state.mean:
         state.mean.update(state.total_steps)
@@ -58,38 +56,81 @@ def looks_at_loss(state: TrainState) -> bool:
     return state.device.type == "cpu" or state.step % STEPS_UNCHECKED == 0
 
 
-def backward(run: Run, tally: Tally, images: Tensor, truths: list[tuple[float, Tensor]]) -> tuple[Tensor, list[Counts]]:
+def _seed(state: TrainState) -> None:
+    """Seed dropout by the step, so that a resumed run repeats it. torch.manual_seed would take 110 µs."""
+    seed = state.config.seed + 1_000_003 * state.total_steps
+    torch.default_generator.manual_seed(seed)
+    if state.device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+def update_weights(run: Run, images: Tensor, truth: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
+    """What the device does in a step.
+
+    Returns:
+        The loss; whether it and its gradient are finite; the fields of ``Counts``, (B, C) and (B,).
+    """
+    state = run.state
+    images, truth, *parameters = (part.to(state.device, non_blocking=True) for part in (images, truth, *parameters))
+    loss, counts = backward(run, images, truth, *parameters)
+    try:
+        sound = _update(state, loss)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(
+            f"memory ran out when {state.config.optimizer.name} updated the weights; set a smaller model, or "
+            "`training.optimizer.name: sgd` with `momentum: 0`, which keeps nothing per weight"
+        ) from error
+    return loss, sound, *counts
+
+
+def backward(run: Run, images: Tensor, truth: Tensor, *parameters: Tensor) -> tuple[Tensor, Counts]:
     """Loss and gradients of a batch, computed in parts if memory does not hold it whole."""
     state = run.state
     while True:
         state.optimizer.zero_grad()
-        _seed(state.config.seed + 1_000_003 * state.total_steps, state.device)
         try:
-            return _backward_parts(run, tally, images, truths, state.micro_batch or len(images))
+            return _backward_parts(run, *_augmented(run, images, truth, *parameters))
+        except TorchDynamoException as error:
+            run.compiled.give_up(error)
         except torch.OutOfMemoryError as error:
-            at_once = min(state.micro_batch or len(images), len(images))
-            fewer = (at_once + 1) // 2
-            if at_once == 1 or run.processes.world > 1 or smallest_part(len(images), fewer) < run.fewest_images:
-                raise OutOfMemory(
-                    f"memory ran out with {at_once} images of {tuple(images.shape[1:])} at once; set a smaller "
-                    "`training.input.size`, `training.sampling.micro_batch_size` or model"
-                ) from error
-            state.micro_batch = fewer
-            affected = " and ".join([*(name for name in run.loss_fn.terms if name not in PIXEL_MEANS), "batch norm"])
-            log.warning(
-                "memory ran out: continuing with %d images at a time, same batch size. From now on %s see only these "
-                "images at once, as with `training.sampling.micro_batch_size: %d`",
-                *(fewer, affected, fewer),
-            )
+            if is_recording(state.device):
+                raise
+            _reduce(run, images, error)
+        _seed(state)
         if state.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def _seed(seed: int, device: torch.device) -> None:
-    """Seed dropout by the step, so that a resumed run repeats it. torch.manual_seed would take 110 µs."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(seed)
+def _reduce(run: Run, images: Tensor, error: torch.OutOfMemoryError) -> None:
+    """Halve the images per pass; raises OutOfMemory if that is impossible."""
+    state = run.state
+    at_once = min(state.micro_batch or len(images), len(images))
+    fewer = (at_once + 1) // 2
+    if at_once == 1 or run.processes.world > 1 or smallest_part(len(images), fewer) < run.fewest_images:
+        raise OutOfMemory(
+            f"memory ran out with {at_once} images of {tuple(images.shape[1:])} at once; set a smaller "
+            "`training.input.size`, `training.sampling.micro_batch_size` or model"
+        ) from error
+    state.micro_batch = fewer
+    affected = " and ".join([*(name for name in run.loss_fn.terms if name not in PIXEL_MEANS), "batch norm"])
+    log.warning(
+        "memory ran out: continuing with %d images at a time, same batch size. From now on %s see only these "
+        "images at once, as with `training.sampling.micro_batch_size: %d`",
+        *(fewer, affected, fewer),
+    )
+
+
+def _augmented(
+    run: Run, images: Tensor, truth: Tensor, *parameters: Tensor
+) -> tuple[Tensor, list[tuple[float, Tensor]]]:
+    """Images, and ground truths with their weights in the loss: two of each image after mixup."""
+    state = run.state
+    if run.augmentation and parameters:
+        images, truth = run.compiled(run.augmentation, images, truth, *parameters)
+    truths = [(1.0, truth)]
+    if run.mixing:
+        images, truths = run.mixing(images, truth, epoch=len(state.history), step=state.step)
+    return images, [(weight, state.model.seen(one)) for weight, one in truths]
 
 
 def split_batch(num_images: int, at_once: int) -> list[slice]:
@@ -104,26 +145,20 @@ def smallest_part(num_images: int, at_once: int) -> int:
     return num_images // math.ceil(num_images / at_once)
 
 
-def _backward_parts(
-    run: Run, tally: Tally, images: Tensor, truths: list[tuple[float, Tensor]], at_once: int
-) -> tuple[Tensor, list[Counts]]:
-    total, counts = torch.zeros((), device=run.state.device), []
-    parts = split_batch(len(images), at_once)
-    wholes = [{"whole": run.whole(truth)} if len(parts) > 1 else {} for _, truth in truths]
+def _backward_parts(run: Run, images: Tensor, truths: list[tuple[float, Tensor]]) -> tuple[Tensor, Counts]:
+    state = run.state
+    total, counts = torch.zeros((), device=state.device), []
+    parts = split_batch(len(images), state.micro_batch or len(images))
+    wholes = [run.whole(truth) if len(parts) > 1 else None for _, truth in truths]
     for part in parts:
         waits = run.processes.world > 1 and part != parts[-1]  # processes exchange gradients once per batch
         with run.network.no_sync() if waits else nullcontext():
-            with tally.autocast():
-                logits = run.network(images[part])
-            losses = [
-                weight * run.loss_fn(logits, truth[part], **whole)
-                for (weight, truth), whole in zip(truths, wholes, strict=True)
-            ]
-            loss = torch.stack(losses).sum()
-            run.state.scaler.scale(loss).backward()
+            seen = [(weight, truth[part]) for weight, truth in truths]
+            loss, found = run.compiled(run.forward, images[part], seen, wholes)
+            state.scaler.scale(loss).backward()
         total += loss.detach()
-        counts.append(tally.count(logits.detach(), truths[0][1][part]))
-    return total, counts
+        counts.append(found)
+    return total, joined(counts)
 
 
 def _update(state: TrainState, loss: Tensor) -> Tensor:
