@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -83,7 +83,7 @@ class Training:
             self._step(batch)
 
     @staticmethod
-    def _rate(call, images: int) -> float:
+    def _rate(call: Callable[[], None], images: int) -> float:
         call()
         torch.cuda.synchronize()
         began, done = time.perf_counter(), 0
@@ -116,6 +116,12 @@ def plain_step(size: int, batch: int) -> float:
     return Training._rate(step, batch)
 
 
+def repeated(manifest: pd.DataFrame, times: int) -> pd.DataFrame:
+    """The same images several times: an epoch of a larger data set."""
+    train = manifest[manifest["split"] == "train"]
+    return pd.concat([train] * times + [manifest[manifest["split"] == "val"]], ignore_index=True)
+
+
 def row(name: str, rate: float, training: Training | None = None) -> float:
     memory = torch.cuda.max_memory_allocated() / 2**30
     start_seconds = f"{training.start_seconds:.1f} s" if training else ""
@@ -125,7 +131,7 @@ def row(name: str, rate: float, training: Training | None = None) -> float:
 
 def resnet(folder: Path) -> Iterator[Result]:
     batch = 64 // SHRINK
-    manifest = draw(folder / "large", train=batch * 24, size=256)
+    manifest = repeated(draw(folder / "large", train=256 // SHRINK, size=256), 8)
     config = config_of(256, "resnet34", batch).changed({"fit.precision": "bfloat16", "fit.compile": False})
     plain = config.changed({"sampling.augmentation": "none"})
     compiled = plain.changed({"fit.compile": True})
@@ -158,7 +164,7 @@ def resnet(folder: Path) -> Iterator[Result]:
 
 def default_network(folder: Path) -> Iterator[Result]:
     batch = 16
-    manifest = draw(folder / "small", train=512 // SHRINK, size=128)
+    manifest = repeated(draw(folder / "small", train=128 // SHRINK, size=128), 8)
     config = config_of(128, "tu-tf_efficientnet_lite0", batch).changed({"fit.compile": False})
     eager = Training(manifest, config, WORKERS, launch=True)
     slow = row("default network, 128 x 128, 16 images: launched, batches from workers", eager.whole(), eager)

@@ -24,7 +24,7 @@ from seg_pipeline.segmentation.data.augmentation import (
     make_augmentation,
 )
 from seg_pipeline.segmentation.data.cache import PixelCache, open_cache
-from seg_pipeline.segmentation.data.datasets import Draw, fitted_shapes, make_dataset
+from seg_pipeline.segmentation.data.datasets import Augment, Draw, fitted_shapes, make_dataset
 from seg_pipeline.segmentation.data.memory import DEVICE_SHARE, CacheMode, readable
 from seg_pipeline.segmentation.data.resident import ResidentLoader, resident_bytes
 from seg_pipeline.segmentation.data.sampler import EpochSampler
@@ -149,23 +149,26 @@ def make_loaders(
     shared = world > 1 or (workers > 0 and get_start_method() != "fork")
     caches = open_caches(manifest, config, mode=compute.cache, folder=cache_folder, shared=shared)
     augmentation = _augmentation(config)
-    on_device = isinstance(augmentation, Preset) and (device.type == "cuda" or compute.cache == "device")
-    drawn, whole = _datasets(train, val, config, augmentation, caches, on_device=on_device)
+    preset = augmentation if isinstance(augmentation, Preset) else None
+    on_device = preset is not None and (device.type == "cuda" or compute.cache == "device")
+    drawn, whole = _datasets(train, val, config, augmentation, caches, augment="batch" if on_device else "sample")
     at_once = whole_images(val, config.input, batch_size=order.batch_size)
-    batches = [list(range(begin, min(begin + at_once, len(val)))) for begin in range(0, len(val), at_once)]
-    loader: Callable[..., Loader | ResidentLoader]
+    batches = [list(range(begin, min(begin + at_once, len(val)))) for begin in range(0, len(val), at_once)][rank::world]
+    loaders: tuple[Loader, Loader] | tuple[ResidentLoader, ResidentLoader]
     if stays_on_device(drawn, whole, config, compute, device):
         parameters = drawn.parameters if on_device else None
-        loader = partial(ResidentLoader, device=device)
-        train_loader = loader(drawn, FromHereOn(order), parameters=parameters)
+        loaders = (
+            ResidentLoader(drawn, FromHereOn(order), device, parameters=parameters),
+            ResidentLoader(whole, batches, device),
+        )
     else:
         loader = partial(_loader, compute=compute, device=device, workers=workers)
-        train_loader = loader(drawn, FromHereOn(order))
+        loaders = loader(drawn, FromHereOn(order)), loader(whole, batches)
     return Loaders(
-        train=EpochLoader(train_loader, order),
-        val=loader(whole, batches[rank::world]),
+        train=EpochLoader(loaders[0], order),
+        val=loaders[1],
         order=order,
-        augmentation=augmentation.to(device).apply_batch if on_device else None,
+        augmentation=preset.to(device).apply_batch if preset and on_device else None,
     )
 
 
@@ -240,7 +243,7 @@ def _datasets(
     augmentation: Augmentation | None,
     caches: Caches,
     *,
-    on_device: bool,
+    augment: Augment,
 ) -> tuple[Any, Dataset]:
     dataset = partial(
         make_dataset,
@@ -250,7 +253,6 @@ def _datasets(
         seed=config.seed,
         caches=caches,
     )
-    augment = "batch" if on_device else "sample"
     return dataset(train, augmentation=augmentation, augment=augment), dataset(val)
 
 

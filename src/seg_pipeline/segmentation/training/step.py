@@ -71,8 +71,8 @@ def update_weights(run: Run, images: Tensor, truth: Tensor, *parameters: Tensor)
         The loss; whether it and its gradient are finite; the fields of ``Counts``, (B, C) and (B,).
     """
     state = run.state
-    images, truth, *parameters = (part.to(state.device, non_blocking=True) for part in (images, truth, *parameters))
-    loss, counts = backward(run, images, truth, *parameters)
+    batch = [part.to(state.device, non_blocking=True) for part in (images, truth, *parameters)]
+    loss, counts = backward(run, *batch)
     try:
         sound = _update(state, loss)
     except torch.OutOfMemoryError as error:
