@@ -4,10 +4,11 @@
 # Needs Python with torch 2.8 or newer, torchvision, timm, opencv-python-headless, pandas, pyarrow, joblib, psutil and
 # pytest. WHEELS is a folder with wheels of what else the library imports (see wheels_for_gpu_check in the Makefile).
 set -uo pipefail
+wheels=${1:+$(realpath "$1")}
 cd "$(dirname "$0")/.."
-if [ -n "${1:-}" ]; then
+if [ -n "$wheels" ]; then
   site=$(mktemp -d)
-  python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target "$site" "$1"/*.whl || exit
+  python3 -m pip install -q --no-index --no-deps --no-compile --upgrade --target "$site" "$wheels"/*.whl || exit
   export PYTHONPATH="$site:${PYTHONPATH:-}"
 fi
 export PYTHONPATH="$PWD/src:${PYTHONPATH:-}" PYTHONUNBUFFERED=1
