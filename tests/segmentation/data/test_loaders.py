@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import time
 from dataclasses import replace
@@ -15,6 +16,7 @@ from torch.utils.data import Dataset
 from seg_pipeline.segmentation.data import loaders as loading
 from seg_pipeline.segmentation.data.datasets import Draw
 from seg_pipeline.segmentation.data.loaders import Loader, collate, make_loaders, whole_images
+from seg_pipeline.segmentation.data.resident import ResidentLoader
 from seg_pipeline.segmentation.data.sampler import EpochSampler, draw_classes, draw_in_proportion, image_factors
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.settings.training import ComputeSettings, InputSettings, SamplingSettings
@@ -227,6 +229,97 @@ def test_an_epoch_can_be_resumed(manifest, config):
     config = replace(config, sampling=SamplingSettings(batch_size=2, augmentation="street", oversampling="foreground"))
     loaders = make_loaders(manifest, config, HERE, device=CPU)
     assert_equal(batches(loaders, 1)[2:], batches(loaders, 1, start=2))
+
+
+@threads
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_next_epoch_follows_without_a_new_start(manifest, config, workers):
+    """Workers run on through validation; an epoch that is not the next, or was given up, starts anew."""
+    loaders = make_loaders(manifest, config, ComputeSettings(num_workers=workers, cache="none"), device=CPU)
+    started = count_starts(loaders.train)
+    epochs = [batches(loaders, epoch) for epoch in (0, 1, 2)]
+    assert started == [(0, 0)]
+    assert_equal(batches(loaders, 1, start=1), epochs[1][1:])
+    assert_equal(batches(loaders, 2), epochs[2])
+    assert started == [(0, 0), (1, 1)]
+    loaders.order.epoch, loaders.order.start = 3, 0
+    given_up = next(iter(loaders.train))
+    assert started == [(0, 0), (1, 1)]
+    assert_equal([given_up], batches(loaders, 3)[:1])
+    assert started == [(0, 0), (1, 1), (3, 0)]
+
+
+def count_starts(train):
+    """Epoch and first step of each start of the loader below."""
+    started, below = [], train.loader
+
+    class Counted:
+        def __iter__(self):
+            started.append((train.order.epoch, train.order.start))
+            return iter(below)
+
+    train.loader = Counted()
+    return started
+
+
+def test_samples_on_the_device_are_those_of_the_loader(manifest, config):
+    """The augmentation is left to the device; its parameters are the same."""
+    resident = make_loaders(manifest, config, replace(HERE, cache="device"), device=CPU)
+    host = make_loaders(manifest, config, HERE, device=CPU)
+    assert isinstance(resident.train.loader, ResidentLoader)
+    assert host.augmentation is None
+    assert resident.augmentation is not None
+    changed = 0
+    for epoch in (0, 1):
+        for mine, theirs in zip(batches(resident, epoch), batches(host, epoch), strict=True):
+            images, truth, parameters = mine
+            assert images.is_contiguous(memory_format=torch.channels_last)
+            augmented, moved = resident.augmentation(images, truth, parameters)
+            assert (augmented.int() - theirs[0].int()).abs().float().mean() < 0.5  # grey levels
+            assert (moved != theirs[1]).float().mean() < 0.01
+            changed += not torch.equal(images, augmented)
+    assert changed
+    assert_equal(list(resident.val), list(host.val))
+
+
+def test_samples_on_the_device_without_augmentation(manifest, config):
+    plain = config.changed({"sampling.augmentation": "none", "sampling.oversampling": "foreground"})
+    resident = make_loaders(manifest, plain, replace(HERE, cache="device"), device=CPU)
+    host = make_loaders(manifest, plain, HERE, device=CPU)
+    assert [len(batch) for batch in batches(resident, 0)] == [2, 2]
+    assert_equal(batches(resident, 0), batches(host, 0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"input.resize_mode": "crop"}, "`input.resize_mode: crop`, whose windows are cut on the host"),
+        ({"sampling.albumentations": "p.json"}, "`sampling.albumentations`, which works on the host"),
+    ],
+)
+def test_what_works_on_the_host_cannot_stay_on_the_device(manifest, config, monkeypatch, changes, why):
+    monkeypatch.setattr(loading, "albumentations_augmentation", lambda _: None)
+    with pytest.raises(ValueError, match=re.escape(f"`training.compute.cache: device` does not go with {why}")):
+        make_loaders(manifest, config.changed(changes), replace(HERE, cache="device"), device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("free", "changes", "cache", "stays"),
+    [
+        (4 * 133_120, {}, "auto", True),  # 13 images of 32 x 64 with 3 channels and 2 masks
+        (4 * 133_119, {}, "auto", False),
+        (10**9, {}, "ram", False),
+        (10**9, {"input.resize_mode": "crop"}, "auto", False),
+    ],
+)
+def test_auto_keeps_samples_on_a_gpu_if_they_take_a_quarter(manifest, config, monkeypatch, free, changes, cache, stays):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 80 * 2**30))
+    config = config.changed(changes)
+    loaders = make_loaders(manifest, config, HERE, device=CPU)
+    datasets = loaders.train.dataset, loaders.val.dataset
+    compute = ComputeSettings(cache=cache)
+    assert loading.stays_on_device(*datasets, config, compute, torch.device("cuda")) is stays
+    assert not loading.stays_on_device(*datasets, config, compute, CPU)
 
 
 def test_an_image_drawn_twice_in_an_epoch_is_augmented_differently(manifest, config):

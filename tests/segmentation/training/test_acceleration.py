@@ -21,12 +21,12 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
     ("changes", "device", "images", "compiles"),
     [
         ({}, GPU, 10_000, False),  # 20 epochs of 10,000 images of 32 x 64 pixels are 0.4e9
-        ({}, GPU, 1_000_000, True),
-        ({}, CPU, 1_000_000, False),
+        ({}, GPU, 2_000_000, True),
+        ({}, CPU, 2_000_000, False),
         ({"fit.compile": True}, CPU, 10, True),
         ({"fit.compile": False}, GPU, 1_000_000, False),
-        ({"fit.max_minutes": 5.0}, GPU, 1_000_000, False),
-        ({"fit.max_minutes": 20.0}, GPU, 1_000_000, True),
+        ({"fit.max_minutes": 5.0}, GPU, 2_000_000, False),
+        ({"fit.max_minutes": 20.0}, GPU, 2_000_000, True),
     ],
 )
 def test_auto_compiles_long_runs_on_a_gpu(config, changes, device, images, compiles):

@@ -147,3 +147,22 @@ def test_an_automatic_batch_fills_every_gpu(monkeypatch, kind, num_images, proce
     monkeypatch.setattr(auto_settings, "config_loss", lambda _: None)
     monkeypatch.setattr(auto_settings, "largest_batch", lambda *_, most: min(most, fitting))
     assert auto_settings._batch_size(RECIPE, num_images, torch.device(kind), processes) == expected
+
+
+@pytest.mark.parametrize(
+    ("scaling", "batch", "rate"),
+    [("sqrt", 64, 4e-3), ("linear", 64, 8e-3), ("none", 64, 2e-3), ("sqrt", 4, 1e-3), ("linear", 16, 2e-3)],
+)
+def test_an_automatic_batch_changes_the_rate_as_declared(config, scaling, batch, rate):
+    """A rate of 2e-3 for 16 images."""
+    changed = config.changed({"optimizer.learning_rate": 2e-3, "optimizer.rate_scaling": scaling})
+    assert auto_settings.scaled_rate(changed, batch) == pytest.approx(rate)
+
+
+def test_the_scaled_rate_is_recorded_with_the_batch(config, manifest, monkeypatch):
+    monkeypatch.setattr(auto_settings, "_batch_size", lambda *_: 4)
+    changed = config.changed({"sampling.batch_size": "auto", "optimizer.learning_rate": 2e-3})
+    resolved = auto_settings.resolve_auto_settings(changed, manifest, torch.device("cpu"))
+    assert (resolved.sampling.batch_size, resolved.optimizer.learning_rate) == (4, 1e-3)
+    fixed = config.changed({"sampling.batch_size": 4, "optimizer.learning_rate": 2e-3})
+    assert auto_settings.resolve_auto_settings(fixed, manifest, torch.device("cpu")).optimizer.learning_rate == 2e-3

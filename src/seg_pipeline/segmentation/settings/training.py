@@ -192,6 +192,9 @@ class OptimizerSettings(Settings):
     """adamw, or sgd with Nesterov momentum."""
     learning_rate: Annotated[float, Gt(0), Lt(10)] = 1e-3
     """Peak rate, reached after the warm-up. The result of a search takes precedence."""
+    rate_scaling: Literal["sqrt", "linear", "none"] = "sqrt"
+    """How `batch_size: auto` changes `learning_rate`, which is then that of 16 images per step: by the square root of
+    the batch, in proportion to it, or not."""
     weight_decay: Annotated[float, Ge(0), Lt(10)] = 1e-2
     """Decoupled for adamw; biases and norm layers get none."""
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9

@@ -19,6 +19,9 @@ from seg_pipeline.segmentation.training.setup import config_loss
 
 log = logging.getLogger(__name__)
 
+IMAGES_PER_STEP = 16
+"""For which ``optimizer.learning_rate`` is meant where the batch size is automatic."""
+
 
 def resolve_auto_settings(
     config: TrainingConfig, manifest: pd.DataFrame, device: torch.device, *, processes: int = 1
@@ -34,8 +37,20 @@ def resolve_auto_settings(
         log.info("class weights: %s", ", ".join(f"{weight:.2f}" for weight in weights))
         config = config.changed({"loss.class_weights": weights})
     if config.sampling.batch_size == "auto":
-        config = config.changed({"sampling.batch_size": _batch_size(config, len(train), device, processes)})
+        size = _batch_size(config, len(train), device, processes)
+        config = config.changed({"sampling.batch_size": size, "optimizer.learning_rate": scaled_rate(config, size)})
+        log.info("batch size: %d, learning rate: %.3g", size, config.optimizer.learning_rate)
     return config
+
+
+def scaled_rate(config: TrainingConfig, batch_size: int) -> float:
+    """Learning rate for an automatic batch size.
+
+    Adam's rate grows with the square root of the batch (Malladi et al. 2022, arXiv:2205.10287), SGD's in proportion
+    to it (Goyal et al. 2017, arXiv:1706.02677).
+    """
+    power = {"none": 0.0, "sqrt": 0.5, "linear": 1.0}[config.optimizer.rate_scaling]
+    return config.optimizer.learning_rate * (batch_size / IMAGES_PER_STEP) ** power
 
 
 def _batch_size(config: TrainingConfig, num_images: int, device: torch.device, processes: int) -> int:
@@ -49,9 +64,7 @@ def _batch_size(config: TrainingConfig, num_images: int, device: torch.device, p
         size = largest_batch(model, config_loss(config), config, device, most=min(64, max(1, few // processes)))
     else:
         size = largest_batch(model, config_loss(config), config, device, most=min(64, few)) // processes
-    size = max(1, size) * processes
-    log.info("batch size: %d", size)
-    return size
+    return max(1, size) * processes
 
 
 def channel_pixels(rows: pd.DataFrame, config: TrainingConfig) -> list[int]:
