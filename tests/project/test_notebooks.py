@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import nbformat
@@ -47,6 +48,15 @@ def test_a_notebook_holds_neither_outputs_nor_definitions(path):
         assert cell.outputs == []
         assert cell.execution_count is None
         assert not re.search(r"\b(def|class|lambda)\s", cell.source)
+
+
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if RELOAD in path.read_text()], ids=lambda path: path.stem)
+def test_a_notebook_without_its_data_says_what_to_run(path):
+    _, check, *_ = codes(read(path))
+    command = re.search(r"(?:run|finish a) (`kedro run[^`]*`)", read(path).cells[0].source).group(1)
+    exec(check.source, {"catalog": SimpleNamespace(exists=lambda _: True)})
+    with pytest.raises(SystemExit, match=f"There is no data yet. Run {command}, then run this notebook again."):
+        exec(check.source, {"catalog": SimpleNamespace(exists=lambda _: False)})
 
 
 class Finished(NamedTuple):

@@ -1,10 +1,13 @@
 """What a run needs before its first node: the sample, the figure style, and its own command for the report."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import yaml
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import LOGGING
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
@@ -22,12 +25,20 @@ class SetupHooks:
         given = context.config_loader["parameters"]
         declared = DatasetParams.model_validate(given["dataset"]).colours if "dataset" in given else []
         figures.configure(**{"class_colours": declared} | given.get("figures", {}))
+        _configure_logs(Path(context.project_path))
         given = {"env": context.env, "runtime_params": context.config_loader.runtime_params}
         self._command = command_for("__default__", given)
 
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog) -> None:
         catalog.save("run_command", self._command)
+
+
+def _configure_logs(project: Path) -> None:
+    """Kedro looks for conf/logging.yml in the current folder only, which is another one in a notebook."""
+    file = project / "conf" / "logging.yml"
+    if "KEDRO_LOGGING_CONFIG" not in os.environ and not Path("conf", "logging.yml").exists() and file.exists():
+        LOGGING.configure(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 class SampleHooks:
