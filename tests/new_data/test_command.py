@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from seg_pipeline.new_data import checking
 from seg_pipeline.new_data.command import main
+from seg_pipeline.new_data.writing import whole_input
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.phantom import write_example, write_phantom
 
@@ -37,7 +39,9 @@ def make(conf, monkeypatch, capsys):
     """Runs the command without questions; status, its words and the parameters that it wrote."""
     monkeypatch.chdir(ROOT)
 
-    def run(folder, *options, name="mine"):
+    def run(folder, *options, name="mine", sheet=False):
+        if not sheet:  # drawing takes 2 s
+            monkeypatch.setattr(checking, "_sheet", lambda _: b"")
         status = main([str(folder), name, "--yes", "--overwrite", "--conf", str(conf), *options])
         told = capsys.readouterr()
         path = conf / name / "parameters.yml"
@@ -183,6 +187,49 @@ def draw_clashes(folder):
         draw(folder, f"masks/{name}.png", binary(masks[0]))
 
 
+OTHER_DATA = {
+    "classification table": (
+        "labels.csv",
+        "image,label\na,cat\n",
+        "labels.csv looks like labels of a classification s",
+    ),
+    "boxes in a table": ("b.csv", "image,xmin,ymin,xmax,ymax\na,1,2,3,4\n", "b.csv holds boxes (image, xmin, ymin, xm"),
+    "boxes of VOC": ("Annotations/a.xml", "<annotation/>", "1 XML files, such as Annotations/a.xml: boxes"),
+    "boxes of YOLO": ("labels/a.txt", "0 0.5 0.5 0.2 0.1\n", "labels/a.txt holds YOLO boxes"),
+    "polygons of YOLO": ("labels/a.txt", "0 0.5 0.5 0.2 0.1 0.3 0.4\n", "labels/a.txt holds YOLO polygons"),
+    "boxes of COCO": (
+        "c.json",
+        '{"images": [], "annotations": [{"bbox": [1, 2, 3, 4]}]}',
+        "c.json is a COCO file of boxes: its annotations have no `segmentation`",
+    ),
+    "LabelMe": ("a.json", '{"shapes": [], "imagePath": "a.png"}', "a.json is of LabelMe: export the outlines"),
+    "a video": ("a.mp4", "", "1 files (.mp4 .avi .mov .mkv) are videos; write their frames as images"),
+    "arrays": ("a.npy", "", "are arrays; write each image and mask as PNG or TIFF"),
+    "an archive": ("a.zip", "", "are archives; unpack them first"),
+    "whole slides": ("a.svs", "", "are whole-slide images; write tiles"),
+    "point clouds": ("a.ply", "", "are point clouds, which are no images"),
+    "images alone": ("b.png", None, "there are 2 image files, but none is named as a mask: put masks in masks/"),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_DATA)
+def test_other_data_is_called_by_its_name(kind, make, tmp_path):
+    file, text, said = OTHER_DATA[kind]
+    draw(tmp_path, "a.png", scan(0)[0])
+    if text is None:
+        draw(tmp_path, file, scan(1)[0])
+    else:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    status, told, given = make(tmp_path, name="refused")
+    assert (status, given) == (1, None)
+    assert f"\n- {said}" in told or said in told.partition("known layout found")[2]
+
+
+def test_a_folder_without_images_is_called_so(make, tmp_path):
+    assert "there is no image in this folder or below it" in make(tmp_path, name="refused")[1]
+
+
 @pytest.mark.parametrize(
     ("write", "reason"),
     [
@@ -222,11 +269,14 @@ def test_the_trial_says_what_the_run_would_of_images_without_a_row(make, tmp_pat
         draw(folder / "train", f"{name}.png", image)
         rows += [(name, label, encode_rle(mask, order="C")) for label, mask in zip("ab", masks, strict=True)]
     pd.DataFrame(rows[:12], columns=["id", "class", "rle"]).to_csv(folder / "t.csv", index=False)
-    status, told, given = make(folder, "--rle-first", "1", "--rle-order", "C", "--group", "none")
+    status, told, given = make(folder, "--rle-first", "1", "--rle-order", "C", "--group", "none", sheet=True)
     assert status == 0, told
     assert manifest_of(told) == (6, 9)
     assert "3 of 9 images have no row: not annotated, so they are dropped (`images_without_row: drop`)" in told
     assert "images with a mask: a: 6, b: 6" in told
+    shown = re.search(r"^Look at (.+/data/mine/new_data.png): do the masks fit the images", told, re.M)
+    assert cv2.imread(shown[1]).shape[0] > 200  # a sheet of the images tried
+    assert re.findall(r"^  kedro run --env mine(.*)$", told, re.M) == [" --pipelines data_processing,eda", ""]
     status, told, given = make(folder, "--rle-first", "1", "--rle-order", "C", "--images-without-row", "empty")
     assert manifest_of(told) == (9, 9)
     assert given["data_processing"]["annotations"]["images_without_row"] == "empty"
@@ -238,18 +288,85 @@ def test_an_environment_is_not_overwritten_unasked(conf, monkeypatch, capsys, tm
     assert "this environment exists already; choose another name, or add --overwrite" in capsys.readouterr().err
 
 
+def type_in(monkeypatch, *lines: str) -> None:
+    """What a user types at the questions, and then nothing."""
+    terminal = io.StringIO("".join(f"{line}\n" for line in lines))
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stdin", terminal)
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "names"),
+    [
+        (["cyst, tumour"], [], ["cyst", "tumour"]),
+        (["cyst", "cyst, tumour"], [], ["cyst", "tumour"]),  # one name is asked again
+        ([], [], ["class_1", "class_2"]),
+        ([], ["--classes", "2=tumour,class_1=cyst"], ["tumour", "cyst"]),
+        ([], ["--classes", "class_1"], ["class_1"]),
+    ],
+)
+def test_classes_without_names_are_asked_for(lines, options, names, conf, monkeypatch, capsys, tmp_path):
+    for name, image, masks in scans():
+        draw(tmp_path / "images", f"{name}.png", image)
+        draw(tmp_path / "masks", f"{name}.png", masks[0] + 2 * masks[1].astype(np.uint8))
+    monkeypatch.chdir(ROOT)
+    type_in(monkeypatch, *lines)
+    given = [str(tmp_path), "named", "--overwrite", "--no-check", "--group", "1", "--conf", str(conf), *options]
+    assert main(given) == 0
+    told = capsys.readouterr().out
+    found = yaml.safe_load((conf / "named/parameters.yml").read_text())["dataset"]["classes"]
+    assert [one["name"] for one in found] == names
+    assert {one["name"]: one["value"] for one in found}[names[0]] == (2 if names[0] == "tumour" else 1)
+    question = "Nothing in the folder names the classes 1, 2. Their names, in this order, separated by commas?"
+    assert (question in told) == (not options)
+
+
+@pytest.mark.parametrize(
+    ("heights", "widths", "expected"),
+    [
+        ([80], [96], ([96, 96], "pad")),  # 64 x 96 would stretch by 25 %
+        ([128, 128], [128, 128], ([128, 128], "resize")),
+        ([310], [360], ([224, 256], "resize")),  # 1.6 %
+        ([360], [480], ([192, 256], "resize")),
+        ([100, 120], [120, 100], ([128, 128], "pad")),
+    ],
+)
+def test_no_image_is_stretched_by_more_than_five_percent(heights, widths, expected):
+    assert whole_input(heights, widths) == expected
+
+
 def test_questions_are_asked_on_a_terminal_and_answers_taken(conf, monkeypatch, capsys, tmp_path):
     for name, image, masks in scans():
         draw(tmp_path / "images", f"{name}.png", image)
         for label, mask in zip(("box", "bar"), masks, strict=True):
             draw(tmp_path / "masks" / label, f"{name}.png", mask.astype(np.uint8) * 255)
     monkeypatch.chdir(ROOT)
-    terminal = io.StringIO("multilabel\n\nnone\n")
-    terminal.isatty = lambda: True
-    monkeypatch.setattr("sys.stdin", terminal)
+    type_in(monkeypatch, "both", "multilabel", "", "none")
     assert main([str(tmp_path), "asked", "--no-check", "--conf", str(conf)]) == 0
     told = capsys.readouterr().out
-    assert "multiclass: one class per pixel  [proposed]" in told
+    assert (
+        """
+May a pixel belong to two classes? In 9 sampled images, classes share 0 pixels.
+    multilabel  yes, classes may overlap
+    multiclass  no, one class per pixel  [proposed]
+  multilabel / multiclass [multiclass] >   'both' is none of these; type one of them, or Enter to accept
+  multilabel / multiclass [multiclass] > """
+        in told
+    )
+    assert (
+        "\nThe masks cover 12% of the pixels. What are the other pixels?\n    background  nothing of interest  [p"
+        in told
+    )
+    assert (
+        """
+Which images belong together? All images of one patient, drive or video must be in the same split, \
+or the scores will be too good. The number says how many parts of a name such as p0_000 they share.
+    1     3 groups (p0, p1, p2); the last number is the frame  [proposed]
+    none  each of the 9 images is its own group; the names are only numbers, \
+so check whether consecutive images are related
+  1 / none [1] > """
+        in told
+    )
     assert yaml.safe_load((conf / "asked/parameters.yml").read_text())["dataset"]["task"] == "multilabel"
     assert "(?P<group>" not in (conf / "asked/catalog.yml").read_text()
 

@@ -20,6 +20,8 @@ class Asker:
     read: Callable[[str], str] = input
     decisions: list[str] = field(default_factory=list)
     """Each decision with its reason, as text."""
+    asked: set[str] = field(default_factory=set)
+    """Keys of the questions that were asked or answered by an option."""
 
     def decide(self, what: str) -> None:
         """Record and print what was found or chosen, and why."""
@@ -27,7 +29,7 @@ class Asker:
         tell(f"  {what}")
 
     def choose(self, key: str, question: str, options: Mapping[str, str], proposal: str | None) -> str:
-        """One of ``options``, which maps each answer to its meaning.
+        """One of ``options``, which maps each answer to its meaning; the question says what the data shows.
 
         Raises:
             ValueError: the answer is not an option, or there is neither an answer nor a proposal.
@@ -47,14 +49,29 @@ class Asker:
         return answer
 
     def _asked(self, question: str, options: Mapping[str, str], proposal: str | None) -> str | None:
-        tell(question)
+        """One of the options, or None for none; asks again after any other answer."""
+        tell(f"\n{question}")
+        width = max(map(len, options))
         for value, meaning in options.items():
-            tell(f"    {value}: {meaning}" + ("  [proposed]" if value == proposal else ""))
-        return self.read("  > ").strip() or None
+            tell(f"    {value:{width}}  {meaning}" + ("  [proposed]" if value == proposal else ""))
+        while True:
+            answer = self._read(f"  {' / '.join(options)}" + (f" [{proposal}]" if proposal else "") + " > ")
+            if answer is None or answer in options:
+                return answer
+            tell(f"  {answer!r} is none of these; type one of them" + (", or Enter to accept" if proposal else ""))
+
+    def _read(self, prompt: str) -> str | None:
+        """What the user types; None for nothing."""
+        try:
+            return self.read(prompt).strip() or None
+        except EOFError:
+            return None
 
     def words(self, key: str, question: str, proposal: str) -> str:
         """Free text; an empty answer accepts the proposal."""
+        self.asked.add(key)
         answer = self.given.get(key)
         if answer is None and self.interactive:
-            answer = self.read(f"{question} [{proposal}] > ").strip()
+            tell(f"\n{question}")
+            answer = self._read(f"  [{proposal}] > ")
         return answer or proposal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import tempfile
@@ -26,7 +27,7 @@ FEW_IMAGE_RULES = ("class_missing_from_split", "fewer_folds")
 
 
 def check(env: str, project: Path, conf: Path, cases: list[list[Path]], raw_root: Path) -> dict[str, Any]:
-    """Number of images and groups that data_processing was run on, the manifest and the findings."""
+    """Number of images and groups that data_processing was run on, the manifest, the findings and a sample sheet."""
     with tempfile.TemporaryDirectory() as folder:
         params = {"data_root": folder}
         if cases:
@@ -41,7 +42,18 @@ def check(env: str, project: Path, conf: Path, cases: list[list[Path]], raw_root
                 SequentialRunner().run(pipelines["data_processing"], catalog)
             findings = catalog["findings"].load()
             told = findings[~findings["rule"].isin(FEW_IMAGE_RULES)]
-            return {"images": images, "groups": groups, "manifest": catalog["manifest"].load(), "findings": told}
+            manifest = catalog["manifest"].load()
+            sheet = _sheet(manifest) if len(manifest) else None  # now: slices of volumes are in the temporary folder
+            return {"images": images, "groups": groups, "manifest": manifest, "findings": told, "sheet": sheet}
+
+
+def _sheet(manifest: pd.DataFrame) -> bytes:
+    """PNG of the images with their masks."""
+    from seg_pipeline.segmentation.exploration import sample_sheet
+
+    file = io.BytesIO()
+    sample_sheet(manifest.head(IMAGES), note="images tried").savefig(file, format="png", dpi=70)
+    return file.getvalue()
 
 
 def _some_cases(cases: list[list[Path]], raw_root: Path, trial: Path) -> Path:

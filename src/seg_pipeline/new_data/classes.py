@@ -36,21 +36,52 @@ FLAT = 0.6
 APART = 16
 """Least distance of two levels in masks that JPEG changed."""
 BACKGROUND = {"background", "bg", "none", "unlabelled", "unlabeled", "_background_"}
+INVENTED = re.compile(r"(class|colour|label)_\w+|foreground|object")
+"""Names that new-data gives to classes that have none."""
 VOID = {"void", "ignore", "unknown", "unlabelled", "unlabeled", "__ignore__"}
 
 
 def only(classes: Classes, wanted: str | None, *, indexed: bool) -> Classes:
-    """The classes named in ``wanted``, separated by commas; pixels of others in an indexed mask are background."""
+    """The classes named in ``wanted``, separated by commas; pixels of others in an indexed mask are background.
+
+    "class_1=liver" or "1=liver" gives the class of that name or value another name.
+    """
     if not wanted:
         return classes
-    names = [one.strip() for one in wanted.split(",")]
-    if unknown := [one for one in names if one not in classes.values]:
+    known = {**{str(value): name for name, value in classes.values.items()}, **{name: name for name in classes.values}}
+    pairs = [tuple(part.strip() for part in one.split("=", 1)) for one in wanted.split(",")]
+    if unknown := [one[0] for one in pairs if one[0] not in known]:
         raise ValueError(f"--classes names {', '.join(unknown)}, but the classes are {', '.join(classes.values)}")
+    classes = _renamed(classes, {known[one[0]]: one[-1] for one in pairs if one[1:]})
+    names = [one[1] if one[1:] else known[one[0]] for one in pairs]
     others = [value for name, value in classes.values.items() if name not in names] if indexed else []
     task: Task = "multilabel" if len(names) == 1 else classes.task
     rest: Literal["background", "ignore"] = "background" if len(names) == 1 else classes.unlabelled_pixels
     kept = {name: classes.values[name] for name in names}
     return replace(classes, values=kept, task=task, unlabelled_pixels=rest, background=classes.background + others)
+
+
+def named(classes: Classes, ask: Asker) -> Classes:
+    """The classes with the names that the user gives, if the data names none of them."""
+    invented = list(classes.values)
+    if ask.given.get("classes") or not all(map(INVENTED.fullmatch, invented)):
+        return classes
+    if len(invented) == 1:
+        if "class_name" in ask.asked:
+            return classes
+        name = ask.words("class_name", "Nothing in the folder names the class. What do the masks show?", invented[0])
+        return _renamed(classes, {invented[0]: name})
+    shown = ", ".join(str(value) for value in classes.values.values())
+    question = f"Nothing in the folder names the classes {shown}. Their names, in this order, separated by commas?"
+    while True:
+        names = [one.strip() for one in ask.words("class_names", question, ", ".join(invented)).split(",")]
+        if len(set(names)) == len(invented) and all(names):
+            return _renamed(classes, dict(zip(invented, names, strict=True)))
+        question = f"That gives {len(set(names))} different names; {len(invented)} are needed. The names?"
+
+
+def _renamed(classes: Classes, names: dict[str, str]) -> Classes:
+    return replace(classes, values={names.get(name, name): value for name, value in classes.values.items()})
 
 
 def evenly(items: list[T], number: int = SAMPLED) -> list[T]:
@@ -200,7 +231,11 @@ def from_pixels(paths: list[Path], known: dict[str, str], ask: Asker, *, alone: 
     """
     if not known and number_objects([grey_values(path) for path in evenly(paths, 40)]):
         options = {"objects": "numbers of the objects of one class", "classes": "classes"}
-        if ask.choose("labels", "What are the values of the masks?", options, "objects") == "objects":
+        question = (
+            "In each mask the values count 1, 2, 3, ..., each is one connected piece, and their number differs from "
+            "image to image. What are they?"
+        )
+        if ask.choose("labels", question, options, "objects") == "objects":
             ask.decide(f"the values number the objects of each image: one class, {alone} (else --labels classes)")
             return Classes({alone: 1}, "multilabel", objects=True)
     values, colours, lossy = values_of(paths, known, ask)
@@ -279,14 +314,14 @@ def task_of(
     if len(classes) == 1:
         return Classes(classes, "multilabel", nearest=lossy)
     task = "multilabel" if shared else "multiclass"
-    options = {"multilabel": "classes may overlap", "multiclass": "one class per pixel"}
-    task = ask.choose("task", "Do classes overlap?", options, task)
+    options = {"multilabel": "yes, classes may overlap", "multiclass": "no, one class per pixel"}
+    question = f"May a pixel belong to two classes? In {number} sampled images, classes share {shared} pixels."
+    task = ask.choose("task", question, options, task)
     ask.decide(f"task: {task}; classes share {shared} pixels in {number} sampled images")
     void = task == "multiclass" and covered >= MOSTLY_COVERED
-    options = {"background": "background", "ignore": "unknown; ignored in training and scores"}
-    rest = ask.choose(
-        "unlabelled_pixels", "What are pixels that no mask covers?", options, "ignore" if void else "background"
-    )
+    options = {"background": "nothing of interest", "ignore": "unknown; they count neither in training nor in scores"}
+    question = f"The masks cover {covered:.0%} of the pixels. What are the other pixels?"
+    rest = ask.choose("unlabelled_pixels", question, options, "ignore" if void else "background")
     ask.decide(f"pixels without a class: {rest}; masks cover {covered:.0%} of the pixels")
     return Classes(classes, "multilabel" if task == "multilabel" else "multiclass",
                    "ignore" if rest == "ignore" else "background", nearest=lossy)  # fmt: skip

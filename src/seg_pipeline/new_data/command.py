@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_pipeline.new_data.asking import Asker, tell
-from seg_pipeline.new_data.classes import only
+from seg_pipeline.new_data.classes import named, only
 from seg_pipeline.new_data.layouts import find
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents, scan
@@ -41,7 +41,8 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     answers.add_argument("--rle-first", help="number of the first pixel in run lengths, 1 or 0")
     answers.add_argument("--labels", help="what the values of masks or volumes are: classes, or objects of one class")
     answers.add_argument("--rle-starts", help="absolute, or relative: starts count from the end of the run before")
-    answers.add_argument("--classes", help="only these classes, separated by commas; others are background")
+    answers.add_argument("--classes", help="only these classes, separated by commas; others are background. "
+                         "OLD=NEW or VALUE=NEW names a class: 1=liver,2=spleen")  # fmt: skip
     answers.add_argument("--class-column", help="column of the table that names the class, or none")
     answers.add_argument("--class-name", help="name of the class if there is only one")
     answers.add_argument("--images-without-row", help="images that the table does not name: drop (not annotated) or "
@@ -99,7 +100,8 @@ def choose(contents: Contents, ask: Asker) -> Plan:
             if others := ", ".join(f"{one.name} ({one.about})" for one in found if one is not layout):
                 ask.decide(f"also found, but not used (choose with --layout): {others}")
             indexed = plan.annotations["mask_format"] == "indexed"
-            plan = replace(plan, classes=only(plan.classes, ask.given.get("classes"), indexed=indexed))
+            chosen = named(only(plan.classes, ask.given.get("classes"), indexed=indexed), ask)
+            plan = replace(plan, classes=chosen)
             return with_splits(plan, contents, tables, ask)
         reasons.append(f"{layout.about}: {plan or 'the file names of images and masks do not match'}")
         ask.decide(f"not used: {reasons[-1]}")
@@ -142,8 +144,14 @@ def _tried(options: argparse.Namespace, plan: Plan) -> int:
     tell(summary(result))
     if result["manifest"].empty:
         raise ValueError(f"no image is usable; correct {options.conf / options.name} according to the findings above")
-    tell(f"\nNext:\n  kedro run --env {options.name} --pipelines data_processing,eda\n"
-         f"and look at data/{options.name}/08_reporting: findings.html, data_set.html")  # fmt: skip
+    picture = options.conf.absolute().parent / "data" / options.name / "new_data.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    picture.write_bytes(result["sheet"])
+    place = picture.relative_to(Path.cwd()) if picture.is_relative_to(Path.cwd()) else picture
+    tell(f"\nLook at {place}: do the masks fit the images? If not, add an answer (seg-pipeline new-data --help) and "
+         f"--overwrite.\nThen:\n  kedro run --env {options.name} --pipelines data_processing,eda\n"
+         f"      checks all images; look at data/{options.name}/08_reporting: findings.html, data_set.html\n"
+         f"  kedro run --env {options.name}\n      trains and scores a model; look at report.html there")  # fmt: skip
     return 0
 
 

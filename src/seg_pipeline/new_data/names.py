@@ -64,6 +64,25 @@ def propose(names: list[str], *, group: str = "auto", whole: bool | None = None)
     return Names(_pattern(parts, first, last, frame, whole), _about(texts, names, last, frame), texts)
 
 
+def choices(names: list[str], proposed: Names, *, whole: bool | None) -> tuple[dict[str, str], str]:
+    """The different ways to group these paths, as answers with their meanings, and which of them is ``proposed``."""
+    found: dict[str, Names] = {}
+    for parts in range(1, 1 + max(len(SEPARATORS.split(name)[::2]) for name in names)):
+        try:
+            one = propose(names, group=str(parts), whole=whole)
+        except ValueError:
+            break
+        if 1 < len(set(one.groups)) < len(names) and len(set(one.groups)) not in map(_number, found.values()):
+            found[str(parts)] = one
+    found["none"] = propose(names, group="none", whole=whole)
+    key = next((key for key, one in found.items() if one.pattern == proposed.pattern), "auto")
+    return {key: one.about for key, one in {**({"auto": proposed} if key == "auto" else {}), **found}.items()}, key
+
+
+def _number(one: Names) -> int:
+    return len(set(one.groups))
+
+
 def _folder_each(names: list[str], stems: list[str]) -> bool:
     """Whether each file is in a folder with its own name, all equally deep."""
     own = all(f"{stem}/" in name for stem, name in zip(stems, names, strict=True))

@@ -36,7 +36,12 @@ def with_splits(plan: Plan, contents: Contents, tables: dict[str, Table], ask: A
         twice = group[split.groupby(group).transform("nunique") > 1]
         why = f"; it divides {twice.nunique()} groups, such as {twice.iloc[0]}, which would leak" if len(twice) else ""
         options = {"given": f"that of {source} ({counts}){why}", "draw": "drawn, with whole groups"}
-        chosen = ask.choose("splits", "Which split do you want?", options, "draw" if len(twice) else "given")
+        chosen = ask.choose(
+            "splits",
+            f"{source} splits the images into train, val or test. Which split do you want?",
+            options,
+            "draw" if len(twice) else "given",
+        )
         ask.decide(f"splits: {options[chosen]}" + (f"; not used: {options['given']}" if chosen == "draw" else ""))
         if chosen == "given":
             if "test" not in names:

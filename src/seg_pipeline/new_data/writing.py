@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,15 +24,17 @@ LARGE = 384
 WINDOW = 256
 VIEW = 512
 """Pixels to which the shorter side of a larger image is scaled before windows are cut."""
+MOST_STRETCHED = 1.05
+"""Most that resizing may change the ratio of height to width; beyond it, images are padded."""
 MANY = 5000
 """Above this many images, several processes read them faster."""
 
 
 def training_input(pictures: list[Path], ask: Asker) -> dict[str, Any]:
-    """Training parameters for the sizes and the most frequent kind of pixels of the images; {} for volumes."""
+    """Training parameters for the sizes and the most frequent kind of pixels of the images."""
     if not pictures:
-        ask.decide("network input: as in conf/base, for slices of volumes")
-        return {}
+        ask.decide("network input: 128 x 128 (pad), for slices of volumes")
+        return {"input": {"resize_mode": "pad"}}
     looked = {path: image for path in evenly(pictures, 20) if (image := _readable(path)) is not None}
     if not looked:
         raise ValueError(f"{pictures[0].parent}: none of the sampled images can be read")
@@ -39,9 +42,7 @@ def training_input(pictures: list[Path], ask: Asker) -> dict[str, Any]:
     height, width = int(np.median(heights)), int(np.median(widths))
     settings: dict[str, Any] = {}
     if min(height, width) <= LARGE:
-        settings["size"] = [_side(height, scale := min(1, WINDOW / max(height, width))), _side(width, scale)]
-        equal = len({round(h / w, 1) for h, w in zip(heights, widths, strict=True)}) == 1
-        settings["resize_mode"] = "resize" if equal else "pad"
+        settings["size"], settings["resize_mode"] = whole_input(heights, widths)
         how = f"whole images at {settings['size'][0]} x {settings['size'][1]} ({settings['resize_mode']})"
     else:
         scale = round(min(1.0, VIEW / min(height, width)), 2)
@@ -65,9 +66,21 @@ def _readable(path: Path) -> np.ndarray | None:
         return None
 
 
-def _side(pixels: int, scale: float) -> int:
-    """The scaled size, rounded to a multiple of 32, which the networks need."""
-    return max(32, round(pixels * scale / 32) * 32)
+def whole_input(heights: Sequence[int], widths: Sequence[int]) -> tuple[list[int], Literal["resize", "pad"]]:
+    """Input size in multiples of 32, and how whole images get it: stretched by at most ``MOST_STRETCHED``, else padded.
+
+    Among the sizes that stretch no image more, it is the nearest to the median image of at most ``WINDOW`` pixels.
+    """
+    height, width = float(np.median(heights)), float(np.median(widths))
+    scale = min(1.0, WINDOW / max(height, width))
+    near = [side * 32 for side in range(1, WINDOW // 32 + 1)]
+    aspects = np.divide(heights, widths)
+    fitting = [(h, w) for h in near for w in near if np.abs(np.log(h / w / aspects)).max() <= np.log(MOST_STRETCHED)]
+    kept = [one for one in fitting if 0.75 <= np.sqrt(one[0] * one[1] / (height * width)) / scale <= 1.34]
+    if kept:
+        best = min(kept, key=lambda one: abs(np.log(one[0] * one[1] / (height * width * scale**2))))
+        return list(best), "resize"
+    return [max(32, int(np.ceil(side * scale / 32)) * 32) for side in (height, width)], "pad"
 
 
 def parameters(plan: Plan, ask: Asker) -> dict[str, Any]:

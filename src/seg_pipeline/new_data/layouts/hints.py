@@ -7,8 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from seg_pipeline.new_data.scanning import SPLIT_WORDS, Contents
+from seg_pipeline.segmentation.formats.json_files import read_json
 
 FILES = {
+    (".svs", ".ndpi", ".scn", ".mrxs"): "whole-slide images; write tiles of them and of their masks as TIFF or PNG",
+    (".pcd", ".ply", ".las", ".laz"): "point clouds, which are no images",
+    (".shp", ".geojson", ".gpkg"): "outlines on a map; draw them into a mask per image, for example with rasterio",
+    (".wav", ".mp3", ".flac"): "sounds, which are no images",
     (".mp4", ".avi", ".mov", ".mkv"): "videos; write their frames as images, `ffmpeg -i FILE images/%06d.png`",
     (".dcm",): "DICOM files; each series needs its own folder, and labels as RTSTRUCT, DICOM SEG or a volume",
     (".npy", ".npz", ".mat", ".h5", ".hdf5", ".zarr"): "arrays; write each image and mask as PNG or TIFF",
@@ -26,8 +31,14 @@ def hints(contents: Contents) -> Iterator[str]:
     lines = [
         (contents.root / file).read_text(errors="replace", encoding="utf-8").splitlines()[:1] for file in texts[:20]
     ]
-    if lines and all(re.fullmatch(r"\d+( [\d.e-]+){4}", one[0].strip()) for one in lines if one):
-        yield f"{texts[0]} holds YOLO boxes (class x y width height), which give no outlines of objects"
+    numbers = [one[0].split() for one in lines if one]
+    if numbers and all(re.fullmatch(r"\d+( [\d.e-]+){4,}", " ".join(one)) for one in numbers):
+        if all(len(one) == 5 for one in numbers):
+            yield f"{texts[0]} holds YOLO boxes (class x y width height), which give no outlines of objects"
+        else:
+            yield f"{texts[0]} holds YOLO polygons (class x1 y1 x2 y2 ...): export them as COCO JSON or as mask files"
+    yield from _of_json(contents)
+    yield from _of_tables(contents)
     if xml := [file for file in contents.others if file.endswith(".xml")]:
         yield f"{len(xml)} XML files, such as {xml[0]}: boxes of detection are not read, as they give no outlines"
     if contents.pictures and not contents.masks:
@@ -42,8 +53,51 @@ def hints(contents: Contents) -> Iterator[str]:
                 f"the folders {', '.join(sorted(folders)[:4])} look like those of a classification set: images by "
                 "class, without masks. Segmentation needs a mask for each image"
             )
-        elif not contents.tables and not contents.jsons:
+        elif not contents.tables and not contents.jsons and not xml:
             yield (
                 f"there are {len(contents.pictures)} image files, but none is named as a mask: put masks in masks/, "
                 "with the names of their images, or add _mask to their names"
             )
+    if not (contents.pictures or contents.volumes or contents.others):
+        yield "there is no image in this folder or below it"
+
+
+LABEL_TOOLS = {"shapes": "LabelMe", "regions": "VGG's annotator (VIA)", "objects": "Supervisely"}
+"""Tools by a key of their JSON files."""
+
+
+def _of_json(contents: Contents) -> Iterator[str]:
+    """Annotations of label tools, and COCO files without outlines."""
+    for file in contents.jsons[:20]:
+        try:
+            content = read_json(contents.root / file)
+        except ValueError:
+            continue
+        parts = [content, *content.values()] if isinstance(content, dict) else []
+        keys = {key for one in parts if isinstance(one, dict) for key in one}
+        if tool := next((name for key, name in LABEL_TOOLS.items() if key in keys), None):
+            yield f"{file} is of {tool}: export the outlines from there as COCO JSON or as mask files"
+            return
+        annotations = content.get("annotations") if isinstance(content, dict) else None
+        some = [one for one in annotations[:200] if isinstance(one, dict)] if isinstance(annotations, list) else []
+        if some and not any(one.get("segmentation") for one in some):
+            has = "captions" if "caption" in some[0] else "keypoints" if "keypoints" in some[0] else "boxes"
+            yield f"{file} is a COCO file of {has}: its annotations have no `segmentation`, the outline of an object"
+            return
+
+
+BOX = ({"xmin", "ymin", "xmax", "ymax"}, {"x_min", "y_min", "x_max", "y_max"}, {"x1", "y1", "x2", "y2"}, {"bbox"})
+
+
+def _of_tables(contents: Contents) -> Iterator[str]:
+    """Tables of boxes, and of one label per image."""
+    for file in contents.tables[:20]:
+        if not file.lower().endswith((".csv", ".tsv")):
+            continue
+        with (contents.root / file).open(encoding="utf-8", errors="replace") as lines:
+            head = re.split(r"[,;\t]", lines.readline().strip().lower())
+        columns = {one.strip(' "') for one in head}
+        if any(box <= columns for box in BOX):
+            yield f"{file} holds boxes ({', '.join(head)}), which give no outlines of objects"
+        elif contents.pictures and not contents.masks and len(columns) == 2 and {"label", "class"} & columns:
+            yield f"{file} looks like labels of a classification set: one label per image, without masks"

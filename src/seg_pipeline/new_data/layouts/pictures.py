@@ -88,11 +88,12 @@ def index_of(files: list[str], folder: str, ask: Asker, *, whole: bool, others: 
     proposed = naming.propose(paths, group=ask.given.get("group") or "auto", whole=whole)
     if ask.interactive and ask.given.get("group") is None:
         question = (
-            f"{proposed.about}. Images of one patient or drive must stay in one split: are these groups right? "
-            f"Answer yes, none, or how many parts of {paths[0]!r} name the group"
+            "Which images belong together? All images of one patient, drive or video must be in the same split, or the "
+            f"scores will be too good. The number says how many parts of a name such as {paths[0]} they share."
         )
-        answer = ask.words("group", question, "yes")
-        proposed = proposed if answer == "yes" else naming.propose(paths, group=answer, whole=whole)
+        options, key = naming.choices(paths, proposed, whole=whole)
+        if (answer := ask.choose("group", question, options, key)) != key:
+            proposed = naming.propose(paths, group=answer, whole=whole)
     ask.decide(f"images: {len(files)} in {folder or '.'}; {proposed.about}")
     glob = glob_of(files, folder, sorted({*others} - {*files}))
     return file_index(folder, glob, proposed.pattern + endings_of(files))

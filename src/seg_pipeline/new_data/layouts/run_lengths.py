@@ -35,7 +35,9 @@ def declare(runs: list[Run], known: int | None, ask: Asker) -> tuple[Order, int]
     proposal, why = (known, "as documented by its source") if known is not None else _first(runs)
     bases = {"1": "the first pixel is 1, as in most tables of Kaggle", "0": "the first pixel is 0"}
     suggested = None if proposal is None else str(proposal)
-    first = int(ask.choose("rle_first", f"Where do run lengths count from? ({why})", bases, suggested))
+    first = int(
+        ask.choose("rle_first", f"Where do run lengths count from? {why[0].upper()}{why[1:]}.", bases, suggested)
+    )
     ask.decide(f"run lengths count from {first}: {why if first == proposal else 'as declared'}")
     objects, doubted = zip(*(_look(runs, order, first) for order in ("C", "F")), strict=True)
     counts = f"masks fall into {objects[0]} objects along rows (C), {objects[1]} down columns (F)"

@@ -98,7 +98,9 @@ def _class_values(columns: dict[str, Any], rows: pd.DataFrame, known: dict[str, 
         names = {one: re.sub(extra, "", one, flags=re.IGNORECASE).strip("_ ") or one for one in columns["mask"]}
         return {text_name(name, known): value for value, name in names.items()}
     if columns["class"] is None:
-        name = ask.words("class_name", "What do the masks show?", "foreground")
+        name = ask.words(
+            "class_name", "No column names a class, so all masks are of one class. What do they show?", "foreground"
+        )
         ask.decide(f"class: {name}, of every row (name it with --class-name)")
         return {name: name}
     values = sorted(rows["class"].dropna().unique(), key=lambda one: (len(one) if one.isdigit() else 9, one))
@@ -116,7 +118,7 @@ def _class_column(form: Form, ask: Asker) -> str | None:
     ranks = {name: rank_of(name) for name in rest}
     best = min(rest, key=lambda name: ranks[name], default=None)
     proposal = best if best is not None and ranks[best] < len(CLASS_WORDS) else "none"
-    options = {**{name: f"holds {', '.join(table[name].dropna().unique()[:3])}" for name in rest},
+    options = {**{name: f"holds {', '.join(map(str, table[name].dropna().unique()[:3]))}" for name in rest},
                "none": "all rows are of one class"}  # fmt: skip
     chosen = ask.choose("class_column", "Which column names the class?", options, proposal)
     if chosen == "none" and rest:
@@ -133,7 +135,8 @@ def _relative(table: pd.DataFrame, form: Form, ask: Asker) -> bool:
     if not starts or unsorted < len(starts) / 5:
         return False
     options = {"relative": "each counts from the end of the run before", "absolute": "each counts from the first pixel"}
-    chosen = ask.choose("rle_starts", "What do the starts of runs count from?", options, "relative")
+    question = f"The starts of runs do not rise in {unsorted} of {len(starts)} masks. What do they count from?"
+    chosen = ask.choose("rle_starts", question, options, "relative")
     ask.decide(f"run lengths are {chosen}: starts are unsorted in {unsorted} of {len(starts)} masks")
     return chosen == "relative"
 
