@@ -30,9 +30,20 @@ def pipeline(*namespaces: str) -> Pipeline:
 
 def hooks(root: Path, **parameters) -> LockHooks:
     made = LockHooks()
-    loader = {"globals": {"data_root": "data"}, "parameters": parameters}
-    made.after_context_created(SimpleNamespace(project_path=root, config_loader=loader))
+    made.after_context_created(SimpleNamespace(project_path=root, config_loader=Loader(parameters)))
     return made
+
+
+class Loader(dict):
+    def __init__(self, parameters: dict, **runtime_params: str) -> None:
+        super().__init__(globals={"data_root": "data"}, parameters=parameters)
+        self.runtime_params = runtime_params
+
+
+def test_data_at_an_address_is_refused_before_anything_is_read(tmp_path):
+    loader = Loader({}, raw_root="s3://bucket/scans")
+    with pytest.raises(UserError, match=r"raw_root: s3://bucket/scans is an address, but .* mount the bucket"):
+        LockHooks().after_context_created(SimpleNamespace(project_path=tmp_path, config_loader=loader))
 
 
 @pytest.fixture

@@ -29,13 +29,19 @@ class Atomic:
         return self._temporary or super()._get_save_path()  # type: ignore[misc]
 
 
+_UTF_8 = {  # Kedro takes the encoding of the locale
+    "open_args_save": {"mode": "w", "encoding": "utf-8"},
+    "open_args_load": {"mode": "r", "encoding": "utf-8"},
+}
+
+
 class ParquetDataset(Atomic, pandas.ParquetDataset):
     pass
 
 
 class JSONDataset(Atomic, json.JSONDataset):
-    pass
+    DEFAULT_FS_ARGS = _UTF_8
 
 
 class TextDataset(Atomic, text.TextDataset):
-    pass
+    DEFAULT_FS_ARGS = _UTF_8

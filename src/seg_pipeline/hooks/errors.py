@@ -1,8 +1,10 @@
 """Errors that a user can fix end a run with one message; all others keep their traceback."""
 
 import dis
+import errno
 import logging
 import os
+import re
 import sys
 import traceback
 
@@ -16,6 +18,15 @@ log = logging.getLogger(__name__)
 TRACEBACK_SWITCH = "SEG_PIPELINE_TRACEBACK"
 PACKAGE = __name__.partition(".")[0]
 RUNNERS = [f"kedro.runner.{name}_runner" for name in ("sequential", "thread", "parallel")]
+
+
+REMEDIES = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    "free disk space or set another `data_root`, then repeat the command. Files that were there before are unchanged",
+) | dict.fromkeys(
+    (errno.EACCES, errno.EPERM, errno.EROFS),
+    "give yourself the right to it, or choose another folder: `data_root` for outputs, `raw_root` for inputs",
+)
 
 
 class UserError(click.ClickException, ValueError):
@@ -53,6 +64,10 @@ def text_for_user(error: BaseException) -> str | None:
     root = error
     while isinstance(root, DatasetError) and root.__cause__ is not None:
         root = root.__cause__
+    if isinstance(root, OSError) and root.errno in REMEDIES:
+        told = re.search(r"filepath=\w*\(?'([^']+)'", str(error))  # pyarrow's errors have no file name
+        file = root.filename or (told[1] if told else error)
+        return f"{file}: {os.strerror(root.errno)}; {REMEDIES[root.errno]}"
     if isinstance(root, ValueError | RuntimeError) and _is_raised_here(root):
         return str(root)
     return str(error) if wrapped and isinstance(root, DatasetError | OSError | ValueError) else None

@@ -46,10 +46,13 @@ def beside(target: Path, *, folder: bool = False) -> Iterator[Path]:
     try:
         path, lock = _claim(target, folder=folder)
     except OSError as error:
-        error.filename = str(target)  # a name that the user knows
+        _name(error, target)
         raise
     try:
         yield path
+    except Exception as error:
+        _name(error, target)
+        raise
     finally:
         if lock is None or _is_named(lock, path):  # else it was renamed, and another writer may have the name now
             _remove(path)
@@ -136,6 +139,17 @@ def _lock(path: Path, new: str = "") -> int | None:
             return None
         raise _NoLocksError from error
     return descriptor
+
+
+def _name(error: BaseException, target: Path) -> None:
+    """Give an error of the system, or the one that it comes from, the name that the user knows."""
+    cause = error.__cause__ or error
+    if isinstance(cause, OSError) and cause.errno is not None and _TEMPORARY.fullmatch(_last_part(cause, target)):
+        cause.filename = str(target)
+
+
+def _last_part(error: OSError, target: Path) -> str:
+    return Path(os.fsdecode(error.filename)).name if error.filename else f".{target.name}.part0"
 
 
 def _is_named(descriptor: int, path: Path) -> bool:

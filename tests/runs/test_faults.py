@@ -1,0 +1,247 @@
+"""Disks that are full, folders that are closed, and fifty signals at random moments.
+
+Each ends a command with one sentence and leaves the files of before; a rerun ends as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+import torch
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux"),
+]
+
+KILLS = {"data_processing": 16, "hparam_search": 6, "training": 10, "export": 6, "inference": 12}
+"""Number by pipeline, in their order."""
+TRACKED = ("hparam_search", "training")
+UNTRACKED = "tracking.enabled=false"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+SECONDS = re.compile(r'"seconds"[:>][^,<}\n]*')
+OF_ONE_RUN = (
+    "*.sha256",
+    "*.previous*",
+    "*.tracking.json",
+    "*.lock",
+    ".lock",
+    "study.journal",
+    "index.json",
+    "run.json",
+)
+
+
+def params(pipeline: str) -> str:
+    return f"tracking.enabled={str(pipeline in TRACKED).lower()}"
+
+
+def contents(path: Path) -> Any:
+    """What a file says, without how long it took."""
+    if path.suffix == ".parquet":
+        table = pd.read_parquet(path)
+        return table[[name for name in table if "seconds" not in str(name)]].to_json(orient="split")
+    if path.suffix == ".pt" and path.parent.name == "06_models":
+        return without_seconds(torch.load(path, weights_only=True))
+    if path.suffix in (".json", ".jsonl", ".html", ".csv"):
+        return SECONDS.sub("", path.read_text())
+    return path.read_bytes()
+
+
+def without_seconds(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_seconds(one) for key, one in value.items() if "seconds" not in str(key)}
+    if isinstance(value, list | tuple):
+        return [without_seconds(one) for one in value]
+    return value.tolist() if isinstance(value, torch.Tensor) else value
+
+
+def outputs(folder: Path) -> dict[str, Path]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path for path in files}
+
+
+def kill(project, pipeline: str, moment: float, number: int) -> bool:
+    """Whether the run was still going when the signal came."""
+    command = project.start(pipeline, params=params(pipeline))
+    process = os.pidfd_open(command.process)  # it may end before the signal, and its number be used again
+    time.sleep(moment)
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(process, number)
+    os.close(process)
+    status = command.wait()
+    assert status in (0, 1, 130, -number), (pipeline, status, command.output[-2000:])
+    return status != 0
+
+
+def workers(project) -> list[psutil.Process]:
+    """Processes of the project's commands that are still there."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and Path(process.cwd()) == project.folder:
+                found.append(process)
+    return found
+
+
+@pytest.fixture(scope="module")
+def processed(project):
+    """The project after data_processing; afterwards as before."""
+    status, output = project.run("data_processing", params=UNTRACKED)
+    assert status == 0, output
+    return project
+
+
+def state(folder: Path) -> dict[str, bytes]:
+    return {name: path.read_bytes() for name, path in outputs(folder).items() if path.suffix != ".lock"}
+
+
+def only_error(output: str) -> str:
+    """The sentence that ends the run."""
+    assert "Traceback" not in output
+    (error,) = re.findall(r"^Error: (.*)$", output, re.M)
+    return error
+
+
+FULL = (
+    "File too large; free disk space or set another `data_root`, then repeat the command. Files that were there before"
+)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "largest", "text"),
+    [
+        ("data_processing", 2500, rf"node data_processing\.clean_annotations: \S+/annotations\.parquet: {FULL}"),
+        ("hparam_search", 1000, rf"node hparam_search\.run_sanity_checks: \S+/sanity_checks\.json: {FULL}"),
+        ("training", 100_000, r"node training\.train_model: \S+/last\.pt: the checkpoint could not be written"),
+    ],
+)
+def test_a_quota_ends_a_run_with_a_sentence_and_old_files(processed, pipeline, largest, text):
+    before = state(processed.data)
+    status, output = processed.run(pipeline, params=UNTRACKED, largest=largest)
+    assert status == 1
+    assert re.match(text, only_error(output)), output
+    after = state(processed.data)
+    assert {name: after[name] for name in before} == before
+    assert not [name for name in after if ".part" in name]
+    status, output = processed.run(pipeline, params=UNTRACKED)
+    assert status == 0, output
+
+
+def test_an_output_folder_that_may_not_be_written_to_stops_a_run_before_it_begins(processed):
+    before, folder = state(processed.data), processed.data / "03_primary"
+    folder.chmod(0o555)
+    try:
+        status, output = processed.run("data_processing", params=UNTRACKED)
+    finally:
+        folder.chmod(0o755)
+    assert status == 1
+    assert only_error(output).startswith(f"{folder}: you may not write there")
+    assert state(processed.data) == before
+    assert processed.run("data_processing", params=UNTRACKED)[0] == 0
+
+
+def test_a_file_that_may_not_be_read_is_named(processed):
+    file = processed.data / "05_model_input" / "train_val_images.parquet"
+    file.chmod(0)
+    try:
+        status, output = processed.run("hparam_search", params=UNTRACKED)
+    finally:
+        file.chmod(0o644)
+    assert status == 1
+    assert f"{file}: Permission denied; give yourself the right to it" in only_error(output)
+
+
+def test_a_read_only_project_runs_with_its_data_elsewhere_and_one_warning(project, tmp_path):
+    folders = [project.folder, *(path for path in project.folder.rglob("*/") if ".git" not in path.parts)]
+    modes = {folder: folder.stat().st_mode for folder in folders}
+    raw = f"raw_root={tmp_path}/raw,data_root={tmp_path}/out"
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        status, output = project.run("data_processing", params=raw)
+    finally:
+        for folder, mode in modes.items():
+            folder.chmod(mode)
+    assert status == 0, output
+    warnings = [line for line in output.splitlines() if "WARNING" in line and "finding" not in line]
+    assert len(warnings) == 1
+    assert "tracking: cannot reach mlflow" in warnings[0]
+    assert f"cannot be kept in {project.folder}/tracking_aside either (Permission denied)" in warnings[0]
+    assert (tmp_path / "out/05_model_input/manifest.parquet").exists()
+
+
+def test_a_reader_that_has_left_costs_no_file(processed, tmp_path):
+    """As in ``kedro run | head -1``."""
+    root = f"{UNTRACKED},data_root={tmp_path}/out"
+    status, output = processed.run("data_processing", params=root, broken_pipe=True)
+    assert status == 1
+    assert "Traceback" not in output
+    wanted = {name for name in outputs(processed.data) if name.startswith(("02", "03", "05_model_input/manifest"))}
+    assert wanted <= outputs(tmp_path / "out").keys()
+
+
+def test_a_locale_without_utf_8_changes_nothing(processed):
+    """In a process of its own, because Python takes its encodings from the locale when it starts."""
+    before = outputs(processed.data)
+    said = {name: contents(path) for name, path in before.items()}
+    assert not said["08_reporting/findings.html"].isascii()
+    command = [sys.executable, "-m", "kedro", "run", "--env", "tiny", "--pipeline", "data_processing"]
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ended = subprocess.run(
+        [*command, "--params", UNTRACKED],
+        cwd=processed.folder,
+        env=os.environ | plain,
+        capture_output=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert {name: contents(path) for name, path in before.items()} == said
+
+
+def test_whatever_is_interrupted_a_rerun_gives_what_an_undisturbed_run_gives(project):
+    seconds = {}
+    for pipeline in KILLS:
+        project.run(pipeline, params="no.such=parameter")  # loads what is loaded once
+        began = time.monotonic()
+        status, output = project.run(pipeline, params=params(pipeline))
+        assert status == 0, output[-3000:]
+        seconds[pipeline] = time.monotonic() - began
+    undisturbed = project.data.with_name("undisturbed")
+    project.data.rename(undisturbed)
+    rng, met = random.Random(8), 0
+    for pipeline, number in KILLS.items():
+        for _ in range(number):
+            met += kill(project, pipeline, rng.uniform(0.05, 1) * seconds[pipeline], rng.choice(SIGNALS))
+        status, output = project.run(pipeline, params=params(pipeline))
+        assert status == 0, output[-3000:]
+        assert "Traceback" not in output
+    assert met > 30  # a resumed run is shorter than a whole one
+    _, alive = psutil.wait_procs(workers(project), timeout=10)
+    assert alive == []
+    one, other = outputs(undisturbed), outputs(project.data)
+    assert one.keys() - other.keys() == set()
+    more = [name for name in other.keys() - one.keys() if not any(Path(name).match(kind) for kind in OF_ONE_RUN)]
+    assert more == []
+    differ = [
+        name
+        for name in one
+        if not any(Path(name).match(kind) for kind in OF_ONE_RUN) and contents(one[name]) != contents(other[name])
+    ]
+    assert differ == []
+    with sqlite3.connect(project.folder / "mlflow.db") as database:
+        assert database.execute("SELECT count(*) FROM runs WHERE status = 'RUNNING'").fetchall() == [(0,)]

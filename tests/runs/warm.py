@@ -1,0 +1,156 @@
+"""A process that has loaded all heavy packages and forks for each command, as loading takes longer than the command.
+
+Run as a script: each line that comes in is a command as JSON; its process id and then its exit status go out.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import importlib
+import json
+import os
+import resource
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+MODULES = [
+    "alembic.command", "kedro.config", "kedro.framework.cli.cli", "kedro.framework.context", "kedro.framework.session",
+    "kedro.runner", "kedro.validation", "kedro_datasets.json", "kedro_datasets.matplotlib", "kedro_datasets.pandas",
+    "kedro_datasets.text", "kedro_telemetry.plugin", "kedro_viz.launchers.cli", "matplotlib.pyplot",
+    "mlflow.store.tracking.sqlalchemy_store", "onnxruntime", "optuna.importance", "plotly.graph_objects",
+    "pyarrow.dataset", "pyarrow.parquet", "scipy.stats", "segmentation_models_pytorch", "seg_pipeline.cli",
+    "seg_pipeline.hooks", "seg_pipeline.hooks.tracking.mlflow_store", "seg_pipeline.params",
+    "seg_pipeline.pipeline_registry", "seg_pipeline.segmentation.export.bundle_files",
+    "seg_pipeline.segmentation.exploration.contact_sheets", "seg_pipeline.segmentation.inference.run",
+    "seg_pipeline.segmentation.report.run_report", "seg_pipeline.segmentation.search.trials",
+    "seg_pipeline.segmentation.training.run", "sqlalchemy.dialects.sqlite",
+]  # fmt: skip
+
+
+class Command:
+    """A command that runs in a fork of the warm process."""
+
+    def __init__(self, process: int, status: Callable[[], int], log: Path) -> None:
+        self.process, self._status, self._log = process, status, log
+
+    def wait(self) -> int:
+        """The exit status; negative: the signal that ended it."""
+        return self._status()
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+
+class Warm:
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._number = folder, 0
+        command = [sys.executable, __file__]
+        self._errors = (folder / "errors.txt").open("w")
+        self.server = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, bufsize=1
+        )
+
+    def start(self, *argv: object, **options: Any) -> Command:
+        """Run ``kedro`` with these arguments; ``options`` are those of ``_prepare``."""
+        self._number += 1
+        log = self._folder / f"{self._number}.txt"
+        job = {"argv": [str(one) for one in argv], "log": str(log), **options}
+        self.server.stdin.write(json.dumps(job) + "\n")
+        return Command(int(self._line()), lambda: int(self._line()), log)
+
+    def run(self, *argv: object, **options: Any) -> tuple[int, str]:
+        command = self.start(*argv, **options)
+        return command.wait(), command.output
+
+    def _line(self) -> str:
+        line = self.server.stdout.readline()
+        assert line, (self._folder / "errors.txt").read_text()[-3000:]
+        return line
+
+    def close(self) -> None:
+        self.server.stdin.close()
+        self.server.wait()
+        self.server.stdout.close()
+        self._errors.close()
+
+
+@contextmanager
+def warm_process(folder: Path) -> Iterator[Warm]:
+    made = Warm(folder)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def _prepare(
+    *, log: str, cwd: str, largest: int | None = None, broken_pipe: bool = False, powers: bool = False
+) -> None:
+    """Become the process of a command: output to ``log``, files of at most ``largest`` bytes.
+
+    Without ``powers``, the rights of files and folders hold for root, too.
+    """
+    output = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o666)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    if broken_pipe:
+        reader, writer = os.pipe()
+        os.dup2(writer, 1)
+        os.close(reader)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.chdir(cwd)
+    if largest is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    if not powers and os.getuid() == 0:
+        header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+        assert ctypes.CDLL(None, use_errno=True).capset(header, nothing) == 0
+
+
+def _kedro(argv: list[str]) -> int:
+    """Run the command as the interpreter would; its exit status."""
+    from kedro.framework.cli.cli import main
+
+    sys.argv = ["kedro", *argv]
+    try:
+        main()
+        status = 0
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:  # noqa: BLE001  as the interpreter does
+        traceback.print_exc()
+        status = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    return status
+
+
+def _serve() -> None:
+    for name in MODULES:
+        importlib.import_module(name)
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    for line in sys.stdin:
+        job = json.loads(line)
+        process = os.fork()
+        if process == 0:
+            argv = job.pop("argv")
+            _prepare(**job)
+            os._exit(_kedro(argv))  # the threads that C++ would join at the end are those of the parent
+        sys.stdout.write(f"{process}\n")
+        sys.stdout.flush()
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    _serve()
