@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from seg_pipeline.segmentation.data.augmentation import PRESETS, make_augmentation
-from seg_pipeline.segmentation.data.augmentation.geometric import _pixel_matrix
-from seg_pipeline.segmentation.data.augmentation.intensity import NOISE_LENGTH, noise_table
+from seg_pipeline.segmentation.data.augmentation import PRESETS, Preset, make_augmentation
+from seg_pipeline.segmentation.data.augmentation.geometric import Flip, _pixel_matrix
+from seg_pipeline.segmentation.data.augmentation.intensity import NOISE_LENGTH, Tone, noise_table
 from seg_pipeline.segmentation.images.masks import IGNORE
 
 NAMES = [name for name in PRESETS if name != "none"]
@@ -64,6 +64,15 @@ def test_samples_are_not_changed_in_place_and_stay_channels_last(name):
         assert other.stride() == by_pixel.stride()
     assert torch.equal(image, sample()[0])
     assert torch.equal(masks, sample()[1])
+
+
+def test_a_flip_before_changes_of_intensity_keeps_the_sample():
+    image, masks = sample()
+    augmentation = Preset(Flip(), Tone(brightness=0.5, contrast=0.5))
+    by_pixel = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    for drawn in parameters(augmentation):
+        assert not torch.equal(augmentation.apply(by_pixel, masks, drawn)[0], image)
+        assert torch.equal(by_pixel, image)
 
 
 @pytest.mark.parametrize("name", ["medical", "street"])

@@ -51,9 +51,10 @@ def test_a_batch_equals_its_samples(name, channels, shape, classes):
     assert (found.dtype, found.shape, found.stride()) == (torch.uint8, images.shape, images.stride())
     assert (found_truth.dtype, found_truth.shape) == (torch.uint8, truth.shape)
     apart = (found.int() - expected.int()).abs().float()
-    assert apart.mean() < 0.1
-    assert (apart > 1).float().mean() < 1e-3
-    assert (found_truth != expected_truth).float().mean() < 2e-3
+    mean, most = (0.3, 4) if cv2.__version__ < "5" else (0.06, 1)  # before, places were rounded to 1/32 of a pixel
+    assert apart.mean() < mean
+    assert (apart > most).float().mean() < 2e-4
+    assert (found_truth != expected_truth).float().mean() < 2e-4
     assert (found_truth == IGNORE).any() == (name != "light")
 
 
