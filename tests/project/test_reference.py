@@ -24,6 +24,11 @@ def test_a_generated_page_is_up_to_date(name):
     assert (DOCS / "reference" / name).read_text() == generate.pages()[name], "run: python docs/generate.py"
 
 
+def test_every_parameter_has_a_meaning():
+    rows = (DOCS / "reference" / "parameters.md").read_text().splitlines()
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
 @dataclass(frozen=True, kw_only=True)
 class Colour:
     """How it looks."""

@@ -44,6 +44,7 @@ class Parameters(Params):
     """Everything that `conf/` and `--params` may set, by top-level key."""
 
     seed: int = Field(ge=0, lt=2**31)
+    """Determines splits, order, augmentation, initial weights and resampling."""
     dataset: DatasetParams
     data_processing: DataProcessingParams
     eda: EdaParams

@@ -36,6 +36,7 @@ Value = Annotated[int | str, BeforeValidator(_colour_text)]
 
 class ClassParams(Params):
     name: str = Field(min_length=1)
+    """Name in tables, figures and scores."""
     value: Annotated[str, BeforeValidator(_colour_text)] = Field(coerce_numbers_to_str=True)
     """Value of the class in the class column or in an indexed mask; a colour as [red, green, blue]."""
     colour: Annotated[str, BeforeValidator(_colour_text), Field(pattern="^#[0-9a-f]{6}$")] | None = None
@@ -91,6 +92,7 @@ class DatasetParams(Params):
 
 class ColumnParams(Params):
     image_id: str = "image_id"
+    """Column with the id of the image."""
     class_: str | None = Field(default="class_id", alias="class")
     """null: there is no class column, because every row belongs to the only class."""
     mask: str | list[str] = "mask_id"
@@ -152,8 +154,11 @@ class AnnotationParams(Params):
 
 class SharesParams(Params):
     train: float = Field(default=0.70, gt=0, le=1)
+    """Share of the images to learn from."""
     val: float = Field(default=0.15, ge=0, lt=1)
+    """Share to choose the epoch, thresholds and postprocessing on."""
     test: float = Field(default=0.15, ge=0, lt=1)
+    """Share for the final scores."""
 
     @model_validator(mode="after")
     def _one_in_all(self) -> SharesParams:
@@ -183,7 +188,9 @@ class ExcludeParams(Params):
     images: str = Field(min_length=1)
     """Shell pattern for image_id, such as case7_day0_*."""
     reason: str = Field(min_length=1)
+    """Why; it is shown with the finding."""
     action: Literal["drop", "flag"] = "drop"
+    """drop: do not use the images; flag: use them, with a finding."""
 
 
 class DataProcessingParams(Params):

@@ -225,6 +225,17 @@ def test_the_views_show_truth_prediction_and_their_difference(opened, results):
     assert colour(page, *place) == plain
 
 
+def test_only_the_classes_of_the_image_can_be_switched(opened):
+    page = opened(1400)
+    for image_id, classes in (("scan10", ["box", "disc"]), ("scan12", [])):
+        page.locator(f"#images [data-picture={image_id}] button").click()
+        page.locator(".viewer header b", has_text=image_id).wait_for()
+        page.locator(f".viewer canvas[aria-label^={image_id}]").wait_for()
+        boxes = page.locator(".viewer .controls label:has(i):visible")
+        assert [one.inner_text().strip() for one in boxes.all()] == classes
+        page.keyboard.press("Escape")
+
+
 def test_rows_open_in_the_order_shown_and_a_swipe_turns_the_page(opened):
     page = opened(420, "dark")
     page.select_option("#images [data-order]", label="image, falling")

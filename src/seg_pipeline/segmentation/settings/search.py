@@ -94,6 +94,7 @@ class TpeSettings(Settings):
     space: dict[str, Range | list[Any]] = field(default_factory=dict)
     """Maps the dotted name of a setting to a range or a list of choices; empty: no such search."""
     trials: Annotated[int, Ge(1)] = 20
+    """Number of trials."""
     max_minutes: Annotated[float, Gt(0)] | None = None
     """Start no trial after this many minutes of trials per worker."""
     pruner: Literal["median", "hyperband", "none"] = "median"
@@ -109,6 +110,7 @@ class PoolSettings(Settings):
     """Where trials run and are recorded. Nothing here changes the result of a grid."""
 
     kind: Literal["in_process", "processes", "ray"] = "in_process"
+    """One trial after another in this process, several in processes of this machine, or on a Ray cluster."""
     workers: Annotated[int, Ge(1)] = 2
     """Trials at a time; for processes and ray."""
     threads: Annotated[int, Ge(1)] | None = None

@@ -53,7 +53,9 @@ class SourceInput(Settings):
     """How the images of one source of a combined data set are normalised."""
 
     normalisation: Normalisation = "encoder"
+    """As `training.input.normalisation`, for this source."""
     window: tuple[float, float] | None = None
+    """As `training.input.window`, for this source."""
 
 
 @dataclass(frozen=True, kw_only=True)

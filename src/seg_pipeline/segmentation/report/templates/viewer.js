@@ -61,7 +61,7 @@ function change(values) {
 }
 
 function toggle(index) {
-  if (!classes[index]) return;
+  if (index === undefined) return;
   if (!state.hidden.delete(index)) state.hidden.add(index);
   paint();
 }
@@ -88,6 +88,10 @@ async function decoded(picture) {
   return image;
 }
 
+function classesIn(picture) {
+  return [...data.names.keys()].filter((index) => ["true", ...data.kinds].some((kind) => index in (picture?.[kind] ?? {})));
+}
+
 function runs(text, size) {
   const mask = new Uint8Array(size), numbers = text.split(" ").map(Number);
   for (let at = 0; at < numbers.length; at += 2) mask.fill(1, numbers[at] - 1, numbers[at] - 1 + numbers[at + 1]);
@@ -100,7 +104,11 @@ function paint() {
   overlay.checked = state.overlay;
   opacity.value = state.opacity;
   for (const [index, one] of views.entries()) one.setAttribute("aria-pressed", state.overlay && VIEWS[index][0] === state.view);
-  for (const [index, label] of classes.entries()) label.querySelector("input").checked = !state.hidden.has(index);
+  const here = classesIn(picture);
+  for (const [index, label] of classes.entries()) {
+    label.hidden = !here.includes(index);
+    label.querySelector("input").checked = !state.hidden.has(index);
+  }
   stage.replaceChildren(...data.kinds.map((kind) => {
     const figure = element("figure", {}, drawn(picture, kind));
     if (data.kinds.length > 1) figure.append(element("figcaption", {}, kind === "found" ? "this run" : "other run"));
@@ -204,7 +212,10 @@ function zoomBy(factor, x = 0, y = 0) {
 }
 
 function move() {
-  for (const one of stage.querySelectorAll("canvas, img")) one.style.transform = `translate(${state.x}px, ${state.y}px) scale(${state.zoom})`;
+  for (const one of stage.querySelectorAll("canvas, img")) {
+    one.style.transform = `translate(${state.x}px, ${state.y}px) scale(${state.zoom})`;
+    one.style.imageRendering = state.zoom > 4 ? "pixelated" : "auto";
+  }
 }
 
 // One finger or the mouse moves a zoomed picture and turns the page otherwise; two fingers zoom.
@@ -248,7 +259,7 @@ viewer.addEventListener("keydown", (event) => {
   };
   if (view) change({ view: view[0], overlay: true });
   else if (acts[event.key]) acts[event.key]();
-  else if (/^[1-9]$/.test(event.key)) toggle(Number(event.key) - 1);
+  else if (/^[1-9]$/.test(event.key)) toggle(classesIn(known.get(state.items[state.at].id))[Number(event.key) - 1]);
   else return;
   event.preventDefault();
 });
