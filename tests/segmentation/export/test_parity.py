@@ -1,5 +1,6 @@
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,8 @@ from seg_pipeline.segmentation.export.validation import mean_dice, scaled_copies
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.manifest.table import read_masks, spread
 from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file
-from seg_pipeline.segmentation.settings.training import ParitySettings, ScoreSettings
+from seg_pipeline.segmentation.settings.training import ParitySettings, ScoreSettings, SourceInput
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +31,20 @@ def test_every_form_gives_what_the_trained_model_gives(bundle_folder, checkpoint
     assert (parity["dice_trained"] == parity["dice_exported"]).all()
     assert parity["ok"].all()
     refuse_differences(parity)
+
+
+def test_images_of_a_source_are_compared_with_its_normalisation(bundle_folder, checkpoint, manifest):
+    by_source = {"b": SourceInput(normalisation="fixed", window=(0, 90))}
+    trained = TrainingConfig.from_dict(checkpoint["members"][0]["config"])
+    config = trained.changed({"input": replace(trained.input, by_source=by_source)}).to_dict()
+    bundle = Bundle.read(bundle_folder)
+    networks = tuple(replace(one, input=replace(one.input, by_source=by_source)) for one in bundle.networks)
+    found = {**checkpoint, "members": [{**one, "config": config} for one in checkpoint["members"]]}
+    rows = manifest.head(4).assign(source=["a", "b", "b", "a"])
+    settings = ParitySettings(images=4, scales=(1,), batch_sizes=(3,))
+    parity = compare_formats(replace(bundle, networks=networks), found, rows, settings, SCORES)
+    assert parity["ok"].all()
+    assert (parity["pixel_share"] == 0).all()
 
 
 def test_other_weights_are_refused(bundle_folder, checkpoint, manifest, tmp_path):

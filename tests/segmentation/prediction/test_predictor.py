@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from seg_pipeline.segmentation.data.datasets import ImageMaskDataset
-from seg_pipeline.segmentation.export.validation import seen_images
+from seg_pipeline.segmentation.export.validation import predicted_masks, seen_images
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.prediction.predict_images import full_size_probabilities
@@ -76,10 +76,13 @@ def test_images_of_a_source_are_normalised_as_in_its_training(mixed, checkpoint)
     rows = mixed.iloc[[0, 5]].assign(source=["a", "b"])
     of_a, of_b = full_size_probabilities(rows, model, device=CPU, batch_size=2)
     image_a, image_b = seen_images(rows, common)
+    masks = list(predicted_masks(checkpoint_predictor(model, device=CPU), rows))
     usual, own = (checkpoint_predictor(model, device=CPU, source=source) for source in (None, "b"))
     np.testing.assert_allclose(usual.probabilities(image_a), of_a.numpy(), atol=2e-5)
     np.testing.assert_allclose(own.probabilities(image_b), of_b.numpy(), atol=2e-5)
     assert np.abs(usual.probabilities(image_b) - of_b.numpy()).max() > 1e-3
+    for mask, expected in zip(masks, (of_a, of_b), strict=True):  # as the export measures Dice
+        np.testing.assert_array_equal(mask, expected.numpy() > 0.5)
     with pytest.raises(ValueError, match="no normalisation for images of 'a'; this model has one for b"):
         checkpoint_predictor(model, device=CPU, source="a")
 

@@ -3,6 +3,7 @@
 import itertools
 import logging
 import tempfile
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,14 @@ import torch
 
 from seg_pipeline.segmentation.export.formats import naming_format
 from seg_pipeline.segmentation.export.reduced_precision import INEXACT
-from seg_pipeline.segmentation.export.validation import batches, bundle_predictor, in_float32, mean_dice, scaled_copies
+from seg_pipeline.segmentation.export.validation import (
+    batches,
+    bundle_predictor,
+    in_float32,
+    mean_dice,
+    predictors_by_source,
+    scaled_copies,
+)
 from seg_pipeline.segmentation.manifest.table import spread
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
@@ -100,14 +108,15 @@ def _trained(checkpoint: dict[str, Any], bundle: Bundle, rows: pd.DataFrame, bat
 
 
 def _exported(predictor: ImagePredictor, rows: pd.DataFrame, batch_size: int) -> Outcome:
-    bundle = predictor.bundle
-    plain = ImagePredictor(replace(bundle, prediction=NO_OPTIONS), [network for _, network in predictor.networks])
-    every = list(batches(rows, bundle.input, batch_size))
-    logits = [
-        [one for batch in every for one in plain.full_size_logits(batch, index)]
-        for index in range(len(predictor.networks))
-    ]
-    masks = [predictor.masks(one) for batch in every for one in predictor.batch_probabilities(batch)]
+    logits: list[list[np.ndarray]] = [[] for _ in predictor.networks]
+    masks: list[np.ndarray] = []
+    for own, part in predictors_by_source(predictor, rows):
+        plain = copy(own)
+        plain.bundle = replace(own.bundle, prediction=NO_OPTIONS)
+        for batch in batches(part, own.bundle.input, batch_size):
+            for index, found in enumerate(logits):
+                found.extend(plain.full_size_logits(batch, index))
+            masks += map(own.masks, own.batch_probabilities(batch))
     return Outcome(logits, masks)
 
 

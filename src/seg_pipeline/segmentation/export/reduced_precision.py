@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from seg_pipeline.segmentation.data.datasets import by_source
 from seg_pipeline.segmentation.export.bundle_files import without
 from seg_pipeline.segmentation.export.quiet import errors_only
 from seg_pipeline.segmentation.export.validation import (
@@ -39,9 +40,12 @@ def add_int8(bundle: Bundle, rows: pd.DataFrame) -> Bundle:
     networks = []
     for number, (network, path) in enumerate(zip(bundle.networks, voting.paths("onnx"), strict=True)):
         target = bundle.folder / file_name("int8", number)
-        seen = seen_images(rows, network.input)
-        images = progress_bar(seen, total=len(rows), title="calibrating int8", unit="images")
-        _quantise(path, target, (prepare(image, network.input)[None] for image in images))
+        seen = (
+            prepare(image, network.input.of_source(source))[None]
+            for source, part in by_source(rows)
+            for image in seen_images(part, network.input)
+        )
+        _quantise(path, target, iter(progress_bar(seen, total=len(rows), title="calibrating int8", unit="images")))
         networks.append(replace(network, files={**network.files, "int8": describe_file(target)}))
     return replace(bundle, networks=tuple(networks))
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from seg_pipeline.segmentation.data.datasets import by_source
 from seg_pipeline.segmentation.data.geometry import resize_truth
 from seg_pipeline.segmentation.data.sample_decoding import frame_rows
 from seg_pipeline.segmentation.export.formats import load_network
@@ -63,6 +64,16 @@ def seen_images(rows: pd.DataFrame, settings: InputSettings) -> Iterator[Image]:
         yield [None if at < 0 else read_image(paths[at]) for at in frames]
 
 
+def predictors_by_source(
+    predictor: ImagePredictor, rows: pd.DataFrame
+) -> Iterator[tuple[ImagePredictor, pd.DataFrame]]:
+    """The rows of each source of a combined manifest, in their order, and the predictor with its normalisation."""
+    bundle, networks = predictor.bundle, [network for _, network in predictor.networks]
+    for source, part in by_source(rows):
+        known = None if bundle.input.source_input(source) is None else source
+        yield ImagePredictor(bundle, networks, bundle_format=predictor.bundle_format, source=known), part
+
+
 def batches(rows: pd.DataFrame, settings: InputSettings, batch_size: int) -> Iterator[Sequence[Image]]:
     """``seen_images``, ``batch_size`` at a time."""
     images = seen_images(rows, settings)
@@ -72,8 +83,9 @@ def batches(rows: pd.DataFrame, settings: InputSettings, batch_size: int) -> Ite
 
 def predicted_masks(predictor: ImagePredictor, rows: pd.DataFrame, *, batch_size: int = 1) -> Iterator[np.ndarray]:
     """Bool masks (C, H, W) of each row, from its file."""
-    for batch in batches(rows, predictor.bundle.input, batch_size):
-        yield from map(predictor.masks, predictor.batch_probabilities(batch))
+    for own, part in predictors_by_source(predictor, rows):
+        for batch in batches(part, predictor.bundle.input, batch_size):
+            yield from map(own.masks, own.batch_probabilities(batch))
 
 
 def mean_dice(masks: Iterable[np.ndarray], rows: pd.DataFrame, scores: ScoreSettings) -> float:

@@ -55,7 +55,7 @@ class ImagePredictor:
         bundle_format: str = "checkpoint",
         source: str | None = None,
     ) -> None:
-        if source is not None and source not in bundle.input.by_source:
+        if source is not None and bundle.input.source_input(source) is None:
             known = ", ".join(bundle.input.by_source) or "none: leave the source out"
             raise ValueError(f"no normalisation for images of {source!r}; this model has one for {known}")
         self.bundle, self.bundle_format = bundle, bundle_format

@@ -130,14 +130,16 @@ class InputSettings(Settings):
                 "a mean and deviation of its own; combine encoder, percentile and fixed, or image for all sources"
             )
 
-    def of_source(self, source: str | None) -> InputSettings:
-        """The settings for images of one source; a source that ``by_source`` does not name has those of all.
-
-        A source "a/b" without an entry has that of "a".
-        """
+    def source_input(self, source: str | None) -> SourceInput | None:
+        """What ``by_source`` says about a source; a source "a/b" without an entry has that of "a"."""
         own = None
         while source and own is None:
             own, source = self.by_source.get(source), source.rpartition("/")[0]
+        return own
+
+    def of_source(self, source: str | None) -> InputSettings:
+        """The settings for images of one source; a source that ``by_source`` does not name has those of all."""
+        own = self.source_input(source)
         changed = asdict(own) if own else {}
         return replace(self, by_source={}, **changed) if self.by_source else self
 
