@@ -1,4 +1,4 @@
-"""Write the pages of docs/reference that come from declarations: parameters, findings and tables."""
+"""Write the pages of docs/reference that come from declarations: parameters, findings, tables and tested faults."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from seg_pipeline.segmentation.manifest.table_schemas import TABLES
 from seg_pipeline.segmentation.settings.training import InputSettings
 
 REFERENCE = Path(__file__).parent / "reference"
+TESTS = Path(__file__).parents[1] / "tests"
 
 PARAMETERS = """# Parameters
 
@@ -76,6 +77,17 @@ TABLES_HEAD = """# Tables
 
 The tables that pass between pipelines, generated from the declarations that validate each table when it is saved and
 loaded. A column whose name ends in `<class>` exists once per class.
+"""
+FAULTS = """# What happens when something goes wrong
+
+Full disks, killed processes, hostile files, slow servers: each row is a fault, the commands that it was tried with,
+what happens, and the test that holds it. The page is generated from the marks of these tests.
+
+A rule holds for all: every output file is written beside its target and renamed when it is complete, so a fault leaves
+the file of before. Repeat the command once the cause is gone.
+
+| fault | command | what happens | test |
+|---|---|---|---|
 """
 WORDS = {int: "integer", float: "number", str: "text", bool: "true, false", type(None): "null", object: "any"}
 BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}", "min_length": "at least {} long",
@@ -224,6 +236,38 @@ def _column_type(column: Column) -> str:
     return "; ".join(filter(None, [*said, "" if column.required else "optional column"]))
 
 
+class Fault(NamedTuple):
+    """Arguments of ``pytest.mark.fault``, and the test that has the mark."""
+
+    scenario: str
+    command: str
+    outcome: str
+    test: str
+    file: str
+    review: str = ""
+    """Number of the finding of a review that the test closes."""
+
+
+def faults() -> list[Fault]:
+    """Marks of all tests, by scenario and command."""
+    found = []
+    for file in sorted(TESTS.rglob("test_*.py")):
+        for test in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            for mark in getattr(test, "decorator_list", ()):
+                if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.fault":
+                    given = {str(one.arg): ast.literal_eval(one.value) for one in mark.keywords}
+                    found.append(Fault(**given, test=test.name, file=file.relative_to(TESTS.parent).as_posix()))
+    return sorted(found, key=lambda one: (one.scenario.lower(), one.command, one.test))
+
+
+def _fault_row(one: Fault) -> str:
+    commands = (
+        ", ".join(f"`{name}`" for name in one.command.split(", ")) if one.command != "any pipeline" else one.command
+    )
+    test = f"[{one.test.removeprefix('test_').replace('_', ' ')}](../../{one.file})"
+    return f"| {one.scenario} | {commands} | {one.outcome} | {test} |"
+
+
 def pages() -> dict[str, str]:
     """Contents of the generated pages, by file name."""
     rules = [f"| `{name}` | {rule.about} | {rule.meaning} | {rule.remedy} |" for name, rule in RULES.items()]
@@ -231,6 +275,7 @@ def pages() -> dict[str, str]:
         "parameters.md": PARAMETERS + "\n".join(sections()),
         "findings.md": FINDINGS + "\n".join(rules) + "\n",
         "tables.md": "\n".join([TABLES_HEAD, *_table_sections(TABLES)]),
+        "faults.md": FAULTS + "\n".join(map(_fault_row, faults())) + "\n",
     }
 
 

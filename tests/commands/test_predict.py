@@ -1,6 +1,7 @@
 """The plain command in a process of its own, as a machine without torch and Kedro would run it."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def contents(folder):
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.fault(scenario="killed in prediction", command="seg-pipeline predict", outcome="resumes to the same files")
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
 def test_200_images_killed_and_resumed_give_the_folder_of_an_unbroken_run(bundle_folder, tmp_path):
@@ -64,6 +66,46 @@ def test_200_images_killed_and_resumed_give_the_folder_of_an_unbroken_run(bundle
     assert (ended.returncode, ended.stderr, lives) == (3, "", 2)
     assert contents(out) == contents(tmp_path / "whole")
     assert len(contents(out)) == 199 * 3 + 7  # three files per image; tables, journal, settings and lock
+
+
+@pytest.mark.fault(
+    scenario="quota (RLIMIT_FSIZE)",
+    command="seg-pipeline predict",
+    outcome="one sentence, exit code 1; a repeat completes the folder",
+    review="serving 11",
+)
+@pytest.mark.parametrize("largest", [300, 2500])
+def test_a_full_disk_ends_with_one_sentence_and_a_repeat_completes(bundle_folder, tmp_path, capsys, largest):
+    """2500 bytes hold the settings and some masks, and not the journal."""
+    images = write_images(tmp_path / "images", 8)
+    given = [str(images), "--model", str(bundle_folder), "--threads", "1", "--formats", FORMATS, "--quiet", "--out"]
+    assert main([*given, str(tmp_path / "whole")]) == 0
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, limits[1]))
+    try:
+        assert main([*given, str(tmp_path / "out")]) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("seg-pipeline predict: [Errno 27] File too large")
+    assert not [path for path in (tmp_path / "out").rglob(".*") if ".part" in path.name]
+    assert main([*given, str(tmp_path / "out")]) == 0
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.fault(
+    scenario="output folder cannot be created",
+    command="seg-pipeline predict",
+    outcome="one sentence, exit code 1",
+    review="serving 11",
+)
+def test_an_output_folder_that_cannot_be_made_is_one_sentence(bundle_folder, tmp_path, capsys):
+    images = write_images(tmp_path / "images", 1)
+    (tmp_path / "file").write_text("mine")
+    given = [str(images), "--model", str(bundle_folder), "--out", str(tmp_path / "file" / "out")]
+    assert main(given) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"seg-pipeline predict: [Errno 20] Not a directory: '{tmp_path}/file/out'"
 
 
 def test_the_summary_and_exit_codes(bundle_folder, tmp_path, capsys):

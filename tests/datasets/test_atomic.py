@@ -75,6 +75,12 @@ def test_the_catalog_has_files_of_every_kind():
     assert len(ENTRIES) > 60
 
 
+@pytest.mark.fault(
+    scenario="disk full while an output is saved",
+    command="any pipeline",
+    outcome="every file of the catalog stays as it was, and no partial file is left",
+    review="serving 8",
+)
 @pytest.mark.parametrize("name", ENTRIES)
 def test_a_save_that_fails_in_the_middle_leaves_the_old_file(name, tmp_path):
     config = moved(ENTRIES[name], tmp_path)
@@ -99,6 +105,11 @@ def die(*_: object) -> None:
     raise Killed
 
 
+@pytest.mark.fault(
+    scenario="killed while an output is saved",
+    command="any pipeline",
+    outcome="the next save of the file removes what the killed one left",
+)
 @pytest.mark.parametrize("name", ENTRIES)
 def test_the_next_save_removes_what_a_killed_one_left(name, tmp_path, monkeypatch):
     config = moved(ENTRIES[name], tmp_path)

@@ -102,6 +102,11 @@ def truncate(file: Path) -> None:
     file.write_bytes(file.read_bytes()[:-100])
 
 
+@pytest.mark.fault(
+    scenario="damaged checkpoint",
+    command="kedro run --pipeline training",
+    outcome="the previous save is used, with a warning",
+)
 @pytest.mark.parametrize("damage", [flip_a_bit, truncate])
 def test_the_previous_save_replaces_a_damaged_checkpoint(file, damage, caplog):
     dataset = saved(file, 1, 2)
@@ -163,6 +168,9 @@ class Malicious:
         return (os.mkdir, (os.environ["TARGET"],))
 
 
+@pytest.mark.fault(
+    scenario="checkpoint with code", command="kedro run --pipeline training", outcome="refused; the code does not run"
+)
 def test_code_in_a_checkpoint_is_refused_and_does_not_run(file, tmp_path, monkeypatch):
     monkeypatch.setenv("TARGET", str(tmp_path / "pwned"))
     file.parent.mkdir()
@@ -193,6 +201,12 @@ def test_what_would_not_load_again_is_not_saved(file, data, found):
     assert not file.parent.exists()
 
 
+@pytest.mark.fault(
+    scenario="disk full while a checkpoint is saved",
+    command="kedro run --pipeline training",
+    outcome="one sentence; the checkpoint of before can be loaded",
+    review="serving 8",
+)
 @pytest.mark.parametrize("room", [0, 1, 2])
 def test_a_full_disk_leaves_what_was_there(file, monkeypatch, room):
     """Room for none, one or two of the three files that a save writes."""
@@ -298,6 +312,11 @@ print("survived")
 """
 
 
+@pytest.mark.fault(
+    scenario="killed while a checkpoint is saved",
+    command="kedro run --pipeline training",
+    outcome="a readable checkpoint exists at every moment",
+)
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs fork and SIGKILL")
 def test_a_save_may_be_killed_at_any_moment(file):

@@ -75,6 +75,11 @@ def test_a_file_that_cannot_be_read_is_told_with_its_dataset(tmp_path):
     assert f"{tmp_path}/a.json" in text_for_user(caught.value)
 
 
+@pytest.mark.fault(
+    scenario="disk full or no permission, anywhere in a node",
+    command="any pipeline",
+    outcome="one sentence that names the file",
+)
 @pytest.mark.parametrize(
     ("error", "text"),
     [

@@ -40,6 +40,11 @@ class Loader(dict):
         self.runtime_params = runtime_params
 
 
+@pytest.mark.fault(
+    scenario="`data_root` or `raw_root` at an address (s3://)",
+    command="kedro run",
+    outcome="refused before the run, with what to do",
+)
 def test_data_at_an_address_is_refused_before_anything_is_read(tmp_path):
     loader = Loader({}, raw_root="s3://bucket/scans")
     with pytest.raises(UserError, match=r"raw_root: s3://bucket/scans is an address, but .* mount the bucket"):
@@ -57,6 +62,12 @@ def another_run(tmp_path):
         process.kill()
 
 
+@pytest.mark.fault(
+    scenario="two runs of a pipeline in one `data_root`",
+    command="kedro run --pipeline training",
+    outcome="the second names the first and stops",
+    review="serving 5",
+)
 def test_a_second_training_stops_and_says_who_trains(tmp_path, another_run):
     message = (
         f"another run of `training` writes to {tmp_path}/data: process 41 on node7, `kedro run`, since 2026-01-02 "
@@ -79,6 +90,11 @@ def test_other_pipelines_and_other_folders_are_free(tmp_path, another_run):
     assert (tmp_path / "other/.locks/training.lock").exists()
 
 
+@pytest.mark.fault(
+    scenario="two runs, with `concurrent_run: wait`",
+    command="kedro run --pipeline training",
+    outcome="the second waits",
+)
 def test_it_can_wait(tmp_path, another_run):
     run, began = hooks(tmp_path, concurrent_run="wait"), time.monotonic()
     run.before_pipeline_run({}, pipeline("training"))
@@ -87,6 +103,11 @@ def test_it_can_wait(tmp_path, another_run):
     run.on_pipeline_error()
 
 
+@pytest.mark.fault(
+    scenario="killed while it holds the lock of `data_root`",
+    command="kedro run --pipeline training",
+    outcome="the next run starts",
+)
 def test_a_killed_run_holds_nothing(tmp_path, another_run):
     another_run.kill()
     another_run.wait()

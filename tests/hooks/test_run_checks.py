@@ -124,6 +124,11 @@ def test_an_output_folder_without_permission(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.fault(
+    scenario="table at s3:// without s3fs",
+    command="kedro run",
+    outcome="stops before the first node and names the package",
+)
 def test_a_data_set_on_s3_names_the_package_that_reads_it():
     said = refusal(run_checks.check_outputs, *saving("s3://bucket/findings.parquet"))
     assert said.startswith("conf/: Install s3fs to access S3. Failed to instantiate dataset 'findings'")

@@ -41,6 +41,12 @@ def test_a_class_must_not_have_a_name_with_a_meaning_of_its_own(name):
     assert DatasetParams(task="multilabel", classes=["ignore", "NA", "share"]).names == ["ignore", "NA", "share"]
 
 
+@pytest.mark.fault(
+    scenario="files arrive while the run reads the folder",
+    command="kedro run --pipeline data_processing",
+    outcome="findings; the next run takes them",
+    review="data 13",
+)
 def test_files_are_listed_for_the_findings_page_as_when_the_run_began():
     pipeline = create_pipeline()
     (late,) = (node for node in pipeline.nodes if node.name == "find_late_files")

@@ -30,6 +30,12 @@ def test_actions_are_pinned_by_commit_and_keep_no_credentials():
     assert checkout["with"]["persist-credentials"] is False
 
 
+@pytest.mark.fault(
+    scenario="container is removed",
+    command="docker run --rm",
+    outcome="data and tracked runs stay in the volume",
+    review="serving 13",
+)
 def test_the_volume_of_the_container_keeps_the_tracked_runs():
     text = (ROOT / "Dockerfile").read_text()
     (volume,) = re.findall(r"^VOLUME (\S+)", text, re.M)

@@ -19,7 +19,7 @@ generate = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(generate)
 
 
-@pytest.mark.parametrize("name", ["parameters.md", "findings.md", "tables.md"])
+@pytest.mark.parametrize("name", ["parameters.md", "findings.md", "tables.md", "faults.md"])
 def test_a_generated_page_is_up_to_date(name):
     assert (DOCS / "reference" / name).read_text() == generate.pages()[name], "run: python docs/generate.py"
 
@@ -27,6 +27,21 @@ def test_a_generated_page_is_up_to_date(name):
 def test_every_parameter_has_a_meaning():
     rows = (DOCS / "reference" / "parameters.md").read_text().splitlines()
     assert [row for row in rows if row.endswith("|  |")] == []
+
+
+REVIEWED = {
+    *(f"serving {number}" for number in range(1, 16)),
+    *(f"data {number}" for number in (4, 12, 13, 15, 16, 19)),
+}
+
+
+def test_every_finding_of_the_reviews_of_faults_has_its_test():
+    assert {one.review for one in generate.faults() if one.review} == REVIEWED
+
+
+def test_a_mark_names_its_test_and_what_happens():
+    (found,) = [one for one in generate.faults() if one.test == "test_it_can_wait"]
+    assert (found.file, found.outcome) == ("tests/hooks/test_locks.py", "the second waits")
 
 
 @dataclass(frozen=True, kw_only=True)

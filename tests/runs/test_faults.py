@@ -122,6 +122,12 @@ FULL = (
 )
 
 
+@pytest.mark.fault(
+    scenario="quota (RLIMIT_FSIZE)",
+    command="data_processing, hparam_search, training",
+    outcome="one sentence, exit code 1; old files stay, and a rerun succeeds",
+    review="serving 8",
+)
 @pytest.mark.parametrize(
     ("pipeline", "largest", "text"),
     [
@@ -142,6 +148,11 @@ def test_a_quota_ends_a_run_with_a_sentence_and_old_files(processed, pipeline, l
     assert status == 0, output
 
 
+@pytest.mark.fault(
+    scenario="read-only output folder",
+    command="kedro run --pipeline data_processing",
+    outcome="stops before the first node with the folder's name; a rerun succeeds",
+)
 def test_an_output_folder_that_may_not_be_written_to_stops_a_run_before_it_begins(processed):
     before, folder = state(processed.data), processed.data / "03_primary"
     folder.chmod(0o555)
@@ -155,6 +166,11 @@ def test_an_output_folder_that_may_not_be_written_to_stops_a_run_before_it_begin
     assert processed.run("data_processing", params=UNTRACKED)[0] == 0
 
 
+@pytest.mark.fault(
+    scenario="no permission to read an input",
+    command="kedro run --pipeline hparam_search",
+    outcome="one sentence that names the file",
+)
 def test_a_file_that_may_not_be_read_is_named(processed):
     file = processed.data / "05_model_input" / "train_val_images.parquet"
     file.chmod(0)
@@ -166,6 +182,12 @@ def test_a_file_that_may_not_be_read_is_named(processed):
     assert f"{file}: Permission denied; give yourself the right to it" in only_error(output)
 
 
+@pytest.mark.fault(
+    scenario="read-only project, `data_root` elsewhere",
+    command="kedro run --pipeline data_processing",
+    outcome="the run succeeds; one warning that it is not tracked",
+    review="serving 6",
+)
 def test_a_read_only_project_runs_with_its_data_elsewhere_and_one_warning(project, tmp_path):
     folders = [project.folder, *(path for path in project.folder.rglob("*/") if ".git" not in path.parts)]
     modes = {folder: folder.stat().st_mode for folder in folders}
@@ -185,6 +207,11 @@ def test_a_read_only_project_runs_with_its_data_elsewhere_and_one_warning(projec
     assert (tmp_path / "out/05_model_input/manifest.parquet").exists()
 
 
+@pytest.mark.fault(
+    scenario="broken pipe, as with `head -1`",
+    command="kedro run --pipeline data_processing",
+    outcome="all files are complete; exit code 1",
+)
 def test_a_reader_that_has_left_costs_no_file(processed, tmp_path):
     """As in ``kedro run | head -1``."""
     root = f"{UNTRACKED},data_root={tmp_path}/out"
@@ -195,6 +222,9 @@ def test_a_reader_that_has_left_costs_no_file(processed, tmp_path):
     assert wanted <= outputs(tmp_path / "out").keys()
 
 
+@pytest.mark.fault(
+    scenario="LC_ALL=C without UTF-8 mode", command="kedro run --pipeline data_processing", outcome="the same files"
+)
 def test_a_locale_without_utf_8_changes_nothing(processed):
     """In a process of its own, because Python takes its encodings from the locale when it starts."""
     before = outputs(processed.data)
@@ -213,6 +243,11 @@ def test_a_locale_without_utf_8_changes_nothing(processed):
     assert {name: contents(path) for name, path in before.items()} == said
 
 
+@pytest.mark.fault(
+    scenario="SIGTERM, SIGINT and SIGKILL at 50 random moments",
+    command="data_processing, hparam_search, training, export, inference",
+    outcome="a rerun gives the files of an undisturbed run; no process, temporary file or open mlflow run is left",
+)
 def test_whatever_is_interrupted_a_rerun_gives_what_an_undisturbed_run_gives(project):
     seconds = {}
     for pipeline in KILLS:

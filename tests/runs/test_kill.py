@@ -167,6 +167,9 @@ def assert_same(one: Path, other: Path) -> None:
     assert {file.name for file in one.iterdir()} == {file.name for file in other.iterdir()}
 
 
+@pytest.mark.fault(
+    scenario="killed in training", command="kedro run --pipeline training", outcome="resumes to equal weights"
+)
 @pytest.mark.slow
 def test_a_training_killed_five_times_ends_with_the_weights_of_one_that_was_not(training, whole, folder):
     undisturbed, seconds = whole
@@ -179,6 +182,11 @@ def test_a_training_killed_five_times_ends_with_the_weights_of_one_that_was_not(
     assert_same(folder, undisturbed)
 
 
+@pytest.mark.fault(
+    scenario="checkpoint cut short",
+    command="kedro run --pipeline training",
+    outcome="resumes from the previous save to equal weights",
+)
 @pytest.mark.slow
 def test_a_checkpoint_cut_short_falls_back_to_the_one_before_and_ends_with_equal_weights(training, whole, folder):
     undisturbed, _ = whole

@@ -32,6 +32,12 @@ def test_what_is_refused_is_refused_in_the_same_words(processes):
     assert (refused.value.status, refused.value.problem.error) == (400, "empty_file")
 
 
+@pytest.mark.fault(
+    scenario="upload that takes too long to decode",
+    command="seg-pipeline serve",
+    outcome="422; the decoding process is replaced",
+    review="serving 2",
+)
 @pytest.mark.slow
 def test_a_file_that_takes_too_long_costs_a_process_and_no_more(fake):
     slow = DecodingProcesses(number=1, seconds=0.001, max_pixels=20_000_000, reading=ReadSettings())
@@ -45,6 +51,12 @@ def test_a_file_that_takes_too_long_costs_a_process_and_no_more(fake):
         slow.close()
 
 
+@pytest.mark.fault(
+    scenario="upload that takes too much memory",
+    command="seg-pipeline serve",
+    outcome="422; the decoding process is replaced",
+    review="serving 1",
+)
 def test_memory_is_limited(fake, monkeypatch):
     """In a forked child, which sees the smaller limit: 36 million pixels do not fit into 1 MB."""
     monkeypatch.setattr(decoding, "MEMORY_PER_PIXEL", 0)

@@ -115,6 +115,12 @@ def test_metrics_count_requests_and_pictures(client, fake):
     assert {"seg_pipeline_places_held 0", "seg_pipeline_places 34"} <= set(lines)
 
 
+@pytest.mark.fault(
+    scenario="fault in the server's code",
+    command="seg-pipeline serve",
+    outcome="500 as JSON with security headers, counted, without a traceback",
+    review="serving 9",
+)
 def test_a_fault_of_the_server_is_answered_like_any_other_error(fake, caplog):
     def fault():
         raise ZeroDivisionError("secret /path")

@@ -30,6 +30,9 @@ def everything(connection):
     return b"".join(parts)
 
 
+@pytest.mark.fault(
+    scenario="headers without end", command="seg-pipeline serve", outcome="the connection is closed", review="serving 7"
+)
 def test_headers_without_end_are_refused(address):
     with connected(address) as connection:
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"a" * 66_000)
@@ -39,6 +42,12 @@ def test_headers_without_end_are_refused(address):
     assert body == b'{"error":"headers","detail":"the headers exceed this server\'s limit of 65,536 bytes"}'
 
 
+@pytest.mark.fault(
+    scenario="client that sends no whole headers",
+    command="seg-pipeline serve",
+    outcome="the connection is closed after a while",
+    review="serving 7",
+)
 @pytest.mark.parametrize("begun", [b"", b"GET /healthz HTTP/1.1\r\nHost: "])
 def test_a_client_that_sends_no_whole_headers_is_let_go(address, begun, monkeypatch):
     monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.3)
@@ -47,6 +56,12 @@ def test_a_client_that_sends_no_whole_headers_is_let_go(address, begun, monkeypa
         assert everything(connection).startswith(b"HTTP/1.1 408 ")
 
 
+@pytest.mark.fault(
+    scenario="too many connections",
+    command="seg-pipeline serve",
+    outcome="those beyond the limit are closed",
+    review="serving 7",
+)
 def test_connections_beyond_the_limit_are_closed(address, monkeypatch):
     monkeypatch.setattr(protocol, "MAX_CONNECTIONS", 2)
     with connected(address), connected(address), connected(address) as third:

@@ -36,6 +36,9 @@ def post(address: str, fake) -> httpx.Response:
     return httpx.post(f"{address}/api/predict", files={"image": fake.file(PIXELS)}, timeout=20)
 
 
+@pytest.mark.fault(
+    scenario="more requests than the queue holds", command="seg-pipeline serve", outcome="429 with Retry-After"
+)
 def test_a_full_queue_is_told_to_come_back(fake, slow):
     app = fake.app(slow, workers=1, queue=1)
     with fake.running(app) as (address, _), ThreadPoolExecutor(2) as pool:
@@ -65,6 +68,7 @@ def test_what_takes_too_long_is_given_up_and_keeps_its_worker(fake, slow):
     assert waiting.headers["retry-after"] == "5"
 
 
+@pytest.mark.fault(scenario="client that stalls", command="seg-pipeline serve", outcome="loses its place in the queue")
 def test_a_sender_that_stalls_loses_its_place(fake):
     app = fake.app(fake.Predictor(), timeout=0.3)
     head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
@@ -77,6 +81,9 @@ def test_a_sender_that_stalls_loses_its_place(fake):
         until(lambda: app.state.served.queue.held == 0)
 
 
+@pytest.mark.fault(
+    scenario="SIGTERM while answers are computed", command="seg-pipeline serve", outcome="answers in progress are sent"
+)
 def test_a_stop_waits_for_the_answers_in_progress(fake, slow):
     with fake.running(fake.app(slow)) as (address, server), ThreadPoolExecutor(1) as pool:
         answer = pool.submit(post, address, fake)

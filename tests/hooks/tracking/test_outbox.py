@@ -139,6 +139,11 @@ def test_kept_files_are_copies(box, store, tmp_path):
     ]
 
 
+@pytest.mark.fault(
+    scenario="killed while the tracking store is unreachable",
+    command="kedro run",
+    outcome="the next run sends what was kept",
+)
 def test_the_next_run_sends_the_journal_of_a_killed_run(store, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     folder = tmp_path / "tracking_aside"
@@ -175,6 +180,9 @@ def test_a_rejected_call_is_logged_and_does_not_block_the_rest(box, store, caplo
     assert "tracking: mlflow rejected params: refused: no such thing" in caplog.messages
 
 
+@pytest.mark.fault(
+    scenario="disk full and tracking store unreachable", command="kedro run", outcome="one warning", review="serving 6"
+)
 def test_a_full_disk_does_not_stop_the_run(box, store, tmp_path, caplog):
     (tmp_path / "tracking_aside").touch()  # a file where the folder should be
     store.down = True
@@ -215,6 +223,12 @@ def no_space(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.fault(
+    scenario="disk full within a line of tracking's journal",
+    command="kedro run",
+    outcome="the line is lost, the journal stays readable",
+    review="serving 6",
+)
 def test_a_disk_that_is_full_within_a_line_leaves_whole_lines(box, store, tmp_path, monkeypatch):
     store.down = True
     box.send("start", run=START)
@@ -244,6 +258,12 @@ def test_a_disk_that_is_full_within_a_line_leaves_whole_lines(box, store, tmp_pa
 SENT = [{"do": "start", "run": START}, {"do": "tags", "run": "abc", "values": {"a": "b"}}]
 
 
+@pytest.mark.fault(
+    scenario="torn or foreign lines in tracking's journal",
+    command="kedro run",
+    outcome="skipped and counted; nothing outside its folder is read",
+    review="serving 6",
+)
 @pytest.mark.parametrize(
     "line",
     [
@@ -302,6 +322,9 @@ def test_a_journal_that_was_deleted_is_told(box, store, tmp_path, caplog):
     assert "1 damaged line of" in warnings_in(caplog)[-1]
 
 
+@pytest.mark.fault(
+    scenario="mlflow's database is replaced during a run", command="kedro run", outcome="the run is recorded again"
+)
 def test_a_store_that_has_lost_the_run_gets_it_again(box, store, caplog):
     box.send("start", run=START)
     store.refused = "metrics"
@@ -322,6 +345,9 @@ def test_a_run_that_the_store_rejects_costs_one_warning(box, store, caplog):
     assert box.where(outbox.Run(**START)).startswith("mlflow: not recorded")
 
 
+@pytest.mark.fault(
+    scenario="mlflow server is slow", command="kedro run", outcome="left alone for ten times as long as the call took"
+)
 def test_a_slow_store_is_left_alone_ten_times_as_long_as_it_took(store, tmp_path, monkeypatch):
     clock = [0.0]
     monkeypatch.setattr(outbox.time, "monotonic", lambda: clock[0])
@@ -386,6 +412,9 @@ def test_a_store_that_does_not_work_gets_the_run_later(tmp_path, monkeypatch, ca
     assert hooks.where == f"mlflow: kept in {journal}"
 
 
+@pytest.mark.fault(
+    scenario="mlflow server hangs", command="kedro run", outcome="a time-out at each end and one warning"
+)
 def test_a_server_that_hangs_costs_two_time_outs_and_one_warning(tmp_path, monkeypatch, caplog):
     """With the defaults of 10 s and one more attempt, about 22 s at the start and at the end of a run."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -421,6 +450,7 @@ def test_the_next_run_sends_a_run_that_no_store_received(tmp_path, store_uri, mo
     assert not list((tmp_path / "tracking_aside").iterdir())
 
 
+@pytest.mark.fault(scenario="mlflow's database is locked", command="kedro run", outcome="sent at the end of the run")
 def test_a_store_locked_during_a_run_gets_the_rest_at_the_end(tmp_path, store_uri, monkeypatch, caplog):
     from mlflow import MlflowClient
     from mlflow.store.db import utils

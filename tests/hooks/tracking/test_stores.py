@@ -174,6 +174,9 @@ print(*(os.wait()[1] for _ in range(3)))
 """
 
 
+@pytest.mark.fault(
+    scenario="three first tracked runs at once", command="kedro run", outcome="one database with three runs"
+)
 @pytest.mark.slow
 def test_three_first_runs_at_once_make_one_database(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -186,6 +189,12 @@ def test_three_first_runs_at_once_make_one_database(tmp_path, monkeypatch):
     assert not (tmp_path / "tracking_aside").exists()
 
 
+@pytest.mark.fault(
+    scenario="the clock is set while a run is tracked",
+    command="kedro run",
+    outcome="a living run is not marked as killed",
+    review="serving 12",
+)
 def test_a_clock_that_is_set_does_not_make_a_living_process_another(monkeypatch):
     import psutil
 

@@ -574,6 +574,7 @@ def test_another_training_is_another_run(running, tmp_path, change):
     assert running(catalog, pipeline=RESUMABLE).run_id != first.run_id
 
 
+@pytest.mark.fault(scenario="SIGTERM in a tracked run", command="kedro run", outcome="closed as KILLED")
 @pytest.mark.slow
 def test_sigterm_ends_the_run_as_killed(tmp_path, store_uri):
     """In a process of its own: it ends."""
@@ -609,6 +610,7 @@ os.kill(os.getpid(), signal.SIGTERM)
     assert run.info.status == "KILLED"
 
 
+@pytest.mark.fault(scenario="SIGKILL in a tracked run", command="kedro run", outcome="the next run marks it as KILLED")
 def test_a_run_whose_process_is_gone_is_marked_by_the_next(running):
     first = running()
     first.client.set_tag(first.run_id, "seg_pipeline.process", f"{socket.gethostname()} 999999-1")

@@ -174,6 +174,9 @@ DAMAGES = {
 }
 
 
+@pytest.mark.fault(
+    scenario="damaged pixel cache", command="kedro run --pipeline training", outcome="rebuilt, with a warning"
+)
 @pytest.mark.parametrize(("damage", "says"), DAMAGES.values(), ids=DAMAGES)
 def test_a_damaged_cache_is_rebuilt(mixed, tmp_path, caplog, damage, says):
     cache = opened(mixed, tmp_path).source
@@ -208,6 +211,11 @@ def test_too_little_space_is_reported_before_anything_is_written(mixed, tmp_path
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.fault(
+    scenario="disk full while the pixel cache is written",
+    command="kedro run --pipeline training",
+    outcome="one sentence with sizes; no partial cache",
+)
 def test_a_full_disk_leaves_no_partial_cache(mixed, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -220,6 +228,11 @@ def test_a_full_disk_leaves_no_partial_cache(mixed, tmp_path, monkeypatch):
     assert folders(tmp_path) == []
 
 
+@pytest.mark.fault(
+    scenario="killed while the pixel cache is written",
+    command="kedro run --pipeline training",
+    outcome="the next run builds it again and removes the half-written one",
+)
 def test_a_killed_build_leaves_no_damage(mixed, tmp_path):
     mixed.to_pickle(tmp_path / "mixed.pkl")
     script = f"""
@@ -240,6 +253,11 @@ def test_a_killed_build_leaves_no_damage(mixed, tmp_path):
         assert living.exists()
 
 
+@pytest.mark.fault(
+    scenario="two runs build one pixel cache",
+    command="kedro run --pipeline training",
+    outcome="both use the one that is complete first",
+)
 def test_two_builds_at_once_give_one_cache(mixed, tmp_path, monkeypatch):
     meet = threading.Barrier(2, timeout=20)
     publish = disk._publish
@@ -272,6 +290,12 @@ def test_the_most_recently_used_caches_are_kept(mixed, tmp_path):
     assert folders(tmp_path) == sorted(["notes", *(source.name for source in expected)])
 
 
+@pytest.mark.fault(
+    scenario="many pixel caches while one is in use",
+    command="kedro run --pipeline training",
+    outcome="the one in use stays",
+    review="data 19",
+)
 def test_a_cache_in_use_is_not_removed(mixed, tmp_path):
     held = opened(mixed.iloc[:1], tmp_path)
     in_worker = pickle.loads(pickle.dumps(opened(mixed.iloc[:2], tmp_path)))

@@ -461,6 +461,11 @@ def refuse():
     raise RuntimeError("no pixels")
 
 
+@pytest.mark.fault(
+    scenario="a loader worker hangs or dies",
+    command="kedro run --pipeline training",
+    outcome="one sentence with the setting to change",
+)
 @pytest.mark.slow
 @threads
 @pytest.mark.parametrize(

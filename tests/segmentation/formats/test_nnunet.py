@@ -104,6 +104,12 @@ def test_what_is_written_is_read_back_as_it_was(tmp_path):
         np.testing.assert_array_equal(found[2], decode_rle(row["ignore"], (2, 3), order="C"))
 
 
+@pytest.mark.fault(
+    scenario="a folder of other data as export folder",
+    command="kedro run --pipeline export_nnunet",
+    outcome="refused; nothing is deleted",
+    review="data 15",
+)
 def test_an_export_is_replaced_and_other_things_are_not(tmp_path):
     manifest = images(tmp_path, ("i1", "train", "", "", ""))
     exported(tmp_path / "raw", manifest)
@@ -119,6 +125,12 @@ def test_an_export_is_replaced_and_other_things_are_not(tmp_path):
     assert (tmp_path / "mine/labelsTr/i1.png").exists()
 
 
+@pytest.mark.fault(
+    scenario="killed in an export to nnU-Net",
+    command="kedro run --pipeline export_nnunet",
+    outcome="can be repeated",
+    review="data 15",
+)
 def test_an_interrupted_export_is_repeated_and_foreign_files_beside_it_stay(tmp_path, monkeypatch):
     manifest = images(tmp_path, ("i1", "train", "", "", ""), ("i2", "test", "", "", ""))
     plan = plan_raw(manifest, name="test", overlap="regions")

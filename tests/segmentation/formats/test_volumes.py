@@ -131,6 +131,11 @@ def test_files_are_hashed_once_per_run(tmp_path, monkeypatch):
     assert hashed == [str(one.images[0]), str(one.labels)]
 
 
+@pytest.mark.fault(
+    scenario="cutting of volumes breaks off",
+    command="kedro run --pipeline data_processing",
+    outcome="nothing half-made is left",
+)
 def test_a_cut_that_was_broken_off_leaves_nothing(tmp_path):
     broken = case(tmp_path, labels=np.full(RAS.shape, 0.6))
     images, annotations = index_volumes([broken], tmp_path / "store", Cutting())

@@ -263,6 +263,12 @@ def test_the_limit_of_pixels_is_a_setting(tmp_path):
         read_image(format_address(path, ReadSettings(max_pixels=5)))
 
 
+@pytest.mark.fault(
+    scenario="I/O error while an image is read",
+    command="kedro run --pipeline data_processing, seg-pipeline predict",
+    outcome="tried again; never reported as damage",
+    review="data 4",
+)
 @pytest.mark.parametrize("reader", [read_image, read_size, read_values])
 @pytest.mark.parametrize("ending", ["png", "tif", "jpg"])
 def test_an_io_error_is_tried_again_and_never_called_damage(tmp_path, monkeypatch, reader, ending):
@@ -307,6 +313,12 @@ def test_a_mask_with_alpha_gives_its_values(tmp_path, mode):
     assert (values if values.ndim == 2 else values[..., 2]).tolist() == [[0, 255, 7]]
 
 
+@pytest.mark.fault(
+    scenario="mask file cut short",
+    command="kedro run --pipeline data_processing",
+    outcome="a finding",
+    review="data 12",
+)
 @pytest.mark.parametrize("keep", [20, 40, 60, 90])
 @pytest.mark.parametrize("mode", ["L", "P"])
 def test_a_mask_cut_anywhere_is_refused(tmp_path, mode, keep):
@@ -371,6 +383,12 @@ def progressive(*, scans: int) -> bytes:
     return data[:-2] + last * (scans - data.count(marker)) + data[-2:]
 
 
+@pytest.mark.fault(
+    scenario="JPEG of very many scans",
+    command="kedro run --pipeline data_processing, seg-pipeline predict, seg-pipeline serve",
+    outcome="refused before it is decoded",
+    review="serving 2",
+)
 def test_a_jpeg_of_more_scans_than_anybody_writes_is_refused_before_it_is_decoded(monkeypatch):
     assert decode_image(progressive(scans=100), name="a.jpg").shape == (64, 64)
     monkeypatch.setattr(cv2, "imdecode", None)  # not called

@@ -208,6 +208,12 @@ def test_a_truncated_file_is_refused(tmp_path, compression, keep):
         read_image(tmp_path / "a.tif")
 
 
+@pytest.mark.fault(
+    scenario="TIFF with damaged tags",
+    command="kedro run --pipeline data_processing, seg-pipeline predict, seg-pipeline serve",
+    outcome="a finding or a refusal, never a traceback",
+    review="serving 4",
+)
 def test_damaged_tags_are_refused(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", GREY)
     content = bytearray((tmp_path / "a.tif").read_bytes())
@@ -234,12 +240,24 @@ def chained(number: int, *, tags: bytes = b"", payload: bytes = b"") -> bytes:
     return b"II*\0" + struct.pack("<I", begin) + bytes(range(16)) + payload + b"".join(pages)
 
 
+@pytest.mark.fault(
+    scenario="TIFF of very many pages",
+    command="kedro run --pipeline data_processing, seg-pipeline predict, seg-pipeline serve",
+    outcome="refused before the pages are read",
+    review="serving 3",
+)
 def test_a_file_of_very_many_pages_is_refused_before_their_headers_are_read():
     assert decode_image(chained(1), name="a.tif").ravel().tolist() == list(range(16))
     with pytest.raises(ValueError, match=r"a\.tif: holds 10,001 pages, more than the limit of 10,000"):
         decode_image(chained(10_001), name="a.tif")
 
 
+@pytest.mark.fault(
+    scenario="TIFF whose tags take gigabytes",
+    command="kedro run --pipeline data_processing, seg-pipeline predict, seg-pipeline serve",
+    outcome="refused before anything is read",
+    review="serving 1",
+)
 def test_tags_that_share_their_bytes_are_not_read():
     """2,000 unknown tags that all claim the same 200 kB: OpenCV's reader took all of them, 400 MB."""
     tags = b"".join(struct.pack("<HHII", 50_000 + number, 1, 200_000, 24) for number in range(2000))

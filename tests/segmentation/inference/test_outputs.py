@@ -54,6 +54,12 @@ def test_overlapping_classes_have_a_file_each(tmp_path, masks, bundle):
     np.testing.assert_array_equal(np.stack(read), masks * 255)
 
 
+@pytest.mark.fault(
+    scenario="class names that are equal as folder names",
+    command="seg-pipeline predict",
+    outcome="each class has a folder of its own",
+    review="serving 15",
+)
 @pytest.mark.parametrize(
     ("classes", "folders"),
     [
@@ -67,6 +73,11 @@ def test_class_names_become_folders(classes, folders):
     assert outputs.class_folders(classes) == folders
 
 
+@pytest.mark.fault(
+    scenario="file names that a spreadsheet would run",
+    command="seg-pipeline predict",
+    outcome="neutralised in the CSV tables",
+)
 def test_a_spreadsheet_runs_nothing_and_the_text_can_be_had_back():
     names = ["=cmd.png", "+1", "-1.png", "@a", "'b", "c=1", "\t=d"]
     table = pd.DataFrame({"file": names, "area": [-1, 2, 3, 4, 5, 6, 7]})

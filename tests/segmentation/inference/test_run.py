@@ -102,6 +102,7 @@ def test_the_number_of_workers_changes_no_file(images, predictor, tmp_path, batc
     assert [name.startswith("image") for name in finished].count(True) == 2 * 3
 
 
+@pytest.mark.fault(scenario="killed in its first write", command="seg-pipeline predict", outcome="can be repeated")
 def test_a_run_killed_in_its_first_write_can_be_repeated(images, predictor, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
@@ -110,6 +111,20 @@ def test_a_run_killed_in_its_first_write_can_be_repeated(images, predictor, tmp_
     (out / "masks" / "box" / ".gone.part0.png").write_bytes(b"half")
     predict_folder(find_images(images)[0], predictor, out, settings=ALL)
     assert not [path for path in out.rglob(".*") if ".part" in path.name]
+
+
+@pytest.mark.fault(
+    scenario="line separator (U+2028) in a file name",
+    command="seg-pipeline predict",
+    outcome="resumes",
+    review="serving 10",
+)
+def test_a_line_separator_in_a_name_does_not_cut_the_journal(images, predictor, tmp_path):
+    (images / "0.png").rename(images / "a\u2028b\x85c.png")
+    table = find_images(images)[0]
+    predict_folder(table, predictor, tmp_path / "out", settings=ALL)
+    result = predict_folder(table, predictor, tmp_path / "out", settings=ALL)
+    assert (result.num_new, result.areas["image_id"].nunique()) == (0, 5)
 
 
 def test_what_is_done_is_not_done_again_unless_it_changed(images, predictor, tmp_path):
@@ -143,6 +158,12 @@ def bomb(height=60_000, width=60_000):
     return b"\x89PNG\r\n\x1a\n" + chunk + b"\0" * 100
 
 
+@pytest.mark.fault(
+    scenario="damaged or hostile images",
+    command="seg-pipeline predict",
+    outcome="a finding each; the others are predicted",
+    review="serving 4",
+)
 def test_bad_files_are_findings_with_reasons(images, predictor, tmp_path):
     whole = (images / "0.png").read_bytes()
     photo = cv2.imencode(".jpg", cv2.imread(str(images / "4.png")))[1].tobytes()
@@ -209,6 +230,12 @@ def test_an_io_error_is_tried_again_by_the_next_run(tmp_path, monkeypatch):
         assert writer.still_holds(record | {"rule": rule}, {"a": f"{tmp_path}/a.png"}) is still
 
 
+@pytest.mark.fault(
+    scenario="two predictions into one folder",
+    command="seg-pipeline predict",
+    outcome="the second names the first and stops",
+    review="serving 11",
+)
 def test_two_processes_do_not_predict_into_one_folder(images, predictor, tmp_path, monkeypatch):
     out, table = tmp_path / "out", find_images(images)[0]
     predict_folder(table, predictor, out, settings=ALL)

@@ -188,6 +188,12 @@ def test_an_ending_in_upper_case_matches_the_pattern_too(tmp_path):
     assert table[["file", "image_id"]].to_numpy().tolist() == [["A.PNG", "A"], ["b.png", "b"]]
 
 
+@pytest.mark.fault(
+    scenario="file name that is not UTF-8",
+    command="kedro run --pipeline data_processing",
+    outcome="a finding of this file alone",
+    review="data 16",
+)
 def test_a_name_that_is_not_text_is_a_problem_of_its_file_alone(tmp_path):
     touch(tmp_path, "a.png")
     (tmp_path / os.fsdecode(b"bild_\xe4.png")).touch()

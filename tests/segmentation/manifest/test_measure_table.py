@@ -141,6 +141,12 @@ def test_what_is_kept_may_come_from_a_file(three, tmp_path, monkeypatch):
     assert manifest["height"].dtype == "int64"
 
 
+@pytest.mark.fault(
+    scenario="I/O error while an image is read",
+    command="kedro run --pipeline data_processing",
+    outcome="a finding of this run alone; the next run reads the file again",
+    review="data 4",
+)
 def test_an_io_error_is_a_finding_of_its_run_alone(two, monkeypatch):
     def read(path):
         if path == two["path"][0]:
@@ -167,6 +173,11 @@ def test_the_file_of_an_address_is_watched(two, tmp_path):
     assert measure_changed(table, reader, known)[0]["intensity_max"].tolist() == [51, 9]
 
 
+@pytest.mark.fault(
+    scenario="killed while images are measured",
+    command="kedro run --pipeline data_processing",
+    outcome="only the last few per cent are measured again",
+)
 def test_a_killed_run_loses_only_what_it_measured_since_the_last_save(many, monkeypatch, tmp_path):
     monkeypatch.setattr(measure_table, "SAVE_EVERY", 0.0)
     monkeypatch.setattr(measure_table, "BLOCK", 4)

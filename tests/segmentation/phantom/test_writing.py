@@ -276,6 +276,11 @@ def test_a_folder_of_someone_elses_is_refused_and_kept(tmp_path, content):
     assert (tmp_path / "case7.png").read_bytes() == b"precious"
 
 
+@pytest.mark.fault(
+    scenario="drawing of the sample breaks off",
+    command="kedro run",
+    outcome="nothing half-made is left; an earlier sample stays",
+)
 @pytest.mark.parametrize("there_before", [False, True])
 def test_a_broken_off_write_leaves_nothing_half_made(tmp_path, monkeypatch, there_before):
     folder = tmp_path / "phantom"

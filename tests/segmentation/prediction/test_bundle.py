@@ -77,6 +77,12 @@ def test_an_incomplete_description_is_refused(copied, values):
         Bundle.read(copied)
 
 
+@pytest.mark.fault(
+    scenario="bundle with a hostile description",
+    command="seg-pipeline predict, seg-pipeline serve",
+    outcome="refused with the value",
+    review="serving 14",
+)
 @pytest.mark.parametrize(
     ("values", "found"),
     [
@@ -124,6 +130,9 @@ def test_a_missing_file_or_format_is_reported(copied):
         Bundle.read(copied).paths("int8")
 
 
+@pytest.mark.fault(
+    scenario="bundle that names files elsewhere", command="seg-pipeline predict, seg-pipeline serve", outcome="refused"
+)
 def test_no_file_outside_the_folder_is_read(copied):
     values = json.loads((copied / "bundle.json").read_text())
     values["networks"][0]["files"]["onnx"]["name"] = "../../etc/passwd"

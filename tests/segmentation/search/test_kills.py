@@ -138,6 +138,11 @@ def assert_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(one.drop(columns="seconds"), other.drop(columns="seconds"), check_exact=True)
 
 
+@pytest.mark.fault(
+    scenario="killed in a search",
+    command="kedro run --pipeline hparam_search",
+    outcome="resumes; no trial is lost or repeated",
+)
 @pytest.mark.slow
 def test_a_search_killed_at_every_point_trains_each_cell_once_and_ends_with_the_same_table(live, whole, tmp_path):
     ended = 0
@@ -177,6 +182,11 @@ def test_two_processes_one_of_them_killed_give_the_same_table_as_one(scans, conf
     assert_same(*grid)
 
 
+@pytest.mark.fault(
+    scenario="two searches at once",
+    command="kedro run --pipeline hparam_search",
+    outcome="the second names the first and stops",
+)
 def test_a_second_search_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     ready, tell = os.pipe()
     owner = os.fork()

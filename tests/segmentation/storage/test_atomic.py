@@ -83,6 +83,11 @@ def test_a_writer_does_not_remove_the_file_of_one_that_took_its_name(tmp_path):
             assert second.read_text() == "second"
 
 
+@pytest.mark.fault(
+    scenario="killed while any file or folder is written",
+    command="any pipeline",
+    outcome="the next writer removes the leftovers of killed ones, never of living ones",
+)
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_the_next_writer_takes_the_place_of_killed_ones_and_of_no_living_one(tmp_path, writer, kind):
     target, folder = tmp_path / "out.png", kind == "folder"
@@ -128,6 +133,9 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
     assert (names(tmp_path), names(old)) == (["bundle"], [])
 
 
+@pytest.mark.fault(
+    scenario="file system without locks", command="any pipeline", outcome="files are still replaced as a whole"
+)
 def test_a_file_system_without_locks_gets_names_of_their_own(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")

@@ -35,6 +35,11 @@ def test_results_come_in_order_from_any_number_of_workers():
         assert list(parallel(number)(joblib.delayed(abs)(-one) for one in range(5))) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.fault(
+    scenario="killed while workers run",
+    command="data_processing, training",
+    outcome="worker processes end within seconds",
+)
 @pytest.mark.slow
 @pytest.mark.parametrize("code", [MEASURE, LOAD], ids=["joblib", "data loader"])
 def test_workers_of_a_killed_process_end(code):
