@@ -10,9 +10,11 @@ from seg_pipeline.segmentation.metrics.run_comparison import (
     COLUMNS,
     IMAGE_SCORES,
     MANIFEST,
+    PREDICTIONS,
     describe,
     no_pairs,
     pair_scores,
+    read_predictions,
     read_run,
     summarise,
 )
@@ -124,3 +126,14 @@ def test_the_tables_lie_where_the_catalog_says():
     catalog = yaml.safe_load((ROOT / "conf/base/catalog.yml").read_text())
     assert catalog["manifest"]["filepath"].endswith(f"/{MANIFEST}")
     assert catalog["image_scores"]["dataset"]["filepath"].endswith(f"/{IMAGE_SCORES}")
+
+
+def test_predictions_of_the_other_run_are_read_if_they_cover_the_images(tmp_path):
+    scores = scores_of([0.5] * 4, [0.5] * 4)
+    assert read_predictions(tmp_path, scores) is None
+    file = tmp_path / PREDICTIONS
+    file.parent.mkdir()
+    manifest_of().to_parquet(file)
+    assert read_predictions(tmp_path, scores)["image_id"].tolist() == IDS
+    manifest_of().head(3).to_parquet(file)
+    assert read_predictions(tmp_path, scores) is None

@@ -110,8 +110,8 @@ def compare_runs(
 
 def write_report(params: ReportingParams, seed: int, **found: Any) -> str:
     """Write the report: one HTML file that opens in any browser."""
-    if params.compare_with is not None:
-        found["other_predictions"] = seg.metrics.read_predictions(Path(params.compare_with))
+    if params.compare_with is not None and found["image_scores"] is not None:
+        found["other_predictions"] = seg.metrics.read_predictions(Path(params.compare_with), found["image_scores"])
     results = seg.report.Results.from_outputs(found)
     return seg.report.report_page(
         results,

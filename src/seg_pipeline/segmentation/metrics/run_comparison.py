@@ -35,10 +35,11 @@ def read_run(data_root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return manifest, scores
 
 
-def read_predictions(data_root: Path) -> pd.DataFrame | None:
-    """Predicted masks of a run; None if they were not kept."""
+def read_predictions(data_root: Path, compared: pd.DataFrame) -> pd.DataFrame | None:
+    """Predicted masks of a run; None if the file is gone or lacks an image of ``compared``."""
     file = data_root / PREDICTIONS
-    return pd.read_parquet(file) if file.exists() else None
+    found = pd.read_parquet(file) if file.exists() else None
+    return None if found is None or not set(compared["image_id"]) <= set(found["image_id"]) else found
 
 
 def no_pairs() -> pd.DataFrame:
