@@ -47,7 +47,7 @@ def node(pipeline: str, inputs: list[str], output: str) -> Node:
 def test_pipelines_follow_one_another_and_say_how_long_they_took(caplog, monkeypatch):
     """Kedro would take b, f, s, t: what is ready at the same time, by name."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("seg_pipeline.hooks.terminal.time.monotonic", iter([0, 2, 5, 75]).__next__)
+    monkeypatch.setattr("seg_pipeline.hooks.terminal.time.monotonic", iter([0, 0.5, 2, 3, 5, 75]).__next__)
     whole = Pipeline(
         [
             node("training", ["p1"], "t"),
@@ -65,10 +65,10 @@ def test_pipelines_follow_one_another_and_say_how_long_they_took(caplog, monkeyp
     assert caplog.messages == [
         "1/5 data_processing.p1",
         "2/5 data_processing.b",
-        "data_processing finished in 2.0 s",
+        "data_processing finished in 2.0 s (b 1.5 s)",
         "3/5 eda.s",
         "4/5 eda.f",
-        "eda finished in 3.0 s",
+        "eda finished in 3.0 s (f 2.0 s, s 1.0 s)",
         "5/5 training.t",
         "training finished in 1 min 10 s",
     ]

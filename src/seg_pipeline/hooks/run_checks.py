@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -20,6 +21,8 @@ from seg_pipeline.hooks.run_info import file_of
 if TYPE_CHECKING:
     from seg_pipeline.params import HparamSearchParams, InferenceParams
     from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+
+log = logging.getLogger(__name__)
 
 TRAINS = ("training.train_model", "hparam_search.run_sanity_checks", "hparam_search.search_settings")
 PREDICTS = "inference.predict_images"
@@ -102,6 +105,7 @@ def check_images(inference: InferenceParams) -> None:
 
 def check_model(params: Any) -> None:
     """Raise UserError if a model is unknown, cannot be built, or cannot train on images of the input size."""
+    log.info("checking the settings and the network; importing torch takes some seconds")
     from seg_pipeline.params import make_training_config
     from seg_pipeline.segmentation.models.input_check import fewest_images
     from seg_pipeline.segmentation.models.networks import check_names

@@ -16,8 +16,11 @@ from seg_pipeline.pipeline_registry import in_natural_order, namespace_of
 log = logging.getLogger(__name__)
 
 
+WORTH_NAMING = 1.0
+
+
 class TerminalHooks:
-    """Logs "3/50 eda.plot_samples", and "eda finished in 12.3 s" after the last node of a pipeline.
+    """Logs "3/50 eda.plot_samples", and "eda finished in 12.3 s" after a pipeline, with the times of its longest nodes.
 
     conf/logging.yml silences Kedro's own three lines per node.
     """
@@ -25,6 +28,8 @@ class TerminalHooks:
     def __init__(self) -> None:
         self._number = self._of = 0
         self._stage, self._since = "", 0.0
+        self._begun: list[tuple[str, float]] = []
+        """Name and start of each node of the stage."""
         self._left: Counter[str] = Counter()
         self._repeated = _Repeated()
 
@@ -45,23 +50,31 @@ class TerminalHooks:
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
-        self._enter(namespace_of(node))
+        now = time.monotonic()
+        self._enter(namespace_of(node), now)
+        self._begun.append((node.short_name, now))
         self._left[self._stage] -= 1
         self._number += 1
         log.info("%*d/%d %s", len(str(self._of)), self._number, self._of, node.name)
 
     @hook_impl(tryfirst=True)  # before the summary
     def after_pipeline_run(self) -> None:
-        self._enter("")
+        self._enter("", time.monotonic())
 
-    def _enter(self, stage: str) -> None:
+    def _enter(self, stage: str, now: float) -> None:
         """Say how long the stage took that ends here. (Kedro reports a generator node as finished when it starts.)"""
         if stage == self._stage:
             return
-        now = time.monotonic()
         if self._stage and not self._left[self._stage]:  # other runners interleave pipelines
-            log.info("%s finished in %s", self._stage, duration(now - self._since))
-        self._stage, self._since = stage, now
+            log.info("%s finished in %s%s", self._stage, duration(now - self._since), self._longest(now))
+        self._stage, self._since, self._begun = stage, now, []
+
+    def _longest(self, now: float) -> str:
+        """The nodes that took ``WORTH_NAMING`` seconds or more, at most three, if the stage had several."""
+        ends = [*(begun for _, begun in self._begun[1:]), now]
+        spent = [(end - begun, name) for (name, begun), end in zip(self._begun, ends, strict=True)]
+        slow = sorted((one for one in spent if one[0] >= WORTH_NAMING), reverse=True)[:3]
+        return f" ({', '.join(f'{name} {duration(seconds)}' for seconds, name in slow)})" if spent[1:] and slow else ""
 
 
 class _Repeated(logging.Filter):

@@ -143,11 +143,14 @@ def test_a_run_has_parameters_tags_and_status(running, caplog):
         }.items()
     )
     assert re.fullmatch(r"camvid evaluation\+training 20\d\d-\d\d-\d\d \d\d:\d\d", run.data.tags["mlflow.runName"])
+    assert sum(name.startswith("package.") for name in run.data.tags) == 5
+    packages = Path(run.client.download_artifacts(run.run_id, "results/packages.txt")).read_text()
+    assert f"kedro=={metadata.version('kedro')}\n" in packages
     assert "git.commit" not in run.data.tags  # the folder of this test is no checkout
     shown = f"mlflow run {run.run_id} in experiment 'tests'; view it with: mlflow ui --backend-store-uri {run.uri}"
     assert run.hooks.where == shown
     assert caplog.messages == [shown]
-    assert run.artifacts("results") == ["results/parameters.json"]
+    assert run.artifacts("results") == ["results/packages.txt", "results/parameters.json"]
     run.hooks.after_pipeline_run()
     assert run.status == "FINISHED"
 
@@ -338,7 +341,11 @@ def test_pages_and_results_are_artifacts(running, tmp_path):
         catalog.save(name, data)
         run.hooks.after_dataset_saved(name, data)
     assert run.artifacts("pages") == ["pages/model_card.md", "pages/report.html"]
-    assert run.artifacts("results") == ["results/parameters.json", "results/training_config.json"]
+    assert run.artifacts("results") == [
+        "results/packages.txt",
+        "results/parameters.json",
+        "results/training_config.json",
+    ]
 
 
 def test_a_fold_is_a_nested_run(running):

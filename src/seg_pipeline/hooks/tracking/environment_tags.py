@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pandas as pd
 
+MAIN_PACKAGES = ("numpy", "segmentation-models-pytorch", "timm", "torch")
+"""As tags; more of them would hide the other tags on mlflow's page."""
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -37,9 +39,14 @@ def _git(project: Path, *command: str) -> str:
     return done.stdout.strip()
 
 
+def packages() -> str:
+    """This package and its declared dependencies at the installed versions, as a requirements file."""
+    return "".join(f"{pin}\n" for pin in pinned([PACKAGE, *_declared()]))
+
+
 def package_tags() -> dict[str, str]:
-    """Versions of Python and of this package's declared dependencies."""
-    versions = dict(pin.split("==") for pin in pinned([PACKAGE, *_declared()]))
+    """Versions of Python and of the packages that determine a result most."""
+    versions = dict(pin.split("==") for pin in pinned([PACKAGE, *MAIN_PACKAGES]))
     packages = {f"package.{name}": version for name, version in versions.items()}
     return {"python": platform.python_version(), "platform": platform.platform(), **packages}
 

@@ -167,6 +167,9 @@ class TrackingHooks:
         }
         tags = kedro | environment_tags.code_tags(project) | environment_tags.package_tags()
         recorder.log("tags", values=tags)
+        file = Path(self._scratch.name) / "packages.txt"
+        file.write_text(environment_tags.packages(), encoding="utf-8")
+        recorder.log("artifact", path=str(file), folder="results")
 
     def _track_data(self, name: str, table: Any) -> None:
         if self._recorder is not None and name not in self._logged:
