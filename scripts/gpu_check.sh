@@ -15,7 +15,7 @@ fi
 export PYTHONPATH="$PWD/src:${PYTHONPATH:-}" PYTHONUNBUFFERED=1
 python3 -c 'import torch; assert torch.cuda.is_available(), "torch finds no GPU"; print(torch.__version__, torch.cuda.get_device_name(0))' || exit
 began=$SECONDS
-timeout "${GPU_TEST_SECONDS:-200}" python3 -m pytest -q -p no:cacheprovider -m gpu tests/segmentation/training/test_gpu.py
+timeout "${GPU_TEST_SECONDS:-200}" python3 -m pytest -q -p no:cacheprovider -m gpu tests/segmentation/*/test_gpu.py
 tests=$?
 echo "tests: exit $tests, $((SECONDS - began)) s"
 began=$SECONDS

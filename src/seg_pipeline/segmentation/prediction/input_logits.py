@@ -91,8 +91,7 @@ class _Copy:
             there = self._host.contiguous()
             self._host = torch.empty(there.shape, pin_memory=True)
             self._host.copy_(there, non_blocking=True)
-            self._done = torch.cuda.Event()
-            self._done.record()
+            self._done = torch.cuda.current_stream(there.device).record_event()
 
     def wait(self) -> Tensor:
         """The logits on the CPU, as soon as they are there."""
