@@ -416,6 +416,13 @@ def test_images_of_several_sizes_are_padded_to_the_largest():
     assert images.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_the_parameters_of_an_augmentation_are_stacked_behind_image_and_truth():
+    sample = torch.zeros(3, 4, 5, dtype=torch.uint8), torch.zeros(4, 5, dtype=torch.uint8)
+    images, truth, parameters = collate([(*sample, torch.tensor([1.0, 2])), (*sample, torch.tensor([3.0, 4]))])
+    assert (images.shape, truth.shape) == ((2, 3, 4, 5), (2, 4, 5))
+    assert parameters.tolist() == [[1, 2], [3, 4]]
+
+
 @pytest.mark.parametrize(
     ("sizes", "expected"),
     [
