@@ -372,10 +372,10 @@ PIPELINE = Pipeline([Node(lambda seed: seed, "params:seed", "out", name="train")
 HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "train_loss": [1.0, 0.5, 0.25]})
 
 
-def begin(project: Path) -> TrackingHooks:
+def begin(project: Path, experiment: str = "aside") -> TrackingHooks:
     hooks = TrackingHooks()
     catalog = DataCatalog({})
-    catalog["params:tracking"] = {"experiment": "aside"}
+    catalog["params:tracking"] = {"experiment": experiment}
     catalog["params:seed"] = 7
     about = {"project_path": str(project), "pipeline_names": ["training"], "env": None, "run_id": "now"}
     hooks.before_pipeline_run(about, PIPELINE, catalog)
@@ -410,6 +410,31 @@ def test_a_store_that_does_not_work_gets_the_run_later(tmp_path, monkeypatch, ca
     (journal,) = (tmp_path / "tracking_aside").glob("*.jsonl")
     assert last == f"tracking: what could not be logged is kept in {journal}; the next run sends it"
     assert hooks.where == f"mlflow: kept in {journal}"
+
+
+@pytest.mark.fault(
+    scenario="disk of temporary files full",
+    command="kedro run",
+    outcome="one warning; the run is not tracked completely",
+    review="serving 6",
+)
+def test_a_temporary_folder_without_room_costs_one_warning(tmp_path, store_uri, monkeypatch, caplog):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
+    monkeypatch.setattr(Path, "write_text", no_space)
+    hooks = begin(tmp_path, "no room")
+    hooks.after_dataset_saved("training_history", HISTORY)
+    hooks.after_pipeline_run()
+    assert warnings_in(caplog) == [
+        "tracking: [Errno 28] No space left on device. The run continues, but it is not tracked completely"
+    ]
+
+
+def test_kedro_calls_the_guarded_hooks_with_their_arguments():
+    from kedro.framework.hooks import _create_hook_manager
+
+    manager = _create_hook_manager()
+    manager.register(TrackingHooks())
+    manager.hook.after_dataset_saved(dataset_name="manifest", data=None, node=None)
 
 
 @pytest.mark.fault(

@@ -1,11 +1,13 @@
 """Kedro hooks that log parameters, curves, scores, figures, reports and models of a run."""
 
+import functools
 import json
 import logging
 import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,21 @@ FOLDERS = {".html": "pages", ".md": "pages", ".json": "results"}
 FIGURE_SUFFIXES = (".png", ".gif", ".mp4")
 
 
+def costs_no_run(hook: Callable[..., None]) -> Callable[..., None]:
+    """Decorate a hook: an error of the system, such as a full disk, becomes one warning."""
+
+    @functools.wraps(hook)
+    def guarded(self: Any, *arguments: Any, **named: Any) -> None:
+        try:
+            hook(self, *arguments, **named)
+        except OSError as error:
+            level = logging.DEBUG if self._has_warned else logging.WARNING
+            log.log(level, "tracking: %s. The run continues, but it is not tracked completely", error)
+            self._has_warned = True
+
+    return guarded
+
+
 class TrackingHooks:
     """Logs a run to the stores of parameter ``tracking.to``, unless ``tracking.enabled`` is false."""
 
@@ -49,9 +66,11 @@ class TrackingHooks:
         """For the summary: one line per store, with the run and the command that shows it."""
         self._recorder: RunRecorder | None = None
         self._epoch = 0
+        self._has_warned = False
         self._termination = TerminationHandler(self._finish)
 
     @hook_impl(trylast=True)  # after the hooks that may stop the run
+    @costs_no_run
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         settings = _plain(_value_of("params:tracking", catalog) or {})
         if not settings.get("enabled", True):
@@ -71,6 +90,7 @@ class TrackingHooks:
         self._log_settings(recorder)
 
     @hook_impl
+    @costs_no_run
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
         if dataset_name in MANIFESTS:
             self._track_data(dataset_name, data)
@@ -78,6 +98,7 @@ class TrackingHooks:
             self._learn_settings(self._recorder, data["members"][0]["config"], final=True)
 
     @hook_impl
+    @costs_no_run
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         recorder = self._recorder
         if recorder is None:
@@ -104,10 +125,12 @@ class TrackingHooks:
             self._track_file(recorder, dataset_name, data)
 
     @hook_impl
+    @costs_no_run
     def after_pipeline_run(self) -> None:
         self._finish("FINISHED")
 
     @hook_impl
+    @costs_no_run
     def on_pipeline_error(self, error: Exception) -> None:
         stopped = type(error).__name__ == "SignalException"  # torch's multi-process launcher received SIGTERM
         self._finish("KILLED" if stopped else "FAILED")
