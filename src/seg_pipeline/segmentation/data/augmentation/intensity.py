@@ -134,9 +134,9 @@ class Blur(Intensity):
 
     def change_batch(self, images: Tensor, *values: Tensor) -> Tensor:
         middle, near, far = values
-        for axis, padding in ((2, (0, 0, 2, 2)), (3, (2, 2, 0, 0))):
-            padded = functional.pad(images, padding, mode="reflect")
-            one, two, three, four, five = (padded.narrow(axis, start, images.shape[axis]) for start in range(5))
+        images = functional.pad(images, (2, 2, 2, 2), mode="reflect")
+        for axis in (2, 3):
+            one, two, three, four, five = (images.narrow(axis, at, images.shape[axis] - 4) for at in range(5))
             images = (middle * three).addcmul_(two + four, near).addcmul_(one + five, far)
         return images.round_()
 
