@@ -30,7 +30,7 @@ export DO_NOT_TRACK := true
 export KEDRO_DISABLE_TELEMETRY := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help install run new-data abdomen test check lint format docs bench gpu-check viz viz-site mlflow jupyter colab sbom clean
+.PHONY: help install run new-data abdomen test check lint format docs bench fuzz soak gpu-check viz viz-site mlflow jupyter colab sbom clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,6 +104,12 @@ bench: $(STAMP) ## Run the benchmarks and write docs/reference/benchmarks.md
 
 gpu-check: $(STAMP) ## Test and measure training on a GPU, in about six minutes
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/gpu_check.sh
+
+fuzz: $(STAMP) ## Read damaged files of every form, for minutes; ARGS="--mutants 200000" for longer
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+soak: $(STAMP) ## Serve good and hostile clients at once for ten minutes; ARGS="--seconds 60" for less
+	$(BIN)/python benchmarks/soak.py $(ARGS)
 
 # Kedro-Viz looks up its newest version online and waits half a minute if nothing answers; with a closed port as proxy
 # the request fails at once. The ignored warning concerns its use of FastAPI, which users cannot fix.

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import os
 import re
 import subprocess
 import sys
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -354,3 +356,16 @@ def test_the_next_save_sweeps_what_a_killed_one_left(file):
     (file.parent / ".other.pt.sha256").write_text("not ours")
     saved(file, 3)
     assert names(file) == sorted([*expected, ".other.pt.sha256"])
+
+
+@pytest.mark.parametrize("pickle", [b"\x80\x02h\x00.", b"\x80\x02N", b"", b"\x80\x02X\x01\x00\x00\x00\xff."])
+def test_a_damaged_pickle_in_a_sound_archive_is_reported(file, pickle):
+    """torch raises KeyError, IndexError, UnicodeDecodeError and others about them."""
+    whole = io.BytesIO()
+    torch.save(state(1), whole)
+    file.parent.mkdir()
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(file, "w") as new:
+        for one in old.infolist():
+            new.writestr(one.filename, pickle if one.filename.endswith("data.pkl") else old.read(one))
+    with pytest.raises(DatasetError, match=r"last.pt: (damaged, or not a checkpoint|refused)"):
+        CheckpointDataset(filepath=str(file)).load()

@@ -71,8 +71,24 @@ def app_of(predictor: FakePredictor, **settings: object) -> FastAPI:
     return make_app(predictor, Settings(**settings))
 
 
+class WarmClient(TestClient):
+    """Waits until the server has predicted its blank image."""
+
+    def __enter__(self) -> WarmClient:
+        super().__enter__()
+        wait_until_warm(self.app)
+        return self
+
+
+def wait_until_warm(app: FastAPI) -> None:
+    end = time.monotonic() + 20
+    while not app.state.served.readiness.is_warm:
+        assert time.monotonic() < end, "did not become ready"
+        time.sleep(0.005)
+
+
 def client_of(predictor: FakePredictor, **settings: object) -> TestClient:
-    return TestClient(app_of(predictor, **settings), base_url="http://localhost")
+    return WarmClient(app_of(predictor, **settings), base_url="http://localhost")
 
 
 @pytest.fixture
@@ -93,6 +109,7 @@ def running(app: FastAPI, **config: Any) -> Iterator[tuple[str, uvicorn.Server]]
     try:
         while not server.started and thread.is_alive():
             time.sleep(0.02)
+        wait_until_warm(app)
         yield f"http://127.0.0.1:{port}", server
     finally:
         server.should_exit = True

@@ -16,7 +16,13 @@ CHECKS = [
     checks.content_type_conformance,
     checks.response_schema_conformance,
 ]
-OPERATIONS = [("/api/predict", "POST"), ("/api/model", "GET"), ("/healthz", "GET"), ("/metrics", "GET")]
+OPERATIONS = [
+    ("/api/predict", "POST"),
+    ("/api/model", "GET"),
+    ("/healthz", "GET"),
+    ("/readyz", "GET"),
+    ("/metrics", "GET"),
+]
 
 ANSWERS = {"GET": {200}, "POST": {200, 400, 413, 415, 422}}
 

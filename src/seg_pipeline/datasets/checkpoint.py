@@ -130,10 +130,10 @@ def _read(file: Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{file}: refused, because it holds more than tensors and plain values, and reading it could run "
-            f"foreign code. Expected a checkpoint saved by this project. ({str(error).splitlines()[0]})"
+            f"foreign code. Expected a checkpoint saved by this project. ({str(error).partition(chr(10))[0]})"
         ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(f"{file}: damaged, or not a checkpoint. ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # torch names no common error
+        raise ValueError(f"{file}: damaged, or not a checkpoint. ({str(error).partition(chr(10))[0]})") from error
 
 
 def _outline(value: Any) -> Any:

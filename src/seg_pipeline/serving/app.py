@@ -21,14 +21,16 @@ from seg_pipeline.serving.guard import Guard, error_response
 from seg_pipeline.serving.metrics import Metrics
 from seg_pipeline.serving.queue import RequestQueue
 from seg_pipeline.serving.responses import as_input
-from seg_pipeline.serving.routes import PAGE, Served, router
+from seg_pipeline.serving.routes import PAGE, Readiness, Served, router
 from seg_pipeline.serving.settings import Settings
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("uvicorn.error")
+STOP_SHARE = 0.2
+"""Share of ``stop_seconds`` for running predictions to end, after the requests in progress have had the rest."""
 
 
 def make_app(predictor: ImagePredictor, settings: Settings, decode: Decode | None = None) -> FastAPI:
-    """ASGI application. It predicts a blank image at start, so that the first request is not slow.
+    """ASGI application. It predicts a blank image as it starts, and is ready then: no request is slow.
 
     Args:
         decode: decodes uploads; None: ``decode_upload`` in this process.
@@ -38,14 +40,28 @@ def make_app(predictor: ImagePredictor, settings: Settings, decode: Decode | Non
     queue = RequestQueue(workers=settings.workers, queue=settings.queue)
     metrics = Metrics()
 
+    readiness = Readiness()
+
+    async def warm_up() -> None:
+        blank = np.zeros(predictor.bundle.input.size, dtype=np.uint8)
+        try:
+            await asyncio.to_thread(predictor.probabilities, as_input(blank, predictor.bundle.input))
+            if isinstance(decode, DecodingProcesses):
+                await asyncio.to_thread(decode.wait)
+        except Exception:  # of the network's runtime
+            log.exception("the model cannot predict a blank image, so this server will not become ready")
+        else:
+            readiness.is_warm = True
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        blank = np.zeros(predictor.bundle.input.size, dtype=np.uint8)
-        await asyncio.to_thread(predictor.probabilities, as_input(blank, predictor.bundle.input))
+        warming = asyncio.create_task(warm_up())
         yield
+        readiness.is_stopping = True
+        warming.cancel()
         if isinstance(decode, DecodingProcesses):
-            decode.close()
-        queue.close()
+            await asyncio.to_thread(decode.close)
+        await queue.close(seconds=STOP_SHARE * settings.stop_seconds)
 
     app = FastAPI(
         title="seg_pipeline",
@@ -55,7 +71,7 @@ def make_app(predictor: ImagePredictor, settings: Settings, decode: Decode | Non
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.served = Served(predictor, decode, settings, metrics, queue)
+    app.state.served = Served(predictor, decode, settings, metrics, queue, readiness)
     app.include_router(router)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.add_middleware(Guard, settings=settings, metrics=metrics)

@@ -3,7 +3,6 @@
 import argparse
 import ipaddress
 import logging
-import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ log = logging.getLogger("uvicorn.error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until stopped (Ctrl-C, SIGTERM); requests in progress are answered first."""
+    """Serve until stopped (Ctrl-C, SIGTERM); requests in progress are answered first, within `--stop-seconds`."""
     parser = make_parser()
     options = parser.parse_args(argv)
     try:
@@ -31,9 +30,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         import uvicorn
 
         from seg_pipeline.segmentation.prediction.predictor import Predictor
-        from seg_pipeline.serving.app import make_app
+        from seg_pipeline.serving.app import STOP_SHARE, make_app
         from seg_pipeline.serving.decoding import DecodingProcesses
-        from seg_pipeline.serving.protocol import LimitedProtocol
+        from seg_pipeline.serving.protocol import LimitedProtocol, Server
     except ModuleNotFoundError as error:
         parser.error(f"the package {error.name} is missing; install it: pip install 'seg_pipeline[serve]'")
     import cv2
@@ -51,15 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_pixels=settings.max_pixels,
         reading=predictor.bundle.input.reading,
     )
-    uvicorn.run(
-        make_app(predictor, settings, decode),
+    app = make_app(predictor, settings, decode)
+    config = uvicorn.Config(
+        app,
         host=options.host,
         port=options.port,
         http=LimitedProtocol,
         server_header=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=math.ceil(settings.timeout),
+        timeout_graceful_shutdown=(1 - 2 * STOP_SHARE) * settings.stop_seconds,  # type: ignore[arg-type]
     )
+    try:
+        Server(config).run()
+    finally:
+        if app.state.served.queue.running:  # a thread cannot be stopped, and Python would wait for it
+            log.warning("stopped without waiting for a prediction in progress")
+            logging.shutdown()
+            os._exit(0)
     return 0
 
 
@@ -95,6 +102,9 @@ def make_parser() -> argparse.ArgumentParser:
     number("--max-bytes", normal.max_bytes, "largest upload in bytes")
     number("--max-pixels", normal.max_pixels, "largest image in pixels")
     number("--timeout", normal.timeout, "longest time from request to response", kind=float, unit="SECONDS")
+    number("--stop-seconds", normal.stop_seconds, "longest time to stop", kind=float, unit="SECONDS")
+    number("--client-requests", normal.client_requests, "API requests of a client per minute, 0: no limit")
+    number("--client-concurrency", normal.client_concurrency, "API requests of a client at once, 0: no limit")
     number("--decode-seconds", normal.decode_seconds, "longest time to decode a file", kind=float, unit="SECONDS")
     return parser
 
@@ -110,6 +120,9 @@ def read_settings(options: argparse.Namespace, token: str | None) -> Settings:
         queue=options.queue,
         timeout=options.timeout,
         decode_seconds=options.decode_seconds,
+        stop_seconds=options.stop_seconds,
+        client_concurrency=options.client_concurrency,
+        client_requests=options.client_requests,
         token=options.token if options.token is not None else token,
         hosts=tuple(options.allow_host),
     )

@@ -9,6 +9,7 @@ import contextlib
 import queue
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -60,7 +61,7 @@ class DecodingProcesses:
     """
 
     def __init__(self, *, number: int, seconds: float, max_pixels: int, reading: ReadSettings) -> None:
-        self._seconds, self._given = seconds, (max_pixels, reading)
+        self._seconds, self._given, self._closed = seconds, (max_pixels, reading), False
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         self._all = [_Process(*self._given) for _ in range(number)]
         for process in self._all:
@@ -77,6 +78,8 @@ class DecodingProcesses:
             answer = process.ask((name, data), seconds=self._seconds)
         except _LimitError as error:
             process.stop()
+            if self._closed:
+                raise RequestError(503, "stopping", "the server is stopping", {"Retry-After": "5"}) from None
             self._all.remove(process)
             process = _Process(*self._given)
             self._all.append(process)
@@ -87,10 +90,16 @@ class DecodingProcesses:
             raise RequestError(*answer)
         return answer
 
+    def wait(self) -> None:
+        """Wait until all processes have started. Raises RuntimeError if one does not."""
+        for process in self._all:
+            process.wait()
+
     def close(self) -> None:
         """Stop all processes at once, whatever they decode."""
+        self._closed = True
         for process in self._all:
-            process.stop()
+            process.kill()
 
 
 class _LimitError(Exception):
@@ -104,13 +113,17 @@ class _Process:
         self._process = context.Process(target=_work, args=(theirs, max_pixels, reading), daemon=True, name="decode")
         self._process.start()
         theirs.close()
-        self._ready = False
+        self._ready, self._starting = False, threading.Lock()
 
-    def ask(self, task: tuple[str, bytes], *, seconds: float) -> Any:
-        try:
+    def wait(self) -> None:
+        with self._starting:
             if not self._ready:
                 self._receive(START_SECONDS)
                 self._ready = True
+
+    def ask(self, task: tuple[str, bytes], *, seconds: float) -> Any:
+        try:
+            self.wait()
             self._pipe.send(task)
             return self._receive(seconds)
         except (EOFError, OSError):
@@ -121,9 +134,13 @@ class _Process:
             raise _LimitError(f"decoding it takes more than {seconds:g} seconds")
         return self._pipe.recv()
 
-    def stop(self) -> None:
+    def kill(self) -> None:
+        """May be called while another thread waits for an answer."""
         self._process.kill()
         self._process.join()
+
+    def stop(self) -> None:
+        self.kill()
         self._pipe.close()
 
 

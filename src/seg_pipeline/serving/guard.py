@@ -3,6 +3,8 @@
 import ipaddress
 import logging
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from fastapi.responses import JSONResponse
@@ -11,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seg_pipeline.serving.errors import RequestError
 from seg_pipeline.serving.metrics import Metrics
+from seg_pipeline.serving.queue import ClientLimits
 from seg_pipeline.serving.settings import Settings
 
 log = logging.getLogger("uvicorn.error")
@@ -30,12 +33,13 @@ HEADERS = {
 FAULT = RequestError(500, "fault", "the server failed; its log has the reason")
 PROTECTED = ("/api/", "/metrics")
 """Path prefixes that need the token; the page itself holds no secret."""
-COUNTED = ("/", "/api/model", "/api/predict", "/docs", "/healthz", "/metrics", "/openapi.json")
+COUNTED = ("/", "/api/model", "/api/predict", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz")
 
 
 class Guard:
     def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics) -> None:
         self.app, self.settings, self.metrics = app, settings, metrics
+        self.clients = ClientLimits(concurrent=settings.client_concurrency, per_minute=settings.client_requests)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,18 +53,27 @@ class Guard:
                 self._mark(scope, message)
             await send(message)
 
-        app = self.app
         try:
-            check(scope, self.settings)
+            with self._admitted(scope):
+                await self.app(scope, receive, send_guarded)
         except RequestError as error:
-            app = error_response(error)
-        try:
-            await app(scope, receive, send_guarded)
+            await error_response(error)(scope, receive, send_guarded)
         except Exception:  # a fault of ours; Starlette would answer beside this guard
             log.exception("%s %s failed", scope["method"], scope["path"])
             if started:
                 raise
             await error_response(FAULT)(scope, receive, send_guarded)
+
+    @contextmanager
+    def _admitted(self, scope: Scope) -> Iterator[None]:
+        """Check the client's limits first: they count wrong tokens too."""
+        if not scope["path"].startswith("/api/"):
+            check(scope, self.settings)
+            yield
+            return
+        with self.clients.admit((scope.get("client") or ("",))[0]):
+            check(scope, self.settings)
+            yield
 
     def _mark(self, scope: Scope, message: Message) -> None:
         headers = MutableHeaders(scope=message)

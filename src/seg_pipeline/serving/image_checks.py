@@ -102,6 +102,6 @@ def _header(name: str, data: bytes) -> Header:
         header = read_header(io.BytesIO(data), data[:HEAD])
     except Exception:  # whatever the readers of formats raise  # noqa: BLE001
         header = Header(0, 0)
-    if not header.height * header.width:
+    if min(header.height, header.width) < 1:
         raise RequestError(422, "damaged", f"{name}: truncated or damaged, its header cannot be read")
     return header

@@ -6,7 +6,9 @@ uvicorn's parser has none: 600 MB of headers were read into memory, and idle hal
 from __future__ import annotations
 
 import asyncio
+from types import FrameType
 
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from seg_pipeline.serving.errors import RequestError
@@ -18,6 +20,14 @@ HEADER_SECONDS = 10.0
 """From the connection, or the first byte of a further request on it, to the end of its headers."""
 TOO_LARGE = RequestError(431, "headers", f"the headers exceed this server's limit of {MAX_HEADER_BYTES:,} bytes")
 TOO_SLOW = RequestError(408, "slow_headers", f"the headers were not sent within {HEADER_SECONDS:g} seconds")
+
+
+class Server(uvicorn.Server):
+    """Is not ready from the signal to stop on, while it still answers the requests in progress."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.app.state.served.readiness.is_stopping = True  # type: ignore[union-attr]
+        super().handle_exit(sig, frame)
 
 
 class LimitedProtocol(HttpToolsProtocol):

@@ -31,9 +31,9 @@ _WORDS = {
     413: "File or image exceeds the limits.",
     415: "Not a form, or not an image of a supported format.",
     422: "Damaged image, one that takes too long or too much memory to decode, or query parameters that do not fit.",
-    429: "Too many requests; retry after Retry-After seconds.",
+    429: "Too many requests, of all clients or of this one; retry after Retry-After seconds.",
     500: "The server failed; its log has the reason.",
-    503: "No worker was free in time; retry after Retry-After seconds.",
+    503: "No worker was free in time, or the server is stopping; retry after Retry-After seconds.",
     504: "Prediction timed out.",
 }
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -57,6 +57,14 @@ _BODY = {
 router = APIRouter(responses={400: {"model": Problem, "description": "Unknown Host header."}, 403: _ERRORS[403]})
 
 
+@dataclass
+class Readiness:
+    """Whether requests should be sent here."""
+
+    is_warm: bool = False
+    is_stopping: bool = False
+
+
 @dataclass(frozen=True)
 class Served:
     """State shared by the routes, stored as `app.state.served`."""
@@ -66,6 +74,7 @@ class Served:
     settings: Settings
     metrics: Metrics
     queue: RequestQueue
+    readiness: Readiness
 
     def thresholds(self) -> tuple[float | None, ...]:
         """The bundle's thresholds, one per class; None for multiclass."""
@@ -164,6 +173,20 @@ async def model(request: Request) -> ModelFacts:
     response_description="The server is up.",
 )
 async def health() -> Health:
+    return Health(status="ok")
+
+
+@router.get(
+    "/readyz",
+    summary="Readiness check",
+    response_description="The model is warm; send requests here.",
+    responses={503: {"model": Problem, "description": "Still warming up, or stopping."}},
+)
+async def ready(request: Request) -> Health:
+    readiness = _served(request).readiness
+    if readiness.is_stopping or not readiness.is_warm:
+        why = "stopping" if readiness.is_stopping else "warming up"
+        raise RequestError(503, "not_ready", f"the server is {why}", {"Retry-After": "1"})
     return Health(status="ok")
 
 

@@ -17,17 +17,30 @@ class Settings:
     """Longest time from request to response, in seconds."""
     decode_seconds: float = 10.0
     """Longest time to decode one file."""
+    stop_seconds: float = 5.0
+    """Longest time from the order to stop to the end; requests still in progress then are not answered."""
+    client_concurrency: int = 0
+    """API requests of one client in progress at once; 0: no limit but that of all."""
+    client_requests: int = 0
+    """API requests of one client per minute; 0: no limit."""
     token: str | None = None
     """Token expected in `Authorization: Bearer`; None: no token is needed."""
     hosts: tuple[str, ...] = ()
     """Host names accepted besides localhost and IP addresses."""
 
     def __post_init__(self) -> None:
-        least = {"max_bytes": 1, "max_pixels": 1, "workers": 1, "queue": 0}
+        least = {
+            "max_bytes": 1,
+            "max_pixels": 1,
+            "workers": 1,
+            "queue": 0,
+            "client_concurrency": 0,
+            "client_requests": 0,
+        }
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"`{name}` must be at least {bound}, found {getattr(self, name)}")
-        for name in ("timeout", "decode_seconds"):
+        for name in ("timeout", "decode_seconds", "stop_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"`{name}` must be more than 0 seconds, found {getattr(self, name)}")
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):

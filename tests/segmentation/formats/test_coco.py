@@ -187,6 +187,11 @@ def test_sizes_may_be_absent_or_written_as_fractions_or_text(coco, size):
     assert table["problem"].isna().all()
 
 
+def test_a_size_beyond_all_numbers_counts_as_absent(coco):
+    table = read_coco(*coco(annotation(1, 1), size=(10**400, 3)))
+    assert table["problem"].isna().all()  # the size is that of the file
+
+
 def test_without_a_size_and_a_file_the_annotation_is_a_problem(coco):
     path, images = coco(annotation(1, 1), annotation(2, 2), size=None)
     (images / "i2.png").unlink()

@@ -4,9 +4,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.formats.dicom import is_dicom, mask_kind
+from seg_pipeline.segmentation.formats.dicom import is_dicom, mask_kind, mask_names
 from seg_pipeline.segmentation.formats.volume_cases import find_cases
-from seg_pipeline.segmentation.formats.volume_files import read_volume
+from seg_pipeline.segmentation.formats.volume_files import read_named_masks, read_volume
 from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
@@ -342,3 +342,41 @@ def test_a_multi_frame_file_is_the_volume_of_its_frames(tmp_path):
     volume = read_volume(save(frames, tmp_path / "frames.dcm"))
     np.testing.assert_array_equal(volume.values, expected.values)
     np.testing.assert_allclose(volume.affine, expected.affine)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda one: one.ROIContourSequence[0].__delattr__("ReferencedROINumber"),
+        lambda one: one.StructureSetROISequence[0].__delattr__("ROIName"),
+        lambda one: one.ROIContourSequence[0].ContourSequence[0].__delattr__("ContourGeometricType"),
+        lambda one: setattr(one.ROIContourSequence[0], "ReferencedROINumber", 7),
+    ],
+)
+def test_contours_that_lack_a_value_are_damage(tmp_path, change):
+    """pydicom raises AttributeError and KeyError, only when a value is used."""
+    save_all(slices(), tmp_path / "CT")
+    one = contours(("liver", [(40, box(0, 0, 1, 0))]))
+    change(one)
+    save(one, tmp_path / "rt.dcm")
+    with pytest.raises(ValueError, match=r"rt\.dcm: not a DICOM file, or truncated or damaged: "):
+        list(read_named_masks(tmp_path / "rt.dcm", tmp_path / "CT", axis="axial") or ())
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"CS\x02\x00CT", b"Cs\x02\x00CT"),  # an unknown kind of value: NotImplementedError
+        (b"US\x02\x00\x10\x00", b"UL\x03\x00\x10\x00"),  # three bytes of a four-byte number
+    ],
+)
+def test_a_slice_with_damaged_values_is_named(tmp_path, old, new):
+    (tmp_path / "a.dcm").write_bytes(save(slices()[0], tmp_path / "sound.dcm").read_bytes().replace(old, new, 1))
+    with pytest.raises(ValueError, match=r"a\.dcm: "):
+        read_volume(tmp_path / "a.dcm")
+
+
+def test_segments_that_are_missing_are_damage(tmp_path):
+    save(dataset("1.2.840.10008.5.1.4.1.1.66.4", "SEG", 1), tmp_path / "seg.dcm")
+    with pytest.raises(ValueError, match=r"seg\.dcm: not a DICOM file, or truncated or damaged: .*SegmentSequence"):
+        mask_names(tmp_path / "seg.dcm")

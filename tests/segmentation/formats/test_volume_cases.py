@@ -101,6 +101,13 @@ def test_what_is_not_nnunets_is_refused(tmp_path, content, text):
         read_nnunet(tmp_path)
 
 
+@pytest.mark.parametrize("value", [None, float("inf"), 1.5, "one", [1, None], []])
+def test_a_label_of_another_kind_is_named(tmp_path, value):
+    nnunet(tmp_path, {"background": 0, "liver": value})
+    with pytest.raises(ValueError, match=r"dataset\.json: the label 'liver' is .*, expected a whole number or a list"):
+        read_nnunet(tmp_path)
+
+
 def test_flat_pictures_keep_their_bits_and_colours(tmp_path):
     colours = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
     root = nnunet(tmp_path / "raw", None, ("R", "G", "B"), ".png")

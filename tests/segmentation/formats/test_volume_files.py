@@ -168,3 +168,42 @@ def test_nrrd_that_is_flat_has_channels_or_is_damaged(tmp_path):
     (tmp_path / "cut.nrrd").write_bytes((tmp_path / "flat.nrrd").read_bytes()[:-9])
     with pytest.raises(ValueError, match=r"cut\.nrrd: not a NRRD or MetaImage file, or truncated or damaged"):
         read_volume(tmp_path / "cut.nrrd")
+
+
+def damaged(path, old, new):
+    """The file with one text in its header replaced; it must be there."""
+    content = path.read_bytes()
+    assert old in content
+    path.write_bytes(content.replace(old, new, 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "text"),
+    [
+        ("v.mha", b"NDims = 3", b"NDims = 256", "its sizes or directions"),  # ITK writes beyond its memory
+        ("v.mha", b"NDims = 3", b"NDims = 3\nNDims = 99", "its sizes or directions"),
+        ("v.mha", b"TransformMatrix = 1 0", b"TransformMatrix = 1 1e308", "its sizes or directions"),  # never ends
+        ("v.mha", b"ElementSpacing = 1", b"ElementSpacing = nan", "its sizes or directions"),
+        ("v.mha", b"LOCAL", b"/etc/passwd", "its voxels are in a file elsewhere; put header and voxels into one file"),
+        ("v.nrrd", b"space directions: (1,0", b"space directions: (1,1e308", "its sizes or directions"),
+        ("v.nrrd", b"encoding:", b"data file: /etc/passwd\nencoding:", "its voxels are in a file elsewhere"),
+        ("v.nrrd", b"sizes: 4 3 2", b"sizes: 4 3 9999999", "voxels cannot be in so small a file; it is damaged"),
+    ],
+)
+def test_headers_that_itk_must_not_see(tmp_path, name, old, new, text):
+    simpleitk = pytest.importorskip("SimpleITK")
+    simpleitk.WriteImage(simpleitk.GetImageFromArray(RAS.T), str(tmp_path / name))
+    assert read_volume(tmp_path / name).values.shape == (2, 3, 4)
+    with pytest.raises(ValueError, match=rf"{name}: .*{text}"):
+        read_volume(damaged(tmp_path / name, old, new))
+
+
+def test_a_nifti_file_that_claims_more_than_it_can_hold_is_damaged(tmp_path):
+    content = bytearray(save(tmp_path / "v.nii").read_bytes())
+    content[42:48] = np.array([30_000, 30_000, 2], dtype="<i2").tobytes()  # 1.8 billion voxels in 400 bytes
+    (tmp_path / "v.nii").write_bytes(content)
+    with pytest.raises(ValueError, match=r"v\.nii: 30000 x 30000 x 2 voxels cannot be in so small a file"):
+        read_volume(tmp_path / "v.nii")
+    zeros = save(tmp_path / "zeros.nii.gz", np.zeros((300, 300, 20), np.uint8))  # deflate's best, and sound
+    assert read_volume(zeros).values.shape == (20, 300, 300)

@@ -394,3 +394,12 @@ def test_a_jpeg_of_more_scans_than_anybody_writes_is_refused_before_it_is_decode
     monkeypatch.setattr(cv2, "imdecode", None)  # not called
     with pytest.raises(ValueError, match=r"a\.jpg: truncated or damaged, cannot be decoded"):
         decode_image(progressive(scans=101), name="a.jpg")
+
+
+def test_a_file_that_is_no_image_is_not_waited_for(tmp_path, monkeypatch):
+    """PIL raises OSErrors without a number about it, which are no errors of the disk: each took 0.6 s."""
+    monkeypatch.setattr(decoding.time, "sleep", lambda _: pytest.fail("read it again"))
+    (tmp_path / "a.png").write_bytes(b"II*\0no image")
+    assert decoding.count_pages(tmp_path / "a.png") == 1
+    assert decoding.read_orientation(tmp_path / "a.png") == 1
+    assert decoding.count_pages(tmp_path / "gone.png") == 1

@@ -1,5 +1,6 @@
 """TIFF files of every common kind, written by tifffile, with values known to the pixel."""
 
+import io
 import struct
 import tracemalloc
 
@@ -325,3 +326,46 @@ def test_damaged_metadata_give_no_spacing(tmp_path):
     )
     (tmp_path / "b.png").write_bytes(b"x")
     assert read_spacing(tmp_path / "a.tif", turned=False) == read_spacing(tmp_path / "b.png", turned=False) == {}
+
+
+def changed_tag(code, kind, count, value, **how):
+    """A TIFF of GREY16 whose tag has another type, count and value."""
+    file = io.BytesIO()
+    tifffile.imwrite(file, wide(GREY16), **how)
+    data = bytearray(file.getvalue())
+    directory = int.from_bytes(data[4:8], "little")
+    for at in range(directory + 2, directory + 2 + 12 * int.from_bytes(data[directory : directory + 2], "little"), 12):
+        if int.from_bytes(data[at : at + 2], "little") == code:
+            data[at : at + 12] = struct.pack("<HHII", code, kind, count, value)
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("tag", "how", "text"),
+    [
+        ((257, 3, 2, 0x00020003), {}, "not an image, or its header is damaged"),  # two heights: a TypeError
+        ((257, 9, 1, 2**32 - 3), {}, "not an image, or its header is damaged"),  # -3 rows
+        (
+            (323, 4, 1, 2**29),
+            {"tile": (16, 16), "compression": "lzw"},
+            "its 8,589,934,592 values are more than the lim",
+        ),
+        ((273, 16, 1, 0), {}, "truncated or damaged|not an image"),
+    ],
+)
+def test_tags_that_cannot_be_are_named_damage(tag, how, text):
+    """As the fuzzer found them: the tile took 16 GB."""
+    with pytest.raises(ValueError, match=rf"a\.tif: ({text})"):
+        decode_image(changed_tag(*tag, **how), name="a.tif")
+
+
+def test_a_seek_before_the_start_is_damage_and_no_error_of_the_disk(tmp_path, monkeypatch):
+    """pread says EINVAL for it, as a disk never does."""
+    tifffile.imwrite(tmp_path / "a.tif", wide(GREY16))
+
+    def seeks(*_):
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", seeks)
+    with pytest.raises(ValueError, match=r"a\.tif: truncated or damaged, cannot be decoded"):
+        read_image(tmp_path / "a.tif")

@@ -102,6 +102,42 @@ def test_the_number_of_workers_changes_no_file(images, predictor, tmp_path, batc
     assert [name.startswith("image") for name in finished].count(True) == 2 * 3
 
 
+@pytest.mark.fault(
+    scenario="damaged line in the journal", command="seg-pipeline predict", outcome="that image is predicted again"
+)
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\n",
+        b"[]\n",
+        b'{"image_id": 3}\n',
+        b'{"image_id": "3", "file": "3.png", "signature": [1, 2], "height": 5, "width": 6, "classes": {}}\n',
+        b'{"image_id": "3", "file": "3.png", "signature": [1, 2], "rule": "x", "reason": null}\n',
+        b'{"image_id": "3", "file": "3.png", "signature": [1, 2], "height": 0, "width": 6, "classes": {"box": '
+        b'["", 0, null, 0.1], "disc": ["", 0, null, 0.1]}}\n',
+    ],
+)
+def test_a_damaged_line_of_the_journal_is_an_image_to_predict(images, predictor, tmp_path, line):
+    out, table = tmp_path / "out", find_images(images)[0]
+    predict_folder(table, predictor, out, settings=ALL)
+    whole = contents(out)
+    lines = (out / "images.jsonl").read_bytes().splitlines(keepends=True)
+    (out / "images.jsonl").write_bytes(b"".join([*lines[:3], line, *lines[4:]]))
+    assert predict_folder(table, predictor, out, settings=ALL).num_new == 1
+    assert contents(out)["areas.csv"] == whole["areas.csv"]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b'{"model": 3, "output": {}}'])
+def test_damaged_settings_of_a_run_are_named(images, predictor, tmp_path, content):
+    out, table = tmp_path / "out", find_images(images)[0]
+    predict_folder(table, predictor, out, settings=ALL)
+    (out / "run.json").write_bytes(content)
+    with pytest.raises(
+        ValueError, match=r"run\.json: is damaged, so this run cannot be resumed; choose another folder"
+    ):
+        predict_folder(table, predictor, out, settings=ALL)
+
+
 @pytest.mark.fault(scenario="killed in its first write", command="seg-pipeline predict", outcome="can be repeated")
 def test_a_run_killed_in_its_first_write_can_be_repeated(images, predictor, tmp_path):
     out = tmp_path / "out"

@@ -85,6 +85,20 @@ def test_a_list_that_cannot_serve_is_told_why(tmp_path, content, text):
         find_images(tmp_path / "list.csv")
 
 
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"path": ["a.png"], "image_id": [None]}, "row 1 has no image_id"),
+        ({"path": [3]}, "path in row 1 is no text, expected a path"),
+        ({"path": ["a.png"], "height": ["tall"]}, "the column height must hold numbers"),
+    ],
+)
+def test_a_table_with_other_kinds_of_values_is_told(tmp_path, values, text):
+    pd.DataFrame(values).to_parquet(tmp_path / "list.parquet")
+    with pytest.raises(ValueError, match=rf"list\.parquet: {text}"):
+        find_images(tmp_path / "list.parquet")
+
+
 def test_what_is_not_there_is_told(tmp_path):
     with pytest.raises(ValueError, match="nowhere: no such file or folder; pass a folder, an image, a glob in quotes"):
         find_images(tmp_path / "nowhere")

@@ -102,6 +102,46 @@ def test_invalid_values_in_a_description_are_refused(copied, values, found):
         Bundle.read(copied)
 
 
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ({"provenance": 3}, "provenance is not an object"),
+        (
+            {"prediction": {"tta": None, "overlap": None, "ensemble": "all"}},
+            "`prediction.tta` is None, expected none or h",
+        ),
+        ({"provenance": {"quality": {"formats": [3]}}}, "not subscriptable"),
+    ],
+)
+def test_other_kinds_of_values_in_a_description_are_refused(copied, values, found):
+    changed(copied, **values)
+    with pytest.raises(ValueError, match=rf"bundle.json: invalid description \(.*{found}"):
+        Bundle.read(copied)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("min_area", [None, 1], r"`postprocessing.min_area` is \[None, 1\], expected a list"),
+        ("min_peak", [10**400, 0], "`postprocessing.min_peak` is "),
+        ("thresholds", None, "postprocessing has not one value per class, or thresholds of a multiclass task"),
+    ],
+)
+def test_postprocessing_of_other_kinds_is_refused(copied, name, value, found):
+    settings = json.loads((copied / "bundle.json").read_text())["postprocessing"]
+    changed(copied, postprocessing={**settings, name: value})
+    with pytest.raises(ValueError, match=rf"invalid description \(.*{found}"):
+        Bundle.read(copied)
+
+
+def test_networks_of_different_inputs_are_refused(copied):
+    (network,) = json.loads((copied / "bundle.json").read_text())["networks"]
+    other = {**network, "input": {**network["input"], "size": [32, 32]}}
+    changed(copied, networks=[network, other])
+    with pytest.raises(ValueError, match="its networks differ in more of their input than its statistics"):
+        Bundle.read(copied)
+
+
 def test_deeply_nested_json_is_reported_as_damage(copied):
     (copied / "bundle.json").write_text("[" * 100_000)
     with pytest.raises(ValueError, match=r"bundle.json: damaged, not valid JSON"):

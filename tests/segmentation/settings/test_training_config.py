@@ -19,8 +19,51 @@ def test_a_checkpoint_of_another_version_is_refused(config):
         ValueError, match=r"settings come from another version of this project \(without seed\); train again"
     ):
         TrainingConfig.from_dict({name: value for name, value in saved.items() if name != "seed"})
-    with pytest.raises(ValueError, match=r"from another version .*unexpected keyword argument 'sise'"):
+    with pytest.raises(ValueError, match=r"from another version of this project \(unknown: input.sise\)"):
         TrainingConfig.from_dict(saved | {"input": saved["input"] | {"sise": 3}})
+
+
+@pytest.mark.parametrize(
+    ("group", "values", "text"),
+    [
+        ("fit", {"epochs": "3"}, "`fit.epochs` is '3', expected a whole number, at least 1"),
+        ("fit", {"epochs": True}, "`fit.epochs` is True, expected a whole number, at least 1"),
+        ("fit", {"epochs": 0}, "`fit.epochs` is 0, expected a whole number, at least 1"),
+        ("fit", {"max_minutes": float("nan")}, "`fit.max_minutes` is nan, expected a number, more than 0 or null"),
+        ("input", {"size": [64]}, r"`input.size` is \[64\], expected a list of 2 values"),
+        ("input", {"size": [64, 2**31]}, r"`input`: `size` must be multiples of 32 from 32 to 8192 .* 2147483648"),
+        ("input", {"reading": None}, "`input.reading` is None, expected settings by name"),
+        ("input", {"reading": {"bands": [0]}}, "without input.reading.max_pixels"),
+        ("input", {"by_source": {"a": {"normalisation": "x", "window": None}}}, "`input.by_source.a.normalisation` is"),
+        (
+            "sampling",
+            {"batch_size": "many"},
+            "`sampling.batch_size` is 'many', expected a whole number, at least 1 or a",
+        ),
+        ("loss", {"terms": {"dice": -1.0}}, "`loss.terms` is {'dice': -1.0}, expected values by name or null"),
+        ("optimizer", {"name": ["sgd"]}, r"`optimizer.name` is \['sgd'\], expected adamw or sgd"),
+    ],
+)
+def test_a_setting_of_another_type_or_outside_its_bounds_is_named(config, group, values, text):
+    saved = config.to_dict()
+    with pytest.raises(ValueError, match=text):
+        TrainingConfig.from_dict(saved | {group: saved[group] | values})
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"classes": []}, r"`classes` must be different names, found \[\]"),
+        ({"classes": ["a", "a"]}, "`classes` must be different names"),
+        ({"classes": "box"}, "`classes` is 'box', expected a list"),
+        ({"task": "evil"}, "`task` is 'evil', expected multilabel or multiclass"),
+        ({"background": True}, "`background` is for multiclass tasks"),
+        ({"input": 3}, "`input` is 3, expected settings by name"),
+    ],
+)
+def test_a_task_or_classes_that_cannot_be_are_refused(config, values, text):
+    with pytest.raises(ValueError, match=text):
+        TrainingConfig.from_dict(config.to_dict() | values)
 
 
 def test_values_change_by_dotted_name(config):

@@ -191,7 +191,7 @@ def _whole(value: Any) -> int | None:
     """A side in pixels, also from 80.0 or "80"; None if it is not stated."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return int(number) if number > 0 and number.is_integer() else None
 

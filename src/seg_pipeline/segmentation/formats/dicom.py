@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,18 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+@contextmanager
+def _damages(path: Path) -> Iterator[None]:
+    """Raise ValueError for whatever pydicom raises about a damaged file: it converts values only when they are used."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
+        told = f"{error!s:.300}" or type(error).__name__
+        raise ValueError(f"{path}: not a DICOM file, or truncated or damaged: {told}") from None
+
+
 def read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Values (x, y, z) in the unit of the modality (CT: Hounsfield units) and the affine, of a folder or a file.
 
@@ -51,6 +64,11 @@ def read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     Raises:
         ValueError: the files are damaged, of several series or sizes, share positions, or leave a gap.
     """
+    with _damages(path):
+        return _read_images(path)
+
+
+def _read_images(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     files = sorted(file for file in path.iterdir() if is_dicom(file)) if path.is_dir() else [path]
     slices = [one for one in map(_read, files) if one.get("Modality") not in NO_IMAGES]
     if not slices:
@@ -65,10 +83,8 @@ def read_dicom(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 def _read(path: Path, **options: Any) -> Any:
     import pydicom
 
-    try:
+    with _damages(path):
         return pydicom.dcmread(path, **options)
-    except (pydicom.errors.InvalidDicomError, OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: not a DICOM file, or truncated or damaged: {error}") from None
 
 
 def _stack(path: Path, slices: list[Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -160,7 +176,8 @@ def mask_kind(path: Path) -> str | None:
     """ "SEG" or "RTSTRUCT" if the file is one of these, which hold masks by name; else None."""
     if path.is_dir() or not is_dicom(path):
         return None
-    modality = str(_read(path, specific_tags=["Modality"], stop_before_pixels=True).get("Modality"))
+    with _damages(path):
+        modality = str(_read(path, specific_tags=["Modality"], stop_before_pixels=True).get("Modality"))
     return modality if modality in ("SEG", "RTSTRUCT") else None
 
 
@@ -169,7 +186,7 @@ def check_frame(masks: Path, image: Path) -> None:
     if not is_dicom(image):
         return
     first = next(file for file in sorted(image.iterdir()) if is_dicom(file)) if image.is_dir() else image
-    frames = [_frame_of(_read(path, stop_before_pixels=True)) for path in (masks, first)]
+    frames = [_frame_of(path) for path in (masks, first)]
     if None not in frames and frames[0] != frames[1]:
         raise ValueError(
             f"{masks}: drawn in the frame of reference {frames[0]}, the image {image.name} is in {frames[1]}: "
@@ -177,10 +194,12 @@ def check_frame(masks: Path, image: Path) -> None:
         )
 
 
-def _frame_of(content: Any) -> str | None:
-    regions = content.get("StructureSetROISequence") or []
-    stated = [one.get("ReferencedFrameOfReferenceUID") for one in regions] or [None]
-    return stated[0] or content.get("FrameOfReferenceUID")
+def _frame_of(path: Path) -> str | None:
+    with _damages(path):
+        content = _read(path, stop_before_pixels=True)
+        regions = content.get("StructureSetROISequence") or []
+        stated = [one.get("ReferencedFrameOfReferenceUID") for one in regions] or [None]
+        return stated[0] or content.get("FrameOfReferenceUID")
 
 
 def mask_names(path: Path) -> list[str]:
@@ -188,10 +207,11 @@ def mask_names(path: Path) -> list[str]:
     kind = mask_kind(path)
     if kind is None:
         return []
-    content = _read(path)
-    if kind == "SEG":
-        return [str(one.SegmentLabel) for one in content.SegmentSequence if int(one.SegmentNumber) > 0]
-    return [str(one.ROIName) for one in content.get("StructureSetROISequence", [])]
+    with _damages(path):
+        content = _read(path)
+        if kind == "SEG":
+            return [str(one.SegmentLabel) for one in content.SegmentSequence if int(one.SegmentNumber) > 0]
+        return [str(one.ROIName) for one in content.get("StructureSetROISequence", [])]
 
 
 def read_segments(path: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
@@ -224,7 +244,13 @@ def read_contours(path: Path, shape: tuple[int, ...], affine: np.ndarray) -> Ite
     Raises:
         ValueError: the file is damaged, two regions have one name, or a contour does not lie on a slice of the grid.
     """
-    structures = _read(path)
+    with _damages(path):
+        yield from _contours(path, _read(path), shape, affine)
+
+
+def _contours(
+    path: Path, structures: Any, shape: tuple[int, ...], affine: np.ndarray
+) -> Iterator[tuple[str, np.ndarray]]:
     names = {int(one.ROINumber): str(one.ROIName) for one in structures.get("StructureSetROISequence", [])}
     if len(set(names.values())) < len(names):
         raise ValueError(f"{path}: several regions have one name: {', '.join(names.values())}")

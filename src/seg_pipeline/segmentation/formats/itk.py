@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,16 +17,28 @@ DETACHED = (".nhdr", ".mhd")
 """Headers of voxels in other files."""
 MAX_VOXELS = 2_000_000_000
 """Largest volume that is decoded; a small file can claim to be a huge one."""
+DEFLATE = 1100
+"""Bytes that a compressed byte can become, at most (1,032 and the headers): a file that claims more is damaged."""
 _DATA_FILE = re.compile(r"^(?:ElementDataFile *=|data ?file *:) *(.*\S)", re.IGNORECASE | re.MULTILINE)
+_GEOMETRY = re.compile(
+    rb"(?im)^(?:DimSize|Offset|Position|Origin|Orientation|Rotation|TransformMatrix|Element\w+|sizes|spac[ \w]*)"
+    rb"\s*[=:](.*)"
+)
+"""Lines of MetaImage and NRRD that say where voxels are."""
+_NUMBER = re.compile(rb"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|(?i:nan|inf)\b")
 _SEGMENT = re.compile(r"Segment(\d+)_Name")
 
 
-def check_shape(path: Path, shape: tuple[int, ...]) -> None:
-    """Raise ValueError if a volume of this shape is too large, or has more than three dimensions."""
+def check_shape(path: Path, shape: tuple[int, ...], itemsize: int = 1) -> None:
+    """Raise ValueError if a volume of this shape, with bytes per voxel, is too large for us or for its file, or has
+    more than three dimensions."""
     if len(shape) < 2 or any(side != 1 for side in shape[3:]):
         raise ValueError(f"{path}: its shape is {shape}, expected 3 dimensions; split time or channels into files")
     if np.prod(shape, dtype=float) > MAX_VOXELS:
         raise ValueError(f"{path}: {' x '.join(map(str, shape))} voxels are more than the {MAX_VOXELS:,} decoded")
+    size = sum(file.stat().st_size for file in data_files(path) or [path])
+    if np.prod(shape, dtype=float) * itemsize > DEFLATE * size:
+        raise ValueError(f"{path}: {' x '.join(map(str, shape))} voxels cannot be in so small a file; it is damaged")
 
 
 def data_files(path: Path) -> list[Path]:
@@ -104,12 +117,33 @@ def _reader(path: Path) -> Any:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
+        _check_header(path)
         if missing := [file.name for file in data_files(path) if not file.is_file()]:
             raise ValueError(f"{path}: its voxels are in {missing[0]}, which is not there")
         reader.ReadImageInformation()
     except (RuntimeError, OSError) as error:
         raise _damaged(path, error) from None
     return reader
+
+
+def _check_header(path: Path) -> None:
+    """Refuse what ITK must not see: NDims over 10 writes beyond its memory, huge directions never end its SVD, and a
+    header may name any file."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    head = head.partition(b"LOCAL")[0] if path.suffix.lower() in (".mha", ".mhd") else re.split(rb"\r?\n\r?\n", head)[0]
+    if path.name.lower().endswith(DETACHED):
+        outside = [one for one in data_files(path) if ".." in Path(os.path.relpath(one, path.parent)).parts]
+    else:
+        outside = re.findall(rb"ElementDataFile[ \t=:]*[^\s=:]", head) + re.findall(rb"(?im)^data ?file\s*:", head)
+    if outside:
+        raise ValueError(
+            f"{path}: its voxels are in a file elsewhere; put header and voxels into one file, or one folder"
+        )
+    numbers = b" ".join(_GEOMETRY.findall(head))
+    wrong = not {*re.findall(rb"NDims[\s=:]*(\S*)", head)} <= {b"2", b"3", b"4"}
+    if wrong or not all(float(one) < 1e30 for one in _NUMBER.findall(numbers)):
+        raise ValueError(f"{path}: not a NRRD or MetaImage file, or truncated or damaged: its sizes or directions")
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +154,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     check_shape(path, reader.GetSize())
     try:
         image = reader.Execute()
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise _damaged(path, error) from None
     values = sitk.GetArrayFromImage(image).T
     if image.GetNumberOfComponentsPerPixel() == 1:

@@ -97,8 +97,15 @@ def read_nnunet(
 def _dataset_json(path: Path) -> dict[str, Any]:
     content = read_json(path, hint="; nnU-Net's raw layout needs it")
     wanted = {"channel_names": dict, "labels": dict, "file_ending": str}
-    if absent := [key for key, kind in wanted.items() if not isinstance(content.get(key), kind)]:
+    found = content if isinstance(content, dict) else {}
+    if absent := [key for key, kind in wanted.items() if not isinstance(found.get(key), kind)]:
         raise ValueError(f"{path}: lacks {absent}; nnU-Net's version 1 layout must be converted to version 2 first")
+    for name, value in found["labels"].items():
+        values = value if isinstance(value, list) and value else [value]
+        if value != ANY and not all(type(one) is int or (isinstance(one, str) and one.isdecimal()) for one in values):
+            raise ValueError(
+                f"{path}: the label {name!r:.80} is {value!r:.80}, expected a whole number or a list of them"
+            )
     return content
 
 

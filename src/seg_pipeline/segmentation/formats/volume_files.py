@@ -124,14 +124,18 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         image = nibabel.load(path)
         if not isinstance(image, SpatialImage):
             raise ValueError(f"{path}: holds no volume")
-        check_shape(path, image.shape)
         stored: Any = image.dataobj  # read only now
+        check_shape(path, image.shape, stored.dtype.itemsize)
         if stored.dtype.kind not in "biuf":
             raise ValueError(f"{path}: its voxels are {stored.dtype}, expected numbers")
         # float32 holds 24 bits, more than the 16 that are kept, in half the memory of nibabel's float64
         as_is = (stored.slope, stored.inter) == (1, 0)
         values = stored.get_unscaled() if as_is else np.asarray(stored, dtype=np.float32)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error) as error:
+    except MemoryError:
+        raise ValueError(
+            f"{path}: does not fit into memory, or is damaged and claims to be larger than it is"
+        ) from None
+    except (ImageFileError, HeaderDataError, OSError, EOFError, OverflowError, zlib.error) as error:
         raise ValueError(f"{path}: not a NIfTI file, or truncated or damaged: {error}") from None
     return np.asanyarray(values), image.affine
 

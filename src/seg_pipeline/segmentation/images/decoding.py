@@ -5,6 +5,7 @@ Axes: H rows, W columns, C channels in the order red, green, blue. Every path ma
 
 from __future__ import annotations
 
+import errno
 import io
 import time
 from collections.abc import Callable
@@ -96,10 +97,16 @@ def read_georeference(path: str | Path) -> list[tiff.ExtraTag]:
 
 
 def _any_header(path: str | Path) -> Header:
+    def read(file: BinaryIO) -> Header:
+        try:
+            return read_header(file, file.read(HEAD))
+        except Exception as error:  # as in _checked_header  # noqa: BLE001
+            _raise_io_error(error)
+            return Header(0, 0)
+
     try:
-        return _from_file(file_of(path), lambda file: read_header(file, file.read(HEAD)))
-    except Exception as error:  # as in _checked_header  # noqa: BLE001
-        _raise_io_error(error)
+        return _from_file(file_of(path), read)
+    except ValueError:
         return Header(0, 0)
 
 
@@ -167,13 +174,13 @@ def _checked_header(file: BinaryIO, head: bytes, address: Address) -> Header:
         _raise_io_error(error)
         raise ValueError(f"{path}: not an image, or its header is damaged") from None
     height, width, pages, orientation = header
+    if min(height, width) < 1:
+        raise ValueError(f"{path}: not an image, or its header is damaged")
     if height * width > settings.max_pixels:
         raise ValueError(
             f"{path}: {height} x {width} pixels are more than the limit of {settings.max_pixels:,} "
             "(`dataset.reading.max_pixels`)"
         )
-    if not height * width:
-        raise ValueError(f"{path}: not an image, or its header is damaged")
     if pages > 1 and page is None:
         raise ValueError(
             f"{path}: holds {pages} pages, of which only the first would be read; write one file per page, or set "
@@ -190,8 +197,9 @@ def _turned_size(header: Header, settings: ReadSettings) -> tuple[int, int]:
 
 
 def _raise_io_error(error: Exception) -> None:
-    """Raise errors of the system again, which readers of formats pass on; their own OSErrors have no number."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+    """Raise errors of the system again, which readers of formats pass on; their own OSErrors have no number, and
+    EINVAL is a seek to a negative place, which a damaged file asks for."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)):
         raise error
 
 

@@ -57,6 +57,8 @@ def read_header(file: BinaryIO, head: bytes) -> Header:
             with Image.open(file) as image:
                 pages = getattr(image, "n_frames", 1) if image.format in ("GIF", "WEBP") else 1
                 return Header(image.height, image.width, pages, _orientation(image))
+        except MemoryError:
+            raise ValueError("the header claims more than fits into memory") from None
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

@@ -61,7 +61,7 @@ def read_header(file: BinaryIO) -> tuple[int, int, int, int]:
     with _opened(file) as tif:
         pages = _pages(tif)
         page = pages[0]
-        return page.imagelength, page.imagewidth, _number(tif, pages), _orientation(page)
+        return int(page.imagelength), int(page.imagewidth), _number(tif, pages), _orientation(page)
 
 
 def read_samples(file: BinaryIO, *, page: int, limit: int, raw: bool) -> Samples:
@@ -82,8 +82,8 @@ def read_samples(file: BinaryIO, *, page: int, limit: int, raw: bool) -> Samples
         spans = zip(one.dataoffsets, one.databytecounts, strict=True)
         if max((offset + length for offset, length in spans), default=0) > tif.filehandle.size:
             raise UnusableError("truncated or damaged, cannot be decoded")
-        if one.size > limit:
-            raise UnusableError(f"its {one.size:,} values are more than the limit of {limit:,}")
+        if (most := max(one.size, math.prod(one.chunks))) > limit:  # a tile may claim to be larger than its page
+            raise UnusableError(f"its {most:,} values are more than the limit of {limit:,}")
         if number > len(pages):  # ImageJ's pixels of all pages follow those of the first
             if one.is_tiled or one.compression != 1 or one.samplesperpixel != 1:
                 raise UnusableError(f"its {number} pages cannot be told apart; write one file per page")

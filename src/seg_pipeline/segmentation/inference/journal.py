@@ -8,12 +8,13 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.storage.atomic import replacing, sweep
 from seg_pipeline.segmentation.storage.locks import only_process
 
+MOST_SIDE = 1 << 31
 SETTINGS, LINES, LOCK = "run.json", "images.jsonl", ".lock"
 
 
@@ -33,7 +34,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path, about: dict[str, Any]) -> None:
-        self._path = folder / LINES
+        self._path, self._classes = folder / LINES, about["model"]["classes"]
         _claim(folder, about)
         self.records: dict[str, dict[str, Any]] = {}
 
@@ -49,7 +50,7 @@ class Journal:
         """Forget images whose record is no longer valid; the others keep their order."""
         kept = {name: record for name, record in self.records.items() if holds(record)}
         text = "".join(_line(record) for record in kept.values())
-        if not self._path.exists() or self._path.read_text(encoding="utf-8") != text:
+        if not self._path.exists() or self._path.read_bytes() != text.encode():
             with replacing(self._path) as temporary:
                 temporary.write_text(text, encoding="utf-8", newline="\n")
         self.records = kept
@@ -63,19 +64,54 @@ class Journal:
     def _read(self) -> Iterator[dict[str, Any]]:
         if not self._path.exists():
             return
-        for line in io.StringIO(self._path.read_text(encoding="utf-8")):  # splitlines also cuts at U+2028 in names
-            if line.endswith("\n"):  # an interrupted run may leave its last line incomplete
-                yield json.loads(line)
+        text = self._path.read_text(encoding="utf-8", errors="replace")
+        for line in io.StringIO(text):  # splitlines also cuts at U+2028 in names
+            record = _loaded(line) if line.endswith("\n") else None  # an interrupted run may leave half a line
+            if _is_record(record, self._classes):
+                yield record
 
 
 def _line(record: dict[str, Any]) -> str:
     return json.dumps(record, ensure_ascii=False) + "\n"
 
 
+def _loaded(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_record(record: Any, classes: list[str]) -> TypeGuard[dict[str, Any]]:
+    """Whether a line is what ``Writer.record`` made; the image of another, damaged one is predicted again."""
+    kinds: dict[str, type] = {"image_id": str, "file": str, "signature": list}
+    if not isinstance(record, dict):
+        return False
+    kinds |= {"rule": str, "reason": str} if "rule" in record else {"height": int, "width": int, "classes": dict}
+    if any(type(record.get(name)) is not kind for name, kind in kinds.items()):
+        return False
+    return "rule" in record or (
+        all(0 < record[side] < MOST_SIDE for side in ("height", "width"))
+        and list(record["classes"]) == list(classes)
+        and all(
+            isinstance(one, list) and _fits(one, (str, int, int | float | None, int | float))
+            for one in record["classes"].values()
+        )
+    )
+
+
+def _fits(values: list[Any], kinds: tuple[Any, ...]) -> bool:
+    return len(values) == len(kinds) and all(isinstance(one, kind) for one, kind in zip(values, kinds, strict=True))
+
+
 def _claim(folder: Path, about: dict[str, Any]) -> None:
     path = folder / SETTINGS
     if path.exists():
-        there = json.loads(path.read_text(encoding="utf-8"))
+        there = _loaded(path.read_text(encoding="utf-8", errors="replace"))
+        if not isinstance(there, dict) or not all(isinstance(there.get(part), dict) for part in about):
+            raise ValueError(
+                f"{path}: is damaged, so this run cannot be resumed; choose another folder, or delete this one"
+            )
         if there != about:
             differing = ", ".join(_differing(about, there))
             raise ValueError(

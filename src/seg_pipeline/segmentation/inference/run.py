@@ -20,8 +20,8 @@ from seg_pipeline.segmentation.inference.journal import Journal, identity
 from seg_pipeline.segmentation.inference.prefetch import Loaded, Reader, signature
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
+from seg_pipeline.segmentation.settings.plain_values import to_plain
 from seg_pipeline.segmentation.settings.progress import progress_bar
-from seg_pipeline.segmentation.settings.training_config import to_plain
 from seg_pipeline.segmentation.storage.atomic import sweep
 
 Format = Literal["masks", "overlays", "rle", "coco"]

@@ -98,8 +98,14 @@ def _of_list(path: Path) -> pd.DataFrame:
         raise ValueError(
             f"{path}: has the columns {', '.join(map(str, given))}, expected `path` with the images' paths"
         )
-    if (empty := given[column].isna()).any():
-        raise ValueError(f"{path}: row {int(empty.argmax()) + 1} has no {column}")
+    for name in (column, "image_id"):
+        if name in given and (empty := given[name].isna()).any():
+            raise ValueError(f"{path}: row {int(empty.argmax()) + 1} has no {name}")
+    if (other := ~given[column].map(lambda one: isinstance(one, str))).any():
+        raise ValueError(f"{path}: {column} in row {int(other.argmax()) + 1} is no text, expected a path")
+    for name in ("height", "width", "frame"):
+        if name in given and not pd.api.types.is_numeric_dtype(given[name].dropna().infer_objects()):
+            raise ValueError(f"{path}: the column {name} must hold numbers, found {given[name].dtype}")
     paths = [Path(os.path.normpath(path.parent / one)) for one in given[column]]
     table = _table(paths, _folder_of(paths, Path(os.path.normpath(path.parent))))
     if "image_id" in given:
@@ -123,10 +129,11 @@ def _folder_of(paths: list[Path], folder: Path) -> Path:
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path)
+            table = pd.read_parquet(path)
+            return table.astype({name: object for name in ("path", "file", "image_id") if name in table})
         return pd.read_csv(path, encoding="utf-8-sig", dtype={"image_id": str, "path": str, "file": str, "series": str})
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{path}: cannot be read as a table ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # pandas and pyarrow name no common error  # noqa: BLE001
+        raise ValueError(f"{path}: cannot be read as a table ({error!s:.200})".replace("\n", " ")) from None
 
 
 def _checked(table: pd.DataFrame, given: str) -> pd.DataFrame:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.settings.plain_values import from_plain, to_plain
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, Task
-from seg_pipeline.segmentation.settings.training_config import from_plain, to_plain
 from seg_pipeline.segmentation.storage.atomic import replacing
 
 KIND = "seg_pipeline.bundle"
@@ -127,6 +127,18 @@ class Bundle:
     def used(self) -> tuple[BundleNetwork, ...]:
         return self.networks[:1] if self.prediction.ensemble == "first" else self.networks
 
+    def _check(self) -> None:
+        """Raise ValueError if parts contradict one another."""
+        settings = self.postprocessing
+        if len(settings.fill_holes) != len(self.classes) or (settings.thresholds is None) != (
+            self.task == "multiclass"
+        ):
+            raise ValueError("postprocessing has not one value per class, or thresholds of a multiclass task")
+        if any(replace(one.input, statistics=None) != replace(self.input, statistics=None) for one in self.networks):
+            raise ValueError("its networks differ in more of their input than its statistics")
+        for one in self.provenance.get("quality", {}).get("formats", []):
+            _ = one["format"], one["dice"], one["dice_trained"]  # read by messages
+
     def to_dict(self) -> dict[str, Any]:
         """Return the contents of ``bundle.json`` as plain values."""
         return {
@@ -179,7 +191,7 @@ class Bundle:
         try:
             if faults := "; ".join(_faults(values)):
                 raise TypeError(faults)
-            return cls(
+            bundle = cls(
                 folder=folder,
                 task=values["task"],
                 classes=tuple(values["classes"]),
@@ -187,10 +199,12 @@ class Bundle:
                 background=values["background"],
                 networks=tuple(_network(one) for one in values["networks"]),
                 postprocessing=Postprocessing.from_dict(values["postprocessing"]),
-                prediction=from_plain(PredictSettings, values["prediction"]),
+                prediction=from_plain(PredictSettings, values["prediction"], "prediction"),
                 provenance=values["provenance"],
             )
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            bundle._check()
+            return bundle
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise ValueError(f"{folder / DESCRIPTION}: invalid description ({error}); export again") from None
 
 
@@ -207,6 +221,8 @@ def _faults(values: dict[str, Any]) -> Iterator[str]:
         yield f"background is {values['background']!r:.80}, expected true or false; a multilabel task has none"
     if not isinstance(networks, list) or not networks:
         yield "networks are missing"
+    if not isinstance(values["provenance"], dict):
+        yield "provenance is not an object"
 
 
 def _are_texts(values: object) -> bool:
@@ -244,8 +260,14 @@ def _network_dict(network: BundleNetwork) -> dict[str, Any]:
 
 def _network(values: dict[str, Any]) -> BundleNetwork:
     return BundleNetwork(
-        input=from_plain(InputSettings, values["input"]),
-        mean=tuple(values["mean"]),
-        std=tuple(values["std"]),
-        files={bundle_format: File(**file) for bundle_format, file in values["files"].items()},
+        input=from_plain(InputSettings, values["input"], "input"),
+        mean=tuple(map(float, values["mean"])),
+        std=tuple(map(float, values["std"])),
+        files={bundle_format: _file(**file) for bundle_format, file in values["files"].items()},
     )
+
+
+def _file(name: str, sha256: str, bytes: int) -> File:  # noqa: A002
+    if not isinstance(name, str) or not isinstance(sha256, str) or type(bytes) is not int:
+        raise TypeError(f"a file is {(name, sha256, bytes)!r:.80}, expected name, sha256 and bytes")
+    return File(name, sha256, bytes)

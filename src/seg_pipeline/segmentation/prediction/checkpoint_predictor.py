@@ -87,8 +87,9 @@ def checkpoint_predictor(
         postprocessing, prediction: see ``describe``.
         source: see ``ImagePredictor``.
     """
-    bundle = describe(checkpoint, postprocessing=postprocessing, prediction=prediction)
-    networks = [_network(*member, device) for member in load_members(checkpoint, device)]
+    members = load_members(checkpoint, device)
+    bundle = _described(checkpoint, members, postprocessing, prediction)
+    networks = [_network(*member, device) for member in members]
     return ImagePredictor(bundle, networks[: len(bundle.used)], source=source)
 
 
@@ -107,7 +108,16 @@ def describe(
         prediction: None means whole images, without test-time augmentation.
         colours: one "#rrggbb" per class; None means the colours of the figures.
     """
-    members = load_members(checkpoint, torch.device("cpu"))
+    return _described(checkpoint, load_members(checkpoint, torch.device("cpu")), postprocessing, prediction, colours)
+
+
+def _described(
+    checkpoint: dict[str, Any],
+    members: list[tuple[Segmenter, TrainingConfig]],
+    postprocessing: Postprocessing | None,
+    prediction: PredictSettings | None,
+    colours: Sequence[str] | None = None,
+) -> Bundle:
     config = members[0][1]
     return Bundle(
         folder=Path(),

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from seg_pipeline.segmentation.settings.plain_values import from_plain
+
 
 @dataclass(frozen=True)
 class Postprocessing:
@@ -62,12 +64,14 @@ class Postprocessing:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Postprocessing:
-        """The inverse of ``to_dict``; raises ValueError if settings are missing or unknown."""
+        """The inverse of ``to_dict``; raises ValueError if settings are missing, unknown or of another type."""
         expected = {one.name for one in fields(cls)}
         if set(values) != expected:
             raise ValueError(f"postprocessing has the settings {sorted(expected)}, found {sorted(values)}")
-        tuples: dict[str, Any] = {name: None if value is None else tuple(value) for name, value in values.items()}
-        return cls(**tuples)
+        try:
+            return from_plain(cls, values, "postprocessing")
+        except TypeError as error:
+            raise ValueError(str(error)) from None
 
 
 def make_masks(

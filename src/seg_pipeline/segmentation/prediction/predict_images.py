@@ -23,6 +23,7 @@ from seg_pipeline.segmentation.metrics.calibration import BinCounts, Calibration
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.prediction.input_logits import Members, images_at_once, input_logits, probabilities_of
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
+from seg_pipeline.segmentation.settings.checkpoint_content import member_configs
 from seg_pipeline.segmentation.settings.training import PredictSettings, Task
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
@@ -35,19 +36,44 @@ MOST_BYTES = 2**30
 
 
 def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter, TrainingConfig]]:
-    """Build the models of a checkpoint (one, or one per fold) from its own config and weights, in evaluation mode."""
+    """Build the models of a checkpoint (one, or one per fold) from its own config and weights, in evaluation mode.
+
+    Raises:
+        ValueError: as ``member_configs``, or weights do not fit their config.
+    """
+    configs = member_configs(checkpoint)
     members = []
-    for saved in checkpoint["members"]:
-        config = TrainingConfig.from_dict(saved["config"])
-        model = Segmenter(config, pretrained=False)
-        model.load_state_dict(saved["model"])
+    for number, (saved, config) in enumerate(zip(checkpoint["members"], configs, strict=True)):
+        try:
+            with torch.device("meta"):  # takes no memory, whatever sizes the config claims
+                _check_weights(saved["model"], Segmenter(config, pretrained=False).state_dict())
+            model = Segmenter(config, pretrained=False)
+            model.load_state_dict(saved["model"])
+        except Exception as error:  # whatever smp and torch raise about a foreign config  # noqa: BLE001
+            raise ValueError(
+                f"checkpoint: `members.{number}.model` does not fit `members.{number}.config`: {error!s:.300}"
+            ) from None
         members.append((model.to(device).eval(), config))
     return members
 
 
+def _check_weights(found: dict, expected: dict[str, Tensor]) -> None:
+    for name in [*expected, *found]:
+        if name not in found or name not in expected:
+            raise ValueError(f"{name!r:.80} is {'unknown' if name in found else 'missing'}")
+        one, other = found[name], expected[name]
+        if not isinstance(one, Tensor) or (one.shape, one.dtype, one.layout) != (
+            other.shape,
+            other.dtype,
+            other.layout,
+        ):
+            told = f"{one.dtype} of {tuple(one.shape)}" if isinstance(one, Tensor) else repr(one)[:80]
+            raise ValueError(f"{name} is {told}, expected {other.dtype} of {tuple(other.shape)}")
+
+
 def config_of(checkpoint: dict) -> TrainingConfig:
     """Config of a checkpoint's first model. All its models share task, classes, background and scores."""
-    return TrainingConfig.from_dict(checkpoint["members"][0]["config"])
+    return member_configs(checkpoint)[0]
 
 
 def plain_masks(config: TrainingConfig) -> Postprocessing:

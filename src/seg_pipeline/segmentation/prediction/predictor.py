@@ -168,10 +168,19 @@ def load_onnx(path: Path, *, threads: int | None = None) -> Network:
     options.log_severity_level = 3  # errors only; warnings concern the graph, not the image
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        (name,), (output,) = ([one.name for one in some] for some in (session.get_inputs(), session.get_outputs()))
     except Exception as error:  # onnxruntime's errors have no common class  # noqa: BLE001
         raise ValueError(f"{path}: not a network that onnxruntime can run ({error!s:.200}); export again") from None
-    (name,) = (one.name for one in session.get_inputs())
-    return lambda images: session.run(None, {name: images})[0]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        try:
+            return session.run([output], {name: images})[0]
+        except Exception as error:  # as above  # noqa: BLE001
+            raise ValueError(
+                f"{path}: fails on images of shape {images.shape} ({error!s:.200}); export again"
+            ) from None
+
+    return run
 
 
 def mirrored_vote(

@@ -19,6 +19,8 @@ EmptyPolicy = Literal["skip", "zero", "one"]
 Share = Annotated[float, Ge(0), Le(1)]
 STRIDE = 32
 """Encoders halve the resolution five times, so height and width of a network's input are multiples of this."""
+LARGEST = 8192
+"""Largest height and width of a network's input."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,10 +95,10 @@ class InputSettings(Settings):
     """How the files of new images are read; set by `dataset.reading`."""
 
     def __post_init__(self) -> None:
-        if min(self.size) < STRIDE or any(side % STRIDE for side in self.size):
-            near = "x".join(str(max(STRIDE, round(side / STRIDE) * STRIDE)) for side in self.size)
+        if any(side % STRIDE or not STRIDE <= side <= LARGEST for side in self.size):
+            near = "x".join(str(min(max(STRIDE, round(side / STRIDE) * STRIDE), LARGEST)) for side in self.size)
             raise ValueError(
-                f"`size` must be multiples of 32 from 32 on (encoders halve 5 times), found {self.size}; the "
+                f"`size` must be multiples of 32 from 32 to {LARGEST} (encoders halve 5 times), found {self.size}; the "
                 f"nearest is `training.input.size={near}`"
             )
         if self.normalisation in ("encoder", "image") and self.window is not None:

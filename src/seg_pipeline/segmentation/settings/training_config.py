@@ -6,11 +6,11 @@ import functools
 import hashlib
 import json
 import logging
-import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from seg_pipeline.segmentation.settings.plain_values import from_plain, to_plain, tupled
 from seg_pipeline.segmentation.settings.training import (
     FitSettings,
     InputSettings,
@@ -46,6 +46,10 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not self.classes or not all(self.classes) or len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"`classes` must be different names, found {list(self.classes)}")
+        if self.background and self.task == "multilabel":
+            raise ValueError("`background` is for multiclass tasks; in a multilabel task a pixel may have no class")
         terms, weights = self.loss.terms, self.loss.class_weights
         foreign = "ce" if self.task == "multilabel" else "bce"
         if terms is not None and (not terms or foreign in terms):
@@ -66,7 +70,7 @@ class TrainingConfig:
         config = self
         for name, value in values.items():
             group, _, key = name.rpartition(".")
-            new = {key: _tupled(value)}
+            new = {key: tupled(value)}
             if group:
                 new = {group: replace(getattr(config, group), **new)}
             config = replace(config, **new)
@@ -82,10 +86,14 @@ class TrainingConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainingConfig:
-        """Read a config, ignoring ``FROM_SEARCH``; raises ValueError if ``values`` come from another version."""
+        """Read a config, ignoring ``FROM_SEARCH``.
+
+        Raises:
+            ValueError: ``values`` are damaged or come from another version; the message names the setting.
+        """
         try:
             return from_plain(cls, {name: value for name, value in values.items() if name != FROM_SEARCH})
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(
                 f"the checkpoint's settings come from another version of this project ({error}); train again with "
                 "`--params training.resume=false`, or use the version that wrote it"
@@ -103,35 +111,6 @@ class TrainingConfig:
             for name in mine | theirs
             if mine.get(name) != theirs.get(name)
         ]
-
-
-def to_plain(value: Any) -> Any:
-    """Convert tuples to lists, as in JSON."""
-    if isinstance(value, dict):
-        return {key: to_plain(part) for key, part in value.items()}
-    return [to_plain(part) for part in value] if isinstance(value, tuple | list) else value
-
-
-def _tupled(value: Any) -> Any:
-    return tuple(_tupled(part) for part in value) if isinstance(value, list) else value
-
-
-def from_plain(kind: type, values: dict[str, Any]) -> Any:
-    """Build settings of type ``kind`` from the result of ``to_plain(asdict(...))``.
-
-    Raises:
-        TypeError: a setting is missing or unknown.
-    """
-    hints = typing.get_type_hints(kind)
-    if missing := {one.name for one in fields(kind)} - set(values):
-        raise TypeError(f"without {', '.join(sorted(missing))}")
-    return kind(**{name: _of_kind(hints.get(name), value) for name, value in values.items()})
-
-
-def _of_kind(hint: Any, value: Any) -> Any:
-    if typing.get_origin(hint) is dict:
-        return {key: _of_kind(typing.get_args(hint)[1], one) for key, one in value.items()}
-    return from_plain(hint, value) if isinstance(hint, type) and is_dataclass(hint) else _tupled(value)
 
 
 def flat(nested: Mapping, *, joint: str = ".") -> dict[str, Any]:

@@ -12,6 +12,7 @@ import pandas as pd
 from seg_pipeline.segmentation.data.loaders import make_loaders
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.models.input_check import fewest_images
+from seg_pipeline.segmentation.settings.checkpoint_content import check_resumable
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training import distributed, epoch
@@ -82,7 +83,7 @@ def _taken_up(about: dict, saved: dict | None) -> tuple[list[dict], list[dict], 
     """Return the finished models, their history rows, and the state of the model in training."""
     if saved is None:
         return [], [], None
-    mine, theirs = TrainingConfig.from_dict(about["config"]), TrainingConfig.from_dict(saved["config"])
+    mine, theirs = TrainingConfig.from_dict(about["config"]), check_resumable(saved)
     differences = mine.differences(theirs)
     differences += ["data or splits"] * (saved["data_hash"] != about["data_hash"])
     differences += [f"folds: {about['folds']}, there {saved['folds']}"] * (saved["folds"] != about["folds"])

@@ -199,14 +199,15 @@ def start(config: TrainingConfig, data: str, device: torch.device) -> TrainState
 
 
 def restore(saved: dict, device: torch.device) -> TrainState:
-    """Restore a run saved by ``TrainState.to_dict``."""
+    """Restore a run saved by ``TrainState.to_dict``; raises ValueError if its parts do not fit its config."""
     state = start(TrainingConfig.from_dict(saved["config"]), saved["data_hash"], device)
-    state.model.load_state_dict(saved["model"])
-    if state.mean:
-        state.mean.model.load_state_dict(saved["mean"])
-    state.optimizer.load_state_dict(saved["optimizer"])
+    parts = {"model": state.model, "optimizer": state.optimizer, "scaler": state.scaler}
+    for name, part in {**parts, **({"mean": state.mean.model} if state.mean else {})}.items():
+        try:
+            part.load_state_dict(saved[name])  # type: ignore[attr-defined]
+        except Exception as error:  # of torch's kinds  # noqa: BLE001
+            raise ValueError(f"checkpoint: `current.{name}` does not fit `current.config`: {error!s:.300}") from None
     for_graphs(state.optimizer)
-    state.scaler.load_state_dict(saved["scaler"])
     for name in _PLAIN:
         setattr(state, name, copy.copy(saved[name]))
     return state

@@ -1,0 +1,97 @@
+"""Check what a checkpoint holds, which may come from anywhere, before anything is built from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+
+SHARED = ("task", "classes", "background", "scores")
+"""Settings that all models of an ensemble share."""
+_STATE = {
+    "config": dict,
+    "data_hash": str,
+    "model": dict,
+    "mean": (dict, type(None)),
+    "optimizer": dict,
+    "scaler": dict,
+    "history": list,
+    "best": (dict, type(None)),
+    "step": int,
+    "total_steps": int,
+    "partial": (dict, type(None)),
+    "seconds": (int, float),
+    "validation_seconds": (int, float),
+    "micro_batch": (int, type(None)),
+    "finished": bool,
+}
+
+
+def member_configs(checkpoint: Any) -> list[TrainingConfig]:
+    """Config of each model of a checkpoint; at least one.
+
+    Raises:
+        ValueError: it is no checkpoint of this project, or its models do not share ``SHARED``; the message names the
+            field.
+    """
+    _check(checkpoint, "", {"members": list})
+    _check_members(checkpoint["members"])
+    if not checkpoint["members"]:
+        raise ValueError("checkpoint: `members` is empty, expected at least one trained model")
+    configs = [_config(one, f"members.{number}") for number, one in enumerate(checkpoint["members"])]
+    for number, config in enumerate(configs):
+        for name in SHARED:
+            if (found := getattr(config, name)) != (first := getattr(configs[0], name)):
+                raise ValueError(
+                    f"checkpoint: `members.{number}.config.{name}` is {found!r:.80}, that of the first model "
+                    f"{first!r:.80}; the models of an ensemble must share it"
+                )
+    return configs
+
+
+def check_resumable(checkpoint: Any) -> TrainingConfig:
+    """Config of a checkpoint to resume from.
+
+    Raises:
+        ValueError: it is not of a training run of this project; the message names the field.
+    """
+    fields = {"config": dict, "data_hash": str, "folds": (int, type(None)), "members": list, "rows": list}
+    _check(checkpoint, "", {**fields, "current": dict})
+    _check_members(checkpoint["members"])
+    _check(checkpoint["current"], "current.", _STATE)
+    for name in ("rows", "current.history"):
+        rows = checkpoint["rows"] if name == "rows" else checkpoint["current"]["history"]
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError(f"checkpoint: `{name}` must hold one dict per epoch")
+    return _config(checkpoint, "")
+
+
+def _check_members(members: list[Any]) -> None:
+    for number, one in enumerate(members):
+        _check(one, f"members.{number}.", {"config": dict, "row": dict, "model": dict})
+
+
+def _check(content: Any, prefix: str, fields: dict[str, Any]) -> None:
+    if not isinstance(content, dict):
+        where = f"`{prefix.rstrip('.')}` is" if prefix else "holds"
+        raise ValueError(
+            f"checkpoint: {where} {content!r:.80}, expected a dict as `kedro run --pipeline training` saves"
+        )
+    for name, kind in fields.items():
+        if name not in content:
+            raise ValueError(
+                f"checkpoint: `{prefix}{name}` is missing; expected what `kedro run --pipeline training` saves"
+            )
+        found = content[name]
+        if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
+            kinds = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+            raise ValueError(
+                f"checkpoint: `{prefix}{name}` is {found!r:.80}, expected {kinds.replace('NoneType', 'None')}"
+            )
+
+
+def _config(content: dict[str, Any], where: str) -> TrainingConfig:
+    try:
+        return TrainingConfig.from_dict(content["config"])
+    except ValueError as error:
+        raise ValueError(f"checkpoint: `{where}{'.' if where else ''}config`: {error}") from None

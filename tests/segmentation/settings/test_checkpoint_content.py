@@ -1,0 +1,125 @@
+"""A checkpoint may come from anywhere: what is wrong with it is named before anything is built from it."""
+
+import copy
+
+import pytest
+import torch
+
+from seg_pipeline.segmentation.prediction.predict_images import load_members
+from seg_pipeline.segmentation.settings.checkpoint_content import check_resumable, member_configs
+from seg_pipeline.segmentation.training.state import restore, start
+
+CPU = torch.device("cpu")
+
+
+def changed(checkpoint, path, value):
+    """A copy with one value replaced, by its dotted path; `...` removes it."""
+    content = {
+        **checkpoint,
+        "members": [{**one, "config": copy.deepcopy(one["config"])} for one in checkpoint["members"]],
+    }
+    *parents, last = [int(one) if one.isdecimal() else one for one in path.split(".")]
+    holder = content
+    for one in parents:
+        holder = holder[one]
+    if value is ...:
+        del holder[last]
+    else:
+        holder[last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("members", ..., "checkpoint: `members` is missing; expected what `kedro run --pipeline training` saves"),
+        ("members", [], "checkpoint: `members` is empty, expected at least one trained model"),
+        ("members", "ab", "checkpoint: `members` is 'ab', expected list"),
+        ("members.0", None, "checkpoint: `members.0` is None, expected a dict"),
+        ("members.0.row", ..., "checkpoint: `members.0.row` is missing"),
+        ("members.0.model", [1], r"checkpoint: `members.0.model` is \[1\], expected dict"),
+        ("members.0.config.task", "evil", "checkpoint: `members.0.config`: .*`task` is 'evil', expected multilabel or"),
+        ("members.0.config.classes", "abc", "`members.0.config`: .*`classes` is 'abc', expected a list"),
+        ("members.0.config.input.size", [1, 2, 3], r"`input.size` is \[1, 2, 3\], expected a list of 2 values"),
+        ("members.0.config.model.decoder_channels", ["8"], "`model.decoder_channels` is .* expected a list or null"),
+    ],
+)
+def test_the_field_that_is_wrong_is_named(checkpoint, path, value, text):
+    with pytest.raises(ValueError, match=text):
+        member_configs(changed(checkpoint, path, value))
+
+
+def test_something_else_is_no_checkpoint():
+    with pytest.raises(
+        ValueError, match=r"checkpoint: holds \[1\], expected a dict as `kedro run --pipeline training`"
+    ):
+        member_configs([1])
+
+
+def test_models_of_an_ensemble_share_their_classes(checkpoint):
+    two = {**checkpoint, "members": checkpoint["members"] * 2}
+    assert len(member_configs(two)) == 2
+    other = changed(two, "members.1.config.classes", ["box", "ring"])
+    with pytest.raises(ValueError, match=r"`members.1.config.classes` is \('box', 'ring'\), that of the first model"):
+        member_configs(other)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"mean": ...}, "`members.0.model` does not fit `members.0.config`: 'mean' is missing"),
+        ({"extra": torch.zeros(2)}, "'extra' is unknown"),
+        ({"mean": 3}, r"mean is 3, expected torch.float32 of \(1, 3, 1, 1\)"),
+        ({"mean": torch.zeros(1, 2, 1, 1)}, r"mean is torch.float32 of \(1, 2, 1, 1\), expected torch.float32 of"),
+        ({"mean": torch.zeros(1, 3, 1, 1, dtype=torch.float64)}, "mean is torch.float64"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(checkpoint, values, text):
+    weights = {name: one for name, one in {**checkpoint["members"][0]["model"], **values}.items() if one is not ...}
+    with pytest.raises(ValueError, match=text):
+        load_members(changed(checkpoint, "members.0.model", weights), CPU)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "text"),
+    [
+        ("model.encoder", "tu-nothing", "does not fit `members.0.config`: .*tu-nothing"),
+        ("model.decoder_channels", [2**40, 8, 8, 8], "does not fit `members.0.config`"),  # takes no memory
+    ],
+)
+def test_a_network_that_cannot_be_built_is_named(checkpoint, path, value, text):
+    with pytest.raises(ValueError, match=text):
+        load_members(changed(checkpoint, f"members.0.config.{path}", value), CPU)
+
+
+@pytest.fixture(scope="module")
+def last(config):
+    state = start(config, "d", CPU).to_dict()
+    about = {"config": config.to_dict(), "data_hash": "d", "folds": None, "members": [], "rows": []}
+    return {**about, "current": state}
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ({"current": None}, "`current` is None, expected dict"),
+        ({"folds": "3"}, "`folds` is '3', expected int or None"),
+        ({"rows": [3]}, "`rows` must hold one dict per epoch"),
+        ({"config": {}}, "checkpoint: `config`: .*without background, classes"),
+        ({"step": True}, "`current.step` is True, expected int"),
+        ({"optimizer": ...}, "`current.optimizer` is missing"),
+        ({"history": [None]}, "`current.history` must hold one dict per epoch"),
+    ],
+)
+def test_a_run_to_resume_is_checked(last, values, text):
+    assert check_resumable(last).classes == ("box", "disc")
+    (name, value) = next(iter(values.items()))
+    inner = {key: one for key, one in {**last["current"], name: value}.items() if one is not ...}
+    content = {**last, name: value} if name in last else {**last, "current": inner}
+    with pytest.raises(ValueError, match=text):
+        check_resumable(content)
+
+
+def test_a_part_that_does_not_fit_the_run_is_named(last):
+    with pytest.raises(ValueError, match=r"checkpoint: `current.optimizer` does not fit `current.config`"):
+        restore({**last["current"], "optimizer": {"state": {}, "param_groups": []}}, CPU)
