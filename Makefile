@@ -106,7 +106,7 @@ gpu-check: $(STAMP) ## Test and measure training on a GPU, in about six minutes
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash scripts/gpu_check.sh
 
 fuzz: $(STAMP) ## Read damaged files of every form, for minutes; ARGS="--mutants 200000" for longer
-	$(BIN)/python -m tests.fuzz $(ARGS)
+	$(BIN)/python -m tests.runs.fuzz $(ARGS)
 
 soak: $(STAMP) ## Serve good and hostile clients at once for ten minutes; ARGS="--seconds 60" for less
 	$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -4,8 +4,8 @@ import logging
 import random
 
 import pytest
-from tests.fuzz import readers, seeds, workers
-from tests.fuzz.mutations import mutate, mutate_tree
+from tests.runs.fuzz import readers, seeds, workers
+from tests.runs.fuzz.mutations import mutate, mutate_tree
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 SHARE = 150
@@ -26,7 +26,7 @@ def test_a_damaged_file_is_refused_or_read(tmp_path, name):
         try:
             readers.read(form.reader, workers.mutant(name, number, 7), tmp_path)
         except Exception as error:
-            raise AssertionError(f"python -m tests.fuzz --seed 7 --forms {name} --mutant {number}") from error
+            raise AssertionError(f"python -m tests.runs.fuzz --seed 7 --forms {name} --mutant {number}") from error
 
 
 def test_all_forms_are_named():

@@ -1,4 +1,4 @@
-"""Damage sound files of every form and read them as the project does: `make fuzz`, or `python -m tests.fuzz --help`.
+"""Damage sound files of every form and read them as the project does: `make fuzz`.
 
 A mutant escapes if its reader raises anything but the expected kinds of errors, ends its process, or takes more than
 10 seconds or 512 MB. Escapes are written to build/fuzz, one file each; the exit code is then 1.
@@ -12,12 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.fuzz import readers, seeds
-from tests.fuzz.workers import Escape, fuzz, mutant
+from tests.runs.fuzz import readers, seeds
+from tests.runs.fuzz.workers import Escape, fuzz, mutant
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.runs.fuzz", description=__doc__)
     parser.add_argument("--mutants", type=int, default=20_000, help="in all (default: %(default)s, some minutes)")
     parser.add_argument("--seed", type=int, default=1, help="another one makes other mutants (default: %(default)s)")
     parser.add_argument("--forms", nargs="*", help="only these (default: all)")

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-from tests.fuzz import readers
-from tests.fuzz.seeds import forms
+from tests.runs.fuzz import readers
+from tests.runs.fuzz.seeds import forms
 
 SECONDS = 10.0
 """Longest time for one mutant."""
@@ -61,7 +61,7 @@ def _random(name: str, number: int, seed: int) -> random.Random:
 def fuzz(name: str, mutants: int, *, seed: int) -> Outcome:
     """Read the first mutants of a form."""
     context = get_context("forkserver")  # a spawned process would import for seconds
-    context.set_forkserver_preload(["tests.fuzz.readers", *PRELOADED])
+    context.set_forkserver_preload(["tests.runs.fuzz.readers", *PRELOADED])
     task = pickle.dumps((forms()[name], _others(name)))
     began, at, escapes, peak, slowest = time.monotonic(), 0, [], 0, 0.0
     with tempfile.TemporaryDirectory(dir=_memory_folder()) as folder:

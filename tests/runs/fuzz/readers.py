@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kedro.io import DatasetError
-from tests.fuzz import seeds
+from tests.runs.fuzz import seeds
 
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 

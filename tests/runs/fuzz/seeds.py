@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import tifffile
 from PIL import Image
-from tests.fuzz.mutations import mutate, mutate_tree
+from tests.runs.fuzz.mutations import mutate, mutate_tree
 
 GREY = (np.add.outer(np.arange(24), np.arange(40)) * 4).astype(np.uint8)
 COLOUR = np.stack([GREY, GREY // 2, 255 - GREY], axis=-1)
