@@ -153,7 +153,7 @@ def _provenance(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "data_hash": checkpoint.get("data_hash"),
         "folds": checkpoint.get("folds"),
         "models": [
-            {"best": saved["row"], "weights_sha256": weights_hash(saved["model"]), "config": saved["config"]}
+            {"best": saved.get("row"), "weights_sha256": weights_hash(saved["model"]), "config": saved["config"]}
             for saved in checkpoint["members"]
         ],
         "versions": {"seg_pipeline": __version__, "python": platform.python_version(), **_versions()},

@@ -68,7 +68,8 @@ def check_resumable(checkpoint: Any) -> TrainingConfig:
 
 def _check_members(members: list[Any]) -> None:
     for number, one in enumerate(members):
-        _check(one, f"members.{number}.", {"config": dict, "row": dict, "model": dict})
+        optional = {"row": dict} if isinstance(one, dict) and "row" in one else {}
+        _check(one, f"members.{number}.", {"config": dict, "model": dict, **optional})
 
 
 def _check(content: Any, prefix: str, fields: dict[str, Any]) -> None:
