@@ -37,7 +37,7 @@ def changed(checkpoint, path, value):
         ("members", "ab", "checkpoint: `members` is 'ab', expected list"),
         ("members.0", None, "checkpoint: `members.0` is None, expected a dict"),
         ("members.0.row", 3, "checkpoint: `members.0.row` is 3, expected dict"),
-        ("members.0.model", ..., "checkpoint: `members.0.model` is missing"),
+        ("members.0.config", ..., "checkpoint: `members.0.config` is missing"),
         ("members.0.model", [1], r"checkpoint: `members.0.model` is \[1\], expected dict"),
         ("members.0.config.task", "evil", "checkpoint: `members.0.config`: .*`task` is 'evil', expected multilabel or"),
         ("members.0.config.classes", "abc", "`members.0.config`: .*`classes` is 'abc', expected a list"),

@@ -46,7 +46,7 @@ def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter
     for number, (saved, config) in enumerate(zip(checkpoint["members"], configs, strict=True)):
         try:
             with torch.device("meta"):  # takes no memory, whatever sizes the config claims
-                _check_weights(saved["model"], Segmenter(config, pretrained=False).state_dict())
+                _check_weights(saved.get("model", {}), Segmenter(config, pretrained=False).state_dict())
             model = Segmenter(config, pretrained=False)
             model.load_state_dict(saved["model"])
         except Exception as error:  # whatever smp and torch raise about a foreign config  # noqa: BLE001

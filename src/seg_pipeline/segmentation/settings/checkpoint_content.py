@@ -68,8 +68,8 @@ def check_resumable(checkpoint: Any) -> TrainingConfig:
 
 def _check_members(members: list[Any]) -> None:
     for number, one in enumerate(members):
-        optional = {"row": dict} if isinstance(one, dict) and "row" in one else {}
-        _check(one, f"members.{number}.", {"config": dict, "model": dict, **optional})
+        optional = [name for name in ("row", "model") if isinstance(one, dict) and name in one]
+        _check(one, f"members.{number}.", dict.fromkeys(["config", *optional], dict))
 
 
 def _check(content: Any, prefix: str, fields: dict[str, Any]) -> None:
