@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from seg_pipeline.segmentation import plotting
+from seg_pipeline.segmentation.plotting.overlays import tiny_spots
 
 THREE = ["large_bowel", "small_bowel", "stomach"]
 NAN = float("nan")
@@ -216,6 +217,16 @@ def test_truth_and_prediction_differ_in_form():
     np.testing.assert_array_equal(drawn[20, 15], [100, 100, 100])  # inside: nothing was predicted
     assert len(np.unique(drawn[20, 38:52], axis=0)) == 2  # stripes, and what lies between them
     assert (drawn[20, 30] == 100).all()
+
+
+def test_of_very_many_spots_the_largest_are_ringed():
+    masks = np.zeros((2, 60, 60), dtype=bool)
+    masks[0, ::4, ::4] = True  # 225 spots of one pixel
+    masks[1, 30, 7:9] = masks[1, 10:50, 20:50] = True
+    spots = tiny_spots(masks, 1.0)
+    assert len(spots) == 20
+    assert spots[0].tolist() == [7.5, 30]
+    assert spots[1].tolist() == [0, 0]
 
 
 def test_a_spot_of_one_pixel_is_ringed_and_small_images_grow():

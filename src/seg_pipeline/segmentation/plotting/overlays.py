@@ -17,6 +17,7 @@ TINY, RING = 40, 9
 """Objects of up to this many pixels get a ring, because they would be overlooked; and the radius of the ring."""
 FEW_PIXELS = 4
 """Objects of up to this many pixels of the original image get a ring at any size."""
+MOST_SPOTS = 20
 DASH_PIXELS = 4
 _SQUARE = np.ones((3, 3), dtype=np.uint8)
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=np.uint8)
@@ -114,14 +115,17 @@ def tiny_spots(masks: np.ndarray, scale: float) -> np.ndarray:
     """Centres (x, y), float (N, 2), of the objects in ``masks``, bool (C, H, W), that are too small to see.
 
     An object is a connected component of one class. It is too small if it has at most ``TINY`` pixels when shown
-    enlarged by ``scale``, or at most ``FEW_PIXELS`` in the mask.
+    enlarged by ``scale``, or at most ``FEW_PIXELS`` in the mask. Of more than ``MOST_SPOTS``, the largest are returned:
+    more rings would hide a noisy prediction.
     """
-    found = [np.empty((0, 2))]
+    found, sizes = [np.empty((0, 2))], [np.empty(0)]
     for mask in masks[masks.any(axis=(1, 2))]:
         _, _, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
         areas = stats[1:, cv2.CC_STAT_AREA]
-        found.append(centres[1:][(areas <= FEW_PIXELS) | (areas * scale**2 <= TINY)])
-    return np.concatenate(found)
+        tiny = (areas <= FEW_PIXELS) | (areas * scale**2 <= TINY)
+        found.append(centres[1:][tiny])
+        sizes.append(areas[tiny])
+    return np.concatenate(found)[np.argsort(-np.concatenate(sizes), kind="stable")[:MOST_SPOTS]]
 
 
 def resized(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
