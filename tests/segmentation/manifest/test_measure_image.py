@@ -250,6 +250,14 @@ def test_neighbouring_ids_in_a_jpeg_are_not_guessed(tmp_path, image):
         measure_images(one_image(image, {f"mask_{INDEXED}": [mask]}), reader)
 
 
+def test_a_jpeg_that_is_read_by_its_nearest_values_is_one_finding(tmp_path, image):
+    Image.fromarray(np.array([[0, 250, 250], [0, 0, 250]], dtype=np.uint8)).save(tmp_path / "m.jpg", quality=95)
+    reader = MaskReader({"a": "255"}, INDEXED, background_values=[0], nearest_value=True)
+    manifest, findings = measure_images(one_image(image, {f"mask_{INDEXED}": [str(tmp_path / "m.jpg")]}), reader)
+    assert manifest["mask_a"].tolist() == ["2 2 6 1"]
+    assert findings[["rule", "action"]].to_numpy().tolist() == [["lossy_mask", "repaired"]]
+
+
 def test_a_jpeg_as_a_mask_is_named(tmp_path, image):
     Image.fromarray(np.zeros((2, 3), dtype=np.uint8)).save(tmp_path / "m.jpg")
     reader = MaskReader({"a": "1"}, INDEXED, background_values=[0])

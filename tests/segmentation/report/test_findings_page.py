@@ -30,6 +30,7 @@ def test_nothing_in_the_page_asks_the_network_and_its_policy_forbids_it(made):
     html = page(made, [Finding("blank_image", "every pixel is 7", "flagged", "scan01", "scan01.png")])
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", html)
     assert not re.findall(r"url\(|@import|https?://", html)
+    assert "16 images can be used. 1 finding: 1 flagged." in html
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', html).group(1).replace("&#39;", "'")
     assert policy.startswith("default-src 'none'; img-src data:; ")
     for tag in ("style", "script"):

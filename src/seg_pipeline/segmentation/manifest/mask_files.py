@@ -28,11 +28,11 @@ class Picture(NamedTuple):
     notes: list[Note]
 
 
-def read_mask_file(path: str, picture: Picture, *, resample: bool, colours: bool = False) -> np.ndarray:
+def read_mask_file(path: str, picture: Picture, *, resample: bool, nearest: bool, colours: bool = False) -> np.ndarray:
     """Pixel values (H, W) at the picture's size; ``colours`` are packed as 65536 red + 256 green + blue.
 
     A mask that was drawn on the picture before it was turned is turned too; one of another size is scaled if
-    ``resample`` is set.
+    ``resample`` is set. A JPEG is noted, unless ``nearest`` says that ``round_mask`` will.
 
     Raises:
         MaskError: the file cannot be read, is a colour image, or has another size.
@@ -56,7 +56,7 @@ def read_mask_file(path: str, picture: Picture, *, resample: bool, colours: bool
                 "give each class its colour as `value`, such as [128, 0, 64]",
             )
         values = values[..., 0]
-    if file_of(path).lower().endswith((".jpg", ".jpeg")):
+    if not nearest and file_of(path).lower().endswith((".jpg", ".jpeg")):
         picture.notes.append(("lossy_mask", f"{path}: the mask is a JPEG, which changes values", "flagged"))
     return values if values.shape == picture.shape else _fitted(values, path, picture, resample=resample)
 

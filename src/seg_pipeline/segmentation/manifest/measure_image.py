@@ -115,7 +115,7 @@ class MaskReader:
             )
         path = paths[0]
         colours = any(is_colour(value) for value in self.class_values.values())
-        image = read_mask_file(path, picture, colours=colours, resample=self.resample)
+        image = read_mask_file(path, picture, colours=colours, resample=self.resample, nearest=self.nearest_value)
         classes, background, ignored = (
             [pixel_value(value) for value in values]
             for values in (self.class_values.values(), self.background_values, self.ignore_values)
@@ -145,7 +145,7 @@ class MaskReader:
     def _read_one(self, source: str, picture: Picture) -> MaskRead:
         if self.mask_format == "rle":
             return read_rle(source, picture.shape, order=self.rle_order, first=self.rle_first)
-        values = read_mask_file(source, picture, resample=self.resample)
+        values = read_mask_file(source, picture, resample=self.resample, nearest=self.nearest_value)
         if self.nearest_value and (values[values != 0] != values.max()).any():
             levels = [0, 255 if values.dtype == np.uint8 else int(values.max())]
             values = round_mask(values, levels, source, picture.notes)

@@ -56,7 +56,7 @@ def _lead(findings: pd.DataFrame, manifest: pd.DataFrame) -> str:
     if findings.empty:
         return f"{len(manifest):,} images can be used. No problems were found."
     done = ", ".join(f"{number:,} {action}" for action, number in findings["action"].value_counts().items())
-    return f"{len(manifest):,} images can be used. {len(findings):,} findings: {done}."
+    return f"{plural(len(manifest), 'image')} can be used. {plural(len(findings), 'finding')}: {done}."
 
 
 def _explanation(findings: pd.DataFrame, accounts: pd.DataFrame) -> str:
