@@ -204,7 +204,7 @@ def jpeg_masks(root: Path) -> Truth:
         file = save(root, f"images/{index}.png", image)
         save(root, f"masks/{index}.jpg", white(mask), quality=80)
         truth[file] = {"foreground": mask}
-    return Truth(truth, told="JPEG compression has changed the masks", findings=2 * NUMBER)
+    return Truth(truth, told="JPEG compression has changed the masks", findings=NUMBER)
 
 
 # -- several folders or files of masks ---------------------------------------------------------------------------
