@@ -254,6 +254,16 @@ def test_models_with_equal_input_share_the_images(mixed, config, monkeypatch, sh
     assert len(decoded) == times * len(mixed)
 
 
+def test_an_image_that_is_a_frame_of_its_neighbours_is_decoded_once(mixed, config, monkeypatch):
+    decoded = []
+    image = Decoder.image
+    monkeypatch.setattr(Decoder, "image", lambda self, at: decoded.append(at) or image(self, at))
+    _, given = of_mixed(config, "multilabel", **{"input.channels": (-1, 0, 1)})
+    images = WholeImages(mixed, given.input, task="multilabel", background=False)
+    assert [images[index].shape[2] for index in range(len(images))] == [3] * len(mixed)
+    assert sorted(decoded) == list(range(len(mixed)))
+
+
 @pytest.mark.parametrize("workers", [0, 3])
 def test_a_file_that_was_damaged_meanwhile_is_named(mixed, config, tmp_path, workers):
     path = tmp_path / "bad.png"

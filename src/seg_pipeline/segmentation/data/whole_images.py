@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,8 @@ class WholeImages:
         self._places: list[tuple[Decoder, int, list[int]]] = []
         for source, part in by_source(rows):
             own = settings.of_source(source)
-            decoder = Decoder(part, own, task=task, background=background)
+            kind = Decoder if isinstance(own.channels, str) else _RecentDecoder
+            decoder = kind(part, own, task=task, background=background)
             self._places += [(decoder, at, frames) for at, frames in enumerate(frame_rows(part, own).tolist())]
 
     def __len__(self) -> int:
@@ -38,6 +40,21 @@ class WholeImages:
         box = Box(0, 0, *filled_shape(shape, self.settings))
         planes = [cut_image(read_frame(decoder, at, shape), box) for at in frames]
         return planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
+
+
+class _RecentDecoder(Decoder):
+    """Keeps the last images, because each is a frame of its neighbours too."""
+
+    @functools.cached_property
+    def _recent(self) -> Callable[[int], np.ndarray]:
+        return functools.lru_cache(RECENT)(super().image)
+
+    def image(self, index: int, *, checked: bool = False) -> np.ndarray:
+        assert not checked
+        return self._recent(index)
+
+
+RECENT = 16
 
 
 def as_batch(images: Sequence[np.ndarray], *, pinned: bool = False) -> Tensor:
