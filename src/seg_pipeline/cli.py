@@ -32,16 +32,14 @@ def run_command() -> click.Command:
     def callback(**options: Any) -> Any:
         from omegaconf.errors import OmegaConfBaseException
 
-        from seg_pipeline.hooks.errors import UserError
+        from seg_pipeline.hooks.errors import UserError, about_config
 
         try:
             return run.callback(**options)  # type: ignore[misc]
         except UserError:
             raise
         except OmegaConfBaseException as error:
-            key = getattr(error, "full_key", None)
-            place = f"conf/, key `{key}`" if key else "conf/"
-            raise UserError(f"{place}: {str(error).splitlines()[0]}") from error
+            raise UserError(about_config(error)) from error
         except ValueError as error:
             if not (lines := list(_unknown(options))):
                 if "after applying all provided filters" not in str(error):

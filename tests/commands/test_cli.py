@@ -67,3 +67,16 @@ def test_an_interpolation_that_cannot_be_resolved_names_its_key(monkeypatch, tmp
         file.write("scratch: ${nosuch.key}\n")
     said = run(monkeypatch, "--conf-source", str(tmp_path / "conf"), "--pipelines", "eda")
     assert "Error: conf/, key `scratch`: Interpolation key 'nosuch.key' not found" in said
+
+
+@pytest.mark.parametrize("place", ["catalog", "parameters"])
+def test_an_interpolation_in_other_files_names_its_key_too(monkeypatch, tmp_path, place):
+    import shutil
+
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    with (tmp_path / f"conf/smoke/{place}.yml").open("a") as file:
+        file.write({"catalog": "own: {type: MemoryDataset, metadata: '${nosuch.key}'}\n",
+                    "parameters": "\nreporting: {compare_with: '${nosuch.key}'}\n"}[place])  # fmt: skip
+    said = run(monkeypatch, "--conf-source", str(tmp_path / "conf"), "--env", "smoke", "--pipelines", "eda")
+    key = {"catalog": "own.metadata", "parameters": "reporting.compare_with"}[place]
+    assert f"Error: conf/, key `{key}`: Interpolation key 'nosuch.key' not found" in said

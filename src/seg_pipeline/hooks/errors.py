@@ -54,6 +54,12 @@ class ErrorHooks:
         ) from error
 
 
+def about_config(error: Exception) -> str:
+    """An error of OmegaConf, such as an interpolation that cannot be resolved, in one line with its key."""
+    key = getattr(error, "full_key", None)
+    return f"conf/{f', key `{key}`' if key else ''}: {str(error).splitlines()[0]}"
+
+
 def text_for_user(error: BaseException) -> str | None:
     """The error's text if it tells the user what to do; None for an unexpected error.
 

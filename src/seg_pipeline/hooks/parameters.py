@@ -15,7 +15,7 @@ from kedro.framework.hooks import hook_impl
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from seg_pipeline.hooks.errors import UserError
+from seg_pipeline.hooks.errors import UserError, about_config
 from seg_pipeline.params.renamed import REMOVED, RENAMED
 
 if TYPE_CHECKING:
@@ -34,7 +34,9 @@ class ParameterHooks:
             given = context.config_loader["parameters"]
         except MissingConfigException as error:
             raise UserError(_missing_config(Path(context.config_loader.conf_source), context.env, error)) from error
-        except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        except OmegaConfBaseException as error:
+            raise UserError(about_config(error)) from error
+        except (YAMLError, ValueError) as error:
             raise UserError(f"cannot read the parameters: {error}") from error
         check_parameters(given, Parameters)
 

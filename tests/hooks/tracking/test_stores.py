@@ -223,3 +223,11 @@ def test_tags_of_another_program_do_not_end_a_run(tmp_path, store_uri, monkeypat
     tracker.tags("theirs", {mlflow_store.PROCESS: f"{socket.gethostname()} no number"})
     tracker.start(Run("ours", "training", "foreign", begun=5))
     assert tracker._client.get_run(tracker._runs["theirs"]).info.status == "RUNNING"
+
+
+def test_two_names_that_are_made_safe_alike_stay_two_metrics(tmp_path):
+    tracker = MlflowTracker(tmp_path)
+    names = ["test/dice/a*b", "test/dice/a+b", "test/dice/a_b", "test/dice/a*b"]
+    assert [tracker._metric_key(name) for name in names] == [
+        "test/dice/a_b", "test/dice/a_b_2", "test/dice/a_b_3", "test/dice/a_b",
+    ]  # fmt: skip

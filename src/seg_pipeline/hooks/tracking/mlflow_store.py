@@ -40,6 +40,8 @@ class MlflowTracker(Tracker):
 
     def __init__(self, project: Path, *, system_metrics: bool = False) -> None:
         self._project, self._system_metrics = project, system_metrics
+        self._keys: dict[str, str] = {}
+        """Key of each metric."""
         self._monitors: dict[str, SystemMetricsMonitor] = {}
         self._runs: dict[str, str] = {}
 
@@ -118,9 +120,22 @@ class MlflowTracker(Tracker):
     def metrics(self, run: str, rows: list[Row], at: int) -> None:
         from mlflow.entities import Metric
 
-        points = [Metric(_key(name), value, at, row["step"]) for row in rows for name, value in row["values"].items()]
+        points = [
+            Metric(self._metric_key(name), value, at, row["step"])
+            for row in rows
+            for name, value in row["values"].items()
+        ]
         for some in _parts(points, MOST_METRICS):
             self._client.log_batch(self._runs[run], metrics=some)
+
+    def _metric_key(self, name: str) -> str:
+        """A valid key; numbered if that of another name is the same, as of the classes "a*b" and "a+b"."""
+        if name not in self._keys:
+            key, number, taken = _key(name), 1, set(self._keys.values())
+            while (text := key if number == 1 else f"{key[:245]}_{number}") in taken:
+                number += 1
+            self._keys[name] = text
+        return self._keys[name]
 
     def artifact(self, run: str, path: str, folder: str) -> None:
         if Path(path).is_dir():

@@ -70,7 +70,8 @@ def compare_formats(
                 trained = _trained(exact, bundle, some, batch_size)
                 about = {"scale": scale, "sizes": _sizes(some), "batch_size": batch_size, "num_images": len(some)}
                 for bundle_format, predictor in predictors.items():
-                    bar.set_description_str(f"comparing {bundle_format}, {_sizes(some)}, batches of {batch_size}")
+                    title = f"comparing {bundle_format}, {_sizes(some)}, batches of {batch_size}"
+                    bar.set_description_str(title, refresh=False)
                     with naming_format(bundle_format):
                         outcome = _exported(predictor, some, batch_size)
                     found.append({"format": bundle_format, **about, **_differences(trained, outcome, some, scores)})
