@@ -124,7 +124,7 @@ FULL = (
 
 @pytest.mark.fault(
     scenario="quota (RLIMIT_FSIZE)",
-    command="data_processing, hparam_search, training",
+    command="data_processing, training",
     outcome="one sentence, exit code 1; old files stay, and a rerun succeeds",
     review="serving 8",
 )
@@ -132,7 +132,6 @@ FULL = (
     ("pipeline", "largest", "text"),
     [
         ("data_processing", 2500, rf"node data_processing\.clean_annotations: \S+/annotations\.parquet: {FULL}"),
-        ("hparam_search", 1000, rf"node hparam_search\.run_sanity_checks: \S+/sanity_checks\.json: {FULL}"),
         ("training", 100_000, r"node training\.train_model: \S+/last\.pt: the checkpoint could not be written"),
     ],
 )
