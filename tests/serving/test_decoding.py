@@ -1,6 +1,8 @@
 """Files that take too long or too much memory to decode cost a process, never the server."""
 
 import multiprocessing
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -71,3 +73,21 @@ def test_memory_is_limited(fake, monkeypatch):
     assert ours.recv()[0] == 422
     child.kill()
     child.join()
+
+
+@pytest.mark.slow
+def test_a_stop_ends_what_is_being_decoded(fake):
+    processes = DecodingProcesses(number=1, seconds=60, max_pixels=20_000_000, reading=ReadSettings())
+    processes.wait()
+    large = fake.file(np.random.default_rng(1).integers(0, 255, (4000, 4000), dtype=np.uint8))
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(processes, "b", large)
+        while processes._idle.qsize():
+            time.sleep(0.001)
+        began = time.monotonic()
+        processes.close()
+        with pytest.raises(RequestError, match="the server is stopping") as refused:
+            answer.result()
+    assert time.monotonic() - began < 2
+    assert refused.value.status == 503
+    assert not processes._all[0]._process.is_alive()  # and no other has taken its place

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
+
+from seg_pipeline.serving import guard
+from seg_pipeline.serving.errors import RequestError
 
 
 @pytest.mark.parametrize(
@@ -136,3 +143,58 @@ def test_a_fault_of_the_server_is_answered_like_any_other_error(fake, caplog):
     assert "secret" not in response.text
     assert 'status="500"' in counted
     assert "POST /api/predict failed" in caplog.text
+
+
+def test_a_client_that_asks_too_often_is_told_when_to_come_back(fake):
+    with fake.client(fake.Predictor(), client_requests=2, token="secret") as client:
+        answers = [client.get("/api/model") for _ in range(3)]  # wrong tokens count
+        assert [answer.status_code for answer in answers] == [401, 401, 429]
+        assert answers[2].json()["error"] == "too_many"
+        assert answers[2].headers["retry-after"] == "30"
+        assert answers[2].headers["x-content-type-options"] == "nosniff"
+        assert client.get("/healthz").status_code == 200  # checks are not limited
+
+
+def test_the_server_is_ready_when_the_model_is_warm_and_until_it_stops(fake):
+    predictor, go = fake.Predictor(), threading.Event()
+    predictor.job = lambda: go.wait(20)
+    app = fake.app(predictor)
+    with TestClient(app, base_url="http://localhost") as client:
+        cold, alive = client.get("/readyz"), client.get("/healthz").status_code
+        assert (cold.status_code, alive) == (503, 200)
+        assert cold.json() == {"error": "not_ready", "detail": "the server is warming up"}
+        go.set()
+        while client.get("/readyz").status_code != 200:
+            time.sleep(0.01)
+        app.state.served.readiness.is_stopping = True
+        stopping = client.get("/readyz")
+        assert (stopping.status_code, stopping.json()["detail"]) == (503, "the server is stopping")
+        assert stopping.headers["retry-after"] == "1"
+
+
+def test_a_model_that_cannot_predict_is_never_ready(fake, caplog):
+    def fault():
+        raise ValueError("broken network")
+
+    predictor = fake.Predictor(job=fault)
+    with TestClient(fake.app(predictor), base_url="http://localhost") as client:
+        end = time.monotonic() + 10
+        while "cannot predict a blank image" not in caplog.text and time.monotonic() < end:
+            time.sleep(0.01)
+        assert client.get("/readyz").status_code == 503
+    assert "broken network" in caplog.text
+
+
+@pytest.mark.parametrize("given", ["s", "secret", "secret and more", "Secret"])
+def test_tokens_are_compared_in_constant_time(monkeypatch, given):
+    """By bytes of any length, never by ==, which ends at the first difference."""
+    compared = []
+    true = guard.secrets.compare_digest
+    monkeypatch.setattr(guard.secrets, "compare_digest", lambda *pair: compared.append(pair) or true(*pair))
+    accepted = True
+    try:
+        guard._check_token(f"Bearer {given}", "secret")
+    except RequestError:
+        accepted = False
+    assert compared == [(given.encode(), b"secret")]
+    assert accepted == (given == "secret")

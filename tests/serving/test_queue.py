@@ -11,6 +11,10 @@ import httpx
 import numpy as np
 import pytest
 
+from seg_pipeline.serving import queue
+from seg_pipeline.serving.errors import RequestError
+from seg_pipeline.serving.queue import ClientLimits
+
 PIXELS = np.zeros((2, 3), np.uint8)
 
 
@@ -99,3 +103,82 @@ def until(reached, seconds: float = 10) -> None:
     while not reached():
         assert time.monotonic() < end, "never came true"
         time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_stop_takes_seconds_whatever_is_computed(fake, slow):
+    """The prediction never ends; its request and its thread are given up."""
+    app = fake.app(slow, stop_seconds=1.0)
+    with fake.running(app, timeout_graceful_shutdown=0.6) as (address, server), ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(post, address, fake)
+        assert slow.begun.acquire(timeout=20)
+        began = time.monotonic()
+        server.should_exit = True
+        with pytest.raises(httpx.HTTPError):
+            answer.result().raise_for_status()
+        until(lambda: not server.started or time.monotonic() - began > 2, seconds=5)
+        assert time.monotonic() - began < 4
+        assert app.state.served.readiness.is_stopping
+        assert app.state.served.queue.running == 1  # what the command ends the process for
+        slow.go.set()
+
+
+CLOCK = [0.0]
+
+
+def limits(**given):
+    CLOCK[0] = 0.0
+    return ClientLimits(**{"concurrent": 0, "per_minute": 0, **given}, clock=lambda: CLOCK[0])
+
+
+def admitted(some, host):
+    try:
+        with some.admit(host):
+            return None
+    except RequestError as error:
+        return error
+
+
+def test_a_client_may_send_so_many_requests_per_minute():
+    some = limits(per_minute=3)
+    assert [admitted(some, "10.0.0.1") for _ in range(3)] == [None] * 3
+    refused = admitted(some, "10.0.0.1")
+    assert (refused.status, refused.problem.error, refused.headers) == (429, "too_many", {"Retry-After": "20"})
+    assert refused.problem.detail == "this server allows each client 3 requests per minute; try again in 20 s"
+    assert admitted(some, "10.0.0.2") is None  # another client
+    CLOCK[0] = 19.9
+    assert admitted(some, "10.0.0.1").headers == {"Retry-After": "1"}
+    CLOCK[0] = 20.0
+    assert admitted(some, "10.0.0.1") is None
+    assert admitted(some, "10.0.0.1") is not None
+
+
+def test_a_client_may_have_so_many_requests_in_progress():
+    some = limits(concurrent=2)
+    with some.admit("10.0.0.1"), some.admit("10.0.0.1"):
+        assert admitted(some, "10.0.0.1").problem.detail == (
+            "this server allows each client 2 requests in progress; try again in 1 s"
+        )
+        assert admitted(some, "10.0.0.9") is None
+    assert admitted(some, "10.0.0.1") is None
+    assert not some._held
+
+
+def test_addresses_of_one_ipv6_network_are_one_client():
+    some = limits(per_minute=1)
+    assert admitted(some, "2001:db8::1") is None
+    assert admitted(some, "2001:db8::2:0:0:1") is not None  # the same first 64 bits
+    assert admitted(some, "2001:db8:0:1::1") is None
+
+
+def test_the_quietest_clients_are_forgotten(monkeypatch):
+    monkeypatch.setattr(queue, "MOST", 2)
+    some = limits(per_minute=1)
+    assert [admitted(some, host) for host in ("a", "b", "c")] == [None] * 3
+    assert list(some._buckets) == ["b", "c"]
+
+
+def test_without_limits_no_client_is_remembered():
+    some = limits()
+    assert [admitted(some, "a") for _ in range(1000)] == [None] * 1000
+    assert not some._buckets
