@@ -1,6 +1,6 @@
 """`seg-pipeline serve` with 20 good and 20 hostile clients at once, on loopback: `make soak`, ten minutes by default.
 
-Good clients send an image each second and must get 200 within three times the idle time (99th percentile). Hostile ones
+Good clients send an image every 5 seconds and must get it within three times the idle time (99th percentile). Hostile ones
 send damaged and costly files, endless headers, half bodies and half requests. The server's memory must stay level.
 """
 
@@ -26,7 +26,7 @@ import psutil
 from serving import BOUNDARY, ask, form, served, write_bundle
 
 CLIENTS = 20
-PAUSE = 1.0
+PAUSE = 5.0
 """Seconds between two requests of a client."""
 PATH = "/api/predict?response_format=mask"
 
