@@ -1,6 +1,8 @@
 # The project with the extras needed to run it. Mount your data at /project/data.
 # CPU:  docker build --build-arg TORCH_INDEX=<the CPU index address on pytorch.org> -t seg_pipeline .
 # CUDA: docker build -t seg_pipeline:cuda .      (pip's default torch includes the CUDA libraries)
+# A tag can change; to build from one image for good, `docker pull` it and pin its digest:
+#   docker build --build-arg BASE="$(docker inspect --format '{{index .RepoDigests 0}}' python:3.11-slim-bookworm)" .
 ARG BASE=python:3.11-slim-bookworm
 FROM ${BASE}
 

@@ -1,7 +1,8 @@
 """`seg-pipeline serve` with 20 good and 20 hostile clients at once, on loopback: `make soak`, ten minutes by default.
 
-Good clients send an image every 5 seconds and must get it within three times the idle time (99th percentile). Hostile ones
-send damaged and costly files, endless headers, half bodies and half requests. The server's memory must stay level.
+Good clients send an image every 5 seconds and must get its masks within three times the idle time (99th percentile).
+Hostile ones send damaged and costly files, endless headers, half bodies and half requests. The server's memory must
+stay level.
 """
 
 from __future__ import annotations

@@ -115,6 +115,8 @@ def test_the_number_of_workers_changes_no_file(images, predictor, tmp_path, batc
         b'{"image_id": "3", "file": "3.png", "signature": [1, 2], "rule": "x", "reason": null}\n',
         b'{"image_id": "3", "file": "3.png", "signature": [1, 2], "height": 0, "width": 6, "classes": {"box": '
         b'["", 0, null, 0.1], "disc": ["", 0, null, 0.1]}}\n',
+        b'{"image_id": "3", "file": "3.png", "signature": [1, 2], "height": 5, "width": 6, "classes": {"box": '
+        b'["", 31, null, 0.1], "disc": ["", 0, null, 0.1]}}\n',
     ],
 )
 def test_a_damaged_line_of_the_journal_is_an_image_to_predict(images, predictor, tmp_path, line):

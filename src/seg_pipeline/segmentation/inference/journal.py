@@ -94,7 +94,9 @@ def _is_record(record: Any, classes: list[str]) -> TypeGuard[dict[str, Any]]:
         all(0 < record[side] < MOST_SIDE for side in ("height", "width"))
         and list(record["classes"]) == list(classes)
         and all(
-            isinstance(one, list) and _fits(one, (str, int, int | float | None, int | float))
+            isinstance(one, list)
+            and _fits(one, (str, int, float | None, float))
+            and 0 <= one[1] <= record["height"] * record["width"]
             for one in record["classes"].values()
         )
     )
