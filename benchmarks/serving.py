@@ -93,7 +93,7 @@ def served(bundle: str, *options: str) -> Iterator[tuple[int, int]]:
 
 def is_up(port: int) -> bool:
     try:
-        return ask(http.client.HTTPConnection("127.0.0.1", port, timeout=5), "GET", "/healthz")[0] == 200
+        return ask(http.client.HTTPConnection("127.0.0.1", port, timeout=5), "GET", "/readyz")[0] == 200
     except OSError:
         return False
 
