@@ -5,16 +5,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from seg_pipeline.segmentation.data.loaders import make_loaders
+from seg_pipeline.segmentation.images.masks import decode_rle
+from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_masks
 from seg_pipeline.segmentation.settings.training import ComputeSettings, ModelSettings
 from seg_pipeline.segmentation.training import epoch
 from seg_pipeline.segmentation.training.acceleration import WARM_UP, Replay
 from seg_pipeline.segmentation.training.auto_settings import resolve_auto_settings
 from seg_pipeline.segmentation.training.batch_size import largest_batch
 from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.run import train
 from seg_pipeline.segmentation.training.setup import config_loss
 from seg_pipeline.segmentation.training.state import restore, start
 from seg_pipeline.segmentation.training.step import train_step
@@ -32,8 +36,6 @@ GPU = torch.device("cuda", 0)
 def many(manifest):
     """40 train and 6 val images."""
     train, val = manifest[manifest["split"] == "train"], manifest[manifest["split"] == "val"]
-    import pandas as pd
-
     return pd.concat([train] * 4 + [val] * 2, ignore_index=True)
 
 
@@ -229,6 +231,25 @@ def test_workers_feed_pinned_batches(config, many):
         batches = list(loaders.train)
         assert len(batches) == 10
         assert all(part.is_pinned() for part in batches[0])
+
+
+def test_a_model_trained_on_a_gpu_predicts_there_as_on_a_cpu(config, many):
+    changed = config.changed({"fit.epochs": 8, "sampling.batch_size": "auto", "fit.precision": "float32"})
+    *_, end = train(many, changed, ComputeSettings())
+    assert end.history["val_dice"].max() > 0.5
+    rows = many[many["split"] == "val"].drop_duplicates("image_id")
+    post = plain_masks(changed)
+    tables = [
+        predict_masks(rows, end.best, device=device, batch_size=2, postprocessing=post)
+        for device in (GPU, torch.device("cpu"))
+    ]
+    for name in ("peak_box", "peak_disc"):
+        assert tables[0][name].to_numpy() == pytest.approx(tables[1][name].to_numpy(), abs=0.02)  # TF32
+    for name in ("mask_box", "mask_disc"):
+        for row, (mine, theirs) in enumerate(zip(tables[0][name], tables[1][name], strict=True)):
+            shape = tuple(tables[0].loc[row, ["height", "width"]])
+            different = decode_rle(mine, shape, order="C") != decode_rle(theirs, shape, order="C")
+            assert different.mean() < 0.01
 
 
 def test_two_processes_train_one_model(tmp_path):
