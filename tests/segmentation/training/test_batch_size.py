@@ -1,6 +1,8 @@
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -166,3 +168,20 @@ def test_the_scaled_rate_is_recorded_with_the_batch(config, manifest, monkeypatc
     assert (resolved.sampling.batch_size, resolved.optimizer.learning_rate) == (4, 1e-3)
     fixed = config.changed({"sampling.batch_size": 4, "optimizer.learning_rate": 2e-3})
     assert auto_settings.resolve_auto_settings(fixed, manifest, torch.device("cpu")).optimizer.learning_rate == 2e-3
+
+
+def test_the_background_is_counted_where_every_class_is_annotated():
+    """Two images of 4 x 5 and one of 2 x 2, whose second class is not annotated."""
+    rows = pd.DataFrame(
+        {
+            "height": [4, 4, 2],
+            "width": [5, 5, 2],
+            "ignore": ["1 3", "", "1 1"],
+            "mask_box": ["5 2", "", "2 1"],
+            "mask_disc": ["", "1 6", "?"],
+            "area_box": [2, 0, 1],
+            "area_disc": [0, 6, 0],
+        }
+    )
+    assert auto_settings.channel_pixels(rows, SimpleNamespace(background=True)) == [40 - 3 - 8, 3, 6]
+    assert auto_settings.channel_pixels(rows, SimpleNamespace(background=False)) == [3, 6]

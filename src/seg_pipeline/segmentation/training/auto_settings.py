@@ -11,7 +11,7 @@ import torch
 
 from seg_pipeline.segmentation.data.normalisation import training_statistics
 from seg_pipeline.segmentation.losses import balanced_weights
-from seg_pipeline.segmentation.manifest.table import class_names
+from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.batch_size import largest_batch
@@ -69,9 +69,12 @@ def _batch_size(config: TrainingConfig, num_images: int, device: torch.device, p
 
 def channel_pixels(rows: pd.DataFrame, config: TrainingConfig) -> list[int]:
     """Number of pixels per channel of the logits; the background, if any, comes first."""
-    areas = [int(rows[f"area_{name}"].sum()) for name in class_names(rows)]
+    names = class_names(rows)
+    areas = [int(rows[f"area_{name}"].sum()) for name in names]
     if not config.background:
         return areas
-    pixels = int((rows["height"] * rows["width"]).sum())
-    ignored = sum(int(np.array(runs.split()[1::2], dtype=np.int64).sum()) for runs in rows["ignore"])
-    return [pixels - ignored - sum(areas), *areas]
+    # in other images, pixels of no class may be of one that is not annotated
+    known = rows[(rows[[f"mask_{name}" for name in names]] != NOT_ANNOTATED).all(axis=1)]
+    pixels = int((known["height"] * known["width"]).sum() - known[[f"area_{name}" for name in names]].to_numpy().sum())
+    ignored = sum(int(np.array(runs.split()[1::2], dtype=np.int64).sum()) for runs in known["ignore"])
+    return [pixels - ignored, *areas]
