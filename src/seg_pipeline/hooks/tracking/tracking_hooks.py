@@ -256,15 +256,17 @@ class TrackingHooks:
 
     def _finish(self, status: Status) -> None:
         self._termination.stop()
-        if self._recorder is None:
+        recorder, self._recorder = self._recorder, None
+        if recorder is None:
             return
-        self._log_settings(self._recorder, at_end=True)
-        left = self._recorder.finish(status)
-        self.where = self._recorder.where()
-        self._recorder = None
-        self._scratch.cleanup()
-        for file in left:
-            log.warning("tracking: what could not be logged is kept in %s; the next run sends it", file)
+        try:
+            self._log_settings(recorder, at_end=True)
+        finally:
+            left = recorder.finish(status)
+            self.where = recorder.where()
+            self._scratch.cleanup()
+            for file in left:
+                log.warning("tracking: what could not be logged is kept in %s; the next run sends it", file)
 
 
 def run_values(inputs: set[str], catalog: DataCatalog) -> dict[str, Any]:
