@@ -3,8 +3,10 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from torchvision import tv_tensors
+from torchvision.transforms import v2
 
-from seg_pipeline.segmentation.data.augmentation import PRESETS, Preset, make_augmentation
+from seg_pipeline.segmentation.data.augmentation import PRESETS, Preset, TorchvisionTransforms, make_augmentation
 from seg_pipeline.segmentation.data.augmentation.geometric import Flip, _pixel_matrix
 from seg_pipeline.segmentation.data.augmentation.intensity import NOISE_LENGTH, Tone, noise_table
 from seg_pipeline.segmentation.images.masks import IGNORE
@@ -226,3 +228,20 @@ def test_none_gives_no_augmentation_and_an_unknown_name_lists_the_presets():
     assert make_augmentation("none") is None
     with pytest.raises(ValueError, match="'heavy' is unknown; expected one of none, light, medical, street"):
         make_augmentation("heavy")
+
+
+def test_torchvision_transforms_depend_on_the_key_alone():
+    own = TorchvisionTransforms(v2.RandomRotation(40, fill={tv_tensors.Image: 0, tv_tensors.Mask: IGNORE}))
+    image = torch.arange(3 * 20 * 30, dtype=torch.uint8).reshape(3, 20, 30)
+    truth = torch.ones(2, 20, 30, dtype=torch.uint8)
+    drawn = own.draw(7, np.array([[0, 4, 0, -1], [1, 4, 0, -1]]), (20, 30))
+    before = torch.random.get_rng_state()
+    first = [own.apply(image, truth, parameters) for parameters in drawn]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.rand(3)
+    again = [own.apply(image, truth, parameters) for parameters in drawn]
+    assert all(
+        torch.equal(a, b) for one, other in zip(first, again, strict=True) for a, b in zip(one, other, strict=True)
+    )
+    assert not torch.equal(first[0][0], first[1][0])
+    assert set(first[0][1].unique().tolist()) == {1, IGNORE}
