@@ -3,8 +3,6 @@
 `python benchmarks rle tables` runs only those and renews their sections of the page.
 """
 
-from __future__ import annotations
-
 import ast
 import datetime
 import json

@@ -3,8 +3,6 @@ with torchvision's transforms and torch's generator. One core, 64 images of 256 
 classes. The batch in torch is meant for a GPU; on a CPU, data sets augment one image at a time with OpenCV.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os

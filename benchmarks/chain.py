@@ -1,7 +1,5 @@
 """The steps of data_processing as plain calls, and the phantom that they are measured on. Not a benchmark itself."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pandas as pd

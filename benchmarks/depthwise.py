@@ -2,8 +2,6 @@
 The project's are faster on CPUs with bfloat16, where torch's are slow.
 """
 
-from __future__ import annotations
-
 import copy
 import sys
 from collections.abc import Callable

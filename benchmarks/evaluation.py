@@ -7,8 +7,6 @@ data set is like UW-Madison's (266 x 266, 16 bit, 3 classes), the second like Ca
 BENCH_SHRINK=8 makes everything smaller, to try the script out; its numbers mean nothing then.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

@@ -4,8 +4,6 @@
 256 x 256 pixels, 64 images per step and bfloat16. A bare step repeats one batch that lies on the GPU.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import os

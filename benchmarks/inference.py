@@ -2,8 +2,6 @@
 (b). The default network has random weights. ONNX is the fastest format; TorchScript and torch.export gain nothing.
 """
 
-from __future__ import annotations
-
 import math
 import shutil
 import sys

@@ -5,8 +5,6 @@ Each in a process of its own, which makes the cache too. Counted is what belongs
 cache's files show in its resident memory, but the system takes them back when it wants them.
 """
 
-from __future__ import annotations
-
 import logging
 import subprocess
 import sys

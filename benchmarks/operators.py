@@ -5,8 +5,6 @@ its operators can be launched. Counted on the CPU by torch's profiler: operators
 the compiler. A CUDA graph launches all of them at once.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 from types import SimpleNamespace

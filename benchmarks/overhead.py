@@ -5,8 +5,6 @@ One run of the training pipeline on the sample, as it is shipped, its progress b
 is taken within it: two runs of a minute differ by more than these parts take.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import math

@@ -5,8 +5,6 @@ The phantom has UW-Madison's size and is drawn once (4.3 GB of disk, some minute
 room or with ``--tenth``.
 """
 
-from __future__ import annotations
-
 import logging
 import shutil
 import sys

@@ -6,8 +6,6 @@ What grows with a data set are its tables, so that only they are real: 385,344 f
 images, and what is measured of each is made up. BENCH_SHRINK=100 tries the script out; its figure means nothing then.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

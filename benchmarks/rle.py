@@ -2,8 +2,6 @@
 times as long; pycocotools is no faster.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterable
 from typing import TypeVar

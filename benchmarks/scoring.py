@@ -9,8 +9,6 @@ untrained network's are noise. BENCH_SHRINK=8 makes everything smaller, to try t
 then.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -6,8 +6,6 @@ in, a PNG of the masks out, over one connection; alone: the network on an array 
 the minutes 5 s and the turns as many times fewer, to try the script out; its numbers mean nothing then.
 """
 
-from __future__ import annotations
-
 import contextlib
 import http.client
 import os

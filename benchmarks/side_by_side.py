@@ -11,8 +11,6 @@ A benchmark is a script in this folder that ends with ``sys.exit(report(...))``:
 machine does besides over both, so that a ratio holds where seconds do not.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import statistics

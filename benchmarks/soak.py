@@ -5,8 +5,6 @@ Hostile ones send damaged and costly files, endless headers, half bodies and hal
 stay level.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import http.client

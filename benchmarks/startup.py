@@ -5,8 +5,6 @@ project adds to a command, the import of its ten pipelines included. Both are wh
 the same packages and plugins, in turns.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import subprocess

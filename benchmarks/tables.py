@@ -2,8 +2,6 @@
 of them. The time grows linearly with the rows.
 """
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np

@@ -6,8 +6,6 @@ images memory-mapped from disk, in the training process. BENCH_SHRINK=8 makes ev
 the script out; its numbers mean nothing then.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import os

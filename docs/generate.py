@@ -1,7 +1,5 @@
 """Write the pages of docs/reference that come from declarations: parameters, findings, tables and tested faults."""
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import inspect

@@ -5,8 +5,6 @@ includes them for its tests; `make abdomen` downloads it and checks its hash. Th
 TotalSegmentator, so a score against them measures agreement with that model.
 """
 
-from __future__ import annotations
-
 import csv
 import os
 import shutil

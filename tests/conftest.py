@@ -1,7 +1,5 @@
 """Tiny drawn scans: bright squares ("box") and discs ("disc") on grey noise, two images a group."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

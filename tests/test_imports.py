@@ -1,7 +1,5 @@
 """Listing and drawing pipelines must not wait for torch: every `kedro` command imports the registry."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Hooks of the documentation build: a complete navigation, and links that leave the site."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

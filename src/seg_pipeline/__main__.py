@@ -1,7 +1,5 @@
 """The `seg-pipeline` command: `run`, `new-data`, `predict` and `serve`."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from difflib import get_close_matches

@@ -1,7 +1,5 @@
 """`kedro run` of this project: lists in `--params`, and one sentence where Kedro answers with a traceback."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Finds the project's pipelines; `kedro registry list` shows them."""
 
-from __future__ import annotations
-
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Node, Pipeline
 

@@ -1,7 +1,5 @@
 """Kedro's project settings."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

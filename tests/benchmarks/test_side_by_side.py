@@ -1,7 +1,5 @@
 """The measuring tool: turns, medians, verdict, exit code, memory of a child."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import sys

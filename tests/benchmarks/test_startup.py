@@ -1,7 +1,5 @@
 """The start-up benchmark: what it compares with, and that a command that fails is no measurement."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Catalog entries of other people's forms; what they read is tested with `segmentation.formats`."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

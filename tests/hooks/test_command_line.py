@@ -1,7 +1,5 @@
 """What a person sees who types `kedro run`: a project of two nodes, with the hooks of this one."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

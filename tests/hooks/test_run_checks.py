@@ -1,7 +1,5 @@
 """What cannot work is refused before the first node, before a run is tracked and before the sample is drawn."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 from types import SimpleNamespace

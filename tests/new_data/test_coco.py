@@ -1,7 +1,5 @@
 """COCO files as tools write them: the plan that new-data makes, and the images that it finds."""
 
-from __future__ import annotations
-
 import json
 
 import cv2

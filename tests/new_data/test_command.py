@@ -1,7 +1,5 @@
 """Each form of data: a tiny folder gives an environment with which data_processing runs."""
 
-from __future__ import annotations
-
 import io
 import re
 import shutil

@@ -1,7 +1,5 @@
 """DICOM series with labels: the plan that new-data makes."""
 
-from __future__ import annotations
-
 import shutil
 
 import nibabel

@@ -1,7 +1,5 @@
 """Volumes with labels as other tools write them: the plan that new-data makes."""
 
-from __future__ import annotations
-
 import json
 
 import cv2

@@ -1,7 +1,5 @@
 """Every data set of the zoo is recognised, and data_processing reads its masks to the pixel."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 from typing import Any

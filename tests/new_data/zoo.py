@@ -4,8 +4,6 @@ A data set is a form (how masks are given) and a mess (what is unusual about it)
 function that writes one into a folder and returns what should be read from it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field

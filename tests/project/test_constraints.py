@@ -1,7 +1,5 @@
 """`make install` must find every pinned version on the oldest Python that pyproject.toml admits."""
 
-from __future__ import annotations
-
 import tomllib
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.metadata import metadata as metadata_of

@@ -6,8 +6,6 @@ text that the command before it must have printed, apart from numbers. Python bl
 YAML blocks are parsed.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import os

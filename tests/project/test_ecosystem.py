@@ -1,7 +1,5 @@
 """Files that other programs read: CI, container, templates, editor."""
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """The layout of src and tests: few enough entries in a folder to be read at a glance."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

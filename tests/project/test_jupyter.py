@@ -1,7 +1,5 @@
 """`make colab` as the browser of a Colab page meets it, and the kernel of `kedro jupyter lab`."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

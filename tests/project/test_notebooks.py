@@ -1,7 +1,5 @@
 """The notebooks run from top to bottom, on what the pipelines left or alone, and hold no outputs in git."""
 
-from __future__ import annotations
-
 import re
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The generated pages of docs/reference are what the declarations say."""
 
-from __future__ import annotations
-
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path

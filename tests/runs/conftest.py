@@ -1,7 +1,5 @@
 """Commands in forks of one process, in a clone with a data set that takes seconds."""
 
-from __future__ import annotations
-
 import importlib.util
 from collections.abc import Iterator
 from pathlib import Path

@@ -3,8 +3,6 @@
 Each ends a command with one sentence and leaves the files of before; a rerun ends as if nothing had happened.
 """
 
-from __future__ import annotations
-
 import math
 import os
 import random

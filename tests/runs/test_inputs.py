@@ -1,7 +1,5 @@
 """Each form of data, from its environment's example to the manifest: all forms give one truth."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Run as a script this file is the process that trains. It loads torch once and fo
 as loading it takes longer than the training.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

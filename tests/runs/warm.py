@@ -3,8 +3,6 @@
 Run as a script: each line that comes in is a command as JSON; its process id and then its exit status go out.
 """
 
-from __future__ import annotations
-
 import atexit
 import ctypes
 import importlib

@@ -1,7 +1,5 @@
 """`make abdomen`: its steps on drawn scans, and against the shared copy where that and the archive are in reach."""
 
-from __future__ import annotations
-
 import csv
 import importlib.util
 import io

@@ -1,7 +1,5 @@
 """Images of several sizes and kinds, in two series."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pandas as pd

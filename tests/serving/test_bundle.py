@@ -1,7 +1,5 @@
 """`seg-pipeline serve` with an exported network: the predictor's own masks over HTTP, and a clean end."""
 
-from __future__ import annotations
-
 import signal
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """The command's options, what it refuses to expose, and what it does not import."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Who is answered: by host, origin and token; and what every answer carries."""
 
-from __future__ import annotations
-
 import threading
 import time
 

@@ -1,7 +1,5 @@
 """The page in a real browser on a real server; whatever is done, it asks nobody else."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

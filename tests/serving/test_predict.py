@@ -1,7 +1,5 @@
 """What a picture is answered with: numbers worked by hand on 2 x 3 pixels."""
 
-from __future__ import annotations
-
 import base64
 import io
 from dataclasses import replace

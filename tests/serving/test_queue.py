@@ -1,7 +1,5 @@
 """Full queues, slow senders, slow pictures, and a stop in the midst of one."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

@@ -1,7 +1,5 @@
 """Requests that are made from the OpenAPI schema, and their answers held against it."""
 
-from __future__ import annotations
-
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings

@@ -1,7 +1,5 @@
 """What is refused, with which status and words; and that nothing is written."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import struct

@@ -1,7 +1,5 @@
 """Catalog entry for the names of the files in a folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, NoReturn
 

@@ -1,7 +1,5 @@
 """One run at a time writes to a folder of outputs; a second one would overwrite its checkpoints."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import logging

@@ -1,7 +1,5 @@
 """Ask what the data does not tell, and record all decisions."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

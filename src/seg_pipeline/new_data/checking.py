@@ -1,7 +1,5 @@
 """Run data_processing on some images of a new environment, in a temporary folder."""
 
-from __future__ import annotations
-
 import io
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Find the classes, the task, and the background and unknown values in a sample of the masks."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Command line of new-data."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

@@ -1,7 +1,5 @@
 """Propose a regular expression that reads image_id, group, series and frame from file names."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

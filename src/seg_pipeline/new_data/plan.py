@@ -1,7 +1,5 @@
 """The contents of an environment, before it is written."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal

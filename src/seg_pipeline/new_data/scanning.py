@@ -1,7 +1,5 @@
 """List the images, tables, JSON files and volumes in a folder, and tell masks from images by name."""
 
-from __future__ import annotations
-
 import glob
 import os
 import re

@@ -1,7 +1,5 @@
 """Keep a split that the data gives, by folders, lists of names or a table; adapt the drawn one to few groups."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Write the files of an environment from a plan."""
 
-from __future__ import annotations
-
 import textwrap
 from collections import Counter
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 A thread cannot be stopped and shares the server's memory; a process can be killed, and the system limits its memory.
 """
 
-from __future__ import annotations
-
 import contextlib
 import queue
 import signal

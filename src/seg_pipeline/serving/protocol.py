@@ -3,8 +3,6 @@
 uvicorn's parser has none: 600 MB of headers were read into memory, and idle half-requests kept their descriptors.
 """
 
-from __future__ import annotations
-
 import asyncio
 from types import FrameType
 

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pandas as pd
 
 from seg_pipeline.hooks.tracking.metrics import score_metrics

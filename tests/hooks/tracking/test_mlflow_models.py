@@ -1,7 +1,5 @@
 """Models as mlflow keeps them: loaded by its own means, with pickle forbidden."""
 
-from __future__ import annotations
-
 import pickle
 from pathlib import Path
 

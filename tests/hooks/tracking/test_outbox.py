@@ -1,7 +1,5 @@
 """A store that is locked, unreachable or gone never stops a run, and what it missed reaches it later."""
 
-from __future__ import annotations
-
 import errno
 import json
 import logging

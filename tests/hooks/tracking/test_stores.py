@@ -1,7 +1,5 @@
 """Each store by itself: what it was told can be read back with its own means."""
 
-from __future__ import annotations
-
 import builtins
 import os
 import socket

@@ -4,8 +4,6 @@ A mutant escapes if its reader raises anything but the expected kinds of errors,
 10 seconds or 512 MB. Escapes are written to build/fuzz, one file each; the exit code is then 1.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 """Damage files as storage, broken writers and attackers do: each mutant follows from its seed's name and its number."""
 
-from __future__ import annotations
-
 import copy
 import random
 import re

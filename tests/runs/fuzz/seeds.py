@@ -1,7 +1,5 @@
 """Small sound files of every form that comes from outside, by name; ``__main__`` damages them."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

@@ -1,7 +1,5 @@
 """Read mutants in a process of their own, with limits on time and memory; one that ends or hangs is replaced."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pickle

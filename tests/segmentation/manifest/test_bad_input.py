@@ -1,7 +1,5 @@
 """Broken tables, run lengths and files thrown at the whole chain: nothing is lost, and every error is explained."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

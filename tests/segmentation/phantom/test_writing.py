@@ -1,7 +1,5 @@
 """The phantom: layout, make-up, faults on purpose, determinism, and that it is drawn as its masks say."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

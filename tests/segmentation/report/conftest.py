@@ -1,7 +1,5 @@
 """What evaluation leaves (contract of the catalog's entries), made from a manifest by shifting its truth."""
 
-from __future__ import annotations
-
 import io
 from dataclasses import replace
 

@@ -3,8 +3,6 @@
 Run as a script, this file is the process that searches, forked from one that has loaded torch.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

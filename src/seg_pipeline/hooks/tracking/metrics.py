@@ -1,7 +1,5 @@
 """Names and choice of the metrics of a run: one name each, grouped in train/, val/ and test/."""
 
-from __future__ import annotations
-
 from typing import Any
 
 EPOCH_METRICS = {

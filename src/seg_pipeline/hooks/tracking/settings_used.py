@@ -1,7 +1,5 @@
 """The settings that a run used, by their key in YAML, and where each came from that is not from conf/."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Recognise the layouts that a folder may have, the most certain first."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """Layout with a COCO annotation file, or one per split."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator

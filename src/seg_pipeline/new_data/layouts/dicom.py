@@ -1,7 +1,5 @@
 """DICOM series, one folder per series, with labels in DICOM SEG, RTSTRUCT or another volume."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 from seg_pipeline.new_data.asking import Asker

@@ -1,7 +1,5 @@
 """Say what a folder holds if it is no segmentation data, or in a form that is not read."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Layouts with image files and mask files: match masks to images, classes and objects by name."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Order and index base of run lengths: proposed from the data, declared by the user."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

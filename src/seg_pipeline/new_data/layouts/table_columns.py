@@ -1,7 +1,5 @@
 """Find which columns of a table name images, and which hold or name their masks."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable

@@ -1,7 +1,5 @@
 """Read a table of any kind of file as text, with the catalog entry that reads it the same way."""
 
-from __future__ import annotations
-
 import csv
 import io
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A table of run lengths, or of the names of mask files."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterator

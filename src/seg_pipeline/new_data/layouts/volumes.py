@@ -1,7 +1,5 @@
 """NIfTI volumes, and nnU-Net's raw layout."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Masks of images that the project has not seen."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Axes: B images, K channels of the image, C classes, H rows, W columns. Each imag
 the batch, which the loader has shuffled. Random numbers are drawn on the host; tensors stay on their device.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Literal, Protocol

@@ -7,8 +7,6 @@ With ``augment="batch"`` a training sample is not augmented yet; its third part 
 ``Preset.apply_batch``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol

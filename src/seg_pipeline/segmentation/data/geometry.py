@@ -3,8 +3,6 @@
 Axes: C classes, H rows, W columns, K channels. A ground truth is (C, H, W) or (H, W).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

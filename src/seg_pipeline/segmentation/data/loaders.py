@@ -1,7 +1,5 @@
 """DataLoaders whose batches depend on (seed, epoch, step) alone."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial

@@ -1,7 +1,5 @@
 """Estimate the memory that a decoded data set needs, and choose where to cache it."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any, Literal

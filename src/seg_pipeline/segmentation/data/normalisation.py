@@ -9,8 +9,6 @@
 | training | two percentiles of the train images | measured on the train images |
 """
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pandas as pd

@@ -1,7 +1,5 @@
 """Random numbers as a function of a seed and a key, computed for many keys at once."""
 
-from __future__ import annotations
-
 import numpy as np
 
 STEP = np.uint64(0x9E3779B97F4A7C15)

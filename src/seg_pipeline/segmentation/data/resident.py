@@ -1,7 +1,5 @@
 """Samples that stay on the device: a step gathers its batch there by index, without a worker or a copy."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any

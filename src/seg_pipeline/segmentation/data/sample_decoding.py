@@ -4,8 +4,6 @@ An image is uint8 (H, W, 3), or (H, W, 1) if the network takes grey values or fr
 ``geometry.fitted_shapes``; ``Decoder.truth`` defines the ground truth. Randomness comes later, in the data sets.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """Choose and order the images of an epoch, as a function of (seed, epoch) only, so that a run resumes exactly."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import count
 from typing import Literal

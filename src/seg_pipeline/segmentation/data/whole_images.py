@@ -1,7 +1,5 @@
 """Whole images of a manifest for prediction, without their ground truth."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 

@@ -5,8 +5,6 @@ The format, from https://cocodataset.org/#format-data: ``images`` have id, file_
 rest: ids may be text in one list and numbers in another, sizes and the ids of annotations may be absent.
 """
 
-from __future__ import annotations
-
 import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Decode COCO's segmentations: polygons (x y x y ...), or run lengths down columns as counts or a compressed string."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ Positions in DICOM point to the patient's left, back and head (LPS), in mm; arra
 are column, row and slice, and an affine to the right, front and head, as in ``volume_files``.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager

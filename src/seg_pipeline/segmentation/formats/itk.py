@@ -1,7 +1,5 @@
 """Read NRRD and MetaImage, whose voxels may be in files of their own, and the segments of 3D Slicer in NRRD."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Iterator

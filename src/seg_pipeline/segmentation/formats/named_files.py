@@ -1,7 +1,5 @@
 """Find the files that an annotation file names, although it was written on another computer."""
 
-from __future__ import annotations
-
 import itertools
 import os
 from collections import defaultdict

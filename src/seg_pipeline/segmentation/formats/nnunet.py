@@ -5,8 +5,6 @@ https://github.com/MIC-DKFZ/nnUNet/blob/master/documentation/dataset_format.md, 
 region_based_training.md and the label to ignore as in ignore_label.md beside it.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -1,7 +1,5 @@
 """Find the cases in folders of volumes: two folders with equal file names, or nnU-Net's raw layout."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from dataclasses import replace

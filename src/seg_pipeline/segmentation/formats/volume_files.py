@@ -10,8 +10,6 @@ and head (nibabel's closest canonical orientation; an oblique one stays oblique)
 | sagittal | left to right | head to feet | front to back |
 """
 
-from __future__ import annotations
-
 import itertools
 import zlib
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ volume each time. Each case is cut once, into a folder named after the hash of i
 place when it is complete. ``volume_files`` reads the volumes and describes their orientation.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import shutil

@@ -4,8 +4,6 @@ The manifest's paths are addresses, such as "scans/a.tif?page=3&bands=4,3,2", so
 same pixels.
 """
 
-from __future__ import annotations
-
 import functools
 import json
 import re

@@ -3,8 +3,6 @@
 Axes: H rows, W columns, C channels in the order red, green, blue. Every path may be an address, see ``addresses``.
 """
 
-from __future__ import annotations
-
 import errno
 import io
 import time

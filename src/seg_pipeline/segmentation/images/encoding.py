@@ -1,7 +1,5 @@
 """Write arrays as image files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2

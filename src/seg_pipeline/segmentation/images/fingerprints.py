@@ -3,8 +3,6 @@
 Axes: C classes, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections.abc import Mapping

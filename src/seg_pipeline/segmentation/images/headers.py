@@ -1,7 +1,5 @@
 """What the header of an image file says, and whether the file is whole; nothing is decoded."""
 
-from __future__ import annotations
-
 import re
 import struct
 import threading

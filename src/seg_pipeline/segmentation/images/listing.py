@@ -1,7 +1,5 @@
 """List the files of a folder, and the pages of its TIFF files."""
 
-from __future__ import annotations
-
 import glob as globbing
 import itertools
 import logging

@@ -1,7 +1,5 @@
 """Work on many images in threads: results in order, memory bounded."""
 
-from __future__ import annotations
-
 import collections
 import itertools
 import sys

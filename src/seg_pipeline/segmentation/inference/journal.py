@@ -1,7 +1,5 @@
 """Journal of finished images, one line of JSON per image, from which an interrupted run resumes."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

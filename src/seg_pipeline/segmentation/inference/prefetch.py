@@ -1,7 +1,5 @@
 """Read new images, with their neighbouring frames."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ Optional columns: height and width, which are checked against the file; series a
 neighbouring frames as input.
 """
 
-from __future__ import annotations
-
 import glob as globbing
 import os
 from pathlib import Path, PurePosixPath

@@ -1,7 +1,5 @@
 """Quantities that several loss terms share, per task; computed once for all terms."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

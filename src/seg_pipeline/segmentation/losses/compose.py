@@ -1,7 +1,5 @@
 """Builds a loss from the names and weights of its terms."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial

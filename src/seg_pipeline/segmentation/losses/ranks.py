@@ -1,7 +1,5 @@
 """Sums over the processes that train together, with gradients."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """The terms of a loss, by name."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Weights of classes that are rare."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 

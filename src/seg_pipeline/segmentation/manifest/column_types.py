@@ -4,8 +4,6 @@ Written here and not with pandera: the declarations also generate docs/reference
 per class, and name all faults of a table in one message.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal

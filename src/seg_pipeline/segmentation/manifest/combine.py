@@ -1,7 +1,5 @@
 """Several data sets as one manifest: shared or mapped classes, and classes that only some of them annotate."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Checks that compare images with each other: copies, outliers, mask jumps, a wrong order of run lengths."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 

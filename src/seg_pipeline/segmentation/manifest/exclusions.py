@@ -1,7 +1,5 @@
 """Lists of images to drop or to flag."""
 
-from __future__ import annotations
-
 import fnmatch
 import re
 

@@ -1,7 +1,5 @@
 """Index of the files in a folder, with the information in their names."""
 
-from __future__ import annotations
-
 import re
 import string
 from collections.abc import Sequence

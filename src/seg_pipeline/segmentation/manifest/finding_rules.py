@@ -3,8 +3,6 @@
 The findings page shows these texts; `python docs/generate.py` writes docs/reference/findings.md from them.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 

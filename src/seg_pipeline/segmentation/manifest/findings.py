@@ -1,7 +1,5 @@
 """Findings: one row per problem with one input, with the action that was taken."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 

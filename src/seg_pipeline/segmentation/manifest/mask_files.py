@@ -1,7 +1,5 @@
 """Read mask files at the size and orientation of their images, and clean up what lossy compression changed."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import cv2

@@ -1,7 +1,5 @@
 """Read an image once: check its masks, make them canonical, and measure its size and contents."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Measure all images of a table, block by block; unchanged images are not read again."""
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import itertools

@@ -5,8 +5,6 @@ An annotation row says that an image has a mask of a class. What the mask is dep
 "indexed" (id of one file that holds all classes; there is no class column).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Literal
 

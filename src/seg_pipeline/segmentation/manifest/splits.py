@@ -6,8 +6,6 @@ and with none, and of the area of each class. scikit-learn's StratifiedGroupKFol
 which is why this is written here. No split or fold stays empty if there are enough groups.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

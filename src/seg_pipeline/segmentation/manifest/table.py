@@ -3,8 +3,6 @@
 Its columns are declared in ``table_schemas.MANIFEST`` and described in docs/reference/tables.md.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import itertools

@@ -1,7 +1,5 @@
 """Read image_id, class and mask from the forms that metadata tables have."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal

@@ -3,8 +3,6 @@
 `python docs/generate.py` writes docs/reference/tables.md from them.
 """
 
-from __future__ import annotations
-
 from seg_pipeline.segmentation.manifest.column_types import CLASS, Column, Table
 
 _ID = Column("image_id", "text", "name of the image", unique=True)

@@ -5,8 +5,6 @@ Of the pixels with a probability of 0.8 for a class, four in five should belong 
 Axes: C classes, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 

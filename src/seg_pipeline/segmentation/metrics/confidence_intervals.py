@@ -5,8 +5,6 @@ drawn with replacement, as many as there are, and the score is recomputed for ea
 and Hinkley 1997, section 3.8). The interval is a central percentile interval of these scores.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

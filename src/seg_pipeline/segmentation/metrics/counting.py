@@ -1,7 +1,5 @@
 """Pixel counts and surface distances of each image, and of each series as a volume."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

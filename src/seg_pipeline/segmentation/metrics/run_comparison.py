@@ -1,7 +1,5 @@
 """Comparison of two runs on the same images: paired differences, their intervals, and a verdict in words."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

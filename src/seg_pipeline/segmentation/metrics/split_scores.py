@@ -1,7 +1,5 @@
 """Scores of predictions against the ground truth at native resolution: overall, per class, image, group, series."""
 
-from __future__ import annotations
-
 import logging
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Scores with confidence intervals from counts, as plain values (None if undefined)."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Axes: D frames, H rows, W columns; an image is a volume of one frame. The surfac
 with at least one neighbour outside it (4 neighbours in an image, 6 in a volume); beyond the image edge is outside.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 

@@ -5,8 +5,6 @@ in the backward pass, which takes 72 % of a training step of EfficientNet-lite0.
 of convolutions with fast kernels; ``benchmarks/depthwise.py`` measures the gain.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Whether a network takes the images of a configuration, found out before a run without computing anything."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import torch

@@ -4,8 +4,6 @@ The weights of the default encoder, EfficientNet-lite0, come from an installed p
 internet starts from ImageNet too.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable, Sequence
 from importlib import resources

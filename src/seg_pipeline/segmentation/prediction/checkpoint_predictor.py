@@ -1,7 +1,5 @@
 """Describe a checkpoint as a bundle, and predict with it through the interface of an exported model."""
 
-from __future__ import annotations
-
 import hashlib
 import platform
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Axes: B images, K channels of the logits, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import collections
 import itertools
 from collections.abc import Callable, Iterable, Iterator

@@ -4,8 +4,6 @@ Axes: N images, C classes, H rows, W columns, T thresholds, A minimum areas. The
 positives, false positives and false negatives, in pixels.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterable
 

@@ -3,8 +3,6 @@
 Axes: N images, C classes, V candidate values of a setting.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -4,8 +4,6 @@ Axes: B images, K channels of the probabilities (the background first, if there 
 W columns.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """Measure what each prediction option gains in Dice and costs in time, on validation images."""
 
-from __future__ import annotations
-
 import math
 import time
 from dataclasses import replace

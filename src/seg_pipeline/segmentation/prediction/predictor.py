@@ -4,8 +4,6 @@ All exported formats use this code, which does not import torch. Axes: B images,
 logits), C classes, H rows, W columns.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -3,8 +3,6 @@
 Axes: K channels, H rows, W columns. This module does not import torch, because exported models use it too.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Validation images to make choices on, and the units to resample for the confidence interval of a gain."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pandas as pd

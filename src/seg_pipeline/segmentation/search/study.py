@@ -5,8 +5,6 @@ one marks them as failed and trains their points again. (Optuna's ``skip_if_exis
 finished one and lose its point, and its ``RetryFailedTrialCallback`` needs heartbeats, which a journal has not.)
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Check what a checkpoint holds, which may come from anywhere, before anything is built from it."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig

@@ -1,7 +1,5 @@
 """Settings to plain values, as JSON and checkpoints hold them, and back: types and bounds are checked."""
 
-from __future__ import annotations
-
 import sys
 import types
 import typing

@@ -1,7 +1,5 @@
 """How progress is shown: a bar in a terminal, and lines in the log, ever rarer, where there is none."""
 
-from __future__ import annotations
-
 import io
 import logging
 import sys

@@ -1,7 +1,5 @@
 """Locks on open files, which the system releases when the process ends, however it ends."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ needs to compute them. ``Compiled`` fuses operators, ``Replay`` launches them al
 so in the log, where they cannot work.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from typing import Any, TypeVar

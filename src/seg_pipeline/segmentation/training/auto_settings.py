@@ -1,7 +1,5 @@
 """Replaces "auto" settings, which depend on the data or the machine, by numbers that the checkpoint records."""
 
-from __future__ import annotations
-
 import logging
 import math
 

@@ -1,7 +1,5 @@
 """Find the largest batch that fits into memory."""
 
-from __future__ import annotations
-
 import logging
 
 import torch

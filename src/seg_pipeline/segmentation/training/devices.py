@@ -1,7 +1,5 @@
 """Choose the device and the precision of a run."""
 
-from __future__ import annotations
-
 import os
 from contextlib import AbstractContextManager
 

@@ -5,8 +5,6 @@ the caller's process yields them, and is the only one that saves. If a process d
 newest state.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

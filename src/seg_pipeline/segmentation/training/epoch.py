@@ -3,8 +3,6 @@
 It writes no files; what it changes is a ``TrainState``. It copies one small tensor from the device per epoch.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import time

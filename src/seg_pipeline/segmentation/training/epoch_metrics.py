@@ -1,7 +1,5 @@
 """Loss and counts of an epoch, accumulated on the device and summed over all processes."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Create the optimizer of a model; the encoder can have a lower learning rate or be frozen."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer

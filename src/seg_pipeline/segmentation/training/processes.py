@@ -1,7 +1,5 @@
 """The processes that train one model together; usually only one."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any, TypeVar

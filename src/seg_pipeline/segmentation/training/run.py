@@ -1,7 +1,5 @@
 """Run or resume a training: one model, or one per fold, in one process or several."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from pathlib import Path

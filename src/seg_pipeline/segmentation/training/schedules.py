@@ -3,8 +3,6 @@
 A resumed run needs no schedule state, and a run with a time budget ends its schedule when the time ends.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import partial

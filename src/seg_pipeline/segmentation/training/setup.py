@@ -1,7 +1,5 @@
 """What a run is made of: the parts that stay the same over its epochs, built from its configuration."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """State of a training run between two steps; resuming from it gives bit-identical results."""
 
-from __future__ import annotations
-
 import copy
 import logging
 import math

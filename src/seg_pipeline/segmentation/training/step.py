@@ -4,8 +4,6 @@ A step never waits for the device: whether a loss is finite is decided there, an
 then. ``update_weights`` is the part that ``acceleration.Replay`` records as a CUDA graph.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 from contextlib import nullcontext

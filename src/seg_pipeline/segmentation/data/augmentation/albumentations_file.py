@@ -1,7 +1,5 @@
 """A pipeline that Albumentations has saved, as an augmentation."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

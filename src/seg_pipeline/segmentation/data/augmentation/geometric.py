@@ -4,8 +4,6 @@ Axes: B images, N planes of the truth, K channels of the image, H rows, W column
 (B, 1, 1, 1).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from functools import partial

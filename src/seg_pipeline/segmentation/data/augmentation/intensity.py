@@ -3,8 +3,6 @@
 Axes: B images, K channels, H rows, W columns. Parameters of a batch are columns (B, 1, 1, 1).
 """
 
-from __future__ import annotations
-
 from functools import cache
 from typing import ClassVar, Self
 

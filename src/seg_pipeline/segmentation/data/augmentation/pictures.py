@@ -1,7 +1,5 @@
 """Images as OpenCV expects them."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch

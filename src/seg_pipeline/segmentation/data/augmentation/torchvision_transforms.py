@@ -1,7 +1,5 @@
 """Your own torchvision transforms as an augmentation."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Cache of decoded samples: flat arrays filled once, in memory or memory-mapped from a folder."""
 
-from __future__ import annotations
-
 import logging
 from pathlib import Path
 

@@ -6,8 +6,6 @@ of every file and the contents of the small ones. The pixels are not hashed: rea
 epoch.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
