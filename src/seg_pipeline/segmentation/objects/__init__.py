@@ -1,0 +1,1 @@
+"""Objects of a class, such as cells: matching them."""
