@@ -174,7 +174,7 @@ class Chain:
 
     def __init__(self, rows: pd.DataFrame, config: TrainingConfig) -> None:
         self.rows, self.config, self.stub = rows, config, Stub(rows, config)
-        self.checkpoint: dict[str, Any] = {"members": [{"config": config.to_dict()}], "folds": None}
+        self.checkpoint: dict[str, Any] = {"models": [{"config": config.to_dict()}], "folds": None}
 
     def before(self) -> object:
         """Earlier versions also took distance maps of every mask."""
@@ -187,7 +187,7 @@ class Chain:
 
     def predict(self, workers: int | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
         calibration = Calibration(list(self.config.classes))
-        with mock.patch.object(predict_images, "load_members", return_value=[(self.stub, self.config)]):
+        with mock.patch.object(predict_images, "load_models", return_value=[(self.stub, self.config)]):
             predictions = predict_masks(
                 self.rows,
                 self.checkpoint,

@@ -50,7 +50,7 @@ def slices(folder: Path, size: int = SIZE) -> pd.DataFrame:
 
 def untrained(side: int) -> tuple[TrainingConfig, dict]:
     config = config_of(side, "tu-tf_efficientnet_lite0").changed({"model.decoder_channels": (128, 64, 48, 32)})
-    return config, {"members": [{"config": config.to_dict(), **start(config, "", CPU).best_member()}], "folds": None}
+    return config, {"models": [{"config": config.to_dict(), **start(config, "", CPU).best_model()}], "folds": None}
 
 
 def moved(rows: pd.DataFrame) -> pd.DataFrame:

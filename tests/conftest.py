@@ -193,12 +193,12 @@ def checkpoint(config) -> dict:
     from seg_pipeline.segmentation.training.state import start
 
     tiny = config.changed({"input.size": (64, 96)})
-    member = start(tiny, "", torch.device("cpu")).best_member()
+    trained = start(tiny, "", torch.device("cpu")).best_model()
     return {
         "config": tiny.to_dict(),
         "data_hash": "d",
         "folds": None,
-        "members": [{"config": tiny.to_dict(), **member}],
+        "models": [{"config": tiny.to_dict(), **trained}],
     }
 
 

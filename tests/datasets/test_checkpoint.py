@@ -69,6 +69,11 @@ def test_what_is_saved_is_loaded(file):
     assert loaded == given
 
 
+def test_a_checkpoint_with_the_older_key_is_read(file):
+    CheckpointDataset(filepath=str(file)).save({"members": [{"row": {"epoch": 3}}], "folds": None})
+    assert saved(file).load() == {"models": [{"row": {"epoch": 3}}], "folds": None}
+
+
 def test_the_save_before_is_kept_and_both_have_a_digest(file):
     saved(file, 1, 2, 3)
     assert names(file) == ["last.pt", "last.pt.previous", "last.pt.previous.sha256", "last.pt.sha256"]

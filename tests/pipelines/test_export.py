@@ -67,8 +67,8 @@ def test_a_bundle_beyond_the_limits_does_not_replace_the_one_before(checkpoint, 
 def ensemble(checkpoint):
     """Of two folds, whose untrained networks differ."""
     tiny = TrainingConfig.from_dict(checkpoint["config"])
-    other = start(tiny.changed({"seed": 6}), "", torch.device("cpu")).best_member()
-    return {**checkpoint, "folds": 2, "members": [*checkpoint["members"], {"config": tiny.to_dict(), **other}]}
+    other = start(tiny.changed({"seed": 6}), "", torch.device("cpu")).best_model()
+    return {**checkpoint, "folds": 2, "models": [*checkpoint["models"], {"config": tiny.to_dict(), **other}]}
 
 
 @pytest.mark.slow

@@ -147,7 +147,7 @@ def outcome(folder: Path) -> tuple[str, str, pd.DataFrame]:
     assert history["epoch"].tolist() == [1, 2, 3]
     assert pd.DataFrame(last["current"]["history"])["epoch"].tolist() == [1, 2, 3]
     weights = {f"{part}.{name}": value for part in ("model", "mean") for name, value in last["current"][part].items()}
-    return digest(weights), digest(best["members"][0]["model"]), history.drop(columns="seconds")
+    return digest(weights), digest(best["models"][0]["model"]), history.drop(columns="seconds")
 
 
 def digest(weights: dict[str, torch.Tensor]) -> str:

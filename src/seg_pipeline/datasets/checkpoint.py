@@ -126,7 +126,7 @@ def _read(file: Path) -> dict[str, Any]:
     import torch
 
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
             f"{file}: refused, because it holds more than tensors and plain values, and reading it could run "
@@ -134,6 +134,9 @@ def _read(file: Path) -> dict[str, Any]:
         ) from error
     except Exception as error:  # torch names no common error
         raise ValueError(f"{file}: damaged, or not a checkpoint. ({str(error).partition(chr(10))[0]})") from error
+    if isinstance(content, dict) and "members" in content:  # the older name
+        content.setdefault("models", content.pop("members"))
+    return content
 
 
 def _outline(value: Any) -> Any:

@@ -40,9 +40,9 @@ def test_the_best_model_takes_any_batch_and_size(config, tmp_path, unpickled):
     import mlflow.pyfunc
 
     torch.manual_seed(3)
-    members = [Segmenter(config, pretrained=False).eval() for _ in range(2)]  # as of two folds
-    saved = [{"config": config.to_dict(), "model": member.state_dict()} for member in members]
-    folder = mlflow_models.save_checkpoint_model({"members": saved}, tmp_path)
+    models = [Segmenter(config, pretrained=False).eval() for _ in range(2)]  # as of two folds
+    saved = [{"config": config.to_dict(), "model": model.state_dict()} for model in models]
+    folder = mlflow_models.save_checkpoint_model({"models": saved}, tmp_path)
     assert not files_of(folder) & {".pkl", ".pt", ".pth", ".pickle"}
     loaded = mlflow.pyfunc.load_model(str(folder))
     assert str(loaded.metadata.signature.inputs) == "[Tensor('uint8', (-1, 3, -1, -1))]"
@@ -51,7 +51,7 @@ def test_the_best_model_takes_any_batch_and_size(config, tmp_path, unpickled):
     for shape in ((1, 3, 32, 64), (3, 3, 96, 32)):
         images = rng.integers(0, 256, shape, dtype=np.uint8)
         with torch.inference_mode():
-            mean = torch.stack([member(torch.from_numpy(images)).sigmoid() for member in members]).mean(0)
+            mean = torch.stack([model(torch.from_numpy(images)).sigmoid() for model in models]).mean(0)
         np.testing.assert_allclose(loaded.predict(images), mean.numpy(), atol=1e-6)
 
 

@@ -466,7 +466,7 @@ def test_a_training_that_stops_before_its_config_has_the_given_settings(running)
 def test_an_evaluation_records_the_settings_of_its_checkpoint(running):
     scores = Pipeline([Node(lambda *given: given, ["checkpoint", "params:seed"], "test_scores", name="score")])
     run = running(pipeline=scores, pipeline_names=["evaluation"], env="smoke")
-    run.hooks.after_dataset_loaded("checkpoint", {"members": [{"config": CONFIG}]})
+    run.hooks.after_dataset_loaded("checkpoint", {"models": [{"config": CONFIG}]})
     assert run.data.params["training.optimizer.learning_rate"] == "0.006"
     assert run.data.tags["source.training"] == "checkpoint"
     assert run.data.tags["mlflow.runName"].startswith("smoke evaluation resnet18 20")
@@ -517,7 +517,7 @@ def training_catalog(folder: Path, **training: Any) -> DataCatalog:
 
 def last_of(*, finished: bool, config: dict | None = None) -> dict[str, Any]:
     """What matters here of a checkpoint to resume from."""
-    return {"current": {"finished": finished, "config": config or {}}, "members": [], "folds": None}
+    return {"current": {"finished": finished, "config": config or {}}, "models": [], "folds": None}
 
 
 TRAIN = Node(lambda *given: given, ["resume_from", "params:training", "params:seed"], "last_checkpoint", name="train")
@@ -545,11 +545,11 @@ def test_a_resumed_training_continues_its_run(running, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("finished", "members", "folds", "whole"),
+    ("finished", "models", "folds", "whole"),
     [(True, 0, None, True), (False, 0, None, False), (True, 1, 3, False), (True, 2, 3, True), (False, 2, 3, False)],
 )
-def test_a_training_ends_with_its_last_fold(finished, members, folds, whole):
-    assert is_complete({"current": {"finished": finished}, "members": [{}] * members, "folds": folds}) is whole
+def test_a_training_ends_with_its_last_fold(finished, models, folds, whole):
+    assert is_complete({"current": {"finished": finished}, "models": [{}] * models, "folds": folds}) is whole
 
 
 def test_the_best_model_is_kept_once_when_the_training_ends(running, tmp_path, monkeypatch):
@@ -557,12 +557,12 @@ def test_the_best_model_is_kept_once_when_the_training_ends(running, tmp_path, m
     monkeypatch.setattr(mlflow_models, "save_checkpoint_model", lambda best, folder: made.append(best) or folder)
     catalog = training_catalog(tmp_path)
     catalog["params:tracking"] = {"experiment": "tests"}
-    catalog["checkpoint"] = MemoryDataset({"members": ["best"]})
+    catalog["checkpoint"] = MemoryDataset({"models": ["best"]})
     run = running(catalog, pipeline=RESUMABLE)
     for finished in (False, True):
         run.hooks.after_dataset_saved("last_checkpoint", last_of(finished=finished))
         run.hooks.after_dataset_saved("training_history", HISTORY)
-    assert made == [{"members": ["best"]}]
+    assert made == [{"models": ["best"]}]
     assert run.data.tags["model.model"].startswith("models:/m-")
 
 

@@ -318,9 +318,9 @@ def checkpoint() -> dict[str, Any]:
         input=InputSettings(size=(32, 64)),
         fit=FitSettings(precision="float32"),
     )
-    member = start(config, "", torch.device("cpu")).best_member()
+    trained = start(config, "", torch.device("cpu")).best_model()
     about = {"config": config.to_dict(), "data_hash": "d", "folds": 2}
-    return {**about, "members": [{"config": config.to_dict(), **member} for _ in range(2)]}
+    return {**about, "models": [{"config": config.to_dict(), **trained} for _ in range(2)]}
 
 
 def _torch_file(content: Any) -> bytes:

@@ -35,11 +35,11 @@ def test_every_form_gives_what_the_trained_model_gives(bundle_folder, checkpoint
 
 def test_images_of_a_source_are_compared_with_its_normalisation(bundle_folder, checkpoint, manifest):
     by_source = {"b": SourceInput(normalisation="fixed", window=(0, 90))}
-    trained = TrainingConfig.from_dict(checkpoint["members"][0]["config"])
+    trained = TrainingConfig.from_dict(checkpoint["models"][0]["config"])
     config = trained.changed({"input": replace(trained.input, by_source=by_source)}).to_dict()
     bundle = Bundle.read(bundle_folder)
     networks = tuple(replace(one, input=replace(one.input, by_source=by_source)) for one in bundle.networks)
-    found = {**checkpoint, "members": [{**one, "config": config} for one in checkpoint["members"]]}
+    found = {**checkpoint, "models": [{**one, "config": config} for one in checkpoint["models"]]}
     rows = manifest.head(4).assign(source=["a", "b", "b", "a"])
     settings = ParitySettings(images=4, scales=(1,), batch_sizes=(3,))
     parity = compare_formats(replace(bundle, networks=networks), found, rows, settings, SCORES)

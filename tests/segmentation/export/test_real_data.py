@@ -51,7 +51,7 @@ def test_exported_forms_agree_on_real_images(name, tmp_path):
         loss=LossSettings(class_weights="none"),
     )
     state = start(config, "", torch.device("cpu"))
-    checkpoint = {"members": [{"config": config.to_dict(), **state.best_member()}]}
+    checkpoint = {"models": [{"config": config.to_dict(), **state.best_model()}]}
     bundle = make_bundle(checkpoint, tmp_path / "bundle", formats=["onnx"])
     settings = ParitySettings(images=2, scales=(1.0, 1.3), batch_sizes=(1, 2), max_pixel_share=1e-3)
     parity = compare_formats(bundle, checkpoint, manifest_of(name), settings, ScoreSettings())

@@ -29,10 +29,10 @@ def test_a_bundle_survives_a_round_trip(bundle_folder):
 
 def test_a_bundle_records_its_origin(bundle_folder, checkpoint):
     provenance = Bundle.read(bundle_folder).provenance
-    (member,) = provenance["models"]
+    (trained,) = provenance["models"]
     assert provenance["data_hash"] == "d"
-    assert member["config"] == checkpoint["members"][0]["config"]
-    assert len(member["weights_sha256"]) == 64
+    assert trained["config"] == checkpoint["models"][0]["config"]
+    assert len(trained["weights_sha256"]) == 64
     assert {"seg_pipeline", "python", "torch", "onnx"} <= set(provenance["versions"])
 
 

@@ -7,10 +7,10 @@ from scipy import ndimage
 
 from seg_pipeline.segmentation.prediction.postprocessing import (
     Postprocessing,
+    clean_masks,
     find_holes,
+    keep_objects,
     make_masks,
-    mend_masks,
-    sound_objects,
     winning,
 )
 
@@ -55,7 +55,7 @@ def test_a_hole_is_enclosed_even_if_its_border_is_only_diagonal():
     ("min_area", "largest_only", "areas"), [(0, False, [7, 2, 1]), (2, False, [7, 2]), (3, False, [7]), (2, True, [7])]
 )
 def test_objects_are_kept_by_area(min_area, largest_only, areas):
-    left = sound_objects(RING, min_area=min_area, largest_only=largest_only)
+    left = keep_objects(RING, min_area=min_area, largest_only=largest_only)
     labels, number = ndimage.label(left, np.ones((3, 3)))
     assert sorted(np.bincount(labels.ravel())[1:].tolist(), reverse=True) == areas
     assert number == len(areas)
@@ -73,15 +73,15 @@ def test_holes_are_filled_before_small_objects_are_removed():
 @pytest.mark.parametrize(("least", "kept"), [(0.75, True), (0.76, False)])
 def test_min_peak_clears_images_without_a_confident_pixel(least, kept):
     probabilities = np.where(RING, 0.75, 0.25).astype(np.float32)[None]
-    gated = Postprocessing.none(1, 0.5).changed("min_peak", 0, least)
-    assert make_masks(probabilities, gated, **MULTILABEL).any() == kept
+    at_least = Postprocessing.none(1, 0.5).changed("min_peak", 0, least)
+    assert make_masks(probabilities, at_least, **MULTILABEL).any() == kept
 
 
 def test_a_hole_that_contains_another_class_is_not_filled():
     masks = np.stack([RING, find_holes(RING, None)])
     settings = Postprocessing.none(2, None).changed("fill_holes", 0, True)
-    assert np.array_equal(mend_masks(masks, np.ones(2), settings, task="multiclass"), masks)
-    assert mend_masks(masks, np.ones(2), settings, task="multilabel")[0].sum() == RING.sum() + 1
+    assert np.array_equal(clean_masks(masks, np.ones(2), settings, task="multiclass"), masks)
+    assert clean_masks(masks, np.ones(2), settings, task="multilabel")[0].sum() == RING.sum() + 1
 
 
 def test_an_empty_image_passes_through_every_step():
@@ -99,7 +99,7 @@ def test_holes_and_objects_match_scipy(seed):
     assert np.array_equal(mask | find_holes(mask, None), ndimage.binary_fill_holes(mask, cross))
     labels, _ = ndimage.label(mask, square)
     large = np.isin(labels, np.flatnonzero(np.bincount(labels.ravel()) >= 4)) & mask
-    assert np.array_equal(sound_objects(mask, min_area=4, largest_only=False), large)
+    assert np.array_equal(keep_objects(mask, min_area=4, largest_only=False), large)
 
 
 def test_settings_survive_a_json_round_trip():
@@ -115,8 +115,7 @@ def test_settings_survive_a_json_round_trip():
 def test_a_mask_that_fills_the_image_has_no_hole():
     assert not find_holes(np.ones((3, 5), dtype=bool), None).any()
     assert (
-        cv2.countNonZero(sound_objects(np.ones((3, 5), dtype=bool), min_area=15, largest_only=True).view(np.uint8))
-        == 15
+        cv2.countNonZero(keep_objects(np.ones((3, 5), dtype=bool), min_area=15, largest_only=True).view(np.uint8)) == 15
     )
 
 

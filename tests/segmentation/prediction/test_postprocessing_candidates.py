@@ -9,14 +9,14 @@ from scipy import ndimage
 
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.metrics.overlap import count
-from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks, mend_masks
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, clean_masks, make_masks
 from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     AREAS,
     THRESHOLDS,
     Packed,
     count_levels,
     count_objects,
-    gated,
+    counts_if_cleared,
     levels_of,
     winners_of,
 )
@@ -71,13 +71,13 @@ def test_counts_of_objects_match_postprocessed_masks(task, seed, fill, area, lar
     masks = make_masks(channels, bare, task=task, background=background)
     settings_ = Postprocessing(bare.thresholds, (fill,) * 2, (area,) * 2, (largest,) * 2, (0.0, 0.0))
     counts = count_objects(masks, truth, exclusive=task == "multiclass")
-    mended = mend_masks(masks, np.ones(2), settings_, task=task)
-    np.testing.assert_array_equal(counts[:, int(fill), AREAS.index(area), int(largest)], three(mended, truth))
+    cleaned = clean_masks(masks, np.ones(2), settings_, task=task)
+    np.testing.assert_array_equal(counts[:, int(fill), AREAS.index(area), int(largest)], three(cleaned, truth))
 
 
 def test_cleared_objects_count_as_false_negatives():
     counts = np.array([[5, 2, 1], [0, 9, 0]])
-    found = gated(counts, np.array([0.9, 0.6]), (0.0, 0.7, 0.95))
+    found = counts_if_cleared(counts, np.array([0.9, 0.6]), (0.0, 0.7, 0.95))
     assert found.tolist() == [[[5, 2, 1], [5, 2, 1], [0, 0, 6]], [[0, 9, 0], [0, 0, 0], [0, 0, 0]]]
 
 

@@ -29,8 +29,8 @@ def train_val_images(manifest):
 
 @pytest.fixture(scope="module")
 def checkpoint(config):
-    member = start(config, "", CPU).best_member()
-    return {"members": [{"config": config.to_dict(), **member}], "folds": None}
+    trained = start(config, "", CPU).best_model()
+    return {"models": [{"config": config.to_dict(), **trained}], "folds": None}
 
 
 def choose(train_val_images, checkpoint, monkeypatch, predict, **changes):
@@ -141,8 +141,8 @@ def test_without_steps_masks_are_only_thresholded(train_val_images, checkpoint, 
 
 def test_multiclass_has_no_threshold_to_choose(train_val_images, config, monkeypatch):
     of_labels = config.changed({"task": "multiclass", "background": True, "loss.class_weights": "none"})
-    member = start(of_labels, "", CPU).best_member()
-    checkpoint = {"members": [{"config": of_labels.to_dict(), **member}], "folds": None}
+    trained = start(of_labels, "", CPU).best_model()
+    checkpoint = {"models": [{"config": of_labels.to_dict(), **trained}], "folds": None}
 
     def predict(_, masks):
         background = np.where(masks.any(0), 0.05, 0.9)[None]
@@ -174,9 +174,9 @@ def test_images_of_the_test_split_are_refused(manifest, checkpoint):
 
 
 def test_each_fold_is_predicted_by_the_model_it_validated(train_val_images, checkpoint):
-    folds = {"members": ["zero", "one"], "folds": 2}
+    folds = {"models": ["zero", "one"], "folds": 2}
     runs = list(validation_runs(train_val_images, folds, "test"))
-    assert [members["members"] for _, members in runs] == [["zero"], ["one"]]
+    assert [models["models"] for _, models in runs] == [["zero"], ["one"]]
     assert [set(rows["fold"]) for rows, _ in runs] == [{0}, {1}]
     assert sum(len(rows) for rows, _ in runs) == len(train_val_images)
 
@@ -189,8 +189,8 @@ def test_the_gain_and_cost_of_options_are_measured(train_val_images, config, mon
     monkeypatch.setattr(Segmenter, "forward", lambda self, batch: images.extend(batch) or forward(self, batch))
     monkeypatch.setattr(prediction_options, "time", SimpleNamespace(perf_counter=lambda: len(images)))
     crops = config.changed({"input.resize_mode": "crop", "input.size": (32, 32)})
-    member = start(crops, "", CPU).best_member()
-    checkpoint = {"members": [{"config": crops.to_dict(), **member}], "folds": None}
+    trained = start(crops, "", CPU).best_model()
+    checkpoint = {"models": [{"config": crops.to_dict(), **trained}], "folds": None}
     table = prediction_options.measure_options(
         train_val_images,
         checkpoint,
@@ -210,7 +210,7 @@ def test_the_gain_and_cost_of_options_are_measured(train_val_images, config, mon
 
 
 def test_an_ensemble_over_folds_has_a_cost_but_no_dice(train_val_images, config, checkpoint):
-    folds = {"members": checkpoint["members"] * 2, "folds": 2}
+    folds = {"models": checkpoint["models"] * 2, "folds": 2}
     table = prediction_options.measure_options(
         train_val_images,
         folds,

@@ -21,7 +21,7 @@ from seg_pipeline.segmentation.prediction.input_logits import _one_behind, mirro
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
 from seg_pipeline.segmentation.prediction.predict_images import (
     full_size_probabilities,
-    load_members,
+    load_models,
     predict_each,
     predict_masks,
 )
@@ -33,8 +33,8 @@ CPU = torch.device("cpu")
 
 
 def untrained(config, *seeds):
-    members = [start(config.changed({"seed": seed}), "", CPU).best_member() for seed in seeds]
-    return {"members": [{"config": config.to_dict(), **member} for member in members]}
+    models = [start(config.changed({"seed": seed}), "", CPU).best_model() for seed in seeds]
+    return {"models": [{"config": config.to_dict(), **trained} for trained in models]}
 
 
 def predicted_masks(rows, checkpoint, **options):
@@ -51,7 +51,7 @@ def test_prediction_reproduces_the_validation_score_of_training(manifest, config
     table = predicted_masks(val, end.best)
     settings = {"scores": ScoreSettings(aggregation="dataset"), "measures": MeasureSettings(), "seed": 0}
     found = score_predictions(val, table, **settings)
-    row = end.best["members"][0]["row"]
+    row = end.best["models"][0]["row"]
     assert found.scores["mean_dice"] == pytest.approx(row["val_dice"], abs=1e-6 if fit == "crop" else 0.05)
 
 
@@ -59,8 +59,8 @@ def test_an_ensemble_averages_probabilities(manifest, config):
     checkpoint = untrained(config, 1, 2)
     rows = manifest.head(2)
     both = predicted_masks(rows, checkpoint)
-    pd.testing.assert_frame_equal(both, predicted_masks(rows, {"members": checkpoint["members"][::-1]}))
-    assert len(load_members(checkpoint, CPU)) == 2
+    pd.testing.assert_frame_equal(both, predicted_masks(rows, {"models": checkpoint["models"][::-1]}))
+    assert len(load_models(checkpoint, CPU)) == 2
 
 
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
@@ -117,7 +117,7 @@ def test_settings_reach_the_prediction(manifest, config):
 
     plain = predicted()
     assert torch.equal(plain, predicted())
-    first = {"members": checkpoint["members"][:1]}
+    first = {"models": checkpoint["models"][:1]}
     (alone,) = full_size_probabilities(manifest.head(1), first, device=CPU, batch_size=2)
     assert torch.equal(predicted(ensemble="first"), alone)
     for other in ({"tta": "flips"}, {"overlap": 0.5}, {"ensemble": "first"}):
@@ -195,12 +195,12 @@ def one_by_one(rows, model, config, post):
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 def test_threads_change_no_digit(mixed, config, monkeypatch, task, workers):
     model, given = of_mixed(config, task)
-    monkeypatch.setattr(predict_images, "load_members", lambda *_: [(model, given)])
+    monkeypatch.setattr(predict_images, "load_models", lambda *_: [(model, given)])
     post = Postprocessing.none(2, 0.45 if task == "multilabel" else None).changed("min_area", 0, 9)
     calibration = Calibration(["left", "top"])
     table = predict_masks(
         mixed,
-        {"members": [{"config": given.to_dict()}]},
+        {"models": [{"config": given.to_dict()}]},
         device=CPU,
         batch_size=4,
         postprocessing=post,
@@ -248,9 +248,9 @@ def test_models_with_equal_input_share_the_images(mixed, config, monkeypatch, sh
     monkeypatch.setattr(Decoder, "image", lambda self, at: decoded.append(at) or image(self, at))
     model, given = of_mixed(config, "multilabel", **{"input.normalisation": "percentile"})
     other = given.changed({"input.window": (1, 99 - shift)})
-    members = [(model, given.changed({"input.window": (1, 99)})), (model, other)]
+    models = [(model, given.changed({"input.window": (1, 99)})), (model, other)]
     options = {"device": CPU, "batch_size": 4, "settings": PredictSettings(), "workers": 2}
-    assert len(list(predict_each(members, mixed, lambda row, _: row["image_id"], **options))) == len(mixed)
+    assert len(list(predict_each(models, mixed, lambda row, _: row["image_id"], **options))) == len(mixed)
     assert len(decoded) == times * len(mixed)
 
 

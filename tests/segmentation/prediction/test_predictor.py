@@ -41,8 +41,8 @@ def test_inputs_are_prepared_as_in_training(mixed, settings):
 
 
 def untrained(config, *seeds):
-    states = [start(config.changed({"seed": seed}), "", CPU).best_member() for seed in seeds]
-    return {"members": [{"config": config.to_dict(), **state} for state in states]}
+    states = [start(config.changed({"seed": seed}), "", CPU).best_model() for seed in seeds]
+    return {"models": [{"config": config.to_dict(), **state} for state in states]}
 
 
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
@@ -57,7 +57,7 @@ def untrained(config, *seeds):
     ids=["plain", "flips", "windows", "first"],
 )
 def test_probabilities_match_evaluation(mixed, checkpoint, task, prediction):
-    """Images of 24 to 50 rows, in windows of 32 x 64; two members."""
+    """Images of 24 to 50 rows, in windows of 32 x 64; two models."""
     tiny = TrainingConfig.from_dict(checkpoint["config"]).changed(
         {"input": InputSettings(size=(32, 64), resize_mode="crop"), "classes": ("left", "top")}
     )

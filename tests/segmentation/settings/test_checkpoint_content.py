@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from seg_pipeline.segmentation.prediction.predict_images import load_members
-from seg_pipeline.segmentation.settings.checkpoint_content import check_resumable, member_configs
+from seg_pipeline.segmentation.prediction.predict_images import load_models
+from seg_pipeline.segmentation.settings.checkpoint_content import check_resumable, model_configs
 from seg_pipeline.segmentation.training.state import restore, start
 
 CPU = torch.device("cpu")
@@ -16,7 +16,7 @@ def changed(checkpoint, path, value):
     """A copy with one value replaced, by its dotted path; `...` removes it."""
     content = {
         **checkpoint,
-        "members": [{**one, "config": copy.deepcopy(one["config"])} for one in checkpoint["members"]],
+        "models": [{**one, "config": copy.deepcopy(one["config"])} for one in checkpoint["models"]],
     }
     *parents, last = [int(one) if one.isdecimal() else one for one in path.split(".")]
     holder = content
@@ -32,43 +32,43 @@ def changed(checkpoint, path, value):
 @pytest.mark.parametrize(
     ("path", "value", "text"),
     [
-        ("members", ..., "checkpoint: `members` is missing; expected what `kedro run --pipeline training` saves"),
-        ("members", [], "checkpoint: `members` is empty, expected at least one trained model"),
-        ("members", "ab", "checkpoint: `members` is 'ab', expected list"),
-        ("members.0", None, "checkpoint: `members.0` is None, expected a dict"),
-        ("members.0.row", 3, "checkpoint: `members.0.row` is 3, expected dict"),
-        ("members.0.config", ..., "checkpoint: `members.0.config` is missing"),
-        ("members.0.model", [1], r"checkpoint: `members.0.model` is \[1\], expected dict"),
-        ("members.0.config.task", "evil", "checkpoint: `members.0.config`: .*`task` is 'evil', expected multilabel or"),
-        ("members.0.config.classes", "abc", "`members.0.config`: .*`classes` is 'abc', expected a list"),
-        ("members.0.config.input.size", [1, 2, 3], r"`input.size` is \[1, 2, 3\], expected a list of 2 values"),
-        ("members.0.config.model.decoder_channels", ["8"], "`model.decoder_channels` is .* expected a list or null"),
+        ("models", ..., "checkpoint: `models` is missing; expected what `kedro run --pipeline training` saves"),
+        ("models", [], "checkpoint: `models` is empty, expected at least one trained model"),
+        ("models", "ab", "checkpoint: `models` is 'ab', expected list"),
+        ("models.0", None, "checkpoint: `models.0` is None, expected a dict"),
+        ("models.0.row", 3, "checkpoint: `models.0.row` is 3, expected dict"),
+        ("models.0.config", ..., "checkpoint: `models.0.config` is missing"),
+        ("models.0.model", [1], r"checkpoint: `models.0.model` is \[1\], expected dict"),
+        ("models.0.config.task", "evil", "checkpoint: `models.0.config`: .*`task` is 'evil', expected multilabel or"),
+        ("models.0.config.classes", "abc", "`models.0.config`: .*`classes` is 'abc', expected a list"),
+        ("models.0.config.input.size", [1, 2, 3], r"`input.size` is \[1, 2, 3\], expected a list of 2 values"),
+        ("models.0.config.model.decoder_channels", ["8"], "`model.decoder_channels` is .* expected a list or null"),
     ],
 )
 def test_the_field_that_is_wrong_is_named(checkpoint, path, value, text):
     with pytest.raises(ValueError, match=text):
-        member_configs(changed(checkpoint, path, value))
+        model_configs(changed(checkpoint, path, value))
 
 
 def test_something_else_is_no_checkpoint():
     with pytest.raises(
         ValueError, match=r"checkpoint: holds \[1\], expected a dict as `kedro run --pipeline training`"
     ):
-        member_configs([1])
+        model_configs([1])
 
 
 def test_models_of_an_ensemble_share_their_classes(checkpoint):
-    two = {**checkpoint, "members": checkpoint["members"] * 2}
-    assert len(member_configs(two)) == 2
-    other = changed(two, "members.1.config.classes", ["box", "ring"])
-    with pytest.raises(ValueError, match=r"`members.1.config.classes` is \('box', 'ring'\), that of the first model"):
-        member_configs(other)
+    two = {**checkpoint, "models": checkpoint["models"] * 2}
+    assert len(model_configs(two)) == 2
+    other = changed(two, "models.1.config.classes", ["box", "ring"])
+    with pytest.raises(ValueError, match=r"`models.1.config.classes` is \('box', 'ring'\), that of the first model"):
+        model_configs(other)
 
 
 @pytest.mark.parametrize(
     ("values", "text"),
     [
-        ({"mean": ...}, "`members.0.model` does not fit `members.0.config`: 'mean' is missing"),
+        ({"mean": ...}, "`models.0.model` does not fit `models.0.config`: 'mean' is missing"),
         ({"extra": torch.zeros(2)}, "'extra' is unknown"),
         ({"mean": 3}, r"mean is 3, expected torch.float32 of \(1, 3, 1, 1\)"),
         ({"mean": torch.zeros(1, 2, 1, 1)}, r"mean is torch.float32 of \(1, 2, 1, 1\), expected torch.float32 of"),
@@ -76,27 +76,27 @@ def test_models_of_an_ensemble_share_their_classes(checkpoint):
     ],
 )
 def test_weights_that_do_not_fit_are_named(checkpoint, values, text):
-    weights = {name: one for name, one in {**checkpoint["members"][0]["model"], **values}.items() if one is not ...}
+    weights = {name: one for name, one in {**checkpoint["models"][0]["model"], **values}.items() if one is not ...}
     with pytest.raises(ValueError, match=text):
-        load_members(changed(checkpoint, "members.0.model", weights), CPU)
+        load_models(changed(checkpoint, "models.0.model", weights), CPU)
 
 
 @pytest.mark.parametrize(
     ("path", "value", "text"),
     [
-        ("model.encoder", "tu-nothing", "does not fit `members.0.config`: .*tu-nothing"),
-        ("model.decoder_channels", [2**40, 8, 8, 8], "does not fit `members.0.config`"),  # takes no memory
+        ("model.encoder", "tu-nothing", "does not fit `models.0.config`: .*tu-nothing"),
+        ("model.decoder_channels", [2**40, 8, 8, 8], "does not fit `models.0.config`"),  # takes no memory
     ],
 )
 def test_a_network_that_cannot_be_built_is_named(checkpoint, path, value, text):
     with pytest.raises(ValueError, match=text):
-        load_members(changed(checkpoint, f"members.0.config.{path}", value), CPU)
+        load_models(changed(checkpoint, f"models.0.config.{path}", value), CPU)
 
 
 @pytest.fixture(scope="module")
 def last(config):
     state = start(config, "d", CPU).to_dict()
-    about = {"config": config.to_dict(), "data_hash": "d", "folds": None, "members": [], "rows": []}
+    about = {"config": config.to_dict(), "data_hash": "d", "folds": None, "models": [], "rows": []}
     return {**about, "current": state}
 
 

@@ -54,7 +54,7 @@ def test_two_processes_train_the_model_of_one_although_one_of_them_is_killed(man
             rtol=1e-4,  # sums run in another order
             atol=1e-5,
         )
-    one, other = (end.best["members"][0]["model"] for end in (alone, together))
+    one, other = (end.best["models"][0]["model"] for end in (alone, together))
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-5)
 

@@ -48,7 +48,7 @@ def test_a_finished_training_has_nothing_left_to_do(manifest, short, caplog):
         (again,) = train(manifest, short, COMPUTE, saved=end.last)
     assert "training: 2 of 2 epochs are done, with these settings and data" in caplog.text
     pd.testing.assert_frame_equal(again.history, end.history)
-    assert same(again.best["members"][0]["model"], end.best["members"][0]["model"])
+    assert same(again.best["models"][0]["model"], end.best["models"][0]["model"])
     assert end.history["fold"].tolist() == [-1, -1]
 
 
@@ -91,14 +91,14 @@ def test_missing_folds_are_reported(manifest, folded):
 @pytest.mark.parametrize("stop", [1, 3])
 def test_a_training_over_folds_resumes_in_the_fold_it_was_in(folded, short, tmp_path, stop):
     whole = end_of(folded, short, folds=2)
-    assert [member["row"]["epoch"] <= 2 for member in whole.best["members"]] == [True, True]
+    assert [trained["row"]["epoch"] <= 2 for trained in whole.best["models"]] == [True, True]
     assert whole.history[["fold", "epoch"]].values.tolist() == [[0, 1], [0, 2], [1, 1], [1, 2]]
     saved = through_a_file(first_of(folded, short, stop, folds=2).last, tmp_path)
     resumed = end_of(folded, short, saved=saved, folds=2)
     assert resumed.history.drop(columns="seconds").equals(whole.history.drop(columns="seconds"))
-    for one, other in zip(whole.best["members"], resumed.best["members"], strict=True):
+    for one, other in zip(whole.best["models"], resumed.best["models"], strict=True):
         assert same(one["model"], other["model"])
-    assert not same(*(member["model"] for member in whole.best["members"]))
+    assert not same(*(trained["model"] for trained in whole.best["models"]))
 
 
 def test_settings_derived_from_the_data_are_recorded_as_numbers(manifest, short):
@@ -107,7 +107,7 @@ def test_settings_derived_from_the_data_are_recorded_as_numbers(manifest, short)
     )
     end = end_of(manifest, asked)
     assert end.last["config"] == asked.to_dict()
-    settled = end.best["members"][0]["config"]
+    settled = end.best["models"][0]["config"]
     assert len(settled["loss"]["class_weights"]) == 2
     assert isinstance(settled["sampling"]["batch_size"], int)
     (low, high), mean, std = settled["input"]["statistics"]
@@ -121,7 +121,7 @@ def test_a_save_within_the_first_epoch_has_an_empty_history(manifest, short):
     first = next(train(manifest, short, ComputeSettings(cache="none", save_minutes=0)))
     assert (len(first.history), first.last["current"]["step"]) == (0, 1)
     assert list(first.history)[:3] == ["fold", "epoch", "learning_rate"]
-    assert first.best["members"][0]["row"] == {"epoch": 0}
+    assert first.best["models"][0]["row"] == {"epoch": 0}
     curves, sheet = TrainingFigures(manifest).update(first)
     assert "no val Dice" in curves.get_suptitle()
     assert sheet is not None
@@ -143,7 +143,7 @@ def test_different_folds_count_as_different_data(folded, short):
 
 def test_the_batch_size_is_measured_with_a_loss_stride_too(manifest, short):
     strided = short.changed({"loss.pixel_stride": 2, "sampling.batch_size": "auto", "fit.epochs": 1})
-    size = end_of(manifest, strided).best["members"][0]["config"]["sampling"]["batch_size"]
+    size = end_of(manifest, strided).best["models"][0]["config"]["sampling"]["batch_size"]
     assert size == 2  # 10 train images: four steps at least
 
 

@@ -26,14 +26,14 @@ def save_checkpoint_model(checkpoint: dict[str, Any], folder: Path) -> Path:
 
     weights = folder / "weights"
     weights.mkdir(parents=True)
-    members = checkpoint["members"]
-    for number, member in enumerate(members):
-        tensors = {name: tensor.contiguous() for name, tensor in member["model"].items()}
-        save_file(tensors, weights / f"member_{number}.safetensors")
+    models = checkpoint["models"]
+    for number, trained in enumerate(models):
+        tensors = {name: tensor.contiguous() for name, tensor in trained["model"].items()}
+        save_file(tensors, weights / f"model_{number}.safetensors")
     (weights / "training_configs.json").write_text(
-        json.dumps([member["config"] for member in members]), encoding="utf-8"
+        json.dumps([trained["config"] for trained in models]), encoding="utf-8"
     )
-    config = TrainingConfig.from_dict(members[0]["config"])
+    config = TrainingConfig.from_dict(models[0]["config"])
     signature = ModelSignature(  # with a named TensorSpec, mlflow rejects arrays
         Schema([TensorSpec(np.dtype(np.uint8), (-1, config.input.num_channels, -1, -1))]),
         Schema([TensorSpec(np.dtype(np.float32), (-1, config.num_channels, -1, -1))]),

@@ -50,7 +50,7 @@ def is_complete(last: dict[str, Any]) -> bool:
 
     Kedro's ``after_node_run`` does not help here: for a generator node it is called before the first epoch.
     """
-    return bool(last["current"]["finished"]) and len(last["members"]) + 1 == (last["folds"] or 1)
+    return bool(last["current"]["finished"]) and len(last["models"]) + 1 == (last["folds"] or 1)
 
 
 def settings_hash(values: dict[str, Any]) -> str:

@@ -95,7 +95,7 @@ class TrackingHooks:
         if dataset_name in MANIFESTS:
             self._track_data(dataset_name, data)
         elif dataset_name in CHECKPOINTS and data and self._recorder is not None:
-            self._learn_settings(self._recorder, data["members"][0]["config"], final=True)
+            self._learn_settings(self._recorder, data["models"][0]["config"], final=True)
 
     @hook_impl
     @costs_no_run

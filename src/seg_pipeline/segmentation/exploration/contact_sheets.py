@@ -127,19 +127,19 @@ class TrainingFigures:
         return self._figures
 
     def _sheet(self, moment: Saved) -> Figure:
-        names, member = class_names(self.manifest), moment.best["members"][-1]
-        fold, folds = len(moment.best["members"]) - 1, moment.best["folds"]
+        names, trained = class_names(self.manifest), moment.best["models"][-1]
+        fold, folds = len(moment.best["models"]) - 1, moment.best["folds"]
         val = fold_split(self.manifest, fold, folds) if folds else self.manifest
         rows = images_with_most_classes(val[val["split"] == "val"], NUM_WATCHED)
-        config = TrainingConfig.from_dict(member["config"])
+        config = TrainingConfig.from_dict(trained["config"])
         guesses = predict_masks(
             rows,
-            {**moment.best, "members": [member]},
+            {**moment.best, "models": [trained]},
             device=torch.device("cpu"),
             batch_size=1,
             postprocessing=plain_masks(config),
         )
-        epoch = f"epoch {member['row']['epoch']}" + (f" of fold {fold + 1}" if folds else "")
+        epoch = f"epoch {trained['row']['epoch']}" + (f" of fold {fold + 1}" if folds else "")
         return plot_predictions(
             *_images_and_masks(rows, names),
             _masks(guesses.assign(ignore=""), names),

@@ -11,7 +11,7 @@ from seg_pipeline.segmentation.export.formats import write_formats
 from seg_pipeline.segmentation.prediction.bundle import DESCRIPTION, FILES, Bundle, File, describe_file, file_name
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import describe
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
-from seg_pipeline.segmentation.prediction.predict_images import load_members
+from seg_pipeline.segmentation.prediction.predict_images import load_models
 from seg_pipeline.segmentation.settings.training import PredictSettings
 
 
@@ -31,7 +31,7 @@ def make_bundle(
     """
     described = describe(checkpoint, postprocessing=postprocessing, prediction=prediction, colours=colours)
     clear(folder)
-    models = [model for model, _ in load_members(checkpoint, torch.device("cpu"))]
+    models = [model for model, _ in load_models(checkpoint, torch.device("cpu"))]
     networks = []
     for number, (network, model) in enumerate(zip(described.networks, models, strict=True)):
         paths = {bundle_format: folder / file_name(bundle_format, number) for bundle_format in formats}

@@ -28,7 +28,7 @@ from seg_pipeline.segmentation.prediction.postprocessing import make_masks
 from seg_pipeline.segmentation.prediction.predict_images import (
     NO_OPTIONS,
     full_size_logits,
-    load_members,
+    load_models,
     mean_probabilities,
 )
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
@@ -97,11 +97,9 @@ def refuse_differences(parity: pd.DataFrame) -> None:
 
 
 def _trained(checkpoint: dict[str, Any], bundle: Bundle, rows: pd.DataFrame, batch_size: int) -> Outcome:
-    members = load_members(checkpoint, CPU)[: len(bundle.used)]
-    logits = [
-        [one.numpy() for one in full_size_logits(*member, rows, CPU, batch_size, NO_OPTIONS)] for member in members
-    ]
-    found = mean_probabilities(members, rows, device=CPU, batch_size=batch_size, settings=bundle.prediction)
+    models = load_models(checkpoint, CPU)[: len(bundle.used)]
+    logits = [[one.numpy() for one in full_size_logits(*each, rows, CPU, batch_size, NO_OPTIONS)] for each in models]
+    found = mean_probabilities(models, rows, device=CPU, batch_size=batch_size, settings=bundle.prediction)
     masks = [
         make_masks(one.numpy(), bundle.postprocessing, task=bundle.task, background=bundle.background) for one in found
     ]

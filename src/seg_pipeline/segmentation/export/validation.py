@@ -28,7 +28,7 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 def bundle_predictor(bundle: Bundle, bundle_format: str) -> ImagePredictor:
     """Like ``predictor.Predictor``, for every format of ``bundle.FILES``."""
-    configs = [TrainingConfig.from_dict(member["config"]) for member in bundle.provenance["models"]]
+    configs = [TrainingConfig.from_dict(trained["config"]) for trained in bundle.provenance["models"]]
     files = zip(bundle.paths(bundle_format), configs, strict=False)
     return ImagePredictor(
         bundle, [load_network(path, bundle_format, config) for path, config in files], bundle_format=bundle_format
@@ -47,11 +47,11 @@ def trained_predictor(bundle: Bundle, checkpoint: dict[str, Any]) -> ImagePredic
 
 def in_float32(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Evaluation may compute in bfloat16; the comparison is about the network, not the number format."""
-    members = [
+    models = [
         {**one, "config": TrainingConfig.from_dict(one["config"]).changed({"fit.precision": "float32"}).to_dict()}
-        for one in checkpoint["members"]
+        for one in checkpoint["models"]
     ]
-    return {**checkpoint, "members": members}
+    return {**checkpoint, "models": models}
 
 
 def seen_images(rows: pd.DataFrame, settings: InputSettings) -> Iterator[Image]:

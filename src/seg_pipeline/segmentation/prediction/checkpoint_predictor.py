@@ -16,7 +16,7 @@ from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.plotting import class_colours
 from seg_pipeline.segmentation.prediction.bundle import Bundle, BundleNetwork
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
-from seg_pipeline.segmentation.prediction.predict_images import load_members, plain_masks
+from seg_pipeline.segmentation.prediction.predict_images import load_models, plain_masks
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor, Network, Predictor
 from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -85,9 +85,9 @@ def checkpoint_predictor(
         postprocessing, prediction: see ``describe``.
         source: see ``ImagePredictor``.
     """
-    members = load_members(checkpoint, device)
-    bundle = _described(checkpoint, members, postprocessing, prediction)
-    networks = [_network(*member, device) for member in members]
+    models = load_models(checkpoint, device)
+    bundle = _described(checkpoint, models, postprocessing, prediction)
+    networks = [_network(*each, device) for each in models]
     return ImagePredictor(bundle, networks[: len(bundle.used)], source=source)
 
 
@@ -106,24 +106,24 @@ def describe(
         prediction: None means whole images, without test-time augmentation.
         colours: one "#rrggbb" per class; None means the colours of the figures.
     """
-    return _described(checkpoint, load_members(checkpoint, torch.device("cpu")), postprocessing, prediction, colours)
+    return _described(checkpoint, load_models(checkpoint, torch.device("cpu")), postprocessing, prediction, colours)
 
 
 def _described(
     checkpoint: dict[str, Any],
-    members: list[tuple[Segmenter, TrainingConfig]],
+    models: list[tuple[Segmenter, TrainingConfig]],
     postprocessing: Postprocessing | None,
     prediction: PredictSettings | None,
     colours: Sequence[str] | None = None,
 ) -> Bundle:
-    config = members[0][1]
+    config = models[0][1]
     return Bundle(
         folder=Path(),
         task=config.task,
         classes=config.classes,
         colours=tuple(colours or (f"#{bytes(one).hex()}" for one in class_colours(len(config.classes)))),
         background=config.background,
-        networks=tuple(_describe_network(*member) for member in members),
+        networks=tuple(_describe_network(*each) for each in models),
         postprocessing=postprocessing or plain_masks(config),
         prediction=prediction or PredictSettings(),
         provenance=_provenance(checkpoint),
@@ -152,7 +152,7 @@ def _provenance(checkpoint: dict[str, Any]) -> dict[str, Any]:
         "folds": checkpoint.get("folds"),
         "models": [
             {"best": saved.get("row"), "weights_sha256": weights_hash(saved["model"]), "config": saved["config"]}
-            for saved in checkpoint["members"]
+            for saved in checkpoint["models"]
         ],
         "versions": {"seg_pipeline": __version__, "python": platform.python_version(), **_versions()},
     }

@@ -21,12 +21,12 @@ from seg_pipeline.segmentation.settings.training import PredictSettings, Task
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision
 
-Members = list[tuple[Segmenter, TrainingConfig]]
+Models = list[tuple[Segmenter, TrainingConfig]]
 
 
 @torch.inference_mode()
 def input_logits(
-    members: Members,
+    models: Models,
     rows: pd.DataFrame,
     *,
     device: torch.device,
@@ -42,16 +42,16 @@ def input_logits(
     Args:
         workers: threads that read ahead.
     """
-    config = members[0][1]
-    if any(other.input != config.input for _, other in members):
+    config = models[0][1]
+    if any(other.input != config.input for _, other in models):
         options = {"device": device, "batch_size": batch_size, "settings": settings, "workers": workers}
-        apart = [input_logits([one], rows, **options) for one in members]  # type: ignore[arg-type]
+        apart = [input_logits([one], rows, **options) for one in models]  # type: ignore[arg-type]
         yield from (list(itertools.chain(*votes)) for votes in zip(*apart, strict=True))
         return
     images = WholeImages(rows, config.input, task=config.task, background=config.background)
     at_once = images_at_once(rows, config, batch_size, settings)
     read = ordered_map(images.__getitem__, range(len(rows)), workers=workers, ahead=2 * max(at_once, workers))
-    networks = [_network(*one, device, batch_size, settings) for one in members]
+    networks = [_network(*one, device, batch_size, settings) for one in models]
     starts = progress_bar(range(0, len(rows), at_once), title="predicting", unit="batches")
     batches = (as_batch(list(itertools.islice(read, at_once)), pinned=device.type == "cuda") for _ in starts)
     copies = ([_Copy(network(batch)) for network in networks] for batch in batches)

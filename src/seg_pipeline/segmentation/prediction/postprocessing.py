@@ -97,7 +97,7 @@ def make_masks(
     if settings.bare:
         return masks
     peaks = probabilities[int(background) :].max((-2, -1))
-    return mend_masks(masks, peaks, settings, task=task)
+    return clean_masks(masks, peaks, settings, task=task)
 
 
 def winning(probabilities: np.ndarray, background: bool) -> np.ndarray:
@@ -113,20 +113,20 @@ def winning(probabilities: np.ndarray, background: bool) -> np.ndarray:
     return winner == np.arange(background, len(probabilities), dtype=np.uint16)[:, None, None]
 
 
-def mend_masks(masks: np.ndarray, peaks: np.ndarray, settings: Postprocessing, *, task: str) -> np.ndarray:
+def clean_masks(masks: np.ndarray, peaks: np.ndarray, settings: Postprocessing, *, task: str) -> np.ndarray:
     """Apply the steps after the threshold to masks, bool (C, H, W); ``peaks`` (C,) are the largest probabilities."""
     free = None if task == "multilabel" else np.logical_not(masks.any(0))
-    return np.stack([_mended(mask, peaks[index], settings, index, free) for index, mask in enumerate(masks)])
+    return np.stack([_clean(mask, peaks[index], settings, index, free) for index, mask in enumerate(masks)])
 
 
-def _mended(mask: np.ndarray, peak: float, settings: Postprocessing, index: int, free: np.ndarray | None) -> np.ndarray:
+def _clean(mask: np.ndarray, peak: float, settings: Postprocessing, index: int, free: np.ndarray | None) -> np.ndarray:
     if peak < settings.min_peak[index]:
         return np.zeros_like(mask)
     if settings.fill_holes[index] and mask.any():
         mask = mask | find_holes(mask, free)
     min_area, largest_only = settings.min_area[index], settings.largest_only[index]
     if (min_area > 1 or largest_only) and mask.any():
-        mask = mask & sound_objects(mask, min_area=min_area, largest_only=largest_only)
+        mask = mask & keep_objects(mask, min_area=min_area, largest_only=largest_only)
     return mask
 
 
@@ -145,7 +145,7 @@ def find_holes(mask: np.ndarray, free: np.ndarray | None) -> np.ndarray:
     return holes if free is None else holes & free
 
 
-def sound_objects(mask: np.ndarray, *, min_area: int, largest_only: bool) -> np.ndarray:
+def keep_objects(mask: np.ndarray, *, min_area: int, largest_only: bool) -> np.ndarray:
     """Keep the 8-connected objects of at least ``min_area`` pixels, or only the largest of them: bool (H, W)."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].copy()

@@ -80,7 +80,7 @@ def _by_area(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.stack([true_pos, all_found - true_pos, np.count_nonzero(truth == 1) - true_pos], axis=-1)
 
 
-def gated(counts: np.ndarray, peaks: np.ndarray, least: Iterable[float]) -> np.ndarray:
+def counts_if_cleared(counts: np.ndarray, peaks: np.ndarray, least: Iterable[float]) -> np.ndarray:
     """Counts (N, V, 3) of one class if it is cleared in images whose peak (N,) is below each of V minimum peaks.
 
     ``counts`` (N, 3) are those without clearing.

@@ -24,11 +24,11 @@ from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     Packed,
     count_levels,
     count_objects,
-    gated,
+    counts_if_cleared,
     levels_of,
     winners_of,
 )
-from seg_pipeline.segmentation.prediction.predict_images import config_of, plain_masks, predict_each, used_members
+from seg_pipeline.segmentation.prediction.predict_images import config_of, plain_masks, predict_each, used_models
 from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import PredictSettings
@@ -138,9 +138,9 @@ def _look(
     parts: list[pd.DataFrame] = []
     found: list[tuple[np.ndarray, np.ndarray, Packed]] = []
     for rows, saved in validation_runs(train_val_images, checkpoint, "choose the postprocessing"):
-        members = used_members(saved, device, prediction)
+        models = used_models(saved, device, prediction)
         found += predict_each(
-            members, rows, look, device=device, batch_size=batch_size, settings=prediction, workers=workers
+            models, rows, look, device=device, batch_size=batch_size, settings=prediction, workers=workers
         )
         parts.append(rows)
     counts, peaks, levels = zip(*found, strict=True)
@@ -202,7 +202,7 @@ def _choose_objects(choice: _Choice, seen: _Seen, workers: int | None) -> None:
         counts = large[index][:, int(choice.settings.largest_only[index])]
         bare = choice.settings.thresholds[index] if choice.settings.thresholds else 0.0
         least = (0.0, *(one for one in THRESHOLDS if one > bare))
-        choice.step("min_peak", index, least, gated(counts, seen.peaks[:, index], least))
+        choice.step("min_peak", index, least, counts_if_cleared(counts, seen.peaks[:, index], least))
 
 
 def _objects(seen: _Seen, settings: Postprocessing, workers: int | None) -> np.ndarray:

@@ -19,9 +19,9 @@ from seg_pipeline.segmentation.images.ordered_map import num_threads, ordered_ma
 from seg_pipeline.segmentation.manifest.table import iter_records, read_masks
 from seg_pipeline.segmentation.metrics.calibration import BinCounts, Calibration, count_bins
 from seg_pipeline.segmentation.models.segmenter import Segmenter
-from seg_pipeline.segmentation.prediction.input_logits import Members, images_at_once, input_logits, probabilities_of
+from seg_pipeline.segmentation.prediction.input_logits import Models, images_at_once, input_logits, probabilities_of
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
-from seg_pipeline.segmentation.settings.checkpoint_content import member_configs
+from seg_pipeline.segmentation.settings.checkpoint_content import model_configs
 from seg_pipeline.segmentation.settings.training import PredictSettings, Task
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
@@ -33,15 +33,15 @@ MOST_BYTES = 2**30
 """Memory for the probabilities of images in work; fewer threads finish images that are too large for it."""
 
 
-def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter, TrainingConfig]]:
+def load_models(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter, TrainingConfig]]:
     """Build the models of a checkpoint (one, or one per fold) from its own config and weights, in evaluation mode.
 
     Raises:
-        ValueError: as ``member_configs``, or weights do not fit their config.
+        ValueError: as ``model_configs``, or weights do not fit their config.
     """
-    configs = member_configs(checkpoint)
-    members = []
-    for number, (saved, config) in enumerate(zip(checkpoint["members"], configs, strict=True)):
+    configs = model_configs(checkpoint)
+    models = []
+    for number, (saved, config) in enumerate(zip(checkpoint["models"], configs, strict=True)):
         try:
             with torch.device("meta"):  # takes no memory, whatever sizes the config claims
                 _check_weights(saved.get("model", {}), Segmenter(config, pretrained=False).state_dict())
@@ -49,10 +49,10 @@ def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter
             model.load_state_dict(saved["model"])
         except Exception as error:  # whatever smp and torch raise about a foreign config  # noqa: BLE001
             raise ValueError(
-                f"checkpoint: `members.{number}.model` does not fit `members.{number}.config`: {error!s:.300}"
+                f"checkpoint: `models.{number}.model` does not fit `models.{number}.config`: {error!s:.300}"
             ) from None
-        members.append((model.to(device).eval(), config))
-    return members
+        models.append((model.to(device).eval(), config))
+    return models
 
 
 def _check_weights(found: dict, expected: dict[str, Tensor]) -> None:
@@ -71,7 +71,7 @@ def _check_weights(found: dict, expected: dict[str, Tensor]) -> None:
 
 def config_of(checkpoint: dict) -> TrainingConfig:
     """Config of a checkpoint's first model. All its models share task, classes, background and scores."""
-    return member_configs(checkpoint)[0]
+    return model_configs(checkpoint)[0]
 
 
 def plain_masks(config: TrainingConfig) -> Postprocessing:
@@ -120,9 +120,9 @@ def predict_masks(
         return _described(row, of_classes, masks, config.classes), bins
 
     table = []
-    members = used_members(checkpoint, device, settings)
+    models = used_models(checkpoint, device, settings)
     for described, bins in predict_each(
-        members, rows, finish, device=device, batch_size=batch_size, settings=settings, workers=workers
+        models, rows, finish, device=device, batch_size=batch_size, settings=settings, workers=workers
     ):
         if calibration is not None and bins is not None:
             calibration.add(bins)
@@ -142,9 +142,9 @@ def _described(row: dict, probabilities: np.ndarray, masks: np.ndarray, classes:
     return {**about, **runs, **peaks, **means}
 
 
-def used_members(checkpoint: dict, device: torch.device, settings: PredictSettings) -> Members:
+def used_models(checkpoint: dict, device: torch.device, settings: PredictSettings) -> Models:
     """The models of a checkpoint that ``settings.ensemble`` names, loaded."""
-    return load_members(checkpoint, device)[: 1 if settings.ensemble == "first" else None]
+    return load_models(checkpoint, device)[: 1 if settings.ensemble == "first" else None]
 
 
 def full_size_probabilities(
@@ -156,15 +156,15 @@ def full_size_probabilities(
     settings: PredictSettings = NO_OPTIONS,
 ) -> Iterator[Tensor]:
     """Yield each row's probabilities, float32 (K, height, width), on the CPU: the mean over the models."""
-    members = used_members(checkpoint, device, settings)
-    return mean_probabilities(members, rows, device=device, batch_size=batch_size, settings=settings)
+    models = used_models(checkpoint, device, settings)
+    return mean_probabilities(models, rows, device=device, batch_size=batch_size, settings=settings)
 
 
 def mean_probabilities(
-    members: Members, rows: pd.DataFrame, *, device: torch.device, batch_size: int, settings: PredictSettings
+    models: Models, rows: pd.DataFrame, *, device: torch.device, batch_size: int, settings: PredictSettings
 ) -> Iterator[Tensor]:
     """Like ``full_size_probabilities``, with models that are already loaded."""
-    return predict_each(members, rows, lambda _, found: found, device=device, batch_size=batch_size, settings=settings)
+    return predict_each(models, rows, lambda _, found: found, device=device, batch_size=batch_size, settings=settings)
 
 
 def full_size_logits(
@@ -182,7 +182,7 @@ def full_size_logits(
 
 
 def predict_each(
-    members: Members,
+    models: Models,
     rows: pd.DataFrame,
     finish: Callable[[dict, Tensor], Finished],
     *,
@@ -197,7 +197,7 @@ def predict_each(
         finish: gets the row as a dict and its probabilities as in ``full_size_probabilities``; called in threads.
         workers: see ``predict_masks``.
     """
-    config, inputs = members[0][1], [config.input for _, config in members]
+    config, inputs = models[0][1], [config.input for _, config in models]
     largest = int((rows["height"] * rows["width"]).max()) * config.num_channels * 4
     number = min(num_threads(workers), max(1, MOST_BYTES // (4 * largest)))  # logits, probabilities, temporary ones
     ahead = images_at_once(rows, config, batch_size, settings) + 2 * number
@@ -208,7 +208,7 @@ def predict_each(
         votes = [_in_one_thread(one, config.task) for one in sized]
         return finish(row, votes[0] if len(votes) == 1 else torch.stack(votes).mean(0))
 
-    logits = input_logits(members, rows, device=device, batch_size=batch_size, settings=settings, workers=number)
+    logits = input_logits(models, rows, device=device, batch_size=batch_size, settings=settings, workers=number)
     return ordered_map(finished, zip(iter_records(rows), logits, strict=True), workers=number, ahead=ahead)
 
 

@@ -16,7 +16,7 @@ from seg_pipeline.segmentation.metrics.confidence_intervals import interval
 from seg_pipeline.segmentation.metrics.counting import count_pixels
 from seg_pipeline.segmentation.metrics.overlap import Collected, Counts
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
-from seg_pipeline.segmentation.prediction.predict_images import config_of, load_members, plain_masks, predict_each
+from seg_pipeline.segmentation.prediction.predict_images import config_of, load_models, plain_masks, predict_each
 from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -57,7 +57,7 @@ def measure_options(
     if not max_images:
         return pd.DataFrame(columns=COLUMNS)
     runs = validation_runs(train_val_images, checkpoint, "measure the options of prediction")
-    sample = [(whole_series(rows, max_images // len(checkpoint["members"])), members) for rows, members in runs]
+    sample = [(whole_series(rows, max_images // len(checkpoint["models"])), models) for rows, models in runs]
     config, rows = config_of(checkpoint), pd.concat([part for part, _ in sample], ignore_index=True)
     _, groups = resampled_by(rows)
     options = options_of(prediction, config.input, rows)
@@ -105,8 +105,8 @@ def _measured(
         return count_pixels(masks, read_masks(row, list(config.classes)))[0]
 
     for rows, checkpoint in sample:
-        members = load_members(checkpoint, device)
-        predict = partial(predict_each, members, finish=counted, device=device, settings=settings, workers=workers)
+        models = load_models(checkpoint, device)
+        predict = partial(predict_each, models, finish=counted, device=device, settings=settings, workers=workers)
         list(predict(rows=rows[:1], batch_size=1))  # warms up
         began = time.perf_counter()
         for one in predict(rows=rows, batch_size=batch_size):
@@ -132,7 +132,7 @@ def _row(name: str, estimates: dict[str, tuple[np.ndarray, np.ndarray]], seconds
 
 def _ensemble(checkpoint: dict, prediction: PredictSettings, table: pd.DataFrame) -> pd.DataFrame:
     """The row for the ensemble over folds; no row if there is only one model."""
-    number = len(checkpoint["members"])
+    number = len(checkpoint["models"])
     if number == 1:
         return table[:0]
     nothing = dict.fromkeys(("dice", "gain", "gain_low", "gain_high"), math.nan)

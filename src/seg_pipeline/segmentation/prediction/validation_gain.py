@@ -24,9 +24,9 @@ def validation_runs(
     """
     refuse_test(train_val_images, purpose)
     folds = checkpoint["folds"]
-    for fold, member in enumerate(checkpoint["members"]):
+    for fold, trained in enumerate(checkpoint["models"]):
         split = fold_split(train_val_images, fold, folds) if folds else train_val_images
-        yield split[split["split"] == "val"], {**checkpoint, "members": [member]}
+        yield split[split["split"] == "val"], {**checkpoint, "models": [trained]}
 
 
 def resampled_by(rows: pd.DataFrame) -> tuple[str, pd.Series]:

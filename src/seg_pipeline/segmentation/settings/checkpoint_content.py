@@ -25,23 +25,23 @@ _STATE = {
 }
 
 
-def member_configs(checkpoint: Any) -> list[TrainingConfig]:
+def model_configs(checkpoint: Any) -> list[TrainingConfig]:
     """Config of each model of a checkpoint; at least one.
 
     Raises:
         ValueError: it is no checkpoint of this project, or its models do not share ``SHARED``; the message names the
             field.
     """
-    _check(checkpoint, "", {"members": list})
-    _check_members(checkpoint["members"])
-    if not checkpoint["members"]:
-        raise ValueError("checkpoint: `members` is empty, expected at least one trained model")
-    configs = [_config(one, f"members.{number}") for number, one in enumerate(checkpoint["members"])]
+    _check(checkpoint, "", {"models": list})
+    _check_models(checkpoint["models"])
+    if not checkpoint["models"]:
+        raise ValueError("checkpoint: `models` is empty, expected at least one trained model")
+    configs = [_config(one, f"models.{number}") for number, one in enumerate(checkpoint["models"])]
     for number, config in enumerate(configs):
         for name in SHARED:
             if (found := getattr(config, name)) != (first := getattr(configs[0], name)):
                 raise ValueError(
-                    f"checkpoint: `members.{number}.config.{name}` is {found!r:.80}, that of the first model "
+                    f"checkpoint: `models.{number}.config.{name}` is {found!r:.80}, that of the first model "
                     f"{first!r:.80}; the models of an ensemble must share it"
                 )
     return configs
@@ -53,9 +53,9 @@ def check_resumable(checkpoint: Any) -> TrainingConfig:
     Raises:
         ValueError: it is not of a training run of this project; the message names the field.
     """
-    fields = {"config": dict, "data_hash": str, "folds": (int, type(None)), "members": list, "rows": list}
+    fields = {"config": dict, "data_hash": str, "folds": (int, type(None)), "models": list, "rows": list}
     _check(checkpoint, "", {**fields, "current": dict})
-    _check_members(checkpoint["members"])
+    _check_models(checkpoint["models"])
     _check(checkpoint["current"], "current.", _STATE)
     for name in ("rows", "current.history"):
         rows = checkpoint["rows"] if name == "rows" else checkpoint["current"]["history"]
@@ -64,10 +64,10 @@ def check_resumable(checkpoint: Any) -> TrainingConfig:
     return _config(checkpoint, "")
 
 
-def _check_members(members: list[Any]) -> None:
-    for number, one in enumerate(members):
+def _check_models(models: list[Any]) -> None:
+    for number, one in enumerate(models):
         optional = [name for name in ("row", "model") if isinstance(one, dict) and name in one]
-        _check(one, f"members.{number}.", dict.fromkeys(["config", *optional], dict))
+        _check(one, f"models.{number}.", dict.fromkeys(["config", *optional], dict))
 
 
 def _check(content: Any, prefix: str, fields: dict[str, Any]) -> None:

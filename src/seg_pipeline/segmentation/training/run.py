@@ -29,7 +29,7 @@ class Saved(NamedTuple):
     last: dict
     """State to resume the training from."""
     best: dict
-    """The best models so far: config, data_hash and members (one per fold, or one), each with config, row, model."""
+    """The best models so far: config, data_hash and models (one per fold, or one), each with config, row, model."""
     history: pd.DataFrame
     """One row per epoch, as ``TrainState.history``, with the column fold (from 0; -1 without folds)."""
 
@@ -59,22 +59,22 @@ def train(
         TrainingFailed: see ``epoch.fit``.
     """
     about = {"config": config.to_dict(), "data_hash": data_hash(manifest, folds=folds is not None), "folds": folds}
-    members, rows, current = _taken_up(about, saved)
-    for fold in range(len(members), folds or 1):
+    models, rows, current = _taken_up(about, saved)
+    for fold in range(len(models), folds or 1):
         part = manifest if folds is None else fold_split(manifest, fold, folds)
         told = len(current["history"]) if current else 0
         for state in train_one(part, config, compute, current, cache_folder):
             if len(state["history"]) > told:
                 told = len(state["history"])
                 log.info("%s%s", f"fold {fold + 1}/{folds}, " if folds else "", line(state["history"][-1], config.fit))
-            best = [*members, {"config": state["config"], **(state["best"] or _untrained(state))}]
+            best = [*models, {"config": state["config"], **(state["best"] or _untrained(state))}]
             history = [*rows, *({"fold": -1 if folds is None else fold, **row} for row in state["history"])]
             yield Saved(
-                {**about, "members": members, "rows": rows, "current": state},
-                {**about, "members": best},
+                {**about, "models": models, "rows": rows, "current": state},
+                {**about, "models": best},
                 pd.DataFrame(history, columns=["fold", *HISTORY]),
             )
-        members, rows, current = best, history, None
+        models, rows, current = best, history, None
 
 
 def _taken_up(about: dict, saved: dict | None) -> tuple[list[dict], list[dict], dict | None]:
@@ -87,11 +87,11 @@ def _taken_up(about: dict, saved: dict | None) -> tuple[list[dict], list[dict], 
     differences += [f"folds: {about['folds']}, there {saved['folds']}"] * (saved["folds"] != about["folds"])
     done = f"{len(saved['current']['history'])} of {theirs.fit.epochs} epochs"
     if about["folds"]:
-        done += f" of fold {len(saved['members']) + 1} of {about['folds']}"
+        done += f" of fold {len(saved['models']) + 1} of {about['folds']}"
     if not differences:
         log.info("training: %s are done, with these settings and data", done)
-        return saved["members"], saved["rows"], saved["current"]
-    if saved["current"]["finished"] and len(saved["members"]) + 1 == (saved["folds"] or 1):
+        return saved["models"], saved["rows"], saved["current"]
+    if saved["current"]["finished"] and len(saved["models"]) + 1 == (saved["folds"] or 1):
         log.info("training: starts from scratch, as the last run (finished) differs in %s", "; ".join(differences))
         return [], [], None
     raise ValueError(

@@ -148,7 +148,7 @@ class TrainState:
             "`training.fit.precision: bfloat16` or float32, or lower `training.optimizer.learning_rate`"
         )
 
-    def best_member(self) -> dict:
+    def best_model(self) -> dict:
         """Weights and row of the best epoch; before the first has ended, the current weights."""
         return self.best or {"row": {"epoch": 0}, "model": _on_cpu(self.judged)}
 

@@ -18,16 +18,16 @@ class CheckpointModel(PythonModel):
         import torch
         from safetensors.torch import load_file
 
-        from seg_pipeline.segmentation.prediction.predict_images import load_members
+        from seg_pipeline.segmentation.prediction.predict_images import load_models
 
         folder = Path(context.artifacts["weights"])
         configs = json.loads((folder / "training_configs.json").read_text(encoding="utf-8"))
         saved = [
-            {"config": config, "model": load_file(folder / f"member_{number}.safetensors")}
+            {"config": config, "model": load_file(folder / f"model_{number}.safetensors")}
             for number, config in enumerate(configs)
         ]
         self.task = configs[0]["task"]
-        self.members = [model for model, _ in load_members({"members": saved}, torch.device("cpu"))]
+        self.models = [model for model, _ in load_models({"models": saved}, torch.device("cpu"))]
 
     def predict(  # mlflow passes all three
         self,
@@ -39,7 +39,7 @@ class CheckpointModel(PythonModel):
 
         images = torch.from_numpy(np.ascontiguousarray(model_input, dtype=np.uint8))
         with torch.inference_mode():
-            votes = [model(images) for model in self.members]
+            votes = [model(images) for model in self.models]
             shares = [vote.sigmoid() if self.task == "multilabel" else vote.softmax(1) for vote in votes]
             return torch.stack(shares).mean(0).numpy()
 
