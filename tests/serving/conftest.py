@@ -19,7 +19,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from seg_pipeline.segmentation.images.decoding import to_grey
+from seg_pipeline.segmentation.images.intensities import to_grey
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
 from seg_pipeline.segmentation.settings.training import InputSettings
 from seg_pipeline.serving.app import make_app

@@ -14,7 +14,7 @@ import numpy as np
 from fastapi import Response
 
 from seg_pipeline.segmentation.data.normalisation import PERCENTILES
-from seg_pipeline.segmentation.images.decoding import to_rgb8
+from seg_pipeline.segmentation.images.intensities import to_rgb8
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.inference.outputs import palette_image
 from seg_pipeline.segmentation.prediction.bundle import Bundle

@@ -14,18 +14,8 @@ from PIL import Image
 
 from seg_pipeline.segmentation.images import decoding
 from seg_pipeline.segmentation.images.addresses import format_address
-from seg_pipeline.segmentation.images.decoding import (
-    decode_image,
-    percentiles,
-    read_image,
-    read_oriented,
-    read_size,
-    read_values,
-    scale_values,
-    to_8bit,
-    to_grey,
-    to_rgb8,
-)
+from seg_pipeline.segmentation.images.decoding import decode_image, read_image, read_oriented, read_size, read_values
+from seg_pipeline.segmentation.images.intensities import percentiles, scale_values, to_8bit, to_grey, to_rgb8
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 
 GREY = np.arange(6, dtype=np.uint16).reshape(2, 3) * 1000

@@ -23,6 +23,7 @@ from seg_pipeline.segmentation.manifest import (
     measure_image,
     measure_table,
     metadata,
+    split_checks,
     splits,
 )
 from seg_pipeline.segmentation.manifest import findings as quality
@@ -77,7 +78,7 @@ def chain(folder: Path, table: pd.DataFrame, several: str) -> tuple[pd.DataFrame
     of_checks = cross_checks.check_images(images, annotations, rle_order="C")
     options = {"shares": SHARES, "grouped": True, "stratified": False, "seed": 0}
     made = images.merge(splits.assign_splits(images, **options)[["image_id", "split", "fold"]], on="image_id")
-    leaks = splits.check_leaks(images, made[["image_id", "split", "fold"]], allowed=True)
+    leaks = split_checks.check_leaks(images, made[["image_id", "split", "fold"]], allowed=True)
     findings = quality.collect(of_rows, of_files, of_lists, of_images, of_checks, leaks)
     accounts = quality.reconcile(len(table), annotations, index, made, findings)
     return MANIFEST.validate(made), FINDINGS.validate(findings), accounts

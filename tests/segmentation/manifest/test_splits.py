@@ -2,14 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.manifest.splits import (
-    _deal,
-    assign_splits,
-    check_leaks,
-    fewer_folds,
-    missing_classes,
-    split_table,
-)
+from seg_pipeline.segmentation.manifest.split_checks import check_leaks, fewer_folds, missing_classes, split_table
+from seg_pipeline.segmentation.manifest.splits import _deal, assign_splits
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
-from seg_pipeline.segmentation.manifest.splits import split_table
+from seg_pipeline.segmentation.manifest.split_checks import split_table
 from seg_pipeline.segmentation.report import data_set_page, findings_page, report_page
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 

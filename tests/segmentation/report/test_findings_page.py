@@ -8,7 +8,7 @@ import pytest
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import measure_images
-from seg_pipeline.segmentation.manifest.splits import split_table
+from seg_pipeline.segmentation.manifest.split_checks import split_table
 from seg_pipeline.segmentation.report import findings_page
 from seg_pipeline.segmentation.report.findings import MOST_PICTURES, MOST_ROWS
 

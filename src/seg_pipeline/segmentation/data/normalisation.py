@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.data.geometry import Shape, resize_image
-from seg_pipeline.segmentation.images.decoding import percentiles, read_image, scale_values, to_8bit, to_grey
+from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.intensities import percentiles, scale_values, to_8bit, to_grey
 from seg_pipeline.segmentation.settings.training import InputSettings
 
 PERCENTILES = (1.0, 99.0)

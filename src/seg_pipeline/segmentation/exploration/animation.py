@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.images.decoding import read_for_display
+from seg_pipeline.segmentation.images.intensities import read_for_display
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.plotting.overlays import overlay
 from seg_pipeline.segmentation.plotting.style import class_colours

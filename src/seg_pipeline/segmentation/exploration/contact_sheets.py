@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation.data.augmentation import PRESETS, make_augmentation
 from seg_pipeline.segmentation.data.datasets import Draw, make_dataset
-from seg_pipeline.segmentation.images.decoding import read_for_display
+from seg_pipeline.segmentation.images.intensities import read_for_display
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks, spread
 from seg_pipeline.segmentation.plotting.contact_sheets import plot_augmentations, plot_predictions, plot_samples
 from seg_pipeline.segmentation.plotting.curves import plot_history

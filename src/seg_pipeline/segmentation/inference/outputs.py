@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from seg_pipeline.segmentation.images.decoding import to_rgb8
+from seg_pipeline.segmentation.images.intensities import to_rgb8
 from seg_pipeline.segmentation.images.masks import Order, decode_rle, encode_rle
 from seg_pipeline.segmentation.images.tiff import ExtraTag, write_mask
 from seg_pipeline.segmentation.prediction.bundle import Bundle

@@ -13,7 +13,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "measure_image": ["MaskReader"],
         "measure_table": ["join_measurements", "measure_changed", "measure_stepwise"],
         "metadata": ["INDEXED", "clean_annotations", "pivot_annotations"],
-        "splits": ["assign_splits", "check_leaks", "fewer_folds", "missing_classes", "split_table"],
+        "split_checks": ["check_leaks", "fewer_folds", "missing_classes", "split_table"],
+        "splits": ["assign_splits"],
         "table": ["count_classes", "data_hash", "late_files", "merge_files", "spread"],
     },
 )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from seg_pipeline.segmentation.images.decoding import read_for_display
+from seg_pipeline.segmentation.images.intensities import read_for_display
 from seg_pipeline.segmentation.manifest.finding_rules import RULES
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.plotting.overlays import overlay
@@ -27,7 +27,7 @@ def findings_page(
     """The findings page as HTML.
 
     ``accounts`` says how many rows and files were read, kept and not used; ``files`` is the index of the image files,
-    to show images that were dropped; ``splits`` is from ``splits.split_table``.
+    to show images that were dropped; ``splits`` is from ``split_checks.split_table``.
     """
     names = class_names(manifest)
     return render(

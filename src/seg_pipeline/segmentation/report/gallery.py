@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.images.decoding import read_for_display
+from seg_pipeline.segmentation.images.intensities import read_for_display
 from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.plotting.overlays import overlay_prediction, resized
 from seg_pipeline.segmentation.report.page import jpeg_url

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from seg_pipeline import __version__
-from seg_pipeline.segmentation.manifest.splits import split_table
+from seg_pipeline.segmentation.manifest.split_checks import split_table
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.report.interpretation import limits, measure_meanings, score_meanings
 from seg_pipeline.segmentation.report.page import environment

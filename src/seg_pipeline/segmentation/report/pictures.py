@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from seg_pipeline.segmentation.images.decoding import read_for_display
+from seg_pipeline.segmentation.images.intensities import read_for_display
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.plotting.overlays import resized_masks, tiny_spots

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from seg_pipeline import __version__
-from seg_pipeline.segmentation.manifest.splits import split_table
+from seg_pipeline.segmentation.manifest.split_checks import split_table
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.metrics import run_comparison
 from seg_pipeline.segmentation.report.charts import chart_data

@@ -1,0 +1,94 @@
+"""Check splits for leaks and for what is missing from one, and count what each holds."""
+
+import pandas as pd
+
+from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
+from seg_pipeline.segmentation.manifest.table import SPLITS, class_names
+
+
+def check_leaks(
+    manifest: pd.DataFrame, splits: pd.DataFrame, *, allowed: bool, groups_allowed: bool = False
+) -> pd.DataFrame:
+    """A finding per group, or set of images with equal pixels, that is in two splits or folds.
+
+    Blank images, which are all equal, do not count.
+
+    Args:
+        allowed: report leaks as findings instead of stopping.
+        groups_allowed: the same for groups only (if series were split by time).
+
+    Raises:
+        ValueError: there are leaks that are not allowed.
+    """
+    columns = ["image_id", "group", "content_hash", "intensity_min", "intensity_max"]
+    table = manifest[columns].merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
+    seen = table[table["intensity_min"] < table["intensity_max"]]
+    of_groups, of_content = (
+        [*_in_two(rows, column, "split"), *_in_two(rows[rows["fold"] >= 0], column, "fold")]
+        for rows, column in ((table, "group"), (seen, "content_hash"))
+    )
+    forbidden = [] if allowed else of_content if groups_allowed else of_groups + of_content
+    if forbidden:
+        more = f"; and {len(forbidden) - 3} more" if forbidden[3:] else ""
+        raise ValueError(
+            f"the splits leak: {'; '.join(forbidden[:3])}{more}. Split by group (`split.grouped: true`), give equal "
+            "images one group or drop all but one of them (`excluded_images`), or set `split.allow_leakage: true`"
+        )
+    return findings_table(Finding("leak_between_splits", leak, "flagged") for leak in of_groups + of_content)
+
+
+def _in_two(table: pd.DataFrame, column: str, place: str) -> list[str]:
+    """Values of a column that are in two splits or folds, as text."""
+    pairs = table[[column, place]].drop_duplicates()
+    several = table[table[column].isin(pairs.loc[pairs.duplicated(column), column])]
+    return [
+        f"{column} {str(value)[:16]} is in {' and '.join(_placed(place, rows[place]))} "
+        f"({', '.join(rows['image_id'].head(3))})"
+        for value, rows in several.groupby(column)
+    ]
+
+
+def _placed(place: str, values: pd.Series) -> list[str]:
+    return [str(value) if place == "split" else f"fold {value}" for value in sorted(values.unique())]
+
+
+def missing_classes(manifest: pd.DataFrame, shares: dict[str, float] | None = None) -> pd.DataFrame:
+    """A finding per class that a split lacks, or one for a split that has a share (None: each has) but no image."""
+    found = []
+    for split in SPLITS:
+        rows = manifest[manifest["split"] == split]
+        if rows.empty and shares and not shares[split]:
+            continue
+        if rows.empty:
+            instead = ": evaluation scores val" * (split == "test")
+            reasons = [f"no image is in the {split} split; it gives no scores{instead}"]
+        else:
+            absent = [name for name in class_names(manifest) if not rows[f"area_{name}"].any()]
+            reasons = [
+                f"none of the {len(rows)} {split} images shows {name}; its scores there are undefined"
+                for name in absent
+            ]
+        found += [Finding("class_missing_from_split", reason, "flagged") for reason in reasons]
+    return findings_table(found)
+
+
+def fewer_folds(splits: pd.DataFrame, folds: int) -> pd.DataFrame:
+    """A finding if fewer folds were made than requested."""
+    made = int(splits["fold"].max()) + 1
+    if made >= folds:
+        return findings_table([])
+    reason = f"{made} folds instead of {folds}: train and val have too few groups"
+    return findings_table([Finding("fewer_folds", reason, "flagged")])
+
+
+def split_table(manifest: pd.DataFrame) -> pd.DataFrame:
+    """Images, groups and share per split, and ``has_<class>``, the share of its images that show the class."""
+    names = class_names(manifest)
+    table = manifest[["split", "group", *(f"area_{name}" for name in names)]]
+    rows = []
+    for split in SPLITS:
+        part = table[table["split"] == split]
+        shown = {f"has_{name}": float((part[f"area_{name}"] > 0).mean()) if len(part) else 0.0 for name in names}
+        share = len(part) / len(manifest)
+        rows.append({"split": split, "images": len(part), "groups": part["group"].nunique(), "share": share, **shown})
+    return pd.DataFrame(rows)
