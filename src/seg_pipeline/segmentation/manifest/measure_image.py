@@ -11,6 +11,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.images import fingerprints
 from seg_pipeline.segmentation.images.decoding import Oriented, read_oriented, read_spacing
+from seg_pipeline.segmentation.images.mask_files import Note, Picture, read_mask_file, round_mask
 from seg_pipeline.segmentation.images.masks import (
     MaskError,
     MaskRead,
@@ -22,7 +23,6 @@ from seg_pipeline.segmentation.images.masks import (
     pixel_value,
     read_rle,
 )
-from seg_pipeline.segmentation.manifest.mask_files import Note, Picture, read_mask_file, round_mask
 from seg_pipeline.segmentation.manifest.metadata import IGNORED, INDEXED, MaskFormat
 
 
