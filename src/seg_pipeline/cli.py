@@ -57,6 +57,11 @@ def read_params(ctx: click.Context | None, param: click.Parameter | None, value:
 
     if isinstance(value, dict):  # from --config
         return value
+    if any("\udc80" <= letter <= "\udcff" for letter in value or ""):  # bytes that the locale's encoding does not know
+        raise UserError(
+            f"--params: {value.encode('utf-8', 'surrogateescape').decode(errors='replace')!r} has characters that this "
+            "locale (LC_ALL, LANG) cannot read; set PYTHONUTF8=1 before the command, or use a UTF-8 locale"
+        )
     config = OmegaConf.create()
     for item in split_params(value or ""):
         key, equals, text = (part.strip() for part in item.partition("="))

@@ -59,6 +59,15 @@ def test_a_parameter_without_a_key_or_value_shows_the_form_that_works(monkeypatc
     assert f"--params: '{item}' must be KEY=VALUE, such as `--params training.fit.epochs=5,training.input.s" in said
 
 
+def test_parameters_that_the_locale_cannot_read_say_what_to_set(monkeypatch):
+    """As Python passes them under LC_ALL=C without UTF-8 mode."""
+    said = run(monkeypatch, "--params", "data_root=d\udcc3\udca4ten")
+    assert (
+        "--params: 'data_root=däten' has characters that this locale (LC_ALL, LANG) cannot read; set PYTHONUTF8=1"
+        in said
+    )
+
+
 def test_an_interpolation_that_cannot_be_resolved_names_its_key(monkeypatch, tmp_path):
     import shutil
 

@@ -3,7 +3,6 @@
 import io
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from kedro.runner import SequentialRunner
 
 from seg_pipeline.segmentation.export.quiet import errors_only
 from seg_pipeline.segmentation.manifest.table_forms import read_form
+from seg_pipeline.segmentation.storage.atomic import ScratchFolder
 
 IMAGES = 20
 GROUPS = 3
@@ -26,7 +26,7 @@ FEW_IMAGE_RULES = ("class_missing_from_split", "fewer_folds")
 
 def check(env: str, project: Path, conf: Path, cases: list[list[Path]], raw_root: Path) -> dict[str, Any]:
     """Number of images and groups that data_processing was run on, the manifest, the findings and a sample sheet."""
-    with tempfile.TemporaryDirectory() as folder:
+    with ScratchFolder() as folder:
         params = {"data_root": folder}
         if cases:
             params["raw_root"] = str(_some_cases(cases, raw_root, Path(folder) / "raw"))

@@ -5,11 +5,12 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from seg_pipeline.segmentation.storage import atomic
-from seg_pipeline.segmentation.storage.atomic import beside, replace_folder, replacing, sweep
+from seg_pipeline.segmentation.storage.atomic import ScratchFolder, beside, replace_folder, replacing, sweep
 
 WRITE = """
 import sys
@@ -161,3 +162,17 @@ def test_an_error_names_the_file_that_the_user_knows(tmp_path, monkeypatch):
         replacing(tmp_path / "scores.json"),
     ):
         pass
+
+
+def test_a_scratch_folder_removes_those_of_killed_processes_and_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("seg_pipeline-left", "seg_pipeline-just_made", "another-left"):
+        (tmp_path / name).mkdir()
+    with ScratchFolder() as in_use:
+        for path in tmp_path.iterdir():
+            if path.name != "seg_pipeline-just_made":
+                os.utime(path, (0, 0))
+        with ScratchFolder() as mine:
+            found = {path.name for path in tmp_path.iterdir()}
+            assert found == {"seg_pipeline-just_made", "another-left", *(Path(one).name for one in (in_use, mine))}
+    assert {path.name for path in tmp_path.iterdir()} == {"seg_pipeline-just_made", "another-left"}

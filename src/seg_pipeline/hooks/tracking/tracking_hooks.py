@@ -31,6 +31,7 @@ from seg_pipeline.hooks.tracking.settings_used import UsedSettings, name_of
 from seg_pipeline.hooks.tracking.termination import TerminationHandler
 from seg_pipeline.hooks.tracking.tracker import Run, Status, Tracker
 from seg_pipeline.segmentation.settings.training_config import flat
+from seg_pipeline.segmentation.storage.atomic import ScratchFolder
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ class TrackingHooks:
         self._catalog, self._log_model = catalog, settings.get("log_model", True) and keeps_models
         self._logged: dict[str, Any] = {}
         self._max_metrics = settings.get("max_metrics", 40)
-        self._scratch = tempfile.TemporaryDirectory(prefix="tracking-")
+        self._scratch = ScratchFolder()
         values = run_values(pipeline.inputs(), catalog)
         awaits_config = bool({"training_config", *CHECKPOINTS} & pipeline.datasets())
         typed = flat(run_params.get("runtime_params") or {})

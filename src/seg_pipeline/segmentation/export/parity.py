@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import tempfile
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +33,7 @@ from seg_pipeline.segmentation.prediction.predict_images import (
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import ParitySettings, ScoreSettings
+from seg_pipeline.segmentation.storage.atomic import ScratchFolder
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def compare_formats(
     total = len(settings.scales) * len(settings.batch_sizes) * len(predictors)
     log.info("comparing %s with the trained model on %d images", ", ".join(predictors), settings.images)
     bar = progress_bar(total=total, title="comparing", unit="comparisons")
-    with tempfile.TemporaryDirectory() as folder, bar:
+    with ScratchFolder() as folder, bar:
         for number, scale in enumerate(settings.scales):
             below = Path(folder) / str(number)
             below.mkdir()

@@ -1,7 +1,6 @@
 """Formats that compute less exactly: kept where the Dice of validation images falls by less than a stated amount."""
 
 import logging
-import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file, f
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor, prepare
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import ScoreSettings
+from seg_pipeline.segmentation.storage.atomic import ScratchFolder
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def _quantise(source: Path, target: Path, batches: Iterator[np.ndarray]) -> None
             return None if batch is None else {"images": batch}
 
     # onnxruntime advises, through the root logger, to prepare models as is done here
-    with tempfile.TemporaryDirectory() as folder, errors_only("root"):
+    with ScratchFolder() as folder, errors_only("root"):
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
         convolutions = [node.name for node in onnx.load(prepared).graph.node if node.op_type == "Conv"]

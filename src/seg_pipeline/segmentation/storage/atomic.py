@@ -11,6 +11,8 @@ import os
 import re
 import shutil
 import sys
+import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +21,9 @@ from pathlib import Path
 if sys.platform != "win32":
     import fcntl
 
+SCRATCH = "seg_pipeline-"
+NEW_SECONDS = 60
+"""A scratch folder this young may not be locked yet."""
 _TEMPORARY = re.compile(r"\..+\.part\d+(\.[^.]*)?")
 
 
@@ -87,6 +92,26 @@ def replace_folder(new: Path, target: Path) -> None:
                 before.rename(target)
             raise
         shutil.rmtree(before, ignore_errors=True)
+
+
+class ScratchFolder(tempfile.TemporaryDirectory):
+    """A temporary folder, locked by its process; a new one first removes those that killed processes left."""
+
+    def __init__(self) -> None:
+        for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > NEW_SECONDS:
+                    _remove_if_dead(left)
+        super().__init__(prefix=SCRATCH)
+        self._lock: int | None = None
+        with suppress(OSError, _NoLocksError):
+            self._lock = None if sys.platform == "win32" else _lock(Path(self.name))
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 class _NoLocksError(Exception):

@@ -8,7 +8,6 @@ newest state.
 import json
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from seg_pipeline.segmentation.data.sampler import check_shares
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+from seg_pipeline.segmentation.storage.atomic import ScratchFolder
 from seg_pipeline.segmentation.storage.workers import exit_with_parent
 from seg_pipeline.segmentation.training.processes import TrainingFailed, join
 
@@ -56,7 +56,7 @@ def train_together(
     from seg_pipeline.segmentation.data.loaders import open_caches  # here for the reason given in `_train`
 
     check_shares(config.sampling.batch_size, int((manifest["split"] == "train").sum()), compute.devices)  # type: ignore[arg-type]
-    with tempfile.TemporaryDirectory(prefix="seg_pipeline_") as name:
+    with ScratchFolder() as name:
         folder = Path(name)
         manifest.to_parquet(folder / "manifest.parquet")
         cache = cache_folder or folder / "pixel_cache"
