@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -34,6 +37,7 @@ class FakeBundle:
     background: bool = False
     input: InputSettings = field(default_factory=lambda: InputSettings(size=(32, 64)))
     postprocessing: Postprocessing = field(default_factory=lambda: Postprocessing.none(2, 0.5))
+    folder: Path = Path("no-bundle")
     provenance: dict = field(
         default_factory=lambda: {"models": [{"best": {"val_dice": 0.9}, "weights_sha256": 64 * "f"}]}
     )
@@ -122,3 +126,38 @@ def fake() -> SimpleNamespace:
     return SimpleNamespace(
         Predictor=FakePredictor, MULTICLASS=MULTICLASS, file=as_file, app=app_of, client=client_of, running=running
     )
+
+
+@pytest.fixture(scope="module")  # a browser that outlived its module would keep asyncio from running
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Callable[[str], AbstractContextManager[Any]]:
+    """Opens a page that notes what it asked for and what went wrong."""
+
+    @contextlib.contextmanager
+    def opened(link: str) -> Iterator[Any]:
+        with browser.new_context(viewport={"width": 1280, "height": 860}) as context:
+            page = context.new_page()
+            page.set_default_timeout(10_000)
+            page.asked, page.wrong = [], []
+            page.on("request", lambda request: page.asked.append(request.url))
+            page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
+            page.on("pageerror", lambda error: page.wrong.append(str(error)))
+            page.goto(link)
+            page.wait_for_selector("#classes tr, #token:not([hidden])")
+            yield page
+            address = link.partition("/#")[0]
+            assert [url for url in page.asked if not url.startswith((address, "blob:" + address))] == []
+
+    return opened

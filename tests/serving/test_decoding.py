@@ -10,7 +10,7 @@ import pytest
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.serving import decoding
 from seg_pipeline.serving.decoding import DecodingProcesses
-from seg_pipeline.serving.errors import RequestError
+from seg_pipeline.serving.schema import RequestError
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8)
 
@@ -69,7 +69,7 @@ def test_memory_is_limited(fake, monkeypatch):
     child = context.Process(target=decoding._work, args=(theirs, reading.max_pixels, reading))
     child.start()
     assert ours.recv() is True
-    ours.send(("c", fake.file(np.zeros((6000, 6000), dtype=np.uint8))))
+    ours.send(("c", fake.file(np.zeros((6000, 6000), dtype=np.uint8)), None))
     assert ours.recv()[0] == 422
     child.kill()
     child.join()

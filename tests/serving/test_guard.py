@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from seg_pipeline.serving import guard
-from seg_pipeline.serving.errors import RequestError
+from seg_pipeline.serving.schema import RequestError
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,19 @@
 """The page in a real browser on a real server; whatever is done, it asks nobody else."""
 
+import io
 import json
-import shutil
+import zipfile
 from pathlib import Path
 
 import cv2
 import httpx
 import numpy as np
 import pytest
+import tifffile
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+from seg_pipeline.segmentation.images.masks import encode_rle
 
 RAMP = np.tile(np.linspace(0, 65535, 60).astype(np.uint16), (40, 1))  # 16 bits; brightness 0 to 1 from left to right
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +23,9 @@ def address(fake):
 
 
 @pytest.fixture
-def page(browser, address):
-    """A page that notes what it asked for and what went wrong."""
-    with browser.new_context(viewport={"width": 1280, "height": 860}) as context:
-        page = context.new_page()
-        page.set_default_timeout(10_000)
-        page.asked, page.wrong = [], []
-        page.on("request", lambda request: page.asked.append(request.url))
-        page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: page.wrong.append(str(error)))
-        page.goto(address)
-        page.wait_for_selector("#classes tr")
+def page(open_page, address):
+    with open_page(address) as page:
         yield page
-        assert [url for url in page.asked if not url.startswith((address, "blob:" + address))] == []
 
 
 @pytest.fixture
@@ -65,11 +46,11 @@ def pixel(page, canvas: str, column: int, row: int) -> list[int]:
 
 
 def numbers(page, row: int) -> list[str]:
-    return page.locator("#classes tr.class").nth(row).locator("td").all_inner_texts()
+    return page.locator("#classes tr.class").nth(row).locator("td:visible").all_inner_texts()
 
 
-def wait_for_area(page, text: str) -> None:
-    page.locator("#classes td").first.get_by_text(text, exact=True).wait_for()
+def wait_for_area(page, text: str, row: int = 0) -> None:
+    page.locator("#classes tr.class").nth(row).locator("td").first.get_by_text(text, exact=True).wait_for()
 
 
 def test_the_page_says_which_model_answers(page):
@@ -118,34 +99,59 @@ def test_a_threshold_is_seen_at_once_and_settled_by_the_server(page, ramp, addre
     assert page.wrong == []
 
 
+def saved(page, form, scope="one") -> tuple[str, bytes]:
+    """Name and contents of a download."""
+    page.select_option("#form", form)
+    page.select_option("#scope", scope)
+    with page.expect_download() as download:
+        page.click("#download")
+    return download.value.suggested_filename, download.value.path().read_bytes()
+
+
+def unpacked(data: bytes) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(data)) as file:
+        assert file.testzip() is None
+        return {name: file.read(name) for name in file.namelist()}
+
+
+def as_mask(data: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
 def test_the_downloads_are_what_the_server_computes(page, ramp, address):
     choose(page, ramp)
     with page.expect_response("**/api/predict*"):
         page.get_by_label("Threshold of dark").fill("0.9")
-    saved = {}
-    for name in ("Mask", "Overlay", "JSON"):
-        with page.expect_download() as download:
-            page.get_by_role("button", name=name).click()
-        saved[download.value.suggested_filename] = download.value.path()
-    assert list(saved) == ["ramp.16_mask.png", "ramp.16_overlay.png", "ramp.16_result.json"]
+    wait_for_area(page, "240", row=1)
     query = {"threshold": [0.5, 0.9]}
-    files = {"image": ("ramp.16.png", ramp.read_bytes())}
-    asked = httpx.post(f"{address}/api/predict", params={**query, "response_format": "mask"}, files=files)
-    assert saved["ramp.16_mask.png"].read_bytes() == asked.content
-    mask = cv2.imdecode(np.frombuffer(asked.content, np.uint8), cv2.IMREAD_UNCHANGED)
-    assert (mask.shape, int((mask[40:] > 0).sum())) == ((80, 60), 240)  # dark above 0.9: six columns
-    answer = json.loads(saved["ramp.16_result.json"].read_text())
-    assert answer["classes"] == [
-        {**one, "probabilities": None}
-        for one in httpx.post(f"{address}/api/predict", params=query, files=files).json()["classes"]
+    asked = httpx.post(f"{address}/api/predict", params=query, files={"image": (ramp.name, ramp.read_bytes())}).json()
+    name, data = saved(page, "classes")
+    files = unpacked(data)
+    assert (name, list(files)) == ("ramp.16_classes.zip", ["masks/bright/ramp.16.png", "masks/dark/ramp.16.png"])
+    for mask, one in zip(map(as_mask, files.values()), asked["classes"], strict=True):
+        assert (mask.shape, mask.dtype, set(np.unique(mask))) == ((40, 60), np.uint8, {0, 255})
+        assert encode_rle(mask > 0, order="C") == one["rle"]
+    name, data = saved(page, "json")
+    answer = json.loads(data)
+    polygons = [one.pop("polygons") for one in answer["classes"]]
+    assert name == "ramp.16_result.json"
+    assert answer["classes"] == asked["classes"]
+    assert polygons[1] == [{"area": 240, "outline": [[0, 0], [6, 0], [6, 40], [0, 40]], "holes": []}]
+    name, data = saved(page, "overlay")
+    assert (name, as_mask(data).shape[:2]) == ("ramp.16_overlay.png", (40, 60))
+    name, data = saved(page, "areas")
+    assert data.decode().splitlines() == [
+        "image,page,class,area_px,share,area_mm2,corrected",
+        "ramp.16.png,1,bright,1200,0.500000,,no",
+        "ramp.16.png,1,dark,240,0.100000,,no",
     ]
-    assert cv2.imread(str(saved["ramp.16_overlay.png"])).shape == (40, 60, 3)
+    assert page.wrong == []
 
 
 @pytest.mark.parametrize(
     ("name", "data", "words"),
     [
-        ("notes.png", b"some text", "This is text; send a PNG, JPEG, TIFF, WebP or BMP file."),
+        ("notes.png", b"some text", "This is text; send a PNG, JPEG, TIFF, WebP, BMP or DICOM file."),
         ("empty.png", b"", "The file is empty (0 bytes)."),
         ("large.png", bytes(200_000), "It has 200,000 bytes; this server accepts at most 100,000."),
     ],
@@ -175,12 +181,12 @@ def test_an_image_can_be_dropped(page, ramp):
 
 def test_keys_reach_everything_and_zoom(page, ramp):
     choose(page, ramp)
-    page.evaluate("document.activeElement.blur()")
+    page.focus("#keys")
     reached = []
-    for _ in range(18):
+    for _ in range(26):
         page.keyboard.press("Tab")
         reached.append(page.evaluate("document.activeElement.id || document.activeElement.textContent"))
-    wanted = ["file", "smaller", "larger", "fit", "scroller", "threshold-0", "threshold-1", "opacity", "save-mask"]
+    wanted = ["file", "smaller", "fit", "compare", "correct", "scroller", "threshold-0", "opacity", "level", "download"]
     assert [one for one in reached if one in wanted][: len(wanted)] == wanted
     page.focus("#scroller")
     before = page.inner_text("#zoom")
@@ -190,29 +196,143 @@ def test_keys_reach_everything_and_zoom(page, ramp):
     assert page.inner_text("#zoom") == before
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_is_wider_than_the_window(page, ramp, width):
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [420, 1400])
+def test_nothing_is_wider_than_the_window(page, ramp, width, scheme):
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     page.set_viewport_size({"width": width, "height": 844})
     choose(page, ramp)
+    page.click("#correct")
     assert page.evaluate("document.documentElement.scrollWidth") == width
+    contrast = page.evaluate(CONTRAST)
+    assert min(contrast.values()) >= 4.5, contrast
+
+
+CONTRAST = """() => {
+  const light = (text) => {
+    const parts = text.match(/[\\d.]+/g).slice(0, 3).map((one) => one / 255)
+      .map((one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2];
+  };
+  const behind = (one) => {
+    const found = getComputedStyle(one).backgroundColor;
+    return found === "rgba(0, 0, 0, 0)" && one.parentElement ? behind(one.parentElement) : found;
+  };
+  return Object.fromEntries(["h1", "#about", "#items .soft", "#download", "#correct", "#hint"].map((name) => {
+    const one = document.querySelector(name);
+    const [a, b] = [light(getComputedStyle(one).color), light(behind(one))].sort((x, y) => y - x);
+    return [name, (a + 0.05) / (b + 0.05)];
+  }));
+}"""
 
 
 def test_every_control_has_a_name(page, ramp):
     choose(page, ramp)
     unnamed = page.evaluate(
-        "[...document.querySelectorAll('input, button')].filter((one) => "
+        "[...document.querySelectorAll('input, button, select')].filter((one) => "
         "!one.textContent && !one.labels?.length && !one.getAttribute('aria-label')).map((one) => one.outerHTML)"
     )
     assert unnamed == []
 
 
-def test_the_token_is_asked_for(browser, fake, ramp):
-    with fake.running(fake.app(fake.Predictor(), token="secret")) as (address, _), browser.new_context() as context:
-        page = context.new_page()
-        page.goto(address)
+def test_the_token_is_asked_for(open_page, fake, ramp):
+    with fake.running(fake.app(fake.Predictor(), token="secret")) as (address, _), open_page(address) as page:
         for token in ("wrong", "secret"):
             page.get_by_label("This server requires a token").fill(token)
             with page.expect_response("**/api/model"):
                 page.get_by_role("button", name="Continue").click()
         choose(page, ramp)
         assert numbers(page, 0)[0] == "1,200"
+
+
+def test_many_images_are_listed_and_those_that_are_none_say_why(page, fake, tmp_path):
+    paths = [tmp_path / name for name in ("a.png", "b.png", "no.png")]
+    for value, path in enumerate(paths[:2]):
+        path.write_bytes(fake.file(np.full((8, 8), 255 * value, dtype=np.uint8)))
+    paths[2].write_bytes(b"text")
+    page.set_input_files("#file", paths)
+    page.locator("#items li.failed").wait_for()
+    assert page.locator("#items button").all_inner_texts() == [
+        "a.png\ndark",
+        "b.png\nbright",
+        "no.png\nThis is text; send a PNG, JPEG, TIFF, WebP, BMP or DICOM file.",
+    ]
+    assert (page.inner_text("#place"), page.inner_text("#number")) == ("1 / 3", "3")
+    page.keyboard.press(".")
+    wait_for_area(page, "64")
+    assert page.inner_text("#name").startswith("b.png")
+    _, data = saved(page, "areas", "all")  # of those that are images
+    assert [line.split(",")[3] for line in data.decode().splitlines()] == ["area_px", "0", "64", "64", "0"]
+    _, data = saved(page, "classes", "all")
+    assert list(unpacked(data)) == [f"masks/{folder}/{name}.png" for name in "ab" for folder in ("bright", "dark")]
+    page.click("#remove")
+    page.get_by_text("no.png was rejected").wait_for()
+
+
+def test_pages_of_a_tiff_are_listed_one_by_one(page, fake, tmp_path):
+    pages = np.stack([np.full((6, 8), value, dtype=np.uint8) for value in (0, 255)])
+    about = {"unit": "mm", "axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "stack.tif", pages, imagej=True, resolution=(2, 4), metadata=about)
+    choose(page, tmp_path / "stack.tif")
+    page.get_by_text("stack.tif, page 2").wait_for()
+    assert numbers(page, 1) == ["48", "6", "100.0 %", "1.00"]  # dark: a pixel is 0.5 mm wide and 0.25 mm high
+    page.click("#next")
+    wait_for_area(page, "48")
+    assert page.inner_text("#name").endswith("8 × 6, 8 bits grey, TIFF, 0.5 × 0.25 mm")
+
+
+def test_window_and_level_change_what_is_shown_and_nothing_else(page, ramp):
+    choose(page, ramp)
+    page.asked.clear()
+    before = pixel(page, "picture", 45, 5)[0]
+    page.get_by_label("Level").fill("50000")
+    page.get_by_label("Window").fill("20000")
+    page.wait_for_function("!document.getElementById('auto').disabled")
+    value = int(RAMP[0, 45])  # 49982, black is 40000 and white 60000
+    assert pixel(page, "picture", 45, 5)[0] == round(255 * (value - 40000) / 20000) != before
+    assert [pixel(page, "picture", column, 5)[0] for column in (30, 59)] == [0, 255]
+    assert (numbers(page, 0)[0], [url for url in page.asked if "/api/" in url]) == ("1,200", [])
+    page.click("#auto")
+    page.wait_for_function("document.getElementById('auto').disabled")
+    assert pixel(page, "picture", 45, 5)[0] == before
+
+
+def test_comparison_hides_the_masks_on_one_side(page, ramp):
+    choose(page, ramp)
+    page.click("#compare")
+    box = page.locator("#sheet").bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 4, box["y"] + 20)
+    page.mouse.up()
+    assert page.get_attribute("#divider", "aria-valuenow") == "25"
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.getElementById('fill').style.clipPath").startswith("inset(0px 0px 0px 27")
+    page.click("#compare")
+    assert page.evaluate("document.getElementById('fill').style.clipPath") == ""
+
+
+def test_a_link_brings_the_settings_back(page, ramp, address, open_page):
+    choose(page, ramp)
+    page.get_by_label("bright", exact=True).uncheck()
+    page.get_by_label("Opacity").fill("30")
+    with page.expect_response("**/api/predict*"):
+        page.get_by_label("Threshold of dark").fill("0.9")
+    link = page.evaluate("location.href")
+    assert link == f"{address}/#opacity=30&threshold.dark=0.9&hide=bright"
+    with open_page(link) as other:
+        choose(other, ramp)
+        assert other.get_by_label("bright", exact=True).is_checked() is False
+        assert other.input_value("#opacity") == "30"
+        assert numbers(other, 1)[0] == "240"
+
+
+def test_a_pasted_image_is_predicted(page, ramp):
+    paste = """([bytes]) => {
+      const clipboardData = new DataTransfer();
+      clipboardData.items.add(new File([new Uint8Array(bytes)], "image.png", { type: "image/png" }));
+      document.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
+    }"""
+    page.evaluate(paste, [list(ramp.read_bytes())])
+    page.wait_for_selector("#view:not([hidden])")
+    assert page.inner_text("#name").startswith("image.png")

@@ -35,7 +35,12 @@ def test_json_has_the_numbers_of_each_class(client, fake):
         "width": 3,
         "bits": 8,
         "channels": 1,
+        "page": 1,
+        "pages": 1,
+        "spacing": None,
+        "value_range": None,
     }
+    assert answer["network_ms"] >= 0
     bright, dark = answer["classes"]
     assert (bright["name"], bright["colour"], bright["threshold"]) == ("bright", "#e69f00", 0.5)
     assert (bright["area"], bright["share"], bright["rle"]) == (3, 0.5, "1 2 6 1")
@@ -130,7 +135,7 @@ def test_colour_is_shown_in_its_order(client, fake):
         ({"response_format": "pdf"}, "query", "`response_format`: Input should be 'json' or 'mask'"),
         ({"threshold": [1.5]}, "query", "`threshold.0`: Input should be less than or equal to 1"),
         ({"threshold": [0.5, 0.5, 0.5]}, "thresholds", "must be given once or 2 times (once per class), found 3"),
-        ({"include": ["all"]}, "query", "`include.0`: Input should be 'probabilities' or 'display'"),
+        ({"include": ["all"]}, "query", "`include.0`: Input should be 'probabilities', 'display' or 'values'"),
     ],
 )
 def test_a_query_that_does_not_fit_is_refused(client, fake, query, error, words):
@@ -141,9 +146,9 @@ def test_a_query_that_does_not_fit_is_refused(client, fake, query, error, words)
 
 def test_the_model_tells_what_it_finds_and_takes(client):
     model = client.get("/api/model").json()
-    assert model["classes"][1] == {"name": "dark", "colour": "#56b4e9", "threshold": 0.5}
+    assert model["classes"][1] == {"name": "dark", "colour": "#56b4e9", "threshold": 0.5, "folder": "dark"}
     assert model["limits"] == {
-        "formats": ["PNG", "JPEG", "TIFF", "WebP", "BMP"],
+        "formats": ["PNG", "JPEG", "TIFF", "WebP", "BMP", "DICOM"],
         "max_bytes": 20_000_000,
         "max_pixels": 16_777_216,
     }

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from seg_pipeline.serving import queue
-from seg_pipeline.serving.errors import RequestError
 from seg_pipeline.serving.queue import ClientLimits
+from seg_pipeline.serving.schema import RequestError
 
 PIXELS = np.zeros((2, 3), np.uint8)
 

@@ -17,12 +17,13 @@ CHECKS = [
 OPERATIONS = [
     ("/api/predict", "POST"),
     ("/api/model", "GET"),
+    ("/api/examples/{number}", "GET"),
     ("/healthz", "GET"),
     ("/readyz", "GET"),
     ("/metrics", "GET"),
 ]
 
-ANSWERS = {"GET": {200}, "POST": {200, 400, 413, 415, 422}}
+ANSWERS = {"GET": {200, 404}, "POST": {200, 400, 413, 415, 422}}
 
 
 @pytest.fixture

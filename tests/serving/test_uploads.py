@@ -1,11 +1,13 @@
 """What is refused, with which status and words; and that nothing is written."""
 
+import base64
 import contextlib
 import io
 import struct
 import sys
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +16,8 @@ from PIL import Image
 
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.serving import image_checks
-from seg_pipeline.serving.errors import RequestError
 from seg_pipeline.serving.image_checks import check_upload, kind_of
+from seg_pipeline.serving.schema import RequestError
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # of odd tags and sizes; the command ignores them too
 NOISE = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
@@ -50,12 +52,17 @@ def post(client, data: bytes, name: str = "scan.png", media_type: str = "image/p
     ("data", "status", "error", "words"),
     [
         (b"", 400, "empty_file", "scan.png: the file is empty (0 bytes)"),
-        (b"hello\nworld", 415, "not_an_image", "scan.png: this is text; send a PNG, JPEG, TIFF, WebP or BMP file"),
+        (
+            b"hello\nworld",
+            415,
+            "not_an_image",
+            "scan.png: this is text; send a PNG, JPEG, TIFF, WebP, BMP or DICOM file",
+        ),
         (GIF, 415, "not_an_image", "scan.png: this is a GIF;"),
         (b"%PDF-1.7\n", 415, "not_an_image", "this is a PDF;"),
         (b'<?xml version="1.0"?>\n<svg xmlns="x"/>', 415, "not_an_image", "this is an SVG;"),
         (b"<!DOCTYPE html><p>", 415, "not_an_image", "this is a web page;"),
-        (bytes(128) + b"DICM", 415, "not_an_image", "this is a DICOM file;"),
+        (bytes(128) + b"DICM", 422, "damaged", "its header cannot be read"),
         (b"\x1f\x8b\x08" + bytes(20), 415, "not_an_image", "a gzip file (a NIfTI volume?)"),
         (bytes(40), 415, "not_an_image", "this is not a known image format;"),
         (PNG[: len(PNG) // 2], 422, "damaged", "scan.png: truncated or damaged, cannot be decoded"),
@@ -66,7 +73,7 @@ def post(client, data: bytes, name: str = "scan.png", media_type: str = "image/p
         (as_bytes("TIFF")[:-100], 422, "damaged", "truncated or damaged"),
         (as_bytes("WEBP")[:-100], 422, "damaged", "truncated or damaged"),
         (as_bytes("BMP")[:-100], 422, "damaged", "truncated or damaged"),
-        (PAGES, 422, "several_images", "contains 2 images; send one image per file"),
+        (PAGES, 422, "several_images", "contains 2 images; send one image per file, or choose one with `page`"),
         (
             png_that_claims(5000, 4000),
             413,
@@ -87,14 +94,8 @@ def test_each_bad_file_is_refused_with_its_status_and_words(client, capfd, data,
 def test_the_contents_decide_whatever_the_name_says(client, form):
     answer = post(client, as_bytes(form), "photo.jpg", "text/plain")
     assert answer.status_code == 200
-    assert answer.json()["image"] | {"file": ""} == {
-        "file": "",
-        "format": "WebP" if form == "WEBP" else form,
-        "height": 20,
-        "width": 30,
-        "bits": 8,
-        "channels": 3,
-    }
+    expected = {"format": "WebP" if form == "WEBP" else form, "height": 20, "width": 30, "bits": 8, "channels": 3}
+    assert expected.items() <= answer.json()["image"].items()
 
 
 def test_too_many_bytes_are_refused_whether_or_not_their_number_is_declared(fake):
@@ -188,7 +189,7 @@ def test_a_file_with_any_bytes_changed_is_read_or_refused(capfd, form, data):
         whole[data.draw(st.integers(0, min(len(whole), 400) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(RequestError):  # whatever else is raised would be answered with 500
         picture = check_upload("a", bytes(whole), max_pixels=1_000_000)
-        assert picture.decode(ReadSettings()).shape[:2] == (picture.height, picture.width)
+        assert picture.decode(ReadSettings()).pixels.shape[:2] == (picture.height, picture.width)
 
 
 def test_many_pages_are_refused_without_reading_their_headers(monkeypatch):
@@ -200,3 +201,69 @@ def test_many_pages_are_refused_without_reading_their_headers(monkeypatch):
     with pytest.raises(RequestError, match="a: contains 17 images; send one image per file") as refused:
         check_upload("a", file.getvalue(), max_pixels=1000)
     assert refused.value.status == 422
+
+
+def test_a_page_of_a_tiff_is_chosen_and_tells_its_number(client):
+    file = io.BytesIO()
+    pages = [Image.fromarray(np.full((3, 4), value, dtype=np.uint8)) for value in (0, 255)]
+    pages[0].save(file, "TIFF", save_all=True, append_images=pages[1:])
+    answers = [client.post("/api/predict?page=" + page, files={"image": file.getvalue()}) for page in "123"]
+    assert [one.json()["classes"][0]["area"] for one in answers[:2]] == [0, 12]  # bright pixels
+    assert [one.json()["image"]["page"] for one in answers[:2]] == [1, 2]
+    assert answers[0].json()["image"]["pages"] == 2
+    assert (answers[2].status_code, answers[2].json()["error"]) == (422, "no_page")
+    assert answers[2].json()["detail"] == "upload: page 3 does not exist, the file has 2"
+
+
+def as_dicom(values, slope=1, intercept=0, **tags) -> bytes:
+    import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    one = pydicom.Dataset()
+    one.file_meta = pydicom.dataset.FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    one.file_meta.MediaStorageSOPClassUID, one.file_meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2"
+    one.Rows, one.Columns = values.shape[-2:]
+    one.SamplesPerPixel, one.PhotometricInterpretation, one.PixelRepresentation = 1, "MONOCHROME2", 0
+    one.BitsAllocated = one.BitsStored = 16
+    one.HighBit, one.PixelSpacing = 15, [0.5, 2]
+    one.RescaleSlope, one.RescaleIntercept = slope, intercept
+    if values.ndim == 3:
+        one.NumberOfFrames = len(values)
+    one.PixelData = values.astype("<u2").tobytes()
+    file = io.BytesIO()
+    one.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
+def test_dicom_is_read_with_its_spacing_and_unit(client):
+    values = np.array([[0, 1024, 65535 - 7], [5, 1, 2]], dtype=np.uint16)
+    answer = client.post("/api/predict?include=values", files={"image": as_dicom(values, intercept=-1024)}).json()
+    assert answer["image"] | {"file": ""} == {
+        "file": "",
+        "format": "DICOM",
+        "height": 2,
+        "width": 3,
+        "bits": 16,
+        "channels": 1,
+        "page": 1,
+        "pages": 1,
+        "spacing": [0.5, 2],
+        "value_range": [-1024, 64511],  # Hounsfield units
+    }
+    assert [(one["area"], one["area_mm2"]) for one in answer["classes"]] == [(1, 1), (5, 5)]
+    packed = cv2.imdecode(np.frombuffer(base64.b64decode(answer["values"]["data"]), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(packed[..., 2] * np.uint16(256) + packed[..., 1], values)
+
+
+def test_a_frame_of_a_dicom_file_is_chosen(client):
+    frames = np.stack([np.zeros((2, 3)), np.full((2, 3), 65535)])
+    answer = client.post("/api/predict?page=2", files={"image": as_dicom(frames)}).json()
+    assert (answer["image"]["pages"], answer["classes"][0]["area"]) == (2, 6)
+    assert client.post("/api/predict", files={"image": as_dicom(frames)}).json()["error"] == "several_images"
+
+
+@pytest.mark.parametrize("cut", [140, 300, -3])
+def test_a_damaged_dicom_file_is_refused(client, cut):
+    answer = client.post("/api/predict", files={"image": as_dicom(np.ones((4, 5)))[:cut]})
+    assert (answer.status_code, answer.json()["error"]) == (422, "damaged")

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from fastapi import FastAPI, Request
@@ -15,16 +16,20 @@ from starlette.exceptions import HTTPException
 
 import seg_pipeline
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
+from seg_pipeline.serving import saving
 from seg_pipeline.serving.decoding import Decode, DecodingProcesses, decode_upload
-from seg_pipeline.serving.errors import RequestError
 from seg_pipeline.serving.guard import Guard, error_response
 from seg_pipeline.serving.metrics import Metrics
 from seg_pipeline.serving.queue import RequestQueue
 from seg_pipeline.serving.responses import as_input
 from seg_pipeline.serving.routes import PAGE, Readiness, Served, router
+from seg_pipeline.serving.saving import Store
+from seg_pipeline.serving.schema import RequestError
 from seg_pipeline.serving.settings import Settings
 
 log = logging.getLogger("uvicorn.error")
+ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".dcm")
+MOST_EXAMPLES = 24
 STOP_SHARE = 0.2
 """Share of ``stop_seconds`` for running predictions to end, after the requests in progress have had the rest."""
 
@@ -34,6 +39,9 @@ def make_app(predictor: ImagePredictor, settings: Settings, decode: Decode | Non
 
     Args:
         decode: decodes uploads; None: ``decode_upload`` in this process.
+
+    Raises:
+        ValueError: as ``Store``.
     """
     reading = predictor.bundle.input.reading
     decode = decode or partial(decode_upload, max_pixels=settings.max_pixels, reading=reading)
@@ -71,13 +79,23 @@ def make_app(predictor: ImagePredictor, settings: Settings, decode: Decode | Non
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.served = Served(predictor, decode, settings, metrics, queue, readiness)
+    store = Store(settings.save, predictor.bundle) if settings.save else None
+    examples = list_examples(settings.examples or predictor.bundle.folder / "examples")
+    app.state.served = Served(predictor, decode, settings, metrics, queue, readiness, examples, store)
     app.include_router(router)
+    if store:
+        app.include_router(saving.router)
     app.mount("/page", StaticFiles(directory=PAGE))
     app.add_middleware(Guard, settings=settings, metrics=metrics)
     for kind in (RequestError, RequestValidationError, HTTPException):
         app.add_exception_handler(kind, _error)
     return app
+
+
+def list_examples(folder: Path) -> list[Path]:
+    """Images in a folder, at most ``MOST_EXAMPLES``; [] if there is no such folder."""
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in files if path.suffix.lower() in ENDINGS and path.is_file()][:MOST_EXAMPLES]
 
 
 async def _error(_: Request, error: Exception) -> JSONResponse:

@@ -42,15 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     threads = options.threads or max(1, joblib.cpu_count() // settings.workers)
     try:
         predictor = Predictor(options.model, threads=threads, bundle_format=options.bundle_format)
-    except ValueError as error:
+        decode = DecodingProcesses(
+            number=settings.workers,
+            seconds=settings.decode_seconds,
+            max_pixels=settings.max_pixels,
+            reading=predictor.bundle.input.reading,
+        )
+        app = make_app(predictor, settings, decode)
+    except (ValueError, OSError) as error:
         parser.error(str(error))
-    decode = DecodingProcesses(
-        number=settings.workers,
-        seconds=settings.decode_seconds,
-        max_pixels=settings.max_pixels,
-        reading=predictor.bundle.input.reading,
-    )
-    app = make_app(predictor, settings, decode)
     config = uvicorn.Config(
         app,
         host=options.host,
@@ -89,6 +89,13 @@ def make_parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=8000, help="default: %(default)s")
     add("--token", help=f"token that API requests must send; prefer the variable {TOKEN}, which `ps` does not show")
     add("--allow-anyone", action="store_true", help="listen beyond this machine without a token")
+    add("--save", type=Path, metavar="FOLDER", help="keep masks that are corrected on the page; default: write nothing")
+    add(
+        "--examples",
+        type=Path,
+        metavar="FOLDER",
+        help="images that the page offers to try (default: the folder `examples` of the bundle)",
+    )
     add(
         "--allow-host",
         action="append",
@@ -123,6 +130,8 @@ def read_settings(options: argparse.Namespace, token: str | None) -> Settings:
         stop_seconds=options.stop_seconds,
         client_concurrency=options.client_concurrency,
         client_requests=options.client_requests,
+        save=options.save,
+        examples=options.examples,
         token=options.token if options.token is not None else token,
         hosts=tuple(options.allow_host),
     )

@@ -9,16 +9,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-import numpy as np
-
 from seg_pipeline.segmentation.settings.reading import ReadSettings
-from seg_pipeline.serving.errors import RequestError
-from seg_pipeline.serving.image_checks import check_upload
+from seg_pipeline.serving.image_checks import DecodedUpload, check_upload
+from seg_pipeline.serving.schema import RequestError
 
 MEMORY_PER_PIXEL = 48
 """Bytes that decoding may take for each allowed pixel: three copies of RGB and alpha in 32 bits."""
@@ -27,27 +24,19 @@ MEMORY = 256 << 20
 START_SECONDS = 60.0
 """Longest start of a process."""
 
-
-@dataclass(frozen=True)
-class DecodedUpload:
-    """An upload as ``read_image`` returns it."""
-
-    name: str
-    format: str
-    pixels: np.ndarray
+Decode = Callable[[str, bytes, int | None], DecodedUpload]
+"""From the name and contents of a file, and the page wanted of several, counted from 1."""
 
 
-Decode = Callable[[str, bytes], DecodedUpload]
-
-
-def decode_upload(name: str, data: bytes, *, max_pixels: int, reading: ReadSettings) -> DecodedUpload:
+def decode_upload(
+    name: str, data: bytes, page: int | None = None, *, max_pixels: int, reading: ReadSettings
+) -> DecodedUpload:
     """Check and decode a file in this process.
 
     Raises:
         RequestError: as ``check_upload`` and ``ImageUpload.decode``.
     """
-    upload = check_upload(name, data, max_pixels=max_pixels)
-    return DecodedUpload(name, upload.format, upload.decode(reading))
+    return check_upload(name, data, max_pixels=max_pixels, page=page).decode(reading)
 
 
 class DecodingProcesses:
@@ -65,7 +54,7 @@ class DecodingProcesses:
         for process in self._all:
             self._idle.put(process)
 
-    def __call__(self, name: str, data: bytes) -> DecodedUpload:
+    def __call__(self, name: str, data: bytes, page: int | None = None) -> DecodedUpload:
         """Blocks the calling thread; safe to call from several.
 
         Raises:
@@ -73,7 +62,7 @@ class DecodingProcesses:
         """
         process = self._idle.get()
         try:
-            answer = process.ask((name, data), seconds=self._seconds)
+            answer = process.ask((name, data, page), seconds=self._seconds)
         except _LimitError as error:
             process.stop()
             if self._closed:
@@ -119,7 +108,7 @@ class _Process:
                 self._receive(START_SECONDS)
                 self._ready = True
 
-    def ask(self, task: tuple[str, bytes], *, seconds: float) -> Any:
+    def ask(self, task: tuple[str, bytes, int | None], *, seconds: float) -> Any:
         try:
             self.wait()
             self._pipe.send(task)
@@ -149,9 +138,9 @@ def _work(pipe: Connection, max_pixels: int, reading: ReadSettings) -> None:
     pipe.send(True)
     with contextlib.suppress(EOFError, OSError):
         while True:
-            name, data = pipe.recv()
+            name, data, page = pipe.recv()
             try:
-                answer: Any = decode_upload(name, data, max_pixels=max_pixels, reading=reading)
+                answer: Any = decode_upload(name, data, page, max_pixels=max_pixels, reading=reading)
             except RequestError as error:
                 answer = error.status, error.problem.error, error.problem.detail
             except MemoryError:

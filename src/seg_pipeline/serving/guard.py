@@ -11,9 +11,9 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from seg_pipeline.serving.errors import RequestError
 from seg_pipeline.serving.metrics import Metrics
 from seg_pipeline.serving.queue import ClientLimits
+from seg_pipeline.serving.schema import RequestError
 from seg_pipeline.serving.settings import Settings
 
 log = logging.getLogger("uvicorn.error")
@@ -33,7 +33,7 @@ HEADERS = {
 FAULT = RequestError(500, "fault", "the server failed; its log has the reason")
 PROTECTED = ("/api/", "/metrics")
 """Path prefixes that need the token; the page itself holds no secret."""
-COUNTED = ("/", "/api/model", "/api/predict", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz")
+COUNTED = ("/", "/api/model", "/api/predict", "/api/save", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz")
 
 
 class Guard:

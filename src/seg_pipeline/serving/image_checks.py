@@ -1,20 +1,26 @@
 """Checks of an uploaded file by its first bytes and its header, before anything is decoded."""
 
+import contextlib
 import io
 import re
+import warnings
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import numpy as np
 
+from seg_pipeline.segmentation.formats.dicom import read_facts, read_frame
 from seg_pipeline.segmentation.images import tiff
-from seg_pipeline.segmentation.images.decoding import decode_image
+from seg_pipeline.segmentation.images.decoding import decode_image, scale_to_uint16
 from seg_pipeline.segmentation.images.headers import HEAD, Header, is_whole, read_header
 from seg_pipeline.segmentation.settings.reading import ReadSettings
-from seg_pipeline.serving.errors import RequestError
+from seg_pipeline.serving.schema import RequestError
 
 MOST_DIRECTORIES = 16
 """Pages of a TIFF, with thumbnails and masks, whose headers are read to count its images; 10,000 would take 1.2 s."""
-FORMATS = ("PNG", "JPEG", "TIFF", "WebP", "BMP")
+MOST_PAGES = 1000
+"""The same, of a request that names a page."""
+FORMATS = ("PNG", "JPEG", "TIFF", "WebP", "BMP", *(["DICOM"] if find_spec("pydicom") else []))
 
 _BEGINNINGS = (
     ("PNG", rb"\x89PNG\r\n\x1a\n"),
@@ -28,43 +34,70 @@ _BEGINNINGS = (
     ("a web page", rb"\s*<(!doctype html|html)"),
     ("a ZIP archive", rb"PK\x03\x04"),
     ("a gzip file (a NIfTI volume?)", rb"\x1f\x8b"),
-    ("a DICOM file", rb".{128}DICM"),
+    ("DICOM" if "DICOM" in FORMATS else "a DICOM file, which needs the extra `medical`", rb".{128}DICM"),
     ("a HEIC or AVIF image", rb"....ftyp"),
 )
 
 
 @dataclass(frozen=True)
+class DecodedUpload:
+    """An upload as ``read_image`` returns it."""
+
+    name: str
+    format: str
+    pixels: np.ndarray
+    page: int = 1
+    pages: int = 1
+    spacing: tuple[float, float] | None = None
+    """Millimetres per row and per column."""
+    value_range: tuple[float, float] | None = None
+    """What the pixels 0 and 65535 stand for in the file; None: its own values."""
+
+
+@dataclass(frozen=True)
 class ImageUpload:
-    """An upload whose header passed the checks; not decoded yet. Height and width are as stored."""
+    """An upload whose header passed the checks; not decoded yet. Height and width are as stored, of the first page."""
 
     name: str
     data: bytes
     format: str
     height: int
     width: int
+    page: int = 1
+    pages: int = 1
+    spacing: tuple[float, float] | None = None
+    """Millimetres per row and per column of what ``decode`` returns."""
 
-    def decode(self, settings: ReadSettings) -> np.ndarray:
+    def decode(self, settings: ReadSettings) -> DecodedUpload:
         """Pixels, as from ``read_image``; ``settings`` are the model's.
 
         Raises:
             RequestError: 422, the file is truncated, damaged, or has an unsupported pixel type.
         """
+        value_range = None
         try:
-            allowed = replace(settings, max_pixels=self.height * self.width)
-            image = decode_image(self.data, name=self.name, settings=allowed)
+            if self.format == "DICOM":
+                image, value_range = _dicom_pixels(self.name, self.data, self.page, settings)
+            else:
+                allowed = replace(settings, max_pixels=self.height * self.width)
+                image = decode_image(self.data, name=self.name, settings=allowed, page=self.page)
         except (ValueError, OSError) as error:
             raise RequestError(422, "damaged", str(error)) from None
         if sorted(image.shape[:2]) != sorted((self.height, self.width)):  # EXIF may turn it
-            raise RequestError(422, "damaged", f"{self.name}: its size differs from its header")
-        return image
+            other = f"page {self.page} has another size than the first" if self.page > 1 else "damaged"
+            raise RequestError(422, "damaged", f"{self.name}: its size differs from its header: {other}")
+        return DecodedUpload(self.name, self.format, image, self.page, self.pages, self.spacing, value_range)
 
 
-def check_upload(name: str, data: bytes, *, max_pixels: int) -> ImageUpload:
+def check_upload(name: str, data: bytes, *, max_pixels: int, page: int | None = None) -> ImageUpload:
     """Check format and size of a file. Its suffix and the media type sent by the client are ignored.
 
+    Args:
+        page: of a TIFF or DICOM file of several images, counted from 1.
+
     Raises:
-        RequestError: 400 for an empty file, 413 for too many pixels, 415 for another format, 422 for a damaged header
-            or a file of several images.
+        RequestError: 400 for an empty file, 413 for too many pixels, 415 for another format, 422 for a damaged header,
+            a missing page, or a file of several images without ``page``.
     """
     if not data:
         raise RequestError(400, "empty_file", f"{name}: the file is empty (0 bytes)")
@@ -74,14 +107,20 @@ def check_upload(name: str, data: bytes, *, max_pixels: int) -> ImageUpload:
         raise RequestError(415, "not_an_image", f"{name}: this is {kind}; send a {formats} file")
     if not is_whole(data):
         raise RequestError(422, "damaged", f"{name}: truncated or damaged, cannot be decoded")
-    height, width, frames, _ = _header(name, data)
+    (height, width, frames, orientation), spacing = _header(name, data, kind, page)
     if height * width > max_pixels:
         words = f"{name}: {width:,} x {height:,} pixels exceed this server's limit of {max_pixels:,}"
         raise RequestError(413, "image_too_large", words)
-    if frames > 1:
-        words = f"{name}: contains {frames} images; send one image per file"
+    paged = kind in ("TIFF", "DICOM")
+    if frames > 1 and (page is None or not paged or height < 1):
+        choose = "" if page or not paged else ", or choose one with `page`"
+        words = f"{name}: contains {frames} images; send one image per file{choose}"
         raise RequestError(422, "several_images", words)
-    return ImageUpload(name, data, kind, height, width)
+    if (page or 1) > frames:
+        raise RequestError(422, "no_page", f"{name}: page {page} does not exist, the file has {frames}")
+    sides = ("spacing_x", "spacing_y") if orientation >= 5 else ("spacing_y", "spacing_x")
+    known = (spacing[sides[0]], spacing[sides[1]]) if spacing else None
+    return ImageUpload(name, data, kind, height, width, page or 1, frames, known)
 
 
 def kind_of(data: bytes) -> str:
@@ -100,13 +139,45 @@ def _is_text(head: bytes) -> bool:
         return False
 
 
-def _header(name: str, data: bytes) -> Header:
-    try:
-        if tiff.is_tiff(data) and (number := tiff.count_directories(io.BytesIO(data))) > MOST_DIRECTORIES:
-            return Header(1, 1, number)
-        header = read_header(io.BytesIO(data), data[:HEAD])
-    except Exception:  # whatever the readers of formats raise  # noqa: BLE001
-        header = Header(0, 0)
+def _header(name: str, data: bytes, kind: str, page: int | None) -> tuple[Header, dict[str, float]]:
+    """Header of the first page and spacing of a file; of one with too many pages, 0 x 0 and their number."""
+    header, file = Header(0, 0), io.BytesIO(data)
+    spacing: dict[str, float] = {}
+    most = MOST_DIRECTORIES if page is None else MOST_PAGES
+    with warnings.catch_warnings(action="ignore"), contextlib.suppress(Exception):  # whatever readers of formats raise
+        if kind == "DICOM":
+            *size, spacing = read_facts(file)
+            header = Header(*size)
+        elif tiff.is_tiff(data) and (number := tiff.count_directories(file)) > most:
+            return Header(0, 0, number), {}
+        else:
+            header = read_header(file, data[:HEAD])
+            spacing = _tiff_spacing(data) if tiff.is_tiff(data) else {}
     if min(header.height, header.width) < 1:
         raise RequestError(422, "damaged", f"{name}: truncated or damaged, its header cannot be read")
-    return header
+    return header, spacing
+
+
+def _tiff_spacing(data: bytes) -> dict[str, float]:
+    with contextlib.suppress(Exception):  # its metadata may be damaged, which costs the spacing alone
+        return tiff.read_spacing(io.BytesIO(data))
+    return {}
+
+
+def _dicom_pixels(
+    name: str, data: bytes, frame: int, settings: ReadSettings
+) -> tuple[np.ndarray, tuple[float, float] | None]:
+    """As a slice of a volume is stored: whole numbers unchanged but for a shift, if they fit into 16 bits."""
+    from seg_pipeline.segmentation.formats.volumes import fit_uint16, to_uint16
+
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            values = read_frame(io.BytesIO(data), frame)
+    except Exception as error:  # noqa: BLE001  each decoder has its own errors
+        raise ValueError(f"{name}: its pixels cannot be decoded: {error!s:.200}") from None
+    if values.ndim == 3:
+        return values, None
+    if settings.value_range is not None:
+        return scale_to_uint16(values, settings.value_range), settings.value_range
+    slope, low = fit_uint16(values)
+    return to_uint16(values, slope, low)[0], (low, low + 65535 * slope)

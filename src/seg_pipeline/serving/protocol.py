@@ -9,8 +9,8 @@ from types import FrameType
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from seg_pipeline.serving.errors import RequestError
 from seg_pipeline.serving.guard import HEADERS, error_response
+from seg_pipeline.serving.schema import RequestError
 
 MAX_CONNECTIONS = 256
 MAX_HEADER_BYTES = 65_536

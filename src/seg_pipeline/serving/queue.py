@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-from seg_pipeline.serving.errors import RequestError
+from seg_pipeline.serving.schema import RequestError
 
 _Result = TypeVar("_Result")
 MOST = 10_000

@@ -5,6 +5,7 @@ Axes: C classes, K network channels (the background, if there is one, then the c
 
 import base64
 import io
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -14,19 +15,21 @@ import numpy as np
 from fastapi import Response
 
 from seg_pipeline.segmentation.data.normalisation import PERCENTILES
-from seg_pipeline.segmentation.images.intensities import to_rgb8
+from seg_pipeline.segmentation.images.intensities import percentiles, to_rgb8
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.inference.outputs import palette_image
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.settings.training import InputSettings
-from seg_pipeline.serving.decoding import DecodedUpload
+from seg_pipeline.serving.image_checks import DecodedUpload
 from seg_pipeline.serving.schema import ClassResult, ImageFacts, PixelData, Prediction
 
-Extra = Literal["probabilities", "display"]
+Extra = Literal["probabilities", "display", "values"]
 
 LOSSLESS_PIXELS = 1_048_576
 """Display images up to this size are PNG; larger ones JPEG, which takes a tenth of the bytes and the time."""
+VALUES_PIXELS = 4_194_304
+"""Largest image whose 16-bit values are sent."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class ResponseOptions:
 def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseOptions) -> Response:
     """Predict and encode one image; the caller limits how many run at once."""
     bundle, image = predictor.bundle, upload.pixels
+    began = time.perf_counter()
     probabilities = predictor.probabilities(as_input(image, bundle.input))
+    network_ms = round(1000 * (time.perf_counter() - began), 1)
     masks = predictor.masks(probabilities, options.thresholds)
     if options.response_format == "mask":
         return Response(mask_png(masks, bundle.colours, task=bundle.task), media_type="image/png")
@@ -54,11 +59,23 @@ def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseO
             width=image.shape[1],
             bits=8 * image.itemsize,
             channels=1 if image.ndim == 2 else 3,
+            page=upload.page,
+            pages=upload.pages,
+            spacing=upload.spacing,
+            value_range=upload.value_range,
         ),
         task=bundle.task,
-        classes=list(_class_results(bundle, probabilities, masks, options)),
+        classes=list(_class_results(bundle, probabilities, masks, options, upload.spacing)),
+        network_ms=network_ms,
         display=display_image(image, bundle.input) if "display" in options.include else None,
     )
+    if "values" in options.include:
+        if image.dtype == np.uint16 and image.ndim == 2 and image.size <= VALUES_PIXELS:
+            in_bytes = np.dstack([np.zeros_like(image), image & 255, image >> 8])  # blue, green, red
+            result.values = _png_data(in_bytes.astype(np.uint8))
+            result.window = percentiles(image, _shown_window(bundle.input))
+        elif result.display is None:
+            result.display = display_image(image, bundle.input)
     return Response(result.model_dump_json(), media_type="application/json")
 
 
@@ -84,7 +101,11 @@ def mask_png(masks: np.ndarray, colours: tuple[str, ...], *, task: str) -> bytes
 
 
 def _class_results(
-    bundle: Bundle, probabilities: np.ndarray, masks: np.ndarray, options: ResponseOptions
+    bundle: Bundle,
+    probabilities: np.ndarray,
+    masks: np.ndarray,
+    options: ResponseOptions,
+    spacing: tuple[float, float] | None,
 ) -> Iterator[ClassResult]:
     thresholds = options.thresholds or bundle.postprocessing.thresholds or (None,) * len(bundle.classes)
     foreground = probabilities[int(bundle.background) :]
@@ -97,6 +118,7 @@ def _class_results(
             colour=colour,
             threshold=threshold,
             area=area,
+            area_mm2=area * spacing[0] * spacing[1] if spacing else None,
             share=area / mask.size,
             confidence=float(probability[mask].mean()) if area else None,
             peak=float(probability.max()),
@@ -107,12 +129,16 @@ def _class_results(
 
 def display_image(image: np.ndarray, settings: InputSettings) -> PixelData:
     """An 8-bit version for the screen; 16-bit images are scaled between the percentiles of the network's input."""
-    window = settings.window if settings.normalisation in ("percentile", "training") else None
-    shown = to_rgb8(image, window=None if image.dtype == np.uint8 else window or PERCENTILES)[..., ::-1]
+    shown = to_rgb8(image, window=None if image.dtype == np.uint8 else _shown_window(settings))[..., ::-1]
     if shown.shape[0] * shown.shape[1] <= LOSSLESS_PIXELS:
         return _png_data(shown)
     jpeg = cv2.imencode(".jpg", shown, (cv2.IMWRITE_JPEG_QUALITY, 92))[1].tobytes()
     return PixelData(type="image/jpeg", data=base64.b64encode(jpeg).decode())
+
+
+def _shown_window(settings: InputSettings) -> tuple[float, float]:
+    """Percentiles that become black and white on the screen."""
+    return (settings.window if settings.normalisation in ("percentile", "training") else None) or PERCENTILES
 
 
 def _png(pixels: np.ndarray, *options: int) -> bytes:

@@ -2,25 +2,30 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jinja2
 from fastapi import APIRouter, Query, Request
+from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 
+from seg_pipeline.segmentation.inference.outputs import class_folders
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.serving.decoding import Decode
-from seg_pipeline.serving.errors import Problem, RequestError
 from seg_pipeline.serving.image_checks import FORMATS
 from seg_pipeline.serving.metrics import MEDIA_TYPE, Metrics
 from seg_pipeline.serving.queue import RequestQueue
 from seg_pipeline.serving.responses import Extra, ResponseOptions, respond
-from seg_pipeline.serving.schema import ClassFacts, Health, LimitFacts, ModelFacts, Prediction
+from seg_pipeline.serving.schema import ClassFacts, Health, LimitFacts, ModelFacts, Prediction, Problem, RequestError
 from seg_pipeline.serving.settings import Settings
 from seg_pipeline.serving.uploads import FIELD, read_upload
+
+if TYPE_CHECKING:
+    from seg_pipeline.serving.saving import Store
 
 PAGE = Path(__file__).parent / "page"
 _WORDS = {
@@ -36,25 +41,21 @@ _WORDS = {
     503: "No worker was free in time, or the server is stopping; retry after Retry-After seconds.",
     504: "Prediction timed out.",
 }
-_ERRORS: dict[int | str, dict[str, Any]] = {
+_MISSING = {"model": Problem, "description": "There is no such example."}
+ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": words} for status, words in _WORDS.items()
 }
-_SCHEMAS = ("Prediction", "ImageFacts", "ClassResult", "PixelData", "ModelFacts", "Problem")
-_BODY = {
-    "required": True,
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "required": [FIELD],
-                "properties": {FIELD: {"type": "string", "format": "binary"}},
-            }
-        }
-    },
-}
+_SCHEMAS = ("Prediction", "ImageFacts", "ClassResult", "PixelData", "ModelFacts", "Saved", "Problem")
 
 
-router = APIRouter(responses={400: {"model": Problem, "description": "Unknown Host header."}, 403: _ERRORS[403]})
+def form_of(**fields: str) -> dict[str, Any]:
+    """OpenAPI's description of a form of files, each with its meaning."""
+    files = {name: {"type": "string", "format": "binary", "description": words} for name, words in fields.items()}
+    schema = {"type": "object", "required": list(fields), "properties": files}
+    return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+
+
+router = APIRouter(responses={400: {"model": Problem, "description": "Unknown Host header."}, 403: ERRORS[403]})
 
 
 @dataclass
@@ -75,6 +76,8 @@ class Served:
     metrics: Metrics
     queue: RequestQueue
     readiness: Readiness
+    examples: Sequence[Path] = ()
+    store: "Store | None" = None
 
     def thresholds(self) -> tuple[float | None, ...]:
         """The bundle's thresholds, one per class; None for multiclass."""
@@ -87,15 +90,20 @@ def _served(request: Request) -> Served:
     return request.app.state.served
 
 
+def deadline_of(served: Served) -> float:
+    """When a request that begins now must be answered, by the event loop's clock."""
+    return asyncio.get_running_loop().time() + served.settings.timeout
+
+
 @router.post(
     "/api/predict",
     summary="Predict the masks of an image",
     response_model=Prediction,
     responses={
         200: {"content": {"image/png": {}}, "description": "The prediction as JSON, or the masks as PNG."},
-        **_ERRORS,
+        **ERRORS,
     },
-    openapi_extra={"requestBody": _BODY},
+    openapi_extra={"requestBody": form_of(**{FIELD: "The image."})},
 )
 async def predict(
     request: Request,
@@ -109,24 +117,28 @@ async def predict(
     ] = None,
     include: Annotated[
         list[Extra] | None,
-        Query(description="Extra parts of the JSON: probability maps, a display image; may be repeated."),
+        Query(
+            description="Extra parts of the JSON: probability maps, a display image, 16-bit values; may be repeated."
+        ),
+    ] = None,
+    page: Annotated[
+        int | None, Query(ge=1, description="Page of a TIFF or DICOM file of several images, counted from 1.")
     ] = None,
 ) -> Response:
     served = _served(request)
-    settings, loop, began = served.settings, asyncio.get_running_loop(), time.perf_counter()
-    deadline = loop.time() + settings.timeout
+    settings, deadline, began = served.settings, deadline_of(served), time.perf_counter()
     if response_format is None:
         response_format = "mask" if "image/png" in request.headers.get("accept", "") else "json"
     options = ResponseOptions(response_format, _per_class(threshold, served), frozenset(include or ()))
     with served.queue.hold():
         name, data = await read_upload(request, max_bytes=settings.max_bytes, deadline=deadline)
-        response = await served.queue.run(partial(_predicted, served, name, data, options), deadline=deadline)
+        response = await served.queue.run(partial(_predicted, served, name, data, page, options), deadline=deadline)
     served.metrics.took(time.perf_counter() - began)
     return response
 
 
-def _predicted(served: Served, name: str, data: bytes, options: ResponseOptions) -> Response:
-    return respond(served.predictor, served.decode(name, data), options)
+def _predicted(served: Served, name: str, data: bytes, page: int | None, options: ResponseOptions) -> Response:
+    return respond(served.predictor, served.decode(name, data, page), options)
 
 
 def _per_class(given: list[float] | None, served: Served) -> tuple[float, ...] | None:
@@ -147,14 +159,16 @@ def _per_class(given: list[float] | None, served: Served) -> tuple[float, ...] |
     "/api/model",
     summary="Classes and limits of the model",
     response_description="Classes, input, limits, provenance.",
-    responses={401: _ERRORS[401]},
+    responses={401: ERRORS[401]},
 )
 async def model(request: Request) -> ModelFacts:
     served = _served(request)
     bundle, settings = served.predictor.bundle, served.settings
     classes = [
-        ClassFacts(name=name, colour=colour, threshold=threshold)
-        for name, colour, threshold in zip(bundle.classes, bundle.colours, served.thresholds(), strict=True)
+        ClassFacts(name=name, colour=colour, threshold=threshold, folder=folder)
+        for name, colour, threshold, folder in zip(
+            bundle.classes, bundle.colours, served.thresholds(), class_folders(bundle.classes), strict=True
+        )
     ]
     return ModelFacts(
         task=bundle.task,
@@ -163,8 +177,23 @@ async def model(request: Request) -> ModelFacts:
         input=asdict(bundle.input),
         postprocessing=bundle.postprocessing.to_dict(),
         provenance=dict(bundle.provenance),
+        examples=[path.name for path in served.examples],
+        saves=served.store is not None,
         limits=LimitFacts(formats=list(FORMATS), max_bytes=settings.max_bytes, max_pixels=settings.max_pixels),
     )
+
+
+@router.get(
+    "/api/examples/{number}",
+    summary="An example image",
+    response_class=FileResponse,
+    responses={200: {"content": {"application/octet-stream": {}}}, 401: ERRORS[401], 404: _MISSING},
+)
+async def example(request: Request, number: Annotated[int, PathParameter(ge=0)]) -> FileResponse:
+    examples = _served(request).examples
+    if number >= len(examples):
+        raise RequestError(404, "no_example", f"there are {len(examples)} examples, counted from 0")
+    return FileResponse(examples[number], media_type="application/octet-stream")
 
 
 @router.get(
@@ -195,7 +224,7 @@ async def ready(request: Request) -> Health:
     summary="Metrics for Prometheus",
     response_description="Text format 0.0.4.",
     response_class=PlainTextResponse,
-    responses={401: _ERRORS[401]},
+    responses={401: ERRORS[401]},
 )
 async def metrics(request: Request) -> Response:
     served = _served(request)

@@ -1,4 +1,4 @@
-"""Response models, as documented by OpenAPI."""
+"""Responses, as documented by OpenAPI, and the error that becomes one."""
 
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ class ClassResult(BaseModel):
         description="Probability above which a pixel belongs to the class; null for multiclass models."
     )
     area: int = Field(description="Area of the mask in pixels of the original image.")
+    area_mm2: float | None = Field(description="Area in square millimetres; null unless the file states its spacing.")
     share: float = Field(description="Area as a fraction of the image.")
     confidence: float | None = Field(description="Mean probability inside the mask; null if it is empty.")
     peak: float = Field(description="Largest probability in the image.")
@@ -35,19 +36,35 @@ class ImageFacts(BaseModel):
     width: int = Field(description="Pixels.")
     bits: int = Field(description="Bits per stored value: 8 or 16.")
     channels: int = Field(description="1 for greyscale, 3 for colour; alpha is ignored.")
+    page: int = Field(description="Page of the file, counted from 1.")
+    pages: int = Field(description="Images in the file.")
+    spacing: tuple[float, float] | None = Field(description="Millimetres per row and per column, if the file says so.")
+    value_range: tuple[float, float] | None = Field(
+        description="What the stored values 0 and 65535 stand for (DICOM); null: the file's own values."
+    )
 
 
 class Prediction(BaseModel):
     image: ImageFacts = Field(description="ImageFacts.")
     task: Literal["multilabel", "multiclass"] = Field(description="multilabel (classes may overlap) or multiclass.")
     classes: list[ClassResult] = Field(description="One ClassResult per class, in the model's order.")
+    network_ms: float = Field(description="Milliseconds that preparing the image and running the network took.")
     display: PixelData | None = Field(description="8-bit PixelData for the screen; null unless requested by include.")
+    values: PixelData | None = Field(
+        default=None,
+        description="Stored values of a 16-bit grey image, if requested: 256 * red + green of the PixelData. "
+        "Other images, and those over 4 million pixels, have `display` instead.",
+    )
+    window: tuple[float, float] | None = Field(
+        default=None, description="Stored values shown as black and white, beside `values`."
+    )
 
 
 class ClassFacts(BaseModel):
     name: str
     colour: str
     threshold: float | None
+    folder: str = Field(description="Name of the class as a folder of masks.")
 
 
 class LimitFacts(BaseModel):
@@ -63,8 +80,24 @@ class ModelFacts(BaseModel):
     input: dict[str, Any] = Field(description="How an image becomes the network's input.")
     postprocessing: dict[str, Any] = Field(description="Postprocessing of the masks.")
     provenance: dict[str, Any] = Field(description="Checkpoint, data and versions behind the model.")
+    examples: list[str] = Field(description="Names of example images, at /api/examples/0, 1, ...")
+    saves: bool = Field(description="Whether /api/save keeps corrected masks.")
     limits: LimitFacts = Field(description="Accepted formats and largest size in bytes and pixels.")
 
 
 class Health(BaseModel):
     status: Literal["ok"]
+
+
+class Problem(BaseModel):
+    """Body of every response with status 400 or above."""
+
+    error: str = Field(description="Short name, for programs.")
+    detail: str = Field(description="What was found, what was expected and what to do, for people.")
+
+
+class RequestError(Exception):
+    def __init__(self, status: int, error: str, detail: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status, self.headers = status, headers or {}
+        self.problem = Problem(error=error, detail=detail)

@@ -1,6 +1,7 @@
 """Limits of a server; the defaults are those of `seg-pipeline serve`."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +26,10 @@ class Settings:
     """API requests of one client per minute; 0: no limit."""
     token: str | None = None
     """Token expected in `Authorization: Bearer`; None: no token is needed."""
+    save: Path | None = None
+    """Folder that keeps corrected masks; None: nothing is ever written."""
+    examples: Path | None = None
+    """Folder of images that the page offers to try; None: `examples` in the bundle, if it is there."""
     hosts: tuple[str, ...] = ()
     """Host names accepted besides localhost and IP addresses."""
 

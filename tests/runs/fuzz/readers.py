@@ -65,7 +65,7 @@ def _image(data: bytes, folder: Path) -> None:
     from seg_pipeline.segmentation.images import decoding
     from seg_pipeline.segmentation.images.addresses import format_address
     from seg_pipeline.serving.decoding import decode_upload
-    from seg_pipeline.serving.errors import RequestError
+    from seg_pipeline.serving.schema import RequestError
 
     path = _file(folder, "image", data)
     settings = ReadSettings(max_pixels=MAX_PIXELS, value_range=(0, 255))

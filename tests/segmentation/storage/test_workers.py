@@ -32,7 +32,7 @@ DECODE = """
 import time
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.serving.decoding import DecodingProcesses
-from seg_pipeline.serving.errors import RequestError
+from seg_pipeline.serving.schema import RequestError
 
 processes = DecodingProcesses(number=2, seconds=60, max_pixels=10**6, reading=ReadSettings())
 try:

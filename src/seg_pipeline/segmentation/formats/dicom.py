@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -146,12 +146,59 @@ def _values(path: Path, one: Any) -> np.ndarray:
         raise ValueError(f"{path}: its pixels cannot be decoded: {error}") from None
     if pixels.ndim != 2:
         raise ValueError(f"{path}: its slices are {pixels.shape}, expected grey values (H, W)")
+    return _in_unit(one, pixels, float(one.get("RescaleSlope") or 1), float(one.get("RescaleIntercept") or 0))
+
+
+def _in_unit(one: Any, pixels: np.ndarray, slope: float, intercept: float) -> np.ndarray:
     if one.get("PhotometricInterpretation") == "MONOCHROME1":  # 0 is white
         pixels = (1 << int(one.BitsStored)) - 1 - pixels.astype(np.int32)
-    slope, intercept = float(one.get("RescaleSlope") or 1), float(one.get("RescaleIntercept") or 0)
     if slope == 1 and intercept.is_integer():
         return pixels.astype(np.int32) + int(intercept)
     return pixels.astype(np.float32) * slope + intercept
+
+
+def read_facts(file: BinaryIO) -> tuple[int, int, int, dict[str, float]]:
+    """Height, width, number of frames, and ``spacing_y`` and ``spacing_x`` in mm if stated, of an opened DICOM file.
+
+    Raises:
+        Exception: whatever pydicom raises about a damaged file.
+    """
+    import pydicom
+
+    one = pydicom.dcmread(file, stop_before_pixels=True)
+    spacing = _of_frame(one, 1, "PixelMeasuresSequence", "PixelSpacing")
+    known = {"spacing_y": float(spacing[0]), "spacing_x": float(spacing[1])} if spacing else {}
+    return int(one.Rows), int(one.Columns), int(one.get("NumberOfFrames") or 1), known
+
+
+def read_frame(file: BinaryIO, frame: int) -> np.ndarray:
+    """A frame, counted from 1, of an opened DICOM file: uint8 (H, W, 3), or (H, W) in the unit of the modality.
+
+    Raises:
+        ValueError: its pixels are neither grey nor RGB.
+        Exception: whatever pydicom raises about a damaged file.
+    """
+    import pydicom
+    from pydicom.pixels.utils import pixel_array
+
+    one = pydicom.dcmread(file)
+    pixels = pixel_array(one, index=frame - 1)
+    if pixels.ndim == 3 and pixels.shape[2] == 3 and pixels.dtype == np.uint8:
+        return pixels
+    if pixels.ndim != 2 or not str(one.PhotometricInterpretation).startswith("MONOCHROME"):
+        raise ValueError(f"its pixels are {one.PhotometricInterpretation} {pixels.shape}, expected grey or RGB")
+    group = "PixelValueTransformationSequence"
+    slope, intercept = (_of_frame(one, frame, group, f"Rescale{name}") for name in ("Slope", "Intercept"))
+    return _in_unit(one, pixels, float(slope or 1), float(intercept or 0))
+
+
+def _of_frame(one: Any, frame: int, group: str, name: str) -> Any:
+    """A value of a frame: of the file, or in multi-frame files of the frame's own or the shared group."""
+    own = list(one.get("PerFrameFunctionalGroupsSequence") or [])[frame - 1 : frame]
+    for functional in (*own, *(one.get("SharedFunctionalGroupsSequence") or [])):
+        if functional.get(group):
+            return functional.get(group)[0].get(name)
+    return one.get(name)
 
 
 def _read_frames(path: Path) -> tuple[np.ndarray, np.ndarray]:

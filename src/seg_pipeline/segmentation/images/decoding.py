@@ -125,9 +125,11 @@ def read_oriented(path: str | Path) -> Oriented:
     return _from_file(address.path, lambda file: _decode(file, address))
 
 
-def decode_image(data: bytes, *, name: str | Path, settings: ReadSettings = DEFAULTS) -> np.ndarray:
-    """As ``read_image``, from the bytes of a file, which messages call ``name``."""
-    return _decode(io.BytesIO(data), Address(str(name), settings)).pixels
+def decode_image(
+    data: bytes, *, name: str | Path, settings: ReadSettings = DEFAULTS, page: int | None = None
+) -> np.ndarray:
+    """As ``read_image``, from the bytes of a file, which messages call ``name``; ``page`` counts from 1."""
+    return _decode(io.BytesIO(data), Address(str(name), settings, page)).pixels
 
 
 def read_values(path: str | Path) -> np.ndarray:
@@ -254,11 +256,11 @@ def _usable(samples: tiff.Samples, settings: ReadSettings) -> np.ndarray:
     values = values[..., : samples.colours] if bands is None else values[..., [band - 1 for band in bands]]
     values = values[..., 0] if values.shape[2] == 1 else values
     if values.dtype not in (np.uint8, np.uint16):
-        values = _scaled(values, settings.value_range)
+        values = scale_to_uint16(values, settings.value_range)
     return np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="), copy=False))
 
 
-def _scaled(values: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
+def scale_to_uint16(values: np.ndarray, value_range: tuple[float, float] | None) -> np.ndarray:
     """Uint16 of which 0 and 65535 are the ends of a range of values; NaN becomes 0."""
     if value_range is None:
         raise tiff.UnusableError(

@@ -1,14 +1,39 @@
-// Decode and draw masks: Uint8Array, one byte per pixel, row by row.
+// Masks in layers: a Uint8Array per class of 0 and 1, or one for all classes of a multiclass model, of 0 and class + 1.
 
-/** Decode run lengths "start length start length ...", counted from 1, to a Uint8Array of 0 and 1. */
-export function decodeRuns(text, pixels) {
-  const mask = new Uint8Array(pixels);
-  const runs = text ? text.split(" ") : [];
-  for (let at = 0; at < runs.length; at += 2) {
-    const start = runs[at] - 1;
-    mask.fill(1, start, start + Number(runs[at + 1]));
+/** The layer of a class and its value there. */
+export function layerOf(layers, index) {
+  return layers.exclusive ? [layers[0], index + 1] : [layers[index], 1];
+}
+
+export function makeLayers(number, exclusive, pixels) {
+  return Object.assign(Array.from({ length: exclusive ? 1 : number }, () => new Uint8Array(pixels)), { exclusive });
+}
+
+/** Layers from the run lengths "start length start length ...", counted from 1, of each class. */
+export function decodeRuns(texts, exclusive, pixels) {
+  const layers = makeLayers(texts.length, exclusive, pixels);
+  texts.forEach((text, index) => {
+    const [layer, value] = layerOf(layers, index);
+    const runs = text ? text.split(" ") : [];
+    for (let at = 0; at < runs.length; at += 2) {
+      const start = runs[at] - 1;
+      layer.fill(value, start, start + Number(runs[at + 1]));
+    }
+  });
+  return layers;
+}
+
+/** Run lengths of a class, as the server writes them. */
+export function encodeRuns(layers, index) {
+  const [layer, value] = layerOf(layers, index);
+  const runs = [];
+  for (let at = 0; at < layer.length; at += 1) {
+    if (layer[at] !== value) continue;
+    const start = at;
+    while (layer[at + 1] === value) at += 1;
+    runs.push(start + 1, at - start + 1);
   }
-  return mask;
+  return runs.join(" ");
 }
 
 /** Threshold (0 to 1) probabilities (0 to 255): returns a Uint8Array of 0 and 1. */
@@ -17,59 +42,72 @@ export function above(probabilities, threshold) {
   return Uint8Array.from(probabilities, (value) => value > level);
 }
 
-/** Area, share of the image, and mean probability inside a mask (null if it is empty). */
-export function measure(mask, probabilities) {
+/** Area, share of the image, and mean probability inside a mask (null if it is empty or the probabilities are not known). */
+export function measure(layers, index, probabilities) {
+  const [layer, value] = layerOf(layers, index);
   let area = 0;
   let sum = 0;
-  for (let at = 0; at < mask.length; at += 1) {
-    if (mask[at]) {
-      area += 1;
-      sum += probabilities[at];
-    }
+  for (let at = 0; at < layer.length; at += 1) {
+    if (layer[at] !== value) continue;
+    area += 1;
+    if (probabilities) sum += probabilities[at];
   }
-  return { area, share: area / mask.length, confidence: area ? sum / area / 255 : null };
+  return { area, share: area / layer.length, confidence: area && probabilities ? sum / area / 255 : null };
 }
 
-/** Decode {type, data} to an ImageBitmap without colour conversion. */
-export function decodePicture({ type, data }) {
+/** Decode {type, data} to ImageData. */
+export async function decodePicture({ type, data }) {
   const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-  return createImageBitmap(new Blob([bytes], { type }), { colorSpaceConversion: "none" });
+  const bitmap = await createImageBitmap(new Blob([bytes], { type }), { colorSpaceConversion: "none" });
+  const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, bitmap.width, bitmap.height);
 }
 
 /** Decode a grey picture to a Uint8Array. */
 export async function decodeGrey(picture) {
-  const bitmap = await decodePicture(picture);
-  const canvas = document.createElement("canvas");
-  canvas.width = bitmap.width;
-  canvas.height = bitmap.height;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
-  const { data } = context.getImageData(0, 0, bitmap.width, bitmap.height);
+  const { data } = await decodePicture(picture);
   return Uint8Array.from({ length: data.length / 4 }, (_, at) => data[4 * at]);
 }
 
-/** Draw layers [{mask, colour: [r, g, b]}]: areas on `fill`, blended where they overlap, and edges on `line`. */
-export function paint(fill, line, layers) {
+/** Decode 256 * red + green to a Uint16Array. */
+export async function decodeValues(picture) {
+  const { data } = await decodePicture(picture);
+  return Uint16Array.from({ length: data.length / 4 }, (_, at) => 256 * data[4 * at] + data[4 * at + 1]);
+}
+
+/** Draw shown classes [{layer, value, colour: [r, g, b]}] within a box [left, top, right, bottom]: areas on `fill`,
+ *  blended where they overlap, and edges on `line`. */
+export function paint(fill, line, shown, box) {
   const { width, height } = fill;
-  const areas = new ImageData(width, height);
-  const edges = new ImageData(width, height);
-  const count = new Uint8Array(width * height);
-  for (const { mask, colour } of layers) {
-    for (let at = 0; at < mask.length; at += 1) {
-      if (!mask[at]) continue;
-      count[at] += 1;
-      const pixel = 4 * at;
-      const column = at % width;
-      for (let part = 0; part < 3; part += 1) {
-        areas.data[pixel + part] += (colour[part] - areas.data[pixel + part]) / count[at];
+  const [left, top, right, bottom] = box ? grown(box, width, height) : [0, 0, width, height];
+  const wide = right - left;
+  const areas = new ImageData(wide, bottom - top);
+  const edges = new ImageData(wide, bottom - top);
+  const count = new Uint8Array(wide * (bottom - top));
+  for (const { layer, value, colour } of shown) {
+    for (let row = top; row < bottom; row += 1) {
+      for (let column = left; column < right; column += 1) {
+        const at = row * width + column;
+        if (layer[at] !== value) continue;
+        const cell = (row - top) * wide + column - left;
+        count[cell] += 1;
+        for (let part = 0; part < 3; part += 1) {
+          areas.data[4 * cell + part] += (colour[part] - areas.data[4 * cell + part]) / count[cell];
+        }
+        areas.data[4 * cell + 3] = 255;
+        const inner = column > 0 && column < width - 1 && layer[at - 1] === value && layer[at + 1] === value
+          && layer[at - width] === value && layer[at + width] === value;
+        if (!inner) edges.data.set([...colour, 255], 4 * cell);
       }
-      areas.data[pixel + 3] = 255;
-      const inner = column > 0 && column < width - 1 && mask[at - 1] && mask[at + 1] && mask[at - width] && mask[at + width];
-      if (!inner) edges.data.set([...colour, 255], pixel);
     }
   }
-  fill.getContext("2d").putImageData(areas, 0, 0);
-  line.getContext("2d").putImageData(edges, 0, 0);
+  fill.getContext("2d").putImageData(areas, left, top);
+  line.getContext("2d").putImageData(edges, left, top);
+}
+
+function grown([left, top, right, bottom], width, height) {
+  return [Math.max(0, left - 1), Math.max(0, top - 1), Math.min(width, right + 1), Math.min(height, bottom + 1)];
 }
 
 /** Convert "#rrggbb" to [r, g, b]. */

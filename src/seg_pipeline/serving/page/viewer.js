@@ -6,14 +6,14 @@ export class Viewer {
   constructor(scroller, sheet, shown) {
     Object.assign(this, { scroller, sheet, shown, width: 1, height: 1, zoom: 1, fitted: true });
     new ResizeObserver(() => this.fitted && this.fit()).observe(scroller);
-    scroller.addEventListener("keydown", (event) => this.#key(event));
     scroller.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     scroller.addEventListener("pointerdown", (event) => this.#drag(event));
   }
 
   open(width, height) {
+    const same = this.width === width && this.height === height;
     Object.assign(this, { width, height });
-    this.fit();
+    if (!same || this.fitted) this.fit(); // images of one size keep their part in view
   }
 
   fit() {
@@ -34,6 +34,12 @@ export class Viewer {
     scroller.scrollTop = down * sheet.offsetHeight + sheet.offsetTop - y;
   }
 
+  /** The point of the image, in pixels from its top left corner, under a pointer. */
+  point({ clientX, clientY }) {
+    const box = this.sheet.getBoundingClientRect();
+    return [((clientX - box.left) / box.width) * this.width, ((clientY - box.top) / box.height) * this.height];
+  }
+
   #set(zoom) {
     const { scroller, sheet, width, height } = this;
     this.zoom = Math.min(LARGEST, Math.max(8 / Math.max(width, height), zoom));
@@ -44,14 +50,6 @@ export class Viewer {
     this.shown(this.zoom);
   }
 
-  #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const actions = { "+": () => this.by(1.25), "=": () => this.by(1.25), "-": () => this.by(0.8), 0: () => this.fit() };
-    if (!(event.key in actions)) return;
-    actions[event.key]();
-    event.preventDefault();
-  }
-
   #wheel(event) {
     if (!event.ctrlKey && !event.metaKey) return; // browsers report a pinch gesture as Ctrl and wheel
     event.preventDefault();
@@ -60,17 +58,22 @@ export class Viewer {
   }
 
   #drag(event) {
-    if (event.pointerType !== "mouse" || event.button !== 0) return; // touch scrolls natively
+    if (event.pointerType !== "mouse" || event.button > 1 || event.defaultPrevented) return; // touch scrolls natively
     const { scroller } = this;
     const begin = [scroller.scrollLeft + event.clientX, scroller.scrollTop + event.clientY];
-    const move = (to) => scroller.scrollTo(begin[0] - to.clientX, begin[1] - to.clientY);
-    const end = () => {
-      scroller.classList.remove("moving");
-      scroller.removeEventListener("pointermove", move);
-    };
     scroller.classList.add("moving");
-    scroller.setPointerCapture(event.pointerId);
-    scroller.addEventListener("pointermove", move);
-    for (const name of ["pointerup", "pointercancel"]) scroller.addEventListener(name, end, { once: true });
+    follow(scroller, event, (to) => scroller.scrollTo(begin[0] - to.clientX, begin[1] - to.clientY), () => scroller.classList.remove("moving"));
   }
+}
+
+/** Report where a pressed pointer goes until it is released. */
+export function follow(element, event, move, end = () => {}) {
+  const stop = (last) => {
+    element.removeEventListener("pointermove", move);
+    for (const name of ["pointerup", "pointercancel"]) element.removeEventListener(name, stop);
+    end(last);
+  };
+  element.setPointerCapture(event.pointerId);
+  element.addEventListener("pointermove", move);
+  for (const name of ["pointerup", "pointercancel"]) element.addEventListener(name, stop);
 }

@@ -1,0 +1,202 @@
+// Correct the masks of one image: tools that paint on its layers, undo and redo.
+
+import { layerOf } from "./masks.js";
+import { polygon, region, snapped, stroke } from "./shapes.js";
+import { follow } from "./viewer.js";
+
+const MOST = 200; // changes that can be undone
+
+export class Editor {
+  /** `redraw(box)` is called while a tool paints, `changed()` when a change is complete. */
+  constructor({ viewer, cursor, draft, redraw, changed }) {
+    Object.assign(this, { viewer, cursor, draft, redraw, changed, item: null, index: 0, tool: "brush", size: 8, active: false });
+    this.points = [];
+    this.at = [0, 0];
+    const { scroller } = viewer;
+    viewer.sheet.addEventListener("pointerdown", (event) => this.#press(event));
+    scroller.addEventListener("pointermove", (event) => this.#aim(viewer.point(event)));
+    scroller.addEventListener("pointerleave", () => this.cursor.setAttribute("r", 0));
+    scroller.addEventListener("dblclick", () => this.close());
+  }
+
+  get drawing() {
+    return this.active && this.tool !== "move" && Boolean(this.item);
+  }
+
+  open(item) {
+    this.item = item;
+    item.undo ??= [];
+    item.redo ??= [];
+    this.#drop();
+  }
+
+  use(tool) {
+    this.tool = tool;
+    this.#drop();
+    this.#aim(this.at);
+  }
+
+  resize(size) {
+    this.size = Math.max(1, Math.min(100, size));
+    this.#aim(this.at);
+  }
+
+  undo() {
+    this.#swap(this.item.undo, this.item.redo, "before");
+  }
+
+  redo() {
+    this.#swap(this.item.redo, this.item.undo, "after");
+  }
+
+  /** Close the polygon, and set the class there, or with `erase` clear it. */
+  close(erase = false) {
+    const { points } = this;
+    this.#drop();
+    if (points.length > 2) this.#change((size, put) => polygon(size, points, put), erase);
+  }
+
+  /** Handle a key; returns whether it was one of the editor's. */
+  key(event) {
+    if (!this.drawing) return false;
+    const step = event.shiftKey ? 10 : 1;
+    const moves = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] };
+    const limits = [this.viewer.width, this.viewer.height];
+    if (event.key in moves && event.target === this.viewer.scroller) {
+      this.#aim(this.at.map((value, axis) => Math.max(0.5, Math.min(limits[axis] - 0.5, Math.floor(value) + 0.5 + moves[event.key][axis]))));
+    } else if (event.key === " " && event.target === this.viewer.scroller) this.#apply(this.at, event.shiftKey);
+    else if (event.key === "Enter" && this.points.length) this.close(event.shiftKey);
+    else if (event.key === "Escape" && this.points.length) this.#drop();
+    else if (event.key === "Backspace" && this.points.length) {
+      this.points.pop();
+      this.#sketch();
+    } else return false;
+    return true;
+  }
+
+  #press(event) {
+    if (!this.drawing || event.button !== 0 || event.target.id === "divider") return;
+    event.preventDefault(); // else the viewer pans
+    this.viewer.scroller.focus({ preventScroll: true });
+    const start = this.viewer.point(event);
+    this.at = start;
+    if (this.tool === "polygon" || this.tool === "fill") {
+      this.#apply(start, event.shiftKey);
+      return;
+    }
+    const erase = this.tool === "eraser";
+    const change = this.#begin(erase);
+    let from = snapped(start, this.size);
+    const paint = (to) => {
+      change.paint((size, put) => stroke(size, from, to, this.size, put));
+      from = to;
+    };
+    paint(from);
+    follow(this.viewer.sheet, event, (move) => {
+      for (const one of move.getCoalescedEvents?.() ?? [move]) paint(snapped(this.viewer.point(one), this.size));
+    }, () => change.end());
+  }
+
+  /** Use the tool at a point. */
+  #apply(point, erase) {
+    if (this.tool === "polygon") {
+      const near = 8 / this.viewer.zoom;
+      const [first] = this.points;
+      if (this.points.length > 2 && Math.hypot(point[0] - first[0], point[1] - first[1]) < near) {
+        this.close(erase);
+        return;
+      }
+      this.points.push(point);
+      this.#sketch();
+    } else if (this.tool === "fill") {
+      if (!this.#within(point)) return;
+      const [layer, value] = layerOf(this.item.layers, this.index);
+      if (erase && layer[this.#cell(point)] !== value) return;
+      this.#change((size, put) => region(layer, size, point, put), erase);
+    } else {
+      const centre = snapped(point, this.size);
+      this.#change((size, put) => stroke(size, centre, centre, this.size, put), this.tool === "eraser");
+    }
+  }
+
+  #within([x, y]) {
+    return x >= 0 && y >= 0 && x < this.viewer.width && y < this.viewer.height;
+  }
+
+  #cell([x, y]) {
+    return Math.floor(y) * this.viewer.width + Math.floor(x);
+  }
+
+  #change(shape, erase) {
+    const change = this.#begin(erase);
+    change.paint(shape);
+    change.end();
+  }
+
+  /** A change of the chosen class: an eraser clears this class alone, the others set it. */
+  #begin(erase) {
+    const { item, index } = this;
+    const [layer, value] = layerOf(item.layers, index);
+    const before = layer.slice();
+    const size = [this.viewer.width, this.viewer.height];
+    const whole = [...size, 0, 0];
+    const put = erase ? (at) => layer[at] === value && (layer[at] = 0) : (at) => (layer[at] = value);
+    return {
+      paint: (shape) => {
+        const cells = [];
+        const box = shape(size, (at) => cells.push(at)); // a fill reads what it changes
+        cells.forEach(put);
+        [0, 1].forEach((side) => (whole[side] = Math.min(whole[side], box[side])));
+        [2, 3].forEach((side) => (whole[side] = Math.max(whole[side], box[side])));
+        this.redraw(box);
+      },
+      end: () => {
+        const patch = { layer, box: whole, before: cut(before, size[0], whole), after: cut(layer, size[0], whole) };
+        if (patch.before.every((one, at) => one === patch.after[at])) return;
+        item.undo.push(patch);
+        item.undo.splice(0, item.undo.length - MOST);
+        item.redo.length = 0;
+        this.changed();
+      },
+    };
+  }
+
+  #swap(from, to, which) {
+    const patch = from.pop();
+    if (!patch) return;
+    to.push(patch);
+    const [left, top, right, bottom] = patch.box;
+    for (let row = top; row < bottom; row += 1) {
+      const start = (row - top) * (right - left);
+      patch.layer.set(patch[which].subarray(start, start + right - left), row * this.viewer.width + left);
+    }
+    this.redraw(patch.box);
+    this.changed();
+  }
+
+  #drop() {
+    this.points = [];
+    this.#sketch();
+  }
+
+  #aim(point) {
+    this.at = point;
+    const brush = this.drawing && this.tool !== "polygon" && this.tool !== "fill";
+    const [x, y] = brush ? snapped(point, this.size) : point;
+    this.cursor.setAttribute("cx", x);
+    this.cursor.setAttribute("cy", y);
+    this.cursor.setAttribute("r", this.drawing ? (brush ? this.size / 2 : 2 / this.viewer.zoom) : 0);
+    if (this.points.length) this.#sketch();
+  }
+
+  #sketch() {
+    const shown = this.points.length ? [...this.points, this.at] : [];
+    this.draft.setAttribute("points", shown.map((point) => point.join(",")).join(" "));
+  }
+}
+
+function cut(layer, width, [left, top, right, bottom]) {
+  const part = new Uint8Array(Math.max(0, (right - left) * (bottom - top)));
+  for (let row = top; row < bottom; row += 1) part.set(layer.subarray(row * width + left, row * width + right), (row - top) * (right - left));
+  return part;
+}

@@ -1,0 +1,152 @@
+"""Keep corrected masks in a folder, if the server was started with `--save`: `new-data` reads it as it is.
+
+`images/` has each image once, `masks/` its masks as `seg-pipeline predict` writes them. Nothing is overwritten: another
+image of the same name gets a number, and older masks of an image move to the hidden folder `.earlier`.
+"""
+
+import itertools
+import re
+import threading
+import unicodedata
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import cv2
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from seg_pipeline.segmentation.images.masks import decode_rle
+from seg_pipeline.segmentation.inference.outputs import mask_files, write_masks
+from seg_pipeline.segmentation.prediction.bundle import Bundle
+from seg_pipeline.segmentation.storage.atomic import beside, rename, replacing
+from seg_pipeline.serving.image_checks import DecodedUpload
+from seg_pipeline.serving.routes import ERRORS, Served, deadline_of, form_of
+from seg_pipeline.serving.schema import RequestError
+from seg_pipeline.serving.uploads import FIELD, read_form
+
+MASKS = "masks"
+SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp", "BMP": ".bmp"}
+RESERVED = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
+"""Names that Windows does not accept."""
+_RUNS = TypeAdapter(dict[str, str])
+
+
+class Saved(BaseModel):
+    files: list[str] = Field(description="Files below the folder that now hold the image and its masks.")
+
+
+class Store:
+    """Safe to call from several threads.
+
+    Raises:
+        ValueError: the folder holds masks of other classes.
+    """
+
+    def __init__(self, folder: Path, bundle: Bundle) -> None:
+        self.folder, self._bundle, self._lock = folder, bundle, threading.Lock()
+        folder.mkdir(parents=True, exist_ok=True)
+        if bundle.task == "multiclass":
+            names, listed = "".join(f"{name}\n" for name in bundle.classes), folder / "classes.txt"
+            if listed.exists() and listed.read_text(encoding="utf-8") != names:
+                raise ValueError(f"{folder}: holds masks of other classes ({listed.name}); choose another folder")
+            with replacing(listed) as temporary:
+                temporary.write_text(names, encoding="utf-8")
+
+    def save(self, upload: DecodedUpload, data: bytes, masks: np.ndarray) -> list[str]:
+        """Write an image, if it is not there yet, and its masks, bool (C, H, W); returns the files' names."""
+        stem, suffix = safe_stem(upload.name), SUFFIXES.get(upload.format, ".png")
+        if upload.pages > 1 or upload.format not in SUFFIXES:  # the page alone, as the model saw it
+            stem, suffix = f"{stem}_page{upload.page}" if upload.pages > 1 else stem, ".png"
+            pixels = upload.pixels if upload.pixels.ndim == 2 else upload.pixels[..., ::-1]
+            data = cv2.imencode(".png", pixels)[1].tobytes()
+        with self._lock:
+            image = self._place(stem, suffix, data)
+            files = mask_files(image.stem, self._bundle)
+            for file in files:
+                self._put_aside(self.folder / file)
+            write_masks(self.folder, image.stem, masks, self._bundle)
+        return [f"images/{image.name}", *files]
+
+    def _place(self, stem: str, suffix: str, data: bytes) -> Path:
+        """The file with these contents: an existing one, or a new one with the first free name."""
+        folder = self.folder / "images"
+        with beside(folder / f"{stem}{suffix}") as temporary:
+            temporary.write_bytes(data)
+            taken = {path.stem.lower(): path for path in folder.iterdir() if path != temporary}
+            for number in itertools.count(1):
+                name = f"{stem}_{number}" if number > 1 else stem
+                there = taken.get(name.lower())
+                if there is None:
+                    rename(temporary, target := folder / f"{name}{suffix}")
+                    return target
+                if there.suffix == suffix and there.read_bytes() == data:
+                    return there
+        raise AssertionError
+
+    def _put_aside(self, mask: Path) -> None:
+        if mask.exists():
+            earlier = self.folder / ".earlier" / mask.relative_to(self.folder)
+            earlier.parent.mkdir(parents=True, exist_ok=True)
+            names = (earlier.with_stem(f"{mask.stem}_{number}") for number in itertools.count(1))
+            mask.rename(next(name for name in names if not name.exists()))
+
+
+def safe_stem(name: str) -> str:
+    """A file name without folders and extension that every file system accepts."""
+    base = unicodedata.normalize("NFC", re.split(r"[\\/]", name)[-1])
+    stem = re.sub(r"[^\w-]+", "_", re.sub(r"\.[^.]*$", "", base)).strip("_")[:80]
+    return f"image_{stem}" if not stem or RESERVED.fullmatch(stem) else stem
+
+
+router = APIRouter()
+
+
+@router.post(
+    "/api/save",
+    summary="Keep an image and its corrected masks",
+    responses=ERRORS,
+    openapi_extra={
+        "requestBody": form_of(
+            **{FIELD: "The image.", MASKS: "JSON: run lengths by class, as in the answer of /api/predict."}
+        )
+    },
+)
+async def save(
+    request: Request,
+    page: Annotated[int | None, Query(ge=1, description="Page of a file of several images, counted from 1.")] = None,
+) -> Saved:
+    served: Served = request.app.state.served
+    deadline = deadline_of(served)
+    with served.queue.hold():
+        limit = served.settings.max_bytes
+        files = await read_form(request, (FIELD, MASKS), max_bytes=limit, deadline=deadline)
+        return await served.queue.run(partial(_saved, served, files, page), deadline=deadline)
+
+
+def _saved(served: Served, files: dict[str, tuple[str, bytes]], page: int | None) -> Saved:
+    assert served.store is not None
+    upload = served.decode(*files[FIELD], page)
+    masks = read_masks(files[MASKS][1], served.predictor.bundle, upload.pixels.shape[:2])
+    return Saved(files=served.store.save(upload, files[FIELD][1], masks))
+
+
+def read_masks(data: bytes, bundle: Bundle, shape: tuple[int, ...]) -> np.ndarray:
+    """Bool masks (C, H, W) of the run lengths in the form's field ``masks``.
+
+    Raises:
+        RequestError: 422, it is no such JSON, or the masks do not fit the classes, the image or the task.
+    """
+    try:
+        runs = _RUNS.validate_json(data)
+        if set(runs) != set(bundle.classes):
+            raise ValueError(f"the classes are {sorted(runs)}, expected {sorted(bundle.classes)}")
+        masks = np.stack([decode_rle(runs[name], (shape[0], shape[1]), order="C") for name in bundle.classes])
+        if bundle.task == "multiclass" and (masks.sum(0, dtype=np.uint16) > 1).any():
+            raise ValueError("masks overlap, but each pixel has at most one class")
+    except ValidationError:
+        raise RequestError(422, "masks", f"`{MASKS}` must be JSON: run lengths by class name") from None
+    except ValueError as error:
+        raise RequestError(422, "masks", f"`{MASKS}`: {error!s:.300}") from None
+    return masks
