@@ -57,3 +57,16 @@ def test_many_files_take_time_in_proportion():
     found = match([f"{number:05d}_mask" for number in range(10_000)], images)
     assert found.pattern == "(?P<mask_id>(?P<image_id>[^/]+)_mask)"
     assert found.images[77] == "00077"
+
+
+@pytest.mark.parametrize(
+    ("masks", "classes"),
+    [
+        (["liver/a", "liver/b", "liver/c", "spleen/a", "spleen/b", "spleen/c"], ["liver", "spleen"]),  # few images
+        (["a/1", "a/2", "b/1", "b/2", "c/1", "c/2"], None),  # objects by number
+        (["a/x7", "a/q3", "b/k2", "b/d1"], None),  # objects by name
+    ],
+)
+def test_folders_of_masks_are_classes_if_each_image_has_all(masks, classes):
+    found = match(masks, images_by_name([f"images/{name}.png" for name in "abc"]))
+    assert found.classes is None if classes is None else sorted(set(found.classes)) == classes

@@ -137,7 +137,8 @@ def browser() -> Iterator[Any]:
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
+        with browser.new_context(viewport={"width": 1280, "height": 860}) as context:
+            yield context
         browser.close()
 
 
@@ -147,8 +148,7 @@ def open_page(browser: Any) -> Callable[[str], AbstractContextManager[Any]]:
 
     @contextlib.contextmanager
     def opened(link: str) -> Iterator[Any]:
-        with browser.new_context(viewport={"width": 1280, "height": 860}) as context:
-            page = context.new_page()
+        with browser.new_page() as page:
             page.set_default_timeout(10_000)
             page.asked, page.wrong = [], []
             page.on("request", lambda request: page.asked.append(request.url))

@@ -250,7 +250,10 @@ def _element(texts: list[str], images: list[str], *, free: bool, taken: bool) ->
     if not taken and all(numbered) and len(heads := {one[1] for one in numbered if one}) <= len(set(images)):
         return rf"{joint}(?P<class_id>{_either(heads)})[_\-. ]*\d+", [one[1] for one in numbered if one]
     bare = [text.strip("_-. ") for text in texts]
-    repeated = len(set(bare)) <= min(300, max(1, len(set(images)) // 2)) and max(Counter(bare).values()) > 1
+    several = max(Counter(bare).values()) > 1
+    repeated = len(set(bare)) <= min(300, max(1, len(set(images)) // 2)) and several
+    if len(texts) == len(set(images)) * len(set(bare)) and not "".join(bare).isdigit():  # all classes of each image
+        repeated = several
     once = max(Counter(zip(images, bare, strict=True)).values()) == 1 or free
     if not taken and repeated and once and not _counts_objects(bare, images):
         return rf"{joint}(?P<class_id>{_either(set(bare))})", bare

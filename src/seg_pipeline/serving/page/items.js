@@ -1,8 +1,8 @@
 // The images of the page: a list that is predicted in the background, one after another.
 
 import { predict } from "./api.js";
-import { Levels } from "./levels.js";
-import { decodeGrey, decodePicture, decodeRuns, decodeValues } from "./masks.js";
+import { Levels } from "./image/levels.js";
+import { decodeGrey, decodePicture, decodeRuns, decodeValues } from "./image/masks.js";
 
 const KEPT = 256e6; // bytes of pictures and probabilities that stay decoded
 const THUMB = 44;

@@ -1,0 +1,37 @@
+// What all parts of the page share: its state, and short ways to the elements.
+
+import { readSettings } from "./link.js";
+
+export const state = {
+  model: null,
+  rows: [], // one per class: elements, colour, threshold
+  current: null, // the shown item
+  hidden: false, // all masks
+  settings: readSettings(),
+};
+
+export const at = (id) => document.getElementById(id);
+export const number = new Intl.NumberFormat("en");
+export const short = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+export const percent = (share) => `${(100 * share).toFixed(share && share < 0.0995 ? 2 : 1)} %`;
+
+export function make(tag, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+}
+
+export function show(id) {
+  for (const one of ["drop", "busy", "view"]) at(one).hidden = one !== id;
+  at("tools").hidden = id !== "view";
+}
+
+export function say(words) {
+  at("status").textContent = words;
+}
+
+export function tell(title = "", words = "") {
+  at("problem").hidden = !title;
+  at("problem").firstElementChild.textContent = title;
+  at("problem").lastElementChild.textContent = words;
+}

@@ -1,0 +1,109 @@
+// Correction of the shown image, and what becomes of it.
+
+import { save } from "./api.js";
+import { at, make, say, state } from "./common.js";
+import { compare, draw, overlay, remember, viewer } from "./display.js";
+import { Editor } from "./image/editor.js";
+import { makeDownload, runsByClass } from "./image/exports.js";
+import { items, refresh, write } from "./queue.js";
+
+export const editor = new Editor({ viewer, cursor: at("cursor"), draft: at("draft"), redraw: draw, changed });
+const HINTS = {
+  move: "Drag to move the image.",
+  brush: "Draw to add to the class.",
+  eraser: "Draw to clear the class; other classes stay.",
+  polygon: "Click the corners; Enter, a double click or the first corner closes it. Shift erases.",
+  fill: "Click a hole or an outlined area to fill it. Shift and click an object to erase it.",
+};
+
+export function setCorrect(on) {
+  editor.active = on;
+  at("palette").hidden = at("hint").hidden = !on;
+  at("correct").setAttribute("aria-pressed", on);
+  if (on) compare(null);
+  if (on) chooseClass(editor.index);
+  setTool(on && editor.tool === "move" ? "brush" : editor.tool);
+}
+
+export function setTool(tool) {
+  editor.use(tool);
+  for (const button of at("kinds").children) button.setAttribute("aria-pressed", button.dataset.tool === tool);
+  at("size-field").hidden = !["brush", "eraser"].includes(tool);
+  at("scroller").classList.toggle("drawing", editor.drawing);
+  at("hint").textContent = HINTS[tool];
+}
+
+export function setSize(size) {
+  editor.resize(size);
+  at("size").value = editor.size;
+  at("size-text").textContent = `${editor.size} px`;
+}
+
+export function chooseClass(index) {
+  editor.index = index;
+  at("class").value = index;
+  at("patch").style.background = state.rows[index].colour;
+  if (state.rows[index].box.checked || !editor.active) return;
+  state.rows[index].box.checked = true; // what is painted is seen
+  draw();
+  remember();
+}
+
+/** A tool has changed the masks. */
+export function changed() {
+  Object.assign(state.current, { edited: state.current.undo.length > 0 || state.current.saved, unsaved: true });
+  if (!state.current.edited) state.current.unsaved = false;
+  write(state.current);
+  refresh();
+}
+
+export async function revert() {
+  const item = state.current;
+  await items.revert(item);
+  editor.open(item);
+  refresh();
+}
+
+export async function saveCurrent() {
+  const item = state.current;
+  if (!state.model.saves) {
+    await download();
+    return;
+  }
+  at("save").disabled = true;
+  try {
+    const { files } = await save(item.file, item.page, runsByClass(item, state.model.classes));
+    Object.assign(item, { saved: true, unsaved: false });
+    say(`Saved ${files.join(", ")}.`);
+  } catch (error) {
+    say(`Not saved: ${error.message}`);
+  }
+  at("save").disabled = false;
+  write(item);
+}
+
+export async function download() {
+  const chosen = { one: [state.current], all: items.all.filter(({ state }) => state !== "failed"), edited: items.all.filter(({ edited }) => edited) }[at("scope").value];
+  if (!chosen.length) {
+    say("No image has been corrected yet.");
+    return;
+  }
+  at("download").disabled = true;
+  try {
+    for (const item of chosen) await items.load(item, { shown: at("form").value === "overlay" });
+    const ready = chosen.map((item) => ({ ...item, layers: item.layers, overlay: () => overlay(item) }));
+    const [name, content] = await makeDownload(at("form").value, ready, state.model);
+    keep(new Blob([content]), name);
+    if (!["overlay", "areas"].includes(at("form").value)) for (const item of chosen) Object.assign(item, { unsaved: false });
+    chosen.forEach(write);
+  } catch (error) {
+    say(`Nothing was downloaded: ${error.message}`);
+  }
+  at("download").disabled = false;
+}
+
+export function keep(blob, name) {
+  const link = make("a", { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+}

@@ -1,0 +1,170 @@
+// The list of images, and the one that is shown.
+
+import { fill, pairs, restart, thresholds } from "./classes.js";
+import { at, make, number, say, short, show, state, tell } from "./common.js";
+import { editor } from "./correction.js";
+import { draw, drawPicture, viewer } from "./display.js";
+import { measureOf } from "./image/exports.js";
+import { Items } from "./items.js";
+
+export const items = new Items({ query: { key: () => JSON.stringify(thresholds()), pairs }, updated, added: list });
+
+export function take(files) {
+  if (!state.model || !files.length) return;
+  tell();
+  const [added, left] = items.add(files);
+  say(left ? `${number.format(left)} other ${left === 1 ? "file is no image" : "files are no images"} by name.` : "");
+  if (added.length) open(added[0]);
+}
+
+export function list() {
+  at("queue").hidden = !items.all.length;
+  at("number").textContent = items.all.length > 1 ? items.all.length : "";
+  at("items").replaceChildren(...ordered().map((item) => (item.element ??= makeEntry(item))));
+  items.all.forEach(write);
+  placed();
+}
+
+export function ordered() {
+  if (at("order").value === "added") return items.all;
+  const doubt = (item) => item.answer?.uncertainty ?? -1;
+  return [...items.all].sort((a, b) => doubt(b) - doubt(a));
+}
+
+export function makeEntry(item) {
+  item.title = make("span", { className: "title" });
+  item.note = make("span", { className: "soft" });
+  const button = make("button", {}, item.thumb, make("span", {}, item.title, item.note));
+  button.addEventListener("click", () => open(item));
+  return make("li", {}, button);
+}
+
+export function write(item) {
+  if (!item.element) return;
+  const { answer } = item;
+  const found = answer?.classes.filter((one) => one.area).map((one) => one.name);
+  const marks = [item.saved && !item.unsaved && "saved", item.edited && (item.unsaved ? "corrected" : !item.saved && "downloaded"), answer?.look_at_this && "look at this"];
+  item.title.textContent = item.file.paged ? `${item.path}, page ${item.page}` : item.path;
+  item.note.textContent = {
+    waiting: "waiting",
+    running: "predicting",
+    failed: reason(item),
+    done: [...marks.filter(Boolean), item.edited ? "" : found?.join(", ") || "nothing found"].filter(Boolean).join(" · "),
+  }[item.state];
+  item.element.className = `${item.state}${item.edited ? " edited" : ""}`;
+  item.element.firstChild.toggleAttribute("aria-current", item === state.current);
+}
+
+export function updated(item) {
+  if (item.removed) return;
+  write(item);
+  if (item.state === "done" && item.answer.uncertainty !== undefined && item.answer.uncertainty !== null && at("order-field").hidden) {
+    at("order-field").hidden = false;
+  }
+  if (at("order").value !== "added") list();
+}
+
+export function placed() {
+  const place = ordered().indexOf(state.current);
+  at("place").textContent = `${place + 1} / ${items.all.length}`;
+  at("previous").disabled = place < 1;
+  at("next").disabled = place + 1 >= items.all.length;
+}
+
+export function step(by) {
+  const next = ordered()[ordered().indexOf(state.current) + by];
+  if (next) open(next);
+}
+
+export function remove() {
+  const place = ordered().indexOf(state.current);
+  if (state.current.unsaved && !confirm("Its corrections have not been saved. Remove it all the same?")) return;
+  items.remove(state.current);
+  state.current = null;
+  const next = ordered()[place] ?? ordered().at(-1);
+  if (next) {
+    open(next);
+    return;
+  }
+  show("drop");
+  say("");
+  at("table").classList.add("idle");
+}
+
+export async function open(item) {
+  restart();
+  if (state.current) state.current.open = false;
+  const before = state.current;
+  state.current = item;
+  item.open = true;
+  for (const one of [before, item]) if (one) write(one);
+  item.element.scrollIntoView({ block: "nearest" });
+  placed();
+  tell();
+  if (!item.view) {
+    if (!before?.view) show("busy");
+    at("busy").lastElementChild.textContent = item.path;
+  }
+  try {
+    check(item);
+    await items.load(item);
+  } catch (error) {
+    Object.assign(item, { state: "failed", problem: error.message });
+    write(item);
+    if (item === state.current) refuse(item);
+    return;
+  }
+  if (item === state.current) display(item);
+}
+
+export function check({ file }) { // before the upload
+  if (file.size <= state.model.limits.max_bytes) return;
+  throw new Error(`it has ${number.format(file.size)} bytes; this server accepts at most ${number.format(state.model.limits.max_bytes)}`);
+}
+
+export function display(item) {
+  const { answer, view } = item;
+  const { height, width, bits, channels, format, spacing } = answer.image;
+  view.used = performance.now();
+  show("view");
+  for (const canvas of at("sheet").querySelectorAll("canvas")) Object.assign(canvas, { width, height });
+  at("pad").setAttribute("viewBox", `0 0 ${width} ${height}`);
+  const facts = [`${width} × ${height}`, `${bits} bits ${channels === 1 ? "grey" : "colour"}`, format];
+  if (spacing) facts.push(`${short.format(spacing[1])} × ${short.format(spacing[0])} mm`);
+  at("name").replaceChildren(item.title.textContent, make("span", { className: "soft" }, facts.join(", ")));
+  at("table").classList.remove("idle");
+  at("table").classList.toggle("spaced", Boolean(spacing));
+  viewer.open(width, height);
+  editor.open(item);
+  drawPicture();
+  refresh();
+  const found = answer.classes.filter((one) => one.area).map((one) => one.name);
+  say(`Network: ${short.format(answer.network_ms)} ms, ${item.seconds.toFixed(1)} s in all. Found: ${found.join(", ") || "none of the classes"}.`);
+}
+
+/** Write the numbers and draw the masks of the shown image. */
+export function refresh() {
+  state.rows.forEach((row, index) => {
+    const one = state.current.answer.classes[index];
+    fill(row, state.current.edited ? measureOf(state.current, index) : one);
+    if (row.slider) row.slider.disabled = state.current.edited;
+  });
+  for (const [id, stack] of [["undo", state.current.undo], ["redo", state.current.redo]]) at(id).disabled = !stack.length;
+  at("revert").disabled = !state.current.edited;
+  at("save").disabled = false;
+  at("reset").hidden = state.current.edited || state.rows.every((row) => row.threshold === row.usual);
+  draw();
+}
+
+export function reason({ file, problem }) {
+  const words = problem?.startsWith(`${file.name}: `) ? problem.slice(file.name.length + 2) : problem ?? "";
+  return `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
+}
+
+export function refuse(item) {
+  say("");
+  show("drop");
+  at("table").classList.add("idle");
+  at("reset").hidden = true;
+  tell(`${item.path} was rejected`, reason(item));
+}
