@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 import cv2
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.plan import Classes, Value
@@ -34,6 +35,10 @@ FLAT = 0.6
 APART = 16
 """Least distance of two levels in masks that JPEG changed."""
 BACKGROUND = {"background", "bg", "none", "unlabelled", "unlabeled", "_background_"}
+MANY_NUMBERS = 30
+"""Fewest different values that number objects if they do not count from 1 in each image."""
+MOSTLY_SINGLE = 0.95
+"""Share of the values that are in one piece if they number objects; annotations have errors."""
 INVENTED = re.compile(r"(class|colour|label)_\w+|foreground|object")
 """Names that new-data gives to classes that have none."""
 VOID = {"void", "ignore", "unknown", "unlabelled", "unlabeled", "__ignore__"}
@@ -155,13 +160,23 @@ def values_of(paths: list[Path], known: dict[str, str], ask: Asker) -> tuple[lis
 
 
 def number_objects(masks: list[np.ndarray]) -> bool:
-    """Whether the values number the objects of each image: 1, 2, 3, ... in one piece each, up to different numbers."""
-    numbers = [(values, np.unique(values[values > 0])) for values in masks if values.ndim == 2]
-    shown = [(values, one) for values, one in numbers if one.size]
-    counts = {one.size for _, one in shown}
-    if len(counts) < 3 or max(counts) < 5 or any(one[-1] != one.size for _, one in shown):
+    """Whether the values number objects, each in one connected piece.
+
+    They count 1, 2, 3, ... up to a number that differs from image to image, or there are more than classes have, as
+    where objects keep their number through a film.
+    """
+    shown = [(values, found) for values in masks if values.ndim == 2 and (found := np.unique(values[values > 0])).size]
+    counts = {found.size for _, found in shown}
+    counted = len(counts) >= 3 and max(counts) >= 5 and all(found[-1] == found.size for _, found in shown)
+    if not counted and len({number for _, found in shown for number in found.tolist()}) < MANY_NUMBERS:
         return False
-    return all(count_objects(values == number) == 1 for values, one in shown[:10] for number in one.tolist())
+    single = [
+        count_objects(values[place] == number) == 1
+        for values, _ in shown[:10]
+        for number, place in enumerate(ndimage.find_objects(values.astype(np.int32)), start=1)
+        if place is not None
+    ]
+    return float(np.mean(single)) >= MOSTLY_SINGLE
 
 
 def named_values(contents: Contents, tables: Iterable[pd.DataFrame]) -> dict[str, str]:
@@ -230,8 +245,8 @@ def from_pixels(paths: list[Path], known: dict[str, str], ask: Asker, *, alone: 
     if not known and number_objects([grey_values(path) for path in evenly(paths, 40)]):
         options = {"objects": "numbers of the objects of one class", "classes": "classes"}
         question = (
-            "In each mask the values count 1, 2, 3, ..., each is one connected piece, and their number differs from "
-            "image to image. What are they?"
+            "In each mask every value is one connected piece, and the values differ from image to image, as if they "
+            "numbered objects. What are they?"
         )
         if ask.choose("labels", question, options, "objects") == "objects":
             ask.decide(f"the values number the objects of each image: one class, {alone} (else --labels classes)")
