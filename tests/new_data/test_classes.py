@@ -7,7 +7,7 @@ from seg_pipeline.new_data.classes import number_objects
 def drawn(numbers, pieces=1):
     """A mask in which each number fills ``pieces`` squares of 2 x 2 pixels."""
     values = np.zeros((60, 60), np.uint16)
-    for place, number in enumerate(one for number in numbers for one in [number] * pieces):
+    for place, number in enumerate(np.repeat(numbers, pieces).astype(int)):
         top, left = divmod(place, 15)
         values[4 * top : 4 * top + 2, 4 * left : 4 * left + 2] = number
     return values

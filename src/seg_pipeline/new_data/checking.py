@@ -13,6 +13,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
+from seg_pipeline.new_data.fitting import look
 from seg_pipeline.segmentation.export.quiet import errors_only
 from seg_pipeline.segmentation.manifest.table_forms import read_form
 from seg_pipeline.segmentation.storage.atomic import ScratchFolder
@@ -25,7 +26,8 @@ FEW_IMAGE_RULES = ("class_missing_from_split", "fewer_folds")
 
 
 def check(env: str, project: Path, conf: Path, cases: list[list[Path]], raw_root: Path) -> dict[str, Any]:
-    """Number of images and groups that data_processing was run on, the manifest, the findings and a sample sheet."""
+    """Number of images and groups that data_processing was run on, the manifest, the findings; and a sample sheet and
+    ``fitting.Facts`` if an image is usable."""
     with ScratchFolder() as folder:
         params = {"data_root": folder}
         if cases:
@@ -41,8 +43,10 @@ def check(env: str, project: Path, conf: Path, cases: list[list[Path]], raw_root
             findings = catalog["findings"].load()
             told = findings[~findings["rule"].isin(FEW_IMAGE_RULES)]
             manifest = catalog["manifest"].load()
-            sheet = _sheet(manifest) if len(manifest) else None  # now: slices of volumes are in the temporary folder
-            return {"images": images, "groups": groups, "manifest": manifest, "findings": told, "sheet": sheet}
+            found = {"images": images, "groups": groups, "manifest": manifest, "findings": told}
+            if len(manifest):  # now: slices of volumes are in the temporary folder
+                found |= {"sheet": _sheet(manifest), "facts": look(manifest)}
+            return found
 
 
 def _sheet(manifest: pd.DataFrame) -> bytes:

@@ -11,11 +11,12 @@ from typing import Any
 
 from seg_pipeline.new_data.asking import Asker, tell
 from seg_pipeline.new_data.classes import named, only
+from seg_pipeline.new_data.fitting import Facts, fitted, merged
 from seg_pipeline.new_data.layouts import find
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents, scan
 from seg_pipeline.new_data.splits import with_splits
-from seg_pipeline.new_data.writing import write
+from seg_pipeline.new_data.writing import training_input, write
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -74,9 +75,19 @@ def _make(options: argparse.Namespace) -> int:
     ask = Asker(vars(options), interactive=sys.stdin.isatty() and not options.yes)
     tell(f"Looking at {options.folder}")
     plan = choose(scan(options.folder), ask)
-    files = write(target, plan, ask, overwrite=options.overwrite)
+    training = training_input(plan.pictures, ask)
+    files = write(target, plan, training, ask.decisions, overwrite=options.overwrite)
     tell(f"Wrote {target}/{', '.join(files[:-1])} and {files[-1]}.")
-    return 0 if options.no_check else _tried(options, plan)
+    if options.no_check:
+        return 0
+    facts = _tried(options, plan)
+    tell("\nSettings that fit these images:")
+    num_images = len(plan.pictures if plan.annotated is None else plan.annotated)
+    for changes, reason in fitted(training, facts, list(plan.classes.values), num_images):
+        ask.decide(reason)
+        training = merged(training, changes)
+    write(target, plan, training, ask.decisions, overwrite=True)
+    return _told(options)
 
 
 def choose(contents: Contents, ask: Asker) -> Plan:
@@ -125,7 +136,7 @@ def unknown(contents: Contents, reasons: list[str]) -> str:
     )
 
 
-def _tried(options: argparse.Namespace, plan: Plan) -> int:
+def _tried(options: argparse.Namespace, plan: Plan) -> Facts:
     from kedro.io import DatasetError
 
     from seg_pipeline.hooks.errors import text_for_user  # these import Kedro, which only the check needs
@@ -142,9 +153,18 @@ def _tried(options: argparse.Namespace, plan: Plan) -> int:
     tell(summary(result))
     if result["manifest"].empty:
         raise ValueError(f"no image is usable; correct {options.conf / options.name} according to the findings above")
-    picture = options.conf.absolute().parent / "data" / options.name / "new_data.png"
+    picture = _picture(options)
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.write_bytes(result["sheet"])
+    return result["facts"]
+
+
+def _picture(options: argparse.Namespace) -> Path:
+    return options.conf.absolute().parent / "data" / options.name / "new_data.png"
+
+
+def _told(options: argparse.Namespace) -> int:
+    picture = _picture(options)
     place = picture.relative_to(Path.cwd()) if picture.is_relative_to(Path.cwd()) else picture
     tell(f"\nLook at {place}: do the masks fit the images? If not, add an answer (seg-pipeline new-data --help) and "
          f"--overwrite.\nThen:\n  kedro run --env {options.name} --pipelines data_processing,eda\n"

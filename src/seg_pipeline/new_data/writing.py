@@ -81,7 +81,7 @@ def whole_input(heights: Sequence[int], widths: Sequence[int]) -> tuple[list[int
     return [max(32, int(np.ceil(side * scale / 32)) * 32) for side in (height, width)], "pad"
 
 
-def parameters(plan: Plan, ask: Asker) -> dict[str, Any]:
+def parameters(plan: Plan, training: dict[str, Any]) -> dict[str, Any]:
     classes = plan.classes
     annotations = dict(plan.annotations)
     if classes.background:
@@ -95,21 +95,24 @@ def parameters(plan: Plan, ask: Asker) -> dict[str, Any]:
     processing: dict[str, Any] = {"annotations": annotations, **({"split": plan.split} if plan.split else {})}
     if len(plan.pictures) > MANY:
         processing["num_workers"] = -1
-    training = training_input(plan.pictures, ask)
     listed = [{"name": name, "value": value} for name, value in classes.values.items()]
     dataset = {"task": classes.task, "classes": listed, "unlabelled_pixels": classes.unlabelled_pixels}
     return {"dataset": dataset, "data_processing": processing, **({"training": training} if training else {})}
 
 
-def write(folder: Path, plan: Plan, ask: Asker, *, overwrite: bool) -> list[str]:
+def write(folder: Path, plan: Plan, training: dict[str, Any], decisions: list[str], *, overwrite: bool) -> list[str]:
     """Write the files of an environment, all or none; return their names.
+
+    Args:
+        training: the environment's `training`.
+        decisions: what was found and chosen, written above the parameters.
 
     Raises:
         ValueError: the environment exists, and ``overwrite`` is false.
     """
     if folder.exists() and not overwrite:
         raise ValueError(f"{folder}: this environment exists already; choose another name, or add --overwrite")
-    values = _escaped(parameters(plan, ask))
+    values = _escaped(parameters(plan, training))
     entries = {name: {**_escaped(entry), "metadata": _metadata(entry)} for name, entry in plan.catalog.items()}
     texts = {}
     if plan.splits:
@@ -129,7 +132,7 @@ def write(folder: Path, plan: Plan, ask: Asker, *, overwrite: bool) -> list[str]
         "if_missing": "Put the data there, or give its folder with `--params raw_root=FOLDER`.",
     }
     texts["catalog.yml"] = "\n".join(_text({name: entry}) for name, entry in entries.items())
-    texts["parameters.yml"] = _comment(ask.decisions) + "\n".join(_text({k: v}) for k, v in values.items())
+    texts["parameters.yml"] = _comment(decisions) + "\n".join(_text({k: v}) for k, v in values.items())
     told = _comment([f"Written by `new-data` from {plan.raw_root.name}."])
     texts["globals.yml"] = told + _text(places, flow=False)
     with beside(folder, folder=True) as made:

@@ -77,7 +77,7 @@ def test_a_flip_before_changes_of_intensity_keeps_the_sample():
         assert torch.equal(by_pixel, image)
 
 
-@pytest.mark.parametrize("name", ["medical", "street"])
+@pytest.mark.parametrize("name", ["medical", "street", "microscopy"])
 def test_pixels_from_outside_the_frame_are_ignored(name):
     augmentation = make_augmentation(name)
     image, masks = torch.full((3, 32, 48), 255, dtype=torch.uint8), torch.ones(2, 32, 48, dtype=torch.uint8)
@@ -116,6 +116,18 @@ def test_the_medical_preset_never_mirrors_and_street_does():
 
     assert sides("medical") == {True}
     assert sides("street") == {True, False}
+    assert sides("microscopy") == {True, False}
+
+
+def test_the_microscopy_preset_turns_by_any_angle():
+    image = torch.zeros(1, 65, 65, dtype=torch.uint8)
+    image[:, 28:37, 40:58] = 200  # to the right of the centre
+    augmentation = make_augmentation("microscopy", rgb=False)
+    quarters = set()
+    for drawn in parameters(augmentation, 40):
+        down, across = (np.argwhere(augmentation.apply(image, image, drawn)[1][0].numpy() == 200).mean(0) - 32).tolist()
+        quarters.add((down > 0, across > 0))
+    assert len(quarters) == 4
 
 
 def test_grey_stays_grey_and_other_channels_change_alike():

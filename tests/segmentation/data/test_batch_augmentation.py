@@ -10,11 +10,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from seg_pipeline.segmentation.data.augmentation import make_augmentation
 from seg_pipeline.segmentation.images.masks import IGNORE
 
-NAMES = ["light", "medical", "street"]
+NAMES = ["light", "medical", "street", "microscopy"]
 NEUTRAL = {
     "light": [0],
     "medical": [1, 0, 0, 0, 1, 0, 1, 0, 1, 1, 1, 0, 0, 0, 77],
     "street": [1, 0, 0, 0, 1, 0, 1, 0, 0],
+    "microscopy": [1, 0, 0, 0, 1, 0, 1, 0, 0, 1, 0, 0, 0, 77],
 }
 
 
@@ -135,7 +136,7 @@ class Calls(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("classes", [None, 3])
-@pytest.mark.parametrize(("name", "most"), [("light", 7), ("medical", 44), ("street", 26)])
+@pytest.mark.parametrize(("name", "most"), [("light", 7), ("medical", 44), ("street", 26), ("microscopy", 52)])
 def test_a_batch_takes_few_operators_and_a_gpu_is_never_waited_for(name, most, classes):
     with FakeTensorMode(allow_non_fake_inputs=True):
         augmentation = make_augmentation(name).to("cuda")

@@ -161,7 +161,7 @@ class SamplingSettings(Settings):
     oversampling: Literal["none", "foreground", "classes"] = "classes"
     """none: each image once per epoch; foreground: images with and without a mask equally often; classes: seven draws
     of ten first pick a class, then an image that shows it (with `resize_mode: crop`, a window that shows it)."""
-    augmentation: Literal["none", "light", "medical", "street"] = "light"
+    augmentation: Literal["none", "light", "medical", "street", "microscopy"] = "light"
     """Preset of random changes to train images; docs/explanation/training.md lists them."""
     albumentations: str | None = None
     """File of a pipeline saved by `albumentations.save`, used instead of `augmentation`; needs the extra of

@@ -108,6 +108,12 @@ PRESETS: dict[str, Callable[[bool], Preset | None]] = {
         Warp(degrees=3, shift=0.1, zoom=1.4, mirror=True),
         Colour(brightness=0.3, contrast=0.3, saturation=0.3) if rgb else Tone(brightness=0.3, contrast=0.3),
     ),
+    "microscopy": lambda rgb: Preset(
+        Warp(degrees=180, shift=0.06, zoom=1.25, mirror=True),
+        Colour(brightness=0.2, contrast=0.3, saturation=0.3) if rgb else Tone(brightness=0.2, contrast=0.3),
+        Blur(low=0.5, high=1.5, share=0.2),
+        Noise(most=10, share=0.15),
+    ),
 }
 
 
@@ -115,7 +121,8 @@ def make_augmentation(name: str, *, rgb: bool = True) -> Preset | None:
     """Build a preset; None for "none".
 
     "light": horizontal flips. "medical": small rotations, shifts and zooms, brightness, contrast and gamma, some blur
-    and noise; no flips, because left and right differ in a body. "street": flips, zooms, colour.
+    and noise; no flips, because left and right differ in a body. "street": flips, zooms, colour. "microscopy": any
+    turn, flips, zooms, colour, some blur and noise.
 
     Args:
         rgb: whether the channels are red, green and blue, so that saturation may change.

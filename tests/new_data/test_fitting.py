@@ -1,0 +1,129 @@
+"""Data that trips one rule at a time."""
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+
+from seg_pipeline.new_data.fitting import Facts, alike, fitted, look, merged
+from seg_pipeline.segmentation.images.masks import encode_rle
+
+PLAIN = Facts({"left to right": 0.0, "top to bottom": 0.0, "by a quarter": 0.0}, 400.0, 200, 200, 12, False)
+WHOLE = {"input": {"size": [192, 192], "resize_mode": "resize"}}
+
+
+def drawn(folder, draw, *, groups=8, side=64):
+    """Manifest of one image per group; ``draw`` gets a mask and the group's number."""
+    rows = []
+    for group in range(groups):
+        mask = np.zeros((side, side), np.uint8)
+        draw(mask, group)
+        path = folder / f"{group}.png"
+        noise = np.random.default_rng(group).integers(0, 30, mask.shape, dtype=np.uint8)
+        cv2.imwrite(str(path), 40 + noise + 150 * mask)
+        rows.append({"image_id": str(group), "path": str(path), "group": str(group), "height": side, "width": side,
+                     "channels": 1, "mask_blob": encode_rle(mask.astype(bool), order="C"), "area_blob": int(mask.sum()),
+                     "ignore": ""})  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def anywhere(mask, group):
+    for x, y in np.random.default_rng(group).integers(4, 60, (6, 2)).tolist():
+        cv2.circle(mask, (x, y), 3, 1, -1)
+
+
+def below(mask, group):
+    """Near the lower border, on both sides alike."""
+    for x, y in np.random.default_rng(group).integers((4, 50), (60, 60), (6, 2)).tolist():
+        cv2.circle(mask, (x, y), 3, 1, -1)
+
+
+def to_the_right(mask, group):
+    x, y = np.random.default_rng(group).integers((44, 10), (56, 54)).tolist()
+    cv2.circle(mask, (x, y), 5, 1, -1)
+
+
+def chosen(facts, classes=("blob",), number=5000, training=WHOLE):
+    changes = {}
+    for change, reason in fitted(training, facts, list(classes), number):
+        changes = merged(changes, change)
+        assert reason
+    return changes
+
+
+@pytest.mark.parametrize(
+    ("draw", "preset"),
+    [
+        pytest.param(anywhere, "microscopy", id="anywhere"),
+        pytest.param(below, "street", id="below"),
+        pytest.param(to_the_right, "medical", id="to the right"),
+    ],
+)
+def test_augmentation_follows_where_the_classes_lie(tmp_path, draw, preset):
+    assert chosen(look(drawn(tmp_path, draw)))["sampling"] == {"augmentation": preset}
+
+
+@pytest.mark.parametrize(
+    ("facts", "classes", "preset", "reason"),
+    [
+        (PLAIN, ("left kidney", "liver"), "medical", "because of the class left kidney"),
+        (PLAIN, ("cell", "leftover"), "microscopy", "no common direction"),
+        (PLAIN._replace(differences={}), ("cell",), "medical", "a single group does not tell"),
+        (PLAIN._replace(groups=3), ("a", "b"), "medical", "3 groups do not tell"),
+        (PLAIN._replace(groups=3, colour=True), ("a", "b"), "street", "no turns"),
+        (PLAIN._replace(groups=3), ("cell",), "microscopy", "no common direction"),
+    ],
+)
+def test_augmentation_by_classes_and_groups(facts, classes, preset, reason):
+    change, why = next(iter(fitted(WHOLE, facts, list(classes), 5000)))
+    assert change == {"sampling": {"augmentation": preset}}
+    assert reason in why
+
+
+def test_cosine_of_the_groups_differences():
+    assert alike(np.array([[1.0, 0.0], [0.0, 2.0]])) == 0
+    assert alike(np.array([[1.0, 0.0], [3.0, 0.0], [0.0, 0.0]])) == 1
+    assert alike(np.array([[1.0, 1.0], [1.0, -1.0], [1.0, 0.0]])) == pytest.approx((0 + 2 * 0.5**0.5) / 3)
+    assert alike(np.zeros((3, 2))) == 0
+
+
+def test_small_objects_keep_their_pixels(tmp_path):
+    def dots(mask, group):
+        mask[10:13, 10:13] = 1  # 9 pixels
+        mask[30, 30] = 1  # a speck
+        if group == 0:
+            mask[40:60, 40:60] = 1
+
+    facts = look(drawn(tmp_path, dots))
+    assert facts.smallest_object == 9
+    assert (facts.height, facts.width, facts.groups, facts.colour) == (64, 64, 8, False)
+    windows = {"input": {"size": [256, 256], "resize_mode": "crop", "scale": 0.25, "zoom": 1.5}}
+    large = facts._replace(height=2048, width=2048)
+    assert chosen(large, training=windows)["input"] == {
+        "size": [256, 256], "resize_mode": "crop", "scale": 1.0, "zoom": 1.5
+    }  # fmt: skip
+    assert chosen(large._replace(smallest_object=100), training=windows)["input"]["scale"] == 0.5
+    assert "input" not in chosen(large._replace(smallest_object=400), training=windows)
+    assert "input" not in chosen(large._replace(smallest_object=None), training=windows)
+
+
+def test_images_that_would_shrink_too_much_are_cut_into_windows():
+    facts = PLAIN._replace(smallest_object=25, height=300, width=300)
+    assert chosen(facts)["input"] == {"size": [256, 256], "resize_mode": "crop", "scale": 1.0, "zoom": 1.5}
+    assert "input" not in chosen(facts._replace(smallest_object=80))
+
+
+@pytest.mark.parametrize(
+    ("number", "size", "fit"),
+    [
+        (10, [256, 256], {"epochs": 300, "validate_every": 12}),  # 4e8 / (7 * 65536) = 872
+        (100, [256, 256], {"epochs": 87, "validate_every": 3}),  # 4e8 / (70 * 65536) = 87.2
+        (200, [256, 256], {"epochs": 44}),
+        (400, [256, 256], None),  # 22, fewer than the default
+        (400, [128, 128], {"epochs": 87, "validate_every": 3}),
+        (0, [128, 128], None),
+    ],
+)
+def test_few_images_are_shown_more_often(number, size, fit):
+    training = {"input": {"size": size, "resize_mode": "pad"}}
+    assert chosen(PLAIN, number=number, training=training).get("fit") == fit
