@@ -13,6 +13,7 @@ import tifffile
 
 from seg_pipeline.segmentation.images.masks import encode_rle
 
+pytestmark = pytest.mark.slow
 RAMP = np.tile(np.linspace(0, 65535, 60).astype(np.uint16), (40, 1))  # 16 bits; brightness 0 to 1 from left to right
 
 
@@ -325,6 +326,30 @@ def test_a_link_brings_the_settings_back(page, ramp, address, open_page):
         assert other.get_by_label("bright", exact=True).is_checked() is False
         assert other.input_value("#opacity") == "30"
         assert numbers(other, 1)[0] == "240"
+
+
+def test_the_most_uncertain_images_can_come_first(page, fake, tmp_path):
+    doubts = {"a.png": [0.2, False], "b.png": [0.7, True], "c.png": [0.4, False]}
+    with_doubts = """(doubts) => {
+      const real = window.fetch;
+      window.fetch = async (...given) => {
+        const found = await (await real(...given)).json();
+        [found.uncertainty, found.look_at_this] = doubts[found.image.file];
+        return new Response(JSON.stringify(found));
+      };
+    }"""
+    page.evaluate(with_doubts, doubts)
+    for name in doubts:
+        (tmp_path / name).write_bytes(fake.file(np.zeros((8, 8), dtype=np.uint8)))
+    page.set_input_files("#file", [tmp_path / name for name in doubts])
+    page.locator("#items li.done").nth(2).wait_for()
+    page.select_option("#order", "uncertain")
+    assert page.locator("#items .title").all_inner_texts() == ["b.png", "c.png", "a.png"]
+    assert page.locator("#items .doubtful .title").all_inner_texts() == ["b.png"]
+    assert page.inner_text("#place") == "3 / 3"
+    page.keyboard.press(",")
+    page.get_by_text("2 / 3").wait_for()
+    assert "Uncertainty 0.40." in page.inner_text("#status")
 
 
 def test_a_pasted_image_is_predicted(page, ramp):

@@ -5,7 +5,7 @@ import { at, make, say, state } from "./common.js";
 import { compare, draw, overlay, remember, viewer } from "./display.js";
 import { Editor } from "./image/editor.js";
 import { makeDownload, runsByClass } from "./image/exports.js";
-import { items, refresh, write } from "./queue.js";
+import { items, refresh, step, write } from "./queue.js";
 
 export const editor = new Editor({ viewer, cursor: at("cursor"), draft: at("draft"), redraw: draw, changed });
 const HINTS = {
@@ -51,7 +51,7 @@ export function chooseClass(index) {
 
 /** A tool has changed the masks. */
 export function changed() {
-  Object.assign(state.current, { edited: state.current.undo.length > 0 || state.current.saved, unsaved: true });
+  Object.assign(state.current, { changes: (state.current.changes ?? 0) + 1, edited: state.current.undo.length > 0 || state.current.saved, unsaved: true });
   if (!state.current.edited) state.current.unsaved = false;
   write(state.current);
   refresh();
@@ -71,15 +71,22 @@ export async function saveCurrent() {
     return;
   }
   at("save").disabled = true;
+  const { changes } = item;
   try {
     const { files } = await save(item.file, item.page, runsByClass(item, state.model.classes));
-    Object.assign(item, { saved: true, unsaved: false });
+    Object.assign(item, { saved: true, unsaved: item.changes !== changes }); // it may have been painted on meanwhile
     say(`Saved ${files.join(", ")}.`);
   } catch (error) {
     say(`Not saved: ${error.message}`);
   }
   at("save").disabled = false;
   write(item);
+}
+
+export async function saveAndNext() {
+  const item = state.current;
+  await saveCurrent();
+  if (!item.unsaved && item === state.current) step(1);
 }
 
 export async function download() {

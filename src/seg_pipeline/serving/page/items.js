@@ -78,6 +78,7 @@ export class Items {
     item.state = "running";
     this.updated(item);
     try {
+      this.query.check(item);
       const began = performance.now();
       const answer = await predict(item.file, [["page", item.page], ["include", "values"], ...this.query.pairs(true)]);
       await this.#take(item, answer);

@@ -3,7 +3,7 @@
 import { readExample, readModel, rememberToken } from "./api.js";
 import { makeRow, reset } from "./classes.js";
 import { at, make, number, say, show, state, tell } from "./common.js";
-import { chooseClass, download, editor, revert, saveCurrent, setCorrect, setSize, setTool } from "./correction.js";
+import { chooseClass, download, editor, revert, saveAndNext, saveCurrent, setCorrect, setSize, setTool } from "./correction.js";
 import { compare, draw, dragWindow, drawPicture, remember, setOpacity, setWindow, viewer } from "./display.js";
 import { formsOf } from "./image/exports.js";
 import { follow } from "./image/viewer.js";
@@ -35,7 +35,7 @@ async function start() {
     : "Images are processed in memory on this server and are not stored.";
   at("examples").hidden = !examples.length;
   at("examples").textContent = `Try ${examples.length === 1 ? "an example" : `${examples.length} examples`}`;
-  at("save").hidden = !saves;
+  at("save").hidden = at("save-next").hidden = !saves;
   state.rows = classes.map(makeRow);
   at("classes").replaceChildren(...state.rows.flatMap((row) => row.elements));
   at("class").replaceChildren(...classes.map(({ name }, index) => make("option", { value: index }, name)));
@@ -69,7 +69,7 @@ document.addEventListener("keydown", (event) => {
   const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   let done = true;
   if (event.ctrlKey || event.metaKey) {
-    if (name === "s") saveCurrent().then(() => step(1));
+    if (name === "s") saveAndNext();
     else if (editor.active && (name === "y" || (name === "z" && event.shiftKey))) editor.redo();
     else if (editor.active && name === "z") editor.undo();
     else done = false;
@@ -117,7 +117,7 @@ at("token").addEventListener("submit", (event) => {
 const clicks = {
   larger: () => viewer.by(1.25), smaller: () => viewer.by(0.8), fit: () => viewer.fit(), previous: () => step(-1), next: () => step(1),
   compare: () => compare(state.settings.compare === null ? 50 : null), correct: () => setCorrect(!editor.active),
-  undo: () => editor.undo(), redo: () => editor.redo(), download, save: saveCurrent, keys: () => at("help").showModal(),
+  undo: () => editor.undo(), redo: () => editor.redo(), download, save: saveCurrent, "save-next": saveAndNext, keys: () => at("help").showModal(),
   auto: () => { state.settings.window = null; drawPicture(); remember(); },
   revert, remove, reset,
   link: async () => {

@@ -7,7 +7,7 @@ import { draw, drawPicture, viewer } from "./display.js";
 import { measureOf } from "./image/exports.js";
 import { Items } from "./items.js";
 
-export const items = new Items({ query: { key: () => JSON.stringify(thresholds()), pairs }, updated, added: list });
+export const items = new Items({ query: { key: () => JSON.stringify(thresholds()), pairs, check }, updated, added: list });
 
 export function take(files) {
   if (!state.model || !files.length) return;
@@ -43,7 +43,7 @@ export function write(item) {
   if (!item.element) return;
   const { answer } = item;
   const found = answer?.classes.filter((one) => one.area).map((one) => one.name);
-  const marks = [item.saved && !item.unsaved && "saved", item.edited && (item.unsaved ? "corrected" : !item.saved && "downloaded"), answer?.look_at_this && "look at this"];
+  const marks = [item.saved && !item.unsaved && "saved", item.edited && (item.unsaved ? "corrected" : !item.saved && "downloaded")];
   item.title.textContent = item.file.paged ? `${item.path}, page ${item.page}` : item.path;
   item.note.textContent = {
     waiting: "waiting",
@@ -51,16 +51,14 @@ export function write(item) {
     failed: reason(item),
     done: [...marks.filter(Boolean), item.edited ? "" : found?.join(", ") || "nothing found"].filter(Boolean).join(" · "),
   }[item.state];
-  item.element.className = `${item.state}${item.edited ? " edited" : ""}`;
-  item.element.firstChild.toggleAttribute("aria-current", item === state.current);
+  item.element.className = [item.state, item.edited && "edited", answer?.look_at_this && "doubtful"].filter(Boolean).join(" ");
+  item.element.firstChild.setAttribute("aria-current", item === state.current);
 }
 
 export function updated(item) {
   if (item.removed) return;
   write(item);
-  if (item.state === "done" && item.answer.uncertainty !== undefined && item.answer.uncertainty !== null && at("order-field").hidden) {
-    at("order-field").hidden = false;
-  }
+  if (item.answer?.uncertainty >= 0) at("order-field").hidden = false;
   if (at("order").value !== "added") list();
 }
 
@@ -106,11 +104,8 @@ export async function open(item) {
     at("busy").lastElementChild.textContent = item.path;
   }
   try {
-    check(item);
     await items.load(item);
-  } catch (error) {
-    Object.assign(item, { state: "failed", problem: error.message });
-    write(item);
+  } catch {
     if (item === state.current) refuse(item);
     return;
   }
@@ -139,7 +134,8 @@ export function display(item) {
   drawPicture();
   refresh();
   const found = answer.classes.filter((one) => one.area).map((one) => one.name);
-  say(`Network: ${short.format(answer.network_ms)} ms, ${item.seconds.toFixed(1)} s in all. Found: ${found.join(", ") || "none of the classes"}.`);
+  const doubt = answer.uncertainty >= 0 ? ` Uncertainty ${answer.uncertainty.toFixed(2)}.` : "";
+  say(`Network: ${short.format(answer.network_ms)} ms, ${item.seconds.toFixed(1)} s in all. Found: ${found.join(", ") || "none of the classes"}.${doubt}`);
 }
 
 /** Write the numbers and draw the masks of the shown image. */
