@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,12 @@ def test_options_become_settings():
     )
     assert (found.workers, found.queue, found.max_bytes, found.max_pixels, found.timeout) == (3, 0, 5, 6, 7.5)
     assert settings_of("--allow-host", "a", "--allow-host", "b").hosts == ("a", "b")
+
+
+def test_nothing_is_saved_unless_a_folder_is_named():
+    assert (settings_of().save, settings_of().examples) == (None, None)
+    found = settings_of("--save", "a/b", "--examples", "c")
+    assert (found.save, found.examples) == (Path("a/b"), Path("c"))
 
 
 def test_the_token_of_the_command_line_goes_before_the_variables():

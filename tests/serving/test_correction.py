@@ -11,10 +11,7 @@ import pytest
 from PIL import Image
 from tests.new_data.test_zoo import processed
 
-from seg_pipeline.new_data.asking import Asker
-from seg_pipeline.new_data.command import choose as choose_layout
-from seg_pipeline.new_data.scanning import scan
-from seg_pipeline.new_data.writing import write
+from seg_pipeline.new_data.command import main as new_data
 from seg_pipeline.segmentation.formats.coco_masks import decode_segmentation
 from seg_pipeline.segmentation.manifest.table import read_masks
 
@@ -244,8 +241,11 @@ def test_corrections_stay_with_their_image_in_the_queue(page):
     np.testing.assert_array_equal(bright(page), GREY > 0)
 
 
-def test_what_is_saved_is_an_input_of_new_data(page, folder, images, tmp_path, capsys):
+def test_what_is_saved_is_an_input_of_new_data(page, folder, images, tmp_path, monkeypatch, capsys):
     """Three images are corrected without leaving the page, and saved on the server and as COCO."""
+    (tmp_path / "conf" / "base").mkdir(parents=True)
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
     expected = {}
     for number, path in enumerate(images):
         page.get_by_text(f"{number + 1} / 3").wait_for()
@@ -264,9 +264,8 @@ def test_what_is_saved_is_an_input_of_new_data(page, folder, images, tmp_path, c
         page.click("#download")
     download.value.save_as(images[0].parent / "coco.json")
     for root in (folder, images[0].parent):
-        ask = Asker({}, interactive=False)
-        write(tmp_path / f"conf_{root.name}", choose_layout(scan(root), ask), ask, overwrite=False)
-        manifest, findings, names = processed(tmp_path / f"conf_{root.name}", root)
+        assert new_data([str(root), root.name, "--yes", "--no-check"]) == 0
+        manifest, findings, names = processed(tmp_path / "conf" / root.name, root)
         assert sorted(names) == ["bright", "dark"], capsys.readouterr().out
         assert sorted(manifest["image_id"]) == ["a", "b", "c"], findings
         order = [names.index(name) for name in ("bright", "dark")]

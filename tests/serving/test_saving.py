@@ -114,6 +114,27 @@ def test_a_server_without_the_option_cannot_save(client, fake):
     assert client.post("/api/save", files=files).status_code == 404
 
 
+def test_masks_of_too_many_runs_are_refused_before_they_are_read(saving, fake):
+    with saving.start() as client:
+        answer = saving.post(client, fake.file(GREY), b" " * 4_000_001)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        413,
+        "`masks` has 4,000,001 bytes; at most 4,000,000 are accepted",
+    )
+    assert saving.files() == []
+
+
+def test_saving_needs_the_token_and_comes_from_this_page(fake, tmp_path):
+    files = {"image": fake.file(GREY), "masks": json.dumps(runs_of()).encode()}
+    bearer = {"Authorization": "Bearer secret"}
+    with fake.client(fake.Predictor(), save=tmp_path / "kept", token="secret") as client:
+        assert client.post("/api/save", files=files).status_code == 401
+        assert client.get("/api/examples/0").status_code == 401
+        foreign = client.post("/api/save", files=files, headers={**bearer, "Origin": "http://evil.example"})
+        assert foreign.status_code == 403
+        assert client.post("/api/save", files=files, headers=bearer).status_code == 200
+
+
 def test_a_folder_of_other_classes_is_refused(saving, fake):
     saving.folder.mkdir()
     (saving.folder / "classes.txt").write_text("cat\n")

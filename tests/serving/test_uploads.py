@@ -6,6 +6,7 @@ import io
 import struct
 import sys
 import zlib
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -236,9 +237,15 @@ def as_dicom(values, slope=1, intercept=0, **tags) -> bytes:
     return file.getvalue()
 
 
-def test_dicom_is_read_with_its_spacing_and_unit(client):
+def dicom_client(fake, **settings):
+    bundle = fake.Predictor().bundle
+    return fake.client(fake.Predictor(replace(bundle, input=replace(bundle.input, **settings))))
+
+
+def test_dicom_is_read_with_its_spacing_and_unit(fake):
     values = np.array([[0, 1024, 65535 - 7], [5, 1, 2]], dtype=np.uint16)
-    answer = client.post("/api/predict?include=values", files={"image": as_dicom(values, intercept=-1024)}).json()
+    with dicom_client(fake, normalisation="percentile") as client:
+        answer = client.post("/api/predict?include=values", files={"image": as_dicom(values, intercept=-1024)}).json()
     assert answer["image"] | {"file": ""} == {
         "file": "",
         "format": "DICOM",
@@ -254,6 +261,19 @@ def test_dicom_is_read_with_its_spacing_and_unit(client):
     assert [(one["area"], one["area_mm2"]) for one in answer["classes"]] == [(1, 1), (5, 5)]
     packed = cv2.imdecode(np.frombuffer(base64.b64decode(answer["values"]["data"]), np.uint8), cv2.IMREAD_COLOR)
     np.testing.assert_array_equal(packed[..., 2] * np.uint16(256) + packed[..., 1], values)
+
+
+def test_dicom_values_that_the_model_cannot_interpret_are_refused(fake):
+    data = as_dicom(np.array([[0, 1024], [5, 1]]), intercept=-1024)
+    with dicom_client(fake, normalisation="fixed", window=(0, 100)) as client:
+        refused = client.post("/api/predict", files={"image": ("ct.dcm", data)})
+        whole = client.post("/api/predict", files={"image": as_dicom(np.array([[0, 1024], [5, 1]]))})
+    assert (refused.status_code, whole.status_code) == (422, 200)
+    assert refused.json()["detail"].startswith("ct.dcm: its values begin at -1024, and this model normalises by stored")
+    reading = ReadSettings(value_range=(-1024, 3071))
+    with dicom_client(fake, normalisation="fixed", window=(0, 100), reading=reading) as client:
+        image = client.post("/api/predict", files={"image": data}).json()["image"]
+    assert image["value_range"] == [-1024, 3071]
 
 
 def test_a_frame_of_a_dicom_file_is_chosen(client):

@@ -22,7 +22,7 @@ from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.settings.training import InputSettings
 from seg_pipeline.serving.image_checks import DecodedUpload
-from seg_pipeline.serving.schema import ClassResult, ImageFacts, PixelData, Prediction
+from seg_pipeline.serving.schema import ClassResult, ImageFacts, PixelData, Prediction, RequestError
 
 Extra = Literal["probabilities", "display", "values"]
 
@@ -45,6 +45,7 @@ class ResponseOptions:
 def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseOptions) -> Response:
     """Predict and encode one image; the caller limits how many run at once."""
     bundle, image = predictor.bundle, upload.pixels
+    _check_values(upload, bundle.input)
     began = time.perf_counter()
     probabilities = predictor.probabilities(as_input(image, bundle.input))
     network_ms = round(1000 * (time.perf_counter() - began), 1)
@@ -77,6 +78,19 @@ def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseO
         elif result.display is None:
             result.display = display_image(image, bundle.input)
     return Response(result.model_dump_json(), media_type="application/json")
+
+
+def _check_values(upload: DecodedUpload, settings: InputSettings) -> None:
+    """Refuse DICOM values that were shifted into 16 bits, if the model takes stored values as they are."""
+    if upload.value_range in (None, (0, 65535), settings.reading.value_range):
+        return
+    if settings.normalisation not in ("percentile", "image"):
+        words = (
+            f"{upload.name}: its values begin at {upload.value_range[0]:g}, and this model normalises by stored values "
+            f"(`normalisation: {settings.normalisation}`), so it cannot know what they mean; train it with "
+            "`dataset.reading.value_range`, or with `normalisation: percentile`"
+        )
+        raise RequestError(422, "no_unit", words)
 
 
 def as_input(image: np.ndarray, settings: InputSettings) -> np.ndarray | list[np.ndarray | None]:

@@ -28,6 +28,8 @@ from seg_pipeline.serving.uploads import FIELD, read_form
 
 MASKS = "masks"
 SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "TIFF": ".tif", "WebP": ".webp", "BMP": ".bmp"}
+MAX_BYTES = 4_000_000
+"""Of the masks: about 400,000 runs, for whose faults Python needs 200 MB."""
 RESERVED = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
 """Names that Windows does not accept."""
 _RUNS = TypeAdapter(dict[str, str])
@@ -136,8 +138,10 @@ def read_masks(data: bytes, bundle: Bundle, shape: tuple[int, ...]) -> np.ndarra
     """Bool masks (C, H, W) of the run lengths in the form's field ``masks``.
 
     Raises:
-        RequestError: 422, it is no such JSON, or the masks do not fit the classes, the image or the task.
+        RequestError: 413, it is too large; 422, it is no such JSON, or does not fit the classes, image or task.
     """
+    if len(data) > MAX_BYTES:
+        raise RequestError(413, "masks", f"`{MASKS}` has {len(data):,} bytes; at most {MAX_BYTES:,} are accepted")
     try:
         runs = _RUNS.validate_json(data)
         if set(runs) != set(bundle.classes):
