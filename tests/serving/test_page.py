@@ -268,6 +268,9 @@ def test_many_images_are_listed_and_those_that_are_none_say_why(page, fake, tmp_
     assert list(unpacked(data)) == [f"masks/{folder}/{name}.png" for name in "ab" for folder in ("bright", "dark")]
     page.click("#remove")
     page.get_by_text("no.png was rejected").wait_for()
+    page.keyboard.press(",")
+    page.locator("#view").wait_for()
+    assert page.inner_text("#name").startswith("a.png")
 
 
 def test_pages_of_a_tiff_are_listed_one_by_one(page, fake, tmp_path):

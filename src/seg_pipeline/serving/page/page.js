@@ -65,10 +65,13 @@ const KEYS = {
 const TOOLS = { v: "move", b: "brush", e: "eraser", p: "polygon", f: "fill" };
 
 document.addEventListener("keydown", (event) => {
-  if (at("help").open || !state.current?.view || at("view").hidden || event.altKey || event.target.matches("select, input:not([type=range], [type=checkbox])")) return;
+  if (at("help").open || !state.current || event.altKey || event.target.matches("select, input:not([type=range], [type=checkbox])")) return;
   const name = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   let done = true;
-  if (event.ctrlKey || event.metaKey) {
+  if (at("view").hidden) { // a rejected image
+    if (!",.?".includes(name) || event.ctrlKey) return;
+    KEYS[name]();
+  } else if (event.ctrlKey || event.metaKey) {
     if (name === "s") saveAndNext();
     else if (editor.active && (name === "y" || (name === "z" && event.shiftKey))) editor.redo();
     else if (editor.active && name === "z") editor.undo();
