@@ -5,7 +5,7 @@ from kedro.pipeline import Node, Pipeline
 
 ORDER = ("combine", "data_processing", "eda", "hparam_search", "training", "evaluation", "export", "reporting")
 """Order in which a run takes its pipelines, as far as their inputs allow; all others come last."""
-ON_REQUEST = ("combine", "export", "export_nnunet", "inference")
+ON_REQUEST = ("annotate", "combine", "export", "export_nnunet", "inference")
 """Pipelines that are not part of the default run."""
 # fmt: off
 SHARED = {
@@ -17,7 +17,14 @@ SHARED = {
 }
 # fmt: on
 """Outputs that other pipelines or users read. All others are in the namespace of their pipeline."""
-WORKING_FILES = {"inference_folder", "nnunet_folder", "previous_measurements", "search_folder", "unverified_bundle"}
+WORKING_FILES = {
+    "annotation_folder",
+    "inference_folder",
+    "nnunet_folder",
+    "previous_measurements",
+    "search_folder",
+    "unverified_bundle",
+}
 """Inputs that only their own pipeline writes."""
 
 

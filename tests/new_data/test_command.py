@@ -1,5 +1,6 @@
 """Each form of data: a tiny folder gives an environment with which data_processing runs."""
 
+import argparse
 import io
 import re
 import shutil
@@ -11,9 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from kedro.io import DatasetError
 
-from seg_pipeline.new_data import checking
+from seg_pipeline.new_data import checking, command
 from seg_pipeline.new_data.command import main
+from seg_pipeline.new_data.plan import Classes, Plan
 from seg_pipeline.new_data.writing import whole_input
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.phantom import write_example, write_phantom
@@ -200,7 +203,6 @@ OTHER_DATA = {
         '{"images": [], "annotations": [{"bbox": [1, 2, 3, 4]}]}',
         "c.json is a COCO file of boxes: its annotations have no `segmentation`",
     ),
-    "LabelMe": ("a.json", '{"shapes": [], "imagePath": "a.png"}', "a.json is of LabelMe: export the outlines"),
     "a video": ("a.mp4", "", "1 files (.mp4 .avi .mov .mkv) are videos; write their frames as images"),
     "arrays": ("a.npy", "", "are arrays; write each image and mask as PNG or TIFF"),
     "an archive": ("a.zip", "", "are archives; unpack them first"),
@@ -388,3 +390,17 @@ def test_real_data(data, options, form, make):
     if data == "camvid":
         assert [one["name"] for one in given["dataset"]["classes"]][:3] == ["sky", "building", "pole"]
         assert given["dataset"]["unlabelled_pixels"] == "ignore"
+
+
+def test_a_failed_trial_names_the_folder_of_the_data(monkeypatch, tmp_path):
+    def failing(*_):
+        raise DatasetError(
+            "Failed while loading data from dataset x.\n/tmp/seg_pipeline-ab1_/raw: none of its 3 cases fits"
+        )
+
+    monkeypatch.setattr("seg_pipeline.new_data.checking.check", failing)
+    options = argparse.Namespace(name="mine", conf=tmp_path / "conf")
+    plan = Plan(tmp_path / "scans", {}, Classes({}, "multilabel"), {}, [])
+    told = f"{tmp_path}/scans: none of its 3 cases fits"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        command._tried(options, plan)

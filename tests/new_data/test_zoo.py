@@ -13,12 +13,19 @@ from tests.new_data.zoo import SPECIES
 
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.command import choose
-from seg_pipeline.new_data.plan import RAW
+from seg_pipeline.new_data.plan import DATA, RAW
 from seg_pipeline.new_data.scanning import scan
-from seg_pipeline.new_data.writing import write
+from seg_pipeline.new_data.writing import training_input, write
 from seg_pipeline.params import DataProcessingParams, DatasetParams
 from seg_pipeline.pipelines.data_processing.pipeline import create_pipeline
 from seg_pipeline.segmentation.manifest.table import read_masks
+
+
+def write_environment(root: Path, folder: Path, answers: dict[str, str]) -> None:
+    """What new-data writes for the data in ``root`` without a trial."""
+    ask = Asker(answers, interactive=False)
+    plan = choose(scan(root), ask)
+    write(folder, plan, training_input(plan.pictures, ask), ask.decisions, overwrite=True)
 
 
 def environment(folder: Path, root: Path) -> tuple[dict[str, pd.DataFrame], DatasetParams, DataProcessingParams]:
@@ -35,11 +42,14 @@ def resolved(value: Any, root: Path) -> Any:
         return {key: resolved(one, root) for key, one in value.items()}
     if isinstance(value, list):
         return [resolved(one, root) for one in value]
-    return value.replace(RAW, str(root)).replace("\\${", "${") if isinstance(value, str) else value
+    places = {RAW: str(root), DATA: f"{root}_data", "\\${": "${"}
+    for name in places if isinstance(value, str) else ():
+        value = value.replace(name, places[name])
+    return value
 
 
-def processed(folder: Path, root: Path) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Measured images, with the split if the data gives it, findings and class names."""
+def processed(folder: Path, root: Path, *, draw_splits: bool = False) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """Measured images, with the split if the data gives it or it is drawn, findings and class names."""
     tables, dataset, params = environment(folder, root)
     data = {
         "excluded_images": None,
@@ -51,7 +61,9 @@ def processed(folder: Path, root: Path) -> tuple[pd.DataFrame, pd.DataFrame, lis
     data |= {"params:dataset": dataset, "params:data_processing": params}
     for node in create_pipeline().nodes:
         # what compares images and draws splits takes long, and is tested elsewhere
-        wanted = node.name != "check_images" and (node.name != "assign_splits" or params.split.method == "table")
+        wanted = node.name != "check_images" and (
+            node.name != "assign_splits" or draw_splits or params.split.method == "table"
+        )
         if wanted and data.keys() >= set(node.inputs):
             made = node.func(*(data[name] for name in node.inputs))
             made = list(made)[-1] if inspect.isgenerator(made) else made
@@ -71,8 +83,7 @@ def test_every_form_is_read_to_the_pixel(species, tmp_path, capsys):
     root = tmp_path / "raw"
     root.mkdir()
     truth = SPECIES[species](root)
-    ask = Asker(truth.answers, interactive=False)
-    write(tmp_path / "mine", choose(scan(root), ask), ask, overwrite=False)
+    write_environment(root, tmp_path / "mine", truth.answers)
     told = capsys.readouterr().out
     manifest, findings, names = processed(tmp_path / "mine", root)
     assert truth.told in told

@@ -182,3 +182,39 @@ def test_what_is_missing_is_named(manifest, tmp_path, params, text):
 def test_formats_that_do_not_go_together(formats, text):
     with pytest.raises(ValidationError, match=text):
         ExportParams(formats=formats)
+
+
+def test_annotations_of_a_trained_model_are_an_input_again(checkpoint, manifest, tmp_path):
+    from seg_pipeline.params import AnnotateParams
+    from seg_pipeline.pipelines import annotate
+    from seg_pipeline.segmentation.formats.coco import read_coco
+
+    manifest.head(3).to_parquet(tmp_path / "list.parquet")
+    values = {
+        "trained_checkpoint": checkpoint,
+        "exported_bundle": None,
+        "chosen_postprocessing": None,
+        "params:prediction": PredictSettings(),
+        "params:inference": InferenceParams(device="cpu", images=str(tmp_path / "list.parquet")),
+        "params:annotate": AnnotateParams(images="copy", shapes="masks", polygon_iou=0.9),
+        "annotation_folder": tmp_path / "out",
+    }
+    names = ["annotation_polygons", "unpredicted_images"]
+    entries = DataCatalog({
+        **{name: MemoryDataset(value) for name, value in values.items()}, **{name: MemoryDataset() for name in names}
+    })  # fmt: skip
+    SequentialRunner().run(annotate.create_pipeline(), entries)
+    polygons = entries["annotation_polygons"].load()
+    assert set(polygons["tool"]) == {"via"}  # the others have masks
+    assert polygons["iou"].min() >= 0.9
+    assert entries["unpredicted_images"].load().empty
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "coco.json", "cvat.xml", "cvat_labels.json", "images", "label_studio.json", "label_studio.xml", "labelme",
+        "predicted", "via.json",
+    }  # fmt: skip
+    table = read_coco(tmp_path / "out/coco.json", tmp_path / "out/images")
+    areas = pd.read_csv(tmp_path / "out/predicted/areas.csv")
+    assert table["problem"].isna().all()
+    for row in areas.itertuples():
+        drawn = table[(table["image_id"] == row.image_id) & (table["class"] == row._5)]
+        assert sum(sum(map(int, mask.split()[1::2])) for mask in drawn["mask"]) == row.area

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRAINS = ("training.train_model", "hparam_search.run_sanity_checks", "hparam_search.search_settings")
-PREDICTS = "inference.predict_images"
+PREDICTS = ("inference.predict_images", "annotate.write_annotations")
 INSTALLED_BY = {"onnx": "export", "onnxruntime": "predict"}
 """Extra that installs a module, where it has another name."""
 
@@ -43,7 +43,7 @@ class RunCheckHooks:
         params = SimpleNamespace(**{name.removeprefix("params:"): value for name, value in given.items()})
         check_extras(params, _value_of("params:tracking", catalog) or {})
         check_outputs(pipeline, catalog)
-        if PREDICTS in names:
+        if names & set(PREDICTS):
             check_images(params.inference)
         if names & set(TRAINS):
             check_model(params)

@@ -17,6 +17,7 @@ from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents, scan
 from seg_pipeline.new_data.splits import with_splits
 from seg_pipeline.new_data.writing import training_input, write
+from seg_pipeline.segmentation.storage.atomic import SCRATCH
 
 
 def arguments(given: Sequence[str] | None) -> argparse.Namespace:
@@ -47,6 +48,7 @@ def arguments(given: Sequence[str] | None) -> argparse.Namespace:
     answers.add_argument("--images-without-row", help="images that the table does not name: drop (not annotated) or "
                          "empty (they show no class)")  # fmt: skip
     answers.add_argument("--splits", help="given: keep the split of the data; draw: draw a new one")
+    answers.add_argument("--annotators", help="where several people annotated an image: latest or vote")
     answers.add_argument("--channel", help="the nnU-Net channel to use as the image")
     return parser.parse_args(given)
 
@@ -131,8 +133,9 @@ def unknown(contents: Contents, reasons: list[str]) -> str:
     why = "".join(f"\n- {reason}" for reason in reasons[:12])
     return (
         f"{contents.root}: no known layout found ({held}).{why}\nSupported: a table of run lengths or of mask files; "
-        "images/ and masks/ (or labels/, annotations/, names ending in _mask) with equal file names; COCO JSON; NIfTI; "
-        "the raw layout of nnU-Net. docs/how-to/own_data.md shows each layout and how to write an environment by hand"
+        "images/ and masks/ (or labels/, annotations/, names ending in _mask) with equal file names; COCO JSON; "
+        "annotations of CVAT, Label Studio, labelme, VIA, Supervisely or YOLO; NIfTI; the raw layout of nnU-Net. "
+        "docs/how-to/own_data.md shows each layout and how to write an environment by hand"
     )
 
 
@@ -148,6 +151,7 @@ def _tried(options: argparse.Namespace, plan: Plan) -> Facts:
     except (DatasetError, ValueError, RuntimeError) as error:
         if (text := text_for_user(error)) is None:
             raise
+        text = re.sub(rf"\S*{SCRATCH}\w+/raw(?![\w.])", str(plan.raw_root).replace("\\", r"\\"), text)
         raise ValueError(f"data_processing failed: {text}\nCorrect {options.conf / options.name} and try "
                          f"`kedro run --env {options.name} --pipelines data_processing`") from None  # fmt: skip
     tell(summary(result))

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from seg_pipeline.params.annotate import AnnotateParams
 from seg_pipeline.params.base import Params
 from seg_pipeline.params.combine import CombineParams
 from seg_pipeline.params.data import DataProcessingParams, DatasetParams
@@ -24,6 +25,7 @@ from seg_pipeline.segmentation.settings.figures import FigureSettings
 from seg_pipeline.segmentation.settings.training import PredictSettings, ScoreSettings
 
 __all__ = [
+    "AnnotateParams",
     "CombineParams",
     "DataProcessingParams",
     "DatasetParams",
@@ -59,6 +61,7 @@ class Parameters(Params):
     export_nnunet: ExportNnunetParams = ExportNnunetParams()
     export: ExportParams = ExportParams()
     inference: InferenceParams = InferenceParams()
+    annotate: AnnotateParams = AnnotateParams()
     combine: CombineParams = CombineParams()
     concurrent_run: Literal["stop", "wait"] = "stop"
     """If another run of the same pipeline is writing to `data_root`: stop at once, or wait until it ends."""

@@ -164,7 +164,12 @@ def test_an_image_of_another_size_than_its_annotations_are_for_is_one_finding(co
     cv2.imwrite(str(images / "i2.png"), np.zeros((4, 6), dtype=np.uint8))
     _, findings = clean(read_coco(path, images))
     assert findings[["image_id", "rule", "reason"]].to_numpy().tolist() == [
-        ["i2", "unusable_annotation", "its annotations are for 2 x 3 (height x width), the image is 4 x 6"]
+        [
+            "i2",
+            "unusable_annotation",
+            "its annotations are for 2 x 3 (height x width), the image is 4 x 6; put the "
+            "images there that were annotated, or annotations of these",
+        ]
     ]
 
 

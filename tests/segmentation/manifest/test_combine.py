@@ -110,6 +110,26 @@ def test_sources_of_a_combined_source_keep_their_names_and_normalisation():
     assert [settings.of_source(name).window for name in found["source"]] == [(0, 9), (0, 90), None]
 
 
+@pytest.mark.parametrize(("sources", "others", "told"), [
+    (["clinic_a", "clinic_b"], False, "did you mean `by_source.clinic_b`?"),
+    (["clinic_a", "clinic_b"], True, "did you mean `by_source.clinic_b`?"),
+    (["both/x", "both/y"], False, "known: both, both/x, both/y"),
+    ([], False, "it is not a combined one, see docs/how-to/combine.md"),
+])  # fmt: skip
+def test_a_misspelt_source_is_refused(sources, others, told):
+    settings = InputSettings(by_source={"clinik_b": SourceInput(normalisation="fixed", window=(0, 9))})
+    with pytest.raises(
+        ValueError, match=re.escape(f"by_source.clinik_b`: the manifest has no source of this name; {told}")
+    ):
+        settings.check_sources(sources, others=others)
+
+
+def test_a_source_may_be_in_the_test_split_alone():
+    fixed = SourceInput(normalisation="fixed", window=(0, 9))
+    InputSettings(by_source={"outside": fixed}).check_sources(["clinic_a"], others=True)
+    InputSettings(by_source={"both": fixed, "both/a": fixed}).check_sources(["both/a", "both/b"])
+
+
 SETTINGS = InputSettings(resize_mode="crop", size=(32, 32))
 
 

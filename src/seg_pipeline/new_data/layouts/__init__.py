@@ -4,18 +4,27 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import named_values
-from seg_pipeline.new_data.layouts import coco, dicom, pictures, table_columns, table_files, tables, volumes
+from seg_pipeline.new_data.layouts import (
+    coco,
+    dicom,
+    label_tools,
+    pictures,
+    table_columns,
+    table_files,
+    tables,
+    volumes,
+)
 from seg_pipeline.new_data.layouts.hints import hints
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents
 from seg_pipeline.segmentation.formats.json_files import read_json
 
 MOST_JSONS = 50
-"""Only so many JSON files are opened: no supported layout has one per image."""
+"""Only so many JSON files are opened to recognise a layout."""
 
 
 class Layout(NamedTuple):
@@ -43,21 +52,22 @@ def find(contents: Contents) -> tuple[list[Layout], list[str], dict[str, table_f
     return numbered, reasons, {one.file: one for one in given}
 
 
-def _content(path: Path) -> dict:
-    """Content of a JSON file that holds a mapping; {} for any other."""
+def _content(path: Path) -> Any:
+    """Content of a JSON file; None if it is not valid."""
     try:
-        content = read_json(path)
+        return read_json(path)
     except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
+        return None
 
 
 def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
     """Layouts that are certain from one file or a kind of file."""
     found = []
     annotated = []
-    for file in contents.jsons[:MOST_JSONS]:
-        content = _content(contents.root / file)
+    jsons = {file: _content(contents.root / file) for file in contents.jsons[:MOST_JSONS]}
+    for file, content in jsons.items():
+        if not isinstance(content, dict):
+            continue
         if file.rsplit("/", 1)[-1] == "dataset.json":
             names = {**volumes.decathlon_names(content), **names}
         if file.rsplit("/", 1)[-1] == "dataset.json" and {"channel_names", "labels"} <= content.keys():
@@ -68,6 +78,9 @@ def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
     for files in coco.by_split(annotated):
         about = f"COCO annotations in {' and '.join(files.values())}"
         found.append(Layout("coco", about, partial(coco.read, contents, files)))
+    for tool, file in label_tools.recognise(contents, jsons):
+        about = f"annotations of {tool} in {file or 'its files'}"
+        found.append(Layout(tool, about, partial(label_tools.read, contents, tool, file)))
     if dicoms := dicom.list_dicom(contents):
         about = f"{len(dicoms)} DICOM files"
         found.append(Layout("dicom", about, partial(dicom.read, contents, dicoms, names)))

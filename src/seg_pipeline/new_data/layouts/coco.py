@@ -11,7 +11,7 @@ import pandas as pd
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import evenly, task_of
 from seg_pipeline.new_data.layouts.pictures import index_of
-from seg_pipeline.new_data.plan import NO_MASK_FILES, RAW, Entry, Plan
+from seg_pipeline.new_data.plan import NO_MASK_FILES, RAW, Classes, Entry, Plan
 from seg_pipeline.new_data.scanning import Contents, common_folder, glob_of, stem
 from seg_pipeline.segmentation.formats.coco import read_coco
 from seg_pipeline.segmentation.formats.json_files import read_json
@@ -20,6 +20,14 @@ from seg_pipeline.segmentation.images.decoding import read_size
 from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
+ANNOTATIONS = {
+    "mask_format": "rle",
+    "columns": {"image_id": "image_id", "class": "class", "mask": "mask"},
+    "rle_order": "C",
+    "rle_first": 1,
+    "multiple_masks": "instances",
+}
+"""`data_processing.annotations` for annotation tables."""
 SPLIT = re.compile(r"(?<![a-z])(?:(train)(?:ing)?|(val)(?:id(?:ation)?)?|(test)(?:ing)?)(?![a-z])", re.I)
 
 
@@ -53,25 +61,8 @@ def read(contents: Contents, files: dict[str, str], ask: Asker) -> Plan:
     root = folders[""] if "" in files else ""
     tables = {split: _read(contents, file, folders[split], root) for split, file in files.items()}
     table = pd.concat(tables.values(), ignore_index=True)
-    counts = table.loc[table["class"].notna() & table["class"].ne(NO_CLASS), "class"].value_counts()
-    number = sum(map(len, listed.values()))
-    shown = " and ".join(files.values())
-    ask.decide(f"{shown}: COCO, {number} images, {int(counts.sum())} annotations, one object each")
-    ask.decide(f"classes: {', '.join(f'{name} ({number})' for name, number in counts.items())}")
-    paths = _paths(contents, table, root)
-    _tell_faults(table, paths, ask)
-    if not paths:
-        raise ValueError(
-            f"{contents.root}: the annotations name {listed[next(iter(files))][:1]}, but no such file exists"
-        )
-    classes = task_of({str(name): str(name) for name in sorted(counts.index)}, _stacks(table, paths), ask)
-    annotations = {
-        "mask_format": "rle",
-        "columns": {"image_id": "image_id", "class": "class", "mask": "mask"},
-        "rle_order": "C",
-        "rle_first": 1,
-        "multiple_masks": "instances",
-    }
+    shown = f"{' and '.join(files.values())}: COCO, {sum(map(len, listed.values()))} images"
+    paths, classes = described(contents, table, root, shown, ask)
     pictures = [path.relative_to(contents.root).as_posix() for path in paths.values()]
     catalog = {"raw_metadata": _entry(files, folders), "mask_files": NO_MASK_FILES}
     split: dict = {}
@@ -82,7 +73,28 @@ def read(contents: Contents, files: dict[str, str], ask: Asker) -> Plan:
         catalog["image_files"] = _index_of_splits(contents, pictures, set(folders.values()), ask)
         catalog["predefined_splits"] = {**catalog["raw_metadata"], "part": "splits"}
         split = _split(tables, ask)
-    return Plan(contents.root, catalog, classes, annotations, list(paths.values()), split=split)
+    return Plan(contents.root, catalog, classes, ANNOTATIONS, list(paths.values()), split=split)
+
+
+def described(
+    contents: Contents, table: pd.DataFrame, root: str, shown: str, ask: Asker
+) -> tuple[dict[str, Path], Classes]:
+    """Image files by image_id and the classes of an annotation table, after telling what it holds.
+
+    Raises:
+        ValueError: none of its images exists.
+    """
+    counts = table.loc[table["class"].notna() & table["class"].ne(NO_CLASS), "class"].value_counts()
+    ask.decide(f"{shown}, {int(counts.sum())} annotations, one object each")
+    ask.decide(f"classes: {', '.join(f'{name} ({number})' for name, number in counts.items())}")
+    if counts.empty:
+        raise ValueError(f"{contents.root}: {shown}, but no shape is a mask of a class")
+    paths = _paths(contents, table, root)
+    _tell_faults(table, paths, ask)
+    if not paths:
+        named = table["image_id"].dropna()
+        raise ValueError(f"{contents.root}: the annotations name {named.iloc[0]}, but no such file exists")
+    return paths, task_of({str(name): str(name) for name in sorted(counts.index)}, _stacks(table, paths), ask)
 
 
 def _index_of_splits(contents: Contents, pictures: list[str], folders: set[str], ask: Asker) -> Entry:

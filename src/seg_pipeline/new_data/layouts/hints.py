@@ -34,7 +34,7 @@ def hints(contents: Contents) -> Iterator[str]:
         if all(len(one) == 5 for one in numbers):
             yield f"{texts[0]} holds YOLO boxes (class x y width height), which give no outlines of objects"
         else:
-            yield f"{texts[0]} holds YOLO polygons (class x1 y1 x2 y2 ...): export them as COCO JSON or as mask files"
+            yield f"{texts[0]} holds YOLO polygons, but nothing names their classes: put data.yaml with `names` there"
     yield from _of_json(contents)
     yield from _of_tables(contents)
     if xml := [file for file in contents.others if file.endswith(".xml")]:
@@ -60,22 +60,13 @@ def hints(contents: Contents) -> Iterator[str]:
         yield "there is no image in this folder or below it"
 
 
-LABEL_TOOLS = {"shapes": "LabelMe", "regions": "VGG's annotator (VIA)", "objects": "Supervisely"}
-"""Tools by a key of their JSON files."""
-
-
 def _of_json(contents: Contents) -> Iterator[str]:
-    """Annotations of label tools, and COCO files without outlines."""
+    """COCO files without outlines."""
     for file in contents.jsons[:20]:
         try:
             content = read_json(contents.root / file)
         except ValueError:
             continue
-        parts = [content, *content.values()] if isinstance(content, dict) else []
-        keys = {key for one in parts if isinstance(one, dict) for key in one}
-        if tool := next((name for key, name in LABEL_TOOLS.items() if key in keys), None):
-            yield f"{file} is of {tool}: export the outlines from there as COCO JSON or as mask files"
-            return
         annotations = content.get("annotations") if isinstance(content, dict) else None
         some = [one for one in annotations[:200] if isinstance(one, dict)] if isinstance(annotations, list) else []
         if some and not any(one.get("segmentation") for one in some):

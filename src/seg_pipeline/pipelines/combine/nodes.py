@@ -1,16 +1,21 @@
 """One manifest of several data sets, in place of data_processing's."""
 
 from seg_pipeline import segmentation as seg
-from seg_pipeline.params import CombineParams, DatasetParams
+from seg_pipeline.params import CombineParams, DatasetParams, TrainingParams
 from seg_pipeline.pipelines import DataFrame
 from seg_pipeline.segmentation.settings.training import ScoreSettings
 
 
 def combine_manifests(
-    manifests: dict[str, DataFrame], dataset: DatasetParams, scores: ScoreSettings, params: CombineParams
+    manifests: dict[str, DataFrame],
+    dataset: DatasetParams,
+    scores: ScoreSettings,
+    training: TrainingParams,
+    params: CombineParams,
 ) -> tuple[DataFrame, DataFrame, DataFrame]:
     """The combined manifest, the same without the test split, and findings. Fails if an image leaks between splits."""
     manifest, partly = seg.manifest.combine_manifests(manifests, dataset.names, params.classes)
+    training.input.check_sources(list(manifest["source"].unique()))
     seg.metrics.refuse_partial(manifest, scores.empty_policy)
     leaks = seg.manifest.check_leaks(
         manifest.drop(columns=["split", "fold"]), manifest, allowed=params.allow_leakage, groups_allowed=True

@@ -11,7 +11,7 @@ def create_pipeline(**_: object) -> Pipeline:
         [
             node(
                 nodes.combine_manifests,
-                ["source_manifests", "params:dataset", "params:scores", "params:combine"],
+                ["source_manifests", "params:dataset", "params:scores", "params:training", "params:combine"],
                 ["manifest", "train_val_images", "findings"],
             ),
         ],

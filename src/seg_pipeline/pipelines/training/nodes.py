@@ -21,6 +21,8 @@ def choose_training_config(
     seed: int,
 ) -> dict:
     """Settings of the run: the YAML's, and under ``from_search`` which of them a search on the same data found."""
+    sources: list[str] = list(train_val_images["source"].unique()) if "source" in train_val_images else []
+    params.input.check_sources(sources, others=bool(sources))
     config = make_training_config(dataset, scores, params, seed)
     found = best_hyperparameters if params.use_search_result else None
     config, taken = seg.settings.with_search(config, found, seg.manifest.data_hash(train_val_images))

@@ -10,4 +10,6 @@ finding, so that one broken file does not stop the others.
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={"nnunet": ["write_nnunet"]})
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"nnunet": ["write_nnunet"], "label_tools": ["Style"]}
+)

@@ -96,9 +96,9 @@ def read_coco(
             rows.append(Row(image.image_id, problem=image.problem))
         elif image.image_id not in annotated:
             rows.append(Row(image.image_id, NO_CLASS))
-    _refuse_useless(path, rows)
+    refuse_useless(path, rows)
     table = pd.DataFrame(rows, columns=COLUMNS, dtype="str")
-    return _with_repairs(table, files, path)
+    return with_repairs(table, files, path)
 
 
 def list_images(path: Path, images: Path, *, root: Path) -> list[str]:
@@ -146,7 +146,7 @@ def _images(
     known: dict[str, Image] = {}
     for one in entries:
         file = files[str(one["file_name"])].file
-        fits = _shape(one, folder / file if file else None, orientation)
+        fits = compare_size(one, folder / file if file else None, orientation)
         known[_key(one["id"])] = Image(_image_id(one, files, folder, root), *fits)
     ids_of: dict[str, list[str]] = defaultdict(list)
     for key, image in known.items():
@@ -160,10 +160,10 @@ def _images(
     return known
 
 
-def _shape(
+def compare_size(
     entry: dict[str, Any], path: Path | None, orientation: Orientation
 ) -> tuple[tuple[int, int] | None, str | None]:
-    """Height and width that the annotations are for, and why they do not fit the file.
+    """Height and width that the annotations are for, by the entry or else the file, and why they do not fit the file.
 
     Masks are drawn at the stated size and would be wrong at another. A missing or damaged file is reported by
     data_processing itself.
@@ -182,6 +182,8 @@ def _shape(
             ": height and width are swapped in the JSON file, the image was turned after it was annotated, or "
             "`orientation` in the catalog has the wrong value"
         )
+    else:
+        told += "; put the images there that were annotated, or annotations of these"
     return stated, told
 
 
@@ -212,7 +214,7 @@ def _row(annotation: dict[str, Any], name: str, image: Image | None, categories:
     return row._replace(class_=class_, mask=encode_rle(mask, order="C"))
 
 
-def _refuse_useless(path: Path, rows: list[Row]) -> None:
+def refuse_useless(path: Path, rows: list[Row]) -> None:
     """Stop if nothing can be used: not a single annotation is wrong then."""
     problems = Counter(row.problem for row in rows if row.problem)
     if problems and not any(row.mask is not None for row in rows):
@@ -220,7 +222,7 @@ def _refuse_useless(path: Path, rows: list[Row]) -> None:
         raise ValueError(f"{path}: no annotation can be used: {told}")
 
 
-def _with_repairs(table: pd.DataFrame, files: Mapping[str, Named], path: Path) -> pd.DataFrame:
+def with_repairs(table: pd.DataFrame, files: Mapping[str, Named], path: Path) -> pd.DataFrame:
     """One row tells that files were found by the last parts of their names alone."""
     ends = [(name, one.file) for name, one in sorted(files.items()) if one.file and not one.exact]
     if ends and len(table):

@@ -72,3 +72,11 @@ def _lay_out(counts: Any, shape: tuple[int, int]) -> np.ndarray:
     if not whole or sum(counts) != size:
         raise ValueError(f"its counts must be whole numbers that add up to the image's {size} pixels")
     return np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(shape, order="F")
+
+
+def coco_counts(mask: np.ndarray) -> list[int]:
+    """Lengths of alternating runs of 0 and 1 down the columns of a bool mask (H, W), starting with 0."""
+    flat = mask.ravel(order="F")
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
+    return [0, *counts] if flat[:1].any() else counts

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from seg_pipeline.segmentation.images.listing import list_files
+
+UPLOADED = re.compile(r"(?<![^/\\])[0-9a-f]{8}-(?=[^/\\]+$)")
+"""Label Studio puts eight digits before the name of an uploaded file."""
 
 
 class Named(NamedTuple):
@@ -58,11 +62,13 @@ def _find(name: str, roots: list[str], known: set[str], by_name: dict[str, list[
 
 
 def spellings(name: str) -> Iterator[str]:
-    """The name with forward slashes, as it is and, if that differs, URL-decoded."""
+    """The name with forward slashes: as it is and, where that differs, URL-decoded and without ``UPLOADED``."""
     yield plain_path(name)
     address = name.partition("?")[0] if "://" in name else name
     if (decoded := unquote(address)) != name:
         yield plain_path(decoded)
+    if UPLOADED.search(decoded):
+        yield plain_path(UPLOADED.sub("", decoded))
 
 
 def _shared_parts(one: str, other: str) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from seg_pipeline.segmentation.formats.coco_masks import coco_counts
 from seg_pipeline.segmentation.images.intensities import to_rgb8
 from seg_pipeline.segmentation.images.masks import Order, decode_rle, encode_rle
 from seg_pipeline.segmentation.images.tiff import ExtraTag, write_mask
@@ -182,11 +183,3 @@ def _annotation(record: dict[str, Any], name: str, category: int, image: int) ->
         "score": confidence,
         "iscrowd": 1,  # COCO's readers accept lists of counts only for crowds
     }
-
-
-def coco_counts(mask: np.ndarray) -> list[int]:
-    """Lengths of alternating runs of 0 and 1 down the columns of a bool mask (H, W), starting with 0."""
-    flat = mask.ravel(order="F")
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    counts = np.diff(np.concatenate([[0], edges, [flat.size]])).tolist()
-    return [0, *counts] if flat[:1].any() else counts

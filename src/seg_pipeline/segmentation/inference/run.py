@@ -45,6 +45,8 @@ class Result(NamedTuple):
     """Images that could not be predicted, and why."""
     num_new: int
     """Number of images predicted by this call; the others were predicted by an earlier one."""
+    records: list[dict[str, Any]]
+    """Of each predicted image: image_id, file, height, width, and per class run lengths along rows and numbers."""
 
 
 def predict_folder(
@@ -206,4 +208,4 @@ def _finish(
         outputs.write_csv(folder / "rle_masks.csv", outputs.rle_table(good, settings.rle_order))
     if "coco" in settings.formats:
         outputs.write_coco(folder / "coco.json", good, classes)
-    return Result(areas, findings, num_new)
+    return Result(areas, findings, num_new, good)

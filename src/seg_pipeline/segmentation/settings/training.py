@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from difflib import get_close_matches
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -144,6 +146,24 @@ class InputSettings(Settings):
         own = self.source_input(source)
         changed = asdict(own) if own else {}
         return replace(self, by_source={}, **changed) if self.by_source else self
+
+    def check_sources(self, sources: Sequence[str], *, others: bool = False) -> None:
+        """Compare the names in ``by_source`` with those of the data.
+
+        Args:
+            others: there may be more sources, which only the test split has; a name is then refused if it resembles
+                one of ``sources``.
+
+        Raises:
+            ValueError: no source has one of the names, whose images would silently be normalised as all others.
+        """
+        known = {"/".join(parts[: n + 1]) for parts in (one.split("/") for one in sources) for n in range(len(parts))}
+        for name in self.by_source.keys() - known:
+            near = get_close_matches(name, sorted(known), 1)
+            if near or not others:
+                told = f"did you mean `by_source.{near[0]}`?" if near else f"known: {', '.join(sorted(known))}"
+                told = told if known else "it is not a combined one, see docs/how-to/combine.md"
+                raise ValueError(f"`training.input.by_source.{name}`: the manifest has no source of this name; {told}")
 
     @property
     def num_channels(self) -> int:

@@ -1,0 +1,101 @@
+"""VIA, VGG's image annotator: a project or an export of its annotations as JSON; https://www.robots.ox.ac.uk/~vgg/software/via/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seg_pipeline.segmentation.formats.json_files import read_json
+from seg_pipeline.segmentation.formats.label_tools.shapes import (
+    Item,
+    Picture,
+    Shape,
+    Size,
+    Style,
+    fill_ellipse,
+    fill_polygon,
+)
+
+CLASS_KEYS = ("class", "label", "name", "type", "category")
+"""Attributes of a region that name its class, the likeliest first, if there are several."""
+
+
+def entries(content: Any) -> list[dict[str, Any]]:
+    """The images of a project or of an export; [] if it is none."""
+    content = content.get("_via_img_metadata", content) if isinstance(content, dict) else {}
+    found = list(content.values()) if isinstance(content, dict) else []
+    fits = all(isinstance(one, dict) and {"filename", "regions"} <= one.keys() for one in found)
+    return found if found and fits else []
+
+
+def read(path: Path) -> Iterator[Item]:
+    """The images of a JSON file; VIA does not say which of them anyone opened.
+
+    Raises:
+        ValueError: the file is missing or none of VIA.
+    """
+    found = entries(read_json(path))
+    if not found:
+        raise ValueError(f"{path}: no annotations of VIA: expected entries with `filename` and `regions`")
+    for one in found:
+        regions = one["regions"]
+        shapes = [_shape(region) for region in (regions.values() if isinstance(regions, dict) else regions)]
+        yield Item(str(one["filename"]), shapes, state="saved" if shapes else "listed")
+
+
+def _shape(region: dict[str, Any]) -> Shape:
+    given = region.get("region_attributes") or {}
+    key = next((key for key in CLASS_KEYS if key in given), next(iter(given), None))
+    value = given.get(key)
+    if isinstance(value, dict):  # of check boxes: {"crack": true}
+        value = next((name for name, on in value.items() if on), None) if sum(map(bool, value.values())) == 1 else None
+    about = region.get("shape_attributes") or {}
+    kind = str(about.get("name"))
+    drawn = kind in ("polygon", "circle", "ellipse")
+    return Shape(str(value) if value else None, kind, (lambda size: _drawn(kind, about, size)) if drawn else None)
+
+
+def _drawn(kind: str, about: dict[str, Any], size: Size) -> np.ndarray:
+    if kind == "polygon":
+        return fill_polygon(list(zip(about["all_points_x"], about["all_points_y"], strict=True)), size)
+    if about.get("theta"):
+        raise ValueError("a turned ellipse is not read; make it a polygon")
+    radii = (about["rx"], about["ry"]) if kind == "ellipse" else (about["r"], about["r"])
+    return fill_ellipse(about["cx"], about["cy"], *radii, size)
+
+
+def write(folder: Path, pictures: Iterable[Picture], colours: dict[str, str], style: Style) -> None:
+    """via.json, a project with the classes as options; VIA has polygons alone, and chooses colours itself."""
+    images = {}
+    for picture in pictures:
+        regions = [
+            {
+                "shape_attributes": {
+                    "name": "polygon",
+                    "all_points_x": region.polygon[:, 0].tolist(),
+                    "all_points_y": region.polygon[:, 1].tolist(),
+                },
+                "region_attributes": {"class": region.label},
+            }
+            for region in style.regions(picture, polygons=True)
+            if region.polygon is not None
+        ]
+        images[f"{picture.path}-1"] = {"filename": picture.path, "size": -1, "regions": regions, "file_attributes": {}}
+    options = dict.fromkeys(colours, "")
+    attribute = {"type": "dropdown", "description": "", "options": options, "default_options": {}}
+    project = {
+        "_via_settings": {
+            "ui": {"image": {"region_label": "class", "region_color": "class"}},
+            "core": {"buffer_size": 18, "filepath": {}, "default_filepath": ""},
+            "project": {"name": "predictions"},
+        },
+        "_via_img_metadata": images,
+        "_via_attributes": {"region": {"class": attribute}, "file": {}},
+        "_via_data_format_version": "2.0.10",
+        "_via_image_id_list": list(images),
+    }
+    (folder / "via.json").write_text(json.dumps(project), encoding="utf-8")

@@ -1,0 +1,60 @@
+"""Predictions as annotations that people correct in a label tool."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+
+from seg_pipeline.segmentation.formats.label_tools import Picture, Style, WriteTool, write_annotations
+from seg_pipeline.segmentation.images.addresses import file_of
+from seg_pipeline.segmentation.images.masks import decode_rle
+from seg_pipeline.segmentation.prediction.bundle import Bundle
+
+Images = Literal["reference", "copy"]
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Pictures of the records of ``predict_folder``, decoded one at a time, as often as they are asked for."""
+
+    records: list[dict[str, Any]]
+    paths: dict[str, str]
+
+    def __iter__(self) -> Iterator[Picture]:
+        for record in self.records:
+            size = record["height"], record["width"]
+            masks = {name: decode_rle(rle, size, order="C") for name, (rle, *_) in record["classes"].items()}
+            yield Picture(record["file"], self.paths[record["image_id"]], size, masks)
+
+
+def annotate(
+    tools: Iterable[WriteTool],
+    folder: Path,
+    records: list[dict[str, Any]],
+    table: pd.DataFrame,
+    bundle: Bundle,
+    style: Style,
+    images: Images,
+) -> pd.DataFrame:
+    """Write predictions for label tools; returns the table of ``write_annotations``.
+
+    Args:
+        folder: where the annotations are written; images are copied to its folder images/ or named by their paths.
+        records: of ``predict_folder``, on the images of ``table``.
+    """
+    files = {row["image_id"]: Path(file_of(row["path"])).absolute() for row in table.to_dict("records")}
+    paths = {name: path.as_posix() for name, path in files.items()}
+    for record in records if images == "copy" else ():
+        name = record["image_id"]
+        paths[name] = f"images/{record['file']}"
+        target = folder / paths[name]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(files[name], target)
+    folder.mkdir(parents=True, exist_ok=True)
+    colours = dict(zip(bundle.classes, bundle.colours, strict=True))
+    return write_annotations(tools, folder, _Pictures(records, paths), colours, style)

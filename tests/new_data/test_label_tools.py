@@ -1,0 +1,81 @@
+"""new-data finds the annotations of each label tool, and data_processing reads their masks."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.new_data.test_zoo import processed, write_environment
+from tests.new_data.zoo import label_map, scene
+
+from seg_pipeline.new_data.asking import Asker
+from seg_pipeline.new_data.command import choose
+from seg_pipeline.new_data.scanning import scan
+from seg_pipeline.segmentation.formats.label_tools import WRITERS, Picture, Style, write_annotations
+from seg_pipeline.segmentation.manifest.table import read_masks
+
+
+def draw(root: Path, tool: str) -> None:
+    """Six images with vein and artery, as the tool exports them."""
+    pictures = []
+    for index in range(6):
+        image, masks = scene(index)
+        name = f"{'train' if index < 4 else 'val'}/p {index}.png"
+        folder = root / ("supervisely/dataset/img" if tool == "supervisely" else "images")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / name)
+        pictures.append(Picture(name, f"images/{name}", label_map(masks).shape, masks))
+    colours = {"vein": "#0000ff", "artery": "#ff0000"}
+    if tool == "supervisely":  # one folder of images per data set
+        pictures = [one._replace(file=one.file.replace("/", " ")) for one in pictures]
+        for path in [*(root / "supervisely/dataset/img").rglob("*.png")]:
+            path.rename(root / "supervisely/dataset/img" / f"{path.parent.name} {path.name}")
+        for name in ("train", "val"):
+            (root / "supervisely/dataset/img" / name).rmdir()
+    write_annotations([tool], root, pictures, colours, Style("masks", polygon_iou=1.0))
+    if tool == "label_studio":
+        path = root / "label_studio.json"
+        path.write_text(path.read_text().replace('"predictions"', '"annotations"'))
+
+
+def made(root: Path, folder: Path, answers: dict[str, str]):
+    write_environment(root, folder, answers)
+    return processed(folder, root)
+
+
+@pytest.mark.parametrize("tool", WRITERS)
+def test_an_export_becomes_an_environment(tool, tmp_path, capsys):
+    draw(tmp_path / "raw", tool)
+    manifest, findings, names = made(tmp_path / "raw", tmp_path / "mine", {})
+    assert findings.empty, findings
+    assert sorted(names) == ["artery", "vein"]
+    assert len(manifest) == 6
+    for row in manifest.to_dict("records"):
+        _, masks = scene(int(Path(row["path"]).stem[-1]))
+        for name, mask in zip(names, read_masks(row, names), strict=True):
+            np.testing.assert_array_equal(mask == 1, masks[name])
+    told = capsys.readouterr().out
+    assert ("COCO annotations in coco.json" if tool == "coco" else f"annotations of {tool} in ") in told
+    if tool != "supervisely":
+        assert manifest["split"].value_counts().to_dict() == {"train": 4, "val": 2}
+
+
+def test_several_annotators_are_a_question(tmp_path):
+    draw(tmp_path / "raw", "label_studio")
+    path = tmp_path / "raw/label_studio.json"
+    tasks = json.loads(path.read_text())
+    tasks[0]["annotations"] *= 3
+    path.write_text(json.dumps(tasks))
+    with pytest.raises(ValueError, match=r"(?s)p 0 \(3 times: unnamed\)\. What counts\?.*--annotators latest"):
+        made(tmp_path / "raw", tmp_path / "mine", {})
+    manifest, findings, _ = made(tmp_path / "raw", tmp_path / "mine", {"annotators": "vote"})
+    assert (len(manifest), len(findings)) == (6, 0)
+    assert "annotators: vote" in (tmp_path / "mine/catalog.yml").read_text()
+
+
+def test_annotations_without_a_mask_are_refused(tmp_path):
+    Image.fromarray(scene(0)[0]).save(tmp_path / "a.png")
+    (tmp_path / "a.json").write_text('{"shapes": [], "imagePath": "a.png"}')
+    with pytest.raises(ValueError, match="1 annotated images, but no shape is a mask of a class"):
+        choose(scan(tmp_path), Asker({}, interactive=False))

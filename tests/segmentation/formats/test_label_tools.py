@@ -1,0 +1,371 @@
+"""Label tools: what is written is read back, what people drew is read by the tool's rules, and the field's mess."""
+
+import base64
+import io
+import json
+import re
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from seg_pipeline.segmentation.formats.coco import read_coco
+from seg_pipeline.segmentation.formats.label_tools import (
+    WRITERS,
+    Picture,
+    ReadRules,
+    Style,
+    read_annotations,
+    write_annotations,
+)
+from seg_pipeline.segmentation.formats.label_tools.label_studio import decode_brush, encode_brush
+from seg_pipeline.segmentation.formats.label_tools.shapes import fill_inclusive, fill_polygon, iou, outline
+from seg_pipeline.segmentation.images.masks import decode_rle
+from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
+
+SIZE = (31, 46)
+FILES = {"coco": "coco.json", "cvat": "cvat.xml", "label_studio": "label_studio.json", "via": "via.json", "yolo": "."}
+COLOURS = {"cat": "#ff0080", "dög": "#00ff40"}
+NAME = "site b/größe 1.png"
+
+
+def blobs(seed: int) -> np.ndarray:
+    """Several regions, one with two holes, one that touches by a corner, one of a pixel at the border."""
+    mask = cv2.GaussianBlur(np.random.default_rng(seed).normal(size=SIZE), (0, 0), 3) > 0.08
+    mask[2:12, 3:25] = True
+    mask[4:7, 6:9] = mask[5:9, 14:20] = False
+    mask[-1, -1] = mask[-2, -2] = True
+    mask[20:28, :] = False
+    mask[23, 5] = True
+    return mask
+
+
+MASKS = {"cat": blobs(1), "dög": blobs(2)}
+
+
+def image(folder: Path, name: str = "a.png", size: tuple[int, int] = SIZE) -> Path:
+    path = folder / "images" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros(size, dtype=np.uint8)).save(path)
+    return path
+
+
+def read(tool: str, folder: Path, **rules):
+    path = folder / FILES.get(tool, tool)
+    if tool == "coco":
+        return read_coco(path, folder / "images")
+    return read_annotations(tool, path, folder / "images", ReadRules(**rules))
+
+
+def mask_of(table, image_id: str, label: str, size=SIZE) -> np.ndarray:
+    rows = table[(table["image_id"] == image_id) & (table["class"] == label)]
+    return np.any([np.zeros(size, bool), *(decode_rle(text, size, order="C") for text in rows["mask"])], axis=0)
+
+
+def written(tool: str, folder: Path, **style):
+    """The report, and the table that the tool's files give."""
+    image(folder, NAME)
+    picture = Picture(NAME, f"images/{NAME}", SIZE, MASKS)
+    report = write_annotations([tool], folder, [picture], COLOURS, Style(**style))
+    if tool == "label_studio":  # a person submits the prediction as it is
+        path = folder / "label_studio.json"
+        path.write_text(path.read_text().replace('"predictions"', '"annotations"'))
+    return report, read(tool, folder)
+
+
+@pytest.mark.parametrize("tool", sorted({*WRITERS} - {"via", "yolo"}))
+def test_masks_come_back_to_the_pixel(tool, tmp_path):
+    _, table = written(tool, tmp_path, shapes="masks")
+    assert table["problem"].isna().all()
+    for label, mask in MASKS.items():
+        np.testing.assert_array_equal(mask_of(table, NAME[:-4], label), mask)
+
+
+@pytest.mark.parametrize("least", [0.9, 0.98])
+@pytest.mark.parametrize("tool", sorted({*WRITERS} - {"supervisely"}))
+def test_polygons_come_back_at_the_stated_overlap(tool, least, tmp_path):
+    report, table = written(tool, tmp_path, polygon_iou=least)
+    assert table["problem"].isna().all()
+    assert len(report) == len(table) > 6
+    assert report["iou"].min() >= least
+    for label, mask in MASKS.items():
+        assert least <= iou(mask_of(table, NAME[:-4], label), mask)
+
+
+@pytest.mark.parametrize(("inclusive", "fill"), [(False, fill_polygon), (True, fill_inclusive)])
+def test_outline_by_hand(inclusive, fill):
+    mask = np.zeros((5, 7), dtype=bool)
+    mask[1:4, 1:6] = True
+    mask[2, 3] = False
+    points, reached = outline(mask, 1.0, inclusive=inclusive)
+    assert reached == 1
+    np.testing.assert_array_equal(fill(points, mask.shape), mask)
+    box = np.zeros((5, 7), dtype=bool)
+    box[1:4, 1:6] = True
+    corners = {(1, 1), (1, 3), (5, 3), (5, 1)} if inclusive else {(1, 1), (1, 4), (6, 4), (6, 1)}
+    assert {tuple(point) for point in outline(box, 1.0, inclusive=inclusive)[0].tolist()} == corners
+
+
+@pytest.mark.parametrize("mask", [MASKS["cat"], np.zeros(SIZE, bool), np.ones((3, 2), bool), np.ones((300, 250), bool)])
+def test_brush_runs(mask):
+    np.testing.assert_array_equal(decode_brush(encode_brush(mask), mask.shape), mask)
+
+
+def test_brush_by_hand():
+    # 8 values of 8 bits (a picture of 2 x 1); lengths of 3, 4, 8, 16 bits; literally 0 0 0 9, then four times 255
+    bits = f"{8:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}000011" + "0" * 24 + f"{9:08b}100011" + "1" * 8
+    bits += "0" * (-len(bits) % 8)
+    runs = [int(bits[at : at + 8], 2) for at in range(0, len(bits), 8)]
+    assert decode_brush(runs, (1, 2)).tolist() == [[True, True]]
+    with pytest.raises(ValueError, match="of 2 pixels, its image is 3 x 1"):
+        decode_brush(runs, (3, 1))
+    with pytest.raises(ValueError, match="end too early"):
+        decode_brush(runs[:10], (1, 2))
+
+
+# -- what people drew ------------------------------------------------------------------------------------------
+
+
+def square(left, top, right, bottom):
+    return [[left, top], [right, top], [right, bottom], [left, bottom]]
+
+
+def box(top, bottom, left, right, size=SIZE) -> np.ndarray:
+    mask = np.zeros(size, dtype=bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def polygon(points, label="cat", size=SIZE, key="r1"):
+    height, width = size
+    value = {"points": [[x * 100 / width, y * 100 / height] for x, y in points], "polygonlabels": [label]}
+    return {"id": key, "type": "polygonlabels", "value": value, "original_width": width, "original_height": height}
+
+
+def tasks(folder: Path, *given) -> None:
+    (folder / "label_studio.json").write_text(json.dumps(given))
+
+
+def task(name: str, *annotations, **more):
+    return {"data": {"image": name}, "annotations": list(annotations), **more}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "a.png",
+        "/data/upload/3/a1b2c3d4-a.png",
+        "/data/local-files/?d=somewhere/a.png",
+        "s3://bucket/x/a.png",
+        "..\\images\\a.png",
+        "C:\\photos\\a.png",
+        "../images/%61.png",
+    ],
+)
+def test_names_of_files_as_tools_write_them(given, tmp_path):
+    image(tmp_path)
+    tasks(tmp_path, task(given, {"result": [polygon(square(3, 2, 8, 6))]}))
+    table = read("label_studio", tmp_path)
+    np.testing.assert_array_equal(mask_of(table, "a", "cat"), box(2, 6, 3, 8))
+
+
+def test_unlabelled_is_not_empty(tmp_path):
+    for name in "abcde":
+        image(tmp_path, f"{name}.png")
+    tasks(
+        tmp_path,
+        task("a.png", {"result": []}),
+        task("b.png", predictions=[{"result": [polygon(square(1, 1, 4, 4))]}]),
+        task("c.png", {"result": [polygon(square(1, 1, 4, 4))], "was_cancelled": True}),
+        task("d.png", {"result": [], "was_cancelled": True}, {"result": [polygon(square(1, 1, 4, 5))]}),
+        task("e.png", {"result": [{"id": "k", "value": {"x": 1, "y": 2, "width": 1, "keypointlabels": ["cat"]}}]}),
+    )
+    table = read("label_studio", tmp_path).set_index("image_id", drop=False)
+    assert table.loc["a", "class"] == NO_CLASS
+    assert table.loc["b", "problem"] == "b: nobody has annotated it, so what it shows is unknown; it is left out"
+    assert table.loc["c", "problem"] == "c: its task was cancelled or skipped; it is left out"
+    assert table.loc["d", "class"] == "cat"
+    assert table.loc["e", "problem"] == "e: it has shapes, but none that is a mask; it is left out"
+    assert table["problem"].iloc[-1] == "label_studio.json: shapes that are no masks are left out: 1 key point"
+
+
+def people(*boxes):
+    return [
+        {"completed_by": {"email": f"{who}@x"}, "updated_at": f"2026-01-0{day}T00:00:00Z",
+         "result": [polygon(square(*one))] if one else []}
+        for who, day, one in zip("bca", (2, 3, 1), boxes, strict=False)
+    ]  # fmt: skip
+
+
+def test_several_annotators(tmp_path):
+    image(tmp_path)
+    tasks(tmp_path, task("a.png", *people((0, 0, 6, 6), (2, 2, 8, 8), (4, 2, 8, 6))))
+    told = "1 images were annotated several times, such as a (3 times: a@x, b@x, c@x); set `annotators` in the catalog"
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read("label_studio", tmp_path)
+    latest = mask_of(read("label_studio", tmp_path, annotators="latest"), "a", "cat")
+    np.testing.assert_array_equal(latest, box(2, 8, 2, 8))
+    voted = mask_of(read("label_studio", tmp_path, annotators="vote"), "a", "cat")
+    np.testing.assert_array_equal(voted, box(2, 6, 2, 6) | box(2, 6, 4, 8))
+
+
+def test_a_vote_for_nothing_is_a_negative(tmp_path):
+    image(tmp_path)
+    tasks(tmp_path, task("a.png", *people((0, 0, 6, 6), None, None)))
+    assert read("label_studio", tmp_path, annotators="vote")["class"].tolist() == [NO_CLASS]
+
+
+def test_json_min_and_brush_beside_polygon(tmp_path):
+    image(tmp_path)
+    size = {"original_width": SIZE[1], "original_height": SIZE[0]}
+    brush = {"format": "rle", "rle": encode_brush(MASKS["dög"]), "brushlabels": ["dög"], **size}
+    outline_ = {**polygon(square(3, 2, 8, 6))["value"], **size}
+    tasks(tmp_path, {"image": "/data/upload/1/0a1b2c3d-a.png", "id": 1, "brush": [brush], "label": [outline_],
+                     "annotator": 1, "annotation_id": 4})  # fmt: skip
+    table = read("label_studio", tmp_path)
+    np.testing.assert_array_equal(mask_of(table, "a", "dög"), MASKS["dög"])
+    np.testing.assert_array_equal(mask_of(table, "a", "cat"), box(2, 6, 3, 8))
+
+
+def test_a_brush_whose_label_is_a_result_of_its_own(tmp_path):
+    image(tmp_path)
+    size = {"original_width": SIZE[1], "original_height": SIZE[0], "id": "x"}
+    rle = {"format": "rle", "rle": encode_brush(MASKS["cat"])}
+    parts = [{**size, "type": "brush", "value": rle}, {**size, "type": "labels", "value": {**rle, "labels": ["cat"]}}]
+    tasks(tmp_path, task("a.png", {"result": parts}))
+    table = read("label_studio", tmp_path)
+    assert len(table) == 1
+    np.testing.assert_array_equal(mask_of(table, "a", "cat"), MASKS["cat"])
+
+
+def turned(folder: Path) -> None:
+    """A photo that EXIF turns to 31 x 46."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (folder / "images").mkdir()
+    Image.fromarray(np.zeros(SIZE[::-1], dtype=np.uint8)).save(folder / "images/a.jpg", exif=exif)
+
+
+def test_drawn_on_a_picture_that_exif_turned(tmp_path):
+    turned(tmp_path)
+    tasks(tmp_path, task("a.jpg", {"result": [polygon(square(3, 2, 8, 6))]}))
+    np.testing.assert_array_equal(mask_of(read("label_studio", tmp_path), "a", "cat"), box(2, 6, 3, 8))
+    with pytest.raises(ValueError, match="the image was turned after it was annotated"):
+        read("label_studio", tmp_path, orientation="keep")
+
+
+def labelme(folder: Path, *shapes, name="a", **more) -> None:
+    content = {"version": "5.5.0", "shapes": list(shapes), "imagePath": f"..\\images\\{name}.png", "imageData": None,
+               "imageHeight": SIZE[0], "imageWidth": SIZE[1], **more}  # fmt: skip
+    (folder / "labelme").mkdir(exist_ok=True)
+    (folder / f"labelme/{name}.json").write_text(json.dumps(content))
+
+
+def test_labelme_fills_the_border_too(tmp_path):
+    image(tmp_path), image(tmp_path, "b.png")
+    labelme(
+        tmp_path,
+        {"label": "cat", "shape_type": "polygon", "points": square(3, 2, 8, 6), "group_id": 1},
+        {"label": "cat", "shape_type": "polygon", "points": square(20, 2, 22, 3), "group_id": 1},
+        {"label": "cat", "shape_type": "rectangle", "points": [[0, 0], [5, 5]]},
+        {"label": "cat", "shape_type": "point", "points": [[0, 0]]},
+    )
+    labelme(tmp_path, name="b")
+    table = read("labelme", tmp_path)
+    np.testing.assert_array_equal(mask_of(table, "a", "cat"), box(2, 7, 3, 9) | box(2, 4, 20, 23))
+    assert table.loc[table["image_id"] == "b", "class"].tolist() == [NO_CLASS]
+    assert table["problem"].dropna().tolist() == [
+        "labelme: shapes that are no masks are left out: 1 point, 1 rectangle"
+    ]
+
+
+def test_a_broken_shape_takes_its_image_along_or_is_left_out_alone(tmp_path):
+    image(tmp_path)
+    labelme(
+        tmp_path,
+        {"label": "cat", "shape_type": "polygon", "points": square(3, 2, 8, 6)},
+        {"label": "cat", "shape_type": "polygon", "points": [[1, 1], [2, 2]]},
+        {"label": None, "shape_type": "polygon", "points": square(3, 2, 8, 6)},
+    )
+    table = read("labelme", tmp_path)
+    broken = table[table["problem"].notna()]
+    assert broken["problem"].tolist() == [
+        "shape 2 of a (cat): a polygon must have at least 3 points, found 2",
+        "shape 3 of a (polygon) has no label",
+    ]
+    assert broken["image_id"].tolist() == ["a", "a"]
+    assert read("labelme", tmp_path, invalid_annotations="drop_annotation")["image_id"].dropna().tolist() == ["a"]
+
+
+def cvat(folder: Path, shapes: str, more: str = "", status: str = "") -> None:
+    size = f'width="{SIZE[1]}" height="{SIZE[0]}"'
+    text = f'<annotations><version>1.1</version><meta><task>{status}</task></meta><image id="0" name="a.png" {size}>'
+    (folder / "cvat.xml").write_text(f"{text}{shapes}</image>{more.format(size=size)}</annotations>")
+
+
+def test_cvat_mask_by_hand_and_later_shapes(tmp_path):
+    image(tmp_path), image(tmp_path, "b.png")
+    cvat(
+        tmp_path,
+        '<mask label="cat" rle="1, 2, 1, 2" left="3" top="2" width="3" height="2"/>'
+        '<polygon label="dog" points="3.0,2.0;8.0,2.0;8.0,6.0;3.0,6.0"/><box label="cat" xtl="1"/><tag label="night"/>',
+        '<image id="1" name="b.png" {size}></image>',
+    )
+    table = read("cvat", tmp_path)
+    hand = box(2, 3, 4, 6) | box(3, 4, 4, 6)
+    np.testing.assert_array_equal(mask_of(table, "a", "cat"), hand)
+    np.testing.assert_array_equal(mask_of(table, "a", "dog"), box(2, 6, 3, 8))
+    problems = table["problem"].dropna().tolist()
+    assert problems[0].startswith("b: it has no shape, and whether anyone looked at it is unknown")
+    assert problems[1] == "cvat.xml: shapes that are no masks are left out: 1 box"
+    assert NO_CLASS in read("cvat", tmp_path, empty_images="negative")["class"].tolist()
+    cvat(tmp_path, "", '<image id="1" name="b.png" {size}></image>', "<status>completed</status>")
+    assert read("cvat", tmp_path)["class"].tolist() == [NO_CLASS, NO_CLASS]
+
+
+def test_via_export_of_another_attribute(tmp_path):
+    image(tmp_path)
+    about = {"name": "polygon", "all_points_x": [3, 8, 8, 3], "all_points_y": [2, 2, 6, 6]}
+    regions = {"0": {"shape_attributes": about, "region_attributes": {"quality": "good", "type": {"cat": True}}},
+               "1": {"shape_attributes": {"name": "rect"}, "region_attributes": {}}}  # fmt: skip
+    (tmp_path / "via.json").write_text(json.dumps({"a.png123": {"filename": "a.png", "size": 123, "regions": regions}}))
+    table = read("via", tmp_path)
+    np.testing.assert_array_equal(mask_of(table, "a", "cat"), box(2, 6, 3, 8))
+    assert "1 rect" in table["problem"].iloc[-1]
+
+
+def test_supervisely_holes_and_bitmaps(tmp_path):
+    (tmp_path / "supervisely/ds/ann").mkdir(parents=True)
+    folder = tmp_path / "supervisely/ds"
+    (folder / "img").mkdir()
+    Image.fromarray(np.zeros(SIZE, dtype=np.uint8)).save(folder / "img/a.jpg.png")
+    file = io.BytesIO()
+    Image.fromarray(np.uint8([[0, 255, 255]])).save(file, format="PNG")
+    bitmap = {"data": base64.b64encode(zlib.compress(file.getvalue())).decode(), "origin": [10, 20]}
+    points = {"exterior": square(3, 2, 8, 6), "interior": [square(5, 4, 6, 4)]}
+    objects = [{"classTitle": "cat", "geometryType": "polygon", "points": points},
+               {"classTitle": "dog", "geometryType": "bitmap", "bitmap": bitmap}]  # fmt: skip
+    content = {"size": {"height": SIZE[0], "width": SIZE[1]}, "objects": objects}
+    (folder / "ann/a.jpg.png.json").write_text(json.dumps(content))
+    table = read_annotations("supervisely", tmp_path / "supervisely", tmp_path / "supervisely", ReadRules())
+    assert table["image_id"].tolist() == ["ds/img/a.jpg"] * 2
+    cat = box(2, 7, 3, 9) & ~box(4, 5, 5, 7)
+    np.testing.assert_array_equal(mask_of(table, "ds/img/a.jpg", "cat"), cat)
+    np.testing.assert_array_equal(mask_of(table, "ds/img/a.jpg", "dog"), box(20, 21, 11, 13))
+
+
+def test_yolo_lines(tmp_path):
+    for name in ("a", "b", "c"):
+        image(tmp_path, f"train/{name}.png", (10, 20))
+    (tmp_path / "labels/train").mkdir(parents=True)
+    (tmp_path / "data.yaml").write_text("path: .\ntrain: images/train\nnames: [cat, dog]\n")
+    (tmp_path / "labels/train/a.txt").write_text("1 0.1 0.2 0.5 0.2 0.5 0.6 0.1 0.6\n0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "labels/train/b.txt").write_text("")
+    table = read_annotations("yolo", tmp_path, tmp_path / "images", ReadRules())
+    np.testing.assert_array_equal(mask_of(table, "train/a", "dog", (10, 20)), box(2, 6, 2, 10, (10, 20)))
+    assert table["image_id"].dropna().tolist() == ["train/a", "train/b"]  # nobody labelled c
+    assert table.loc[table["image_id"] == "train/b", "class"].tolist() == [NO_CLASS]
+    assert "1 box" in table["problem"].iloc[-1]
