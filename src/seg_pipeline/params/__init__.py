@@ -90,6 +90,11 @@ class Parameters(Params):
     @model_validator(mode="after")
     def _one_class_of_objects(self) -> Parameters:
         given = self.data_processing.annotations
+        if self.dataset.objects and given.multiple_masks != "instances":
+            raise ValueError(
+                "`dataset.objects: true` needs a mask per object: set `data_processing.annotations.multiple_masks` to "
+                f"instances, found {given.multiple_masks}"
+            )
         if given.mask_format == "indexed" and given.multiple_masks == "instances" and len(self.dataset.classes) > 1:
             raise ValueError(
                 "with `mask_format: indexed`, `multiple_masks: instances` means that each pixel value is an object of "

@@ -54,6 +54,9 @@ class DatasetParams(Params):
     """multilabel: classes may overlap (sigmoid); multiclass: one class per pixel (softmax)."""
     classes: list[Annotated[ClassParams, BeforeValidator(_name_is_value)]] = Field(min_length=1)
     """Classes in channel order; a bare name is a class whose value is its name."""
+    objects: bool = False
+    """Masks are objects, such as cells: training learns to part those that touch, and prediction gives each object its
+    own number. Needs `task: multilabel` and `annotations.multiple_masks: instances`."""
     unlabelled_pixels: Literal["background", "ignore"] = "background"
     """Meaning of pixels without a class: background, or unknown and ignored in training and scores."""
     reading: ReadSettings = ReadSettings()
@@ -83,6 +86,11 @@ class DatasetParams(Params):
                 raise ValueError(f"class {what} must differ from each other, found {twice} more than once")
         if taken := sorted(RESERVED & set(self.names)):
             raise ValueError(f"class names {taken} are reserved; choose others and keep the `value`s")
+        if self.objects and self.task == "multiclass":
+            raise ValueError(
+                "`objects: true` needs `task: multilabel`: the cores of objects are learned beside their classes. "
+                "Classes that do not overlap can be trained as multilabel too"
+            )
         if self.task == "multilabel" and self.unlabelled_pixels == "ignore":
             raise ValueError(
                 "`unlabelled_pixels: ignore` needs `task: multiclass`: a sigmoid learns from pixels of no class"

@@ -79,6 +79,7 @@ def make_training_config(
         task=dataset.task,
         classes=tuple(dataset.names),
         background=dataset.task == "multiclass" and dataset.unlabelled_pixels == "background",
+        objects=dataset.objects,
         scores=scores,
         seed=seed,
         **{group: getattr(training, group) for group in GROUPS}

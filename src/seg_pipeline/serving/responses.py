@@ -122,7 +122,7 @@ def _class_results(
     spacing: tuple[float, float] | None,
 ) -> Iterator[ClassResult]:
     thresholds = options.thresholds or bundle.postprocessing.thresholds or (None,) * len(bundle.classes)
-    foreground = probabilities[int(bundle.background) :]
+    foreground = bundle.class_part(probabilities)
     for name, colour, threshold, probability, mask in zip(
         bundle.classes, bundle.colours, thresholds, foreground, masks, strict=True
     ):

@@ -443,3 +443,27 @@ def test_memory_grows_with_the_classes_shown_not_declared(tmp_path, mask_format)
     others = many[0].drop(columns=list(few[0])).iloc[0]
     assert set(others) == {"", 0}
     assert many[1] < few[1] + 30  # one byte per pixel and class would be 298 more
+
+
+OBJECTS = {"instances": True, "objects": True}
+
+
+def test_objects_of_an_indexed_mask_and_of_files_give_the_same_map(tmp_path, image):
+    ids = save(tmp_path / "m.png", [[900, 900, 0], [70, 900, 3]], np.uint16)
+    indexed = MaskReader({"cell": "1"}, INDEXED, ignore_values=[3], **OBJECTS)
+    one, _ = measure_images(one_image(image, {f"mask_{INDEXED}": [ids]}), indexed)
+    assert one["object_map_cell"].tolist() == ["1 2 2 4 1 1 5 1 2"]
+    first, second = (
+        save(tmp_path / "1.png", [[1, 1, 0], [0, 1, 0]]),
+        save(tmp_path / "2.png", [[0, 0, 0], [9, 0, 0]]),
+    )
+    files = MaskReader({"cell": "1", "none": "2"}, "files", **OBJECTS)
+    many, _ = measure_images(one_image(image, {"mask_cell": [second, first], "mask_none": []}), files)
+    assert many[["object_map_cell", "object_map_none"]].iloc[0].tolist() == ["1 2 1 4 1 2 5 1 1", ""]
+    assert many["objects_cell"].tolist() == [2]
+
+
+def test_run_lengths_of_touching_objects_stay_apart(image):
+    reader = MaskReader({"cell": "1"}, "rle", **OBJECTS)
+    manifest, _ = measure_images(one_image(image, {"mask_cell": ["1 2", "3 2"]}), reader)
+    assert manifest[["mask_cell", "object_map_cell"]].iloc[0].tolist() == ["1 4", "1 2 1 3 2 2"]

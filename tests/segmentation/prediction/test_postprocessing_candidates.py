@@ -9,15 +9,14 @@ from scipy import ndimage
 
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.metrics.overlap import count
+from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, levels_of
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, clean_masks, make_masks
 from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     AREAS,
-    THRESHOLDS,
     Packed,
     count_levels,
     count_objects,
     counts_if_cleared,
-    levels_of,
     winners_of,
 )
 

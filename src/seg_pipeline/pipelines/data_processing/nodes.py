@@ -80,6 +80,7 @@ def measure_images(
         background_values=given.background_values,
         ignore_values=given.ignore_values,
         instances=given.multiple_masks == "instances",
+        objects=dataset.objects,
         nearest_value=given.nearest_value,
         resample=given.resample_masks,
     )

@@ -135,6 +135,7 @@ class ImageMaskDataset(_Samples, data.Dataset):
         settings: size, channels and normalisation of the network's input.
         task: multilabel or multiclass.
         background: multiclass pixels may belong to no class.
+        objects: the truth has the cores of each class's objects too.
         augmentation: augmentation of ``Draw`` keys; None: none.
         augment: whether samples are augmented here, or as a batch.
         seed: seed of windows and augmentation.
@@ -147,12 +148,13 @@ class ImageMaskDataset(_Samples, data.Dataset):
         *,
         task: Task,
         background: bool,
+        objects: bool = False,
         augmentation: Augmentation | None = None,
         augment: Augment = "sample",
         seed: int = 0,
     ) -> None:
         self.settings, self.augmentation, self.augment, self.seed = settings, augmentation, augment, seed
-        self.source = Decoder(manifest, settings, task=task, background=background)
+        self.source = Decoder(manifest, settings, task=task, background=background, objects=objects)
         self.frames = frame_rows(manifest, settings)
 
 
@@ -171,6 +173,7 @@ class VisionImageMaskDataset(_Samples, VisionDataset):
         *,
         task: Task,
         background: bool,
+        objects: bool = False,
         augmentation: Augmentation | None = None,
         augment: Augment = "sample",
         seed: int = 0,
@@ -178,7 +181,7 @@ class VisionImageMaskDataset(_Samples, VisionDataset):
     ) -> None:
         super().__init__()
         self.settings, self.augmentation, self.augment, self.seed = settings, augmentation, augment, seed
-        self.source = cache or Decoder(manifest, settings, task=task, background=background)
+        self.source = cache or Decoder(manifest, settings, task=task, background=background, objects=objects)
         self.positions = cache.find(manifest) if cache else np.arange(len(manifest))
         rows = frame_rows(manifest, settings)
         self.frames = np.where(rows < 0, -1, self.positions[rows])
@@ -238,6 +241,7 @@ def make_dataset(
     *,
     task: Task,
     background: bool,
+    objects: bool = False,
     augmentation: Augmentation | None = None,
     augment: Augment = "sample",
     seed: int = 0,
@@ -255,6 +259,7 @@ def make_dataset(
             settings.of_source(source),
             task=task,
             background=background,
+            objects=objects,
             augmentation=augmentation,
             augment=augment,
             seed=seed + number,

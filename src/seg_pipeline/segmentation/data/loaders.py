@@ -225,6 +225,7 @@ def open_caches(
             config.input.of_source(source),
             task=config.task,
             background=config.background,
+            objects=config.objects,
             mode=mode,
             folder=folder,
             num_workers=joblib.cpu_count(),
@@ -248,6 +249,7 @@ def _datasets(
         settings=config.input,
         task=config.task,
         background=config.background,
+        objects=config.objects,
         seed=config.seed,
         caches=caches,
     )

@@ -12,7 +12,9 @@ from seg_pipeline.segmentation.data.normalisation import stored_pixels
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.fingerprints import content_hash
 from seg_pipeline.segmentation.images.masks import IGNORE
-from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names, read_masks
+from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, OBJECT_MAP, class_names, read_masks
+from seg_pipeline.segmentation.objects.cores import cores
+from seg_pipeline.segmentation.objects.label_maps import decode_labels, resize_labels
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 POINTS = 256
@@ -27,17 +29,28 @@ class Decoder:
         settings: settings of the network's input.
         task: multilabel or multiclass; decides the shape of the truth.
         background: multiclass pixels may belong to no class, which has the first channel of the logits.
+        objects: the truth of a multilabel task has a channel with the cores of each class's objects too.
 
     Raises:
-        ValueError: more channels than uint8 can number.
+        ValueError: more channels than uint8 can number, or the manifest knows no objects.
     """
 
-    def __init__(self, manifest: pd.DataFrame, settings: InputSettings, *, task: Task, background: bool) -> None:
-        self.settings, self.task, self.background = settings, task, background
+    def __init__(
+        self, manifest: pd.DataFrame, settings: InputSettings, *, task: Task, background: bool, objects: bool = False
+    ) -> None:
+        self.settings, self.task, self.background, self.objects = settings, task, background, objects
         self.names = class_names(manifest)
         if len(self.names) + background > IGNORE - 1:
             raise ValueError(f"{len(self.names)} classes are too many: a truth has at most {IGNORE - 1} channels")
         needed = ["path", "height", "width", "ignore", "content_hash", *(f"mask_{name}" for name in self.names)]
+        if objects:
+            of_objects = [f"{OBJECT_MAP}{name}" for name in self.names]
+            if missing := [name for name in of_objects if name not in manifest]:
+                raise ValueError(
+                    f"`dataset.objects` is true, but the manifest has no column {missing[0]}: run data_processing "
+                    "again. A manifest combined from several data sets has no objects"
+                )
+            needed += of_objects
         # One dict per row would take several times the memory, and workers would copy each dict they touch.
         self._columns = {name: manifest[name].array for name in needed if name in manifest}
         self._length = len(manifest)
@@ -77,7 +90,8 @@ class Decoder:
     def truth(self, index: int) -> np.ndarray:
         """Decode the ground truth of an image.
 
-        Multilabel: uint8 (C, H, W) of 0, 1 and ``IGNORE``. Multiclass: uint8 (H, W), the channel of the logits that
+        Multilabel: uint8 (C, H, W) of 0, 1 and ``IGNORE``; with ``objects`` (2 C, H, W), the cores after the classes.
+        Multiclass: uint8 (H, W), the channel of the logits that
         each pixel belongs to. Where classes overlap, the last one counts; unknown pixels are ``IGNORE``, and so are
         pixels of no class if there is no background or if a class is not annotated, which they may belong to.
         """
@@ -90,13 +104,21 @@ class Decoder:
         if self.task == "multiclass":
             rest = 0 if self.background and len(annotated) == len(runs) else IGNORE
             return resize_truth(self._labels(masks, shown, rest), self.shape(index))
-        small = resize_truth(masks, self.shape(index))
-        if len(shown) == len(self.names):
-            return small
-        truth = np.repeat(np.where(small[:1] == IGNORE, IGNORE, 0).astype(np.uint8), len(self.names), axis=0)
-        truth[shown] = small[: len(shown)]
-        truth[[text == NOT_ANNOTATED for text in runs.values()]] = IGNORE
-        return truth
+        truth = resize_truth(masks, self.shape(index))
+        if len(shown) < len(self.names):
+            small = truth
+            truth = np.repeat(np.where(small[:1] == IGNORE, IGNORE, 0).astype(np.uint8), len(self.names), axis=0)
+            truth[shown] = small[: len(shown)]
+            truth[[text == NOT_ANNOTATED for text in runs.values()]] = IGNORE
+        return np.concatenate([truth, self._cores(row, truth)]) if self.objects else truth
+
+    def _cores(self, row: dict, truth: np.ndarray) -> np.ndarray:
+        native = int(row["height"]), int(row["width"])
+        found = truth.copy()
+        for name, channel in zip(self.names, found, strict=True):
+            labels = resize_labels(decode_labels(row[f"{OBJECT_MAP}{name}"], native), channel.shape)
+            channel[channel != IGNORE] = cores(labels)[channel != IGNORE]
+        return found
 
     def _labels(self, masks: np.ndarray, shown: list[int], rest: int) -> np.ndarray:
         labels = np.full(masks.shape[1:], rest, dtype=np.uint8)

@@ -101,7 +101,7 @@ def input_to_rgb(image: np.ndarray) -> np.ndarray:
 def target_to_masks(truth: np.ndarray, config: TrainingConfig) -> np.ndarray:
     """A target of a data set as bool masks (C, H, W)."""
     if config.task == "multilabel":
-        return truth == 1
+        return truth[: len(config.classes)] == 1
     return truth == np.arange(config.background, config.num_channels)[:, None, None]
 
 

@@ -176,7 +176,7 @@ class Writer:
             outputs.write_overlay(self.folder, row["image_id"], loaded.image, masks, bundle)
         classes = {
             name: [encode_rle(mask, order="C"), int(mask.sum()), *_confidences(mask, one)]
-            for name, mask, one in zip(bundle.classes, masks, probabilities[int(bundle.background) :], strict=True)
+            for name, mask, one in zip(bundle.classes, masks, bundle.class_part(probabilities), strict=True)
         }
         about |= {"georeferenced": True} if loaded.georeference else {}
         return {**about, "height": loaded.image.shape[0], "width": loaded.image.shape[1], "classes": classes}

@@ -8,7 +8,7 @@ import pandas as pd
 from seg_pipeline.segmentation.images import fingerprints
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.findings import collect, quarantine
-from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, OF_CLASSES, class_names, read_masks
+from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, OBJECT_MAP, OF_CLASSES, class_names, read_masks
 
 QUALIFIED = ("image_id", "group", "series")
 """Columns whose values get the name of their source, so that two data sets may each have a patient 1."""
@@ -90,6 +90,7 @@ def _targets(
 def _mapped(source: str, rows: pd.DataFrame, classes: Sequence[str], targets: Mapping[str, str]) -> pd.DataFrame:
     own = class_names(rows)
     table = rows.drop(columns=[f"{kind}{name}" for kind in OF_CLASSES for name in own])
+    table = table[[name for name in map(str, table) if not name.startswith(OBJECT_MAP)]].copy()
     for column in QUALIFIED:
         table[column] = source + "/" + table[column].astype(str)
     parts = {name: [one for one in own if targets.get(one) == name] for name in classes}

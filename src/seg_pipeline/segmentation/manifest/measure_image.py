@@ -24,6 +24,8 @@ from seg_pipeline.segmentation.images.masks import (
     read_rle,
 )
 from seg_pipeline.segmentation.manifest.metadata import IGNORED, INDEXED, MaskFormat
+from seg_pipeline.segmentation.manifest.table import OBJECT_MAP
+from seg_pipeline.segmentation.objects.label_maps import encode_labels, join_masks, numbered
 
 
 class ImageMasks(NamedTuple):
@@ -31,7 +33,7 @@ class ImageMasks(NamedTuple):
 
     ``shared``: pixels that pairs of classes shared in the source, as ``fingerprints.overlaps`` writes them; exclusive
     classes no longer share any. ``given``: objects per class if ``MaskReader.instances`` is set, else None.
-    ``notes``: how files were repaired.
+    ``labels``: label maps by class number if ``MaskReader.objects`` is set. ``notes``: how files were repaired.
     """
 
     shown: dict[int, MaskRead]
@@ -39,6 +41,7 @@ class ImageMasks(NamedTuple):
     shared: str
     given: list[int] | None
     notes: list[Note]
+    labels: dict[int, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class MaskReader:
         ignore_unlabelled: a pixel without a class is ignored (else: background).
         instances: each mask of a list is an object, even if it touches another of its class; in an indexed mask each
             value is an object of the only class.
+        objects: keep the label map of each class; needs ``instances``.
         nearest_value: pixels of mask files are read as the closest declared value, of 8-bit binary masks as 0 or 255.
         resample: a mask file of another size but the same proportions is scaled to its image.
         class_values, background_values, ignore_values of an indexed mask: whole numbers, or colours "#rrggbb".
@@ -66,6 +70,7 @@ class MaskReader:
     background_values: list[int | str] = field(default_factory=list)
     ignore_values: list[int | str] = field(default_factory=list)
     instances: bool = False
+    objects: bool = False
     nearest_value: bool = False
     resample: bool = False
 
@@ -85,12 +90,16 @@ class MaskReader:
             OSError: the system cannot read a file.
         """
         given, picture = None, Picture(shape, orientation, [])
+        labels: dict[int, np.ndarray] = {}
         if self.mask_format == INDEXED:
-            shown, ignore, given = self._read_indexed(row, picture)
+            shown, ignore, given = self._read_indexed(row, picture, labels)
         else:
-            read = [self._read_union(row[f"mask_{name}"], picture) for name in self.class_values]
+            parts = [self._read_all(row[f"mask_{name}"], picture) for name in self.class_values]
+            read = [_union(masks) for masks in parts]
             shown = {number: one for number, (_, one) in enumerate(read) if one is not None and one.area}
-            unlabelled = self._read_union(row.get(f"mask_{IGNORED}", ()), picture)[1]
+            if self.objects:
+                labels |= {number: join_masks([one.mask for one in parts[number]], shape) for number in shown}
+            unlabelled = _union(self._read_all(row.get(f"mask_{IGNORED}", ()), picture))[1]
             ignore = np.zeros(shape, dtype=bool) if unlabelled is None else unlabelled.mask
             given = [number for number, _ in read] if self.instances else None
         shared = fingerprints.overlaps({number: one.mask for number, one in shown.items()})
@@ -102,10 +111,16 @@ class MaskReader:
             ignore = ignore | (times > 1) if self.exclusive and shared else ignore
         if ignore.any():
             shown = {number: _mask_read(one.mask & ~ignore) for number, one in shown.items()}
-        return ImageMasks(shown, ignore, shared, given, picture.notes)
+            labels = {number: one * ~ignore for number, one in labels.items()}
+        return ImageMasks(shown, ignore, shared, given, picture.notes, labels)
 
-    def _read_indexed(self, row: Mapping, picture: Picture) -> tuple[dict[int, MaskRead], np.ndarray, list[int] | None]:
-        """Classes shown, pixels to ignore and, with ``instances``, the number of objects: each value is one."""
+    def _read_indexed(
+        self, row: Mapping, picture: Picture, labels: dict[int, np.ndarray]
+    ) -> tuple[dict[int, MaskRead], np.ndarray, list[int] | None]:
+        """Classes shown, pixels to ignore and, with ``instances``, the number of objects: each value is one.
+
+        With ``objects``, ``labels`` gets their label map.
+        """
         paths = row[f"mask_{INDEXED}"]
         if len(paths) != 1:
             raise MaskError(
@@ -121,6 +136,8 @@ class MaskReader:
         if self.instances:
             ignore = np.isin(image, ignored)
             mask = ~(ignore | np.isin(image, [0, *background]))
+            if self.objects:
+                labels[0] = numbered(np.where(mask, image, 0))
             return {0: _mask_read(mask)}, ignore, [len(np.unique(image[mask]))]
         if self.nearest_value:
             image = round_mask(image, [*classes, *background, *ignored], path, picture.notes, colours=colours)
@@ -132,13 +149,8 @@ class MaskReader:
         except MaskError as error:
             raise MaskError(error.rule, f"{path}: {error}") from None
 
-    def _read_union(self, sources: Sequence[str], picture: Picture) -> tuple[int, MaskRead | None]:
-        """Number of sources that have pixels, and their union; None if there is no source."""
-        parts = [self._read_one(source, picture) for source in sources]
-        number = sum(part.area > 0 for part in parts)
-        if len(parts) < 2:
-            return number, parts[0] if parts else None
-        return number, _mask_read(np.logical_or.reduce([part.mask for part in parts]))
+    def _read_all(self, sources: Sequence[str], picture: Picture) -> list[MaskRead]:
+        return [self._read_one(source, picture) for source in sources]
 
     def _read_one(self, source: str, picture: Picture) -> MaskRead:
         if self.mask_format == "rle":
@@ -151,6 +163,14 @@ class MaskReader:
             return _mask_read(binary_mask(values))
         except MaskError as error:
             raise MaskError(error.rule, f"{source}: {error}") from None
+
+
+def _union(parts: list[MaskRead]) -> tuple[int, MaskRead | None]:
+    """Number of masks that have pixels, and their union; None if there is no mask."""
+    number = sum(part.area > 0 for part in parts)
+    if len(parts) < 2:
+        return number, parts[0] if parts else None
+    return number, _mask_read(np.logical_or.reduce([part.mask for part in parts]))
 
 
 def _mask_read(mask: np.ndarray) -> MaskRead:
@@ -183,6 +203,9 @@ def measure_image(row: dict, reader: MaskReader) -> Outcome:
     except OSError as error:
         return Outcome(None, [("io_error", f"the system cannot read the image or a mask: {error}", "dropped", False)])
     features = _features(image.pixels, truth, list(reader.class_values))
+    if reader.objects:
+        for number, name in enumerate(reader.class_values):
+            features[f"{OBJECT_MAP}{name}"] = encode_labels(truth.labels[number]) if number in truth.labels else ""
     features |= {name: size for name, size in spacing.items() if pd.isna(row.get(name))}
     doubts = [*truth.notes, *_orientation_doubts(image, row, reader)]
     doubts += _doubts(row, features, truth.shared if reader.exclusive else "")

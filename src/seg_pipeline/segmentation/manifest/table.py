@@ -28,6 +28,9 @@ from seg_pipeline.segmentation.manifest.metadata import MaskFormat
 SPLITS = ("train", "val", "test")
 OF_CLASSES = ("mask_", "area_", "share_", "objects_")
 """Prefixes of the columns that exist once per class."""
+OBJECT_MAP = "object_map_"
+"""Prefix of the columns with the objects of a class, as ``objects.label_maps.encode_labels`` writes them; they exist
+only where `dataset.objects` is set."""
 Rows = TypeVar("Rows", pd.DataFrame, pd.Series)
 NOT_ANNOTATED = "?"
 """A mask in a manifest of several data sets, if the image's data set does not annotate the class."""
@@ -101,6 +104,7 @@ def data_hash(manifest: pd.DataFrame, *, folds: bool = False) -> str:
         *(["fold"] if folds else []),
         "ignore",
         *(f"mask_{name}" for name in class_names(manifest)),
+        *(name for name in map(str, manifest) if name.startswith(OBJECT_MAP)),
     ]
     rows = pd.util.hash_pandas_object(manifest[columns].sort_values("image_id"), index=False)
     return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()
@@ -163,7 +167,7 @@ def merge_files(
 
 
 def _refuse_names(image_files: pd.DataFrame) -> None:
-    taken = [name for name in map(str, image_files) if name == "row" or name.startswith(OF_CLASSES)]
+    taken = [name for name in map(str, image_files) if name == "row" or name.startswith((*OF_CLASSES, OBJECT_MAP))]
     if taken:
         raise ValueError(
             f"the file names of `image_files` give the columns {taken}, whose names the manifest uses itself; rename "

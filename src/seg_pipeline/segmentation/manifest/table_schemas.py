@@ -94,6 +94,12 @@ MEASURED_IMAGES = Table(
             "connected components (8 neighbours), or masks if each is one object",
             least=0,
         ),
+        Column(
+            f"object_map_{CLASS}",
+            "text",
+            'objects as "start length object ...", row-major, starts from 1; only if `dataset.objects` is true',
+            required=False,
+        ),
     ),
 )
 

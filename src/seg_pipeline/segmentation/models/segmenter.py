@@ -75,14 +75,14 @@ class Segmenter(nn.Module):
     def masks(self, logits: Tensor, *, threshold: float) -> Tensor:
         """Bool masks (B, C, H, W). ``threshold`` is a probability; only multilabel tasks use it."""
         if self.task == "multilabel":
-            return logits > math.log(threshold / (1 - threshold))
+            return logits[:, : self.num_classes] > math.log(threshold / (1 - threshold))
         winner = logits.argmax(1, keepdim=True)
         return winner == torch.arange(self.num_classes, device=logits.device).view(1, -1, 1, 1) + int(self.background)
 
     def counts(self, logits: Tensor, truth: Tensor, *, threshold: float) -> Counts:
         """Count overlap with the ground truth: (B, C, H, W) for multilabel, (B, H, W) for multiclass."""
         if self.task == "multilabel":
-            return count(self.masks(logits, threshold=threshold), truth)
+            return count(self.masks(logits, threshold=threshold), truth[:, : self.num_classes])
         return count_labels(logits.argmax(1), truth, num_classes=self.num_classes, background=self.background)
 
 

@@ -1,1 +1,1 @@
-"""Objects of a class, such as cells: matching them."""
+"""Objects of a class, such as cells: label maps, cores to learn, splitting, matching, measuring."""

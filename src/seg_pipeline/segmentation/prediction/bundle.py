@@ -14,7 +14,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+import numpy as np
+
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, class_part
 from seg_pipeline.segmentation.settings.plain_values import from_plain, to_plain
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, Task
 from seg_pipeline.segmentation.storage.atomic import replacing
@@ -82,7 +84,16 @@ class Bundle:
     @property
     def num_channels(self) -> int:
         """Number of channels of the logits."""
-        return len(self.classes) + self.background
+        return len(self.classes) * (1 + self.objects) + self.background
+
+    @property
+    def objects(self) -> bool:
+        """Whether the logits have the cores of each class's objects, after the classes."""
+        return self.postprocessing.object_seeds is not None
+
+    def class_part(self, probabilities: np.ndarray) -> np.ndarray:
+        """``postprocessing.class_part`` of the probabilities (K, H, W) of this model."""
+        return class_part(probabilities, self.postprocessing, self.background)
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -148,6 +159,7 @@ class Bundle:
             "classes": list(self.classes),
             "colours": list(self.colours),
             "background": self.background,
+            "objects": self.objects,
             "networks": [_network_dict(network) for network in self.networks],
             "postprocessing": self.postprocessing.to_dict(),
             "prediction": to_plain(asdict(self.prediction)),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, drop_small, levels_of, split_mask
 from seg_pipeline.segmentation.settings.plain_values import from_plain
 
 
@@ -29,6 +30,10 @@ class Postprocessing:
     """Keep only the largest object."""
     min_peak: tuple[float, ...]
     """Clear the class in images where no pixel reaches this probability; 0 keeps all."""
+    object_seeds: tuple[float, ...] | None = None
+    """An object starts where its core's probability is above this; None: the model knows no objects."""
+    object_area: tuple[int, ...] | None = None
+    """Leave out objects of fewer pixels, after the mask is split; the mask keeps them."""
 
     def __post_init__(self) -> None:
         lengths = {one.name: len(value) for one in fields(self) if (value := getattr(self, one.name)) is not None}
@@ -36,7 +41,7 @@ class Postprocessing:
             raise ValueError(f"postprocessing needs one value per class in each setting, found {lengths}")
 
     @classmethod
-    def none(cls, num_classes: int, threshold: float | None) -> Postprocessing:
+    def none(cls, num_classes: int, threshold: float | None, *, objects: bool = False) -> Postprocessing:
         """Settings for plain masks: threshold each class, or take the most probable one if it is None (multiclass)."""
         return cls(
             thresholds=None if threshold is None else (threshold,) * num_classes,
@@ -44,6 +49,8 @@ class Postprocessing:
             min_area=(0,) * num_classes,
             largest_only=(False,) * num_classes,
             min_peak=(0.0,) * num_classes,
+            object_seeds=(0.5,) * num_classes if objects else None,
+            object_area=(0,) * num_classes if objects else None,
         )
 
     @property
@@ -65,11 +72,12 @@ class Postprocessing:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Postprocessing:
         """The inverse of ``to_dict``; raises ValueError if settings are missing, unknown or of another type."""
+        older = dict.fromkeys(("object_seeds", "object_area"))  # settings written before there were objects
         expected = {one.name for one in fields(cls)}
-        if set(values) != expected:
+        if set(older | values) != expected:
             raise ValueError(f"postprocessing has the settings {sorted(expected)}, found {sorted(values)}")
         try:
-            return from_plain(cls, values, "postprocessing")
+            return from_plain(cls, older | values, "postprocessing")
         except TypeError as error:
             raise ValueError(str(error)) from None
 
@@ -84,20 +92,43 @@ def make_masks(
     """Compute the masks of one image, bool (C, H, W).
 
     Args:
-        probabilities: float32 (K, H, W), K = C + ``background``.
+        probabilities: float32 (K, H, W), K = C + ``background``, or 2 C if there are cores of objects.
         settings: one value per class in each setting.
         task: in a multilabel task classes may overlap; in a multiclass task a pixel has at most one class.
         background: whether the first channel is the background.
     """
     if task == "multilabel":
         assert settings.thresholds is not None, "a multilabel task has a threshold for each class"
-        masks = probabilities > np.array(settings.thresholds, dtype=np.float32)[:, None, None]
+        limits = np.array(settings.thresholds, dtype=np.float32)[:, None, None]
+        masks = class_part(probabilities, settings, background) > limits
     else:
         masks = winning(probabilities, background)
     if settings.bare:
         return masks
-    peaks = probabilities[int(background) :].max((-2, -1))
+    peaks = class_part(probabilities, settings, background).max((-2, -1))
     return clean_masks(masks, peaks, settings, task=task)
+
+
+def class_part(probabilities: np.ndarray, settings: Postprocessing, background: bool) -> np.ndarray:
+    """The channels of the classes among those of the logits or probabilities: (C, H, W) of (K, H, W)."""
+    return probabilities[int(background) : int(background) + len(settings.fill_holes)]
+
+
+def label_objects(probabilities: np.ndarray, settings: Postprocessing) -> np.ndarray:
+    """Number the objects of each class from 1: int32 (C, H, W), 0 for background.
+
+    Args:
+        probabilities: float32 (2 C, H, W): the classes, then the cores of their objects.
+        settings: those of the masks, ``object_seeds`` and ``object_area``.
+    """
+    seeds, areas = settings.object_seeds, settings.object_area
+    assert seeds is not None, "the model knows no objects"
+    assert areas is not None, "the model knows no objects"
+    masks = make_masks(probabilities, settings, task="multilabel", background=False)
+    levels = levels_of(probabilities[len(masks) :], THRESHOLDS)
+    starts = np.searchsorted(THRESHOLDS, seeds).tolist()
+    split = [split_mask(*one) for one in zip(masks, levels, starts, strict=True)]
+    return np.stack([drop_small(labels, area) for labels, area in zip(split, areas, strict=True)])
 
 
 def winning(probabilities: np.ndarray, background: bool) -> np.ndarray:

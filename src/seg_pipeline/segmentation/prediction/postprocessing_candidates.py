@@ -13,17 +13,7 @@ import numpy as np
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.prediction.postprocessing import find_holes, winning
 
-THRESHOLDS = tuple(round(step / 20, 2) for step in range(1, 20))
 AREAS = (0, 5, 10, 20, 40, 80, 160, 320, 640)
-
-
-def levels_of(probabilities: np.ndarray, thresholds: tuple[float, ...]) -> np.ndarray:
-    """Count the thresholds (ascending) that each multilabel probability exceeds: uint8 (C, H, W)."""
-    limits = np.array(thresholds, dtype=np.float32)
-    levels = np.zeros(probabilities.shape, dtype=np.uint8)
-    above = probabilities > limits[0]
-    levels[above] = np.searchsorted(limits, probabilities[above], side="left")
-    return levels
 
 
 def winners_of(probabilities: np.ndarray, background: bool) -> np.ndarray:

@@ -17,15 +17,14 @@ from seg_pipeline.segmentation.manifest.table import class_names, iter_records, 
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
 from seg_pipeline.segmentation.metrics.overlap import Counts
+from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, levels_of
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     AREAS,
-    THRESHOLDS,
     Packed,
     count_levels,
     count_objects,
     counts_if_cleared,
-    levels_of,
     winners_of,
 )
 from seg_pipeline.segmentation.prediction.predict_images import config_of, plain_masks, predict_each, used_models

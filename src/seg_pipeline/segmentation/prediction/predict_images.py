@@ -20,7 +20,7 @@ from seg_pipeline.segmentation.manifest.table import iter_records, read_masks
 from seg_pipeline.segmentation.metrics.calibration import BinCounts, Calibration, count_bins
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.prediction.input_logits import Models, images_at_once, input_logits, probabilities_of
-from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, class_part, make_masks
 from seg_pipeline.segmentation.settings.checkpoint_content import model_configs
 from seg_pipeline.segmentation.settings.training import PredictSettings, Task
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -77,7 +77,7 @@ def config_of(checkpoint: dict) -> TrainingConfig:
 def plain_masks(config: TrainingConfig) -> Postprocessing:
     """Settings that only threshold the probabilities, as training does for validation."""
     threshold = config.scores.threshold if config.task == "multilabel" else None
-    return Postprocessing.none(len(config.classes), threshold)
+    return Postprocessing.none(len(config.classes), threshold, objects=config.objects)
 
 
 def predict_masks(
@@ -115,7 +115,7 @@ def predict_masks(
     def finish(row: dict, tensor: Tensor) -> tuple[dict, BinCounts | None]:
         probabilities = tensor.numpy()
         masks = make_masks(probabilities, postprocessing, task=config.task, background=config.background)
-        of_classes = probabilities[int(config.background) :]
+        of_classes = class_part(probabilities, postprocessing, config.background)
         bins = None if calibration is None else count_bins(of_classes, read_masks(row, names))
         return _described(row, of_classes, masks, config.classes), bins
 

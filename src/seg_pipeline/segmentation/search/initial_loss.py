@@ -22,7 +22,7 @@ LARGEST_INPUT, LEAST_DEVIATION = 10.0, 0.02
 
 
 def plain_dataset(rows: pd.DataFrame, config: TrainingConfig) -> Dataset:
-    return make_dataset(rows, config.input, task=config.task, background=config.background)
+    return make_dataset(rows, config.input, task=config.task, background=config.background, objects=config.objects)
 
 
 @torch.inference_mode()
@@ -59,13 +59,12 @@ def initial_terms(logits: Tensor, truth: Tensor, config: TrainingConfig, toleran
     activation or bad normalisation. The value is ln 2 for bce and ln K for ce, whatever the masks; these times
     (1 - p)^gamma for focal; 1 for multilabel Lovász; for Dice and Tversky it depends on the masks of the batch.
     """
-    weights = config.loss.class_weights
     rows = []
     for name in config.loss.terms or default_terms(config.task):
         loss = make_loss(
             config.task,
             terms={str(name): 1.0},
-            class_weights=None if isinstance(weights, str) else weights,
+            class_weights=config.channel_weights,
             focal_gamma=config.loss.focal_gamma,
             tversky_beta=config.loss.tversky_beta,
             background=config.background,

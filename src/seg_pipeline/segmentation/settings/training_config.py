@@ -36,6 +36,8 @@ class TrainingConfig:
     classes: tuple[str, ...]
     background: bool = False
     """Whether multiclass pixels may belong to no class; if so, the network's first channel is the background."""
+    objects: bool = False
+    """Whether the network also learns the cores of each class's objects; their channels follow those of the classes."""
     model: ModelSettings = field(default_factory=ModelSettings)
     input: InputSettings = field(default_factory=InputSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -50,20 +52,29 @@ class TrainingConfig:
             raise ValueError(f"`classes` must be different names, found {list(self.classes)}")
         if self.background and self.task == "multilabel":
             raise ValueError("`background` is for multiclass tasks; in a multilabel task a pixel may have no class")
+        if self.objects and self.task != "multilabel":
+            raise ValueError("`objects` is for multilabel tasks, whose channels do not compete; found multiclass")
         terms, weights = self.loss.terms, self.loss.class_weights
         foreign = "ce" if self.task == "multilabel" else "bce"
         if terms is not None and (not terms or foreign in terms):
             raise ValueError(
                 f"`loss.terms` of a {self.task} task must not be empty or contain {foreign}; found {terms}"
             )
-        if not isinstance(weights, str) and len(weights) != self.num_channels:
+        number = len(self.classes) + self.background
+        if not isinstance(weights, str) and len(weights) != number:
             first = "the background's first, " if self.background else ""
-            raise ValueError(f"`loss.class_weights` must be {self.num_channels} numbers, {first}found {len(weights)}")
+            raise ValueError(f"`loss.class_weights` must be {number} numbers, {first}found {len(weights)}")
 
     @property
     def num_channels(self) -> int:
-        """Number of channels of the logits."""
-        return len(self.classes) + self.background
+        """Number of channels of the logits: the background, if there is one, the classes, and their cores."""
+        return len(self.classes) * (1 + self.objects) + self.background
+
+    @property
+    def channel_weights(self) -> tuple[float, ...] | None:
+        """``loss.class_weights`` as numbers, one per channel; None for equal ones."""
+        given = self.loss.class_weights
+        return None if isinstance(given, str) else (*given, *[1.0] * (len(self.classes) * self.objects))
 
     def changed(self, values: Mapping[str, Any]) -> TrainingConfig:
         """Return a copy with new values by dotted name: ``changed({"optimizer.learning_rate": 1e-3, "seed": 4})``."""
@@ -92,7 +103,8 @@ class TrainingConfig:
             ValueError: ``values`` are damaged or come from another version; the message names the setting.
         """
         try:
-            return from_plain(cls, {name: value for name, value in values.items() if name != FROM_SEARCH})
+            known = {name: value for name, value in values.items() if name != FROM_SEARCH}
+            return from_plain(cls, {"objects": False} | known)  # older checkpoints have no objects
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"the checkpoint's settings come from another version of this project ({error}); train again with "

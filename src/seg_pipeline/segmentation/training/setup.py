@@ -158,7 +158,7 @@ def config_loss(config: TrainingConfig) -> Loss:
     return make_loss(
         config.task,
         terms={str(name): weight for name, weight in loss.terms.items()} if loss.terms else None,
-        class_weights=None if isinstance(loss.class_weights, str) else loss.class_weights,
+        class_weights=config.channel_weights,
         focal_gamma=loss.focal_gamma,
         tversky_beta=loss.tversky_beta,
         background=config.background,

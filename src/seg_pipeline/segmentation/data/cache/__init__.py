@@ -25,6 +25,7 @@ def open_cache(
     *,
     task: Task,
     background: bool,
+    objects: bool = False,
     mode: CacheMode,
     folder: Path | None,
     num_workers: int = 1,
@@ -52,8 +53,8 @@ def open_cache(
     """
     if manifest.empty:
         return None
-    decoder = Decoder(manifest, settings, task=task, background=background)
-    form = Form(settings, task, background, len(decoder.names))
+    decoder = Decoder(manifest, settings, task=task, background=background, objects=objects)
+    form = Form(settings, task, background, len(decoder.names), objects)
     keys, rows = np.unique(sample_keys(manifest), return_index=True)
     key = cache_key(form, keys)
     rows = np.sort(rows)  # in the manifest's order, as validation and prediction read them

@@ -28,7 +28,7 @@ import pandas as pd
 from seg_pipeline.segmentation.data.cache import disk
 from seg_pipeline.segmentation.data.memory import sample_depths
 from seg_pipeline.segmentation.data.sample_decoding import POINTS, Decoder
-from seg_pipeline.segmentation.manifest.table import class_names
+from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, class_names
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 VERSION = 1
@@ -47,11 +47,12 @@ class Form:
     task: Task
     background: bool
     num_classes: int
+    objects: bool = False
 
     @property
     def depths(self) -> tuple[int, int]:
         """Bytes per pixel of an image and of its ground truth."""
-        return sample_depths(self.settings, self.task, self.num_classes)
+        return sample_depths(self.settings, self.task, self.num_classes * (1 + self.objects))
 
     def describe(self) -> dict[str, Any]:
         """Plain values for the cache key, without the crop size and frame offsets, which apply after the cache."""
@@ -63,7 +64,7 @@ class Form:
             "colour": given.channels == "rgb",
             "normalisation": given.normalisation,
             "window": given.statistics[0] if of_training and given.statistics else given.window,
-            "truth": [self.task, self.background, self.num_classes],
+            "truth": [self.task, self.background, self.num_classes, *["objects"] * self.objects],
             "version": [VERSION, cv2.__version__],  # OpenCV decodes and scales
         }
 
@@ -187,6 +188,7 @@ def allocated(form: Form, keys: np.ndarray, shapes: np.ndarray, allocate: Alloca
 def sample_keys(manifest: pd.DataFrame) -> np.ndarray:
     """Compute each row's key, bytes (N,): equal for rows with equal pixels, size and masks."""
     columns = ["content_hash", "height", "width", "ignore", *(f"mask_{name}" for name in class_names(manifest))]
+    columns += [name for name in map(str, manifest) if name.startswith(OBJECT_MAP)]
     rows = zip(*(manifest[name].array for name in columns), strict=True)
     keys = [hashlib.sha256("\n".join(map(str, row)).encode()).hexdigest()[:KEY_CHARS] for row in rows]
     return np.array(keys, dtype=f"S{KEY_CHARS}")

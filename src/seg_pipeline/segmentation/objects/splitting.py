@@ -1,0 +1,59 @@
+"""Split a class's mask into objects: a watershed that starts from the predicted cores."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+THRESHOLDS = tuple(round(step / 20, 2) for step in range(1, 20))
+"""Probabilities that divide one level from the next."""
+_NEIGHBOURS = (cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)), np.ones((3, 3), np.uint8))
+
+
+def levels_of(probabilities: np.ndarray, thresholds: tuple[float, ...]) -> np.ndarray:
+    """Count the thresholds (ascending) that each probability exceeds: uint8 of the same shape."""
+    limits = np.array(thresholds, dtype=np.float32)
+    levels = np.zeros(probabilities.shape, dtype=np.uint8)
+    above = probabilities > limits[0]
+    levels[above] = np.searchsorted(limits, probabilities[above], side="left")
+    return levels
+
+
+def split_mask(mask: np.ndarray, levels: np.ndarray, seed: int) -> np.ndarray:
+    """Split a mask into objects: int32 (H, W), 0 for background.
+
+    The connected pixels above the level ``seed`` are the seeds. They grow within the mask through one level after
+    another, highest first, so that two objects meet where the core probability is lowest; within a level they grow by
+    turns to 4 and 8 neighbours, nearly in circles. What no seed reaches is an object of its own.
+
+    Args:
+        mask: bool (H, W).
+        levels: core probability in ascending steps, uint8 (H, W).
+        seed: an object starts where its level is above this one.
+    """
+    found = np.where(mask, levels, 0)
+    number, seeds = cv2.connectedComponents((found > seed).view(np.uint8), connectivity=4)
+    labels = seeds.astype(np.float32)  # which OpenCV dilates; holds integers exactly up to 2^24
+    for level in range(seed - 1, -2, -1):
+        _grow(labels, mask & (found > level))
+    rest = mask & (labels == 0)
+    others = cv2.connectedComponents(rest.view(np.uint8), connectivity=8)[1]
+    return np.where(rest, others + number - 1, labels).astype(np.int32)
+
+
+def _grow(labels: np.ndarray, allowed: np.ndarray) -> None:
+    """Grow labels in place into the free pixels of ``allowed`` that are connected with them."""
+    free = allowed & (labels == 0)
+    left, idle, turn = np.count_nonzero(free), 0, 0
+    while left and idle < 2:  # neither 4 nor 8 neighbours reach any more
+        np.copyto(labels, cv2.dilate(labels, _NEIGHBOURS[turn % 2]), where=free)
+        free &= labels == 0
+        before, left, turn = left, np.count_nonzero(free), turn + 1
+        idle = idle + 1 if left == before else 0
+
+
+def drop_small(labels: np.ndarray, min_area: int) -> np.ndarray:
+    """Remove objects of fewer pixels, and number the others from 1: int32 (H, W)."""
+    kept = np.bincount(labels.ravel()) >= max(min_area, 1)
+    kept[0] = False
+    return (np.cumsum(kept) * kept).astype(np.int32)[labels]
