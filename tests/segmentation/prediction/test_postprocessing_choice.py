@@ -9,6 +9,7 @@ from seg_pipeline.segmentation.manifest import table_schemas
 from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator
 from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.objects.label_maps import encode_labels
 from seg_pipeline.segmentation.prediction import postprocessing_choice, prediction_options
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
 from seg_pipeline.segmentation.prediction.prediction_options import whole_series
@@ -279,3 +280,37 @@ def test_threads_change_no_choice(train_val_images, checkpoint):
     (settings, curve), (others, other_curve) = chosen(0), chosen(3)
     assert settings == others
     pd.testing.assert_frame_equal(curve, other_curve, check_exact=True)
+
+
+@pytest.mark.parametrize(("valley", "seed"), [(0.6, 0.6), (0.2, None)])
+def test_objects_are_split_where_that_matches_more_of_them(train_val_images, config, monkeypatch, valley, seed):
+    """Each box is two objects. Between their cores the probability falls to ``valley``: only seeds above it part them;
+    a speck beside them is no object."""
+
+    def halves(row):
+        mask = read_masks(row, ["box"])[0]
+        columns = np.flatnonzero(mask.any(0))
+        middle = int(columns.mean()) if columns.size else 0
+        return mask * np.where(np.arange(48) > middle, 2, 1), middle
+
+    maps = [encode_labels(halves(row)[0]) for row in train_val_images.to_dict("records")]
+    images = train_val_images.assign(object_map_box=maps, object_map_disc="")
+    checkpoint = checkpoint_of(config.changed({"objects": True}))
+
+    def predict(row, masks):
+        cores, middle = np.where(masks, 0.95, 0.0), halves(row)[1]
+        cores[0, :, middle : middle + 2] *= valley / 0.95
+        if masks[0].any():
+            masks[0, -1, -2:] = True
+        return np.concatenate([sure(masks), cores])
+
+    found = choose(images, checkpoint, monkeypatch, predict)
+    chosen = kept(found)
+    assert chosen.get(("object_seeds", "box")) == seed
+    assert found["settings"]["object_area"] == [5, 0]
+    assert found["gains"][-2]["dice_after"] == 1
+    assert "mean F1 of the objects over IoU .5 to .95" in found["rule"]
+
+
+def checkpoint_of(config):
+    return {"models": [{"config": config.to_dict(), **start(config, "", CPU).best_model()}], "folds": None}

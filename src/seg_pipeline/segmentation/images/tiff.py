@@ -167,7 +167,7 @@ def _verbatim(tif: tifffile.TiffFile, tag: tifffile.TiffTag) -> Any:
 
 
 def write_mask(path: Path, values: np.ndarray, tags: Sequence[ExtraTag], colours: np.ndarray | None = None) -> None:
-    """Write uint8 (H, W), with a palette uint8 (N, 3) or as grey values."""
+    """Write uint8, uint16 or uint32 (H, W); bytes may have a palette uint8 (N, 3), else they are grey values."""
     import tifffile
 
     how: dict[str, Any] = {"photometric": "minisblack"}

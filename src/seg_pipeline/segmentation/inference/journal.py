@@ -88,6 +88,8 @@ def _is_record(record: Any, classes: list[str]) -> TypeGuard[dict[str, Any]]:
     kinds |= {"rule": str, "reason": str} if "rule" in record else {"height": int, "width": int, "classes": dict}
     if any(type(record.get(name)) is not kind for name, kind in kinds.items()):
         return False
+    if "objects" in record and not _are_objects(record["objects"], classes):
+        return False
     return "rule" in record or (
         all(0 < record[side] < MOST_SIDE for side in ("height", "width"))
         and list(record["classes"]) == list(classes)
@@ -97,6 +99,17 @@ def _is_record(record: Any, classes: list[str]) -> TypeGuard[dict[str, Any]]:
             and 0 <= one[1] <= record["height"] * record["width"]
             for one in record["classes"].values()
         )
+    )
+
+
+def _are_objects(found: Any, classes: list[str]) -> bool:
+    """Whether a part of a line is what ``record_objects`` made."""
+    return (
+        isinstance(found, dict)
+        and isinstance(found.get("mm2"), float | None)
+        and isinstance(found.get("classes"), dict)
+        and list(found["classes"]) == list(classes)
+        and all(isinstance(one, list) and _fits(one, (str, list)) for one in found["classes"].values())
     )
 
 

@@ -3,9 +3,7 @@
 Axes: C classes, H rows, W columns.
 """
 
-import itertools
 import json
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,8 @@ from seg_pipeline.segmentation.formats.coco_masks import coco_counts
 from seg_pipeline.segmentation.images.intensities import to_rgb8
 from seg_pipeline.segmentation.images.masks import Order, decode_rle, encode_rle
 from seg_pipeline.segmentation.images.tiff import ExtraTag, write_mask
+from seg_pipeline.segmentation.inference.class_folders import class_folders
+from seg_pipeline.segmentation.inference.object_outputs import coco_objects
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.storage.atomic import replacing
 
@@ -35,24 +35,6 @@ def mask_files(image_id: str, bundle: Bundle, *, georeferenced: bool = False) ->
 
 def overlay_file(image_id: str) -> str:
     return f"overlays/{image_id}.png"
-
-
-def class_folders(classes: Sequence[str]) -> list[str]:
-    """Class names as folder names that every file system accepts, all different, whether it knows case or not.
-
-    Where two would be equal, they get a number; one that is a name of its own already is passed over.
-    """
-    names = [re.sub(r"[^\w-]", "_", name) for name in classes]
-    lower = [name.lower() for name in names]
-    taken = {name for name in lower if lower.count(name) == 1}
-    return [name if lower.count(name.lower()) == 1 else _numbered(name, taken) for name in names]
-
-
-def _numbered(name: str, taken: set[str]) -> str:
-    """``name`` with the first number that is free, which is then taken."""
-    free = next(f"{name}_{number}" for number in itertools.count(1) if f"{name}_{number}".lower() not in taken)
-    taken.add(free.lower())
-    return free
 
 
 def write_masks(
@@ -153,30 +135,35 @@ def _ordered(rle: str, record: dict[str, Any], order: Order) -> str:
 
 
 def write_coco(path: Path, records: Iterable[dict[str, Any]], classes: Sequence[str]) -> None:
-    """Write a COCO annotation file: one annotation per image and predicted class, as uncompressed run lengths."""
+    """Write a COCO annotation file: one annotation per object; per image and class if the model knows no objects."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for record in records:
         entry = {"id": len(images) + 1, "file_name": record["file"]}
         images.append({**entry, "height": record["height"], "width": record["width"]})
         for number, name in enumerate(classes):
-            if record["classes"][name][0]:
-                annotations.append({"id": len(annotations) + 1, **_annotation(record, name, number + 1, len(images))})
+            for found in _annotations(record, name):
+                about = {"id": len(annotations) + 1, "image_id": len(images), "category_id": number + 1}
+                annotations.append(about | found)
     categories = [{"id": number + 1, "name": name} for number, name in enumerate(classes)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _annotation(record: dict[str, Any], name: str, category: int, image: int) -> dict[str, Any]:
+def _annotations(record: dict[str, Any], name: str) -> Iterable[dict[str, Any]]:
+    if "objects" in record:
+        return coco_objects(record, name)
+    return [_annotation(record, name)] if record["classes"][name][0] else []
+
+
+def _annotation(record: dict[str, Any], name: str) -> dict[str, Any]:
     rle, area, confidence, _ = record["classes"][name]
     shape = record["height"], record["width"]
     mask = decode_rle(rle, shape, order="C")
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     box = [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
     return {
-        "image_id": image,
-        "category_id": category,
         "segmentation": {"size": list(shape), "counts": coco_counts(mask)},
         "bbox": box,
         "area": area,

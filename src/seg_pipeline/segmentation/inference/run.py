@@ -15,7 +15,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.images.masks import Order, encode_rle
 from seg_pipeline.segmentation.images.ordered_map import ordered_map
-from seg_pipeline.segmentation.inference import outputs
+from seg_pipeline.segmentation.inference import object_outputs, outputs
 from seg_pipeline.segmentation.inference.journal import Journal, identity
 from seg_pipeline.segmentation.inference.prefetch import Loaded, Reader, signature
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
@@ -30,7 +30,8 @@ FORMATS: tuple[Format, ...] = ("masks", "overlays", "rle", "coco")
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSettings:
-    """Which files are written in addition to areas.csv and findings.csv."""
+    """Which files are written in addition to areas.csv and findings.csv, and objects.csv and objects/ of a model that
+    knows objects."""
 
     formats: tuple[Format, ...] = ("masks", "rle")
     """masks, overlays: PNG files; rle: rle_masks.csv (id, class, predicted); coco: coco.json."""
@@ -98,7 +99,8 @@ def _predict(
             bar.update()
     records = [journal.records[row["image_id"]] for row in reader.rows]
     classes = writer.predictor.bundle.classes
-    return _finish(records, writer.folder, classes, writer.settings, num_new=len(records) - before)
+    objects = writer.predictor.bundle.objects
+    return _finish(records, writer.folder, classes, writer.settings, num_new=len(records) - before, objects=objects)
 
 
 def _records(
@@ -160,6 +162,8 @@ class Writer:
         if "masks" in self.settings.formats:
             placed = record.get("georeferenced", False)
             files += outputs.mask_files(name, self.predictor.bundle, georeferenced=placed)
+        if self.predictor.bundle.objects:
+            files += object_outputs.map_files(record, self.predictor.bundle.classes)
         return all((self.folder / file).exists() for file in files)
 
     def record(self, row: dict[str, Any], loaded: Loaded, probabilities: np.ndarray | None) -> dict[str, Any]:
@@ -179,6 +183,12 @@ class Writer:
             for name, mask, one in zip(bundle.classes, masks, bundle.class_part(probabilities), strict=True)
         }
         about |= {"georeferenced": True} if loaded.georeference else {}
+        if bundle.objects:
+            labels = self.predictor.objects(probabilities)
+            about["objects"] = object_outputs.record_objects(
+                row, labels, bundle.class_part(probabilities), bundle.classes
+            )
+            object_outputs.write_maps(self.folder, about, labels, bundle.classes, loaded.georeference)
         return {**about, "height": loaded.image.shape[0], "width": loaded.image.shape[1], "classes": classes}
 
 
@@ -193,7 +203,13 @@ def _rounded(value: np.floating) -> float:
 
 
 def _finish(
-    records: list[dict[str, Any]], folder: Path, classes: Sequence[str], settings: OutputSettings, *, num_new: int
+    records: list[dict[str, Any]],
+    folder: Path,
+    classes: Sequence[str],
+    settings: OutputSettings,
+    *,
+    num_new: int,
+    objects: bool,
 ) -> Result:
     """Write the tables of all images, replacing those of an earlier call."""
     good = [record for record in records if "rule" not in record]
@@ -204,6 +220,8 @@ def _finish(
     )
     outputs.write_csv(folder / "areas.csv", outputs.without_formulas(areas))
     outputs.write_csv(folder / "findings.csv", outputs.without_formulas(findings))
+    if objects:
+        outputs.write_csv(folder / "objects.csv", outputs.without_formulas(object_outputs.object_table(good)))
     if "rle" in settings.formats:
         outputs.write_csv(folder / "rle_masks.csv", outputs.rle_table(good, settings.rle_order))
     if "coco" in settings.formats:

@@ -166,6 +166,7 @@ PREDICTIONS = Table(
             1,
             nullable=True,
         ),
+        Column(f"object_map_{CLASS}", "text", "objects, as in the manifest", required=False),
     ),
 )
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seg_pipeline.segmentation.objects.splitting import split_mask
+
 THRESHOLDS = tuple(step / 100 for step in range(50, 100, 5))
 """IoU .50, .55, ..., .95, as in COCO and the Data Science Bowl 2018."""
 
@@ -61,6 +63,35 @@ def count_matches(iou: np.ndarray, thresholds: Sequence[float] = THRESHOLDS) -> 
     """Count true positives, false positives and false negatives at each threshold: int64 (len(thresholds), 3)."""
     hits = np.array([len(matches(iou, one)) for one in thresholds], dtype=np.int64)
     return np.stack([hits, iou.shape[1] - hits, iou.shape[0] - hits], axis=1)
+
+
+def count_splits(
+    mask: np.ndarray,
+    levels: np.ndarray,
+    truth: np.ndarray,
+    known: np.ndarray,
+    *,
+    seeds: Sequence[int],
+    areas: Sequence[int],
+) -> np.ndarray:
+    """Count the matches of each way to split a mask, summed over ``THRESHOLDS``: int64 (seeds, areas, 3).
+
+    The F1 of the sums is the mean F1 over the thresholds, as the number of objects does not depend on them.
+
+    Args:
+        mask, levels: as ``split_mask`` takes them.
+        truth: label map (H, W).
+        known: bool (H, W), the pixels that count.
+        seeds: levels to start objects from.
+        areas: smallest areas of objects.
+    """
+    counts = np.empty((len(seeds), len(areas), 3), dtype=np.int64)
+    for place, seed in enumerate(seeds):
+        labels = split_mask(mask, levels, seed)
+        found = overlaps(truth, labels, known=known)
+        pixels = np.bincount(labels.ravel())[found.found_ids]
+        counts[place] = [count_matches(found.iou[:, pixels >= area]).sum(axis=0) for area in areas]
+    return counts
 
 
 def f1(counts: np.ndarray) -> np.ndarray:

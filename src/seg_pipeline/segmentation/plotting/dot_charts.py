@@ -74,7 +74,8 @@ def plot_postprocessing_gains(gains: pd.DataFrame) -> Figure:
         face = "black" if row["kept"] else "white"
         axes.plot(after, place, "o", markerfacecolor=face, markeredgecolor="black", markersize=5.5, zorder=3)
     write_beside(axes, [_outcome(row) for row in shown.to_dict("records")])
-    axes.set_xlabel("Dice on the validation split")
+    objects = gains["step"].str.startswith("object_").any()
+    axes.set_xlabel(f"Dice{' (of objects: F1)' if objects else ''} on the validation split")
     axes.grid(visible=True, axis="x")
     figure.suptitle("Postprocessing: validation Dice before and after each step")
     left = f"; {len(gains) - len(shown):,} more steps are not shown" if len(gains) > len(shown) else ""

@@ -12,13 +12,16 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.images.ordered_map import num_threads, ordered_map
-from seg_pipeline.segmentation.manifest.table import class_names, iter_records, read_masks
+from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, class_names, iter_records, read_masks
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
 from seg_pipeline.segmentation.metrics.overlap import Counts
+from seg_pipeline.segmentation.objects.label_maps import decode_labels
+from seg_pipeline.segmentation.objects.matching import count_splits
 from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, levels_of
-from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, class_part, clean_masks
 from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     AREAS,
     Packed,
@@ -40,6 +43,13 @@ RULE = (
     f"A step is kept for a class if it raises the class's Dice on the validation images by at least {LEAST_GAIN} and "
     "the confidence interval of the gain, estimated by resampling, lies above 0."
 )
+
+OF_OBJECTS = (
+    "`object_seeds` and `object_area` are judged in the same way, by the mean F1 of the objects over IoU .5 to .95 in "
+    "place of the Dice."
+)
+SEEDS = (*THRESHOLDS[1::2], THRESHOLDS[-1])
+"""Candidates for ``object_seeds``: .1, .2, ..., .9, .95."""
 
 
 def choose_postprocessing(
@@ -87,11 +97,12 @@ def choose_postprocessing(
     if steps:
         _choose_thresholds(choice, seen)
         _choose_objects(choice, seen, workers)
+        _choose_splits(choice, seen, workers)
     described = {
         "settings": choice.settings.to_dict(),
         "classes": list(config.classes),
         "gains": choice.gains,
-        "rule": RULE,
+        "rule": f"{RULE} {OF_OBJECTS}" if config.objects else RULE,
         "chosen_on": "folds" if checkpoint["folds"] else "val",
         "resampled": resampled,
         "num_images": len(seen.rows),
@@ -123,7 +134,7 @@ def _look(
     workers: int | None,
 ) -> _Seen:
     thresholds = tuple(sorted({*THRESHOLDS, config.scores.threshold})) if config.task == "multilabel" else (0.0,)
-    names = list(config.classes)
+    names, bare = list(config.classes), plain_masks(config)
 
     def look(row: dict, tensor: Tensor) -> tuple[np.ndarray, np.ndarray, Packed]:
         probabilities = tensor.numpy()
@@ -131,8 +142,8 @@ def _look(
             levels = levels_of(probabilities, thresholds)
         else:
             levels = winners_of(probabilities, config.background)
-        counts = count_levels(levels, read_masks(row, names), len(thresholds))
-        return counts, probabilities[int(config.background) :].max((1, 2)), Packed(levels)
+        counts = count_levels(levels[: len(names)], read_masks(row, names), len(thresholds))
+        return counts, class_part(probabilities, bare, config.background).max((1, 2)), Packed(levels)
 
     parts: list[pd.DataFrame] = []
     found: list[tuple[np.ndarray, np.ndarray, Packed]] = []
@@ -214,11 +225,39 @@ def _objects(seen: _Seen, settings: Postprocessing, workers: int | None) -> np.n
 
     def count(item: tuple[dict, Packed]) -> np.ndarray:
         row, levels = item
-        return count_objects(levels.unpacked() > limits[:, None, None], read_masks(row, names), exclusive=exclusive)
+        masks = levels.unpacked()[: len(names)] > limits[:, None, None]
+        return count_objects(masks, read_masks(row, names), exclusive=exclusive)
 
     items = zip(iter_records(seen.rows), seen.levels, strict=True)
     counts = ordered_map(count, items, workers=num_threads(workers))
     return np.stack(list(progress_bar(counts, total=len(seen.rows), title="trying postprocessing", unit="images")))
+
+
+def _choose_splits(choice: _Choice, seen: _Seen, workers: int | None) -> None:
+    """Choose where objects start and how small they may be, once their masks are chosen."""
+    if choice.settings.object_seeds is None:
+        return
+    settings, names = choice.settings, class_names(seen.rows)
+    assert settings.thresholds is not None, "only a multilabel task has objects"
+    limits = np.array([seen.thresholds.index(one) for one in settings.thresholds])
+    starts = np.searchsorted(seen.thresholds, SEEDS).tolist()
+
+    def count(item: tuple[dict, Packed, np.ndarray]) -> np.ndarray:
+        row, packed, peaks = item
+        levels, masks = packed.unpacked(), read_masks(row, names)
+        found = clean_masks(levels[: len(names)] > limits[:, None, None], peaks, settings, task="multilabel")
+        truths = [decode_labels(row[f"{OBJECT_MAP}{name}"], masks.shape[1:]) for name in names]
+        parts = zip(found, levels[len(names) :], truths, masks != IGNORE, strict=True)
+        return np.stack([count_splits(*one, seeds=starts, areas=AREAS) for one in parts])
+
+    items = zip(iter_records(seen.rows), seen.levels, seen.peaks, strict=True)
+    counts = ordered_map(count, items, workers=num_threads(workers))
+    grid = np.stack(list(progress_bar(counts, total=len(seen.rows), title="splitting objects", unit="images")))
+    for index in range(len(names)):
+        choice.step("object_seeds", index, SEEDS, grid[:, index, :, 0])
+        assert choice.settings.object_seeds is not None, "a step changes a value, and removes none"
+        start = SEEDS.index(choice.settings.object_seeds[index])
+        choice.step("object_area", index, AREAS, grid[:, index, start])
 
 
 def counts_of(counts: np.ndarray) -> Counts:

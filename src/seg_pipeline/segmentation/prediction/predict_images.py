@@ -16,11 +16,12 @@ from torch import Tensor
 from seg_pipeline.segmentation.data.datasets import to_native
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.images.ordered_map import num_threads, ordered_map
-from seg_pipeline.segmentation.manifest.table import iter_records, read_masks
+from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, iter_records, read_masks
 from seg_pipeline.segmentation.metrics.calibration import BinCounts, Calibration, count_bins
 from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.objects.label_maps import encode_labels
 from seg_pipeline.segmentation.prediction.input_logits import Models, images_at_once, input_logits, probabilities_of
-from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, class_part, make_masks
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, class_part, label_objects, make_masks
 from seg_pipeline.segmentation.settings.checkpoint_content import model_configs
 from seg_pipeline.segmentation.settings.training import PredictSettings, Task
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -102,7 +103,7 @@ def predict_masks(
     Returns:
         One row per image: image_id, height, width; and per class mask_<class> (run lengths as in the manifest),
         peak_<class> (largest probability in the image) and mean_<class> (mean probability inside the mask, NaN if
-        it is empty).
+        it is empty); object_map_<class> if the model knows objects.
 
     Raises:
         ValueError: ``rows`` is empty, for example because the test split has a share of 0.
@@ -117,7 +118,11 @@ def predict_masks(
         masks = make_masks(probabilities, postprocessing, task=config.task, background=config.background)
         of_classes = class_part(probabilities, postprocessing, config.background)
         bins = None if calibration is None else count_bins(of_classes, read_masks(row, names))
-        return _described(row, of_classes, masks, config.classes), bins
+        about = _described(row, of_classes, masks, config.classes)
+        if postprocessing.object_seeds is not None:
+            labels = label_objects(probabilities, postprocessing)
+            about |= {f"{OBJECT_MAP}{name}": encode_labels(one) for name, one in zip(names, labels, strict=True)}
+        return about, bins
 
     table = []
     models = used_models(checkpoint, device, settings)

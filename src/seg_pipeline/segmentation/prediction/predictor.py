@@ -22,7 +22,7 @@ from seg_pipeline.segmentation.data.geometry import (
 )
 from seg_pipeline.segmentation.data.normalisation import stored_pixels
 from seg_pipeline.segmentation.prediction.bundle import Bundle
-from seg_pipeline.segmentation.prediction.postprocessing import make_masks
+from seg_pipeline.segmentation.prediction.postprocessing import label_objects, make_masks
 from seg_pipeline.segmentation.prediction.tiles import Stitcher, windows
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, Task
 
@@ -124,6 +124,10 @@ class ImagePredictor:
         """
         bundle = self.bundle if thresholds is None else self.bundle.with_thresholds(thresholds)
         return make_masks(probabilities, bundle.postprocessing, task=bundle.task, background=bundle.background)
+
+    def objects(self, probabilities: np.ndarray) -> np.ndarray:
+        """Number the objects of each class of one image from 1: int32 (C, H, W); see ``bundle.objects``."""
+        return label_objects(probabilities, self.bundle.postprocessing)
 
 
 class Predictor(ImagePredictor):

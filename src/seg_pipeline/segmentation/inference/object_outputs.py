@@ -1,0 +1,95 @@
+"""Output files of a model that knows objects: maps of their numbers, and the table of all objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from seg_pipeline.segmentation.images.decoding import read_spacing
+from seg_pipeline.segmentation.images.encoding import write_png
+from seg_pipeline.segmentation.images.tiff import ExtraTag, write_mask
+from seg_pipeline.segmentation.inference.class_folders import class_folders
+from seg_pipeline.segmentation.objects.label_maps import decode_labels, encode_labels
+from seg_pipeline.segmentation.objects.table import Measured, measure_objects
+from seg_pipeline.segmentation.storage.atomic import replacing
+
+COLUMNS = ["image_id", "file", "class", *Measured._fields[:2], "area_mm2", *Measured._fields[2:]]
+MOST_IN_PNG = 2**16 - 1
+
+
+def record_objects(row: dict[str, Any], labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict:
+    """What the journal keeps of an image's objects: per class the map as text and the measurements.
+
+    Args:
+        row: the image's row, with spacing_y and spacing_x in mm if they are known; else a TIFF may tell them.
+        labels: int32 (C, H, W).
+        probabilities: float32 (C, H, W).
+    """
+    spacing = [row.get(name) for name in ("spacing_y", "spacing_x")]
+    if any(pd.isna(one) for one in spacing):
+        told = read_spacing(row["path"], turned=False)
+        spacing = [told.get(name) for name in ("spacing_y", "spacing_x")]
+    per_class = {
+        name: [encode_labels(one), [[*_rounded(found)] for found in measure_objects(one, of_class)]]
+        for name, one, of_class in zip(classes, labels, probabilities, strict=True)
+    }
+    return {"mm2": None if None in spacing else float(spacing[0]) * float(spacing[1]), "classes": per_class}
+
+
+def _rounded(found: Measured) -> Iterator[float]:
+    """Six digits, the precision of a float32."""
+    return (one if isinstance(one, int) else float(f"{one:.6g}") for one in found)
+
+
+def map_files(record: dict[str, Any], classes: Sequence[str]) -> list[str]:
+    """Paths below the output folder of an image's object maps: one per class; TIFF at a place, or of 32 bits."""
+    most = max((len(found) for _, found in record["objects"]["classes"].values()), default=0)
+    ending = "tif" if record.get("georeferenced", False) or most > MOST_IN_PNG else "png"
+    return [f"objects/{folder}/{record['image_id']}.{ending}" for folder in class_folders(classes)]
+
+
+def write_maps(
+    folder: Path, record: dict[str, Any], labels: np.ndarray, classes: Sequence[str], tags: Sequence[ExtraTag]
+) -> None:
+    """Write label maps, int32 (C, H, W): 0 is background, other values are the objects' numbers in objects.csv."""
+    for file, one in zip(map_files(record, classes), labels, strict=True):
+        values = one.astype(np.uint16 if one.max(initial=0) <= MOST_IN_PNG else np.uint32)
+        with replacing(folder / file) as temporary:
+            if file.endswith(".tif"):
+                write_mask(temporary, values, tags)
+            else:
+                write_png(temporary, values)
+
+
+def object_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """One row per object, with ``COLUMNS``: areas, box and centre in pixels, mm\u00b2 where the spacing is known."""
+    rows = [
+        (record["image_id"], record["file"], name, number, area, mm2 and area * mm2, *rest)
+        for record in records
+        for mm2 in [record["objects"]["mm2"]]
+        for name, (_, found) in record["objects"]["classes"].items()
+        for number, area, *rest in found
+    ]
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"area_mm2": "float64"})
+
+
+def coco_objects(record: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    """A COCO annotation per object of a class, without its ids; run lengths are compressed, as readers expect."""
+    from pycocotools import mask as coco
+
+    text, found = record["objects"]["classes"][name]
+    labels = decode_labels(text, (record["height"], record["width"]))
+    for one in (Measured(*values) for values in found):
+        rle = coco.encode(np.asfortranarray(cv2.compare(labels, one.object, cv2.CMP_EQ) & 1))
+        yield {
+            "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
+            "bbox": [one.left, one.top, one.width, one.height],
+            "area": one.area,
+            "score": one.confidence,
+            "iscrowd": 0,
+        }
