@@ -96,7 +96,7 @@ def parameters(plan: Plan, training: dict[str, Any]) -> dict[str, Any]:
     if len(plan.pictures) > MANY:
         processing["num_workers"] = -1
     listed = [{"name": name, "value": value} for name, value in classes.values.items()]
-    dataset = {"task": classes.task, "classes": listed, "unlabelled_pixels": classes.unlabelled_pixels}
+    dataset: dict[str, Any] = {"task": classes.task, "classes": listed, "unlabelled_pixels": classes.unlabelled_pixels}
     if annotations.get("multiple_masks") == "instances":
         if classes.task == "multilabel":
             dataset["objects"] = True

@@ -88,7 +88,7 @@ class DatasetParams(Params):
             raise ValueError(f"class names {taken} are reserved; choose others and keep the `value`s")
         if self.objects and self.task == "multiclass":
             raise ValueError(
-                "`objects: true` needs `task: multilabel`: the cores of objects are learned beside their classes. "
+                "`objects: true` needs `task: multilabel`: the gaps between objects are learned beside their classes. "
                 "Classes that do not overlap can be trained as multilabel too"
             )
         if self.task == "multilabel" and self.unlabelled_pixels == "ignore":

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi import Path as PathParameter
 from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, Response
 
-from seg_pipeline.segmentation.inference.outputs import class_folders
+from seg_pipeline.segmentation.inference.class_folders import class_folders
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.serving.decoding import Decode
 from seg_pipeline.serving.image_checks import FORMATS

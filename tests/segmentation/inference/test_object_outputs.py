@@ -18,7 +18,7 @@ ALL = OutputSettings(formats=("coco",))
 
 @pytest.fixture(scope="module")
 def predictor(config):
-    """Class "box" is what is brighter than 100, its cores what is brighter than 200; there is no disc."""
+    """Class "box" is what is brighter than 100, but what is darker than 200 is a gap; there is no disc."""
     import torch
 
     config = config.changed({"objects": True, "input.resize_mode": "crop", "input.channels": "grey"})
@@ -27,8 +27,8 @@ def predictor(config):
 
     def network(images):
         none = np.full(images[:, 0].shape, -9.0, dtype=np.float32)
-        bright, core = (np.where(images[:, 0] > limit, np.float32(2), none) for limit in (100, 200))
-        return np.stack([bright, none, core, none], axis=1)
+        bright, no_gap = (np.where(images[:, 0] > limit, np.float32(2), none) for limit in (100, 200))
+        return np.stack([bright, none, -no_gap, none], axis=1)
 
     return ImagePredictor(bundle, [network])
 

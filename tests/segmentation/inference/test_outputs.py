@@ -12,6 +12,7 @@ from pycocotools import mask as coco_masks
 
 from seg_pipeline.segmentation.images.masks import decode_rle, encode_rle
 from seg_pipeline.segmentation.inference import outputs
+from seg_pipeline.segmentation.inference.class_folders import class_folders
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 
 SHAPE = (5, 7)
@@ -70,7 +71,7 @@ def test_overlapping_classes_have_a_file_each(tmp_path, masks, bundle):
     ],
 )
 def test_class_names_become_folders(classes, folders):
-    assert outputs.class_folders(classes) == folders
+    assert class_folders(classes) == folders
 
 
 @pytest.mark.fault(

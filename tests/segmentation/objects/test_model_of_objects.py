@@ -1,4 +1,4 @@
-"""The cores of objects on their way: manifest, samples, training, prediction, description of a model."""
+"""The gaps between objects on their way: manifest, samples, training, prediction, description of a model."""
 
 from dataclasses import replace
 
@@ -50,18 +50,15 @@ def trained(halves, of_objects):
     return end
 
 
-def test_a_sample_has_the_cores_after_the_classes(halves):
+def test_a_sample_has_the_gaps_after_the_classes(halves):
     truth = ImageMaskDataset(halves, NATIVE, **FORM, objects=True)[3][1].numpy()
-    classes, cores = truth[:2], truth[2:]
-    assert ((classes == IGNORE) == (cores == IGNORE)).all()  # the padding
-    assert (cores[cores != IGNORE] <= classes[cores != IGNORE]).all()
-    columns = np.flatnonzero((classes[0] == 1).any(0))
-    middle = columns[[4, 5, 6]]  # the box is 11 wide; its left object has columns 0 to 5
-    assert (cores[0] == 1)[:, columns].any()
-    assert not (cores[0] == 1)[:, middle[1:]].any()
+    classes, found = truth[:2], truth[2:]
+    assert ((classes == IGNORE) == (found == IGNORE)).all()  # the padding
+    columns = np.flatnonzero((classes[0] == 1).any(0))  # the box is 11 wide; its left object has columns 0 to 5
+    assert np.flatnonzero((found[0] == 1).any(0)).tolist() == columns[[4, 5, 6, 7]].tolist()
 
 
-def test_unknown_classes_have_unknown_cores(halves):
+def test_unknown_classes_have_unknown_gaps(halves):
     rows = halves.assign(mask_disc="?")
     truth = ImageMaskDataset(rows, NATIVE, **FORM, objects=True)[3][1]
     assert (truth[3] == IGNORE).all()
@@ -91,7 +88,7 @@ def test_objects_of_a_multiclass_task_are_refused(config):
         replace(config, task="multiclass", objects=True)
 
 
-def test_weights_are_for_classes_and_cores_weigh_one(of_objects):
+def test_weights_are_for_classes_and_gaps_weigh_one(of_objects):
     assert of_objects.num_channels == 4
     weighted = of_objects.changed({"loss.class_weights": (2.0, 3.0)})
     assert weighted.channel_weights == (2, 3, 1, 1)
@@ -106,7 +103,7 @@ def test_settings_of_older_checkpoints_have_no_objects(config):
     assert TrainingConfig.from_dict(older) == config
 
 
-def test_cores_are_trained_but_no_class(of_objects):
+def test_gaps_are_trained_but_no_class(of_objects):
     model = Segmenter(of_objects, pretrained=False)
     logits = torch.full((1, 4, 4, 4), -9.0)
     logits[0, 0], logits[0, 2:] = 9, 9
@@ -133,7 +130,7 @@ def test_a_trained_model_predicts_objects(halves, trained, of_objects, settings)
         np.testing.assert_array_equal(labels > 0, masks)
 
 
-def test_a_bundle_says_that_it_has_cores(trained, tmp_path):
+def test_a_bundle_says_that_it_has_gaps(trained, tmp_path):
     bundle = describe(trained.best)
     described = bundle.to_dict()
     assert (described["objects"], bundle.num_channels) == (True, 4)
@@ -143,10 +140,10 @@ def test_a_bundle_says_that_it_has_cores(trained, tmp_path):
 
 
 def test_objects_by_hand():
-    """Two touching objects of one class, and a small third one, of which only a class of two has cores."""
+    """Two touching objects of one class, and a small third one; the other class has none."""
     mask = np.array([[1, 1, 1, 1, 1, 1, 0, 1]])
-    core = np.array([[9, 9, 1, 1, 9, 9, 9, 1]])
-    probabilities = np.stack([mask, 0 * mask, core / 10, core / 10]).astype(np.float32)
+    gap = np.array([[1, 1, 8, 9, 1, 1, 9, 1]])
+    probabilities = np.stack([mask, 0 * mask, gap / 10, gap / 10]).astype(np.float32)
     plain = Postprocessing.none(2, 0.5, objects=True)
     assert label_objects(probabilities, plain).tolist() == [[[1, 1, 1, 2, 2, 2, 0, 3]], [[0] * 8]]
     some = plain.changed("object_area", 0, 2)

@@ -284,8 +284,10 @@ def test_threads_change_no_choice(train_val_images, checkpoint):
 
 @pytest.mark.parametrize(("valley", "seed"), [(0.6, 0.6), (0.2, None)])
 def test_objects_are_split_where_that_matches_more_of_them(train_val_images, config, monkeypatch, valley, seed):
-    """Each box is two objects. Between their cores the probability falls to ``valley``: only seeds above it part them;
-    a speck beside them is no object."""
+    """Each box is two objects. Between them the probability of no gap falls to ``valley``: only higher seeds part them.
+
+    A speck beside them is no object.
+    """
 
     def halves(row):
         mask = read_masks(row, ["box"])[0]
@@ -298,11 +300,11 @@ def test_objects_are_split_where_that_matches_more_of_them(train_val_images, con
     checkpoint = checkpoint_of(config.changed({"objects": True}))
 
     def predict(row, masks):
-        cores, middle = np.where(masks, 0.95, 0.0), halves(row)[1]
-        cores[0, :, middle : middle + 2] *= valley / 0.95
+        found, middle = np.zeros(masks.shape), halves(row)[1]
+        found[0, :, middle : middle + 2] = 1 - valley
         if masks[0].any():
             masks[0, -1, -2:] = True
-        return np.concatenate([sure(masks), cores])
+        return np.concatenate([np.where(masks, 0.98, 0.02), found])
 
     found = choose(images, checkpoint, monkeypatch, predict)
     chosen = kept(found)

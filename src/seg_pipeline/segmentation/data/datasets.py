@@ -135,7 +135,7 @@ class ImageMaskDataset(_Samples, data.Dataset):
         settings: size, channels and normalisation of the network's input.
         task: multilabel or multiclass.
         background: multiclass pixels may belong to no class.
-        objects: the truth has the cores of each class's objects too.
+        objects: the truth has the gaps between each class's objects too.
         augmentation: augmentation of ``Draw`` keys; None: none.
         augment: whether samples are augmented here, or as a batch.
         seed: seed of windows and augmentation.

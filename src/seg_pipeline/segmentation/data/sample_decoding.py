@@ -13,7 +13,7 @@ from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.fingerprints import content_hash
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, OBJECT_MAP, class_names, read_masks
-from seg_pipeline.segmentation.objects.cores import cores
+from seg_pipeline.segmentation.objects.gaps import gaps
 from seg_pipeline.segmentation.objects.label_maps import decode_labels, resize_labels
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
@@ -29,7 +29,7 @@ class Decoder:
         settings: settings of the network's input.
         task: multilabel or multiclass; decides the shape of the truth.
         background: multiclass pixels may belong to no class, which has the first channel of the logits.
-        objects: the truth of a multilabel task has a channel with the cores of each class's objects too.
+        objects: the truth of a multilabel task has a channel with the gaps between each class's objects too.
 
     Raises:
         ValueError: more channels than uint8 can number, or the manifest knows no objects.
@@ -90,7 +90,7 @@ class Decoder:
     def truth(self, index: int) -> np.ndarray:
         """Decode the ground truth of an image.
 
-        Multilabel: uint8 (C, H, W) of 0, 1 and ``IGNORE``; with ``objects`` (2 C, H, W), the cores after the classes.
+        Multilabel: uint8 (C, H, W) of 0, 1 and ``IGNORE``; with ``objects`` (2 C, H, W), the gaps after the classes.
         Multiclass: uint8 (H, W), the channel of the logits that
         each pixel belongs to. Where classes overlap, the last one counts; unknown pixels are ``IGNORE``, and so are
         pixels of no class if there is no background or if a class is not annotated, which they may belong to.
@@ -110,14 +110,14 @@ class Decoder:
             truth = np.repeat(np.where(small[:1] == IGNORE, IGNORE, 0).astype(np.uint8), len(self.names), axis=0)
             truth[shown] = small[: len(shown)]
             truth[[text == NOT_ANNOTATED for text in runs.values()]] = IGNORE
-        return np.concatenate([truth, self._cores(row, truth)]) if self.objects else truth
+        return np.concatenate([truth, self._gaps(row, truth)]) if self.objects else truth
 
-    def _cores(self, row: dict, truth: np.ndarray) -> np.ndarray:
+    def _gaps(self, row: dict, truth: np.ndarray) -> np.ndarray:
         native = int(row["height"]), int(row["width"])
         found = truth.copy()
         for name, channel in zip(self.names, found, strict=True):
             labels = resize_labels(decode_labels(row[f"{OBJECT_MAP}{name}"], native), channel.shape)
-            channel[channel != IGNORE] = cores(labels)[channel != IGNORE]
+            channel[channel != IGNORE] = gaps(labels)[channel != IGNORE]
         return found
 
     def _labels(self, masks: np.ndarray, shown: list[int], rest: int) -> np.ndarray:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 
@@ -30,7 +29,7 @@ def record_objects(row: dict[str, Any], labels: np.ndarray, probabilities: np.nd
         labels: int32 (C, H, W).
         probabilities: float32 (C, H, W).
     """
-    spacing = [row.get(name) for name in ("spacing_y", "spacing_x")]
+    spacing: list[Any] = [row.get(name) for name in ("spacing_y", "spacing_x")]
     if any(pd.isna(one) for one in spacing):
         told = read_spacing(row["path"], turned=False)
         spacing = [told.get(name) for name in ("spacing_y", "spacing_x")]
@@ -85,7 +84,7 @@ def coco_objects(record: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
     text, found = record["objects"]["classes"][name]
     labels = decode_labels(text, (record["height"], record["width"]))
     for one in (Measured(*values) for values in found):
-        rle = coco.encode(np.asfortranarray(cv2.compare(labels, one.object, cv2.CMP_EQ) & 1))
+        rle = coco.encode(np.asfortranarray((labels == one.object).astype(np.uint8)))
         yield {
             "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
             "bbox": [one.left, one.top, one.width, one.height],

@@ -1,1 +1,1 @@
-"""Objects of a class, such as cells: label maps, cores to learn, splitting, matching, measuring."""
+"""Objects of a class, such as cells: label maps, gaps to learn, splitting, matching, measuring."""

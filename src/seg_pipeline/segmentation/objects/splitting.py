@@ -1,4 +1,4 @@
-"""Split a class's mask into objects: a watershed that starts from the predicted cores."""
+"""Split a class's mask into objects: a watershed that starts outside of the predicted gaps."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def levels_of(probabilities: np.ndarray, thresholds: tuple[float, ...]) -> np.nd
 def split_mask(mask: np.ndarray, levels: np.ndarray, seed: int) -> np.ndarray:
     """Split a mask into objects: int32 (H, W), 0 for background.
 
-    The connected pixels above the level ``seed`` are the seeds. They grow within the mask through one level after
-    another, highest first, so that two objects meet where the core probability is lowest; within a level they grow by
-    turns to 4 and 8 neighbours, nearly in circles. What no seed reaches is an object of its own.
+    Seeds are the connected pixels above the level ``seed``. They grow within the mask through one level after another,
+    highest first, so that two objects meet where the level is lowest; within a level they grow by turns to 4 and 8
+    neighbours, nearly in circles. What no seed reaches is an object of its own.
 
     Args:
         mask: bool (H, W).
-        levels: core probability in ascending steps, uint8 (H, W).
+        levels: ``levels_of`` the probability of the class and no gap, uint8 (H, W).
         seed: an object starts where its level is above this one.
     """
     found = np.where(mask, levels, 0)

@@ -88,7 +88,7 @@ class Bundle:
 
     @property
     def objects(self) -> bool:
-        """Whether the logits have the cores of each class's objects, after the classes."""
+        """Whether the logits have the gaps between each class's objects, after the classes."""
         return self.postprocessing.object_seeds is not None
 
     def class_part(self, probabilities: np.ndarray) -> np.ndarray:

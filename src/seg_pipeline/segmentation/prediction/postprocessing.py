@@ -12,6 +12,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from seg_pipeline.segmentation.objects.gaps import starts_of
 from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, drop_small, levels_of, split_mask
 from seg_pipeline.segmentation.settings.plain_values import from_plain
 
@@ -31,7 +32,7 @@ class Postprocessing:
     min_peak: tuple[float, ...]
     """Clear the class in images where no pixel reaches this probability; 0 keeps all."""
     object_seeds: tuple[float, ...] | None = None
-    """An object starts where its core's probability is above this; None: the model knows no objects."""
+    """An object starts where the probability of its class and no gap exceeds this; None: the model knows no objects."""
     object_area: tuple[int, ...] | None = None
     """Leave out objects of fewer pixels, after the mask is split; the mask keeps them."""
 
@@ -92,7 +93,7 @@ def make_masks(
     """Compute the masks of one image, bool (C, H, W).
 
     Args:
-        probabilities: float32 (K, H, W), K = C + ``background``, or 2 C if there are cores of objects.
+        probabilities: float32 (K, H, W), K = C + ``background``, or 2 C if there are gaps between objects.
         settings: one value per class in each setting.
         task: in a multilabel task classes may overlap; in a multiclass task a pixel has at most one class.
         background: whether the first channel is the background.
@@ -118,14 +119,14 @@ def label_objects(probabilities: np.ndarray, settings: Postprocessing) -> np.nda
     """Number the objects of each class from 1: int32 (C, H, W), 0 for background.
 
     Args:
-        probabilities: float32 (2 C, H, W): the classes, then the cores of their objects.
+        probabilities: float32 (2 C, H, W): the classes, then the gaps between their objects.
         settings: those of the masks, ``object_seeds`` and ``object_area``.
     """
     seeds, areas = settings.object_seeds, settings.object_area
     assert seeds is not None, "the model knows no objects"
     assert areas is not None, "the model knows no objects"
     masks = make_masks(probabilities, settings, task="multilabel", background=False)
-    levels = levels_of(probabilities[len(masks) :], THRESHOLDS)
+    levels = levels_of(starts_of(probabilities), THRESHOLDS)
     starts = np.searchsorted(THRESHOLDS, seeds).tolist()
     split = [split_mask(*one) for one in zip(masks, levels, starts, strict=True)]
     return np.stack([drop_small(labels, area) for labels, area in zip(split, areas, strict=True)])

@@ -18,6 +18,7 @@ from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, class_names, it
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
 from seg_pipeline.segmentation.metrics.overlap import Counts
+from seg_pipeline.segmentation.objects.gaps import starts_of
 from seg_pipeline.segmentation.objects.label_maps import decode_labels
 from seg_pipeline.segmentation.objects.matching import count_splits
 from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, levels_of
@@ -139,7 +140,8 @@ def _look(
     def look(row: dict, tensor: Tensor) -> tuple[np.ndarray, np.ndarray, Packed]:
         probabilities = tensor.numpy()
         if config.task == "multilabel":
-            levels = levels_of(probabilities, thresholds)
+            parts = [probabilities[: len(names)], *([starts_of(probabilities)] if config.objects else [])]
+            levels = levels_of(np.concatenate(parts), thresholds)
         else:
             levels = winners_of(probabilities, config.background)
         counts = count_levels(levels[: len(names)], read_masks(row, names), len(thresholds))

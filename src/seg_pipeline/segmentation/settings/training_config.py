@@ -37,7 +37,7 @@ class TrainingConfig:
     background: bool = False
     """Whether multiclass pixels may belong to no class; if so, the network's first channel is the background."""
     objects: bool = False
-    """Whether the network also learns the cores of each class's objects; their channels follow those of the classes."""
+    """Whether the network also learns the gaps between each class's objects; their channels follow the classes'."""
     model: ModelSettings = field(default_factory=ModelSettings)
     input: InputSettings = field(default_factory=InputSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -67,7 +67,7 @@ class TrainingConfig:
 
     @property
     def num_channels(self) -> int:
-        """Number of channels of the logits: the background, if there is one, the classes, and their cores."""
+        """Number of channels of the logits: the background, if there is one, the classes, and their gaps."""
         return len(self.classes) * (1 + self.objects) + self.background
 
     @property

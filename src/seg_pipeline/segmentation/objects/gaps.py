@@ -1,0 +1,35 @@
+"""The gaps between objects: what the network learns beside each class, so that touching objects can be told apart."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+REACH = 2
+"""A gap holds the pixels within this distance, in rows and columns, of two objects."""
+
+
+def gaps(labels: np.ndarray, *, reach: int = REACH) -> np.ndarray:
+    """Pixels near two objects of a class, of either or between them: bool (H, W).
+
+    An object on its own has none: that its border needs no prediction lost least where objects do not touch
+    (docs/explanation/objects.md).
+
+    Args:
+        labels: label map, integers (H, W), 0 for background.
+    """
+    window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    values = labels.astype(np.float32)  # which OpenCV dilates; holds integers exactly up to 2^24
+    largest = cv2.dilate(values, window)
+    least = cv2.erode(np.where(labels > 0, values, np.inf).astype(np.float32), window)
+    return (largest > 0) & (least < largest)
+
+
+def starts_of(probabilities: np.ndarray) -> np.ndarray:
+    """Probability that a pixel is of the class and in no gap, where objects start: (C, H, W).
+
+    Args:
+        probabilities: float32 (2 C, H, W): the classes, then the gaps of each.
+    """
+    number = len(probabilities) // 2
+    return probabilities[:number] * (1 - probabilities[number:])
