@@ -97,12 +97,8 @@ def parameters(plan: Plan, training: dict[str, Any]) -> dict[str, Any]:
         processing["num_workers"] = -1
     listed = [{"name": name, "value": value} for name, value in classes.values.items()]
     dataset: dict[str, Any] = {"task": classes.task, "classes": listed, "unlabelled_pixels": classes.unlabelled_pixels}
-    if annotations.get("multiple_masks") == "instances":
-        if classes.task == "multilabel":
-            dataset["objects"] = True
-            ask.decide("objects: each has a mask, so training learns to part those that touch (`dataset.objects`)")
-        else:
-            ask.decide("objects: not parted, which needs `task: multilabel` and `objects: true` in `dataset`")
+    if annotations.get("multiple_masks") == "instances" and classes.task == "multilabel":
+        dataset["objects"] = True
     return {"dataset": dataset, "data_processing": processing, **({"training": training} if training else {})}
 
 
