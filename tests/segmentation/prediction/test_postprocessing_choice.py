@@ -306,11 +306,12 @@ def test_objects_are_split_where_that_matches_more_of_them(train_val_images, con
             masks[0, -1, -2:] = True
         return np.concatenate([np.where(masks, 0.98, 0.02), found])
 
-    found = choose(images, checkpoint, monkeypatch, predict)
-    chosen = kept(found)
-    assert chosen.get(("object_seeds", "box")) == seed
-    assert found["settings"]["object_area"] == [5, 0]
-    assert found["gains"][-2]["dice_after"] == 1
+    found, _ = choose(images, checkpoint, monkeypatch, predict)
+    assert kept(found).get(("object_seeds", "box")) == seed
+    assert kept(found)["min_area", "box"] == 5
+    assert found["settings"]["object_seeds"] == [seed or 0.5, 0.5]
+    last = [row for row in found["gains"] if (row["step"], row["class"]) == ("object_area", "box")]
+    assert [(row["dice_after"], row["kept"]) for row in last] == [(1, False)]
     assert "mean F1 of the objects over IoU .5 to .95" in found["rule"]
 
 
