@@ -5,15 +5,17 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from kedro.config import OmegaConfigLoader
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from kedro.io import DataCatalog
+from kedro.io import DataCatalog, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 
 from seg_pipeline.hooks import run_checks
 from seg_pipeline.hooks.errors import UserError
 from seg_pipeline.params import InferenceParams, Parameters
+from seg_pipeline.segmentation.models.trained_weights import image_hashes
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,16 +67,24 @@ MODELS = {
     ),
     "weights": (
         {"encoder": "resnet34", "encoder_weights": "imagenett"},
-        "training.model.encoder_weights: 'imagenett' is unknown for encoder 'resnet34'; expected null (random) or one "
-        "of ['imagenet'",
+        "training.model.encoder_weights: 'imagenett' is unknown for encoder 'resnet34'; expected null (random), one of "
+        "['imagenet'",
     ),
     "pair": (
         {"architecture": "deeplabv3", "encoder": "vgg11", "encoder_weights": None},
         "training.model: deeplabv3 cannot be built with vgg11: 'VGG' models do not support dilated mode",
     ),
+    "transformer": (
+        {"encoder": "tu-test_vit", "encoder_weights": None},
+        "training.model.architecture: 'unet' needs features of several sizes, and those of tu-test_vit have one",
+    ),
+    "file": (
+        {"encoder": "tu-test_convnext", "encoder_weights": "no/such.safetensors"},
+        "training.model.encoder_weights: there is no file no/such.safetensors",
+    ),
     "channels": (
         {"architecture": "fpn", "decoder_channels": [32, 16]},
-        "training.model.decoder_channels: 'fpn' takes none; manet, unet",
+        "training.model.decoder_channels: 'fpn' takes none; dpt, manet, unet",
     ),
 }
 
@@ -90,6 +100,36 @@ def test_a_model_among_those_that_a_search_may_draw():
     given = parameters(hparam_search={"tpe": {"space": {"model.encoder": ["resnet18", "resnet999"]}}})
     said = refusal(run_checks.check_model, given)
     assert said.startswith("training.model.encoder: 'resnet999' is unknown; the nearest known ones are resnet")
+
+
+def test_weights_to_start_from_that_do_not_fit(config, checkpoint, tmp_path):
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    given = parameters(training={"start_from": str(tmp_path / "checkpoint.pt")})
+    said = refusal(run_checks.check_model, given)
+    assert said.startswith("`training.start_from`: the weights of ")
+    assert f"`training.model.encoder` is {given.training.model.encoder}, there tu-test_efficientnet" in said
+
+
+@pytest.mark.parametrize("moment", ["before the first node", "when the manifest is made"])
+def test_images_that_the_weights_to_start_from_have_seen(config, checkpoint, manifest, tmp_path, moment):
+    path = str(tmp_path / "checkpoint.pt")
+    images = {split: torch.tensor(image_hashes(manifest).tolist()) for split in ("train", "val")}
+    torch.save({"models": [checkpoint["models"][0] | {"images": images}]}, path)
+    given = parameters(
+        dataset={"classes": ["box", "disc"]},
+        training={"start_from": path, "model": {"encoder": "tu-test_efficientnet", "decoder_channels": [16, 8, 8, 8]}},
+    )
+    catalog = DataCatalog({f"params:{name}": MemoryDataset(value) for name, value in given})
+    catalog["manifest"] = MemoryDataset(manifest)
+    trains = Node(lambda _: 0, "params:training", "config", name=run_checks.CHOOSES)
+    hooks = run_checks.RunCheckHooks()
+    if moment == "before the first node":
+        said = refusal(run_checks.check_images_seen_before, catalog)
+    else:
+        said = refusal(hooks.before_node_run, trains, catalog)
+    assert said.startswith(f"`training.start_from`: {path} has seen 3 test images (")
+    assert said.endswith("or set `training.allow_leakage: true`")
+    hooks.before_node_run(Node(lambda _: 0, "params:training", "config", name="training.other"), catalog)
 
 
 def test_images_too_small_for_the_model():

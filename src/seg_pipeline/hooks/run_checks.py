@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, DatasetError
-from kedro.pipeline import Pipeline
+from kedro.pipeline import Node, Pipeline
 
 from seg_pipeline.hooks.errors import UserError, text_for_user
 from seg_pipeline.hooks.run_info import file_of
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRAINS = ("training.train_model", "hparam_search.run_sanity_checks", "hparam_search.search_settings")
+CHOOSES = "training.choose_training_config"
 PREDICTS = ("inference.predict_images", "annotate.write_annotations")
 INSTALLED_BY = {"onnx": "export", "onnxruntime": "predict"}
 """Extra that installs a module, where it has another name."""
@@ -47,6 +48,14 @@ class RunCheckHooks:
             check_images(params.inference)
         if names & set(TRAINS):
             check_model(params)
+            if "manifest" not in pipeline.all_outputs():
+                check_images_seen_before(catalog)
+
+    @hook_impl
+    def before_node_run(self, node: Node, catalog: DataCatalog) -> None:
+        """A run that makes the manifest knows its images only now; the nodes of the training see no test split."""
+        if node.name == CHOOSES:
+            check_images_seen_before(catalog)
 
 
 def check_extras(params: Any, tracking: dict[str, Any]) -> None:
@@ -109,6 +118,7 @@ def check_model(params: Any) -> None:
     from seg_pipeline.params import make_training_config
     from seg_pipeline.segmentation.models.input_check import fewest_images
     from seg_pipeline.segmentation.models.networks import check_names
+    from seg_pipeline.segmentation.models.trained_weights import check_fit
     from seg_pipeline.segmentation.training.devices import pick_device
     from seg_pipeline.segmentation.training.run import check_parts
 
@@ -117,6 +127,7 @@ def check_model(params: Any) -> None:
     try:
         for names in _models(config, getattr(params, "hparam_search", None)):
             check_names(*names)
+        check_fit(config, params.training.folds)
         fewest = fewest_images(config)
         if batch != "auto" and (compute.devices == 1 or pick_device(compute.device).type == "cpu"):
             check_parts(config, batch, fewest, compute.devices)
@@ -126,6 +137,22 @@ def check_model(params: Any) -> None:
         raise UserError(
             text if text.startswith("`") else f"training.model{'' if text[0] == ':' else '.'}{text}"
         ) from error
+
+
+def check_images_seen_before(catalog: DataCatalog) -> None:
+    """Raise UserError if weights to start from have seen test images, or have trained on validation images."""
+    names = ("dataset", "scores", "training", "seed")
+    dataset, scores, training, seed = (_value_of(f"params:{name}", catalog) for name in names)
+    if training is None or training.start_from is None:
+        return
+    from seg_pipeline.params import make_training_config
+    from seg_pipeline.segmentation.training.run import check_start
+
+    config = make_training_config(dataset, scores, training, seed)
+    try:
+        check_start(_value_of("manifest", catalog), config, folds=training.folds, allowed=training.allow_leakage)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _models(config: TrainingConfig, search: HparamSearchParams | None) -> Iterator[tuple[Any, ...]]:

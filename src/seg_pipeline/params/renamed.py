@@ -14,6 +14,7 @@ RENAMED = {
     "reporting.about": "reporting.model_card",
     "reporting.num_gallery": "reporting.images_per_gallery",
     "training.input.fit": "training.input.resize_mode",
+    "training.model.freeze_encoder": "training.optimizer.freeze_encoder",
     "training.loss.stride": "training.loss.pixel_stride",
     "training.sampling.balance": "training.sampling.oversampling",
     "training.use_search": "training.use_search_result",

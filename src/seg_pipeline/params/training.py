@@ -19,6 +19,7 @@ from seg_pipeline.segmentation.settings.training import (
     OptimizerSettings,
     SamplingSettings,
     ScoreSettings,
+    StartSettings,
 )
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
@@ -39,6 +40,14 @@ class TrainingParams(Params):
     """Train this many models, each validated on one fold; null: one model, on the split."""
     use_search_result: bool = True
     """Use the result of hparam_search if it used the same data and the same other settings."""
+    start_from: str | None = None
+    """Checkpoint (`checkpoint.pt`) of an earlier training whose weights this one starts from, with a new schedule, on
+    new or more data. Classes go by their name and may be added, left out or reordered."""
+    keep_normalisation: bool = True
+    """With `start_from`: normalise as that checkpoint does; false: as `input` says."""
+    allow_leakage: bool = False
+    """With `start_from`: only warn of test images that the checkpoint has seen, or validation images that it has
+    trained on, instead of stopping."""
     resume: bool = True
     """Resume an unfinished run with the same data and settings; false: start from scratch."""
 
@@ -82,6 +91,7 @@ def make_training_config(
         objects=dataset.objects,
         scores=scores,
         seed=seed,
+        start=StartSettings(checkpoint=training.start_from, keep_normalisation=training.keep_normalisation),
         **{group: getattr(training, group) for group in GROUPS}
         | {"input": replace(training.input, reading=dataset.reading)},
     )

@@ -439,10 +439,11 @@ def test_the_settings_that_the_training_used_are_recorded_with_their_source(runn
         "training.optimizer.learning_rate": "0.006",
         "training.optimizer.momentum": "0.9",
     }
-    chosen = CONFIG | {"sampling": {"batch_size": 12}}
+    chosen = CONFIG | {"sampling": {"batch_size": 12}, "files": {"start.checkpoint": "5e1f"}}
     for later in (chosen, chosen | {"sampling": {"batch_size": 13}}):  # another fold's
         run.hooks.after_dataset_saved("last_checkpoint", last_of(finished=False, config=later))
     assert run.data.params["training.sampling.batch_size"] == "12"
+    assert run.data.params["training.files.start.checkpoint"] == "5e1f"
     assert {name: text for name, text in run.data.tags.items() if name.startswith("source.")} == {
         "source.training.optimizer.learning_rate": "search (parameters: 0.002)",
         "source.training.optimizer.momentum": "command line",

@@ -6,11 +6,10 @@ import timm
 import torch
 from matplotlib import cbook
 
+from seg_pipeline.segmentation.models.encoder_weights import PACKAGED_ENCODER, packaged_weights
 from seg_pipeline.segmentation.models.networks import (
-    PACKAGED_ENCODER,
     build_model,
     encoder_normalisation,
-    packaged_weights,
 )
 
 # One image of three channels, not square; 97 and 83 are multiples of nothing.
@@ -185,15 +184,15 @@ def test_other_weights_are_left_to_smp(monkeypatch, encoder, expected):
         (
             {"encoder_weights": "advprop"},
             r"^encoder_weights: 'advprop' is unknown for encoder 'tu-tf_efficientnet_lite0'; "
-            r"expected null \(random\) or one of \['imagenet'\]$",
+            r"expected null \(random\), one of \['imagenet'\], or a file \(.safetensors, .pt, .pth, .bin\)$",
         ),
         (
             {"encoder": "resnet18", "encoder_weights": "noisy"},
-            r"'noisy' is unknown for encoder 'resnet18'; .* one of \['imagenet', 'ssl', 'swsl'\]$",
+            r"'noisy' is unknown for encoder 'resnet18'; .* one of \['imagenet', 'ssl', 'swsl'\], or a file",
         ),
         (
             {"architecture": "fpn", "decoder_channels": [8, 4]},
-            "^decoder_channels: 'fpn' takes none; manet, unet, unetplusplus do. Set it to null$",
+            "^decoder_channels: 'fpn' takes none; dpt, manet, unet, unetplusplus do. Set it to null$",
         ),
     ],
 )

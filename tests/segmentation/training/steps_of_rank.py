@@ -15,7 +15,8 @@ import torch
 import torch.distributed as dist
 from timm.layers import convert_sync_batchnorm
 
-from seg_pipeline.segmentation.models.networks import PACKAGED_ENCODER, build_model
+from seg_pipeline.segmentation.models.encoder_weights import PACKAGED_ENCODER
+from seg_pipeline.segmentation.models.networks import build_model
 from seg_pipeline.segmentation.training.processes import Processes
 
 CPU = torch.device("cpu")

@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from seg_pipeline.segmentation.models.networks import PACKAGED_ENCODER, build_model
+from seg_pipeline.segmentation.models.encoder_weights import PACKAGED_ENCODER
+from seg_pipeline.segmentation.models.networks import build_model
 from seg_pipeline.segmentation.training import processes
 from seg_pipeline.segmentation.training.processes import synchronised, unused_parameters
 from seg_pipeline.segmentation.training.state import start

@@ -67,7 +67,8 @@ class UsedSettings:
         return {f"source.{name}": text for name, text in found.items()}
 
     def _used(self) -> dict[str, Any]:
-        values = flat({"training": {group: self._config[group] for group in GROUPS if group in self._config}})
+        groups = (*GROUPS, "files") if self._config.get("files") else GROUPS
+        values = flat({"training": {group: self._config[group] for group in groups if group in self._config}})
         return {name: one for name, one in values.items() if self._config and not name.startswith(ELSEWHERE)}
 
 

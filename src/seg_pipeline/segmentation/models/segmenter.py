@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from seg_pipeline.segmentation.data.normalisation import mean_std
 from seg_pipeline.segmentation.metrics.overlap import Counts, count, count_labels
 from seg_pipeline.segmentation.models.depthwise import quicken
+from seg_pipeline.segmentation.models.features import FeatureLayout
 from seg_pipeline.segmentation.models.networks import build_model, encoder_normalisation
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
@@ -23,6 +24,8 @@ class Segmenter(nn.Module):
 
     In training mode, logits are those of every ``loss.pixel_stride``-th pixel only, the same as in evaluation. The
     normalisation is part of the module (buffers), so that it cannot differ between training and prediction.
+
+    With a frozen encoder, ``forward`` also takes the rows that ``encode`` gives, which need only the decoder.
 
     Args:
         config: network, task and classes.
@@ -37,7 +40,8 @@ class Segmenter(nn.Module):
         self.task, self.num_classes, self.background = config.task, len(config.classes), config.background
         self.frozen = config.optimizer.freeze_encoder
         model = config.model
-        self.stride = config.loss.pixel_stride
+        self.stride, self.size = config.loss.pixel_stride, config.input.size
+        self.layout: FeatureLayout | None = None
         net = build_model(
             model.architecture,
             encoder=model.encoder,
@@ -58,10 +62,22 @@ class Segmenter(nn.Module):
             self.net.get_submodule("encoder").eval()  # batch norm keeps its running statistics too
         return self
 
+    def encode(self, images: Tensor) -> Tensor:
+        """The encoder's features of images (B, channels, *input.size), one row per image: (B, F)."""
+        scaled = self._scaled(images)
+        features = self.net.encoder(scaled)  # type: ignore[operator]
+        self.layout = self.layout or FeatureLayout(features, scaled)
+        return self.layout.rows(features)
+
+    def _scaled(self, images: Tensor) -> Tensor:
+        return ((images.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
     def forward(self, images: Tensor) -> Tensor:
-        scaled = (images.float() / 255 - self.mean) / self.std
-        logits = self.net(scaled.contiguous(memory_format=torch.channels_last)).float()
-        shape = images.shape[-2:]
+        if images.ndim == 2:
+            assert self.layout is not None, "`encode` says how rows are to be read"
+            logits, shape = self.layout.decode(self.net, images).float(), self.size
+        else:
+            logits, shape = self.net(self._scaled(images)).float(), (images.shape[-2], images.shape[-1])
         if self.training and self.stride > 1 and self.stride * logits.shape[-1] == shape[-1]:
             return pixels_of_cells(logits, self.stride)
         logits = logits if logits.shape[-2:] == shape else F.interpolate(logits, shape, mode="bilinear")

@@ -39,14 +39,27 @@ class ModelSettings(Settings):
     architecture: str = "unet"
     """Any architecture of segmentation_models_pytorch."""
     encoder: str = "tu-tf_efficientnet_lite0"
-    """Any encoder of segmentation_models_pytorch. The ImageNet weights of the default come with the installation."""
+    """Any encoder of segmentation_models_pytorch; `architecture: dpt` takes vision transformers of timm. The ImageNet
+    weights of the default come with the installation."""
     encoder_weights: str | None = "imagenet"
-    """Pretrained weights; null: random."""
+    """Pretrained weights; null: random; or a file of timm's weights (.safetensors, .pt, .pth, .bin)."""
     decoder_channels: tuple[int, ...] | None = None
     """Channels of the decoder's stages, deepest first; null: the architecture's own. A unet with fewer than 5 ends
     before the full resolution, which is faster, and its logits are scaled up."""
     decoder_norm: Literal["batch", "instance", "none"] = "batch"
     """Normalisation in the decoder (unet, unetplusplus, linknet, manet); use instance for very small batches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartSettings(Settings):
+    """Trained weights that a run starts from; `training.start_from` and `training.keep_normalisation` set them."""
+
+    checkpoint: str | None = None
+    """A `checkpoint.pt`; null: only the encoder's weights are pretrained."""
+    model: Annotated[int, Ge(0)] = 0
+    """Number of the checkpoint's model, where it has one per fold."""
+    keep_normalisation: bool = True
+    """Normalise as the checkpoint does."""
 
 
 Normalisation = Literal["encoder", "percentile", "image", "fixed", "training"]
@@ -234,7 +247,8 @@ class OptimizerSettings(Settings):
     encoder_rate: Annotated[float, Gt(0), Le(1)] = 1.0
     """Learning rate of the encoder as a share of the decoder's."""
     freeze_encoder: bool = False
-    """Keep the encoder's weights and batch statistics fixed."""
+    """Keep the encoder's weights and batch statistics fixed. Its features are then computed once per image, for train
+    images with `augmentation: none` and `mix: none` only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -336,8 +350,8 @@ class ComputeSettings(Settings):
     timeout: Annotated[float, Gt(0)] = 300.0
     """Seconds after which a worker that delivers no batch stops the run."""
     cache: Literal["auto", "none", "ram", "disk", "device"] = "auto"
-    """Where decoded images are kept; auto: on the GPU if they fit into a quarter of its free memory, else in memory if
-    they are small, else on disk."""
+    """Where decoded images, and features of a frozen encoder, are kept; auto: on the GPU if they fit into a quarter of
+    its free memory, else in memory if they are small, else on disk."""
     save_minutes: Annotated[float, Ge(0)] | None = 10.0
     """Minutes between saves within an epoch; null: save only after epochs."""
 

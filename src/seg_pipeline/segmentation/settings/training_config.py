@@ -19,6 +19,7 @@ from seg_pipeline.segmentation.settings.training import (
     OptimizerSettings,
     SamplingSettings,
     ScoreSettings,
+    StartSettings,
     Task,
 )
 
@@ -46,6 +47,9 @@ class TrainingConfig:
     fit: FitSettings = field(default_factory=FitSettings)
     scores: ScoreSettings = field(default_factory=ScoreSettings)
     seed: int = 0
+    start: StartSettings = field(default_factory=StartSettings)
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of the files with weights that settings name, by setting."""
 
     def __post_init__(self) -> None:
         if not self.classes or not all(self.classes) or len(set(self.classes)) < len(self.classes):
@@ -102,9 +106,10 @@ class TrainingConfig:
         Raises:
             ValueError: ``values`` are damaged or come from another version; the message names the setting.
         """
+        newer = {"objects": False, "start": asdict(StartSettings()), "files": {}}  # than older checkpoints
+        given = {**newer, **values}
         try:
-            known = {name: value for name, value in values.items() if name != FROM_SEARCH}
-            return from_plain(cls, {"objects": False} | known)  # older checkpoints have no objects
+            return from_plain(cls, {name: value for name, value in given.items() if name != FROM_SEARCH})
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"the checkpoint's settings come from another version of this project ({error}); train again with "
@@ -116,12 +121,13 @@ class TrainingConfig:
         return flat(self.to_dict())
 
     def differences(self, other: TrainingConfig) -> list[str]:
-        """Describe each setting that differs, as "key: mine, there theirs"."""
+        """Describe each setting that differs, as "key: mine, there theirs"; a file may have moved."""
         mine, theirs = self.flat(), other.flat()
+        moved = {name for name, digest in self.files.items() if digest == other.files.get(name)}
         return [
             f"{name}: {mine.get(name)}, there {theirs.get(name)}"
             for name in mine | theirs
-            if mine.get(name) != theirs.get(name)
+            if mine.get(name) != theirs.get(name) and name not in moved
         ]
 
 

