@@ -71,6 +71,28 @@ def as_file(pixels: np.ndarray, form: str = "PNG") -> bytes:
     return file.getvalue()
 
 
+def as_dicom(values: np.ndarray, *, intercept: int = 0) -> bytes:
+    """A CT image (H, W), or of several frames (N, H, W), with a spacing of 0.5 and 2 mm."""
+    import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    one = pydicom.Dataset()
+    one.file_meta = pydicom.dataset.FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    one.file_meta.MediaStorageSOPClassUID, one.file_meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2"
+    one.Rows, one.Columns = values.shape[-2:]
+    one.SamplesPerPixel, one.PhotometricInterpretation, one.PixelRepresentation = 1, "MONOCHROME2", 0
+    one.BitsAllocated = one.BitsStored = 16
+    one.HighBit, one.PixelSpacing = 15, [0.5, 2]
+    one.RescaleSlope, one.RescaleIntercept = 1, intercept
+    if values.ndim == 3:
+        one.NumberOfFrames = len(values)
+    one.PixelData = values.astype("<u2").tobytes()
+    file = io.BytesIO()
+    one.save_as(file, enforce_file_format=True)
+    return file.getvalue()
+
+
 def app_of(predictor: FakePredictor, **settings: object) -> FastAPI:
     return make_app(predictor, Settings(**settings))
 
@@ -124,7 +146,13 @@ def running(app: FastAPI, **config: Any) -> Iterator[tuple[str, uvicorn.Server]]
 def fake() -> SimpleNamespace:
     """The helpers above, for tests: conftest is no module that they could import."""
     return SimpleNamespace(
-        Predictor=FakePredictor, MULTICLASS=MULTICLASS, file=as_file, app=app_of, client=client_of, running=running
+        Predictor=FakePredictor,
+        MULTICLASS=MULTICLASS,
+        file=as_file,
+        dicom=as_dicom,
+        app=app_of,
+        client=client_of,
+        running=running,
     )
 
 

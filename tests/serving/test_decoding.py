@@ -1,11 +1,13 @@
 """Files that take too long or too much memory to decode cost a process, never the server."""
 
+import io
 import multiprocessing
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.serving import decoding
@@ -26,6 +28,15 @@ def test_a_process_decodes_as_the_server_would(processes, fake):
     found = processes("a.png", fake.file(GREY))
     assert (found.format, found.pixels.shape) == ("PNG", (6, 8))
     np.testing.assert_array_equal(found.pixels, GREY)
+
+
+def test_a_page_and_dicom_are_decoded_within_the_limits(processes, fake):
+    file = io.BytesIO()
+    Image.fromarray(GREY).save(file, "TIFF", save_all=True, append_images=[Image.fromarray(GREY[::-1])])
+    np.testing.assert_array_equal(processes("a.tif", file.getvalue(), 2).pixels, GREY[::-1])
+    found = processes("a.dcm", fake.dicom(GREY, intercept=-10))
+    np.testing.assert_array_equal(found.pixels, GREY)
+    assert (found.spacing, found.value_range) == ((0.5, 2), (-10, 65525))
 
 
 def test_what_is_refused_is_refused_in_the_same_words(processes):

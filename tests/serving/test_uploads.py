@@ -216,27 +216,6 @@ def test_a_page_of_a_tiff_is_chosen_and_tells_its_number(client):
     assert answers[2].json()["detail"] == "upload: page 3 does not exist, the file has 2"
 
 
-def as_dicom(values, slope=1, intercept=0, **tags) -> bytes:
-    import pydicom
-    from pydicom.uid import ExplicitVRLittleEndian
-
-    one = pydicom.Dataset()
-    one.file_meta = pydicom.dataset.FileMetaDataset()
-    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    one.file_meta.MediaStorageSOPClassUID, one.file_meta.MediaStorageSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", "1.2"
-    one.Rows, one.Columns = values.shape[-2:]
-    one.SamplesPerPixel, one.PhotometricInterpretation, one.PixelRepresentation = 1, "MONOCHROME2", 0
-    one.BitsAllocated = one.BitsStored = 16
-    one.HighBit, one.PixelSpacing = 15, [0.5, 2]
-    one.RescaleSlope, one.RescaleIntercept = slope, intercept
-    if values.ndim == 3:
-        one.NumberOfFrames = len(values)
-    one.PixelData = values.astype("<u2").tobytes()
-    file = io.BytesIO()
-    one.save_as(file, enforce_file_format=True)
-    return file.getvalue()
-
-
 def dicom_client(fake, **settings):
     bundle = fake.Predictor().bundle
     return fake.client(fake.Predictor(replace(bundle, input=replace(bundle.input, **settings))))
@@ -245,7 +224,7 @@ def dicom_client(fake, **settings):
 def test_dicom_is_read_with_its_spacing_and_unit(fake):
     values = np.array([[0, 1024, 65535 - 7], [5, 1, 2]], dtype=np.uint16)
     with dicom_client(fake, normalisation="percentile") as client:
-        answer = client.post("/api/predict?include=values", files={"image": as_dicom(values, intercept=-1024)}).json()
+        answer = client.post("/api/predict?include=values", files={"image": fake.dicom(values, intercept=-1024)}).json()
     assert answer["image"] | {"file": ""} == {
         "file": "",
         "format": "DICOM",
@@ -264,10 +243,10 @@ def test_dicom_is_read_with_its_spacing_and_unit(fake):
 
 
 def test_dicom_values_that_the_model_cannot_interpret_are_refused(fake):
-    data = as_dicom(np.array([[0, 1024], [5, 1]]), intercept=-1024)
+    data = fake.dicom(np.array([[0, 1024], [5, 1]]), intercept=-1024)
     with dicom_client(fake, normalisation="fixed", window=(0, 100)) as client:
         refused = client.post("/api/predict", files={"image": ("ct.dcm", data)})
-        whole = client.post("/api/predict", files={"image": as_dicom(np.array([[0, 1024], [5, 1]]))})
+        whole = client.post("/api/predict", files={"image": fake.dicom(np.array([[0, 1024], [5, 1]]))})
     assert (refused.status_code, whole.status_code) == (422, 200)
     assert refused.json()["detail"].startswith("ct.dcm: its values begin at -1024, and this model normalises by stored")
     reading = ReadSettings(value_range=(-1024, 3071))
@@ -276,14 +255,14 @@ def test_dicom_values_that_the_model_cannot_interpret_are_refused(fake):
     assert image["value_range"] == [-1024, 3071]
 
 
-def test_a_frame_of_a_dicom_file_is_chosen(client):
+def test_a_frame_of_a_dicom_file_is_chosen(client, fake):
     frames = np.stack([np.zeros((2, 3)), np.full((2, 3), 65535)])
-    answer = client.post("/api/predict?page=2", files={"image": as_dicom(frames)}).json()
+    answer = client.post("/api/predict?page=2", files={"image": fake.dicom(frames)}).json()
     assert (answer["image"]["pages"], answer["classes"][0]["area"]) == (2, 6)
-    assert client.post("/api/predict", files={"image": as_dicom(frames)}).json()["error"] == "several_images"
+    assert client.post("/api/predict", files={"image": fake.dicom(frames)}).json()["error"] == "several_images"
 
 
 @pytest.mark.parametrize("cut", [140, 300, -3])
-def test_a_damaged_dicom_file_is_refused(client, cut):
-    answer = client.post("/api/predict", files={"image": as_dicom(np.ones((4, 5)))[:cut]})
+def test_a_damaged_dicom_file_is_refused(client, fake, cut):
+    answer = client.post("/api/predict", files={"image": fake.dicom(np.ones((4, 5)))[:cut]})
     assert (answer.status_code, answer.json()["error"]) == (422, "damaged")

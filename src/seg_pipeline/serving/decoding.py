@@ -9,12 +9,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from importlib import import_module
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
 from seg_pipeline.segmentation.settings.reading import ReadSettings
-from seg_pipeline.serving.image_checks import DecodedUpload, check_upload
+from seg_pipeline.serving.image_checks import FORMATS, DecodedUpload, check_upload
 from seg_pipeline.serving.schema import RequestError
 
 MEMORY_PER_PIXEL = 48
@@ -134,6 +135,8 @@ class _Process:
 def _work(pipe: Connection, max_pixels: int, reading: ReadSettings) -> None:
     """Decode what comes through the pipe until the server closes it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which stops this process
+    if "DICOM" in FORMATS:
+        import_module("pydicom.pixels.utils")  # half a second, which is not a file's
     _limit_memory(MEMORY + MEMORY_PER_PIXEL * max_pixels)
     pipe.send(True)
     with contextlib.suppress(EOFError, OSError):

@@ -13,6 +13,7 @@ from seg_pipeline.segmentation.formats.dicom import read_facts, read_frame
 from seg_pipeline.segmentation.images import tiff
 from seg_pipeline.segmentation.images.decoding import decode_image, scale_to_uint16
 from seg_pipeline.segmentation.images.headers import HEAD, Header, is_whole, read_header
+from seg_pipeline.segmentation.images.intensities import fit_uint16, to_uint16
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.serving.schema import RequestError
 
@@ -168,8 +169,6 @@ def _dicom_pixels(
     name: str, data: bytes, frame: int, settings: ReadSettings
 ) -> tuple[np.ndarray, tuple[float, float] | None]:
     """As a slice of a volume is stored: whole numbers unchanged but for a shift, if they fit into 16 bits."""
-    from seg_pipeline.segmentation.formats.volumes import fit_uint16, to_uint16
-
     try:
         with warnings.catch_warnings(action="ignore"):
             values = read_frame(io.BytesIO(data), frame)

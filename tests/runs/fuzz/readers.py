@@ -90,7 +90,7 @@ def _image(data: bytes, folder: Path) -> None:
 def _volume(name: str) -> Callable[[bytes, Path], None]:
     def read(data: bytes, folder: Path) -> None:
         from seg_pipeline.segmentation.formats.volume_files import misplacement, read_slices, whole_labels
-        from seg_pipeline.segmentation.formats.volumes import fit_uint16, to_uint16
+        from seg_pipeline.segmentation.images.intensities import fit_uint16, to_uint16
 
         path = _file(folder, name, data)
         volume = read_slices(path, axis="coronal", labels=True)

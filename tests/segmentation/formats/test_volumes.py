@@ -9,12 +9,11 @@ import pytest
 from seg_pipeline.segmentation.formats.volumes import (
     Case,
     Cutting,
-    fit_uint16,
     index_volumes,
     label_rows,
-    to_uint16,
 )
 from seg_pipeline.segmentation.images.decoding import read_image
+from seg_pipeline.segmentation.images.intensities import fit_uint16, to_uint16
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS, pivot_annotations
 from seg_pipeline.segmentation.manifest.table import merge_files
 

@@ -29,6 +29,7 @@ from seg_pipeline.segmentation.formats.volume_files import (
     whole_labels,
 )
 from seg_pipeline.segmentation.images.encoding import write_png
+from seg_pipeline.segmentation.images.intensities import fit_uint16, to_uint16
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 from seg_pipeline.segmentation.settings.progress import progress_bar
@@ -75,29 +76,6 @@ class Cutting:
                 f"slope and intercept must both be given, the slope not 0, or neither; found {self.slope} and "
                 f"{self.intercept}"
             )
-
-
-def fit_uint16(values: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept that keep whole numbers unchanged if they fit into uint16, else use its whole range.
-
-    Raises:
-        ValueError: a value is NaN or infinite.
-    """
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():
-        number = int((~np.isfinite(values)).sum())
-        raise ValueError(f"{number} of its values are NaN or infinite; replace them, such as by the lowest value")
-    whole = np.issubdtype(values.dtype, np.integer) or bool((np.rint(values) == values).all())
-    if whole and high - min(low, 0) <= 65535:
-        return 1.0, min(low, 0.0)
-    return (high - low) / 65535 or 1.0, low
-
-
-def to_uint16(values: np.ndarray, slope: float, intercept: float) -> tuple[np.ndarray, int]:
-    """Stored values, and the number of clipped ones."""
-    stored = np.rint((values.astype(np.float64) - intercept) / slope)
-    clipped = int(((stored < 0) | (stored > 65535)).sum())
-    return stored.clip(0, 65535).astype(np.uint16), clipped
 
 
 def label_rows(values: np.ndarray, image_ids: list[str]) -> pd.DataFrame:

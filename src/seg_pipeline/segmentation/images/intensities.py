@@ -70,3 +70,26 @@ def scale_values(values: np.ndarray, low: float, high: float) -> np.ndarray:
 def to_grey(image: np.ndarray) -> np.ndarray:
     """Convert (H, W) or (H, W, 3) to grey (H, W) of the same dtype, by luma (ITU-R BT.601)."""
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+
+
+def fit_uint16(values: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept that keep whole numbers unchanged if they fit into uint16, else use its whole range.
+
+    Raises:
+        ValueError: a value is NaN or infinite.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite([low, high]).all():
+        number = int((~np.isfinite(values)).sum())
+        raise ValueError(f"{number} of its values are NaN or infinite; replace them, such as by the lowest value")
+    whole = np.issubdtype(values.dtype, np.integer) or bool((np.rint(values) == values).all())
+    if whole and high - min(low, 0) <= 65535:
+        return 1.0, min(low, 0.0)
+    return (high - low) / 65535 or 1.0, low
+
+
+def to_uint16(values: np.ndarray, slope: float, intercept: float) -> tuple[np.ndarray, int]:
+    """Stored values, and the number of clipped ones."""
+    stored = np.rint((values.astype(np.float64) - intercept) / slope)
+    clipped = int(((stored < 0) | (stored > 65535)).sum())
+    return stored.clip(0, 65535).astype(np.uint16), clipped

@@ -5,7 +5,7 @@ import { at, make, say, state } from "./common.js";
 import { compare, draw, overlay, remember, viewer } from "./display.js";
 import { Editor } from "./image/editor.js";
 import { makeDownload, runsByClass } from "./image/exports.js";
-import { items, refresh, step, write } from "./queue.js";
+import { describe, items, refresh, step, write } from "./queue.js";
 
 export const editor = new Editor({ viewer, cursor: at("cursor"), draft: at("draft"), redraw: draw, changed });
 const HINTS = {
@@ -54,7 +54,7 @@ export function changed() {
   Object.assign(state.current, { changes: (state.current.changes ?? 0) + 1, edited: state.current.undo.length > 0 || state.current.saved, unsaved: true });
   if (!state.current.edited) state.current.unsaved = false;
   write(state.current);
-  refresh();
+  describe(); // the tool has drawn what it changed
 }
 
 export async function revert() {

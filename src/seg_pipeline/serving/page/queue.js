@@ -138,8 +138,13 @@ export function display(item) {
   say(`Network: ${short.format(answer.network_ms)} ms, ${item.seconds.toFixed(1)} s in all. Found: ${found.join(", ") || "none of the classes"}.${doubt}`);
 }
 
-/** Write the numbers and draw the masks of the shown image. */
+/** Draw the masks of the shown image and write their numbers. */
 export function refresh() {
+  draw();
+  describe();
+}
+
+export function describe() {
   state.rows.forEach((row, index) => {
     const one = state.current.answer.classes[index];
     fill(row, state.current.edited ? measureOf(state.current, index) : one);
@@ -149,7 +154,6 @@ export function refresh() {
   at("revert").disabled = !state.current.edited;
   at("save").disabled = false;
   at("reset").hidden = state.current.edited || state.rows.every((row) => row.threshold === row.usual);
-  draw();
 }
 
 export function reason({ file, problem }) {
