@@ -1,13 +1,15 @@
 """Tiny drawn scans: bright squares ("box") and discs ("disc") on grey noise, two images a group."""
 
+import importlib.util
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -30,6 +32,9 @@ from seg_pipeline.segmentation.settings.training import (
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 ROOT = Path(__file__).parents[1]
+SPEC = importlib.util.spec_from_file_location("warm", ROOT / "tests" / "runs" / "warm.py")
+warm_module = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(warm_module)
 
 
 LONGEST = ["test_docs.py", "test_distributed.py", "test_notebooks.py", "test_run.py", "test_kills.py"]
@@ -68,6 +73,13 @@ def run_in_clone(command: list[str], clone: Path, **variables: str) -> subproces
 def in_clone() -> SimpleNamespace:
     """The two helpers above, for tests: conftest is no module that they could import."""
     return SimpleNamespace(copy=copy_checkout, run=run_in_clone)
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory) -> Iterator[Any]:
+    """``run(*argv, cwd=…)`` of Kedro in a fork of a process that has loaded all packages."""
+    with warm_module.warm_process(tmp_path_factory.mktemp("warm")) as made:
+        yield made
 
 
 class SmokeRun(NamedTuple):

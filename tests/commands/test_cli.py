@@ -1,5 +1,6 @@
 """What Kedro answers with a traceback before the first node."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,13 @@ from seg_pipeline.cli import cli, read_params
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _project() -> None:
+    bootstrap_project(ROOT)
+
+
 def run(monkeypatch, *options: str) -> str:
     monkeypatch.chdir(ROOT)
-    bootstrap_project(ROOT)
     result = CliRunner().invoke(cli, ["run", *options])
     assert result.exit_code == 1
     return result.output.replace("\n", " ")
@@ -69,8 +74,6 @@ def test_parameters_that_the_locale_cannot_read_say_what_to_set(monkeypatch):
 
 
 def test_an_interpolation_that_cannot_be_resolved_names_its_key(monkeypatch, tmp_path):
-    import shutil
-
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     with (tmp_path / "conf/base/globals.yml").open("a") as file:
         file.write("scratch: ${nosuch.key}\n")
@@ -80,8 +83,6 @@ def test_an_interpolation_that_cannot_be_resolved_names_its_key(monkeypatch, tmp
 
 @pytest.mark.parametrize("place", ["catalog", "parameters"])
 def test_an_interpolation_in_other_files_names_its_key_too(monkeypatch, tmp_path, place):
-    import shutil
-
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     with (tmp_path / f"conf/smoke/{place}.yml").open("a") as file:
         file.write({"catalog": "own: {type: MemoryDataset, metadata: '${nosuch.key}'}\n",

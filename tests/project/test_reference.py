@@ -17,9 +17,19 @@ generate = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(generate)
 
 
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    return generate.pages()
+
+
+@pytest.fixture(scope="module")
+def faults() -> list:
+    return generate.faults()
+
+
 @pytest.mark.parametrize("name", ["parameters.md", "findings.md", "tables.md", "faults.md"])
-def test_a_generated_page_is_up_to_date(name):
-    assert (DOCS / "reference" / name).read_text() == generate.pages()[name], "run: python docs/generate.py"
+def test_a_generated_page_is_up_to_date(name, pages):
+    assert (DOCS / "reference" / name).read_text() == pages[name], "run: python docs/generate.py"
 
 
 def test_every_parameter_has_a_meaning():
@@ -33,12 +43,12 @@ REVIEWED = {
 }
 
 
-def test_every_finding_of_the_reviews_of_faults_has_its_test():
-    assert {one.review for one in generate.faults() if one.review} == REVIEWED
+def test_every_finding_of_the_reviews_of_faults_has_its_test(faults):
+    assert {one.review for one in faults if one.review} == REVIEWED
 
 
-def test_a_mark_names_its_test_and_what_happens():
-    (found,) = [one for one in generate.faults() if one.test == "test_it_can_wait"]
+def test_a_mark_names_its_test_and_what_happens(faults):
+    (found,) = [one for one in faults if one.test == "test_it_can_wait"]
     assert (found.file, found.outcome) == ("tests/hooks/test_locks.py", "the second waits")
 
 

@@ -1,15 +1,9 @@
 """Commands in forks of one process, in a clone with a data set that takes seconds."""
 
-import importlib.util
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-SPEC = importlib.util.spec_from_file_location("warm", Path(__file__).with_name("warm.py"))
-warm_module = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(warm_module)
 
 GLOBALS = """
 data_root: data/tiny
@@ -51,12 +45,6 @@ class Project:
         """Exit status and output."""
         command = self.start(pipeline, **options)
         return command.wait(), command.output
-
-
-@pytest.fixture(scope="session")
-def warm(tmp_path_factory) -> Iterator[Any]:
-    with warm_module.warm_process(tmp_path_factory.mktemp("warm")) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
