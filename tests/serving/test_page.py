@@ -273,6 +273,21 @@ def test_many_images_are_listed_and_those_that_are_none_say_why(page, fake, tmp_
     assert page.inner_text("#name").startswith("a.png")
 
 
+def test_a_folder_keeps_the_paths_of_its_images(page, fake, tmp_path):
+    for number, name in enumerate(("scans/x/a.png", "scans/y/a.png", "scans/notes.txt", "scans/.hidden.png")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(fake.file(np.full((4, 4 + number), 255, dtype=np.uint8)))
+    page.set_input_files("#folder", tmp_path / "scans")
+    page.locator("#items li.done").nth(1).wait_for()
+    assert page.locator("#items .title").all_inner_texts() == ["x/a.png", "y/a.png"]
+    _, data = saved(page, "coco", "all")
+    assert [one["file_name"] for one in json.loads(data)["images"]] == ["x/a.png", "y/a.png"]
+    _, data = saved(page, "classes", "all")
+    assert list(unpacked(data))[::2] == ["masks/bright/x/a.png", "masks/bright/y/a.png"]
+    name, data = saved(page, "labelme")
+    assert (name, json.loads(data)["imagePath"]) == ("a.json", "a.png")
+
+
 def test_pages_of_a_tiff_are_listed_one_by_one(page, fake, tmp_path):
     pages = np.stack([np.full((6, 8), value, dtype=np.uint8) for value in (0, 255)])
     about = {"unit": "mm", "axes": "ZYX"}

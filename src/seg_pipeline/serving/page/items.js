@@ -58,7 +58,7 @@ export class Items {
   }
 
   #make(file, path, page) {
-    const name = (file.name || "image").replace(/\.[^.]*$/, "") || "image";
+    const name = (path || file.name || "image").replace(/\.[^./]*$/, "") || "image"; // with its folders
     const stem = page > 1 || file.paged ? `${name}_page${page}` : name;
     const number = (this.stems.get(stem) ?? 0) + 1;
     this.stems.set(stem, number);

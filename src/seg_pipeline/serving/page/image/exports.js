@@ -25,12 +25,12 @@ export function formsOf({ task, classes }) {
 
 /** Name and contents of the file to download: a ZIP if there are several. */
 export async function makeDownload(form, items, model) {
-  const base = items.length === 1 ? items[0].stem : "images";
+  const base = items.length === 1 ? items[0].stem.split("/").pop() : "images";
   if (form === "coco") return [`${base}_coco.json`, json(coco(items, model.classes))];
   if (form === "areas") return [`${base}_areas.csv`, areas(items, model.classes)];
   const make = formsOf(model).find(([name]) => name === form)[2];
   const files = (await Promise.all(items.map(make))).flat();
-  if (files.length === 1) return [form === "masks" ? `${base}_mask.png` : files[0][0], files[0][1]];
+  if (files.length === 1) return [form === "masks" ? `${base}_mask.png` : files[0][0].split("/").pop(), files[0][1]];
   if (form === "masks") files.push(["classes.txt", model.classes.map(({ name }) => `${name}\n`).join("")]);
   return [`${base}_${form}.zip`, zip(files)];
 }
@@ -112,7 +112,7 @@ async function labelme(item, classes) {
     ...(rings.length > 1 ? await boxMask(item, index, box) : { shape_type: "polygon", points: rings[0], mask: null }),
   })));
   return {
-    version: "5.5.0", flags: {}, shapes: await Promise.all(shapes), imagePath: item.path, imageData: null,
+    version: "5.5.0", flags: {}, shapes: await Promise.all(shapes), imagePath: item.path.split("/").pop(), imageData: null,
     imageHeight: height, imageWidth: width,
   };
 }
