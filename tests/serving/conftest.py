@@ -23,7 +23,9 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from seg_pipeline.segmentation.images.intensities import to_grey
+from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
+from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.settings.training import InputSettings
 from seg_pipeline.serving.app import make_app
 from seg_pipeline.serving.settings import Settings
@@ -41,9 +43,10 @@ class FakeBundle:
     provenance: dict = field(
         default_factory=lambda: {"models": [{"best": {"val_dice": 0.9}, "weights_sha256": 64 * "f"}]}
     )
+    class_part = Bundle.class_part
 
 
-class FakePredictor:
+class FakePredictor(ImagePredictor):
     def __init__(self, bundle: FakeBundle | None = None, job: Callable[[], object] = lambda: None) -> None:
         self.bundle, self.job = bundle or FakeBundle(), job
 

@@ -88,7 +88,9 @@ document.addEventListener("keydown", (event) => {
 });
 for (const id of ["file", "folder"]) {
   at(id).addEventListener("change", () => {
-    take([...at(id).files].map((file) => [file, file.webkitRelativePath.split("/").slice(1).join("/") || file.name]));
+    const files = [...at(id).files].map((file) => [file, file.webkitRelativePath.split("/").slice(1).join("/") || file.name]);
+    if (id === "folder") files.sort(([, a], [, b]) => a.localeCompare(b, undefined, { numeric: true }));
+    take(files);
     at(id).value = ""; // allows choosing the same file again
   });
 }
