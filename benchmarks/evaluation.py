@@ -37,13 +37,13 @@ from seg_pipeline.segmentation.data.geometry import fitted_shapes
 from seg_pipeline.segmentation.data.loaders import collate
 from seg_pipeline.segmentation.data.whole_images import WholeImages
 from seg_pipeline.segmentation.images.masks import IGNORE, encode_rle
-from seg_pipeline.segmentation.images.ordered_map import num_threads, ordered_map
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import measure_images
 from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.metrics import surface_distances
 from seg_pipeline.segmentation.metrics.calibration import BINS, Calibration
 from seg_pipeline.segmentation.metrics.split_scores import score_predictions
+from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_threads
 from seg_pipeline.segmentation.prediction import predict_images
 from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_masks
 from seg_pipeline.segmentation.settings.training import InputSettings, LossSettings, MeasureSettings, ScoreSettings
@@ -213,7 +213,7 @@ class Chain:
 
     def read(self) -> None:
         images = WholeImages(self.rows, self.config.input, task=self.config.task, background=False)
-        for _ in ordered_map(images.__getitem__, range(len(images)), workers=num_threads(None)):
+        for _ in map_in_threads(images.__getitem__, range(len(images)), workers=num_threads(None)):
             pass
 
     def finish(self) -> None:

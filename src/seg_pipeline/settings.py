@@ -3,6 +3,7 @@
 import warnings
 from typing import Any
 
+from seg_pipeline.hooks.cluster import ClusterHooks
 from seg_pipeline.hooks.errors import ErrorHooks
 from seg_pipeline.hooks.inputs import InputHooks
 from seg_pipeline.hooks.locks import LockHooks
@@ -24,6 +25,7 @@ HOOKS: tuple[Any, ...] = (
     LockHooks(),
     InputHooks(),
     SampleHooks(),
+    ClusterHooks(),
     RunCheckHooks(),
     ErrorHooks(),
     SetupHooks(),

@@ -195,7 +195,6 @@ def test_an_inference_without_images_or_folder(tmp_path, given, message):
 
 EXTRAS = {
     "wandb": ({"tracking": {"to": ["wandb"]}}, "wandb", "tracking.to: wandb"),
-    "ray": ({"hparam_search": {"pool": {"kind": "ray"}}}, "ray", "hparam_search.pool.kind: ray"),
     "onnx": ({"export": {"formats": ["onnx"]}}, "export", "export.formats: onnx"),
     "onnxruntime": ({"inference": {"model": "bundle"}}, "predict", "inference.model: bundle"),
 }

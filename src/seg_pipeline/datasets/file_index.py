@@ -1,5 +1,7 @@
 """Catalog entry for the names of the files in a folder."""
 
+from __future__ import annotations  # Kedro-Viz draws a preview by the name of its type
+
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -7,6 +9,7 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
+from seg_pipeline.segmentation.images.remote import exists_remote, is_remote
 from seg_pipeline.segmentation.manifest.files import index_files
 
 
@@ -40,7 +43,7 @@ class FileIndexDataset(ReadOnlyTable):
         pages: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        self._filepath = Path(filepath)
+        self._filepath: Any = filepath if is_remote(filepath) else Path(filepath)
         self._glob = glob
         self._pattern = pattern
         self._columns = columns
@@ -55,11 +58,13 @@ class FileIndexDataset(ReadOnlyTable):
         )
 
     def _exists(self) -> bool:
-        return self._pattern is None or self._filepath.is_dir()
+        if self._pattern is None or isinstance(self._filepath, str):
+            return self._pattern is None or exists_remote(self._filepath)
+        return self._filepath.is_dir()
 
     def _describe(self) -> dict[str, Any]:
         return {
-            "filepath": self._filepath.as_posix(),
+            "filepath": str(self._filepath),
             "glob": self._glob,
             "pattern": self._pattern,
             "columns": self._columns,

@@ -65,8 +65,6 @@ def check_extras(params: Any, tracking: dict[str, Any]) -> None:
         needed |= {name: f"tracking.to: {name}" for name in tracking.get("to", ()) if name != "mlflow"}
     if (training := getattr(params, "training", None)) and training.sampling.albumentations:
         needed["albumentations"] = f"training.sampling.albumentations: {training.sampling.albumentations}"
-    if (search := getattr(params, "hparam_search", None)) and search.pool.kind == "ray":
-        needed["ray"] = "hparam_search.pool.kind: ray"
     if (export := getattr(params, "export", None)) and {"onnx", "int8"} & set(export.formats):
         needed["onnx"] = "export.formats: onnx"
     if (inference := getattr(params, "inference", None)) and inference.model != "checkpoint":

@@ -21,6 +21,7 @@ from seg_pipeline.params.reporting import ReportingParams
 from seg_pipeline.params.search import HparamSearchParams, check_space
 from seg_pipeline.params.tracking import TrackingParams
 from seg_pipeline.params.training import TrainingParams, make_training_config
+from seg_pipeline.segmentation.settings.cluster import ClusterSettings
 from seg_pipeline.segmentation.settings.figures import FigureSettings
 from seg_pipeline.segmentation.settings.training import PredictSettings, ScoreSettings
 
@@ -58,6 +59,7 @@ class Parameters(Params):
     reporting: ReportingParams
     tracking: TrackingParams
     figures: FigureSettings = FigureSettings()
+    cluster: ClusterSettings = ClusterSettings()
     export_nnunet: ExportNnunetParams = ExportNnunetParams()
     export: ExportParams = ExportParams()
     inference: InferenceParams = InferenceParams()

@@ -216,10 +216,3 @@ def test_a_study_can_be_stored_in_a_database(scans, config, tmp_path, actor):
     assert search(scans, config, COMPUTE, **given).equals(first)
     assert actor.trained == []
     assert (tmp_path / "study.db.lock").exists()
-
-
-def test_missing_ray_is_reported_with_what_to_install(scans, config, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
-    pool = PoolSettings(kind="ray")
-    with pytest.raises(ValueError, match=r"needs Ray: pip install 'seg_pipeline\[ray\]', or set processes"):
-        search(scans, config, COMPUTE, folder=tmp_path, grid=small(), pool=pool)

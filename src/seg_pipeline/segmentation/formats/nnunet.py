@@ -8,10 +8,10 @@ region_based_training.md and the label to ignore as in ignore_label.md beside it
 import json
 import logging
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import joblib
 import numpy as np
 import pandas as pd
 
@@ -19,9 +19,10 @@ from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names, read_masks
+from seg_pipeline.segmentation.parallel.cluster import make_executor
+from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.storage.atomic import replacing
-from seg_pipeline.segmentation.storage.workers import parallel
 
 Overlap = Literal["regions", "paint"]
 log = logging.getLogger(__name__)
@@ -156,8 +157,8 @@ def write_raw(folder: Path, plan: dict[str, Any], *, num_workers: int = 1) -> No
     ignore = content["labels"].get(IGNORED, 0)
     rows = plan["cases"].to_dict("records")
     _make_room(folder, [file for row in rows for file in _files_of(row)])
-    tasks = (joblib.delayed(_write_case)(folder, row, names, plan["combinations"], ignore) for row in rows)
-    done = parallel(num_workers)(tasks)
+    write = partial(_write_case, folder=folder, names=names, combinations=plan["combinations"], ignore=ignore)
+    done = map_ordered(make_executor(num_workers), write, rows)
     list(progress_bar(done, total=len(rows), title="writing for nnU-Net", unit="images"))
     (folder / "splits_final.json").write_text(json.dumps(plan["splits_final"], indent=1) + "\n", encoding="utf-8")
     (folder / "dataset.json").write_text(
@@ -190,7 +191,7 @@ def _files_of(row: dict) -> tuple[str, str]:
 
 
 def _write_case(
-    folder: Path, row: dict, names: list[str], combinations: dict[tuple[int, ...], int], ignore: int
+    row: dict, *, folder: Path, names: list[str], combinations: dict[tuple[int, ...], int], ignore: int
 ) -> None:
     of_image, of_labels = _files_of(row)
     image = read_image(row["path"])

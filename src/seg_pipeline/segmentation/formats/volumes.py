@@ -9,6 +9,7 @@ import functools
 import hashlib
 import shutil
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -32,9 +33,11 @@ from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.intensities import fit_uint16, to_uint16
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
+from seg_pipeline.segmentation.parallel.cluster import make_executor
+from seg_pipeline.segmentation.parallel.executors import InProcess
+from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, map_ordered
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.storage.atomic import beside
-from seg_pipeline.segmentation.storage.workers import parallel
 
 ANNOTATION_COLUMNS = ["image_id", "class", "mask"]
 _VERSION = 2  # raised whenever the same volume gives other slices
@@ -110,16 +113,19 @@ def index_volumes(
             raise ValueError(
                 f"reading {path.suffix} needs {package}; install it with `pip install 'seg_pipeline[medical]'`"
             )
-    keys = joblib.Parallel(n_jobs=num_workers, prefer="threads")(joblib.delayed(_key)(case, cutting) for case in cases)
-    tasks = (joblib.delayed(_cut_case)(case, store, cutting, key) for case, key in zip(cases, keys, strict=True))
-    uncut = [case for case, key in zip(cases, keys, strict=True) if key and not (store / case.name / key).is_dir()]
-    results = parallel(num_workers if uncut else 1)(tasks)
+    threads = joblib.effective_n_jobs(num_workers)
+    keys = list(map_in_threads(partial(_key, cutting=cutting), cases, workers=threads if threads > 1 else 0))
+    tasks = list(zip(cases, keys, strict=True))
+    uncut = [case for case, key in tasks if key and not (store / case.name / key).is_dir()]
+    executor = make_executor(num_workers) if uncut else InProcess()
+    results = map_ordered(executor, partial(_cut_case, store=store, cutting=cutting), tasks)
     done = list(progress_bar(results, total=len(cases), title="cutting volumes", unit="cases", hidden=not uncut))
     images, annotations = (pd.concat(tables, ignore_index=True) for tables in zip(*done, strict=True))
     return images, annotations
 
 
-def _cut_case(case: Case, store: Path, cutting: Cutting, key: str | None) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _cut_case(task: tuple[Case, str | None], store: Path, cutting: Cutting) -> tuple[pd.DataFrame, pd.DataFrame]:
+    case, key = task
     try:
         if case.problem or key is None:
             raise ValueError(case.problem or _missing(case))

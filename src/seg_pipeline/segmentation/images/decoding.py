@@ -17,6 +17,7 @@ from PIL import Image
 from seg_pipeline.segmentation.images import tiff
 from seg_pipeline.segmentation.images.addresses import DEFAULTS, Address, file_of, parse_address
 from seg_pipeline.segmentation.images.headers import GIF, HEAD, PNG, Header, is_whole, read_header, turn
+from seg_pipeline.segmentation.images.remote import open_file
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 
 MAX_SAMPLES = 16
@@ -147,7 +148,7 @@ def _from_file(path: str, read: Callable[[BinaryIO], Result]) -> Result:
     """``read`` an open file, again after an I/O error, which may pass; a missing file is a ValueError."""
     for wait in (*WAITS, None):
         try:
-            with open(path, "rb") as file:  # noqa: PTH123  a Path costs as much as the reading
+            with open_file(path) as file:
                 return read(file)
         except (FileNotFoundError, NotADirectoryError):
             raise ValueError(f"{path}: no such file") from None

@@ -9,11 +9,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 
 from seg_pipeline.segmentation.images.decoding import count_pages
+from seg_pipeline.segmentation.images.remote import ANY_FOLDERS, is_remote, list_remote, lower_ending
 from seg_pipeline.segmentation.images.tiff import ENDINGS
 
 log = logging.getLogger(__name__)
-
-ANY_FOLDERS = "**"
 
 
 def list_files(folder: str | Path, glob: str) -> list[str]:
@@ -27,6 +26,11 @@ def list_files(folder: str | Path, glob: str) -> list[str]:
 
 def list_raw_files(folder: str | Path, glob: str) -> list[str]:
     """As ``list_files``, with names as the system has them."""
+    if is_remote(folder):
+        files = list_remote(str(folder), glob)
+        if not files:
+            raise ValueError(f"{folder}: no file matches the glob {glob!r}; check the address and the glob")
+        return files
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; put the data there or change the path")
@@ -71,12 +75,6 @@ def _found(root: str, below: str, parts: Sequence[str], above: tuple[tuple[int, 
                 yield from _found(root, path, parts if of_any else parts[1:], (*above, here))
         elif len(parts) == 1 and os.path.isfile(entry):  # noqa: PTH113
             yield path
-
-
-def lower_ending(file: str) -> str:
-    """A name with its ending in lower case."""
-    stem, dot, ending = file.rpartition(".")
-    return f"{stem}{dot}{ending.lower()}"
 
 
 def as_text(name: str) -> str:

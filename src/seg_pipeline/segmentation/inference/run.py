@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.images.masks import Order, encode_rle
-from seg_pipeline.segmentation.images.ordered_map import ordered_map
 from seg_pipeline.segmentation.inference import object_outputs, outputs
 from seg_pipeline.segmentation.inference.journal import Journal, identity
 from seg_pipeline.segmentation.inference.prefetch import Loaded, Reader, signature
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
+from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.settings.plain_values import to_plain
 from seg_pipeline.segmentation.settings.progress import progress_bar
@@ -115,7 +115,7 @@ def _records(
     batches = [range(begin, min(begin + batch_size, len(names))) for begin in range(0, len(names), batch_size)]
     batches = [batch for batch in batches if any(names[index] not in done for index in batch)]
     wanted = [index for batch in batches for index in batch]
-    read = ordered_map(reader.load, wanted, workers=workers)
+    read = map_in_threads(reader.load, wanted, workers=workers)
 
     def record(index: int, loaded: Loaded, logits: Logits | None) -> dict[str, Any]:
         probabilities = None if logits is None else writer.predictor.finished(*logits)
@@ -133,7 +133,7 @@ def _records(
                 finish = partial(record, index, one, found)
                 yield finish if found is None or math.prod(found[1]) <= MOST_PIXELS else partial(dict, finish())
 
-    yield from ordered_map(lambda finish: finish(), predicted(), workers=workers)
+    yield from map_in_threads(lambda finish: finish(), predicted(), workers=workers)
 
 
 MOST_PIXELS = 2**24

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from seg_pipeline.segmentation.images.addresses import format_address
-from seg_pipeline.segmentation.images.listing import as_text, list_raw_files, lower_ending, with_pages
+from seg_pipeline.segmentation.images.listing import as_text, list_raw_files, with_pages
+from seg_pipeline.segmentation.images.remote import is_remote, lower_ending
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 
 INTEGER_COLUMNS = ("frame", "width", "height")
@@ -25,6 +26,7 @@ def index_files(
 ) -> pd.DataFrame:
     """Table with one row per file below ``folder`` that matches ``glob``, sorted by name.
 
+    ``folder`` may be an address such as s3://bucket/scans.
     Columns: ``path`` (absolute), ``file`` (relative to ``folder``; both with forward slashes), the named
     groups of the regular expression ``pattern``, which must match the whole of ``file``, and ``columns``:
     format strings over those groups, such as ``{"image_id": "{series}_slice_{frame}"}``. ``frame``,
@@ -34,7 +36,7 @@ def index_files(
     ``pages``, each page of a TIFF of several has a row, and its number follows its name: "scan.tif?page=3".
     As in a shell, hidden files are skipped and linked folders are followed.
     """
-    folder = Path(folder).absolute()
+    folder = str(folder).rstrip("/") if is_remote(folder) else Path(folder).absolute().as_posix()
     templates = columns or {}
     regex = _compiled(pattern, templates)
     files = list_raw_files(folder, glob)
@@ -49,8 +51,7 @@ def index_files(
     return pd.concat([_index_block(folder, block, regex, templates) for block in blocks], ignore_index=True)
 
 
-def _index_block(folder: Path, files: list[str], regex: re.Pattern[str], templates: dict[str, str]) -> pd.DataFrame:
-    root = folder.as_posix()
+def _index_block(root: str, files: list[str], regex: re.Pattern[str], templates: dict[str, str]) -> pd.DataFrame:
     said = [match.groupdict() if (match := _match(regex, file)) else {} for file in files]
     names = [as_text(file) for file in files]
     table: dict[str, object] = {

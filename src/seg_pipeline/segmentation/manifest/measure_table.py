@@ -11,15 +11,16 @@ from collections.abc import Iterator
 from time import monotonic
 
 import cv2
-import joblib
 import pandas as pd
 from pandas.api.extensions import ExtensionArray
 
 from seg_pipeline.segmentation.images.addresses import file_of
+from seg_pipeline.segmentation.images.remote import is_remote, stamp_remote
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table, is_among
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader, measure_image
+from seg_pipeline.segmentation.parallel.cluster import make_executor
+from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
 from seg_pipeline.segmentation.settings.progress import progress_bar
-from seg_pipeline.segmentation.storage.workers import parallel
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +57,6 @@ def measure_changed(
     table: pd.DataFrame, reader: MaskReader, known: pd.DataFrame | None, *, num_workers: int = 1
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """As ``measure_images``, reading only new and changed images; also returns what to store for the next run.
-
-    Images go through joblib: `joblib.parallel_config(backend=...)` moves the work to another pool.
 
     Args:
         known: the third result of an earlier call: ``MEASURES`` and features.
@@ -153,7 +152,9 @@ def _parts(names: tuple[str, ...]) -> tuple[list[str], list[str]]:
     return of_masks, [name for name in names if name not in of_masks and name != "row"]
 
 
-def _stamp(path: str) -> tuple[int, int] | None:
+def _stamp(path: str) -> tuple[int, int | str] | None:
+    if is_remote(path):
+        return stamp_remote(file_of(path))
     try:
         about = os.stat(file_of(path))  # noqa: PTH116  a Path costs as much as the call
     except (OSError, ValueError):
@@ -163,8 +164,9 @@ def _stamp(path: str) -> tuple[int, int] | None:
 
 def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> Iterator[pd.DataFrame]:
     """Measurements of the rows, in order and block by block."""
-    size = min(BLOCK, -(-len(table) // (4 * joblib.effective_n_jobs(num_workers))))  # some blocks for each worker
-    measured = parallel(num_workers)(joblib.delayed(_measure)(rows, reader) for rows in _blocks(table, max(size, 1)))
+    executor = make_executor(num_workers)
+    size = min(BLOCK, -(-len(table) // (4 * executor.workers)))  # some blocks for each worker
+    measured = map_ordered(executor, functools.partial(_measure, reader=reader), _blocks(table, max(size, 1)))
     with progress_bar(total=len(table), title="reading images", unit="images") as bar:
         for block in measured:
             bar.update(len(block))

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from seg_pipeline.segmentation.images.masks import IGNORE, decode_rle
-from seg_pipeline.segmentation.images.ordered_map import num_threads, ordered_map
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, iter_records, read_masks
 from seg_pipeline.segmentation.metrics import overlap as metrics
 from seg_pipeline.segmentation.metrics import surface_distances
 from seg_pipeline.segmentation.metrics.overlap import Collected, ImageCounts
 from seg_pipeline.segmentation.metrics.uw_madison import Volume
+from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_threads
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import MeasureSettings
 
@@ -47,7 +47,7 @@ def count_images(
         return torch.tensor([*shown, len(names)]), counts, pixels
 
     pairs = zip(iter_records(truth), iter_records(predictions), strict=True)
-    found = ordered_map(counted, pairs, workers=num_threads(workers))
+    found = map_in_threads(counted, pairs, workers=num_threads(workers))
     for places, counts, pixels in progress_bar(found, total=len(truth), title="scoring", unit="images"):
         confusion[places[:, None], places] += pixels
         collected.add(_of_all(counts, places[:-1], len(names)))
@@ -213,7 +213,7 @@ def count_volumes(
         return layout and (layout, _count_volume(rows, predictions.iloc[at], names, layout, measures))
 
     places = truth.groupby("series", sort=False).indices
-    measured = ordered_map(counted, places.values(), workers=num_threads(workers), ahead=num_threads(workers))
+    measured = map_in_threads(counted, places.values(), workers=num_threads(workers), ahead=num_threads(workers))
     bar = progress_bar(places.items(), title="scoring volumes", unit="series")
     for (series, at), volume in zip(bar, measured, strict=True):
         if volume is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import json
 import logging
 import os
@@ -14,14 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
-import joblib
 import numpy as np
 
 from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.parallel.cluster import make_executor
+from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
 from seg_pipeline.segmentation.phantom.drawing import draw_frame, make_series
 from seg_pipeline.segmentation.storage.atomic import beside, replace_folder
-from seg_pipeline.segmentation.storage.workers import parallel
 
 RECORD = "phantom.json"
 MADE_BY = "seg_pipeline phantom"
@@ -105,7 +106,7 @@ def write_phantom(folder: str | os.PathLike[str], *, num_workers: int = 1, **set
     """Draw the phantom of ``PhantomSettings`` into ``folder``; the same settings give the same bytes.
 
     The folder appears only when complete. A phantom with the same settings is kept; one with other settings is
-    replaced. ``num_workers`` joblib processes draw the series.
+    replaced. ``num_workers`` processes draw the series.
 
     Raises:
         ValueError: a setting is too small, or ``folder`` holds something other than a phantom.
@@ -145,7 +146,7 @@ def _write_all(root: Path, settings: PhantomSettings, num_workers: int) -> int:
     """Write everything; return the number of frames, including the truncated one."""
     scans = list(settings.scans())
     num_clean = sum(scan.num_frames for scan in scans)
-    series = parallel(num_workers)(joblib.delayed(_write_series)(root, scan) for scan in scans)
+    series = map_ordered(make_executor(num_workers), functools.partial(_write_series, root), scans)
     with (root / "train.csv").open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("id", "class", "segmentation"))

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from seg_pipeline.segmentation.data.loaders import whole_images
 from seg_pipeline.segmentation.data.whole_images import WholeImages, as_batch
-from seg_pipeline.segmentation.images.ordered_map import ordered_map
 from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads
 from seg_pipeline.segmentation.prediction.tiles import Stitcher, windows
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import PredictSettings, Task
@@ -50,7 +50,7 @@ def input_logits(
         return
     images = WholeImages(rows, config.input, task=config.task, background=config.background)
     at_once = images_at_once(rows, config, batch_size, settings)
-    read = ordered_map(images.__getitem__, range(len(rows)), workers=workers, ahead=2 * max(at_once, workers))
+    read = map_in_threads(images.__getitem__, range(len(rows)), workers=workers, ahead=2 * max(at_once, workers))
     networks = [_network(*one, device, batch_size, settings) for one in models]
     starts = progress_bar(range(0, len(rows), at_once), title="predicting", unit="batches")
     batches = (as_batch(list(itertools.islice(read, at_once)), pinned=device.type == "cuda") for _ in starts)

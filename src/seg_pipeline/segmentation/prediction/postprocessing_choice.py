@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from seg_pipeline.segmentation.images.masks import IGNORE
-from seg_pipeline.segmentation.images.ordered_map import num_threads, ordered_map
 from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, class_names, iter_records, read_masks
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
@@ -22,6 +21,7 @@ from seg_pipeline.segmentation.objects.gaps import starts_of
 from seg_pipeline.segmentation.objects.label_maps import decode_labels
 from seg_pipeline.segmentation.objects.matching import count_splits
 from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, levels_of
+from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_threads
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, class_part, clean_masks
 from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     AREAS,
@@ -231,7 +231,7 @@ def _objects(seen: _Seen, settings: Postprocessing, workers: int | None) -> np.n
         return count_objects(masks, read_masks(row, names), exclusive=exclusive)
 
     items = zip(iter_records(seen.rows), seen.levels, strict=True)
-    counts = ordered_map(count, items, workers=num_threads(workers))
+    counts = map_in_threads(count, items, workers=num_threads(workers))
     return np.stack(list(progress_bar(counts, total=len(seen.rows), title="trying postprocessing", unit="images")))
 
 
@@ -253,7 +253,7 @@ def _choose_splits(choice: _Choice, seen: _Seen, workers: int | None) -> None:
         return np.stack([count_splits(*one, seeds=starts, areas=AREAS) for one in parts])
 
     items = zip(iter_records(seen.rows), seen.levels, seen.peaks, strict=True)
-    counts = ordered_map(count, items, workers=num_threads(workers))
+    counts = map_in_threads(count, items, workers=num_threads(workers))
     grid = np.stack(list(progress_bar(counts, total=len(seen.rows), title="splitting objects", unit="images")))
     for index in range(len(names)):
         choice.step("object_seeds", index, SEEDS, grid[:, index, :, 0])

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from seg_pipeline.segmentation.data.datasets import to_native
 from seg_pipeline.segmentation.images.masks import encode_rle
-from seg_pipeline.segmentation.images.ordered_map import num_threads, ordered_map
 from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, iter_records, read_masks
 from seg_pipeline.segmentation.metrics.calibration import BinCounts, Calibration, count_bins
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.objects.label_maps import encode_labels
+from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_threads
 from seg_pipeline.segmentation.prediction.input_logits import Models, images_at_once, input_logits, probabilities_of
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, class_part, label_objects, make_masks
 from seg_pipeline.segmentation.settings.checkpoint_content import model_configs
@@ -214,7 +214,7 @@ def predict_each(
         return finish(row, votes[0] if len(votes) == 1 else torch.stack(votes).mean(0))
 
     logits = input_logits(models, rows, device=device, batch_size=batch_size, settings=settings, workers=number)
-    return ordered_map(finished, zip(iter_records(rows), logits, strict=True), workers=number, ahead=ahead)
+    return map_in_threads(finished, zip(iter_records(rows), logits, strict=True), workers=number, ahead=ahead)
 
 
 def _in_one_thread(logits: Tensor, task: Task) -> Tensor:

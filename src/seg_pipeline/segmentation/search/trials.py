@@ -11,7 +11,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -24,9 +24,10 @@ from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
 from seg_pipeline.segmentation.manifest.table import data_hash
+from seg_pipeline.segmentation.parallel.executors import TaskExecutor
 from seg_pipeline.segmentation.search.ranking import DECAY, RATE, cell, row_score, trial_score
 from seg_pipeline.segmentation.search.study import finished_trials, open_study
-from seg_pipeline.segmentation.search.workers import Workers, died
+from seg_pipeline.segmentation.search.workers import Workers
 from seg_pipeline.segmentation.settings.search import GridSettings, Rule
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig, base_hash
@@ -94,7 +95,7 @@ def train_trial(trial: Trial, config: TrainingConfig, data: TrialData) -> Result
 
 
 class _Running(NamedTuple):
-    worker: Executor
+    worker: TaskExecutor
     study: optuna.Study
     trial: Trial
     point: Point
@@ -175,8 +176,8 @@ class TrialRunner:
                 self.workers.give_back(one.worker, broken=error is not None)
                 if error is None:
                     self._finish(one, future.result())
-                elif not died(error):
-                    raise error
+                elif not one.worker.died(error):
+                    raise one.worker.cause_of(error)
                 else:
                     deaths[one.key] += 1
                     log.warning("a worker died in trial %s", _words(one.point.values))

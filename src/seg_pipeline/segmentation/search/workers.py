@@ -1,4 +1,4 @@
-"""Where trials run: in this process, in others, or on a Ray cluster.
+"""Where trials run: in this process, in others, or on the cluster that the run is connected to.
 
 A worker is a ``concurrent.futures.Executor`` that runs one trial at a time. Each has a process of its own rather than a
 share of one ``ProcessPoolExecutor``, because a process that dies breaks its whole executor and all trials on it.
@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import pickle
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -17,9 +17,11 @@ import joblib
 import optuna
 import torch
 
+from seg_pipeline.segmentation.parallel.cluster import engine, make_executor
+from seg_pipeline.segmentation.parallel.executors import InProcess, TaskExecutor
+from seg_pipeline.segmentation.parallel.workers import exit_with_parent
 from seg_pipeline.segmentation.settings.search import PoolSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
-from seg_pipeline.segmentation.storage.workers import exit_with_parent
 
 
 class Workers:
@@ -30,21 +32,20 @@ class Workers:
         self.threads = settings.threads
         if settings.kind != "in_process" and self.threads is None:
             self.threads = max(1, joblib.cpu_count() // self.size)
-        make: dict[str, Callable[[str | None], Executor]] = {
-            "in_process": lambda _: InProcess(),
-            "processes": OneProcess,
-            "ray": lambda _: _RayTask(self.threads or 1, compute.devices),
-        }
-        self._make = make[settings.kind]
+        self._make: Callable[[str | None], TaskExecutor] = OneProcess
+        if settings.kind == "in_process":
+            self._make = lambda _: InProcess()
+        elif engine() != "local":  # the images and the study must have the same paths on all machines
+            self._make = lambda _: make_executor(1, threads=self.threads or 1, gpus=compute.devices)
         self._gpus = {self._make(gpus): gpus for gpus in gpus_of_workers(self.size, compute)}
-        self.idle: list[Executor] = list(self._gpus)
-        self._busy: list[Executor] = []
+        self.idle: list[TaskExecutor] = list(self._gpus)
+        self._busy: list[TaskExecutor] = []
 
-    def take(self) -> Executor:
+    def take(self) -> TaskExecutor:
         self._busy.append(self.idle.pop())
         return self._busy[-1]
 
-    def give_back(self, worker: Executor, *, broken: bool) -> None:
+    def give_back(self, worker: TaskExecutor, *, broken: bool) -> None:
         self._busy.remove(worker)
         if broken:
             worker.shutdown()
@@ -73,21 +74,14 @@ def gpus_of_workers(workers: int, compute: ComputeSettings) -> list[str | None]:
     return [",".join(names[place % number].strip() for place in own) for own in places]
 
 
-class InProcess(Executor):
-    """This process; ``submit`` returns when the trial has ended."""
-
-    def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
-        future: Future = Future()
-        future.set_result(function(*arguments, **options))
-        return future
-
-
-class OneProcess(ProcessPoolExecutor):
+class OneProcess(TaskExecutor, ProcessPoolExecutor):
     """Another process, spawned rather than forked, because CUDA and threads do not survive a fork."""
 
     def __init__(self, gpus: str | None = None) -> None:
         context = multiprocessing.get_context("spawn")
-        super().__init__(1, mp_context=context, initializer=_prepare_process, initargs=(os.getpid(), gpus))
+        ProcessPoolExecutor.__init__(
+            self, 1, mp_context=context, initializer=_prepare_process, initargs=(os.getpid(), gpus)
+        )
 
     def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
         try:
@@ -115,37 +109,3 @@ def _prepare_process(parent: int, gpus: str | None) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # CUDA reads it at its first use, which is in the first trial
     logging.getLogger("seg_pipeline").setLevel(logging.WARNING)  # the parent reports progress
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-
-class _RayTask(Executor):
-    """A task on a Ray cluster: the one at ``RAY_ADDRESS``, else one on this machine.
-
-    The images and the study's journal must have the same path on all machines, and the package be installed there.
-    """
-
-    def __init__(self, threads: int, devices: int) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise ValueError(
-                "`hparam_search.pool.kind: ray` needs Ray: pip install 'seg_pipeline[ray]', or set processes"
-            ) from None
-        if not ray.is_initialized():
-            ray.init(include_dashboard=False, log_to_driver=False)
-        self._ray = ray
-        self._task: Any = None
-        gpus = devices if ray.cluster_resources().get("GPU") else 0
-        self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)
-
-    def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
-        self._task = self._remote(function).remote(*arguments, **options)
-        return self._task.future()
-
-    def shutdown(self, *_: object, **__: object) -> None:
-        if self._task is not None:
-            self._ray.cancel(self._task, force=True)
-
-
-def died(error: BaseException) -> bool:
-    """Whether a trial ended because its worker died."""
-    return isinstance(error, BrokenProcessPool) or type(error).__name__ in ("WorkerCrashedError", "NodeDiedError")

@@ -109,10 +109,10 @@ class TpeSettings(Settings):
 class PoolSettings(Settings):
     """Where trials run and are recorded. Nothing here changes the result of a grid."""
 
-    kind: Literal["in_process", "processes", "ray"] = "in_process"
-    """One trial after another in this process, several in processes of this machine, or on a Ray cluster."""
+    kind: Literal["in_process", "processes"] = "in_process"
+    """One trial after another in this process, or several in processes of `cluster.engine`."""
     workers: Annotated[int, Ge(1)] = 2
-    """Trials at a time; for processes and ray."""
+    """Trials at a time in processes."""
     threads: Annotated[int, Ge(1)] | None = None
     """Threads per trial; null: torch's default in this process, else an equal share of the cores."""
     storage: str | None = None

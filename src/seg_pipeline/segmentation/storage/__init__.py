@@ -1,1 +1,1 @@
-"""Files that are written whole or not at all, locks on files, and workers that end with their parent."""
+"""Files that are written whole or not at all and locks on files."""

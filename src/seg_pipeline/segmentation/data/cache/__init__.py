@@ -3,7 +3,6 @@
 import logging
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 
@@ -11,6 +10,7 @@ from seg_pipeline.segmentation.data.cache import disk
 from seg_pipeline.segmentation.data.cache.pixels import Allocate, Form, PixelCache, allocated, cache_key, sample_keys
 from seg_pipeline.segmentation.data.memory import CacheMode, free_disk, free_ram, pick_mode, readable
 from seg_pipeline.segmentation.data.sample_decoding import Decoder
+from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
@@ -93,7 +93,11 @@ def _choose(mode: CacheMode, needed: int, folder: Path | None, key: str, *, shar
 
 def _decode(decoder: Decoder, rows: np.ndarray, cache: PixelCache, num_workers: int) -> None:
     # Threads write to separate parts of the arrays; decoding releases the interpreter lock.
-    tasks = (joblib.delayed(cache.put)(position, decoder, row) for position, row in enumerate(rows.tolist()))
-    parallel = joblib.Parallel(n_jobs=num_workers, require="sharedmem", return_as="generator_unordered")
-    for _ in progress_bar(parallel(tasks), total=len(rows), title="decoding images", unit="images"):
+    put = map_in_threads(
+        lambda task: cache.put(task[0], decoder, task[1]),
+        enumerate(rows.tolist()),
+        workers=num_workers if num_workers > 1 else 0,
+        ahead=8 * num_workers,  # images differ in size
+    )
+    for _ in progress_bar(put, total=len(rows), title="decoding images", unit="images"):
         pass

@@ -5,18 +5,15 @@ import subprocess
 import sys
 import time
 
-import joblib
 import psutil
 import pytest
 
-from seg_pipeline.segmentation.storage.workers import parallel
-
 MEASURE = """
 import time
-import joblib
-from seg_pipeline.segmentation.storage.workers import parallel
+from seg_pipeline.segmentation.parallel.executors import Processes
+from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
 
-for _ in parallel(2)(joblib.delayed(time.sleep)(60 * (number > 2)) for number in range(6)):
+for _ in map_ordered(Processes(2), time.sleep, (60 * (number > 2) for number in range(6))):
     print("at work", flush=True)
 """
 LOAD = """
@@ -53,18 +50,13 @@ time.sleep(60)
 """
 
 
-def test_results_come_in_order_from_any_number_of_workers():
-    for number in (1, 2):
-        assert list(parallel(number)(joblib.delayed(abs)(-one) for one in range(5))) == [0, 1, 2, 3, 4]
-
-
 @pytest.mark.fault(
     scenario="killed while workers run",
     command="data_processing, hparam_search, training, seg-pipeline serve",
     outcome="worker processes end within seconds",
 )
 @pytest.mark.slow
-@pytest.mark.parametrize("code", [MEASURE, LOAD, DECODE, SEARCH], ids=["joblib", "data loader", "server", "search"])
+@pytest.mark.parametrize("code", [MEASURE, LOAD, DECODE, SEARCH], ids=["map", "data loader", "server", "search"])
 def test_workers_of_a_killed_process_end(code):
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout.readline() == b"at work\n"

@@ -6,7 +6,7 @@ import cv2
 import pytest
 import torch
 
-from seg_pipeline.segmentation.images.ordered_map import MOST_WORKERS, num_threads, ordered_map
+from seg_pipeline.segmentation.parallel.ordered_map import MOST_WORKERS, map_in_threads, num_threads
 
 WORKERS = pytest.mark.parametrize("workers", [0, 1, 3])
 
@@ -17,14 +17,16 @@ def test_results_come_in_order(workers):
         time.sleep(0.002 * (number % 2 == 0))
         return number * 10
 
-    assert list(ordered_map(slow_if_even, range(20), workers=workers)) == list(range(0, 200, 10))
-    assert list(ordered_map(slow_if_even, [], workers=workers)) == []
+    assert list(map_in_threads(slow_if_even, range(20), workers=workers)) == list(range(0, 200, 10))
+    assert list(map_in_threads(slow_if_even, [], workers=workers)) == []
 
 
 @pytest.mark.parametrize(("workers", "ahead", "most"), [(0, None, 1), (2, None, 4), (2, 3, 3)])
 def test_items_are_taken_as_far_ahead_as_was_said(workers, ahead, most):
     taken = []
-    found = ordered_map(lambda number: number, (taken.append(n) or n for n in range(50)), workers=workers, ahead=ahead)
+    found = map_in_threads(
+        lambda number: number, (taken.append(n) or n for n in range(50)), workers=workers, ahead=ahead
+    )
     assert next(found) == 0
     assert len(taken) == most
     assert next(found) == 1
@@ -39,7 +41,7 @@ def test_an_error_is_raised_in_place_of_its_result(workers):
             raise ValueError("image 3 is damaged")
         return number
 
-    found = ordered_map(refuse_three, range(9), workers=workers)
+    found = map_in_threads(refuse_three, range(9), workers=workers)
     assert list(itertools.islice(found, 3)) == [0, 1, 2]
     with pytest.raises(ValueError, match="image 3 is damaged"):
         next(found)
@@ -52,11 +54,11 @@ def test_an_error_of_the_items_is_raised_too(workers):
         raise OSError("disk is gone")
 
     with pytest.raises(OSError, match="disk is gone"):
-        list(ordered_map(int, items(), workers=workers))
+        list(map_in_threads(int, items(), workers=workers))
 
 
 def test_nothing_runs_on_when_the_consumer_stops():
-    found = ordered_map(lambda number: number, range(50), workers=3)
+    found = map_in_threads(lambda number: number, range(50), workers=3)
     next(found)
     found.close()
     assert not [one for one in threading.enumerate() if one.name.startswith("image")]
@@ -68,8 +70,8 @@ def test_opencv_and_torch_use_one_thread_in_workers_and_as_many_as_before_elsewh
     torch.set_num_threads(2)
     try:
         numbers = lambda _: (cv2.getNumThreads(), torch.get_num_threads())  # noqa: E731
-        inner = ordered_map(numbers, range(9), workers=2)
-        outer = ordered_map(lambda one: (one, numbers(0)), inner, workers=2)
+        inner = map_in_threads(numbers, range(9), workers=2)
+        outer = map_in_threads(lambda one: (one, numbers(0)), inner, workers=2)
         assert next(outer) == ((1, 1), (1, 1))
         outer.close()  # before the inner one
         inner.close()

@@ -1,17 +1,11 @@
 """Worker processes that end with the process that started them, even if it is killed."""
 
+from __future__ import annotations
+
 import os
 import threading
 import time
 from collections.abc import Callable
-
-import joblib
-
-
-def parallel(num_workers: int) -> joblib.Parallel:
-    """joblib with results in order, one by one. loky's own workers outlive a killed parent by five minutes."""
-    ends = {"initializer": exit_with_parent, "initargs": (os.getpid(),)}
-    return joblib.Parallel(n_jobs=num_workers, return_as="generator", **ends)
 
 
 def exit_with_parent(parent: int, *, stop: Callable[[], bool] = lambda: False) -> None:

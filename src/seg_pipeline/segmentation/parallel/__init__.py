@@ -1,0 +1,1 @@
+"""Work on many images at once: in threads, in processes of this machine, or on a cluster."""
