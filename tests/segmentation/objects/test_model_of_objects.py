@@ -20,6 +20,7 @@ from seg_pipeline.segmentation.settings.training import ComputeSettings, InputSe
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import train
 from seg_pipeline.segmentation.training.setup import config_loss
+from seg_pipeline.segmentation.training.state import start
 
 CPU = torch.device("cpu")
 FORM = {"task": "multilabel", "background": False}
@@ -137,6 +138,18 @@ def test_a_bundle_says_that_it_has_gaps(trained, tmp_path):
     assert Bundle.from_dict(described, tmp_path).objects
     predictor = checkpoint_predictor(trained.best, device=CPU)
     assert predictor.probabilities(np.zeros((40, 48), dtype=np.uint8)).shape == (4, 40, 48)
+
+
+@pytest.mark.parametrize("objects", [True, False])
+def test_postprocessing_of_a_model_without_objects_is_refused(halves, config, objects):
+    model = start(config.changed({"objects": objects}), "", CPU).best_model()
+    checkpoint = {"models": [{"config": {**config.to_dict(), "objects": objects}, **model}], "folds": None}
+    other = Postprocessing.none(2, 0.5, objects=not objects)
+    message = f"trained with `dataset.objects: {str(objects).lower()}`, and the postprocessing was chosen for another"
+    with pytest.raises(ValueError, match=message):
+        predict_masks(halves, checkpoint, device=CPU, batch_size=2, postprocessing=other)
+    with pytest.raises(ValueError, match=message):
+        describe(checkpoint, postprocessing=other)
 
 
 def test_objects_by_hand():

@@ -16,7 +16,7 @@ from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.plotting import class_colours
 from seg_pipeline.segmentation.prediction.bundle import Bundle, BundleNetwork
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
-from seg_pipeline.segmentation.prediction.predict_images import load_models, plain_masks
+from seg_pipeline.segmentation.prediction.predict_images import load_models, plain_masks, refuse_other_objects
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor, Network, Predictor
 from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -117,6 +117,8 @@ def _described(
     colours: Sequence[str] | None = None,
 ) -> Bundle:
     config = models[0][1]
+    postprocessing = postprocessing or plain_masks(config)
+    refuse_other_objects(postprocessing, config)
     return Bundle(
         folder=Path(),
         task=config.task,
@@ -124,7 +126,7 @@ def _described(
         colours=tuple(colours or (f"#{bytes(one).hex()}" for one in class_colours(len(config.classes)))),
         background=config.background,
         networks=tuple(_describe_network(*each) for each in models),
-        postprocessing=postprocessing or plain_masks(config),
+        postprocessing=postprocessing,
         prediction=prediction or PredictSettings(),
         provenance=_provenance(checkpoint),
     )

@@ -81,6 +81,15 @@ def plain_masks(config: TrainingConfig) -> Postprocessing:
     return Postprocessing.none(len(config.classes), threshold, objects=config.objects)
 
 
+def refuse_other_objects(postprocessing: Postprocessing, config: TrainingConfig) -> None:
+    """Raise ValueError if only one of the settings and the model knows objects."""
+    if (postprocessing.object_seeds is not None) != config.objects:
+        raise ValueError(
+            f"the model was trained with `dataset.objects: {str(config.objects).lower()}`, and the postprocessing was "
+            "chosen for another: run `kedro run --pipeline evaluation` again"
+        )
+
+
 def predict_masks(
     rows: pd.DataFrame,
     checkpoint: dict,
@@ -106,11 +115,13 @@ def predict_masks(
         it is empty); object_map_<class> if the model knows objects.
 
     Raises:
-        ValueError: ``rows`` is empty, for example because the test split has a share of 0.
+        ValueError: ``rows`` is empty, for example because the test split has a share of 0, or only one of
+            ``postprocessing`` and the model knows objects.
     """
     if rows.empty:
         raise ValueError("no images to predict: the test split is empty; set a share above 0 in `split.shares.test`")
     config = config_of(checkpoint)
+    refuse_other_objects(postprocessing, config)
     names = list(config.classes)
 
     def finish(row: dict, tensor: Tensor) -> tuple[dict, BinCounts | None]:
