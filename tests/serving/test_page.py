@@ -311,6 +311,7 @@ def test_window_and_level_change_what_is_shown_and_nothing_else(page, ramp):
     assert pixel(page, "picture", 45, 5)[0] == round(255 * (value - 40000) / 20000) != before
     assert [pixel(page, "picture", column, 5)[0] for column in (30, 59)] == [0, 255]
     assert (numbers(page, 0)[0], [url for url in page.asked if "/api/" in url]) == ("1,200", [])
+    assert page.locator("#level-text, #width-text").all_inner_texts() == ["50,000", "20,000"]
     page.click("#auto")
     page.wait_for_function("document.getElementById('auto').disabled")
     assert pixel(page, "picture", 45, 5)[0] == before

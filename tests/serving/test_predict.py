@@ -174,6 +174,7 @@ def test_uploads_are_read_as_the_models_images_were(fake):
     with fake.client(fake.Predictor(bundle)) as client:
         answer = post(client, file.getvalue()).json()
     assert (answer["image"]["bits"], answer["classes"][0]["rle"]) == (16, "1 2 6 1")
+    assert answer["image"]["value_range"] == [-10, 15.5]  # so that the page can show a level in them
     with fake.client(fake.Predictor()) as client:
         refused = post(client, file.getvalue())
     assert (refused.status_code, "pixels are float32" in refused.json()["detail"]) == (422, True)

@@ -82,6 +82,8 @@ class ImageUpload:
             else:
                 allowed = replace(settings, max_pixels=self.height * self.width)
                 image = decode_image(self.data, name=self.name, settings=allowed, page=self.page)
+                if self.format == "TIFF" and tiff.read_dtype(io.BytesIO(self.data)) not in (np.uint8, np.uint16, bool):
+                    value_range = settings.value_range  # signed, 32-bit or float: scaled
         except (ValueError, OSError) as error:
             raise RequestError(422, "damaged", str(error)) from None
         if sorted(image.shape[:2]) != sorted((self.height, self.width)):  # EXIF may turn it

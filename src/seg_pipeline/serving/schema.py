@@ -40,7 +40,7 @@ class ImageFacts(BaseModel):
     pages: int = Field(description="Images in the file.")
     spacing: tuple[float, float] | None = Field(description="Millimetres per row and per column, if the file says so.")
     value_range: tuple[float, float] | None = Field(
-        description="What the stored values 0 and 65535 stand for (DICOM); null: the file's own values."
+        description="What the stored values 0 and 65535 mean in DICOM and float files; null: the file's own values."
     )
 
 

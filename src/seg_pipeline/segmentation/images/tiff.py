@@ -104,6 +104,12 @@ def read_samples(file: BinaryIO, *, page: int, limit: int, raw: bool) -> Samples
         return _meaning(one, values, raw=raw)
 
 
+def read_dtype(file: BinaryIO) -> np.dtype | None:
+    """Type of the first page's samples, in the order of this machine's bytes."""
+    with _opened(file) as tif:
+        return tif.pages.first.dtype
+
+
 def read_spacing(file: BinaryIO) -> dict[str, float]:
     """``spacing_y`` and ``spacing_x`` in mm, and ``spacing_z`` of a stack of slices, where OME or ImageJ give them.
 

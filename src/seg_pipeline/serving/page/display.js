@@ -1,6 +1,6 @@
 // How the shown image looks: masks, opacity, window and level, comparison. The settings go into the address.
 
-import { at, make, number, state } from "./common.js";
+import { at, make, number, short, state } from "./common.js";
 import { layerOf, paint } from "./image/masks.js";
 import { follow, Viewer } from "./image/viewer.js";
 import { writeSettings } from "./link.js";
@@ -33,8 +33,9 @@ export function drawPicture() {
   Object.assign(at("level"), { min: start, max: end, value: (low + high) / 2 });
   Object.assign(at("width"), { min: 1, max: Math.max(1, end - start), value: high - low });
   const unit = range ? (range[1] - range[0]) / 65535 : 1;
-  at("level-text").textContent = number.format(Math.round((range?.[0] ?? 0) + (unit * (low + high)) / 2));
-  at("width-text").textContent = number.format(Math.round(unit * (high - low)));
+  const told = (value) => (unit < 0.1 ? short.format(value) : number.format(Math.round(value)));
+  at("level-text").textContent = told((range?.[0] ?? 0) + (unit * (low + high)) / 2);
+  at("width-text").textContent = told(unit * (high - low));
   at("auto").disabled = !state.settings.window;
   levels.draw(at("picture"), [low, high]);
 }
