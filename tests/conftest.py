@@ -37,7 +37,10 @@ warm_module = importlib.util.module_from_spec(SPEC)
 SPEC.loader.exec_module(warm_module)
 
 
-LONGEST = ["test_docs.py", "test_distributed.py", "test_notebooks.py", "test_run.py", "test_kills.py"]
+LONGEST = [
+    "test_docs.py", "test_faults.py", "test_notebooks.py", "test_distributed.py", "test_cases.py", "test_run.py",
+    "test_kill.py", "test_kills.py",
+]  # fmt: skip
 """The second one does not wait for the smoke run that the first one makes."""
 
 

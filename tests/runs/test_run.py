@@ -4,13 +4,10 @@ Where no exit code is asked for and nothing is killed, a session runs in this pr
 """
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -92,43 +89,12 @@ def test_every_image_is_kept_or_in_the_findings(smoke_run):
     assert len(manifest) == files - 1  # the truncated one
 
 
-@pytest.fixture
-def one_thread():
-    """As in the smoke run: with more threads, sums run in another order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_a_finished_training_is_not_trained_again(smoke_run, tmp_path, caplog):
     shutil.copytree(smoke_run.out, tmp_path / "out")
     run("training", data_root=tmp_path / "out", raw_root=smoke_run.raw)
     assert "3 of 3 epochs are done" in caplog.text
     before = weights(smoke_run.out)
     assert all(torch.equal(before[name], value) for name, value in weights(tmp_path / "out").items())
-
-
-@pytest.mark.slow
-def test_a_run_killed_in_training_ends_with_the_weights_of_one_that_was_not(smoke_run, tmp_path, one_thread):
-    out = tmp_path / "out"
-    shutil.copytree(smoke_run.out, out, ignore=shutil.ignore_patterns("last.pt*", "checkpoint.pt*", "*scores*"))
-    params = f"data_root={out},raw_root={smoke_run.raw},tracking.enabled=false"
-    command = [sys.executable, "-m", "kedro", "run", "--env", "smoke", "--pipelines", "training", "--params", params]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    last = out / "06_models" / "last.pt"
-    while not last.exists():
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not torch.load(last, weights_only=True)["current"]["finished"]
-    run("training", "evaluation", data_root=out, raw_root=smoke_run.raw)
-    expected, found = weights(smoke_run.out), weights(out)
-    assert all(torch.equal(value, expected[name]) for name, value in found.items())
-    scores = [(one / "08_reporting" / "test_scores.json").read_text() for one in (smoke_run.out, out)]
-    assert scores[0] == scores[1]
 
 
 def test_a_misspelt_parameter_stops_the_command_before_anything_runs(tmp_path):
