@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[2]
 SOURCE, TESTS = ROOT / "src" / "seg_pipeline", ROOT / "tests"
 MOST_ENTRIES = 16
 NOT_COUNTED = {"__pycache__", "__init__.py", "conftest.py"}
-ROOMS = 19
+ROOMS = 20
 """``segmentation`` is a table of contents: rooms and nothing else, each with a sentence in its ``__init__``. So is the
 folder of its tests."""
 FOLDERS = [
