@@ -70,6 +70,16 @@ def test_the_background_row_and_left_out_classes(config, tmp_path, caplog):
     assert "left out: b, background" in caplog.text
 
 
+def test_cores_of_objects_go_with_their_class(config, tmp_path):
+    before = replace(config, objects=True, classes=("a", "b"))
+    old = Segmenter(before, pretrained=False)
+    path = str(tmp_path / "old.pt")
+    torch.save({"models": [{"config": before.to_dict(), "model": old.state_dict()}]}, path)
+    after = starting(replace(before, classes=("b",)), path)
+    load_start(model := Segmenter(after, pretrained=False), after)
+    assert torch.equal(model.state_dict()[HEAD], old.state_dict()[HEAD][[1, 3]])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

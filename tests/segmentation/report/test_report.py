@@ -349,6 +349,13 @@ def test_the_card_says_what_the_user_says(results):
     card = model_card(results, ModelCardDetails(intended_use="Research only."), phantom=False)
     assert "Research only." in card
     assert "intended_use" not in card
+    assert "trained on from" not in card
+
+
+def test_the_card_says_which_weights_the_training_started_from(results):
+    config = {**results.training_config, "start": {"checkpoint": "old/checkpoint.pt"}}
+    card = model_card(replace(results, training_config=config), ModelCardDetails(), phantom=False)
+    assert ", trained on from `old/checkpoint.pt`; input " in card
 
 
 def test_a_card_without_a_model_says_so(results):
