@@ -106,6 +106,7 @@ def test_a_folder_of_each_form_gives_an_environment_that_runs(form, make, tmp_pa
     assert came == tried >= 10
     assert given["data_processing"]["annotations"]["mask_format"] == expected
     assert given["dataset"]["task"] == task
+    assert given["dataset"].get("objects", False) == (form in {"instances", "coco"})
     assert [one["name"] for one in given["dataset"]["classes"]] == classes
     assert "rule" not in told
 

@@ -63,6 +63,11 @@ def test_a_colour_is_a_list_or_hexadecimal():
             {"task": "multilabel", "classes": ["a"], "unlabelled_pixels": "ignore"},
             "needs `task: multiclass`",
         ),
+        (
+            DatasetParams,
+            {"task": "multiclass", "classes": ["a", "b"], "objects": True},
+            "`objects: true` needs `task: multilabel`",
+        ),
         (DatasetParams, {"task": "panoptic", "classes": ["a"]}, "'multilabel' or 'multiclass'"),
         (AnnotationParams, {"mask_format": "rle"}, "`mask_format: rle` needs `rle_order`"),
         (DatasetParams, {"task": "multilabel", "classes": [{"name": "a", "value": "#12"}]}, "six hexadecimal digits"),
@@ -134,11 +139,29 @@ def test_a_colour_of_figures_is_six_digits():
         FigureSettings(class_colours=["red"])
 
 
-def test_an_indexed_mask_holds_numbers_or_colours_but_no_names():
+def of_base():
     given = {}
     for path in (Path(__file__).parents[2] / "conf/base").glob("parameters*.yml"):
         given |= yaml.safe_load(path.read_text())
     given["reporting"]["phantom"] = None  # from the globals, which are not read here
+    return given
+
+
+def test_objects_need_a_mask_each():
+    given = of_base()
+    given["dataset"] = {"task": "multilabel", "classes": ["cell"], "objects": True}
+    annotations = given["data_processing"]["annotations"]
+    annotations["multiple_masks"] = "merge"
+    with pytest.raises(
+        ValidationError, match=r"set `data_processing.annotations.multiple_masks` to instances, found m"
+    ):
+        Parameters.model_validate(given)
+    annotations["multiple_masks"] = "instances"
+    assert Parameters.model_validate(given).dataset.objects
+
+
+def test_an_indexed_mask_holds_numbers_or_colours_but_no_names():
+    given = of_base()
     indexed = {"mask_format": "indexed", "background_values": [0]}
     for value, fits in ((3, True), ("#ff0000", False), ("cat", False)):
         dataset = {"task": "multiclass", "classes": [{"name": "cat", "value": value}]}

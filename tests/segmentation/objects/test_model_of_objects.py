@@ -9,6 +9,7 @@ import torch
 from seg_pipeline.segmentation.data.cache import open_cache
 from seg_pipeline.segmentation.data.datasets import ImageMaskDataset, VisionImageMaskDataset
 from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.manifest import table_schemas
 from seg_pipeline.segmentation.manifest.table import data_hash, read_masks
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.objects.label_maps import encode_labels
@@ -122,7 +123,9 @@ def test_a_trained_model_predicts_objects(halves, trained, of_objects, settings)
     assert 0 <= trained.history["val_dice"].iloc[-1] <= 1
     bare = plain_masks(of_objects)
     table = predict_masks(val, checkpoint, device=CPU, batch_size=2, postprocessing=bare, settings=settings)
+    table_schemas.PREDICTIONS.validate(table)
     assert [name for name in table if name.startswith("mask_")] == ["mask_box", "mask_disc"]
+    assert {"object_map_box", "object_map_disc"} <= set(table)
     found = full_size_probabilities(val, checkpoint, device=CPU, batch_size=2, settings=settings)
     for probabilities in found:
         labels = label_objects(probabilities.numpy(), bare)
