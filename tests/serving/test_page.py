@@ -317,6 +317,20 @@ def test_window_and_level_change_what_is_shown_and_nothing_else(page, ramp):
     assert pixel(page, "picture", 45, 5)[0] == before
 
 
+def test_the_right_mouse_button_drags_level_and_window(page, ramp):
+    choose(page, ramp)
+    box = page.locator("#sheet").bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 100)
+    page.mouse.down(button="right")
+    page.mouse.move(box["x"] + 150, box["y"] + 80)  # a narrower window, a higher level
+    page.mouse.up(button="right")
+    page.wait_for_function("location.hash.startsWith('#window=')")
+    low, high = (int(one) for one in page.evaluate("decodeURIComponent(location.hash)").partition("=")[2].split(","))
+    automatic = np.percentile(RAMP, (1, 99))
+    assert (low + high) / 2 == pytest.approx(automatic.mean() + 20 * 65535 / 500, abs=2)
+    assert high - low == pytest.approx(np.ptp(automatic) - 50 * 65535 / 500, abs=2)
+
+
 def test_comparison_hides_the_masks_on_one_side(page, ramp):
     choose(page, ramp)
     page.click("#compare")
