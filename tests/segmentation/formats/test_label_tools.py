@@ -369,3 +369,14 @@ def test_yolo_lines(tmp_path):
     assert table["image_id"].dropna().tolist() == ["train/a", "train/b"]  # nobody labelled c
     assert table.loc[table["image_id"] == "train/b", "class"].tolist() == [NO_CLASS]
     assert "1 box" in table["problem"].iloc[-1]
+
+
+def test_tools_share_their_outlines(tmp_path, monkeypatch):
+    from seg_pipeline.segmentation.formats.label_tools import shapes
+
+    drawn = []
+    monkeypatch.setattr(shapes, "outline", lambda *one, **how: drawn.append(how) or outline(*one, **how))
+    picture = Picture(NAME, f"images/{NAME}", SIZE, MASKS)
+    report = write_annotations(["coco", "cvat", "via", "labelme"], tmp_path, [picture], COLOURS, Style())
+    assert len(report) == 2 * len(drawn)  # labelme has its own
+    assert report.groupby("tool")["iou"].min().ge(0.98).all()

@@ -54,7 +54,7 @@ RULES = {
         "An annotation, such as one in a COCO file, has no usable mask: a polygon with two points, run lengths "
         "that do not fit the image, a category or image that does not exist, or a value that does not match "
         "`annotations.patterns`; or an image of COCO has another size than its file, or shares its file name with "
-        "another. Its image is left out.",
+        "another; or nobody annotated the image in a label tool. Its image is left out.",
         "Fix the annotation that the reason names. For COCO, `invalid_annotations: drop_annotation` in the catalog "
         "leaves out a single annotation instead of its image.",
     ),

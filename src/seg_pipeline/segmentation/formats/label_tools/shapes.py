@@ -75,6 +75,7 @@ class Style:
     url: str = "/data/local-files/?d={}"
     """Where Label Studio finds an image, whose path takes the place of {}."""
     reached: list[dict[str, Any]] = field(default_factory=list)
+    outlines: dict[tuple[str, str, int, bool], tuple[np.ndarray, float]] = field(default_factory=dict)
 
     def regions(self, picture: Picture, *, inclusive: bool = False, polygons: bool = False) -> Iterator[Region]:
         """Regions of all classes; ``polygons``: the tool has no masks; ``inclusive``: see ``outline``."""
@@ -85,7 +86,10 @@ class Style:
                 if self.shapes == "masks" and not polygons:
                     yield Region(label, left, top, own, None)
                     continue
-                points, iou = outline(own, self.polygon_iou, inclusive=inclusive)
+                key = picture.file, label, number, inclusive
+                if key not in self.outlines:  # several tools share them
+                    self.outlines[key] = outline(own, self.polygon_iou, inclusive=inclusive)
+                points, iou = self.outlines[key]
                 self.reached.append({"file": picture.file, "class": label, "points": len(points), "iou": iou})
                 yield Region(label, left, top, own, points + np.array([left, top]))
 
