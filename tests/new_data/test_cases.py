@@ -3,8 +3,6 @@
 That folder is not part of the project. ``RIGHT`` and ``REFUSED`` say of each input what is right.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

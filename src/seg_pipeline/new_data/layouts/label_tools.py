@@ -1,7 +1,5 @@
 """Layouts of label tools: CVAT, Label Studio, VIA, labelme, Supervisely and YOLO."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import PurePosixPath

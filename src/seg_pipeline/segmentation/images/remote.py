@@ -4,8 +4,6 @@ Credentials come from where the store's own tools look, such as AWS_PROFILE or ~
 refused, because addresses are written to tables and logs. Nothing is opened in advance: fsspec does not survive a fork.
 """
 
-from __future__ import annotations
-
 import errno
 import io
 from fnmatch import fnmatchcase

@@ -1,7 +1,5 @@
 """Predictions as annotations that people correct in a label tool."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Connect to the cluster that the settings name, once per run."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

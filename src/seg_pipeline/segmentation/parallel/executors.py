@@ -4,8 +4,6 @@ Ray and Dask start dead tasks again by themselves, but give up in ways of their 
 ``map_ordered`` runs the task again, as with processes of this machine.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Apply a function to many tasks at once: results in order, memory bounded, on any executor."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import threading

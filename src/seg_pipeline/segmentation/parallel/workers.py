@@ -1,7 +1,5 @@
 """Worker processes that end with the process that started them, even if it is killed."""
 
-from __future__ import annotations
-
 import os
 import threading
 import time

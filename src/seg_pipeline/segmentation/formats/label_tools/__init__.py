@@ -1,7 +1,5 @@
 """Annotations of label tools: one module per tool, which reads what people drew and writes what a model predicted."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal

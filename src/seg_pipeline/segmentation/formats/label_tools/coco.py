@@ -1,7 +1,5 @@
 """COCO JSON for CVAT, Roboflow and others; ``formats.coco`` reads it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

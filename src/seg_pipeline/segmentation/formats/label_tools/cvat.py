@@ -1,7 +1,5 @@
 """CVAT for images 1.1, an XML file; https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator

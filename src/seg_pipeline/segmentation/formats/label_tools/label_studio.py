@@ -5,8 +5,6 @@ per value less 1; four times 4 bits, the bits less 1 of four kinds of length; th
 repeats; 2 bits, the kind of length; the length less 1; the value, or as many values. The mask is the alpha channel.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Iterable, Iterator

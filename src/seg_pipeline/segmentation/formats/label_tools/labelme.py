@@ -1,7 +1,5 @@
 """labelme: one JSON file per image; https://github.com/wkentaro/labelme, ``utils/shape.py`` draws its shapes."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -3,8 +3,6 @@
 Points are x and y, and a pixel covers [x, x + 1) x [y, y + 1), unless a function says otherwise. H rows, W columns.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple

@@ -1,7 +1,5 @@
 """Supervisely: a JSON file per image in ann/, beside img/; https://docs.supervisely.com/data-organization/00_ann_format_navi."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -1,7 +1,5 @@
 """What people drew, as the annotation table of COCO."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping

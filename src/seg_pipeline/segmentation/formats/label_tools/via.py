@@ -1,7 +1,5 @@
 """VIA, VGG's image annotator: a project or an export of its annotations as JSON; https://www.robots.ox.ac.uk/~vgg/software/via/."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path

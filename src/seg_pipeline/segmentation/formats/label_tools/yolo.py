@@ -1,7 +1,5 @@
 """YOLO's segmentation labels: a text file per image, a line per polygon; https://docs.ultralytics.com/datasets/segment/."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
