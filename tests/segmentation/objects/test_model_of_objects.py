@@ -8,16 +8,29 @@ import torch
 
 from seg_pipeline.segmentation.data.cache import open_cache
 from seg_pipeline.segmentation.data.datasets import ImageMaskDataset, VisionImageMaskDataset
+from seg_pipeline.segmentation.export import compare_formats, make_bundle, refuse_differences
+from seg_pipeline.segmentation.export.validation import in_float32
+from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.manifest import table_schemas
 from seg_pipeline.segmentation.manifest.table import data_hash, read_masks
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.objects.label_maps import encode_labels
+from seg_pipeline.segmentation.objects.matching import overlaps
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor, describe
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, label_objects, make_masks
 from seg_pipeline.segmentation.prediction.predict_images import full_size_probabilities, plain_masks, predict_masks
-from seg_pipeline.segmentation.settings.training import ComputeSettings, InputSettings, PredictSettings
+from seg_pipeline.segmentation.prediction.predictor import Predictor
+from seg_pipeline.segmentation.search.initial_loss import initial_loss
+from seg_pipeline.segmentation.settings.search import SanityCheckSettings
+from seg_pipeline.segmentation.settings.training import (
+    ComputeSettings,
+    InputSettings,
+    ParitySettings,
+    PredictSettings,
+    ScoreSettings,
+)
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import train
 from seg_pipeline.segmentation.training.setup import config_loss
@@ -141,6 +154,26 @@ def test_a_bundle_says_that_it_has_gaps(trained, tmp_path):
     assert Bundle.from_dict(described, tmp_path).objects
     predictor = checkpoint_predictor(trained.best, device=CPU)
     assert predictor.probabilities(np.zeros((40, 48), dtype=np.uint8)).shape == (4, 40, 48)
+
+
+@pytest.mark.slow
+def test_an_exported_model_finds_the_same_objects(trained, halves, tmp_path):
+    bundle = make_bundle(trained.best, tmp_path, formats=["onnx"])
+    val = halves[halves["split"] == "val"]
+    parity = compare_formats(bundle, trained.best, val, ParitySettings(images=1), ScoreSettings())
+    refuse_differences(parity)
+    exported, ours = Predictor(tmp_path, threads=1), checkpoint_predictor(in_float32(trained.best), device=CPU)
+    image = read_image(val["path"].iloc[0])
+    for one, other in zip(*(model.objects(model.probabilities(image)) for model in (exported, ours)), strict=True):
+        assert one.max() == other.max()
+        assert (np.diag(overlaps(one, other).iou) > 0.99).all()
+
+
+def test_sanity_checks_expect_the_loss_of_all_channels(halves, of_objects):
+    found = initial_loss(halves, of_objects, CPU, SanityCheckSettings(num_images=4))
+    bce = next(one for one in found["terms"] if one["term"] == "bce")
+    assert bce["expected"] == pytest.approx(np.log(2))
+    assert [one["class"] for one in found["classes"]] == ["box", "disc"]
 
 
 @pytest.mark.parametrize("objects", [True, False])
