@@ -68,6 +68,7 @@ def test_layers_only_rise_so_that_kedro_viz_can_draw_them():
 
 
 READS_THE_TEST_SPLIT = {
+    "agreement": "compares two sets of masks; nothing that is trained or chosen reads what it makes",
     "combine": "makes the manifest in place of data_processing",
     "data_processing": "makes the splits and the manifest",
     "eda": "shows all data; nothing that is trained or chosen reads what it makes",

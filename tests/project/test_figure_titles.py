@@ -18,6 +18,7 @@ SCORES = {
     "num_images": 4,
     "classes": {"box": {"dice": 0.8, "iou": 0.7}},
 }
+OF_OBJECTS = {"classes": {"box": {"objects": {"num_true": 3, "by_threshold": {"0.50": {"f1": 0.8}}}}}}
 IMAGE_SCORES = pd.DataFrame({"class": ["box"] * 3, "dice": [0.5, 0.8, 0.9], "true_pos": [4, 40, 90], "false_neg": 1})
 GROUP_SCORES = pd.DataFrame({"group": ["a", "b"], "class": "box", "dice": [0.5, 0.8]})
 THRESHOLDS = pd.DataFrame({"class": "box", "threshold": [0.4, 0.6], "dice": 0.8, "precision": 0.9, "recall": 0.7})
@@ -32,6 +33,7 @@ OPTION |= {"seconds_per_image": 0.01, "cost": 1.0, "used": True}
     ("figure", "title"),
     [
         (lambda: nodes.plot_class_scores(SCORES), "Dice and IoU by class"),
+        (lambda: nodes.plot_object_scores(OF_OBJECTS), "F1 of objects against the IoU threshold"),
         (lambda: nodes.plot_confusion(CONFUSION, MULTICLASS), "Confusion matrix of the test split"),
         (
             lambda: nodes.plot_confusion(CONFUSION, MULTILABEL),

@@ -14,7 +14,7 @@ from seg_pipeline.params.base import Params
 from seg_pipeline.params.combine import CombineParams
 from seg_pipeline.params.data import DataProcessingParams, DatasetParams
 from seg_pipeline.params.eda import EdaParams
-from seg_pipeline.params.evaluation import EvaluationParams
+from seg_pipeline.params.evaluation import AgreementParams, EvaluationParams
 from seg_pipeline.params.export import ExportNnunetParams, ExportParams
 from seg_pipeline.params.inference import InferenceParams
 from seg_pipeline.params.reporting import ReportingParams
@@ -26,6 +26,7 @@ from seg_pipeline.segmentation.settings.figures import FigureSettings
 from seg_pipeline.segmentation.settings.training import PredictSettings, ScoreSettings
 
 __all__ = [
+    "AgreementParams",
     "AnnotateParams",
     "CombineParams",
     "DataProcessingParams",
@@ -65,6 +66,7 @@ class Parameters(Params):
     inference: InferenceParams = InferenceParams()
     annotate: AnnotateParams = AnnotateParams()
     combine: CombineParams = CombineParams()
+    agreement: AgreementParams = AgreementParams()
     concurrent_run: Literal["stop", "wait"] = "stop"
     """If another run of the same pipeline is writing to `data_root`: stop at once, or wait until it ends."""
     data_root: str | None = None

@@ -6,6 +6,12 @@ from seg_pipeline.params.base import Params
 from seg_pipeline.segmentation.settings.training import MeasureSettings
 
 
+class AgreementParams(Params):
+    other: str | None = None
+    """`data_root` of the environment that has another reader's masks of the same images; its data_processing must have
+    run."""
+
+
 class EvaluationParams(Params):
     batch_size: int = Field(default=16, ge=1)
     """Images per batch."""

@@ -7,6 +7,7 @@ from seg_pipeline.segmentation.manifest import table_schemas
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED
 from seg_pipeline.segmentation.metrics.aggregation import SCORES
 from seg_pipeline.segmentation.metrics.split_scores import score_predictions, scored_rows
+from seg_pipeline.segmentation.objects.label_maps import encode_labels
 from seg_pipeline.segmentation.settings.training import MeasureSettings, ScoreSettings
 
 H, W = 20, 30
@@ -319,3 +320,45 @@ def test_without_a_test_split_the_validation_split_is_scored_and_named(splits, e
     assert scored(found, guess).scores["split"] == expected
     with pytest.raises(ValueError, match="no image to score: the test and the validation split are empty"):
         scored_rows(rows.assign(split="train"))
+
+
+def halves(place):
+    """Label map of two touching objects that make up a box."""
+    labels = box(place).astype(np.int32)
+    if place is not None:
+        labels[:, place[1] + place[3] // 2 :] *= 2
+    return encode_labels(labels)
+
+
+def test_objects_are_scored_where_the_ground_truth_has_them():
+    """Two touching objects in each of two images, of which masks alone make one."""
+    objects = [halves(place) for place in TRUTHS.values()]
+    rows = truth(object_map_box=objects)
+    merged = predicted([box(place) for place in TRUTHS.values()])
+    found = scored(rows, merged)
+    of_box = found.scores["classes"]["box"]["objects"]
+    assert (of_box["num_true"], of_box["num_predicted"], of_box["f1_50"], of_box["count_bias"]) == (4, 2, 0, -2 / 3)
+    parted = scored(rows, merged.assign(object_map_box=objects))
+    assert parted.scores["objects"]["mean_f1_50"] == 1
+    assert parted.scores["by_aggregation"]["dataset"]["classes"]["box"]["objects"]["ap_50_95"] == 1
+    table_schemas.IMAGE_SCORES.validate(parted.images)
+    assert parted.images["matched_objects"].tolist() == [2, 2, 0]
+    assert found.images["panoptic_quality"].fillna(-1).tolist() == [0, 0, -1]
+
+
+def test_objects_in_ignored_pixels_and_of_classes_that_are_not_annotated_count_nowhere():
+    objects = [halves(place) for place in TRUTHS.values()]
+    wrong = predicted([box(place) for place in TRUTHS.values()])
+    everywhere = encode_rle(np.ones((H, W), dtype=bool), order="C")
+    masks = truth()["mask_box"].tolist()
+    rows = truth(object_map_box=[*objects[:1], "", ""], ignore=[everywhere, "", ""])
+    rows["mask_box"] = [masks[0], NOT_ANNOTATED, masks[2]]
+    of_box = scored(rows, wrong).scores["classes"]["box"]["objects"]
+    assert (of_box["num_true"], of_box["num_predicted"], of_box["f1_50"], of_box["count_error"]) == (0, 0, None, 0)
+
+
+def test_masks_have_no_scores_by_object():
+    found = scored(truth(), predicted([box(place) for place in TRUTHS.values()]))
+    assert "objects" not in found.scores
+    assert "objects" not in found.scores["classes"]["box"]
+    assert "true_objects" not in found.images

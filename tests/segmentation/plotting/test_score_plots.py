@@ -238,3 +238,11 @@ def test_a_spot_of_one_pixel_is_ringed_and_small_images_grow():
     assert drawn[20, 20 - 9].max() > 200  # on the ring, 9 pixels left of the spot
     plain = plotting.overlay_prediction(image, truth, truth, side=60)
     assert not plain.any()
+
+
+def test_f1_of_objects_is_a_curve_over_the_thresholds():
+    curve = {"0.50": {"f1": 0.9}, "0.55": {"f1": 0.6}, "0.60": {"f1": None}}
+    figure = saved(plotting.plot_object_scores({"cell": {"num_true": 1200, "by_threshold": curve}}))
+    (line,) = figure.axes[0].lines
+    np.testing.assert_array_equal(line.get_xydata(), [[0.5, 0.9], [0.55, 0.6], [0.6, np.nan]])
+    assert line.get_label() == "cell (1,200 objects)"

@@ -7,9 +7,12 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from seg_pipeline.segmentation.metrics.aggregation import Aggregator
+from seg_pipeline.segmentation.metrics.object_scores import ObjectCounts, count_objects, summary
 from seg_pipeline.segmentation.metrics.run_comparison import pair_scores
 from seg_pipeline.segmentation.report import Results, model_card, report_page
 from seg_pipeline.segmentation.report.charts import chart_data
@@ -369,3 +372,24 @@ def test_what_users_wrote_cannot_break_the_cards_tables(results):
     scores = dict(results.test_scores)
     scores["classes"] = {"a|b*": scores["classes"]["box"], "disc": scores["classes"]["disc"]}
     assert r"| a\|b\* | 5 |" in model_card(replace(results, test_scores=scores), ModelCardDetails(), phantom=False)
+
+
+def test_scores_by_object_have_a_section_and_a_table_in_the_model_card(results):
+    masks = np.repeat([[1, 1, 0, 2, 2, 2]], 4, axis=0)
+    found = np.repeat([[1, 1, 0, 2, 3, 3]], 4, axis=0)
+    parts = [np.array(part)[None, None] for part in count_objects(found, masks)]
+    counts = ObjectCounts(*parts, known=np.ones((1, 1), dtype=bool))
+    means, classes = summary(
+        counts, ["cell"], pd.Series(["a"]), aggregator=Aggregator("image", "skip", 0, seed=0), confidence=0.95
+    )
+    scores = {**results.test_scores, "objects": means}
+    name = next(iter(scores["classes"]))
+    scores["classes"] = scores["classes"] | {name: {**scores["classes"][name], "objects": classes["cell"]}}
+    chart = {**results.figures, "object_scores_chart": results.figures["class_scores"]}
+    with_objects = replace(results, test_scores=scores, figures=chart)
+    html, card = page(with_objects), model_card(with_objects, ModelCardDetails(), phantom=False)
+    for text in ("Scores by object", "F1 by IoU threshold", "F1 of objects", "+1.00", "0.800"):
+        assert text in html
+    assert f"| {name} | 2 | 3 | 0.800 | 0.667 | 1.000 |" in card  # 2 TP, 1 FP: the IoU of 2 and 3 + 3 is 2/3
+    assert "Scores by object" not in page(results)
+    assert "By object" not in model_card(results, ModelCardDetails(), phantom=False)

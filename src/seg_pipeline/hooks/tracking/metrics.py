@@ -15,6 +15,8 @@ EPOCH_METRICS = {
 """Names by column of a history."""
 PER_CLASS = ("dice", "iou", "hd95", "boundary_iou", "precision", "recall")
 """Scores per class, in the order in which they are logged while there is room."""
+OF_OBJECTS = ("f1_50", "f1_50_95", "ap_50_95", "pq", "count_error")
+"""Means over classes of the scores by object."""
 SIZES = ("num_images", "num_groups")
 
 
@@ -26,6 +28,8 @@ def score_metrics(scores: dict[str, Any], most: int) -> dict[str, float]:
     volumes, calibration = scores.get("volumes") or {}, scores.get("calibration") or {}
     metrics = {f"test/{name}": value for name, value in scores.items() if name.startswith("mean_")}
     metrics |= {f"test/volume_{name}": value for name, value in volumes.items() if name.startswith("mean_")}
+    objects = scores.get("objects") or {}
+    metrics |= {f"test/object_{name}": objects[f"mean_{name}"] for name in OF_OBJECTS if objects}
     metrics["test/pixel_accuracy"] = scores.get("pixel_accuracy")
     metrics["test/calibration_error"] = calibration.get("ece")
     metrics |= {f"test/competition/{name}": value for name, value in (scores.get("competition") or {}).items()}

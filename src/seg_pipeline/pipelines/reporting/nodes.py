@@ -33,6 +33,13 @@ def plot_class_scores(test_scores: dict) -> Figure:
 
 
 @_if_available
+def plot_object_scores(test_scores: dict) -> OptionalFigure:
+    """F1 of the objects against the IoU threshold, if masks are objects."""
+    classes = {name: one["objects"] for name, one in test_scores["classes"].items() if "objects" in one}
+    return seg.plotting.plot_object_scores(classes) if classes else ()
+
+
+@_if_available
 def plot_confusion(confusion: DataFrame, dataset: DatasetParams, test_scores: dict | None = None) -> Figure:
     """Heat map of the confusion matrix."""
     title = f"Confusion matrix of the {(test_scores or {}).get('split', 'test')} split"

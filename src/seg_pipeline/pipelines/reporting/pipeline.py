@@ -18,7 +18,7 @@ CARD = (
     "postprocessing",
     "test_scores",
 )
-TABLES = (*CARD, "image_scores", "predictions", "comparison")
+TABLES = (*CARD, "image_scores", "predictions", "comparison", "reader_agreement")
 FIGURES = (
     "sample_sheet",
     "class_counts_chart",
@@ -26,6 +26,7 @@ FIGURES = (
     "learning_rate_curves",
     "training_curves",
     "class_scores",
+    "object_scores_chart",
     "confusion_matrix",
     "object_size_chart",
     "group_scores_chart",
@@ -41,6 +42,7 @@ def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
             node(nodes.plot_class_scores, "test_scores", "class_scores"),
+            node(nodes.plot_object_scores, "test_scores", "object_scores_chart"),
             node(nodes.plot_confusion, ["confusion_counts", DATASET, "test_scores"], "confusion_matrix"),
             node(nodes.plot_predictions, ["image_scores", "predictions", "manifest", PARAMS], "prediction_sheet"),
             node(nodes.plot_object_sizes, ["image_scores", DATASET], "object_size_chart"),

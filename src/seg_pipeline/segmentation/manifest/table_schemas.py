@@ -201,6 +201,24 @@ IMAGE_SCORES = Table(
         Column("truth_area", "integer", "pixels", least=0),
         Column("predicted_area", "integer", "pixels", least=0),
         Column("peak", "number", "largest probability in the image", least=0, most=1),
+        *(
+            Column(
+                f"{kind}_objects", "integer", f"{meaning}; only if `dataset.objects` is true", least=0, required=False
+            )
+            for kind, meaning in (
+                ("true", "objects in the ground truth"),
+                ("predicted", "predicted objects"),
+                ("matched", "pairs with an IoU above 0.5"),
+            )
+        ),
+        *(
+            Column(name, "number", f"{meaning}; only if `dataset.objects` is true", 0, 1, nullable=True, required=False)
+            for name, meaning in (
+                ("object_f1", "F1 of the objects at IoU 0.5"),
+                ("object_ap", "average precision, mean over IoU 0.5 to 0.95"),
+                ("panoptic_quality", "F1 times the mean IoU of the pairs"),
+            )
+        ),
     ),
     closed=True,
 )

@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "agreement": ["compare_readers", "read_other_manifest"],
         "aggregation": ["Aggregator"],
         "calibration": ["Calibration"],
         "run_comparison": [

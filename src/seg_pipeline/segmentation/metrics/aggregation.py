@@ -76,7 +76,11 @@ def addable(counts: AnyCounts, score: str, *, aggregation: Aggregation, empty_po
     """
     if aggregation == "dataset" and score != "hd95":
         return ratio(counts, score)
-    values = image_values(counts, score, empty_policy=empty_policy)
+    return as_mean(image_values(counts, score, empty_policy=empty_policy))
+
+
+def as_mean(values: np.ndarray) -> Ratio:
+    """Ratios whose sum has the mean of the values as its ``value``, without those that are NaN."""
     there = (~np.isnan(values)).astype(float)
     return Ratio(np.nan_to_num(values), there, there)
 
@@ -84,6 +88,10 @@ def addable(counts: AnyCounts, score: str, *, aggregation: Aggregation, empty_po
 def value_of(sums: Ratio, *, aggregation: Aggregation, empty_policy: EmptyPolicy) -> np.ndarray:
     """Score of a sum of ``addable`` ratios."""
     return sums.value(IF_EMPTY[empty_policy] if aggregation == "dataset" else math.nan)
+
+
+def _sums(ratios: Ratio, keys: pd.Series) -> Ratio:
+    return Ratio(*(group_sums(part, keys) for part in ratios))
 
 
 class Aggregator(NamedTuple):
@@ -101,7 +109,7 @@ class Aggregator(NamedTuple):
     def sums(self, counts: AnyCounts, score: str, keys: pd.Series) -> Ratio:
         """Sums of the ``addable`` ratios per key: (G, C), keys in order of appearance."""
         parts = addable(counts, score, aggregation=self.aggregation, empty_policy=self.empty_policy)
-        return Ratio(*(group_sums(part, keys) for part in parts))
+        return _sums(parts, keys)
 
     def value(self, sums: Ratio) -> np.ndarray:
         return value_of(sums, aggregation=self.aggregation, empty_policy=self.empty_policy)
@@ -111,7 +119,15 @@ class Aggregator(NamedTuple):
 
         The same groups give the same resamples, so differences between two estimates are paired.
         """
-        sums = self.sums(counts, score, groups)
+        return self._estimate(self.sums(counts, score, groups))
+
+    def estimate_ratio(self, ratios: Ratio, groups: pd.Series) -> tuple[np.ndarray, np.ndarray]:
+        """``estimate`` of any other score, of which these are the ratios per image."""
+        if self.aggregation == "image":
+            ratios = as_mean(ratios.value(IF_EMPTY[self.empty_policy]))
+        return self._estimate(_sums(ratios, groups))
+
+    def _estimate(self, sums: Ratio) -> tuple[np.ndarray, np.ndarray]:
         repeats = self.repeats if len(sums.part) > 1 else 0
         drawn = resampled_sums(np.concatenate(sums, axis=1), repeats=repeats, seed=self.seed)
         whole = Ratio(*(part.sum(0) for part in sums))

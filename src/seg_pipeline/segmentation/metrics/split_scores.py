@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names
-from seg_pipeline.segmentation.metrics import overlap
+from seg_pipeline.segmentation.metrics import object_scores, overlap
 from seg_pipeline.segmentation.metrics.aggregation import SCORES, Aggregator, defined_mean, image_values
 from seg_pipeline.segmentation.metrics.calibration import expected_error
 from seg_pipeline.segmentation.metrics.confidence_intervals import FEW_GROUPS
@@ -91,6 +91,10 @@ def score_predictions(
     both = {
         kind: _of_images(counts, truth, names, aggregator._replace(aggregation=kind), measures) for kind in AGGREGATIONS
     }
+    objects = object_scores.count_split(truth, predictions, names, workers=workers)
+    if objects is not None:
+        for kind, one in both.items():
+            _add_objects(one, objects, truth, aggregator._replace(aggregation=kind), measures)
     described = {
         **both[scores.aggregation],
         **_about(truth, scores, measures),
@@ -109,7 +113,7 @@ def score_predictions(
     labels = [*names, BACKGROUND]
     return Scored(
         described,
-        _by_image(truth, predictions, counts, names),
+        _by_image(truth, predictions, counts, names, objects),
         table_by(counts, names, truth["group"], scores=OVERLAP_SCORES, aggregator=aggregator),
         _by_series(
             table_by(counts, names, truth["series"], scores=OVERLAP_SCORES, aggregator=aggregator),
@@ -125,6 +129,22 @@ def _of_images(
     counts: ImageCounts, truth: pd.DataFrame, names: list[str], aggregator: Aggregator, measures: MeasureSettings
 ) -> dict:
     return summary(counts, names, truth["group"], scores=SCORES, aggregator=aggregator, confidence=measures.confidence)
+
+
+def _add_objects(
+    found: dict,
+    objects: object_scores.ObjectCounts,
+    truth: pd.DataFrame,
+    aggregator: Aggregator,
+    measures: MeasureSettings,
+) -> None:
+    """Scores by object under "objects", of all classes and in each."""
+    names = list(found["classes"])
+    found["objects"], of_classes = object_scores.summary(
+        objects, names, truth["group"], aggregator=aggregator, confidence=measures.confidence
+    )
+    for name, one in of_classes.items():
+        found["classes"][name]["objects"] = one
 
 
 def refuse_partial(rows: pd.DataFrame, policy: EmptyPolicy) -> None:
@@ -215,7 +235,13 @@ def _competition(counts: ImageCounts, volumes: SeriesCounts | None) -> dict | No
     }
 
 
-def _by_image(truth: pd.DataFrame, predictions: pd.DataFrame, counts: ImageCounts, names: list[str]) -> pd.DataFrame:
+def _by_image(
+    truth: pd.DataFrame,
+    predictions: pd.DataFrame,
+    counts: ImageCounts,
+    names: list[str],
+    objects: object_scores.ObjectCounts | None,
+) -> pd.DataFrame:
     values = {score: image_values(counts, score, empty_policy="skip") for score in SCORES}
     pixels = {name: getattr(counts, name).numpy() for name in ("true_pos", "false_pos", "false_neg")}
     pixels["truth_area"] = pixels["true_pos"] + pixels["false_neg"]
@@ -228,7 +254,8 @@ def _by_image(truth: pd.DataFrame, predictions: pd.DataFrame, counts: ImageCount
         )
         for index, name in enumerate(names)
     ]
-    return pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True)
+    return table if objects is None else table.join(object_scores.image_table(objects))
 
 
 def _by_series(

@@ -28,9 +28,9 @@ def summary(
     means: dict = {}
     for score in scores:
         whole, resampled = aggregator.estimate(counts, score, groups)
-        means |= _described(f"mean_{score}", defined_mean(whole), defined_mean(resampled), confidence)
+        means |= described(f"mean_{score}", defined_mean(whole), defined_mean(resampled), confidence)
         for index, name in enumerate(names):
-            classes[name] |= _described(score, whole[index], resampled[:, index], confidence)
+            classes[name] |= described(score, whole[index], resampled[:, index], confidence)
     for name, number in zip(names, shown(counts).sum(0).tolist(), strict=True):
         classes[name]["num_images"] = number
     return {**means, "classes": classes}
@@ -58,7 +58,8 @@ def shown(counts: ImageCounts) -> np.ndarray:
     return (counts.true_pos + counts.false_neg > 0).numpy()
 
 
-def _described(name: str, value: float, resampled: np.ndarray, confidence: float) -> dict:
+def described(name: str, value: float, resampled: np.ndarray, confidence: float) -> dict:
+    """A score by its name, and its interval."""
     low, high = interval(resampled, confidence=confidence)
     return {name: plain(value), f"{name}_interval": None if math.isnan(low) else [low, high]}
 

@@ -117,12 +117,36 @@ def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[s
     return figure
 
 
+@styled
+def plot_area_differences(rows: pd.DataFrame, differences: Mapping[str, dict], *, unit: str) -> Figure:
+    """Bland-Altman plot per class: difference of two readers' areas against their mean, and the limits of agreement.
+
+    ``rows`` has one row per image and class: class, first_area, second_area. ``differences`` has per class the mean,
+    and the limits or None.
+    """
+    shown = rows[(rows["first_area"] > 0) | (rows["second_area"] > 0)]
+    figure, panels, note = class_panels(shown, list(differences), unit=f"second minus first ({unit})", shared=False)
+    for name, (axes, colour) in panels.items():
+        part, found = shown[shown["class"] == name], differences[name]
+        mean, difference = part[["first_area", "second_area"]].mean(axis=1), part["second_area"] - part["first_area"]
+        axes.scatter(mean, difference, s=9, color=colour, edgecolor="0.35", linewidth=0.3)
+        if found["mean"] is not None:
+            axes.axhline(found["mean"], color="black", linewidth=1.2)
+        for limit in found["limits"] or ():
+            axes.axhline(limit, color="black", linestyle="--", linewidth=1)
+        axes.set(xlabel=f"mean area ({unit})")
+    figure.suptitle("Differences of the areas that two readers drew")
+    add_note(figure, note, "point: one image; line: mean difference; dashed: 95 % limits of agreement")
+    return figure
+
+
 def class_panels(
-    rows: pd.DataFrame, names: Sequence[str], *, unit: str = "score (0 to 1)"
+    rows: pd.DataFrame, names: Sequence[str], *, unit: str = "score (0 to 1)", shared: bool = True
 ) -> tuple[Figure, dict[str, tuple[Axes, np.ndarray]], str]:
     """A figure with one panel per class; with more than ``MAX_PANELS`` classes, those with the most rows.
 
-    Returns the figure, the axes and colour of each class, and a note on the classes left out ("" if none).
+    Returns the figure, the axes and colour of each class, and a note on the classes left out ("" if none). Panels have
+    the same vertical axis if ``shared``.
     """
     counts = rows["class"].value_counts()
     present = [name for name in names if name in counts.index] or list(names[:1])
@@ -131,7 +155,7 @@ def class_panels(
     lines = math.ceil(len(kept) / columns)
     width = max(columns * PANEL_INCHES + 0.5, 5.4)
     figure = new_figure(grown(width), grown(lines * (PANEL_INCHES + 0.35) + 0.9))
-    grid = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=shared).ravel()
     for axes in grid[len(kept) :]:
         axes.set_visible(False)
     colours = unit_colours(len(names))

@@ -1,6 +1,7 @@
 """Curves of a training per epoch, and of overfitting a few images per step."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from seg_pipeline.segmentation.plotting.style import count_steps, new_figure, small, styled
+from seg_pipeline.segmentation.plotting.style import class_colours, count_steps, new_figure, small, styled
 
 TRAIN_COLOUR, VAL_COLOUR, BEST_COLOUR = "#0072B2", "#D55E00", "0.35"
+MOST_LINES = 12
 MAX_MARKERS = 30  # with more epochs, lines have no markers
 
 
@@ -77,6 +79,37 @@ def _describe_best(best: pd.Series | None, num_epochs: int) -> str:
     if best is None:
         return f"{num_epochs} epochs, no val Dice"
     return f"best val Dice {best['val_dice']:.3f} at epoch {best['epoch']:.0f} of {num_epochs}"
+
+
+@styled
+def plot_object_scores(classes: Mapping[str, Any]) -> Figure:
+    """F1 of the objects against the IoU from which a pair counts as a match, one line per class.
+
+    ``classes`` maps each class name to its scores by object, of which "by_threshold" is drawn. At most
+    ``MOST_LINES`` classes are shown: those with the most objects.
+    """
+    shown = sorted(classes, key=lambda name: -classes[name]["num_true"])[:MOST_LINES]
+    figure = new_figure(5.2, 3.4)
+    axes = figure.subplots()
+    for place, (name, colour) in enumerate(zip(classes, class_colours(len(classes)), strict=True)):
+        if name not in shown:
+            continue
+        curve = classes[name]["by_threshold"]
+        values = [math.nan if one["f1"] is None else one["f1"] for one in curve.values()]
+        axes.plot(
+            [float(level) for level in curve],
+            values,
+            color=f"#{bytes(colour).hex()}",
+            marker="os^Dv"[place % 5],
+            markersize=4,
+            linewidth=1.2,
+            label=f"{name} ({classes[name]['num_true']:,} objects)",
+        )
+    axes.set(xlabel="IoU above which a pair matches", ylabel="F1", ylim=(-0.03, 1.03))
+    axes.grid(visible=True)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(shown)))
+    figure.suptitle("F1 of objects against the IoU threshold")
+    return figure
 
 
 @styled

@@ -40,6 +40,28 @@ MEASURES = (
     ("hd95", "HD95"),
 )
 """Keys of a class in the test scores, and their column headings."""
+OBJECT_MEASURES = (
+    ("f1_50", "F1"),
+    ("precision_50", "precision"),
+    ("recall_50", "recall"),
+    ("f1_50_95", "F1, mean"),
+    ("ap_50_95", "average precision"),
+    ("pq", "panoptic quality"),
+    ("sq", "SQ"),
+    ("rq", "RQ"),
+    ("count_error", "count error"),
+    ("count_bias", "count bias"),
+)
+"""Keys of a class's scores by object, and their column headings."""
+OBJECT_MEANINGS = (
+    "A true and a predicted object match if their IoU is above 0.5. Precision is the share of predicted objects that "
+    "match, recall the share of true ones, and F1 = 2 TP / (2 TP + FP + FN).",
+    "F1, mean and average precision, TP / (TP + FP + FN), are means over ten thresholds: IoU 0.5 to 0.95.",
+    "Panoptic quality is SQ, the mean IoU of the pairs, times RQ, which is F1. A predicted object that is mostly "
+    "ignored pixels counts nowhere unless it matches.",
+    "Count error and count bias: mean over images of how far the number of predicted objects is off, and by how much "
+    "it is too high (+) or too low (-).",
+)
 
 
 OF_VAL = (

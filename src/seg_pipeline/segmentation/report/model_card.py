@@ -7,10 +7,16 @@ from typing import Any
 from seg_pipeline import __version__
 from seg_pipeline.segmentation.manifest.split_checks import split_table
 from seg_pipeline.segmentation.manifest.table import data_hash
-from seg_pipeline.segmentation.report.interpretation import limits, measure_meanings, score_meanings
+from seg_pipeline.segmentation.report.interpretation import (
+    OBJECT_MEANINGS,
+    OBJECT_MEASURES,
+    limits,
+    measure_meanings,
+    score_meanings,
+)
 from seg_pipeline.segmentation.report.page import environment
 from seg_pipeline.segmentation.report.results import Results, interval, plural, score
-from seg_pipeline.segmentation.report.scores import digits_of, measured
+from seg_pipeline.segmentation.report.scores import digits_of, measured, object_rows
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 
@@ -27,6 +33,9 @@ def model_card(results: Results, about: ModelCardDetails, *, phantom: bool) -> s
         scores=scores,
         rows=_rows(scores) if scores else [],
         means={key: _with_interval(scores, key) for key in ("mean_dice", "mean_iou")} if scores else {},
+        objects=_object_rows(scores) if scores else [],
+        object_headings=[name for _, name in OBJECT_MEASURES],
+        object_meanings=OBJECT_MEANINGS,
         headings=[name for _, name in measured(scores)] if scores else [],
         meanings=[*score_meanings(scores), *measure_meanings(scores)] if scores else [],
         limits=limits(results, about, phantom=phantom),
@@ -48,6 +57,17 @@ def _rows(scores: dict[str, Any]) -> list[list[str]]:
         cells = [_with_interval(one, key, digits_of(key)) for key, _ in measured(scores)]
         rows.append([plain(name), str(one["num_images"]), *cells])
     return rows
+
+
+def _object_rows(scores: dict[str, Any]) -> list[list[str]]:
+    """One row per class of objects: name, numbers of objects, and each measure with its interval."""
+    return [
+        [
+            *(plain(row["name"]), str(row["true"]), str(row["predicted"])),
+            *(text + (f" ({pair})" if pair else "") for _, text, pair in row["cells"]),
+        ]
+        for row in object_rows(scores)
+    ]
 
 
 def _with_interval(scores: dict[str, Any], key: str, digits: int = 3) -> str:

@@ -37,6 +37,7 @@ class Results:
     predictions: pd.DataFrame | None = None
     comparison: pd.DataFrame | None = None
     other_predictions: pd.DataFrame | None = None
+    reader_agreement: dict | None = None
     figures: Mapping[str, bytes] = field(default_factory=dict)
 
     @classmethod

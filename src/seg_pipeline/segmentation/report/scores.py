@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from seg_pipeline.segmentation.plotting.style import class_colours
-from seg_pipeline.segmentation.report.interpretation import MEASURES, measure_meanings, score_meanings, scoring_note
+from seg_pipeline.segmentation.report.agreement import human_ceiling
+from seg_pipeline.segmentation.report.interpretation import (
+    MEASURES,
+    OBJECT_MEANINGS,
+    OBJECT_MEASURES,
+    measure_meanings,
+    score_meanings,
+    scoring_note,
+)
 from seg_pipeline.segmentation.report.page import swatch
 from seg_pipeline.segmentation.report.results import Results, interval, plural, score
 
@@ -15,7 +23,10 @@ def score_section(results: Results) -> dict[str, Any]:
     if scores is None:
         return {
             name: []
-            for name in ("tiles", "scoring_note", "meanings", "classes", "measures", "measure_meanings", "extra")
+            for name in (
+                *("tiles", "scoring_note", "meanings", "classes", "measures", "measure_meanings", "extra"),
+                *("objects", "object_measures", "object_meanings"),
+            )
         }
     return {
         "tiles": list(_tiles(results, scores)),
@@ -24,7 +35,10 @@ def score_section(results: Results) -> dict[str, Any]:
         "classes": list(_class_rows(scores)),
         "measures": [name for _, name in measured(scores)],
         "measure_meanings": measure_meanings(scores),
-        "extra": list(_extra(scores)),
+        "objects": object_rows(scores),
+        "object_measures": [name for _, name in OBJECT_MEASURES],
+        "object_meanings": OBJECT_MEANINGS,
+        "extra": [*_extra(scores), *filter(None, [human_ceiling(results.reader_agreement, scores)[1]])],
     }
 
 
@@ -35,6 +49,23 @@ def measured(scores: dict[str, Any]) -> list[tuple[str, str]]:
     return [(key, name + unit * (key == "hd95")) for key, name in MEASURES if key in first]
 
 
+def object_rows(scores: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per class of objects: name, numbers of objects, and (value, text, interval) of each measure."""
+    rows = []
+    for name, one in scores["classes"].items():
+        if found := one.get("objects"):
+            cells = [
+                (found[key], _object_score(found[key], key), interval(found.get(f"{key}_interval")))
+                for key, _ in OBJECT_MEASURES
+            ]
+            rows.append({"name": name, "true": found["num_true"], "predicted": found["num_predicted"], "cells": cells})
+    return rows
+
+
+def _object_score(value: float | None, key: str) -> str:
+    return f"{value:+.2f}" if key == "count_bias" and value is not None else score(value, 2 + (key != "count_error"))
+
+
 def digits_of(measure: str) -> int:
     return 1 if measure == "hd95" else 3
 
@@ -42,6 +73,18 @@ def digits_of(measure: str) -> int:
 def _tiles(results: Results, scores: dict[str, Any]) -> Iterator[dict[str, str]]:
     for key, name in (("mean_dice", "mean Dice"), ("mean_iou", "mean IoU")):
         yield {"name": name, "value": score(scores[key]), "note": interval(scores.get(f"{key}_interval"))}
+    if two := human_ceiling(results.reader_agreement, scores)[0]:
+        yield {
+            "name": "two readers, Dice",
+            "value": score(two["mean_dice"]),
+            "note": interval(two["mean_dice_interval"]),
+        }
+    if objects := scores.get("objects"):
+        yield {
+            "name": "F1 of objects",
+            "value": score(objects["mean_f1_50"]),
+            "note": interval(objects.get("mean_f1_50_interval")),
+        }
     groups = f"of {plural(results.num_groups, 'group')}"
     yield {"name": f"{scores.get('split', 'test')} images", "value": f"{scores['num_images']:,}", "note": groups}
     defined = {name: one["dice"] for name, one in scores["classes"].items() if one["dice"] is not None}

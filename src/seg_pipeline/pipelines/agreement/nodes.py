@@ -1,0 +1,28 @@
+"""Agreement between two readers: two sets of masks of the same images."""
+
+from seg_pipeline import segmentation as seg
+from seg_pipeline.params import AgreementParams, EvaluationParams
+from seg_pipeline.pipelines import DataFrame, Figure
+from seg_pipeline.segmentation.settings.training import ScoreSettings
+
+
+def compare_readers(
+    manifest: DataFrame, scores: ScoreSettings, evaluation: EvaluationParams, params: AgreementParams, seed: int
+) -> tuple[dict, DataFrame, Figure]:
+    """Scores of the other reader's masks against this environment's, per image too, and the Bland-Altman plot."""
+    agreement = seg.metrics.compare_readers(
+        manifest,
+        seg.metrics.read_other_manifest(params.other),
+        scores=scores,
+        measures=evaluation.measures,
+        seed=seed,
+        workers=evaluation.num_workers,
+    )
+    differences = {name: one["area_difference"] for name, one in agreement.scores["classes"].items()}
+    chart = seg.plotting.plot_area_differences(agreement.images, differences, unit=agreement.scores["area_unit"])
+    return {**agreement.scores, "other": params.other}, agreement.images, chart
+
+
+def write_agreement_page(reader_agreement: dict, images: DataFrame, area_chart: bytes) -> str:
+    """One HTML file that opens in any browser."""
+    return seg.report.agreement_page(reader_agreement, images, area_chart)

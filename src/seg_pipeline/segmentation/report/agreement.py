@@ -1,0 +1,72 @@
+"""The page on the agreement of two readers."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+from seg_pipeline.segmentation.report.interpretation import score_meanings
+from seg_pipeline.segmentation.report.page import figure_url, render
+from seg_pipeline.segmentation.report.results import interval, listed, plural, score
+
+MOST_ROWS = 500
+"""The page lists the images with the lowest agreement up to this number."""
+
+
+def agreement_page(agreement: dict[str, Any], images: pd.DataFrame, area_chart: bytes) -> str:
+    """HTML from the scores and the table that ``metrics.compare_readers`` returns, and the PNG of the areas."""
+    unit = agreement["distance_unit"]
+    measures = {"dice": "Dice", "iou": "IoU", "kappa": "Cohen's kappa", "surface_dice": "surface Dice", "hd95": "HD95"}
+    ranked = images.dropna(subset=["dice"]).sort_values(["dice", "image_id"], kind="stable")
+    return render(
+        "agreement.html",
+        title="Agreement of two readers",
+        lead=f"{plural(agreement['num_images'], 'image')} of {plural(agreement['num_groups'], 'group')}. The other "
+        f"reader's masks: {agreement['other']}.",
+        left_out=_left_out(agreement),
+        tiles=[
+            (name, score(agreement[f"mean_{key}"]), interval(agreement[f"mean_{key}_interval"]))
+            for key, name in list(measures.items())[:3]
+        ],
+        measures=[f"{name} ({unit})" if key == "hd95" else name for key, name in measures.items()],
+        classes=[
+            (name, one["num_images"], [_cell(one, key) for key in measures])
+            for name, one in agreement["classes"].items()
+        ],
+        tolerance=f"{agreement['tolerance']:g} {unit}",
+        aggregation=score_meanings({**agreement, "split": "test"})[:2],
+        area_unit=agreement["area_unit"],
+        areas=[(name, one["area_difference"]) for name, one in agreement["classes"].items()],
+        area_chart=figure_url("area_differences", area_chart),
+        images=ranked.head(MOST_ROWS).to_dict("records"),
+        num_rows=len(ranked),
+    )
+
+
+def _cell(one: dict[str, Any], key: str) -> tuple[str, str]:
+    digits = 1 if key == "hd95" else 3
+    return score(one[key], digits), interval(one[f"{key}_interval"], digits)
+
+
+def _left_out(agreement: dict[str, Any]) -> list[str]:
+    said = []
+    for reader, key in (("first", "only_first"), ("second", "only_second")):
+        alone = agreement[key]
+        if alone["num_images"]:
+            said.append(f"{plural(alone['num_images'], 'image')} only of the {reader} reader are left out.")
+        if alone["classes"]:
+            said.append(f"Classes only of the {reader} reader are left out: {listed(alone['classes'])}.")
+    return said
+
+
+def human_ceiling(agreement: dict[str, Any] | None, scores: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
+    """How well two readers agree on the split that was scored, as ``compare_readers`` holds it, and a sentence."""
+    found = ((agreement or {}).get("by_split") or {}).get(scores.get("split", "test"))
+    if found is None or found["mean_dice"] is None or math.isnan(found["mean_dice"]):
+        return None, ""
+    classes = ", ".join(f"{name} {score(one['dice'])}" for name, one in found["classes"].items())
+    return found, (
+        f"Two readers agree on images of this split with mean Dice {score(found['mean_dice'])} ({classes}): the first "
+        "made the ground truth, and the second is scored like the model. A model that scores as high errs no more "
+        "than a second person; one that scores higher has learned the first reader's habits."
+    )
