@@ -75,15 +75,13 @@ def test_a_frozen_training_is_the_same_with_features(manifest, frozen, precision
     assert all(torch.equal(mine[name], theirs[name]) for name in encoder)
 
 
-@pytest.mark.parametrize(
-    "change", [{"sampling.augmentation": "light"}, {"sampling.mix": "mixup"}, {"fit.small_first": 0.5}]
-)
+@pytest.mark.parametrize("change", [{"sampling.augmentation": "light"}, {"sampling.mix": "mixup"}])
 def test_train_images_that_change_are_encoded_in_every_epoch(manifest, frozen, caplog, change):
     with caplog.at_level(logging.INFO):
         loaders = cached(manifest, frozen.changed(change), RAM)
     assert isinstance(loaders.val, FeatureLoader)
     assert not isinstance(loaders.train.loader, FeatureLoader)
-    assert "`mix: none` and `fit.small_first: 0` compute their features once" in caplog.text
+    assert "`training.sampling.augmentation: none` and `mix: none` compute their features once" in caplog.text
 
 
 @pytest.mark.parametrize("changes", [{"optimizer.freeze_encoder": False}, {"input.resize_mode": "crop"}])

@@ -49,10 +49,7 @@ def through_a_file(saved, tmp_path):
 
 def busy(config):
     """With all that has a state of its own."""
-    return config.changed(
-        {"fit.ema": 0.9, "sampling.mix": "cutmix", "sampling.oversampling": "classes", "input.size": (64, 64),
-         "fit.small_first": 0.4}
-    )  # fmt: skip
+    return config.changed({"fit.ema": 0.9, "sampling.mix": "cutmix", "sampling.oversampling": "classes"})
 
 
 @pytest.mark.slow
@@ -256,13 +253,3 @@ def test_a_row_is_formatted_as_one_line():
         engine.line(unscored, FitSettings(max_minutes=5))
         == "epoch 2: loss 0.5000, Dice 0.2500 in training, not validated (61.2 s)"
     )
-
-
-def test_the_first_share_of_a_run_sees_small_images(config, loaders, data):
-    config = config.changed({"input.size": (64, 128), "fit.small_first": 0.5, "fit.epochs": 2})
-    state, seen = start(config, data, CPU), []
-    state.model.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
-    steps = len(loaders(config).order)
-    train(state, loaders(config))
-    assert seen[:steps] == [(32, 64)] * steps
-    assert set(seen[steps:]) == {(64, 128)}  # validation, and the second epoch

@@ -20,7 +20,7 @@ from seg_pipeline.segmentation.training.epoch_metrics import Tally
 from seg_pipeline.segmentation.training.optimizers import make_optimizer
 from seg_pipeline.segmentation.training.processes import OutOfMemory, TrainingFailed
 from seg_pipeline.segmentation.training.state import RunningMean, start
-from seg_pipeline.segmentation.training.step import halved, split_batch
+from seg_pipeline.segmentation.training.step import split_batch
 
 CPU = torch.device("cpu")
 IMAGES = torch.randint(256, (5, 3, 32, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(2))
@@ -376,22 +376,3 @@ def test_a_step_on_a_gpu_never_waits(config, changes, monkeypatch):
             for _ in range(2):
                 step.train_step(run, tally, (IMAGES, TRUTH), 0.5)
     assert copies.found == []
-
-
-def test_half_the_size_is_the_mean_of_the_pixels_and_one_of_the_truth():
-    image = torch.arange(64 * 128, dtype=torch.int64).reshape(64, 128) % 128  # each row counts from 0
-    images, labels = image.to(torch.uint8).repeat(2, 3, 1, 1), image.to(torch.uint8).repeat(2, 1, 1)
-    small, truth = halved(images, labels)
-    assert (small.shape, small.dtype, truth.shape, truth.dtype) == (
-        (2, 3, 32, 64),
-        torch.uint8,
-        (2, 32, 64),
-        torch.uint8,
-    )
-    assert small[0, 0, 0, :4].tolist() == [0, 2, 4, 6]  # 0.5, 2.5, ... rounded to even
-    assert truth[0, 0, :4].tolist() == [1, 3, 5, 7]
-    masks = labels[:, None].repeat(1, 2, 1, 1)
-    assert torch.equal(halved(images, masks)[1], truth[:, None].repeat(1, 2, 1, 1))
-    odd, _ = halved(torch.full((1, 1, 96, 32), 7, dtype=torch.uint8), labels[:1, :, :32].repeat(1, 2, 1)[:, :96])
-    assert odd.shape == (1, 1, 64, 32)
-    assert (odd == 7).all()

@@ -91,7 +91,7 @@ def with_features(
     """Loaders that give features instead of images where the encoder is frozen and always sees the same images.
 
     Those are the validation images, and the train images if nothing changes them: `augmentation: none`, `mix: none`,
-    `small_first: 0`, no Albumentations; never windows of `resize_mode: crop`. They are kept as `compute.cache` says for
+    no Albumentations; never windows of `resize_mode: crop`. They are kept as `compute.cache` says for
     images, in the precision of the training: on the GPU, in memory, or in a file that the run removes.
 
     Args:
@@ -103,14 +103,13 @@ def with_features(
     if not config.optimizer.freeze_encoder or config.input.resize_mode == "crop" or compute.cache == "none":
         return loaders
     changed = (sampling.augmentation, sampling.albumentations, sampling.mix) != ("none", None, "none")
-    changed |= config.fit.small_first > 0
     make: Any = _Cache(models[0].eval(), compute, device, folder, autocast)
     val = make(loaders.val, "validation")
     train = None if changed else make(loaders.train.loader, "train")
     if changed:
         log.info(
             "train images change from epoch to epoch, so the frozen encoder sees each in every epoch; "
-            "`training.sampling.augmentation: none`, `mix: none` and `fit.small_first: 0` compute their features once"
+            "`training.sampling.augmentation: none` and `mix: none` compute their features once"
         )
     for one in models:
         one.layout = models[0].layout

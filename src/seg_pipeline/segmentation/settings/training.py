@@ -265,9 +265,6 @@ class FitSettings(Settings):
     """Epochs between validations; the last epoch is always validated."""
     ema: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Decay of a moving average of the weights, which is validated and saved; 0: none."""
-    small_first: Share = 0.0
-    """Share of the run in which the network sees images at half their height and width, almost four times as many per
-    second; it ends at full size."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Mixed precision; auto: bfloat16 if the processor supports it, else float16 on CUDA, else float32."""
     compile: bool | Literal["auto"] = "auto"

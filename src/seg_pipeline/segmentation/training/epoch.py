@@ -58,10 +58,9 @@ def prepared(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
     """
     run = prepare(state, loaders, save_seconds)
     run.update, run.evaluate = partial(update_weights, run), partial(evaluate_batch, run)
-    run.update_small = partial(update_weights, run, small=True)
     if state.device.type == "cuda" and run.processes.world == 1:
         if not run.mixing and not state.scaler.is_enabled():
-            run.update, run.update_small = (Replay(one, state.device) for one in (run.update, run.update_small))
+            run.update = Replay(run.update, state.device)
         if state.config.input.resize_mode != "crop":
             run.evaluate = Replay(run.evaluate, state.device)
     return run
@@ -75,9 +74,7 @@ def train_one_epoch(run: Run, tally: Tally, watch: Stopwatch) -> Iterator[None]:
     state.model.train()
     with run.bar("train", f"epoch {order.epoch + 1}", tally) as batches:
         for batch in batches:
-            progress = run.progress(watch)
-            small = progress < state.config.fit.small_first
-            train_step(run, tally, batch, run.rate(progress), small=small)
+            train_step(run, tally, batch, run.rate(run.progress(watch)))
             watch.agree()
             progress = run.progress(watch)
             batches.show(progress, state.spent + watch.seconds)

@@ -83,8 +83,6 @@ class Run:
     """Images, once memory did not hold a batch of validation images."""
     update: Callable[..., tuple[Tensor, ...]] = field(init=False)
     """``step.update_weights`` of this run, or its ``Replay``."""
-    update_small: Callable[..., tuple[Tensor, ...]] = field(init=False)
-    """The same at half the height and width."""
     evaluate: Callable[..., tuple[Tensor, ...]] = field(init=False)
     """``epoch.evaluate_batch`` of this run, or its ``Replay``."""
 

@@ -12,12 +12,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
-from torch.nn import functional as F
 
 from seg_pipeline.segmentation.data.loaders import Batch
 from seg_pipeline.segmentation.losses.compose import PIXEL_MEANS
 from seg_pipeline.segmentation.metrics.overlap import Counts, joined
-from seg_pipeline.segmentation.settings.training import STRIDE
 from seg_pipeline.segmentation.training.acceleration import is_recording
 from seg_pipeline.segmentation.training.epoch_metrics import Tally
 from seg_pipeline.segmentation.training.optimizers import set_rate
@@ -31,19 +29,18 @@ STEPS_UNCHECKED = 50
 """Steps between two looks at the loss on a GPU. Each look waits for the device; a non-finite step is skipped anyway."""
 
 
-def train_step(run: Run, tally: Tally, batch: Batch, rate: float, *, small: bool = False) -> None:
+def train_step(run: Run, tally: Tally, batch: Batch, rate: float) -> None:
     """Update the weights once; the device skips the update if the loss or its gradient is not finite.
 
     Args:
         batch: images uint8 (B, K, H, W), truth uint8 (B, C, H, W) or (B, H, W), and the augmentation's parameters
             (B, P) if the device augments. On the host or on the device.
         rate: learning rate as a share of its peak.
-        small: whether the network sees the images at half their height and width (``fit.small_first``).
     """
     state = run.state
     set_rate(state.optimizer, rate * state.config.optimizer.learning_rate)
     _seed(state)
-    loss, sound, *counts = (run.update_small if small else run.update)(*batch)
+    loss, sound, *counts = run.update(*batch)
     tally.add(loss, Counts(*counts), len(batch[0]), sound=sound)
     state.step, state.total_steps = state.step + 1, state.total_steps + 1
     if state.mean:
@@ -65,9 +62,7 @@ def _seed(state: TrainState) -> None:
         torch.cuda.manual_seed(seed)
 
 
-def update_weights(
-    run: Run, images: Tensor, truth: Tensor, *parameters: Tensor, small: bool = False
-) -> tuple[Tensor, ...]:
+def update_weights(run: Run, images: Tensor, truth: Tensor, *parameters: Tensor) -> tuple[Tensor, ...]:
     """What the device does in a step.
 
     Returns:
@@ -75,7 +70,7 @@ def update_weights(
     """
     state = run.state
     batch = [part.to(state.device, non_blocking=True) for part in (images, truth, *parameters)]
-    loss, counts = backward(run, *batch, small=small)
+    loss, counts = backward(run, *batch)
     try:
         sound = _update(state, loss)
     except torch.OutOfMemoryError as error:
@@ -86,15 +81,13 @@ def update_weights(
     return loss, sound, *counts
 
 
-def backward(
-    run: Run, images: Tensor, truth: Tensor, *parameters: Tensor, small: bool = False
-) -> tuple[Tensor, Counts]:
+def backward(run: Run, images: Tensor, truth: Tensor, *parameters: Tensor) -> tuple[Tensor, Counts]:
     """Loss and gradients of a batch, computed in parts if memory does not hold it whole."""
     state = run.state
     while True:
         state.optimizer.zero_grad()
         try:
-            return _backward_parts(run, *_augmented(run, images, truth, *parameters, small=small))
+            return _backward_parts(run, *_augmented(run, images, truth, *parameters))
         except TorchDynamoException as error:
             run.compiled.give_up(error)
         except torch.OutOfMemoryError as error:
@@ -126,30 +119,16 @@ def _reduce(run: Run, images: Tensor, error: torch.OutOfMemoryError) -> None:
 
 
 def _augmented(
-    run: Run, images: Tensor, truth: Tensor, *parameters: Tensor, small: bool
+    run: Run, images: Tensor, truth: Tensor, *parameters: Tensor
 ) -> tuple[Tensor, list[tuple[float, Tensor]]]:
     """Images, and ground truths with their weights in the loss: two of each image after mixup."""
     state = run.state
     if run.augmentation and parameters:
         images, truth = run.compiled(run.augmentation, images, truth, *parameters)
-    if small:
-        images, truth = halved(images, truth)
     truths = [(1.0, truth)]
     if run.mixing:
         images, truths = run.mixing(images, truth, epoch=len(state.history), step=state.step)
     return images, [(weight, state.model.seen(one)) for weight, one in truths]
-
-
-def halved(images: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Images, uint8 (B, K, H, W), and their truth at half the size, rounded up to multiples of 32.
-
-    A pixel of the images is the mean of those that it covers; one of the truth is the one at its centre.
-    """
-    size = [math.ceil(side / (2 * STRIDE)) * STRIDE for side in images.shape[-2:]]
-    small = F.interpolate(images.float(), size, mode="area").round().to(torch.uint8)
-    planes = truth if truth.ndim == 4 else truth[:, None]
-    planes = F.interpolate(planes, size, mode="nearest-exact")
-    return small, planes if truth.ndim == 4 else planes[:, 0]
 
 
 def split_batch(num_images: int, at_once: int) -> list[slice]:
