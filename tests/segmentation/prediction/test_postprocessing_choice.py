@@ -315,5 +315,19 @@ def test_objects_are_split_where_that_matches_more_of_them(train_val_images, con
     assert "mean F1 of the objects over IoU .5 to .95" in found["rule"]
 
 
+def test_a_step_of_objects_is_kept_if_it_never_loses(train_val_images, config, monkeypatch):
+    """Specks are in one image alone: half of the resamples gain nothing from leaving them out, and none loses."""
+    maps = [encode_labels(read_masks(row, ["box"])[0]) for row in train_val_images.to_dict("records")]
+    images = train_val_images.assign(object_map_box=maps, object_map_disc="")
+    checkpoint = checkpoint_of(config.changed({"objects": True}))
+
+    def predict(row, masks):
+        masks[0, -1, -2:] |= row["image_id"] == "scan13"
+        return np.concatenate([np.where(masks, 0.98, 0.02), np.zeros(masks.shape)])
+
+    found, _ = choose(images, checkpoint, monkeypatch, predict)
+    assert kept(found) == {("object_area", "box"): 5}
+
+
 def checkpoint_of(config):
     return {"models": [{"config": config.to_dict(), **start(config, "", CPU).best_model()}], "folds": None}

@@ -47,7 +47,7 @@ RULE = (
 
 OF_OBJECTS = (
     "`object_seeds` and `object_area` are judged in the same way, by the mean F1 of the objects over IoU .5 to .95 in "
-    "place of the Dice."
+    "place of the Dice, and their interval may begin at 0."
 )
 SEEDS = (*THRESHOLDS[1::2], THRESHOLDS[-1])
 """Candidates for ``object_seeds``: .1, .2, ..., .9, .95."""
@@ -176,7 +176,8 @@ class _Choice:
         dice, resampled = self.aggregator.estimate(counts_of(counts), "dice", self.groups)
         best = now if np.isnan(dice).all() else int(np.nanargmax(dice))
         low, high = interval(resampled[:, best] - resampled[:, now], confidence=self.confidence)
-        keep = bool(dice[best] - dice[now] >= LEAST_GAIN and low > 0)
+        certain = low >= 0 if step.startswith("object_") else low > 0
+        keep = bool(dice[best] - dice[now] >= LEAST_GAIN and certain)
         self.gains.append(
             {
                 "step": step,
