@@ -104,12 +104,11 @@ function annotation(item, index) {
   return area ? { segmentation: { size: [height, width], counts }, bbox, area, iscrowd: 1 } : null;
 }
 
-/** A polygon per object; of an object with holes, which labelme's polygons cannot have, a mask of its box. */
+/** A mask of its box per object: labelme's polygons have no holes and take in the pixels of their edge. */
 async function labelme(item, classes) {
   const [width, height] = sizeOf(item);
-  const shapes = classes.flatMap(({ name }, index) => objectsOf(item, index).map(async ({ box, rings }) => ({
-    label: name, group_id: null, description: "", flags: {},
-    ...(rings.length > 1 ? await boxMask(item, index, box) : { shape_type: "polygon", points: rings[0], mask: null }),
+  const shapes = classes.flatMap(({ name }, index) => objectsOf(item, index).map(async (one) => ({
+    label: name, group_id: null, description: "", flags: {}, ...(await boxMask(item, index, one.box)),
   })));
   return {
     version: "5.5.0", flags: {}, shapes: await Promise.all(shapes), imagePath: item.path.split("/").pop(), imageData: null,
@@ -127,7 +126,7 @@ async function boxMask(item, index, [left, top, right, bottom]) {
     values[at] = layer[(top + row) * width + left + column] === value ? 255 : 0;
   }
   const bytes = await png(values, right - left, bottom - top);
-  return { shape_type: "mask", points: [[left, top], [right - 1, bottom - 1]], mask: btoa(String.fromCharCode(...bytes)) };
+  return { shape_type: "mask", points: [[left, top], [right - 1, bottom - 1]], mask: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")) };
 }
 
 function areas(items, classes) {
