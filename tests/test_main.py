@@ -51,15 +51,15 @@ def test_the_help_lists_every_command_with_an_example(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["seg-pipeline", "--help"])
     entry.main()
     shown = capsys.readouterr().out
-    assert re.findall(r"^  ([\w-]+) ", shown, re.M) == ["run", "new-data", "predict", "serve"]
-    assert re.findall(r"^ {12}seg-pipeline ([\w-]+) ", shown, re.M) == ["run", "new-data", "predict", "serve"]
+    assert re.findall(r"^  ([\w-]+) ", shown, re.M) == ["run", "new-data", "join", "predict", "serve"]
+    assert re.findall(r"^ {12}seg-pipeline ([\w-]+) ", shown, re.M) == ["run", "new-data", "join", "predict", "serve"]
     assert max(map(len, shown.splitlines())) <= 110
 
 
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("xyz", "there are run, new-data, predict, serve"),
+        ("xyz", "there are run, new-data, join, predict, serve"),
         ("predcit", "did you mean `seg-pipeline predict`?"),
         ("newdata", "new-data"),
     ],

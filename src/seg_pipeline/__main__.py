@@ -1,4 +1,4 @@
-"""The `seg-pipeline` command: `run`, `new-data`, `predict` and `serve`."""
+"""The `seg-pipeline` command: `run`, `new-data`, `join`, `predict` and `serve`."""
 
 import importlib
 import sys
@@ -24,6 +24,11 @@ COMMANDS = {
         "seg_pipeline.new_data.command",
         "look at a folder of images and masks, write its environment conf/NAME/ and try it",
         "seg-pipeline new-data path/to/folder cells",
+    ),
+    "join": Command(
+        "seg_pipeline.commands.join",
+        "train along, on another machine, in a `kedro run` with `training.compute.nodes`",
+        "seg-pipeline join /shared/jobs",
     ),
     "predict": Command(
         "seg_pipeline.commands.predict",

@@ -127,8 +127,8 @@ def check_model(params: Any) -> None:
             check_names(*names)
         check_fit(config, params.training.folds)
         fewest = fewest_images(config)
-        if batch != "auto" and (compute.devices == 1 or pick_device(compute.device).type == "cpu"):
-            check_parts(config, batch, fewest, compute.devices)
+        if batch != "auto" and (compute.processes == 1 or pick_device(compute.device).type == "cpu"):
+            check_parts(config, batch, fewest, compute.processes)
     except (ValueError, TypeError) as error:
         model = config.model
         text = text_for_user(error) or f": {model.architecture} cannot be built with {model.encoder}: {error}"

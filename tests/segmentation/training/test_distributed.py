@@ -1,6 +1,10 @@
 """Two processes on the CPU against one, with the same global batches."""
 
+import contextlib
 import json
+import socket
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +16,7 @@ import torch
 from seg_pipeline.segmentation.data.loaders import make_loaders
 from seg_pipeline.segmentation.data.sample_decoding import Decoder
 from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.storage.atomic import SCRATCH
 from seg_pipeline.segmentation.training import distributed
 from seg_pipeline.segmentation.training.processes import TrainingFailed
 from seg_pipeline.segmentation.training.run import train
@@ -34,10 +39,15 @@ def comparable(config):
     )
 
 
+@pytest.fixture(scope="session")
+def alone(manifest, comparable):
+    *_, last = train(manifest, comparable, ComputeSettings(device="cpu", cache="none"))
+    return last
+
+
 @pytest.mark.slow
-def test_two_processes_train_the_model_of_one_although_one_of_them_is_killed(manifest, comparable):
+def test_two_processes_train_the_model_of_one_although_one_of_them_is_killed(manifest, comparable, alone):
     """After the kill both start again from the newest state."""
-    *_, alone = train(manifest, comparable, ComputeSettings(device="cpu", cache="none"))
     moments = train(manifest, comparable, TWO)
     epochs = [len(next(moments).history)]
     trainers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
@@ -46,6 +56,10 @@ def test_two_processes_train_the_model_of_one_although_one_of_them_is_killed(man
     for together in moments:
         epochs.append(len(together.history))
     assert epochs == sorted(epochs)
+    assert_same_training(together, alone)
+
+
+def assert_same_training(together, alone):
     names = ["epoch", "learning_rate", "train_loss", "val_loss", "train_dice", "val_dice", "val_pixel_accuracy"]
     for name in names:
         torch.testing.assert_close(
@@ -57,6 +71,59 @@ def test_two_processes_train_the_model_of_one_although_one_of_them_is_killed(man
     one, other = (end.best["models"][0]["model"] for end in (alone, together))
     for name in one:
         torch.testing.assert_close(one[name], other[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # it imports torch in eight processes
+def test_two_machines_train_the_model_of_one_although_one_of_them_fails(manifest, comparable, alone, tmp_path):
+    """The second machine is `seg-pipeline join` in another process; after a kill, another one takes its place."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    compute = replace(TWO, devices=1, nodes=2, endpoint=endpoint, shared_folder=str(tmp_path))
+    command = [sys.executable, "-m", "seg_pipeline", "join", str(tmp_path), "--idle", "30"]
+    with subprocess.Popen(command) as first, contextlib.ExitStack() as others:
+        moments = train(manifest, comparable, compute)
+        epochs = [len(next(moments).history)]
+        first.kill()
+        second = others.enter_context(subprocess.Popen(command))
+        for together in moments:
+            epochs.append(len(together.history))
+        second.kill()
+    assert epochs == sorted(epochs)
+    assert_same_training(together, alone)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.fault(
+    scenario="several nodes without a meeting place, or of several versions",
+    command="training, seg-pipeline join",
+    outcome="stops and names the setting or the versions",
+)
+def test_machines_that_cannot_meet_say_why(manifest, config, tmp_path, monkeypatch):
+    for name in ("PET_MASTER_ADDR", "PET_MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PET_NNODES", "2")
+    compute = replace(TWO, devices=1)
+    assert compute.processes == 2
+    with pytest.raises(ValueError, match=r"2 machines need `training\.compute\.endpoint: HOST:PORT` of this"):
+        next(distributed.train_together(manifest, config, compute, None, None))
+    monkeypatch.setenv("PET_MASTER_ADDR", "node0")
+    monkeypatch.setenv("PET_MASTER_PORT", "29400")
+    assert distributed._meeting_place(replace(compute, shared_folder=str(tmp_path))) == (str(tmp_path), "node0:29400")
+    with pytest.raises(ValueError, match=r"2 machines need `training\.compute\.shared_folder: FOLDER`, which"):
+        next(distributed.train_together(manifest, config, compute, None, None))
+    monkeypatch.setenv("PET_NNODES", "1:4")
+    with pytest.raises(ValueError, match=r"PET_NNODES is '1:4', expected one number; set `training\.compute"):
+        compute.processes  # noqa: B018
+
+    job = tmp_path / f"{SCRATCH}x" / "job.json"
+    job.parent.mkdir()
+    job.write_text('{"version": "0.0.9"}')
+    with pytest.raises(ValueError, match=r"leads runs seg_pipeline 0\.0\.9 and this one 0\.1\.0; install"):
+        distributed.join_jobs(tmp_path, cache=tmp_path, idle=1)
+    (job.parent / distributed.STOP).touch()
+    assert distributed.join_jobs(tmp_path, cache=tmp_path, idle=0.2) == []
 
 
 @pytest.mark.slow

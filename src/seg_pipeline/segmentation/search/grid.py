@@ -49,7 +49,9 @@ def search(
         ValueError: another search is using the study, or every trial of the learning rates failed.
     """
     with only_search(folder, pool.storage), closing(Workers(pool, compute)) as workers:
-        data = TrialData(manifest, replace(compute, save_minutes=None), cache_folder, grid.choose_by, workers.threads)
+        data = TrialData(
+            manifest, replace(compute, save_minutes=None, nodes=1), cache_folder, grid.choose_by, workers.threads
+        )
         runner = TrialRunner(config, data, workers, open_storage(folder, pool.storage), grid)
         tried = _search_rates(runner, _rates(config, grid))
         _search_decays(runner, tried)

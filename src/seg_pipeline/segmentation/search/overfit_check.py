@@ -59,7 +59,7 @@ def overfit(
         }
     )
     twice = pd.concat([rows.assign(split="train"), rows.assign(split="val")])
-    in_memory = replace(compute, cache="ram", num_workers=0, devices=1)
+    in_memory = replace(compute, cache="ram", num_workers=0, devices=1, nodes=1)
     state = start(alone, data_hash(twice), device)
     loaders = make_loaders(twice, alone, in_memory, device=device)
     about: dict[str, Any] = {"num_images": len(rows), "image_ids": rows["image_id"].tolist(), "failure": ""}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
@@ -337,7 +338,15 @@ class ComputeSettings(Settings):
     device: str = "auto"
     """auto: CUDA if available, else CPU."""
     devices: Annotated[int, Ge(1)] = 1
-    """GPUs, or processes on a CPU, that train one model together; each takes a part of the batch."""
+    """GPUs, or processes on a CPU, that train one model together on each machine; each takes a part of the batch."""
+    nodes: Annotated[int, Ge(1)] | None = None
+    """Machines that train one model together: this one, and others that run `seg-pipeline join`. null: PET_NNODES, else
+    1."""
+    endpoint: str | None = None
+    """Name and port at which the other machines reach this one, such as `node0:29400`. null: PET_MASTER_ADDR and
+    PET_MASTER_PORT."""
+    shared_folder: str | None = None
+    """With several machines: a folder that all of them see, for the job and its states."""
     restarts: Annotated[int, Ge(0)] = 2
     """How often all processes restart from the last save after one has died."""
     num_workers: Annotated[int, Ge(0)] | None = None
@@ -351,6 +360,19 @@ class ComputeSettings(Settings):
     its free memory, else in memory if they are small, else on disk."""
     save_minutes: Annotated[float, Ge(0)] | None = 10.0
     """Minutes between saves within an epoch; null: save only after epochs."""
+
+    @property
+    def num_nodes(self) -> int:
+        """Machines that train together."""
+        given = os.environ.get("PET_NNODES", "1")
+        if self.nodes is None and not given.isdigit():
+            raise ValueError(f"PET_NNODES is {given!r}, expected one number; set `training.compute.nodes`")
+        return self.nodes or int(given)
+
+    @property
+    def processes(self) -> int:
+        """Processes that train together, on all machines."""
+        return self.devices * self.num_nodes
 
 
 @dataclass(frozen=True, kw_only=True)

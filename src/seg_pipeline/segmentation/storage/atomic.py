@@ -97,12 +97,12 @@ def replace_folder(new: Path, target: Path) -> None:
 class ScratchFolder(tempfile.TemporaryDirectory):
     """A temporary folder, locked by its process; a new one first removes those that killed processes left."""
 
-    def __init__(self) -> None:
-        for left in Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"):
+    def __init__(self, parent: str | None = None) -> None:
+        for left in Path(parent or tempfile.gettempdir()).glob(f"{SCRATCH}*"):
             with suppress(OSError):
                 if time.time() - left.stat().st_mtime > NEW_SECONDS:
                     _remove_if_dead(left)
-        super().__init__(prefix=SCRATCH)
+        super().__init__(prefix=SCRATCH, dir=parent, ignore_cleanup_errors=parent is not None)
         self._lock: int | None = None
         with suppress(OSError, _NoLocksError):
             self._lock = None if sys.platform == "win32" else _lock(Path(self.name))

@@ -1,8 +1,8 @@
-"""Train one model with several processes on this machine, with one GPU per process or on the CPU.
+"""Train one model with several processes on one or more machines, with one GPU per process or on the CPU.
 
-torch's ``elastic_launch`` starts and watches them. The first process writes the states to save to a temporary folder;
-the caller's process yields them, and is the only one that saves. If a process dies, all of them restart from the
-newest state.
+torch's ``elastic_launch`` starts and watches them. The first process writes the states to save to a folder; the
+caller's process yields them, and is the only one that saves. If a process dies, all of them restart from the newest
+state. Other machines find the job in the shared folder (``join_jobs``) and launch their processes for it.
 """
 
 import json
@@ -19,21 +19,25 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.elastic.rendezvous.api import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from seg_pipeline import __version__
 from seg_pipeline.segmentation.data.sampler import check_shares
 from seg_pipeline.segmentation.parallel.workers import exit_with_parent
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
-from seg_pipeline.segmentation.storage.atomic import ScratchFolder
+from seg_pipeline.segmentation.storage.atomic import SCRATCH, ScratchFolder, replacing
 from seg_pipeline.segmentation.training.processes import TrainingFailed, join
 
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_LOOKS = 0.1
 KEPT_STATES = 2
+JOB = "job.json"
+"""File in a job's folder that says what to train."""
 STOP, FAILURE = "stop", "failure.txt"
-"""Files in the folder: a request to stop, and the reason why a process failed permanently."""
+"""Files in a job's folder: a request to stop, and the reason why a process failed permanently."""
 
 
 def train_together(
@@ -43,7 +47,7 @@ def train_together(
     saved: dict | None,
     cache_folder: Path | None,
 ) -> Iterator[dict]:
-    """Train with ``compute.devices`` processes, and yield the states to save. The config has no "auto" settings left.
+    """Train with ``compute.processes`` processes, and yield the states to save. The config has no "auto" settings left.
 
     Raises:
         ValueError: there are fewer GPUs than processes, or a batch cannot be divided among the processes.
@@ -55,17 +59,72 @@ def train_together(
         )
     from seg_pipeline.segmentation.data.loaders import open_caches  # here for the reason given in `_train`
 
-    check_shares(config.sampling.batch_size, int((manifest["split"] == "train").sum()), compute.devices)  # type: ignore[arg-type]
-    with ScratchFolder() as name:
+    check_shares(config.sampling.batch_size, int((manifest["split"] == "train").sum()), compute.processes)  # type: ignore[arg-type]
+    shared, endpoint = _meeting_place(compute)
+    with ScratchFolder(shared) as name:
         folder = Path(name)
         manifest.to_parquet(folder / "manifest.parquet")
         cache = cache_folder or folder / "pixel_cache"
         open_caches(manifest, config, mode=compute.cache, folder=cache, shared=True)  # once, here: all find it
-        job = {"config": config.to_dict(), "compute": asdict(compute), "cache": str(cache)}
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
         if saved is not None:
             _write(saved, folder, 0)
+        job = {"config": config.to_dict(), "compute": asdict(compute), "cache": str(cache), "version": __version__}
+        with replacing(folder / JOB) as draft:  # last and at once: other machines look for it
+            draft.write_text(json.dumps(job | {"endpoint": endpoint, "nodes": compute.num_nodes}), encoding="utf-8")
         yield from _states(folder, compute)
+
+
+def _meeting_place(compute: ComputeSettings) -> tuple[str | None, str]:
+    """The shared folder, and the endpoint at which the agents of all machines meet."""
+    if compute.num_nodes == 1:
+        return None, "127.0.0.1:0"
+    host, port = (os.environ.get(f"PET_MASTER_{name}", "") for name in ("ADDR", "PORT"))
+    endpoint = compute.endpoint or (host and port and f"{host}:{port}")
+    if not endpoint or not compute.shared_folder:
+        what = "shared_folder: FOLDER`, which all machines see" if endpoint else "endpoint: HOST:PORT` of this machine"
+        raise ValueError(f"training.compute.nodes: {compute.num_nodes} machines need `training.compute.{what}")
+    Path(compute.shared_folder).mkdir(parents=True, exist_ok=True)
+    return compute.shared_folder, endpoint
+
+
+def join_jobs(shared: Path, *, cache: Path, idle: float) -> list[str]:
+    """Train along in each job that appears in a shared folder, until none has for ``idle`` seconds.
+
+    Args:
+        cache: folder of this machine for decoded images.
+
+    Returns:
+        Why jobs failed.
+
+    Raises:
+        ValueError: another version of the package leads, or an image cannot be read.
+    """
+    seen, failures, since = set(), [], time.monotonic()
+    while time.monotonic() - since < idle:
+        for file in sorted(shared.glob(f"{SCRATCH}*/{JOB}")):
+            if file in seen or any((file.parent / mark).exists() for mark in (STOP, FAILURE)):
+                continue
+            seen.add(file)
+            failures += _join_job(file.parent, json.loads(file.read_text(encoding="utf-8")), cache)
+            since = time.monotonic()
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return failures
+
+
+def _join_job(folder: Path, job: dict, cache: Path) -> list[str]:
+    from seg_pipeline.segmentation.data.loaders import open_caches  # here for the reason given in `_train`
+
+    if job["version"] != __version__:
+        raise ValueError(
+            f"the machine that leads runs seg_pipeline {job['version']} and this one {__version__}; install the same "
+            "version on all machines"
+        )
+    compute, config = ComputeSettings(**job["compute"]), TrainingConfig.from_dict(job["config"])
+    log.info("joining %s at %s with %d processes", folder.name, job["endpoint"], compute.devices)
+    open_caches(pd.read_parquet(folder / "manifest.parquet"), config, mode=compute.cache, folder=cache, shared=True)
+    failure: list[Exception] = []
+    _launch(folder, compute, failure, cache=cache)
+    return [str(error) for error in failure]
 
 
 def _states(folder: Path, compute: ComputeSettings) -> Iterator[dict]:
@@ -89,35 +148,40 @@ def _states(folder: Path, compute: ComputeSettings) -> Iterator[dict]:
         raise TrainingFailed(f"the processes died more than {compute.restarts} times: {failure[0]}")
 
 
-def _launch(folder: Path, compute: ComputeSettings, failure: list[Exception]) -> None:
+def _launch(folder: Path, compute: ComputeSettings, failure: list[Exception], *, cache: Path | None = None) -> None:
+    """Start this machine's processes and wait for their end. ``cache`` is set where another machine leads."""
     # It warns that a thread's processes may outlive their parent: `exit_with_parent` ends them.
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.ERROR)
+    os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # a new MASTER_PORT after each restart, see `join`
+    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     launch = LaunchConfig(
         run_id=folder.name,
-        min_nodes=1,
-        max_nodes=1,
+        min_nodes=job["nodes"],
+        max_nodes=job["nodes"],
         nproc_per_node=compute.devices,
         rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        local_addr="127.0.0.1",
+        rdzv_endpoint=job["endpoint"],
+        rdzv_configs={"is_host": cache is None, "join_timeout": 600},
+        local_addr="127.0.0.1" if job["nodes"] == 1 else None,
         max_restarts=compute.restarts,
         monitor_interval=0.2,
         start_method="spawn",
     )
     try:
-        elastic_launch(launch, _work)(str(folder), os.getpid())
-    except ChildFailedError as error:
+        elastic_launch(launch, _work)(str(folder), os.getpid(), None if cache is None else str(cache))
+    except (ChildFailedError, RendezvousError) as error:
         failure.append(error)
 
 
-def _work(name: str, parent: int) -> None:
+def _work(name: str, parent: int, cache: str | None) -> None:
     """Run one process, which trains from the newest state in the folder."""
     folder = Path(name)
     if any((folder / file).exists() for file in (STOP, FAILURE)):
         return  # started again in vain: only what ends without an error ends for good
     exit_with_parent(parent, stop=(folder / STOP).exists)
     torch.set_num_threads(max(1, joblib.cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])))
-    job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    job |= {} if cache is None else {"cache": cache}
     device = join(folder, cpu=job["compute"]["device"] == "cpu")
     try:
         _train(folder, job, device)

@@ -99,9 +99,12 @@ def join(folder: Path, *, cpu: bool) -> torch.device:
     """Join the process group that ``elastic_launch`` describes in the environment, and return this process's device.
 
     The processes find each other through a file in ``folder``, a new one after each restart: with elastic's own store,
-    some found the addresses of processes that had died.
+    some found the addresses of processes that had died. On several machines its name is the port that their agents
+    agreed on, since each of them counts its own restarts.
     """
-    rank, world, attempt = (os.environ[name] for name in ("RANK", "WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT"))
+    alone = os.environ["GROUP_WORLD_SIZE"] == "1"
+    attempt = os.environ["TORCHELASTIC_RESTART_COUNT" if alone else "MASTER_PORT"]
+    rank, world = os.environ["RANK"], os.environ["WORLD_SIZE"]
     cuda = torch.cuda.is_available() and not cpu
     device = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
     if cuda:

@@ -163,10 +163,11 @@ def train_one(
     device = pick_device(compute.device)
     fewest = fewest_images(config)
     if saved is None:
-        config = resolve_auto_settings(config, manifest, device, processes=compute.devices)
-        if compute.devices == 1 or device.type == "cpu":  # GPUs have batch norm over all of them
-            check_parts(config, int((manifest["split"] == "train").sum()) // compute.devices, fewest, compute.devices)
-    if compute.devices > 1:
+        config = resolve_auto_settings(config, manifest, device, processes=compute.processes)
+        if compute.processes == 1 or device.type == "cpu":  # GPUs have batch norm over all of them
+            number = int((manifest["split"] == "train").sum()) // compute.processes
+            check_parts(config, number, fewest, compute.processes)
+    if compute.processes > 1:
         yield from distributed.train_together(manifest, config, compute, saved, cache_folder)
         return
     state = restore(saved, device) if saved else start(config, data_hash(manifest), device)
