@@ -17,6 +17,7 @@ from seg_pipeline.segmentation.settings.cluster import ClusterSettings
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.skipif("CLUSTER" not in os.environ, reason="starts a cluster; CLUSTER=1 asks for it"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
@@ -48,7 +49,7 @@ def dask_cluster():
         cluster.disconnect()
 
 
-@pytest.fixture(params=["ray_cluster", "dask_cluster"])
+@pytest.fixture(params=["dask_cluster", "ray_cluster"])
 def kill_one(request):
     return request.getfixturevalue(request.param)
 
