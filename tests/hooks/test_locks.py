@@ -41,13 +41,13 @@ class Loader(dict):
 
 
 @pytest.mark.fault(
-    scenario="`data_root` or `raw_root` at an address (s3://)",
+    scenario="`data_root` at an address (s3://)",
     command="kedro run",
     outcome="refused before the run, with what to do",
 )
 def test_data_at_an_address_is_refused_before_anything_is_read(tmp_path):
-    loader = Loader({}, raw_root="s3://bucket/scans")
-    with pytest.raises(UserError, match=r"raw_root: s3://bucket/scans is an address, but .* mount the bucket"):
+    loader = Loader({}, data_root="s3://bucket/scans")
+    with pytest.raises(UserError, match=r"data_root: s3://bucket/scans is an address, but .* mount the bucket"):
         LockHooks().after_context_created(SimpleNamespace(project_path=tmp_path, config_loader=loader))
 
 

@@ -33,13 +33,12 @@ class LockHooks:
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         given = context.config_loader
-        places = {**given["globals"], **(given.runtime_params or {})}
-        for name in ("data_root", "raw_root"):
-            if "://" in str(places.get(name)):
-                raise UserError(
-                    f"{name}: {places[name]} is an address, but checkpoints, caches, locks and images need a folder; "
-                    "mount the bucket (`rclone mount`) or copy it. Single tables of the catalog may lie at an address"
-                )
+        place = {**given["globals"], **(given.runtime_params or {})}.get("data_root")
+        if "://" in str(place):
+            raise UserError(
+                f"data_root: {place} is an address, but checkpoints, caches and locks need a folder; mount the bucket "
+                "(`rclone mount`) or copy the outputs. `raw_root`, and single tables of the catalog, may be addresses"
+            )
         self._project, self._root = Path(context.project_path), given["globals"].get("data_root", "data")
         self._wait = given["parameters"].get("concurrent_run") == "wait"
 
