@@ -23,6 +23,7 @@ IMAGE_SCORES = pd.DataFrame({"class": ["box"] * 3, "dice": [0.5, 0.8, 0.9], "tru
 GROUP_SCORES = pd.DataFrame({"group": ["a", "b"], "class": "box", "dice": [0.5, 0.8]})
 THRESHOLDS = pd.DataFrame({"class": "box", "threshold": [0.4, 0.6], "dice": 0.8, "precision": 0.9, "recall": 0.7})
 RELIABILITY = pd.DataFrame({"class": "box", "confidence": [0.1, 0.9], "frequency": [0.2, 0.8], "pixels": 9})
+RELIABILITY["calibrated"] = False
 GAIN = {"step": "fill_holes", "class": "box", "value": True, "dice_before": 0.5, "dice_after": 0.6}
 GAIN |= {"gain_interval": None, "kept": True}
 OPTION = {"option": "plain", "dice": 0.8, "gain": 0.0, "gain_low": None, "gain_high": None}

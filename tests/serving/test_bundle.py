@@ -1,5 +1,6 @@
 """`seg-pipeline serve` with an exported network: the predictor's own masks over HTTP, and a clean end."""
 
+import base64
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.prediction.predictor import Predictor
+from seg_pipeline.segmentation.prediction.uncertainty import entropy_map
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +52,17 @@ def test_http_gives_the_predictors_masks(address, bundle_folder, shape):
     thresholds = [round(float(np.median(one)), 3) for one in probabilities]
     expected = predictor.masks(probabilities, thresholds)
     assert expected.any((1, 2)).all()
-    answer = httpx.post(f"{address}/api/predict", files={"image": data}, params={"threshold": thresholds}).json()
+    answer = httpx.post(
+        f"{address}/api/predict", files={"image": data}, params={"threshold": thresholds, "include": "uncertainty"}
+    ).json()
     assert [one["name"] for one in answer["classes"]] == list(predictor.bundle.classes)
     assert [one["rle"] for one in answer["classes"]] == [encode_rle(mask, order="C") for mask in expected]
     assert [one["area"] for one in answer["classes"]] == expected.sum((1, 2)).tolist()
     assert [one["peak"] for one in answer["classes"]] == pytest.approx(probabilities.max((1, 2)).tolist(), abs=1e-6)
+    doubt = predictor.uncertainty(probabilities)
+    assert (answer["uncertainty"], answer["look_at_this"]) == (pytest.approx(doubt.score, abs=1e-6), None)
+    shown = cv2.imdecode(np.frombuffer(base64.b64decode(answer["uncertainty_map"]["data"]), np.uint8), 0)
+    np.testing.assert_allclose(shown / 255, entropy_map(probabilities, "multilabel"), atol=0.5 / 255 + 1e-5)
 
 
 def test_the_model_tells_of_the_bundle(address, bundle_folder):

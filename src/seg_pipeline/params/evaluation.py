@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from seg_pipeline.params.base import Params
+from seg_pipeline.segmentation.settings.review import ReviewSettings
 from seg_pipeline.segmentation.settings.training import MeasureSettings
 
 
@@ -21,6 +22,9 @@ class EvaluationParams(Params):
     """auto: CUDA if available, else CPU."""
     postprocess: bool = True
     """Choose thresholds and postprocessing on validation images; false: plain masks."""
+    calibrate: bool = True
+    """Fit temperatures on validation images, so that probabilities match observed frequencies."""
+    review: ReviewSettings = ReviewSettings()
     option_images: int = Field(default=64, ge=0)
     """Validation images, in whole series, on which the `prediction` options are measured; 0: none."""
     measures: MeasureSettings = MeasureSettings()

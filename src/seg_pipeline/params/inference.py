@@ -17,8 +17,10 @@ class InferenceParams(Params):
     """checkpoint: the trained model; bundle: the exported one; or the folder of a bundle."""
     bundle_format: Literal["onnx", "int8"] = "onnx"
     """Format of a bundle to run."""
-    formats: list[Literal["masks", "overlays", "rle", "coco"]] = Field(default=["masks", "overlays", "rle"])
-    """masks, overlays: PNG files; rle: rle_masks.csv (id, class, predicted); coco: coco.json."""
+    formats: list[Literal["masks", "overlays", "uncertainty", "rle", "coco"]] = Field(
+        default=["masks", "overlays", "rle"]
+    )
+    """masks, overlays, uncertainty: PNG files; rle: rle_masks.csv (id, class, predicted); coco: coco.json."""
     rle_order: Literal["C", "F"] = "C"
     """Run lengths of rle_masks.csv: C along rows, F down columns."""
     source: str | None = None

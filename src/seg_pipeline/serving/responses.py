@@ -24,7 +24,7 @@ from seg_pipeline.segmentation.settings.training import InputSettings
 from seg_pipeline.serving.image_checks import DecodedUpload
 from seg_pipeline.serving.schema import ClassResult, ImageFacts, PixelData, Prediction, RequestError
 
-Extra = Literal["probabilities", "display", "values"]
+Extra = Literal["probabilities", "uncertainty", "display", "values"]
 
 LOSSLESS_PIXELS = 1_048_576
 """Display images up to this size are PNG; larger ones JPEG, which takes a tenth of the bytes and the time."""
@@ -52,6 +52,9 @@ def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseO
     masks = predictor.masks(probabilities, options.thresholds)
     if options.response_format == "mask":
         return Response(mask_png(masks, bundle.colours, task=bundle.task), media_type="image/png")
+    doubt, entropy = predictor.uncertainty(probabilities), None
+    if "uncertainty" in options.include:
+        entropy = _png_data(np.rint(predictor.entropy(probabilities) * 255).astype(np.uint8))
     result = Prediction(
         image=ImageFacts(
             file=upload.name,
@@ -68,6 +71,9 @@ def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseO
         task=bundle.task,
         classes=list(_class_results(bundle, probabilities, masks, options, upload.spacing)),
         network_ms=network_ms,
+        uncertainty=doubt.score,
+        look_at_this=doubt.look_at_this,
+        uncertainty_map=entropy,
         display=display_image(image, bundle.input) if "display" in options.include else None,
     )
     if "values" in options.include:

@@ -118,7 +118,7 @@ async def predict(
     include: Annotated[
         list[Extra] | None,
         Query(
-            description="Extra parts of the JSON: probability maps, a display image, 16-bit values; may be repeated."
+            description="Extra parts of the JSON: probability and uncertainty maps, a display image, 16-bit values."
         ),
     ] = None,
     page: Annotated[

@@ -49,6 +49,13 @@ class Prediction(BaseModel):
     task: Literal["multilabel", "multiclass"] = Field(description="multilabel (classes may overlap) or multiclass.")
     classes: list[ClassResult] = Field(description="One ClassResult per class, in the model's order.")
     network_ms: float = Field(description="Milliseconds that preparing the image and running the network took.")
+    uncertainty: float = Field(description="Of the image: 0 is certain, 1 uncertain.")
+    look_at_this: bool | None = Field(
+        description="Whether a person should look at the image; null if evaluation chose no limit."
+    )
+    uncertainty_map: PixelData | None = Field(
+        description="Greyscale PixelData of each pixel's entropy, 255 is the most; null unless requested by include."
+    )
     display: PixelData | None = Field(description="8-bit PixelData for the screen; null unless requested by include.")
     values: PixelData | None = Field(
         default=None,

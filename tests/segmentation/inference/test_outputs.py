@@ -36,7 +36,8 @@ def record_of(masks, image_id="a/b"):
         name: [encode_rle(mask, order="C"), int(mask.sum()), 0.75, 0.9]
         for name, mask in zip(("box", "disc"), masks, strict=True)
     }
-    return {"image_id": image_id, "file": f"{image_id}.png", "height": 5, "width": 7, "classes": of}
+    about = {"image_id": image_id, "file": f"{image_id}.png", "height": 5, "width": 7}
+    return {**about, "uncertainty": 0.25, "look_at_this": True, "classes": of}
 
 
 def test_exclusive_classes_are_one_palette_image(tmp_path, masks, bundle):
@@ -118,10 +119,19 @@ def test_the_table_of_areas_by_hand(masks):
     record["classes"]["disc"] = ["", 0, None, 0.2]
     table = outputs.area_table([record])
     expected = pd.DataFrame(
-        [["a/b", "a/b.png", 5, 7, "box", 8, 8 / 35, 0.75, 0.9], ["a/b", "a/b.png", 5, 7, "disc", 0, 0.0, np.nan, 0.2]],
+        [
+            ["a/b", "a/b.png", 5, 7, "box", 8, 8 / 35, 0.75, 0.9, 0.25, True],
+            ["a/b", "a/b.png", 5, 7, "disc", 0, 0.0, np.nan, 0.2, 0.25, True],
+        ],
         columns=outputs.TABLE_COLUMNS,
-    )
+    ).astype({"look_at_this": "boolean"})
     pd.testing.assert_frame_equal(table, expected)
+
+
+def test_an_uncertainty_map_goes_from_0_to_255(tmp_path):
+    outputs.write_uncertainty(tmp_path, "a/b", np.array([[0, 0.2, 1]], dtype=np.float32))
+    read = cv2.imread(str(tmp_path / "uncertainty" / "a" / "b.png"), cv2.IMREAD_UNCHANGED)
+    assert read.tolist() == [[0, 51, 255]]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -6,7 +6,13 @@ import torch
 from torchmetrics.functional.classification import binary_calibration_error
 
 from seg_pipeline.segmentation.images.masks import IGNORE
-from seg_pipeline.segmentation.metrics.calibration import BINS, Calibration, expected_error
+from seg_pipeline.segmentation.metrics.calibration import (
+    BINS,
+    Calibration,
+    before_and_after,
+    expected_error,
+    last_probabilities,
+)
 
 
 def test_bins_by_hand():
@@ -38,3 +44,13 @@ def test_the_error_is_torchmetrics_over_images_of_several_sizes():
 
 def test_without_a_pixel_there_is_no_error():
     assert math.isnan(expected_error(Calibration(["a"]).table())["a"])
+
+
+def test_the_last_probabilities_are_calibrated_if_there_are_temperatures():
+    one, other = Calibration(["a"]), Calibration(["a"])
+    one.update(np.array([[[0.7, 0.1]]], dtype=np.float32), np.array([[[1, 0]]], dtype=np.uint8))
+    other.update(np.array([[[1.0, 0.0]]], dtype=np.float32), np.array([[[1, 0]]], dtype=np.uint8))
+    both, alone = before_and_after(one, other), before_and_after(one, None)
+    assert expected_error(last_probabilities(both))["a"] == 0
+    assert expected_error(both[~both["calibrated"]])["a"] == pytest.approx(0.2)
+    assert expected_error(last_probabilities(alone))["a"] == pytest.approx(0.2)

@@ -98,7 +98,7 @@ def test_threshold_curves_show_the_range_of_the_scores():
 def test_reliability_leaves_out_empty_bins():
     bins = pd.DataFrame(
         {"class": "stomach", "confidence": [0.1, NAN, 0.9], "frequency": [0.2, NAN, 0.8], "pixels": [1000, 0, 10]}
-    )
+    ).assign(calibrated=False)
     figure = saved(plotting.plot_reliability(bins, THREE, {"stomach": 0.0625, "large_bowel": None}))
     (axes,) = figure.axes
     assert axes.get_title() == "stomach\nECE 0.0625"
@@ -106,6 +106,10 @@ def test_reliability_leaves_out_empty_bins():
     large, small = axes.collections[0].get_sizes()
     assert large == 82
     assert small < large
+    after = pd.concat([bins, bins.assign(calibrated=True, confidence=[0.2, NAN, 0.8])])
+    (axes,) = saved(plotting.plot_reliability(after, THREE, {})).axes
+    _, before, calibrated = (line.get_xydata().tolist() for line in axes.lines)
+    assert (before, calibrated) == ([[0.1, 0.2], [0.9, 0.8]], [[0.2, 0.2], [0.8, 0.8]])
 
 
 @pytest.mark.parametrize("number", [1, 3, 30])

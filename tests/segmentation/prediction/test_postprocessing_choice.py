@@ -12,6 +12,7 @@ from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.objects.label_maps import encode_labels
 from seg_pipeline.segmentation.prediction import postprocessing_choice, prediction_options
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
+from seg_pipeline.segmentation.prediction.postprocessing_choice import Choices
 from seg_pipeline.segmentation.prediction.prediction_options import whole_series
 from seg_pipeline.segmentation.prediction.validation_gain import validation_runs
 from seg_pipeline.segmentation.settings.training import PredictSettings
@@ -49,7 +50,7 @@ def choose(train_val_images, checkpoint, monkeypatch, predict, **changes):
         device=CPU,
         batch_size=2,
         prediction=PredictSettings(),
-        **{"aggregator": AGGREGATOR, "confidence": 0.95, **changes},
+        **{"aggregator": AGGREGATOR, "confidence": 0.95, "choices": Choices(calibrate=False), **changes},
     )
 
 
@@ -64,6 +65,8 @@ def sure(masks):
 def test_no_step_is_kept_for_a_perfect_model(train_val_images, checkpoint, monkeypatch):
     found, curve = choose(train_val_images, checkpoint, monkeypatch, lambda _, masks: sure(masks))
     assert Postprocessing.from_dict(found["settings"]) == Postprocessing.none(2, 0.5)
+    assert found["review"]["look_above"] is None
+    assert (found["review"]["num_low"], found["review"]["num_images"]) == (0, 5)  # one image shows neither class
     assert not kept(found)
     assert (found["chosen_on"], found["resampled"], found["num_images"]) == ("val", "groups", 6)
     table_schemas.THRESHOLD_CURVE.validate(curve)
@@ -134,10 +137,28 @@ def test_a_gain_in_only_one_of_three_groups_counts_as_chance(train_val_images, c
 
 
 def test_without_steps_masks_are_only_thresholded(train_val_images, checkpoint, monkeypatch):
-    found, curve = choose(train_val_images, checkpoint, monkeypatch, lambda _, masks: sure(masks) * 0.4, steps=False)
+    bare = Choices(steps=False, calibrate=False)
+    found, curve = choose(train_val_images, checkpoint, monkeypatch, lambda _, masks: sure(masks) * 0.4, choices=bare)
     assert found["gains"] == []
     assert found["settings"]["thresholds"] == [0.5, 0.5]
     assert len(curve) == 38
+
+
+def test_an_image_of_low_dice_is_flagged_and_probabilities_are_calibrated(train_val_images, checkpoint, monkeypatch):
+    """One of five images with classes is predicted wrongly, and less certainly than the others."""
+
+    def predict(row, masks):
+        found = np.where(masks, 0.99, 0.01)
+        if row["image_id"] == "scan11":
+            found = np.where(np.roll(masks, 6, axis=2), 0.7, 0.3)
+        return found
+
+    found, _ = choose(train_val_images, checkpoint, monkeypatch, predict, choices=Choices())
+    review, settings = found["review"], Postprocessing.from_dict(found["settings"])
+    assert (review["num_low"], review["num_images"], review["flagged"]) == (1, 5, pytest.approx(1 / 6))
+    assert settings.look_above == review["look_above"] > 0
+    assert settings.temperatures is not None
+    assert len(settings.temperatures) == 2
 
 
 def test_multiclass_has_no_threshold_to_choose(train_val_images, config, monkeypatch):

@@ -1,6 +1,7 @@
 """The way of an exported model against that of evaluation, which goes through torch's data sets and loaders."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.prediction.predict_images import full_size_probabilities
 from seg_pipeline.segmentation.prediction.predictor import Predictor, activated, prepare
+from seg_pipeline.segmentation.prediction.uncertainty import calibrated
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, SourceInput
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.state import start
@@ -62,11 +64,14 @@ def test_probabilities_match_evaluation(mixed, checkpoint, task, prediction):
         {"input": InputSettings(size=(32, 64), resize_mode="crop"), "classes": ("left", "top")}
     )
     both = untrained(tiny.changed({"task": task, "background": task == "multiclass"}), 1, 2)
-    ours = checkpoint_predictor(both, device=CPU, prediction=prediction)
+    plain = Postprocessing.none(2, 0.5 if task == "multilabel" else None)
+    steps = replace(plain, temperatures=(1.5, 0.8) if task == "multilabel" else (1.5, 1.5))
+    ours = checkpoint_predictor(both, device=CPU, prediction=prediction, postprocessing=steps)
     rows = mixed.iloc[[0, 2, 4]]
     evaluated = list(full_size_probabilities(rows, both, device=CPU, batch_size=2, settings=prediction))
     for image, expected in zip(seen_images(rows, tiny.input), evaluated, strict=True):
-        np.testing.assert_allclose(ours.probabilities(image), expected.numpy(), atol=2e-5)
+        found = calibrated(expected.numpy(), steps.temperatures, task)
+        np.testing.assert_allclose(ours.probabilities(image), found, atol=2e-5)
 
 
 def test_images_of_a_source_are_normalised_as_in_its_training(mixed, checkpoint):

@@ -74,6 +74,29 @@ def test_volumes_and_the_competition_stand_beside_the_scores(results):
     assert "UW-Madison competition score, by reading of its rules: text 0.500, host_comment 0.625." in text
 
 
+def test_calibration_and_flags_stand_beside_the_scores(results):
+    text = words(section(page(results), "scores"))
+    assert "Expected calibration error 0.0123 (before calibration 0.0456): average gap" in text
+    flags = "Look at this: 1 of 2 images with a Dice below 0.8 are flagged, 1 missed; 2 false alarms."
+    assert f"{flags} A person must look at 50 % of 6 images (0.25 to 0.75)." in text
+    none = results.test_scores | {"review": results.test_scores["review"] | {"num_low": 0}}
+    text = words(section(page(replace(results, test_scores=none)), "scores"))
+    assert "50 % of 6 images (0.25 to 0.75) are flagged; no image has a Dice below 0.8, so there was none to" in text
+
+
+FEW = "of 0.25 or more, which catches 90 % of 3 validation images with a Dice below 0.8; so few make it rough."
+NONE = "No limit for the flag look_at_this was chosen: there is no validation image with a Dice below 0.8."
+
+
+@pytest.mark.parametrize(("low", "above", "said"), [(3, 0.25, FEW), (0, None, NONE)])
+def test_the_choice_of_the_flag_is_said(results, low, above, said):
+    review = {"score": "mean_entropy", "look_above": above, "num_low": low, "dice_below": 0.8, "catch": 0.9}
+    given = {"settings": {"temperatures": [1.5, 2.25, 1.5]}, "gains": [], "rule": "", "resampled": "", "num_images": 9}
+    text = words(section(page(replace(results, postprocessing=given | {"review": review})), "choices"))
+    assert "Logits are divided by 1.50, 2.25, so that probabilities are calibrated." in text
+    assert said in text
+
+
 def test_every_part_that_did_not_run_is_named_with_its_command(results):
     text = words(page(bare(results)))
     for what, pipeline in (("searched", "hparam_search"), ("trained", "training"), ("scored", "evaluation")):

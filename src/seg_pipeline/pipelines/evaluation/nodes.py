@@ -26,7 +26,7 @@ def choose_postprocessing(
         prediction=prediction,
         aggregator=seg.metrics.Aggregator.of(scores, params.measures, seed),
         confidence=params.measures.confidence,
-        steps=params.postprocess,
+        choices=seg.prediction.Choices(params.postprocess, params.calibrate, params.review),
         workers=params.num_workers,
     )
 
@@ -61,30 +61,33 @@ def predict_test(
     params: EvaluationParams,
 ) -> tuple[DataFrame, DataFrame]:
     """Predicted masks of the test split (else val) at native size, and how well its probabilities are calibrated."""
-    calibration = seg.metrics.Calibration(postprocessing["classes"])
+    steps = seg.prediction.Postprocessing.from_dict(postprocessing["settings"])
+    plain, calibration = (seg.metrics.Calibration(postprocessing["classes"]) for _ in range(2))
     predictions = seg.prediction.predict_masks(
         seg.metrics.scored_rows(manifest),
         checkpoint,
         device=seg.training.pick_device(params.device),
         batch_size=params.batch_size,
-        postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]),
+        postprocessing=steps,
         settings=prediction,
-        calibration=calibration,
+        calibration=calibration if steps.temperatures else None,
+        uncalibrated=plain,
         workers=params.num_workers,
     )
-    return predictions, calibration.table()
+    return predictions, seg.metrics.before_and_after(plain, calibration if steps.temperatures else None)
 
 
 def score_predictions(
     manifest: DataFrame,
     predictions: DataFrame,
     reliability: DataFrame,
+    postprocessing: dict,
     scores: ScoreSettings,
     params: EvaluationParams,
     seed: int,
 ) -> tuple[dict, DataFrame, DataFrame, DataFrame, DataFrame]:
-    """Scores of the test split, of each of its images, groups and series, and the confusion matrix."""
-    return seg.metrics.score_predictions(
+    """Scores of the test split and its flags, of each of its images, groups and series, and the confusion matrix."""
+    scored = seg.metrics.score_predictions(
         seg.metrics.scored_rows(manifest),
         predictions,
         scores=scores,
@@ -93,3 +96,12 @@ def score_predictions(
         reliability=reliability,
         workers=params.num_workers,
     )
+    scored.scores["review"] = seg.metrics.score_flags(
+        scored.images,
+        predictions,
+        dice_below=postprocessing["review"]["dice_below"],
+        repeats=params.measures.repeats,
+        seed=seed,
+        confidence=params.measures.confidence,
+    )
+    return scored

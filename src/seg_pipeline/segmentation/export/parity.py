@@ -31,6 +31,7 @@ from seg_pipeline.segmentation.prediction.predict_images import (
     mean_probabilities,
 )
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
+from seg_pipeline.segmentation.prediction.uncertainty import calibrated
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import ParitySettings, ScoreSettings
 from seg_pipeline.segmentation.storage.atomic import ScratchFolder
@@ -100,9 +101,9 @@ def _trained(checkpoint: dict[str, Any], bundle: Bundle, rows: pd.DataFrame, bat
     models = load_models(checkpoint, CPU)[: len(bundle.used)]
     logits = [[one.numpy() for one in full_size_logits(*each, rows, CPU, batch_size, NO_OPTIONS)] for each in models]
     found = mean_probabilities(models, rows, device=CPU, batch_size=batch_size, settings=bundle.prediction)
-    masks = [
-        make_masks(one.numpy(), bundle.postprocessing, task=bundle.task, background=bundle.background) for one in found
-    ]
+    steps = bundle.postprocessing
+    sure = (calibrated(one.numpy(), steps.temperatures, bundle.task) for one in found)
+    masks = [make_masks(one, steps, task=bundle.task, background=bundle.background) for one in sure]
     return Outcome(logits, masks)
 
 

@@ -85,7 +85,11 @@ def _is_record(record: Any, classes: list[str]) -> TypeGuard[dict[str, Any]]:
     kinds: dict[str, type] = {"image_id": str, "file": str, "signature": list}
     if not isinstance(record, dict):
         return False
-    kinds |= {"rule": str, "reason": str} if "rule" in record else {"height": int, "width": int, "classes": dict}
+    kinds |= (
+        {"rule": str, "reason": str}
+        if "rule" in record
+        else {"height": int, "width": int, "uncertainty": float, "classes": dict}
+    )
     if any(type(record.get(name)) is not kind for name, kind in kinds.items()):
         return False
     if "objects" in record and not _are_objects(record["objects"], classes):

@@ -23,6 +23,7 @@ from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.storage.atomic import replacing
 
 TABLE_COLUMNS = ["image_id", "file", "height", "width", "class", "area", "share", "confidence", "peak"]
+TABLE_COLUMNS += ["uncertainty", "look_at_this"]  # of the image, in each of its rows
 
 
 def mask_files(image_id: str, bundle: Bundle, *, georeferenced: bool = False) -> list[str]:
@@ -35,6 +36,10 @@ def mask_files(image_id: str, bundle: Bundle, *, georeferenced: bool = False) ->
 
 def overlay_file(image_id: str) -> str:
     return f"overlays/{image_id}.png"
+
+
+def uncertainty_file(image_id: str) -> str:
+    return f"uncertainty/{image_id}.png"
 
 
 def write_masks(
@@ -81,6 +86,11 @@ def write_overlay(folder: Path, image_id: str, image: np.ndarray, masks: np.ndar
     _write_png(folder / overlay_file(image_id), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
 
 
+def write_uncertainty(folder: Path, image_id: str, entropy: np.ndarray) -> None:
+    """Write an entropy map, float32 (H, W) from 0 to 1, as a grey PNG from 0 to 255."""
+    _write_png(folder / uncertainty_file(image_id), np.rint(entropy * 255).astype(np.uint8))
+
+
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     _, encoded = cv2.imencode(".png", pixels)
     with replacing(path) as temporary:
@@ -88,15 +98,18 @@ def _write_png(path: Path, pixels: np.ndarray) -> None:
 
 
 def area_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """One row per image and class: area in pixels, share of the image, mean probability inside the mask, and peak."""
+    """One row per image and class: area in pixels, share of the image, mean probability inside the mask, peak, and the
+    image's uncertainty."""
     rows = [
-        (record["image_id"], record["file"], height, width, name, area, area / (height * width), confidence, peak)
+        (*about, height, width, name, area, area / (height * width), confidence, peak, *doubt)
         for record in records
+        for about in [(record["image_id"], record["file"])]
         for height, width in [(record["height"], record["width"])]
+        for doubt in [(record["uncertainty"], record["look_at_this"])]
         for name, (_, area, confidence, peak) in record["classes"].items()
     ]
     table = pd.DataFrame(rows, columns=TABLE_COLUMNS)
-    return table.astype({"confidence": "float64"})
+    return table.astype({"confidence": "float64", "look_at_this": "boolean"})
 
 
 def rle_table(records: Iterable[dict[str, Any]], order: Order) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -24,8 +24,8 @@ from seg_pipeline.segmentation.settings.plain_values import to_plain
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.storage.atomic import sweep
 
-Format = Literal["masks", "overlays", "rle", "coco"]
-FORMATS: tuple[Format, ...] = ("masks", "overlays", "rle", "coco")
+Format = Literal["masks", "overlays", "uncertainty", "rle", "coco"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class OutputSettings:
     knows objects."""
 
     formats: tuple[Format, ...] = ("masks", "rle")
-    """masks, overlays: PNG files; rle: rle_masks.csv (id, class, predicted); coco: coco.json."""
+    """masks, overlays, uncertainty: PNG files; rle: rle_masks.csv (id, class, predicted); coco: coco.json."""
     rle_order: Order = "C"
     """Run lengths in rle_masks.csv: C along rows (as everywhere in this project), F down columns."""
 
@@ -159,6 +159,7 @@ class Writer:
         if "rule" in record:
             return record["rule"] != "io_error"  # which may have passed
         files = [outputs.overlay_file(name)] if "overlays" in self.settings.formats else []
+        files += [outputs.uncertainty_file(name)] if "uncertainty" in self.settings.formats else []
         if "masks" in self.settings.formats:
             placed = record.get("georeferenced", False)
             files += outputs.mask_files(name, self.predictor.bundle, georeferenced=placed)
@@ -167,7 +168,10 @@ class Writer:
         return all((self.folder / file).exists() for file in files)
 
     def record(self, row: dict[str, Any], loaded: Loaded, probabilities: np.ndarray | None) -> dict[str, Any]:
-        """Write the files of an image; returns plain values: per class the run lengths, area, confidence and peak."""
+        """Write the files of an image; returns plain values.
+
+        Its uncertainty, and per class the run lengths, area, confidence and peak.
+        """
         about = {name: row[name] for name in ("image_id", "file")} | {"signature": list(signature(row["path"]))}
         if loaded.finding is not None:
             return {**about, "rule": loaded.finding.rule, "reason": loaded.finding.reason}
@@ -178,11 +182,15 @@ class Writer:
             outputs.write_masks(self.folder, row["image_id"], masks, bundle, loaded.georeference)
         if "overlays" in self.settings.formats:
             outputs.write_overlay(self.folder, row["image_id"], loaded.image, masks, bundle)
+        if "uncertainty" in self.settings.formats:
+            outputs.write_uncertainty(self.folder, row["image_id"], self.predictor.entropy(probabilities))
+        doubt = self.predictor.uncertainty(probabilities)
         classes = {
             name: [encode_rle(mask, order="C"), int(mask.sum()), *_confidences(mask, one)]
             for name, mask, one in zip(bundle.classes, masks, bundle.class_part(probabilities), strict=True)
         }
         about |= {"georeferenced": True} if loaded.georeference else {}
+        about |= {"uncertainty": _rounded(doubt.score), "look_at_this": doubt.look_at_this}
         if bundle.objects:
             labels = self.predictor.objects(probabilities)
             about["objects"] = object_outputs.record_objects(
@@ -197,7 +205,7 @@ def _confidences(mask: np.ndarray, probabilities: np.ndarray) -> tuple[float | N
     return _rounded(probabilities[mask].mean()) if mask.any() else None, _rounded(probabilities.max())
 
 
-def _rounded(value: np.floating) -> float:
+def _rounded(value: np.floating | float) -> float:
     """Round to six digits, the precision of a float32."""
     return float(f"{value:.6g}")
 

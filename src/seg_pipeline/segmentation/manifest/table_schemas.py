@@ -167,6 +167,14 @@ PREDICTIONS = Table(
             nullable=True,
         ),
         Column(f"object_map_{CLASS}", "text", "objects, as in the manifest", required=False),
+        Column("uncertainty", "number", "of the image, from 0", least=0, most=1, required=False),
+        Column(
+            "look_at_this",
+            "boolean",
+            "whether a person should look at the image; missing if no limit was chosen",
+            nullable=True,
+            required=False,
+        ),
     ),
 )
 

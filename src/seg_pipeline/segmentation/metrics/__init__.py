@@ -7,7 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "agreement": ["compare_readers", "read_other_manifest"],
         "aggregation": ["Aggregator"],
-        "calibration": ["Calibration"],
+        "calibration": ["Calibration", "before_and_after"],
+        "review": ["score_flags"],
         "run_comparison": [
             "describe",
             "no_pairs",

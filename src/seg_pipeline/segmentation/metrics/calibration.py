@@ -86,6 +86,18 @@ class Calibration:
         return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def before_and_after(uncalibrated: Calibration, calibration: Calibration | None) -> pd.DataFrame:
+    """The tables of both, with a column ``calibrated``; ``calibration`` is None if no temperatures were fitted."""
+    tables = [uncalibrated.table().assign(calibrated=False)]
+    tables += [] if calibration is None else [calibration.table().assign(calibrated=True)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def last_probabilities(reliability: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the probabilities in use: calibrated ones if there are any."""
+    return reliability[reliability["calibrated"] == reliability["calibrated"].any()]
+
+
 def expected_error(reliability: pd.DataFrame) -> dict[str, float]:
     """Expected calibration error per class: the bins' mean |frequency - confidence|, weighted by their pixels.
 

@@ -1,7 +1,7 @@
 """Scores of predictions against the ground truth at native resolution: overall, per class, image, group, series."""
 
 import logging
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ import pandas as pd
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names
 from seg_pipeline.segmentation.metrics import object_scores, overlap
 from seg_pipeline.segmentation.metrics.aggregation import SCORES, Aggregator, defined_mean, image_values
-from seg_pipeline.segmentation.metrics.calibration import expected_error
+from seg_pipeline.segmentation.metrics.calibration import expected_error, last_probabilities
 from seg_pipeline.segmentation.metrics.confidence_intervals import FEW_GROUPS
 from seg_pipeline.segmentation.metrics.counting import SeriesCounts, count_images, count_volumes, unit_of
 from seg_pipeline.segmentation.metrics.overlap import ImageCounts
@@ -77,7 +77,7 @@ def score_predictions(
         scores: empty policy, and the aggregation of the scores at the top level of the result.
         measures: tolerance, boundary width, spacing across frames, confidence level of the intervals.
         seed: seed of the bootstrap.
-        reliability: ``Calibration.table`` of the same predictions; None leaves out the calibration error.
+        reliability: ``calibration.before_and_after`` of the same predictions; None leaves out the calibration error.
         workers: threads, which do not change the result; None: one per core.
 
     Raises:
@@ -203,9 +203,12 @@ def _about(truth: pd.DataFrame, scores: ScoreSettings, measures: MeasureSettings
 def _calibration(reliability: pd.DataFrame | None) -> dict | None:
     if reliability is None:
         return None
-    found = expected_error(reliability)
-    mean = plain(defined_mean(np.array(list(found.values()))))
-    return {"ece": mean, "classes": {name: plain(value) for name, value in found.items()}}
+    found: dict[str, Any] = {}
+    for suffix, rows in (("", last_probabilities(reliability)), ("_before", reliability[~reliability["calibrated"]])):
+        errors = expected_error(rows)
+        found[f"ece{suffix}"] = plain(defined_mean(np.array(list(errors.values()))))
+        found[f"classes{suffix}"] = {name: plain(value) for name, value in errors.items()}
+    return found
 
 
 def _of_volumes(

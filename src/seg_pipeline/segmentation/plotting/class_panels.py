@@ -99,13 +99,18 @@ def plot_thresholds(curve: pd.DataFrame, names: Sequence[str], chosen: Mapping[s
 def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[str, float | None]) -> Figure:
     """Observed frequency against predicted probability, per class; on the diagonal the model is calibrated.
 
-    ``bins`` has one row per class and bin: class, confidence (mean predicted probability), frequency (observed share of
-    the class), pixels; ``errors`` has the expected calibration error (ECE) per class.
+    ``bins`` has one row per class and bin, before and after calibration: class, confidence (mean predicted
+    probability), frequency (observed share of the class), pixels, calibrated; ``errors`` has the expected calibration
+    error (ECE) per class, of the probabilities in use.
     """
     figure, panels, note = class_panels(bins.dropna(subset=["frequency"]), names, unit="observed frequency")
+    final = bins["calibrated"].any()
     for name, (axes, colour) in panels.items():
-        part = bins[(bins["class"] == name) & (bins["pixels"] > 0)].sort_values("confidence")
+        own = bins[(bins["class"] == name) & (bins["pixels"] > 0)].sort_values("confidence")
+        part, before = own[own["calibrated"] == final], own[~own["calibrated"]]
         axes.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="perfect")
+        if final:
+            axes.plot(before["confidence"], before["frequency"], color="0.25", linestyle=":", linewidth=1.2)
         axes.plot(part["confidence"], part["frequency"], color=colour, linewidth=1.5, zorder=2)
         sizes = 12 + 70 * (part["pixels"] / max(part["pixels"].max(), 1)) ** 0.25
         axes.scatter(part["confidence"], part["frequency"], s=sizes, color=colour, edgecolor="0.25", zorder=3)
@@ -113,7 +118,7 @@ def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[s
             axes.set_title(f"{name}\nECE {errors[name]:.4f}")
         axes.set(xlim=UNIT, ylim=UNIT, xlabel="predicted probability")
     figure.suptitle("Reliability: observed frequency of the class against predicted probability")
-    add_note(figure, note, "dashed: perfect calibration; larger points: more pixels")
+    add_note(figure, note, "dashed: perfect; larger points: more pixels" + "; dotted: before calibration" * bool(final))
     return figure
 
 

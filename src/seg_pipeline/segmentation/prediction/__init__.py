@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "postprocessing_choice": ["choose_postprocessing"],
+        "postprocessing_choice": ["Choices", "choose_postprocessing"],
         "prediction_options": ["measure_options"],
         "checkpoint_predictor": ["choose_predictor"],
         "postprocessing": ["Postprocessing"],

@@ -6,7 +6,7 @@ This module does not import torch, because exported models use it too.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import cv2
@@ -14,12 +14,14 @@ import numpy as np
 
 from seg_pipeline.segmentation.objects.gaps import starts_of
 from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, drop_small, levels_of, split_mask
-from seg_pipeline.segmentation.settings.plain_values import from_plain
+from seg_pipeline.segmentation.settings.plain_values import from_plain, to_plain
+
+UncertaintyScore = Literal["expected_dice", "border_entropy", "mean_entropy"]
 
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """Postprocessing steps, applied in this order; each field holds one value per class."""
+    """Postprocessing steps, applied in this order, with one value per class; and how uncertain images are found."""
 
     thresholds: tuple[float, ...] | None
     """Probability above which a multilabel pixel belongs to the class; None for multiclass, where the largest wins."""
@@ -35,9 +37,17 @@ class Postprocessing:
     """An object starts where the probability of its class and no gap exceeds this; None: the model knows no objects."""
     object_area: tuple[int, ...] | None = None
     """Leave out objects of fewer pixels, after the mask is split; the mask keeps them."""
+    temperatures: tuple[float, ...] | None = None
+    """Divide the logits before everything else, so that probabilities are calibrated; None: not fitted. One value for
+    all classes of a multiclass task, repeated. The gaps between objects have none."""
+    uncertainty: UncertaintyScore = "expected_dice"
+    """How the uncertainty of an image is computed."""
+    look_above: float | None = None
+    """Uncertainty from which a person should look at the image; None: not chosen."""
 
     def __post_init__(self) -> None:
-        lengths = {one.name: len(value) for one in fields(self) if (value := getattr(self, one.name)) is not None}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        lengths = {name: len(value) for name, value in values.items() if isinstance(value, tuple)}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"postprocessing needs one value per class in each setting, found {lengths}")
 
@@ -64,16 +74,20 @@ class Postprocessing:
         """Return a copy with one class's value of a setting replaced."""
         values = list(getattr(self, step))
         values[index] = value
-        return replace(self, **{step: tuple(values)})
+        changes: dict[str, Any] = {step: tuple(values)}
+        return replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
-        return {name: None if value is None else list(value) for name, value in asdict(self).items()}
+        return to_plain(asdict(self))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Postprocessing:
-        """The inverse of ``to_dict``; raises ValueError if settings are missing, unknown or of another type."""
-        older = dict.fromkeys(("object_seeds", "object_area"))  # settings written before there were objects
+        """The inverse of ``to_dict``; raises ValueError if settings are missing, unknown or of another type.
+
+        Settings with a default may be missing, as in files of earlier versions.
+        """
+        older = {one.name: one.default for one in fields(cls) if one.default is not MISSING}
         expected = {one.name for one in fields(cls)}
         if set(older | values) != expected:
             raise ValueError(f"postprocessing has the settings {sorted(expected)}, found {sorted(values)}")

@@ -3,9 +3,12 @@
 Axes: N images, C classes, V candidate values of a setting.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -13,8 +16,8 @@ import torch
 from torch import Tensor
 
 from seg_pipeline.segmentation.images.masks import IGNORE
-from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, class_names, iter_records, read_masks
-from seg_pipeline.segmentation.metrics.aggregation import Aggregator
+from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, class_names, iter_records, read_masks, spread
+from seg_pipeline.segmentation.metrics.aggregation import Aggregator, defined_mean, image_values
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
 from seg_pipeline.segmentation.metrics.overlap import Counts
 from seg_pipeline.segmentation.objects.gaps import starts_of
@@ -32,10 +35,22 @@ from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     winners_of,
 )
 from seg_pipeline.segmentation.prediction.predict_images import config_of, plain_masks, predict_each, used_models
+from seg_pipeline.segmentation.prediction.uncertainty import SCORES, calibrated
+from seg_pipeline.segmentation.prediction.uncertainty_choice import (
+    MOST_IMAGES,
+    MOST_VALUES,
+    Pixels,
+    choose_flag,
+    fit_temperatures,
+    sample_pixels,
+)
 from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
 from seg_pipeline.segmentation.settings.progress import progress_bar
+from seg_pipeline.segmentation.settings.review import ReviewSettings
 from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+
+Found = TypeVar("Found")
 
 LEAST_GAIN = 0.002
 """Smallest gain in Dice that justifies a step, even if a smaller gain is certain."""
@@ -53,6 +68,21 @@ SEEDS = (*THRESHOLDS[1::2], THRESHOLDS[-1])
 """Candidates for ``object_seeds``: .1, .2, ..., .9, .95."""
 
 
+@dataclass(frozen=True)
+class Choices:
+    """What is chosen on validation images."""
+
+    steps: bool = True
+    """Thresholds and the steps after them; False: masks are only thresholded, as in training's validation."""
+    calibrate: bool = True
+    """Temperatures, so that probabilities are calibrated."""
+    review: ReviewSettings = field(default_factory=ReviewSettings)
+    """Which images the flag "look at this" should catch."""
+
+
+EVERY_CHOICE = Choices()
+
+
 def choose_postprocessing(
     train_val_images: pd.DataFrame,
     checkpoint: dict,
@@ -62,51 +92,49 @@ def choose_postprocessing(
     prediction: PredictSettings,
     aggregator: Aggregator,
     confidence: float,
-    steps: bool = True,
+    choices: Choices = EVERY_CHOICE,
     workers: int | None = None,
 ) -> tuple[dict, pd.DataFrame]:
     """Choose the settings that raise the Dice on validation images by more than chance.
 
-    Each image is predicted once. The steps are tried in the order of the fields of ``Postprocessing``, each on top
-    of the steps kept so far.
+    Each image is predicted once, and some of them once more before that to fit the temperatures. The steps are tried in
+    the order of the fields of ``Postprocessing``, each on top of the steps kept so far.
 
     Args:
         train_val_images: manifest without the test split.
         prediction: prediction options, such as test-time augmentation.
         aggregator: how Dice is aggregated and resampled.
         confidence: confidence level of the interval, which must lie above 0.
-        steps: False skips the choice; the masks are only thresholded, as in training's validation.
+        choices: what to choose.
         workers: see ``predict_masks``.
 
     Returns:
         settings (``Postprocessing.to_dict``), classes, gains (one dict per step and class), rule, chosen_on,
-        resampled, num_images; and a table with dice, precision and recall, one row per class and threshold (empty
-        for multiclass).
+        resampled, num_images, review (``choose_flag``); and a table with dice, precision and recall, one row per class
+        and threshold (empty for multiclass).
     """
     config = config_of(checkpoint)
-    seen = _look(
-        train_val_images,
-        checkpoint,
-        config,
-        device=device,
-        batch_size=batch_size,
-        prediction=prediction,
-        workers=workers,
-    )
+    validation = _Validation(train_val_images, checkpoint, config, device, batch_size, prediction, workers)
+    plain = replace(plain_masks(config), temperatures=_temperatures(validation) if choices.calibrate else None)
+    seen = _look(validation, plain)
     resampled, groups = resampled_by(seen.rows)
-    choice = _Choice(config.classes, plain_masks(config), groups, aggregator, confidence)
-    if steps:
+    choice = _Choice(config.classes, plain, groups, aggregator, confidence)
+    counts = seen.by_threshold[:, seen.thresholds.index((plain.thresholds or (0.0,))[0])]
+    if choices.steps:
         _choose_thresholds(choice, seen)
-        _choose_objects(choice, seen, workers)
+        counts = _choose_objects(choice, seen, workers)
         _choose_splits(choice, seen, workers)
+    dice = defined_mean(image_values(counts_of(counts), "dice", empty_policy="skip"))
+    flag = choose_flag(seen.uncertainty, dice, choices.review)
     described = {
-        "settings": choice.settings.to_dict(),
+        "settings": replace(choice.settings, uncertainty=flag["score"], look_above=flag["look_above"]).to_dict(),
         "classes": list(config.classes),
         "gains": choice.gains,
         "rule": f"{RULE} {OF_OBJECTS}" if config.objects else RULE,
         "chosen_on": "folds" if checkpoint["folds"] else "val",
         "resampled": resampled,
         "num_images": len(seen.rows),
+        "review": flag,
     }
     return described, _threshold_curve(seen, config, aggregator, groups)
 
@@ -122,41 +150,77 @@ class _Seen:
     peaks: np.ndarray
     """Largest probability (N, C)."""
     levels: Sequence[Packed]
+    uncertainty: pd.DataFrame
+    """One column per candidate of ``uncertainty.SCORES``."""
 
 
-def _look(
-    train_val_images: pd.DataFrame,
-    checkpoint: dict,
-    config: TrainingConfig,
-    *,
-    device: torch.device,
-    batch_size: int,
-    prediction: PredictSettings,
-    workers: int | None,
-) -> _Seen:
+@dataclass(frozen=True)
+class _Validation:
+    """Predicts the validation images, each with a model that was not trained on it."""
+
+    train_val_images: pd.DataFrame
+    checkpoint: dict
+    config: TrainingConfig
+    device: torch.device
+    batch_size: int
+    prediction: PredictSettings
+    workers: int | None
+
+    def each(
+        self, look: Callable[[dict, Tensor], Found], most: int | None = None
+    ) -> tuple[pd.DataFrame, list[Found]]:
+        """The images (at most ``most`` per model, evenly spread) and what ``look`` finds in their probabilities."""
+        parts: list[pd.DataFrame] = []
+        found: list[Found] = []
+        for rows, saved in validation_runs(self.train_val_images, self.checkpoint, "choose the postprocessing"):
+            some = rows if most is None else spread(rows, most)
+            found += predict_each(
+                used_models(saved, self.device, self.prediction),
+                some,
+                look,
+                device=self.device,
+                batch_size=self.batch_size,
+                settings=self.prediction,
+                workers=self.workers,
+            )
+            parts.append(some)
+        return pd.concat(parts, ignore_index=True), found
+
+
+def _temperatures(validation: _Validation) -> tuple[float, ...] | None:
+    config, models = validation.config, len(validation.checkpoint["models"])
+    channels = len(config.classes) + config.background
+    number = MOST_VALUES // (MOST_IMAGES * channels)
+
+    def look(row: dict, tensor: Tensor) -> Pixels:
+        truth = read_masks(row, list(config.classes))
+        seed = zlib.crc32(row["image_id"].encode())
+        return sample_pixels(tensor.numpy()[:channels], truth, number, seed=seed)
+
+    _, samples = validation.each(look, most=max(1, MOST_IMAGES // models))
+    return fit_temperatures(samples, config.task, background=config.background)
+
+
+def _look(validation: _Validation, plain: Postprocessing) -> _Seen:
+    config = validation.config
     thresholds = tuple(sorted({*THRESHOLDS, config.scores.threshold})) if config.task == "multilabel" else (0.0,)
-    names, bare = list(config.classes), plain_masks(config)
+    names, channels = list(config.classes), len(config.classes) + config.background
 
-    def look(row: dict, tensor: Tensor) -> tuple[np.ndarray, np.ndarray, Packed]:
-        probabilities = tensor.numpy()
+    def look(row: dict, tensor: Tensor) -> tuple[np.ndarray, np.ndarray, Packed, list[float]]:
+        probabilities = calibrated(tensor.numpy(), plain.temperatures, config.task)
         if config.task == "multilabel":
             parts = [probabilities[: len(names)], *([starts_of(probabilities)] if config.objects else [])]
             levels = levels_of(np.concatenate(parts), thresholds)
         else:
             levels = winners_of(probabilities, config.background)
         counts = count_levels(levels[: len(names)], read_masks(row, names), len(thresholds))
-        return counts, class_part(probabilities, bare, config.background).max((1, 2)), Packed(levels)
+        scores = [score(probabilities[:channels], config.task, config.background) for score in SCORES.values()]
+        return counts, class_part(probabilities, plain, config.background).max((1, 2)), Packed(levels), scores
 
-    parts: list[pd.DataFrame] = []
-    found: list[tuple[np.ndarray, np.ndarray, Packed]] = []
-    for rows, saved in validation_runs(train_val_images, checkpoint, "choose the postprocessing"):
-        models = used_models(saved, device, prediction)
-        found += predict_each(
-            models, rows, look, device=device, batch_size=batch_size, settings=prediction, workers=workers
-        )
-        parts.append(rows)
-    counts, peaks, levels = zip(*found, strict=True)
-    return _Seen(pd.concat(parts, ignore_index=True), thresholds, np.stack(counts), np.stack(peaks), levels)
+    rows, found = validation.each(look)
+    counts, peaks, levels, scores = zip(*found, strict=True)
+    uncertainty = pd.DataFrame(scores, columns=list(SCORES))
+    return _Seen(rows, thresholds, np.stack(counts), np.stack(peaks), levels, uncertainty)
 
 
 @dataclass
@@ -199,8 +263,8 @@ def _choose_thresholds(choice: _Choice, seen: _Seen) -> None:
             choice.step("thresholds", index, seen.thresholds, seen.by_threshold[:, :, index])
 
 
-def _choose_objects(choice: _Choice, seen: _Seen, workers: int | None) -> None:
-    """Choose the steps after the threshold."""
+def _choose_objects(choice: _Choice, seen: _Seen, workers: int | None) -> np.ndarray:
+    """Choose the steps after the threshold; returns the counts (N, C, 3) of the final masks."""
     grid = _objects(seen, choice.settings, workers)
     every = range(len(choice.classes))
     for index in every:
@@ -211,11 +275,15 @@ def _choose_objects(choice: _Choice, seen: _Seen, workers: int | None) -> None:
     large = [filled[index][:, AREAS.index(choice.settings.min_area[index])] for index in every]
     for index in every:
         choice.step("largest_only", index, [False, True], large[index])
+    final = []
     for index in every:
         counts = large[index][:, int(choice.settings.largest_only[index])]
         bare = choice.settings.thresholds[index] if choice.settings.thresholds else 0.0
         least = (0.0, *(one for one in THRESHOLDS if one > bare))
-        choice.step("min_peak", index, least, counts_if_cleared(counts, seen.peaks[:, index], least))
+        cleared = counts_if_cleared(counts, seen.peaks[:, index], least)
+        choice.step("min_peak", index, least, cleared)
+        final.append(cleared[:, least.index(choice.settings.min_peak[index])])
+    return np.stack(final, axis=1)
 
 
 def _objects(seen: _Seen, settings: Postprocessing, workers: int | None) -> np.ndarray:

@@ -22,6 +22,7 @@ from seg_pipeline.segmentation.objects.label_maps import encode_labels
 from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_threads
 from seg_pipeline.segmentation.prediction.input_logits import Models, images_at_once, input_logits, probabilities_of
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, class_part, label_objects, make_masks
+from seg_pipeline.segmentation.prediction.uncertainty import calibrated, image_uncertainty
 from seg_pipeline.segmentation.settings.checkpoint_content import model_configs
 from seg_pipeline.segmentation.settings.training import PredictSettings, Task
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -99,6 +100,7 @@ def predict_masks(
     postprocessing: Postprocessing,
     settings: PredictSettings = NO_OPTIONS,
     calibration: Calibration | None = None,
+    uncalibrated: Calibration | None = None,
     workers: int | None = None,
 ) -> pd.DataFrame:
     """Predict all rows of a manifest.
@@ -107,12 +109,14 @@ def predict_masks(
         postprocessing: how probabilities become masks.
         settings: test-time augmentation, windows and ensemble.
         calibration: updated with each image's probabilities and ground truth.
+        uncalibrated: the same with the probabilities before ``postprocessing.temperatures``.
         workers: threads that read images and finish predictions, which does not change the result; None: one per core.
 
     Returns:
         One row per image: image_id, height, width; and per class mask_<class> (run lengths as in the manifest),
         peak_<class> (largest probability in the image) and mean_<class> (mean probability inside the mask, NaN if
-        it is empty); object_map_<class> if the model knows objects.
+        it is empty); object_map_<class> if the model knows objects; uncertainty and look_at_this, as
+        ``image_uncertainty``.
 
     Raises:
         ValueError: ``rows`` is empty, for example because the test split has a share of 0, or only one of
@@ -124,12 +128,18 @@ def predict_masks(
     refuse_other_objects(postprocessing, config)
     names = list(config.classes)
 
-    def finish(row: dict, tensor: Tensor) -> tuple[dict, BinCounts | None]:
-        probabilities = tensor.numpy()
+    kept = [one for one in (calibration, uncalibrated) if one is not None]
+
+    def finish(row: dict, tensor: Tensor) -> tuple[dict, list[BinCounts]]:
+        raw = tensor.numpy()
+        probabilities = calibrated(raw, postprocessing.temperatures, config.task)
         masks = make_masks(probabilities, postprocessing, task=config.task, background=config.background)
-        of_classes = class_part(probabilities, postprocessing, config.background)
-        bins = None if calibration is None else count_bins(of_classes, read_masks(row, names))
+        before, of_classes = (class_part(one, postprocessing, config.background) for one in (raw, probabilities))
+        truth = read_masks(row, names) if kept else None
+        bins = [count_bins(before if one is uncalibrated else of_classes, truth) for one in kept]
         about = _described(row, of_classes, masks, config.classes)
+        doubt = image_uncertainty(probabilities, postprocessing, task=config.task, background=config.background)
+        about |= {"uncertainty": doubt.score, "look_at_this": doubt.look_at_this}
         if postprocessing.object_seeds is not None:
             labels = label_objects(probabilities, postprocessing)
             about |= {f"{OBJECT_MAP}{name}": encode_labels(one) for name, one in zip(names, labels, strict=True)}
@@ -140,10 +150,10 @@ def predict_masks(
     for described, bins in predict_each(
         models, rows, finish, device=device, batch_size=batch_size, settings=settings, workers=workers
     ):
-        if calibration is not None and bins is not None:
-            calibration.add(bins)
+        for one, counts in zip(kept, bins, strict=True):
+            one.add(counts)
         table.append(described)
-    return pd.DataFrame(table)
+    return pd.DataFrame(table).astype({"look_at_this": "boolean"})
 
 
 def _described(row: dict, probabilities: np.ndarray, masks: np.ndarray, classes: tuple[str, ...]) -> dict:

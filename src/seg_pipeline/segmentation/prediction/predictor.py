@@ -24,6 +24,7 @@ from seg_pipeline.segmentation.data.normalisation import stored_pixels
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.postprocessing import label_objects, make_masks
 from seg_pipeline.segmentation.prediction.tiles import Stitcher, windows
+from seg_pipeline.segmentation.prediction.uncertainty import Uncertainty, calibrated, entropy_map, image_uncertainty
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, Task
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -82,10 +83,21 @@ class ImagePredictor:
         return list(zip(map(list, zip(*by_network, strict=True)), shapes, strict=True))
 
     def finished(self, logits: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-        """Probabilities of an image from ``input_logits``: the mean over the networks."""
+        """Probabilities of an image from ``input_logits``: the mean over the networks, calibrated."""
         sized = (resize_logits(one, *shape, given) for one, (given, _) in zip(logits, self.networks, strict=True))
         votes = [activated(one, self.bundle.task) for one in sized]
-        return votes[0] if len(votes) == 1 else sum(votes[1:], start=votes[0]) / np.float32(len(votes))
+        mean = votes[0] if len(votes) == 1 else sum(votes[1:], start=votes[0]) / np.float32(len(votes))
+        return calibrated(mean, self.bundle.postprocessing.temperatures, self.bundle.task)
+
+    def entropy(self, probabilities: np.ndarray) -> np.ndarray:
+        """``entropy_map`` of the result of ``probabilities``, float32 (H, W)."""
+        bundle = self.bundle
+        return entropy_map(probabilities[: len(bundle.classes) + bundle.background], bundle.task)
+
+    def uncertainty(self, probabilities: np.ndarray) -> Uncertainty:
+        """How uncertain one image is, from the result of ``probabilities``, and whether a person should look at it."""
+        bundle = self.bundle
+        return image_uncertainty(probabilities, bundle.postprocessing, task=bundle.task, background=bundle.background)
 
     def full_size_logits(self, images: Sequence[Image], index: int = 0) -> list[np.ndarray]:
         """Logits of one network, float32 (K, H, W) for each image at its own size."""

@@ -29,6 +29,8 @@ MOST_ROWS = 2000
 """The page lists the worst images up to this number; image_scores.parquet has all."""
 MOST_GROUPS = 200
 """With more groups, the filter by group is left out; the text filter finds them too."""
+FEW_LOW = 10
+"""A limit of the flag "look at this" that rests on fewer images of low Dice is said to be rough."""
 SIZE = "\N{FIGURE SPACE}size\N{FIGURE SPACE}"
 """Placeholder for the size of the page in MB, which is known only once the page is rendered."""
 
@@ -146,8 +148,29 @@ def _chosen(postprocessing: dict | None) -> str:
     outcome = f"kept: {listed(kept)}" if kept else "none was kept"
     return (
         f"Of {plural(len(tried), 'step')} tried on {images}, each for one class, {outcome}. {postprocessing['rule']} "
-        f"The intervals resample {postprocessing['resampled']}; the test split was not used."
+        f"The intervals resample {postprocessing['resampled']}; the test split was not used. "
+        + " ".join(_uncertainty(postprocessing))
     )
+
+
+def _uncertainty(postprocessing: dict) -> Iterator[str]:
+    """The temperatures and the flag "look at this"."""
+    if values := postprocessing["settings"].get("temperatures"):
+        told = sorted({f"{value:.2f}" for value in values})
+        yield f"Logits are divided by {listed(told)}, so that probabilities are calibrated."
+    review = postprocessing.get("review")
+    if review is None:
+        return
+    low = f"{plural(review['num_low'], 'validation image')} with a Dice below {review['dice_below']:g}"
+    if review["look_above"] is None:
+        lacking = f"validation image with a Dice below {review['dice_below']:g}"
+        yield f"No limit for the flag `look_at_this` was chosen: there is no {lacking}."
+    else:
+        rough = "; so few make it rough" if review["num_low"] < FEW_LOW else ""
+        yield (
+            f"`look_at_this` flags an uncertainty ({review['score']}) of {review['look_above']:.3g} or more, which "
+            f"catches {100 * review['catch']:.0f} % of {low}{rough}."
+        )
 
 
 def _search(results: Results) -> dict[str, Any] | None:

@@ -120,10 +120,14 @@ def _extra(scores: dict[str, Any]) -> Iterator[str]:
     if sources := scores.get("by_source"):
         yield f"Mean Dice by source: {_listed({name: one['mean_dice'] for name, one in sources.items()})}."
     if calibration := scores.get("calibration"):
+        before = calibration.get("ece_before")
+        changed = f" (before calibration {score(before, 4)})" if before not in (None, calibration["ece"]) else ""
         yield (
-            f"Expected calibration error {score(calibration['ece'], 4)}: average gap between predicted and observed "
-            "probability."
+            f"Expected calibration error {score(calibration['ece'], 4)}{changed}: average gap between predicted and "
+            "observed probability."
         )
+    if review := scores.get("review"):
+        yield _review(review)
     if volumes := scores.get("volumes"):
         told = _listed({name: one["dice"] for name, one in volumes["classes"].items()})
         series = plural(volumes["num_series"], "series")
@@ -134,3 +138,21 @@ def _extra(scores: dict[str, Any]) -> Iterator[str]:
 
 def _listed(values: dict[str, float | None]) -> str:
     return ", ".join(f"{name} {score(value)}" for name, value in values.items())
+
+
+def _review(review: dict[str, Any]) -> str:
+    """How well the flag "look at this" worked."""
+    limit, low = f"{review['dice_below']:g}", review["num_low"]
+    share = f"{100 * review['flagged']:.0f} % of {plural(review['num_images'], 'image')}{_within(review, 'flagged')}"
+    if not low:
+        return f"Look at this: {share} are flagged; no image has a Dice below {limit}, so there was none to catch."
+    return (
+        f"Look at this: {review['caught']} of {plural(low, 'image')} with a Dice below {limit} are flagged"
+        f"{_within(review, 'catch')}, {review['missed']} missed; {review['false_alarms']} false alarms. A person must "
+        f"look at {share}."
+    )
+
+
+def _within(review: dict[str, Any], rate: str) -> str:
+    told = interval(review[f"{rate}_interval"], 2)
+    return f" ({told})" if told else ""
