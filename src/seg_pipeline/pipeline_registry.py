@@ -5,15 +5,15 @@ from kedro.pipeline import Node, Pipeline
 
 ORDER = ("combine", "data_processing", "eda", "hparam_search", "training", "evaluation", "export", "reporting")
 """Order in which a run takes its pipelines, as far as their inputs allow; all others come last."""
-ON_REQUEST = ("agreement", "annotate", "combine", "export", "export_nnunet", "inference")
+ON_REQUEST = ("agreement", "annotate", "combine", "export", "export_nnunet", "inference", "select")
 """Pipelines that are not part of the default run."""
 # fmt: off
 SHARED = {
     "best_hyperparameters", "bundle", "checkpoint", "class_counts_chart", "confusion_counts", "findings",
     "group_scores", "image_scores", "last_checkpoint", "learning_rate_curves", "manifest", "model_card",
-    "postprocessing", "prediction_options", "predictions", "reader_agreement", "reliability", "report", "sample_sheet",
-    "search_trials", "series_scores", "split_comparison", "test_scores", "threshold_curve", "train_val_images",
-    "training_config", "training_curves", "training_history",
+    "postprocessing", "prediction_options", "predictions", "pseudo_labels", "reader_agreement", "reliability",
+    "report", "sample_sheet", "search_trials", "selection", "selection_page", "series_scores", "split_comparison",
+    "test_scores", "threshold_curve", "train_val_images", "training_config", "training_curves", "training_history",
 }
 # fmt: on
 """Outputs that other pipelines or users read. All others are in the namespace of their pipeline."""

@@ -193,6 +193,17 @@ def test_an_inference_without_images_or_folder(tmp_path, given, message):
     assert said.startswith(message.format(folder=tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (None, "`select.images` says what to choose from: `--params select.images=FOLDER`"),
+        ("/nowhere", "select.images: /nowhere: no such file or folder"),
+    ],
+)
+def test_nothing_to_choose_from(images, message):
+    assert refusal(run_checks.check_unlabelled, images).startswith(message)
+
+
 EXTRAS = {
     "wandb": ({"tracking": {"to": ["wandb"]}}, "wandb", "tracking.to: wandb"),
     "onnx": ({"export": {"formats": ["onnx"]}}, "export", "export.formats: onnx"),

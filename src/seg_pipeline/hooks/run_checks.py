@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 TRAINS = ("training.train_model", "hparam_search.run_sanity_checks", "hparam_search.search_settings")
 CHOOSES = "training.choose_training_config"
 PREDICTS = ("inference.predict_images", "annotate.write_annotations")
+RANKS = "select.rank_images"
 INSTALLED_BY = {"onnx": "export", "onnxruntime": "predict"}
 """Extra that installs a module, where it has another name."""
 
@@ -46,6 +47,8 @@ class RunCheckHooks:
         check_outputs(pipeline, catalog)
         if names & set(PREDICTS):
             check_images(params.inference)
+        if RANKS in names:
+            check_unlabelled(params.select.images)
         if names & set(TRAINS):
             check_model(params)
             if "manifest" not in pipeline.all_outputs():
@@ -108,6 +111,20 @@ def check_images(inference: InferenceParams) -> None:
         raise UserError(f"inference.images: {error}") from error
     if inference.output_folder and Path(inference.output_folder).is_file():
         raise UserError(f"inference.output_folder: {inference.output_folder} is a file; name a folder for the masks")
+
+
+def check_unlabelled(images: str | None) -> None:
+    """Raise UserError if there are no images to choose from."""
+    from seg_pipeline.segmentation.inference import find_images
+
+    if images is None:
+        raise UserError(
+            "`select.images` says what to choose from: `--params select.images=FOLDER`, or a glob or a list of images"
+        )
+    try:
+        find_images(images)
+    except ValueError as error:
+        raise UserError(f"select.images: {error}") from error
 
 
 def check_model(params: Any) -> None:

@@ -19,6 +19,7 @@ from seg_pipeline.params.export import ExportNnunetParams, ExportParams
 from seg_pipeline.params.inference import InferenceParams
 from seg_pipeline.params.reporting import ReportingParams
 from seg_pipeline.params.search import HparamSearchParams, check_space
+from seg_pipeline.params.select import SelectParams
 from seg_pipeline.params.tracking import TrackingParams
 from seg_pipeline.params.training import TrainingParams, make_training_config
 from seg_pipeline.segmentation.settings.cluster import ClusterSettings
@@ -39,6 +40,7 @@ __all__ = [
     "InferenceParams",
     "Parameters",
     "ReportingParams",
+    "SelectParams",
     "TrainingParams",
     "make_training_config",
 ]
@@ -65,6 +67,7 @@ class Parameters(Params):
     export: ExportParams = ExportParams()
     inference: InferenceParams = InferenceParams()
     annotate: AnnotateParams = AnnotateParams()
+    select: SelectParams = SelectParams()
     combine: CombineParams = CombineParams()
     agreement: AgreementParams = AgreementParams()
     concurrent_run: Literal["stop", "wait"] = "stop"

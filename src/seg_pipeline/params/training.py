@@ -38,6 +38,8 @@ class TrainingParams(Params):
     compute: ComputeSettings = ComputeSettings()
     folds: int | None = Field(default=None, ge=2)
     """Train this many models, each validated on one fold; null: one model, on the split."""
+    pseudo_labels: bool = False
+    """Also train on the pseudo-labels that the pipeline `select` wrote."""
     use_search_result: bool = True
     """Use the result of hparam_search if it used the same data and the same other settings."""
     start_from: str | None = None

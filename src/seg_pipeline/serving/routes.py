@@ -117,9 +117,7 @@ async def predict(
     ] = None,
     include: Annotated[
         list[Extra] | None,
-        Query(
-            description="Extra parts of the JSON: probability and uncertainty maps, a display image, 16-bit values."
-        ),
+        Query(description="Extra parts of the JSON: probability and uncertainty maps, a display image, 16-bit values."),
     ] = None,
     page: Annotated[
         int | None, Query(ge=1, description="Page of a TIFF or DICOM file of several images, counted from 1.")

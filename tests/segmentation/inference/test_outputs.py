@@ -125,6 +125,7 @@ def test_the_table_of_areas_by_hand(masks):
         ],
         columns=outputs.TABLE_COLUMNS,
     ).astype({"look_at_this": "boolean"})
+    assert outputs.without_formulas(table)["look_at_this"].tolist() == [True, True]
     pd.testing.assert_frame_equal(table, expected)
 
 

@@ -6,6 +6,7 @@ import torch
 from torchmetrics.functional.classification import binary_calibration_error
 
 from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.manifest import table_schemas
 from seg_pipeline.segmentation.metrics.calibration import (
     BINS,
     Calibration,
@@ -51,6 +52,7 @@ def test_the_last_probabilities_are_calibrated_if_there_are_temperatures():
     one.update(np.array([[[0.7, 0.1]]], dtype=np.float32), np.array([[[1, 0]]], dtype=np.uint8))
     other.update(np.array([[[1.0, 0.0]]], dtype=np.float32), np.array([[[1, 0]]], dtype=np.uint8))
     both, alone = before_and_after(one, other), before_and_after(one, None)
+    table_schemas.RELIABILITY.validate(both)
     assert expected_error(last_probabilities(both))["a"] == 0
     assert expected_error(both[~both["calibrated"]])["a"] == pytest.approx(0.2)
     assert expected_error(last_probabilities(alone))["a"] == pytest.approx(0.2)

@@ -106,7 +106,7 @@ def test_settings_survive_a_json_round_trip():
     settings = Postprocessing((0.5, 0.4), (True, False), (0, 12), (False, True), (0.0, 0.7))
     assert Postprocessing.from_dict(settings.to_dict()) == settings
     assert settings.to_dict()["min_area"] == [0, 12]
-    with pytest.raises(ValueError, match=r"has the settings .*'thresholds'\], found \['steps'\]"):
+    with pytest.raises(ValueError, match=r"has the settings .*'uncertainty'\], found \['steps'\]"):
         Postprocessing.from_dict({"steps": 1})
     with pytest.raises(ValueError, match=r"one value per class in each setting, found .*'min_area': 1"):
         Postprocessing((0.5, 0.4), (True, False), (0,), (False, True), (0.0, 0.7))

@@ -95,9 +95,10 @@ def test_a_multiclass_task_has_one_temperature(background):
 
 def test_sampled_pixels_belong_together():
     values = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
-    pixels = sample_pixels(values, values.astype(np.uint8), 50, seed=3)
-    assert pixels.probabilities.shape == (1, 50)
-    assert np.array_equal(pixels.probabilities, pixels.truth)
+    for number, expected in ((7, 7), (12, 12), (50, 12)):
+        pixels = sample_pixels(values, values.astype(np.uint8), number, seed=3)
+        assert pixels.probabilities.shape == (1, expected)
+        assert np.array_equal(pixels.probabilities, pixels.truth)
 
 
 def test_entropy_is_1_where_nothing_is_known():

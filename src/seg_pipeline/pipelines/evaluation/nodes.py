@@ -81,7 +81,6 @@ def score_predictions(
     manifest: DataFrame,
     predictions: DataFrame,
     reliability: DataFrame,
-    postprocessing: dict,
     scores: ScoreSettings,
     params: EvaluationParams,
     seed: int,
@@ -99,7 +98,7 @@ def score_predictions(
     scored.scores["review"] = seg.metrics.score_flags(
         scored.images,
         predictions,
-        dice_below=postprocessing["review"]["dice_below"],
+        dice_below=params.review.dice_below,
         repeats=params.measures.repeats,
         seed=seed,
         confidence=params.measures.confidence,

@@ -20,15 +20,7 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             node(
                 nodes.score_predictions,
-                [
-                    "manifest",
-                    "predictions",
-                    "reliability",
-                    "postprocessing",
-                    "params:scores",
-                    "params:evaluation",
-                    "params:seed",
-                ],
+                ["manifest", "predictions", "reliability", "params:scores", "params:evaluation", "params:seed"],
                 ["test_scores", "image_scores", "group_scores", "series_scores", "confusion_counts"],
             ),
         ],

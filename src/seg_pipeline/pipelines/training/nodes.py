@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 def choose_training_config(
     train_val_images: DataFrame,
+    pseudo_labels: DataFrame | None,
     best_hyperparameters: dict | None,
     dataset: DatasetParams,
     scores: ScoreSettings,
@@ -24,17 +25,23 @@ def choose_training_config(
     sources: list[str] = list(train_val_images["source"].unique()) if "source" in train_val_images else []
     params.input.check_sources(sources, others=bool(sources))
     config = make_training_config(dataset, scores, params, seed)
+    rows = _with_pseudo_labels(train_val_images, pseudo_labels, params)
     found = best_hyperparameters if params.use_search_result else None
-    config, taken = seg.settings.with_search(config, found, seg.manifest.data_hash(train_val_images))
+    config, taken = seg.settings.with_search(config, found, seg.manifest.data_hash(rows))
     return {**config.to_dict(), seg.settings.FROM_SEARCH: taken}
 
 
 def train_model(
-    train_val_images: DataFrame, config: dict, resume_from: dict | None, pixel_cache: Path, params: TrainingParams
+    train_val_images: DataFrame,
+    pseudo_labels: DataFrame | None,
+    config: dict,
+    resume_from: dict | None,
+    pixel_cache: Path,
+    params: TrainingParams,
 ) -> Iterator[tuple[dict, dict, DataFrame, Figure, Figure]]:
     """Yield last checkpoint, best checkpoint, history and two figures during training; the catalog saves them."""
     moments = seg.training.train(
-        train_val_images,
+        _with_pseudo_labels(train_val_images, pseudo_labels, params),
         seg.settings.TrainingConfig.from_dict(config),
         params.compute,
         folds=params.folds,
@@ -45,3 +52,15 @@ def train_model(
     for moment in moments:
         curves, sheet = figures.update(moment)
         yield moment.last, moment.best, moment.history, curves, sheet
+
+
+def _with_pseudo_labels(rows: DataFrame, found: DataFrame | None, params: TrainingParams) -> DataFrame:
+    """The rows, and pseudo-labels in the train split if `training.pseudo_labels` is set."""
+    if not params.pseudo_labels:
+        return rows
+    if found is None or found.empty:
+        raise ValueError(
+            "`training.pseudo_labels` is set, but there are none: run `kedro run --pipeline select --params "
+            "select.images=FOLDER,select.pseudo_labels=true` first"
+        )
+    return seg.manifest.with_pseudo_labels(rows, found)

@@ -13,6 +13,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 nodes.choose_training_config,
                 [
                     "train_val_images",
+                    "known_pseudo_labels",
                     "best_hyperparameters",
                     "params:dataset",
                     "params:scores",
@@ -23,7 +24,14 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             node(
                 nodes.train_model,
-                ["train_val_images", "training_config", "resume_from", "pixel_cache", "params:training"],
+                [
+                    "train_val_images",
+                    "known_pseudo_labels",
+                    "training_config",
+                    "resume_from",
+                    "pixel_cache",
+                    "params:training",
+                ],
                 ["last_checkpoint", "checkpoint", "training_history", "training_curves", "validation_sheet"],
             ),
         ],

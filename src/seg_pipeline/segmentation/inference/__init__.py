@@ -1,7 +1,17 @@
-"""Predict new images of any kind and number into a folder of masks and tables, without importing torch."""
+"""Predict new images of any kind and number into a folder of masks and tables, without importing torch.
 
-from seg_pipeline.segmentation.inference.annotations import annotate
-from seg_pipeline.segmentation.inference.run import OutputSettings, Result, predict_folder
-from seg_pipeline.segmentation.inference.sources import find_images
+And choose among unlabelled images, which needs torch.
+"""
 
-__all__ = ["OutputSettings", "Result", "annotate", "find_images", "predict_folder"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "annotations": ["annotate"],
+        "label_next": ["rank_images"],
+        "run": ["OutputSettings", "Result", "predict_folder"],
+        "sources": ["find_images"],
+        "unlabelled": ["look_at", "pseudo_labels"],
+    },
+)

@@ -133,7 +133,7 @@ def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
     An apostrophe at the beginning gets a second one, so that removing the first one gives the text back. Source: OWASP,
     "CSV Injection".
     """
-    texts = table.select_dtypes(exclude="number").columns
+    texts = table.select_dtypes(exclude=["number", "bool", "boolean"]).columns
     return table.assign(**{name: table[name].map(_without_formula, na_action="ignore") for name in texts})
 
 

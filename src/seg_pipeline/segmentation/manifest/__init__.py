@@ -15,6 +15,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "metadata": ["INDEXED", "clean_annotations", "pivot_annotations"],
         "split_checks": ["check_leaks", "fewer_folds", "missing_classes", "split_table"],
         "splits": ["assign_splits"],
-        "table": ["count_classes", "data_hash", "late_files", "merge_files", "spread"],
+        "table": ["count_classes", "data_hash", "late_files", "merge_files", "spread", "with_pseudo_labels"],
     },
 )

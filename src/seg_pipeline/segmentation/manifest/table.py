@@ -110,6 +110,25 @@ def data_hash(manifest: pd.DataFrame, *, folds: bool = False) -> str:
     return hashlib.sha256(rows.to_numpy().tobytes()).hexdigest()
 
 
+def with_pseudo_labels(rows: pd.DataFrame, pseudo: pd.DataFrame) -> pd.DataFrame:
+    """Manifest rows and those of ``pseudo`` whose image they do not hold; these are in no split but train.
+
+    Raises:
+        ValueError: the classes differ, the rows are of several sources, or a pseudo-label is not of the train split.
+    """
+    if class_names(rows) != class_names(pseudo):
+        raise ValueError(
+            f"the pseudo-labels have the classes {class_names(pseudo)}, the images {class_names(rows)}; run `select` "
+            "again with a model of these classes"
+        )
+    if "source" in rows:
+        raise ValueError("pseudo-labels cannot join a combined data set, whose images each need a known source")
+    if set(pseudo["split"]) - {"train"} or (pseudo["fold"] != -1).any():
+        raise ValueError("pseudo-labels must be of the train split and of no fold; run `select` again")
+    new = pseudo[~pseudo["content_hash"].isin(rows["content_hash"])]
+    return pd.concat([rows, new.reindex(columns=list(rows))], ignore_index=True)
+
+
 def merge_files(
     annotated: pd.DataFrame,
     image_files: pd.DataFrame,

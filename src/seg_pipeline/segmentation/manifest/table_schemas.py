@@ -271,6 +271,7 @@ RELIABILITY = Table(
         _share("confidence", "mean probability of the bin's pixels"),
         _share("frequency", "share of the bin's pixels that belong to the class"),
         Column("pixels", "integer", "in the bin", least=0),
+        Column("calibrated", "boolean", "whether the temperatures of `postprocessing` were applied"),
     ),
     closed=True,
 )

@@ -166,9 +166,7 @@ class _Validation:
     prediction: PredictSettings
     workers: int | None
 
-    def each(
-        self, look: Callable[[dict, Tensor], Found], most: int | None = None
-    ) -> tuple[pd.DataFrame, list[Found]]:
+    def each(self, look: Callable[[dict, Tensor], Found], most: int | None = None) -> tuple[pd.DataFrame, list[Found]]:
         """The images (at most ``most`` per model, evenly spread) and what ``look`` finds in their probabilities."""
         parts: list[pd.DataFrame] = []
         found: list[Found] = []
@@ -190,7 +188,9 @@ class _Validation:
 def _temperatures(validation: _Validation) -> tuple[float, ...] | None:
     config, models = validation.config, len(validation.checkpoint["models"])
     channels = len(config.classes) + config.background
-    number = MOST_VALUES // (MOST_IMAGES * channels)
+    rows = validation.train_val_images
+    images = len(rows) if validation.checkpoint["folds"] else int((rows["split"] == "val").sum())
+    number = MOST_VALUES // (min(max(images, 1), MOST_IMAGES) * channels)
 
     def look(row: dict, tensor: Tensor) -> Pixels:
         truth = read_masks(row, list(config.classes))

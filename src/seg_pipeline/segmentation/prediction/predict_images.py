@@ -135,7 +135,7 @@ def predict_masks(
         probabilities = calibrated(raw, postprocessing.temperatures, config.task)
         masks = make_masks(probabilities, postprocessing, task=config.task, background=config.background)
         before, of_classes = (class_part(one, postprocessing, config.background) for one in (raw, probabilities))
-        truth = read_masks(row, names) if kept else None
+        truth = read_masks(row, names) if kept else np.empty(0)
         bins = [count_bins(before if one is uncalibrated else of_classes, truth) for one in kept]
         about = _described(row, of_classes, masks, config.classes)
         doubt = image_uncertainty(probabilities, postprocessing, task=config.task, background=config.background)

@@ -34,8 +34,9 @@ class Pixels(NamedTuple):
 
 
 def sample_pixels(probabilities: np.ndarray, truth: np.ndarray, number: int, seed: int) -> Pixels:
-    """Draw pixels of an image with replacement: probabilities (K, H, W), masks uint8 (C, H, W)."""
-    places = np.random.default_rng(seed).integers(truth[0].size, size=number)
+    """Draw pixels of an image, or take all if it has no more: probabilities (K, H, W), masks uint8 (C, H, W)."""
+    size = truth[0].size
+    places = np.arange(size) if number >= size else np.random.default_rng(seed).integers(size, size=number)
     return Pixels(probabilities.reshape(len(probabilities), -1)[:, places], truth.reshape(len(truth), -1)[:, places])
 
 

@@ -7,5 +7,15 @@ from seg_pipeline.segmentation.report.model_card import model_card
 from seg_pipeline.segmentation.report.results import Results
 from seg_pipeline.segmentation.report.run_report import report_page
 from seg_pipeline.segmentation.report.search import search_page
+from seg_pipeline.segmentation.report.selection import selection_page
 
-__all__ = ["Results", "agreement_page", "data_set_page", "findings_page", "model_card", "report_page", "search_page"]
+__all__ = [
+    "Results",
+    "agreement_page",
+    "data_set_page",
+    "findings_page",
+    "model_card",
+    "report_page",
+    "search_page",
+    "selection_page",
+]

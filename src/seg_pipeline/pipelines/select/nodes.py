@@ -1,0 +1,58 @@
+"""Which unlabelled images to label next, and pseudo-labels of the others."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from seg_pipeline import segmentation as seg
+from seg_pipeline.params import SelectParams
+from seg_pipeline.pipelines import DataFrame
+
+log = logging.getLogger(__name__)
+
+
+def rank_images(
+    manifest: DataFrame, checkpoint: dict, postprocessing: dict | None, params: SelectParams
+) -> tuple[DataFrame, str]:
+    """Unlabelled images in the order in which to label them, and a page of them. No mask is read."""
+    images, labelled = _images(params), manifest[manifest["split"] != "test"]
+    steps, device = _steps(postprocessing), seg.training.pick_device(params.device)
+    about = {"device": device, "temperatures": steps.temperatures if steps else None, "workers": params.num_workers}
+    ranked = seg.inference.rank_images(
+        seg.inference.look_at(images, checkpoint, **about),
+        seg.inference.look_at(seg.manifest.spread(labelled, params.max_labelled), checkpoint, **about),
+        number=params.number,
+        disagreement_weight=params.disagreement_weight,
+        voters="the models of the folds" if len(checkpoint["models"]) > 1 else "the image and its mirrored view",
+    )
+    table = ranked.merge(images[["image_id", "path"]], on="image_id", validate="one_to_one")
+    return table, seg.report.selection_page(table)
+
+
+def write_pseudo_labels(
+    manifest: DataFrame, checkpoint: dict, postprocessing: dict | None, params: SelectParams
+) -> DataFrame:
+    """Confident pixels of the unlabelled images as rows of the train split; empty without `select.pseudo_labels`."""
+    if not params.pseudo_labels:
+        return manifest[:0]
+    found = seg.inference.pseudo_labels(
+        _images(params),
+        checkpoint,
+        manifest[manifest["split"] != "train"],
+        device=seg.training.pick_device(params.device),
+        postprocessing=_steps(postprocessing),
+        confidence=params.confidence,
+        workers=params.num_workers,
+    )
+    log.info("%d images have pseudo-labels", len(found))
+    return found
+
+
+def _steps(postprocessing: dict | None) -> Any:
+    return seg.prediction.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None
+
+
+def _images(params: SelectParams) -> DataFrame:
+    assert params.images is not None, "hooks/run_checks.py has checked it"
+    return seg.inference.find_images(params.images)[0]

@@ -1,0 +1,169 @@
+"""Look at unlabelled images with a trained model: features, disagreement, and confident pixels.
+
+Axes: K channels of the probabilities (the background first, if there is one), C classes, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from seg_pipeline.segmentation.images.fingerprints import thumbnail
+from seg_pipeline.segmentation.images.masks import encode_rle
+from seg_pipeline.segmentation.inference.label_next import Images, near_copies
+from seg_pipeline.segmentation.inference.prefetch import Reader
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader
+from seg_pipeline.segmentation.manifest.measure_table import measure_images
+from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads
+from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor
+from seg_pipeline.segmentation.prediction.input_logits import Models, probabilities_of
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.prediction.predict_images import load_models
+from seg_pipeline.segmentation.prediction.predictor import prepare
+from seg_pipeline.segmentation.prediction.uncertainty import calibrated, entropy_map
+from seg_pipeline.segmentation.settings.progress import progress_bar
+from seg_pipeline.segmentation.settings.training import Task
+
+log = logging.getLogger(__name__)
+
+LEAST_SURE = 0.5
+"""Share of an image's pixels that must be confident for the image to become a pseudo-label."""
+
+
+def look_at(
+    table: pd.DataFrame, checkpoint: dict, *, device: torch.device, temperatures: tuple[float, ...] | None, workers: int
+) -> Images:
+    """Features and disagreement of the images of a table (``find_images``, or a manifest) that can be read.
+
+    Features are the encoder's, averaged over the image. Disagreement is the mean over pixels of the entropy of the mean
+    probabilities minus the mean entropy (Houlsby et al. 2011), between the models of the folds, or between the image
+    and its mirrored view if there is one model.
+    """
+    models = load_models(checkpoint, device)
+    reader = Reader(table, models[0][1].input)
+    read = map_in_threads(reader.load, range(len(table)), workers=workers)
+    kept, thumbnails, features, disagreement = [], [], [], []
+    for at, loaded in enumerate(progress_bar(read, total=len(table), title="looking", unit="images")):
+        if loaded.image is None or loaded.seen is None:
+            log.warning("%s is left out: %s", reader.rows[at]["image_id"], loaded.finding and loaded.finding.reason)
+            continue
+        pooled, votes = _votes(prepare(loaded.seen, models[0][1].input), models, device)
+        sure = [calibrated(one, temperatures, models[0][1].task) for one in votes]
+        kept.append(at)
+        thumbnails.append(thumbnail(loaded.image))
+        features.append(pooled)
+        disagreement.append(spread(sure, models[0][1].task))
+    if not kept:
+        raise ValueError(f"none of {len(table)} images can be read; the log names each")
+    rows = table.iloc[kept]
+    return Images(rows["image_id"].tolist(), groups_of(rows), thumbnails, np.stack(features), np.array(disagreement))
+
+
+def groups_of(table: pd.DataFrame) -> list[str]:
+    """The group of each image: as the table says, else its series, else the folder in its image_id."""
+    for name in ("group", "series"):
+        if name in table:
+            return table[name].astype(str).tolist()
+    return [image_id.rpartition("/")[0] for image_id in table["image_id"]]
+
+
+def spread(votes: list[np.ndarray], task: Task) -> float:
+    """How much several predictions of one image, float32 (K, H, W), disagree: from 0, where they are equal."""
+    mean = np.stack(votes).mean(0)
+    single = np.stack([entropy_map(one, task) for one in votes]).mean(0)
+    return max(0.0, float((entropy_map(mean, task) - single).mean()))
+
+
+@torch.inference_mode()
+def _votes(image: np.ndarray, models: Models, device: torch.device) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Features of the first model (D,), and the probabilities of every model, or of both views with one model."""
+    batch, task, seen = torch.from_numpy(image).to(device)[None], models[0][1].task, []
+    encoder = models[0][0].net.get_submodule("encoder")
+    hook = encoder.register_forward_hook(lambda *given: seen.append(_pooled(given[-1])))
+    try:
+        votes = [probabilities_of(model(batch), task)[0] for model, _ in models]
+        if len(models) == 1:
+            votes.append(probabilities_of(models[0][0](batch.flip(-1)), task)[0].flip(-1))
+    finally:
+        hook.remove()
+    shown = len(models[0][1].classes) + models[0][1].background  # without the gaps between objects
+    return seen[0], [vote[:shown].float().cpu().numpy() for vote in votes]
+
+
+def _pooled(output: Any) -> np.ndarray:
+    """Mean over the pixels (or tokens) of the deepest features of an encoder."""
+    while not isinstance(output, Tensor):
+        output = next(one for one in reversed(output) if one is not None and len(one))
+    last = output[0].float()
+    return (last.mean((-2, -1)) if last.ndim == 3 else last.mean(0)).cpu().numpy()
+
+
+def pseudo_labels(
+    table: pd.DataFrame,
+    checkpoint: dict,
+    held_out: pd.DataFrame,
+    *,
+    device: torch.device,
+    postprocessing: Postprocessing | None,
+    confidence: float,
+    workers: int,
+) -> pd.DataFrame:
+    """Manifest rows of the train split with the confident pixels of unlabelled images; their other pixels are ignored.
+
+    Images that look like one of ``held_out``, the manifest rows of val and test, and images with less than
+    ``LEAST_SURE`` confident pixels are left out.
+
+    Args:
+        confidence: smallest probability of a class, or of its absence, at which a pixel is confident; in a multilabel
+            task it must be for every class.
+
+    Returns:
+        The columns of the manifest and label_source; empty if no image is left.
+    """
+    predictor = checkpoint_predictor(checkpoint, device=device, postprocessing=postprocessing)
+    bundle, reader = predictor.bundle, Reader(table, predictor.bundle.input)
+    rows: list[dict[str, Any]] = []
+    ignored: dict[str, str] = {}
+    read = map_in_threads(reader.load, range(len(table)), workers=workers)
+    held = held_out["thumbnail"].tolist()
+    places = zip(reader.rows, groups_of(table), read, strict=True)
+    for row, group, loaded in progress_bar(places, total=len(table), title="pseudo-labels", unit="images"):
+        if loaded.image is None or loaded.seen is None or near_copies([thumbnail(loaded.image)], held)[0]:
+            continue
+        probabilities = predictor.probabilities(loaded.seen)[: len(bundle.classes) + bundle.background]
+        masks, sure = confident_pixels(probabilities, confidence, bundle.task, background=bundle.background)
+        if sure.mean() < LEAST_SURE:
+            continue
+        name = f"pseudo/{row['image_id']}"
+        ignored[name] = encode_rle(~sure, order="C")
+        runs = {
+            f"mask_{label}": [encode_rle(mask, order="C")] if mask.any() else []
+            for label, mask in zip(bundle.classes, masks, strict=True)
+        }
+        about = {"image_id": name, "row": len(rows) + 1, "file": row["file"], "path": row["path"]}
+        series = {
+            "group": f"pseudo/{group}",
+            "series": f"pseudo/{row.get('series', row['image_id'])}",
+            "frame": int(row.get("frame", 0)),
+        }
+        rows.append({**about, **series, **runs})
+    if not rows:
+        return pd.DataFrame(columns=["image_id", "split"])
+    found, _ = measure_images(pd.DataFrame(rows), MaskReader({one: one for one in bundle.classes}, "rle"))
+    source = f"confident pixels (probability {confidence:g}) of the model of data {checkpoint['data_hash'][:12]}"
+    return found.assign(ignore=found["image_id"].map(ignored), split="train", fold=-1, label_source=source)
+
+
+def confident_pixels(
+    probabilities: np.ndarray, confidence: float, task: Task, *, background: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Masks bool (C, H, W) and the confident pixels bool (H, W) of calibrated probabilities (K, H, W)."""
+    high = np.greater_equal(probabilities, confidence)
+    if task == "multiclass":
+        return high[int(background) :], np.any(high, axis=0)
+    return high, np.all(high | (probabilities <= 1 - confidence), axis=0)

@@ -1,0 +1,43 @@
+"""The pipeline `select` on drawn images, and training's use of what it wrote."""
+
+import cv2
+import numpy as np
+import pytest
+
+from seg_pipeline.params import SelectParams, TrainingParams
+from seg_pipeline.pipelines.select import nodes
+from seg_pipeline.pipelines.training.nodes import _with_pseudo_labels
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in "abc":
+        noise = cv2.resize(rng.integers(0, 256, (5, 6), dtype=np.uint8), (48, 40))
+        cv2.imwrite(str(tmp_path / f"{name}.png"), noise)
+    return tmp_path
+
+
+def test_images_are_ranked_and_their_pseudo_labels_join_the_train_split(folder, manifest, checkpoint):
+    params = SelectParams(
+        images=str(folder), number=2, pseudo_labels=True, confidence=0.501, num_workers=0, device="cpu"
+    )
+    manifest = manifest.assign(fold=np.where(manifest["split"] == "test", -1, 0))
+    table, page = nodes.rank_images(manifest, checkpoint, None, params)
+    assert table["rank"].dropna().tolist() == [1, 2]
+    assert sorted(table["image_id"]) == ["a", "b", "c"]
+    assert table["reason"].str.startswith("The image and its mirrored view disagree at least as much as on").all()
+    assert page.count("data:image/jpeg") == 2
+    found = nodes.write_pseudo_labels(manifest, checkpoint, None, params)
+    rows = manifest[manifest["split"] != "test"]
+    joined = _with_pseudo_labels(rows, found, TrainingParams(pseudo_labels=True))
+    assert joined.groupby("split").size().to_dict() == {"train": 13, "val": 3}
+    assert _with_pseudo_labels(rows, found, TrainingParams()) is rows
+
+
+def test_without_pseudo_labels_training_says_what_to_run(manifest, checkpoint):
+    none = nodes.write_pseudo_labels(manifest, checkpoint, None, SelectParams())
+    assert none.empty
+    for found in (None, none):
+        with pytest.raises(ValueError, match=r"there are none: run `kedro run --pipeline select --params select\.im"):
+            _with_pseudo_labels(manifest, found, TrainingParams(pseudo_labels=True))
