@@ -20,7 +20,7 @@ def bucket(tmp_path, monkeypatch):
     for name, value in (KEYS | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
         monkeypatch.setenv(name, value)
     write_phantom(
-        tmp_path / "raw", num_cases=6, days_per_case=1, frames_per_series=(3, 4), size=64, other_size=(64, 72)
+        tmp_path / "raw", seed=17, num_cases=6, days_per_case=1, frames_per_series=(6, 8), size=64, other_size=(64, 72)
     )
     store = s3fs.S3FileSystem(skip_instance_cache=True)
     store.mkdir("raw-data")
