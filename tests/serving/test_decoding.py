@@ -71,14 +71,15 @@ def test_a_file_that_takes_too_long_costs_a_process_and_no_more(fake):
     review="serving 1",
 )
 def test_memory_is_limited(fake, monkeypatch):
-    """In a forked child, which sees the smaller limit: 36 million pixels do not fit into 1 MB."""
+    """In a forked child, which sees the smaller limit: 36 million pixels do not fit into 8 MB."""
     monkeypatch.setattr(decoding, "MEMORY_PER_PIXEL", 0)
-    monkeypatch.setattr(decoding, "MEMORY", 1 << 20)
+    monkeypatch.setattr(decoding, "MEMORY", 8 << 20)
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     reading = ReadSettings(max_pixels=40_000_000)
     child = context.Process(target=decoding._work, args=(theirs, reading.max_pixels, reading))
     child.start()
+    theirs.close()  # so that the pipe ends with the child
     assert ours.recv() is True
     ours.send(("c", fake.file(np.zeros((6000, 6000), dtype=np.uint8)), None))
     assert ours.recv()[0] == 422

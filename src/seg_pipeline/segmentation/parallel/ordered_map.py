@@ -25,7 +25,7 @@ MOST_WORKERS = 8
 MAX_DEATHS = 3
 """Deaths of workers without a result in between that end the run; one or two may be chance."""
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # the garbage collector may end an abandoned map in any thread, even in one that holds it
 _running = [0, 0]
 """Maps that run, and OpenCV's number of threads before the first of them."""
 
@@ -115,7 +115,7 @@ def map_in_threads(
     if not workers:
         yield from map_ordered(InProcess(), function, tasks)
         return
-    with _one_opencv_thread(), Threads(workers, initializer=_one_torch_thread) as executor:
+    with _one_opencv_thread(), _usual_torch_threads(), Threads(workers, initializer=_one_torch_thread) as executor:
         yield from map_ordered(executor, function, tasks, ahead)
 
 
@@ -136,15 +136,23 @@ def _one_opencv_thread() -> Iterator[None]:
                 cv2.setNumThreads(_running[1])
 
 
+@contextmanager
+def _usual_torch_threads() -> Iterator[None]:
+    """Restore torch's number of threads, which ``_one_torch_thread`` also changes for threads that start later.
+
+    Not from within the workers: one that waits for another thread, in which the garbage collector ends an abandoned
+    map, which in turn waits for its workers, would wait forever.
+    """
+    torch = sys.modules.get("torch")
+    usual = torch.get_num_threads() if torch else 0
+    try:
+        yield
+    finally:
+        if torch:
+            torch.set_num_threads(usual)
+
+
 def _one_torch_thread() -> None:
     """Let torch, if it is loaded, use one thread in this thread. It keeps a number per thread, and one for new ones."""
-    if "torch" not in sys.modules:
-        return
-    import torch
-
-    with _lock:
-        usual = torch.get_num_threads()
+    if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
-        restored = threading.Thread(target=torch.set_num_threads, args=(usual,))
-        restored.start()
-        restored.join()
