@@ -75,6 +75,7 @@ READS_THE_TEST_SPLIT = {
     "evaluation": "scores the test split",
     "export_nnunet": "hands the data over to another trainer, with its splits",
     "reporting": "shows the scores",
+    "select": "keeps near-copies of test images out of the pseudo-labels, and reads none of their masks",
 }
 
 
