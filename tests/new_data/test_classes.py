@@ -21,6 +21,7 @@ def drawn(numbers, pieces=1):
         pytest.param([drawn([2, 5, 6]), drawn([1, 2, 5, 8]), drawn([3])], False, id="few values that do not count"),
         pytest.param([drawn(range(n, 40, 2)) for n in (1, 2, 11)], True, id="kept through a film"),
         pytest.param([drawn(range(1, 31)), drawn(range(7, 37), pieces=2)], False, id="many classes in several pieces"),
+        pytest.param([drawn(range(n, n + 5)) for n in range(1, 150, 5)], False, id="many classes, few per image"),
         pytest.param([drawn([]), drawn([])], False, id="empty"),
     ],
 )

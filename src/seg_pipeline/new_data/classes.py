@@ -37,6 +37,8 @@ APART = 16
 BACKGROUND = {"background", "bg", "none", "unlabelled", "unlabeled", "_background_"}
 MANY_NUMBERS = 30
 """Fewest different values that number objects if they do not count from 1 in each image."""
+MANY_AT_ONCE = 10
+"""Fewest of them in the fullest image."""
 MOSTLY_SINGLE = 0.95
 """Share of the values that are in one piece if they number objects; annotations have errors."""
 INVENTED = re.compile(r"(class|colour|label)_\w+|foreground|object")
@@ -162,13 +164,14 @@ def values_of(paths: list[Path], known: dict[str, str], ask: Asker) -> tuple[lis
 def number_objects(masks: list[np.ndarray]) -> bool:
     """Whether the values number objects, each in one connected piece.
 
-    They count 1, 2, 3, ... up to a number that differs from image to image, or there are more than classes have, as
-    where objects keep their number through a film.
+    They count 1, 2, 3, ... up to a number that differs from image to image, or there are more than classes have, in all
+    and in one image, as where objects keep their number through a film.
     """
     shown = [(values, found) for values in masks if values.ndim == 2 and (found := np.unique(values[values > 0])).size]
     counts = {found.size for _, found in shown}
     counted = len(counts) >= 3 and max(counts) >= 5 and all(found[-1] == found.size for _, found in shown)
-    if not counted and len({number for _, found in shown for number in found.tolist()}) < MANY_NUMBERS:
+    different = len({number for _, found in shown for number in found.tolist()})
+    if not counted and (different < MANY_NUMBERS or max(counts) < MANY_AT_ONCE):
         return False
     single = [
         count_objects(values[place] == number) == 1
