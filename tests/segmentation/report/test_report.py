@@ -91,9 +91,10 @@ NONE = "No limit for the flag look_at_this was chosen: there is no validation im
 @pytest.mark.parametrize(("low", "above", "said"), [(3, 0.25, FEW), (0, None, NONE)])
 def test_the_choice_of_the_flag_is_said(results, low, above, said):
     review = {"score": "mean_entropy", "look_above": above, "num_low": low, "dice_below": 0.8, "catch": 0.9}
-    given = {"settings": {"temperatures": [1.5, 2.25, 1.5]}, "gains": [], "rule": "", "resampled": "", "num_images": 9}
+    given = {"settings": {"temperatures": [1.5, 2.25]}, "classes": ["bowel", "stomach"], "gains": [], "rule": "",
+             "resampled": "", "num_images": 9}  # fmt: skip
     text = words(section(page(replace(results, postprocessing=given | {"review": review})), "choices"))
-    assert "Logits are divided by 1.50, 2.25, so that probabilities are calibrated." in text
+    assert "Logits are divided by 1.50 (bowel), 2.25 (stomach), so that probabilities are calibrated." in text
     assert said in text
 
 

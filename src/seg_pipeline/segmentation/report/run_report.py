@@ -156,7 +156,9 @@ def _chosen(postprocessing: dict | None) -> str:
 def _uncertainty(postprocessing: dict) -> Iterator[str]:
     """The temperatures and the flag "look at this"."""
     if values := postprocessing["settings"].get("temperatures"):
-        told = sorted({f"{value:.2f}" for value in values})
+        told = [f"{value:.2f}" for value in values[:1]]  # one for all classes of a multiclass task
+        if len(set(values)) > 1:
+            told = [f"{value:.2f} ({name})" for name, value in zip(postprocessing["classes"], values, strict=True)]
         yield f"Logits are divided by {listed(told)}, so that probabilities are calibrated."
     review = postprocessing.get("review")
     if review is None:
