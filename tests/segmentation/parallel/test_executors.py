@@ -7,6 +7,7 @@ import sys
 import time
 from functools import partial
 
+import joblib
 import psutil
 import pytest
 
@@ -158,3 +159,8 @@ def test_a_cluster_with_another_version_is_refused():
     cluster._check_versions(["0.1.0"] * 2)
     with pytest.raises(ValueError, match=r"the cluster runs seg_pipeline 0\.0\.9 and this machine 0\.1\.0; install"):
         cluster._check_versions(["0.1.0", "0.0.9"])
+
+
+def test_joblib_works_after_a_map():
+    assert list(map_ordered(Processes(2), abs, [-1, 2])) == [1, 2]
+    assert joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(number) for number in (-3, 4)) == [3, 4]

@@ -10,13 +10,16 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import joblib
 import psutil
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import ProcessPoolExecutor
 
 from seg_pipeline.segmentation.parallel.workers import exit_with_parent
+
+IDLE_SECONDS = 10
+"""How long a worker process waits for the next map before it ends."""
 
 
 class TaskExecutor(Executor):
@@ -59,7 +62,12 @@ class Threads(TaskExecutor, ThreadPoolExecutor):
 
 
 class Processes(TaskExecutor):
-    """loky's processes, which outlive a map and are found again by the next one."""
+    """loky's processes, which outlive a map by some seconds and are found again by the next one.
+
+    Not loky's own reusable executor: joblib takes that for its own, and the first ``joblib.Parallel`` after it fails.
+    """
+
+    _pools: ClassVar[dict[int, Any]] = {}
 
     def __init__(self, workers: int) -> None:
         self.workers, self.window = workers, 2 * workers
@@ -69,8 +77,11 @@ class Processes(TaskExecutor):
         threads = str(max(1, joblib.cpu_count() // self.workers))
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         env = {name: os.environ.get(name, threads) for name in names}
-        given: Any = {"initializer": _prepare_worker, "initargs": (os.getpid(),), "env": env}
-        self._pool = get_reusable_executor(self.workers, **given)
+        given: Any = {"initializer": _prepare_worker, "initargs": (os.getpid(),), "env": env, "timeout": IDLE_SECONDS}
+        if self._pool is not None:
+            self._pools.pop(self.workers, None)
+        self._pool = self._pools.get(self.workers) or ProcessPoolExecutor(self.workers, **given)
+        self._pools[self.workers] = self._pool
 
     def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
         if self._pool is None:
@@ -90,6 +101,7 @@ class Processes(TaskExecutor):
                 with suppress(psutil.NoSuchProcess):
                     psutil.Process(pid).kill()
             self._pool.shutdown()  # it waits until the deaths are known
+            self._pools.pop(self.workers, None)
             self._pool = None
 
 
