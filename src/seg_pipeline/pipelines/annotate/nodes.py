@@ -28,7 +28,7 @@ def write_annotations(
         checkpoint=trained_checkpoint,
         bundle=exported_bundle,
         bundle_format=inference.bundle_format,
-        postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
+        postprocessing=seg.prediction.Postprocessing.chosen(postprocessing),
         prediction=(prediction, inference.prediction),
         source=inference.source,
         device=seg.training.pick_device(inference.device),

@@ -21,7 +21,7 @@ def build_bundle(
         checkpoint,
         unverified_bundle,
         formats=[bundle_format for bundle_format in params.formats if bundle_format != "int8"],
-        postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
+        postprocessing=seg.prediction.Postprocessing.chosen(postprocessing),
         prediction=prediction,
     )
     if "int8" not in params.formats:

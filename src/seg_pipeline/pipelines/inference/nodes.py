@@ -29,7 +29,7 @@ def predict_images(
         checkpoint=trained_checkpoint,
         bundle=exported_bundle,
         bundle_format=params.bundle_format,
-        postprocessing=seg.prediction.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None,
+        postprocessing=seg.prediction.Postprocessing.chosen(postprocessing),
         prediction=(prediction, params.prediction),
         source=params.source,
         device=seg.training.pick_device(params.device),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import SelectParams
@@ -17,7 +16,7 @@ def rank_images(
 ) -> tuple[DataFrame, str]:
     """Unlabelled images in the order in which to label them, and a page of them. No mask is read."""
     images, labelled = _images(params), manifest[manifest["split"] != "test"]
-    steps, device = _steps(postprocessing), seg.training.pick_device(params.device)
+    steps, device = seg.prediction.Postprocessing.chosen(postprocessing), seg.training.pick_device(params.device)
     about = {"device": device, "temperatures": steps.temperatures if steps else None, "workers": params.num_workers}
     ranked = seg.inference.rank_images(
         seg.inference.look_at(images, checkpoint, **about),
@@ -41,16 +40,12 @@ def write_pseudo_labels(
         checkpoint,
         manifest[manifest["split"] != "train"],
         device=seg.training.pick_device(params.device),
-        postprocessing=_steps(postprocessing),
+        postprocessing=seg.prediction.Postprocessing.chosen(postprocessing),
         confidence=params.confidence,
         workers=params.num_workers,
     )
     log.info("%d images have pseudo-labels", len(found))
     return found
-
-
-def _steps(postprocessing: dict | None) -> Any:
-    return seg.prediction.Postprocessing.from_dict(postprocessing["settings"]) if postprocessing else None
 
 
 def _images(params: SelectParams) -> DataFrame:

@@ -82,6 +82,11 @@ class Postprocessing:
         return to_plain(asdict(self))
 
     @classmethod
+    def chosen(cls, choice: dict[str, Any] | None) -> Postprocessing | None:
+        """The settings in a result of ``choose_postprocessing``; None if nothing has been chosen yet."""
+        return cls.from_dict(choice["settings"]) if choice else None
+
+    @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Postprocessing:
         """The inverse of ``to_dict``; raises ValueError if settings are missing, unknown or of another type.
 
