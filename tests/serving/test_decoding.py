@@ -2,8 +2,10 @@
 
 import io
 import multiprocessing
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -71,20 +73,46 @@ def test_a_file_that_takes_too_long_costs_a_process_and_no_more(fake):
     review="serving 1",
 )
 def test_memory_is_limited(fake, monkeypatch):
-    """In a forked child, which sees the smaller limit: 36 million pixels do not fit into 8 MB."""
+    """In a forked child, which sees the smaller limit: 144 million pixels do not fit into 32 MB."""
     monkeypatch.setattr(decoding, "MEMORY_PER_PIXEL", 0)
-    monkeypatch.setattr(decoding, "MEMORY", 8 << 20)
+    monkeypatch.setattr(decoding, "MEMORY", 32 << 20)
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    reading = ReadSettings(max_pixels=40_000_000)
+    reading = ReadSettings(max_pixels=150_000_000)
     child = context.Process(target=decoding._work, args=(theirs, reading.max_pixels, reading))
     child.start()
     theirs.close()  # so that the pipe ends with the child
     assert ours.recv() is True
-    ours.send(("c", fake.file(np.zeros((6000, 6000), dtype=np.uint8)), None))
+    ours.send(("c", fake.file(np.zeros((12_000, 12_000), dtype=np.uint8)), None))
     assert ours.recv()[0] == 422
     child.kill()
     child.join()
+
+
+def test_pixels_that_fit_once_and_not_twice_cost_no_process(fake, monkeypatch):
+    """A decoded image is copied to be sent, which may be what takes too much memory."""
+    sent = []
+
+    class Pipe:
+        tasks: ClassVar = [("a.png", fake.file(GREY), None), ("b.png", fake.file(GREY), None)]
+
+        def recv(self):
+            if not self.tasks:
+                raise EOFError
+            return self.tasks.pop(0)
+
+        def send(self, answer):
+            if getattr(answer, "name", None) == "a.png":
+                raise MemoryError
+            sent.append(answer)
+
+    monkeypatch.setattr(decoding, "_limit_memory", lambda _: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    decoding._work(Pipe(), 100, ReadSettings())
+    ready, refused, decoded = sent
+    assert ready is True
+    assert refused == (422, "too_costly", "a.png: decoding it takes too much memory")
+    np.testing.assert_array_equal(decoded.pixels, GREY)
 
 
 @pytest.mark.slow

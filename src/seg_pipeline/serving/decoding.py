@@ -143,12 +143,11 @@ def _work(pipe: Connection, max_pixels: int, reading: ReadSettings) -> None:
         while True:
             name, data, page = pipe.recv()
             try:
-                answer: Any = decode_upload(name, data, page, max_pixels=max_pixels, reading=reading)
+                pipe.send(decode_upload(name, data, page, max_pixels=max_pixels, reading=reading))
             except RequestError as error:
-                answer = error.status, error.problem.error, error.problem.detail
-            except MemoryError:
-                answer = 422, "too_costly", f"{name}: decoding it takes too much memory"
-            pipe.send(answer)
+                pipe.send((error.status, error.problem.error, error.problem.detail))
+            except MemoryError:  # in decoding, or in copying the pixels before the first byte is sent
+                pipe.send((422, "too_costly", f"{name}: decoding it takes too much memory"))
 
 
 def _limit_memory(size: int) -> None:
