@@ -25,7 +25,7 @@ from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator, defined_mean
 from seg_pipeline.segmentation.metrics.overlap import Counts, count, joined
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
-from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_each, used_members
+from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_each, used_models
 from seg_pipeline.segmentation.settings.training import ComputeSettings, PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import pick_device
@@ -50,8 +50,8 @@ def run(root: Path, name: str, changes: dict, seed: int, threads: int | None) ->
         pass
     trained = time.perf_counter() - began
     result = {"data": root.name, "recipe": name, "seed": seed, "seconds": round(trained, 1)}
-    result["best_epoch"] = int(moment.best["members"][0]["row"]["epoch"])
-    members = used_members(moment.best, device, PredictSettings(tta=tta))
+    result["best_epoch"] = int(moment.best["models"][0]["row"]["epoch"])
+    models = used_models(moment.best, device, PredictSettings(tta=tta))
     names = class_names(manifest)
 
     def finish(row: dict, probabilities: torch.Tensor) -> Counts:
@@ -61,7 +61,7 @@ def run(root: Path, name: str, changes: dict, seed: int, threads: int | None) ->
     for split in ("val", "test"):
         rows = manifest[manifest["split"] == split]
         counts = predict_each(
-            members, rows, finish, device=device, batch_size=8, settings=PredictSettings(tta=tta), workers=3
+            models, rows, finish, device=device, batch_size=8, settings=PredictSettings(tta=tta), workers=3
         )
         total = joined(list(counts))
         scores = Aggregator(config.scores.aggregation, config.scores.empty_policy, 0, seed)
