@@ -66,9 +66,7 @@ def fuzz(name: str, mutants: int, *, seed: int) -> Outcome:
         while at < mutants and len(escapes) < SHOWN:
             ours, theirs = context.Pipe()
             current = context.Value("q", -1)
-            worker = context.Process(
-                target=_work, args=(theirs, current, name, task, range(at, mutants), seed, folder), daemon=True
-            )
+            worker = context.Process(target=_work, args=(theirs, current, name, task, range(at, mutants), seed, folder))
             worker.start()
             theirs.close()
             for message in _messages(ours, current, psutil.Process(worker.pid)):

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from tests.runs.fuzz.workers import mutant
 
+from seg_pipeline.segmentation.images import tiff
 from seg_pipeline.segmentation.images.addresses import format_address
 from seg_pipeline.segmentation.images.decoding import decode_image, read_image, read_size, read_spacing, read_values
+from seg_pipeline.segmentation.parallel.apart import ProcessDiedError
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 
 GREY = np.array([[0, 1, 70], [200, 254, 255]], dtype=np.uint8)
@@ -368,4 +371,28 @@ def test_a_seek_before_the_start_is_damage_and_no_error_of_the_disk(tmp_path, mo
 
     monkeypatch.setattr(tifffile.TiffPage, "asarray", seeks)
     with pytest.raises(ValueError, match=r"a\.tif: truncated or damaged, cannot be decoded"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.fault(
+    scenario="TIFF that crashes its decoder",
+    command="kedro run --pipeline data_processing, seg-pipeline predict, seg-pipeline serve",
+    outcome="a finding or a refusal: the decoder runs in a process of its own",
+)
+def test_a_tile_that_crashes_its_decoder_is_refused(tmp_path):
+    """Codes of LZW at which imagecodecs 2026.3.6 ends its process, not every time."""
+    data = mutant("tiff_tiled", 162, seed=31)
+    (tmp_path / "a.tif").write_bytes(data)
+    for read in (lambda: read_image(tmp_path / "a.tif"), lambda: decode_image(data, name="a.tif")):
+        with pytest.raises(ValueError, match="damaged"):
+            read()
+
+
+def test_a_decoder_that_ended_its_process_is_named(tmp_path, monkeypatch):
+    def ended(*_):
+        raise ProcessDiedError("ended with exit code -11")
+
+    monkeypatch.setattr(tiff, "call_apart", ended)
+    tifffile.imwrite(tmp_path / "a.tif", GREY, compression="lzw")
+    with pytest.raises(ValueError, match=r"a\.tif: damaged: the process that decoded it ended with exit code -11$"):
         read_image(tmp_path / "a.tif")

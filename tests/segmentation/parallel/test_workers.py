@@ -48,6 +48,15 @@ worker.submit(time.sleep, 60)
 print("at work", flush=True)
 time.sleep(60)
 """
+APART = """
+import threading
+import time
+from seg_pipeline.segmentation.parallel.apart import call_apart
+
+call_apart(abs, -1)
+threading.Thread(target=call_apart, args=(time.sleep, 60)).start()
+print("at work", flush=True)
+"""
 
 
 @pytest.mark.fault(
@@ -56,7 +65,9 @@ time.sleep(60)
     outcome="worker processes end within seconds",
 )
 @pytest.mark.slow
-@pytest.mark.parametrize("code", [MEASURE, LOAD, DECODE, SEARCH], ids=["map", "data loader", "server", "search"])
+@pytest.mark.parametrize(
+    "code", [MEASURE, LOAD, DECODE, SEARCH, APART], ids=["map", "data loader", "server", "search", "decoder"]
+)
 def test_workers_of_a_killed_process_end(code):
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout.readline() == b"at work\n"

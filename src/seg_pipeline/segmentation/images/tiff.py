@@ -6,12 +6,16 @@ several bands. Axes: H rows, W columns, S samples.
 
 from __future__ import annotations
 
+import io
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
 import numpy as np
+
+from seg_pipeline.segmentation.parallel.apart import ProcessDiedError, call_apart
 
 if TYPE_CHECKING:
     import tifffile
@@ -37,6 +41,9 @@ MM = {
     "pm": 1e-9,
 }
 """mm per unit of length."""
+ROBUST = (1, 7, 8, 32946, 50000)
+"""Compressions (none, JPEG, deflate, Zstandard) whose decoders' authors fuzz them. imagecodecs' LZW crashes for some
+damaged tiles, and its JPEG XR and lossless JPEG do not end for others."""
 REDUCED, TRANSPARENCY = 1, 4
 """Kinds of pages that are thumbnails, or masks, of another."""
 
@@ -96,12 +103,31 @@ def read_samples(file: BinaryIO, *, page: int, limit: int, raw: bool) -> Samples
             start = one.dataoffsets[0] + (page - 1) * one.nbytes
             data = tif.filehandle.read_array(f"{tif.byteorder}{np.dtype(one.dtype).str[1:]}", one.size, start)
             return _meaning(one, data.reshape(one.shape), raw=raw)
-        values = one.asarray(maxworkers=1)
+        values = _decode(file, one)
         if "S" in one.axes:
             values = np.moveaxis(values, one.axes.index("S"), -1)
         if values.ndim not in (2, 3) or values.shape[:2] != (one.imagelength, one.imagewidth):
             raise UnusableError(f"its pixels have the shape {values.shape}, expected height, width and bands")
         return _meaning(one, values, raw=raw)
+
+
+def _decode(file: BinaryIO, page: tifffile.TiffPage) -> np.ndarray:
+    """All values of a page. A decoder that may crash, or never end, runs in a process of its own."""
+    if page.compression in ROBUST:
+        return page.asarray(maxworkers=1)
+    local = isinstance(file, io.BufferedReader) and isinstance(file.name, str)
+    file.seek(0)
+    try:
+        return call_apart(_decode_page, os.path.abspath(file.name) if local else file.read(), page.index)  # noqa: PTH100
+    except ProcessDiedError as error:
+        raise UnusableError(f"damaged: the process that decoded it {error}") from None
+
+
+def _decode_page(source: str | bytes, index: int) -> np.ndarray:
+    import tifffile
+
+    with tifffile.TiffFile(source if isinstance(source, str) else io.BytesIO(source)) as tif:
+        return tif.pages[index].aspage().asarray(maxworkers=1)
 
 
 def read_dtype(file: BinaryIO) -> np.dtype | None:
