@@ -20,6 +20,7 @@ SHARED = {
 WORKING_FILES = {
     "annotation_folder",
     "inference_folder",
+    "measured_parts",
     "nnunet_folder",
     "previous_measurements",
     "search_folder",

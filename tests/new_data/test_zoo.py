@@ -54,6 +54,7 @@ def processed(folder: Path, root: Path, *, draw_splits: bool = False) -> tuple[p
     data = {
         "excluded_images": None,
         "previous_measurements": None,
+        "measured_parts": root / "parts",
         "predefined_splits": None,
         "params:seed": 0,
         **tables,

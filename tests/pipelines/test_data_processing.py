@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
+from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DataProcessingParams, DatasetParams
 from seg_pipeline.pipelines.data_processing import create_pipeline, nodes
 
@@ -56,3 +57,19 @@ def test_files_are_listed_for_the_findings_page_as_when_the_run_began():
     listed = pd.DataFrame({"image_id": ["a"], "file": ["a.png"], "path": ["/x/a.png"]})
     now = pd.concat([listed, listed.assign(image_id="b", file="b.png")], ignore_index=True)
     assert nodes.find_late_files(listed, now, listed)["file"].tolist() == ["b.png"]
+
+
+def test_parts_of_the_measurements_stay_until_the_whole_is_saved(tmp_path, monkeypatch):
+    """Kedro saves what a node yields before it asks for more."""
+    part = tmp_path / "parts" / "part-00000.parquet"
+    part.parent.mkdir()
+    table = pd.DataFrame({"key": ["k"], "found": [""]})
+    table.to_parquet(part)
+    monkeypatch.setattr(seg.manifest, "measure_rows", lambda *_, **__: table)
+    monkeypatch.setattr(seg.manifest, "with_reading", lambda images, *_, **__: images)
+    given = DatasetParams(task="multilabel", classes=["a"])
+    measured = nodes.measure_images(table, None, part.parent, given, DataProcessingParams(**PARAMS))
+    assert next(measured) is table
+    assert part.exists()
+    assert list(measured) == []
+    assert not part.parent.exists()

@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -16,7 +17,8 @@ from seg_pipeline.segmentation.manifest.measure_table import (
     key_of,
     measure_changed,
     measure_images,
-    measure_stepwise,
+    measure_rows,
+    remove_parts,
 )
 
 
@@ -173,46 +175,88 @@ def test_the_file_of_an_address_is_watched(two, tmp_path):
     assert measure_changed(table, reader, known)[0]["intensity_max"].tolist() == [51, 9]
 
 
+def kill_at(monkeypatch, block):
+    """Let measuring end at this block, counted from 0, and every block before it be a part."""
+    measure, blocks = measure_table._measure, itertools.count()
+
+    def killed(rows, reader):
+        if next(blocks) == block:
+            raise KeyboardInterrupt
+        return measure(rows, reader)
+
+    monkeypatch.setattr(measure_table, "BLOCK", 4)
+    monkeypatch.setattr(measure_table, "JOINED", 2)
+    monkeypatch.setattr(measure_table, "PART_SECONDS", 0.0)
+    monkeypatch.setattr(measure_table, "monotonic", lambda: 0.0)
+    monkeypatch.setattr(measure_table, "_measure", killed)
+
+
 @pytest.mark.fault(
     scenario="killed while images are measured",
     command="kedro run --pipeline data_processing",
-    outcome="only the last few per cent are measured again",
+    outcome="only images of the last second are measured again",
 )
-def test_a_killed_run_loses_only_what_it_measured_since_the_last_save(many, monkeypatch, tmp_path):
-    monkeypatch.setattr(measure_table, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(measure_table, "BLOCK", 4)
-    monkeypatch.setattr(measure_table, "JOINED", 1)
-    monkeypatch.setattr(measure_table, "monotonic", itertools.count().__next__)
-    reader = MaskReader({"a": "a"}, "rle")
-    whole = measure_changed(many, reader, None)
-    steps = measure_stepwise(many, reader, None)
-    stored = next(steps)
-    steps.close()  # killed
-    assert len(stored) == 4
-    with pytest.raises(ValueError, match="4 of 24 images have been measured, as the last run was interrupted; run"):
-        join_measurements(many, stored)
-    stored.to_parquet(tmp_path / "stored.parquet")
+def test_a_killed_run_loses_only_what_it_has_not_written(many, monkeypatch, tmp_path):
+    reader, folder, read = MaskReader({"a": "a"}, "rle"), tmp_path / "parts", []
+    whole = measure_rows(many, reader, None)
+    monkeypatch.setattr(measure_image, "read_oriented", lambda path: read.append(path) or read_oriented(path))
+    for begin, end in ((0, 2), (2, 5)):  # killed twice; a block holds 4 images
+        with monkeypatch.context() as patch:
+            kill_at(patch, end - begin)
+            with pytest.raises(KeyboardInterrupt):
+                measure_rows(many, reader, None, folder=folder)
+        assert read == many["path"].tolist()[4 * begin : 4 * end]
+        read.clear()
+    assert sorted(path.name for path in folder.iterdir()) == [f"part-0000{number}.parquet" for number in range(5)]
+    pd.testing.assert_frame_equal(measure_rows(many, reader, None, folder=folder), whole)
+    assert read == many["path"].tolist()[20:]
+    known = pd.concat([whole.iloc[[23, 3]], whole.iloc[:0]])  # the last whole run's, older than the parts
+    pd.testing.assert_frame_equal(measure_rows(many, reader, known, folder=folder), whole)
+    remove_parts(folder)
+    assert not folder.exists()
+
+
+def test_a_part_that_lost_its_end_is_measured_again(many, monkeypatch, tmp_path, caplog):
+    reader, folder = MaskReader({"a": "a"}, "rle"), tmp_path / "parts"
+    with monkeypatch.context() as patch:
+        kill_at(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            measure_rows(many, reader, None, folder=folder)
+    (folder / "part-00001.parquet").write_bytes(b"PAR1")
     read = []
     monkeypatch.setattr(measure_image, "read_oriented", lambda path: read.append(path) or read_oriented(path))
-    again = measure_changed(many, reader, pd.read_parquet(tmp_path / "stored.parquet"))
-    assert read == many["path"].tolist()[4:]
-    for one, other in zip(again, whole, strict=True):
-        pd.testing.assert_frame_equal(one, other)
+    with caplog.at_level("WARNING"):
+        measures = measure_rows(many, reader, None, folder=folder)
+    assert read == many["path"].tolist()[4:8] + many["path"].tolist()[12:]
+    pd.testing.assert_frame_equal(measures, measure_rows(many, reader, None))
+    assert "part-00001.parquet cannot be read (" in caplog.text
+    assert caplog.messages[0].endswith("); its images are measured again")
 
 
-def test_saving_takes_a_twentieth_of_the_time_at_most(many, monkeypatch):
-    clock = [0.0]
+def test_parts_take_a_twentieth_of_the_time_at_most(many, monkeypatch, tmp_path):
+    clock, folder = [0.0], tmp_path / "parts"
+    folder.mkdir()
     monkeypatch.setattr(measure_table, "monotonic", lambda: clock[0])
     blocks = [pd.DataFrame({"key": [str(number)], "found": [""]}) for number in range(400)]
 
     def ticking(*_):
         for block in blocks:
-            clock[0] += 10
+            clock[0] += 0.125
             yield block
 
+    @contextmanager
+    def slowly(path):
+        clock[0] += 0.375
+        yield path
+
     monkeypatch.setattr(measure_table, "_measure_all", ticking)
-    sizes = []
-    for measures in measure_stepwise(many, MaskReader({"a": "a"}, "rle"), None):
-        sizes.append(len(measures))
-        clock[0] += 30  # to save
-    assert sizes == [7, 68, 129, 190, 251, 312, 373, 400]  # after 70 s, then every 610 s
+    monkeypatch.setattr(measure_table, "replacing", slowly)
+    assert len(measure_rows(many, MaskReader({"a": "a"}, "rle"), None, folder=folder)) == 400
+    sizes = [len(pd.read_parquet(path)) for path in sorted(folder.iterdir())]
+    assert sizes == [2, 60, 60, 60, 60, 60, 60]  # after 0.25 s, then every 7.5 s
+
+
+def test_measurements_of_another_table_are_refused(many):
+    measures = measure_rows(many.head(4), MaskReader({"a": "a"}, "rle"), None)
+    with pytest.raises(ValueError, match="measurements are of 4 images, but there are 24 now; run `data_processing`"):
+        join_measurements(many, measures)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DataProcessingParams, DatasetParams
@@ -66,9 +67,12 @@ def exclude_images(
 
 
 def measure_images(
-    images: DataFrame, known: DataFrame | None, dataset: DatasetParams, params: DataProcessingParams
+    images: DataFrame, known: DataFrame | None, parts: Path, dataset: DatasetParams, params: DataProcessingParams
 ) -> Iterator[DataFrame]:
-    """Yield the measurements so far every minute, at last those of all images, to be saved for this and later runs."""
+    """Measurements of all images, for this and later runs; the parts are for one that resumes this one if it is killed.
+
+    A generator, because the parts may only go when the catalog has saved the whole.
+    """
     given = params.annotations
     reader = seg.manifest.MaskReader(
         class_values=dataset.values,
@@ -85,7 +89,8 @@ def measure_images(
         resample=given.resample_masks,
     )
     images = seg.manifest.with_reading(images, dataset.reading, mask_files=given.mask_format != "rle")
-    yield from seg.manifest.measure_stepwise(images, reader, known, num_workers=params.num_workers)
+    yield seg.manifest.measure_rows(images, reader, known, num_workers=params.num_workers, folder=parts)
+    seg.manifest.remove_parts(parts)
 
 
 def join_measurements(

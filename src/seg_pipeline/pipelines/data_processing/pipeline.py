@@ -38,7 +38,7 @@ def create_pipeline(**_: object) -> Pipeline:
             ),
             node(
                 nodes.measure_images,
-                ["selected_images", "previous_measurements", "params:dataset", PARAMS],
+                ["selected_images", "previous_measurements", "measured_parts", "params:dataset", PARAMS],
                 "measurements",
             ),
             node(

@@ -6,8 +6,10 @@ import itertools
 import json
 import logging
 import os
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from time import monotonic
 
 import cv2
@@ -21,6 +23,7 @@ from seg_pipeline.segmentation.manifest.measure_image import MaskReader, measure
 from seg_pipeline.segmentation.parallel.cluster import make_executor
 from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
 from seg_pipeline.segmentation.settings.progress import progress_bar
+from seg_pipeline.segmentation.storage.atomic import replacing, sweep
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +33,9 @@ BLOCK = 256
 """Rows per worker task. Only there are rows Python objects, which take five times the memory of a table."""
 JOINED = 32
 """Number of block tables that are joined early, because each table has its own overhead of memory."""
-SAVE_EVERY = 60.0
-"""Seconds of measuring after which the measurements so far are saved."""
+PART_SECONDS = 0.25
+"""Seconds of measuring that a killed run loses, unless writing a part takes more than a twentieth of that."""
+PARTS = "part-*.parquet"
 AT_ONCE = ("exif_orientation",)
 """Rules about which thousands of photos say the same."""
 MEASURES = ("key", "found")
@@ -61,59 +65,92 @@ def measure_changed(
     Args:
         known: the third result of an earlier call: ``MEASURES`` and features.
     """
-    measures = deque(measure_stepwise(table, reader, known, num_workers=num_workers), maxlen=1).pop()
+    measures = measure_rows(table, reader, known, num_workers=num_workers)
     return *join_measurements(table, measures), measures
 
 
-def measure_stepwise(
-    table: pd.DataFrame, reader: MaskReader, known: pd.DataFrame | None, *, num_workers: int = 1
-) -> Iterator[pd.DataFrame]:
-    """Measurements to store as they come: every minute those so far, at the end those of each row of ``table``.
+def measure_rows(
+    table: pd.DataFrame,
+    reader: MaskReader,
+    known: pd.DataFrame | None,
+    *,
+    num_workers: int = 1,
+    folder: Path | None = None,
+) -> pd.DataFrame:
+    """Measurements of each row of ``table``, to store for the next run.
 
-    Saving takes at most a twentieth of the time, so that a killed run loses little. The arguments are those of
-    ``measure_changed``.
+    Args:
+        known: as for ``measure_changed``.
+        folder: where new measurements are written as they come, in tables part-00000.parquet and so on, of which the
+            next run reads what a killed one has written. Delete them by ``remove_parts`` when the result is stored.
     """
-    parts: list[pd.DataFrame] = []
-    fresh, keys = table, None
-    if known is not None and {"key", "found"} <= set(known):  # else written by an older version
+    keys = None
+    parts = [one for one in [known, *_read_parts(folder)] if one is not None and {"key", "found"} <= set(one)]
+    if parts:  # else there is nothing, or an older version wrote it
         keys = pd.Series([key_of(row, reader) for block in _blocks(table) for row in block], dtype="str")
-        passing = known["found"].str.contains('"io_error"', regex=False)  # to be read again
-        kept = known[~passing & is_among(known["key"], keys)].drop_duplicates("key")
-        fresh = table[~is_among(keys, kept["key"]).to_numpy()]
+        stored = pd.concat(parts, ignore_index=True)
+        passing = stored["found"].str.contains('"io_error"', regex=False)  # to be read again
+        kept = stored[~passing & is_among(stored["key"], keys)].drop_duplicates("key")
+        table = table[~is_among(keys, kept["key"]).to_numpy()]
         log.info("%d images are unchanged since they were last read", len(kept))
         parts = [kept] if len(kept) else []
-    saved, pause, recent = monotonic(), SAVE_EVERY, []
-    for block in _measure_all(fresh, reader, num_workers):
+    recent: list[pd.DataFrame] = []
+    for block in _write_parts(_measure_all(table, reader, num_workers), folder):
         recent.append(block)
         if len(recent) == JOINED:
             parts, recent = [*parts, pd.concat(recent, ignore_index=True)], []
-        if monotonic() - saved > pause:
-            start = monotonic()
-            yield pd.concat([*parts, *recent], ignore_index=True)
-            saved = monotonic()
-            pause = max(SAVE_EVERY, 20 * (saved - start))
     parts += recent
     measures = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({name: [] for name in MEASURES})
     if keys is None:
-        yield measures
-    else:
-        yield measures.iloc[pd.Index(measures["key"]).get_indexer(pd.Index(keys))].reset_index(drop=True)
+        return measures
+    return measures.iloc[pd.Index(measures["key"]).get_indexer(pd.Index(keys))].reset_index(drop=True)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what ``measure_rows`` has written to ``folder``, and the folder if nothing else is in it."""
+    for path in folder.glob(PARTS):
+        path.unlink()
+    sweep(folder)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _write_parts(blocks: Iterator[pd.DataFrame], folder: Path | None) -> Iterator[pd.DataFrame]:
+    """The blocks; those of the last ``PART_SECONDS`` are written together, which takes a twentieth of the time."""
+    number = max((int(path.stem[5:]) + 1 for path in folder.glob(PARTS)), default=0) if folder else 0
+    recent, due = [], monotonic() + PART_SECONDS
+    for block in blocks:
+        yield block
+        recent.append(block)
+        if folder and (start := monotonic()) >= due:
+            with replacing(folder / f"part-{number:05d}.parquet") as path:
+                pd.concat(recent, ignore_index=True).to_parquet(path)
+            number, recent, end = number + 1, [], monotonic()
+            due = end + max(PART_SECONDS, 20 * (end - start))
+
+
+def _read_parts(folder: Path | None) -> Iterator[pd.DataFrame]:
+    for path in sorted(folder.glob(PARTS)) if folder else ():
+        try:
+            yield pd.read_parquet(path)
+        except (OSError, ValueError) as error:  # a machine that lost power
+            log.warning("%s cannot be read (%s); its images are measured again", path, error)
 
 
 def join_measurements(table: pd.DataFrame, measures: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Manifest of the usable images, without splits, and findings for the others.
 
     Args:
-        table: as given to ``measure_stepwise``.
-        measures: the last of its results.
+        table: as given to ``measure_rows``.
+        measures: its result.
 
     Raises:
-        ValueError: no image can be used, or ``measures`` are those of an interrupted run.
+        ValueError: no image can be used, or ``measures`` are those of another table.
     """
     table = table.reset_index(drop=True)
     if len(measures) != len(table):
         raise ValueError(
-            f"{len(measures)} of {len(table)} images have been measured, as the last run was interrupted; run "
+            f"the stored measurements are of {len(measures)} images, but there are {len(table)} now; run "
             "`data_processing` from its node measure_images on"
         )
     manifest, findings = _manifest(table, measures), _findings(table, measures["found"])
