@@ -1,7 +1,8 @@
 """Checks that compare images with each other: copies, outliers, mask jumps, a wrong order of run lengths."""
 
 import itertools
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,13 +11,15 @@ from seg_pipeline.segmentation.images import fingerprints
 from seg_pipeline.segmentation.images.decoding import read_image, read_orientation
 from seg_pipeline.segmentation.images.masks import IGNORE, Order, decode_rle
 from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table, is_among
-from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.manifest.table import class_names, iter_records, read_masks
 
 THUMBNAIL = 32
 """Bytes per thumbnail."""
 BANDS = 8
 """Equal parts of a thumbnail. Two thumbnails that differ in fewer bits than there are bands have an equal band
 (pigeonhole principle), so that only images in one bucket need to be compared."""
+EXAMPLES = 3
+"""Similar images that the finding of two groups names."""
 FEW_TWINS = 8
 """Earlier images of other groups in the same bucket that an image is compared with."""
 MIN_DETAIL = 32
@@ -61,7 +64,7 @@ def check_images(manifest: pd.DataFrame, annotations: pd.DataFrame, *, rle_order
     )
 
 
-def _about(row: pd.Series, rule: str, reason: str) -> Finding:
+def _about(row: Mapping, rule: str, reason: str) -> Finding:
     return Finding(rule, reason, "flagged", row["image_id"], row["file"])
 
 
@@ -69,30 +72,44 @@ def _about(row: pd.Series, rule: str, reason: str) -> Finding:
 
 
 def check_copies(manifest: pd.DataFrame) -> pd.DataFrame:
-    """Images with equal pixels anywhere, and similar images in different groups (neighbours in a group are similar)."""
+    """Images with equal pixels anywhere, and similar images in different groups (neighbours in a group are similar).
+
+    Similar images get one finding per pair of groups: two scans of one patient may have thousands of them.
+    """
     columns = ["image_id", "file", "group", "content_hash", "thumbnail"]  # not the masks, which are most of a table
     seen = manifest.loc[manifest["intensity_min"] < manifest["intensity_max"], columns]
-    first = seen.drop_duplicates("content_hash").set_index("content_hash")[["image_id", "group"]]
-    found = []
-    for _, row in seen[seen.duplicated("content_hash")].iterrows():
-        twin, group = first.loc[row["content_hash"]]
-        where = "the same group" if group == row["group"] else f"another group ({group})"
-        found.append(_about(row, "equal_images", f"its pixels are those of {twin} in {where}"))
-    for one, other, bits in _similar(seen.drop_duplicates("content_hash")):
-        reason = f"looks like {one['image_id']} of group {one['group']}: {bits} bits of their thumbnails differ"
-        found.append(_about(other, "similar_images", reason))
-    return findings_table(found)
+    copied = seen.duplicated("content_hash")
+    return findings_table([*_equal(seen[~copied], seen[copied]), *_similar(seen[~copied])])
 
 
-def _similar(images: pd.DataFrame) -> Iterator[tuple[pd.Series, pd.Series, int]]:
-    """Pairs of different groups whose thumbnails differ in fewer than ``BANDS`` bits; each second image once."""
+def _equal(first: pd.DataFrame, copies: pd.DataFrame) -> Iterator[Finding]:
+    twins = first.iloc[pd.Index(first["content_hash"]).get_indexer(pd.Index(copies["content_hash"]))]
+    for row, twin in zip(iter_records(copies), iter_records(twins), strict=True):
+        where = "the same group" if twin["group"] == row["group"] else f"another group ({twin['group']})"
+        yield _about(row, "equal_images", f"its pixels are those of {twin['image_id']} in {where}")
+
+
+def _similar(images: pd.DataFrame) -> Iterator[Finding]:
+    """Pairs of groups with images whose thumbnails differ in fewer than ``BANDS`` bits; a later image counts once."""
     bits = np.frombuffer(bytes.fromhex("".join(images["thumbnail"])), dtype=np.uint8).reshape(len(images), THUMBNAIL)
     detailed = np.flatnonzero(np.bitwise_count(bits).sum(axis=1) >= MIN_DETAIL)
     ones, others, apart = _near_pairs(bits, detailed, pd.factorize(images["group"])[0])
     order = np.lexsort((ones, apart, others))
     nearest = order[np.unique(others[order], return_index=True)[1]]
-    for index in nearest:
-        yield images.iloc[ones[index]], images.iloc[others[index]], int(apart[index])
+    sides = (iter_records(images.iloc[rows[nearest]]) for rows in (ones, others))
+    number: Counter[tuple[str, ...]] = Counter()
+    shown: dict[tuple[str, ...], list[tuple[dict, dict, int]]] = defaultdict(list)
+    for one, other, differ in zip(*sides, apart[nearest].tolist(), strict=True):
+        groups = tuple(sorted((one["group"], other["group"])))
+        number[groups] += 1
+        if len(shown[groups]) < EXAMPLES:
+            shown[groups].append((one, other, differ))
+    for groups, ((one, other, differ), *examples) in shown.items():
+        reason = f"looks like {one['image_id']} of group {one['group']}: {differ} bits of their thumbnails differ"
+        if more := number[groups] - 1:
+            named = " and ".join(f"{copy['image_id']} (like {first['image_id']})" for first, copy, _ in examples)
+            reason += f"; the same holds for {more} more image{'s' * (more > 1)} of the two groups, such as {named}"
+        yield _about(other, "similar_images", reason)
 
 
 def _near_pairs(bits: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
@@ -138,9 +155,10 @@ def check_pixel_kinds(manifest: pd.DataFrame) -> pd.DataFrame:
     """Images whose dtype or number of channels differs from most."""
     kinds = manifest["dtype"] + " x " + manifest["channels"].astype("str")
     usual = kinds.mode()[0]
+    odd = manifest.loc[kinds != usual, ["image_id", "file"]].assign(kind=kinds)
     return findings_table(
-        _about(row, "pixel_kind_differs", f"pixels are {kind} (dtype x channels), those of most images {usual}")
-        for kind, (_, row) in zip(kinds[kinds != usual], manifest[kinds != usual].iterrows(), strict=True)
+        _about(row, "pixel_kind_differs", f"pixels are {row['kind']} (dtype x channels), those of most images {usual}")
+        for row in iter_records(odd)
     )
 
 
@@ -156,14 +174,13 @@ def check_intensities(manifest: pd.DataFrame) -> pd.DataFrame:
     # 1.4826 scales the median deviation to a normal distribution's standard deviation.
     spread = 1.4826 * (level - usual).abs().median()
     far = images[(level - usual).abs() > OUTLIER * max(spread, MIN_SPREAD)]
-    beside = np.expm1(usual[far.index])
     return findings_table(
         _about(
             row,
             "intensity_outlier",
-            f"mean intensity is {row['intensity_mean']:.1f}, that of the images around it {level:.1f}",
+            f"mean intensity is {row['intensity_mean']:.1f}, that of the images around it {row['usual']:.1f}",
         )
-        for level, (_, row) in zip(beside, far.iterrows(), strict=True)
+        for row in iter_records(far.assign(usual=np.expm1(usual)))
     )
 
 
@@ -186,14 +203,16 @@ def check_jumps(manifest: pd.DataFrame) -> pd.DataFrame:
         area = ordered[f"area_{name}"]
         low, high = (np.minimum(area.shift(1), area.shift(-1)), np.maximum(area.shift(1), area.shift(-1)))
         agree = (high >= MIN_PIXELS) & (high <= JUMP / 2 * low)
-        for index in np.flatnonzero(even & agree & ((area < low / JUMP) | (area > high * JUMP))):
-            before, row, after = (manifest.iloc[places[index + step]] for step in (-1, 0, 1))
+        jumps = np.flatnonzero(even & agree & ((area < low / JUMP) | (area > high * JUMP)))
+        needed = manifest[["image_id", "file", "height", "width", f"area_{name}", f"mask_{name}"]]
+        sides = (iter_records(needed.iloc[places[jumps + step]]) for step in (-1, 0, 1))
+        for before, row, after in zip(*sides, strict=True):
             if _agree(before, after, name):
                 found.append(_about(row, "mask_jumps", _jump(name, before, row, after)))
     return findings_table(found)
 
 
-def _agree(before: pd.Series, after: pd.Series, name: str) -> bool:
+def _agree(before: Mapping, after: Mapping, name: str) -> bool:
     shape = (before["height"], before["width"])
     if shape != (after["height"], after["width"]):
         return False
@@ -201,7 +220,7 @@ def _agree(before: pd.Series, after: pd.Series, name: str) -> bool:
     return bool((one & other).sum() >= STEADY * (one | other).sum())
 
 
-def _jump(name: str, *rows: pd.Series) -> str:
+def _jump(name: str, *rows: Mapping) -> str:
     before, here, after = (row[f"area_{name}"] for row in rows)
     return f"{name} has {here} pixels, in the frames before and after {before} and {after}"
 

@@ -184,7 +184,8 @@ RULES = {
     ),
     "similar_images": Rule(
         "image",
-        "The image looks like one of another group: fewer than 8 of the 256 bits of their thumbnails differ.",
+        "Images of two groups look alike: fewer than 8 of the 256 bits of their thumbnails differ. Each pair of groups"
+        " has one finding, with the number of such images and three examples.",
         "If both have the same origin, give them one group; otherwise the test split is not independent.",
     ),
     "unreadable_mask": Rule(

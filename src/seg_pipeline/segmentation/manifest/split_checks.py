@@ -1,9 +1,11 @@
 """Check splits for leaks and for what is missing from one, and count what each holds."""
 
+from collections import defaultdict
+
 import pandas as pd
 
-from seg_pipeline.segmentation.manifest.findings import Finding, findings_table
-from seg_pipeline.segmentation.manifest.table import SPLITS, class_names
+from seg_pipeline.segmentation.manifest.findings import Finding, findings_table, is_among
+from seg_pipeline.segmentation.manifest.table import SPLITS, class_names, iter_records
 
 
 def check_leaks(
@@ -40,16 +42,19 @@ def check_leaks(
 def _in_two(table: pd.DataFrame, column: str, place: str) -> list[str]:
     """Values of a column that are in two splits or folds, as text."""
     pairs = table[[column, place]].drop_duplicates()
-    several = table[table[column].isin(pairs.loc[pairs.duplicated(column), column])]
+    several = table[is_among(table[column], pairs.loc[pairs.duplicated(column), column])]
+    ids, places = defaultdict(list), defaultdict(set)
+    for row in iter_records(several[["image_id", column, place]]):  # a frame per value would take 100 us
+        ids[row[column]].append(row["image_id"])
+        places[row[column]].add(row[place])
     return [
-        f"{column} {str(value)[:16]} is in {' and '.join(_placed(place, rows[place]))} "
-        f"({', '.join(rows['image_id'].head(3))})"
-        for value, rows in several.groupby(column)
+        f"{column} {str(value)[:16]} is in {' and '.join(_placed(place, places[value]))} ({', '.join(ids[value][:3])})"
+        for value in sorted(ids)
     ]
 
 
-def _placed(place: str, values: pd.Series) -> list[str]:
-    return [str(value) if place == "split" else f"fold {value}" for value in sorted(values.unique())]
+def _placed(place: str, values: set) -> list[str]:
+    return [str(value) if place == "split" else f"fold {value}" for value in sorted(values)]
 
 
 def missing_classes(manifest: pd.DataFrame, shares: dict[str, float] | None = None) -> pd.DataFrame:
