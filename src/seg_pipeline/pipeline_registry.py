@@ -9,8 +9,8 @@ ON_REQUEST = ("agreement", "annotate", "combine", "export", "export_nnunet", "in
 """Pipelines that are not part of the default run."""
 # fmt: off
 SHARED = {
-    "best_hyperparameters", "bundle", "checkpoint", "class_counts_chart", "confusion_counts", "findings",
-    "group_scores", "image_scores", "last_checkpoint", "learning_rate_curves", "manifest", "model_card",
+    "annotator_agreement", "best_hyperparameters", "bundle", "checkpoint", "class_counts_chart", "confusion_counts",
+    "findings", "group_scores", "image_scores", "last_checkpoint", "learning_rate_curves", "manifest", "model_card",
     "postprocessing", "prediction_options", "predictions", "pseudo_labels", "reader_agreement", "reliability",
     "report", "sample_sheet", "search_trials", "selection", "selection_page", "series_scores", "split_comparison",
     "test_scores", "threshold_curve", "train_val_images", "training_config", "training_curves", "training_history",

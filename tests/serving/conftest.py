@@ -8,7 +8,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +23,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from seg_pipeline.segmentation.images.intensities import to_grey
+from seg_pipeline.segmentation.objects.label_maps import numbered
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
@@ -37,18 +38,21 @@ class FakeBundle:
     classes: tuple[str, ...] = ("bright", "dark")
     colours: tuple[str, ...] = ("#e69f00", "#56b4e9")
     background: bool = False
+    objects: bool = False
     input: InputSettings = field(default_factory=lambda: InputSettings(size=(32, 64)))
     postprocessing: Postprocessing = field(default_factory=lambda: Postprocessing.none(2, 0.5))
     folder: Path = Path("no-bundle")
     provenance: dict = field(
         default_factory=lambda: {"models": [{"best": {"val_dice": 0.9}, "weights_sha256": 64 * "f"}]}
     )
-    class_part = Bundle.class_part
+    class_part, without_gaps = Bundle.class_part, Bundle.without_gaps
 
 
 class FakePredictor(ImagePredictor):
-    def __init__(self, bundle: FakeBundle | None = None, job: Callable[[], object] = lambda: None) -> None:
-        self.bundle, self.job = bundle or FakeBundle(), job
+    def __init__(
+        self, bundle: FakeBundle | None = None, job: Callable[[], object] = lambda: None, networks: int = 1
+    ) -> None:
+        self.bundle, self.job, self.networks = bundle or FakeBundle(), job, [None] * networks
 
     def probabilities(self, image: np.ndarray) -> np.ndarray:
         self.job()
@@ -64,7 +68,23 @@ class FakePredictor(ImagePredictor):
         settings = replace(bundle.postprocessing, thresholds=thresholds) if thresholds else bundle.postprocessing
         return make_masks(probabilities, settings, task=bundle.task, background=bundle.background)
 
+    def objects(self, probabilities: np.ndarray, thresholds: tuple[float, ...] | None = None) -> np.ndarray:
+        """Pixels of one grey value are an object."""
+        masks = self.masks(probabilities, thresholds)
+        return np.stack([numbered(np.rint(255 * one * mask)) for one, mask in zip(probabilities, masks, strict=True)])
 
+    def input_logits(self, images: Sequence[np.ndarray]) -> list:
+        return [(image, image.shape) for image in images]
+
+    def finished(self, logits: np.ndarray, _: tuple[int, int]) -> np.ndarray:
+        return self.probabilities(logits)
+
+    def spread(self, _: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        """0 in the first column, and more from column to column up to 1."""
+        return np.broadcast_to(np.linspace(0, 1, shape[1], dtype=np.float32), shape)
+
+
+OBJECTS = FakeBundle(objects=True)
 MULTICLASS = FakeBundle(task="multiclass", background=True, postprocessing=Postprocessing.none(2, None))
 
 
@@ -151,6 +171,7 @@ def fake() -> SimpleNamespace:
     return SimpleNamespace(
         Predictor=FakePredictor,
         MULTICLASS=MULTICLASS,
+        OBJECTS=OBJECTS,
         file=as_file,
         dicom=as_dicom,
         app=app_of,

@@ -14,6 +14,7 @@ from tests.new_data.test_zoo import processed
 from seg_pipeline.new_data.command import main as new_data
 from seg_pipeline.segmentation.formats.coco_masks import decode_segmentation
 from seg_pipeline.segmentation.manifest.table import read_masks
+from seg_pipeline.segmentation.objects.label_maps import decode_labels
 
 pytestmark = pytest.mark.slow
 HEIGHT, WIDTH = 20, 30
@@ -33,6 +34,33 @@ def addresses(fake, folder):
     multiclass = fake.app(fake.Predictor(fake.MULTICLASS))
     with fake.running(multilabel) as (first, _), fake.running(multiclass) as (second, _):
         yield {"multilabel": first, "multiclass": second}
+
+
+@pytest.fixture(scope="module")
+def objects_folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("kept") / "objects"
+
+
+@pytest.fixture(scope="module")
+def objects_address(fake, objects_folder):
+    """Of a server whose model knows objects: pixels of one grey value."""
+    with fake.running(fake.app(fake.Predictor(fake.OBJECTS), save=objects_folder)) as (address, _):
+        yield address
+
+
+@pytest.fixture
+def object_page(open_page, objects_address, tmp_path, fake):
+    """The page in correction mode, with an image of two bright objects that touch."""
+    pixels = np.full((HEIGHT, WIDTH), 60, dtype=np.uint8)
+    pixels[2:8, 4:8], pixels[2:8, 8:12] = 200, 250
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "cells.png").write_bytes(fake.file(pixels))
+    with open_page(objects_address) as page:
+        page.set_input_files("#file", [tmp_path / "raw" / "cells.png"])
+        page.wait_for_selector("#view:not([hidden])")
+        page.keyboard.press("c")
+        yield page
+        assert page.wrong == []
 
 
 @pytest.fixture
@@ -148,6 +176,97 @@ def test_polygons_take_the_pixels_whose_centres_they_enclose(page):
     page.keyboard.press("Escape")
     page.keyboard.press("Enter")
     np.testing.assert_array_equal(bright(page) & (GREY == 0), added)
+
+
+def numbers(page):
+    """Numbers of the bright objects (H, W), as the page downloads them."""
+    with zipfile.ZipFile(io.BytesIO(downloaded(page, "objects"))) as file:
+        read = cv2.imdecode(np.frombuffer(file.read("objects/bright/cells.png"), np.uint8), cv2.IMREAD_UNCHANGED)
+    assert read.dtype == np.uint16
+    return read
+
+
+def test_strokes_change_the_chosen_object_or_begin_one(object_page):
+    page, expected = object_page, np.zeros((HEIGHT, WIDTH), dtype=int)
+    expected[2:8, 4:8], expected[2:8, 8:12] = 1, 2
+    np.testing.assert_array_equal(numbers(page), expected)
+    use(page, "Brush", 1)
+    drag(page, (20, 12), (23, 12))  # none is chosen: a new object
+    expected[12, 20:24] = 3
+    np.testing.assert_array_equal(numbers(page), expected)
+    assert page.inner_text("#object") == "3"
+    click(page, 25, 12)  # more of it, in another piece
+    expected[12, 25] = 3
+    page.keyboard.press("n")
+    assert page.inner_text("#object") == "new"
+    click(page, 24, 12)
+    expected[12, 24] = 4
+    page.get_by_role("button", name="Choose").click()
+    click(page, 5, 3)
+    assert page.inner_text("#object") == "1"
+    use(page, "Brush", 1)
+    drag(page, (8, 2), (8, 7))  # takes a column of its neighbour
+    expected[2:8, 8] = 1
+    np.testing.assert_array_equal(numbers(page), expected)
+    outline = "(at) => [...document.getElementById('line').getContext('2d').getImageData(...at, 1, 1).data]"
+    assert page.evaluate(outline, [8, 4]) == [255, 255, 255, 255]  # the chosen one
+    assert page.evaluate(outline, [9, 4]) == [0xE6, 0x9F, 0x00, 255]
+    use(page, "Eraser", 3)
+    click(page, 8, 5)  # 3 x 3, of the chosen object alone
+    expected[4:7, 7:9] = 0
+    np.testing.assert_array_equal(numbers(page), expected)
+    for _ in range(5):
+        page.keyboard.press("Control+z")
+    assert page.locator("#undo").is_disabled()
+    assert sorted(np.unique(numbers(page))) == [0, 1, 2]
+    for _ in range(5):
+        page.keyboard.press("Control+Shift+z")
+    np.testing.assert_array_equal(numbers(page), expected)
+
+
+def test_fill_joins_and_erases_objects(object_page):
+    page, expected = object_page, np.zeros((HEIGHT, WIDTH), dtype=int)
+    expected[2:8, 4:8], expected[2:8, 8:12] = 1, 2
+    page.keyboard.press("o")
+    click(page, 5, 3)
+    use(page, "Fill")
+    click(page, 10, 3)
+    np.testing.assert_array_equal(numbers(page), np.minimum(expected, 1))
+    page.keyboard.press("Control+z")
+    page.keyboard.down("Shift")
+    click(page, 10, 3)
+    page.keyboard.up("Shift")
+    np.testing.assert_array_equal(numbers(page), np.where(expected == 2, 0, expected))
+
+
+def test_saved_objects_are_an_input_of_new_data(object_page, objects_folder, tmp_path, monkeypatch, capsys):
+    """On the server as labelme, and as COCO with an annotation per object: touching objects stay apart."""
+    (tmp_path / "conf" / "base").mkdir(parents=True)
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.chdir(tmp_path)
+    page = object_page
+    use(page, "Brush", 1)
+    drag(page, (20, 12), (23, 12))
+    click(page, 26, 15)  # of the same object
+    expected = numbers(page)
+    with page.expect_response("**/api/save*"):
+        page.keyboard.press("Control+s")
+    page.locator("#items li", has_text="saved").wait_for()
+    (tmp_path / "raw" / "coco.json").write_bytes(downloaded(page, "coco"))
+    coco = json.loads((tmp_path / "raw" / "coco.json").read_text())["annotations"]
+    bright = [one for one in coco if one["category_id"] == 1]
+    assert [(one["area"], one["bbox"], one["iscrowd"]) for one in bright] == [
+        (24, [4, 2, 4, 6], 0), (24, [8, 2, 4, 6], 0), (5, [20, 12, 7, 4], 0)
+    ]  # fmt: skip
+    for root in (objects_folder, tmp_path / "raw"):
+        assert new_data([str(root), root.name, "--yes", "--no-check"]) == 0
+        settings = (tmp_path / "conf" / root.name / "parameters.yml").read_text()
+        assert "objects: true" in settings, capsys.readouterr().out
+        manifest, findings, _ = processed(tmp_path / "conf" / root.name, root)
+        assert len(manifest) == 1, findings
+        found = decode_labels(manifest["object_map_bright"].iloc[0], (HEIGHT, WIDTH))
+        pairs = np.unique(np.stack([found, expected]).reshape(2, -1), axis=1)
+        assert pairs.shape[1] == 4, pairs  # one to one, the background included
 
 
 def test_fill_closes_outlines_and_erases_objects(page):

@@ -331,6 +331,31 @@ def test_the_right_mouse_button_drags_level_and_window(page, ramp):
     assert high - low == pytest.approx(np.ptp(automatic) - 50 * 65535 / 500, abs=2)
 
 
+def test_the_uncertainty_is_a_layer(page, ramp, fake, open_page):
+    choose(page, ramp)
+    assert pixel(page, "map", 30, 5)[3] == 0
+    assert page.locator("#of-folds").is_hidden()  # a single network
+    with page.expect_response(lambda answer: "include=uncertainty" in answer.url):
+        page.select_option("#map-of", "uncertainty")
+    page.wait_for_function("document.getElementById('map').getContext('2d').getImageData(30, 5, 1, 1).data[3] > 0")
+    share = RAMP[0] / 65535
+    certain = np.maximum(np.stack([share, 1 - share]), 1e-9)
+    expected = np.rint(-255 * (certain * np.log2(certain)).sum(0))
+    assert [pixel(page, "map", at, 5)[3] for at in (0, 7, 30, 59)] == expected[[0, 7, 30, 59]].tolist()
+    assert pixel(page, "map", 30, 5)[:3] == [255, 0, 255]
+    page.select_option("#map-of", "")
+    assert pixel(page, "map", 30, 5)[3] == 0
+    with (
+        fake.running(fake.app(fake.Predictor(networks=2))) as (other, _),
+        open_page(f"{other}/#map=spread") as ensemble,
+    ):
+        choose(ensemble, ramp)
+        assert pixel(ensemble, "map", 59, 5) == [255, 0, 255, 255]
+        assert pixel(ensemble, "map", 0, 5)[3] == 0
+        assert ensemble.input_value("#map-of") == "spread"
+        assert ensemble.wrong == []
+
+
 def test_comparison_hides_the_masks_on_one_side(page, ramp):
     choose(page, ramp)
     page.click("#compare")

@@ -178,3 +178,17 @@ def test_uploads_are_read_as_the_models_images_were(fake):
     with fake.client(fake.Predictor()) as client:
         refused = post(client, file.getvalue())
     assert (refused.status_code, "pixels are float32" in refused.json()["detail"]) == (422, True)
+
+
+def test_objects_are_numbered_and_the_spread_needs_several_networks(fake):
+    with fake.client(fake.Predictor(fake.OBJECTS, networks=3)) as client:
+        answer = post(client, fake.file(GREY), include="spread").json()
+        facts = client.get("/api/model").json()
+    assert (facts["objects"], facts["networks"]) == (True, 3)
+    assert answer["classes"][0]["objects"] == "1 1 3 2 1 2 6 1 1"  # three grey values above a half
+    np.testing.assert_array_equal(decoded(answer["spread_map"]), [[0, 128, 255]] * 2)
+    with fake.client(fake.Predictor()) as client:
+        refused = post(client, fake.file(GREY), include="spread")
+        assert post(client, fake.file(GREY)).json()["classes"][0]["objects"] is None
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == "this model is a single network: remove `include=spread`"

@@ -108,6 +108,17 @@ def test_masks_that_do_not_fit_are_refused_and_leave_nothing(saving, fake, masks
     assert saving.files() == []
 
 
+@pytest.mark.parametrize("runs", ["1 2", "x 1 1", "1 1000000000 1", "12 2 1", "4 1 1 2 1 1"])
+def test_objects_that_do_not_fit_are_refused(saving, fake, runs):
+    with saving.start(fake.Predictor(fake.OBJECTS)) as client:
+        answer = saving.post(client, fake.file(GREY), {"bright": runs, "dark": ""})
+        kept = saving.post(client, fake.file(GREY), {"bright": "2 1 7 3 1 8 7 1 7", "dark": ""})
+    assert (answer.status_code, answer.json()["error"]) == (422, "masks")
+    assert kept.json()["files"] == ["images/scan.png", "labelme/scan.json"]
+    (first, second) = json.loads((saving.folder / "labelme/scan.json").read_text())["shapes"]
+    assert (first["points"], second["points"]) == ([[1, 0], [2, 1]], [[2, 0], [2, 0]])
+
+
 def test_a_server_without_the_option_cannot_save(client, fake):
     assert client.get("/api/model").json()["saves"] is False
     files = {"image": fake.file(GREY), "masks": b"{}"}

@@ -1,6 +1,6 @@
 """Parameters for predicting new images."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -17,10 +17,11 @@ class InferenceParams(Params):
     """checkpoint: the trained model; bundle: the exported one; or the folder of a bundle."""
     bundle_format: Literal["onnx", "int8"] = "onnx"
     """Format of a bundle to run."""
-    formats: list[Literal["masks", "overlays", "uncertainty", "rle", "coco"]] = Field(
+    formats: list[Literal["masks", "overlays", "uncertainty", "spread", "rle", "coco"]] = Field(
         default=["masks", "overlays", "rle"]
     )
-    """masks, overlays, uncertainty: PNG files; rle: rle_masks.csv (id, class, predicted); coco: coco.json."""
+    """masks, overlays, uncertainty, spread (of the models of folds): PNG files; rle: rle_masks.csv (id, class,
+    predicted); coco: coco.json."""
     rle_order: Literal["C", "F"] = "C"
     """Run lengths of rle_masks.csv: C along rows, F down columns."""
     source: str | None = None
@@ -33,3 +34,16 @@ class InferenceParams(Params):
     """Images per batch."""
     device: str = "auto"
     """Device of a checkpoint; a bundle runs on the CPU."""
+
+    def images_and_model(self) -> dict[str, Any]:
+        """Fields of ``inference.Request``.
+
+        Raises:
+            ValueError: there are no images.
+        """
+        if self.images is None:
+            raise ValueError(
+                "`inference.images` says what to predict: `--params inference.images=FOLDER`, or a glob or list"
+            )
+        names = "images", "model", "bundle_format", "source", "prediction", "device", "num_workers", "batch_size"
+        return {name: getattr(self, name) for name in names}

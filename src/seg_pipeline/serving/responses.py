@@ -18,13 +18,14 @@ from seg_pipeline.segmentation.data.normalisation import PERCENTILES
 from seg_pipeline.segmentation.images.intensities import percentiles, to_rgb8
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.inference.outputs import palette_image
+from seg_pipeline.segmentation.objects.label_maps import encode_labels
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.settings.training import InputSettings
 from seg_pipeline.serving.image_checks import DecodedUpload
 from seg_pipeline.serving.schema import ClassResult, ImageFacts, PixelData, Prediction, RequestError
 
-Extra = Literal["probabilities", "uncertainty", "display", "values"]
+Extra = Literal["probabilities", "uncertainty", "spread", "display", "values"]
 
 LOSSLESS_PIXELS = 1_048_576
 """Display images up to this size are PNG; larger ones JPEG, which takes a tenth of the bytes and the time."""
@@ -47,14 +48,13 @@ def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseO
     bundle, image = predictor.bundle, upload.pixels
     _check_values(upload, bundle.input)
     began = time.perf_counter()
-    probabilities = predictor.probabilities(as_input(image, bundle.input))
+    probabilities, spread = _network(predictor, as_input(image, bundle.input), options)
     network_ms = round(1000 * (time.perf_counter() - began), 1)
     masks = predictor.masks(probabilities, options.thresholds)
     if options.response_format == "mask":
         return Response(mask_png(masks, bundle.colours, task=bundle.task), media_type="image/png")
-    doubt, entropy = predictor.uncertainty(probabilities), None
-    if "uncertainty" in options.include:
-        entropy = _png_data(np.rint(predictor.entropy(probabilities) * 255).astype(np.uint8))
+    doubt = predictor.uncertainty(probabilities)
+    labels = predictor.objects(probabilities, options.thresholds) if bundle.objects else None
     result = Prediction(
         image=ImageFacts(
             file=upload.name,
@@ -69,11 +69,12 @@ def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseO
             value_range=upload.value_range,
         ),
         task=bundle.task,
-        classes=list(_class_results(bundle, probabilities, masks, options, upload.spacing)),
+        classes=list(_class_results(bundle, probabilities, masks, labels, options, upload.spacing)),
         network_ms=network_ms,
         uncertainty=doubt.score,
         look_at_this=doubt.look_at_this,
-        uncertainty_map=entropy,
+        uncertainty_map=_grey(predictor.entropy(probabilities)) if "uncertainty" in options.include else None,
+        spread_map=None if spread is None else _grey(spread),
         display=display_image(image, bundle.input) if "display" in options.include else None,
     )
     if "values" in options.include:
@@ -84,6 +85,18 @@ def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseO
         elif result.display is None:
             result.display = display_image(image, bundle.input)
     return Response(result.model_dump_json(), media_type="application/json")
+
+
+def _network(
+    predictor: ImagePredictor, image: np.ndarray | list[np.ndarray | None], options: ResponseOptions
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Probabilities, and the spread of the folds if it was asked for."""
+    if "spread" not in options.include:
+        return predictor.probabilities(image), None
+    if len(predictor.networks) < 2:
+        raise RequestError(422, "no_spread", "this model is a single network: remove `include=spread`")
+    (logits,) = predictor.input_logits([image])
+    return predictor.finished(*logits), predictor.spread(*logits)
 
 
 def _check_values(upload: DecodedUpload, settings: InputSettings) -> None:
@@ -124,13 +137,15 @@ def _class_results(
     bundle: Bundle,
     probabilities: np.ndarray,
     masks: np.ndarray,
+    labels: np.ndarray | None,
     options: ResponseOptions,
     spacing: tuple[float, float] | None,
 ) -> Iterator[ClassResult]:
     thresholds = options.thresholds or bundle.postprocessing.thresholds or (None,) * len(bundle.classes)
     foreground = bundle.class_part(probabilities)
-    for name, colour, threshold, probability, mask in zip(
-        bundle.classes, bundle.colours, thresholds, foreground, masks, strict=True
+    numbered = [None] * len(masks) if labels is None else map(encode_labels, labels)
+    for name, colour, threshold, probability, mask, objects in zip(
+        bundle.classes, bundle.colours, thresholds, foreground, masks, numbered, strict=True
     ):
         area, with_map = int(np.count_nonzero(mask)), "probabilities" in options.include
         yield ClassResult(
@@ -143,7 +158,8 @@ def _class_results(
             confidence=float(probability[mask].mean()) if area else None,
             peak=float(probability.max()),
             rle=encode_rle(mask, order="C"),
-            probabilities=_png_data(np.rint(probability * 255).astype(np.uint8)) if with_map else None,
+            objects=objects,
+            probabilities=_grey(probability) if with_map else None,
         )
 
 
@@ -163,6 +179,11 @@ def _shown_window(settings: InputSettings) -> tuple[float, float]:
 
 def _png(pixels: np.ndarray, *options: int) -> bytes:
     return cv2.imencode(".png", pixels, options)[1].tobytes()
+
+
+def _grey(values: np.ndarray) -> PixelData:
+    """Values from 0 to 1 as grey from 0 to 255."""
+    return _png_data(np.rint(values * 255).astype(np.uint8))
 
 
 def _png_data(pixels: np.ndarray) -> PixelData:

@@ -117,7 +117,10 @@ async def predict(
     ] = None,
     include: Annotated[
         list[Extra] | None,
-        Query(description="Extra parts of the JSON: probability and uncertainty maps, a display image, 16-bit values."),
+        Query(
+            description="Extra parts of the JSON: maps of probabilities, uncertainty and spread, a display image, 16-"
+            "bit values."
+        ),
     ] = None,
     page: Annotated[
         int | None, Query(ge=1, description="Page of a TIFF or DICOM file of several images, counted from 1.")
@@ -171,6 +174,8 @@ async def model(request: Request) -> ModelFacts:
     return ModelFacts(
         task=bundle.task,
         classes=classes,
+        objects=bundle.objects,
+        networks=len(served.predictor.networks),
         background=bundle.background,
         input=asdict(bundle.input),
         postprocessing=bundle.postprocessing.to_dict(),

@@ -1,10 +1,12 @@
 """Keep corrected masks in a folder, if the server was started with `--save`: `new-data` reads it as it is.
 
-`images/` has each image once, `masks/` its masks as `seg-pipeline predict` writes them. Nothing is overwritten: another
-image of the same name gets a number, and older masks of an image move to the hidden folder `.earlier`.
+`images/` has each image once, `masks/` its masks as `seg-pipeline predict` writes them, or `labelme/` a file with a
+mask per object if the model knows objects. Nothing is overwritten: another image of the same name gets a number, and
+older masks of an image move to the hidden folder `.earlier`.
 """
 
 import itertools
+import json
 import re
 import threading
 import unicodedata
@@ -17,8 +19,10 @@ import numpy as np
 from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
+from seg_pipeline.segmentation.formats.label_tools import Picture, Style, labelme
 from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.inference.outputs import mask_files, write_masks
+from seg_pipeline.segmentation.objects.label_maps import decode_labels
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.storage.atomic import beside, rename, replacing
 from seg_pipeline.serving.image_checks import DecodedUpload
@@ -57,7 +61,7 @@ class Store:
                 temporary.write_text(names, encoding="utf-8")
 
     def save(self, upload: DecodedUpload, data: bytes, masks: np.ndarray) -> list[str]:
-        """Write an image, if it is not there yet, and its masks, bool (C, H, W); returns the files' names."""
+        """Write an image, if it is not there yet, and its masks, as of ``read_masks``; returns the files' names."""
         stem, suffix = safe_stem(upload.name), SUFFIXES.get(upload.format, ".png")
         if upload.pages > 1 or upload.format not in SUFFIXES:  # the page alone, as the model saw it
             stem, suffix = f"{stem}_page{upload.page}" if upload.pages > 1 else stem, ".png"
@@ -65,11 +69,23 @@ class Store:
             data = cv2.imencode(".png", pixels)[1].tobytes()
         with self._lock:
             image = self._place(stem, suffix, data)
-            files = mask_files(image.stem, self._bundle)
+            objects = [f"labelme/{image.stem}.json"] if self._bundle.objects else None
+            files = objects or mask_files(image.stem, self._bundle)
             for file in files:
                 self._put_aside(self.folder / file)
-            write_masks(self.folder, image.stem, masks, self._bundle)
+            if objects:
+                self._write_objects(self.folder / objects[0], f"../images/{image.name}", masks)
+            else:
+                write_masks(self.folder, image.stem, masks, self._bundle)
         return [f"images/{image.name}", *files]
+
+    def _write_objects(self, path: Path, image: str, labels: np.ndarray) -> None:
+        by_class = dict(zip(self._bundle.classes, labels, strict=True))
+        masks = {name: one > 0 for name, one in by_class.items()}
+        size = labels.shape[1], labels.shape[2]
+        content = labelme.document(Picture(image, image, size, masks, by_class), image, Style("masks"))
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(content), encoding="utf-8")
 
     def _place(self, stem: str, suffix: str, data: bytes) -> Path:
         """The file with these contents: an existing one, or a new one with the first free name."""
@@ -111,7 +127,10 @@ router = APIRouter()
     responses=ERRORS,
     openapi_extra={
         "requestBody": form_of(
-            **{FIELD: "The image.", MASKS: "JSON: run lengths by class, as in the answer of /api/predict."}
+            **{
+                FIELD: "The image.",
+                MASKS: "JSON by class: `rle` as in /api/predict, or `objects` if the model knows objects.",
+            }
         )
     },
 )
@@ -135,7 +154,7 @@ def _saved(served: Served, files: dict[str, tuple[str, bytes]], page: int | None
 
 
 def read_masks(data: bytes, bundle: Bundle, shape: tuple[int, ...]) -> np.ndarray:
-    """Bool masks (C, H, W) of the run lengths in the form's field ``masks``.
+    """Bool masks (C, H, W) of the run lengths in the form's field ``masks``, or int32 numbers of the objects.
 
     Raises:
         RequestError: 413, it is too large; 422, it is no such JSON, or does not fit the classes, image or task.
@@ -146,7 +165,8 @@ def read_masks(data: bytes, bundle: Bundle, shape: tuple[int, ...]) -> np.ndarra
         runs = _RUNS.validate_json(data)
         if set(runs) != set(bundle.classes):
             raise ValueError(f"the classes are {sorted(runs)}, expected {sorted(bundle.classes)}")
-        masks = np.stack([decode_rle(runs[name], (shape[0], shape[1]), order="C") for name in bundle.classes])
+        decode = _decode_objects if bundle.objects else partial(decode_rle, order="C")
+        masks = np.stack([decode(runs[name], (shape[0], shape[1])) for name in bundle.classes])
         if bundle.task == "multiclass" and (masks.sum(0, dtype=np.uint16) > 1).any():
             raise ValueError("masks overlap, but each pixel has at most one class")
     except ValidationError:
@@ -154,3 +174,13 @@ def read_masks(data: bytes, bundle: Bundle, shape: tuple[int, ...]) -> np.ndarra
     except ValueError as error:
         raise RequestError(422, "masks", f"`{MASKS}`: {error!s:.300}") from None
     return masks
+
+
+def _decode_objects(text: str, shape: tuple[int, int]) -> np.ndarray:
+    if any(len(number) > 9 for number in text.split()):  # sums of larger ones could exceed 64 bits
+        raise ValueError("a number of a run of objects is too large")
+    try:
+        return decode_labels(text, shape)
+    except ValueError as error:
+        told = 'runs of objects must be "start length object ..." in their order and within the image'
+        raise ValueError(f"{told} ({error})") from None

@@ -24,6 +24,10 @@ class ClassResult(BaseModel):
     confidence: float | None = Field(description="Mean probability inside the mask; null if it is empty.")
     peak: float = Field(description="Largest probability in the image.")
     rle: str = Field(description='Run lengths "start length start length ...", row by row, pixels counted from 1.')
+    objects: str | None = Field(
+        default=None,
+        description='Numbers of objects, "start length object ...", row by row; null unless the model knows objects.',
+    )
     probabilities: PixelData | None = Field(
         description="Greyscale PixelData, value / 255 is the probability; null unless requested by include."
     )
@@ -56,6 +60,11 @@ class Prediction(BaseModel):
     uncertainty_map: PixelData | None = Field(
         description="Greyscale PixelData of each pixel's entropy, 255 is the most; null unless requested by include."
     )
+    spread_map: PixelData | None = Field(
+        default=None,
+        description="Greyscale PixelData of the disagreement of the models of the folds, 255 is the most; null unless "
+        "requested by include.",
+    )
     display: PixelData | None = Field(description="8-bit PixelData for the screen; null unless requested by include.")
     values: PixelData | None = Field(
         default=None,
@@ -83,6 +92,8 @@ class LimitFacts(BaseModel):
 class ModelFacts(BaseModel):
     task: Literal["multilabel", "multiclass"] = Field(description="multilabel (classes may overlap) or multiclass.")
     classes: list[ClassFacts] = Field(description="Name, colour and threshold of each class.")
+    objects: bool = Field(description="Whether the model tells the objects of a class apart.")
+    networks: int = Field(description="Networks whose probabilities are averaged: one per fold, else 1.")
     background: bool = Field(description="Multiclass: pixels may belong to no class.")
     input: dict[str, Any] = Field(description="How an image becomes the network's input.")
     postprocessing: dict[str, Any] = Field(description="Postprocessing of the masks.")

@@ -25,6 +25,7 @@ from seg_pipeline.segmentation.formats.label_tools.label_studio import decode_br
 from seg_pipeline.segmentation.formats.label_tools.shapes import fill_inclusive, fill_polygon, iou, outline
 from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
+from seg_pipeline.segmentation.metrics.annotators import annotator_agreement
 
 SIZE = (31, 46)
 FILES = {"coco": "coco.json", "cvat": "cvat.xml", "label_studio": "label_studio.json", "via": "via.json", "yolo": "."}
@@ -82,6 +83,23 @@ def test_masks_come_back_to_the_pixel(tool, tmp_path):
     assert table["problem"].isna().all()
     for label, mask in MASKS.items():
         np.testing.assert_array_equal(mask_of(table, NAME[:-4], label), mask)
+
+
+@pytest.mark.parametrize("shapes", ["masks", "polygons"])
+@pytest.mark.parametrize("tool", sorted({*WRITERS} - {"yolo"}))
+def test_objects_that_touch_stay_apart(tool, shapes, tmp_path):
+    """Of a model that knows objects: two that touch, and one of two pieces, which is whole as a mask alone."""
+    labels = np.zeros(SIZE, dtype=np.int32)
+    labels[2:8, 4:8], labels[2:8, 8:13], labels[20:24, 5:9], labels[20:24, 30:36] = 1, 2, 3, 3
+    image(tmp_path)
+    picture = Picture("a.png", "images/a.png", SIZE, {"cat": labels > 0}, {"cat": labels})
+    write_annotations([tool], tmp_path, [picture], COLOURS, Style(shapes))
+    if tool == "label_studio":
+        path = tmp_path / "label_studio.json"
+        path.write_text(path.read_text().replace('"predictions"', '"annotations"'))
+    areas = sorted(decode_rle(text, SIZE, order="C").sum() for text in read(tool, tmp_path)["mask"])
+    whole = tool == "supervisely" or (shapes == "masks" and tool != "via")
+    assert areas == ([24, 30, 40] if whole else [16, 24, 24, 30])
 
 
 @pytest.mark.parametrize("least", [0.9, 0.98])
@@ -210,6 +228,22 @@ def test_several_annotators(tmp_path):
     np.testing.assert_array_equal(latest, box(2, 8, 2, 8))
     voted = mask_of(read("label_studio", tmp_path, annotators="vote"), "a", "cat")
     np.testing.assert_array_equal(voted, box(2, 6, 2, 6) | box(2, 6, 4, 8))
+    for rule in ("latest", "vote"):
+        table = read("label_studio", tmp_path, annotators=rule)
+        (row,) = annotator_agreement(table, {"Cat": "cat", "dog": "dog"}).to_dict("records")
+        assert (row["image_id"], row["class"], row["annotators"]) == ("a", "Cat", 3)
+        # areas 36, 36 and 16 of 31 x 46 pixels; in common 16, 8 and 16
+        assert row["dice"] == pytest.approx((16 / 36 + 16 / 52 + 32 / 52) / 3)
+        pairs = [(36, 36, 40), (36, 16, 36), (36, 16, 20)]  # areas, and pixels that only one marked
+        chance = [1 - (one * other + (1426 - one) * (1426 - other)) / 1426**2 for one, other, _ in pairs]
+        kappas = [1 - apart / 1426 / share for (_, _, apart), share in zip(pairs, chance, strict=True)]
+        assert row["kappa"] == pytest.approx(np.mean(kappas))
+
+
+def test_one_annotator_has_nothing_to_agree_with(tmp_path):
+    image(tmp_path)
+    tasks(tmp_path, task("a.png", *people((0, 0, 6, 6))))
+    assert annotator_agreement(read("label_studio", tmp_path), {"cat": "cat"}).empty
 
 
 def test_a_vote_for_nothing_is_a_negative(tmp_path):

@@ -130,7 +130,7 @@ def test_the_table_of_areas_by_hand(masks):
 
 
 def test_an_uncertainty_map_goes_from_0_to_255(tmp_path):
-    outputs.write_uncertainty(tmp_path, "a/b", np.array([[0, 0.2, 1]], dtype=np.float32))
+    outputs.write_map(tmp_path, "a/b", "uncertainty", np.array([[0, 0.2, 1]], dtype=np.float32))
     read = cv2.imread(str(tmp_path / "uncertainty" / "a" / "b.png"), cv2.IMREAD_UNCHANGED)
     assert read.tolist() == [[0, 51, 255]]
 

@@ -18,7 +18,7 @@ from seg_pipeline.segmentation.inference import OutputSettings, find_images, pre
 from seg_pipeline.segmentation.inference.prefetch import Reader, signature
 from seg_pipeline.segmentation.inference.run import Writer
 from seg_pipeline.segmentation.manifest.table import class_names
-from seg_pipeline.segmentation.prediction.predictor import Predictor
+from seg_pipeline.segmentation.prediction.predictor import ImagePredictor, Predictor
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.segmentation.settings.training import InputSettings
 from seg_pipeline.segmentation.storage import locks
@@ -333,3 +333,21 @@ def test_gdal_reads_the_place_of_a_mask(tmp_path):
         assert (mask.crs, mask.transform) == (place["crs"], place["transform"])
         assert mask.colormap(1)[1] == (230, 159, 0, 255)
         np.testing.assert_array_equal(mask.read(1), image[0] % 2)
+
+
+def test_maps_of_a_single_network(images, predictor, tmp_path):
+    settings = OutputSettings(formats=("uncertainty", "spread"))
+    with pytest.raises(ValueError, match=r"`formats` has spread, .* but this model is a single network"):
+        predict_folder(find_images(images)[0], predictor, tmp_path / "out", settings=settings)
+
+
+def test_the_spread_of_folds_is_written(images, predictor, tmp_path):
+    first, network = predictor.networks[0]
+    both = ImagePredictor(predictor.bundle, [network])
+    both.networks = [(first, network), (first, lambda batch: -network(batch))]
+    predict_folder(find_images(images)[0][:1], both, tmp_path / "out", settings=OutputSettings(formats=("spread",)))
+    image = cv2.imread(str(images / "0.png"), cv2.IMREAD_UNCHANGED)
+    (logits,) = both.input_logits([image])
+    written = cv2.imread(str(tmp_path / "out/spread/0.png"), cv2.IMREAD_UNCHANGED)
+    np.testing.assert_array_equal(written, np.rint(255 * both.spread(*logits)))
+    assert written.max() > 0

@@ -146,3 +146,16 @@ def test_a_network_for_frames_refuses_a_single_image():
         prepare([image, None, image], settings)
     with pytest.raises(ValueError, match="sees one image at a time, found 2 frames"):
         prepare([image, image], InputSettings())
+
+
+def test_the_spread_of_the_folds_is_that_of_their_probabilities(checkpoint):
+    tiny = TrainingConfig.from_dict(checkpoint["config"]).changed({"input": InputSettings(size=(32, 64))})
+    both, image = untrained(tiny, 1, 2), np.random.default_rng(0).integers(0, 256, (30, 50), dtype=np.uint8)
+    single = [checkpoint_predictor({"models": [one]}, device=CPU) for one in both["models"]]
+    expected = 2 * np.std([one.probabilities(image) for one in single], axis=0).max(0)
+    ensemble = checkpoint_predictor(both, device=CPU)
+    (logits,) = ensemble.input_logits([image])
+    np.testing.assert_allclose(ensemble.spread(*logits), expected, atol=1e-5)
+    (logits,) = single[0].input_logits([image])
+    with pytest.raises(ValueError, match="this model is a single network, so there is no spread of folds"):
+        single[0].spread(*logits)

@@ -9,7 +9,13 @@ import pytest
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.metrics.review import score_flags
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
-from seg_pipeline.segmentation.prediction.uncertainty import SCORES, calibrated, entropy_map, image_uncertainty
+from seg_pipeline.segmentation.prediction.uncertainty import (
+    SCORES,
+    calibrated,
+    entropy_map,
+    image_uncertainty,
+    spread_map,
+)
 from seg_pipeline.segmentation.prediction.uncertainty_choice import (
     Pixels,
     choose_flag,
@@ -183,3 +189,9 @@ def test_flags_are_counted_against_the_dice():
     assert found["rank_correlation"] == pytest.approx(0.8)  # ranks of a, b, c, e: 3, 2, 4, 1 and 3, 2, 1, 4
     unknown = flags.assign(look_at_this=pd.array([pd.NA] * 5, dtype="boolean"))
     assert score_flags(scores, unknown, dice_below=0.8, repeats=200, seed=0, confidence=0.95) is None
+
+
+def test_the_spread_of_folds_is_twice_the_largest_deviation():
+    one = np.array([[[0.5, 1.0, 0.2]], [[0.1, 0.0, 0.2]]], dtype=np.float32)  # two classes of 1 x 3 pixels
+    other = np.array([[[0.5, 0.0, 0.4]], [[0.5, 0.0, 0.2]]], dtype=np.float32)
+    np.testing.assert_allclose(spread_map([one, other]), [[0.4, 1, 0.2]], atol=1e-6)

@@ -1,9 +1,11 @@
 import io
 
 import pandas as pd
+import pytest
 
 from seg_pipeline.segmentation.plotting import plot_area_differences
 from seg_pipeline.segmentation.report.agreement import agreement_page, human_ceiling
+from seg_pipeline.segmentation.report.results import Results
 
 SUMMARY = {"mean_dice": 0.87, "mean_dice_interval": [0.8, 0.9], "classes": {"lesion": {"dice": 0.87}}}
 AREAS = {"num_images": 2, "mean": 4.0, "deviation": 2.0, "limits": [0.08, 7.92]}
@@ -75,9 +77,24 @@ def test_the_plot_of_the_areas_draws_means_and_limits():
     assert axes.get_ylabel() == "second minus first (mm²)"
 
 
+def results(split="test", **found):
+    manifest = pd.DataFrame({"image_id": ["a", "b", "c"], "split": ["test", "test", "val"]})
+    return Results(manifest=manifest, findings=pd.DataFrame(), run_command="", test_scores={"split": split}, **found)
+
+
 def test_the_human_ceiling_is_that_of_the_split_that_was_scored():
-    found, sentence = human_ceiling(AGREEMENT, {"split": "test"})
-    assert found == SUMMARY
-    assert sentence.startswith("Two readers agree on images of this split with mean Dice 0.870 (lesion 0.870)")
-    assert human_ceiling(AGREEMENT, {"split": "val"}) == (None, "")
-    assert human_ceiling(None, {"split": "test"}) == (None, "")
+    people, found, sentence = human_ceiling(results(reader_agreement=AGREEMENT))
+    assert (people, found) == ("two readers", SUMMARY)
+    assert sentence.startswith("Two readers agree on images of this split with mean Dice 0.870 (lesion 0.870): the fir")
+    assert human_ceiling(results("val", reader_agreement=AGREEMENT)) == ("", None, "")
+    assert human_ceiling(results()) == ("", None, "")
+
+
+def test_the_human_ceiling_of_several_annotators():
+    rows = [("a", "cat", 2, 0.8, 0.7), ("b", "cat", 3, 0.6, 0.5), ("b", "dog", 3, 0.5, 0.4), ("c", "cat", 2, 0.1, 0.1)]
+    table = pd.DataFrame(rows, columns=["image_id", "class", "annotators", "dice", "kappa"])
+    people, found, sentence = human_ceiling(results(annotator_agreement=table))
+    assert (people, found["mean_dice"]) == ("annotators", pytest.approx(0.6))
+    told = "Several people annotated 2 images of this split; two of them agree with mean Dice 0.600 (cat 0.700, dog 0.5"
+    assert sentence.startswith(told)
+    assert human_ceiling(results(annotator_agreement=table[:0])) == ("", None, "")

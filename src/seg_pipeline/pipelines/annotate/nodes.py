@@ -21,33 +21,17 @@ def write_annotations(
     folder: Path,
 ) -> tuple[DataFrame, DataFrame]:
     """Files in the folder; each polygon's points and IoU with its region, and the images that could not be used."""
-    if inference.images is None:
-        raise ValueError("`inference.images` says what to annotate: `--params inference.images=FOLDER`")
-    predictor = seg.prediction.choose_predictor(
-        inference.model,
-        checkpoint=trained_checkpoint,
-        bundle=exported_bundle,
-        bundle_format=inference.bundle_format,
-        postprocessing=seg.prediction.Postprocessing.chosen(postprocessing),
-        prediction=(prediction, inference.prediction),
-        source=inference.source,
-        device=seg.training.pick_device(inference.device),
-    )
-    images, _ = seg.inference.find_images(inference.images)
     folder = Path(params.output_folder) if params.output_folder else folder
-    result = seg.inference.predict_folder(
-        images,
-        predictor,
+    images, bundle, result = seg.inference.predict_given(
+        seg.inference.Request(**inference.images_and_model()),
         folder / "predicted",
         settings=seg.inference.OutputSettings(formats=()),
-        workers=inference.num_workers,
-        batch_size=inference.batch_size,
+        checkpoint=trained_checkpoint,
+        bundle=exported_bundle,
+        postprocessing=postprocessing,
+        usual=prediction,
     )
     style = seg.formats.Style(params.shapes, params.polygon_iou, params.image_url)
-    polygons = seg.inference.annotate(
-        params.tools, folder, result.records, images, predictor.bundle, style, params.images
-    )
+    polygons = seg.inference.annotate(params.tools, folder, result.records, images, bundle, style, params.images)
     log.info("%d images, %d polygons -> %s (%s)", len(result.records), len(polygons), folder, ", ".join(params.tools))
-    if failed := len(result.findings):
-        log.warning("%d of %d images could not be predicted; predicted/findings.csv says why", failed, len(images))
     return polygons, result.findings

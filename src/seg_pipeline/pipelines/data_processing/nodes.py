@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 
 def clean_annotations(
     metadata: DataFrame, dataset: DatasetParams, params: DataProcessingParams
-) -> tuple[DataFrame, DataFrame, int]:
-    """Usable rows of the metadata table, findings, and the number of rows read."""
+) -> tuple[DataFrame, DataFrame, int, DataFrame]:
+    """Usable rows of the metadata table, findings, the number of rows read, and how well several annotators agree."""
     given = params.annotations
     rows, findings = seg.manifest.clean_annotations(
         metadata,
@@ -27,7 +27,11 @@ def clean_annotations(
         no_mask_values=given.no_mask_values,
         rle_starts=given.rle_starts,
     )
-    return rows, findings, len(metadata)
+    agreement = seg.metrics.annotator_agreement(metadata, dataset.values)
+    if len(agreement):
+        told = agreement["image_id"].nunique(), agreement["dice"].mean()
+        log.info("several people annotated %d images; mean Dice between two of them: %.3f", *told)
+    return rows, findings, len(metadata), agreement
 
 
 def pivot_annotations(annotations: DataFrame, dataset: DatasetParams, params: DataProcessingParams) -> DataFrame:

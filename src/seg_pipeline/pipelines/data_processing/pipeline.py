@@ -23,7 +23,7 @@ def create_pipeline(**_: object) -> Pipeline:
             node(
                 nodes.clean_annotations,
                 ["raw_metadata", "params:dataset", PARAMS],
-                ["annotations", "annotation_findings", "num_rows_read"],
+                ["annotations", "annotation_findings", "num_rows_read", "annotator_agreement"],
             ),
             node(nodes.pivot_annotations, ["annotations", "params:dataset", PARAMS], "annotated_images"),
             node(

@@ -17,8 +17,10 @@ CARD = (
     "training_history",
     "postprocessing",
     "test_scores",
+    "reader_agreement",
+    "annotator_agreement",
 )
-TABLES = (*CARD, "image_scores", "predictions", "comparison", "reader_agreement")
+TABLES = (*CARD, "image_scores", "predictions", "comparison")
 FIGURES = (
     "sample_sheet",
     "class_counts_chart",

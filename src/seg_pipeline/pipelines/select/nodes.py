@@ -50,4 +50,4 @@ def write_pseudo_labels(
 
 def _images(params: SelectParams) -> DataFrame:
     assert params.images is not None, "hooks/run_checks.py has checked it"
-    return seg.inference.find_images(params.images)[0]
+    return seg.inference.listed_images(params.images)

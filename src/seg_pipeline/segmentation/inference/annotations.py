@@ -11,6 +11,7 @@ import pandas as pd
 from seg_pipeline.segmentation.formats.label_tools import Picture, Style, WriteTool, write_annotations
 from seg_pipeline.segmentation.images.addresses import file_of
 from seg_pipeline.segmentation.images.masks import decode_rle
+from seg_pipeline.segmentation.objects.label_maps import decode_labels
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 
 Images = Literal["reference", "copy"]
@@ -27,7 +28,9 @@ class _Pictures:
         for record in self.records:
             size = record["height"], record["width"]
             masks = {name: decode_rle(rle, size, order="C") for name, (rle, *_) in record["classes"].items()}
-            yield Picture(record["file"], self.paths[record["image_id"]], size, masks)
+            known = record.get("objects", {}).get("classes", {})
+            objects = {name: decode_labels(text, size) for name, (text, _) in known.items()}
+            yield Picture(record["file"], self.paths[record["image_id"]], size, masks, objects)
 
 
 def annotate(

@@ -38,8 +38,8 @@ def overlay_file(image_id: str) -> str:
     return f"overlays/{image_id}.png"
 
 
-def uncertainty_file(image_id: str) -> str:
-    return f"uncertainty/{image_id}.png"
+def map_file(image_id: str, kind: str) -> str:
+    return f"{kind}/{image_id}.png"
 
 
 def write_masks(
@@ -86,9 +86,9 @@ def write_overlay(folder: Path, image_id: str, image: np.ndarray, masks: np.ndar
     _write_png(folder / overlay_file(image_id), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
 
 
-def write_uncertainty(folder: Path, image_id: str, entropy: np.ndarray) -> None:
-    """Write an entropy map, float32 (H, W) from 0 to 1, as a grey PNG from 0 to 255."""
-    _write_png(folder / uncertainty_file(image_id), np.rint(entropy * 255).astype(np.uint8))
+def write_map(folder: Path, image_id: str, kind: str, values: np.ndarray) -> None:
+    """Write a map of the uncertainty or spread, float32 (H, W) from 0 to 1, as a grey PNG from 0 to 255."""
+    _write_png(folder / map_file(image_id, kind), np.rint(values * 255).astype(np.uint8))
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

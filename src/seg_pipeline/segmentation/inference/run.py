@@ -24,7 +24,8 @@ from seg_pipeline.segmentation.settings.plain_values import to_plain
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.storage.atomic import sweep
 
-Format = Literal["masks", "overlays", "uncertainty", "rle", "coco"]
+Format = Literal["masks", "overlays", "uncertainty", "spread", "rle", "coco"]
+MAPS = ("uncertainty", "spread")
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 
@@ -34,7 +35,8 @@ class OutputSettings:
     knows objects."""
 
     formats: tuple[Format, ...] = ("masks", "rle")
-    """masks, overlays, uncertainty: PNG files; rle: rle_masks.csv (id, class, predicted); coco: coco.json."""
+    """masks, overlays, uncertainty, spread (of the models of folds): PNG files; rle: rle_masks.csv (id, class,
+    predicted); coco: coco.json."""
     rle_order: Order = "C"
     """Run lengths in rle_masks.csv: C along rows (as everywhere in this project), F down columns."""
 
@@ -70,8 +72,13 @@ def predict_folder(
 
     Raises:
         ValueError: the folder holds other files, another process predicts into it, or the table lacks columns that
-            the network needs.
+            the network needs, or the spread of a single network is asked for.
     """
+    if "spread" in settings.formats and len(predictor.networks) < 2:
+        raise ValueError(
+            "`formats` has spread, how much the models of the folds disagree, but this model is a single network; "
+            "uncertainty works for every model"
+        )
     reader = Reader(table, predictor.bundle.input)
     journal = Journal(folder, identity(predictor, to_plain(asdict(settings))))
     with journal.only_writer():
@@ -118,8 +125,7 @@ def _records(
     read = map_in_threads(reader.load, wanted, workers=workers)
 
     def record(index: int, loaded: Loaded, logits: Logits | None) -> dict[str, Any]:
-        probabilities = None if logits is None else writer.predictor.finished(*logits)
-        return writer.record(reader.rows[index], loaded, probabilities)
+        return writer.record(reader.rows[index], loaded, logits)
 
     def predicted() -> Iterator[Callable[[], dict[str, Any]]]:
         for batch in batches:
@@ -159,7 +165,7 @@ class Writer:
         if "rule" in record:
             return record["rule"] != "io_error"  # which may have passed
         files = [outputs.overlay_file(name)] if "overlays" in self.settings.formats else []
-        files += [outputs.uncertainty_file(name)] if "uncertainty" in self.settings.formats else []
+        files += [outputs.map_file(name, kind) for kind in MAPS if kind in self.settings.formats]
         if "masks" in self.settings.formats:
             placed = record.get("georeferenced", False)
             files += outputs.mask_files(name, self.predictor.bundle, georeferenced=placed)
@@ -167,7 +173,7 @@ class Writer:
             files += object_outputs.map_files(record, self.predictor.bundle.classes)
         return all((self.folder / file).exists() for file in files)
 
-    def record(self, row: dict[str, Any], loaded: Loaded, probabilities: np.ndarray | None) -> dict[str, Any]:
+    def record(self, row: dict[str, Any], loaded: Loaded, logits: Logits | None) -> dict[str, Any]:
         """Write the files of an image; returns plain values.
 
         Its uncertainty, and per class the run lengths, area, confidence and peak.
@@ -176,14 +182,17 @@ class Writer:
         if loaded.finding is not None:
             return {**about, "rule": loaded.finding.rule, "reason": loaded.finding.reason}
         assert loaded.image is not None
-        assert probabilities is not None
+        assert logits is not None
+        probabilities = self.predictor.finished(*logits)
         bundle, masks = self.predictor.bundle, self.predictor.masks(probabilities)
         if "masks" in self.settings.formats:
             outputs.write_masks(self.folder, row["image_id"], masks, bundle, loaded.georeference)
         if "overlays" in self.settings.formats:
             outputs.write_overlay(self.folder, row["image_id"], loaded.image, masks, bundle)
         if "uncertainty" in self.settings.formats:
-            outputs.write_uncertainty(self.folder, row["image_id"], self.predictor.entropy(probabilities))
+            outputs.write_map(self.folder, row["image_id"], "uncertainty", self.predictor.entropy(probabilities))
+        if "spread" in self.settings.formats:
+            outputs.write_map(self.folder, row["image_id"], "spread", self.predictor.spread(*logits))
         doubt = self.predictor.uncertainty(probabilities)
         classes = {
             name: [encode_rle(mask, order="C"), int(mask.sum()), *_confidences(mask, one)]

@@ -5,6 +5,7 @@ neighbouring frames as input.
 """
 
 import glob as globbing
+import logging
 import os
 from pathlib import Path, PurePosixPath
 
@@ -13,10 +14,19 @@ import pandas as pd
 from seg_pipeline.segmentation.images.listing import as_text, find_files
 from seg_pipeline.segmentation.manifest.files import NOT_TEXT
 
+log = logging.getLogger(__name__)
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
 """Suffixes of the files in a folder that count as images."""
 LISTS = (".csv", ".parquet", ".txt")
 OPTIONAL = ("height", "width", "series", "frame")
+
+
+def listed_images(given: str | Path) -> pd.DataFrame:
+    """The table of ``find_images``; files that are skipped are told in the log."""
+    table, skipped = find_images(given)
+    if skipped:
+        log.warning("%d %s of %s skipped: no known image suffix", skipped, "file" if skipped == 1 else "files", given)
+    return table
 
 
 def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:

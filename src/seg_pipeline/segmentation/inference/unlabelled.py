@@ -6,6 +6,7 @@ Axes: K channels of the probabilities (the background first, if there is one), C
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint
 from seg_pipeline.segmentation.prediction.input_logits import Models, probabilities_of
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.prediction.predict_images import load_models
-from seg_pipeline.segmentation.prediction.predictor import prepare
+from seg_pipeline.segmentation.prediction.predictor import Image, prepare
 from seg_pipeline.segmentation.prediction.uncertainty import calibrated, entropy_map
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import Task
@@ -46,22 +47,28 @@ def look_at(
     """
     models = load_models(checkpoint, device)
     reader = Reader(table, models[0][1].input)
-    read = map_in_threads(reader.load, range(len(table)), workers=workers)
     kept, thumbnails, features, disagreement = [], [], [], []
-    for at, loaded in enumerate(progress_bar(read, total=len(table), title="looking", unit="images")):
-        if loaded.image is None or loaded.seen is None:
-            log.warning("%s is left out: %s", reader.rows[at]["image_id"], loaded.finding and loaded.finding.reason)
-            continue
-        pooled, votes = _votes(prepare(loaded.seen, models[0][1].input), models, device)
+    for at, image, seen in _readable(reader, workers, "looking"):
+        pooled, votes = _votes(prepare(seen, models[0][1].input), models, device)
         sure = [calibrated(one, temperatures, models[0][1].task) for one in votes]
         kept.append(at)
-        thumbnails.append(thumbnail(loaded.image))
+        thumbnails.append(thumbnail(image))
         features.append(pooled)
         disagreement.append(spread(sure, models[0][1].task))
     if not kept:
         raise ValueError(f"none of {len(table)} images can be read; the log names each")
     rows = table.iloc[kept]
     return Images(rows["image_id"].tolist(), groups_of(rows), thumbnails, np.stack(features), np.array(disagreement))
+
+
+def _readable(reader: Reader, workers: int, title: str) -> Iterator[tuple[int, np.ndarray, Image]]:
+    """Place, image and network input of each image that can be read; the log names the others."""
+    read = map_in_threads(reader.load, range(len(reader.rows)), workers=workers)
+    for at, loaded in enumerate(progress_bar(read, total=len(reader.rows), title=title, unit="images")):
+        if loaded.image is None or loaded.seen is None:
+            log.warning("%s is left out: %s", reader.rows[at]["image_id"], loaded.finding and loaded.finding.reason)
+        else:
+            yield at, loaded.image, loaded.seen
 
 
 def groups_of(table: pd.DataFrame) -> list[str]:
@@ -129,13 +136,12 @@ def pseudo_labels(
     bundle, reader = predictor.bundle, Reader(table, predictor.bundle.input)
     rows: list[dict[str, Any]] = []
     ignored: dict[str, str] = {}
-    read = map_in_threads(reader.load, range(len(table)), workers=workers)
-    held = held_out["thumbnail"].tolist()
-    places = zip(reader.rows, groups_of(table), read, strict=True)
-    for row, group, loaded in progress_bar(places, total=len(table), title="pseudo-labels", unit="images"):
-        if loaded.image is None or loaded.seen is None or near_copies([thumbnail(loaded.image)], held)[0]:
+    held, groups = held_out["thumbnail"].tolist(), groups_of(table)
+    for at, image, seen in _readable(reader, workers, "pseudo-labels"):
+        if near_copies([thumbnail(image)], held)[0]:
             continue
-        probabilities = predictor.probabilities(loaded.seen)[: len(bundle.classes) + bundle.background]
+        row, group = reader.rows[at], groups[at]
+        probabilities = bundle.without_gaps(predictor.probabilities(seen))
         masks, sure = confident_pixels(probabilities, confidence, bundle.task, background=bundle.background)
         if sure.mean() < LEAST_SURE:
             continue

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "agreement": ["compare_readers", "read_other_manifest"],
+        "annotators": ["annotator_agreement"],
         "aggregation": ["Aggregator"],
         "calibration": ["Calibration", "before_and_after"],
         "review": ["score_flags"],

@@ -91,6 +91,10 @@ class Bundle:
         """Whether the logits have the gaps between each class's objects, after the classes."""
         return self.postprocessing.object_seeds is not None
 
+    def without_gaps(self, probabilities: np.ndarray) -> np.ndarray:
+        """The channels of the background and the classes, without the gaps between objects."""
+        return probabilities[: len(self.classes) + self.background]
+
     def class_part(self, probabilities: np.ndarray) -> np.ndarray:
         """``postprocessing.class_part`` of the probabilities (K, H, W) of this model."""
         return class_part(probabilities, self.postprocessing, self.background)

@@ -24,7 +24,13 @@ from seg_pipeline.segmentation.data.normalisation import stored_pixels
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.postprocessing import label_objects, make_masks
 from seg_pipeline.segmentation.prediction.tiles import Stitcher, windows
-from seg_pipeline.segmentation.prediction.uncertainty import Uncertainty, calibrated, entropy_map, image_uncertainty
+from seg_pipeline.segmentation.prediction.uncertainty import (
+    Uncertainty,
+    calibrated,
+    entropy_map,
+    image_uncertainty,
+    spread_map,
+)
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, Task
 
 Network = Callable[[np.ndarray], np.ndarray]
@@ -84,15 +90,27 @@ class ImagePredictor:
 
     def finished(self, logits: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
         """Probabilities of an image from ``input_logits``: the mean over the networks, calibrated."""
-        sized = (resize_logits(one, *shape, given) for one, (given, _) in zip(logits, self.networks, strict=True))
-        votes = [activated(one, self.bundle.task) for one in sized]
+        votes = self._votes(logits, shape)
         mean = votes[0] if len(votes) == 1 else sum(votes[1:], start=votes[0]) / np.float32(len(votes))
         return calibrated(mean, self.bundle.postprocessing.temperatures, self.bundle.task)
 
+    def spread(self, logits: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+        """How much the models of the folds disagree about an image of ``input_logits``: ``spread_map``, (H, W).
+
+        Raises:
+            ValueError: the model is a single network.
+        """
+        if len(self.networks) < 2:
+            raise ValueError("this model is a single network, so there is no spread of folds: train one model per fold")
+        return spread_map([self.bundle.without_gaps(one) for one in self._votes(logits, shape)])
+
+    def _votes(self, logits: Sequence[np.ndarray], shape: tuple[int, int]) -> list[np.ndarray]:
+        sized = (resize_logits(one, *shape, given) for one, (given, _) in zip(logits, self.networks, strict=True))
+        return [activated(one, self.bundle.task) for one in sized]
+
     def entropy(self, probabilities: np.ndarray) -> np.ndarray:
         """``entropy_map`` of the result of ``probabilities``, float32 (H, W)."""
-        bundle = self.bundle
-        return entropy_map(probabilities[: len(bundle.classes) + bundle.background], bundle.task)
+        return entropy_map(self.bundle.without_gaps(probabilities), self.bundle.task)
 
     def uncertainty(self, probabilities: np.ndarray) -> Uncertainty:
         """How uncertain one image is, from the result of ``probabilities``, and whether a person should look at it."""
@@ -137,9 +155,10 @@ class ImagePredictor:
         bundle = self.bundle if thresholds is None else self.bundle.with_thresholds(thresholds)
         return make_masks(probabilities, bundle.postprocessing, task=bundle.task, background=bundle.background)
 
-    def objects(self, probabilities: np.ndarray) -> np.ndarray:
+    def objects(self, probabilities: np.ndarray, thresholds: Sequence[float] | None = None) -> np.ndarray:
         """Number the objects of each class of one image from 1: int32 (C, H, W); see ``bundle.objects``."""
-        return label_objects(probabilities, self.bundle.postprocessing)
+        bundle = self.bundle if thresholds is None else self.bundle.with_thresholds(thresholds)
+        return label_objects(probabilities, bundle.postprocessing)
 
 
 class Predictor(ImagePredictor):

@@ -7,7 +7,7 @@ This module does not import torch, because exported models use it too.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import cv2
@@ -54,6 +54,14 @@ def entropy_map(probabilities: np.ndarray, task: Task) -> np.ndarray:
     else:
         bits = (_information(probabilities) + _information(1 - probabilities)).max(0) / math.log(2)
     return np.clip(bits, 0, 1)
+
+
+def spread_map(votes: Sequence[np.ndarray]) -> np.ndarray:
+    """How much several predictions of one image, float32 (K, H, W), differ at each pixel: float32 (H, W).
+
+    Twice the largest standard deviation of a channel: 0 where all agree, 1 where half of them are sure of the opposite.
+    """
+    return np.clip(2 * np.std(votes, axis=0).max(0), 0, 1)
 
 
 def _information(share: np.ndarray) -> np.ndarray:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pandas as pd
 
+from seg_pipeline.segmentation.metrics.annotators import annotator_dice
 from seg_pipeline.segmentation.report.interpretation import score_meanings
 from seg_pipeline.segmentation.report.page import figure_url, render
-from seg_pipeline.segmentation.report.results import interval, listed, plural, score
+from seg_pipeline.segmentation.report.results import Results, interval, listed, plural, score
 
 MOST_ROWS = 500
 """The page lists the images with the lowest agreement up to this number."""
@@ -59,14 +60,42 @@ def _left_out(agreement: dict[str, Any]) -> list[str]:
     return said
 
 
-def human_ceiling(agreement: dict[str, Any] | None, scores: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """How well two readers agree on the split that was scored, as ``compare_readers`` holds it, and a sentence."""
-    found = ((agreement or {}).get("by_split") or {}).get(scores.get("split", "test"))
+def human_ceiling(results: Results) -> tuple[str, dict[str, Any] | None, str]:
+    """How well people agree on the split that was scored: their name, mean_dice and more, and a sentence.
+
+    Two readers as ``compare_readers`` holds them, else several annotators in a label tool.
+    """
+    split = (results.test_scores or {}).get("split", "test")
+    found = ((results.reader_agreement or {}).get("by_split") or {}).get(split)
     if found is None or found["mean_dice"] is None or math.isnan(found["mean_dice"]):
-        return None, ""
-    classes = ", ".join(f"{name} {score(one['dice'])}" for name, one in found["classes"].items())
-    return found, (
-        f"Two readers agree on images of this split with mean Dice {score(found['mean_dice'])} ({classes}): the first "
-        "made the ground truth, and the second is scored like the model. A model that scores as high errs no more "
-        "than a second person; one that scores higher has learned the first reader's habits."
+        return _of_annotators(results, split)
+    return (
+        "two readers",
+        found,
+        (
+            f"Two readers agree on images of this split with mean Dice {_scores(found)}: the first made the ground "
+            "truth, and the second is scored like the model. A model that scores as high errs no more than a second "
+            "person; one that scores higher has learned the first reader's habits."
+        ),
     )
+
+
+def _of_annotators(results: Results, split: str) -> tuple[str, dict[str, Any] | None, str]:
+    ids = results.manifest.loc[results.manifest["split"] == split, "image_id"]
+    table = results.annotator_agreement
+    found = None if table is None else annotator_dice(table, ids)
+    if found is None:
+        return "", None, ""
+    return (
+        "annotators",
+        found,
+        (
+            f"Several people annotated {plural(found['num_images'], 'image')} of this split; two of them agree with "
+            f"mean Dice {_scores(found)}. On such masks no model can be shown to be better than that."
+        ),
+    )
+
+
+def _scores(found: dict[str, Any]) -> str:
+    classes = ", ".join(f"{name} {score(one['dice'])}" for name, one in found["classes"].items())
+    return f"{score(found['mean_dice'])} ({classes})"

@@ -7,6 +7,7 @@ from typing import Any
 from seg_pipeline import __version__
 from seg_pipeline.segmentation.manifest.split_checks import split_table
 from seg_pipeline.segmentation.manifest.table import data_hash
+from seg_pipeline.segmentation.report.agreement import human_ceiling
 from seg_pipeline.segmentation.report.interpretation import (
     OBJECT_MEANINGS,
     OBJECT_MEASURES,
@@ -41,6 +42,7 @@ def model_card(results: Results, about: ModelCardDetails, *, phantom: bool) -> s
         limits=limits(results, about, phantom=phantom),
         splits=split_table(results.manifest).to_dict("records"),
         postprocessing=(results.postprocessing or {}).get("settings"),
+        ceiling=human_ceiling(results)[2] if scores else "",
         missing=results.missing(),
         command=results.run_command,
         data_hash=data_hash(results.manifest),

@@ -38,6 +38,7 @@ class Results:
     comparison: pd.DataFrame | None = None
     other_predictions: pd.DataFrame | None = None
     reader_agreement: dict | None = None
+    annotator_agreement: pd.DataFrame | None = None
     figures: Mapping[str, bytes] = field(default_factory=dict)
 
     @classmethod

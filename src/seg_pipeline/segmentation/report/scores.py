@@ -38,7 +38,7 @@ def score_section(results: Results) -> dict[str, Any]:
         "objects": object_rows(scores),
         "object_measures": [name for _, name in OBJECT_MEASURES],
         "object_meanings": OBJECT_MEANINGS,
-        "extra": [*_extra(scores), *filter(None, [human_ceiling(results.reader_agreement, scores)[1]])],
+        "extra": [*_extra(scores), *filter(None, [human_ceiling(results)[2]])],
     }
 
 
@@ -73,11 +73,12 @@ def digits_of(measure: str) -> int:
 def _tiles(results: Results, scores: dict[str, Any]) -> Iterator[dict[str, str]]:
     for key, name in (("mean_dice", "mean Dice"), ("mean_iou", "mean IoU")):
         yield {"name": name, "value": score(scores[key]), "note": interval(scores.get(f"{key}_interval"))}
-    if two := human_ceiling(results.reader_agreement, scores)[0]:
+    people, found, _ = human_ceiling(results)
+    if found:
         yield {
-            "name": "two readers, Dice",
-            "value": score(two["mean_dice"]),
-            "note": interval(two["mean_dice_interval"]),
+            "name": f"{people}, Dice",
+            "value": score(found["mean_dice"]),
+            "note": interval(found.get("mean_dice_interval")),
         }
     if objects := scores.get("objects"):
         yield {

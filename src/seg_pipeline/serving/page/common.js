@@ -7,6 +7,7 @@ export const state = {
   rows: [], // one per class: elements, colour, threshold
   current: null, // the shown item
   hidden: false, // all masks
+  chosen: [0, 0], // class and object that tools change
   settings: readSettings(),
 };
 

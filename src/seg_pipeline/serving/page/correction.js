@@ -7,13 +7,19 @@ import { Editor } from "./image/editor.js";
 import { makeDownload, runsByClass } from "./image/exports.js";
 import { describe, items, refresh, step, write } from "./queue.js";
 
-export const editor = new Editor({ viewer, cursor: at("cursor"), draft: at("draft"), redraw: draw, changed });
+export const editor = new Editor({ viewer, cursor: at("cursor"), draft: at("draft"), redraw: draw, changed, chosen });
 const HINTS = {
   move: "Drag to move the image.",
   brush: "Draw to add to the class.",
   eraser: "Draw to clear the class; other classes stay.",
   polygon: "Click the corners; Enter, a double click or the first corner closes it. Shift erases.",
   fill: "Click a hole or an outlined area to fill it. Shift and click an object to erase it.",
+  pick: "Click an object: the tools then change it. Click elsewhere, or press N, for a new one.",
+};
+const OF_OBJECTS = {
+  brush: "Draw to add to the object that is outlined in white, or to a new one. N begins the next.",
+  eraser: "Draw to clear the chosen object; without one, any object of the class.",
+  fill: "Click a hole to fill it, another object to join it to the chosen one. Shift and click an object to erase it.",
 };
 
 export function setCorrect(on) {
@@ -30,7 +36,7 @@ export function setTool(tool) {
   for (const button of at("kinds").children) button.setAttribute("aria-pressed", button.dataset.tool === tool);
   at("size-field").hidden = !["brush", "eraser"].includes(tool);
   at("scroller").classList.toggle("drawing", editor.drawing);
-  at("hint").textContent = HINTS[tool];
+  at("hint").textContent = (state.model?.objects && OF_OBJECTS[tool]) || HINTS[tool];
 }
 
 export function setSize(size) {
@@ -40,13 +46,21 @@ export function setSize(size) {
 }
 
 export function chooseClass(index) {
-  editor.index = index;
-  at("class").value = index;
-  at("patch").style.background = state.rows[index].colour;
+  editor.choose(index, index === editor.index ? editor.object : 0);
   if (state.rows[index].box.checked || !editor.active) return;
   state.rows[index].box.checked = true; // what is painted is seen
   draw();
   remember();
+}
+
+/** The tools change another class or object. */
+function chosen() {
+  const { index, object } = editor;
+  state.chosen = [index, object];
+  at("class").value = index;
+  at("patch").style.background = state.rows[index].colour;
+  at("object").textContent = object || "new";
+  if (state.model.objects) draw();
 }
 
 /** A tool has changed the masks. */

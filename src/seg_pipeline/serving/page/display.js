@@ -1,7 +1,7 @@
 // How the shown image looks: masks, opacity, window and level, comparison. The settings go into the address.
 
 import { at, make, number, short, state } from "./common.js";
-import { layerOf, paint } from "./image/masks.js";
+import { layerOf, paint, paintMap } from "./image/masks.js";
 import { follow, Viewer } from "./image/viewer.js";
 import { writeSettings } from "./link.js";
 
@@ -10,14 +10,20 @@ export const viewer = new Viewer(at("scroller"), at("sheet"), (zoom) => {
 });
 
 export function draw(box) {
-  if (state.current?.layers) paint(at("fill"), at("line"), state.hidden ? [] : shownClasses(state.current), box);
+  if (state.current?.layers) paint(at("fill"), at("line"), state.hidden ? [] : shownClasses(state.current, state.chosen), box);
+}
+
+/** The map of the uncertainty, or of the spread of the folds, between the image and its masks. */
+export function drawMap() {
+  paintMap(at("map"), state.current?.view?.doubts[state.settings.map]);
 }
 
 /** The classes to paint of an item. */
-export function shownClasses({ layers }) {
+export function shownClasses({ layers }, [ofClass, object] = []) {
   return state.rows.flatMap((row, index) => {
     const [layer, value] = layerOf(layers, index);
-    return row.box.checked ? [{ layer, value, colour: row.rgb }] : [];
+    const numbers = layers.objects?.[index];
+    return row.box.checked ? [{ layer, value, colour: row.rgb, numbers, chosen: index === ofClass ? object : 0 }] : [];
   });
 }
 

@@ -2,7 +2,7 @@
 
 import { predict } from "./api.js";
 import { Levels } from "./image/levels.js";
-import { decodeGrey, decodePicture, decodeRuns, decodeValues } from "./image/masks.js";
+import { decodeGrey, decodeObjects, decodePicture, decodeRuns, decodeValues } from "./image/masks.js";
 
 const KEPT = 256e6; // bytes of pictures and probabilities that stay decoded
 const THUMB = 44;
@@ -33,7 +33,8 @@ export class Items {
   /** Predict an item unless its answer is there, with its pictures if `shown`. */
   load(item, { shown = true } = {}) {
     const fresh = item.edited || item.key === this.query.key();
-    if (item.answer && fresh && (!shown || item.view)) {
+    const map = this.query.map();
+    if (item.answer && fresh && (!shown || (item.view && (!map || item.view.doubts[map])))) {
       item.layers ??= this.#decoded(item);
       return Promise.resolve(item);
     }
@@ -74,13 +75,13 @@ export class Items {
   }
 
   async #fetch(item) {
-    const key = this.query.key();
+    const [key, map] = [this.query.key(), this.query.map()];
     item.state = "running";
     this.updated(item);
     try {
       this.query.check(item);
       const began = performance.now();
-      const answer = await predict(item.file, [["page", item.page], ["include", "values"], ...this.query.pairs(true)]);
+      const answer = await predict(item.file, [["page", item.page], ["include", "values"], ...this.query.pairs(true), ...(map ? [["include", map]] : [])]);
       await this.#take(item, answer);
       item.key = key;
       item.seconds = (performance.now() - began) / 1000;
@@ -103,10 +104,12 @@ export class Items {
     const picture = answer.display && (await decodePicture(answer.display));
     const maps = await Promise.all(answer.classes.map((one) => one.probabilities && decodeGrey(one.probabilities)));
     const levels = new Levels({ values, window: answer.window, picture });
+    const doubts = { uncertainty: answer.uncertainty_map, spread: answer.spread_map };
+    for (const [name, one] of Object.entries(doubts)) doubts[name] = one && (await decodeGrey(one));
     for (const one of answer.classes) delete one.probabilities;
-    for (const name of ["display", "values", "window"]) delete answer[name];
+    for (const name of ["display", "values", "window", "uncertainty_map", "spread_map"]) delete answer[name];
     item.answer = answer;
-    item.view = { width, height, levels, maps, bytes: width * height * (6 + maps.length), used: performance.now() };
+    item.view = { width, height, levels, maps, doubts, bytes: width * height * (7 + maps.length), used: performance.now() };
     const canvas = Object.assign(document.createElement("canvas"), { width, height });
     levels.draw(canvas, levels.auto);
     const scale = Math.max(THUMB / width, THUMB / height);
@@ -116,6 +119,7 @@ export class Items {
 
   #decoded({ answer }) {
     const { height, width } = answer.image;
+    if (answer.classes[0].objects !== null) return decodeObjects(answer.classes.map(({ objects }) => objects), height * width);
     return decodeRuns(answer.classes.map(({ rle }) => rle), answer.task === "multiclass", height * width);
   }
 

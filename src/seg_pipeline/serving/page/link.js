@@ -1,6 +1,6 @@
 // The page's settings in the address, so that a link shows the same: #opacity=30&threshold.liver=0.7&hide=spleen
 
-const DEFAULTS = { opacity: 45, compare: null, window: null, form: null, thresholds: {}, hidden: [] };
+const DEFAULTS = { opacity: 45, compare: null, window: null, form: null, map: null, thresholds: {}, hidden: [] };
 
 export function readSettings() {
   const settings = structuredClone(DEFAULTS);
@@ -9,6 +9,7 @@ export function readSettings() {
     if (name === "opacity") settings.opacity = number(text, 0, 100) ?? DEFAULTS.opacity;
     else if (name === "compare") settings.compare = number(text, 0, 100);
     else if (name === "form") settings.form = text;
+    else if (name === "map" && ["uncertainty", "spread"].includes(text)) settings.map = text;
     else if (name === "hide") settings.hidden.push(text);
     else if (name === "window") {
       const [low, high] = text.split(",").map(Number);
@@ -21,12 +22,13 @@ export function readSettings() {
   return settings;
 }
 
-export function writeSettings({ opacity, compare, window, form, thresholds, hidden }) {
+export function writeSettings({ opacity, compare, window, form, map, thresholds, hidden }) {
   const pairs = [
     ...(opacity === DEFAULTS.opacity ? [] : [["opacity", opacity]]),
     ...(compare === null ? [] : [["compare", Math.round(compare)]]),
     ...(window ? [["window", window.map((value) => Math.round(value)).join(",")]] : []),
     ...(form ? [["form", form]] : []),
+    ...(map ? [["map", map]] : []),
     ...Object.entries(thresholds).map(([name, value]) => [`threshold.${name}`, value]),
     ...hidden.map((name) => ["hide", name]),
   ];

@@ -4,7 +4,7 @@ import { readExample, readModel, rememberToken } from "./api.js";
 import { makeRow, reset } from "./classes.js";
 import { at, make, number, say, show, state, tell } from "./common.js";
 import { chooseClass, download, editor, revert, saveAndNext, saveCurrent, setCorrect, setSize, setTool } from "./correction.js";
-import { compare, draw, dragWindow, drawPicture, remember, setOpacity, setWindow, viewer } from "./display.js";
+import { compare, draw, drawMap, dragWindow, drawPicture, remember, setOpacity, setWindow, viewer } from "./display.js";
 import { formsOf } from "./image/exports.js";
 import { follow } from "./image/viewer.js";
 import { droppedFiles } from "./items.js";
@@ -36,6 +36,10 @@ async function start() {
   at("examples").hidden = !examples.length;
   at("examples").textContent = `Try ${examples.length === 1 ? "an example" : `${examples.length} examples`}`;
   at("save").hidden = at("save-next").hidden = !saves;
+  at("object-field").hidden = at("pick").hidden = !state.model.objects;
+  at("of-folds").hidden = state.model.networks < 2;
+  if (state.model.networks < 2 && state.settings.map === "spread") state.settings.map = null;
+  at("map-of").value = state.settings.map ?? "";
   state.rows = classes.map(makeRow);
   at("classes").replaceChildren(...state.rows.flatMap((row) => row.elements));
   at("class").replaceChildren(...classes.map(({ name }, index) => make("option", { value: index }, name)));
@@ -62,7 +66,7 @@ const KEYS = {
   c: () => setCorrect(!editor.active),
   "?": () => at("help").showModal(),
 };
-const TOOLS = { v: "move", b: "brush", e: "eraser", p: "polygon", f: "fill" };
+const TOOLS = { v: "move", b: "brush", e: "eraser", p: "polygon", f: "fill", o: "pick" };
 
 document.addEventListener("keydown", (event) => {
   if (at("help").open || !state.current || event.altKey || event.target.matches("select, input:not([type=range], [type=checkbox])")) return;
@@ -77,7 +81,8 @@ document.addEventListener("keydown", (event) => {
     else if (editor.active && name === "z") editor.undo();
     else done = false;
   } else if (editor.key(event)) done = true;
-  else if (editor.active && name in TOOLS) setTool(TOOLS[name]);
+  else if (editor.active && name in TOOLS && (name !== "o" || state.model.objects)) setTool(TOOLS[name]);
+  else if (editor.active && name === "n" && state.model.objects) editor.choose(editor.index, 0);
   else if (editor.active && (name === "[" || name === "]")) setSize(editor.size + (name === "[" ? -1 : 1));
   else if (/^[1-9]$/.test(name) && state.rows[name - 1]) {
     if (editor.active) chooseClass(name - 1);
@@ -124,7 +129,7 @@ const clicks = {
   compare: () => compare(state.settings.compare === null ? 50 : null), correct: () => setCorrect(!editor.active),
   undo: () => editor.undo(), redo: () => editor.redo(), download, save: saveCurrent, "save-next": saveAndNext, keys: () => at("help").showModal(),
   auto: () => { state.settings.window = null; drawPicture(); remember(); },
-  revert, remove, reset,
+  revert, remove, reset, "new-object": () => editor.choose(editor.index, 0),
   link: async () => {
     remember();
     await navigator.clipboard.writeText(location.href).then(() => say("The link is in the clipboard."), () => say(`The link: ${location.href}`));
@@ -138,6 +143,13 @@ at("size").addEventListener("input", () => setSize(Number(at("size").value)));
 at("class").addEventListener("change", () => chooseClass(Number(at("class").value)));
 at("form").addEventListener("change", remember);
 at("order").addEventListener("change", list);
+at("map-of").addEventListener("change", async () => {
+  state.settings.map = at("map-of").value || null;
+  remember();
+  const item = state.current;
+  await items.load(item).catch(({ message }) => say(`The map could not be loaded: ${message}`));
+  if (item === state.current) drawMap();
+});
 at("scroller").addEventListener("contextmenu", (event) => event.preventDefault());
 at("scroller").addEventListener("pointerdown", dragWindow);
 at("divider").addEventListener("pointerdown", (event) => {

@@ -3,11 +3,11 @@
 import { fill, pairs, restart, thresholds } from "./classes.js";
 import { at, make, number, say, short, show, state, tell } from "./common.js";
 import { editor } from "./correction.js";
-import { draw, drawPicture, viewer } from "./display.js";
+import { draw, drawMap, drawPicture, viewer } from "./display.js";
 import { measureOf } from "./image/exports.js";
 import { Items } from "./items.js";
 
-export const items = new Items({ query: { key: () => JSON.stringify(thresholds()), pairs, check }, updated, added: list });
+export const items = new Items({ query: { key: () => JSON.stringify(thresholds()), pairs, check, map: () => state.settings.map }, updated, added: list });
 
 export function take(files) {
   if (!state.model || !files.length) return;
@@ -132,6 +132,7 @@ export function display(item) {
   viewer.open(width, height);
   editor.open(item);
   drawPicture();
+  drawMap();
   refresh();
   const found = answer.classes.filter((one) => one.area).map((one) => one.name);
   const doubt = answer.uncertainty >= 0 ? ` Uncertainty ${answer.uncertainty.toFixed(2)}.` : "";
@@ -147,7 +148,9 @@ export function refresh() {
 export function describe() {
   state.rows.forEach((row, index) => {
     const one = state.current.answer.classes[index];
-    fill(row, state.current.edited ? measureOf(state.current, index) : one);
+    const { edited, layers, view } = state.current;
+    const counted = edited || layers.objects; // small regions are no objects
+    fill(row, counted ? measureOf(state.current, index, edited ? null : view?.maps[index]) : one);
     if (row.slider) row.slider.disabled = state.current.edited;
   });
   for (const [id, stack] of [["undo", state.current.undo], ["redo", state.current.redo]]) at(id).disabled = !stack.length;

@@ -197,7 +197,7 @@ def _results(picture: Picture, style: Style) -> Iterator[dict[str, Any]]:
     height, width = picture.size
     common = {"to_name": "image", "original_width": width, "original_height": height, "image_rotation": 0}
     if style.shapes == "masks":
-        for label, mask in picture.masks.items():
+        for label, mask in picture.parts():
             if mask.any():
                 value = {"format": "rle", "rle": encode_brush(mask), "brushlabels": [label]}
                 yield {**common, "from_name": "brush", "type": "brushlabels", "value": value}

@@ -76,19 +76,23 @@ def write(folder: Path, pictures: Iterable[Picture], colours: dict[str, str], st
         path = folder / "labelme" / Path(picture.file).with_suffix(".json")
         path.parent.mkdir(parents=True, exist_ok=True)
         up = "" if Path(picture.path).is_absolute() else "../" * (picture.file.count("/") + 1)
-        content: dict[str, Any] = {
-            "version": "5.5.0",
-            "flags": {},
-            "shapes": [_written(one) for one in style.regions(picture, inclusive=True)],
-            "imagePath": up + picture.path,
-            "imageData": None,
-            "imageHeight": picture.size[0],
-            "imageWidth": picture.size[1],
-        }
-        path.write_text(json.dumps(content), encoding="utf-8")
+        path.write_text(json.dumps(document(picture, up + picture.path, style)), encoding="utf-8")
     shown = {name: [*bytes.fromhex(colour[1:])] for name, colour in colours.items()}
     settings = {"labels": [*colours], "shape_color": "manual", "label_colors": shown, "validate_label": "exact"}
     (folder / "labelme" / "labelmerc.yaml").write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML
+
+
+def document(picture: Picture, image: str, style: Style) -> dict[str, Any]:
+    """The contents of a picture's file; ``image`` is the path of the image from that file."""
+    return {
+        "version": "5.5.0",
+        "flags": {},
+        "shapes": [_written(one) for one in style.regions(picture, inclusive=True)],
+        "imagePath": image,
+        "imageData": None,
+        "imageHeight": picture.size[0],
+        "imageWidth": picture.size[1],
+    }
 
 
 def _written(region: Region) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 Points are x and y, and a pixel covers [x, x + 1) x [y, y + 1), unless a function says otherwise. H rows, W columns.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import cv2
@@ -49,6 +50,15 @@ class Picture(NamedTuple):
     size: Size
     masks: dict[str, np.ndarray]
     """Bool (H, W) by class."""
+    objects: Mapping[str, np.ndarray] = MappingProxyType({})
+    """Label maps, int32 (H, W), by class, of a model that knows objects: each is written as a shape of its own."""
+
+    def parts(self) -> Iterator[tuple[str, np.ndarray]]:
+        """Class and bool mask (H, W) of each object, or of each class without objects."""
+        for label, mask in self.masks.items():
+            labels = self.objects.get(label)
+            masks = [mask] if labels is None else (labels == number for number in np.unique(labels[labels > 0]))
+            yield from ((label, one) for one in masks)
 
 
 class Region(NamedTuple):
@@ -73,18 +83,21 @@ class Style:
     url: str = "/data/local-files/?d={}"
     """Where Label Studio finds an image, whose path takes the place of {}."""
     reached: list[dict[str, Any]] = field(default_factory=list)
-    outlines: dict[tuple[str, str, int, bool], tuple[np.ndarray, float]] = field(default_factory=dict)
+    outlines: dict[tuple[str, int, int, bool], tuple[np.ndarray, float]] = field(default_factory=dict)
 
     def regions(self, picture: Picture, *, inclusive: bool = False, polygons: bool = False) -> Iterator[Region]:
         """Regions of all classes; ``polygons``: the tool has no masks; ``inclusive``: see ``outline``."""
-        for label, mask in picture.masks.items():
+        masks = self.shapes == "masks" and not polygons
+        for part, (label, mask) in enumerate(picture.parts()):
             _, numbers, boxes, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
+            if masks and label in picture.objects:  # one mask, though the object be in pieces
+                numbers, boxes = mask, np.array([boxes[0], (*cv2.boundingRect(mask.view(np.uint8)), 0)])
             for number, (left, top, width, height, _) in enumerate(boxes.tolist()[1:], start=1):
                 own = numbers[top : top + height, left : left + width] == number
-                if self.shapes == "masks" and not polygons:
+                if masks:
                     yield Region(label, left, top, own, None)
                     continue
-                key = picture.file, label, number, inclusive
+                key = picture.file, part, number, inclusive
                 if key not in self.outlines:  # several tools share them
                     self.outlines[key] = outline(own, self.polygon_iou, inclusive=inclusive)
                 points, iou = self.outlines[key]

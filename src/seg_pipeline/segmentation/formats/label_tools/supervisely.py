@@ -67,7 +67,7 @@ def write(folder: Path, pictures: Iterable[Picture], colours: dict[str, str], _:
             "description": "",
             "tags": [],
             "size": {"height": picture.size[0], "width": picture.size[1]},
-            "objects": [_written(*given) for given in picture.masks.items() if given[1].any()],
+            "objects": [_written(*given) for given in picture.parts() if given[1].any()],
         }
         path.write_text(json.dumps(content), encoding="utf-8")
     classes = [{"title": name, "shape": "bitmap", "color": colour} for name, colour in colours.items()]

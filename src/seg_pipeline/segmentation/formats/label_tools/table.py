@@ -1,5 +1,7 @@
 """What people drew, as the annotation table of COCO."""
 
+import itertools
+import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +21,7 @@ from seg_pipeline.segmentation.formats.coco import (
     refuse_useless,
     with_repairs,
 )
-from seg_pipeline.segmentation.formats.label_tools.shapes import Item
+from seg_pipeline.segmentation.formats.label_tools.shapes import Item, Size
 from seg_pipeline.segmentation.formats.named_files import Named, find_files, plain_path
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
@@ -46,6 +48,8 @@ class ReadRules:
 def annotation_table(items: Iterable[Item], path: Path, images: Path, root: Path, rules: ReadRules) -> pd.DataFrame:
     """One row per shape with a mask, and one per image that shows no class or cannot be used; columns ``COLUMNS``.
 
+    If several people annotated an image, its first row has their agreement in ``compared``; see ``compared``.
+
     Raises:
         ValueError: several people annotated an image and ``rules`` does not say whose work counts; nothing is usable.
     """
@@ -56,14 +60,18 @@ def annotation_table(items: Iterable[Item], path: Path, images: Path, root: Path
     _refuse_several(path, by_image, rules)
     ignored: Counter[str] = Counter()
     rows: list[Row] = []
+    agreement: dict[str, str] = {}
     for name, of_image in by_image.items():
         file = files[of_image[0].file].file
-        rows += _rows(name, of_image, images / file if file else None, rules, ignored)
+        rows += _rows(name, of_image, images / file if file else None, rules, ignored, agreement)
     if ignored:
         kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(ignored.items()))
         rows.append(Row(None, problem=f"{path.name}: shapes that are no masks are left out: {kinds}"))
     refuse_useless(path, rows)
-    return with_repairs(pd.DataFrame(rows, columns=COLUMNS, dtype="str"), files, path)
+    table = pd.DataFrame(rows, columns=COLUMNS, dtype="str")
+    if agreement:
+        table["compared"] = table["image_id"].map(agreement).mask(table["image_id"].duplicated()).astype("str")
+    return with_repairs(table, files, path)
 
 
 def image_id(file: str, files: Mapping[str, Named], images: Path, root: Path) -> str:
@@ -117,7 +125,14 @@ def _work(items: list[Item]) -> list[Item]:
     return [one for one in items if one.state in ("saved", "listed")]
 
 
-def _rows(name: str, items: list[Item], file: Path | None, rules: ReadRules, ignored: Counter[str]) -> Iterator[Row]:
+def _rows(
+    name: str,
+    items: list[Item],
+    file: Path | None,
+    rules: ReadRules,
+    ignored: Counter[str],
+    agreement: dict[str, str],
+) -> Iterator[Row]:
     work = _work(items)
     if not work:
         cancelled = any(one.state == "cancelled" for one in items)
@@ -126,13 +141,20 @@ def _rows(name: str, items: list[Item], file: Path | None, rules: ReadRules, ign
         yield Row(name, problem=f"{name}: {reason}; it is left out")
         return
     if rules.annotators == "latest":
-        work = [max(work, key=lambda one: one.when)]
+        work.sort(key=lambda one: one.when, reverse=True)
     entry = next(({"height": one.size[0], "width": one.size[1]} for one in work if one.size), {})
     size, problem = compare_size(entry, file, rules.orientation)
     if problem or size is None:
         yield Row(name, problem=f"{name}: {problem or 'its size is unknown, as it has no readable file'}")
         return
-    drawn = [list(_drawn(name, one, size, ignored)) for one in work]
+    passed_over: list[Counter[str]] = [Counter() for _ in work]
+    drawn = [list(_drawn(name, one, size, number)) for one, number in zip(work, passed_over, strict=True)]
+    if len(work) > 1:
+        agreement[name] = compared([_by_class(one) for one in drawn], size)
+    if rules.annotators == "latest":
+        work, drawn, passed_over = work[:1], drawn[:1], passed_over[:1]
+    for number in passed_over:
+        ignored.update(number)
     rows = [row for of_one in drawn for row, _ in of_one if row.problem]
     if rules.invalid_annotations == "drop_annotation":
         rows = [row._replace(image_id=None) for row in rows]
@@ -168,16 +190,34 @@ def _drawn(
             yield row._replace(problem=f"shape {number} of {name} ({shape.label}): {error}"), None
 
 
+def compared(people: list[dict[str, np.ndarray]], size: Size) -> str:
+    """Agreement of the masks of several people, bool (H, W) by class, as JSON: `annotators`, `pixels`, and `pairs`, per
+    class the pixels that both, only the first, and only the second of each pair of them marked."""
+    nothing = np.zeros(size, dtype=bool)
+    pairs = {
+        label: [
+            [int((one & other).sum()), int((one & ~other).sum()), int((other & ~one).sum())]
+            for one, other in itertools.combinations([masks.get(label, nothing) for masks in people], 2)
+        ]
+        for label in dict.fromkeys(itertools.chain(*people))
+    }
+    return json.dumps({"annotators": len(people), "pixels": size[0] * size[1], "pairs": pairs})
+
+
+def _by_class(drawn: list[tuple[Row, np.ndarray | None]]) -> dict[str, np.ndarray]:
+    own: dict[str, np.ndarray] = {}
+    for row, mask in drawn:
+        if mask is not None:
+            label = str(row.class_)
+            own[label] = own[label] | mask if label in own else mask
+    return own
+
+
 def _voted(drawn: list[list[tuple[Row, np.ndarray | None]]]) -> list[tuple[str, np.ndarray]]:
     """Pixels of each class that more than half of the people marked."""
     votes: dict[str, np.ndarray] = {}
     for of_one in drawn:
-        own: dict[str, np.ndarray] = {}
-        for row, mask in of_one:
-            if mask is not None:
-                label = str(row.class_)
-                own[label] = own[label] | mask if label in own else mask
-        for label, mask in own.items():
+        for label, mask in _by_class(of_one).items():
             votes[label] = votes.get(label, 0) + mask.astype(np.int16)
     won = {label: count * 2 > len(drawn) for label, count in votes.items()}
     return [(label, mask) for label, mask in won.items() if mask.any()]

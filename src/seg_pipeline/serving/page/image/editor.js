@@ -7,9 +7,11 @@ import { follow } from "./viewer.js";
 const MOST = 200; // changes that can be undone
 
 export class Editor {
-  /** `redraw(box)` is called while a tool paints, `changed()` when a change is complete. */
-  constructor({ viewer, cursor, draft, redraw, changed }) {
-    Object.assign(this, { viewer, cursor, draft, redraw, changed, item: null, index: 0, tool: "brush", size: 8, active: false });
+  /** `redraw(box)` is called while a tool paints, `changed()` when a change is complete, `chosen()` when the class or
+   *  object is another. */
+  constructor({ viewer, cursor, draft, redraw, changed, chosen }) {
+    Object.assign(this, { viewer, cursor, draft, redraw, changed, chosen, item: null, index: 0, tool: "brush", size: 8, active: false });
+    this.object = 0; // the chosen object's number, if the model knows objects; 0: a new one
     this.points = [];
     this.at = [0, 0];
     const { scroller } = viewer;
@@ -28,6 +30,12 @@ export class Editor {
     item.undo ??= [];
     item.redo ??= [];
     this.#drop();
+    this.choose(this.index, 0);
+  }
+
+  choose(index, object) {
+    Object.assign(this, { index, object });
+    this.chosen();
   }
 
   use(tool) {
@@ -80,7 +88,7 @@ export class Editor {
     this.viewer.scroller.focus({ preventScroll: true });
     const start = this.viewer.point(event);
     this.at = start;
-    if (this.tool === "polygon" || this.tool === "fill") {
+    if (["polygon", "fill", "pick"].includes(this.tool)) {
       this.#apply(start, event.shiftKey);
       return;
     }
@@ -112,11 +120,23 @@ export class Editor {
       if (!this.#within(point)) return;
       const [layer, value] = layerOf(this.item.layers, this.index);
       if (erase && layer[this.#cell(point)] !== value) return;
-      this.#change((size, put) => region(layer, size, point, put), erase);
+      const numbers = this.item.layers.objects?.[this.index];
+      if (erase && numbers) this.choose(this.index, numbers[this.#cell(point)]);
+      this.#change((size, put) => region(numbers ?? layer, size, point, put), erase);
+      if (erase && numbers) this.choose(this.index, 0);
+    } else if (this.tool === "pick") {
+      if (this.#within(point)) this.#pick(this.#cell(point));
     } else {
       const centre = snapped(point, this.size);
       this.#change((size, put) => stroke(size, centre, centre, this.size, put), this.tool === "eraser");
     }
+  }
+
+  /** Choose the object at a pixel, of the chosen class if there are several; without one, a new one. */
+  #pick(cell) {
+    const { objects } = this.item.layers;
+    const index = [this.index, ...objects.keys()].find((one) => objects[one][cell]) ?? this.index;
+    this.choose(index, objects[index][cell]);
   }
 
   #within([x, y]) {
@@ -133,14 +153,21 @@ export class Editor {
     change.end();
   }
 
-  /** A change of the chosen class: an eraser clears this class alone, the others set it. */
+  /** A change of the chosen class: an eraser clears this class alone, the others set it. With objects, it is a change of
+   *  the chosen one: what is painted moves to it, and only its pixels are erased; without one, those of any. */
   #begin(erase) {
     const { item, index } = this;
     const [layer, value] = layerOf(item.layers, index);
-    const before = layer.slice();
+    const numbers = item.layers.objects?.[index];
+    const object = numbers && !erase ? this.object || numbers.reduce((most, one) => Math.max(most, one), 0) + 1 : this.object;
+    const parts = [layer, ...(numbers ? [numbers] : [])].map((part) => ({ part, before: part.slice() }));
     const size = [this.viewer.width, this.viewer.height];
     const whole = [...size, 0, 0];
-    const put = erase ? (at) => layer[at] === value && (layer[at] = 0) : (at) => (layer[at] = value);
+    const put = (at) => {
+      if (erase && (layer[at] !== value || (numbers && object && numbers[at] !== object))) return;
+      layer[at] = erase ? 0 : value;
+      if (numbers) numbers[at] = erase ? 0 : object;
+    };
     return {
       paint: (shape) => {
         const cells = [];
@@ -151,26 +178,29 @@ export class Editor {
         this.redraw(box);
       },
       end: () => {
-        const patch = { layer, box: whole, before: cut(before, size[0], whole), after: cut(layer, size[0], whole) };
-        if (patch.before.every((one, at) => one === patch.after[at])) return;
-        item.undo.push(patch);
+        const patches = parts.map(({ part, before }) => ({ layer: part, before: cut(before, size[0], whole), after: cut(part, size[0], whole) }));
+        if (patches.every(({ before, after }) => before.every((one, at) => one === after[at]))) return;
+        item.undo.push({ box: whole, patches });
         item.undo.splice(0, item.undo.length - MOST);
         item.redo.length = 0;
+        if (numbers && !erase) this.choose(index, object);
         this.changed();
       },
     };
   }
 
   #swap(from, to, which) {
-    const patch = from.pop();
-    if (!patch) return;
-    to.push(patch);
-    const [left, top, right, bottom] = patch.box;
-    for (let row = top; row < bottom; row += 1) {
-      const start = (row - top) * (right - left);
-      patch.layer.set(patch[which].subarray(start, start + right - left), row * this.viewer.width + left);
+    const change = from.pop();
+    if (!change) return;
+    to.push(change);
+    const [left, top, right, bottom] = change.box;
+    for (const patch of change.patches) {
+      for (let row = top; row < bottom; row += 1) {
+        const start = (row - top) * (right - left);
+        patch.layer.set(patch[which].subarray(start, start + right - left), row * this.viewer.width + left);
+      }
     }
-    this.redraw(patch.box);
+    this.redraw(change.box);
     this.changed();
   }
 
@@ -181,7 +211,7 @@ export class Editor {
 
   #aim(point) {
     this.at = point;
-    const brush = this.drawing && this.tool !== "polygon" && this.tool !== "fill";
+    const brush = this.drawing && ["brush", "eraser"].includes(this.tool);
     const [x, y] = brush ? snapped(point, this.size) : point;
     this.cursor.setAttribute("cx", x);
     this.cursor.setAttribute("cy", y);
@@ -196,7 +226,7 @@ export class Editor {
 }
 
 function cut(layer, width, [left, top, right, bottom]) {
-  const part = new Uint8Array(Math.max(0, (right - left) * (bottom - top)));
+  const part = new layer.constructor(Math.max(0, (right - left) * (bottom - top)));
   for (let row = top; row < bottom; row += 1) part.set(layer.subarray(row * width + left, row * width + right), (row - top) * (right - left));
   return part;
 }

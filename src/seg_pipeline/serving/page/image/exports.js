@@ -7,7 +7,7 @@ import { objects } from "./shapes.js";
 const json = (content) => JSON.stringify(content, null, 1);
 
 /** The forms, in the order in which they are offered: [name, title, files of an item]. */
-export function formsOf({ task, classes }) {
+export function formsOf({ task, classes, objects: numbered }) {
   const ofClasses = (item) => Promise.all(classes.map(async ({ folder }, index) =>
     [`masks/${folder}/${item.stem}.png`, await classMask(item, index)]));
   const forms = [
@@ -20,6 +20,9 @@ export function formsOf({ task, classes }) {
   ];
   const palette = [[0, 0, 0], ...classes.map(({ colour }) => [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)))];
   const indexed = async (item) => [[`masks/${item.stem}.png`, await png(item.layers[0], ...sizeOf(item), palette)]];
+  const ofObjects = (item) => Promise.all(classes.map(async ({ folder }, index) =>
+    [`objects/${folder}/${item.stem}.png`, await png(Uint16Array.from(item.layers.objects[index]), ...sizeOf(item))]));
+  if (numbered) forms.unshift(["objects", "Numbers of objects", ofObjects]);
   return task === "multiclass" ? [["masks", "Mask", indexed], ...forms] : forms;
 }
 
@@ -47,8 +50,24 @@ function classMask(item, index) {
 
 const objectsOf = (item, index) => {
   const [layer, value] = layerOf(item.layers, index);
-  return objects(layer, value, sizeOf(item));
+  return objects(layer, value, sizeOf(item), item.layers.objects?.[index]);
 };
+
+/** What becomes an annotation: each object {on, box} if the model knows them, else the class; `on(at)` tells its pixels. */
+function wholes(item, index) {
+  const [layer, value] = layerOf(item.layers, index);
+  const [width, height] = sizeOf(item);
+  const numbers = item.layers.objects?.[index];
+  if (!numbers) return [{ on: (at) => layer[at] === value, box: [0, 0, width, height] }];
+  const boxes = new Map();
+  numbers.forEach((number, at) => {
+    if (!number) return;
+    const [column, row] = [at % width, Math.floor(at / width)];
+    const [left, top, right, bottom] = boxes.get(number) ?? [width, height, 0, 0];
+    boxes.set(number, [Math.min(left, column), Math.min(top, row), Math.max(right, column + 1), Math.max(bottom, row + 1)]);
+  });
+  return [...boxes].sort(([a], [b]) => a - b).map(([number, box]) => ({ on: (at) => numbers[at] === number, box }));
+}
 
 function result(item, classes) {
   return {
@@ -70,45 +89,45 @@ export function measureOf(item, index, probabilities) {
   return { ...found, area_mm2: spacing ? found.area * spacing[0] * spacing[1] : null };
 }
 
-/** COCO with run lengths, which keep every pixel; `iscrowd` is 1 because its readers accept lists of counts for these. */
+/** COCO with run lengths, which keep every pixel, per object if the model knows them. `iscrowd` is 1 for whole classes. */
 function coco(items, classes) {
   const images = items.map((item, index) => {
     const [width, height] = sizeOf(item);
     return { id: index + 1, file_name: item.path, width, height };
   });
-  const annotations = items.flatMap((item, image) => classes.flatMap((_, index) => {
-    const one = annotation(item, index);
-    return one ? [{ image_id: image + 1, category_id: index + 1, ...one }] : [];
-  }));
+  const annotations = items.flatMap((item, image) => classes.flatMap((_, index) => wholes(item, index).flatMap((whole) => {
+    const one = annotation(whole, sizeOf(item));
+    return one ? [{ image_id: image + 1, category_id: index + 1, ...one, iscrowd: item.layers.objects ? 0 : 1 }] : [];
+  })));
   annotations.forEach((one, index) => Object.assign(one, { id: index + 1 }));
   return { images, annotations, categories: classes.map(({ name }, index) => ({ id: index + 1, name })) };
 }
 
-function annotation(item, index) {
-  const [layer, value] = layerOf(item.layers, index);
-  const [width, height] = sizeOf(item);
-  const counts = [0]; // of pixels off and on in turn, down the columns
-  let [left, top, right, bottom, area] = [width, height, 0, 0, 0];
-  for (let column = 0; column < width; column += 1) {
-    for (let row = 0; row < height; row += 1) {
-      const on = layer[row * width + column] === value;
-      if (on !== (counts.length % 2 === 0)) counts.push(0);
-      counts[counts.length - 1] += 1;
-      if (!on) continue;
+function annotation({ on, box }, [width, height]) {
+  const counts = []; // of pixels off and on in turn, down the columns
+  let [left, top, right, bottom, area, end] = [width, height, 0, 0, 0, 0];
+  for (let column = box[0]; column < box[2]; column += 1) {
+    for (let row = box[1]; row < box[3]; row += 1) {
+      if (!on(row * width + column)) continue;
+      const place = column * height + row;
+      if (counts.length && place === end) counts[counts.length - 1] += 1;
+      else counts.push(place - end, 1);
+      end = place + 1;
       area += 1;
       [left, top] = [Math.min(left, column), Math.min(top, row)];
       [right, bottom] = [Math.max(right, column + 1), Math.max(bottom, row + 1)];
     }
   }
+  if (end < width * height) counts.push(width * height - end);
   const bbox = [left, top, right - left, bottom - top];
-  return area ? { segmentation: { size: [height, width], counts }, bbox, area, iscrowd: 1 } : null;
+  return area ? { segmentation: { size: [height, width], counts }, bbox, area } : null;
 }
 
 /** A mask of its box per object: labelme's polygons have no holes and take in the pixels of their edge. */
 async function labelme(item, classes) {
   const [width, height] = sizeOf(item);
-  const shapes = classes.flatMap(({ name }, index) => objectsOf(item, index).map(async (one) => ({
-    label: name, group_id: null, description: "", flags: {}, ...(await boxMask(item, index, one.box)),
+  const shapes = classes.flatMap(({ name }, index) => shapesOf(item, index).map(async (one) => ({
+    label: name, group_id: null, description: "", flags: {}, ...(await boxMask(item, one)),
   })));
   return {
     version: "5.5.0", flags: {}, shapes: await Promise.all(shapes), imagePath: item.path.split("/").pop(), imageData: null,
@@ -116,14 +135,19 @@ async function labelme(item, classes) {
   };
 }
 
-async function boxMask(item, index, [left, top, right, bottom]) {
+function shapesOf(item, index) {
+  if (item.layers.objects) return wholes(item, index);
   const [layer, value] = layerOf(item.layers, index);
+  return objectsOf(item, index).map(({ box }) => ({ on: (at) => layer[at] === value, box }));
+}
+
+async function boxMask(item, { on, box: [left, top, right, bottom] }) {
   const [width] = sizeOf(item);
   const values = new Uint8Array((right - left) * (bottom - top));
   for (let at = 0; at < values.length; at += 1) {
     const column = at % (right - left);
     const row = (at - column) / (right - left);
-    values[at] = layer[(top + row) * width + left + column] === value ? 255 : 0;
+    values[at] = on((top + row) * width + left + column) ? 255 : 0;
   }
   const bytes = await png(values, right - left, bottom - top);
   return { shape_type: "mask", points: [[left, top], [right - 1, bottom - 1]], mask: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")) };

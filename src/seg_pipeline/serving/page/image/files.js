@@ -1,4 +1,4 @@
-// Files written in the browser: PNG of 8 bits, and ZIP without compression. No library, so that nothing is loaded.
+// Files written in the browser: PNG of 8 or 16 bits, and ZIP without compression. No library, so that nothing is loaded.
 
 const CRC = Uint32Array.from({ length: 256 }, (_, index) => {
   let value = index;
@@ -26,10 +26,12 @@ const text = (words) => new TextEncoder().encode(words);
 const big = (value) => Uint8Array.of(value >>> 24, value >>> 16, value >>> 8, value);
 const little = (value, bytes) => Uint8Array.from({ length: bytes }, (_, at) => value >>> (8 * at));
 
-/** A PNG of values (Uint8Array, row by row), grey or with a palette [[r, g, b], ...]: canvases would write RGBA. */
+/** A PNG of values (Uint8Array or Uint16Array, row by row), grey or with a palette [[r, g, b], ...]: canvases would write RGBA. */
 export async function png(values, width, height, palette) {
-  const rows = new Uint8Array((width + 1) * height); // each row begins with its filter, 0
-  for (let row = 0; row < height; row += 1) rows.set(values.subarray(row * width, (row + 1) * width), row * (width + 1) + 1);
+  const wide = values.BYTES_PER_ELEMENT * width;
+  const bytes = wide === width ? values : Uint8Array.from({ length: wide * height }, (_, at) => (at % 2 ? values[at >> 1] & 255 : values[at >> 1] >> 8));
+  const rows = new Uint8Array((wide + 1) * height); // each row begins with its filter, 0
+  for (let row = 0; row < height; row += 1) rows.set(bytes.subarray(row * wide, (row + 1) * wide), row * (wide + 1) + 1);
   const packed = new Response(new Blob([rows]).stream().pipeThrough(new CompressionStream("deflate")));
   const chunk = (kind, data) => {
     const body = joined([text(kind), data]);
@@ -37,7 +39,7 @@ export async function png(values, width, height, palette) {
   };
   return joined([
     Uint8Array.of(137, 80, 78, 71, 13, 10, 26, 10),
-    chunk("IHDR", joined([big(width), big(height), Uint8Array.of(8, palette ? 3 : 0, 0, 0, 0)])),
+    chunk("IHDR", joined([big(width), big(height), Uint8Array.of(8 * values.BYTES_PER_ELEMENT, palette ? 3 : 0, 0, 0, 0)])),
     ...(palette ? [chunk("PLTE", Uint8Array.from(palette.flat()))] : []),
     chunk("IDAT", new Uint8Array(await packed.arrayBuffer())),
     chunk("IEND", new Uint8Array()),

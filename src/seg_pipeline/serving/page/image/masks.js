@@ -1,4 +1,5 @@
 // Masks in layers: a Uint8Array per class of 0 and 1, or one for all classes of a multiclass model, of 0 and class + 1.
+// If the model knows objects, `layers.objects` has their numbers, a Uint32Array per class.
 
 /** The layer of a class and its value there. */
 export function layerOf(layers, index) {
@@ -23,15 +24,33 @@ export function decodeRuns(texts, exclusive, pixels) {
   return layers;
 }
 
-/** Run lengths of a class, as the server writes them. */
+/** Layers of "start length object start length object ..." of each class. */
+export function decodeObjects(texts, pixels) {
+  const layers = makeLayers(texts.length, false, pixels);
+  layers.objects = texts.map((text, index) => {
+    const numbers = new Uint32Array(pixels);
+    const runs = text ? text.split(" ").map(Number) : [];
+    for (let at = 0; at < runs.length; at += 3) {
+      const [start, end] = [runs[at] - 1, runs[at] - 1 + runs[at + 1]];
+      numbers.fill(runs[at + 2], start, end);
+      layers[index].fill(1, start, end);
+    }
+    return numbers;
+  });
+  return layers;
+}
+
+/** Run lengths of a class, as the server writes them; with their objects, if the model knows them. */
 export function encodeRuns(layers, index) {
   const [layer, value] = layerOf(layers, index);
+  const numbers = layers.objects?.[index] ?? layer;
   const runs = [];
   for (let at = 0; at < layer.length; at += 1) {
     if (layer[at] !== value) continue;
     const start = at;
-    while (layer[at + 1] === value) at += 1;
+    while (layer[at + 1] === value && numbers[at + 1] === numbers[start]) at += 1;
     runs.push(start + 1, at - start + 1);
+    if (layers.objects) runs.push(numbers[start]);
   }
   return runs.join(" ");
 }
@@ -76,8 +95,8 @@ export async function decodeValues(picture) {
   return Uint16Array.from({ length: data.length / 4 }, (_, at) => 256 * data[4 * at] + data[4 * at + 1]);
 }
 
-/** Draw shown classes [{layer, value, colour: [r, g, b]}] within a box [left, top, right, bottom]: areas on `fill`,
- *  blended where they overlap, and edges on `line`. */
+/** Draw shown classes [{layer, value, colour: [r, g, b], numbers, chosen}] within a box [left, top, right, bottom]: areas
+ *  on `fill`, blended where they overlap, and edges on `line`; those of objects by `numbers`, the chosen one's white. */
 export function paint(fill, line, shown, box) {
   const { width, height } = fill;
   const [left, top, right, bottom] = box ? grown(box, width, height) : [0, 0, width, height];
@@ -85,7 +104,7 @@ export function paint(fill, line, shown, box) {
   const areas = new ImageData(wide, bottom - top);
   const edges = new ImageData(wide, bottom - top);
   const count = new Uint8Array(wide * (bottom - top));
-  for (const { layer, value, colour } of shown) {
+  for (const { layer, value, colour, numbers = layer, chosen } of shown) {
     for (let row = top; row < bottom; row += 1) {
       for (let column = left; column < right; column += 1) {
         const at = row * width + column;
@@ -96,14 +115,25 @@ export function paint(fill, line, shown, box) {
           areas.data[4 * cell + part] += (colour[part] - areas.data[4 * cell + part]) / count[cell];
         }
         areas.data[4 * cell + 3] = 255;
-        const inner = column > 0 && column < width - 1 && layer[at - 1] === value && layer[at + 1] === value
-          && layer[at - width] === value && layer[at + width] === value;
-        if (!inner) edges.data.set([...colour, 255], 4 * cell);
+        const one = numbers[at];
+        const inner = column > 0 && column < width - 1 && numbers[at - 1] === one && numbers[at + 1] === one
+          && numbers[at - width] === one && numbers[at + width] === one;
+        if (!inner) edges.data.set([...(chosen && one === chosen ? [255, 255, 255] : colour), 255], 4 * cell);
       }
     }
   }
   fill.getContext("2d").putImageData(areas, left, top);
   line.getContext("2d").putImageData(edges, left, top);
+}
+
+/** Draw values (0 to 255) as magenta, the more opaque the higher they are; null clears. */
+export function paintMap(canvas, values) {
+  const context = canvas.getContext("2d");
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  if (!values) return;
+  const pixels = new ImageData(canvas.width, canvas.height);
+  values.forEach((value, at) => pixels.data.set([255, 0, 255, value], 4 * at));
+  context.putImageData(pixels, 0, 0);
 }
 
 function grown([left, top, right, bottom], width, height) {

@@ -73,16 +73,16 @@ function clipped([left, top, right, bottom], width, height) {
   return [Math.max(0, Math.floor(left)), Math.max(0, Math.floor(top)), Math.min(width, Math.ceil(right)), Math.min(height, Math.ceil(bottom))];
 }
 
-/** Objects of a class (4 neighbours), each {area, box, rings}: polygons along the pixels' edges, exact to the pixel,
+/** Connected regions of a class (4 neighbours), each {area, box, rings}; those of another number are others. Polygons along the pixels' edges, exact to the pixel,
  *  the outer one first, then its holes; points are whole numbers. */
-export function objects(layer, value, [width, height]) {
+export function objects(layer, value, [width, height], numbers = layer) {
   const labels = new Int32Array(layer.length);
   const found = [];
   for (let at = 0; at < layer.length; at += 1) {
     if (layer[at] !== value || labels[at]) continue;
     const label = found.length + 1;
     const pixels = [];
-    const box = region(layer, [width, height], [at % width, Math.floor(at / width)], (one) => {
+    const box = region(numbers, [width, height], [at % width, Math.floor(at / width)], (one) => {
       labels[one] = label;
       pixels.push(one);
     });

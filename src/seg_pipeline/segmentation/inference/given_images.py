@@ -1,0 +1,77 @@
+"""Predict the images that a run names with the model that it names, for the pipelines `inference` and `annotate`."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from seg_pipeline.segmentation.inference.run import OutputSettings, Result, predict_folder
+from seg_pipeline.segmentation.inference.sources import listed_images
+from seg_pipeline.segmentation.prediction.bundle import Bundle
+from seg_pipeline.segmentation.prediction.checkpoint_predictor import choose_predictor
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
+from seg_pipeline.segmentation.settings.training import PredictSettings
+from seg_pipeline.segmentation.training.devices import pick_device
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The images and the model, as `inference` names them."""
+
+    images: str
+    model: str
+    bundle_format: str
+    source: str | None
+    prediction: PredictSettings | None
+    device: str
+    num_workers: int
+    batch_size: int
+
+
+class Predicted(NamedTuple):
+    images: pd.DataFrame
+    bundle: Bundle
+    result: Result
+
+
+def predict_given(
+    request: Request,
+    folder: Path,
+    *,
+    settings: OutputSettings,
+    checkpoint: dict[str, Any] | None,
+    bundle: Bundle | None,
+    postprocessing: dict[str, Any] | None,
+    usual: PredictSettings,
+) -> Predicted:
+    """Predict the images of a request into ``folder``; the log tells what was left out.
+
+    Args:
+        postprocessing: the saved choice of evaluation, for a checkpoint.
+        usual: options of a checkpoint, unless the request has others.
+
+    Raises:
+        ValueError: as ``find_images``, ``choose_predictor`` and ``predict_folder``.
+    """
+    predictor = choose_predictor(
+        request.model,
+        checkpoint=checkpoint,
+        bundle=bundle,
+        bundle_format=request.bundle_format,
+        postprocessing=Postprocessing.chosen(postprocessing),
+        prediction=(usual, request.prediction),
+        source=request.source,
+        device=pick_device(request.device),
+    )
+    table = listed_images(request.images)
+    result = predict_folder(
+        table, predictor, folder, settings=settings, workers=request.num_workers, batch_size=request.batch_size
+    )
+    if failed := len(result.findings):
+        told = failed, len(table), folder / "findings.csv"
+        log.warning("%d of %d images could not be predicted; %s says why", *told)
+    return Predicted(table, predictor.bundle, result)
