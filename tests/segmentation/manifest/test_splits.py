@@ -1,9 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from seg_pipeline.segmentation.manifest.split_checks import check_leaks, fewer_folds, missing_classes, split_table
-from seg_pipeline.segmentation.manifest.splits import _deal, assign_splits
+from seg_pipeline.segmentation.manifest.splits import _deal, _totals, assign_splits
 
 SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -331,3 +333,23 @@ def test_the_split_table_by_hand():
         "share": [0.75, 0.25, 0.0],
         "has_a": [1 / 3, 1.0, 0.0],
     }
+
+
+def test_what_groups_add_to_a_split_by_hand():
+    table = images(["a", "b", "a", "a"], [5, 0, 0, 7]).assign(mask_b="", area_b=[0, 0, 0, 2])
+    totals = _totals(table, np.array([0, 1, 0, 0]), 2)
+    assert totals.tolist() == [  # images with a, with b, area of a, of b, images, images without a mask
+        [2, 1, 12, 2, 3, 1],
+        [0, 0, 0, 0, 1, 1],
+    ]
+
+
+def test_splits_are_assigned_on_the_table_of_groups_with_little_memory_per_image():
+    number = 20_000
+    names = [f"g{index // 50}" for index in range(number)]
+    table = images(names, 1).assign(**{f"{kind}_{name}": 1 for name in "bcdefgh" for kind in ("mask", "area")})
+    tracemalloc.start()
+    assign_splits(table, shares=SHARES, grouped=True, stratified=False, seed=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 250 * number  # 184 bytes per image; 398 per image when all quantities of each image were one table

@@ -18,6 +18,8 @@ Method = Literal["draw", "time", "table", "leave_one_group_out"]
 CANDIDATES = 1000
 MOST_DEALT = 20_000_000
 """Upper limit of units times candidates: a million single images need few candidates, as all assignments are alike."""
+IMAGES = -2
+"""Column of ``_totals`` with the number of images."""
 MOST_FOLDS = 128
 """Folds are numbered with int8."""
 SPLIT_NAMES = {**dict(zip(SPLITS, SPLITS, strict=True)), "training": "train", "testing": "test"}
@@ -55,7 +57,7 @@ def assign_splits(
     Raises:
         ValueError: there are fewer groups than splits with a share, or the given table or names do not fit.
     """
-    unit = (manifest["group"] if grouped or method == "leave_one_group_out" else manifest["image_id"]).to_numpy()
+    unit = manifest["group"] if grouped or method == "leave_one_group_out" else manifest["image_id"]
     rng = np.random.default_rng(seed)
     if method == "table":
         split = _splits_of_table(manifest, given, shares)
@@ -65,9 +67,7 @@ def assign_splits(
         names = [name for name in SPLITS if shares[name] > 0]
         wanted = np.array([shares[name] for name in names])
         one_by_one = method == "time" or not grouped
-        _refuse_too_few(
-            np.unique(manifest["image_id"].to_numpy() if one_by_one else unit), names, grouped=not one_by_one
-        )
+        _refuse_too_few(manifest["image_id"] if one_by_one else unit, names, grouped=not one_by_one)
         parts = _by_time(manifest, wanted) if method == "time" else _draw(manifest, unit, wanted, stratified, rng)
         split = np.array(names)[parts]
     fold = np.full(len(manifest), -1, dtype=np.int8)
@@ -78,9 +78,10 @@ def assign_splits(
     return named.assign(split=pd.Series(split, index=manifest.index, dtype="str"), fold=fold)
 
 
-def _refuse_too_few(units: np.ndarray, names: list[str], *, grouped: bool) -> None:
-    if len(units) >= len(names):
+def _refuse_too_few(unit: pd.Series, names: list[str], *, grouped: bool) -> None:
+    if unit.nunique() >= len(names):
         return
+    units = sorted(unit.unique())
     choices = "use fewer splits (such as `split.shares.test: 0`), or cross-validate (`val: 0` and `training.folds`)"
     if grouped:
         choices += (
@@ -94,19 +95,19 @@ def _refuse_too_few(units: np.ndarray, names: list[str], *, grouped: bool) -> No
 
 
 def _folds(
-    manifest: pd.DataFrame, unit: np.ndarray, folds: int, method: Method, stratified: bool, rng: np.random.Generator
+    manifest: pd.DataFrame, unit: pd.Series, folds: int, method: Method, stratified: bool, rng: np.random.Generator
 ) -> np.ndarray:
     if "fold" in manifest:
         return _named_folds(manifest)
     if method == "leave_one_group_out":
-        groups, place = np.unique(unit, return_inverse=True)
+        place, groups = pd.factorize(unit, sort=True)
         if not 2 <= len(groups) <= MOST_FOLDS:
             raise ValueError(
                 f"`split.method: leave_one_group_out` needs 2 to {MOST_FOLDS} groups in train and val, found "
                 f"{len(groups)}; use `draw` with `split.folds`"
             )
         return place
-    number = min(folds, len(manifest) if method == "time" else len(np.unique(unit)))
+    number = min(folds, len(manifest) if method == "time" else unit.nunique())
     wanted = np.full(number, 1 / number)
     return _by_time(manifest, wanted) if method == "time" else _draw(manifest, unit, wanted, stratified, rng)
 
@@ -125,15 +126,14 @@ def _named_folds(manifest: pd.DataFrame) -> np.ndarray:
 
 
 def _draw(
-    manifest: pd.DataFrame, unit: np.ndarray, wanted: np.ndarray, stratified: bool, rng: np.random.Generator
+    manifest: pd.DataFrame, unit: pd.Series, wanted: np.ndarray, stratified: bool, rng: np.random.Generator
 ) -> np.ndarray:
     """Index into ``wanted`` per row; rows of one unit stay together."""
-    sums = _quantities(manifest).groupby(unit).sum()  # sorted by unit: no trace of row order
-    totals, sizes = sums.to_numpy(), sums["images"].to_numpy()
+    place, units = pd.factorize(unit, sort=True)  # sorted: no trace of row order
+    totals = _totals(manifest, place, len(units))
     number = int(np.clip(MOST_DEALT // len(totals), 20, CANDIDATES)) if stratified else 1
-    candidates = (_deal(sizes, wanted, rng) for _ in range(number))
-    best = min(candidates, key=lambda part: _imbalance(totals, part, wanted))
-    return best[sums.index.get_indexer(pd.Index(unit))]
+    candidates = (_deal(totals[:, IMAGES], wanted, rng) for _ in range(number))
+    return min(candidates, key=lambda part: _imbalance(totals, part, wanted))[place]
 
 
 def _by_time(manifest: pd.DataFrame, wanted: np.ndarray) -> np.ndarray:
@@ -189,11 +189,18 @@ def _checked(given: pd.Series, image_ids: pd.Series, source: str, shares: dict[s
     return split.to_numpy(dtype=object)
 
 
-def _quantities(manifest: pd.DataFrame) -> pd.DataFrame:
-    """What each image adds to its split: one column per quantity to balance."""
-    areas = manifest[[f"area_{name}" for name in class_names(manifest)]]
-    present = (areas > 0).add_prefix("has_")
-    return pd.concat([present, areas], axis=1).assign(images=1, empty=~present.any(axis=1)).astype(float)
+def _totals(manifest: pd.DataFrame, place: np.ndarray, number: int) -> np.ndarray:
+    """What each of ``number`` units adds to its split, float64 (units, quantities): images that show each class, its
+    area, images (column ``IMAGES``), and images without a mask.
+
+    Made one quantity at a time, because the table of units is small and a table of all images is not.
+    """
+    areas = [manifest[f"area_{name}"].to_numpy() for name in class_names(manifest)]
+    empty = np.ones(len(manifest), dtype=bool)
+    for area in areas:
+        empty &= ~(area > 0)
+    columns = (*(area > 0 for area in areas), *areas, None, empty)
+    return np.stack([np.bincount(place, column, number) for column in columns], axis=1).astype(float)
 
 
 def _deal(sizes: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
