@@ -18,7 +18,8 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_images_are_ranked_and_their_pseudo_labels_join_the_train_split(folder, manifest, checkpoint):
+def test_images_are_ranked_and_their_pseudo_labels_join_the_train_split(folder, manifest, checkpoint, caplog):
+    (folder / "notes.md").touch()
     params = SelectParams(
         images=str(folder), number=2, pseudo_labels=True, confidence=0.501, num_workers=0, device="cpu"
     )
@@ -26,8 +27,9 @@ def test_images_are_ranked_and_their_pseudo_labels_join_the_train_split(folder, 
     table, page = nodes.rank_images(manifest, checkpoint, None, params)
     assert table["rank"].dropna().tolist() == [1, 2]
     assert sorted(table["image_id"]) == ["a", "b", "c"]
-    assert table["reason"].str.startswith("The image and its mirrored view disagree at least as much as on").all()
+    assert table["reason"].str.startswith("Disagreement between the image and its mirrored view: percentile ").all()
     assert page.count("data:image/jpeg") == 2
+    assert f"1 file of {folder} skipped: no known image suffix" in caplog.messages
     found = nodes.write_pseudo_labels(manifest, checkpoint, None, params)
     rows = manifest[manifest["split"] != "test"]
     joined = _with_pseudo_labels(rows, found, TrainingParams(pseudo_labels=True))

@@ -237,6 +237,12 @@ def test_fill_joins_and_erases_objects(object_page):
     click(page, 10, 3)
     page.keyboard.up("Shift")
     np.testing.assert_array_equal(numbers(page), np.where(expected == 2, 0, expected))
+    page.keyboard.press("o")
+    click(page, 20, 15)  # an object of the other class
+    assert (page.input_value("#class"), page.inner_text("#object")) == ("1", "1")
+    page.get_by_label("dark", exact=True).uncheck()
+    click(page, 20, 15)  # which is hidden now
+    assert page.inner_text("#object") == "new"
 
 
 def test_saved_objects_are_an_input_of_new_data(object_page, objects_folder, tmp_path, monkeypatch, capsys):
@@ -360,14 +366,20 @@ def test_corrections_stay_with_their_image_in_the_queue(page):
     np.testing.assert_array_equal(bright(page), GREY > 0)
 
 
-def test_what_is_saved_is_an_input_of_new_data(page, folder, images, tmp_path, monkeypatch, capsys):
-    """Three images are corrected without leaving the page, and saved on the server and as COCO."""
+def test_what_is_saved_is_an_input_of_new_data(page, folder, images, fake, tmp_path, monkeypatch, capsys):
+    """Ten images are corrected without leaving the page, and saved on the server and as COCO."""
     (tmp_path / "conf" / "base").mkdir(parents=True)
     (tmp_path / "pyproject.toml").touch()
     monkeypatch.chdir(tmp_path)
     expected = {}
-    for number, path in enumerate(images):
-        page.get_by_text(f"{number + 1} / 3").wait_for()
+    more = [images[0].with_stem(name) for name in "defghij"]
+    for number, path in enumerate(more):
+        path.write_bytes(fake.file(np.roll(GREY, 3 + number, axis=0)))
+    page.set_input_files("#file", more)
+    page.locator("#items li.done").nth(9).wait_for()
+    page.locator("#items li").first.click()
+    for number, path in enumerate([*images, *more]):
+        page.get_by_text(f"{number + 1} / 10").wait_for()
         use(page, "Brush", 3)
         drag(page, (15 + number, 12), (25, 14))
         expected[path.stem] = list(masks(page).values())
@@ -376,7 +388,7 @@ def test_what_is_saved_is_an_input_of_new_data(page, folder, images, tmp_path, m
                 page.keyboard.press("Control+s")
             else:
                 page.get_by_role("button", name="Save and next").click()
-    page.locator("#items li", has_text="saved").nth(2).wait_for()
+    page.locator("#items li", has_text="saved").nth(9).wait_for()
     with page.expect_download() as download:
         page.select_option("#form", "coco")
         page.select_option("#scope", "all")
@@ -386,7 +398,7 @@ def test_what_is_saved_is_an_input_of_new_data(page, folder, images, tmp_path, m
         assert new_data([str(root), root.name, "--yes", "--no-check"]) == 0
         manifest, findings, names = processed(tmp_path / "conf" / root.name, root)
         assert sorted(names) == ["bright", "dark"], capsys.readouterr().out
-        assert sorted(manifest["image_id"]) == ["a", "b", "c"], findings
+        assert sorted(manifest["image_id"]) == list("abcdefghij"), findings
         order = [names.index(name) for name in ("bright", "dark")]
         for row in manifest.to_dict("records"):
             np.testing.assert_array_equal(read_masks(row, names)[order] == 1, expected[row["image_id"]])

@@ -75,8 +75,8 @@ def test_near_copies_are_left_out_and_named():
     reasons = ranked.set_index("image_id")["reason"]
     assert reasons["b"] == "Left out: it looks like a."
     assert reasons["a"] == (
-        "The models disagree at least as much as on 62 % of the images; its distance to labelled and chosen images is "
-        "100 % of the largest."
+        "Disagreement between the models: percentile 62 of these images. Distance to labelled and chosen images: 100 % "
+        "of the largest."
     )
     assert near_copies(twins, [hexed(2)]).tolist() == [False, False, False, True]
 

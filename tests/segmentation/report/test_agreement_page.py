@@ -55,8 +55,8 @@ def test_the_page_says_how_well_two_readers_agree():
     page = agreement_page(AGREEMENT, IMAGES, chart.getvalue())
     for text in (
         "data/reader_b",
-        "3 images only of the second reader are left out.",
-        "Classes only of the first reader are left out: node.",
+        "3 images that only the second reader annotated: left out.",
+        "Classes that only the first reader annotated are left out: node.",
         "0.870",
         "HD95 (mm)",
         "2.2",

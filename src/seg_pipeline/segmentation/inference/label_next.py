@@ -88,10 +88,10 @@ def rank_images(
 def _reason(row: dict, voters: str) -> str:
     if isinstance(row["near_copy_of"], str):
         return f"Left out: it looks like {row['near_copy_of']}."
-    unsure, far = (f"{100 * row[name]:.0f} %" for name in ("disagreement", "distance"))
+    unsure, far = (f"{100 * row[name]:.0f}" for name in ("disagreement", "distance"))
     return (
-        f"{voters[0].upper()}{voters[1:]} disagree at least as much as on {unsure} of the images; its distance to "
-        f"labelled and chosen images is {far} of the largest."
+        f"Disagreement between {voters}: percentile {unsure} of these images. Distance to labelled and chosen images: "
+        f"{far} % of the largest."
     )
 
 

@@ -17,7 +17,7 @@ MOST_ROWS = 500
 def agreement_page(agreement: dict[str, Any], images: pd.DataFrame, area_chart: bytes) -> str:
     """HTML from the scores and the table that ``metrics.compare_readers`` returns, and the PNG of the areas."""
     unit = agreement["distance_unit"]
-    measures = {"dice": "Dice", "iou": "IoU", "kappa": "Cohen's kappa", "surface_dice": "surface Dice", "hd95": "HD95"}
+    measures = {"dice": "Dice", "iou": "IoU", "kappa": "kappa", "surface_dice": "surface Dice", "hd95": "HD95"}
     ranked = images.dropna(subset=["dice"]).sort_values(["dice", "image_id"], kind="stable")
     return render(
         "agreement.html",
@@ -54,9 +54,9 @@ def _left_out(agreement: dict[str, Any]) -> list[str]:
     for reader, key in (("first", "only_first"), ("second", "only_second")):
         alone = agreement[key]
         if alone["num_images"]:
-            said.append(f"{plural(alone['num_images'], 'image')} only of the {reader} reader are left out.")
+            said.append(f"{plural(alone['num_images'], 'image')} that only the {reader} reader annotated: left out.")
         if alone["classes"]:
-            said.append(f"Classes only of the {reader} reader are left out: {listed(alone['classes'])}.")
+            said.append(f"Classes that only the {reader} reader annotated are left out: {listed(alone['classes'])}.")
     return said
 
 

@@ -7,7 +7,7 @@ import { Editor } from "./image/editor.js";
 import { makeDownload, runsByClass } from "./image/exports.js";
 import { describe, items, refresh, step, write } from "./queue.js";
 
-export const editor = new Editor({ viewer, cursor: at("cursor"), draft: at("draft"), redraw: draw, changed, chosen });
+export const editor = new Editor({ viewer, cursor: at("cursor"), draft: at("draft"), redraw: draw, changed, chosen, seen: (index) => state.rows[index].box.checked });
 const HINTS = {
   move: "Drag to move the image.",
   brush: "Draw to add to the class.",

@@ -8,9 +8,9 @@ const MOST = 200; // changes that can be undone
 
 export class Editor {
   /** `redraw(box)` is called while a tool paints, `changed()` when a change is complete, `chosen()` when the class or
-   *  object is another. */
-  constructor({ viewer, cursor, draft, redraw, changed, chosen }) {
-    Object.assign(this, { viewer, cursor, draft, redraw, changed, chosen, item: null, index: 0, tool: "brush", size: 8, active: false });
+   *  object is another; `seen(index)` tells whether a class is shown. */
+  constructor({ viewer, cursor, draft, redraw, changed, chosen, seen }) {
+    Object.assign(this, { viewer, cursor, draft, redraw, changed, chosen, seen, item: null, index: 0, tool: "brush", size: 8, active: false });
     this.object = 0; // the chosen object's number, if the model knows objects; 0: a new one
     this.points = [];
     this.at = [0, 0];
@@ -132,11 +132,11 @@ export class Editor {
     }
   }
 
-  /** Choose the object at a pixel, of the chosen class if there are several; without one, a new one. */
+  /** Choose the object at a pixel that is seen, of the chosen class if there are several; without one, a new one. */
   #pick(cell) {
     const { objects } = this.item.layers;
-    const index = [this.index, ...objects.keys()].find((one) => objects[one][cell]) ?? this.index;
-    this.choose(index, objects[index][cell]);
+    const index = [this.index, ...objects.keys()].find((one) => this.seen(one) && objects[one][cell]);
+    this.choose(index ?? this.index, index === undefined ? 0 : objects[index][cell]);
   }
 
   #within([x, y]) {
