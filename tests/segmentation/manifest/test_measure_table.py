@@ -253,7 +253,7 @@ def test_parts_take_a_twentieth_of_the_time_at_most(many, monkeypatch, tmp_path)
     monkeypatch.setattr(measure_table, "replacing", slowly)
     assert len(measure_rows(many, MaskReader({"a": "a"}, "rle"), None, folder=folder)) == 400
     sizes = [len(pd.read_parquet(path)) for path in sorted(folder.iterdir())]
-    assert sizes == [2, 60, 60, 60, 60, 60, 60]  # after 0.25 s, then every 7.5 s
+    assert sizes == [1, 60, 60, 60, 60, 60, 60]  # after 0.125 s, then every 7.5 s
 
 
 def test_measurements_of_another_table_are_refused(many):

@@ -1,14 +1,17 @@
 """Two processes on the CPU against one, with the same global batches."""
 
 import contextlib
+import gc
 import json
 import socket
 import subprocess
 import sys
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 import torch
@@ -17,7 +20,7 @@ from seg_pipeline.segmentation.data.loaders import make_loaders
 from seg_pipeline.segmentation.data.sample_decoding import Decoder
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.storage.atomic import SCRATCH
-from seg_pipeline.segmentation.training import distributed
+from seg_pipeline.segmentation.training import distributed, epoch
 from seg_pipeline.segmentation.training.processes import TrainingFailed
 from seg_pipeline.segmentation.training.run import train
 
@@ -154,6 +157,35 @@ def test_images_are_decoded_once_for_all_processes(manifest, config, tmp_path, m
     monkeypatch.undo()
     monkeypatch.setattr(distributed, "_states", states)
     assert list(distributed.train_together(manifest, config, compute, None, None)) == [2, 2]
+
+
+def test_a_process_trains_without_the_manifest_if_all_images_are_decoded(manifest, config, tmp_path, monkeypatch):
+    """Nor does it hash it: all masks of a million images would be in the memory of each process twice."""
+    compute = replace(TWO, cache="auto")
+    read, tables, left = pd.read_parquet, [], []
+
+    def reading(path):
+        table = read(path)
+        tables.append(weakref.ref(table))
+        return table
+
+    def fit(*_, **__):
+        gc.collect()
+        left.append([one() for one in tables])
+        return iter(())
+
+    def states(folder, _):
+        monkeypatch.setattr(distributed.pd, "read_parquet", reading)
+        monkeypatch.setattr(distributed, "data_hash", lambda _: pytest.fail("a process hashes the manifest"))
+        distributed._train(folder, json.loads((folder / "job.json").read_text()), CPU)
+        return iter(())
+
+    monkeypatch.setattr(distributed, "_states", states)
+    monkeypatch.setattr(epoch, "fit", fit)
+    monkeypatch.setattr(distributed.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
+    assert list(distributed.train_together(manifest, config, compute, None, tmp_path)) == []
+    assert left == [[None]]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(manifest, config):

@@ -24,6 +24,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from seg_pipeline import __version__
 from seg_pipeline.segmentation.data.sampler import check_shares
+from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.parallel.workers import exit_with_parent
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -69,6 +70,7 @@ def train_together(
         if saved is not None:
             _write(saved, folder, 0)
         job = {"config": config.to_dict(), "compute": asdict(compute), "cache": str(cache), "version": __version__}
+        job["data_hash"] = data_hash(manifest)  # here, once: it takes a copy of all masks
         with replacing(folder / JOB) as draft:  # last and at once: other machines look for it
             draft.write_text(json.dumps(job | {"endpoint": endpoint, "nodes": compute.num_nodes}), encoding="utf-8")
         yield from _states(folder, compute)
@@ -194,7 +196,6 @@ def _work(name: str, parent: int, cache: str | None) -> None:
 def _train(folder: Path, job: dict, device: torch.device) -> None:
     # Here, so that a process which only looks whether to end has not to load all this.
     from seg_pipeline.segmentation.data.loaders import make_loaders
-    from seg_pipeline.segmentation.manifest.table import data_hash
     from seg_pipeline.segmentation.training import epoch
     from seg_pipeline.segmentation.training.state import restore, start
 
@@ -203,7 +204,7 @@ def _train(folder: Path, job: dict, device: torch.device) -> None:
     if newest >= 0:
         state = restore(_read(folder, newest), device)
     else:
-        state = start(TrainingConfig.from_dict(job["config"]), data_hash(manifest), device)
+        state = start(TrainingConfig.from_dict(job["config"]), job["data_hash"], device)
     loaders = make_loaders(
         manifest,
         state.config,
@@ -213,6 +214,7 @@ def _train(folder: Path, job: dict, device: torch.device) -> None:
         rank=dist.get_rank(),
         world=dist.get_world_size(),
     )
+    del manifest  # a kilobyte per image; the data sets keep what they need of it
     for number, _ in enumerate(epoch.fit(state, loaders, save_minutes=compute.save_minutes), start=max(newest, 0) + 1):
         if dist.get_rank() == 0:
             _write(state.to_dict(), folder, number)
