@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names
-from seg_pipeline.segmentation.metrics import object_scores, overlap
+from seg_pipeline.segmentation.metrics import centrelines, object_scores, overlap
 from seg_pipeline.segmentation.metrics.aggregation import SCORES, Aggregator, defined_mean, image_values
 from seg_pipeline.segmentation.metrics.calibration import expected_error, last_probabilities
 from seg_pipeline.segmentation.metrics.confidence_intervals import FEW_GROUPS
@@ -95,6 +95,10 @@ def score_predictions(
     if objects is not None:
         for kind, one in both.items():
             _add_objects(one, objects, truth, aggregator._replace(aggregation=kind), measures)
+    lines = centrelines.score_split(truth, predictions, names, workers=workers) if measures.cldice else None
+    if lines is not None:
+        for one in both.values():
+            centrelines.add(one, lines, truth["group"], aggregator, measures.confidence)
     described = {
         **both[scores.aggregation],
         **_about(truth, scores, measures),
@@ -113,7 +117,7 @@ def score_predictions(
     labels = [*names, BACKGROUND]
     return Scored(
         described,
-        _by_image(truth, predictions, counts, names, objects),
+        _by_image(truth, predictions, counts, names, objects, lines),
         table_by(counts, names, truth["group"], scores=OVERLAP_SCORES, aggregator=aggregator),
         _by_series(
             table_by(counts, names, truth["series"], scores=OVERLAP_SCORES, aggregator=aggregator),
@@ -244,8 +248,10 @@ def _by_image(
     counts: ImageCounts,
     names: list[str],
     objects: object_scores.ObjectCounts | None,
+    lines: np.ndarray | None,
 ) -> pd.DataFrame:
     values = {score: image_values(counts, score, empty_policy="skip") for score in SCORES}
+    values |= {} if lines is None else {"cldice": lines}
     pixels = {name: getattr(counts, name).numpy() for name in ("true_pos", "false_pos", "false_neg")}
     pixels["truth_area"] = pixels["true_pos"] + pixels["false_neg"]
     pixels["predicted_area"] = pixels["true_pos"] + pixels["false_pos"]

@@ -38,6 +38,7 @@ MEASURES = (
     ("boundary_iou", "boundary IoU"),
     ("surface_dice", "surface Dice"),
     ("hd95", "HD95"),
+    ("cldice", "clDice"),
 )
 """Keys of a class in the test scores, and their column headings."""
 OBJECT_MEASURES = (

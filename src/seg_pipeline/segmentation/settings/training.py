@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -302,12 +303,18 @@ class MeasureSettings(Settings):
     spacing_z: Annotated[float, Gt(0)] | None = None
     """mm between frames if the manifest has no such column; series whose spacing is known are scored as volumes. null:
     no volumes."""
+    cldice: bool = False
+    """Also score centrelines of thin structures, such as vessels (clDice); needs the extra `centrelines`."""
     competition: bool = False
     """Add the UW-Madison competition's score in all its readings; it needs volumes."""
     repeats: Annotated[int, Ge(100), Le(100_000)] = 1000
     """Bootstrap resamples of the groups per confidence interval."""
     confidence: Annotated[float, Gt(0.5), Lt(1)] = 0.95
     """Level of the confidence intervals."""
+
+    def __post_init__(self) -> None:
+        if self.cldice and find_spec("skimage") is None:
+            raise ValueError("`cldice: true` needs scikit-image: `pip install 'seg_pipeline[centrelines]'`")
 
 
 @dataclass(frozen=True, kw_only=True)

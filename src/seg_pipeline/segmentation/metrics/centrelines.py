@@ -1,0 +1,63 @@
+"""clDice: how well the centrelines of thin structures, such as vessels, are found (Shit et al. 2021, CVPR)."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.manifest.table import iter_records, read_masks
+from seg_pipeline.segmentation.metrics.aggregation import Aggregator, as_mean, defined_mean
+from seg_pipeline.segmentation.metrics.overlap import IF_EMPTY
+from seg_pipeline.segmentation.metrics.summary import described
+from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_threads
+
+
+def cldice(predicted: np.ndarray, truth: np.ndarray) -> float:
+    """Harmonic mean of two shares of pixels: of the predicted centreline in the truth, and of the true one in the
+    prediction.
+
+    Args:
+        predicted, truth: bool (H, W).
+
+    Returns:
+        NaN if both masks are empty, 0 if one is.
+    """
+    from skimage.morphology import skeletonize  # an extra, of which the settings make sure
+
+    if not (predicted.any() or truth.any()):
+        return math.nan
+    shares = []
+    for line_of, other in ((predicted, truth), (truth, predicted)):
+        line = skeletonize(line_of)
+        shares.append(np.count_nonzero(line & other) / max(np.count_nonzero(line), 1))
+    return 2 * shares[0] * shares[1] / sum(shares) if any(shares) else 0.0
+
+
+def score_split(
+    truth: pd.DataFrame, predictions: pd.DataFrame, names: list[str], *, workers: int | None = None
+) -> np.ndarray:
+    """clDice of each image and class, in the order of the rows: float64 (N, C), NaN if both masks are empty.
+
+    Ignored pixels are outside both masks.
+    """
+
+    def scored(pair: tuple[dict, dict]) -> list[float]:
+        row, guess = pair
+        predicted, masks = read_masks({**guess, "ignore": ""}, names) == 1, read_masks(row, names)
+        return [cldice(one & (mask != IGNORE), mask == 1) for one, mask in zip(predicted, masks, strict=True)]
+
+    pairs = zip(iter_records(truth), iter_records(predictions), strict=True)
+    return np.array(list(map_in_threads(scored, pairs, workers=num_threads(workers))))
+
+
+def add(found: dict, values: np.ndarray, groups: pd.Series, aggregator: Aggregator, confidence: float) -> None:
+    """Add the result of ``score_split`` to the scores of the same images, with intervals.
+
+    As distances, it is averaged over images under any aggregation.
+    """
+    filled = np.where(np.isnan(values), IF_EMPTY[aggregator.empty_policy], values)
+    whole, drawn = aggregator._replace(aggregation="dataset").estimate_ratio(as_mean(filled), groups)
+    found |= described("mean_cldice", defined_mean(whole), defined_mean(drawn), confidence)
+    for number, name in enumerate(found["classes"]):
+        found["classes"][name] |= described("cldice", whole[number], drawn[:, number], confidence)
