@@ -18,8 +18,7 @@ def test_the_free_disk_space_is_that_of_the_pixel_cache(monkeypatch):
     monkeypatch.setattr(seg.data, "free_disk", lambda folder: asked.append(folder) or 7, raising=False)
     estimate = {"cache": {"advice": "none"}}
     monkeypatch.setattr(seg.data, "estimate_memory", lambda *_, **given: estimate | given, raising=False)
-    found = nodes.estimate_memory(
-        pd.DataFrame({"area_a": [1]}), DatasetParams(task="multilabel", classes=["a"]), TrainingParams(), Path("/other")
-    )
-    assert found["free_disk"] == 7
+    dataset = DatasetParams(task="multilabel", classes=["a"], objects=True)
+    found = nodes.estimate_memory(pd.DataFrame({"area_a": [1]}), dataset, TrainingParams(), Path("/other"))
+    assert (found["free_disk"], found["objects"]) == (7, True)
     assert asked == [Path("/other")]

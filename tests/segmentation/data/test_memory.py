@@ -61,6 +61,14 @@ def test_bytes_of_each_stored_form(settings, task, images, masks, form):
     assert found["cache"]["needed"] == images + masks
 
 
+def test_the_gaps_between_objects_take_as_much_as_the_classes():
+    """3 images of 96 x 160 in training, 3 channels, 2 classes and their gaps."""
+    found = estimate(table_of(2), objects=True)
+    assert found["native"]["uint8"]["masks"] == 1800
+    assert found["training"]["uint8"]["masks"] == 3 * 61440
+    assert found["cache"]["needed"] == 3 * (46080 + 61440)
+
+
 def test_the_test_split_is_not_cached():
     table = table_of(3, 1).assign(split=["train", "val", "test", "test"])
     assert estimate(table)["cache"]["needed"] == 2 * 76800

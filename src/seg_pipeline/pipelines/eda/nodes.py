@@ -120,6 +120,7 @@ def estimate_memory(images: DataFrame, dataset: DatasetParams, training: Trainin
         mode=training.compute.cache,
         free_ram=seg.data.free_ram(),
         free_disk=seg.data.free_disk(pixel_cache),
+        objects=dataset.objects,
     )
     log.info("memory: %s", estimate["cache"]["advice"])
     return estimate

@@ -53,12 +53,13 @@ def estimate_memory(
     mode: CacheMode,
     free_ram: int,
     free_disk: int,
+    objects: bool = False,
 ) -> dict[str, Any]:
     """Estimate the size of the decoded data set in bytes, as plain values for JSON.
 
     ``native`` is the size of the images with their own shape and channels, ``training`` the size as decoded for
     training; both are given per pixel dtype. Masks take one byte per pixel, in a multilabel task one byte per pixel
-    and class. ``cache`` is the size of the train and val images, and where they are kept.
+    and class; in training form the gaps between objects take as much again. ``cache`` is the size of the train and val images, and where they are kept.
 
     Args:
         table: height, width, channels and split, one row per image.
@@ -68,15 +69,17 @@ def estimate_memory(
         mode: the setting `training.compute.cache`.
         free_ram: free memory in bytes.
         free_disk: free disk space in bytes.
+        objects: whether masks are objects.
     """
-    channels, truths = sample_depths(settings, task, num_classes)
+    channels, of_classes = sample_depths(settings, task, num_classes)
+    truths = of_classes * (1 + objects)
     native, stored = table["height"] * table["width"], _pixels(table, settings)
     used = stored[table["split"].isin(["train", "val"])]
     needed = int(used.sum()) * (channels + truths)
     return {
         "images": len(table),
         "classes": num_classes,
-        "native": _sizes(int((native * table["channels"]).sum()), int(native.sum()) * truths),
+        "native": _sizes(int((native * table["channels"]).sum()), int(native.sum()) * of_classes),
         "training_form": _form(settings),
         "training": _sizes(int(stored.sum()) * channels, int(stored.sum()) * truths),
         "free_ram": free_ram,
