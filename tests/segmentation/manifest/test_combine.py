@@ -10,6 +10,7 @@ from seg_pipeline.segmentation.data.sample_decoding import Decoder
 from seg_pipeline.segmentation.images.masks import IGNORE, encode_rle
 from seg_pipeline.segmentation.manifest.combine import combine_manifests
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, read_masks
+from seg_pipeline.segmentation.objects.label_maps import decode_labels, encode_labels
 from seg_pipeline.segmentation.settings.training import InputSettings, SourceInput
 
 SHAPE = 2, 3
@@ -65,6 +66,51 @@ def test_classes_of_a_source_may_become_one():
     assert (found.loc[0, "area_organ"], found.loc[0, "objects_organ"]) == (3, 2)
     assert found.loc[0, "share_organ"] == pytest.approx(0.5)
     assert found.loc[0, "overlaps"] == ""
+
+
+def with_objects(rows: pd.DataFrame, **labels: list[list[int]]) -> pd.DataFrame:
+    return rows.assign(**{f"object_map_{name}": encode_labels(np.array(one)) for name, one in labels.items()})
+
+
+LIVERS = with_objects(CLINIC, liver=[[1, 2, 0], [0, 0, 0]], spleen=[[0, 0, 0], [0, 0, 1]], bone=[[0, 0, 1], [0, 0, 0]])
+COLONS = with_objects(STREET, colon=[[0, 0, 0], [2, 5, 0]])
+
+
+def objects_of(renamed, classes=("spleen", "liver", "bowel"), sources=None) -> dict[str, list]:
+    found, _ = combine_manifests(sources or {"a": LIVERS, "b": COLONS}, list(classes), renamed, objects=True)
+    return {name: [decode_labels(text, SHAPE).tolist() for text in found[f"object_map_{name}"]] for name in classes}
+
+
+NOTHING = [[0, 0, 0], [0, 0, 0]]
+
+
+def test_objects_go_with_their_class():
+    found = objects_of({"a": {"bone": None}, "b": {"colon": "bowel"}})
+    assert found["liver"] == [[[1, 2, 0], [0, 0, 0]], NOTHING]
+    assert found["bowel"] == [NOTHING, [[0, 0, 0], [2, 5, 0]]]
+
+
+def test_objects_of_classes_that_become_one_keep_apart():
+    found = objects_of({"a": {"liver": "organ", "spleen": "organ", "bone": None}, "b": {"colon": "organ"}}, ["organ"])[
+        "organ"
+    ]
+    assert len({one for row in found[0] for one in row} - {0}) == 3  # two livers that touch, and a spleen
+    assert np.array(found[0]).astype(bool).tolist() == [[True, True, False], [False, False, True]]
+    assert found[1] == [[0, 0, 0], [2, 5, 0]]
+
+
+def test_objects_of_which_an_image_annotates_a_part_are_unknown():
+    rows = LIVERS.assign(mask_spleen=NOT_ANNOTATED, object_map_spleen="")
+    names = {"liver": "organ", "spleen": "organ", "bone": None}
+    assert objects_of({"a": names}, ["organ"], {"a": rows})["organ"] == [NOTHING]
+
+
+def test_a_source_without_objects_is_refused_where_they_are_asked_for():
+    told = "`dataset.objects` is true, but b has no objects; set it in that environment too, and run its data_process"
+    with pytest.raises(ValueError, match=told):
+        objects_of({"a": {"bone": None}, "b": {"colon": "bowel"}}, sources={"a": LIVERS, "b": STREET})
+    plain, _ = combine_manifests({"a": LIVERS}, ["liver", "spleen", "bone"], {})
+    assert not [name for name in plain if name.startswith("object_map_")]
 
 
 def test_a_class_that_a_source_lacks_is_ignored_in_its_images():

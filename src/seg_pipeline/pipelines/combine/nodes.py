@@ -14,7 +14,7 @@ def combine_manifests(
     params: CombineParams,
 ) -> tuple[DataFrame, DataFrame, DataFrame]:
     """The combined manifest, the same without the test split, and findings. Fails if an image leaks between splits."""
-    manifest, partly = seg.manifest.combine_manifests(manifests, dataset.names, params.classes)
+    manifest, partly = seg.manifest.combine_manifests(manifests, dataset.names, params.classes, objects=dataset.objects)
     training.input.check_sources(list(manifest["source"].unique()))
     seg.metrics.refuse_partial(manifest, scores.empty_policy)
     leaks = seg.manifest.check_leaks(

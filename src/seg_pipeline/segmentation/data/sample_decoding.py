@@ -48,7 +48,7 @@ class Decoder:
             if missing := [name for name in of_objects if name not in manifest]:
                 raise ValueError(
                     f"`dataset.objects` is true, but the manifest has no column {missing[0]}: run data_processing "
-                    "again. A manifest combined from several data sets has no objects"
+                    "again (`combine` if it is made of several data sets)"
                 )
             needed += of_objects
         # One dict per row would take several times the memory, and workers would copy each dict they touch.

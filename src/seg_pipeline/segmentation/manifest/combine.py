@@ -2,20 +2,27 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.images import fingerprints
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.findings import collect, quarantine
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, OBJECT_MAP, OF_CLASSES, class_names, read_masks
+from seg_pipeline.segmentation.objects.label_maps import decode_labels, encode_labels, join_masks
 
 QUALIFIED = ("image_id", "group", "series")
 """Columns whose values get the name of their source, so that two data sets may each have a patient 1."""
 
 
 def combine_manifests(
-    manifests: Mapping[str, pd.DataFrame], classes: Sequence[str], renamed: Mapping[str, Mapping[str, str | None]]
+    manifests: Mapping[str, pd.DataFrame],
+    classes: Sequence[str],
+    renamed: Mapping[str, Mapping[str, str | None]],
+    *,
+    objects: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """One manifest of the images of several data sets, which keep their groups, splits and folds; and findings.
 
@@ -24,6 +31,7 @@ def combine_manifests(
         classes: classes of the result, in channel order.
         renamed: per source, the name in ``classes`` of each of its classes that is called otherwise there, or None if
             the class is not wanted; several of its classes may become one.
+        objects: keep the objects of each class, which every source must have.
 
     Returns:
         The rows of all sources, one source after another, with a column ``source``, "source/inner source" if a source
@@ -33,7 +41,8 @@ def combine_manifests(
 
     Raises:
         ValueError: there is no source, a class of a source is neither in ``classes`` nor in ``renamed``, ``renamed``
-            names a class or a source that does not exist, or no source has a class of ``classes``.
+            names a class or a source that does not exist, no source has a class of ``classes``, or a source has no
+            objects although ``objects`` is set.
     """
     if not manifests:
         raise ValueError(
@@ -51,7 +60,14 @@ def combine_manifests(
     }
     if missing := [name for name in classes if not any(name in found.values() for found in targets.values())]:
         raise ValueError(f"no source annotates {', '.join(missing)}; take it out of `dataset.classes`, or rename to it")
-    parts = [_mapped(source, rows, classes, targets[source]) for source, rows in manifests.items()]
+    kinds = (*OF_CLASSES, OBJECT_MAP) if objects else OF_CLASSES
+    without = [name for name, rows in manifests.items() if f"{OBJECT_MAP}{class_names(rows)[0]}" not in rows]
+    if objects and without:
+        raise ValueError(
+            f"`dataset.objects` is true, but {', '.join(without)} has no objects; set it in that environment too, and "
+            "run its data_processing again"
+        )
+    parts = [_mapped(source, rows, classes, targets[source], kinds) for source, rows in manifests.items()]
     shared = set.intersection(*(set(part) for part in parts))
     lost = [_lost(source, rows, targets[source]) for source, rows in manifests.items()]
     joined = pd.concat([part[[name for name in part if name in shared]] for part in parts], ignore_index=True)
@@ -87,7 +103,9 @@ def _targets(
     return {name: to for name, to in targets.items() if to is not None}
 
 
-def _mapped(source: str, rows: pd.DataFrame, classes: Sequence[str], targets: Mapping[str, str]) -> pd.DataFrame:
+def _mapped(
+    source: str, rows: pd.DataFrame, classes: Sequence[str], targets: Mapping[str, str], kinds: Sequence[str]
+) -> pd.DataFrame:
     own = class_names(rows)
     table = rows.drop(columns=[f"{kind}{name}" for kind in OF_CLASSES for name in own])
     table = table[[name for name in map(str, table) if not name.startswith(OBJECT_MAP)]].copy()
@@ -96,20 +114,20 @@ def _mapped(source: str, rows: pd.DataFrame, classes: Sequence[str], targets: Ma
     parts = {name: [one for one in own if targets.get(one) == name] for name in classes}
     order = {own.index(one): list(classes).index(to) for one, to in targets.items()}
     table["overlaps"] = [_reordered(text, order) for text in rows["overlaps"]]
-    columns = {name: _class_columns(rows, sources) for name, sources in parts.items()}
-    of_classes = {f"{kind}{name}": columns[name][kind] for kind in OF_CLASSES for name in classes}
+    columns = {name: _class_columns(rows, sources, kinds) for name, sources in parts.items()}
+    of_classes = {f"{kind}{name}": columns[name][kind] for kind in kinds for name in classes}
     named = source + "/" + table["source"] if "source" in table else pd.Series(source, index=rows.index)
     return pd.concat(
         [table.drop(columns="source", errors="ignore"), pd.DataFrame(of_classes), named.rename("source")], axis=1
     )
 
 
-def _class_columns(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
-    """Columns ``OF_CLASSES`` of the union of some classes of the same rows."""
+def _class_columns(rows: pd.DataFrame, sources: Sequence[str], kinds: Sequence[str]) -> pd.DataFrame:
+    """Columns ``kinds`` of the union of some classes of the same rows."""
     if not sources:
         return _not_annotated(rows)
     if len(sources) == 1:
-        return pd.DataFrame({kind: rows[f"{kind}{sources[0]}"] for kind in OF_CLASSES})
+        return pd.DataFrame({kind: rows[f"{kind}{sources[0]}"] for kind in kinds})
     masks = [(read_masks({**row, "ignore": ""}, list(sources)) == 1).any(axis=0) for row in rows.to_dict("records")]
     area = pd.Series([int(mask.sum()) for mask in masks], index=rows.index, dtype="int64")
     union = pd.DataFrame(
@@ -118,10 +136,20 @@ def _class_columns(rows: pd.DataFrame, sources: Sequence[str]) -> pd.DataFrame:
             "area_": area,
             "share_": area / (rows["height"] * rows["width"]),
             "objects_": rows[[f"objects_{name}" for name in sources]].sum(axis=1),
+            OBJECT_MAP: [
+                _joined_objects(row, sources) if OBJECT_MAP in kinds else "" for row in rows.to_dict("records")
+            ],
         }
     )
     # the rest of a union of which only a part is annotated is unknown, and one mask cannot hold both
     return union.where(~_partly(rows, sources), _not_annotated(rows))
+
+
+def _joined_objects(row: Mapping[str, Any], sources: Sequence[str]) -> str:
+    """Objects of several classes as those of one; where they overlap, the smaller one is on top."""
+    shape = int(row["height"]), int(row["width"])
+    maps = [decode_labels(row[f"{OBJECT_MAP}{name}"], shape) for name in sources]
+    return encode_labels(join_masks([one == number for one in maps for number in np.unique(one[one > 0])], shape))
 
 
 def _partly(rows: pd.DataFrame, sources: Sequence[str]) -> pd.Series:
@@ -130,7 +158,8 @@ def _partly(rows: pd.DataFrame, sources: Sequence[str]) -> pd.Series:
 
 
 def _not_annotated(rows: pd.DataFrame) -> pd.DataFrame:
-    return pd.DataFrame(dict(zip(OF_CLASSES, (NOT_ANNOTATED, 0, 0.0, 0), strict=True)), index=rows.index)
+    nothing = dict(zip((*OF_CLASSES, OBJECT_MAP), (NOT_ANNOTATED, 0, 0.0, 0, ""), strict=True))
+    return pd.DataFrame(nothing, index=rows.index)
 
 
 def _reordered(text: str, order: Mapping[int, int]) -> str:
