@@ -59,7 +59,8 @@ def estimate_memory(
 
     ``native`` is the size of the images with their own shape and channels, ``training`` the size as decoded for
     training; both are given per pixel dtype. Masks take one byte per pixel, in a multilabel task one byte per pixel
-    and class; in training form the gaps between objects take as much again. ``cache`` is the size of the train and val images, and where they are kept.
+    and class, and decoded as much again for the gaps between objects. ``cache`` is the size of the train and val
+    images, and where they are kept.
 
     Args:
         table: height, width, channels and split, one row per image.
