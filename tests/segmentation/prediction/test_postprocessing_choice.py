@@ -1,3 +1,4 @@
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -248,6 +249,53 @@ def test_an_ensemble_over_folds_has_a_cost_but_no_dice(train_val_images, config,
     assert (last["option"], last["cost"], last["used"]) == ("mean of 2 folds", 2, True)
     assert np.isnan(last["dice"])
     assert table["option"].iloc[:-1].tolist() == ["plain", "horizontal", "flips"]
+
+
+def measured(**gains: tuple[float, float]) -> pd.DataFrame:
+    """Options with a gain and the low end of its interval."""
+    rows = [(name, gain, low, gain + 0.01, 4.0) for name, (gain, low) in {"plain": (0, 0), **gains}.items()]
+    return pd.DataFrame(rows, columns=["option", "gain", "gain_low", "gain_high", "cost"])
+
+
+@pytest.mark.parametrize(
+    ("gains", "option"),
+    [
+        ({"horizontal": (0.010, 0.001), "flips": (0.012, 0.002)}, "flips"),
+        ({"horizontal": (0.012, 0.001), "flips": (0.010, 0.002)}, "horizontal"),
+        ({"horizontal": (0.010, 0.001), "flips": (0.020, -0.001)}, "horizontal"),  # the better one by chance
+        ({"horizontal": (0.001, 0.0005), "flips": (-0.03, -0.04)}, "none"),  # too small a gain
+        ({"horizontal": (0.010, math.nan), "flips": (0.01, math.nan)}, "none"),  # one group: no interval
+        ({"horizontal": (0.0, 0.0), "flips": (0.0, 0.0), "windows": (0.5, 0.4)}, "none"),  # no mirroring
+    ],
+)
+def test_mirroring_is_chosen_if_it_gains_more_than_chance(gains, option):
+    chosen = prediction_options.choose_tta(measured(**gains))
+    assert chosen["option"] == option
+    if option != "none":
+        gain, low = gains[option]
+        assert chosen == {"option": option, "gain": gain, "gain_interval": [low, gain + 0.01], "cost": 4.0}
+
+
+def test_mirroring_cannot_be_chosen_without_measuring():
+    with pytest.raises(ValueError, match=r"`prediction.tta: auto` needs `evaluation.option_images` above 0"):
+        prediction_options.choose_tta(measured()[:0])
+
+
+def test_auto_means_what_evaluation_chose():
+    auto = PredictSettings(tta="auto", overlap=0.5)
+    assert auto.settled({"tta": {"option": "flips"}}) == PredictSettings(tta="flips", overlap=0.5)
+    assert auto.settled(None).tta == auto.settled({"gains": []}).tta == "none"
+    assert PredictSettings(tta="horizontal").settled({"tta": {"option": "flips"}}).tta == "horizontal"
+    assert auto.mirrored == PredictSettings().mirrored
+
+
+@pytest.mark.parametrize("better", ["flips", "none"])
+def test_the_option_of_auto_is_marked_as_used(train_val_images, checkpoint, monkeypatch, better):
+    monkeypatch.setattr(prediction_options, "choose_tta", lambda _: {"option": better})
+    run = {"device": CPU, "batch_size": 4, "aggregator": AGGREGATOR, "confidence": 0.95, "max_images": 2}
+    auto = PredictSettings(tta="auto")
+    table = prediction_options.measure_options(train_val_images, checkpoint, prediction=auto, **run)
+    assert table.loc[table["used"], "option"].tolist() == [{"flips": "flips", "none": "plain"}[better]]
 
 
 def test_without_images_nothing_is_measured(train_val_images, checkpoint):

@@ -16,19 +16,22 @@ def choose_postprocessing(
     prediction: PredictSettings,
     params: EvaluationParams,
     seed: int,
+    options: DataFrame,
 ) -> tuple[dict, DataFrame]:
-    """Steps that help on validation images, and their Dice by threshold."""
-    return seg.prediction.choose_postprocessing(
+    """Steps that help on validation images, and their Dice by threshold; what `prediction.tta: auto` means."""
+    chosen = {"tta": seg.prediction.choose_tta(options)} if prediction.tta == "auto" else {}
+    steps, curve = seg.prediction.choose_postprocessing(
         train_val_images,
         checkpoint,
         device=seg.training.pick_device(params.device),
         batch_size=params.batch_size,
-        prediction=prediction,
+        prediction=prediction.settled(chosen),
         aggregator=seg.metrics.Aggregator.of(scores, params.measures, seed),
         confidence=params.measures.confidence,
         choices=seg.prediction.Choices(params.postprocess, params.calibrate, params.review),
         workers=params.num_workers,
     )
+    return {**steps, **chosen}, curve
 
 
 def measure_options(
@@ -69,7 +72,7 @@ def predict_test(
         device=seg.training.pick_device(params.device),
         batch_size=params.batch_size,
         postprocessing=steps,
-        settings=prediction,
+        settings=prediction.settled(postprocessing),
         calibration=calibration if steps.temperatures else None,
         uncalibrated=plain,
         workers=params.num_workers,

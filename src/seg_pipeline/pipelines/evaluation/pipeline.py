@@ -11,8 +11,8 @@ CHOICE = ["train_val_images", "checkpoint", "params:scores", "params:prediction"
 def create_pipeline(**_: object) -> Pipeline:
     return Pipeline(
         [
-            node(nodes.choose_postprocessing, CHOICE, ["postprocessing", "threshold_curve"]),
             node(nodes.measure_options, CHOICE, "prediction_options"),
+            node(nodes.choose_postprocessing, [*CHOICE, "prediction_options"], ["postprocessing", "threshold_curve"]),
             node(
                 nodes.predict_test,
                 ["manifest", "checkpoint", "postprocessing", "params:prediction", "params:evaluation"],

@@ -63,7 +63,7 @@ def predict_given(
         bundle=bundle,
         bundle_format=request.bundle_format,
         postprocessing=Postprocessing.chosen(postprocessing),
-        prediction=(usual, request.prediction),
+        prediction=(usual.settled(postprocessing), request.prediction),
         source=request.source,
         device=pick_device(request.device),
     )

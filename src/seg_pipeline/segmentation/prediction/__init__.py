@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "postprocessing_choice": ["Choices", "choose_postprocessing"],
-        "prediction_options": ["measure_options"],
+        "prediction_options": ["choose_tta", "measure_options"],
         "checkpoint_predictor": ["choose_predictor"],
         "postprocessing": ["Postprocessing"],
         "predict_images": ["predict_masks"],

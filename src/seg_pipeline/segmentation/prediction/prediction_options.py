@@ -4,6 +4,7 @@ import math
 import time
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,9 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 OVERLAP = 0.5
 """Overlap of the windows if the settings do not name one."""
+
+LEAST_GAIN = 0.002
+"""Smallest gain in Dice for which `tta: auto` mirrors images, even if a smaller gain is certain."""
 
 COLUMNS = ["option", "dice", "gain", "gain_low", "gain_high", "seconds_per_image", "cost", "used"]
 
@@ -49,13 +53,14 @@ def measure_options(
 
     Args:
         train_val_images: manifest without the test split.
-        prediction: the settings in use.
+        prediction: the settings in use; with `tta: auto` the option of ``choose_tta`` is.
         max_images: number of images to measure on, in whole series drawn evenly; 0: measure nothing and return an
             empty table.
         workers: see ``predict_masks``.
     """
     if not max_images:
         return pd.DataFrame(columns=COLUMNS)
+    auto, prediction = prediction.tta == "auto", prediction.settled(None)
     runs = validation_runs(train_val_images, checkpoint, "measure the options of prediction")
     sample = [(whole_series(rows, max_images // len(checkpoint["models"])), models) for rows, models in runs]
     config, rows = config_of(checkpoint), pd.concat([part for part, _ in sample], ignore_index=True)
@@ -65,8 +70,34 @@ def measure_options(
     estimates = {name: aggregator.estimate(counts, "dice", groups) for name, (counts, _) in found.items()}
     table = pd.DataFrame([_row(name, estimates, found[name][1], confidence) for name in options])
     table["cost"] = table["seconds_per_image"] / table["seconds_per_image"].iloc[0]
+    if auto:
+        prediction = replace(prediction, tta=choose_tta(table)["option"])
     table["used"] = [one == replace(prediction, ensemble="all") for one in options.values()]
     return pd.concat([table, _ensemble(checkpoint, prediction, table)], ignore_index=True)
+
+
+def choose_tta(options: pd.DataFrame) -> dict[str, Any]:
+    """What `tta: auto` means: the mirroring with the largest gain of those whose gain is at least ``LEAST_GAIN`` and
+    whose interval lies above 0, else none.
+
+    Args:
+        options: result of ``measure_options``.
+
+    Returns:
+        option (a value of `prediction.tta`), gain, gain_interval and cost as plain values; of none, only option.
+
+    Raises:
+        ValueError: nothing was measured.
+    """
+    if options.empty:
+        raise ValueError("`prediction.tta: auto` needs `evaluation.option_images` above 0, to measure what it gains")
+    able = options["option"].isin(["horizontal", "flips"]) & (options["gain"] >= LEAST_GAIN) & (options["gain_low"] > 0)
+    if not able.any():
+        return {"option": "none"}
+    best = options.loc[options["gain"].where(able).idxmax()]
+    interval = [float(best["gain_low"]), float(best["gain_high"])]
+    return {"option": str(best["option"]), "gain": float(best["gain"]), "gain_interval": interval,
+            "cost": float(best["cost"])}  # fmt: skip
 
 
 def options_of(prediction: PredictSettings, settings: InputSettings, rows: pd.DataFrame) -> dict[str, PredictSettings]:

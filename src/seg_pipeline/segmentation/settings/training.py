@@ -324,8 +324,9 @@ class PredictSettings(Settings):
     `prediction_options.parquet` has the gain and cost of each option on validation images.
     """
 
-    tta: Literal["none", "horizontal", "flips"] = "none"
-    """Average the probabilities of mirrored images: left to right (twice the work), or all four flips."""
+    tta: Literal["none", "horizontal", "flips", "auto"] = "none"
+    """Average the probabilities of mirrored images: left to right (twice the work), or all four flips. auto: what
+    evaluation chose on validation images, or none before it has run."""
     overlap: Annotated[float, Ge(0), Le(0.9)] | None = None
     """For `resize_mode: crop`: predict in windows of `input.size` that overlap by this share of a side, weighted
     towards their centre, for images too large for memory; null: whole images."""
@@ -335,7 +336,13 @@ class PredictSettings(Settings):
     @property
     def mirrored(self) -> tuple[tuple[int, ...], ...]:
         """Axes of (K, H, W) along which each view of an image is mirrored."""
-        return {"none": ((),), "horizontal": ((), (-1,)), "flips": ((), (-1,), (-2,), (-2, -1))}[self.tta]
+        return {"horizontal": ((), (-1,)), "flips": ((), (-1,), (-2,), (-2, -1))}.get(self.tta, ((),))
+
+    def settled(self, choice: dict | None) -> PredictSettings:
+        """The same with what evaluation chose (its ``postprocessing.json``, or None) in place of `tta: auto`."""
+        if self.tta != "auto":
+            return self
+        return replace(self, tta=choice["tta"]["option"] if choice and "tta" in choice else "none")
 
 
 @dataclass(frozen=True, kw_only=True)
