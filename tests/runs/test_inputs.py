@@ -62,6 +62,9 @@ def test_masks_that_may_overlap_are_equal_and_each_object_counts(manifests, form
     components, objects = (table.filter(like="objects_").sum().tolist() for table in (other, manifest))
     assert objects == manifests["instances"].filter(like="objects_").sum().tolist()
     assert all(more > fewer for more, fewer in zip(objects, components, strict=True))  # cut in two, they touch
+    for name in CLASSES:
+        maps = manifest[f"object_map_{name}"].str.split().map(lambda runs: len(set(runs[2::3])))
+        assert maps.tolist() == manifest[f"objects_{name}"].tolist()
 
 
 @pytest.mark.parametrize("form", ["folders", "colours", "nifti", "nnunet"])
