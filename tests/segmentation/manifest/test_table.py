@@ -11,7 +11,9 @@ from seg_pipeline.segmentation.manifest.table import (
     late_files,
     merge_files,
     read_masks,
+    read_shown_masks,
 )
+from seg_pipeline.segmentation.objects.label_maps import encode_labels
 
 NO_MASK_FILES = pd.DataFrame({"path": [], "file": []}, dtype="str")
 
@@ -201,3 +203,24 @@ def test_files_that_came_during_the_run_are_named():
     assert found[["rule", "action", "image_id", "reason"]].to_numpy().tolist() == [
         ["late_file", "flagged", "i3", "the file came while data_processing ran"]
     ]
+
+
+@pytest.mark.parametrize(
+    ("side", "shown"),
+    [
+        (8, [[1, 1, 0, 1, 1, 1, 0, 1], [1, 1, 0, 1, 1, 1, 0, 1]]),
+        (4, [[1, 1, 0, 0, 1, 1, 0, 1], [1, 1, 0, 0, 1, 1, 0, 1]]),  # half as large: the cut is twice as wide
+    ],
+)
+def test_drawn_masks_are_cut_where_objects_touch(side, shown):
+    labels = np.array([[1, 1, 1, 2, 2, 2, 0, 3]] * 2)
+    row = {"height": 2, "width": 8, "ignore": "", "mask_a": "1 6 8 7 16 1", "mask_b": "1 8",
+           "object_map_a": encode_labels(labels)}  # fmt: skip
+    found = read_shown_masks(row, ["a", "b"], side=side)
+    assert found[0].astype(int).tolist() == shown
+    assert found[1].astype(int).tolist() == [[1] * 8, [0] * 8]  # a class without objects
+
+
+def test_rows_without_objects_are_drawn_as_they_are():
+    row = {"height": 1, "width": 3, "ignore": "3 1", "mask_a": "1 2"}
+    assert read_shown_masks(row, ["a"], side=2).tolist() == [[[True, True, False]]]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.objects.gaps import gaps, starts_of
+from seg_pipeline.segmentation.objects.gaps import gaps, seams, starts_of
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,9 @@ def test_gaps_reach_as_far_in_rows_as_in_columns():
 def test_an_object_starts_in_its_class_and_outside_of_gaps():
     probabilities = np.array([[[0.8, 0.8]], [[0.5, 0.0]], [[0.0, 1.0]], [[0.5, 0.5]]], dtype=np.float32)
     np.testing.assert_allclose(starts_of(probabilities), [[[0.8, 0.0]], [[0.25, 0.0]]])
+
+
+def test_seams_lie_between_objects_that_touch_with_a_side():
+    labels = np.array([[1, 1, 2, 0], [1, 3, 0, 4]], dtype=np.int32)
+    assert seams(labels).astype(int).tolist() == [[0, 1, 0, 0], [1, 0, 0, 0]]
+    assert not seams(np.zeros((2, 3), dtype=np.int32)).any()

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from seg_pipeline.segmentation.data.augmentation import PRESETS, make_augmentation
 from seg_pipeline.segmentation.data.datasets import Draw, make_dataset
 from seg_pipeline.segmentation.images.intensities import read_for_display
-from seg_pipeline.segmentation.manifest.table import class_names, read_masks, spread
+from seg_pipeline.segmentation.manifest.table import class_names, read_shown_masks, spread
 from seg_pipeline.segmentation.plotting.contact_sheets import plot_augmentations, plot_predictions, plot_samples
 from seg_pipeline.segmentation.plotting.curves import plot_history
 from seg_pipeline.segmentation.plotting.style import class_colours
@@ -19,6 +19,8 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import Saved, fold_split
 
 MANY_CLASSES = 16  # with more, only the masks of classes that occur are decoded
+PANEL = 300
+"""About the longer side in pixels of an image on a sheet."""
 NUM_DRAWS = 4
 """Augmented draws per preset on the augmentation sheet."""
 NUM_WATCHED = 3
@@ -89,7 +91,7 @@ def _images_and_masks(rows: pd.DataFrame, names: list[str]) -> tuple[list[np.nda
 
 def _masks(rows: pd.DataFrame, names: list[str]) -> list[np.ndarray]:
     """Bool (C, H, W) of each row."""
-    return [read_masks(row, names) == 1 for row in rows.to_dict("records")]
+    return [read_shown_masks(row, names, side=PANEL) for row in rows.to_dict("records")]
 
 
 def input_to_rgb(image: np.ndarray) -> np.ndarray:

@@ -24,6 +24,8 @@ from seg_pipeline.segmentation.manifest.findings import (
     quarantine_unusable,
 )
 from seg_pipeline.segmentation.manifest.metadata import MaskFormat
+from seg_pipeline.segmentation.objects.gaps import seams
+from seg_pipeline.segmentation.objects.label_maps import decode_labels
 
 SPLITS = ("train", "val", "test")
 OF_CLASSES = ("mask_", "area_", "share_", "objects_")
@@ -63,6 +65,20 @@ def read_masks(row: Mapping, names: list[str]) -> np.ndarray:
     masks[[text == NOT_ANNOTATED for text in runs]] = IGNORE
     if row["ignore"]:
         masks[:, decode_rle(row["ignore"], shape, order="C")] = IGNORE
+    return masks
+
+
+def read_shown_masks(row: Mapping, names: list[str], *, side: int) -> np.ndarray:
+    """Masks to draw, bool (C, H, W): as ``read_masks``, and cut where objects touch, so that each has an outline.
+
+    Args:
+        side: longer side of the picture in pixels, in which the cut must still be seen.
+    """
+    masks = read_masks(row, names) == 1
+    width = -(-max(masks.shape[1:]) // side)
+    for name, mask in zip(names, masks, strict=True):
+        if text := row.get(f"{OBJECT_MAP}{name}"):
+            mask &= ~seams(decode_labels(text, mask.shape), width)  # noqa: PLW2901  in place
     return masks
 
 

@@ -25,6 +25,17 @@ def gaps(labels: np.ndarray, *, reach: int = REACH) -> np.ndarray:
     return (largest > 0) & (least < largest)
 
 
+def seams(labels: np.ndarray, width: int = 1) -> np.ndarray:
+    """Lines along which objects touch, for pictures: bool (H, W) of a label map (H, W)."""
+    found = np.zeros(labels.shape, dtype=np.uint8)
+    for here, one, other in (
+        (found[:-1], labels[:-1], labels[1:]),
+        (found[:, :-1], labels[:, :-1], labels[:, 1:]),
+    ):
+        np.copyto(here, 1, where=(one != other) & (one > 0) & (other > 0))
+    return cv2.dilate(found, np.ones((width, width), np.uint8)).view(bool)
+
+
 def starts_of(probabilities: np.ndarray) -> np.ndarray:
     """Probability that a pixel is of the class and in no gap, where objects start: (C, H, W).
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.images.intensities import read_for_display
-from seg_pipeline.segmentation.manifest.table import read_masks
+from seg_pipeline.segmentation.manifest.table import read_shown_masks
 from seg_pipeline.segmentation.plotting.overlays import overlay_prediction, resized
 from seg_pipeline.segmentation.report.page import jpeg_url
 from seg_pipeline.segmentation.report.results import Results, score
@@ -104,7 +104,8 @@ def _shown(truth: dict, guess: dict, scores: pd.DataFrame, names: list[str]) -> 
 def _drawn(truth: dict, guess: dict, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """The image, and the image with ground truth and prediction, of the same size."""
     image = read_for_display(truth["path"])
-    drawn = overlay_prediction(image, read_masks(truth, names) == 1, read_masks(guess, names) == 1, side=SIDE)
+    true, found = (read_shown_masks(row, names, side=SIDE) for row in (truth, guess))
+    drawn = overlay_prediction(image, true, found, side=SIDE)
     return resized(image, drawn.shape[:2]), drawn
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from seg_pipeline.segmentation.images.intensities import read_for_display
 from seg_pipeline.segmentation.images.masks import encode_rle
-from seg_pipeline.segmentation.manifest.table import read_masks
+from seg_pipeline.segmentation.manifest.table import read_shown_masks
 from seg_pipeline.segmentation.plotting.overlays import resized_masks, tiny_spots
 from seg_pipeline.segmentation.plotting.style import class_colours
 from seg_pipeline.segmentation.report.page import jpeg_url
@@ -47,9 +47,8 @@ def picture_data(
     for image_id in dict.fromkeys(image_ids):
         row = rows.loc[image_id].to_dict()
         masks = {"true": row} | {kind: table.loc[image_id].to_dict() for kind, table in guesses.items()}
-        part = _json(
-            _picture(row, {kind: read_masks(one, names) == 1 for kind, one in masks.items()}, caption(image_id))
-        )
+        shown = {kind: read_shown_masks(one, names, side=LONGEST) for kind, one in masks.items()}
+        part = _json(_picture(row, shown, caption(image_id)))
         size += len(part)
         if size > most_bytes:
             break
