@@ -145,7 +145,7 @@ def _class_columns(rows: pd.DataFrame, sources: Sequence[str], kinds: Sequence[s
     return union.where(~_partly(rows, sources), _not_annotated(rows))
 
 
-def _joined_objects(row: Mapping[str, Any], sources: Sequence[str]) -> str:
+def _joined_objects(row: Mapping[Any, Any], sources: Sequence[str]) -> str:
     """Objects of several classes as those of one; where they overlap, the smaller one is on top."""
     shape = int(row["height"]), int(row["width"])
     maps = [decode_labels(row[f"{OBJECT_MAP}{name}"], shape) for name in sources]

@@ -94,7 +94,7 @@ def choose_tta(options: pd.DataFrame) -> dict[str, Any]:
     able = options["option"].isin(["horizontal", "flips"]) & (options["gain"] >= LEAST_GAIN) & (options["gain_low"] > 0)
     if not able.any():
         return {"option": "none"}
-    best = options.loc[options["gain"].where(able).idxmax()]
+    best = options[able].sort_values("gain", kind="stable").iloc[-1]
     interval = [float(best["gain_low"]), float(best["gain_high"])]
     return {"option": str(best["option"]), "gain": float(best["gain"]), "gain_interval": interval,
             "cost": float(best["cost"])}  # fmt: skip
