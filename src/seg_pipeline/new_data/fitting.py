@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.images.decoding import read_image
-from seg_pipeline.segmentation.manifest.table import class_names, read_masks
+from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, class_names, read_masks
+from seg_pipeline.segmentation.objects.label_maps import decode_labels
 
 SIDE = 16
 """Rows and columns of the maps in which mirrored images are compared."""
@@ -29,6 +30,9 @@ FEWEST_PIXELS = 25
 """Area at the network's input that a small object should keep: 5 x 5 pixels."""
 SMALL = 10
 """Percentile of the objects' areas that counts as small."""
+ENOUGH_PIXELS = 80
+"""Area of a small object, where masks are objects, from which a larger input costs time and parts no more of them
+(docs/explanation/objects.md)."""
 SPECK = 4
 """Connected pixels below this number are no object."""
 
@@ -59,6 +63,8 @@ class Facts(NamedTuple):
     """Median size of the images."""
     groups: int
     colour: bool
+    objects: bool = False
+    """Whether masks are objects."""
 
 
 def look(manifest: pd.DataFrame) -> Facts:
@@ -66,12 +72,16 @@ def look(manifest: pd.DataFrame) -> Facts:
     names = class_names(manifest)
     maps: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     areas: list[int] = []
+    objects = f"{OBJECT_MAP}{names[0]}" in manifest
+    alone = manifest["group"].nunique() == len(manifest)
     for row in manifest.to_dict("records"):
         shown = (read_masks(row, names) == 1).astype(np.uint8)
-        areas += [area for mask in shown for area in _areas(mask)]
+        areas += [area for name, mask in zip(names, shown, strict=True) for area in _areas(mask, row, name)]
         small = np.stack([cv2.resize(mask.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
                           for mask in shown])  # fmt: skip
-        maps.setdefault(str(row["group"]), []).append((_grey(row["path"]), small))
+        # images that nothing groups may still be alike within a folder, as the frames of a film are
+        unit = str(row["image_id"]).rpartition("/")[0] if alone else ""
+        maps.setdefault(unit or str(row["group"]), []).append((_grey(row["path"]), small))
     of_groups = [[np.mean(parts, axis=0) for parts in zip(*one, strict=True)] for one in maps.values()]
     differences = {}
     if len(of_groups) > 1:
@@ -84,11 +94,16 @@ def look(manifest: pd.DataFrame) -> Facts:
         int(manifest["width"].median()),
         len(maps),
         bool((manifest["channels"] == 3).mean() > 0.5),
+        objects,
     )
 
 
-def _areas(mask: np.ndarray) -> list[int]:
-    found = cv2.connectedComponentsWithStats(mask)[2][1:, cv2.CC_STAT_AREA]
+def _areas(mask: np.ndarray, row: dict, name: str) -> list[int]:
+    """Pixels of each object of a class; of each connected part of its mask if the manifest knows no objects."""
+    if f"{OBJECT_MAP}{name}" in row:
+        found = np.bincount(decode_labels(row[f"{OBJECT_MAP}{name}"], mask.shape).ravel())[1:]
+    else:
+        found = cv2.connectedComponentsWithStats(mask)[2][1:, cv2.CC_STAT_AREA]
     return found[found >= SPECK].tolist()
 
 
@@ -143,7 +158,8 @@ def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scale_for_objects(given: dict[str, Any], facts: Facts) -> tuple[dict, str] | None:
-    """Larger images, or windows instead of whole images, where the smallest objects would shrink to a few pixels."""
+    """Larger images, or windows instead of whole images, where the smallest objects would shrink to a few pixels; and
+    smaller ones where masks are objects that are larger than parting them needs."""
     if facts.smallest_object is None:
         return None
     whole = "size" in given and given.get("resize_mode") != "crop"
@@ -151,6 +167,13 @@ def _scale_for_objects(given: dict[str, Any], facts: Facts) -> tuple[dict, str] 
         scale = min(1.0, (given["size"][0] * given["size"][1] / (facts.height * facts.width)) ** 0.5)
     else:
         scale = given.get("scale", 1.0)
+        enough = (ENOUGH_PIXELS / max(facts.smallest_object, 1)) ** 0.5
+        if facts.objects and scale > 1.05 * enough:
+            return _windows(facts, round(enough, 2)), (
+                f"small objects have {facts.smallest_object:.0f} pixels and keep {ENOUGH_PIXELS} in images scaled by "
+                f"{enough:.2g}, enough to part them: each image is seen {(scale / enough) ** 2:.1f} times as often in "
+                "the same time; for more exact outlines raise `scale`"
+            )
     kept = min(1.0, (FEWEST_PIXELS / max(facts.smallest_object, 1)) ** 0.5)
     if scale >= 0.95 * kept or (whole and min(facts.height, facts.width) < 64):
         return None
@@ -159,8 +182,12 @@ def _scale_for_objects(given: dict[str, Any], facts: Facts) -> tuple[dict, str] 
         f"small objects have {facts.smallest_object:.0f} pixels and would have "
         f"{facts.smallest_object * scale**2:.0f} in images scaled by {scale:.2g}: windows of images scaled by {kept:g}"
     )
-    side = 256 if min(facts.height, facts.width) * kept >= 256 else 128
-    return {"input": {"size": [side, side], "resize_mode": "crop", "scale": kept, "zoom": 1.5}}, why
+    return _windows(facts, kept), why
+
+
+def _windows(facts: Facts, scale: float) -> dict:
+    side = 256 if min(facts.height, facts.width) * scale >= 256 else 128
+    return {"input": {"size": [side, side], "resize_mode": "crop", "scale": scale, "zoom": 1.5}}
 
 
 def _augmentation(facts: Facts, classes: list[str]) -> tuple[dict, str]:
