@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.objects.matching import count_matches, f1, matches, overlaps
+from seg_pipeline.segmentation.objects.matching import count_matches, count_splits, f1, matches, overlaps
 
 TRUTH = np.array([[7, 7, 7, 7, 0], [9, 9, 9, 9, 0]])  # two touching objects of 4 pixels
 
@@ -48,3 +48,37 @@ def test_a_threshold_below_one_half_is_refused():
 
 def test_f1_by_hand():
     np.testing.assert_allclose(f1([[2, 1, 1], [0, 0, 0], [0, 3, 0]]), [4 / 6, 1.0, 0.0])
+
+
+PAIR = [1, 1, 1, 1, 2, 2, 2, 2]
+ONE = [1] * 8
+VALLEY = [9, 9, 9, 3, 3, 9, 9, 9]
+LOW, HIGH = 2, 8  # seeds below and above the valley
+
+
+@pytest.mark.parametrize(
+    ("truth", "levels", "mask", "low", "high"),
+    [
+        pytest.param(PAIR, VALLEY, ONE, [0, 10, 20], [20, 0, 0], id="touching: a low seed joins them"),
+        pytest.param(ONE, VALLEY, ONE, [10, 0, 0], [0, 20, 10], id="split: a high seed cuts one object in two"),
+        pytest.param(PAIR, [9] * 8, ONE, [0, 10, 20], [0, 10, 20], id="merged: no valley, no seed helps"),
+        pytest.param([0] * 8, VALLEY, ONE, [0, 10, 0], [0, 20, 0], id="empty truth"),
+        pytest.param(PAIR, VALLEY, [0] * 8, [0, 0, 20], [0, 0, 20], id="empty prediction"),
+        pytest.param([0] * 8, [0] * 8, [0] * 8, [0, 0, 0], [0, 0, 0], id="both empty"),
+    ],
+)
+def test_each_way_to_split_counts_its_matches_at_ten_thresholds(truth, levels, mask, low, high):
+    pictures = [np.array([one]) for one in (mask, levels, truth)]
+    counts = count_splits(
+        pictures[0] > 0, pictures[1].astype(np.uint8), pictures[2], np.ones((1, 8), bool), seeds=[LOW, HIGH], areas=[0]
+    )
+    assert counts.tolist() == [[low], [high]]
+
+
+def test_ways_to_split_leave_out_small_objects_and_unknown_pixels():
+    mask, levels, truth = np.ones((1, 8), bool), np.array([VALLEY], np.uint8), np.array([PAIR])
+    ways = {"seeds": [LOW, HIGH], "areas": [4, 5]}
+    everywhere = count_splits(mask, levels, truth, np.ones((1, 8), bool), **ways)
+    assert everywhere.tolist() == [[[0, 10, 20], [0, 10, 20]], [[20, 0, 0], [0, 0, 20]]]  # halves of 4 pixels
+    left = np.arange(8)[None] < 4
+    assert count_splits(mask, levels, truth, left, **ways)[0].tolist() == [[10, 0, 0], [10, 0, 0]]
