@@ -101,10 +101,10 @@ def look(manifest: pd.DataFrame) -> Facts:
 def _areas(mask: np.ndarray, row: dict, name: str) -> list[int]:
     """Pixels of each object of a class; of each connected part of its mask if the manifest knows no objects."""
     if f"{OBJECT_MAP}{name}" in row:
-        found = np.bincount(decode_labels(row[f"{OBJECT_MAP}{name}"], mask.shape).ravel())[1:]
+        found = np.bincount(decode_labels(row[f"{OBJECT_MAP}{name}"], mask.shape).ravel())[1:].tolist()
     else:
-        found = cv2.connectedComponentsWithStats(mask)[2][1:, cv2.CC_STAT_AREA]
-    return found[found >= SPECK].tolist()
+        found = cv2.connectedComponentsWithStats(mask)[2][1:, cv2.CC_STAT_AREA].tolist()
+    return [area for area in found if area >= SPECK]
 
 
 def _grey(path: str) -> np.ndarray:
