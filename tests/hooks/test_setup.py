@@ -24,7 +24,7 @@ def create_context(parameters, project=Path()):
 def test_a_context_sets_the_look():
     create_context({"figures": {"font_size": 12, "rc": {"font.family": "serif"}}})
     current = figures.CURRENT
-    assert (current.font_size, current.dpi, current.rc) == (12, 150, {"font.family": "serif"})
+    assert (current.font_size, current.dpi, current.rc) == (12, 192, {"font.family": "serif"})
     create_context({"seed": 3})
     assert (current.font_size, current.rc) == (9, {})
 

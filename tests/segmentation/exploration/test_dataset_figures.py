@@ -308,4 +308,4 @@ def test_the_appearance_is_that_of_every_figure():
     assert figure.axes[1].spines["top"].get_visible()
     assert chart.layout.font.size == pytest.approx(13 * 4 / 3)
     again = exploration.class_overview(table_of(), max_classes=20)
-    assert (again.dpi, again.axes[1].title.get_fontsize()) == (150, 9)
+    assert (again.dpi, again.axes[1].title.get_fontsize()) == (192, 9)

@@ -3,6 +3,7 @@
 import base64
 import copy
 import hashlib
+import io
 import json
 import re
 from dataclasses import replace
@@ -10,14 +11,18 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator
 from seg_pipeline.segmentation.metrics.object_scores import ObjectCounts, count_objects, summary
 from seg_pipeline.segmentation.metrics.run_comparison import pair_scores
 from seg_pipeline.segmentation.report import Results, model_card, report_page
 from seg_pipeline.segmentation.report.charts import chart_data
+from seg_pipeline.segmentation.report.page import embedded
 from seg_pipeline.segmentation.report.pictures import picture_data
 from seg_pipeline.segmentation.report.run_report import MOST_ROWS
+from seg_pipeline.segmentation.settings.figures import FigureSettings
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 
@@ -125,6 +130,18 @@ def test_search_says_what_it_foresaw_and_what_came(results):
     assert "optimizer.learning_rate 0.003 used optimizer.weight_decay 0.5 not used" in text
 
 
+def test_figures_have_two_pixels_per_pixel_of_the_page_and_the_size_of_their_text():
+    narrow, broad = (io.BytesIO() for _ in range(2))
+    for stream, inches in ((narrow, 7), (broad, 7.5)):
+        Figure(figsize=(inches, 2)).savefig(stream, dpi=FigureSettings().dpi)
+    chart, sheet = embedded("class_scores", narrow.getvalue()), embedded("sample_sheet", broad.getvalue())
+    assert (chart.width, chart.is_broad, sheet.width, sheet.is_broad) == (672, False, 720, True)
+    assert chart.source.startswith("data:image/png")
+    assert sheet.source.startswith("data:image/jpeg")
+    with Image.open(io.BytesIO(base64.b64decode(chart.source.split(",")[1]))) as opened:
+        assert opened.width == 2 * chart.width
+
+
 def test_what_was_kept_of_postprocessing_is_said(results):
     gain = {"value": 0.35, "dice_before": 0.5, "dice_after": 0.6, "gain_interval": [0.01, 0.2], "kept": True}
     tried = [
@@ -170,6 +187,8 @@ def test_scores_of_the_validation_split_are_not_called_test_scores(results):
     assert "Epoch, thresholds and postprocessing were chosen on it, so the scores are too good." in told
     assert "images of the same kind and source as the val split" in told
     assert "val images 6 of 3 groups" in words(html)
+    assert "All images of the val split" in words(section(html, "images"))
+    assert "6 of 6 val images open large" in words(html)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +311,37 @@ def test_charts_hold_their_values(results):
     scores = results.image_scores.set_index(["image_id", "class"]).loc[("scan10", "box")]
     assert [scores["truth_area"], scores["dice"], "scan10"] in sizes[0]["series"][0]["points"]
     assert len(sizes[0]["series"][0]["points"]) == 5  # not the image without the class
+
+
+def test_choices_and_objects_have_charts_with_their_values(results):
+    levels = {
+        "class": "box",
+        "threshold": [0.25, 0.75],
+        "dice": [0.5, 0.75],
+        "precision": [0.625, None],
+        "recall": 0.375,
+    }
+    bins = {"class": "box", "confidence": [0.125, 0.875, 0.25], "frequency": [0.25, 0.5, None], "pixels": [9, 9, 0]}
+    scores = copy.deepcopy(results.test_scores)
+    scores["classes"]["disc"]["objects"] = {"by_threshold": {"0.50": {"f1": 0.75}, "0.55": {"f1": None}}}
+    known = replace(
+        results,
+        threshold_curve=pd.DataFrame(levels),
+        reliability=pd.concat([pd.DataFrame(bins).assign(calibrated=one) for one in (False, True)]),
+        postprocessing={"settings": {"thresholds": [0.25, 0.5]}},
+        test_scores=scores,
+    )
+    thresholds, reliability, objects = (
+        json.loads(chart_data(known)[f"{name}_chart"])["panels"]
+        for name in ("threshold", "reliability", "object_scores")
+    )
+    assert [(one["title"], one["mark"], one["y"]["low"]) for one in thresholds] == [("box", 0.25, 0.3)]
+    points = {one["name"]: one["points"] for one in thresholds[0]["series"]}
+    assert points["precision"] == [[0.25, 0.625]]
+    assert points["recall"] == [[0.25, 0.375], [0.75, 0.375]]
+    assert [one["name"] for one in reliability[0]["series"]] == ["perfect", "before calibration", "in use"]
+    assert reliability[0]["series"][2]["points"] == [[0.125, 0.25], [0.875, 0.5]]
+    assert [(one["name"], one["points"]) for one in objects[0]["series"]] == [("disc", [[0.5, 0.75]])]
 
 
 def test_curves_of_folds_and_very_many_points_stay_pictures(results, crowded):

@@ -20,7 +20,7 @@ CARD = (
     "reader_agreement",
     "annotator_agreement",
 )
-TABLES = (*CARD, "image_scores", "predictions", "comparison")
+TABLES = (*CARD, "image_scores", "predictions", "threshold_curve", "reliability", "comparison")
 FIGURES = (
     "sample_sheet",
     "class_counts_chart",

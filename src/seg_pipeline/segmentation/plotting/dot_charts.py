@@ -128,7 +128,7 @@ def plot_prediction_options(options: pd.DataFrame) -> Figure:
     score.set_yticks(range(len(options)), labels)
     cost.set(title="Time per image (plain: 1)", xlim=(0, max(float(options["cost"].max()), 1)))
     figure.suptitle("Prediction options: Dice and time per image")
-    add_note(figure, "\u25b6 and dark: in use")
+    add_note(figure, "\u25b6: in use")
     return figure
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.metrics.annotators import annotator_dice
 from seg_pipeline.segmentation.report.interpretation import score_meanings
-from seg_pipeline.segmentation.report.page import figure_url, render
+from seg_pipeline.segmentation.report.page import embedded, render
 from seg_pipeline.segmentation.report.results import Results, interval, listed, plural, score
 
 MOST_ROWS = 500
@@ -38,7 +38,7 @@ def agreement_page(agreement: dict[str, Any], images: pd.DataFrame, area_chart: 
         aggregation=score_meanings({**agreement, "split": "test"})[:2],
         area_unit=agreement["area_unit"],
         areas=[(name, one["area_difference"]) for name, one in agreement["classes"].items()],
-        area_chart=figure_url("area_differences", area_chart),
+        area_chart=embedded("area_differences", area_chart),
         images=ranked.head(MOST_ROWS).to_dict("records"),
         num_rows=len(ranked),
     )

@@ -1,8 +1,11 @@
 """Data of the charts that ``chart.js`` draws in the report, so that their values can be read."""
 
 import json
+import math
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from seg_pipeline.segmentation.plotting.class_panels import MAX_PANELS
@@ -11,12 +14,24 @@ from seg_pipeline.segmentation.report.results import Results
 
 MOST_POINTS = 3000
 """Images and classes; with more, the picture of the figure is shown instead."""
+MEASURES = (
+    ("Dice", "dice", "var(--train)"),
+    ("precision", "precision", "var(--val)"),
+    ("recall", "recall", "var(--soft)"),
+)
+UNIT = {"low": 0, "high": 1}
 CURVES = (("dice", "Dice"), ("loss", "Loss"), ("pixel_accuracy", "Pixel accuracy"))
 
 
 def chart_data(results: Results) -> dict[str, Markup]:
     """JSON of each chart that can be drawn from the results, by the name of the figure that it replaces."""
-    found = {"training_curves": _curves(results), "object_size_chart": _object_sizes(results)}
+    found = {
+        "training_curves": _curves(results),
+        "object_size_chart": _object_sizes(results),
+        "threshold_chart": _thresholds(results),
+        "reliability_chart": _reliability(results),
+        "object_scores_chart": _object_f1(results),
+    }
     return {
         name: Markup(json.dumps({"panels": panels}, separators=(",", ":")).replace("<", "\\u003c"))
         for name, panels in found.items()
@@ -44,6 +59,69 @@ def _curves(results: Results) -> list[dict[str, Any]]:
             about = {"title": title, "lines": True, "mark": best["epoch"], "x": {"label": "epoch"}, "y": y}
             panels.append(about | {"series": series})
     return panels
+
+
+def _of_classes(table: pd.DataFrame | None, names: list[str], column: str) -> list[tuple[str, pd.DataFrame]]:
+    """The rows of each class that have a value in ``column``; none if there are too many classes for a panel each."""
+    known = None if table is None else table.dropna(subset=[column])
+    parts = [] if known is None else [(name, known[known["class"] == name]) for name in names]
+    parts = [(name, part) for name, part in parts if len(part)]
+    return parts if len(parts) <= MAX_PANELS else []
+
+
+def _thresholds(results: Results) -> list[dict[str, Any]]:
+    """Dice, precision and recall on validation images against the threshold, one panel per class."""
+    thresholds = (results.postprocessing or {}).get("settings", {}).get("thresholds") or []
+    chosen = dict(zip(results.classes, thresholds, strict=False))
+    panels = []
+    for name, part in _of_classes(results.threshold_curve, results.classes, "dice"):
+        series = [
+            {"name": title, "colour": colour, "points": part[["threshold", column]].dropna().to_numpy().tolist()}
+            for title, column, colour in MEASURES
+        ]
+        lowest = float(np.nanmin(part[[column for _, column, _ in MEASURES]].to_numpy(dtype=float)))
+        y = {"label": "score", "low": math.floor(10 * lowest) / 10, "high": 1}
+        about = {"title": name, "lines": True, "mark": chosen.get(name), "x": {"label": "threshold"} | UNIT, "y": y}
+        panels.append(about | {"series": series})
+    return panels
+
+
+def _reliability(results: Results) -> list[dict[str, Any]]:
+    """Observed frequency against predicted probability, before and after calibration, one panel per class."""
+    axes = {"x": {"label": "predicted probability"} | UNIT, "y": {"label": "observed frequency"} | UNIT}
+    panels = []
+    for name, part in _of_classes(results.reliability, results.classes, "frequency"):
+        series: list[dict[str, Any]] = [
+            {"name": "perfect", "colour": "var(--soft)", "dash": "4 4", "points": [[0, 0], [1, 1]]}
+        ]
+        for calibrated, rows in part.groupby("calibrated"):
+            points = rows.sort_values("confidence")[["confidence", "frequency"]].to_numpy().tolist()
+            before = not calibrated and part["calibrated"].any()
+            look = ("before calibration", "var(--val)") if before else ("in use", "var(--train)")
+            series.append(dict(zip(("name", "colour"), look, strict=True)) | {"points": points})
+        panels.append({"title": name, "lines": True, **axes, "series": series})
+    return panels
+
+
+def _object_f1(results: Results) -> list[dict[str, Any]]:
+    """F1 of the objects against the IoU of a match, one line per class."""
+    scores = (results.test_scores or {}).get("classes", {})
+    series = [
+        {
+            "name": name,
+            "colour": f"#{bytes(colour).hex()}",
+            "points": [
+                [float(level), one["f1"]]
+                for level, one in scores[name]["objects"]["by_threshold"].items()
+                if one["f1"] is not None
+            ],
+        }
+        for name, colour in zip(results.classes, class_colours(len(results.classes)), strict=True)
+        if "objects" in scores.get(name, {})
+    ]
+    axes = {"x": {"label": "IoU above which a pair matches"}, "y": {"label": "F1"} | UNIT}
+    drawn = [one for one in series if one["points"]]
+    return [{"title": "F1", "lines": True, **axes, "series": drawn}] if 0 < len(drawn) <= MAX_PANELS else []
 
 
 def _object_sizes(results: Results) -> list[dict[str, Any]]:

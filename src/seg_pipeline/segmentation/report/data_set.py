@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from seg_pipeline.segmentation.report.page import figure_url, gif_url, render
+from seg_pipeline.segmentation.report.page import embedded, render
 
 
 def data_set_page(
@@ -23,11 +23,7 @@ def data_set_page(
         advice=f"{advice[:1].upper()}{advice[1:].rstrip('.')}.",
         splits=list(class_counts.columns),
         class_counts=[(row.Index, row[1:]) for row in class_counts.itertuples()],
-        figures={
-            name: gif_url(image) if name.endswith("_gif") else figure_url(name, image)
-            for name, image in figures.items()
-            if image
-        },
+        figures={name: embedded(name, image) for name, image in figures.items() if image},
     )
 
 

@@ -22,6 +22,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import jinja2
@@ -31,6 +32,10 @@ from PIL import Image
 
 CHART_COLOURS = 96
 """Colours of an embedded figure; so few make its file a third as large."""
+CSS_DPI = 96
+TALL = 800
+HALF = 750
+"""CSS pixels that a figure may have in half of a page; it is shrunk a little there."""
 FOLDER = Path(__file__).parent / "templates"
 QUALITY = 82
 """JPEG quality: about 10 kB at 256 pixels."""
@@ -89,21 +94,40 @@ def jpeg_url(image: np.ndarray, *, max_side: int = 256) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode()
 
 
-def gif_url(gif: bytes) -> str:
-    """Data URL of an animation, as it is."""
-    return "data:image/gif;base64," + base64.b64encode(gif).decode()
+class EmbeddedFigure(NamedTuple):
+    """A figure as a page shows it: a data URL, and its size in CSS pixels."""
+
+    source: str
+    width: int
+    height: int
+
+    @property
+    def is_broad(self) -> bool:
+        """Whether it needs more than half of a page, so that its text stays legible."""
+        return self.width > HALF
+
+    @property
+    def is_tall(self) -> bool:
+        """Whether the report shows only the first rows of a contact sheet until it is opened large."""
+        return self.height > TALL
 
 
-def figure_url(name: str, png: bytes) -> str:
-    """Data URL of a figure: JPEG for a contact sheet, which shows images, else PNG with few colours.
+def embedded(name: str, file: bytes) -> EmbeddedFigure:
+    """A figure: GIF as it is, a contact sheet, which shows images, as JPEG, and any other as PNG with few colours.
 
-    Dark pages invert PNG, which must therefore hold no images.
+    Dark pages invert PNG, which must therefore hold no images. The width is that in inches, so that text keeps its
+    size; at 192 dots per inch, a CSS pixel is two pixels wide.
     """
-    with Image.open(io.BytesIO(png)) as figure:
+    if name.endswith("_gif"):
+        with Image.open(io.BytesIO(file)) as animation:
+            return EmbeddedFigure("data:image/gif;base64," + base64.b64encode(file).decode(), *animation.size)
+    with Image.open(io.BytesIO(file)) as figure:
+        dpi = figure.info.get("dpi", (CSS_DPI, CSS_DPI))[0]
+        width, height = (round(CSS_DPI * side / dpi) for side in figure.size)
         colours = figure.convert("RGB")
     stream, kind = io.BytesIO(), "jpeg" if name.endswith("_sheet") else "png"
     if kind == "jpeg":
         colours.save(stream, "JPEG", quality=QUALITY)
     else:
         colours.quantize(CHART_COLOURS, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
-    return f"data:image/{kind};base64," + base64.b64encode(stream.getvalue()).decode()
+    return EmbeddedFigure(f"data:image/{kind};base64," + base64.b64encode(stream.getvalue()).decode(), width, height)

@@ -35,6 +35,8 @@ class Results:
     test_scores: dict | None = None
     image_scores: pd.DataFrame | None = None
     predictions: pd.DataFrame | None = None
+    threshold_curve: pd.DataFrame | None = None
+    reliability: pd.DataFrame | None = None
     comparison: pd.DataFrame | None = None
     other_predictions: pd.DataFrame | None = None
     reader_agreement: dict | None = None

@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.metrics import run_comparison
 from seg_pipeline.segmentation.report.charts import chart_data
 from seg_pipeline.segmentation.report.gallery import galleries, scores_in_words, scores_of
 from seg_pipeline.segmentation.report.interpretation import limits
-from seg_pipeline.segmentation.report.page import figure_url, render
+from seg_pipeline.segmentation.report.page import embedded, render
 from seg_pipeline.segmentation.report.pictures import picture_data
 from seg_pipeline.segmentation.report.results import Results, listed, plural, score
 from seg_pipeline.segmentation.report.scores import score_section
@@ -46,13 +46,14 @@ def report_page(
         missing=results.missing(),
         limits=limits(results, about, phantom=phantom),
         **score_section(results),
-        figures={name: figure_url(name, png) for name, png in results.figures.items()},
+        figures={name: embedded(name, png) for name, png in results.figures.items()},
         charts=chart_data(results),
         **_images(results, images_per_gallery),
         comparison=_comparison(results, other, seed),
         **provenance_section(results),
         about=about,
         **_data(results),
+        split=(results.test_scores or {}).get("split", "test"),
         size=SIZE,
     )
     return page.replace(SIZE, f"{len(page) / 1e6:.1f}", 1)

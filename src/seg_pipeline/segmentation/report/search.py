@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from seg_pipeline.segmentation.report.page import figure_url, render
+from seg_pipeline.segmentation.report.page import embedded, render
 from seg_pipeline.segmentation.search.ranking import plain, searched_names, trial_score
 from seg_pipeline.segmentation.settings.search import GridSettings
 
@@ -31,7 +31,7 @@ def search_page(
         best=best,
         values=[(name, _text(value)) for name, value in best["values"].items()],
         checks=sanity_checks,
-        figures={name: figure_url(name, png) for name, png in zip(FIGURES, figures, strict=True) if png},
+        figures={name: embedded(name, png) for name, png in zip(FIGURES, figures, strict=True) if png},
         names=[name.rpartition(".")[2].replace("_", " ") for name in searched_names(trials)],
         trials=_trial_rows(trials, grid),
         states=sorted(set(trials["state"])),

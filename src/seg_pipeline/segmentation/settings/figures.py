@@ -22,8 +22,8 @@ class FigureSettings:
     __pydantic_config__: ClassVar = {"extra": "forbid"}
     font_size: Annotated[float, Ge(6), Le(16)] = 9
     """Points; titles are one larger, numbers inside a plot one smaller."""
-    dpi: Annotated[int, Ge(50), Le(600)] = 150
-    """Dots per inch of saved figures."""
+    dpi: Annotated[int, Ge(50), Le(600)] = 192
+    """Dots per inch of saved figures; pages show 96 per inch, so that 192 are sharp on every screen."""
     class_colours: list[str] = field(default_factory=list)
     """A colour per class, such as "#8000ff"; empty: those of `dataset.classes`, else a colour-safe palette."""
     rc: dict[str, object] = field(default_factory=dict)

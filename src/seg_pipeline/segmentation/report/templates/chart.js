@@ -45,7 +45,7 @@ function panel(spec) {
   const points = [];
   for (const one of spec.series) {
     const placed = one.points.map((point) => ({ series: one, point, x: x.at(point[0]), y: y.at(point[1]) }));
-    if (spec.lines) svg.append(shape("polyline", { points: placed.map((at) => `${at.x},${at.y}`).join(" "), class: "series", stroke: one.colour }));
+    if (spec.lines) svg.append(shape("polyline", { points: placed.map((at) => `${at.x},${at.y}`).join(" "), class: "series", stroke: one.colour, "stroke-dasharray": one.dash ?? "none" }));
     for (const at of placed) svg.append(shape("circle", { cx: at.x, cy: at.y, r: spec.lines ? 2 : 3.5, fill: one.colour, class: spec.lines ? "" : "point" }));
     points.push(...placed);
   }
