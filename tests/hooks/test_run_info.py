@@ -35,5 +35,6 @@ def test_the_command_of_a_run_gives_the_same_parameters_when_it_is_typed():
 
 
 def test_pipelines_have_an_order_of_their_own():
-    assert pipelines_of({"pipeline_names": ["training", "eda"]}) == ["eda", "training"]
+    shuffled = ["evaluation", "reporting", "inference", "training", "eda"]
+    assert pipelines_of({"pipeline_names": shuffled}) == ["eda", "training", "evaluation", "reporting", "inference"]
     assert pipelines_of({"pipeline_names": []}) == []

@@ -72,7 +72,7 @@ def test_the_whole_summary(tmp_path, capsys, monkeypatch):
     text = run(tmp_path, made, capsys, tracking, pipeline_names=["training", "evaluation"], env="camvid")
     assert text.splitlines() == [
         "",
-        "Pipeline evaluation, training in environment camvid: finished in 2 min 3 s",
+        "Pipeline training, evaluation in environment camvid: finished in 2 min 3 s",
         "  scores    mean Dice 0.813, mean IoU 0.700 over 64 images (aggregation: image, empty policy: skip)",
         "              large_bowel  Dice 0.900  IoU 0.800",
         "              liver        Dice n/a  IoU n/a",

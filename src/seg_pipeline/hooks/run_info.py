@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from seg_pipeline.pipeline_registry import ORDER
 from seg_pipeline.segmentation.settings.training_config import flat
 
 
@@ -15,8 +16,9 @@ def file_of(dataset: object) -> Path | None:
 
 
 def pipelines_of(run_params: dict[str, Any]) -> list[str]:
-    """Requested pipelines, sorted because Kedro shuffles them; empty for the default pipeline."""
-    return sorted(run_params.get("pipeline_names") or [])
+    """Requested pipelines in the order in which they run (Kedro shuffles them); empty for the default pipeline."""
+    rank = {name: number for number, name in enumerate(ORDER)}
+    return sorted(run_params.get("pipeline_names") or [], key=lambda name: (rank.get(name, len(ORDER)), name))
 
 
 def command_for(pipeline: str, run_params: dict[str, Any]) -> str:

@@ -132,9 +132,9 @@ def test_a_run_has_parameters_tags_and_status(running, caplog):
     assert (
         run.data.tags.items()
         >= {
-            "kedro.command": "kedro run --pipelines evaluation,training --env camvid",
+            "kedro.command": "kedro run --pipelines training,evaluation --env camvid",
             "kedro.env": "camvid",
-            "kedro.pipelines": "evaluation, training",
+            "kedro.pipelines": "training, evaluation",
             "kedro.run_id": "now",
             "python": platform.python_version(),
             "package.numpy": metadata.version("numpy"),

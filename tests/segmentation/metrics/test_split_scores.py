@@ -139,7 +139,7 @@ def test_intervals_are_of_groups_and_few_are_named(caplog):
     found = scored(truth(), predicted([box(TRUTHS["one"]), box(TRUTHS["two"]), box((0, 0, 3, 4))]))
     assert found.scores["mean_dice_interval"] == pytest.approx([0.5, 1])
     assert (found.scores["num_groups"], found.scores["few_groups"]) == (2, True)
-    assert "the test split has 2 group(s), too few to show how much groups differ" in caplog.text
+    assert "the test split has 2 groups, too few to show how much groups differ" in caplog.text
     assert found.groups.to_dict("records") == [
         {"group": "a", "class": "box", "num_images": 1, "dice": 1, "iou": 1},
         {"group": "b", "class": "box", "num_images": 1, "dice": 0.5, "iou": 0.5},

@@ -186,9 +186,10 @@ def _about(truth: pd.DataFrame, scores: ScoreSettings, measures: MeasureSettings
     num_groups, split = truth["group"].nunique(), truth["split"].iloc[0]
     if num_groups < FEW_GROUPS:
         log.warning(
-            "the %s split has %d group(s), too few to show how much groups differ: intervals are unreliable",
+            "the %s split has %d group%s, too few to show how much groups differ: intervals are unreliable",
             split,
             num_groups,
+            "s" * (num_groups > 1),
         )
     return {
         "split": split,
