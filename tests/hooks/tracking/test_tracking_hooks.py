@@ -140,7 +140,7 @@ def test_a_run_has_parameters_tags_and_status(running, caplog):
             "package.numpy": metadata.version("numpy"),
         }.items()
     )
-    assert re.fullmatch(r"camvid evaluation\+training 20\d\d-\d\d-\d\d \d\d:\d\d", run.data.tags["mlflow.runName"])
+    assert re.fullmatch(r"camvid training\+evaluation 20\d\d-\d\d-\d\d \d\d:\d\d", run.data.tags["mlflow.runName"])
     assert sum(name.startswith("package.") for name in run.data.tags) == 5
     packages = Path(run.client.download_artifacts(run.run_id, "results/packages.txt")).read_text()
     assert f"kedro=={metadata.version('kedro')}\n" in packages
