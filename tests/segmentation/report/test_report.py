@@ -132,10 +132,10 @@ def test_search_says_what_it_foresaw_and_what_came(results):
 
 def test_figures_have_two_pixels_per_pixel_of_the_page_and_the_size_of_their_text():
     narrow, broad = (io.BytesIO() for _ in range(2))
-    for stream, inches in ((narrow, 7), (broad, 7.5)):
+    for stream, inches in ((narrow, 7), (broad, 8)):
         Figure(figsize=(inches, 2)).savefig(stream, dpi=FigureSettings().dpi)
     chart, sheet = embedded("class_scores", narrow.getvalue()), embedded("sample_sheet", broad.getvalue())
-    assert (chart.width, chart.is_broad, sheet.width, sheet.is_broad) == (672, False, 720, True)
+    assert (chart.width, chart.is_broad, sheet.width, sheet.is_broad) == (672, False, 768, True)
     assert chart.source.startswith("data:image/png")
     assert sheet.source.startswith("data:image/jpeg")
     with Image.open(io.BytesIO(base64.b64decode(chart.source.split(",")[1]))) as opened:
