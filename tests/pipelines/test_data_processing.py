@@ -73,3 +73,21 @@ def test_parts_of_the_measurements_stay_until_the_whole_is_saved(tmp_path, monke
     assert part.exists()
     assert list(measured) == []
     assert not part.parent.exists()
+
+
+def test_how_well_annotators_agree_is_kept(caplog):
+    caplog.set_level("INFO")
+    pairs = '{"annotators": 2, "pixels": 100, "pairs": {"7": [[10, 10, 0]], "else": [[1, 0, 0]]}}'
+    metadata = pd.DataFrame(
+        {"image_id": ["a", "a", "b"], "class": ["7", "7", "7"], "mask": ["1 2", "3 4", "1 3"],
+         "compared": [pairs, None, None]}
+    )  # fmt: skip
+    dataset = DatasetParams(task="multilabel", classes=[{"name": "x", "value": 7}])
+    columns = {"image_id": "image_id", "class": "class", "mask": "mask"}
+    given = {"mask_format": "rle", "columns": columns, "rle_order": "C", "rle_first": 1, "multiple_masks": "instances"}
+    *_, agreement = nodes.clean_annotations(metadata, dataset, DataProcessingParams(annotations=given))
+    ((image_id, name, number, dice, kappa),) = agreement.itertuples(index=False)
+    assert (image_id, name, number) == ("a", "x", 2)
+    assert dice == pytest.approx(20 / 30)
+    assert kappa == pytest.approx((0.9 - 0.74) / (1 - 0.74))  # 20 and 10 of 100 pixels: 0.2 * 0.1 + 0.8 * 0.9 by chance
+    assert "several people annotated 1 images; mean Dice between two of them: 0.667" in caplog.messages

@@ -89,8 +89,8 @@ def parser() -> argparse.ArgumentParser:
         type=_formats,
         default=["masks", "rle"],
         metavar="LIST",
-        help="comma-separated list of masks, overlays, uncertainty, rle, coco (default: masks,rle); areas.csv and "
-        "findings.csv are always written",
+        help="comma-separated list of masks, overlays, uncertainty, spread (of the models of folds), rle, coco "
+        "(default: masks,rle); areas.csv and findings.csv are always written",
     )
     order = "run lengths in rle_masks.csv: C along rows, F down columns (default C)"
     add("--rle-order", choices=["C", "F"], default="C", help=order)
@@ -120,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _formats(text: str) -> list[str]:
     names = [one.strip() for one in text.split(",") if one.strip()]
-    known = ("masks", "overlays", "uncertainty", "rle", "coco")
+    known = ("masks", "overlays", "uncertainty", "spread", "rle", "coco")
     if unknown := [name for name in names if name not in known]:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; choose from {', '.join(known)}")
     return [name for name in known if name in names]

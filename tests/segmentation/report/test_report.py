@@ -467,3 +467,14 @@ def test_scores_by_object_have_a_section_and_a_table_in_the_model_card(results):
     assert f"| {name} | 2 | 3 | 0.800 | 0.667 | 1.000 |" in card  # 2 TP, 1 FP: the IoU of 2 and 3 + 3 is 2/3
     assert "Scores by object" not in page(results)
     assert "By object" not in model_card(results, ModelCardDetails(), phantom=False)
+
+
+def test_the_human_ceiling_stands_beside_the_models_score(results):
+    test = results.manifest.loc[results.manifest["split"] == "test", "image_id"]
+    table = pd.DataFrame({"image_id": test, "class": "box", "annotators": 2, "dice": 0.75, "kappa": 0.7})
+    with_people = replace(results, annotator_agreement=table)
+    told = "Several people annotated 6 images of this split; two of them agree with mean Dice 0.750 (box 0.750)."
+    assert told in page(with_people)
+    assert "annotators, Dice" in page(with_people)
+    assert told in model_card(with_people, ModelCardDetails(), phantom=False)
+    assert "Several people" not in model_card(results, ModelCardDetails(), phantom=False)

@@ -119,7 +119,7 @@ export class Items {
 
   #decoded({ answer }) {
     const { height, width } = answer.image;
-    if (answer.classes[0].objects !== null) return decodeObjects(answer.classes.map(({ objects }) => objects), height * width);
+    if (typeof answer.classes[0].objects === "string") return decodeObjects(answer.classes.map(({ objects }) => objects), height * width);
     return decodeRuns(answer.classes.map(({ rle }) => rle), answer.task === "multiclass", height * width);
   }
 
