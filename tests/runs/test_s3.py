@@ -1,57 +1,87 @@
-"""The whole of data_processing on a data set in an S3 bucket gives what it gives on local files."""
+"""A data set in an S3 bucket: images and masks from a store that fails now and then, and commands that it refuses."""
 
-import os
-
+import cv2
+import numpy as np
 import pandas as pd
 import pytest
 
-from seg_pipeline.segmentation.phantom import write_phantom
+from seg_pipeline.segmentation.images import decoding
+from seg_pipeline.segmentation.manifest.files import index_files
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader
+from seg_pipeline.segmentation.manifest.measure_table import measure_images
+from seg_pipeline.segmentation.manifest.table import merge_files
 
-KEYS = {"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "do-not-log", "AWS_DEFAULT_REGION": "us-east-1"}
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+NUMBERS = range(8)
+
+
+def tables_of(root):
+    """Manifest without its paths, and findings, of the images and masks below a folder or an address."""
+    images = index_files(f"{root}/images", glob="*.png", pattern=r"(?P<image_id>\w+)\.png")
+    masks = index_files(f"{root}/masks", glob="*.png", pattern=r"(?P<mask_id>\w+)\.png")
+    ids = [f"i{number}" for number in NUMBERS]
+    rows = pd.DataFrame({"image_id": ids, "row": NUMBERS, "mask_a": [[f"m{name}"] for name in ids]})
+    merged, missing = merge_files(rows, images, masks, mask_format="files")
+    manifest, found = measure_images(merged, MaskReader({"a": "a"}, "files"))
+    return manifest.drop(columns="path"), pd.concat([missing, found], ignore_index=True)
 
 
 @pytest.fixture
-def bucket(tmp_path, monkeypatch):
-    """A drawn data set in tmp_path/raw and at s3://raw-data/phantom, on a server of this process."""
-    s3fs = pytest.importorskip("s3fs", reason="needs the extra [s3]")
-    server = pytest.importorskip("moto.server", reason="needs moto[server]").ThreadedMotoServer("127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in (KEYS | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}).items():
-        monkeypatch.setenv(name, value)
-    write_phantom(
-        tmp_path / "raw", seed=17, num_cases=6, days_per_case=1, frames_per_series=(6, 8), size=64, other_size=(64, 72)
-    )
-    store = s3fs.S3FileSystem(skip_instance_cache=True)
-    store.mkdir("raw-data")
-    store.put(str(tmp_path / "raw"), "raw-data/phantom", recursive=True)
-    yield store
-    server.stop()
+def written(store, tmp_path, monkeypatch):
+    """Eight images and masks, each different, in a folder and in a bucket."""
+    import s3fs
+
+    monkeypatch.setattr(decoding, "WAITS", (0, 0))
+    rng = np.random.default_rng(3)
+    for folder, start, ending in (("images", 0, "i"), ("masks", 0, "mi")):
+        (tmp_path / folder).mkdir()
+        for number in NUMBERS:
+            pixels = rng.integers(start, 200, (40, 48)) if folder == "images" else 255 * (rng.random((40, 48)) > 0.5)
+            cv2.imwrite(str(tmp_path / folder / f"{ending}{number}.png"), pixels.astype(np.uint8))
+    s3fs.S3FileSystem().put(str(tmp_path), "raw-data/set", recursive=True)
+    return tmp_path
 
 
-@pytest.mark.slow
-@pytest.mark.skipif("CLUSTER" not in os.environ, reason="starts an S3 server; CLUSTER=1 asks for it")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_data_set_in_a_bucket_gives_the_same_tables(bucket, in_clone, tmp_path):
-    clone, outputs = in_clone.copy(tmp_path / "clone"), {}
-    bucket.rm("raw-data/phantom/train/case1/case1_day0/scans/slice_0001_64_64_1.50_1.50.png")
-    for name, root in (("local", tmp_path / "raw"), ("s3", "s3://raw-data/phantom")):
-        out = tmp_path / name
-        params = f"raw_root={root},data_root={out},data_processing.num_workers=2,tracking.enabled=false"
-        command = ["kedro", "run", "--env", "smoke", "--pipeline", "data_processing", "--params", params]
-        done = in_clone.run(command, clone)
-        said = done.stdout + done.stderr
-        assert done.returncode == 0, said
-        assert "do-not-log" not in said
-        assert "AKIATEST" not in said
-        outputs[name] = [
-            pd.read_parquet(out / file) for file in ("05_model_input/manifest.parquet", "08_reporting/findings.parquet")
-        ]
-    (ours, found), (theirs, known) = outputs["s3"], outputs["local"]
-    assert ours["path"].str.startswith("s3://raw-data/phantom/train/case").all()
-    kept = theirs[theirs["image_id"].isin(ours["image_id"])]
-    assert len(kept) == len(theirs) - 1 == len(ours)
-    columns = [name for name in ours if name not in ("path", "split", "fold")]
-    pd.testing.assert_frame_equal(ours[columns].reset_index(drop=True), kept[columns].reset_index(drop=True))
-    new = found[~found["image_id"].isin(known["image_id"])]
-    assert new["rule"].tolist() == ["row_without_file"]
+@pytest.mark.fault(
+    scenario="store that answers slowly, in part, or not at all",
+    command="data_processing --params raw_root=s3://...",
+    outcome="tries again; what stays unreadable is a finding, and no mask is another one",
+)
+def test_a_store_that_fails_costs_retries_and_then_findings_but_never_a_wrong_mask(store, written):
+    local, nothing = tables_of(written)
+    assert nothing.empty
+    assert len(local) == len(NUMBERS)
+    store.faults = {
+        "/i0.png": [503, 503, 503],
+        "/i1.png": ["stall"],
+        "/mi2.png": ["short", "short"],
+        "/mi3.png": [503] * 99,
+        "/i4.png": [404] * 99,
+        "/mi5.png": [500, "stall", "short"],
+    }
+    remote, findings = tables_of("s3://raw-data/set")
+    told = findings.set_index("image_id")
+    assert told["rule"].to_dict() == {"i3": "io_error", "i4": "unreadable_image"}
+    assert told["action"].tolist() == ["dropped", "dropped"]
+    assert "SlowDown" in told["reason"]["i3"]
+    assert told["reason"]["i4"].endswith("i4.png: no such file")
+    kept = local[~local["image_id"].isin(["i3", "i4"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(remote, kept, check_exact=True)
+    assert store.asked["i0.png"] > store.asked["i6.png"]
+
+
+@pytest.mark.fault(
+    scenario="credentials that the store refuses",
+    command="kedro run --params raw_root=s3://...",
+    outcome="stops before the first node, names the address and keeps the credentials to itself",
+)
+def test_wrong_credentials_stop_the_run_before_its_first_node(store, project):
+    variables = store.variables | {"AWS_ACCESS_KEY_ID": "AKIAWRONG"}
+    status, said = project.run("data_processing", params="raw_root=s3://raw-data/set", variables=variables)
+    assert status == 1
+    assert "Running node" not in said
+    assert "Traceback" not in said
+    assert "s3://raw-data/set" in said
+    assert "credentials" in said
+    assert "AKIAWRONG" not in said
+    assert "do-not-log" not in said

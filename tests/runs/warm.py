@@ -89,9 +89,15 @@ def warm_process(folder: Path) -> Iterator[Warm]:
 
 
 def _prepare(
-    *, log: str, cwd: str, largest: int | None = None, broken_pipe: bool = False, powers: bool = False
+    *,
+    log: str,
+    cwd: str,
+    largest: int | None = None,
+    broken_pipe: bool = False,
+    powers: bool = False,
+    variables: dict[str, str] | None = None,
 ) -> None:
-    """Become the process of a command: output to ``log``, files of at most ``largest`` bytes.
+    """Become the process of a command: output to ``log``, files of at most ``largest`` bytes, more ``variables``.
 
     Without ``powers``, the rights of files and folders hold for root, too.
     """
@@ -104,6 +110,7 @@ def _prepare(
         os.close(reader)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.chdir(cwd)
+    os.environ.update(variables or {})
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     if not powers and os.getuid() == 0:

@@ -30,7 +30,8 @@ class ReadOnlyTable(AbstractDataset[NoReturn, pd.DataFrame]):
 class FileIndexDataset(ReadOnlyTable):
     """Table of the files in a folder, with columns from their names; see ``index_files``. Read-only.
 
-    ``pattern: null`` is for data without such files: an empty table, and the folder need not exist.
+    ``inventory`` is a table to read in place of a listing, see ``images.inventory``. ``pattern: null`` is for data
+    without such files: an empty table, and the folder need not exist.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class FileIndexDataset(ReadOnlyTable):
         pattern: str | None = None,
         columns: dict[str, str] | None = None,
         pages: bool = False,
+        inventory: str | None = None,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._filepath: Any = filepath if is_remote(filepath) else Path(filepath)
@@ -48,13 +50,19 @@ class FileIndexDataset(ReadOnlyTable):
         self._pattern = pattern
         self._columns = columns
         self._pages = pages
+        self._inventory = inventory
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         if self._pattern is None:
             return pd.DataFrame({"path": [], "file": []}, dtype="str")
         return index_files(
-            self._filepath, glob=self._glob, pattern=self._pattern, columns=self._columns, pages=self._pages
+            self._filepath,
+            glob=self._glob,
+            pattern=self._pattern,
+            columns=self._columns,
+            pages=self._pages,
+            inventory=self._inventory,
         )
 
     def _exists(self) -> bool:
@@ -69,4 +77,5 @@ class FileIndexDataset(ReadOnlyTable):
             "pattern": self._pattern,
             "columns": self._columns,
             "pages": self._pages,
+            "inventory": self._inventory,
         }

@@ -62,7 +62,19 @@ def is_missing(name: str, catalog: DataCatalog) -> bool:
     if dataset is None:
         return True
     can_tell = type(dataset)._exists is not AbstractDataset._exists  # without it, Kedro warns and says False
-    return can_tell and not getattr(dataset, "missing_ok", False) and not dataset.exists()
+    try:
+        return can_tell and not getattr(dataset, "missing_ok", False) and not dataset.exists()
+    except DatasetError as error:
+        about = dataset._describe()
+        place, protocol = str(about.get("filepath", "")), about.get("protocol") or "file"
+        if "://" not in place and protocol == "file":
+            raise
+        place = place if "://" in place else f"{protocol}://{place.lstrip('/')}"
+        cause = error.__cause__
+        raise UserError(
+            f"`{name}` cannot be read: {place} answers {type(cause).__name__}: {cause}; check the address, the store "
+            "and your credentials"
+        ) from error
 
 
 def _is_optional(name: str, pipeline: Pipeline, catalog: DataCatalog) -> bool:

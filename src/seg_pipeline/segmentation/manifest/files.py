@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from seg_pipeline.segmentation.images.addresses import format_address
+from seg_pipeline.segmentation.images.inventory import list_inventory
 from seg_pipeline.segmentation.images.listing import as_text, list_raw_files, with_pages
 from seg_pipeline.segmentation.images.remote import is_remote, lower_ending
 from seg_pipeline.segmentation.settings.reading import ReadSettings
@@ -22,11 +23,18 @@ NOT_TEXT = "its name is not valid UTF-8, perhaps Latin-1; rename the file"
 
 
 def index_files(
-    folder: str | Path, *, glob: str, pattern: str, columns: dict[str, str] | None = None, pages: bool = False
+    folder: str | Path,
+    *,
+    glob: str,
+    pattern: str,
+    columns: dict[str, str] | None = None,
+    pages: bool = False,
+    inventory: str | None = None,
 ) -> pd.DataFrame:
     """Table with one row per file below ``folder`` that matches ``glob``, sorted by name.
 
-    ``folder`` may be an address such as s3://bucket/scans.
+    ``folder`` may be an address such as s3://bucket/scans. With ``inventory``, see ``list_inventory``, it is not
+    listed, and a column ``inventory_stamp`` says which version of each file the inventory knows.
     Columns: ``path`` (absolute), ``file`` (relative to ``folder``; both with forward slashes), the named
     groups of the regular expression ``pattern``, which must match the whole of ``file``, and ``columns``:
     format strings over those groups, such as ``{"image_id": "{series}_slice_{frame}"}``. ``frame``,
@@ -39,7 +47,8 @@ def index_files(
     folder = str(folder).rstrip("/") if is_remote(folder) else Path(folder).absolute().as_posix()
     templates = columns or {}
     regex = _compiled(pattern, templates)
-    files = list_raw_files(folder, glob)
+    stamps = None if inventory is None else list_inventory(inventory, folder, glob)
+    files = list_raw_files(folder, glob) if stamps is None else list(stamps.index)
     if pages:
         files = with_pages(folder, files)
     if not any(_match(regex, file) for file in files):
@@ -48,7 +57,10 @@ def index_files(
             f"{', '.join(map(as_text, files[:3]))}; it must match the whole path below the folder"
         )
     blocks = [files[start : start + BLOCK] for start in range(0, len(files), BLOCK)]
-    return pd.concat([_index_block(folder, block, regex, templates) for block in blocks], ignore_index=True)
+    table = pd.concat([_index_block(folder, block, regex, templates) for block in blocks], ignore_index=True)
+    if stamps is None:
+        return table
+    return table.assign(inventory_stamp=stamps.reindex(file.partition("?page=")[0] for file in files).to_numpy())
 
 
 def _index_block(root: str, files: list[str], regex: re.Pattern[str], templates: dict[str, str]) -> pd.DataFrame:

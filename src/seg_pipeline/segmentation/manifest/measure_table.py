@@ -175,11 +175,13 @@ def key_of(row: dict, reader: MaskReader) -> str:
     """Hash of everything that the measurements of an image depend on: its files, its row, the settings, this code.
 
     A file counts as changed if its size or modification time did: hashing contents would mean reading every file.
+    Of an image in an inventory, these are in the row.
     """
     of_masks, others = _parts(tuple(row))
     masks = [source for name in of_masks for source in row[name]]
     told = [(name, row[name]) for name in others]
-    stamps = [_stamp(path) for path in (row["path"], *(masks if reader.mask_format != "rle" else ()))]
+    image = () if isinstance(row.get("inventory_stamp"), str) else (row["path"],)
+    stamps = [_stamp(path) for path in (*image, *(masks if reader.mask_format != "rle" else ()))]
     return hashlib.sha256(repr((VERSION, reader.settings, told, masks, stamps)).encode()).hexdigest()
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.search.proposals import search_space
 from seg_pipeline.segmentation.search.ranking import DECAY, RATE, at_edge, best_point, points
 from seg_pipeline.segmentation.search.study import only_search, open_storage
-from seg_pipeline.segmentation.search.trials import Point, TrialData, TrialRunner
+from seg_pipeline.segmentation.search.trials import Point, TrialData, TrialRunner, identity_of
 from seg_pipeline.segmentation.search.workers import Workers
 from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, TpeSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
@@ -46,13 +47,15 @@ def search(
         folder: study and lock of this search.
 
     Raises:
-        ValueError: another search is using the study, or every trial of the learning rates failed.
+        ValueError: the database cannot be used, another search is using the study, or every trial of the learning rates
+            failed.
     """
-    with only_search(folder, pool.storage), closing(Workers(pool, compute)) as workers:
+    storage, identity = open_storage(folder, pool.storage), identity_of(config, data_hash(manifest))
+    with only_search(folder, pool.storage, storage, identity), closing(Workers(pool, compute)) as workers:
         data = TrialData(
             manifest, replace(compute, save_minutes=None, nodes=1), cache_folder, grid.choose_by, workers.threads
         )
-        runner = TrialRunner(config, data, workers, open_storage(folder, pool.storage), grid)
+        runner = TrialRunner(config, data, workers, storage, grid)
         tried = _search_rates(runner, _rates(config, grid))
         _search_decays(runner, tried)
         if tpe.space:

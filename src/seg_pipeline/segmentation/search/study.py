@@ -5,29 +5,40 @@ one marks them as failed and trains their points again. (Optuna's ``skip_if_exis
 finished one and lose its point, and its ``RetryFailedTrialCallback`` needs heartbeats, which a journal has not.)
 """
 
+import logging
 import os
+import time
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import optuna
+import sqlalchemy
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from seg_pipeline.segmentation.storage.locks import lock, only_process
 
+log = logging.getLogger(__name__)
+
 JOURNAL, LOCK = "study.journal", "search.lock"
 SQLITE = "sqlite:///"
+BUSY = "another search ({who}) is using this study; wait for it, stop it, or use another `data_root`"
+PATIENCE = 600
+"""Seconds to wait for a database that does not answer."""
 
 
 @contextmanager
-def only_search(folder: Path, url: str | None) -> Iterator[None]:
+def only_search(
+    folder: Path, url: str | None, storage: BaseStorage | None = None, identity: str = ""
+) -> Iterator[None]:
     """Hold the lock of a study. The system releases it when this process ends, even if it is killed.
 
-    It lies beside the journal or the SQLite file. For another database it lies in ``folder``, so it does not exclude
-    a search on another machine that uses the same database.
+    It lies beside the journal or the SQLite file. In PostgreSQL it belongs to a connection and excludes searches of the
+    same ``identity`` on other machines, until the server restarts. For another database it lies in ``folder``.
 
     Raises:
         ValueError: another process holds the lock.
@@ -35,8 +46,14 @@ def only_search(folder: Path, url: str | None) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     in_file = url is not None and url.startswith(SQLITE)
     file = Path(f"{str(url).removeprefix(SQLITE)}.lock") if in_file else folder / LOCK
-    busy = "another search (process {process}) is using this study; wait for it, stop it, or use another `data_root`"
-    with only_process(file, busy):
+    with ExitStack() as stack:
+        stack.enter_context(only_process(file, BUSY.format(who="process {process}")))
+        if isinstance(storage, PatientStorage):
+            stack.callback(storage.engine.dispose)
+            connection = stack.enter_context(storage.engine.connect()).execution_options(isolation_level="AUTOCOMMIT")
+            acquire = sqlalchemy.select(sqlalchemy.func.pg_try_advisory_lock(zlib.crc32(identity.encode())))
+            if storage.engine.dialect.name == "postgresql" and not connection.scalar(acquire):
+                raise ValueError(BUSY.format(who="on another machine, or with another `data_root`"))
         yield
 
 
@@ -69,13 +86,57 @@ def _cut_off_half_line(file: Path) -> None:
                 stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
+class PatientStorage(RDBStorage):
+    """A database on a server that may go away for a while: nothing is lost, and calls wait up to ``PATIENCE``."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, engine_kwargs={"pool_pre_ping": True})
+        self._wait_for_server()
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        super().__setstate__(state)
+        self._wait_for_server()
+
+    def _wait_for_server(self) -> None:
+        @sqlalchemy.event.listens_for(self.engine, "do_connect")
+        def connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:  # noqa: ARG001
+            since = time.monotonic()
+            while True:
+                try:
+                    return dialect.connect(*arguments, **options)
+                except dialect.loaded_dbapi.OperationalError as error:
+                    if time.monotonic() - since > PATIENCE:
+                        raise
+                    log.warning("the database of the search does not answer (%s)", str(error).partition("\n")[0])
+                    time.sleep(1)
+
+
 def open_storage(folder: Path, url: str | None) -> BaseStorage:
-    """The database at ``url``, or the journal in ``folder``."""
+    """The database at ``url``, or the journal in ``folder``.
+
+    Raises:
+        ValueError: the database cannot be used.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if url is not None:
-        return RDBStorage(url)
-    file = folder / JOURNAL
-    return JournalStorage(JournalFileBackend(str(file), lock_obj=_JournalLock(file)))
+    if url is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / JOURNAL
+        return JournalStorage(JournalFileBackend(str(file), lock_obj=_JournalLock(file)))
+    try:
+        return RDBStorage(url) if url.startswith("sqlite") else PatientStorage(url)
+    except (ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
+        said = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise ValueError(
+            f"hparam_search.pool.storage: the database at {_without_password(url)} cannot be used ({said}); correct "
+            "the address, start the server, or install its driver, such as `pip install 'seg_pipeline[postgres]'`"
+        ) from None
+
+
+def _without_password(url: str) -> str:
+    try:
+        return sqlalchemy.make_url(url).render_as_string(hide_password=True)
+    except sqlalchemy.exc.ArgumentError:
+        return "this URL"
 
 
 def open_study(name: str, storage: BaseStorage, **options: Any) -> optuna.Study:

@@ -9,10 +9,11 @@ And a trial's user attributes hold its history, so the study alone is enough to 
 import hashlib
 import json
 import logging
+import multiprocessing
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -75,9 +76,12 @@ def train_trial(trial: Trial, config: TrainingConfig, data: TrialData) -> Result
     """Train one point until it is complete, pruned or failed. This is the function that runs on a worker."""
     if data.threads:
         torch.set_num_threads(data.threads)
+    compute = data.compute
+    if multiprocessing.current_process().daemon:  # as Dask's workers are, which may not start others
+        compute = replace(compute, num_workers=0)
     rows: list[dict] = []
     try:
-        for state in train_one(data.manifest, config, data.compute, None, data.cache_folder):
+        for state in train_one(data.manifest, config, compute, None, data.cache_folder):
             for row in state["history"][len(rows) :]:
                 rows.append(row)
                 score = row_score(row, data.choose_by)
@@ -102,6 +106,11 @@ class _Running(NamedTuple):
     key: str
 
 
+def identity_of(config: TrainingConfig, data: str) -> str:
+    """Name of the studies of a search: equal for equal data and settings, except the searched ones."""
+    return f"{data[:12]}-{base_hash(config, (RATE, DECAY))[:12]}"
+
+
 class TrialRunner:
     """Trains points that are not in the study yet.
 
@@ -115,7 +124,7 @@ class TrialRunner:
     ) -> None:
         self.config, self.data, self.workers, self.storage, self.settings = config, data, workers, storage, grid
         self.data_hash = data_hash(data.manifest)
-        self.identity = f"{self.data_hash[:12]}-{base_hash(config, (RATE, DECAY))[:12]}"
+        self.identity = identity_of(config, self.data_hash)
         self.grid = open_study(f"grid-{self.identity}", storage, pruner=optuna.pruners.NopPruner())
         self.finished = finished_trials(self.grid)
         self.wanted: dict[str, Point] = {}

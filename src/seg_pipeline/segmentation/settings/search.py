@@ -116,4 +116,5 @@ class PoolSettings(Settings):
     threads: Annotated[int, Ge(1)] | None = None
     """Threads per trial; null: torch's default in this process, else an equal share of the cores."""
     storage: str | None = None
-    """Database URL of the Optuna study; null: a journal file."""
+    """Database URL of the Optuna study, such as `postgresql+psycopg://me@host/db` (extra `[postgres]`); null: a journal
+    file."""

@@ -1,0 +1,188 @@
+"""The study of a search in PostgreSQL: Debian's, started here in a temporary folder."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from optuna.trial import TrialState
+
+from seg_pipeline.segmentation.search import search, trials
+from seg_pipeline.segmentation.search.study import open_storage
+from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, Range, TpeSettings
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+
+OUTAGE = 3
+GRID = GridSettings(learning_rates=(0.001, 0.01), weight_decays=(), epochs=2, extend=False)
+TPE = TpeSettings(space={"optimizer.weight_decay": Range(low=0.001, high=0.1, log=True)}, trials=3, startup_trials=1)
+
+
+class Server:
+    """PostgreSQL on a free port, with a user that needs no password."""
+
+    def __init__(self, folder: Path) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        if not found:
+            pytest.skip("needs PostgreSQL (Debian: apt install postgresql)")
+        pytest.importorskip("psycopg", reason="needs the extra [postgres]")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self._bin, self._data = found[-1], folder / "data"
+        self._user = "postgres" if os.getuid() == 0 else None  # it refuses to run as root
+        if self._user:
+            shutil.chown(folder, self._user)
+        self._call("initdb", "-D", self._data, "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync")
+        with (self._data / "postgresql.conf").open("a") as settings:
+            settings.write(f"port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories=''\nfsync=off\n")
+        self.start()
+        self.url = f"postgresql+psycopg://tester@127.0.0.1:{port}/postgres"
+
+    def start(self) -> None:
+        self._call("pg_ctl", "-D", self._data, "-w", "-l", self._data / "log", "start")
+
+    def stop(self) -> None:
+        """Go away in the middle of everything."""
+        self._call("pg_ctl", "-D", self._data, "-m", "immediate", "stop")
+
+    def _call(self, name: str, *arguments: object) -> None:
+        command = [str(self._bin / name), *map(str, arguments)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, user=self._user, cwd=self._data.parent)
+
+
+@pytest.fixture(scope="module")
+def server():
+    with tempfile.TemporaryDirectory(prefix="postgres_") as folder:  # pytest's folders are closed to other users
+        made = Server(Path(folder))
+        yield made
+        made.stop()
+
+
+class Actor:
+    """Trains in no time; Dice depends on the learning rate. ``before`` is called before each training."""
+
+    def __init__(self, before=lambda _: None):
+        self.trained, self.before = [], before
+
+    def __call__(self, _manifest, config, *_):
+        self.trained.append((config.optimizer.learning_rate, config.optimizer.weight_decay, config.seed))
+        self.before(len(self.trained))
+        history = []
+        for epoch in range(1, config.fit.epochs + 1):
+            dice = 0.2 * epoch - config.optimizer.learning_rate
+            row = {"epoch": epoch, "learning_rate": 0.0, "train_loss": 1 - dice, "val_loss": 1 - dice, "val_dice": dice}
+            history.append(row | {"seconds": 1.0})
+            yield {"history": list(history), "finished": epoch == config.fit.epochs}
+
+
+@pytest.fixture
+def run(scans, config, tmp_path, monkeypatch):
+    """A search; those of another batch size have other studies."""
+
+    def run(actor, folder, batch_size, url):
+        monkeypatch.setattr(trials, "train_one", actor)
+        compute, pool = ComputeSettings(device="cpu", cache="none"), PoolSettings(storage=url)
+        config_ = config.changed({"sampling.batch_size": batch_size})
+        return search(scans, config_, compute, folder=tmp_path / folder, grid=GRID, tpe=TPE, pool=pool)
+
+    return run
+
+
+def assert_each_trained_once(url, seed_table, whole):
+    pd.testing.assert_frame_equal(seed_table, whole)
+    storage = open_storage(Path(), url)
+    found = [storage.get_all_trials(study._study_id) for study in storage.get_all_studies()]
+    storage.engine.dispose()
+    done = [one.user_attrs for all_ in found for one in all_ if one.state == TrialState.COMPLETE]
+    keys = [about["key"] for about in done if "key" in about]  # a proposal that the grid has trained has none
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    scenario="two searches on one database, from two machines",
+    command="kedro run --pipeline hparam_search",
+    outcome="the second stops and says so; later it repeats no trial",
+)
+def test_two_searchers_on_one_study_lose_and_repeat_no_trial(server, run):
+    refused = []
+
+    def join_in(number):
+        if number == 2:
+            with pytest.raises(ValueError, match=r"another search \(on another machine, or with another `data_root`\)"):
+                run(actor, "two", 1, server.url)
+            refused.append(number)
+
+    actor = Actor(join_in)
+    whole = run(actor, "one", 1, server.url)
+    assert refused == [2]
+    assert len(actor.trained) == whole["trial"].nunique()
+    again = run(actor, "two", 1, server.url)
+    assert len(actor.trained) == whole["trial"].nunique()
+    assert_each_trained_once(server.url, again, whole)
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_goes_on_on_another_machine(server, run):
+    whole = run(Actor(), "whole", 2, None)
+    searcher = os.fork()
+    if searcher == 0:
+        with contextlib.suppress(BaseException):
+            run(Actor(lambda number: number == 4 and os.kill(os.getpid(), signal.SIGKILL)), "one", 2, server.url)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(searcher, 0)[1]) == -signal.SIGKILL
+    second = Actor()
+    table = run(second, "two", 2, server.url)
+    assert 0 < len(second.trained) == whole["trial"].nunique() - 3
+    assert_each_trained_once(server.url, table, whole)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(
+    scenario="database of a search that goes away",
+    command="kedro run --pipeline hparam_search",
+    outcome="is waited for, up to ten minutes; no trial is lost",
+)
+def test_a_database_that_goes_away_costs_no_trial(server, run, caplog):
+    whole = run(Actor(), "whole", 3, None)
+
+    def go_away(number):
+        if number == 2:
+            server.stop()
+            threading.Timer(OUTAGE, server.start).start()
+
+    actor = Actor(go_away)
+    table = run(actor, "one", 3, server.url)
+    assert "the database of the search does not answer" in caplog.text
+    assert len(actor.trained) == whole["trial"].nunique()
+    assert_each_trained_once(server.url, table, whole)
+
+
+@pytest.mark.fault(
+    scenario="database of a search that cannot be used",
+    command="kedro run --pipeline hparam_search",
+    outcome="names the address without its password, and what to do",
+)
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        (
+            "postgresql+psycopg://me:secret@127.0.0.1:9/db",
+            r"at postgresql\+psycopg://me:\*\*\*@127.0.0.1:9/db cannot be",
+        ),
+        ("nowhere://me:secret@host/db", r"at nowhere://me:\*\*\*@host/db cannot be used \(.*nowhere"),
+        ("no url", r"at this URL cannot be used \("),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_named(tmp_path, url, message):
+    pytest.importorskip("psycopg", reason="needs the extra [postgres]")
+    with pytest.raises(ValueError, match=rf"hparam_search\.pool\.storage: the database {message}") as told:
+        open_storage(tmp_path, url)
+    assert "secret" not in str(told.value)
