@@ -46,14 +46,14 @@ def list_inventory(inventory: str, folder: str, glob: str) -> pd.Series:
     ):
         raise ValueError(
             f"{inventory}: an inventory needs the columns path (or bucket and key), size, and etag or mtime; it has "
-            f"{', '.join(table) or 'none of them'}"
+            f"{', '.join(map(str, table)) or 'none of them'}"
         )
     for name, value in (("is_latest", "false"), ("is_deleted", "true")):
         if name in table:
             table = table[table[name].str.lower() != value]
     paths = table["path"] if "path" in table else "s3://" + table["bucket"] + "/" + table["key"].map(unquote_plus)
     paths = paths.str.removeprefix(f"{folder}/")
-    changed = table.get("etag", table.get("mtime"))
+    changed = table["etag" if "etag" in table else "mtime"]
     changed = changed.fillna(table["mtime"]) if "mtime" in table else changed
     stamps = pd.Series((table["size"] + " " + changed).to_numpy(), index=paths.to_numpy(), dtype="str")
     files = matching([path for path in stamps.index.dropna() if "://" not in path and not path.startswith("/")], glob)
@@ -87,8 +87,7 @@ def _read_table(file: str, names: list[str] | None = None) -> pd.DataFrame:
     with open_file(file) as opened:
         if file.endswith(".parquet"):
             return pd.read_parquet(opened, dtype_backend="numpy_nullable")  # else sizes become floats
-        packed = "gzip" if file.endswith(".gz") else None
-        return pd.read_csv(opened, names=names, dtype="str", compression=packed)
+        return pd.read_csv(opened, names=names, dtype="str", compression="gzip" if file.endswith(".gz") else None)
 
 
 def _known(table: pd.DataFrame) -> pd.DataFrame:

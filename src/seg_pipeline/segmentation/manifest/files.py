@@ -60,7 +60,7 @@ def index_files(
     table = pd.concat([_index_block(folder, block, regex, templates) for block in blocks], ignore_index=True)
     if stamps is None:
         return table
-    return table.assign(inventory_stamp=stamps.reindex(file.partition("?page=")[0] for file in files).to_numpy())
+    return table.assign(inventory_stamp=stamps.reindex([file.partition("?page=")[0] for file in files]).to_numpy())
 
 
 def _index_block(root: str, files: list[str], regex: re.Pattern[str], templates: dict[str, str]) -> pd.DataFrame:
