@@ -44,10 +44,9 @@ def moved(config: dict, folder: Path) -> dict:
 
 def alike(config: dict) -> str:
     """All of an entry but its file's name, of which it keeps the suffix."""
+    outer = {**config, "dataset": None} if "dataset" in config else None
     entry = config.get("dataset", config)
-    return json.dumps(
-        [{**config, "dataset": None}, {**entry, "filepath": Path(entry["filepath"]).suffix}], sort_keys=True
-    )
+    return json.dumps([outer, {**entry, "filepath": Path(entry["filepath"]).suffix}], sort_keys=True)
 
 
 ENTRIES = entries()

@@ -1,4 +1,7 @@
-"""The notebooks run from top to bottom, on what the pipelines left or alone, and hold no outputs in git."""
+"""The notebooks run from top to bottom, on what the pipelines left or alone, and hold no outputs in git.
+
+Jupyter's packages take over three seconds to import, so only the process that runs these tests imports them.
+"""
 
 import re
 import shutil
@@ -6,12 +9,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
 
-import nbformat
 import pytest
-from jupyter_client import KernelManager
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
-from nbclient import NotebookClient
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,6 +24,8 @@ RELOAD, OTHER = "%reload_kedro", 'context.project_path / "data/other"'
 
 
 def read(path: Path):
+    import nbformat
+
     return nbformat.read(path, as_version=4)
 
 
@@ -90,6 +92,8 @@ def finished(smoke_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def kernel(finished):
     """One for all notebooks, as starting it and importing torch takes longer than most of their cells."""
+    from jupyter_client import KernelManager
+
     manager = KernelManager(kernel_name="python3")
     yield manager
     if manager.has_kernel:
@@ -107,8 +111,11 @@ class Shown(NamedTuple):
     """Its other results, as HTML and as text."""
 
 
-def run(kernel: KernelManager, name: str, replaced: dict[str, str]) -> Shown:
+def run(kernel, name: str, replaced: dict[str, str]) -> Shown:
     """Executes a notebook with some of its text replaced, each piece in one cell; no earlier notebook's names stay."""
+    import nbformat
+    from nbclient import NotebookClient
+
     notebook = read(ROOT / "notebooks" / f"{name}.ipynb")
     for old, new in replaced.items():
         (cell,) = [cell for cell in codes(notebook) if old in cell.source]

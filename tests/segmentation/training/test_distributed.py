@@ -134,8 +134,14 @@ def test_a_failure_says_what_one_process_would_have_said(manifest, config):
     wild = config.changed({"loss.terms": {"bce": 1e39}})  # more than float32 holds
     began = time.monotonic()
     with pytest.raises(TrainingFailed, match="is not finite, on the images"):
-        list(train(manifest, wild, replace(TWO, restarts=1)))
+        list(train(manifest, wild, replace(TWO, restarts=0)))
     assert time.monotonic() - began < 120
+
+
+@pytest.mark.parametrize("mark", [distributed.STOP, distributed.FAILURE])
+def test_a_process_that_starts_again_in_vain_ends_at_once(mark, tmp_path):
+    (tmp_path / mark).touch()
+    distributed._work(str(tmp_path), parent=0, cache=None)  # without job.json, environment and parent
 
 
 def test_images_are_decoded_once_for_all_processes(manifest, config, tmp_path, monkeypatch):
