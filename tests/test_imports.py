@@ -54,6 +54,19 @@ def test_kedro_commands_stay_light(command: list[str], unneeded: set[str]):
     assert imported_by("-m", "kedro", *command) & unneeded == set()
 
 
+def test_data_processing_needs_no_torch():
+    """400 MB of memory and some seconds; a tenth of a million images' tables takes less."""
+    code = """
+import pandas as pd
+from seg_pipeline import segmentation as seg
+assert seg.metrics.annotator_agreement(pd.DataFrame({"id": ["a"]}), {"a": "a"}).empty
+for name in ("clean_annotations", "merge_files", "measure_rows", "check_images", "assign_splits", "check_leaks"):
+    getattr(seg.manifest, name)
+assert seg.report.findings_page
+"""
+    assert imported_by("-c", code) & HEAVY == {"matplotlib"}
+
+
 @pytest.mark.parametrize("command", ["predict"])
 def test_commands_that_run_an_exported_model_need_neither_torch_nor_kedro(command: str):
     code = f"""

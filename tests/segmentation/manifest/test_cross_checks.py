@@ -99,6 +99,12 @@ def test_another_dtype_or_number_of_channels_is_told():
     ]
 
 
+@pytest.mark.parametrize("check", [check_copies, check_pixel_kinds, check_intensities, check_jumps])
+def test_ordinary_images_have_no_finding(check):
+    assert check(with_masks([FULL] * 8)).empty
+    assert check(with_masks([FULL] * 8, series=list("aabbccdd"))).empty
+
+
 def test_a_dark_frame_is_an_outlier_and_a_dark_series_is_none():
     means = [100.0 + index for index in range(8)] + [20.0 + index for index in range(8)]
     means[3] = 30.0

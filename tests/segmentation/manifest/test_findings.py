@@ -1,3 +1,4 @@
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -7,6 +8,7 @@ from seg_pipeline.segmentation.manifest.findings import (
     collect,
     counts,
     findings_table,
+    is_among,
     quarantine,
     reconcile,
     refuse_dropped,
@@ -26,6 +28,24 @@ def test_take_out_splits_a_table_without_losing_a_row():
     assert findings["reason"].tolist() == ["size is 6", "size is 7"]
     assert findings["row"].tolist() == [3, 4]
     assert findings["image_id"].isna().tolist() == [True, False]
+
+
+@pytest.mark.parametrize("bad", [[False, False], [True, False]])
+def test_a_table_is_copied_only_where_rows_are_taken_out(bad):
+    """Every step of the cleaning takes rows out; copies of all masks would fill the memory."""
+    table = pd.DataFrame({"image_id": ["a", "b"], "row": [2, 3]}, index=[4, 9])
+    kept, _ = quarantine(table, pd.Series(bad, index=table.index), "rule", "reason")
+    pd.testing.assert_frame_equal(kept, table[~np.array(bad)])
+    assert np.shares_memory(kept["row"].to_numpy(), table["row"].to_numpy()) == (not any(bad))
+    kept["row"] = 0
+    assert table["row"].tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("known", [[], ["b"]])
+def test_what_is_among_others(known):
+    values = pd.Series(["a", "b"], index=[4, 9], dtype="str")
+    expected = values.isin(known)
+    pd.testing.assert_series_equal(is_among(values, pd.Series(known, dtype="str")), expected)
 
 
 def test_counts_by_rule_and_action():

@@ -155,7 +155,7 @@ def check_pixel_kinds(manifest: pd.DataFrame) -> pd.DataFrame:
     """Images whose dtype or number of channels differs from most."""
     kinds = manifest["dtype"] + " x " + manifest["channels"].astype("str")
     usual = kinds.mode()[0]
-    odd = manifest.loc[kinds != usual, ["image_id", "file"]].assign(kind=kinds)
+    odd = manifest[["image_id", "file"]].assign(kind=kinds)[kinds != usual]
     return findings_table(
         _about(row, "pixel_kind_differs", f"pixels are {row['kind']} (dtype x channels), those of most images {usual}")
         for row in iter_records(odd)
@@ -173,14 +173,14 @@ def check_intensities(manifest: pd.DataFrame) -> pd.DataFrame:
     usual = around.where(long, level.groupby(images["dtype"]).transform("median"))
     # 1.4826 scales the median deviation to a normal distribution's standard deviation.
     spread = 1.4826 * (level - usual).abs().median()
-    far = images[(level - usual).abs() > OUTLIER * max(spread, MIN_SPREAD)]
+    far = (level - usual).abs() > OUTLIER * max(spread, MIN_SPREAD)
     return findings_table(
         _about(
             row,
             "intensity_outlier",
             f"mean intensity is {row['intensity_mean']:.1f}, that of the images around it {row['usual']:.1f}",
         )
-        for row in iter_records(far.assign(usual=np.expm1(usual)))
+        for row in iter_records(images.assign(usual=np.expm1(usual))[far])
     )
 
 

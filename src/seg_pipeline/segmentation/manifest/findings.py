@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 Action = Literal["dropped", "repaired", "flagged"]
@@ -47,7 +48,12 @@ def quarantine(
         Finding(rule, reason.format_map(row), action, *(_value(row, name) for name in ("image_id", "file", "row")))
         for row in table[bad].to_dict("records")
     ]
-    return table[~bad], findings_table(found)
+    return without(table, bad), findings_table(found)
+
+
+def without(table: pd.DataFrame, bad: pd.Series | np.ndarray) -> pd.DataFrame:
+    """``table[~bad]``, which shares the memory of ``table`` if no row is bad: most of it are masks."""
+    return table[~bad] if bad.any() else table.copy(deep=False)
 
 
 def quarantine_unusable(files: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -68,6 +74,8 @@ def note_repairs(table: pd.DataFrame, rule: str) -> tuple[pd.DataFrame, pd.DataF
 
 def is_among(values: pd.Series, known: pd.Series) -> pd.Series:
     """``values.isin(known)``, 20 times as fast as pandas 3.0 does it for text."""
+    if values.empty or known.empty:
+        return pd.Series(False, index=values.index, name=values.name)
     return values.astype(object).isin(known.astype(object))
 
 

@@ -19,6 +19,7 @@ from seg_pipeline.segmentation.manifest.findings import (
     is_among,
     note_repairs,
     quarantine,
+    without,
 )
 from seg_pipeline.segmentation.manifest.table_forms import INDEXED, MaskFormat, RleStarts, read_form
 
@@ -83,9 +84,8 @@ def clean_annotations(
     held = rows["class"]
     rows, unknown = _name_classes(rows, names) if mask_format != INDEXED else (rows, missing[:0])
     rows, unmasked = _note_blank_masks(rows, mask_format)
-    key = [name for name in ("image_id", "class", "mask", "file") if name in rows]
     rows, duplicates = quarantine(
-        rows, rows.duplicated(key), "duplicate_row", "repeats an earlier row: the same image, class and mask"
+        rows, _repeated(rows), "duplicate_row", "repeats an earlier row: the same image, class and mask"
     )
     refuse = multiple_masks == "refuse" or mask_format == INDEXED
     rows, conflicts = _refuse_conflicts(rows) if refuse else (rows, missing[:0])
@@ -98,7 +98,7 @@ def clean_annotations(
 def _without_blank_lines(form: pd.DataFrame, metadata: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     lines = np.flatnonzero(metadata.isna().all(axis=1)) + 2
     found = [Finding("blank_line", "the line is blank", "flagged", row=int(line)) for line in lines]
-    return form[~form["row"].isin(lines)], findings_table(found)
+    return without(form, form["row"].isin(lines)), findings_table(found)
 
 
 def _with_files(rows: pd.DataFrame, metadata: pd.DataFrame, mask_format: MaskFormat) -> pd.DataFrame:
@@ -140,7 +140,8 @@ def _name_classes(rows: pd.DataFrame, names: dict[str, str]) -> tuple[pd.DataFra
     """
     names = {**names, NO_CLASS: NO_CLASS}
     bad = ~rows["class"].isin(list(names))
-    alone = bad & ~is_among(rows["image_id"], rows.loc[~bad, "image_id"])
+    alone = bad.copy()
+    alone[bad] = ~is_among(rows.loc[bad, "image_id"], rows.loc[~bad, "image_id"])
     reason = (
         f"class {{class}} is not one of {', '.join(list(names)[:-1])}; declare it under `dataset.classes` if you want "
         "to use it"
@@ -149,7 +150,10 @@ def _name_classes(rows: pd.DataFrame, names: dict[str, str]) -> tuple[pd.DataFra
     kept = "; the image shows no other class and stays, as an image without objects"
     _, of_alone = quarantine(rows, alone, "unknown_class", reason + kept)
     empty = rows[alone].drop_duplicates("image_id").assign(**{"class": NO_CLASS, "mask": ""})
-    known = pd.concat([rows[~bad], empty]).sort_index(kind="stable")
+    known = without(rows, bad)
+    if len(empty):
+        known = pd.concat([known, empty])
+    known = known.sort_index(kind="stable")
     return known.assign(**{"class": known["class"].map(names)}), collect(beside, of_alone)
 
 
@@ -160,7 +164,15 @@ def _note_blank_masks(rows: pd.DataFrame, mask_format: MaskFormat) -> tuple[pd.D
     _, found = quarantine(
         rows, blank & (mask_format == "files") & (rows["class"] != NO_CLASS), "blank_mask", reason, "flagged"
     )
-    return rows.assign(mask=rows["mask"].mask(blank, "")), found
+    return rows.assign(mask=rows["mask"].fillna("")), found
+
+
+def _repeated(rows: pd.DataFrame) -> pd.Series:
+    """Which rows repeat an earlier one. Only masks of rows of one image and class are compared, as they are long."""
+    found = rows.duplicated(["image_id", "class"], keep=False)
+    key = [name for name in ("image_id", "class", "mask", "file") if name in rows]
+    found[found] = rows[found].duplicated(key)
+    return found
 
 
 def _refuse_all(held: pd.Series, names: dict[str, str], findings: pd.DataFrame) -> None:

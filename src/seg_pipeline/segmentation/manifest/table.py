@@ -22,6 +22,7 @@ from seg_pipeline.segmentation.manifest.findings import (
     note_repairs,
     quarantine,
     quarantine_unusable,
+    without,
 )
 from seg_pipeline.segmentation.manifest.metadata import MaskFormat
 from seg_pipeline.segmentation.objects.gaps import seams
@@ -188,7 +189,7 @@ def merge_files(
         files, ~is_among(files["image_id"], annotated["image_id"]), "file_without_row", "no metadata row names it"
     )
     refused_files = collect(unusable, twins)["image_id"].dropna()
-    rows = annotated[~is_among(annotated["image_id"], refused_files)]
+    rows = without(annotated, is_among(annotated["image_id"], refused_files))
     rows, without_file = quarantine(
         rows, ~is_among(rows["image_id"], files["image_id"]), "row_without_file", "no image file has this id"
     )

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.metrics.agreement import kappa
-
 COLUMNS = {"image_id": "str", "class": "str", "annotators": "int64", "dice": "float64", "kappa": "float64"}
 
 
@@ -31,6 +29,8 @@ def annotator_agreement(metadata: pd.DataFrame, class_values: Mapping[str, str])
 def _rows(metadata: pd.DataFrame, class_values: Mapping[str, str]) -> Iterator[tuple[Any, ...]]:
     if "compared" not in metadata:
         return
+    from seg_pipeline.segmentation.metrics.agreement import kappa  # needs torch, and few tables have annotators
+
     for row in metadata[metadata["compared"].notna()].to_dict("records"):
         found = json.loads(row["compared"])
         for name, value in class_values.items():
