@@ -63,6 +63,13 @@ def test_an_ensemble_averages_probabilities(manifest, config):
     assert len(load_models(checkpoint, CPU)) == 2
 
 
+def test_the_code_of_older_models_in_mlflow_finds_what_it_imports(config):
+    """It calls the models of a checkpoint its members."""
+    code = "from seg_pipeline.segmentation.prediction.predict_images import load_members"
+    exec(code, found := {})
+    assert len(found["load_members"]({"members": untrained(config, 1, 2)["models"]}, CPU)) == 2
+
+
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 def test_the_mean_vote_by_hand(task):
     """Of an image 1 x 2 as it is and mirrored, under a network that is surer of the left pixel."""

@@ -316,7 +316,7 @@ def _meaning(
 ) -> tuple[dict[str, Any], Classes]:
     """The parameters `annotations` and the classes."""
     if found.classes is None and not found.several:
-        ask.decide("masks: one per image; pixel values are the classes")
+        ask.decide("masks: one per image; each pixel holds a number")
         columns: dict[str, Any] = {"image_id": "image_id", "mask": "mask_id"}
         return {"mask_format": "indexed", "columns": columns}, from_pixels(files, known, ask, alone=alone)
     columns = {"image_id": "image_id", "class": "class_id" if found.classes else None, "mask": "mask_id"}

@@ -57,6 +57,11 @@ def load_models(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter,
     return models
 
 
+def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter, TrainingConfig]]:
+    """Build them under the names that the code of models in mlflow has from before ``members`` became ``models``."""
+    return load_models({"models": checkpoint["members"]}, device)
+
+
 def _check_weights(found: dict, expected: dict[str, Tensor]) -> None:
     for name in [*expected, *found]:
         if name not in found or name not in expected:
