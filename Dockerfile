@@ -1,9 +1,11 @@
 # The project with the extras needed to run it. Mount your data at /project/data.
 # CPU:  docker build --build-arg TORCH_INDEX=<the CPU index address on pytorch.org> -t seg_pipeline .
 # CUDA: docker build -t seg_pipeline:cuda .      (pip's default torch includes the CUDA libraries)
-# A tag can change; to build from one image for good, `docker pull` it and pin its digest:
-#   docker build --build-arg BASE="$(docker inspect --format '{{index .RepoDigests 0}}' python:3.11-slim-bookworm)" .
-ARG BASE=python:3.11-slim-bookworm
+# A tag can move, so the base image is named by digest: the multi-platform index of python:3.11-slim-bookworm at Python
+# 3.11.17, as three unrelated public Dockerfiles name it too (looked up on 2026-11-28; no registry was asked).
+# Take a newer one, for fixes of Debian and Python, with what this prints:
+#   docker buildx imagetools inspect python:3.11-slim-bookworm
+ARG BASE=python:3.11.17-slim-bookworm@sha256:2333bd330d12de02514770b3585cad313644316047cdee24a7acfdece6de6efb
 FROM ${BASE}
 
 # Libraries that OpenCV needs. Unpinned: the base image's release fixes their versions.

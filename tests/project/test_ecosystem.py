@@ -40,6 +40,13 @@ def test_the_volume_of_the_container_keeps_the_tracked_runs():
     assert f"MLFLOW_TRACKING_URI=sqlite:///{volume}/mlflow.db" in text
 
 
+def test_the_container_starts_from_a_digest_and_runs_as_a_user():
+    text = (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"^FROM (.+)", text, re.M) == ["${BASE}"]
+    assert re.search(r"^ARG BASE=python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}$", text, re.M)
+    assert re.findall(r"^USER (.+)", text, re.M) == ["1000"]
+
+
 def test_container_workflow_and_makefile_name_the_same_system_libraries():
     wanted = re.search(r'apt install (libgl1[^"]+)"', (ROOT / "Makefile").read_text())
     assert wanted

@@ -6,6 +6,8 @@ Each ends a command with one sentence and leaves the files of before; a rerun en
 import os
 import random
 import re
+import select
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -27,7 +29,9 @@ pytestmark = [
 ]
 
 KILLS = {"data_processing": 8, "hparam_search": 3, "training": 5, "export": 3, "inference": 6}
-"""Share of the kills by pipeline, in their order; KILLS=50 in the environment asks for so many in all."""
+"""Share of the kills by pipeline, in their order; KILLS=50 in the environment asks for so many in all.
+
+Each meets a running process: a run that ended before its signal is repeated."""
 MOST_KILLS = int(os.environ.get("KILLS", "10"))
 TRACKED = ("hparam_search", "training")
 UNTRACKED = "tracking.enabled=false"
@@ -74,17 +78,33 @@ def outputs(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in files}
 
 
-def kill(project, pipeline: str, moment: float, number: int) -> bool:
-    """Whether the run was still going when the signal came."""
+def kill(project, pipeline: str, rng: random.Random, times: list[float]) -> bool:
+    """Send a signal at a random moment of a run; whether the run was still going.
+
+    Moments are counted in lines of output and not in seconds, so that they fall into the same work on any machine:
+    ``times`` are when an undisturbed run wrote its lines.
+    """
+    line, number = rng.randrange(len(times) - 1), rng.choice(SIGNALS)
     command = project.start(pipeline, params=params(pipeline))
     process = os.pidfd_open(command.process)  # it may end before the signal, and its number be used again
-    time.sleep(moment)
+    written(command, process, line + 1)
+    select.select([process], [], [], rng.random() * (times[line + 1] - times[line]))
     with suppress(ProcessLookupError):
         signal.pidfd_send_signal(process, number)
     os.close(process)
     status = command.wait()
     assert status in (0, 1, 130, -number), (pipeline, status, command.output[-2000:])
     return status != 0
+
+
+def written(command, process: int, most: int) -> list[float]:
+    """When a command wrote each of its first ``most`` lines, or all if it ends before; ``process`` is its pidfd."""
+    times: list[float] = []
+    ended = False
+    while not ended and len(times) < most:
+        ended = bool(select.select([process], [], [], 0.005)[0])
+        times += [time.monotonic()] * (command.output.count("\n") - len(times))
+    return times
 
 
 def workers(project) -> list[psutil.Process]:
@@ -241,28 +261,40 @@ def test_a_locale_without_utf_8_changes_nothing(processed):
     assert {name: contents(path) for name, path in before.items()} == said
 
 
+@pytest.mark.timeout(max(900, 90 * MOST_KILLS))
 @pytest.mark.fault(
     scenario="SIGTERM, SIGINT and SIGKILL at random moments",
     command="data_processing, hparam_search, training, export, inference",
     outcome="a rerun gives the files of an undisturbed run; no process, temporary file or open mlflow run is left",
 )
 def test_whatever_is_interrupted_a_rerun_gives_what_an_undisturbed_run_gives(project):
-    seconds = {}
+    times = {}
     for pipeline in KILLS:
-        began = time.monotonic()
-        status, output = project.run(pipeline, params=params(pipeline))
-        assert status == 0, output[-3000:]
-        seconds[pipeline] = time.monotonic() - began
-    undisturbed = project.data.with_name("undisturbed")
+        command = project.start(pipeline, params=params(pipeline))
+        process = os.pidfd_open(command.process)
+        times[pipeline] = written(command, process, sys.maxsize)
+        os.close(process)
+        assert command.wait() == 0, command.output[-3000:]
+    undisturbed, before = (project.data.with_name(name) for name in ("undisturbed", "before"))
     project.data.rename(undisturbed)
-    rng, met = random.Random(8), 0
+    project.data.mkdir()
+    rng = random.Random(8)
     for pipeline, share in KILLS.items():
-        for _ in range(max(1, round(share * MOST_KILLS / sum(KILLS.values())))):
-            met += kill(project, pipeline, rng.uniform(0.05, 1) * seconds[pipeline], rng.choice(SIGNALS))
+        shutil.copytree(project.data, before)
+        met, kills = 0, max(1, round(share * MOST_KILLS / sum(KILLS.values())))
+        for _ in range(5 * kills):
+            if kill(project, pipeline, rng, times[pipeline]):
+                met += 1
+            else:  # all that was left had been done before the signal came
+                shutil.rmtree(project.data)
+                shutil.copytree(before, project.data)
+            if met == kills:
+                break
+        assert met == kills, pipeline
+        shutil.rmtree(before)
         status, output = project.run(pipeline, params=params(pipeline))
         assert status == 0, output[-3000:]
         assert "Traceback" not in output
-    assert met > MOST_KILLS // 4  # a resumed run is shorter than a whole one, and many kills come too late
     _, alive = psutil.wait_procs(workers(project), timeout=10)
     assert alive == []
     one, other = outputs(undisturbed), outputs(project.data)

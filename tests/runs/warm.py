@@ -59,6 +59,7 @@ class Warm:
         """Run ``kedro`` with these arguments; ``options`` are those of ``_prepare``."""
         self._number += 1
         log = self._folder / f"{self._number}.txt"
+        log.touch()  # it may be read before the command has begun
         job = {"argv": [str(one) for one in argv], "log": str(log), **options}
         self.server.stdin.write(json.dumps(job) + "\n")
         return Command(int(self._line()), lambda: int(self._line()), log)
