@@ -295,7 +295,7 @@ def test_whatever_is_interrupted_a_rerun_gives_what_an_undisturbed_run_gives(pro
         status, output = project.run(pipeline, params=params(pipeline))
         assert status == 0, output[-3000:]
         assert "Traceback" not in output
-    _, alive = psutil.wait_procs(workers(project), timeout=10)
+    _, alive = psutil.wait_procs(workers(project), timeout=120)
     assert alive == []
     one, other = outputs(undisturbed), outputs(project.data)
     assert one.keys() - other.keys() == set()

@@ -172,7 +172,7 @@ def assert_same(one: Path, other: Path) -> None:
 def test_a_training_killed_five_times_ends_with_the_weights_of_one_that_was_not(training, whole, folder):
     undisturbed, seconds = whole
     rng = random.Random(4)
-    moments = [(step, saved) for step in range(STEPS - 3) for saved in (False, True)]
+    moments = [(step, saved) for step in range(STEPS // 2) for saved in (False, True)]  # far from the end
     for moment in sorted(rng.sample(moments, KILLS)):  # each further on than the one before
         delay = rng.random() * seconds[moment[1]]
         assert training.live_until(folder, moment, delay) == -signal.SIGKILL

@@ -130,7 +130,7 @@ class WarmClient(TestClient):
 
 
 def wait_until_warm(app: FastAPI) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not app.state.served.readiness.is_warm:
         assert time.monotonic() < end, "did not become ready"
         time.sleep(0.005)
@@ -149,11 +149,10 @@ def client() -> Iterator[TestClient]:
 @contextlib.contextmanager
 def running(app: FastAPI, **config: Any) -> Iterator[tuple[str, uvicorn.Server]]:
     """The address of a real server in a thread."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="warning", server_header=False, **config))
-    thread = threading.Thread(target=server.run)
+    own = socket.create_server(("127.0.0.1", 0))  # given to the server, so that no other process can take its port
+    port = own.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, **config))
+    thread = threading.Thread(target=server.run, args=([own],))
     thread.start()
     try:
         while not server.started and thread.is_alive():
@@ -162,7 +161,8 @@ def running(app: FastAPI, **config: Any) -> Iterator[tuple[str, uvicorn.Server]]
         yield f"http://127.0.0.1:{port}", server
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(120)
+        own.close()
 
 
 @pytest.fixture(scope="session")

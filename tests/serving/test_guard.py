@@ -155,7 +155,7 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_back(fake):
 
 def test_the_server_is_ready_when_the_model_is_warm_and_until_it_stops(fake):
     predictor, go = fake.Predictor(), threading.Event()
-    predictor.job = lambda: go.wait(20)
+    predictor.job = lambda: go.wait(120)
     app = fake.app(predictor)
     with TestClient(app, base_url="http://localhost") as client:
         cold, alive = client.get("/readyz"), client.get("/healthz").status_code
@@ -176,7 +176,7 @@ def test_a_model_that_cannot_predict_is_never_ready(fake, caplog):
 
     predictor = fake.Predictor(job=fault)
     with TestClient(fake.app(predictor), base_url="http://localhost") as client:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while "cannot predict a blank image" not in caplog.text and time.monotonic() < end:
             time.sleep(0.01)
         assert client.get("/readyz").status_code == 503

@@ -18,7 +18,7 @@ def address(fake):
 
 def connected(address):
     host, port = address.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=10)
+    return socket.create_connection((host, int(port)), timeout=120)
 
 
 def everything(connection):
@@ -71,9 +71,13 @@ def test_connections_beyond_the_limit_are_closed(address, monkeypatch):
 
 
 def test_usual_requests_pass_on_one_connection_one_after_another(address, fake, monkeypatch):
-    monkeypatch.setattr(protocol, "HEADER_SECONDS", 0.5)
+    timers = []
+    start = LimitedProtocol._start_timer
+    monkeypatch.setattr(LimitedProtocol, "_start_timer", lambda self: (start(self), timers.append(self._timer)))
     noise = bytes(300_000)  # a body far above the limit of headers
     with httpx.Client(base_url=address) as client:
         for _ in range(3):
             assert client.get("/healthz").json() == {"status": "ok"}
             assert client.post("/api/predict", files={"image": ("a.png", noise)}).status_code == 415
+    assert len(timers) == 6
+    assert all(timer.cancelled() for timer in timers)  # each ended with its headers

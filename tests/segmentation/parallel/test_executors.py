@@ -88,11 +88,11 @@ def test_a_task_that_kills_every_worker_is_named(processes):
 
 
 def test_tasks_that_nobody_wants_any_more_end(processes):
-    found = map_ordered(processes, time.sleep, [0, 60, 60, 60])
+    found = map_ordered(processes, time.sleep, [0, 600, 600, 600])
     next(found)
     workers = [psutil.Process(pid) for pid in processes._pool._processes]
     found.close()
-    assert not psutil.wait_procs(workers, timeout=5)[1]
+    assert not psutil.wait_procs(workers, timeout=120)[1]
 
 
 INTERRUPTED = """
@@ -100,7 +100,7 @@ import time
 from seg_pipeline.segmentation.parallel.executors import Processes
 from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
 
-for _ in map_ordered(Processes(2), time.sleep, [0, 60, 60, 60]):
+for _ in map_ordered(Processes(2), time.sleep, [0, 600, 600, 600]):
     print("at work", flush=True)
 """
 
@@ -112,8 +112,8 @@ def test_ctrl_c_ends_the_workers():
         assert process.stdout.readline() == "at work\n"
         workers = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
-        said = process.communicate(timeout=20)[1]
-    assert not psutil.wait_procs(workers, timeout=5)[1]
+        said = process.communicate(timeout=120)[1]
+    assert not psutil.wait_procs(workers, timeout=120)[1]
     assert said.endswith("KeyboardInterrupt\n")
     assert "a worker died" not in said
 
