@@ -39,6 +39,15 @@ class ParquetDataset(Atomic, pandas.ParquetDataset):
     pass
 
 
+class CSVDataset(Atomic, pandas.CSVDataset):
+    """In which a spreadsheet runs nothing, see ``without_formulas``."""
+
+    def save(self, data: Any) -> None:
+        from seg_pipeline.segmentation.inference.outputs import without_formulas
+
+        super().save(without_formulas(data))
+
+
 class JSONDataset(Atomic, json.JSONDataset):
     DEFAULT_FS_ARGS = _UTF_8
 

@@ -1,11 +1,14 @@
 import hashlib
 import time
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 
 import nibabel
 import numpy as np
 import pandas as pd
 import pytest
 
+from seg_pipeline.segmentation.formats import volumes
 from seg_pipeline.segmentation.formats.volumes import (
     Case,
     Cutting,
@@ -16,6 +19,7 @@ from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.intensities import fit_uint16, to_uint16
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS, pivot_annotations
 from seg_pipeline.segmentation.manifest.table import merge_files
+from seg_pipeline.segmentation.parallel.executors import InProcess
 
 # By (right, front, head): 4 x 3 x 2 voxels of 1, 2 and 5 mm; a voxel's value is 100 x + 10 y + z.
 RAS = np.fromfunction(lambda x, y, z: 100 * x + 10 * y + z, (4, 3, 2)).astype(np.int16)
@@ -126,6 +130,23 @@ def test_files_are_hashed_once_per_run(tmp_path, monkeypatch):
     for _ in range(3):
         index_volumes([one], store, Cutting())
     assert hashed == [str(one.images[0]), str(one.labels)]
+
+
+def test_a_volume_that_kills_the_process_that_reads_it_is_a_problem_of_its_own(tmp_path, monkeypatch):
+    class Fragile(InProcess):
+        def submit(self, function, task):
+            if task[0].name != "b":
+                return super().submit(function, task)
+            future = Future()
+            future.set_exception(BrokenProcessPool("a worker died"))
+            return future
+
+    monkeypatch.setattr(volumes, "make_executor", lambda _: Fragile())
+    images, _ = index_volumes([case(tmp_path, name=name) for name in "abc"], tmp_path / "store", Cutting())
+    assert images["file"].tolist() == ["a/0000.png", "a/0001.png", "b.nii.gz", "c/0000.png", "c/0001.png"]
+    assert images["problem"].dropna().tolist() == [
+        "the process that read it died three times: it crashes its decoder, or memory ran out (use fewer workers)"
+    ]
 
 
 @pytest.mark.fault(

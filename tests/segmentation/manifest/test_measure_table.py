@@ -2,6 +2,8 @@
 
 import errno
 import itertools
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 
 import cv2
@@ -20,6 +22,7 @@ from seg_pipeline.segmentation.manifest.measure_table import (
     measure_rows,
     remove_parts,
 )
+from seg_pipeline.segmentation.parallel.executors import InProcess
 
 
 def save(path, values):
@@ -165,6 +168,36 @@ def test_an_io_error_is_a_finding_of_its_run_alone(two, monkeypatch):
     again, findings, _ = measure_changed(two, MaskReader({"a": "a"}, "rle"), known)
     assert again["image_id"].tolist() == ["i1", "i2"]
     assert findings.empty
+
+
+class Fragile(InProcess):
+    """Its only worker dies while it reads the image i2."""
+
+    def submit(self, function, rows):
+        if "i2" not in [row["image_id"] for row in rows]:
+            return super().submit(function, rows)
+        future = Future()
+        future.set_exception(BrokenProcessPool("a worker died"))
+        return future
+
+
+def test_an_image_that_kills_the_process_that_reads_it_is_a_finding_and_its_neighbours_are_read(two, monkeypatch):
+    table = pd.concat([two] + [two[:1].assign(image_id=f"i{number}") for number in range(3, 9)], ignore_index=True)
+    monkeypatch.setattr(measure_table, "make_executor", lambda _: Fragile())
+    manifest, findings, known = measure_changed(table, MaskReader({"a": "a"}, "rle"), None)
+    assert manifest["image_id"].tolist() == ["i1", "i3", "i4", "i5", "i6", "i7", "i8"]
+    assert findings[["rule", "reason", "action", "image_id"]].to_numpy().tolist() == [
+        [
+            "io_error",
+            "the process that read it died three times: the image or a mask crashes its decoder, or memory ran out "
+            "(use fewer workers)",
+            "dropped",
+            "i2",
+        ]
+    ]
+    monkeypatch.undo()
+    again, _, _ = measure_changed(table, MaskReader({"a": "a"}, "rle"), known)
+    assert again["image_id"].tolist() == table["image_id"].tolist()
 
 
 def test_the_file_of_an_address_is_watched(two, tmp_path):

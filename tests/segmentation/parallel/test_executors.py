@@ -74,17 +74,21 @@ def test_a_worker_that_dies_costs_a_retry_and_not_the_run(processes, tmp_path, c
     assert "a worker died" in caplog.text
 
 
-@pytest.mark.fault(
-    scenario="image that kills the process that reads it",
-    command="data_processing",
-    outcome="is read alone; the third time the run stops and names it",
-)
 def test_a_task_that_kills_every_worker_is_named(processes):
     found = map_ordered(processes, die, range(9))
     assert [next(found), next(found)] == [0, 1]
     with pytest.raises(RuntimeError, match=r"died 3 times, at last with this task alone: 2\. Either memory"):
         next(found)
     assert list(map_ordered(processes, abs, [-1, -2])) == [1, 2]
+
+
+@pytest.mark.fault(
+    scenario="image that kills the process that reads it",
+    command="data_processing, with several workers",
+    outcome="is read alone; the third time it is a finding, and the run goes on",
+)
+def test_a_task_that_kills_every_worker_can_have_another_value(processes):
+    assert list(map_ordered(processes, die, range(5), instead=lambda number: -number)) == [0, 1, -2, 3, 4]
 
 
 def test_tasks_that_nobody_wants_any_more_end(processes):

@@ -118,7 +118,10 @@ def index_volumes(
     tasks = list(zip(cases, keys, strict=True))
     uncut = [case for case, key in tasks if key and not (store / case.name / key).is_dir()]
     executor = make_executor(num_workers) if uncut else InProcess()
-    results = map_ordered(executor, partial(_cut_case, store=store, cutting=cutting), tasks)
+    lost = "the process that read it died three times: it crashes its decoder, or memory ran out (use fewer workers)"
+    results = map_ordered(
+        executor, partial(_cut_case, store=store, cutting=cutting), tasks, instead=lambda task: _unusable(task[0], lost)
+    )
     done = list(progress_bar(results, total=len(cases), title="cutting volumes", unit="cases", hidden=not uncut))
     images, annotations = (pd.concat(tables, ignore_index=True) for tables in zip(*done, strict=True))
     return images, annotations
@@ -133,14 +136,18 @@ def _cut_case(task: tuple[Case, str | None], store: Path, cutting: Cutting) -> t
         if not folder.is_dir():
             _write_case(case, folder, cutting)
     except (ValueError, OSError) as error:
-        path = case.images[0] if case.images else case.labels
-        assert path is not None
-        broken = {"path": path.as_posix(), "file": path.name, "image_id": None, "problem": str(error)}
-        return pd.DataFrame([broken]), pd.DataFrame(columns=ANNOTATION_COLUMNS, dtype="str")
+        return _unusable(case, str(error))
     images = pd.read_parquet(folder / "images.parquet")
     paths = [(folder / name).as_posix() for name in images["file"]]
     images = images.assign(path=paths, file=[f"{case.name}/{name}" for name in images["file"]], problem=None)
     return images, pd.read_parquet(folder / "annotations.parquet")
+
+
+def _unusable(case: Case, problem: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    path = case.images[0] if case.images else case.labels
+    assert path is not None
+    broken = {"path": path.as_posix(), "file": path.name, "image_id": None, "problem": problem}
+    return pd.DataFrame([broken]), pd.DataFrame(columns=ANNOTATION_COLUMNS, dtype="str")
 
 
 def _missing(case: Case) -> str:

@@ -140,9 +140,9 @@ RULES = {
     ),
     "io_error": Rule(
         "image",
-        "The system reported an error while the file was read, three times (once if permission is missing). The image "
-        "is left out of this run.",
-        "Check the disk or network and run again: the next run reads the file again.",
+        "The system reported an error while the file was read, three times (once if permission is missing), or ended "
+        "the process that read it three times. The image is left out of this run.",
+        "Check the disk, network or memory and run again: the next run reads the file again.",
     ),
     "exif_orientation": Rule(
         "image",

@@ -19,7 +19,7 @@ from pandas.api.extensions import ExtensionArray
 from seg_pipeline.segmentation.images.addresses import file_of
 from seg_pipeline.segmentation.images.remote import is_remote, stamp_remote
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table, is_among
-from seg_pipeline.segmentation.manifest.measure_image import MaskReader, measure_image
+from seg_pipeline.segmentation.manifest.measure_image import MaskReader, Outcome, measure_image
 from seg_pipeline.segmentation.parallel.cluster import make_executor
 from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
 from seg_pipeline.segmentation.settings.progress import progress_bar
@@ -37,6 +37,14 @@ PART_SECONDS = 0.1
 """Seconds of measuring that a killed run loses, unless writing a part takes more than a twentieth of that. A block of
 256 images takes 0.2 s on one core, and 5 ms to write."""
 PARTS = "part-*.parquet"
+LOST = (
+    "io_error",
+    "the process that read it died three times: the image or a mask crashes its decoder, or memory ran out (use fewer "
+    "workers)",
+    "dropped",
+    False,
+)
+"""Finding of an image that is read again by the next run, as memory may suffice then."""
 AT_ONCE = ("exif_orientation",)
 """Rules about which thousands of photos say the same."""
 MEASURES = ("key", "found")
@@ -206,7 +214,16 @@ def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> I
     """Measurements of the rows, in order and block by block."""
     executor = make_executor(num_workers)
     size = min(BLOCK, -(-len(table) // (4 * executor.workers)))  # some blocks for each worker
-    measured = map_ordered(executor, functools.partial(_measure, reader=reader), _blocks(table, max(size, 1)))
+    measure = functools.partial(_measure, reader=reader)
+
+    def one_by_one(rows: list[dict]) -> pd.DataFrame:
+        """Rows of which one kills the process that reads it."""
+        if len(rows) == 1:
+            return _measure(rows, reader, [Outcome(None, [LOST])])
+        alone = map_ordered(executor, measure, ([row] for row in rows), 1, instead=one_by_one)
+        return pd.concat(list(alone), ignore_index=True)
+
+    measured = map_ordered(executor, measure, _blocks(table, max(size, 1)), instead=one_by_one)
     with progress_bar(total=len(table), title="reading images", unit="images") as bar:
         for block in measured:
             bar.update(len(block))
@@ -214,15 +231,18 @@ def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> I
     log.info("%d images read", len(table))
 
 
-def _measure(rows: list[dict], reader: MaskReader) -> pd.DataFrame:
-    """Measure rows on one core: for images of a few hundred rows, OpenCV's threads cost more than they save."""
+def _measure(rows: list[dict], reader: MaskReader, outcomes: list[Outcome] | None = None) -> pd.DataFrame:
+    """Measure rows on one core: for images of a few hundred rows, OpenCV's threads cost more than they save.
+
+    ``outcomes`` are known without reading.
+    """
     keys = [
         key_of(row, reader) for row in rows
     ]  # before reading, so that a file that changes meanwhile is read again by the next run
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
-        outcomes = [measure_image(row, reader) for row in rows]
+        outcomes = outcomes or [measure_image(row, reader) for row in rows]
     finally:
         cv2.setNumThreads(threads)
     features = {at: outcome.features for at, outcome in enumerate(outcomes) if outcome.features is not None}

@@ -23,7 +23,7 @@ Value = TypeVar("Value")
 MOST_WORKERS = 8
 """Default limit: beyond it, threads wait for the interpreter lock more than they gain."""
 MAX_DEATHS = 3
-"""Deaths of workers without a result in between that end the run; one or two may be chance."""
+"""Deaths of workers without a result in between that are a task's fault; one or two may be chance."""
 
 _lock = threading.RLock()  # the garbage collector may end an abandoned map in any thread, even in one that holds it
 _running = [0, 0]
@@ -31,7 +31,12 @@ _running = [0, 0]
 
 
 def map_ordered(
-    executor: TaskExecutor, function: Callable[[Task], Value], tasks: Iterable[Task], window: int | None = None
+    executor: TaskExecutor,
+    function: Callable[[Task], Value],
+    tasks: Iterable[Task],
+    window: int | None = None,
+    *,
+    instead: Callable[[Task], Value] | None = None,
 ) -> Iterator[Value]:
     """``map(function, tasks)`` on an executor, which stays open. An error is raised in place of its result.
 
@@ -42,9 +47,11 @@ def map_ordered(
 
     Args:
         window: None: two per worker.
+        instead: gives the value of a task that killed its worker ``MAX_DEATHS`` times, in this process, as files from
+            elsewhere may do. It may map on the executor too, which has no other task then.
 
     Raises:
-        RuntimeError: a task killed its worker ``MAX_DEATHS`` times.
+        RuntimeError: a task killed its worker ``MAX_DEATHS`` times, and there is no ``instead``.
     """
     source, ahead = iter(tasks), window or executor.window
     waiting: deque[tuple[Task, Future[Value] | None]] = deque()
@@ -67,16 +74,18 @@ def map_ordered(
                         raise cause from error
                     raise
                 deaths += 1
-                if deaths == MAX_DEATHS:
-                    raise RuntimeError(_killed(task)) from error
-                log.warning("a worker died (%s); its tasks run again", error)
                 executor.renew()
-                alone = len(waiting) if deaths > 1 else 0
-                again = [(one, None if _is_lost(running, executor) else running) for one, running in waiting]
-                waiting = deque(
-                    again if alone else [(one, run or executor.submit(function, one)) for one, run in again]
-                )
-                continue
+                if deaths < MAX_DEATHS:
+                    log.warning("a worker died (%s); its tasks run again", error)
+                    alone = len(waiting) if deaths > 1 else 0
+                    again = [(one, None if _is_lost(running, executor) else running) for one, running in waiting]
+                    waiting = deque(
+                        again if alone else [(one, run or executor.submit(function, one)) for one, run in again]
+                    )
+                    continue
+                if instead is None:
+                    raise RuntimeError(_killed(task)) from error
+                value = instead(task)
             waiting.popleft()
             deaths, alone = 0, max(0, alone - 1)
             yield value
