@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import traceback
@@ -110,6 +111,7 @@ def _prepare(
         os.dup2(writer, 1)
         os.close(reader)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     os.chdir(cwd)
     os.environ.update(variables or {})
     if largest is not None:

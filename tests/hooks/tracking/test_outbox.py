@@ -194,6 +194,13 @@ def test_a_full_disk_does_not_stop_the_run(box, store, tmp_path, caplog):
     assert box.where(outbox.Run(**START)) == "mlflow: not recorded (http://host is down)"
 
 
+def test_a_value_that_is_not_json_is_kept_as_its_text_and_costs_no_run(box, store, tmp_path):
+    box.send("start", run=START)
+    store.down = True
+    box.send("params", run="abc", values={"a": Path("x"), "b": 1})
+    assert kept(tmp_path)[-1]["values"] == {"a": "x", "b": 1}
+
+
 NESTED = {**START, "key": "abc-fold-1", "parent": "abc"}
 
 

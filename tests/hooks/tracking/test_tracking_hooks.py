@@ -23,6 +23,7 @@ from seg_pipeline.hooks.tracking import TrackingHooks, mlflow_models
 from seg_pipeline.hooks.tracking.resume import is_complete
 from seg_pipeline.hooks.tracking.tracking_hooks import run_values
 from seg_pipeline.segmentation.manifest.table import data_hash
+from seg_pipeline.segmentation.settings.training import ScoreSettings
 
 LOG = "seg_pipeline.hooks.tracking.tracking_hooks"
 
@@ -626,10 +627,14 @@ def test_a_run_whose_process_is_gone_is_marked_by_the_next(running):
 
 
 def test_values_of_parameters_have_the_names_of_yaml():
-    values = run_values({"params:training", "params:seed", "manifest"}, catalog_of())
+    catalog = catalog_of()
+    catalog["params:scores"] = ScoreSettings(empty_policy="zero")
+    values = run_values({"params:training", "params:seed", "params:scores", "manifest"}, catalog)
     assert values["training"]["optimizer"]["learning_rate"] == 0.01
     assert values["seed"] == 7
+    assert values["scores"]["empty_policy"] == "zero"
     assert "manifest" not in values
+    json.dumps(values)  # as they are kept when a store cannot be reached
 
 
 def test_the_hooks_stay_light():

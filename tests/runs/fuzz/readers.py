@@ -164,6 +164,24 @@ def _coco(data: bytes, folder: Path) -> None:
     _each(lambda: list_images(path, folder, root=folder))
 
 
+def _label_tool(tool: Any) -> Callable[[bytes, Path], None]:
+    def read(data: bytes, folder: Path) -> None:
+        from seg_pipeline.segmentation.formats.label_tools import ReadRules, read_annotations
+
+        place = folder / tool
+        for name in ("a.png", "img/a.png"):
+            if not (place / name).exists():
+                (place / name).parent.mkdir(parents=True, exist_ok=True)
+                (place / name).write_bytes(seeds._pil(seeds.GREY, "PNG"))
+        of_files = tool in ("cvat", "label_studio", "via")
+        (place / "ann").mkdir(exist_ok=True)
+        path = _file(place, "annotations", data) if of_files else _file(place, "ann/a.png.json", data)
+        rules = ReadRules(annotators="vote", empty_images="negative")
+        read_annotations(tool, path if of_files else place, place, rules)
+
+    return read
+
+
 def _nnunet(data: bytes, folder: Path) -> None:
     from seg_pipeline.segmentation.formats.volume_cases import read_nnunet
 
@@ -370,6 +388,7 @@ READERS: dict[str, Callable[[bytes, Path], None]] = {
     "images.txt": _list("images.txt"),
     "images.parquet": _list("images.parquet"),
     "nnunet": _nnunet,
+    **{tool: _label_tool(tool) for tool in ("cvat", "label_studio", "labelme", "via", "supervisely")},
     "parquet": _parquet,
     "journal": _journal,
     "journal_settings": lambda data, folder: _journal(data, folder, "run.json"),

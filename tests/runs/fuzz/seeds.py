@@ -1,5 +1,6 @@
 """Small sound files of every form that comes from outside, by name; ``__main__`` damages them."""
 
+import base64
 import gzip
 import io
 import json
@@ -33,7 +34,8 @@ NAMES = [
     "tiff_jpeg", "tiff_cmyk", "tiff_pages", "tiff_imagej", "tiff_bands", "nifti", "nifti_scaled", "nifti_gzip",
     "nifti_2", "nrrd", "nrrd_gzip", "mha", "mha_gzip", "dicom", "dicom_of_series", "dicom_rtstruct", "dicom_seg",
     "rle", "coco", "csv", "csv_wide", "csv_of_images", "txt_of_images", "nnunet", "parquet_of_images",
-    "parquet_of_run", "journal", "journal_settings", "checkpoint", "checkpoint_file", "checkpoint_content", "onnx",
+    "parquet_of_run", "cvat", "label_studio", "labelme", "via", "supervisely",
+    "journal", "journal_settings", "checkpoint", "checkpoint_file", "checkpoint_content", "onnx",
     "bundle", "http_predict", "http_mask", "http_chunked", "http_get",
 ]  # fmt: skip
 """Of all forms, in the order of ``forms``."""
@@ -254,6 +256,12 @@ COCO = {
         },
     ],
 }
+CVAT = """<annotations><meta><task><status>completed</status></task></meta>
+<image id="0" name="a.png" width="40" height="24">
+<polygon label="liver" points="1.00,1.00;30.00,2.00;20.50,20.00" z_order="1"/>
+<ellipse label="liver" cx="9" cy="9" rx="5" ry="3" z_order="0"/>
+<mask label="spleen" rle="3, 5, 4" left="2" top="3" width="4" height="3" z_order="2"/>
+</image></annotations>"""
 TABLE = 'id,class,segmentation\na,liver,1 3 80 4\nb,spleen,\na,spleen,5 2\n"c,",liver,960 1\n'
 WIDE = "id;liver;spleen\na;1 3 80 4;\nb;;7 2\n"
 DATASET = {
@@ -277,6 +285,7 @@ def _texts() -> Iterator[tuple[str, Form]]:
     table = pd.DataFrame({"path": ["a.png", "b.png"], "image_id": ["a", "b"], "height": [24, 30]})
     yield "parquet_of_images", Form("images.parquet", _parquet(table), share=0.3)
     yield "parquet_of_run", Form("parquet", _parquet(_annotations()), share=0.3)
+    yield from _label_tools()
     run = {"model": {"sha256": "0", "format": "onnx", "classes": ["liver"]}, "output": {"masks": True}}
     lines: list[dict[str, Any]] = [
         {"image_id": name, "file": f"{name}.png", "signature": [1, 2], "height": 24, "width": 40}
@@ -286,6 +295,51 @@ def _texts() -> Iterator[tuple[str, Form]]:
     lines.append({"image_id": "c", "file": "c.png", "signature": [-1, -1], "rule": "io_error", "reason": "gone"})
     yield "journal", Form("journal", _lines(lines), content=lines, encode=_lines, share=0.5)
     yield "journal_settings", Form("journal_settings", json.dumps(run).encode(), content=run, share=0.5)
+
+
+def _label_tools() -> Iterator[tuple[str, Form]]:
+    """A mask, a polygon and a circle or ellipse of each tool."""
+    from seg_pipeline.segmentation.formats.label_tools.label_studio import encode_brush
+
+    mask = GREY > 80
+    png = base64.b64encode(_pil(GREY, "PNG", "1")).decode()
+    points = [[1, 1], [30, 2], [20.5, 20]]
+    yield "cvat", Form("cvat", CVAT.encode(), share=0.5)
+    kinds: list[dict[str, Any]] = [
+        {"rle": encode_brush(mask), "format": "rle", "brushlabels": ["liver"]},
+        {"points": points, "polygonlabels": ["liver"]},
+        {"x": 50, "y": 50, "radiusX": 9, "radiusY": 5, "ellipselabels": ["spleen"]},
+    ]
+    results = [
+        {"id": str(number), "original_height": 24, "original_width": 40, "value": value}
+        for number, value in enumerate(kinds)
+    ]
+    studio = [
+        {"data": {"image": "/data/local-files/?d=a.png"}, "annotations": [{"completed_by": 1, "result": results}]}
+    ]
+    yield "label_studio", Form("label_studio", _json(studio), content=studio, share=0.5)
+    shapes = [
+        {"label": "liver", "shape_type": "polygon", "points": points},
+        {"label": "liver", "shape_type": "circle", "points": [[9, 9], [12, 9]]},
+        {"label": "spleen", "shape_type": "mask", "points": [[0, 0], [39, 23]], "mask": png},
+    ]
+    labelme = {"imagePath": "../a.png", "imageHeight": 24, "imageWidth": 40, "shapes": shapes}
+    yield "labelme", Form("labelme", _json(labelme), content=labelme, share=0.5)
+    regions: list[dict[str, Any]] = [
+        {"name": "polygon", "all_points_x": [1, 30, 20], "all_points_y": [1, 2, 20]},
+        {"name": "ellipse", "cx": 9, "cy": 9, "rx": 5, "ry": 3},
+        {"name": "circle", "cx": 9, "cy": 9, "r": 3},
+    ]
+    listed = [{"shape_attributes": one, "region_attributes": {"class": "liver"}} for one in regions]
+    via = {"a.png-1": {"filename": "a.png", "size": 1, "regions": listed, "file_attributes": {}}}
+    yield "via", Form("via", _json(via), content=via, share=0.5)
+    bitmap = base64.b64encode(zlib.compress(base64.b64decode(png))).decode()
+    objects = [
+        {"classTitle": "liver", "geometryType": "polygon", "points": {"exterior": points, "interior": [points]}},
+        {"classTitle": "spleen", "geometryType": "bitmap", "bitmap": {"origin": [0, 0], "data": bitmap}},
+    ]
+    supervisely = {"size": {"height": 24, "width": 40}, "objects": objects}
+    yield "supervisely", Form("supervisely", _json(supervisely), content=supervisely, share=0.5)
 
 
 def _lines(content: Any) -> bytes:

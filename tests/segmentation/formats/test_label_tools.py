@@ -391,6 +391,73 @@ def test_supervisely_holes_and_bitmaps(tmp_path):
     np.testing.assert_array_equal(mask_of(table, "ds/img/a.jpg", "dog"), box(20, 21, 11, 13))
 
 
+@pytest.mark.fault(
+    scenario="damaged or hostile export of a label tool",
+    command="kedro run --pipeline data_processing",
+    outcome="a finding of the image, or one sentence that names the file",
+)
+def test_a_mask_or_polygon_beyond_its_image_is_a_problem_before_it_takes_memory_or_time(tmp_path):
+    image(tmp_path)
+    cvat(tmp_path, '<mask label="cat" rle="0,9000000000" left="0" top="0" width="90000" height="100000"/>')
+    with pytest.raises(
+        ValueError, match=r"shape 1 of a \(cat\): its mask of 100000 x 90000 does not fit into an image"
+    ):
+        read("cvat", tmp_path)
+    file = io.BytesIO()
+    Image.new("1", (9000, 9000)).save(file, format="PNG")
+    png = file.getvalue()
+    mask = {"label": "cat", "shape_type": "mask", "points": [[0, 0]], "mask": base64.b64encode(png).decode()}
+    labelme(tmp_path, mask)
+    with pytest.raises(ValueError, match="its mask of 9000 x 9000 does not fit"):
+        read("labelme", tmp_path)
+    folder = tmp_path / "supervisely/ds"
+    (folder / "ann").mkdir(parents=True)
+    (folder / "img").mkdir()
+    (tmp_path / "images/a.png").rename(folder / "img/a.png")
+    bitmap = {"data": base64.b64encode(zlib.compress(png)).decode(), "origin": [0, 0]}
+    bomb = {"data": base64.b64encode(zlib.compress(bytes(10**8))).decode(), "origin": [0, 0]}
+    objects = [
+        {"classTitle": "cat", "geometryType": "polygon", "points": {"exterior": [[0, 0], [2**31 - 1, 1], [5, 5]]}},
+        {"classTitle": "cat", "geometryType": "polygon", "points": {}},
+        {"classTitle": "cat", "geometryType": "bitmap", "bitmap": bitmap},
+        {"classTitle": "cat", "geometryType": "bitmap", "bitmap": bomb},
+        {"classTitle": "dog", "geometryType": "polygon", "points": {"exterior": square(3, 2, 8, 6)}},
+    ]
+    content = {"size": {"height": SIZE[0], "width": SIZE[1]}, "objects": objects}
+    (folder / "ann/a.png.json").write_text(json.dumps(content))
+    table = read_annotations("supervisely", tmp_path / "supervisely", tmp_path / "supervisely", ReadRules())
+    assert [one.partition(": ")[2][:45] for one in table["problem"].dropna()] == [
+        "its points lie far outside the image",
+        "KeyError: 'exterior'",
+        "its mask of 9000 x 9000 does not fit into an ",
+        "its bitmap cannot be decoded: cannot identify",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("tool", "file", "text", "told"),
+    [
+        ("cvat", "cvat.xml", '<a><image height="x"/></a>', "ValueError: invalid literal for int() with base 10: 'x'"),
+        ("labelme", "labelme/a.json", '{"shapes": [1], "imagePath": ""}', "AttributeError: 'int' object has no attrib"),
+        ("supervisely", "supervisely/a.json", '{"objects": [], "size": 1}', "TypeError: 'int' object is not subscrip"),
+        ("via", "via.json", '{"a": {"filename": "a", "regions": 1}}', "TypeError: 'int' object is not iterable"),
+        (
+            "label_studio",
+            "label_studio.json",
+            '[{"data": {"image": "a"}, "annotations": [1]}]',
+            "AttributeError: 'int'",
+        ),
+    ],
+)
+def test_parts_of_another_kind_are_one_sentence(tool, file, text, told, tmp_path):
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    named = tmp_path / FILES.get(tool, tool)
+    with pytest.raises(ValueError, match=re.escape(f"{named}: cannot be read as {tool}: {told}")):
+        read(tool, tmp_path)
+
+
 def test_yolo_lines(tmp_path):
     for name in ("a", "b", "c"):
         image(tmp_path, f"train/{name}.png", (10, 20))

@@ -100,10 +100,12 @@ def test_tasks_that_nobody_wants_any_more_end(processes):
 
 
 INTERRUPTED = """
+import signal
 import time
 from seg_pipeline.segmentation.parallel.executors import Processes
 from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 for _ in map_ordered(Processes(2), time.sleep, [0, 600, 600, 600]):
     print("at work", flush=True)
 """

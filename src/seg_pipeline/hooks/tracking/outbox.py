@@ -204,7 +204,7 @@ class Outbox:
 
 def _append(file: IO[bytes], events: list[dict[str, Any]]) -> None:
     """Append whole lines or nothing."""
-    left = memoryview("".join(f"{json.dumps(one)}\n" for one in events).encode())
+    left = memoryview("".join(f"{json.dumps(one, default=str)}\n" for one in events).encode())  # as stores write it
     size = os.fstat(file.fileno()).st_size
     try:
         while left:

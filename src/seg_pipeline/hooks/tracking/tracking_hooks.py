@@ -8,6 +8,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,8 @@ def _value_of(name: str, catalog: DataCatalog) -> Any:
 
 def _plain(value: Any) -> Any:
     """A typed parameter as a dict with the keys of YAML."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     return value.model_dump(mode="json", by_alias=True) if hasattr(value, "model_dump") else value
 
 

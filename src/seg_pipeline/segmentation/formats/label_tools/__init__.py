@@ -42,7 +42,12 @@ def read_annotations(
     Raises:
         ValueError: as ``annotation_table``, or ``path`` holds no annotations of the tool.
     """
-    items = list(READERS[tool](path))
+    try:
+        items = list(READERS[tool](path))
+    except Exception as error:  # parts of a foreign file that are missing, or of another kind
+        if isinstance(error, MemoryError) or (isinstance(error, ValueError) and str(error).startswith(str(path))):
+            raise
+        raise ValueError(f"{path}: cannot be read as {tool}: {type(error).__name__}: {error!s:.200}") from None
     if not items:
         raise ValueError(f"{path}: holds no annotations of {tool}")
     return annotation_table(items, path, images, root or images, rules)

@@ -18,6 +18,7 @@ from seg_pipeline.segmentation.formats.label_tools.shapes import (
     Size,
     State,
     Style,
+    check_fits,
     fill_ellipse,
     fill_polygon,
     paste,
@@ -71,6 +72,7 @@ def _mask(element: ET.Element, size: Size) -> np.ndarray:
     """Run lengths along the rows of a box, off first."""
     left, top, width, height = (int(float(element.get(name) or 0)) for name in ("left", "top", "width", "height"))
     counts = [int(one) for one in (element.get("rle") or "").split(",") if one.strip()]
+    check_fits((height, width), size)
     if min(counts, default=0) < 0 or sum(counts) != width * height:
         raise ValueError(f"its run lengths have {sum(counts)} pixels, its box has {width * height}")
     box = np.repeat(np.arange(len(counts)) % 2 == 1, counts).reshape(height, width)

@@ -20,6 +20,7 @@ from seg_pipeline.segmentation.formats.label_tools.shapes import (
     Shape,
     Size,
     Style,
+    check_fits,
     fill_ellipse,
     fill_inclusive,
     paste,
@@ -66,7 +67,9 @@ def _circle(points: list, _: dict, size: Size) -> np.ndarray:
 
 
 def _mask(points: list, shape: dict, size: Size) -> np.ndarray:
-    drawn = np.array(Image.open(io.BytesIO(base64.b64decode(shape["mask"]))).convert("L")) > 0
+    image = Image.open(io.BytesIO(base64.b64decode(shape["mask"])))
+    check_fits(image.size[::-1], size)
+    drawn = np.array(image.convert("L")) > 0
     return paste(drawn, round(points[0][0]), round(points[0][1]), size)
 
 

@@ -182,6 +182,12 @@ def fill_ellipse(x: float, y: float, radius_x: float, radius_y: float, size: Siz
     return ((columns + 0.5 - x) / reach[0]) ** 2 + ((rows + 0.5 - y) / reach[1]) ** 2 <= 1
 
 
+def check_fits(box: Size, size: Size) -> None:
+    """Raise ValueError for a mask that is larger than its image, before it takes memory."""
+    if min(box) < 1 or box[0] > size[0] or box[1] > size[1]:
+        raise ValueError(f"its mask of {box[0]} x {box[1]} does not fit into an image of {size[0]} x {size[1]}")
+
+
 def paste(mask: np.ndarray, left: int, top: int, size: Size) -> np.ndarray:
     """Bool mask (H, W) with a smaller one at its place; what lies outside is cut off."""
     whole = np.zeros(size, dtype=bool)

@@ -14,9 +14,12 @@ import numpy as np
 from PIL import Image
 
 from seg_pipeline.segmentation.formats.json_files import read_json
-from seg_pipeline.segmentation.formats.label_tools.shapes import Item, Picture, Shape, Size, Style, paste
+from seg_pipeline.segmentation.formats.label_tools.shapes import Item, Picture, Shape, Size, Style, check_fits, paste
 from seg_pipeline.segmentation.formats.named_files import plain_path
 from seg_pipeline.segmentation.images.listing import list_files
+
+FAR = 1 << 20
+"""Pixels from the image's corner."""
 
 
 def read(folder: Path) -> Iterator[Item]:
@@ -43,15 +46,21 @@ def _polygon(one: dict[str, Any], size: Size) -> np.ndarray:
         for ring in rings:
             if len(ring) < 3:
                 raise ValueError(f"a polygon must have at least 3 points, found {len(ring)}")
-            cv2.fillPoly(drawn, [np.round(ring).astype(np.int32)], value)
+            points = np.asarray(ring, dtype=float)
+            if not (np.abs(points) < FAR).all():  # OpenCV walks along each line, and NaN is nowhere
+                raise ValueError("its points lie far outside the image")
+            cv2.fillPoly(drawn, [np.round(points).astype(np.int32)], value)
     return drawn > 0
 
 
 def _bitmap(one: dict[str, Any], size: Size) -> np.ndarray:
     left, top = one["bitmap"]["origin"]
     try:
-        png = zlib.decompress(base64.b64decode(one["bitmap"]["data"]))
-        values = np.array(Image.open(io.BytesIO(png)).convert("RGBA"))
+        most = 100_000 + 8 * size[0] * size[1]  # above what a PNG of the image takes
+        png = zlib.decompressobj().decompress(base64.b64decode(one["bitmap"]["data"]), most)
+        image = Image.open(io.BytesIO(png))
+        check_fits(image.size[::-1], size)
+        values = np.array(image.convert("RGBA"))
     except (OSError, zlib.error) as error:
         raise ValueError(f"its bitmap cannot be decoded: {error}") from None
     return paste((values[..., 3] > 0) & (values[..., :3] > 0).any(axis=-1), left, top, size)

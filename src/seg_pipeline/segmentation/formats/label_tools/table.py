@@ -186,8 +186,9 @@ def _drawn(
             continue
         try:
             yield row, shape.draw(size)
-        except (ValueError, TypeError) as error:
-            yield row._replace(problem=f"shape {number} of {name} ({shape.label}): {error}"), None
+        except Exception as error:  # noqa: BLE001  parts of a foreign file that are missing, or of another kind
+            told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            yield row._replace(problem=f"shape {number} of {name} ({shape.label}): {told:.300}"), None
 
 
 def compared(people: list[dict[str, np.ndarray]], size: Size) -> str:
