@@ -21,6 +21,8 @@ SIDE = 16
 """Rows and columns of the maps in which mirrored images are compared."""
 FEW_GROUPS = 6
 """Fewer groups than this cannot show that classes lie on no particular side."""
+FEWEST_FOLDERS = 3
+"""Fewer folders than this may be those of splits."""
 ALIKE = 0.1
 """Mean cosine up to which the groups' differences from their mirror images count as unrelated, chance deducted."""
 SIDED = re.compile(r"(?i)(^|[^a-z])(left|right|l|r)([^a-z]|$)")
@@ -30,9 +32,6 @@ FEWEST_PIXELS = 25
 """Area at the network's input that a small object should keep: 5 x 5 pixels."""
 SMALL = 10
 """Percentile of the objects' areas that counts as small."""
-ENOUGH_PIXELS = 80
-"""Area of a small object, where masks are objects, from which a larger input costs time and parts no more of them
-(docs/explanation/objects.md)."""
 SPECK = 4
 """Connected pixels below this number are no object."""
 
@@ -63,8 +62,6 @@ class Facts(NamedTuple):
     """Median size of the images."""
     groups: int
     colour: bool
-    objects: bool = False
-    """Whether masks are objects."""
 
 
 def look(manifest: pd.DataFrame) -> Facts:
@@ -72,16 +69,12 @@ def look(manifest: pd.DataFrame) -> Facts:
     names = class_names(manifest)
     maps: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
     areas: list[int] = []
-    objects = f"{OBJECT_MAP}{names[0]}" in manifest
-    alone = manifest["group"].nunique() == len(manifest)
-    for row in manifest.to_dict("records"):
+    for row, unit in zip(manifest.to_dict("records"), _units(manifest), strict=True):
         shown = (read_masks(row, names) == 1).astype(np.uint8)
         areas += [area for name, mask in zip(names, shown, strict=True) for area in _areas(mask, row, name)]
         small = np.stack([cv2.resize(mask.astype(np.float32), (SIDE, SIDE), interpolation=cv2.INTER_AREA)
                           for mask in shown])  # fmt: skip
-        # images that nothing groups may still be alike within a folder, as the frames of a film are
-        unit = str(row["image_id"]).rpartition("/")[0] if alone else ""
-        maps.setdefault(unit or str(row["group"]), []).append((_grey(row["path"]), small))
+        maps.setdefault(unit, []).append((_grey(row["path"]), small))
     of_groups = [[np.mean(parts, axis=0) for parts in zip(*one, strict=True)] for one in maps.values()]
     differences = {}
     if len(of_groups) > 1:
@@ -94,8 +87,16 @@ def look(manifest: pd.DataFrame) -> Facts:
         int(manifest["width"].median()),
         len(maps),
         bool((manifest["channels"] == 3).mean() > 0.5),
-        objects,
     )
+
+
+def _units(manifest: pd.DataFrame) -> list[str]:
+    """Groups of the images. Where each image is its own, their folders if there are at least ``FEWEST_FOLDERS``: images
+    of a folder may be alike, as the frames of a film are."""
+    groups = manifest["group"].astype(str)
+    folders = manifest["image_id"].astype(str).str.rpartition("/")[0]
+    alone = groups.nunique() == len(groups) and folders.nunique() >= FEWEST_FOLDERS
+    return (folders if alone else groups).tolist()
 
 
 def _areas(mask: np.ndarray, row: dict, name: str) -> list[int]:
@@ -158,8 +159,7 @@ def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scale_for_objects(given: dict[str, Any], facts: Facts) -> tuple[dict, str] | None:
-    """Larger images, or windows instead of whole images, where the smallest objects would shrink to a few pixels; and
-    smaller ones where masks are objects that are larger than parting them needs."""
+    """Larger images, or windows instead of whole images, where the smallest objects would shrink to a few pixels."""
     if facts.smallest_object is None:
         return None
     whole = "size" in given and given.get("resize_mode") != "crop"
@@ -167,13 +167,6 @@ def _scale_for_objects(given: dict[str, Any], facts: Facts) -> tuple[dict, str] 
         scale = min(1.0, (given["size"][0] * given["size"][1] / (facts.height * facts.width)) ** 0.5)
     else:
         scale = given.get("scale", 1.0)
-        enough = (ENOUGH_PIXELS / max(facts.smallest_object, 1)) ** 0.5
-        if facts.objects and scale > 1.05 * enough:
-            return _windows(facts, round(enough, 2)), (
-                f"small objects have {facts.smallest_object:.0f} pixels and keep {ENOUGH_PIXELS} in images scaled by "
-                f"{enough:.2g}, enough to part them: each image is seen {(scale / enough) ** 2:.1f} times as often in "
-                "the same time; for more exact outlines raise `scale`"
-            )
     kept = min(1.0, (FEWEST_PIXELS / max(facts.smallest_object, 1)) ** 0.5)
     if scale >= 0.95 * kept or (whole and min(facts.height, facts.width) < 64):
         return None
@@ -182,12 +175,8 @@ def _scale_for_objects(given: dict[str, Any], facts: Facts) -> tuple[dict, str] 
         f"small objects have {facts.smallest_object:.0f} pixels and would have "
         f"{facts.smallest_object * scale**2:.0f} in images scaled by {scale:.2g}: windows of images scaled by {kept:g}"
     )
-    return _windows(facts, kept), why
-
-
-def _windows(facts: Facts, scale: float) -> dict:
-    side = 256 if min(facts.height, facts.width) * scale >= 256 else 128
-    return {"input": {"size": [side, side], "resize_mode": "crop", "scale": scale, "zoom": 1.5}}
+    side = 256 if min(facts.height, facts.width) * kept >= 256 else 128
+    return {"input": {"size": [side, side], "resize_mode": "crop", "scale": kept, "zoom": 1.5}}, why
 
 
 def _augmentation(facts: Facts, classes: list[str]) -> tuple[dict, str]:
