@@ -16,6 +16,7 @@ from pathlib import Path
 
 import joblib
 import pandas as pd
+import pyarrow as pa
 import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -215,6 +216,7 @@ def _train(folder: Path, job: dict, device: torch.device) -> None:
         world=dist.get_world_size(),
     )
     del manifest  # a kilobyte per image; the data sets keep what they need of it
+    pa.default_memory_pool().release_unused()  # else Arrow keeps it for later tables
     for number, _ in enumerate(epoch.fit(state, loaders, save_minutes=compute.save_minutes), start=max(newest, 0) + 1):
         if dist.get_rank() == 0:
             _write(state.to_dict(), folder, number)
