@@ -123,8 +123,9 @@ def tested(manifest):
     return manifest.assign(split=split, fold=[0, 1] * 5 + [-1] * 6)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def results(tested, config) -> Results:
+    """Tests replace what they change."""
     predictions, image_scores = predict(tested, pixels=3)
     return Results(
         manifest=tested,
@@ -154,7 +155,7 @@ def many(number: int, names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(columns).assign(true_pos=8, false_pos=1, false_neg=2, truth_area=10)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def crowded(results) -> Results:
     """Results of 5,000 images and 30 classes with long names."""
     names = [f"a_class_with_a_long_name_{number}" for number in range(30)]

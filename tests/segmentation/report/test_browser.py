@@ -31,14 +31,14 @@ def browser():
         opened.close()
 
 
-@pytest.fixture
-def opened(browser, results, tmp_path):
-    """Opens the report at a width; what it complained of or asked for is in ``page.faults``."""
+@pytest.fixture(scope="module")
+def report(results, tmp_path_factory):
+    """The file of a report."""
     scores = results.image_scores.copy()
     scores.loc[scores["image_id"] == "scan10", "dice"] = 0.125
     missed = (scores["image_id"] == "scan13") & (scores["class"] == "disc")
     scores.loc[missed, ["dice", "true_pos", "false_pos"]] = 0.0, 0, 0
-    file = tmp_path / "report.html"
+    file = tmp_path_factory.mktemp("report") / "report.html"
     file.write_text(
         report_page(
             replace(results, image_scores=scores),
@@ -49,6 +49,12 @@ def opened(browser, results, tmp_path):
             seed=0,
         )
     )
+    return file
+
+
+@pytest.fixture
+def opened(browser, report):
+    """Opens the report at a width; what it complained of or asked for is in ``page.faults``."""
 
     def open_at(width, scheme="light"):
         page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
@@ -58,7 +64,7 @@ def opened(browser, results, tmp_path):
         page.on(
             "request", lambda one: page.faults.append(one.url) if not one.url.startswith(("file:", "data:")) else None
         )
-        page.goto(file.as_uri())
+        page.goto(report.as_uri())
         return page
 
     return open_at

@@ -39,6 +39,12 @@ def section(html, name):
     return re.search(f'<section id="{name}".*?</section>', html, re.DOTALL).group(0)
 
 
+@pytest.fixture(scope="module")
+def html(results):
+    """The page of the results as they are."""
+    return page(results)
+
+
 def bare(results):
     """Only the data was processed."""
     return Results(manifest=results.manifest, findings=results.findings, run_command=results.run_command)
@@ -60,8 +66,8 @@ def test_nothing_in_the_page_asks_the_network_and_its_policy_forbids_it(results)
         assert f"{tag}-src 'sha256-{base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()}'" in policy
 
 
-def test_main_numbers_stand_beside_how_they_were_taken(results):
-    text = words(page(results))
+def test_main_numbers_stand_beside_how_they_were_taken(html):
+    text = words(html)
     # shifted by 3: box 14 x 11 has 14 * 8 right of 154, so Dice 8 / 11
     assert "mean Dice 0.726 0.610 to 0.920" in text
     assert "test images 6 of 3 groups" in text
@@ -79,8 +85,8 @@ def test_volumes_and_the_competition_stand_beside_the_scores(results):
     assert "UW-Madison competition score, by reading of its rules: text 0.500, host_comment 0.625." in text
 
 
-def test_calibration_and_flags_stand_beside_the_scores(results):
-    text = words(section(page(results), "scores"))
+def test_calibration_and_flags_stand_beside_the_scores(results, html):
+    text = words(section(html, "scores"))
     assert "Expected calibration error 0.0123 (before calibration 0.0456): average gap" in text
     flags = "Look at this: 1 of 2 images with a Dice below 0.8 are flagged, 1 missed; 2 false alarms."
     assert f"{flags} A person must look at 50 % of 6 images (0.25 to 0.75)." in text
@@ -113,16 +119,16 @@ def test_every_part_that_did_not_run_is_named_with_its_command(results):
     assert not bare(results).best_epoch()
 
 
-def test_nothing_is_missing_after_a_whole_run(results):
+def test_nothing_is_missing_after_a_whole_run(results, html):
     assert results.missing() == []
-    assert 'class="warning"' not in page(results)
+    assert 'class="warning"' not in html
 
 
-def test_search_says_what_it_foresaw_and_what_came(results):
+def test_search_says_what_it_foresaw_and_what_came(html):
     assert "3 epochs in 1.5 minutes. The best is epoch 2: Dice 0.700 on the validation split" in words(
-        section(page(results), "training")
+        section(html, "training")
     )
-    text = words(section(page(results), "search"))
+    text = words(section(html, "search"))
     assert (
         "Chosen: the best of 4 rates. Its best trial had validation Dice 0.550 after 2 epochs. The final training "
         "reached" in text
@@ -267,8 +273,8 @@ def pictures(html):
     return json.loads(re.search(r'id="pictures">(.*?)</script>', html, re.DOTALL).group(1))
 
 
-def test_every_test_image_opens_large_with_its_masks(results, tested):
-    data = pictures(page(results))
+def test_every_test_image_opens_large_with_its_masks(results, tested, html):
+    data = pictures(html)
     assert (data["names"], data["kinds"]) == (["box", "disc"], ["found"])
     assert data["colours"] == ["#e69f00", "#56b4e9"]
     found = {one["id"]: one for one in data["pictures"]}
@@ -390,8 +396,8 @@ def test_a_comparison_has_its_section(results, tested):
     assert 'id="comparison"' not in page(results)
 
 
-def test_the_command_and_the_hashes_are_told(results):
-    text = words(section(page(results), "reproduce"))
+def test_the_command_and_the_hashes_are_told(html):
+    text = words(section(html, "reproduce"))
     assert "kedro run --env folders --params seed=3" in text
     assert f"checkpoint.pt {'ab' * 32}" in text
     assert re.search(r"This page is a single file of \d+\.\d MB", text)
