@@ -50,6 +50,20 @@ def test_a_notebook_holds_neither_outputs_nor_definitions(path):
         assert not re.search(r"\b(def|class|lambda)\s", cell.source)
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_page_of_a_notebook_shows_its_cells_and_pictures(path):
+    page = (ROOT / "docs" / "notebooks" / f"{path.stem}.md").read_text()
+    place = 0
+    for cell in read(path).cells:
+        text = cell.source.replace("](../docs/", "](../").rstrip(";")
+        found = page.find(text, place)
+        assert found >= 0, f"run docs/_site/notebooks.py {path.stem}: the page has not, in this order, {text!r}"
+        place = found + len(text)
+    pictures = re.findall(r"!\[[^]]+\]\(\.\./(images/[^)]+)\)", page)
+    assert pictures
+    assert all((ROOT / "docs" / one).stat().st_size < 120_000 for one in pictures)
+
+
 @pytest.mark.parametrize("path", [path for path in NOTEBOOKS if RELOAD in path.read_text()], ids=lambda path: path.stem)
 def test_a_notebook_without_its_data_says_what_to_run(path):
     _, check, *_ = codes(read(path))

@@ -1,0 +1,136 @@
+"""Take the pictures of the documentation again, from this checkout's `kedro run` of the sample.
+
+    python docs/_site/pictures.py [gallery report findings mlflow kedro_viz]
+
+It needs Chromium. Those of the serving page (serving.png, correct.png) are taken by hand.
+"""
+
+import io
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).parents[2]
+IMAGES, RESULTS = ROOT / "docs/images", ROOT / "data/08_reporting"
+WIDTH, MOST_ROWS, COLOURS = 900, 700, 80
+SIZE = {"width": 1200, "height": 820}
+QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+def save(picture: Image.Image, file: Path) -> None:
+    """A small file: few colours, or JPEG for photos."""
+    if file.suffix == ".jpg":
+        picture.convert("RGB").save(file, quality=72, optimize=True)
+    else:
+        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+
+
+def gallery() -> None:
+    """Figures of the run as the gallery shows them; those that it did not draw stay as they are."""
+    for file in IMAGES.glob("*/*.*"):
+        drawn = RESULTS / f"{file.stem}.png"
+        if drawn.exists():
+            with Image.open(drawn) as figure:
+                width = min(WIDTH, figure.width)
+                height = round(figure.height * width / figure.width)
+                small = figure.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
+            save(small.crop((0, 0, width, min(height, MOST_ROWS))), file)
+
+
+def shot(page: Page, name: str) -> None:
+    save(Image.open(io.BytesIO(page.screenshot())), IMAGES / name)
+
+
+def report(page: Page) -> None:
+    page.goto((RESULTS / "report.html").as_uri())
+    page.locator("#scores").evaluate("(one) => one.scrollIntoView()")
+    shot(page, "report.png")
+    page.locator("#galleries [data-picture] img").nth(2).click()
+    page.locator(".viewer canvas").wait_for()
+    page.wait_for_timeout(300)
+    shot(page, "viewer.jpg")
+
+
+def findings(page: Page) -> None:
+    page.goto((RESULTS / "findings.html").as_uri())
+    shot(page, "findings.png")
+
+
+@contextmanager
+def served(port: int, *command: str) -> Iterator[str]:
+    """Address of a server that a command starts, which gets the port as its last argument."""
+    known = {**os.environ, "HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1,localhost"}
+    with subprocess.Popen([*command, "--port", str(port)], cwd=ROOT, env=known) as server:
+        try:
+            for _ in range(1200):
+                with socket.socket() as tried:
+                    if tried.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def mlflow(page: Page) -> None:
+    """Curves of the run whose name is not that of a trial."""
+    tools = Path(sys.executable).parent
+    with served(
+        5055, str(tools / "mlflow"), "server", "--backend-store-uri", "sqlite:///mlflow.db", "--workers", "1"
+    ) as address:
+        page.goto(f"{address}/#/experiments/1/runs", wait_until="domcontentloaded")
+        page.get_by_text("Model training").first.click()
+        page.get_by_role("link", name=re.compile("^base tu-")).first.click()
+        page.get_by_role("tab", name="Model metrics").click()
+        page.get_by_text("mean_dice", exact=True).first.wait_for()  # before it, the page forgets what is typed
+        page.wait_for_timeout(3000)
+        while (close := page.get_by_role("button", name="Close")).count():  # the assistant
+            close.first.click()
+        page.get_by_placeholder("Search metric charts").press_sequentially("(train|val)/(dice|loss)|rate")
+        page.get_by_text("mean_dice", exact=True).first.wait_for(state="hidden")
+        page.mouse.move(600, 40)
+        page.wait_for_timeout(6000)
+        shot(page, "mlflow.png")
+
+
+def kedro_viz(page: Page) -> None:
+    """The pipeline of the training, in the light theme and without the menu."""
+    tools = Path(sys.executable).parent
+    with served(4155, str(tools / "kedro"), "viz", "run", "--no-browser", "--host", "127.0.0.1") as address:
+        page.goto(f"{address}/?pid=training", wait_until="domcontentloaded")
+        page.locator(".pipeline-node").first.wait_for()
+        labels = ("Change to light theme", "Hide menu", "Turn minimap off")
+        for button in (".feature-hints__close", "text=Dismiss", *(f"[aria-label='{label}']" for label in labels)):
+            if page.locator(button).count():
+                page.locator(button).first.click()
+        page.mouse.move(600, 40)
+        page.wait_for_timeout(8000)  # until the last hint goes
+        shot(page, "kedro_viz.png")
+
+
+def main(names: list[str]) -> None:
+    if "gallery" in names:
+        gallery()
+    with (
+        sync_playwright() as driver,
+        driver.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET) as browser,
+    ):
+        for take in (report, findings, mlflow, kedro_viz):
+            if take.__name__ in names:
+                page = browser.new_page(viewport=SIZE)
+                page.set_default_timeout(120_000)
+                take(page)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["gallery", "report", "findings", "mlflow", "kedro_viz"])
