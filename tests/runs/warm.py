@@ -56,12 +56,12 @@ class Warm:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, bufsize=1
         )
 
-    def start(self, *argv: object, **options: Any) -> Command:
-        """Run ``kedro`` with these arguments; ``options`` are those of ``_prepare``."""
+    def start(self, *argv: object, program: str = "kedro", **options: Any) -> Command:
+        """Run ``kedro`` or ``seg-pipeline`` with these arguments; ``options`` are those of ``_prepare``."""
         self._number += 1
         log = self._folder / f"{self._number}.txt"
         log.touch()  # it may be read before the command has begun
-        job = {"argv": [str(one) for one in argv], "log": str(log), **options}
+        job = {"argv": [program, *map(str, argv)], "log": str(log), **options}
         self.server.stdin.write(json.dumps(job) + "\n")
         return Command(int(self._line()), lambda: int(self._line()), log)
 
@@ -121,11 +121,13 @@ def _prepare(
         assert ctypes.CDLL(None, use_errno=True).capset(header, nothing) == 0
 
 
-def _kedro(argv: list[str]) -> int:
+def _run(argv: list[str]) -> int:
     """Run the command as the interpreter would; its exit status."""
     from kedro.framework.cli.cli import main
 
-    sys.argv = ["kedro", *argv]
+    if argv[0] == "seg-pipeline":
+        from seg_pipeline.__main__ import main
+    sys.argv = argv
     try:
         main()
         status = 0
@@ -153,7 +155,7 @@ def _serve() -> None:
         if process == 0:
             argv = job.pop("argv")
             _prepare(**job)
-            os._exit(_kedro(argv))  # the threads that C++ would join at the end are those of the parent
+            os._exit(_run(argv))  # the threads that C++ would join at the end are those of the parent
         sys.stdout.write(f"{process}\n")
         sys.stdout.flush()
         sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])}\n")
