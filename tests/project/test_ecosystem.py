@@ -47,6 +47,18 @@ def test_the_container_starts_from_a_digest_and_runs_as_a_user():
     assert re.findall(r"^USER (.+)", text, re.M) == ["1000"]
 
 
+@pytest.mark.parametrize("unknown", [False, True])
+def test_the_manifest_for_kubernetes_has_the_fields_of_a_train_job(unknown):
+    from kubeflow_trainer_api.models.trainer_v1alpha1_train_job import TrainerV1alpha1TrainJob
+
+    (text,) = re.findall(r"```yaml\n(apiVersion: .*?)```", (ROOT / "docs/how-to/gpus.md").read_text(), re.S)
+    manifest = yaml.safe_load(text)
+    if unknown:
+        manifest["spec"]["trainer"]["numberOfNodes"] = manifest["spec"]["trainer"].pop("numNodes")
+    read = TrainerV1alpha1TrainJob.from_dict(manifest).to_dict()
+    assert (read == manifest) != unknown  # unknown fields are left out
+
+
 def test_container_workflow_and_makefile_name_the_same_system_libraries():
     wanted = re.search(r'apt install (libgl1[^"]+)"', (ROOT / "Makefile").read_text())
     assert wanted

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -15,6 +16,8 @@ from seg_pipeline.segmentation.manifest.measure_table import measure_images
 from seg_pipeline.segmentation.parallel import cluster
 from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
 from seg_pipeline.segmentation.settings.cluster import ClusterSettings
+from seg_pipeline.segmentation.settings.training import ComputeSettings
+from seg_pipeline.segmentation.training.run import train
 
 pytestmark = [
     pytest.mark.slow,
@@ -103,6 +106,30 @@ def test_a_whole_run_on_a_bucket_ends_with_the_scores_of_local_files(store, loca
     assert manifest["path"].str.startswith("s3://raw-data/phantom/train/case").all()
     manifest["path"] = manifest["path"].str.replace("s3://raw-data/phantom", str(raw))
     assert_same((manifest, *others), local_results)
+
+
+@pytest.mark.parametrize("a_cluster", ["ray_cluster"], indirect=True)
+def test_two_machines_of_a_ray_cluster_train_the_model_of_one(a_cluster, manifest, config, tmp_path, monkeypatch):
+    steady = config.changed(
+        {"optimizer.name": "sgd", "model.decoder_norm": "instance", "optimizer.freeze_encoder": True, "fit.epochs": 2}
+    )
+    compute = ComputeSettings(device="cpu", cache="none")
+    *_, alone = train(manifest, steady, compute)
+    cluster.connect(a_cluster[0])
+    try:
+        monkeypatch.setattr(cluster, "SECONDS", 0.1)
+        too_few = (
+            r"training\.compute\.nodes: 3, but of the 2 machines of the cluster not 2 beside this one have 1 CPU free"
+        )
+        with pytest.raises(ValueError, match=too_few), cluster.on_other_machines(2, abs, 1, gpus=0, restarts=0):
+            pass
+        monkeypatch.undo()
+        *_, together = train(manifest, steady, replace(compute, nodes=2, shared_folder=str(tmp_path)))
+    finally:
+        cluster.disconnect()
+    for name in ("epoch", "train_loss", "val_loss", "val_dice"):
+        np.testing.assert_allclose(together.history[name], alone.history[name], rtol=1e-4, atol=1e-5)
+    assert not list(tmp_path.iterdir())
 
 
 def drawn_table(folder):

@@ -3,7 +3,8 @@
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
@@ -72,6 +73,47 @@ def make_executor(num_workers: int, *, threads: int = 1, gpus: int = 0) -> TaskE
         return DaskTasks(_client, _settings.workers)
     number = joblib.effective_n_jobs(_settings.workers or num_workers)
     return Processes(number) if number > 1 else InProcess()
+
+
+def meeting_place() -> str:
+    """A free port of this machine, as other machines of the Ray cluster see it: HOST:PORT."""
+    with socket.socket() as free:
+        free.bind(("", 0))
+        return f"{_client.util.get_node_ip_address()}:{free.getsockname()[1]}"
+
+
+@contextmanager
+def on_other_machines(machines: int, function: Callable, *arguments: Any, gpus: int, restarts: int) -> Iterator[None]:
+    """Run a function on so many other machines of the Ray cluster, once on each, during a block.
+
+    Args:
+        gpus: of each machine, that the function needs; ``restarts``: how often a machine that fails is replaced.
+
+    Raises:
+        ValueError: the cluster has not so many machines free.
+    """
+    here = _client.get_runtime_context().get_node_id()
+    elsewhere: list[dict[str, str]] = [{"ray.io/node-id": f"!{here}"}] * machines
+    size = {"CPU": 1} | ({"GPU": gpus} if gpus else {})
+    group = _client.util.placement_group([size] * machines, "STRICT_SPREAD", bundle_label_selector=elsewhere)
+    tasks = []
+    try:
+        if not group.wait(6 * SECONDS):
+            alive = sum(node["Alive"] for node in _client.nodes())
+            raise ValueError(
+                f"training.compute.nodes: {machines + 1}, but of the {alive} machines of the cluster not {machines} "
+                f"beside this one have {' and '.join(f'{number} {name}' for name, number in size.items())} free"
+            )
+        place: Callable = _client.util.scheduling_strategies.PlacementGroupSchedulingStrategy
+        run = _client.remote(num_cpus=1, num_gpus=gpus, max_retries=restarts, scheduling_strategy=place(group))(
+            function
+        )
+        tasks += [run.remote(*arguments) for _ in range(machines)]
+        yield
+    finally:
+        for task in tasks:
+            _client.cancel(task, force=True)
+        _client.util.remove_placement_group(group)
 
 
 def _connect_ray(settings: ClusterSettings) -> Any:

@@ -354,11 +354,11 @@ class ComputeSettings(Settings):
     devices: Annotated[int, Ge(1)] = 1
     """GPUs, or processes on a CPU, that train one model together on each machine; each takes a part of the batch."""
     nodes: Annotated[int, Ge(1)] | None = None
-    """Machines that train one model together: this one, and others that run `seg-pipeline join`. null: PET_NNODES, else
-    1."""
+    """Machines that train one model together: this one, and others that run `seg-pipeline join` or that
+    `cluster.engine: ray` starts. null: PET_NNODES, else 1."""
     endpoint: str | None = None
     """Name and port at which the other machines reach this one, such as `node0:29400`. null: PET_MASTER_ADDR and
-    PET_MASTER_PORT."""
+    PET_MASTER_PORT, or a free port with `cluster.engine: ray`."""
     shared_folder: str | None = None
     """With several machines: a folder that all of them see, for the job and its states."""
     restarts: Annotated[int, Ge(0)] = 2

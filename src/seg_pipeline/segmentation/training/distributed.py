@@ -2,15 +2,18 @@
 
 torch's ``elastic_launch`` starts and watches them. The first process writes the states to save to a folder; the
 caller's process yields them, and is the only one that saves. If a process dies, all of them restart from the newest
-state. Other machines find the job in the shared folder (``join_jobs``) and launch their processes for it.
+state. Other machines find the job in the shared folder (``join_jobs``), or Ray starts a task on each, and launch their
+processes for it.
 """
 
 import json
 import logging
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,6 +29,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from seg_pipeline import __version__
 from seg_pipeline.segmentation.data.sampler import check_shares
 from seg_pipeline.segmentation.manifest.table import data_hash
+from seg_pipeline.segmentation.parallel import cluster
 from seg_pipeline.segmentation.parallel.workers import exit_with_parent
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -74,7 +78,23 @@ def train_together(
         job["data_hash"] = data_hash(manifest)  # here, once: it takes a copy of all masks
         with replacing(folder / JOB) as draft:  # last and at once: other machines look for it
             draft.write_text(json.dumps(job | {"endpoint": endpoint, "nodes": compute.num_nodes}), encoding="utf-8")
-        yield from _states(folder, compute)
+        with _others(folder, compute):
+            yield from _states(folder, compute)
+
+
+def _others(folder: Path, compute: ComputeSettings) -> AbstractContextManager[None]:
+    """The processes of other machines, where Ray starts them."""
+    if compute.num_nodes == 1 or cluster.engine() != "ray":
+        return nullcontext()
+    gpus = compute.devices if torch.cuda.is_available() and compute.device != "cpu" else 0
+    others = compute.num_nodes - 1
+    return cluster.on_other_machines(others, _join_for_ray, str(folder), gpus=gpus, restarts=compute.restarts)
+
+
+def _join_for_ray(name: str) -> None:
+    folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="seg_pipeline_cache_") as cache:
+        _join_job(folder, json.loads((folder / JOB).read_text(encoding="utf-8")), Path(cache))
 
 
 def _meeting_place(compute: ComputeSettings) -> tuple[str | None, str]:
@@ -83,6 +103,8 @@ def _meeting_place(compute: ComputeSettings) -> tuple[str | None, str]:
         return None, "127.0.0.1:0"
     host, port = (os.environ.get(f"PET_MASTER_{name}", "") for name in ("ADDR", "PORT"))
     endpoint = compute.endpoint or (host and port and f"{host}:{port}")
+    if not endpoint and cluster.engine() == "ray":
+        endpoint = cluster.meeting_place()
     if not endpoint or not compute.shared_folder:
         what = "shared_folder: FOLDER`, which all machines see" if endpoint else "endpoint: HOST:PORT` of this machine"
         raise ValueError(f"training.compute.nodes: {compute.num_nodes} machines need `training.compute.{what}")
