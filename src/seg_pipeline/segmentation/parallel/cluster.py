@@ -119,6 +119,7 @@ def on_other_machines(machines: int, function: Callable, *arguments: Any, gpus: 
 def _connect_ray(settings: ClusterSettings) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # 30 are too few for a busy machine
+    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: on a busy machine workers would starve
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default; else Ray warns
     import ray
 
