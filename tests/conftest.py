@@ -39,7 +39,7 @@ SPEC.loader.exec_module(warm_module)
 
 LONGEST = [
     "test_docs.py", "test_faults.py", "test_notebooks.py", "test_distributed.py", "test_cases.py", "test_run.py",
-    "test_kill.py", "test_kills.py",
+    "test_kill.py", "test_engines.py", "test_kills.py",
 ]  # fmt: skip
 """The second one does not wait for the smoke run that the first one makes."""
 

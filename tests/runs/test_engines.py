@@ -21,7 +21,6 @@ from seg_pipeline.segmentation.training.run import train
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif("CLUSTER" not in os.environ, reason="starts clusters; CLUSTER=1 asks for it"),
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
