@@ -315,5 +315,8 @@ def test_figures_of_other_pages_fit_a_phone_and_open_large(browser, tmp_path, ki
     assert figure.bounding_box()["width"] == {"PNG": 1500, "JPEG": 374}[kind]  # text stays legible: its card scrolls
     assert page.evaluate("document.documentElement.scrollWidth") == 420
     assert ("invert" in figure.evaluate("(one) => getComputedStyle(one).filter")) == (kind == "PNG")
+    page.emulate_media(media="print")
+    assert figure.bounding_box()["width"] < 420
+    page.emulate_media(media="screen")
     figure.click()
     assert page.locator(".viewer .stage img").is_visible()
