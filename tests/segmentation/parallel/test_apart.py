@@ -1,5 +1,6 @@
 """Functions called in a process of their own, which they may end."""
 
+import logging
 import multiprocessing
 import os
 import time
@@ -21,10 +22,11 @@ def die_once(flag: Path) -> str:
 
 def fail(kind: type[Exception]) -> None:
     os.write(1, b"a decoder that prints")
+    logging.getLogger("decoder").warning("an odd tag")
     raise kind("why")
 
 
-def test_results_and_errors_come_back_from_one_process():
+def test_results_and_errors_come_back_from_one_process(capfd):
     pid = call_apart(os.getpid)
     assert pid not in (os.getpid(), os.getppid())
     with pytest.raises(MemoryError, match="why"):
@@ -34,6 +36,7 @@ def test_results_and_errors_come_back_from_one_process():
     with pytest.raises(RuntimeError, match="BadZipFile: why"):
         call_apart(fail, BadZipFile)
     assert call_apart(os.getpid) == pid
+    assert "an odd tag" not in capfd.readouterr().err
 
 
 def test_a_process_that_dies_costs_a_retry(tmp_path):

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import logging
 import multiprocessing
 import os
 import pickle
@@ -101,6 +102,7 @@ def main(parent: int) -> None:
     """Answer calls from standard input until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
     exit_with_parent(parent)
+    logging.disable()  # it has no handlers of the caller's, and would write to its terminal
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # decoders may print
     with contextlib.suppress(EOFError, BrokenPipeError):
