@@ -1,5 +1,6 @@
 """The same work on a Ray cluster of two nodes and on two Dask workers; equal to this machine's, even if one dies."""
 
+import gc
 import json
 import os
 import signal
@@ -24,6 +25,13 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def swept():
+    """What the clients leave open is collected here, not in the tests of other files."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="module")
