@@ -56,6 +56,13 @@ def test_a_run_that_cannot_work_writes_nothing(tmp_path, monkeypatch, given, mes
     assert set(tmp_path.iterdir()) == before
 
 
+def test_a_database_of_the_search_that_cannot_be_used_is_named():
+    said = refusal(run_checks.check_database, "nowhere://me:secret@host/db")
+    assert said.startswith("hparam_search.pool.storage: the database at nowhere://me:***@host/db cannot be used (")
+    run_checks.check_database(None)
+    run_checks.check_database("sqlite:///is/made/by/the/search.db")
+
+
 MODELS = {
     "architecture": (
         {"architecture": "unett"},

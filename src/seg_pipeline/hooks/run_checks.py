@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TRAINS = ("training.train_model", "hparam_search.run_sanity_checks", "hparam_search.search_settings")
+SEARCHES = TRAINS[-1]
 CHOOSES = "training.choose_training_config"
 PREDICTS = ("inference.predict_images", "annotate.write_annotations")
 RANKS = "select.rank_images"
@@ -49,6 +50,8 @@ class RunCheckHooks:
             check_images(params.inference)
         if RANKS in names:
             check_unlabelled(params.select.images)
+        if SEARCHES in names:
+            check_database(params.hparam_search.pool.storage)
         if names & set(TRAINS):
             check_model(params)
             if "manifest" not in pipeline.all_outputs():
@@ -125,6 +128,18 @@ def check_unlabelled(images: str | None) -> None:
         find_images(images)
     except ValueError as error:
         raise UserError(f"select.images: {error}") from error
+
+
+def check_database(url: str | None) -> None:
+    """Raise UserError if the server for the study of a search cannot be used."""
+    if url is None or url.startswith("sqlite"):
+        return
+    from seg_pipeline.segmentation.search.study import open_database
+
+    try:
+        open_database(url).engine.dispose()
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def check_model(params: Any) -> None:

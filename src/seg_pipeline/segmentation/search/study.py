@@ -118,10 +118,15 @@ def open_storage(folder: Path, url: str | None) -> BaseStorage:
         ValueError: the database cannot be used.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if url is None:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / JOURNAL
-        return JournalStorage(JournalFileBackend(str(file), lock_obj=_JournalLock(file)))
+    if url is not None:
+        return open_database(url)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / JOURNAL
+    return JournalStorage(JournalFileBackend(str(file), lock_obj=_JournalLock(file)))
+
+
+def open_database(url: str) -> RDBStorage:
+    """As ``open_storage``."""
     try:
         return RDBStorage(url) if url.startswith("sqlite") else PatientStorage(url)
     except (ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
