@@ -6,6 +6,7 @@ from dataclasses import replace
 from threading import current_thread
 
 import cv2
+import fsspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -61,6 +62,35 @@ def test_every_image_has_its_masks_at_its_own_size(images, predictor, tmp_path):
             np.testing.assert_array_equal(decode_rle(submission[str(number), name], image.shape, order="C"), mask)
     areas = pd.read_csv(out / "areas.csv", dtype={"image_id": str})
     assert areas["area"].tolist() == result.areas["area"].tolist()
+
+
+@pytest.mark.parametrize("given", ["", "/**/*.png", "/0.png"])
+def test_images_at_an_address_are_predicted_as_local_ones(images, predictor, tmp_path, given):
+    (images / "0.png").rename(images / "0.PNG" if given == "/**/*.png" else images / "0.png")
+    bucket, root = fsspec.filesystem("memory"), "memory://new-scans"
+    bucket.store.clear()
+    for file in images.iterdir():
+        bucket.pipe(f"/new-scans/{file.name}", file.read_bytes())
+    bucket.pipe("/new-scans/notes.txt", b"")
+    local, _ = find_images(images)
+    table, skipped = find_images(root + given)
+    assert skipped == (given == "")
+    assert table["path"].tolist() == [f"{root}/{file}" for file in table["file"]]
+    assert table["image_id"].tolist() == (["0"] if given == "/0.png" else local["image_id"].tolist())
+    predict_folder(local[local["image_id"].isin(table["image_id"])], predictor, tmp_path / "local", settings=ALL)
+    predict_folder(table, predictor, tmp_path / "remote", settings=ALL)
+    ours, theirs = contents(tmp_path / "remote"), contents(tmp_path / "local")
+    differing = {name for name in ours if ours[name] != theirs[name]}
+    assert set(ours) == set(theirs)
+    assert differing <= {"images.jsonl"}  # it knows when a file changed
+    assert predict_folder(table, predictor, tmp_path / "remote", settings=ALL).num_new == 0
+    bucket.pipe("/new-scans/0.png", b"damaged")
+    if given == "/0.png":
+        assert predict_folder(table, predictor, tmp_path / "remote", settings=ALL).findings["image_id"].tolist() == [
+            "0"
+        ]
+        with pytest.raises(ValueError, match=r"^memory://new-scans/masks: no image among its 0 files; image files end"):
+            find_images(f"{root}/masks")
 
 
 @pytest.mark.parametrize("batch_size", [1, 3])

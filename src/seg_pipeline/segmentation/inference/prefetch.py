@@ -1,5 +1,6 @@
 """Read new images, with their neighbouring frames."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import pandas as pd
 from seg_pipeline.segmentation.data.sample_decoding import frame_rows
 from seg_pipeline.segmentation.images.addresses import file_of, format_address, parse_address
 from seg_pipeline.segmentation.images.decoding import read_georeference, read_image
+from seg_pipeline.segmentation.images.remote import is_remote, stamp_remote
 from seg_pipeline.segmentation.images.tiff import ExtraTag
 from seg_pipeline.segmentation.manifest.findings import Finding
 from seg_pipeline.segmentation.prediction.predictor import Image
@@ -79,7 +81,13 @@ def _address(path: str, settings: InputSettings) -> str:
 
 
 def signature(path: str | Path) -> tuple[int, int]:
-    """Size in bytes and modification time (ns) of a file, to notice that it changed; (-1, -1) if it is missing."""
+    """Size in bytes and modification time (ns) of a file, to notice that it changed; (-1, -1) if it is missing.
+
+    Of an address, a hash of its etag takes the place of the time.
+    """
+    if is_remote(path):
+        about = stamp_remote(file_of(path))
+        return (about[0], zlib.crc32(about[1].encode())) if about else (-1, -1)
     try:
         stat = Path(file_of(path)).stat()
     except OSError:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from seg_pipeline.segmentation.images.listing import as_text, find_files
+from seg_pipeline.segmentation.images.remote import is_remote, list_remote
 from seg_pipeline.segmentation.manifest.files import NOT_TEXT
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ def listed_images(given: str | Path) -> pd.DataFrame:
 def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
     """The images of a folder (and those below it), a glob such as "scans/**/*.png", an image file, or a list of them.
 
+    All but a list may also be addresses, such as s3://bucket/scans.
+
     A list is a text file with one path per line, or a table (CSV, parquet) with a column ``path`` (or ``file``) and
     optionally image_id, height, width, series and frame. The manifest is such a table. Paths are relative to
     the folder of the list.
@@ -45,7 +48,9 @@ def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
         ValueError: the path does not exist, holds no image, or is a list without the columns it needs.
     """
     path = Path(given)
-    if path.is_dir():
+    if is_remote(given):
+        table, passed_over = _of_address(str(given))
+    elif path.is_dir():
         table, passed_over = _of_files(path, "**/*", f"{path}")
     elif path.is_file() and path.suffix.lower() in LISTS:
         table, passed_over = _of_list(path), 0
@@ -60,6 +65,20 @@ def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
             "a list of images (.txt with one path per line; .csv or .parquet with a column path)"
         )
     return _checked(table, str(given)), passed_over
+
+
+def _of_address(given: str) -> tuple[pd.DataFrame, int]:
+    parts = given.rstrip("/").split("/")
+    fixed = next((number for number, part in enumerate(parts) if globbing.has_magic(part)), len(parts))
+    if fixed == len(parts) and parts[-1].lower().endswith(SUFFIXES):
+        fixed -= 1
+    address, glob = "/".join(parts[:fixed]), "/".join(parts[fixed:]) or "**/*"
+    files = list_remote(address, glob)
+    images = [Path("/", file) for file in files if file.lower().endswith(SUFFIXES)]
+    if not images:
+        raise ValueError(f"{given}: no image among its {len(files)} files; image files end in {', '.join(SUFFIXES)}")
+    table = _table(images, Path("/"))
+    return table.assign(path=f"{address}/" + table["file"]), len(files) - len(images)
 
 
 def _fixed_part(pattern: str) -> Path:
