@@ -107,7 +107,7 @@ def test_all_missing_inputs_are_listed(tmp_path):
     with pytest.raises(UserError) as caught:
         start(both, data, "report", "training")
     assert str(caught.value).splitlines() == [
-        "the `report`, `training` pipeline cannot start: 4 of its inputs are missing",
+        "the `training`, `report` pipeline cannot start: 4 of its inputs are missing",
         f"  checkpoint: no file {tmp_path}/last.pt",
         "    run `kedro run --pipeline training` first",
         f"  labels: no file {tmp_path}/labels.json",

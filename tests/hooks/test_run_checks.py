@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fsspec.registry import _registry as file_systems
 from kedro.config import OmegaConfigLoader
 from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
@@ -174,7 +175,9 @@ def test_an_output_folder_without_permission(tmp_path, monkeypatch):
     command="kedro run",
     outcome="stops before the first node and names the package",
 )
-def test_a_data_set_on_s3_names_the_package_that_reads_it():
+def test_a_data_set_on_s3_names_the_package_that_reads_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(file_systems, "s3", raising=False)  # where an earlier test has used it
     said = refusal(run_checks.check_outputs, *saving("s3://bucket/findings.parquet"))
     assert said.startswith("conf/: Install s3fs to access S3. Failed to instantiate dataset 'findings'")
 
