@@ -33,7 +33,7 @@ def saved(figure: Figure) -> np.ndarray:
     assert min(box.x0, box.y0) >= -0.02
     assert box.x1 <= width + 0.02
     assert box.y1 <= height + 0.02
-    np.testing.assert_allclose(picture.shape[:2], (height * 150, width * 150), atol=1)
+    np.testing.assert_allclose(picture.shape[:2], (height * 192, width * 192), atol=1)
     return picture
 
 
