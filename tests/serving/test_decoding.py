@@ -79,7 +79,7 @@ def test_memory_is_limited(fake, monkeypatch):
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     reading = ReadSettings(max_pixels=150_000_000)
-    child = context.Process(target=decoding._work, args=(theirs, reading.max_pixels, reading))
+    child = context.Process(target=decoding._work, args=(theirs, reading.max_pixels, reading, 60))
     child.start()
     theirs.close()  # so that the pipe ends with the child
     assert ours.recv() is True
@@ -107,12 +107,35 @@ def test_pixels_that_fit_once_and_not_twice_cost_no_process(fake, monkeypatch):
             sent.append(answer)
 
     monkeypatch.setattr(decoding, "_limit_memory", lambda _: None)
+    monkeypatch.setattr(decoding, "_limit_computing", lambda _: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    decoding._work(Pipe(), 100, ReadSettings())
+    decoding._work(Pipe(), 100, ReadSettings(), 60)
     ready, refused, decoded = sent
     assert ready is True
     assert refused == (422, "too_costly", "a.png: decoding it takes too much memory")
     np.testing.assert_array_equal(decoded.pixels, GREY)
+
+
+@pytest.mark.fault(
+    scenario="server killed while a process decodes an upload that does not end",
+    command="seg-pipeline serve",
+    outcome="the process ends when it has computed for the time that a file may take",
+)
+@pytest.mark.slow
+def test_a_process_without_its_server_ends(monkeypatch):
+    def endless(*args, **kwargs):
+        while True:
+            pass
+
+    monkeypatch.setattr(decoding, "decode_upload", endless)
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=decoding._work, args=(theirs, 100, ReadSettings(), 0.01))
+    child.start()
+    assert ours.recv() is True
+    ours.send(("a", b"", None))
+    child.join(120)
+    assert child.exitcode == -signal.SIGXCPU
 
 
 @pytest.mark.slow

@@ -1,13 +1,17 @@
 """Decode uploads, in processes of their own if wanted: a hostile file then costs such a process, never the server.
 
-A thread cannot be stopped and shares the server's memory; a process can be killed, and the system limits its memory.
+A thread cannot be stopped and shares the server's memory; a process can be killed, and the system limits its memory and
+the time that it computes.
 """
 
 import contextlib
+import math
+import os
 import queue
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from importlib import import_module
 from multiprocessing import get_context
@@ -49,7 +53,7 @@ class DecodingProcesses:
     """
 
     def __init__(self, *, number: int, seconds: float, max_pixels: int, reading: ReadSettings) -> None:
-        self._seconds, self._given, self._closed = seconds, (max_pixels, reading), False
+        self._seconds, self._given, self._closed = seconds, (max_pixels, reading, seconds), False
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
         self._all = [_Process(*self._given) for _ in range(number)]
         for process in self._all:
@@ -95,10 +99,10 @@ class _LimitError(Exception):
 
 
 class _Process:
-    def __init__(self, max_pixels: int, reading: ReadSettings) -> None:
+    def __init__(self, *given: Any) -> None:
         context = get_context("spawn")  # a fork would copy the server's locks and memory
         self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, max_pixels, reading), daemon=True, name="decode")
+        self._process = context.Process(target=_work, args=(theirs, *given), daemon=True, name="decode")
         self._process.start()
         theirs.close()
         self._ready, self._starting = False, threading.Lock()
@@ -132,7 +136,7 @@ class _Process:
         self._pipe.close()
 
 
-def _work(pipe: Connection, max_pixels: int, reading: ReadSettings) -> None:
+def _work(pipe: Connection, max_pixels: int, reading: ReadSettings, seconds: float) -> None:
     """Decode what comes through the pipe until the server closes it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which stops this process
     if "DICOM" in FORMATS:
@@ -142,6 +146,7 @@ def _work(pipe: Connection, max_pixels: int, reading: ReadSettings) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             name, data, page = pipe.recv()
+            _limit_computing(seconds)
             try:
                 pipe.send(decode_upload(name, data, page, max_pixels=max_pixels, reading=reading))
             except RequestError as error:
@@ -160,3 +165,13 @@ def _limit_memory(size: int) -> None:
 
     limit = psutil.Process().memory_info().vms + size
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _limit_computing(seconds: float) -> None:
+    """Let this process compute ``seconds`` more on every core, so that it ends even where its server was killed."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    limit = math.ceil(time.process_time() + seconds * (os.cpu_count() or 1)) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
