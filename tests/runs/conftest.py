@@ -134,5 +134,8 @@ def store() -> Iterator[Store]:
         s3fs.S3FileSystem.clear_instance_cache()
         s3fs.S3FileSystem().mkdir("raw-data")
         yield made
+        made.faults.clear()
+        s3fs.S3FileSystem.clear_instance_cache()
+        s3fs.S3FileSystem().rm("raw-data", recursive=True)  # moto's servers in one process share their buckets
         s3fs.S3FileSystem.clear_instance_cache()
     made.close()
