@@ -50,12 +50,15 @@ def search(
         ValueError: the database cannot be used, another search is using the study, or every trial of the learning rates
             failed.
     """
-    storage, identity = open_storage(folder, pool.storage), identity_of(config, data_hash(manifest))
-    with only_search(folder, pool.storage, storage, identity), closing(Workers(pool, compute)) as workers:
+    storage, hashed = open_storage(folder, pool.storage), data_hash(manifest)
+    with (
+        only_search(folder, pool.storage, storage, identity_of(config, hashed)),
+        closing(Workers(pool, compute)) as workers,
+    ):
         data = TrialData(
             manifest, replace(compute, save_minutes=None, nodes=1), cache_folder, grid.choose_by, workers.threads
         )
-        runner = TrialRunner(config, data, workers, storage, grid)
+        runner = TrialRunner(config, data, workers, storage, grid, hashed)
         tried = _search_rates(runner, _rates(config, grid))
         _search_decays(runner, tried)
         if tpe.space:

@@ -24,7 +24,6 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
-from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.parallel.executors import TaskExecutor
 from seg_pipeline.segmentation.search.ranking import DECAY, RATE, cell, row_score, trial_score
 from seg_pipeline.segmentation.search.study import finished_trials, open_study
@@ -114,16 +113,25 @@ def identity_of(config: TrainingConfig, data: str) -> str:
 class TrialRunner:
     """Trains points that are not in the study yet.
 
+    Args:
+        hashed: ``manifest.table.data_hash`` of the data's manifest, which takes a copy of all masks.
+
     Attributes:
         finished: user attributes of every finished trial, by key.
         wanted: the points of this search, by key, in the order of the settings.
     """
 
     def __init__(
-        self, config: TrainingConfig, data: TrialData, workers: Workers, storage: BaseStorage, grid: GridSettings
+        self,
+        config: TrainingConfig,
+        data: TrialData,
+        workers: Workers,
+        storage: BaseStorage,
+        grid: GridSettings,
+        hashed: str,
     ) -> None:
         self.config, self.data, self.workers, self.storage, self.settings = config, data, workers, storage, grid
-        self.data_hash = data_hash(data.manifest)
+        self.data_hash = hashed
         self.identity = identity_of(config, self.data_hash)
         self.grid = open_study(f"grid-{self.identity}", storage, pruner=optuna.pruners.NopPruner())
         self.finished = finished_trials(self.grid)
