@@ -41,7 +41,7 @@ from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import measure_images
 from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.metrics import surface_distances
-from seg_pipeline.segmentation.metrics.calibration import BINS, Calibration
+from seg_pipeline.segmentation.metrics.calibration import BINS, Calibration, before_and_after
 from seg_pipeline.segmentation.metrics.split_scores import score_predictions
 from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_threads
 from seg_pipeline.segmentation.prediction import predict_images
@@ -137,7 +137,7 @@ def earlier(rows: pd.DataFrame, config: TrainingConfig, stub: Stub) -> tuple[pd.
                 },
             }
         )
-    return pd.DataFrame(table), calibration.table(names)
+    return pd.DataFrame(table), calibration.table(names).assign(calibrated=False)
 
 
 class Bins:
@@ -197,7 +197,7 @@ class Chain:
                 calibration=calibration,
                 workers=workers,
             )
-        return predictions, calibration.table()
+        return predictions, before_and_after(calibration, None)
 
     def score(self, predictions: pd.DataFrame, reliability: pd.DataFrame, workers: int | None = None) -> object:
         measures = MeasureSettings(spacing_z=3.0, repeats=100)  # intervals take as long for any number of images
