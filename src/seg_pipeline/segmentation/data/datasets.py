@@ -78,16 +78,41 @@ Sample = tuple[Tensor, ...]
 """Image and truth, and the parameters of an augmentation that is left to the batch."""
 
 
-class _Samples:
-    """What both data sets share; they differ in where the samples are stored."""
+class ImageMaskDataset(data.Dataset):
+    """The plain torch data set.
 
-    settings: InputSettings
-    augmentation: Augmentation | None
-    augment: Augment
-    seed: int
-    source: Source
-    frames: np.ndarray
-    """Positions of the images that form the channels of each sample; -1: black."""
+    Args:
+        manifest: one row per image.
+        settings: size, channels and normalisation of the network's input.
+        task: multilabel or multiclass.
+        background: multiclass pixels may belong to no class.
+        objects: the truth has the gaps between each class's objects too.
+        augmentation: augmentation of ``Draw`` keys; None: none.
+        augment: whether samples are augmented here, or as a batch.
+        seed: seed of windows and augmentation.
+        cache: decoded samples of at least these images; the manifest is then not kept. None: decode on every
+            access.
+    """
+
+    def __init__(
+        self,
+        manifest: pd.DataFrame,
+        settings: InputSettings,
+        *,
+        task: Task,
+        background: bool,
+        objects: bool = False,
+        augmentation: Augmentation | None = None,
+        augment: Augment = "sample",
+        seed: int = 0,
+        cache: PixelCache | None = None,
+    ) -> None:
+        self.settings, self.augmentation, self.augment, self.seed = settings, augmentation, augment, seed
+        self.source: Source = cache or Decoder(manifest, settings, task=task, background=background, objects=objects)
+        self.positions = cache.find(manifest) if cache else np.arange(len(manifest))
+        rows = frame_rows(manifest, settings)
+        self.frames = np.where(rows < 0, -1, self.positions[rows])
+        """Positions of the images that form the channels of each sample; -1: black."""
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -109,14 +134,11 @@ class _Samples:
             return np.empty((len(draws), 0), dtype=np.float32)
         return self.augmentation.draw(self.seed, np.array(draws, dtype=np.int64), self.settings.size)
 
-    def _position(self, index: int) -> int:
-        return range(len(self))[index]
-
     def _whole(self, index: int) -> Sample:
-        return read_whole(self.source, self._position(index), self.frames[index], self.settings)
+        return read_whole(self.source, int(self.positions[index]), self.frames[index], self.settings)
 
     def _drawn(self, draw: Draw, chances: list[float], parameters: np.ndarray) -> Sample:
-        place = self._position(draw.index), self.frames[draw.index]
+        place = int(self.positions[draw.index]), self.frames[draw.index]
         sample = read_window(self.source, *place, self.settings, chances, draw.label)
         if self.augment == "batch":
             return *sample, torch.from_numpy(parameters)
@@ -127,73 +149,18 @@ WINDOW = 0
 """Further field of the key of a window's random numbers, so that they differ from those of the augmentation."""
 
 
-class ImageMaskDataset(_Samples, data.Dataset):
-    """The plain torch data set, which decodes samples from their files on every access.
+class VisionImageMaskDataset(ImageMaskDataset, VisionDataset):
+    """``ImageMaskDataset`` as a torchvision ``VisionDataset``, whose samples are tv_tensors Image and Mask."""
 
-    Args:
-        manifest: one row per image.
-        settings: size, channels and normalisation of the network's input.
-        task: multilabel or multiclass.
-        background: multiclass pixels may belong to no class.
-        objects: the truth has the gaps between each class's objects too.
-        augmentation: augmentation of ``Draw`` keys; None: none.
-        augment: whether samples are augmented here, or as a batch.
-        seed: seed of windows and augmentation.
-    """
-
-    def __init__(
-        self,
-        manifest: pd.DataFrame,
-        settings: InputSettings,
-        *,
-        task: Task,
-        background: bool,
-        objects: bool = False,
-        augmentation: Augmentation | None = None,
-        augment: Augment = "sample",
-        seed: int = 0,
-    ) -> None:
-        self.settings, self.augmentation, self.augment, self.seed = settings, augmentation, augment, seed
-        self.source = Decoder(manifest, settings, task=task, background=background, objects=objects)
-        self.frames = frame_rows(manifest, settings)
-
-
-class VisionImageMaskDataset(_Samples, VisionDataset):
-    """``ImageMaskDataset`` as a torchvision ``VisionDataset``, whose samples are tv_tensors Image and Mask.
-
-    Args:
-        cache: decoded samples of at least these images; the manifest is then not kept. None: decode on every
-            access.
-    """
-
-    def __init__(
-        self,
-        manifest: pd.DataFrame,
-        settings: InputSettings,
-        *,
-        task: Task,
-        background: bool,
-        objects: bool = False,
-        augmentation: Augmentation | None = None,
-        augment: Augment = "sample",
-        seed: int = 0,
-        cache: PixelCache | None = None,
-    ) -> None:
-        super().__init__()
-        self.settings, self.augmentation, self.augment, self.seed = settings, augmentation, augment, seed
-        self.source = cache or Decoder(manifest, settings, task=task, background=background, objects=objects)
-        self.positions = cache.find(manifest) if cache else np.arange(len(manifest))
-        rows = frame_rows(manifest, settings)
-        self.frames = np.where(rows < 0, -1, self.positions[rows])
+    def __init__(self, manifest: pd.DataFrame, settings: InputSettings, **given: Any) -> None:
+        VisionDataset.__init__(self)
+        ImageMaskDataset.__init__(self, manifest, settings, **given)
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
         return [
             (tv_tensors.Image(image), tv_tensors.Mask(truth), *parameters)
             for image, truth, *parameters in super().__getitems__(keys)
         ]
-
-    def _position(self, index: int) -> int:
-        return int(self.positions[index])
 
 
 class ConcatDataset(data.ConcatDataset):
@@ -239,32 +206,19 @@ def make_dataset(
     rows: pd.DataFrame,
     settings: InputSettings,
     *,
-    task: Task,
-    background: bool,
-    objects: bool = False,
-    augmentation: Augmentation | None = None,
-    augment: Augment = "sample",
     seed: int = 0,
     caches: Mapping[str | None, PixelCache | None] = MappingProxyType({}),
+    **given: Any,
 ) -> VisionImageMaskDataset | ConcatDataset:
     """The samples of manifest rows, in their order: a data set per source, each with its own normalisation and seed.
 
     Args:
         rows: one row per image; rows of one source stand together where channels are frames of a series.
         caches: decoded samples by source; None is the source of a manifest that is of one data set.
+        given: as of ``ImageMaskDataset``.
     """
     parts = [
-        VisionImageMaskDataset(
-            part,
-            settings.of_source(source),
-            task=task,
-            background=background,
-            objects=objects,
-            augmentation=augmentation,
-            augment=augment,
-            seed=seed + number,
-            cache=caches.get(source),
-        )
+        VisionImageMaskDataset(part, settings.of_source(source), seed=seed + number, cache=caches.get(source), **given)
         for number, (source, part) in enumerate(by_source(rows))
     ]
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)
