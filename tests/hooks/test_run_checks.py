@@ -15,7 +15,7 @@ from kedro.pipeline import Node, Pipeline
 
 from seg_pipeline.hooks import run_checks
 from seg_pipeline.hooks.errors import UserError
-from seg_pipeline.params import InferenceParams, Parameters
+from seg_pipeline.params import Parameters
 from seg_pipeline.segmentation.models.trained_weights import image_hashes
 
 ROOT = Path(__file__).parents[2]
@@ -198,8 +198,13 @@ def test_an_inference_without_images_or_folder(tmp_path, given, message):
     (tmp_path / "raw").mkdir()
     if "output_folder" in given:
         (tmp_path / "raw" / "a.png").touch()
-    filled = {key: text.format(folder=tmp_path) for key, text in given.items()}
-    said = refusal(run_checks.check_images, InferenceParams(**filled))
+    images, folder = (
+        given[key].format(folder=tmp_path) if key in given else None for key in ("images", "output_folder")
+    )
+    if folder:
+        said = refusal(run_checks.check_masks_folder, folder)
+    else:
+        said = refusal(run_checks.check_images, "inference.images", images, "what to predict")
     assert said.startswith(message.format(folder=tmp_path))
 
 
@@ -211,7 +216,7 @@ def test_an_inference_without_images_or_folder(tmp_path, given, message):
     ],
 )
 def test_nothing_to_choose_from(images, message):
-    assert refusal(run_checks.check_unlabelled, images).startswith(message)
+    assert refusal(run_checks.check_images, "select.images", images, "what to choose from").startswith(message)
 
 
 EXTRAS = {

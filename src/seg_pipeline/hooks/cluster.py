@@ -1,12 +1,11 @@
 """Connects a run to the cluster that `cluster.engine` names."""
 
-import os
 from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 
-from seg_pipeline.hooks.errors import TRACEBACK_SWITCH, UserError
+from seg_pipeline.hooks.errors import told_to_user
 
 
 class ClusterHooks:
@@ -23,12 +22,8 @@ class ClusterHooks:
         from seg_pipeline.segmentation.parallel import cluster
         from seg_pipeline.segmentation.settings.cluster import ClusterSettings
 
-        try:
+        with told_to_user():
             cluster.connect(ClusterSettings(**self._given))
-        except ValueError as error:
-            if os.environ.get(TRACEBACK_SWITCH):
-                raise
-            raise UserError(str(error)) from error
 
     @hook_impl
     def after_pipeline_run(self) -> None:

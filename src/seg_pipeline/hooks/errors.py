@@ -7,6 +7,8 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 from kedro.framework.hooks import hook_impl
@@ -31,6 +33,17 @@ REMEDIES = dict.fromkeys(
 
 class UserError(click.ClickException, ValueError):
     """An error whose text is enough: `kedro` prints it without a traceback and exits with 1; code sees a ValueError."""
+
+
+@contextmanager
+def told_to_user(before: str = "") -> Iterator[None]:
+    """A ValueError of the block ends the run with its text, after ``before``."""
+    try:
+        yield
+    except ValueError as error:
+        if os.environ.get(TRACEBACK_SWITCH):
+            raise
+        raise UserError(f"{before}{error}") from error
 
 
 class ErrorHooks:

@@ -15,11 +15,11 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Node, Pipeline
 
-from seg_pipeline.hooks.errors import UserError, text_for_user
-from seg_pipeline.hooks.run_info import file_of
+from seg_pipeline.hooks.errors import UserError, text_for_user, told_to_user
+from seg_pipeline.hooks.run_info import file_of, value_of
 
 if TYPE_CHECKING:
-    from seg_pipeline.params import HparamSearchParams, InferenceParams
+    from seg_pipeline.params import HparamSearchParams
     from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 log = logging.getLogger(__name__)
@@ -42,14 +42,15 @@ class RunCheckHooks:
         if run_params.get("only_missing_outputs"):
             return  # Kedro decides only later which nodes to skip
         names = {node.name for node in pipeline.nodes}
-        given = {name: _value_of(name, catalog) for name in pipeline.inputs() if name.startswith("params:")}
+        given = {name: value_of(name, catalog) for name in pipeline.inputs() if name.startswith("params:")}
         params = SimpleNamespace(**{name.removeprefix("params:"): value for name, value in given.items()})
-        check_extras(params, _value_of("params:tracking", catalog) or {})
+        check_extras(params, value_of("params:tracking", catalog) or {})
         check_outputs(pipeline, catalog)
         if names & set(PREDICTS):
-            check_images(params.inference)
+            check_images("inference.images", params.inference.images, "what to predict")
+            check_masks_folder(params.inference.output_folder)
         if RANKS in names:
-            check_unlabelled(params.select.images)
+            check_images("select.images", params.select.images, "what to choose from")
         if SEARCHES in names:
             check_database(params.hparam_search.pool.storage)
         if names & set(TRAINS):
@@ -100,34 +101,20 @@ def check_outputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
         )
 
 
-def check_images(inference: InferenceParams) -> None:
-    """Raise UserError if there are no images to predict, or no folder for the masks."""
+def check_images(name: str, given: str | None, purpose: str) -> None:
+    """Raise UserError if the parameter ``name`` gives no images."""
     from seg_pipeline.segmentation.inference import find_images
 
-    if inference.images is None:
-        raise UserError(
-            "`inference.images` says what to predict: `--params inference.images=FOLDER`, or an image, a glob or a list"
-        )
-    try:
-        find_images(inference.images)
-    except ValueError as error:
-        raise UserError(f"inference.images: {error}") from error
-    if inference.output_folder and Path(inference.output_folder).is_file():
-        raise UserError(f"inference.output_folder: {inference.output_folder} is a file; name a folder for the masks")
+    if given is None:
+        raise UserError(f"`{name}` says {purpose}: `--params {name}=FOLDER`, or an image, a glob or a list of images")
+    with told_to_user(f"{name}: "):
+        find_images(given)
 
 
-def check_unlabelled(images: str | None) -> None:
-    """Raise UserError if there are no images to choose from."""
-    from seg_pipeline.segmentation.inference import find_images
-
-    if images is None:
-        raise UserError(
-            "`select.images` says what to choose from: `--params select.images=FOLDER`, or a glob or a list of images"
-        )
-    try:
-        find_images(images)
-    except ValueError as error:
-        raise UserError(f"select.images: {error}") from error
+def check_masks_folder(folder: str | None) -> None:
+    """Raise UserError if masks cannot be written to the folder that is named."""
+    if folder and Path(folder).is_file():
+        raise UserError(f"inference.output_folder: {folder} is a file; name a folder for the masks")
 
 
 def check_database(url: str | None) -> None:
@@ -136,10 +123,8 @@ def check_database(url: str | None) -> None:
         return
     from seg_pipeline.segmentation.search.study import open_database
 
-    try:
+    with told_to_user():
         open_database(url).engine.dispose()
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def check_model(params: Any) -> None:
@@ -172,17 +157,15 @@ def check_model(params: Any) -> None:
 def check_images_seen_before(catalog: DataCatalog) -> None:
     """Raise UserError if weights to start from have seen test images, or have trained on validation images."""
     names = ("dataset", "scores", "training", "seed")
-    dataset, scores, training, seed = (_value_of(f"params:{name}", catalog) for name in names)
+    dataset, scores, training, seed = (value_of(f"params:{name}", catalog) for name in names)
     if training is None or training.start_from is None:
         return
     from seg_pipeline.params import make_training_config
     from seg_pipeline.segmentation.training.run import check_start
 
     config = make_training_config(dataset, scores, training, seed)
-    try:
-        check_start(_value_of("manifest", catalog), config, folds=training.folds, allowed=training.allow_leakage)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    with told_to_user():
+        check_start(value_of("manifest", catalog), config, folds=training.folds, allowed=training.allow_leakage)
 
 
 def _models(config: TrainingConfig, search: HparamSearchParams | None) -> Iterator[tuple[Any, ...]]:
@@ -191,8 +174,3 @@ def _models(config: TrainingConfig, search: HparamSearchParams | None) -> Iterat
     space = search.tpe.space if search else {}
     drawn = {key: choices for key in own if isinstance(choices := space.get(f"model.{key}"), list)}
     yield from (*product(*own.values()), *product(*(own | drawn).values()))
-
-
-def _value_of(name: str, catalog: DataCatalog) -> Any:
-    dataset = catalog.get(name)  # not catalog.load, which logs a line
-    return None if dataset is None else dataset.load()

@@ -1,9 +1,11 @@
-"""Files, pipelines and command of a run, for messages."""
+"""Files, values, pipelines and command of a run."""
 
 import json
 import shlex
 from pathlib import Path
 from typing import Any
+
+from kedro.io import DataCatalog
 
 from seg_pipeline.pipeline_registry import ORDER
 from seg_pipeline.segmentation.settings.training_config import flat
@@ -13,6 +15,12 @@ def file_of(dataset: object) -> Path | None:
     """Path of a dataset; None if it has none, such as a MemoryDataset."""
     place = getattr(dataset, "_filepath", None) or getattr(dataset, "_path", None)
     return None if place is None else Path(place)
+
+
+def value_of(name: str, catalog: DataCatalog) -> Any:
+    """Content of a dataset; None if the catalog has none of this name."""
+    dataset = catalog.get(name)  # not catalog.load, which logs a line
+    return None if dataset is None else dataset.load()
 
 
 def pipelines_of(run_params: dict[str, Any]) -> list[str]:

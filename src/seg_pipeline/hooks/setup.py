@@ -11,7 +11,7 @@ from kedro.framework.project import LOGGING
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from seg_pipeline.hooks.errors import UserError
+from seg_pipeline.hooks.errors import told_to_user
 from seg_pipeline.hooks.run_info import command_for, file_of
 from seg_pipeline.params.data import DatasetParams
 from seg_pipeline.segmentation.settings import figures
@@ -73,7 +73,5 @@ def make_sample(folder: Path, phantom: dict[str, Any]) -> None:
     """
     from seg_pipeline.segmentation.phantom import write_example, write_phantom
 
-    try:
+    with told_to_user():
         (write_example if "layout" in phantom else write_phantom)(folder, **phantom)
-    except ValueError as error:
-        raise UserError(str(error)) from error

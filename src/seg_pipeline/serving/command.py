@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from seg_pipeline.commands import now_bundle_format
@@ -74,8 +75,13 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="seg-pipeline serve", description=__doc__)
     add, normal = parser.add_argument, Settings()
 
-    def number(flag: str, default: float, meaning: str, *, kind: type = int, unit: str = "N") -> None:
-        add(flag, type=kind, default=default, metavar=unit, help=f"{meaning} (default: %(default)s)")
+    def limit(flag: str, meaning: str, *, name: str = "") -> None:
+        """An option for a number of ``Settings``, of the same name unless ``name`` is another."""
+        name = name or flag.removeprefix("--").replace("-", "_")
+        usual = getattr(normal, name)
+        unit = "N" if isinstance(usual, int) else "SECONDS"
+        told = f"{meaning} (default: %(default)s)"
+        add(flag, dest=name, type=type(usual), default=usual, metavar=unit, help=told)
 
     add("--model", type=Path, required=True, metavar="BUNDLE", help="folder written by `kedro run --pipeline export`")
     add(
@@ -98,21 +104,22 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add(
         "--allow-host",
+        dest="hosts",
         action="append",
         default=[],
         metavar="NAME",
         help="host name that requests may use besides localhost and IP addresses; may be repeated",
     )
-    number("--workers-in-flight", normal.workers, "images predicted at the same time")
-    number("--queue", normal.queue, "requests that may wait in addition")
+    limit("--workers-in-flight", "images predicted at the same time", name="workers")
+    limit("--queue", "requests that may wait in addition")
     add("--threads", type=int, metavar="N", help="threads per image (default: cores / workers in flight)")
-    number("--max-bytes", normal.max_bytes, "largest upload in bytes")
-    number("--max-pixels", normal.max_pixels, "largest image in pixels")
-    number("--timeout", normal.timeout, "longest time from request to response", kind=float, unit="SECONDS")
-    number("--stop-seconds", normal.stop_seconds, "longest time to stop", kind=float, unit="SECONDS")
-    number("--client-requests", normal.client_requests, "API requests of a client per minute, 0: no limit")
-    number("--client-concurrency", normal.client_concurrency, "API requests of a client at once, 0: no limit")
-    number("--decode-seconds", normal.decode_seconds, "longest time to decode a file", kind=float, unit="SECONDS")
+    limit("--max-bytes", "largest upload in bytes")
+    limit("--max-pixels", "largest image in pixels")
+    limit("--timeout", "longest time from request to response")
+    limit("--stop-seconds", "longest time to stop")
+    limit("--client-requests", "API requests of a client per minute, 0: no limit")
+    limit("--client-concurrency", "API requests of a client at once, 0: no limit")
+    limit("--decode-seconds", "longest time to decode a file")
     return parser
 
 
@@ -120,21 +127,9 @@ def read_settings(options: argparse.Namespace, token: str | None) -> Settings:
     """Settings from the command line; raises ValueError if a value is out of bounds."""
     if options.threads is not None and options.threads < 1:
         raise ValueError(f"`threads` must be at least 1, found {options.threads}")
-    return Settings(
-        max_bytes=options.max_bytes,
-        max_pixels=options.max_pixels,
-        workers=options.workers_in_flight,
-        queue=options.queue,
-        timeout=options.timeout,
-        decode_seconds=options.decode_seconds,
-        stop_seconds=options.stop_seconds,
-        client_concurrency=options.client_concurrency,
-        client_requests=options.client_requests,
-        save=options.save,
-        examples=options.examples,
-        token=options.token if options.token is not None else token,
-        hosts=tuple(options.allow_host),
-    )
+    given = {one.name: getattr(options, one.name) for one in fields(Settings)}
+    given |= {"token": token if options.token is None else options.token, "hosts": tuple(options.hosts)}
+    return Settings(**given)
 
 
 def check_exposure(host: str, *, token: str | None, anyone: bool) -> None:

@@ -34,14 +34,8 @@ class Settings:
     """Host names accepted besides localhost and IP addresses."""
 
     def __post_init__(self) -> None:
-        least = {
-            "max_bytes": 1,
-            "max_pixels": 1,
-            "workers": 1,
-            "queue": 0,
-            "client_concurrency": 0,
-            "client_requests": 0,
-        }
+        least = dict.fromkeys(("max_bytes", "max_pixels", "workers"), 1)
+        least |= dict.fromkeys(("queue", "client_concurrency", "client_requests"), 0)
         for name, bound in least.items():
             if getattr(self, name) < bound:
                 raise ValueError(f"`{name}` must be at least {bound}, found {getattr(self, name)}")

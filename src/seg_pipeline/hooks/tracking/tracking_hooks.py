@@ -16,7 +16,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from seg_pipeline.hooks.run_info import command_for, file_of, pipelines_of
+from seg_pipeline.hooks.run_info import command_for, file_of, pipelines_of, value_of
 from seg_pipeline.hooks.tracking import environment_tags
 from seg_pipeline.hooks.tracking.metrics import EPOCH_METRICS, score_metrics, score_tags
 from seg_pipeline.hooks.tracking.outbox import Outbox
@@ -74,7 +74,7 @@ class TrackingHooks:
     @hook_impl(trylast=True)  # after the hooks that may stop the run
     @costs_no_run
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
-        settings = _plain(_value_of("params:tracking", catalog) or {})
+        settings = _plain(value_of("params:tracking", catalog) or {})
         if not settings.get("enabled", True):
             return
         keeps_models = set(settings.get("to", ["mlflow"])) != {"tensorboard"}
@@ -204,7 +204,7 @@ class TrackingHooks:
     def _track_device(self, recorder: RunRecorder) -> None:
         if "device" not in self._logged:
             self._logged["device"] = True
-            training = _plain(_value_of("params:training", self._catalog) or {})
+            training = _plain(value_of("params:training", self._catalog) or {})
             device = training.get("compute", {}).get("device", "auto")
             recorder.log("tags", values=environment_tags.device_tags(device))
 
@@ -274,12 +274,7 @@ class TrackingHooks:
 def run_values(inputs: set[str], catalog: DataCatalog) -> dict[str, Any]:
     """Values of the parameters that a pipeline reads, by their key in YAML."""
     names = sorted(name for name in inputs if name.startswith("params:"))
-    return {name.removeprefix("params:"): _plain(_value_of(name, catalog)) for name in names}
-
-
-def _value_of(name: str, catalog: DataCatalog) -> Any:
-    dataset = catalog.get(name)  # not catalog.load, which logs a line
-    return None if dataset is None else dataset.load()
+    return {name.removeprefix("params:"): _plain(value_of(name, catalog)) for name in names}
 
 
 def _plain(value: Any) -> Any:
