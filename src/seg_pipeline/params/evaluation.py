@@ -23,7 +23,8 @@ class EvaluationParams(Params):
     postprocess: bool = True
     """Choose thresholds and postprocessing on validation images; false: plain masks."""
     calibrate: bool = True
-    """Fit temperatures on validation images, so that probabilities match observed frequencies."""
+    """Apply temperatures fitted on validation images, so that probabilities match observed frequencies. Training fits
+    them; evaluation does so again for mirrored or tiled predictions."""
     review: ReviewSettings = ReviewSettings()
     option_images: int = Field(default=64, ge=0)
     """Validation images, in whole series, on which the `prediction` options are measured; 0: none."""

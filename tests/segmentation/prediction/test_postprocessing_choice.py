@@ -11,10 +11,12 @@ from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.objects.label_maps import encode_labels
-from seg_pipeline.segmentation.prediction import postprocessing_choice, prediction_options
+from seg_pipeline.segmentation.prediction import postprocessing_choice, prediction_options, validation_gain
+from seg_pipeline.segmentation.prediction.checkpoint_predictor import describe
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
 from seg_pipeline.segmentation.prediction.postprocessing_choice import Choices
 from seg_pipeline.segmentation.prediction.prediction_options import whole_series
+from seg_pipeline.segmentation.prediction.uncertainty_choice import with_temperatures
 from seg_pipeline.segmentation.prediction.validation_gain import validation_runs
 from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.training.state import start
@@ -36,22 +38,31 @@ def checkpoint(config):
     return {"models": [{"config": config.to_dict(), **trained}], "folds": None}
 
 
-def choose(train_val_images, checkpoint, monkeypatch, predict, **changes):
-    """The choice where ``predict`` gives float32 (C, H, W) of a row in place of a network."""
+def predict_by(predict, monkeypatch):
+    """Let ``predict`` give float32 (C, H, W) of a row in place of a network."""
 
     def predict_each(_, rows, finish, **__):
         for row in rows.to_dict("records"):
             found = predict(row, read_masks(row, ["box", "disc"]) == 1).astype(np.float32)
             yield finish(row, torch.from_numpy(found))
 
-    monkeypatch.setattr(postprocessing_choice, "predict_each", predict_each)
+    monkeypatch.setattr(validation_gain, "predict_each", predict_each)
+
+
+def choose(train_val_images, checkpoint, monkeypatch, predict, **changes):
+    predict_by(predict, monkeypatch)
     return postprocessing_choice.choose_postprocessing(
         train_val_images,
         checkpoint,
         device=CPU,
         batch_size=2,
-        prediction=PredictSettings(),
-        **{"aggregator": AGGREGATOR, "confidence": 0.95, "choices": Choices(calibrate=False), **changes},
+        **{
+            "prediction": PredictSettings(),
+            "aggregator": AGGREGATOR,
+            "confidence": 0.95,
+            "choices": Choices(calibrate=False),
+            **changes,
+        },
     )
 
 
@@ -160,6 +171,27 @@ def test_an_image_of_low_dice_is_flagged_and_probabilities_are_calibrated(train_
     assert settings.look_above == review["look_above"] > 0
     assert settings.temperatures is not None
     assert len(settings.temperatures) == 2
+
+
+def test_temperatures_of_the_checkpoint_are_those_of_a_plain_prediction(train_val_images, checkpoint, monkeypatch):
+    def predict(_, masks):
+        return np.where(masks | np.roll(masks, 6, axis=2), 0.99, 0.01)
+
+    predict_by(predict, monkeypatch)
+    trained = with_temperatures(checkpoint, train_val_images, device=CPU)
+    assert set(trained) == {*checkpoint, "temperatures"}
+    assert len(trained["temperatures"]) == 2
+    assert min(trained["temperatures"]) > 1  # it was too sure
+
+    def chosen(checkpoint, **changes):
+        found, _ = choose(train_val_images, checkpoint, monkeypatch, predict, choices=Choices(), **changes)
+        return Postprocessing.from_dict(found["settings"]).temperatures
+
+    assert chosen(checkpoint) == trained["temperatures"]
+    marked = {**trained, "temperatures": (2.5, 3.5)}
+    assert chosen(marked) == (2.5, 3.5)
+    assert chosen(marked, prediction=PredictSettings(tta="flips")) == trained["temperatures"]
+    assert describe(marked).postprocessing.temperatures == (2.5, 3.5)
 
 
 def test_multiclass_has_no_threshold_to_choose(train_val_images, config, monkeypatch):

@@ -52,6 +52,9 @@ def train_model(
     for moment in moments:
         curves, sheet = figures.update(moment)
         yield moment.last, moment.best, moment.history, curves, sheet
+    device = seg.training.pick_device(params.compute.device)
+    best = seg.prediction.with_temperatures(moment.best, train_val_images, device=device)
+    yield moment.last, best, moment.history, curves, sheet
 
 
 def _with_pseudo_labels(rows: DataFrame, found: DataFrame | None, params: TrainingParams) -> DataFrame:

@@ -10,5 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "checkpoint_predictor": ["choose_predictor"],
         "postprocessing": ["Postprocessing"],
         "predict_images": ["predict_masks"],
+        "uncertainty_choice": ["with_temperatures"],
     },
 )

@@ -3,6 +3,7 @@
 import hashlib
 import platform
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ def describe(
 
     Args:
         checkpoint: one model, or one per fold.
-        postprocessing: None means only the threshold that training used for validation.
+        postprocessing: None means only the threshold of validation, and the checkpoint's own temperatures.
         prediction: None means whole images, without test-time augmentation.
         colours: one "#rrggbb" per class; None means the colours of the figures.
     """
@@ -117,7 +118,7 @@ def _described(
     colours: Sequence[str] | None = None,
 ) -> Bundle:
     config = models[0][1]
-    postprocessing = postprocessing or plain_masks(config)
+    postprocessing = postprocessing or replace(plain_masks(config), temperatures=checkpoint.get("temperatures"))
     refuse_other_objects(postprocessing, config)
     return Bundle(
         folder=Path(),

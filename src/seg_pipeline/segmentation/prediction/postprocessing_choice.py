@@ -5,10 +5,9 @@ Axes: N images, C classes, V candidate values of a setting.
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from seg_pipeline.segmentation.images.masks import IGNORE
-from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, class_names, iter_records, read_masks, spread
+from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, class_names, iter_records, read_masks
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator, defined_mean, image_values
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
 from seg_pipeline.segmentation.metrics.overlap import Counts
@@ -34,23 +33,14 @@ from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     counts_if_cleared,
     winners_of,
 )
-from seg_pipeline.segmentation.prediction.predict_images import config_of, plain_masks, predict_each, used_models
+from seg_pipeline.segmentation.prediction.predict_images import plain_masks
 from seg_pipeline.segmentation.prediction.uncertainty import SCORES, calibrated
-from seg_pipeline.segmentation.prediction.uncertainty_choice import (
-    MOST_IMAGES,
-    MOST_VALUES,
-    Pixels,
-    choose_flag,
-    fit_temperatures,
-    sample_pixels,
-)
-from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
+from seg_pipeline.segmentation.prediction.uncertainty_choice import choose_flag, temperatures
+from seg_pipeline.segmentation.prediction.validation_gain import Validation, resampled_by
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.review import ReviewSettings
 from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
-
-Found = TypeVar("Found")
 
 LEAST_GAIN = 0.002
 """Smallest gain in Dice that justifies a step, even if a smaller gain is certain."""
@@ -97,8 +87,8 @@ def choose_postprocessing(
 ) -> tuple[dict, pd.DataFrame]:
     """Choose the settings that raise the Dice on validation images by more than chance.
 
-    Each image is predicted once, and some of them once more before that to fit the temperatures. The steps are tried in
-    the order of the fields of ``Postprocessing``, each on top of the steps kept so far.
+    Each image is predicted once, and some of them once more before that where temperatures must be fitted. The steps
+    are tried in the order of the fields of ``Postprocessing``, each on top of the steps kept so far.
 
     Args:
         train_val_images: manifest without the test split.
@@ -113,9 +103,9 @@ def choose_postprocessing(
         resampled, num_images, review (``choose_flag``); and a table with dice, precision and recall, one row per class
         and threshold (empty for multiclass).
     """
-    config = config_of(checkpoint)
-    validation = _Validation(train_val_images, checkpoint, config, device, batch_size, prediction, workers)
-    plain = replace(plain_masks(config), temperatures=_temperatures(validation) if choices.calibrate else None)
+    validation = Validation(train_val_images, checkpoint, device, batch_size, prediction, workers)
+    config = validation.config
+    plain = replace(plain_masks(config), temperatures=temperatures(validation) if choices.calibrate else None)
     seen = _look(validation, plain)
     resampled, groups = resampled_by(seen.rows)
     choice = _Choice(config.classes, plain, groups, aggregator, confidence)
@@ -154,54 +144,7 @@ class _Seen:
     """One column per candidate of ``uncertainty.SCORES``."""
 
 
-@dataclass(frozen=True)
-class _Validation:
-    """Predicts the validation images, each with a model that was not trained on it."""
-
-    train_val_images: pd.DataFrame
-    checkpoint: dict
-    config: TrainingConfig
-    device: torch.device
-    batch_size: int
-    prediction: PredictSettings
-    workers: int | None
-
-    def each(self, look: Callable[[dict, Tensor], Found], most: int | None = None) -> tuple[pd.DataFrame, list[Found]]:
-        """The images (at most ``most`` per model, evenly spread) and what ``look`` finds in their probabilities."""
-        parts: list[pd.DataFrame] = []
-        found: list[Found] = []
-        for rows, saved in validation_runs(self.train_val_images, self.checkpoint, "choose the postprocessing"):
-            some = rows if most is None else spread(rows, most)
-            found += predict_each(
-                used_models(saved, self.device, self.prediction),
-                some,
-                look,
-                device=self.device,
-                batch_size=self.batch_size,
-                settings=self.prediction,
-                workers=self.workers,
-            )
-            parts.append(some)
-        return pd.concat(parts, ignore_index=True), found
-
-
-def _temperatures(validation: _Validation) -> tuple[float, ...] | None:
-    config, models = validation.config, len(validation.checkpoint["models"])
-    channels = len(config.classes) + config.background
-    rows = validation.train_val_images
-    images = len(rows) if validation.checkpoint["folds"] else int((rows["split"] == "val").sum())
-    number = MOST_VALUES // (min(max(images, 1), MOST_IMAGES) * channels)
-
-    def look(row: dict, tensor: Tensor) -> Pixels:
-        truth = read_masks(row, list(config.classes))
-        seed = zlib.crc32(row["image_id"].encode())
-        return sample_pixels(tensor.numpy()[:channels], truth, number, seed=seed)
-
-    _, samples = validation.each(look, most=max(1, MOST_IMAGES // models))
-    return fit_temperatures(samples, config.task, background=config.background)
-
-
-def _look(validation: _Validation, plain: Postprocessing) -> _Seen:
+def _look(validation: Validation, plain: Postprocessing) -> _Seen:
     config = validation.config
     thresholds = tuple(sorted({*THRESHOLDS, config.scores.threshold})) if config.task == "multilabel" else (0.0,)
     names, channels = list(config.classes), len(config.classes) + config.background

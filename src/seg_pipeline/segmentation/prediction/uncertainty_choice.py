@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.optimize import minimize_scalar
+from torch import Tensor
 
 from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.manifest.table import read_masks
+from seg_pipeline.segmentation.prediction.predict_images import NO_OPTIONS
+from seg_pipeline.segmentation.prediction.validation_gain import Validation
 from seg_pipeline.segmentation.settings.review import ReviewSettings
 from seg_pipeline.segmentation.settings.training import Task
 
@@ -22,6 +28,35 @@ MOST_VALUES = 2**21
 """Sampled probabilities over all images and channels."""
 RANGE = 0.5, 10.0
 """Of a temperature. A few validation images that are predicted perfectly would ask for one near 0."""
+
+
+def with_temperatures(checkpoint: dict, train_val_images: pd.DataFrame, *, device: torch.device) -> dict:
+    """The checkpoint with ``temperatures``: those of ``fit_temperatures`` on the validation images, plainly predicted.
+
+    ``train_val_images`` is the manifest without the test split.
+    """
+    return {**checkpoint, "temperatures": _fit_on(Validation(train_val_images, checkpoint, device))}
+
+
+def temperatures(validation: Validation) -> tuple[float, ...] | None:
+    """Those in the checkpoint, if it has some for this way to predict; else those fitted on the validation images."""
+    if validation.prediction == NO_OPTIONS and "temperatures" in validation.checkpoint:
+        return validation.checkpoint["temperatures"]
+    return _fit_on(validation)
+
+
+def _fit_on(validation: Validation) -> tuple[float, ...] | None:
+    config, models = validation.config, len(validation.checkpoint["models"])
+    channels = len(config.classes) + config.background
+    number = MOST_VALUES // (min(max(len(validation), 1), MOST_IMAGES) * channels)
+
+    def look(row: dict, tensor: Tensor) -> Pixels:
+        truth = read_masks(row, list(config.classes))
+        seed = zlib.crc32(row["image_id"].encode())
+        return sample_pixels(tensor.numpy()[:channels], truth, number, seed=seed)
+
+    _, samples = validation.each(look, most=max(1, MOST_IMAGES // models))
+    return fit_temperatures(samples, config.task, background=config.background) if samples else None
 
 
 class Pixels(NamedTuple):

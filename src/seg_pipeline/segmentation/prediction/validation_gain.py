@@ -1,11 +1,59 @@
 """Validation images to make choices on, and the units to resample for the confidence interval of a gain."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
 
 import pandas as pd
+import torch
+from torch import Tensor
 
-from seg_pipeline.segmentation.manifest.table import refuse_test
+from seg_pipeline.segmentation.manifest.table import refuse_test, spread
+from seg_pipeline.segmentation.prediction.predict_images import NO_OPTIONS, config_of, predict_each, used_models
+from seg_pipeline.segmentation.settings.training import PredictSettings
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import fold_split
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Predicts the validation images, each with a model that was not trained on it."""
+
+    train_val_images: pd.DataFrame
+    checkpoint: dict
+    device: torch.device
+    batch_size: int = 16
+    prediction: PredictSettings = NO_OPTIONS
+    workers: int | None = None
+
+    @property
+    def config(self) -> TrainingConfig:
+        return config_of(self.checkpoint)
+
+    def __len__(self) -> int:
+        """Number of validation images: all of them if there is a model per fold."""
+        rows = self.train_val_images
+        return len(rows) if self.checkpoint["folds"] else int((rows["split"] == "val").sum())
+
+    def each(self, look: Callable[[dict, Tensor], Found], most: int | None = None) -> tuple[pd.DataFrame, list[Found]]:
+        """The images (at most ``most`` per model, evenly spread) and what ``look`` finds in their probabilities."""
+        parts: list[pd.DataFrame] = []
+        found: list[Found] = []
+        for rows, saved in validation_runs(self.train_val_images, self.checkpoint, "choose the postprocessing"):
+            some = rows if most is None else spread(rows, most)
+            found += predict_each(
+                used_models(saved, self.device, self.prediction),
+                some,
+                look,
+                device=self.device,
+                batch_size=self.batch_size,
+                settings=self.prediction,
+                workers=self.workers,
+            )
+            parts.append(some)
+        return pd.concat(parts, ignore_index=True), found
 
 
 def validation_runs(

@@ -1,5 +1,6 @@
 """Check what a checkpoint holds, which may come from anywhere, before anything is built from it."""
 
+import math
 from typing import Any
 
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -44,7 +45,17 @@ def model_configs(checkpoint: Any) -> list[TrainingConfig]:
                     f"checkpoint: `models.{number}.config.{name}` is {found!r:.80}, that of the first model "
                     f"{first!r:.80}; the models of an ensemble must share it"
                 )
+    _check_temperatures(checkpoint.get("temperatures"), len(configs[0].classes))
     return configs
+
+
+def _check_temperatures(found: Any, num_classes: int) -> None:
+    numbers = isinstance(found, tuple) and all(isinstance(one, float) and 0 < one < math.inf for one in found)
+    if found is not None and not (numbers and len(found) == num_classes):
+        raise ValueError(
+            f"checkpoint: `temperatures` is {found!r:.80}, expected None or a tuple of {num_classes} numbers above 0, "
+            "one per class"
+        )
 
 
 def check_resumable(checkpoint: Any) -> TrainingConfig:
