@@ -38,22 +38,16 @@ SPEC.loader.exec_module(warm_module)
 
 
 LONGEST = [
-    "test_docs.py", "test_faults.py", "test_notebooks.py", "test_distributed.py", "test_cases.py", "test_run.py",
-    "test_kill.py", "test_engines.py", "test_kills.py",
+    "test_engines.py", "test_faults.py", "test_docs.py", "test_distributed.py", "test_real_data.py",
+    "test_notebooks.py", "test_processes.py", "test_plain_network.py", "test_bad_input.py", "test_export.py",
+    "test_inputs.py", "test_cases.py", "test_run.py", "test_kill.py", "test_kills.py",
 ]  # fmt: skip
-"""The second one does not wait for the smoke run that the first one makes."""
+"""Those that need the smoke run do not come one after another: the second would wait for the first one's."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first, then others with slow tests, so that two processes end at about the same time.
-
-    The coverage leaves out slow tests: the quick ones alone must reach enough, and measuring takes half the time again.
-    """
-    slow = set()
-    for item in items:
-        if item.get_closest_marker("slow"):
-            slow.add(item.path)
-            item.add_marker("no_cover")
+    """The longest files first, then others with slow tests, so that two processes end at about the same time."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
     order = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: (order.get(item.path.name, len(order)), item.path not in slow))
 
