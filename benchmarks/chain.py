@@ -46,7 +46,8 @@ def process(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The manifest, and what a next run knows of it."""
     rows, located = locate(folder)
-    images, _, known = measure_table.measure_changed(located, READER, known, num_workers=num_workers)
+    known = measure_table.measure_rows(located, READER, known, num_workers=num_workers)
+    images, _ = measure_table.join_measurements(located, known)
     cross_checks.check_images(images, rows, rle_order="C")
     cross_checks.overlap_matrix(images)
     options = {"shares": SHARES, "grouped": True, "stratified": True, "seed": 17}

@@ -74,7 +74,7 @@ def chain(folder: Path, table: pd.DataFrame, several: str) -> tuple[pd.DataFrame
     located, of_files = manifest.merge_files(annotated, index, pd.DataFrame(), mask_format="rle")
     listed = pd.DataFrame([("i3", "flag", "{odd}")], columns=exclusions.COLUMNS)
     selected, of_lists = exclusions.exclude_images(LOCATED_IMAGES.validate(located), listed)
-    images, of_images, _ = measure_table.measure_changed(selected, measure_image.MaskReader(CLASSES, "rle"), None)
+    images, of_images = measure_table.measure_images(selected, measure_image.MaskReader(CLASSES, "rle"))
     of_checks = cross_checks.check_images(images, annotations, rle_order="C")
     options = {"shares": SHARES, "grouped": True, "stratified": False, "seed": 0}
     made = images.merge(splits.assign_splits(images, **options)[["image_id", "split", "fold"]], on="image_id")

@@ -10,7 +10,7 @@ from PIL import Image
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.files import with_reading
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader, measure_image
-from seg_pipeline.segmentation.manifest.measure_table import measure_images
+from seg_pipeline.segmentation.manifest.measure_table import join_measurements, measure_images, measure_rows
 from seg_pipeline.segmentation.manifest.metadata import INDEXED
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 
@@ -216,7 +216,9 @@ def test_no_usable_image_is_an_error():
 
 
 def test_several_processes_give_the_same_manifest(located, manifest):
-    table, _ = measure_images(located, MaskReader({"box": "box", "disc": "disc"}, "rle"), num_workers=2)
+    reader = MaskReader({"box": "box", "disc": "disc"}, "rle")
+    rows = measure_rows(located, reader, None, num_workers=2)
+    table, _ = join_measurements(located, rows)
     pd.testing.assert_frame_equal(table, manifest.drop(columns="split"))
 
 

@@ -17,7 +17,6 @@ from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import (
     join_measurements,
     key_of,
-    measure_changed,
     measure_images,
     measure_rows,
     remove_parts,
@@ -42,6 +41,11 @@ def two(tmp_path):
     paths = [save(tmp_path / f"i{number}.png", [[0, 10, 20], [30, 40, 50 + number]]) for number in (1, 2)]
     tables = [one_image(path, {"mask_a": masks}) for path, masks in zip(paths, ([], ["1 2"]), strict=True)]
     return pd.concat([tables[0], tables[1].assign(image_id="i2", row=8)], ignore_index=True)
+
+
+def measure_changed(table, reader, known):
+    measures = measure_rows(table, reader, known)
+    return *join_measurements(table, measures), measures
 
 
 def measure_twice(table, again, monkeypatch, *, reader=None, reader_again=None):
@@ -123,7 +127,7 @@ def test_the_size_of_blocks_changes_nothing(three, block, sizes, monkeypatch):
     many, reader = pd.concat([three] * 8, ignore_index=True), MaskReader({"a": "a"}, "rle")
     each = [measure_images(many.iloc[[row]], reader)[0] if row % 3 != 1 else None for row in range(24)]
     taken, measure = [], measure_table._measure
-    monkeypatch.setattr(measure_table, "BLOCK", block)
+    monkeypatch.setattr(measure_table, "RECORDS", block)
     monkeypatch.setattr(measure_table, "JOINED", 5)
     monkeypatch.setattr(
         measure_table, "_measure", lambda rows, reader: taken.append(len(rows)) or measure(rows, reader)
@@ -217,7 +221,7 @@ def kill_at(monkeypatch, block):
             raise KeyboardInterrupt
         return measure(rows, reader)
 
-    monkeypatch.setattr(measure_table, "BLOCK", 4)
+    monkeypatch.setattr(measure_table, "RECORDS", 4)
     monkeypatch.setattr(measure_table, "JOINED", 2)
     monkeypatch.setattr(measure_table, "PART_SECONDS", 0.0)
     monkeypatch.setattr(measure_table, "monotonic", lambda: 0.0)

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "files": ["with_reading"],
         "findings": ["reconcile", "collect", "counts", "refuse_dropped"],
         "measure_image": ["MaskReader"],
-        "measure_table": ["join_measurements", "measure_changed", "measure_rows", "remove_parts"],
+        "measure_table": ["join_measurements", "measure_rows", "remove_parts"],
         "metadata": ["INDEXED", "clean_annotations", "pivot_annotations"],
         "split_checks": ["check_leaks", "fewer_folds", "missing_classes", "split_table"],
         "splits": ["assign_splits"],

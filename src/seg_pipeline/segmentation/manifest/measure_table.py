@@ -20,6 +20,7 @@ from seg_pipeline.segmentation.images.addresses import file_of
 from seg_pipeline.segmentation.images.remote import is_remote, stamp_remote
 from seg_pipeline.segmentation.manifest.findings import Finding, findings_table, is_among
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader, Outcome, measure_image
+from seg_pipeline.segmentation.manifest.table import RECORDS, iter_records, record_blocks
 from seg_pipeline.segmentation.parallel.cluster import make_executor
 from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
 from seg_pipeline.segmentation.settings.progress import progress_bar
@@ -29,8 +30,6 @@ log = logging.getLogger(__name__)
 
 VERSION = 4
 """Raise it whenever the same file gives other measurements, so that stored ones are measured again."""
-BLOCK = 256
-"""Rows per worker task. Only there are rows Python objects, which take five times the memory of a table."""
 JOINED = 32
 """Number of block tables that are joined early, because each table has its own overhead of memory."""
 PART_SECONDS = 0.1
@@ -54,28 +53,9 @@ MEASURES = ("key", "found")
 """
 
 
-def measure_images(
-    table: pd.DataFrame, reader: MaskReader, *, num_workers: int = 1
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Manifest of the usable images, without splits, and findings for the others.
-
-    Raises:
-        ValueError: no image can be used.
-    """
-    manifest, findings, _ = measure_changed(table, reader, None, num_workers=num_workers)
-    return manifest, findings
-
-
-def measure_changed(
-    table: pd.DataFrame, reader: MaskReader, known: pd.DataFrame | None, *, num_workers: int = 1
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """As ``measure_images``, reading only new and changed images; also returns what to store for the next run.
-
-    Args:
-        known: the third result of an earlier call: ``MEASURES`` and features.
-    """
-    measures = measure_rows(table, reader, known, num_workers=num_workers)
-    return *join_measurements(table, measures), measures
+def measure_images(table: pd.DataFrame, reader: MaskReader) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``join_measurements`` of ``measure_rows``, with nothing stored."""
+    return join_measurements(table, measure_rows(table, reader, None))
 
 
 def measure_rows(
@@ -86,17 +66,17 @@ def measure_rows(
     num_workers: int = 1,
     folder: Path | None = None,
 ) -> pd.DataFrame:
-    """Measurements of each row of ``table``, to store for the next run.
+    """Measurements of each row of ``table``, to store for the next run; only new and changed images are read.
 
     Args:
-        known: as for ``measure_changed``.
+        known: the result of an earlier call: ``MEASURES`` and features.
         folder: where new measurements are written as they come, in tables part-00000.parquet and so on, of which the
             next run reads what a killed one has written. Delete them by ``remove_parts`` when the result is stored.
     """
     keys = None
     parts = [one for one in [known, *_read_parts(folder)] if one is not None and {"key", "found"} <= set(one)]
     if parts:  # else there is nothing, or an older version wrote it
-        keys = pd.Series([key_of(row, reader) for block in _blocks(table) for row in block], dtype="str")
+        keys = pd.Series([key_of(row, reader) for row in iter_records(table)], dtype="str")
         stored = pd.concat(parts, ignore_index=True)
         passing = stored["found"].str.contains('"io_error"', regex=False)  # to be read again
         kept = stored[~passing & is_among(stored["key"], keys)].drop_duplicates("key")
@@ -170,15 +150,6 @@ def join_measurements(table: pd.DataFrame, measures: pd.DataFrame) -> tuple[pd.D
     return manifest, findings
 
 
-def _blocks(table: pd.DataFrame, size: int = BLOCK) -> Iterator[list[dict]]:
-    """Rows as dictionaries, in blocks of ``size``."""
-    names = list(map(str, table))
-    for start in range(0, len(table), size):
-        block = table.iloc[start : start + size]
-        columns = (block[name].tolist() for name in names)  # half the time of to_dict
-        yield [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
 def key_of(row: dict, reader: MaskReader) -> str:
     """Hash of everything that the measurements of an image depend on: its files, its row, the settings, this code.
 
@@ -213,7 +184,7 @@ def _stamp(path: str) -> tuple[int, int | str] | None:
 def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> Iterator[pd.DataFrame]:
     """Measurements of the rows, in order and block by block."""
     executor = make_executor(num_workers)
-    size = min(BLOCK, -(-len(table) // (4 * executor.workers)))  # some blocks for each worker
+    size = min(RECORDS, -(-len(table) // (4 * executor.workers)))  # some blocks for each worker
     measure = functools.partial(_measure, reader=reader)
 
     def one_by_one(rows: list[dict]) -> pd.DataFrame:
@@ -223,7 +194,7 @@ def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> I
         alone = map_ordered(executor, measure, ([row] for row in rows), 1, instead=one_by_one)
         return pd.concat(list(alone), ignore_index=True)
 
-    measured = map_ordered(executor, measure, _blocks(table, max(size, 1)), instead=one_by_one)
+    measured = map_ordered(executor, measure, record_blocks(table, max(size, 1)), instead=one_by_one)
     with progress_bar(total=len(table), title="reading images", unit="images") as bar:
         for block in measured:
             bar.update(len(block))
@@ -273,7 +244,7 @@ def _manifest(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
 
 def _findings(table: pd.DataFrame, found: pd.Series) -> pd.DataFrame:
     odd = found != ""
-    rows = itertools.chain.from_iterable(_blocks(table.loc[odd, ["image_id", "file", "row"]]))
+    rows = iter_records(table.loc[odd, ["image_id", "file", "row"]])
     told = [
         Finding(rule, reason, action, row["image_id"], row["file"], row["row"] if of_row else None)
         for row, text in zip(rows, found[odd], strict=True)

@@ -83,13 +83,22 @@ def read_shown_masks(row: Mapping, names: list[str], *, side: int) -> np.ndarray
     return masks
 
 
-def iter_records(table: pd.DataFrame, block: int = 256) -> Iterator[dict]:
-    """Rows as dictionaries, few at a time: all at once they would take several times the memory of the table."""
+RECORDS = 256
+"""Rows that are Python objects at once: all of them would take five times the memory of their table."""
+
+
+def iter_records(table: pd.DataFrame) -> Iterator[dict]:
+    """Rows as dictionaries, few at a time."""
+    return itertools.chain.from_iterable(record_blocks(table, RECORDS))
+
+
+def record_blocks(table: pd.DataFrame, size: int) -> Iterator[list[dict]]:
+    """Rows as dictionaries, in blocks of ``size``."""
     names = list(map(str, table))
-    for start in range(0, len(table), block):
-        part = table.iloc[start : start + block]
-        columns = [part[name].tolist() for name in names]
-        yield from (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+    for start in range(0, len(table), size):
+        block = table.iloc[start : start + size]
+        columns = (block[name].tolist() for name in names)  # half the time of to_dict
+        yield [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def refuse_test(rows: pd.DataFrame, purpose: str) -> None:
