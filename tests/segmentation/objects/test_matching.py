@@ -70,15 +70,33 @@ LOW, HIGH = 2, 8  # seeds below and above the valley
 def test_each_way_to_split_counts_its_matches_at_ten_thresholds(truth, levels, mask, low, high):
     pictures = [np.array([one]) for one in (mask, levels, truth)]
     counts = count_splits(
-        pictures[0] > 0, pictures[1].astype(np.uint8), pictures[2], np.ones((1, 8), bool), seeds=[LOW, HIGH], areas=[0]
+        pictures[0] > 0,
+        pictures[1].astype(np.uint8),
+        np.ones((1, 8)),
+        pictures[2],
+        np.ones((1, 8), bool),
+        seeds=[LOW, HIGH],
+        means=[0],
+        areas=[0],
     )
-    assert counts.tolist() == [[low], [high]]
+    assert counts.tolist() == [[[low]], [[high]]]
 
 
 def test_ways_to_split_leave_out_small_objects_and_unknown_pixels():
     mask, levels, truth = np.ones((1, 8), bool), np.array([VALLEY], np.uint8), np.array([PAIR])
-    ways = {"seeds": [LOW, HIGH], "areas": [4, 5]}
-    everywhere = count_splits(mask, levels, truth, np.ones((1, 8), bool), **ways)
-    assert everywhere.tolist() == [[[0, 10, 20], [0, 10, 20]], [[20, 0, 0], [0, 0, 20]]]  # halves of 4 pixels
+    ways = {"seeds": [LOW, HIGH], "means": [0], "areas": [4, 5]}
+    everywhere = count_splits(mask, levels, mask, truth, np.ones((1, 8), bool), **ways)
+    assert everywhere.tolist() == [[[[0, 10, 20], [0, 10, 20]]], [[[20, 0, 0], [0, 0, 20]]]]  # halves of 4 pixels
     left = np.arange(8)[None] < 4
-    assert count_splits(mask, levels, truth, left, **ways)[0].tolist() == [[10, 0, 0], [10, 0, 0]]
+    assert count_splits(mask, levels, mask, truth, left, **ways)[0].tolist() == [[[10, 0, 0], [10, 0, 0]]]
+
+
+def test_ways_to_split_leave_out_doubtful_objects():
+    mask, levels, truth = np.ones((1, 8), bool), np.array([VALLEY], np.uint8), np.array([[1, 1, 1, 1, 0, 0, 0, 0]])
+    values = np.array([[0.9, 0.9, 0.9, 0.7, 0.7, 0.7, 0.7, 0.7]])  # means of the halves 0.85 and 0.7, of both 0.775
+    ways = {"seeds": [LOW, HIGH], "means": [0, 0.8, 0.9], "areas": [0, 4]}
+    counts = count_splits(mask, levels, values, truth, np.ones((1, 8), bool), **ways)
+    assert counts[:, :, 0].tolist() == counts[:, :, 1].tolist()
+    # joined, the object has an IoU of .5, which is no match, and is left out from 0.8 on
+    assert counts[0, :, 0].tolist() == [[0, 10, 10], [0, 0, 10], [0, 0, 10]]
+    assert counts[1, :, 0].tolist() == [[10, 10, 0], [10, 0, 0], [0, 0, 10]]

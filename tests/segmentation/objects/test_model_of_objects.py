@@ -197,3 +197,9 @@ def test_objects_by_hand():
     assert label_objects(probabilities, plain).tolist() == [[[1, 1, 1, 2, 2, 2, 0, 3]], [[0] * 8]]
     some = plain.changed("object_area", 0, 2)
     assert label_objects(probabilities, some)[0].tolist() == [[1, 1, 1, 2, 2, 2, 0, 0]]
+    probabilities[0, 0, 3] = 0.69  # with two of 1, which count as 0.95, a mean of (0.65 + 0.95 + 0.95) / 3 = 0.85
+    assert label_objects(probabilities, plain.changed("object_confidence", 0, 0.84))[0].max() == 3
+    sure = plain.changed("object_confidence", 0, 0.86)
+    assert label_objects(probabilities, sure)[0].tolist() == [[1, 1, 1, 0, 0, 0, 0, 2]]
+    earlier = {name: one for name, one in plain.to_dict().items() if name != "object_confidence"}
+    assert label_objects(probabilities, Postprocessing.from_dict(earlier))[0].max() == 3

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.objects.splitting import drop_small, levels_of, split_mask
+from seg_pipeline.segmentation.objects.splitting import drop_objects, levels_of, split_mask
 
 STRIP = np.array([[1, 1, 1, 1, 1, 1, 1, 0]], dtype=bool)
 
@@ -29,13 +29,22 @@ def test_what_no_seed_reaches_is_an_object_of_its_own():
 def test_nothing_predicted_gives_no_object():
     empty = np.zeros((3, 5), dtype=bool)
     assert not split_mask(empty, np.full((3, 5), 9, dtype=np.uint8), 8).any()
-    assert not drop_small(np.zeros((3, 5), dtype=np.int32), 4).any()
+    assert not drop_objects(np.zeros((3, 5), dtype=np.int32), np.ones((3, 5)), min_area=4, min_mean=0.5).any()
 
 
-def test_small_objects_are_left_out_and_the_others_numbered_anew():
+@pytest.mark.parametrize(
+    ("min_area", "min_mean", "left"),
+    [
+        (0, 0.0, [[1, 2, 2, 2], [0, 3, 3, 0]]),
+        (2, 0.0, [[0, 1, 1, 1], [0, 2, 2, 0]]),
+        (0, 0.6, [[1, 0, 0, 0], [0, 2, 2, 0]]),  # means 0.9, 0.5 and 0.6
+        (2, 0.6, [[0, 0, 0, 0], [0, 1, 1, 0]]),
+    ],
+)
+def test_small_and_doubtful_objects_are_left_out_and_the_others_numbered_anew(min_area, min_mean, left):
     labels = np.array([[1, 2, 2, 2], [0, 3, 3, 0]], dtype=np.int32)
-    assert drop_small(labels, 2).tolist() == [[0, 1, 1, 1], [0, 2, 2, 0]]
-    assert drop_small(labels, 0).tolist() == labels.tolist()
+    values = np.array([[0.9, 0.9, 0.5, 0.1], [1.0, 0.5, 0.7, 0.9]])
+    assert drop_objects(labels, values, min_area=min_area, min_mean=min_mean).tolist() == left
 
 
 def test_levels_count_the_thresholds_exceeded():

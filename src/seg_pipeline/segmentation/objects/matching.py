@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seg_pipeline.segmentation.objects.splitting import split_mask
+from seg_pipeline.segmentation.objects.splitting import areas_and_means, split_mask
 
 THRESHOLDS = tuple(step / 100 for step in range(50, 100, 5))
 """IoU .50, .55, ..., .95, as in COCO and the Data Science Bowl 2018."""
@@ -68,29 +68,37 @@ def count_matches(iou: np.ndarray, thresholds: Sequence[float] = THRESHOLDS) -> 
 def count_splits(
     mask: np.ndarray,
     levels: np.ndarray,
+    values: np.ndarray,
     truth: np.ndarray,
     known: np.ndarray,
     *,
     seeds: Sequence[int],
+    means: Sequence[float],
     areas: Sequence[int],
 ) -> np.ndarray:
-    """Count the matches of each way to split a mask, summed over ``THRESHOLDS``: int64 (seeds, areas, 3).
+    """Count the matches of each way to split a mask, summed over ``THRESHOLDS``: int64 (seeds, means, areas, 3).
 
     The F1 of the sums is the mean F1 over the thresholds, as the number of objects does not depend on them.
 
     Args:
         mask, levels: as ``split_mask`` takes them.
+        values: probability of the class (H, W), as ``drop_objects`` takes it.
         truth: label map (H, W).
         known: bool (H, W), the pixels that count.
         seeds: levels to start objects from.
+        means: smallest mean values of objects.
         areas: smallest areas of objects.
     """
-    counts = np.empty((len(seeds), len(areas), 3), dtype=np.int64)
+    counts = np.empty((len(seeds), len(means), len(areas), 3), dtype=np.int64)
     for place, seed in enumerate(seeds):
         labels = split_mask(mask, levels, seed)
         found = overlaps(truth, labels, known=known)
-        pixels = np.bincount(labels.ravel())[found.found_ids]
-        counts[place] = [count_matches(found.iou[:, pixels >= area]).sum(axis=0) for area in areas]
+        pixels, sure = (one[found.found_ids] for one in areas_and_means(labels, values))
+        kept = (sure >= np.array(means)[:, None, None]) & (pixels >= np.array(areas)[:, None])
+        best = found.iou.max(axis=0, initial=0)  # above .5 there is one match at most, in both directions
+        hits = kept @ (best[:, None] > np.array(THRESHOLDS)).sum(axis=1)
+        predicted = kept.sum(axis=-1) * len(THRESHOLDS)
+        counts[place] = np.stack([hits, predicted - hits, len(found.true_ids) * len(THRESHOLDS) - hits], axis=-1)
     return counts
 
 

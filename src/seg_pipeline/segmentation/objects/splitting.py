@@ -7,6 +7,8 @@ import numpy as np
 
 THRESHOLDS = tuple(round(step / 20, 2) for step in range(1, 20))
 """Probabilities that divide one level from the next."""
+STEPS = np.array((0, *THRESHOLDS), dtype=np.float32)
+"""The probability that a level stands for: rounded down to a threshold."""
 _NEIGHBOURS = (cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3)), np.ones((3, 3), np.uint8))
 
 
@@ -52,8 +54,15 @@ def _grow(labels: np.ndarray, allowed: np.ndarray) -> None:
         idle = idle + 1 if left == before else 0
 
 
-def drop_small(labels: np.ndarray, min_area: int) -> np.ndarray:
-    """Remove objects of fewer pixels, and number the others from 1: int32 (H, W)."""
-    kept = np.bincount(labels.ravel()) >= max(min_area, 1)
+def areas_and_means(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of each label (background first), and the mean of ``values`` (H, W) over them: int64, float64 (N + 1,)."""
+    areas = np.bincount(labels.ravel())
+    return areas, np.bincount(labels.ravel(), values.ravel()) / np.maximum(areas, 1)
+
+
+def drop_objects(labels: np.ndarray, values: np.ndarray, *, min_area: int, min_mean: float) -> np.ndarray:
+    """Remove objects of fewer pixels or a lower mean of ``values`` (H, W), number the others from 1: int32 (H, W)."""
+    areas, means = areas_and_means(labels, values)
+    kept = (areas >= max(min_area, 1)) & (means >= min_mean)
     kept[0] = False
     return (np.cumsum(kept) * kept).astype(np.int32)[labels]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from seg_pipeline.segmentation.objects.gaps import starts_of
-from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, drop_small, levels_of, split_mask
+from seg_pipeline.segmentation.objects.splitting import STEPS, THRESHOLDS, drop_objects, levels_of, split_mask
 from seg_pipeline.segmentation.settings.plain_values import from_plain, to_plain
 
 UncertaintyScore = Literal["expected_dice", "border_entropy", "mean_entropy"]
@@ -35,6 +35,8 @@ class Postprocessing:
     """Clear the class in images where no pixel reaches this probability; 0 keeps all."""
     object_seeds: tuple[float, ...] | None = None
     """An object starts where the probability of its class and no gap exceeds this; None: the model knows no objects."""
+    object_confidence: tuple[float, ...] | None = None
+    """Leave out objects whose pixels have a lower probability in the mean, each rounded down to 0.05."""
     object_area: tuple[int, ...] | None = None
     """Leave out objects of fewer pixels, after the mask is split; the mask keeps them."""
     temperatures: tuple[float, ...] | None = None
@@ -61,6 +63,7 @@ class Postprocessing:
             largest_only=(False,) * num_classes,
             min_peak=(0.0,) * num_classes,
             object_seeds=(0.5,) * num_classes if objects else None,
+            object_confidence=(0.0,) * num_classes if objects else None,
             object_area=(0,) * num_classes if objects else None,
         )
 
@@ -139,16 +142,19 @@ def label_objects(probabilities: np.ndarray, settings: Postprocessing) -> np.nda
 
     Args:
         probabilities: float32 (2 C, H, W): the classes, then the gaps between their objects.
-        settings: those of the masks, ``object_seeds`` and ``object_area``.
+        settings: those of the masks, ``object_seeds``, ``object_confidence`` and ``object_area``.
     """
     seeds, areas = settings.object_seeds, settings.object_area
     assert seeds is not None, "the model knows no objects"
     assert areas is not None, "the model knows no objects"
+    least = settings.object_confidence or (0.0,) * len(areas)  # None in files of earlier versions
     masks = make_masks(probabilities, settings, task="multilabel", background=False)
     levels = levels_of(starts_of(probabilities), THRESHOLDS)
+    values = STEPS[levels_of(class_part(probabilities, settings, background=False), THRESHOLDS)]
     starts = np.searchsorted(THRESHOLDS, seeds).tolist()
     split = [split_mask(*one) for one in zip(masks, levels, starts, strict=True)]
-    return np.stack([drop_small(labels, area) for labels, area in zip(split, areas, strict=True)])
+    parts = zip(split, values, areas, least, strict=True)
+    return np.stack([drop_objects(one, sure, min_area=area, min_mean=mean) for one, sure, area, mean in parts])
 
 
 def winning(probabilities: np.ndarray, background: bool) -> np.ndarray:

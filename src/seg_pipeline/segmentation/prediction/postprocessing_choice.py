@@ -22,7 +22,7 @@ from seg_pipeline.segmentation.metrics.overlap import Counts
 from seg_pipeline.segmentation.objects.gaps import starts_of
 from seg_pipeline.segmentation.objects.label_maps import decode_labels
 from seg_pipeline.segmentation.objects.matching import count_splits
-from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, levels_of
+from seg_pipeline.segmentation.objects.splitting import STEPS, THRESHOLDS, levels_of
 from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_threads
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, class_part, clean_masks
 from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
@@ -51,11 +51,15 @@ RULE = (
 )
 
 OF_OBJECTS = (
-    "`object_seeds` and `object_area` are judged in the same way, by the mean F1 of the objects over IoU .5 to .95 in "
+    "The steps of objects are judged in the same way, by the mean F1 of the objects over IoU .5 to .95 in "
     "place of the Dice, and their interval may begin at 0."
 )
 SEEDS = (*THRESHOLDS[1::2], THRESHOLDS[-1])
 """Candidates for ``object_seeds``: .1, .2, ..., .9, .95."""
+CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.825, 0.85, 0.875, 0.9, 0.925)
+"""Candidates for ``object_confidence``. Most objects lie above .85, as only their borders are uncertain."""
+PROBABILITIES = ("thresholds", "min_peak", "object_seeds", "object_confidence")
+"""Of equally good values next to each other the middle one is the safest; of areas, the smallest."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,8 @@ class _Choice:
         now = values.index(getattr(self.settings, step)[index])
         dice, resampled = self.aggregator.estimate(counts_of(counts), "dice", self.groups)
         best = now if np.isnan(dice).all() else int(np.nanargmax(dice))
+        if step in PROBABILITIES:
+            best += _equal_ones(dice[best:]) // 2
         low, high = interval(resampled[:, best] - resampled[:, now], confidence=self.confidence)
         certain = low >= 0 if step.startswith("object_") else low > 0
         keep = bool(dice[best] - dice[now] >= LEAST_GAIN and certain)
@@ -198,6 +204,12 @@ class _Choice:
         )
         if keep:
             self.settings = self.settings.changed(step, index, values[best])
+
+
+def _equal_ones(values: np.ndarray) -> int:
+    """How many values follow the first one that equal it."""
+    others = np.flatnonzero(values != values[0])
+    return int(others[0]) - 1 if others.size else len(values) - 1
 
 
 def _choose_thresholds(choice: _Choice, seen: _Seen) -> None:
@@ -248,30 +260,37 @@ def _objects(seen: _Seen, settings: Postprocessing, workers: int | None) -> np.n
 
 
 def _choose_splits(choice: _Choice, seen: _Seen, workers: int | None) -> None:
-    """Choose where objects start and how small they may be, once their masks are chosen."""
+    """Choose where objects start, how sure they must be and how small they may be, once their masks are chosen."""
     if choice.settings.object_seeds is None:
         return
     settings, names = choice.settings, class_names(seen.rows)
     assert settings.thresholds is not None, "only a multilabel task has objects"
     limits = np.array([seen.thresholds.index(one) for one in settings.thresholds])
     starts = np.searchsorted(seen.thresholds, SEEDS).tolist()
+    values = STEPS[[0, *np.searchsorted(THRESHOLDS, seen.thresholds, side="right")]]  # of each level
 
     def count(item: tuple[dict, Packed, np.ndarray]) -> np.ndarray:
         row, packed, peaks = item
         levels, masks = packed.unpacked(), read_masks(row, names)
         found = clean_masks(levels[: len(names)] > limits[:, None, None], peaks, settings, task="multilabel")
         truths = [decode_labels(row[f"{OBJECT_MAP}{name}"], masks.shape[1:]) for name in names]
-        parts = zip(found, levels[len(names) :], truths, masks != IGNORE, strict=True)
-        return np.stack([count_splits(*one, seeds=starts, areas=AREAS) for one in parts])
+        parts = zip(found, levels[len(names) :], values[levels[: len(names)]], truths, masks != IGNORE, strict=True)
+        return np.stack([count_splits(*one, seeds=starts, means=CONFIDENCES, areas=AREAS) for one in parts])
 
     items = zip(iter_records(seen.rows), seen.levels, seen.peaks, strict=True)
     counts = map_in_threads(count, items, workers=num_threads(workers))
     grid = np.stack(list(progress_bar(counts, total=len(seen.rows), title="splitting objects", unit="images")))
     for index in range(len(names)):
-        choice.step("object_seeds", index, SEEDS, grid[:, index, :, 0])
-        assert choice.settings.object_seeds is not None, "a step changes a value, and removes none"
-        start = SEEDS.index(choice.settings.object_seeds[index])
-        choice.step("object_area", index, AREAS, grid[:, index, start])
+        choice.step("object_seeds", index, SEEDS, grid[:, index, :, 0, 0])
+        started = grid[:, index, SEEDS.index(_value(choice.settings.object_seeds, index))]
+        choice.step("object_confidence", index, CONFIDENCES, started[:, :, 0])
+        sure = started[:, CONFIDENCES.index(_value(choice.settings.object_confidence, index))]
+        choice.step("object_area", index, AREAS, sure)
+
+
+def _value(values: tuple[float, ...] | None, index: int) -> float:
+    assert values is not None, "a step changes a value, and removes none"
+    return values[index]
 
 
 def counts_of(counts: np.ndarray) -> Counts:
