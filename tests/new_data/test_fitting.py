@@ -61,7 +61,7 @@ def chosen(facts, classes=("blob",), number=5000, training=WHOLE):
     ],
 )
 def test_augmentation_follows_where_the_classes_lie(tmp_path, draw, preset):
-    assert chosen(look(drawn(tmp_path, draw)))["sampling"] == {"augmentation": preset}
+    assert chosen(look(drawn(tmp_path, draw)))["training"]["sampling"] == {"augmentation": preset}
 
 
 @pytest.mark.parametrize(
@@ -77,8 +77,19 @@ def test_augmentation_follows_where_the_classes_lie(tmp_path, draw, preset):
 )
 def test_augmentation_by_classes_and_groups(facts, classes, preset, reason):
     change, why = next(iter(fitted(WHOLE, facts, list(classes), 5000)))
-    assert change == {"sampling": {"augmentation": preset}}
+    assert change == {"training": {"sampling": {"augmentation": preset}}}
     assert reason in why
+
+
+@pytest.mark.parametrize(("preset", "tta"), [("medical", None), ("street", "horizontal"), ("microscopy", "flips")])
+def test_predictions_are_mirrored_as_training_mirrors(preset, tta):
+    colour = PLAIN._replace(colour=True)
+    facts = {"medical": PLAIN._replace(differences={}), "street": colour._replace(groups=3), "microscopy": PLAIN}[
+        preset
+    ]
+    changes = chosen(facts, ("a", "b"))
+    assert changes["training"]["sampling"] == {"augmentation": preset}
+    assert changes.get("prediction", {"tta": None}) == {"tta": tta}
 
 
 def test_cosine_of_the_groups_differences():
@@ -100,12 +111,12 @@ def test_small_objects_keep_their_pixels(tmp_path):
     assert (facts.height, facts.width, facts.groups, facts.colour) == (64, 64, 8, False)
     windows = {"input": {"size": [256, 256], "resize_mode": "crop", "scale": 0.25, "zoom": 1.5}}
     large = facts._replace(height=2048, width=2048)
-    assert chosen(large, training=windows)["input"] == {
+    assert chosen(large, training=windows)["training"]["input"] == {
         "size": [256, 256], "resize_mode": "crop", "scale": 1.0, "zoom": 1.5
     }  # fmt: skip
-    assert chosen(large._replace(smallest_object=100), training=windows)["input"]["scale"] == 0.5
-    assert "input" not in chosen(large._replace(smallest_object=400), training=windows)
-    assert "input" not in chosen(large._replace(smallest_object=None), training=windows)
+    assert chosen(large._replace(smallest_object=100), training=windows)["training"]["input"]["scale"] == 0.5
+    assert "input" not in chosen(large._replace(smallest_object=400), training=windows)["training"]
+    assert "input" not in chosen(large._replace(smallest_object=None), training=windows)["training"]
 
 
 def test_small_objects_are_measured_one_by_one(tmp_path):
@@ -131,8 +142,8 @@ def test_images_of_one_folder_do_not_show_where_classes_lie_as_if_unrelated(tmp_
 
 def test_images_that_would_shrink_too_much_are_cut_into_windows():
     facts = PLAIN._replace(smallest_object=25, height=300, width=300)
-    assert chosen(facts)["input"] == {"size": [256, 256], "resize_mode": "crop", "scale": 1.0, "zoom": 1.5}
-    assert "input" not in chosen(facts._replace(smallest_object=80))
+    assert chosen(facts)["training"]["input"] == {"size": [256, 256], "resize_mode": "crop", "scale": 1.0, "zoom": 1.5}
+    assert "input" not in chosen(facts._replace(smallest_object=80))["training"]
 
 
 @pytest.mark.parametrize(
@@ -148,4 +159,4 @@ def test_images_that_would_shrink_too_much_are_cut_into_windows():
 )
 def test_few_images_are_shown_more_often(number, size, fit):
     training = {"input": {"size": size, "resize_mode": "pad"}}
-    assert chosen(PLAIN, number=number, training=training).get("fit") == fit
+    assert chosen(PLAIN, number=number, training=training)["training"].get("fit") == fit

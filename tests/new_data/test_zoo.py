@@ -25,7 +25,7 @@ def write_environment(root: Path, folder: Path, answers: dict[str, str]) -> None
     """What new-data writes for the data in ``root`` without a trial."""
     ask = Asker(answers, interactive=False)
     plan = choose(scan(root), ask)
-    write(folder, plan, training_input(plan.pictures, ask), ask.decisions, overwrite=True)
+    write(folder, plan, {"training": training_input(plan.pictures, ask)}, ask.decisions, overwrite=True)
 
 
 def environment(folder: Path, root: Path) -> tuple[dict[str, pd.DataFrame], DatasetParams, DataProcessingParams]:

@@ -78,17 +78,18 @@ def _make(options: argparse.Namespace) -> int:
     tell(f"Looking at {options.folder}")
     plan = choose(scan(options.folder), ask)
     training = training_input(plan.pictures, ask)
-    files = write(target, plan, training, ask.decisions, overwrite=options.overwrite)
+    files = write(target, plan, {"training": training}, ask.decisions, overwrite=options.overwrite)
     tell(f"Wrote {target}/{', '.join(files[:-1])} and {files[-1]}.")
     if options.no_check:
         return 0
     facts = _tried(options, plan)
     tell("\nSettings that fit these images:")
     num_images = len(plan.pictures if plan.annotated is None else plan.annotated)
+    settings: dict[str, Any] = {"training": training}
     for changes, reason in fitted(training, facts, list(plan.classes.values), num_images):
         ask.decide(reason)
-        training = merged(training, changes)
-    write(target, plan, training, ask.decisions, overwrite=True)
+        settings = merged(settings, changes)
+    write(target, plan, settings, ask.decisions, overwrite=True)
     return _told(options)
 
 

@@ -47,6 +47,13 @@ TURNS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "top to bottom": lambda maps: maps[..., ::-1, :],
     "by a quarter": lambda maps: np.rot90(maps, axes=(-2, -1)),
 }
+VIEWS = {
+    "microscopy": ("flips", "predictions are averaged over the four mirrored images that training shows as well, which "
+                   "takes four times as long (`prediction.tta: none` is faster)"),
+    "street": ("horizontal", "predictions are averaged over the image and its mirror image, which takes twice as long "
+               "(`prediction.tta: none` is faster)"),
+}  # fmt: skip
+"""Mirrored images that an augmentation makes the network used to: `prediction.tta`, and the reason."""
 
 
 class Facts(NamedTuple):
@@ -137,7 +144,7 @@ def alike(differences: np.ndarray) -> float:
 
 
 def fitted(training: dict[str, Any], facts: Facts, classes: list[str], num_images: int) -> Iterator[tuple[dict, str]]:
-    """Yield changes to ``training``, in the form of `parameters.yml`, each with its reason.
+    """Yield changes to the parameters, in the form of `parameters.yml`, each with its reason.
 
     Args:
         training: settings so far, with ``input``.
@@ -145,10 +152,13 @@ def fitted(training: dict[str, Any], facts: Facts, classes: list[str], num_image
     """
     scale = _scale_for_objects(training["input"], facts)
     if scale:
-        yield scale
-    yield _augmentation(facts, classes)
+        yield {"training": scale[0]}, scale[1]
+    augmentation, why = _augmentation(facts, classes)
+    yield {"training": {"sampling": {"augmentation": augmentation}}}, f"augmentation `{augmentation}`: {why}"
+    if views := VIEWS.get(augmentation):
+        yield {"prediction": {"tta": views[0]}}, views[1]
     if num_images and (run := _length(merged(training, scale[0] if scale else {})["input"], num_images)):
-        yield run
+        yield {"training": run[0]}, run[1]
 
 
 def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -179,7 +189,7 @@ def _scale_for_objects(given: dict[str, Any], facts: Facts) -> tuple[dict, str] 
     return {"input": {"size": [side, side], "resize_mode": "crop", "scale": kept, "zoom": 1.5}}, why
 
 
-def _augmentation(facts: Facts, classes: list[str]) -> tuple[dict, str]:
+def _augmentation(facts: Facts, classes: list[str]) -> tuple[str, str]:
     sided = [name for name in classes if SIDED.search(name)]
     differ = [name for name, value in facts.differences.items() if value > ALIKE]
     values = ", ".join(f"{name} {value:.2f}" for name, value in facts.differences.items())
@@ -195,7 +205,7 @@ def _augmentation(facts: Facts, classes: list[str]) -> tuple[dict, str]:
         name, why = "street", f"mirroring from left to right, but no turns ({values})"
     else:
         name, why = "microscopy", f"mirroring and all turns, as the groups have no common direction ({values})"
-    return {"sampling": {"augmentation": name}}, f"augmentation `{name}`: {why}"
+    return name, why
 
 
 def _length(given: dict[str, Any], num_images: int) -> tuple[dict, str] | None:

@@ -81,7 +81,7 @@ def whole_input(heights: Sequence[int], widths: Sequence[int]) -> tuple[list[int
     return [max(32, int(np.ceil(side * scale / 32)) * 32) for side in (height, width)], "pad"
 
 
-def parameters(plan: Plan, training: dict[str, Any]) -> dict[str, Any]:
+def parameters(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
     classes = plan.classes
     annotations = dict(plan.annotations)
     if classes.background:
@@ -99,14 +99,14 @@ def parameters(plan: Plan, training: dict[str, Any]) -> dict[str, Any]:
     dataset: dict[str, Any] = {"task": classes.task, "classes": listed, "unlabelled_pixels": classes.unlabelled_pixels}
     if annotations.get("multiple_masks") == "instances" and classes.task == "multilabel":
         dataset["objects"] = True
-    return {"dataset": dataset, "data_processing": processing, **({"training": training} if training else {})}
+    return {"dataset": dataset, "data_processing": processing, **{name: one for name, one in settings.items() if one}}
 
 
-def write(folder: Path, plan: Plan, training: dict[str, Any], decisions: list[str], *, overwrite: bool) -> list[str]:
+def write(folder: Path, plan: Plan, settings: dict[str, Any], decisions: list[str], *, overwrite: bool) -> list[str]:
     """Write the files of an environment, all or none; return their names.
 
     Args:
-        training: the environment's `training`.
+        settings: `training` and other groups of the environment's parameters.
         decisions: what was found and chosen, written above the parameters.
 
     Raises:
@@ -114,7 +114,7 @@ def write(folder: Path, plan: Plan, training: dict[str, Any], decisions: list[st
     """
     if folder.exists() and not overwrite:
         raise ValueError(f"{folder}: this environment exists already; choose another name, or add --overwrite")
-    values = _escaped(parameters(plan, training))
+    values = _escaped(parameters(plan, settings))
     entries = {name: {**_escaped(entry), "metadata": _metadata(entry)} for name, entry in plan.catalog.items()}
     texts = {}
     if plan.splits:
