@@ -1,5 +1,7 @@
 """Images of several sizes and kinds, in two series."""
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import measure_images
+from seg_pipeline.segmentation.settings.training import PredictSettings
 
 MIXED = [
     # series, frame, shape, dtype
@@ -18,6 +21,22 @@ MIXED = [
     ("b", 1, (50, 30, 3), np.uint8),
     ("b", 2, (64, 32), np.uint8),
 ]
+
+
+@pytest.fixture(scope="session")
+def full_size_probabilities() -> Callable:
+    """Function that gives the probabilities (K, H, W) that evaluation computes for each row."""
+    import torch
+
+    from seg_pipeline.segmentation.prediction.predict_images import predict_each, used_models
+
+    def predicted(rows: pd.DataFrame, checkpoint: dict, settings: PredictSettings | None = None) -> list:
+        settings = settings or PredictSettings()
+        cpu = torch.device("cpu")
+        models = used_models(checkpoint, cpu, settings)
+        return list(predict_each(models, rows, lambda _, one: one, device=cpu, batch_size=2, settings=settings))
+
+    return predicted
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import ImagePreview
 
+from seg_pipeline.datasets.described import Described
 from seg_pipeline.segmentation.storage.atomic import replacing
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 FORMATS = (".gif", ".mp4")
 
 
-class AnimationDataset(AbstractDataset["np.ndarray", bytes | None]):
+class AnimationDataset(Described, AbstractDataset["np.ndarray", bytes | None]):
     """RGB frames, uint8 (T, H, W, 3), saved as GIF or MP4 according to the file's suffix; loads as the file's bytes.
 
     If OpenCV has no encoder for MP4, a warning is logged and no file is written. A node returns ``()`` if there is no
@@ -64,9 +65,6 @@ class AnimationDataset(AbstractDataset["np.ndarray", bytes | None]):
 
     def _exists(self) -> bool:
         return self._filepath.exists()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath.as_posix(), "frames_per_second": self._rate}
 
 
 def _write_gif(frames: np.ndarray, file: Path, rate: float) -> None:

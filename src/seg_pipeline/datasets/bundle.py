@@ -7,11 +7,12 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
+from seg_pipeline.datasets.described import Described
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.storage.atomic import replace_folder
 
 
-class BundleDataset(AbstractDataset[Bundle, Bundle | None]):
+class BundleDataset(Described, AbstractDataset[Bundle, Bundle | None]):
     """Saves a bundle by moving its folder here; loads its description, whose ``folder`` is the place.
 
     With ``missing_ok`` it loads as None if there is no bundle.
@@ -37,6 +38,3 @@ class BundleDataset(AbstractDataset[Bundle, Bundle | None]):
 
     def _exists(self) -> bool:
         return (self._filepath / "bundle.json").is_file()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath.as_posix(), "missing_ok": self.missing_ok}

@@ -29,6 +29,7 @@ from typing import Any
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import JSONPreview
 
+from seg_pipeline.datasets.described import Described
 from seg_pipeline.segmentation.storage.atomic import beside, rename, replacing
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ MOST_SHOWN = 30
 PLAIN_TYPES = (str, bytes, bool, int, float, type(None))
 
 
-class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
+class CheckpointDataset(Described, AbstractDataset[dict[str, Any], dict[str, Any] | None]):
     """A dict of tensors and plain values. Tensors are loaded on the CPU; code in the file is never run.
 
     With ``missing_ok``, ``load`` returns None if there is no checkpoint yet.
@@ -117,9 +118,6 @@ class CheckpointDataset(AbstractDataset[dict[str, Any], dict[str, Any] | None]):
 
     def _exists(self) -> bool:
         return self._filepath.exists() or self._previous.exists()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath.as_posix(), "missing_ok": self.missing_ok}
 
 
 def _read(file: Path) -> dict[str, Any]:

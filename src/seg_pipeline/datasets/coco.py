@@ -1,10 +1,11 @@
 """Catalog entries for COCO annotation files."""
 
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import pandas as pd
 
+from seg_pipeline.datasets.described import check_choices
 from seg_pipeline.datasets.file_index import ReadOnlyTable
 from seg_pipeline.segmentation.formats.coco import Crowd, InvalidAnnotations, Orientation, list_images, read_coco
 
@@ -40,14 +41,12 @@ class CocoDataset(ReadOnlyTable):
         orientation: Orientation = "apply",
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        for name, given, known in (
+        check_choices(
             ("crowd", crowd, Crowd),
             ("invalid_annotations", invalid_annotations, InvalidAnnotations),
             ("orientation", orientation, Orientation),
             ("part", part, Part),
-        ):
-            if given not in get_args(known):
-                raise ValueError(f"`{name}` must be {' or '.join(get_args(known))}, found {given!r}")
+        )
         if part == "splits" and not splits:
             raise ValueError("`part: splits` needs `splits`: the JSON file and the image folder of each split")
         self._filepath = Path(filepath)
@@ -74,7 +73,3 @@ class CocoDataset(ReadOnlyTable):
 
     def _exists(self) -> bool:
         return self._filepath.is_file() if self._splits is None else self._filepath.is_dir()
-
-    def _describe(self) -> dict[str, Any]:
-        files = {"images": self._images} if self._splits is None else {"splits": self._splits}
-        return {"filepath": self._filepath.as_posix(), **files, "part": self._part, **self._settings}

@@ -9,11 +9,12 @@ import pandas as pd
 from kedro.io import AbstractDataset, DatasetError
 from kedro_datasets._typing import TablePreview
 
+from seg_pipeline.datasets.described import Described
 from seg_pipeline.segmentation.images.remote import exists_remote, is_remote
 from seg_pipeline.segmentation.manifest.files import index_files
 
 
-class ReadOnlyTable(AbstractDataset[NoReturn, pd.DataFrame]):
+class ReadOnlyTable(Described, AbstractDataset[NoReturn, pd.DataFrame]):
     """A table that is never saved. Kedro-Viz shows its first rows."""
 
     _filepath: Path
@@ -46,36 +47,16 @@ class FileIndexDataset(ReadOnlyTable):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         self._filepath: Any = filepath if is_remote(filepath) else Path(filepath)
-        self._glob = glob
         self._pattern = pattern
-        self._columns = columns
-        self._pages = pages
-        self._inventory = inventory
+        self._options: dict[str, Any] = {"glob": glob, "columns": columns, "pages": pages, "inventory": inventory}
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
         if self._pattern is None:
             return pd.DataFrame({"path": [], "file": []}, dtype="str")
-        return index_files(
-            self._filepath,
-            glob=self._glob,
-            pattern=self._pattern,
-            columns=self._columns,
-            pages=self._pages,
-            inventory=self._inventory,
-        )
+        return index_files(self._filepath, pattern=self._pattern, **self._options)
 
     def _exists(self) -> bool:
         if self._pattern is None or isinstance(self._filepath, str):
             return self._pattern is None or exists_remote(self._filepath)
         return self._filepath.is_dir()
-
-    def _describe(self) -> dict[str, Any]:
-        return {
-            "filepath": str(self._filepath),
-            "glob": self._glob,
-            "pattern": self._pattern,
-            "columns": self._columns,
-            "pages": self._pages,
-            "inventory": self._inventory,
-        }

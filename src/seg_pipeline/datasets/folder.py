@@ -8,12 +8,14 @@ from typing import Any, NoReturn
 from kedro.io import AbstractDataset
 from kedro_datasets._typing import ImagePreview
 
+from seg_pipeline.datasets.described import Described
+
 TILE = 240
 """Side of a preview image in pixels."""
 GAP = 6
 
 
-class FolderDataset(AbstractDataset[NoReturn, Path]):
+class FolderDataset(Described, AbstractDataset[NoReturn, Path]):
     """Loads as the path of the folder, which is created if necessary."""
 
     missing_ok = True
@@ -33,9 +35,6 @@ class FolderDataset(AbstractDataset[NoReturn, Path]):
 
     def _exists(self) -> bool:
         return self._filepath.is_dir()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath.as_posix()}
 
 
 class ImageFolderDataset(FolderDataset):

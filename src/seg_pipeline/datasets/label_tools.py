@@ -1,10 +1,11 @@
 """Catalog entry for annotations of label tools."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 
+from seg_pipeline.datasets.described import check_choices
 from seg_pipeline.datasets.file_index import ReadOnlyTable
 from seg_pipeline.segmentation.formats.coco import InvalidAnnotations, Orientation
 from seg_pipeline.segmentation.formats.label_tools import (
@@ -43,15 +44,13 @@ class LabelToolDataset(ReadOnlyTable):
         orientation: Orientation = "apply",
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        for name, given, known in (
+        check_choices(
             ("tool", tool, ReadTool),
             ("annotators", annotators, Annotators),
             ("empty_images", empty_images, EmptyImages),
             ("invalid_annotations", invalid_annotations, InvalidAnnotations),
             ("orientation", orientation, Orientation),
-        ):
-            if given not in get_args(known):
-                raise ValueError(f"`{name}` must be {' or '.join(get_args(known))}, found {given!r}")
+        )
         self._filepath = Path(filepath)
         self._tool: ReadTool = tool
         self._images = images
@@ -69,6 +68,3 @@ class LabelToolDataset(ReadOnlyTable):
 
     def _exists(self) -> bool:
         return self._filepath.exists()
-
-    def _describe(self) -> dict[str, Any]:
-        return {"filepath": self._filepath.as_posix(), "tool": self._tool, "images": self._images, "rules": self._rules}

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from kedro.io import AbstractDataset, DatasetError
 
+from seg_pipeline.datasets.described import Described
+
 if TYPE_CHECKING:
     import pandas as pd
 
 
-class ManifestsDataset(AbstractDataset["NoReturn", dict[str, "pd.DataFrame"]]):
+class ManifestsDataset(Described, AbstractDataset["NoReturn", dict[str, "pd.DataFrame"]]):
     """Manifests that other environments made, by the name of their source.
 
     ```yaml
@@ -48,6 +50,3 @@ class ManifestsDataset(AbstractDataset["NoReturn", dict[str, "pd.DataFrame"]]):
 
     def _exists(self) -> bool:
         return all(path.is_file() for path in self._sources.values())
-
-    def _describe(self) -> dict[str, Any]:
-        return {"sources": {name: path.as_posix() for name, path in self._sources.items()}}

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from seg_pipeline.datasets.described import check_choices
 from seg_pipeline.datasets.file_index import ReadOnlyTable
 from seg_pipeline.segmentation.formats.volume_cases import class_labels, find_cases, name_classes, read_nnunet
 from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
@@ -42,8 +43,7 @@ class VolumeDataset(ReadOnlyTable):
         num_workers: int = 1,
         metadata: dict[str, Any] | None = None,
     ) -> None:
-        if part not in ("annotations", "images"):
-            raise ValueError(f"`part` must be annotations or images, found {part!r}")
+        check_choices(("part", part, Part))
         self._filepath = Path(filepath)
         self._part = part
         self._store = Path(slices["path"]).absolute()
@@ -73,14 +73,6 @@ class VolumeDataset(ReadOnlyTable):
     def _exists(self) -> bool:
         return self._filepath.is_dir()
 
-    def _describe(self) -> dict[str, Any]:
-        return {
-            "filepath": self._filepath.as_posix(),
-            "part": self._part,
-            "slices": self._store.as_posix(),
-            "cutting": self._cutting,
-        }
-
 
 class NnunetDataset(VolumeDataset):
     """Training cases in nnU-Net's raw layout, NIfTI or flat images; classes are named as in dataset.json.
@@ -90,14 +82,8 @@ class NnunetDataset(VolumeDataset):
     The other arguments are those of ``VolumeDataset``.
     """
 
-    def __init__(
-        self,
-        *,
-        channels: list[int] | None = None,
-        cases: str = ".+",
-        **volumes: Any,
-    ) -> None:
-        super().__init__(images={}, labels={}, **volumes)
+    def __init__(self, *, filepath: str, channels: list[int] | None = None, cases: str = ".+", **volumes: Any) -> None:
+        super().__init__(filepath=filepath, images={}, labels={}, **volumes)
         self._channels = channels
         self._names = cases
 

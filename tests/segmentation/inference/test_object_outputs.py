@@ -10,6 +10,7 @@ from pycocotools.coco import COCO
 from seg_pipeline.segmentation.inference import OutputSettings, find_images, object_outputs, predict_folder
 from seg_pipeline.segmentation.objects.table import measure_objects
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import describe
+from seg_pipeline.segmentation.prediction.predict_images import load_models
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.training.state import start
 
@@ -23,7 +24,8 @@ def predictor(config):
 
     config = config.changed({"objects": True, "input.resize_mode": "crop", "input.channels": "grey"})
     model = start(config, "", torch.device("cpu")).best_model()
-    bundle = describe({"models": [{"config": config.to_dict(), **model}], "data_hash": "d", "folds": None})
+    checkpoint = {"models": [{"config": config.to_dict(), **model}], "data_hash": "d", "folds": None}
+    bundle = describe(checkpoint, load_models(checkpoint, torch.device("cpu")))
 
     def network(images):
         none = np.full(images[:, 0].shape, -9.0, dtype=np.float32)

@@ -20,7 +20,7 @@ from seg_pipeline.segmentation.objects.matching import overlaps
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor, describe
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, label_objects, make_masks
-from seg_pipeline.segmentation.prediction.predict_images import full_size_probabilities, plain_masks, predict_masks
+from seg_pipeline.segmentation.prediction.predict_images import load_models, plain_masks, predict_masks
 from seg_pipeline.segmentation.prediction.predictor import Predictor
 from seg_pipeline.segmentation.search.initial_loss import initial_loss
 from seg_pipeline.segmentation.settings.search import SanityCheckSettings
@@ -131,7 +131,7 @@ def test_gaps_are_trained_but_no_class(of_objects):
 @pytest.mark.parametrize(
     "settings", [PredictSettings(), PredictSettings(tta="flips", overlap=0.5)], ids=["plain", "all"]
 )
-def test_a_trained_model_predicts_objects(halves, trained, of_objects, settings):
+def test_a_trained_model_predicts_objects(halves, trained, of_objects, settings, full_size_probabilities):
     checkpoint, val = trained.best, halves[halves["split"] == "val"]
     assert 0 <= trained.history["val_dice"].iloc[-1] <= 1
     bare = plain_masks(of_objects)
@@ -139,8 +139,7 @@ def test_a_trained_model_predicts_objects(halves, trained, of_objects, settings)
     table_schemas.PREDICTIONS.validate(table)
     assert [name for name in table if name.startswith("mask_")] == ["mask_box", "mask_disc"]
     assert {"object_map_box", "object_map_disc"} <= set(table)
-    found = full_size_probabilities(val, checkpoint, device=CPU, batch_size=2, settings=settings)
-    for probabilities in found:
+    for probabilities in full_size_probabilities(val, checkpoint, settings):
         labels = label_objects(probabilities.numpy(), bare)
         masks = make_masks(probabilities.numpy(), bare, **FORM)
         assert probabilities.shape == (4, 40, 48)
@@ -148,7 +147,7 @@ def test_a_trained_model_predicts_objects(halves, trained, of_objects, settings)
 
 
 def test_a_bundle_says_that_it_has_gaps(trained, tmp_path):
-    bundle = describe(trained.best)
+    bundle = describe(trained.best, load_models(trained.best, CPU))
     described = bundle.to_dict()
     assert (described["objects"], bundle.num_channels) == (True, 4)
     assert Bundle.from_dict(described, tmp_path).objects
@@ -185,7 +184,7 @@ def test_postprocessing_of_a_model_without_objects_is_refused(halves, config, ob
     with pytest.raises(ValueError, match=message):
         predict_masks(halves, checkpoint, device=CPU, batch_size=2, postprocessing=other)
     with pytest.raises(ValueError, match=message):
-        describe(checkpoint, postprocessing=other)
+        describe(checkpoint, load_models(checkpoint, CPU), postprocessing=other)
 
 
 def test_objects_by_hand():

@@ -16,6 +16,7 @@ from seg_pipeline.segmentation.prediction import postprocessing_choice, predicti
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import describe
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
 from seg_pipeline.segmentation.prediction.postprocessing_choice import Choices
+from seg_pipeline.segmentation.prediction.predict_images import load_models
 from seg_pipeline.segmentation.prediction.prediction_options import whole_series
 from seg_pipeline.segmentation.prediction.uncertainty_choice import with_temperatures
 from seg_pipeline.segmentation.prediction.validation_gain import validation_runs
@@ -192,7 +193,7 @@ def test_temperatures_of_the_checkpoint_are_those_of_a_plain_prediction(train_va
     marked = {**trained, "temperatures": (2.5, 3.5)}
     assert chosen(marked) == (2.5, 3.5)
     assert chosen(marked, prediction=PredictSettings(tta="flips")) == trained["temperatures"]
-    assert describe(marked).postprocessing.temperatures == (2.5, 3.5)
+    assert describe(marked, load_models(marked, CPU)).postprocessing.temperatures == (2.5, 3.5)
 
 
 def test_multiclass_has_no_threshold_to_choose(train_val_images, config, monkeypatch):

@@ -20,7 +20,6 @@ from seg_pipeline.segmentation.prediction import predict_images
 from seg_pipeline.segmentation.prediction.input_logits import _one_behind, mirrored_vote, probabilities_of, stitched
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
 from seg_pipeline.segmentation.prediction.predict_images import (
-    full_size_probabilities,
     load_models,
     predict_each,
     predict_masks,
@@ -109,34 +108,31 @@ def test_stitched_windows_cover_the_whole_image(config):
 
 
 @pytest.mark.slow
-def test_settings_reach_the_prediction(manifest, config):
+def test_settings_reach_the_prediction(manifest, config, full_size_probabilities):
     """Mirrored views, windows and the first of two models each change the probabilities; the plain ones repeat."""
     crops = config.changed({"input.resize_mode": "crop", "input.size": (32, 32)})
     checkpoint = untrained(crops, 1, 2)
 
     def predicted(**settings):
-        found = full_size_probabilities(
-            manifest.head(1), checkpoint, device=CPU, batch_size=2, settings=PredictSettings(**settings)
-        )
-        (probabilities,) = found
+        (probabilities,) = full_size_probabilities(manifest.head(1), checkpoint, PredictSettings(**settings))
         assert probabilities.shape == (2, 40, 48)
         return probabilities
 
     plain = predicted()
     assert torch.equal(plain, predicted())
     first = {"models": checkpoint["models"][:1]}
-    (alone,) = full_size_probabilities(manifest.head(1), first, device=CPU, batch_size=2)
+    (alone,) = full_size_probabilities(manifest.head(1), first)
     assert torch.equal(predicted(ensemble="first"), alone)
     for other in ({"tta": "flips"}, {"overlap": 0.5}, {"ensemble": "first"}):
         assert not torch.allclose(predicted(**other), plain)
 
 
-def test_predictions_report_peak_and_mean_probability(manifest, config):
+def test_predictions_report_peak_and_mean_probability(manifest, config, full_size_probabilities):
     checkpoint, rows = untrained(config, 1), manifest.head(2)
     calibration = Calibration(["box", "disc"])
     table = predicted_masks(rows, checkpoint, calibration=calibration)
     table_schemas.PREDICTIONS.validate(table)
-    (first, _) = full_size_probabilities(rows, checkpoint, device=CPU, batch_size=2)
+    (first, _) = full_size_probabilities(rows, checkpoint)
     assert table["peak_disc"].iloc[0] == pytest.approx(first[1].max().item())
     mask = first[0] > 0.5
     expected = first[0][mask].mean().item() if mask.any() else math.nan

@@ -11,7 +11,6 @@ from seg_pipeline.segmentation.data.datasets import ImageMaskDataset
 from seg_pipeline.segmentation.export.validation import predicted_masks, seen_images
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
-from seg_pipeline.segmentation.prediction.predict_images import full_size_probabilities
 from seg_pipeline.segmentation.prediction.predictor import Predictor, activated, prepare
 from seg_pipeline.segmentation.prediction.uncertainty import calibrated
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, SourceInput
@@ -58,7 +57,7 @@ def untrained(config, *seeds):
     ],
     ids=["plain", "flips", "windows", "first"],
 )
-def test_probabilities_match_evaluation(mixed, checkpoint, task, prediction):
+def test_probabilities_match_evaluation(mixed, checkpoint, task, prediction, full_size_probabilities):
     """Images of 24 to 50 rows, in windows of 32 x 64; two models."""
     tiny = TrainingConfig.from_dict(checkpoint["config"]).changed(
         {"input": InputSettings(size=(32, 64), resize_mode="crop"), "classes": ("left", "top")}
@@ -68,18 +67,18 @@ def test_probabilities_match_evaluation(mixed, checkpoint, task, prediction):
     steps = replace(plain, temperatures=(1.5, 0.8) if task == "multilabel" else (1.5, 1.5))
     ours = checkpoint_predictor(both, device=CPU, prediction=prediction, postprocessing=steps)
     rows = mixed.iloc[[0, 2, 4]]
-    evaluated = list(full_size_probabilities(rows, both, device=CPU, batch_size=2, settings=prediction))
+    evaluated = full_size_probabilities(rows, both, prediction)
     for image, expected in zip(seen_images(rows, tiny.input), evaluated, strict=True):
         found = calibrated(expected.numpy(), steps.temperatures, task)
         np.testing.assert_allclose(ours.probabilities(image), found, atol=2e-5)
 
 
-def test_images_of_a_source_are_normalised_as_in_its_training(mixed, checkpoint):
+def test_images_of_a_source_are_normalised_as_in_its_training(mixed, checkpoint, full_size_probabilities):
     common = InputSettings(size=(32, 64), by_source={"b": SourceInput(normalisation="fixed", window=(0, 90))})
     config = TrainingConfig.from_dict(checkpoint["config"]).changed({"input": common, "classes": ("left", "top")})
     model = untrained(config, 1)
     rows = mixed.iloc[[0, 5]].assign(source=["a", "b"])
-    of_a, of_b = full_size_probabilities(rows, model, device=CPU, batch_size=2)
+    of_a, of_b = full_size_probabilities(rows, model)
     image_a, image_b = seen_images(rows, common)
     masks = list(predicted_masks(checkpoint_predictor(model, device=CPU), rows))
     usual, own = (checkpoint_predictor(model, device=CPU, source=source) for source in (None, "b"))

@@ -22,18 +22,17 @@ def make_bundle(
     formats: Sequence[str],
     postprocessing: Postprocessing | None = None,
     prediction: PredictSettings | None = None,
-    colours: Sequence[str] | None = None,
 ) -> Bundle:
     """Write a bundle into ``folder``, which is created if necessary, in place of what an earlier export left there.
 
-    ``formats`` are keys of ``bundle.FILES``, without int8, which ``add_int8`` makes. For the last three arguments see
+    ``formats`` are keys of ``bundle.FILES``, without int8, which ``add_int8`` makes. For the last two arguments see
     ``checkpoint_predictor.describe``.
     """
-    described = describe(checkpoint, postprocessing=postprocessing, prediction=prediction, colours=colours)
+    models = load_models(checkpoint, torch.device("cpu"))
+    described = describe(checkpoint, models, postprocessing=postprocessing, prediction=prediction)
     clear(folder)
-    models = [model for model, _ in load_models(checkpoint, torch.device("cpu"))]
     networks = []
-    for number, (network, model) in enumerate(zip(described.networks, models, strict=True)):
+    for number, (network, (model, _)) in enumerate(zip(described.networks, models, strict=True)):
         paths = {bundle_format: folder / file_name(bundle_format, number) for bundle_format in formats}
         write_formats(model, paths)
         files: dict[str, File] = {bundle_format: describe_file(path) for bundle_format, path in paths.items()}

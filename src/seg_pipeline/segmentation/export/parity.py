@@ -24,12 +24,7 @@ from seg_pipeline.segmentation.export.validation import (
 from seg_pipeline.segmentation.manifest.table import spread
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
-from seg_pipeline.segmentation.prediction.predict_images import (
-    NO_OPTIONS,
-    full_size_logits,
-    load_models,
-    mean_probabilities,
-)
+from seg_pipeline.segmentation.prediction.predict_images import NO_OPTIONS, full_size_logits, load_models, predict_each
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.prediction.uncertainty import calibrated
 from seg_pipeline.segmentation.settings.progress import progress_bar
@@ -100,11 +95,13 @@ def refuse_differences(parity: pd.DataFrame) -> None:
 def _trained(checkpoint: dict[str, Any], bundle: Bundle, rows: pd.DataFrame, batch_size: int) -> Outcome:
     models = load_models(checkpoint, CPU)[: len(bundle.used)]
     logits = [[one.numpy() for one in full_size_logits(*each, rows, CPU, batch_size, NO_OPTIONS)] for each in models]
-    found = mean_probabilities(models, rows, device=CPU, batch_size=batch_size, settings=bundle.prediction)
-    steps = bundle.postprocessing
-    sure = (calibrated(one.numpy(), steps.temperatures, bundle.task) for one in found)
-    masks = [make_masks(one, steps, task=bundle.task, background=bundle.background) for one in sure]
-    return Outcome(logits, masks)
+
+    def finish(_: dict, probabilities: torch.Tensor) -> np.ndarray:
+        sure = calibrated(probabilities.numpy(), bundle.postprocessing.temperatures, bundle.task)
+        return make_masks(sure, bundle.postprocessing, task=bundle.task, background=bundle.background)
+
+    masks = predict_each(models, rows, finish, device=CPU, batch_size=batch_size, settings=bundle.prediction)
+    return Outcome(logits, list(masks))
 
 
 def _exported(predictor: ImagePredictor, rows: pd.DataFrame, batch_size: int) -> Outcome:

@@ -11,12 +11,11 @@ import pandas as pd
 
 from seg_pipeline.segmentation.images.masks import decode_rle, encode_rle
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names
-from seg_pipeline.segmentation.metrics.aggregation import defined_mean
 from seg_pipeline.segmentation.metrics.confidence_intervals import group_sums, resampled_sums
 from seg_pipeline.segmentation.metrics.counting import unit_of
 from seg_pipeline.segmentation.metrics.run_comparison import MANIFEST
 from seg_pipeline.segmentation.metrics.split_scores import score_predictions
-from seg_pipeline.segmentation.metrics.summary import described, plain
+from seg_pipeline.segmentation.metrics.summary import add_score, plain
 from seg_pipeline.segmentation.settings.training import MeasureSettings, ScoreSettings
 
 LIMITS = 1.96
@@ -79,12 +78,9 @@ def compare_readers(
     told["by_split"] = told.pop("by_source")
     images, unit = _areas(found.images, rows)
     kappas = _kappas(found.images, rows, names, seed, measures)
-    whole, drawn = (defined_mean(one) for one in kappas)
-    told |= described("mean_kappa", whole, drawn, measures.confidence)
-    for number, name in enumerate(names):
-        one = told["classes"][name]
-        one |= described("kappa", kappas[0][number], kappas[1][:, number], measures.confidence)
-        one["area_difference"] = bland_altman(images[images["class"] == name])
+    add_score(told, told["classes"], "kappa", kappas, measures.confidence)
+    for name, about in told["classes"].items():
+        about["area_difference"] = bland_altman(images[images["class"] == name])
     told |= {
         "area_unit": unit,
         "only_first": {"classes": _without(first, names), "num_images": len(first) - len(rows)},

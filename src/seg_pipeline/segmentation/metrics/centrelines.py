@@ -7,9 +7,9 @@ import pandas as pd
 
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.manifest.table import iter_records, read_masks
-from seg_pipeline.segmentation.metrics.aggregation import Aggregator, as_mean, defined_mean
+from seg_pipeline.segmentation.metrics.aggregation import Aggregator, as_mean
 from seg_pipeline.segmentation.metrics.overlap import IF_EMPTY
-from seg_pipeline.segmentation.metrics.summary import described
+from seg_pipeline.segmentation.metrics.summary import add_score
 from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_threads
 
 
@@ -57,7 +57,5 @@ def add(found: dict, values: np.ndarray, groups: pd.Series, aggregator: Aggregat
     As distances, it is averaged over images under any aggregation.
     """
     filled = np.where(np.isnan(values), IF_EMPTY[aggregator.empty_policy], values)
-    whole, drawn = aggregator._replace(aggregation="dataset").estimate_ratio(as_mean(filled), groups)
-    found |= described("mean_cldice", defined_mean(whole), defined_mean(drawn), confidence)
-    for number, name in enumerate(found["classes"]):
-        found["classes"][name] |= described("cldice", whole[number], drawn[:, number], confidence)
+    estimate = aggregator._replace(aggregation="dataset").estimate_ratio(as_mean(filled), groups)
+    add_score(found, found["classes"], "cldice", estimate, confidence)

@@ -18,7 +18,7 @@ import pandas as pd
 from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, OBJECT_MAP, iter_records
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator, Ratio, as_mean, defined_mean
-from seg_pipeline.segmentation.metrics.summary import described, plain
+from seg_pipeline.segmentation.metrics.summary import add_score, plain
 from seg_pipeline.segmentation.objects.label_maps import decode_labels
 from seg_pipeline.segmentation.objects.matching import THRESHOLDS, overlaps
 from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_threads
@@ -116,8 +116,7 @@ def _first(counts: ObjectCounts) -> list[np.ndarray]:
 def _panoptic(counts: ObjectCounts, score: str) -> tuple[np.ndarray, ...]:
     true_pos, false_pos, false_neg = _first(counts)
     quality, size = counts.iou[..., None], true_pos + (false_pos + false_neg) / 2
-    ratios = {"pq": (quality, size), "sq": (quality, true_pos, size), "rq": (true_pos, size)}
-    return ratios[score]
+    return {"pq": (quality, size), "sq": (quality, true_pos, size), "rq": (true_pos, size)}[score]
 
 
 RATIOS: dict[str, Callable[[ObjectCounts], tuple[np.ndarray, ...]]] = {
@@ -170,20 +169,20 @@ def summary(
         whole, drawn = _estimate(parts, groups, aggregator._replace(aggregation="dataset"))
         found[score] = whole[..., 0], drawn[..., 0]
     means: dict = {}
-    classes: dict[str, dict] = {}
-    for number, name in enumerate(names):
-        classes[name] = {
+    classes: dict[str, dict] = {
+        name: {
             "num_true": int((true_pos + false_neg)[:, number].sum()),
             "num_predicted": int((true_pos + false_pos)[:, number].sum()),
         }
-        for score, (value, resampled) in found.items():
-            classes[name] |= described(score, value[number], resampled[:, number], confidence)
-        classes[name]["by_threshold"] = {
+        for number, name in enumerate(names)
+    }
+    for score, estimate in found.items():
+        add_score(means, classes, score, estimate, confidence)
+    for number, about in enumerate(classes.values()):
+        about["by_threshold"] = {
             f"{level:.2f}": {score: plain(curve[number, place]) for score, curve in curves.items()}
             for place, level in enumerate(THRESHOLDS)
         }
-    for score, (value, resampled) in found.items():
-        means |= described(f"mean_{score}", defined_mean(value), defined_mean(resampled), confidence)
     return means, classes
 
 

@@ -27,13 +27,20 @@ def summary(
     classes: dict[str, dict] = {name: {} for name in names}
     means: dict = {}
     for score in scores:
-        whole, resampled = aggregator.estimate(counts, score, groups)
-        means |= described(f"mean_{score}", defined_mean(whole), defined_mean(resampled), confidence)
-        for index, name in enumerate(names):
-            classes[name] |= described(score, whole[index], resampled[:, index], confidence)
+        add_score(means, classes, score, aggregator.estimate(counts, score, groups), confidence)
     for name, number in zip(names, shown(counts).sum(0).tolist(), strict=True):
         classes[name]["num_images"] = number
     return {**means, "classes": classes}
+
+
+def add_score(
+    means: dict, classes: dict[str, dict], score: str, found: tuple[np.ndarray, np.ndarray], confidence: float
+) -> None:
+    """Add a score (C,) and its resamples (repeats, C): their mean over classes, and what each class has."""
+    whole, resampled = found
+    means |= described(f"mean_{score}", defined_mean(whole), defined_mean(resampled), confidence)
+    for index, about in enumerate(classes.values()):
+        about.update(described(score, whole[index], resampled[:, index], confidence))
 
 
 def table_by(

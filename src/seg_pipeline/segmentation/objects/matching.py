@@ -45,26 +45,6 @@ def overlaps(truth: np.ndarray, found: np.ndarray, *, known: np.ndarray | None =
     )
 
 
-def matches(iou: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Return the row and column of each matched pair of an IoU matrix (T, F): int64 (M, 2).
-
-    A pair matches if its IoU is above ``threshold``. From .5 on, an object has at most one such partner, because
-    objects of one map share no pixel; hence no choice among partners is needed.
-
-    Raises:
-        ValueError: the threshold is below .5.
-    """
-    if threshold < 0.5:
-        raise ValueError(f"an IoU threshold of {threshold} lets an object match several; give .5 or more")
-    return np.argwhere(iou > threshold)
-
-
-def count_matches(iou: np.ndarray, thresholds: Sequence[float] = THRESHOLDS) -> np.ndarray:
-    """Count true positives, false positives and false negatives at each threshold: int64 (len(thresholds), 3)."""
-    hits = np.array([len(matches(iou, one)) for one in thresholds], dtype=np.int64)
-    return np.stack([hits, iou.shape[1] - hits, iou.shape[0] - hits], axis=1)
-
-
 def count_splits(
     mask: np.ndarray,
     levels: np.ndarray,
@@ -95,15 +75,8 @@ def count_splits(
         found = overlaps(truth, labels, known=known)
         pixels, sure = (one[found.found_ids] for one in areas_and_means(labels, values))
         kept = (sure >= np.array(means)[:, None, None]) & (pixels >= np.array(areas)[:, None])
-        best = found.iou.max(axis=0, initial=0)  # above .5 there is one match at most, in both directions
+        best = found.iou.max(axis=0, initial=0)  # from .5 on, there is one match at most, in both directions
         hits = kept @ (best[:, None] > np.array(THRESHOLDS)).sum(axis=1)
         predicted = kept.sum(axis=-1) * len(THRESHOLDS)
         counts[place] = np.stack([hits, predicted - hits, len(found.true_ids) * len(THRESHOLDS) - hits], axis=-1)
     return counts
-
-
-def f1(counts: np.ndarray) -> np.ndarray:
-    """2TP / (2TP + FP + FN) of counts (..., 3): float64 (...); 1 where there is no object in either map."""
-    hits, false_pos, false_neg = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
-    total = 2 * hits + false_pos + false_neg
-    return np.where(total > 0, 2 * hits / np.maximum(total, 1), 1.0)

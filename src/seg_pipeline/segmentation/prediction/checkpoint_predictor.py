@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-from collections.abc import Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +15,7 @@ from seg_pipeline import __version__
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.plotting import class_colours
 from seg_pipeline.segmentation.prediction.bundle import Bundle, BundleNetwork
+from seg_pipeline.segmentation.prediction.input_logits import Models
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.prediction.predict_images import load_models, plain_masks, refuse_other_objects
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor, Network, Predictor
@@ -87,36 +87,24 @@ def checkpoint_predictor(
         source: see ``ImagePredictor``.
     """
     models = load_models(checkpoint, device)
-    bundle = _described(checkpoint, models, postprocessing, prediction)
+    bundle = describe(checkpoint, models, postprocessing=postprocessing, prediction=prediction)
     networks = [_network(*each, device) for each in models]
     return ImagePredictor(bundle, networks[: len(bundle.used)], source=source)
 
 
 def describe(
     checkpoint: dict[str, Any],
+    models: Models,
     *,
     postprocessing: Postprocessing | None = None,
     prediction: PredictSettings | None = None,
-    colours: Sequence[str] | None = None,
 ) -> Bundle:
-    """Describe a checkpoint as a bundle without files.
+    """Describe a checkpoint, of which these are the models, as a bundle without files.
 
     Args:
-        checkpoint: one model, or one per fold.
         postprocessing: None means only the threshold of validation, and the checkpoint's own temperatures.
         prediction: None means whole images, without test-time augmentation.
-        colours: one "#rrggbb" per class; None means the colours of the figures.
     """
-    return _described(checkpoint, load_models(checkpoint, torch.device("cpu")), postprocessing, prediction, colours)
-
-
-def _described(
-    checkpoint: dict[str, Any],
-    models: list[tuple[Segmenter, TrainingConfig]],
-    postprocessing: Postprocessing | None,
-    prediction: PredictSettings | None,
-    colours: Sequence[str] | None = None,
-) -> Bundle:
     config = models[0][1]
     postprocessing = postprocessing or replace(plain_masks(config), temperatures=checkpoint.get("temperatures"))
     refuse_other_objects(postprocessing, config)
@@ -124,7 +112,7 @@ def _described(
         folder=Path(),
         task=config.task,
         classes=config.classes,
-        colours=tuple(colours or (f"#{bytes(one).hex()}" for one in class_colours(len(config.classes)))),
+        colours=tuple(f"#{bytes(one).hex()}" for one in class_colours(len(config.classes))),
         background=config.background,
         networks=tuple(_describe_network(*each) for each in models),
         postprocessing=postprocessing,

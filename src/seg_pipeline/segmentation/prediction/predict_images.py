@@ -178,26 +178,6 @@ def used_models(checkpoint: dict, device: torch.device, settings: PredictSetting
     return load_models(checkpoint, device)[: 1 if settings.ensemble == "first" else None]
 
 
-def full_size_probabilities(
-    rows: pd.DataFrame,
-    checkpoint: dict,
-    *,
-    device: torch.device,
-    batch_size: int,
-    settings: PredictSettings = NO_OPTIONS,
-) -> Iterator[Tensor]:
-    """Yield each row's probabilities, float32 (K, height, width), on the CPU: the mean over the models."""
-    models = used_models(checkpoint, device, settings)
-    return mean_probabilities(models, rows, device=device, batch_size=batch_size, settings=settings)
-
-
-def mean_probabilities(
-    models: Models, rows: pd.DataFrame, *, device: torch.device, batch_size: int, settings: PredictSettings
-) -> Iterator[Tensor]:
-    """Like ``full_size_probabilities``, with models that are already loaded."""
-    return predict_each(models, rows, lambda _, found: found, device=device, batch_size=batch_size, settings=settings)
-
-
 def full_size_logits(
     model: Segmenter,
     config: TrainingConfig,
@@ -225,7 +205,8 @@ def predict_each(
     """Yield ``finish(row, probabilities)`` of each row in order: reading, network and finishing at the same time.
 
     Args:
-        finish: gets the row as a dict and its probabilities as in ``full_size_probabilities``; called in threads.
+        finish: gets the row as a dict and its probabilities, float32 (K, height, width), on the CPU, the mean over the
+            models; called in threads.
         workers: see ``predict_masks``.
     """
     config, inputs = models[0][1], [config.input for _, config in models]
