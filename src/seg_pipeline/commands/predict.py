@@ -119,11 +119,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _formats(text: str) -> list[str]:
+    from seg_pipeline.segmentation.inference.run import FORMATS
+
     names = [one.strip() for one in text.split(",") if one.strip()]
-    known = ("masks", "overlays", "uncertainty", "spread", "rle", "coco")
-    if unknown := [name for name in names if name not in known]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; choose from {', '.join(known)}")
-    return [name for name in known if name in names]
+    if unknown := [name for name in names if name not in FORMATS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is unknown; choose from {', '.join(FORMATS)}")
+    return [name for name in FORMATS if name in names]
 
 
 def _thresholds(text: str) -> list[float]:

@@ -15,7 +15,6 @@ from scipy import ndimage
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.plan import Classes, Value
 from seg_pipeline.new_data.scanning import Contents, base
-from seg_pipeline.segmentation.formats.json_files import read_json
 from seg_pipeline.segmentation.images.decoding import read_values
 from seg_pipeline.segmentation.images.fingerprints import count_objects
 from seg_pipeline.segmentation.images.masks import binary_mask, pack_colours
@@ -194,10 +193,7 @@ def named_values(contents: Contents, tables: Iterable[pd.DataFrame]) -> dict[str
         return found
     for file in contents.jsons:
         if base(file).lower() in ("dataset", "classes", "labels", "class_names"):
-            try:
-                content = read_json(contents.root / file)
-            except ValueError:
-                continue
+            content = contents.content(file)
             content = content.get("labels", content) if isinstance(content, dict) else content
             if isinstance(content, dict) and all(isinstance(one, int | str) for one in content.values()):
                 turned = content if all(str(key).isdigit() for key in content) else {v: k for k, v in content.items()}

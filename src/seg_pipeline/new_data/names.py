@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from seg_pipeline.new_data.scanning import SPLIT_WORDS
+from seg_pipeline.new_data.scanning import SPLIT_WORDS, literal
 
 SEPARATORS = re.compile(r"([_\-./ ]+)")
 NUMBERED = re.compile(r"([A-Za-z]*)(\d+)")
@@ -164,7 +164,7 @@ def _field(texts: list[str], *, frame: bool) -> str:
     """Regular expression of one field; a frame number is a named group."""
     found = [NUMBERED.fullmatch(text) for text in texts]
     if len(set(texts)) == 1 and not all(found):
-        return re.escape(texts[0]).replace(r"\-", "-")
+        return literal(texts[0])
     heads = sorted({match[1] for match in found if match})
     number = r"(?P<frame>\d+)" if frame else r"\d+"
     if all(found) and len(heads) == 1:

@@ -9,6 +9,9 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import product
 from pathlib import Path
+from typing import Any
+
+from seg_pipeline.segmentation.formats.json_files import read_json
 
 ENDINGS = {
     "pictures": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".pbm"),
@@ -64,6 +67,13 @@ class Contents:
     def images(self) -> list[str]:
         """The other image files, limited to folders named as images if there are any."""
         return images_of(self.pictures)
+
+    def content(self, file: str) -> Any:
+        """Content of a JSON file; None if it is not valid."""
+        try:
+            return read_json(self.root / file)
+        except ValueError:
+            return None
 
 
 def scan(root: Path) -> Contents:

@@ -6,7 +6,6 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from seg_pipeline.params.base import Params
-from seg_pipeline.params.training import GROUPS
 from seg_pipeline.segmentation.settings.search import (
     GridSettings,
     PoolSettings,
@@ -14,7 +13,7 @@ from seg_pipeline.segmentation.settings.search import (
     SanityCheckSettings,
     TpeSettings,
 )
-from seg_pipeline.segmentation.settings.training_config import TrainingConfig
+from seg_pipeline.segmentation.settings.training_config import GROUPS, TrainingConfig
 
 
 class HparamSearchParams(Params):

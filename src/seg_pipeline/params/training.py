@@ -21,9 +21,7 @@ from seg_pipeline.segmentation.settings.training import (
     ScoreSettings,
     StartSettings,
 )
-from seg_pipeline.segmentation.settings.training_config import TrainingConfig
-
-GROUPS = ("model", "input", "sampling", "loss", "optimizer", "fit")
+from seg_pipeline.segmentation.settings.training_config import GROUPS, TrainingConfig
 
 
 class TrainingParams(Params):

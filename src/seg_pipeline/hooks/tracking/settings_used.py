@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from seg_pipeline.segmentation.settings.training_config import FROM_SEARCH, flat
+from seg_pipeline.segmentation.settings.training_config import FROM_SEARCH, GROUPS, flat
 
-GROUPS = ("model", "input", "sampling", "loss", "optimizer", "fit")
 CHOSEN_LATER = ("training.sampling.batch_size", "training.input.statistics", "training.loss.class_weights")
 """What training replaces once it has seen data and device; see ``training/auto_settings.py``."""
 ELSEWHERE = "training.input.reading"

@@ -3,8 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import named_values
@@ -21,7 +20,6 @@ from seg_pipeline.new_data.layouts import (
 from seg_pipeline.new_data.layouts.hints import hints
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents
-from seg_pipeline.segmentation.formats.json_files import read_json
 
 MOST_JSONS = 50
 """Only so many JSON files are opened to recognise a layout."""
@@ -52,19 +50,11 @@ def find(contents: Contents) -> tuple[list[Layout], list[str], dict[str, table_f
     return numbered, reasons, {one.file: one for one in given}
 
 
-def _content(path: Path) -> Any:
-    """Content of a JSON file; None if it is not valid."""
-    try:
-        return read_json(path)
-    except ValueError:
-        return None
-
-
 def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
     """Layouts that are certain from one file or a kind of file."""
     found = []
     annotated = []
-    jsons = {file: _content(contents.root / file) for file in contents.jsons[:MOST_JSONS]}
+    jsons = {file: contents.content(file) for file in contents.jsons[:MOST_JSONS]}
     for file, content in jsons.items():
         if not isinstance(content, dict):
             continue

@@ -12,7 +12,7 @@ from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import evenly, task_of
 from seg_pipeline.new_data.layouts.pictures import index_of
 from seg_pipeline.new_data.plan import NO_MASK_FILES, RAW, Classes, Entry, Plan
-from seg_pipeline.new_data.scanning import Contents, common_folder, glob_of, stem
+from seg_pipeline.new_data.scanning import Contents, common_folder, glob_of, literal, stem
 from seg_pipeline.segmentation.formats.coco import read_coco
 from seg_pipeline.segmentation.formats.json_files import read_json
 from seg_pipeline.segmentation.formats.named_files import find_files, spellings
@@ -102,7 +102,7 @@ def _index_of_splits(contents: Contents, pictures: list[str], folders: set[str],
     starts = sorted((f"{folder}/" if folder else "" for folder in folders), key=len, reverse=True)
     names = [file[len(next(start for start in starts if file.startswith(start))) :] for file in pictures]
     entry = index_of(names, "", ask, whole=True, others=[])
-    either = "|".join(re.escape(start).replace(r"\-", "-") for start in starts)
+    either = "|".join(literal(start) for start in starts)
     pattern = entry["pattern"].replace("(?P<image_id>", f"(?P<image_id>(?:{either})", 1)
     others = sorted({*contents.pictures, *contents.jsons} - {*pictures})
     return {**entry, "glob": glob_of(pictures, "", others), "pattern": pattern}

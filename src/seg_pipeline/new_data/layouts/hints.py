@@ -5,7 +5,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from seg_pipeline.new_data.scanning import SPLIT_WORDS, Contents
-from seg_pipeline.segmentation.formats.json_files import read_json
 
 FILES = {
     (".svs", ".ndpi", ".scn", ".mrxs"): "whole-slide images; write tiles of them and of their masks as TIFF or PNG",
@@ -63,10 +62,7 @@ def hints(contents: Contents) -> Iterator[str]:
 def _of_json(contents: Contents) -> Iterator[str]:
     """COCO files without outlines."""
     for file in contents.jsons[:20]:
-        try:
-            content = read_json(contents.root / file)
-        except ValueError:
-            continue
+        content = contents.content(file)
         annotations = content.get("annotations") if isinstance(content, dict) else None
         some = [one for one in annotations[:200] if isinstance(one, dict)] if isinstance(annotations, list) else []
         if some and not any(one.get("segmentation") for one in some):

@@ -68,7 +68,7 @@ def read(contents: Contents, tool: ReadTool, file: str, ask: Asker) -> Plan:
     rules = ReadRules()
     if told := several_times(path, items, contents.root / folder):
         rules = ReadRules(annotators=ask.choose("annotators", f"{told}. What counts?", ANNOTATORS, None))  # type: ignore[arg-type]
-    table = annotation_table(items, path, contents.root / folder, contents.root / folder, rules)
+    table = annotation_table(items, path, contents.root / folder, rules)
     shown = file or f"the files of {tool}"
     paths, classes = coco.described(contents, table, folder, f"{shown}: {len(items)} annotated images", ask)
     listed = [one.relative_to(contents.root).as_posix() for one in paths.values()]

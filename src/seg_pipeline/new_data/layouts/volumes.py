@@ -17,6 +17,7 @@ from seg_pipeline.new_data.scanning import (
     endings_of,
     glob_of,
     images_of,
+    literal,
     mask_folder,
     stem,
 )
@@ -204,8 +205,8 @@ def case_pattern(files: list[str], others: list[str]) -> dict[str, str] | None:
 def _own(rows: list[list[str]], at: int, end: str, differs: str = "") -> str:
     """Pattern of one part: its text where that is always the same, else the end of the last part."""
     if differs and len({row[at] for row in rows}) == 1:
-        return re.escape(rows[0][at]).replace(r"\-", "-")
-    return differs + (re.escape(end).replace(r"\-", "-") if at == len(rows[0]) - 1 else "")
+        return literal(rows[0][at])
+    return differs + (literal(end) if at == len(rows[0]) - 1 else "")
 
 
 def _case_pattern(names: list[str], ask: Asker) -> str:

@@ -5,17 +5,16 @@ The format, from https://cocodataset.org/#format-data: ``images`` have id, file_
 rest: ids may be text in one list and numbers in another, sizes and the ids of annotations may be absent.
 """
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pandas as pd
 
 from seg_pipeline.segmentation.formats.coco_masks import decode_segmentation
 from seg_pipeline.segmentation.formats.json_files import read_json
-from seg_pipeline.segmentation.formats.named_files import Named, find_files, plain_path
+from seg_pipeline.segmentation.formats.named_files import Named, find_files, image_id
 from seg_pipeline.segmentation.images.addresses import format_address
 from seg_pipeline.segmentation.images.decoding import read_size
 from seg_pipeline.segmentation.images.masks import encode_rle
@@ -105,16 +104,11 @@ def list_images(path: Path, images: Path, *, root: Path) -> list[str]:
     """The ids that ``read_coco`` gives the images of a file."""
     content = _content(path)
     files = _files(content, path, images)
-    return list(dict.fromkeys(_image_id(one, files, images, root) for one in content["images"]))
+    return list(dict.fromkeys(image_id(str(one["file_name"]), files, images, root) for one in content["images"]))
 
 
 def _files(content: dict[str, Any], path: Path, folder: Path) -> dict[str, Named]:
     return find_files({str(one["file_name"]) for one in content["images"]}, folder, beside=path.parent)
-
-
-def _image_id(entry: dict[str, Any], files: Mapping[str, Named], folder: Path, root: Path) -> str:
-    name = str(entry["file_name"])
-    return PurePosixPath(os.path.relpath(folder, root), files[name].file or plain_path(name)).with_suffix("").as_posix()
 
 
 def _content(path: Path) -> dict[str, Any]:
@@ -147,7 +141,7 @@ def _images(
     for one in entries:
         file = files[str(one["file_name"])].file
         fits = compare_size(one, folder / file if file else None, orientation)
-        known[_key(one["id"])] = Image(_image_id(one, files, folder, root), *fits)
+        known[_key(one["id"])] = Image(image_id(str(one["file_name"]), files, folder, root), *fits)
     ids_of: dict[str, list[str]] = defaultdict(list)
     for key, image in known.items():
         ids_of[image.image_id].append(key)

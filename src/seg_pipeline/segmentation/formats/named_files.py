@@ -4,8 +4,8 @@ import itertools
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote
 
@@ -25,6 +25,12 @@ class Named(NamedTuple):
 def plain_path(name: str) -> str:
     """The path with forward slashes, without "." and ".." where they can be resolved."""
     return os.path.normpath(name.replace("\\", "/")).replace(os.sep, "/")
+
+
+def image_id(name: str, files: Mapping[str, Named], folder: Path, root: Path) -> str:
+    """Path below ``root``, without its extension, of an image that ``find_files`` found below ``folder``."""
+    path = PurePosixPath(os.path.relpath(folder, root), files[name].file or plain_path(name))
+    return path.with_suffix("").as_posix()
 
 
 def find_files(names: Iterable[str], folder: Path, *, beside: Path) -> dict[str, Named]:

@@ -8,7 +8,6 @@ region_based_training.md and the label to ignore as in ignore_label.md beside it
 import json
 import logging
 import re
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +18,6 @@ from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, class_names, read_masks
-from seg_pipeline.segmentation.parallel.cluster import make_executor
-from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.storage.atomic import replacing
 
@@ -147,7 +144,7 @@ def _splits(cases: pd.DataFrame) -> list[dict[str, list[str]]]:
     ]
 
 
-def write_raw(folder: Path, plan: dict[str, Any], *, num_workers: int = 1) -> None:
+def write_raw(folder: Path, plan: dict[str, Any]) -> None:
     """Write ``plan`` to ``folder`` after removing an earlier export, complete or not, from it.
 
     Raises:
@@ -157,9 +154,8 @@ def write_raw(folder: Path, plan: dict[str, Any], *, num_workers: int = 1) -> No
     ignore = content["labels"].get(IGNORED, 0)
     rows = plan["cases"].to_dict("records")
     _make_room(folder, [file for row in rows for file in _files_of(row)])
-    write = partial(_write_case, folder=folder, names=names, combinations=plan["combinations"], ignore=ignore)
-    done = map_ordered(make_executor(num_workers), write, rows)
-    list(progress_bar(done, total=len(rows), title="writing for nnU-Net", unit="images"))
+    for row in progress_bar(rows, total=len(rows), title="writing for nnU-Net", unit="images"):
+        _write_case(row, folder=folder, names=names, combinations=plan["combinations"], ignore=ignore)
     (folder / "splits_final.json").write_text(json.dumps(plan["splits_final"], indent=1) + "\n", encoding="utf-8")
     (folder / "dataset.json").write_text(
         json.dumps(content, indent=1) + "\n", encoding="utf-8"

@@ -5,7 +5,7 @@ Axes: C classes, H rows, W columns.
 
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import cv2
 import numpy as np
@@ -38,6 +38,11 @@ def thumbnail(image: np.ndarray) -> str:
     small = cv2.resize(sampled, (SIDE + 1, SIDE), interpolation=cv2.INTER_AREA)
     grey = small if small.ndim == 2 else small.mean(axis=2)
     return np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes().hex()
+
+
+def thumbnail_bits(thumbnails: Iterable[str]) -> np.ndarray:
+    """What ``thumbnail`` gives for N images, as bytes: uint8 (N, 32)."""
+    return np.frombuffer(bytes.fromhex("".join(thumbnails)), dtype=np.uint8).reshape(-1, SIDE * SIDE // 8)
 
 
 def overlaps(masks: Mapping[int, np.ndarray]) -> str:

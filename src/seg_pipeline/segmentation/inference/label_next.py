@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.images.fingerprints import SIDE
+from seg_pipeline.segmentation.images.fingerprints import thumbnail_bits
 
 NEAR_COPY = 8
 """Bits of two thumbnails, of 256, of which fewer differ in near-copies; as for the finding `similar_images`."""
@@ -44,7 +44,7 @@ def rank_images(
         disagreement, distance (both 0 to 1), near_copy_of (an image_id, or missing), reason (in words).
     """
     features, known = _standardised(unlabelled.features, labelled.features)
-    bits, known_bits = _bits(unlabelled.thumbnails), _bits(labelled.thumbnails)
+    bits, known_bits = thumbnail_bits(unlabelled.thumbnails), thumbnail_bits(labelled.thumbnails)
     count = len(features)
     unsure = pd.Series(unlabelled.disagreement).rank(pct=True).to_numpy()
     nearest = np.full(count, np.inf)
@@ -102,13 +102,9 @@ def _standardised(features: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, 
     return every[: len(features)], every[len(features) :]
 
 
-def _bits(thumbnails: list[str]) -> np.ndarray:
-    return np.frombuffer(bytes.fromhex("".join(thumbnails)), dtype=np.uint8).reshape(len(thumbnails), SIDE * SIDE // 8)
-
-
 def near_copies(thumbnails: list[str], known: list[str]) -> np.ndarray:
     """Whether each thumbnail is nearly equal to one of ``known``: bool (N,)."""
-    bits, others = _bits(thumbnails), _bits(known)
+    bits, others = thumbnail_bits(thumbnails), thumbnail_bits(known)
     return np.array([(np.bitwise_count(others ^ one).sum(axis=1) < NEAR_COPY).any() for one in bits], dtype=bool)
 
 

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from seg_pipeline.segmentation.formats.coco_masks import coco_counts
+from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.intensities import to_rgb8
 from seg_pipeline.segmentation.images.masks import Order, decode_rle, encode_rle
 from seg_pipeline.segmentation.images.tiff import ExtraTag, write_mask
@@ -82,8 +82,7 @@ def write_overlay(folder: Path, image_id: str, image: np.ndarray, masks: np.ndar
 
     shown = to_rgb8(image, window=None if image.dtype == np.uint8 else (1, 99))
     colours = np.array([list(bytes.fromhex(colour[1:])) for colour in bundle.colours], dtype=np.uint8)
-    drawn = overlay(shown, masks, colours=colours)
-    _write_png(folder / overlay_file(image_id), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    _write_png(folder / overlay_file(image_id), overlay(shown, masks, colours=colours))
 
 
 def write_map(folder: Path, image_id: str, kind: str, values: np.ndarray) -> None:
@@ -92,9 +91,8 @@ def write_map(folder: Path, image_id: str, kind: str, values: np.ndarray) -> Non
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
-    _, encoded = cv2.imencode(".png", pixels)
     with replacing(path) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+        write_png(temporary, pixels)
 
 
 def area_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:

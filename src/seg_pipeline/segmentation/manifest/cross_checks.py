@@ -13,8 +13,6 @@ from seg_pipeline.segmentation.images.masks import IGNORE, Order, decode_rle
 from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table, is_among
 from seg_pipeline.segmentation.manifest.table import class_names, iter_records, read_masks
 
-THUMBNAIL = 32
-"""Bytes per thumbnail."""
 BANDS = 8
 """Equal parts of a thumbnail. Two thumbnails that differ in fewer bits than there are bands have an equal band
 (pigeonhole principle), so that only images in one bucket need to be compared."""
@@ -91,7 +89,7 @@ def _equal(first: pd.DataFrame, copies: pd.DataFrame) -> Iterator[Finding]:
 
 def _similar(images: pd.DataFrame) -> Iterator[Finding]:
     """Pairs of groups with images whose thumbnails differ in fewer than ``BANDS`` bits; a later image counts once."""
-    bits = np.frombuffer(bytes.fromhex("".join(images["thumbnail"])), dtype=np.uint8).reshape(len(images), THUMBNAIL)
+    bits = fingerprints.thumbnail_bits(images["thumbnail"])
     detailed = np.flatnonzero(np.bitwise_count(bits).sum(axis=1) >= MIN_DETAIL)
     ones, others, apart = _near_pairs(bits, detailed, pd.factorize(images["group"])[0])
     order = np.lexsort((ones, apart, others))
@@ -119,7 +117,7 @@ def _near_pairs(bits: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> np.nd
     ``FEW_TWINS`` earlier ones of other groups in its bucket, which are enough to find that it has a copy.
     """
     found = [np.zeros((3, 0), dtype=np.intp)]
-    for part in np.split(np.arange(THUMBNAIL), BANDS):
+    for part in np.split(np.arange(bits.shape[1]), BANDS):
         _, bucket = np.unique(bits[np.ix_(rows, part)].view(f"S{len(part)}").ravel(), return_inverse=True)
         first = _first_of_buckets(bucket, groups[rows])
         compared = np.zeros(len(rows), dtype=np.intp)

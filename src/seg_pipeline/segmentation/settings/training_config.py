@@ -25,6 +25,8 @@ from seg_pipeline.segmentation.settings.training import (
 
 log = logging.getLogger(__name__)
 
+GROUPS = ("model", "input", "sampling", "loss", "optimizer", "fit")
+"""Groups of settings that have the same name in the parameters `training`."""
 FROM_SEARCH = "from_search"
 """Key next to the settings in training_config.json: the values taken from a search, and the reason."""
 

@@ -34,9 +34,7 @@ __all__ = ["READERS", "WRITERS", "Annotators", "EmptyImages", "Picture", "ReadRu
            "read_annotations", "write_annotations"]  # fmt: skip
 
 
-def read_annotations(
-    tool: ReadTool, path: Path, images: Path, rules: ReadRules, *, root: Path | None = None
-) -> pd.DataFrame:
+def read_annotations(tool: ReadTool, path: Path, images: Path, rules: ReadRules) -> pd.DataFrame:
     """Annotation table of a tool's file (cvat, label_studio, via) or folder of files, as of ``read_coco``.
 
     Raises:
@@ -50,7 +48,7 @@ def read_annotations(
         raise ValueError(f"{path}: cannot be read as {tool}: {type(error).__name__}: {error!s:.200}") from None
     if not items:
         raise ValueError(f"{path}: holds no annotations of {tool}")
-    return annotation_table(items, path, images, root or images, rules)
+    return annotation_table(items, path, images, rules)
 
 
 def write_annotations(

@@ -2,11 +2,10 @@
 
 import itertools
 import json
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -22,7 +21,7 @@ from seg_pipeline.segmentation.formats.coco import (
     with_repairs,
 )
 from seg_pipeline.segmentation.formats.label_tools.shapes import Item, Size
-from seg_pipeline.segmentation.formats.named_files import Named, find_files, plain_path
+from seg_pipeline.segmentation.formats.named_files import Named, find_files, image_id
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 
@@ -45,7 +44,7 @@ class ReadRules:
     """As in ``read_coco``."""
 
 
-def annotation_table(items: Iterable[Item], path: Path, images: Path, root: Path, rules: ReadRules) -> pd.DataFrame:
+def annotation_table(items: Iterable[Item], path: Path, images: Path, rules: ReadRules) -> pd.DataFrame:
     """One row per shape with a mask, and one per image that shows no class or cannot be used; columns ``COLUMNS``.
 
     If several people annotated an image, its first row has their agreement in ``compared``; see ``compared``.
@@ -56,7 +55,7 @@ def annotation_table(items: Iterable[Item], path: Path, images: Path, root: Path
     items = list(items)
     beside = path if path.is_dir() else path.parent
     files = find_files({item.file for item in items}, images, beside=beside)
-    by_image = _by_image(items, files, images, root)
+    by_image = _by_image(items, files, images)
     _refuse_several(path, by_image, rules)
     ignored: Counter[str] = Counter()
     rows: list[Row] = []
@@ -74,23 +73,17 @@ def annotation_table(items: Iterable[Item], path: Path, images: Path, root: Path
     return with_repairs(table, files, path)
 
 
-def image_id(file: str, files: Mapping[str, Named], images: Path, root: Path) -> str:
-    """Path of the image below ``root``, without its extension."""
-    path = PurePosixPath(os.path.relpath(images, root), files[file].file or plain_path(file))
-    return path.with_suffix("").as_posix()
-
-
 def several_times(path: Path, items: Iterable[Item], images: Path) -> str:
     """How many images were annotated more than once, such as which; "" if none was."""
     items = list(items)
     files = find_files({item.file for item in items}, images, beside=path if path.is_dir() else path.parent)
-    return _told(path, _several(_by_image(items, files, images, images)))
+    return _told(path, _several(_by_image(items, files, images)))
 
 
-def _by_image(items: list[Item], files: Mapping[str, Named], images: Path, root: Path) -> dict[str, list[Item]]:
+def _by_image(items: list[Item], files: Mapping[str, Named], images: Path) -> dict[str, list[Item]]:
     by_image: dict[str, list[Item]] = defaultdict(list)
     for item in items:
-        by_image[image_id(item.file, files, images, root)].append(item)
+        by_image[image_id(item.file, files, images, images)].append(item)
     return by_image
 
 
