@@ -1,8 +1,8 @@
 """Take the pictures of the documentation again, from this checkout's `kedro run` of the sample.
 
-    python docs/_site/pictures.py [gallery report findings mlflow kedro_viz]
+    python docs/_site/pictures.py [gallery predictions report findings serving mlflow kedro_viz]
 
-It needs Chromium. Those of the serving page (serving.png, correct.png) are taken by hand.
+It needs Chromium, and for the serving page the exported model (`kedro run --pipeline export`).
 """
 
 import io
@@ -16,23 +16,28 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import pandas as pd
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parents[2]
-IMAGES, RESULTS = ROOT / "docs/images", ROOT / "data/08_reporting"
-WIDTH, MOST_ROWS, COLOURS = 900, 700, 80
+IMAGES, DATA = ROOT / "docs/images", ROOT / "data"
+RESULTS = DATA / "08_reporting"
+WIDTH, MOST_ROWS, COLOURS = 900, 700, 256
 SIZE = {"width": 1200, "height": 820}
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
 def save(picture: Image.Image, file: Path) -> None:
-    """A small file: few colours, or JPEG for photos."""
+    """A small file: JPEG for photos, else few colours, rare ones included, as those of classes are."""
     if file.suffix == ".jpg":
         picture.convert("RGB").save(file, quality=72, optimize=True)
     else:
-        picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, optimize=True)
+        picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+            file, optimize=True
+        )
 
 
 def gallery() -> None:
@@ -45,6 +50,24 @@ def gallery() -> None:
                 height = round(figure.height * width / figure.width)
                 small = figure.convert("RGB").resize((width, height), Image.Resampling.LANCZOS)
             save(small.crop((0, 0, width, min(height, MOST_ROWS))), file)
+
+
+def predictions() -> None:
+    """Two rows of the contact sheet of predictions, for the README: the worst and the best with all classes."""
+    from seg_pipeline.segmentation.exploration.contact_sheets import prediction_sheet
+
+    scores = pd.read_parquet(RESULTS / "image_scores.parquet")
+    mean = scores.groupby("image_id")["dice"].agg(["mean", "count"]).query("count == 3")["mean"].sort_values()
+    shown = scores[scores["image_id"].isin(mean.index[[0, -1]])]
+    tables = [
+        pd.read_parquet(DATA / one)
+        for one in ("05_model_input/manifest.parquet", "07_model_output/predictions.parquet")
+    ]
+    figure = prediction_sheet(*tables, shown, num_images=2)
+    figure.suptitle("Predictions on test images", weight="bold")
+    stream = io.BytesIO()
+    figure.savefig(stream, dpi=WIDTH / figure.get_figwidth())
+    save(Image.open(stream), IMAGES / "predictions.png")
 
 
 def shot(page: Page, name: str) -> None:
@@ -80,6 +103,38 @@ def served(port: int, *command: str) -> Iterator[str]:
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
+
+
+def serving(page: Page) -> None:
+    """The comparison of an image with its masks, and a correction: a brush stroke and a polygon that is being drawn."""
+    images = sorted((DATA / "01_raw/phantom/train/case1").rglob("*.png"))[3:10]
+    program = (sys.executable, "-m", "seg_pipeline", "serve", "--model", str(DATA / "07_model_output/bundle"))
+    with TemporaryDirectory() as saved, served(8155, *program, "--save", saved) as address:
+        page.goto(address)
+        page.set_input_files("input[type=file]", [str(image) for image in images])
+        page.get_by_text("Order").wait_for()
+        page.wait_for_timeout(4000)
+        page.get_by_text("Compare", exact=True).click()
+        page.wait_for_timeout(800)
+        shot(page, "serving.png")
+        page.get_by_text("Compare", exact=True).click()
+        page.get_by_text("Correct", exact=True).click()
+        page.wait_for_timeout(1200)
+        box = page.locator("#sheet").bounding_box() or {}
+
+        def place(across: float, down: float) -> tuple[float, float]:
+            return box["x"] + box["width"] * across, box["y"] + box["height"] * down
+
+        page.mouse.move(*place(0.52, 0.33))
+        page.mouse.down()
+        page.mouse.move(*place(0.58, 0.36), steps=5)
+        page.mouse.up()
+        page.get_by_text("Polygon", exact=True).click()
+        for corner in [(0.33, 0.70), (0.39, 0.66), (0.43, 0.71), (0.40, 0.77)]:
+            page.mouse.click(*place(*corner))
+        page.mouse.move(*place(0.35, 0.76))
+        page.wait_for_timeout(500)
+        shot(page, "correct.png")
 
 
 def mlflow(page: Page) -> None:
@@ -121,11 +176,13 @@ def kedro_viz(page: Page) -> None:
 def main(names: list[str]) -> None:
     if "gallery" in names:
         gallery()
+    if "predictions" in names:
+        predictions()
     with (
         sync_playwright() as driver,
         driver.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET) as browser,
     ):
-        for take in (report, findings, mlflow, kedro_viz):
+        for take in (report, findings, serving, mlflow, kedro_viz):
             if take.__name__ in names:
                 page = browser.new_page(viewport=SIZE)
                 page.set_default_timeout(120_000)
@@ -133,4 +190,4 @@ def main(names: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["gallery", "report", "findings", "mlflow", "kedro_viz"])
+    main(sys.argv[1:] or ["gallery", "predictions", "report", "findings", "serving", "mlflow", "kedro_viz"])

@@ -71,7 +71,7 @@ def test_main_numbers_stand_beside_how_they_were_taken(html):
     # shifted by 3: box 14 x 11 has 14 * 8 right of 154, so Dice 8 / 11
     assert "mean Dice 0.726 0.610 to 0.920" in text
     assert "test images 6 of 3 groups" in text
-    assert "Aggregation: image; empty policy: skip; small print: 95 % confidence interval." in text
+    assert "Aggregation: image; empty policy: skip; below each score its 95 % confidence interval." in text
     assert "box 5 0.727 0.627 to 0.777 0.571 0.471 to 0.621 0.875 0.800 to 0.900 2.2 1.5 to 3.0" in text
     assert "HD95 (mm)" in text
     assert "A missed object or a false positive scores 0 under every policy." in text

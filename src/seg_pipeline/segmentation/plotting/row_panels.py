@@ -77,7 +77,10 @@ def draw_bars(
 
 
 def write_beside(axes: Axes, texts: Sequence[str]) -> None:
-    """Write one text per row to the right of the axes."""
+    """Write one text per row to the right of the axes, and widen the figure, so that the axes keep their size."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.set_figwidth(figure.get_figwidth() + max(map(len, texts), default=0) * small() / 2 / 72)
     for place, text in enumerate(texts):
         axes.text(1.03, place, text, transform=axes.get_yaxis_transform(), va="center", fontsize=small())
 

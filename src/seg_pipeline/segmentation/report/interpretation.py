@@ -79,7 +79,7 @@ def _split(scores: dict[str, Any] | None) -> str:
 def scoring_note(scores: dict[str, Any]) -> str:
     """One line that says how the scores were computed."""
     sure = (
-        f"; small print: {100 * scores['confidence']:.0f} % confidence interval"
+        f"; below each score its {100 * scores['confidence']:.0f} % confidence interval"
         if scores.get("mean_dice_interval")
         else ""
     )
