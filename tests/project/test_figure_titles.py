@@ -26,7 +26,7 @@ RELIABILITY = pd.DataFrame({"class": "box", "confidence": [0.1, 0.9], "frequency
 RELIABILITY["calibrated"] = False
 GAIN = {"step": "fill_holes", "class": "box", "value": True, "dice_before": 0.5, "dice_after": 0.6}
 GAIN |= {"gain_interval": None, "kept": True}
-OPTION = {"option": "plain", "dice": 0.8, "gain": 0.0, "gain_low": None, "gain_high": None}
+OPTION = {"option": "plain", "measure": "Dice", "score": 0.8, "gain": 0.0, "gain_low": None, "gain_high": None}
 OPTION |= {"seconds_per_image": 0.01, "cost": 1.0, "used": True}
 
 

@@ -175,7 +175,8 @@ def test_options_show_gain_and_cost():
     options = pd.DataFrame(
         {
             "option": ["plain", "flips"],
-            "dice": [0.8, 0.82],
+            "measure": "Dice",
+            "score": [0.8, 0.82],
             "gain": [0, 0.02],
             "gain_low": [0, 0.01],
             "gain_high": [0, 0.03],

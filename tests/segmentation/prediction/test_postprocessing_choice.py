@@ -262,7 +262,7 @@ def test_the_gain_and_cost_of_options_are_measured(train_val_images, config, mon
     assert table["option"].tolist() == ["plain", "horizontal", "flips", "windows", "as set"]
     assert table["used"].tolist() == [False] * 4 + [True]
     assert table["gain"].iloc[0] == 0
-    np.testing.assert_allclose(table["gain"], table["dice"] - table["dice"].iloc[0])
+    np.testing.assert_allclose(table["gain"], table["score"] - table["score"].iloc[0])
     assert table["cost"].tolist() == [1, 2, 4, 9, 18]  # windows: three by three of 64 x 64
 
 
@@ -281,7 +281,7 @@ def test_an_ensemble_over_folds_has_a_cost_but_no_dice(train_val_images, config,
     table_schemas.PREDICTION_OPTIONS.validate(table)
     last = table.iloc[-1]
     assert (last["option"], last["cost"], last["used"]) == ("mean of 2 folds", 2, True)
-    assert np.isnan(last["dice"])
+    assert np.isnan(last["score"])
     assert table["option"].iloc[:-1].tolist() == ["plain", "horizontal", "flips"]
 
 
@@ -385,6 +385,47 @@ def test_threads_change_no_choice(train_val_images, checkpoint):
     pd.testing.assert_frame_equal(curve, other_curve, check_exact=True)
 
 
+def halves(row):
+    """The box of an image as two objects, and the column between them."""
+    mask = read_masks(row, ["box"])[0]
+    columns = np.flatnonzero(mask.any(0))
+    middle = int(columns.mean()) if columns.size else 0
+    return mask * np.where(np.arange(48) > middle, 2, 1), middle
+
+
+def test_options_of_a_model_of_objects_are_judged_by_its_objects(train_val_images, config, monkeypatch):
+    """Each box is two objects, which only mirrored images tell apart; the masks are always right."""
+    maps = [encode_labels(halves(row)[0]) for row in train_val_images.to_dict("records")]
+    images = train_val_images.assign(object_map_box=maps, object_map_disc="")
+
+    def predict_each(_, rows, finish, *, settings, **__):
+        for row in rows.to_dict("records"):
+            masks, middle = read_masks(row, ["box", "disc"]), halves(row)[1]
+            masks[1] = 0  # no disc is an object
+            found = np.concatenate([np.where(masks, 0.98, 0.02), np.zeros(masks.shape)])
+            found[2, :, middle : middle + 2] = {"none": 0.0, "horizontal": 0.5, "flips": 0.9}[settings.tta]
+            yield finish(row, torch.from_numpy(found.astype(np.float32)))
+
+    monkeypatch.setattr(prediction_options, "predict_each", predict_each)
+    monkeypatch.setattr(prediction_options, "time", SimpleNamespace(perf_counter=iter([0, 1, 0, 2, 0, 4]).__next__))
+    table = prediction_options.measure_options(
+        images,
+        checkpoint_of(config.changed({"objects": True})),
+        device=CPU,
+        batch_size=2,
+        prediction=PredictSettings(tta="auto"),
+        aggregator=AGGREGATOR,
+        confidence=0.95,
+        max_images=100,
+    )
+    table_schemas.PREDICTION_OPTIONS.validate(table)
+    assert set(table["measure"]) == {"F1 of objects"}
+    scores = table.set_index("option")["score"]
+    assert scores["plain"] < 0.1  # a box with unequal halves matches the larger one
+    assert scores["horizontal"] == scores["flips"] == 1
+    assert table.loc[table["used"], "option"].tolist() == ["horizontal"]  # the quicker of equally good ones
+
+
 @pytest.mark.parametrize(("valley", "seed"), [(0.6, 0.8), (0.2, None)])
 def test_objects_are_split_where_that_matches_more_of_them(train_val_images, config, monkeypatch, valley, seed):
     """Each box is two objects. Between them the probability of no gap falls to ``valley``: only higher seeds part them,
@@ -392,12 +433,6 @@ def test_objects_are_split_where_that_matches_more_of_them(train_val_images, con
 
     A speck beside them is no object.
     """
-
-    def halves(row):
-        mask = read_masks(row, ["box"])[0]
-        columns = np.flatnonzero(mask.any(0))
-        middle = int(columns.mean()) if columns.size else 0
-        return mask * np.where(np.arange(48) > middle, 2, 1), middle
 
     maps = [encode_labels(halves(row)[0]) for row in train_val_images.to_dict("records")]
     images = train_val_images.assign(object_map_box=maps, object_map_disc="")

@@ -269,8 +269,9 @@ PREDICTION_OPTIONS = Table(
     "Gain and cost of each prediction option on the validation images, without postprocessing.",
     (
         _text("option", "name of the option; plain: one model, one pass over the whole image", unique=True),
-        _share("dice", "mean over classes"),
-        _number("gain", "of Dice over plain", least=-1, most=1, nullable=True),
+        _text("measure", "Dice, or F1 of objects if the model knows objects"),
+        _share("score", "mean of that over classes"),
+        _number("gain", "of the score over plain", least=-1, most=1, nullable=True),
         _number("gain_low", "lower end of its interval", least=-1, most=1, nullable=True),
         _number("gain_high", "upper end", least=-1, most=1, nullable=True),
         _number("seconds_per_image", "seconds per image on the machine of the run"),

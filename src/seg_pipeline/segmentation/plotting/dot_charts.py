@@ -107,10 +107,10 @@ def _between(interval: Sequence[float | None] | None) -> str:
 
 @styled
 def plot_prediction_options(options: pd.DataFrame) -> Figure:
-    """Validation Dice and time per image of each prediction option; the option in use is marked.
+    """Validation score and time per image of each prediction option; the option in use is marked.
 
-    ``options`` has one row per option: option, dice, gain, gain_low, gain_high, seconds_per_image, cost (multiple of
-    plain prediction), used.
+    ``options`` has one row per option: option, measure, score, gain, gain_low, gain_high, seconds_per_image, cost
+    (multiple of plain prediction), used.
     """
     used = ["\u25b6 " if one else "" for one in options["used"]]
     labels = [f"{mark}{name}" for mark, name in zip(used, options["option"], strict=True)]
@@ -119,24 +119,25 @@ def plot_prediction_options(options: pd.DataFrame) -> Figure:
     dark = ["0.3" if one else "0.65" for one in options["used"]]
     gains = [_gain(row) for row in options.to_dict("records")]
     times = [f"{ratio:.1f}x, {seconds:.2f} s" for ratio, seconds in options[["cost", "seconds_per_image"]].to_numpy()]
-    for axes, values, texts in [(score, options["dice"], gains), (cost, options["cost"], times)]:
+    for axes, values, texts in [(score, options["score"], gains), (cost, options["cost"], times)]:
         places, thickness = bar_places(len(options), 0, 1)
         axes.barh(places, values.fillna(0), thickness, color=dark)
         axes.grid(visible=True, axis="x")
         write_beside(axes, texts)
-    score.set(title="Dice on validation images", xlim=(0, 1), ylim=(len(options) - 0.5, -0.5))
+    measure = options["measure"].iloc[0]
+    score.set(title=f"{measure} on validation images", xlim=(0, 1), ylim=(len(options) - 0.5, -0.5))
     score.set_yticks(range(len(options)), labels)
     cost.set(title="Time per image (plain: 1)", xlim=(0, max(float(options["cost"].max()), 1)))
-    figure.suptitle("Prediction options: Dice and time per image")
+    figure.suptitle(f"Prediction options: {measure} and time per image")
     add_note(figure, "\u25b6: in use")
     return figure
 
 
 def _gain(option: dict) -> str:
-    """Dice, and the gain over plain prediction if there is one."""
+    """The score, and the gain over plain prediction if there is one."""
     if not option["gain"]:
-        return f"{option['dice']:.3f}"
-    return f"{option['dice']:.3f}, gain {option['gain']:+.4f}{_between([option['gain_low'], option['gain_high']])}"
+        return f"{option['score']:.3f}"
+    return f"{option['score']:.3f}, gain {option['gain']:+.4f}{_between([option['gain_low'], option['gain_high']])}"
 
 
 @styled

@@ -5,14 +5,25 @@ positives, false positives and false negatives, in pixels.
 """
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
 from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.manifest.table import OBJECT_MAP
+from seg_pipeline.segmentation.metrics.overlap import Counts
+from seg_pipeline.segmentation.objects.label_maps import decode_labels
+from seg_pipeline.segmentation.objects.matching import count_splits
+from seg_pipeline.segmentation.objects.splitting import THRESHOLDS
 from seg_pipeline.segmentation.prediction.postprocessing import find_holes, winning
 
+SEEDS = (*THRESHOLDS[1::2], THRESHOLDS[-1])
+"""Candidates for ``object_seeds``: .1, .2, ..., .9, .95."""
+CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.825, 0.85, 0.875, 0.9, 0.925)
+"""Candidates for ``object_confidence``. Most objects lie above .85, as only their borders are uncertain."""
 AREAS = (0, 5, 10, 20, 40, 80, 160, 320, 640)
 
 
@@ -78,6 +89,36 @@ def counts_if_cleared(counts: np.ndarray, peaks: np.ndarray, least: Iterable[flo
     nothing = np.zeros_like(counts)
     nothing[:, 2] = counts[:, 0] + counts[:, 2]
     return np.stack([np.where((peaks < one)[:, None], nothing, counts) for one in least], axis=1)
+
+
+def count_ways(
+    row: Mapping,
+    names: Sequence[str],
+    masks: np.ndarray,
+    levels: np.ndarray,
+    values: np.ndarray,
+    truth: np.ndarray,
+    **ways: Any,
+) -> np.ndarray:
+    """``count_splits`` of each class of an image: int64 (C, seeds, means, areas, 3).
+
+    Args:
+        row: the image's in the manifest, with the true objects.
+        masks: predicted, bool (C, H, W).
+        levels, values: of each class, as ``count_splits`` takes them.
+        truth: masks, uint8 (C, H, W); objects count where they are known.
+        ways: seeds, means and areas.
+    """
+    truths = [decode_labels(row[f"{OBJECT_MAP}{name}"], truth.shape[1:]) for name in names]
+    parts = zip(masks, levels, values, truths, truth != IGNORE, strict=True)
+    return np.stack([count_splits(*one, **ways) for one in parts])
+
+
+def counts_of(counts: np.ndarray) -> Counts:
+    """Convert counts (N, V, 3); the candidate values take the place of classes."""
+    true_pos, false_pos, false_neg = (torch.from_numpy(np.ascontiguousarray(counts[..., one])) for one in range(3))
+    nothing = torch.zeros(len(counts), dtype=torch.int64)
+    return Counts(true_pos, false_pos, false_neg, nothing, nothing)
 
 
 class Packed:

@@ -14,23 +14,23 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from seg_pipeline.segmentation.images.masks import IGNORE
-from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, class_names, iter_records, read_masks
+from seg_pipeline.segmentation.manifest.table import class_names, iter_records, read_masks
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator, defined_mean, image_values
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
-from seg_pipeline.segmentation.metrics.overlap import Counts
 from seg_pipeline.segmentation.objects.gaps import starts_of
-from seg_pipeline.segmentation.objects.label_maps import decode_labels
-from seg_pipeline.segmentation.objects.matching import count_splits
 from seg_pipeline.segmentation.objects.splitting import STEPS, THRESHOLDS, levels_of
 from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_threads
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, class_part, clean_masks
 from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     AREAS,
+    CONFIDENCES,
+    SEEDS,
     Packed,
     count_levels,
     count_objects,
+    count_ways,
     counts_if_cleared,
+    counts_of,
     winners_of,
 )
 from seg_pipeline.segmentation.prediction.predict_images import plain_masks
@@ -54,10 +54,6 @@ OF_OBJECTS = (
     "The steps of objects are judged in the same way, by the mean F1 of the objects over IoU .5 to .95 in "
     "place of the Dice, and their interval may begin at 0."
 )
-SEEDS = (*THRESHOLDS[1::2], THRESHOLDS[-1])
-"""Candidates for ``object_seeds``: .1, .2, ..., .9, .95."""
-CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.825, 0.85, 0.875, 0.9, 0.925)
-"""Candidates for ``object_confidence``. Most objects lie above .85, as only their borders are uncertain."""
 PROBABILITIES = ("thresholds", "min_peak", "object_seeds", "object_confidence")
 """Of equally good values next to each other the middle one is the safest; of areas, the smallest."""
 
@@ -273,9 +269,9 @@ def _choose_splits(choice: _Choice, seen: _Seen, workers: int | None) -> None:
         row, packed, peaks = item
         levels, masks = packed.unpacked(), read_masks(row, names)
         found = clean_masks(levels[: len(names)] > limits[:, None, None], peaks, settings, task="multilabel")
-        truths = [decode_labels(row[f"{OBJECT_MAP}{name}"], masks.shape[1:]) for name in names]
-        parts = zip(found, levels[len(names) :], values[levels[: len(names)]], truths, masks != IGNORE, strict=True)
-        return np.stack([count_splits(*one, seeds=starts, means=CONFIDENCES, areas=AREAS) for one in parts])
+        probable, starting = values[levels[: len(names)]], levels[len(names) :]
+        ways: dict[str, Any] = {"seeds": starts, "means": CONFIDENCES, "areas": AREAS}
+        return count_ways(row, names, found, starting, probable, masks, **ways)
 
     items = zip(iter_records(seen.rows), seen.levels, seen.peaks, strict=True)
     counts = map_in_threads(count, items, workers=num_threads(workers))
@@ -291,13 +287,6 @@ def _choose_splits(choice: _Choice, seen: _Seen, workers: int | None) -> None:
 def _value(values: tuple[float, ...] | None, index: int) -> float:
     assert values is not None, "a step changes a value, and removes none"
     return values[index]
-
-
-def counts_of(counts: np.ndarray) -> Counts:
-    """Convert counts (N, V, 3); the candidate values take the place of classes."""
-    true_pos, false_pos, false_neg = (torch.from_numpy(np.ascontiguousarray(counts[..., one])) for one in range(3))
-    nothing = torch.zeros(len(counts), dtype=torch.int64)
-    return Counts(true_pos, false_pos, false_neg, nothing, nothing)
 
 
 def _threshold_curve(seen: _Seen, config: TrainingConfig, aggregator: Aggregator, groups: pd.Series) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""Measure what each prediction option gains in Dice and costs in time, on validation images."""
+"""Measure what each prediction option gains in Dice, or F1 of objects, and costs in time, on validation images."""
 
 import math
 import time
@@ -16,7 +16,10 @@ from seg_pipeline.segmentation.metrics.aggregation import Aggregator, defined_me
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
 from seg_pipeline.segmentation.metrics.counting import count_pixels
 from seg_pipeline.segmentation.metrics.overlap import Collected, Counts
+from seg_pipeline.segmentation.objects.gaps import starts_of
+from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, levels_of
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
+from seg_pipeline.segmentation.prediction.postprocessing_candidates import SEEDS, count_ways, counts_of
 from seg_pipeline.segmentation.prediction.predict_images import config_of, load_models, plain_masks, predict_each
 from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings
@@ -26,9 +29,9 @@ OVERLAP = 0.5
 """Overlap of the windows if the settings do not name one."""
 
 LEAST_GAIN = 0.002
-"""Smallest gain in Dice for which `tta: auto` mirrors images, even if a smaller gain is certain."""
+"""Smallest gain for which `tta: auto` mirrors images, even if a smaller gain is certain."""
 
-COLUMNS = ["option", "dice", "gain", "gain_low", "gain_high", "seconds_per_image", "cost", "used"]
+COLUMNS = ["option", "measure", "score", "gain", "gain_low", "gain_high", "seconds_per_image", "cost", "used"]
 
 Runs = list[tuple[pd.DataFrame, dict]]
 
@@ -47,9 +50,10 @@ def measure_options(
 ) -> pd.DataFrame:
     """Measure each prediction option; one row per option, with the columns ``COLUMNS``.
 
-    ``dice`` is the mean over classes of thresholded masks without postprocessing; ``gain`` is the difference to
-    "plain", with its interval; ``cost`` is the time relative to "plain". The ensemble over folds has no Dice, because
-    all but one of its models were trained on each validation image.
+    ``score`` is the mean over classes of the Dice of thresholded masks without postprocessing; for a model of objects,
+    of their mean F1 over IoU .5 to .95, each option with the ``object_seeds`` that suit it best. ``gain`` is the
+    difference to "plain", with its interval; ``cost`` is the time relative to "plain". The ensemble over folds has no
+    score, because all but one of its models were trained on each validation image.
 
     Args:
         train_val_images: manifest without the test split.
@@ -67,8 +71,11 @@ def measure_options(
     _, groups = resampled_by(rows)
     options = options_of(prediction, config.input, rows)
     found = {name: _measured(sample, config, one, device, batch_size, workers) for name, one in options.items()}
+    if config.objects:
+        found = {name: (_best_starts(counts, aggregator, groups), spent) for name, (counts, spent) in found.items()}
     estimates = {name: aggregator.estimate(counts, "dice", groups) for name, (counts, _) in found.items()}
     table = pd.DataFrame([_row(name, estimates, found[name][1], confidence) for name in options])
+    table.insert(1, "measure", "F1 of objects" if config.objects else "Dice")
     table["cost"] = table["seconds_per_image"] / table["seconds_per_image"].iloc[0]
     if auto:
         prediction = replace(prediction, tta=choose_tta(table)["option"])
@@ -94,7 +101,7 @@ def choose_tta(options: pd.DataFrame) -> dict[str, Any]:
     able = options["option"].isin(["horizontal", "flips"]) & (options["gain"] >= LEAST_GAIN) & (options["gain_low"] > 0)
     if not able.any():
         return {"option": "none"}
-    best = options[able].sort_values("gain", kind="stable").iloc[-1]
+    best = options[able].sort_values(["gain", "cost"], ascending=[True, False]).iloc[-1]
     interval = [float(best["gain_low"]), float(best["gain_high"])]
     return {"option": str(best["option"]), "gain": float(best["gain"]), "gain_interval": interval,
             "cost": float(best["cost"])}  # fmt: skip
@@ -128,12 +135,19 @@ def _measured(
     batch_size: int,
     workers: int | None,
 ) -> tuple[Counts, float]:
-    """Count the pixels of all images, and measure the seconds per image."""
+    """Count the pixels of all images, or their objects by ``SEEDS``, and measure the seconds per image."""
     overlap, taken, bare = Collected[Counts](), 0.0, plain_masks(config)
+    names = list(config.classes)
 
     def counted(row: dict, tensor: Tensor) -> Counts:
-        masks = make_masks(tensor.numpy(), bare, task=config.task, background=config.background)
-        return count_pixels(masks, read_masks(row, list(config.classes)))[0]
+        probabilities, truth = tensor.numpy(), read_masks(row, names)
+        masks = make_masks(probabilities, bare, task=config.task, background=config.background)
+        if not config.objects:
+            return count_pixels(masks, truth)[0]
+        levels = levels_of(starts_of(probabilities), THRESHOLDS)
+        starts = np.searchsorted(THRESHOLDS, SEEDS).tolist()
+        by_seed = count_ways(row, names, masks, levels, masks, truth, seeds=starts, means=[0], areas=[0])
+        return counts_of(by_seed.reshape(1, -1, 3))
 
     for rows, checkpoint in sample:
         models = load_models(checkpoint, device)
@@ -147,13 +161,22 @@ def _measured(
     return counts, taken / len(counts.known)
 
 
+def _best_starts(counts: Counts, aggregator: Aggregator, groups: pd.Series) -> Counts:
+    """The counts of each class with the best of ``SEEDS``, of those for all classes and seeds."""
+    f1, _ = aggregator._replace(repeats=0).estimate(counts, "dice", groups)
+    best = np.nan_to_num(f1).reshape(-1, len(SEEDS)).argmax(1)
+    columns = best + np.arange(len(best)) * len(SEEDS)
+    true_pos, false_pos, false_neg = (one[:, columns] for one in counts[:3])
+    return counts._replace(true_pos=true_pos, false_pos=false_pos, false_neg=false_neg)
+
+
 def _row(name: str, estimates: dict[str, tuple[np.ndarray, np.ndarray]], seconds: float, confidence: float) -> dict:
     (dice, resampled), (plain, plain_resampled) = estimates[name], estimates["plain"]
     low, high = interval(defined_mean(resampled) - defined_mean(plain_resampled), confidence=confidence)
     gain = float(defined_mean(dice) - defined_mean(plain))
     return {
         "option": name,
-        "dice": float(defined_mean(dice)),
+        "score": float(defined_mean(dice)),
         "gain": gain,
         "gain_low": low,
         "gain_high": high,
@@ -166,8 +189,8 @@ def _ensemble(checkpoint: dict, prediction: PredictSettings, table: pd.DataFrame
     number = len(checkpoint["models"])
     if number == 1:
         return table[:0]
-    nothing = dict.fromkeys(("dice", "gain", "gain_low", "gain_high"), math.nan)
+    nothing = dict.fromkeys(("score", "gain", "gain_low", "gain_high"), math.nan)
     seconds = table["seconds_per_image"].iloc[0] * number
     used = prediction.ensemble == "all"
-    about = {"option": f"mean of {number} folds", "seconds_per_image": seconds, "cost": float(number), "used": used}
-    return pd.DataFrame([{**about, **nothing}])
+    about = {"option": f"mean of {number} folds", "measure": table["measure"].iloc[0], "seconds_per_image": seconds}
+    return pd.DataFrame([{**about, "cost": float(number), "used": used, **nothing}])
