@@ -1,4 +1,6 @@
+import gc
 import logging
+import multiprocessing
 
 import pandas as pd
 import pytest
@@ -169,3 +171,16 @@ def test_batch_norm_over_a_single_value_is_refused_before_the_run(manifest, conf
 def test_a_batch_of_five_in_parts_of_four_leaves_no_single_image(manifest, config):
     parts = {"input.size": (32, 32), "sampling.batch_size": 5, "sampling.micro_batch_size": 4, "fit.epochs": 1}
     assert len(end_of(manifest, config.changed(parts)).history) == 1
+
+
+def test_loader_workers_end_with_the_training(manifest, config):
+    """Not when the garbage is collected, which waits 5 s for each worker: 80 s per trial of a search with 8 of them."""
+    gc.disable()
+    try:
+        moments = train(manifest, config.changed({"fit.epochs": 2}), ComputeSettings(cache="none", num_workers=1))
+        next(moments)
+        assert len(multiprocessing.active_children()) == 2
+        moments.close()
+        assert multiprocessing.active_children() == []
+    finally:
+        gc.enable()

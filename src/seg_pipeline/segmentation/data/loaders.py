@@ -54,6 +54,12 @@ class Loader(DataLoader):
                 ) from error
             raise
 
+    def close(self) -> None:
+        """End the workers. Garbage collection would close their queues first and then wait 5 s for each."""
+        if self._iterator is not None:
+            self._iterator._shutdown_workers()  # type: ignore[attr-defined]
+            self._iterator = None
+
 
 Batch = tuple[Tensor, ...]
 """Images uint8 (B, K, H, W), truth uint8 (B, C, H, W) or (B, H, W) and, where the device augments, the parameters of
@@ -103,6 +109,11 @@ class Loaders(NamedTuple):
     """Sampler of the train loader."""
     augmentation: Callable[..., tuple[Tensor, Tensor]] | None = None
     """Augments a batch on the device; None: samples come augmented, or not at all."""
+
+    def close(self) -> None:
+        for loader in (self.train.loader, self.val):
+            if isinstance(loader, Loader):
+                loader.close()
 
 
 def make_loaders(

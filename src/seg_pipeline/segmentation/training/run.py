@@ -1,5 +1,6 @@
 """Run or resume a training: one model, or one per fold, in one process or several."""
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from functools import partial
@@ -182,8 +183,9 @@ def train_one(
         folder=cache_folder,
         autocast=partial(autocast, device, precision),
     )
-    for _ in epoch.fit(state, loaders, save_minutes=compute.save_minutes):
-        yield state.to_dict()
+    with contextlib.closing(loaders):
+        for _ in epoch.fit(state, loaders, save_minutes=compute.save_minutes):
+            yield state.to_dict()
 
 
 def check_parts(config: TrainingConfig, num_images: int, fewest: int, processes: int) -> None:
