@@ -12,6 +12,8 @@ RENAMED = {
     "inference.out": "inference.output_folder",
     "prediction.members": "prediction.ensemble",
     "reporting.about": "reporting.model_card",
+    "reporting.model_card.truth": "reporting.model_card.ground_truth",
+    "reporting.model_card.truth_is_model_output": "reporting.model_card.ground_truth_is_model_output",
     "reporting.num_gallery": "reporting.images_per_gallery",
     "training.input.fit": "training.input.resize_mode",
     "training.model.freeze_encoder": "training.optimizer.freeze_encoder",

@@ -201,7 +201,7 @@ def test_scores_of_the_validation_split_are_not_called_test_scores(results):
     ("about", "sentence"),
     [
         ({"phantom": True}, "The data is a synthetic phantom: its scores say nothing about patients"),
-        ({"truth_is_model_output": True}, "The ground truth was made by another model."),
+        ({"ground_truth_is_model_output": True}, "The ground truth was made by another model."),
         ({"limits": ("Only one scanner.",)}, "Only one scanner."),
     ],
 )

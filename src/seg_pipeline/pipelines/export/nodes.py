@@ -46,7 +46,7 @@ def compare_formats(
     return seg.export.compare_formats(bundle, checkpoint, rows, params.parity, scores)
 
 
-def accept_bundle(bundle: Bundle, export_parity: DataFrame) -> Bundle:
+def verify_bundle(bundle: Bundle, export_parity: DataFrame) -> Bundle:
     """Stop the run if a difference exceeds its limit; the previous bundle then stays."""
     seg.export.refuse_differences(export_parity)
     return bundle

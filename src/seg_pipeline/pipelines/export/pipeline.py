@@ -31,7 +31,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 ["checked_bundle", "checkpoint", "train_val_images", "params:scores", "params:export"],
                 "export_parity",
             ),
-            node(nodes.accept_bundle, ["checked_bundle", "export_parity"], "bundle"),
+            node(nodes.verify_bundle, ["checked_bundle", "export_parity"], "bundle"),
         ],
         tags="export",
     )

@@ -13,7 +13,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 nodes.choose_training_config,
                 [
                     "train_val_images",
-                    "known_pseudo_labels",
+                    "previous_pseudo_labels",
                     "best_hyperparameters",
                     "params:dataset",
                     "params:scores",
@@ -26,7 +26,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 nodes.train_model,
                 [
                     "train_val_images",
-                    "known_pseudo_labels",
+                    "previous_pseudo_labels",
                     "training_config",
                     "resume_from",
                     "pixel_cache",

@@ -143,7 +143,7 @@ def limits(results: Results, about: ModelCardDetails, *, phantom: bool) -> list[
 def _of_data(results: Results, about: ModelCardDetails, phantom: bool) -> Iterator[str]:
     if phantom:
         yield "The data is a synthetic phantom: its scores say nothing about patients or other real images."
-    if about.truth_is_model_output:
+    if about.ground_truth_is_model_output:
         yield (
             "The ground truth was made by another model. A high score shows that the other model is imitated, "
             "including its errors, not that the masks are correct."

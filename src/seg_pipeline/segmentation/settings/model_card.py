@@ -11,9 +11,9 @@ class ModelCardDetails(Settings):
     """What the data is, in a sentence or two."""
     source: str | None = None
     """Where the data comes from, and its licence."""
-    truth: str | None = None
+    ground_truth: str | None = None
     """Who or what drew the masks."""
-    truth_is_model_output: bool = False
+    ground_truth_is_model_output: bool = False
     """Another model made the masks; a high score then shows imitation, not correctness."""
     intended_use: str | None = None
     """Who may use the model for what."""
