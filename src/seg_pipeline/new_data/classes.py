@@ -9,20 +9,17 @@ from typing import Literal, TypeVar
 
 import cv2
 import numpy as np
-import pandas as pd
 from scipy import ndimage
 
 from seg_pipeline.new_data.asking import Asker
+from seg_pipeline.new_data.class_lists import BACKGROUND, MOST_CLASSES, VOID
 from seg_pipeline.new_data.plan import Classes, Value
-from seg_pipeline.new_data.scanning import Contents, base
 from seg_pipeline.segmentation.images.decoding import read_values
 from seg_pipeline.segmentation.images.fingerprints import count_objects
 from seg_pipeline.segmentation.images.masks import binary_mask, pack_colours
 from seg_pipeline.segmentation.settings.training import Task
 
 T = TypeVar("T")
-MOST_CLASSES = 255
-"""Values that are taken for classes without a list of names."""
 MANY = 64
 """With more values than this, levels of a lossy compression are looked for."""
 SAMPLED = 200
@@ -33,7 +30,6 @@ FLAT = 0.6
 """Least share of the pixels that keep their level in masks that compression changed."""
 APART = 16
 """Least distance of two levels in masks that JPEG changed."""
-BACKGROUND = {"background", "bg", "none", "unlabelled", "unlabeled", "_background_"}
 MANY_NUMBERS = 30
 """Fewest different values that number objects if they do not count from 1 in each image."""
 MANY_AT_ONCE = 10
@@ -42,7 +38,6 @@ MOSTLY_SINGLE = 0.95
 """Share of the values that are in one piece if they number objects; annotations have errors."""
 INVENTED = re.compile(r"(class|colour|label)_\w+|foreground|object")
 """Names that new-data gives to classes that have none."""
-VOID = {"void", "ignore", "unknown", "unlabelled", "unlabeled", "__ignore__"}
 
 
 def only(classes: Classes, wanted: str | None, *, indexed: bool) -> Classes:
@@ -149,9 +144,7 @@ def values_of(paths: list[Path], known: dict[str, str], ask: Asker) -> tuple[lis
         what = "JPEG compression has changed the masks" if lossy else "the masks look like converted JPEG files"
         ask.decide(f"{what}: {len(found)} values are read as the nearest of {levels} (`nearest_value`)")
         return levels, colours, True
-    if len(found) <= MOST_CLASSES and not lossy:
-        return found, colours, False
-    if len(found) <= MANY:
+    if len(found) <= (MANY if lossy else MOST_CLASSES):
         return found, colours, False
     raise ValueError(
         f"{paths[0].parent}: the masks hold more than {MANY} values. If they were saved with lossy compression, export "
@@ -179,59 +172,6 @@ def number_objects(masks: list[np.ndarray]) -> bool:
         if place is not None
     ]
     return float(np.mean(single)) >= MOSTLY_SINGLE
-
-
-def named_values(contents: Contents, tables: Iterable[pd.DataFrame]) -> dict[str, str]:
-    """Class names by value, colours as "r,g,b", from the first file that lists classes."""
-    for file in contents.others:
-        name = file.rsplit("/", 1)[-1].lower()
-        if name in ("labelmap.txt", "label_colors.txt", "classes.txt", "labels.txt", "class_names.txt"):
-            lines = (contents.root / file).read_text("utf-8-sig", errors="replace").splitlines()
-            if found := _of_lines([line.strip() for line in lines if line.strip() and line[0] != "#"]):
-                return found
-    if found := class_names(tables):
-        return found
-    for file in contents.jsons:
-        if base(file).lower() in ("dataset", "classes", "labels", "class_names"):
-            content = contents.content(file)
-            content = content.get("labels", content) if isinstance(content, dict) else content
-            if isinstance(content, dict) and all(isinstance(one, int | str) for one in content.values()):
-                turned = content if all(str(key).isdigit() for key in content) else {v: k for k, v in content.items()}
-                if all(str(key).isdigit() for key in turned):
-                    return {str(key): str(value) for key, value in turned.items()}
-    return {}
-
-
-def _of_lines(lines: list[str]) -> dict[str, str]:
-    """Names of "name:r,g,b::" (CVAT), "r g b name", "id name", "id: name", or one name per line from value 1 on."""
-    found = {}
-    first = 1 - sum(line.lower() in BACKGROUND | VOID for line in lines[:2])
-    for number, line in enumerate(lines, start=first):
-        if one := re.fullmatch(r"([^:]+):\s*(\d+),\s*(\d+),\s*(\d+)(?::.*)?", line):
-            found[",".join(one.groups()[1:])] = one[1].strip()
-        elif one := re.fullmatch(r"(\d+)[\s,]+(\d+)[\s,]+(\d+)[\s,]+(\D.*)", line):
-            found[",".join(one.groups()[:3])] = one[4].strip()
-        elif one := re.fullmatch(r"(\d+)[\s:,;]+(\D.*)", line):
-            found[str(int(one[1]))] = one[2].strip()
-        else:
-            found[str(number)] = line
-    return found
-
-
-def class_names(tables: Iterable[pd.DataFrame]) -> dict[str, str]:
-    """Class names by value, from the first table that lists classes; colours as "r,g,b"."""
-    for table in tables:
-        columns = {str(name).lower().strip(): table[name].fillna("").str.strip() for name in table}
-        names = next((columns[one] for one in ("name", "class_name", "class", "label") if one in columns), None)
-        if names is None or not names.is_unique or len(table) > MOST_CLASSES or names.str.isdigit().all():
-            continue
-        if {"r", "g", "b"} <= columns.keys():
-            keys = columns["r"] + "," + columns["g"] + "," + columns["b"]
-        else:
-            numbers = [one for one in columns.values() if one.is_unique and one.str.isdigit().all()]
-            keys = numbers[0] if numbers else names
-        return dict(zip(keys, names, strict=True))
-    return {}
 
 
 def from_pixels(paths: list[Path], known: dict[str, str], ask: Asker, *, alone: str) -> Classes:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import NamedTuple
 
 from seg_pipeline.new_data.asking import Asker
-from seg_pipeline.new_data.classes import named_values
+from seg_pipeline.new_data.class_lists import named_values
 from seg_pipeline.new_data.layouts import (
     coco,
     dicom,

@@ -1,6 +1,5 @@
 """Nodes that train on the manifest and save the best checkpoint, the last one to resume from, and the history."""
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,8 +7,6 @@ from seg_pipeline import segmentation as seg
 from seg_pipeline.params import DatasetParams, TrainingParams, make_training_config
 from seg_pipeline.pipelines import DataFrame, Figure
 from seg_pipeline.segmentation.settings.training import ScoreSettings
-
-log = logging.getLogger(__name__)
 
 
 def choose_training_config(

@@ -1,7 +1,6 @@
 """State of a training run between two steps; resuming from it gives bit-identical results."""
 
 import copy
-import logging
 import math
 from dataclasses import dataclass, field
 
@@ -14,8 +13,6 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import pick_precision
 from seg_pipeline.segmentation.training.optimizers import for_graphs, make_optimizer
 from seg_pipeline.segmentation.training.processes import TrainingFailed, synchronised
-
-log = logging.getLogger(__name__)
 
 
 class RunningMean:
