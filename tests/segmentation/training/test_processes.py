@@ -76,6 +76,22 @@ def test_parameters_without_a_gradient_are_found_and_nothing_else_changes():
     assert all(one.grad is None for one in model.parameters())
 
 
+def test_the_wrapped_model_keeps_no_copy_of_its_gradients():
+    """pytest makes errors of warnings, such as torch 2.14's of a renamed argument."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        together = processes.Processes()
+        together.world = 2
+        wrapped = together.wrap(nn.Conv2d(3, 4, 3), torch.device("cpu"), IMAGE)
+        wrapped(IMAGE).sum().backward()
+        gradients = [one.grad.untyped_storage().data_ptr() for one in wrapped.parameters()]
+        assert len(gradients) == 2
+        assert len(set(gradients)) == 1  # both are views of the bucket that is exchanged
+        assert not getattr(wrapped, processes._BUFFERS)
+    finally:
+        dist.destroy_process_group()
+
+
 @pytest.mark.slow
 def test_two_processes_train_every_architecture(tmp_path):
     """Among them efficientnet-b0 and pspnet, whose unused parameters stop DDP at its second step."""

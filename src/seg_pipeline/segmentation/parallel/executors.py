@@ -20,6 +20,8 @@ from seg_pipeline.segmentation.parallel.workers import exit_with_parent
 
 IDLE_SECONDS = 10
 """How long a worker process waits for the next map before it ends."""
+PER_WORKER = 4
+"""Tasks at a time per process, one that runs and others that wait for it: with two, a slow task lets workers idle."""
 
 
 class TaskExecutor(Executor):
@@ -70,7 +72,7 @@ class Processes(TaskExecutor):
     _pools: ClassVar[dict[int, Any]] = {}
 
     def __init__(self, workers: int) -> None:
-        self.workers, self.window = workers, 2 * workers
+        self.workers, self.window = workers, PER_WORKER * workers
         self._pool: Any = None
 
     def renew(self) -> None:
@@ -120,7 +122,7 @@ class RayTasks(TaskExecutor):
         self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)
         self._tasks: dict[Future, Any] = {}
         self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self.window = 2 * self.workers
+        self.window = PER_WORKER * self.workers
 
     def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
         def run() -> Any:  # pickled by value, so that no argument is taken for a reference of Ray's
@@ -155,7 +157,7 @@ class DaskTasks(TaskExecutor):
     def __init__(self, client: Any, workers: int | None = None) -> None:
         self._client, self._executor = client, client.get_executor(pure=False)
         self.workers = workers or max(1, sum(client.nthreads().values()))
-        self.window = 2 * self.workers
+        self.window = PER_WORKER * self.workers
 
     def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
         return self._executor.submit(function, *arguments, **options)

@@ -46,7 +46,7 @@ def map_ordered(
     If the consumer stops early, even by Ctrl-C, the tasks that it has not seen are cancelled.
 
     Args:
-        window: None: two per worker.
+        window: None: four per process, two per thread.
         instead: gives the value of a task that killed its worker ``MAX_DEATHS`` times, in this process, as files from
             elsewhere may do. It may map on the executor too, which has no other task then.
 

@@ -1,5 +1,6 @@
 """The processes that train one model together; usually only one."""
 
+import inspect
 import os
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +12,9 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 _Value = TypeVar("_Value")
+# torch 2.14 renames the argument, and warns about its old name.
+_NAMES = ("forward_sync_buffers", "broadcast_buffers")
+_BUFFERS = next(name for name in _NAMES if name in inspect.signature(DistributedDataParallel).parameters)
 
 
 class TrainingFailed(RuntimeError):
@@ -52,7 +56,9 @@ class Processes:
         for parameter in unused_parameters(model, example):
             parameter.requires_grad_(False)
         ids = [device.index] if device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        # Gradients that are views of what is exchanged are not copied back, and need no memory of their own.
+        options: dict[str, Any] = {"gradient_as_bucket_view": True, _BUFFERS: False}
+        return DistributedDataParallel(model, device_ids=ids, **options)
 
     def share(self, *models: nn.Module) -> None:
         """Copy the first process's batch statistics to all, so that all validate the same model."""
