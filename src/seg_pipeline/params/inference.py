@@ -36,7 +36,7 @@ class InferenceParams(Params):
     """Device of a checkpoint; a bundle runs on the CPU."""
 
     def images_and_model(self) -> dict[str, Any]:
-        """Fields of ``inference.Request``.
+        """What ``inference.predict_given`` needs to know of them.
 
         Raises:
             ValueError: there are no images.

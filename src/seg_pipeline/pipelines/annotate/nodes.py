@@ -23,8 +23,8 @@ def write_annotations(
     """Files in the folder; each polygon's points and IoU with its region, and the images that could not be used."""
     folder = Path(params.output_folder) if params.output_folder else folder
     images, bundle, result = seg.inference.predict_given(
-        seg.inference.Request(**inference.images_and_model()),
-        folder / "predicted",
+        **inference.images_and_model(),
+        folder=folder / "predicted",
         settings=seg.inference.OutputSettings(formats=()),
         checkpoint=trained_checkpoint,
         bundle=exported_bundle,

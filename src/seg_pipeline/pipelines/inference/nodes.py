@@ -18,8 +18,8 @@ def predict_images(
 ) -> tuple[DataFrame, DataFrame]:
     """Files in the folder; area and confidence of each class and image, and the images that could not be used."""
     result = seg.inference.predict_given(
-        seg.inference.Request(**params.images_and_model()),
-        Path(params.output_folder) if params.output_folder else folder,
+        **params.images_and_model(),
+        folder=Path(params.output_folder) if params.output_folder else folder,
         settings=seg.inference.OutputSettings(formats=tuple(params.formats), rle_order=params.rle_order),
         checkpoint=trained_checkpoint,
         bundle=exported_bundle,

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "annotations": ["annotate"],
-        "given_images": ["Request", "predict_given"],
+        "given_images": ["predict_given"],
         "label_next": ["rank_images"],
         "run": ["OutputSettings", "Result", "predict_folder"],
         "sources": ["find_images", "listed_images"],

@@ -1,7 +1,6 @@
 """Predict the images that a run names with the model that it names, for the pipelines `inference` and `annotate`."""
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,20 +17,6 @@ from seg_pipeline.segmentation.training.devices import pick_device
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """The images and the model, as `inference` names them."""
-
-    images: str
-    model: str
-    bundle_format: str
-    source: str | None
-    prediction: PredictSettings | None
-    device: str
-    num_workers: int
-    batch_size: int
-
-
 class Predicted(NamedTuple):
     images: pd.DataFrame
     bundle: Bundle
@@ -39,38 +24,36 @@ class Predicted(NamedTuple):
 
 
 def predict_given(
-    request: Request,
+    images: str,
     folder: Path,
     *,
     settings: OutputSettings,
-    checkpoint: dict[str, Any] | None,
-    bundle: Bundle | None,
     postprocessing: dict[str, Any] | None,
     usual: PredictSettings,
+    prediction: PredictSettings | None,
+    device: str,
+    num_workers: int,
+    batch_size: int,
+    **model: Any,
 ) -> Predicted:
-    """Predict the images of a request into ``folder``; the log tells what was left out.
+    """Predict images into ``folder``; the log tells what was left out.
 
     Args:
         postprocessing: the saved choice of evaluation, for a checkpoint.
-        usual: options of a checkpoint, unless the request has others.
+        usual: options of a checkpoint, unless ``prediction`` has others.
+        model: the other arguments of ``choose_predictor``.
 
     Raises:
         ValueError: as ``find_images``, ``choose_predictor`` and ``predict_folder``.
     """
     predictor = choose_predictor(
-        request.model,
-        checkpoint=checkpoint,
-        bundle=bundle,
-        bundle_format=request.bundle_format,
+        **model,
         postprocessing=Postprocessing.chosen(postprocessing),
-        prediction=(usual.settled(postprocessing), request.prediction),
-        source=request.source,
-        device=pick_device(request.device),
+        prediction=(usual.settled(postprocessing), prediction),
+        device=pick_device(device),
     )
-    table = listed_images(request.images)
-    result = predict_folder(
-        table, predictor, folder, settings=settings, workers=request.num_workers, batch_size=request.batch_size
-    )
+    table = listed_images(images)
+    result = predict_folder(table, predictor, folder, settings=settings, workers=num_workers, batch_size=batch_size)
     if failed := len(result.findings):
         told = failed, len(table), folder / "findings.csv"
         log.warning("%d of %d images could not be predicted; %s says why", *told)

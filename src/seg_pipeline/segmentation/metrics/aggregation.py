@@ -29,6 +29,11 @@ class Ratio(NamedTuple):
     shown: np.ndarray
     """If 0, the class is in neither mask and the empty policy decides the score; otherwise a whole of 0 scores 0."""
 
+    @classmethod
+    def of(cls, part: Any, whole: Any, shown: Any = None) -> Ratio:
+        """Ratio of arrays or tensors of whole numbers; ``shown`` is the whole unless it is given."""
+        return cls(*(np.asarray(one, dtype=float) for one in (part, whole, whole if shown is None else shown)))
+
     def value(self, if_empty: float) -> np.ndarray:
         nothing = np.where(self.shown > 0, 0.0, if_empty)
         return np.divide(self.part, self.whole, out=nothing, where=self.whole > 0)
@@ -48,12 +53,6 @@ RATIOS: dict[str, Callable[[Any], tuple]] = {
 SCORES = (*RATIOS, "hd95")
 
 
-def ratio(counts: AnyCounts, score: str) -> Ratio:
-    """Ratio of each image and class; ``score`` is a key of ``RATIOS``."""
-    part, whole, *shown = RATIOS[score](counts)
-    return Ratio(*(value.double().numpy() for value in (part, whole, *(shown or [whole]))))
-
-
 def image_values(counts: AnyCounts, score: str, *, empty_policy: EmptyPolicy) -> np.ndarray:
     """Score of each image and class: float64 (N, C), NaN if undefined.
 
@@ -61,7 +60,7 @@ def image_values(counts: AnyCounts, score: str, *, empty_policy: EmptyPolicy) ->
     "zero" the worst (the image diagonal).
     """
     if score != "hd95":
-        return ratio(counts, score).value(IF_EMPTY[empty_policy])
+        return Ratio.of(*RATIOS[score](counts)).value(IF_EMPTY[empty_policy])
     assert isinstance(counts, ImageCounts), "hd95 needs ImageCounts"
     values, diagonal = counts.hd95.numpy(), counts.diagonal.numpy()[:, None]
     if empty_policy == "skip":
@@ -69,25 +68,10 @@ def image_values(counts: AnyCounts, score: str, *, empty_policy: EmptyPolicy) ->
     return np.where(np.isnan(values), 0.0 if empty_policy == "one" else diagonal, values)
 
 
-def addable(counts: AnyCounts, score: str, *, aggregation: Aggregation, empty_policy: EmptyPolicy) -> Ratio:
-    """Ratios whose sum over any set of the images has the set's score as its ``value``.
-
-    Distances are always averaged over images.
-    """
-    if aggregation == "dataset" and score != "hd95":
-        return ratio(counts, score)
-    return as_mean(image_values(counts, score, empty_policy=empty_policy))
-
-
 def as_mean(values: np.ndarray) -> Ratio:
     """Ratios whose sum has the mean of the values as its ``value``, without those that are NaN."""
     there = (~np.isnan(values)).astype(float)
     return Ratio(np.nan_to_num(values), there, there)
-
-
-def value_of(sums: Ratio, *, aggregation: Aggregation, empty_policy: EmptyPolicy) -> np.ndarray:
-    """Score of a sum of ``addable`` ratios."""
-    return sums.value(IF_EMPTY[empty_policy] if aggregation == "dataset" else math.nan)
 
 
 def _sums(ratios: Ratio, keys: pd.Series) -> Ratio:
@@ -107,12 +91,14 @@ class Aggregator(NamedTuple):
         return cls(scores.aggregation, scores.empty_policy, measures.repeats, seed)
 
     def sums(self, counts: AnyCounts, score: str, keys: pd.Series) -> Ratio:
-        """Sums of the ``addable`` ratios per key: (G, C), keys in order of appearance."""
-        parts = addable(counts, score, aggregation=self.aggregation, empty_policy=self.empty_policy)
-        return _sums(parts, keys)
+        """Sums of ratios per key: (G, C), keys in order of appearance. Distances are always averaged over images."""
+        if self.aggregation == "dataset" and score != "hd95":
+            return _sums(Ratio.of(*RATIOS[score](counts)), keys)
+        return _sums(as_mean(image_values(counts, score, empty_policy=self.empty_policy)), keys)
 
     def value(self, sums: Ratio) -> np.ndarray:
-        return value_of(sums, aggregation=self.aggregation, empty_policy=self.empty_policy)
+        """Score of each of the ``sums``, or of the sum of any of them."""
+        return sums.value(IF_EMPTY[self.empty_policy] if self.aggregation == "dataset" else math.nan)
 
     def estimate(self, counts: AnyCounts, score: str, groups: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         """Score of all images (C,), and of each bootstrap resample (repeats, C); no resamples if there is one group.

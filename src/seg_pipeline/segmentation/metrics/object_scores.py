@@ -187,8 +187,7 @@ def summary(
 
 
 def _ratio(counts: ObjectCounts, score: str) -> Ratio:
-    part, whole, *shown = RATIOS[score](counts)
-    return Ratio(*(np.asarray(value, dtype=float) for value in (part, whole, *(shown or [whole]))))
+    return Ratio.of(*RATIOS[score](counts))
 
 
 def _estimate(ratios: Ratio, groups: pd.Series, aggregator: Aggregator) -> tuple[np.ndarray, np.ndarray]:
