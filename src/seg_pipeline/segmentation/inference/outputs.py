@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -172,11 +173,9 @@ def _annotation(record: dict[str, Any], name: str) -> dict[str, Any]:
     rle, area, confidence, _ = record["classes"][name]
     shape = record["height"], record["width"]
     mask = decode_rle(rle, shape, order="C")
-    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    box = [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
     return {
         "segmentation": {"size": list(shape), "counts": coco_counts(mask)},
-        "bbox": box,
+        "bbox": list(cv2.boundingRect(mask.view(np.uint8))),
         "area": area,
         "score": confidence,
         "iscrowd": 1,  # COCO's readers accept lists of counts only for crowds

@@ -17,6 +17,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, OBJECT_MAP, iter_records
+from seg_pipeline.segmentation.metrics.aggregation import RATIOS as OF_PIXELS
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator, Ratio, as_mean, defined_mean
 from seg_pipeline.segmentation.metrics.summary import add_score, plain
 from seg_pipeline.segmentation.objects.label_maps import decode_labels
@@ -120,11 +121,10 @@ def _panoptic(counts: ObjectCounts, score: str) -> tuple[np.ndarray, ...]:
 
 
 RATIOS: dict[str, Callable[[ObjectCounts], tuple[np.ndarray, ...]]] = {
-    # Precision is 0 without a prediction, as in ``aggregation.RATIOS``.
-    "precision": lambda c: (c.true_pos, c.true_pos + c.false_pos, c.true_pos + c.false_pos + c.false_neg),
-    "recall": lambda c: (c.true_pos, c.true_pos + c.false_neg),
-    "f1": lambda c: (2 * c.true_pos, 2 * c.true_pos + c.false_pos + c.false_neg),
-    "ap": lambda c: (c.true_pos, c.true_pos + c.false_pos + c.false_neg),
+    "precision": OF_PIXELS["precision"],
+    "recall": OF_PIXELS["recall"],
+    "f1": OF_PIXELS["dice"],
+    "ap": OF_PIXELS["iou"],
     **{score: partial(_panoptic, score=score) for score in ("pq", "sq", "rq")},
 }
 """Part, whole and, if it differs from the whole, ``Ratio.shown``: (N, C, T), or (N, C, 1)."""
