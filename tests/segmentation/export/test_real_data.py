@@ -1,5 +1,6 @@
 """Parity on real images: the default network with its ImageNet encoder, from file to mask."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ import torch
 from seg_pipeline.segmentation.export import compare_formats, make_bundle, refuse_differences
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import measure_images
+from seg_pipeline.segmentation.prediction.checkpoint_predictor import describe, load_models
 from seg_pipeline.segmentation.settings.training import (
     InputSettings,
     LossSettings,
@@ -39,20 +41,36 @@ def manifest_of(name):
     return measured.assign(split="val")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not SHARED.exists(), reason="the shared real data is not beside this checkout")
-@pytest.mark.parametrize("name", INPUTS)
-def test_exported_forms_agree_on_real_images(name, tmp_path):
-    config = TrainingConfig(
+def config_of(name):
+    return TrainingConfig(
         task="multilabel" if name == "abdomen" else "multiclass",
         classes=("a", "b"),
         model=ModelSettings(decoder_channels=(32, 16, 16, 8)),
         input=INPUTS[name],
         loss=LossSettings(class_weights="none"),
     )
-    state = start(config, "", torch.device("cpu"))
-    checkpoint = {"models": [{"config": config.to_dict(), **state.best_model()}]}
-    bundle = make_bundle(checkpoint, tmp_path / "bundle", formats=["onnx"])
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return start(config_of("abdomen"), "", torch.device("cpu")).best_model()
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """Once for all inputs, as it takes most of the time: only what the network is given differs between them."""
+    checkpoint = {"models": [{"config": config_of("abdomen").to_dict(), **trained}]}
+    return make_bundle(checkpoint, tmp_path_factory.mktemp("exported"), formats=["onnx"])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHARED.exists(), reason="the shared real data is not beside this checkout")
+@pytest.mark.parametrize("name", INPUTS)
+def test_exported_forms_agree_on_real_images(name, trained, exported):
+    checkpoint = {"models": [{"config": config_of(name).to_dict(), **trained}]}
+    described = describe(checkpoint, load_models(checkpoint, torch.device("cpu")))
+    (network,) = exported.networks
+    bundle = replace(described, folder=exported.folder, networks=(replace(described.networks[0], files=network.files),))
     settings = ParitySettings(images=2, scales=(1.0, 1.3), batch_sizes=(1, 2), max_pixel_share=1e-3)
     parity = compare_formats(bundle, checkpoint, manifest_of(name), settings, ScoreSettings())
     refuse_differences(parity)
