@@ -1,6 +1,7 @@
 """A process that has loaded all heavy packages and forks for each command, as loading takes longer than the command.
 
-Run as a script: each line that comes in is a command as JSON; its process id and then its exit status go out.
+Run as a script: each line that comes in is JSON. For a command its process id goes out, for a process id its exit
+status.
 """
 
 import atexit
@@ -9,11 +10,13 @@ import importlib
 import json
 import os
 import resource
+import runpy
 import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,12 +38,12 @@ MODULES = [
 class Command:
     """A command that runs in a fork of the warm process."""
 
-    def __init__(self, process: int, status: Callable[[], int], log: Path) -> None:
-        self.process, self._status, self._log = process, status, log
+    def __init__(self, warm: "Warm", process: int, log: Path) -> None:
+        self.process, self._warm, self._log = process, warm, log
 
     def wait(self) -> int:
         """The exit status; negative: the signal that ended it."""
-        return self._status()
+        return self._warm.answer(self.process)
 
     @property
     def output(self) -> str:
@@ -57,22 +60,27 @@ class Warm:
         )
 
     def start(self, *argv: object, program: str = "kedro", **options: Any) -> Command:
-        """Run ``kedro`` or ``seg-pipeline`` with these arguments; ``options`` are those of ``_prepare``."""
+        """Run ``kedro``, ``seg-pipeline`` or ``python`` with these arguments; ``options`` are those of ``_prepare``."""
         self._number += 1
         log = self._folder / f"{self._number}.txt"
         log.touch()  # it may be read before the command has begun
         job = {"argv": [program, *map(str, argv)], "log": str(log), **options}
-        self.server.stdin.write(json.dumps(job) + "\n")
-        return Command(int(self._line()), lambda: int(self._line()), log)
+        return Command(self, self.answer(job), log)
 
     def run(self, *argv: object, **options: Any) -> tuple[int, str]:
         command = self.start(*argv, **options)
         return command.wait(), command.output
 
-    def _line(self) -> str:
+    def run_ranks(self, script: Path, folder: Path) -> None:
+        """Run ``script RANK FOLDER`` as two processes at once, which must not print anything, not even a warning."""
+        ranks = [self.start(script, rank, folder, program="python", cwd=str(folder)) for rank in range(2)]
+        assert [(rank.wait(), rank.output) for rank in ranks] == [(0, ""), (0, "")]
+
+    def answer(self, job: Any) -> int:
+        self.server.stdin.write(json.dumps(job) + "\n")
         line = self.server.stdout.readline()
         assert line, (self._folder / "errors.txt").read_text()[-3000:]
-        return line
+        return int(line)
 
     def close(self) -> None:
         self.server.stdin.close()
@@ -127,9 +135,13 @@ def _run(argv: list[str]) -> int:
 
     if argv[0] == "seg-pipeline":
         from seg_pipeline.__main__ import main
-    sys.argv = argv
+    sys.argv = argv[1:] if argv[0] == "python" else argv
     try:
-        main()
+        if argv[0] == "python":
+            warnings.simplefilter("error")
+            runpy.run_path(argv[1], run_name="__main__")
+        else:
+            main()
         status = 0
     except SystemExit as ended:
         status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
@@ -151,14 +163,13 @@ def _serve() -> None:
     cv2.setNumThreads(1)
     for line in sys.stdin:
         job = json.loads(line)
-        process = os.fork()
-        if process == 0:
+        if isinstance(job, int):
+            answer = os.waitstatus_to_exitcode(os.waitpid(job, 0)[1])
+        elif (answer := os.fork()) == 0:
             argv = job.pop("argv")
             _prepare(**job)
             os._exit(_run(argv))  # the threads that C++ would join at the end are those of the parent
-        sys.stdout.write(f"{process}\n")
-        sys.stdout.flush()
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])}\n")
+        sys.stdout.write(f"{answer}\n")
         sys.stdout.flush()
 
 

@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -377,17 +375,10 @@ def alone(case, part=slice(None)):
 
 
 @pytest.mark.slow
-def test_two_ranks_have_the_loss_and_the_gradient_of_one_process(tmp_path):
+def test_two_ranks_have_the_loss_and_the_gradient_of_one_process(warm, tmp_path):
     cases = rank_cases()
     torch.save(cases, tmp_path / "cases.pt")
-    script = Path(__file__).with_name("loss_of_rank.py")
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", script, str(rank), tmp_path], stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    assert [(rank.communicate(timeout=60)[1], rank.returncode) for rank in ranks] == [("", 0), ("", 0)]
+    warm.run_ranks(Path(__file__).with_name("loss_of_rank.py"), tmp_path)
     found = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     for name, case in cases.items():
         if "lovasz" in name:  # stated: the mean of the ranks' own values

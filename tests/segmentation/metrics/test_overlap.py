@@ -1,6 +1,4 @@
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -123,15 +121,8 @@ def test_batches_add_up_to_the_whole(at_once):
 
 
 @pytest.mark.slow
-def test_two_processes_gather_the_counts_of_all_images(tmp_path):
-    script = Path(__file__).parents[1] / "training" / "epoch_metrics_of_rank.py"
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", script, str(rank), tmp_path], stderr=subprocess.PIPE, text=True
-        )
-        for rank in range(2)
-    ]
-    assert [(rank.communicate(timeout=60)[1], rank.returncode) for rank in ranks] == [("", 0), ("", 0)]
+def test_two_processes_gather_the_counts_of_all_images(warm, tmp_path):
+    warm.run_ranks(Path(__file__).parents[1] / "training" / "epoch_metrics_of_rank.py", tmp_path)
     expected = count(*random_masks())
     for rank in range(2):
         found = torch.load(tmp_path / f"rank{rank}.pt")

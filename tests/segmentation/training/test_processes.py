@@ -1,8 +1,6 @@
 """What several processes share; two of them on the CPU, and the conversion that only GPUs use."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -93,14 +91,9 @@ def test_the_wrapped_model_keeps_no_copy_of_its_gradients():
 
 
 @pytest.mark.slow
-def test_two_processes_train_every_architecture(tmp_path):
+def test_two_processes_train_every_architecture(warm, tmp_path):
     """Among them efficientnet-b0 and pspnet, whose unused parameters stop DDP at its second step."""
-    script = Path(__file__).with_name("steps_of_rank.py")
-    ranks = [
-        subprocess.Popen([sys.executable, script, str(rank), tmp_path], stderr=subprocess.PIPE, text=True)
-        for rank in range(2)
-    ]
-    assert [(rank.communicate(timeout=240)[1], rank.returncode) for rank in ranks] == [("", 0), ("", 0)]
+    warm.run_ranks(Path(__file__).with_name("steps_of_rank.py"), tmp_path)
     for rank in range(2):
         found = json.loads((tmp_path / f"rank{rank}.json").read_text())
         assert len(found) == 34
