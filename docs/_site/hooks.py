@@ -39,6 +39,8 @@ def named(nav: list) -> set[str]:
     return pages
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Replace links to files outside docs/, which the site does not contain, by their names."""
+    if page.is_homepage:  # its tab would bear the site's name alone
+        page.meta["title"] = markdown.partition("\n")[0].lstrip("# ")
     return re.sub(r"\[([^\]]+)\]\(\.\./\.\./[^)]+\)", r"`\1`", markdown)

@@ -66,7 +66,7 @@ def predictions() -> None:
     figure = prediction_sheet(*tables, shown, num_images=2)
     figure.suptitle("Predictions on test images", weight="bold")
     stream = io.BytesIO()
-    figure.savefig(stream, dpi=WIDTH / figure.get_figwidth())
+    figure.savefig(stream, dpi=660 / figure.get_figwidth())
     save(Image.open(stream), IMAGES / "predictions.png")
 
 

@@ -196,6 +196,7 @@ def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(tmp_path):
         fetched = re.findall(r"<(?:link|script|img|iframe)[^>]+(?:href|src)=\"?(https?:[^\" >]+)", page.read_text())
         assert not fetched, f"{page.name}: {fetched}"
     assert not re.findall(r"url\(\"?https?:", "".join(one.read_text() for one in tmp_path.rglob("*.css")))
+    assert "<title>seg_pipeline: from images and masks to a scored model" in (tmp_path / "index.html").read_text()
     assert results_in(tmp_path / "reference" / "report.html", "confusion") > 2
 
 
