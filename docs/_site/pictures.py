@@ -164,6 +164,7 @@ def kedro_viz(page: Page) -> None:
     with served(4155, str(tools / "kedro"), "viz", "run", "--no-browser", "--host", "127.0.0.1") as address:
         page.goto(f"{address}/?pid=training", wait_until="domcontentloaded")
         page.locator(".pipeline-node").first.wait_for()
+        page.locator(".feature-hints__close").wait_for()
         labels = ("Change to light theme", "Hide menu", "Turn minimap off")
         for button in (".feature-hints__close", "text=Dismiss", *(f"[aria-label='{label}']" for label in labels)):
             if page.locator(button).count():

@@ -37,6 +37,12 @@ def test_every_parameter_has_a_meaning():
     assert [row for row in rows if row.endswith("|  |")] == []
 
 
+def test_every_architecture_is_listed():
+    mapping = pytest.importorskip("segmentation_models_pytorch").MODEL_ARCHITECTURES_MAPPING
+    (row,) = [one for one in (DOCS / "reference/parameters.md").read_text().splitlines() if "| `architecture`" in one]
+    assert [name for name in mapping if f" {name}" not in row] == []
+
+
 REVIEWED = {
     *(f"serving {number}" for number in range(1, 16)),
     *(f"data {number}" for number in (4, 12, 13, 15, 16, 19)),

@@ -39,10 +39,11 @@ class ModelSettings(Settings):
     """The network."""
 
     architecture: str = "unet"
-    """Any architecture of segmentation_models_pytorch."""
+    """Of segmentation_models_pytorch: unet, unetplusplus, manet, linknet, fpn, pspnet, deeplabv3, deeplabv3plus, pan,
+    upernet, segformer or dpt."""
     encoder: str = "tu-tf_efficientnet_lite0"
-    """Any encoder of segmentation_models_pytorch; `architecture: dpt` takes vision transformers of timm. The ImageNet
-    weights of the default come with the installation."""
+    """Any encoder of segmentation_models_pytorch or, as tu-NAME, of timm; `architecture: dpt` takes timm's vision
+    transformers. The ImageNet weights of the default come with the installation."""
     encoder_weights: str | None = "imagenet"
     """Pretrained weights; null: random; or a file of timm's weights (.safetensors, .pt, .pth, .bin)."""
     decoder_channels: tuple[int, ...] | None = None
