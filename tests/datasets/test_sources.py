@@ -49,7 +49,9 @@ def test_volumes_give_images_and_annotations_from_one_cut(tmp_path):
 def test_nnunet_names_its_classes_and_needs_its_json(tmp_path):
     write_example(tmp_path / "raw", layout="nnunet", **SMALL)
     entry = {"filepath": str(tmp_path / "raw"), "slices": {"path": str(tmp_path / "slices"), "axis": "coronal"}}
-    dataset = NnunetDataset(part="annotations", **entry)
+    dataset = NnunetDataset(part="annotations", metadata={"kedro-viz": {"layer": "raw"}}, **entry)
+    assert dataset._describe()["filepath"] == str(tmp_path / "raw")  # which Kedro-Viz shows
+    assert "metadata" not in str(dataset)
     assert dataset.exists()
     table = dataset.load()
     assert set(table["class"]) <= {"large_bowel", "small_bowel", "stomach", "(none)"}

@@ -82,8 +82,16 @@ class NnunetDataset(VolumeDataset):
     The other arguments are those of ``VolumeDataset``.
     """
 
-    def __init__(self, *, filepath: str, channels: list[int] | None = None, cases: str = ".+", **volumes: Any) -> None:
-        super().__init__(filepath=filepath, images={}, labels={}, **volumes)
+    def __init__(
+        self,
+        *,
+        filepath: str,
+        channels: list[int] | None = None,
+        cases: str = ".+",
+        metadata: dict[str, Any] | None = None,
+        **volumes: Any,
+    ) -> None:
+        super().__init__(filepath=filepath, images={}, labels={}, metadata=metadata, **volumes)
         self._channels = channels
         self._names = cases
 
