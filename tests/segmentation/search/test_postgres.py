@@ -1,6 +1,5 @@
 """The study of a search in PostgreSQL: Debian's, started here in a temporary folder."""
 
-import contextlib
 import os
 import shutil
 import signal
@@ -8,13 +7,15 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
+import traceback
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from optuna.trial import TrialState
 
-from seg_pipeline.segmentation.search import search, trials
+from seg_pipeline.segmentation.search import search, study, trials
 from seg_pipeline.segmentation.search.study import open_storage
 from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, Range, TpeSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
@@ -98,46 +99,74 @@ def run(scans, config, tmp_path, monkeypatch):
 def assert_each_trained_once(url, seed_table, whole):
     pd.testing.assert_frame_equal(seed_table, whole)
     storage = open_storage(Path(), url)
-    found = [storage.get_all_trials(study._study_id) for study in storage.get_all_studies()]
+    found = [storage.get_all_trials(one._study_id) for one in storage.get_all_studies()]
     storage.engine.dispose()
     done = [one.user_attrs for all_ in found for one in all_ if one.state == TrialState.COMPLETE]
     keys = [about["key"] for about in done if "key" in about]  # a proposal that the grid has trained has none
     assert len(keys) == len(set(keys))
 
 
+@pytest.fixture
+def searcher(run, server, tmp_path):
+    """Starts a search in a process of its own, which writes down each training and, at the end, its table."""
+
+    def searcher(name, batch_size, before=lambda _: time.sleep(0.2)):
+        process = os.fork()
+        if process == 0:
+            try:
+                with (tmp_path / f"{name}.txt").open("w", buffering=1) as trained:
+                    actor = Actor(lambda number: (print(*actor.trained[-1], file=trained), before(number)))
+                    run(actor, name, batch_size, server.url).to_parquet(tmp_path / f"{name}.parquet")
+                os._exit(0)
+            finally:
+                traceback.print_exc()
+                os._exit(1)
+        return process
+
+    return searcher
+
+
 @pytest.mark.slow
 @pytest.mark.fault(
-    scenario="two searches on one database, from two machines",
+    scenario="two searches on one study in PostgreSQL",
     command="kedro run --pipeline hparam_search",
-    outcome="the second stops and says so; later it repeats no trial",
+    outcome="share the trials; both end with the same table",
 )
-def test_two_searchers_on_one_study_lose_and_repeat_no_trial(server, run):
-    refused = []
-
-    def join_in(number):
-        if number == 2:
-            with pytest.raises(ValueError, match=r"another search \(on another machine, or with another `data_root`\)"):
-                run(actor, "two", 1, server.url)
-            refused.append(number)
-
-    actor = Actor(join_in)
-    whole = run(actor, "one", 1, server.url)
-    assert refused == [2]
-    assert len(actor.trained) == whole["trial"].nunique()
-    again = run(actor, "two", 1, server.url)
-    assert len(actor.trained) == whole["trial"].nunique()
-    assert_each_trained_once(server.url, again, whole)
+def test_two_searchers_on_one_study_lose_and_repeat_no_trial(server, run, searcher, tmp_path):
+    whole = run(Actor(), "whole", 1, None)
+    both = [searcher(name, 1) for name in ("one", "two")]
+    assert [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in both] == [0, 0]
+    trained = [(tmp_path / f"{name}.txt").read_text().splitlines() for name in ("one", "two")]
+    assert all(trained)
+    assert len({*trained[0], *trained[1]}) == len(trained[0]) + len(trained[1]) == whole["trial"].nunique()
+    tables = [pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("one", "two")]
+    assert_each_trained_once(server.url, *tables)
+    of_grid = [table[table["step"] != "tpe"] for table in (tables[0], whole)]  # what TPE proposes depends on the rest
+    pd.testing.assert_frame_equal(*of_grid)
 
 
 @pytest.mark.slow
-def test_a_search_that_is_killed_goes_on_on_another_machine(server, run):
+def test_a_trial_whose_search_is_killed_is_begun_again_by_another(server, searcher, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "BEAT", 1)
+    monkeypatch.setattr(study, "SILENCE", 3)
+    long = searcher("two", 4, before=lambda number: time.sleep(4 if number == 1 else 0))  # longer than SILENCE, alive
+    dying = searcher("one", 4, before=lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    ended = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in (dying, long)]
+    assert ended == [-signal.SIGKILL, 0]
+    (lost,) = (tmp_path / "one.txt").read_text().splitlines()
+    trained = (tmp_path / "two.txt").read_text().splitlines()
+    table = pd.read_parquet(tmp_path / "two.parquet")
+    assert lost in trained
+    assert len(trained) == len(set(trained)) == table["trial"].nunique()
+    assert_each_trained_once(server.url, table, table)
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_goes_on_on_another_machine(server, run, searcher, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "SILENCE", 1)
     whole = run(Actor(), "whole", 2, None)
-    searcher = os.fork()
-    if searcher == 0:
-        with contextlib.suppress(BaseException):
-            run(Actor(lambda number: number == 4 and os.kill(os.getpid(), signal.SIGKILL)), "one", 2, server.url)
-        os._exit(1)
-    assert os.waitstatus_to_exitcode(os.waitpid(searcher, 0)[1]) == -signal.SIGKILL
+    process = searcher("one", 2, before=lambda number: number == 4 and os.kill(os.getpid(), signal.SIGKILL))
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
     second = Actor()
     table = run(second, "two", 2, server.url)
     assert 0 < len(second.trained) == whole["trial"].nunique() - 3

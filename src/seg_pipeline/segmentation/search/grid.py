@@ -11,8 +11,8 @@ import pandas as pd
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.search.proposals import search_space
 from seg_pipeline.segmentation.search.ranking import DECAY, RATE, at_edge, best_point, points
-from seg_pipeline.segmentation.search.study import only_search, open_storage
-from seg_pipeline.segmentation.search.trials import Point, TrialData, TrialRunner, identity_of
+from seg_pipeline.segmentation.search.study import only_search, open_storage, signs_of_life
+from seg_pipeline.segmentation.search.trials import Point, TrialData, TrialRunner
 from seg_pipeline.segmentation.search.workers import Workers
 from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, TpeSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
@@ -51,14 +51,16 @@ def search(
             failed.
     """
     storage, hashed = open_storage(folder, pool.storage), data_hash(manifest)
+    running: set[int] = set()
     with (
-        only_search(folder, pool.storage, storage, identity_of(config, hashed)),
+        only_search(folder, pool.storage),
         closing(Workers(pool, compute)) as workers,
+        signs_of_life(storage, running),
     ):
         data = TrialData(
             manifest, replace(compute, save_minutes=None, nodes=1), cache_folder, grid.choose_by, workers.threads
         )
-        runner = TrialRunner(config, data, workers, storage, grid, hashed)
+        runner = TrialRunner(config, data, workers, storage, grid, hashed, running)
         tried = _search_rates(runner, _rates(config, grid))
         _search_decays(runner, tried)
         if tpe.space:

@@ -13,7 +13,7 @@ from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 
 from seg_pipeline.segmentation.search.ranking import best_point, plain, points, searched_names
-from seg_pipeline.segmentation.search.study import finished_trials, open_study
+from seg_pipeline.segmentation.search.study import alone, fail_lost, finished_trials, open_study
 from seg_pipeline.segmentation.search.trials import Point, TrialRunner
 from seg_pipeline.segmentation.settings.search import GridSettings, Range, TpeSettings
 
@@ -32,40 +32,69 @@ def search_space(runner: TrialRunner, settings: TpeSettings) -> None:
     text = json.dumps([sorted((name, str(one)) for name, one in settings.space.items()), runner.settings.epochs])
     name = f"tpe-{runner.identity}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     study = open_study(name, runner.storage, pruner=_pruner(settings, runner.settings))
-    earlier = finished_trials(study)
-    runner.finished |= earlier
-    for key, about in earlier.items():
-        runner.wanted.setdefault(key, Point(STEP, about["values"]))
+    of_grid = dict(runner.wanted)
+    _take_over(runner, study, of_grid)
     runner.run(study, _proposals(runner, study, settings, fixed))
+    _take_over(runner, study, of_grid)
     _repeat_best(runner)
+
+
+def _take_over(runner: TrialRunner, study: optuna.Study, of_grid: dict[str, Point]) -> None:
+    """Count the proposals of this search and others, in the order in which they were begun."""
+    runner.finished |= finished_trials(study)
+    runner.wanted = dict(of_grid)
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    for about in (one.user_attrs for one in trials):
+        key = about.get("key") or about.get("repeats", "")
+        if found := runner.finished.get(key):
+            runner.wanted.setdefault(key, Point(STEP, found["values"]))
 
 
 def _proposals(
     runner: TrialRunner, study: optuna.Study, settings: TpeSettings, fixed: dict[str, Any]
-) -> Iterator[tuple[Trial, Point]]:
-    """Proposals whose values are allowed together and that no trial has trained yet."""
+) -> Iterator[tuple[Trial, Point] | None]:
+    """Proposals whose values are allowed together and that no trial has trained yet; None to wait for those that run.
+
+    A proposal that the grid, an earlier one or another search trained has that trial's result.
+    """
     space = {name: _distribution(one) for name, one in settings.space.items()}
-    while not runner.out_of_time(settings.max_minutes):
-        number = len(study.get_trials(deepcopy=False, states=_PROPOSED))
-        if number >= settings.trials:
-            return
-        trial = _ask(study, number, runner, settings, fixed, space)
-        point = Point(STEP, fixed | {name: _value(one, trial.params[name]) for name, one in settings.space.items()})
-        try:
-            key = runner.key_of(point)
-        except ValueError as error:
-            log.warning("proposed values do not go together: %s", error)
-            trial.set_user_attr("reason", str(error))
-            study.tell(trial, state=TrialState.PRUNED)
-            continue
-        if (same := runner.finished.get(key)) is None:
-            yield trial, point
-            continue
-        # The grid or an earlier proposal trained this point: its result counts again.
-        runner.wanted.setdefault(key, point)
-        complete = same["state"] == "complete"
-        score = runner.score_of(same["rows"]) if complete else None
-        study.tell(trial, score, state=TrialState.COMPLETE if complete else TrialState.PRUNED)
+    while True:
+        begun = None
+        with alone(runner.storage, study):
+            fail_lost(runner.storage, study)
+            runner.finished |= finished_trials(study)
+            if runner.out_of_time(settings.max_minutes):
+                return
+            found = study.get_trials(deepcopy=False, states=_PROPOSED)
+            if len(found) >= settings.trials and all(one.state.is_finished() for one in found):
+                return
+            if len(found) < settings.trials:
+                trial = _ask(study, len(found), runner, settings, fixed, space)
+                values = {name: _value(one, trial.params[name]) for name, one in settings.space.items()}
+                point = Point(STEP, fixed | values)
+                if not _is_known(runner, study, trial, point):
+                    begun = runner.claim(trial, point), point
+        if begun or len(found) >= settings.trials:
+            yield begun
+
+
+def _is_known(runner: TrialRunner, study: optuna.Study, trial: Trial, point: Point) -> bool:
+    """Whether a trial need not run, and then end it."""
+    try:
+        key = runner.key_of(point)
+    except ValueError as error:
+        log.warning("proposed values do not go together: %s", error)
+        trial.set_user_attr("reason", str(error))
+        study.tell(trial, state=TrialState.PRUNED)
+        return True
+    if (same := runner.finished.get(key)) is None:
+        return False
+    trial.set_user_attr("repeats", key)
+    runner.wanted.setdefault(key, point)
+    complete = same["state"] == "complete"
+    score = runner.score_of(same["rows"]) if complete else None
+    study.tell(trial, score, state=TrialState.COMPLETE if complete else TrialState.PRUNED)
+    return True
 
 
 def _ask(
@@ -85,7 +114,7 @@ def _ask(
     # A lie about the trials that are running keeps several workers from near-equal proposals.
     several = runner.workers.size > 1
     study.sampler = TPESampler(seed=seed, n_startup_trials=settings.startup_trials, constant_liar=several)
-    if number == 0:
+    if number == 0 and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         config = runner.config.changed(fixed)
         values = {name: _label(config.value(name)) for name in space}
         study.enqueue_trial({name: value for name, value in values.items() if _contains(space[name], value)})

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import multiprocessing
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -26,7 +27,14 @@ from optuna.trial import Trial, TrialState
 
 from seg_pipeline.segmentation.parallel.executors import TaskExecutor
 from seg_pipeline.segmentation.search.ranking import DECAY, RATE, cell, row_score, trial_score
-from seg_pipeline.segmentation.search.study import finished_trials, open_study
+from seg_pipeline.segmentation.search.study import (
+    alone,
+    drop_waiting,
+    fail_lost,
+    finished_trials,
+    open_study,
+    show_life,
+)
 from seg_pipeline.segmentation.search.workers import Workers
 from seg_pipeline.segmentation.settings.search import GridSettings, Rule
 from seg_pipeline.segmentation.settings.training import ComputeSettings
@@ -39,6 +47,8 @@ log = logging.getLogger(__name__)
 
 MAX_DEATHS = 3
 """A trial whose worker died this often has failed; once may be chance (preemption, another process's memory)."""
+SECONDS_BETWEEN_LOOKS = 1.0
+"""While trials that this search waits for run."""
 SEED_STEP = 1000
 """Between the seeds of two repeats."""
 
@@ -115,6 +125,7 @@ class TrialRunner:
 
     Args:
         hashed: ``manifest.table.data_hash`` of the data's manifest, which takes a copy of all masks.
+        running: Optuna's ids of the trials that run here, kept up to date.
 
     Attributes:
         finished: user attributes of every finished trial, by key.
@@ -129,9 +140,10 @@ class TrialRunner:
         storage: BaseStorage,
         grid: GridSettings,
         hashed: str,
+        running: set[int],
     ) -> None:
         self.config, self.data, self.workers, self.storage, self.settings = config, data, workers, storage, grid
-        self.data_hash = hashed
+        self.data_hash, self.running = hashed, running
         self.identity = identity_of(config, self.data_hash)
         self.grid = open_study(f"grid-{self.identity}", storage, pruner=optuna.pruners.NopPruner())
         self.finished = finished_trials(self.grid)
@@ -163,54 +175,95 @@ class TrialRunner:
             self.wanted.setdefault(key, point)
         self.run(self.grid, self._grid_trials([point for key, point in keys.items() if key not in self.finished]))
 
-    def _grid_trials(self, points: list[Point]) -> Iterator[tuple[Trial, Point]]:
+    def _grid_trials(self, points: list[Point]) -> Iterator[tuple[Trial, Point] | None]:
         names: dict[str, BaseDistribution] = dict.fromkeys((RATE, DECAY), FloatDistribution(0, 10))
         configured = {RATE: self.config.optimizer.learning_rate, DECAY: self.config.optimizer.weight_decay}
-        for number, point in enumerate(points):
-            if self.out_of_time(self.settings.max_minutes):
-                log.warning("max_minutes reached: %d grid trials were not started", len(points) - number)
-                return
-            self.grid.enqueue_trial(configured | point.values)
-            yield self.grid.ask(names), point
+        left = {self.key_of(point): point for point in points}
+        while True:
+            begun = None
+            with alone(self.storage, self.grid):
+                fail_lost(self.storage, self.grid)
+                self.finished |= finished_trials(self.grid)
+                left = {key: point for key, point in left.items() if key not in self.finished}
+                run = self.grid.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+                free = left.keys() - {one.user_attrs.get("key") for one in run}
+                if not left or (free and self.out_of_time(self.settings.max_minutes)):
+                    break
+                if key := next((key for key in left if key in free), None):
+                    drop_waiting(self.grid)
+                    self.grid.enqueue_trial(configured | left[key].values)
+                    begun = self.claim(self.grid.ask(names), left[key]), left[key]
+            yield begun
+        if left:
+            log.warning("max_minutes reached: %d grid trials were not started", len(free))
+
+    def claim(self, trial: Trial, point: Point) -> Trial:
+        """Record what a trial trains, and that it is alive; to be called ``alone``."""
+        self.running.add(trial._trial_id)
+        show_life(self.storage, trial._trial_id)
+        key, seed = self.key_of(point), self.config_of(point).seed
+        about = {"key": key, "step": point.step, "repeat": point.repeat, "values": point.values, "seed": seed}
+        for name, value in about.items():
+            trial.set_user_attr(name, value)
+        return trial
 
     def out_of_time(self, max_minutes: float | None) -> bool:
         """Whether the trials of this search have used up ``max_minutes`` per worker."""
         spent = sum(self.finished[key]["seconds"] for key in self.wanted if key in self.finished)
         return max_minutes is not None and spent >= 60 * max_minutes * self.workers.size
 
-    def run(self, study: optuna.Study, trials: Iterator[tuple[Trial, Point]]) -> None:
-        """Keep all workers busy until the iterator ends. It is advanced only when a worker is free."""
+    def run(self, study: optuna.Study, trials: Iterator[tuple[Trial, Point] | None]) -> None:
+        """Keep all workers busy until the iterator ends. It is advanced only when a worker is free.
+
+        It gives None while all trials that are left run, here or in other searches: one that dies is begun again.
+        """
         running: dict[Future, _Running] = {}
         deaths: Counter[str] = Counter()
-        while True:
-            while self.workers.idle and (begun := next(trials, None)) is not None:
+        more = True
+        while more or running:
+            begun: tuple[Trial, Point] | None = None
+            while more and self.workers.idle:
+                try:
+                    begun = next(trials)
+                except StopIteration:
+                    more = False
+                    break
+                if begun is None:
+                    break
                 self._begin(running, study, *begun)
             if not running:
-                return
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                time.sleep(SECONDS_BETWEEN_LOOKS if more else 0)
+                continue
+            for future in wait(running, SECONDS_BETWEEN_LOOKS if more else None, FIRST_COMPLETED).done:
                 one = running.pop(future)
-                error = future.exception()
-                self.workers.give_back(one.worker, broken=error is not None)
-                if error is None:
-                    self._finish(one, future.result())
-                elif not one.worker.died(error):
-                    raise one.worker.cause_of(error)
-                else:
-                    deaths[one.key] += 1
-                    log.warning("a worker died in trial %s", _words(one.point.values))
-                    if deaths[one.key] == MAX_DEATHS:
-                        self._finish(one, Result([], "failed", f"its worker died {MAX_DEATHS} times"))
-                        continue
-                    study.tell(one.trial, state=TrialState.FAIL)  # a new trial: this one's epochs are reported already
-                    study.enqueue_trial(one.trial.params)
-                    self._begin(running, study, study.ask(one.trial.distributions), one.point)
+                self._end(running, deaths, one, future)
+
+    def _end(self, running: dict[Future, _Running], deaths: Counter[str], one: _Running, future: Future) -> None:
+        error = future.exception()
+        self.workers.give_back(one.worker, broken=error is not None)
+        self.running.discard(one.trial._trial_id)
+        with alone(self.storage, one.study):
+            if one.study._storage.get_trial(one.trial._trial_id).state.is_finished():
+                log.warning("another search has begun trial %s again, as this one was silent", _words(one.point.values))
+                return
+            if error is None:
+                self._finish(one, future.result())
+                return
+            if not one.worker.died(error):
+                raise one.worker.cause_of(error)
+            deaths[one.key] += 1
+            log.warning("a worker died in trial %s", _words(one.point.values))
+            if deaths[one.key] == MAX_DEATHS:
+                self._finish(one, Result([], "failed", f"its worker died {MAX_DEATHS} times"))
+                return
+            one.study.tell(one.trial, state=TrialState.FAIL)  # a new trial: this one's epochs are reported already
+            one.study.enqueue_trial(one.trial.params)
+            trial = self.claim(one.study.ask(one.trial.distributions), one.point)
+        self._begin(running, one.study, trial, one.point)
 
     def _begin(self, running: dict[Future, _Running], study: optuna.Study, trial: Trial, point: Point) -> None:
         key, config = self.key_of(point), self.config_of(point)
         self.wanted.setdefault(key, point)
-        about = {"key": key, "step": point.step, "repeat": point.repeat, "values": point.values, "seed": config.seed}
-        for name, value in about.items():
-            trial.set_user_attr(name, value)
         worker = self.workers.take()
         running[worker.submit(train_trial, trial, config, self.data)] = _Running(worker, study, trial, point, key)
 
