@@ -320,6 +320,8 @@ def test_classes_without_names_are_asked_for(lines, options, names, conf, monkey
     assert {one["name"]: one["value"] for one in found}[names[0]] == (2 if names[0] == "tumour" else 1)
     question = "Nothing in the folder names the classes 1, 2. Their names, in this order, separated by commas?"
     assert (question in told) == (not options)
+    assert ("  named: 2 tumour, 1 cyst\n" in told) == (names[0] == "tumour")
+    assert ("  named: " in told) == ("class_1" not in names)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,8 @@ def choose(contents: Contents, ask: Asker) -> Plan:
                 ask.decide(f"also found, but not used (choose with --layout): {others}")
             indexed = plan.annotations["mask_format"] == "indexed"
             chosen = named(only(plan.classes, ask.given.get("classes"), indexed=indexed), ask)
+            if given := [f"{value} {one}" for one, value in chosen.values.items() if one not in plan.classes.values]:
+                ask.decide(f"named: {', '.join(given)}")
             plan = replace(plan, classes=chosen)
             return with_splits(plan, contents, tables, ask)
         reasons.append(f"{layout.about}: {plan or 'the file names of images and masks do not match'}")

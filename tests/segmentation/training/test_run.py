@@ -1,6 +1,7 @@
 import gc
 import logging
 import multiprocessing
+import re
 
 import pandas as pd
 import pytest
@@ -103,7 +104,8 @@ def test_a_training_over_folds_resumes_in_the_fold_it_was_in(folded, short, tmp_
     assert not same(*(trained["model"] for trained in whole.best["models"]))
 
 
-def test_settings_derived_from_the_data_are_recorded_as_numbers(manifest, short):
+def test_settings_derived_from_the_data_are_recorded_as_numbers(manifest, short, caplog):
+    caplog.set_level("INFO")
     asked = short.changed(
         {"loss.class_weights": "balanced", "input.normalisation": "training", "sampling.batch_size": "auto"}
     )
@@ -111,6 +113,7 @@ def test_settings_derived_from_the_data_are_recorded_as_numbers(manifest, short)
     assert end.last["config"] == asked.to_dict()
     settled = end.best["models"][0]["config"]
     assert len(settled["loss"]["class_weights"]) == 2
+    assert re.search(rf"class weights: {'.*, '.join(asked.classes)} \d", caplog.text)
     assert isinstance(settled["sampling"]["batch_size"], int)
     (low, high), mean, std = settled["input"]["statistics"]
     assert low < high

@@ -34,7 +34,8 @@ def resolve_auto_settings(
         config = config.changed({"loss.class_weights": "balanced" if config.task == "multiclass" else "none"})
     if config.loss.class_weights == "balanced":
         weights = balanced_weights(channel_pixels(train, config))
-        log.info("class weights: %s", ", ".join(f"{weight:.2f}" for weight in weights))
+        names = ["background", *config.classes][-len(weights) :]
+        log.info("class weights: %s", ", ".join(f"{name} {one:.2f}" for name, one in zip(names, weights, strict=True)))
         config = config.changed({"loss.class_weights": weights})
     if config.sampling.batch_size == "auto":
         size = _batch_size(config, len(train), device, processes)
