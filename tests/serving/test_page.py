@@ -204,6 +204,14 @@ def test_keys_reach_everything_and_zoom(page, ramp):
     assert page.inner_text("#zoom") != before
     page.keyboard.press("0")
     assert page.inner_text("#zoom") == before
+    centres = """() => ["#scroller", "#sheet"].map((one) => document.querySelector(one).getBoundingClientRect())
+      .map((box) => [box.left + box.width / 2, box.top + box.height / 2])"""
+    for _ in range(20):
+        page.keyboard.press("+")
+    (middle, down), (sheet_middle, sheet_down) = page.evaluate(centres)  # the middle of the image stays where it is
+    assert max(abs(middle - sheet_middle), abs(down - sheet_down)) < 10
+    assert page.inner_text("#zoom") == "3200%"
+    assert page.evaluate("(one => one.scrollWidth <= one.clientWidth)(document.querySelector('#zoom'))")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
