@@ -96,3 +96,17 @@ def test_nnunets_label_values_can_be_given(tmp_path):
     entry = {"filepath": str(tmp_path / "raw"), "slices": {"path": str(tmp_path / "slices")}}
     table = NnunetDataset(part="annotations", values={"stomach": [1, 3], "large_bowel": 9}, **entry).load()
     assert set(table["class"]) <= {"small_bowel", "stomach", "(none)"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "what"),
+    [
+        ("coco.CocoDataset", {}, "COCO files"),
+        ("volumes.NnunetDataset", {"part": "images", "slices": {"path": "slices"}}, "volumes"),
+        ("label_tools.LabelToolDataset", {"tool": "labelme"}, "files of label tools"),
+    ],
+)
+def test_an_address_is_refused_where_only_local_files_are_read(kind, more, what):
+    entry = {"type": f"seg_pipeline.datasets.{kind}", "filepath": "s3://bucket/raw", **more}
+    with pytest.raises(DatasetError, match=rf"s3://bucket/raw is an address, and {what} are read from local files"):
+        DataCatalog.from_config({"raw_metadata": entry}).get("raw_metadata")

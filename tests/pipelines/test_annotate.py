@@ -36,3 +36,16 @@ def test_images_must_be_named(checkpoint, tmp_path):
         ValueError, match=r"`inference\.images` says what to predict: `--params inference\.images=FOLDER`"
     ):
         predict_images(checkpoint, None, None, PredictSettings(), InferenceParams(), tmp_path)
+
+
+def test_images_at_addresses_are_copied_beside_their_annotations(checkpoint, tmp_path):
+    import fsspec
+
+    image = cv2.imencode(".png", np.full((40, 48), 90, dtype=np.uint8))[1].tobytes()
+    fsspec.filesystem("memory").pipe("/to_annotate/deep/a.png", image)
+    given = InferenceParams(images="memory://to_annotate", num_workers=1, device="cpu", formats=["masks"])
+    model = checkpoint, None, None, PredictSettings(), given
+    write_annotations(*model, AnnotateParams(tools=["coco"], images="copy"), tmp_path / "out")
+    assert (tmp_path / "out/images/deep/a.png").read_bytes() == image
+    with pytest.raises(ValueError, match=r"images: reference, but memory://to_annotate/deep/a.png is not a file of"):
+        write_annotations(*model, AnnotateParams(tools=["coco"]), tmp_path / "other")

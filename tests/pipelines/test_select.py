@@ -37,6 +37,20 @@ def test_images_are_ranked_and_their_pseudo_labels_join_the_train_split(folder, 
     assert _with_pseudo_labels(rows, found, TrainingParams()) is rows
 
 
+def test_images_at_an_address_are_ranked_as_those_of_a_folder(folder, manifest, checkpoint):
+    import fsspec
+
+    for file in folder.iterdir():
+        fsspec.filesystem("memory").pipe(f"/to_rank/{file.name}", file.read_bytes())
+    here, there = (
+        nodes.rank_images(manifest, checkpoint, None, SelectParams(images=one, number=2, num_workers=0, device="cpu"))
+        for one in (str(folder), "memory://to_rank")
+    )
+    assert there[0]["path"].str.startswith("memory://to_rank/").all()
+    assert there[0].drop(columns="path").equals(here[0].drop(columns="path"))
+    assert there[1].count("data:image/jpeg") == 2
+
+
 def test_without_pseudo_labels_training_says_what_to_run(manifest, checkpoint):
     none = nodes.write_pseudo_labels(manifest, checkpoint, None, SelectParams())
     assert none.empty

@@ -6,10 +6,13 @@ import pandas as pd
 import pytest
 
 from seg_pipeline.segmentation.images import decoding
+from seg_pipeline.segmentation.inference.prefetch import Reader
+from seg_pipeline.segmentation.inference.sources import find_images
 from seg_pipeline.segmentation.manifest.files import index_files
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import measure_images
 from seg_pipeline.segmentation.manifest.table import merge_files
+from seg_pipeline.segmentation.settings.training import InputSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 NUMBERS = range(8)
@@ -68,6 +71,18 @@ def test_a_store_that_fails_costs_retries_and_then_findings_but_never_a_wrong_ma
     kept = local[~local["image_id"].isin(["i3", "i4"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(remote, kept, check_exact=True)
     assert store.asked["i0.png"] > store.asked["i6.png"]
+
+
+def test_a_list_in_the_bucket_names_images_there(store, written):
+    import s3fs
+
+    s3fs.S3FileSystem().pipe("raw-data/set/list.csv", b"path\nimages/i2.png\ns3://raw-data/set/images/i5.png\n")
+    table, _ = find_images("s3://raw-data/set/list.csv")
+    assert table["path"].tolist() == [f"s3://raw-data/set/images/i{number}.png" for number in (2, 5)]
+    reader = Reader(table, InputSettings())
+    for at, number in enumerate((2, 5)):
+        local = decoding.read_image(written / f"images/i{number}.png")
+        np.testing.assert_array_equal(np.squeeze(reader.load(at).image), np.squeeze(local))
 
 
 @pytest.mark.fault(

@@ -1,11 +1,10 @@
 """Catalog entries for COCO annotation files."""
 
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from seg_pipeline.datasets.described import check_choices
+from seg_pipeline.datasets.described import check_choices, local_path
 from seg_pipeline.datasets.file_index import ReadOnlyTable
 from seg_pipeline.segmentation.formats.coco import Crowd, InvalidAnnotations, Orientation, list_images, read_coco
 
@@ -49,7 +48,7 @@ class CocoDataset(ReadOnlyTable):
         )
         if part == "splits" and not splits:
             raise ValueError("`part: splits` needs `splits`: the JSON file and the image folder of each split")
-        self._filepath = Path(filepath)
+        self._filepath = local_path(filepath, "COCO files")
         self._images = images
         self._splits = splits
         self._part = part

@@ -1,11 +1,10 @@
 """Catalog entry for annotations of label tools."""
 
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from seg_pipeline.datasets.described import check_choices
+from seg_pipeline.datasets.described import check_choices, local_path
 from seg_pipeline.datasets.file_index import ReadOnlyTable
 from seg_pipeline.segmentation.formats.coco import InvalidAnnotations, Orientation
 from seg_pipeline.segmentation.formats.label_tools import (
@@ -51,7 +50,7 @@ class LabelToolDataset(ReadOnlyTable):
             ("invalid_annotations", invalid_annotations, InvalidAnnotations),
             ("orientation", orientation, Orientation),
         )
-        self._filepath = Path(filepath)
+        self._filepath = local_path(filepath, "files of label tools")
         self._tool: ReadTool = tool
         self._images = images
         self._rules = ReadRules(

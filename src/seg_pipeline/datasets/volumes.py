@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from seg_pipeline.datasets.described import check_choices
+from seg_pipeline.datasets.described import check_choices, local_path
 from seg_pipeline.datasets.file_index import ReadOnlyTable
 from seg_pipeline.segmentation.formats.volume_cases import class_labels, find_cases, name_classes, read_nnunet
 from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
@@ -44,7 +44,7 @@ class VolumeDataset(ReadOnlyTable):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         check_choices(("part", part, Part))
-        self._filepath = Path(filepath)
+        self._filepath = local_path(filepath, "volumes")
         self._part = part
         self._store = Path(slices["path"]).absolute()
         self._images, self._labels = images, labels

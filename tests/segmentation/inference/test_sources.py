@@ -122,6 +122,26 @@ def test_a_list_may_begin_with_a_byte_order_mark(folder, name, content):
     assert find_images(folder / name)[0]["path"].tolist() == [str(folder / "b/two.png"), str(folder / "three.jpg")]
 
 
+@pytest.mark.parametrize("ending", ["txt", "csv", "parquet"])
+def test_a_list_and_its_images_may_be_at_addresses(tmp_path, ending):
+    import fsspec
+
+    paths = ["two/b.png", "../other/c.png", "memory://bucket/set/a.png"]
+    text = {"txt": "\n".join(paths), "csv": "\n".join(["path", *paths])}
+    pd.DataFrame({"path": paths}).to_parquet(tmp_path / "list.parquet")
+    content = text[ending].encode() if ending in text else (tmp_path / "list.parquet").read_bytes()
+    fsspec.filesystem("memory").pipe(f"/bucket/set/list.{ending}", content)
+    far = "memory://bucket"
+    found, _ = find_images(f"{far}/set/list.{ending}")
+    assert found["path"].tolist() == [f"{far}/other/c.png", f"{far}/set/a.png", f"{far}/set/two/b.png"]
+    assert found["image_id"].tolist() == ["other/c", "set/a", "set/two/b"]
+    (tmp_path / "here.png").touch()
+    (tmp_path / "list.txt").write_text(f"here.png\n{far}/set/a.png\n")
+    assert find_images(tmp_path / "list.txt")[0]["path"].tolist() == [f"{far}/set/a.png", str(tmp_path / "here.png")]
+    with pytest.raises(ValueError, match=rf"{far}/set/none\.{ending}: cannot be read"):
+        find_images(f"{far}/set/none.{ending}")
+
+
 def test_a_list_in_another_encoding_is_told(folder):
     (folder / "list.txt").write_bytes("bild_ä.png".encode("latin-1"))
     with pytest.raises(ValueError, match=r"list\.txt: is not UTF-8; save the list as UTF-8 text"):

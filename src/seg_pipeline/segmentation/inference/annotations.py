@@ -11,6 +11,7 @@ import pandas as pd
 from seg_pipeline.segmentation.formats.label_tools import Picture, Style, WriteTool, write_annotations
 from seg_pipeline.segmentation.images.addresses import file_of
 from seg_pipeline.segmentation.images.masks import decode_rle
+from seg_pipeline.segmentation.images.remote import is_remote, open_file
 from seg_pipeline.segmentation.objects.label_maps import decode_labels
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 
@@ -47,15 +48,22 @@ def annotate(
     Args:
         folder: where the annotations are written; images are copied to its folder images/ or named by their paths.
         records: of ``predict_folder``, on the images of ``table``.
+
+    Raises:
+        ValueError: an image to be named by its path is at an address.
     """
-    files = {row["image_id"]: Path(file_of(row["path"])).absolute() for row in table.to_dict("records")}
-    paths = {name: path.as_posix() for name, path in files.items()}
+    files = {row["image_id"]: file_of(row["path"]) for row in table.to_dict("records")}
+    far = next(filter(is_remote, files.values()), None)
+    if far and images == "reference":
+        raise ValueError(f"annotate.images: reference, but {far} is not a file of this machine; set `copy`")
+    paths = {name: path if is_remote(path) else Path(path).absolute().as_posix() for name, path in files.items()}
     for record in records if images == "copy" else ():
         name = record["image_id"]
         paths[name] = f"images/{record['file']}"
         target = folder / paths[name]
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(files[name], target)
+        with open_file(files[name]) as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
     folder.mkdir(parents=True, exist_ok=True)
     colours = dict(zip(bundle.classes, bundle.colours, strict=True))
     return write_annotations(tools, folder, _Pictures(records, paths), colours, style)

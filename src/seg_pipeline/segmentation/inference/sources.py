@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from seg_pipeline.segmentation.images.listing import as_text, find_files
-from seg_pipeline.segmentation.images.remote import is_remote, list_remote
+from seg_pipeline.segmentation.images.remote import is_remote, list_remote, open_file, read_remote
 from seg_pipeline.segmentation.manifest.files import NOT_TEXT
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def listed_images(given: str | Path) -> pd.DataFrame:
 def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
     """The images of a folder (and those below it), a glob such as "scans/**/*.png", an image file, or a list of them.
 
-    All but a list may also be addresses, such as s3://bucket/scans.
+    All may also be addresses, such as s3://bucket/scans, also within a list.
 
     A list is a text file with one path per line, or a table (CSV, parquet) with a column ``path`` (or ``file``) and
     optionally image_id, height, width, series and frame. The manifest is such a table. Paths are relative to
@@ -49,11 +49,12 @@ def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
     """
     path = Path(given)
     if is_remote(given):
-        table, passed_over = _of_address(str(given))
+        listed = path.suffix.lower() in LISTS and not globbing.has_magic(str(given))
+        table, passed_over = (_of_list(str(given)), 0) if listed else _of_address(str(given))
     elif path.is_dir():
         table, passed_over = _of_files(path, "**/*", f"{path}")
     elif path.is_file() and path.suffix.lower() in LISTS:
-        table, passed_over = _of_list(path), 0
+        table, passed_over = _of_list(str(path)), 0
     elif path.is_file():
         table, passed_over = _table([path], path.parent), 0
     elif globbing.has_magic(str(given)):
@@ -111,12 +112,10 @@ def _table(paths: list[Path], folder: Path) -> pd.DataFrame:
     return pd.DataFrame(table | ({"problem": odd} if any(odd) else {}))
 
 
-def _of_list(path: Path) -> pd.DataFrame:
-    if path.suffix.lower() == ".txt":
-        try:
-            lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-        except UnicodeDecodeError:
-            raise ValueError(f"{path}: is not UTF-8; save the list as UTF-8 text") from None
+def _of_list(path: str) -> pd.DataFrame:
+    """The table of a list, which and whose images may be at addresses."""
+    if path.lower().endswith(".txt"):
+        lines = [line.strip() for line in _read_text(path).splitlines()]
         given = pd.DataFrame({"path": [line for line in lines if line and not line.startswith("#")]}, dtype="str")
     else:
         given = _read_table(path)
@@ -133,14 +132,26 @@ def _of_list(path: Path) -> pd.DataFrame:
     for name in ("height", "width", "frame"):
         if name in given and not pd.api.types.is_numeric_dtype(given[name].dropna().infer_objects()):
             raise ValueError(f"{path}: the column {name} must hold numbers, found {given[name].dtype}")
-    paths = [Path(os.path.normpath(path.parent / one)) for one in given[column]]
-    table = _table(paths, _folder_of(paths, Path(os.path.normpath(path.parent))))
+    addresses = [one if is_remote(one) else _join(path, one) for one in given[column]]
+    paths = [_place(one) for one in addresses]
+    table = _table(paths, _folder_of(paths, _place(path).parent))
+    table["path"] = [one if is_remote(one) else seen for one, seen in zip(addresses, table["path"], strict=True)]
     if "image_id" in given:
         table["image_id"] = given["image_id"].astype(str).to_numpy()
     for name in OPTIONAL:
         if name in given:
             table[name] = given[name].to_numpy()
     return table
+
+
+def _join(path: str, name: str) -> str:
+    """The path or address of a file that a list names relative to its own folder."""
+    protocol, separator, rest = path.rpartition("://")
+    return protocol + separator + os.path.normpath(Path(rest).parent / name)
+
+
+def _place(path: str) -> Path:
+    return Path("/", path.partition("://")[2]) if is_remote(path) else Path(os.path.normpath(path))
 
 
 def _folder_of(paths: list[Path], folder: Path) -> Path:
@@ -153,12 +164,25 @@ def _folder_of(paths: list[Path], folder: Path) -> Path:
         return folder
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def _read_text(path: str) -> str:
     try:
-        if path.suffix.lower() == ".parquet":
-            table = pd.read_parquet(path)
+        with open_file(path) as file:
+            return file.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: is not UTF-8; save the list as UTF-8 text") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error})") from None
+
+
+def _read_table(path: str) -> pd.DataFrame:
+    try:
+        source = read_remote(path) if is_remote(path) else path
+        if path.lower().endswith(".parquet"):
+            table = pd.read_parquet(source)
             return table.astype({name: object for name in ("path", "file", "image_id") if name in table})
-        return pd.read_csv(path, encoding="utf-8-sig", dtype={"image_id": str, "path": str, "file": str, "series": str})
+        return pd.read_csv(
+            source, encoding="utf-8-sig", dtype={"image_id": str, "path": str, "file": str, "series": str}
+        )
     except Exception as error:  # pandas and pyarrow name no common error  # noqa: BLE001
         raise ValueError(f"{path}: cannot be read as a table ({error!s:.200})".replace("\n", " ")) from None
 
