@@ -101,7 +101,8 @@ def signs_of_life(storage: BaseStorage, trial_ids: set[int]) -> Iterator[None]:
 
 
 def show_life(storage: BaseStorage, trial_id: int) -> None:
-    if isinstance(storage, PatientStorage):
+    if is_shared(storage):
+        assert isinstance(storage, PatientStorage)
         storage.record_heartbeat(trial_id)
 
 
@@ -153,7 +154,7 @@ class PatientStorage(RDBStorage):
     """A database on a server that may go away for a while: nothing is lost, and calls wait up to ``PATIENCE``."""
 
     def __init__(self, url: str) -> None:
-        beats: Any = {"heartbeat_interval": BEAT, "grace_period": SILENCE}
+        beats: Any = {"heartbeat_interval": BEAT, "grace_period": SILENCE} if url.startswith("postgresql") else {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             super().__init__(
