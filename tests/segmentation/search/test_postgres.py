@@ -110,7 +110,7 @@ def assert_each_trained_once(url, seed_table, whole):
 def searcher(run, server, tmp_path):
     """Starts a search in a process of its own, which writes down each training and, at the end, its table."""
 
-    def searcher(name, batch_size, before=lambda _: time.sleep(0.2)):
+    def searcher(name, batch_size, before):
         process = os.fork()
         if process == 0:
             try:
@@ -126,6 +126,14 @@ def searcher(run, server, tmp_path):
     return searcher
 
 
+def wait_for(*files):
+    """Wait until each search has begun a trial."""
+    for _ in range(600):
+        if all(file.exists() and file.read_text() for file in files):
+            return
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 @pytest.mark.fault(
     scenario="two searches on one study in PostgreSQL",
@@ -133,10 +141,11 @@ def searcher(run, server, tmp_path):
     outcome="share the trials; both end with the same table",
 )
 def test_two_searchers_on_one_study_lose_and_repeat_no_trial(server, run, searcher, tmp_path):
+    files = [tmp_path / "one.txt", tmp_path / "two.txt"]
     whole = run(Actor(), "whole", 1, None)
-    both = [searcher(name, 1) for name in ("one", "two")]
+    both = [searcher(name, 1, lambda number: number == 1 and wait_for(*files)) for name in ("one", "two")]
     assert [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in both] == [0, 0]
-    trained = [(tmp_path / f"{name}.txt").read_text().splitlines() for name in ("one", "two")]
+    trained = [file.read_text().splitlines() for file in files]
     assert all(trained)
     assert len({*trained[0], *trained[1]}) == len(trained[0]) + len(trained[1]) == whole["trial"].nunique()
     tables = [pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("one", "two")]
@@ -149,7 +158,13 @@ def test_two_searchers_on_one_study_lose_and_repeat_no_trial(server, run, search
 def test_a_trial_whose_search_is_killed_is_begun_again_by_another(server, searcher, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "BEAT", 1)
     monkeypatch.setattr(study, "SILENCE", 3)
-    long = searcher("two", 4, before=lambda number: time.sleep(4 if number == 1 else 0))  # longer than SILENCE, alive
+
+    def take_long(number):
+        if number == 1:
+            wait_for(tmp_path / "one.txt")
+            time.sleep(4)  # longer than SILENCE, but alive
+
+    long = searcher("two", 4, take_long)
     dying = searcher("one", 4, before=lambda _: os.kill(os.getpid(), signal.SIGKILL))
     ended = [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in (dying, long)]
     assert ended == [-signal.SIGKILL, 0]
