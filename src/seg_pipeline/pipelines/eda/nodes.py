@@ -127,7 +127,7 @@ def estimate_memory(images: DataFrame, dataset: DatasetParams, training: Trainin
 
 
 def plot_memory(memory_estimate: dict) -> Figure:
-    """Bar chart of the memory estimate."""
+    """Chart of the memory estimate."""
     return seg.plotting.plot_memory(memory_estimate, seg.data.readable)
 
 
