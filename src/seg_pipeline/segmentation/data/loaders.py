@@ -22,7 +22,7 @@ from seg_pipeline.segmentation.data.augmentation import (
     make_augmentation,
 )
 from seg_pipeline.segmentation.data.cache import PixelCache, open_cache
-from seg_pipeline.segmentation.data.datasets import Augment, fitted_shapes, make_dataset
+from seg_pipeline.segmentation.data.datasets import Augment, Draw, fitted_shapes, make_dataset
 from seg_pipeline.segmentation.data.memory import DEVICE_SHARE, CacheMode, readable
 from seg_pipeline.segmentation.data.resident import ResidentLoader, resident_bytes
 from seg_pipeline.segmentation.data.sampler import EpochSampler
@@ -92,6 +92,16 @@ class EpochLoader:
             yield batch
 
 
+class FromHereOn:
+    """Batch sampler of an ``EpochLoader``: the batches of ``order`` without end."""
+
+    def __init__(self, order: EpochSampler) -> None:
+        self.order = order
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        return self.order.from_here_on()
+
+
 class Loaders(NamedTuple):
     train: EpochLoader
     val: Loader | ResidentLoader
@@ -157,12 +167,12 @@ def make_loaders(
     if stays_on_device(drawn, whole, config, compute, device):
         parameters = drawn.parameters if on_device else None
         loaders = (
-            ResidentLoader(drawn, order, device, parameters=parameters),
+            ResidentLoader(drawn, FromHereOn(order), device, parameters=parameters),
             ResidentLoader(whole, batches, device),
         )
     else:
         loader = partial(_loader, compute=compute, device=device, workers=workers)
-        loaders = loader(drawn, order), loader(whole, batches)
+        loaders = loader(drawn, FromHereOn(order)), loader(whole, batches)
     return Loaders(
         train=EpochLoader(loaders[0], order),
         val=loaders[1],

@@ -27,7 +27,7 @@ def check_shares(batch_size: int, num_images: int, world: int) -> None:
 
 
 class EpochSampler(Sampler[list[Draw]]):
-    """The batches of each epoch for this process, as lists of ``Draw``.
+    """The batches of an epoch for this process, as lists of ``Draw``.
 
     With these keys instead of plain indices, a worker reproduces a sample from (seed, epoch, index, repeat) alone, so
     neither the number of workers nor prefetching or a resume can change it. An epoch has as many draws as images,
@@ -79,13 +79,19 @@ class EpochSampler(Sampler[list[Draw]]):
         return len(self.image_ids) // self.batch_size
 
     def __iter__(self) -> Iterator[list[Draw]]:
+        yield from self._batches(self.epoch, self.start)
+
+    def from_here_on(self) -> Iterator[list[Draw]]:
         """The batches of this epoch and of all that follow, without end."""
-        start = self.start
-        for epoch in count(self.epoch):
-            order = self._order(epoch)
-            for step in range(start, len(self)):
-                yield [Draw(epoch, index, repeat, label) for index, repeat, label in order[self._part(step)].tolist()]
-            start = 0
+        first = self.epoch
+        yield from self._batches(first, self.start)
+        for epoch in count(first + 1):
+            yield from self._batches(epoch, 0)
+
+    def _batches(self, epoch: int, start: int) -> Iterator[list[Draw]]:
+        order = self._order(epoch)
+        for step in range(start, len(self)):
+            yield [Draw(epoch, index, repeat, label) for index, repeat, label in order[self._part(step)].tolist()]
 
     def ids(self, epoch: int, step: int) -> list[str]:
         """Image ids of this process's part of a batch."""
