@@ -177,7 +177,7 @@ def test_a_batch_of_five_in_parts_of_four_leaves_no_single_image(manifest, confi
 
 
 def test_loader_workers_end_with_the_training(manifest, config):
-    """Not when the garbage is collected, which waits 5 s for each worker: 80 s per trial of a search with 8 of them."""
+    """Not when the garbage is collected, which waits 5 s for each worker."""
     gc.disable()
     try:
         moments = train(manifest, config.changed({"fit.epochs": 2}), ComputeSettings(cache="none", num_workers=1))
