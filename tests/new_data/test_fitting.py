@@ -9,7 +9,7 @@ from seg_pipeline.new_data.fitting import Facts, alike, fitted, look, merged
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.objects.label_maps import encode_labels
 
-PLAIN = Facts({"left to right": 0.0, "top to bottom": 0.0, "by a quarter": 0.0}, 400.0, 200, 200, 12, False, False)
+PLAIN = Facts({"left to right": 0.0, "top to bottom": 0.0, "by a quarter": 0.0}, 400.0, 200, 200, 12, False)
 WHOLE = {"input": {"size": [192, 192], "resize_mode": "resize"}}
 
 
@@ -125,22 +125,6 @@ def test_small_objects_are_measured_one_by_one(tmp_path):
     rows = drawn(tmp_path, lambda mask, _: np.copyto(mask, labels > 0, casting="unsafe"))
     assert look(rows).smallest_object == 200
     assert look(rows.assign(object_map_blob=encode_labels(labels))).smallest_object == 100
-
-
-@pytest.mark.parametrize(
-    ("smallest", "scale"),
-    [
-        (120.0, None),  # 0.82, nearly the whole size
-        (150.0, 0.73),
-        (320.0, 0.5),  # 80 pixels
-        (8000.0, 0.25),  # a window shows the whole image
-    ],
-)
-def test_objects_that_are_counted_may_be_smaller(smallest, scale):
-    windows = {"input": {"size": [256, 256], "resize_mode": "crop", "scale": 1.0, "zoom": 1.5}}
-    facts = PLAIN._replace(height=1024, width=1600, smallest_object=smallest, objects=True)
-    assert chosen(facts, training=windows)["training"].get("input", {"scale": None})["scale"] == scale
-    assert "input" not in chosen(facts._replace(objects=False), training=windows)["training"]
 
 
 def test_images_of_one_folder_do_not_show_where_classes_lie_as_if_unrelated(tmp_path):

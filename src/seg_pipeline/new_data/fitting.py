@@ -30,10 +30,6 @@ SIDED = re.compile(r"(?i)(^|[^a-z])(left|right|l|r)([^a-z]|$)")
 
 FEWEST_PIXELS = 25
 """Area at the network's input that a small object should keep: 5 x 5 pixels."""
-WINDOW = 256
-"""Side of the network's input, unless images are smaller."""
-ENOUGH_PIXELS = 80
-"""Area at the network's input that suffices to count objects: about 9 x 9 pixels."""
 SMALL = 10
 """Percentile of the objects' areas that counts as small."""
 SPECK = 4
@@ -73,8 +69,6 @@ class Facts(NamedTuple):
     """Median size of the images."""
     groups: int
     colour: bool
-    objects: bool
-    """Whether the masks number objects, which are to be counted."""
 
 
 def look(manifest: pd.DataFrame) -> Facts:
@@ -100,7 +94,6 @@ def look(manifest: pd.DataFrame) -> Facts:
         int(manifest["width"].median()),
         len(maps),
         bool((manifest["channels"] == 3).mean() > 0.5),
-        any(str(column).startswith(OBJECT_MAP) for column in manifest),
     )
 
 
@@ -176,10 +169,7 @@ def merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scale_for_objects(given: dict[str, Any], facts: Facts) -> tuple[dict, str] | None:
-    """Larger images, or windows instead of whole images, where the smallest objects would shrink to a few pixels.
-
-    Smaller images where objects are counted that remain large enough: windows then show more of each image.
-    """
+    """Larger images, or windows instead of whole images, where the smallest objects would shrink to a few pixels."""
     if facts.smallest_object is None:
         return None
     whole = "size" in given and given.get("resize_mode") != "crop"
@@ -188,13 +178,6 @@ def _scale_for_objects(given: dict[str, Any], facts: Facts) -> tuple[dict, str] 
     else:
         scale = given.get("scale", 1.0)
     kept = min(1.0, (FEWEST_PIXELS / max(facts.smallest_object, 1)) ** 0.5)
-    enough = round(max((ENOUGH_PIXELS / facts.smallest_object) ** 0.5, WINDOW / min(facts.height, facts.width)), 2)
-    if facts.objects and not whole and enough <= 0.8 * scale:
-        why = (
-            f"objects are counted, and small ones have {facts.smallest_object:.0f} pixels: windows of images scaled by "
-            f"{enough:g}, where they have {facts.smallest_object * enough**2:.0f}"
-        )
-        return {"input": _windows(facts, enough)}, why
     if scale >= 0.95 * kept or (whole and min(facts.height, facts.width) < 64):
         return None
     kept = round(kept, 2)
@@ -202,12 +185,8 @@ def _scale_for_objects(given: dict[str, Any], facts: Facts) -> tuple[dict, str] 
         f"small objects have {facts.smallest_object:.0f} pixels and would have "
         f"{facts.smallest_object * scale**2:.0f} in images scaled by {scale:.2g}: windows of images scaled by {kept:g}"
     )
-    return {"input": _windows(facts, kept)}, why
-
-
-def _windows(facts: Facts, scale: float) -> dict[str, Any]:
-    side = WINDOW if min(facts.height, facts.width) * scale >= WINDOW - 1 else 128  # scales are rounded
-    return {"size": [side, side], "resize_mode": "crop", "scale": scale, "zoom": 1.5}
+    side = 256 if min(facts.height, facts.width) * kept >= 256 else 128
+    return {"input": {"size": [side, side], "resize_mode": "crop", "scale": kept, "zoom": 1.5}}, why
 
 
 def _augmentation(facts: Facts, classes: list[str]) -> tuple[str, str]:
