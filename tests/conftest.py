@@ -7,7 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -106,6 +108,30 @@ class SmokeRun(NamedTuple):
     out: Path
     tracking_uri: str
     process: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def running_after() -> Callable[[list[psutil.Process]], list[psutil.Process]]:
+    """Waits up to two minutes for processes to end, and kills and gives those that have not.
+
+    A zombie has ended: it waits for whoever inherited it to ask for its exit status.
+    """
+
+    def ended(process: psutil.Process) -> bool:
+        try:
+            return process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    def wait(processes: list[psutil.Process]) -> list[psutil.Process]:
+        deadline = time.monotonic() + 120  # loky's own workers wait for five minutes
+        while (left := [one for one in processes if not ended(one)]) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        for one in left:
+            one.kill()
+        return left
+
+    return wait
 
 
 def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:

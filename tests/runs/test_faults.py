@@ -267,7 +267,7 @@ def test_a_locale_without_utf_8_changes_nothing(processed):
     command="data_processing, hparam_search, training, export, inference",
     outcome="a rerun gives the files of an undisturbed run; no process, temporary file or open mlflow run is left",
 )
-def test_whatever_is_interrupted_a_rerun_gives_what_an_undisturbed_run_gives(project):
+def test_whatever_is_interrupted_a_rerun_gives_what_an_undisturbed_run_gives(project, running_after):
     times = {}
     for pipeline in KILLS:
         command = project.start(pipeline, params=params(pipeline))
@@ -295,8 +295,7 @@ def test_whatever_is_interrupted_a_rerun_gives_what_an_undisturbed_run_gives(pro
         status, output = project.run(pipeline, params=params(pipeline))
         assert status == 0, output[-3000:]
         assert "Traceback" not in output
-    _, alive = psutil.wait_procs(workers(project), timeout=120)
-    assert alive == []
+    assert running_after(workers(project)) == []
     one, other = outputs(undisturbed), outputs(project.data)
     assert one.keys() - other.keys() == set()
     more = [name for name in other.keys() - one.keys() if not any(Path(name).match(kind) for kind in OF_ONE_RUN)]

@@ -91,12 +91,12 @@ def test_a_task_that_kills_every_worker_can_have_another_value(processes):
     assert list(map_ordered(processes, die, range(5), instead=lambda number: -number)) == [0, 1, -2, 3, 4]
 
 
-def test_tasks_that_nobody_wants_any_more_end(processes):
+def test_tasks_that_nobody_wants_any_more_end(processes, running_after):
     found = map_ordered(processes, time.sleep, [0, 600, 600, 600])
     next(found)
     workers = [psutil.Process(pid) for pid in processes._pool._processes]
     found.close()
-    assert not psutil.wait_procs(workers, timeout=120)[1]
+    assert running_after(workers) == []
 
 
 INTERRUPTED = """
@@ -112,14 +112,14 @@ for _ in map_ordered(Processes(2), time.sleep, [0, 600, 600, 600]):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_workers():
+def test_ctrl_c_ends_the_workers(running_after):
     command, pipe = [sys.executable, "-c", INTERRUPTED], subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
         assert process.stdout.readline() == "at work\n"
         workers = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes
         said = process.communicate(timeout=120)[1]
-    assert not psutil.wait_procs(workers, timeout=120)[1]
+    assert running_after(workers) == []
     assert said.endswith("KeyboardInterrupt\n")
     assert "a worker died" not in said
 

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
@@ -68,24 +67,11 @@ print("at work", flush=True)
 @pytest.mark.parametrize(
     "code", [MEASURE, LOAD, DECODE, SEARCH, APART], ids=["map", "data loader", "server", "search", "decoder"]
 )
-def test_workers_of_a_killed_process_end(code):
+def test_workers_of_a_killed_process_end(code, running_after):
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdout.readline() == b"at work\n"
         workers = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGKILL)
         process.wait()
     assert workers
-    deadline = time.monotonic() + 120  # loky's own workers wait for five minutes
-    while (alive := [one for one in workers if not ended(one)]) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    for worker in alive:
-        worker.kill()
-    assert not alive
-
-
-def ended(process):
-    """Also if whoever inherited it has not asked for its exit status yet."""
-    try:
-        return process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    assert running_after(workers) == []
