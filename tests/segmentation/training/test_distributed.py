@@ -1,11 +1,10 @@
 """Two processes on the CPU against one, with the same global batches."""
 
-import contextlib
 import gc
 import json
+import os
+import signal
 import socket
-import subprocess
-import sys
 import time
 import weakref
 from dataclasses import replace
@@ -53,7 +52,8 @@ def test_two_processes_train_the_model_of_one_although_one_of_them_is_killed(man
     """After the kill both start again from the newest state."""
     moments = train(manifest, comparable, TWO)
     epochs = [len(next(moments).history)]
-    trainers = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    (server,) = [child for child in psutil.Process().children() if "forkserver" in " ".join(child.cmdline())]
+    trainers = server.children()
     assert len(trainers) == 2
     trainers[1].kill()
     for together in moments:
@@ -77,25 +77,26 @@ def assert_same_training(together, alone):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # it imports torch in eight processes
-def test_two_machines_train_the_model_of_one_although_one_of_them_fails(manifest, comparable, alone, tmp_path):
+def test_two_machines_train_the_model_of_one_although_one_of_them_fails(manifest, comparable, alone, warm, tmp_path):
     """The second machine is `seg-pipeline join` in another process; after a kill, another one takes its place."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
-    compute = replace(TWO, devices=1, nodes=2, endpoint=endpoint, shared_folder=str(tmp_path))
-    command = [sys.executable, "-m", "seg_pipeline", "join", str(tmp_path), "--idle", "30"]
-    with subprocess.Popen(command) as first, contextlib.ExitStack() as others:
-        moments = train(manifest, comparable, compute)
-        epochs = [len(next(moments).history)]
-        first.kill()
-        second = others.enter_context(subprocess.Popen(command))
-        for together in moments:
-            epochs.append(len(together.history))
-        second.kill()
+    shared = tmp_path / "shared"
+    compute = replace(TWO, devices=1, nodes=2, endpoint=endpoint, shared_folder=str(shared))
+    join = ("join", shared, "--idle", "30")
+    first = warm.start(*join, program="seg-pipeline", cwd=str(tmp_path))
+    moments = train(manifest, comparable, compute)
+    epochs = [len(next(moments).history)]
+    os.kill(first.process, signal.SIGKILL)
+    second = warm.start(*join, program="seg-pipeline", cwd=str(tmp_path))
+    for together in moments:
+        epochs.append(len(together.history))
+    os.kill(second.process, signal.SIGKILL)
+    assert (first.wait(), second.wait()) == (-signal.SIGKILL, -signal.SIGKILL)
     assert epochs == sorted(epochs)
     assert_same_training(together, alone)
-    assert not list(tmp_path.iterdir())
+    assert not list(shared.iterdir())
 
 
 @pytest.mark.fault(
@@ -141,7 +142,7 @@ def test_a_failure_says_what_one_process_would_have_said(manifest, config):
 @pytest.mark.parametrize("mark", [distributed.STOP, distributed.FAILURE])
 def test_a_process_that_starts_again_in_vain_ends_at_once(mark, tmp_path):
     (tmp_path / mark).touch()
-    distributed._work(str(tmp_path), parent=0, cache=None)  # without job.json, environment and parent
+    distributed._work(str(tmp_path), cache=None)  # without job.json, environment and parent
 
 
 def test_images_are_decoded_once_for_all_processes(manifest, config, tmp_path, monkeypatch):

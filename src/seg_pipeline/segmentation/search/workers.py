@@ -5,7 +5,6 @@ share of one ``ProcessPoolExecutor``, because a process that dies breaks its who
 """
 
 import logging
-import multiprocessing
 import os
 import pickle
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import torch
 
 from seg_pipeline.segmentation.parallel.cluster import engine, make_executor
 from seg_pipeline.segmentation.parallel.executors import InProcess, TaskExecutor
-from seg_pipeline.segmentation.parallel.workers import exit_with_parent
+from seg_pipeline.segmentation.parallel.workers import exit_with_parent, fork_server
 from seg_pipeline.segmentation.settings.search import PoolSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 
@@ -75,13 +74,10 @@ def gpus_of_workers(workers: int, compute: ComputeSettings) -> list[str | None]:
 
 
 class OneProcess(TaskExecutor, ProcessPoolExecutor):
-    """Another process, spawned rather than forked, because CUDA and threads do not survive a fork."""
+    """Another process, no fork of this one, because CUDA and threads do not survive a fork."""
 
     def __init__(self, gpus: str | None = None) -> None:
-        context = multiprocessing.get_context("spawn")
-        ProcessPoolExecutor.__init__(
-            self, 1, mp_context=context, initializer=_prepare_process, initargs=(os.getpid(), gpus)
-        )
+        ProcessPoolExecutor.__init__(self, 1, mp_context=fork_server(), initializer=_prepare_process, initargs=(gpus,))
 
     def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
         try:
@@ -103,8 +99,8 @@ def _call(pickled: bytes) -> Any:
     return function(*arguments, **options)
 
 
-def _prepare_process(parent: int, gpus: str | None) -> None:
-    exit_with_parent(parent)
+def _prepare_process(gpus: str | None) -> None:
+    exit_with_parent()
     if gpus is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # CUDA reads it at its first use, which is in the first trial
     logging.getLogger("seg_pipeline").setLevel(logging.WARNING)  # the parent reports progress

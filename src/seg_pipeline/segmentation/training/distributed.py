@@ -30,7 +30,7 @@ from seg_pipeline import __version__
 from seg_pipeline.segmentation.data.sampler import check_shares
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.parallel import cluster
-from seg_pipeline.segmentation.parallel.workers import exit_with_parent
+from seg_pipeline.segmentation.parallel.workers import exit_with_parent, fork_server
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.storage.atomic import SCRATCH, ScratchFolder, replacing
@@ -190,20 +190,20 @@ def _launch(folder: Path, compute: ComputeSettings, failure: list[Exception], *,
         local_addr="127.0.0.1" if job["nodes"] == 1 else None,
         max_restarts=compute.restarts,
         monitor_interval=0.2,
-        start_method="spawn",
+        start_method=fork_server().get_start_method(),
     )
     try:
-        elastic_launch(launch, _work)(str(folder), os.getpid(), None if cache is None else str(cache))
+        elastic_launch(launch, _work)(str(folder), None if cache is None else str(cache))
     except (ChildFailedError, RendezvousError) as error:
         failure.append(error)
 
 
-def _work(name: str, parent: int, cache: str | None) -> None:
+def _work(name: str, cache: str | None) -> None:
     """Run one process, which trains from the newest state in the folder."""
     folder = Path(name)
     if any((folder / file).exists() for file in (STOP, FAILURE)):
         return  # started again in vain: only what ends without an error ends for good
-    exit_with_parent(parent, stop=(folder / STOP).exists)
+    exit_with_parent(stop=(folder / STOP).exists)
     torch.set_num_threads(max(1, joblib.cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])))
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     job |= {} if cache is None else {"cache": cache}
