@@ -28,7 +28,7 @@ def run(first, other, tmp_path):
         "manifest": first,
         "params:scores": ScoreSettings(),
         "params:evaluation": EvaluationParams(),
-        "params:agreement": AgreementParams(other=other),
+        "params:agreement": AgreementParams(compare_with=other),
         "params:seed": 1,
     }
     entries = {name: MemoryDataset(value) for name, value in values.items()}
@@ -54,10 +54,10 @@ def test_two_manifests_become_a_page(tmp_path):
 @pytest.mark.parametrize(
     ("other", "text"),
     [
-        (None, "no other reader: set `agreement.other` to the data_root"),
+        (None, "no other reader: set `agreement.compare_with` to the data_root"),
         (
             "nowhere",
-            "`agreement.other`: there is no nowhere/05_model_input/manifest.parquet; run `kedro run --pipeline",
+            "`agreement.compare_with`: there is no nowhere/05_model_input/manifest.parquet; run `kedro run --pipeline",
         ),
     ],
 )

@@ -8,7 +8,7 @@ from seg_pipeline.segmentation.settings.training import MeasureSettings
 
 
 class AgreementParams(Params):
-    other: str | None = None
+    compare_with: str | None = None
     """`data_root` of the environment that has another reader's masks of the same images; its data_processing must have
     run."""
 

@@ -1,6 +1,7 @@
 """Renamed and removed parameters, so that the check before a run can name the replacement."""
 
 RENAMED = {
+    "agreement.other": "agreement.compare_with",
     "data_processing.annotations.form": "data_processing.annotations.mask_format",
     "data_processing.annotations.several_per_class": "data_processing.annotations.multiple_masks",
     "data_processing.exclude": "data_processing.excluded_images",

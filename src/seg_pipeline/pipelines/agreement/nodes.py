@@ -12,7 +12,7 @@ def compare_readers(
     """Scores of the other reader's masks against this environment's, per image too, and the Bland-Altman plot."""
     agreement = seg.metrics.compare_readers(
         manifest,
-        seg.metrics.read_other_manifest(params.other),
+        seg.metrics.read_other_manifest(params.compare_with),
         scores=scores,
         measures=evaluation.measures,
         seed=seed,
@@ -20,7 +20,7 @@ def compare_readers(
     )
     differences = {name: one["area_difference"] for name, one in agreement.scores["classes"].items()}
     chart = seg.plotting.plot_area_differences(agreement.images, differences, unit=agreement.scores["area_unit"])
-    return {**agreement.scores, "other": params.other}, agreement.images, chart
+    return {**agreement.scores, "other": params.compare_with}, agreement.images, chart
 
 
 def write_agreement_page(reader_agreement: dict, images: DataFrame, area_chart: bytes) -> str:

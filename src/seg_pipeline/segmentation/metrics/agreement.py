@@ -37,12 +37,14 @@ def read_other_manifest(data_root: str | None) -> pd.DataFrame:
         ValueError: no folder is given, or it has no manifest.
     """
     if data_root is None:
-        raise ValueError("no other reader: set `agreement.other` to the data_root of the environment with their masks")
+        raise ValueError(
+            "no other reader: set `agreement.compare_with` to the data_root of the environment with their masks"
+        )
     file = Path(data_root) / MANIFEST
     if not file.exists():
         raise ValueError(
-            f"`agreement.other`: there is no {file}; run `kedro run --pipeline data_processing` in the environment "
-            "with the other reader's masks, and give its data_root"
+            f"`agreement.compare_with`: there is no {file}; run `kedro run --pipeline data_processing` in the "
+            "environment with the other reader's masks, and give its data_root"
         )
     return pd.read_parquet(file)
 
