@@ -1,12 +1,20 @@
 """Nodes of data_processing that do more than call one function."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
+from kedro.io import DataCatalog, MemoryDataset
+from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
 from seg_pipeline import segmentation as seg
+from seg_pipeline.datasets.atomic import ParquetDataset
 from seg_pipeline.params import DataProcessingParams, DatasetParams
 from seg_pipeline.pipelines.data_processing import create_pipeline, nodes
+from seg_pipeline.segmentation.manifest.files import index_files
+from seg_pipeline.segmentation.phantom import write_phantom
+from seg_pipeline.segmentation.storage import stored_columns
 
 PARAMS = {"annotations": {"mask_format": "files"}}
 
@@ -91,3 +99,55 @@ def test_how_well_annotators_agree_is_kept(caplog):
     assert dice == pytest.approx(20 / 30)
     assert kappa == pytest.approx((0.9 - 0.74) / (1 - 0.74))  # 20 and 10 of 100 pixels: 0.2 * 0.1 + 0.8 * 0.9 by chance
     assert "several people annotated 1 images; mean Dice between two of them: 0.667" in caplog.messages
+
+
+def process(raw: Path, out: Path) -> dict[str, pd.DataFrame]:
+    """The tables that data_processing makes of a phantom, saved and loaded between nodes."""
+    given = {
+        "annotations": {
+            "mask_format": "rle",
+            "rle_order": "C",
+            "columns": {"image_id": "id", "class": "class", "mask": "segmentation"},
+        }
+    }
+    pattern = r"(?P<group>case\d+)/(?P<series>case\d+_day\d+)/scans/slice_(?P<slice>(?P<frame>\d+))_.*\.png"
+    known = {
+        "raw_metadata": pd.read_csv(raw / "train.csv", dtype="str", keep_default_na=False, na_values=[""]),
+        "image_files": index_files(
+            raw / "train", glob="**/*.png", pattern=pattern, columns={"image_id": "{series}_slice_{slice}"}
+        ),
+        "mask_files": pd.DataFrame(),
+        "excluded_images": None,
+        "predefined_splits": None,
+        "previous_measurements": None,
+        "measured_parts": out / "parts",
+        "params:dataset": DatasetParams(task="multilabel", classes=["large_bowel", "small_bowel", "stomach"]),
+        "params:data_processing": DataProcessingParams(**given),
+        "params:seed": 1,
+    }
+    memory = {name: MemoryDataset(data) for name, data in known.items()} | {
+        name: MemoryDataset() for name in ("num_rows_read", "findings_page")
+    }
+    pipeline = create_pipeline()
+    tables = {
+        name: ParquetDataset(filepath=(out / f"{name}.parquet").as_posix())
+        for name in pipeline.all_outputs() - set(memory)
+    }
+    SequentialRunner().run(pipeline, DataCatalog(memory | tables))
+    return {name: pd.read_parquet(out / f"{name}.parquet") for name in tables}
+
+
+@pytest.mark.slow
+def test_masks_that_stay_on_disk_give_the_same_tables(tmp_path, monkeypatch):
+    write_phantom(
+        tmp_path / "raw", num_cases=4, days_per_case=1, frames_per_series=(6, 6), size=64, other_size=(64, 72)
+    )
+    in_memory = process(tmp_path / "raw", tmp_path / "memory")
+    for name, least in (("LEAST_ROWS", 0), ("BLOCK", 4), ("GROUP", 8)):
+        monkeypatch.setattr(stored_columns, name, least)
+    stored = process(tmp_path / "raw", tmp_path / "stored")
+    assert len(stored["manifest"]) > 16
+    assert len(list((tmp_path / "stored").glob(".*.arrow"))) == 7
+    assert not list((tmp_path / "memory").glob(".*.arrow"))
+    for name, table in in_memory.items():
+        pd.testing.assert_frame_equal(stored[name], table, obj=name)

@@ -36,7 +36,24 @@ _UTF_8 = {  # Kedro takes the encoding of the locale
 
 
 class ParquetDataset(Atomic, pandas.ParquetDataset):
-    pass
+    """Of which the masks of a large table stay on disk, see ``stored_columns``."""
+
+    def load(self) -> Any:
+        if self._protocol != "file" or self._load_args:
+            return super().load()
+        from seg_pipeline.segmentation.storage.stored_columns import read_table
+
+        return read_table(Path(self._get_load_path()))
+
+    def save(self, data: Any) -> None:
+        if self._protocol != "file" or self._save_args:
+            super().save(data)
+            return
+        from seg_pipeline.segmentation.storage.stored_columns import write_table
+
+        with replacing(Path(self._get_save_path())) as path:
+            write_table(data, path)
+        self._invalidate_cache()
 
 
 class CSVDataset(Atomic, pandas.CSVDataset):

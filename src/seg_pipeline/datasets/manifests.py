@@ -33,7 +33,7 @@ class ManifestsDataset(Described, AbstractDataset["NoReturn", dict[str, "pd.Data
         self.metadata = metadata
 
     def load(self) -> dict[str, pd.DataFrame]:
-        import pandas as pd
+        from seg_pipeline.segmentation.storage.stored_columns import read_table
 
         for name, path in self._sources.items():
             if not path.is_file():
@@ -41,7 +41,7 @@ class ManifestsDataset(Described, AbstractDataset["NoReturn", dict[str, "pd.Data
                     f"source {name}: no manifest {path}; make it with `kedro run --env {name} --pipeline "
                     "data_processing`, or correct the path in the catalog's `source_manifests.sources`"
                 )
-        return {name: pd.read_parquet(path) for name, path in self._sources.items()}
+        return {name: read_table(path) for name, path in self._sources.items()}
 
     def save(self, data: NoReturn) -> NoReturn:
         raise DatasetError(

@@ -10,7 +10,6 @@ import weakref
 from dataclasses import replace
 from pathlib import Path
 
-import pandas as pd
 import psutil
 import pytest
 import torch
@@ -169,7 +168,7 @@ def test_images_are_decoded_once_for_all_processes(manifest, config, tmp_path, m
 def test_a_process_trains_without_the_manifest_if_all_images_are_decoded(manifest, config, tmp_path, monkeypatch):
     """Nor does it hash it: all masks of a million images would be in the memory of each process twice."""
     compute = replace(TWO, cache="auto")
-    read, tables, left = pd.read_parquet, [], []
+    read, tables, left = distributed.read_table, [], []
 
     def reading(path):
         table = read(path)
@@ -182,7 +181,7 @@ def test_a_process_trains_without_the_manifest_if_all_images_are_decoded(manifes
         return iter(())
 
     def states(folder, _):
-        monkeypatch.setattr(distributed.pd, "read_parquet", reading)
+        monkeypatch.setattr(distributed, "read_table", reading)
         monkeypatch.setattr(distributed, "data_hash", lambda _: pytest.fail("a process hashes the manifest"))
         distributed._train(folder, json.loads((folder / "job.json").read_text()), CPU)
         return iter(())

@@ -10,6 +10,8 @@ from typing import Literal
 
 import pandas as pd
 
+from seg_pipeline.segmentation.storage.stored_columns import StoredColumn
+
 Kind = Literal["text", "integer", "number", "boolean", "list"]
 
 CLASS = "<class>"
@@ -107,12 +109,11 @@ def _is_kind(values: pd.Series, kind: Kind) -> bool:
     types = pd.api.types
     if values.empty:
         return True  # a column of missing values only has lost its type
-    if kind == "text":
-        return types.is_string_dtype(values)
-    if kind == "integer":
-        return types.is_integer_dtype(values)
-    if kind == "boolean":
-        return types.is_bool_dtype(values)
+    if isinstance(values.array, StoredColumn):
+        return kind == ("list" if values.array.holds_lists else "text")
+    checks = {"text": types.is_string_dtype, "integer": types.is_integer_dtype, "boolean": types.is_bool_dtype}
+    if kind in checks:
+        return checks[kind](values)
     if kind == "number":
         return types.is_numeric_dtype(values) and not types.is_bool_dtype(values)
     return bool(values.map(lambda value: hasattr(value, "__len__") and not isinstance(value, str)).all())

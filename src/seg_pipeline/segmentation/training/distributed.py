@@ -34,6 +34,7 @@ from seg_pipeline.segmentation.parallel.workers import exit_with_parent, fork_se
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.storage.atomic import SCRATCH, ScratchFolder, replacing
+from seg_pipeline.segmentation.storage.stored_columns import read_table, write_table
 from seg_pipeline.segmentation.training.processes import TrainingFailed, join
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def train_together(
     shared, endpoint = _meeting_place(compute)
     with ScratchFolder(shared) as name:
         folder = Path(name)
-        manifest.to_parquet(folder / "manifest.parquet")
+        write_table(manifest, folder / "manifest.parquet")
         cache = cache_folder or folder / "pixel_cache"
         open_caches(manifest, config, mode=compute.cache, folder=cache, shared=True)  # once, here: all find it
         if saved is not None:
@@ -146,7 +147,7 @@ def _join_job(folder: Path, job: dict, cache: Path) -> list[str]:
         )
     compute, config = ComputeSettings(**job["compute"]), TrainingConfig.from_dict(job["config"])
     log.info("joining %s at %s with %d processes", folder.name, job["endpoint"], compute.devices)
-    open_caches(pd.read_parquet(folder / "manifest.parquet"), config, mode=compute.cache, folder=cache, shared=True)
+    open_caches(read_table(folder / "manifest.parquet"), config, mode=compute.cache, folder=cache, shared=True)
     failure: list[Exception] = []
     _launch(folder, compute, failure, cache=cache)
     return [str(error) for error in failure]
@@ -222,7 +223,7 @@ def _train(folder: Path, job: dict, device: torch.device) -> None:
     from seg_pipeline.segmentation.training import epoch
     from seg_pipeline.segmentation.training.state import restore, start
 
-    manifest, compute = pd.read_parquet(folder / "manifest.parquet"), ComputeSettings(**job["compute"])
+    manifest, compute = read_table(folder / "manifest.parquet"), ComputeSettings(**job["compute"])
     newest = _newest(folder)
     if newest >= 0:
         state = restore(_read(folder, newest), device)
