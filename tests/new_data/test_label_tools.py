@@ -61,6 +61,36 @@ def test_an_export_becomes_an_environment(tool, tmp_path, capsys):
         assert manifest["split"].value_counts().to_dict() == {"train": 4, "val": 2}
 
 
+@pytest.mark.parametrize("separator", ["  ", "\t"])
+def test_yolo_with_other_blanks_and_an_image_without_labels(separator, tmp_path):
+    for index in range(3):
+        (tmp_path / "raw/images").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scene(index)[0]).save(tmp_path / f"raw/images/{index}.png")
+    (tmp_path / "raw/labels").mkdir()
+    for index in range(2):
+        words = [str(index), "0", "0", "0.5", "0", "0.5", "1", "0", "1"]
+        (tmp_path / f"raw/labels/{index}.txt").write_text(separator.join(words))
+    (tmp_path / "raw/data.yaml").write_text("names: [yes, no ]\n")
+    manifest, findings, names = made(tmp_path / "raw", tmp_path / "mine", {})
+    assert names == ["no", "yes"]
+    assert manifest["image_id"].tolist() == ["0", "1"]
+    assert findings["image_id"].tolist() == ["2"]
+    assert "set `empty_images: negative` in the catalog" in findings["reason"].item()
+
+
+def test_names_of_classes_have_no_outer_blanks(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for index, label in enumerate(["vein", "vein ", " vein"]):
+        Image.fromarray(scene(index)[0]).save(raw / f"{index}.png")
+        shape = {"label": label, "points": [[1, 1], [4, 1], [4, 4]], "shape_type": "polygon"}
+        content = json.dumps({"shapes": [shape], "imagePath": f"{index}.png"})
+        (raw / f"{index}.json").write_text("\ufeff" + content if index else content, encoding="utf-8")
+    manifest, findings, names = made(raw, tmp_path / "mine", {})
+    assert (names, len(manifest), len(findings)) == (["vein"], 3, 0)
+    assert (manifest["area_vein"] > 0).all()
+
+
 def test_several_annotators_are_a_question(tmp_path):
     draw(tmp_path / "raw", "label_studio")
     path = tmp_path / "raw/label_studio.json"

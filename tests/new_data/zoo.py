@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pandas as pd
+import tifffile
 from PIL import Image
 
 from seg_pipeline.segmentation.images.masks import encode_rle
 
 SHAPE = 16, 24
+Kind = Callable[[Path, str, dict[str, np.ndarray]], dict[str, np.ndarray]]
 NUMBER = 8
 
 
@@ -110,14 +113,16 @@ PLACES: dict[str, tuple[str, str]] = {
 }
 
 
-def pictures(root: Path, place: str = "images masks", name: str = "plain", kind: str = "indexed") -> Truth:
+def pictures(root: Path, place: str = "images masks", name: str = "plain", kind: str | Kind = "indexed") -> Truth:
     """Images and one mask each."""
     image_at, mask_at = PLACES[place]
     truth = {}
     for index in range(NUMBER):
         image, masks = scene(index)
         called = NAMES[name](index)
-        truth[save(root, image_at.format(n=called), image)] = KINDS[kind](root, mask_at.format(n=called), masks)
+        truth[save(root, image_at.format(n=called), image)] = KINDS.get(kind, kind)(
+            root, mask_at.format(n=called), masks
+        )
     return Truth(truth, groups=4 if name == "patients" else None)
 
 
@@ -178,7 +183,33 @@ def void(root: Path, file: str, masks: dict[str, np.ndarray]):
     return renamed(masks, ("class_1", "class_2"))
 
 
-KINDS: dict[str, Callable[[Path, str, dict], dict]] = {
+def below_zero(root: Path, file: str, masks: dict[str, np.ndarray]):
+    values = label_map(masks).astype(np.int16)
+    values[:, -1] = -1
+    (root / file).parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(root / file, values)
+    return renamed(masks, ("class_1", "class_2"))
+
+
+def of_tifffile(root: Path, file: str, masks: dict[str, np.ndarray]):
+    (root / file).parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(root / file, masks["vein"])  # bool
+    return {"foreground": masks["vein"]}
+
+
+def any_palette(root: Path, file: str, masks: dict[str, np.ndarray], *, grey: bool):
+    """Palettes that list black and the other colours in the order in which each mask shows them."""
+    values = label_map(masks)
+    colours = [[0, 0, 0], [90, 90, 90], [200, 200, 200]] if grey else [[0, 0, 0], [200, 10, 10], [10, 200, 10]]
+    order = np.roll([0, 1, 2], int(masks["vein"].sum()))
+    drawn = Image.frombytes("P", values.shape[::-1], np.argsort(order).astype(np.uint8)[values].tobytes())
+    drawn.putpalette(np.array(colours, dtype=np.uint8)[order].tobytes())
+    (root / file).parent.mkdir(parents=True, exist_ok=True)
+    drawn.save(root / file)
+    return renamed(masks, ("class_90", "class_200") if grey else ("colour_c80a0a", "colour_0ac80a"))
+
+
+KINDS: dict[str, Kind] = {
     "indexed": indexed,
     "0 and 255": binary,
     "0 and 1": partial(binary, value=1),
@@ -190,6 +221,8 @@ KINDS: dict[str, Callable[[Path, str, dict], dict]] = {
     "void 255": void,
     "values 80 and 160": partial(with_values, values=(80, 160)),
     "16 bit": partial(with_values, values=(1, 300), dtype=np.uint16),
+    "palettes in any order": partial(any_palette, grey=False),
+    "grey palettes in any order": partial(any_palette, grey=True),
 }
 
 
@@ -203,6 +236,37 @@ def jpeg_masks(root: Path) -> Truth:
         save(root, f"masks/{index}.jpg", white(mask), quality=80)
         truth[file] = {"foreground": mask}
     return Truth(truth, told="JPEG compression has changed the masks", findings=NUMBER)
+
+
+def smoothed(root: Path, ending: str, **options: object) -> Truth:
+    """Black and white masks with grey edges, by anti-aliasing or lossy compression."""
+    truth = {}
+    for index in range(NUMBER):
+        image, masks = scene(index)
+        edges = cv2.GaussianBlur(white(masks["vein"]), (3, 3), 0.8) if not options else white(masks["vein"])
+        save(root, f"masks/{index}{ending}", np.repeat(edges[..., None], 3, axis=2), **options)
+        truth[save(root, f"images/{index}.png", image)] = {"foreground": edges > 127}
+    return Truth(truth, told="the masks look compressed or smoothed", findings=NUMBER)
+
+
+def inverted(root: Path) -> Truth:
+    """White background."""
+    truth = {}
+    for index in range(NUMBER):
+        image, masks = scene(index)
+        save(root, f"masks/{index}.png", white(~masks["vein"]))
+        truth[save(root, f"images/{index}.png", image)] = {"vein": masks["vein"]}
+    return Truth(truth, {"classes": "0=vein"}, told="add --classes 0=NAME")
+
+
+def spelled(root: Path, image_at: str, mask_at: str) -> Truth:
+    """Names of images and masks that differ in the form of Unicode, in outer blanks or in how they start."""
+    truth = {}
+    for index in range(NUMBER):
+        image, masks = scene(index)
+        save(root, mask_at.format(i=index), white(masks["vein"]))
+        truth[save(root, image_at.format(i=index), image)] = {"foreground": masks["vein"]}
+    return Truth(truth)
 
 
 # -- several folders or files of masks ---------------------------------------------------------------------------
@@ -621,13 +685,26 @@ def voc(root: Path) -> Truth:
     return Truth(truth, splits=splits, findings=1)
 
 
+def _spelled() -> dict[str, Callable[[Path], Truth]]:
+    return {
+        f"spelled/{image}": partial(spelled, image_at=image, mask_at=mask)
+        for image, mask in (
+            ("images/gro\u0308\u00dfe_{i}.png", "masks/gr\u00f6\u00dfe_{i}.png"),
+            ("images/im_{i} .png", "masks/im_{i}.png"),
+            ("images/ im_{i}.png", "masks/ im_{i}.png"),
+            ("images/frame_{i}.png", "masks/label_{i}.png"),
+            ("images/mask_study_{i}.png", "masks/mask_study_{i}.png"),
+        )
+    }
+
+
 def _species() -> dict[str, Callable[[Path], Truth]]:
     found: dict[str, Callable[[Path], Truth]] = {}
     found |= {f"place/{one}": partial(pictures, place=one) for one in PLACES}
     found |= {f"binary place/{one}": partial(pictures, place=one, kind="0 and 255") for one in PLACES}
     found |= {f"name/{one}": partial(pictures, name=one) for one in NAMES}
     found |= {f"name beside/{one}": partial(pictures, place="beside _mask", name=one) for one in NAMES}
-    found |= {f"pixels/{one}": partial(pictures, kind=one) for one in KINDS}
+    found |= _spelled() | {f"pixels/{one}": partial(pictures, kind=one) for one in KINDS}
     found |= {f"pixels as tif/{one}": partial(pictures, place="scans targets", kind=one) for one in KINDS}
     found |= {f"class files/{at}": partial(of_classes, mask_at=at) for at in (
         "masks/{c}/{n}.png", "masks/{n}_{c}.png", "masks/{n}/{c}.png", "masks/{n}-{c}.png", "masks_{c}/{n}.png",
@@ -702,6 +779,11 @@ def _species() -> dict[str, Callable[[Path], Truth]]:
         "public/Cityscapes in colour": partial(cityscapes, kinds=("color",)),
         "masks beside/folder": partial(masks_beside, place="images masks"),
         "jpeg masks": jpeg_masks,
+        "smoothed/anti-aliased": partial(smoothed, ending=".png"),
+        "smoothed/lossy WebP": partial(smoothed, ending=".webp", quality=80),
+        "inverted": inverted,
+        "pixels/below zero": partial(pictures, place="scans targets", kind=below_zero),
+        "pixels/bool of tifffile": partial(pictures, place="scans targets", kind=of_tifffile),
         "mixed kinds": mixed_kinds,
         "one clash": one_clash,
     }

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -14,8 +15,9 @@ from scipy import ndimage
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.class_lists import BACKGROUND, MOST_CLASSES, VOID
 from seg_pipeline.new_data.plan import Classes, Value
-from seg_pipeline.segmentation.images.decoding import read_values
+from seg_pipeline.segmentation.images.decoding import read_image, read_values
 from seg_pipeline.segmentation.images.fingerprints import count_objects
+from seg_pipeline.segmentation.images.mask_files import MIN_GAP
 from seg_pipeline.segmentation.images.masks import binary_mask, pack_colours
 from seg_pipeline.segmentation.settings.training import Task
 
@@ -26,6 +28,8 @@ SAMPLED = 200
 MOSTLY_COVERED = 0.9
 """If masks cover at least this share of the pixels, the rest is proposed as unlabelled."""
 LOSSY = (".jpg", ".jpeg")
+PALETTES = (".png", ".gif", ".bmp", ".tif", ".tiff")
+CHANNELS = (16, 255), (8, 255), (0, 255)
 FLAT = 0.6
 """Least share of the pixels that keep their level in masks that compression changed."""
 APART = 16
@@ -36,6 +40,7 @@ MANY_AT_ONCE = 10
 """Fewest of them in the fullest image."""
 MOSTLY_SINGLE = 0.95
 """Share of the values that are in one piece if they number objects; annotations have errors."""
+HIGHEST = (255, 65535, 2**32 - 1)
 INVENTED = re.compile(r"(class|colour|label)_\w+|foreground|object")
 """Names that new-data gives to classes that have none."""
 
@@ -47,6 +52,11 @@ def only(classes: Classes, wanted: str | None, *, indexed: bool) -> Classes:
     """
     if not wanted:
         return classes
+    named_too = [one.split("=")[0].strip() for one in wanted.split(",")]
+    shown = {f"class_{value}": value for value in classes.background if indexed and str(value) in named_too}
+    if shown:  # what looks like background is a class
+        black = [value for value in classes.background if value not in shown.values()]
+        classes = replace(classes, values={**shown, **classes.values}, background=black)
     known = {**{str(value): name for name, value in classes.values.items()}, **{name: name for name in classes.values}}
     pairs = [tuple(part.strip() for part in one.split("=", 1)) for one in wanted.split(",")]
     if unknown := [one[0] for one in pairs if one[0] not in known]:
@@ -105,18 +115,23 @@ def as_declared(value: int, colours: bool) -> Value:
     return [value >> 16, value >> 8 & 255, value & 255] if colours else value
 
 
-def _levels(masks: list[np.ndarray]) -> list[int]:
+def _levels(masks: list[np.ndarray], *, colours: bool) -> list[int]:
     """Values of areas that are flat over 3 x 3 pixels, ``APART`` from each other, the most frequent ones first."""
     counts: Counter[int] = Counter()
     for values in masks:
-        flat = cv2.erode(values, np.ones((3, 3), np.uint8)) == cv2.dilate(values, np.ones((3, 3), np.uint8))
-        found, numbers = np.unique(values[flat], return_counts=True)
+        same = cv2.erode(values, np.ones((3, 3), np.uint8)) == cv2.dilate(values, np.ones((3, 3), np.uint8))
+        flat = same.all(axis=2) if colours and same.ndim == 3 else same
+        found, numbers = np.unique((pack_colours(values) if colours else values)[flat], return_counts=True)
         counts.update(dict(zip(found.tolist(), numbers.tolist(), strict=True)))
     levels: list[int] = []
     for value, _ in counts.most_common():
-        if all(abs(value - one) >= APART for one in levels):
+        if all(_distance(value, one, colours) >= APART for one in levels):
             levels.append(value)
     return sorted(levels)
+
+
+def _distance(one: int, other: int, colours: bool) -> int:
+    return max(abs((one >> by & most) - (other >> by & most)) for by, most in (CHANNELS if colours else ((0, -1),)))
 
 
 def values_of(paths: list[Path], known: dict[str, str], ask: Asker) -> tuple[list[int], bool, bool]:
@@ -126,23 +141,30 @@ def values_of(paths: list[Path], known: dict[str, str], ask: Asker) -> tuple[lis
         ValueError: the values are too many, or too close after JPEG compression.
     """
     read = [grey_values(path) for path in evenly(paths)]
+    if _palettes_differ(evenly(paths), read):
+        ask.decide("the palettes of the masks list their colours in different orders: the colours are the classes")
+        read = [read_image(path) for path in evenly(paths)]
     colours = any(values.ndim == 3 for values in read)
     packed = [pack_colours(values) if colours else values for values in read]
     found: list[int] = sorted({int(value) for values in packed for value in np.unique(values)})
     listed = sum(_key(value, colours) in known for value in found)
     lossy = any(path.suffix.lower() in LOSSY for path in paths)
-    if not lossy and (listed >= len(found) / 2 or len(found) <= MANY):
+    bytes_ = colours or (min(found) >= 0 and max(found) < 256)
+    levels = _levels([values.astype(np.uint8) for values in read], colours=colours) if bytes_ else []
+    gaps = [_distance(*pair, colours) for pair in combinations(levels, 2)]
+    smoothed = len(gaps) > 0 and min(gaps) >= MIN_GAP and len(found) > 2 * len(levels) and len(found) > 4
+    if not lossy and (listed >= len(found) / 2 or (len(found) <= MANY and not smoothed)):
         return found, colours, False
-    levels = _levels([values.astype(np.uint8) for values in packed]) if not colours and max(found) < 256 else []
-    if lossy and len(found) > len(levels) and found[-1] - found[0] < APART:
+    if lossy and len(found) > len(levels) and _distance(found[0], found[-1], colours) < APART:
         raise ValueError(
             f"{paths[0]}: the masks are JPEG files and hold the values {found[0]} to {found[-1]}, which are too close "
             "to each other: JPEG has changed them, probably class ids. Export the masks again as PNG"
         )
     exact = np.mean([np.isin(values, levels).mean() for values in packed])
     if 1 < len(levels) < len(found) and len(levels) <= MANY and exact > FLAT:
-        what = "JPEG compression has changed the masks" if lossy else "the masks look like converted JPEG files"
-        ask.decide(f"{what}: {len(found)} values are read as the nearest of {levels} (`nearest_value`)")
+        what = "JPEG compression has changed the masks" if lossy else "the masks look compressed or smoothed"
+        shown = [as_declared(one, colours) for one in levels]
+        ask.decide(f"{what}: {len(found)} values are read as the nearest of {shown} (`nearest_value`)")
         return levels, colours, True
     if len(found) <= (MANY if lossy else MOST_CLASSES):
         return found, colours, False
@@ -151,6 +173,22 @@ def values_of(paths: list[Path], known: dict[str, str], ask: Asker) -> tuple[lis
         "them again as PNG. If each value is an object, write one file per object (see `conf/instances/`). If each is "
         "a class, list them in a classes.csv (class_id,class_name)"
     )
+
+
+def _palettes_differ(paths: list[Path], read: list[np.ndarray]) -> bool:
+    """Whether a number stands for different colours in the palettes of several masks."""
+    colour_of: dict[int, int] = {}
+    for path, values in zip(paths, read, strict=True):
+        if path.suffix.lower() not in PALETTES or values.ndim > 2 or values.dtype != np.uint8:
+            continue
+        colours = read_image(path)
+        if colours.ndim < 3:
+            continue
+        numbers, first = np.unique(values, return_index=True)
+        for number, colour in zip(numbers.tolist(), pack_colours(colours).ravel()[first].tolist(), strict=True):
+            if colour_of.setdefault(number, colour) != colour:
+                return True
+    return False
 
 
 def number_objects(masks: list[np.ndarray]) -> bool:
@@ -192,8 +230,9 @@ def from_pixels(paths: list[Path], known: dict[str, str], ask: Asker, *, alone: 
             return Classes({alone: 1}, "multilabel", objects=True)
     values, colours, lossy = values_of(paths, known, ask)
     named = {value: known[key] for value in values if (key := _key(value, colours)) in known}
-    black = [value for value in values if value == 0 and named.get(value, "bg").lower() in BACKGROUND]
-    void = [value for value in values if value and _is_void(value, values, named, colours)]
+    zero = {0} if 0 in values else {value for value in values if value < 0}
+    black = [value for value in values if value in zero and named.get(value, "bg").lower() in BACKGROUND]
+    void = [value for value in values if value not in zero and _is_void(value, values, named, colours)]
     wanted = [value for value in values if value not in (*black, *void)]
     if not wanted:
         raise ValueError(f"{paths[0].parent}: the masks hold only the values {values}; is this the right folder?")
@@ -204,6 +243,9 @@ def from_pixels(paths: list[Path], known: dict[str, str], ask: Asker, *, alone: 
     classes = {names[value]: as_declared(value, colours) for value in wanted}
     shown = ", ".join(f"{value} {name}" for name, value in list(classes.items())[:20])
     more = f" and {len(classes) - 20} more" if classes.keys() - list(classes)[:20] else ""
+    if len(wanted) == 1 and black and _surrounds(paths, wanted[0], colours):
+        ask.decide(f"{shown} covers most pixels and most of the images' edges: if {black[0]} is the object and not the "
+                   "background, add --classes 0=NAME")  # fmt: skip
     ask.decide(f"classes: {shown}{more} ({'colours' if colours else 'pixel values'} of {len(evenly(paths))} masks)")
     others = {"background": black, "unknown (ignored)": void}
     if told := [f"{[as_declared(one, colours) for one in some]} {what}" for what, some in others.items() if some]:
@@ -218,16 +260,25 @@ def from_pixels(paths: list[Path], known: dict[str, str], ask: Asker, *, alone: 
     )
 
 
+def _surrounds(paths: list[Path], value: int, colours: bool) -> bool:
+    """Whether a value covers most of the masks and of their edges, as background does."""
+    masks = [(pack_colours(read) if colours else read) == value for read in map(grey_values, evenly(paths, 40))]
+    edges = [np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]) for mask in masks]
+    return bool(np.mean([mask.mean() for mask in masks]) > 0.5 and np.mean([edge.mean() for edge in edges]) > 0.8)
+
+
 def _key(value: int, colours: bool) -> str:
     return ",".join(map(str, as_declared(value, True))) if colours else str(value)  # type: ignore[arg-type]
 
 
 def _is_void(value: int, values: list[int], named: dict[int, str], colours: bool) -> bool:
-    """Whether a value means unknown: by its name, by its absence from a table of classes, or 255 beside small ids."""
+    """Whether a value means unknown: by its name, absence from a table of classes or sign, or 255 beside small ids."""
     if value in named:
         return named[value].lower() in VOID
+    if not colours and value < 0:
+        return True
     small = [one for one in values if 0 < one < 255]
-    return bool(named) or (not colours and value == 255 and bool(small) and max(small) < 100)
+    return bool(named) or (not colours and value in HIGHEST and bool(small) and max(small) < 100)
 
 
 def _name(value: int, colours: bool) -> str:

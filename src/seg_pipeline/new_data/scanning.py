@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -97,9 +98,20 @@ def scan(root: Path) -> Contents:
     return Contents(root, **{kind: sorted(files) for kind, files in found.items()})
 
 
+def ending(file: str) -> str:
+    """The file extension with its dot; ".nii.gz" counts as one."""
+    found = re.search(r"(\.nii\.gz|\.[^./]+)$", file, flags=re.IGNORECASE)
+    return found[0] if found else ""
+
+
+def composed(name: str) -> str:
+    """The name in Unicode's form NFC, in which ids are; macOS writes "ö" as "o" with dots."""
+    return unicodedata.normalize("NFC", name)
+
+
 def stem(file: str) -> str:
-    """The path without its file extension; ".nii.gz" counts as one."""
-    return re.sub(r"(\.nii\.gz|\.[^./]+)$", "", file, flags=re.IGNORECASE)
+    """The path without its file extension, ``composed``."""
+    return composed(file.removesuffix(ending(file)))
 
 
 def base(file: str) -> str:
@@ -131,6 +143,8 @@ def by_word(files: list[str]) -> dict[str, list[str]]:
     for file in files:
         if (name := mask_folder(file)) is not None:
             groups[name].append(file)
+    if len(groups) > 1 and sum(map(len, groups.values())) == len(files):
+        groups.pop("", None)  # images whose own names hold such a word
     return dict(sorted(groups.items(), key=lambda item: (_rank(item[0]), len(item[1]), item[0])))
 
 
@@ -141,7 +155,7 @@ def _rank(word: str) -> int:
 
 def images_of(files: list[str]) -> list[str]:
     """Files that are not named as masks, limited to folders named as images if there are any."""
-    others = [file for file in files if mask_folder(file) is None]
+    others = [file for file in files if mask_folder(file) is None] or [file for file in files if not mask_folder(file)]
     named = [file for file in others if any(map(IMAGE_WORD.search, file.split("/")[:-1]))]
     return named or others
 
@@ -165,7 +179,7 @@ def below(files: list[str], folder: str) -> list[str]:
 
 def endings_of(files: list[str]) -> str:
     """Regular expression for the file extensions that occur: ``\\.png`` or ``\\.(?:jpg|png)``."""
-    found = sorted({file[len(stem(file)) + 1 :] for file in files})
+    found = sorted({ending(file)[1:] for file in files})
     return r"\." + (re.escape(found[0]) if len(found) == 1 else f"(?:{'|'.join(map(re.escape, found))})")
 
 
@@ -184,9 +198,9 @@ def common_end(texts: list[str]) -> str:
 def glob_of(files: list[str], folder: str, others: list[str]) -> str:
     """The widest glob below ``folder`` that matches all ``files`` and, if possible, none of ``others``."""
     wanted, rest = below(files, folder), below([one for one in others if one.startswith(folder)], folder)
-    ends = {file[len(stem(file)) :] for file in wanted}
+    ends = {*map(ending, wanted)}
     end = glob.escape(ends.pop()) if len(ends) == 1 else ".*"
-    stems = [base(file) for file in wanted]
+    stems = [file.rsplit("/", 1)[-1].removesuffix(ending(file)) for file in wanted]  # as the disk has them
     last = {base(file)[-1:] for file in rest} - {one[-1:] for one in stems}
     tails = [f"*{end}", f"*{glob.escape(common_end(stems))}{end}", f"{glob.escape(stems[0])}{end}", f"*[0-9]{end}"]
     tails += [f"*[!{''.join(sorted(filter(str.isalnum, last)))}]{end}"] if any(map(str.isalnum, last)) else []

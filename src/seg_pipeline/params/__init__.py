@@ -5,6 +5,7 @@ Only this package knows the YAML keys. Nodes take these models and pass plain ke
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -115,7 +116,7 @@ class Parameters(Params):
         given = self.data_processing.annotations
         values = [*self.dataset.values.values(), *given.background_values, *given.ignore_values]
         colours = [value for value in values if str(value).startswith("#")]
-        numbers = [value for value in values if str(value).isdigit()]
+        numbers = [value for value in values if re.fullmatch(r"-?\d+", str(value))]
         if given.mask_format == "indexed" and len(values) not in (len(colours), len(numbers)):
             raise ValueError(
                 "with `mask_format: indexed` every class, background and ignore value must be a whole number, or "

@@ -16,7 +16,7 @@ from seg_pipeline.segmentation.settings.training import Task
 
 def _colour_text(given: object) -> object:
     """Convert a colour [128, 0, 255] to "#8000ff"; leave other values unchanged."""
-    if isinstance(given, str) and given.startswith("#"):
+    if isinstance(given, str) and re.fullmatch("#[0-9a-fA-F]*", given):
         if not re.fullmatch("#[0-9a-fA-F]{6}", given):
             raise ValueError("a colour must have six hexadecimal digits, such as #8000ff")
         return given.lower()
@@ -69,7 +69,7 @@ class DatasetParams(Params):
     @property
     def colours(self) -> list[str]:
         """One "#rrggbb" per class in figures; empty unless every class has one and all can be told apart."""
-        found = [one.colour or (one.value if one.value.startswith("#") else "") for one in self.classes]
+        found = [one.colour or (one.value if re.fullmatch("#[0-9a-f]{6}", one.value) else "") for one in self.classes]
         if "" in found:
             return []
         rgb = [bytes.fromhex(one[1:]) for one in found]

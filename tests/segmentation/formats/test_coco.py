@@ -232,7 +232,12 @@ def test_a_name_is_found_with_backslashes_url_encoded_or_relative_to_the_json_fi
 
 @pytest.mark.parametrize(
     "names",
-    [("/home/x/a/i1.png", "/home/x/i2.png"), (r"C:\d\i1.png", "s3://b/i2.png"), ("http://h/i1.png?t=1", "x/i2.png")],
+    [
+        ("/home/x/a/i1.png", "/home/x/i2.png"),
+        (r"C:\d\i1.png", "s3://b/i2.png"),
+        ("http://h/i1.png?t=1", "x/i2.png"),
+        ("A/I1.PNG", "x/I2.png"),
+    ],
 )
 def test_a_path_of_another_computer_is_found_by_its_last_parts_with_a_finding(coco, names):
     kept, findings = clean(read_coco(*coco(annotation(1, 1), annotation(2, 2), names=names)))

@@ -467,7 +467,8 @@ def test_yolo_lines(tmp_path):
     (tmp_path / "labels/train/b.txt").write_text("")
     table = read_annotations("yolo", tmp_path, tmp_path / "images", ReadRules())
     np.testing.assert_array_equal(mask_of(table, "train/a", "dog", (10, 20)), box(2, 6, 2, 10, (10, 20)))
-    assert table["image_id"].dropna().tolist() == ["train/a", "train/b"]  # nobody labelled c
+    assert table["image_id"].dropna().tolist() == ["train/a", "train/b", "train/c"]
+    assert "unknown" in table.loc[table["image_id"] == "train/c", "problem"].item()  # perhaps nobody labelled c
     assert table.loc[table["image_id"] == "train/b", "class"].tolist() == [NO_CLASS]
     assert "1 box" in table["problem"].iloc[-1]
 

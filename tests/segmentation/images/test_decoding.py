@@ -50,6 +50,21 @@ def test_a_mask_with_a_palette_gives_its_indices(tmp_path):
     assert read_image(tmp_path / "p.png").ndim == 3  # its colours
 
 
+@pytest.mark.parametrize("ending", ["png", "gif", "tif"])
+def test_a_mask_whose_palette_has_only_greys_gives_the_greys(tmp_path, ending):
+    mask = Image.frombytes("P", (3, 1), bytes([0, 1, 2]))
+    mask.putpalette([255, 255, 255, 0, 0, 0, 90, 90, 90])
+    mask.save(tmp_path / f"p.{ending}", optimize=False)
+    assert read_values(tmp_path / f"p.{ending}").tolist() == [[255, 0, 90]]
+
+
+def test_a_mask_whose_palette_does_not_tell_its_values_apart_gives_indices(tmp_path):
+    mask = Image.frombytes("P", (3, 1), bytes([0, 1, 2]))
+    mask.putpalette([0, 0, 0, 0, 0, 0, 9, 9, 9])
+    mask.save(tmp_path / "p.png")
+    assert read_values(tmp_path / "p.png").tolist() == [[0, 1, 2]]
+
+
 def test_a_truncated_mask_with_a_palette_is_refused(tmp_path):
     mask = Image.fromarray(np.random.default_rng(0).integers(0, 4, (90, 70), dtype=np.uint8))
     mask.putpalette(list(range(12)))

@@ -67,7 +67,6 @@ def test_white_as_0_is_inverted_for_8_and_16_bits_alike(tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "b.tif", 65535 - GREY16, photometric="miniswhite"), GREY16)
     white = np.array([[True, False, True]])
     assert read(tmp_path / "c.tif", white, photometric="miniswhite").tolist() == [[0, 255, 0]]
-    assert read_values(tmp_path / "c.tif").tolist() == [[0, 255, 0]]
 
 
 def test_1_bit_is_black_and_white(tmp_path):
@@ -101,6 +100,14 @@ def test_a_palette_gives_colours_of_an_image_and_indices_of_a_mask(tmp_path):
     image = read(tmp_path / "a.tif", ids, photometric="palette", colormap=colours)
     assert image.tolist() == [[[1, 2, 3], [255, 0, 1], [0, 255, 0]]]
     assert read_values(tmp_path / "a.tif").tolist() == [[0, 2, 255]]
+
+
+def test_a_bool_array_of_tifffile_is_a_mask_as_it_is(tmp_path):
+    mask = np.array([[True, False, False]])
+    tifffile.imwrite(tmp_path / "a.tif", mask)  # as 0 is white
+    assert read_values(tmp_path / "a.tif").tolist() == [[255, 0, 0]]
+    tifffile.imwrite(tmp_path / "b.tif", mask, software="scanner")
+    assert read_values(tmp_path / "b.tif").tolist() == [[0, 255, 255]]
 
 
 def test_cmyk_becomes_rgb(tmp_path):

@@ -10,6 +10,7 @@ import tifffile
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.listing import list_files
 from seg_pipeline.segmentation.manifest.files import index_files
+from seg_pipeline.segmentation.manifest.table_forms import as_text
 
 UW = (
     r".*/(?P<series>case(?P<case>\d+)_day\d+)"
@@ -201,6 +202,13 @@ def test_a_name_that_is_not_text_is_a_problem_of_its_file_alone(tmp_path):
     assert table["problem"][1] == "its name is not valid UTF-8, perhaps Latin-1; rename the file"
     assert table["problem"].isna()[0]
     assert list_files(tmp_path, "*") == ["a.png", r"bild_\xe4.png"]
+
+
+def test_ids_are_composed_and_without_outer_blanks_as_in_tables(tmp_path):
+    (tmp_path / "o\u0308 1 .png").touch()
+    found = index_files(tmp_path, glob="*", pattern="(?P<image_id>\u00f6.+)\\.png")
+    assert found["image_id"].tolist() == ["\u00f6 1"]
+    assert as_text(pd.Series(["o\u0308 1 "])).tolist() == ["\u00f6 1"]
 
 
 def test_each_page_is_an_image(tmp_path):

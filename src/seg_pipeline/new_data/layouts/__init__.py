@@ -17,7 +17,7 @@ from seg_pipeline.new_data.layouts import (
     tables,
     volumes,
 )
-from seg_pipeline.new_data.layouts.hints import hints
+from seg_pipeline.new_data.layouts.hints import hints, is_panoptic
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents
 
@@ -63,7 +63,7 @@ def _described(contents: Contents, names: dict[str, str]) -> list[Layout]:
         if file.rsplit("/", 1)[-1] == "dataset.json" and {"channel_names", "labels"} <= content.keys():
             read = partial(volumes.read_nnunet_raw, contents, file)
             found.append(Layout("nnunet", f"nnU-Net's raw layout, by {file}", read))
-        elif {"images", "annotations", "categories"} <= content.keys():
+        elif {"images", "annotations", "categories"} <= content.keys() and not is_panoptic(content):
             annotated.append(file)
     for files in coco.by_split(annotated):
         about = f"COCO annotations in {' and '.join(files.values())}"

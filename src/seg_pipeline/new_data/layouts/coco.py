@@ -58,6 +58,8 @@ def read(contents: Contents, files: dict[str, str], ask: Asker) -> Plan:
     listed = {split: [str(one["file_name"]) for one in read_json(contents.root / file)["images"]]
               for split, file in files.items()}  # fmt: skip
     folders = {split: _folder(contents, file, listed[split], split) for split, file in files.items()}
+    for part, file in files.items():
+        _refuse_absent(contents, contents.root / file, folders[part], listed[part])
     root = folders[""] if "" in files else ""
     tables = {split: _read(contents, file, folders[split], root) for split, file in files.items()}
     table = pd.concat(tables.values(), ignore_index=True)
@@ -145,6 +147,14 @@ def _tell_faults(table: pd.DataFrame, paths: dict[str, Path], ask: Asker) -> Non
         ask.decide(
             f"unusable annotations or images: {len(problems)}, such as: {problems.iloc[0]}. An annotation takes "
             "its image along unless `invalid_annotations: drop_annotation` is set in the catalog"
+        )
+
+
+def _refuse_absent(contents: Contents, path: Path, folder: str, listed: list[str]) -> None:
+    if not any(one.file for one in find_files(listed, contents.root / folder, beside=path.parent).values()):
+        raise ValueError(
+            f"{path} names {', '.join(listed[:1]) or 'no image'}, but no such file exists; the images are called "
+            f"{', '.join(contents.pictures[:2])}"
         )
 
 

@@ -3,6 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 from seg_pipeline.new_data.scanning import SPLIT_WORDS, Contents
 
@@ -59,12 +60,24 @@ def hints(contents: Contents) -> Iterator[str]:
         yield "there is no image in this folder or below it"
 
 
+def is_panoptic(content: Any) -> bool:
+    """Whether a COCO file's annotations are PNG files of an image each, with a list of their segments."""
+    annotations = content.get("annotations") if isinstance(content, dict) else None
+    return isinstance(annotations, list) and any(
+        isinstance(one, dict) and "segments_info" in one for one in annotations
+    )
+
+
 def _of_json(contents: Contents) -> Iterator[str]:
     """COCO files without outlines."""
     for file in contents.jsons[:20]:
         content = contents.content(file)
         annotations = content.get("annotations") if isinstance(content, dict) else None
         some = [one for one in annotations[:200] if isinstance(one, dict)] if isinstance(annotations, list) else []
+        if is_panoptic(content):
+            yield f"{file} is a COCO file of panoptic segments, which are in PNG files; convert it to instances, for " \
+                  "example with panopticapi's panoptic2detection_coco_format.py"  # fmt: skip
+            return
         if some and not any(one.get("segmentation") for one in some):
             has = "captions" if "caption" in some[0] else "keypoints" if "keypoints" in some[0] else "boxes"
             yield f"{file} is a COCO file of {has}: its annotations have no `segmentation`, the outline of an object"

@@ -20,7 +20,7 @@ ANNOTATORS = {
     "latest": "the annotation that was changed last",
     "vote": "the pixels that more than half of the people marked",
 }
-YOLO_POLYGON = re.compile(r"\d+(?: [\d.e-]+){6,}")
+YOLO_POLYGON = re.compile(r"\d+(?:\.0*)?(?:\s+[\d.e+-]+){6,}")
 
 
 def recognise(contents: Contents, jsons: dict[str, Any]) -> Iterator[tuple[ReadTool, str]]:

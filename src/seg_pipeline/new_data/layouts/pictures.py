@@ -22,6 +22,7 @@ from seg_pipeline.new_data.scanning import (
     below,
     common_end,
     common_folder,
+    composed,
     endings_of,
     glob_of,
     key_parts,
@@ -54,7 +55,8 @@ class Images:
         path = below([file], self.folder)[0]
         if self.by == "number" and (found := re.search(r"\d+$", base(path))):
             return str(int(found[0]))
-        return {"path": stem(path), "name": path.rsplit("/", 1)[-1]}.get(self.by) or base(path)
+        ids = {"path": stem(path), "name": composed(path.rsplit("/", 1)[-1])}
+        return (ids.get(self.by) or base(path)).strip()
 
     @cached_property
     def clashes(self) -> list[str]:
@@ -145,10 +147,13 @@ def match(masks: list[str], images: Images) -> Matched | str:
 def _by_key(files: list[str]) -> dict[str, list[tuple[set[str], str]]]:
     """Images, each with the other parts of its path, by the names that a mask may repeat."""
     known: dict[str, list[tuple[set[str], str]]] = defaultdict(list)
-    end = common_end([base(file) for file in files])  # such as _training
+    names = [base(file) for file in files]
+    end = common_end(names)  # such as _training
+    start = common_end([name[::-1] for name in names])[::-1]  # such as frame_
     for file in files:
         parts = key_parts(stem(file)) or [base(file)]
-        for name in {parts[-1], base(file), base(file).removesuffix(end), file.rsplit("/", 1)[-1]}:
+        for name in {parts[-1], base(file), base(file).removesuffix(end), base(file).removeprefix(start),
+                     composed(file.rsplit("/", 1)[-1])}:  # fmt: skip
             known[name].append(({*parts, *file.split("/")[:-1]}, file))
     return known
 

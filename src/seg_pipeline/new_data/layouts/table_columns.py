@@ -15,6 +15,7 @@ from seg_pipeline.new_data.scanning import (
     Contents,
     below,
     common_folder,
+    composed,
     endings_of,
     mask_folder,
     stem,
@@ -94,7 +95,7 @@ def _index(files: list[str]) -> dict[str, str]:
     """Files by what a table may call them: any end of the path, with or without extension; "" if several have it."""
     found: dict[str, set[str]] = defaultdict(set)
     for file in files:
-        for path in (file, stem(file)):
+        for path in (composed(file), stem(file)):
             parts = path.split("/")
             for at in range(len(parts)):
                 found["/".join(parts[at:])].add(file)

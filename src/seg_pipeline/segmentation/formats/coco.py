@@ -77,7 +77,7 @@ def read_coco(
     """
     path = Path(path)
     content = _content(path)
-    categories = {_key(one["id"]): str(one["name"]) for one in content["categories"]}
+    categories = {_key(one["id"]): str(one["name"]).strip() for one in content["categories"]}
     files = _files(content, path, Path(images))
     known = _images(content["images"], files, Path(images), Path(root or images), orientation)
     rows: list[Row] = []

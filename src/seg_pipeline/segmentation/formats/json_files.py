@@ -12,7 +12,7 @@ def read_json(path: Path, *, hint: str = "") -> Any:
         ValueError: the file is missing (``hint`` is added to the message) or does not hold JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())  # of any Unicode encoding, with a byte-order mark or without
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file{hint}") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -3,8 +3,9 @@
 import itertools
 import os
 import re
+import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -13,6 +14,9 @@ from seg_pipeline.segmentation.images.listing import list_files
 
 UPLOADED = re.compile(r"(?<![^/\\])[0-9a-f]{8}-(?=[^/\\]+$)")
 """Label Studio puts eight digits before the name of an uploaded file."""
+
+Spelled = dict[Callable[[str], str], dict[str, list[str]]]
+"""Files by their names, as they are and as one of the functions spells them."""
 
 
 class Named(NamedTuple):
@@ -30,7 +34,7 @@ def plain_path(name: str) -> str:
 def image_id(name: str, files: Mapping[str, Named], folder: Path, root: Path) -> str:
     """Path below ``root``, without its extension, of an image that ``find_files`` found below ``folder``."""
     path = PurePosixPath(os.path.relpath(folder, root), files[name].file or plain_path(name))
-    return path.with_suffix("").as_posix()
+    return unicodedata.normalize("NFC", path.with_suffix("").as_posix())  # as ids in tables are
 
 
 def find_files(names: Iterable[str], folder: Path, *, beside: Path) -> dict[str, Named]:
@@ -38,20 +42,23 @@ def find_files(names: Iterable[str], folder: Path, *, beside: Path) -> dict[str,
 
     A name may have backslashes or be URL-encoded, and be relative to ``folder`` or to ``beside``. If there is no such
     file (an absolute path of another computer, a URL), the file that shares most of its last parts is taken, at
-    least the file name, unless several share as many.
+    least the file name, unless several share as many; as a last resort in capitals or small letters, and in any form of
+    Unicode.
 
     Raises:
         ValueError: the folder does not exist or is empty.
     """
     files = list_files(folder, "**/*")
-    known, by_name = set(files), defaultdict(list)
+    known = set(files)
+    by_name: Spelled = {str: defaultdict(list), _folded: defaultdict(list)}
     for file in files:
-        by_name[file.rsplit("/", 1)[-1]].append(file)
+        for alike_as, index in by_name.items():
+            index[alike_as(file.rsplit("/", 1)[-1])].append(file)
     roots = [plain_path(str(root.absolute())) for root in (folder, beside)]
     return {name: _find(name, roots, known, by_name) for name in names}
 
 
-def _find(name: str, roots: list[str], known: set[str], by_name: dict[str, list[str]]) -> Named:
+def _find(name: str, roots: list[str], known: set[str], by_name: Spelled) -> Named:
     if name in known:
         return Named(name, True)
     below = roots[0].rstrip("/") + "/"
@@ -60,11 +67,16 @@ def _find(name: str, roots: list[str], known: set[str], by_name: dict[str, list[
             path = plain_path(f"{root}/{text}" if not text.startswith("/") else text)
             if path.startswith(below) and path[len(below) :] in known:
                 return Named(path[len(below) :], True)
-    for text in spellings(name):
-        alike = sorted((_shared_parts(text, file), file) for file in by_name.get(text.rsplit("/", 1)[-1], []))
+    for alike_as, text in itertools.product(by_name, spellings(name)):
+        found = by_name[alike_as].get(alike_as(text.rsplit("/", 1)[-1]), [])
+        alike = sorted((_shared_parts(alike_as(text), alike_as(file)), file) for file in found)
         if alike and (len(alike) == 1 or alike[-1][0] > alike[-2][0]):
             return Named(alike[-1][1], False)
     return Named(None, False)
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def spellings(name: str) -> Iterator[str]:

@@ -134,7 +134,7 @@ def decode_image(
 
 
 def read_values(path: str | Path) -> np.ndarray:
-    """Pixels of a mask file, usually (H, W): grey values or palette indices (not colours), integers of any size.
+    """Pixels of a mask file, usually (H, W): grey values or, of a palette with colours, indices; integers of any size.
 
     Raises:
         ValueError: as ``read_image``, or pixels are not whole numbers, or its shapes are in the alpha channel.
@@ -227,8 +227,11 @@ def _samples(data: bytes, *, raw: bool) -> tiff.Samples:
     if data.startswith(GIF) or (raw and _may_have_palette(data)):
         with Image.open(io.BytesIO(data)) as image:
             if image.mode == "P" or data.startswith(GIF):
-                shown = image if image.mode == "L" or (raw and image.mode == "P") else image.convert("RGB")
-                return tiff.Samples(np.array(shown), 1 if shown.mode in "LP" else 3)
+                if raw and image.mode == "P":
+                    palette = np.array(image.getpalette() or [], dtype=np.uint8).reshape(-1, 3)
+                    return tiff.Samples(tiff.numbered(np.array(image), palette), 1)
+                shown = image if image.mode == "L" else image.convert("RGB")
+                return tiff.Samples(np.array(shown), 1 if shown.mode == "L" else 3)
     values = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED) if is_whole(data) else None
     if values is None:
         raise tiff.UnusableError(DAMAGED)

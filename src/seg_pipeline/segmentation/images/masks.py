@@ -206,7 +206,7 @@ def _listed(values: np.ndarray, most: int = 6, *, colours: bool = False) -> str:
 
 def is_colour(value: object) -> bool:
     """Whether a declared value is a colour, such as "#8000ff" for red 128, green 0, blue 255."""
-    return isinstance(value, str) and value.startswith("#")
+    return isinstance(value, str) and re.fullmatch("#[0-9a-f]{6}", value) is not None
 
 
 def pixel_value(value: str | int) -> int:

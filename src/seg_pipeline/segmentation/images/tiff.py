@@ -240,12 +240,14 @@ def _meaning(page: tifffile.TiffPage, values: np.ndarray, *, raw: bool) -> Sampl
     kind = page.photometric.name if hasattr(page.photometric, "name") else str(page.photometric)
     bits = page.bitspersample
     if kind == "PALETTE":
-        return Samples(values if raw else _palette_colours(values, page.colormap), 1 if raw else 3)
+        palette = _palette(page.colormap) if page.colormap is not None or not raw else np.zeros((0, 3), np.uint8)
+        return Samples(numbered(values, palette), 1) if raw else Samples(palette[values], 3)
     if kind == "SEPARATED" and values.ndim == 3 and values.shape[2] >= 4 and values.dtype.kind == "u":
         return Samples(_rgb_of_cmyk(values[..., :4]), 3)
     if kind not in ("MINISWHITE", "MINISBLACK", "RGB", "YCBCR"):
         raise UnusableError(f"a TIFF of {kind} colours cannot be read; convert it to grey or RGB")
-    if kind == "MINISWHITE":
+    # tifffile writes bool arrays so; what is True there is meant
+    if kind == "MINISWHITE" and not (raw and bits == 1 and page.software.startswith("tifffile")):
         if values.dtype.kind not in "ub":
             raise UnusableError(f"its pixels are {values.dtype} with 0 as white, which cannot be read; convert it")
         values = (2**bits - 1 - values.astype(np.int64)).astype(values.dtype if values.dtype.kind == "u" else np.uint8)
@@ -258,12 +260,20 @@ def _meaning(page: tifffile.TiffPage, values: np.ndarray, *, raw: bool) -> Sampl
     return Samples(values, 3 if kind in ("RGB", "YCBCR") else max(samples - alpha, 1))
 
 
-def _palette_colours(values: np.ndarray, colormap: np.ndarray | None) -> np.ndarray:
-    """Uint8 (H, W, 3); some writers give 8 bits where the format has 16."""
+def numbered(indices: np.ndarray, palette: np.ndarray) -> np.ndarray:
+    """Values of a mask with a palette (N, 3): greys if it holds only greys, which programs list in any order, or else
+    the indices."""
+    used = np.unique(indices)
+    if not palette.size or (palette != palette[:, :1]).any() or used[-1] >= len(palette):
+        return indices
+    return palette[:, 0][indices] if len(np.unique(palette[used, 0])) == len(used) else indices
+
+
+def _palette(colormap: np.ndarray | None) -> np.ndarray:
+    """Uint8 (N, 3); some writers give 8 bits where the format has 16."""
     if colormap is None:
         raise UnusableError("its palette is missing")
-    colours = colormap >> 8 if colormap.max() > 255 else colormap
-    return np.moveaxis(colours.astype(np.uint8)[:, values], 0, -1)
+    return (colormap >> 8 if colormap.max() > 255 else colormap).astype(np.uint8).T
 
 
 def _rgb_of_cmyk(values: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import re
 import string
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,9 +37,10 @@ def index_files(
     ``folder`` may be an address such as s3://bucket/scans. With ``inventory``, see ``list_inventory``, it is not
     listed, and a column ``inventory_stamp`` says which version of each file the inventory knows.
     Columns: ``path`` (absolute), ``file`` (relative to ``folder``; both with forward slashes), the named
-    groups of the regular expression ``pattern``, which must match the whole of ``file``, and ``columns``:
-    format strings over those groups, such as ``{"image_id": "{series}_slice_{frame}"}``. ``frame``,
-    ``width`` and ``height`` are Int64, ``spacing_x`` and ``spacing_y`` float64, all others str.
+    groups of the regular expression ``pattern``, which must match the whole of ``file`` in Unicode's form NFC, without
+    outer blanks, and ``columns``: format strings over those groups, such as
+    ``{"image_id": "{series}_slice_{frame}"}``. ``frame``, ``width`` and ``height`` are Int64, ``spacing_x`` and
+    ``spacing_y`` float64, all others str.
     A file that does not match the pattern keeps its row, with missing values for the pattern's columns; an ending in
     upper case also matches as if it were in lower case. If a name is not text, a column ``problem`` says so. With
     ``pages``, each page of a TIFF of several has a row, and its number follows its name: "scan.tif?page=3".
@@ -81,6 +83,7 @@ def _index_block(root: str, files: list[str], regex: re.Pattern[str], templates:
 def _match(regex: re.Pattern[str], file: str) -> re.Match[str] | None:
     if as_text(file) != file:
         return None
+    file = unicodedata.normalize("NFC", file)  # macOS writes "ö" as "o" with dots
     return regex.fullmatch(file) or regex.fullmatch(lower_ending(file))
 
 
@@ -128,7 +131,7 @@ def _formatted(column: str, template: str, said: list[dict[str, str | None]]) ->
 
 def _typed(column: str, values: list[str | None], files: Sequence[str]) -> pd.Series:
     if column not in (*INTEGER_COLUMNS, *FLOAT_COLUMNS):
-        return pd.Series(values, dtype="str")
+        return pd.Series([one and one.strip() for one in values], dtype="str")  # as a table's values are
     convert = int if column in INTEGER_COLUMNS else float
     numbers = [_number(convert, column, value, file) for value, file in zip(values, files, strict=True)]
     return pd.Series(numbers, dtype="Int64" if convert is int else "float64")

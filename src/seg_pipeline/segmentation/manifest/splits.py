@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.manifest.table import SPLITS, class_names, natural_key
+from seg_pipeline.segmentation.manifest.table_forms import as_text
 
 Method = Literal["draw", "time", "table", "leave_one_group_out"]
 
@@ -159,7 +160,7 @@ def _splits_of_table(manifest: pd.DataFrame, given: pd.DataFrame | None, shares:
             f"`split.method: table` needs the table `predefined_splits` with the columns image_id and split, but "
             f"{found}; put it at the path of its catalog entry"
         )
-    said = given[["image_id", "split"]].astype("str").drop_duplicates()
+    said = given[["image_id", "split"]].apply(as_text).drop_duplicates()
     if twice := said.loc[said.duplicated("image_id"), "image_id"].tolist():
         raise ValueError(f"`predefined_splits` puts {len(twice)} images into two splits, such as {twice[0]}")
     split = manifest["image_id"].map(said.set_index("image_id")["split"])

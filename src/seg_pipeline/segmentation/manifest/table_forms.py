@@ -97,10 +97,11 @@ def _with_groups(
 
 
 def as_text(column: pd.Series) -> pd.Series:
-    """Values as text without outer blanks, NA if empty; whole numbers that missing values made floats are whole."""
+    """Text in Unicode's form NFC without outer blanks, NA if empty; numbers made floats by missing values are whole."""
     if pd.api.types.is_float_dtype(column) and (column.dropna() % 1 == 0).all():
         column = column.astype("Int64")
     text = column.astype("str").str.strip()
+    text = text if text.str.isascii().all() else text.str.normalize("NFC")
     return text.where(column.notna() & (text != ""))
 
 

@@ -170,18 +170,19 @@ def _drawn(
 ) -> Iterator[tuple[Row, np.ndarray | None]]:
     """Rows of the shapes that are masks: with the mask, or with a problem."""
     for number, shape in enumerate(item.shapes, start=1):
-        row = Row(name, shape.label, annotation=f"#{number}")
+        label = "" if shape.label is None else str(shape.label).strip()
+        row = Row(name, label or None, annotation=f"#{number}")
         if shape.draw is None:
             ignored[shape.kind] += 1
             continue
-        if not shape.label:
+        if not label:
             yield row._replace(problem=f"shape {number} of {name} ({shape.kind}) has no label"), None
             continue
         try:
             yield row, shape.draw(size)
         except Exception as error:  # noqa: BLE001  parts of a foreign file that are missing, or of another kind
             told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            yield row._replace(problem=f"shape {number} of {name} ({shape.label}): {told:.300}"), None
+            yield row._replace(problem=f"shape {number} of {name} ({label}): {told:.300}"), None
 
 
 def compared(people: list[dict[str, np.ndarray]], size: Size) -> str:

@@ -10,11 +10,14 @@ import yaml
 from seg_pipeline.segmentation.formats.label_tools.shapes import Item, Picture, Shape, Size, Style, fill_polygon
 from seg_pipeline.segmentation.images.listing import list_files
 
+PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 NO_LABELS = {"classes.txt", "train.txt", "val.txt", "test.txt", "requirements.txt"}
 
 
 def read(folder: Path) -> Iterator[Item]:
     """The text files below a folder that have an image: labels/train/a.txt that of images/train/a.jpg, or one beside.
+
+    An image without a text file, in a folder where others have one, may be a negative or not annotated.
 
     Raises:
         ValueError: data.yaml or classes.txt does not name the classes.
@@ -22,6 +25,7 @@ def read(folder: Path) -> Iterator[Item]:
     files = list_files(folder, "**/*")
     images = {Path(file).with_suffix("").as_posix(): file for file in files if not file.endswith((".txt", ".yaml"))}
     names = class_names(folder, files)
+    annotated = set()
     for file in files:
         if not file.endswith(".txt") or Path(file).name in NO_LABELS:
             continue
@@ -31,18 +35,23 @@ def read(folder: Path) -> Iterator[Item]:
         if image := images.get(beside, images.get(stem)):
             lines = (folder / file).read_text(encoding="utf-8-sig").splitlines()
             yield Item(image, [_shape(line.split(), names) for line in lines if line.strip()])
+            annotated.add(image)
+    folders = {Path(image).parent for image in annotated}
+    for image in images.values():
+        if Path(image).suffix.lower() in PICTURES and Path(image).parent in folders and image not in annotated:
+            yield Item(image, [], state="listed")
 
 
 def class_names(folder: Path, files: list[str]) -> dict[int, str]:
     """Names by number from data.yaml (or another YAML file with `names`) or classes.txt."""
     for file in (one for one in files if one.endswith((".yaml", ".yml"))):
-        content = yaml.safe_load((folder / file).read_text(encoding="utf-8"))
+        content = yaml.load((folder / file).read_text(encoding="utf-8-sig"), yaml.BaseLoader)  # "yes" is a name
         names = content.get("names") if isinstance(content, dict) else None
         if names:
             numbered = names.items() if isinstance(names, dict) else enumerate(names)
             return {int(key): str(name) for key, name in numbered}
     for file in (one for one in files if Path(one).name == "classes.txt"):
-        return dict(enumerate((folder / file).read_text(encoding="utf-8-sig").splitlines()))
+        return dict(enumerate(map(str.strip, (folder / file).read_text(encoding="utf-8-sig").splitlines())))
     raise ValueError(f"{folder}: nothing names YOLO's classes; put data.yaml with `names` there, as for training")
 
 
