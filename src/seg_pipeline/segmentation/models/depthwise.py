@@ -99,7 +99,8 @@ def _gradients(grad: Tensor, images: Tensor, weight: Tensor, stride: int, paddin
 def _spread(grad: Tensor, images: Tensor, stride: int, padding: int, size: int) -> Tensor:
     """The gradient as a convolution of stride 1 would give it: zeros between the strided values."""
     height, width = (side + 2 * padding - size + 1 for side in images.shape[-2:])
-    spread = grad.new_zeros((*grad.shape[:2], height, width)).contiguous(memory_format=torch.channels_last)
+    shape = (*grad.shape[:2], height, width)
+    spread = torch.empty(shape, dtype=grad.dtype, memory_format=torch.channels_last).zero_()
     spread[:, :, ::stride, ::stride] = grad
     return spread
 
