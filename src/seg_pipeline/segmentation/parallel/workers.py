@@ -10,7 +10,12 @@ PRELOADED = ["seg_pipeline.segmentation.data.loaders", "seg_pipeline.segmentatio
 
 
 def fork_server() -> multiprocessing.context.BaseContext:
-    """Starts processes as forks of one that has loaded what training needs, but uses neither CUDA nor threads."""
+    """Starts processes as forks of one that has loaded what training needs, but uses neither CUDA nor threads.
+
+    On Windows, which has no forks, they are new processes.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
     multiprocessing.set_forkserver_preload(PRELOADED)
     return multiprocessing.get_context("forkserver")
 
