@@ -78,19 +78,19 @@ def in_numbers(text: str) -> list[str]:
 
 @pytest.fixture
 def shell(in_clone, warm) -> Callable[[Block, Path], tuple[int, str]]:
-    """Runs a block in a clone: exit status and output. Our commands and Kedro's start with all packages loaded."""
+    """Runs a block in a clone: exit status and output. Our commands, Kedro's and Python's have all packages loaded."""
 
     def run(block: Block, clone: Path) -> tuple[int, str]:
         if block.language == "python":
             ended = in_clone.run([sys.executable, "-c", block.text], clone)
             return ended.returncode, ended.stdout + ended.stderr
         lines = block.text.splitlines()
-        if not all(line.startswith(("kedro ", "seg-pipeline ")) for line in lines):
+        if not all(line.startswith(("kedro ", "seg-pipeline ", "python -c ")) for line in lines):
             ended = in_clone.run(["bash", "-euo", "pipefail", "-c", block.text], clone)
             return ended.returncode, ended.stdout + ended.stderr
         printed = ""
         for line in lines:
-            program, *argv = shlex.split(line)
+            program, *argv = shlex.split(line, comments=True)
             status, output = warm.run(*argv, program=program, cwd=str(clone), powers=True)
             printed += output
             if status:

@@ -1,19 +1,20 @@
 """SIGKILL at any moment: what is on disk resumes to the weights of an undisturbed training.
 
-Run as a script this file is the process that trains. It loads torch once and forks for each life of a training,
-as loading it takes longer than the training.
+Run as a script, ``STEPS FOLDER``, this file is one life of a training.
 """
 
 import hashlib
 import json
 import os
 import random
+import re
+import select
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -24,7 +25,7 @@ from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import train
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs Linux")]
 
 STEPS = 15
 """Three epochs of five; every one is saved."""
@@ -55,44 +56,29 @@ def _say(what: str, step: int) -> None:
     sys.stdout.flush()
 
 
-def serve() -> None:
-    """A life for each line "stop folder" that comes in; its process id before it, its exit status after it."""
-    torch.set_num_threads(1)
-    for line in sys.stdin:
-        stop, folder = line.rstrip("\n").split(" ", 1)
-        process = os.fork()
-        if process == 0:
-            live(Path(folder), int(stop))
-            os._exit(0)
-        _say("born", process)
-        _say("died", os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
-
-
 class Training:
-    """Lives of trainings in another process."""
+    """Lives of trainings in another process; ``printed`` is all that the last of them has printed."""
 
-    def __init__(self, log: Path) -> None:
-        self.log = log
-        command = [sys.executable, __file__]
-        with log.open("w") as errors:
-            self.server = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, bufsize=1
-            )
+    def __init__(self, warm: Any) -> None:
+        self.warm, self.printed = warm, ""
 
     def live(self, folder: Path, *, stop: int = TO_THE_END) -> Iterator[tuple[str, int]]:
         """What the life says: (born, its process), (saving or saved, step), (died, exit code)."""
-        assert self.server.stdin
-        assert self.server.stdout
-        self.server.stdin.write(f"{stop} {folder}\n")
-        for line in self.server.stdout:
-            what, _, value = line.partition(" ")
-            yield what, int(value)
-            if what == "died":
-                return
-        pytest.fail(f"the training process ended:\n{self.log.read_text()[-2000:]}")
+        command = self.warm.start(__file__, stop, folder, program="python", cwd=str(folder))
+        process = os.pidfd_open(command.process)
+        yield "born", command.process
+        told, ended = 0, False
+        while not ended:
+            ended = bool(select.select([process], [], [], 0.002)[0])
+            self.printed = command.output
+            said = re.findall(r"^(saving|saved) (\d+)$", self.printed, re.M)
+            yield from ((what, int(step)) for what, step in said[told:])
+            told = len(said)
+        os.close(process)
+        yield "died", command.wait()
 
     def live_out(self, folder: Path, *, stop: int = TO_THE_END) -> None:
-        assert list(self.live(folder, stop=stop))[-1] == ("died", 0), self.log.read_text()[-2000:]
+        assert list(self.live(folder, stop=stop))[-1] == ("died", 0), self.printed[-2000:]
 
     def live_until(self, folder: Path, moment: tuple[int, bool], delay: float) -> int:
         """Kills ``delay`` seconds after step and side of a save (False: before it); the exit code."""
@@ -110,10 +96,8 @@ class Training:
 
 
 @pytest.fixture(scope="module")
-def training(tmp_path_factory) -> Iterator[Training]:
-    training = Training(tmp_path_factory.mktemp("log") / "stderr.txt")
-    with training.server:  # closes what it reads from, at which it ends
-        yield training
+def training(warm) -> Training:
+    return Training(warm)
 
 
 @pytest.fixture
@@ -194,9 +178,9 @@ def test_a_checkpoint_cut_short_falls_back_to_the_one_before_and_ends_with_equal
     lives = list(training.live(folder))
     assert lives[1] == ("saved", 6)
     assert lives[-1] == ("died", 0)
-    assert f"{newest} is damaged or incomplete" in training.log.read_text()
+    assert f"{newest} is damaged or incomplete" in training.printed
     assert_same(folder, undisturbed)
 
 
 if __name__ == "__main__":
-    serve()
+    live(Path(sys.argv[2]), int(sys.argv[1]))

@@ -60,7 +60,7 @@ class Warm:
         )
 
     def start(self, *argv: object, program: str = "kedro", **options: Any) -> Command:
-        """Run ``kedro``, ``seg-pipeline`` or ``python`` with these arguments; ``options`` are those of ``_prepare``."""
+        """Run ``kedro``, ``seg-pipeline``, ``python SCRIPT …`` or ``python -c CODE``; ``options``: see ``_prepare``."""
         self._number += 1
         log = self._folder / f"{self._number}.txt"
         log.touch()  # it may be read before the command has begun
@@ -73,7 +73,7 @@ class Warm:
 
     def run_ranks(self, script: Path, folder: Path) -> None:
         """Run ``script RANK FOLDER`` as two processes at once, which must not print anything, not even a warning."""
-        ranks = [self.start(script, rank, folder, program="python", cwd=str(folder)) for rank in range(2)]
+        ranks = [self.start(script, rank, folder, program="python", cwd=str(folder), strict=True) for rank in range(2)]
         assert [(rank.wait(), rank.output) for rank in ranks] == [(0, ""), (0, "")]
 
     def answer(self, job: Any) -> int:
@@ -105,11 +105,12 @@ def _prepare(
     largest: int | None = None,
     broken_pipe: bool = False,
     powers: bool = False,
+    strict: bool = False,
     variables: dict[str, str] | None = None,
 ) -> None:
     """Become the process of a command: output to ``log``, files of at most ``largest`` bytes, more ``variables``.
 
-    Without ``powers``, the rights of files and folders hold for root, too.
+    Without ``powers``, the rights of files and folders hold for root, too. Where it is ``strict``, warnings are errors.
     """
     output = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o666)
     for stream in (1, 2):
@@ -122,6 +123,8 @@ def _prepare(
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     os.chdir(cwd)
     os.environ.update(variables or {})
+    if strict:
+        warnings.simplefilter("error")
     if largest is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     if not powers and os.getuid() == 0:
@@ -137,8 +140,9 @@ def _run(argv: list[str]) -> int:
         from seg_pipeline.__main__ import main
     sys.argv = argv[1:] if argv[0] == "python" else argv
     try:
-        if argv[0] == "python":
-            warnings.simplefilter("error")
+        if argv[:2] == ["python", "-c"]:
+            exec(argv[2], {"__name__": "__main__"})
+        elif argv[0] == "python":
             runpy.run_path(argv[1], run_name="__main__")
         else:
             main()

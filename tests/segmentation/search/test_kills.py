@@ -1,12 +1,11 @@
 """Searches that are killed at several points, a worker that is killed, and a second search on one study.
 
-Run as a script, this file is the process that searches, forked from one that has loaded torch.
+Run as a script, ``POINT FOLDER``, this file is the process that searches.
 """
 
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -81,42 +80,18 @@ POINTS: dict[str, Callable[[], None]] = {
 }
 
 
-def serve() -> None:
-    """A life for each line "point<TAB>folder" that comes in, a line with its exit status after it."""
-    torch.set_num_threads(1)
-    for line in sys.stdin:
-        point, name = line.rstrip("\n").split("\t")
-        folder = Path(name)
-        process = os.fork()
-        if process == 0:
-            POINTS.get(point, lambda: None)()
-            config = TrainingConfig.from_dict(json.loads((folder / "training_config.json").read_text()))
-            run(pd.read_parquet(folder / "scans.parquet"), config, folder / "search").to_parquet(
-                folder / "trials.parquet"
-            )
-            os._exit(0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])}\n")
-        sys.stdout.flush()
+def live_until(point: str, folder: Path) -> None:
+    POINTS.get(point, lambda: None)()
+    config = TrainingConfig.from_dict(json.loads((folder / "training_config.json").read_text()))
+    run(pd.read_parquet(folder / "scans.parquet"), config, folder / "search").to_parquet(folder / "trials.parquet")
 
 
 @pytest.fixture
-def live(tmp_path, scans, config):
-    """Runs the search in a process of its own, up to a point; its exit status."""
+def live(tmp_path, scans, config, warm):
+    """Runs the search in a process of its own, up to a point; its exit status and what it printed."""
     scans.to_parquet(tmp_path / "scans.parquet")
     (tmp_path / "training_config.json").write_text(json.dumps(config.to_dict()))
-    command = [sys.executable, __file__]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-    with (
-        (tmp_path / "errors.txt").open("w") as errors,
-        subprocess.Popen(command, stderr=errors, **pipes) as server,
-    ):
-
-        def live(point: str) -> int:
-            server.stdin.write(f"{point}\t{tmp_path}\n")
-            return int(server.stdout.readline())
-
-        yield live
-        server.stdin.close()
+    return lambda point: warm.run(__file__, point, tmp_path, program="python", cwd=str(tmp_path))
 
 
 @pytest.fixture(scope="module")
@@ -145,11 +120,13 @@ def assert_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
 def test_a_search_killed_at_every_point_trains_each_cell_once_and_ends_with_the_same_table(live, whole, tmp_path):
     ended = 0
     for point in POINTS:
-        assert live(point) == -signal.SIGKILL, (point, (tmp_path / "errors.txt").read_text()[-1500:])
+        status, printed = live(point)
+        assert status == -signal.SIGKILL, (point, printed[-1500:])
         told = sum(len(study.get_trials(states=(TrialState.COMPLETE,))) for study in studies(tmp_path / "search"))
         assert told >= ended  # nothing that was told is lost
         ended = told
-    assert live("the end") == 0, (tmp_path / "errors.txt").read_text()[-1500:]
+    status, printed = live("the end")
+    assert status == 0, printed[-1500:]
     assert_same(pd.read_parquet(tmp_path / "trials.parquet"), whole)
     keys = [
         trial.user_attrs["key"]
@@ -208,4 +185,5 @@ def test_a_second_search_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
 
 
 if __name__ == "__main__":
-    serve()
+    torch.set_num_threads(1)
+    live_until(sys.argv[1], Path(sys.argv[2]))
