@@ -204,6 +204,21 @@ OTHER_DATA = {
         '{"images": [], "annotations": [{"bbox": [1, 2, 3, 4]}]}',
         "c.json is a COCO file of boxes: its annotations have no `segmentation`",
     ),
+    "panoptic COCO": (
+        "p.json",
+        '{"images": [], "annotations": [{"file_name": "a.png", "segments_info": []}], "categories": []}',
+        "p.json is a COCO file of panoptic segments, which are in PNG files; convert it to instances",
+    ),
+    "a table as JSON": (
+        "t.json",
+        '[{"id": "a", "rle": "1 2"}, {"id": "b", "rle": "5 1"}]',
+        "t.json is a list of 2 entries (id, rle): if it is a table, write it as CSV or JSON Lines (.jsonl)",
+    ),
+    "no names of columns": (
+        "t.csv",
+        "a,5 2\na,5 1\n",
+        "t.csv (columns a, 5 2): its first line holds data (a); put a line with the names of the columns before it",
+    ),
     "a video": ("a.mp4", "", "1 files (.mp4 .avi .mov .mkv) are videos; write their frames as images"),
     "arrays": ("a.npy", "", "are arrays; write each image and mask as PNG or TIFF"),
     "an archive": ("a.zip", "", "are archives; unpack them first"),

@@ -651,6 +651,30 @@ def cityscapes(root: Path, kinds: tuple[str, ...] = ("labelIds", "labelTrainIds"
     return Truth(truth, splits=splits, told=told if "labelIds" in kinds else "")
 
 
+def busi(root: Path) -> Truth:
+    """As the breast ultrasound data BUSI: some images have a second mask, and one file is empty."""
+    truth = {}
+    for index in range(NUMBER):
+        image, masks = scene(index)
+        file = save(root, f"benign/benign ({index}).png", image)
+        save(root, f"benign/benign ({index})_mask.png", white(masks["vein"]))
+        if index == 2:
+            save(root, f"benign/benign ({index})_mask_1.png", white(masks["artery"]))
+        truth[file] = {"object": masks["vein"] | (masks["artery"] & (index == 2))}
+    (root / "benign/benign (5)_mask.png").write_bytes(b"")
+    del truth["benign/benign (5).png"]
+    return Truth(truth, findings=1)
+
+
+def empty_file(root: Path) -> Truth:
+    """A mask file without a byte."""
+    truth = pictures(root)
+    (root / "masks/img_002.png").write_bytes(b"")
+    del truth.masks["images/img_002.png"]
+    truth.findings = 1
+    return truth
+
+
 def masks_beside(root: Path, place: str) -> Truth:
     """A picture of each mask to look at, beside it."""
     truth = pictures(root, place)
@@ -775,6 +799,9 @@ def _species() -> dict[str, Callable[[Path], Truth]]:
         "precise names": precise_names,
         "public/Roboflow": roboflow,
         "public/Pascal VOC": voc,
+        "public/BUSI": busi,
+        "one empty mask file": empty_file,
+        "table columns/outer blanks": partial(table, columns=(" image id ", " class name ", " rle ")),
         "public/Cityscapes": cityscapes,
         "public/Cityscapes in colour": partial(cityscapes, kinds=("color",)),
         "masks beside/folder": partial(masks_beside, place="images masks"),

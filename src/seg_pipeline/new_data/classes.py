@@ -104,6 +104,24 @@ def grey_values(path: Path) -> np.ndarray:
     return values[..., 0] if values.ndim == 3 and (values == values[..., :1]).all() else values
 
 
+def read_some(paths: list[Path], number: int = SAMPLED) -> dict[Path, np.ndarray]:
+    """``grey_values`` of a sample of mask files, without damaged ones, which data_processing reports.
+
+    Raises:
+        ValueError: most of them cannot be read.
+    """
+    found: dict[Path, np.ndarray] = {}
+    faults = []
+    for path in evenly(paths, number):
+        try:
+            found[path] = grey_values(path)
+        except ValueError as error:
+            faults.append(error)
+    if len(faults) >= max(len(found), 1):
+        raise faults[0]
+    return found
+
+
 def grey_mask(path: Path) -> np.ndarray:
     """Bool mask (H, W) of a binary mask file, white from 128 on if JPEG changed it."""
     values = grey_values(path)
@@ -140,10 +158,11 @@ def values_of(paths: list[Path], known: dict[str, str], ask: Asker) -> tuple[lis
     Raises:
         ValueError: the values are too many, or too close after JPEG compression.
     """
-    read = [grey_values(path) for path in evenly(paths)]
-    if _palettes_differ(evenly(paths), read):
+    some = read_some(paths)
+    paths, read = list(some), list(some.values())
+    if _palettes_differ(paths, read):
         ask.decide("the palettes of the masks list their colours in different orders: the colours are the classes")
-        read = [read_image(path) for path in evenly(paths)]
+        read = [read_image(path) for path in paths]
     colours = any(values.ndim == 3 for values in read)
     packed = [pack_colours(values) if colours else values for values in read]
     found: list[int] = sorted({int(value) for values in packed for value in np.unique(values)})
@@ -219,7 +238,7 @@ def from_pixels(paths: list[Path], known: dict[str, str], ask: Asker, *, alone: 
         known: names by value.
         alone: name of the class if the masks hold a single value.
     """
-    if not known and number_objects([grey_values(path) for path in evenly(paths, 40)]):
+    if not known and number_objects(list(read_some(paths, 40).values())):
         options = {"objects": "numbers of the objects of one class", "classes": "classes"}
         question = (
             "In each mask every value is one connected piece, and the values differ from image to image, as if they "
@@ -262,7 +281,7 @@ def from_pixels(paths: list[Path], known: dict[str, str], ask: Asker, *, alone: 
 
 def _surrounds(paths: list[Path], value: int, colours: bool) -> bool:
     """Whether a value covers most of the masks and of their edges, as background does."""
-    masks = [(pack_colours(read) if colours else read) == value for read in map(grey_values, evenly(paths, 40))]
+    masks = [(pack_colours(read) if colours else read) == value for read in read_some(paths, 40).values()]
     edges = [np.concatenate([mask[0], mask[-1], mask[:, 0], mask[:, -1]]) for mask in masks]
     return bool(np.mean([mask.mean() for mask in masks]) > 0.5 and np.mean([edge.mean() for edge in edges]) > 0.8)
 
@@ -295,6 +314,8 @@ def overlap_of(stacks: Iterable[list[np.ndarray]]) -> tuple[int, float, int]:
     """Shared pixels, covered share and number of images, of lists of bool masks (H, W), one list per image."""
     shared, covered, total, number = 0, 0, 0, 0
     for masks in stacks:
+        if len({mask.shape for mask in masks}) > 1:  # data_processing reports it
+            continue
         depth = np.sum(masks, axis=0, dtype=np.int64)
         shared += int((depth * (depth - 1) // 2).sum())
         covered += int(np.count_nonzero(depth))

@@ -203,6 +203,8 @@ def glob_of(files: list[str], folder: str, others: list[str]) -> str:
     stems = [file.rsplit("/", 1)[-1].removesuffix(ending(file)) for file in wanted]  # as the disk has them
     last = {base(file)[-1:] for file in rest} - {one[-1:] for one in stems}
     tails = [f"*{end}", f"*{glob.escape(common_end(stems))}{end}", f"{glob.escape(stems[0])}{end}", f"*[0-9]{end}"]
+    words = {found[0] if (found := MASK_WORD.search(one)) else "" for one in stems}
+    tails += [f"*{glob.escape(*words)}*{end}"] if len(words) == 1 and all(words) else []  # such as *_mask*.png
     tails += [f"*[!{''.join(sorted(filter(str.isalnum, last)))}]{end}"] if any(map(str.isalnum, last)) else []
     fitting = [
         (head, tail)

@@ -72,6 +72,11 @@ def _of_json(contents: Contents) -> Iterator[str]:
     """COCO files without outlines."""
     for file in contents.jsons[:20]:
         content = contents.content(file)
+        if isinstance(content, list) and content and all(isinstance(one, dict) for one in content):
+            keys = ", ".join(map(str, content[0]))
+            yield f"{file} is a list of {len(content)} entries ({keys}): if it is a table, write it as CSV or JSON " \
+                  "Lines (.jsonl)"  # fmt: skip
+            continue
         annotations = content.get("annotations") if isinstance(content, dict) else None
         some = [one for one in annotations[:200] if isinstance(one, dict)] if isinstance(annotations, list) else []
         if is_panoptic(content):

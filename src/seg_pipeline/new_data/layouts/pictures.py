@@ -3,6 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -16,6 +17,7 @@ from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import evenly, from_pixels, grey_mask, task_of, text_name
 from seg_pipeline.new_data.plan import Classes, Entry, Plan, file_index
 from seg_pipeline.new_data.scanning import (
+    MASK_WORD,
     SPLIT_WORDS,
     Contents,
     base,
@@ -248,8 +250,10 @@ def _element(texts: list[str], images: list[str], *, free: bool, taken: bool) ->
     """Pattern of one part besides the image id, and the class that it names."""
     if {(key_parts(text) or [text])[0].lower() for text in texts} <= SPLIT_WORDS.keys():
         return "[^/]+", None
-    if len(set(texts)) == 1:
-        return literal(texts[0]), None
+    shortest = literal(min(texts, key=len))
+    counted = rf"{shortest}(?:[_\-. ]*\d+)?"  # such as a_mask.png, a_mask_1.png
+    if len(set(texts)) == 1 or (MASK_WORD.search(shortest) and all(re.fullmatch(counted, text) for text in texts)):
+        return shortest if len(set(texts)) == 1 else counted, None
     joint = "" if free else r"[_\-. ]+"
     numbered = [NUMBERED_CLASS.fullmatch(text) for text in texts]
     if not taken and all(numbered) and len(heads := {one[1] for one in numbered if one}) <= len(set(images)):
@@ -341,4 +345,5 @@ def _stacks(found: Matched, files: list[Path]) -> Iterator[list[np.ndarray]]:
     for image, name, path in zip(found.images, found.classes or found.images, files, strict=True):
         of_image[image][name].append(path)
     for paths in evenly(list(of_image.values()), 40):
-        yield [np.any([grey_mask(path) for path in group], axis=0) for group in paths.values()]
+        with suppress(ValueError):  # data_processing reports a damaged mask, or one of another size
+            yield [np.any([grey_mask(path) for path in group], axis=0) for group in paths.values()]

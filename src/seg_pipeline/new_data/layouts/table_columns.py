@@ -60,6 +60,8 @@ def recognise(contents: Contents, table: Table) -> Form | str:
     first = _index(contents.pictures)
     located = {name: _located(rows[name], [first, *(masked + imaged if MASK_WORD.search(name) else imaged + masked)])
                for name in table.columns}  # fmt: skip
+    if data := [name for name in table.columns if RUNS.fullmatch(name) or first.get(name)]:
+        return f"{said}: its first line holds data ({data[0]:.40}); put a line with the names of the columns before it"
     masks = [name for name in table.columns if _share(rows[name], RUNS.fullmatch) >= ENOUGH]
     if masks:
         others = {name: found for name, found in located.items() if name not in masks}
@@ -185,10 +187,10 @@ def _pattern(located: dict[str, str], name: Callable[[str], str], group: str, *,
 
 
 def rank_of(name: str) -> int:
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().strip()
     fits = (
         at
         for at, word in enumerate(CLASS_WORDS)
-        if re.search(rf"(^|_| )({word})(s|es|y|ies)?($|_?(id|name|ids|names)$)", words)
+        if re.search(rf"(^|_| )({word})(s|es|y|ies)?($|[_ ]?(id|name|ids|names)$)", words)
     )
     return next(fits, len(CLASS_WORDS))

@@ -3,6 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -163,8 +164,9 @@ def _run_stacks(runs: list[tuple], order: Order, first: int) -> Iterator[list[np
 
 def _file_stacks(rows: pd.DataFrame, path_of: dict) -> Iterator[list[np.ndarray]]:
     for _, of_image in list(rows.groupby("image_id"))[:40]:
-        yield [np.any([grey_mask(path_of[mask]) for mask in group], axis=0)
-               for _, group in of_image.groupby("class")["mask"]]  # fmt: skip
+        with suppress(ValueError):  # data_processing reports a damaged mask, or one of another size
+            yield [np.any([grey_mask(path_of[mask]) for mask in group], axis=0)
+                   for _, group in of_image.groupby("class")["mask"]]  # fmt: skip
 
 
 def _several(rows: pd.DataFrame, ask: Asker) -> str:
