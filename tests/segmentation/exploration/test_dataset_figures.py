@@ -210,6 +210,7 @@ def test_all_maps_have_one_scale():
         np.array([[[0.0, 40]], [[1, 2]]]), ["box", "disc"], [7, 7], sampled="all", note=""
     )
     assert [axes.images[0].norm.vmax for axes in figure.axes[:2]] == [40, 40]
+    assert min(figure.axes[0].images[0].cmap(0.0)[:3]) > 0.9  # 0 is paper, and dark on a dark page
 
 
 def test_a_class_that_no_image_shows_has_an_empty_map(manifest):

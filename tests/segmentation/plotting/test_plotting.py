@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from seg_pipeline.segmentation import plotting
@@ -274,6 +275,16 @@ def test_an_empty_mask_says_so_on_the_sample_sheet():
     masks[1][:] = False
     figure = plotting.plot_samples(images, masks, ["a", "b"], THREE)
     assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [[]] * 4 + [["no class"], []]
+
+
+def test_sheets_have_a_dark_ground_and_light_words_unless_the_settings_say_otherwise(monkeypatch):
+    images, masks = samples(1, 3, (64, 96))
+    for rc, dark in ({}, True), ({"figure.facecolor": "white", "text.color": "black"}, False):
+        monkeypatch.setattr(CURRENT, "rc", rc)
+        figure = plotting.plot_samples(images, masks, ["a"], THREE)
+        words = [figure.legends[0].get_texts()[0], figure.axes[1].title]
+        assert (max(figure.get_facecolor()[:3]) < 0.2) == dark
+        assert [min(to_rgb(one.get_color())) > 0.8 for one in words] == [dark, dark]
 
 
 def test_augmentations_show_each_draw_with_its_outlines():

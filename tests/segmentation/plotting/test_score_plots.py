@@ -188,7 +188,7 @@ def test_options_show_gain_and_cost():
     score, cost = saved(plotting.plot_prediction_options(options)).axes
     assert labels(score.yaxis) == ["plain", "\u25b6 flips"]
     assert texts(score) == ["0.800", "0.820, gain +0.0200 (+0.0100 to +0.0300)"]
-    assert texts(cost) == ["1.0x, 0.02 s", "4.0x, 0.08 s"]
+    assert texts(cost) == ["1.0x, 20 ms", "4.0x, 80 ms"]
     assert score.get_xlim() == (0, 1)  # the texts stand outside
 
 

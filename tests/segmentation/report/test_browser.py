@@ -260,10 +260,26 @@ def test_rows_open_in_the_order_shown_and_a_swipe_turns_the_page(opened):
     assert page.faults == []
 
 
+def corner(page, element):
+    """RGB colour of the element's top left pixel, as the page shows it."""
+    with Image.open(io.BytesIO(element.screenshot())) as shot:
+        return list(shot.convert("RGB").getpixel((4, 4)))
+
+
+def test_the_sections_stay_in_view_and_a_class_lists_its_images(opened):
+    page = opened(1400)
+    page.locator("#scores [data-choose=box]").click()
+    assert page.input_value("#images [data-filter=classes]") == "box"
+    assert page.locator("nav").bounding_box()["y"] == pytest.approx(0, abs=1)
+    assert page.locator("#images h2").bounding_box()["y"] > page.locator("nav").bounding_box()["height"]
+
+
 def test_charts_open_large_and_are_dark_in_dark_mode(opened):
     page = opened(1400, "dark")
     chart = page.locator("#scores .chart img").first
     assert "invert" in chart.evaluate("(one) => getComputedStyle(one).filter")
+    ground = chart.locator("xpath=..").evaluate("(one) => getComputedStyle(one).backgroundColor")
+    assert corner(page, chart) == pytest.approx([int(part) for part in ground[4:-1].split(",")], abs=3)  # no box
     chart.focus()
     page.keyboard.press("Enter")
     page.locator(".viewer .stage img").wait_for()

@@ -74,6 +74,12 @@ def test_an_image_that_was_dropped_is_shown_if_it_can_be_read_and_has_a_card_in_
     assert cards == [("", "bad"), ("cannot be read", "cut"), ("no image file", "gone")]
 
 
+def test_a_reason_does_not_repeat_where_the_file_is(made):
+    html = page(made, [Finding("unreadable_image", "/data/train/a/b.png: truncated: x", "dropped", "b", "a/b.png")])
+    assert html.count("truncated: x<") == 2
+    assert "/data/train" not in html
+
+
 def test_words_tell_how_unused_inputs_and_findings_fit_together(made):
     found = [Finding("unreadable_image", "", "dropped", "cut"), Finding("blank_image", "", "flagged", "scan01")]
     assert "1 finding with the action dropped explains the 1 unused row and 1 unused file: a finding" in page(

@@ -236,7 +236,8 @@ def test_galleries_hold_what_their_titles_say(results, tested):
     }
     assert shown["Worst"] == ["scan12", "scan13"]
     assert shown["Missed"] == ["scan13"]
-    assert shown["False positives"] == ["scan12"]
+    assert shown["False positives in empty images"] == ["scan12"]
+    assert "No class was missed completely in an image." in words(section(page(results), "galleries"))
     assert len(shown["Median"]) == len(shown["Best"]) == 2
     assert "mean Dice 0.36: disc 0.00, box 0.73" in words(html)
 

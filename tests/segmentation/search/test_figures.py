@@ -72,6 +72,8 @@ def test_every_figure_is_drawn_and_shows_what_was_chosen(trials):
     assert figures.learning_rates.get_suptitle().startswith("Learning rates at weight decay 0.01: 0.01 is best")
     texts = [text.get_text() for text in figures.heat_map.axes[0].texts]
     assert sorted(texts) == ["0.350", "0.400", "0.400", "0.650", "×"]
+    (cells,) = figures.heat_map.axes[0].images
+    assert min(cells.cmap(0.0)[:3]) > 0.9 > max(cells.cmap(1.0)[:1])  # a dark page turns light to dark
     (frame,) = figures.heat_map.axes[0].patches
     assert figures.heat_map.get_supxlabel() == "grey: not tried; ×: diverged or failed"
     assert final.get_ylim()[0] == 0

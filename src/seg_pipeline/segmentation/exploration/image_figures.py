@@ -125,12 +125,12 @@ def draw_locations(maps: np.ndarray, names: Sequence[str], counts: Sequence[int]
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     scale = PowerNorm(0.5, 0, float(maps.max()) or 1)
     for axes, part, name, count in zip(panels, maps, names, counts, strict=False):
-        axes.imshow(part, cmap="viridis", norm=scale)
+        axes.imshow(part, cmap="Blues", norm=scale)  # a dark page inverts it: bright where the class is
         axes.set(title=f"{name}\n{count:,} images, up to {part.max():.0f} %", xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
+        axes.spines[:].set(visible=True, color="0.8")
     for axes in panels[len(names) :]:
         axes.set_visible(False)
-    mapped = matplotlib.cm.ScalarMappable(scale, "viridis")
+    mapped = matplotlib.cm.ScalarMappable(scale, "Blues")
     figure.colorbar(mapped, ax=list(panels), shrink=0.8, label="images with the class here (%)")
     figure.suptitle("Class locations: share of images that show the class at each position")
     add_note(figure, sampled, note)

@@ -21,7 +21,7 @@ from seg_pipeline.segmentation.plotting.overlays import (
     tint,
     tiny_spots,
 )
-from seg_pipeline.segmentation.plotting.style import class_colours, new_figure, small, styled
+from seg_pipeline.segmentation.plotting.style import class_colours, new_figure, on_dark, small, styled
 
 FALSE_TINT = 0.7
 PANEL_INCHES = 2.0
@@ -36,6 +36,7 @@ PANEL_PIXELS = 480
 
 
 @styled
+@on_dark
 def plot_samples(
     images: Sequence[np.ndarray],
     masks: Sequence[np.ndarray],
@@ -70,6 +71,7 @@ def plot_samples(
 
 
 @styled
+@on_dark
 def plot_predictions(
     images: Sequence[np.ndarray],
     truths: Sequence[np.ndarray],
@@ -101,6 +103,7 @@ def plot_predictions(
 
 
 @styled
+@on_dark
 def plot_augmentations(
     images: Sequence[Sequence[np.ndarray]],
     masks: Sequence[Sequence[np.ndarray]],
@@ -191,7 +194,7 @@ def _show(axes: Axes, picture: np.ndarray, ratio: float) -> None:
     cell_width = max(width, height / ratio)
     side, above = (cell_width - width) / 2, (cell_width * ratio - height) / 2
     axes.set(xlim=(-0.5 - side, width - 0.5 + side), ylim=(height - 0.5 + above, -0.5 - above))
-    axes.set(xticks=[], yticks=[], facecolor="0.9")  # all cells look equally large
+    axes.set(xticks=[], yticks=[], facecolor="0.25")  # all cells look equally large
     axes.spines[:].set_visible(False)
 
 

@@ -118,7 +118,7 @@ def plot_prediction_options(options: pd.DataFrame) -> Figure:
     score, cost = figure.subplots(1, 2, sharey=True, width_ratios=[1.2, 1])
     dark = ["0.3" if one else "0.65" for one in options["used"]]
     gains = [_gain(row) for row in options.to_dict("records")]
-    times = [f"{ratio:.1f}x, {seconds:.2f} s" for ratio, seconds in options[["cost", "seconds_per_image"]].to_numpy()]
+    times = [f"{ratio:.1f}x, {1000 * one:,.3g} ms" for ratio, one in options[["cost", "seconds_per_image"]].to_numpy()]
     for axes, values, texts in [(score, options["score"], gains), (cost, options["cost"], times)]:
         places, thickness = bar_places(len(options), 0, 1)
         axes.barh(places, values.fillna(0), thickness, color=dark)

@@ -23,6 +23,8 @@ _PALETTE = bytes.fromhex(
     "FF33CC 006666 CC9966 006699 CC6666 99CC99 339999 CC00CC 663399 FF99FF CC66CC 669900"
 )
 
+_ON_DARK: dict[Any, Any] = {"figure.facecolor": "#1d232c", "text.color": "#e6e9ee", "axes.labelcolor": "#e6e9ee"}
+
 _Parameters = ParamSpec("_Parameters")
 _style_lock = threading.Lock()
 
@@ -65,6 +67,17 @@ def styled(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]
     def wrapped(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Figure:
         # rc_context changes the settings of the whole process, so one figure at a time
         with _style_lock, matplotlib.rc_context(style()):
+            return plot(*args, **kwargs)
+
+    return wrapped
+
+
+def on_dark(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]:
+    """Below ``styled``: the sheets of images, whose ground suits images and both kinds of page."""
+
+    @functools.wraps(plot)
+    def wrapped(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Figure:
+        with matplotlib.rc_context(_ON_DARK | CURRENT.rc):
             return plot(*args, **kwargs)
 
     return wrapped

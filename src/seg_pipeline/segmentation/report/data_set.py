@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 
 from seg_pipeline.segmentation.report.page import embedded, render
+from seg_pipeline.segmentation.report.results import plural
 
 
 def data_set_page(
@@ -31,7 +32,8 @@ def _lead(images: pd.DataFrame) -> str:
     sizes = images.groupby(["width", "height"]).size().sort_values(ascending=False)
     width, height = sizes.index[0]
     more = f" and {len(sizes) - 1} more sizes" if len(sizes) > 2 else " and one more size" if len(sizes) == 2 else ""
-    parts = [f"{len(images):,} images of {width} × {height} pixels{more}"]
-    numbers = {"groups": images["group"].nunique(), "series": images["series"].nunique()}
-    parts += [f"{number:,} {name}" for name, number in numbers.items() if number < len(images)]
-    return ", ".join(parts) + ". findings.html beside this file lists what was wrong with the inputs."
+    parts = [f"{plural(len(images), 'image')} of {width} × {height} pixels{more}"]
+    groups, series = images["group"].nunique(), images["series"].nunique()
+    parts += [plural(groups, "group")] if groups < len(images) else []
+    parts += [f"{series:,} series"] if series < len(images) else []
+    return ", ".join(parts) + "."

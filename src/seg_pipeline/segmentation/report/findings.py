@@ -1,6 +1,7 @@
 """The findings page: inputs read and kept, findings by rule, example images, splits, and all findings."""
 
 from collections.abc import Hashable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -47,14 +48,17 @@ def findings_page(
         splits=splits.to_dict("records"),
         folds=manifest.loc[manifest["fold"] >= 0, "fold"].value_counts().sort_index().tolist(),
         classes=names,
-        findings=findings.head(MOST_ROWS).astype(object).where(findings.notna(), "").to_dict("records"),
+        findings=[
+            _short(row)
+            for row in findings.head(MOST_ROWS).astype(object).where(findings.notna(), "").to_dict("records")
+        ],
         num_findings=len(findings),
     )
 
 
 def _lead(findings: pd.DataFrame, manifest: pd.DataFrame) -> str:
     if findings.empty:
-        return f"{len(manifest):,} images can be used. No problems were found."
+        return f"{plural(len(manifest), 'image')} can be used. No problems were found."
     done = ", ".join(f"{number:,} {action}" for action, number in findings["action"].value_counts().items())
     return f"{plural(len(manifest), 'image')} can be used. {plural(len(findings), 'finding')}: {done}."
 
@@ -88,8 +92,15 @@ def _pictures(findings: pd.DataFrame, manifest: pd.DataFrame, files: pd.DataFram
     for finding in turns.head(MOST_PICTURES).to_dict("records"):
         row, file = (_first_row(table, finding["image_id"]) for table in (manifest, files))
         blank = "no image file" if row is None and file is None else "cannot be read"
-        shown.append(finding | {"source": _picture(row, file, names), "blank": blank})
+        shown.append(_short(finding) | {"source": _picture(row, file, names), "blank": blank})
     return shown
+
+
+def _short(finding: Row) -> Row:
+    """The finding whose reason does not repeat where its file is."""
+    place, _, rest = finding["reason"].partition(": ")
+    told = rest and finding["file"] and Path(place).as_posix().endswith(str(finding["file"]))
+    return finding | {"reason": rest} if told else finding
 
 
 def _about_images(findings: pd.DataFrame) -> pd.DataFrame:

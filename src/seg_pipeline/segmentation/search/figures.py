@@ -23,11 +23,11 @@ from seg_pipeline.segmentation.settings.search import GridSettings
 LEAST_TRIALS = 8
 """For importances; with fewer they would be chance."""
 COLOUR, CHOSEN_COLOUR = "#0072B2", "#D55E00"
-PALEST = 0.88  # of viridis, whose end is too pale for lines
+PALEST = 0.75  # of viridis, whose end is too pale for lines
 LEGEND_COLUMNS = 6
 MAX_LEVEL = 6  # with more values, their names are sloped
 STEEP = 50.0  # losses that span more than this factor get a logarithmic axis
-DARK = 0.6  # share of viridis below which a number on it is white
+DARK = 0.6  # share of the blues above which a number on it is white
 
 
 class SearchFigures(NamedTuple):
@@ -191,13 +191,13 @@ def _plot_heat_map(points: pd.DataFrame, best: tuple[float, float]) -> Figure:
     table = table.reindex(index=rows, columns=columns)
     figure = new_figure(grown(2.6) + 0.75 * len(columns), grown(1.7) + 0.42 * len(rows))
     axes = figure.subplots()
-    colours = matplotlib.colormaps["viridis"].with_extremes(bad="none")
+    colours = matplotlib.colormaps["Blues"].with_extremes(bad="none")  # a dark page inverts it
     image = axes.imshow(np.ma.masked_invalid(table.to_numpy(dtype=float)), cmap=colours, aspect="auto", origin="lower")
     for value in points.to_dict("records"):
         place = columns.index(value[DECAY]), rows.index(value[RATE])
         sound = math.isfinite(value["score"])
-        share = float(np.asarray(image.norm(value["score"]))) if sound else 1.0
-        text, colour = (f"{value['score']:.3f}", "white" if share < DARK else "black") if sound else ("×", "0.4")
+        share = float(np.asarray(image.norm(value["score"]))) if sound else 0.0
+        text, colour = (f"{value['score']:.3f}", "white" if share > DARK else "black") if sound else ("×", "0.4")
         axes.text(*place, text, ha="center", va="center", color=colour, fontsize=small())
     corner = (columns.index(best[1]) - 0.5, rows.index(best[0]) - 0.5)
     axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=CHOSEN_COLOUR, linewidth=2.5, clip_on=False))
