@@ -58,7 +58,7 @@ def measure() -> Iterator[Result]:
 
     def in_torch(name: str) -> Sample:
         drawn = presets[name].draw(0, np.array(draws), (SIZE, SIZE))
-        return presets[name].apply_batch(*batch, torch.from_numpy(drawn))
+        return presets[name].apply_batch(batch[0], batch[1], torch.from_numpy(drawn))
 
     def before(name: str) -> None:
         for sample, draw in zip(plain, draws, strict=True):

@@ -82,6 +82,7 @@ def terminal() -> Iterator[None]:
 
 def run(pipeline: str, params: dict[str, Any]) -> None:
     with KedroSession.create(project_path=ROOT, runtime_params=params) as session:
+        assert isinstance(session, KedroSession)
         session.run(pipeline_names=[pipeline])
 
 

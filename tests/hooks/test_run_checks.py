@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from fsspec.registry import _registry as file_systems
@@ -217,6 +218,25 @@ def test_an_inference_without_images_or_folder(tmp_path, given, message):
 )
 def test_nothing_to_choose_from(images, message):
     assert refusal(run_checks.check_images, "select.images", images, "what to choose from").startswith(message)
+
+
+def test_annotations_that_name_images_at_an_address(monkeypatch):
+    monkeypatch.setattr(
+        run_checks, "check_images", lambda *_: pd.DataFrame({"image_id": ["a"], "path": ["s3://b/a.png"]})
+    )
+    inference = SimpleNamespace(images="s3://b", output_folder=None, model="checkpoint")
+    for how in ("copy", "reference"):
+        given = {"inference": inference, "annotate": SimpleNamespace(images=how), "tracking": {"enabled": False}}
+        inputs = [f"params:{name}" for name in given]
+        catalog = DataCatalog({f"params:{name}": MemoryDataset(value) for name, value in given.items()})
+        nodes = Pipeline([Node(lambda *_: 0, inputs, "polygons", name="annotate.write_annotations")])
+        check = run_checks.RunCheckHooks().before_pipeline_run
+        if how == "copy":
+            check({}, nodes, catalog)
+        else:
+            assert refusal(check, {}, nodes, catalog) == (
+                "annotate.images: reference, but s3://b/a.png is not a file of this machine; set `copy`"
+            )
 
 
 EXTRAS = {

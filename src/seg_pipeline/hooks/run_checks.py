@@ -19,7 +19,10 @@ from seg_pipeline.hooks.errors import UserError, text_for_user, told_to_user
 from seg_pipeline.hooks.run_info import file_of, value_of
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from seg_pipeline.params import HparamSearchParams
+    from seg_pipeline.segmentation.inference.annotations import Images
     from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 log = logging.getLogger(__name__)
@@ -47,7 +50,9 @@ class RunCheckHooks:
         check_extras(params, value_of("params:tracking", catalog) or {})
         check_outputs(pipeline, catalog)
         if names & set(PREDICTS):
-            check_images("inference.images", params.inference.images, "what to predict")
+            images = check_images("inference.images", params.inference.images, "what to predict")
+            if PREDICTS[1] in names:
+                check_annotated(images, params.annotate.images)
             check_masks_folder(params.inference.output_folder)
         if RANKS in names:
             check_images("select.images", params.select.images, "what to choose from")
@@ -101,14 +106,22 @@ def check_outputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
         )
 
 
-def check_images(name: str, given: str | None, purpose: str) -> None:
-    """Raise UserError if the parameter ``name`` gives no images."""
+def check_images(name: str, given: str | None, purpose: str) -> pd.DataFrame:
+    """The images that the parameter ``name`` gives; raises UserError if there are none."""
     from seg_pipeline.segmentation.inference import find_images
 
     if given is None:
         raise UserError(f"`{name}` says {purpose}: `--params {name}=FOLDER`, or an image, a glob or a list of images")
     with told_to_user(f"{name}: "):
-        find_images(given)
+        return find_images(given)[0]
+
+
+def check_annotated(images: pd.DataFrame, how: Images) -> None:
+    """Raise UserError if annotations cannot name the images as ``how`` says."""
+    from seg_pipeline.segmentation.inference.annotations import files_of
+
+    with told_to_user():
+        files_of(images, how)
 
 
 def check_masks_folder(folder: str | None) -> None:

@@ -52,10 +52,7 @@ def annotate(
     Raises:
         ValueError: an image to be named by its path is at an address.
     """
-    files = {row["image_id"]: file_of(row["path"]) for row in table.to_dict("records")}
-    far = next(filter(is_remote, files.values()), None)
-    if far and images == "reference":
-        raise ValueError(f"annotate.images: reference, but {far} is not a file of this machine; set `copy`")
+    files = files_of(table, images)
     paths = {name: path if is_remote(path) else Path(path).absolute().as_posix() for name, path in files.items()}
     for record in records if images == "copy" else ():
         name = record["image_id"]
@@ -67,3 +64,16 @@ def annotate(
     folder.mkdir(parents=True, exist_ok=True)
     colours = dict(zip(bundle.classes, bundle.colours, strict=True))
     return write_annotations(tools, folder, _Pictures(records, paths), colours, style)
+
+
+def files_of(table: pd.DataFrame, images: Images) -> dict[str, str]:
+    """File of each image by its id.
+
+    Raises:
+        ValueError: an image to be named by its path is at an address.
+    """
+    files = {row["image_id"]: file_of(row["path"]) for row in table.to_dict("records")}
+    far = next(filter(is_remote, files.values()), None)
+    if far and images == "reference":
+        raise ValueError(f"annotate.images: reference, but {far} is not a file of this machine; set `copy`")
+    return files
