@@ -15,6 +15,7 @@ from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.manifest import table_schemas
 from seg_pipeline.segmentation.manifest.table import data_hash, read_masks
 from seg_pipeline.segmentation.models.segmenter import Segmenter
+from seg_pipeline.segmentation.objects import splitting
 from seg_pipeline.segmentation.objects.label_maps import encode_labels
 from seg_pipeline.segmentation.objects.matching import overlaps
 from seg_pipeline.segmentation.prediction.bundle import Bundle
@@ -185,6 +186,15 @@ def test_postprocessing_of_a_model_without_objects_is_refused(halves, config, ob
         predict_masks(halves, checkpoint, device=CPU, batch_size=2, postprocessing=other)
     with pytest.raises(ValueError, match=message):
         describe(checkpoint, load_models(checkpoint, CPU), postprocessing=other)
+
+
+def test_mean_probabilities_are_computed_only_for_a_least_confidence(monkeypatch):
+    probabilities = np.ones((4, 3, 3), dtype=np.float32)
+    monkeypatch.setattr(splitting, "areas_and_means", lambda *_: 1 / 0)
+    plain = Postprocessing.none(2, 0.5, objects=True)
+    assert label_objects(probabilities, plain).max() == 1
+    with pytest.raises(ZeroDivisionError):
+        label_objects(probabilities, plain.changed("object_confidence", 1, 0.1))
 
 
 def test_objects_by_hand():

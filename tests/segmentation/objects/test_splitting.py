@@ -45,6 +45,8 @@ def test_small_and_doubtful_objects_are_left_out_and_the_others_numbered_anew(mi
     labels = np.array([[1, 2, 2, 2], [0, 3, 3, 0]], dtype=np.int32)
     values = np.array([[0.9, 0.9, 0.5, 0.1], [1.0, 0.5, 0.7, 0.9]])
     assert drop_objects(labels, values, min_area=min_area, min_mean=min_mean).tolist() == left
+    if not min_mean:  # then values are not needed, and not computed while postprocessing is chosen
+        assert drop_objects(labels, None, min_area=min_area, min_mean=0.0).tolist() == left
 
 
 def test_levels_count_the_thresholds_exceeded():

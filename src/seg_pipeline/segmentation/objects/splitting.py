@@ -60,9 +60,12 @@ def areas_and_means(labels: np.ndarray, values: np.ndarray) -> tuple[np.ndarray,
     return areas, np.bincount(labels.ravel(), values.ravel()) / np.maximum(areas, 1)
 
 
-def drop_objects(labels: np.ndarray, values: np.ndarray, *, min_area: int, min_mean: float) -> np.ndarray:
-    """Remove objects of fewer pixels or a lower mean of ``values`` (H, W), number the others from 1: int32 (H, W)."""
-    areas, means = areas_and_means(labels, values)
+def drop_objects(labels: np.ndarray, values: np.ndarray | None, *, min_area: int, min_mean: float) -> np.ndarray:
+    """Remove objects of fewer pixels or a lower mean of ``values`` (H, W), number the others from 1: int32 (H, W).
+
+    ``values`` may be None if ``min_mean`` is 0.
+    """
+    areas, means = (np.bincount(labels.ravel()), min_mean) if values is None else areas_and_means(labels, values)
     kept = (areas >= max(min_area, 1)) & (means >= min_mean)
     kept[0] = False
     return (np.cumsum(kept) * kept).astype(np.int32)[labels]

@@ -150,7 +150,8 @@ def label_objects(probabilities: np.ndarray, settings: Postprocessing) -> np.nda
     least = settings.object_confidence or (0.0,) * len(areas)  # None in files of earlier versions
     masks = make_masks(probabilities, settings, task="multilabel", background=False)
     levels = levels_of(starts_of(probabilities), THRESHOLDS)
-    values = STEPS[levels_of(class_part(probabilities, settings, background=False), THRESHOLDS)]
+    classes = class_part(probabilities, settings, background=False)
+    values = [STEPS[levels_of(one, THRESHOLDS)] if mean > 0 else None for one, mean in zip(classes, least, strict=True)]
     starts = np.searchsorted(THRESHOLDS, seeds).tolist()
     split = [split_mask(*one) for one in zip(masks, levels, starts, strict=True)]
     parts = zip(split, values, areas, least, strict=True)
