@@ -249,17 +249,23 @@ def test_the_next_epoch_follows_without_a_new_start(manifest, config, workers):
     assert started == [(0, 0), (1, 1), (3, 0)]
 
 
+class Counted:
+    """A loader that notes epoch and first step of each start.
+
+    No class within a function: that is a reference cycle, and garbage collection waits for workers (`Loader.close`).
+    """
+
+    def __init__(self, order, below):
+        self.order, self.below, self.started = order, below, []
+
+    def __iter__(self):
+        self.started.append((self.order.epoch, self.order.start))
+        return iter(self.below)
+
+
 def count_starts(train):
-    """Epoch and first step of each start of the loader below."""
-    started, below = [], train.loader
-
-    class Counted:
-        def __iter__(self):
-            started.append((train.order.epoch, train.order.start))
-            return iter(below)
-
-    train.loader = Counted()
-    return started
+    train.loader = Counted(train.order, train.loader)
+    return train.loader.started
 
 
 def test_samples_on_the_device_are_those_of_the_loader(manifest, config):
