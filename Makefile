@@ -29,6 +29,8 @@ STAMP := $(VENV)/.installed
 export DO_NOT_TRACK := true
 export KEDRO_DISABLE_TELEMETRY := true
 export MLFLOW_DISABLE_TELEMETRY := true
+# Without compiled modules, each test process would rewrite the assertions of all tests anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help install run new-data abdomen test check coverage lint format docs bench fuzz soak gpu-check viz viz-site mlflow jupyter colab sbom clean
 

@@ -46,6 +46,7 @@ assert register_pipelines()["__default__"].nodes
     assert imported_by("-c", code) & NOT_FOR_A_LIST == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "unneeded"),
     [(["--version"], NOT_FOR_A_LIST), (["registry", "list"], NOT_FOR_A_LIST), (["catalog", "list-patterns"], HEAVY)],
@@ -54,6 +55,7 @@ def test_kedro_commands_stay_light(command: list[str], unneeded: set[str]):
     assert imported_by("-m", "kedro", *command) & unneeded == set()
 
 
+@pytest.mark.slow
 def test_data_processing_needs_no_torch():
     """400 MB of memory and some seconds; a tenth of a million images' tables takes less."""
     code = """

@@ -98,6 +98,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "message"), MODELS.values(), ids=MODELS)
 def test_a_model_that_cannot_be_built(model, message):
     own = {"decoder_channels": None}

@@ -111,6 +111,7 @@ def test_a_folder_of_each_form_gives_an_environment_that_runs(form, make, tmp_pa
     assert "rule" not in told
 
 
+@pytest.mark.slow
 def test_run_lengths_of_uw_madison_have_their_order_from_the_data(make, tmp_path):
     write_phantom(tmp_path / "raw", num_cases=4, days_per_case=1, frames_per_series=[6, 6])
     status, told, given = make(tmp_path / "raw")
@@ -134,6 +135,7 @@ def save_volume(path: Path, values: np.ndarray) -> None:
     nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names", [("{}_ct", "{}_seg"), ("{}/imaging", "{}/segmentation"), ("{0}/{0}_t1", "{0}/{0}_seg")]
 )
@@ -278,6 +280,7 @@ def test_outside_the_project_nothing_is_written(monkeypatch, capsys, tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_trial_says_what_the_run_would_of_images_without_a_row(make, tmp_path):
     folder = tmp_path / "pa${x}"
     rows = []

@@ -187,6 +187,7 @@ def test_a_broken_link_is_found(tmp_path):
     assert broken_links(page) == ["#no", "none.md"]
 
 
+@pytest.mark.slow
 def test_the_site_builds_strictly_and_fetches_nothing_from_elsewhere(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

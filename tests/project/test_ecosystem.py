@@ -47,6 +47,7 @@ def test_the_container_starts_from_a_digest_and_runs_as_a_user():
     assert re.findall(r"^USER (.+)", text, re.M) == ["1000"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unknown", [False, True])
 def test_the_manifest_for_kubernetes_has_the_fields_of_a_train_job(unknown):
     from kubeflow_trainer_api.models.trainer_v1alpha1_train_job import TrainerV1alpha1TrainJob

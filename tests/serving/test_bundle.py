@@ -72,6 +72,7 @@ def test_a_damaged_bundle_is_named(bundle_folder: Path, tmp_path):
     assert f"{tmp_path / 'bundle.json'}: format is" in ended.stderr
 
 
+@pytest.mark.slow
 def test_a_form_that_the_bundle_lacks_is_named(bundle_folder: Path):
     command = [sys.executable, "-m", "seg_pipeline", "serve", "--model", str(bundle_folder), "--bundle-format", "int8"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)

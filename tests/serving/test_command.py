@@ -76,6 +76,7 @@ def test_the_command_says_what_is_wrong(capsys, tmp_path, monkeypatch, options, 
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["import seg_pipeline.serving.command", "import seg_pipeline.serving.app"])
 def test_neither_torch_nor_kedro_is_imported(code):
     ended = subprocess.run([sys.executable, "-X", "importtime", "-c", code], capture_output=True, text=True, check=True)

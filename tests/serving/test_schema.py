@@ -23,6 +23,7 @@ def schema(fake):
     return schemathesis.openapi.from_asgi("/openapi.json", fake.app(fake.Predictor(), hosts=("testserver",)))
 
 
+@pytest.mark.slow
 def test_every_operation_is_tried(schema):
     assert [(one.ok().path, one.ok().method.upper()) for one in schema.get_all_operations()] == OPERATIONS
 
@@ -58,6 +59,7 @@ def test_no_request_is_answered_with_a_server_error(schema, path, method, mode):
     assert set(answers) <= ANSWERS[method]
 
 
+@pytest.mark.slow
 @settings(max_examples=60, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=st.binary(max_size=300), ending=st.binary(max_size=40), name=st.text(max_size=20))
 def test_any_form_is_answered_with_words(client, content, ending, name):

@@ -74,6 +74,7 @@ class Halves:
         return probabilities > 0.5
 
 
+@pytest.mark.slow
 def test_a_bundle_takes_image_files_and_gives_run_lengths(tmp_path, monkeypatch, unpickled):
     import mlflow.pyfunc
 

@@ -203,6 +203,7 @@ def test_a_clock_that_is_set_does_not_make_a_living_process_another(monkeypatch)
     assert mlflow_store._process_id(os.getppid()) != before
 
 
+@pytest.mark.slow
 @MLFLOW
 def test_a_run_that_the_database_does_not_know_is_lost(tmp_path, store_uri, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)

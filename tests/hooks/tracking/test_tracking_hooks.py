@@ -239,6 +239,7 @@ def test_figures_are_artifacts(running, tmp_path, store_uri):
     assert not (tmp_path / "mlruns").exists()
 
 
+@pytest.mark.slow
 def test_plotly_figures_and_moving_pictures_are_artifacts(running, tmp_path):
     import numpy as np
     import plotly.graph_objects as go

@@ -165,6 +165,7 @@ def test_a_cut_that_was_broken_off_leaves_nothing(tmp_path):
     assert not list((tmp_path / "store").rglob("*.png"))
 
 
+@pytest.mark.slow
 def test_one_bad_case_does_not_stop_the_others(tmp_path):
     bad = Case("bad", (tmp_path / "gone.nii.gz",), tmp_path / "gone.nii.gz")
     images, _ = index_volumes([bad, case(tmp_path)], tmp_path / "store", Cutting(), num_workers=2)

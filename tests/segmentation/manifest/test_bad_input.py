@@ -133,6 +133,7 @@ def test_run_lengths_become_a_mask_that_gives_them_back_or_a_reason(rle, shape, 
         assert read.rle in (encode_rle(read.mask, order="C"), None)
 
 
+@pytest.mark.slow
 @seed(17)
 @settings(max_examples=1000 * SOAK, deadline=None, database=None)
 @given(content=contents, cut=st.integers(0, 90))

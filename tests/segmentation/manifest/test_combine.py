@@ -212,6 +212,7 @@ def test_what_does_not_fit_is_refused(manifests, classes, renamed, message):
         combine_manifests(manifests, classes, renamed)
 
 
+@pytest.mark.slow
 def test_hundreds_of_classes_are_joined_at_once():
     """pandas warns, once for each column, if they are added one by one; warnings are errors here."""
     names = [f"n{number}" for number in range(300)]

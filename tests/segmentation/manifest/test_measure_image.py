@@ -215,6 +215,7 @@ def test_no_usable_image_is_an_error():
         measure_images(one_image("/no/i1.png", {"mask_a": []}), MaskReader({"a": "a"}, "rle"))
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_manifest(located, manifest):
     reader = MaskReader({"box": "box", "disc": "disc"}, "rle")
     rows = measure_rows(located, reader, None, num_workers=2)

@@ -69,11 +69,13 @@ def test_a_slow_consumer_holds_the_work_back(processes):
     found.close()
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_costs_a_retry_and_not_the_run(processes, tmp_path, caplog):
     assert list(map_ordered(processes, partial(die_once, folder=tmp_path), range(20))) == list(range(20))
     assert "a worker died" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_every_worker_is_named(processes):
     found = map_ordered(processes, die, range(9))
     assert [next(found), next(found)] == [0, 1]
@@ -82,6 +84,7 @@ def test_a_task_that_kills_every_worker_is_named(processes):
     assert list(map_ordered(processes, abs, [-1, -2])) == [1, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.fault(
     scenario="image that kills the process that reads it",
     command="data_processing, with several workers",

@@ -46,6 +46,7 @@ def untrained(config, *seeds):
     return {"models": [{"config": config.to_dict(), **state} for state in states]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
 @pytest.mark.parametrize(
     "prediction",
@@ -73,6 +74,7 @@ def test_probabilities_match_evaluation(mixed, checkpoint, task, prediction, ful
         np.testing.assert_allclose(ours.probabilities(image), found, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_images_of_a_source_are_normalised_as_in_its_training(mixed, checkpoint, full_size_probabilities):
     common = InputSettings(size=(32, 64), by_source={"b": SourceInput(normalisation="fixed", window=(0, 90))})
     config = TrainingConfig.from_dict(checkpoint["config"]).changed({"input": common, "classes": ("left", "top")})

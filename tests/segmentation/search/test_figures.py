@@ -54,6 +54,7 @@ def drawn(figure):
     assert box.y1 <= height + 0.02
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_and_shows_what_was_chosen(trials):
     figures = search_figures(trials, GRID)
     for figure in figures:

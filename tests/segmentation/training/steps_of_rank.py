@@ -20,9 +20,12 @@ from seg_pipeline.segmentation.models.networks import build_model
 from seg_pipeline.segmentation.training.processes import Processes
 
 CPU = torch.device("cpu")
-ENCODERS = ("tu-test_resnet", "efficientnet-b0", PACKAGED_ENCODER)
-OTHER_ENCODERS = {"dpt": ("tu-test_vit",)}
-"""Of architectures that take transformers only."""
+ENCODERS = ("tu-test_resnet", "efficientnet-b0")
+OTHER_ENCODERS = {
+    "dpt": ("tu-test_vit",),  # takes transformers only
+    "unet": (*ENCODERS, PACKAGED_ENCODER),  # the default
+    "pspnet": (*ENCODERS, PACKAGED_ENCODER),  # leaves the deepest stages out
+}
 IMAGES = torch.rand(4, 3, 128, 160, generator=torch.Generator().manual_seed(3))
 
 

@@ -107,6 +107,7 @@ def test_progress_follows_steps_or_the_time_limit_whichever_is_further(config, d
     assert state.progress(4, seconds=50) == 1
 
 
+@pytest.mark.slow
 def test_a_time_limit_ends_training_within_an_epoch_at_the_final_learning_rate(config, loaders, data):
     timed = config.changed({"fit.epochs": 100_000, "fit.max_minutes": 1.5 / 60})
     state = train(start(timed, data, CPU), loaders(timed))

@@ -351,6 +351,7 @@ def give_gradients(state):
         parameter.grad = torch.empty_like(parameter)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Accessing the data pointer of FakeTensor")  # by the running mean's deepcopy
 @pytest.mark.parametrize(
     "changes",
