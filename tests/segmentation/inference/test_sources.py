@@ -38,6 +38,16 @@ def test_a_glob_names_images_from_its_fixed_part_on(folder):
     assert table["image_id"].tolist() == ["b/two", "three"]
 
 
+def test_masks_of_an_earlier_prediction_are_no_images(folder):
+    before = find_images(folder)
+    (folder / "predicted/masks").mkdir(parents=True)
+    for name in ("run.json", "images.jsonl", "masks/a.png"):
+        (folder / "predicted" / name).touch()
+    pd.testing.assert_frame_equal(find_images(folder)[0], before[0])
+    assert find_images(folder)[1] == before[1]
+    assert len(find_images(folder / "predicted/masks")[0]) == 1  # unless they are asked for
+
+
 def test_an_image_alone(folder):
     assert find_images(folder / "b" / "two.png")[0]["image_id"].tolist() == ["two"]
 

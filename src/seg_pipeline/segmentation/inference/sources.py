@@ -13,6 +13,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.images.listing import as_text, find_files
 from seg_pipeline.segmentation.images.remote import is_remote, list_remote, open_file, read_remote
+from seg_pipeline.segmentation.inference.journal import LINES, SETTINGS
 from seg_pipeline.segmentation.manifest.files import NOT_TEXT
 
 log = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ def _fixed_part(pattern: str) -> Path:
 
 
 def _of_files(folder: Path, glob: str, given: str) -> tuple[pd.DataFrame, int]:
-    files = [folder / file for file in find_files(folder, glob)]
+    files = [folder / file for file in _without_results(folder, find_files(folder, glob))]
     images = [path for path in files if path.suffix.lower() in SUFFIXES]
     if not images:
         some = f", such as {', '.join(path.name for path in files[:3])}" if files else ""
@@ -99,6 +100,16 @@ def _of_files(folder: Path, glob: str, given: str) -> tuple[pd.DataFrame, int]:
             "others can be named in a list"
         )
     return _table(images, folder), len(files) - len(images)
+
+
+def _without_results(folder: Path, files: list[str]) -> list[str]:
+    """Files that are not below a folder of ``predict_folder``, whose masks would be predicted as images."""
+    above = {file: [one.as_posix() for one in PurePosixPath(file).parents][:-1] for file in files}
+    inner = {one for folders in above.values() for one in folders}
+    results = {one for one in inner if all((folder / one / name).is_file() for name in (SETTINGS, LINES))}
+    if results:
+        log.info("%s: results of earlier predictions are passed over", ", ".join(map(str, sorted(results))))
+    return [file for file in files if not results.intersection(above[file])]
 
 
 def _table(paths: list[Path], folder: Path) -> pd.DataFrame:
