@@ -247,6 +247,8 @@ def test_rows_open_in_the_order_shown_and_a_swipe_turns_the_page(opened):
     page.select_option("#images [data-order]", label="image, falling")
     page.select_option("#images [data-filter=classes]", "box")
     page.locator("#images [data-row]:visible").first.click()
+    gaps = page.locator("table.cards td").evaluate_all("(all) => all.map((one) => getComputedStyle(one).paddingLeft)")
+    assert set(gaps) == {"112px"}  # room for the names of the columns
     viewer = page.locator(".viewer")
     viewer.get_by_text("1 of 5").wait_for()
     box = viewer.locator(".stage").bounding_box()

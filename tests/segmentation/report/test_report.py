@@ -148,11 +148,17 @@ def test_figures_have_two_pixels_per_pixel_of_the_page_and_the_size_of_their_tex
         assert opened.width == 2 * chart.width
 
 
+def test_a_short_training_took_seconds(results):
+    quick = replace(results, training_history=results.training_history.assign(seconds=0.7))
+    assert "3 epochs in 2 s. The best" in words(section(page(quick), "training"))
+
+
 def test_what_was_kept_of_postprocessing_is_said(results):
     gain = {"value": 0.35, "dice_before": 0.5, "dice_after": 0.6, "gain_interval": [0.01, 0.2], "kept": True}
     tried = [
         gain | {"step": "thresholds", "class": "box"},
         gain | {"step": "fill_holes", "class": "box", "kept": False},
+        gain | {"step": "fill_holes", "class": "disc", "value": True},
     ]
     chosen = {
         "settings": {},
@@ -163,9 +169,12 @@ def test_what_was_kept_of_postprocessing_is_said(results):
     }
     chosen["num_images"] = 1
     text = words(section(page(replace(results, postprocessing=chosen)), "choices"))
-    assert "Of 2 steps tried on 1 validation image, each for one class, kept: thresholds 0.35 (box)." in text
+    assert (
+        "Of 3 steps tried on 1 validation image, each for one class, kept: thresholds 0.35 (box), fill_holes (disc)."
+        in text
+    )
     assert "It must gain. The intervals resample groups; the test split was not used." in text
-    chosen["gains"] = tried[1:]
+    chosen["gains"] = tried[1:2]
     assert "Of 1 step tried on 1 validation image, each for one class, none was kept." in words(
         page(replace(results, postprocessing=chosen))
     )

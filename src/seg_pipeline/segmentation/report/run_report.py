@@ -132,7 +132,8 @@ def _epochs(results: Results) -> str:
     best, history = results.best_epoch(), results.training_history
     if best is None or history is None:
         return ""
-    took = f" in {history['seconds'].sum() / 60:,.1f} minutes" if "seconds" in history else ""
+    seconds = history["seconds"].sum() if "seconds" in history else 0.0
+    took = f" in {seconds / 60:,.1f} minutes" if seconds >= 60 else f" in {seconds:.0f} s" if seconds else ""
     return (
         f"{plural(len(history), 'epoch')}{took}. The best is epoch {best['epoch']:.0f}: Dice {score(best['val_dice'])} "
         f"on the validation split, {score(best['train_dice'])} on the training images, at the network's size."
@@ -144,7 +145,9 @@ def _chosen(postprocessing: dict | None) -> str:
     if postprocessing is None:
         return ""
     tried = postprocessing["gains"]
-    kept = [f"{one['step']} {_short(one['value'])} ({one['class']})" for one in tried if one["kept"]]
+    kept = [
+        f"{one['step']} {_short(one['value'])} ({one['class']})".replace(" True ", " ") for one in tried if one["kept"]
+    ]
     images = plural(postprocessing["num_images"], "validation image")
     outcome = f"kept: {listed(kept)}" if kept else "none was kept"
     return (
