@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from multiprocessing import forkserver
 
 import cv2
 import numpy as np
@@ -16,6 +17,7 @@ from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import measure_images
 from seg_pipeline.segmentation.parallel import cluster
 from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
+from seg_pipeline.segmentation.parallel.workers import fork_server
 from seg_pipeline.segmentation.settings.cluster import ClusterSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.training.run import train
@@ -55,7 +57,13 @@ def ray_cluster():
 def dask_cluster():
     """The settings of a cluster of two workers, and a function that kills one."""
     distributed = pytest.importorskip("distributed", reason="needs the extra [dask]")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as local:
+    from dask import config
+
+    fork_server()
+    forkserver.ensure_running()  # with torch loaded: Dask would have its server load less, and each worker the rest
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 50}
+    forked = {"distributed.worker.multiprocessing-method": "forkserver"}
+    with config.set(forked), distributed.LocalCluster(**options) as local:
         settings = ClusterSettings(engine="dask", address=local.scheduler_address)
         yield settings, lambda: os.kill(next(iter(local.workers.values())).pid, signal.SIGKILL)
 
