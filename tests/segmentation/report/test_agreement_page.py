@@ -63,6 +63,7 @@ def test_the_page_says_how_well_two_readers_agree():
         "+4.0",
         "+0.1 to +7.9",
         "1,204",
+        "in both readers&#39; masks is left out. A class that only one reader drew scores 0",
     ):
         assert text in page
     assert page.index('"image">b<') < page.index('"image">a<')

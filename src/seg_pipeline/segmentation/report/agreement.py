@@ -35,7 +35,7 @@ def agreement_page(agreement: dict[str, Any], images: pd.DataFrame, area_chart: 
             for name, one in agreement["classes"].items()
         ],
         tolerance=f"{agreement['tolerance']:g} {unit}",
-        aggregation=score_meanings({**agreement, "split": "test"})[:2],
+        aggregation=[_of_readers(one) for one in score_meanings({**agreement, "split": "test"})[:2]],
         area_unit=agreement["area_unit"],
         areas=[(name, one["area_difference"]) for name, one in agreement["classes"].items()],
         area_chart=embedded("area_differences", area_chart),
@@ -47,6 +47,12 @@ def agreement_page(agreement: dict[str, Any], images: pd.DataFrame, area_chart: 
 def _cell(one: dict[str, Any], key: str) -> tuple[str, str]:
     digits = 1 if key == "hd95" else 3
     return score(one[key], digits), interval(one[f"{key}_interval"], digits)
+
+
+def _of_readers(sentence: str) -> str:
+    """What is said of ground truth and prediction, of two readers."""
+    said = sentence.replace("ground truth and prediction", "readers' masks")
+    return said.replace("A missed object or a false positive", "A class that only one reader drew")
 
 
 def _left_out(agreement: dict[str, Any]) -> list[str]:
