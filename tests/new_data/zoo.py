@@ -256,7 +256,7 @@ def inverted(root: Path) -> Truth:
         image, masks = scene(index)
         save(root, f"masks/{index}.png", white(~masks["vein"]))
         truth[save(root, f"images/{index}.png", image)] = {"vein": masks["vein"]}
-    return Truth(truth, {"classes": "0=vein"}, told="add --classes 0=NAME")
+    return Truth(truth, {"classes": "0=vein"}, told="add --classes 0=NAME with the other classes")
 
 
 def spelled(root: Path, image_at: str, mask_at: str) -> Truth:
@@ -675,6 +675,25 @@ def empty_file(root: Path) -> Truth:
     return truth
 
 
+def nameless(root: Path, image_at: str, mask_at: str) -> Truth:
+    """Masks that only their pixels tell from images, as in GlaS, PH2, KITTI, Crack500 and ACDC, some in colours too."""
+    truth = {}
+    for index in range(NUMBER):
+        image, masks = scene(index)
+        save(root, mask_at.format(i=index), label_map(masks))
+        if "semantic" in mask_at:
+            colours(root, mask_at.format(i=index).replace("semantic", "semantic_rgb"), masks)
+        truth[save(root, image_at.format(i=index), image)] = renamed(masks, ("class_1", "class_2"))
+    return Truth(truth)
+
+
+def camvid(root: Path) -> Truth:
+    """Folders of masks that no glob tells from those of images, so that each mask is a finding of the images."""
+    truth = given_split(root, "{s}/{n}.png", "{s}annot/{n}.png", ("train", "val", "test"))
+    truth.findings = len(truth.masks)
+    return truth
+
+
 def masks_beside(root: Path, place: str) -> Truth:
     """A picture of each mask to look at, beside it."""
     truth = pictures(root, place)
@@ -800,6 +819,14 @@ def _species() -> dict[str, Callable[[Path], Truth]]:
         "public/Roboflow": roboflow,
         "public/Pascal VOC": voc,
         "public/BUSI": busi,
+        "nameless/GlaS": partial(nameless, image_at="train_{i}.bmp", mask_at="train_{i}_anno.bmp"),
+        "nameless/PH2": partial(
+            nameless, image_at="I{i}/I{i}_Image/I{i}.bmp", mask_at="I{i}/I{i}_lesion/I{i}_lesion.bmp"
+        ),
+        "nameless/KITTI": partial(nameless, image_at="a/image_2/{i}.png", mask_at="a/semantic/{i}.png"),
+        "nameless/Crack500": partial(nameless, image_at="crop/{i}.jpg", mask_at="crop/{i}.png"),
+        "nameless/CamVid": camvid,
+        "nameless/ACDC": partial(nameless, image_at="imgs/p_{i}.png", mask_at="gts/p_{i}.png"),
         "one empty mask file": empty_file,
         "table columns/outer blanks": partial(table, columns=(" image id ", " class name ", " rle ")),
         "public/Cityscapes": cityscapes,

@@ -262,9 +262,10 @@ def from_pixels(paths: list[Path], known: dict[str, str], ask: Asker, *, alone: 
     classes = {names[value]: as_declared(value, colours) for value in wanted}
     shown = ", ".join(f"{value} {name}" for name, value in list(classes.items())[:20])
     more = f" and {len(classes) - 20} more" if classes.keys() - list(classes)[:20] else ""
-    if len(wanted) == 1 and black and _surrounds(paths, wanted[0], colours):
-        ask.decide(f"{shown} covers most pixels and most of the images' edges: if {black[0]} is the object and not the "
-                   "background, add --classes 0=NAME")  # fmt: skip
+    outside = [value for value in wanted[-1:] if black and _surrounds(paths, value, colours)]
+    if outside and not colours:
+        ask.decide(f"{outside[0]} covers most pixels and most of the images' edges: if {black[0]} is an object and not "
+                   "the background, add --classes 0=NAME with the other classes")  # fmt: skip
     ask.decide(f"classes: {shown}{more} ({'colours' if colours else 'pixel values'} of {len(evenly(paths))} masks)")
     others = {"background": black, "unknown (ignored)": void}
     if told := [f"{[as_declared(one, colours) for one in some]} {what}" for what, some in others.items() if some]:

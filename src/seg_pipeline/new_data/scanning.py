@@ -21,14 +21,27 @@ ENDINGS = {
     "volumes": (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"),
 }
 MASK_WORD = re.compile(
-    r"(?:^|[_\-. ])(masks?|labels?(?:tr)?|labelled|manual\d?|annot\w*?|gt(?:fine|coarse)?|(?:ground_?)?truth|"
+    r"(?:^|[_\-. ])(masks?|labels?(?:tr)?|labelled|manual\d?|annot\w*?|gt(?:fine|coarse)?|(?:ground[_ ]?)?truth|"
     r"seg(?:m[a-z]*)?|targets?|(?:label|instance)(?:train)?ids)(?=$|[_\-. ])",
     re.IGNORECASE,
 )
 IMAGE_WORD = re.compile(
     r"(?:^|[_\-. ])(images?|imgs?|scans?|jpegimages|photos?|imagestr|pictures?)(?=$|[_\-. ])", re.IGNORECASE
 )
-KINDS = {"indexed", "binary", "instance", "instances", "semantic", "panoptic", "color", "colour", "rgb", "vis"}
+KINDS = {
+    "indexed",
+    "binary",
+    "instance",
+    "instances",
+    "semantic",
+    "panoptic",
+    "color",
+    "colour",
+    "rgb",
+    "vis",
+    "human",
+    "machine",
+}
 """What sets apart folders of masks of the same images."""
 FILE_KIND = re.compile(
     rf"[_\-. ]((?:label|instance)(?:train)?ids|{'|'.join(sorted(KINDS, key=len, reverse=True))})$", re.IGNORECASE
@@ -38,7 +51,7 @@ LESS_WANTED = (
     {"labeltrainids"},
     {"instance", "instances", "instanceids", "instancetrainids"},
     {"panoptic"},
-    {"color", "colour", "rgb", "vis"},
+    {"color", "colour", "rgb", "vis", "human"},
 )
 """Kinds of masks that are not proposed beside one that holds a class per value, the worst last."""
 SPLIT_WORDS = {
@@ -58,16 +71,19 @@ class Contents:
     jsons: list[str]
     volumes: list[str]
     others: list[str] = field(default_factory=list)
+    masks_by_pixels: dict[str, list[str]] = field(default_factory=dict)
+    """Masks by their folder, if no name says which files are masks; see ``mask_pixels``."""
 
     @cached_property
     def masks(self) -> dict[str, list[str]]:
         """Image files that are named as masks, by the word that says so."""
-        return by_word(self.pictures)
+        return self.masks_by_pixels or by_word(self.pictures)
 
     @cached_property
     def images(self) -> list[str]:
         """The other image files, limited to folders named as images if there are any."""
-        return images_of(self.pictures)
+        masks = {file for files in self.masks_by_pixels.values() for file in files}
+        return images_of([file for file in self.pictures if file not in masks])
 
     def content(self, file: str) -> Any:
         """Content of a JSON file; None if it is not valid."""
@@ -95,7 +111,8 @@ def scan(root: Path) -> Contents:
                 kind = next((kind for kind, ends in ENDINGS.items() if name.lower().endswith(ends)), "others")
                 found[kind].append((Path(folder) / name).relative_to(root).as_posix())
         seen.add(real)
-    return Contents(root, **{kind: sorted(files) for kind, files in found.items()})
+    pictures, tables, jsons, volumes, others = map(sorted, found.values())
+    return Contents(root, pictures, tables, jsons, volumes, others)
 
 
 def ending(file: str) -> str:
@@ -145,10 +162,10 @@ def by_word(files: list[str]) -> dict[str, list[str]]:
             groups[name].append(file)
     if len(groups) > 1 and sum(map(len, groups.values())) == len(files):
         groups.pop("", None)  # images whose own names hold such a word
-    return dict(sorted(groups.items(), key=lambda item: (_rank(item[0]), len(item[1]), item[0])))
+    return dict(sorted(groups.items(), key=lambda item: (rank(item[0]), len(item[1]), item[0])))
 
 
-def _rank(word: str) -> int:
+def rank(word: str) -> int:
     words = {*re.split("[^a-z]+", word.lower())}
     return max((rank for rank, kinds in enumerate(LESS_WANTED, start=1) if kinds & words), default=0)
 
@@ -226,7 +243,8 @@ def _heads(files: list[str], others: list[str]) -> list[str]:
             start, end = os.path.commonprefix(sorted(names)), common_end(sorted(names))  # noqa: RUF071  letters are meant
             parts = [file.split("/") for file in others]
             last = {part[at][-1:] for part in parts if len(part) > at + 1} - {name[-1:] for name in names}
-            ways = ["*", f"{glob.escape(start)}*{glob.escape(end)}"]
+            shared = os.path.commonprefix([name[::-1] for name in names])[::-1]  # noqa: RUF071  such as annot
+            ways = ["*", f"{glob.escape(start)}*{glob.escape(end)}", f"*{glob.escape(shared)}"]
             ways += [f"*[!{''.join(sorted(filter(str.isalnum, last)))}]"] if any(map(str.isalnum, last)) else []
         heads = [f"{head}{way}/" for head in heads for way in ways]
     return heads

@@ -18,6 +18,7 @@ from seg_pipeline.new_data.layouts import (
     volumes,
 )
 from seg_pipeline.new_data.layouts.hints import hints, is_panoptic
+from seg_pipeline.new_data.layouts.mask_pixels import told_by_pixels
 from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.new_data.scanning import Contents
 
@@ -40,6 +41,9 @@ def find(contents: Contents) -> tuple[list[Layout], list[str], dict[str, table_f
     given, faults = table_files.read_tables(contents)
     names = named_values(contents, [one.rows for one in given])
     recognised = [*_described(contents, names), *_tabled(contents, given, names), *_pictured(contents, names)]
+    if not any(isinstance(one, Layout) for one in recognised):
+        contents = told_by_pixels(contents)
+        recognised += _pictured(contents, names)
     found = [one for one in recognised if isinstance(one, Layout)]
     reasons = [*faults, *(one for one in recognised if isinstance(one, str)), *hints(contents)]
     seen: Counter[str] = Counter()

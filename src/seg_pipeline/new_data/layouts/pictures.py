@@ -36,6 +36,7 @@ ENOUGH = 0.9
 """Share of the masks whose image must be found."""
 GENERIC = {"indexed", "binary", "png", "id", "ids", "class", "object", "all", *SPLIT_WORDS}
 """Words in the name of a folder of masks that are no class."""
+SPLIT_START = re.compile(f"^(?:{'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})", re.IGNORECASE)
 NUMBERED_CLASS = re.compile(r"[_\-. ]*([A-Za-z]\w*?)[_\-. ]*\d+")
 
 
@@ -97,8 +98,13 @@ def index_of(files: list[str], folder: str, ask: Asker, *, whole: bool, others: 
         if (answer := ask.choose("group", question, options, key)) != key:
             proposed = naming.propose(paths, group=answer, whole=whole)
     ask.decide(f"images: {len(files)} in {folder or '.'}; {proposed.about}")
-    glob = glob_of(files, folder, sorted({*others} - {*files}))
-    return file_index(folder, glob, proposed.pattern + endings_of(files))
+    rest = sorted({*others} - {*files})
+    pattern = proposed.pattern + endings_of(files)
+    near = below([one for one in rest if not folder or one.startswith(f"{folder}/")], folder)
+    own, strange = ({one.split("/")[0] for one in some if "/" in one} for some in (below(files, folder), near))
+    similar = any(re.fullmatch(pattern, composed(one)) for one in near) and not own & strange
+    before = f"(?=(?:{_either(own)})/)" if similar and len(own) > 1 else ""  # train, val: not also trainannot, valannot
+    return file_index(folder, glob_of(files, folder, rest), before + pattern)
 
 
 @dataclass(frozen=True)
@@ -248,7 +254,9 @@ def _parts(
 
 def _element(texts: list[str], images: list[str], *, free: bool, taken: bool) -> tuple[str, list[str] | None]:
     """Pattern of one part besides the image id, and the class that it names."""
-    if {(key_parts(text) or [text])[0].lower() for text in texts} <= SPLIT_WORDS.keys():
+    if {(key_parts(text) or [text])[0].lower() for text in texts} <= SPLIT_WORDS.keys() or (
+        free and len({SPLIT_START.sub("", text) for text in texts}) == 1 < len(set(texts))  # trainannot, valannot
+    ):
         return "[^/]+", None
     shortest = literal(min(texts, key=len))
     counted = rf"{shortest}(?:[_\-. ]*\d+)?"  # such as a_mask.png, a_mask_1.png
