@@ -130,7 +130,7 @@ def test_search_says_what_it_foresaw_and_what_came(html):
     )
     text = words(section(html, "search"))
     assert (
-        "Chosen: the best of 4 rates. Its best trial had validation Dice 0.550 after 2 epochs. The final training "
+        "Chosen: the best of 4 rates. The best trial had validation Dice 0.550 after 2 epochs. The final training "
         "reached" in text
     )
     assert "optimizer.learning_rate 0.003 used optimizer.weight_decay 0.5 not used" in text

@@ -189,7 +189,7 @@ def _search(results: Results) -> dict[str, Any] | None:
     used = flat(results.training_config or {})
     return {
         "reason": found["reason"],
-        "outcome": f"Its best trial had validation Dice {score(found['val_dice'])}{after}.{reached}",
+        "outcome": f"The best trial had validation Dice {score(found['val_dice'])}{after}.{reached}",
         "rows": [(name, _short(value), used.get(name) == value) for name, value in found.get("values", {}).items()],
     }
 
