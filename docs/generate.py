@@ -75,6 +75,12 @@ TABLES_HEAD = """# Tables
 
 The tables that pass between pipelines, generated from the declarations that validate each table when it is saved and
 loaded. A column whose name ends in `<class>` exists once per class.
+
+`mask`, `mask_<class>`, `object_map_<class>` and `ignore` stay on disk if the catalog loads a table of 10,000 rows or
+more: such a column reads the masks that are asked for, and `column.astype("str")` reads them all. They are in an Arrow
+file beside the Parquet file, such as `.manifest.parquet-….arrow`, which is made again if it is deleted. The Parquet
+file is whole: `pandas.read_parquet` reads everything. See [Costs and limits](../how-to/cluster.md#costs-and-limits) for
+what a million images need.
 """
 FAULTS = """# What happens when something goes wrong
 

@@ -22,6 +22,7 @@ from seg_pipeline.segmentation.manifest.measure_table import (
     remove_parts,
 )
 from seg_pipeline.segmentation.parallel.executors import InProcess
+from seg_pipeline.segmentation.storage.stored_columns import StoredColumn
 
 
 def save(path, values):
@@ -136,6 +137,19 @@ def test_the_size_of_blocks_changes_nothing(three, block, sizes, monkeypatch):
     assert taken == sizes
     assert findings["rule"].tolist() == ["unreadable_image"] * 8
     pd.testing.assert_frame_equal(manifest, pd.concat([one for one in each if one is not None], ignore_index=True))
+
+
+def test_masks_of_measured_images_are_on_disk_until_the_whole_is_saved(many, tmp_path, monkeypatch):
+    reader, folder = MaskReader({"a": "a"}, "rle"), tmp_path / "parts"
+    expected = measure_rows(many, reader, None)
+    for name, number in (("RECORDS", 4), ("JOINED", 2), ("SPILLED", 8)):
+        monkeypatch.setattr(measure_table, name, number)
+    found = measure_rows(many, reader, None, folder=folder)
+    assert isinstance(found["mask_a"].array, StoredColumn)
+    stored = [name for name in found if isinstance(found[name].array, StoredColumn)]
+    pd.testing.assert_frame_equal(found.astype(dict.fromkeys(stored, "str")), expected)
+    remove_parts(folder)
+    assert not folder.exists()
 
 
 def test_what_is_kept_may_come_from_a_file(three, tmp_path, monkeypatch):

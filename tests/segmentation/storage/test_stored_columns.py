@@ -82,6 +82,14 @@ def test_a_stored_table_is_used_like_another(tmp_path, use):
         assert found == expected
 
 
+def test_texts_are_put_in_lists(tmp_path):
+    write_table(make(), tmp_path / "t.parquet")
+    found = read_table(tmp_path / "t.parquet")["mask_a"].array.in_lists(np.array([0, 2, 2, 3, 7, 8]))
+    assert list(found) == [["", "1 1"], [], ["2 1"], ["", "4 1", "5 1", ""], ["7 1"]]
+    assert [found[row] for row in (4, 1)] == [["7 1"], []]
+    assert found.holds_lists
+
+
 def test_stored_columns_are_written_as_others(tmp_path):
     """Lists and an index too, from two files and memory; empty tables keep their types."""
     lists = make().assign(mask_a=[["x"] * (index % 3) for index in range(13)])

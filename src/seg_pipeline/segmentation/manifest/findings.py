@@ -1,5 +1,6 @@
 """Findings: one row per problem with one input, with the action that was taken."""
 
+import string
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
@@ -44,9 +45,10 @@ def quarantine(
         bad: bool, one per row.
         rule, reason, action: the same for all rows; ``reason`` is formatted with the columns of each row.
     """
+    told = {*("image_id", "file", "row"), *(field for _, field, _, _ in string.Formatter().parse(reason))}
     found = [
         Finding(rule, reason.format_map(row), action, *(_value(row, name) for name in ("image_id", "file", "row")))
-        for row in table[bad].to_dict("records")
+        for row in table.loc[bad, [name for name in table if name in told]].to_dict("records")  # not the masks
     ]
     return without(table, bad), findings_table(found)
 

@@ -25,6 +25,7 @@ from seg_pipeline.segmentation.parallel.cluster import make_executor
 from seg_pipeline.segmentation.parallel.ordered_map import map_ordered
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.storage.atomic import replacing, sweep
+from seg_pipeline.segmentation.storage.stored_columns import read_table, write_table
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ VERSION = 4
 """Raise it whenever the same file gives other measurements, so that stored ones are measured again."""
 JOINED = 32
 """Number of block tables that are joined early, because each table has its own overhead of memory."""
+SPILLED = 4096
+"""Rows from which the masks of such a table are kept on disk."""
 PART_SECONDS = 0.1
 """Seconds of measuring that a killed run loses, unless writing a part takes more than a twentieth of that. A block of
 256 images takes 0.2 s on one core, and 5 ms to write."""
@@ -87,7 +90,10 @@ def measure_rows(
     for block in _write_parts(_measure_all(table, reader, num_workers), folder):
         recent.append(block)
         if len(recent) == JOINED:
-            parts, recent = [*parts, pd.concat(recent, ignore_index=True)], []
+            joined = pd.concat(recent, ignore_index=True)
+            if folder and len(joined) >= SPILLED:
+                joined = _on_disk(joined, folder / f"joined-{len(parts)}.parquet")
+            parts, recent = [*parts, joined], []
     parts += recent
     measures = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({name: [] for name in MEASURES})
     if keys is None:
@@ -95,9 +101,16 @@ def measure_rows(
     return measures.iloc[pd.Index(measures["key"]).get_indexer(pd.Index(keys))].reset_index(drop=True)
 
 
+def _on_disk(block: pd.DataFrame, path: Path) -> pd.DataFrame:
+    """The block, whose masks are read when they are asked for."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_table(block, path)
+    return read_table(path, least_rows=1)
+
+
 def remove_parts(folder: Path) -> None:
     """Remove what ``measure_rows`` has written to ``folder``, and the folder if nothing else is in it."""
-    for path in folder.glob(PARTS):
+    for path in [path for names in (PARTS, "joined-*.parquet", ".joined-*.arrow") for path in folder.glob(names)]:
         path.unlink()
     sweep(folder)
     with suppress(OSError):

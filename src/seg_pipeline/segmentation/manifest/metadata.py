@@ -5,6 +5,7 @@ An annotation row says that an image has a mask of a class. What the mask is dep
 "indexed" (id of one file that holds all classes; there is no class column).
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -22,6 +23,7 @@ from seg_pipeline.segmentation.manifest.findings import (
     without,
 )
 from seg_pipeline.segmentation.manifest.table_forms import INDEXED, MaskFormat, RleStarts, read_form
+from seg_pipeline.segmentation.storage.stored_columns import StoredColumn
 
 __all__ = ["IGNORED", "INDEXED", "NO_CLASS", "MaskFormat", "clean_annotations", "pivot_annotations"]
 
@@ -66,7 +68,7 @@ def clean_annotations(
     Raises:
         ValueError: a column is missing, or no row has a known class. An empty table stays empty.
     """
-    form = read_form(
+    rows = read_form(
         metadata,
         mask_format=mask_format,
         columns=columns,
@@ -78,7 +80,8 @@ def clean_annotations(
     names = {str(value): name for name, value in class_values.items()}
     names |= dict.fromkeys(map(str, ignore_values), IGNORED)
     _, repaired = note_repairs(metadata, "repaired_annotation")
-    rows, blank = _without_blank_lines(form, metadata)
+    number = len(rows)
+    rows, blank = _without_blank_lines(rows, metadata)
     rows, unusable = _refuse_problems(_with_files(rows, metadata, mask_format))
     rows, missing = _refuse_missing(rows, mask_format)
     held = rows["class"]
@@ -90,7 +93,7 @@ def clean_annotations(
     refuse = multiple_masks == "refuse" or mask_format == INDEXED
     rows, conflicts = _refuse_conflicts(rows) if refuse else (rows, missing[:0])
     findings = collect(repaired, blank, unusable, missing, unknown, unmasked, duplicates, conflicts)
-    if len(form) and not (rows["class"] != NO_CLASS).any():
+    if number and not (rows["class"] != NO_CLASS).any():
         _refuse_all(held, names, findings)
     return rows[["row", "image_id", "class", "mask"]].reset_index(drop=True), findings
 
@@ -125,7 +128,7 @@ def _refuse_missing(rows: pd.DataFrame, mask_format: MaskFormat) -> tuple[pd.Dat
     """Rows with an image and a class. A mask of an unknown class takes its image along."""
     needed = ["image_id", "class", "mask"] if mask_format == INDEXED else ["image_id", "class"]
     bad = rows[needed].isna().any(axis=1)
-    lost = rows.loc[bad & (rows["mask"].fillna("") != ""), "image_id"]
+    lost = rows.loc[bad & rows["mask"].notna() & (rows["mask"] != ""), "image_id"]
     reason = f"one of {', '.join(needed)} is missing"
     reason += ": the name of the mask file does not match `pattern` of `raw_metadata`" if "file" in rows else ""
     rows, missing = quarantine(rows, bad, "missing_value", reason)
@@ -195,15 +198,19 @@ def pivot_annotations(annotations: pd.DataFrame, class_names: list[str]) -> pd.D
     A list is empty if the image has no mask of the class. ``class_names`` is ``[INDEXED]`` for that format.
     Masks of unlabelled pixels, if there are any, are in ``mask_(ignore)``.
     """
-    filled = annotations[annotations["mask"] != ""]
-    texts = filled.set_index(["image_id", "class"])["mask"].astype(object)
-    if texts.index.is_unique:  # the usual case, in a fifth of the time
-        texts[:] = pd.Series([[mask] for mask in texts], index=texts.index, dtype=object)
-    else:
-        texts = texts.groupby(level=["image_id", "class"]).agg(list)
-    lists = texts.unstack("class")
+    filled = annotations.loc[annotations["mask"] != "", ["image_id", "class", "mask"]]
     images = annotations.groupby("image_id")["row"].min().reset_index()
-    names = [*class_names, IGNORED] if IGNORED in lists else class_names
-    wide = lists.reindex(index=images["image_id"], columns=names)
-    masks = {f"mask_{name}": [value if isinstance(value, list) else [] for value in wide[name]] for name in names}
+    names = [*class_names, IGNORED] if (filled["class"] == IGNORED).any() else class_names
+    masks = {f"mask_{name}": _lists(filled[filled["class"] == name], images["image_id"]) for name in names}
     return pd.concat([images, pd.DataFrame(masks, index=images.index)], axis=1)  # at once: there may be hundreds
+
+
+def _lists(rows: pd.DataFrame, image_ids: pd.Series) -> list[list[str]] | StoredColumn:
+    """The masks of each image, in the order of the rows."""
+    place = pd.Index(image_ids).get_indexer(pd.Index(rows["image_id"]))
+    masks = rows["mask"].iloc[np.argsort(place, kind="stable")].array
+    ends = np.cumsum([0, *np.bincount(place, minlength=len(image_ids))])
+    if isinstance(masks, StoredColumn):
+        return masks.in_lists(ends)
+    texts = list(masks)
+    return [texts[start:end] for start, end in itertools.pairwise(ends)]

@@ -1,17 +1,21 @@
 """Read image_id, class and mask from the forms that metadata tables have."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 MaskFormat = Literal["rle", "files", "indexed"]
 RleStarts = Literal["absolute", "relative"]
 
 INDEXED = "indexed"
 """Class name of an annotation whose file holds all classes."""
+
+BLOCK = 16_384
+"""Rows whose masks are read at once."""
 
 MISSING = ("nan", "NaN", "NA", "N/A", "None", "null", "NULL")
 """What programs write for missing run lengths. A class or an image may have these names, so tables are read as text."""
@@ -61,7 +65,9 @@ def read_form(
                 "row": np.arange(2, len(given) + 2),  # line 1 is the header
                 "image_id": _as_path(as_text(given[image_id])),
                 "class": as_text(given[named[0]]) if named else name if wide else one,
-                "mask": _as_mask(as_text(given[name]), mask_format, nothing, rle_starts),
+                "mask": _by_blocks(
+                    given[name], lambda texts: _as_mask(as_text(texts), mask_format, nothing, rle_starts)
+                ),
                 **({} if problem is None else {"problem": problem}),
             }
         )
@@ -103,6 +109,15 @@ def as_text(column: pd.Series) -> pd.Series:
     text = column.astype("str").str.strip()
     text = text if text.str.isascii().all() else text.str.normalize("NFC")
     return text.where(column.notna() & (text != ""))
+
+
+def _by_blocks(column: pd.Series, clean: Callable[[pd.Series], pd.Series]) -> pd.Series:
+    """``clean(column)``, of texts block by block: each of its steps is a copy, and masks are most of a table."""
+    if len(column) <= BLOCK or not pd.api.types.is_string_dtype(column.dtype):
+        return clean(column)
+    whole = pd.concat([clean(column.iloc[start : start + BLOCK]) for start in range(0, len(column), BLOCK)])
+    joined = pa.chunked_array(pa.array(whole.array)).combine_chunks()  # else each selection of rows joins the blocks
+    return pd.Series(pd.array(joined, dtype="str"), index=whole.index)
 
 
 def _as_path(texts: pd.Series) -> pd.Series:

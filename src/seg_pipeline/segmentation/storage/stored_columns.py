@@ -128,7 +128,7 @@ class StoredColumn(extensions.ExtensionArray):
     @classmethod
     def _concat_same_type(cls, to_concat: Iterable[Self]) -> Self:
         parts = list(to_concat)
-        if all(one._sources == parts[0]._sources for one in parts):
+        if all(one._sources is parts[0]._sources for one in parts):
             return cls(parts[0]._sources, np.concatenate([one._rows for one in parts]))
         starts = np.cumsum([0, *(one._starts()[-1] for one in parts[:-1])])
         rows = [np.where(one._rows < 0, -1, one._rows + start) for one, start in zip(parts, starts, strict=True)]
@@ -213,6 +213,15 @@ class StoredColumn(extensions.ExtensionArray):
             return pa.array([], kind)
         return _by_group(np.searchsorted(starts, self._rows, side="right") - 1, read)
 
+    def in_lists(self, ends: np.ndarray) -> Self:
+        """The texts from each of ``ends`` to the next one, as lists."""
+        parts = []
+        for start in range(0, len(ends) - 1, BLOCK):
+            some = ends[start : start + BLOCK + 1]
+            lists = pa.ListArray.from_arrays(pa.array(some - some[0], pa.int32()), self[some[0] : some[-1]].arrow())
+            parts.append(self._from_sequence(lists))
+        return self._concat_same_type(parts)
+
     @property
     def holds_lists(self) -> bool:
         return pa.types.is_list(self.kind)
@@ -241,11 +250,11 @@ def is_long(name: str) -> bool:
     return name in ("mask", "ignore") or name.startswith(("mask_", "object_map_"))
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """The table of a Parquet file. Columns of masks stay on disk if it has ``LEAST_ROWS`` or more."""
+def read_table(path: Path, *, least_rows: int | None = None) -> pd.DataFrame:
+    """The table of a Parquet file. Columns of masks stay on disk if it has ``least_rows`` (``LEAST_ROWS``) or more."""
     with parquet.ParquetFile(path) as file:
         long = [name for name in file.schema_arrow.names if is_long(name)]
-        if not long or file.metadata.num_rows < max(LEAST_ROWS, 1):
+        if not long or file.metadata.num_rows < max(LEAST_ROWS if least_rows is None else least_rows, 1):
             return pd.read_parquet(path)
         try:
             store = _unpacked(path, file, long)
