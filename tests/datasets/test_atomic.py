@@ -15,6 +15,7 @@ from kedro.io import AbstractDataset, DatasetError
 from matplotlib.figure import Figure
 from plotly import graph_objects
 
+from seg_pipeline.datasets.atomic import CSVDataset
 from seg_pipeline.segmentation.storage import atomic
 
 ROOT = Path(__file__).parents[2]
@@ -142,3 +143,11 @@ def test_the_next_save_removes_what_a_killed_one_left(name, tmp_path, monkeypatc
     AbstractDataset.from_config(name, config).save(some(kind, seed=3))
     after = {path.name.replace(".previous", "") for path in tmp_path.iterdir()}
     assert after == before
+
+
+@pytest.mark.parametrize("text", ["id,class\n", "id,class\n1,\n\n2,b\n3,NA\n"])
+def test_text_is_read_by_blocks(tmp_path, text):
+    (tmp_path / "t.csv").write_text(text)
+    how = {"dtype": "str", "keep_default_na": False, "na_values": [""], "skip_blank_lines": False}
+    entry = CSVDataset(filepath=(tmp_path / "t.csv").as_posix(), load_args={**how, "chunksize": 2})
+    pd.testing.assert_frame_equal(entry.load(), pd.read_csv(tmp_path / "t.csv", **how))

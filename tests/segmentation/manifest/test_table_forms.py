@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 
+from seg_pipeline.segmentation.manifest import table_forms
 from seg_pipeline.segmentation.manifest.metadata import clean_annotations
 from seg_pipeline.segmentation.manifest.table_forms import absolute_runs, read_form
 
@@ -87,3 +88,14 @@ def test_faulty_patterns_are_explained():
         form(table, patterns={"id": ".*"})
     with pytest.raises(ValueError, match=r"`annotations.patterns`: '\(' is not a valid regular expression"):
         form(table, patterns={"image_id": "("})
+
+
+@pytest.mark.parametrize("starts", ["absolute", "relative"])
+def test_masks_read_by_blocks_are_the_same(starts, monkeypatch):
+    masks = pd.Series([" 1 2", None, "nan", "-1", "", "3 1 2 1", "4 1"], dtype="str", index=range(3, 10))
+    table = pd.DataFrame({"image_id": list("abcdefg"), "class": "x", "mask": masks.to_numpy()})
+    whole = form(table, no_mask_values=["-1"], rle_starts=starts)
+    monkeypatch.setattr(table_forms, "BLOCK", 2)
+    by_blocks = form(table, no_mask_values=["-1"], rle_starts=starts)
+    pd.testing.assert_frame_equal(by_blocks, whole)
+    assert by_blocks["mask"].fillna("?").tolist()[:5] == ["1 2", "?", "?", "", "?"]
