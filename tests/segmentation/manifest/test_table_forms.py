@@ -99,3 +99,8 @@ def test_masks_read_by_blocks_are_the_same(starts, monkeypatch):
     by_blocks = form(table, no_mask_values=["-1"], rle_starts=starts)
     pd.testing.assert_frame_equal(by_blocks, whole)
     assert by_blocks["mask"].fillna("?").tolist()[:5] == ["1 2", "?", "?", "", "?"]
+
+
+def test_a_row_that_says_nothing_of_its_mask_may_have_an_empty_one():
+    read = form({"image_id": ["a", "b"], "class": "x", "mask": [None, "1 2"]}, silent="")
+    assert values(read) == [[2, "a", "x", ""], [3, "b", "x", "1 2"]]

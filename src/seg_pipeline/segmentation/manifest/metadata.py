@@ -76,6 +76,7 @@ def clean_annotations(
         patterns=patterns,
         no_mask_values=no_mask_values,
         rle_starts=rle_starts,
+        silent="" if mask_format == "rle" else None,  # at once, as it is a copy of all masks
     )
     names = {str(value): name for name, value in class_values.items()}
     names |= dict.fromkeys(map(str, ignore_values), IGNORED)
@@ -167,7 +168,7 @@ def _note_blank_masks(rows: pd.DataFrame, mask_format: MaskFormat) -> tuple[pd.D
     _, found = quarantine(
         rows, blank & (mask_format == "files") & (rows["class"] != NO_CLASS), "blank_mask", reason, "flagged"
     )
-    return rows.assign(mask=rows["mask"].fillna("")), found
+    return rows.assign(mask=rows["mask"].fillna("")) if blank.any() else rows, found
 
 
 def _repeated(rows: pd.DataFrame) -> pd.Series:

@@ -30,6 +30,7 @@ def read_form(
     patterns: Mapping[str, str] | None = None,
     no_mask_values: Sequence[object] = (),
     rle_starts: RleStarts = "absolute",
+    silent: str | None = None,
 ) -> pd.DataFrame:
     r"""Table with the columns row (line of the file), image_id, class, mask and, if there are any, problem.
 
@@ -40,6 +41,7 @@ def read_form(
             names of mask files ``\`` counts as ``/``.
         no_mask_values: what the mask column holds if the image has no mask of the class; such a mask is "".
         rle_starts: "relative" if starts count from the end of the previous run.
+        silent: mask of a row that says nothing about it; None: NA.
 
     Raises:
         ValueError: a column is missing, a pattern is faulty, or there is no class column and no ``only_class``.
@@ -48,6 +50,11 @@ def read_form(
     given, problem = _with_groups(metadata, patterns or {}, nothing)
     mask, class_ = columns["mask"], columns.get("class")
     masks = [mask] if isinstance(mask, str) else list(mask or ())
+
+    def read_masks(texts: pd.Series) -> pd.Series:
+        read = _as_mask(as_text(texts), mask_format, nothing, rle_starts)
+        return read if silent is None else read.fillna(silent)
+
     wide = not isinstance(mask, str)
     named = [] if wide or class_ is None or mask_format == INDEXED else [str(class_)]
     image_id = str(columns["image_id"])
@@ -65,9 +72,7 @@ def read_form(
                 "row": np.arange(2, len(given) + 2),  # line 1 is the header
                 "image_id": _as_path(as_text(given[image_id])),
                 "class": as_text(given[named[0]]) if named else name if wide else one,
-                "mask": _by_blocks(
-                    given[name], lambda texts: _as_mask(as_text(texts), mask_format, nothing, rle_starts)
-                ),
+                "mask": _by_blocks(given[name], read_masks),
                 **({} if problem is None else {"problem": problem}),
             }
         )

@@ -146,12 +146,17 @@ class StoredColumn(extensions.ExtensionArray):
         return len(self._rows)
 
     def __getitem__(self, item: Any) -> Any:
-        item = pd.api.indexers.check_array_indexer(self, item)
         if not isinstance(item, int | np.integer):
-            return type(self)(self._sources, self._rows[item])
+            return type(self)(self._sources, self._rows[pd.api.indexers.check_array_indexer(self, item)])
         row = int(self._rows[item])
-        at = 0 if len(self._sources) == 1 else int(np.searchsorted(self._starts(), row, side="right")) - 1
-        value = None if row < 0 else self._sources[at].value(row - int(self._starts()[at]))
+        if row < 0:
+            return np.nan
+        if len(self._sources) == 1:
+            value = self._sources[0].value(row)
+        else:
+            starts = self._starts()
+            at = int(np.searchsorted(starts, row, side="right")) - 1
+            value = self._sources[at].value(row - int(starts[at]))
         return np.nan if value is None else value
 
     def __setitem__(self, key: Any, value: Any) -> None:
