@@ -82,6 +82,7 @@ def test_two_machines_train_the_model_of_one_although_one_of_them_fails(manifest
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
     shared = tmp_path / "shared"
+    shared.mkdir()  # before the second machine looks for it
     compute = replace(TWO, devices=1, nodes=2, endpoint=endpoint, shared_folder=str(shared))
     join = ("join", shared, "--idle", "30")
     first = warm.start(*join, program="seg-pipeline", cwd=str(tmp_path))
