@@ -46,12 +46,12 @@ def train_model(
         cache_folder=pixel_cache,
     )
     figures = seg.exploration.TrainingFigures(train_val_images)
-    device = seg.training.pick_device(params.compute.device)
     for moment in moments:
-        best = moment.best
-        if moment.is_end:  # a run killed here repeats what it had not saved of the last epoch
-            best = seg.prediction.with_temperatures(best, train_val_images, device=device)
-        yield moment.last, best, moment.history, *figures.update(moment)
+        curves, sheet = figures.update(moment)
+        yield moment.last, moment.best, moment.history, curves, sheet  # so that a kill below costs nothing
+    device = seg.training.pick_device(params.compute.device)
+    best = seg.prediction.with_temperatures(moment.best, train_val_images, device=device)
+    yield moment.last, best, moment.history, curves, sheet
 
 
 def _with_pseudo_labels(rows: DataFrame, found: DataFrame | None, params: TrainingParams) -> DataFrame:

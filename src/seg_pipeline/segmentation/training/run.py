@@ -37,11 +37,6 @@ class Saved(NamedTuple):
     history: pd.DataFrame
     """One row per epoch, as ``TrainState.history``, with the column fold (from 0; -1 without folds)."""
 
-    @property
-    def is_end(self) -> bool:
-        """Whether the training has ended."""
-        return _has_ended(self.last)
-
 
 def train(
     manifest: pd.DataFrame,
@@ -102,17 +97,13 @@ def _taken_up(about: dict, saved: dict | None) -> tuple[list[dict], list[dict], 
     if not differences:
         log.info("training: %s are done, with these settings and data", done)
         return saved["models"], saved["rows"], saved["current"]
-    if _has_ended(saved):
+    if saved["current"]["finished"] and len(saved["models"]) + 1 == (saved["folds"] or 1):
         log.info("training: starts from scratch, as the last run (finished) differs in %s", "; ".join(differences))
         return [], [], None
     raise ValueError(
         f"an unfinished training run ({done}) has other settings: {'; '.join(differences)}. "
         "Set them back to resume it, or start from scratch with `--params training.resume=false`"
     )
-
-
-def _has_ended(saved: dict) -> bool:
-    return bool(saved["current"]["finished"] and len(saved["models"]) + 1 == (saved["folds"] or 1))
 
 
 def check_start(manifest: pd.DataFrame, config: TrainingConfig, *, folds: int | None, allowed: bool) -> None:
