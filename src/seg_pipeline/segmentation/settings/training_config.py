@@ -110,8 +110,6 @@ class TrainingConfig:
         """
         newer = {"objects": False, "start": asdict(StartSettings()), "files": {}}  # than older checkpoints
         given = {**newer, **values}
-        if isinstance(optimizer := given.get("optimizer"), dict):
-            given["optimizer"] = {"frozen_stages": 0, **optimizer}
         try:
             return from_plain(cls, {name: value for name, value in given.items() if name != FROM_SEARCH})
         except (TypeError, ValueError) as error:
