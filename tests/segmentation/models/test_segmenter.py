@@ -75,34 +75,3 @@ def test_at_a_stride_logits_and_truth_are_of_the_same_pixels(config, cell, strid
     torch.testing.assert_close(logits[..., 1:-1, 1:-1], seen[..., 1:-1, 1:-1])  # beyond the last centre nothing rises
     whole = model.eval()(images)[0]
     torch.testing.assert_close(logits, whole[:, stride // 2 :: stride, stride // 2 :: stride])
-
-
-@pytest.mark.parametrize(
-    ("encoder", "stages", "frozen", "free"),
-    [
-        ("tu-tf_efficientnet_lite0", 1, ["model.conv_stem", "model.bn1", "model.blocks.0"], ["model.blocks.1"]),
-        ("tu-tf_efficientnet_lite0", 2, ["model.conv_stem", "model.blocks.1"], ["model.blocks.2", "model.blocks.6"]),
-        ("resnet18", 2, ["conv1", "bn1", "layer1"], ["layer2", "layer4"]),
-        ("resnet18", 5, ["conv1", "layer4"], []),
-        ("mit_b0", 1, [], ["patch_embed1", "block4"]),  # its first features are a quarter of the image
-        ("mit_b0", 2, ["patch_embed1", "block1"], ["patch_embed2", "block2"]),
-    ],
-)
-def test_the_first_stages_of_an_encoder_can_be_frozen(config, encoder, stages, frozen, free):
-    changed = config.changed({"model.encoder": encoder, "optimizer.frozen_stages": stages})
-    model = Segmenter(changed, pretrained=False).train()
-    parts = {name: model.net.encoder.get_submodule(name) for name in [*frozen, *free]}
-    learns = {name: {one.requires_grad for one in part.parameters()} for name, part in parts.items()}
-    assert learns == {name: {name in free} for name in parts}
-    norms = {
-        name: {one.training for one in part.modules() if hasattr(one, "running_mean")} for name, part in parts.items()
-    }
-    assert norms == {name: {name in free} if norms[name] else set() for name in parts}
-    assert all(one.requires_grad for one in model.net.decoder.parameters())
-
-
-def test_an_encoder_without_stages_cannot_be_frozen_in_part(config):
-    changes = {"model.architecture": "dpt", "model.encoder": "tu-vit_tiny_patch16_224", "optimizer.frozen_stages": 1}
-    changes |= {"model.decoder_channels": None}
-    with pytest.raises(ValueError, match=r"`training\.optimizer\.frozen_stages`: this encoder has no stages"):
-        Segmenter(config.changed(changes), pretrained=False)

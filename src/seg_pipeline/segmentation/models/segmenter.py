@@ -15,7 +15,6 @@ from seg_pipeline.segmentation.data.normalisation import mean_std
 from seg_pipeline.segmentation.metrics.overlap import Counts, count, count_labels
 from seg_pipeline.segmentation.models.depthwise import quicken
 from seg_pipeline.segmentation.models.features import FeatureLayout
-from seg_pipeline.segmentation.models.frozen import frozen_modules
 from seg_pipeline.segmentation.models.networks import build_model, encoder_normalisation
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
@@ -39,6 +38,7 @@ class Segmenter(nn.Module):
     def __init__(self, config: TrainingConfig, *, pretrained: bool) -> None:
         super().__init__()
         self.task, self.num_classes, self.background = config.task, len(config.classes), config.background
+        self.frozen = config.optimizer.freeze_encoder
         model = config.model
         self.stride, self.size = config.loss.pixel_stride, config.input.size
         self.layout: FeatureLayout | None = None
@@ -52,17 +52,14 @@ class Segmenter(nn.Module):
             decoder_norm=model.decoder_norm,
         )
         self.net = quicken(net).to(memory_format=torch.channels_last)
-        self.frozen = frozen_modules(net, config.optimizer, config.input.num_channels)
-        for name in self.frozen:
-            self.net.get_submodule(name).requires_grad_(False)
         mean, std = mean_std(config.input, encoder_normalisation(model.encoder, model.encoder_weights))
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
 
     def train(self, mode: bool = True) -> Segmenter:
         super().train(mode)
-        for name in self.frozen:
-            self.net.get_submodule(name).eval()  # batch norm keeps its running statistics too
+        if self.frozen:
+            self.net.get_submodule("encoder").eval()  # batch norm keeps its running statistics too
         return self
 
     def encode(self, images: Tensor) -> Tensor:

@@ -252,9 +252,6 @@ class OptimizerSettings(Settings):
     freeze_encoder: bool = False
     """Keep the encoder's weights and batch statistics fixed. Its features are then computed once per image, for train
     images with `augmentation: none` and `mix: none` only."""
-    frozen_stages: Annotated[int, Ge(0), Le(5)] = 0
-    """Keep those of the encoder's first stages fixed, each of which halves the image: 2 makes a step on a CPU about a
-    third shorter."""
 
 
 @dataclass(frozen=True, kw_only=True)
