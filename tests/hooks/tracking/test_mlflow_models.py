@@ -1,5 +1,6 @@
 """Models as mlflow keeps them: loaded by its own means, with pickle forbidden."""
 
+import importlib
 import pickle
 from pathlib import Path
 
@@ -98,6 +99,7 @@ def test_a_bundle_takes_image_files_and_gives_run_lengths(tmp_path, monkeypatch,
 
 def test_a_saved_model_names_what_decodes_images(monkeypatch, tmp_path):
     saved = {}
-    monkeypatch.setattr("mlflow.pyfunc.save_model", lambda _, **given: saved.update(given))
+    real = importlib.import_module("mlflow.pyfunc")  # not the stand-in that loads it when it is first used
+    monkeypatch.setattr(real, "save_model", lambda _, **given: saved.update(given))
     mlflow_models._save(tmp_path, "bundle_model.py", {}, None, [])
     assert {"imagecodecs", "opencv-python", "tifffile"} <= {one.split("==")[0] for one in saved["pip_requirements"]}
