@@ -151,3 +151,10 @@ def test_text_is_read_by_blocks(tmp_path, text):
     how = {"dtype": "str", "keep_default_na": False, "na_values": [""], "skip_blank_lines": False}
     entry = CSVDataset(filepath=(tmp_path / "t.csv").as_posix(), load_args={**how, "chunksize": 2})
     pd.testing.assert_frame_equal(entry.load(), pd.read_csv(tmp_path / "t.csv", **how))
+
+
+@pytest.mark.parametrize("more", [{"index_col": "id"}, {"skipfooter": 1, "engine": "python"}])
+def test_text_is_read_at_once_where_blocks_cannot_be(tmp_path, more):
+    (tmp_path / "t.csv").write_text("id,class\n1,a\n2,b\n")
+    entry = CSVDataset(filepath=(tmp_path / "t.csv").as_posix(), load_args={"dtype": "str", **more})
+    pd.testing.assert_frame_equal(entry.load(), pd.read_csv(tmp_path / "t.csv", dtype="str", **more))

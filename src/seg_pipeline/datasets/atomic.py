@@ -56,13 +56,18 @@ class ParquetDataset(Atomic, pandas.ParquetDataset):
         self._invalidate_cache()
 
 
+WHOLE = {"index_col", "skipfooter"}
+"""Arguments of ``pandas.read_csv`` that blocks of rows do not go with."""
+
+
 class CSVDataset(Atomic, pandas.CSVDataset):
     """In which a spreadsheet runs nothing, see ``without_formulas``. Text is read by blocks, in half the memory."""
 
     _load_args: dict[str, Any]
 
     def load(self) -> Any:
-        if self._load_args.get("dtype") != "str":  # else no column's type depends on later rows
+        as_text = self._load_args.get("dtype") == "str"  # else the type of a column depends on later rows
+        if not as_text or self._load_args.keys() & WHOLE:
             return super().load()
         import pandas as pd
 
