@@ -145,9 +145,7 @@ def _chosen(postprocessing: dict | None) -> str:
     if postprocessing is None:
         return ""
     tried = postprocessing["gains"]
-    kept = [
-        f"{one['step']} {_short(one['value'])} ({one['class']})".replace(" True ", " ") for one in tried if one["kept"]
-    ]
+    kept = [f"{_step(one['step'], one['value'])} ({one['class']})" for one in tried if one["kept"]]
     images = plural(postprocessing["num_images"], "validation image")
     outcome = f"kept: {listed(kept)}" if kept else "none was kept"
     return (
@@ -192,6 +190,10 @@ def _search(results: Results) -> dict[str, Any] | None:
         "outcome": f"The best trial had validation Dice {score(found['val_dice'])}{after}.{reached}",
         "rows": [(name, _short(value), used.get(name) == value) for name, value in found.get("values", {}).items()],
     }
+
+
+def _step(name: str, value: object) -> str:
+    return name if value is True else f"{name} {_short(value)}"
 
 
 def _short(value: object) -> str:
