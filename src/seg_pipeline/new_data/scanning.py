@@ -3,7 +3,6 @@
 import glob
 import os
 import re
-import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_pipeline.segmentation.formats.json_files import read_json
+from seg_pipeline.segmentation.images.listing import composed
 
 ENDINGS = {
     "pictures": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".pbm"),
@@ -119,11 +119,6 @@ def ending(file: str) -> str:
     """The file extension with its dot; ".nii.gz" counts as one."""
     found = re.search(r"(\.nii\.gz|\.[^./]+)$", file, flags=re.IGNORECASE)
     return found[0] if found else ""
-
-
-def composed(name: str) -> str:
-    """The name in Unicode's form NFC, in which ids are; macOS writes "ö" as "o" with dots."""
-    return unicodedata.normalize("NFC", name)
 
 
 def stem(file: str) -> str:

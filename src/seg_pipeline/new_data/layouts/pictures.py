@@ -24,13 +24,13 @@ from seg_pipeline.new_data.scanning import (
     below,
     common_end,
     common_folder,
-    composed,
     endings_of,
     glob_of,
     key_parts,
     literal,
     stem,
 )
+from seg_pipeline.segmentation.images.listing import composed
 
 ENOUGH = 0.9
 """Share of the masks whose image must be found."""

@@ -15,11 +15,11 @@ from seg_pipeline.new_data.scanning import (
     Contents,
     below,
     common_folder,
-    composed,
     endings_of,
     mask_folder,
     stem,
 )
+from seg_pipeline.segmentation.images.listing import composed
 
 RUNS = re.compile(r"\s*\d+\s+\d+(?:\s+\d+\s+\d+)*\s*")
 MARKERS = {"-1", "0", "-", "none", "null", "nan", "[]", "no", "empty"}

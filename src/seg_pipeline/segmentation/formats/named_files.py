@@ -3,14 +3,13 @@
 import itertools
 import os
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from seg_pipeline.segmentation.images.listing import list_files
+from seg_pipeline.segmentation.images.listing import composed, list_files
 
 UPLOADED = re.compile(r"(?<![^/\\])[0-9a-f]{8}-(?=[^/\\]+$)")
 """Label Studio puts eight digits before the name of an uploaded file."""
@@ -34,7 +33,7 @@ def plain_path(name: str) -> str:
 def image_id(name: str, files: Mapping[str, Named], folder: Path, root: Path) -> str:
     """Path below ``root``, without its extension, of an image that ``find_files`` found below ``folder``."""
     path = PurePosixPath(os.path.relpath(folder, root), files[name].file or plain_path(name))
-    return unicodedata.normalize("NFC", path.with_suffix("").as_posix())  # as ids in tables are
+    return composed(path.with_suffix("").as_posix())
 
 
 def find_files(names: Iterable[str], folder: Path, *, beside: Path) -> dict[str, Named]:
@@ -76,7 +75,7 @@ def _find(name: str, roots: list[str], known: set[str], by_name: Spelled) -> Nam
 
 
 def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return composed(name).casefold()
 
 
 def spellings(name: str) -> Iterator[str]:

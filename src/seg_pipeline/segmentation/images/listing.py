@@ -4,6 +4,7 @@ import glob as globbing
 import itertools
 import logging
 import os
+import unicodedata
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -75,6 +76,11 @@ def _found(root: str, below: str, parts: Sequence[str], above: tuple[tuple[int, 
                 yield from _found(root, path, parts if of_any else parts[1:], (*above, here))
         elif len(parts) == 1 and os.path.isfile(entry):  # noqa: PTH113
             yield path
+
+
+def composed(name: str) -> str:
+    """The name in Unicode's form NFC, in which ids are; macOS writes "ö" as "o" with dots."""
+    return unicodedata.normalize("NFC", name)
 
 
 def as_text(name: str) -> str:

@@ -2,7 +2,6 @@
 
 import re
 import string
-import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.images.addresses import format_address
 from seg_pipeline.segmentation.images.inventory import list_inventory
-from seg_pipeline.segmentation.images.listing import as_text, list_raw_files, with_pages
+from seg_pipeline.segmentation.images.listing import as_text, composed, list_raw_files, with_pages
 from seg_pipeline.segmentation.images.remote import is_remote, lower_ending
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 
@@ -83,7 +82,7 @@ def _index_block(root: str, files: list[str], regex: re.Pattern[str], templates:
 def _match(regex: re.Pattern[str], file: str) -> re.Match[str] | None:
     if as_text(file) != file:
         return None
-    file = unicodedata.normalize("NFC", file)  # macOS writes "ö" as "o" with dots
+    file = composed(file)
     return regex.fullmatch(file) or regex.fullmatch(lower_ending(file))
 
 
