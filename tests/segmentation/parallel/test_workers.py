@@ -17,10 +17,14 @@ for _ in map_ordered(Processes(2), time.sleep, (600 * (number > 2) for number in
 """
 LOAD = """
 import time
+import torch
 from torch.utils.data import DataLoader
+from seg_pipeline.segmentation.data.loaders import _loader
+from seg_pipeline.segmentation.settings.training import ComputeSettings
 
-loader = iter(DataLoader(range(1000), num_workers=2, persistent_workers=True))
-next(loader)
+torch.set_num_threads = lambda number: time.sleep(1)  # workers that start slowly find their parent dead already
+loader = _loader(range(9), [[0], [1]], compute=ComputeSettings(), device=torch.device("cpu"), workers=2)
+batches = DataLoader.__iter__(loader)
 print("at work", flush=True)
 time.sleep(600)
 """

@@ -27,6 +27,7 @@ from seg_pipeline.segmentation.data.memory import DEVICE_SHARE, CacheMode, reada
 from seg_pipeline.segmentation.data.resident import ResidentLoader, resident_bytes
 from seg_pipeline.segmentation.data.sampler import EpochSampler
 from seg_pipeline.segmentation.images.masks import IGNORE
+from seg_pipeline.segmentation.parallel.workers import exit_with_parent
 from seg_pipeline.segmentation.settings.training import ComputeSettings, InputSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
@@ -290,6 +291,7 @@ def _loader(dataset: Dataset, batches: Any, *, compute: ComputeSettings, device:
 
 def _start_worker(_: int) -> None:
     cv2.setNumThreads(0)  # torch does the same for its own; workers share the cores already
+    exit_with_parent()  # torch's own watch begins late: of a parent that has died before, it knows nothing
 
 
 def _rows(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
