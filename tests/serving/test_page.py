@@ -323,7 +323,9 @@ def test_window_and_level_change_what_is_shown_and_nothing_else(page, ramp):
     before = pixel(page, "picture", 45, 5)[0]
     page.get_by_label("Level").fill("50000")
     page.get_by_label("Window").fill("20000")
-    until(page, "!document.getElementById('auto').disabled")
+    page.locator("#width-text").get_by_text(
+        "20,000", exact=True
+    ).wait_for()  # both changes are drawn, not the first alone
     value = int(RAMP[0, 45])  # 49982, black is 40000 and white 60000
     assert pixel(page, "picture", 45, 5)[0] == round(255 * (value - 40000) / 20000) != before
     assert [pixel(page, "picture", column, 5)[0] for column in (30, 59)] == [0, 255]
