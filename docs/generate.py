@@ -1,9 +1,10 @@
-"""Write the pages of docs/reference that come from declarations: parameters, findings, tables and tested faults."""
+"""Write the pages of docs/reference that come from declarations: parameters, findings, tables, faults and figures."""
 
 import ast
 import dataclasses
 import inspect
 import itertools
+import re
 import types
 import typing
 from collections.abc import Iterator
@@ -22,15 +23,15 @@ from seg_pipeline.segmentation.settings.training import InputSettings
 
 REFERENCE = Path(__file__).parent / "reference"
 TESTS = Path(__file__).parents[1] / "tests"
+IMAGES = Path(__file__).parent / "images"
 
 PARAMETERS = """# Parameters
 
-Every setting, generated from the declarations that validate it. The values in use are in `conf/base/parameters*.yml`;
-an environment overrides them in `conf/<name>/parameters.yml`, and the command line overrides both. On the command line,
-prefix a parameter with its section: `--params training.fit.epochs=40`. A misspelt key or a value out of bounds stops
-the run before its first node.
+The values in use are in `conf/base/parameters*.yml`; an environment overrides them in `conf/<name>/parameters.yml`, and
+the command line overrides both. There, prefix a parameter with its section: `--params training.fit.epochs=40`. A
+misspelt key or a value out of bounds stops the run before its first node.
 
-The column *default* says what holds if no file sets the parameter; `conf/base` may set another value.
+*default* holds if no file sets the parameter; `conf/base` may set another value.
 
 Any architecture and encoder of segmentation_models_pytorch works. To list them:
 
@@ -45,10 +46,9 @@ python -c "import timm; print(*timm.list_models(pretrained=True))"   # write tu-
 
 FINDINGS = """# Findings
 
-A *finding* is one thing that `data_processing` found wrong with one input. Findings are the rows of
-`data/08_reporting/findings.parquet` (`image_id, file, row, rule, reason, action`). `findings.html` beside it shows them
-in a browser, with the worst images and their masks; it needs no network. `row` is the line number of the metadata
-table as an editor counts it.
+A *finding* is one thing that `data_processing` found wrong with one input: a row of
+`data/08_reporting/findings.parquet` ([columns](tables.md#findings)). `findings.html` beside it shows them with the
+worst images and their masks.
 
 ![The findings of the sample](../images/findings.png)
 
@@ -58,12 +58,11 @@ table as an editor counts it.
 | repaired | the input is used after the repair that the reason describes |
 | flagged | the input is used unchanged; look at it |
 
-No row and no file is lost in any other way: every input is in the manifest or has a finding, and the run stops if the
-counts do not add up. `data_processing.strict: true` stops a run at the first input that is dropped.
+Every input is in the manifest or has a finding; the run stops if the counts do not add up.
+`data_processing.strict: true` stops a run at the first input that is dropped.
 
-You can also drop or flag images by name: list them in `excluded_images.csv` in the raw folder (columns images, action,
-reason) or under `data_processing.excluded_images`. `images` is a pattern such as `case7_day0_*`.
-`conf/uw_madison/excluded_images.csv` lists the scans of that data set that are known to be faulty.
+To drop or flag images by name, list patterns such as `case7_day0_*` in `excluded_images.csv` in the raw folder (columns
+images, action, reason) or under `data_processing.excluded_images`. `conf/uw_madison/excluded_images.csv` is an example.
 
 ## Rules
 
@@ -73,26 +72,58 @@ reason) or under `data_processing.excluded_images`. `images` is a pattern such a
 
 TABLES_HEAD = """# Tables
 
-The tables that pass between pipelines, generated from the declarations that validate each table when it is saved and
-loaded. A column whose name ends in `<class>` exists once per class.
+The tables that pass between pipelines; each is checked when it is saved and loaded. A column whose name ends in
+`<class>` exists once per class. A *nullable* column may lack values, an *optional* one may be absent.
 
 `mask`, `mask_<class>`, `object_map_<class>` and `ignore` stay on disk if the catalog loads a table of 10,000 rows or
 more: such a column reads the masks that are asked for, and `column.astype("str")` reads them all. They are in an Arrow
-file beside the Parquet file, such as `.manifest.parquet-….arrow`, which is made again if it is deleted. The Parquet
-file is whole: `pandas.read_parquet` reads everything. See [Costs and limits](../how-to/cluster.md#costs-and-limits) for
-what a million images need.
+file such as `.manifest.parquet-….arrow`, which is made again if it is deleted; the Parquet file is whole. See
+[Costs and limits](../how-to/cluster.md#costs-and-limits).
 """
 FAULTS = """# What happens when something goes wrong
 
-Full disks, killed processes, hostile files, slow servers: each row is a fault, the commands that it was tried with,
-what happens, and the test that holds it. The page is generated from the marks of these tests.
+Full disks, killed processes, hostile files, slow servers: each row is a fault with the commands that it was tried with
+(`NAME` alone: `kedro run --pipeline NAME`), what happens, and the test that checks it.
 
-A rule holds for all: every output file is written beside its target and renamed when it is complete, so a fault leaves
-the file of before. Repeat the command once the cause is gone.
+Every output file is written beside its target and renamed when it is complete, so a fault leaves the earlier file.
+Repeat the command once the cause is gone.
 
 | fault | command | what happens | test |
 |---|---|---|---|
 """
+
+GALLERY = """# Gallery of figures
+
+Every figure that a run draws and what to conclude from it, shown for the embedded sample. The files are in
+`data/08_reporting/`; `data_set.html`, `search.html` and `report.html` there open them large. A figure with nothing to
+show is not drawn. The F1 below is that of drawn discs that touch, once split and once as connected components.
+
+`series.gif` and `series.mp4` show the series with the most annotated pixels frame by frame (`eda.animation`), if there
+are series; `point_chart.json` is a Plotly chart with one point per image, which Kedro-Viz and
+`notebooks/01_explore_data.ipynb` open.
+"""
+SECTIONS = {
+    "eda": ("The data", "kedro run --pipelines data_processing,eda"),
+    "hparam_search": ("The search", "kedro run --pipeline hparam_search"),
+    "reporting": ("Training and results", "kedro run --pipelines training,evaluation,reporting"),
+}
+"""Folders of docs/images, with the title and the command of their section."""
+OWN_CAPTIONS = {
+    "overfit_curve": ("Overfitting check", "If the network cannot overfit four images, look for a fault in the data."),
+    "weight_decay_curves": ("Weight decays", "Often matters less than the rate. Not drawn for a single value."),
+    "search_heat_map": ("Rate and decay", "Which pairs were tried. Not drawn if only one of them varies."),
+    "prediction_sheet": (
+        "Predictions, from worst to best",
+        "A strong tint is a false positive, an outline without a tint a false negative, a ring marks what is too "
+        "small to see.",
+    ),
+    "area_differences": (
+        "Areas of two readers",
+        "A mean away from 0: one reader draws larger outlines. Drawn by `agreement`; here the second reader is the "
+        "sample's masks, randomly grown or shrunk.",
+    ),
+}
+"""Title and meaning of the figures that the pages show without a caption."""
 WORDS = {int: "integer", float: "number", str: "text", bool: "true, false", type(None): "null", object: "any"}
 BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}", "min_length": "at least {} long",
           "max_length": "at most {} long", "pattern": "such as `{}`"}  # fmt: skip
@@ -188,8 +219,9 @@ def _number(value: Any) -> str:
     return f"{value:,}".replace(",", "_") if isinstance(value, int) and value >= 100_000 else f"{value}"
 
 
-def sections(kind: type = Parameters, prefix: str = "") -> Iterator[str]:
-    """Sections of a page: a heading and a table per group, in the order of declaration."""
+def sections(kind: type = Parameters, prefix: str = "", seen: dict[type, str] | None = None) -> Iterator[str]:
+    """Sections of a page: a heading and a table per group, in the order of declaration; a link if it is ``seen``."""
+    seen = {} if seen is None else seen
     found = [(one, group_of(one.kind)) for one in settings_of(kind)]
     own = [one for one, group in found if group is None]
     if own:
@@ -200,8 +232,12 @@ def sections(kind: type = Parameters, prefix: str = "") -> Iterator[str]:
         yield "\n".join([*listed, *(_row(one) for one in own)]) + "\n"
     for one, group in found:
         several = "[]" if typing.get_origin(one.kind) is list else ""
-        if group is not None:
-            yield from sections(group, f"{prefix}{one.name}{several}.")
+        name = f"{prefix}{one.name}{several}"
+        if group in seen:
+            yield f"## {name}\n\nThe settings of [{seen[group]}](#{re.sub(r'[^a-z_-]', '', seen[group])}).\n"
+        elif group is not None:
+            seen[group] = name
+            yield from sections(group, f"{name}.", seen)
 
 
 def _row(one: Setting) -> str:
@@ -217,27 +253,32 @@ def _default(value: Any) -> str:
 
 
 def _table_sections(tables: tuple[Table, ...]) -> Iterator[str]:
-    """A section per table; one that extends an earlier table lists only what it adds."""
+    """A section per table; one like an earlier table lists only what differs."""
     for number, table in enumerate(tables):
-        earlier = [one for one in tables[:number] if set(one.columns) < set(table.columns)]
-        base = max(earlier, key=lambda one: len(one.columns), default=None)
+        shared = {one: len(set(one.columns) & set(table.columns)) for one in tables[:number]}
+        base = max(shared, key=shared.__getitem__, default=None)
+        if base and shared[base] < max(5, len(base.columns) // 2):
+            base = None
         yield _table_section(table, base)
 
 
 def _table_section(table: Table, base: Table | None) -> str:
     own = [one for one in table.columns if base is None or one not in base.columns]
-    about = table.about + (f" It has the columns of [{base.name}](#{base.name}) and:" if base else "")
+    names = {one.name for one in table.columns}
+    gone = [f"`{one.name}`" for one in base.columns if one.name not in names] if base else []
+    less = f" without {', '.join(gone)}" if gone else ""
+    about = table.about + (f" It has the columns of [{base.name}](#{base.name}){less} and:" if base else "")
     lines = [f"| `{one.name}` | {_column_type(one)} | {one.meaning} |" for one in own]
     head = f"## {table.name}\n\n{about}\n\n| column | type | meaning |\n|---|---|---|\n"
     return head + "\n".join(lines) + "\n"
 
 
 def _column_type(column: Column) -> str:
-    """Type and bounds in words, such as ``integer from 1; may be missing``."""
+    """Type and bounds in words, such as ``integer from 1; nullable``."""
     limits = (("from", column.least), ("to", column.most))
     kind = " ".join([str(column.kind), *(f"{word} {limit:g}" for word, limit in limits if limit is not None)])
-    said = [", ".join(column.one_of) or kind, "unique" * column.unique, "may be missing" * column.nullable]
-    return "; ".join(filter(None, [*said, "" if column.required else "optional column"]))
+    said = [", ".join(column.one_of) or kind, "unique" * column.unique, "nullable" * column.nullable]
+    return "; ".join(filter(None, [*said, "" if column.required else "optional"]))
 
 
 class Fault(NamedTuple):
@@ -265,11 +306,28 @@ def faults() -> list[Fault]:
 
 
 def _fault_row(one: Fault) -> str:
-    commands = (
-        ", ".join(f"`{name}`" for name in one.command.split(", ")) if one.command != "any pipeline" else one.command
-    )
-    test = f"[{one.test.removeprefix('test_').replace('_', ' ')}](../../{one.file})"
-    return f"| {one.scenario} | {commands} | {one.outcome} | {test} |"
+    names = one.command.replace("kedro run --pipeline ", "").split(", ")
+    commands = ", ".join(name if name == "any pipeline" else f"`{name}`" for name in names)
+    return f"| {one.scenario} | {commands} | {one.outcome} | [{Path(one.file).name}](../../{one.file}) |"
+
+
+def captions() -> dict[str, tuple[str, str]]:
+    """Title and meaning of each figure, as the pages of a run show them."""
+    folder = Path(inspect.getfile(Parameters)).parents[1] / "segmentation/report/templates"
+    texts = [(folder / f"{page}.html").read_text(encoding="utf-8") for page in ("data_set", "report")]
+    found = [re.findall(r'\("(\w+)", "([^"]+)", "([^"]+)"\)', text) for text in texts]
+    return {name: (title, about) for page in found for name, title, about in page} | OWN_CAPTIONS
+
+
+def _gallery_sections() -> Iterator[str]:
+    """A section per folder of pictures: its command, and each figure with its caption."""
+    known = captions()
+    for folder, (title, command) in SECTIONS.items():
+        yield f"## {title}\n\n<!-- needs: data -->\n```bash\n{command}\n```\n"
+        files = {file.stem: file.name for file in (IMAGES / folder).iterdir()}
+        for name in [*(one for one in known if one in files), *sorted(files.keys() - known.keys())]:
+            heading, about = known[name]
+            yield f"### {heading}\n\n![{heading}](../images/{folder}/{files[name]})\n\n{about} `{name}.png`\n"
 
 
 def pages() -> dict[str, str]:
@@ -280,6 +338,7 @@ def pages() -> dict[str, str]:
         "findings.md": FINDINGS + "\n".join(rules) + "\n",
         "tables.md": "\n".join([TABLES_HEAD, *_table_sections(TABLES)]),
         "faults.md": FAULTS + "\n".join(map(_fault_row, faults())) + "\n",
+        "gallery.md": "\n".join([GALLERY, *_gallery_sections()]),
     }
 
 

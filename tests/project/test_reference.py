@@ -27,7 +27,7 @@ def faults() -> list:
     return generate.faults()
 
 
-@pytest.mark.parametrize("name", ["parameters.md", "findings.md", "tables.md", "faults.md"])
+@pytest.mark.parametrize("name", ["parameters.md", "findings.md", "tables.md", "faults.md", "gallery.md"])
 def test_a_generated_page_is_up_to_date(name, pages):
     assert (DOCS / "reference" / name).read_text() == pages[name], "run: python docs/generate.py"
 
