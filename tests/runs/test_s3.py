@@ -5,6 +5,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from seg_pipeline.datasets.coco import CocoDataset
+from seg_pipeline.datasets.volumes import VolumeDataset
 from seg_pipeline.segmentation.images import decoding
 from seg_pipeline.segmentation.inference.prefetch import Reader
 from seg_pipeline.segmentation.inference.sources import find_images
@@ -12,6 +14,7 @@ from seg_pipeline.segmentation.manifest.files import index_files
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import measure_images
 from seg_pipeline.segmentation.manifest.table import merge_files
+from seg_pipeline.segmentation.phantom import write_example
 from seg_pipeline.segmentation.settings.training import InputSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -71,6 +74,34 @@ def test_a_store_that_fails_costs_retries_and_then_findings_but_never_a_wrong_ma
     kept = local[~local["image_id"].isin(["i3", "i4"])].reset_index(drop=True)
     pd.testing.assert_frame_equal(remote, kept, check_exact=True)
     assert store.asked["i0.png"] > store.asked["i6.png"]
+
+
+@pytest.mark.parametrize("layout", ["nifti", "coco"])
+def test_volumes_and_coco_in_the_bucket_give_the_tables_of_the_folder(store, tmp_path, monkeypatch, layout):
+    import s3fs
+
+    monkeypatch.setattr(decoding, "WAITS", (0, 0))
+    write_example(tmp_path / "raw", layout=layout, num_cases=2, days_per_case=1, frames_per_series=[3, 3], size=64)
+    s3fs.S3FileSystem().put(str(tmp_path / "raw"), f"raw-data/{layout}", recursive=True)
+    fails = "annotations.json" if layout == "coco" else "case1_day0.nii.gz"
+    store.faults = {fails: [503, "short"], "case1_day0_slice_0001.png": [503] * 99}
+
+    def tables(root, outputs):
+        if layout == "coco":
+            return [CocoDataset(filepath=f"{root}/annotations.json", images="images", fetched=str(outputs)).load()]
+        names = {
+            one: {"glob": f"{one}/*", "pattern": rf"{one}/(?P<series>.+)\.nii\.gz"} for one in ("images", "labels")
+        }
+        entries = [
+            VolumeDataset(filepath=root, part=part, slices={"path": str(outputs / "slices")}, **names)
+            for part in ("images", "annotations")
+        ]
+        return [one.load().drop(columns="path", errors="ignore") for one in entries]
+
+    expected = tables(str(tmp_path / "raw"), tmp_path / "local")
+    for far, near in zip(tables(f"s3://raw-data/{layout}", tmp_path / "far"), expected, strict=True):
+        pd.testing.assert_frame_equal(far, near)
+    assert store.faults[fails] == []
 
 
 def test_a_list_in_the_bucket_names_images_there(store, written):

@@ -1,12 +1,15 @@
 """Catalog entries for COCO annotation files."""
 
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
 
-from seg_pipeline.datasets.described import check_choices, local_path
+from seg_pipeline.datasets.described import FETCHED, check_choices, exists, path_or_address
 from seg_pipeline.datasets.file_index import ReadOnlyTable
 from seg_pipeline.segmentation.formats.coco import Crowd, InvalidAnnotations, Orientation, list_images, read_coco
+from seg_pipeline.segmentation.formats.fetched import above, fetch_annotations, local_copy
 
 Part = Literal["annotations", "splits"]
 
@@ -15,7 +18,7 @@ class CocoDataset(ReadOnlyTable):
     """Annotation table of COCO JSON files, with row-major run lengths; see ``read_coco``. Read-only.
 
     Args:
-        filepath: the JSON file or, with ``splits``, the folder that all paths are relative to.
+        filepath: the JSON file or, with ``splits``, the folder that all paths are relative to; also an address.
         images: the folder of the file names, relative to the JSON file's folder.
         splits: a JSON file per split, such as ``train: {file: annotations/train.json, images: train2017}``; an
             image_id then starts with the folder of its image.
@@ -26,6 +29,7 @@ class CocoDataset(ReadOnlyTable):
             alone ("drop_annotation").
         orientation: as `dataset.reading.orientation`: annotations are drawn on photos as their EXIF orientation turns
             them ("apply") or as they are stored ("keep").
+        fetched: the folder for copies of JSON files at an address, and of the leading bytes of images.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class CocoDataset(ReadOnlyTable):
         crowd: Crowd = "with_class",
         invalid_annotations: InvalidAnnotations = "drop_image",
         orientation: Orientation = "apply",
+        fetched: str = FETCHED,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         check_choices(
@@ -48,7 +53,8 @@ class CocoDataset(ReadOnlyTable):
         )
         if part == "splits" and not splits:
             raise ValueError("`part: splits` needs `splits`: the JSON file and the image folder of each split")
-        self._filepath = local_path(filepath, "COCO files")
+        self._filepath = path_or_address(filepath)
+        self._fetched = Path(fetched)
         self._images = images
         self._splits = splits
         self._part = part
@@ -61,9 +67,12 @@ class CocoDataset(ReadOnlyTable):
 
     def load(self) -> pd.DataFrame:
         if self._splits is None:
-            return read_coco(self._filepath, self._filepath.parent / self._images, **self._settings)
-        root = self._filepath
-        places = {split: (root / one["file"], root / one["images"]) for split, one in self._splits.items()}
+            path = fetch_annotations(self._filepath, self._fetched)
+            images = fetch_annotations(above(self._filepath), self._fetched, self._images)
+            return read_coco(path, images, **self._settings)
+        root = self._filepath if isinstance(self._filepath, Path) else local_copy(self._filepath, self._fetched)
+        get = partial(fetch_annotations, self._filepath, self._fetched)
+        places = {split: (get(one["file"]), get(one["images"])) for split, one in self._splits.items()}
         if self._part == "splits":
             rows = [(name, split) for split, place in places.items() for name in list_images(*place, root=root)]
             return pd.DataFrame(rows, columns=["image_id", "split"], dtype="str")
@@ -71,4 +80,4 @@ class CocoDataset(ReadOnlyTable):
         return pd.concat(tables, ignore_index=True)
 
     def _exists(self) -> bool:
-        return self._filepath.is_file() if self._splits is None else self._filepath.is_dir()
+        return exists(self._filepath, file=self._splits is None)

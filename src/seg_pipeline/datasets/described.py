@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any, get_args
 
-from seg_pipeline.segmentation.images.remote import is_remote
+from seg_pipeline.segmentation.images.remote import exists_remote, is_remote
+
+FETCHED = "data/02_intermediate/fetched"
+"""Default folder for copies of what is at addresses."""
 
 
 class Described:
@@ -22,15 +25,13 @@ def check_choices(*choices: tuple[str, Any, Any]) -> None:
             raise ValueError(f"`{name}` must be {' or '.join(get_args(known))}, found {given!r}")
 
 
-def local_path(filepath: str, what: str) -> Path:
-    """The path of an entry that reads local files only.
+def path_or_address(filepath: str) -> Any:
+    """The path, or the address as text."""
+    return filepath.rstrip("/") if is_remote(filepath) else Path(filepath)
 
-    Raises:
-        ValueError: it is an address.
-    """
-    if is_remote(filepath):
-        raise ValueError(
-            f"filepath: {filepath} is an address, and {what} are read from local files only; copy the folder to this "
-            "machine, for example with `aws s3 sync`, or mount it"
-        )
-    return Path(filepath)
+
+def exists(place: Path | str, *, file: bool = False) -> bool:
+    """Whether there is a file or a folder of this path, or anything at this address."""
+    if not isinstance(place, Path):
+        return exists_remote(place)
+    return place.is_file() if file else place.is_dir()

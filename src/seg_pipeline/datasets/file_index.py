@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.manifest.files import index_files
 class ReadOnlyTable(Described, AbstractDataset[NoReturn, pd.DataFrame]):
     """A table that is never saved. Kedro-Viz shows its first rows."""
 
-    _filepath: Path
+    _filepath: Path | str
 
     def save(self, data: NoReturn) -> NoReturn:
         raise DatasetError(f"{self._filepath}: raw data is read-only; cannot save data of type {type(data).__name__}")

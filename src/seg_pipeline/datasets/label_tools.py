@@ -1,12 +1,14 @@
 """Catalog entry for annotations of label tools."""
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from seg_pipeline.datasets.described import check_choices, local_path
+from seg_pipeline.datasets.described import FETCHED, check_choices, exists, path_or_address
 from seg_pipeline.datasets.file_index import ReadOnlyTable
 from seg_pipeline.segmentation.formats.coco import InvalidAnnotations, Orientation
+from seg_pipeline.segmentation.formats.fetched import above, fetch_annotations
 from seg_pipeline.segmentation.formats.label_tools import (
     Annotators,
     EmptyImages,
@@ -21,14 +23,14 @@ class LabelToolDataset(ReadOnlyTable):
 
     Args:
         filepath: the file of CVAT (XML), Label Studio or VIA (JSON), or the folder of the files of labelme,
-            Supervisely or YOLO.
+            Supervisely or YOLO; either may be an address.
         tool: cvat, label_studio, labelme, via, supervisely or yolo.
         images: the folder of the images, relative to the file's folder or to the folder.
         annotators: where several people annotated an image: "refuse", "latest", or "vote" (pixels that more than half
             of them marked).
         empty_images: an image without a shape shows no class ("negative") or is left out ("leave_out"); "auto": a
             negative if the tool says that someone saved it.
-        invalid_annotations, orientation: as of ``CocoDataset``.
+        invalid_annotations, orientation, fetched: as of ``CocoDataset``.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class LabelToolDataset(ReadOnlyTable):
         empty_images: EmptyImages = "auto",
         invalid_annotations: InvalidAnnotations = "drop_image",
         orientation: Orientation = "apply",
+        fetched: str = FETCHED,
         metadata: dict[str, Any] | None = None,
     ) -> None:
         check_choices(
@@ -50,7 +53,8 @@ class LabelToolDataset(ReadOnlyTable):
             ("invalid_annotations", invalid_annotations, InvalidAnnotations),
             ("orientation", orientation, Orientation),
         )
-        self._filepath = local_path(filepath, "files of label tools")
+        self._filepath = path_or_address(filepath)
+        self._fetched = Path(fetched)
         self._tool: ReadTool = tool
         self._images = images
         self._rules = ReadRules(
@@ -62,8 +66,10 @@ class LabelToolDataset(ReadOnlyTable):
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
-        beside = self._filepath if self._filepath.is_dir() else self._filepath.parent
-        return read_annotations(self._tool, self._filepath, beside / self._images, self._rules)
+        path = fetch_annotations(self._filepath, self._fetched)
+        folder = self._filepath if path.is_dir() else above(self._filepath)
+        images = fetch_annotations(folder, self._fetched, self._images)
+        return read_annotations(self._tool, path, images, self._rules)
 
     def _exists(self) -> bool:
-        return self._filepath.exists()
+        return exists(self._filepath) or exists(self._filepath, file=True)

@@ -5,16 +5,26 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from seg_pipeline.datasets.described import check_choices, local_path
+from seg_pipeline.datasets.described import check_choices, exists, path_or_address
 from seg_pipeline.datasets.file_index import ReadOnlyTable
-from seg_pipeline.segmentation.formats.volume_cases import class_labels, find_cases, name_classes, read_nnunet
+from seg_pipeline.segmentation.formats.fetched import fetch, join_address, local_copy
+from seg_pipeline.segmentation.formats.volume_cases import (
+    class_labels,
+    find_cases,
+    name_classes,
+    read_nnunet,
+    with_lost,
+)
 from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
+from seg_pipeline.segmentation.images.listing import fixed_folder
 
 Part = Literal["annotations", "images"]
 
 
 class VolumeDataset(ReadOnlyTable):
     """Slices of the volumes (NIfTI, NRRD, MetaImage) below ``filepath``: their files or their masks. Read-only.
+
+    ``filepath`` may be an address: what the globs' folders hold is copied to the folder ``fetched`` beside the slices.
 
     The class column of the annotations holds label values. Two entries that differ in ``part`` share the slices;
     see ``segmentation.formats.volumes`` for orientation and intensities.
@@ -44,7 +54,7 @@ class VolumeDataset(ReadOnlyTable):
         metadata: dict[str, Any] | None = None,
     ) -> None:
         check_choices(("part", part, Part))
-        self._filepath = local_path(filepath, "volumes")
+        self._filepath = path_or_address(filepath)
         self._part = part
         self._store = Path(slices["path"]).absolute()
         self._images, self._labels = images, labels
@@ -58,8 +68,11 @@ class VolumeDataset(ReadOnlyTable):
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
-        cases, labels = self._cases()
-        images, annotations = index_volumes(cases, self._store, self._cutting, num_workers=self._num_workers)
+        root, lost = self._local()
+        cases, labels = self._cases(root)
+        images, annotations = index_volumes(
+            [with_lost(case, lost) for case in cases], self._store, self._cutting, num_workers=self._num_workers
+        )
         if images["image_id"].isna().all():
             problem = images["problem"].iloc[0]
             raise ValueError(f"{self._filepath}: none of its {len(cases)} cases can be used; the first: {problem}")
@@ -67,11 +80,26 @@ class VolumeDataset(ReadOnlyTable):
             return images
         return annotations if labels is None else name_classes(annotations, labels)
 
-    def _cases(self) -> tuple[list[Case], dict[str, list[int]] | None]:
-        return find_cases(self._filepath, images=self._images, labels=self._labels), self._values or None
+    def _local(self) -> tuple[Path, dict[Path, str]]:
+        """The folder of the volumes, and why files that are at an address cannot be read."""
+        if isinstance(self._filepath, Path):
+            return self._filepath, {}
+        store = self._store.parent / "fetched"
+        places = dict.fromkeys(join_address(self._filepath, name) for name in self._needs())
+        lost = {local_copy(one, store): why for place in places for one, why in fetch(place, store).items()}
+        for why in (lost[one] for one in lost if one.name == "dataset.json"):
+            raise ValueError(why)
+        return local_copy(self._filepath, store), lost
+
+    def _needs(self) -> list[str]:
+        """Files and folders that are read."""
+        return [fixed_folder(one["glob"]) for one in (self._images, self._labels)]
+
+    def _cases(self, root: Path) -> tuple[list[Case], dict[str, list[int]] | None]:
+        return find_cases(root, images=self._images, labels=self._labels), self._values or None
 
     def _exists(self) -> bool:
-        return self._filepath.is_dir()
+        return exists(self._filepath)
 
 
 class NnunetDataset(VolumeDataset):
@@ -95,9 +123,13 @@ class NnunetDataset(VolumeDataset):
         self._channels = channels
         self._names = cases
 
-    def _cases(self) -> tuple[list[Case], dict[str, list[int]] | None]:
-        cases, labels = read_nnunet(self._filepath, channels=self._channels, names=self._names)
+    def _needs(self) -> list[str]:
+        return ["dataset.json", "imagesTr", "labelsTr"]
+
+    def _cases(self, root: Path) -> tuple[list[Case], dict[str, list[int]] | None]:
+        cases, labels = read_nnunet(root, channels=self._channels, names=self._names)
         return cases, labels | self._values
 
     def _exists(self) -> bool:
-        return (self._filepath / "dataset.json").is_file()
+        place = self._filepath
+        return exists(place / "dataset.json" if isinstance(place, Path) else f"{place}/dataset.json", file=True)

@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,13 @@ def _case(name: str, images: list[dict], labels: Path | None) -> Case:
     if len(files) > 1 and len({file.parent for file in files}) == 1 and is_dicom(files[0].parent):
         files = (files[0].parent,)  # its files are slices, not channels
     return Case(name, files, labels, group, problem)
+
+
+def with_lost(case: Case, lost: Mapping[Path, str]) -> Case:
+    """The case, unless a file of it is among those that cannot be read, each with the reason."""
+    of_case = {*case.images, *([case.labels] if case.labels else [])}
+    problem = next((why for path, why in lost.items() if not of_case.isdisjoint((path, *path.parents))), None)
+    return replace(case, problem=case.problem or problem)
 
 
 def read_nnunet(

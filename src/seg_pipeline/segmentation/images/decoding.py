@@ -146,21 +146,29 @@ def read_values(path: str | Path) -> np.ndarray:
 
 def _from_file(path: str, read: Callable[[BinaryIO], Result]) -> Result:
     """``read`` an open file, again after an I/O error, which may pass; a missing file is a ValueError."""
-    for wait in (*WAITS, None):
+
+    def attempt() -> Result:
+        with open_file(path) as file:
+            return read(file)
+
+    try:
+        return repeated(attempt)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: a folder, not an image") from None
+
+
+def repeated(read: Callable[[], Result]) -> Result:
+    """``read()``, again after an I/O error, which may pass."""
+    for wait in WAITS:
         try:
-            with open_file(path) as file:
-                return read(file)
-        except (FileNotFoundError, NotADirectoryError):
-            raise ValueError(f"{path}: no such file") from None
-        except IsADirectoryError:
-            raise ValueError(f"{path}: a folder, not an image") from None
-        except PermissionError:
+            return read()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
             raise
         except OSError:
-            if wait is None:
-                raise
             time.sleep(wait)
-    raise AssertionError
+    return read()
 
 
 def _checked_header(file: BinaryIO, head: bytes, address: Address) -> Header:

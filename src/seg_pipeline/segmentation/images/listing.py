@@ -48,9 +48,18 @@ def list_raw_files(folder: str | Path, glob: str) -> list[str]:
 def find_files(folder: str | Path, glob: str) -> list[str]:
     """As ``list_raw_files``; an empty list if there are none."""
     parts = [part for part in glob.replace(os.sep, "/").split("/") if part not in ("", ".")]
+    start, number = _fixed(parts)
+    return sorted(set(_found(str(folder), "" if start == "." else start, parts[number:], ())))
+
+
+def fixed_folder(glob: str) -> str:
+    """The folder that a glob names before its first pattern; "." if none."""
+    return _fixed(glob.split("/"))[0]
+
+
+def _fixed(parts: Sequence[str]) -> tuple[str, int]:
     fixed = list(itertools.takewhile(lambda part: not globbing.has_magic(part), parts[:-1]))
-    start = os.path.normpath("/".join(fixed)).replace(os.sep, "/") if fixed else "."
-    return sorted(set(_found(str(folder), "" if start == "." else start, parts[len(fixed) :], ())))
+    return os.path.normpath("/".join(fixed)).replace(os.sep, "/") if fixed else ".", len(fixed)
 
 
 def _found(root: str, below: str, parts: Sequence[str], above: tuple[tuple[int, int], ...]) -> Iterator[str]:

@@ -6,6 +6,8 @@ refused, because addresses are written to tables and logs. Nothing is opened in 
 
 import errno
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,23 @@ def read_remote(path: str) -> io.BytesIO:
         FileNotFoundError, PermissionError: as for a local file.
         OSError: the store does not answer, even after the retries of its client.
     """
-    try:
+    with _as_system_errors():
         return io.BytesIO(_system(path).cat_file(path))
+
+
+def copy_remote(path: str, target: Path, *, length: int | None = None) -> None:
+    """Write a file, or its first ``length`` bytes, to a local one; raises as ``read_remote``."""
+    with _as_system_errors():
+        if length is None:
+            _system(path).get_file(path, str(target))
+        else:
+            target.write_bytes(_system(path).cat_file(path, start=0, end=length))
+
+
+@contextmanager
+def _as_system_errors() -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if error.errno is not None or isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
             raise
@@ -43,6 +60,10 @@ def stamp_remote(path: str) -> tuple[int, str] | None:
         about = _system(path).info(path)
     except Exception:  # as above: the file will be read, and said to be unreadable  # noqa: BLE001
         return None
+    return _stamp(about)
+
+
+def _stamp(about: dict[str, Any]) -> tuple[int, str]:
     names = ("ETag", "etag", "e_tag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
     changed = next((about[name] for name in names if about.get(name)), "")
     return int(about.get("size") or 0), str(changed)
@@ -59,18 +80,30 @@ def list_remote(folder: str, glob: str) -> list[str]:
     Raises:
         ValueError: the store refuses or does not answer.
     """
+    return matching(list(stamps_below(folder)), glob)
+
+
+def stamps_below(folder: str) -> dict[str, tuple[int, str]]:
+    """Size, and etag or time of change, of each file below an address, by its path from there; "." is a file itself.
+
+    Raises:
+        ValueError: the store refuses or does not answer.
+    """
     system = _system(folder)
-    root = system._strip_protocol(folder).rstrip("/") + "/"
+    root = system._strip_protocol(folder).rstrip("/")
     system.invalidate_cache()
     try:
-        found = [path.removeprefix(root) for path in system.find(folder) if path.startswith(root)]
+        found = system.find(folder, detail=True)
     except FileNotFoundError:
-        return []
+        return {}
     except Exception as error:  # as above  # noqa: BLE001
         raise ValueError(
             f"{folder}: cannot be listed ({_said(error)}); check the address and your credentials"
         ) from None
-    return matching(found, glob)
+    below = {path: path.removeprefix(f"{root}/") for path in found if path.startswith(f"{root}/")}
+    return {name: _stamp(found[path]) for path, name in below.items()} or (
+        {".": _stamp(found[root])} if root in found else {}
+    )
 
 
 def matching(files: list[str], glob: str) -> list[str]:
