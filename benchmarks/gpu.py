@@ -24,7 +24,7 @@ from seg_pipeline.segmentation.data.loaders import make_loaders
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training import epoch as engine
-from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.epoch_metrics import EpochMetrics
 from seg_pipeline.segmentation.training.state import start
 from seg_pipeline.segmentation.training.step import train_step
 
@@ -51,8 +51,8 @@ class Training:
         self.state = start(config, "", GPU)
         self.loaders = make_loaders(manifest, config, compute, device=GPU)
         with launched(launch):
-            self.run = engine.prepared(self.state, self.loaders, float("inf"))
-        self.tally = Tally(self.state, self.run.processes)
+            self.run = engine.prepare_run(self.state, self.loaders, float("inf"))
+        self.tally = EpochMetrics(self.state, self.run.processes)
         self.state.model.train()
         self.epoch = 0
         began = time.perf_counter()

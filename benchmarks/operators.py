@@ -15,7 +15,7 @@ from torch.profiler import ProfilerActivity, profile
 from training import config_of
 
 from seg_pipeline.segmentation.training import epoch
-from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.epoch_metrics import EpochMetrics
 from seg_pipeline.segmentation.training.state import start
 from seg_pipeline.segmentation.training.step import train_step
 
@@ -74,9 +74,9 @@ def launches(*, compiled: bool) -> int:
         {"fit.compile": compiled, "fit.precision": "bfloat16"}
     )
     state = start(config, "", torch.device("cpu"))
-    run = epoch.prepared(state, SimpleNamespace(order=Order(), augmentation=None), float("inf"))
+    run = epoch.prepare_run(state, SimpleNamespace(order=Order(), augmentation=None), float("inf"))
     state.model.train()
-    tally = Tally(state, run.processes)
+    tally = EpochMetrics(state, run.processes)
     batch = (
         torch.randint(256, (BATCH, 3, SIZE, SIZE), dtype=torch.uint8),
         torch.randint(2, (BATCH, 3, SIZE, SIZE), dtype=torch.uint8),

@@ -152,7 +152,9 @@ def test_images_too_small_for_the_model():
 def test_steps_of_single_images():
     given = parameters(training={"input": {"size": 32}, "sampling": {"batch_size": 1}})
     said = refusal(run_checks.check_model, given)
-    assert said.startswith("`training.sampling`: a step computes a single image at once, and batch norm in unet")
+    assert said.startswith(
+        "`training.sampling`: a step computes a single image at a time, which leaves batch norm in unet"
+    )
 
 
 def test_the_settings_of_the_smoke_environment_pass():

@@ -55,5 +55,7 @@ def test_without_pseudo_labels_training_says_what_to_run(manifest, checkpoint):
     none = nodes.write_pseudo_labels(manifest, checkpoint, None, SelectParams())
     assert none.empty
     for found in (None, none):
-        with pytest.raises(ValueError, match=r"there are none: run `kedro run --pipeline select --params select\.im"):
+        with pytest.raises(
+            ValueError, match=r"no pseudo-labels exist: run `kedro run --pipeline select --params select\.im"
+        ):
             _with_pseudo_labels(manifest, found, TrainingParams(pseudo_labels=True))

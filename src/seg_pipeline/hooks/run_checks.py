@@ -148,7 +148,7 @@ def check_model(params: Any) -> None:
     from seg_pipeline.segmentation.models.networks import check_names
     from seg_pipeline.segmentation.models.trained_weights import check_fit
     from seg_pipeline.segmentation.training.devices import pick_device
-    from seg_pipeline.segmentation.training.run import check_parts
+    from seg_pipeline.segmentation.training.run import check_batch_norm
 
     config = make_training_config(params.dataset, params.scores, params.training, params.seed)
     compute, batch = params.training.compute, config.sampling.batch_size
@@ -158,7 +158,7 @@ def check_model(params: Any) -> None:
         check_fit(config, params.training.folds)
         fewest = fewest_images(config)
         if batch != "auto" and (compute.processes == 1 or pick_device(compute.device).type == "cpu"):
-            check_parts(config, batch, fewest, compute.processes)
+            check_batch_norm(config, batch, fewest, compute.processes)
     except (ValueError, TypeError) as error:
         model = config.model
         text = text_for_user(error) or f": {model.architecture} cannot be built with {model.encoder}: {error}"

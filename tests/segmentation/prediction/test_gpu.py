@@ -16,7 +16,7 @@ def test_a_gpu_predicts_as_the_cpu_does_and_threads_change_no_digit(mixed, confi
     """Of 60 images in many batches: a copy that is read before it has arrived would differ."""
     rows = pd.concat([mixed] * 10, ignore_index=True)
     crops = config.changed({"input.resize_mode": "crop", "classes": ("left", "top")})
-    model = start(crops, "", torch.device("cpu")).judged.eval()
+    model = start(crops, "", torch.device("cpu")).eval_model.eval()
 
     def predicted(device, workers):
         options = {"device": torch.device(device), "batch_size": 4, "settings": settings, "workers": workers}

@@ -88,7 +88,7 @@ def run(scans, config, tmp_path, monkeypatch):
     """A search; those of another batch size have other studies."""
 
     def run(actor, folder, batch_size, url):
-        monkeypatch.setattr(trials, "train_one", actor)
+        monkeypatch.setattr(trials, "train_one_model", actor)
         compute, pool = ComputeSettings(device="cpu", cache="none"), PoolSettings(storage=url)
         config_ = config.changed({"sampling.batch_size": batch_size})
         return search(scans, config_, compute, folder=tmp_path / folder, grid=GRID, tpe=TPE, pool=pool)

@@ -41,7 +41,7 @@ class Actor:
 @pytest.fixture
 def actor(monkeypatch):
     actor = Actor()
-    monkeypatch.setattr(trials, "train_one", actor)
+    monkeypatch.setattr(trials, "train_one_model", actor)
     return actor
 
 

@@ -23,7 +23,7 @@ def main(rank: int, folder: Path) -> None:
     counts = Collected()
     for image in [0] if rank == 0 else [1, 2, 3]:
         counts.add(count(predicted[[image]], masks[[image]]))
-    torch.save(list(joined(Processes().gathered(counts.all()))), folder / f"rank{rank}.pt")
+    torch.save(list(joined(Processes().all_gather(counts.all()))), folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 

@@ -10,7 +10,7 @@ import segmentation_models_pytorch as smp
 import torch
 import torch.distributed as dist
 
-from seg_pipeline.segmentation.training.processes import Processes, synchronised
+from seg_pipeline.segmentation.training.processes import Processes, with_sync_batch_norm
 
 
 def main(rank: int, folder: Path) -> None:
@@ -20,8 +20,8 @@ def main(rank: int, folder: Path) -> None:
     dist.init_process_group("nccl" if two else "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     torch.manual_seed(0)
     model = smp.Unet("resnet18", encoder_weights=None, classes=2).to(device)
-    if two:  # gloo has no synchronised batch norm on a GPU
-        model = synchronised(model, device)
+    if two:  # gloo has no with_sync_batch_norm batch norm on a GPU
+        model = with_sync_batch_norm(model, device)
     processes = Processes()
     images = torch.rand(4, 3, 64, 64, generator=torch.Generator().manual_seed(3)).to(device)
     together = processes.wrap(model, device, images[:1])

@@ -8,7 +8,7 @@ from torch._dynamo.exc import BackendCompilerFailed
 from seg_pipeline.segmentation.training import acceleration, epoch, setup, step
 from seg_pipeline.segmentation.training.acceleration import Compiled, Replay, worth_compiling
 from seg_pipeline.segmentation.training.devices import set_backends
-from seg_pipeline.segmentation.training.optimizers import for_graphs, largest_rate, make_optimizer, set_rate
+from seg_pipeline.segmentation.training.optimizers import largest_rate, make_optimizer, place_learning_rates, set_rate
 from seg_pipeline.segmentation.training.state import start
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -45,14 +45,14 @@ def test_what_cannot_be_compiled_runs_as_it_is(config, monkeypatch, caplog):
     weights = []
     for compile_it in (True, False):
         state = start(config.changed({"fit.compile": compile_it}), "", CPU)
-        run = epoch.prepared(state, Loaders(), 1.0)
+        run = epoch.prepare_run(state, Loaders(), 1.0)
         step.update_weights(run, images, truth)
         weights.append(list(state.model.parameters()))
         assert not run.compiled.enabled
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
     [record] = caplog.records
     assert record.getMessage() == (
-        "the network cannot be compiled, and training continues without (backend='?' raised: RuntimeError: no compiler)"
+        "the network cannot be compiled; training continues uncompiled (backend='?' raised: RuntimeError: no compiler)"
     )
 
 
@@ -79,7 +79,7 @@ def test_a_step_is_one_graph_for_the_compiler(config, task):
     changed = config.changed({"loss.class_weights": "none", "loss.terms": None}).changed({"task": task, **background})
     changed = changed.changed({"loss.terms": terms, "loss.class_weights": weights})
     state = start(changed, "", CPU)
-    run = epoch.prepared(state, Loaders(), 1.0)
+    run = epoch.prepare_run(state, Loaders(), 1.0)
     state.model.train()
     truth = torch.zeros(4, 32, 64, dtype=torch.uint8)
     truth = truth[:, None].repeat(1, 2, 1, 1) if task == "multilabel" else truth
@@ -161,7 +161,7 @@ def test_what_cannot_be_recorded_is_launched(graphs, caplog):
     with pytest.raises(RuntimeError):  # this function refuses ever after, unlike a step
         replay(torch.ones(1))
     assert caplog.messages == [
-        "the step cannot be recorded as a CUDA graph, and training continues without "
+        "the step cannot be recorded as a CUDA graph; training continues without one "
         "(operation not permitted when stream is capturing)"
     ]
 
@@ -182,7 +182,7 @@ def test_steps_and_validation_of_fixed_shapes_are_replayed(config, monkeypatch, 
     state.scaler = torch.amp.GradScaler("cpu", enabled=changed.fit.precision == "float16")
     monkeypatch.setattr(setup, "set_backends", lambda *_: None)
     monkeypatch.setattr(torch, "zeros", lambda *_, **__: None)  # the example, which there is no GPU for
-    run = epoch.prepared(state, Loaders(), 1.0)
+    run = epoch.prepare_run(state, Loaders(), 1.0)
     assert (isinstance(run.update, Replay), isinstance(run.evaluate, Replay)) == replayed
 
 
@@ -232,7 +232,7 @@ def test_a_state_of_a_gpu_has_numbers_again_on_a_cpu(config):
     state = start(config, "", CPU)
     for group in state.optimizer.param_groups:
         group["lr"], group["capturable"] = torch.tensor(0.25), True
-    for_graphs(state.optimizer)
+    place_learning_rates(state.optimizer)
     assert [(group["lr"], group["capturable"]) for group in state.optimizer.param_groups] == [(0.25, False)] * 2
     assert acceleration.is_recording(CPU) is False
 

@@ -10,7 +10,7 @@ from torch import nn
 from seg_pipeline.segmentation.settings.training import FitSettings, InputSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training import auto_settings, batch_size
-from seg_pipeline.segmentation.training.batch_size import kept_bytes, largest_batch
+from seg_pipeline.segmentation.training.batch_size import largest_batch, saved_tensor_bytes
 
 CPU = torch.device("cpu")
 RECIPE = TrainingConfig(
@@ -44,8 +44,8 @@ def loss_fn(logits, truth):
 def test_kept_bytes_by_hand():
     # The convolution keeps its input and its weight of 2 numbers. What comes before needs no gradient, and a
     # sum keeps nothing.
-    assert kept_bytes(Net(), loss_fn, RECIPE, CPU, batch_size=1) == IMAGE + 8
-    assert kept_bytes(Net(), loss_fn, RECIPE, CPU, batch_size=5) == 5 * IMAGE + 8
+    assert saved_tensor_bytes(Net(), loss_fn, RECIPE, CPU, batch_size=1) == IMAGE + 8
+    assert saved_tensor_bytes(Net(), loss_fn, RECIPE, CPU, batch_size=5) == 5 * IMAGE + 8
 
 
 def test_tensors_kept_twice_count_once():
@@ -55,7 +55,7 @@ def test_tensors_kept_twice_count_once():
             return logits * logits.transpose(0, 1).transpose(0, 1)  # both factors are kept: the same memory
 
     # input and weight of the convolution, its output of two planes
-    assert kept_bytes(Twice(), loss_fn, RECIPE, CPU, batch_size=3) == 3 * 3 * IMAGE + 8
+    assert saved_tensor_bytes(Twice(), loss_fn, RECIPE, CPU, batch_size=3) == 3 * 3 * IMAGE + 8
 
 
 def test_truth_is_made_in_the_form_of_the_task():
@@ -66,7 +66,7 @@ def test_truth_is_made_in_the_form_of_the_task():
         return logits.sum()
 
     for config in (RECIPE, replace(RECIPE, task="multilabel")):
-        kept_bytes(Net(), seeing, config, CPU, batch_size=3)
+        saved_tensor_bytes(Net(), seeing, config, CPU, batch_size=3)
     assert shapes == [((3, 32, 64), torch.uint8), ((3, 2, 32, 64), torch.uint8)]
 
 
@@ -102,7 +102,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved_until_it_does_not():
             return super().forward(images)
 
     model = Small()
-    assert batch_size._tried(model, loss_fn, RECIPE, CPU, 32) == 8
+    assert batch_size._halve_until_it_fits(model, loss_fn, RECIPE, CPU, 32) == 8
     assert tried == [32, 16, 8]
     assert model.convolution.weight.grad is None
 
@@ -115,7 +115,7 @@ def test_memory_too_small_to_measure_a_step_still_gives_a_batch(monkeypatch):
             return super().forward(images)
 
     assert largest_batch(Small(), loss_fn, RECIPE, CPU) == 2
-    assert largest_batch(Small(), loss_fn, RECIPE, CPU, most=1) == 1
+    assert largest_batch(Small(), loss_fn, RECIPE, CPU, max_batch_size=1) == 1
 
 
 def test_the_optimisers_values_have_to_fit_too(monkeypatch):
@@ -128,7 +128,7 @@ def test_the_optimisers_values_have_to_fit_too(monkeypatch):
                 raise torch.OutOfMemoryError("no more")
 
     monkeypatch.setattr(batch_size, "make_optimizer", lambda model, _: Large(model.parameters()))
-    assert batch_size._tried(Net(), loss_fn, RECIPE, CPU, 32) == 8
+    assert batch_size._halve_until_it_fits(Net(), loss_fn, RECIPE, CPU, 32) == 8
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_an_automatic_batch_fills_every_gpu(monkeypatch, kind, num_images, proce
     monkeypatch.setattr(auto_settings, "Segmenter", lambda *_, **__: nn.Identity())
     monkeypatch.setattr(nn.Module, "to", lambda self, _: self)
     monkeypatch.setattr(auto_settings, "config_loss", lambda _: None)
-    monkeypatch.setattr(auto_settings, "largest_batch", lambda *_, most: min(most, fitting))
+    monkeypatch.setattr(auto_settings, "largest_batch", lambda *_, max_batch_size: min(max_batch_size, fitting))
     assert auto_settings._batch_size(RECIPE, num_images, torch.device(kind), processes) == expected
 
 

@@ -111,12 +111,12 @@ def test_machines_that_cannot_meet_say_why(manifest, config, tmp_path, monkeypat
     compute = replace(TWO, devices=1)
     assert compute.processes == 2
     with pytest.raises(ValueError, match=r"2 machines need `training\.compute\.endpoint: HOST:PORT` of this"):
-        next(distributed.train_together(manifest, config, compute, None, None))
+        next(distributed.train_distributed(manifest, config, compute, None, None))
     monkeypatch.setenv("PET_MASTER_ADDR", "node0")
     monkeypatch.setenv("PET_MASTER_PORT", "29400")
-    assert distributed._meeting_place(replace(compute, shared_folder=str(tmp_path))) == (str(tmp_path), "node0:29400")
+    assert distributed._rendezvous(replace(compute, shared_folder=str(tmp_path))) == (str(tmp_path), "node0:29400")
     with pytest.raises(ValueError, match=r"2 machines need `training\.compute\.shared_folder: FOLDER`, which"):
-        next(distributed.train_together(manifest, config, compute, None, None))
+        next(distributed.train_distributed(manifest, config, compute, None, None))
     monkeypatch.setenv("PET_NNODES", "1:4")
     with pytest.raises(ValueError, match=r"PET_NNODES is '1:4', expected one number; set `training\.compute"):
         compute.processes  # noqa: B018
@@ -124,7 +124,7 @@ def test_machines_that_cannot_meet_say_why(manifest, config, tmp_path, monkeypat
     job = tmp_path / f"{SCRATCH}x" / "job.json"
     job.parent.mkdir()
     job.write_text('{"version": "0.0.9"}')
-    with pytest.raises(ValueError, match=r"leads runs seg_pipeline 0\.0\.9 and this one 0\.1\.0; install"):
+    with pytest.raises(ValueError, match=r"leading machine runs seg_pipeline 0\.0\.9 and this one 0\.1\.0; install"):
         distributed.join_jobs(tmp_path, cache=tmp_path, idle=1)
     (job.parent / distributed.STOP).touch()
     assert distributed.join_jobs(tmp_path, cache=tmp_path, idle=0.2) == []
@@ -142,7 +142,7 @@ def test_a_failure_says_what_one_process_would_have_said(manifest, config):
 @pytest.mark.parametrize("mark", [distributed.STOP, distributed.FAILURE])
 def test_a_process_that_starts_again_in_vain_ends_at_once(mark, tmp_path):
     (tmp_path / mark).touch()
-    distributed._work(str(tmp_path), cache=None)  # without job.json, environment and parent
+    distributed._run_worker(str(tmp_path), cache=None)  # without job.json, environment and parent
 
 
 def test_images_are_decoded_once_for_all_processes(manifest, config, tmp_path, monkeypatch):
@@ -158,12 +158,12 @@ def test_images_are_decoded_once_for_all_processes(manifest, config, tmp_path, m
             )
             yield len(list(parts.train))
 
-    monkeypatch.setattr(distributed, "_states", states)
-    assert list(distributed.train_together(manifest, config, compute, None, tmp_path)) == [2, 2]
+    monkeypatch.setattr(distributed, "_yield_states", states)
+    assert list(distributed.train_distributed(manifest, config, compute, None, tmp_path)) == [2, 2]
     assert [len(one.name) for one in tmp_path.iterdir()] == [64]
     monkeypatch.undo()
-    monkeypatch.setattr(distributed, "_states", states)
-    assert list(distributed.train_together(manifest, config, compute, None, None)) == [2, 2]
+    monkeypatch.setattr(distributed, "_yield_states", states)
+    assert list(distributed.train_distributed(manifest, config, compute, None, None)) == [2, 2]
 
 
 def test_a_process_trains_without_the_manifest_if_all_images_are_decoded(manifest, config, tmp_path, monkeypatch):
@@ -184,14 +184,14 @@ def test_a_process_trains_without_the_manifest_if_all_images_are_decoded(manifes
     def states(folder, _):
         monkeypatch.setattr(distributed, "read_table", reading)
         monkeypatch.setattr(distributed, "data_hash", lambda _: pytest.fail("a process hashes the manifest"))
-        distributed._train(folder, json.loads((folder / "job.json").read_text()), CPU)
+        distributed._train_in_worker(folder, json.loads((folder / "job.json").read_text()), CPU)
         return iter(())
 
-    monkeypatch.setattr(distributed, "_states", states)
+    monkeypatch.setattr(distributed, "_yield_states", states)
     monkeypatch.setattr(epoch, "fit", fit)
     monkeypatch.setattr(distributed.dist, "get_rank", lambda: 0)
     monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
-    assert list(distributed.train_together(manifest, config, compute, None, tmp_path)) == []
+    assert list(distributed.train_distributed(manifest, config, compute, None, tmp_path)) == []
     assert left == [[True]]
 
 

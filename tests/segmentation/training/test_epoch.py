@@ -87,7 +87,7 @@ def test_the_first_of_equally_good_epochs_is_kept(config, data):
     for epoch, score in enumerate([math.nan, 0.5, 0.5, 0.4, math.nan], start=1):
         state.add({"epoch": epoch, "val_dice": score, "seconds": 1.0})
     assert state.best["row"]["epoch"] == 2
-    assert state.spent == 5
+    assert state.elapsed == 5
 
 
 def test_patience_ends_a_run_that_stops_improving(config, data):
@@ -112,7 +112,7 @@ def test_a_time_limit_ends_training_within_an_epoch_at_the_final_learning_rate(c
     timed = config.changed({"fit.epochs": 100_000, "fit.max_minutes": 1.5 / 60})
     state = train(start(timed, data, CPU), loaders(timed))
     assert state.finished
-    assert 0.5 < state.spent < 6
+    assert 0.5 < state.elapsed < 6
     assert not math.isnan(state.history[-1]["val_dice"])
     assert state.history[-1]["learning_rate"] < 0.5 * config.optimizer.learning_rate
 
@@ -159,7 +159,7 @@ def test_running_out_of_memory_halves_the_part_of_the_batch(config, loaders, dat
     assert state.micro_batch == 1
     assert [record.message for record in caplog.records] == [
         f"memory ran out: continuing with {number} images at a time, same batch size. From now on dice and batch norm "
-        f"see only these images at once, as with `training.sampling.micro_batch_size: {number}`"
+        f"see only so many images at once, as with `training.sampling.micro_batch_size: {number}`"
         for number in (2, 1)
     ]
 
@@ -179,7 +179,7 @@ def test_a_loss_that_is_not_finite_keeps_the_weights_and_names_the_images(config
     state, parts = start(config, data, CPU), loaders(config)
     whole_loss, calls = setup.config_loss(config), []
 
-    def broken_loss(logits, truth, *, whole=None):
+    def broken_loss(logits, truth, *, batch_sums=None):
         calls.append({name: value.clone() for name, value in state.model.named_parameters()})
         return whole_loss(logits, truth) * (math.nan if len(calls) == 2 else 1)
 
@@ -246,11 +246,11 @@ def test_validation_dice_matches_the_metric(config, loaders, data):
 def test_a_row_is_formatted_as_one_line():
     row = {"epoch": 2, "train_loss": 0.5, "train_dice": 0.25, "val_loss": 0.75, "val_dice": 0.125,
            "val_pixel_accuracy": 0.5, "seconds": 61.25}  # fmt: skip
-    assert engine.line(row, FitSettings(epochs=9)) == (
+    assert engine.format_row(row, FitSettings(epochs=9)) == (
         "epoch 2/9: loss 0.5000, validation loss 0.7500, Dice 0.1250, pixel accuracy 0.5000 (61.2 s)"
     )
     unscored = row | {"val_loss": math.nan}
     assert (
-        engine.line(unscored, FitSettings(max_minutes=5))
+        engine.format_row(unscored, FitSettings(max_minutes=5))
         == "epoch 2: loss 0.5000, Dice 0.2500 in training, not validated (61.2 s)"
     )

@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.training import epoch
 from seg_pipeline.segmentation.training.acceleration import WARM_UP, Replay
 from seg_pipeline.segmentation.training.auto_settings import resolve_auto_settings
 from seg_pipeline.segmentation.training.batch_size import largest_batch
-from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.epoch_metrics import EpochMetrics
 from seg_pipeline.segmentation.training.run import train
 from seg_pipeline.segmentation.training.setup import config_loss
 from seg_pipeline.segmentation.training.state import restore, start
@@ -56,7 +56,7 @@ def fit(many):
 
 
 def weights_of(state):
-    return {name: value.cpu() for name, value in state.judged.state_dict().items() if value.is_floating_point()}
+    return {name: value.cpu() for name, value in state.eval_model.state_dict().items() if value.is_floating_point()}
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
@@ -101,8 +101,8 @@ def test_a_replayed_step_equals_a_launched_one(config, fit, monkeypatch, optimiz
 def test_the_step_is_really_replayed(config, many, caplog):
     state = start(config, "", GPU)
     loaders = make_loaders(many, config, ComputeSettings(cache="device"), device=GPU)
-    run = epoch.prepared(state, loaders, math.inf)
-    tally = Tally(state, run.processes)
+    run = epoch.prepare_run(state, loaders, math.inf)
+    tally = EpochMetrics(state, run.processes)
     state.model.train()
     for batch in loaders.train:
         train_step(run, tally, batch, 0.5)
@@ -117,8 +117,8 @@ def test_no_step_waits_for_the_gpu(config, many, monkeypatch, cache, replayed):
         monkeypatch.setattr(epoch, "Replay", lambda function, _: function)
     state = start(config.changed({"fit.ema": 0.9, "fit.precision": "bfloat16"}), "", GPU)
     loaders = make_loaders(many, config, ComputeSettings(cache=cache, num_workers=0), device=GPU)
-    run = epoch.prepared(state, loaders, math.inf)
-    tally = Tally(state, run.processes)
+    run = epoch.prepare_run(state, loaders, math.inf)
+    tally = EpochMetrics(state, run.processes)
     state.model.train()
     batches = iter(loaders.train)
     try:

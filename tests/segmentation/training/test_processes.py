@@ -11,7 +11,7 @@ from torch import nn
 from seg_pipeline.segmentation.models.encoder_weights import PACKAGED_ENCODER
 from seg_pipeline.segmentation.models.networks import build_model
 from seg_pipeline.segmentation.training import processes
-from seg_pipeline.segmentation.training.processes import synchronised, unused_parameters
+from seg_pipeline.segmentation.training.processes import unused_parameters, with_sync_batch_norm
 from seg_pipeline.segmentation.training.state import start
 
 IMAGE = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(2))
@@ -40,7 +40,7 @@ def test_batch_norm_over_several_gpus_computes_the_same(encoder, several_gpus):
     network = build_model("unet", encoder=encoder, encoder_weights=None, in_channels=3, num_classes=2).eval()
     with torch.inference_mode():
         before, names = network(IMAGE), list(network.state_dict())
-        converted = synchronised(network, several_gpus)
+        converted = with_sync_batch_norm(network, several_gpus)
         assert sum(isinstance(module, nn.SyncBatchNorm) for module in converted.modules()) > 10
         assert torch.equal(converted(IMAGE), before)
     assert list(converted.state_dict()) == names
@@ -85,7 +85,7 @@ def test_the_wrapped_model_keeps_no_copy_of_its_gradients():
         gradients = [one.grad.untyped_storage().data_ptr() for one in wrapped.parameters()]
         assert len(gradients) == 2
         assert len(set(gradients)) == 1  # both are views of the bucket that is exchanged
-        assert not getattr(wrapped, processes._BUFFERS)
+        assert not getattr(wrapped, processes._BUFFER_ARGUMENT)
     finally:
         dist.destroy_process_group()
 

@@ -73,7 +73,7 @@ def test_a_finished_training_with_other_settings_is_replaced(manifest, short, co
     saved = end_of(manifest, short).last
     with caplog.at_level(logging.INFO):
         first = first_of(manifest, config, saved=saved)
-    assert "starts from scratch, as the last run (finished) differs in fit.epochs: 3, there 2" in caplog.text
+    assert "starting from scratch, as the last run (finished) differs in fit.epochs: 3, there 2" in caplog.text
     assert len(first.history) == 1
 
 
@@ -162,11 +162,11 @@ def test_the_batch_size_is_measured_with_a_loss_stride_too(manifest, short):
 )
 def test_batch_norm_over_a_single_value_is_refused_before_the_run(manifest, config, values):
     """At 32 x 32 the deepest map has one value per channel and image."""
-    with pytest.raises(ValueError, match="a single image at once") as caught:
+    with pytest.raises(ValueError, match="a single image at a time") as caught:
         next(train(manifest, config.changed({"input.size": (32, 32), **values}), COMPUTE))
     assert str(caught.value) == (
-        "`training.sampling`: a step computes a single image at once, and batch norm in unet with "
-        f"{config.model.encoder} then has one value per channel at 32 x 32; set `batch_size` and `micro_batch_size` to "
+        "`training.sampling`: a step computes a single image at a time, which leaves batch norm in unet with "
+        f"{config.model.encoder} one value per channel at 32 x 32; set `batch_size` and `micro_batch_size` to "
         "2 or more per process, or a larger `training.input.size`"
     )
 

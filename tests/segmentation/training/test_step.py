@@ -16,7 +16,7 @@ from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.losses import make_loss
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.training import epoch, setup, step
-from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.epoch_metrics import EpochMetrics
 from seg_pipeline.segmentation.training.optimizers import make_optimizer
 from seg_pipeline.segmentation.training.processes import OutOfMemory, TrainingFailed
 from seg_pipeline.segmentation.training.state import RunningMean, start
@@ -63,7 +63,7 @@ def breaks_forward(state, monkeypatch):
 def breaks_loss(state, monkeypatch):
     whole_loss, calls = setup.config_loss(state.config), []
 
-    def broken(logits, truth, *, whole=None):
+    def broken(logits, truth, *, batch_sums=None):
         calls.append(1)
         return whole_loss(logits, truth) * (math.inf if len(calls) == 2 else 1)
 
@@ -73,7 +73,7 @@ def breaks_loss(state, monkeypatch):
 @pytest.mark.parametrize("breaks", [breaks_forward, breaks_loss])
 def test_a_step_that_is_not_finite_is_never_saved(config, saved_states, monkeypatch, breaks):
     """As on a GPU, where the host looks only every 50 steps; the second of three steps per epoch breaks."""
-    monkeypatch.setattr(step, "looks_at_loss", lambda _: False)
+    monkeypatch.setattr(step, "should_check_loss", lambda _: False)
     state = start(config.changed({"fit.ema": 0.9, "sampling.batch_size": 3}), "", CPU)
     breaks(state, monkeypatch)
     states, error = saved_states(state)
@@ -100,7 +100,7 @@ def test_statistics_have_to_be_finite_and_masks_need_not(config, name, refused):
     state = start(config.changed({"fit.ema": 0.9}), "", CPU)
     state.mean.model.register_buffer(name, torch.tensor([1.0, -math.inf]))  # in the running mean alone
     with pytest.raises(TrainingFailed, match="batch statistics are not finite") if refused else nullcontext():
-        state.refuse_unsound()
+        state.check_finite()
 
 
 class Overflow(torch.autograd.Function):
@@ -122,7 +122,7 @@ def half_precision(config, monkeypatch, overflows):
     state.scaler = torch.amp.GradScaler("cpu", 2.0**16)
     whole_loss = setup.config_loss(config)
 
-    def loss(logits, truth, *, whole=None):
+    def loss(logits, truth, *, batch_sums=None):
         return whole_loss(logits, truth) + (Overflow.apply(logits) if overflows(state.total_steps) else 0)
 
     monkeypatch.setattr(setup, "config_loss", lambda _: loss)
@@ -143,7 +143,7 @@ def test_float16_gradients_that_are_never_finite_end_a_short_run(config, saved_s
 def test_float16_gradients_that_stay_infinite_end_a_long_run(config, monkeypatch):
     state = half_precision(config, monkeypatch, lambda number: number > 0)
     run = bare_run(state)
-    tally = Tally(state, run.processes)
+    tally = EpochMetrics(state, run.processes)
     steps = (step.train_step(run, tally, (IMAGES[:2], TRUTH[:2]), 1.0) for _ in range(99))
     with pytest.raises(TrainingFailed, match="the gradient is not finite, though the loss is scaled by only 6e"):
         list(steps)
@@ -191,7 +191,7 @@ def test_parts_match_the_whole_batch_despite_different_numbers_of_labelled_pixel
 def bare_run(state):
     """A run without loaders."""
     loaders = SimpleNamespace(order=Order(), augmentation=None)
-    return epoch.prepared(state, loaders, math.inf)
+    return epoch.prepare_run(state, loaders, math.inf)
 
 
 class Order:
@@ -208,7 +208,7 @@ def test_parts_of_a_dice_loss_are_weighted_by_their_images():
     logits = torch.randn(5, 2, 6, 9, generator=torch.Generator().manual_seed(2))
     for term in ("dice", "tversky", "lovasz"):
         loss = make_loss("multilabel", terms={term: 2.0})
-        parts = [loss(logits[part], truth[part], whole=loss.whole(truth, 2)) for part in split_batch(5, 4)]
+        parts = [loss(logits[part], truth[part], batch_sums=loss.batch_sums(truth, 2)) for part in split_batch(5, 4)]
         expected = [loss(logits[part], truth[part]) * (part.stop - part.start) / 5 for part in split_batch(5, 4)]
         torch.testing.assert_close(parts, expected)
 
@@ -226,7 +226,7 @@ def test_memory_for_the_optimisers_first_values(config, saved_states, monkeypatc
     _, error = saved_states(state)
     assert error == (
         "memory ran out when adamw updated the weights; set a smaller model, or `training.optimizer.name: sgd` with "
-        "`momentum: 0`, which keeps nothing per weight"
+        "`momentum: 0`, which stores nothing per weight"
     )
 
 
@@ -256,7 +256,7 @@ def test_running_out_of_memory_in_validation_changes_no_score(config, loaders, m
 def test_memory_too_small_to_validate_an_image_says_what_to_do(config, loaders, monkeypatch):
     state = start(config, "", CPU)
     small_memory(state, monkeypatch, 0)
-    with pytest.raises(OutOfMemory, match=r"ran out in the validation of an image of \(3, 32, 64\); set a smaller"):
+    with pytest.raises(OutOfMemory, match=r"ran out while validating an image of \(3, 32, 64\); set a smaller"):
         list(epoch.fit(state, loaders(config)))
 
 
@@ -286,14 +286,14 @@ def test_the_processes_agree_on_the_time_about_once_per_second(monkeypatch):
     class Two:
         world = 2
 
-        def agreed(self, _):
+        def broadcast(self, _):
             asked.append(first[0])
             return first[0]
 
     watch = setup.Stopwatch(0.0, Two())
     for step_number in range(1, 22):
         first[0] = 0.25 * step_number
-        watch.agree()
+        watch.synchronise()
     assert asked == pytest.approx([0.25, 1.25, 2.25, 3.25, 4.25, 5.25])
     assert watch.seconds == 5.25
     watch.seconds = 1.0  # after a pause
@@ -370,7 +370,7 @@ def test_a_step_on_a_gpu_never_waits(config, changes, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "backward", lambda _: give_gradients(state))  # its engine asks for a real GPU
     with FakeTensorMode(allow_non_fake_inputs=True):
         move_to_fake_gpu(state)
-        tally = Tally(state, run.processes)
+        tally = EpochMetrics(state, run.processes)
         with BlockingCopies() as copies:
             step.train_step(run, tally, (IMAGES, TRUTH), 1.0)  # the first one brings what stays on the device
             copies.found.clear()

@@ -9,7 +9,7 @@ from seg_pipeline.segmentation.settings.training import ScoreSettings
 def compare_readers(
     manifest: DataFrame, scores: ScoreSettings, evaluation: EvaluationParams, params: AgreementParams, seed: int
 ) -> tuple[dict, DataFrame, Figure]:
-    """Scores of the other reader's masks against this environment's, per image too, and the Bland-Altman plot."""
+    """Score the other reader's masks against this environment's, overall and per image, in a Bland-Altman plot too."""
     agreement = seg.metrics.compare_readers(
         manifest,
         seg.metrics.read_other_manifest(params.compare_with),

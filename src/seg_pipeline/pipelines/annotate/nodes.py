@@ -20,7 +20,7 @@ def write_annotations(
     params: AnnotateParams,
     folder: Path,
 ) -> tuple[DataFrame, DataFrame]:
-    """Files in the folder; each polygon's points and IoU with its region, and the images that could not be used."""
+    """Write annotation files; return each polygon's points and IoU with its region, and the images that failed."""
     folder = Path(params.output_folder) if params.output_folder else folder
     images, bundle, result = seg.inference.predict_given(
         **inference.images_and_model(),

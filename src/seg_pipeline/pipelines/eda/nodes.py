@@ -82,7 +82,7 @@ def plot_image_overview(images: DataFrame, intensities: DataFrame) -> Figure:
 
 
 def plot_class_locations(pixel_rows: DataFrame, images: DataFrame, params: EdaParams) -> Figure:
-    """How often each class occurs at each position."""
+    """Map how often each class occurs at each position."""
     return seg.exploration.class_locations(pixel_rows, num_images=len(images), max_classes=params.max_classes)
 
 
@@ -134,5 +134,5 @@ def plot_memory(memory_estimate: dict) -> Figure:
 def make_data_set_page(
     images: DataFrame, class_counts: DataFrame, memory_estimate: dict, **figures: bytes | None
 ) -> str:
-    """All figures but the interactive one on a page. ``figures`` are image files, by the names of their data sets."""
+    """One page with all figures except the interactive one. ``figures`` are image files by data set name."""
     return seg.report.data_set_page(images, class_counts, memory_estimate, figures)

@@ -18,20 +18,20 @@ def choose_postprocessing(
     seed: int,
     options: DataFrame,
 ) -> tuple[dict, DataFrame]:
-    """Steps that help on validation images, and their Dice by threshold; what `prediction.tta: auto` means."""
-    chosen = {"tta": seg.prediction.choose_tta(options)} if prediction.tta == "auto" else {}
+    """Choose the steps that help on validation images, and what `prediction.tta: auto` means; Dice by threshold."""
+    resolved = {"tta": seg.prediction.choose_tta(options)} if prediction.tta == "auto" else {}
     steps, curve = seg.prediction.choose_postprocessing(
         train_val_images,
         checkpoint,
         device=seg.training.pick_device(params.device),
         batch_size=params.batch_size,
-        prediction=prediction.settled(chosen),
+        prediction=prediction.settled(resolved),
         aggregator=seg.metrics.Aggregator.of(scores, params.measures, seed),
         confidence=params.measures.confidence,
         choices=seg.prediction.Choices(params.postprocess, params.calibrate, params.review),
         workers=params.num_workers,
     )
-    return {**steps, **chosen}, curve
+    return {**steps, **resolved}, curve
 
 
 def measure_options(
@@ -42,7 +42,7 @@ def measure_options(
     params: EvaluationParams,
     seed: int,
 ) -> DataFrame:
-    """Gain and cost of each way to predict, on validation images."""
+    """Measure gain and cost of each prediction option on validation images."""
     return seg.prediction.measure_options(
         train_val_images,
         checkpoint,
@@ -63,7 +63,7 @@ def predict_test(
     prediction: PredictSettings,
     params: EvaluationParams,
 ) -> tuple[DataFrame, DataFrame]:
-    """Predicted masks of the test split (else val) at native size, and how well its probabilities are calibrated."""
+    """Predict masks of the test split (else val) at native size; also measure how calibrated the probabilities are."""
     steps = seg.prediction.Postprocessing.from_dict(postprocessing["settings"])
     plain, calibration = (seg.metrics.Calibration(postprocessing["classes"]) for _ in range(2))
     predictions = seg.prediction.predict_masks(
@@ -88,7 +88,7 @@ def score_predictions(
     params: EvaluationParams,
     seed: int,
 ) -> tuple[dict, DataFrame, DataFrame, DataFrame, DataFrame]:
-    """Scores of the test split and its flags, of each of its images, groups and series, and the confusion matrix."""
+    """Score the test split, its images, groups and series, and the review flags; also count the confusion matrix."""
     scored = seg.metrics.score_predictions(
         seg.metrics.scored_rows(manifest),
         predictions,

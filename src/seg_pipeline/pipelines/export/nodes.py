@@ -1,4 +1,4 @@
-"""Export the trained model as a bundle of files, accepted once its masks equal those of the trained model."""
+"""Export the trained model as a bundle of files, and accept it if its masks equal the trained model's."""
 
 from pathlib import Path
 
@@ -47,6 +47,6 @@ def compare_formats(
 
 
 def verify_bundle(bundle: Bundle, export_parity: DataFrame) -> Bundle:
-    """Stop the run if a difference exceeds its limit; the previous bundle then stays."""
+    """Stop the run if a difference exceeds its limit; the previous bundle is then kept."""
     seg.export.refuse_differences(export_parity)
     return bundle

@@ -1,4 +1,4 @@
-"""Sanity checks, then short trainings, which find the settings for the long training."""
+"""Sanity checks, then short training runs that find the settings for the long one."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from seg_pipeline.params import DatasetParams, HparamSearchParams, TrainingParam
 from seg_pipeline.pipelines import DataFrame, Figure
 from seg_pipeline.segmentation.settings.training import ScoreSettings
 
-Drawn = Figure | tuple[()]
+OptionalFigure = Figure | tuple[()]
 
 
 def run_sanity_checks(
@@ -18,7 +18,7 @@ def run_sanity_checks(
     params: HparamSearchParams,
     seed: int,
 ) -> tuple[dict, Figure, Figure]:
-    """Report of the sanity checks, loss and Dice while overfitting a few images, and the predictions on them."""
+    """Run the sanity checks: report, curves of loss and Dice while overfitting a few images, and their predictions."""
     config = make_training_config(dataset, scores, training, seed)
     return seg.search.run_sanity_checks(train_val_images, config, training.compute, params.sanity_checks)
 
@@ -34,7 +34,7 @@ def search_settings(
     params: HparamSearchParams,
     seed: int,
 ) -> DataFrame:
-    """One row per epoch of each trial. Stops if a sanity check failed; its report and figures are saved by then."""
+    """Run the trials: one row per epoch of each. Stops if a sanity check failed, after its report has been saved."""
     seg.search.stop_on_failed_checks(sanity_checks, stop=params.sanity_checks.stop)
     return seg.search.search(
         train_val_images,
@@ -57,12 +57,14 @@ def choose_hyperparameters(
     params: HparamSearchParams,
     seed: int,
 ) -> dict:
-    """The best values, the reason, and the data and other settings they hold for."""
+    """Choose the best values; also returns the reason, and the data and settings they are valid for."""
     config, data_hash = make_training_config(dataset, scores, training, seed), seg.manifest.data_hash(train_val_images)
     return seg.search.best_hyperparameters(trials, config, params.grid, data_hash=data_hash)
 
 
-def plot_search(trials: DataFrame, params: HparamSearchParams) -> tuple[Figure, Drawn, Drawn, Drawn]:
+def plot_search(
+    trials: DataFrame, params: HparamSearchParams
+) -> tuple[Figure, OptionalFigure, OptionalFigure, OptionalFigure]:
     """Learning-rate curves, weight-decay curves, their heat map and importances; ``()`` if there is nothing to show."""
     return seg.search.search_figures(trials, params.grid)
 

@@ -16,7 +16,7 @@ def predict_images(
     params: InferenceParams,
     folder: Path,
 ) -> tuple[DataFrame, DataFrame]:
-    """Files in the folder; area and confidence of each class and image, and the images that could not be used."""
+    """Write masks to the folder; return area and confidence per class and image, and the images that failed."""
     result = seg.inference.predict_given(
         **params.images_and_model(),
         folder=Path(params.output_folder) if params.output_folder else folder,

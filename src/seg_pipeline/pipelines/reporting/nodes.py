@@ -20,8 +20,8 @@ def _if_available(plot: Callable[..., OptionalFigure]) -> Callable[..., Optional
     """Let a node return ``()`` if its first input is missing or empty."""
 
     @functools.wraps(plot)
-    def plot_or_nothing(table: Any, *others: Any) -> OptionalFigure:
-        return () if table is None or getattr(table, "empty", False) else plot(table, *others)
+    def plot_or_nothing(result: Any, *others: Any) -> OptionalFigure:
+        return () if result is None or getattr(result, "empty", False) else plot(result, *others)
 
     return plot_or_nothing
 
@@ -88,7 +88,7 @@ def plot_reliability(reliability: DataFrame, test_scores: dict | None, dataset: 
 
 @_if_available
 def plot_postprocessing(postprocessing: dict) -> OptionalFigure:
-    """Postprocessing steps that gain on validation images."""
+    """Gain of the postprocessing steps that help on validation images."""
     import pandas as pd
 
     tried = pd.DataFrame(postprocessing["gains"])
@@ -105,7 +105,7 @@ def plot_prediction_options(prediction_options: DataFrame) -> Figure:
 def compare_runs(
     manifest: DataFrame, image_scores: DataFrame | None, params: ReportingParams, seed: int
 ) -> tuple[DataFrame, OptionalFigure]:
-    """Paired differences from the run in `compare_with`, and their figure; an empty table if there is no such run."""
+    """Paired differences from the run in `compare_with`, and their figure; empty if `compare_with` is null."""
     if params.compare_with is None or image_scores is None:
         return seg.metrics.no_pairs(), ()
     pairs = seg.metrics.pair_scores(manifest, image_scores, *seg.metrics.read_run(Path(params.compare_with)))
@@ -115,11 +115,11 @@ def compare_runs(
     )
 
 
-def write_report(params: ReportingParams, seed: int, **found: Any) -> str:
+def write_report(params: ReportingParams, seed: int, **outputs: Any) -> str:
     """Write the report: one HTML file that opens in any browser."""
-    if params.compare_with is not None and found["image_scores"] is not None:
-        found["other_predictions"] = seg.metrics.read_predictions(Path(params.compare_with), found["image_scores"])
-    results = seg.report.Results.from_outputs(found)
+    if params.compare_with is not None and outputs["image_scores"] is not None:
+        outputs["other_predictions"] = seg.metrics.read_predictions(Path(params.compare_with), outputs["image_scores"])
+    results = seg.report.Results.from_outputs(outputs)
     return seg.report.report_page(
         results,
         params.model_card,
@@ -130,7 +130,7 @@ def write_report(params: ReportingParams, seed: int, **found: Any) -> str:
     )
 
 
-def write_model_card(params: ReportingParams, **found: Any) -> str:
+def write_model_card(params: ReportingParams, **outputs: Any) -> str:
     """Write the model card (Markdown) for the users of the model."""
-    results = seg.report.Results.from_outputs(found)
+    results = seg.report.Results.from_outputs(outputs)
     return seg.report.model_card(results, params.model_card, phantom=params.phantom is not None)

@@ -14,13 +14,13 @@ log = logging.getLogger(__name__)
 def rank_images(
     manifest: DataFrame, checkpoint: dict, postprocessing: dict | None, params: SelectParams
 ) -> tuple[DataFrame, str]:
-    """Unlabelled images in the order in which to label them, and a page of them. No mask is read."""
+    """Rank unlabelled images by how useful a label would be, and show them on a page. No mask is read."""
     images, labelled = _images(params), manifest[manifest["split"] != "test"]
     steps, device = seg.prediction.Postprocessing.chosen(postprocessing), seg.training.pick_device(params.device)
-    about = {"device": device, "temperatures": steps.temperatures if steps else None, "workers": params.num_workers}
+    options = {"device": device, "temperatures": steps.temperatures if steps else None, "workers": params.num_workers}
     ranked = seg.inference.rank_images(
-        seg.inference.look_at(images, checkpoint, **about),
-        seg.inference.look_at(seg.manifest.spread(labelled, params.max_labelled), checkpoint, **about),
+        seg.inference.look_at(images, checkpoint, **options),
+        seg.inference.look_at(seg.manifest.spread(labelled, params.max_labelled), checkpoint, **options),
         number=params.number,
         disagreement_weight=params.disagreement_weight,
         voters="the models of the folds" if len(checkpoint["models"]) > 1 else "the image and its mirrored view",
@@ -32,10 +32,10 @@ def rank_images(
 def write_pseudo_labels(
     manifest: DataFrame, checkpoint: dict, postprocessing: dict | None, params: SelectParams
 ) -> DataFrame:
-    """Confident pixels of the unlabelled images as rows of the train split; empty without `select.pseudo_labels`."""
+    """Make train rows of the confident pixels of unlabelled images; empty without `select.pseudo_labels`."""
     if not params.pseudo_labels:
         return manifest[:0]
-    found = seg.inference.pseudo_labels(
+    labels = seg.inference.pseudo_labels(
         _images(params),
         checkpoint,
         manifest[manifest["split"] != "train"],
@@ -44,8 +44,8 @@ def write_pseudo_labels(
         confidence=params.confidence,
         workers=params.num_workers,
     )
-    log.info("%d images have pseudo-labels", len(found))
-    return found
+    log.info("%d images have pseudo-labels", len(labels))
+    return labels
 
 
 def _images(params: SelectParams) -> DataFrame:

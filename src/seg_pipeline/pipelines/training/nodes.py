@@ -18,14 +18,14 @@ def choose_training_config(
     params: TrainingParams,
     seed: int,
 ) -> dict:
-    """Settings of the run: the YAML's, and under ``from_search`` which of them a search on the same data found."""
+    """Settings of the run, with those found by a search on the same data; ``from_search`` lists the latter."""
     sources: list[str] = list(train_val_images["source"].unique()) if "source" in train_val_images else []
     params.input.check_sources(sources, others=bool(sources))
     config = make_training_config(dataset, scores, params, seed)
     rows = _with_pseudo_labels(train_val_images, pseudo_labels, params)
-    found = best_hyperparameters if params.use_search_result else None
-    config, taken = seg.settings.with_search(config, found, seg.manifest.data_hash(rows))
-    return {**config.to_dict(), seg.settings.FROM_SEARCH: taken}
+    search_result = best_hyperparameters if params.use_search_result else None
+    config, from_search = seg.settings.with_search(config, search_result, seg.manifest.data_hash(rows))
+    return {**config.to_dict(), seg.settings.FROM_SEARCH: from_search}
 
 
 def train_model(
@@ -37,7 +37,7 @@ def train_model(
     params: TrainingParams,
 ) -> Iterator[tuple[dict, dict, DataFrame, Figure, Figure]]:
     """Yield last checkpoint, best checkpoint, history and two figures during training; the catalog saves them."""
-    moments = seg.training.train(
+    snapshots = seg.training.train(
         _with_pseudo_labels(train_val_images, pseudo_labels, params),
         seg.settings.TrainingConfig.from_dict(config),
         params.compute,
@@ -46,21 +46,21 @@ def train_model(
         cache_folder=pixel_cache,
     )
     figures = seg.exploration.TrainingFigures(train_val_images)
-    for moment in moments:
-        curves, sheet = figures.update(moment)
-        yield moment.last, moment.best, moment.history, curves, sheet  # so that a kill below costs nothing
+    for snapshot in snapshots:
+        curves, sheet = figures.update(snapshot)
+        yield snapshot.last, snapshot.best, snapshot.history, curves, sheet  # so that a kill below costs nothing
     device = seg.training.pick_device(params.compute.device)
-    best = seg.prediction.with_temperatures(moment.best, train_val_images, device=device)
-    yield moment.last, best, moment.history, curves, sheet
+    best = seg.prediction.with_temperatures(snapshot.best, train_val_images, device=device)
+    yield snapshot.last, best, snapshot.history, curves, sheet
 
 
-def _with_pseudo_labels(rows: DataFrame, found: DataFrame | None, params: TrainingParams) -> DataFrame:
+def _with_pseudo_labels(rows: DataFrame, pseudo_labels: DataFrame | None, params: TrainingParams) -> DataFrame:
     """The rows, and pseudo-labels in the train split if `training.pseudo_labels` is set."""
     if not params.pseudo_labels:
         return rows
-    if found is None or found.empty:
+    if pseudo_labels is None or pseudo_labels.empty:
         raise ValueError(
-            "`training.pseudo_labels` is set, but there are none: run `kedro run --pipeline select --params "
+            "`training.pseudo_labels` is set, but no pseudo-labels exist: run `kedro run --pipeline select --params "
             "select.images=FOLDER,select.pseudo_labels=true` first"
         )
-    return seg.manifest.with_pseudo_labels(rows, found)
+    return seg.manifest.with_pseudo_labels(rows, pseudo_labels)

@@ -50,7 +50,7 @@ class Multilabel:
 
     Attributes:
         weight: (B, C, H, W), the class weight, or 0 where ignored.
-        total_weight: sum of ``weight``, or of the whole batch's if these images are a part of one.
+        total_weight: sum of ``weight`` over these images, or over the whole batch if they are a part of it.
         class_weights: (C,).
     """
 
@@ -90,7 +90,7 @@ class Multiclass:
 
     Attributes:
         weight: (B, H, W), the weight of the pixel's channel, or 0 where ignored.
-        total_weight: sum of ``weight``, or of the whole batch's if these images are a part of one.
+        total_weight: sum of ``weight`` over these images, or over the whole batch if they are a part of it.
         class_weights: (C,).
     """
 

@@ -20,8 +20,8 @@ PIXEL_MEANS = ("bce", "ce", "focal")
 """Terms that are means over pixels: those of the parts of a batch add up to that of the whole."""
 
 
-class Whole(NamedTuple):
-    """What the loss of a part of a batch needs to know of the whole."""
+class BatchSums(NamedTuple):
+    """Sums over a whole batch that the loss of a part of it needs."""
 
     weight: Tensor
     """Sum of all pixel weights."""
@@ -40,17 +40,17 @@ class Loss:
         self.terms, self.make_batch, self.class_weights = terms, make_batch, class_weights
         self._weights: dict[tuple[torch.device, int], Tensor] = {}
 
-    def __call__(self, logits: Tensor, truth: Tensor, *, whole: Whole | None = None) -> Tensor:
+    def __call__(self, logits: Tensor, truth: Tensor, *, batch_sums: BatchSums | None = None) -> Tensor:
         """Loss of logits (B, K, H, W) and truth (B, C, H, W) or (B, H, W).
 
         Args:
-            whole: the batch of which these images are a part. The losses of its parts then add up to that of the
-                batch in the terms of ``PIXEL_MEANS``, and to the mean over images of the parts' own in the others.
+            batch_sums: of the batch, if these images are only a part of it. The parts' losses then add up to the
+                batch's loss in the terms of ``PIXEL_MEANS``, and to the image-weighted mean of the parts in the others.
         """
         batch = self.make_batch(logits, truth, self._channel_weights(logits.shape[1], logits.device))
         share = 1.0
-        if whole is not None:
-            batch.total_weight, share = whole.weight, len(logits) / whole.num_images
+        if batch_sums is not None:
+            batch.total_weight, share = batch_sums.weight, len(logits) / batch_sums.num_images
         return torch.stack(
             [
                 weight * (1.0 if name in PIXEL_MEANS else share) * term(batch)
@@ -58,11 +58,11 @@ class Loss:
             ]
         ).sum()
 
-    def whole(self, truth: Tensor, num_channels: int) -> Whole:
-        """Describes a batch whose parts ``__call__`` takes."""
+    def batch_sums(self, truth: Tensor, num_channels: int) -> BatchSums:
+        """Sums of a whole batch, for calls with its parts."""
         weights = self._channel_weights(num_channels, truth.device)
         kind = Multilabel if truth.ndim == 4 else Multiclass
-        return Whole(kind.pixel_weights(truth, weights).sum(), len(truth))
+        return BatchSums(kind.pixel_weights(truth, weights).sum(), len(truth))
 
     def _channel_weights(self, num_channels: int, device: torch.device) -> Tensor:
         """Copied to a device once: a copy in every step would make the host wait for the device."""

@@ -40,7 +40,7 @@ from seg_pipeline.segmentation.settings.search import GridSettings, Rule
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig, base_hash
 from seg_pipeline.segmentation.training.processes import OutOfMemory, TrainingFailed
-from seg_pipeline.segmentation.training.run import train_one
+from seg_pipeline.segmentation.training.run import train_one_model
 from seg_pipeline.segmentation.training.state import HISTORY
 
 log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ def train_trial(trial: Trial, config: TrainingConfig, data: TrialData) -> Result
         compute = replace(compute, num_workers=0)
     rows: list[dict] = []
     try:
-        for state in train_one(data.manifest, config, compute, None, data.cache_folder):
+        for state in train_one_model(data.manifest, config, compute, None, data.cache_folder):
             for row in state["history"][len(rows) :]:
                 rows.append(row)
                 score = row_score(row, data.choose_by)

@@ -1,8 +1,8 @@
 """Make a step faster without changing it: torch.compile, and CUDA graphs.
 
 A step of the default network launches about 800 operators, each of which costs the host 6 to 10 µs: more than a GPU
-needs to compute them. ``Compiled`` fuses operators, ``Replay`` launches them all at once. Both go on without, and say
-so in the log, where they cannot work.
+needs to compute them. ``Compiled`` fuses operators, ``Replay`` launches them all at once. Where that is impossible,
+both log a warning and fall back to normal execution.
 """
 
 import logging
@@ -39,8 +39,8 @@ def worth_compiling(config: TrainingConfig, device: torch.device, num_images: in
     fit, (height, width) = config.fit, config.input.size
     if fit.compile != "auto":
         return fit.compile
-    long = fit.max_minutes is None or fit.max_minutes >= COMPILE_FROM_MINUTES
-    return device.type == "cuda" and long and fit.epochs * num_images * height * width >= COMPILE_FROM_PIXELS
+    long_enough = fit.max_minutes is None or fit.max_minutes >= COMPILE_FROM_MINUTES
+    return device.type == "cuda" and long_enough and fit.epochs * num_images * height * width >= COMPILE_FROM_PIXELS
 
 
 def is_recording(device: torch.device) -> bool:
@@ -63,19 +63,19 @@ class Compiled:
         return self._compiled[function](*args)
 
     def give_up(self, error: TorchDynamoException) -> None:
-        """Continue without compiling; a caller then repeats what raised ``error``."""
+        """Stop compiling; the caller then repeats the call that raised ``error``."""
         self.enabled = False
         lines = [line.strip() for line in str(error).splitlines() if line.strip() and "TORCHDYNAMO" not in line]
         reason = " ".join(lines[:2])[:300] or type(error).__name__
-        log.warning("the network cannot be compiled, and training continues without (%s)", reason)
+        log.warning("the network cannot be compiled; training continues uncompiled (%s)", reason)
 
 
 class Replay:
-    """Calls a function of tensors on a GPU, and from the fourth call on replays it as a CUDA graph.
+    """Calls a function of tensors on a GPU; replays it as a CUDA graph from the fourth call on.
 
-    The function must return a tuple of tensors, depend on nothing but its arguments and tensors that stay in place,
-    and never wait for the device. Arguments of other shapes than at first, such as a last, smaller batch, are passed
-    to the function itself.
+    The function must return a tuple of tensors, depend only on its arguments and on tensors that stay in place, and
+    never wait for the device. If shapes differ from the first call's, as in a smaller last batch, the function itself
+    is called.
     """
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]], device: torch.device) -> None:
@@ -96,8 +96,8 @@ class Replay:
             self._record(tensors)
         if self._graph is None:
             return self.function(*tensors)
-        for mine, given in zip(self._inputs, tensors, strict=True):
-            mine.copy_(given, non_blocking=True)
+        for buffer, tensor in zip(self._inputs, tensors, strict=True):
+            buffer.copy_(tensor, non_blocking=True)
         self._graph.replay()
         return tuple(output.clone() for output in self._outputs)  # the next replay overwrites them
 
@@ -111,7 +111,7 @@ class Replay:
             self._graph = graph
         except RuntimeError as error:  # an operator that waits for the device, or too little memory
             log.warning(
-                "the step cannot be recorded as a CUDA graph, and training continues without (%s)",
+                "the step cannot be recorded as a CUDA graph; training continues without one (%s)",
                 str(error).partition("\n")[0][:300],
             )
             self._inputs, self._outputs = [], ()

@@ -1,4 +1,4 @@
-"""Replaces "auto" settings, which depend on the data or the machine, by numbers that the checkpoint records."""
+"""Replace "auto" settings, which depend on the data or the machine, by numbers that the checkpoint records."""
 
 import logging
 import math
@@ -19,7 +19,7 @@ from seg_pipeline.segmentation.training.setup import config_loss
 log = logging.getLogger(__name__)
 
 IMAGES_PER_STEP = 16
-"""For which ``optimizer.learning_rate`` is meant where the batch size is automatic."""
+"""Batch size that ``optimizer.learning_rate`` refers to if the batch size is automatic."""
 
 
 def resolve_auto_settings(
@@ -55,16 +55,20 @@ def scaled_rate(config: TrainingConfig, batch_size: int) -> float:
 
 
 def _batch_size(config: TrainingConfig, num_images: int, device: torch.device, processes: int) -> int:
-    """Largest batch of all processes together that fits into memory and leaves at least four steps per epoch.
+    """Largest batch, over all processes, that fits into memory and leaves at least four steps per epoch.
 
-    At most 64 images per GPU, each of which has memory of its own, or per machine without one.
+    At most 64 images per GPU, as each has its own memory, or per machine without GPU.
     """
     model = Segmenter(config, pretrained=False).to(device)
-    few = 2 ** int(math.log2(max(1, num_images // 4)))
+    four_steps = 2 ** int(math.log2(max(1, num_images // 4)))
     if device.type == "cuda":
-        size = largest_batch(model, config_loss(config), config, device, most=min(64, max(1, few // processes)))
+        size = largest_batch(
+            model, config_loss(config), config, device, max_batch_size=min(64, max(1, four_steps // processes))
+        )
     else:
-        size = largest_batch(model, config_loss(config), config, device, most=min(64, few)) // processes
+        size = (
+            largest_batch(model, config_loss(config), config, device, max_batch_size=min(64, four_steps)) // processes
+        )
     return max(1, size) * processes
 
 
@@ -74,8 +78,11 @@ def channel_pixels(rows: pd.DataFrame, config: TrainingConfig) -> list[int]:
     areas = [int(rows[f"area_{name}"].sum()) for name in names]
     if not config.background:
         return areas
-    # in other images, pixels of no class may be of one that is not annotated
-    known = rows[(rows[[f"mask_{name}" for name in names]] != NOT_ANNOTATED).all(axis=1)]
-    pixels = int((known["height"] * known["width"]).sum() - known[[f"area_{name}" for name in names]].to_numpy().sum())
-    ignored = sum(int(np.array(runs.split()[1::2], dtype=np.int64).sum()) for runs in known["ignore"])
+    # in other images, unlabelled pixels may belong to a class that is not annotated
+    annotated = rows[(rows[[f"mask_{name}" for name in names]] != NOT_ANNOTATED).all(axis=1)]
+    pixels = int(
+        (annotated["height"] * annotated["width"]).sum()
+        - annotated[[f"area_{name}" for name in names]].to_numpy().sum()
+    )
+    ignored = sum(int(np.array(runs.split()[1::2], dtype=np.int64).sum()) for runs in annotated["ignore"])
     return [pixels - ignored, *areas]

@@ -22,45 +22,47 @@ def largest_batch(
     device: torch.device,
     *,
     limit_bytes: int | None = None,
-    most: int = 64,
+    max_batch_size: int = 64,
 ) -> int:
-    """Find the largest power of two, up to ``most``, whose training step fits into memory; 1 if none does.
+    """Find the largest power of two, up to ``max_batch_size``, whose training step fits into memory; 1 if none does.
 
     The memory kept for the backward pass grows linearly with the batch, so two small batches determine it (2 and 3
-    images, because batch norm needs more than one value per channel). On CUDA a step is then tried. The model's
-    weights and batch statistics are changed.
+    images, because batch norm needs more than one value per channel). On CUDA it then tries a step. It changes the
+    model's weights and batch statistics.
 
     Args:
         config: settings whose input size, task and precision determine the memory of a step.
-        limit_bytes: limit for the kept memory; None: half of the free memory, because gradients, the optimiser's
-            values and each layer's working memory need space too.
+        limit_bytes: limit for that memory; None: half of the free memory, because gradients, the optimiser's state and
+            each layer's working memory need space too.
     """
-    limit = _free(device) // 2 if limit_bytes is None else limit_bytes
+    limit = _free_memory(device) // 2 if limit_bytes is None else limit_bytes
     try:
-        two, three = (kept_bytes(model, loss_fn, config, device, batch_size=size) for size in (2, 3))
+        two, three = (saved_tensor_bytes(model, loss_fn, config, device, batch_size=size) for size in (2, 3))
     except torch.OutOfMemoryError:
-        return _tried(model, loss_fn, config, device, min(most, 2))
-    each = max(1, three - two)
-    fitting = max(1, (limit - (two - 2 * each)) // each)
-    batch_size = min(most, 2 ** (fitting.bit_length() - 1))
-    log.info("a training step keeps %s per image; %s allow a batch of %d", readable(each), readable(limit), batch_size)
-    return _tried(model, loss_fn, config, device, batch_size) if device.type == "cuda" else batch_size
+        return _halve_until_it_fits(model, loss_fn, config, device, min(max_batch_size, 2))
+    per_image = max(1, three - two)
+    fitting = max(1, (limit - (two - 2 * per_image)) // per_image)
+    batch_size = min(max_batch_size, 2 ** (fitting.bit_length() - 1))
+    log.info(
+        "a training step keeps %s per image; %s allow a batch of %d", readable(per_image), readable(limit), batch_size
+    )
+    return _halve_until_it_fits(model, loss_fn, config, device, batch_size) if device.type == "cuda" else batch_size
 
 
-def kept_bytes(
+def saved_tensor_bytes(
     model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch.device, *, batch_size: int
 ) -> int:
     """Bytes that autograd keeps for the backward pass, including the weights."""
-    kept: dict[int, torch.UntypedStorage] = {}
+    storages: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage  # one entry for all views of the same memory
+        storages[storage.data_ptr()] = storage  # one entry for all views of the same memory
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         _loss(model, loss_fn, config, device, batch_size)
-    return sum(storage.nbytes() for storage in kept.values())
+    return sum(storage.nbytes() for storage in storages.values())
 
 
 def _loss(model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch.device, batch_size: int) -> Tensor:
@@ -72,8 +74,10 @@ def _loss(model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch
     return loss_fn(logits, model.seen(truth))
 
 
-def _tried(model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch.device, batch_size: int) -> int:
-    """Halve the batch size until a step with gradients and the optimiser's values fits."""
+def _halve_until_it_fits(
+    model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch.device, batch_size: int
+) -> int:
+    """Halve the batch size until a step with gradients and the optimiser's state fits."""
     while batch_size > 1:
         try:
             _loss(model, loss_fn, config, device, batch_size).backward()
@@ -88,5 +92,5 @@ def _tried(model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torc
     return 1
 
 
-def _free(device: torch.device) -> int:
+def _free_memory(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else free_ram()

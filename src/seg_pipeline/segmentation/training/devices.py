@@ -41,8 +41,8 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 def set_backends(config: TrainingConfig, device: torch.device) -> None:
     """Apply ``fit.tf32``, ``fit.repeatable`` and ``fit.time_convolutions`` to torch, for the whole process.
 
-    They concern GPUs alone. By default cuDNN times its algorithms once per size, where all images have one; whole
-    images of ``crop`` have many.
+    They affect GPUs only. By default cuDNN times its algorithms once per image size, except with ``crop``, whose
+    whole images have many sizes.
     """
     if device.type != "cuda":
         return

@@ -1,9 +1,8 @@
 """Train one model with several processes on one or more machines, with one GPU per process or on the CPU.
 
-torch's ``elastic_launch`` starts and watches them. The first process writes the states to save to a folder; the
-caller's process yields them, and is the only one that saves. If a process dies, all of them restart from the newest
-state. Other machines find the job in the shared folder (``join_jobs``), or Ray starts a task on each, and launch their
-processes for it.
+torch's ``elastic_launch`` starts and watches them. The first process writes the states to a folder; the calling
+process yields them and is the only one that saves. If a process dies, all of them restart from the newest state.
+Other machines find the job in the shared folder (``join_jobs``) or get a Ray task, and start their processes for it.
 """
 
 import json
@@ -35,19 +34,19 @@ from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.storage.atomic import SCRATCH, ScratchFolder, replacing
 from seg_pipeline.segmentation.storage.stored_columns import read_table, write_table
-from seg_pipeline.segmentation.training.processes import TrainingFailed, join
+from seg_pipeline.segmentation.training.processes import TrainingFailed, join_process_group
 
 log = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_LOOKS = 0.1
-KEPT_STATES = 2
+POLL_SECONDS = 0.1
+MAX_SAVED_STATES = 2
 JOB = "job.json"
 """File in a job's folder that says what to train."""
 STOP, FAILURE = "stop", "failure.txt"
-"""Files in a job's folder: a request to stop, and the reason why a process failed permanently."""
+"""Files in a job's folder: a request to stop, and why a process failed for good."""
 
 
-def train_together(
+def train_distributed(
     manifest: pd.DataFrame,
     config: TrainingConfig,
     compute: ComputeSettings,
@@ -58,33 +57,33 @@ def train_together(
 
     Raises:
         ValueError: there are fewer GPUs than processes, or a batch cannot be divided among the processes.
-        TrainingFailed: its own message, or why the processes ended.
+        TrainingFailed: a process raised it, or the processes died too often.
     """
     if torch.cuda.is_available() and compute.device != "cpu" and torch.cuda.device_count() < compute.devices:
         raise ValueError(
             f"training.compute.devices: {compute.devices}, but this machine has {torch.cuda.device_count()} GPUs"
         )
-    from seg_pipeline.segmentation.data.loaders import open_caches  # here for the reason given in `_train`
+    from seg_pipeline.segmentation.data.loaders import open_caches  # here for the reason given in `_train_in_worker`
 
     check_shares(config.sampling.batch_size, int((manifest["split"] == "train").sum()), compute.processes)  # type: ignore[arg-type]
-    shared, endpoint = _meeting_place(compute)
-    with ScratchFolder(shared) as name:
-        folder = Path(name)
+    shared, endpoint = _rendezvous(compute)
+    with ScratchFolder(shared) as folder_name:
+        folder = Path(folder_name)
         write_table(manifest, folder / "manifest.parquet")
         cache = cache_folder or folder / "pixel_cache"
-        open_caches(manifest, config, mode=compute.cache, folder=cache, shared=True)  # once, here: all find it
+        open_caches(manifest, config, mode=compute.cache, folder=cache, shared=True)  # filled once, for all processes
         if saved is not None:
-            _write(saved, folder, 0)
+            _write_state(saved, folder, 0)
         job = {"config": config.to_dict(), "compute": asdict(compute), "cache": str(cache), "version": __version__}
-        job["data_hash"] = data_hash(manifest)  # here, once: it takes a copy of all masks
-        with replacing(folder / JOB) as draft:  # last and at once: other machines look for it
+        job["data_hash"] = data_hash(manifest)  # once, because it copies all masks
+        with replacing(folder / JOB) as draft:  # last and atomically, because other machines watch for it
             draft.write_text(json.dumps(job | {"endpoint": endpoint, "nodes": compute.num_nodes}), encoding="utf-8")
-        with _others(folder, compute):
-            yield from _states(folder, compute)
+        with _start_other_machines(folder, compute):
+            yield from _yield_states(folder, compute)
 
 
-def _others(folder: Path, compute: ComputeSettings) -> AbstractContextManager[None]:
-    """The processes of other machines, where Ray starts them."""
+def _start_other_machines(folder: Path, compute: ComputeSettings) -> AbstractContextManager[None]:
+    """Start the processes of other machines if Ray runs there."""
     if compute.num_nodes == 1 or cluster.engine() != "ray":
         return nullcontext()
     gpus = compute.devices if torch.cuda.is_available() and compute.device != "cpu" else 0
@@ -98,8 +97,8 @@ def _join_for_ray(name: str) -> None:
         _join_job(folder, json.loads((folder / JOB).read_text(encoding="utf-8")), Path(cache))
 
 
-def _meeting_place(compute: ComputeSettings) -> tuple[str | None, str]:
-    """The shared folder, and the endpoint at which the agents of all machines meet."""
+def _rendezvous(compute: ComputeSettings) -> tuple[str | None, str]:
+    """The shared folder, and the endpoint (HOST:PORT) at which the agents of all machines meet."""
     if compute.num_nodes == 1:
         return None, "127.0.0.1:0"
     host, port = (os.environ.get(f"PET_MASTER_{name}", "") for name in ("ADDR", "PORT"))
@@ -107,76 +106,80 @@ def _meeting_place(compute: ComputeSettings) -> tuple[str | None, str]:
     if not endpoint and cluster.engine() == "ray":
         endpoint = cluster.meeting_place()
     if not endpoint or not compute.shared_folder:
-        what = "shared_folder: FOLDER`, which all machines see" if endpoint else "endpoint: HOST:PORT` of this machine"
-        raise ValueError(f"training.compute.nodes: {compute.num_nodes} machines need `training.compute.{what}")
+        setting = (
+            "shared_folder: FOLDER`, which all machines can access"
+            if endpoint
+            else "endpoint: HOST:PORT` of this machine"
+        )
+        raise ValueError(f"training.compute.nodes: {compute.num_nodes} machines need `training.compute.{setting}")
     Path(compute.shared_folder).mkdir(parents=True, exist_ok=True)
     return compute.shared_folder, endpoint
 
 
 def join_jobs(shared: Path, *, cache: Path, idle: float) -> list[str]:
-    """Train along in each job that appears in a shared folder, until none has for ``idle`` seconds.
+    """Join each job that appears in a shared folder, until none has appeared for ``idle`` seconds.
 
     Args:
         cache: folder of this machine for decoded images.
 
     Returns:
-        Why jobs failed.
+        Error messages of failed jobs.
 
     Raises:
-        ValueError: another version of the package leads, or an image cannot be read.
+        ValueError: the leading machine runs another version of the package, or an image cannot be read.
     """
-    seen, failures, since = set(), [], time.monotonic()
-    while time.monotonic() - since < idle:
+    seen, failures, last_job = set(), [], time.monotonic()
+    while time.monotonic() - last_job < idle:
         for file in sorted(shared.glob(f"{SCRATCH}*/{JOB}")):
-            if file in seen or any((file.parent / mark).exists() for mark in (STOP, FAILURE)):
+            if file in seen or any((file.parent / marker).exists() for marker in (STOP, FAILURE)):
                 continue
             seen.add(file)
             failures += _join_job(file.parent, json.loads(file.read_text(encoding="utf-8")), cache)
-            since = time.monotonic()
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+            last_job = time.monotonic()
+        time.sleep(POLL_SECONDS)
     return failures
 
 
 def _join_job(folder: Path, job: dict, cache: Path) -> list[str]:
-    from seg_pipeline.segmentation.data.loaders import open_caches  # here for the reason given in `_train`
+    from seg_pipeline.segmentation.data.loaders import open_caches  # here for the reason given in `_train_in_worker`
 
     if job["version"] != __version__:
         raise ValueError(
-            f"the machine that leads runs seg_pipeline {job['version']} and this one {__version__}; install the same "
+            f"the leading machine runs seg_pipeline {job['version']} and this one {__version__}; install the same "
             "version on all machines"
         )
     compute, config = ComputeSettings(**job["compute"]), TrainingConfig.from_dict(job["config"])
     log.info("joining %s at %s with %d processes", folder.name, job["endpoint"], compute.devices)
     open_caches(read_table(folder / "manifest.parquet"), config, mode=compute.cache, folder=cache, shared=True)
-    failure: list[Exception] = []
-    _launch(folder, compute, failure, cache=cache)
-    return [str(error) for error in failure]
+    failures: list[Exception] = []
+    _launch(folder, compute, failures, cache=cache)
+    return [str(error) for error in failures]
 
 
-def _states(folder: Path, compute: ComputeSettings) -> Iterator[dict]:
-    failure: list[Exception] = []
-    launched = threading.Thread(target=_launch, args=(folder, compute, failure), daemon=True)
-    launched.start()
-    seen = 0
+def _yield_states(folder: Path, compute: ComputeSettings) -> Iterator[dict]:
+    failures: list[Exception] = []
+    launcher = threading.Thread(target=_launch, args=(folder, compute, failures), daemon=True)
+    launcher.start()
+    yielded = 0
     try:
-        while (running := launched.is_alive()) or _newest(folder) > seen:
-            if (newest := _newest(folder)) > seen:
-                seen = newest
-                yield _read(folder, newest)
+        while (running := launcher.is_alive()) or _newest_state(folder) > yielded:
+            if (newest := _newest_state(folder)) > yielded:
+                yielded = newest
+                yield _read_state(folder, newest)
             elif running:
-                time.sleep(SECONDS_BETWEEN_LOOKS)
+                time.sleep(POLL_SECONDS)
     finally:
         (folder / STOP).touch()
-        launched.join()
-    if (reason := folder / FAILURE).exists():
-        raise TrainingFailed(reason.read_text(encoding="utf-8"))
-    if failure:
-        raise TrainingFailed(f"the processes died more than {compute.restarts} times: {failure[0]}")
+        launcher.join()
+    if (failure_file := folder / FAILURE).exists():
+        raise TrainingFailed(failure_file.read_text(encoding="utf-8"))
+    if failures:
+        raise TrainingFailed(f"the processes died more than {compute.restarts} times: {failures[0]}")
 
 
-def _launch(folder: Path, compute: ComputeSettings, failure: list[Exception], *, cache: Path | None = None) -> None:
-    """Start this machine's processes and wait for their end. ``cache`` is set where another machine leads."""
-    # It warns that a thread's processes may outlive their parent: `exit_with_parent` ends them.
+def _launch(folder: Path, compute: ComputeSettings, failures: list[Exception], *, cache: Path | None = None) -> None:
+    """Start this machine's processes and wait until they end. ``cache`` is set if another machine leads."""
+    # torch warns that processes started from a thread may outlive their parent; `exit_with_parent` ends ours.
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.ERROR)
     os.environ["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"  # a new MASTER_PORT after each restart, see `join`
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
@@ -194,39 +197,39 @@ def _launch(folder: Path, compute: ComputeSettings, failure: list[Exception], *,
         start_method=fork_server().get_start_method(),
     )
     try:
-        elastic_launch(launch, _work)(str(folder), None if cache is None else str(cache))
+        elastic_launch(launch, _run_worker)(str(folder), None if cache is None else str(cache))
     except (ChildFailedError, RendezvousError) as error:
-        failure.append(error)
+        failures.append(error)
 
 
-def _work(name: str, cache: str | None) -> None:
+def _run_worker(name: str, cache: str | None) -> None:
     """Run one process, which trains from the newest state in the folder."""
     folder = Path(name)
     if any((folder / file).exists() for file in (STOP, FAILURE)):
-        return  # started again in vain: only what ends without an error ends for good
+        return  # without an error, or elastic would restart it again
     exit_with_parent(stop=(folder / STOP).exists)
     torch.set_num_threads(max(1, joblib.cpu_count() // int(os.environ["LOCAL_WORLD_SIZE"])))
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     job |= {} if cache is None else {"cache": cache}
-    device = join(folder, cpu=job["compute"]["device"] == "cpu")
+    device = join_process_group(folder, cpu=job["compute"]["device"] == "cpu")
     try:
-        _train(folder, job, device)
-    except (TrainingFailed, ValueError) as error:  # a restart may fix others, such as a lost process
+        _train_in_worker(folder, job, device)
+    except (TrainingFailed, ValueError) as error:  # a restart may fix other errors, such as a lost process
         (folder / FAILURE).write_text(str(error), encoding="utf-8")
         raise
     dist.destroy_process_group()
 
 
-def _train(folder: Path, job: dict, device: torch.device) -> None:
-    # Here, so that a process which only looks whether to end has not to load all this.
+def _train_in_worker(folder: Path, job: dict, device: torch.device) -> None:
+    # Imported here, so that a process that only checks whether to stop need not load all this.
     from seg_pipeline.segmentation.data.loaders import make_loaders
     from seg_pipeline.segmentation.training import epoch
     from seg_pipeline.segmentation.training.state import restore, start
 
     manifest, compute = read_table(folder / "manifest.parquet"), ComputeSettings(**job["compute"])
-    newest = _newest(folder)
+    newest = _newest_state(folder)
     if newest >= 0:
-        state = restore(_read(folder, newest), device)
+        state = restore(_read_state(folder, newest), device)
     else:
         state = start(TrainingConfig.from_dict(job["config"]), job["data_hash"], device)
     loaders = make_loaders(
@@ -238,24 +241,24 @@ def _train(folder: Path, job: dict, device: torch.device) -> None:
         rank=dist.get_rank(),
         world=dist.get_world_size(),
     )
-    del manifest  # a kilobyte per image; the data sets keep what they need of it
-    pa.default_memory_pool().release_unused()  # else Arrow keeps it for later tables
+    del manifest  # a kilobyte per image; the data sets have copied what they need
+    pa.default_memory_pool().release_unused()  # otherwise Arrow keeps the memory for later tables
     for number, _ in enumerate(epoch.fit(state, loaders, save_minutes=compute.save_minutes), start=max(newest, 0) + 1):
         if dist.get_rank() == 0:
-            _write(state.to_dict(), folder, number)
+            _write_state(state.to_dict(), folder, number)
 
 
-def _write(state: dict, folder: Path, number: int) -> None:
+def _write_state(state: dict, folder: Path, number: int) -> None:
     draft = folder / "draft"
     torch.save(state, draft)
     draft.replace(folder / f"{number:08d}.pt")
-    for old in sorted(folder.glob("*.pt"))[:-KEPT_STATES]:
+    for old in sorted(folder.glob("*.pt"))[:-MAX_SAVED_STATES]:
         old.unlink()
 
 
-def _read(folder: Path, number: int) -> dict:
+def _read_state(folder: Path, number: int) -> dict:
     return torch.load(folder / f"{number:08d}.pt", map_location="cpu", weights_only=True)
 
 
-def _newest(folder: Path) -> int:
+def _newest_state(folder: Path) -> int:
     return max((int(file.stem) for file in folder.glob("*.pt")), default=-1)

@@ -16,10 +16,10 @@ from seg_pipeline.segmentation.data.loaders import Loaders
 from seg_pipeline.segmentation.metrics.overlap import Counts
 from seg_pipeline.segmentation.settings.training import FitSettings
 from seg_pipeline.segmentation.training.acceleration import Replay, is_recording
-from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.epoch_metrics import EpochMetrics
 from seg_pipeline.segmentation.training.optimizers import largest_rate
 from seg_pipeline.segmentation.training.processes import OutOfMemory
-from seg_pipeline.segmentation.training.setup import Run, Stopwatch, prepare
+from seg_pipeline.segmentation.training.setup import Run, Stopwatch, build_run
 from seg_pipeline.segmentation.training.state import TrainState
 from seg_pipeline.segmentation.training.step import split_batch, train_step, update_weights
 
@@ -35,28 +35,28 @@ def fit(state: TrainState, loaders: Loaders, *, save_minutes: float | None = Non
     Raises:
         TrainingFailed: a loss is not finite, or memory is too small for a single image.
     """
-    run = prepared(state, loaders, math.inf if save_minutes is None else 60 * save_minutes)
+    run = prepare_run(state, loaders, math.inf if save_minutes is None else 60 * save_minutes)
     while not state.finished:
-        watch = Stopwatch(state.seconds, run.processes)
-        tally = Tally(state, run.processes, state.partial)
-        yield from train_one_epoch(run, tally, watch)
-        refuse_unsound(run, tally)
+        stopwatch = Stopwatch(state.seconds, run.processes)
+        metrics = EpochMetrics(state, run.processes, state.partial)
+        yield from train_one_epoch(run, metrics, stopwatch)
+        check_finite(run, metrics)
         row = {"epoch": len(state.history) + 1, "learning_rate": largest_rate(state.optimizer)}
-        row |= tally.row("train") | validate(run)
-        state.add(row | {"seconds": watch.total()})
-        state.finished |= state.progress(len(loaders.order), state.spent) >= 1
+        row |= metrics.row("train") | validate(run)
+        state.add(row | {"seconds": stopwatch.total()})
+        state.finished |= state.progress(len(loaders.order), state.elapsed) >= 1
         if state.finished:
-            state.refuse_untrained()
+            state.check_trained()
         yield state.history[-1]
 
 
-def prepared(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
-    """A run whose steps and validation are replayed as CUDA graphs where they can be.
+def prepare_run(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
+    """Build a run; on a GPU its steps and validation are replayed as CUDA graphs where possible.
 
-    They cannot with several processes, with mixing, whose parts change from step to step, or with float16, whose loss
-    scale the host looks after; nor with ``crop`` in validation, whose images have many sizes.
+    Steps cannot be with several processes, with mixing (its parts change from step to step) or with float16 (the host
+    adjusts its loss scale), and validation cannot with ``crop``, whose images have many sizes.
     """
-    run = prepare(state, loaders, save_seconds)
+    run = build_run(state, loaders, save_seconds)
     run.update, run.evaluate = partial(update_weights, run), partial(evaluate_batch, run)
     if state.device.type == "cuda" and run.processes.world == 1:
         if not run.mixing and not state.scaler.is_enabled():
@@ -66,96 +66,96 @@ def prepared(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
     return run
 
 
-def train_one_epoch(run: Run, tally: Tally, watch: Stopwatch) -> Iterator[None]:
+def train_one_epoch(run: Run, metrics: EpochMetrics, stopwatch: Stopwatch) -> Iterator[None]:
     """Trains the rest of the current epoch. Yields when it is time to save."""
     state, order = run.state, run.loaders.order
     order.epoch, order.start = len(state.history), state.step
-    saved = watch.seconds
+    last_save = stopwatch.seconds
     state.model.train()
-    with run.bar("train", f"epoch {order.epoch + 1}", tally) as batches:
+    with run.bar("train", f"epoch {order.epoch + 1}", metrics) as batches:
         for batch in batches:
-            train_step(run, tally, batch, run.rate(run.progress(watch)))
-            watch.agree()
-            progress = run.progress(watch)
-            batches.show(progress, state.spent + watch.seconds)
+            train_step(run, metrics, batch, run.rate(run.progress(stopwatch)))
+            stopwatch.synchronise()
+            progress = run.progress(stopwatch)
+            batches.show(progress, state.elapsed + stopwatch.seconds)
             if progress >= 1:
                 state.finished = True
                 break
-            if state.step < len(order) and run.is_due(watch.seconds - saved):
-                refuse_unsound(run, tally)
-                state.partial, state.seconds = tally.gathered(), watch.seconds
+            if state.step < len(order) and run.should_save(stopwatch.seconds - last_save):
+                check_finite(run, metrics)
+                state.partial, state.seconds = metrics.sum_over_processes(), stopwatch.seconds
                 yield
-                watch.seconds = saved = state.seconds
+                stopwatch.seconds = last_save = state.seconds
 
 
-def refuse_unsound(run: Run, tally: Tally) -> None:
-    """Called before each save, which a resume would start from; waits for the device.
+def check_finite(run: Run, metrics: EpochMetrics) -> None:
+    """Check the run before each save, from which it may be resumed; waits for the device.
 
     Raises:
         TrainingFailed: a loss, gradient, weight or batch statistic was not finite.
     """
-    tally.refuse_unsound(run.loaders.order)
-    run.state.refuse_unsound()
+    metrics.check_finite(run.loaders.order)
+    run.state.check_finite()
 
 
 @torch.inference_mode()
 def validate(run: Run) -> dict:
     """Loss, Dice and pixel accuracy of the validation split at the network's input size; NaN if not due."""
-    state, epochs = run.state, len(run.state.history) + 1
+    state, epoch = run.state, len(run.state.history) + 1
     fit = state.config.fit
-    if epochs % fit.validate_every and epochs < fit.epochs and not state.finished:
+    if epoch % fit.validate_every and epoch < fit.epochs and not state.finished:
         return dict.fromkeys(("val_loss", "val_dice", "val_pixel_accuracy"), math.nan)
-    began = time.perf_counter()
+    started = time.perf_counter()
     if state.mean:
         state.mean.copy_counters()
-    run.processes.share(state.model, state.judged)
-    state.judged.eval()
-    tally = Tally(state, run.processes)
-    with run.bar("val", "validation", tally) as batches:
+    run.processes.broadcast_buffers(state.model, state.eval_model)
+    state.eval_model.eval()
+    metrics = EpochMetrics(state, run.processes)
+    with run.bar("val", "validation", metrics) as batches:
         for images, truth in batches:
             loss, *counts = run.evaluate(images, truth)
-            tally.add(loss, Counts(*counts), len(images))
-    row = tally.row("val")
-    state.validation_seconds = run.processes.agreed(time.perf_counter() - began)
+            metrics.add(loss, Counts(*counts), len(images))
+    row = metrics.row("val")
+    state.validation_seconds = run.processes.broadcast(time.perf_counter() - started)
     return row
 
 
 def evaluate_batch(run: Run, images: Tensor, truth: Tensor) -> tuple[Tensor, ...]:
     """Loss and the fields of ``Counts`` of a validation batch."""
     images, truth = (part.to(run.state.device, non_blocking=True) for part in (images, truth))
-    logits = whole_logits(run, images)
+    logits = validation_logits(run, images)
     return run.loss_fn(logits, truth), *run.count(logits, truth)
 
 
-def whole_logits(run: Run, images: Tensor) -> Tensor:
-    """Logits of a validation batch, computed in parts once memory did not hold it whole."""
+def validation_logits(run: Run, images: Tensor) -> Tensor:
+    """Logits of a validation batch, computed in parts after memory once ran out."""
     while True:
-        at_once = min(run.validated_at_once or len(images), len(images))
+        at_once = min(run.validation_micro_batch or len(images), len(images))
         try:
             with run.autocast():
-                logits = [run.state.judged(images[part]) for part in split_batch(len(images), at_once)]
+                logits = [run.state.eval_model(images[part]) for part in split_batch(len(images), at_once)]
             return logits[0] if len(logits) == 1 else torch.cat(logits)
         except torch.OutOfMemoryError as error:
             if is_recording(run.state.device):
                 raise
             if at_once == 1:
                 raise OutOfMemory(
-                    f"memory ran out in the validation of an image of {tuple(images.shape[1:])}; set a smaller "
+                    f"memory ran out while validating an image of {tuple(images.shape[1:])}; set a smaller "
                     "`training.input.size`, `training.input.scale` or model"
                 ) from error
-            run.validated_at_once = (at_once + 1) // 2
-            log.warning("memory ran out: validating %d images at a time, with equal scores", run.validated_at_once)
+            run.validation_micro_batch = (at_once + 1) // 2
+            log.warning("memory ran out: validating %d images at a time, with equal scores", run.validation_micro_batch)
         if run.state.device.type == "cuda":
             torch.cuda.empty_cache()
 
 
-def line(row: dict, fit: FitSettings) -> str:
+def format_row(row: dict, fit: FitSettings) -> str:
     """One history row as a line for the terminal."""
-    of = f"/{fit.epochs}" if fit.max_minutes is None else ""
-    validated = (
+    total = f"/{fit.epochs}" if fit.max_minutes is None else ""
+    validation = (
         f"validation loss {row['val_loss']:.4f}, Dice {row['val_dice']:.4f}, "
         f"pixel accuracy {row['val_pixel_accuracy']:.4f}"
         if not math.isnan(row["val_loss"])
         else f"Dice {row['train_dice']:.4f} in training, not validated"
     )
-    return f"epoch {row['epoch']}{of}: loss {row['train_loss']:.4f}, {validated} ({row['seconds']:.1f} s)"
+    return f"epoch {row['epoch']}{total}: loss {row['train_loss']:.4f}, {validation} ({row['seconds']:.1f} s)"

@@ -10,12 +10,12 @@ from seg_pipeline.segmentation.settings.training import OptimizerSettings
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101) or SGD with Nesterov momentum, fused.
 
-    Each group has ``factor``, its rate as a share of the schedule's: ``encoder_rate`` for what lies under an
-    ``encoder`` of the model, 1 for the rest. Biases and the parameters of norm layers (one axis) have no weight
-    decay. With ``freeze_encoder`` the encoder's parameters are left out, and no longer require a gradient.
+    Each group has ``factor``, its fraction of the scheduled rate: ``encoder_rate`` for parameters of an ``encoder``,
+    1 for the rest. Biases and the parameters of norm layers (one axis) have no weight decay. With ``freeze_encoder``
+    the encoder's parameters are left out, and no longer require a gradient.
 
-    ``optimizer.found_inf = torch.tensor(1.0)`` makes ``step`` leave parameters and state as they are, without a
-    look from the host: what torch.amp.GradScaler does with fused optimizers. Set it back to 0 or delete it.
+    ``optimizer.found_inf = torch.tensor(1.0)`` makes ``step`` leave parameters and state unchanged without waiting for
+    the device, as torch.amp.GradScaler does with fused optimizers. Set it back to 0 or delete it.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -37,20 +37,20 @@ def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
 
 def _make(settings: OptimizerSettings, groups: list[dict]) -> Optimizer:
     if settings.name == "adamw":
-        return for_graphs(AdamW(groups, lr=settings.learning_rate, fused=True))
+        return place_learning_rates(AdamW(groups, lr=settings.learning_rate, fused=True))
     momentum = settings.momentum
     sgd = SGD(groups, lr=settings.learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
     if momentum:
-        # As a first step would leave them; where `found_inf` skips it, torch 2.14 keeps uninitialised memory instead.
-        for parameter in (one for group in groups for one in group["params"]):
+        # A skipped first step (`found_inf`) would leave these buffers uninitialised in torch 2.14.
+        for parameter in (parameter for group in groups for parameter in group["params"]):
             sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return for_graphs(sgd)
+    return place_learning_rates(sgd)
 
 
-def for_graphs(optimizer: Optimizer) -> Optimizer:
-    """Keep the learning rates of a GPU's parameters on the GPU, where a CUDA graph reads them; elsewhere as numbers.
+def place_learning_rates(optimizer: Optimizer) -> Optimizer:
+    """Store learning rates of GPU parameters on the GPU, where a CUDA graph reads them; otherwise as numbers.
 
-    To be called again after ``load_state_dict``, which takes over how another device had them.
+    Call it again after ``load_state_dict``, which restores them as they were on another device.
     """
     for group in optimizer.param_groups:
         device = group["params"][0].device

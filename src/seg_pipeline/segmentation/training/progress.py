@@ -46,7 +46,7 @@ class Bar:
         if self._bar.disable or time.monotonic() - self._shown < max(SECONDS_BETWEEN, self._bar.mininterval):
             return
         loss, dice = self.means()
-        left = tqdm.format_interval(seconds * (1 - progress) / max(progress, 1e-9))
-        self._bar.set_description_str(f"{self.title}, {left} left", refresh=False)
+        time_left = tqdm.format_interval(seconds * (1 - progress) / max(progress, 1e-9))
+        self._bar.set_description_str(f"{self.title}, {time_left} left", refresh=False)
         self._bar.set_postfix_str(f"loss {loss:.3f}, Dice {dice:.3f}")
         self._shown = time.monotonic()

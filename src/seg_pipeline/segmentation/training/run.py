@@ -20,7 +20,7 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training import distributed, epoch
 from seg_pipeline.segmentation.training.auto_settings import resolve_auto_settings
 from seg_pipeline.segmentation.training.devices import autocast, pick_device, pick_precision
-from seg_pipeline.segmentation.training.epoch import line
+from seg_pipeline.segmentation.training.epoch import format_row
 from seg_pipeline.segmentation.training.state import HISTORY, restore, start
 from seg_pipeline.segmentation.training.step import smallest_part
 
@@ -63,56 +63,58 @@ def train(
         TrainingFailed: see ``epoch.fit``.
     """
     config = with_file_hashes(config)
-    about = {"config": config.to_dict(), "data_hash": data_hash(manifest, folds=folds is not None), "folds": folds}
-    models, rows, current = _taken_up(about, saved)
+    header = {"config": config.to_dict(), "data_hash": data_hash(manifest, folds=folds is not None), "folds": folds}
+    models, rows, current = _resume_point(header, saved)
     for fold in range(len(models), folds or 1):
-        part, config = _of_fold(manifest, config, fold, folds)
-        images = seen_images(part, config)
-        told = len(current["history"]) if current else 0
-        for state in train_one(part, config, compute, current, cache_folder):
-            if len(state["history"]) > told:
-                told = len(state["history"])
-                log.info("%s%s", f"fold {fold + 1}/{folds}, " if folds else "", line(state["history"][-1], config.fit))
-            best = [*models, {"config": state["config"], "images": images, **(state["best"] or _untrained(state))}]
+        fold_manifest, config = _fold_data(manifest, config, fold, folds)
+        images = seen_images(fold_manifest, config)
+        num_logged = len(current["history"]) if current else 0
+        for state in train_one_model(fold_manifest, config, compute, current, cache_folder):
+            if len(state["history"]) > num_logged:
+                num_logged = len(state["history"])
+                log.info(
+                    "%s%s", f"fold {fold + 1}/{folds}, " if folds else "", format_row(state["history"][-1], config.fit)
+                )
+            best = [*models, {"config": state["config"], "images": images, **(state["best"] or _initial_best(state))}]
             history = [*rows, *({"fold": -1 if folds is None else fold, **row} for row in state["history"])]
             yield Saved(
-                {**about, "models": models, "rows": rows, "current": state},
-                {**about, "models": best},
+                {**header, "models": models, "rows": rows, "current": state},
+                {**header, "models": best},
                 pd.DataFrame(history, columns=["fold", *HISTORY]),
             )
         models, rows, current = best, history, None
 
 
-def _taken_up(about: dict, saved: dict | None) -> tuple[list[dict], list[dict], dict | None]:
+def _resume_point(header: dict, saved: dict | None) -> tuple[list[dict], list[dict], dict | None]:
     """Return the finished models, their history rows, and the state of the model in training."""
     if saved is None:
         return [], [], None
-    mine, theirs = TrainingConfig.from_dict(about["config"]), check_resumable(saved)
-    differences = mine.differences(theirs)
-    differences += ["data or splits"] * (saved["data_hash"] != about["data_hash"])
-    differences += [f"folds: {about['folds']}, there {saved['folds']}"] * (saved["folds"] != about["folds"])
-    done = f"{len(saved['current']['history'])} of {theirs.fit.epochs} epochs"
-    if about["folds"]:
-        done += f" of fold {len(saved['models']) + 1} of {about['folds']}"
+    expected, found = TrainingConfig.from_dict(header["config"]), check_resumable(saved)
+    differences = expected.differences(found)
+    differences += ["data or splits"] * (saved["data_hash"] != header["data_hash"])
+    differences += [f"folds: {header['folds']}, there {saved['folds']}"] * (saved["folds"] != header["folds"])
+    progress = f"{len(saved['current']['history'])} of {found.fit.epochs} epochs"
+    if header["folds"]:
+        progress += f" of fold {len(saved['models']) + 1} of {header['folds']}"
     if not differences:
-        log.info("training: %s are done, with these settings and data", done)
+        log.info("training: %s are done, with these settings and data", progress)
         return saved["models"], saved["rows"], saved["current"]
     if saved["current"]["finished"] and len(saved["models"]) + 1 == (saved["folds"] or 1):
-        log.info("training: starts from scratch, as the last run (finished) differs in %s", "; ".join(differences))
+        log.info("training: starting from scratch, as the last run (finished) differs in %s", "; ".join(differences))
         return [], [], None
     raise ValueError(
-        f"an unfinished training run ({done}) has other settings: {'; '.join(differences)}. "
+        f"an unfinished training run ({progress}) has other settings: {'; '.join(differences)}. "
         "Set them back to resume it, or start from scratch with `--params training.resume=false`"
     )
 
 
 def check_start(manifest: pd.DataFrame, config: TrainingConfig, *, folds: int | None, allowed: bool) -> None:
-    """Check that the trained weights that ``config`` starts from fit, and have not seen what the scores rest on.
+    """Check that the weights that ``config`` starts from fit, and were not trained on images that are scored.
 
     Args:
         manifest: manifest with all splits.
         folds: see ``train``.
-        allowed: log a warning of images that they have seen.
+        allowed: only log a warning if they have seen such images.
 
     Raises:
         ValueError: the weights do not fit, or have seen test images, or have trained on validation images.
@@ -121,19 +123,19 @@ def check_start(manifest: pd.DataFrame, config: TrainingConfig, *, folds: int | 
         return
     check_fit(config, folds)
     for fold in range(folds or 1):
-        found = seen_before(*_of_fold(manifest, config, fold, folds))
-        told = f"{config.start.checkpoint} has seen {' and '.join(found)}, so their scores would be too good"
-        if found and not allowed:
+        seen_splits = seen_before(*_fold_data(manifest, config, fold, folds))
+        problem = f"{config.start.checkpoint} has seen {' and '.join(seen_splits)}, so their scores would be too good"
+        if seen_splits and not allowed:
             raise ValueError(
-                f"`training.start_from`: {told}. Give them the split that they had there "
+                f"`training.start_from`: {problem}. Give these images the split that they had there "
                 "(`data_processing.split.method: table`), leave them out (`excluded_images`), or set "
                 "`training.allow_leakage: true`"
             )
-        if found:
-            log.warning("%s (`training.allow_leakage`)", told)
+        if seen_splits:
+            log.warning("%s (`training.allow_leakage`)", problem)
 
 
-def _of_fold(
+def _fold_data(
     manifest: pd.DataFrame, config: TrainingConfig, fold: int, folds: int | None
 ) -> tuple[pd.DataFrame, TrainingConfig]:
     """Splits and config of one model; each fold starts from its own model of a checkpoint with folds."""
@@ -142,12 +144,12 @@ def _of_fold(
     return fold_split(manifest, fold, folds), config.changed({"start.model": fold} if config.start.checkpoint else {})
 
 
-def _untrained(state: dict) -> dict:
+def _initial_best(state: dict) -> dict:
     """Placeholder for the best epoch until the first one has ended."""
     return {"row": {"epoch": 0}, "model": state["mean"] or state["model"]}
 
 
-def train_one(
+def train_one_model(
     manifest: pd.DataFrame,
     config: TrainingConfig,
     compute: ComputeSettings,
@@ -162,18 +164,18 @@ def train_one(
         yield saved
         return
     device = pick_device(compute.device)
-    fewest = fewest_images(config)
+    min_images = fewest_images(config)
     if saved is None:
         config = resolve_auto_settings(config, manifest, device, processes=compute.processes)
-        if compute.processes == 1 or device.type == "cpu":  # GPUs have batch norm over all of them
-            number = int((manifest["split"] == "train").sum()) // compute.processes
-            check_parts(config, number, fewest, compute.processes)
+        if compute.processes == 1 or device.type == "cpu":  # several GPUs synchronise batch norm
+            num_images = int((manifest["split"] == "train").sum()) // compute.processes
+            check_batch_norm(config, num_images, min_images, compute.processes)
     if compute.processes > 1:
-        yield from distributed.train_together(manifest, config, compute, saved, cache_folder)
+        yield from distributed.train_distributed(manifest, config, compute, saved, cache_folder)
         return
     state = restore(saved, device) if saved else start(config, data_hash(manifest), device)
     loaders = make_loaders(manifest, state.config, compute, device=device, cache_folder=cache_folder)
-    models, precision = dict.fromkeys((state.model, state.judged)), pick_precision(config.fit.precision, device)
+    models, precision = dict.fromkeys((state.model, state.eval_model)), pick_precision(config.fit.precision, device)
     loaders = with_features(
         loaders,
         list(models),
@@ -188,17 +190,17 @@ def train_one(
             yield state.to_dict()
 
 
-def check_parts(config: TrainingConfig, num_images: int, fewest: int, processes: int) -> None:
+def check_batch_norm(config: TrainingConfig, num_images: int, min_images: int, processes: int) -> None:
     """Raise ValueError if batch norm would have a single value per channel in a step."""
     sampling = config.sampling
     assert not isinstance(sampling.batch_size, str)
     batch = max(1, min(sampling.batch_size // processes, num_images))
-    if smallest_part(batch, sampling.micro_batch_size or batch) < fewest:
+    if smallest_part(batch, sampling.micro_batch_size or batch) < min_images:
         model, (height, width) = config.model, config.input.size
         raise ValueError(
-            f"`training.sampling`: a step computes a single image at once, and batch norm in {model.architecture} with "
-            f"{model.encoder} then has one value per channel at {height} x {width}; set `batch_size` and "
-            "`micro_batch_size` to 2 or more per process, or a larger `training.input.size`"
+            "`training.sampling`: a step computes a single image at a time, which leaves batch norm in "
+            f"{model.architecture} with {model.encoder} one value per channel at {height} x {width}; set `batch_size` "
+            "and `micro_batch_size` to 2 or more per process, or a larger `training.input.size`"
         )
 
 
@@ -208,10 +210,10 @@ def fold_split(manifest: pd.DataFrame, fold: int, folds: int) -> pd.DataFrame:
     Raises:
         ValueError: the manifest does not have these folds.
     """
-    there = sorted(set(manifest.get("fold", pd.Series(dtype=int))) - {-1})
-    if there != list(range(folds)):
+    available = sorted(set(manifest.get("fold", pd.Series(dtype=int))) - {-1})
+    if available != list(range(folds)):
         raise ValueError(
-            f"training.folds: {folds}, but the manifest has {len(there)} folds; set "
+            f"training.folds: {folds}, but the manifest has {len(available)} folds; set "
             f"`data_processing.split.folds: {folds}` and run data_processing again"
         )
     split = manifest["split"].where(manifest["fold"] < 0, "train").mask(manifest["fold"] == fold, "val")

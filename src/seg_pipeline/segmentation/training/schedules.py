@@ -1,4 +1,4 @@
-"""Learning rates as pure functions of a run's progress from 0 to 1, be it counted in steps or in minutes.
+"""Learning rates as pure functions of a run's progress from 0 to 1, measured in steps or in minutes.
 
 A resumed run needs no schedule state, and a run with a time budget ends its schedule when the time ends.
 """
@@ -16,10 +16,10 @@ ONE_CYCLE_END = 1e-4
 
 
 def make_schedule(name: str, *, peak: float, warmup: float) -> Curve:
-    """Rate by progress: up to ``peak`` over the share ``warmup`` of the run, then down; after 1 as at 1.
+    """Rate by progress: up to ``peak`` over the fraction ``warmup`` of the run, then down; constant after 1.
 
-    Without a warm-up the rate starts at the peak; with nothing but warm-up it ends there. The warm-up is linear,
-    from 1/25 of the peak; "one_cycle" rises along half a cosine.
+    Without a warm-up the rate starts at the peak; with ``warmup`` 1 it ends there. The warm-up is linear, from 1/25 of
+    the peak; "one_cycle" rises along half a cosine.
 
     - constant: stays at the peak.
     - cosine: half a cosine down to 0 (Loshchilov and Hutter 2017, SGDR, arXiv:1608.03983, without restarts).

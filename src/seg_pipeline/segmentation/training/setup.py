@@ -1,4 +1,4 @@
-"""What a run is made of: the parts that stay the same over its epochs, built from its configuration."""
+"""The parts of a run that stay the same over its epochs, built from its configuration."""
 
 import time
 from collections.abc import Callable
@@ -12,25 +12,25 @@ from torch import Tensor
 from seg_pipeline.segmentation.data.batch_mixing import Mixing, make_mixing
 from seg_pipeline.segmentation.data.loaders import Loaders
 from seg_pipeline.segmentation.losses import Loss, make_loss
-from seg_pipeline.segmentation.losses.compose import Whole
+from seg_pipeline.segmentation.losses.compose import BatchSums
 from seg_pipeline.segmentation.metrics.overlap import Counts
 from seg_pipeline.segmentation.models.input_check import fewest_images
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.acceleration import Compiled, worth_compiling
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision, set_backends
-from seg_pipeline.segmentation.training.epoch_metrics import Tally
+from seg_pipeline.segmentation.training.epoch_metrics import EpochMetrics
 from seg_pipeline.segmentation.training.processes import Processes
 from seg_pipeline.segmentation.training.progress import Bar
 from seg_pipeline.segmentation.training.schedules import make_schedule
 from seg_pipeline.segmentation.training.state import TrainState
 
-SECONDS_BETWEEN_AGREEMENTS = 1.0
+SECONDS_BETWEEN_SYNCS = 1.0
 
 
 class Stopwatch:
-    """Seconds since it started at ``seconds``, the same in all processes; set it back to leave out a pause.
+    """Elapsed seconds, starting at ``seconds``, the same in all processes; assign ``seconds`` to leave out a pause.
 
-    Processes take over the first one's time about once per second, and keep it in between: each time they all wait.
+    All processes use the first one's time, which it sends about once per second, because they all wait for it.
     """
 
     def __init__(self, seconds: float, processes: Processes) -> None:
@@ -39,33 +39,33 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        return self._agreed if self._processes.world > 1 else self._own
+        return self._shared_seconds if self._processes.world > 1 else self._local_seconds
 
     @seconds.setter
     def seconds(self, seconds: float) -> None:
-        self._began, self._agreed = time.perf_counter() - seconds, seconds
+        self._began, self._shared_seconds = time.perf_counter() - seconds, seconds
 
     @property
-    def _own(self) -> float:
+    def _local_seconds(self) -> float:
         return time.perf_counter() - self._began
 
-    def agree(self) -> None:
-        """To be called after each step."""
+    def synchronise(self) -> None:
+        """Call after each step; about once per second it sends the first process's time to all."""
         self._steps_left -= 1
         if self._processes.world == 1 or self._steps_left > 0:
             return
-        before, self._agreed = self._agreed, self._processes.agreed(self._own)
-        each = (self._agreed - before) / self._steps
-        self._steps = self._steps_left = max(1, int(min(SECONDS_BETWEEN_AGREEMENTS / max(each, 1e-3), 100)))
+        before, self._shared_seconds = self._shared_seconds, self._processes.broadcast(self._local_seconds)
+        seconds_per_step = (self._shared_seconds - before) / self._steps
+        self._steps = self._steps_left = max(1, int(min(SECONDS_BETWEEN_SYNCS / max(seconds_per_step, 1e-3), 100)))
 
     def total(self) -> float:
-        """The first process's time now, for all."""
-        return self._processes.agreed(self._own)
+        """The first process's time now, in all processes."""
+        return self._processes.broadcast(self._local_seconds)
 
 
 @dataclass
 class Run:
-    """What stays the same over the epochs of ``fit``."""
+    """The parts of a run that stay the same over the epochs of ``fit``."""
 
     state: TrainState
     loaders: Loaders
@@ -78,9 +78,9 @@ class Run:
     compiled: Compiled
     save_seconds: float
     fewest_images: int
-    """That the network takes in a training step."""
-    validated_at_once: int | None = None
-    """Images, once memory did not hold a batch of validation images."""
+    """Smallest number of images that the network accepts in a training step."""
+    validation_micro_batch: int | None = None
+    """Validation images computed at once; set after memory ran out."""
     update: Callable[..., tuple[Tensor, ...]] = field(init=False)
     """``step.update_weights`` of this run, or its ``Replay``."""
     evaluate: Callable[..., tuple[Tensor, ...]] = field(init=False)
@@ -96,39 +96,39 @@ class Run:
         return autocast(state.device, pick_precision(state.config.fit.precision, state.device))
 
     def forward(
-        self, images: Tensor, truths: list[tuple[float, Tensor]], wholes: list[Whole | None]
+        self, images: Tensor, truths: list[tuple[float, Tensor]], batch_sums: list[BatchSums | None]
     ) -> tuple[Tensor, Counts]:
         """Loss, the weighted sum of those of all ``truths``, and counts of training images."""
         with self.autocast():
             logits = self.network(images)
         losses = [
-            weight * self.loss_fn(logits, truth, whole=whole)
-            for (weight, truth), whole in zip(truths, wholes, strict=True)
+            weight * self.loss_fn(logits, truth, batch_sums=sums)
+            for (weight, truth), sums in zip(truths, batch_sums, strict=True)
         ]
         return torch.stack(losses).sum(), self.count(logits.detach(), truths[0][1])
 
     def count(self, logits: Tensor, truth: Tensor) -> Counts:
         return self.state.model.counts(logits, truth, threshold=self.state.config.scores.threshold)
 
-    def whole(self, truth: Tensor) -> Whole:
-        """What the loss of a part of a batch needs to know of it."""
-        return self.loss_fn.whole(truth, self.state.config.num_channels)
+    def batch_sums(self, truth: Tensor) -> BatchSums:
+        """Sums of a batch that the loss of its parts needs."""
+        return self.loss_fn.batch_sums(truth, self.state.config.num_channels)
 
-    def bar(self, split: str, title: str, tally: Tally) -> Bar:
+    def bar(self, split: str, title: str, metrics: EpochMetrics) -> Bar:
         loader, order = getattr(self.loaders, split), self.loaders.order
-        left = (len(order) - order.start) * order.batch_size if split == "train" else len(loader.dataset)
-        return Bar(loader, title, left // self.processes.world, tally.means, hidden=self.processes.rank > 0)
+        remaining = (len(order) - order.start) * order.batch_size if split == "train" else len(loader.dataset)
+        return Bar(loader, title, remaining // self.processes.world, metrics.means, hidden=self.processes.rank > 0)
 
-    def is_due(self, seconds: float) -> bool:
+    def should_save(self, seconds: float) -> bool:
         """Whether to save, ``seconds`` after the last save."""
         return seconds >= self.save_seconds
 
     def progress(self, watch: Stopwatch) -> float:
         """Share of the run that is done, the same in all processes."""
-        return self.state.progress(len(self.loaders.order), self.state.spent + watch.seconds)
+        return self.state.progress(len(self.loaders.order), self.state.elapsed + watch.seconds)
 
 
-def prepare(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
+def build_run(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
     """Builds the parts of a run from its configuration."""
     config, processes = state.config, Processes()
     example = torch.zeros(1, config.input.num_channels, *config.input.size, dtype=torch.uint8, device=state.device)

@@ -11,14 +11,14 @@ from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.models.trained_weights import load_start
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import pick_precision
-from seg_pipeline.segmentation.training.optimizers import for_graphs, make_optimizer
-from seg_pipeline.segmentation.training.processes import TrainingFailed, synchronised
+from seg_pipeline.segmentation.training.optimizers import make_optimizer, place_learning_rates
+from seg_pipeline.segmentation.training.processes import TrainingFailed, with_sync_batch_norm
 
 
 class RunningMean:
     """Exponential mean of a model's weights and batch statistics (Polyak and Juditsky 1992; as in EMA).
 
-    Its decay rises as (1 + n) / (10 + n) over the first steps n, so that the first weights are soon forgotten.
+    Its decay rises as (1 + n) / (10 + n) over the first steps n, so that it soon forgets the initial weights.
     """
 
     def __init__(self, model: Segmenter, decay: float) -> None:
@@ -31,13 +31,13 @@ class RunningMean:
     def update(self, step: int) -> None:
         """Update the mean with the model's weights after step ``step``, counted from 1."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_([mine for mine, _ in self._floats], [theirs for _, theirs in self._floats], 1 - decay)
+        torch._foreach_lerp_([mean for mean, _ in self._floats], [current for _, current in self._floats], 1 - decay)
 
     @torch.no_grad()
     def copy_counters(self) -> None:
-        """Take over the model's integers, such as batch norm's numbers of batches; nothing computes with them."""
-        for mine, theirs in self._counters:
-            mine.copy_(theirs)
+        """Copy the model's integers, such as batch norm's batch counters, which no computation uses."""
+        for mean, current in self._counters:
+            mean.copy_(current)
 
 
 FIRST_SCALE = 2.0**16
@@ -84,12 +84,12 @@ class TrainState:
     finished: bool = False
 
     @property
-    def judged(self) -> Segmenter:
-        """The model to validate and keep: the running mean of the weights, if there is one."""
+    def eval_model(self) -> Segmenter:
+        """The model to validate and save: the running mean of the weights, if there is one."""
         return self.mean.model if self.mean else self.model
 
     @property
-    def spent(self) -> float:
+    def elapsed(self) -> float:
         """Total duration of the finished epochs, in seconds."""
         return sum(row["seconds"] for row in self.history)
 
@@ -105,20 +105,20 @@ class TrainState:
         """Finish an epoch: record its row, and keep its weights if it is the best so far."""
         self.history.append(row)
         self.step, self.partial, self.seconds = 0, None, 0.0
-        if self.best is None or _rank(row) > _rank(self.best["row"]):
-            self.best = {"row": row, "model": _on_cpu(self.judged)}
-        self.finished = self.finished or len(self.history) >= self.config.fit.epochs or self._lost_patience()
+        if self.best is None or _score(row) > _score(self.best["row"]):
+            self.best = {"row": row, "model": _on_cpu(self.eval_model)}
+        self.finished = self.finished or len(self.history) >= self.config.fit.epochs or self._patience_exceeded()
 
-    def _lost_patience(self) -> bool:
+    def _patience_exceeded(self) -> bool:
         patience = self.config.fit.patience
         assert self.best is not None
         return patience is not None and len(self.history) - self.best["row"]["epoch"] >= patience
 
-    def refuse_unsound(self) -> None:
+    def check_finite(self) -> None:
         """Raises TrainingFailed if a weight or batch statistic is not finite; waits for the device."""
         models = [self.model, self.mean.model] if self.mean else [self.model]
-        values: list[torch.Tensor] = [value for one in models for value in one.parameters()]
-        buffers = (buffer for one in models for buffer in one.named_buffers())
+        values: list[torch.Tensor] = [value for model in models for value in model.parameters()]
+        buffers = (buffer for model in models for buffer in model.named_buffers())
         # others, such as masks of attention, may be infinite by design
         values += [value for name, value in buffers if name.endswith(("running_mean", "running_var"))]
         if not nn.utils.get_total_norm(values, math.inf).isfinite():
@@ -128,19 +128,19 @@ class TrainState:
                 "`training.fit.precision: float32`"
             )
 
-    def refuse_tiny_scale(self) -> None:
+    def check_loss_scale(self) -> None:
         """Raise TrainingFailed if float16 gradients overflow even at a tiny loss scale."""
         scale = self.scaler.get_scale()
         if self.scaler.is_enabled() and scale < SMALLEST_SCALE:
-            self._refuse_gradients(f"though the loss is scaled by only {scale:.1g}")
+            self._raise_gradients(f"though the loss is scaled by only {scale:.1g}")
 
-    def refuse_untrained(self) -> None:
-        """Raise TrainingFailed if no step had a finite float16 gradient; each of them has halved the scale."""
+    def check_trained(self) -> None:
+        """Raise TrainingFailed if no step had a finite float16 gradient, so that every step halved the scale."""
         halved = math.ldexp(FIRST_SCALE, -self.total_steps)
         if self.scaler.is_enabled() and self.total_steps and self.scaler.get_scale() == halved:
-            self._refuse_gradients(f"in any of the {self.total_steps} steps")
+            self._raise_gradients(f"in any of the {self.total_steps} steps")
 
-    def _refuse_gradients(self, when: str) -> None:
+    def _raise_gradients(self, when: str) -> None:
         raise TrainingFailed(
             f"float16: the gradient is not finite, {when}, so no weight changes. Train in "
             "`training.fit.precision: bfloat16` or float32, or lower `training.optimizer.learning_rate`"
@@ -148,10 +148,10 @@ class TrainState:
 
     def best_model(self) -> dict:
         """Weights and row of the best epoch; before the first has ended, the current weights."""
-        return self.best or {"row": {"epoch": 0}, "model": _on_cpu(self.judged)}
+        return self.best or {"row": {"epoch": 0}, "model": _on_cpu(self.eval_model)}
 
     def to_dict(self) -> dict:
-        """Return what a run resumes from: plain values and tensors."""
+        """Return everything needed to resume the run, as plain values and tensors."""
         return {
             "config": self.config.to_dict(),
             "data_hash": self.data_hash,
@@ -168,7 +168,7 @@ _PLAIN = (
 )  # fmt: skip
 
 
-def _rank(row: dict) -> float:
+def _score(row: dict) -> float:
     return -math.inf if math.isnan(row["val_dice"]) else row["val_dice"]
 
 
@@ -176,22 +176,22 @@ def _on_cpu(model: nn.Module) -> dict:
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
-def start(config: TrainingConfig, data: str, device: torch.device) -> TrainState:
+def start(config: TrainingConfig, data_hash: str, device: torch.device) -> TrainState:
     """Create a run before its first step; equal configs give equal weights. ``data`` is the manifest's hash."""
-    return _made(config, data, device, new=True)
+    return _build_state(config, data_hash, device, new=True)
 
 
-def _made(config: TrainingConfig, data: str, device: torch.device, *, new: bool) -> TrainState:
-    """A run with the weights that it starts from if it is ``new``, else with random ones."""
+def _build_state(config: TrainingConfig, data_hash: str, device: torch.device, *, new: bool) -> TrainState:
+    """Build the state of a ``new`` run with its initial weights, or of one to restore with random weights."""
     torch.manual_seed(config.seed)
     model = Segmenter(config, pretrained=new and config.start.checkpoint is None).to(device)
     if new and config.start.checkpoint is not None:
         load_start(model, config)
-    model.net = synchronised(model.net, device)  # before the running mean copies the model
+    model.net = with_sync_batch_norm(model.net, device)  # before the running mean copies the model
     scaled = pick_precision(config.fit.precision, device) == torch.float16
     return TrainState(
         config,
-        data,
+        data_hash,
         model,
         make_optimizer(model, config.optimizer),
         torch.amp.GradScaler(device.type, FIRST_SCALE, enabled=scaled),
@@ -203,14 +203,14 @@ def _made(config: TrainingConfig, data: str, device: torch.device, *, new: bool)
 
 def restore(saved: dict, device: torch.device) -> TrainState:
     """Restore a run saved by ``TrainState.to_dict``; raises ValueError if its parts do not fit its config."""
-    state = _made(TrainingConfig.from_dict(saved["config"]), saved["data_hash"], device, new=False)
+    state = _build_state(TrainingConfig.from_dict(saved["config"]), saved["data_hash"], device, new=False)
     parts = {"model": state.model, "optimizer": state.optimizer, "scaler": state.scaler}
     for name, part in {**parts, **({"mean": state.mean.model} if state.mean else {})}.items():
         try:
             part.load_state_dict(saved[name])  # type: ignore[attr-defined]
         except Exception as error:  # of torch's kinds  # noqa: BLE001
             raise ValueError(f"checkpoint: `current.{name}` does not fit `current.config`: {error!s:.300}") from None
-    for_graphs(state.optimizer)
+    place_learning_rates(state.optimizer)
     for name in _PLAIN:
         setattr(state, name, copy.copy(saved[name]))
     return state
