@@ -1,6 +1,7 @@
 """Volumes with labels as other tools write them: the plan that new-data makes."""
 
 import json
+import re
 
 import cv2
 import nibabel
@@ -103,6 +104,37 @@ def test_nrrd_and_metaimage_are_found(tmp_path, capsys, image, label):
     plan, _ = plan_of(tmp_path)
     assert plan.classes.values == {"label_1": 1, "label_2": 2}
     assert len(plan.cases) == 2
+
+
+def save_all(root, names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(LABELS, np.eye(4)), root / name)
+
+
+def test_names_that_differ_at_their_start_are_told_apart(tmp_path, capsys):  # as in LiTS
+    save_all(tmp_path, [f"{start}-{number}.nii" for start in ("volume", "segmentation") for number in (9, 10, 11)])
+    plan, _ = plan_of(tmp_path)
+    assert [[path.name for path in case] for case in plan.cases] == [
+        [f"volume-{number}.nii", f"segmentation-{number}.nii"] for number in (10, 11, 9)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (
+            [f"p{case}/p{case}_{kind}.nii.gz" for case in (1, 2) for kind in ("t1", "t2", "seg")],  # as in BraTS
+            r"found 4 images, such as p1/p1_t1\.nii\.gz, p1/p1_t2\.nii\.gz, and 2 labels, such as "
+            r"p1/p1_seg\.nii\.gz, p2/p2_seg\.nii\.gz\. Several images of a case can be the channels of nnU-Net's",
+        ),
+        (["p1_t1.nii.gz", "p2_t1.nii.gz"], r"none of the 2 volumes, such as p1_t1\.nii\.gz, is named as a label"),
+    ],
+)
+def test_volumes_that_are_no_pairs_say_why(tmp_path, capsys, names, told):
+    save_all(tmp_path, names)
+    reason, _ = plan_of(tmp_path)
+    assert re.search(told, reason)
 
 
 SEGMENTS = """NRRD0004

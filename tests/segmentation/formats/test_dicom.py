@@ -158,10 +158,32 @@ def test_a_radiograph_is_a_flat_image_and_black_is_0(tmp_path):
     (one,) = slices(VALUES[..., :1])
     for name in ("ImageOrientationPatient", "ImagePositionPatient", "RescaleSlope", "RescaleIntercept"):
         delattr(one, name)
-    one.PhotometricInterpretation, one.BitsStored, one.HighBit = "MONOCHROME1", 12, 11
+    one.PhotometricInterpretation, one.BitsStored, one.HighBit, one.Modality = "MONOCHROME1", 12, 11, "CR"
+    one.PixelRepresentation = 0
     volume = read_volume(save(one, tmp_path / "x.dcm"))
     assert (volume.values.shape, volume.spacing) == ((1, 5, 6), ())
     assert volume.values[0, 0].tolist() == [4095 - 1000 - column for column in range(6)]
+
+
+def test_hounsfield_units_do_not_depend_on_how_they_are_shown(tmp_path):
+    found = slices()
+    for one in found:
+        one.PhotometricInterpretation = "MONOCHROME1"
+    volume = read_volume(save_all(found, tmp_path / "dicom"))
+    assert volume.values[0, 0, 5] == 200  # the head's front left: column 0, row 0 of the last slice
+
+
+@pytest.mark.parametrize(("shown", "expected"), [("MONOCHROME2", [7, 21, 35]), ("MONOCHROME1", [248, 234, 220])])
+def test_a_table_gives_the_values_of_a_radiograph(tmp_path, shown, expected):
+    (one,) = slices(VALUES[:3, :1, :1] - 1000)  # stored: 0, 1, 2
+    for name in ("ImageOrientationPatient", "ImagePositionPatient", "RescaleSlope", "RescaleIntercept"):
+        delattr(one, name)
+    one.Modality, one.PhotometricInterpretation, one.PixelRepresentation = "CR", shown, 0
+    table = pydicom.Dataset()
+    table.LUTDescriptor, table.ModalityLUTType, table.LUTData = [3, 0, 8], "US", [7, 21, 35]
+    table["LUTDescriptor"].VR = table["LUTData"].VR = "US"
+    one.ModalityLUTSequence = [table]
+    assert read_volume(save(one, tmp_path / "x.dcm")).values.ravel().tolist() == expected
 
 
 PATTERNS = {

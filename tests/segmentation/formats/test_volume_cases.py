@@ -62,6 +62,13 @@ def test_two_label_files_of_one_case_are_refused(tmp_path):
         find_cases(tmp_path, images=IMAGES, labels={"glob": "labels/*", "pattern": r"labels/(?P<series>[^.]+)\..*"})
 
 
+def test_a_file_that_is_image_and_label_is_refused(tmp_path):
+    (tmp_path / "seg-1.nii").touch()
+    every = {"glob": "*.nii", "pattern": r"(?P<series>.+)\.nii"}
+    with pytest.raises(ValueError, match=r"seg-1\.nii: both `images` and `labels` match it; correct their patterns"):
+        find_cases(tmp_path, images=every, labels=every)
+
+
 def test_nnunets_cases_channels_and_names(tmp_path):
     labels = {"background": 0, "whole": [1, 2], "core": 2, "ignore": 3}
     root = touch(

@@ -83,6 +83,15 @@ def test_a_fourth_dimension_of_one_is_no_matter_but_time_is(tmp_path):
         read_volume(path)
 
 
+def test_a_header_whose_place_is_no_number_is_named(tmp_path):
+    path = save(tmp_path / "v.nii", affine=np.diag([1.0, 2.0, 5.0, 1.0]))
+    content = bytearray(path.read_bytes())
+    content[280:284] = np.float32(np.nan).tobytes()  # srow_x
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"v\.nii: its header places voxels at NaN or infinity; correct its affine"):
+        read_volume(path)
+
+
 def test_a_huge_header_is_refused_before_its_voxels_are_read(tmp_path):
     header = nibabel.Nifti1Header()
     header.set_data_shape((2000, 2000, 2000))
@@ -90,6 +99,22 @@ def test_a_huge_header_is_refused_before_its_voxels_are_read(tmp_path):
     (tmp_path / "v.nii.gz").write_bytes(gzip.compress(header.binaryblock + b"\0" * 4))
     with pytest.raises(ValueError, match=r"2000 x 2000 x 2000 voxels are more than the 2,000,000,000 decoded"):
         read_volume(tmp_path / "v.nii.gz")
+
+
+@pytest.mark.parametrize(("units", "scale"), [("micron", 0.001), ("meter", 1000), ("mm", 1), ("unknown", 1)])
+def test_places_and_distances_are_in_mm_whatever_unit_the_header_states(tmp_path, units, scale):
+    image = nibabel.Nifti1Image(RAS, np.diag([1.0, 2.0, 5.0, 1.0]))
+    image.header.set_xyzt_units(units)
+    nibabel.save(image, tmp_path / "v.nii")
+    assert read_volume(tmp_path / "v.nii").spacing == pytest.approx((5 * scale, 2 * scale, scale))
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("v.nii", "v.nii.gz"), ("v.nii.gz", "v.nii")])
+def test_a_file_whose_name_says_wrongly_whether_it_is_compressed_says_so(tmp_path, name, wrong):
+    save(tmp_path / name).rename(tmp_path / wrong)
+    told = "it is (not )?compressed by gzip, but is (not )?named so; let its name end in "
+    with pytest.raises(ValueError, match=f"{wrong}: {told}{name[1:]}"):
+        read_volume(tmp_path / wrong)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", "half"])
@@ -152,6 +177,24 @@ def test_nrrd_and_metaimage_are_read_as_nifti_is(tmp_path, name, axis):
     np.testing.assert_array_equal(volume.values, expected.values)
     np.testing.assert_allclose(volume.affine, expected.affine, atol=1e-6)
     assert volume.spacing == pytest.approx(expected.spacing)
+
+
+@pytest.mark.parametrize(("units", "scale"), [("um", 0.001), ("\u00b5m", 0.001), ("m", 1000), ("mm", 1), ("", 1)])
+def test_nrrd_in_another_unit_is_read_in_mm(tmp_path, units, scale):
+    simpleitk = pytest.importorskip("SimpleITK")
+    simpleitk.WriteImage(simpleitk.GetImageFromArray(RAS.T), str(tmp_path / "v.nrrd"))
+    line = b"space units: " + b" ".join([f'"{units}"'.encode()] * 3)
+    volume = read_volume(damaged(tmp_path / "v.nrrd", b"encoding:", line + b"\nencoding:"))
+    assert volume.spacing == pytest.approx((scale, scale, scale))
+
+
+@pytest.mark.parametrize(("units", "told"), [(b'"mm" "mm" "um"', "mm, um"), (b'"parsec" "parsec" "parsec"', "parsec")])
+def test_nrrd_in_an_unknown_unit_or_several_is_refused(tmp_path, units, told):
+    simpleitk = pytest.importorskip("SimpleITK")
+    simpleitk.WriteImage(simpleitk.GetImageFromArray(RAS.T), str(tmp_path / "v.nrrd"))
+    path = damaged(tmp_path / "v.nrrd", b"encoding:", b"space units: " + units + b"\nencoding:")
+    with pytest.raises(ValueError, match=f"its space units are {told}, expected the same for all axes, one of nm, um"):
+        read_volume(path)
 
 
 def test_nrrd_that_is_flat_has_channels_or_is_damaged(tmp_path):

@@ -1,6 +1,7 @@
 """NIfTI volumes, and nnU-Net's raw layout."""
 
 import re
+from glob import escape as glob_escape
 from pathlib import Path
 
 import numpy as np
@@ -97,12 +98,21 @@ def _one_label(classes: dict) -> str:
     return "multilabel, of one class" if len(classes) == 1 else "multiclass, as a voxel has one label"
 
 
-def read_nifti(contents: Contents, known: dict[str, str], ask: Asker) -> Plan | None:
-    """None where images and labels cannot be told apart or do not belong together."""
+def read_nifti(contents: Contents, known: dict[str, str], ask: Asker) -> Plan | str:
+    """The plan, or why images and labels cannot be told apart or do not belong together."""
     labels = [file for file in contents.volumes if mask_folder(file) is not None]
     images = images_of(contents.volumes)
     pairs = {"images": case_pattern(images, labels), "labels": case_pattern(labels, images)}
-    return plan_of_pairs(contents, pairs, images, known, ask)
+    if plan := plan_of_pairs(contents, pairs, images, known, ask):
+        return plan
+    if not labels:
+        return f"none of the {len(images)} volumes, such as {images[0]}, is named as a label (labels/, _seg, _mask ...)"
+    return (
+        "each case needs one image and one label, with one name or in a folder of its own; found "
+        f"{len(images)} images, such as {', '.join(images[:2])}, and {len(labels)} labels, such as "
+        f"{', '.join(labels[:2])}. Several images of a case can be the channels of nnU-Net's raw layout; several "
+        "labels must be merged into one file"
+    )
 
 
 def plan_of_pairs(
@@ -188,12 +198,16 @@ def case_pattern(files: list[str], others: list[str]) -> dict[str, str] | None:
     differing = [at for at in range(len(rows[0])) if len({row[at] for row in rows}) == len(rows)]
     if not differing:
         return None
-    end = common_end([row[-1] for row in rows])
-    end = "" if end == common_end([row[-1] for row in other_rows]) else end
-    texts = [f"(?P<series>[^/]+){_own(rows, at, end)}" if at == differing[0] else _own(rows, at, end, "[^/]+")
+    names, others_names = ([row[-1] for row in some] for some in (rows, other_rows))
+    ends = [(_common_start(some), common_end(some)) for some in (names, others_names)]
+    start, end = ("" if ours == theirs else ours for ours, theirs in zip(*ends, strict=True))
+    own = [literal(start), literal(end)]
+    texts = [_part([row[at] for row in rows], own if at == len(rows[0]) - 1 else ["", ""], at == differing[0])
              for at in range(len(rows[0]))]  # fmt: skip
     folder = common_folder(files)
     glob = (f"{folder}/" if folder else "") + glob_of(files, folder, others)
+    if start and "*" in (name := glob.rpartition("/")[2]):
+        glob = glob.removesuffix(name) + glob_escape(start) + name[name.rindex("*") :]
     nifti = all(file.lower().endswith(NIFTI) for file in files)
     ending = r"\.nii(?:\.gz)?" if nifti else endings_of(files)
     return {
@@ -202,11 +216,17 @@ def case_pattern(files: list[str], others: list[str]) -> dict[str, str] | None:
     }
 
 
-def _own(rows: list[list[str]], at: int, end: str, differs: str = "") -> str:
-    """Pattern of one part: its text where that is always the same, else the end of the last part."""
-    if differs and len({row[at] for row in rows}) == 1:
-        return literal(rows[0][at])
-    return differs + (literal(end) if at == len(rows[0]) - 1 else "")
+def _common_start(names: list[str]) -> str:
+    """What all names start with up to a separator, such as volume-."""
+    return common_end([name[::-1] for name in names])[::-1]
+
+
+def _part(texts: list[str], own: list[str], is_case: bool) -> str:
+    """Pattern of one part of the paths: the case between what is common to the names, or its text if that is the same
+    everywhere."""
+    if is_case:
+        return f"{own[0]}(?P<series>[^/]+){own[1]}"
+    return literal(texts[0]) if len(set(texts)) == 1 else f"{own[0]}[^/]+{own[1]}"
 
 
 def _case_pattern(names: list[str], ask: Asker) -> str:

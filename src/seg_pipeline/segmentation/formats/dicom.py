@@ -25,6 +25,9 @@ CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 NO_IMAGES = ("RTSTRUCT", "RTPLAN", "RTDOSE", "SEG", "SR", "PR", "KO", "REG")
 """Modalities of files that lie beside a series and are not its slices."""
 
+MEASURES = ("CT", "PT")
+"""Modalities whose values have a unit, however they are to be shown."""
+
 
 def is_dicom(path: Path) -> bool:
     """Whether a file is named .dcm or begins as DICOM does, or a folder holds such a file; a DICOMDIR is an index."""
@@ -150,8 +153,14 @@ def _values(path: Path, one: Any) -> np.ndarray:
 
 
 def _in_unit(one: Any, pixels: np.ndarray, slope: float, intercept: float) -> np.ndarray:
-    if one.get("PhotometricInterpretation") == "MONOCHROME1":  # 0 is white
-        pixels = (1 << int(one.BitsStored)) - 1 - pixels.astype(np.int32)
+    """Values in the modality's unit. Where they have none, the brightest is the highest, as for a radiograph."""
+    bits, signed = int(one.BitsStored), bool(one.PixelRepresentation)
+    if table := one.get("ModalityLUTSequence"):
+        from pydicom.pixels.processing import apply_modality_lut
+
+        pixels, bits, signed = apply_modality_lut(pixels, one), int(table[0].LUTDescriptor[2]), False
+    if one.get("PhotometricInterpretation") == "MONOCHROME1" and one.get("Modality") not in MEASURES:  # 0 is white
+        pixels = (-1 if signed else (1 << bits) - 1) - pixels.astype(np.int32)
     if slope == 1 and intercept.is_integer():
         return pixels.astype(np.int32) + int(intercept)
     return pixels.astype(np.float32) * slope + intercept

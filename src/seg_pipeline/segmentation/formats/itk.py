@@ -24,6 +24,10 @@ _GEOMETRY = re.compile(
 )
 """Lines of MetaImage and NRRD that say where voxels are."""
 _NUMBER = re.compile(rb"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|(?i:nan|inf)\b")
+_UNITS = re.compile(rb"(?im)^space units:\s*(.*)")
+MILLIMETRES = {"nm": 1e-6, "um": 1e-3, "\u00b5m": 1e-3, "\u03bcm": 1e-3, "micron": 1e-3, "microns": 1e-3, "mm": 1,
+               "millimeter": 1, "millimeters": 1, "cm": 10, "m": 1000, "": 1, "???": 1}  # fmt: skip
+"""mm in the units of a NRRD header; "" and "???" are unstated."""
 _SEGMENT = re.compile(r"Segment(\d+)_Name")
 
 
@@ -127,9 +131,7 @@ def _reader(path: Path) -> Any:
 def _check_header(path: Path) -> None:
     """Refuse what ITK must not see: NDims over 10 writes beyond its memory, huge directions never end its SVD, and a
     header may name any file."""
-    with path.open("rb") as file:
-        head = file.read(1 << 16)
-    head = head.partition(b"LOCAL")[0] if path.suffix.lower() in (".mha", ".mhd") else re.split(rb"\r?\n\r?\n", head)[0]
+    head = _head(path)
     if path.name.lower().endswith(DETACHED):
         outside = [one for one in data_files(path) if ".." in Path(os.path.relpath(one, path.parent)).parts]
     else:
@@ -142,6 +144,13 @@ def _check_header(path: Path) -> None:
     wrong = not {*re.findall(rb"NDims[\s=:]*(\S*)", head)} <= {b"2", b"3", b"4"}
     if wrong or not all(float(one) < 1e30 for one in _NUMBER.findall(numbers)):
         raise ValueError(f"{path}: not a NRRD or MetaImage file, or truncated or damaged: its sizes or directions")
+
+
+def _head(path: Path) -> bytes:
+    """The lines before the voxels."""
+    with path.open("rb") as file:
+        head = file.read(1 << 16)
+    return head.partition(b"LOCAL")[0] if path.suffix.lower() in (".mha", ".mhd") else re.split(rb"\r?\n\r?\n", head)[0]
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +172,17 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     directions = np.reshape(image.GetDirection(), (sides, sides))[:place, :place]
     affine[:place, :place] = directions * image.GetSpacing()[:place]
     affine[:place, 3] = image.GetOrigin()[:place]
-    return values, TO_RAS @ affine
+    return values, TO_RAS @ np.diag([*[_millimetres(path)] * 3, 1]) @ affine
+
+
+def _millimetres(path: Path) -> float:
+    """mm in the unit of positions, which ITK passes over: MetaImage has mm, NRRD may state another."""
+    found = _UNITS.search(_head(path)) if path.name.lower().endswith(ITK[:2]) else None
+    stated = set(re.findall(r'"\s*(.*?)\s*"', found[1].decode("utf-8", "replace"))) if found else {"mm"}
+    if len(stated) != 1 or not stated <= MILLIMETRES.keys():
+        raise ValueError(f"{path}: its space units are {', '.join(sorted(stated))}, expected the same for all axes, "
+                         f"one of {', '.join(list(MILLIMETRES)[:-2])}")  # fmt: skip
+    return MILLIMETRES[stated.pop()]
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

@@ -29,7 +29,7 @@ def find_cases(root: Path, *, images: dict[str, str], labels: dict[str, str]) ->
             case.
 
     Raises:
-        ValueError: no file matches, or two label files belong to one case.
+        ValueError: no file matches, a file is image and label, or two label files belong to one case.
     """
     found, truth = (index_files(root, glob=one["glob"], pattern=one["pattern"]) for one in (images, labels))
     for table, what in ((found, "images"), (truth, "labels")):
@@ -39,6 +39,10 @@ def find_cases(root: Path, *, images: dict[str, str], labels: dict[str, str]) ->
     found, truth = found.dropna(subset="series"), truth.dropna(subset="series")
     if twice := truth.loc[truth.duplicated("series"), "series"].tolist():
         raise ValueError(f"{root}: several label files belong to the case {twice[0]}; fix the pattern of `labels`")
+    if both := sorted({*found["path"]} & {*truth["path"]}):
+        raise ValueError(
+            f"{both[0]}: the patterns of `images` and `labels` both match it; fix them, as no file is both"
+        )
     label_of = {one["series"]: Path(one["path"]) for one in truth.to_dict("records")}
     of_case: dict[str, list[dict]] = defaultdict(list)
     for one in found.sort_values([*(["channel"] if "channel" in found else []), "file"]).to_dict("records"):

@@ -38,6 +38,8 @@ NIFTI = (".nii", ".nii.gz")
 VOLUMES = NIFTI + ITK
 ROUNDING = 0.01
 """A label this close to a whole number is that number: labels were stored as fractions or with a scale."""
+NIFTI_UNITS = {1: 1000.0, 3: 0.001}
+"""mm in the units of a NIfTI header that are not mm: metre and micrometre; 0 is unstated."""
 MISPLACED = 0.1
 """Labels further off than this part of the smallest voxel side do not lie on their image; headers round off."""
 
@@ -113,7 +115,7 @@ def _read_native(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Values as stored (x, y, z), scaled by the header, and their affine."""
+    """Values as stored (x, y, z), scaled by the header, and their affine in mm."""
     import nibabel
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError, SpatialImage
@@ -134,8 +136,21 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: does not fit into memory, or is damaged and claims to be larger than it is"
         ) from None
     except (ImageFileError, HeaderDataError, OSError, EOFError, OverflowError, zlib.error) as error:
-        raise ValueError(f"{path}: not a NIfTI file, or truncated or damaged: {error}") from None
-    return np.asanyarray(values), image.affine
+        told = _misnamed(path) or f"not a NIfTI file, or truncated or damaged: {error}"
+        raise ValueError(f"{path}: {told}") from None
+    units = int(image.header["xyzt_units"]) & 7 if isinstance(image.header, nibabel.Nifti1Header) else 0
+    return np.asanyarray(values), np.diag([*[NIFTI_UNITS.get(units, 1)] * 3, 1]) @ image.affine
+
+
+def _misnamed(path: Path) -> str | None:
+    """Why a file does not open if only its name is wrong, as nibabel tells compressed files by their names."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start[:2] == b"\x1f\x8b" and not path.name.lower().endswith(".gz"):
+        return "it is compressed by gzip, but is not named so; let its name end in .nii.gz"
+    if int.from_bytes(start, "little") in (348, 540) and path.name.lower().endswith(".gz"):  # the header's size
+        return "it is not compressed by gzip, but is named so; let its name end in .nii"
+    return None
 
 
 def _cut(path: Path, values: np.ndarray, affine: np.ndarray, axis: Axis) -> Volume:
@@ -143,6 +158,8 @@ def _cut(path: Path, values: np.ndarray, affine: np.ndarray, axis: Axis) -> Volu
     import nibabel
 
     values = values.reshape((*values.shape, 1)[:3])
+    if not np.isfinite(affine).all():
+        raise ValueError(f"{path}: its header places voxels at NaN or infinity; correct its affine")
     if np.linalg.matrix_rank(affine[:3, :3]) < 3:
         raise ValueError(f"{path}: its header gives voxels no extent in some direction; correct its affine")
     orientation = nibabel.io_orientation(affine)

@@ -40,7 +40,7 @@ from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.storage.atomic import beside
 
 ANNOTATION_COLUMNS = ["image_id", "class", "mask"]
-_VERSION = 2  # raised whenever the same volume gives other slices
+_VERSION = 3  # raised whenever the same volume gives other slices
 
 
 @dataclass(frozen=True)
