@@ -65,7 +65,9 @@ def test_two_label_files_of_one_case_are_refused(tmp_path):
 def test_a_file_that_is_image_and_label_is_refused(tmp_path):
     (tmp_path / "seg-1.nii").touch()
     every = {"glob": "*.nii", "pattern": r"(?P<series>.+)\.nii"}
-    with pytest.raises(ValueError, match=r"seg-1\.nii: both `images` and `labels` match it; correct their patterns"):
+    with pytest.raises(
+        ValueError, match=r"seg-1\.nii: the patterns of `images` and `labels` both match it; correct them"
+    ):
         find_cases(tmp_path, images=every, labels=every)
 
 

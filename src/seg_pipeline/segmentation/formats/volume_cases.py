@@ -40,9 +40,7 @@ def find_cases(root: Path, *, images: dict[str, str], labels: dict[str, str]) ->
     if twice := truth.loc[truth.duplicated("series"), "series"].tolist():
         raise ValueError(f"{root}: several label files belong to the case {twice[0]}; fix the pattern of `labels`")
     if both := sorted({*found["path"]} & {*truth["path"]}):
-        raise ValueError(
-            f"{both[0]}: the patterns of `images` and `labels` both match it; fix them, as no file is both"
-        )
+        raise ValueError(f"{both[0]}: the patterns of `images` and `labels` both match it; correct them")
     label_of = {one["series"]: Path(one["path"]) for one in truth.to_dict("records")}
     of_case: dict[str, list[dict]] = defaultdict(list)
     for one in found.sort_values([*(["channel"] if "channel" in found else []), "file"]).to_dict("records"):
