@@ -7,6 +7,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from seg_pipeline.params import Parameters, make_training_config
+from seg_pipeline.settings import CONFIG_LOADER_ARGS, CONFIG_LOADER_CLASS
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENTS = sorted(folder.name for folder in (ROOT / "conf").iterdir() if (folder / "globals.yml").exists())
@@ -117,3 +118,16 @@ def test_the_table_without_the_test_split_is_checked_by_its_marker():
     assert entry["validator"] == "seg_pipeline.segmentation.manifest.table_schemas.TRAIN_VAL_IMAGES"
     (split,) = (column for column in TRAIN_VAL_IMAGES.columns if column.name == "split")
     assert split.one_of == ("train", "val")
+
+
+def test_the_configuration_is_read_once_and_what_a_hook_changes_stays_its_own(tmp_path):
+    for name in ("base", "local"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "base" / "globals.yml").write_text("width: 3")
+    file = tmp_path / "base" / "parameters.yml"
+    file.write_text("size: { width: '${globals:width}', height: 2 }")
+    loader = CONFIG_LOADER_CLASS(str(tmp_path), runtime_params={"size": {"height": 5}}, **CONFIG_LOADER_ARGS)
+    loader["parameters"]["size"]["width"] = 7
+    file.unlink()
+    assert loader["parameters"] == {"size": {"width": 3, "height": 5}}
+    assert loader["globals"] == {"width": 3}

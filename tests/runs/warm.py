@@ -9,6 +9,7 @@ import ctypes
 import importlib
 import json
 import os
+import pkgutil
 import resource
 import runpy
 import signal
@@ -22,17 +23,27 @@ from pathlib import Path
 from typing import Any
 
 MODULES = [
-    "alembic.command", "kedro.config", "kedro.framework.cli.cli", "kedro.framework.context", "kedro.framework.session",
-    "kedro.runner", "kedro.validation", "kedro_datasets.json", "kedro_datasets.matplotlib", "kedro_datasets.pandas",
-    "kedro_datasets.text", "kedro_telemetry.plugin", "kedro_viz.launchers.cli", "matplotlib.pyplot",
-    "mlflow.store.tracking.sqlalchemy_store", "onnxruntime", "optuna.importance", "plotly.graph_objects",
+    "alembic.config", "fsspec.implementations.chained", "fsspec.implementations.local", "kedro.config",
+    "kedro.framework.cli.project", "kedro.framework.context", "kedro.framework.session.store", "kedro.runner",
+    "kedro.validation", "kedro_datasets.json", "kedro_datasets.matplotlib", "kedro_datasets.pandas",
+    "kedro_datasets.text", "kedro_telemetry.plugin", "kedro_viz.integrations.kedro.run_hooks",
+    "kedro_viz.launchers.cli.main", "matplotlib.backends.backend_agg", "matplotlib.pyplot",
+    "mlflow.store.tracking.sqlalchemy_workspace_store", "onnxruntime", "optuna.importance", "pathspec",
+    "PIL.BmpImagePlugin", "PIL.GifImagePlugin", "PIL.JpegImagePlugin", "PIL.PpmImagePlugin", "plotly.graph_objects",
     "pyarrow.dataset", "pyarrow.parquet", "scipy.stats", "segmentation_models_pytorch", "seg_pipeline.cli",
-    "seg_pipeline.hooks", "seg_pipeline.hooks.tracking.mlflow_store", "seg_pipeline.params",
     "seg_pipeline.pipeline_registry", "seg_pipeline.segmentation.export.bundle_files",
     "seg_pipeline.segmentation.exploration.contact_sheets", "seg_pipeline.segmentation.inference.run",
-    "seg_pipeline.segmentation.report.run_report", "seg_pipeline.segmentation.search.trials",
-    "seg_pipeline.segmentation.training.run", "sqlalchemy.dialects.sqlite",
+    "seg_pipeline.segmentation.manifest.cross_checks", "seg_pipeline.segmentation.manifest.exclusions",
+    "seg_pipeline.segmentation.manifest.measure_table", "seg_pipeline.segmentation.manifest.splits",
+    "seg_pipeline.segmentation.manifest.table_schemas", "seg_pipeline.segmentation.phantom",
+    "seg_pipeline.segmentation.phantom.layouts", "seg_pipeline.segmentation.report.findings",
+    "seg_pipeline.segmentation.report.run_report", "seg_pipeline.segmentation.report.search",
+    "seg_pipeline.segmentation.search.figures", "seg_pipeline.segmentation.search.grid",
+    "seg_pipeline.segmentation.search.sanity_checks", "seg_pipeline.segmentation.training.run",
+    "seg_pipeline.settings", "sqlalchemy.dialects.sqlite", "torch.utils.serialization.config", "webbrowser",
 ]  # fmt: skip
+PACKAGES = ["seg_pipeline.datasets", "seg_pipeline.hooks", "seg_pipeline.pipelines"]
+"""Of which every module is loaded."""
 
 
 class Command:
@@ -158,8 +169,10 @@ def _run(argv: list[str]) -> int:
 
 
 def _serve() -> None:
-    for name in MODULES:
-        importlib.import_module(name)
+    for name in MODULES + PACKAGES:
+        loaded = importlib.import_module(name)
+        for one in pkgutil.walk_packages(loaded.__path__, f"{name}.") if name in PACKAGES else ():
+            importlib.import_module(one.name)
     import cv2
     import torch
 

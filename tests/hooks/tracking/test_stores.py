@@ -152,7 +152,7 @@ def test_a_name_that_mlflow_would_refuse_is_made_safe(name, key):
 
 
 THREE = """
-import os, sys, time
+import os, sys
 from dataclasses import asdict
 from pathlib import Path
 from seg_pipeline.hooks.tracking.mlflow_store import MlflowTracker
@@ -160,16 +160,37 @@ from seg_pipeline.hooks.tracking.outbox import Outbox
 from seg_pipeline.hooks.tracking.tracker import Run
 import mlflow.store.tracking.sqlalchemy_store
 
-project, at = Path(sys.argv[1]), time.time() + 0.2
+project, (start, started) = Path(sys.argv[1]), os.pipe()
 for number in range(3):
     if os.fork() == 0:
+        os.close(started)
         box = Outbox(MlflowTracker(project), project)
-        time.sleep(at - time.time())
+        os.read(start, 1)  # until the last has begun, too
         box.send("start", run=asdict(Run(f"run{number}", "training", "tests", 5)))
         box.send("finish", run=f"run{number}", status="FINISHED")
         os._exit(box.close() is not None)
+os.close(started)
 print(*(os.wait()[1] for _ in range(3)))
 """
+
+
+@MLFLOW
+def test_a_database_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
+    from mlflow.store.db import utils
+
+    def fail(_):
+        raise OSError("the machine is switched off")
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(utils, "_upgrade_db", fail)
+        with pytest.raises(OSError, match="switched off"):
+            MlflowTracker(tmp_path).start(RUN)
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db.lock"]
+    MlflowTracker(tmp_path).start(RUN)
+    assert {path.name for path in tmp_path.iterdir()} == {"mlflow.db", "mlflow.db.lock"}
+    with MlflowTracker(tmp_path)._client._tracking_client.store.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2  # waits for the disk, as ever
 
 
 @pytest.mark.fault(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from seg_pipeline.hooks.tracking.tracker import Row, Run, Status, Tracker, Unavailable, without_credentials
+from seg_pipeline.segmentation.storage.atomic import replacing
 from seg_pipeline.segmentation.storage.locks import held
 
 if TYPE_CHECKING:
@@ -191,6 +192,8 @@ class MlflowTracker(Tracker):
                 database = Path(self.uri.removeprefix(SQLITE).partition("?")[0])
                 database.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(held(database.with_name(f"{database.name}.lock"), "", wait=True))
+                if not database.exists():
+                    _make_database(database)
             yield
 
     def _experiment(self, name: str) -> str:
@@ -221,6 +224,25 @@ class MlflowTracker(Tracker):
             pid = process.partition("-")[0]
             if host == socket.gethostname() and pid.isdecimal() and process != _process_id(int(pid)):
                 self._client.set_terminated(one.info.run_id, "KILLED")
+
+
+def _make_database(file: Path) -> None:
+    """Make mlflow's tables in a new SQLite file, whole or not at all.
+
+    Its 400 statements wait for the disk once and not one by one, which would take seconds, or minutes on a hard disk.
+    """
+    from mlflow.store.db import utils
+    from sqlalchemy import create_engine, event
+
+    if not hasattr(utils, "_initialize_tables"):
+        return  # another release of mlflow, which makes the tables itself when it connects
+    with replacing(file) as new:
+        engine = create_engine(f"{SQLITE}{new.as_posix()}")
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))
+        try:
+            utils._initialize_tables(engine)
+        finally:
+            engine.dispose()
 
 
 def _process_id(pid: int) -> str:

@@ -22,6 +22,7 @@ from seg_pipeline.segmentation.export.validation import (
     scaled_copies,
 )
 from seg_pipeline.segmentation.manifest.table import spread
+from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
 from seg_pipeline.segmentation.prediction.predict_images import NO_OPTIONS, full_size_logits, load_models, predict_each
@@ -29,6 +30,7 @@ from seg_pipeline.segmentation.prediction.predictor import ImagePredictor
 from seg_pipeline.segmentation.prediction.uncertainty import calibrated
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.training import ParitySettings, ScoreSettings
+from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.storage.atomic import ScratchFolder
 
 log = logging.getLogger(__name__)
@@ -51,7 +53,7 @@ def compare_formats(
     The trained model predicts as in evaluation (torch's data set and loader), a format as in ``Predictor``. Images are
     chosen from manifest ``rows``, and the limits in ``settings`` stand beside each difference.
     """
-    exact = in_float32(checkpoint)
+    models = load_models(in_float32(checkpoint), CPU)[: len(bundle.used)]
     predictors = {bundle_format: bundle_predictor(bundle, bundle_format) for bundle_format in bundle.formats}
     found = []
     total = len(settings.scales) * len(settings.batch_sizes) * len(predictors)
@@ -63,7 +65,7 @@ def compare_formats(
             below.mkdir()
             some = scaled_copies(spread(rows, settings.images), scale, below)
             for batch_size in settings.batch_sizes:
-                trained = _trained(exact, bundle, some, batch_size)
+                trained = _trained(models, bundle, some, batch_size)
                 about = {"scale": scale, "sizes": _sizes(some), "batch_size": batch_size, "num_images": len(some)}
                 for bundle_format, predictor in predictors.items():
                     title = f"comparing {bundle_format}, {_sizes(some)}, batches of {batch_size}"
@@ -92,8 +94,9 @@ def refuse_differences(parity: pd.DataFrame) -> None:
     )
 
 
-def _trained(checkpoint: dict[str, Any], bundle: Bundle, rows: pd.DataFrame, batch_size: int) -> Outcome:
-    models = load_models(checkpoint, CPU)[: len(bundle.used)]
+def _trained(
+    models: list[tuple[Segmenter, TrainingConfig]], bundle: Bundle, rows: pd.DataFrame, batch_size: int
+) -> Outcome:
     logits = [[one.numpy() for one in full_size_logits(*each, rows, CPU, batch_size, NO_OPTIONS)] for each in models]
 
     def finish(_: dict, probabilities: torch.Tensor) -> np.ndarray:
