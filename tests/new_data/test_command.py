@@ -221,6 +221,16 @@ OTHER_DATA = {
         "a,5 2\na,5 1\n",
         "t.csv (columns a, 5 2): its first line holds data (a); put a line with the names of the columns before it",
     ),
+    "CSV of VIA": (
+        "via.csv",
+        "filename,region_shape_attributes,region_attributes\na.png,{},{}\n",
+        "via.csv is a CSV export of VIA, which is not read: choose Export Annotations (as json)",
+    ),
+    "VIA 3": (
+        "via.json",
+        '{"project": {}, "file": {}, "metadata": {}}',
+        "via.json is a project of VIA 3, which is not read; JSON of VIA 2 and COCO are",
+    ),
     "a video": ("a.mp4", "", "1 files (.mp4 .avi .mov .mkv) are videos; write their frames as images"),
     "arrays": ("a.npy", "", "are arrays; write each image and mask as PNG or TIFF"),
     "an archive": ("a.zip", "", "are archives; unpack them first"),

@@ -13,6 +13,7 @@ from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.command import choose
 from seg_pipeline.new_data.scanning import scan
 from seg_pipeline.segmentation.formats.label_tools import WRITERS, Picture, Style, write_annotations
+from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.manifest.table import read_masks
 
 
@@ -76,6 +77,26 @@ def test_yolo_with_other_blanks_and_an_image_without_labels(separator, tmp_path)
     assert manifest["image_id"].tolist() == ["0", "1"]
     assert findings["image_id"].tolist() == ["2"]
     assert "set `empty_images: negative` in the catalog" in findings["reason"].item()
+
+
+def test_what_labelme_ignores_is_no_class(tmp_path, capsys):
+    (tmp_path / "raw").mkdir()
+    for index in range(3):
+        image, masks = scene(index)
+        Image.fromarray(image).save(tmp_path / f"raw/{index}.png")
+        ends = {name: (np.argwhere(mask).min(0), np.argwhere(mask).max(0)) for name, mask in masks.items()}
+        shapes = [
+            {"label": name, "points": [[x0, y0], [x1, y0], [x1, y1], [x0, y1]], "shape_type": "polygon"}
+            for name, ((y0, x0), (y1, x1)) in zip(("vein", "__ignore__"), ends.values(), strict=True)
+        ]
+        content = {"shapes": shapes, "imagePath": f"{index}.png", "imageHeight": 16, "imageWidth": 24}
+        (tmp_path / f"raw/{index}.json").write_text(json.dumps(content, default=int))
+    manifest, findings, names = made(tmp_path / "raw", tmp_path / "mine", {})
+    assert (names, len(findings)) == (["vein"], 0)
+    for row in manifest.to_dict("records"):
+        masks = scene(int(row["image_id"]))[1]
+        (read,) = read_masks(row, names)
+        np.testing.assert_array_equal(read, np.where(masks["artery"], IGNORE, masks["vein"]))
 
 
 def test_names_of_classes_have_no_outer_blanks(tmp_path):

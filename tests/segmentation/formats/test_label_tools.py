@@ -19,6 +19,7 @@ from seg_pipeline.segmentation.formats.label_tools import (
     ReadRules,
     Style,
     read_annotations,
+    supervisely,
     write_annotations,
 )
 from seg_pipeline.segmentation.formats.label_tools.label_studio import decode_brush, encode_brush
@@ -275,6 +276,54 @@ def test_a_brush_whose_label_is_a_result_of_its_own(tmp_path):
     np.testing.assert_array_equal(mask_of(table, "a", "cat"), MASKS["cat"])
 
 
+def test_a_region_of_several_labels_is_one_of_each(tmp_path):
+    image(tmp_path)
+    region = polygon(square(3, 2, 8, 6))
+    region["value"]["polygonlabels"] = ["cat", "dog"]
+    tasks(tmp_path, task("a.png", {"result": [region]}))
+    table = read("label_studio", tmp_path)
+    for label in ("cat", "dog"):
+        np.testing.assert_array_equal(mask_of(table, "a", label), box(2, 6, 3, 8))
+    about = {"name": "polygon", "all_points_x": [3, 8, 8, 3], "all_points_y": [2, 2, 6, 6]}
+    region = {"shape_attributes": about, "region_attributes": {"class": {"cat": True, "dog": True, "cow": False}}}
+    (tmp_path / "via.json").write_text(json.dumps({"a.png1": {"filename": "a.png", "regions": [region]}}))
+    assert read("via", tmp_path)["class"].tolist() == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ({"vertices": [{"x": 1, "y": 2}], "closed": True, "vectorlabels": ["cat"]}, "a vector is not read; make it a"),
+        ({"imageDataURL": "data:image/png;base64,", "bitmasklabels": ["cat"]}, "a bitmask is not read; make it brush"),
+    ],
+)
+def test_shapes_of_label_studio_that_are_not_read_make_no_negative(tmp_path, value, told):
+    for name in "ab":
+        image(tmp_path, f"{name}.png")
+    tasks(
+        tmp_path,
+        task("a.png", {"result": [{"id": "v", "type": "some", "value": value}]}),
+        task(
+            "b.png", {"result": [polygon(square(1, 1, 4, 4)), {"id": "n", "type": "cuboidlabels", "value": {"z": 1}}]}
+        ),
+    )
+    table = read("label_studio", tmp_path)
+    assert table["class"].tolist()[:2] == ["cat", "cat"]
+    assert table["problem"].iloc[0].startswith(f"shape 1 of a (cat): {told}")
+    assert table["problem"].iloc[-1] == "label_studio.json: shapes that are no masks are left out: 1 cuboidlabels"
+
+
+@pytest.mark.parametrize(
+    ("more", "told"), [({"to_name": "right"}, "left, right"), ({"to_name": "left", "item_index": 1}, "left, left 1")]
+)
+def test_tasks_of_several_images_are_refused(tmp_path, more, told):
+    image(tmp_path)
+    results = [{**polygon(square(3, 2, 8, 6)), "to_name": "left"}, {**polygon(square(1, 1, 4, 4), key="r2"), **more}]
+    tasks(tmp_path, task("a.png", {"result": results}))
+    with pytest.raises(ValueError, match=rf"json: its tasks show several images \({told}\), and which of them a shape"):
+        read("label_studio", tmp_path)
+
+
 def turned(folder: Path) -> None:
     """A photo that EXIF turns to 31 x 46."""
     exif = Image.Exif()
@@ -314,6 +363,16 @@ def test_labelme_fills_the_border_too(tmp_path):
     assert table["problem"].dropna().tolist() == [
         "labelme: shapes that are no masks are left out: 1 point, 1 rectangle"
     ]
+
+
+def test_labelmes_background_erases_what_was_drawn_before_it(tmp_path):
+    image(tmp_path)
+    shapes = [(square(3, 2, 8, 6), "cat"), (square(5, 2, 8, 6), "_background_"), (square(7, 4, 9, 6), "dog")]
+    labelme(tmp_path, *({"label": label, "shape_type": "polygon", "points": points} for points, label in shapes))
+    table = read("labelme", tmp_path)
+    assert table["class"].tolist() == ["cat", "dog"]
+    np.testing.assert_array_equal(mask_of(table, "a", "cat"), box(2, 7, 3, 5))
+    np.testing.assert_array_equal(mask_of(table, "a", "dog"), box(4, 7, 7, 10))
 
 
 def test_a_broken_shape_takes_its_image_along_or_is_left_out_alone(tmp_path):
@@ -360,6 +419,41 @@ def test_cvat_mask_by_hand_and_later_shapes(tmp_path):
     assert read("cvat", tmp_path)["class"].tolist() == [NO_CLASS, NO_CLASS]
 
 
+def test_tracks_of_a_video_are_refused(tmp_path):
+    image(tmp_path)
+    cvat(tmp_path, "")
+    path = tmp_path / "cvat.xml"
+    path.write_text(path.read_text().replace("</annotations>", '<track id="0" label="cat"></track></annotations>'))
+    with pytest.raises(
+        ValueError, match=r"cvat\.xml: it holds tracks of a video \(1\), which are not read; export the"
+    ):
+        read("cvat", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("given", "classes"),
+    [
+        ([{"tissue": "cat"}, {"tissue": "dog"}], ["cat", "dog"]),
+        ([{"name": 0}, {"name": "1"}], ["0", "1"]),
+        ([{"quality": "good", "class": "cat"}, {"quality": "good", "tissue": "dog"}], ["cat", "none"]),
+        (
+            [{"quality": "good", "tissue": "cat"}],
+            "regions have the attributes quality, tissue, and none is called class",
+        ),
+    ],
+)
+def test_the_class_of_via_is_never_guessed_among_attributes(tmp_path, given, classes):
+    image(tmp_path)
+    about = {"name": "polygon", "all_points_x": [3, 8, 8, 3], "all_points_y": [2, 2, 6, 6]}
+    regions = [{"shape_attributes": about, "region_attributes": one} for one in given]
+    (tmp_path / "via.json").write_text(json.dumps({"a.png1": {"filename": "a.png", "regions": regions}}))
+    if isinstance(classes, str):
+        with pytest.raises(ValueError, match=rf"via\.json: {classes}"):
+            read("via", tmp_path)
+        return
+    assert sorted(read("via", tmp_path)["class"].fillna("none")) == classes
+
+
 def test_via_export_of_another_attribute(tmp_path):
     image(tmp_path)
     about = {"name": "polygon", "all_points_x": [3, 8, 8, 3], "all_points_y": [2, 2, 6, 6]}
@@ -389,6 +483,23 @@ def test_supervisely_holes_and_bitmaps(tmp_path):
     cat = box(2, 7, 3, 9) & ~box(4, 5, 5, 7)
     np.testing.assert_array_equal(mask_of(table, "ds/img/a.jpg", "cat"), cat)
     np.testing.assert_array_equal(mask_of(table, "ds/img/a.jpg", "dog"), box(20, 21, 11, 13))
+
+
+@pytest.mark.parametrize(
+    ("picture", "options"),
+    [
+        (np.uint8([[[0, 0, 0, 0], [0, 0, 0, 255]]]), {}),  # black that is not transparent
+        (np.uint8([[[9, 9, 9, 0], [9, 9, 9, 255]]]), {}),
+        (np.uint8([[0, 1]]), {}),
+        (np.uint8([[0, 7]]), {"transparency": 0}),
+    ],
+)
+def test_a_bitmap_is_what_is_not_transparent_or_not_black(picture, options):
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG", **options)
+    data = base64.b64encode(zlib.compress(file.getvalue())).decode()
+    drawn = supervisely._bitmap({"bitmap": {"data": data, "origin": [1, 0]}}, (1, 4))
+    assert drawn.tolist() == [[False, False, True, False]]
 
 
 @pytest.mark.fault(

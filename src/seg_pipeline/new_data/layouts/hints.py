@@ -77,6 +77,8 @@ def _of_json(contents: Contents) -> Iterator[str]:
             yield f"{file} is a list of {len(content)} entries ({keys}): if it is a table, write it as CSV or JSON " \
                   "Lines (.jsonl)"  # fmt: skip
             continue
+        if isinstance(content, dict) and {"project", "file", "metadata"} <= content.keys():
+            yield f"{file} is a project of VIA 3, which is not read; JSON of VIA 2 and COCO are"
         annotations = content.get("annotations") if isinstance(content, dict) else None
         some = [one for one in annotations[:200] if isinstance(one, dict)] if isinstance(annotations, list) else []
         if is_panoptic(content):
@@ -100,7 +102,9 @@ def _of_tables(contents: Contents) -> Iterator[str]:
         with (contents.root / file).open(encoding="utf-8", errors="replace") as lines:
             head = re.split(r"[,;\t]", lines.readline().strip().lower())
         columns = {one.strip(' "') for one in head}
-        if any(box <= columns for box in BOX):
+        if "region_shape_attributes" in columns:
+            yield f"{file} is a CSV export of VIA, which is not read: choose Export Annotations (as json)"
+        elif any(box <= columns for box in BOX):
             yield f"{file} holds boxes ({', '.join(head)}), which give no outlines of objects"
         elif contents.pictures and not contents.masks and len(columns) == 2 and {"label", "class"} & columns:
             yield f"{file} looks like labels of a classification set: one label per image, without masks"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -20,6 +21,8 @@ ANNOTATORS = {
     "latest": "the annotation that was changed last",
     "vote": "the pixels that more than half of the people marked",
 }
+UNKNOWN = "__ignore__"
+"""labelme's label of pixels that count neither as a class nor as background."""
 YOLO_POLYGON = re.compile(r"\d+(?:\.0*)?(?:\s+[\d.e+-]+){6,}")
 
 
@@ -71,6 +74,10 @@ def read(contents: Contents, tool: ReadTool, file: str, ask: Asker) -> Plan:
     table = annotation_table(items, path, contents.root / folder, rules)
     shown = file or f"the files of {tool}"
     paths, classes = coco.described(contents, table, folder, f"{shown}: {len(items)} annotated images", ask)
+    if UNKNOWN in classes.values and len(classes.values) > 1:
+        ask.decide(f"{UNKNOWN}: its pixels count neither in training nor in scores, as in labelme's own export")
+        rest = {name: value for name, value in classes.values.items() if name != UNKNOWN}
+        classes = replace(classes, values=rest, ignore=[UNKNOWN])
     listed = [one.relative_to(contents.root).as_posix() for one in paths.values()]
     whole = any("/" in image_id for image_id in paths)
     up = "../" * (len(PurePosixPath(file).parts) - 1) if file else ""

@@ -31,12 +31,15 @@ def read(path: Path) -> Iterator[Item]:
     """The images of an XML file. CVAT lists all of a task; those of a finished one count as saved.
 
     Raises:
-        ValueError: the file is missing or no such file.
+        ValueError: the file is missing or no such file, or it holds tracks.
     """
     try:
         root = ET.parse(path).getroot()
     except (OSError, ET.ParseError) as error:
         raise ValueError(f"{path}: cannot be read as XML of CVAT: {error}") from None
+    if tracks := len(root.findall("track")):
+        raise ValueError(f"{path}: it holds tracks of a video ({tracks}), which are not read; export the task as "
+                         "CVAT for images 1.1, where each frame has its shapes")  # fmt: skip
     finished = root.findtext("meta/task/status") == "completed" or root.findtext("meta/job/status") == "completed"
     for image in root.iter("image"):
         size = int(image.get("height") or 0), int(image.get("width") or 0)

@@ -29,6 +29,20 @@ from seg_pipeline.segmentation.formats.label_tools.shapes import (
 
 LENGTH_BITS = (3, 4, 8, 16)
 IMAGE_KEYS = ("image", "img", "ocr", "photo")
+UNREAD = {"vector": "a polygon", "bitmask": "brush strokes"}
+"""Shapes that enclose pixels but are not read, and what to make of them."""
+NO_SHAPES = (
+    "choices",
+    "labels",
+    "textarea",
+    "taxonomy",
+    "rating",
+    "number",
+    "datetime",
+    "pairwise",
+    "ranker",
+    "relation",
+)
 MIN_KEYS = {"annotation_id", "annotator", "lead_time", "created_at", "updated_at"}
 
 
@@ -95,11 +109,12 @@ def read(path: Path) -> Iterator[Item]:
     """One item per annotation of a task, and one per task that has none or only predictions.
 
     Raises:
-        ValueError: the file is missing or no such export.
+        ValueError: the file is missing or no such export, or its tasks show several images.
     """
     tasks = read_json(path)
     if not is_export(tasks):
         raise ValueError(f"{path}: no export of Label Studio: expected a list of tasks with `data` and `annotations`")
+    _refuse_several_images(path, tasks)
     for task in tasks:
         file = _file(task)
         if "data" not in task:  # JSON-MIN
@@ -108,7 +123,7 @@ def read(path: Path) -> Iterator[Item]:
             flat = [{"value": one, **one} for one in found]
             yield _item(file, flat, "saved", task.get("annotator"), task.get("updated_at"))
             continue
-        given = task.get("annotations", task.get("completions")) or []
+        given = _annotations(task)
         for one in given:
             state: State = "cancelled" if one.get("was_cancelled") or one.get("skipped") else "saved"
             by = one.get("completed_by")
@@ -116,6 +131,21 @@ def read(path: Path) -> Iterator[Item]:
             yield _item(file, one.get("result") or [], state, by, one.get("updated_at") or one.get("created_at"))
         if not given:
             yield Item(file, [], state="unlabelled")
+
+
+def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
+    return task.get("annotations", task.get("completions")) or []
+
+
+def _refuse_several_images(path: Path, tasks: list[dict[str, Any]]) -> None:
+    results = (one for task in tasks for given in _annotations(task) for one in given.get("result") or [])
+    shown = {
+        (str(one.get("to_name")), one.get("item_index") or 0) for one in results if _kind(one) not in ("", "choice")
+    }
+    if len({name for name, _ in shown}) > 1 or any(index for _, index in shown):
+        places = ", ".join(f"{name} {index}" if index else name for name, index in sorted(shown))
+        raise ValueError(f"{path}: its tasks show several images ({places}), and which of them a shape lies on is not "
+                         "read; make a task of each image")  # fmt: skip
 
 
 def _file(task: dict[str, Any]) -> str:
@@ -127,24 +157,29 @@ def _file(task: dict[str, Any]) -> str:
 
 
 def _item(file: str, results: list[dict[str, Any]], state: State, by: Any, when: Any) -> Item:
-    labels: dict[Any, str] = {}
+    labels: dict[Any, list[str]] = {}
     for one in results:
         names = next((value for key, value in one.get("value", {}).items() if key.endswith("labels") and value), None)
         if names:
-            labels.setdefault(one.get("id", id(one)), str(names[0]))
+            labels.setdefault(one.get("id", id(one)), [*map(str, names)])
     drawn: dict[Any, Shape] = {}
     size = None
     for one in results:
         key, value = one.get("id", id(one)), one.get("value", {})
         if one.get("original_height"):
             size = int(one["original_height"]), int(one["original_width"])
-        kind = _kind(one, value)
+        kind = _kind(one)
         if kind and (key not in drawn or drawn[key].draw is None):
-            drawn[key] = _shape(labels.get(key), kind, value, int(one.get("image_rotation") or 0))
-    return Item(file, list(drawn.values()), size, state, str(by or ""), str(when or ""))
+            drawn[key] = _shape(kind, value, int(one.get("image_rotation") or 0))
+    named = ((shape, labels.get(key, [])) for key, shape in drawn.items())
+    # a region of several labels belongs to each of them
+    shapes = [one for shape, names in named for one in ([shape._replace(label=name) for name in names] or [shape])]
+    return Item(file, shapes, size, state, str(by or ""), str(when or ""))
 
 
-def _kind(one: dict[str, Any], value: dict[str, Any]) -> str:
+def _kind(one: dict[str, Any]) -> str:
+    """What a result shows; "" if it is no shape."""
+    value = one.get("value") or {}
     if "rle" in value:
         return "brush"
     if "points" in value:
@@ -153,13 +188,18 @@ def _kind(one: dict[str, Any], value: dict[str, Any]) -> str:
         return "ellipse"
     if "x" in value:
         return "rectangle" if value.get("height") and value.get("rotation") is not None else "key point"
-    return "choice" if one.get("type") == "choices" else ""
+    if "vertices" in value or "imageDataURL" in value:
+        return "vector" if "vertices" in value else "bitmask"
+    kind = str(one.get("type") or "")
+    return "choice" if kind == "choices" else "" if kind in NO_SHAPES else kind
 
 
-def _shape(label: str | None, kind: str, value: dict[str, Any], rotation: int) -> Shape:
+def _shape(kind: str, value: dict[str, Any], rotation: int) -> Shape:
     def draw(size: Size) -> np.ndarray:
         if rotation % 360:
             raise ValueError(f"its image was turned by {rotation} degrees in Label Studio, which is not read")
+        if kind in UNREAD:
+            raise ValueError(f"a {kind} is not read; make it {UNREAD[kind]}")
         height, width = size
         if kind == "brush":
             return decode_brush(value["rle"], size)
@@ -171,7 +211,8 @@ def _shape(label: str | None, kind: str, value: dict[str, Any], rotation: int) -
         down = value["y"] * height / 100, value["radiusY"] * height / 100
         return fill_ellipse(across[0], down[0], across[1], down[1], size)
 
-    return Shape(label, kind, draw if kind in ("brush", "polygon", "ellipse") else None)
+    masks = ("brush", "polygon", "ellipse", "bitmask", *(["vector"] if value.get("closed") else []))
+    return Shape(None, kind, draw if kind in masks else None)
 
 
 def write(folder: Path, pictures: Iterable[Picture], colours: dict[str, str], style: Style) -> None:

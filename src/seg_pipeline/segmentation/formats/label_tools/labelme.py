@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,9 @@ from seg_pipeline.segmentation.formats.label_tools.shapes import (
 from seg_pipeline.segmentation.formats.named_files import plain_path
 from seg_pipeline.segmentation.images.listing import list_files
 
+BACKGROUND = "_background_"
+"""Label of shapes that erase what was drawn before them; labelme paints one shape over the other."""
+
 
 def read(folder: Path) -> Iterator[Item]:
     """The JSON files of labelme below a folder; others are passed over."""
@@ -36,7 +39,23 @@ def read(folder: Path) -> Iterator[Item]:
         if isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content:
             height, width = content.get("imageHeight"), content.get("imageWidth")
             size = (int(height), int(width)) if height and width else None
-            yield Item(_image(folder, name, str(content["imagePath"])), [*map(_shape, content["shapes"])], size)
+            shapes = _erased([*map(_shape, content["shapes"])])
+            yield Item(_image(folder, name, str(content["imagePath"])), shapes, size)
+
+
+def _erased(shapes: list[Shape]) -> list[Shape]:
+    """Shapes without what background erases, and without background."""
+    kept: list[Shape] = []
+    for shape in shapes:
+        if shape.label == BACKGROUND and shape.draw:
+            kept = [one._replace(draw=one.draw and partial(_without, one.draw, shape.draw)) for one in kept]
+        else:
+            kept.append(shape)
+    return kept
+
+
+def _without(draw: Callable[[Size], np.ndarray], erased: Callable[[Size], np.ndarray], size: Size) -> np.ndarray:
+    return draw(size) & ~erased(size)
 
 
 def _image(folder: Path, name: str, given: str) -> str:

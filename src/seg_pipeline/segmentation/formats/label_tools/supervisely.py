@@ -60,10 +60,11 @@ def _bitmap(one: dict[str, Any], size: Size) -> np.ndarray:
         png = zlib.decompressobj().decompress(base64.b64decode(one["bitmap"]["data"]), most)
         image = Image.open(io.BytesIO(png))
         check_fits(image.size[::-1], size)
-        values = np.array(image.convert("RGBA"))
+        seen = "transparency" in image.info or image.mode in ("LA", "PA", "RGBA")
+        values = np.array(image.convert("RGBA"))[..., 3] if seen else np.array(image.convert("RGB")).max(axis=-1)
     except (OSError, zlib.error) as error:
         raise ValueError(f"its bitmap cannot be decoded: {error}") from None
-    return paste((values[..., 3] > 0) & (values[..., :3] > 0).any(axis=-1), left, top, size)
+    return paste(values > 0, left, top, size)
 
 
 def write(folder: Path, pictures: Iterable[Picture], colours: dict[str, str], _: Style) -> None:

@@ -34,27 +34,39 @@ def read(path: Path) -> Iterator[Item]:
     """The images of a JSON file; VIA does not say which of them anyone opened.
 
     Raises:
-        ValueError: the file is missing or none of VIA.
+        ValueError: the file is missing or none of VIA, or several attributes may name the class.
     """
     found = entries(read_json(path))
     if not found:
         raise ValueError(f"{path}: no annotations of VIA: expected entries with `filename` and `regions`")
     for one in found:
         regions = one["regions"]
-        shapes = [_shape(region) for region in (regions.values() if isinstance(regions, dict) else regions)]
+        regions = list(regions.values() if isinstance(regions, dict) else regions)
+        _refuse_unclear_class(path, regions)
+        shapes = [shape for region in regions for shape in _shapes(region)]
         yield Item(str(one["filename"]), shapes, state="saved" if shapes else "listed")
 
 
-def _shape(region: dict[str, Any]) -> Shape:
+def _refuse_unclear_class(path: Path, regions: list[dict[str, Any]]) -> None:
+    given = {key: None for region in regions for key in region.get("region_attributes") or {}}
+    if len(given) > 1 and not given.keys() & {*CLASS_KEYS}:
+        raise ValueError(f"{path}: regions have the attributes {', '.join(given)}, and none is called "
+                         f"{', '.join(CLASS_KEYS[:-1])} or {CLASS_KEYS[-1]}; rename the one "
+                         "that names the class")  # fmt: skip
+
+
+def _shapes(region: dict[str, Any]) -> list[Shape]:
+    """The shape of a region, once per class that it has."""
     given = region.get("region_attributes") or {}
-    key = next((key for key in CLASS_KEYS if key in given), next(iter(given), None))
-    value = given.get(key)
-    if isinstance(value, dict):  # of check boxes: {"crack": true}
-        value = next((name for name, on in value.items() if on), None) if sum(map(bool, value.values())) == 1 else None
+    key = next((key for key in CLASS_KEYS if key in given), next(iter(given), None) if len(given) == 1 else None)
+    value = given.get(key or "")
+    # of check boxes: {"crack": true}
+    names = [name for name, on in value.items() if on] if isinstance(value, dict) else [value]
     about = region.get("shape_attributes") or {}
     kind = str(about.get("name"))
     drawn = kind in ("polygon", "circle", "ellipse")
-    return Shape(str(value) if value else None, kind, (lambda size: _drawn(kind, about, size)) if drawn else None)
+    draw = (lambda size: _drawn(kind, about, size)) if drawn else None
+    return [Shape(None if name in (None, "") else str(name), kind, draw) for name in names or [None]]
 
 
 def _drawn(kind: str, about: dict[str, Any], size: Size) -> np.ndarray:
