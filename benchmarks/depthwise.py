@@ -11,7 +11,7 @@ import timm
 import torch
 from torch import nn
 
-from seg_pipeline.segmentation.models.depthwise import quicken
+from seg_pipeline.segmentation.models.depthwise import replace_slow_convolutions
 from seg_pipeline.segmentation.training.devices import pick_precision
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ def main() -> int:
         return side_by_side.report(side_by_side.Skipped(name, "this processor does not compute in bfloat16"))
     encoder = timm.create_model("tf_efficientnet_lite0", features_only=True)
     images = torch.rand(8, 3, 256, 256).contiguous(memory_format=torch.channels_last)
-    ours, theirs = step_of(quicken(copy.deepcopy(encoder)), images), step_of(encoder, images)
+    ours, theirs = step_of(replace_slow_convolutions(copy.deepcopy(encoder)), images), step_of(encoder, images)
     note = "forward and backward of the encoder, 8 images of 256 x 256"
     return side_by_side.report(side_by_side.compare(name, ours, theirs, limit=0.75, runs=7, note=note))
 

@@ -85,7 +85,7 @@ MODELS = {
     ),
     "transformer": (
         {"encoder": "tu-test_vit", "encoder_weights": None},
-        "training.model.architecture: 'unet' needs features of several sizes, and those of tu-test_vit have one",
+        "training.model.architecture: 'unet' needs features of several sizes, but those of tu-test_vit have one",
     ),
     "file": (
         {"encoder": "tu-test_convnext", "encoder_weights": "no/such.safetensors"},

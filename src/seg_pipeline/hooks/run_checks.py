@@ -144,7 +144,7 @@ def check_model(params: Any) -> None:
     """Raise UserError if a model is unknown, cannot be built, or cannot train on images of the input size."""
     log.info("checking the settings and the network; importing torch takes some seconds")
     from seg_pipeline.params import make_training_config
-    from seg_pipeline.segmentation.models.input_check import fewest_images
+    from seg_pipeline.segmentation.models.input_check import min_batch_size
     from seg_pipeline.segmentation.models.networks import check_names
     from seg_pipeline.segmentation.models.trained_weights import check_fit
     from seg_pipeline.segmentation.training.devices import pick_device
@@ -156,7 +156,7 @@ def check_model(params: Any) -> None:
         for names in _models(config, getattr(params, "hparam_search", None)):
             check_names(*names)
         check_fit(config, params.training.folds)
-        fewest = fewest_images(config)
+        fewest = min_batch_size(config)
         if batch != "auto" and (compute.processes == 1 or pick_device(compute.device).type == "cpu"):
             check_batch_norm(config, batch, fewest, compute.processes)
     except (ValueError, TypeError) as error:

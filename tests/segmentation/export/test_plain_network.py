@@ -6,7 +6,7 @@ from torch import nn
 from seg_pipeline.segmentation.export import formats
 from seg_pipeline.segmentation.export.formats import load_network, write_formats
 from seg_pipeline.segmentation.export.plain_network import AveragePool, Deployable, plain
-from seg_pipeline.segmentation.models.depthwise import QuickDepthwise
+from seg_pipeline.segmentation.models.depthwise import FastDepthwiseConv2d
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 
 
@@ -14,9 +14,9 @@ from seg_pipeline.segmentation.models.segmenter import Segmenter
 def test_the_default_network_of_plain_operations_gives_what_it_gave(config, channels):
     """EfficientNet-lite0 pads as TensorFlow does, by the size of the image."""
     model = Segmenter(config.changed({"model.decoder_channels": channels}), pretrained=False).eval()
-    assert any(isinstance(one, QuickDepthwise) for one in model.modules())
+    assert any(isinstance(one, FastDepthwiseConv2d) for one in model.modules())
     network = Deployable(model)
-    assert not any(isinstance(one, QuickDepthwise | Conv2dSame) for one in network.modules())
+    assert not any(isinstance(one, FastDepthwiseConv2d | Conv2dSame) for one in network.modules())
     images = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     with torch.inference_mode():
         torch.testing.assert_close(network(images), model(images), atol=1e-4, rtol=0)
@@ -34,7 +34,7 @@ def test_the_model_itself_stays_as_it_was(config):
     model = Segmenter(config, pretrained=False)
     Deployable(model)
     assert model.training
-    assert any(isinstance(one, QuickDepthwise) for one in model.modules())
+    assert any(isinstance(one, FastDepthwiseConv2d) for one in model.modules())
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 8, 12), (1, 3, 3, 7), (1, 1, 6, 1)])

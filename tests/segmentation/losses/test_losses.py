@@ -421,12 +421,12 @@ def test_two_ranks_have_the_loss_and_the_gradient_of_one_process(warm, tmp_path)
         (
             "multiclass",
             {"class_weights": [1.0, 0.0], "background": True},
-            r"^class_weights: expected numbers from 0 on, one of a class above 0, found \[1.0, 0.0\]$",
+            r"^class_weights: expected numbers of at least 0, and above 0 for some class, found \[1.0, 0.0\]$",
         ),
         (
             "multiclass",
             {"class_weights": [1.0, math.nan]},
-            r"^class_weights: expected numbers from 0 on, one of a class above 0, found \[1.0, nan\]$",
+            r"^class_weights: expected numbers of at least 0, and above 0 for some class, found \[1.0, nan\]$",
         ),
     ],
 )

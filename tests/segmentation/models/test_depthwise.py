@@ -6,7 +6,11 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from seg_pipeline.segmentation.models.depthwise import QuickDepthwise, _Depthwise, quicken
+from seg_pipeline.segmentation.models.depthwise import (
+    FastDepthwiseConv2d,
+    _DepthwiseConvolution,
+    replace_slow_convolutions,
+)
 
 
 @pytest.mark.parametrize(("size", "stride", "padding"), [(5, 1, 2), (5, 1, 0), (3, 2, 1), (3, 2, 0), (5, 2, 2)])
@@ -14,7 +18,7 @@ from seg_pipeline.segmentation.models.depthwise import QuickDepthwise, _Depthwis
 def test_gradients_are_those_of_torch(size, stride, padding, shape):
     torch.manual_seed(0)
     images, weight = torch.randn(2, 3, *shape, requires_grad=True), torch.randn(3, 1, size, size, requires_grad=True)
-    ours = _Depthwise.apply(images, weight, stride, padding)
+    ours = _DepthwiseConvolution.apply(images, weight, stride, padding)
     theirs = nn.functional.conv2d(images, weight, None, stride, padding, groups=3)
     torch.testing.assert_close(ours, theirs)
     grad = torch.randn_like(theirs)
@@ -30,8 +34,8 @@ def test_only_what_gains_is_replaced_and_weights_keep_their_names():
         nn.Conv2d(4, 4, 5, padding=2, bias=False),
     )
     plain = copy.deepcopy(net)
-    quick = quicken(net)
-    assert [isinstance(one, QuickDepthwise) for one in (quick[0], quick[1], quick[2][0], quick[3])] == [
+    quick = replace_slow_convolutions(net)
+    assert [isinstance(one, FastDepthwiseConv2d) for one in (quick[0], quick[1], quick[2][0], quick[3])] == [
         True, False, True, False
     ]  # fmt: skip
     assert list(quick.state_dict()) == list(plain.state_dict())
@@ -44,7 +48,7 @@ def test_an_encoder_trains_to_the_same_gradients_in_bfloat16():
     encoder = timm.create_model("tf_efficientnet_lite0", features_only=True)
     images = torch.rand(2, 3, 64, 96)
     gradients = []
-    for net in (encoder, quicken(copy.deepcopy(encoder))):
+    for net in (encoder, replace_slow_convolutions(copy.deepcopy(encoder))):
         with torch.autocast("cpu", torch.bfloat16):
             loss = sum(out.float().square().mean() for out in net(images))
         loss.backward()

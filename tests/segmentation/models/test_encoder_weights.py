@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from seg_pipeline.segmentation.models.input_check import fewest_images
+from seg_pipeline.segmentation.models.input_check import min_batch_size
 from seg_pipeline.segmentation.models.networks import build_model
 from seg_pipeline.segmentation.models.trained_weights import with_file_hashes
 from seg_pipeline.segmentation.settings.training import ComputeSettings
@@ -63,19 +63,19 @@ def test_one_channel_gets_the_sum_of_three(tmp_path):
 def test_what_does_not_fit_is_named(tmp_path, change, message):
     weights = change(timm.create_model("test_vit").state_dict())
     torch.save(dict(weights), path := str(tmp_path / "weights.pt"))
-    with pytest.raises(ValueError, match=re.escape(f"encoder_weights: {path} is not of tu-test_vit: {message}")):
+    with pytest.raises(ValueError, match=re.escape(f"encoder_weights: {path} does not fit tu-test_vit: {message}")):
         built("tu-test_vit", "dpt", path)
 
 
 def test_files_that_hold_no_weights(tmp_path, config):
     path = tmp_path / "weights.safetensors"
     with pytest.raises(ValueError, match="encoder_weights: there is no file"):
-        fewest_images(config.changed({"model.encoder_weights": str(path)}))
+        min_batch_size(config.changed({"model.encoder_weights": str(path)}))
     path.write_bytes(b"no")
     with pytest.raises(ValueError, match=r"weights.safetensors cannot be read"):
-        fewest_images(config.changed({"model.encoder_weights": str(path)}))
+        min_batch_size(config.changed({"model.encoder_weights": str(path)}))
     torch.save({"a": 1}, odd := str(tmp_path / "odd.pt"))
-    with pytest.raises(ValueError, match="holds more than weights by the name of their layer"):
+    with pytest.raises(ValueError, match="contains more than weights by layer name"):
         built("tu-test_convnext", weights=odd)
 
 
@@ -104,11 +104,11 @@ def test_patches_of_14_pixels_cover_16_of_the_image(size):
 @pytest.mark.parametrize(
     ("architecture", "encoder", "message"),
     [
-        ("unet", "tu-test_vit", "architecture: 'unet' needs features of several sizes, and those of tu-test_vit have "
-         "one, as in any plain vision transformer; set `training.model.architecture: dpt`"),
-        ("dpt", "tu-test_resnet", "architecture: 'dpt' takes plain vision transformers of timm, such as "
-         "tu-vit_small_patch16_dinov3, not tu-test_resnet; `training.model.architecture: unet` takes it"),
-        ("dpt", "resnet18", "not resnet18; `training"),
+        ("unet", "tu-test_vit", "architecture: 'unet' needs features of several sizes, but those of tu-test_vit have "
+         "one size, as in any plain vision transformer; set `training.model.architecture: dpt`"),
+        ("dpt", "tu-test_resnet", "architecture: 'dpt' needs a plain vision transformer of timm, such as "
+         "tu-vit_small_patch16_dinov3, not tu-test_resnet; for this encoder set `training.model.architecture: unet`"),
+        ("dpt", "resnet18", "not resnet18; for this encoder set `training"),
     ],
 )  # fmt: skip
 def test_encoders_that_an_architecture_does_not_take(architecture, encoder, message):
@@ -120,4 +120,4 @@ def test_encoders_that_an_architecture_does_not_take(architecture, encoder, mess
 def test_a_transformer_of_one_size_says_which(config):
     fixed = config.changed({"model.architecture": "dpt", "model.encoder": "tu-test_vit_relpos"})
     with pytest.raises(ValueError, match="160 x 160 would do"):
-        fewest_images(fixed)
+        min_batch_size(fixed)

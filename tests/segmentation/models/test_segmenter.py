@@ -69,7 +69,7 @@ def test_at_a_stride_logits_and_truth_are_of_the_same_pixels(config, cell, strid
     model.net = Ramp(cell)
     images = torch.zeros(1, 3, 64, 96, dtype=torch.uint8)
     truth = torch.stack(torch.meshgrid(torch.arange(64.0), torch.arange(96.0), indexing="ij"))
-    logits, seen = model.train()(images)[0], model.seen(truth)
+    logits, seen = model.train()(images)[0], model.subsample(truth)
     assert seen[0, :3, 0].tolist() == seen[1, 0, :3].tolist() == first
     assert logits.shape == seen.shape == (2, 64 // stride, 96 // stride)
     torch.testing.assert_close(logits[..., 1:-1, 1:-1], seen[..., 1:-1, 1:-1])  # beyond the last centre nothing rises

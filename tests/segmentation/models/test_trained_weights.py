@@ -11,7 +11,7 @@ import torch
 
 from seg_pipeline.segmentation.models import trained_weights
 from seg_pipeline.segmentation.models.segmenter import Segmenter
-from seg_pipeline.segmentation.models.trained_weights import image_hashes, load_start, read_models
+from seg_pipeline.segmentation.models.trained_weights import image_hashes, load_start_weights, read_models
 from seg_pipeline.segmentation.settings.training import ComputeSettings, StartSettings
 from seg_pipeline.segmentation.training.run import check_start, train
 from seg_pipeline.segmentation.training.state import start
@@ -62,7 +62,7 @@ def test_the_background_row_and_left_out_classes(config, tmp_path, caplog):
         rows = {}
         for background in (True, False):
             after = starting(replace(before, background=background, classes=("c", "a")), path)
-            load_start(model := Segmenter(after, pretrained=False), after)
+            load_start_weights(model := Segmenter(after, pretrained=False), after)
             rows[background] = model.state_dict()["net.segmentation_head.0.bias"]
     assert torch.equal(rows[True], old.state_dict()["net.segmentation_head.0.bias"][[0, 3, 1]])
     assert len(rows[False]) == 2
@@ -76,7 +76,7 @@ def test_cores_of_objects_go_with_their_class(config, tmp_path):
     path = str(tmp_path / "old.pt")
     torch.save({"models": [{"config": before.to_dict(), "model": old.state_dict()}]}, path)
     after = starting(replace(before, classes=("b",)), path)
-    load_start(model := Segmenter(after, pretrained=False), after)
+    load_start_weights(model := Segmenter(after, pretrained=False), after)
     assert torch.equal(model.state_dict()[HEAD], old.state_dict()[HEAD][[1, 3]])
 
 
@@ -85,7 +85,7 @@ def test_cores_of_objects_go_with_their_class(config, tmp_path):
     [
         ({"model.architecture": "fpn", "model.decoder_channels": None},
          "`training.model.architecture` is fpn, there unet; `training.model.decoder_channels` is None, there "
-         "[16, 8, 8, 8]. Set what the checkpoint has"),
+         "[16, 8, 8, 8]. Use the checkpoint's settings"),
         ({"input.channels": "grey"}, "`training.input.channels` is grey, there rgb"),
         ({"task": "multiclass"}, "`dataset.task` is multiclass, there multilabel"),
     ],
@@ -101,7 +101,7 @@ def test_what_does_not_fit_is_named_with_both_values(manifest, config, trained, 
     ("content", "message"),
     [
         (None, "`training.start_from`: there is no file {path}"),
-        ([1], "`training.start_from`: {path} is not the `checkpoint.pt` of a training (AttributeError"),
+        ([1], "`training.start_from`: {path} is not the `checkpoint.pt` of a training run (AttributeError"),
         ({"models": []}, "(AssertionError: it has no trained model)"),
     ],
 )
@@ -138,7 +138,7 @@ def test_a_checkpoint_without_images_is_used_with_a_warning(manifest, config, tr
     path = str(tmp_path / "old.pt")
     torch.save({"members": [{"config": config.to_dict(), "model": trained.weights}]}, path)
     check_start(manifest, starting(config, path), folds=None, allowed=False)
-    assert "is of an older version and does not record its images" in caplog.text
+    assert "comes from an older version that did not record its images" in caplog.text
 
 
 def test_the_images_of_all_trainings_in_a_row_are_remembered(manifest, config, trained):
@@ -154,7 +154,7 @@ def test_the_normalisation_is_that_of_the_checkpoint_unless_set_otherwise(manife
     with caplog.at_level(logging.INFO):
         kept = next(train(manifest, starting(changed, trained.path), COMPUTE)).last["current"]["config"]["input"]
     assert (kept["normalisation"], kept["window"], kept["statistics"]) == ("percentile", None, None)
-    assert f"normalisation: percentile, of {trained.path} (set: training (2, 98))" in caplog.text.replace(
+    assert f"normalisation: percentile, from {trained.path} (configured: training (2, 98))" in caplog.text.replace(
         "[2, 98]", "(2, 98)"
     )
     own = starting(changed, trained.path, keep_normalisation=False)

@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from seg_pipeline.segmentation.search import search, trials
-from seg_pipeline.segmentation.search.study import only_search, open_storage
+from seg_pipeline.segmentation.search.study import lock_study, open_storage
 from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, TpeSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -140,7 +140,7 @@ def test_a_search_killed_at_every_point_trains_each_cell_once_and_ends_with_the_
 @pytest.mark.slow
 def test_two_processes_one_of_them_killed_give_the_same_table_as_one(scans, config, tmp_path, whole, monkeypatch):
     killed = []
-    begin = trials.TrialRunner._begin
+    begin = trials.TrialRunner._start
 
     def kill_once(self, running, *begun):
         begin(self, running, *begun)
@@ -166,7 +166,7 @@ def test_a_second_search_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     ready, tell = os.pipe()
     owner = os.fork()
     if owner == 0:
-        with only_search(tmp_path, None):
+        with lock_study(tmp_path, None):
             os.write(tell, b"1")
             time.sleep(60)
         os._exit(0)
@@ -174,13 +174,13 @@ def test_a_second_search_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
         os.read(ready, 1)
         with (
             pytest.raises(ValueError, match=rf"another search \(process {owner}\) is using this study; wait for it"),
-            only_search(tmp_path, None),
+            lock_study(tmp_path, None),
         ):
             pass
     finally:
         os.kill(owner, signal.SIGKILL)
         os.waitpid(owner, 0)
-    with only_search(tmp_path, None):
+    with lock_study(tmp_path, None):
         assert (tmp_path / "search.lock").read_text() == str(os.getpid())
 
 

@@ -156,13 +156,13 @@ def test_two_searchers_on_one_study_lose_and_repeat_no_trial(server, run, search
 
 @pytest.mark.slow
 def test_a_trial_whose_search_is_killed_is_begun_again_by_another(server, searcher, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "BEAT", 1)
-    monkeypatch.setattr(study, "SILENCE", 3)
+    monkeypatch.setattr(study, "HEARTBEAT_SECONDS", 1)
+    monkeypatch.setattr(study, "GRACE_SECONDS", 3)
 
     def take_long(number):
         if number == 1:
             wait_for(tmp_path / "one.txt")
-            time.sleep(4)  # longer than SILENCE, but alive
+            time.sleep(4)  # longer than GRACE_SECONDS, but alive
 
     long = searcher("two", 4, take_long)
     dying = searcher("one", 4, before=lambda _: os.kill(os.getpid(), signal.SIGKILL))
@@ -178,7 +178,7 @@ def test_a_trial_whose_search_is_killed_is_begun_again_by_another(server, search
 
 @pytest.mark.slow
 def test_a_search_that_is_killed_goes_on_on_another_machine(server, run, searcher, tmp_path, monkeypatch):
-    monkeypatch.setattr(study, "SILENCE", 1)
+    monkeypatch.setattr(study, "GRACE_SECONDS", 1)
     whole = run(Actor(), "whole", 2, None)
     process = searcher("one", 2, before=lambda number: number == 4 and os.kill(os.getpid(), signal.SIGKILL))
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
@@ -204,7 +204,7 @@ def test_a_database_that_goes_away_costs_no_trial(server, run, caplog):
 
     actor = Actor(go_away)
     table = run(actor, "one", 3, server.url)
-    assert "the database of the search does not answer" in caplog.text
+    assert "the search's database does not respond" in caplog.text
     assert len(actor.trained) == whole["trial"].nunique()
     assert_each_trained_once(server.url, table, whole)
 

@@ -58,7 +58,7 @@ def test_the_score_of_a_point_is_the_mean_of_all_its_repeats(config):
         record(0.3, [0.9], repeat=1, state="diverged"),
     )
     found = points(trials, LAST_TWO)
-    assert found[[RATE, "repeats", "sound"]].values.tolist() == [[0.1, 2, True], [0.3, 2, False]]
+    assert found[[RATE, "repeats", "complete"]].values.tolist() == [[0.1, 2, True], [0.3, 2, False]]
     assert found[["score", "low", "high"]].iloc[0].tolist() == pytest.approx([0.6, 0.5, 0.7])
     assert best_point(found)[RATE] == 0.1
 

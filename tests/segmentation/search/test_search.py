@@ -5,7 +5,7 @@ import math
 import pytest
 
 from seg_pipeline.segmentation.search import best_hyperparameters, search, trials
-from seg_pipeline.segmentation.search.grid import beyond, log_spaced
+from seg_pipeline.segmentation.search.grid import log_spaced, values_beyond_edge
 from seg_pipeline.segmentation.settings.search import GridSettings, PoolSettings, Range, TpeSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.training.processes import OutOfMemory, TrainingFailed
@@ -110,7 +110,7 @@ def test_without_extension_the_edge_is_only_reported(run, actor, config):
     ],
 )
 def test_beyond(values, side, more):
-    assert beyond(values, side) == more
+    assert values_beyond_edge(values, side) == more
 
 
 def test_log_spaced():

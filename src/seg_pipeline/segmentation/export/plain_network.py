@@ -8,7 +8,7 @@ from timm.layers import Conv2dSame  # type: ignore[attr-defined]
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from seg_pipeline.segmentation.models.depthwise import QuickDepthwise
+from seg_pipeline.segmentation.models.depthwise import FastDepthwiseConv2d
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 
 
@@ -82,7 +82,7 @@ def _mean_of_bins(number: int, length: int) -> Tensor:
 def plain(module: nn.Module) -> nn.Module:
     """Replace the parts of ``module`` that exporters cannot follow, or only slowly; equal for sides of 32, 64, ..."""
     for name, child in module.named_children():
-        if isinstance(child, QuickDepthwise | Conv2dSame):
+        if isinstance(child, FastDepthwiseConv2d | Conv2dSame):
             setattr(module, name, _plain_convolution(child))
         elif isinstance(child, nn.Hardtanh):  # ReLU6 among them
             setattr(module, name, Clamp(child.min_val, child.max_val))

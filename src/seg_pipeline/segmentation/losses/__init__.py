@@ -3,7 +3,7 @@
 Axes: B images, K channels of the logits, C classes, H rows, W columns. Logits are float (B, K, H, W) of any
 precision; sums are taken in float32, because bfloat16's 8 bits cannot hold a sum over a million pixels. The ground
 truth is uint8: for ``multilabel`` (B, C, H, W) of 0, 1 and ``IGNORE``; for ``multiclass`` (B, H, W), the channel of
-each pixel or ``IGNORE``. Ignored pixels count nowhere; the loss of a batch of ignored pixels is 0.
+each pixel or ``IGNORE``. Ignored pixels have no effect; the loss of a batch of ignored pixels is 0.
 
 Every term except Lovász is a ratio of sums over pixels. In distributed training these sums are global: each rank
 computes the loss of the global batch, and the mean of the ranks' gradients is exactly the gradient of a single

@@ -65,7 +65,7 @@ class Loss:
         return BatchSums(kind.pixel_weights(truth, weights).sum(), len(truth))
 
     def _channel_weights(self, num_channels: int, device: torch.device) -> Tensor:
-        """Copied to a device once: a copy in every step would make the host wait for the device."""
+        """Class weights on the device, copied once, because a copy per step would make the host wait for the device."""
         if self.class_weights is not None and len(self.class_weights) != num_channels:
             raise ValueError(
                 f"class_weights: {len(self.class_weights)} numbers, but the network has {num_channels} channels; "
@@ -141,8 +141,8 @@ def _check_terms(task: str, terms: Mapping[str, float]) -> None:
         raise ValueError(f"loss terms: none given; expected weights of some of {known}, or null for the default")
     if unknown := [name for name in terms if name not in TERMS[task]]:
         raise ValueError(f"loss terms: {', '.join(unknown)} not known for task {task!r}; expected some of {known}")
-    if wrong := {name: weight for name, weight in terms.items() if not 0 < weight < math.inf}:
-        raise ValueError(f"loss terms: expected weights above 0, found {wrong}; leave out what should not count")
+    if invalid := {name: weight for name, weight in terms.items() if not 0 < weight < math.inf}:
+        raise ValueError(f"loss terms: expected weights above 0, found {invalid}; leave out what should not count")
 
 
 def _check_weights(class_weights: Sequence[float] | None, background: bool) -> None:
@@ -150,5 +150,5 @@ def _check_weights(class_weights: Sequence[float] | None, background: bool) -> N
         return
     if not all(0 <= weight < math.inf for weight in class_weights) or not any(class_weights[int(background) :]):
         raise ValueError(
-            f"class_weights: expected numbers from 0 on, one of a class above 0, found {list(class_weights)}"
+            f"class_weights: expected numbers of at least 0, and above 0 for some class, found {list(class_weights)}"
         )

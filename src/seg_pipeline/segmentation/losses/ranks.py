@@ -11,8 +11,8 @@ from torch.autograd.function import once_differentiable
 
 def num_ranks() -> int:
     """Number of processes that train together; 1 without gradients, when each rank validates its own batches."""
-    together = torch.is_grad_enabled() and dist.is_available() and dist.is_initialized()
-    return dist.get_world_size() if together else 1
+    distributed = torch.is_grad_enabled() and dist.is_available() and dist.is_initialized()
+    return dist.get_world_size() if distributed else 1
 
 
 def global_sum(local: Tensor) -> Tensor:

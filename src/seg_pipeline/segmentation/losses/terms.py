@@ -24,9 +24,9 @@ def focal(batch: Batch, *, gamma: float) -> Tensor:
     Source: Lin et al. 2017 (arXiv:1708.02002); class weights replace its alpha. For multiclass, p is the
     softmax probability of the pixel's channel.
     """
-    # Not exactly 0: there x^gamma has an infinite slope for gamma < 1, and infinity times 0 is NaN.
-    wrong = (1 - (-batch.cross_entropy).exp()).clamp(min=1e-7)
-    return _pixel_mean(batch, wrong**gamma * batch.cross_entropy)
+    # Above 0, because for gamma < 1 the slope of x^gamma is infinite at 0, and infinity times 0 is NaN.
+    error = (1 - (-batch.cross_entropy).exp()).clamp(min=1e-7)
+    return _pixel_mean(batch, error**gamma * batch.cross_entropy)
 
 
 def tversky(batch: Batch, *, beta: float) -> Tensor:
@@ -50,30 +50,31 @@ def lovasz(batch: Batch) -> Tensor:
     """Mean over the classes that the batch shows of the Lovász extension of 1 - IoU.
 
     Source: Berman et al. 2018 (arXiv:1705.08790): Lovász-Softmax for ``multiclass``, Lovász hinge for
-    ``multilabel``. It is no ratio of sums: with several ranks it is the mean of the ranks' own values.
+    ``multilabel``. It is not a ratio of sums: with several ranks it is the mean of the ranks' values.
     """
     error, positive = batch.errors()
-    order = _descending(error.detach())
+    order = _descending_order(error.detach())
     error, positive = error.gather(1, order), positive.gather(1, order)
-    actual, found = positive.sum(1, keepdim=True), positive.cumsum(1)
-    seen = torch.arange(1, error.shape[1] + 1, device=error.device)
-    loss = 1 - (actual - found) / (actual + seen - found)  # 1 - IoU, were the first pixels wrong and the rest right
+    actual, true_pos = positive.sum(1, keepdim=True), positive.cumsum(1)
+    num_predicted = torch.arange(1, error.shape[1] + 1, device=error.device)
+    # 1 - IoU if the pixels up to each place were wrong and the rest right
+    loss = 1 - (actual - true_pos) / (actual + num_predicted - true_pos)
     step = loss.diff(dim=1, prepend=torch.zeros_like(actual))
     weight = batch.class_weights * (actual[:, 0] > 0)
-    return global_sum(_share(((error * step).sum(1) * weight).sum(), weight.sum())) / num_ranks()
+    return global_sum(_safe_divide(((error * step).sum(1) * weight).sum(), weight.sum())) / num_ranks()
 
 
 def _pixel_mean(batch: Batch, values: Tensor) -> Tensor:
     """Weighted mean over the known pixels of all ranks."""
-    return _share(*global_sum(torch.stack([(values * batch.weight).sum(), batch.total_weight])))
+    return _safe_divide(*global_sum(torch.stack([(values * batch.weight).sum(), batch.total_weight])))
 
 
-def _share(part: Tensor, whole: Tensor) -> Tensor:
+def _safe_divide(part: Tensor, whole: Tensor) -> Tensor:
     """``part / whole``; 0, not NaN, where both are 0."""
     return part / whole.clamp(min=torch.finfo(whole.dtype).tiny)
 
 
-def _descending(values: Tensor) -> Tensor:
+def _descending_order(values: Tensor) -> Tensor:
     """Order of each row; on CPU by NumPy, which takes a fifth of torch's time."""
     if values.device.type == "cpu":
         return torch.from_numpy(np.argsort(-values.numpy(), axis=1))

@@ -1,4 +1,4 @@
-"""Networks: any architecture and encoder, and the segmenter that joins a network to its input and output."""
+"""Networks: any architecture and encoder, and the segmenter that adds their preprocessing and postprocessing."""
 
 import lazy_loader
 

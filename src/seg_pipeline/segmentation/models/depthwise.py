@@ -1,8 +1,8 @@
 """Faster bfloat16 gradients of depthwise convolutions on the CPU.
 
 For 5x5 kernels and strides of 2, oneDNN (torch 2.14, on a processor with avx512_bf16) falls back to a reference kernel
-in the backward pass, which takes 72 % of a training step of EfficientNet-lite0. Here the same gradients are composed
-of convolutions with fast kernels; ``benchmarks/depthwise.py`` measures the gain.
+in the backward pass, which takes 72 % of a training step of EfficientNet-lite0. This module computes the same
+gradients with convolutions that have fast kernels; ``benchmarks/depthwise.py`` measures the gain.
 """
 
 from typing import Any
@@ -17,17 +17,17 @@ from torch.nn import functional as F
 INPUT, WEIGHT = [True, False, False], [False, True, False]
 
 
-def quicken(module: nn.Module) -> nn.Module:
+def replace_slow_convolutions(module: nn.Module) -> nn.Module:
     """Replace the slow convolutions within ``module``; names and weights do not change."""
     for name, child in module.named_children():
-        if _gains(child):
-            setattr(module, name, QuickDepthwise(child))  # type: ignore[arg-type]
+        if _has_slow_gradient(child):
+            setattr(module, name, FastDepthwiseConv2d(child))  # type: ignore[arg-type]
         else:
-            quicken(child)
+            replace_slow_convolutions(child)
     return module
 
 
-def _gains(module: nn.Module) -> bool:
+def _has_slow_gradient(module: nn.Module) -> bool:
     return (
         isinstance(module, nn.Conv2d)
         and type(module) in (nn.Conv2d, Conv2dSame)
@@ -38,7 +38,7 @@ def _gains(module: nn.Module) -> bool:
     )
 
 
-class QuickDepthwise(nn.Conv2d):
+class FastDepthwiseConv2d(nn.Conv2d):
     """The same convolution, with faster gradients under CPU autocast."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -59,11 +59,11 @@ class QuickDepthwise(nn.Conv2d):
             images = pad_same(images, self.kernel_size, self.stride)  # type: ignore[arg-type]
         if images.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
-            return _Depthwise.apply(images.to(dtype), self.weight.to(dtype), self.stride[0], self.padding[0])
+            return _DepthwiseConvolution.apply(images.to(dtype), self.weight.to(dtype), self.stride[0], self.padding[0])
         return super().forward(images)
 
 
-class _Depthwise(Function):
+class _DepthwiseConvolution(Function):
     """Depthwise convolution of images (B, C, H, W) with kernels (C, 1, k, k)."""
 
     @staticmethod
@@ -79,40 +79,44 @@ class _Depthwise(Function):
         stride, padding, size = ctx.stride, ctx.padding, weight.shape[-1]
         grad = grad.contiguous(memory_format=torch.channels_last)
         if stride == 1:
-            to_images = _gradients(grad, images, weight, 1, padding, INPUT)[0]
-            to_weight = _weight_of_5x5(grad, images, weight, padding)
+            image_grad = _gradients(grad, images, weight, 1, padding, INPUT)[0]
+            weight_grad = _weight_gradient_5x5(grad, images, weight, padding)
         elif size == 3:
-            spread = _spread(grad, images, stride, padding, size)
-            to_images = _gradients(spread, images, weight, 1, padding, INPUT)[0]
-            to_weight = _gradients(grad, images, weight, stride, padding, WEIGHT)[1]
+            dilated = _dilate(grad, images, stride, padding, size)
+            image_grad = _gradients(dilated, images, weight, 1, padding, INPUT)[0]
+            weight_grad = _gradients(grad, images, weight, stride, padding, WEIGHT)[1]
         else:  # oneDNN's float32 kernel is fast
-            wanted = [True, True, False]
-            to_images, to_weight, _ = _gradients(grad.float(), images.float(), weight.float(), stride, padding, wanted)
-        return to_images.to(images.dtype), to_weight.to(weight.dtype), None, None
+            output_mask = [True, True, False]
+            image_grad, weight_grad, _ = _gradients(
+                grad.float(), images.float(), weight.float(), stride, padding, output_mask
+            )
+        return image_grad.to(images.dtype), weight_grad.to(weight.dtype), None, None
 
 
-def _gradients(grad: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int, wanted: list[bool]) -> Any:
-    where = [stride] * 2, [padding] * 2, [1, 1]
-    return torch.ops.aten.convolution_backward(grad, images, weight, None, *where, False, [0, 0], len(weight), wanted)
+def _gradients(grad: Tensor, images: Tensor, weight: Tensor, stride: int, padding: int, output_mask: list[bool]) -> Any:
+    geometry = [stride] * 2, [padding] * 2, [1, 1]
+    return torch.ops.aten.convolution_backward(
+        grad, images, weight, None, *geometry, False, [0, 0], len(weight), output_mask
+    )
 
 
-def _spread(grad: Tensor, images: Tensor, stride: int, padding: int, size: int) -> Tensor:
-    """The gradient as a convolution of stride 1 would give it: zeros between the strided values."""
+def _dilate(grad: Tensor, images: Tensor, stride: int, padding: int, size: int) -> Tensor:
+    """Insert zeros between the gradients, as if the convolution had stride 1."""
     height, width = (side + 2 * padding - size + 1 for side in images.shape[-2:])
     shape = (*grad.shape[:2], height, width)
-    spread = torch.empty(shape, dtype=grad.dtype, memory_format=torch.channels_last).zero_()
-    spread[:, :, ::stride, ::stride] = grad
-    return spread
+    dilated = torch.empty(shape, dtype=grad.dtype, memory_format=torch.channels_last).zero_()
+    dilated[:, :, ::stride, ::stride] = grad
+    return dilated
 
 
-def _weight_of_5x5(grad: Tensor, images: Tensor, weight: Tensor, padding: int) -> Tensor:
-    """Gradient of a 5x5 kernel, composed of those of four 3x3 kernels that overlap in one row and column."""
-    padded, part = F.pad(images, [padding] * 4), weight[..., :3, :3].contiguous()
+def _weight_gradient_5x5(grad: Tensor, images: Tensor, weight: Tensor, padding: int) -> Tensor:
+    """Gradient of a 5x5 kernel, assembled from four 3x3 kernels that overlap in one row and column."""
+    padded, kernel = F.pad(images, [padding] * 4), weight[..., :3, :3].contiguous()
     height, width = (side + 2 for side in grad.shape[-2:])
     result = torch.empty_like(weight)
     for row in (0, 2):
         for column in (0, 2):
-            seen = padded[:, :, row : row + height, column : column + width]
-            seen = seen.contiguous(memory_format=torch.channels_last)
-            result[:, :, row : row + 3, column : column + 3] = _gradients(grad, seen, part, 1, 0, WEIGHT)[1]
+            window = padded[:, :, row : row + height, column : column + width]
+            window = window.contiguous(memory_format=torch.channels_last)
+            result[:, :, row : row + 3, column : column + 3] = _gradients(grad, window, kernel, 1, 0, WEIGHT)[1]
     return result

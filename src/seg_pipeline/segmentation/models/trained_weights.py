@@ -1,4 +1,4 @@
-"""Start a training from the weights of an earlier one: what must fit, the rows of the head, images seen before."""
+"""Start a training from the weights of an earlier one: check that they fit, and detect images they have seen."""
 
 import hashlib
 import logging
@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from seg_pipeline.segmentation.models.encoder_weights import is_file
+from seg_pipeline.segmentation.models.encoder_weights import is_weight_file
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.settings.plain_values import to_plain, tupled
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -29,7 +29,7 @@ def read_models(path: str) -> list[dict[str, Any]]:
     """The models of a checkpoint, one or one per fold: config, weights (model) and, in newer ones, images.
 
     Raises:
-        ValueError: the file is missing, or no checkpoint with a trained model.
+        ValueError: the file is missing or is no checkpoint with a trained model.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -40,15 +40,15 @@ def read_models(path: str) -> list[dict[str, Any]]:
     except FileNotFoundError:
         raise ValueError(f"`training.start_from`: there is no file {path}") from None
     except Exception as error:  # torch names no common error, and a foreign file may hold anything
-        told = f"{type(error).__name__}: {error}".partition("\n")[0]
+        message = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(
-            f"`training.start_from`: {path} is not the `checkpoint.pt` of a training ({told:.200})"
+            f"`training.start_from`: {path} is not the `checkpoint.pt` of a training run ({message:.200})"
         ) from error
     return models
 
 
 def check_fit(config: TrainingConfig, folds: int | None) -> None:
-    """Check that the network of ``config`` can take over the weights that it starts from, if any.
+    """Check that the weights that ``config`` starts from, if any, fit its network.
 
     Raises:
         ValueError: a setting differs (the message has both values), the checkpoint has neither one model nor one per
@@ -62,14 +62,18 @@ def check_fit(config: TrainingConfig, folds: int | None) -> None:
             f"`training.start_from`: {config.start.checkpoint} has {len(models)} models, one per fold, and "
             f"`training.folds` is {folds or 'null'}; set `training.folds: {len(models)}` or start from one model"
         )
-    theirs = models[0]["config"]
-    values = {f"training.{name}": (config.value(name), _value(theirs, name)) for name in MUST_FIT}
-    values["dataset.task"] = config.task, theirs["task"]
-    unlike = [f"`{name}` is {mine}, there {there}" for name, (mine, there) in values.items() if mine != there]
-    if unlike:
+    saved = models[0]["config"]
+    values = {f"training.{name}": (config.value(name), _value(saved, name)) for name in MUST_FIT}
+    values["dataset.task"] = config.task, saved["task"]
+    differences = [
+        f"`{name}` is {current}, there {previous}"
+        for name, (current, previous) in values.items()
+        if current != previous
+    ]
+    if differences:
         raise ValueError(
-            f"`training.start_from`: the weights of {config.start.checkpoint} do not fit: {'; '.join(unlike)}. Set "
-            "what the checkpoint has, or `training.start_from: null`"
+            f"`training.start_from`: the weights of {config.start.checkpoint} do not fit: {'; '.join(differences)}. "
+            "Use the checkpoint's settings, or set `training.start_from: null`"
         )
 
 
@@ -79,9 +83,11 @@ def _value(config: dict[str, Any], name: str) -> Any:
 
 
 def with_file_hashes(config: TrainingConfig) -> TrainingConfig:
-    """The config with the SHA-256 of the file whose weights it starts from: another file makes another config."""
+    """The config with the SHA-256 of the file whose weights it starts from, so that another file is a difference."""
     start, weights = config.start.checkpoint, config.model.encoder_weights
-    named = {"start.checkpoint": start} if start else {"model.encoder_weights": weights} if is_file(weights) else {}
+    named = (
+        {"start.checkpoint": start} if start else {"model.encoder_weights": weights} if is_weight_file(weights) else {}
+    )
     files = {}
     for setting, path in named.items():
         try:
@@ -99,59 +105,63 @@ def _start_model(config: TrainingConfig) -> dict[str, Any]:
 
 
 def with_start_normalisation(config: TrainingConfig) -> TrainingConfig:
-    """The config with the normalisation of the checkpoint that it starts from, unless it is to have its own."""
+    """The config with the normalisation of the checkpoint that it starts from, unless it keeps its own."""
     if config.start.checkpoint is None:
         return config
-    theirs = _start_model(config)["config"]["input"]
-    mine = to_plain({name: getattr(config.input, name) for name in NORMALISATION})
-    one, other = (
+    saved = _start_model(config)["config"]["input"]
+    configured = to_plain({name: getattr(config.input, name) for name in NORMALISATION})
+    configured_text, saved_text = (
         " ".join(str(values[name]) for name in NORMALISATION[:2] if values.get(name) is not None)
-        for values in (mine, theirs)
+        for values in (configured, saved)
     )
     if not config.start.keep_normalisation:
-        log.info("normalisation: %s, as set; %s has %s", one, config.start.checkpoint, other)
+        log.info("normalisation: %s, as set; %s has %s", configured_text, config.start.checkpoint, saved_text)
         return config
     log.info(
-        "normalisation: %s, of %s (set: %s); `training.keep_normalisation: false` takes what is set",
-        *(other, config.start.checkpoint, one),
+        "normalisation: %s, from %s (configured: %s); `training.keep_normalisation: false` uses the configured one",
+        *(saved_text, config.start.checkpoint, configured_text),
     )
-    kept = {name: tupled(theirs.get(name)) for name in NORMALISATION}
+    kept = {name: tupled(saved.get(name)) for name in NORMALISATION}
     return replace(config, input=replace(config.input, **kept))
 
 
 @torch.no_grad()
-def load_start(model: Segmenter, config: TrainingConfig) -> None:
+def load_start_weights(model: Segmenter, config: TrainingConfig) -> None:
     """Copy into ``model`` the weights that ``config`` starts from.
 
-    Rows of the head go by the name of their class; those of classes that the checkpoint does not have stay as they
-    are, and those of classes that ``config`` does not have are left out.
+    The head's rows are matched by class name. Rows of classes that the checkpoint lacks keep their initial values, and
+    rows of classes that ``config`` lacks are left out.
 
     Raises:
         ValueError: a weight is missing, unknown or of another shape.
     """
-    saved, own = _start_model(config), model.state_dict()
-    before, now = _channels(saved["config"]), _channels(config.to_dict())
-    pairs = [(now.index(name), row) for row, name in enumerate(before) if name in now]
-    last = [name for name in own if name.startswith(HEAD)][-1].rpartition(".")[0]
-    wrong = [f"{name} is missing" for name in own if name not in saved["model"]]
+    saved, weights = _start_model(config), model.state_dict()
+    saved_channels, channels = _channels(saved["config"]), _channels(config.to_dict())
+    pairs = [(channels.index(name), row) for row, name in enumerate(saved_channels) if name in channels]
+    head = [name for name in weights if name.startswith(HEAD)][-1].rpartition(".")[0]
+    mismatches = [f"{name} is missing" for name in weights if name not in saved["model"]]
     for name, value in saved["model"].items():
-        is_head = name.rpartition(".")[0] == last
-        expected = (*([len(before)] if is_head else own[name].shape[:1]), *own[name].shape[1:]) if name in own else None
+        is_head = name.rpartition(".")[0] == head
+        expected = (
+            (*([len(saved_channels)] if is_head else weights[name].shape[:1]), *weights[name].shape[1:])
+            if name in weights
+            else None
+        )
         if expected != tuple(value.shape):
-            wrong.append(f"{name} is {tuple(value.shape)}, expected {expected or 'nothing of this name'}")
+            mismatches.append(f"{name} is {tuple(value.shape)}, expected {expected or 'nothing of this name'}")
         elif is_head:
-            for row, there in pairs:
-                own[name][row] = value[there]
+            for row, saved_row in pairs:
+                weights[name][row] = value[saved_row]
         elif config.start.keep_normalisation or name not in ("mean", "std"):
-            own[name].copy_(value)
-    if wrong:
-        raise ValueError(f"`training.start_from`: {config.start.checkpoint}: {'; '.join(wrong[:5])}")
-    fresh, dropped = [set(one) - set(other) for one, other in ((now, before), (before, now))]
-    log.info("weights of %s%s%s", config.start.checkpoint, _told("new", fresh), _told("left out", dropped))
+            weights[name].copy_(value)
+    if mismatches:
+        raise ValueError(f"`training.start_from`: {config.start.checkpoint}: {'; '.join(mismatches[:5])}")
+    added, dropped = [set(one) - set(other) for one, other in ((channels, saved_channels), (saved_channels, channels))]
+    log.info("weights of %s%s%s", config.start.checkpoint, _class_list("new", added), _class_list("left out", dropped))
 
 
-def _told(what: str, classes: set[str]) -> str:
-    return f"; {what}: {', '.join(sorted(name or 'background' for name in classes))}" if classes else ""
+def _class_list(title: str, classes: set[str]) -> str:
+    return f"; {title}: {', '.join(sorted(name or 'background' for name in classes))}" if classes else ""
 
 
 def _channels(config: dict[str, Any]) -> list[str]:
@@ -169,25 +179,25 @@ def seen_images(manifest: pd.DataFrame, config: TrainingConfig) -> Images:
 
 
 def image_hashes(rows: pd.DataFrame) -> pd.Series:
-    """The first 8 bytes of each image's content hash, int64; without blank images, which are all equal."""
+    """The first 8 bytes of each image's content hash, int64; without blank images, which all have the same hash."""
     hashes = rows.loc[rows["intensity_min"] < rows["intensity_max"], "content_hash"]
     return hashes.map(lambda one: int(one[:16], 16)).astype("uint64").astype("int64")
 
 
-def seen_before(manifest: pd.DataFrame, config: TrainingConfig) -> list[str]:
-    """Describe the images that the checkpoint of ``config`` has seen: test images at all, val images in training."""
+def find_leaks(manifest: pd.DataFrame, config: TrainingConfig) -> list[str]:
+    """Describe the test images that the checkpoint of ``config`` has seen, and the val images that it trained on."""
     images = _start_model(config).get("images")
     if images is None:
         log.warning(
-            "%s is of an older version and does not record its images: test and validation images that it has trained "
-            "on go unnoticed",
+            "%s comes from an older version that did not record its images, so it cannot be checked whether it has "
+            "trained on test or validation images",
             config.start.checkpoint,
         )
         return []
-    hashes, found = image_hashes(manifest), []
-    for split, before in (("test", ("train", "val")), ("val", ("train",))):
-        known = hashes[hashes.isin(torch.cat([images[name] for name in before]).numpy())].index
-        ids = manifest.loc[known].query("split == @split")["image_id"]
+    hashes, leaks = image_hashes(manifest), []
+    for split, seen_splits in (("test", ("train", "val")), ("val", ("train",))):
+        seen = hashes[hashes.isin(torch.cat([images[name] for name in seen_splits]).numpy())].index
+        ids = manifest.loc[seen].query("split == @split")["image_id"]
         if len(ids):
-            found.append(f"{len(ids)} {split} images ({', '.join(map(str, ids[:3]))})")
-    return found
+            leaks.append(f"{len(ids)} {split} images ({', '.join(map(str, ids[:3]))})")
+    return leaks

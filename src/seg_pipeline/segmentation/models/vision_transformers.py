@@ -18,18 +18,18 @@ CHANNELS, FUSED = (1024, 1024, 512, 256), 256
 def build_dpt(
     encoder: str, weights: Any, in_channels: int, num_classes: int, decoder_channels: Sequence[int] | None = None
 ) -> nn.Module:
-    """A DPT that takes images whose sides are multiples of 16, or of the patch if that is larger.
+    """A DPT for images whose sides are multiples of 16, or of the patch size if that is larger.
 
     smp's decoder works on a grid of 8, 16 or 32 pixels. For patches of 14 pixels, images are scaled by 14/16 first, so
     that each patch covers 16 pixels of the image. Position embeddings are interpolated to the size of the image.
 
     Raises:
-        ValueError: ``encoder`` is no vision transformer of timm.
+        ValueError: ``encoder`` is not a vision transformer of timm.
     """
     if not encoder.startswith("tu-"):
-        raise ValueError(_refusal(encoder))
+        raise ValueError(_unsupported(encoder))
     channels, fused = decoder_channels or CHANNELS, (decoder_channels or [FUSED])[0]
-    make = partial(
+    build = partial(
         smp.DPT,
         encoder,
         encoder_weights=weights,
@@ -42,16 +42,16 @@ def build_dpt(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Encoder does not have prefix tokens")
         try:
-            model: Any = make(dynamic_img_size=True)
-        except TypeError:  # encoders that take any size do not know the keyword
-            model = make()
+            model: Any = build(dynamic_img_size=True)
+        except TypeError:  # encoders that accept any size lack the keyword
+            model = build()
     strides = set(model.encoder.output_strides)
     if len(strides) > 1:
-        raise ValueError(_refusal(encoder))
+        raise ValueError(_unsupported(encoder))
     patch, grid = model.encoder.output_stride, 2 ** math.ceil(math.log2(model.encoder.output_stride))
     if patch != grid:
         model.encoder.output_stride, model.encoder.output_strides = grid, [grid] * len(channels)
-        model.encoder.register_forward_pre_hook(partial(_scaled, patch / grid))
+        model.encoder.register_forward_pre_hook(partial(_scale_images, patch / grid))
         model.decoder = DPTDecoder(
             encoder_out_channels=model.encoder.out_channels,
             encoder_output_strides=model.encoder.output_strides,
@@ -64,12 +64,12 @@ def build_dpt(
     return model
 
 
-def _refusal(encoder: str) -> str:
+def _unsupported(encoder: str) -> str:
     return (
-        f"architecture: 'dpt' takes plain vision transformers of timm, such as tu-vit_small_patch16_dinov3, not "
-        f"{encoder}; `training.model.architecture: unet` takes it"
+        f"architecture: 'dpt' needs a plain vision transformer of timm, such as tu-vit_small_patch16_dinov3, not "
+        f"{encoder}; for this encoder set `training.model.architecture: unet`"
     )
 
 
-def _scaled(factor: float, _: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
+def _scale_images(factor: float, _: nn.Module, arguments: tuple[Tensor]) -> tuple[Tensor]:
     return (F.interpolate(arguments[0], scale_factor=factor, mode="bilinear"),)

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from seg_pipeline.segmentation.report.page import embedded, render
-from seg_pipeline.segmentation.search.ranking import plain, searched_names, trial_score
+from seg_pipeline.segmentation.search.ranking import from_cell, searched_names, trial_score
 from seg_pipeline.segmentation.settings.search import GridSettings
 
 FIGURES = ("overfit_curve", "overfit_sheet", "learning_rates", "weight_decays", "heat_map", "importances")
@@ -53,7 +53,7 @@ def _trial_rows(trials: pd.DataFrame, grid: GridSettings) -> list[dict[str, Any]
                 "state": first["state"],
                 "reason": first["reason"],
                 "repeat": first["repeat"] + 1,
-                "values": [_text(plain(first[name])) for name in names],
+                "values": [_text(from_cell(first[name])) for name in names],
                 "epochs": int(of_trial["val_loss"].notna().sum()),
                 "score": "" if score is None else f"{abs(score):.4f}",
                 "seconds": f"{of_trial['seconds'].sum():.1f}",

@@ -1,7 +1,7 @@
-"""Hyperparameter search: sanity checks, short trainings on a grid, then, if asked for, points that Optuna proposes.
+"""Hyperparameter search: sanity checks, short training runs on a grid, then, if configured, points proposed by Optuna.
 
-``sanity_checks`` runs ``initial_loss`` and ``overfit_check``. ``grid`` and ``proposals`` say which points to train,
-``trials`` trains them on ``workers`` and records them in a ``study``, and ``ranking`` picks the best point.
+``sanity_checks`` runs ``initial_loss`` and ``overfit_check``. ``grid`` and ``proposals`` choose the points to train,
+``trials`` trains them on ``workers`` and records them in a ``study``, and ``ranking`` chooses the best point.
 """
 
 import lazy_loader

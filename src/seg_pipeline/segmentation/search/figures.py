@@ -20,8 +20,8 @@ from seg_pipeline.segmentation.plotting.style import count_steps, grown, new_fig
 from seg_pipeline.segmentation.search.ranking import DECAY, RATE, best_point, points, searched_names
 from seg_pipeline.segmentation.settings.search import GridSettings
 
-LEAST_TRIALS = 8
-"""For importances; with fewer they would be chance."""
+MIN_TRIALS = 8
+"""Fewest points for importances; with fewer they would be chance."""
 COLOUR, CHOSEN_COLOUR = "#0072B2", "#D55E00"
 PALEST = 0.75  # of viridis, whose end is too pale for lines
 LEGEND_COLUMNS = 6
@@ -55,7 +55,7 @@ def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
         else "last validation"
     )
     over_rates, over_decays = runs[runs[DECAY] == first_decay], runs[runs[RATE] == rate]
-    known = importances(trials, grid)
+    shares = importances(trials, grid)
     several_rates, several_decays = runs[RATE].nunique() > 1, over_decays[DECAY].nunique() > 1
     return SearchFigures(
         _plot_trials(
@@ -75,30 +75,30 @@ def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
         if several_decays
         else (),
         _plot_heat_map(table, (rate, decay)) if several_rates and several_decays else (),
-        _plot_importances(known, num_trials=int(points(trials, grid)["sound"].sum())) if known else (),
+        _plot_importances(shares, num_trials=int(points(trials, grid)["complete"].sum())) if shares else (),
     )
 
 
 def importances(trials: pd.DataFrame, grid: GridSettings) -> dict[str, float]:
-    """How well each setting separates the better half of the points from the rest (PED-ANOVA), as shares of 1.
+    """How well each setting separates the better half of the points from the rest (PED-ANOVA), as fractions of 1.
 
     Empty for fewer than ``LEAST_TRIALS`` points.
     """
     table = points(trials, grid)
-    sound = table[table["sound"]].copy()
-    names = [name for name in searched_names(trials) if sound[name].map(str).nunique() > 1]
-    if len(sound) < LEAST_TRIALS or not names:
+    complete = table[table["complete"]].copy()
+    names = [name for name in searched_names(trials) if complete[name].map(str).nunique() > 1]
+    if len(complete) < MIN_TRIALS or not names:
         return {}
     distributions: dict[str, BaseDistribution] = {}
     for name in names:
-        if is_numeric_dtype(sound[name]) and not is_bool_dtype(sound[name]):
-            low, high = float(sound[name].min()), float(sound[name].max())
+        if is_numeric_dtype(complete[name]) and not is_bool_dtype(complete[name]):
+            low, high = float(complete[name].min()), float(complete[name].max())
             distributions[name] = FloatDistribution(low, high, log=low > 0 and high / low > 10)
         else:
-            sound[name] = sound[name].map(str)
-            distributions[name] = CategoricalDistribution(sorted(set(sound[name])))
+            complete[name] = complete[name].map(str)
+            distributions[name] = CategoricalDistribution(sorted(set(complete[name])))
     study = optuna.create_study(direction="maximize")
-    for row in sound.to_dict("records"):
+    for row in complete.to_dict("records"):
         params = {name: row[name] for name in names}
         study.add_trial(optuna.create_trial(params=params, distributions=distributions, value=row["score"]))
     evaluator = PedAnovaImportanceEvaluator(target_quantile=0.5)
@@ -155,15 +155,15 @@ def _scale(axes: Axes, trials: pd.DataFrame) -> None:
 
 def _draw_points(axes: Axes, points: pd.DataFrame, name: str, best: object) -> None:
     """Draw mean scores with bars from the lowest to the highest repeat; failed points are crosses at the bottom."""
-    sound, other = points[points["score"].notna()], points[points["score"].isna()]
-    spread = np.abs(sound[["low", "high"]].to_numpy(dtype=float).T - sound["score"].to_numpy(dtype=float))
-    bars = spread if (sound["repeats"] > 1).any() else None
-    axes.errorbar(sound[name], sound["score"], yerr=bars, color=COLOUR, marker="o", linewidth=1.2, capsize=3)
-    chosen = sound[sound[name] == best]
+    complete, failed = points[points["score"].notna()], points[points["score"].isna()]
+    spread = np.abs(complete[["low", "high"]].to_numpy(dtype=float).T - complete["score"].to_numpy(dtype=float))
+    bars = spread if (complete["repeats"] > 1).any() else None
+    axes.errorbar(complete[name], complete["score"], yerr=bars, color=COLOUR, marker="o", linewidth=1.2, capsize=3)
+    chosen = complete[complete[name] == best]
     axes.plot(chosen[name], chosen["score"], "o", color=CHOSEN_COLOUR, markersize=11, fillstyle="none", label="chosen")
-    if len(other):
+    if len(failed):
         floor = axes.get_xaxis_transform()
-        axes.plot(other[name], [0.03] * len(other), "x", color="black", transform=floor, label="diverged or failed")
+        axes.plot(failed[name], [0.03] * len(failed), "x", color="black", transform=floor, label="diverged or failed")
     values = points[name].to_numpy(dtype=float)
     if (values > 0).all():
         axes.set_xscale("log")
@@ -176,7 +176,7 @@ def _draw_points(axes: Axes, points: pd.DataFrame, name: str, best: object) -> N
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(visible=True)
     axes.legend(loc="best")
-    if (sound["score"] >= 0).all():
+    if (complete["score"] >= 0).all():
         axes.set_ylim(0, 1.1 * axes.get_ylim()[1])  # Dice; a loss as score is negative
 
 
@@ -195,9 +195,9 @@ def _plot_heat_map(points: pd.DataFrame, best: tuple[float, float]) -> Figure:
     image = axes.imshow(np.ma.masked_invalid(table.to_numpy(dtype=float)), cmap=colours, aspect="auto", origin="lower")
     for value in points.to_dict("records"):
         place = columns.index(value[DECAY]), rows.index(value[RATE])
-        sound = math.isfinite(value["score"])
-        share = float(np.asarray(image.norm(value["score"]))) if sound else 0.0
-        text, colour = (f"{value['score']:.3f}", "white" if share > DARK else "black") if sound else ("×", "0.4")
+        is_finite = math.isfinite(value["score"])
+        share = float(np.asarray(image.norm(value["score"]))) if is_finite else 0.0
+        text, colour = (f"{value['score']:.3f}", "white" if share > DARK else "black") if is_finite else ("×", "0.4")
         axes.text(*place, text, ha="center", va="center", color=colour, fontsize=small())
     corner = (columns.index(best[1]) - 0.5, rows.index(best[0]) - 0.5)
     axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=CHOSEN_COLOUR, linewidth=2.5, clip_on=False))

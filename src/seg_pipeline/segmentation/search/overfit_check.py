@@ -1,4 +1,4 @@
-"""Check 2: overfit a few images, then test whether the network says anything about other images."""
+"""Check 2: overfit a few images, then test whether the network has learned anything about other images."""
 
 import math
 from dataclasses import replace
@@ -27,10 +27,10 @@ from seg_pipeline.segmentation.training.epoch import fit
 from seg_pipeline.segmentation.training.processes import TrainingFailed
 from seg_pipeline.segmentation.training.state import TrainState, start
 
-STEPS_BETWEEN_LOOKS = 10
+VALIDATE_EVERY = 10
 NUM_PERMUTATIONS = 1999
-MOST_PAIRED, LEAST_PAIRED = 64, 8
-"""Images of the permutation test; with fewer, no order is rare enough to be significant."""
+MAX_PAIRED, MIN_PAIRED = 64, 8
+"""Most and fewest images of the permutation test; with fewer, no order is rare enough to be significant."""
 MAX_SHOWN = 6
 PAIRING_SIDE = 32
 """Side of the grid on which masks and predictions are compared."""
@@ -44,7 +44,7 @@ def overfit(
     Returns the numbers for the report, the trained state (None if training failed) and the images.
     """
     device = pick_device(compute.device)
-    alone = config.changed(
+    overfit_config = config.changed(
         {
             "sampling.batch_size": len(rows),
             "sampling.oversampling": "none",
@@ -52,28 +52,28 @@ def overfit(
             "optimizer.schedule": "constant",
             "optimizer.weight_decay": 0.0,
             "fit.epochs": settings.overfit_steps,
-            "fit.validate_every": STEPS_BETWEEN_LOOKS,
+            "fit.validate_every": VALIDATE_EVERY,
             "fit.max_minutes": None,
             "fit.patience": None,
             "fit.ema": 0.0,
         }
     )
-    twice = pd.concat([rows.assign(split="train"), rows.assign(split="val")])
+    both_splits = pd.concat([rows.assign(split="train"), rows.assign(split="val")])
     in_memory = replace(compute, cache="ram", num_workers=0, devices=1, nodes=1)
-    state = start(alone, data_hash(twice), device)
-    loaders = make_loaders(twice, alone, in_memory, device=device)
-    about: dict[str, Any] = {"num_images": len(rows), "image_ids": rows["image_id"].tolist(), "failure": ""}
+    state = start(overfit_config, data_hash(both_splits), device)
+    loaders = make_loaders(both_splits, overfit_config, in_memory, device=device)
+    result: dict[str, Any] = {"num_images": len(rows), "image_ids": rows["image_id"].tolist(), "failure": ""}
     try:
         steps = progress_bar(fit(state, loaders), total=settings.overfit_steps, title="overfitting", unit="steps")
         for row in steps:
             if row is not None and row["val_dice"] >= settings.overfit_dice:
                 break
     except TrainingFailed as error:
-        about["failure"] = str(error)
-    looks = [row for row in state.history if not math.isnan(row["val_dice"])]
-    about |= {
+        result["failure"] = str(error)
+    validated = [row for row in state.history if not math.isnan(row["val_dice"])]
+    result |= {
         "steps": len(state.history),
-        "dice": max((row["val_dice"] for row in looks), default=0.0),
+        "dice": max((row["val_dice"] for row in validated), default=0.0),
         "expected": settings.overfit_dice,
         "curve": [
             {
@@ -84,47 +84,48 @@ def overfit(
             for row in state.history
         ],
     }
-    return about, None if about["failure"] else state, plain_dataset(rows, alone)
+    return result, None if result["failure"] else state, plain_dataset(rows, overfit_config)
 
 
 @torch.inference_mode()
 def pairing(unseen: pd.DataFrame, state: TrainState, settings: SanityCheckSettings, *, overfitted: bool) -> dict:
     """Permutation test: do predictions on unseen images fit their own masks better than other images' masks?
 
-    A network can memorise masks that were shuffled among the images, so a high Dice does not show that images and
-    masks belong together. This test does. Its p-value is the share of random orders of the masks that fit the
-    predictions at least as well as the given order, by cross-entropy. Shuffled masks are one random order like any
-    other, so their p-value is uniform between 0 and 1.
+    A network can memorise shuffled masks, so a high Dice does not show that images and masks belong together. This test
+    does. Its p-value is the fraction of random orders of the masks that fit the predictions at least as well as the
+    actual order, by cross-entropy. Shuffled masks are just another random order, so their p-value is uniform in 0..1.
     """
-    shown = unseen[(unseen[[f"area_{name}" for name in class_names(unseen)]] > 0).any(axis=1)]
-    if why := _untested(len(shown), overfitted, settings):
-        return {"pairing": None, "pairing_images": len(shown), "pairing_note": why}
-    picked = spread(shown, MOST_PAIRED)
+    labelled = unseen[(unseen[[f"area_{name}" for name in class_names(unseen)]] > 0).any(axis=1)]
+    if reason := _reason_to_skip(len(labelled), overfitted, settings):
+        return {"pairing": None, "pairing_images": len(labelled), "pairing_note": reason}
+    picked = spread(labelled, MAX_PAIRED)
     model = state.model.eval()
     dataset = plain_dataset(picked, state.config)
     masks = torch.stack([_coarse(dataset[index][1], state.config) for index in range(len(picked))]).flatten(1)
-    said = torch.stack([_log_probability(model, state, dataset[index][0]) for index in range(len(picked))]).flatten(1)
-    p_value = permutation_p((said @ masks.T).double().numpy(), seed=state.config.seed)
+    log_probs = torch.stack(
+        [_log_probability(model, state, dataset[index][0]) for index in range(len(picked))]
+    ).flatten(1)
+    p_value = permutation_p((log_probs @ masks.T).double().numpy(), seed=state.config.seed)
     return {"pairing": p_value, "pairing_images": len(picked), "pairing_note": ""}
 
 
-def _untested(number: int, overfitted: bool, settings: SanityCheckSettings) -> str:
+def _reason_to_skip(number: int, overfitted: bool, settings: SanityCheckSettings) -> str:
     if settings.pairing is None:
         return "`pairing` is null"
     if not overfitted:
         return "the images were not overfitted"
-    return f"it needs {LEAST_PAIRED} unseen images with a class, found {number}" if number < LEAST_PAIRED else ""
+    return f"it needs {MIN_PAIRED} unseen images with a class, found {number}" if number < MIN_PAIRED else ""
 
 
 def _log_probability(model: Segmenter, state: TrainState, image: Tensor) -> Tensor:
     """Mean log-probability of each channel in each grid cell, with the channels in the order of ``_coarse``."""
-    logits = predicted(model, state, image).cpu()
+    logits = predict(model, state, image).cpu()
     multilabel = state.config.task == "multilabel"
     log_prob = F.logsigmoid(torch.stack([-logits, logits])) if multilabel else logits.log_softmax(0)
     return F.adaptive_avg_pool2d(log_prob, PAIRING_SIDE)
 
 
-def predicted(model: Segmenter, state: TrainState, image: Tensor) -> Tensor:
+def predict(model: Segmenter, state: TrainState, image: Tensor) -> Tensor:
     with autocast(state.device, pick_precision(state.config.fit.precision, state.device)):
         return model(image[None].to(state.device))[0].float()
 
@@ -140,32 +141,32 @@ def _coarse(truth: Tensor, config: TrainingConfig) -> Tensor:
 
 
 def permutation_p(fits: np.ndarray, *, seed: int) -> float:
-    """p-value of the true order of masks among random ones; at least 1 in 2000.
+    """p-value of the actual order of masks among random orders; at least 1 in 2000.
 
-    ``fits`` (N, N) holds how well prediction i (row) fits mask j (column); the diagonal is the true order.
+    ``fits`` (N, N) holds how well prediction i (row) fits mask j (column); the diagonal is the actual order.
     """
-    rng, here = np.random.default_rng(seed), np.arange(len(fits))
-    own = np.trace(fits)
-    others = [fits[here, rng.permutation(len(fits))].sum() for _ in range(NUM_PERMUTATIONS)]
-    return (1 + int((np.array(others) >= own - 1e-9 * abs(own)).sum())) / (1 + NUM_PERMUTATIONS)
+    rng, indices = np.random.default_rng(seed), np.arange(len(fits))
+    observed = np.trace(fits)
+    permuted = [fits[indices, rng.permutation(len(fits))].sum() for _ in range(NUM_PERMUTATIONS)]
+    return (1 + int((np.array(permuted) >= observed - 1e-9 * abs(observed)).sum())) / (1 + NUM_PERMUTATIONS)
 
 
-def verdict(found: dict, settings: SanityCheckSettings) -> dict:
+def verdict(result: dict, settings: SanityCheckSettings) -> dict:
     """Whether the check passed, and the likely causes if it did not."""
     causes = []
-    if found["failure"]:
-        causes.append(f"training failed: {found['failure']}")
-    elif found["dice"] < settings.overfit_dice:
+    if result["failure"]:
+        causes.append(f"training failed: {result['failure']}")
+    elif result["dice"] < settings.overfit_dice:
         causes.append(
-            f"Dice {found['dice']:.3f} after {found['steps']} steps on {found['num_images']} images, expected "
+            f"Dice {result['dice']:.3f} after {result['steps']} steps on {result['num_images']} images, expected "
             f"{settings.overfit_dice:g}. Likely: a learning rate that is too low or too high, masks too fine for "
             "`training.input.size` or `decoder_channels`, equal images with different masks, or too few steps "
             "(`hparam_search.sanity_checks.overfit_steps`); overfit_sheet.png shows the masks that were not fitted"
         )
-    p_value = found.get("pairing")
+    p_value = result.get("pairing")
     if p_value is not None and settings.pairing is not None and p_value > settings.pairing:
         causes.append(
-            f"predictions on {found['pairing_images']} other images fit their own masks no better than shuffled masks "
+            f"predictions on {result['pairing_images']} other images fit their own masks no better than shuffled masks "
             f"(p = {p_value:.3f}, expected at most {settings.pairing:g}). Likely: masks that belong to other images; "
             "otherwise images too different to learn from so few (raise "
             "`hparam_search.sanity_checks.overfit_images`, or set `pairing: null`)"
@@ -174,22 +175,22 @@ def verdict(found: dict, settings: SanityCheckSettings) -> dict:
 
 
 @torch.inference_mode()
-def sheet_of(rows: pd.DataFrame, dataset: Dataset, state: TrainState | None, config: TrainingConfig) -> Figure:
+def overfit_sheet(rows: pd.DataFrame, dataset: Dataset, state: TrainState | None, config: TrainingConfig) -> Figure:
     """Contact sheet of the overfitted images as the network sees them, with ground truth and prediction."""
-    number = min(len(rows), MAX_SHOWN)
-    samples = [dataset[index] for index in range(number)]
+    num_shown = min(len(rows), MAX_SHOWN)
+    samples = [dataset[index] for index in range(num_shown)]
     truths = [target_to_masks(truth.numpy(), config) for _, truth in samples]
     if state is None:
-        guesses = [np.zeros_like(truth) for truth in truths]
+        predictions = [np.zeros_like(truth) for truth in truths]
     else:
         model = state.model.eval()
-        logits = [predicted(model, state, image)[None] for image, _ in samples]
-        guesses = [model.masks(one, threshold=config.scores.threshold)[0].cpu().numpy() for one in logits]
+        logits = [predict(model, state, image)[None] for image, _ in samples]
+        predictions = [model.masks(one, threshold=config.scores.threshold)[0].cpu().numpy() for one in logits]
     return plot_predictions(
         [input_to_rgb(image.numpy()) for image, _ in samples],
         truths,
-        guesses,
-        rows["image_id"].head(number).tolist(),
+        predictions,
+        rows["image_id"].head(num_shown).tolist(),
         list(config.classes),
         title="Overfitting check: predictions on the few images trained on\nshould match the ground truth",
     )

@@ -1,4 +1,4 @@
-"""Points that Optuna proposes in a space of any settings, with pruning."""
+"""Points that Optuna proposes in a search space of arbitrary settings, with pruning."""
 
 import hashlib
 import json
@@ -12,87 +12,89 @@ from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import TPESampler
 from optuna.trial import Trial, TrialState
 
-from seg_pipeline.segmentation.search.ranking import best_point, plain, points, searched_names
-from seg_pipeline.segmentation.search.study import alone, fail_lost, finished_trials, open_study
+from seg_pipeline.segmentation.search.ranking import best_point, from_cell, points, searched_names
+from seg_pipeline.segmentation.search.study import exclusive_access, fail_stale_trials, finished_trials, open_study
 from seg_pipeline.segmentation.search.trials import Point, TrialRunner
 from seg_pipeline.segmentation.settings.search import GridSettings, Range, TpeSettings
 
 log = logging.getLogger(__name__)
 
 STEP = "tpe"
-_PROPOSED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
+_PROPOSED_STATES = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
 
 
 def search_space(runner: TrialRunner, settings: TpeSettings) -> None:
-    """Train proposals until there are ``settings.trials`` or the time is up, then the repeats of the best one.
+    """Train proposals until there are ``settings.trials`` or the time is up, then repeat the best one.
 
-    The first proposal is the best point of the grid with the config's own values for the rest of the space.
+    The first proposal is the best point of the grid with the config's values for the rest of the space.
     """
     fixed = _grid_best(runner)
-    text = json.dumps([sorted((name, str(one)) for name, one in settings.space.items()), runner.settings.epochs])
-    name = f"tpe-{runner.identity}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    identity = json.dumps(
+        [sorted((name, str(values)) for name, values in settings.space.items()), runner.settings.epochs]
+    )
+    name = f"tpe-{runner.search_id}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     study = open_study(name, runner.storage, pruner=_pruner(settings, runner.settings))
-    of_grid = dict(runner.wanted)
-    _take_over(runner, study, of_grid)
+    grid_points = dict(runner.points)
+    _collect_finished(runner, study, grid_points)
     runner.run(study, _proposals(runner, study, settings, fixed))
-    _take_over(runner, study, of_grid)
+    _collect_finished(runner, study, grid_points)
     _repeat_best(runner)
 
 
-def _take_over(runner: TrialRunner, study: optuna.Study, of_grid: dict[str, Point]) -> None:
-    """Count the proposals of this search and others, in the order in which they were begun."""
+def _collect_finished(runner: TrialRunner, study: optuna.Study, grid_points: dict[str, Point]) -> None:
+    """Collect the finished proposals of this search and others, in the order in which they were started."""
     runner.finished |= finished_trials(study)
-    runner.wanted = dict(of_grid)
+    runner.points = dict(grid_points)
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    for about in (one.user_attrs for one in trials):
-        key = about.get("key") or about.get("repeats", "")
-        if found := runner.finished.get(key):
-            runner.wanted.setdefault(key, Point(STEP, found["values"]))
+    for attributes in (one.user_attrs for one in trials):
+        key = attributes.get("key") or attributes.get("repeats", "")
+        if finished := runner.finished.get(key):
+            runner.points.setdefault(key, Point(STEP, finished["values"]))
 
 
 def _proposals(
     runner: TrialRunner, study: optuna.Study, settings: TpeSettings, fixed: dict[str, Any]
 ) -> Iterator[tuple[Trial, Point] | None]:
-    """Proposals whose values are allowed together and that no trial has trained yet; None to wait for those that run.
+    """Yield valid proposals that no trial has trained yet, or None to wait for running trials.
 
-    A proposal that the grid, an earlier one or another search trained has that trial's result.
+    A proposal that was already trained by the grid, an earlier proposal or another search reuses that result.
     """
-    space = {name: _distribution(one) for name, one in settings.space.items()}
+    space = {name: _distribution(choices) for name, choices in settings.space.items()}
     while True:
-        begun = None
-        with alone(runner.storage, study):
-            fail_lost(runner.storage, study)
+        started = None
+        with exclusive_access(runner.storage, study):
+            fail_stale_trials(runner.storage, study)
             runner.finished |= finished_trials(study)
             if runner.out_of_time(settings.max_minutes):
                 return
-            found = study.get_trials(deepcopy=False, states=_PROPOSED)
-            if len(found) >= settings.trials and all(one.state.is_finished() for one in found):
+            proposed = study.get_trials(deepcopy=False, states=_PROPOSED_STATES)
+            if len(proposed) >= settings.trials and all(choices.state.is_finished() for choices in proposed):
                 return
-            if len(found) < settings.trials:
-                trial = _ask(study, len(found), runner, settings, fixed, space)
-                values = {name: _value(one, trial.params[name]) for name, one in settings.space.items()}
+            if len(proposed) < settings.trials:
+                trial = _ask(study, len(proposed), runner, settings, fixed, space)
+                values = {name: _value(choices, trial.params[name]) for name, choices in settings.space.items()}
                 point = Point(STEP, fixed | values)
-                if not _is_known(runner, study, trial, point):
-                    begun = runner.claim(trial, point), point
-        if begun or len(found) >= settings.trials:
-            yield begun
+                if not _reuse_result(runner, study, trial, point):
+                    started = runner.register(trial, point), point
+        if started or len(proposed) >= settings.trials:
+            yield started
 
 
-def _is_known(runner: TrialRunner, study: optuna.Study, trial: Trial, point: Point) -> bool:
-    """Whether a trial need not run, and then end it."""
+def _reuse_result(runner: TrialRunner, study: optuna.Study, trial: Trial, point: Point) -> bool:
+    """End a trial that need not run, because its values are invalid or already trained; return whether it did."""
     try:
         key = runner.key_of(point)
     except ValueError as error:
-        log.warning("proposed values do not go together: %s", error)
+        log.warning("the proposed values contradict each other: %s", error)
         trial.set_user_attr("reason", str(error))
         study.tell(trial, state=TrialState.PRUNED)
         return True
-    if (same := runner.finished.get(key)) is None:
+    if (earlier := runner.finished.get(key)) is None:
         return False
     trial.set_user_attr("repeats", key)
-    runner.wanted.setdefault(key, point)
-    complete = same["state"] == "complete"
-    score = runner.score_of(same["rows"]) if complete else None
+    runner.points.setdefault(key, point)
+    complete = earlier["state"] == "complete"
+    score = runner.score_of(earlier["rows"]) if complete else None
     study.tell(trial, score, state=TrialState.COMPLETE if complete else TrialState.PRUNED)
     return True
 
@@ -107,11 +109,11 @@ def _ask(
 ) -> Trial:
     """Ask for proposal ``number``, from 0.
 
-    Each has its own seed, so that a proposal depends on its number and the trials that have ended, and not on how
-    often the search was interrupted. On one worker a resumed search therefore repeats the proposals of an unbroken one.
+    Each has its own seed, so that a proposal depends on its number and the ended trials, not on how often the search
+    was interrupted. With one worker, a resumed search therefore makes the same proposals as an uninterrupted one.
     """
     seed = int(hashlib.sha256(f"{runner.config.seed} {number}".encode()).hexdigest()[:8], 16)
-    # A lie about the trials that are running keeps several workers from near-equal proposals.
+    # Assumed scores of the running trials ("constant liar") keep several workers from near-equal proposals.
     several = runner.workers.size > 1
     study.sampler = TPESampler(seed=seed, n_startup_trials=settings.startup_trials, constant_liar=several)
     if number == 0 and not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
@@ -122,12 +124,12 @@ def _ask(
 
 
 def _label(value: Any) -> Any:
-    """What stands for a choice in Optuna, which allows no lists."""
+    """Encode a choice for Optuna, which does not support lists."""
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value
 
 
-def _value(one: Range | list[Any], label: Any) -> Any:
-    return label if isinstance(one, Range) else next(choice for choice in one if _label(choice) == label)
+def _value(choices: Range | list[Any], label: Any) -> Any:
+    return label if isinstance(choices, Range) else next(choice for choice in choices if _label(choice) == label)
 
 
 def _grid_best(runner: TrialRunner) -> dict[str, Any]:
@@ -137,22 +139,22 @@ def _grid_best(runner: TrialRunner) -> dict[str, Any]:
 
 
 def _repeat_best(runner: TrialRunner) -> None:
-    """Train the best proposal from as many seeds as the grid's points, so that the two compare fairly."""
+    """Train the best proposal with as many seeds as the grid's points, for a fair comparison."""
     trials = runner.table()
     proposed = trials[trials["step"] == STEP]
     if runner.settings.repeats < 2 or proposed.empty:
         return
     best = best_point(points(proposed, runner.settings))
-    values = {name: plain(best[name]) for name in searched_names(trials)}
+    values = {name: from_cell(best[name]) for name in searched_names(trials)}
     runner.run_grid([Point(STEP, values, repeat) for repeat in range(runner.settings.repeats)])
 
 
-def _distribution(one: Range | list[Any]) -> BaseDistribution:
-    if not isinstance(one, Range):
-        return CategoricalDistribution([_label(choice) for choice in one])
-    if one.whole:
-        return IntDistribution(int(one.low), int(one.high), step=int(one.step or 1))
-    return FloatDistribution(one.low, one.high, log=one.log, step=one.step)
+def _distribution(choices: Range | list[Any]) -> BaseDistribution:
+    if not isinstance(choices, Range):
+        return CategoricalDistribution([_label(choice) for choice in choices])
+    if choices.whole:
+        return IntDistribution(int(choices.low), int(choices.high), step=int(choices.step or 1))
+    return FloatDistribution(choices.low, choices.high, log=choices.log, step=choices.step)
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Compare trials: their scores, the mean over repeats, the best point, and the reason in words."""
+"""Compare trials: their scores, the mean over repeats, the best point, and the reason as text."""
 
 import json
 import math
@@ -12,7 +12,7 @@ from seg_pipeline.segmentation.settings.search import GridSettings, Rule
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig, base_hash
 
 RATE, DECAY = "optimizer.learning_rate", "optimizer.weight_decay"
-WORDS = {"dice": "validation Dice", "loss": "validation loss"}
+SCORE_NAMES = {"dice": "validation Dice", "loss": "validation loss"}
 NOT_SETTINGS = ("trial", "step", "repeat", "seed", "state", "reason")
 
 
@@ -35,42 +35,42 @@ def searched_names(trials: pd.DataFrame) -> list[str]:
 
 
 def points(trials: pd.DataFrame, grid: GridSettings) -> pd.DataFrame:
-    """One row per point (trials with equal settings): score (mean of repeats), low, high, repeats, sound, trial, step.
+    """One row per point (trials with equal settings): score (mean of repeats), low, high, repeats, complete, trial, ...
 
-    A point is sound if all its repeats were trained to the end; otherwise it has no score.
+    A point is complete if all its repeats were trained to the end; otherwise it has no score.
     """
     names = searched_names(trials)
     rows = []
-    for trial, of_trial in trials.groupby("trial", sort=True):
-        first = of_trial.iloc[0]
-        score = trial_score(of_trial, grid) if first["state"] == "complete" else None
-        settings = json.dumps([plain(first[name]) for name in names])
-        about = {name: first[name] for name in (*names, "step", "state")}
-        rows.append({**about, "settings": settings, "trial": trial, "score": math.nan if score is None else score})
+    for trial, rows_of_trial in trials.groupby("trial", sort=True):
+        first = rows_of_trial.iloc[0]
+        score = trial_score(rows_of_trial, grid) if first["state"] == "complete" else None
+        settings = json.dumps([from_cell(first[name]) for name in names])
+        columns = {name: first[name] for name in (*names, "step", "state")}
+        rows.append({**columns, "settings": settings, "trial": trial, "score": math.nan if score is None else score})
     if not rows:
-        return pd.DataFrame(columns=[*names, "step", "state", "trial", "score", "low", "high", "repeats", "sound"])
+        return pd.DataFrame(columns=[*names, "step", "state", "trial", "score", "low", "high", "repeats", "complete"])
     grouped = pd.DataFrame(rows).groupby("settings", sort=False)
     table = grouped.first()
     table["score"] = grouped["score"].agg(lambda scores: scores.mean(skipna=False))
     table["low"], table["high"], table["repeats"] = grouped["score"].min(), grouped["score"].max(), grouped.size()
-    table["sound"] = table["score"].notna()
+    table["complete"] = table["score"].notna()
     return table.reset_index(drop=True)
 
 
 def best_point(table: pd.DataFrame) -> pd.Series:
-    """The sound point with the highest score; the first one in a tie.
+    """The complete point with the highest score; the first one in a tie.
 
     Raises:
-        ValueError: no point is sound.
+        ValueError: no point is complete.
     """
-    sound = table[table["sound"]]
-    if sound.empty:
-        how = ", ".join(f"{number} {state}" for state, number in table["state"].value_counts().items())
+    complete = table[table["complete"]]
+    if complete.empty:
+        states = ", ".join(f"{number} {state}" for state, number in table["state"].value_counts().items())
         raise ValueError(
-            f"no trial of the search was trained to the end ({how or 'none was started'}); add lower rates to "
+            f"no trial of the search was trained to the end ({states or 'none was started'}); add lower rates to "
             "`hparam_search.grid.learning_rates`, or see the column `reason` of search_trials"
         )
-    return sound.sort_values("score", ascending=False, kind="stable").iloc[0]
+    return complete.sort_values("score", ascending=False, kind="stable").iloc[0]
 
 
 def at_edge(values: Sequence[float], best: float) -> int:
@@ -83,14 +83,14 @@ def at_edge(values: Sequence[float], best: float) -> int:
 def best_hyperparameters(trials: pd.DataFrame, config: TrainingConfig, grid: GridSettings, *, data_hash: str) -> dict:
     """The values to train with, and why. Keys: values, val_dice, epochs, reason, data_hash, base.
 
-    ``config`` is that of the long training, from which the ``trials`` differ.
+    ``config`` is the config of the long training, which the ``trials`` changed.
 
     Raises:
         ValueError: no trial was trained to the end.
     """
     table = points(trials, grid)
     best = best_point(table)
-    values = {name: plain(best[name]) for name in searched_names(trials)}
+    values = {name: from_cell(best[name]) for name in searched_names(trials)}
     of_best = trials[trials["trial"] == best["trial"]]
     dice = points(trials, replace(grid, choose_by="dice"))
     return {
@@ -106,47 +106,49 @@ def best_hyperparameters(trials: pd.DataFrame, config: TrainingConfig, grid: Gri
 def _reason(table: pd.DataFrame, best: pd.Series, trials: pd.DataFrame, grid: GridSettings) -> str:
     last = trials[trials["trial"] == best["trial"]]["epoch"].max()
     score = best["score"] if grid.choose_by == "dice" else -best["score"]
-    over = min(grid.average_last_validations, last)
-    text = f"{'highest' if grid.choose_by == 'dice' else 'lowest'} {WORDS[grid.choose_by]} ({score:.3f}"
+    averaged = min(grid.average_last_validations, last)
+    text = f"{'highest' if grid.choose_by == 'dice' else 'lowest'} {SCORE_NAMES[grid.choose_by]} ({score:.3f}"
     text += (
-        f", mean of the last {over} of {last} epochs" if over > 1 else f" after {last} epoch{'' if last == 1 else 's'}"
+        f", mean of the last {averaged} of {last} epochs"
+        if averaged > 1
+        else f" after {last} epoch{'' if last == 1 else 's'}"
     )
     if best["repeats"] > 1:
         low, high = sorted(abs(best[["low", "high"]]))
         text += f" and of {best['repeats']} repeats, {low:.3f} to {high:.3f}"
     text += f") of {len(table)} point{'' if len(table) == 1 else 's'}"
-    others = table[table["sound"] & (table["trial"] != best["trial"])]
+    others = table[table["complete"] & (table["trial"] != best["trial"])]
     if not others.empty:
         text += f"; the next best is {best['score'] - others['score'].max():.3f} behind"
-    for name, words in ((RATE, "learning rate"), (DECAY, "weight decay")):
-        text += _edge_words(table, best, name, words)
+    for name, label in ((RATE, "learning rate"), (DECAY, "weight decay")):
+        text += _edge_note(table, best, name, label)
     for state in ("diverged", "pruned", "failed"):
         text += f"; {number} {state}" if (number := int((table["state"] == state).sum())) else ""
     return text
 
 
-def _edge_words(table: pd.DataFrame, best: pd.Series, name: str, words: str) -> str:
+def _edge_note(table: pd.DataFrame, best: pd.Series, name: str, label: str) -> str:
     if name not in table or best["step"] == "tpe":
         return ""
-    tried = table.loc[(table["step"] != "tpe") & table["sound"], name].dropna().unique().tolist()
+    tried = table.loc[(table["step"] != "tpe") & table["complete"], name].dropna().unique().tolist()
     side = at_edge(tried, best[name])
     if not side:
         return ""
-    beyond = table.loc[~table["sound"], name].dropna()
-    if side > 0 and (beyond > best[name]).any():
-        return f"; the next higher {words} diverged"
+    failed = table.loc[~table["complete"], name].dropna()
+    if side > 0 and (failed > best[name]).any():
+        return f"; the next higher {label} diverged"
     edge = "upper" if side > 0 else "lower"
-    return f"; the {words} is at the {edge} edge of the grid, so a value beyond it may be better"
+    return f"; the {label} is at the {edge} edge of the grid, so a value beyond it may be better"
 
 
-def plain(value: object) -> Any:
-    """The setting that a cell of the table holds; the inverse of ``cell``, with a missing cell for null."""
+def from_cell(value: object) -> Any:
+    """The setting in a cell of the table; the inverse of ``to_cell``. A missing cell is null."""
     if isinstance(value, str):
         return json.loads(value) if value[:1] in ("[", "{") else value
     value = value.item() if hasattr(value, "item") else value
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def cell(value: Any) -> Any:
-    """A setting as a cell of the table, which allows no lists: they become JSON."""
+def to_cell(value: Any) -> Any:
+    """A setting as a cell of the table; lists, which a table cannot hold, become JSON."""
     return json.dumps(value) if isinstance(value, list | tuple | dict) else value

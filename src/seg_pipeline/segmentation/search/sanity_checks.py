@@ -1,9 +1,9 @@
-"""Sanity checks: a minute that saves a search on data or settings that cannot work.
+"""Sanity checks: one minute that can save a search on data or settings that cannot work.
 
-Check 1, ``initial_loss``, looks at what goes into the untrained network and what comes out: the normalised values of
-the images, the share of each mask, and each loss term beside its expected value. Check 2, ``overfit``, trains on a few
-images until they are fitted, then asks whether what was learned says anything about other images. Any network can
-memorise shuffled masks; only that second half detects them. docs/explanation/search.md says what no check can see.
+Check 1, ``initial_loss``, examines input and output of the untrained network: the normalised values of the images, the
+area of each mask, and each loss term beside its expected value. Check 2, ``overfit``, trains on a few images until they
+are fitted, then tests whether the network has learned anything about other images. Any network can memorise shuffled
+masks; only that second part detects them. docs/explanation/search.md says what the checks cannot detect.
 """
 
 import logging
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from seg_pipeline.segmentation.exploration.contact_sheets import images_with_most_classes
 from seg_pipeline.segmentation.plotting.curves import plot_overfit
 from seg_pipeline.segmentation.search.initial_loss import initial_loss
-from seg_pipeline.segmentation.search.overfit_check import overfit, pairing, sheet_of, verdict
+from seg_pipeline.segmentation.search.overfit_check import overfit, overfit_sheet, pairing, verdict
 from seg_pipeline.segmentation.settings.search import SanityCheckSettings
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -50,7 +50,7 @@ def run_sanity_checks(
     second |= verdict(second, settings)
     report = {"passed": first["passed"] and second["passed"], "initial_loss": first, "overfit": second}
     curve = plot_overfit(pd.DataFrame(second["curve"]), least=settings.overfit_dice)
-    return CheckReport(report, curve, sheet_of(rows, dataset, state, config))
+    return CheckReport(report, curve, overfit_sheet(rows, dataset, state, config))
 
 
 def stop_on_failed_checks(report: dict, *, stop: bool) -> bool:
@@ -77,6 +77,6 @@ def stop_on_failed_checks(report: dict, *, stop: bool) -> bool:
 
 def _without_augmentation(config: TrainingConfig) -> TrainingConfig:
     """Config for whole images without augmentation, so that nothing random affects an image and its mask."""
-    whole = {"input.zoom": 1.0, "input.scale": 1.0, "input.foreground": 0.0, "input.resize_mode": "resize"}
-    cropped = whole if config.input.resize_mode == "crop" else {}
+    whole_images = {"input.zoom": 1.0, "input.scale": 1.0, "input.foreground": 0.0, "input.resize_mode": "resize"}
+    cropped = whole_images if config.input.resize_mode == "crop" else {}
     return config.changed({**cropped, "sampling.augmentation": "none", "sampling.albumentations": None})

@@ -1,10 +1,9 @@
 """The Optuna study that records a search, in a journal file or a database.
 
-In PostgreSQL, searches from several machines share a study: each begins and ends trials while it holds ``alone``, and a
-trial whose search gives no sign of life is begun again by another (Optuna's heartbeats). Elsewhere one search at a time
-runs on a study. One that was killed leaves trials in the states RUNNING or WAITING; the next one marks them as failed
-and trains their points again. (Optuna's ``skip_if_exists`` would take such a trial for a finished one and lose its
-point.)
+In PostgreSQL, searches from several machines share a study: each starts and ends trials under ``exclusive_access``, and
+a trial whose search stops sending heartbeats (Optuna's) is restarted by another. Elsewhere one search at a time uses a
+study. A killed search leaves trials in the states RUNNING or WAITING; the next one marks them as failed and trains
+their points again. (Optuna's ``skip_if_exists`` would treat such a trial as finished and lose its point.)
 """
 
 import logging
@@ -34,42 +33,42 @@ BUSY = (
     "another search (process {process}) is using this study; wait for it, stop it, or use another `data_root`, with a "
     "study in PostgreSQL (`hparam_search.pool.storage`) to share its trials"
 )
-PATIENCE = 600
-"""Seconds to wait for a database that does not answer."""
-BEAT, SILENCE = 15, 120
-"""Seconds between two signs of life of a trial in PostgreSQL, and without one until another search begins it again."""
+SERVER_TIMEOUT = 600
+"""Seconds to wait for a database that does not respond."""
+HEARTBEAT_SECONDS, GRACE_SECONDS = 15, 120
+"""Seconds between two heartbeats of a trial in PostgreSQL, and without one until another search restarts the trial."""
 
 
 @contextmanager
-def only_search(folder: Path, url: str | None) -> Iterator[None]:
+def lock_study(folder: Path, url: str | None) -> Iterator[None]:
     """Hold the lock of a study, or in PostgreSQL of ``folder``. The system releases it when this process ends.
 
-    It lies beside a SQLite file, else in ``folder``.
+    The lock file is beside a SQLite file, else in ``folder``.
 
     Raises:
         ValueError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    in_file = url is not None and url.startswith(SQLITE)
-    with only_process(Path(f"{str(url).removeprefix(SQLITE)}.lock") if in_file else folder / LOCK, BUSY):
+    is_sqlite = url is not None and url.startswith(SQLITE)
+    with only_process(Path(f"{str(url).removeprefix(SQLITE)}.lock") if is_sqlite else folder / LOCK, BUSY):
         yield
 
 
 def is_shared(storage: BaseStorage) -> bool:
     """Whether several searches can use a study at once."""
-    return isinstance(storage, PatientStorage) and storage.engine.dialect.name == "postgresql"
+    return isinstance(storage, ReconnectingStorage) and storage.engine.dialect.name == "postgresql"
 
 
 @contextmanager
-def alone(storage: BaseStorage, study: optuna.Study) -> Iterator[None]:
-    """Let the other searches on a shared study wait, during a block in which trials begin or end."""
+def exclusive_access(storage: BaseStorage, study: optuna.Study) -> Iterator[None]:
+    """Make other searches on a shared study wait during this block, in which trials start or end."""
     if not is_shared(storage):
         yield
         return
-    assert isinstance(storage, PatientStorage)
-    lock_it = sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(zlib.crc32(study.study_name.encode())))
+    assert isinstance(storage, ReconnectingStorage)
+    acquire_lock = sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(zlib.crc32(study.study_name.encode())))
     with storage.engine.connect() as connection, connection.begin():
-        connection.execute(lock_it)
+        connection.execute(acquire_lock)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Heartbeat of storage is supposed to be used with Study.optimize")
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -77,52 +76,52 @@ def alone(storage: BaseStorage, study: optuna.Study) -> Iterator[None]:
 
 
 @contextmanager
-def signs_of_life(storage: BaseStorage, trial_ids: set[int]) -> Iterator[None]:
-    """Record every ``BEAT`` seconds, in a thread, that these trials are alive; close the storage at the end."""
-    ended = threading.Event()
+def heartbeats(storage: BaseStorage, trial_ids: set[int]) -> Iterator[None]:
+    """Record a heartbeat of these trials every ``HEARTBEAT_SECONDS``, in a thread; close the storage at the end."""
+    stopped = threading.Event()
 
-    def record() -> None:
-        while not ended.wait(BEAT):
-            for one in list(trial_ids):
-                with suppress(sqlalchemy.exc.SQLAlchemyError):  # a server that goes away; there is another beat
-                    show_life(storage, one)
+    def beat() -> None:
+        while not stopped.wait(HEARTBEAT_SECONDS):
+            for trial_id in list(trial_ids):
+                with suppress(sqlalchemy.exc.SQLAlchemyError):  # the server may be back for the next heartbeat
+                    record_heartbeat(storage, trial_id)
 
-    thread = threading.Thread(target=record, daemon=True)
+    thread = threading.Thread(target=beat, daemon=True)
     if is_shared(storage):
         thread.start()
     try:
         yield
     finally:
-        ended.set()
+        stopped.set()
         if thread.ident:
             thread.join()
-        if isinstance(storage, PatientStorage):
+        if isinstance(storage, ReconnectingStorage):
             storage.engine.dispose()
 
 
-def show_life(storage: BaseStorage, trial_id: int) -> None:
+def record_heartbeat(storage: BaseStorage, trial_id: int) -> None:
     if is_shared(storage):
-        assert isinstance(storage, PatientStorage)
+        assert isinstance(storage, ReconnectingStorage)
         storage.record_heartbeat(trial_id)
 
 
-def fail_lost(storage: BaseStorage, study: optuna.Study) -> None:
-    """Mark trials of a shared study as failed whose searches have died; to be called ``alone``."""
+def fail_stale_trials(storage: BaseStorage, study: optuna.Study) -> None:
+    """Mark trials of a shared study as failed if their search has died; call under ``exclusive_access``."""
     if not is_shared(storage):
         return
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if "key" not in trial.user_attrs:  # begun and ended before its first sign of life
+        if "key" not in trial.user_attrs:  # its search died before the first heartbeat
             study.tell(trial.number, state=TrialState.FAIL)
     optuna.storages.fail_stale_trials(study)
 
 
-def drop_waiting(study: optuna.Study) -> None:
+def fail_waiting_trials(study: optuna.Study) -> None:
     while study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         study.tell(study.ask(), state=TrialState.FAIL)
 
 
 class _JournalLock(JournalFileOpenLock):
-    """Lock of the journal that ends with its process; Optuna's own outlives a killed process by half a minute."""
+    """Lock of the journal that is released when its process ends; Optuna's outlives a killed process by 30 s."""
 
     def __init__(self, journal: Path) -> None:
         self._journal = journal
@@ -131,7 +130,7 @@ class _JournalLock(JournalFileOpenLock):
     def acquire(self) -> bool:
         self._stream = self._journal.with_suffix(".lock").open("a+")
         lock(self._stream, wait=True)
-        _cut_off_half_line(self._journal)
+        _remove_partial_line(self._journal)
         return True
 
     def release(self) -> None:
@@ -140,8 +139,8 @@ class _JournalLock(JournalFileOpenLock):
         self._stream = None
 
 
-def _cut_off_half_line(file: Path) -> None:
-    """Remove what a killed write left, to which the next line would be appended."""
+def _remove_partial_line(file: Path) -> None:
+    """Remove the partial line of a killed write, to which the next line would be appended."""
     with file.open("rb+") as stream:
         if stream.seek(0, os.SEEK_END):
             stream.seek(-1, os.SEEK_END)
@@ -150,15 +149,19 @@ def _cut_off_half_line(file: Path) -> None:
                 stream.truncate(stream.read().rfind(b"\n") + 1)
 
 
-class PatientStorage(RDBStorage):
-    """A database on a server that may go away for a while: nothing is lost, and calls wait up to ``PATIENCE``."""
+class ReconnectingStorage(RDBStorage):
+    """A database on a server that may be down for a while: calls wait up to ``SERVER_TIMEOUT``, and nothing is lost."""
 
     def __init__(self, url: str) -> None:
-        beats: Any = {"heartbeat_interval": BEAT, "grace_period": SILENCE} if url.startswith("postgresql") else {}
+        heartbeat: Any = (
+            {"heartbeat_interval": HEARTBEAT_SECONDS, "grace_period": GRACE_SECONDS}
+            if url.startswith("postgresql")
+            else {}
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             super().__init__(
-                url, engine_kwargs={"pool_pre_ping": True}, heartbeat_stale_trial_callback=_enqueue_again, **beats
+                url, engine_kwargs={"pool_pre_ping": True}, heartbeat_stale_trial_callback=_requeue, **heartbeat
             )
         self._wait_for_server()
 
@@ -169,18 +172,18 @@ class PatientStorage(RDBStorage):
     def _wait_for_server(self) -> None:
         @sqlalchemy.event.listens_for(self.engine, "do_connect")
         def connect(dialect: Any, record: Any, arguments: Any, options: Any) -> Any:  # noqa: ARG001
-            since = time.monotonic()
+            started = time.monotonic()
             while True:
                 try:
                     return dialect.connect(*arguments, **options)
                 except dialect.loaded_dbapi.OperationalError as error:
-                    if time.monotonic() - since > PATIENCE:
+                    if time.monotonic() - started > SERVER_TIMEOUT:
                         raise
-                    log.warning("the database of the search does not answer (%s)", str(error).partition("\n")[0])
+                    log.warning("the search's database does not respond (%s)", str(error).partition("\n")[0])
                     time.sleep(1)
 
 
-def _enqueue_again(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+def _requeue(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
     study.enqueue_trial(trial.params)
 
 
@@ -199,19 +202,19 @@ def open_storage(folder: Path, url: str | None) -> BaseStorage:
 
 
 def open_database(url: str) -> RDBStorage:
-    """As ``open_storage``."""
+    """Open the database at ``url``; see ``open_storage``."""
     try:
         if url.startswith("sqlite"):
             return RDBStorage(url)
         for _ in range(3):  # two searches that create the tables of a new database at once
             with suppress(sqlalchemy.exc.IntegrityError, sqlalchemy.exc.ProgrammingError):
-                return PatientStorage(url)
+                return ReconnectingStorage(url)
             time.sleep(1)
-        return PatientStorage(url)
+        return ReconnectingStorage(url)
     except (ImportError, sqlalchemy.exc.SQLAlchemyError) as error:
-        said = str(error.__cause__ or error).strip().partition("\n")[0]
+        message = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ValueError(
-            f"hparam_search.pool.storage: the database at {_without_password(url)} cannot be used ({said}); correct "
+            f"hparam_search.pool.storage: the database at {_without_password(url)} cannot be used ({message}); fix "
             "the address, start the server, or install its driver, such as `pip install 'seg_pipeline[postgres]'`"
         ) from None
 
@@ -224,17 +227,19 @@ def _without_password(url: str) -> str:
 
 
 def open_study(name: str, storage: BaseStorage, **options: Any) -> optuna.Study:
-    """Load or create a study; unless it is shared, the trials that a killed search left unfinished have failed."""
+    """Load or create a study; unless it is shared, mark trials that a killed search left unfinished as failed."""
     study = optuna.create_study(study_name=name, storage=storage, load_if_exists=True, direction="maximize", **options)
     if not is_shared(storage):
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             study.tell(trial.number, state=TrialState.FAIL)
-        drop_waiting(study)
+        fail_waiting_trials(study)
     return study
 
 
 def finished_trials(study: optuna.Study) -> dict[str, dict]:
-    """User attributes of the trials that need not run again, by key, in the order in which they were begun."""
+    """User attributes of the trials that need not run again, by key, in the order in which they were started."""
     states = (TrialState.COMPLETE, TrialState.PRUNED)
-    attributes = (one.user_attrs for one in study.get_trials(deepcopy=False, states=states))
-    return {one["key"]: one for one in attributes if "key" in one}  # others repeat a trial or could not be built
+    attributes = (trial.user_attrs for trial in study.get_trials(deepcopy=False, states=states))
+    return {
+        trial["key"]: trial for trial in attributes if "key" in trial
+    }  # others repeat a trial or had invalid settings

@@ -1,9 +1,9 @@
 """Trials of a search: train points on workers and record the results in Optuna studies.
 
-Optuna keeps the trials, proposes values and decides what to prune. Three things are ours. A point is identified by a
-hash of its settings and the data, so no point is trained twice, in whichever study it was trained first. The loop asks
-and tells in one thread, because ``study.optimize`` neither replaces a worker that died nor keeps the order of a grid.
-And a trial's user attributes hold its history, so the study alone is enough to resume and to build the table.
+Optuna stores the trials, proposes values and decides what to prune. Three things are ours. A point is identified by a
+hash of its settings and data, so no point is trained twice, even across studies. One thread asks and tells, because
+``study.optimize`` neither replaces a worker that died nor keeps the order of a grid. And a trial's user attributes
+hold its history, so the study is enough to resume and to build the table.
 """
 
 import hashlib
@@ -26,14 +26,14 @@ from optuna.storages import BaseStorage
 from optuna.trial import Trial, TrialState
 
 from seg_pipeline.segmentation.parallel.executors import TaskExecutor
-from seg_pipeline.segmentation.search.ranking import DECAY, RATE, cell, row_score, trial_score
+from seg_pipeline.segmentation.search.ranking import DECAY, RATE, row_score, to_cell, trial_score
 from seg_pipeline.segmentation.search.study import (
-    alone,
-    drop_waiting,
-    fail_lost,
+    exclusive_access,
+    fail_stale_trials,
+    fail_waiting_trials,
     finished_trials,
     open_study,
-    show_life,
+    record_heartbeat,
 )
 from seg_pipeline.segmentation.search.workers import Workers
 from seg_pipeline.segmentation.settings.search import GridSettings, Rule
@@ -46,11 +46,11 @@ from seg_pipeline.segmentation.training.state import HISTORY
 log = logging.getLogger(__name__)
 
 MAX_DEATHS = 3
-"""A trial whose worker died this often has failed; once may be chance (preemption, another process's memory)."""
-SECONDS_BETWEEN_LOOKS = 1.0
-"""While trials that this search waits for run."""
+"""A trial fails when its worker has died this often; once may be chance (preemption, another process's memory)."""
+POLL_SECONDS = 1.0
+"""Interval at which a search checks the trials that it waits for."""
 SEED_STEP = 1000
-"""Between the seeds of two repeats."""
+"""Difference between the seeds of two repeats."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True)
 class TrialData:
-    """What all trials of a search share."""
+    """Data and settings shared by all trials of a search."""
 
     manifest: pd.DataFrame
     compute: ComputeSettings
@@ -86,7 +86,7 @@ def train_trial(trial: Trial, config: TrainingConfig, data: TrialData) -> Result
     if data.threads:
         torch.set_num_threads(data.threads)
     compute = data.compute
-    if multiprocessing.current_process().daemon:  # as Dask's workers are, which may not start others
+    if multiprocessing.current_process().daemon:  # such as Dask's workers, which may not start other processes
         compute = replace(compute, num_workers=0)
     rows: list[dict] = []
     try:
@@ -98,11 +98,11 @@ def train_trial(trial: Trial, config: TrainingConfig, data: TrialData) -> Result
                     trial.report(score, row["epoch"])
                 if trial.should_prune():
                     return Result(rows, "pruned")
-    except OutOfMemory as error:  # also a TrainingFailed, but not one that a lower learning rate prevents
+    except OutOfMemory as error:  # also a TrainingFailed, but a lower learning rate would not prevent it
         return Result(rows, "failed", str(error))
     except TrainingFailed as error:
         return Result(rows, "diverged", str(error))
-    except ValueError as error:  # settings that do not go together
+    except ValueError as error:  # settings that contradict each other
         return Result(rows, "failed", str(error))
     return Result(rows, "complete")
 
@@ -115,9 +115,9 @@ class _Running(NamedTuple):
     key: str
 
 
-def identity_of(config: TrainingConfig, data: str) -> str:
-    """Name of the studies of a search: equal for equal data and settings, except the searched ones."""
-    return f"{data[:12]}-{base_hash(config, (RATE, DECAY))[:12]}"
+def search_id(config: TrainingConfig, data_hash: str) -> str:
+    """Name of a search's studies: equal for equal data and settings, apart from the searched ones."""
+    return f"{data_hash[:12]}-{base_hash(config, (RATE, DECAY))[:12]}"
 
 
 class TrialRunner:
@@ -139,21 +139,21 @@ class TrialRunner:
         workers: Workers,
         storage: BaseStorage,
         grid: GridSettings,
-        hashed: str,
+        data_hash: str,
         running: set[int],
     ) -> None:
         self.config, self.data, self.workers, self.storage, self.settings = config, data, workers, storage, grid
-        self.data_hash, self.running = hashed, running
-        self.identity = identity_of(config, self.data_hash)
-        self.grid = open_study(f"grid-{self.identity}", storage, pruner=optuna.pruners.NopPruner())
+        self.data_hash, self.running = data_hash, running
+        self.search_id = search_id(config, self.data_hash)
+        self.grid = open_study(f"grid-{self.search_id}", storage, pruner=optuna.pruners.NopPruner())
         self.finished = finished_trials(self.grid)
-        self.wanted: dict[str, Point] = {}
+        self.points: dict[str, Point] = {}
 
     def config_of(self, point: Point) -> TrainingConfig:
         """Config of a point's training.
 
         Raises:
-            ValueError: the point's values do not go together.
+            ValueError: the point's values contradict each other.
         """
         length = {
             "fit.epochs": self.settings.epochs,
@@ -172,114 +172,119 @@ class TrialRunner:
         """Train the given points, in order, without pruning."""
         keys = {self.key_of(point): point for point in points}
         for key, point in keys.items():
-            self.wanted.setdefault(key, point)
+            self.points.setdefault(key, point)
         self.run(self.grid, self._grid_trials([point for key, point in keys.items() if key not in self.finished]))
 
     def _grid_trials(self, points: list[Point]) -> Iterator[tuple[Trial, Point] | None]:
         names: dict[str, BaseDistribution] = dict.fromkeys((RATE, DECAY), FloatDistribution(0, 10))
         configured = {RATE: self.config.optimizer.learning_rate, DECAY: self.config.optimizer.weight_decay}
-        left = {self.key_of(point): point for point in points}
+        remaining = {self.key_of(point): point for point in points}
         while True:
-            begun = None
-            with alone(self.storage, self.grid):
-                fail_lost(self.storage, self.grid)
+            started = None
+            with exclusive_access(self.storage, self.grid):
+                fail_stale_trials(self.storage, self.grid)
                 self.finished |= finished_trials(self.grid)
-                left = {key: point for key, point in left.items() if key not in self.finished}
-                run = self.grid.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-                free = left.keys() - {one.user_attrs.get("key") for one in run}
-                if not left or (free and self.out_of_time(self.settings.max_minutes)):
+                remaining = {key: point for key, point in remaining.items() if key not in self.finished}
+                running = self.grid.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+                unclaimed = remaining.keys() - {trial.user_attrs.get("key") for trial in running}
+                if not remaining or (unclaimed and self.out_of_time(self.settings.max_minutes)):
                     break
-                if key := next((key for key in left if key in free), None):
-                    drop_waiting(self.grid)
-                    self.grid.enqueue_trial(configured | left[key].values)
-                    begun = self.claim(self.grid.ask(names), left[key]), left[key]
-            yield begun
-        if left:
-            log.warning("max_minutes reached: %d grid trials were not started", len(free))
+                if key := next((key for key in remaining if key in unclaimed), None):
+                    fail_waiting_trials(self.grid)
+                    self.grid.enqueue_trial(configured | remaining[key].values)
+                    started = self.register(self.grid.ask(names), remaining[key]), remaining[key]
+            yield started
+        if remaining:
+            log.warning("max_minutes reached: %d grid trials were not started", len(unclaimed))
 
-    def claim(self, trial: Trial, point: Point) -> Trial:
-        """Record what a trial trains, and that it is alive; to be called ``alone``."""
+    def register(self, trial: Trial, point: Point) -> Trial:
+        """Record what a trial trains, and its first heartbeat; call under ``exclusive_access``."""
         self.running.add(trial._trial_id)
-        show_life(self.storage, trial._trial_id)
+        record_heartbeat(self.storage, trial._trial_id)
         key, seed = self.key_of(point), self.config_of(point).seed
-        about = {"key": key, "step": point.step, "repeat": point.repeat, "values": point.values, "seed": seed}
-        for name, value in about.items():
+        attributes = {"key": key, "step": point.step, "repeat": point.repeat, "values": point.values, "seed": seed}
+        for name, value in attributes.items():
             trial.set_user_attr(name, value)
         return trial
 
     def out_of_time(self, max_minutes: float | None) -> bool:
-        """Whether the trials of this search have used up ``max_minutes`` per worker."""
-        spent = sum(self.finished[key]["seconds"] for key in self.wanted if key in self.finished)
-        return max_minutes is not None and spent >= 60 * max_minutes * self.workers.size
+        """Whether the trials of this search have used ``max_minutes`` per worker."""
+        seconds = sum(self.finished[key]["seconds"] for key in self.points if key in self.finished)
+        return max_minutes is not None and seconds >= 60 * max_minutes * self.workers.size
 
     def run(self, study: optuna.Study, trials: Iterator[tuple[Trial, Point] | None]) -> None:
         """Keep all workers busy until the iterator ends. It is advanced only when a worker is free.
 
-        It gives None while all trials that are left run, here or in other searches: one that dies is begun again.
+        It yields None while all remaining trials are running, here or in other searches: one that dies is restarted.
         """
         running: dict[Future, _Running] = {}
         deaths: Counter[str] = Counter()
-        more = True
-        while more or running:
-            begun: tuple[Trial, Point] | None = None
-            while more and self.workers.idle:
+        has_more = True
+        while has_more or running:
+            started: tuple[Trial, Point] | None = None
+            while has_more and self.workers.idle:
                 try:
-                    begun = next(trials)
+                    started = next(trials)
                 except StopIteration:
-                    more = False
+                    has_more = False
                     break
-                if begun is None:
+                if started is None:
                     break
-                self._begin(running, study, *begun)
+                self._start(running, study, *started)
             if not running:
-                time.sleep(SECONDS_BETWEEN_LOOKS if more else 0)
+                time.sleep(POLL_SECONDS if has_more else 0)
                 continue
-            for future in wait(running, SECONDS_BETWEEN_LOOKS if more else None, FIRST_COMPLETED).done:
-                one = running.pop(future)
-                self._end(running, deaths, one, future)
+            for future in wait(running, POLL_SECONDS if has_more else None, FIRST_COMPLETED).done:
+                ended = running.pop(future)
+                self._handle_end(running, deaths, ended, future)
 
-    def _end(self, running: dict[Future, _Running], deaths: Counter[str], one: _Running, future: Future) -> None:
+    def _handle_end(
+        self, running: dict[Future, _Running], deaths: Counter[str], ended: _Running, future: Future
+    ) -> None:
         error = future.exception()
-        self.workers.give_back(one.worker, broken=error is not None)
-        self.running.discard(one.trial._trial_id)
-        with alone(self.storage, one.study):
-            if one.study._storage.get_trial(one.trial._trial_id).state.is_finished():
-                log.warning("another search has begun trial %s again, as this one was silent", _words(one.point.values))
+        self.workers.give_back(ended.worker, broken=error is not None)
+        self.running.discard(ended.trial._trial_id)
+        with exclusive_access(self.storage, ended.study):
+            if ended.study._storage.get_trial(ended.trial._trial_id).state.is_finished():
+                log.warning(
+                    "another search restarted trial %s, because this one sent no heartbeat",
+                    _format_values(ended.point.values),
+                )
                 return
             if error is None:
-                self._finish(one, future.result())
+                self._finish(ended, future.result())
                 return
-            if not one.worker.died(error):
-                raise one.worker.cause_of(error)
-            deaths[one.key] += 1
-            log.warning("a worker died in trial %s", _words(one.point.values))
-            if deaths[one.key] == MAX_DEATHS:
-                self._finish(one, Result([], "failed", f"its worker died {MAX_DEATHS} times"))
+            if not ended.worker.died(error):
+                raise ended.worker.cause_of(error)
+            deaths[ended.key] += 1
+            log.warning("a worker died in trial %s", _format_values(ended.point.values))
+            if deaths[ended.key] == MAX_DEATHS:
+                self._finish(ended, Result([], "failed", f"its worker died {MAX_DEATHS} times"))
                 return
-            one.study.tell(one.trial, state=TrialState.FAIL)  # a new trial: this one's epochs are reported already
-            one.study.enqueue_trial(one.trial.params)
-            trial = self.claim(one.study.ask(one.trial.distributions), one.point)
-        self._begin(running, one.study, trial, one.point)
+            ended.study.tell(ended.trial, state=TrialState.FAIL)  # retry as a new trial: this one has reported epochs
+            ended.study.enqueue_trial(ended.trial.params)
+            trial = self.register(ended.study.ask(ended.trial.distributions), ended.point)
+        self._start(running, ended.study, trial, ended.point)
 
-    def _begin(self, running: dict[Future, _Running], study: optuna.Study, trial: Trial, point: Point) -> None:
+    def _start(self, running: dict[Future, _Running], study: optuna.Study, trial: Trial, point: Point) -> None:
         key, config = self.key_of(point), self.config_of(point)
-        self.wanted.setdefault(key, point)
+        self.points.setdefault(key, point)
         worker = self.workers.take()
         running[worker.submit(train_trial, trial, config, self.data)] = _Running(worker, study, trial, point, key)
 
-    def _finish(self, one: _Running, result: Result) -> None:
+    def _finish(self, ended: _Running, result: Result) -> None:
         rows, state, reason = result
         score = self.score_of(rows) if state == "complete" else None
         if state == "complete" and score is None:
             state, reason = "failed", "no epoch has a validation score"
         outcome = reason or state + ("" if score is None else f", score {score:.4f}")
-        log.info("%s: %s", _words(one.point.values), outcome)
+        log.info("%s: %s", _format_values(ended.point.values), outcome)
         seconds = sum(row["seconds"] for row in rows)
         for name, value in {"rows": rows, "state": state, "reason": reason, "seconds": seconds}.items():
-            one.trial.set_user_attr(name, value)
-        # Diverged and failed trials are pruned ones for Optuna, so that its samplers avoid their values.
-        one.study.tell(one.trial, score, state=TrialState.COMPLETE if state == "complete" else TrialState.PRUNED)
-        self.finished[one.key] = one.trial.user_attrs
+            ended.trial.set_user_attr(name, value)
+        # Diverged and failed trials count as pruned for Optuna, so that its samplers avoid their values.
+        ended.study.tell(ended.trial, score, state=TrialState.COMPLETE if state == "complete" else TrialState.PRUNED)
+        self.finished[ended.key] = ended.trial.user_attrs
 
     def score_of(self, rows: list[dict]) -> float | None:
         return trial_score(pd.DataFrame(rows, columns=HISTORY), self.settings)
@@ -287,10 +292,10 @@ class TrialRunner:
     def table(self) -> pd.DataFrame:
         """One row per epoch of every finished trial of this search, in the order of the settings.
 
-        The order in which workers finished does not matter, so a grid gives the same table with any number of them.
+        The order in which workers finished does not matter, so a grid gives the same table for any number of workers.
         """
-        found = [(self.finished[key], point) for key, point in self.wanted.items() if key in self.finished]
-        return trial_table([record | {"step": point.step} for record, point in found], self.config)
+        finished = [(self.finished[key], point) for key, point in self.points.items() if key in self.finished]
+        return trial_table([record | {"step": point.step} for record, point in finished], self.config)
 
 
 def trial_table(records: list[dict], config: TrainingConfig) -> pd.DataFrame:
@@ -303,17 +308,17 @@ def trial_table(records: list[dict], config: TrainingConfig) -> pd.DataFrame:
     base = {name: config.value(name) for name in names}
     rows: list[dict] = []
     for number, record in enumerate(records, start=1):
-        about = {"trial": number, **{name: record[name] for name in ("step", "repeat", "seed", "state", "reason")}}
+        attributes = {"trial": number, **{name: record[name] for name in ("step", "repeat", "seed", "state", "reason")}}
         history = list(record["rows"])
         if record["state"] in ("diverged", "failed"):
             history.append({"epoch": len(history) + 1})
-        about |= {name: cell(value) for name, value in (base | record["values"]).items()}
-        rows += [about | row for row in history]
-    head = ["trial", "step", "repeat", "seed", "state", "reason", *names]
-    return pd.DataFrame(rows, columns=[*head, *HISTORY]).astype(dict.fromkeys(HISTORY[1:], "float64"))
+        attributes |= {name: to_cell(value) for name, value in (base | record["values"]).items()}
+        rows += [attributes | row for row in history]
+    columns = ["trial", "step", "repeat", "seed", "state", "reason", *names]
+    return pd.DataFrame(rows, columns=[*columns, *HISTORY]).astype(dict.fromkeys(HISTORY[1:], "float64"))
 
 
-def _words(values: dict[str, Any]) -> str:
+def _format_values(values: dict[str, Any]) -> str:
     return ", ".join(
         f"{name.rpartition('.')[2]} {value:.3g}" if isinstance(value, float) else f"{name.rpartition('.')[2]} {value}"
         for name, value in values.items()

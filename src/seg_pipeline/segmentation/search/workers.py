@@ -1,7 +1,7 @@
 """Where trials run: in this process, in others, or on the cluster that the run is connected to.
 
-A worker is a ``concurrent.futures.Executor`` that runs one trial at a time. Each has a process of its own rather than a
-share of one ``ProcessPoolExecutor``, because a process that dies breaks its whole executor and all trials on it.
+A worker is a ``concurrent.futures.Executor`` that runs one trial at a time. Each has its own process instead of sharing
+one ``ProcessPoolExecutor``, because a process that dies breaks its whole executor and all trials on it.
 """
 
 import logging
@@ -31,12 +31,12 @@ class Workers:
         self.threads = settings.threads
         if settings.kind != "in_process" and self.threads is None:
             self.threads = max(1, joblib.cpu_count() // self.size)
-        self._make: Callable[[str | None], TaskExecutor] = OneProcess
+        self._make_worker: Callable[[str | None], TaskExecutor] = SingleProcessExecutor
         if settings.kind == "in_process":
-            self._make = lambda _: InProcess()
+            self._make_worker = lambda _: InProcess()
         elif engine() != "local":  # the images and the study must have the same paths on all machines
-            self._make = lambda _: make_executor(1, threads=self.threads or 1, gpus=compute.devices)
-        self._gpus = {self._make(gpus): gpus for gpus in gpus_of_workers(self.size, compute)}
+            self._make_worker = lambda _: make_executor(1, threads=self.threads or 1, gpus=compute.devices)
+        self._gpus = {self._make_worker(gpus): gpus for gpus in gpus_of_workers(self.size, compute)}
         self.idle: list[TaskExecutor] = list(self._gpus)
         self._busy: list[TaskExecutor] = []
 
@@ -49,12 +49,12 @@ class Workers:
         if broken:
             worker.shutdown()
             gpus = self._gpus.pop(worker)
-            worker = self._make(gpus)
+            worker = self._make_worker(gpus)
             self._gpus[worker] = gpus
         self.idle.append(worker)
 
     def close(self) -> None:
-        """Stop all workers at once; trials that are running are lost and start again in the next search."""
+        """Stop all workers immediately; running trials are lost and start again in the next search."""
         for worker in (*self.idle, *self._busy):
             worker.shutdown()
 
@@ -62,26 +62,26 @@ class Workers:
 def gpus_of_workers(workers: int, compute: ComputeSettings) -> list[str | None]:
     """CUDA_VISIBLE_DEVICES of each worker: ``compute.devices`` of this process's GPUs, in turn.
 
-    None, which leaves it as it is, where there is no GPU or the settings name one.
+    None leaves the variable unchanged: there is no GPU, or the settings name one.
     """
-    number = torch.cuda.device_count()
-    if not number or compute.device not in ("auto", "cuda"):
+    num_gpus = torch.cuda.device_count()
+    if not num_gpus or compute.device not in ("auto", "cuda"):
         return [None] * workers
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(number)))
-    names, each = visible.split(",")[:number], min(compute.devices, number)
-    places = [range(worker * each, (worker + 1) * each) for worker in range(workers)]
-    return [",".join(names[place % number].strip() for place in own) for own in places]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(num_gpus)))
+    names, per_worker = visible.split(",")[:num_gpus], min(compute.devices, num_gpus)
+    assigned = [range(worker * per_worker, (worker + 1) * per_worker) for worker in range(workers)]
+    return [",".join(names[place % num_gpus].strip() for place in positions) for positions in assigned]
 
 
-class OneProcess(TaskExecutor, ProcessPoolExecutor):
-    """Another process, no fork of this one, because CUDA and threads do not survive a fork."""
+class SingleProcessExecutor(TaskExecutor, ProcessPoolExecutor):
+    """Runs calls in another process, which is not forked from this one: CUDA and threads do not survive a fork."""
 
     def __init__(self, gpus: str | None = None) -> None:
         ProcessPoolExecutor.__init__(self, 1, mp_context=fork_server(), initializer=_prepare_process, initargs=(gpus,))
 
     def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
         try:
-            # Pickled here: the executor does it in a thread, while this one may be using the same Optuna storage.
+            # Pickled here, because the executor's thread would do so while this one may use the same Optuna storage.
             return super().submit(_call, pickle.dumps((function, arguments, options)))
         except BrokenProcessPool as error:  # it died between two trials
             future: Future = Future()
@@ -102,6 +102,6 @@ def _call(pickled: bytes) -> Any:
 def _prepare_process(gpus: str | None) -> None:
     exit_with_parent()
     if gpus is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # CUDA reads it at its first use, which is in the first trial
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus  # CUDA reads it at its first use, in the first trial
     logging.getLogger("seg_pipeline").setLevel(logging.WARNING)  # the parent reports progress
     optuna.logging.set_verbosity(optuna.logging.WARNING)

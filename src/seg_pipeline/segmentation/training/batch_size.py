@@ -71,7 +71,7 @@ def _loss(model: Segmenter, loss_fn: Loss, config: TrainingConfig, device: torch
     truth = torch.zeros(batch_size, *channels, *config.input.size, dtype=torch.uint8, device=device)
     with autocast(device, pick_precision(config.fit.precision, device)):
         logits = model(images)
-    return loss_fn(logits, model.seen(truth))
+    return loss_fn(logits, model.subsample(truth))
 
 
 def _halve_until_it_fits(

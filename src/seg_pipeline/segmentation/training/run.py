@@ -12,8 +12,8 @@ import pandas as pd
 from seg_pipeline.segmentation.data.loaders import make_loaders
 from seg_pipeline.segmentation.manifest.table import data_hash
 from seg_pipeline.segmentation.models.features import with_features
-from seg_pipeline.segmentation.models.input_check import fewest_images
-from seg_pipeline.segmentation.models.trained_weights import check_fit, seen_before, seen_images, with_file_hashes
+from seg_pipeline.segmentation.models.input_check import min_batch_size
+from seg_pipeline.segmentation.models.trained_weights import check_fit, find_leaks, seen_images, with_file_hashes
 from seg_pipeline.segmentation.settings.checkpoint_content import check_resumable
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -123,7 +123,7 @@ def check_start(manifest: pd.DataFrame, config: TrainingConfig, *, folds: int | 
         return
     check_fit(config, folds)
     for fold in range(folds or 1):
-        seen_splits = seen_before(*_fold_data(manifest, config, fold, folds))
+        seen_splits = find_leaks(*_fold_data(manifest, config, fold, folds))
         problem = f"{config.start.checkpoint} has seen {' and '.join(seen_splits)}, so their scores would be too good"
         if seen_splits and not allowed:
             raise ValueError(
@@ -164,7 +164,7 @@ def train_one_model(
         yield saved
         return
     device = pick_device(compute.device)
-    min_images = fewest_images(config)
+    min_images = min_batch_size(config)
     if saved is None:
         config = resolve_auto_settings(config, manifest, device, processes=compute.processes)
         if compute.processes == 1 or device.type == "cpu":  # several GPUs synchronise batch norm

@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.data.loaders import Loaders
 from seg_pipeline.segmentation.losses import Loss, make_loss
 from seg_pipeline.segmentation.losses.compose import BatchSums
 from seg_pipeline.segmentation.metrics.overlap import Counts
-from seg_pipeline.segmentation.models.input_check import fewest_images
+from seg_pipeline.segmentation.models.input_check import min_batch_size
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.acceleration import Compiled, worth_compiling
 from seg_pipeline.segmentation.training.devices import autocast, pick_precision, set_backends
@@ -77,7 +77,7 @@ class Run:
     """The model as it trains; wrapped for several processes."""
     compiled: Compiled
     save_seconds: float
-    fewest_images: int
+    min_batch_size: int
     """Smallest number of images that the network accepts in a training step."""
     validation_micro_batch: int | None = None
     """Validation images computed at once; set after memory ran out."""
@@ -145,7 +145,7 @@ def build_run(state: TrainState, loaders: Loaders, save_seconds: float) -> Run:
         network,
         Compiled(enabled=worth_compiling(config, state.device, num_images)),
         save_seconds,
-        fewest_images(config),
+        min_batch_size(config),
     )
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from seg_pipeline.segmentation.models.segmenter import Segmenter
-from seg_pipeline.segmentation.models.trained_weights import load_start
+from seg_pipeline.segmentation.models.trained_weights import load_start_weights
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.devices import pick_precision
 from seg_pipeline.segmentation.training.optimizers import make_optimizer, place_learning_rates
@@ -186,7 +186,7 @@ def _build_state(config: TrainingConfig, data_hash: str, device: torch.device, *
     torch.manual_seed(config.seed)
     model = Segmenter(config, pretrained=new and config.start.checkpoint is None).to(device)
     if new and config.start.checkpoint is not None:
-        load_start(model, config)
+        load_start_weights(model, config)
     model.net = with_sync_batch_norm(model.net, device)  # before the running mean copies the model
     scaled = pick_precision(config.fit.precision, device) == torch.float16
     return TrainState(

@@ -104,7 +104,7 @@ def _halve_micro_batch(run: Run, images: Tensor, error: torch.OutOfMemoryError) 
     state = run.state
     at_once = min(state.micro_batch or len(images), len(images))
     fewer = (at_once + 1) // 2
-    if at_once == 1 or run.processes.world > 1 or smallest_part(len(images), fewer) < run.fewest_images:
+    if at_once == 1 or run.processes.world > 1 or smallest_part(len(images), fewer) < run.min_batch_size:
         raise OutOfMemory(
             f"memory ran out with {at_once} images of {tuple(images.shape[1:])} at once; set a smaller "
             "`training.input.size`, `training.sampling.micro_batch_size` or model"
@@ -126,7 +126,7 @@ def _augment(run: Run, images: Tensor, truth: Tensor, *parameters: Tensor) -> tu
     truths = [(1.0, truth)]
     if run.mixing:
         images, truths = run.mixing(images, truth, epoch=len(state.history), step=state.step)
-    return images, [(weight, state.model.seen(labels)) for weight, labels in truths]
+    return images, [(weight, state.model.subsample(labels)) for weight, labels in truths]
 
 
 def split_batch(num_images: int, at_once: int) -> list[slice]:
