@@ -161,6 +161,17 @@ def test_a_folder_of_no_known_form_says_what_was_looked_for(make, tmp_path):
     assert "docs/how-to/own_data.md" in told
 
 
+def draw_parquet_index(folder):
+    draw(folder, "images/a.png", scan(0)[0])
+    table = pd.DataFrame({"rle": ["1 2"]}, index=pd.Index(["a"], name="image_id"))
+    table.to_parquet(folder / "t.parquet")
+
+
+def draw_more_values_than_names(folder):
+    draw(folder, "images/a.png", scan(0)[0])
+    (folder / "t.csv").write_text("image_id,rle\na,1 2,\n")
+
+
 def draw_classification(folder):
     for name, image, _ in scans():
         draw(folder, f"train/{'cat' if name < 'p1_002' else 'dog'}/{name}.jpg", image)
@@ -266,6 +277,14 @@ def test_a_folder_without_images_is_called_so(make, tmp_path):
             draw_table_of_others,
             "t.csv (columns id, rle): rle holds masks, but no column names the images: id holds x1, x2; image files: "
             "images/a.png",
+        ),
+        (
+            draw_parquet_index,
+            "t.parquet: cannot be read as a table: its index (image_id) is no column; save it again after",
+        ),
+        (
+            draw_more_values_than_names,
+            "t.csv: cannot be read as a table: its lines have more values than its first line",
         ),
         (draw_unreadable, "images: none of the sampled images can be read"),
         (draw_ids_as_jpeg, "the masks are JPEG files and hold the values 0 to"),

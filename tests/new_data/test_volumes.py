@@ -120,6 +120,12 @@ def test_names_that_differ_at_their_start_are_told_apart(tmp_path, capsys):  # a
     ]
 
 
+def test_endings_may_be_in_upper_case(tmp_path, capsys):
+    save_all(tmp_path, [f"{folder}/p{number}.NII.GZ" for folder in ("IMAGES", "LABELS") for number in (1, 2)])
+    plan, _ = plan_of(tmp_path)
+    assert [[path.name for path in case] for case in plan.cases] == [["p1.NII.GZ"] * 2, ["p2.NII.GZ"] * 2]
+
+
 @pytest.mark.parametrize(
     ("names", "told"),
     [

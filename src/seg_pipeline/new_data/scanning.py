@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from seg_pipeline.segmentation.formats.json_files import read_json
-from seg_pipeline.segmentation.images.listing import composed
+from seg_pipeline.segmentation.images.listing import PICTURES, composed
 
 ENDINGS = {
-    "pictures": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".jp2", ".ppm", ".pgm", ".pbm"),
+    "pictures": PICTURES,
     "tables": (".csv", ".tsv", ".parquet", ".xlsx", ".jsonl"),
     "jsons": (".json",),
     "volumes": (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"),
@@ -59,6 +59,9 @@ SPLIT_WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+
+SPLIT_WORD = "|".join(sorted(SPLIT_WORDS, key=len, reverse=True))
+"""Regular expression, the longest word first."""
 
 
 @dataclass(frozen=True)

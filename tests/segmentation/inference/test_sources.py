@@ -57,6 +57,18 @@ def test_a_text_file_lists_paths_from_its_own_folder(folder):
     assert table["path"].tolist() == [str(folder / "b/two.png"), str(folder / "three.jpg")]
 
 
+def test_a_file_whose_name_starts_as_a_comment_does_is_an_image(folder):
+    cv2.imwrite(str(folder / "#five.png"), np.zeros((4, 5), np.uint8))
+    (folder / "notes.txt").write_text("#five.png\n#three.jpg\nb/two.png\n")
+    table, _ = find_images(folder / "notes.txt")
+    assert table["path"].tolist() == [str(folder / "#five.png"), str(folder / "b/two.png")]
+
+
+def test_jpeg_2000_counts_as_an_image_as_in_a_data_set(folder):
+    (folder / "b/six.jp2").touch()
+    assert "b/six" in find_images(folder)[0]["image_id"].tolist()
+
+
 @pytest.mark.parametrize("start", ["{folder}", "../{folder.name}"])
 def test_equal_names_of_other_folders_are_told_apart_by_their_folders(folder, start, tmp_path_factory):
     cv2.imwrite(str(folder / "two.png"), np.zeros((4, 5), np.uint8))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from seg_pipeline.new_data.classes import evenly
-from seg_pipeline.new_data.scanning import SPLIT_WORDS, Contents, base, ending, rank
+from seg_pipeline.new_data.scanning import SPLIT_WORD, Contents, base, ending, rank
 from seg_pipeline.segmentation.images.decoding import read_values
 
 MOST_KINDS = 40
@@ -17,7 +17,6 @@ SAMPLED = 3
 MOST_VALUES = 40
 FLAT = 0.7
 """Least share of a mask's pixels that equal their left neighbour."""
-SPLIT = re.compile("|".join(sorted(SPLIT_WORDS, key=len, reverse=True)), re.IGNORECASE)
 
 
 def told_by_pixels(contents: Contents) -> Contents:
@@ -41,7 +40,7 @@ def told_by_pixels(contents: Contents) -> Contents:
 
 def _same(folder: str) -> str:
     """The folder's name without what sets images and splits apart."""
-    return re.sub(r"\d+", "#", SPLIT.sub("*", folder))
+    return re.sub(r"\d+", "#", re.sub(SPLIT_WORD, "*", folder, flags=re.IGNORECASE))
 
 
 def _above(file: str) -> list[str]:

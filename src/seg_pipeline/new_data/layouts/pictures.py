@@ -18,6 +18,7 @@ from seg_pipeline.new_data.classes import evenly, from_pixels, grey_mask, task_o
 from seg_pipeline.new_data.plan import Classes, Entry, Plan, file_index
 from seg_pipeline.new_data.scanning import (
     MASK_WORD,
+    SPLIT_WORD,
     SPLIT_WORDS,
     Contents,
     base,
@@ -36,7 +37,7 @@ ENOUGH = 0.9
 """Share of the masks whose image must be found."""
 GENERIC = {"indexed", "binary", "png", "id", "ids", "class", "object", "all", *SPLIT_WORDS}
 """Words in the name of a folder of masks that are no class."""
-SPLIT_START = re.compile(f"^(?:{'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})", re.IGNORECASE)
+SPLIT_START = re.compile(f"^(?:{SPLIT_WORD})", re.IGNORECASE)
 NUMBERED_CLASS = re.compile(r"[_\-. ]*([A-Za-z]\w*?)[_\-. ]*\d+")
 
 

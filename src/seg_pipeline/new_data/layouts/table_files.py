@@ -63,6 +63,16 @@ def _kind(path: Path) -> tuple[str, dict[str, Any]]:
     return "pandas.CSVDataset", {**AS_TEXT, **extra, **({"encoding": encoding} if encoding != "utf-8" else {})}
 
 
+def _refuse_index(path: Path, index: pd.Index) -> None:
+    """Raise ValueError if the ids, or other values, became the index of the table, which Kedro passes over."""
+    if all(name is None for name in index.names) and pd.api.types.is_integer_dtype(index.dtype):
+        return
+    if path.suffix.lower() != ".parquet":
+        raise ValueError("its lines have more values than its first line has names; correct its first line")
+    named = ", ".join(str(name) for name in index.names if name is not None) or f"{index[0]}, ..."
+    raise ValueError(f"its index ({named}) is no column; save it again after `table = table.reset_index()`")
+
+
 def _read(path: Path, arguments: dict[str, Any]) -> pd.DataFrame:
     if path.suffix.lower() == ".xlsx":
         try:
@@ -72,4 +82,5 @@ def _read(path: Path, arguments: dict[str, Any]) -> pd.DataFrame:
     else:
         readers = {".parquet": pd.read_parquet, ".jsonl": pd.read_json}
         table = readers.get(path.suffix.lower(), pd.read_csv)(path, **arguments)  # type: ignore[operator]
+        _refuse_index(path, table.index)
     return pd.DataFrame({str(name): as_text(table[name]) for name in table})

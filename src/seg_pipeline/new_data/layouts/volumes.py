@@ -208,7 +208,7 @@ def case_pattern(files: list[str], others: list[str]) -> dict[str, str] | None:
     glob = (f"{folder}/" if folder else "") + glob_of(files, folder, others)
     if start and "*" in (name := glob.rpartition("/")[2]):
         glob = glob.removesuffix(name) + glob_escape(start) + name[name.rindex("*") :]
-    nifti = all(file.lower().endswith(NIFTI) for file in files)
+    nifti = all(file.endswith(NIFTI) for file in files)
     ending = r"\.nii(?:\.gz)?" if nifti else endings_of(files)
     return {
         "glob": re.sub(r"\.nii(\.gz)?$|\.\*$", ".nii*", glob) if nifti else glob,

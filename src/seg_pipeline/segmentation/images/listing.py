@@ -14,6 +14,8 @@ from seg_pipeline.segmentation.images.remote import ANY_FOLDERS, is_remote, list
 from seg_pipeline.segmentation.images.tiff import ENDINGS
 
 log = logging.getLogger(__name__)
+PICTURES = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Endings of image files, wherever a folder is searched for images."""
 
 
 def list_files(folder: str | Path, glob: str) -> list[str]:

@@ -11,14 +11,12 @@ from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from seg_pipeline.segmentation.images.listing import as_text, find_files
+from seg_pipeline.segmentation.images.listing import PICTURES, as_text, find_files
 from seg_pipeline.segmentation.images.remote import is_remote, list_remote, open_file, read_remote
 from seg_pipeline.segmentation.inference.journal import LINES, SETTINGS
 from seg_pipeline.segmentation.manifest.files import NOT_TEXT
 
 log = logging.getLogger(__name__)
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".pgm", ".ppm", ".tif", ".tiff", ".webp")
-"""Suffixes of the files in a folder that count as images."""
 LISTS = (".csv", ".parquet", ".txt")
 OPTIONAL = ("height", "width", "series", "frame")
 
@@ -43,7 +41,7 @@ def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
     Returns:
         The table sorted by image_id, which is the path below the folder without its suffix (for a list whose images
         are elsewhere, below their common folder); and the number of files that were skipped because their suffix is
-        not one of ``SUFFIXES``.
+        not one of ``PICTURES``.
 
     Raises:
         ValueError: the path does not exist, holds no image, or is a list without the columns it needs.
@@ -72,13 +70,13 @@ def find_images(given: str | Path) -> tuple[pd.DataFrame, int]:
 def _of_address(given: str) -> tuple[pd.DataFrame, int]:
     parts = given.rstrip("/").split("/")
     fixed = next((number for number, part in enumerate(parts) if globbing.has_magic(part)), len(parts))
-    if fixed == len(parts) and parts[-1].lower().endswith(SUFFIXES):
+    if fixed == len(parts) and parts[-1].lower().endswith(PICTURES):
         fixed -= 1
     address, glob = "/".join(parts[:fixed]), "/".join(parts[fixed:]) or "**/*"
     files = list_remote(address, glob)
-    images = [Path("/", file) for file in files if file.lower().endswith(SUFFIXES)]
+    images = [Path("/", file) for file in files if file.lower().endswith(PICTURES)]
     if not images:
-        raise ValueError(f"{given}: no image among its {len(files)} files; image files end in {', '.join(SUFFIXES)}")
+        raise ValueError(f"{given}: no image among its {len(files)} files; image files end in {', '.join(PICTURES)}")
     table = _table(images, Path("/"))
     return table.assign(path=f"{address}/" + table["file"]), len(files) - len(images)
 
@@ -92,11 +90,11 @@ def _fixed_part(pattern: str) -> Path:
 
 def _of_files(folder: Path, glob: str, given: str) -> tuple[pd.DataFrame, int]:
     files = [folder / file for file in _without_results(folder, find_files(folder, glob))]
-    images = [path for path in files if path.suffix.lower() in SUFFIXES]
+    images = [path for path in files if path.suffix.lower() in PICTURES]
     if not images:
         some = f", such as {', '.join(path.name for path in files[:3])}" if files else ""
         raise ValueError(
-            f"{given}: no image among its {len(files)} files{some}; image files end in {', '.join(SUFFIXES)}, "
+            f"{given}: no image among its {len(files)} files{some}; image files end in {', '.join(PICTURES)}, "
             "others can be named in a list"
         )
     return _table(images, folder), len(files) - len(images)
@@ -127,7 +125,8 @@ def _of_list(path: str) -> pd.DataFrame:
     """The table of a list, which and whose images may be at addresses."""
     if path.lower().endswith(".txt"):
         lines = [line.strip() for line in _read_text(path).splitlines()]
-        given = pd.DataFrame({"path": [line for line in lines if line and not line.startswith("#")]}, dtype="str")
+        named = [line for line in lines if line and not (line.startswith("#") and _is_comment(path, line))]
+        given = pd.DataFrame({"path": named}, dtype="str")
     else:
         given = _read_table(path)
     column = next((name for name in ("path", "file") if name in given), None)
@@ -153,6 +152,11 @@ def _of_list(path: str) -> pd.DataFrame:
         if name in given:
             table[name] = given[name].to_numpy()
     return table
+
+
+def _is_comment(path: str, line: str) -> bool:
+    """Whether a line after # is not the name of a file."""
+    return is_remote(path) or not Path(_join(path, line)).is_file()
 
 
 def _join(path: str, name: str) -> str:

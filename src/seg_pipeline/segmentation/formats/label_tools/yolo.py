@@ -8,9 +8,8 @@ import numpy as np
 import yaml
 
 from seg_pipeline.segmentation.formats.label_tools.shapes import Item, Picture, Shape, Size, Style, fill_polygon
-from seg_pipeline.segmentation.images.listing import list_files
+from seg_pipeline.segmentation.images.listing import PICTURES, list_files
 
-PICTURES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 NO_LABELS = {"classes.txt", "train.txt", "val.txt", "test.txt", "requirements.txt"}
 
 
