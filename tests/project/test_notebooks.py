@@ -15,6 +15,7 @@ from kedro.framework.startup import bootstrap_project
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(900),
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),  # mlflow on SQLAlchemy 2.1
 ]
 
@@ -136,7 +137,7 @@ def run(kernel, name: str, replaced: dict[str, str]) -> Shown:
         cell.source = cell.source.replace(old, new)
     notebook.cells.insert(0, nbformat.v4.new_code_cell("%reset -f"))
     place = {"metadata": {"path": str(ROOT / "notebooks")}}
-    client = NotebookClient(notebook, km=kernel, timeout=200, resources=place)
+    client = NotebookClient(notebook, km=kernel, timeout=600, resources=place)
     client.execute()
     client.kc.stop_channels()
     outputs = [output for cell in codes(notebook) for output in cell.outputs]

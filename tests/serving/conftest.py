@@ -201,7 +201,7 @@ def open_page(browser: Any) -> Callable[[str], AbstractContextManager[Any]]:
     @contextlib.contextmanager
     def opened(link: str) -> Iterator[Any]:
         with browser.new_page() as page:
-            page.set_default_timeout(10_000)
+            page.set_default_timeout(60_000)
             page.asked, page.wrong = [], []
             page.on("request", lambda request: page.asked.append(request.url))
             page.on("console", lambda message: page.wrong.append(message.text) if message.type == "error" else None)

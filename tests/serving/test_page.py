@@ -43,11 +43,11 @@ def choose(page, path: Path) -> None:
 
 def until(page, condition):
     """Wait until a JavaScript expression holds. The page's policy forbids ``wait_for_function`` to look twice."""
-    for _ in range(200):
+    for _ in range(1200):
         if page.evaluate(condition):
             return
         page.wait_for_timeout(50)
-    raise AssertionError(f"not within ten seconds: {condition}")
+    raise AssertionError(f"not within a minute: {condition}")
 
 
 def pixel(page, canvas: str, column: int, row: int) -> list[int]:

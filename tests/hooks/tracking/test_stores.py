@@ -104,7 +104,7 @@ def test_wandb_offline_keeps_a_folder_that_can_be_sent(tmp_path, picture, monkey
     assert folders == [RUN.key, RUN.key, f"{RUN.key}-fold-1"]
     assert "upload with: wandb sync" in recorder.where()
     last = sorted((tmp_path / "wandb").glob(f"offline-run-*-{RUN.key}"))[-1]
-    file, until = last / f"run-{RUN.key}.wandb", time.monotonic() + 30
+    file, until = last / f"run-{RUN.key}.wandb", time.monotonic() + 60
     while b"FINISHED" not in (told := file.read_bytes()) and time.monotonic() < until:
         time.sleep(0.05)  # its own process writes
     for word in (
