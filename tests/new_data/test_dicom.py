@@ -92,6 +92,26 @@ def test_why_dicom_files_are_no_data_set(tmp_path, capsys):
     assert plan_of(tmp_path)[0] == "each DICOM series needs its own folder"
 
 
+def test_of_volumes_beside_series_those_named_as_labels_are_labels(tmp_path, capsys):
+    for case in ("anna", "ben"):
+        draw(tmp_path, f"{case}/CT")
+        for name in ("converted", "liver_mask"):
+            nibabel.save(nibabel.Nifti1Image(np.ones((6, 5, 3), np.uint8), np.eye(4)), tmp_path / f"{case}/{name}.nii")
+    plan, _ = plan_of(tmp_path)
+    assert [[path.name for path in case] for case in plan.cases] == [["CT", "liver_mask.nii"]] * 2
+
+
+def test_several_series_of_a_case_are_named(tmp_path, capsys):
+    for case in ("anna", "ben"):
+        for series in ("T1", "T2"):
+            draw(tmp_path, f"{case}/{series}")
+        nibabel.save(nibabel.Nifti1Image(np.ones((6, 5, 3), np.uint8), np.eye(4)), tmp_path / f"{case}/label.nii")
+    assert plan_of(tmp_path)[0] == (
+        "each case needs one series and one label, but there are 4 series, such as anna/T1, anna/T2, and 2 labels, "
+        "such as anna/label.nii, ben/label.nii"
+    )
+
+
 @pytest.mark.parametrize(("image", "label"), [("IM{:04}", "RS.1.2.840.{}"), ("1.2.840.{}", "{}.dcm"), ("{}.IMA", "{}")])
 def test_dicom_files_need_no_ending(tmp_path, capsys, image, label):
     """As archives and CDs name them, with an index beside the slices."""

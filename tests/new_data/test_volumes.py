@@ -120,6 +120,18 @@ def test_names_that_differ_at_their_start_are_told_apart(tmp_path, capsys):  # a
     ]
 
 
+def test_images_whose_own_names_hold_a_word_for_masks_are_images(tmp_path, capsys):
+    save_all(tmp_path, [f"{folder}/seg_{number}.nii.gz" for folder in ("images", "labels") for number in (1, 2)])
+    plan, _ = plan_of(tmp_path)
+    assert [[path.parent.name for path in case] for case in plan.cases] == [["images", "labels"]] * 2
+
+
+def test_intensities_are_no_labels(tmp_path, capsys):
+    write(tmp_path, np.arange(1331, dtype=np.int16).reshape(11, 11, 11))
+    with pytest.raises(ValueError, match=r"p0\.nii\.gz: the sampled volumes hold 1330 values: intensities, or numbers"):
+        plan_of(tmp_path)
+
+
 def test_endings_may_be_in_upper_case(tmp_path, capsys):
     save_all(tmp_path, [f"{folder}/p{number}.NII.GZ" for folder in ("IMAGES", "LABELS") for number in (1, 2)])
     plan, _ = plan_of(tmp_path)
@@ -134,7 +146,11 @@ def test_endings_may_be_in_upper_case(tmp_path, capsys):
             r"found 4 images, such as p1/p1_t1\.nii\.gz, p1/p1_t2\.nii\.gz, and 2 labels, such as "
             r"p1/p1_seg\.nii\.gz, p2/p2_seg\.nii\.gz\. Several images of a case can be the channels of nnU-Net's",
         ),
-        (["p1_t1.nii.gz", "p2_t1.nii.gz"], r"none of the 2 volumes, such as p1_t1\.nii\.gz, is named as a label"),
+        (
+            ["p1_t1.nii.gz", "p2_t1.nii.gz"],
+            r"the names of the 2 volumes, such as p1_t1\.nii\.gz, do not tell images from",
+        ),
+        (["p1_label.nii.gz", "p2_label.nii.gz"], r"the names of the 2 volumes, such as p1_label\.nii\.gz, do not tell"),
     ],
 )
 def test_volumes_that_are_no_pairs_say_why(tmp_path, capsys, names, told):

@@ -14,6 +14,7 @@ FILES = {
     (".wav", ".mp3", ".flac"): "sounds, which are no images",
     (".mp4", ".avi", ".mov", ".mkv"): "videos; write their frames as images, `ffmpeg -i FILE images/%06d.png`",
     (".dcm",): "DICOM files; each series needs its own folder, and labels as RTSTRUCT, DICOM SEG or a volume",
+    (".mgz", ".mgh", ".img", ".mnc", ".par"): "volumes in a form that is not read; convert them to NIfTI",
     (".npy", ".npz", ".mat", ".h5", ".hdf5", ".zarr"): "arrays; write each image and mask as PNG or TIFF",
     (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"): "archives; unpack them first",
     (".tfrecord", ".lmdb", ".mdb"): "records; write each image and mask as PNG",

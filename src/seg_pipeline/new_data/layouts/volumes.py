@@ -38,6 +38,8 @@ from seg_pipeline.segmentation.settings.training import Task
 
 MANY_OBJECTS = 5
 """Only labels up to this number or above can be numbers of objects."""
+MOST_LABELS = 1000
+"""Brain atlases have some hundred labels; more values are intensities."""
 AIR = -500
 """Hounsfield units below which a volume is taken for CT."""
 
@@ -100,13 +102,16 @@ def _one_label(classes: dict) -> str:
 
 def read_nifti(contents: Contents, known: dict[str, str], ask: Asker) -> Plan | str:
     """The plan, or why images and labels cannot be told apart or do not belong together."""
-    labels = [file for file in contents.volumes if mask_folder(file) is not None]
     images = images_of(contents.volumes)
+    labels = [file for file in contents.volumes if mask_folder(file) is not None and file not in images]
     pairs = {"images": case_pattern(images, labels), "labels": case_pattern(labels, images)}
     if plan := plan_of_pairs(contents, pairs, images, known, ask):
         return plan
     if not labels:
-        return f"none of the {len(images)} volumes, such as {images[0]}, is named as a label (labels/, _seg, _mask ...)"
+        return (
+            f"the names of the {len(images)} volumes, such as {images[0]}, do not tell images from labels: put them in "
+            "images/ and labels/, or let the names of labels end in _seg or _mask"
+        )
     return (
         "each case needs one image and one label, with one name or in a folder of its own; found "
         f"{len(images)} images, such as {', '.join(images[:2])}, and {len(labels)} labels, such as "
@@ -289,6 +294,11 @@ def _label_values(cases: list[Case]) -> set[int]:
 def _classes(cases: list[Case], known: dict[str, str], ask: Asker) -> Classes:
     found = _label_values(cases)
     values: dict[str, Value] = {known.get(str(one), f"label_{one}"): one for one in sorted(found) if one > 0}
+    if len(values) > MOST_LABELS:
+        raise ValueError(
+            f"{cases[0].labels}: the sampled volumes hold {len(values)} values: intensities, or numbers of objects "
+            "that have gaps; see docs/how-to/volumes.md"
+        )
     if not values:
         raise ValueError(f"{cases[0].labels}: no label is above 0 in the sampled volumes; are these the labels?")
     ask.decide(f"classes: {', '.join(f'{one} {name}' for name, one in values.items())} (in a sample of the labels)")

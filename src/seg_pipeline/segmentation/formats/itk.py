@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from seg_pipeline.segmentation.formats.dicom import TO_RAS
+from seg_pipeline.segmentation.images.tiff import MM, unit_key
 
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 DETACHED = (".nhdr", ".mhd")
@@ -25,9 +26,6 @@ _GEOMETRY = re.compile(
 """Lines of MetaImage and NRRD that say where voxels are."""
 _NUMBER = re.compile(rb"(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|(?i:nan|inf)\b")
 _UNITS = re.compile(rb"(?im)^space units:\s*(.*)")
-MILLIMETRES = {"nm": 1e-6, "um": 1e-3, "\u00b5m": 1e-3, "\u03bcm": 1e-3, "micron": 1e-3, "microns": 1e-3, "mm": 1,
-               "millimeter": 1, "millimeters": 1, "cm": 10, "m": 1000, "": 1, "???": 1}  # fmt: skip
-"""mm in the units of a NRRD header; "" and "???" are unstated."""
 _SEGMENT = re.compile(r"Segment(\d+)_Name")
 
 
@@ -178,11 +176,14 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 def _millimetres(path: Path) -> float:
     """mm in the unit of positions, which ITK passes over: MetaImage has mm, NRRD may state another."""
     found = _UNITS.search(_head(path)) if path.name.lower().endswith(ITK[:2]) else None
-    stated = set(re.findall(r'"\s*(.*?)\s*"', found[1].decode("utf-8", "replace"))) if found else {"mm"}
-    if len(stated) != 1 or not stated <= MILLIMETRES.keys():
-        raise ValueError(f"{path}: its space units are {', '.join(sorted(stated))}, expected the same for all axes, "
-                         f"one of {', '.join(list(MILLIMETRES)[:-2])}")  # fmt: skip
-    return MILLIMETRES[stated.pop()]
+    stated = set(re.findall(r'"\s*(.*?)\s*"', found[1].decode("utf-8", "replace"))) - {"", "???"} if found else set()
+    if not stated:
+        return 1
+    if len(stated) > 1 or not MM.get(unit_key(*stated)):
+        raise ValueError(
+            f"{path}: its space units are {', '.join(sorted(stated))}, expected one for all axes, such as mm"
+        )
+    return MM[unit_key(*stated)]
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

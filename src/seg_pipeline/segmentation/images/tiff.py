@@ -34,7 +34,7 @@ MM = {
     **dict.fromkeys(("m", "meter", "metre"), 1e3),
     **dict.fromkeys(("inch", "inches", "in"), 25.4),
     **dict.fromkeys(("cm", "centimeter", "centimetre"), 10.0),
-    **dict.fromkeys(("mm", "millimeter", "millimetre"), 1.0),
+    **dict.fromkeys(("mm", "millimeter", "millimetre", "millimeters"), 1.0),
     **dict.fromkeys(("\u03bcm", "um", "micron", "microns", "micrometer", "micrometre"), 1e-3),
     **dict.fromkeys(("nm", "nanometer", "nanometre"), 1e-6),
     **dict.fromkeys(("\u00e5", "angstrom"), 1e-7),
@@ -160,14 +160,14 @@ def _ome_spacing(xml: str) -> dict[str, float]:
         return {}
     slices = int(pixels.get("SizeZ", 1)) > 1 and {pixels.get("SizeC", "1"), pixels.get("SizeT", "1")} == {"1"}
     return {
-        f"spacing_{axis.lower()}": float(size) * MM.get(_unit(pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m")), 0)
+        f"spacing_{axis.lower()}": float(size) * MM.get(unit_key(pixels.get(f"PhysicalSize{axis}Unit", "\u00b5m")), 0)
         for axis in ("Y", "X", *("Z" * slices))
         if (size := pixels.get(f"PhysicalSize{axis}"))
     }
 
 
 def _imagej_spacing(about: Mapping[str, Any], tags: tifffile.TiffTags) -> dict[str, float]:
-    mm = {axis: MM.get(_unit(about.get(f"{axis}unit") or about.get("unit") or ""), 0.0) for axis in "xyz"}
+    mm = {axis: MM.get(unit_key(about.get(f"{axis}unit") or about.get("unit") or ""), 0.0) for axis in "xyz"}
     found = {}
     for axis in "yx":
         pixels, units = tags[name].value if (name := f"{axis.upper()}Resolution") in tags else (0, 1)
@@ -177,7 +177,7 @@ def _imagej_spacing(about: Mapping[str, Any], tags: tifffile.TiffTags) -> dict[s
     return found
 
 
-def _unit(text: str) -> str:
+def unit_key(text: str) -> str:
     r"""A unit as in ``MM``; ImageJ escapes the micro sign as "\u00B5", and there are two of it."""
     return text.strip().lower().replace("\\u00b5", "\u03bc").replace("\u00b5", "\u03bc")
 
