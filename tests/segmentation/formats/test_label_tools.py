@@ -454,6 +454,24 @@ def test_the_class_of_via_is_never_guessed_among_attributes(tmp_path, given, cla
     assert sorted(read("via", tmp_path)["class"].fillna("none")) == classes
 
 
+def test_images_that_were_resized_after_via_are_noticed(tmp_path):
+    content = {}
+    for name, right in (("a", 8), ("b", SIZE[1] * 2)):
+        num_bytes = image(tmp_path, f"{name}.png").stat().st_size
+        about = {"name": "polygon", "all_points_x": [3, right, right, 3], "all_points_y": [2, 2, 6, 6]}
+        regions = [{"shape_attributes": about, "region_attributes": {"class": "cat"}}]
+        content[name] = {"filename": f"{name}.png", "size": num_bytes + (name == "b"), "regions": regions}
+    (tmp_path / "via.json").write_text(json.dumps(content))
+    table = read("via", tmp_path)
+    np.testing.assert_array_equal(mask_of(table, "a", "cat"), box(2, 6, 3, 8))
+    assert table["problem"].dropna().tolist() == [
+        "shape 1 of b (cat): it reaches to x 92 and y 6, but the image is 31 x 46 (height x width): it was drawn on a "
+        "larger one",
+        "via.json: 1 image files have another number of bytes than when they were annotated, such as b.png: if they "
+        "were resized, their masks are wrong",
+    ]
+
+
 def test_via_export_of_another_attribute(tmp_path):
     image(tmp_path)
     about = {"name": "polygon", "all_points_x": [3, 8, 8, 3], "all_points_y": [2, 2, 6, 6]}

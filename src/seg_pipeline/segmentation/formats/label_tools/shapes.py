@@ -38,6 +38,8 @@ class Item(NamedTuple):
     annotator: str = ""
     when: str = ""
     """ISO time of the last change."""
+    num_bytes: int | None = None
+    """Of the image's file when it was annotated."""
 
 
 class Picture(NamedTuple):

@@ -63,6 +63,11 @@ def annotation_table(items: Iterable[Item], path: Path, images: Path, rules: Rea
     for name, of_image in by_image.items():
         file = files[of_image[0].file].file
         rows += _rows(name, of_image, images / file if file else None, rules, ignored, agreement)
+    if changed := [
+        one.file for one in items if one.num_bytes and _differs(images, files[one.file].file, one.num_bytes)
+    ]:
+        told = f"{len(changed)} image files have another number of bytes than when they were annotated, such as "
+        rows.append(Row(None, problem=f"{path.name}: {told}{changed[0]}: if they were resized, their masks are wrong"))
     if ignored:
         kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(ignored.items()))
         rows.append(Row(None, problem=f"{path.name}: shapes that are no masks are left out: {kinds}"))
@@ -71,6 +76,10 @@ def annotation_table(items: Iterable[Item], path: Path, images: Path, rules: Rea
     if agreement:
         table["compared"] = table["image_id"].map(agreement).mask(table["image_id"].duplicated()).astype("str")
     return with_repairs(table, files, path)
+
+
+def _differs(images: Path, file: str | None, num_bytes: int) -> bool:
+    return file is not None and (images / file).stat().st_size != num_bytes
 
 
 def several_times(path: Path, items: Iterable[Item], images: Path) -> str:

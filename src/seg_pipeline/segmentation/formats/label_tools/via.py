@@ -13,6 +13,7 @@ from seg_pipeline.segmentation.formats.label_tools.shapes import (
     Picture,
     Shape,
     Size,
+    State,
     Style,
     fill_ellipse,
     fill_polygon,
@@ -20,6 +21,9 @@ from seg_pipeline.segmentation.formats.label_tools.shapes import (
 
 CLASS_KEYS = ("class", "label", "name", "type", "category")
 """Attributes of a region that name its class, the likeliest first, if there are several."""
+
+BEYOND = 1.05
+"""Part of a side that a polygon drawn on the image may reach to."""
 
 
 def entries(content: Any) -> list[dict[str, Any]]:
@@ -44,7 +48,10 @@ def read(path: Path) -> Iterator[Item]:
         regions = list(regions.values() if isinstance(regions, dict) else regions)
         _refuse_unclear_class(path, regions)
         shapes = [shape for region in regions for shape in _shapes(region)]
-        yield Item(str(one["filename"]), shapes, state="saved" if shapes else "listed")
+        size = one.get("size")
+        num_bytes = size if isinstance(size, int) and size > 0 else None
+        state: State = "saved" if shapes else "listed"
+        yield Item(str(one["filename"]), shapes, state=state, num_bytes=num_bytes)
 
 
 def _refuse_unclear_class(path: Path, regions: list[dict[str, Any]]) -> None:
@@ -71,7 +78,12 @@ def _shapes(region: dict[str, Any]) -> list[Shape]:
 
 def _drawn(kind: str, about: dict[str, Any], size: Size) -> np.ndarray:
     if kind == "polygon":
-        return fill_polygon(list(zip(about["all_points_x"], about["all_points_y"], strict=True)), size)
+        points = list(zip(about["all_points_x"], about["all_points_y"], strict=True))
+        furthest = max(x for x, _ in points), max(y for _, y in points)
+        if any(most > BEYOND * side + 2 for most, side in zip(furthest, size[::-1], strict=True)):  # VIA has no sizes
+            raise ValueError(f"it reaches to x {furthest[0]:g} and y {furthest[1]:g}, but the image is {size[0]} x "
+                             f"{size[1]} (height x width): it was drawn on a larger one")  # fmt: skip
+        return fill_polygon(points, size)
     if about.get("theta"):
         raise ValueError("a turned ellipse is not read; make it a polygon")
     radii = (about["rx"], about["ry"]) if kind == "ellipse" else (about["r"], about["r"])
