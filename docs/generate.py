@@ -75,10 +75,11 @@ TABLES_HEAD = """# Tables
 The tables that pass between pipelines; each is checked when it is saved and loaded. A column whose name ends in
 `<class>` exists once per class. A *nullable* column may lack values, an *optional* one may be absent.
 
-`mask`, `mask_<class>`, `object_map_<class>` and `ignore` stay on disk if the catalog loads a table of 10,000 rows or
-more: such a column reads the masks that are asked for, and `column.astype("str")` reads them all. They are in an Arrow
-file such as `.manifest.parquet-….arrow`, which is made again if it is deleted; the Parquet file is whole. See
-[Costs and limits](../how-to/cluster.md#costs-and-limits).
+If the catalog loads a table of 10,000 rows or more, masks (`mask`, `mask_<class>`, `object_map_<class>`, `ignore`) and
+the texts beside them that few steps read (`path`, `file`, `content_hash`, `thumbnail`; of annotations, `image_id` and
+`class`) stay on disk: such a column reads the values that are asked for, and `column.astype("str")` reads them all.
+They are in an Arrow file such as `.manifest.parquet-….arrow`, which is made again if it is deleted; the Parquet file is
+whole. See [Costs and limits](../how-to/cluster.md#costs-and-limits).
 """
 FAULTS = """# What happens when something goes wrong
 

@@ -15,8 +15,10 @@ from kedro.io import AbstractDataset, DatasetError
 from matplotlib.figure import Figure
 from plotly import graph_objects
 
+from seg_pipeline.datasets import atomic as datasets
 from seg_pipeline.datasets.atomic import CSVDataset
 from seg_pipeline.segmentation.storage import atomic
+from seg_pipeline.segmentation.storage.stored_columns import StoredColumn
 
 ROOT = Path(__file__).parents[2]
 ROOM = 300
@@ -146,11 +148,14 @@ def test_the_next_save_removes_what_a_killed_one_left(name, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("text", ["id,class\n", "id,class\n1,\n\n2,b\n3,NA\n"])
-def test_text_is_read_by_blocks(tmp_path, text):
+def test_text_is_read_by_blocks(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(datasets, "BLOCK", 2)
     (tmp_path / "t.csv").write_text(text)
     how = {"dtype": "str", "keep_default_na": False, "na_values": [""], "skip_blank_lines": False}
-    entry = CSVDataset(filepath=(tmp_path / "t.csv").as_posix(), load_args={**how, "chunksize": 2})
-    pd.testing.assert_frame_equal(entry.load(), pd.read_csv(tmp_path / "t.csv", **how))
+    entry = CSVDataset(filepath=(tmp_path / "t.csv").as_posix(), load_args=how)
+    read = entry.load()
+    assert (len(read) > 1) == all(isinstance(read[name].array, StoredColumn) for name in read)
+    pd.testing.assert_frame_equal(read.astype("str"), pd.read_csv(tmp_path / "t.csv", **how))
 
 
 @pytest.mark.parametrize("more", [{"index_col": "id"}, {"skipfooter": 1, "engine": "python"}])

@@ -9,9 +9,11 @@ from kedro.runner import SequentialRunner
 from pydantic import ValidationError
 
 from seg_pipeline import segmentation as seg
-from seg_pipeline.datasets.atomic import ParquetDataset
+from seg_pipeline.datasets import atomic
+from seg_pipeline.datasets.atomic import CSVDataset, ParquetDataset
 from seg_pipeline.params import DataProcessingParams, DatasetParams
 from seg_pipeline.pipelines.data_processing import create_pipeline, nodes
+from seg_pipeline.segmentation.manifest import metadata, table_forms
 from seg_pipeline.segmentation.manifest.files import index_files
 from seg_pipeline.segmentation.phantom import write_phantom
 from seg_pipeline.segmentation.storage import stored_columns
@@ -59,7 +61,7 @@ def test_a_class_must_not_have_a_name_with_a_meaning_of_its_own(name):
 def test_files_are_listed_for_the_findings_page_as_when_the_run_began():
     pipeline = create_pipeline()
     (late,) = (node for node in pipeline.nodes if node.name == "find_late_files")
-    assert late.inputs == ["listed_files", "image_files", "measured_images"]
+    assert late.inputs == ["listed_files", "image_files", "image_findings"]
     users = {node.name for node in pipeline.nodes if "image_files" in node.inputs}
     assert users == {"merge_files", "find_late_files"}
     listed = pd.DataFrame({"image_id": ["a"], "file": ["a.png"], "path": ["/x/a.png"]})
@@ -112,7 +114,10 @@ def process(raw: Path, out: Path) -> dict[str, pd.DataFrame]:
     }
     pattern = r"(?P<group>case\d+)/(?P<series>case\d+_day\d+)/scans/slice_(?P<slice>(?P<frame>\d+))_.*\.png"
     known = {
-        "raw_metadata": pd.read_csv(raw / "train.csv", dtype="str", keep_default_na=False, na_values=[""]),
+        "raw_metadata": CSVDataset(
+            filepath=(raw / "train.csv").as_posix(),
+            load_args={"dtype": "str", "keep_default_na": False, "na_values": [""]},
+        ).load(),
         "image_files": index_files(
             raw / "train", glob="**/*.png", pattern=pattern, columns={"image_id": "{series}_slice_{slice}"}
         ),
@@ -145,6 +150,9 @@ def test_masks_that_stay_on_disk_give_the_same_tables(tmp_path, monkeypatch):
     in_memory = process(tmp_path / "raw", tmp_path / "memory")
     for name, least in (("LEAST_ROWS", 0), ("BLOCK", 4), ("GROUP", 8)):
         monkeypatch.setattr(stored_columns, name, least)
+    monkeypatch.setattr(atomic, "BLOCK", 7)
+    monkeypatch.setattr(table_forms, "BLOCK", 5)
+    monkeypatch.setattr(metadata, "PART_ROWS", 16)
     stored = process(tmp_path / "raw", tmp_path / "stored")
     assert len(stored["manifest"]) > 16
     assert len(list((tmp_path / "stored").glob(".*.arrow"))) == 7

@@ -1,5 +1,6 @@
 """Kedro's data sets, saved whole or not at all: a full disk or a killed run leaves the old file as it was."""
 
+import itertools
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -36,7 +37,7 @@ _UTF_8 = {  # Kedro takes the encoding of the locale
 
 
 class ParquetDataset(Atomic, pandas.ParquetDataset):
-    """Of which the masks of a large table stay on disk, see ``stored_columns``."""
+    """Of which the masks and long texts of a large table stay on disk, see ``stored_columns``."""
 
     def load(self) -> Any:
         if self._protocol != "file" or self._load_args:
@@ -56,12 +57,14 @@ class ParquetDataset(Atomic, pandas.ParquetDataset):
         self._invalidate_cache()
 
 
+BLOCK = 65_536
+"""Rows that are read at once."""
 WHOLE = {"index_col", "skipfooter"}
 """Arguments of ``pandas.read_csv`` that blocks of rows do not go with."""
 
 
 class CSVDataset(Atomic, pandas.CSVDataset):
-    """In which a spreadsheet runs nothing, see ``without_formulas``. Text is read by blocks, in half the memory."""
+    """In which a spreadsheet runs nothing, see ``without_formulas``. Text of many rows stays on disk."""
 
     _load_args: dict[str, Any]
 
@@ -69,10 +72,14 @@ class CSVDataset(Atomic, pandas.CSVDataset):
         as_text = self._load_args.get("dtype") == "str"  # else the type of a column depends on later rows
         if not as_text or self._load_args.keys() & WHOLE:
             return super().load()
-        import pandas as pd
+        self._load_args = {**self._load_args, "chunksize": BLOCK}
+        with super().load() as blocks:
+            first = next(blocks)
+            if len(first) < BLOCK:
+                return first
+            from seg_pipeline.segmentation.storage.stored_columns import concat_stored
 
-        self._load_args = {"chunksize": 65_536, **self._load_args}
-        return pd.concat(super().load(), ignore_index=True)
+            return concat_stored(itertools.chain([first], blocks))
 
     def save(self, data: Any) -> None:
         from seg_pipeline.segmentation.inference.outputs import without_formulas

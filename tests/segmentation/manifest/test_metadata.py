@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from seg_pipeline.segmentation.manifest import metadata, table_forms
 from seg_pipeline.segmentation.manifest.metadata import IGNORED, INDEXED, NO_CLASS, clean_annotations, pivot_annotations
+from seg_pipeline.segmentation.storage.stored_columns import concat_stored
 
 CATALOG = Path(__file__).parents[3] / "conf/base/catalog.yml"
 COLUMNS = {"image_id": "id", "class": "class", "mask": "segmentation"}
@@ -277,3 +279,35 @@ def test_hundreds_of_classes_are_pivoted_without_a_warning():
     found = pivot_annotations(rows, names)
     assert list(found) == ["image_id", "row", *(f"mask_{name}" for name in names)]
     assert found[["mask_n3", "mask_n299"]].to_numpy().tolist() == [[["1 2"], []], [[], ["5 1"]]]
+
+
+@pytest.mark.parametrize("several", ["merge", "refuse", "instances"])
+@pytest.mark.parametrize("form", ["long", "wide", "files"])
+def test_a_table_on_disk_is_cleaned_by_parts_as_at_once(monkeypatch, form, several):
+    monkeypatch.setattr(metadata, "PART_ROWS", 9)
+    monkeypatch.setattr(table_forms, "BLOCK", 4)
+    rng = np.random.default_rng(5)
+
+    def drawn(values):
+        return pd.Series(rng.choice(np.array(values, dtype=object), 80), dtype="str")
+
+    ids = drawn([*(f"i{number}" for number in range(16)), " i3", "i4 ", "a\\b", None])
+    masks = ["1 2", "3 4", " 5 6 ", "", "nan", None]
+    table = pd.DataFrame(
+        {"id": ids, "class": drawn(["a", "a", "b", "b ", "other", None]), "segmentation": drawn(masks)}
+    )
+    columns = COLUMNS
+    if form == "wide":
+        table = pd.DataFrame({"id": ids, "a": drawn(masks), "b": drawn(masks)})
+        columns = COLUMNS | {"mask": ["a", "b"]}
+    table.loc[[7, 50], :] = None  # blank lines
+    how = {"mask_format": "files" if form == "files" else "rle", "columns": columns}
+    how |= {"class_values": {"a": "a", "b": "b"}, "multiple_masks": several, "ignore_values": ["other"]}
+    rows, findings = clean_annotations(table, **how)
+    of_parts, also = clean_annotations(concat_stored([table[:33], table[33:]]), **how)
+    assert len(rows) > 1
+    assert findings["rule"].nunique() > 1
+    pd.testing.assert_frame_equal(of_parts.astype(rows.dtypes.to_dict()), rows)
+    pd.testing.assert_frame_equal(also, findings)
+    pivoted, expected = (pivot_annotations(one, ["a", "b"]) for one in (of_parts, rows))
+    assert {name: pivoted[name].tolist() for name in expected} == {name: expected[name].tolist() for name in expected}

@@ -107,7 +107,7 @@ def join_measurements(
 
 
 def find_late_files(listed_files: DataFrame, image_files: DataFrame, _: DataFrame) -> DataFrame:
-    """Findings about image files that came after the run listed them; it waits for the measured images."""
+    """Findings about image files that came after the run listed them; it waits until the images are measured."""
     return seg.manifest.late_files(listed_files, image_files)
 
 

@@ -46,7 +46,7 @@ def create_pipeline(**_: object) -> Pipeline:
                 ["selected_images", "measurements", "params:dataset", PARAMS],
                 ["measured_images", "image_findings"],
             ),
-            node(nodes.find_late_files, ["listed_files", "image_files", "measured_images"], "late_file_findings"),
+            node(nodes.find_late_files, ["listed_files", "image_files", "image_findings"], "late_file_findings"),
             node(nodes.check_images, ["measured_images", "annotations", PARAMS], ["check_findings", "class_overlaps"]),
             node(nodes.assign_splits, ["measured_images", "predefined_splits", PARAMS, "params:seed"], "splits"),
             node(

@@ -10,7 +10,14 @@ import pandas as pd
 from seg_pipeline.segmentation.images import fingerprints
 from seg_pipeline.segmentation.images.decoding import read_image, read_orientation
 from seg_pipeline.segmentation.images.masks import IGNORE, Order, decode_rle
-from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table, is_among
+from seg_pipeline.segmentation.manifest.findings import (
+    Finding,
+    collect,
+    duplicated_text,
+    findings_table,
+    is_among,
+    places_in,
+)
 from seg_pipeline.segmentation.manifest.table import class_names, iter_records, read_masks
 
 BANDS = 8
@@ -76,12 +83,12 @@ def check_copies(manifest: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["image_id", "file", "group", "content_hash", "thumbnail"]  # not the masks, which are most of a table
     seen = manifest.loc[manifest["intensity_min"] < manifest["intensity_max"], columns]
-    copied = seen.duplicated("content_hash")
+    copied = duplicated_text(seen["content_hash"])
     return findings_table([*_equal(seen[~copied], seen[copied]), *_similar(seen[~copied])])
 
 
 def _equal(first: pd.DataFrame, copies: pd.DataFrame) -> Iterator[Finding]:
-    twins = first.iloc[pd.Index(first["content_hash"]).get_indexer(pd.Index(copies["content_hash"]))]
+    twins = first.iloc[places_in(copies["content_hash"], first["content_hash"])]
     for row, twin in zip(iter_records(copies), iter_records(twins), strict=True):
         where = "the same group" if twin["group"] == row["group"] else f"another group ({twin['group']})"
         yield _about(row, "equal_images", f"its pixels are those of {twin['image_id']} in {where}")
@@ -119,14 +126,16 @@ def _near_pairs(bits: np.ndarray, rows: np.ndarray, groups: np.ndarray) -> np.nd
     found = [np.zeros((3, 0), dtype=np.intp)]
     for part in np.split(np.arange(bits.shape[1]), BANDS):
         _, bucket = np.unique(bits[np.ix_(rows, part)].view(f"S{len(part)}").ravel(), return_inverse=True)
-        first = _first_of_buckets(bucket, groups[rows])
-        compared = np.zeros(len(rows), dtype=np.intp)
+        several = np.bincount(bucket)[bucket] > 1  # most images are alone in theirs
+        few, bucket = rows[several], np.unique(bucket[several], return_inverse=True)[1]
+        first = _first_of_buckets(bucket, groups[few])
+        compared = np.zeros(len(few), dtype=np.intp)
         for places in first.T:
             place = places[bucket]
-            near = (place >= 0) & (place < np.arange(len(rows))) & (compared < FEW_TWINS)
-            near &= groups[rows[place]] != groups[rows]
+            near = (place >= 0) & (place < np.arange(len(few))) & (compared < FEW_TWINS)
+            near &= groups[few[place]] != groups[few]
             compared += near
-            ones, others = rows[place[near]], rows[near]
+            ones, others = few[place[near]], few[near]
             apart = np.bitwise_count(bits[ones] ^ bits[others]).sum(axis=1, dtype=np.intp)
             found.append(np.stack([ones, others, apart])[:, apart < BANDS])
     return np.concatenate(found, axis=1)
@@ -251,13 +260,17 @@ def overlap_matrix(manifest: pd.DataFrame) -> pd.DataFrame:
 def check_unstated(manifest: pd.DataFrame, annotations: pd.DataFrame) -> pd.DataFrame:
     """Images without a row for a class, in a table that states empty masks elsewhere: not annotated, or empty?"""
     names = set(class_names(manifest))
-    of_class = annotations["class"].isin(names)  # a row of ``NO_CLASS`` covers all classes
+    class_, values = pd.factorize(annotations["class"])
+    of_class = np.array([value in names for value in values], dtype=bool)[class_]  # ``NO_CLASS`` covers all classes
     if not (of_class & (annotations["mask"] == "")).any():
         return findings_table([])  # in this table, no row means no mask
-    stated = annotations.loc[of_class, ["image_id", "class"]].drop_duplicates()
-    number = manifest["image_id"].map(stated["image_id"].value_counts())
-    short = manifest.loc[number < len(names), ["image_id", "file"]]
-    stated = stated[is_among(stated["image_id"], short["image_id"])]
+    (image, ids), (class_, _) = (pd.factorize(annotations.loc[of_class, name]) for name in ("image_id", "class"))
+    pairs = np.unique(image * len(names) + class_)
+    number = np.append(np.bincount(pairs // len(names), minlength=len(ids)), len(names))  # last: of other images
+    place = places_in(manifest["image_id"], pd.Series(ids))
+    short = manifest.loc[number[place] < len(names), ["image_id", "file"]]
+    stated = annotations.loc[of_class & is_among(annotations["image_id"], short["image_id"]), ["image_id", "class"]]
+    stated = stated.astype("str")
     classes_of = stated.groupby("image_id")["class"].agg(set).to_dict()
     found = []
     for image_id, file in short.itertuples(index=False):

@@ -3,9 +3,11 @@
 import fnmatch
 import re
 
+import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table, quarantine
+from seg_pipeline.segmentation.manifest.table import RECORDS
 
 COLUMNS = ["images", "action", "reason"]
 ACTIONS = ("drop", "flag")
@@ -27,7 +29,7 @@ def exclude_images(images: pd.DataFrame, listed: pd.DataFrame) -> tuple[pd.DataF
     for action, done in (("drop", "dropped"), ("flag", "flagged")):
         for entry in listed[listed["action"] == action].to_dict("records"):
             pattern = re.compile(fnmatch.translate(entry["images"]))
-            fits = kept["image_id"].map(lambda name, fit=pattern.match: fit(name) is not None).astype(bool)
+            fits = _matches(kept["image_id"], pattern)
             reason = f"listed as {entry['images']}: {entry['reason']}".replace("{", "{{").replace("}", "}}")
             rest, found = quarantine(kept, fits, "listed_image", reason, done)  # type: ignore[arg-type]
             kept = rest if action == "drop" else kept
@@ -46,10 +48,17 @@ def _check(listed: pd.DataFrame) -> None:
         raise ValueError(f"the list of excluded images has the actions {strange}, expected {' or '.join(ACTIONS)}")
 
 
+def _matches(names: pd.Series, pattern: re.Pattern[str]) -> pd.Series:
+    found = (
+        pattern.match(name) is not None for row in range(0, len(names), RECORDS) for name in names[row : row + RECORDS]
+    )
+    return pd.Series(np.fromiter(found, dtype=bool, count=len(names)), index=names.index)
+
+
 def _unused(images: pd.DataFrame, listed: pd.DataFrame) -> pd.DataFrame:
     """A finding per entry that matches no image: it may be misspelt."""
-    names = images["image_id"].tolist()
-    unused = [pattern for pattern in listed["images"] if not fnmatch.filter(names, pattern)]
+    patterns = ((pattern, re.compile(fnmatch.translate(pattern))) for pattern in listed["images"])
+    unused = [pattern for pattern, regex in patterns if not _matches(images["image_id"], regex).any()]
     return findings_table(
         Finding("listed_image_unknown", f"no image matches the listed pattern {pattern}", "flagged")
         for pattern in unused

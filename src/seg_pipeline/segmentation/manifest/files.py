@@ -12,6 +12,7 @@ from seg_pipeline.segmentation.images.inventory import list_inventory
 from seg_pipeline.segmentation.images.listing import as_text, composed, list_raw_files, with_pages
 from seg_pipeline.segmentation.images.remote import is_remote, lower_ending
 from seg_pipeline.segmentation.settings.reading import ReadSettings
+from seg_pipeline.segmentation.storage.stored_columns import concat_stored, is_large
 
 INTEGER_COLUMNS = ("frame", "width", "height")
 FLOAT_COLUMNS = ("spacing_x", "spacing_y")
@@ -57,8 +58,10 @@ def index_files(
             f"{folder}: the pattern {pattern!r} matches none of its {len(files)} files, such as "
             f"{', '.join(map(as_text, files[:3]))}; it must match the whole path below the folder"
         )
-    blocks = [files[start : start + BLOCK] for start in range(0, len(files), BLOCK)]
-    table = pd.concat([_index_block(folder, block, regex, templates) for block in blocks], ignore_index=True)
+    starts = range(0, len(files), BLOCK)
+    blocks = (_index_block(folder, files[start : start + BLOCK], regex, templates) for start in starts)
+    table = concat_stored(blocks, ("path", "file")) if is_large(files) else pd.concat(blocks)
+    table.index = pd.RangeIndex(len(files))
     if stamps is None:
         return table
     return table.assign(inventory_stamp=stamps.reindex([file.partition("?page=")[0] for file in files]).to_numpy())

@@ -6,6 +6,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from seg_pipeline.segmentation.storage.stored_columns import StoredDtype
 
 Action = Literal["dropped", "repaired", "flagged"]
 
@@ -75,10 +79,28 @@ def note_repairs(table: pd.DataFrame, rule: str) -> tuple[pd.DataFrame, pd.DataF
 
 
 def is_among(values: pd.Series, known: pd.Series) -> pd.Series:
-    """``values.isin(known)``, 20 times as fast as pandas 3.0 does it for text."""
+    """``values.isin(known)``, without a Python object per value, which would take three times the memory."""
     if values.empty or known.empty:
         return pd.Series(False, index=values.index, name=values.name)
-    return values.astype(object).isin(known.astype(object))
+    if all(pd.api.types.is_integer_dtype(one.dtype) and not one.hasnans for one in (values, known)):
+        found = np.isin(values.to_numpy("int64"), known.to_numpy("int64"))
+    elif all(isinstance(one.dtype, pd.StringDtype | StoredDtype) for one in (values, known)):
+        texts, among = (pa.array(one.array, pa.large_string()) for one in (values, known))
+        found = pc.is_in(texts, value_set=among).to_numpy(zero_copy_only=False)
+    else:
+        return values.astype(object).isin(known.astype(object))
+    return pd.Series(found, index=values.index, name=values.name)
+
+
+def places_in(values: pd.Series, known: pd.Series) -> np.ndarray:
+    """Position of the first of the ``known`` texts that is equal to each value; -1 if there is none."""
+    texts, among = (pa.array(one.array, pa.large_string()) for one in (values, known))
+    return pc.index_in(texts, value_set=among).fill_null(-1).to_numpy(zero_copy_only=False)
+
+
+def duplicated_text(values: pd.Series) -> pd.Series:
+    """Which texts repeat an earlier one."""
+    return pd.Series(pd.factorize(values.astype("str"))[0], values.index).duplicated()
 
 
 def _value(row: dict, name: str) -> Any:

@@ -18,7 +18,13 @@ from pandas.api.extensions import ExtensionArray
 
 from seg_pipeline.segmentation.images.addresses import file_of
 from seg_pipeline.segmentation.images.remote import is_remote, stamp_remote
-from seg_pipeline.segmentation.manifest.findings import Finding, findings_table, is_among
+from seg_pipeline.segmentation.manifest.findings import (
+    Finding,
+    duplicated_text,
+    findings_table,
+    is_among,
+    places_in,
+)
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader, Outcome, measure_image
 from seg_pipeline.segmentation.manifest.table import RECORDS, iter_records, record_blocks
 from seg_pipeline.segmentation.parallel.cluster import make_executor
@@ -82,7 +88,8 @@ def measure_rows(
         keys = pd.Series([key_of(row, reader) for row in iter_records(table)], dtype="str")
         stored = pd.concat(parts, ignore_index=True)
         passing = stored["found"].str.contains('"io_error"', regex=False)  # to be read again
-        kept = stored[~passing & is_among(stored["key"], keys)].drop_duplicates("key")
+        kept = stored[~passing & is_among(stored["key"], keys)]
+        kept = kept[~duplicated_text(kept["key"]).to_numpy()]
         table = table[~is_among(keys, kept["key"]).to_numpy()]
         log.info("%d images are unchanged since they were last read", len(kept))
         parts = [kept] if len(kept) else []
@@ -98,7 +105,7 @@ def measure_rows(
     measures = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame({name: [] for name in MEASURES})
     if keys is None:
         return measures
-    return measures.iloc[pd.Index(measures["key"]).get_indexer(pd.Index(keys))].reset_index(drop=True)
+    return measures.iloc[places_in(keys, measures["key"])].reset_index(drop=True)
 
 
 def _on_disk(block: pd.DataFrame, path: Path) -> pd.DataFrame:

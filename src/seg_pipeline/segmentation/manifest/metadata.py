@@ -6,11 +6,14 @@ An annotation row says that an image has a mask of a class. What the mask is dep
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pandas.api.extensions import ExtensionArray
 
 from seg_pipeline.segmentation.manifest.findings import (
     Finding,
@@ -22,13 +25,17 @@ from seg_pipeline.segmentation.manifest.findings import (
     quarantine,
     without,
 )
-from seg_pipeline.segmentation.manifest.table_forms import INDEXED, MaskFormat, RleStarts, read_form
-from seg_pipeline.segmentation.storage.stored_columns import StoredColumn
+from seg_pipeline.segmentation.manifest.table_forms import INDEXED, MaskFormat, RleStarts, blocks_of_ids, read_form
+from seg_pipeline.segmentation.storage.stored_columns import ColumnWriter, StoredColumn, StoredDtype
 
 __all__ = ["IGNORED", "INDEXED", "NO_CLASS", "MaskFormat", "clean_annotations", "pivot_annotations"]
 
 NO_CLASS = "(none)"
 """Class name in a row that states: the image was annotated and shows no class."""
+
+PART_ROWS = 262_144
+"""Rows of a table on disk that are cleaned at once."""
+EMPTY = pd.Series(dtype="str")
 
 IGNORED = "(ignore)"
 """Class name of a mask of unlabelled pixels, which count neither in training nor in scores."""
@@ -68,8 +75,8 @@ def clean_annotations(
     Raises:
         ValueError: a column is missing, or no row has a known class. An empty table stays empty.
     """
-    rows = read_form(
-        metadata,
+    read = partial(
+        read_form,
         mask_format=mask_format,
         columns=columns,
         only_class=next(iter(class_values.values())) if len(class_values) == 1 else None,
@@ -80,23 +87,70 @@ def clean_annotations(
     )
     names = {str(value): name for name, value in class_values.items()}
     names |= dict.fromkeys(map(str, ignore_values), IGNORED)
+    refuse = multiple_masks == "refuse" or mask_format == INDEXED
+    clean = partial(_clean, read=read, mask_format=mask_format, names=names, refuse=refuse)
+    if patterns or not isinstance(metadata.get(str(columns["image_id"]), EMPTY).dtype, StoredDtype):
+        rows, findings, held = clean(metadata)
+        shown = bool((rows["class"] != NO_CLASS).any())
+    else:
+        rows, findings, held, shown = _clean_parts(metadata, str(columns["image_id"]), clean)
+    if len(metadata) and not shown:
+        _refuse_all(held, names, findings)
+    return rows, findings
+
+
+def _clean_parts(
+    metadata: pd.DataFrame, image_id: str, clean: Callable[[pd.DataFrame], tuple[pd.DataFrame, pd.DataFrame, set[str]]]
+) -> tuple[pd.DataFrame, pd.DataFrame, set[str], bool]:
+    """``clean`` of the rows of some images after those of others, so that few are in memory; the result is on disk."""
+    number = -(-len(metadata) // PART_ROWS)
+    part = np.concatenate([_part_of(ids, number) for ids in blocks_of_ids(metadata[image_id])])
+    found, texts = [findings_table([])], {name: ColumnWriter() for name in ("image_id", "class")}
+    lines, masks, held, shown = [], [], set(), False
+    for at in range(number):
+        places = np.flatnonzero(part == at)
+        rows, findings, values = clean(metadata.take(places))
+        held |= values
+        shown |= bool((rows["class"] != NO_CLASS).any())
+        known = findings["row"].notna()
+        findings.loc[known, "row"] = places[findings.loc[known, "row"].astype("int64") - 2] + 2
+        found.append(findings)
+        lines.append(places[rows["row"] - 2] + 2)
+        masks.append(rows["mask"])
+        for name, writer in texts.items():
+            writer.append(pa.array(rows[name].array, pa.large_string()))
+    row, columns = np.concatenate(lines), {name: writer.column() for name, writer in texts.items()}
+    whole = pd.DataFrame({"row": row, **columns, "mask": pd.concat(masks, ignore_index=True)}, copy=False)
+    return whole.take(np.argsort(row, kind="stable")).reset_index(drop=True), collect(*found), held, shown
+
+
+def _part_of(ids: pd.Series, number: int) -> np.ndarray:
+    return (pd.util.hash_pandas_object(ids, index=False).to_numpy() % number).astype(np.int16)
+
+
+def _clean(
+    metadata: pd.DataFrame,
+    *,
+    read: Callable[[pd.DataFrame], pd.DataFrame],
+    mask_format: MaskFormat,
+    names: dict[str, str],
+    refuse: bool,
+) -> tuple[pd.DataFrame, pd.DataFrame, set[str]]:
+    """Usable rows, findings, and what the class column holds."""
+    rows = read(metadata)
     _, repaired = note_repairs(metadata, "repaired_annotation")
-    number = len(rows)
     rows, blank = _without_blank_lines(rows, metadata)
     rows, unusable = _refuse_problems(_with_files(rows, metadata, mask_format))
     rows, missing = _refuse_missing(rows, mask_format)
-    held = rows["class"]
+    held = set(rows["class"].unique())
     rows, unknown = _name_classes(rows, names) if mask_format != INDEXED else (rows, missing[:0])
     rows, unmasked = _note_blank_masks(rows, mask_format)
     rows, duplicates = quarantine(
         rows, _repeated(rows), "duplicate_row", "repeats an earlier row: the same image, class and mask"
     )
-    refuse = multiple_masks == "refuse" or mask_format == INDEXED
     rows, conflicts = _refuse_conflicts(rows) if refuse else (rows, missing[:0])
     findings = collect(repaired, blank, unusable, missing, unknown, unmasked, duplicates, conflicts)
-    if number and not (rows["class"] != NO_CLASS).any():
-        _refuse_all(held, names, findings)
-    return rows[["row", "image_id", "class", "mask"]].reset_index(drop=True), findings
+    return rows[["row", "image_id", "class", "mask"]].reset_index(drop=True), findings, held
 
 
 def _without_blank_lines(form: pd.DataFrame, metadata: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -158,7 +212,9 @@ def _name_classes(rows: pd.DataFrame, names: dict[str, str]) -> tuple[pd.DataFra
     if len(empty):
         known = pd.concat([known, empty])
     known = known.sort_index(kind="stable")
-    return known.assign(**{"class": known["class"].map(names)}), collect(beside, of_alone)
+    place, values = pd.factorize(known["class"])
+    named = pd.array([names[value] for value in values], dtype="str").take(place)
+    return known.assign(**{"class": named}), collect(beside, of_alone)
 
 
 def _note_blank_masks(rows: pd.DataFrame, mask_format: MaskFormat) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -173,22 +229,33 @@ def _note_blank_masks(rows: pd.DataFrame, mask_format: MaskFormat) -> tuple[pd.D
 
 def _repeated(rows: pd.DataFrame) -> pd.Series:
     """Which rows repeat an earlier one. Only masks of rows of one image and class are compared, as they are long."""
-    found = rows.duplicated(["image_id", "class"], keep=False)
+    found = _of_one_class(rows)
     key = [name for name in ("image_id", "class", "mask", "file") if name in rows]
-    found[found] = rows[found].duplicated(key)
+    found[found] = rows[found].astype({"mask": "str"}).duplicated(key)
     return found
 
 
-def _refuse_all(held: pd.Series, names: dict[str, str], findings: pd.DataFrame) -> None:
+def _of_one_class(rows: pd.DataFrame) -> pd.Series:
+    """Which rows share image and class with another one."""
+    (image, _), (class_, classes) = (pd.factorize(rows[name]) for name in ("image_id", "class"))
+    key = image * len(classes) + class_  # of numbers it takes half the memory of ``duplicated``
+    order = np.argsort(key, kind="stable")
+    alike = np.diff(key[order]) == 0
+    found = np.zeros(len(rows), dtype=bool)
+    found[order[1:][alike]] = found[order[:-1][alike]] = True
+    return pd.Series(found, index=rows.index)
+
+
+def _refuse_all(held: set[str], names: dict[str, str], findings: pd.DataFrame) -> None:
     """Raise ValueError: no row shows a known class."""
     reasons = describe(findings) or "every row states that its image shows no class"
     if (findings["rule"] == "unknown_class").any():
-        reasons += f"; the class column holds {sorted(held.unique())[:8]}"
+        reasons += f"; the class column holds {sorted(held)[:8]}"
     raise ValueError(f"no row of the metadata table shows a class of `dataset.classes`, {list(names)}: {reasons}")
 
 
 def _refuse_conflicts(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    clash = rows.duplicated(["image_id", "class"], keep=False)
+    clash = _of_one_class(rows)
     reason = "its image has several rows of one class with different masks, and it is unknown which is right"
     return quarantine(rows, is_among(rows["image_id"], rows.loc[clash, "image_id"]), "conflicting_rows", reason)
 
@@ -199,19 +266,36 @@ def pivot_annotations(annotations: pd.DataFrame, class_names: list[str]) -> pd.D
     A list is empty if the image has no mask of the class. ``class_names`` is ``[INDEXED]`` for that format.
     Masks of unlabelled pixels, if there are any, are in ``mask_(ignore)``.
     """
-    filled = annotations.loc[annotations["mask"] != "", ["image_id", "class", "mask"]]
-    images = annotations.groupby("image_id")["row"].min().reset_index()
-    names = [*class_names, IGNORED] if (filled["class"] == IGNORED).any() else class_names
-    masks = {f"mask_{name}": _lists(filled[filled["class"] == name], images["image_id"]) for name in names}
+    place, ids = _sorted_codes(annotations["image_id"])
+    first = np.full(len(ids), np.iinfo(np.int64).max)
+    np.minimum.at(first, place, annotations["row"].to_numpy("int64"))
+    images = pd.DataFrame({"image_id": ids, "row": first})
+    class_, known = pd.factorize(annotations["class"])
+    class_[(annotations["mask"] == "").to_numpy()] = -1
+    rows_of = {name: np.flatnonzero(class_ == at) for at, name in enumerate(known)}
+    names = [*class_names, IGNORED] if len(rows_of.get(IGNORED, ())) else class_names
+    masks = {}
+    for name in names:
+        rows = rows_of.get(name, np.zeros(0, dtype=np.intp))
+        masks[f"mask_{name}"] = _lists(annotations["mask"], rows, place[rows], len(ids))
     return pd.concat([images, pd.DataFrame(masks, index=images.index)], axis=1)  # at once: there may be hundreds
 
 
-def _lists(rows: pd.DataFrame, image_ids: pd.Series) -> list[list[str]] | StoredColumn:
-    """The masks of each image, in the order of the rows."""
-    place = pd.Index(image_ids).get_indexer(pd.Index(rows["image_id"]))
-    masks = rows["mask"].iloc[np.argsort(place, kind="stable")].array
-    ends = np.cumsum([0, *np.bincount(place, minlength=len(image_ids))])
-    if isinstance(masks, StoredColumn):
-        return masks.in_lists(ends)
-    texts = list(masks)
+def _sorted_codes(texts: pd.Series) -> tuple[np.ndarray, ExtensionArray]:
+    """The place of each text among the different ones, which are sorted."""
+    codes, values = pd.factorize(texts)
+    different = pd.Series(values, dtype="str").array
+    order = different.argsort()
+    place = np.empty(len(order), dtype=np.intp)
+    place[order] = np.arange(len(order))
+    return place[codes], different.take(order)
+
+
+def _lists(masks: pd.Series, rows: np.ndarray, place: np.ndarray, number: int) -> list[list[str]] | StoredColumn:
+    """The masks of each image, whose number is the ``place`` of a row, in the order of the rows."""
+    chosen = masks.array[rows[np.argsort(place, kind="stable")]]
+    ends = np.cumsum([0, *np.bincount(place, minlength=number)])
+    if isinstance(chosen, StoredColumn):
+        return chosen.in_lists(ends)
+    texts = list(chosen)
     return [texts[start:end] for start, end in itertools.pairwise(ends)]

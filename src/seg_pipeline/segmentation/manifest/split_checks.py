@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pandas as pd
 
-from seg_pipeline.segmentation.manifest.findings import Finding, findings_table, is_among
+from seg_pipeline.segmentation.manifest.findings import Finding, duplicated_text, findings_table, is_among
 from seg_pipeline.segmentation.manifest.table import SPLITS, class_names, iter_records
 
 
@@ -23,7 +23,11 @@ def check_leaks(
         ValueError: there are leaks that are not allowed.
     """
     columns = ["image_id", "group", "content_hash", "intensity_min", "intensity_max"]
-    table = manifest[columns].merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
+    table = (
+        manifest[columns]
+        .astype({"content_hash": "str"})
+        .merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
+    )
     seen = table[table["intensity_min"] < table["intensity_max"]]
     of_groups, of_content = (
         [*_in_two(rows, column, "split"), *_in_two(rows[rows["fold"] >= 0], column, "fold")]
@@ -42,7 +46,7 @@ def check_leaks(
 def _in_two(table: pd.DataFrame, column: str, place: str) -> list[str]:
     """Values of a column that are in two splits or folds, as text."""
     pairs = table[[column, place]].drop_duplicates()
-    several = table[is_among(table[column], pairs.loc[pairs.duplicated(column), column])]
+    several = table[is_among(table[column], pairs.loc[duplicated_text(pairs[column]), column])]
     ids, places = defaultdict(list), defaultdict(set)
     for row in iter_records(several[["image_id", column, place]]):  # a frame per value would take 100 us
         ids[row[column]].append(row["image_id"])

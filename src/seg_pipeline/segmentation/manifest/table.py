@@ -27,6 +27,7 @@ from seg_pipeline.segmentation.manifest.findings import (
 from seg_pipeline.segmentation.manifest.metadata import MaskFormat
 from seg_pipeline.segmentation.objects.gaps import seams
 from seg_pipeline.segmentation.objects.label_maps import decode_labels
+from seg_pipeline.segmentation.storage.stored_columns import as_stored
 
 SPLITS = ("train", "val", "test")
 OF_CLASSES = ("mask_", "area_", "share_", "objects_")
@@ -182,7 +183,8 @@ def merge_files(
     """
     _refuse_names(image_files)
     refused = findings_table([]) if refused is None else refused
-    files, repaired = note_repairs(image_files, "repaired_file")
+    texts = {name: as_stored(image_files[name]) for name in ("path", "file")}
+    files, repaired = note_repairs(image_files.assign(**texts), "repaired_file")
     files, unusable = quarantine_unusable(files)
     files, unmatched = quarantine(
         files, files["image_id"].isna(), "unmatched_name", "the file name does not match the pattern"
@@ -191,7 +193,7 @@ def merge_files(
     files, twins = quarantine(files, several, "duplicate_file", "several files have the image_id {image_id}")
     known = ~is_among(files["image_id"], refused.loc[refused["action"] == "dropped", "image_id"].dropna())
     known |= is_among(files["image_id"], annotated["image_id"])
-    files = files[known]  # the others have a finding each
+    files = without(files, ~known)  # the others have a finding each
     if images_without_row == "empty":
         annotated = pd.concat([annotated, _without_masks(files, annotated)], ignore_index=True)
     rest, without_row = quarantine(
@@ -208,7 +210,10 @@ def merge_files(
         _refuse_all(annotated, image_files, collect(refused, told))
     merged = _with_series(rows.merge(rest, on="image_id", validate="one_to_one"))
     merged, of_masks = _with_mask_paths(merged, mask_files) if mask_format != "rle" else (merged, findings[:0])
-    return merged.sort_values("image_id", ignore_index=True), collect(findings, of_masks)
+    order = merged["image_id"].array.argsort()
+    if (np.diff(order) != 1).any():
+        merged = merged.take(order)
+    return merged.reset_index(drop=True), collect(findings, of_masks)
 
 
 def _refuse_names(image_files: pd.DataFrame) -> None:

@@ -1,12 +1,14 @@
 """Read image_id, class and mask from the forms that metadata tables have."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+
+from seg_pipeline.segmentation.storage.stored_columns import ColumnWriter, StoredDtype
 
 MaskFormat = Literal["rle", "files", "indexed"]
 RleStarts = Literal["absolute", "relative"]
@@ -70,9 +72,9 @@ def read_form(
         pd.DataFrame(
             {
                 "row": np.arange(2, len(given) + 2),  # line 1 is the header
-                "image_id": _as_path(as_text(given[image_id])),
-                "class": as_text(given[named[0]]) if named else name if wide else one,
-                "mask": _by_blocks(given[name], read_masks),
+                "image_id": _by_blocks(given[image_id], _as_id),
+                "class": _by_blocks(given[named[0]], as_text) if named else name if wide else one,
+                "mask": _masks(given[name], read_masks),
                 **({} if problem is None else {"problem": problem}),
             }
         )
@@ -117,12 +119,45 @@ def as_text(column: pd.Series) -> pd.Series:
 
 
 def _by_blocks(column: pd.Series, clean: Callable[[pd.Series], pd.Series]) -> pd.Series:
-    """``clean(column)``, of texts block by block: each of its steps is a copy, and masks are most of a table."""
-    if len(column) <= BLOCK or not pd.api.types.is_string_dtype(column.dtype):
+    """``clean(column)``, of texts block by block: each of its steps is a copy."""
+    stored = isinstance(column.dtype, StoredDtype)
+    if not stored and (len(column) <= BLOCK or not pd.api.types.is_string_dtype(column.dtype)):
         return clean(column)
-    whole = pd.concat([clean(column.iloc[start : start + BLOCK]) for start in range(0, len(column), BLOCK)])
+    whole = pd.concat([clean(one) for one in _blocks(column)])
     joined = pa.chunked_array(pa.array(whole.array)).combine_chunks()  # else each selection of rows joins the blocks
     return pd.Series(pd.array(joined, dtype="str"), index=whole.index)
+
+
+def blocks_of_ids(column: pd.Series) -> Iterator[pd.Series]:
+    """The image ids that ``read_form`` reads from a column."""
+    return map(_as_id, _blocks(column))
+
+
+def _as_id(texts: pd.Series) -> pd.Series:
+    return _as_path(as_text(texts))
+
+
+def _blocks(column: pd.Series) -> Iterator[pd.Series]:
+    for start in range(0, max(1, len(column)), BLOCK):
+        block = column.iloc[start : start + BLOCK]
+        yield block.astype("str") if isinstance(block.dtype, StoredDtype) else block
+
+
+def _masks(column: pd.Series, clean: Callable[[pd.Series], pd.Series]) -> pd.Series:
+    """``clean(column)``; what is on disk stays there, and only texts that differ are written anew."""
+    if not isinstance(column.dtype, StoredDtype):
+        return _by_blocks(column, clean)
+    places, changed = [np.zeros(0, dtype=np.int64)], ColumnWriter()
+    for number, block in enumerate(_blocks(column)):
+        cleaned = clean(block)
+        differ = ~((cleaned == block) | (cleaned.isna() & block.isna())).to_numpy(dtype=bool)
+        places.append(number * BLOCK + np.flatnonzero(differ))
+        changed.append(pa.array(cleaned[differ].array, pa.large_string()))
+    if not sum(map(len, places)):
+        return column
+    masks = column.array.copy()
+    masks[np.concatenate(places)] = changed.column()
+    return pd.Series(masks, index=column.index)
 
 
 def _as_path(texts: pd.Series) -> pd.Series:

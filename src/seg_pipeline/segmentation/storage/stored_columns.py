@@ -1,15 +1,19 @@
-"""Columns that stay on disk: a large table in memory holds where its masks are, and reads those that are asked for.
+"""Columns that stay on disk: a large table in memory holds where its texts are, and reads those that are asked for.
 
-Masks are most of a table, and each join, filter and copy would multiply them. ``read_table`` therefore unpacks the
-masks of a large table into an Arrow file beside it, which is mapped and not read; a filtered or joined table, and a
-worker that gets one, has eight bytes per mask. The Parquet file is the table: the Arrow file is made again when it is
-missing or when the table has changed.
+Masks and other long texts are most of a table, and each join, filter and copy would multiply them. ``read_table``
+therefore unpacks those of a large table into an Arrow file beside it, which is mapped and not read; a filtered or
+joined table, and a worker that gets one, has eight bytes per value. The Parquet file is the table: the Arrow file is
+made again when it is missing or when the table has changed. Columns that are in no table yet are in scratch files, see
+``ColumnWriter``.
 """
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+import os
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -17,19 +21,23 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from pandas.api import extensions
+from pyarrow import compute as pc
 from pyarrow import parquet
 
-from seg_pipeline.segmentation.storage.atomic import beside
+from seg_pipeline.segmentation.storage.atomic import ScratchFolder, beside
 
+TEXTS = {"path", "file", "content_hash", "thumbnail", "key"}
+"""Columns of images that stay on disk with the masks."""
 LEAST_ROWS = 10_000
-"""Rows from which masks stay on disk; fewer take less memory than the libraries."""
+"""Rows from which texts stay on disk; fewer take less memory than the libraries."""
 BLOCK = 4096
 """Rows that are read at once."""
 GROUP = 4 * BLOCK
 """Rows per row group of a Parquet file: a reader holds one in memory twice."""
 
 
-class StoredFile(NamedTuple):
+@dataclass(frozen=True)
+class StoredFile:
     """A column of a mapped Arrow file."""
 
     path: str
@@ -42,6 +50,13 @@ class StoredFile(NamedTuple):
         groups = np.searchsorted(starts, rows, side="right") - 1
         return _by_group(
             groups, lambda at, where: reader.get_batch(at)[self.column].take(pa.array(rows[where] - starts[at]))
+        )
+
+    def sizes(self) -> np.ndarray:
+        """Bytes of each text, or length of each list."""
+        reader = _open(self.path)
+        return np.concatenate(
+            [[0][:0], *(_sizes(reader.get_batch(at)[self.column]) for at in range(reader.num_record_batches))]
         )
 
     def value(self, row: int) -> Any:
@@ -60,8 +75,16 @@ class InMemory(NamedTuple):
     def take(self, rows: np.ndarray) -> pa.Array:
         return self.values.take(pa.array(rows))
 
+    def sizes(self) -> np.ndarray:
+        return _sizes(self.values)
+
     def value(self, row: int) -> Any:
         return self.values[row].as_py()
+
+
+def _sizes(values: pa.Array) -> np.ndarray:
+    measured = pc.list_value_length(values) if pa.types.is_list(values.type) else pc.binary_length(values)
+    return measured.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int32)
 
 
 def _open(path: str) -> pa.ipc.RecordBatchFileReader:
@@ -91,6 +114,16 @@ def _by_group(groups: np.ndarray, read: Callable[[int, np.ndarray], pa.Array]) -
     parts = [read(int(groups[where[0]]), where) for where in places]
     whole = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
     return whole if (np.diff(order) > 0).all() else whole.take(pa.array(np.argsort(order)))
+
+
+def is_large(rows: Sized) -> bool:
+    """Whether texts of so many rows stay on disk."""
+    return len(rows) >= LEAST_ROWS
+
+
+def as_stored(column: pd.Series) -> pd.Series:
+    """The texts of a large table, so that a joined or filtered table shares them."""
+    return pd.Series(StoredColumn._from_sequence(column.array), column.index) if is_large(column) else column
 
 
 @extensions.register_extension_dtype
@@ -130,9 +163,14 @@ class StoredColumn(extensions.ExtensionArray):
         parts = list(to_concat)
         if all(one._sources is parts[0]._sources for one in parts):
             return cls(parts[0]._sources, np.concatenate([one._rows for one in parts]))
-        starts = np.cumsum([0, *(one._starts()[-1] for one in parts[:-1])])
-        rows = [np.where(one._rows < 0, -1, one._rows + start) for one, start in zip(parts, starts, strict=True)]
-        return cls(tuple(itertools.chain.from_iterable(one._sources for one in parts)), np.concatenate(rows))
+        sources = {id(source): source for one in parts for source in one._sources}
+        starts = dict(zip(sources, np.cumsum([0, *(one.length for one in sources.values())]), strict=False))
+        rows = []
+        for one in parts:
+            shifts = np.array([starts[id(source)] for source in one._sources]) - one._starts()[:-1]
+            at = np.searchsorted(one._starts()[1:-1], one._rows, side="right")
+            rows.append(np.where(one._rows < 0, -1, one._rows + shifts[at]))
+        return cls(tuple(sources.values()), np.concatenate(rows))
 
     @property
     def dtype(self) -> StoredDtype:
@@ -172,6 +210,8 @@ class StoredColumn(extensions.ExtensionArray):
     def __eq__(self, other: object) -> Any:
         if isinstance(other, pd.Series | pd.Index | pd.DataFrame):
             return NotImplemented
+        if isinstance(other, str) and not other and not self.holds_lists:  # without reading a text
+            return ~self.isna() & (self.sizes() == 0)
         others: Any = other if pd.api.types.is_list_like(other) else itertools.repeat(other)
         return np.fromiter((one == two for one, two in zip(self, others, strict=False)), dtype=bool, count=len(self))
 
@@ -191,6 +231,14 @@ class StoredColumn(extensions.ExtensionArray):
             return self._concat_same_type([self, self._from_sequence([fill_value])]).take(indices)
         rows = extensions.take(self._rows, indices, allow_fill=allow_fill, fill_value=-1 if allow_fill else None)
         return type(self)(self._sources, np.asarray(rows, dtype=np.int64))
+
+    def factorize(self, use_na_sentinel: bool = True) -> tuple[np.ndarray, Any]:
+        if not use_na_sentinel or self.holds_lists:
+            return super().factorize(use_na_sentinel)
+        blocks = [block.arrow().dictionary_encode() for block in self._blocks()]
+        alike = pa.chunked_array(blocks).unify_dictionaries().chunks
+        codes = [one.indices.fill_null(-1).to_numpy(zero_copy_only=False) for one in alike]
+        return np.concatenate(codes).astype(np.intp), self._from_sequence(alike[0].dictionary)
 
     def copy(self) -> Self:
         return type(self)(self._sources, self._rows.copy())
@@ -218,14 +266,19 @@ class StoredColumn(extensions.ExtensionArray):
             return pa.array([], kind)
         return _by_group(np.searchsorted(starts, self._rows, side="right") - 1, read)
 
-    def in_lists(self, ends: np.ndarray) -> Self:
+    def in_lists(self, ends: np.ndarray) -> "StoredColumn":
         """The texts from each of ``ends`` to the next one, as lists."""
-        parts = []
+        lists = ColumnWriter(pa.list_(pa.large_string()))
         for start in range(0, len(ends) - 1, BLOCK):
             some = ends[start : start + BLOCK + 1]
-            lists = pa.ListArray.from_arrays(pa.array(some - some[0], pa.int32()), self[some[0] : some[-1]].arrow())
-            parts.append(self._from_sequence(lists))
-        return self._concat_same_type(parts)
+            texts = self[some[0] : some[-1]].arrow()
+            lists.append(pa.ListArray.from_arrays(pa.array(some - some[0], pa.int32()), texts))
+        return lists.column()
+
+    def sizes(self) -> np.ndarray:
+        """Bytes of each text, or length of each list; 0 where it is missing."""
+        known = np.concatenate([*(one.sizes() for one in self._sources), np.zeros(1, np.int32)])
+        return known[self._rows]
 
     @property
     def holds_lists(self) -> bool:
@@ -250,15 +303,67 @@ class StoredColumn(extensions.ExtensionArray):
         return np.concatenate(hashes)
 
 
-def is_long(name: str) -> bool:
-    """Whether a column of this name holds masks, whose memory grows with the size of the images."""
-    return name in ("mask", "ignore") or name.startswith(("mask_", "object_map_"))
+class ColumnWriter:
+    """Writes values to a file in the system's folder for temporary files as they come; ``column`` has them all.
+
+    The file is removed when no column uses it any more, at the latest when the process ends.
+    """
+
+    def __init__(self, kind: pa.DataType | None = None) -> None:
+        self._path, self._kind = Path(_scratch().name, f"{next(_numbers)}.arrow"), kind or pa.large_string()
+        self._file = pa.ipc.new_file(str(self._path), pa.schema([pa.field("values", self._kind)]))
+        self._places: list[np.ndarray] = []
+        self._number = 0
+
+    def append(self, values: pa.Array) -> None:
+        if len(values):
+            there = values.is_valid().to_numpy(zero_copy_only=False)
+            self._places.append(np.where(there, np.arange(self._number, self._number + len(values)), -1))
+            self._file.write_batch(pa.record_batch([values.cast(self._kind)], ["values"]))
+            self._number += len(values)
+
+    def column(self) -> StoredColumn:
+        self._file.close()
+        source = StoredFile(str(self._path), "values", self._number, 0)
+        weakref.finalize(source, _remove_own, str(self._path), os.getpid())
+        return StoredColumn((source,), np.concatenate([np.zeros(0, np.int64), *self._places]))
+
+
+_numbers = itertools.count()
+_scratch = functools.lru_cache(maxsize=1)(ScratchFolder)
+
+
+def _remove_own(path: str, process: int) -> None:
+    """Remove a file in the process that wrote it, not in its forks."""
+    if os.getpid() == process:
+        Path(path).unlink(missing_ok=True)
+
+
+def concat_stored(blocks: Iterable[pd.DataFrame], names: Iterable[str] | None = None) -> pd.DataFrame:
+    """One table of blocks of rows, of which texts, those of ``names`` or all columns, stay on disk."""
+    writers: dict[str, ColumnWriter] = {}
+    rest = []
+    for block in blocks:
+        stored = list(map(str, block) if names is None else names)
+        for name in stored:
+            writers.setdefault(name, ColumnWriter()).append(pa.array(block[name].array, pa.large_string()))
+        rest.append(block.drop(columns=stored))
+    columns = {name: writer.column() for name, writer in writers.items()}
+    return pd.DataFrame({**columns, **pd.concat(rest, ignore_index=True)}, copy=False)
+
+
+def long_columns(names: list[str]) -> list[str]:
+    """Columns of a table with masks that stay on disk: the masks, and texts that few steps read."""
+    if {"mask", "class", "image_id"} <= set(names):  # an annotation table, which has several rows per image
+        return ["image_id", "class", "mask"]
+    masks = [name for name in names if name in ("mask", "ignore") or name.startswith(("mask_", "object_map_"))]
+    return [name for name in names if name in masks or name in TEXTS] if masks else []
 
 
 def read_table(path: Path, *, least_rows: int | None = None) -> pd.DataFrame:
-    """The table of a Parquet file. Columns of masks stay on disk if it has ``least_rows`` (``LEAST_ROWS``) or more."""
+    """The table of a Parquet file. ``long_columns`` stay on disk if it has ``least_rows`` (``LEAST_ROWS``) or more."""
     with parquet.ParquetFile(path) as file:
-        long = [name for name in file.schema_arrow.names if is_long(name)]
+        long = long_columns(file.schema_arrow.names)
         if not long or file.metadata.num_rows < max(LEAST_ROWS if least_rows is None else least_rows, 1):
             return pd.read_parquet(path)
         try:
@@ -266,16 +371,14 @@ def read_table(path: Path, *, least_rows: int | None = None) -> pd.DataFrame:
         except OSError:  # a full disk, or a folder that may not be written to
             return pd.read_parquet(path)
         names, about = list(file.schema_arrow.names), file.schema_arrow.pandas_metadata or {}
-        others = [name for name in names if name not in long]
-        frames = [
-            file.read_row_group(at, others, use_pandas_metadata=True).to_pandas() for at in range(file.num_row_groups)
-        ]
-    frame = pd.concat(frames)
-    for span in about.get("index_columns", []):
-        if isinstance(span, dict):  # a range, which each group has begun anew
-            frame.index = pd.RangeIndex(span["start"], span["stop"], span["step"])
-    columns = {**{str(name): column for name, column in frame.items()}, **store}
-    return pd.DataFrame({name: columns[name] for name in names if name in columns}, index=frame.index, copy=False)
+        index = file.read([], use_pandas_metadata=True).to_pandas().index
+        kept = set(names) - {span for span in about.get("index_columns", []) if isinstance(span, str)}
+        columns = {  # one by one, as each is in memory twice while it is read
+            name: store[name] if name in store else file.read([name]).to_pandas()[name].array
+            for name in names
+            if name in kept
+        }
+    return pd.DataFrame(columns, index=index, copy=False)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -284,10 +387,8 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     if not stored:
         table.to_parquet(path, row_group_size=GROUP)
         return
-    blank = {
-        name: pd.Series(None if column.holds_lists else "", table.index, object if column.holds_lists else "str")
-        for name, column in stored.items()
-    }
+    texts, lists = pd.Series("", table.index, "str"), pd.Series(None, table.index, object)
+    blank = {name: lists if column.holds_lists else texts for name, column in stored.items()}
     rest = pa.Table.from_pandas(table.assign(**blank))
     schema = rest.schema
     for name, column in stored.items():
