@@ -77,7 +77,7 @@ def copy_checkout(folder: Path) -> Path:
 
 
 def run_in_clone(command: list[str], clone: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The finished command, where a person would type it: in a clone, with the environment activated."""
+    """The finished command, where a person would type it: in a clone, with the environment to_probabilities."""
     known = {"OMP_NUM_THREADS": "1", "DO_NOT_TRACK": "true", "KEDRO_DISABLE_TELEMETRY": "true"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, **known, "PATH": path, "PYTHONPATH": str(clone / "src"), **variables}

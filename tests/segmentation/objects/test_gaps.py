@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.objects.gaps import gaps, seams, starts_of
+from seg_pipeline.segmentation.objects.gaps import gaps, seams, start_probabilities
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_gaps_reach_as_far_in_rows_as_in_columns():
 
 def test_an_object_starts_in_its_class_and_outside_of_gaps():
     probabilities = np.array([[[0.8, 0.8]], [[0.5, 0.0]], [[0.0, 1.0]], [[0.5, 0.5]]], dtype=np.float32)
-    np.testing.assert_allclose(starts_of(probabilities), [[[0.8, 0.0]], [[0.25, 0.0]]])
+    np.testing.assert_allclose(start_probabilities(probabilities), [[[0.8, 0.0]], [[0.25, 0.0]]])
 
 
 def test_seams_lie_between_objects_that_touch_with_a_side():

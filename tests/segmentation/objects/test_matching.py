@@ -31,7 +31,7 @@ def test_unknown_pixels_do_not_count():
     known = np.ones(TRUTH.shape, dtype=bool)
     known[1] = False
     result = overlaps(TRUTH, np.array([[0, 4, 4, 4, 4], [4, 4, 4, 4, 4]]), known=known)
-    assert (result.true_ids.tolist(), result.found_ids.tolist()) == ([7], [4])
+    assert (result.true_ids.tolist(), result.predicted_ids.tolist()) == ([7], [4])
     assert result.iou.tolist() == [[3 / 5]]
 
 

@@ -181,7 +181,9 @@ def test_postprocessing_of_a_model_without_objects_is_refused(halves, config, ob
     model = start(config.changed({"objects": objects}), "", CPU).best_model()
     checkpoint = {"models": [{"config": {**config.to_dict(), "objects": objects}, **model}], "folds": None}
     other = Postprocessing.none(2, 0.5, objects=not objects)
-    message = f"trained with `dataset.objects: {str(objects).lower()}`, and the postprocessing was chosen for another"
+    message = (
+        f"trained with `dataset.objects: {str(objects).lower()}`, but the postprocessing was chosen for a different"
+    )
     with pytest.raises(ValueError, match=message):
         predict_masks(halves, checkpoint, device=CPU, batch_size=2, postprocessing=other)
     with pytest.raises(ValueError, match=message):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from seg_pipeline.segmentation.objects.splitting import drop_objects, levels_of, split_mask
+from seg_pipeline.segmentation.objects.splitting import drop_objects, split_mask, to_levels
 
 STRIP = np.array([[1, 1, 1, 1, 1, 1, 1, 0]], dtype=bool)
 
@@ -50,5 +50,5 @@ def test_small_and_doubtful_objects_are_left_out_and_the_others_numbered_anew(mi
 
 
 def test_levels_count_the_thresholds_exceeded():
-    found = levels_of(np.array([[0.1, 0.5, 0.51, 1.0]], dtype=np.float32), (0.25, 0.5, 0.75))
+    found = to_levels(np.array([[0.1, 0.5, 0.51, 1.0]], dtype=np.float32), (0.25, 0.5, 0.75))
     assert found.tolist() == [[0, 1, 2, 3]]

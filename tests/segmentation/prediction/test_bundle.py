@@ -124,7 +124,7 @@ def test_other_kinds_of_values_in_a_description_are_refused(copied, values, foun
     [
         ("min_area", [None, 1], r"`postprocessing.min_area` is \[None, 1\], expected a list"),
         ("min_peak", [10**400, 0], "`postprocessing.min_peak` is "),
-        ("thresholds", None, "postprocessing has not one value per class, or thresholds of a multiclass task"),
+        ("thresholds", None, "postprocessing needs one value per class, and in a multiclass task no thresholds"),
     ],
 )
 def test_postprocessing_of_other_kinds_is_refused(copied, name, value, found):
@@ -138,7 +138,7 @@ def test_networks_of_different_inputs_are_refused(copied):
     (network,) = json.loads((copied / "bundle.json").read_text())["networks"]
     other = {**network, "input": {**network["input"], "size": [32, 32]}}
     changed(copied, networks=[network, other])
-    with pytest.raises(ValueError, match="its networks differ in more of their input than its statistics"):
+    with pytest.raises(ValueError, match="the input settings of its networks may differ only in their statistics"):
         Bundle.read(copied)
 
 

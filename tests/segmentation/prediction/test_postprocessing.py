@@ -7,11 +7,11 @@ from scipy import ndimage
 
 from seg_pipeline.segmentation.prediction.postprocessing import (
     Postprocessing,
+    argmax_masks,
     clean_masks,
     find_holes,
     keep_objects,
     make_masks,
-    winning,
 )
 
 MULTILABEL = {"task": "multilabel", "background": False}
@@ -123,4 +123,4 @@ def test_a_mask_that_fills_the_image_has_no_hole():
 def test_the_winner_is_the_first_of_the_largest(background):
     probabilities = np.random.default_rng(0).integers(0, 4, (5, 6, 9)).astype(np.float32)  # many are equal
     expected = probabilities.argmax(0) == np.arange(background, 5)[:, None, None]
-    assert np.array_equal(winning(probabilities, background), expected)
+    assert np.array_equal(argmax_masks(probabilities, background), expected)

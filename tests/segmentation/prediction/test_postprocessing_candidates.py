@@ -9,15 +9,15 @@ from scipy import ndimage
 
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.metrics.overlap import count
-from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, levels_of
+from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, to_levels
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, clean_masks, make_masks
 from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     AREAS,
-    Packed,
+    PackedLevels,
+    argmax_levels,
     count_levels,
     count_objects,
     counts_if_cleared,
-    winners_of,
 )
 
 seeds = st.integers(0, 2**32 - 1)
@@ -44,7 +44,7 @@ def three(masks, truth):
 def test_counts_from_levels_match_masks_at_each_threshold(seed):
     probabilities, truth = random_case(seed)
     probabilities[0, 0, :2] = np.float32(0.5), np.float32(0.35)  # a probability that is a threshold is not above it
-    counts = count_levels(levels_of(probabilities[:2], THRESHOLDS), truth, len(THRESHOLDS))
+    counts = count_levels(to_levels(probabilities[:2], THRESHOLDS), truth, len(THRESHOLDS))
     for at, threshold in enumerate(THRESHOLDS):
         bare = Postprocessing.none(2, threshold)
         masks = make_masks(probabilities[:2], bare, task="multilabel", background=False)
@@ -56,7 +56,7 @@ def test_counts_from_winners_match_multiclass_masks(background):
     probabilities, truth = random_case(3)
     channels = probabilities if background else probabilities[:2]
     masks = make_masks(channels, Postprocessing.none(2, None), task="multiclass", background=background)
-    np.testing.assert_array_equal(count_levels(winners_of(channels, background), truth, 1)[0], three(masks, truth))
+    np.testing.assert_array_equal(count_levels(argmax_levels(channels, background), truth, 1)[0], three(masks, truth))
 
 
 @pytest.mark.parametrize("task", ["multilabel", "multiclass"])
@@ -82,4 +82,4 @@ def test_cleared_objects_count_as_false_negatives():
 
 def test_levels_survive_compression():
     levels = np.random.default_rng(0).integers(0, 20, (2, 5, 7), dtype=np.uint8)
-    assert np.array_equal(Packed(levels).unpacked(), levels)
+    assert np.array_equal(PackedLevels(levels).unpack(), levels)

@@ -17,7 +17,12 @@ from seg_pipeline.segmentation.manifest.table import read_masks
 from seg_pipeline.segmentation.metrics.calibration import Calibration
 from seg_pipeline.segmentation.metrics.split_scores import score_predictions
 from seg_pipeline.segmentation.prediction import predict_images
-from seg_pipeline.segmentation.prediction.input_logits import _one_behind, mirrored_vote, probabilities_of, stitched
+from seg_pipeline.segmentation.prediction.input_logits import (
+    _delay_by_one,
+    mirrored_vote,
+    predict_windows_of,
+    probabilities_of,
+)
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, make_masks
 from seg_pipeline.segmentation.prediction.predict_images import (
     load_models,
@@ -101,7 +106,7 @@ def test_stitched_windows_cover_the_whole_image(config):
         return windows[:, :2] * 2 - 1
 
     image = torch.rand(1, 3, 64, 160)
-    found = stitched(model, image, config, overlap=0.5, batch_size=4)
+    found = predict_windows_of(model, image, config, overlap=0.5, batch_size=4)
     torch.testing.assert_close(found, image[:, :2] * 2 - 1)
     assert [shape[0] for shape in calls] == [4, 4, 4]  # three by four windows of 32 x 64
     assert calls[0][2:] == (32, 64)
@@ -287,7 +292,7 @@ def test_few_images_are_in_work_at_once(mixed, config, monkeypatch):
         threads.add(threading.current_thread().name)
 
     largest = int((rows["height"] * rows["width"]).max()) * 2 * 4
-    monkeypatch.setattr(predict_images, "MOST_BYTES", 2 * 4 * largest)
+    monkeypatch.setattr(predict_images, "MAX_BYTES", 2 * 4 * largest)
     options = {"device": CPU, "batch_size": 4, "settings": PredictSettings(), "workers": 8}
     found = predict_each([of_mixed(config, "multilabel")], rows, finish, **options)
     next(found)
@@ -304,5 +309,5 @@ def test_a_gpu_computes_the_next_batch_before_the_host_waits_for_one():
             happened.append(f"compute {number}")
             yield number
 
-    happened.extend(f"wait {number}" for number in _one_behind(batches()))
+    happened.extend(f"wait {number}" for number in _delay_by_one(batches()))
     assert happened == ["compute 0", "compute 1", "wait 0", "compute 2", "wait 1", "wait 2"]

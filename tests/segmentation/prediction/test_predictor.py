@@ -11,7 +11,7 @@ from seg_pipeline.segmentation.data.datasets import ImageMaskDataset
 from seg_pipeline.segmentation.export.validation import predicted_masks, seen_images
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
-from seg_pipeline.segmentation.prediction.predictor import Predictor, activated, prepare
+from seg_pipeline.segmentation.prediction.predictor import Predictor, prepare, to_probabilities
 from seg_pipeline.segmentation.prediction.uncertainty import calibrated
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings, SourceInput
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -110,8 +110,8 @@ def test_a_batch_matches_single_images(bundle_folder, mixed):
 
 def test_probabilities_by_hand():
     logits = np.array([[[0.0, 3.0]], [[0.0, -200.0]]], dtype=np.float32)
-    np.testing.assert_allclose(activated(logits, "multilabel")[:, 0], [[0.5, 0.952574], [0.5, 0]], atol=1e-6)
-    np.testing.assert_allclose(activated(logits, "multiclass")[:, 0], [[0.5, 1], [0.5, 0]], atol=1e-6)
+    np.testing.assert_allclose(to_probabilities(logits, "multilabel")[:, 0], [[0.5, 0.952574], [0.5, 0]], atol=1e-6)
+    np.testing.assert_allclose(to_probabilities(logits, "multiclass")[:, 0], [[0.5, 1], [0.5, 0]], atol=1e-6)
 
 
 def test_masks_are_postprocessed(checkpoint):
@@ -139,13 +139,13 @@ def test_invalid_images_are_refused(bundle_folder, image, found):
 def test_a_network_for_frames_refuses_a_single_image():
     settings = InputSettings(channels=(-1, 0, 1))
     image = np.zeros((4, 5), np.uint8)
-    with pytest.raises(ValueError, match=r"sees 3 frames of a series at once, at the offsets \[-1, 0, 1\]"):
+    with pytest.raises(ValueError, match=r"needs 3 frames of a series, at the offsets \[-1, 0, 1\]"):
         prepare(image, settings)
     with pytest.raises(ValueError, match=r"found 2; pass them in this order, with None for a missing frame"):
         prepare([image, image], settings)
     with pytest.raises(ValueError, match="the frame at offset 0, the image itself, is None"):
         prepare([image, None, image], settings)
-    with pytest.raises(ValueError, match="sees one image at a time, found 2 frames"):
+    with pytest.raises(ValueError, match="takes one image at a time, found 2 frames"):
         prepare([image, image], InputSettings())
 
 

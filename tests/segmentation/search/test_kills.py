@@ -149,7 +149,7 @@ def test_two_processes_one_of_them_killed_give_the_same_table_as_one(scans, conf
             os.kill(process, signal.SIGKILL)
             killed.append(process)
 
-    monkeypatch.setattr(trials.TrialRunner, "_begin", kill_once)
+    monkeypatch.setattr(trials.TrialRunner, "_start", kill_once)
     pool = PoolSettings(kind="processes", workers=2, threads=1)
     table = run(scans, config, tmp_path, pool)
     assert killed

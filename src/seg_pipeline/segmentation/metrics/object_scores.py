@@ -103,7 +103,7 @@ def count_objects(
         lost, whole = (
             np.bincount(of.ravel(), minlength=predicted.max() + 1) for of in (predicted * ignored, predicted)
         )
-        counted = (2 * lost <= whole)[pairs.found_ids]
+        counted = (2 * lost <= whole)[pairs.predicted_ids]
     true_pos = hits.sum(0)
     false_pos = (~hits & counted[:, None]).sum(0)
     return true_pos, false_pos, len(pairs.true_ids) - true_pos, float(best[best > THRESHOLDS[0]].sum())

@@ -1,4 +1,4 @@
-"""The gaps between objects: what the network learns beside each class, so that touching objects can be told apart."""
+"""Gaps between objects, which the network learns beside each class so that touching objects can be separated."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ REACH = 2
 
 
 def gaps(labels: np.ndarray, *, reach: int = REACH) -> np.ndarray:
-    """Pixels near two objects of a class, of either or between them: bool (H, W).
+    """Pixels near two objects of a class, inside or between them: bool (H, W).
 
-    An object on its own has none: that its border needs no prediction lost least where objects do not touch
+    An isolated object has none: predicting borders too scored worse where objects do not touch
     (docs/explanation/objects.md).
 
     Args:
@@ -20,24 +20,24 @@ def gaps(labels: np.ndarray, *, reach: int = REACH) -> np.ndarray:
     """
     window = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
     values = labels.astype(np.float32)  # which OpenCV dilates; holds integers exactly up to 2^24
-    largest = cv2.dilate(values, window)
-    least = cv2.erode(np.where(labels > 0, values, np.inf).astype(np.float32), window)
-    return (largest > 0) & (least < largest)
+    highest = cv2.dilate(values, window)
+    lowest = cv2.erode(np.where(labels > 0, values, np.inf).astype(np.float32), window)
+    return (highest > 0) & (lowest < highest)
 
 
 def seams(labels: np.ndarray, width: int = 1) -> np.ndarray:
-    """Lines along which objects touch, for pictures: bool (H, W) of a label map (H, W)."""
-    found = np.zeros(labels.shape, dtype=np.uint8)
-    for here, one, other in (
-        (found[:-1], labels[:-1], labels[1:]),
-        (found[:, :-1], labels[:, :-1], labels[:, 1:]),
+    """Lines along which objects touch, for figures: bool (H, W) of a label map (H, W)."""
+    touching = np.zeros(labels.shape, dtype=np.uint8)
+    for part, one, other in (
+        (touching[:-1], labels[:-1], labels[1:]),
+        (touching[:, :-1], labels[:, :-1], labels[:, 1:]),
     ):
-        np.copyto(here, 1, where=(one != other) & (one > 0) & (other > 0))
-    return cv2.dilate(found, np.ones((width, width), np.uint8)).view(bool)
+        np.copyto(part, 1, where=(one != other) & (one > 0) & (other > 0))
+    return cv2.dilate(touching, np.ones((width, width), np.uint8)).view(bool)
 
 
-def starts_of(probabilities: np.ndarray) -> np.ndarray:
-    """Probability that a pixel is of the class and in no gap, where objects start: (C, H, W).
+def start_probabilities(probabilities: np.ndarray) -> np.ndarray:
+    """Probability that a pixel belongs to the class and not to a gap, which is high where objects start: (C, H, W).
 
     Args:
         probabilities: float32 (2 C, H, W): the classes, then the gaps of each.

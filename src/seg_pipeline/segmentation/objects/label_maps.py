@@ -1,4 +1,4 @@
-"""Label maps as text: what the manifest stores of a class's objects.
+"""Label maps as text, as the manifest stores the objects of a class.
 
 A label map is an integer array (H, W), 0 for background and 1 to N for the objects of one class.
 """
@@ -31,7 +31,7 @@ def decode_labels(text: str, shape: tuple[int, int]) -> np.ndarray:
 
 
 def numbered(values: np.ndarray) -> np.ndarray:
-    """Object ids of any size, 0 for background, as int32 1 to N in their order: (H, W)."""
+    """Renumber object ids of any size, 0 for background, as 1 to N in ascending order: int32 (H, W)."""
     ids, places = np.unique(values, return_inverse=True)
     return (places + int(ids[0] != 0)).reshape(values.shape).astype(np.int32)
 

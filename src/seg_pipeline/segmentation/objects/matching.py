@@ -14,34 +14,36 @@ THRESHOLDS = tuple(step / 100 for step in range(50, 100, 5))
 
 
 class Overlaps(NamedTuple):
-    """How the T true objects and the F found ones overlap."""
+    """How the T true and the P predicted objects overlap."""
 
     true_ids: np.ndarray
     """Ids of the true objects, ascending: int64 (T,)."""
-    found_ids: np.ndarray
-    """Ids of the found objects, ascending: int64 (F,)."""
+    predicted_ids: np.ndarray
+    """Ids of the predicted objects, ascending: int64 (P,)."""
     iou: np.ndarray
-    """Intersection over union of each pair: float64 (T, F)."""
+    """Intersection over union of each pair: float64 (T, P)."""
 
 
-def overlaps(truth: np.ndarray, found: np.ndarray, *, known: np.ndarray | None = None) -> Overlaps:
-    """Compute the IoU of each true object with each found one.
+def overlaps(truth: np.ndarray, predicted: np.ndarray, *, known: np.ndarray | None = None) -> Overlaps:
+    """Compute the IoU of each true object with each predicted one.
 
     Args:
-        truth, found: label maps (H, W).
-        known: bool (H, W), the pixels that count; None: all. Objects without such pixels do not exist.
+        truth, predicted: label maps (H, W).
+        known: bool (H, W), the pixels that count; None: all. Objects without such pixels are left out.
     """
-    assert truth.shape == found.shape, (truth.shape, found.shape)
+    assert truth.shape == predicted.shape, (truth.shape, predicted.shape)
     if known is not None:
-        truth, found = truth * known, found * known
-    (true_ids, rows), (found_ids, columns) = (np.unique(one, return_inverse=True) for one in (truth, found))
-    shape = len(true_ids), len(found_ids)
+        truth, predicted = truth * known, predicted * known
+    (true_ids, rows), (predicted_ids, columns) = (np.unique(one, return_inverse=True) for one in (truth, predicted))
+    shape = len(true_ids), len(predicted_ids)
     common = np.bincount(rows.ravel() * shape[1] + columns.ravel(), minlength=shape[0] * shape[1]).reshape(shape)
     union = common.sum(1, keepdims=True) + common.sum(0, keepdims=True) - common
     iou = common / np.maximum(union, 1)
-    true_kept, found_kept = true_ids != 0, found_ids != 0
+    true_kept, predicted_kept = true_ids != 0, predicted_ids != 0
     return Overlaps(
-        true_ids[true_kept].astype(np.int64), found_ids[found_kept].astype(np.int64), iou[true_kept][:, found_kept]
+        true_ids[true_kept].astype(np.int64),
+        predicted_ids[predicted_kept].astype(np.int64),
+        iou[true_kept][:, predicted_kept],
     )
 
 
@@ -56,13 +58,13 @@ def count_splits(
     means: Sequence[float],
     areas: Sequence[int],
 ) -> np.ndarray:
-    """Count the matches of each way to split a mask, summed over ``THRESHOLDS``: int64 (seeds, means, areas, 3).
+    """Count the matches for each combination of settings, summed over ``THRESHOLDS``: int64 (seeds, means, areas, 3).
 
     The F1 of the sums is the mean F1 over the thresholds, as the number of objects does not depend on them.
 
     Args:
-        mask, levels: as ``split_mask`` takes them.
-        values: probability of the class (H, W), as ``drop_objects`` takes it.
+        mask, levels: see ``split_mask``.
+        values: probability of the class (H, W), see ``drop_objects``.
         truth: label map (H, W).
         known: bool (H, W), the pixels that count.
         seeds: levels to start objects from.
@@ -70,13 +72,13 @@ def count_splits(
         areas: smallest areas of objects.
     """
     counts = np.empty((len(seeds), len(means), len(areas), 3), dtype=np.int64)
-    for place, seed in enumerate(seeds):
+    for index, seed in enumerate(seeds):
         labels = split_mask(mask, levels, seed)
-        found = overlaps(truth, labels, known=known)
-        pixels, sure = (one[found.found_ids] for one in areas_and_means(labels, values))
-        kept = (sure >= np.array(means)[:, None, None]) & (pixels >= np.array(areas)[:, None])
-        best = found.iou.max(axis=0, initial=0)  # from .5 on, there is one match at most, in both directions
-        hits = kept @ (best[:, None] > np.array(THRESHOLDS)).sum(axis=1)
-        predicted = kept.sum(axis=-1) * len(THRESHOLDS)
-        counts[place] = np.stack([hits, predicted - hits, len(found.true_ids) * len(THRESHOLDS) - hits], axis=-1)
+        overlap = overlaps(truth, labels, known=known)
+        pixels, confidence = (one[overlap.predicted_ids] for one in areas_and_means(labels, values))
+        keep = (confidence >= np.array(means)[:, None, None]) & (pixels >= np.array(areas)[:, None])
+        best = overlap.iou.max(axis=0, initial=0)  # from .5 on, there is one match at most, in both directions
+        hits = keep @ (best[:, None] > np.array(THRESHOLDS)).sum(axis=1)
+        predicted = keep.sum(axis=-1) * len(THRESHOLDS)
+        counts[index] = np.stack([hits, predicted - hits, len(overlap.true_ids) * len(THRESHOLDS) - hits], axis=-1)
     return counts

@@ -39,7 +39,7 @@ def measure_objects(labels: np.ndarray, probabilities: np.ndarray) -> Iterator[M
             continue
         mask = labels[box] == number
         rows, columns = np.nonzero(mask)
-        (top, left), (height, width) = (one.start for one in box), mask.shape
-        middle = rows.mean() + top, columns.mean() + left
+        (top, left), (height, width) = (span.start for span in box), mask.shape
+        centre = rows.mean() + top, columns.mean() + left
         confidence = probabilities[box][mask].mean(dtype=np.float64)
-        yield Measured(number, len(rows), top, left, height, width, *map(float, (*middle, confidence)))
+        yield Measured(number, len(rows), top, left, height, width, *map(float, (*centre, confidence)))

@@ -1,6 +1,6 @@
 """An exported model: files that run without the training code, and ``bundle.json``, which describes them.
 
-docs/how-to/deploy.md describes each key of ``bundle.json``. This module does not import torch, because the server and
+docs/how-to/deploy.md explains each key of ``bundle.json``. This module does not import torch, because the server and
 `seg-pipeline predict` run without it.
 """
 
@@ -88,7 +88,7 @@ class Bundle:
 
     @property
     def objects(self) -> bool:
-        """Whether the logits have the gaps between each class's objects, after the classes."""
+        """Whether the logits include the gaps between objects, one channel per class after the classes."""
         return self.postprocessing.object_seeds is not None
 
     def without_gaps(self, probabilities: np.ndarray) -> np.ndarray:
@@ -110,7 +110,7 @@ class Bundle:
             ValueError: the task is multiclass, or the number of thresholds is wrong.
         """
         if self.task != "multilabel":
-            raise ValueError("thresholds are for multilabel tasks; in a multiclass task the largest probability wins")
+            raise ValueError("only multilabel tasks have thresholds; in a multiclass task the largest probability wins")
         values = tuple(thresholds) * (len(self.classes) if len(thresholds) == 1 else 1)
         if len(values) != len(self.classes):
             raise ValueError(f"{len(values)} thresholds for {len(self.classes)} classes: {', '.join(self.classes)}")
@@ -123,18 +123,18 @@ class Bundle:
             ValueError: the bundle lacks the format, or a file is missing or has changed since the export.
         """
         if bundle_format not in self.formats:
-            there = ", ".join(self.formats) or "none"
+            available = ", ".join(self.formats) or "none"
             raise ValueError(
-                f"{self.folder}: has no format {bundle_format!r}; it has {there}. {self._remedy(bundle_format)}"
+                f"{self.folder}: has no format {bundle_format!r}; it has {available}. {self._remedy(bundle_format)}"
             )
-        return [_checked(self.folder, network.files[bundle_format]) for network in self.used]
+        return [_verified_path(self.folder, network.files[bundle_format]) for network in self.used]
 
     def _remedy(self, bundle_format: str) -> str:
-        for one in self.provenance.get("quality", {}).get("formats", []):
-            if one["format"] == bundle_format:
+        for quality in self.provenance.get("quality", {}).get("formats", []):
+            if quality["format"] == bundle_format:
                 return (
-                    f"The export left it out: its Dice is {one['dice']}, the trained model's {one['dice_trained']}; "
-                    "`export.max_dice_drop` limits the drop"
+                    f"The export left it out: its Dice is {quality['dice']}, the trained model's "
+                    f"{quality['dice_trained']}; `export.max_dice_drop` limits the drop"
                 )
         return "Name it in `export.formats` and export again"
 
@@ -143,14 +143,14 @@ class Bundle:
         return self.networks[:1] if self.prediction.ensemble == "first" else self.networks
 
     def _check(self) -> None:
-        """Raise ValueError if parts contradict one another."""
+        """Raise ValueError if its parts contradict each other."""
         settings = self.postprocessing
         if len(settings.fill_holes) != len(self.classes) or (settings.thresholds is None) != (
             self.task == "multiclass"
         ):
-            raise ValueError("postprocessing has not one value per class, or thresholds of a multiclass task")
+            raise ValueError("postprocessing needs one value per class, and in a multiclass task no thresholds")
         if any(replace(one.input, statistics=None) != replace(self.input, statistics=None) for one in self.networks):
-            raise ValueError("its networks differ in more of their input than its statistics")
+            raise ValueError("the input settings of its networks may differ only in their statistics")
         for one in self.provenance.get("quality", {}).get("formats", []):
             _ = one["format"], one["dice"], one["dice_trained"]  # read by messages
 
@@ -171,7 +171,7 @@ class Bundle:
         }
 
     def write(self) -> None:
-        """Write ``bundle.json``. It is written last, because a folder without it does not count as a bundle."""
+        """Write ``bundle.json``. Call it last, because a folder without this file does not count as a bundle."""
         text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
         with replacing(self.folder / DESCRIPTION) as temporary:
             temporary.write_text(f"{text}\n", encoding="utf-8")
@@ -205,8 +205,8 @@ class Bundle:
                 "the model again with this version of seg_pipeline: `kedro run --pipeline export`"
             )
         try:
-            if faults := "; ".join(_faults(values)):
-                raise TypeError(faults)
+            if problems := "; ".join(_problems(values)):
+                raise TypeError(problems)
             bundle = cls(
                 folder=folder,
                 task=values["task"],
@@ -224,14 +224,14 @@ class Bundle:
             raise ValueError(f"{folder / DESCRIPTION}: invalid description ({error}); export again") from None
 
 
-def _faults(values: dict[str, Any]) -> Iterator[str]:
-    """Describe each fault in the values that affect the prediction."""
+def _problems(values: dict[str, Any]) -> Iterator[str]:
+    """Describe each invalid value that affects the prediction."""
     task, classes, colours, networks = (values[name] for name in ("task", "classes", "colours", "networks"))
     if task not in get_args(Task):
         yield f"task is {task!r:.80}, expected {' or '.join(get_args(Task))}"
-    if not _are_texts(classes) or not classes or len(set(classes)) < len(classes):
+    if not _is_list_of_names(classes) or not classes or len(set(classes)) < len(classes):
         yield f"classes are {classes!r:.80}, expected a list of different names"
-    if not _are_texts(colours) or len(colours) != len(classes) or not all(map(COLOUR.fullmatch, colours)):
+    if not _is_list_of_names(colours) or len(colours) != len(classes) or not all(map(COLOUR.fullmatch, colours)):
         yield f"colours are {colours!r:.80}, expected one #rrggbb per class"
     if not isinstance(values["background"], bool) or (values["background"] and task == "multilabel"):
         yield f"background is {values['background']!r:.80}, expected true or false; a multilabel task has none"
@@ -241,7 +241,7 @@ def _faults(values: dict[str, Any]) -> Iterator[str]:
         yield "provenance is not an object"
 
 
-def _are_texts(values: object) -> bool:
+def _is_list_of_names(values: object) -> bool:
     return isinstance(values, list) and all(isinstance(one, str) and one for one in values)
 
 
@@ -257,7 +257,7 @@ def describe_file(path: Path) -> File:
         return File(path.name, hashlib.file_digest(stream, "sha256").hexdigest(), path.stat().st_size)
 
 
-def _checked(folder: Path, expected: File) -> Path:
+def _verified_path(folder: Path, expected: File) -> Path:
     path = folder / Path(expected.name).name  # never outside the folder, whatever the JSON says
     if not path.is_file():
         raise ValueError(f"{path}: missing from the bundle; copy the whole folder, or export again")

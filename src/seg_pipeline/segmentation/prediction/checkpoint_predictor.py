@@ -17,7 +17,7 @@ from seg_pipeline.segmentation.plotting import class_colours
 from seg_pipeline.segmentation.prediction.bundle import Bundle, BundleNetwork
 from seg_pipeline.segmentation.prediction.input_logits import Models
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
-from seg_pipeline.segmentation.prediction.predict_images import load_models, plain_masks, refuse_other_objects
+from seg_pipeline.segmentation.prediction.predict_images import check_objects_match, load_models, plain_masks
 from seg_pipeline.segmentation.prediction.predictor import ImagePredictor, Network, Predictor
 from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -53,21 +53,21 @@ def choose_predictor(
     Raises:
         ValueError: the model does not exist, or ``source`` is unknown.
     """
-    usual, wanted = prediction
+    default, override = prediction
     if model == "checkpoint":
         if checkpoint is None:
             raise ValueError(
                 "there is no trained model: run `kedro run --pipeline training` first, or set `inference.model`"
             )
         return checkpoint_predictor(
-            checkpoint, device=device, postprocessing=postprocessing, prediction=wanted or usual, source=source
+            checkpoint, device=device, postprocessing=postprocessing, prediction=override or default, source=source
         )
     if model == "bundle" and bundle is None:
         raise ValueError(
             "there is no exported model: run `kedro run --pipeline export` first, or set `inference.model`"
         )
     folder = bundle.folder if model == "bundle" and bundle else Path(model)
-    return Predictor(folder, bundle_format=bundle_format, prediction=wanted, source=source)
+    return Predictor(folder, bundle_format=bundle_format, prediction=override, source=source)
 
 
 def checkpoint_predictor(
@@ -78,7 +78,7 @@ def checkpoint_predictor(
     prediction: PredictSettings | None = None,
     source: str | None = None,
 ) -> ImagePredictor:
-    """Return a predictor that runs the trained model in the precision that its config names.
+    """Return a predictor that runs the trained model in the precision of its config.
 
     Args:
         checkpoint: one model, or one per fold.
@@ -99,7 +99,7 @@ def describe(
     postprocessing: Postprocessing | None = None,
     prediction: PredictSettings | None = None,
 ) -> Bundle:
-    """Describe a checkpoint, of which these are the models, as a bundle without files.
+    """Describe a checkpoint and its loaded models as a bundle without files.
 
     Args:
         postprocessing: None means only the threshold of validation, and the checkpoint's own temperatures.
@@ -107,7 +107,7 @@ def describe(
     """
     config = models[0][1]
     postprocessing = postprocessing or replace(plain_masks(config), temperatures=checkpoint.get("temperatures"))
-    refuse_other_objects(postprocessing, config)
+    check_objects_match(postprocessing, config)
     return Bundle(
         folder=Path(),
         task=config.task,
@@ -159,5 +159,5 @@ def weights_hash(weights: dict[str, Tensor]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    there = {distribution.metadata["Name"] for distribution in metadata.distributions()}
-    return {name: metadata.version(name) for name in PACKAGES if name in there}
+    installed = {distribution.metadata["Name"] for distribution in metadata.distributions()}
+    return {name: metadata.version(name) for name in PACKAGES if name in installed}

@@ -1,4 +1,4 @@
-"""Logits of many images at the size of the network's input: images are read ahead, a GPU is kept busy.
+"""Logits of many images at the network's input size, reading ahead so that a GPU stays busy.
 
 Axes: B images, K channels of the logits, H rows, W columns.
 """
@@ -36,17 +36,17 @@ def input_logits(
 ) -> Iterator[list[Tensor]]:
     """Yield each row's logits of each model, float32 (K, h, w) on the CPU, at the size of the network's input.
 
-    Images are read once for all models whose input is alike. On CUDA, logits are copied to the host while the network
+    Models with equal input settings share the images read. On CUDA, logits are copied to the host while the network
     computes the next batch.
 
     Args:
-        workers: threads that read ahead.
+        workers: number of threads that read ahead.
     """
     config = models[0][1]
     if any(other.input != config.input for _, other in models):
         options = {"device": device, "batch_size": batch_size, "settings": settings, "workers": workers}
-        apart = [input_logits([one], rows, **options) for one in models]  # type: ignore[arg-type]
-        yield from (list(itertools.chain(*votes)) for votes in zip(*apart, strict=True))
+        separate = [input_logits([one], rows, **options) for one in models]  # type: ignore[arg-type]
+        yield from (list(itertools.chain(*votes)) for votes in zip(*separate, strict=True))
         return
     images = WholeImages(rows, config.input, task=config.task, background=config.background)
     at_once = images_at_once(rows, config, batch_size, settings)
@@ -55,12 +55,12 @@ def input_logits(
     starts = progress_bar(range(0, len(rows), at_once), title="predicting", unit="batches")
     batches = (as_batch(list(itertools.islice(read, at_once)), pinned=device.type == "cuda") for _ in starts)
     copies = ([_Copy(network(batch)) for network in networks] for batch in batches)
-    for copied in _one_behind(copies) if device.type == "cuda" else copies:
+    for copied in _delay_by_one(copies) if device.type == "cuda" else copies:
         yield from map(list, zip(*(copy.wait() for copy in copied), strict=True))
 
 
 def images_at_once(rows: pd.DataFrame, config: TrainingConfig, batch_size: int, settings: PredictSettings) -> int:
-    """Number of images that go through the network together; windows are of one image."""
+    """Number of images per batch; windows come from one image at a time."""
     return whole_images(rows, config.input, batch_size=batch_size) if settings.overlap is None else 1
 
 
@@ -75,31 +75,31 @@ def _network(
 
     def predict_windows(images: Tensor) -> Tensor:
         assert settings.overlap is not None
-        return stitched(predict, images, config, overlap=settings.overlap, batch_size=batch_size)
+        return predict_windows_of(predict, images, config, overlap=settings.overlap, batch_size=batch_size)
 
     return predict if settings.overlap is None else predict_windows
 
 
 class _Copy:
-    """Logits on their way to the CPU; on CUDA they are copied while the device goes on."""
+    """Logits being copied to the CPU; on CUDA the device keeps computing meanwhile."""
 
     def __init__(self, logits: Tensor) -> None:
         self._host, self._done = logits.float(), None
         if logits.device.type == "cuda":
-            there = self._host.contiguous()
-            self._host = torch.empty(there.shape, pin_memory=True)
-            self._host.copy_(there, non_blocking=True)
-            self._done = torch.cuda.current_stream(there.device).record_event()
+            source = self._host.contiguous()
+            self._host = torch.empty(source.shape, pin_memory=True)
+            self._host.copy_(source, non_blocking=True)
+            self._done = torch.cuda.current_stream(source.device).record_event()
 
     def wait(self) -> Tensor:
-        """The logits on the CPU, as soon as they are there."""
+        """Wait for the copy, and return the logits on the CPU."""
         if self._done is not None:
             self._done.synchronize()
         return self._host
 
 
-def _one_behind(items: Iterable[list[_Copy]]) -> Iterator[list[_Copy]]:
-    """The items, each after the next one was made."""
+def _delay_by_one(items: Iterable[list[_Copy]]) -> Iterator[list[_Copy]]:
+    """Yield each item after the next one has been created."""
     waiting: collections.deque[list[_Copy]] = collections.deque()
     for item in items:
         waiting.append(item)
@@ -128,16 +128,16 @@ def mirrored_vote(
     return mean.logit(eps=1e-6) if task == "multilabel" else mean.clamp(min=1e-9).log()
 
 
-def stitched(
+def predict_windows_of(
     predict: Callable[[Tensor], Tensor], images: Tensor, config: TrainingConfig, *, overlap: float, batch_size: int
 ) -> Tensor:
     """Predict one image (1, channels, H, W) in overlapping windows of the input's size: logits (1, K, H, W)."""
     (image,) = images
     shape = image.shape[-2], image.shape[-1]
     stitcher = Stitcher(config.num_channels, shape)
-    every = windows(shape, config.input.size, overlap=overlap)
-    for begin in range(0, len(every), batch_size):
-        spans = every[begin : begin + batch_size]
+    spans_of_windows = windows(shape, config.input.size, overlap=overlap)
+    for begin in range(0, len(spans_of_windows), batch_size):
+        spans = spans_of_windows[begin : begin + batch_size]
         parts = predict(torch.stack([image[:, rows, columns] for rows, columns in spans]))
         for span, part in zip(spans, parts.cpu().numpy(), strict=True):
             stitcher.add(span, part)

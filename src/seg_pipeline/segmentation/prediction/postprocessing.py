@@ -12,8 +12,8 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
-from seg_pipeline.segmentation.objects.gaps import starts_of
-from seg_pipeline.segmentation.objects.splitting import STEPS, THRESHOLDS, drop_objects, levels_of, split_mask
+from seg_pipeline.segmentation.objects.gaps import start_probabilities
+from seg_pipeline.segmentation.objects.splitting import STEPS, THRESHOLDS, drop_objects, split_mask, to_levels
 from seg_pipeline.segmentation.settings.plain_values import from_plain, to_plain
 
 UncertaintyScore = Literal["expected_dice", "border_entropy", "mean_entropy"]
@@ -21,7 +21,7 @@ UncertaintyScore = Literal["expected_dice", "border_entropy", "mean_entropy"]
 
 @dataclass(frozen=True)
 class Postprocessing:
-    """Postprocessing steps, applied in this order, with one value per class; and how uncertain images are found."""
+    """Postprocessing steps in the order in which they apply, with one value per class; and how to score uncertainty."""
 
     thresholds: tuple[float, ...] | None
     """Probability above which a multilabel pixel belongs to the class; None for multiclass, where the largest wins."""
@@ -34,16 +34,16 @@ class Postprocessing:
     min_peak: tuple[float, ...]
     """Clear the class in images where no pixel reaches this probability; 0 keeps all."""
     object_seeds: tuple[float, ...] | None = None
-    """An object starts where the probability of its class and no gap exceeds this; None: the model knows no objects."""
+    """An object starts where the probability of its class and no gap exceeds this; None: a model without objects."""
     object_confidence: tuple[float, ...] | None = None
-    """Leave out objects whose pixels have a lower probability in the mean, each rounded down to 0.05."""
+    """Leave out objects whose mean probability, of pixels rounded down to 0.05, is lower."""
     object_area: tuple[int, ...] | None = None
-    """Leave out objects of fewer pixels, after the mask is split; the mask keeps them."""
+    """Leave out objects of fewer pixels after the mask has been split; the mask still contains them."""
     temperatures: tuple[float, ...] | None = None
-    """Divide the logits before everything else, so that probabilities are calibrated; None: not fitted. One value for
-    all classes of a multiclass task, repeated. The gaps between objects have none."""
+    """Divisors of the logits, applied first, that calibrate the probabilities; None: not fitted. In a multiclass task
+    all values are equal. The gaps between objects have none."""
     uncertainty: UncertaintyScore = "expected_dice"
-    """How the uncertainty of an image is computed."""
+    """Score that measures an image's uncertainty."""
     look_above: float | None = None
     """Uncertainty from which a person should look at the image; None: not chosen."""
 
@@ -68,8 +68,8 @@ class Postprocessing:
         )
 
     @property
-    def bare(self) -> bool:
-        """Whether the threshold is the only step."""
+    def only_thresholds(self) -> bool:
+        """Whether thresholding is the only step."""
         changes = any(self.fill_holes) or any(self.largest_only) or any(self.min_peak)
         return not changes and max(self.min_area, default=0) <= 1
 
@@ -95,12 +95,12 @@ class Postprocessing:
 
         Settings with a default may be missing, as in files of earlier versions.
         """
-        older = {one.name: one.default for one in fields(cls) if one.default is not MISSING}
+        defaults = {one.name: one.default for one in fields(cls) if one.default is not MISSING}
         expected = {one.name for one in fields(cls)}
-        if set(older | values) != expected:
+        if set(defaults | values) != expected:
             raise ValueError(f"postprocessing has the settings {sorted(expected)}, found {sorted(values)}")
         try:
-            return from_plain(cls, older | values, "postprocessing")
+            return from_plain(cls, defaults | values, "postprocessing")
         except TypeError as error:
             raise ValueError(str(error)) from None
 
@@ -125,8 +125,8 @@ def make_masks(
         limits = np.array(settings.thresholds, dtype=np.float32)[:, None, None]
         masks = class_part(probabilities, settings, background) > limits
     else:
-        masks = winning(probabilities, background)
-    if settings.bare:
+        masks = argmax_masks(probabilities, background)
+    if settings.only_thresholds:
         return masks
     peaks = class_part(probabilities, settings, background).max((-2, -1))
     return clean_masks(masks, peaks, settings, task=task)
@@ -145,23 +145,28 @@ def label_objects(probabilities: np.ndarray, settings: Postprocessing) -> np.nda
         settings: those of the masks, ``object_seeds``, ``object_confidence`` and ``object_area``.
     """
     seeds, areas = settings.object_seeds, settings.object_area
-    assert seeds is not None, "the model knows no objects"
-    assert areas is not None, "the model knows no objects"
-    least = settings.object_confidence or (0.0,) * len(areas)  # None in files of earlier versions
+    assert seeds is not None, "a model without objects"
+    assert areas is not None, "a model without objects"
+    min_means = settings.object_confidence or (0.0,) * len(areas)  # None in files of earlier versions
     masks = make_masks(probabilities, settings, task="multilabel", background=False)
-    levels = levels_of(starts_of(probabilities), THRESHOLDS)
+    levels = to_levels(start_probabilities(probabilities), THRESHOLDS)
     classes = class_part(probabilities, settings, background=False)
-    values = [STEPS[levels_of(one, THRESHOLDS)] if mean > 0 else None for one, mean in zip(classes, least, strict=True)]
+    values = [
+        STEPS[to_levels(labels, THRESHOLDS)] if mean > 0 else None
+        for labels, mean in zip(classes, min_means, strict=True)
+    ]
     starts = np.searchsorted(THRESHOLDS, seeds).tolist()
-    split = [split_mask(*one) for one in zip(masks, levels, starts, strict=True)]
-    parts = zip(split, values, areas, least, strict=True)
-    return np.stack([drop_objects(one, sure, min_area=area, min_mean=mean) for one, sure, area, mean in parts])
+    split = [split_mask(*labels) for labels in zip(masks, levels, starts, strict=True)]
+    parts = zip(split, values, areas, min_means, strict=True)
+    return np.stack(
+        [drop_objects(labels, confidence, min_area=area, min_mean=mean) for labels, confidence, area, mean in parts]
+    )
 
 
-def winning(probabilities: np.ndarray, background: bool) -> np.ndarray:
-    """Where each class has the largest probability, bool (C, H, W); the first of equal ones wins.
+def argmax_masks(probabilities: np.ndarray, background: bool) -> np.ndarray:
+    """Where each class has the largest probability, bool (C, H, W); the first one wins a tie.
 
-    A third of the time of ``argmax``, which works along the first axis pixel by pixel.
+    Takes a third of the time of ``argmax``, which works along the first axis pixel by pixel.
     """
     winner = np.zeros(probabilities.shape[1:], dtype=np.uint16)
     largest = probabilities[0].copy()
@@ -208,7 +213,7 @@ def keep_objects(mask: np.ndarray, *, min_area: int, largest_only: bool) -> np.n
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA].copy()
     areas[0] = 0  # label 0 is the background
-    kept = areas >= max(min_area, 1)
+    keep = areas >= max(min_area, 1)
     if largest_only:
-        kept &= np.arange(len(areas)) == areas.argmax()
-    return kept[labels]
+        keep &= np.arange(len(areas)) == areas.argmax()
+    return keep[labels]

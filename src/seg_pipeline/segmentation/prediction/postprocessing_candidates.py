@@ -1,4 +1,4 @@
-"""Pixel counts per validation image for every candidate setting, so that each image is predicted only once.
+"""Count the pixels of a validation image for every candidate setting, so that it is predicted only once.
 
 Axes: N images, C classes, H rows, W columns, T thresholds, A minimum areas. The last axis of the counts holds true
 positives, false positives and false negatives, in pixels.
@@ -18,7 +18,7 @@ from seg_pipeline.segmentation.metrics.overlap import Counts
 from seg_pipeline.segmentation.objects.label_maps import decode_labels
 from seg_pipeline.segmentation.objects.matching import count_splits
 from seg_pipeline.segmentation.objects.splitting import THRESHOLDS
-from seg_pipeline.segmentation.prediction.postprocessing import find_holes, winning
+from seg_pipeline.segmentation.prediction.postprocessing import argmax_masks, find_holes
 
 SEEDS = (*THRESHOLDS[1::2], THRESHOLDS[-1])
 """Candidates for ``object_seeds``: .1, .2, ..., .9, .95."""
@@ -27,19 +27,19 @@ CONFIDENCES = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.825, 0.85, 0.875, 0.9, 0.925)
 AREAS = (0, 5, 10, 20, 40, 80, 160, 320, 640)
 
 
-def winners_of(probabilities: np.ndarray, background: bool) -> np.ndarray:
+def argmax_levels(probabilities: np.ndarray, background: bool) -> np.ndarray:
     """Return uint8 (C, H, W): 1 where the class has the largest probability."""
-    return winning(probabilities, background).view(np.uint8)
+    return argmax_masks(probabilities, background).view(np.uint8)
 
 
 def count_levels(levels: np.ndarray, masks: np.ndarray, num_thresholds: int) -> np.ndarray:
     """Count the pixels above each threshold, int64 (T, C, 3), from levels and ground truth, both uint8 (C, H, W)."""
     counts = np.empty((num_thresholds, len(levels), 3), dtype=np.int64)
     for index, (level, mask) in enumerate(zip(levels, masks, strict=True)):
-        found = (level > 0) & (mask != IGNORE)
-        values, true = level[found], mask[found] == 1
+        above_any = (level > 0) & (mask != IGNORE)
+        values, positive = level[above_any], mask[above_any] == 1
         above, hits = (
-            np.bincount(one, minlength=num_thresholds + 1)[:0:-1].cumsum()[::-1] for one in (values, values[true])
+            np.bincount(one, minlength=num_thresholds + 1)[:0:-1].cumsum()[::-1] for one in (values, values[positive])
         )
         counts[:, index] = np.stack([hits, above - hits, np.count_nonzero(mask == 1) - hits], axis=1)
     return counts
@@ -71,61 +71,61 @@ def _by_area(mask: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Count the pixels of one class for each minimum area, for all objects or only the largest: (A, 2, 3)."""
     number, labels, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=8)
     known = (truth != IGNORE) & mask
-    found = np.bincount(labels[known], minlength=number)[1:]
+    predicted = np.bincount(labels[known], minlength=number)[1:]
     hits = np.bincount(labels[known & (truth == 1)], minlength=number)[1:]
     areas = stats[1:, cv2.CC_STAT_AREA]
-    kept = areas >= np.maximum(AREAS, 1)[:, None]
-    largest = kept & (np.arange(number - 1) == areas.argmax())
-    both = np.stack([kept, largest], axis=1).astype(np.int64)  # (A, 2, objects)
-    true_pos, all_found = both @ hits, both @ found
-    return np.stack([true_pos, all_found - true_pos, np.count_nonzero(truth == 1) - true_pos], axis=-1)
+    keep = areas >= np.maximum(AREAS, 1)[:, None]
+    largest = keep & (np.arange(number - 1) == areas.argmax())
+    both = np.stack([keep, largest], axis=1).astype(np.int64)  # (A, 2, objects)
+    true_pos, all_predicted = both @ hits, both @ predicted
+    return np.stack([true_pos, all_predicted - true_pos, np.count_nonzero(truth == 1) - true_pos], axis=-1)
 
 
-def counts_if_cleared(counts: np.ndarray, peaks: np.ndarray, least: Iterable[float]) -> np.ndarray:
+def counts_if_cleared(counts: np.ndarray, peaks: np.ndarray, min_peaks: Iterable[float]) -> np.ndarray:
     """Counts (N, V, 3) of one class if it is cleared in images whose peak (N,) is below each of V minimum peaks.
 
     ``counts`` (N, 3) are those without clearing.
     """
-    nothing = np.zeros_like(counts)
-    nothing[:, 2] = counts[:, 0] + counts[:, 2]
-    return np.stack([np.where((peaks < one)[:, None], nothing, counts) for one in least], axis=1)
+    cleared = np.zeros_like(counts)
+    cleared[:, 2] = counts[:, 0] + counts[:, 2]
+    return np.stack([np.where((peaks < min_peak)[:, None], cleared, counts) for min_peak in min_peaks], axis=1)
 
 
-def count_ways(
+def count_class_splits(
     row: Mapping,
     names: Sequence[str],
     masks: np.ndarray,
     levels: np.ndarray,
     values: np.ndarray,
     truth: np.ndarray,
-    **ways: Any,
+    **candidates: Any,
 ) -> np.ndarray:
     """``count_splits`` of each class of an image: int64 (C, seeds, means, areas, 3).
 
     Args:
-        row: the image's in the manifest, with the true objects.
-        masks: predicted, bool (C, H, W).
-        levels, values: of each class, as ``count_splits`` takes them.
-        truth: masks, uint8 (C, H, W); objects count where they are known.
-        ways: seeds, means and areas.
+        row: the image's row in the manifest, with the true objects.
+        masks: predicted masks, bool (C, H, W).
+        levels, values: see ``count_splits``; one per class.
+        truth: true masks, uint8 (C, H, W); only known pixels count.
+        candidates: seeds, means and areas.
     """
     truths = [decode_labels(row[f"{OBJECT_MAP}{name}"], truth.shape[1:]) for name in names]
     parts = zip(masks, levels, values, truths, truth != IGNORE, strict=True)
-    return np.stack([count_splits(*one, **ways) for one in parts])
+    return np.stack([count_splits(*one, **candidates) for one in parts])
 
 
-def counts_of(counts: np.ndarray) -> Counts:
-    """Convert counts (N, V, 3); the candidate values take the place of classes."""
+def to_counts(counts: np.ndarray) -> Counts:
+    """Convert counts (N, V, 3), with candidate values in place of classes."""
     true_pos, false_pos, false_neg = (torch.from_numpy(np.ascontiguousarray(counts[..., one])) for one in range(3))
-    nothing = torch.zeros(len(counts), dtype=torch.int64)
-    return Counts(true_pos, false_pos, false_neg, nothing, nothing)
+    zeros = torch.zeros(len(counts), dtype=torch.int64)
+    return Counts(true_pos, false_pos, false_neg, zeros, zeros)
 
 
-class Packed:
+class PackedLevels:
     """Compressed levels of an image: a few kilobytes instead of megabytes of probabilities."""
 
     def __init__(self, levels: np.ndarray) -> None:
         self._bytes, self._shape = zlib.compress(levels.tobytes(), 1), levels.shape
 
-    def unpacked(self) -> np.ndarray:
+    def unpack(self) -> np.ndarray:
         return np.frombuffer(zlib.decompress(self._bytes), dtype=np.uint8).reshape(self._shape)

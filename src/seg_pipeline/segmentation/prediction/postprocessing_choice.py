@@ -17,60 +17,60 @@ from torch import Tensor
 from seg_pipeline.segmentation.manifest.table import class_names, iter_records, read_masks
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator, defined_mean, image_values
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
-from seg_pipeline.segmentation.objects.gaps import starts_of
-from seg_pipeline.segmentation.objects.splitting import STEPS, THRESHOLDS, levels_of
+from seg_pipeline.segmentation.objects.gaps import start_probabilities
+from seg_pipeline.segmentation.objects.splitting import STEPS, THRESHOLDS, to_levels
 from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_threads
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, class_part, clean_masks
 from seg_pipeline.segmentation.prediction.postprocessing_candidates import (
     AREAS,
     CONFIDENCES,
     SEEDS,
-    Packed,
+    PackedLevels,
+    argmax_levels,
+    count_class_splits,
     count_levels,
     count_objects,
-    count_ways,
     counts_if_cleared,
-    counts_of,
-    winners_of,
+    to_counts,
 )
 from seg_pipeline.segmentation.prediction.predict_images import plain_masks
 from seg_pipeline.segmentation.prediction.uncertainty import SCORES, calibrated
 from seg_pipeline.segmentation.prediction.uncertainty_choice import choose_flag, temperatures
-from seg_pipeline.segmentation.prediction.validation_gain import Validation, resampled_by
+from seg_pipeline.segmentation.prediction.validation_gain import Validation, resampling_units
 from seg_pipeline.segmentation.settings.progress import progress_bar
 from seg_pipeline.segmentation.settings.review import ReviewSettings
 from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
-LEAST_GAIN = 0.002
+MIN_GAIN = 0.002
 """Smallest gain in Dice that justifies a step, even if a smaller gain is certain."""
 
 RULE = (
-    f"A step is kept for a class if it raises the class's Dice on the validation images by at least {LEAST_GAIN} and "
+    f"A step is kept for a class if it raises the class's Dice on the validation images by at least {MIN_GAIN} and "
     "the confidence interval of the gain, estimated by resampling, lies above 0."
 )
 
-OF_OBJECTS = (
+OBJECT_RULE = (
     "The steps of objects are judged in the same way, by the mean F1 of the objects over IoU .5 to .95 in "
     "place of the Dice, and their interval may begin at 0."
 )
-PROBABILITIES = ("thresholds", "min_peak", "object_seeds", "object_confidence")
-"""Of equally good values next to each other the middle one is the safest; of areas, the smallest."""
+MIDDLE_OF_TIES = ("thresholds", "min_peak", "object_seeds", "object_confidence")
+"""Of adjacent equally good values of these settings the middle one is the safest; of areas, the smallest."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What is chosen on validation images."""
+    """What to choose on validation images."""
 
     steps: bool = True
-    """Thresholds and the steps after them; False: masks are only thresholded, as in training's validation."""
+    """Choose thresholds and later steps; False: masks are only thresholded, as in training's validation."""
     calibrate: bool = True
-    """Temperatures, so that probabilities are calibrated."""
+    """Fit temperatures that calibrate the probabilities."""
     review: ReviewSettings = field(default_factory=ReviewSettings)
     """Which images the flag "look at this" should catch."""
 
 
-EVERY_CHOICE = Choices()
+ALL_CHOICES = Choices()
 
 
 def choose_postprocessing(
@@ -82,13 +82,13 @@ def choose_postprocessing(
     prediction: PredictSettings,
     aggregator: Aggregator,
     confidence: float,
-    choices: Choices = EVERY_CHOICE,
+    choices: Choices = ALL_CHOICES,
     workers: int | None = None,
 ) -> tuple[dict, pd.DataFrame]:
     """Choose the settings that raise the Dice on validation images by more than chance.
 
-    Each image is predicted once, and some of them once more before that where temperatures must be fitted. The steps
-    are tried in the order of the fields of ``Postprocessing``, each on top of the steps kept so far.
+    Each image is predicted once, and some of them once more beforehand to fit temperatures. The steps are tried in the
+    order of the fields of ``Postprocessing``, each on top of the steps kept so far.
 
     Args:
         train_val_images: manifest without the test split.
@@ -106,31 +106,31 @@ def choose_postprocessing(
     validation = Validation(train_val_images, checkpoint, device, batch_size, prediction, workers)
     config = validation.config
     plain = replace(plain_masks(config), temperatures=temperatures(validation) if choices.calibrate else None)
-    seen = _look(validation, plain)
-    resampled, groups = resampled_by(seen.rows)
+    predictions = _predict_validation(validation, plain)
+    resampled, groups = resampling_units(predictions.rows)
     choice = _Choice(config.classes, plain, groups, aggregator, confidence)
-    counts = seen.by_threshold[:, seen.thresholds.index((plain.thresholds or (0.0,))[0])]
+    counts = predictions.by_threshold[:, predictions.thresholds.index((plain.thresholds or (0.0,))[0])]
     if choices.steps:
-        _choose_thresholds(choice, seen)
-        counts = _choose_objects(choice, seen, workers)
-        _choose_splits(choice, seen, workers)
-    dice = defined_mean(image_values(counts_of(counts), "dice", empty_policy="skip"))
-    flag = choose_flag(seen.uncertainty, dice, choices.review)
-    described = {
+        _choose_thresholds(choice, predictions)
+        counts = _choose_objects(choice, predictions, workers)
+        _choose_splits(choice, predictions, workers)
+    dice = defined_mean(image_values(to_counts(counts), "dice", empty_policy="skip"))
+    flag = choose_flag(predictions.uncertainty, dice, choices.review)
+    chosen = {
         "settings": replace(choice.settings, uncertainty=flag["score"], look_above=flag["look_above"]).to_dict(),
         "classes": list(config.classes),
         "gains": choice.gains,
-        "rule": f"{RULE} {OF_OBJECTS}" if config.objects else RULE,
+        "rule": f"{RULE} {OBJECT_RULE}" if config.objects else RULE,
         "chosen_on": "folds" if checkpoint["folds"] else "val",
         "resampled": resampled,
-        "num_images": len(seen.rows),
+        "num_images": len(predictions.rows),
         "review": flag,
     }
-    return described, _threshold_curve(seen, config, aggregator, groups)
+    return chosen, _threshold_curve(predictions, config, aggregator, groups)
 
 
 @dataclass
-class _Seen:
+class _ValidationPredictions:
     """Predictions of the validation images, reduced to what the choice needs."""
 
     rows: pd.DataFrame
@@ -139,31 +139,31 @@ class _Seen:
     """Counts (N, T, C, 3)."""
     peaks: np.ndarray
     """Largest probability (N, C)."""
-    levels: Sequence[Packed]
+    levels: Sequence[PackedLevels]
     uncertainty: pd.DataFrame
     """One column per candidate of ``uncertainty.SCORES``."""
 
 
-def _look(validation: Validation, plain: Postprocessing) -> _Seen:
+def _predict_validation(validation: Validation, plain: Postprocessing) -> _ValidationPredictions:
     config = validation.config
     thresholds = tuple(sorted({*THRESHOLDS, config.scores.threshold})) if config.task == "multilabel" else (0.0,)
     names, channels = list(config.classes), len(config.classes) + config.background
 
-    def look(row: dict, tensor: Tensor) -> tuple[np.ndarray, np.ndarray, Packed, list[float]]:
+    def measure(row: dict, tensor: Tensor) -> tuple[np.ndarray, np.ndarray, PackedLevels, list[float]]:
         probabilities = calibrated(tensor.numpy(), plain.temperatures, config.task)
         if config.task == "multilabel":
-            parts = [probabilities[: len(names)], *([starts_of(probabilities)] if config.objects else [])]
-            levels = levels_of(np.concatenate(parts), thresholds)
+            parts = [probabilities[: len(names)], *([start_probabilities(probabilities)] if config.objects else [])]
+            levels = to_levels(np.concatenate(parts), thresholds)
         else:
-            levels = winners_of(probabilities, config.background)
+            levels = argmax_levels(probabilities, config.background)
         counts = count_levels(levels[: len(names)], read_masks(row, names), len(thresholds))
         scores = [score(probabilities[:channels], config.task, config.background) for score in SCORES.values()]
-        return counts, class_part(probabilities, plain, config.background).max((1, 2)), Packed(levels), scores
+        return counts, class_part(probabilities, plain, config.background).max((1, 2)), PackedLevels(levels), scores
 
-    rows, found = validation.each(look)
-    counts, peaks, levels, scores = zip(*found, strict=True)
+    rows, measured = validation.predict(measure)
+    counts, peaks, levels, scores = zip(*measured, strict=True)
     uncertainty = pd.DataFrame(scores, columns=list(SCORES))
-    return _Seen(rows, thresholds, np.stack(counts), np.stack(peaks), levels, uncertainty)
+    return _ValidationPredictions(rows, thresholds, np.stack(counts), np.stack(peaks), levels, uncertainty)
 
 
 @dataclass
@@ -179,20 +179,20 @@ class _Choice:
 
     def step(self, step: str, index: int, values: Sequence[Any], counts: np.ndarray) -> None:
         """Adopt the best value of one class's setting, from counts (N, V, 3), if it gains enough."""
-        now = values.index(getattr(self.settings, step)[index])
-        dice, resampled = self.aggregator.estimate(counts_of(counts), "dice", self.groups)
-        best = now if np.isnan(dice).all() else int(np.nanargmax(dice))
-        if step in PROBABILITIES:
-            best += _equal_ones(dice[best:]) // 2
-        low, high = interval(resampled[:, best] - resampled[:, now], confidence=self.confidence)
+        current = values.index(getattr(self.settings, step)[index])
+        dice, resampled = self.aggregator.estimate(to_counts(counts), "dice", self.groups)
+        best = current if np.isnan(dice).all() else int(np.nanargmax(dice))
+        if step in MIDDLE_OF_TIES:
+            best += _num_equal_after(dice[best:]) // 2
+        low, high = interval(resampled[:, best] - resampled[:, current], confidence=self.confidence)
         certain = low >= 0 if step.startswith("object_") else low > 0
-        keep = bool(dice[best] - dice[now] >= LEAST_GAIN and certain)
+        keep = bool(dice[best] - dice[current] >= MIN_GAIN and certain)
         self.gains.append(
             {
                 "step": step,
                 "class": self.classes[index],
                 "value": values[best],
-                "dice_before": None if np.isnan(dice[now]) else float(dice[now]),
+                "dice_before": None if np.isnan(dice[current]) else float(dice[current]),
                 "dice_after": None if np.isnan(dice[best]) else float(dice[best]),
                 "gain_interval": None if np.isnan(low) else [low, high],
                 "kept": keep,
@@ -202,86 +202,90 @@ class _Choice:
             self.settings = self.settings.changed(step, index, values[best])
 
 
-def _equal_ones(values: np.ndarray) -> int:
+def _num_equal_after(values: np.ndarray) -> int:
     """How many values follow the first one that equal it."""
     others = np.flatnonzero(values != values[0])
     return int(others[0]) - 1 if others.size else len(values) - 1
 
 
-def _choose_thresholds(choice: _Choice, seen: _Seen) -> None:
+def _choose_thresholds(choice: _Choice, predictions: _ValidationPredictions) -> None:
     if choice.settings.thresholds is not None:
         for index in range(len(choice.classes)):
-            choice.step("thresholds", index, seen.thresholds, seen.by_threshold[:, :, index])
+            choice.step("thresholds", index, predictions.thresholds, predictions.by_threshold[:, :, index])
 
 
-def _choose_objects(choice: _Choice, seen: _Seen, workers: int | None) -> np.ndarray:
+def _choose_objects(choice: _Choice, predictions: _ValidationPredictions, workers: int | None) -> np.ndarray:
     """Choose the steps after the threshold; returns the counts (N, C, 3) of the final masks."""
-    grid = _objects(seen, choice.settings, workers)
-    every = range(len(choice.classes))
-    for index in every:
+    grid = _count_objects_per_image(predictions, choice.settings, workers)
+    class_indices = range(len(choice.classes))
+    for index in class_indices:
         choice.step("fill_holes", index, [False, True], grid[:, index, :, 0, 0])
-    filled = [grid[:, index, int(choice.settings.fill_holes[index])] for index in every]
-    for index in every:
+    filled = [grid[:, index, int(choice.settings.fill_holes[index])] for index in class_indices]
+    for index in class_indices:
         choice.step("min_area", index, AREAS, filled[index][:, :, 0])
-    large = [filled[index][:, AREAS.index(choice.settings.min_area[index])] for index in every]
-    for index in every:
-        choice.step("largest_only", index, [False, True], large[index])
+    by_area = [filled[index][:, AREAS.index(choice.settings.min_area[index])] for index in class_indices]
+    for index in class_indices:
+        choice.step("largest_only", index, [False, True], by_area[index])
     final = []
-    for index in every:
-        counts = large[index][:, int(choice.settings.largest_only[index])]
-        bare = choice.settings.thresholds[index] if choice.settings.thresholds else 0.0
-        least = (0.0, *(one for one in THRESHOLDS if one > bare))
-        cleared = counts_if_cleared(counts, seen.peaks[:, index], least)
-        choice.step("min_peak", index, least, cleared)
-        final.append(cleared[:, least.index(choice.settings.min_peak[index])])
+    for index in class_indices:
+        counts = by_area[index][:, int(choice.settings.largest_only[index])]
+        threshold = choice.settings.thresholds[index] if choice.settings.thresholds else 0.0
+        min_peaks = (0.0, *(one for one in THRESHOLDS if one > threshold))
+        cleared = counts_if_cleared(counts, predictions.peaks[:, index], min_peaks)
+        choice.step("min_peak", index, min_peaks, cleared)
+        final.append(cleared[:, min_peaks.index(choice.settings.min_peak[index])])
     return np.stack(final, axis=1)
 
 
-def _objects(seen: _Seen, settings: Postprocessing, workers: int | None) -> np.ndarray:
+def _count_objects_per_image(
+    predictions: _ValidationPredictions, settings: Postprocessing, workers: int | None
+) -> np.ndarray:
     """``count_objects`` of each image at the chosen thresholds: (N, C, 2, A, 2, 3)."""
     if settings.thresholds is None:
-        limits = np.zeros(seen.peaks.shape[1], dtype=int)
+        limits = np.zeros(predictions.peaks.shape[1], dtype=int)
     else:
-        limits = np.array([seen.thresholds.index(one) for one in settings.thresholds])
-    exclusive, names = settings.thresholds is None, class_names(seen.rows)
+        limits = np.array([predictions.thresholds.index(one) for one in settings.thresholds])
+    exclusive, names = settings.thresholds is None, class_names(predictions.rows)
 
-    def count(item: tuple[dict, Packed]) -> np.ndarray:
+    def count(item: tuple[dict, PackedLevels]) -> np.ndarray:
         row, levels = item
-        masks = levels.unpacked()[: len(names)] > limits[:, None, None]
+        masks = levels.unpack()[: len(names)] > limits[:, None, None]
         return count_objects(masks, read_masks(row, names), exclusive=exclusive)
 
-    items = zip(iter_records(seen.rows), seen.levels, strict=True)
+    items = zip(iter_records(predictions.rows), predictions.levels, strict=True)
     counts = map_in_threads(count, items, workers=num_threads(workers))
-    return np.stack(list(progress_bar(counts, total=len(seen.rows), title="trying postprocessing", unit="images")))
+    return np.stack(
+        list(progress_bar(counts, total=len(predictions.rows), title="trying postprocessing", unit="images"))
+    )
 
 
-def _choose_splits(choice: _Choice, seen: _Seen, workers: int | None) -> None:
-    """Choose where objects start, how sure they must be and how small they may be, once their masks are chosen."""
+def _choose_splits(choice: _Choice, predictions: _ValidationPredictions, workers: int | None) -> None:
+    """Choose where objects start, their minimum confidence and their minimum area, after the masks' settings."""
     if choice.settings.object_seeds is None:
         return
-    settings, names = choice.settings, class_names(seen.rows)
+    settings, names = choice.settings, class_names(predictions.rows)
     assert settings.thresholds is not None, "only a multilabel task has objects"
-    limits = np.array([seen.thresholds.index(one) for one in settings.thresholds])
-    starts = np.searchsorted(seen.thresholds, SEEDS).tolist()
-    values = STEPS[[0, *np.searchsorted(THRESHOLDS, seen.thresholds, side="right")]]  # of each level
+    limits = np.array([predictions.thresholds.index(one) for one in settings.thresholds])
+    starts = np.searchsorted(predictions.thresholds, SEEDS).tolist()
+    values = STEPS[[0, *np.searchsorted(THRESHOLDS, predictions.thresholds, side="right")]]  # of each level
 
-    def count(item: tuple[dict, Packed, np.ndarray]) -> np.ndarray:
+    def count(item: tuple[dict, PackedLevels, np.ndarray]) -> np.ndarray:
         row, packed, peaks = item
-        levels, masks = packed.unpacked(), read_masks(row, names)
-        found = clean_masks(levels[: len(names)] > limits[:, None, None], peaks, settings, task="multilabel")
-        probable, starting = values[levels[: len(names)]], levels[len(names) :]
-        ways: dict[str, Any] = {"seeds": starts, "means": CONFIDENCES, "areas": AREAS}
-        return count_ways(row, names, found, starting, probable, masks, **ways)
+        levels, truth = packed.unpack(), read_masks(row, names)
+        cleaned = clean_masks(levels[: len(names)] > limits[:, None, None], peaks, settings, task="multilabel")
+        probabilities, start_levels = values[levels[: len(names)]], levels[len(names) :]
+        candidates: dict[str, Any] = {"seeds": starts, "means": CONFIDENCES, "areas": AREAS}
+        return count_class_splits(row, names, cleaned, start_levels, probabilities, truth, **candidates)
 
-    items = zip(iter_records(seen.rows), seen.levels, seen.peaks, strict=True)
+    items = zip(iter_records(predictions.rows), predictions.levels, predictions.peaks, strict=True)
     counts = map_in_threads(count, items, workers=num_threads(workers))
-    grid = np.stack(list(progress_bar(counts, total=len(seen.rows), title="splitting objects", unit="images")))
+    grid = np.stack(list(progress_bar(counts, total=len(predictions.rows), title="splitting objects", unit="images")))
     for index in range(len(names)):
         choice.step("object_seeds", index, SEEDS, grid[:, index, :, 0, 0])
-        started = grid[:, index, SEEDS.index(_value(choice.settings.object_seeds, index))]
-        choice.step("object_confidence", index, CONFIDENCES, started[:, :, 0])
-        sure = started[:, CONFIDENCES.index(_value(choice.settings.object_confidence, index))]
-        choice.step("object_area", index, AREAS, sure)
+        by_seed = grid[:, index, SEEDS.index(_value(choice.settings.object_seeds, index))]
+        choice.step("object_confidence", index, CONFIDENCES, by_seed[:, :, 0])
+        by_confidence = by_seed[:, CONFIDENCES.index(_value(choice.settings.object_confidence, index))]
+        choice.step("object_area", index, AREAS, by_confidence)
 
 
 def _value(values: tuple[float, ...] | None, index: int) -> float:
@@ -289,13 +293,15 @@ def _value(values: tuple[float, ...] | None, index: int) -> float:
     return values[index]
 
 
-def _threshold_curve(seen: _Seen, config: TrainingConfig, aggregator: Aggregator, groups: pd.Series) -> pd.DataFrame:
+def _threshold_curve(
+    predictions: _ValidationPredictions, config: TrainingConfig, aggregator: Aggregator, groups: pd.Series
+) -> pd.DataFrame:
     columns = ["class", "threshold", "dice", "precision", "recall"]
     if config.task != "multilabel":
         return pd.DataFrame(columns=columns).astype({"class": str} | dict.fromkeys(columns[1:], float))
     parts = []
     for index, name in enumerate(config.classes):
-        counts = counts_of(seen.by_threshold[:, :, index])
+        counts = to_counts(predictions.by_threshold[:, :, index])
         scores = {score: aggregator._replace(repeats=0).estimate(counts, score, groups)[0] for score in columns[2:]}
-        parts.append(pd.DataFrame({"class": name, "threshold": seen.thresholds, **scores}))
+        parts.append(pd.DataFrame({"class": name, "threshold": predictions.thresholds, **scores}))
     return pd.concat(parts, ignore_index=True)

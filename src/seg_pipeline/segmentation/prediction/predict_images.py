@@ -1,4 +1,4 @@
-"""Predict probabilities and masks at the images' own size, with one model or the mean of several.
+"""Predict probabilities and masks at each image's own size, with one model or the mean of several.
 
 Axes: B images, K channels of the probabilities (the background first, if there is one), C classes, H rows,
 W columns.
@@ -31,8 +31,8 @@ Finished = TypeVar("Finished")
 
 NO_OPTIONS = PredictSettings()
 
-MOST_BYTES = 2**30
-"""Memory for the probabilities of images in work; fewer threads finish images that are too large for it."""
+MAX_BYTES = 2**30
+"""Memory for probabilities being processed; if images are large, fewer threads process them at once."""
 
 
 def load_models(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter, TrainingConfig]]:
@@ -58,22 +58,24 @@ def load_models(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter,
 
 
 def load_members(checkpoint: dict, device: torch.device) -> list[tuple[Segmenter, TrainingConfig]]:
-    """Build them under the names that the code of models in mlflow has from before ``members`` became ``models``."""
+    """``load_models`` for models that mlflow stored when ``models`` was called ``members``; their code calls this."""
     return load_models({"models": checkpoint["members"]}, device)
 
 
-def _check_weights(found: dict, expected: dict[str, Tensor]) -> None:
-    for name in [*expected, *found]:
-        if name not in found or name not in expected:
-            raise ValueError(f"{name!r:.80} is {'unknown' if name in found else 'missing'}")
-        one, other = found[name], expected[name]
-        if not isinstance(one, Tensor) or (one.shape, one.dtype, one.layout) != (
+def _check_weights(weights: dict, expected: dict[str, Tensor]) -> None:
+    for name in [*expected, *weights]:
+        if name not in weights or name not in expected:
+            raise ValueError(f"{name!r:.80} is {'unknown' if name in weights else 'missing'}")
+        tensor, other = weights[name], expected[name]
+        if not isinstance(tensor, Tensor) or (tensor.shape, tensor.dtype, tensor.layout) != (
             other.shape,
             other.dtype,
             other.layout,
         ):
-            told = f"{one.dtype} of {tuple(one.shape)}" if isinstance(one, Tensor) else repr(one)[:80]
-            raise ValueError(f"{name} is {told}, expected {other.dtype} of {tuple(other.shape)}")
+            description = (
+                f"{tensor.dtype} of {tuple(tensor.shape)}" if isinstance(tensor, Tensor) else repr(tensor)[:80]
+            )
+            raise ValueError(f"{name} is {description}, expected {other.dtype} of {tuple(other.shape)}")
 
 
 def config_of(checkpoint: dict) -> TrainingConfig:
@@ -87,12 +89,12 @@ def plain_masks(config: TrainingConfig) -> Postprocessing:
     return Postprocessing.none(len(config.classes), threshold, objects=config.objects)
 
 
-def refuse_other_objects(postprocessing: Postprocessing, config: TrainingConfig) -> None:
-    """Raise ValueError if only one of the settings and the model knows objects."""
+def check_objects_match(postprocessing: Postprocessing, config: TrainingConfig) -> None:
+    """Raise ValueError if the settings are for objects and the model is not, or vice versa."""
     if (postprocessing.object_seeds is not None) != config.objects:
         raise ValueError(
-            f"the model was trained with `dataset.objects: {str(config.objects).lower()}`, and the postprocessing was "
-            "chosen for another: run `kedro run --pipeline evaluation` again"
+            f"the model was trained with `dataset.objects: {str(config.objects).lower()}`, but the postprocessing was "
+            "chosen for a different model: run `kedro run --pipeline evaluation` again"
         )
 
 
@@ -114,67 +116,72 @@ def predict_masks(
         postprocessing: how probabilities become masks.
         settings: test-time augmentation, windows and ensemble.
         calibration: updated with each image's probabilities and ground truth.
-        uncalibrated: the same with the probabilities before ``postprocessing.temperatures``.
+        uncalibrated: the same, with the probabilities before ``postprocessing.temperatures`` are applied.
         workers: threads that read images and finish predictions, which does not change the result; None: one per core.
 
     Returns:
         One row per image: image_id, height, width; and per class mask_<class> (run lengths as in the manifest),
         peak_<class> (largest probability in the image) and mean_<class> (mean probability inside the mask, NaN if
-        it is empty); object_map_<class> if the model knows objects; uncertainty and look_at_this, as
+        it is empty); object_map_<class> if the model has objects; uncertainty and look_at_this, see
         ``image_uncertainty``.
 
     Raises:
-        ValueError: ``rows`` is empty, for example because the test split has a share of 0, or only one of
-            ``postprocessing`` and the model knows objects.
+        ValueError: ``rows`` is empty, for example because the test split has a share of 0, or
+            ``check_objects_match`` raises it.
     """
     if rows.empty:
         raise ValueError("no images to predict: the test split is empty; set a share above 0 in `split.shares.test`")
     config = config_of(checkpoint)
-    refuse_other_objects(postprocessing, config)
+    check_objects_match(postprocessing, config)
     names = list(config.classes)
 
-    kept = [one for one in (calibration, uncalibrated) if one is not None]
+    calibrations = [one for one in (calibration, uncalibrated) if one is not None]
 
     def finish(row: dict, tensor: Tensor) -> tuple[dict, list[BinCounts]]:
         raw = tensor.numpy()
         probabilities = calibrated(raw, postprocessing.temperatures, config.task)
         masks = make_masks(probabilities, postprocessing, task=config.task, background=config.background)
-        before, of_classes = (class_part(one, postprocessing, config.background) for one in (raw, probabilities))
-        truth = read_masks(row, names) if kept else np.empty(0)
-        bins = [count_bins(before if one is uncalibrated else of_classes, truth) for one in kept]
-        about = _described(row, of_classes, masks, config.classes)
-        doubt = image_uncertainty(probabilities, postprocessing, task=config.task, background=config.background)
-        about |= {"uncertainty": doubt.score, "look_at_this": doubt.look_at_this}
+        uncalibrated_probabilities, class_probabilities = (
+            class_part(one, postprocessing, config.background) for one in (raw, probabilities)
+        )
+        truth = read_masks(row, names) if calibrations else np.empty(0)
+        bins = [
+            count_bins(uncalibrated_probabilities if one is uncalibrated else class_probabilities, truth)
+            for one in calibrations
+        ]
+        record = _prediction_row(row, class_probabilities, masks, config.classes)
+        uncertainty = image_uncertainty(probabilities, postprocessing, task=config.task, background=config.background)
+        record |= {"uncertainty": uncertainty.score, "look_at_this": uncertainty.look_at_this}
         if postprocessing.object_seeds is not None:
             labels = label_objects(probabilities, postprocessing)
-            about |= {f"{OBJECT_MAP}{name}": encode_labels(one) for name, one in zip(names, labels, strict=True)}
-        return about, bins
+            record |= {f"{OBJECT_MAP}{name}": encode_labels(one) for name, one in zip(names, labels, strict=True)}
+        return record, bins
 
     table = []
     models = used_models(checkpoint, device, settings)
-    for described, bins in predict_each(
+    for record, bins in predict_each(
         models, rows, finish, device=device, batch_size=batch_size, settings=settings, workers=workers
     ):
-        for one, counts in zip(kept, bins, strict=True):
+        for one, counts in zip(calibrations, bins, strict=True):
             one.add(counts)
-        table.append(described)
+        table.append(record)
     return pd.DataFrame(table).astype({"look_at_this": "boolean"})
 
 
-def _described(row: dict, probabilities: np.ndarray, masks: np.ndarray, classes: tuple[str, ...]) -> dict:
+def _prediction_row(row: dict, probabilities: np.ndarray, masks: np.ndarray, classes: tuple[str, ...]) -> dict:
     """One row of the predictions, from probabilities (C, H, W) and masks (C, H, W)."""
-    about = {name: row[name] for name in ("image_id", "height", "width")}
+    ids = {name: row[name] for name in ("image_id", "height", "width")}
     runs = {f"mask_{name}": encode_rle(mask, order="C") for name, mask in zip(classes, masks, strict=True)}
     peaks = {f"peak_{name}": float(one.max()) for name, one in zip(classes, probabilities, strict=True)}
     means = {
         f"mean_{name}": float(one[mask].mean()) if mask.any() else math.nan
         for name, one, mask in zip(classes, probabilities, masks, strict=True)
     }
-    return {**about, **runs, **peaks, **means}
+    return {**ids, **runs, **peaks, **means}
 
 
 def used_models(checkpoint: dict, device: torch.device, settings: PredictSettings) -> Models:
-    """The models of a checkpoint that ``settings.ensemble`` names, loaded."""
+    """Load the models of a checkpoint that ``settings.ensemble`` selects."""
     return load_models(checkpoint, device)[: 1 if settings.ensemble == "first" else None]
 
 
@@ -187,8 +194,10 @@ def full_size_logits(
     settings: PredictSettings,
 ) -> Iterator[Tensor]:
     """Yield each row's logits, float32 (K, height, width), on the CPU."""
-    found = input_logits([(model, config)], rows, device=device, batch_size=batch_size, settings=settings, workers=0)
-    for height, width, (logits,) in zip(rows["height"], rows["width"], found, strict=True):
+    all_logits = input_logits(
+        [(model, config)], rows, device=device, batch_size=batch_size, settings=settings, workers=0
+    )
+    for height, width, (logits,) in zip(rows["height"], rows["width"], all_logits, strict=True):
         yield to_native(logits, int(height), int(width), config.input)
 
 
@@ -202,7 +211,7 @@ def predict_each(
     settings: PredictSettings,
     workers: int | None = None,
 ) -> Iterator[Finished]:
-    """Yield ``finish(row, probabilities)`` of each row in order: reading, network and finishing at the same time.
+    """Yield ``finish(row, probabilities)`` for each row in order; reading, network and ``finish`` run concurrently.
 
     Args:
         finish: gets the row as a dict and its probabilities, float32 (K, height, width), on the CPU, the mean over the
@@ -211,31 +220,37 @@ def predict_each(
     """
     config, inputs = models[0][1], [config.input for _, config in models]
     largest = int((rows["height"] * rows["width"]).max()) * config.num_channels * 4
-    number = min(num_threads(workers), max(1, MOST_BYTES // (4 * largest)))  # logits, probabilities, temporary ones
-    ahead = images_at_once(rows, config, batch_size, settings) + 2 * number
+    num_finishers = min(
+        num_threads(workers), max(1, MAX_BYTES // (4 * largest))
+    )  # logits, probabilities, temporary ones
+    ahead = images_at_once(rows, config, batch_size, settings) + 2 * num_finishers
 
     def finished(item: tuple[dict, list[Tensor]]) -> Finished:
         row, logits = item
-        sized = (to_native(one, row["height"], row["width"], given) for one, given in zip(logits, inputs, strict=True))
-        votes = [_in_one_thread(one, config.task) for one in sized]
+        resized = (
+            to_native(one, row["height"], row["width"], settings_of_input)
+            for one, settings_of_input in zip(logits, inputs, strict=True)
+        )
+        votes = [_in_one_thread(one, config.task) for one in resized]
         return finish(row, votes[0] if len(votes) == 1 else torch.stack(votes).mean(0))
 
-    logits = input_logits(models, rows, device=device, batch_size=batch_size, settings=settings, workers=number)
-    return map_in_threads(finished, zip(iter_records(rows), logits, strict=True), workers=number, ahead=ahead)
+    logits = input_logits(models, rows, device=device, batch_size=batch_size, settings=settings, workers=num_finishers)
+    return map_in_threads(finished, zip(iter_records(rows), logits, strict=True), workers=num_finishers, ahead=ahead)
 
 
 def _in_one_thread(logits: Tensor, task: Task) -> Tensor:
     """``probabilities_of`` contiguous logits, equal to the last bit for any number of torch's threads.
 
-    Where torch splits a tensor among threads, other elements are the rest that its vectors leave over.
+    torch computes the elements left over by its vector instructions differently; which ones they are depends on how
+    it splits a tensor among threads.
     """
     if task == "multiclass":
         return probabilities_of(logits, task)  # split between vectors
-    found = torch.empty_like(logits)
-    for part, place in zip(logits.view(-1).split(SERIAL), found.view(-1).split(SERIAL), strict=True):
+    result = torch.empty_like(logits)
+    for part, place in zip(logits.view(-1).split(SERIAL_ELEMENTS), result.view(-1).split(SERIAL_ELEMENTS), strict=True):
         torch.sigmoid(part, out=place)
-    return found
+    return result
 
 
-SERIAL = 2**15
-"""Elements that torch gives to one thread."""
+SERIAL_ELEMENTS = 2**15
+"""Number of elements up to which torch uses one thread."""

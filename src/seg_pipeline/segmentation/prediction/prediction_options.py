@@ -1,4 +1,4 @@
-"""Measure what each prediction option gains in Dice, or F1 of objects, and costs in time, on validation images."""
+"""Measure each prediction option on validation images: its gain in Dice or F1 of objects, and its cost in time."""
 
 import math
 import time
@@ -16,19 +16,19 @@ from seg_pipeline.segmentation.metrics.aggregation import Aggregator, defined_me
 from seg_pipeline.segmentation.metrics.confidence_intervals import interval
 from seg_pipeline.segmentation.metrics.counting import count_pixels
 from seg_pipeline.segmentation.metrics.overlap import Collected, Counts
-from seg_pipeline.segmentation.objects.gaps import starts_of
-from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, levels_of
+from seg_pipeline.segmentation.objects.gaps import start_probabilities
+from seg_pipeline.segmentation.objects.splitting import THRESHOLDS, to_levels
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
-from seg_pipeline.segmentation.prediction.postprocessing_candidates import SEEDS, count_ways, counts_of
+from seg_pipeline.segmentation.prediction.postprocessing_candidates import SEEDS, count_class_splits, to_counts
 from seg_pipeline.segmentation.prediction.predict_images import config_of, load_models, plain_masks, predict_each
-from seg_pipeline.segmentation.prediction.validation_gain import resampled_by, validation_runs
+from seg_pipeline.segmentation.prediction.validation_gain import resampling_units, validation_runs
 from seg_pipeline.segmentation.settings.training import InputSettings, PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 OVERLAP = 0.5
 """Overlap of the windows if the settings do not name one."""
 
-LEAST_GAIN = 0.002
+MIN_GAIN = 0.002
 """Smallest gain for which `tta: auto` mirrors images, even if a smaller gain is certain."""
 
 COLUMNS = ["option", "measure", "score", "gain", "gain_low", "gain_high", "seconds_per_image", "cost", "used"]
@@ -57,7 +57,7 @@ def measure_options(
 
     Args:
         train_val_images: manifest without the test split.
-        prediction: the settings in use; with `tta: auto` the option of ``choose_tta`` is.
+        prediction: the settings in use; with `tta: auto` the option that ``choose_tta`` chooses.
         max_images: number of images to measure on, in whole series drawn evenly; 0: measure nothing and return an
             empty table.
         workers: see ``predict_masks``.
@@ -68,13 +68,16 @@ def measure_options(
     runs = validation_runs(train_val_images, checkpoint, "measure the options of prediction")
     sample = [(whole_series(rows, max_images // len(checkpoint["models"])), models) for rows, models in runs]
     config, rows = config_of(checkpoint), pd.concat([part for part, _ in sample], ignore_index=True)
-    _, groups = resampled_by(rows)
+    _, groups = resampling_units(rows)
     options = options_of(prediction, config.input, rows)
-    found = {name: _measured(sample, config, one, device, batch_size, workers) for name, one in options.items()}
+    measured = {name: _measure(sample, config, one, device, batch_size, workers) for name, one in options.items()}
     if config.objects:
-        found = {name: (_best_starts(counts, aggregator, groups), spent) for name, (counts, spent) in found.items()}
-    estimates = {name: aggregator.estimate(counts, "dice", groups) for name, (counts, _) in found.items()}
-    table = pd.DataFrame([_row(name, estimates, found[name][1], confidence) for name in options])
+        measured = {
+            name: (_best_seed_counts(counts, aggregator, groups), seconds)
+            for name, (counts, seconds) in measured.items()
+        }
+    estimates = {name: aggregator.estimate(counts, "dice", groups) for name, (counts, _) in measured.items()}
+    table = pd.DataFrame([_row(name, estimates, measured[name][1], confidence) for name in options])
     table.insert(1, "measure", "F1 of objects" if config.objects else "Dice")
     table["cost"] = table["seconds_per_image"] / table["seconds_per_image"].iloc[0]
     if auto:
@@ -84,24 +87,26 @@ def measure_options(
 
 
 def choose_tta(options: pd.DataFrame) -> dict[str, Any]:
-    """What `tta: auto` means: the mirroring with the largest gain of those whose gain is at least ``LEAST_GAIN`` and
-    whose interval lies above 0, else none.
+    """Choose the option for `tta: auto`: the mirroring with the largest gain, if that is at least ``MIN_GAIN`` and its
+    interval lies above 0, else none.
 
     Args:
         options: result of ``measure_options``.
 
     Returns:
-        option (a value of `prediction.tta`), gain, gain_interval and cost as plain values; of none, only option.
+        option (a value of `prediction.tta`), gain, gain_interval and cost as plain values; only option if it is none.
 
     Raises:
         ValueError: nothing was measured.
     """
     if options.empty:
-        raise ValueError("`prediction.tta: auto` needs `evaluation.option_images` above 0, to measure what it gains")
-    able = options["option"].isin(["horizontal", "flips"]) & (options["gain"] >= LEAST_GAIN) & (options["gain_low"] > 0)
-    if not able.any():
+        raise ValueError("`prediction.tta: auto` needs `evaluation.option_images` above 0 to measure the gain")
+    helpful = (
+        options["option"].isin(["horizontal", "flips"]) & (options["gain"] >= MIN_GAIN) & (options["gain_low"] > 0)
+    )
+    if not helpful.any():
         return {"option": "none"}
-    best = options[able].sort_values(["gain", "cost"], ascending=[True, False]).iloc[-1]
+    best = options[helpful].sort_values(["gain", "cost"], ascending=[True, False]).iloc[-1]
     interval = [float(best["gain_low"]), float(best["gain_high"])]
     return {"option": str(best["option"]), "gain": float(best["gain"]), "gain_interval": interval,
             "cost": float(best["cost"])}  # fmt: skip
@@ -120,14 +125,14 @@ def options_of(prediction: PredictSettings, settings: InputSettings, rows: pd.Da
     return options if used in options.values() else {**options, "as set": used}
 
 
-def whole_series(rows: pd.DataFrame, most: int) -> pd.DataFrame:
+def whole_series(rows: pd.DataFrame, max_images: int) -> pd.DataFrame:
     """Draw whole series evenly, with at most ``most`` images in total, but at least one series."""
     sizes = rows.groupby("series", sort=False).size()
-    step = max(1, math.ceil(len(rows) / max(most, 1)))
+    step = max(1, math.ceil(len(rows) / max(max_images, 1)))
     return rows[rows["series"].isin(sizes.index[::step])].reset_index(drop=True)
 
 
-def _measured(
+def _measure(
     sample: Runs,
     config: TrainingConfig,
     settings: PredictSettings,
@@ -136,33 +141,33 @@ def _measured(
     workers: int | None,
 ) -> tuple[Counts, float]:
     """Count the pixels of all images, or their objects by ``SEEDS``, and measure the seconds per image."""
-    overlap, taken, bare = Collected[Counts](), 0.0, plain_masks(config)
+    overlap, seconds, thresholded = Collected[Counts](), 0.0, plain_masks(config)
     names = list(config.classes)
 
-    def counted(row: dict, tensor: Tensor) -> Counts:
+    def count(row: dict, tensor: Tensor) -> Counts:
         probabilities, truth = tensor.numpy(), read_masks(row, names)
-        masks = make_masks(probabilities, bare, task=config.task, background=config.background)
+        masks = make_masks(probabilities, thresholded, task=config.task, background=config.background)
         if not config.objects:
             return count_pixels(masks, truth)[0]
-        levels = levels_of(starts_of(probabilities), THRESHOLDS)
+        levels = to_levels(start_probabilities(probabilities), THRESHOLDS)
         starts = np.searchsorted(THRESHOLDS, SEEDS).tolist()
-        by_seed = count_ways(row, names, masks, levels, masks, truth, seeds=starts, means=[0], areas=[0])
-        return counts_of(by_seed.reshape(1, -1, 3))
+        by_seed = count_class_splits(row, names, masks, levels, masks, truth, seeds=starts, means=[0], areas=[0])
+        return to_counts(by_seed.reshape(1, -1, 3))
 
     for rows, checkpoint in sample:
         models = load_models(checkpoint, device)
-        predict = partial(predict_each, models, finish=counted, device=device, settings=settings, workers=workers)
+        predict = partial(predict_each, models, finish=count, device=device, settings=settings, workers=workers)
         list(predict(rows=rows[:1], batch_size=1))  # warms up
-        began = time.perf_counter()
+        started = time.perf_counter()
         for one in predict(rows=rows, batch_size=batch_size):
             overlap.add(one)
-        taken += time.perf_counter() - began
+        seconds += time.perf_counter() - started
     counts = overlap.all()
-    return counts, taken / len(counts.known)
+    return counts, seconds / len(counts.known)
 
 
-def _best_starts(counts: Counts, aggregator: Aggregator, groups: pd.Series) -> Counts:
-    """The counts of each class with the best of ``SEEDS``, of those for all classes and seeds."""
+def _best_seed_counts(counts: Counts, aggregator: Aggregator, groups: pd.Series) -> Counts:
+    """Select each class's counts at its best seed, from the counts of all classes and ``SEEDS``."""
     f1, _ = aggregator._replace(repeats=0).estimate(counts, "dice", groups)
     best = np.nan_to_num(f1).reshape(-1, len(SEEDS)).argmax(1)
     columns = best + np.arange(len(best)) * len(SEEDS)

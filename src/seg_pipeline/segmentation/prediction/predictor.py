@@ -1,4 +1,4 @@
-"""Predict probabilities and masks at an image's own size, independently of what runs the network.
+"""Predict probabilities and masks at an image's own size, independently of the runtime.
 
 All exported formats use this code, which does not import torch. Axes: B images, K channels (of an image or of the
 logits), C classes, H rows, W columns.
@@ -82,7 +82,7 @@ class ImagePredictor:
     def input_logits(self, images: Sequence[Image]) -> list[tuple[list[np.ndarray], tuple[int, int]]]:
         """Logits of each network, float32 (K, h, w) at the size of its input, and the image's own size.
 
-        This is the network's part of ``batch_probabilities``; ``finished`` does the rest, one image at a time.
+        This is the network's part of ``batch_probabilities``; ``finished`` completes it, one image at a time.
         """
         by_network = [self._logits_of(images, *one) for one in self.networks]
         shapes = [_stored_shape(image, self.networks[0][0]) for image in images]
@@ -95,7 +95,7 @@ class ImagePredictor:
         return calibrated(mean, self.bundle.postprocessing.temperatures, self.bundle.task)
 
     def spread(self, logits: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:
-        """How much the models of the folds disagree about an image of ``input_logits``: ``spread_map``, (H, W).
+        """How much the models of the folds disagree on an image of ``input_logits``: ``spread_map``, (H, W).
 
         Raises:
             ValueError: the model is a single network.
@@ -105,15 +105,17 @@ class ImagePredictor:
         return spread_map([self.bundle.without_gaps(one) for one in self._votes(logits, shape)])
 
     def _votes(self, logits: Sequence[np.ndarray], shape: tuple[int, int]) -> list[np.ndarray]:
-        sized = (resize_logits(one, *shape, given) for one, (given, _) in zip(logits, self.networks, strict=True))
-        return [activated(one, self.bundle.task) for one in sized]
+        resized = (
+            resize_logits(vote, *shape, settings) for vote, (settings, _) in zip(logits, self.networks, strict=True)
+        )
+        return [to_probabilities(vote, self.bundle.task) for vote in resized]
 
     def entropy(self, probabilities: np.ndarray) -> np.ndarray:
         """``entropy_map`` of the result of ``probabilities``, float32 (H, W)."""
         return entropy_map(self.bundle.without_gaps(probabilities), self.bundle.task)
 
     def uncertainty(self, probabilities: np.ndarray) -> Uncertainty:
-        """How uncertain one image is, from the result of ``probabilities``, and whether a person should look at it."""
+        """How uncertain an image is, and whether a person should look at it; from the result of ``probabilities``."""
         bundle = self.bundle
         return image_uncertainty(probabilities, bundle.postprocessing, task=bundle.task, background=bundle.background)
 
@@ -125,8 +127,8 @@ class ImagePredictor:
         return [resize_logits(one, *shape, settings) for one, shape in zip(logits, shapes, strict=True)]
 
     def _logits_of(self, images: Sequence[Image], settings: InputSettings, network: Network) -> list[np.ndarray]:
-        ready = [prepare(image, settings) for image in images]
-        batches = (np.stack(list(same)) for _, same in itertools.groupby(ready, key=lambda one: one.shape))
+        inputs = [prepare(image, settings) for image in images]
+        batches = (np.stack(list(group)) for _, group in itertools.groupby(inputs, key=lambda one: one.shape))
         return [one for batch in batches for one in self._input_logits(batch, settings, network)]
 
     def _input_logits(self, batch: np.ndarray, settings: InputSettings, network: Network) -> np.ndarray:
@@ -202,7 +204,7 @@ def load_onnx(path: Path, *, threads: int | None = None) -> Network:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         (name,), (output,) = ([one.name for one in some] for some in (session.get_inputs(), session.get_outputs()))
-    except Exception as error:  # onnxruntime's errors have no common class  # noqa: BLE001
+    except Exception as error:  # onnxruntime's errors share no base class  # noqa: BLE001
         raise ValueError(f"{path}: not a network that onnxruntime can run ({error!s:.200}); export again") from None
 
     def run(images: np.ndarray) -> np.ndarray:
@@ -226,23 +228,23 @@ def mirrored_vote(
     votes = [np.flip(network(np.ascontiguousarray(np.flip(images, axes))), axes) for axes in mirrored]
     if len(votes) == 1:
         return votes[0]
-    mean = np.mean([activated(vote, task) for vote in votes], axis=0)
+    mean = np.mean([to_probabilities(vote, task) for vote in votes], axis=0)
     if task == "multilabel":
         mean = mean.clip(1e-6, 1 - 1e-6)
         return np.log(mean / (1 - mean))
     return np.log(mean.clip(1e-9))
 
 
-def activated(logits: np.ndarray, task: Task) -> np.ndarray:
+def to_probabilities(logits: np.ndarray, task: Task) -> np.ndarray:
     """Probabilities, float32, of logits (..., K, H, W)."""
     if task == "multilabel":
-        raised = np.negative(logits, order="C")  # C order, because `flat` would be a copy of a mirrored view
-        flat = raised.reshape(-1, raised.shape[-1])
+        exponentials = np.negative(logits, order="C")  # C order, because `flat` would be a copy of a mirrored view
+        flat = exponentials.reshape(-1, exponentials.shape[-1])
         cv2.exp(flat, flat)  # a seventh of numpy's time; overflow gives infinity, which becomes 0
-        raised += 1
-        return np.reciprocal(raised, out=raised)
-    raised = np.exp(logits - logits.max(-3, keepdims=True))
-    return raised / raised.sum(-3, keepdims=True)
+        exponentials += 1
+        return np.reciprocal(exponentials, out=exponentials)
+    exponentials = np.exp(logits - logits.max(-3, keepdims=True))
+    return exponentials / exponentials.sum(-3, keepdims=True)
 
 
 def prepare(image: Image, settings: InputSettings) -> np.ndarray:
@@ -251,16 +253,16 @@ def prepare(image: Image, settings: InputSettings) -> np.ndarray:
     shape = fitted_shapes(*_stored_shape(image, settings), settings)[0]
     planes = [_plane(frame, shape, settings) for frame in frames]
     stacked = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
-    filled = cut_image(stacked, Box(0, 0, *filled_shape(shape, settings)))
-    return np.stack(cv2.split(filled))  # half the time of copying the transpose
+    padded = cut_image(stacked, Box(0, 0, *filled_shape(shape, settings)))
+    return np.stack(cv2.split(padded))  # half the time of copying the transpose
 
 
 def _plane(frame: np.ndarray | None, shape: tuple[int, int], settings: InputSettings) -> np.ndarray:
-    """Scale a frame to ``shape``: uint8 (H, W, K). As in training, it is first scaled to its own fitted size."""
+    """Scale a frame to ``shape``: uint8 (H, W, K). As in training, it is first scaled to its own input size."""
     if frame is None:
         return np.zeros((*shape, 1), dtype=np.uint8)
-    own = fitted_shapes(frame.shape[0], frame.shape[1], settings)[0]
-    return resize_image(stored_pixels(frame, settings, own), shape)
+    own_shape = fitted_shapes(frame.shape[0], frame.shape[1], settings)[0]
+    return resize_image(stored_pixels(frame, settings, own_shape), shape)
 
 
 def _frames(image: Image, settings: InputSettings) -> Frames:
@@ -268,20 +270,20 @@ def _frames(image: Image, settings: InputSettings) -> Frames:
     offsets = settings.channels
     if isinstance(offsets, tuple) and (isinstance(image, np.ndarray) or len(frames) != len(offsets)):
         raise ValueError(
-            f"this model sees {len(offsets)} frames of a series at once, at the offsets {list(offsets)} from the image "
+            f"this model needs {len(offsets)} frames of a series, at the offsets {list(offsets)} from the image "
             f"itself, found {len(frames)}; pass them in this order, with None for a missing frame"
         )
     if isinstance(offsets, str) and len(frames) != 1:
-        raise ValueError(f"this model sees one image at a time, found {len(frames)} frames")
+        raise ValueError(f"this model takes one image at a time, found {len(frames)} frames")
     for frame in frames:
         if frame is not None:
-            _check(frame)
+            _check_frame(frame)
     return frames
 
 
-def _check(frame: np.ndarray) -> None:
-    shaped = frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 3)
-    if not shaped or not frame.size or frame.dtype not in (np.uint8, np.uint16):
+def _check_frame(frame: np.ndarray) -> None:
+    has_image_shape = frame.ndim == 2 or (frame.ndim == 3 and frame.shape[2] == 3)
+    if not has_image_shape or not frame.size or frame.dtype not in (np.uint8, np.uint16):
         raise ValueError(
             f"an image must be uint8 or uint16 of shape (H, W) or (H, W, 3), found {frame.dtype} {tuple(frame.shape)}"
         )
@@ -289,7 +291,7 @@ def _check(frame: np.ndarray) -> None:
 
 def _stored_shape(image: Image, settings: InputSettings) -> tuple[int, int]:
     frames, offsets = _frames(image, settings), settings.channels
-    own = frames[offsets.index(0) if isinstance(offsets, tuple) else 0]
-    if own is None:
+    image_itself = frames[offsets.index(0) if isinstance(offsets, tuple) else 0]
+    if image_itself is None:
         raise ValueError("the frame at offset 0, the image itself, is None")
-    return own.shape[0], own.shape[1]
+    return image_itself.shape[0], image_itself.shape[1]

@@ -1,4 +1,4 @@
-"""Windows that cover an image, and the weighted mean that joins their results; a window's middle has most weight.
+"""Windows that cover an image, and the weighted mean of their results; a window's centre has the most weight.
 
 Axes: K channels, H rows, W columns. This module does not import torch, because exported models use it too.
 """

@@ -1,4 +1,4 @@
-"""Calibrated probabilities, and how uncertain a prediction is.
+"""Calibrate probabilities, and measure how uncertain a prediction is.
 
 Axes: K channels of the probabilities (the background first, if there is one), H rows, W columns.
 This module does not import torch, because exported models use it too.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, UncertaintyScore, winning
+from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing, UncertaintyScore, argmax_masks
 from seg_pipeline.segmentation.settings.training import Task
 
 BAND = 0.01
@@ -30,25 +30,25 @@ class Uncertainty(NamedTuple):
 def calibrated(probabilities: np.ndarray, temperatures: tuple[float, ...] | None, task: Task) -> np.ndarray:
     """Divide the logits of probabilities, float32 (K, H, W), by the temperatures of the classes.
 
-    A temperature above 1 moves probabilities towards 0.5 and never past it, so that masks at the threshold 0.5 stay the
-    same. In a multiclass task all channels have one temperature, so that the most probable class stays the same.
-    Gaps between objects, which follow the classes, are as they were.
+    A temperature above 1 moves probabilities towards 0.5 but never past it, so masks at the threshold 0.5 stay the
+    same. In a multiclass task all channels have one temperature, so the most probable class stays the same. Gaps
+    between objects, which follow the classes, are unchanged.
     """
     if temperatures is None:
         return probabilities
     if task == "multiclass":
-        raised = cv2.pow(probabilities, 1 / temperatures[0])
-        return raised / raised.sum(0)
+        powers = cv2.pow(probabilities, 1 / temperatures[0])
+        return powers / powers.sum(0)
     classes, gaps = np.split(probabilities, [len(temperatures)])
     with np.errstate(divide="ignore"):
         odds = (1 - classes) / classes
-    raised = np.stack([cv2.pow(one, 1 / value) for one, value in zip(odds, temperatures, strict=True)])
-    return np.concatenate([1 / (1 + raised), gaps])
+    powers = np.stack([cv2.pow(one, 1 / value) for one, value in zip(odds, temperatures, strict=True)])
+    return np.concatenate([1 / (1 + powers), gaps])
 
 
 def entropy_map(probabilities: np.ndarray, task: Task) -> np.ndarray:
-    """Entropy of each pixel as a share of the largest possible one, float32 (H, W): the largest of the classes of a
-    multilabel task, that of the distribution over the channels in a multiclass task."""
+    """Entropy of each pixel as a fraction of its maximum, float32 (H, W): the largest over the classes in a multilabel
+    task, that of the distribution over the channels in a multiclass task."""
     if task == "multiclass":
         bits = _information(probabilities).sum(0) / math.log(max(2, len(probabilities)))
     else:
@@ -59,7 +59,7 @@ def entropy_map(probabilities: np.ndarray, task: Task) -> np.ndarray:
 def spread_map(votes: Sequence[np.ndarray]) -> np.ndarray:
     """How much several predictions of one image, float32 (K, H, W), differ at each pixel: float32 (H, W).
 
-    Twice the largest standard deviation of a channel: 0 where all agree, 1 where half of them are sure of the opposite.
+    Twice the largest standard deviation of a channel: 0 where all agree, 1 where one half is certain of the opposite.
     """
     return np.clip(2 * np.std(votes, axis=0).max(0), 0, 1)
 
@@ -71,17 +71,17 @@ def _information(share: np.ndarray) -> np.ndarray:
 def image_uncertainty(
     probabilities: np.ndarray, settings: Postprocessing, *, task: Task, background: bool
 ) -> Uncertainty:
-    """The score that ``settings`` name, of calibrated probabilities, and whether it reaches their limit."""
-    shown = probabilities[: int(background) + len(settings.fill_holes)]  # without the gaps between objects
-    score = SCORES[settings.uncertainty](shown, task, background)
+    """Score of calibrated probabilities by the method in ``settings``, and whether it reaches their limit."""
+    without_gaps = probabilities[: int(background) + len(settings.fill_holes)]  # without the gaps between objects
+    score = SCORES[settings.uncertainty](without_gaps, task, background)
     return Uncertainty(score, None if settings.look_above is None else score >= settings.look_above)
 
 
 def _one_minus_expected_dice(probabilities: np.ndarray, task: Task, background: bool) -> float:
     """1 minus the Dice to expect if the probabilities are right, as the mean over the classes.
 
-    A class without a predicted pixel has a Dice of 0 where it was missed and none where it is absent. It therefore
-    weighs as much as its largest probability.
+    A class without predicted pixels has a Dice of 0 if it was missed, and none if it is absent. Its weight is therefore
+    its largest probability.
     """
     masks, classes = _masks(probabilities, task, background), probabilities[int(background) :]
     inside = np.array([float(one[mask].sum(dtype=np.float64)) for one, mask in zip(classes, masks, strict=True)])
@@ -110,7 +110,7 @@ def _mean_entropy(probabilities: np.ndarray, task: Task, background: bool) -> fl
 
 
 def _masks(probabilities: np.ndarray, task: Task, background: bool) -> np.ndarray:
-    return probabilities > np.float32(0.5) if task == "multilabel" else winning(probabilities, background)
+    return probabilities > np.float32(0.5) if task == "multilabel" else argmax_masks(probabilities, background)
 
 
 SCORES: dict[UncertaintyScore, Callable[[np.ndarray, Task, bool], float]] = {

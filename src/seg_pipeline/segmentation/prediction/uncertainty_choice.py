@@ -20,18 +20,18 @@ from seg_pipeline.segmentation.prediction.validation_gain import Validation
 from seg_pipeline.segmentation.settings.review import ReviewSettings
 from seg_pipeline.segmentation.settings.training import Task
 
-LEAST_PIXELS = 1000
-"""Sampled pixels of a class from which it has a temperature of its own."""
-MOST_IMAGES = 256
-"""Validation images that temperatures are fitted on."""
-MOST_VALUES = 2**21
-"""Sampled probabilities over all images and channels."""
-RANGE = 0.5, 10.0
-"""Of a temperature. A few validation images that are predicted perfectly would ask for one near 0."""
+MIN_PIXELS = 1000
+"""Fewest sampled pixels for which a class gets its own temperature."""
+MAX_IMAGES = 256
+"""Most validation images to fit temperatures on."""
+MAX_VALUES = 2**21
+"""Most sampled probabilities, over all images and channels."""
+TEMPERATURE_RANGE = 0.5, 10.0
+"""Bounds of a temperature. On a few perfectly predicted images the fit would approach 0."""
 
 
 def with_temperatures(checkpoint: dict, train_val_images: pd.DataFrame, *, device: torch.device) -> dict:
-    """The checkpoint with ``temperatures``: those of ``fit_temperatures`` on the validation images, plainly predicted.
+    """Add ``temperatures`` to a checkpoint, fitted on validation images that are predicted without options.
 
     ``train_val_images`` is the manifest without the test split.
     """
@@ -39,23 +39,23 @@ def with_temperatures(checkpoint: dict, train_val_images: pd.DataFrame, *, devic
 
 
 def temperatures(validation: Validation) -> tuple[float, ...] | None:
-    """Those in the checkpoint, if it has some for this way to predict; else those fitted on the validation images."""
+    """Temperatures of the checkpoint if they apply to these prediction options, else fitted on validation images."""
     if validation.prediction == NO_OPTIONS and "temperatures" in validation.checkpoint:
         return validation.checkpoint["temperatures"]
     return _fit_on(validation)
 
 
 def _fit_on(validation: Validation) -> tuple[float, ...] | None:
-    config, models = validation.config, len(validation.checkpoint["models"])
+    config, num_models = validation.config, len(validation.checkpoint["models"])
     channels = len(config.classes) + config.background
-    number = MOST_VALUES // (min(max(len(validation), 1), MOST_IMAGES) * channels)
+    pixels_per_image = MAX_VALUES // (min(max(len(validation), 1), MAX_IMAGES) * channels)
 
-    def look(row: dict, tensor: Tensor) -> Pixels:
+    def sample(row: dict, tensor: Tensor) -> Pixels:
         truth = read_masks(row, list(config.classes))
         seed = zlib.crc32(row["image_id"].encode())
-        return sample_pixels(tensor.numpy()[:channels], truth, number, seed=seed)
+        return sample_pixels(tensor.numpy()[:channels], truth, pixels_per_image, seed=seed)
 
-    _, samples = validation.each(look, most=max(1, MOST_IMAGES // models))
+    _, samples = validation.predict(sample, max_images=max(1, MAX_IMAGES // num_models))
     return fit_temperatures(samples, config.task, background=config.background) if samples else None
 
 
@@ -76,30 +76,32 @@ def sample_pixels(probabilities: np.ndarray, truth: np.ndarray, number: int, see
 
 
 def fit_temperatures(samples: Sequence[Pixels], task: Task, *, background: bool) -> tuple[float, ...] | None:
-    """One temperature per class: those that minimise the negative log likelihood (Guo et al. 2017), which is convex.
+    """Fit one temperature per class, which minimises the (convex) negative log likelihood (Guo et al. 2017).
 
-    A class with fewer than ``LEAST_PIXELS`` has that of all classes together. In a multiclass task all classes have
-    one. None if there are too few pixels of all classes together.
+    A class with fewer than ``MIN_PIXELS`` gets the temperature fitted on all classes, and so does every class of a
+    multiclass task. None if all classes together have too few pixels.
     """
     probabilities, truth = (np.concatenate(parts, axis=1) for parts in zip(*samples, strict=True))
-    if np.count_nonzero(truth == 1) < LEAST_PIXELS:
+    if np.count_nonzero(truth == 1) < MIN_PIXELS:
         return None
     if task == "multiclass":
-        return (_fitted(*_multiclass(probabilities, truth, background)),) * len(truth)
-    signed = [_signed(*one) for one in zip(probabilities, truth, strict=True)]
-    shared = _fitted(_binary_loss, np.concatenate(signed))
-    enough = [np.count_nonzero(one == 1) >= LEAST_PIXELS for one in truth]
-    return tuple(_fitted(_binary_loss, one) if own else shared for one, own in zip(signed, enough, strict=True))
+        return (_fit(*_multiclass(probabilities, truth, background)),) * len(truth)
+    signed = [_signed_logits(*one) for one in zip(probabilities, truth, strict=True)]
+    shared = _fit(_binary_loss, np.concatenate(signed))
+    has_enough = [np.count_nonzero(one == 1) >= MIN_PIXELS for one in truth]
+    return tuple(
+        _fit(_binary_loss, one) if is_enough else shared for one, is_enough in zip(signed, has_enough, strict=True)
+    )
 
 
-def _fitted(loss: Callable[[Any, float], float], data: Any) -> float:
-    low, high = map(math.log, RANGE)
+def _fit(loss: Callable[[Any, float], float], data: Any) -> float:
+    low, high = map(math.log, TEMPERATURE_RANGE)
     found = minimize_scalar(lambda log: loss(data, math.exp(log)), bounds=(low, high), method="bounded")
     return float(f"{math.exp(found.x):.4g}")
 
 
-def _signed(probability: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Logits (N,) of the known pixels, positive where the pixel is on its true side."""
+def _signed_logits(probability: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Logits (N,) of the known pixels, positive where the prediction is right."""
     known = mask != IGNORE
     share = probability[known].astype(np.float64).clip(1e-30, 1 - 1e-7)
     return np.log(share / (1 - share)) * np.where(mask[known] == 1, 1, -1)
@@ -125,7 +127,7 @@ def _multiclass(
 
 
 def choose_flag(candidates: pd.DataFrame, dice: np.ndarray, settings: ReviewSettings) -> dict[str, Any]:
-    """Choose the score that ranks the images best, and the limit from which an image is flagged.
+    """Choose the score that ranks the images best, and the limit above which an image is flagged.
 
     Args:
         candidates: one column per score, one row per image.
@@ -137,15 +139,17 @@ def choose_flag(candidates: pd.DataFrame, dice: np.ndarray, settings: ReviewSett
     """
     known, low = ~np.isnan(dice), np.nan_to_num(dice, nan=math.inf) < settings.dice_below
     ranks = candidates[known].rank()
-    certain = -ranks.corrwith(pd.Series(dice[known], index=ranks.index).rank()) if ranks.nunique().max() > 1 else None
-    found = {name: float("nan") if certain is None else float(certain[name]) for name in candidates}
-    score = max(found, key=lambda name: -math.inf if math.isnan(found[name]) else found[name])
+    correlation = (
+        -ranks.corrwith(pd.Series(dice[known], index=ranks.index).rank()) if ranks.nunique().max() > 1 else None
+    )
+    correlations = {name: float("nan") if correlation is None else float(correlation[name]) for name in candidates}
+    score = max(correlations, key=lambda name: -math.inf if math.isnan(correlations[name]) else correlations[name])
     values = candidates[score].to_numpy()
     limit = flag_limit(values, low, settings.catch)
     return {
         "score": score,
         "look_above": limit,
-        "rank_correlation": {name: None if math.isnan(value) else value for name, value in found.items()},
+        "rank_correlation": {name: None if math.isnan(value) else value for name, value in correlations.items()},
         "num_images": int(known.sum()),
         "num_low": int(low.sum()),
         "flagged": None if limit is None else float((values >= limit).mean()),

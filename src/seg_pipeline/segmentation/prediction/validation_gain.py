@@ -1,4 +1,4 @@
-"""Validation images to make choices on, and the units to resample for the confidence interval of a gain."""
+"""Predictions of validation images, and the units to resample for the confidence interval of a gain."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.settings.training import PredictSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 from seg_pipeline.segmentation.training.run import fold_split
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,25 @@ class Validation:
         rows = self.train_val_images
         return len(rows) if self.checkpoint["folds"] else int((rows["split"] == "val").sum())
 
-    def each(self, look: Callable[[dict, Tensor], Found], most: int | None = None) -> tuple[pd.DataFrame, list[Found]]:
-        """The images (at most ``most`` per model, evenly spread) and what ``look`` finds in their probabilities."""
+    def predict(
+        self, measure: Callable[[dict, Tensor], Result], max_images: int | None = None
+    ) -> tuple[pd.DataFrame, list[Result]]:
+        """The images (at most ``max_images`` per model, evenly spread), and ``measure`` of each one's probabilities."""
         parts: list[pd.DataFrame] = []
-        found: list[Found] = []
+        results: list[Result] = []
         for rows, saved in validation_runs(self.train_val_images, self.checkpoint, "choose the postprocessing"):
-            some = rows if most is None else spread(rows, most)
-            found += predict_each(
+            sample = rows if max_images is None else spread(rows, max_images)
+            results += predict_each(
                 used_models(saved, self.device, self.prediction),
-                some,
-                look,
+                sample,
+                measure,
                 device=self.device,
                 batch_size=self.batch_size,
                 settings=self.prediction,
                 workers=self.workers,
             )
-            parts.append(some)
-        return pd.concat(parts, ignore_index=True), found
+            parts.append(sample)
+        return pd.concat(parts, ignore_index=True), results
 
 
 def validation_runs(
@@ -65,7 +67,7 @@ def validation_runs(
 
     Args:
         train_val_images: the manifest without the test split.
-        purpose: end of the error message "images of the test split would be read to".
+        purpose: completes the error message "images of the test split would be read to ...".
 
     Raises:
         ValueError: ``train_val_images`` contains images of the test split.
@@ -77,7 +79,7 @@ def validation_runs(
         yield split[split["split"] == "val"], {**checkpoint, "models": [trained]}
 
 
-def resampled_by(rows: pd.DataFrame) -> tuple[str, pd.Series]:
+def resampling_units(rows: pd.DataFrame) -> tuple[str, pd.Series]:
     """Units to resample for the interval of a gain (groups; images if there is only one group), and each row's unit."""
     if rows["group"].nunique() > 1:
         return "groups", rows["group"]
