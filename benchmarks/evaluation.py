@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 from training import config_of, draw
 
 from seg_pipeline.segmentation.data.datasets import make_dataset, to_native
-from seg_pipeline.segmentation.data.geometry import fitted_shapes
+from seg_pipeline.segmentation.data.geometry import input_shapes
 from seg_pipeline.segmentation.data.loaders import collate
 from seg_pipeline.segmentation.data.whole_images import WholeImages
 from seg_pipeline.segmentation.images.masks import IGNORE, encode_rle
@@ -101,7 +101,7 @@ class Stub(nn.Module):
         super().__init__()
         self.at, rng, every = 0, np.random.default_rng(1), []
         for row in rows.to_dict("records"):
-            scaled, filled = fitted_shapes(row["height"], row["width"], config.input)
+            scaled, filled = input_shapes(row["height"], row["width"], config.input)
             masks = (read_masks(row, list(config.classes)) == 1).astype(np.float32)
             found = [
                 np.roll(cv2.GaussianBlur(cv2.resize(one, scaled[::-1]), (0, 0), 3), (1, 2), (0, 1)) for one in masks

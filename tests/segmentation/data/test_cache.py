@@ -17,7 +17,7 @@ import pytest
 
 from seg_pipeline.segmentation.data import cache as caching
 from seg_pipeline.segmentation.data.cache import disk, open_cache
-from seg_pipeline.segmentation.data.cache.pixels import Form
+from seg_pipeline.segmentation.data.cache.pixels import SampleFormat
 from seg_pipeline.segmentation.data.datasets import VisionImageMaskDataset
 from seg_pipeline.segmentation.data.sample_decoding import Decoder
 from seg_pipeline.segmentation.settings.training import InputSettings
@@ -113,7 +113,7 @@ def test_a_subset_of_the_manifest_finds_its_samples(mixed, tmp_path):
 
 def test_what_changes_the_key(mixed):
     def described(settings=SETTINGS, **changed):
-        return json.dumps(Form(**{"settings": settings, **FORM, "num_classes": 2, **changed}).describe())
+        return json.dumps(SampleFormat(**{"settings": settings, **FORM, "num_classes": 2, **changed}).describe())
 
     base, crop = described(), described(CROP)
     training = replace(SETTINGS, normalisation="training", statistics=((0, 9), (0.5,) * 3, (0.2,) * 3))
@@ -206,7 +206,7 @@ def test_too_little_space_is_reported_before_anything_is_written(mixed, tmp_path
         opened(mixed, tmp_path / "cache")
     assert str(error.value) == (
         f"{tmp_path / 'cache'}: a pixel cache of 60 KiB (61,440 bytes) cannot be written: not enough space; "
-        "16 KiB (16,384 bytes) are free. Free disk space, name another folder, or set `cache` to none"
+        "16 KiB (16,384 bytes) are free. Free disk space, choose another folder, or set `cache` to none"
     )
     assert not (tmp_path / "cache").exists()
 
@@ -280,7 +280,7 @@ def test_two_builds_at_once_give_one_cache(mixed, tmp_path, monkeypatch):
 
 def test_the_most_recently_used_caches_are_kept(mixed, tmp_path):
     (tmp_path / "notes").mkdir()  # not ours
-    sources = [opened(mixed.iloc[: number + 1], tmp_path).source for number in range(disk.KEPT)]
+    sources = [opened(mixed.iloc[: number + 1], tmp_path).source for number in range(disk.MAX_CACHES)]
     for age, source in enumerate(sources):
         for one in [*source.iterdir(), source]:
             os.utime(one, (1e9 + age, 1e9 + age))
@@ -299,15 +299,15 @@ def test_the_most_recently_used_caches_are_kept(mixed, tmp_path):
 def test_a_cache_in_use_is_not_removed(mixed, tmp_path):
     held = opened(mixed.iloc[:1], tmp_path)
     in_worker = pickle.loads(pickle.dumps(opened(mixed.iloc[:2], tmp_path)))
-    for number in range(3, 4 + disk.KEPT):
+    for number in range(3, 4 + disk.MAX_CACHES):
         opened(mixed.iloc[:number], tmp_path)
     expected = {held.source.name, in_worker.source.name}
     assert expected < set(folders(tmp_path))
-    assert len(folders(tmp_path)) == disk.KEPT + 2
+    assert len(folders(tmp_path)) == disk.MAX_CACHES + 2
     assert holds(pickle.loads(pickle.dumps(held)), mixed.iloc[:1])
     del held, in_worker
     opened(mixed.iloc[1:], tmp_path)
-    assert len(folders(tmp_path)) == disk.KEPT
+    assert len(folders(tmp_path)) == disk.MAX_CACHES
     assert not expected & set(folders(tmp_path))
 
 

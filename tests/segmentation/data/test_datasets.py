@@ -19,7 +19,7 @@ from seg_pipeline.segmentation.data.datasets import (
     make_dataset,
     to_native,
 )
-from seg_pipeline.segmentation.data.geometry import fitted_shapes
+from seg_pipeline.segmentation.data.geometry import input_shapes
 from seg_pipeline.segmentation.images.masks import IGNORE
 from seg_pipeline.segmentation.settings.training import InputSettings, SourceInput
 
@@ -102,7 +102,7 @@ def test_multiclass_truth_is_the_index_of_the_logits_channel(mixed):
 def test_more_classes_than_fit_in_a_byte_are_refused(manifest):
     many = manifest.assign(**{f"mask_c{number}": "" for number in range(252)})
     ImageMaskDataset(many, FITS["resize"], **MULTILABEL)
-    with pytest.raises(ValueError, match="254 classes are too many: a truth has at most 254 channels"):
+    with pytest.raises(ValueError, match="254 classes are too many: a mask has at most 254 channels"):
         ImageMaskDataset(many, FITS["resize"], **MULTICLASS)
 
 
@@ -253,7 +253,7 @@ def test_unknown_frames_are_refused(mixed, frame):
 @pytest.mark.parametrize("native", [(40, 48), (24, 70), (50, 30), (333, 17)])
 def test_a_mask_that_fills_the_image_still_fills_it_at_native_size(fit, native):
     settings = FITS[fit]
-    (height, width), filled = fitted_shapes(*native, settings)
+    (height, width), filled = input_shapes(*native, settings)
     logits = torch.full((2, *filled), -1e6)  # what the network says of the filling must not matter
     logits[:, :height, :width] = 5.0
     torch.testing.assert_close(to_native(logits, *native, settings), torch.full((2, *native), 5.0))

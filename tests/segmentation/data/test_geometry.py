@@ -3,10 +3,10 @@ import pytest
 
 from seg_pipeline.segmentation.data.geometry import (
     Box,
-    cut_image,
-    cut_truth,
+    crop_image,
+    crop_truth,
     draw_window,
-    fitted_shapes,
+    input_shapes,
     resize_image,
     resize_truth,
 )
@@ -31,7 +31,7 @@ NONE = np.empty(0, dtype=np.int32)
     ],
 )
 def test_shapes_by_hand(settings, native, scaled, filled):
-    assert fitted_shapes(*native, InputSettings(size=(64, 96), **settings)) == (scaled, filled)
+    assert input_shapes(*native, InputSettings(size=(64, 96), **settings)) == (scaled, filled)
 
 
 def test_images_shrink_by_area_averaging_and_grow_by_linear_interpolation():
@@ -50,24 +50,24 @@ def test_resizing_keeps_the_values_of_a_truth():
 
 def test_windows_inside_and_beyond_the_image_are_cut():
     image = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
-    assert cut_image(image, Box(0, 1, 2, 2))[..., 0].tolist() == [[1, 2], [4, 5]]
-    assert cut_image(image, Box(-1, 2, 4, 2))[..., 0].tolist() == [[0, 0], [2, 0], [5, 0], [0, 0]]
+    assert crop_image(image, Box(0, 1, 2, 2))[..., 0].tolist() == [[1, 2], [4, 5]]
+    assert crop_image(image, Box(-1, 2, 4, 2))[..., 0].tolist() == [[0, 0], [2, 0], [5, 0], [0, 0]]
     truth = image[..., 0]
-    assert cut_truth(truth, Box(1, -1, 1, 5)).tolist() == [[IGNORE, 3, 4, 5, IGNORE]]
-    assert cut_truth(truth[None], Box(1, 0, 2, 2)).tolist() == [[[3, 4], [IGNORE, IGNORE]]]
+    assert crop_truth(truth, Box(1, -1, 1, 5)).tolist() == [[IGNORE, 3, 4, 5, IGNORE]]
+    assert crop_truth(truth[None], Box(1, 0, 2, 2)).tolist() == [[[3, 4], [IGNORE, IGNORE]]]
 
 
 def test_a_cut_is_never_a_view():
     image = np.zeros((2, 3, 1), dtype=np.uint8)
-    cut_image(image, Box(0, 0, 2, 3))[:] = 1
+    crop_image(image, Box(0, 0, 2, 3))[:] = 1
     assert not image.any()
 
 
 def boxes(shape, points=NONE, number=400, **settings):
     rng = np.random.default_rng(0)
     given = InputSettings(size=(32, 64), resize_mode="crop", **settings)
-    chances = [rng.random(5).tolist() for _ in range(number)]
-    return [draw_window(shape, given, points, one, foreground=given.foreground) for one in chances]
+    random_values = [rng.random(5).tolist() for _ in range(number)]
+    return [draw_window(shape, given, points, one, foreground=given.foreground) for one in random_values]
 
 
 def test_windows_are_spread_over_a_larger_image():

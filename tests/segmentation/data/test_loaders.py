@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from seg_pipeline.segmentation.data import loaders as loading
 from seg_pipeline.segmentation.data.datasets import Draw
-from seg_pipeline.segmentation.data.loaders import Loader, collate, make_loaders, whole_images
+from seg_pipeline.segmentation.data.loaders import Loader, collate, make_loaders, whole_image_batch_size
 from seg_pipeline.segmentation.data.resident import ResidentLoader
 from seg_pipeline.segmentation.data.sampler import EpochSampler, draw_classes, draw_in_proportion, image_factors
 from seg_pipeline.segmentation.images.masks import IGNORE
@@ -305,7 +305,7 @@ def test_samples_on_the_device_without_augmentation(manifest, config):
 )
 def test_what_works_on_the_host_cannot_stay_on_the_device(manifest, config, monkeypatch, changes, why):
     monkeypatch.setattr(loading, "albumentations_augmentation", lambda _: None)
-    with pytest.raises(ValueError, match=re.escape(f"`training.compute.cache: device` does not go with {why}")):
+    with pytest.raises(ValueError, match=re.escape(f"`training.compute.cache: device` cannot be used with {why}")):
         make_loaders(manifest, config.changed(changes), replace(HERE, cache="device"), device=CPU)
 
 
@@ -324,8 +324,8 @@ def test_auto_keeps_samples_on_a_gpu_if_they_take_a_quarter(manifest, config, mo
     loaders = make_loaders(manifest, config, HERE, device=CPU)
     datasets = loaders.train.dataset, loaders.val.dataset
     compute = ComputeSettings(cache=cache)
-    assert loading.stays_on_device(*datasets, config, compute, torch.device("cuda")) is stays
-    assert not loading.stays_on_device(*datasets, config, compute, CPU)
+    assert loading.keep_on_device(*datasets, config, compute, torch.device("cuda")) is stays
+    assert not loading.keep_on_device(*datasets, config, compute, CPU)
 
 
 def test_an_image_drawn_twice_in_an_epoch_is_augmented_differently(manifest, config):
@@ -440,8 +440,8 @@ def test_the_parameters_of_an_augmentation_are_stacked_behind_image_and_truth():
 )
 def test_whole_images_have_no_more_pixels_than_a_training_batch(sizes, expected):
     rows = pd.DataFrame(sizes, columns=["height", "width"])
-    assert whole_images(rows, InputSettings(size=(32, 64), resize_mode="crop"), batch_size=16) == expected
-    assert whole_images(rows, InputSettings(size=(32, 64)), batch_size=16) == 16
+    assert whole_image_batch_size(rows, InputSettings(size=(32, 64), resize_mode="crop"), batch_size=16) == expected
+    assert whole_image_batch_size(rows, InputSettings(size=(32, 64)), batch_size=16) == 16
 
 
 # workers

@@ -185,7 +185,7 @@ def test_free_disk_is_that_of_the_folder(tmp_path, monkeypatch):
     ],
 )
 def test_bytes_are_formatted_for_readers(count, text):
-    assert memory.readable(count) == text
+    assert memory.format_bytes(count) == text
 
 
 def test_the_table_is_not_modified():

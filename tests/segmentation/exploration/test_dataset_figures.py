@@ -118,7 +118,7 @@ def test_every_figure_is_whole_at_any_font_size(classes, font_size, configured):
         exploration.series_overview(table, max_classes=20),
         exploration.series_overview(table.assign(day=np.nan), max_classes=20),
         places_of(table, names),
-        plotting.plot_memory(estimate, memory.readable),
+        plotting.plot_memory(estimate, memory.format_bytes),
     ]:
         assert_whole(figure)
 
@@ -253,7 +253,7 @@ def test_of_many_images_a_stated_sample_is_pointed_at():
 
 def test_the_memory_chart_has_limits_and_advice():
     estimate = estimate_of(table_of(), num_classes=2)
-    figure = plotting.plot_memory(estimate, memory.readable)
+    figure = plotting.plot_memory(estimate, memory.format_bytes)
     found = texts(figure)
     assert {
         "native size, uint8",

@@ -128,7 +128,7 @@ def estimate_memory(images: DataFrame, dataset: DatasetParams, training: Trainin
 
 def plot_memory(memory_estimate: dict) -> Figure:
     """Chart of the memory estimate."""
-    return seg.plotting.plot_memory(memory_estimate, seg.data.readable)
+    return seg.plotting.plot_memory(memory_estimate, seg.data.format_bytes)
 
 
 def make_data_set_page(

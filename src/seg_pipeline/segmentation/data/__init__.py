@@ -6,6 +6,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "loaders": ["make_loaders"],
-        "memory": ["estimate_memory", "free_disk", "free_ram", "readable"],
+        "memory": ["estimate_memory", "free_disk", "free_ram", "format_bytes"],
     },
 )

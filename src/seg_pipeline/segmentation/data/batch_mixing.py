@@ -24,7 +24,7 @@ MIXUP_ALPHA = 0.2
 
 
 def make_mixing(name: Literal["none", "mixup", "cutmix"], *, share: float, seed: int) -> Mixing | None:
-    """Build ``mix(images, truth, epoch=..., step=...)``, whose random draws depend on (seed, epoch, step) alone.
+    """Build ``mix(images, truth, epoch=..., step=...)``, whose random draws depend only on (seed, epoch, step).
 
     ``mix`` takes images uint8 (B, K, H, W) and truth uint8 (B, C, H, W) or (B, H, W), does not modify them, and
     returns mixed images and their ground truths. Returns None if nothing would ever be mixed.
@@ -38,16 +38,16 @@ def make_mixing(name: Literal["none", "mixup", "cutmix"], *, share: float, seed:
     Raises:
         ValueError: unknown name.
     """
-    kinds = {"mixup": _mixup, "cutmix": _cutmix}
-    if name not in ("none", *kinds):
-        raise ValueError(f"mix {name!r} is unknown; expected one of none, {', '.join(kinds)}")
+    methods = {"mixup": _mixup, "cutmix": _cutmix}
+    if name not in ("none", *methods):
+        raise ValueError(f"mix {name!r} is unknown; expected one of none, {', '.join(methods)}")
     if name == "none" or share == 0:
         return None
-    return partial(_mix, kinds[name], share, seed)
+    return partial(_mix, methods[name], share, seed)
 
 
 def _mix(
-    kind: Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Truths]],
+    method: Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Truths]],
     share: float,
     seed: int,
     images: Tensor,
@@ -59,21 +59,21 @@ def _mix(
     rng = np.random.default_rng([seed, epoch, step])
     if rng.random() >= share or len(images) < 2:
         return images, [(1.0, truth)]
-    return kind(images, truth, rng)
+    return method(images, truth, rng)
 
 
 def _mixup(images: Tensor, truth: Tensor, rng: np.random.Generator) -> tuple[Tensor, Truths]:
-    kept = float(rng.beta(MIXUP_ALPHA, MIXUP_ALPHA))
-    mine = images.float()
-    blend = mine.lerp(mine.roll(1, 0), 1 - kept).round_().to(images.dtype)
-    return blend, [(kept, truth), (1 - kept, truth.roll(1, 0))]
+    own_weight = float(rng.beta(MIXUP_ALPHA, MIXUP_ALPHA))
+    original = images.float()
+    blend = original.lerp(original.roll(1, 0), 1 - own_weight).round_().to(images.dtype)
+    return blend, [(own_weight, truth), (1 - own_weight, truth.roll(1, 0))]
 
 
 def _cutmix(images: Tensor, truth: Tensor, rng: np.random.Generator) -> tuple[Tensor, Truths]:
     height, width = images.shape[-2:]
     side = np.sqrt(rng.random())
     rows, columns = _span(height, side, rng), _span(width, side, rng)
-    return _pasted(images, rows, columns), [(1.0, _pasted(truth, rows, columns))]
+    return _paste_rectangle(images, rows, columns), [(1.0, _paste_rectangle(truth, rows, columns))]
 
 
 def _span(length: int, side: float, rng: np.random.Generator) -> slice:
@@ -83,7 +83,7 @@ def _span(length: int, side: float, rng: np.random.Generator) -> slice:
     return slice(start, start + size)
 
 
-def _pasted(batch: Tensor, rows: slice, columns: slice) -> Tensor:
+def _paste_rectangle(batch: Tensor, rows: slice, columns: slice) -> Tensor:
     mixed = batch.clone()
     mixed[..., rows, columns] = batch[..., rows, columns].roll(1, 0)
     return mixed

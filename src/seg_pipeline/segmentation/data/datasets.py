@@ -22,14 +22,14 @@ from torchvision.datasets import VisionDataset
 from seg_pipeline.segmentation.data.augmentation import Augmentation
 from seg_pipeline.segmentation.data.cache import PixelCache
 from seg_pipeline.segmentation.data.geometry import (
-    CHANCES,
+    NUM_RANDOM_VALUES,
     Box,
     Shape,
-    cut_image,
-    cut_truth,
+    crop_image,
+    crop_truth,
     draw_window,
-    filled_shape,
-    fitted_shapes,
+    input_shapes,
+    padded_shape,
     resize_image,
     resize_logits,
     resize_truth,
@@ -43,7 +43,7 @@ __all__ = [
     "Draw",
     "ImageMaskDataset",
     "VisionImageMaskDataset",
-    "fitted_shapes",
+    "input_shapes",
     "make_dataset",
     "to_native",
 ]
@@ -55,7 +55,7 @@ class Draw(NamedTuple):
     epoch: int
     index: int  # type: ignore[assignment]  # a tuple's own `index` is not needed
     repeat: int = 0
-    """How often the epoch has already drawn the image."""
+    """How many times the epoch has already drawn this image."""
     label: int = -1
     """Channel of the truth that the window must show; -1: any."""
 
@@ -75,23 +75,22 @@ Augment = Literal["sample", "batch"]
 
 Key = int | Draw
 Sample = tuple[Tensor, ...]
-"""Image and truth, and the parameters of an augmentation that is left to the batch."""
+"""Image and truth, and the parameters of an augmentation that is applied to the batch later."""
 
 
 class ImageMaskDataset(data.Dataset):
-    """The plain torch data set.
+    """A plain torch data set over a manifest.
 
     Args:
         manifest: one row per image.
         settings: size, channels and normalisation of the network's input.
         task: multilabel or multiclass.
         background: multiclass pixels may belong to no class.
-        objects: the truth has the gaps between each class's objects too.
+        objects: the truth also has the gaps between each class's objects.
         augmentation: augmentation of ``Draw`` keys; None: none.
         augment: whether samples are augmented here, or as a batch.
         seed: seed of windows and augmentation.
-        cache: decoded samples of at least these images; the manifest is then not kept. None: decode on every
-            access.
+        cache: decoded samples of at least these images, in place of the manifest. None: decode on every access.
     """
 
     def __init__(
@@ -121,12 +120,17 @@ class ImageMaskDataset(data.Dataset):
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
-        """The samples of a batch, as torch's loader asks for them; random numbers are drawn for all at once."""
+        """The samples of a batch, which torch's loader requests; random numbers are drawn for all at once."""
         draws = [key for key in keys if isinstance(key, Draw)]
         if len(draws) < len(keys):
-            return [self._whole(key) if not isinstance(key, Draw) else self[key] for key in keys]
-        chances = uniforms(self.seed, np.array([(*draw, WINDOW) for draw in draws]), CHANCES).tolist()
-        return [self._drawn(*numbers) for numbers in zip(draws, chances, self.parameters(draws), strict=True)]
+            return [self._whole_image(key) if not isinstance(key, Draw) else self[key] for key in keys]
+        random_values = uniforms(
+            self.seed, np.array([(*draw, WINDOW_KEY) for draw in draws]), NUM_RANDOM_VALUES
+        ).tolist()
+        return [
+            self._training_sample(*numbers)
+            for numbers in zip(draws, random_values, self.parameters(draws), strict=True)
+        ]
 
     def parameters(self, draws: Sequence[Draw]) -> np.ndarray:
         """Parameters of the augmentation of these samples: float32 (B, P); P is 0 without an augmentation."""
@@ -134,27 +138,27 @@ class ImageMaskDataset(data.Dataset):
             return np.empty((len(draws), 0), dtype=np.float32)
         return self.augmentation.draw(self.seed, np.array(draws, dtype=np.int64), self.settings.size)
 
-    def _whole(self, index: int) -> Sample:
+    def _whole_image(self, index: int) -> Sample:
         return read_whole(self.source, int(self.positions[index]), self.frames[index], self.settings)
 
-    def _drawn(self, draw: Draw, chances: list[float], parameters: np.ndarray) -> Sample:
-        place = int(self.positions[draw.index]), self.frames[draw.index]
-        sample = read_window(self.source, *place, self.settings, chances, draw.label)
+    def _training_sample(self, draw: Draw, random_values: list[float], parameters: np.ndarray) -> Sample:
+        sources = int(self.positions[draw.index]), self.frames[draw.index]
+        sample = read_window(self.source, *sources, self.settings, random_values, draw.label)
         if self.augment == "batch":
             return *sample, torch.from_numpy(parameters)
         return self.augmentation.apply(*sample, parameters) if self.augmentation else sample
 
 
-WINDOW = 0
-"""Further field of the key of a window's random numbers, so that they differ from those of the augmentation."""
+WINDOW_KEY = 0
+"""Last field of the key of a window's random numbers, so that they differ from those of the augmentation."""
 
 
 class VisionImageMaskDataset(ImageMaskDataset, VisionDataset):
     """``ImageMaskDataset`` as a torchvision ``VisionDataset``, whose samples are tv_tensors Image and Mask."""
 
-    def __init__(self, manifest: pd.DataFrame, settings: InputSettings, **given: Any) -> None:
+    def __init__(self, manifest: pd.DataFrame, settings: InputSettings, **options: Any) -> None:
         VisionDataset.__init__(self)
-        ImageMaskDataset.__init__(self, manifest, settings, **given)
+        ImageMaskDataset.__init__(self, manifest, settings, **options)
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
         return [
@@ -171,33 +175,33 @@ class ConcatDataset(data.ConcatDataset):
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Sample]:
         samples: dict[int, Sample] = {}
-        for part, places, own in self._by_part(keys):
-            samples |= zip(places, part.__getitems__(own), strict=True)
-        return [samples[place] for place in range(len(keys))]
+        for part, positions, part_keys in self._by_part(keys):
+            samples |= zip(positions, part.__getitems__(part_keys), strict=True)
+        return [samples[position] for position in range(len(keys))]
 
     def parameters(self, draws: Sequence[Draw]) -> np.ndarray:
         """Parameters of the augmentation of these samples, each with the seed of its data set: float32 (B, P)."""
-        found = [(places, part.parameters(own)) for part, places, own in self._by_part(draws)]
-        together = np.empty((len(draws), found[0][1].shape[1]), dtype=np.float32)
-        for places, values in found:
-            together[places] = values
-        return together
+        parts = [(positions, part.parameters(part_draws)) for part, positions, part_draws in self._by_part(draws)]
+        parameters = np.empty((len(draws), parts[0][1].shape[1]), dtype=np.float32)
+        for positions, values in parts:
+            parameters[positions] = values
+        return parameters
 
     def _by_part(self, keys: Sequence[Key]) -> Iterator[tuple[Any, list[int], list[Key]]]:
-        """Each data set that has some of the samples, their places among ``keys``, and their keys in it."""
+        """Each data set with some of the samples, their positions in ``keys``, and their keys within the data set."""
         indices = np.array([key.index if isinstance(key, Draw) else key for key in keys])
-        if (wrong := (indices < -len(self)) | (indices >= len(self))).any():
-            raise IndexError(f"index {indices[wrong][0]} is out of range; the data sets have {len(self)} samples")
+        if (invalid := (indices < -len(self)) | (indices >= len(self))).any():
+            raise IndexError(f"index {indices[invalid][0]} is out of range; the data sets have {len(self)} samples")
         indices %= len(self)
-        which = np.searchsorted(self.cumulative_sizes, indices, side="right")
-        for number in np.unique(which).tolist():
-            begin = self.cumulative_sizes[number - 1] if number else 0
-            places = np.flatnonzero(which == number).tolist()
-            own = (indices[places] - begin).tolist()
-            pairs = ((keys[place], index) for place, index in zip(places, own, strict=True))
+        part_of_key = np.searchsorted(self.cumulative_sizes, indices, side="right")
+        for number in np.unique(part_of_key).tolist():
+            first = self.cumulative_sizes[number - 1] if number else 0
+            positions = np.flatnonzero(part_of_key == number).tolist()
+            part_indices = (indices[positions] - first).tolist()
+            pairs = ((keys[position], index) for position, index in zip(positions, part_indices, strict=True))
             yield (
                 self.datasets[number],
-                places,
+                positions,
                 [key._replace(index=index) if isinstance(key, Draw) else index for key, index in pairs],
             )
 
@@ -208,24 +212,26 @@ def make_dataset(
     *,
     seed: int = 0,
     caches: Mapping[str | None, PixelCache | None] = MappingProxyType({}),
-    **given: Any,
+    **options: Any,
 ) -> VisionImageMaskDataset | ConcatDataset:
-    """The samples of manifest rows, in their order: a data set per source, each with its own normalisation and seed.
+    """The samples of manifest rows, in order: one data set per source, each with its own normalisation and seed.
 
     Args:
-        rows: one row per image; rows of one source stand together where channels are frames of a series.
-        caches: decoded samples by source; None is the source of a manifest that is of one data set.
-        given: as of ``ImageMaskDataset``.
+        rows: one row per image; rows of one source must be adjacent if channels are frames of a series.
+        caches: decoded samples by source; the source is None if the manifest is of a single data set.
+        options: further arguments of ``ImageMaskDataset``.
     """
     parts = [
-        VisionImageMaskDataset(part, settings.of_source(source), seed=seed + number, cache=caches.get(source), **given)
+        VisionImageMaskDataset(
+            part, settings.of_source(source), seed=seed + number, cache=caches.get(source), **options
+        )
         for number, (source, part) in enumerate(by_source(rows))
     ]
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)
 
 
 def by_source(rows: pd.DataFrame) -> Iterator[tuple[str | None, pd.DataFrame]]:
-    """Runs of rows of one source, in their order."""
+    """Split rows into runs of the same source, in order."""
     if "source" not in rows or rows.empty:
         yield None, rows
         return
@@ -234,54 +240,59 @@ def by_source(rows: pd.DataFrame) -> Iterator[tuple[str | None, pd.DataFrame]]:
         yield part["source"].iloc[0], part
 
 
-def read_whole(source: Source, own: int, frames: np.ndarray, settings: InputSettings) -> tuple[Tensor, Tensor]:
-    """Read a whole image, padded as ``fitted_shapes`` says: with black, and ``IGNORE`` in the truth.
+def read_whole(source: Source, position: int, frames: np.ndarray, settings: InputSettings) -> tuple[Tensor, Tensor]:
+    """Read a whole image, padded as ``input_shapes`` says: with black, and ``IGNORE`` in the truth.
 
     Args:
         source: the stored samples.
-        own: position of the image.
+        position: position of the image.
         frames: positions of the images that form its channels; -1: black.
         settings: settings of the network's input.
     """
-    truth = source.truth(own)
-    box = Box(0, 0, *filled_shape(truth.shape[-2:], settings))
+    truth = source.truth(position)
+    box = Box(0, 0, *padded_shape(truth.shape[-2:], settings))
     return _read(source, truth, frames, box, box[2:])
 
 
 def read_window(
-    source: Source, own: int, frames: np.ndarray, settings: InputSettings, chances: Sequence[float], label: int = -1
+    source: Source,
+    position: int,
+    frames: np.ndarray,
+    settings: InputSettings,
+    random_values: Sequence[float],
+    label: int = -1,
 ) -> tuple[Tensor, Tensor]:
     """Read a training sample: for ``resize_mode: crop`` a random window of ``settings.size``, else the whole image.
 
     Args:
-        chances: ``CHANCES`` random numbers in [0, 1).
+        random_values: ``NUM_RANDOM_VALUES`` random numbers in [0, 1).
         label: channel of the truth that the window must show; -1: any, with the probability of
             ``settings.foreground``.
     """
     if settings.resize_mode != "crop":
-        return read_whole(source, own, frames, settings)
-    truth = source.truth(own)
+        return read_whole(source, position, frames, settings)
+    truth = source.truth(position)
     foreground = settings.foreground if label < 0 else 1.0
-    points = source.points(own, truth) if foreground else np.empty(0, dtype=np.int32)
+    points = source.points(position, truth) if foreground else np.empty(0, dtype=np.int32)
     if label >= 0:
-        points = points[_shows(truth, points, label)]
-    box = draw_window(truth.shape[-2:], settings, points, chances, foreground=foreground)
+        points = points[_is_channel(truth, points, label)]
+    box = draw_window(truth.shape[-2:], settings, points, random_values, foreground=foreground)
     return _read(source, truth, frames, box, settings.size)
 
 
-def _shows(truth: np.ndarray, points: np.ndarray, label: int) -> np.ndarray:
+def _is_channel(truth: np.ndarray, points: np.ndarray, label: int) -> np.ndarray:
     """Which points belong to a channel of the truth."""
     return truth[label].ravel()[points] == 1 if truth.ndim == 3 else truth.ravel()[points] == label
 
 
 def _read(source: Source, truth: np.ndarray, frames: np.ndarray, box: Box, shape: Shape) -> tuple[Tensor, Tensor]:
     """Cut ``box`` out of image and truth, then resize to ``shape``; the cost depends on the box only."""
-    stored = (read_frame(source, at, truth.shape[-2:]) for at in frames.tolist())
-    planes = [resize_image(cut_image(image, box), shape) for image in stored]
+    images = (read_frame(source, position, truth.shape[-2:]) for position in frames.tolist())
+    planes = [resize_image(crop_image(image, box), shape) for image in images]
     image = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
     return (
         torch.from_numpy(image).permute(2, 0, 1),  # a view: channels-last in memory
-        torch.from_numpy(resize_truth(cut_truth(truth, box), shape)),
+        torch.from_numpy(resize_truth(crop_truth(truth, box), shape)),
     )
 
 

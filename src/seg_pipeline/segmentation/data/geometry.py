@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.settings.training import STRIDE, InputSettings
 
 Shape = tuple[int, int]
 
-CHANCES = 5
+NUM_RANDOM_VALUES = 5
 """Number of random numbers that ``draw_window`` needs."""
 
 
@@ -27,7 +27,7 @@ class Box(NamedTuple):
     width: int
 
 
-def fitted_shapes(height: int, width: int, settings: InputSettings) -> tuple[Shape, Shape]:
+def input_shapes(height: int, width: int, settings: InputSettings) -> tuple[Shape, Shape]:
     """Return the height and width of an image after scaling, and after padding at the bottom and right.
 
     Padding applies to whole images in validation and prediction; training windows have ``settings.size``.
@@ -35,20 +35,20 @@ def fitted_shapes(height: int, width: int, settings: InputSettings) -> tuple[Sha
     scaled = settings.size
     if settings.resize_mode == "pad":
         scale = min(settings.size[0] / height, settings.size[1] / width)
-        scaled = _scaled(height, scale), _scaled(width, scale)
+        scaled = _scale_side(height, scale), _scale_side(width, scale)
     elif settings.resize_mode == "crop":
-        scaled = _scaled(height, settings.scale), _scaled(width, settings.scale)
-    return scaled, filled_shape(scaled, settings)
+        scaled = _scale_side(height, settings.scale), _scale_side(width, settings.scale)
+    return scaled, padded_shape(scaled, settings)
 
 
-def filled_shape(scaled: Shape, settings: InputSettings) -> Shape:
+def padded_shape(scaled: Shape, settings: InputSettings) -> Shape:
     """Return the height and width of a scaled whole image after padding."""
     if settings.resize_mode != "crop":
         return settings.size
     return -(-scaled[0] // STRIDE) * STRIDE, -(-scaled[1] // STRIDE) * STRIDE
 
 
-def _scaled(side: int, scale: float) -> int:
+def _scale_side(side: int, scale: float) -> int:
     return max(1, round(side * scale))
 
 
@@ -56,8 +56,8 @@ def resize_image(image: np.ndarray, shape: Shape) -> np.ndarray:
     """Resize uint8 (H, W, K), K at most 4: area averaging to shrink, bilinear to enlarge."""
     if image.shape[:2] == shape:
         return image
-    shrinks = image.shape[0] * image.shape[1] > shape[0] * shape[1]
-    resized = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    is_smaller = image.shape[0] * image.shape[1] > shape[0] * shape[1]
+    resized = cv2.resize(image, shape[::-1], interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_LINEAR)
     return resized.reshape(*shape, -1)  # OpenCV drops a single channel's axis
 
 
@@ -73,69 +73,71 @@ def resize_truth(truth: np.ndarray, shape: Shape) -> np.ndarray:
 def resize_logits(logits: np.ndarray, height: int, width: int, settings: InputSettings) -> np.ndarray:
     """Resize the logits of a scaled and padded image, float32 (K, h, w), to its native size (K, height, width).
 
-    The padding is cut off first, so that it cannot affect the image; interpolation is bilinear with aligned pixel
-    centres. OpenCV resizes for every runtime, because torch rounds its weights to float32: its error is up to 2e-3
-    (512 x 512 to 2000 x 3000, noise with standard deviation 8), that of OpenCV 6e-6, and it is 5 to 100 times slower.
+    The padding is cropped first, so that it cannot affect the image; interpolation is bilinear with aligned pixel
+    centres. All runtimes use OpenCV, because torch rounds its weights to float32: its error is up to 2e-3 (512 x 512
+    to 2000 x 3000, noise with standard deviation 8) against 6e-6 of OpenCV, and it is 5 to 100 times slower.
     """
-    down, right = fitted_shapes(height, width, settings)[0]
-    assert logits.shape[1] >= down
-    assert logits.shape[2] >= right
-    if (down, right) == (height, width):
-        return np.ascontiguousarray(logits[:, :down, :right])
+    scaled_height, scaled_width = input_shapes(height, width, settings)[0]
+    assert logits.shape[1] >= scaled_height
+    assert logits.shape[2] >= scaled_width
+    if (scaled_height, scaled_width) == (height, width):
+        return np.ascontiguousarray(logits[:, :scaled_height, :scaled_width])
     size = width, height
-    return np.stack([cv2.resize(one, size, interpolation=cv2.INTER_LINEAR) for one in logits[:, :down, :right]])
+    return np.stack(
+        [cv2.resize(one, size, interpolation=cv2.INTER_LINEAR) for one in logits[:, :scaled_height, :scaled_width]]
+    )
 
 
 def draw_window(
-    shape: Shape, settings: InputSettings, points: np.ndarray, chances: Sequence[float], *, foreground: float
+    shape: Shape, settings: InputSettings, points: np.ndarray, random_values: Sequence[float], *, foreground: float
 ) -> Box:
     """Draw the part of an image of ``shape`` that becomes a training window of ``settings.size``.
 
-    A window lies within an image that is larger; a smaller image is placed anywhere within the window.
+    A window lies within a larger image; a smaller image lies anywhere within the window.
 
     Args:
         points: foreground pixels as row * width + column; if empty, windows are placed anywhere.
-        chances: ``CHANCES`` random numbers in [0, 1).
+        random_values: ``NUM_RANDOM_VALUES`` random numbers in [0, 1).
         foreground: fraction of the windows that contain one of the points, at a random position.
     """
-    zoom, vertical, horizontal, share, which = chances
+    zoom, vertical, horizontal, share, point = random_values
     scale = settings.zoom ** (2 * zoom - 1)
-    height, width = (_scaled(side, scale) for side in settings.size)
+    height, width = (_scale_side(side, scale) for side in settings.size)
     if share < foreground and len(points):
-        row, column = divmod(int(points[int(which * len(points))]), shape[1])
+        row, column = divmod(int(points[int(point * len(points))]), shape[1])
         top, left = row - int(vertical * height), column - int(horizontal * width)
     else:
         top, left = (
             min(0, room) + int(chance * (abs(room) + 1))
             for room, chance in [(shape[0] - height, vertical), (shape[1] - width, horizontal)]
         )
-    return Box(_within(top, shape[0] - height), _within(left, shape[1] - width), height, width)
+    return Box(_clamp_offset(top, shape[0] - height), _clamp_offset(left, shape[1] - width), height, width)
 
 
-def _within(place: int, room: int) -> int:
-    return min(max(place, min(0, room)), max(0, room))
+def _clamp_offset(offset: int, room: int) -> int:
+    return min(max(offset, min(0, room)), max(0, room))
 
 
-def cut_image(image: np.ndarray, box: Box) -> np.ndarray:
+def crop_image(image: np.ndarray, box: Box) -> np.ndarray:
     """Copy ``box`` from an image, uint8 (H, W, K); pixels outside the image are black."""
-    return _cut(image, box, axis=0, outside=0)
+    return _crop(image, box, axis=0, outside=0)
 
 
-def cut_truth(truth: np.ndarray, box: Box) -> np.ndarray:
+def crop_truth(truth: np.ndarray, box: Box) -> np.ndarray:
     """Copy ``box`` from a ground truth, uint8 (C, H, W) or (H, W); pixels outside the image are ``IGNORE``."""
-    return _cut(truth, box, axis=truth.ndim - 2, outside=IGNORE)
+    return _crop(truth, box, axis=truth.ndim - 2, outside=IGNORE)
 
 
-def _cut(array: np.ndarray, box: Box, *, axis: int, outside: int) -> np.ndarray:
+def _crop(array: np.ndarray, box: Box, *, axis: int, outside: int) -> np.ndarray:
     """Copy ``box`` from an array whose rows are ``axis`` and whose columns are ``axis + 1``."""
     height, width = array.shape[axis : axis + 2]
     rows = slice(max(0, box.top), min(height, box.top + box.height))
     columns = slice(max(0, box.left), min(width, box.left + box.width))
-    lead = (slice(None),) * axis
-    part = array[*lead, rows, columns]
+    leading = (slice(None),) * axis
+    part = array[*leading, rows, columns]
     if part.shape[axis : axis + 2] == box[2:]:
         return part.copy()
     canvas = np.full((*array.shape[:axis], *box[2:], *array.shape[axis + 2 :]), outside, dtype=np.uint8)
-    down, right = rows.start - box.top, columns.start - box.left
-    canvas[*lead, down : down + part.shape[axis], right : right + part.shape[axis + 1]] = part
+    top, left = rows.start - box.top, columns.start - box.left
+    canvas[*leading, top : top + part.shape[axis], left : left + part.shape[axis + 1]] = part
     return canvas

@@ -22,8 +22,8 @@ from seg_pipeline.segmentation.data.augmentation import (
     make_augmentation,
 )
 from seg_pipeline.segmentation.data.cache import PixelCache, open_cache
-from seg_pipeline.segmentation.data.datasets import Augment, Draw, fitted_shapes, make_dataset
-from seg_pipeline.segmentation.data.memory import DEVICE_SHARE, CacheMode, readable
+from seg_pipeline.segmentation.data.datasets import Augment, Draw, input_shapes, make_dataset
+from seg_pipeline.segmentation.data.memory import DEVICE_SHARE, CacheMode, format_bytes
 from seg_pipeline.segmentation.data.resident import ResidentLoader, resident_bytes
 from seg_pipeline.segmentation.data.sampler import EpochSampler
 from seg_pipeline.segmentation.images.masks import IGNORE
@@ -43,35 +43,35 @@ class Loader(DataLoader):
         except RuntimeError as error:
             if "timed out" in str(error):
                 raise RuntimeError(
-                    f"a worker of the data loader gave no batch within {self.timeout:g} s. Where images lie on a slow "
-                    "disk raise `training.compute.timeout`; else `training.compute.num_workers: 0` shows what it "
+                    f"a worker of the data loader returned no batch within {self.timeout:g} s. If images are on a slow "
+                    "disk, raise `training.compute.timeout`; otherwise `training.compute.num_workers: 0` shows what it "
                     "waits for"
                 ) from error
             if "exited unexpectedly" in str(error) or "killed by signal" in str(error):
                 raise RuntimeError(
-                    f"a worker of the data loader died ({error}), as a rule because memory ran out: lower "
-                    "`training.compute.num_workers` or `training.compute.prefetch`, or let a container have more "
+                    f"a worker of the data loader died ({error}), usually because memory ran out: lower "
+                    "`training.compute.num_workers` or `training.compute.prefetch`, or give the container more "
                     "shared memory (/dev/shm)"
                 ) from error
             raise
 
     def close(self) -> None:
-        """End the workers. Garbage collection would close their queues first and then wait 5 s for each."""
+        """Stop the workers. Garbage collection would close their queues first and then wait 5 s for each."""
         if self._iterator is not None:
             self._iterator._shutdown_workers()  # type: ignore[attr-defined]
             self._iterator = None
 
 
 Batch = tuple[Tensor, ...]
-"""Images uint8 (B, K, H, W), truth uint8 (B, C, H, W) or (B, H, W) and, where the device augments, the parameters of
-that: float32 (B, P)."""
+"""Images uint8 (B, K, H, W), truth uint8 (B, C, H, W) or (B, H, W) and, if the device augments, its parameters:
+float32 (B, P)."""
 
 
 class EpochLoader:
-    """The train batches, epoch by epoch: each iteration gives those of ``order.epoch`` from ``order.start`` on.
+    """The train batches, epoch by epoch: each iteration yields those of ``order.epoch`` from ``order.start`` on.
 
-    The loader below runs on from epoch to epoch, so that its workers prepare the next one during validation. It starts
-    anew where an iteration does not begin where the last one ended.
+    The underlying loader never stops between epochs, so that its workers prepare the next one during validation. It is
+    restarted if an iteration does not continue where the last one ended.
     """
 
     def __init__(self, loader: Loader | ResidentLoader, order: EpochSampler) -> None:
@@ -87,20 +87,20 @@ class EpochLoader:
         if self._next != (epoch, start):
             self._batches = iter(self.loader)
         for step in range(start, len(self)):
-            self._next = None  # an iteration that is given up has batches underway
+            self._next = None  # if this iteration is abandoned, prefetched batches must not be used
             batch = next(self._batches)
             self._next = (epoch, step + 1) if step + 1 < len(self) else (epoch + 1, 0)
             yield batch
 
 
-class FromHereOn:
-    """Batch sampler of an ``EpochLoader``: the batches of ``order`` without end."""
+class EndlessBatches:
+    """Batch sampler of an ``EpochLoader``: the batches of ``order``, epoch after epoch."""
 
     def __init__(self, order: EpochSampler) -> None:
         self.order = order
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        return self.order.from_here_on()
+        return self.order.endless_batches()
 
 
 class Loaders(NamedTuple):
@@ -129,21 +129,21 @@ def make_loaders(
 ) -> Loaders:
     """Make the train and validation loaders: images uint8 (B, K, H, W), truth uint8 (B, C, H, W) or (B, H, W).
 
-    Validation uses whole images; a batch of several sizes is padded to the largest, with black and ``IGNORE``. Each
-    process gets its share of the batches, which may be none.
+    Validation uses whole images; batches of mixed sizes are padded to the largest, with black and ``IGNORE``. Each
+    process gets a part of the batches, possibly none.
 
     Args:
         manifest: manifest with a split column; the test split is not used.
         config: training configuration with a numeric batch size.
-        device: the device that batches will move to; memory is pinned for CUDA.
+        device: the device that batches will be copied to; memory is pinned for CUDA.
         cache_folder: folder for decoded images on disk.
         rank: number of this process among ``world``.
 
     Raises:
         ValueError: the train or val split is empty; also as ``EpochSampler`` and the data sets.
     """
-    train, val = _rows(manifest, "train"), _rows(manifest, "val")
-    cv2.setNumThreads(0)  # as in workers: torch's threads keep the cores busy, so OpenCV's would only wait
+    train, val = _split_rows(manifest, "train"), _split_rows(manifest, "val")
+    cv2.setNumThreads(0)  # as in workers: torch's threads already use all cores
     sampling, batch_size = config.sampling, config.sampling.batch_size
     assert not isinstance(batch_size, str), "`resolve_auto_settings` turns `auto` into a number"
     order = EpochSampler(
@@ -161,19 +161,23 @@ def make_loaders(
     augmentation = _augmentation(config)
     preset = augmentation if isinstance(augmentation, Preset) else None
     on_device = preset is not None and (device.type == "cuda" or compute.cache == "device")
-    drawn, whole = _datasets(train, val, config, augmentation, caches, augment="batch" if on_device else "sample")
-    at_once = whole_images(val, config.input, batch_size=order.batch_size)
-    batches = [list(range(begin, min(begin + at_once, len(val)))) for begin in range(0, len(val), at_once)][rank::world]
+    train_data, val_data = _datasets(
+        train, val, config, augmentation, caches, augment="batch" if on_device else "sample"
+    )
+    val_batch_size = whole_image_batch_size(val, config.input, batch_size=order.batch_size)
+    batches = [
+        list(range(first, min(first + val_batch_size, len(val)))) for first in range(0, len(val), val_batch_size)
+    ][rank::world]
     loaders: tuple[Loader, Loader] | tuple[ResidentLoader, ResidentLoader]
-    if stays_on_device(drawn, whole, config, compute, device):
-        parameters = drawn.parameters if on_device else None
+    if keep_on_device(train_data, val_data, config, compute, device):
+        parameters = train_data.parameters if on_device else None
         loaders = (
-            ResidentLoader(drawn, FromHereOn(order), device, parameters=parameters),
-            ResidentLoader(whole, batches, device),
+            ResidentLoader(train_data, EndlessBatches(order), device, parameters=parameters),
+            ResidentLoader(val_data, batches, device),
         )
     else:
         loader = partial(_loader, compute=compute, device=device, workers=workers)
-        loaders = loader(drawn, FromHereOn(order)), loader(whole, batches)
+        loaders = loader(train_data, EndlessBatches(order)), loader(val_data, batches)
     return Loaders(
         train=EpochLoader(loaders[0], order),
         val=loaders[1],
@@ -182,29 +186,31 @@ def make_loaders(
     )
 
 
-def stays_on_device(
+def keep_on_device(
     train: Dataset, val: Dataset, config: TrainingConfig, compute: ComputeSettings, device: torch.device
 ) -> bool:
-    """Whether samples stay on the device: "auto" decides by the free memory of a GPU.
+    """Whether to keep all samples on the device: "auto" decides by the free memory of a GPU.
 
-    Windows of ``crop`` are cut on the host, and Albumentations works there.
+    It is impossible with windows of ``crop``, which are cut on the host, and with Albumentations, which runs there.
 
     Raises:
-        ValueError: ``cache: device`` with one of them.
+        ValueError: ``cache: device`` is set although it is impossible.
     """
-    host = {
+    reasons = {
         "`input.resize_mode: crop`, whose windows are cut": config.input.resize_mode == "crop",
         "`sampling.albumentations`, which works": config.sampling.albumentations is not None,
     }
-    if compute.cache == "device" and (why := [name for name, is_so in host.items() if is_so]):
-        raise ValueError(f"`training.compute.cache: device` does not go with {why[0]} on the host; set `cache: auto`")
-    if compute.cache != "auto" or device.type != "cuda" or any(host.values()):
+    if compute.cache == "device" and (matching := [name for name, applies in reasons.items() if applies]):
+        raise ValueError(
+            f"`training.compute.cache: device` cannot be used with {matching[0]} on the host; set `cache: auto`"
+        )
+    if compute.cache != "auto" or device.type != "cuda" or any(reasons.values()):
         return compute.cache == "device"
     needed, free = resident_bytes(train) + resident_bytes(val), torch.cuda.mem_get_info(device)[0]
     fits = needed <= DEVICE_SHARE * free
     log.info(
         "samples: %s %s on the GPU, which has %s free (cache: auto)",
-        *(readable(needed), "stay" if fits else "are too many to stay", readable(free)),
+        *(format_bytes(needed), "stay" if fits else "are too many to stay", format_bytes(free)),
     )
     return fits
 
@@ -222,15 +228,15 @@ Caches = dict[str | None, PixelCache | None]
 def open_caches(
     manifest: pd.DataFrame, config: TrainingConfig, *, mode: CacheMode, folder: Path | None, shared: bool
 ) -> Caches:
-    """Decode the train and val images, or find them decoded. Both splits and all folds share a cache.
+    """Open the cache of the train and val images, and fill it if needed. Both splits and all folds share a cache.
 
     Args:
-        shared: other processes read them too; see ``open_cache``.
+        shared: other processes read it too; see ``open_cache``.
     """
-    whole = pd.concat([_rows(manifest, "train"), _rows(manifest, "val")])
-    sources: dict[str | None, pd.DataFrame] = {None: whole}
-    if "source" in whole:
-        sources = {name: whole[whole["source"] == name] for name in whole["source"].unique()}
+    rows = pd.concat([_split_rows(manifest, "train"), _split_rows(manifest, "val")])
+    sources: dict[str | None, pd.DataFrame] = {None: rows}
+    if "source" in rows:
+        sources = {name: rows[rows["source"] == name] for name in rows["source"].unique()}
     return {
         source: open_cache(
             rows,
@@ -277,7 +283,7 @@ def _loader(dataset: Dataset, batches: Any, *, compute: ComputeSettings, device:
             "timeout": compute.timeout,
             "worker_init_fn": _start_worker,
         }
-    # With its own generator, a loader does not advance torch's global one, which dropout uses.
+    # With its own generator, the loader does not advance torch's global one, which dropout uses.
     return Loader(
         dataset,
         batch_sampler=batches,
@@ -290,11 +296,11 @@ def _loader(dataset: Dataset, batches: Any, *, compute: ComputeSettings, device:
 
 
 def _start_worker(_: int) -> None:
-    cv2.setNumThreads(0)  # torch does the same for its own; workers share the cores already
-    exit_with_parent()  # torch's own watch begins late: of a parent that has died before, it knows nothing
+    cv2.setNumThreads(0)  # as torch does for its own threads: the workers already share the cores
+    exit_with_parent()  # torch's own watchdog starts later, and misses a parent that has died by then
 
 
-def _rows(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
+def _split_rows(manifest: pd.DataFrame, split: str) -> pd.DataFrame:
     rows = manifest[manifest["split"] == split]
     if rows.empty:
         raise ValueError(
@@ -307,27 +313,27 @@ def _default_workers(device: torch.device, world: int) -> int:
     return min(8, joblib.cpu_count() // world) if device.type == "cuda" else 0
 
 
-def whole_images(rows: pd.DataFrame, settings: InputSettings, *, batch_size: int) -> int:
+def whole_image_batch_size(rows: pd.DataFrame, settings: InputSettings, *, batch_size: int) -> int:
     """Number of whole images (at least 1) that together have no more pixels than a training batch."""
     shapes = rows[["height", "width"]].drop_duplicates().itertuples(index=False)
-    filled = [fitted_shapes(int(height), int(width), settings)[1] for height, width in shapes]
-    most = max(height * width for height, width in filled)
-    return max(1, min(batch_size, batch_size * settings.size[0] * settings.size[1] // most))
+    shapes_padded = [input_shapes(int(height), int(width), settings)[1] for height, width in shapes]
+    max_pixels = max(height * width for height, width in shapes_padded)
+    return max(1, min(batch_size, batch_size * settings.size[0] * settings.size[1] // max_pixels))
 
 
 def collate(samples: list[tuple[Tensor, ...]]) -> Batch:
-    """Collate images and truth, padded at the bottom and right to the largest height and width, and what follows.
+    """Collate images and truth, padded at the bottom and right to the largest size, and any further parts.
 
-    Images are channels-last in memory, as in the samples and as the network expects.
+    Images are channels-last in memory, like the samples, as the network expects.
     """
     images, truths, *others = zip(*samples, strict=True)
     height, width = (max(image.shape[axis] for image in images) for axis in (-2, -1))
-    batch = default_collate([_filled(image, height, width, 0).permute(1, 2, 0) for image in images])
-    truth = default_collate([_filled(truth, height, width, IGNORE) for truth in truths])
+    batch = default_collate([_pad(image, height, width, 0).permute(1, 2, 0) for image in images])
+    truth = default_collate([_pad(truth, height, width, IGNORE) for truth in truths])
     return batch.permute(0, 3, 1, 2), truth, *(default_collate(list(part)) for part in others)
 
 
-def _filled(tensor: Tensor, height: int, width: int, value: int) -> Tensor:
-    below, right = height - tensor.shape[-2], width - tensor.shape[-1]
+def _pad(tensor: Tensor, height: int, width: int, value: int) -> Tensor:
+    bottom, right = height - tensor.shape[-2], width - tensor.shape[-1]
     plain = tensor.as_subclass(Tensor)
-    return functional.pad(plain, (0, right, 0, below), value=value) if below or right else plain
+    return functional.pad(plain, (0, right, 0, bottom), value=value) if bottom or right else plain

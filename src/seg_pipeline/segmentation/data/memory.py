@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pandas as pd
 import psutil
 
-from seg_pipeline.segmentation.data.geometry import fitted_shapes
+from seg_pipeline.segmentation.data.geometry import input_shapes
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 CacheMode = Literal["auto", "none", "ram", "disk", "device"]
@@ -16,13 +16,13 @@ RAM_LIMIT_BYTES = 2**30
 """A cache is kept in memory if it is at most this large and takes at most ``RAM_SHARE`` of the free memory."""
 RAM_SHARE = 1 / 4
 DEVICE_SHARE = 1 / 4
-"""Part of a GPU's free memory that ``auto`` gives to the samples; the rest is for the network."""
+"""Fraction of a GPU's free memory that ``auto`` uses for samples; the rest is for the network."""
 ITEM_BYTES = {"uint8": 1, "uint16": 2, "float32": 4}
 CGROUP = Path("/sys/fs/cgroup")
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def sample_depths(settings: InputSettings, task: Task, num_classes: int) -> tuple[int, int]:
+def bytes_per_pixel(settings: InputSettings, task: Task, num_classes: int) -> tuple[int, int]:
     """Bytes per pixel of a stored image and of its ground truth."""
     return 3 if settings.channels == "rgb" else 1, num_classes if task == "multilabel" else 1
 
@@ -35,7 +35,7 @@ def ram_limit(free_ram: int) -> int:
 def pick_mode(mode: CacheMode, needed: int, *, free_ram: int, free_disk: int) -> CacheMode:
     """Choose where to keep ``needed`` bytes: "none", "ram" or "disk". "auto" prefers memory, then disk, if it fits.
 
-    Samples that stay on the device ("device") come from such a cache too.
+    "device" copies its samples from such a cache too.
     """
     if mode not in ("auto", "device"):
         return mode
@@ -57,10 +57,10 @@ def estimate_memory(
 ) -> dict[str, Any]:
     """Estimate the size of the decoded data set in bytes, as plain values for JSON.
 
-    ``native`` is the size of the images with their own shape and channels, ``training`` the size as decoded for
-    training; both are given per pixel dtype. Masks take one byte per pixel, in a multilabel task one byte per pixel
-    and class, and decoded as much again for the gaps between objects. ``cache`` is the size of the train and val
-    images, and where they are kept.
+    ``native`` is the size of the images in their own shape and channels, ``training`` the size as decoded for training;
+    both are per pixel dtype. Masks take one byte per pixel, or per pixel and class in a multilabel task, and decoded
+    masks twice as much if there are gaps between objects. ``cache`` is the size of the train and val images, and where
+    they are kept.
 
     Args:
         table: height, width, channels and split, one row per image.
@@ -72,25 +72,25 @@ def estimate_memory(
         free_disk: free disk space in bytes.
         objects: whether masks are objects.
     """
-    channels, of_classes = sample_depths(settings, task, num_classes)
-    truths = of_classes * (1 + objects)
+    channels, mask_bytes = bytes_per_pixel(settings, task, num_classes)
+    truth_bytes = mask_bytes * (1 + objects)
     native, stored = table["height"] * table["width"], _pixels(table, settings)
     used = stored[table["split"].isin(["train", "val"])]
-    needed = int(used.sum()) * (channels + truths)
+    needed = int(used.sum()) * (channels + truth_bytes)
     return {
         "images": len(table),
         "classes": num_classes,
-        "native": _sizes(int((native * table["channels"]).sum()), int(native.sum()) * of_classes),
-        "training_form": _form(settings),
-        "training": _sizes(int(stored.sum()) * channels, int(stored.sum()) * truths),
+        "native": _sizes(int((native * table["channels"]).sum()), int(native.sum()) * mask_bytes),
+        "training_form": _describe_form(settings),
+        "training": _sizes(int(stored.sum()) * channels, int(stored.sum()) * truth_bytes),
         "free_ram": free_ram,
         "free_disk": free_disk,
         "cache": {
             "setting": mode,
             "limit": ram_limit(free_ram),
             "needed": needed,
-            "kept": (kept := pick_mode(mode, needed, free_ram=free_ram, free_disk=free_disk)),
-            "advice": _advise(kept, needed, free_ram, free_disk),
+            "kept": (location := pick_mode(mode, needed, free_ram=free_ram, free_disk=free_disk)),
+            "advice": _advise(location, needed, free_ram, free_disk),
         },
     }
 
@@ -98,11 +98,11 @@ def estimate_memory(
 def _pixels(table: pd.DataFrame, settings: InputSettings) -> pd.Series:
     """Number of pixels of each image at the size at which it is cached."""
     shapes = zip(table["height"], table["width"], strict=True)
-    scaled = [fitted_shapes(int(height), int(width), settings)[0] for height, width in shapes]
+    scaled = [input_shapes(int(height), int(width), settings)[0] for height, width in shapes]
     return pd.Series([height * width for height, width in scaled], index=table.index, dtype="int64")
 
 
-def _form(settings: InputSettings) -> str:
+def _describe_form(settings: InputSettings) -> str:
     if settings.resize_mode == "crop":
         return f"scaled by {settings.scale:g}" if settings.scale != 1 else "for crops"
     size = f"{settings.size[0]} x {settings.size[1]}"
@@ -116,46 +116,46 @@ def _sizes(values: int, masks: int) -> dict[str, dict[str, int]]:
     }
 
 
-def _advise(kept: CacheMode, needed: int, free_ram: int, free_disk: int) -> str:
-    """A sentence on where the images are kept and, if it helps, what to change."""
-    says = f"the train and val images take {readable(needed)}"
-    free = f"{readable(free_ram)} of memory and {readable(free_disk)} of disk space are free"
-    if kept == "none":
+def _advise(location: CacheMode, needed: int, free_ram: int, free_disk: int) -> str:
+    """Say where the images are kept and, if useful, what to change."""
+    size = f"the train and val images take {format_bytes(needed)}"
+    free = f"{format_bytes(free_ram)} of memory and {format_bytes(free_disk)} of disk space are free"
+    if location == "none":
         fits = needed <= max(ram_limit(free_ram), free_disk)
         remedy = "set training.compute.cache: auto" if fits else "free disk space so that they are decoded only once"
-        return f"{says} and are decoded in every epoch; {free}: {remedy}"
-    if kept == "ram" and needed > free_ram // 2:
+        return f"{size} and are decoded in every epoch; {free}: {remedy}"
+    if location == "ram" and needed > free_ram // 2:
         return (
-            f"{says} and are kept in memory; {free}: set training.compute.cache: auto or a smaller training.input.size"
+            f"{size} and are kept in memory; {free}: set training.compute.cache: auto or a smaller training.input.size"
         )
-    if kept == "disk" and needed > free_disk:
-        return f"{says} and are packed on disk; {free}: free disk space or set a smaller training.input.size"
-    return f"{says} and are {'kept in memory' if kept == 'ram' else 'packed once on disk'}; {free}"
+    if location == "disk" and needed > free_disk:
+        return f"{size} and are packed on disk; {free}: free disk space or set a smaller training.input.size"
+    return f"{size} and are {'kept in memory' if location == 'ram' else 'packed once on disk'}; {free}"
 
 
 def free_ram() -> int:
     """Available memory in bytes, without swap and within the limit of a container (cgroup v2)."""
     free = int(psutil.virtual_memory().available)
-    limit, used, parts = (CGROUP / f"memory.{name}" for name in ("max", "current", "stat"))
+    limit, used, statistics = (CGROUP / f"memory.{name}" for name in ("max", "current", "stat"))
     if (
-        not all(file.exists() for file in (limit, used, parts))
-        or (most := limit.read_text(encoding="utf-8").strip()) == "max"
+        not all(file.exists() for file in (limit, used, statistics))
+        or (limit_text := limit.read_text(encoding="utf-8").strip()) == "max"
     ):
         return free
-    stat = dict(line.split() for line in parts.read_text(encoding="utf-8").splitlines())
-    held = int(used.read_text(encoding="utf-8")) - int(
+    stat = dict(line.split() for line in statistics.read_text(encoding="utf-8").splitlines())
+    in_use = int(used.read_text(encoding="utf-8")) - int(
         stat.get("inactive_file", 0)
     )  # the kernel drops cached files on demand
-    return min(free, max(0, int(most) - held))
+    return min(free, max(0, int(limit_text) - in_use))
 
 
 def free_disk(folder: Path) -> int:
     """Free bytes on the disk of a folder, which need not exist yet."""
-    there = next(one for one in [folder, *folder.absolute().parents] if one.exists())
-    return shutil.disk_usage(there).free
+    existing = next(one for one in [folder, *folder.absolute().parents] if one.exists())
+    return shutil.disk_usage(existing).free
 
 
-def readable(count: float) -> str:
+def format_bytes(count: float) -> str:
     """Format a number of bytes: 1536 becomes "1.5 KiB"."""
     for unit in UNITS[:-1]:
         if count < 1024:

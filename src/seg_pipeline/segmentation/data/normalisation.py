@@ -41,7 +41,7 @@ def stored_pixels(image: np.ndarray, settings: InputSettings, shape: Shape | Non
     window = _window(values, settings)
     scaled = to_8bit(values) if window is None else scale_values(values, *window)
     pixels = scaled if scaled.ndim == 3 else scaled[..., None]
-    pixels = pixels if shape is None else resize_image(pixels, shape)  # while grey: in a third of the time
+    pixels = pixels if shape is None else resize_image(pixels, shape)  # before RGB: grey takes a third of the time
     grey_to_rgb = settings.channels == "rgb" and pixels.shape[2] == 1
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2RGB) if grey_to_rgb else pixels
 
@@ -81,15 +81,15 @@ def mean_std(settings: InputSettings, encoder: Normalisation) -> Normalisation:
 
 
 def _statistics(settings: InputSettings) -> Statistics:
-    found, count = settings.statistics, settings.num_channels
-    if found is None:
+    statistics, count = settings.statistics, settings.num_channels
+    if statistics is None:
         raise ValueError("`normalisation: training` needs `statistics`; measure them with `training_statistics`")
-    if [len(part) for part in found] != [2, count, count]:
+    if [len(part) for part in statistics] != [2, count, count]:
         raise ValueError(
             f"`statistics` must be (low, high), {count} means and {count} deviations, "
-            f"found {', '.join(str(len(part)) for part in found)} numbers"
+            f"found {', '.join(str(len(part)) for part in statistics)} numbers"
         )
-    low_high, means, deviations = found
+    low_high, means, deviations = statistics
     return low_high, means, deviations
 
 
@@ -98,10 +98,10 @@ def training_statistics(rows: pd.DataFrame, settings: InputSettings) -> Statisti
 
     Uses at most ``MAX_MEASURED`` of the manifest ``rows``, evenly spread.
     """
-    picked = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MAX_MEASURED)).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MAX_MEASURED)).round().astype(int))
     planes = 3 if settings.channels == "rgb" else 1
     counts = np.zeros((planes, 2**16), dtype=np.int64)
-    for path in rows["path"].iloc[picked]:
+    for path in rows["path"].iloc[chosen]:
         counts += _value_counts(path, planes)
     low, high = _percentiles(counts.sum(axis=0), settings.window or PERCENTILES)
     scaled = scale_values(np.arange(2**16, dtype=np.uint16), low, high) / 255

@@ -17,12 +17,12 @@ def uniforms(seed: int, keys: np.ndarray, count: int) -> np.ndarray:
     """
     state = np.full(len(keys), seed, dtype=np.int64).view(np.uint64)
     for field in np.ascontiguousarray(keys.T, dtype=np.int64).view(np.uint64):
-        state = _scrambled(state + STEP) ^ field
-    bits = _scrambled(state[:, None] + STEP * np.arange(1, count + 1, dtype=np.uint64))
+        state = _mix_bits(state + STEP) ^ field
+    bits = _mix_bits(state[:, None] + STEP * np.arange(1, count + 1, dtype=np.uint64))
     return (bits >> np.uint64(11)) * 2.0**-53
 
 
-def _scrambled(bits: np.ndarray) -> np.ndarray:
+def _mix_bits(bits: np.ndarray) -> np.ndarray:
     """Flip about half of the 64 bits for any change of the input: SplitMix64's finaliser."""
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,4 +1,4 @@
-"""Samples that stay on the device: a step gathers its batch there by index, without a worker or a copy."""
+"""Samples kept on the device: each step gathers its batch there by index, without workers or copies."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -13,7 +13,7 @@ from seg_pipeline.segmentation.data.datasets import Draw
 BATCHES_AT_ONCE = 64
 """Batches whose indices and parameters are copied to the device together."""
 COPIED_AT_ONCE = 256
-"""Samples that are copied to the device together."""
+"""Number of samples copied to the device together."""
 
 Parameters = Callable[[Sequence[Draw]], Any]
 """Parameters of the augmentation of some draws: float32 (B, P)."""
@@ -53,17 +53,17 @@ class ResidentLoader:
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         batches = iter(self.batch_sampler)
-        while block := list(islice(batches, BATCHES_AT_ONCE)):
-            keys = [key for batch in block for key in batch]
-            parts = [self._moved([key.index if isinstance(key, Draw) else key for key in keys], torch.int64)]
+        while group := list(islice(batches, BATCHES_AT_ONCE)):
+            keys = [key for batch in group for key in batch]
+            parts = [self._to_device([key.index if isinstance(key, Draw) else key for key in keys], torch.int64)]
             if self.parameters is not None:
-                parts.append(self._moved(self.parameters(keys), torch.float32))  # type: ignore[arg-type]
-            sizes = [len(batch) for batch in block]
+                parts.append(self._to_device(self.parameters(keys), torch.float32))  # type: ignore[arg-type]
+            sizes = [len(batch) for batch in group]
             for index, *parameters in zip(*(part.split(sizes) for part in parts), strict=True):
                 images = self.images.index_select(0, index).permute(0, 3, 1, 2)
                 yield images, self.truth.index_select(0, index), *parameters
 
-    def _moved(self, values: Any, dtype: torch.dtype) -> Tensor:
+    def _to_device(self, values: Any, dtype: torch.dtype) -> Tensor:
         tensor = torch.as_tensor(values, dtype=dtype)
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 

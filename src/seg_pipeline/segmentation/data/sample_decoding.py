@@ -1,13 +1,13 @@
 """Decode manifest rows into samples, which data sets use and the cache stores.
 
 An image is uint8 (H, W, 3), or (H, W, 1) if the network takes grey values or frames, at the size of
-``geometry.fitted_shapes``; ``Decoder.truth`` defines the ground truth. Randomness comes later, in the data sets.
+``geometry.input_shapes``; ``Decoder.truth`` defines the ground truth. Randomness comes later, in the data sets.
 """
 
 import numpy as np
 import pandas as pd
 
-from seg_pipeline.segmentation.data.geometry import fitted_shapes, resize_truth
+from seg_pipeline.segmentation.data.geometry import input_shapes, resize_truth
 from seg_pipeline.segmentation.data.normalisation import stored_pixels
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.images.fingerprints import content_hash
@@ -18,7 +18,7 @@ from seg_pipeline.segmentation.objects.label_maps import decode_labels, resize_l
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
 
 POINTS = 256
-"""Number of foreground pixels kept per image, as candidates for windows to show."""
+"""Number of foreground pixels kept per image, as candidates that a window must contain."""
 
 
 class Decoder:
@@ -28,11 +28,11 @@ class Decoder:
         manifest: one row per image; only the columns that decoding needs are kept.
         settings: settings of the network's input.
         task: multilabel or multiclass; decides the shape of the truth.
-        background: multiclass pixels may belong to no class, which has the first channel of the logits.
-        objects: the truth of a multilabel task has a channel with the gaps between each class's objects too.
+        background: multiclass pixels may belong to no class; these have the first channel of the logits.
+        objects: the truth of a multilabel task also has the gaps between objects, one channel per class.
 
     Raises:
-        ValueError: more channels than uint8 can number, or the manifest knows no objects.
+        ValueError: there are more channels than uint8 can number, or the manifest has no objects.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Decoder:
         self.settings, self.task, self.background, self.objects = settings, task, background, objects
         self.names = class_names(manifest)
         if len(self.names) + background > IGNORE - 1:
-            raise ValueError(f"{len(self.names)} classes are too many: a truth has at most {IGNORE - 1} channels")
+            raise ValueError(f"{len(self.names)} classes are too many: a mask has at most {IGNORE - 1} channels")
         needed = ["path", "height", "width", "ignore", "content_hash", *(f"mask_{name}" for name in self.names)]
         if objects:
             of_objects = [f"{OBJECT_MAP}{name}" for name in self.names]
@@ -64,13 +64,13 @@ class Decoder:
     def shape(self, index: int) -> tuple[int, int]:
         """Height and width of the decoded image."""
         height, width = (int(self._columns[side][index]) for side in ("height", "width"))
-        return fitted_shapes(height, width, self.settings)[0]
+        return input_shapes(height, width, self.settings)[0]
 
-    def image(self, index: int, *, checked: bool = False) -> np.ndarray:
+    def image(self, index: int, *, verify: bool = False) -> np.ndarray:
         """Decode an image: uint8 (H, W, K), writable.
 
         Args:
-            checked: compare the file's pixels with the manifest's content hash.
+            verify: compare the file's pixels with the manifest's content hash.
 
         Raises:
             ValueError: the file cannot be read or has changed.
@@ -83,7 +83,7 @@ class Decoder:
                 f"{path}: image is {image.shape[0]} x {image.shape[1]} (height x width), the manifest says "
                 f"{shape[0]} x {shape[1]}: the file has changed, run data_processing again"
             )
-        if checked and content_hash(image) != self._columns["content_hash"][index]:
+        if verify and content_hash(image) != self._columns["content_hash"][index]:
             raise ValueError(f"{path}: its pixels differ from the manifest: run data_processing again")
         return stored_pixels(image, self.settings, self.shape(index))
 
@@ -91,38 +91,40 @@ class Decoder:
         """Decode the ground truth of an image.
 
         Multilabel: uint8 (C, H, W) of 0, 1 and ``IGNORE``; with ``objects`` (2 C, H, W), the gaps after the classes.
-        Multiclass: uint8 (H, W), the channel of the logits that
-        each pixel belongs to. Where classes overlap, the last one counts; unknown pixels are ``IGNORE``, and so are
-        pixels of no class if there is no background or if a class is not annotated, which they may belong to.
+        Multiclass: uint8 (H, W), the channel of the logits that each pixel belongs to. Where classes overlap, the last
+        one counts. Unknown pixels are ``IGNORE``, and so are unlabelled pixels if there is no background, or if a class
+        is not annotated (they may belong to it).
         """
         row = self.row(index)
         runs = {channel: row[f"mask_{name}"] for channel, name in enumerate(self.names)}
         annotated = [channel for channel, text in runs.items() if text != NOT_ANNOTATED]
-        shown = [channel for channel in annotated if runs[channel]]
-        named = [self.names[channel] for channel in shown or annotated[:1]]  # any class carries the ignored pixels
-        masks = read_masks(row, named)
+        present = [channel for channel in annotated if runs[channel]]
+        names_to_decode = [
+            self.names[channel] for channel in present or annotated[:1]
+        ]  # any class carries the ignored pixels
+        masks = read_masks(row, names_to_decode)
         if self.task == "multiclass":
-            rest = 0 if self.background and len(annotated) == len(runs) else IGNORE
-            return resize_truth(self._labels(masks, shown, rest), self.shape(index))
+            unlabelled = 0 if self.background and len(annotated) == len(runs) else IGNORE
+            return resize_truth(self._labels(masks, present, unlabelled), self.shape(index))
         truth = resize_truth(masks, self.shape(index))
-        if len(shown) < len(self.names):
-            small = truth
-            truth = np.repeat(np.where(small[:1] == IGNORE, IGNORE, 0).astype(np.uint8), len(self.names), axis=0)
-            truth[shown] = small[: len(shown)]
+        if len(present) < len(self.names):
+            decoded = truth
+            truth = np.repeat(np.where(decoded[:1] == IGNORE, IGNORE, 0).astype(np.uint8), len(self.names), axis=0)
+            truth[present] = decoded[: len(present)]
             truth[[text == NOT_ANNOTATED for text in runs.values()]] = IGNORE
         return np.concatenate([truth, self._gaps(row, truth)]) if self.objects else truth
 
     def _gaps(self, row: dict, truth: np.ndarray) -> np.ndarray:
         native = int(row["height"]), int(row["width"])
-        found = truth.copy()
-        for name, channel in zip(self.names, found, strict=True):
+        result = truth.copy()
+        for name, channel in zip(self.names, result, strict=True):
             labels = resize_labels(decode_labels(row[f"{OBJECT_MAP}{name}"], native), channel.shape)
             channel[channel != IGNORE] = gaps(labels)[channel != IGNORE]
-        return found
+        return result
 
-    def _labels(self, masks: np.ndarray, shown: list[int], rest: int) -> np.ndarray:
-        labels = np.full(masks.shape[1:], rest, dtype=np.uint8)
-        for channel, mask in zip(shown, masks, strict=False):
+    def _labels(self, masks: np.ndarray, present: list[int], unlabelled: int) -> np.ndarray:
+        labels = np.full(masks.shape[1:], unlabelled, dtype=np.uint8)
+        for channel, mask in zip(present, masks, strict=False):
             labels[mask == 1] = channel + self.background
         labels[masks[0] == IGNORE] = IGNORE
         return labels
@@ -142,12 +144,12 @@ def class_points(truth: np.ndarray, background: bool) -> np.ndarray:
     else:
         present = np.flatnonzero(np.bincount(truth.ravel(), minlength=256)[:IGNORE])
         masks = [truth == label for label in present if label >= background]
-    places = [found for mask in masks if (found := np.flatnonzero(mask)).size]
-    if not places:
+    positions = [found for mask in masks if (found := np.flatnonzero(mask)).size]
+    if not positions:
         return np.empty(0, dtype=np.int32)
-    share = POINTS // len(places)
-    spread = [found[np.arange(share) * len(found) // share] for found in places]
-    return np.concatenate(spread).astype(np.int32)
+    share = POINTS // len(positions)
+    chosen = [found[np.arange(share) * len(found) // share] for found in positions]
+    return np.concatenate(chosen).astype(np.int32)
 
 
 def frame_rows(manifest: pd.DataFrame, settings: InputSettings) -> np.ndarray:
@@ -164,13 +166,13 @@ def frame_rows(manifest: pd.DataFrame, settings: InputSettings) -> np.ndarray:
     places = list(zip(manifest["series"], _frames(manifest), strict=True))
     rows = {place: row for row, place in enumerate(places)}
 
-    def found(series: str, frame: int, offset: int) -> int:
-        towards = -1 if offset > 0 else 1
-        reach = range(offset, 0, towards) if settings.edge == "repeat" else [offset]
+    def nearest_row(series: str, frame: int, offset: int) -> int:
+        step_to_image = -1 if offset > 0 else 1
+        offsets = range(offset, 0, step_to_image) if settings.edge == "repeat" else [offset]
         fallback = rows[series, frame] if settings.edge == "repeat" or offset == 0 else -1
-        return next((rows[series, frame + step] for step in reach if (series, frame + step) in rows), fallback)
+        return next((rows[series, frame + step] for step in offsets if (series, frame + step) in rows), fallback)
 
-    return np.array([[found(*place, offset) for offset in settings.channels] for place in places], dtype=np.int64)
+    return np.array([[nearest_row(*place, offset) for offset in settings.channels] for place in places], dtype=np.int64)
 
 
 def _frames(manifest: pd.DataFrame) -> list[int]:

@@ -30,9 +30,9 @@ class EpochSampler(Sampler[list[Draw]]):
     """The batches of an epoch for this process, as lists of ``Draw``.
 
     With these keys instead of plain indices, a worker reproduces a sample from (seed, epoch, index, repeat) alone, so
-    neither the number of workers nor prefetching or a resume can change it. An epoch has as many draws as images,
-    rounded down to whole batches, because batch norm cannot average over a last batch of one image. If there are
-    fewer images than ``batch_size``, they form one batch.
+    the number of workers, prefetching and resuming cannot change it. An epoch has as many draws as images, rounded
+    down to whole batches, because batch norm cannot average over a last batch of one image. Fewer images than
+    ``batch_size`` form one batch.
 
     Args:
         rows: manifest rows in the order of the data set.
@@ -65,9 +65,9 @@ class EpochSampler(Sampler[list[Draw]]):
     ) -> None:
         check_shares(batch_size, len(rows), world)
         self.image_ids = rows["image_id"].tolist()
-        self.shown = rows[[f"area_{name}" for name in class_names(rows)]].to_numpy() > 0
+        self.has_class = rows[[f"area_{name}" for name in class_names(rows)]].to_numpy() > 0
         self.factors, self.oversampling, self.background = (
-            image_factors(self.shown, oversampling),
+            image_factors(self.has_class, oversampling),
             oversampling,
             background,
         )
@@ -81,7 +81,7 @@ class EpochSampler(Sampler[list[Draw]]):
     def __iter__(self) -> Iterator[list[Draw]]:
         yield from self._batches(self.epoch, self.start)
 
-    def from_here_on(self) -> Iterator[list[Draw]]:
+    def endless_batches(self) -> Iterator[list[Draw]]:
         """The batches of this epoch and of all that follow, without end."""
         first = self.epoch
         yield from self._batches(first, self.start)
@@ -105,16 +105,16 @@ class EpochSampler(Sampler[list[Draw]]):
     def _order(self, epoch: int) -> np.ndarray:
         """Index, repeat and label of each draw of an epoch: int64 (N, 3)."""
         rng = np.random.default_rng([self.seed, epoch])
-        drawn = draw_in_proportion(self.factors, rng)
-        labels = np.full(len(drawn), -1)
+        indices = draw_in_proportion(self.factors, rng)
+        labels = np.full(len(indices), -1)
         if self.oversampling == "classes":
-            chosen = rng.random(len(drawn)) < BALANCED_SHARE
-            drawn[chosen], labels[chosen] = draw_classes(self.shown, int(chosen.sum()), rng)
-            labels[chosen] += self.background
-        return np.column_stack([drawn, pd.Series(drawn).groupby(drawn).cumcount(), labels])
+            balanced = rng.random(len(indices)) < BALANCED_SHARE
+            indices[balanced], labels[balanced] = draw_classes(self.has_class, int(balanced.sum()), rng)
+            labels[balanced] += self.background
+        return np.column_stack([indices, pd.Series(indices).groupby(indices).cumcount(), labels])
 
 
-def image_factors(shown: np.ndarray, oversampling: str) -> np.ndarray:
+def image_factors(has_class: np.ndarray, oversampling: str) -> np.ndarray:
     """Relative frequency of each image: float64 (N,).
 
     Args:
@@ -122,12 +122,12 @@ def image_factors(shown: np.ndarray, oversampling: str) -> np.ndarray:
         oversampling: "foreground" gives half of the draws to images with any class; otherwise all images are equal.
     """
     if oversampling != "foreground":
-        return np.ones(len(shown))
-    foreground = shown.any(axis=1)
+        return np.ones(len(has_class))
+    foreground = has_class.any(axis=1)
     return 1 / np.where(foreground, foreground.sum(), (~foreground).sum())
 
 
-def draw_classes(shown: np.ndarray, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def draw_classes(has_class: np.ndarray, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Draw images so that all classes in ``shown`` are drawn equally often (give or take one).
 
     Args:
@@ -137,27 +137,29 @@ def draw_classes(shown: np.ndarray, number: int, rng: np.random.Generator) -> tu
         Indices of the images and of the classes they are drawn for, both int64 (number,); the class is -1 if no image
         shows any.
     """
-    there = np.flatnonzero(shown.any(axis=0))
-    if not len(there):
-        return rng.integers(len(shown), size=number), np.full(number, -1)
-    classes = rng.permutation(np.resize(rng.permutation(there), number))
+    present = np.flatnonzero(has_class.any(axis=0))
+    if not len(present):
+        return rng.integers(len(has_class), size=number), np.full(number, -1)
+    classes = rng.permutation(np.resize(rng.permutation(present), number))
     images = np.empty(number, dtype=np.int64)
-    for one in there:
-        at = np.flatnonzero(classes == one)
-        images[at] = np.resize(rng.permutation(np.flatnonzero(shown[:, one])), len(at))  # few repeats
+    for index in present:
+        positions = np.flatnonzero(classes == index)
+        images[positions] = np.resize(
+            rng.permutation(np.flatnonzero(has_class[:, index])), len(positions)
+        )  # few repeats
     return images, classes
 
 
 def draw_in_proportion(factors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draw as many indices as there are factors, each in proportion to its factor, rounded up or down.
 
-    Systematic sampling: images are placed end to end on a line, each as long as its share, and a comb of evenly
-    spaced teeth picks images. Equal factors are adjacent, so their total is rounded only once.
+    Systematic sampling: images are placed end to end on a line, each as long as its factor, and evenly spaced points
+    (a comb) select images. Equal factors are adjacent, so their total is rounded only once.
     """
-    places = rng.permutation(len(factors))
-    places = places[np.argsort(factors[places], kind="stable")]
-    ends = np.cumsum(factors[places]) * (len(factors) / factors.sum())
+    order = rng.permutation(len(factors))
+    order = order[np.argsort(factors[order], kind="stable")]
+    ends = np.cumsum(factors[order]) * (len(factors) / factors.sum())
     ends[-1] = len(factors)
     comb = float(rng.random(dtype=np.float32))  # float32, so that its sum with a whole number is exact in float64
     counts = np.diff(np.floor(ends + comb), prepend=0).astype(int)
-    return rng.permutation(np.repeat(places, counts))
+    return rng.permutation(np.repeat(order, counts))

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from seg_pipeline.segmentation.data.datasets import Draw
 from seg_pipeline.segmentation.data.loaders import EpochLoader, Loaders
-from seg_pipeline.segmentation.data.memory import DEVICE_SHARE, free_disk, free_ram, pick_mode, readable
+from seg_pipeline.segmentation.data.memory import DEVICE_SHARE, format_bytes, free_disk, free_ram, pick_mode
 from seg_pipeline.segmentation.settings.training import ComputeSettings
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
@@ -133,10 +133,16 @@ class _Cache:
         on_device = self.device.type == "cuda" and needed <= DEVICE_SHARE * torch.cuda.mem_get_info(self.device)[0]
         described = "on the GPU" if on_device else {"ram": "in memory", "disk": "on disk"}.get(location, "")
         if not described:
-            log.warning("no room for %s of features of the %s images: computed in every epoch", readable(needed), split)
+            log.warning(
+                "no room for %s of features of the %s images: computed in every epoch", format_bytes(needed), split
+            )
             return None
         log.info(
-            "features of %s %s images: %s, computed once and kept %s", num_images, split, readable(needed), described
+            "features of %s %s images: %s, computed once and kept %s",
+            num_images,
+            split,
+            format_bytes(needed),
+            described,
         )
         features, truths = (
             torch.empty(num_images, *one.shape[1:], dtype=one.dtype, device=self.device if on_device else "cpu")

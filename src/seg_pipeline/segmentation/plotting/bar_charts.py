@@ -150,13 +150,17 @@ def _name_rows(axes: Axes, names: list[str], unit: str, *, upright: bool) -> Non
 
 
 @styled
-def plot_memory(estimate: Mapping[str, Any], readable: Callable[[float], str]) -> Figure:
+def plot_memory(estimate: Mapping[str, Any], format_bytes: Callable[[float], str]) -> Figure:
     """Memory of the decoded images and masks by size and dtype, on a logarithmic scale.
 
-    ``estimate`` comes from ``data.estimate_memory``; ``readable`` formats a number of bytes.
+    ``estimate`` comes from ``data.estimate_memory``; ``format_bytes`` formats a number of bytes.
     """
     bars = [
-        (f"{size}, {dtype}", part["total"], f"images {readable(part['images'])}, masks {readable(part['masks'])}")
+        (
+            f"{size}, {dtype}",
+            part["total"],
+            f"images {format_bytes(part['images'])}, masks {format_bytes(part['masks'])}",
+        )
         for size, parts in [("native size", estimate["native"]), (estimate["training_form"], estimate["training"])]
         for dtype, part in parts.items()
     ]
@@ -166,11 +170,11 @@ def plot_memory(estimate: Mapping[str, Any], readable: Callable[[float], str]) -
     axes.set(xscale="log", ylim=(len(bars) - 0.4, -0.6))
     axes.scatter(totals, range(len(bars)), s=45, color=["#0072B2"] * 3 + ["#56B4E9"] * 3, zorder=3)
     axes.grid(visible=True)
-    write_beside(axes, [f"{readable(total)}  ({parts})" for _, total, parts in bars])
-    _draw_limits(axes, estimate, readable)
+    write_beside(axes, [f"{format_bytes(total)}  ({parts})" for _, total, parts in bars])
+    _draw_limits(axes, estimate, format_bytes)
     limits = [estimate["free_ram"], estimate["free_disk"], estimate["cache"]["limit"]]
     low, high = min(*totals, *limits) / 2, 2 * max(*totals, *limits)
-    axes.set(xlim=(low, high), xticks=(ticks := _ticks(low, high)), xticklabels=[readable(tick) for tick in ticks])
+    axes.set(xlim=(low, high), xticks=(ticks := _ticks(low, high)), xticklabels=[format_bytes(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
     axes.set_yticks(range(len(bars)), [name for name, *_ in bars])
     figure.suptitle(f"Memory of {estimate['images']:,} decoded images with {estimate['classes']:,} classes")
@@ -178,14 +182,14 @@ def plot_memory(estimate: Mapping[str, Any], readable: Callable[[float], str]) -
     return figure
 
 
-def _draw_limits(axes: Axes, estimate: Mapping[str, Any], readable: Callable[[float], str]) -> None:
+def _draw_limits(axes: Axes, estimate: Mapping[str, Any], format_bytes: Callable[[float], str]) -> None:
     limits = [
         ("free RAM", estimate["free_ram"], "#D55E00", "-"),
         ("free disk", estimate["free_disk"], "black", "--"),
         ("cache limit", estimate["cache"]["limit"], "#009E73", ":"),
     ]
     for name, count, colour, line in limits:
-        axes.axvline(count, color=colour, linestyle=line, label=f"{name} {readable(count)}", zorder=1)
+        axes.axvline(count, color=colour, linestyle=line, label=f"{name} {format_bytes(count)}", zorder=1)
     axes.figure.legend(loc="outside lower center", ncols=3)
 
 

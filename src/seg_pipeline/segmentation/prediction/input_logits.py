@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from seg_pipeline.segmentation.data.loaders import whole_images
+from seg_pipeline.segmentation.data.loaders import whole_image_batch_size
 from seg_pipeline.segmentation.data.whole_images import WholeImages, as_batch
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads
@@ -61,7 +61,7 @@ def input_logits(
 
 def images_at_once(rows: pd.DataFrame, config: TrainingConfig, batch_size: int, settings: PredictSettings) -> int:
     """Number of images per batch; windows come from one image at a time."""
-    return whole_images(rows, config.input, batch_size=batch_size) if settings.overlap is None else 1
+    return whole_image_batch_size(rows, config.input, batch_size=batch_size) if settings.overlap is None else 1
 
 
 def _network(

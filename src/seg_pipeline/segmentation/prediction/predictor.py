@@ -14,9 +14,9 @@ import numpy as np
 
 from seg_pipeline.segmentation.data.geometry import (
     Box,
-    cut_image,
-    filled_shape,
-    fitted_shapes,
+    crop_image,
+    input_shapes,
+    padded_shape,
     resize_image,
     resize_logits,
 )
@@ -250,10 +250,10 @@ def to_probabilities(logits: np.ndarray, task: Task) -> np.ndarray:
 def prepare(image: Image, settings: InputSettings) -> np.ndarray:
     """Prepare the network's input, uint8 (K, H, W): scale, and pad with black at the bottom and right."""
     frames = _frames(image, settings)
-    shape = fitted_shapes(*_stored_shape(image, settings), settings)[0]
+    shape = input_shapes(*_stored_shape(image, settings), settings)[0]
     planes = [_plane(frame, shape, settings) for frame in frames]
     stacked = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
-    padded = cut_image(stacked, Box(0, 0, *filled_shape(shape, settings)))
+    padded = crop_image(stacked, Box(0, 0, *padded_shape(shape, settings)))
     return np.stack(cv2.split(padded))  # half the time of copying the transpose
 
 
@@ -261,7 +261,7 @@ def _plane(frame: np.ndarray | None, shape: tuple[int, int], settings: InputSett
     """Scale a frame to ``shape``: uint8 (H, W, K). As in training, it is first scaled to its own input size."""
     if frame is None:
         return np.zeros((*shape, 1), dtype=np.uint8)
-    own_shape = fitted_shapes(frame.shape[0], frame.shape[1], settings)[0]
+    own_shape = input_shapes(frame.shape[0], frame.shape[1], settings)[0]
     return resize_image(stored_pixels(frame, settings, own_shape), shape)
 
 

@@ -5,7 +5,7 @@ import logging
 import torch
 from torch import Tensor
 
-from seg_pipeline.segmentation.data.memory import free_ram, readable
+from seg_pipeline.segmentation.data.memory import format_bytes, free_ram
 from seg_pipeline.segmentation.losses import Loss
 from seg_pipeline.segmentation.models.segmenter import Segmenter
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
@@ -44,7 +44,10 @@ def largest_batch(
     fitting = max(1, (limit - (two - 2 * per_image)) // per_image)
     batch_size = min(max_batch_size, 2 ** (fitting.bit_length() - 1))
     log.info(
-        "a training step keeps %s per image; %s allow a batch of %d", readable(per_image), readable(limit), batch_size
+        "a training step keeps %s per image; %s allow a batch of %d",
+        format_bytes(per_image),
+        format_bytes(limit),
+        batch_size,
     )
     return _halve_until_it_fits(model, loss_fn, config, device, batch_size) if device.type == "cuda" else batch_size
 

@@ -1,7 +1,7 @@
-"""Augmentation: presets that run per image with OpenCV or per batch with torch, pipelines of Albumentations,
-and transforms of torchvision.
+"""Augmentation: presets that run per image with OpenCV or per batch with torch, Albumentations pipelines, and
+torchvision transforms.
 
-Geometric changes apply to image and truth alike; pixels from outside the image become ``IGNORE`` in the truth.
+Geometric changes apply to both image and truth; pixels from outside the image become ``IGNORE`` in the truth.
 """
 
 from seg_pipeline.segmentation.data.augmentation.albumentations_file import (

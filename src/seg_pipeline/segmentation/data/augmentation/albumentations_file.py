@@ -1,4 +1,4 @@
-"""A pipeline that Albumentations has saved, as an augmentation."""
+"""Use a saved Albumentations pipeline as an augmentation."""
 
 import json
 import os
@@ -31,21 +31,21 @@ class AlbumentationsPipeline:
         seeds = [int(number) for number in parameters.tolist()]
         # not `set_random_seed`, whose result depends on the DataLoader worker
         self.pipeline.set_random_state(np.random.default_rng(seeds), random.Random(str(seeds)))
-        done = self.pipeline(image=to_picture(image), mask=to_picture(truth.reshape(-1, *truth.shape[-2:])))
-        shapes = done["image"].shape[:2], done["mask"].shape[:2]
-        if set(shapes) != {tuple(image.shape[1:])} or done["image"].dtype != np.uint8:
+        result = self.pipeline(image=to_picture(image), mask=to_picture(truth.reshape(-1, *truth.shape[-2:])))
+        shapes = result["image"].shape[:2], result["mask"].shape[:2]
+        if set(shapes) != {tuple(image.shape[1:])} or result["image"].dtype != np.uint8:
             raise ValueError(
-                f"{self.path}: returns an image {done['image'].dtype} {shapes[0]} and a mask {shapes[1]} for a sample "
-                f"uint8 {tuple(image.shape[1:])}; leave resizing, cropping and normalising to `input`"
+                f"{self.path}: returns an image {result['image'].dtype} {shapes[0]} and a mask {shapes[1]} for a "
+                f"sample uint8 {tuple(image.shape[1:])}; leave resizing, cropping and normalising to `input`"
             )
-        picture, mask = (np.ascontiguousarray(np.atleast_3d(done[name])) for name in ("image", "mask"))
+        picture, mask = (np.ascontiguousarray(np.atleast_3d(result[name])) for name in ("image", "mask"))
         return to_image(picture), torch.from_numpy(mask).permute(2, 0, 1).reshape(truth.shape).contiguous()
 
 
 def albumentations_augmentation(path: str | Path) -> AlbumentationsPipeline:
     """Load a pipeline written by ``albumentations.save``, as YAML or JSON (by the file's extension).
 
-    Truth that the pipeline pads or erases becomes ``IGNORE``; truth is never interpolated.
+    Truth that the pipeline pads or erases becomes ``IGNORE``; it is never interpolated.
 
     Raises:
         ValueError: Albumentations is not installed, the file is not such a pipeline, or (when called) the pipeline
@@ -60,7 +60,7 @@ def albumentations_augmentation(path: str | Path) -> AlbumentationsPipeline:
             "run `pip install seg_pipeline[albumentations]`, or choose a preset with `augmentation`"
         ) from None
     try:
-        pipeline = albumentations.from_dict(_declared(_read(Path(path))))
+        pipeline = albumentations.from_dict(_with_forced_settings(_read(Path(path))))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path}: not a pipeline that albumentations {albumentations.__version__} can read "
@@ -79,18 +79,18 @@ def _read(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def _declared(saved: Any) -> Any:
-    """Set the pipeline to pad truth with ``IGNORE``, to interpolate it by nearest neighbour, and to send no telemetry.
+def _with_forced_settings(saved: Any) -> Any:
+    """Make the pipeline pad truth with ``IGNORE``, resample it by nearest neighbour, and send no telemetry.
 
     AlbumentationsX, which has the same file format, would otherwise report each pipeline to its vendor.
     """
     if isinstance(saved, list):
-        return [_declared(part) for part in saved]
+        return [_with_forced_settings(part) for part in saved]
     if not isinstance(saved, dict):
         return saved
-    own = {"fill_mask": IGNORE, "mask_interpolation": cv2.INTER_NEAREST, "telemetry": False}
-    moves = "border_mode" in saved  # in other transforms null leaves the truth unchanged
+    forced = {"fill_mask": IGNORE, "mask_interpolation": cv2.INTER_NEAREST, "telemetry": False}
+    is_geometric = "border_mode" in saved  # in other transforms null leaves the truth unchanged
     return {
-        key: own[key] if key in own and (moves or value is not None) else _declared(value)
+        key: forced[key] if key in forced and (is_geometric or value is not None) else _with_forced_settings(value)
         for key, value in saved.items()
     }

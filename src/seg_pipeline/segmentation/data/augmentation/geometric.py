@@ -1,4 +1,4 @@
-"""Changes of place, for image and truth alike.
+"""Geometric augmentation, applied to both image and truth.
 
 Axes: B images, N planes of the truth, K channels of the image, H rows, W columns. Parameters of a batch are columns
 (B, 1, 1, 1).
@@ -18,37 +18,37 @@ from seg_pipeline.segmentation.images.masks import IGNORE
 
 
 class Flip:
-    """Left and right are swapped in half of the samples. Parameter: 1 swaps, 0 does not."""
+    """Horizontal flip of half of the samples. Parameter: 1 flips, 0 does not."""
 
-    num_chances = num_parameters = 1
+    num_random_values = num_parameters = 1
 
-    def draw(self, chances: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
-        return chances < 0.5
+    def draw(self, random_values: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
+        return random_values < 0.5
 
-    def change(self, picture: np.ndarray, planes: np.ndarray, swap: float) -> tuple[np.ndarray, np.ndarray]:
-        if not swap:
+    def change(self, picture: np.ndarray, planes: np.ndarray, flip: float) -> tuple[np.ndarray, np.ndarray]:
+        if not flip:
             return picture, planes
         rows = planes.reshape(-1, planes.shape[-1])
         return cv2.flip(picture, 1).reshape(picture.shape), cv2.flip(rows, 1).reshape(planes.shape)
 
-    def change_batch(self, images: Tensor, truth: Tensor, swap: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.where(swap > 0, images.flip(-1), images), torch.where(swap > 0, truth.flip(-1), truth)
+    def change_batch(self, images: Tensor, truth: Tensor, flip: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.where(flip > 0, images.flip(-1), images), torch.where(flip > 0, truth.flip(-1), truth)
 
 
 class Warp:
     """Flip, rotation, shift and zoom in one resampling: bilinear for the image, nearest neighbour for the truth.
 
-    Parameters: the two rows of the matrix that maps places (across, down, 1) of the output to those of the input. As
-    in ``grid_sample``, an image reaches from -1 to 1.
+    Parameters: the two rows of the matrix that maps output positions (x, y, 1) to input positions. As in
+    ``grid_sample``, an image spans -1 to 1.
     """
 
-    num_chances, num_parameters = 5, 6
+    num_random_values, num_parameters = 5, 6
 
     def __init__(self, *, degrees: float, shift: float, zoom: float, mirror: bool = False) -> None:
         self.degrees, self.shift, self.zoom, self.mirror = degrees, shift, zoom, mirror
 
-    def draw(self, chances: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-        turn, right, down, grow, flip = 2 * chances - 1
+    def draw(self, random_values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+        turn, right, down, grow, flip = 2 * random_values - 1
         angle, scale = math.radians(self.degrees) * turn, self.zoom**-grow
         cos, sin = scale * np.cos(angle), scale * np.sin(angle)
         side = np.where(self.mirror & (flip < 0), -1, 1)
@@ -74,7 +74,7 @@ class Warp:
         across = torch.linspace(1 / width - 1, 1 - 1 / width, width, device=images.device)[:, None]
         down = torch.linspace(1 / height - 1, 1 - 1 / height, height, device=images.device)[:, None, None]
         a, b, c, d, e, f = matrix
-        # Not as a matrix product, which a GPU may compute in TF32, whose places are off by up to a tenth of a pixel.
+        # Not a matrix product, which a GPU may compute in TF32, with positions off by up to a tenth of a pixel.
         first, second, third = (torch.cat(pair, dim=-1) for pair in ((a, d), (b, e), (c, f)))  # (B, 1, 1, 2)
         grid = first * across + torch.addcmul(third, second, down)
         moved = functional.grid_sample(images.float(), grid, align_corners=False)
@@ -93,16 +93,16 @@ def _pixel_matrix(matrix: Sequence[float], height: int, width: int) -> np.ndarra
 
 def _by_fours(planes: np.ndarray, change: partial) -> np.ndarray:
     """Apply ``change`` to planes, uint8 (N, H, W), as up to four channels of a picture: faster than one at a time."""
-    out = np.empty_like(planes)
+    result = np.empty_like(planes)
     height, width = planes.shape[1:]
-    # OpenCV merges into an aligned picture past the CPU's cache, from where the warp would read it at half the speed.
+    # Into an aligned array OpenCV writes past the CPU's cache, from which the warp would then read at half the speed.
     picture = np.empty(height * width * 4 + 1, dtype=np.uint8)[1:].reshape(height, width, 4)
-    for at in range(0, len(planes), 4):
-        part, into = list(planes[at : at + 4]), list(out[at : at + 4])
+    for first in range(0, len(planes), 4):
+        part, outputs = list(planes[first : first + 4]), list(result[first : first + 4])
         if len(part) == 1:
-            change(part[0], dst=into[0])
+            change(part[0], dst=outputs[0])
         else:
-            filling = 4 - len(part)
-            cv2.merge(part + part[-1:] * filling, picture)
-            cv2.split(change(picture), into + [np.empty_like(part[0])] * filling)
-    return out
+            num_unused = 4 - len(part)
+            cv2.merge(part + part[-1:] * num_unused, picture)
+            cv2.split(change(picture), outputs + [np.empty_like(part[0])] * num_unused)
+    return result

@@ -1,4 +1,4 @@
-"""Changes of an image's intensities.
+"""Intensity augmentation, applied to the image only.
 
 Axes: B images, K channels, H rows, W columns. Parameters of a batch are columns (B, 1, 1, 1).
 """
@@ -16,21 +16,21 @@ from seg_pipeline.segmentation.data.randomness import uniforms
 
 
 class Intensity:
-    """A step that changes the image alone."""
+    """A step that changes only the image."""
 
-    num_chances: ClassVar[int]
+    num_random_values: ClassVar[int]
     num_parameters: ClassVar[int]
 
-    def draw(self, chances: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
-        """Turn random numbers in [0, 1), (num_chances, B), into parameters, (num_parameters, B)."""
+    def draw(self, random_values: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
+        """Turn random numbers in [0, 1), (num_random_values, B), into parameters, (num_parameters, B)."""
         raise NotImplementedError
 
     def change(self, picture: np.ndarray, *values: float) -> np.ndarray:
-        """Change uint8 (H, W, K), in place where that spares memory, which costs more time than the change."""
+        """Change uint8 (H, W, K), in place where possible, because allocating memory takes longer than the change."""
         raise NotImplementedError
 
     def change_batch(self, images: Tensor, *values: Tensor) -> Tensor:
-        """Change float32 (B, K, H, W) of whole numbers from 0 to 255, to the same."""
+        """Change float32 (B, K, H, W) of whole numbers from 0 to 255, and return such values."""
         raise NotImplementedError
 
     def to(self, _device: torch.device | str) -> Self:
@@ -44,14 +44,14 @@ class Tone(Intensity):
     Parameters: scale, offset as a share of the mean, exponent, and scale after it.
     """
 
-    num_chances, num_parameters = 4, 4
+    num_random_values, num_parameters = 4, 4
 
     def __init__(self, *, brightness: float, contrast: float, gamma: float = 1, share: float = 0) -> None:
         self.brightness, self.contrast, self.gamma, self.share = brightness, contrast, gamma, share
 
-    def draw(self, chances: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
-        light, gain = _around(self.brightness, chances[0]), _around(self.contrast, chances[1])
-        exponent = np.where(chances[3] < self.share, self.gamma ** (2 * chances[2] - 1), 1)
+    def draw(self, random_values: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
+        light, gain = _around(self.brightness, random_values[0]), _around(self.contrast, random_values[1])
+        exponent = np.where(random_values[3] < self.share, self.gamma ** (2 * random_values[2] - 1), 1)
         return np.stack([light * gain, light * (1 - gain), exponent, 255 ** (1 - exponent)])
 
     def change(self, picture: np.ndarray, *values: float) -> np.ndarray:
@@ -81,13 +81,13 @@ class Colour(Intensity):
     Parameters: scale, scale of the luma, and offset as a share of the luma's mean.
     """
 
-    num_chances = num_parameters = 3
+    num_random_values = num_parameters = 3
 
     def __init__(self, *, brightness: float, contrast: float, saturation: float) -> None:
         self.widths = brightness, contrast, saturation
 
-    def draw(self, chances: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
-        light, gain, depth = (_around(width, drawn) for width, drawn in zip(self.widths, chances, strict=True))
+    def draw(self, random_values: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
+        light, gain, depth = (_around(width, drawn) for width, drawn in zip(self.widths, random_values, strict=True))
         return np.stack([light * gain * depth, light * gain * (1 - depth), light * (1 - gain)])
 
     def change(self, picture: np.ndarray, *values: float) -> np.ndarray:
@@ -114,14 +114,14 @@ class Blur(Intensity):
     Parameters: weights of the pixel itself and of those one and two pixels away.
     """
 
-    num_chances, num_parameters = 2, 3
+    num_random_values, num_parameters = 2, 3
 
     def __init__(self, *, low: float, high: float, share: float) -> None:
         self.low, self.high, self.share = low, high, share
 
-    def draw(self, chances: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
-        width = self.low + (self.high - self.low) * chances[1]
-        near = np.where(chances[0] < self.share, np.exp(-0.5 / width**2), 0)
+    def draw(self, random_values: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
+        width = self.low + (self.high - self.low) * random_values[1]
+        near = np.where(random_values[0] < self.share, np.exp(-0.5 / width**2), 0)
         far = near**4
         return np.stack([np.ones_like(near), near, far]) / (1 + 2 * (near + far))
 
@@ -142,18 +142,18 @@ class Blur(Intensity):
 class Noise(Intensity):
     """Gaussian noise of up to ``most`` grey levels, the same in all channels, for a fraction of the images.
 
-    Parameters: its standard deviation, or 0, and its start in ``noise_table``, from which the noise of pixels is read
-    row by row. So it costs a read per pixel, and is the same on every device.
+    Parameters: its standard deviation, or 0, and its start in ``noise_table``, from which the noise is read row by row.
+    This costs one read per pixel, and gives the same noise on every device.
     """
 
-    num_chances, num_parameters = 3, 2
+    num_random_values, num_parameters = 3, 2
 
     def __init__(self, *, most: float, share: float) -> None:
         self.most, self.share = most, share
         self.table = torch.from_numpy(noise_table())
 
-    def draw(self, chances: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
-        chance, level, place = chances
+    def draw(self, random_values: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
+        chance, level, place = random_values
         return np.stack([np.where(chance < self.share, self.most * level, 0), np.floor(place * NOISE_LENGTH)])
 
     def change(self, picture: np.ndarray, *values: float) -> np.ndarray:
@@ -186,7 +186,7 @@ NOISE_LENGTH = 2**18
 def noise_table() -> np.ndarray:
     """Fixed numbers of the standard normal distribution: float32 (NOISE_LENGTH,).
 
-    They are rounded to 1/1024, so that the last digits of a machine's logarithm do not matter.
+    They are rounded to 1/1024, so that differences between machines in the last digits of the logarithm vanish.
     """
     first, second = uniforms(0, np.arange(NOISE_LENGTH)[:, None], 2).T
     normal = np.sqrt(-2 * np.log1p(-first)) * np.cos(2 * np.pi * second)

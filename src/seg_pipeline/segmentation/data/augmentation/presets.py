@@ -31,15 +31,15 @@ class Augmentation(Protocol):
         """Draw the parameters of samples of ``shape`` with these keys, int64 (B, k): float32 (B, P)."""
 
     def apply(self, image: Tensor, truth: Tensor, parameters: np.ndarray, /) -> tuple[Tensor, Tensor]:
-        """Change an image, uint8 (K, H, W), and its truth, uint8 (C, H, W) or (H, W), on the CPU, not in place."""
+        """Return changed copies of an image, uint8 (K, H, W), and its truth, uint8 (C, H, W) or (H, W), on the CPU."""
 
 
 class Preset:
     """A flip or warp of image and truth, then changes of the image's intensities.
 
     ``apply`` is the reference, with OpenCV for one sample on the CPU. ``apply_batch`` does the same in torch for a
-    batch on any device. With OpenCV 5, 1 in 5,000 values differs by more than one grey level. OpenCV 4 rounds places
-    to 1/32 of a pixel, and as few differ by more than four.
+    batch on any device. With OpenCV 5, 1 in 5,000 values differs by more than one grey level; with OpenCV 4, which
+    rounds positions to 1/32 of a pixel, by more than four.
     """
 
     def __init__(self, geometry: Flip | Warp, *changes: Intensity) -> None:
@@ -51,18 +51,20 @@ class Preset:
 
     def draw(self, seed: int, keys: np.ndarray, shape: tuple[int, int], /) -> np.ndarray:
         steps = self.geometry, *self.changes
-        ends = list(accumulate((step.num_chances for step in steps), initial=0))
-        chances = uniforms(seed, keys, ends[-1]).T
-        drawn = [step.draw(chances[begin:end], shape) for step, (begin, end) in zip(steps, pairwise(ends), strict=True)]
+        ends = list(accumulate((step.num_random_values for step in steps), initial=0))
+        random_values = uniforms(seed, keys, ends[-1]).T
+        drawn = [
+            step.draw(random_values[begin:end], shape) for step, (begin, end) in zip(steps, pairwise(ends), strict=True)
+        ]
         return np.concatenate(drawn).T.astype(np.float32, order="C")
 
     def apply(self, image: Tensor, truth: Tensor, parameters: np.ndarray, /) -> tuple[Tensor, Tensor]:
         values = iter(parameters.tolist())
         planes = truth.contiguous().numpy().reshape(-1, *truth.shape[-2:])
-        given = to_picture(image)
-        picture, planes = self.geometry.change(given, planes, *_next(self.geometry, values))
-        if picture is given and self.changes:
-            picture = given.copy()  # they work in place
+        original = to_picture(image)
+        picture, planes = self.geometry.change(original, planes, *_next(self.geometry, values))
+        if picture is original and self.changes:
+            picture = original.copy()  # they work in place
         for step in self.changes:
             picture = step.change(picture, *_next(step, values))
         return to_image(picture), torch.from_numpy(planes).reshape(truth.shape)
@@ -70,8 +72,8 @@ class Preset:
     def apply_batch(self, images: Tensor, truth: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """Change images, uint8 (B, K, H, W), and their truth, uint8 (B, C, H, W) or (B, H, W), on their device.
 
-        Neither waits for the device nor branches on values, so that it can be compiled and captured as a CUDA graph.
-        Samples whose parameters are neutral stay as they are. The images keep their memory format.
+        It neither waits for the device nor branches on values, so that it can be compiled and captured as a CUDA graph.
+        Neutral parameters leave a sample unchanged. The images keep their memory format.
 
         Args:
             parameters: float32 (B, P) on the device of the images; the preset must be there too (see ``to``).

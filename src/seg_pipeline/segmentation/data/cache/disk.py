@@ -1,9 +1,9 @@
 """A cache on disk: a folder named after its key, with one .npy file per array and an index.
 
 index.json holds the key, the size of each file, the sha256 of the small ones, and a sha256 of these entries. A cache
-is written to a temporary folder, which is renamed once everything is on disk. Opening checks the index, the size
-of every file and the contents of the small ones. The pixels are not hashed: reading them would take as long as an
-epoch.
+is written to a temporary folder, which is renamed once everything is on disk. Opening a cache checks the index, the
+size of every file and the contents of the small ones. The pixels are not hashed, because reading them would take as
+long as an epoch.
 """
 
 import hashlib
@@ -18,44 +18,44 @@ from pathlib import Path
 
 import numpy as np
 
-from seg_pipeline.segmentation.data.memory import free_disk, readable
+from seg_pipeline.segmentation.data.memory import format_bytes, free_disk
 from seg_pipeline.segmentation.storage.atomic import beside, replacing, sweep
 
 log = logging.getLogger(__name__)
 
-KEPT = 4
+MAX_CACHES = 4
 """Number of most recently used caches to keep; caches in use by a run are also kept."""
-CHECKED = ("keys", "shapes")
+HASHED_ARRAYS = ("keys", "shapes")
 """Arrays whose contents are checked when a cache is opened."""
 INDEX = "index.json"
 
 Fill = Callable[[Callable[[str, tuple[int, ...], str], np.ndarray]], Mapping[str, np.ndarray]]
-"""Creates the arrays with the given allocation function."""
+"""Creates the arrays with the allocation function that it receives."""
 
 
-def mapped(cache: Path) -> dict[str, np.ndarray]:
+def open_arrays(cache: Path) -> dict[str, np.ndarray]:
     """Memory-map the arrays of a cache."""
     names = json.loads((cache / INDEX).read_text(encoding="utf-8"))["bytes"]
     return {name: np.load(_file(cache, name), mmap_mode="r") for name in names}
 
 
-def hold(cache: Path) -> int | None:
+def lock_shared(cache: Path) -> int | None:
     """Lock a cache so that no other run removes it; return the descriptor to close, or None if there are no locks."""
     try:
         import fcntl
 
-        held = os.open(cache / INDEX, os.O_RDONLY)
+        descriptor = os.open(cache / INDEX, os.O_RDONLY)
         try:
-            fcntl.flock(held, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
-            os.close(held)
+            os.close(descriptor)
             return None
     except (ImportError, OSError):  # Windows does not remove open files; some network disks have no locks
         return None
-    return held
+    return descriptor
 
 
-def _is_held(cache: Path) -> bool:
+def _is_locked(cache: Path) -> bool:
     try:
         import fcntl
 
@@ -68,7 +68,7 @@ def _is_held(cache: Path) -> bool:
     return False
 
 
-def written(folder: Path, key: str, needed: int, fill: Fill) -> Path:
+def find_or_write(folder: Path, key: str, needed: int, fill: Fill) -> Path:
     """Return the folder of the cache with this key; fill and write it first if it is missing or damaged.
 
     If two processes do this at once, the cache that is complete first is kept.
@@ -86,26 +86,26 @@ def written(folder: Path, key: str, needed: int, fill: Fill) -> Path:
     try:
         if needed > free_disk(folder):
             raise OSError("not enough space")
-        with beside(cache, folder=True) as half:
-            _write(half, key, fill)
-            _publish(half, cache, key)
+        with beside(cache, folder=True) as temporary:
+            _write(temporary, key, fill)
+            _publish(temporary, cache, key)
     except OSError as error:
         raise ValueError(
-            f"{folder}: a pixel cache of {readable(needed)} ({needed:,} bytes) cannot be written: "
-            f"{error.strerror or error}; {readable(free := free_disk(folder))} ({free:,} bytes) are free. Free disk "
-            "space, name another folder, or set `cache` to none"
+            f"{folder}: a pixel cache of {format_bytes(needed)} ({needed:,} bytes) cannot be written: "
+            f"{error.strerror or error}; {format_bytes(free := free_disk(folder))} ({free:,} bytes) are free. Free "
+            "disk space, choose another folder, or set `cache` to none"
         ) from None
-    _tidy(folder)
+    _remove_old_caches(folder)
     return cache
 
 
-def _write(half: Path, key: str, fill: Fill) -> None:
-    for array in fill(lambda name, shape, dtype: _reserve(_file(half, name), shape, dtype)).values():
+def _write(temporary: Path, key: str, fill: Fill) -> None:
+    for array in fill(lambda name, shape, dtype: _reserve(_file(temporary, name), shape, dtype)).values():
         assert isinstance(array, np.memmap)
         array.flush()  # to disk, before the rename marks the cache as complete
-    sizes = {one.stem: one.stat().st_size for one in sorted(half.iterdir())}
-    body = {"key": key, "bytes": sizes, "hashes": {name: _file_hash(_file(half, name)) for name in CHECKED}}
-    with replacing(half / INDEX) as file:
+    sizes = {one.stem: one.stat().st_size for one in sorted(temporary.iterdir())}
+    body = {"key": key, "bytes": sizes, "hashes": {name: _file_hash(_file(temporary, name)) for name in HASHED_ARRAYS}}
+    with replacing(temporary / INDEX) as file:
         file.write_text(json.dumps({**body, "sha256": _text_hash(body)}, indent=1), encoding="utf-8")
 
 
@@ -117,14 +117,14 @@ def _reserve(path: Path, shape: tuple[int, ...], dtype: str) -> np.ndarray:
     return array
 
 
-def _publish(half: Path, cache: Path, key: str) -> None:
+def _publish(temporary: Path, cache: Path, key: str) -> None:
     if cache.is_dir() and _damage(cache, key):
         with beside(cache, folder=True) as damaged:
             damaged.rmdir()
             cache.rename(damaged)
             shutil.rmtree(damaged, ignore_errors=True)
     try:
-        half.rename(cache)
+        temporary.rename(cache)
     except OSError:
         if not cache.is_dir() or _damage(cache, key):
             raise
@@ -141,7 +141,7 @@ def _damage(cache: Path, key: str) -> str | None:
         for name, size in index["bytes"].items():
             if (found := _file(cache, name).stat().st_size) != size:
                 return f"{name}.npy has {found:,} bytes, expected {size:,}"
-        changed = [name for name in CHECKED if _file_hash(_file(cache, name)) != index["hashes"][name]]
+        changed = [name for name in HASHED_ARRAYS if _file_hash(_file(cache, name)) != index["hashes"][name]]
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return f"{changed[0]}.npy has changed since it was written" if changed else None
@@ -160,14 +160,14 @@ def _text_hash(values: Mapping) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def _tidy(folder: Path) -> None:
+def _remove_old_caches(folder: Path) -> None:
     """Remove old caches that no run uses, and half-written caches of runs that died."""
     sweep(folder)
-    whole = [one for one in folder.iterdir() if one.is_dir() and re.fullmatch("[0-9a-f]{64}", one.name)]
-    old = [one for one in sorted(whole, key=_last_change, reverse=True)[KEPT:] if not _is_held(one)]
-    for one in old:
-        log.info("pixel cache: removed %s: %d newer ones are kept", one, KEPT)
-        shutil.rmtree(one, ignore_errors=True)
+    caches = [cache for cache in folder.iterdir() if cache.is_dir() and re.fullmatch("[0-9a-f]{64}", cache.name)]
+    old = [cache for cache in sorted(caches, key=_last_change, reverse=True)[MAX_CACHES:] if not _is_locked(cache)]
+    for cache in old:
+        log.info("pixel cache: removed %s: %d newer ones are kept", cache, MAX_CACHES)
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 def _last_change(folder: Path) -> float:

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.data.cache import disk
-from seg_pipeline.segmentation.data.memory import sample_depths
+from seg_pipeline.segmentation.data.memory import bytes_per_pixel
 from seg_pipeline.segmentation.data.sample_decoding import POINTS, Decoder
 from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, class_names
 from seg_pipeline.segmentation.settings.training import InputSettings, Task
@@ -40,7 +40,7 @@ Allocate = Callable[[str, tuple[int, ...], str], np.ndarray]
 
 
 @dataclass(frozen=True)
-class Form:
+class SampleFormat:
     """Everything except the images that determines the stored samples."""
 
     settings: InputSettings
@@ -52,18 +52,18 @@ class Form:
     @property
     def depths(self) -> tuple[int, int]:
         """Bytes per pixel of an image and of its ground truth."""
-        return sample_depths(self.settings, self.task, self.num_classes * (1 + self.objects))
+        return bytes_per_pixel(self.settings, self.task, self.num_classes * (1 + self.objects))
 
     def describe(self) -> dict[str, Any]:
         """Plain values for the cache key, without the crop size and frame offsets, which apply after the cache."""
-        given = self.settings
-        of_training = given.normalisation == "training" and given.statistics
+        settings = self.settings
+        of_training = settings.normalisation == "training" and settings.statistics
         return {
-            "resize_mode": given.resize_mode,
-            "size": given.scale if given.resize_mode == "crop" else given.size,
-            "colour": given.channels == "rgb",
-            "normalisation": given.normalisation,
-            "window": given.statistics[0] if of_training and given.statistics else given.window,
+            "resize_mode": settings.resize_mode,
+            "size": settings.scale if settings.resize_mode == "crop" else settings.size,
+            "colour": settings.channels == "rgb",
+            "normalisation": settings.normalisation,
+            "window": settings.statistics[0] if of_training and settings.statistics else settings.window,
             "truth": [self.task, self.background, self.num_classes, *["objects"] * self.objects],
             "version": [VERSION, cv2.__version__],  # OpenCV decodes and scales
         }
@@ -72,22 +72,22 @@ class Form:
 class PixelCache:
     """Stored samples by position; ``find`` returns the positions of a manifest's rows.
 
-    A cache on disk is pickled as its path and opened again by the process that unpickles it. While the object exists,
-    no other run removes its folder.
+    A cache on disk is pickled as its path and reopened by the process that unpickles it. While the object exists, no
+    other run removes its folder.
 
     Args:
-        form: settings that determine the samples.
+        sample_format: settings that determine the samples.
         source: the arrays, or the folder that holds them.
     """
 
-    def __init__(self, form: Form, source: Mapping[str, np.ndarray] | Path) -> None:
-        self.form, self.source = form, source
-        held = disk.hold(source) if isinstance(source, Path) else None
-        if held is not None:
-            weakref.finalize(self, os.close, held)
+    def __init__(self, sample_format: SampleFormat, source: Mapping[str, np.ndarray] | Path) -> None:
+        self.sample_format, self.source = sample_format, source
+        lock = disk.lock_shared(source) if isinstance(source, Path) else None
+        if lock is not None:
+            weakref.finalize(self, os.close, lock)
 
     def __reduce__(self) -> tuple:
-        return PixelCache, (self.form, self.source)
+        return PixelCache, (self.sample_format, self.source)
 
     def __len__(self) -> int:
         return len(self.arrays["keys"])
@@ -102,7 +102,7 @@ class PixelCache:
         if not isinstance(self.source, Path):
             return self.source
         # plain arrays, because slicing np.memmap takes several times as long
-        return {name: np.asarray(array) for name, array in disk.mapped(self.source).items()}
+        return {name: np.asarray(array) for name, array in disk.open_arrays(self.source).items()}
 
     @cached_property
     def _starts(self) -> np.ndarray:
@@ -116,10 +116,10 @@ class PixelCache:
         Raises:
             ValueError: the cache lacks an image of the manifest.
         """
-        keys, wanted = self.arrays["keys"], sample_keys(manifest)
+        keys, row_keys = self.arrays["keys"], sample_keys(manifest)
         order = np.argsort(keys)
-        positions = order[np.searchsorted(keys, wanted, sorter=order).clip(max=len(keys) - 1)]
-        if (missing := keys[positions] != wanted).any():
+        positions = order[np.searchsorted(keys, row_keys, sorter=order).clip(max=len(keys) - 1)]
+        if (missing := keys[positions] != row_keys).any():
             raise ValueError(
                 f"{manifest['image_id'].to_numpy()[missing][0]}: not in the pixel cache, which lacks {missing.sum()} "
                 f"of {len(manifest)} images; open the cache with a manifest that contains them"
@@ -128,17 +128,17 @@ class PixelCache:
 
     def image(self, position: int) -> np.ndarray:
         """Return a view of an image, uint8 (H, W, K)."""
-        depth = self.form.depths[0]
+        depth = self.sample_format.depths[0]
         start, height, width = self._place(position)
         values = self.arrays["images"][start * depth : (start + height * width) * depth]
         return values.reshape(height, width, depth)
 
     def truth(self, position: int) -> np.ndarray:
         """Return a view of a ground truth, uint8 (C, H, W) or (H, W); see ``Decoder.truth``."""
-        depth = self.form.depths[1]
+        depth = self.sample_format.depths[1]
         start, height, width = self._place(position)
         values = self.arrays["truth"][start * depth : (start + height * width) * depth]
-        return values.reshape((depth, height, width) if self.form.task == "multilabel" else (height, width))
+        return values.reshape((depth, height, width) if self.sample_format.task == "multilabel" else (height, width))
 
     def points(self, position: int, _: np.ndarray) -> np.ndarray:
         """Return the points of a sample; see ``class_points``."""
@@ -156,32 +156,36 @@ class PixelCache:
             ValueError: the image cannot be read or has changed.
         """
         truth = decoder.truth(row)
-        self.image(position)[:] = decoder.image(row, checked=True)
+        self.image(position)[:] = decoder.image(row, verify=True)
         self.truth(position)[:] = truth
         if "points" in self.arrays:
             points = decoder.points(row, truth)
             self.arrays["points"][position] = -1
             self.arrays["points"][position, : len(points)] = points
 
-    def frozen(self) -> PixelCache:
+    def make_read_only(self) -> PixelCache:
         """Make the arrays read-only, like those on disk, and return self."""
         for array in self.arrays.values():
             array.flags.writeable = False
         return self
 
 
-def allocated(form: Form, keys: np.ndarray, shapes: np.ndarray, allocate: Allocate) -> dict[str, np.ndarray]:
+def allocate_arrays(
+    sample_format: SampleFormat, keys: np.ndarray, shapes: np.ndarray, allocate: Allocate
+) -> dict[str, np.ndarray]:
     """Allocate the arrays for samples with these keys and shapes; ``put`` fills in the pixels."""
     pixels = int(shapes.astype(np.int64).prod(axis=1).sum())
     arrays = {
-        "images": allocate("images", (pixels * form.depths[0],), "u1"),
-        "truth": allocate("truth", (pixels * form.depths[1],), "u1"),
+        "images": allocate("images", (pixels * sample_format.depths[0],), "u1"),
+        "truth": allocate("truth", (pixels * sample_format.depths[1],), "u1"),
         "keys": allocate("keys", keys.shape, keys.dtype.str),
         "shapes": allocate("shapes", shapes.shape, "i4"),
     }
     arrays["keys"][:], arrays["shapes"][:] = keys, shapes
     return arrays | (
-        {"points": allocate("points", (len(keys), POINTS), "i4")} if form.settings.resize_mode == "crop" else {}
+        {"points": allocate("points", (len(keys), POINTS), "i4")}
+        if sample_format.settings.resize_mode == "crop"
+        else {}
     )
 
 
@@ -194,7 +198,7 @@ def sample_keys(manifest: pd.DataFrame) -> np.ndarray:
     return np.array(keys, dtype=f"S{KEY_CHARS}")
 
 
-def cache_key(form: Form, keys: np.ndarray) -> str:
+def cache_key(sample_format: SampleFormat, keys: np.ndarray) -> str:
     """Compute the key of a cache from its form and its samples' sorted keys."""
-    described = json.dumps(form.describe(), sort_keys=True)
-    return hashlib.sha256(described.encode() + keys.tobytes()).hexdigest()
+    description = json.dumps(sample_format.describe(), sort_keys=True)
+    return hashlib.sha256(description.encode() + keys.tobytes()).hexdigest()
