@@ -12,6 +12,7 @@ from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.layouts import coco
 from seg_pipeline.new_data.plan import RAW
 from seg_pipeline.new_data.scanning import scan
+from seg_pipeline.new_data.splits import with_splits
 
 SQUARE = [[1, 1, 5, 1, 5, 4, 1, 4]]  # 4 wide, 3 high
 
@@ -97,7 +98,7 @@ def test_a_file_per_split_gives_one_data_set_with_its_splits(tmp_path, capsys, f
     for folder, file, listed in zip(folders, files, names, strict=True):
         draw(tmp_path, *(f"{folder}/{name}" for name in listed))
         write(tmp_path, file, listed)
-    plan, told, of_rows, of_files = plan_of(tmp_path, group="1")
+    plan, _, of_rows, of_files = plan_of(tmp_path, group="1")
     expected = [f"{folders[0]}/case1_01", f"{folders[0]}/case1_02", f"{folders[0]}/case2_01", f"{folders[1]}/case3_01"]
     assert of_rows == of_files == expected
     splits = loaded(tmp_path, plan.catalog["predefined_splits"])
@@ -105,7 +106,27 @@ def test_a_file_per_split_gives_one_data_set_with_its_splits(tmp_path, capsys, f
     assert plan.split == {"method": "table", "shares": {"train": 0.75, "val": 0.25, "test": 0}}
     groups = loaded(tmp_path, plan.catalog["image_files"])["group"]
     assert sorted(groups) == ["case1", "case1", "case2", "case3"]  # not the folder of the split
-    assert "no test split is given" in told
+
+
+@pytest.mark.parametrize(
+    ("answers", "kept", "told"),
+    [
+        ({}, False, "drawn, with whole groups; not used: that of the annotation files (3 train, 3 val); it divides 3"),
+        ({"splits": "given"}, True, "it divides 3 groups, such as anna, which would leak"),
+        ({"group": "none"}, True, "splits: that of the annotation files (3 train, 3 val)"),
+    ],
+)
+def test_a_split_by_files_that_divides_groups_is_not_kept_unless_asked(tmp_path, capsys, answers, kept, told):
+    for split in ("train", "val"):
+        listed = [f"{name}_{split}.png" for name in ("anna", "ben", "carl")]
+        draw(tmp_path, *(f"images/{name}" for name in listed))
+        write(tmp_path, f"annotations/{split}.json", listed)
+    plan, _, of_rows, of_files = plan_of(tmp_path, **answers)
+    ask = Asker(answers, interactive=False)
+    plan = with_splits(plan, scan(tmp_path), {}, ask)
+    assert told in " ".join(ask.decisions)
+    assert ("predefined_splits" in plan.catalog, plan.split.get("method") == "table") == (kept, kept)
+    assert of_rows == of_files
 
 
 def test_equal_names_in_two_splits_are_different_images(tmp_path, capsys):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from seg_pipeline.new_data.asking import Asker
+from seg_pipeline.new_data.checking import _some_cases
 from seg_pipeline.new_data.layouts import volumes
 from seg_pipeline.new_data.scanning import scan
 from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
@@ -68,6 +69,24 @@ def test_the_decathlons_dataset_json_names_the_classes(tmp_path, capsys):
     plan, _ = plan_of(tmp_path)
     assert plan.classes.values == {"spleen": 1, "other": 2}
     assert len(plan.cases) == 3
+
+
+@pytest.mark.parametrize("nnunet", [False, True])
+def test_the_trial_takes_the_smallest_case_of_three_patients(tmp_path, capsys, nnunet):
+    names = [f"patient{patient}_frame{frame:02d}" for patient in (1, 2, 3, 4) for frame in (1, 9)]
+    write(tmp_path, LABELS, folders=("imagesTr", "labelsTr"), names=names)
+    for name in names:
+        path = tmp_path / "imagesTr" / f"{name}.nii.gz"
+        path.write_bytes(path.read_bytes() + bytes(100 * int(name[7]) + int(name[-1])))
+        if nnunet:
+            path.rename(path.with_name(f"{name}_0000.nii.gz"))
+    if nnunet:
+        content = {"channel_names": {"0": "MR"}, "labels": {"background": 0, "a": 1, "b": 2}, "file_ending": ".nii.gz"}
+        (tmp_path / "dataset.json").write_text(json.dumps(content))
+    plan, _ = plan_of(tmp_path)
+    _some_cases(plan, tmp_path / "trial")
+    linked = sorted(path.name for path in (tmp_path / "trial").rglob("*frame*") if path.parent.name == "labelsTr")
+    assert linked == [f"patient{patient}_frame01.nii.gz" for patient in (1, 2, 3)]
 
 
 @pytest.mark.parametrize(("declared", "values"), [({"vessel": 1}, {"vessel": 255}), ({"vessel": 255}, None)])

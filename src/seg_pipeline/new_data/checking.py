@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from kedro.io import DataCatalog, MemoryDataset
 from kedro.runner import SequentialRunner
 
 from seg_pipeline.new_data.fitting import look
+from seg_pipeline.new_data.plan import Plan
 from seg_pipeline.segmentation.export.quiet import errors_only
 from seg_pipeline.segmentation.manifest.table_forms import read_form
 from seg_pipeline.segmentation.storage.atomic import ScratchFolder
@@ -25,13 +27,13 @@ FEW_IMAGE_RULES = ("class_missing_from_split", "fewer_folds")
 """Findings that are expected with so few images."""
 
 
-def check(env: str, project: Path, conf: Path, cases: list[list[Path]], raw_root: Path) -> dict[str, Any]:
+def check(env: str, project: Path, conf: Path, plan: Plan) -> dict[str, Any]:
     """Number of images and groups that data_processing was run on, the manifest, the findings; and a sample sheet and
     ``fitting.Facts`` if an image is usable."""
     with ScratchFolder() as folder:
         params = {"data_root": folder}
-        if cases:
-            params["raw_root"] = str(_some_cases(cases, raw_root, Path(folder) / "raw"))
+        if plan.cases:
+            params["raw_root"] = str(_some_cases(plan, Path(folder) / "raw"))
         bootstrap_project(project)
         with KedroSession.create(project, env=env, conf_source=str(conf), runtime_params=params) as session:
             assert isinstance(session, KedroSession)
@@ -58,12 +60,15 @@ def _sheet(manifest: pd.DataFrame) -> bytes:
     return file.getvalue()
 
 
-def _some_cases(cases: list[list[Path]], raw_root: Path, trial: Path) -> Path:
-    """A folder with links to the smallest volumes of ``GROUPS`` cases and to dataset.json."""
-    smallest = sorted(cases, key=lambda files: sum(path.stat().st_size for path in files))[:GROUPS]
-    others = list(raw_root.glob("dataset.json"))
-    for path in [*(path for files in smallest for path in files), *others]:
-        target = trial / Path(os.path.relpath(path.absolute(), raw_root.absolute()))
+def _some_cases(plan: Plan, trial: Path) -> Path:
+    """A folder with links to the smallest volumes of ``GROUPS`` groups and to dataset.json."""
+    smallest: dict[str, list[Path]] = {}
+    pairs = zip(plan.groups, plan.cases, strict=True)
+    for group, files in sorted(pairs, key=lambda one: sum(path.stat().st_size for path in one[1])):
+        smallest.setdefault(group, files)
+    others = list(plan.raw_root.glob("dataset.json"))
+    for path in [*chain(*islice(smallest.values(), GROUPS)), *others]:
+        target = trial / Path(os.path.relpath(path.absolute(), plan.raw_root.absolute()))
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             _link(path.absolute(), target)

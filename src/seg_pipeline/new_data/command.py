@@ -150,7 +150,7 @@ def _tried(options: argparse.Namespace, plan: Plan) -> Facts:
 
     tell("\nTrying data_processing on some of the images ...")
     try:
-        result = check(options.name, Path.cwd(), options.conf.absolute(), plan.cases, plan.raw_root)
+        result = check(options.name, Path.cwd(), options.conf.absolute(), plan)
     except (DatasetError, ValueError, RuntimeError) as error:
         if (text := text_for_user(error)) is None:
             raise

@@ -44,10 +44,12 @@ class Plan:
     """Image files, to measure their sizes; empty for volumes."""
     cases: list[list[Path]] = field(default_factory=list)
     """Files per case of volumes; the check uses a few cases."""
+    groups: list[str] = field(default_factory=list)
+    """Group of each case."""
     annotated: frozenset[str] | None = None
     """Ids of the images with a row; None: all."""
     splits: dict[str, str] | None = None
-    """Split of each image, if the data gives it."""
+    """Split of each image, if the data gives it; `splits.csv` holds it unless the catalog has `predefined_splits`."""
     split: dict[str, Any] = field(default_factory=dict)
     """`data_processing.split`, where the data says more than the defaults."""
 

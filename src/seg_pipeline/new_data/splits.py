@@ -17,15 +17,17 @@ ORDER = ("train", "val", "test")
 def with_splits(plan: Plan, contents: Contents, tables: dict[str, Table], ask: Asker) -> Plan:
     """The plan with the split that the data gives, if it is one and the user wants it."""
     entry = plan.catalog["image_files"]
-    if not plan.pictures or plan.split or "glob" not in entry:
+    if not plan.pictures or "glob" not in entry:
         return plan
     folder = plan.raw_root / entry["filepath"].removeprefix(RAW).lstrip("/")
     files = index_files(folder, glob=entry["glob"], pattern=entry["pattern"], columns=entry.get("columns"))
     files = files.dropna(subset="image_id").drop_duplicates("image_id")
-    if plan.annotated is not None:
-        files = files[files["image_id"].isin(list(plan.annotated))]
+    wanted = plan.annotated if plan.splits is None else plan.splits
+    if wanted is not None:
+        files = files[files["image_id"].isin(list(wanted))]
     group = files.get("group", files["image_id"]).fillna(files["image_id"])
-    for source, given in _sources(files, contents, tables):
+    by_files = [("the annotation files", plan.splits)] if plan.splits else []
+    for source, given in by_files or _sources(files, contents, tables):
         split = files["image_id"].map(given)
         names = [one for one in ORDER if (split == one).any()]
         if split.isna().any() or len(names) < 2 or names[0] != "train":
@@ -46,8 +48,11 @@ def with_splits(plan: Plan, contents: Contents, tables: dict[str, Table], ask: A
                 ask.decide(
                     "no test split is given, so validation images are scored (too well); --splits draw draws all three"
                 )
-            return replace(plan, splits={one: given[one] for one in files["image_id"]}, split={"method": "table"})
+            kept = {one: given[one] for one in files["image_id"]}
+            return replace(plan, splits=kept, split=plan.split or {"method": "table"})
         break
+    catalog = {name: one for name, one in plan.catalog.items() if name != "predefined_splits"}
+    plan = replace(plan, catalog=catalog, splits=None, split={})
     if group.nunique() == 2:
         ask.decide("splits: two groups give train and val, and no test split; --group none draws single images")
         return replace(plan, split={"shares": {"train": 0.7, "val": 0.3, "test": 0.0}})

@@ -117,7 +117,7 @@ def write(folder: Path, plan: Plan, settings: dict[str, Any], decisions: list[st
     values = _escaped(parameters(plan, settings))
     entries = {name: {**_escaped(entry), "metadata": _metadata(entry)} for name, entry in plan.catalog.items()}
     texts = {}
-    if plan.splits:
+    if plan.splits and "predefined_splits" not in entries:
         table = pd.DataFrame(plan.splits.items(), columns=["image_id", "split"])
         texts["splits.csv"] = table.to_csv(index=False, lineterminator="\n")
         place = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder

@@ -67,15 +67,16 @@ def read(contents: Contents, files: dict[str, str], ask: Asker) -> Plan:
     paths, classes = described(contents, table, root, shown, ask)
     pictures = [path.relative_to(contents.root).as_posix() for path in paths.values()]
     catalog = {"raw_metadata": _entry(files, folders), "mask_files": NO_MASK_FILES}
-    split: dict = {}
+    given = shares = None
     if "" in files:
         whole = any("/" in image_id for image_id in paths)
         catalog["image_files"] = index_of(pictures, root, ask, whole=whole, others=[])
     else:
         catalog["image_files"] = _index_of_splits(contents, pictures, set(folders.values()), ask)
         catalog["predefined_splits"] = {**catalog["raw_metadata"], "part": "splits"}
-        split = _split(tables, ask)
-    return Plan(contents.root, catalog, classes, ANNOTATIONS, list(paths.values()), split=split)
+        given = {name: split for split, one in tables.items() for name in one["image_id"].dropna()}
+        shares = {"method": "table", "shares": _shares(given)}
+    return Plan(contents.root, catalog, classes, ANNOTATIONS, list(paths.values()), splits=given, split=shares or {})
 
 
 def described(
@@ -123,17 +124,11 @@ def _entry(files: dict[str, str], folders: dict[str, str]) -> Entry:
     return {**entry, "filepath": f"{RAW}/{files['']}", "images": up + folders[""] or "."}
 
 
-def _split(tables: dict[str, pd.DataFrame], ask: Asker) -> dict:
-    """Parameters of the given split; a share of 0 where a split has no file."""
-    numbers = {split: table["image_id"].nunique() for split, table in tables.items()}
-    ask.decide(f"split: as the files say, {', '.join(f'{number} {split}' for split, number in numbers.items())} images")
-    if "test" not in numbers:
-        ask.decide(
-            "no test split is given, so validation images are scored (too well); `split.method: draw` draws all three"
-        )
-    total = sum(numbers.values())
-    shares = {split: round(numbers.get(split, 0) / total, 4) for split in ("val", "test")}
-    return {"method": "table", "shares": {"train": round(1 - sum(shares.values()), 4), **shares}}
+def _shares(given: dict[str, str]) -> dict[str, float]:
+    """Shares of the splits; 0 where a split has no file."""
+    numbers = Counter(given.values())
+    shares = {split: round(numbers[split] / len(given), 4) for split in ("val", "test")}
+    return {"train": round(1 - sum(shares.values()), 4), **shares}
 
 
 def _tell_faults(table: pd.DataFrame, paths: dict[str, Path], ask: Asker) -> None:

@@ -60,17 +60,19 @@ def read_nnunet_raw(contents: Contents, file: str, ask: Asker) -> Plan:
     ask.decide(f"{file}: nnU-Net, {len(cases)} cases, classes {', '.join(wanted)}")
     ask.decide("task: " + ("multilabel, as labels belong to several regions" if shared else _one_label(wanted)))
     values_in_files = _other_values([case for case in cases if not case.problem], labels, ask)
+    names = _case_pattern([case.name for case in cases], ask).replace("(?P<series>", "(?:")
     entry = {
         "type": "seg_pipeline.datasets.volumes.NnunetDataset",
         "filepath": RAW,
         **({"values": values_in_files} if values_in_files else {}),
-        "cases": _case_pattern([case.name for case in cases], ask).replace("(?P<series>", "(?:"),
+        "cases": names,
         "channels": channels,
         "slices": _slices(cases, ask),
     }
     task: Task = "multilabel" if shared or len(wanted) == 1 else "multiclass"
     classes = Classes(wanted, task, ignore=["ignore"] if ignored else [])
-    return _plan(root, entry, classes, cases, {"multiple_masks": "merge"})
+    grouped, _ = read_nnunet(root, channels=channels, names=names)
+    return _plan(root, entry, classes, grouped, {"multiple_masks": "merge"})
 
 
 def _other_values(cases: list[Case], labels: dict[str, list[int]], ask: Asker) -> dict[str, int]:
@@ -322,5 +324,6 @@ def _plan(root: Path, entry: Entry, classes: Classes, cases: list[Case], annotat
         "image_files": {**entry, "part": "images"},
         "mask_files": NO_MASK_FILES,
     }
-    files = [[*case.images, case.labels] for case in cases if case.labels and not case.problem]
-    return Plan(root, catalog, classes, annotations, [], files)
+    whole = [case for case in cases if case.labels and not case.problem]
+    files = [[*case.images, case.labels] for case in whole if case.labels]
+    return Plan(root, catalog, classes, annotations, [], files, [case.group or case.name for case in whole])
