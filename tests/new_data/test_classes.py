@@ -1,7 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 
-from seg_pipeline.new_data.classes import number_objects
+from seg_pipeline.new_data.asking import Asker
+from seg_pipeline.new_data.classes import from_pixels, number_objects, only
+from seg_pipeline.new_data.plan import Classes
 
 
 def drawn(numbers, pieces=1):
@@ -27,3 +30,28 @@ def drawn(numbers, pieces=1):
 )
 def test_values_that_number_objects(masks, expected):
     assert number_objects(masks) is expected
+
+
+@pytest.mark.parametrize(
+    ("wanted", "unlabelled", "expected"),
+    [
+        ("1=pet,3=border", None, (["pet", "border"], "background", [2])),  # not ignored: a model would never see it
+        ("1=pet,3=border", "ignore", (["pet", "border"], "ignore", [2])),
+        ("1=pet", None, (["pet"], "background", [2, 3])),
+        ("1=pet,2=rest,3=border", None, (["pet", "rest", "border"], "ignore", [])),
+    ],
+)
+def test_a_class_that_is_left_out_is_background(wanted, unlabelled, expected):
+    classes = Classes({"class_1": 1, "class_2": 2, "class_3": 3}, "multiclass", "ignore")
+    kept = only(classes, wanted, indexed=True, unlabelled=unlabelled)
+    assert (list(kept.values), kept.unlabelled_pixels, kept.background) == expected
+
+
+def test_a_background_that_has_a_value_is_told(tmp_path, capsys):
+    mask = np.full((20, 30), 2, np.uint8)
+    mask[5:12, 8:20], mask[6:11, 9:19] = 3, 1
+    cv2.imwrite(str(tmp_path / "a.png"), mask)
+    ask = Asker({}, interactive=False)
+    assert list(from_pixels([tmp_path / "a.png"], {}, ask, alone="foreground").values.values()) == [1, 2, 3]
+    told = "class_2 covers most pixels and most of the images' edges: if it is the background, which would raise the "
+    assert f"{told}mean score, leave it out with --classes class_1,class_3" in ask.decisions

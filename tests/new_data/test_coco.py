@@ -125,6 +125,8 @@ def test_a_split_by_files_that_divides_groups_is_not_kept_unless_asked(tmp_path,
     ask = Asker(answers, interactive=False)
     plan = with_splits(plan, scan(tmp_path), {}, ask)
     assert told in " ".join(ask.decisions)
+    groups = loaded(tmp_path, plan.catalog["image_files"]).get("group")
+    assert groups is None if kept else sorted(groups) == ["anna", "anna", "ben", "ben", "carl", "carl"]
     assert ("predefined_splits" in plan.catalog, plan.split.get("method") == "table") == (kept, kept)
     assert of_rows == of_files
 

@@ -146,6 +146,17 @@ def test_images_that_would_shrink_too_much_are_cut_into_windows():
     assert "input" not in chosen(facts._replace(smallest_object=80))["training"]
 
 
+def test_slices_of_volumes_get_an_input_of_their_size():
+    training = {"input": {"resize_mode": "pad"}}
+    facts = PLAIN._replace(height=250, width=216, smallest_object=None)
+    assert chosen(facts, training=training)["training"]["input"] == {"size": [256, 224]}
+    large = facts._replace(height=512, width=400)
+    assert chosen(large, training=training)["training"]["input"] == {"size": [256, 224]}
+    small = large._replace(smallest_object=30)  # 7.5 pixels at 256 x 200
+    windows = {"size": [256, 256], "resize_mode": "crop", "scale": 0.91, "zoom": 1.5}
+    assert chosen(small, training=training)["training"]["input"] == windows
+
+
 @pytest.mark.parametrize(
     ("number", "size", "fit"),
     [

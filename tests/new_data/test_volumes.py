@@ -10,6 +10,8 @@ import pytest
 
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.checking import _some_cases
+from seg_pipeline.new_data.command import num_images
+from seg_pipeline.new_data.fitting import Facts
 from seg_pipeline.new_data.layouts import volumes
 from seg_pipeline.new_data.scanning import scan
 from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
@@ -87,6 +89,8 @@ def test_the_trial_takes_the_smallest_case_of_three_patients(tmp_path, capsys, n
     _some_cases(plan, tmp_path / "trial")
     linked = sorted(path.name for path in (tmp_path / "trial").rglob("*frame*") if path.parent.name == "labelsTr")
     assert linked == [f"patient{patient}_frame01.nii.gz" for patient in (1, 2, 3)]
+    facts = Facts({}, None, 0, 0, groups=3, colour=False)
+    assert num_images(plan, facts, listed=7) == 19  # slices of 8 cases, with 7 in three of them
 
 
 @pytest.mark.parametrize(("declared", "values"), [({"vessel": 1}, {"vessel": 255}), ({"vessel": 255}, None)])

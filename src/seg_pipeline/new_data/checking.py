@@ -40,12 +40,12 @@ def check(env: str, project: Path, conf: Path, plan: Plan) -> dict[str, Any]:
             catalog = session.load_context().catalog
             assert isinstance(catalog, DataCatalog)
             with errors_only("kedro", "kedro.io.data_catalog", "seg_pipeline"):  # the summary reports what matters
-                images, groups = _trim(catalog)
+                images, groups, listed = _trim(catalog)
                 SequentialRunner().run(pipelines["data_processing"], catalog)
             findings = catalog["findings"].load()
             told = findings[~findings["rule"].isin(FEW_IMAGE_RULES)]
             manifest = catalog["manifest"].load()
-            found = {"images": images, "groups": groups, "manifest": manifest, "findings": told}
+            found = {"images": images, "groups": groups, "listed": listed, "manifest": manifest, "findings": told}
             if len(manifest):  # now: slices of volumes are in the temporary folder
                 found |= {"sheet": _sheet(manifest), "facts": look(manifest)}
             return found
@@ -82,8 +82,8 @@ def _link(path: Path, target: Path) -> None:
         shutil.copyfile(path, target)
 
 
-def _trim(catalog: DataCatalog) -> tuple[int, int]:
-    """Keep about ``IMAGES`` images in the catalog's tables; return their number and that of their groups."""
+def _trim(catalog: DataCatalog) -> tuple[int, int, int]:
+    """Keep about ``IMAGES`` images in the catalog's tables; return the numbers of them, of their groups and of all."""
     tables = {name: catalog[name].load() for name in ("raw_metadata", "image_files", "mask_files")}
     given = catalog["params:data_processing"].load()
     form = read_form(
@@ -112,7 +112,8 @@ def _trim(catalog: DataCatalog) -> tuple[int, int]:
     for name, table in trimmed.items():
         catalog[name] = MemoryDataset(table.reset_index(drop=True))
     files = trimmed["image_files"].dropna(subset="image_id")
-    return len(files), (files["group"] if "group" in files else files["image_id"]).nunique()
+    groups = (files["group"] if "group" in files else files["image_id"]).nunique()
+    return len(files), groups, len(tables["image_files"])
 
 
 def _of(files: pd.DataFrame, column: str, kept: set[str]) -> pd.DataFrame:

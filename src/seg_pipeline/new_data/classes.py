@@ -45,10 +45,13 @@ INVENTED = re.compile(r"(class|colour|label)_\w+|foreground|object")
 """Names that new-data gives to classes that have none."""
 
 
-def only(classes: Classes, wanted: str | None, *, indexed: bool) -> Classes:
-    """The classes named in ``wanted``, separated by commas; pixels of others in an indexed mask are background.
+def only(classes: Classes, wanted: str | None, *, indexed: bool, unlabelled: str | None = None) -> Classes:
+    """The classes named in ``wanted``, separated by commas; pixels of others are background.
 
     "class_1=liver" or "1=liver" gives the class of that name or value another name.
+
+    Args:
+        unlabelled: what the user wants of pixels without a class.
     """
     if not wanted:
         return classes
@@ -65,7 +68,8 @@ def only(classes: Classes, wanted: str | None, *, indexed: bool) -> Classes:
     names = [one[1] if one[1:] else known[one[0]] for one in pairs]
     others = [value for name, value in classes.values.items() if name not in names] if indexed else []
     task: Task = "multilabel" if len(names) == 1 else classes.task
-    rest: Literal["background", "ignore"] = "background" if len(names) == 1 else classes.unlabelled_pixels
+    left_out = not unlabelled and len(names) < len(classes.values)
+    rest: Literal["background", "ignore"] = "background" if left_out or len(names) == 1 else classes.unlabelled_pixels
     kept = {name: classes.values[name] for name in names}
     return replace(classes, values=kept, task=task, unlabelled_pixels=rest, background=classes.background + others)
 
@@ -262,13 +266,17 @@ def from_pixels(paths: list[Path], known: dict[str, str], ask: Asker, *, alone: 
     classes = {names[value]: as_declared(value, colours) for value in wanted}
     shown = ", ".join(f"{value} {name}" for name, value in list(classes.items())[:20])
     more = f" and {len(classes) - 20} more" if classes.keys() - list(classes)[:20] else ""
-    outside = [value for value in wanted[-1:] if black and _surrounds(paths, value, colours)]
-    if outside and not colours:
+    outside = [value for value in (wanted[-1:] if black else wanted) if _surrounds(paths, value, colours)]
+    if outside and not black and len(classes) > 1:
+        others = ",".join(name for value, name in names.items() if value != outside[0])
+        ask.decide(f"{names[outside[0]]} covers most pixels and most of the images' edges: if it is the background, "
+                   f"which would raise the mean score, leave it out with --classes {others}")  # fmt: skip
+    elif outside and black and not colours:
         ask.decide(f"{outside[0]} covers most pixels and most of the images' edges: if {black[0]} is an object and not "
                    "the background, add --classes 0=NAME with the other classes")  # fmt: skip
     ask.decide(f"classes: {shown}{more} ({'colours' if colours else 'pixel values'} of {len(evenly(paths))} masks)")
-    others = {"background": black, "unknown (ignored)": void}
-    if told := [f"{[as_declared(one, colours) for one in some]} {what}" for what, some in others.items() if some]:
+    rest = {"background": black, "unknown (ignored)": void}
+    if told := [f"{[as_declared(one, colours) for one in some]} {what}" for what, some in rest.items() if some]:
         ask.decide(f"not a class: {', '.join(told)}")
     return Classes(
         classes,

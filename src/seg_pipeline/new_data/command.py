@@ -82,15 +82,21 @@ def _make(options: argparse.Namespace) -> int:
     tell(f"Wrote {target}/{', '.join(files[:-1])} and {files[-1]}.")
     if options.no_check:
         return 0
-    facts = _tried(options, plan)
+    facts, listed = _tried(options, plan)
     tell("\nSettings that fit these images:")
-    num_images = len(plan.pictures if plan.annotated is None else plan.annotated)
     settings: dict[str, Any] = {"training": training}
-    for changes, reason in fitted(training, facts, list(plan.classes.values), num_images):
+    for changes, reason in fitted(training, facts, list(plan.classes.values), num_images(plan, facts, listed)):
         ask.decide(reason)
         settings = merged(settings, changes)
     write(target, plan, settings, ask.decisions, overwrite=True)
     return _told(options)
+
+
+def num_images(plan: Plan, facts: Facts, listed: int) -> int:
+    """Number of annotated images; of volumes, as many slices per case as the trial ``listed`` for one per group."""
+    if plan.cases:
+        return round(listed * len(plan.cases) / facts.groups)
+    return len(plan.pictures if plan.annotated is None else plan.annotated)
 
 
 def choose(contents: Contents, ask: Asker) -> Plan:
@@ -112,7 +118,8 @@ def choose(contents: Contents, ask: Asker) -> Plan:
             if others := ", ".join(f"{one.name} ({one.about})" for one in found if one is not layout):
                 ask.decide(f"also found, but not used (choose with --layout): {others}")
             indexed = plan.annotations["mask_format"] == "indexed"
-            chosen = named(only(plan.classes, ask.given.get("classes"), indexed=indexed), ask)
+            wanted, unlabelled = ask.given.get("classes"), ask.given.get("unlabelled_pixels")
+            chosen = named(only(plan.classes, wanted, indexed=indexed, unlabelled=unlabelled), ask)
             if given := [f"{value} {one}" for one, value in chosen.values.items() if one not in plan.classes.values]:
                 ask.decide(f"named: {', '.join(given)}")
             plan = replace(plan, classes=chosen)
@@ -142,7 +149,8 @@ def unknown(contents: Contents, reasons: list[str]) -> str:
     )
 
 
-def _tried(options: argparse.Namespace, plan: Plan) -> Facts:
+def _tried(options: argparse.Namespace, plan: Plan) -> tuple[Facts, int]:
+    """Facts of the images tried, and how many images there are: of volumes, the slices of one case per group."""
     from kedro.io import DatasetError
 
     from seg_pipeline.hooks.errors import text_for_user  # these import Kedro, which only the check needs
@@ -163,7 +171,7 @@ def _tried(options: argparse.Namespace, plan: Plan) -> Facts:
     picture = _picture(options)
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.write_bytes(result["sheet"])
-    return result["facts"]
+    return result["facts"], result["listed"]
 
 
 def _picture(options: argparse.Namespace) -> Path:

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from seg_pipeline.new_data.writing import padded_size
 from seg_pipeline.segmentation.images.decoding import read_image
 from seg_pipeline.segmentation.manifest.table import OBJECT_MAP, class_names, read_masks
 from seg_pipeline.segmentation.objects.label_maps import decode_labels
@@ -150,6 +151,11 @@ def fitted(training: dict[str, Any], facts: Facts, classes: list[str], num_image
         training: settings so far, with ``input``.
         num_images: images of the whole data set; 0 if unknown.
     """
+    if "size" not in training["input"]:
+        size = padded_size(facts.height, facts.width)
+        training = merged(training, {"input": {"size": size}})
+        told = f"network input: {size[0]} x {size[1]} (pad), for slices of {facts.height} x {facts.width} (median)"
+        yield {"training": {"input": {"size": size}}}, told
     scale = _scale_for_objects(training["input"], facts)
     if scale:
         yield {"training": scale[0]}, scale[1]

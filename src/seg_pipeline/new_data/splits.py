@@ -7,7 +7,7 @@ import pandas as pd
 
 from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.layouts.table_files import Table
-from seg_pipeline.new_data.plan import RAW, Plan
+from seg_pipeline.new_data.plan import RAW, Entry, Plan
 from seg_pipeline.new_data.scanning import SPLIT_WORDS, Contents, base, stem
 from seg_pipeline.segmentation.manifest.files import index_files
 
@@ -48,8 +48,12 @@ def with_splits(plan: Plan, contents: Contents, tables: dict[str, Table], ask: A
                 ask.decide(
                     "no test split is given, so validation images are scored (too well); --splits draw draws all three"
                 )
+            catalog = plan.catalog
+            if len(twice):
+                ask.decide("each image is its own group, as the split that you chose divides the groups")
+                catalog = {**catalog, "image_files": _without_groups(entry)}
             kept = {one: given[one] for one in files["image_id"]}
-            return replace(plan, splits=kept, split=plan.split or {"method": "table"})
+            return replace(plan, catalog=catalog, splits=kept, split=plan.split or {"method": "table"})
         break
     catalog = {name: one for name, one in plan.catalog.items() if name != "predefined_splits"}
     plan = replace(plan, catalog=catalog, splits=None, split={})
@@ -57,6 +61,12 @@ def with_splits(plan: Plan, contents: Contents, tables: dict[str, Table], ask: A
         ask.decide("splits: two groups give train and val, and no test split; --group none draws single images")
         return replace(plan, split={"shares": {"train": 0.7, "val": 0.3, "test": 0.0}})
     return plan
+
+
+def _without_groups(entry: Entry) -> Entry:
+    pattern = entry["pattern"].replace("(?P<group>", "(?:").replace("(?P<series>", "(?:")
+    columns = {name: one for name, one in entry.get("columns", {}).items() if name not in ("group", "series")}
+    return {**entry, "pattern": pattern, **({"columns": columns} if columns else {})}
 
 
 def _sources(files: pd.DataFrame, contents: Contents, tables: dict[str, Table]) -> Iterator[tuple[str, dict[str, str]]]:

@@ -31,8 +31,7 @@ MANY = 5000
 def training_input(pictures: list[Path], ask: Asker) -> dict[str, Any]:
     """Training parameters for the sizes and the most frequent kind of pixels of the images."""
     if not pictures:
-        ask.decide("network input: 128 x 128 (pad), for slices of volumes")
-        return {"input": {"resize_mode": "pad"}}
+        return {"input": {"resize_mode": "pad"}}  # of volumes; the trial cuts slices, which tell the size
     looked = {path: image for path in evenly(pictures, 20) if (image := _readable(path)) is not None}
     if not looked:
         raise ValueError(f"{pictures[0].parent}: none of the sampled images can be read")
@@ -78,7 +77,13 @@ def whole_input(heights: Sequence[int], widths: Sequence[int]) -> tuple[list[int
     if kept:
         best = min(kept, key=lambda one: abs(np.log(one[0] * one[1] / (height * width * scale**2))))
         return list(best), "resize"
-    return [max(32, int(np.ceil(side * scale / 32)) * 32) for side in (height, width)], "pad"
+    return padded_size(height, width), "pad"
+
+
+def padded_size(height: float, width: float) -> list[int]:
+    """Input size in multiples of 32 that holds a whole image, scaled down to at most ``WINDOW`` pixels."""
+    scale = min(1.0, WINDOW / max(height, width))
+    return [max(32, int(np.ceil(side * scale / 32)) * 32) for side in (height, width)]
 
 
 def parameters(plan: Plan, settings: dict[str, Any]) -> dict[str, Any]:
