@@ -14,6 +14,7 @@ from seg_pipeline.new_data.command import num_images
 from seg_pipeline.new_data.fitting import Facts
 from seg_pipeline.new_data.layouts import volumes
 from seg_pipeline.new_data.scanning import scan
+from seg_pipeline.segmentation.formats.volume_cases import find_cases
 from seg_pipeline.segmentation.formats.volumes import Case, Cutting, index_volumes
 from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
@@ -153,6 +154,28 @@ def test_intensities_are_no_labels(tmp_path, capsys):
     write(tmp_path, np.arange(1331, dtype=np.int16).reshape(11, 11, 11))
     with pytest.raises(ValueError, match=r"p0\.nii\.gz: the sampled volumes hold 1330 values: intensities, or numbers"):
         plan_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "told"),
+    [
+        ("P{p}/scan{s}.nii", "P{p}/scan{s}_seg.nii", "groups: 3, by the cases' names"),
+        ("P{p}/s{s}/ct.nii", "P{p}/s{s}/label.nii", "groups: 3, by the cases' names"),
+        ("images/P{p}/vol{n}.nii", "labels/vol{n}.nii", "groups: 3, by the folders of the cases, such as P1"),
+        ("P{p}/volume-{n}.nii", "P{p}/segmentation-{n}.nii", "groups: 3, by the folders of the cases, such as P1"),
+        ("site{s}/v{n}.nii", "site{s}/v{n}_seg.nii", "groups: each of the 6 cases is one"),
+    ],
+)
+def test_scans_of_a_patient_are_one_group(tmp_path, capsys, image, label, told):
+    numbers = [{"p": patient, "s": scan, "n": 2 * patient + scan} for patient in (1, 2, 3) for scan in (0, 1)]
+    save_all(tmp_path, [one.format(**each) for one in (image, label) for each in numbers])
+    plan, said = plan_of(tmp_path, group=None)
+    assert told in said
+    entry = plan.catalog["image_files"]
+    found = find_cases(tmp_path, images=entry["images"], labels=entry["labels"])
+    assert [case.problem for case in found] == [None] * 6
+    if "3" in told:
+        assert [case.group for case in found] == ["P1", "P1", "P2", "P2", "P3", "P3"]
 
 
 def test_endings_may_be_in_upper_case(tmp_path, capsys):

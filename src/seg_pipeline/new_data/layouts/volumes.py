@@ -12,6 +12,7 @@ from seg_pipeline.new_data.asking import Asker
 from seg_pipeline.new_data.classes import evenly
 from seg_pipeline.new_data.plan import DATA, NO_MASK_FILES, RAW, Classes, Entry, Plan, Value
 from seg_pipeline.new_data.scanning import (
+    SPLIT_WORDS,
     Contents,
     common_end,
     common_folder,
@@ -40,6 +41,9 @@ MANY_OBJECTS = 5
 """Only labels up to this number or above can be numbers of objects."""
 MOST_LABELS = 1000
 """Brain atlases have some hundred labels; more values are intensities."""
+LEAST_PATIENTS = 3
+MOST_SCANS = 12
+"""Fewer folders, or more volumes per folder, are sites or kinds of disease rather than patients."""
 AIR = -500
 """Hounsfield units below which a volume is taken for CT."""
 
@@ -60,7 +64,7 @@ def read_nnunet_raw(contents: Contents, file: str, ask: Asker) -> Plan:
     ask.decide(f"{file}: nnU-Net, {len(cases)} cases, classes {', '.join(wanted)}")
     ask.decide("task: " + ("multilabel, as labels belong to several regions" if shared else _one_label(wanted)))
     values_in_files = _other_values([case for case in cases if not case.problem], labels, ask)
-    names = _case_pattern([case.name for case in cases], ask).replace("(?P<series>", "(?:")
+    names = _case_pattern([case.name for case in cases], [], ask).replace("(?P<series>", "(?:")
     entry = {
         "type": "seg_pipeline.datasets.volumes.NnunetDataset",
         "filepath": RAW,
@@ -137,12 +141,13 @@ def plan_of_pairs(
     for file in (*images[:1], *labels[:1]):
         if package := needs_package(contents.root / file):
             raise ValueError(f"reading {file} needs {package}; install it with `pip install 'seg_pipeline[medical]'`")
-    names = [match["series"] for file in images if (match := re.fullmatch(of_images["pattern"], file))]
-    nested = _case_pattern(names, ask)
-    of_images = {
-        **of_images,
-        "pattern": of_images["pattern"].replace("(?P<series>[^/]+)", f"(?P<series>{nested})"),
-    }
+    matches = [match for file in images if (match := re.fullmatch(of_images["pattern"], file))]
+    wanted = not ask.given.get("group")
+    told = [match["group"] for match in matches if wanted and "group" in match.groupdict()]
+    nested = _case_pattern([match["series"] for match in matches], told, ask)
+    known_group = "(?P<group>" in nested or not told
+    pattern = of_images["pattern"].replace("(?P<group>", "(?:") if known_group else of_images["pattern"]
+    of_images = {**of_images, "pattern": re.sub(r"\(\?P<series>[^)]*\)", lambda _: f"(?P<series>{nested})", pattern)}
     whole = [case for case in find_cases(contents.root, images=of_images, labels=of_labels) if not case.problem]
     if not whole:
         return None
@@ -198,19 +203,26 @@ def _are_objects(ask: Asker) -> bool:
 
 
 def case_pattern(files: list[str], others: list[str]) -> dict[str, str] | None:
-    """Glob and pattern whose group ``series`` names the case: the part of the path that differs in each file."""
+    """Glob and pattern whose group ``series`` names the case: the part of the path that differs in each file, or the
+    adjacent parts that do together. The group ``group`` is a folder above it that may be the patient."""
     rows, other_rows = ([stem(file).split("/") for file in some] for some in (files, others))
     if not files or len({len(row) for row in rows}) > 1:
         return None
-    differing = [at for at in range(len(rows[0])) if len({row[at] for row in rows}) == len(rows)]
-    if not differing:
+    if (span := _span(rows)) is None:
         return None
+    last, patient = len(rows[0]) - 1, _patient(rows, span[0])
     names, others_names = ([row[-1] for row in some] for some in (rows, other_rows))
     ends = [(_common_start(some), common_end(some)) for some in (names, others_names)]
     start, end = ("" if ours == theirs else ours for ours, theirs in zip(*ends, strict=True))
+    if start and span[1] == last > span[0]:
+        return None  # it would be a part of the case's name
     own = [literal(start), literal(end)]
-    texts = [_part([row[at] for row in rows], own if at == len(rows[0]) - 1 else ["", ""], at == differing[0])
-             for at in range(len(rows[0]))]  # fmt: skip
+    texts = [_part([row[at] for row in rows], own if at == last else ["", ""]) for at in range(last + 1)]
+    if patient is not None:
+        texts[patient] = "(?P<group>[^/]+)"
+    case = "/".join(["[^/]+"] * (span[1] - span[0] + 1))
+    around = own if span[1] == last else ["", ""]
+    texts[span[0] : span[1] + 1] = [f"{around[0]}(?P<series>{case}){around[1]}"]
     folder = common_folder(files)
     glob = (f"{folder}/" if folder else "") + glob_of(files, folder, others)
     if start and "*" in (name := glob.rpartition("/")[2]):
@@ -228,26 +240,45 @@ def _common_start(names: list[str]) -> str:
     return common_end([name[::-1] for name in names])[::-1]
 
 
-def _part(texts: list[str], own: list[str], is_case: bool) -> str:
-    """Pattern of one part of the paths: the case between what is common to the names, or its text if that is the same
-    everywhere."""
-    if is_case:
-        return f"{own[0]}(?P<series>[^/]+){own[1]}"
+def _span(rows: list[list[str]]) -> tuple[int, int] | None:
+    """First and last of the fewest adjacent parts that differ in each path together."""
+    for length in range(1, len(rows[0]) + 1):
+        for first in range(len(rows[0]) - length + 1):
+            if len({tuple(row[first : first + length]) for row in rows}) == len(rows):
+                return first, first + length - 1
+    return None
+
+
+def _patient(rows: list[list[str]], before: int) -> int | None:
+    """The first part before another that may be the patient."""
+    for at in range(before):
+        found = {row[at] for row in rows}
+        split = {*map(str.lower, found)} <= {*SPLIT_WORDS}
+        if LEAST_PATIENTS <= len(found) < len(rows) <= MOST_SCANS * len(found) and not split:
+            return at
+    return None
+
+
+def _part(texts: list[str], own: list[str]) -> str:
+    """Pattern of one part of the paths: its text where that is always the same, else what is common to the names."""
     return literal(texts[0]) if len(set(texts)) == 1 else f"{own[0]}[^/]+{own[1]}"
 
 
-def _case_pattern(names: list[str], ask: Asker) -> str:
-    """Pattern of the cases' names, with the group that must not be split."""
+def _case_pattern(names: list[str], folders: list[str], ask: Asker) -> str:
+    """Pattern of the cases' names, with the group that must not be split unless one of the folders is it."""
     proposed = naming.propose([f"{name}/0" for name in names], group=ask.given.get("group") or "auto", whole=True)
     inner = proposed.pattern.removeprefix("(?P<image_id>").removesuffix(")")
     inner = inner[: inner.rindex("/")] if "/" in inner else ".+"
     inner = inner.replace("(?P<series>", "(?:").replace(r"(?P<frame>\d+)", r"\d+")
     if inner.count("(") - inner.count(r"\(") != inner.count(")") - inner.count(r"\)") or "(?P<group>" not in inner:
         inner = ".+"
-    number = len(
-        {match["group"] for name in names if (match := re.fullmatch(inner, name)) and "group" in match.re.groupindex}
-    )
-    ask.decide(f"groups: {number}, by the cases' names" if number else f"groups: each of the {len(names)} cases is one")
+    matches = [match.groupdict() for name in names if (match := re.fullmatch(inner, name))]
+    if number := len({match["group"] for match in matches if "group" in match}):
+        ask.decide(f"groups: {number}, by the cases' names")
+    elif folders:
+        ask.decide(f"groups: {len({*folders})}, by the folders of the cases, such as {folders[0]}")
+    else:
+        ask.decide(f"groups: each of the {len(names)} cases is one")
     return inner
 
 
