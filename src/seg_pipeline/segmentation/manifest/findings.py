@@ -2,6 +2,7 @@
 
 import string
 from collections.abc import Iterable
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -34,6 +35,16 @@ COLUMNS = ["image_id", "file", "row", "rule", "reason", "action"]
 
 def findings_table(findings: Iterable[Finding]) -> pd.DataFrame:
     """Table with ``COLUMNS``; an empty one has the same columns and types."""
+    found = list(findings)
+    return _table(found) if found else _no_findings().copy()
+
+
+@cache
+def _no_findings() -> pd.DataFrame:
+    return _table([])
+
+
+def _table(findings: list[Finding]) -> pd.DataFrame:
     values = dict(zip(Finding._fields, zip(*findings, strict=True), strict=False))
     types = {name: "Int64" if name == "row" else "str" for name in COLUMNS}
     return pd.DataFrame({name: pd.Series(values.get(name, ()), dtype=kind) for name, kind in types.items()})
@@ -49,6 +60,8 @@ def quarantine(
         bad: bool, one per row.
         rule, reason, action: the same for all rows; ``reason`` is formatted with the columns of each row.
     """
+    if not bad.any():  # as nearly always
+        return table.copy(deep=False), findings_table([])
     told = {*("image_id", "file", "row"), *(field for _, field, _, _ in string.Formatter().parse(reason))}
     found = [
         Finding(rule, reason.format_map(row), action, *(_value(row, name) for name in ("image_id", "file", "row")))
