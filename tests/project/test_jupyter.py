@@ -81,7 +81,9 @@ class Server:
 
     async def _printed(self, kernel, code):
         address = f"ws://127.0.0.1:{self.port}/api/kernels/{kernel}/channels?token={self.token}"
-        channels = await websocket_connect(HTTPRequest(address, headers={"Origin": COLAB}))
+        channels = await websocket_connect(
+            HTTPRequest(address, headers={"Origin": COLAB}, connect_timeout=120, request_timeout=120)
+        )
         header = {"msg_id": "cell", "msg_type": "execute_request", "session": "colab", "username": "", "version": "5.3"}
         content = {"code": code, "silent": False}
         message = {"header": header, "parent_header": {}, "metadata": {}, "content": content, "channel": "shell"}
