@@ -43,7 +43,7 @@ def main(rank: int, folder: Path) -> None:
 
 def trouble(processes: Processes, architecture: str, encoder: str) -> str:
     torch.manual_seed(0)
-    images = IMAGES if architecture == "pan" else IMAGES[..., :64, :64]
+    images = IMAGES if architecture == "pan" else IMAGES[..., :32, :32]
     network = build_model(architecture, encoder=encoder, encoder_weights=None, in_channels=3, num_classes=2)
     try:
         if processes.rank == 0 and not same_when_converted(network, images[:1]):
