@@ -23,7 +23,7 @@ import torch
 
 from seg_pipeline.segmentation.manifest.table import class_names, read_masks
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator, defined_mean
-from seg_pipeline.segmentation.metrics.overlap import Counts, count, joined
+from seg_pipeline.segmentation.metrics.overlap import Counts, concatenate, count
 from seg_pipeline.segmentation.prediction.postprocessing import make_masks
 from seg_pipeline.segmentation.prediction.predict_images import plain_masks, predict_each, used_models
 from seg_pipeline.segmentation.settings.training import ComputeSettings, PredictSettings
@@ -63,7 +63,7 @@ def run(root: Path, name: str, changes: dict, seed: int, threads: int | None) ->
         counts = predict_each(
             models, rows, finish, device=device, batch_size=8, settings=PredictSettings(tta=tta), workers=3
         )
-        total = joined(list(counts))
+        total = concatenate(list(counts))
         scores = Aggregator(config.scores.aggregation, config.scores.empty_policy, 0, seed)
         for score in ("dice", "iou"):
             result[f"{split}_{score}"] = round(float(defined_mean(scores.estimate(total, score, rows["group"])[0])), 4)

@@ -117,7 +117,7 @@ def test_areas_of_nobody_have_no_limits():
     [
         (reader(SECOND).rename(columns={"mask_lesion": "mask_tumour"}), "no class in common: the first has .'lesion'"),
         (reader({"x": ""}), "no image in common: the ids are like 'a' and 'x'"),
-        (reader(SECOND, content_hash="other"), r"3 of 3 images have the same id but other pixels \(a, b, c\)"),
+        (reader(SECOND, content_hash="other"), r"3 of 3 images have the same id but different pixels \(a, b, c\)"),
     ],
 )
 def test_readers_that_cannot_be_compared(second, text):

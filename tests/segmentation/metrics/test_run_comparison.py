@@ -102,7 +102,7 @@ def test_one_group_gives_no_interval():
 @pytest.mark.parametrize(
     ("other_manifest", "other_scores", "text"),
     [
-        (manifest_of(), OTHER[OTHER["image_id"] != "a2"], r"1 were scored by one of them only \(a2\); .* same split"),
+        (manifest_of(), OTHER[OTHER["image_id"] != "a2"], r"1 were scored by only one \(a2\); .* same split"),
         (manifest_of(content_hash=["h1", "x", "h3", "h4"]), OTHER, r"truth differ .* in 1 of 4 images \(a2\)"),
         (manifest_of(mask_box=["1 2", "1 2", "2 2", "2 2"]), OTHER, r"truth differ .* in 2 of 4 images \(b1, b2\)"),
         (
@@ -118,7 +118,7 @@ def test_runs_that_cannot_be_compared(other_manifest, other_scores, text):
 
 
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no .*manifest.parquet and no .* \(`reporting.compare_with`"):
+    with pytest.raises(ValueError, match=r"there is no .*manifest.parquet and no .*; set `reporting.compare_with`"):
         read_run(tmp_path)
 
 

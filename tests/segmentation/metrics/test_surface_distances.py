@@ -9,9 +9,9 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 
 from seg_pipeline.segmentation.metrics.surface_distances import (
-    MOST_PAIRS,
+    MAX_PAIRS,
     MaskComparison,
-    _both_ways,
+    _both_directions,
     bounding_box,
     compare,
     diagonal,
@@ -208,8 +208,8 @@ def test_distances_are_the_same_for_any_number_of_threads(threads):
 @pytest.mark.parametrize("step", [1.0, 0.7])
 def test_products_of_coordinates_give_the_distances_of_distance_maps(step):
     one, other = (surface(mask[None], volume=False) for mask in random_masks(3, (120, 190)))
-    assert one.sum() * other.sum() > MOST_PAIRS
-    ways = _both_ways(one, other, (1.0, step, step))
+    assert one.sum() * other.sum() > MAX_PAIRS
+    ways = _both_directions(one, other, (1.0, step, step))
     maps = distances(one, other, (1.0, step, step)), distances(other, one, (1.0, step, step))
     for way, expected in zip(ways, maps, strict=True):
         np.testing.assert_array_equal(way, expected)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from seg_pipeline.segmentation.metrics.overlap import Collected, count, joined
+from seg_pipeline.segmentation.metrics.overlap import Collected, concatenate, count
 from seg_pipeline.segmentation.training.processes import Processes
 
 
@@ -23,7 +23,7 @@ def main(rank: int, folder: Path) -> None:
     counts = Collected()
     for image in [0] if rank == 0 else [1, 2, 3]:
         counts.add(count(predicted[[image]], masks[[image]]))
-    torch.save(list(joined(Processes().all_gather(counts.all()))), folder / f"rank{rank}.pt")
+    torch.save(list(concatenate(Processes().all_gather(counts.all()))), folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 

@@ -27,22 +27,22 @@ class Ratio(NamedTuple):
     part: np.ndarray
     whole: np.ndarray
     shown: np.ndarray
-    """If 0, the class is in neither mask and the empty policy decides the score; otherwise a whole of 0 scores 0."""
+    """0 if the class is in neither mask, so that the empty policy decides; otherwise a whole of 0 scores 0."""
 
     @classmethod
     def of(cls, part: Any, whole: Any, shown: Any = None) -> Ratio:
-        """Ratio of arrays or tensors of whole numbers; ``shown`` is the whole unless it is given."""
+        """Ratio of arrays or tensors of integers; ``shown`` defaults to the whole."""
         return cls(*(np.asarray(one, dtype=float) for one in (part, whole, whole if shown is None else shown)))
 
     def value(self, if_empty: float) -> np.ndarray:
-        nothing = np.where(self.shown > 0, 0.0, if_empty)
-        return np.divide(self.part, self.whole, out=nothing, where=self.whole > 0)
+        empty_scores = np.where(self.shown > 0, 0.0, if_empty)
+        return np.divide(self.part, self.whole, out=empty_scores, where=self.whole > 0)
 
 
 RATIOS: dict[str, Callable[[Any], tuple]] = {
     "dice": dice_ratio,
     "iou": iou_ratio,
-    # Precision is 0 without a prediction. Leaving it out would let a model raise its mean by missing a class.
+    # Precision is 0 without a prediction; otherwise a model could raise its mean by missing a class.
     "precision": lambda c: (c.true_pos, c.true_pos + c.false_pos, c.true_pos + c.false_pos + c.false_neg),
     "recall": lambda c: (c.true_pos, c.true_pos + c.false_neg),
     "boundary_iou": lambda c: (c.boundary_both, c.boundary_either),
@@ -69,9 +69,9 @@ def image_values(counts: AnyCounts, score: str, *, empty_policy: EmptyPolicy) ->
 
 
 def as_mean(values: np.ndarray) -> Ratio:
-    """Ratios whose sum has the mean of the values as its ``value``, without those that are NaN."""
-    there = (~np.isnan(values)).astype(float)
-    return Ratio(np.nan_to_num(values), there, there)
+    """Ratios whose sum has the mean of the values, without NaN, as its ``value``."""
+    is_defined = (~np.isnan(values)).astype(float)
+    return Ratio(np.nan_to_num(values), is_defined, is_defined)
 
 
 def _sums(ratios: Ratio, keys: pd.Series) -> Ratio:
@@ -87,7 +87,7 @@ class Aggregator(NamedTuple):
     seed: int
 
     @classmethod
-    def of(cls, scores: ScoreSettings, measures: MeasureSettings, seed: int) -> Aggregator:
+    def from_settings(cls, scores: ScoreSettings, measures: MeasureSettings, seed: int) -> Aggregator:
         return cls(scores.aggregation, scores.empty_policy, measures.repeats, seed)
 
     def sums(self, counts: AnyCounts, score: str, keys: pd.Series) -> Ratio:
@@ -97,7 +97,7 @@ class Aggregator(NamedTuple):
         return _sums(as_mean(image_values(counts, score, empty_policy=self.empty_policy)), keys)
 
     def value(self, sums: Ratio) -> np.ndarray:
-        """Score of each of the ``sums``, or of the sum of any of them."""
+        """Score of each of the ``sums``, or of their total over some keys."""
         return sums.value(IF_EMPTY[self.empty_policy] if self.aggregation == "dataset" else math.nan)
 
     def estimate(self, counts: AnyCounts, score: str, groups: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +108,7 @@ class Aggregator(NamedTuple):
         return self._estimate(self.sums(counts, score, groups))
 
     def estimate_ratio(self, ratios: Ratio, groups: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-        """``estimate`` of any other score, of which these are the ratios per image."""
+        """``estimate`` of any other score, from its ratios per image."""
         if self.aggregation == "image":
             ratios = as_mean(ratios.value(IF_EMPTY[self.empty_policy]))
         return self._estimate(_sums(ratios, groups))
@@ -122,6 +122,6 @@ class Aggregator(NamedTuple):
 
 def defined_mean(values: np.ndarray) -> Any:
     """Mean over the last axis, ignoring NaN; NaN if every value is NaN (without numpy's warning)."""
-    there = ~np.isnan(values)
-    number = there.sum(-1)
+    is_defined = ~np.isnan(values)
+    number = is_defined.sum(-1)
     return np.where(number > 0, np.nan_to_num(values).sum(-1) / np.maximum(number, 1), math.nan)

@@ -1,4 +1,4 @@
-"""Agreement between two readers: two sets of masks of the same images, the second scored against the first."""
+"""Agreement between two readers of the same images; the second reader's masks are scored against the first's."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ LIMITS = 1.96
 
 class Agreement(NamedTuple):
     scores: dict
-    """As ``score_predictions`` writes them, with `kappa` and `area_difference` of each class, `by_split`, and the
-    classes and numbers of images that only one reader has."""
+    """Scores as from ``score_predictions``, with `kappa` and `area_difference` per class, `by_split`, and the classes
+    and numbers of images that only one reader has."""
     images: pd.DataFrame
     """One row per image and class: image_id, group, class, dice, iou, surface_dice, hd95, areas of both readers."""
 
@@ -34,7 +34,7 @@ def read_other_manifest(data_root: str | None) -> pd.DataFrame:
     """Manifest of the other reader's environment.
 
     Raises:
-        ValueError: no folder is given, or it has no manifest.
+        ValueError: ``data_root`` is None, or the folder has no manifest.
     """
     if data_root is None:
         raise ValueError(
@@ -44,7 +44,7 @@ def read_other_manifest(data_root: str | None) -> pd.DataFrame:
     if not file.exists():
         raise ValueError(
             f"`agreement.compare_with`: there is no {file}; run `kedro run --pipeline data_processing` in the "
-            "environment with the other reader's masks, and give its data_root"
+            "environment with the other reader's masks, and use its data_root"
         )
     return pd.read_parquet(file)
 
@@ -58,17 +58,17 @@ def compare_readers(
     seed: int,
     workers: int | None = None,
 ) -> Agreement:
-    """Compare the masks of two manifests in the classes and images that both have.
+    """Compare the masks of two manifests, for the classes and images that both have.
 
-    Pixels that either reader ignores, and classes that either did not annotate in an image, count nowhere.
+    Pixels that either reader ignores, and classes that either did not annotate in an image, are left out.
 
     Raises:
-        ValueError: no class or image in common, or images of the same id with other pixels.
+        ValueError: the readers share no class or image, or images with the same id have different pixels.
     """
     names = _common_classes(first, second)
     rows, others = _common_images(first, second)
     rows, others = _comparable(rows, others, names)
-    found = score_predictions(
+    scored = score_predictions(
         rows.assign(source=rows["split"], split="compared"),
         others,
         scores=scores,
@@ -76,26 +76,28 @@ def compare_readers(
         seed=seed,
         workers=workers,
     )
-    told = {name: value for name, value in found.scores.items() if name not in ("split", "calibration", "competition")}
-    told["by_split"] = told.pop("by_source")
-    images, unit = _areas(found.images, rows)
-    kappas = _kappas(found.images, rows, names, seed, measures)
-    add_score(told, told["classes"], "kappa", kappas, measures.confidence)
-    for name, about in told["classes"].items():
-        about["area_difference"] = bland_altman(images[images["class"] == name])
-    told |= {
+    result = {
+        name: value for name, value in scored.scores.items() if name not in ("split", "calibration", "competition")
+    }
+    result["by_split"] = result.pop("by_source")
+    images, unit = _areas(scored.images, rows)
+    kappas = _kappas(scored.images, rows, names, seed, measures)
+    add_score(result, result["classes"], "kappa", kappas, measures.confidence)
+    for name, class_scores in result["classes"].items():
+        class_scores["area_difference"] = bland_altman(images[images["class"] == name])
+    result |= {
         "area_unit": unit,
         "only_first": {"classes": _without(first, names), "num_images": len(first) - len(rows)},
         "only_second": {"classes": _without(second, names), "num_images": len(second) - len(rows)},
     }
-    return Agreement(told, images)
+    return Agreement(result, images)
 
 
 def kappa(true_pos: np.ndarray, false_pos: np.ndarray, false_neg: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Cohen's kappa of "class or not" at each pixel (Cohen 1960): agreement beyond chance; NaN if chance is certain."""
-    one, other = true_pos + false_neg, true_pos + false_pos
+    first_area, second_area = true_pos + false_neg, true_pos + false_pos
     observed = (pixels - false_pos - false_neg) * pixels
-    chance = one * other + (pixels - one) * (pixels - other)
+    chance = first_area * second_area + (pixels - first_area) * (pixels - second_area)
     whole = pixels * pixels - chance
     return np.divide(observed - chance, whole, out=np.full(np.shape(whole), math.nan), where=whole > 0)
 
@@ -103,14 +105,14 @@ def kappa(true_pos: np.ndarray, false_pos: np.ndarray, false_neg: np.ndarray, pi
 def bland_altman(rows: pd.DataFrame) -> dict:
     """Mean difference of the areas, second minus first, its standard deviation and limits of agreement.
 
-    Over the images in which either reader drew the class. With one image there are no limits.
+    Includes only images in which either reader drew the class. A single image has no limits.
     """
-    shown = rows[(rows["first_area"] > 0) | (rows["second_area"] > 0)]
-    difference = shown["second_area"] - shown["first_area"]
+    drawn = rows[(rows["first_area"] > 0) | (rows["second_area"] > 0)]
+    difference = drawn["second_area"] - drawn["first_area"]
     mean, deviation = float(difference.mean()), float(difference.std())
     limits = [mean - LIMITS * deviation, mean + LIMITS * deviation]
     return {
-        "num_images": len(shown),
+        "num_images": len(drawn),
         "mean": plain(mean),
         "deviation": plain(deviation),
         "limits": None if math.isnan(deviation) else limits,
@@ -118,11 +120,11 @@ def bland_altman(rows: pd.DataFrame) -> dict:
 
 
 def _common_classes(first: pd.DataFrame, second: pd.DataFrame) -> list[str]:
-    theirs = class_names(second)
-    names = [name for name in class_names(first) if name in theirs]
+    second_names = class_names(second)
+    names = [name for name in class_names(first) if name in second_names]
     if not names:
         raise ValueError(
-            f"the readers have no class in common: the first has {class_names(first)}, the second {theirs}; give "
+            f"the readers have no class in common: the first has {class_names(first)}, the second {second_names}; give "
             "the classes the same names in both environments (`dataset.classes`)"
         )
     return names
@@ -138,29 +140,29 @@ def _common_images(first: pd.DataFrame, second: pd.DataFrame) -> tuple[pd.DataFr
     if rows.empty:
         raise ValueError(
             f"the readers have no image in common: the ids are like {first['image_id'].iloc[0]!r} and "
-            f"{second['image_id'].iloc[0]!r}; name the images alike in both environments"
+            f"{second['image_id'].iloc[0]!r}; give the images the same ids in both environments"
         )
     others = rows[["image_id"]].merge(second, on="image_id", validate="one_to_one")
     changed = rows["image_id"][rows["content_hash"].to_numpy() != others["content_hash"].to_numpy()].tolist()
     if changed:
         raise ValueError(
-            f"{len(changed)} of {len(rows)} images have the same id but other pixels ({', '.join(changed[:3])}); both "
-            "readers must have drawn on the same images"
+            f"{len(changed)} of {len(rows)} images have the same id but different pixels ({', '.join(changed[:3])}); "
+            "both readers must annotate the same images"
         )
     return rows, others
 
 
 def _comparable(rows: pd.DataFrame, others: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The first reader's masks as ground truth without what either ignored, and the second's as predictions."""
+    """The first reader's masks as ground truth, without pixels that either ignores, and the second's as predictions."""
     masks = [f"mask_{name}" for name in names]
     left_out = [f"mask_{name}" for name in class_names(rows) if name not in names]
     unknown = others[masks] == NOT_ANNOTATED
     sides = zip(rows["ignore"], others["ignore"], rows["height"], rows["width"], strict=True)
     ignored = [_joined(one, other, (height, width)) for one, other, height, width in sides]
     truth = rows[masks].mask(unknown, NOT_ANNOTATED)
-    guesses = others[masks].mask(unknown, "").assign(**{f"peak_{name}": 1.0 for name in names})
-    about = rows[["image_id", "height", "width"]]
-    return rows.drop(columns=left_out).assign(ignore=ignored, **truth), pd.concat([about, guesses], axis=1)
+    predictions = others[masks].mask(unknown, "").assign(**{f"peak_{name}": 1.0 for name in names})
+    ids = rows[["image_id", "height", "width"]]
+    return rows.drop(columns=left_out).assign(ignore=ignored, **truth), pd.concat([ids, predictions], axis=1)
 
 
 def _areas(images: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame, str]:

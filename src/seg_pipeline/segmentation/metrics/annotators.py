@@ -1,4 +1,4 @@
-"""Agreement of several people who annotated one image in a label tool."""
+"""Agreement between several people who annotated the same image in a label tool."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ COLUMNS = {"image_id": "str", "class": "str", "annotators": "int64", "dice": "fl
 
 
 def annotator_agreement(metadata: pd.DataFrame, class_values: Mapping[str, str]) -> pd.DataFrame:
-    """Agreement per image with several annotators and class that one of them marked.
+    """Agreement per class and image, for images with several annotators and classes that one of them marked.
 
     Args:
-        metadata: an annotation table whose column ``compared``, if it has one, holds the counts of ``formats``'
-            ``table.compared``.
-        class_values: class name -> what the annotations call it.
+        metadata: an annotation table; its column ``compared``, if it has one, holds the counts of
+            ``label_tools.table.compared``.
+        class_values: name of each class -> its name in the annotations.
 
     Returns:
-        Table with ``COLUMNS``: number of annotators, and the mean over pairs of them of Dice and Cohen's kappa.
+        Table with ``COLUMNS``: number of annotators, and the means over pairs of annotators of Dice and Cohen's kappa.
     """
     return pd.DataFrame(_rows(metadata, class_values), columns=list(COLUMNS)).astype(COLUMNS)
 
@@ -32,20 +32,20 @@ def _rows(metadata: pd.DataFrame, class_values: Mapping[str, str]) -> Iterator[t
     from seg_pipeline.segmentation.metrics.agreement import kappa  # needs torch, and few tables have annotators
 
     for row in metadata[metadata["compared"].notna()].to_dict("records"):
-        found = json.loads(row["compared"])
+        compared = json.loads(row["compared"])
         for name, value in class_values.items():
-            if value in found["pairs"]:
-                both, first, second = np.array(found["pairs"][value], dtype=float).T
+            if value in compared["pairs"]:
+                both, first, second = np.array(compared["pairs"][value], dtype=float).T
                 dice = 2 * both / np.maximum(2 * both + first + second, 1)
-                alike = kappa(both, second, first, np.full(len(both), float(found["pixels"])))
+                kappas = kappa(both, second, first, np.full(len(both), float(compared["pixels"])))
                 marked = both + first + second > 0
                 if not marked.any():
                     continue
-                yield row["image_id"], name, found["annotators"], dice[marked].mean(), alike[marked].mean()
+                yield row["image_id"], name, compared["annotators"], dice[marked].mean(), kappas[marked].mean()
 
 
 def annotator_dice(table: pd.DataFrame, image_ids: pd.Series) -> dict[str, Any] | None:
-    """Dice of annotators over some images: num_images, mean_dice, and per class `dice`; None without such images.
+    """Dice between annotators on some images: num_images, mean_dice, and `dice` per class; None without such images.
 
     A class is averaged over images, and mean_dice over classes, as in scores aggregated by image.
     """

@@ -1,6 +1,6 @@
 """Calibration: how well predicted probabilities match observed frequencies.
 
-Of the pixels with a probability of 0.8 for a class, four in five should belong to it.
+Of the pixels with a probability of 0.8 for a class, 80 % should belong to it.
 
 Axes: C classes, H rows, W columns.
 """
@@ -20,14 +20,14 @@ COLUMNS = ["class", "bin", "confidence", "frequency", "pixels"]
 
 
 class BinCounts(NamedTuple):
-    """What one image adds to each class's bins, (C, ``BINS``) and (C,)."""
+    """Counts of one image for each class's bins, (C, ``BINS``) and (C,)."""
 
     pixels: np.ndarray
     true: np.ndarray
     probability: np.ndarray
     """Sums of the probabilities in the bins after the first."""
     first: np.ndarray
-    """Sum of those in the first bin."""
+    """Sum of the probabilities in the first bin."""
 
 
 def count_bins(probabilities: np.ndarray, masks: np.ndarray) -> BinCounts:
@@ -37,15 +37,15 @@ def count_bins(probabilities: np.ndarray, masks: np.ndarray) -> BinCounts:
 
 
 def _count_class(probability: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.float64]:
-    """Most pixels are in the first bin: total minus the other bins is five times faster."""
+    """Most pixels are in the first bin, so computing it as total minus the other bins is five times faster."""
     above = probability >= np.float32(1 / BINS)
     known = probability
     if mask.max() == IGNORE:
-        seen = mask != IGNORE
-        above &= seen
-        known = probability[seen]
-    places = np.flatnonzero(above)
-    values, true = probability.ravel()[places], mask.ravel()[places] == 1
+        is_known = mask != IGNORE
+        above &= is_known
+        known = probability[is_known]
+    indices = np.flatnonzero(above)
+    values, true = probability.ravel()[indices], mask.ravel()[indices] == 1
     bins = np.minimum((values * BINS).astype(np.int64), BINS - 1)
     misses, hits = np.bincount(bins + BINS * true, minlength=2 * BINS).reshape(2, BINS)
     pixels, sums = misses + hits, np.bincount(bins, values, minlength=BINS)
@@ -94,7 +94,7 @@ def before_and_after(uncalibrated: Calibration, calibration: Calibration | None)
 
 
 def last_probabilities(reliability: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the probabilities in use: calibrated ones if there are any."""
+    """The rows of the probabilities in use: the calibrated ones, if any."""
     return reliability[reliability["calibrated"] == reliability["calibrated"].any()]
 
 
@@ -104,9 +104,9 @@ def expected_error(reliability: pd.DataFrame) -> dict[str, float]:
     Guo et al. 2017, for each class against the rest (classwise ECE, Kull et al. 2019), which also suits classes that
     overlap. NaN for a class without pixels.
     """
-    found = {}
+    errors = {}
     for name, rows in reliability.groupby("class", sort=False):
         filled = rows[rows["pixels"] > 0]
         gap = (filled["frequency"] - filled["confidence"]).abs()
-        found[str(name)] = float(np.average(gap, weights=filled["pixels"])) if len(filled) else math.nan
-    return found
+        errors[str(name)] = float(np.average(gap, weights=filled["pixels"])) if len(filled) else math.nan
+    return errors

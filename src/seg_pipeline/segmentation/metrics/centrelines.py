@@ -14,8 +14,8 @@ from seg_pipeline.segmentation.parallel.ordered_map import map_in_threads, num_t
 
 
 def cldice(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Harmonic mean of two shares of pixels: of the predicted centreline in the truth, and of the true one in the
-    prediction.
+    """Harmonic mean of the fraction of the predicted centreline inside the true mask, and of the true centreline inside
+    the prediction.
 
     Args:
         predicted, truth: bool (H, W).
@@ -23,14 +23,14 @@ def cldice(predicted: np.ndarray, truth: np.ndarray) -> float:
     Returns:
         NaN if both masks are empty, 0 if one is.
     """
-    from skimage.morphology import skeletonize  # an extra, of which the settings make sure
+    from skimage.morphology import skeletonize  # an optional package; the settings check that it is installed
 
     if not (predicted.any() or truth.any()):
         return math.nan
     shares = []
-    for line_of, other in ((predicted, truth), (truth, predicted)):
-        line = skeletonize(line_of)
-        shares.append(float(other[line].mean()) if line.any() else 0.0)
+    for mask, other in ((predicted, truth), (truth, predicted)):
+        centreline = skeletonize(mask)
+        shares.append(float(other[centreline].mean()) if centreline.any() else 0.0)
     return 2 * shares[0] * shares[1] / sum(shares) if any(shares) else 0.0
 
 
@@ -42,20 +42,20 @@ def score_split(
     Ignored pixels are outside both masks.
     """
 
-    def scored(pair: tuple[dict, dict]) -> list[float]:
-        row, guess = pair
-        predicted, masks = read_masks({**guess, "ignore": ""}, names) == 1, read_masks(row, names)
+    def score(pair: tuple[dict, dict]) -> list[float]:
+        row, prediction = pair
+        predicted, masks = read_masks({**prediction, "ignore": ""}, names) == 1, read_masks(row, names)
         return [cldice(one & (mask != IGNORE), mask == 1) for one, mask in zip(predicted, masks, strict=True)]
 
     pairs = zip(iter_records(truth), iter_records(predictions), strict=True)
-    return np.array(list(map_in_threads(scored, pairs, workers=num_threads(workers))))
+    return np.array(list(map_in_threads(score, pairs, workers=num_threads(workers))))
 
 
-def add(found: dict, values: np.ndarray, groups: pd.Series, aggregator: Aggregator, confidence: float) -> None:
+def add(scores: dict, values: np.ndarray, groups: pd.Series, aggregator: Aggregator, confidence: float) -> None:
     """Add the result of ``score_split`` to the scores of the same images, with intervals.
 
-    As distances, it is averaged over images under any aggregation.
+    Like distances, it is averaged over images under any aggregation.
     """
     filled = np.where(np.isnan(values), IF_EMPTY[aggregator.empty_policy], values)
     estimate = aggregator._replace(aggregation="dataset").estimate_ratio(as_mean(filled), groups)
-    add_score(found, found["classes"], "cldice", estimate, confidence)
+    add_score(scores, scores["classes"], "cldice", estimate, confidence)

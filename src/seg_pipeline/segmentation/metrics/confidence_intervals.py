@@ -1,8 +1,8 @@
 """Confidence intervals by resampling groups.
 
 Images of one patient or drive are similar: a hundred of them say less than a hundred patients. So whole groups are
-drawn with replacement, as many as there are, and the score is recomputed for each draw (cluster bootstrap; Davison
-and Hinkley 1997, section 3.8). The interval is a central percentile interval of these scores.
+drawn with replacement, as many as there are groups, and the score is recomputed for each draw (cluster bootstrap;
+Davison and Hinkley 1997, section 3.8). The interval is a central percentile interval of these scores.
 """
 
 import math
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 FEW_GROUPS = 10
-"""Below this many groups the interval is too narrow, as they cannot show how much groups differ."""
+"""With fewer groups the interval is too narrow, because they do not show how much groups differ."""
 
 AT_ONCE = 2_000_000
 """Number of drawn groups to hold in memory at once."""
@@ -29,10 +29,10 @@ def resampled_sums(sums: np.ndarray, *, repeats: int, seed: int) -> np.ndarray:
     """Sums over resampled groups: float64 (repeats, M) from the sums per group (G, M)."""
     rng, number = np.random.default_rng(seed), len(sums)
     parts = []
-    for begin in range(0, repeats, step := max(1, AT_ONCE // max(number, 1))):
-        drawn = min(step, repeats - begin)
-        places = rng.integers(number, size=(drawn, number)) + np.arange(drawn)[:, None] * number
-        weights = np.bincount(places.ravel(), minlength=drawn * number).reshape(drawn, number)
+    for first in range(0, repeats, step := max(1, AT_ONCE // max(number, 1))):
+        drawn = min(step, repeats - first)
+        drawn_groups = rng.integers(number, size=(drawn, number)) + np.arange(drawn)[:, None] * number
+        weights = np.bincount(drawn_groups.ravel(), minlength=drawn * number).reshape(drawn, number)
         parts.append(weights @ sums)
     return np.concatenate(parts) if parts else np.zeros((0, sums.shape[1]))
 

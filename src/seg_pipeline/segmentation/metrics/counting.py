@@ -29,28 +29,31 @@ def count_images(
 ) -> tuple[ImageCounts, Tensor]:
     """Counts of every image, in the order of the rows, and the confusion matrix of all images.
 
-    Of each image only the classes that it shows are decoded: of hundreds, that is a few.
+    For each image only the classes it shows are decoded: a few out of possibly hundreds.
 
     Args:
-        workers: threads, which do not change the result; None: one per core.
+        workers: number of threads, which does not affect the result; None: one per core.
     """
     collected, unit = Collected[ImageCounts](at_once=AT_ONCE), unit_of(truth)
     confusion = torch.zeros(len(names) + 1, len(names) + 1, dtype=torch.int64)
 
-    def counted(pair: tuple[dict, dict]) -> tuple[Tensor, ImageCounts, Tensor]:
-        row, guess = pair
+    def count(pair: tuple[dict, dict]) -> tuple[Tensor, ImageCounts, Tensor]:
+        row, prediction = pair
         spacing = (1.0, row["spacing_y"], row["spacing_x"]) if unit == "mm" else (1.0, 1.0, 1.0)
-        shown = _shown(row, guess, names)
-        some = [names[number] for number in shown]
-        predicted, masks = read_masks({**guess, "ignore": ""}, some).view(bool), read_masks(row, some)
+        present = _present_classes(row, prediction, names)
+        present_names = [names[number] for number in present]
+        predicted, masks = (
+            read_masks({**prediction, "ignore": ""}, present_names).view(bool),
+            read_masks(row, present_names),
+        )
         counts, pixels = count_image(predicted, masks, spacing=spacing, measures=measures)
-        return torch.tensor([*shown, len(names)]), counts, pixels
+        return torch.tensor([*present, len(names)]), counts, pixels
 
     pairs = zip(iter_records(truth), iter_records(predictions), strict=True)
-    found = map_in_threads(counted, pairs, workers=num_threads(workers))
-    for places, counts, pixels in progress_bar(found, total=len(truth), title="scoring", unit="images"):
-        confusion[places[:, None], places] += pixels
-        collected.add(_of_all(counts, places[:-1], len(names)))
+    results = map_in_threads(count, pairs, workers=num_threads(workers))
+    for class_indices, counts, pixels in progress_bar(results, total=len(truth), title="scoring", unit="images"):
+        confusion[class_indices[:, None], class_indices] += pixels
+        collected.add(_expand_to_all(counts, class_indices[:-1], len(names)))
     return collected.all(), confusion
 
 
@@ -64,22 +67,24 @@ def unit_of(rows: pd.DataFrame) -> str:
     return "mm" if set(sides) <= set(rows) and bool((rows[sides] > 0).all(axis=None)) else "pixels"
 
 
-def _shown(row: dict, guess: dict, names: list[str]) -> list[int]:
-    """Numbers of the classes of which an image has pixels, true or predicted, and of one that is not annotated."""
-    true, guessed = ([one[f"mask_{name}"] for name in names] for one in (row, guess))
-    shown = {number for number, text in enumerate(true) if guessed[number] or text not in ("", NOT_ANNOTATED)}
-    unknown = [true.index(NOT_ANNOTATED)] if NOT_ANNOTATED in true else []
-    return sorted({*shown, *unknown}) or [0]  # any class carries the ignored pixels
+def _present_classes(row: dict, guess: dict, names: list[str]) -> list[int]:
+    """Indices of the classes with true or predicted pixels in an image, and of one class that is not annotated."""
+    true_masks, predicted_masks = ([one[f"mask_{name}"] for name in names] for one in (row, guess))
+    present = {
+        number for number, text in enumerate(true_masks) if predicted_masks[number] or text not in ("", NOT_ANNOTATED)
+    }
+    unknown = [true_masks.index(NOT_ANNOTATED)] if NOT_ANNOTATED in true_masks else []
+    return sorted({*present, *unknown}) or [0]  # any class carries the ignored pixels
 
 
-def _of_all(counts: ImageCounts, places: Tensor, number: int) -> ImageCounts:
-    """Counts (1, number) of counts of the classes at ``places``; the image has no pixel of the others."""
+def _expand_to_all(counts: ImageCounts, class_indices: Tensor, number: int) -> ImageCounts:
+    """Expand the counts of some classes to counts (1, number) of all; the image has no pixels of the others."""
 
-    def spread(values: Tensor) -> Tensor:
+    def expand(values: Tensor) -> Tensor:
         empty = values.new_full((1, number), math.nan if values.is_floating_point() else 0)
-        return empty.index_copy_(1, places, values)
+        return empty.index_copy_(1, class_indices, values)
 
-    return ImageCounts(*(spread(values) if values.ndim == 2 else values for values in counts))
+    return ImageCounts(*(expand(values) if values.ndim == 2 else values for values in counts))
 
 
 def count_image(
@@ -99,14 +104,14 @@ def count_image(
     if masks.max() == IGNORE:
         predicted = predicted & (masks != IGNORE)
     width = max(1, round(measures.boundary_width * math.hypot(*shape)))
-    apart = [
+    comparisons = [
         surface_distances.compare(
             one[None], true[None], spacing=spacing, tolerance=measures.tolerance, boundary_width=width
         )
         for one, true in zip(predicted, truth, strict=True)
     ]
     diagonal = _float([surface_distances.diagonal((1, *shape), spacing)])
-    return ImageCounts(**overlap._asdict(), **_stacked(apart, diagonal.item()), diagonal=diagonal), confusion
+    return ImageCounts(**overlap._asdict(), **_stacked(comparisons, diagonal.item()), diagonal=diagonal), confusion
 
 
 def count_pixels(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Counts, Tensor]:
@@ -115,16 +120,16 @@ def count_pixels(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Coun
     Pixels that are background in both are only counted, which is most of the image.
     """
     flat = [array.reshape(len(array), -1) for array in (predicted, masks.view(bool))]
-    there = np.flatnonzero(np.logical_or.reduce(np.logical_or(*flat), axis=0))
-    # Selecting most of them costs more than it saves.
-    chosen = there if 2 * len(there) < flat[0].shape[1] else slice(None)
-    guess, truth = (array.reshape(len(array), -1)[:, chosen] for array in (predicted, masks))
-    if _exclusive(guess) and _exclusive(truth == 1) and _ignored_alike(truth):
-        counts, confusion = _count_exclusive(guess, truth)
+    foreground = np.flatnonzero(np.logical_or.reduce(np.logical_or(*flat), axis=0))
+    # Selecting most of the pixels costs more than it saves.
+    selected = foreground if 2 * len(foreground) < flat[0].shape[1] else slice(None)
+    prediction, truth = (array.reshape(len(array), -1)[:, selected] for array in (predicted, masks))
+    if _exclusive(prediction) and _exclusive(truth == 1) and _same_ignored_pixels(truth):
+        counts, confusion = _count_exclusive(prediction, truth)
     else:
-        pair = torch.from_numpy(guess)[None, :, None], torch.from_numpy(truth)[None, :, None]
+        pair = torch.from_numpy(prediction)[None, :, None], torch.from_numpy(truth)[None, :, None]
         counts, confusion = metrics.count(*pair), metrics.confusion(*pair)
-    rest = predicted[0].size - guess.shape[1]
+    rest = predicted[0].size - prediction.shape[1]
     confusion[-1, -1] += rest
     return counts._replace(right=counts.right + rest, known=counts.known + rest), confusion
 
@@ -134,8 +139,8 @@ def _exclusive(masks: np.ndarray) -> bool:
     return bool(np.add.reduce(masks.view(np.uint8), axis=0, dtype=np.uint8).max(initial=0) <= 1)
 
 
-def _ignored_alike(masks: np.ndarray) -> bool:
-    """Whether every ignored pixel of masks (C, P) is ignored for all classes; not so if a class is not annotated."""
+def _same_ignored_pixels(masks: np.ndarray) -> bool:
+    """Whether every ignored pixel of masks (C, P) is ignored for all classes; false if a class is not annotated."""
     if masks.max(initial=0) != IGNORE:
         return True
     ignored = masks == IGNORE
@@ -143,15 +148,15 @@ def _ignored_alike(masks: np.ndarray) -> bool:
 
 
 def _count_exclusive(predicted: np.ndarray, masks: np.ndarray) -> tuple[metrics.Counts, Tensor]:
-    """``count_pixels`` of (C, P) for classes that do not overlap: read off the confusion matrix, ten times faster."""
+    """``count_pixels`` of (C, P) for classes that do not overlap: ten times faster, from the confusion matrix."""
     number = len(masks)
-    true, found = (np.full(masks.shape[1], number, dtype=np.uint16) for _ in range(2))
-    for label, where in ((true, masks == 1), (found, predicted)):
-        for index, mask in enumerate(where):
+    true_labels, predicted_labels = (np.full(masks.shape[1], number, dtype=np.uint16) for _ in range(2))
+    for label, masks_of_side in ((true_labels, masks == 1), (predicted_labels, predicted)):
+        for index, mask in enumerate(masks_of_side):
             np.copyto(label, np.uint16(index), where=mask)
     if masks.max(initial=0) == IGNORE:  # an ignored pixel is ignored for every class: counted in a row of its own
-        np.copyto(true, np.uint16(number + 1), where=masks[0] == IGNORE)
-    pairs = true.astype(np.intp) * (number + 1) + found
+        np.copyto(true_labels, np.uint16(number + 1), where=masks[0] == IGNORE)
+    pairs = true_labels.astype(np.intp) * (number + 1) + predicted_labels
     pixels = np.bincount(pairs, minlength=(number + 1) * (number + 2))[: (number + 1) ** 2]
     matrix = torch.from_numpy(pixels.reshape(number + 1, number + 1))
     hits = matrix.diagonal()
@@ -202,30 +207,30 @@ def count_volumes(
     Missing frames between others count as empty in the ground truth and the prediction.
 
     Args:
-        truth, predictions, counts: of the same images in the same order.
+        truth, predictions, counts: the same images in the same order.
         workers: see ``count_images``.
     """
-    collected, volumes, about = Collected[ImageCounts](), [], []
+    collected, volumes, series_rows = Collected[ImageCounts](), [], []
 
-    def counted(at: Any) -> tuple[Layout, _Compared] | None:
-        rows = truth.iloc[at]
+    def count(positions: Any) -> tuple[Layout, _VolumeComparison] | None:
+        rows = truth.iloc[positions]
         layout = layout_of(rows, measures.spacing_z)
-        return layout and (layout, _count_volume(rows, predictions.iloc[at], names, layout, measures))
+        return layout and (layout, _count_volume(rows, predictions.iloc[positions], names, layout, measures))
 
-    places = truth.groupby("series", sort=False).indices
-    measured = map_in_threads(counted, places.values(), workers=num_threads(workers), ahead=num_threads(workers))
-    bar = progress_bar(places.items(), title="scoring volumes", unit="series")
-    for (series, at), volume in zip(bar, measured, strict=True):
+    rows_of_series = truth.groupby("series", sort=False).indices
+    measured = map_in_threads(count, rows_of_series.values(), workers=num_threads(workers), ahead=num_threads(workers))
+    bar = progress_bar(rows_of_series.items(), title="scoring volumes", unit="series")
+    for (series, positions), volume in zip(bar, measured, strict=True):
         if volume is None:
             continue
-        layout, found = volume
-        overlap = {name: value[at].sum(0, keepdim=True) for name, value in counts.overlap._asdict().items()}
+        layout, compared = volume
+        overlap = {name: value[positions].sum(0, keepdim=True) for name, value in counts.overlap._asdict().items()}
         diagonal = _float([surface_distances.diagonal(layout.shape, layout.spacing)])
-        collected.add(ImageCounts(**overlap, **_stacked(found.apart, diagonal.item()), diagonal=diagonal))
-        volumes.append(found.volumes)
-        missing = layout.shape[0] - len(at)
-        about.append({"series": series, "group": truth["group"].iloc[at[0]], "num_missing": missing})
-    return SeriesCounts(pd.DataFrame(about), collected.all(), volumes) if about else None
+        collected.add(ImageCounts(**overlap, **_stacked(compared.comparisons, diagonal.item()), diagonal=diagonal))
+        volumes.append(compared.volumes)
+        missing = layout.shape[0] - len(positions)
+        series_rows.append({"series": series, "group": truth["group"].iloc[positions[0]], "num_missing": missing})
+    return SeriesCounts(pd.DataFrame(series_rows), collected.all(), volumes) if series_rows else None
 
 
 class Layout(NamedTuple):
@@ -245,10 +250,10 @@ def layout_of(rows: pd.DataFrame, spacing_z: float | None) -> Layout | None:
     """
     if "spacing_z" in rows and (rows["spacing_z"] > 0).all():
         spacing_z = float(rows["spacing_z"].iloc[0])
-    alike = all(rows[name].nunique() == 1 for name in ("height", "width", "spacing_y", "spacing_x") if name in rows)
+    uniform = all(rows[name].nunique() == 1 for name in ("height", "width", "spacing_y", "spacing_x") if name in rows)
     frames = rows["frame"] - rows["frame"].min()
     depth = int(frames.max()) + 1
-    if spacing_z is None or unit_of(rows) != "mm" or not alike or frames.duplicated().any():
+    if spacing_z is None or unit_of(rows) != "mm" or not uniform or frames.duplicated().any():
         return None
     if len(rows) < 2 or depth > 2 * len(rows):
         return None
@@ -257,43 +262,43 @@ def layout_of(rows: pd.DataFrame, spacing_z: float | None) -> Layout | None:
     return Layout((depth, int(first["height"]), int(first["width"])), spacing, frames.astype(int).tolist())
 
 
-class _Compared(NamedTuple):
-    apart: list[surface_distances.MaskComparison]
+class _VolumeComparison(NamedTuple):
+    comparisons: list[surface_distances.MaskComparison]
     volumes: list[Volume]
 
 
 def _count_volume(
-    rows: pd.DataFrame, guesses: pd.DataFrame, names: list[str], layout: Layout, measures: MeasureSettings
-) -> _Compared:
-    apart, volumes = [], []
+    rows: pd.DataFrame, predictions: pd.DataFrame, names: list[str], layout: Layout, measures: MeasureSettings
+) -> _VolumeComparison:
+    comparisons, volumes = [], []
     merged = np.zeros((2, *layout.shape), dtype=bool)
     for name in names:
-        frames, predicted, truth = read_volumes(rows, guesses, f"mask_{name}", layout)
+        frames, predicted, truth = read_volumes(rows, predictions, f"mask_{name}", layout)
         options = {"spacing": layout.spacing, "tolerance": measures.tolerance, "volume": True}
-        apart.append(surface_distances.compare(predicted, truth, **options))  # type: ignore[arg-type]
+        comparisons.append(surface_distances.compare(predicted, truth, **options))  # type: ignore[arg-type]
         if measures.competition:
             volumes.append(Volume.of(predicted, truth, layout.shape))
             merged[:, frames] |= np.stack([predicted, truth])
     if measures.competition:
         volumes.append(Volume.of(merged[0], merged[1], layout.shape))
-    return _Compared(apart, volumes)
+    return _VolumeComparison(comparisons, volumes)
 
 
 def read_volumes(
-    rows: pd.DataFrame, guesses: pd.DataFrame, column: str, layout: Layout
+    rows: pd.DataFrame, predictions: pd.DataFrame, column: str, layout: Layout
 ) -> tuple[slice, np.ndarray, np.ndarray]:
-    """Frames from the first to the last that show a class, and their prediction and truth, both bool (D, H, W).
+    """The range of frames that show a class, and their prediction and truth, both bool (D, H, W).
 
-    Ignored pixels are outside both. Most frames of a scan do not show an organ, so they are never decoded.
+    Ignored pixels are outside both. Most frames of a scan do not show the organ and are never decoded.
     """
     annotated = (rows[column] != NOT_ANNOTATED).to_numpy()
-    masks = (table[column].where(annotated, "") for table in (guesses, rows))
+    masks = (table[column].where(annotated, "") for table in (predictions, rows))
     runs = list(zip(layout.places, *masks, rows["ignore"], strict=True))
-    shown = [place for place, guess, true, _ in runs if guess or true] or [0]
-    first, depth, shape = min(shown), max(shown) - min(shown) + 1, layout.shape[1:]
+    present = [place for place, prediction, truth_runs, _ in runs if prediction or truth_runs] or [0]
+    first, depth, shape = min(present), max(present) - min(present) + 1, layout.shape[1:]
     pair = np.zeros((2, depth, *shape), dtype=bool)
-    for place, guess, true, unknown in runs:
-        for volume, text in zip(pair, (guess, true), strict=True):
+    for place, prediction, truth_runs, unknown in runs:
+        for volume, text in zip(pair, (prediction, truth_runs), strict=True):
             if text:
                 volume[place - first] = decode_rle(text, shape, order="C")
         if unknown and 0 <= place - first < depth:

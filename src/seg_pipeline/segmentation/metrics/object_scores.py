@@ -17,7 +17,7 @@ import pandas as pd
 
 from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.manifest.table import NOT_ANNOTATED, OBJECT_MAP, iter_records
-from seg_pipeline.segmentation.metrics.aggregation import RATIOS as OF_PIXELS
+from seg_pipeline.segmentation.metrics.aggregation import RATIOS as PIXEL_RATIOS
 from seg_pipeline.segmentation.metrics.aggregation import Aggregator, Ratio, as_mean, defined_mean
 from seg_pipeline.segmentation.metrics.summary import add_score, plain
 from seg_pipeline.segmentation.objects.label_maps import decode_labels
@@ -45,21 +45,21 @@ class ObjectCounts(NamedTuple):
 def count_split(
     truth: pd.DataFrame, predictions: pd.DataFrame, names: list[str], *, workers: int | None = None
 ) -> ObjectCounts | None:
-    """Counts of every image, in the order of the rows; None if the ground truth has no objects, but only masks.
+    """Counts of every image, in the order of the rows; None if the ground truth has only masks, no objects.
 
     Predictions without objects count as their connected components (8 neighbours).
     """
     if f"{OBJECT_MAP}{names[0]}" not in truth:
         return None
 
-    def counted(pair: tuple[dict, dict]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
-        row, guess = pair
+    def count(pair: tuple[dict, dict]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray, float]]:
+        row, prediction = pair
         shape = int(row["height"]), int(row["width"])
         unknown = decode_rle(row["ignore"], shape, order="C") if row["ignore"] else None
         everywhere = np.ones(shape, dtype=bool)
         return [
             count_objects(
-                _labels(guess, name, shape),
+                _labels(prediction, name, shape),
                 _labels(row, name, shape),
                 everywhere if row[f"mask_{name}"] == NOT_ANNOTATED else unknown,
             )
@@ -67,10 +67,10 @@ def count_split(
         ]
 
     pairs = zip(iter_records(truth), iter_records(predictions), strict=True)
-    images = list(map_in_threads(counted, pairs, workers=num_threads(workers)))
+    images = list(map_in_threads(count, pairs, workers=num_threads(workers)))
     known = (truth[[f"mask_{name}" for name in names]] != NOT_ANNOTATED).to_numpy()
     true_pos, false_pos, false_neg, iou = (
-        np.array([[one[place] for one in image] for image in images]) for place in range(4)
+        np.array([[one[column] for one in image] for image in images]) for column in range(4)
     )
     return ObjectCounts(true_pos, false_pos, false_neg, iou, known)
 
@@ -86,10 +86,10 @@ def _labels(row: dict, name: str, shape: tuple[int, int]) -> np.ndarray:
 def count_objects(
     predicted: np.ndarray, truth: np.ndarray, ignored: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Matches of one image and class, as ``ObjectCounts`` holds them: int (T,) three times, and the sum of IoUs.
+    """Matches of one image and class for ``ObjectCounts``: three arrays int (T,), and the sum of IoUs.
 
-    Ignored pixels belong to no object. A predicted object without a match of which they are more than half is
-    left out (Kirillov et al. 2019, section 4.2).
+    Ignored pixels belong to no object. An unmatched predicted object that consists mostly of them is left out
+    (Kirillov et al. 2019, section 4.2).
 
     Args:
         predicted, truth: number of the object at each pixel, 0 for none: int (H, W).
@@ -100,10 +100,10 @@ def count_objects(
     hits = best[:, None] > THRESHOLDS
     counted = np.ones(best.shape, dtype=bool)
     if ignored is not None:
-        lost, whole = (
-            np.bincount(of.ravel(), minlength=predicted.max() + 1) for of in (predicted * ignored, predicted)
+        ignored_pixels, all_pixels = (
+            np.bincount(labels.ravel(), minlength=predicted.max() + 1) for labels in (predicted * ignored, predicted)
         )
-        counted = (2 * lost <= whole)[pairs.predicted_ids]
+        counted = (2 * ignored_pixels <= all_pixels)[pairs.predicted_ids]
     true_pos = hits.sum(0)
     false_pos = (~hits & counted[:, None]).sum(0)
     return true_pos, false_pos, len(pairs.true_ids) - true_pos, float(best[best > THRESHOLDS[0]].sum())
@@ -121,10 +121,10 @@ def _panoptic(counts: ObjectCounts, score: str) -> tuple[np.ndarray, ...]:
 
 
 RATIOS: dict[str, Callable[[ObjectCounts], tuple[np.ndarray, ...]]] = {
-    "precision": OF_PIXELS["precision"],
-    "recall": OF_PIXELS["recall"],
-    "f1": OF_PIXELS["dice"],
-    "ap": OF_PIXELS["iou"],
+    "precision": PIXEL_RATIOS["precision"],
+    "recall": PIXEL_RATIOS["recall"],
+    "f1": PIXEL_RATIOS["dice"],
+    "ap": PIXEL_RATIOS["iou"],
     **{score: partial(_panoptic, score=score) for score in ("pq", "sq", "rq")},
 }
 """Part, whole and, if it differs from the whole, ``Ratio.shown``: (N, C, T), or (N, C, 1)."""
@@ -152,22 +152,22 @@ def summary(
     `<score>_50` is at IoU 0.5, `<score>_50_95` the mean over ``THRESHOLDS``, "by_threshold" the curve. `count_error`
     and `count_bias` are means over images of | predicted - true | and predicted - true number, under any aggregation.
     """
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # (C,) and (repeats, C)
+    estimates: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # (C,) and (repeats, C)
     curves = {}
     for score in RATIOS:
         whole, drawn = _estimate(_ratio(counts, score), groups, aggregator)
         if score in PANOPTIC:
-            found[score] = whole[..., 0], drawn[..., 0]
+            estimates[score] = whole[..., 0], drawn[..., 0]
             continue
         curves[score] = whole
-        found[f"{score}_50"] = whole[..., 0], drawn[..., 0]
-        found[f"{score}_50_95"] = defined_mean(whole), defined_mean(drawn)
+        estimates[f"{score}_50"] = whole[..., 0], drawn[..., 0]
+        estimates[f"{score}_50_95"] = defined_mean(whole), defined_mean(drawn)
     true_pos, false_pos, false_neg = _first(counts)
     excess = np.where(counts.known[..., None], false_pos - false_neg, math.nan)
     for score, values in (("count_error", np.abs(excess)), ("count_bias", excess)):
         parts = as_mean(values)
         whole, drawn = _estimate(parts, groups, aggregator._replace(aggregation="dataset"))
-        found[score] = whole[..., 0], drawn[..., 0]
+        estimates[score] = whole[..., 0], drawn[..., 0]
     means: dict = {}
     classes: dict[str, dict] = {
         name: {
@@ -176,12 +176,12 @@ def summary(
         }
         for number, name in enumerate(names)
     }
-    for score, estimate in found.items():
+    for score, estimate in estimates.items():
         add_score(means, classes, score, estimate, confidence)
-    for number, about in enumerate(classes.values()):
-        about["by_threshold"] = {
-            f"{level:.2f}": {score: plain(curve[number, place]) for score, curve in curves.items()}
-            for place, level in enumerate(THRESHOLDS)
+    for number, class_scores in enumerate(classes.values()):
+        class_scores["by_threshold"] = {
+            f"{level:.2f}": {score: plain(curve[number, index]) for score, curve in curves.items()}
+            for index, level in enumerate(THRESHOLDS)
         }
     return means, classes
 

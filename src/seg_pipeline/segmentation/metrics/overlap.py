@@ -3,10 +3,10 @@
 Axes: B images of a batch, N images of a data set, C classes, H rows, W columns. The ground truth is uint8 of 0, 1
 and ``IGNORE``; ignored pixels count nowhere. Sources: Dice 1945; Jaccard 1901 (IoU).
 
-Why not torchmetrics: it has no ignored pixels for overlapping classes and no counts per image, from which the scores of
-images, groups and bootstrap samples are all computed here. Counting takes a thirtieth of its time
+Why not torchmetrics: it supports neither ignored pixels for overlapping classes nor counts per image, from which all
+scores of images, groups and bootstrap samples are computed here. Counting takes a thirtieth of its time
 (``python benchmarks/scoring.py``), and importing it would add a second to the start of every search worker. The tests
-compare these scores with it.
+compare these scores with torchmetrics'.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ class ImageCounts(NamedTuple):
     def overlap(self) -> Counts:
         return Counts(*self[:5])
 
-    def of_images(self, places: np.ndarray) -> ImageCounts:
+    def of_images(self, positions: np.ndarray) -> ImageCounts:
         """Counts of some of the images."""
-        return ImageCounts(*(value[torch.from_numpy(places)] for value in self))
+        return ImageCounts(*(value[torch.from_numpy(positions)] for value in self))
 
 
 def count(predicted: Tensor, masks: Tensor) -> Counts:
@@ -92,11 +92,11 @@ def count_labels(predicted: Tensor, truth: Tensor, *, num_classes: int, backgrou
     known = truth != IGNORE
     hit = (predicted == truth) & known
     predicted = torch.where(known, predicted, IGNORE)
-    hits, found, there = (
+    hits, predicted_counts, true_counts = (
         torch.stack([(where == channel).sum((-2, -1)) for channel in range(background, num_classes + background)], 1)
         for where in (torch.where(hit, truth, IGNORE), predicted, truth)
     )
-    return Counts(hits, found - hits, there - hits, right=hit.sum((-2, -1)), known=known.sum((-2, -1)))
+    return Counts(hits, predicted_counts - hits, true_counts - hits, right=hit.sum((-2, -1)), known=known.sum((-2, -1)))
 
 
 AnyCounts = TypeVar("AnyCounts", Counts, ImageCounts)
@@ -117,19 +117,19 @@ class Collected(Generic[AnyCounts]):
     def add(self, counts: AnyCounts) -> None:
         self._parts.append(counts)
         if len(self._parts) >= self.at_once:
-            self._parts = [joined(self._parts)]
+            self._parts = [concatenate(self._parts)]
 
     def all(self) -> AnyCounts:
-        return joined(self._parts)
+        return concatenate(self._parts)
 
 
-def joined(parts: Sequence[AnyCounts]) -> AnyCounts:
+def concatenate(parts: Sequence[AnyCounts]) -> AnyCounts:
     """Concatenate the counts of at least one part."""
     return type(parts[0])(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
 def dice_ratio(counts: Counts) -> tuple[Tensor, Tensor]:
-    """Numerator and denominator of Dice: 2TP and 2TP + FP + FN. Every Dice of this project is made of these."""
+    """Numerator and denominator of Dice: 2TP and 2TP + FP + FN. Every Dice in this project is computed from these."""
     twice_hit = 2 * counts.true_pos
     return twice_hit, twice_hit + counts.false_pos + counts.false_neg
 
@@ -141,15 +141,15 @@ def iou_ratio(counts: Counts) -> tuple[Tensor, Tensor]:
 
 def dice(counts: Counts, *, if_empty: float) -> Tensor:
     """Dice, float64 of the counts' shape; ``if_empty`` where prediction and ground truth are both empty."""
-    return _divided(*dice_ratio(counts), if_empty)
+    return _safe_divide(*dice_ratio(counts), if_empty)
 
 
 def iou(counts: Counts, *, if_empty: float) -> Tensor:
     """IoU, float64 of the counts' shape; ``if_empty`` where prediction and ground truth are both empty."""
-    return _divided(*iou_ratio(counts), if_empty)
+    return _safe_divide(*iou_ratio(counts), if_empty)
 
 
-def _divided(part: Tensor, whole: Tensor, if_empty: float) -> Tensor:
+def _safe_divide(part: Tensor, whole: Tensor, if_empty: float) -> Tensor:
     return torch.where(whole > 0, part.double() / whole.clamp(min=1), if_empty)
 
 
@@ -184,9 +184,9 @@ def pixel_accuracy(counts: Counts) -> float:
 def confusion(predicted: Tensor, masks: Tensor) -> Tensor:
     """Pixels per true class (rows) and predicted class (columns): int64 (C + 1, C + 1), background last.
 
-    A pixel with several true classes counts once in the row of each. Its column is that class if it was predicted,
-    else the first predicted class, else background. So each row adds up to the pixels of its class, and the
-    diagonal divided by the row sum is the class's recall.
+    A pixel with several true classes counts once in each of their rows. Its column is that class if predicted, else the
+    first predicted class, else background. So each row adds up to the pixels of its class, and the diagonal divided by
+    the row sum is the class's recall.
 
     Args:
         predicted: bool (B, C, H, W).

@@ -11,7 +11,7 @@ import pandas as pd
 from seg_pipeline.segmentation.metrics.confidence_intervals import group_sums, interval, resampled_sums
 
 RATES = {"catch": ("caught", "low"), "precision": ("caught", "flagged"), "flagged": ("flagged", "all")}
-"""Rates as a count and what it is a share of."""
+"""Numerator and denominator of each rate."""
 
 
 def score_flags(
@@ -28,8 +28,8 @@ def score_flags(
     Args:
         image_scores: one row per image and class: image_id, group, dice.
         predictions: one row per image: image_id, uncertainty, look_at_this.
-        dice_below: an image with a lower Dice needs a person. One without a Dice shows nothing and needs none.
-        repeats, seed, confidence: of the intervals, which resample groups.
+        dice_below: an image with a lower Dice needs a person; an image without a Dice shows nothing and needs none.
+        repeats, seed, confidence: settings of the intervals, which resample groups.
 
     Returns:
         num_images, num_low, caught, missed, false_alarms; catch (share of the low images that are flagged), precision
@@ -44,7 +44,7 @@ def score_flags(
     counts = {"caught": low & flag, "low": low, "flagged": flag, "all": np.ones(len(table), dtype=bool)}
     sums = group_sums(np.stack(list(counts.values()), axis=1).astype(float), table["group"])
     drawn = resampled_sums(sums, repeats=repeats if len(sums) > 1 else 0, seed=seed)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "dice_below": dice_below,
         "num_images": len(table),
         "num_low": int(low.sum()),
@@ -57,9 +57,9 @@ def score_flags(
     for rate, (part, whole) in RATES.items():
         values = [_share(one[names.index(part)], one[names.index(whole)]) for one in (sums.sum(0), *drawn)]
         low_end, high_end = interval(np.array(values[1:]), confidence=confidence)
-        found[rate] = None if math.isnan(values[0]) else values[0]
-        found[f"{rate}_interval"] = None if math.isnan(low_end) else [low_end, high_end]
-    return found
+        result[rate] = None if math.isnan(values[0]) else values[0]
+        result[f"{rate}_interval"] = None if math.isnan(low_end) else [low_end, high_end]
+    return result
 
 
 def _share(part: float, whole: float) -> float:

@@ -1,4 +1,4 @@
-"""Comparison of two runs on the same images: paired differences, their intervals, and a verdict in words."""
+"""Comparison of two runs on the same images: paired differences, their intervals, and a verdict as text."""
 
 from pathlib import Path
 
@@ -26,8 +26,8 @@ def read_run(data_root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     files = [data_root / name for name in (MANIFEST, IMAGE_SCORES)]
     if missing := [str(file) for file in files if not file.exists()]:
         raise ValueError(
-            f"no run to compare with: there is no {' and no '.join(missing)}; give the data_root of a run whose "
-            "evaluation is finished (`reporting.compare_with`; null compares with none)"
+            f"no run to compare with: there is no {' and no '.join(missing)}; set `reporting.compare_with` to the "
+            "data_root of a run whose evaluation is finished, or to null"
         )
     manifest, scores = (pd.read_parquet(file) for file in files)
     return manifest, scores
@@ -36,8 +36,8 @@ def read_run(data_root: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 def read_predictions(data_root: Path, compared: pd.DataFrame) -> pd.DataFrame | None:
     """Predicted masks of a run; None if the file is gone or lacks an image of ``compared``."""
     file = data_root / PREDICTIONS
-    found = pd.read_parquet(file) if file.exists() else None
-    return None if found is None or not set(compared["image_id"]) <= set(found["image_id"]) else found
+    predictions = pd.read_parquet(file) if file.exists() else None
+    return None if predictions is None or not set(compared["image_id"]) <= set(predictions["image_id"]) else predictions
 
 
 def no_pairs() -> pd.DataFrame:
@@ -79,21 +79,21 @@ def _scored(manifest: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
     return rows[["content_hash", "ignore", *masks]].sort_index()
 
 
-def _check_same_truth(mine: pd.DataFrame, other: pd.DataFrame) -> None:
-    found, expected = (class_names(rows) for rows in (other, mine))
+def _check_same_truth(this: pd.DataFrame, other: pd.DataFrame) -> None:
+    found, expected = (class_names(rows) for rows in (other, this))
     if found != expected:
         raise ValueError(
             f"the other run has the classes {found}, this one {expected}; compare runs on the same data set"
         )
-    if lost := sorted(set(mine.index) ^ set(other.index)):
+    if extra := sorted(set(this.index) ^ set(other.index)):
         raise ValueError(
-            f"the runs scored different images: {len(lost)} were scored by one of them only ({', '.join(lost[:3])}); "
+            f"the runs scored different images: {len(extra)} were scored by only one ({', '.join(extra[:3])}); "
             "compare runs with the same split: the same data, seed and `data_processing.split`"
         )
-    changed = mine.index[(mine != other).any(axis=1)]
+    changed = this.index[(this != other).any(axis=1)]
     if len(changed):
         raise ValueError(
-            f"pixels or ground truth differ between the runs in {len(changed)} of {len(mine)} images "
+            f"pixels or ground truth differ between the runs in {len(changed)} of {len(this)} images "
             f"({', '.join(changed[:3])}); evaluate both on the same data"
         )
 
@@ -165,6 +165,8 @@ def describe(summary: pd.DataFrame) -> str:
         "worse": "This run is worse",
         "no difference shown": "No significant difference: the interval contains 0",
     }
-    sure = f"95 % interval {row['low']:+.3f} to {row['high']:+.3f}"
+    bounds = f"95 % interval {row['low']:+.3f} to {row['high']:+.3f}"
     few = " With so few groups, the interval is rough." if row["num_groups"] < FEW_GROUPS else ""
-    return f"{words[row['verdict']]}: {change} ({sure}, {row['num_images']} images of {row['num_groups']} groups).{few}"
+    return (
+        f"{words[row['verdict']]}: {change} ({bounds}, {row['num_images']} images of {row['num_groups']} groups).{few}"
+    )

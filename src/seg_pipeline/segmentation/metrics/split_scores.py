@@ -27,9 +27,9 @@ VOLUME_SCORES = ("dice", "hd95", "surface_dice")
 
 
 def scored_rows(manifest: pd.DataFrame) -> pd.DataFrame:
-    """The images to score: the test split, or the validation split of a data set that comes without one.
+    """The images to score: the test split, or the validation split if there is no test split.
 
-    The scores name the split. Those of the validation split are too good: epoch and postprocessing were chosen on it.
+    The scores name the split. They are optimistic on the validation split, where epoch and postprocessing were chosen.
 
     Raises:
         ValueError: both are empty.
@@ -40,8 +40,8 @@ def scored_rows(manifest: pd.DataFrame) -> pd.DataFrame:
             return rows
         log.warning("the %s split is empty", split)
     raise ValueError(
-        "no image to score: the test and the validation split are empty; give `data_processing.split.shares.test` and "
-        "`val` a share, or put images into them, and run data_processing again"
+        "no image to score: the test and the validation split are empty; set `data_processing.split.shares.test` or "
+        "`val` above 0, or put images into them, and run data_processing again"
     )
 
 
@@ -78,45 +78,45 @@ def score_predictions(
         measures: tolerance, boundary width, spacing across frames, confidence level of the intervals.
         seed: seed of the bootstrap.
         reliability: ``calibration.before_and_after`` of the same predictions; None leaves out the calibration error.
-        workers: threads, which do not change the result; None: one per core.
+        workers: number of threads, which does not affect the result; None: one per core.
 
     Raises:
-        ValueError: the two tables have different classes or image ids; or as ``refuse_partial``.
+        ValueError: the two tables have different classes or image ids, or ``refuse_partial`` raises it.
     """
     names, truth = class_names(rows), matching_rows(rows, predictions)
     refuse_partial(rows, scores.empty_policy)
     counts, confusion = count_images(truth, predictions, names, measures=measures, workers=workers)
     volumes = count_volumes(truth, predictions, names, counts, measures=measures, workers=workers)
-    aggregator = Aggregator.of(scores, measures, seed)
-    both = {
+    aggregator = Aggregator.from_settings(scores, measures, seed)
+    by_aggregation = {
         kind: _of_images(counts, truth, names, aggregator._replace(aggregation=kind), measures) for kind in AGGREGATIONS
     }
     objects = object_scores.count_split(truth, predictions, names, workers=workers)
     if objects is not None:
-        for kind, one in both.items():
-            _add_objects(one, objects, truth, aggregator._replace(aggregation=kind), measures)
+        for kind, scores_of_kind in by_aggregation.items():
+            _add_objects(scores_of_kind, objects, truth, aggregator._replace(aggregation=kind), measures)
     lines = centrelines.score_split(truth, predictions, names, workers=workers) if measures.cldice else None
     if lines is not None:
-        for one in both.values():
-            centrelines.add(one, lines, truth["group"], aggregator, measures.confidence)
-    described = {
-        **both[scores.aggregation],
+        for scores_of_kind in by_aggregation.values():
+            centrelines.add(scores_of_kind, lines, truth["group"], aggregator, measures.confidence)
+    all_scores = {
+        **by_aggregation[scores.aggregation],
         **_about(truth, scores, measures),
         "pixel_accuracy": overlap.pixel_accuracy(counts.overlap),
         "calibration": _calibration(reliability),
         "volumes": _of_volumes(volumes, names, aggregator, measures.confidence),
         "competition": _competition(counts, volumes) if measures.competition else None,
-        "by_aggregation": both,
+        "by_aggregation": by_aggregation,
     }
     if "source" in truth:
-        described["by_source"] = {
+        all_scores["by_source"] = {
             name: _of_images(counts.of_images(np.flatnonzero(rows)), truth[rows], names, aggregator, measures)
             for name in truth["source"].unique()
             for rows in [(truth["source"] == name).to_numpy()]
         }
     labels = [*names, BACKGROUND]
     return Scored(
-        described,
+        all_scores,
         _by_image(truth, predictions, counts, names, objects, lines),
         table_by(counts, names, truth["group"], scores=OVERLAP_SCORES, aggregator=aggregator),
         _by_series(
@@ -136,19 +136,19 @@ def _of_images(
 
 
 def _add_objects(
-    found: dict,
+    scores: dict,
     objects: object_scores.ObjectCounts,
     truth: pd.DataFrame,
     aggregator: Aggregator,
     measures: MeasureSettings,
 ) -> None:
-    """Scores by object under "objects", of all classes and in each."""
-    names = list(found["classes"])
-    found["objects"], of_classes = object_scores.summary(
+    """Add scores by object under "objects", over all classes and per class."""
+    names = list(scores["classes"])
+    scores["objects"], class_scores = object_scores.summary(
         objects, names, truth["group"], aggregator=aggregator, confidence=measures.confidence
     )
-    for name, one in of_classes.items():
-        found["classes"][name]["objects"] = one
+    for name, object_scores_of_class in class_scores.items():
+        scores["classes"][name]["objects"] = object_scores_of_class
 
 
 def refuse_partial(rows: pd.DataFrame, policy: EmptyPolicy) -> None:
@@ -208,12 +208,12 @@ def _about(truth: pd.DataFrame, scores: ScoreSettings, measures: MeasureSettings
 def _calibration(reliability: pd.DataFrame | None) -> dict | None:
     if reliability is None:
         return None
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for suffix, rows in (("", last_probabilities(reliability)), ("_before", reliability[~reliability["calibrated"]])):
         errors = expected_error(rows)
-        found[f"ece{suffix}"] = plain(defined_mean(np.array(list(errors.values()))))
-        found[f"classes{suffix}"] = {name: plain(value) for name, value in errors.items()}
-    return found
+        result[f"ece{suffix}"] = plain(defined_mean(np.array(list(errors.values()))))
+        result[f"classes{suffix}"] = {name: plain(value) for name, value in errors.items()}
+    return result
 
 
 def _of_volumes(
@@ -223,11 +223,11 @@ def _of_volumes(
         return None
     per_image = aggregator._replace(aggregation="image")
     groups = volumes.rows["group"]
-    found = summary(volumes.counts, names, groups, scores=VOLUME_SCORES, aggregator=per_image, confidence=confidence)
-    for one in found["classes"].values():
-        one["num_series"] = one.pop("num_images")
+    scores = summary(volumes.counts, names, groups, scores=VOLUME_SCORES, aggregator=per_image, confidence=confidence)
+    for class_scores in scores["classes"].values():
+        class_scores["num_series"] = class_scores.pop("num_images")
     missing = int(volumes.rows["num_missing"].sum())
-    return {**found, "num_series": len(volumes.rows), "num_missing_frames": missing, "distance_unit": "mm"}
+    return {**scores, "num_series": len(volumes.rows), "num_missing_frames": missing, "distance_unit": "mm"}
 
 
 def _competition(counts: ImageCounts, volumes: SeriesCounts | None) -> dict | None:
@@ -259,7 +259,7 @@ def _by_image(
     parts = [
         truth[["image_id", "group", "series"]].assign(
             **{"class": name},
-            **{column: found[:, index] for column, found in (values | pixels).items()},
+            **{column: column_values[:, index] for column, column_values in (values | pixels).items()},
             peak=predictions[f"peak_{name}"].to_numpy(),
         )
         for index, name in enumerate(names)
@@ -274,10 +274,10 @@ def _by_series(
     """Add the volumes' num_missing, volume_dice, hd95 and surface_dice; missing if a series forms no volume."""
     columns = ["num_missing", "volume_dice", "hd95", "surface_dice"]
     if volumes is None:
-        nothing = pd.array([pd.NA] * len(table), dtype="Int64")
-        return table.assign(num_missing=nothing, **dict.fromkeys(columns[1:], np.nan))
+        missing = pd.array([pd.NA] * len(table), dtype="Int64")
+        return table.assign(num_missing=missing, **dict.fromkeys(columns[1:], np.nan))
     per_image = aggregator._replace(aggregation="image")
-    found = table_by(volumes.counts, names, volumes.rows["series"], scores=VOLUME_SCORES, aggregator=per_image)
-    found = found.rename(columns={"dice": "volume_dice"}).merge(volumes.rows, on="series")
-    found = found[["series", "class", *columns]].astype({"num_missing": "Int64"})
-    return table.merge(found, on=["series", "class"], how="left")
+    volume_scores = table_by(volumes.counts, names, volumes.rows["series"], scores=VOLUME_SCORES, aggregator=per_image)
+    volume_scores = volume_scores.rename(columns={"dice": "volume_dice"}).merge(volumes.rows, on="series")
+    volume_scores = volume_scores[["series", "class", *columns]].astype({"num_missing": "Int64"})
+    return table.merge(volume_scores, on=["series", "class"], how="left")

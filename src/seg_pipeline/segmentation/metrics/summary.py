@@ -34,13 +34,13 @@ def summary(
 
 
 def add_score(
-    means: dict, classes: dict[str, dict], score: str, found: tuple[np.ndarray, np.ndarray], confidence: float
+    means: dict, classes: dict[str, dict], score: str, estimate: tuple[np.ndarray, np.ndarray], confidence: float
 ) -> None:
-    """Add a score (C,) and its resamples (repeats, C): their mean over classes, and what each class has."""
-    whole, resampled = found
+    """Add a score (C,) with its resamples (repeats, C): the mean over classes, and the value of each class."""
+    whole, resampled = estimate
     means |= described(f"mean_{score}", defined_mean(whole), defined_mean(resampled), confidence)
-    for index, about in enumerate(classes.values()):
-        about.update(described(score, whole[index], resampled[:, index], confidence))
+    for index, class_scores in enumerate(classes.values()):
+        class_scores.update(described(score, whole[index], resampled[:, index], confidence))
 
 
 def table_by(
@@ -53,7 +53,7 @@ def table_by(
     parts = [
         pd.DataFrame(
             {str(keys.name): labels, "class": name, "num_images": number[:, index]}
-            | {score: found[:, index] for score, found in values.items()}
+            | {score: column_values[:, index] for score, column_values in values.items()}
         )
         for index, name in enumerate(names)
     ]
@@ -66,7 +66,7 @@ def shown(counts: ImageCounts) -> np.ndarray:
 
 
 def described(name: str, value: float, resampled: np.ndarray, confidence: float) -> dict:
-    """A score by its name, and its interval."""
+    """A score and its interval, by name."""
     low, high = interval(resampled, confidence=confidence)
     return {name: plain(value), f"{name}_interval": None if math.isnan(low) else [low, high]}
 

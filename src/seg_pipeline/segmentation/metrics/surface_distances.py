@@ -15,12 +15,12 @@ CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
 ROUNDING = 1e-5
 """Relative slack for float32 distances, so that one equal to the tolerance counts as within it."""
 
-MOST_PAIRS = 60_000
-"""Up to this many pairs of surface pixels, all pairwise distances are computed; distance maps beyond."""
+MAX_PAIRS = 60_000
+"""Up to this many pairs of surface pixels, all pairwise distances are computed; beyond, distance maps."""
 PAIRS_PER_PIXEL = 30
 """Up to this many pairs per pixel of an image, multiplying coordinates takes less time than two distance maps."""
-MOST_SIDE = 2000
-"""Pixels of a side up to which float32 holds squared distances exactly."""
+MAX_SIDE = 2000
+"""Longest side in pixels for which float32 holds squared distances exactly."""
 
 Spacing = tuple[float, float, float]
 """Spacing of frames, rows and columns."""
@@ -64,9 +64,9 @@ def compare(
     Args:
         spacing: distance between frames, rows and columns; ``tolerance`` and hd95 have its unit.
         boundary_width: in pixels; 0 leaves out the boundary counts.
-        volume: the masks are part of a volume, though perhaps of one frame; None: if they have several frames.
+        volume: whether the masks are part of a volume, even if they have one frame; None: if they have several.
     """
-    volume = len(predicted) > 1 if volume is None else volume  # of what is given, not of the box around the masks
+    volume = len(predicted) > 1 if volume is None else volume  # before cropping to the box, which may have one frame
     box = bounding_box(predicted | truth)
     if box is None:
         return BOTH_EMPTY
@@ -76,9 +76,9 @@ def compare(
     number = sum(pixels(mask) for mask in surfaces)
     if not all(mask.any() for mask in surfaces):
         return MaskComparison(both, either, 0, number, math.inf)
-    ways = _both_ways(*surfaces, spacing)
-    near = sum(pixels(way <= tolerance * (1 + ROUNDING)) for way in ways)
-    return MaskComparison(both, either, near, number, max(map(_percentile_95, ways)))
+    both_directions = _both_directions(*surfaces, spacing)
+    near = sum(pixels(one_direction <= tolerance * (1 + ROUNDING)) for one_direction in both_directions)
+    return MaskComparison(both, either, near, number, max(map(_percentile_95, both_directions)))
 
 
 def pixels(mask: np.ndarray) -> int:
@@ -104,7 +104,7 @@ def diagonal(shape: tuple[int, ...], spacing: Spacing) -> float:
 
 def surface(mask: np.ndarray, *, volume: bool) -> np.ndarray:
     """Surface of a bool mask (D, H, W) cut out of a volume or an image, as the module defines it."""
-    inner = np.stack([_eroded(frame, CROSS) for frame in mask])
+    inner = np.stack([_erode(frame, CROSS) for frame in mask])
     if volume:
         inner[1:] &= mask[:-1]
         inner[:-1] &= mask[1:]
@@ -112,38 +112,40 @@ def surface(mask: np.ndarray, *, volume: bool) -> np.ndarray:
     return mask & ~inner
 
 
-def _both_ways(one: np.ndarray, other: np.ndarray, spacing: Spacing) -> tuple[np.ndarray, np.ndarray]:
-    """``distances`` in both directions; for few pixels by comparing all pairs, which is faster."""
+def _both_directions(one: np.ndarray, other: np.ndarray, spacing: Spacing) -> tuple[np.ndarray, np.ndarray]:
+    """``distances`` in both directions; if there are few pixels, by comparing all pairs, which is faster."""
     number = pixels(one) * pixels(other)
-    if number > MOST_PAIRS:
-        flat = len(one) == 1 and spacing[1] == spacing[2] and max(one.shape) <= MOST_SIDE
+    if number > MAX_PAIRS:
+        flat = len(one) == 1 and spacing[1] == spacing[2] and max(one.shape) <= MAX_SIDE
         if flat and number <= PAIRS_PER_PIXEL * one.size:
             return _of_all_pairs(one[0], other[0], spacing[1])
         return distances(one, other, spacing), distances(other, one, spacing)
     squares: Any = 0
-    for ours, theirs, step in zip(np.nonzero(one), np.nonzero(other), spacing, strict=True):
-        apart = np.subtract.outer(ours.astype(np.float32), theirs.astype(np.float32)) * np.float32(step)
-        squares = squares + apart * apart
+    for first, second, step in zip(np.nonzero(one), np.nonzero(other), spacing, strict=True):
+        offsets = np.subtract.outer(first.astype(np.float32), second.astype(np.float32)) * np.float32(step)
+        squares = squares + offsets * offsets
     return np.sqrt(squares.min(1)), np.sqrt(squares.min(0))
 
 
 def _of_all_pairs(one: np.ndarray, other: np.ndarray, step: float, block: int = 64) -> tuple[np.ndarray, np.ndarray]:
-    """``distances`` of the pixels of bool masks (H, W) in both directions, equal to the last bit.
+    """``distances`` between bool masks (H, W) in both directions, bit-identical.
 
-    Squared distances are |a|² + |b|² - 2ab: one matrix product, of whole numbers that float32 holds exactly.
+    Squared distances are |a|² + |b|² - 2ab: one matrix product of integers that float32 holds exactly.
     """
-    ours, theirs = (
+    first, second = (
         np.stack(np.divmod(np.flatnonzero(mask), mask.shape[1])).astype(np.float32) for mask in (one, other)
     )
-    left = np.stack([(ours * ours).sum(0), np.ones_like(ours[0]), *ours], axis=1)
-    right = np.stack([np.ones_like(theirs[0]), (theirs * theirs).sum(0), *(-2 * theirs)])
-    there, back = np.empty(len(left), dtype=np.float32), np.full(right.shape[1], np.inf, dtype=np.float32)
-    for start in range(0, len(left), block):  # few enough to stay in the processor's cache
+    left = np.stack([(first * first).sum(0), np.ones_like(first[0]), *first], axis=1)
+    right = np.stack([np.ones_like(second[0]), (second * second).sum(0), *(-2 * second)])
+    forward, backward = np.empty(len(left), dtype=np.float32), np.full(right.shape[1], np.inf, dtype=np.float32)
+    for start in range(0, len(left), block):  # blocks that fit into the processor's cache
         squares = left[start : start + block] @ right
-        squares.min(1, out=there[start : start + block])
-        np.minimum(back, squares.min(0), out=back)
-    ways = (np.sqrt((np.sqrt(way) * np.float32(step)) ** 2) for way in (there, back))  # as ``distances`` rounds
-    return next(ways), next(ways)
+        squares.min(1, out=forward[start : start + block])
+        np.minimum(backward, squares.min(0), out=backward)
+    directions = (
+        np.sqrt((np.sqrt(squared) * np.float32(step)) ** 2) for squared in (forward, backward)
+    )  # as ``distances`` rounds
+    return next(directions), next(directions)
 
 
 def distances(points: np.ndarray, target: np.ndarray, spacing: Spacing) -> np.ndarray:
@@ -152,24 +154,24 @@ def distances(points: np.ndarray, target: np.ndarray, spacing: Spacing) -> np.nd
     Exact up to float32 rounding. A distance transform of each frame of the target gives distances in the plane in
     linear time; each point then takes the minimum over frames. Several times faster than transforming the volume.
     """
-    there = np.flatnonzero(target.any((1, 2)))
-    planes = np.stack([_plane_distances(target[frame], spacing[1:]).ravel() for frame in there])
-    found = []
+    frames_with_target = np.flatnonzero(target.any((1, 2)))
+    planes = np.stack([_plane_distances(target[frame], spacing[1:]).ravel() for frame in frames_with_target])
+    results = []
     for frame, plane in enumerate(points):
-        between = ((there - frame) * spacing[0]).astype(np.float32) ** 2
-        found.append(np.sqrt((planes[:, np.flatnonzero(plane)] ** 2 + between[:, None]).min(0)))
-    return np.concatenate(found)
+        between = ((frames_with_target - frame) * spacing[0]).astype(np.float32) ** 2
+        results.append(np.sqrt((planes[:, np.flatnonzero(plane)] ** 2 + between[:, None]).min(0)))
+    return np.concatenate(results)
 
 
 def _plane_distances(target: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
     """Distance to the nearest pixel of one frame of the target: float32 (H, W)."""
-    away = ~target
+    outside = ~target
     if spacing[0] != spacing[1]:
-        return ndimage.distance_transform_edt(away, sampling=spacing).astype(np.float32)
+        return ndimage.distance_transform_edt(outside, sampling=spacing).astype(np.float32)
     used = cv2.ipp.useIPP()
     cv2.ipp.setUseIPP(False)  # OpenCV takes IPP where it may use one thread only; IPP errs in the last digit
     try:
-        found = cv2.distanceTransform(away.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        found = cv2.distanceTransform(outside.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     finally:
         cv2.ipp.setUseIPP(used)
     return found * np.float32(spacing[0])
@@ -180,11 +182,11 @@ def _boundaries(predicted: np.ndarray, truth: np.ndarray, width: int) -> tuple[i
     if width < 1:
         return 0, 0
     kernel = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
-    one, other = (mask[0] & ~_eroded(mask[0], kernel) for mask in (predicted, truth))
+    one, other = (mask[0] & ~_erode(mask[0], kernel) for mask in (predicted, truth))
     return pixels(one & other), pixels(one | other)
 
 
-def _eroded(frame: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+def _erode(frame: np.ndarray, kernel: np.ndarray) -> np.ndarray:
     return cv2.erode(frame.view(np.uint8), kernel, borderType=cv2.BORDER_CONSTANT, borderValue=0).view(bool)
 
 

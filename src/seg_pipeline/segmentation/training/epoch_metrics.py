@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from seg_pipeline.segmentation.data.sampler import EpochSampler
-from seg_pipeline.segmentation.metrics.overlap import Collected, Counts, joined, mean_dice, pixel_accuracy
+from seg_pipeline.segmentation.metrics.overlap import Collected, Counts, concatenate, mean_dice, pixel_accuracy
 from seg_pipeline.segmentation.training.processes import Processes, TrainingFailed
 from seg_pipeline.segmentation.training.state import TrainState
 
@@ -41,7 +41,7 @@ class EpochMetrics:
 
     def sum_over_processes(self) -> dict:
         """Return loss and counts over all processes, as plain tensors."""
-        counts = joined(self.processes.all_gather(Counts(*(part.cpu() for part in self.overlap.all()))))
+        counts = concatenate(self.processes.all_gather(Counts(*(part.cpu() for part in self.overlap.all()))))
         return {"sums": self.processes.all_reduce(self.sums).cpu(), "counts": counts._asdict()}
 
     def means(self) -> tuple[float, float]:

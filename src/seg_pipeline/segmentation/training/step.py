@@ -15,7 +15,7 @@ from torch._dynamo.exc import TorchDynamoException
 
 from seg_pipeline.segmentation.data.loaders import Batch
 from seg_pipeline.segmentation.losses.compose import PIXEL_MEANS
-from seg_pipeline.segmentation.metrics.overlap import Counts, joined
+from seg_pipeline.segmentation.metrics.overlap import Counts, concatenate
 from seg_pipeline.segmentation.training.acceleration import is_recording
 from seg_pipeline.segmentation.training.epoch_metrics import EpochMetrics
 from seg_pipeline.segmentation.training.optimizers import set_rate
@@ -154,7 +154,7 @@ def _backward_parts(run: Run, images: Tensor, truths: list[tuple[float, Tensor]]
             state.scaler.scale(loss).backward()
         total += loss.detach()
         counts.append(part_counts)
-    return total, joined(counts)
+    return total, concatenate(counts)
 
 
 def _apply_gradients(state: TrainState, loss: Tensor) -> Tensor:
