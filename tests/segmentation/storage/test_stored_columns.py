@@ -40,7 +40,7 @@ def test_masks_of_a_large_table_stay_on_disk(tmp_path, monkeypatch):
     write_table(make(), tmp_path / "t.parquet")
     stored = read_table(tmp_path / "t.parquet")
     assert [name for name in stored if isinstance(stored[name].array, StoredColumn)] == ["mask_a", "mask_b"]
-    assert stored["mask_a"].memory_usage(index=False) == 8 * 13
+    assert stored["mask_a"].memory_usage(index=False) == 4 * 13
     assert len(list(tmp_path.glob(".t.parquet-*.arrow"))) == 1
     pd.testing.assert_frame_equal(plain(stored), make())
     monkeypatch.setattr(stored_columns, "LEAST_ROWS", 14)
@@ -122,6 +122,17 @@ def test_a_changed_table_is_unpacked_again(tmp_path):
     assert not old.exists()
     with pytest.raises(FileNotFoundError, match=r"t\.parquet-"):
         before["mask_a"].tolist()
+
+
+def test_what_an_older_version_unpacked_is_unpacked_again(tmp_path, monkeypatch):
+    table = make().assign(path=[f"/scans/{index}.png" for index in range(13)])
+    write_table(table, tmp_path / "t.parquet")
+    with monkeypatch.context() as older:
+        older.setattr(stored_columns, "TEXTS", set())
+        assert not isinstance(read_table(tmp_path / "t.parquet")["path"].array, StoredColumn)
+    stored = read_table(tmp_path / "t.parquet")
+    assert isinstance(stored["path"].array, StoredColumn)
+    pd.testing.assert_frame_equal(plain(stored), table.astype({"path": "str"}))
 
 
 def test_a_table_that_cannot_be_unpacked_is_read_whole(tmp_path, monkeypatch):

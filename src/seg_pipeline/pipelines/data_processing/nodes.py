@@ -143,7 +143,7 @@ def check_splits(
     split = params.split
     leaks = seg.manifest.check_leaks(images, splits, allowed=split.allow_leakage, groups_allowed=split.method == "time")
     told = images.drop(columns=["split", "fold"], errors="ignore")  # as the file names have them
-    manifest = told.merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
+    manifest = seg.manifest.with_splits(told, splits)
     given = "fold" in images or split.method == "leave_one_group_out"
     few = seg.manifest.fewer_folds(splits, 1 if given else split.folds)
     missing = seg.manifest.missing_classes(manifest, split.shares.model_dump())

@@ -13,7 +13,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "measure_image": ["MaskReader"],
         "measure_table": ["join_measurements", "measure_rows", "remove_parts"],
         "metadata": ["INDEXED", "clean_annotations", "pivot_annotations"],
-        "split_checks": ["check_leaks", "fewer_folds", "missing_classes", "split_table"],
+        "split_checks": ["check_leaks", "fewer_folds", "missing_classes", "split_table", "with_splits"],
         "splits": ["assign_splits"],
         "table": ["count_classes", "data_hash", "late_files", "merge_files", "spread", "with_pseudo_labels"],
     },

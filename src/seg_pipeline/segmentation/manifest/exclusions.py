@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.manifest.findings import Finding, collect, findings_table, quarantine
-from seg_pipeline.segmentation.manifest.table import RECORDS
 
 COLUMNS = ["images", "action", "reason"]
 ACTIONS = ("drop", "flag")
+BLOCK = 8192
+"""Names that are Python objects at once."""
 
 
 def exclude_images(images: pd.DataFrame, listed: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -49,9 +50,8 @@ def _check(listed: pd.DataFrame) -> None:
 
 
 def _matches(names: pd.Series, pattern: re.Pattern[str]) -> pd.Series:
-    found = (
-        pattern.match(name) is not None for row in range(0, len(names), RECORDS) for name in names[row : row + RECORDS]
-    )
+    blocks = (names.iloc[start : start + BLOCK].tolist() for start in range(0, len(names), BLOCK))
+    found = (pattern.match(name) is not None for block in blocks for name in block)
     return pd.Series(np.fromiter(found, dtype=bool, count=len(names)), index=names.index)
 
 

@@ -24,6 +24,7 @@ from seg_pipeline.segmentation.manifest.findings import (
     findings_table,
     is_among,
     places_in,
+    without,
 )
 from seg_pipeline.segmentation.manifest.measure_image import MaskReader, Outcome, measure_image
 from seg_pipeline.segmentation.manifest.table import RECORDS, iter_records, record_blocks
@@ -253,9 +254,10 @@ def _manifest(table: pd.DataFrame, measures: pd.DataFrame) -> pd.DataFrame:
     """Columns of the table for the usable images, overridden by their features that are known."""
     features = measures.drop(columns=list(MEASURES))
     usable = features.notna().any(axis=1)
-    features = features[usable].astype(dict.fromkeys(features.select_dtypes("Int64"), "int64"))
-    told = table.loc[usable, [name for name in map(str, table) if name != "row" and not name.startswith("mask_")]]
-    columns = pd.DataFrame({str(name): column.array for name, column in features.items()}, index=told.index)
+    features = without(features, ~usable).astype(dict.fromkeys(features.select_dtypes("Int64"), "int64"))
+    names = [name for name in map(str, table) if name != "row" and not name.startswith("mask_")]
+    told = without(table[names], ~usable)
+    columns = pd.DataFrame({str(name): one.array for name, one in features.items()}, index=told.index, copy=False)
     for name in [name for name in columns if name in told and columns[name].isna().any()]:
         columns[name] = columns[name].fillna(told[name])
     kept = told[[name for name in told if name not in columns]]

@@ -119,9 +119,11 @@ def _clean_parts(
         masks.append(rows["mask"])
         for name, writer in texts.items():
             writer.append(pa.array(rows[name].array, pa.large_string()))
-    row, columns = np.concatenate(lines), {name: writer.column() for name, writer in texts.items()}
-    whole = pd.DataFrame({"row": row, **columns, "mask": pd.concat(masks, ignore_index=True)}, copy=False)
-    return whole.take(np.argsort(row, kind="stable")).reset_index(drop=True), collect(*found), held, shown
+    row = np.concatenate(lines)
+    order = np.argsort(row, kind="stable")
+    columns = {name: writer.column().take(order) for name, writer in texts.items()}
+    columns["mask"] = pd.concat(masks, ignore_index=True).array.take(order)
+    return pd.DataFrame({"row": row[order], **columns}, copy=False), collect(*found), held, shown
 
 
 def _part_of(ids: pd.Series, number: int) -> np.ndarray:
@@ -271,12 +273,13 @@ def pivot_annotations(annotations: pd.DataFrame, class_names: list[str]) -> pd.D
     np.minimum.at(first, place, annotations["row"].to_numpy("int64"))
     images = pd.DataFrame({"image_id": ids, "row": first})
     class_, known = pd.factorize(annotations["class"])
+    class_ = class_.astype(np.int32)
     class_[(annotations["mask"] == "").to_numpy()] = -1
-    rows_of = {name: np.flatnonzero(class_ == at) for at, name in enumerate(known)}
-    names = [*class_names, IGNORED] if len(rows_of.get(IGNORED, ())) else class_names
+    number_of = {name: number for number, name in enumerate(known)}
+    names = [*class_names, IGNORED] if (class_ == number_of.get(IGNORED, len(known))).any() else class_names
     masks = {}
     for name in names:
-        rows = rows_of.get(name, np.zeros(0, dtype=np.intp))
+        rows = np.flatnonzero(class_ == number_of.get(name, len(known)))
         masks[f"mask_{name}"] = _lists(annotations["mask"], rows, place[rows], len(ids))
     return pd.concat([images, pd.DataFrame(masks, index=images.index)], axis=1)  # at once: there may be hundreds
 
@@ -286,7 +289,7 @@ def _sorted_codes(texts: pd.Series) -> tuple[np.ndarray, ExtensionArray]:
     codes, values = pd.factorize(texts)
     different = pd.Series(values, dtype="str").array
     order = different.argsort()
-    place = np.empty(len(order), dtype=np.intp)
+    place = np.empty(len(order), dtype=np.int32)
     place[order] = np.arange(len(order))
     return place[codes], different.take(order)
 

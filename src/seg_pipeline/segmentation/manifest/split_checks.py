@@ -4,7 +4,14 @@ from collections import defaultdict
 
 import pandas as pd
 
-from seg_pipeline.segmentation.manifest.findings import Finding, duplicated_text, findings_table, is_among
+from seg_pipeline.segmentation.manifest.findings import (
+    Finding,
+    duplicated_text,
+    findings_table,
+    is_among,
+    places_in,
+    without,
+)
 from seg_pipeline.segmentation.manifest.table import SPLITS, class_names, iter_records
 
 
@@ -59,6 +66,14 @@ def _in_two(table: pd.DataFrame, column: str, place: str) -> list[str]:
 
 def _placed(place: str, values: set) -> list[str]:
     return [str(value) if place == "split" else f"fold {value}" for value in sorted(values)]
+
+
+def with_splits(images: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """The images with their split and fold; it shares the other columns, of which a join would make copies."""
+    place = places_in(images["image_id"], splits["image_id"])
+    images, place = without(images, place < 0), place[place >= 0]
+    columns = {name: splits[name].array.take(place) for name in ("split", "fold")}
+    return images.assign(**columns)
 
 
 def missing_classes(manifest: pd.DataFrame, shares: dict[str, float] | None = None) -> pd.DataFrame:

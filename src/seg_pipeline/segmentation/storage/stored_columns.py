@@ -2,7 +2,7 @@
 
 Masks and other long texts are most of a table, and each join, filter and copy would multiply them. ``read_table``
 therefore unpacks those of a large table into an Arrow file beside it, which is mapped and not read; a filtered or
-joined table, and a worker that gets one, has eight bytes per value. The Parquet file is the table: the Arrow file is
+joined table, and a worker that gets one, has four bytes per value. The Parquet file is the table: the Arrow file is
 made again when it is missing or when the table has changed. Columns that are in no table yet are in scratch files, see
 ``ColumnWriter``.
 """
@@ -45,6 +45,10 @@ class StoredFile:
     length: int
     nulls: int
 
+    @property
+    def kind(self) -> pa.DataType:
+        return _schema(self.path).field(self.column).type
+
     def take(self, rows: np.ndarray) -> pa.Array:
         starts, reader = _starts(self.path), _open(self.path)  # anew: pages read count as memory while a file is mapped
         groups = np.searchsorted(starts, rows, side="right") - 1
@@ -72,6 +76,10 @@ class InMemory(NamedTuple):
     length: int
     nulls: int
 
+    @property
+    def kind(self) -> pa.DataType:
+        return self.values.type
+
     def take(self, rows: np.ndarray) -> pa.Array:
         return self.values.take(pa.array(rows))
 
@@ -92,6 +100,11 @@ def _open(path: str) -> pa.ipc.RecordBatchFileReader:
 
 
 _kept_open = functools.lru_cache(maxsize=16)(_open)
+
+
+@functools.lru_cache(maxsize=64)
+def _schema(path: str) -> pa.Schema:
+    return _open(path).schema
 
 
 @functools.lru_cache(maxsize=4096)
@@ -126,6 +139,19 @@ def as_stored(column: pd.Series) -> pd.Series:
     return pd.Series(StoredColumn._from_sequence(column.array), column.index) if is_large(column) else column
 
 
+def _python_values(values: pa.Array) -> list:
+    """As ``to_pylist``, a third of its time, with nan where a value is missing."""
+    if pa.types.is_list(values.type):
+        ends = np.cumsum(_sizes(values)).tolist()
+        flat = values.flatten().to_numpy(zero_copy_only=False).tolist()
+        found: list = [flat[start:end] for start, end in itertools.pairwise([0, *ends])]
+    else:
+        found = values.to_numpy(zero_copy_only=False).tolist()
+    for row in np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False)) if values.null_count else ():
+        found[row] = np.nan
+    return found
+
+
 @extensions.register_extension_dtype
 class StoredDtype(extensions.ExtensionDtype):
     """Of texts, or lists of texts, that are read when they are asked for."""
@@ -144,10 +170,11 @@ class StoredDtype(extensions.ExtensionDtype):
 
 
 class StoredColumn(extensions.ExtensionArray):
-    """Values of ``sources``, one after the other, at ``rows``: int64, -1 where a value is missing."""
+    """Values of ``sources``, one after the other, at ``rows``: whole numbers, -1 where a value is missing."""
 
     def __init__(self, sources: tuple[StoredFile | InMemory, ...], rows: np.ndarray) -> None:
-        self._sources, self._rows = sources, rows
+        kind: Any = np.int32 if sum(one.length for one in sources) < np.iinfo(np.int32).max else np.int64
+        self._sources, self._rows = sources, rows.astype(kind, copy=False)
 
     @classmethod
     def _from_sequence(cls, scalars: Any, **_: Any) -> Self:
@@ -200,12 +227,15 @@ class StoredColumn(extensions.ExtensionArray):
     def __setitem__(self, key: Any, value: Any) -> None:
         new = self._from_sequence(value if pd.api.types.is_list_like(value) else [value])
         both = self._concat_same_type([self, new])
-        self._sources, self._rows = both._sources, both._rows[: len(self)]
+        self._sources, self._rows = both._sources, both._rows[: len(self)].copy()
         self._rows[key] = both._rows[len(self._rows) :]
 
     def __iter__(self) -> Iterator:
         for block in self._blocks():
-            yield from (np.nan if value is None else value for value in block.arrow().to_pylist())
+            yield from _python_values(block.arrow())
+
+    def tolist(self) -> list:
+        return list(itertools.chain.from_iterable(_python_values(block.arrow()) for block in self._blocks()))
 
     def __eq__(self, other: object) -> Any:
         if isinstance(other, pd.Series | pd.Index | pd.DataFrame):
@@ -230,7 +260,7 @@ class StoredColumn(extensions.ExtensionArray):
             indices = np.where(np.asarray(indices) < 0, len(self), indices)
             return self._concat_same_type([self, self._from_sequence([fill_value])]).take(indices)
         rows = extensions.take(self._rows, indices, allow_fill=allow_fill, fill_value=-1 if allow_fill else None)
-        return type(self)(self._sources, np.asarray(rows, dtype=np.int64))
+        return type(self)(self._sources, np.asarray(rows))
 
     def factorize(self, use_na_sentinel: bool = True) -> tuple[np.ndarray, Any]:
         if not use_na_sentinel or self.holds_lists:
@@ -288,7 +318,7 @@ class StoredColumn(extensions.ExtensionArray):
     def kind(self) -> pa.DataType:
         """Type of the values."""
         known = next((one for one in self._sources if one.length), None)
-        return pa.large_string() if known is None else known.take(np.zeros(1, dtype=np.int64)).type
+        return pa.large_string() if known is None else known.kind
 
     def _starts(self) -> np.ndarray:
         """Row with which each source starts, and the number of all; -1 is before the first."""
@@ -318,7 +348,9 @@ class ColumnWriter:
     def append(self, values: pa.Array) -> None:
         if len(values):
             there = values.is_valid().to_numpy(zero_copy_only=False)
-            self._places.append(np.where(there, np.arange(self._number, self._number + len(values)), -1))
+            end = self._number + len(values)
+            kind = np.int32 if end < np.iinfo(np.int32).max else np.int64
+            self._places.append(np.where(there, np.arange(self._number, end, dtype=kind), kind(-1)))
             self._file.write_batch(pa.record_batch([values.cast(self._kind)], ["values"]))
             self._number += len(values)
 
@@ -326,7 +358,7 @@ class ColumnWriter:
         self._file.close()
         source = StoredFile(str(self._path), "values", self._number, 0)
         weakref.finalize(source, _remove_own, str(self._path), os.getpid())
-        return StoredColumn((source,), np.concatenate([np.zeros(0, np.int64), *self._places]))
+        return StoredColumn((source,), np.concatenate([np.zeros(0, np.int32), *self._places]))
 
 
 _numbers = itertools.count()
@@ -404,7 +436,7 @@ def _unpacked(path: Path, file: parquet.ParquetFile, long: list[str]) -> dict[st
     """The columns ``long`` of a Parquet file, in an Arrow file beside it."""
     about = path.stat()
     target = path.with_name(f".{path.name}-{about.st_size}-{about.st_mtime_ns}.arrow")
-    if not target.exists():
+    if not target.exists() or not set(long) <= set(_open(str(target)).schema.names):  # an older version wrote it
         fields = [pa.field(name, _stored_type(file.schema_arrow.field(name).type)) for name in long]
         with beside(target) as temporary, pa.ipc.new_file(str(temporary), pa.schema(fields)) as writer:
             for batch in file.iter_batches(BLOCK, columns=long):
