@@ -99,6 +99,14 @@ def test_what_labelme_ignores_is_no_class(tmp_path, capsys):
         np.testing.assert_array_equal(read, np.where(masks["artery"], IGNORE, masks["vein"]))
 
 
+def test_classes_that_differ_in_case_alone_are_told(tmp_path, capsys):
+    draw(tmp_path / "raw", "labelme")
+    path = tmp_path / "raw/labelme/val/p 4.json"
+    path.write_text(path.read_text().replace('"vein"', '"Vein"'))
+    made(tmp_path / "raw", tmp_path / "mine", {})
+    assert "vein and Vein differ in upper and lower case alone" in capsys.readouterr().out
+
+
 def test_names_of_classes_have_no_outer_blanks(tmp_path):
     raw = tmp_path / "raw"
     raw.mkdir()

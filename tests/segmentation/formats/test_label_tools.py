@@ -24,6 +24,7 @@ from seg_pipeline.segmentation.formats.label_tools import (
 )
 from seg_pipeline.segmentation.formats.label_tools.label_studio import decode_brush, encode_brush
 from seg_pipeline.segmentation.formats.label_tools.shapes import fill_inclusive, fill_polygon, iou, outline
+from seg_pipeline.segmentation.formats.named_files import find_files, why_absent
 from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.manifest.metadata import NO_CLASS
 from seg_pipeline.segmentation.metrics.annotators import annotator_agreement
@@ -189,6 +190,22 @@ def test_names_of_files_as_tools_write_them(given, tmp_path):
     tasks(tmp_path, task(given, {"result": [polygon(square(3, 2, 8, 6))]}))
     table = read("label_studio", tmp_path)
     np.testing.assert_array_equal(mask_of(table, "a", "cat"), box(2, 6, 3, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("site a/1.png", None), ("images/site a/1.png", "site b/1.png"), ("site b/1.png", "site b/1.png")],
+)
+def test_a_file_is_not_taken_from_another_folder_than_the_stated_one(name, found, tmp_path):
+    for file in ("site a/0.png", "site b/0.png", "site b/1.png"):
+        image(tmp_path, file)
+    assert find_files([name], tmp_path / "images", beside=tmp_path)[name].file == found
+
+
+def test_why_no_file_is_found():
+    files = ["a/0.png", "b/0.png", "c.png"]
+    assert why_absent("/data/1/0123abcd-0.png", files) == "2 files have this name: a/0.png, b/0.png"
+    assert why_absent("d.png", files) == "no such file exists"
 
 
 def test_unlabelled_is_not_empty(tmp_path):

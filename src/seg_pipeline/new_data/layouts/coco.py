@@ -90,6 +90,10 @@ def described(
     counts = table.loc[table["class"].notna() & table["class"].ne(NO_CLASS), "class"].value_counts()
     ask.decide(f"{shown}, {int(counts.sum())} annotations, one object each")
     ask.decide(f"classes: {', '.join(f'{name} ({number})' for name, number in counts.items())}")
+    alike = Counter(str(name).casefold() for name in counts.index)
+    for name in (name for name, number in alike.items() if number > 1):
+        same = " and ".join(str(one) for one in counts.index if str(one).casefold() == name)
+        ask.decide(f"{same} differ in upper and lower case alone; if they are one class, correct the annotations")
     if counts.empty:
         raise ValueError(f"{contents.root}: {shown}, but no shape is a mask of a class")
     paths = _paths(contents, table, root)

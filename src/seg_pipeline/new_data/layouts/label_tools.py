@@ -15,7 +15,7 @@ from seg_pipeline.segmentation.formats.label_tools import READERS, ReadRules, Re
 from seg_pipeline.segmentation.formats.label_tools.label_studio import is_export
 from seg_pipeline.segmentation.formats.label_tools.table import annotation_table, several_times
 from seg_pipeline.segmentation.formats.label_tools.via import entries
-from seg_pipeline.segmentation.formats.named_files import find_files
+from seg_pipeline.segmentation.formats.named_files import find_files, why_absent
 
 ANNOTATORS = {
     "latest": "the annotation that was changed last",
@@ -66,7 +66,8 @@ def read(contents: Contents, tool: ReadTool, file: str, ask: Asker) -> Plan:
     found = find_files({item.file for item in items}, contents.root, beside=path if not file else path.parent)
     pictures = sorted({one.file for one in found.values() if one.file})
     if not pictures:
-        raise ValueError(f"{contents.root}: the annotations of {tool} name {items[0].file}, but no such file exists")
+        why = why_absent(items[0].file, contents.pictures)
+        raise ValueError(f"{contents.root}: the annotations of {tool} name {items[0].file}, but {why}")
     folder = common_folder(pictures)
     rules = ReadRules()
     if told := several_times(path, items, contents.root / folder):

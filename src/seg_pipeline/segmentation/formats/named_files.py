@@ -42,7 +42,7 @@ def find_files(names: Iterable[str], folder: Path, *, beside: Path) -> dict[str,
     A name may have backslashes or be URL-encoded, and be relative to ``folder`` or to ``beside``. If there is no such
     file (an absolute path of another computer, a URL), the file that shares most of its last parts is taken, at
     least the file name, unless several share as many; as a last resort in capitals or small letters, and in any form of
-    Unicode.
+    Unicode. It is not taken from elsewhere if the folder that the name states is there.
 
     Raises:
         ValueError: the folder does not exist or is empty.
@@ -54,10 +54,11 @@ def find_files(names: Iterable[str], folder: Path, *, beside: Path) -> dict[str,
         for alike_as, index in by_name.items():
             index[alike_as(file.rsplit("/", 1)[-1])].append(file)
     roots = [plain_path(str(root.absolute())) for root in (folder, beside)]
-    return {name: _find(name, roots, known, by_name) for name in names}
+    folders = {above.as_posix() for file in files for above in PurePosixPath(file).parents} - {"."}
+    return {name: _find(name, roots, known, folders, by_name) for name in names}
 
 
-def _find(name: str, roots: list[str], known: set[str], by_name: Spelled) -> Named:
+def _find(name: str, roots: list[str], known: set[str], folders: set[str], by_name: Spelled) -> Named:
     if name in known:
         return Named(name, True)
     below = roots[0].rstrip("/") + "/"
@@ -70,8 +71,16 @@ def _find(name: str, roots: list[str], known: set[str], by_name: Spelled) -> Nam
         found = by_name[alike_as].get(alike_as(text.rsplit("/", 1)[-1]), [])
         alike = sorted((_shared_parts(alike_as(text), alike_as(file)), file) for file in found)
         if alike and (len(alike) == 1 or alike[-1][0] > alike[-2][0]):
-            return Named(alike[-1][1], False)
+            stated, file = text.rpartition("/")[0], alike[-1][1]
+            return Named(None if stated in folders and not file.startswith(f"{stated}/") else file, False)
     return Named(None, False)
+
+
+def why_absent(name: str, files: Iterable[str]) -> str:
+    """Why ``find_files`` found none of ``files`` for a name."""
+    wanted = {text.rsplit("/", 1)[-1] for text in spellings(name)}
+    alike = [file for file in files if file.rsplit("/", 1)[-1] in wanted]
+    return f"{len(alike)} files have this name: {', '.join(alike[:3])}" if len(alike) > 1 else "no such file exists"
 
 
 def _folded(name: str) -> str:
