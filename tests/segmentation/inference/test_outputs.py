@@ -10,12 +10,30 @@ import pytest
 from PIL import Image
 from pycocotools import mask as coco_masks
 
+from seg_pipeline.segmentation.formats.label_tools import Style
 from seg_pipeline.segmentation.images.masks import decode_rle, encode_rle
 from seg_pipeline.segmentation.inference import outputs
+from seg_pipeline.segmentation.inference.annotations import annotate
 from seg_pipeline.segmentation.inference.class_folders import class_folders
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 
 SHAPE = (5, 7)
+
+
+@pytest.mark.parametrize(("tools", "refused"), [(["cvat", "labelme"], True), (["cvat", "coco"], False)])
+def test_two_images_never_share_an_annotation_file(tmp_path, bundle, tools, refused):
+    classes = {name: ["", 0] for name in bundle.classes}
+    files = ["b/a.jpg", "a.png", "b/a.png"]
+    records = [{"image_id": file, "file": file, "height": 5, "width": 7, "classes": classes} for file in files]
+    table = pd.DataFrame({"image_id": files, "path": files})
+    if refused:
+        with pytest.raises(
+            ValueError, match=r"b/a\.jpg and b/a\.png would share one file of labelme, which have a file"
+        ):
+            annotate(tools, tmp_path, records, table, bundle, Style(), "reference")
+        return
+    annotate(tools, tmp_path, records, table, bundle, Style(), "reference")
+    assert [one["file_name"] for one in json.loads((tmp_path / "coco.json").read_text())["images"]] == files
 
 
 @pytest.fixture

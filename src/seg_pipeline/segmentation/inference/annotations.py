@@ -16,6 +16,8 @@ from seg_pipeline.segmentation.objects.label_maps import decode_labels
 from seg_pipeline.segmentation.prediction.bundle import Bundle
 
 Images = Literal["reference", "copy"]
+ONE_PER_NAME: tuple[WriteTool, ...] = ("labelme", "yolo")
+"""Tools with a file per image, which has its name without the extension."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,10 @@ def annotate(
         records: of ``predict_folder``, on the images of ``table``.
 
     Raises:
-        ValueError: an image to be named by its path is at an address.
+        ValueError: an image to be named by its path is at an address, or two images would share a file of a tool.
     """
     files = files_of(table, images)
+    _refuse_shared_files(tools, [record["file"] for record in records])
     paths = {name: path if is_remote(path) else Path(path).absolute().as_posix() for name, path in files.items()}
     for record in records if images == "copy" else ():
         name = record["image_id"]
@@ -64,6 +67,17 @@ def annotate(
     folder.mkdir(parents=True, exist_ok=True)
     colours = dict(zip(bundle.classes, bundle.colours, strict=True))
     return write_annotations(tools, folder, _Pictures(records, paths), colours, style)
+
+
+def _refuse_shared_files(tools: Iterable[WriteTool], files: list[str]) -> None:
+    first: dict[str, str] = {}
+    for file in files:
+        other = first.setdefault(Path(file).with_suffix("").as_posix(), file)
+        if other != file and (shared := [tool for tool in tools if tool in ONE_PER_NAME]):
+            raise ValueError(
+                f"{other} and {file} would share one file of {' and '.join(shared)}, which have a file per name; "
+                "rename one of the images, or choose other `annotate.tools`"
+            )
 
 
 def files_of(table: pd.DataFrame, images: Images) -> dict[str, str]:
