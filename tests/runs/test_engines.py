@@ -134,9 +134,7 @@ def test_two_machines_of_a_ray_cluster_train_the_model_of_one(a_cluster, manifes
     cluster.connect(a_cluster[0])
     try:
         monkeypatch.setattr(cluster, "SECONDS", 0.1)
-        too_few = (
-            r"training\.compute\.nodes: 3, but of the 2 machines of the cluster not 2 beside this one have 1 CPU free"
-        )
+        too_few = r"nodes: 3, but the cluster \(2 machines\) does not have 2 besides this one with 1 CPU free"
         with pytest.raises(ValueError, match=too_few), cluster.on_other_machines(2, abs, 1, gpus=0, restarts=0):
             pass
         monkeypatch.undo()

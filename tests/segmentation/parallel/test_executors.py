@@ -79,7 +79,7 @@ def test_a_worker_that_dies_costs_a_retry_and_not_the_run(processes, tmp_path, c
 def test_a_task_that_kills_every_worker_is_named(processes):
     found = map_ordered(processes, die, range(9))
     assert [next(found), next(found)] == [0, 1]
-    with pytest.raises(RuntimeError, match=r"died 3 times, at last with this task alone: 2\. Either memory"):
+    with pytest.raises(RuntimeError, match=r"died 3 times, the last time with only this task: 2\. Either memory"):
         next(found)
     assert list(map_ordered(processes, abs, [-1, -2])) == [1, 2]
 
@@ -91,7 +91,7 @@ def test_a_task_that_kills_every_worker_is_named(processes):
     outcome="is read alone; the third time it is a finding, and the run goes on",
 )
 def test_a_task_that_kills_every_worker_can_have_another_value(processes):
-    assert list(map_ordered(processes, die, range(5), instead=lambda number: -number)) == [0, 1, -2, 3, 4]
+    assert list(map_ordered(processes, die, range(5), fallback=lambda number: -number)) == [0, 1, -2, 3, 4]
 
 
 def test_tasks_that_nobody_wants_any_more_end(processes, running_after):
@@ -160,7 +160,7 @@ def test_a_missing_extra_is_named(engine, monkeypatch):
 def test_an_unreachable_cluster_is_named(engine, address, monkeypatch):
     pytest.importorskip(cluster.MODULES[engine], reason=f"needs the extra [{engine}]")
     monkeypatch.setattr(cluster, "SECONDS", 0.5)
-    with pytest.raises(ValueError, match=rf"cluster.address: no cluster answers at {address} \(.+\); start it"):
+    with pytest.raises(ValueError, match=rf"cluster.address: no cluster responds at {address} \(.+\); start it"):
         cluster.connect(ClusterSettings(engine=engine, address=address))
 
 

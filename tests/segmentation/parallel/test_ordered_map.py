@@ -6,7 +6,7 @@ import cv2
 import pytest
 import torch
 
-from seg_pipeline.segmentation.parallel.ordered_map import MOST_WORKERS, map_in_threads, num_threads
+from seg_pipeline.segmentation.parallel.ordered_map import MAX_WORKERS, map_in_threads, num_threads
 
 WORKERS = pytest.mark.parametrize("workers", [0, 1, 3])
 
@@ -87,5 +87,5 @@ def test_opencv_and_torch_use_one_thread_in_workers_and_as_many_as_before_elsewh
 
 
 def test_the_default_number_of_workers():
-    assert 1 <= num_threads(None) <= MOST_WORKERS
+    assert 1 <= num_threads(None) <= MAX_WORKERS
     assert [num_threads(number) for number in (0, 1, 40)] == [0, 1, 40]

@@ -317,9 +317,9 @@ def test_mirroring_cannot_be_chosen_without_measuring():
 
 def test_auto_means_what_evaluation_chose():
     auto = PredictSettings(tta="auto", overlap=0.5)
-    assert auto.settled({"tta": {"option": "flips"}}) == PredictSettings(tta="flips", overlap=0.5)
-    assert auto.settled(None).tta == auto.settled({"gains": []}).tta == "none"
-    assert PredictSettings(tta="horizontal").settled({"tta": {"option": "flips"}}).tta == "horizontal"
+    assert auto.resolved({"tta": {"option": "flips"}}) == PredictSettings(tta="flips", overlap=0.5)
+    assert auto.resolved(None).tta == auto.resolved({"gains": []}).tta == "none"
+    assert PredictSettings(tta="horizontal").resolved({"tta": {"option": "flips"}}).tta == "horizontal"
     assert auto.mirrored == PredictSettings().mirrored
 
 

@@ -43,10 +43,10 @@ def test_a_worker_sees_its_gpu_alone_and_so_does_the_one_that_replaces_it(monkey
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     workers = Workers(PoolSettings(kind="processes", workers=2), ComputeSettings())
     assert workers.threads == max(1, joblib.cpu_count() // 2)
-    worker = workers.take()
+    worker = workers.acquire()
     gpu = worker.submit(visible_gpus).result(timeout=120)
-    workers.give_back(worker, broken=True)
-    seen = [workers.take().submit(visible_gpus).result(timeout=120) for _ in range(2)]
+    workers.release(worker, broken=True)
+    seen = [workers.acquire().submit(visible_gpus).result(timeout=120) for _ in range(2)]
     workers.close()
     assert sorted(seen) == ["0", "1"]
     assert seen[0] == gpu  # idle workers are taken from the end

@@ -22,7 +22,7 @@ def build_bundle(
         unverified_bundle,
         formats=[bundle_format for bundle_format in params.formats if bundle_format != "int8"],
         postprocessing=seg.prediction.Postprocessing.chosen(postprocessing),
-        prediction=prediction.settled(postprocessing),
+        prediction=prediction.resolved(postprocessing),
     )
     if "int8" not in params.formats:
         return bundle

@@ -120,7 +120,10 @@ def index_volumes(
     executor = make_executor(num_workers) if uncut else InProcess()
     lost = "the process that read it died three times: it crashes its decoder, or memory ran out (use fewer workers)"
     results = map_ordered(
-        executor, partial(_cut_case, store=store, cutting=cutting), tasks, instead=lambda task: _unusable(task[0], lost)
+        executor,
+        partial(_cut_case, store=store, cutting=cutting),
+        tasks,
+        fallback=lambda task: _unusable(task[0], lost),
     )
     done = list(progress_bar(results, total=len(cases), title="cutting volumes", unit="cases", hidden=not uncut))
     images, annotations = (pd.concat(tables, ignore_index=True) for tables in zip(*done, strict=True))

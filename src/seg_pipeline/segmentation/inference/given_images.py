@@ -49,7 +49,7 @@ def predict_given(
     predictor = choose_predictor(
         **model,
         postprocessing=Postprocessing.chosen(postprocessing),
-        prediction=(usual.settled(postprocessing), prediction),
+        prediction=(usual.resolved(postprocessing), prediction),
         device=pick_device(device),
     )
     table = listed_images(images)

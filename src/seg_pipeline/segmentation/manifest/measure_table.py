@@ -212,10 +212,10 @@ def _measure_all(table: pd.DataFrame, reader: MaskReader, num_workers: int) -> I
         """Rows of which one kills the process that reads it."""
         if len(rows) == 1:
             return _measure(rows, reader, [Outcome(None, [LOST])])
-        alone = map_ordered(executor, measure, ([row] for row in rows), 1, instead=one_by_one)
+        alone = map_ordered(executor, measure, ([row] for row in rows), 1, fallback=one_by_one)
         return pd.concat(list(alone), ignore_index=True)
 
-    measured = map_ordered(executor, measure, record_blocks(table, max(size, 1)), instead=one_by_one)
+    measured = map_ordered(executor, measure, record_blocks(table, max(size, 1)), fallback=one_by_one)
     with progress_bar(total=len(table), title="reading images", unit="images") as bar:
         for block in measured:
             bar.update(len(block))

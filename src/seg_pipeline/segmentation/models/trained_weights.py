@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seg_pipeline.segmentation.models.encoder_weights import is_weight_file
 from seg_pipeline.segmentation.models.segmenter import Segmenter
-from seg_pipeline.segmentation.settings.plain_values import to_plain, tupled
+from seg_pipeline.segmentation.settings.plain_values import to_plain, to_tuples
 from seg_pipeline.segmentation.settings.training_config import TrainingConfig
 
 log = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def with_start_normalisation(config: TrainingConfig) -> TrainingConfig:
         "normalisation: %s, from %s (configured: %s); `training.keep_normalisation: false` uses the configured one",
         *(saved_text, config.start.checkpoint, configured_text),
     )
-    kept = {name: tupled(saved.get(name)) for name in NORMALISATION}
+    kept = {name: to_tuples(saved.get(name)) for name in NORMALISATION}
     return replace(config, input=replace(config.input, **kept))
 
 

@@ -1,1 +1,1 @@
-"""Work on many images at once: in threads, in processes of this machine, or on a cluster."""
+"""Process many images at once: in threads, in processes on this machine, or on a cluster."""

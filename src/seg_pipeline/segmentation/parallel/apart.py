@@ -1,4 +1,4 @@
-"""Call functions in a process of their own: what crashes a decoder written in C costs that process, never this one."""
+"""Call functions in a separate process, so that a crash in a decoder written in C never ends this process."""
 
 import atexit
 import contextlib
@@ -17,24 +17,24 @@ from typing import Any, TypeVar
 from seg_pipeline.segmentation.parallel.workers import exit_with_parent
 
 SECONDS = 120.0
-"""Longest time of a call."""
+"""Time limit of a call."""
 
 Value = TypeVar("Value")
 
 
 class ProcessDiedError(Exception):
-    """The process of a call ended, or took longer than ``SECONDS`` and was ended."""
+    """The process of a call died, or took longer than ``SECONDS`` and was killed."""
 
 
 def call_apart(function: Callable[..., Value], *arguments: Any) -> Value:
-    """``function(*arguments)`` in another process, which is kept for the next call; safe to call from threads.
+    """``function(*arguments)`` in another process, which is reused by the next call; safe to call from threads.
 
     A call whose process dies is repeated once. A daemon of ``multiprocessing``, such as a loader's worker or the
-    server's decoder, may die itself and calls the function here.
+    server's decoder, may die itself, so it calls the function directly.
 
     Raises:
         ProcessDiedError: the process died twice.
-        Exception: as the function; other kinds than Python's and this package's become a RuntimeError.
+        Exception: as from the function; types outside Python's builtins and this package become RuntimeError.
     """
     if multiprocessing.current_process().daemon:
         return function(*arguments)
@@ -42,7 +42,7 @@ def call_apart(function: Callable[..., Value], *arguments: Any) -> Value:
     for attempt in range(2):
         process = _take()
         try:
-            succeeded, answer = _ask(process, task)
+            succeeded, result = _ask(process, task)
         except (EOFError, OSError, pickle.UnpicklingError):
             _end(process)
             if attempt:
@@ -50,8 +50,8 @@ def call_apart(function: Callable[..., Value], *arguments: Any) -> Value:
             continue
         _idle.put(process)
         if succeeded:
-            return answer
-        raise answer
+            return result
+        raise result
     raise AssertionError
 
 
@@ -83,7 +83,7 @@ def _ask(process: subprocess.Popen, task: bytes) -> tuple[bool, Any]:
 
 def _end(process: subprocess.Popen) -> None:
     process.kill()
-    with contextlib.suppress(OSError):  # a task that was not sent completely
+    with contextlib.suppress(OSError):  # the task was not sent completely
         process.communicate()
 
 
@@ -95,14 +95,14 @@ def _end_all() -> None:
 
 atexit.register(_end_all)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.queue.clear)  # they answer the parent
+    os.register_at_fork(after_in_child=_idle.queue.clear)  # these processes belong to the parent
 
 
 def main(parent: int) -> None:
     """Answer calls from standard input until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes of a terminal; the parent ends this one
     exit_with_parent(parent)
-    logging.disable()  # it has no handlers of the caller's, and would write to its terminal
+    logging.disable()  # it lacks the caller's handlers and would write to the terminal
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # decoders may print
     with contextlib.suppress(EOFError, BrokenPipeError):
@@ -111,8 +111,8 @@ def main(parent: int) -> None:
             try:
                 answer = True, function(*arguments)
             except Exception as error:  # noqa: BLE001  whatever the function raises is raised by the caller
-                known = type(error).__module__.partition(".")[0] in ("builtins", "seg_pipeline")
-                answer = False, error if known else RuntimeError(f"{type(error).__name__}: {error}")
+                is_known_type = type(error).__module__.partition(".")[0] in ("builtins", "seg_pipeline")
+                answer = False, error if is_known_type else RuntimeError(f"{type(error).__name__}: {error}")
             pickle.dump(answer, answers, protocol=5)
             answers.flush()
 

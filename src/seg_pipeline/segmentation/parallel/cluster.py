@@ -1,4 +1,4 @@
-"""Connect to the cluster that the settings name, once per run."""
+"""Connect to the cluster in the settings, once per run."""
 
 import logging
 import os
@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 PACKAGE = "seg_pipeline"
 MODULES = {"ray": "ray", "dask": "distributed"}
 SECONDS = 10.0
-"""How long a cluster may take to answer."""
+"""Time limit for a cluster to respond."""
 
 _settings = ClusterSettings()
 _client: Any = None
-"""As joblib's backend, the engine belongs to the process: data sets that cut volumes know no parameters."""
+"""Like joblib's backend, the engine is global to the process, because data sets that cut volumes get no parameters."""
 
 
 def connect(settings: ClusterSettings) -> None:
-    """Let ``make_executor`` use the engine of ``settings``, from now on and until ``disconnect``.
+    """Make ``make_executor`` use the engine of ``settings`` until ``disconnect``.
 
     Raises:
-        ValueError: its package is missing, it cannot be reached, or runs another version of this package.
+        ValueError: its package is missing, or the cluster cannot be reached or runs another version of this package.
     """
     global _settings, _client  # noqa: PLW0603
     disconnect()
@@ -46,7 +46,7 @@ def connect(settings: ClusterSettings) -> None:
 
 
 def disconnect() -> None:
-    """Use processes of this machine again. A cluster that ``connect`` started ends."""
+    """Use processes on this machine again. A cluster that ``connect`` started is shut down."""
     global _settings, _client
     if _settings.engine == "ray":
         _client.shutdown()
@@ -61,11 +61,12 @@ def engine() -> str:
 
 
 def make_executor(num_workers: int, *, threads: int = 1, gpus: int = 0) -> TaskExecutor:
-    """The executor for one map.
+    """Create the executor for one map.
 
     Args:
-        num_workers: of this machine, unless the settings say otherwise; -1: one per core.
-        threads: cores per task, and ``gpus``: on Ray.
+        num_workers: workers on this machine, unless the settings override it; -1: one per core.
+        threads: cores per task on Ray.
+        gpus: GPUs per task on Ray.
     """
     if _settings.engine == "ray":
         return RayTasks(_settings.workers, threads=threads, gpus=gpus if _client.cluster_resources().get("GPU") else 0)
@@ -75,37 +76,38 @@ def make_executor(num_workers: int, *, threads: int = 1, gpus: int = 0) -> TaskE
     return Processes(number) if number > 1 else InProcess()
 
 
-def meeting_place() -> str:
-    """A free port of this machine, as other machines of the Ray cluster see it: HOST:PORT."""
-    with socket.socket() as free:
-        free.bind(("", 0))
-        return f"{_client.util.get_node_ip_address()}:{free.getsockname()[1]}"
+def rendezvous_endpoint() -> str:
+    """HOST:PORT with a free port of this machine, for other machines of the Ray cluster."""
+    with socket.socket() as sock:
+        sock.bind(("", 0))
+        return f"{_client.util.get_node_ip_address()}:{sock.getsockname()[1]}"
 
 
 @contextmanager
 def on_other_machines(machines: int, function: Callable, *arguments: Any, gpus: int, restarts: int) -> Iterator[None]:
-    """Run a function on so many other machines of the Ray cluster, once on each, during a block.
+    """Run a function on this number of other machines of the Ray cluster, once on each, during a block.
 
     Args:
-        gpus: of each machine, that the function needs; ``restarts``: how often a machine that fails is replaced.
+        gpus: GPUs that the function needs on each machine.
+        restarts: how often a failed machine is replaced.
 
     Raises:
-        ValueError: the cluster has not so many machines free.
+        ValueError: the cluster does not have enough free machines.
     """
-    here = _client.get_runtime_context().get_node_id()
-    elsewhere: list[dict[str, str]] = [{"ray.io/node-id": f"!{here}"}] * machines
+    this_node = _client.get_runtime_context().get_node_id()
+    other_nodes: list[dict[str, str]] = [{"ray.io/node-id": f"!{this_node}"}] * machines
     size = {"CPU": 1} | ({"GPU": gpus} if gpus else {})
-    group = _client.util.placement_group([size] * machines, "STRICT_SPREAD", bundle_label_selector=elsewhere)
+    group = _client.util.placement_group([size] * machines, "STRICT_SPREAD", bundle_label_selector=other_nodes)
     tasks = []
     try:
         if not group.wait(6 * SECONDS):
             alive = sum(node["Alive"] for node in _client.nodes())
             raise ValueError(
-                f"training.compute.nodes: {machines + 1}, but of the {alive} machines of the cluster not {machines} "
-                f"beside this one have {' and '.join(f'{number} {name}' for name, number in size.items())} free"
+                f"training.compute.nodes: {machines + 1}, but the cluster ({alive} machines) does not have {machines} "
+                f"besides this one with {' and '.join(f'{number} {name}' for name, number in size.items())} free"
             )
-        place: Callable = _client.util.scheduling_strategies.PlacementGroupSchedulingStrategy
-        run = _client.remote(num_cpus=1, num_gpus=gpus, max_retries=restarts, scheduling_strategy=place(group))(
+        strategy: Callable = _client.util.scheduling_strategies.PlacementGroupSchedulingStrategy
+        run = _client.remote(num_cpus=1, num_gpus=gpus, max_retries=restarts, scheduling_strategy=strategy(group))(
             function
         )
         tasks += [run.remote(*arguments) for _ in range(machines)]
@@ -118,64 +120,72 @@ def on_other_machines(machines: int, function: Callable, *arguments: Any, gpus: 
 
 def _connect_ray(settings: ClusterSettings) -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # 30 are too few for a busy machine
-    os.environ.setdefault("RAY_worker_niceness", "0")  # 15 by default: on a busy machine workers would starve
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the coming default; else Ray warns
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # the default of 30 is too short on a busy machine
+    os.environ.setdefault("RAY_worker_niceness", "0")  # with the default of 15, workers starve on a busy machine
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default; otherwise Ray warns
     import ray
 
-    given = settings.address or os.environ.get("RAY_ADDRESS")
-    if given not in (None, "auto", "local"):
-        _knock(given)
-    own = {"num_cpus": settings.workers or joblib.cpu_count(), "include_dashboard": False}
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING, **({} if given else own)}
+    address = settings.address or os.environ.get("RAY_ADDRESS")
+    if address not in (None, "auto", "local"):
+        _check_reachable(address)
+    local_options = {"num_cpus": settings.workers or joblib.cpu_count(), "include_dashboard": False}
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.WARNING,
+        **({} if address else local_options),
+    }
     try:
-        ray.init(given, **options)
+        ray.init(address, **options)
         nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-        place: Callable = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        asked = [
-            ray.remote(num_cpus=0, scheduling_strategy=place(node, soft=False))(version).remote(PACKAGE)
+        strategy: Callable = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        version_tasks = [
+            ray.remote(num_cpus=0, scheduling_strategy=strategy(node, soft=False))(version).remote(PACKAGE)
             for node in nodes
         ]
-        found = ray.get(asked, timeout=6 * SECONDS)
+        versions = ray.get(version_tasks, timeout=6 * SECONDS)
     except ray.exceptions.RayTaskError as error:
         raise ValueError(_without_package(error.cause)) from None
-    except Exception as error:  # among Ray's are bare ones
-        raise ValueError(_unreachable(given, error)) from error
-    _check_versions(found)
+    except Exception as error:  # Ray raises some errors as plain Exception
+        raise ValueError(_unreachable(address, error)) from error
+    _check_versions(versions)
     return ray
 
 
 def _connect_dask(settings: ClusterSettings) -> Any:
     import distributed
 
-    given = settings.address or os.environ.get("DASK_SCHEDULER_ADDRESS")
-    size = {"n_workers": settings.workers or joblib.cpu_count(), "threads_per_worker": 1, "dashboard_address": None}
+    address = settings.address or os.environ.get("DASK_SCHEDULER_ADDRESS")
+    local_options = {
+        "n_workers": settings.workers or joblib.cpu_count(),
+        "threads_per_worker": 1,
+        "dashboard_address": None,
+    }
     try:
-        client = distributed.Client(given, timeout=SECONDS, **({} if given else size))
-        found = client.run(version, PACKAGE)
+        client = distributed.Client(address, timeout=SECONDS, **({} if address else local_options))
+        versions = client.run(version, PACKAGE)
     except ImportError as error:
         raise ValueError(_without_package(error)) from None
     except (OSError, ValueError) as error:
-        raise ValueError(_unreachable(given, error)) from error
-    if not found:
-        raise ValueError(_unreachable(given, "it has no workers"))
-    _check_versions(found.values())
+        raise ValueError(_unreachable(address, error)) from error
+    if not versions:
+        raise ValueError(_unreachable(address, "it has no workers"))
+    _check_versions(versions.values())
     return client
 
 
-def _knock(address: str) -> None:
-    """Ray itself tries an address for a minute, and then ends the process."""
-    place = urlsplit(address if "//" in address else f"//{address}")
+def _check_reachable(address: str) -> None:
+    """Check that the address accepts connections; Ray itself tries for a minute and then ends the process."""
+    url = urlsplit(address if "//" in address else f"//{address}")
     try:
-        socket.create_connection((place.hostname, place.port or 0), timeout=SECONDS).close()
+        socket.create_connection((url.hostname, url.port or 0), timeout=SECONDS).close()
     except (OSError, ValueError) as error:
         raise ValueError(_unreachable(address, error)) from None
 
 
 def _unreachable(address: str | None, error: object) -> str:
-    said = str(error).splitlines()[0] if str(error) else type(error).__name__
+    message = str(error).splitlines()[0] if str(error) else type(error).__name__
     return (
-        f"cluster.address: no cluster answers at {address or 'this machine'} ({said}); start it, correct "
+        f"cluster.address: no cluster responds at {address or 'this machine'} ({message}); start it, correct "
         "`cluster.address`, or use this machine with `--params cluster.engine=local`"
     )
 
@@ -184,10 +194,10 @@ def _without_package(error: object) -> str:
     return f"{PACKAGE} cannot be imported on the cluster ({error}); install version {version(PACKAGE)} on every machine"
 
 
-def _check_versions(found: Iterable[str]) -> None:
-    ours = version(PACKAGE)
-    if others := sorted(set(found) - {ours}):
+def _check_versions(versions: Iterable[str]) -> None:
+    own_version = version(PACKAGE)
+    if others := sorted(set(versions) - {own_version}):
         raise ValueError(
-            f"the cluster runs {PACKAGE} {', '.join(others)} and this machine {ours}; install the same version on all "
-            "machines"
+            f"the cluster runs {PACKAGE} {', '.join(others)} and this machine {own_version}; install the same version "
+            "on all machines"
         )

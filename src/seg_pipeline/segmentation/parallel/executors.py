@@ -1,7 +1,7 @@
-"""Where tasks run: executors that ``map_ordered`` and a search can use alike.
+"""Executors, which decide where tasks run; used by ``map_ordered`` and by a search.
 
-Ray and Dask start dead tasks again by themselves, but give up in ways of their own; here they report a death, and
-``map_ordered`` runs the task again, as with processes of this machine.
+Ray and Dask would restart dead tasks themselves, but each gives up differently. Here they only report a death, and
+``map_ordered`` runs the task again, as with processes on this machine.
 """
 
 import os
@@ -20,8 +20,8 @@ from seg_pipeline.segmentation.parallel.workers import exit_with_parent
 
 IDLE_SECONDS = 10
 """How long a worker process waits for the next map before it ends."""
-PER_WORKER = 4
-"""Tasks at a time per process, one that runs and others that wait for it: with two, a slow task lets workers idle."""
+TASKS_PER_WORKER = 4
+"""Submitted tasks per process: one that runs and others that wait. With two, workers idle during a slow task."""
 
 
 class TaskExecutor(Executor):
@@ -30,18 +30,18 @@ class TaskExecutor(Executor):
     workers = 1
     window = 1
 
-    def died(self, error: BaseException) -> bool:
+    def is_worker_death(self, error: BaseException) -> bool:
         return isinstance(error, BrokenProcessPool)
 
-    def cause_of(self, error: BaseException) -> BaseException:
-        """The error as the function raised it."""
+    def original_error(self, error: BaseException) -> BaseException:
+        """The error that the function raised."""
         return error
 
     def renew(self) -> None:
         """Replace dead workers."""
 
     def cancel(self, futures: Sequence[Future]) -> None:
-        """Stop tasks whose results nobody wants any more."""
+        """Stop tasks whose results are no longer needed."""
         for future in futures:
             future.cancel()
 
@@ -64,25 +64,25 @@ class Threads(TaskExecutor, ThreadPoolExecutor):
 
 
 class Processes(TaskExecutor):
-    """loky's processes, which outlive a map by some seconds and are found again by the next one.
+    """loky's processes, which outlive a map by some seconds so that the next one can reuse them.
 
-    Not loky's own reusable executor: joblib takes that for its own, and the first ``joblib.Parallel`` after it fails.
+    Not loky's reusable executor, which joblib would use too, so that the next ``joblib.Parallel`` would fail.
     """
 
     _pools: ClassVar[dict[int, Any]] = {}
 
     def __init__(self, workers: int) -> None:
-        self.workers, self.window = workers, PER_WORKER * workers
+        self.workers, self.window = workers, TASKS_PER_WORKER * workers
         self._pool: Any = None
 
     def renew(self) -> None:
         threads = str(max(1, joblib.cpu_count() // self.workers))
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         env = {name: os.environ.get(name, threads) for name in names}
-        given: Any = {"initializer": _prepare_worker, "initargs": (os.getpid(),), "env": env, "timeout": IDLE_SECONDS}
+        options: Any = {"initializer": _prepare_worker, "initargs": (os.getpid(),), "env": env, "timeout": IDLE_SECONDS}
         if self._pool is not None:
             self._pools.pop(self.workers, None)
-        self._pool = self._pools.get(self.workers) or ProcessPoolExecutor(self.workers, **given)
+        self._pool = self._pools.get(self.workers) or ProcessPoolExecutor(self.workers, **options)
         self._pools[self.workers] = self._pool
 
     def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
@@ -96,13 +96,13 @@ class Processes(TaskExecutor):
             return future
 
     def cancel(self, futures: Sequence[Future]) -> None:
-        """Kill the workers too, if they are busy; loky's own way of it ends with a KeyError in a thread."""
+        """Also kill busy workers; loky's own way to do so ends with a KeyError in a thread."""
         super().cancel(futures)
         if futures:
             for pid in list(self._pool._processes):
                 with suppress(psutil.NoSuchProcess):
                     psutil.Process(pid).kill()
-            self._pool.shutdown()  # it waits until the deaths are known
+            self._pool.shutdown()  # waits until it has noticed the deaths
             self._pools.pop(self.workers, None)
             self._pool = None
 
@@ -122,10 +122,10 @@ class RayTasks(TaskExecutor):
         self._remote = ray.remote(num_cpus=threads, num_gpus=gpus, max_retries=0)
         self._tasks: dict[Future, Any] = {}
         self.workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self.window = PER_WORKER * self.workers
+        self.window = TASKS_PER_WORKER * self.workers
 
     def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
-        def run() -> Any:  # pickled by value, so that no argument is taken for a reference of Ray's
+        def run() -> Any:  # pickled by value, so that Ray does not treat an argument as one of its references
             return function(*arguments, **options)
 
         task = self._remote(run).remote()
@@ -134,13 +134,13 @@ class RayTasks(TaskExecutor):
         future.add_done_callback(lambda done: self._tasks.pop(done, None))
         return future
 
-    def died(self, error: BaseException) -> bool:
+    def is_worker_death(self, error: BaseException) -> bool:
         kinds = self._ray.exceptions
         return isinstance(error, kinds.RayError) and not isinstance(
             error, kinds.RayTaskError | kinds.TaskCancelledError
         )
 
-    def cause_of(self, error: BaseException) -> BaseException:
+    def original_error(self, error: BaseException) -> BaseException:
         return getattr(error, "cause", None) or error
 
     def cancel(self, futures: Sequence[Future]) -> None:
@@ -157,13 +157,13 @@ class DaskTasks(TaskExecutor):
     def __init__(self, client: Any, workers: int | None = None) -> None:
         self._client, self._executor = client, client.get_executor(pure=False)
         self.workers = workers or max(1, sum(client.nthreads().values()))
-        self.window = PER_WORKER * self.workers
+        self.window = TASKS_PER_WORKER * self.workers
 
     def submit(self, function: Callable, /, *arguments: Any, **options: Any) -> Future:
         return self._executor.submit(function, *arguments, **options)
 
-    def died(self, error: BaseException) -> bool:
+    def is_worker_death(self, error: BaseException) -> bool:
         return type(error).__name__ == "KilledWorker"  # after three deaths, see `distributed.scheduler`
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Leave the client to its other users. Tasks that run already end by themselves."""
+        """Keep the client open for its other users. Running tasks end by themselves."""

@@ -1,4 +1,4 @@
-"""Apply a function to many tasks at once: results in order, memory bounded, on any executor."""
+"""Apply a function to many tasks at once, on any executor, with ordered results and bounded memory."""
 
 import logging
 import sys
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 Task = TypeVar("Task")
 Value = TypeVar("Value")
 
-MOST_WORKERS = 8
+MAX_WORKERS = 8
 """Default limit: beyond it, threads wait for the interpreter lock more than they gain."""
 MAX_DEATHS = 3
-"""Deaths of workers without a result in between that are a task's fault; one or two may be chance."""
+"""Number of consecutive worker deaths for which a task is blamed; one or two may be chance."""
 
 _lock = threading.RLock()  # the garbage collector may end an abandoned map in any thread, even in one that holds it
 _running = [0, 0]
-"""Maps that run, and OpenCV's number of threads before the first of them."""
+"""Number of running maps, and OpenCV's number of threads before the first of them."""
 
 
 def map_ordered(
@@ -36,29 +36,29 @@ def map_ordered(
     tasks: Iterable[Task],
     window: int | None = None,
     *,
-    instead: Callable[[Task], Value] | None = None,
+    fallback: Callable[[Task], Value] | None = None,
 ) -> Iterator[Value]:
     """``map(function, tasks)`` on an executor, which stays open. An error is raised in place of its result.
 
-    Tasks are taken in the consumer's thread, at most ``window`` before the consumer asks for their result, so that
-    memory does not grow with their number; joblib's generator has no such limit. The tasks of a worker that dies run
-    again. After two deaths without a result they run one by one, which needs least memory and shows which one kills.
-    If the consumer stops early, even by Ctrl-C, the tasks that it has not seen are cancelled.
+    Tasks are taken in the consumer's thread, at most ``window`` ahead of the results consumed, so that memory does not
+    grow with their number; joblib's generator has no such limit. Tasks of a worker that dies run again. After two
+    deaths without a result they run one by one, which needs the least memory and shows which task kills the worker.
+    If the consumer stops early, even by Ctrl-C, the remaining tasks are cancelled.
 
     Args:
-        window: None: four per process, two per thread.
-        instead: gives the value of a task that killed its worker ``MAX_DEATHS`` times, in this process, as files from
-            elsewhere may do. It may map on the executor too, which has no other task then.
+        window: number of tasks submitted ahead; None: four per process, two per thread.
+        fallback: computes, in this process, the value of a task that killed its worker ``MAX_DEATHS`` times, such as a
+            broken file. It may map on the executor too, which has no other task then.
 
     Raises:
-        RuntimeError: a task killed its worker ``MAX_DEATHS`` times, and there is no ``instead``.
+        RuntimeError: a task killed its worker ``MAX_DEATHS`` times, and there is no ``fallback``.
     """
     source, ahead = iter(tasks), window or executor.window
     waiting: deque[tuple[Task, Future[Value] | None]] = deque()
-    deaths = alone = 0
+    deaths = num_alone = 0
     try:
         while True:
-            if not alone:
+            if not num_alone:
                 waiting.extend((task, executor.submit(function, task)) for task in islice(source, ahead - len(waiting)))
             if not waiting:
                 return
@@ -69,25 +69,27 @@ def map_ordered(
             try:
                 value = future.result()
             except Exception as error:
-                if not executor.died(error):
-                    if (cause := executor.cause_of(error)) is not error:
+                if not executor.is_worker_death(error):
+                    if (cause := executor.original_error(error)) is not error:
                         raise cause from error
                     raise
                 deaths += 1
                 executor.renew()
                 if deaths < MAX_DEATHS:
                     log.warning("a worker died (%s); its tasks run again", error)
-                    alone = len(waiting) if deaths > 1 else 0
-                    again = [(one, None if _is_lost(running, executor) else running) for one, running in waiting]
+                    num_alone = len(waiting) if deaths > 1 else 0
+                    retried = [(item, None if _is_lost(running, executor) else running) for item, running in waiting]
                     waiting = deque(
-                        again if alone else [(one, run or executor.submit(function, one)) for one, run in again]
+                        retried
+                        if num_alone
+                        else [(item, running or executor.submit(function, item)) for item, running in retried]
                     )
                     continue
-                if instead is None:
+                if fallback is None:
                     raise RuntimeError(_killed(task)) from error
-                value = instead(task)
+                value = fallback(task)
             waiting.popleft()
-            deaths, alone = 0, max(0, alone - 1)
+            deaths, num_alone = 0, max(0, num_alone - 1)
             yield value
     finally:
         executor.cancel([future for _, future in waiting if future is not None and not future.done()])
@@ -97,25 +99,25 @@ def _is_lost(future: Future | None, executor: TaskExecutor) -> bool:
     if future is None or future.cancelled():
         return True
     error = future.exception() if future.done() else None
-    return error is not None and executor.died(error)
+    return error is not None and executor.is_worker_death(error)
 
 
 def _killed(task: object) -> str:
     return (
-        f"a worker process died {MAX_DEATHS} times, at last with this task alone: {str(task)[:300]}. Either memory ran "
-        "out (the system's log tells: use fewer workers) or a file crashes its reader (take it out)"
+        f"a worker process died {MAX_DEATHS} times, the last time with only this task: {str(task)[:300]}. Either "
+        "memory ran out (see the system log; use fewer workers) or a file crashes its reader (remove it)"
     )
 
 
 def num_threads(workers: int | None) -> int:
-    """The number of workers; None: one per core that this process may use, at most ``MOST_WORKERS``."""
-    return min(MOST_WORKERS, joblib.cpu_count()) if workers is None else workers
+    """Number of threads; ``workers`` None: one per core that this process may use, at most ``MAX_WORKERS``."""
+    return min(MAX_WORKERS, joblib.cpu_count()) if workers is None else workers
 
 
 def map_in_threads(
     function: Callable[[Task], Value], tasks: Iterable[Task], *, workers: int, ahead: int | None = None
 ) -> Iterator[Value]:
-    """``map_ordered`` in threads, for functions that release the interpreter lock and share open tensors or arrays.
+    """``map_ordered`` in threads, for functions that release the interpreter lock and share tensors or arrays.
 
     Args:
         workers: 0: no threads.
@@ -124,13 +126,13 @@ def map_in_threads(
     if not workers:
         yield from map_ordered(InProcess(), function, tasks)
         return
-    with _one_opencv_thread(), _usual_torch_threads(), Threads(workers, initializer=_one_torch_thread) as executor:
+    with _one_opencv_thread(), _restored_torch_threads(), Threads(workers, initializer=_one_torch_thread) as executor:
         yield from map_ordered(executor, function, tasks, ahead)
 
 
 @contextmanager
 def _one_opencv_thread() -> Iterator[None]:
-    """The cores are busy with images already; OpenCV's threads would only wait for each other."""
+    """Let OpenCV use one thread, because the cores are already busy with other images."""
     with _lock:
         if not _running[0]:
             _running[1] = cv2.getNumThreads()
@@ -146,22 +148,22 @@ def _one_opencv_thread() -> Iterator[None]:
 
 
 @contextmanager
-def _usual_torch_threads() -> Iterator[None]:
+def _restored_torch_threads() -> Iterator[None]:
     """Restore torch's number of threads, which ``_one_torch_thread`` also changes for threads that start later.
 
-    Not from within the workers: one that waits for another thread, in which the garbage collector ends an abandoned
-    map, which in turn waits for its workers, would wait forever.
+    Not done in the workers, because of a deadlock: a worker may wait for a thread in which the garbage collector ends
+    an abandoned map, which in turn waits for its workers.
     """
     torch = sys.modules.get("torch")
-    usual = torch.get_num_threads() if torch else 0
+    num_threads = torch.get_num_threads() if torch else 0
     try:
         yield
     finally:
         if torch:
-            torch.set_num_threads(usual)
+            torch.set_num_threads(num_threads)
 
 
 def _one_torch_thread() -> None:
-    """Let torch, if it is loaded, use one thread in this thread. It keeps a number per thread, and one for new ones."""
+    """Let torch, if loaded, use one thread in this thread. It has a number per thread, and one for new threads."""
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)

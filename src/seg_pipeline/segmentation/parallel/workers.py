@@ -1,4 +1,4 @@
-"""Worker processes that start quickly and end with the process that started them, even if it is killed."""
+"""Worker processes that start quickly, and end when the process that started them ends, even if it is killed."""
 
 import multiprocessing
 import os
@@ -10,9 +10,9 @@ PRELOADED = ["seg_pipeline.segmentation.data.loaders", "seg_pipeline.segmentatio
 
 
 def fork_server() -> multiprocessing.context.BaseContext:
-    """Starts processes as forks of one that has loaded what training needs, but uses neither CUDA nor threads.
+    """Context that forks processes from a server that has loaded the training code, but uses no CUDA or threads.
 
-    On Windows, which has no forks, they are new processes.
+    On Windows, which cannot fork, it starts new processes.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -21,21 +21,21 @@ def fork_server() -> multiprocessing.context.BaseContext:
 
 
 def exit_with_parent(parent: int | None = None, *, stop: Callable[[], bool] = lambda: False) -> None:
-    """Start a thread that ends this process once its parent has died, even if killed, or ``stop`` returns true.
+    """Start a thread that ends this process when its parent dies, even if killed, or when ``stop`` returns true.
 
     Args:
-        parent: process id, for processes that ``multiprocessing`` has not started; those of a fork server are its
-            children, and not of the process that asked for them.
+        parent: id of the parent, for a process that ``multiprocessing`` did not start. (A fork server's process is a
+            child of the server, so its parent's id does not identify the process that requested it.)
     """
     starter = multiprocessing.parent_process()
 
-    def parent_lives() -> bool:
+    def parent_is_alive() -> bool:
         if parent is not None:
             return os.getppid() == parent
         return starter is not None and starter.is_alive()
 
     def check() -> None:
-        while parent_lives() and not stop():
+        while parent_is_alive() and not stop():
             time.sleep(0.1)
         os._exit(1)
 

@@ -64,7 +64,7 @@ def measure_options(
     """
     if not max_images:
         return pd.DataFrame(columns=COLUMNS)
-    auto, prediction = prediction.tta == "auto", prediction.settled(None)
+    auto, prediction = prediction.tta == "auto", prediction.resolved(None)
     runs = validation_runs(train_val_images, checkpoint, "measure the options of prediction")
     sample = [(whole_series(rows, max_images // len(checkpoint["models"])), models) for rows, models in runs]
     config, rows = config_of(checkpoint), pd.concat([part for part, _ in sample], ignore_index=True)

@@ -242,7 +242,7 @@ class TrialRunner:
         self, running: dict[Future, _Running], deaths: Counter[str], ended: _Running, future: Future
     ) -> None:
         error = future.exception()
-        self.workers.give_back(ended.worker, broken=error is not None)
+        self.workers.release(ended.worker, broken=error is not None)
         self.running.discard(ended.trial._trial_id)
         with exclusive_access(self.storage, ended.study):
             if ended.study._storage.get_trial(ended.trial._trial_id).state.is_finished():
@@ -254,8 +254,8 @@ class TrialRunner:
             if error is None:
                 self._finish(ended, future.result())
                 return
-            if not ended.worker.died(error):
-                raise ended.worker.cause_of(error)
+            if not ended.worker.is_worker_death(error):
+                raise ended.worker.original_error(error)
             deaths[ended.key] += 1
             log.warning("a worker died in trial %s", _format_values(ended.point.values))
             if deaths[ended.key] == MAX_DEATHS:
@@ -269,7 +269,7 @@ class TrialRunner:
     def _start(self, running: dict[Future, _Running], study: optuna.Study, trial: Trial, point: Point) -> None:
         key, config = self.key_of(point), self.config_of(point)
         self.points.setdefault(key, point)
-        worker = self.workers.take()
+        worker = self.workers.acquire()
         running[worker.submit(train_trial, trial, config, self.data)] = _Running(worker, study, trial, point, key)
 
     def _finish(self, ended: _Running, result: Result) -> None:

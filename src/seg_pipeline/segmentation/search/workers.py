@@ -40,11 +40,11 @@ class Workers:
         self.idle: list[TaskExecutor] = list(self._gpus)
         self._busy: list[TaskExecutor] = []
 
-    def take(self) -> TaskExecutor:
+    def acquire(self) -> TaskExecutor:
         self._busy.append(self.idle.pop())
         return self._busy[-1]
 
-    def give_back(self, worker: TaskExecutor, *, broken: bool) -> None:
+    def release(self, worker: TaskExecutor, *, broken: bool) -> None:
         self._busy.remove(worker)
         if broken:
             worker.shutdown()

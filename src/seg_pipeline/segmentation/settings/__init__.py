@@ -1,4 +1,4 @@
-"""Groups of settings with their bounds: of training, search, figures and the model card."""
+"""Groups of settings with their bounds: for training, search, figures and the model card."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Check what a checkpoint holds, which may come from anywhere, before anything is built from it."""
+"""Check the content of a checkpoint, which may come from an untrusted source, before building anything from it."""
 
 import math
 from typing import Any
@@ -30,7 +30,7 @@ def model_configs(checkpoint: Any) -> list[TrainingConfig]:
     """Config of each model of a checkpoint; at least one.
 
     Raises:
-        ValueError: it is no checkpoint of this project, or its models do not share ``SHARED``; the message names the
+        ValueError: it is not a checkpoint of this project, or its models differ in ``SHARED``; the message names the
             field.
     """
     _check(checkpoint, "", {"models": list})
@@ -42,19 +42,21 @@ def model_configs(checkpoint: Any) -> list[TrainingConfig]:
         for name in SHARED:
             if (found := getattr(config, name)) != (first := getattr(configs[0], name)):
                 raise ValueError(
-                    f"checkpoint: `models.{number}.config.{name}` is {found!r:.80}, that of the first model "
-                    f"{first!r:.80}; the models of an ensemble must share it"
+                    f"checkpoint: `models.{number}.config.{name}` is {found!r:.80}, but {first!r:.80} in the first "
+                    "model; it must be equal in all models of an ensemble"
                 )
     _check_temperatures(checkpoint.get("temperatures"), len(configs[0].classes))
     return configs
 
 
-def _check_temperatures(found: Any, num_classes: int) -> None:
-    numbers = isinstance(found, tuple) and all(isinstance(one, float) and 0 < one < math.inf for one in found)
-    if found is not None and not (numbers and len(found) == num_classes):
+def _check_temperatures(temperatures: Any, num_classes: int) -> None:
+    numbers = isinstance(temperatures, tuple) and all(
+        isinstance(value, float) and 0 < value < math.inf for value in temperatures
+    )
+    if temperatures is not None and not (numbers and len(temperatures) == num_classes):
         raise ValueError(
-            f"checkpoint: `temperatures` is {found!r:.80}, expected None or a tuple of {num_classes} numbers above 0, "
-            "one per class"
+            f"checkpoint: `temperatures` is {temperatures!r:.80}, expected None or a tuple of {num_classes} numbers "
+            "above 0, one per class"
         )
 
 
@@ -62,7 +64,7 @@ def check_resumable(checkpoint: Any) -> TrainingConfig:
     """Config of a checkpoint to resume from.
 
     Raises:
-        ValueError: it is not of a training run of this project; the message names the field.
+        ValueError: it does not come from a training run of this project; the message names the field.
     """
     fields = {"config": dict, "data_hash": str, "folds": (int, type(None)), "models": list, "rows": list}
     _check(checkpoint, "", {**fields, "current": dict})
@@ -92,11 +94,11 @@ def _check(content: Any, prefix: str, fields: dict[str, Any]) -> None:
             raise ValueError(
                 f"checkpoint: `{prefix}{name}` is missing; expected what `kedro run --pipeline training` saves"
             )
-        found = content[name]
-        if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
-            kinds = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+        value = content[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            expected = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
             raise ValueError(
-                f"checkpoint: `{prefix}{name}` is {found!r:.80}, expected {kinds.replace('NoneType', 'None')}"
+                f"checkpoint: `{prefix}{name}` is {value!r:.80}, expected {expected.replace('NoneType', 'None')}"
             )
 
 

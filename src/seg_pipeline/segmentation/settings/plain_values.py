@@ -1,4 +1,4 @@
-"""Settings to plain values, as JSON and checkpoints hold them, and back: types and bounds are checked."""
+"""Convert settings to plain values, for JSON and checkpoints, and back, with checks of types and bounds."""
 
 import sys
 import types
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
 
-_WORDS: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+_TYPE_NAMES: dict[type, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 _BOUNDS: tuple[tuple[type, Callable[[Any, Any], bool], str], ...] = (
     (Ge, lambda value, bound: value >= bound.ge, "at least {0.ge}"),
     (Gt, lambda value, bound: value > bound.gt, "more than {0.gt}"),
@@ -27,83 +27,88 @@ def to_plain(value: Any) -> Any:
 
 
 def from_plain(kind: type, values: Any, name: str = "") -> Any:
-    """Build settings of type ``kind`` from the result of ``to_plain(asdict(...))``; ``name`` is theirs in messages.
+    """Build settings of type ``kind`` from the result of ``to_plain(asdict(...))``; messages call them ``name``.
 
     Raises:
-        TypeError: a setting is missing, unknown, or of another type or outside its bounds.
-        ValueError: settings contradict one another.
+        TypeError: a setting is missing, unknown, of the wrong type or out of bounds.
+        ValueError: settings contradict each other.
     """
     if not isinstance(values, dict):
         raise TypeError(f"`{name}` is {values!r:.80}, expected settings by name")
     hints = typing.get_type_hints(kind, include_extras=True)
-    known = {one.name for one in fields(kind)}
+    known = {key.name for key in fields(kind)}
     if missing := known - set(values):
-        raise TypeError(f"without {', '.join(_joined(name, one) for one in sorted(missing))}")
+        raise TypeError(f"without {', '.join(_dotted(name, key) for key in sorted(missing))}")
     if unknown := set(values) - known:
-        raise TypeError(f"unknown: {', '.join(sorted(f'{_joined(name, one)}'[:80] for one in unknown))}")
-    found = {one: _value(hints[one], value, _joined(name, one)) for one, value in values.items()}
+        raise TypeError(f"unknown: {', '.join(sorted(f'{_dotted(name, key)}'[:80] for key in unknown))}")
+    converted = {key: _value(hints[key], value, _dotted(name, key)) for key, value in values.items()}
     try:
-        return kind(**found)
+        return kind(**converted)
     except ValueError as error:
         raise ValueError(f"`{name}`: {error}" if name else str(error)) from None
 
 
-def _joined(name: str, key: object) -> str:
+def _dotted(name: str, key: object) -> str:
     return f"{name}.{key}" if name else str(key)
 
 
 def _value(hint: Any, value: Any, name: str) -> Any:
-    origin, given = typing.get_origin(hint), typing.get_args(hint)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if is_dataclass(hint):
         return from_plain(hint, value, name)  # type: ignore[arg-type]
     if origin is dict and isinstance(value, dict):
-        return {_value(given[0], key, name): _value(given[1], one, f"{name}.{key!s:.40}") for key, one in value.items()}
+        return {
+            _value(arguments[0], key, name): _value(arguments[1], item, f"{name}.{key!s:.40}")
+            for key, item in value.items()
+        }
     if not _fits(hint, value):
-        raise TypeError(f"`{name}` is {value!r:.80}, expected {' or '.join(_described(hint))}")
-    return tupled(value)
+        raise TypeError(f"`{name}` is {value!r:.80}, expected {' or '.join(_describe(hint))}")
+    return to_tuples(value)
 
 
 def _fits(hint: Any, value: Any) -> bool:
-    origin, given = typing.get_origin(hint), typing.get_args(hint)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        fits = any(_fits(one, value) for one in given)
+        fits = any(_fits(item, value) for item in arguments)
     elif origin is Annotated:
-        fits = _fits(given[0], value) and all(
-            holds(value, bound) for bound in given[1:] for kind, holds, _ in _BOUNDS if isinstance(bound, kind)
+        fits = _fits(arguments[0], value) and all(
+            holds(value, bound) for bound in arguments[1:] for kind, holds, _ in _BOUNDS if isinstance(bound, kind)
         )
     elif origin is Literal:
-        fits = any(type(one) is type(value) and one == value for one in given)
+        fits = any(type(item) is type(value) and item == value for item in arguments)
     elif origin is dict:
         fits = isinstance(value, dict) and all(
-            _fits(given[0], key) and _fits(given[1], one) for key, one in value.items()
+            _fits(arguments[0], key) and _fits(arguments[1], item) for key, item in value.items()
         )
     elif origin is tuple:
         fits = isinstance(value, tuple | list)
-        parts = [given[0]] * len(value) if fits and given[-1] is Ellipsis else given
+        parts = [arguments[0]] * len(value) if fits and arguments[-1] is Ellipsis else arguments
         fits = fits and len(parts) == len(value) and all(map(_fits, parts, value))
     elif hint is float:
         fits = type(value) in (int, float) and abs(value) <= sys.float_info.max  # neither NaN nor infinite
     else:
-        fits = type(value) is hint if hint in _WORDS else value is None
+        fits = type(value) is hint if hint in _TYPE_NAMES else value is None
     return fits
 
 
-def _described(hint: Any) -> Iterator[str]:
-    origin, given = typing.get_origin(hint), typing.get_args(hint)
+def _describe(hint: Any) -> Iterator[str]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (Union, types.UnionType):
-        for one in given:
-            yield from _described(one)
+        for item in arguments:
+            yield from _describe(item)
     elif origin is Annotated:
-        bounds = [words.format(bound) for bound in given[1:] for kind, _, words in _BOUNDS if isinstance(bound, kind)]
-        yield ", ".join([" or ".join(_described(given[0])), *bounds])
+        bounds = [
+            words.format(bound) for bound in arguments[1:] for kind, _, words in _BOUNDS if isinstance(bound, kind)
+        ]
+        yield ", ".join([" or ".join(_describe(arguments[0])), *bounds])
     elif origin is Literal:
-        yield from map(str, given)
+        yield from map(str, arguments)
     elif origin is tuple:
-        yield "a list" if given[-1] is Ellipsis else f"a list of {len(given)} values"
+        yield "a list" if arguments[-1] is Ellipsis else f"a list of {len(arguments)} values"
     else:
-        yield _WORDS.get(hint, "values by name" if origin is dict else "null")
+        yield _TYPE_NAMES.get(hint, "values by name" if origin is dict else "null")
 
 
-def tupled(value: Any) -> Any:
+def to_tuples(value: Any) -> Any:
     """Convert lists to tuples."""
-    return tuple(tupled(part) for part in value) if isinstance(value, list) else value
+    return tuple(to_tuples(part) for part in value) if isinstance(value, list) else value

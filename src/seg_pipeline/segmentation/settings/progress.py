@@ -1,4 +1,4 @@
-"""How progress is shown: a bar in a terminal, and lines in the log, ever rarer, where there is none."""
+"""Show progress: a bar in a terminal, otherwise lines in the log at increasing intervals."""
 
 import io
 import logging
@@ -11,7 +11,7 @@ from tqdm import tqdm
 log = logging.getLogger(__name__)
 
 FIRST_LINE, RAREST_LINE = 5.0, 60.0
-"""Seconds to the first line in a log, and between two lines after some minutes."""
+"""Seconds until the first log line, and between lines after some minutes."""
 
 
 class LogLines(tqdm):
@@ -19,7 +19,7 @@ class LogLines(tqdm):
 
     monitor_interval = 0  # no thread that redraws
 
-    def __iter__(self) -> Iterator[Any]:  # tqdm's own counts wrongly if the interval changes meanwhile
+    def __iter__(self) -> Iterator[Any]:  # tqdm's own miscounts if the interval changes
         with self:
             for item in self.iterable:
                 yield item
@@ -35,10 +35,10 @@ class LogLines(tqdm):
 def progress_bar(
     items: Any = None, *, title: str, unit: str, total: int | None = None, hidden: bool = False, initial: int = 0
 ) -> tqdm:
-    """Progress over the items, or one that ``update`` moves on; ``unit`` is a plural such as "images"."""
+    """Progress over the items, or advanced by calls of ``update``; ``unit`` is a plural such as "images"."""
     common = {"desc": title, "total": total, "disable": hidden, "leave": False, "initial": initial}
     if sys.stderr.isatty():
         return tqdm(items, unit=f" {unit}", **common)
-    words = f"{{desc}}: {{n_fmt}} of {{total_fmt}} {unit}, {{remaining}} left{{postfix}}"
-    quiet = {"file": io.StringIO(), "delay": FIRST_LINE, "mininterval": FIRST_LINE, "miniters": 1}
-    return LogLines(items, bar_format=words, **quiet, **common)
+    line_format = f"{{desc}}: {{n_fmt}} of {{total_fmt}} {unit}, {{remaining}} left{{postfix}}"
+    log_options = {"file": io.StringIO(), "delay": FIRST_LINE, "mininterval": FIRST_LINE, "miniters": 1}
+    return LogLines(items, bar_format=line_format, **log_options, **common)

@@ -339,7 +339,7 @@ class PredictSettings(Settings):
         """Axes of (K, H, W) along which each view of an image is mirrored."""
         return {"horizontal": ((), (-1,)), "flips": ((), (-1,), (-2,), (-2, -1))}.get(self.tta, ((),))
 
-    def settled(self, choice: dict | None) -> PredictSettings:
+    def resolved(self, choice: dict | None) -> PredictSettings:
         """The same with what evaluation chose (its ``postprocessing.json``, or None) in place of `tta: auto`."""
         if self.tta != "auto":
             return self

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from seg_pipeline.segmentation.settings.plain_values import from_plain, to_plain, tupled
+from seg_pipeline.segmentation.settings.plain_values import from_plain, to_plain, to_tuples
 from seg_pipeline.segmentation.settings.training import (
     FitSettings,
     InputSettings,
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 GROUPS = ("model", "input", "sampling", "loss", "optimizer", "fit")
 """Groups of settings that have the same name in the parameters `training`."""
 FROM_SEARCH = "from_search"
-"""Key next to the settings in training_config.json: the values taken from a search, and the reason."""
+"""Key beside the settings in training_config.json: the values taken from a search, and the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class TrainingConfig:
     background: bool = False
     """Whether multiclass pixels may belong to no class; if so, the network's first channel is the background."""
     objects: bool = False
-    """Whether the network also learns the gaps between each class's objects; their channels follow the classes'."""
+    """Whether the network also predicts the gaps between objects, one channel per class after the classes."""
     model: ModelSettings = field(default_factory=ModelSettings)
     input: InputSettings = field(default_factory=InputSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
@@ -51,7 +51,7 @@ class TrainingConfig:
     seed: int = 0
     start: StartSettings = field(default_factory=StartSettings)
     files: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of the files with weights that settings name, by setting."""
+    """SHA-256 of the weight files named in the settings, by setting."""
 
     def __post_init__(self) -> None:
         if not self.classes or not all(self.classes) or len(set(self.classes)) < len(self.classes):
@@ -61,15 +61,15 @@ class TrainingConfig:
         if self.objects and self.task != "multilabel":
             raise ValueError("`objects` is for multilabel tasks, whose channels do not compete; found multiclass")
         terms, weights = self.loss.terms, self.loss.class_weights
-        foreign = "ce" if self.task == "multilabel" else "bce"
-        if terms is not None and (not terms or foreign in terms):
+        wrong_term = "ce" if self.task == "multilabel" else "bce"
+        if terms is not None and (not terms or wrong_term in terms):
             raise ValueError(
-                f"`loss.terms` of a {self.task} task must not be empty or contain {foreign}; found {terms}"
+                f"`loss.terms` of a {self.task} task must not be empty or contain {wrong_term}; found {terms}"
             )
-        number = len(self.classes) + self.background
-        if not isinstance(weights, str) and len(weights) != number:
+        num_weights = len(self.classes) + self.background
+        if not isinstance(weights, str) and len(weights) != num_weights:
             first = "the background's first, " if self.background else ""
-            raise ValueError(f"`loss.class_weights` must be {number} numbers, {first}found {len(weights)}")
+            raise ValueError(f"`loss.class_weights` must be {num_weights} numbers, {first}found {len(weights)}")
 
     @property
     def num_channels(self) -> int:
@@ -78,16 +78,16 @@ class TrainingConfig:
 
     @property
     def channel_weights(self) -> tuple[float, ...] | None:
-        """``loss.class_weights`` as numbers, one per channel; None for equal ones."""
-        given = self.loss.class_weights
-        return None if isinstance(given, str) else (*given, *[1.0] * (len(self.classes) * self.objects))
+        """``loss.class_weights`` as numbers, one per channel; None if they are equal."""
+        weights = self.loss.class_weights
+        return None if isinstance(weights, str) else (*weights, *[1.0] * (len(self.classes) * self.objects))
 
     def changed(self, values: Mapping[str, Any]) -> TrainingConfig:
         """Return a copy with new values by dotted name: ``changed({"optimizer.learning_rate": 1e-3, "seed": 4})``."""
         config = self
         for name, value in values.items():
             group, _, key = name.rpartition(".")
-            new = {key: tupled(value)}
+            new = {key: to_tuples(value)}
             if group:
                 new = {group: replace(getattr(config, group), **new)}
             config = replace(config, **new)
@@ -108,10 +108,10 @@ class TrainingConfig:
         Raises:
             ValueError: ``values`` are damaged or come from another version; the message names the setting.
         """
-        newer = {"objects": False, "start": asdict(StartSettings()), "files": {}}  # than older checkpoints
-        given = {**newer, **values}
+        new_settings = {"objects": False, "start": asdict(StartSettings()), "files": {}}  # than older checkpoints
+        all_values = {**new_settings, **values}
         try:
-            return from_plain(cls, {name: value for name, value in given.items() if name != FROM_SEARCH})
+            return from_plain(cls, {name: value for name, value in all_values.items() if name != FROM_SEARCH})
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"the checkpoint's settings come from another version of this project ({error}); train again with "
@@ -123,13 +123,13 @@ class TrainingConfig:
         return flat(self.to_dict())
 
     def differences(self, other: TrainingConfig) -> list[str]:
-        """Describe each setting that differs, as "key: mine, there theirs"; a file may have moved."""
-        mine, theirs = self.flat(), other.flat()
+        """Describe each setting that differs, as "key: own, there other"; moved files are no difference."""
+        own, others = self.flat(), other.flat()
         moved = {name for name, digest in self.files.items() if digest == other.files.get(name)}
         return [
-            f"{name}: {mine.get(name)}, there {theirs.get(name)}"
-            for name in mine | theirs
-            if mine.get(name) != theirs.get(name) and name not in moved
+            f"{name}: {own.get(name)}, there {others.get(name)}"
+            for name in own | others
+            if own.get(name) != others.get(name) and name not in moved
         ]
 
 
@@ -157,29 +157,31 @@ def base_hash(config: TrainingConfig, names: Iterable[str]) -> str:
     return hashlib.sha256(json.dumps(sorted(settings)).encode()).hexdigest()
 
 
-def with_search(config: TrainingConfig, found: dict | None, data_hash: str) -> tuple[TrainingConfig, dict]:
+def with_search(config: TrainingConfig, search_result: dict | None, data_hash: str) -> tuple[TrainingConfig, dict]:
     """Apply the values that a search found, if it used the same data and the same other settings.
 
     Args:
-        found: values by dotted name, reason, data_hash and base of the search, or None.
+        search_result: values by dotted name, reason, data_hash and base of the search, or None.
 
     Returns:
-        The config, and what it took from ``found`` (values, val_dice, epochs, reason); an empty dict if nothing.
+        The config, and the applied part of the result (values, val_dice, epochs, reason); an empty dict if none.
     """
-    why = _not_taken(config, found, data_hash)
-    if found is None or why:
-        log.log(logging.WARNING if found else logging.INFO, "all settings come from the parameters: %s", why)
+    reason = _reason_not_to_use(config, search_result, data_hash)
+    if search_result is None or reason:
+        log.log(logging.WARNING if search_result else logging.INFO, "all settings come from the parameters: %s", reason)
         return config, {}
-    said = ", ".join(f"{name} {value}" for name, value in found["values"].items())
-    log.info("from the search: %s (%s); all other settings come from the parameters", said, found["reason"])
-    return config.changed(found["values"]), {name: found[name] for name in ("values", "val_dice", "epochs", "reason")}
+    applied = ", ".join(f"{name} {value}" for name, value in search_result["values"].items())
+    log.info("from the search: %s (%s); all other settings come from the parameters", applied, search_result["reason"])
+    return config.changed(search_result["values"]), {
+        name: search_result[name] for name in ("values", "val_dice", "epochs", "reason")
+    }
 
 
-def _not_taken(config: TrainingConfig, found: dict | None, data_hash: str) -> str:
-    if found is None:
+def _reason_not_to_use(config: TrainingConfig, search_result: dict | None, data_hash: str) -> str:
+    if search_result is None:
         return "no search result is used"
-    if found["data_hash"] != data_hash:
+    if search_result["data_hash"] != data_hash:
         return "the search used other data"
-    if found.get("base") != base_hash(config, found.get("values", ())):
+    if search_result.get("base") != base_hash(config, search_result.get("values", ())):
         return "the search used other settings; to search with these: `kedro run --pipeline hparam_search`"
     return ""

@@ -1,9 +1,9 @@
-"""The one way this project replaces a file or a folder: write beside it, sync, rename.
+"""Replace a file or folder atomically: write beside it, sync, rename. The whole project uses these functions.
 
-What is written beside ``last.pt`` is called ``.last.part0.pt``, or ``part1`` if another writer uses that name. A writer
-locks its file (``flock``), and the system releases the lock when the process ends, however it ends. A file without a
-lock was therefore left by a killed process: the next writer of the same target takes its place. File systems without
-locks get a unique name instead, which nobody removes after a kill.
+The temporary file of ``last.pt`` is ``.last.part0.pt``, or ``part1`` if another writer uses that name. A writer locks
+its file (``flock``), and the system releases the lock when the process ends, however it ends. An unlocked file was
+therefore left by a killed process, and the next writer of the same target reuses its name. On file systems without
+locks the name is unique, and the file remains after a kill.
 """
 
 import itertools
@@ -23,7 +23,7 @@ if sys.platform != "win32":
 
 SCRATCH = "seg_pipeline-"
 NEW_SECONDS = 60
-"""A scratch folder this young may not be locked yet."""
+"""A scratch folder younger than this may not be locked yet."""
 _TEMPORARY = re.compile(r"\..+\.part\d+(\.[^.]*)?")
 
 
@@ -33,7 +33,7 @@ def replacing(target: Path) -> Iterator[Path]:
 
     A reader sees the old file or the new one, never a part of it, even after a crash or a full disk. The path is in
     the target's folder, which is created, because a rename is atomic only within one file system. Two processes may
-    write the same target. When the block raises, the temporary file is removed and ``target`` stays as it was.
+    write the same target. If the block raises, the temporary file is removed and ``target`` does not change.
     """
     with beside(target) as temporary:
         yield temporary
@@ -59,7 +59,7 @@ def beside(target: Path, *, folder: bool = False) -> Iterator[Path]:
         _name(error, target)
         raise
     finally:
-        if lock is None or _is_named(lock, path):  # else it was renamed, and another writer may have the name now
+        if lock is None or _is_named(lock, path):  # otherwise it was renamed, and another writer may use the name now
             _remove(path)
         if lock is not None:
             os.close(lock)
@@ -80,7 +80,7 @@ def rename(source: Path, target: Path) -> None:
 
 
 def replace_folder(new: Path, target: Path) -> None:
-    """Renames a folder; the one that it replaces is deleted afterwards."""
+    """Renames a folder; the folder that it replaces is deleted afterwards."""
     with beside(target, folder=True) as before:
         before.rmdir()
         if moved := target.exists():
@@ -95,7 +95,7 @@ def replace_folder(new: Path, target: Path) -> None:
 
 
 class ScratchFolder(tempfile.TemporaryDirectory):
-    """A temporary folder, locked by its process; a new one first removes those that killed processes left."""
+    """A temporary folder, locked by its process. Creating one first removes folders left by killed processes."""
 
     def __init__(self, parent: str | None = None) -> None:
         for left in Path(parent or tempfile.gettempdir()).glob(f"{SCRATCH}*"):
@@ -142,10 +142,10 @@ def _claim(target: Path, *, folder: bool) -> tuple[Path, int | None]:
 
 
 def _lock(path: Path, new: str = "") -> int | None:
-    """Descriptor of a file or folder that is now locked; None if it is in use.
+    """Lock a file or folder and return its descriptor; None if it is in use.
 
     Args:
-        new: create it as "file" or "folder", or empty what a killed process left under this name.
+        new: create it as "file" or "folder", or empty the one that a killed process left under this name.
     """
     if new == "folder":
         path.mkdir(exist_ok=True)
@@ -167,7 +167,7 @@ def _lock(path: Path, new: str = "") -> int | None:
 
 
 def _name(error: BaseException, target: Path) -> None:
-    """Give an error of the system, or the one that it comes from, the name that the user knows."""
+    """Make an OSError, or the OSError that caused the error, name the target instead of the temporary file."""
     cause = error.__cause__ or error
     if isinstance(cause, OSError) and cause.errno is not None and _TEMPORARY.fullmatch(_last_part(cause, target)):
         cause.filename = str(target)

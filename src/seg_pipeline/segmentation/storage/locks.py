@@ -32,7 +32,7 @@ def lock(file: IO, *, wait: bool = False, shared_with_forks: bool = False) -> bo
 
 
 class HeldError(Exception):
-    """Another process holds a lock; the text is what it has written about itself so far."""
+    """Another process holds the lock; the text is what it has written about itself so far."""
 
 
 @contextmanager
@@ -60,7 +60,7 @@ def only_process(file: Path, busy: str) -> Iterator[None]:
     """Hold the lock of a file, which contains the number of this process, during a block.
 
     Raises:
-        ValueError: another process holds it; the text ends with ``busy``, in which {process} is its number.
+        ValueError: another process holds it; the message ends with ``busy``, in which {process} is its id.
     """
     with ExitStack() as stack:
         try:

@@ -104,7 +104,7 @@ def _rendezvous(compute: ComputeSettings) -> tuple[str | None, str]:
     host, port = (os.environ.get(f"PET_MASTER_{name}", "") for name in ("ADDR", "PORT"))
     endpoint = compute.endpoint or (host and port and f"{host}:{port}")
     if not endpoint and cluster.engine() == "ray":
-        endpoint = cluster.meeting_place()
+        endpoint = cluster.rendezvous_endpoint()
     if not endpoint or not compute.shared_folder:
         setting = (
             "shared_folder: FOLDER`, which all machines can access"
