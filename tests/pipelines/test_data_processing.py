@@ -155,7 +155,7 @@ def test_masks_that_stay_on_disk_give_the_same_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(metadata, "PART_ROWS", 16)
     stored = process(tmp_path / "raw", tmp_path / "stored")
     assert len(stored["manifest"]) > 16
-    assert len(list((tmp_path / "stored").glob(".*.arrow"))) == 7
+    assert len(list((tmp_path / "stored").glob(".*.arrow"))) == 8
     assert not list((tmp_path / "memory").glob(".*.arrow"))
     for name, table in in_memory.items():
         pd.testing.assert_frame_equal(stored[name], table, obj=name)

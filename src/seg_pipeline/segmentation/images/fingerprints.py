@@ -42,7 +42,10 @@ def thumbnail(image: np.ndarray) -> str:
 
 def thumbnail_bits(thumbnails: Iterable[str]) -> np.ndarray:
     """What ``thumbnail`` gives for N images, as bytes: uint8 (N, 32)."""
-    return np.frombuffer(bytes.fromhex("".join(thumbnails)), dtype=np.uint8).reshape(-1, SIDE * SIDE // 8)
+    bits, rest = bytearray(), iter(thumbnails)
+    while some := "".join(itertools.islice(rest, 4096)):
+        bits += bytes.fromhex(some)
+    return np.frombuffer(bits, dtype=np.uint8).reshape(-1, SIDE * SIDE // 8)
 
 
 def overlaps(masks: Mapping[int, np.ndarray]) -> str:

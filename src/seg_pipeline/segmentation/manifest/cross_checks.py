@@ -269,6 +269,8 @@ def check_unstated(manifest: pd.DataFrame, annotations: pd.DataFrame) -> pd.Data
     number = np.append(np.bincount(pairs // len(names), minlength=len(ids)), len(names))  # last: of other images
     place = places_in(manifest["image_id"], pd.Series(ids))
     short = manifest.loc[number[place] < len(names), ["image_id", "file"]]
+    if short.empty:
+        return findings_table([])
     stated = annotations.loc[of_class & is_among(annotations["image_id"], short["image_id"]), ["image_id", "class"]]
     stated = stated.astype("str")
     classes_of = stated.groupby("image_id")["class"].agg(set).to_dict()

@@ -30,6 +30,8 @@ class Finding(NamedTuple):
     row: int | None = None
 
 
+BLOCK = 16_384
+"""Texts that are compared at once."""
 COLUMNS = ["image_id", "file", "row", "rule", "reason", "action"]
 
 
@@ -111,9 +113,25 @@ def places_in(values: pd.Series, known: pd.Series) -> np.ndarray:
     return pc.index_in(texts, value_set=among).fill_null(-1).to_numpy(zero_copy_only=False)
 
 
-def duplicated_text(values: pd.Series) -> pd.Series:
-    """Which texts repeat an earlier one."""
-    return pd.Series(pd.factorize(values.astype("str"))[0], values.index).duplicated()
+def duplicated_text(values: pd.Series, keep: Literal["first", False] = "first") -> pd.Series:
+    """``values.duplicated(keep)``. Only texts whose hash has another one are in memory at once."""
+    blocks = (values.iloc[start : start + BLOCK] for start in range(0, max(1, len(values)), BLOCK))
+    hashes = np.concatenate([pd.util.hash_pandas_object(one.astype("str"), index=False) for one in blocks])
+    order = np.argsort(hashes)
+    alike = hashes[order][1:] == hashes[order][:-1]
+    found = np.zeros(len(values), dtype=bool)
+    found[order[1:][alike]] = found[order[:-1][alike]] = True
+    found[found] = values[found].astype("str").duplicated(keep)
+    return pd.Series(found, index=values.index)
+
+
+def same_texts(one: pd.Series, other: pd.Series) -> bool:
+    """Whether two columns hold the same texts in the same order."""
+    starts = range(0, len(one), BLOCK)
+    pairs = ([side.iloc[start : start + BLOCK].array for side in (one, other)] for start in starts)
+    return len(one) == len(other) and all(
+        pa.array(first, pa.large_string()).equals(pa.array(second, pa.large_string())) for first, second in pairs
+    )
 
 
 def _value(row: dict, name: str) -> Any:
@@ -163,23 +181,22 @@ def reconcile(
         ValueError: an input is in neither; this is a bug.
     """
     dropped = findings[findings["action"] == "dropped"]
-    kept_rows = annotations.loc[is_among(annotations["image_id"], manifest["image_id"]), "row"]
-    of_lost_images = annotations.loc[is_among(annotations["image_id"], dropped["image_id"].dropna()), "row"]
-    kept_files = files.loc[is_among(files["file"], manifest["file"]), "file"]
-    lost_images = files.loc[is_among(files["image_id"], dropped["image_id"].dropna()), "file"]
+    lost_images = dropped["image_id"].dropna()
+    place, ids = pd.factorize(annotations["image_id"])
+    kept, lost = (
+        is_among(pd.Series(ids, dtype="str"), one).to_numpy()[place] for one in (manifest["image_id"], lost_images)
+    )
     blank = findings.loc[findings["rule"] == "blank_line", "row"]
     lines = pd.Series(range(2, num_rows + 2), dtype="int64")
-    return pd.DataFrame(
-        [
-            _balance("rows", lines, kept_rows, pd.concat([dropped["row"].dropna(), of_lost_images, blank])),
-            _balance("files", files["file"], kept_files, pd.concat([dropped["file"].dropna(), lost_images])),
-        ]
-    )
+    aside = pd.concat([dropped["row"].dropna(), annotations.loc[lost, "row"], blank])
+    of_rows = is_among(lines, annotations.loc[kept, "row"]), is_among(lines, aside)
+    of_lost = is_among(files["file"], dropped["file"].dropna()) | is_among(files["image_id"], lost_images)
+    of_files = is_among(files["file"], manifest["file"]), of_lost
+    return pd.DataFrame([_balance("rows", lines, *of_rows), _balance("files", files["file"], *of_files)])
 
 
-def _balance(name: str, read: pd.Series, used: pd.Series, aside: pd.Series) -> dict[str, Any]:
-    kept = is_among(read, used)
-    set_aside = is_among(read, aside) & ~kept
+def _balance(name: str, read: pd.Series, kept: pd.Series, aside: pd.Series) -> dict[str, Any]:
+    set_aside = aside & ~kept
     lost = read[~kept & ~set_aside]
     if len(lost):
         raise ValueError(

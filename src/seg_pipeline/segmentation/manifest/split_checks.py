@@ -30,12 +30,9 @@ def check_leaks(
         ValueError: there are leaks that are not allowed.
     """
     columns = ["image_id", "group", "content_hash", "intensity_min", "intensity_max"]
-    table = (
-        manifest[columns]
-        .astype({"content_hash": "str"})
-        .merge(splits[["image_id", "split", "fold"]], on="image_id", validate="one_to_one")
-    )
+    table = with_splits(manifest[columns], splits)
     seen = table[table["intensity_min"] < table["intensity_max"]]
+    seen = seen[duplicated_text(seen["content_hash"], keep=False)]
     of_groups, of_content = (
         [*_in_two(rows, column, "split"), *_in_two(rows[rows["fold"] >= 0], column, "fold")]
         for rows, column in ((table, "group"), (seen, "content_hash"))
@@ -78,16 +75,17 @@ def with_splits(images: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
 
 def missing_classes(manifest: pd.DataFrame, shares: dict[str, float] | None = None) -> pd.DataFrame:
     """A finding per class that a split lacks, or one for a split that has a share (None: each has) but no image."""
-    found = []
+    names, found = class_names(manifest), []
+    areas = manifest[[f"area_{name}" for name in names]]
     for split in SPLITS:
-        rows = manifest[manifest["split"] == split]
+        rows = areas[manifest["split"] == split]
         if rows.empty and shares and not shares[split]:
             continue
         if rows.empty:
             instead = ": evaluation scores val" * (split == "test")
             reasons = [f"no image is in the {split} split; it gives no scores{instead}"]
         else:
-            absent = [name for name in class_names(manifest) if not rows[f"area_{name}"].any()]
+            absent = [name for name in names if not rows[f"area_{name}"].any()]
             reasons = [
                 f"none of the {len(rows)} {split} images shows {name}; its scores there are undefined"
                 for name in absent

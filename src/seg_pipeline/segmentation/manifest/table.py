@@ -17,11 +17,14 @@ from seg_pipeline.segmentation.images.masks import IGNORE, decode_rle
 from seg_pipeline.segmentation.manifest.findings import (
     collect,
     describe,
+    duplicated_text,
     findings_table,
     is_among,
     note_repairs,
+    places_in,
     quarantine,
     quarantine_unusable,
+    same_texts,
     without,
 )
 from seg_pipeline.segmentation.manifest.metadata import MaskFormat
@@ -189,7 +192,7 @@ def merge_files(
     files, unmatched = quarantine(
         files, files["image_id"].isna(), "unmatched_name", "the file name does not match the pattern"
     )
-    several = files.duplicated("image_id", keep=False)
+    several = duplicated_text(files["image_id"], keep=False)
     files, twins = quarantine(files, several, "duplicate_file", "several files have the image_id {image_id}")
     known = ~is_among(files["image_id"], refused.loc[refused["action"] == "dropped", "image_id"].dropna())
     known |= is_among(files["image_id"], annotated["image_id"])
@@ -208,7 +211,9 @@ def merge_files(
     if rows.empty:
         told = findings[~findings["rule"].isin(["file_without_row", "row_without_file"])]
         _refuse_all(annotated, image_files, collect(refused, told))
-    merged = _with_series(rows.merge(rest, on="image_id", validate="one_to_one"))
+    place = places_in(rows["image_id"], rest["image_id"])  # each image has one file now
+    columns = {name: rest[name].array.take(place) for name in map(str, rest) if name != "image_id"}
+    merged = _with_series(rows.assign(**columns))
     merged, of_masks = _with_mask_paths(merged, mask_files) if mask_format != "rle" else (merged, findings[:0])
     order = merged["image_id"].array.argsort()
     if (np.diff(order) != 1).any():
@@ -241,6 +246,8 @@ def _refuse_all(annotated: pd.DataFrame, image_files: pd.DataFrame, findings: pd
 
 def late_files(listed: pd.DataFrame, now: pd.DataFrame) -> pd.DataFrame:
     """Findings about files that are in the index ``now``, but were not when the run listed them."""
+    if same_texts(now["file"], listed["file"]):
+        return findings_table([])
     came = ~is_among(now["file"], listed["file"])
     return quarantine(now, came, "late_file", "the file came while data_processing ran", "flagged")[1]
 

@@ -385,11 +385,12 @@ def concat_stored(blocks: Iterable[pd.DataFrame], names: Iterable[str] | None = 
 
 
 def long_columns(names: list[str]) -> list[str]:
-    """Columns of a table with masks that stay on disk: the masks, and texts that few steps read."""
+    """Columns of a table of images that stay on disk: masks, and texts that few steps read."""
     if {"mask", "class", "image_id"} <= set(names):  # an annotation table, which has several rows per image
         return ["image_id", "class", "mask"]
     masks = [name for name in names if name in ("mask", "ignore") or name.startswith(("mask_", "object_map_"))]
-    return [name for name in names if name in masks or name in TEXTS] if masks else []
+    listed = {"image_id", "path", "file"} <= set(names)  # an index of files
+    return [name for name in names if name in masks or name in TEXTS] if masks or listed else []
 
 
 def read_table(path: Path, *, least_rows: int | None = None) -> pd.DataFrame:
