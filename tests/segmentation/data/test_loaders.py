@@ -484,7 +484,7 @@ def refuse():
 @pytest.mark.parametrize(
     ("fault", "text"),
     [
-        (hang, r"gave no batch within 1 s\..*raise `training.compute.timeout`"),
+        (hang, r"returned no batch within 1 s\..*raise `training.compute.timeout`"),
         (die, r"a worker of the data loader died .*lower `training.compute.num_workers` or"),
         (refuse, "no pixels"),
     ],

@@ -80,7 +80,7 @@ def test_values_change_by_dotted_name(config):
         ({"normalisation": "fixed"}, "`normalisation: fixed` needs `window`"),
         ({"normalisation": "percentile", "window": (99, 1)}, "two rising values, found"),
         ({"normalisation": "training", "window": (1, 101)}, "two rising percentiles within 0 to 100"),
-        ({"channels": (-1, 1)}, r"`channels` must hold 0, the image itself, found \[-1, 1\]"),
+        ({"channels": (-1, 1)}, r"`channels` must contain 0, the image itself, found \[-1, 1\]"),
         ({"zoom": 2.0}, "`scale`, `zoom` and `foreground` are for `resize_mode: crop`, found `resize_mode: resize`"),
     ],
 )

@@ -196,7 +196,7 @@ def test_the_probe_finds_a_batch_that_fits(config, little_memory):
     changed = large(config)
     little_memory(1.5)
     state = start(changed, "", GPU)
-    found = largest_batch(state.model, config_loss(changed), changed, GPU, most=4096)
+    found = largest_batch(state.model, config_loss(changed), changed, GPU, max_batch_size=4096)
     assert 2 <= found < 4096
     little_memory(70.0)
 

@@ -1,4 +1,4 @@
-"""Where work on many images runs."""
+"""Where tasks on many images run."""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -19,4 +19,4 @@ class ClusterSettings:
     """Address of the cluster, such as `10.0.0.1:6379` (Ray) or `tcp://10.0.0.1:8786` (Dask). null: from RAY_ADDRESS or
     DASK_SCHEDULER_ADDRESS, else a cluster on this machine that ends with the run."""
     workers: Annotated[int, Ge(1)] | None = None
-    """Tasks at a time. null: `num_workers` of each step on this machine, all cores of a cluster."""
+    """Tasks that run at the same time. null: `num_workers` of each step on this machine, all cores of a cluster."""

@@ -1,6 +1,6 @@
-"""Font size, resolution and Matplotlib settings of all figures of this process and its child processes.
+"""Font size, resolution and Matplotlib settings of all figures in this process and its child processes.
 
-They are set without Matplotlib in most runs that draw nothing; ``plotting.style`` reads them when drawing.
+Setting them does not import Matplotlib, which most runs that draw nothing never need; ``plotting.style`` reads them.
 """
 
 import json
@@ -23,15 +23,16 @@ class FigureSettings:
     font_size: Annotated[float, Ge(6), Le(16)] = 9
     """Points; titles are one larger, numbers inside a plot one smaller."""
     dpi: Annotated[int, Ge(50), Le(600)] = 192
-    """Dots per inch of saved figures; pages show 96 per inch, so that 192 are sharp on every screen."""
+    """Dots per inch of saved figures; pages show 96 per inch, so that 192 look sharp on every screen."""
     class_colours: list[str] = field(default_factory=list)
-    """A colour per class, such as "#8000ff"; empty: those of `dataset.classes`, else a colour-safe palette."""
+    """One colour per class, such as "#8000ff"; empty: those of `dataset.classes`, else a palette for colour-blind
+    readers."""
     rc: dict[str, object] = field(default_factory=dict)
     """Other Matplotlib settings, such as {font.family: serif}."""
 
     def __post_init__(self) -> None:
-        if wrong := [one for one in self.class_colours if not re.fullmatch("#[0-9a-fA-F]{6}", one)]:
-            raise ValueError(f"a colour must be like #8000ff, found {wrong[0]!r}")
+        if invalid := [one for one in self.class_colours if not re.fullmatch("#[0-9a-fA-F]{6}", one)]:
+            raise ValueError(f"a colour must be like #8000ff, found {invalid[0]!r}")
         if self.rc:
             from matplotlib import RcParams  # imported here because it takes 0.3 s
 
@@ -44,8 +45,8 @@ class FigureSettings:
 CURRENT = FigureSettings(**json.loads(os.environ.get(VARIABLE, "{}")))
 
 
-def configure(**given: Any) -> None:
-    """Set the appearance of all figures drawn from now on; settings that are not given return to their defaults."""
-    for name, value in asdict(FigureSettings(**given)).items():
+def configure(**settings: Any) -> None:
+    """Set the appearance of all figures drawn from now on; omitted settings return to their defaults."""
+    for name, value in asdict(FigureSettings(**settings)).items():
         setattr(CURRENT, name, value)
     os.environ[VARIABLE] = json.dumps(asdict(CURRENT))

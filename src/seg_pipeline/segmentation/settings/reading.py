@@ -19,8 +19,8 @@ class ReadSettings:
     """Bands to use, counted from 1: one, or three that become red, green and blue. null: an image has one or three
     bands, and alpha is left out."""
     value_range: tuple[float, float] | None = None
-    """The values of signed, 32-bit and float pixels that become 0 and 65535; others are clipped. null: such images are
-    dropped, with a finding. Pixels of 8 and 16 bits keep their values."""
+    """The values of signed, 32-bit and float pixels that become 0 and 65535; values beyond are clipped. null: such
+    images are dropped, with a finding. Pixels of 8 and 16 bits keep their values."""
     max_pixels: Annotated[int, Ge(1)] = 50_000_000
     """Height times width of the largest image that is decoded; a small file can claim to be a huge image."""
 

@@ -22,8 +22,8 @@ class SanityCheckSettings(Settings):
     num_images: Annotated[int, Ge(2)] = 32
     """Training images for the check of input, masks and initial loss."""
     tolerance: Annotated[float, Gt(0)] = 0.6
-    """Largest relative difference between each term of the untrained loss and its expected value. Sound configurations
-    differ by up to 0.59 (bce 1.10, a narrow decoder)."""
+    """Largest relative difference between each term of the untrained loss and its expected value. In correct
+    configurations it is up to 0.59 (bce 1.10, a narrow decoder)."""
     most_covered: Annotated[float, Gt(0), Le(1)] = 0.5
     """Largest mean share of the image and of its border that the masks of a class may cover."""
     overfit_images: Annotated[int, Ge(2)] = 4
@@ -31,7 +31,7 @@ class SanityCheckSettings(Settings):
     overfit_dice: Share = 0.95
     """Dice that overfitting must reach."""
     overfit_steps: Annotated[int, Ge(1)] = 160
-    """Steps to reach it in."""
+    """Steps within which it must reach this Dice."""
     pairing: Annotated[float, Gt(0), Lt(1)] | None = 0.01
     """Largest p-value of the permutation test that predictions on unseen images fit their own masks; null: no test."""
 
@@ -45,17 +45,17 @@ class GridSettings(Settings):
     num_rates: Annotated[int, Ge(3)] = 3
     """Number of rates if `learning_rates` is null."""
     factor: Annotated[float, Gt(1)] = 3.0
-    """Ratio of one such rate to the next."""
+    """Ratio between neighbouring rates if `learning_rates` is null."""
     weight_decays: tuple[Decay, ...] = (1e-3, 1e-2, 1e-1)
     """Decays to try at the best rate; empty: none."""
     cross: bool = False
     """Try every rate with every decay."""
     epochs: Annotated[int, Ge(1)] = 4
-    """Length of each trial; all start from equal weights."""
+    """Length of each trial; all trials start from the same weights."""
     validate_every: Annotated[int, Ge(1)] = 1
     """Epochs between validations."""
     repeats: Annotated[int, Ge(1)] = 1
-    """Trainings per point, each from another seed; their mean score counts."""
+    """Training runs per point, each with its own seed; their mean score counts."""
     choose_by: Rule = "dice"
     """Choose the highest validation Dice or the lowest validation loss."""
     average_last_validations: Annotated[int, Ge(1)] = 2
@@ -100,9 +100,9 @@ class TpeSettings(Settings):
     pruner: Literal["median", "hyperband", "none"] = "median"
     """Stop trials early: those below the median of the same epoch, or by Hyperband's brackets."""
     startup_trials: Annotated[int, Ge(1)] = 5
-    """First trials, which are drawn at random and not pruned by the median."""
+    """Number of first trials, which are drawn at random and not pruned by the median."""
     warmup_epochs: Annotated[int, Ge(0)] = 1
-    """First epochs of a trial, in which it is not pruned."""
+    """Number of first epochs in which a trial is not pruned."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,7 @@ class PoolSettings(Settings):
     kind: Literal["in_process", "processes"] = "in_process"
     """One trial after another in this process, or several in processes of `cluster.engine`."""
     workers: Annotated[int, Ge(1)] = 2
-    """Trials at a time in processes."""
+    """Trials that run at the same time with `processes`."""
     threads: Annotated[int, Ge(1)] | None = None
     """Threads per trial; null: torch's default in this process, else an equal share of the cores."""
     storage: str | None = None
