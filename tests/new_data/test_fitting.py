@@ -171,3 +171,12 @@ def test_slices_of_volumes_get_an_input_of_their_size():
 def test_few_images_are_shown_more_often(number, size, fit):
     training = {"input": {"size": size, "resize_mode": "pad"}}
     assert chosen(PLAIN, number=number, training=training)["training"].get("fit") == fit
+
+
+def test_few_large_images_are_shown_until_their_windows_are_seen():
+    """An epoch takes one window of each image."""
+    training = {"input": {"size": [256, 256], "resize_mode": "crop", "scale": 0.4, "zoom": 1.5}}
+    slides = PLAIN._replace(height=2560, width=3200)  # 20 windows at this scale
+    for height, epochs in ((2560, 3052), (640, 1500), (100, 300)):  # 4e8 / (2 * 65536); 300 times 5 windows; 300
+        fit = chosen(slides._replace(height=height), number=3, training=training)["training"]["fit"]
+        assert fit == {"epochs": epochs, "validate_every": epochs // 25}

@@ -163,7 +163,7 @@ def fitted(training: dict[str, Any], facts: Facts, classes: list[str], num_image
     yield {"training": {"sampling": {"augmentation": augmentation}}}, f"augmentation `{augmentation}`: {why}"
     if views := VIEWS.get(augmentation):
         yield {"prediction": {"tta": views[0]}}, views[1]
-    if num_images and (run := _length(merged(training, scale[0] if scale else {})["input"], num_images)):
+    if num_images and (run := _length(merged(training, scale[0] if scale else {})["input"], num_images, facts)):
         yield {"training": run[0]}, run[1]
 
 
@@ -214,10 +214,12 @@ def _augmentation(facts: Facts, classes: list[str]) -> tuple[str, str]:
     return name, why
 
 
-def _length(given: dict[str, Any], num_images: int) -> tuple[dict, str] | None:
+def _length(given: dict[str, Any], num_images: int, facts: Facts) -> tuple[dict, str] | None:
     height, width = given.get("size", (128, 128))
     train = max(1, round(0.7 * num_images))
-    epochs = min(MOST_EPOCHS, round(PIXELS_PER_RUN / (train * height * width)))
+    windows = facts.height * facts.width * given.get("scale", 1.0) ** 2 / (height * width)
+    most = MOST_EPOCHS * (max(1.0, windows) if given.get("resize_mode") == "crop" else 1.0)  # an epoch takes one window
+    epochs = min(round(most), round(PIXELS_PER_RUN / (train * height * width)))
     if epochs <= EPOCHS:
         return None
     fit = {"epochs": epochs}

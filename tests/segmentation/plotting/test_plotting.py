@@ -357,6 +357,12 @@ def test_class_counts_lie_for_many_classes_or_long_names(names):
     assert_inside(axes)
 
 
+def test_class_counts_of_one_image_are_whole_numbers():
+    counts = pd.DataFrame({"train": [1, 0], "val": [1, 0]}, index=["organ", "no mask"])
+    (axes,) = plotting.plot_class_counts(counts).axes
+    assert tick_texts(axes.yaxis)[:3] == ["0", "1", "2"]  # not 0, 0, 0, 1
+
+
 def test_class_counts_sum_the_rest_of_very_many_classes():
     counts = counts_of([*[f"class {index}" for index in range(33)], "no mask"])
     figure = plotting.plot_class_counts(counts)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Annotation
+from matplotlib.ticker import MaxNLocator
 
 from seg_pipeline.segmentation.plotting.row_panels import ROW_INCHES, bar_places, draw_bars, write_beside
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, styled, unit_colours
@@ -42,7 +43,9 @@ def plot_class_counts(counts: pd.DataFrame) -> Figure:
         draw_bars(axes, values, texts, index, num_splits, upright=upright, color=colour, label=split)
     _name_rows(axes, names, "images", upright=upright)
     axes.margins(x=None if upright else 0.12, y=0.12 if upright else None)  # room for the numbers
-    (axes.yaxis if upright else axes.xaxis).set_major_formatter("{x:,.0f}")
+    number_axis = axes.yaxis if upright else axes.xaxis
+    number_axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    number_axis.set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside lower center", ncols=num_splits, title="split")
     axes.set_title(note)
     figure.suptitle("Images per class and split")
