@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import directed_hausdorff
 
-from seg_pipeline.segmentation.metrics.uw_madison import READINGS, Rules, Volume, competition_score
+from seg_pipeline.segmentation.metrics.uw_madison import VARIANTS, Rules, Volume, competition_score
 
 NAN = math.nan
 
@@ -50,7 +50,7 @@ MERGED = [Volume(140, 100, 0.6), Volume(2000, 100, 0.1)]
     ],
 )
 def test_each_reading_by_hand(reading, dice, hausdorff):
-    rules = READINGS[reading]
+    rules = VARIANTS[reading]
     found = competition_score(DICE, TRUTH_EMPTY, MERGED if rules.merged else BY_CLASS, rules)
     assert found == pytest.approx(0.4 * dice + 0.6 * (1 - hausdorff))
 
@@ -62,4 +62,4 @@ def test_a_distance_is_one_at_most():
 
 def test_without_anything_to_score_there_is_no_score():
     nothing = np.full((2, 1), NAN), np.ones((2, 1), dtype=bool), [Volume(0, 0, NAN)]
-    assert all(math.isnan(competition_score(*nothing, rules)) for rules in READINGS.values())
+    assert all(math.isnan(competition_score(*nothing, rules)) for rules in VARIANTS.values())

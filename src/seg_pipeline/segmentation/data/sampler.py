@@ -118,7 +118,7 @@ def image_factors(has_class: np.ndarray, oversampling: str) -> np.ndarray:
     """Relative frequency of each image: float64 (N,).
 
     Args:
-        shown: whether each image shows each class: bool (N, C).
+        has_class: whether each image shows each class: bool (N, C).
         oversampling: "foreground" gives half of the draws to images with any class; otherwise all images are equal.
     """
     if oversampling != "foreground":
@@ -128,10 +128,10 @@ def image_factors(has_class: np.ndarray, oversampling: str) -> np.ndarray:
 
 
 def draw_classes(has_class: np.ndarray, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw images so that all classes in ``shown`` are drawn equally often (give or take one).
+    """Draw images so that all classes in ``has_class`` are drawn equally often (give or take one).
 
     Args:
-        shown: whether each image shows each class: bool (N, C).
+        has_class: whether each image shows each class: bool (N, C).
 
     Returns:
         Indices of the images and of the classes they are drawn for, both int64 (number,); the class is -1 if no image

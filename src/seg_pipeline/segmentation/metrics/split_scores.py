@@ -14,7 +14,7 @@ from seg_pipeline.segmentation.metrics.confidence_intervals import FEW_GROUPS
 from seg_pipeline.segmentation.metrics.counting import SeriesCounts, count_images, count_volumes, unit_of
 from seg_pipeline.segmentation.metrics.overlap import ImageCounts
 from seg_pipeline.segmentation.metrics.summary import plain, summary, table_by
-from seg_pipeline.segmentation.metrics.uw_madison import READINGS, competition_score
+from seg_pipeline.segmentation.metrics.uw_madison import VARIANTS, competition_score
 from seg_pipeline.segmentation.settings.training import Aggregation, EmptyPolicy, MeasureSettings, ScoreSettings
 
 log = logging.getLogger(__name__)
@@ -239,7 +239,7 @@ def _competition(counts: ImageCounts, volumes: SeriesCounts | None) -> dict | No
     by_class = [volume for found in volumes.volumes for volume in found[:-1]]
     return {
         name: plain(competition_score(dice, truth_empty, merged if rules.merged else by_class, rules))
-        for name, rules in READINGS.items()
+        for name, rules in VARIANTS.items()
     }
 
 

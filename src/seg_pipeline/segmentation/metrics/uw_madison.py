@@ -2,7 +2,7 @@
 
 Its sources disagree on edge cases, so each variant has a name here and all are reported. The Hausdorff distance is
 computed on each series' volume in coordinates divided by its numbers of frames, rows and columns, and is at most 1;
-volumes that are empty in ground truth and prediction are left out of its mean.
+volumes that are empty in both ground truth and prediction are left out of the mean.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Rules:
     """A prediction with more than this many times the true voxels gets the worst distance."""
 
 
-READINGS = {
+VARIANTS = {
     "text": Rules(both_empty="zero"),
     "host_comment": Rules(both_empty="skip"),
     "organiser_note": Rules(both_empty="skip", truth_empty="skip", one_empty="skip"),
@@ -46,15 +46,15 @@ organisers published later; mle_bench: `grade.py` of openai/mle-bench."""
 
 @dataclass(frozen=True)
 class Volume:
-    """Ground truth and prediction of a series, of one class or of all together."""
+    """Ground truth and prediction of a series, for one class or for all classes together."""
 
     predicted: int
     """Predicted voxels."""
     true: int
     """True voxels."""
     distance: float
-    """Hausdorff distance in the unit cube: the largest from a voxel of one to the nearest of the other; NaN if either
-    is empty."""
+    """Hausdorff distance in the unit cube: the largest distance from a voxel of one mask to the nearest of the other;
+    NaN if either mask is empty."""
 
     @classmethod
     def of(cls, predicted: np.ndarray, truth: np.ndarray, shape: tuple[int, int, int]) -> Volume:
@@ -66,8 +66,8 @@ class Volume:
         box = bounding_box(predicted | truth)
         one, other = predicted[box], truth[box]
         spacing = 1 / frames, 1 / rows, 1 / columns
-        ways = [distances(a & ~b, b, spacing) for a, b in ((one, other), (other, one)) if (a & ~b).any()]
-        return cls(*sizes, float(max((way.max() for way in ways), default=0.0)))
+        both_directions = [distances(a & ~b, b, spacing) for a, b in ((one, other), (other, one)) if (a & ~b).any()]
+        return cls(*sizes, float(max((distances_one_way.max() for distances_one_way in both_directions), default=0.0)))
 
 
 def competition_score(dice: np.ndarray, truth_empty: np.ndarray, volumes: list[Volume], rules: Rules) -> float:

@@ -121,8 +121,8 @@ def with_start_normalisation(config: TrainingConfig) -> TrainingConfig:
         "normalisation: %s, from %s (configured: %s); `training.keep_normalisation: false` uses the configured one",
         *(saved_text, config.start.checkpoint, configured_text),
     )
-    kept = {name: to_tuples(saved.get(name)) for name in NORMALISATION}
-    return replace(config, input=replace(config.input, **kept))
+    values = {name: to_tuples(saved.get(name)) for name in NORMALISATION}
+    return replace(config, input=replace(config.input, **values))
 
 
 @torch.no_grad()

@@ -82,7 +82,7 @@ def search_figures(trials: pd.DataFrame, grid: GridSettings) -> SearchFigures:
 def importances(trials: pd.DataFrame, grid: GridSettings) -> dict[str, float]:
     """How well each setting separates the better half of the points from the rest (PED-ANOVA), as fractions of 1.
 
-    Empty for fewer than ``LEAST_TRIALS`` points.
+    Empty for fewer than ``MIN_TRIALS`` points.
     """
     table = points(trials, grid)
     complete = table[table["complete"]].copy()
@@ -123,10 +123,10 @@ def _plot_trials(trials: pd.DataFrame, points: pd.DataFrame, name: str, best: ob
     for axes in (losses, dice):
         axes.set_xlabel("epoch")
         count_steps(axes)
-    words = name.rpartition(".")[2].replace("_", " ")
+    label = name.rpartition(".")[2].replace("_", " ")
     _draw_points(final, points.sort_values(name), name, best)
-    final.set(title="Score (decides the choice)", xlabel=words, ylabel="score")
-    figure.legend(*dice.get_legend_handles_labels(), loc="outside lower center", ncols=LEGEND_COLUMNS, title=words)
+    final.set(title="Score (decides the choice)", xlabel=label, ylabel="score")
+    figure.legend(*dice.get_legend_handles_labels(), loc="outside lower center", ncols=LEGEND_COLUMNS, title=label)
     figure.suptitle(title)
     return figure
 

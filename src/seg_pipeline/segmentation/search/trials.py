@@ -124,12 +124,12 @@ class TrialRunner:
     """Trains points that are not in the study yet.
 
     Args:
-        hashed: ``manifest.table.data_hash`` of the data's manifest, which takes a copy of all masks.
-        running: Optuna's ids of the trials that run here, kept up to date.
+        data_hash: ``manifest.table.data_hash`` of the manifest, passed in because computing it copies all masks.
+        running: Optuna's ids of the trials that run here; updated in place.
 
     Attributes:
         finished: user attributes of every finished trial, by key.
-        wanted: the points of this search, by key, in the order of the settings.
+        points: the points of this search, by key, in the order of the settings.
     """
 
     def __init__(

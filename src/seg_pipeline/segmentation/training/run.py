@@ -123,15 +123,15 @@ def check_start(manifest: pd.DataFrame, config: TrainingConfig, *, folds: int | 
         return
     check_fit(config, folds)
     for fold in range(folds or 1):
-        seen_splits = find_leaks(*_fold_data(manifest, config, fold, folds))
-        problem = f"{config.start.checkpoint} has seen {' and '.join(seen_splits)}, so their scores would be too good"
-        if seen_splits and not allowed:
+        leaks = find_leaks(*_fold_data(manifest, config, fold, folds))
+        problem = f"{config.start.checkpoint} has seen {' and '.join(leaks)}, so their scores would be too good"
+        if leaks and not allowed:
             raise ValueError(
                 f"`training.start_from`: {problem}. Give these images the split that they had there "
                 "(`data_processing.split.method: table`), leave them out (`excluded_images`), or set "
                 "`training.allow_leakage: true`"
             )
-        if seen_splits:
+        if leaks:
             log.warning("%s (`training.allow_leakage`)", problem)
 
 
