@@ -18,7 +18,7 @@ def compare_readers(
         seed=seed,
         workers=evaluation.num_workers,
     )
-    differences = {name: one["area_difference"] for name, one in agreement.scores["classes"].items()}
+    differences = {name: class_scores["area_difference"] for name, class_scores in agreement.scores["classes"].items()}
     chart = seg.plotting.plot_area_differences(agreement.images, differences, unit=agreement.scores["area_unit"])
     return {**agreement.scores, "other": params.compare_with}, agreement.images, chart
 

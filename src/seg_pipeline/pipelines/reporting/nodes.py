@@ -35,7 +35,11 @@ def plot_class_scores(test_scores: dict) -> Figure:
 @_if_available
 def plot_object_scores(test_scores: dict) -> OptionalFigure:
     """F1 of the objects against the IoU threshold, if masks are objects."""
-    classes = {name: one["objects"] for name, one in test_scores["classes"].items() if "objects" in one}
+    classes = {
+        name: class_scores["objects"]
+        for name, class_scores in test_scores["classes"].items()
+        if "objects" in class_scores
+    }
     return seg.plotting.plot_object_scores(classes) if classes else ()
 
 

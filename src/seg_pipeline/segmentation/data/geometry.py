@@ -84,7 +84,10 @@ def resize_logits(logits: np.ndarray, height: int, width: int, settings: InputSe
         return np.ascontiguousarray(logits[:, :scaled_height, :scaled_width])
     size = width, height
     return np.stack(
-        [cv2.resize(one, size, interpolation=cv2.INTER_LINEAR) for one in logits[:, :scaled_height, :scaled_width]]
+        [
+            cv2.resize(channel, size, interpolation=cv2.INTER_LINEAR)
+            for channel in logits[:, :scaled_height, :scaled_width]
+        ]
     )
 
 

@@ -151,7 +151,7 @@ def free_ram() -> int:
 
 def free_disk(folder: Path) -> int:
     """Free bytes on the disk of a folder, which need not exist yet."""
-    existing = next(one for one in [folder, *folder.absolute().parents] if one.exists())
+    existing = next(path for path in [folder, *folder.absolute().parents] if path.exists())
     return shutil.disk_usage(existing).free
 
 

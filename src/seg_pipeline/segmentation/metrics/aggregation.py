@@ -32,7 +32,7 @@ class Ratio(NamedTuple):
     @classmethod
     def of(cls, part: Any, whole: Any, shown: Any = None) -> Ratio:
         """Ratio of arrays or tensors of integers; ``shown`` defaults to the whole."""
-        return cls(*(np.asarray(one, dtype=float) for one in (part, whole, whole if shown is None else shown)))
+        return cls(*(np.asarray(values, dtype=float) for values in (part, whole, whole if shown is None else shown)))
 
     def value(self, if_empty: float) -> np.ndarray:
         empty_scores = np.where(self.shown > 0, 0.0, if_empty)

@@ -158,7 +158,7 @@ def _comparable(rows: pd.DataFrame, others: pd.DataFrame, names: list[str]) -> t
     left_out = [f"mask_{name}" for name in class_names(rows) if name not in names]
     unknown = others[masks] == NOT_ANNOTATED
     sides = zip(rows["ignore"], others["ignore"], rows["height"], rows["width"], strict=True)
-    ignored = [_joined(one, other, (height, width)) for one, other, height, width in sides]
+    ignored = [_joined(first, second, (height, width)) for first, second, height, width in sides]
     truth = rows[masks].mask(unknown, NOT_ANNOTATED)
     predictions = others[masks].mask(unknown, "").assign(**{f"peak_{name}": 1.0 for name in names})
     ids = rows[["image_id", "height", "width"]]
@@ -190,7 +190,9 @@ def _kappas(
     parts = table.reshape(len(names), len(rows), 4).transpose(1, 2, 0).reshape(len(rows), -1)
     sums = group_sums(parts, rows["group"])
     drawn = resampled_sums(sums, repeats=measures.repeats if len(sums) > 1 else 0, seed=seed)
-    whole, resampled = (kappa(*np.moveaxis(one.reshape(-1, 4, len(names)), 1, 0)) for one in (sums.sum(0), drawn))
+    whole, resampled = (
+        kappa(*np.moveaxis(table_sums.reshape(-1, 4, len(names)), 1, 0)) for table_sums in (sums.sum(0), drawn)
+    )
     return whole[0], resampled
 
 

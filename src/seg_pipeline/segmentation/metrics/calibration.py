@@ -32,7 +32,7 @@ class BinCounts(NamedTuple):
 
 def count_bins(probabilities: np.ndarray, masks: np.ndarray) -> BinCounts:
     """Count one image: probabilities float32 (C, H, W), masks uint8 (C, H, W) of 0, 1 and ``IGNORE``."""
-    counts = [_count_class(*one) for one in zip(probabilities, masks, strict=True)]
+    counts = [_count_class(*probability_and_mask) for probability_and_mask in zip(probabilities, masks, strict=True)]
     return BinCounts(*(np.array(values) for values in zip(*counts, strict=True)))
 
 

@@ -45,7 +45,10 @@ def score_split(
     def score(pair: tuple[dict, dict]) -> list[float]:
         row, prediction = pair
         predicted, masks = read_masks({**prediction, "ignore": ""}, names) == 1, read_masks(row, names)
-        return [cldice(one & (mask != IGNORE), mask == 1) for one, mask in zip(predicted, masks, strict=True)]
+        return [
+            cldice(prediction_mask & (mask != IGNORE), mask == 1)
+            for prediction_mask, mask in zip(predicted, masks, strict=True)
+        ]
 
     pairs = zip(iter_records(truth), iter_records(predictions), strict=True)
     return np.array(list(map_in_threads(score, pairs, workers=num_threads(workers))))

@@ -69,7 +69,7 @@ def unit_of(rows: pd.DataFrame) -> str:
 
 def _present_classes(row: dict, guess: dict, names: list[str]) -> list[int]:
     """Indices of the classes with true or predicted pixels in an image, and of one class that is not annotated."""
-    true_masks, predicted_masks = ([one[f"mask_{name}"] for name in names] for one in (row, guess))
+    true_masks, predicted_masks = ([masks[f"mask_{name}"] for name in names] for masks in (row, guess))
     present = {
         number for number, text in enumerate(true_masks) if predicted_masks[number] or text not in ("", NOT_ANNOTATED)
     }
@@ -106,9 +106,9 @@ def count_image(
     width = max(1, round(measures.boundary_width * math.hypot(*shape)))
     comparisons = [
         surface_distances.compare(
-            one[None], true[None], spacing=spacing, tolerance=measures.tolerance, boundary_width=width
+            mask[None], true_mask[None], spacing=spacing, tolerance=measures.tolerance, boundary_width=width
         )
-        for one, true in zip(predicted, truth, strict=True)
+        for mask, true_mask in zip(predicted, truth, strict=True)
     ]
     diagonal = _float([surface_distances.diagonal((1, *shape), spacing)])
     return ImageCounts(**overlap._asdict(), **_stacked(comparisons, diagonal.item()), diagonal=diagonal), confusion

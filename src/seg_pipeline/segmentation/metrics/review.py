@@ -55,7 +55,7 @@ def score_flags(
     }
     names = list(counts)
     for rate, (part, whole) in RATES.items():
-        values = [_share(one[names.index(part)], one[names.index(whole)]) for one in (sums.sum(0), *drawn)]
+        values = [_share(counted[names.index(part)], counted[names.index(whole)]) for counted in (sums.sum(0), *drawn)]
         low_end, high_end = interval(np.array(values[1:]), confidence=confidence)
         result[rate] = None if math.isnan(values[0]) else values[0]
         result[f"{rate}_interval"] = None if math.isnan(low_end) else [low_end, high_end]

@@ -93,7 +93,7 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...] | None:
         return None
     flat: np.ndarray = np.logical_or.reduce(mask[frames[0] : frames[-1] + 1], axis=0)
     rows, columns = np.flatnonzero(flat.any(1)), np.flatnonzero(flat.any(0))
-    return tuple(slice(int(one[0]), int(one[-1]) + 1) for one in (frames, rows, columns))
+    return tuple(slice(int(indices[0]), int(indices[-1]) + 1) for indices in (frames, rows, columns))
 
 
 def diagonal(shape: tuple[int, ...], spacing: Spacing) -> float:

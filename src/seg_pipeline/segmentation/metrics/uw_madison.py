@@ -83,7 +83,7 @@ def competition_score(dice: np.ndarray, truth_empty: np.ndarray, volumes: list[V
         dice = np.nan_to_num(dice)
     if rules.truth_empty == "skip":
         dice = np.where(truth_empty, math.nan, dice)
-    hausdorff = [one for volume in volumes if not math.isnan(one := _distance(volume, rules))]
+    hausdorff = [distance for volume in volumes if not math.isnan(distance := _distance(volume, rules))]
     defined = dice[~np.isnan(dice)]
     if not (defined.size and hausdorff):
         return math.nan

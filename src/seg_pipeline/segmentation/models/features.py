@@ -157,11 +157,11 @@ class _Cache:
         return FeatureLoader(dataset, loader.batch_sampler, features, truths)
 
     def _encode(self, dataset: Any, index: Iterable[int]) -> tuple[Tensor, Tensor]:
-        images, truths = zip(*(dataset[one] for one in index), strict=True)
+        images, truths = zip(*(dataset[item] for item in index), strict=True)
         with self.autocast():
-            rows = self.model.encode(torch.stack([one.as_subclass(Tensor) for one in images]).to(self.device))
+            rows = self.model.encode(torch.stack([item.as_subclass(Tensor) for item in images]).to(self.device))
             dtype = torch.get_autocast_dtype(self.device.type) if torch.is_autocast_enabled(self.device.type) else None
-        return rows.to(dtype or rows.dtype), torch.stack([one.as_subclass(Tensor) for one in truths])
+        return rows.to(dtype or rows.dtype), torch.stack([item.as_subclass(Tensor) for item in truths])
 
 
 def _temporary_file_tensor(folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -175,7 +175,7 @@ def seen_images(manifest: pd.DataFrame, config: TrainingConfig) -> Images:
     parts = {split: manifest[manifest["split"] == split] for split in ("train", "val")}
     own = {split: torch.tensor(image_hashes(part).tolist(), dtype=torch.int64) for split, part in parts.items()}
     old = (_start_model(config).get("images") or {}) if config.start.checkpoint else {}
-    return {split: torch.cat([old.get(split, one[:0]), one]).unique() for split, one in own.items()}
+    return {split: torch.cat([old.get(split, hashes[:0]), hashes]).unique() for split, hashes in own.items()}
 
 
 def image_hashes(rows: pd.DataFrame) -> pd.Series:

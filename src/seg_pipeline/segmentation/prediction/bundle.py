@@ -213,7 +213,7 @@ class Bundle:
                 classes=tuple(values["classes"]),
                 colours=tuple(values["colours"]),
                 background=values["background"],
-                networks=tuple(_network(one) for one in values["networks"]),
+                networks=tuple(_network(network) for network in values["networks"]),
                 postprocessing=Postprocessing.from_dict(values["postprocessing"]),
                 prediction=from_plain(PredictSettings, values["prediction"], "prediction"),
                 provenance=values["provenance"],
@@ -242,7 +242,7 @@ def _problems(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _is_list_of_names(values: object) -> bool:
-    return isinstance(values, list) and all(isinstance(one, str) and one for one in values)
+    return isinstance(values, list) and all(isinstance(value, str) and value for value in values)
 
 
 def file_name(bundle_format: str, number: int) -> str:

@@ -112,7 +112,7 @@ def describe(
         folder=Path(),
         task=config.task,
         classes=config.classes,
-        colours=tuple(f"#{bytes(one).hex()}" for one in class_colours(len(config.classes))),
+        colours=tuple(f"#{bytes(colour).hex()}" for colour in class_colours(len(config.classes))),
         background=config.background,
         networks=tuple(_describe_network(*each) for each in models),
         postprocessing=postprocessing,

@@ -45,13 +45,13 @@ def input_logits(
     config = models[0][1]
     if any(other.input != config.input for _, other in models):
         options = {"device": device, "batch_size": batch_size, "settings": settings, "workers": workers}
-        separate = [input_logits([one], rows, **options) for one in models]  # type: ignore[arg-type]
+        separate = [input_logits([model_and_config], rows, **options) for model_and_config in models]  # type: ignore[arg-type]
         yield from (list(itertools.chain(*votes)) for votes in zip(*separate, strict=True))
         return
     images = WholeImages(rows, config.input, task=config.task, background=config.background)
     at_once = images_at_once(rows, config, batch_size, settings)
     read = map_in_threads(images.__getitem__, range(len(rows)), workers=workers, ahead=2 * max(at_once, workers))
-    networks = [_network(*one, device, batch_size, settings) for one in models]
+    networks = [_network(*model_and_config, device, batch_size, settings) for model_and_config in models]
     starts = progress_bar(range(0, len(rows), at_once), title="predicting", unit="batches")
     batches = (as_batch(list(itertools.islice(read, at_once)), pinned=device.type == "cuda") for _ in starts)
     copies = ([_Copy(network(batch)) for network in networks] for batch in batches)

@@ -48,7 +48,7 @@ class Postprocessing:
     """Uncertainty from which a person should look at the image; None: not chosen."""
 
     def __post_init__(self) -> None:
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        values = {setting.name: getattr(self, setting.name) for setting in fields(self)}
         lengths = {name: len(value) for name, value in values.items() if isinstance(value, tuple)}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"postprocessing needs one value per class in each setting, found {lengths}")
@@ -95,8 +95,8 @@ class Postprocessing:
 
         Settings with a default may be missing, as in files of earlier versions.
         """
-        defaults = {one.name: one.default for one in fields(cls) if one.default is not MISSING}
-        expected = {one.name for one in fields(cls)}
+        defaults = {setting.name: setting.default for setting in fields(cls) if setting.default is not MISSING}
+        expected = {setting.name for setting in fields(cls)}
         if set(defaults | values) != expected:
             raise ValueError(f"postprocessing has the settings {sorted(expected)}, found {sorted(values)}")
         try:
@@ -170,9 +170,9 @@ def argmax_masks(probabilities: np.ndarray, background: bool) -> np.ndarray:
     """
     winner = np.zeros(probabilities.shape[1:], dtype=np.uint16)
     largest = probabilities[0].copy()
-    for channel, one in enumerate(probabilities[1:], start=1):
-        np.copyto(winner, np.uint16(channel), where=one > largest)
-        np.maximum(largest, one, out=largest)
+    for channel, probability in enumerate(probabilities[1:], start=1):
+        np.copyto(winner, np.uint16(channel), where=probability > largest)
+        np.maximum(largest, probability, out=largest)
     return winner == np.arange(background, len(probabilities), dtype=np.uint16)[:, None, None]
 
 

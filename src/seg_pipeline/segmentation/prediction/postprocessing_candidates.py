@@ -116,7 +116,9 @@ def count_class_splits(
 
 def to_counts(counts: np.ndarray) -> Counts:
     """Convert counts (N, V, 3), with candidate values in place of classes."""
-    true_pos, false_pos, false_neg = (torch.from_numpy(np.ascontiguousarray(counts[..., one])) for one in range(3))
+    true_pos, false_pos, false_neg = (
+        torch.from_numpy(np.ascontiguousarray(counts[..., column])) for column in range(3)
+    )
     zeros = torch.zeros(len(counts), dtype=torch.int64)
     return Counts(true_pos, false_pos, false_neg, zeros, zeros)
 

@@ -230,7 +230,7 @@ def _choose_objects(choice: _Choice, predictions: _ValidationPredictions, worker
     for index in class_indices:
         counts = by_area[index][:, int(choice.settings.largest_only[index])]
         threshold = choice.settings.thresholds[index] if choice.settings.thresholds else 0.0
-        min_peaks = (0.0, *(one for one in THRESHOLDS if one > threshold))
+        min_peaks = (0.0, *(probability for probability in THRESHOLDS if probability > threshold))
         cleared = counts_if_cleared(counts, predictions.peaks[:, index], min_peaks)
         choice.step("min_peak", index, min_peaks, cleared)
         final.append(cleared[:, min_peaks.index(choice.settings.min_peak[index])])
@@ -244,7 +244,7 @@ def _count_objects_per_image(
     if settings.thresholds is None:
         limits = np.zeros(predictions.peaks.shape[1], dtype=int)
     else:
-        limits = np.array([predictions.thresholds.index(one) for one in settings.thresholds])
+        limits = np.array([predictions.thresholds.index(threshold) for threshold in settings.thresholds])
     exclusive, names = settings.thresholds is None, class_names(predictions.rows)
 
     def count(item: tuple[dict, PackedLevels]) -> np.ndarray:
@@ -265,7 +265,7 @@ def _choose_splits(choice: _Choice, predictions: _ValidationPredictions, workers
         return
     settings, names = choice.settings, class_names(predictions.rows)
     assert settings.thresholds is not None, "only a multilabel task has objects"
-    limits = np.array([predictions.thresholds.index(one) for one in settings.thresholds])
+    limits = np.array([predictions.thresholds.index(threshold) for threshold in settings.thresholds])
     starts = np.searchsorted(predictions.thresholds, SEEDS).tolist()
     values = STEPS[[0, *np.searchsorted(THRESHOLDS, predictions.thresholds, side="right")]]  # of each level
 

@@ -172,10 +172,10 @@ def _prediction_row(row: dict, probabilities: np.ndarray, masks: np.ndarray, cla
     """One row of the predictions, from probabilities (C, H, W) and masks (C, H, W)."""
     ids = {name: row[name] for name in ("image_id", "height", "width")}
     runs = {f"mask_{name}": encode_rle(mask, order="C") for name, mask in zip(classes, masks, strict=True)}
-    peaks = {f"peak_{name}": float(one.max()) for name, one in zip(classes, probabilities, strict=True)}
+    peaks = {f"peak_{name}": float(probability.max()) for name, probability in zip(classes, probabilities, strict=True)}
     means = {
-        f"mean_{name}": float(one[mask].mean()) if mask.any() else math.nan
-        for name, one, mask in zip(classes, probabilities, masks, strict=True)
+        f"mean_{name}": float(probability[mask].mean()) if mask.any() else math.nan
+        for name, probability, mask in zip(classes, probabilities, masks, strict=True)
     }
     return {**ids, **runs, **peaks, **means}
 

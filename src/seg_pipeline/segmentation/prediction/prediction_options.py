@@ -70,7 +70,7 @@ def measure_options(
     config, rows = config_of(checkpoint), pd.concat([part for part, _ in sample], ignore_index=True)
     _, groups = resampling_units(rows)
     options = options_of(prediction, config.input, rows)
-    measured = {name: _measure(sample, config, one, device, batch_size, workers) for name, one in options.items()}
+    measured = {name: _measure(sample, config, option, device, batch_size, workers) for name, option in options.items()}
     if config.objects:
         measured = {
             name: (_best_seed_counts(counts, aggregator, groups), seconds)
@@ -82,7 +82,7 @@ def measure_options(
     table["cost"] = table["seconds_per_image"] / table["seconds_per_image"].iloc[0]
     if auto:
         prediction = replace(prediction, tta=choose_tta(table)["option"])
-    table["used"] = [one == replace(prediction, ensemble="all") for one in options.values()]
+    table["used"] = [option == replace(prediction, ensemble="all") for option in options.values()]
     return pd.concat([table, _ensemble(checkpoint, prediction, table)], ignore_index=True)
 
 
@@ -159,8 +159,8 @@ def _measure(
         predict = partial(predict_each, models, finish=count, device=device, settings=settings, workers=workers)
         list(predict(rows=rows[:1], batch_size=1))  # warms up
         started = time.perf_counter()
-        for one in predict(rows=rows, batch_size=batch_size):
-            overlap.add(one)
+        for counts_of_image in predict(rows=rows, batch_size=batch_size):
+            overlap.add(counts_of_image)
         seconds += time.perf_counter() - started
     counts = overlap.all()
     return counts, seconds / len(counts.known)
@@ -171,7 +171,7 @@ def _best_seed_counts(counts: Counts, aggregator: Aggregator, groups: pd.Series)
     f1, _ = aggregator._replace(repeats=0).estimate(counts, "dice", groups)
     best = np.nan_to_num(f1).reshape(-1, len(SEEDS)).argmax(1)
     columns = best + np.arange(len(best)) * len(SEEDS)
-    true_pos, false_pos, false_neg = (one[:, columns] for one in counts[:3])
+    true_pos, false_pos, false_neg = (pixels[:, columns] for pixels in counts[:3])
     return counts._replace(true_pos=true_pos, false_pos=false_pos, false_neg=false_neg)
 
 

@@ -77,14 +77,14 @@ class ImagePredictor:
 
     def batch_probabilities(self, images: Sequence[Image]) -> list[np.ndarray]:
         """Like ``probabilities``, for several images. Consecutive images of one input size are predicted together."""
-        return [self.finished(*one) for one in self.input_logits(images)]
+        return [self.finished(*logits_and_shape) for logits_and_shape in self.input_logits(images)]
 
     def input_logits(self, images: Sequence[Image]) -> list[tuple[list[np.ndarray], tuple[int, int]]]:
         """Logits of each network, float32 (K, h, w) at the size of its input, and the image's own size.
 
         This is the network's part of ``batch_probabilities``; ``finished`` completes it, one image at a time.
         """
-        by_network = [self._logits_of(images, *one) for one in self.networks]
+        by_network = [self._logits_of(images, *settings_and_network) for settings_and_network in self.networks]
         shapes = [_stored_shape(image, self.networks[0][0]) for image in images]
         return list(zip(map(list, zip(*by_network, strict=True)), shapes, strict=True))
 
@@ -102,7 +102,7 @@ class ImagePredictor:
         """
         if len(self.networks) < 2:
             raise ValueError("this model is a single network, so there is no spread of folds: train one model per fold")
-        return spread_map([self.bundle.without_gaps(one) for one in self._votes(logits, shape)])
+        return spread_map([self.bundle.without_gaps(vote) for vote in self._votes(logits, shape)])
 
     def _votes(self, logits: Sequence[np.ndarray], shape: tuple[int, int]) -> list[np.ndarray]:
         resized = (
@@ -124,12 +124,14 @@ class ImagePredictor:
         settings, network = self.networks[index]
         shapes = (_stored_shape(image, settings) for image in images)
         logits = self._logits_of(images, settings, network)
-        return [resize_logits(one, *shape, settings) for one, shape in zip(logits, shapes, strict=True)]
+        return [
+            resize_logits(image_logits, *shape, settings) for image_logits, shape in zip(logits, shapes, strict=True)
+        ]
 
     def _logits_of(self, images: Sequence[Image], settings: InputSettings, network: Network) -> list[np.ndarray]:
         inputs = [prepare(image, settings) for image in images]
-        batches = (np.stack(list(group)) for _, group in itertools.groupby(inputs, key=lambda one: one.shape))
-        return [one for batch in batches for one in self._input_logits(batch, settings, network)]
+        batches = (np.stack(list(group)) for _, group in itertools.groupby(inputs, key=lambda image: image.shape))
+        return [logits for batch in batches for logits in self._input_logits(batch, settings, network)]
 
     def _input_logits(self, batch: np.ndarray, settings: InputSettings, network: Network) -> np.ndarray:
         """Logits of prepared images, float32 (B, K, H, W), computed whole or in windows."""
@@ -203,7 +205,9 @@ def load_onnx(path: Path, *, threads: int | None = None) -> Network:
     options.log_severity_level = 3  # errors only; warnings concern the graph, not the image
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        (name,), (output,) = ([one.name for one in some] for some in (session.get_inputs(), session.get_outputs()))
+        (name,), (output,) = (
+            [tensor.name for tensor in tensors] for tensors in (session.get_inputs(), session.get_outputs())
+        )
     except Exception as error:  # onnxruntime's errors share no base class  # noqa: BLE001
         raise ValueError(f"{path}: not a network that onnxruntime can run ({error!s:.200}); export again") from None
 

@@ -42,7 +42,7 @@ def calibrated(probabilities: np.ndarray, temperatures: tuple[float, ...] | None
     classes, gaps = np.split(probabilities, [len(temperatures)])
     with np.errstate(divide="ignore"):
         odds = (1 - classes) / classes
-    powers = np.stack([cv2.pow(one, 1 / value) for one, value in zip(odds, temperatures, strict=True)])
+    powers = np.stack([cv2.pow(class_odds, 1 / value) for class_odds, value in zip(odds, temperatures, strict=True)])
     return np.concatenate([1 / (1 + powers), gaps])
 
 
@@ -84,7 +84,9 @@ def _one_minus_expected_dice(probabilities: np.ndarray, task: Task, background: 
     its largest probability.
     """
     masks, classes = _masks(probabilities, task, background), probabilities[int(background) :]
-    inside = np.array([float(one[mask].sum(dtype=np.float64)) for one, mask in zip(classes, masks, strict=True)])
+    inside = np.array(
+        [float(probability[mask].sum(dtype=np.float64)) for probability, mask in zip(classes, masks, strict=True)]
+    )
     areas, sums = masks.sum((1, 2)), classes.sum((1, 2), dtype=np.float64)
     weights = np.where(areas > 0, 1.0, classes.max((1, 2)))
     if not areas.any():

@@ -153,22 +153,22 @@ def _input_causes(inputs: dict) -> list[str]:
 
 def _mask_causes(classes: list[dict], max_share: float) -> list[str]:
     causes = []
-    if not any(one["num_images"] for one in classes):
+    if not any(row["num_images"] for row in classes):
         causes.append("no image has a mask of any class: do the mask values match `dataset.classes`?")
     causes += [
-        f"{one['class']} covers {one['covered']:.0%} of the images with this class and {one['border']:.0%} of their "
+        f"{row['class']} covers {row['covered']:.0%} of the images with this class and {row['border']:.0%} of their "
         "border: are its masks inverted? If they are right, set `hparam_search.sanity_checks.most_covered: 1`"
-        for one in classes
-        if one["covered"] > max_share and one["border"] > max_share
+        for row in classes
+        if row["covered"] > max_share and row["border"] > max_share
     ]
     return causes
 
 
 def _term_causes(terms: list[dict], logits: Tensor) -> list[str]:
-    unexpected = [one for one in terms if not one["passed"]]
+    unexpected = [term for term in terms if not term["passed"]]
     if not unexpected:
         return []
-    values = ", ".join(f"{one['term']} is {one['found']:.3g}, expected {one['expected']:.3g}" for one in unexpected)
+    values = ", ".join(f"{term['term']} is {term['found']:.3g}, expected {term['expected']:.3g}" for term in unexpected)
     is_activated = logits.min() >= 0 and logits.max() <= 1
     cause = (
         "the network ends in an activation (its output is within 0 to 1), and the loss applies another"

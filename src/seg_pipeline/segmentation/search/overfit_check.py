@@ -185,7 +185,9 @@ def overfit_sheet(rows: pd.DataFrame, dataset: Dataset, state: TrainState | None
     else:
         model = state.model.eval()
         logits = [predict(model, state, image)[None] for image, _ in samples]
-        predictions = [model.masks(one, threshold=config.scores.threshold)[0].cpu().numpy() for one in logits]
+        predictions = [
+            model.masks(image_logits, threshold=config.scores.threshold)[0].cpu().numpy() for image_logits in logits
+        ]
     return plot_predictions(
         [input_to_rgb(image.numpy()) for image, _ in samples],
         truths,

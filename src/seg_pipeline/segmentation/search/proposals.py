@@ -46,7 +46,7 @@ def _collect_finished(runner: TrialRunner, study: optuna.Study, grid_points: dic
     runner.finished |= finished_trials(study)
     runner.points = dict(grid_points)
     trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    for attributes in (one.user_attrs for one in trials):
+    for attributes in (trial.user_attrs for trial in trials):
         key = attributes.get("key") or attributes.get("repeats", "")
         if finished := runner.finished.get(key):
             runner.points.setdefault(key, Point(STEP, finished["values"]))

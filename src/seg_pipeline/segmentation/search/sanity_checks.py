@@ -61,7 +61,9 @@ def stop_on_failed_checks(report: dict, *, stop: bool) -> bool:
     """
     failed = {name: check for name, check in report.items() if isinstance(check, dict) and not check["passed"]}
     if not failed:
-        log.info("sanity checks passed: %s", ", ".join(name for name, one in report.items() if isinstance(one, dict)))
+        log.info(
+            "sanity checks passed: %s", ", ".join(name for name, check in report.items() if isinstance(check, dict))
+        )
         return True
     causes = "; ".join(f"{name}: {' '.join(check['causes'])}" for name, check in failed.items())
     if stop:

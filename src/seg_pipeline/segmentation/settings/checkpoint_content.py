@@ -37,7 +37,7 @@ def model_configs(checkpoint: Any) -> list[TrainingConfig]:
     _check_models(checkpoint["models"])
     if not checkpoint["models"]:
         raise ValueError("checkpoint: `models` is empty, expected at least one trained model")
-    configs = [_config(one, f"models.{number}") for number, one in enumerate(checkpoint["models"])]
+    configs = [_config(model, f"models.{number}") for number, model in enumerate(checkpoint["models"])]
     for number, config in enumerate(configs):
         for name in SHARED:
             if (found := getattr(config, name)) != (first := getattr(configs[0], name)):
@@ -78,9 +78,9 @@ def check_resumable(checkpoint: Any) -> TrainingConfig:
 
 
 def _check_models(models: list[Any]) -> None:
-    for number, one in enumerate(models):
-        optional = [name for name in ("row", "model") if isinstance(one, dict) and name in one]
-        _check(one, f"models.{number}.", dict.fromkeys(["config", *optional], dict))
+    for number, model in enumerate(models):
+        optional = [name for name in ("row", "model") if isinstance(model, dict) and name in model]
+        _check(model, f"models.{number}.", dict.fromkeys(["config", *optional], dict))
 
 
 def _check(content: Any, prefix: str, fields: dict[str, Any]) -> None:
@@ -96,7 +96,9 @@ def _check(content: Any, prefix: str, fields: dict[str, Any]) -> None:
             )
         value = content[name]
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            expected = " or ".join(one.__name__ for one in (kind if isinstance(kind, tuple) else (kind,)))
+            expected = " or ".join(
+                expected_type.__name__ for expected_type in (kind if isinstance(kind, tuple) else (kind,))
+            )
             raise ValueError(
                 f"checkpoint: `{prefix}{name}` is {value!r:.80}, expected {expected.replace('NoneType', 'None')}"
             )

@@ -31,7 +31,7 @@ class FigureSettings:
     """Other Matplotlib settings, such as {font.family: serif}."""
 
     def __post_init__(self) -> None:
-        if invalid := [one for one in self.class_colours if not re.fullmatch("#[0-9a-fA-F]{6}", one)]:
+        if invalid := [colour for colour in self.class_colours if not re.fullmatch("#[0-9a-fA-F]{6}", colour)]:
             raise ValueError(f"a colour must be like #8000ff, found {invalid[0]!r}")
         if self.rc:
             from matplotlib import RcParams  # imported here because it takes 0.3 s

@@ -84,7 +84,7 @@ class Range(Settings):
 
     @property
     def whole(self) -> bool:
-        return self.step is not None and all(float(one).is_integer() for one in (self.low, self.high, self.step))
+        return self.step is not None and all(float(number).is_integer() for number in (self.low, self.high, self.step))
 
 
 @dataclass(frozen=True, kw_only=True)

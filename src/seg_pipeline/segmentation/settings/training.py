@@ -173,7 +173,9 @@ class InputSettings(Settings):
         Raises:
             ValueError: no source has one of the names, so its images would silently get the common normalisation.
         """
-        known = {"/".join(parts[: n + 1]) for parts in (one.split("/") for one in sources) for n in range(len(parts))}
+        known = {
+            "/".join(parts[: n + 1]) for parts in (source.split("/") for source in sources) for n in range(len(parts))
+        }
         for name in self.by_source.keys() - known:
             near = get_close_matches(name, sorted(known), 1)
             if near or not others:

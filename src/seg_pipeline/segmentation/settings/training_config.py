@@ -152,7 +152,7 @@ def base_hash(config: TrainingConfig, names: Iterable[str]) -> str:
     settings = [
         (name, value)
         for name, value in config.flat().items()
-        if not any(name == one or name.startswith(f"{one}.") for one in left_out)
+        if not any(name == prefix or name.startswith(f"{prefix}.") for prefix in left_out)
     ]
     return hashlib.sha256(json.dumps(sorted(settings)).encode()).hexdigest()
 

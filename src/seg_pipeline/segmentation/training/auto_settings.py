@@ -35,7 +35,9 @@ def resolve_auto_settings(
     if config.loss.class_weights == "balanced":
         weights = balanced_weights(channel_pixels(train, config))
         names = ["background", *config.classes][-len(weights) :]
-        log.info("class weights: %s", ", ".join(f"{name} {one:.2f}" for name, one in zip(names, weights, strict=True)))
+        log.info(
+            "class weights: %s", ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, weights, strict=True))
+        )
         config = config.changed({"loss.class_weights": weights})
     if config.sampling.batch_size == "auto":
         size = _batch_size(config, len(train), device, processes)

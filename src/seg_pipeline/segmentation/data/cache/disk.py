@@ -103,7 +103,7 @@ def _write(temporary: Path, key: str, fill: Fill) -> None:
     for array in fill(lambda name, shape, dtype: _reserve(_file(temporary, name), shape, dtype)).values():
         assert isinstance(array, np.memmap)
         array.flush()  # to disk, before the rename marks the cache as complete
-    sizes = {one.stem: one.stat().st_size for one in sorted(temporary.iterdir())}
+    sizes = {file_path.stem: file_path.stat().st_size for file_path in sorted(temporary.iterdir())}
     body = {"key": key, "bytes": sizes, "hashes": {name: _file_hash(_file(temporary, name)) for name in HASHED_ARRAYS}}
     with replacing(temporary / INDEX) as file:
         file.write_text(json.dumps({**body, "sha256": _text_hash(body)}, indent=1), encoding="utf-8")
@@ -173,5 +173,5 @@ def _remove_old_caches(folder: Path) -> None:
 def _last_change(folder: Path) -> float:
     """Time of the last change to the folder or its files, in seconds; growing files do not change the folder's own."""
     with suppress(OSError):  # another process may be removing it
-        return max(one.stat().st_mtime for one in [folder, *folder.iterdir()])
+        return max(path.stat().st_mtime for path in [folder, *folder.iterdir()])
     return 0.0
