@@ -368,7 +368,8 @@ _scratch = functools.lru_cache(maxsize=1)(ScratchFolder)
 def _remove_own(path: str, process: int) -> None:
     """Remove a file in the process that wrote it, not in its forks."""
     if os.getpid() == process:
-        Path(path).unlink(missing_ok=True)
+        with suppress(OSError):  # as Windows refuses to remove a mapped file; the folder goes with the process
+            Path(path).unlink()
 
 
 def concat_stored(blocks: Iterable[pd.DataFrame], names: Iterable[str] | None = None) -> pd.DataFrame:
