@@ -21,6 +21,10 @@ from seg_pipeline.segmentation.formats.label_tools import (
     read_annotations,
     supervisely,
     write_annotations,
+    yolo,
+)
+from seg_pipeline.segmentation.formats.label_tools import (
+    labelme as labelme_tool,
 )
 from seg_pipeline.segmentation.formats.label_tools.label_studio import decode_brush, encode_brush
 from seg_pipeline.segmentation.formats.label_tools.shapes import fill_inclusive, fill_polygon, iou, outline
@@ -382,6 +386,14 @@ def test_labelme_fills_the_border_too(tmp_path):
     ]
 
 
+def test_labelmes_image_beside_is_found_by_its_exact_name(tmp_path):
+    for name in ("img [1].png", "img 1.png", "img [1].xml"):
+        (tmp_path / name).touch()
+    content = {"shapes": [], "imagePath": "D:\\gone.png", "imageHeight": 2, "imageWidth": 2}
+    (tmp_path / "img [1].json").write_text(json.dumps(content))
+    assert [item.file for item in labelme_tool.read(tmp_path)] == ["img [1].png"]
+
+
 def test_labelmes_background_erases_what_was_drawn_before_it(tmp_path):
     image(tmp_path)
     shapes = [(square(3, 2, 8, 6), "cat"), (square(5, 2, 8, 6), "_background_"), (square(7, 4, 9, 6), "dog")]
@@ -602,6 +614,17 @@ def test_parts_of_another_kind_are_one_sentence(tool, file, text, told, tmp_path
     named = tmp_path / FILES.get(tool, tool)
     with pytest.raises(ValueError, match=re.escape(f"{named}: cannot be read as {tool}: {told}")):
         read(tool, tmp_path)
+
+
+def test_yolo_labels_belong_to_the_image_not_to_another_file_of_its_name(tmp_path):
+    image(tmp_path, "a.png")
+    for file in ("a.xml", "a.json"):
+        (tmp_path / "images" / file).touch()
+    (tmp_path / "data.yaml").write_text("names: [cat]\n")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/a.txt").write_text("0 0 0 0.5 0 0.5 1\n")
+    (item,) = yolo.read(tmp_path)
+    assert item.file == "images/a.png"
 
 
 def test_yolo_lines(tmp_path):

@@ -1,6 +1,7 @@
 """labelme: one JSON file per image; https://github.com/wkentaro/labelme, ``utils/shape.py`` draws its shapes."""
 
 import base64
+import glob
 import io
 import json
 import math
@@ -26,7 +27,7 @@ from seg_pipeline.segmentation.formats.label_tools.shapes import (
     paste,
 )
 from seg_pipeline.segmentation.formats.named_files import plain_path
-from seg_pipeline.segmentation.images.listing import list_files
+from seg_pipeline.segmentation.images.listing import PICTURES, list_files
 
 BACKGROUND = "_background_"
 """Label of shapes that erase what was drawn before them; labelme paints one shape over the other."""
@@ -63,7 +64,11 @@ def _image(folder: Path, name: str, given: str) -> str:
     above = name.rpartition("/")[0]
     stated = plain_path(f"{above}/{given}" if above else given)
     if not (folder / stated).is_file():
-        beside = [one for one in list_files(folder / above, f"{Path(name).stem}.*") if not one.endswith(".json")]
+        beside = [
+            one
+            for one in list_files(folder / above, f"{glob.escape(Path(name).stem)}.*")
+            if one.lower().endswith(PICTURES)
+        ]
         if len(beside) == 1:
             return plain_path(f"{above}/{beside[0]}" if above else beside[0])
     return stated

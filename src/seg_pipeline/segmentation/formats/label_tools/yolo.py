@@ -22,7 +22,7 @@ def read(folder: Path) -> Iterator[Item]:
         ValueError: data.yaml or classes.txt does not name the classes.
     """
     files = list_files(folder, "**/*")
-    images = {Path(file).with_suffix("").as_posix(): file for file in files if not file.endswith((".txt", ".yaml"))}
+    images = {Path(file).with_suffix("").as_posix(): file for file in files if file.lower().endswith(PICTURES)}
     names = class_names(folder, files)
     annotated = set()
     for file in files:
@@ -37,7 +37,7 @@ def read(folder: Path) -> Iterator[Item]:
             annotated.add(image)
     folders = {Path(image).parent for image in annotated}
     for image in images.values():
-        if Path(image).suffix.lower() in PICTURES and Path(image).parent in folders and image not in annotated:
+        if Path(image).parent in folders and image not in annotated:
             yield Item(image, [], state="listed")
 
 
