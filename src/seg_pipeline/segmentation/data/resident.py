@@ -42,8 +42,8 @@ class ResidentLoader:
         # rows, columns, channels: gathered batches are then channels-last, as the network expects
         self.images = torch.empty(number, *image.shape[1:], image.shape[0], dtype=torch.uint8, device=device)
         self.truth = torch.empty(number, *truth.shape, dtype=torch.uint8, device=device)
-        for begin in range(0, number, COPIED_AT_ONCE):
-            part = slice(begin, min(begin + COPIED_AT_ONCE, number))
+        for start in range(0, number, COPIED_AT_ONCE):
+            part = slice(start, min(start + COPIED_AT_ONCE, number))
             images, truths = zip(*(dataset[position] for position in range(part.start, part.stop)), strict=True)
             self.images[part] = torch.stack([image.permute(1, 2, 0) for image in images]).to(device)
             self.truth[part] = torch.stack(truths).to(device)

@@ -99,9 +99,8 @@ class Decoder:
         runs = {channel: row[f"mask_{name}"] for channel, name in enumerate(self.names)}
         annotated = [channel for channel, text in runs.items() if text != NOT_ANNOTATED]
         present = [channel for channel in annotated if runs[channel]]
-        names_to_decode = [
-            self.names[channel] for channel in present or annotated[:1]
-        ]  # any class carries the ignored pixels
+        # any annotated class carries the ignored pixels
+        names_to_decode = [self.names[channel] for channel in present or annotated[:1]]
         masks = read_masks(row, names_to_decode)
         if self.task == "multiclass":
             unlabelled = 0 if self.background and len(annotated) == len(runs) else IGNORE
@@ -144,11 +143,11 @@ def class_points(truth: np.ndarray, background: bool) -> np.ndarray:
     else:
         present = np.flatnonzero(np.bincount(truth.ravel(), minlength=256)[:IGNORE])
         masks = [truth == label for label in present if label >= background]
-    positions = [found for mask in masks if (found := np.flatnonzero(mask)).size]
+    positions = [pixels for mask in masks if (pixels := np.flatnonzero(mask)).size]
     if not positions:
         return np.empty(0, dtype=np.int32)
     share = POINTS // len(positions)
-    chosen = [found[np.arange(share) * len(found) // share] for found in positions]
+    chosen = [pixels[np.arange(share) * len(pixels) // share] for pixels in positions]
     return np.concatenate(chosen).astype(np.int32)
 
 
@@ -163,8 +162,8 @@ def frame_rows(manifest: pd.DataFrame, settings: InputSettings) -> np.ndarray:
     """
     if isinstance(settings.channels, str):
         return np.arange(len(manifest))[:, None]
-    places = list(zip(manifest["series"], _frames(manifest), strict=True))
-    rows = {place: row for row, place in enumerate(places)}
+    series_and_frames = list(zip(manifest["series"], _frames(manifest), strict=True))
+    rows = {series_and_frame: row for row, series_and_frame in enumerate(series_and_frames)}
 
     def nearest_row(series: str, frame: int, offset: int) -> int:
         step_to_image = -1 if offset > 0 else 1
@@ -172,7 +171,13 @@ def frame_rows(manifest: pd.DataFrame, settings: InputSettings) -> np.ndarray:
         fallback = rows[series, frame] if settings.edge == "repeat" or offset == 0 else -1
         return next((rows[series, frame + step] for step in offsets if (series, frame + step) in rows), fallback)
 
-    return np.array([[nearest_row(*place, offset) for offset in settings.channels] for place in places], dtype=np.int64)
+    return np.array(
+        [
+            [nearest_row(*series_and_frame, offset) for offset in settings.channels]
+            for series_and_frame in series_and_frames
+        ],
+        dtype=np.int64,
+    )
 
 
 def _frames(manifest: pd.DataFrame) -> list[int]:

@@ -99,8 +99,8 @@ class EpochSampler(Sampler[list[Draw]]):
 
     def _part(self, step: int) -> slice:
         size = self.batch_size // self.world
-        begin = step * self.batch_size + self.rank * size
-        return slice(begin, begin + size)
+        start = step * self.batch_size + self.rank * size
+        return slice(start, start + size)
 
     def _order(self, epoch: int) -> np.ndarray:
         """Index, repeat and label of each draw of an epoch: int64 (N, 3)."""

@@ -63,6 +63,6 @@ def as_batch(images: Sequence[np.ndarray], *, pinned: bool = False) -> Tensor:
     height, width = (max(image.shape[axis] for image in images) for axis in (0, 1))
     batch = torch.zeros(len(images), height, width, images[0].shape[2], dtype=torch.uint8, pin_memory=pinned)
     pixels = batch.numpy()
-    for place, image in zip(pixels, images, strict=True):
-        place[: image.shape[0], : image.shape[1]] = image
+    for target, image in zip(pixels, images, strict=True):
+        target[: image.shape[0], : image.shape[1]] = image
     return batch.permute(0, 3, 1, 2)

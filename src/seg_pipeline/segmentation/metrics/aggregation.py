@@ -115,9 +115,9 @@ class Aggregator(NamedTuple):
 
     def _estimate(self, sums: Ratio) -> tuple[np.ndarray, np.ndarray]:
         repeats = self.repeats if len(sums.part) > 1 else 0
-        drawn = resampled_sums(np.concatenate(sums, axis=1), repeats=repeats, seed=self.seed)
-        whole = Ratio(*(part.sum(0) for part in sums))
-        return self.value(whole), self.value(Ratio(*np.split(drawn, 3, axis=1)))
+        resampled = resampled_sums(np.concatenate(sums, axis=1), repeats=repeats, seed=self.seed)
+        total = Ratio(*(part.sum(0) for part in sums))
+        return self.value(total), self.value(Ratio(*np.split(resampled, 3, axis=1)))
 
 
 def defined_mean(values: np.ndarray) -> Any:

@@ -98,8 +98,10 @@ def kappa(true_pos: np.ndarray, false_pos: np.ndarray, false_neg: np.ndarray, pi
     first_area, second_area = true_pos + false_neg, true_pos + false_pos
     observed = (pixels - false_pos - false_neg) * pixels
     chance = first_area * second_area + (pixels - first_area) * (pixels - second_area)
-    whole = pixels * pixels - chance
-    return np.divide(observed - chance, whole, out=np.full(np.shape(whole), math.nan), where=whole > 0)
+    denominator = pixels * pixels - chance
+    return np.divide(
+        observed - chance, denominator, out=np.full(np.shape(denominator), math.nan), where=denominator > 0
+    )
 
 
 def bland_altman(rows: pd.DataFrame) -> dict:
@@ -189,11 +191,12 @@ def _kappas(
     table = np.concatenate([counts, np.array(known, dtype=float)[:, None]], axis=1)
     parts = table.reshape(len(names), len(rows), 4).transpose(1, 2, 0).reshape(len(rows), -1)
     sums = group_sums(parts, rows["group"])
-    drawn = resampled_sums(sums, repeats=measures.repeats if len(sums) > 1 else 0, seed=seed)
-    whole, resampled = (
-        kappa(*np.moveaxis(table_sums.reshape(-1, 4, len(names)), 1, 0)) for table_sums in (sums.sum(0), drawn)
+    resampled_table = resampled_sums(sums, repeats=measures.repeats if len(sums) > 1 else 0, seed=seed)
+    overall, resampled = (
+        kappa(*np.moveaxis(table_sums.reshape(-1, 4, len(names)), 1, 0))
+        for table_sums in (sums.sum(0), resampled_table)
     )
-    return whole[0], resampled
+    return overall[0], resampled
 
 
 def _area(runs: str) -> int:

@@ -30,9 +30,9 @@ def resampled_sums(sums: np.ndarray, *, repeats: int, seed: int) -> np.ndarray:
     rng, number = np.random.default_rng(seed), len(sums)
     parts = []
     for first in range(0, repeats, step := max(1, AT_ONCE // max(number, 1))):
-        drawn = min(step, repeats - first)
-        drawn_groups = rng.integers(number, size=(drawn, number)) + np.arange(drawn)[:, None] * number
-        weights = np.bincount(drawn_groups.ravel(), minlength=drawn * number).reshape(drawn, number)
+        num_draws = min(step, repeats - first)
+        drawn_groups = rng.integers(number, size=(num_draws, number)) + np.arange(num_draws)[:, None] * number
+        weights = np.bincount(drawn_groups.ravel(), minlength=num_draws * number).reshape(num_draws, number)
         parts.append(weights @ sums)
     return np.concatenate(parts) if parts else np.zeros((0, sums.shape[1]))
 

@@ -155,19 +155,19 @@ def summary(
     estimates: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # (C,) and (repeats, C)
     curves = {}
     for score in RATIOS:
-        whole, drawn = _estimate(_ratio(counts, score), groups, aggregator)
+        overall, resampled = _estimate(_ratio(counts, score), groups, aggregator)
         if score in PANOPTIC:
-            estimates[score] = whole[..., 0], drawn[..., 0]
+            estimates[score] = overall[..., 0], resampled[..., 0]
             continue
-        curves[score] = whole
-        estimates[f"{score}_50"] = whole[..., 0], drawn[..., 0]
-        estimates[f"{score}_50_95"] = defined_mean(whole), defined_mean(drawn)
+        curves[score] = overall
+        estimates[f"{score}_50"] = overall[..., 0], resampled[..., 0]
+        estimates[f"{score}_50_95"] = defined_mean(overall), defined_mean(resampled)
     true_pos, false_pos, false_neg = _first(counts)
     excess = np.where(counts.known[..., None], false_pos - false_neg, math.nan)
     for score, values in (("count_error", np.abs(excess)), ("count_bias", excess)):
         parts = as_mean(values)
-        whole, drawn = _estimate(parts, groups, aggregator._replace(aggregation="dataset"))
-        estimates[score] = whole[..., 0], drawn[..., 0]
+        overall, resampled = _estimate(parts, groups, aggregator._replace(aggregation="dataset"))
+        estimates[score] = overall[..., 0], resampled[..., 0]
     means: dict = {}
     classes: dict[str, dict] = {
         name: {
@@ -193,5 +193,5 @@ def _ratio(counts: ObjectCounts, score: str) -> Ratio:
 def _estimate(ratios: Ratio, groups: pd.Series, aggregator: Aggregator) -> tuple[np.ndarray, np.ndarray]:
     """``Aggregator.estimate_ratio`` of ratios (N, C, M): (C, M), and (repeats, C, M)."""
     shape = ratios.part.shape[1:]
-    whole, drawn = aggregator.estimate_ratio(Ratio(*(part.reshape(len(part), -1) for part in ratios)), groups)
-    return whole.reshape(shape), drawn.reshape(-1, *shape)
+    overall, resampled = aggregator.estimate_ratio(Ratio(*(part.reshape(len(part), -1) for part in ratios)), groups)
+    return overall.reshape(shape), resampled.reshape(-1, *shape)

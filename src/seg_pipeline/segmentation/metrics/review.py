@@ -43,7 +43,7 @@ def score_flags(
     low, flag = (table["dice"] < dice_below).to_numpy(), table["look_at_this"].to_numpy(dtype=bool)
     counts = {"caught": low & flag, "low": low, "flagged": flag, "all": np.ones(len(table), dtype=bool)}
     sums = group_sums(np.stack(list(counts.values()), axis=1).astype(float), table["group"])
-    drawn = resampled_sums(sums, repeats=repeats if len(sums) > 1 else 0, seed=seed)
+    resampled = resampled_sums(sums, repeats=repeats if len(sums) > 1 else 0, seed=seed)
     result: dict[str, Any] = {
         "dice_below": dice_below,
         "num_images": len(table),
@@ -54,8 +54,11 @@ def score_flags(
         "rank_correlation": _rank_correlation(table.dropna(subset="dice")),
     }
     names = list(counts)
-    for rate, (part, whole) in RATES.items():
-        values = [_share(counted[names.index(part)], counted[names.index(whole)]) for counted in (sums.sum(0), *drawn)]
+    for rate, (numerator, denominator) in RATES.items():
+        values = [
+            _share(counted[names.index(numerator)], counted[names.index(denominator)])
+            for counted in (sums.sum(0), *resampled)
+        ]
         low_end, high_end = interval(np.array(values[1:]), confidence=confidence)
         result[rate] = None if math.isnan(values[0]) else values[0]
         result[f"{rate}_interval"] = None if math.isnan(low_end) else [low_end, high_end]

@@ -110,9 +110,9 @@ def summarise(pairs: pd.DataFrame, *, seed: int, confidence: float = 0.95) -> pd
         and ``high`` are the confidence interval of the difference over resampled groups; NaN for a single group.
     """
     classes = list(dict.fromkeys(pairs["class"]))
-    drawn = _resampled_differences(pairs, classes, seed)
+    resampled = _resampled_differences(pairs, classes, seed)
     rows = []
-    for name, draws in [(ALL, np.nanmean(drawn, axis=1)), *zip(classes, drawn.T, strict=True)]:
+    for name, draws in [(ALL, np.nanmean(resampled, axis=1)), *zip(classes, resampled.T, strict=True)]:
         part = pairs if name == ALL else pairs[pairs["class"] == name]
         low, high = interval(draws, confidence=confidence) if part["group"].nunique() > 1 else (np.nan, np.nan)
         rows.append({"class": name, **_means(part), "low": low, "high": high, **_counts(part)})

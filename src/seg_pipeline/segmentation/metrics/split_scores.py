@@ -235,8 +235,8 @@ def _competition(counts: ImageCounts, volumes: SeriesCounts | None) -> dict | No
         return None
     dice = image_values(counts, "dice", empty_policy="skip")
     truth_empty = (counts.true_pos + counts.false_neg == 0).numpy()
-    merged = [found[-1] for found in volumes.volumes]
-    by_class = [volume for found in volumes.volumes for volume in found[:-1]]
+    merged = [series_volumes[-1] for series_volumes in volumes.volumes]
+    by_class = [volume for series_volumes in volumes.volumes for volume in series_volumes[:-1]]
     return {
         name: plain(competition_score(dice, truth_empty, merged if rules.merged else by_class, rules))
         for name, rules in VARIANTS.items()

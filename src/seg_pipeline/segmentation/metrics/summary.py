@@ -37,10 +37,10 @@ def add_score(
     means: dict, classes: dict[str, dict], score: str, estimate: tuple[np.ndarray, np.ndarray], confidence: float
 ) -> None:
     """Add a score (C,) with its resamples (repeats, C): the mean over classes, and the value of each class."""
-    whole, resampled = estimate
-    means |= described(f"mean_{score}", defined_mean(whole), defined_mean(resampled), confidence)
+    overall, resampled = estimate
+    means |= described(f"mean_{score}", defined_mean(overall), defined_mean(resampled), confidence)
     for index, class_scores in enumerate(classes.values()):
-        class_scores.update(described(score, whole[index], resampled[:, index], confidence))
+        class_scores.update(described(score, overall[index], resampled[:, index], confidence))
 
 
 def table_by(

@@ -171,10 +171,10 @@ def _plane_distances(target: np.ndarray, spacing: tuple[float, float]) -> np.nda
     used = cv2.ipp.useIPP()
     cv2.ipp.setUseIPP(False)  # OpenCV takes IPP where it may use one thread only; IPP errs in the last digit
     try:
-        found = cv2.distanceTransform(outside.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        distances_in_pixels = cv2.distanceTransform(outside.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     finally:
         cv2.ipp.setUseIPP(used)
-    return found * np.float32(spacing[0])
+    return distances_in_pixels * np.float32(spacing[0])
 
 
 def _boundaries(predicted: np.ndarray, truth: np.ndarray, width: int) -> tuple[int, int]:
@@ -192,7 +192,7 @@ def _erode(frame: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 def _percentile_95(values: np.ndarray) -> float:
     """As numpy's, linear between the nearest ranks, in a tenth of its time on so few values."""
-    ranked, place = np.sort(values), 0.95 * (len(values) - 1)
-    low = int(place)
+    ranked, position = np.sort(values), 0.95 * (len(values) - 1)
+    low = int(position)
     high = min(low + 1, len(values) - 1)
-    return float(ranked[low] + (ranked[high] - ranked[low]) * (place - low))
+    return float(ranked[low] + (ranked[high] - ranked[low]) * (position - low))

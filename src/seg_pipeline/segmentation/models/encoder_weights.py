@@ -76,28 +76,28 @@ def read_weight_file(encoder: nn.Module, name: str, path: str, in_channels: int)
         ValueError: the file is missing, contains more than weights, or does not fit; the message names the layers.
     """
     stored = {_flat_key(key): value for key, value in _read(path).items()}
-    own, timm_keys = encoder.state_dict(), set()
+    encoder_state, timm_keys = encoder.state_dict(), set()
     prefix = "model." if name.startswith("tu-") else ""
     if prefix:
         with torch.device("meta"):
             timm_keys = {_flat_key(key) for key in timm.create_model(name.removeprefix("tu-")).state_dict()}
-    loaded = {key: stored.get(_flat_key(key.removeprefix(prefix))) for key in own}
+    loaded = {key: stored.get(_flat_key(key.removeprefix(prefix))) for key in encoder_state}
     for key, value in loaded.items():
-        expected = own[key].shape
+        expected = encoder_state[key].shape
         if value is not None and value.ndim == 4 and value.shape[1] == 3 != in_channels == expected[1]:
             loaded[key] = timm.models.adapt_input_conv(in_channels, value)
     missing = [key for key, value in loaded.items() if value is None and not key.endswith("num_batches_tracked")]
-    used = {_flat_key(key.removeprefix(prefix)) for key in own} | timm_keys
+    used = {_flat_key(key.removeprefix(prefix)) for key in encoder_state} | timm_keys
     unexpected = [key for key in stored if key not in used and key.split("_")[0] not in CLASSIFIERS]
     shapes = [
-        f"{key} {tuple(value.shape)} instead of {tuple(own[key].shape)}"
+        f"{key} {tuple(value.shape)} instead of {tuple(encoder_state[key].shape)}"
         for key, value in loaded.items()
-        if value is not None and value.shape != own[key].shape
+        if value is not None and value.shape != encoder_state[key].shape
     ]
     mismatches = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     if problems := [f"{len(keys)} {kind} ({', '.join(keys[:3])})" for kind, keys in mismatches.items() if keys]:
         raise ValueError(f"encoder_weights: {path} does not fit {name}: {'; '.join(problems)}")
-    return {key: own[key] if value is None else value for key, value in loaded.items()}
+    return {key: encoder_state[key] if value is None else value for key, value in loaded.items()}
 
 
 def _flat_key(key: str) -> str:

@@ -45,12 +45,12 @@ class FeatureLayout:
 
     def decode(self, net: Any, rows: Tensor) -> Tensor:
         """The logits of smp's network ``net`` for rows of features."""
-        leaves, begin = [], 0
+        leaves, start = [], 0
         for shape, stored in zip(self._shapes, self._stored, strict=True):
             leaf = None if shape is None else rows.new_zeros(1).expand(len(rows), *shape)
             if stored and shape is not None:
-                end = begin + math.prod(shape)
-                leaf, begin = rows[:, begin:end].reshape(len(rows), *shape), end
+                end = start + math.prod(shape)
+                leaf, start = rows[:, start:end].reshape(len(rows), *shape), end
             leaves.append(leaf.movedim(-1, 1) if leaf is not None and leaf.ndim == 4 else leaf)
         features = pytree.tree_unflatten(leaves, self._structure)
         with_tokens = isinstance(features, tuple) and isinstance(features[0], list)  # of a vision transformer
@@ -150,8 +150,8 @@ class _Cache:
             else _temporary_file_tensor(disk, (num_images, *one.shape[1:]), one.dtype)
             for one in (rows, truth)
         )
-        for begin in range(0, num_images, IMAGES_AT_ONCE):
-            part = slice(begin, min(begin + IMAGES_AT_ONCE, num_images))
+        for start in range(0, num_images, IMAGES_AT_ONCE):
+            part = slice(start, min(start + IMAGES_AT_ONCE, num_images))
             rows, truth = self._encode(dataset, range(part.start, part.stop))
             features[part], truths[part] = rows.to(features.device), truth.to(truths.device)
         return FeatureLoader(dataset, loader.batch_sampler, features, truths)

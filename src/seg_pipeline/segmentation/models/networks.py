@@ -143,10 +143,10 @@ def check_names(architecture: str, encoder: str, encoder_weights: str | None) ->
     """Raise ValueError, with the nearest names, if one is unknown or there are no such weights for the encoder."""
     _check_known("architecture", architecture, smp.MODEL_ARCHITECTURES_MAPPING)
     # smp's own "timm-" encoders are left out: deprecated, and its lite0 is not the network of the weights.
-    own = [name for name in smp.encoders.get_encoder_names() if not name.startswith("timm-")]
+    smp_encoders = [name for name in smp.encoders.get_encoder_names() if not name.startswith("timm-")]
     from_timm = [f"tu-{name}" for name in [*timm.list_models(), *timm.list_pretrained()]]
-    _check_known("encoder", encoder, [*own, *from_timm])
-    if encoder in own:
+    _check_known("encoder", encoder, [*smp_encoders, *from_timm])
+    if encoder in smp_encoders:
         known = list(smp.encoders.encoders[encoder]["pretrained_settings"])
     else:
         known = ["imagenet"] if timm.models.is_model_pretrained(encoder.removeprefix("tu-")) else []

@@ -173,9 +173,9 @@ def _channels(config: dict[str, Any]) -> list[str]:
 def seen_images(manifest: pd.DataFrame, config: TrainingConfig) -> Images:
     """Images of the train and val splits, and those of the checkpoint that ``config`` starts from."""
     parts = {split: manifest[manifest["split"] == split] for split in ("train", "val")}
-    own = {split: torch.tensor(image_hashes(part).tolist(), dtype=torch.int64) for split, part in parts.items()}
-    old = (_start_model(config).get("images") or {}) if config.start.checkpoint else {}
-    return {split: torch.cat([old.get(split, hashes[:0]), hashes]).unique() for split, hashes in own.items()}
+    current = {split: torch.tensor(image_hashes(part).tolist(), dtype=torch.int64) for split, part in parts.items()}
+    earlier = (_start_model(config).get("images") or {}) if config.start.checkpoint else {}
+    return {split: torch.cat([earlier.get(split, hashes[:0]), hashes]).unique() for split, hashes in current.items()}
 
 
 def image_hashes(rows: pd.DataFrame) -> pd.Series:

@@ -24,16 +24,16 @@ def decode_labels(text: str, shape: tuple[int, int]) -> np.ndarray:
     runs = np.array(text.split(), dtype=np.int64).reshape(-1, 3)
     gaps = np.diff(runs[:, 0] - 1, prepend=0)
     gaps[1:] -= runs[:-1, 1]
-    rest = shape[0] * shape[1] - int(gaps.sum() + runs[:, 1].sum())
+    num_after = shape[0] * shape[1] - int(gaps.sum() + runs[:, 1].sum())
     values = np.stack([np.zeros_like(gaps), runs[:, 2]], axis=1).ravel()
     counts = np.stack([gaps, runs[:, 1]], axis=1).ravel()
-    return np.append(values, 0).astype(np.int32).repeat(np.append(counts, rest)).reshape(shape)
+    return np.append(values, 0).astype(np.int32).repeat(np.append(counts, num_after)).reshape(shape)
 
 
 def numbered(values: np.ndarray) -> np.ndarray:
     """Renumber object ids of any size, 0 for background, as 1 to N in ascending order: int32 (H, W)."""
-    ids, places = np.unique(values, return_inverse=True)
-    return (places + int(ids[0] != 0)).reshape(values.shape).astype(np.int32)
+    ids, indices = np.unique(values, return_inverse=True)
+    return (indices + int(ids[0] != 0)).reshape(values.shape).astype(np.int32)
 
 
 def join_masks(masks: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:

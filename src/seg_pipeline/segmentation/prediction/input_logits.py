@@ -136,8 +136,8 @@ def predict_windows_of(
     shape = image.shape[-2], image.shape[-1]
     stitcher = Stitcher(config.num_channels, shape)
     spans_of_windows = windows(shape, config.input.size, overlap=overlap)
-    for begin in range(0, len(spans_of_windows), batch_size):
-        spans = spans_of_windows[begin : begin + batch_size]
+    for first in range(0, len(spans_of_windows), batch_size):
+        spans = spans_of_windows[first : first + batch_size]
         parts = predict(torch.stack([image[:, rows, columns] for rows, columns in spans]))
         for span, part in zip(spans, parts.cpu().numpy(), strict=True):
             stitcher.add(span, part)

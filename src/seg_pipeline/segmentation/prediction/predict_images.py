@@ -247,8 +247,10 @@ def _in_one_thread(logits: Tensor, task: Task) -> Tensor:
     if task == "multiclass":
         return probabilities_of(logits, task)  # split between vectors
     result = torch.empty_like(logits)
-    for part, place in zip(logits.view(-1).split(SERIAL_ELEMENTS), result.view(-1).split(SERIAL_ELEMENTS), strict=True):
-        torch.sigmoid(part, out=place)
+    for part, target in zip(
+        logits.view(-1).split(SERIAL_ELEMENTS), result.view(-1).split(SERIAL_ELEMENTS), strict=True
+    ):
+        torch.sigmoid(part, out=target)
     return result
 
 

@@ -71,8 +71,8 @@ class Pixels(NamedTuple):
 def sample_pixels(probabilities: np.ndarray, truth: np.ndarray, number: int, seed: int) -> Pixels:
     """Draw pixels of an image, or take all if it has no more: probabilities (K, H, W), masks uint8 (C, H, W)."""
     size = truth[0].size
-    places = np.arange(size) if number >= size else np.random.default_rng(seed).integers(size, size=number)
-    return Pixels(probabilities.reshape(len(probabilities), -1)[:, places], truth.reshape(len(truth), -1)[:, places])
+    indices = np.arange(size) if number >= size else np.random.default_rng(seed).integers(size, size=number)
+    return Pixels(probabilities.reshape(len(probabilities), -1)[:, indices], truth.reshape(len(truth), -1)[:, indices])
 
 
 def fit_temperatures(samples: Sequence[Pixels], task: Task, *, background: bool) -> tuple[float, ...] | None:
@@ -96,8 +96,8 @@ def fit_temperatures(samples: Sequence[Pixels], task: Task, *, background: bool)
 
 def _fit(loss: Callable[[Any, float], float], data: Any) -> float:
     low, high = map(math.log, TEMPERATURE_RANGE)
-    found = minimize_scalar(lambda log: loss(data, math.exp(log)), bounds=(low, high), method="bounded")
-    return float(f"{math.exp(found.x):.4g}")
+    optimum = minimize_scalar(lambda log: loss(data, math.exp(log)), bounds=(low, high), method="bounded")
+    return float(f"{math.exp(optimum.x):.4g}")
 
 
 def _signed_logits(probability: np.ndarray, mask: np.ndarray) -> np.ndarray:

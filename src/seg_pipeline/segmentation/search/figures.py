@@ -194,11 +194,11 @@ def _plot_heat_map(points: pd.DataFrame, best: tuple[float, float]) -> Figure:
     colours = matplotlib.colormaps["Blues"].with_extremes(bad="none")  # a dark page inverts it
     image = axes.imshow(np.ma.masked_invalid(table.to_numpy(dtype=float)), cmap=colours, aspect="auto", origin="lower")
     for value in points.to_dict("records"):
-        place = columns.index(value[DECAY]), rows.index(value[RATE])
+        position = columns.index(value[DECAY]), rows.index(value[RATE])
         is_finite = math.isfinite(value["score"])
         share = float(np.asarray(image.norm(value["score"]))) if is_finite else 0.0
         text, colour = (f"{value['score']:.3f}", "white" if share > DARK else "black") if is_finite else ("×", "0.4")
-        axes.text(*place, text, ha="center", va="center", color=colour, fontsize=small())
+        axes.text(*position, text, ha="center", va="center", color=colour, fontsize=small())
     corner = (columns.index(best[1]) - 0.5, rows.index(best[0]) - 0.5)
     axes.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=CHOSEN_COLOUR, linewidth=2.5, clip_on=False))
     axes.set_xticks(range(len(columns)), [f"{value:.3g}" for value in columns])
@@ -219,8 +219,8 @@ def _plot_importances(importances: dict[str, float], *, num_trials: int) -> Figu
     figure = new_figure(6.4, 1.3 + grown(0.3) * max(2, len(ranked)))
     axes = figure.subplots()
     axes.barh([name for name, _ in ranked], [share for _, share in ranked], color=COLOUR, height=0.6)
-    for place, (_, share) in enumerate(ranked):
-        axes.annotate(f" {share:.2f}", (share, place), va="center", fontsize=small())
+    for position, (_, share) in enumerate(ranked):
+        axes.annotate(f" {share:.2f}", (share, position), va="center", fontsize=small())
     axes.set(xlabel="share of the importance", xlim=(0, 1.08 * max(share for _, share in ranked) + 1e-6))
     axes.grid(visible=True, axis="x")
     figure.suptitle(f"Importance of each setting ({num_trials} trials)")

@@ -70,7 +70,7 @@ def gpus_of_workers(workers: int, compute: ComputeSettings) -> list[str | None]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(num_gpus)))
     names, per_worker = visible.split(",")[:num_gpus], min(compute.devices, num_gpus)
     assigned = [range(worker * per_worker, (worker + 1) * per_worker) for worker in range(workers)]
-    return [",".join(names[place % num_gpus].strip() for place in positions) for positions in assigned]
+    return [",".join(names[position % num_gpus].strip() for position in positions) for positions in assigned]
 
 
 class SingleProcessExecutor(TaskExecutor, ProcessPoolExecutor):

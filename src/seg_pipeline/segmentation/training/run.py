@@ -89,11 +89,11 @@ def _resume_point(header: dict, saved: dict | None) -> tuple[list[dict], list[di
     """Return the finished models, their history rows, and the state of the model in training."""
     if saved is None:
         return [], [], None
-    expected, found = TrainingConfig.from_dict(header["config"]), check_resumable(saved)
-    differences = expected.differences(found)
+    current_config, saved_config = TrainingConfig.from_dict(header["config"]), check_resumable(saved)
+    differences = current_config.differences(saved_config)
     differences += ["data or splits"] * (saved["data_hash"] != header["data_hash"])
     differences += [f"folds: {header['folds']}, there {saved['folds']}"] * (saved["folds"] != header["folds"])
-    progress = f"{len(saved['current']['history'])} of {found.fit.epochs} epochs"
+    progress = f"{len(saved['current']['history'])} of {saved_config.fit.epochs} epochs"
     if header["folds"]:
         progress += f" of fold {len(saved['models']) + 1} of {header['folds']}"
     if not differences:

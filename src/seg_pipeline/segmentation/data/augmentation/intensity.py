@@ -153,24 +153,26 @@ class Noise(Intensity):
         self.table = torch.from_numpy(noise_table())
 
     def draw(self, random_values: np.ndarray, _shape: tuple[int, int]) -> np.ndarray:
-        chance, level, place = random_values
-        return np.stack([np.where(chance < self.share, self.most * level, 0), np.floor(place * NOISE_LENGTH)])
+        chance, level, position = random_values
+        return np.stack([np.where(chance < self.share, self.most * level, 0), np.floor(position * NOISE_LENGTH)])
 
     def change(self, picture: np.ndarray, *values: float) -> np.ndarray:
         level, start = values
         if not level:
             return picture
         height, width, channels = picture.shape
-        begin = noise_table()[int(start) : int(start) + height * width]
-        noise = np.concatenate([begin, np.resize(noise_table(), height * width - len(begin))]).reshape(height, width)
+        first_part = noise_table()[int(start) : int(start) + height * width]
+        noise = np.concatenate([first_part, np.resize(noise_table(), height * width - len(first_part))]).reshape(
+            height, width
+        )
         noises = cv2.merge([noise] * channels)
         return cv2.addWeighted(picture, 1, noises, level, 0, dst=picture, dtype=cv2.CV_8U)
 
     def change_batch(self, images: Tensor, *values: Tensor) -> Tensor:
         level, start = values
         height, width = images.shape[-2:]
-        places = torch.arange(height * width, device=images.device).reshape(height, width)
-        noise = self.table[(start.long() + places) & (NOISE_LENGTH - 1)]
+        positions = torch.arange(height * width, device=images.device).reshape(height, width)
+        noise = self.table[(start.long() + positions) & (NOISE_LENGTH - 1)]
         return torch.addcmul(images, noise, level).round_().clamp_(0, 255)
 
     def to(self, device: torch.device | str) -> Self:

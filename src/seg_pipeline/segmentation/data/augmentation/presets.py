@@ -53,10 +53,10 @@ class Preset:
         steps = self.geometry, *self.changes
         ends = list(accumulate((step.num_random_values for step in steps), initial=0))
         random_values = uniforms(seed, keys, ends[-1]).T
-        drawn = [
-            step.draw(random_values[begin:end], shape) for step, (begin, end) in zip(steps, pairwise(ends), strict=True)
+        parameters = [
+            step.draw(random_values[start:end], shape) for step, (start, end) in zip(steps, pairwise(ends), strict=True)
         ]
-        return np.concatenate(drawn).T.astype(np.float32, order="C")
+        return np.concatenate(parameters).T.astype(np.float32, order="C")
 
     def apply(self, image: Tensor, truth: Tensor, parameters: np.ndarray, /) -> tuple[Tensor, Tensor]:
         values = iter(parameters.tolist())
