@@ -30,14 +30,14 @@ def run_command() -> click.Command:
     def callback(**options: Any) -> Any:
         from omegaconf.errors import OmegaConfBaseException
 
-        from seg_pipeline.hooks.errors import UserError, about_config
+        from seg_pipeline.hooks.errors import UserError, config_error_text
 
         try:
             return run.callback(**options)  # type: ignore[misc]
         except UserError:
             raise
         except OmegaConfBaseException as error:
-            raise UserError(about_config(error)) from error
+            raise UserError(config_error_text(error)) from error
         except ValueError as error:
             if not (lines := list(_unknown(options))):
                 if "after applying all provided filters" not in str(error):

@@ -82,7 +82,7 @@ def test_a_file_that_cannot_be_read_is_told_with_its_dataset(tmp_path):
     ("error", "text"),
     [
         (OSError(errno.ENOSPC, "No space", "a.csv"), "a.csv: No space left on device; free disk space or set another"),
-        (PermissionError(errno.EACCES, "Not you", "b.csv"), "b.csv: Permission denied; give yourself the right to it"),
+        (PermissionError(errno.EACCES, "Not you", "b.csv"), "b.csv: Permission denied; check its permissions"),
     ],
 )
 def test_an_error_of_the_disk_is_one_sentence_wherever_it_happens(error, text):
@@ -93,7 +93,7 @@ def test_an_error_of_the_disk_is_one_sentence_wherever_it_happens(error, text):
 def test_an_error_of_the_disk_without_a_file_has_that_of_its_dataset(tmp_path):
     error = DatasetError(f"Failed.\nParquetDataset(filepath=PurePosixPath('{tmp_path}/t.parquet'))")
     error.__cause__ = OSError(errno.EROFS, "Failed to open")
-    assert text_for_user(error).startswith(f"{tmp_path}/t.parquet: Read-only file system; give yourself")
+    assert text_for_user(error).startswith(f"{tmp_path}/t.parquet: Read-only file system; check its permissions")
 
 
 def test_a_bug_that_kedro_wraps_keeps_its_traceback(tmp_path):

@@ -41,7 +41,7 @@ def refusal(check, *given) -> str:
     [
         ({"training": {"model": {"encoder": "resnet999"}}}, "training.model.encoder: 'resnet999' is unknown"),
         ({"tracking": {"to": ["nosuch"]}}, "1 parameter is wrong"),
-        ({"out": "a file"}, "{folder}/out: it is a file, not a folder, and `"),
+        ({"out": "a file"}, "{folder}/out: a file, not a folder, so `"),
     ],
 )
 def test_a_run_that_cannot_work_writes_nothing(tmp_path, monkeypatch, given, message):
@@ -134,7 +134,7 @@ def test_images_that_the_weights_to_start_from_have_seen(config, checkpoint, man
     trains = Node(lambda _: 0, "params:training", "config", name=run_checks.CHOOSES)
     hooks = run_checks.RunCheckHooks()
     if moment == "before the first node":
-        said = refusal(run_checks.check_images_seen_before, catalog)
+        said = refusal(run_checks.check_leakage, catalog)
     else:
         said = refusal(hooks.before_node_run, trains, catalog)
     assert said.startswith(f"`training.start_from`: {path} has seen 3 test images (")
@@ -169,7 +169,7 @@ def saving(file: object) -> tuple[Pipeline, DataCatalog]:
 def test_an_output_folder_without_permission(tmp_path, monkeypatch):
     monkeypatch.setattr(run_checks.os, "access", lambda folder, _: folder != tmp_path)
     assert refusal(run_checks.check_outputs, *saving(tmp_path / "out" / "findings.parquet")) == (
-        f"{tmp_path}: you may not write there, and `findings` is to be saved in {tmp_path}/out; choose another folder "
+        f"{tmp_path}: no permission to write, so `findings` cannot be saved in {tmp_path}/out; choose another folder "
         "for all outputs with `--params data_root=FOLDER`"
     )
 
@@ -187,7 +187,7 @@ def test_a_data_set_on_s3_names_the_package_that_reads_it(monkeypatch):
 
 
 IMAGES = {
-    "none": ({}, "`inference.images` says what to predict: `--params inference.images=FOLDER`"),
+    "none": ({}, "`inference.images` must say what to predict: `--params inference.images=FOLDER`"),
     "absent": ({"images": "/nowhere"}, "inference.images: /nowhere: no such file or folder; pass a folder"),
     "empty": ({"images": "{folder}/raw"}, "inference.images: {folder}/raw: "),
     "file": (
@@ -215,7 +215,7 @@ def test_an_inference_without_images_or_folder(tmp_path, given, message):
 @pytest.mark.parametrize(
     ("images", "message"),
     [
-        (None, "`select.images` says what to choose from: `--params select.images=FOLDER`"),
+        (None, "`select.images` must say what to choose from: `--params select.images=FOLDER`"),
         ("/nowhere", "select.images: /nowhere: no such file or folder"),
     ],
 )

@@ -5,7 +5,7 @@ import sys
 import pytest
 from kedro.pipeline import Node, Pipeline
 
-from seg_pipeline.hooks.terminal import ColourHandler, TerminalHooks, colour_logs, in_colour
+from seg_pipeline.hooks.terminal import ColourHandler, TerminalHooks, colour_logs, has_colour
 
 NODES = [Node(lambda given: given, f"in_{letter}", f"out_{letter}", name=f"make_{letter}") for letter in "ab"]
 
@@ -94,14 +94,14 @@ def test_a_line_that_each_trial_repeats_is_shown_once(screen, monkeypatch):
 @pytest.mark.parametrize(("name", "value"), [("NO_COLOR", "1"), ("CI", "true"), ("TERM", "dumb")])
 def test_colours_are_for_terminals_and_who_wants_them(screen, monkeypatch, name, value):
     screen()
-    assert in_colour()
+    assert has_colour()
     monkeypatch.setenv(name, value)
-    assert not in_colour()
+    assert not has_colour()
 
 
 def test_a_file_gets_no_colours(monkeypatch):
     monkeypatch.setattr(sys, "stderr", io.StringIO())
-    assert not in_colour()
+    assert not has_colour()
 
 
 def test_long_paths_stay_whole_in_colour(screen):

@@ -179,7 +179,7 @@ def test_an_output_folder_that_may_not_be_written_to_stops_a_run_before_it_begin
     finally:
         folder.chmod(0o755)
     assert status == 1
-    assert only_error(output).startswith(f"{folder}: you may not write there")
+    assert only_error(output).startswith(f"{folder}: no permission to write")
     assert state(processed.data) == before
     assert processed.run("data_processing", params=UNTRACKED)[0] == 0
 
@@ -197,7 +197,7 @@ def test_a_file_that_may_not_be_read_is_named(processed):
     finally:
         file.chmod(0o644)
     assert status == 1
-    assert f"{file}: Permission denied; give yourself the right to it" in only_error(output)
+    assert f"{file}: Permission denied; check its permissions" in only_error(output)
 
 
 @pytest.mark.fault(

@@ -1,11 +1,11 @@
-"""Connects a run to the cluster that `cluster.engine` names."""
+"""Connect a run to the cluster that `cluster.engine` selects."""
 
 from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 
-from seg_pipeline.hooks.errors import told_to_user
+from seg_pipeline.hooks.errors import user_errors
 
 
 class ClusterHooks:
@@ -13,17 +13,17 @@ class ClusterHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        self._given: dict[str, Any] = context.config_loader["parameters"].get("cluster", {})
+        self._settings: dict[str, Any] = context.config_loader["parameters"].get("cluster", {})
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self) -> None:
-        if self._given.get("engine", "local") == "local" and not self._given.get("workers"):
+        if not self._uses_cluster():
             return
         from seg_pipeline.segmentation.parallel import cluster
         from seg_pipeline.segmentation.settings.cluster import ClusterSettings
 
-        with told_to_user():
-            cluster.connect(ClusterSettings(**self._given))
+        with user_errors():
+            cluster.connect(ClusterSettings(**self._settings))
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -34,7 +34,10 @@ class ClusterHooks:
         self._disconnect()
 
     def _disconnect(self) -> None:
-        if self._given.get("engine", "local") != "local" or self._given.get("workers"):
+        if self._uses_cluster():
             from seg_pipeline.segmentation.parallel import cluster
 
             cluster.disconnect()
+
+    def _uses_cluster(self) -> bool:
+        return self._settings.get("engine", "local") != "local" or bool(self._settings.get("workers"))

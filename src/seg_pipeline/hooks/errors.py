@@ -27,23 +27,23 @@ REMEDIES = dict.fromkeys(
     "free disk space or set another `data_root`, then repeat the command. Files that were there before are unchanged",
 ) | dict.fromkeys(
     (errno.EACCES, errno.EPERM, errno.EROFS),
-    "give yourself the right to it, or choose another folder: `data_root` for outputs, `raw_root` for inputs",
+    "check its permissions, or choose another folder: `data_root` for outputs, `raw_root` for inputs",
 )
 
 
 class UserError(click.ClickException, ValueError):
-    """An error whose text is enough: `kedro` prints it without a traceback and exits with 1; code sees a ValueError."""
+    """An error that `kedro` prints without a traceback before it exits with 1. Callers in Python get a ValueError."""
 
 
 @contextmanager
-def told_to_user(before: str = "") -> Iterator[None]:
-    """A ValueError of the block ends the run with its text, after ``before``."""
+def user_errors(prefix: str = "") -> Iterator[None]:
+    """Turn a ValueError of the block into a UserError whose message starts with ``prefix``."""
     try:
         yield
     except ValueError as error:
         if os.environ.get(TRACEBACK_SWITCH):
             raise
-        raise UserError(f"{before}{error}") from error
+        raise UserError(f"{prefix}{error}") from error
 
 
 class ErrorHooks:
@@ -51,11 +51,11 @@ class ErrorHooks:
 
     @hook_impl
     def after_context_created(self) -> None:
-        logging.getLogger("kedro.pipeline.node").addFilter(_is_not_repeated)
+        logging.getLogger("kedro.pipeline.node").addFilter(_is_not_duplicate)
         for name in RUNNERS:
             logging.getLogger(name).addFilter(_is_not_rerun_advice)
 
-    @hook_impl(trylast=True)  # it raises, so that later hooks would not be called
+    @hook_impl(trylast=True)  # last, because it raises and no later hook is called
     def on_pipeline_error(self, error: Exception) -> None:
         text = text_for_user(error)
         if text is None or os.environ.get(TRACEBACK_SWITCH):
@@ -67,8 +67,8 @@ class ErrorHooks:
         ) from error
 
 
-def about_config(error: Exception) -> str:
-    """An error of OmegaConf, such as an interpolation that cannot be resolved, in one line with its key."""
+def config_error_text(error: Exception) -> str:
+    """One line with the key for an OmegaConf error, such as an interpolation that cannot be resolved."""
     key = getattr(error, "full_key", None)
     return f"conf/{f', key `{key}`' if key else ''}: {str(error).splitlines()[0]}"
 
@@ -76,16 +76,16 @@ def about_config(error: Exception) -> str:
 def text_for_user(error: BaseException) -> str | None:
     """The error's text if it tells the user what to do; None for an unexpected error.
 
-    This holds for errors raised by a ``raise`` statement of this package, and for data that cannot be read or
-    written. A ValueError from numpy or torch is unexpected: it is about our code, not about the user's input.
+    Errors raised by a ``raise`` statement of this package do, and so do errors about data that cannot be read or
+    written. A ValueError from numpy or torch is unexpected: it points to our code, not to the user's input.
     """
     wrapped = isinstance(error, DatasetError)
     root = error
     while isinstance(root, DatasetError) and root.__cause__ is not None:
         root = root.__cause__
     if isinstance(root, OSError) and root.errno in REMEDIES:
-        told = re.search(r"filepath=\w*\(?'([^']+)'", str(error))  # pyarrow's errors have no file name
-        file = root.filename or (told[1] if told else error)
+        match = re.search(r"filepath=\w*\(?'([^']+)'", str(error))  # pyarrow's errors have no file name
+        file = root.filename or (match[1] if match else error)
         return f"{file}: {os.strerror(root.errno)}; {REMEDIES[root.errno]}"
     if isinstance(root, ValueError | RuntimeError) and _is_raised_here(root):
         return str(root)
@@ -112,7 +112,7 @@ def _failed_node(error: Exception) -> str | None:
     return None
 
 
-def _is_not_repeated(record: logging.LogRecord) -> bool:
+def _is_not_duplicate(record: logging.LogRecord) -> bool:
     """Drops Kedro's message about a failed node if the run ends with the same text."""
     error = sys.exc_info()[1]
     return record.levelno < logging.ERROR or error is None or text_for_user(error) is None

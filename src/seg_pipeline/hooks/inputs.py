@@ -49,30 +49,31 @@ class InputHooks:
             raise UserError(f"conf/: {error}") from error
         if not missing:
             return
-        what = "`" + "`, `".join(pipelines_of(run_params)) + "`" if pipelines_of(run_params) else "default"
+        requested = "`" + "`, `".join(pipelines_of(run_params)) + "`" if pipelines_of(run_params) else "default"
         raise UserError(
-            f"the {what} pipeline cannot start: {len(missing)} of its inputs "
-            f"{'is' if len(missing) == 1 else 'are'} missing\n" + "\n".join(_lines(missing, run_params, catalog))
+            f"the {requested} pipeline cannot start: {len(missing)} of its inputs "
+            f"{'is' if len(missing) == 1 else 'are'} missing\n"
+            + "\n".join(_missing_lines(missing, run_params, catalog))
         )
 
 
 def is_missing(name: str, catalog: DataCatalog) -> bool:
-    """Whether a dataset has nothing to load. Datasets that may be missing load as None and do not count."""
+    """Whether a dataset has nothing to load; False for datasets that may be missing, because they load as None."""
     dataset = catalog.get(name)
     if dataset is None:
         return True
-    can_tell = type(dataset)._exists is not AbstractDataset._exists  # without it, Kedro warns and says False
+    has_exists = type(dataset)._exists is not AbstractDataset._exists  # without it, Kedro warns and returns False
     try:
-        return can_tell and not getattr(dataset, "missing_ok", False) and not dataset.exists()
+        return has_exists and not getattr(dataset, "missing_ok", False) and not dataset.exists()
     except DatasetError as error:
-        about = dataset._describe()
-        place, protocol = str(about.get("filepath", "")), about.get("protocol") or "file"
-        if "://" not in place and protocol == "file":
+        described = dataset._describe()
+        address, protocol = str(described.get("filepath", "")), described.get("protocol") or "file"
+        if "://" not in address and protocol == "file":
             raise
-        place = place if "://" in place else f"{protocol}://{place.lstrip('/')}"
+        address = address if "://" in address else f"{protocol}://{address.lstrip('/')}"
         cause = error.__cause__
         raise UserError(
-            f"`{name}` cannot be read: {place} answers {type(cause).__name__}: {cause}; check the address, the store "
+            f"`{name}` cannot be read: {address} answers {type(cause).__name__}: {cause}; check the address, the store "
             "and your credentials"
         ) from error
 
@@ -80,21 +81,21 @@ def is_missing(name: str, catalog: DataCatalog) -> bool:
 def _is_optional(name: str, pipeline: Pipeline, catalog: DataCatalog) -> bool:
     """Whether the dataset loads as None if it is missing, and every node that reads it accepts None."""
     readers = [node for node in pipeline.nodes if name in node.inputs]
-    tolerated = all(ACCEPTS_MISSING_INPUTS in node.tags for node in readers)
-    return tolerated and isinstance(catalog.get(name), OptionalDataset)
+    accepted = all(ACCEPTS_MISSING_INPUTS in node.tags for node in readers)
+    return accepted and isinstance(catalog.get(name), OptionalDataset)
 
 
-def _lines(missing: list[str], run_params: dict[str, Any], catalog: DataCatalog) -> Iterator[str]:
-    """The missing inputs, grouped by what to do about them."""
+def _missing_lines(missing: list[str], run_params: dict[str, Any], catalog: DataCatalog) -> Iterator[str]:
+    """The missing inputs, grouped by the way to create them."""
     by_remedy: dict[str, list[str]] = {}
     for name in missing:
         by_remedy.setdefault(_remedy(name, catalog.get(name), run_params), []).append(name)
     for remedy, names in by_remedy.items():
-        yield from (f"  {name}: {_place(catalog.get(name))}" for name in names)
+        yield from (f"  {name}: {_location(catalog.get(name))}" for name in names)
         yield f"    {remedy}"
 
 
-def _place(dataset: object) -> str:
+def _location(dataset: object) -> str:
     if dataset is None:
         return "not in the catalog"
     return f"no file {file_of(dataset)}" if file_of(dataset) else "kept in memory only"
@@ -103,14 +104,14 @@ def _place(dataset: object) -> str:
 def _remedy(name: str, dataset: object, run_params: dict[str, Any]) -> str:
     if writers := _pipelines_writing(name):
         return "run " + " or ".join(f"`{command_for(writer, run_params)}`" for writer in writers) + " first"
-    ours = (getattr(dataset, "metadata", None) or {}).get("seg_pipeline", {})
-    return ours.get("if_missing", "create the file or correct its entry in conf/")
+    metadata = (getattr(dataset, "metadata", None) or {}).get("seg_pipeline", {})
+    return metadata.get("if_missing", "create the file or correct its entry in conf/")
 
 
 def _pipelines_writing(name: str) -> list[str]:
     writers = [key for key, pipeline in _all_pipelines().items() if name in pipeline.all_outputs()]
-    usual = [writer for writer in writers if writer not in ("__default__", *ON_REQUEST)]
-    return usual or [writer for writer in writers if writer != "__default__"]
+    default = [writer for writer in writers if writer not in ("__default__", *ON_REQUEST)]
+    return default or [writer for writer in writers if writer != "__default__"]
 
 
 def _all_pipelines() -> dict[str, Pipeline]:

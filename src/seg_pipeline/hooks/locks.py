@@ -1,4 +1,4 @@
-"""One run at a time writes to a folder of outputs; a second one would overwrite its checkpoints."""
+"""Let only one run at a time write to an output folder, because a second one would overwrite its checkpoints."""
 
 import contextlib
 import json
@@ -20,35 +20,35 @@ from seg_pipeline.segmentation.storage.locks import HeldError, held
 log = logging.getLogger(__name__)
 
 FOLDER = ".locks"
-LOCKED_BY_ITSELF = "hparam_search"
-"""Its study has a lock (segmentation/search/study.py)."""
+HAS_OWN_LOCK = "hparam_search"
+"""The search locks its study (segmentation/search/study.py)."""
 
 
 class LockHooks:
-    """Holds one lock per pipeline in ``data_root`` during a run; the system releases them if the process is killed."""
+    """Hold one lock per pipeline in ``data_root`` during a run; the system releases them if the process is killed."""
 
     def __init__(self) -> None:
         self._held = contextlib.ExitStack()
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        given = context.config_loader
-        place = {**given["globals"], **(given.runtime_params or {})}.get("data_root")
-        if "://" in str(place):
+        config = context.config_loader
+        data_root = {**config["globals"], **(config.runtime_params or {})}.get("data_root")
+        if "://" in str(data_root):
             raise UserError(
-                f"data_root: {place} is an address, but checkpoints, caches and locks need a folder; mount the bucket "
-                "(`rclone mount`) or copy the outputs. `raw_root`, and single tables of the catalog, may be addresses"
+                f"data_root: {data_root} is an address, but checkpoints, caches and locks need a folder; mount the "
+                "bucket (`rclone mount`) or copy the outputs. `raw_root` and tables of the catalog may be addresses"
             )
-        self._project, self._root = Path(context.project_path), given["globals"].get("data_root", "data")
-        self._wait = given["parameters"].get("concurrent_run") == "wait"
+        self._project, self._root = Path(context.project_path), config["globals"].get("data_root", "data")
+        self._wait = config["parameters"].get("concurrent_run") == "wait"
 
-    # Registered before InputHooks and so called after it: a run that cannot start locks nothing.
+    # Registered before InputHooks and so called after it: a run that cannot start takes no lock.
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline) -> None:
         self._release()
         root = (run_params.get("runtime_params") or {}).get("data_root", self._root)
         folder = self._project / root / FOLDER
-        names = sorted({str(node.namespace).partition(".")[0] for node in pipeline.nodes} - {LOCKED_BY_ITSELF})
+        names = sorted({str(node.namespace).partition(".")[0] for node in pipeline.nodes} - {HAS_OWN_LOCK})
         command = command_for(",".join(pipelines_of(run_params)) or "__default__", run_params)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -69,26 +69,26 @@ class LockHooks:
         self._release()
 
     def _acquire(self, path: Path, command: str) -> None:
-        own = {"process": os.getpid(), "host": socket.gethostname(), "command": command,
-               "since": datetime.now().astimezone().isoformat(" ", "seconds")}  # fmt: skip
+        holder = {"process": os.getpid(), "host": socket.gethostname(), "command": command,
+                  "since": datetime.now().astimezone().isoformat(" ", "seconds")}  # fmt: skip
         try:
-            self._held.enter_context(held(path, json.dumps(own)))
+            self._held.enter_context(held(path, json.dumps(holder)))
         except HeldError as other:
             if not self._wait:
                 raise UserError(
-                    f"another run of `{path.stem}` writes to {path.parent.parent}: {_holder(str(other))}. Wait for it, "
-                    "give this run another `data_root`, or let it wait with `--params concurrent_run=wait`"
+                    f"another run of `{path.stem}` writes to {path.parent.parent}: {_holder_text(str(other))}. Wait "
+                    "for it, give this run another `data_root`, or let it wait with `--params concurrent_run=wait`"
                 ) from None
-            log.info("waiting for another run of `%s`: %s", path.stem, _holder(str(other)))
-            self._held.enter_context(held(path, json.dumps(own), wait=True))
+            log.info("waiting for another run of `%s`: %s", path.stem, _holder_text(str(other)))
+            self._held.enter_context(held(path, json.dumps(holder), wait=True))
 
     def _release(self) -> None:
         self._held.close()
 
 
-def _holder(written: str) -> str:
-    """Who holds a lock, of what it has written there; that may be incomplete at this moment."""
+def _holder_text(content: str) -> str:
+    """Describe the process that holds a lock from the content of its lock file, which may be half written."""
     with contextlib.suppress(ValueError, TypeError, KeyError):
-        found = json.loads(written)
-        return f"process {found['process']} on {found['host']}, `{found['command']}`, since {found['since']}"
+        holder = json.loads(content)
+        return f"process {holder['process']} on {holder['host']}, `{holder['command']}`, since {holder['since']}"
     return "a process that has just started"

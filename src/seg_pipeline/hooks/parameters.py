@@ -15,7 +15,7 @@ from kedro.framework.hooks import hook_impl
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from seg_pipeline.hooks.errors import UserError, about_config
+from seg_pipeline.hooks.errors import UserError, config_error_text
 from seg_pipeline.params.renamed import REMOVED, RENAMED
 
 if TYPE_CHECKING:
@@ -31,14 +31,14 @@ class ParameterHooks:
         from seg_pipeline.params import Parameters
 
         try:
-            given = context.config_loader["parameters"]
+            parameters = context.config_loader["parameters"]
         except MissingConfigException as error:
             raise UserError(_missing_config(Path(context.config_loader.conf_source), context.env, error)) from error
         except OmegaConfBaseException as error:
-            raise UserError(about_config(error)) from error
+            raise UserError(config_error_text(error)) from error
         except (YAMLError, ValueError) as error:
             raise UserError(f"cannot read the parameters: {error}") from error
-        check_parameters(given, Parameters)
+        check_parameters(parameters, Parameters)
 
 
 def _missing_config(conf: Path, env: str | None, error: MissingConfigException) -> str:
@@ -48,44 +48,42 @@ def _missing_config(conf: Path, env: str | None, error: MissingConfigException) 
     return f"no environment {env!r} in {conf}; available: {', '.join(environments)}"
 
 
-def check_parameters(given: dict[str, Any], model: type[BaseModel]) -> None:
+def check_parameters(parameters: dict[str, Any], model: type[BaseModel]) -> None:
     """Raise UserError with one line per wrong key or value."""
     from pydantic import ValidationError
 
     try:
-        model.model_validate(given)
+        model.model_validate(parameters)
     except ValidationError as error:
         lines = "\n".join(f"  {line}" for line in describe(error, model))
-        many = "1 parameter is" if error.error_count() == 1 else f"{error.error_count()} parameters are"
-        raise UserError(f"{many} wrong (from conf/ and --params)\n{lines}") from None
+        count = "1 parameter is" if error.error_count() == 1 else f"{error.error_count()} parameters are"
+        raise UserError(f"{count} wrong (from conf/ and --params)\n{lines}") from None
 
 
 def describe(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
     """One line per wrong parameter: its key, the value found and what is expected."""
-    for one in error.errors(include_url=False):
-        *parents, last = one["loc"] or ("parameters",)
-        where = ".".join(map(str, (*parents, last)))
-        if one["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            replaced = f"it is now `{RENAMED[where]}`" if where in RENAMED else REMOVED.get(where)
-            remedy = replaced or _nearest(str(last), parents, model)
-            yield f"{where}: unknown parameter (found {_short(one['input'])}); {remedy}"
-        elif one["type"] == "missing":
-            yield f"{where}: missing; set it in conf/base/parameters*.yml or in the environment's parameters"
-        elif one["type"] in ("tuple_type", "list_type"):
-            yield f"{where}: found {_short(one['input'])}; expected a list, such as `{where}=[{one['input']}]`"
+    for details in error.errors(include_url=False):
+        *parents, last = details["loc"] or ("parameters",)
+        key = ".".join(map(str, (*parents, last)))
+        if details["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+            replacement = f"it is now `{RENAMED[key]}`" if key in RENAMED else REMOVED.get(key)
+            remedy = replacement or _suggestion(str(last), parents, model)
+            yield f"{key}: unknown parameter (found {_short(details['input'])}); {remedy}"
+        elif details["type"] == "missing":
+            yield f"{key}: missing; set it in conf/base/parameters*.yml or in the environment's parameters"
+        elif details["type"] in ("tuple_type", "list_type"):
+            yield f"{key}: found {_short(details['input'])}; expected a list, such as `{key}=[{details['input']}]`"
         else:
-            expected, found = (
-                one["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1),
-                one["input"],
-            )
-            named = re.match(r"`(\w+)`", expected)
-            if named and isinstance(found, dict) and named[1] in found:
-                where, found = f"{where}.{named[1]}", found[named[1]]
-            yield f"{where}: found {_short(found)}; {expected}"
+            expected = details["msg"].removeprefix("Value error, ").replace("Input should be", "expected", 1)
+            found = details["input"]
+            subkey = re.match(r"`(\w+)`", expected)
+            if subkey and isinstance(found, dict) and subkey[1] in found:
+                key, found = f"{key}.{subkey[1]}", found[subkey[1]]
+            yield f"{key}: found {_short(found)}; {expected}"
 
 
-def _nearest(key: str, parents: list[int | str], model: type) -> str:
-    known = _keys_below(parents, model)
+def _suggestion(key: str, parents: list[int | str], model: type) -> str:
+    known = _valid_keys(parents, model)
     prefix = "".join(f"{parent}." for parent in parents)
     if close := difflib.get_close_matches(key, known, n=1):
         return f"did you mean `{prefix}{close[0]}`?"
@@ -94,20 +92,20 @@ def _nearest(key: str, parents: list[int | str], model: type) -> str:
     return f"valid keys: {', '.join(known)}"
 
 
-def _keys_below(parents: list[int | str], model: type) -> list[str]:
+def _valid_keys(parents: list[int | str], model: type) -> list[str]:
     """Valid keys next to the wrong one; list indices and union tags in ``parents`` are skipped."""
     models = [model]
     for parent in parents:
         fields = [fields_of(one)[str(parent)] for one in models if str(parent) in fields_of(one)]
-        models = [below for annotation in fields for below in _models_in(annotation)] or models
+        models = [nested for annotation in fields for nested in _models_in(annotation)] or models
     return [key for one in models for key in fields_of(one)]
 
 
 def _all_paths(model: type) -> Iterator[str]:
     for key, annotation in fields_of(model).items():
         yield key
-        for below in _models_in(annotation):
-            yield from (f"{key}.{path}" for path in _all_paths(below))
+        for nested in _models_in(annotation):
+            yield from (f"{key}.{path}" for path in _all_paths(nested))
 
 
 def fields_of(model: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import DataCatalog, DatasetError
 from kedro.pipeline import Node, Pipeline
 
-from seg_pipeline.hooks.errors import UserError, text_for_user, told_to_user
+from seg_pipeline.hooks.errors import UserError, text_for_user, user_errors
 from seg_pipeline.hooks.run_info import file_of, value_of
 
 if TYPE_CHECKING:
@@ -27,47 +27,47 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TRAINS = ("training.train_model", "hparam_search.run_sanity_checks", "hparam_search.search_settings")
-SEARCHES = TRAINS[-1]
-CHOOSES = "training.choose_training_config"
-PREDICTS = ("inference.predict_images", "annotate.write_annotations")
-RANKS = "select.rank_images"
-INSTALLED_BY = {"onnx": "export", "onnxruntime": "predict"}
-"""Extra that installs a module, where it has another name."""
+TRAINING_NODES = ("training.train_model", "hparam_search.run_sanity_checks", "hparam_search.search_settings")
+SEARCH_NODE = TRAINING_NODES[-1]
+CONFIG_NODE = "training.choose_training_config"
+PREDICTION_NODES = ("inference.predict_images", "annotate.write_annotations")
+RANKING_NODE = "select.rank_images"
+EXTRAS = {"onnx": "export", "onnxruntime": "predict"}
+"""Extra that installs a module, if its name differs from the module's."""
 
 
 class RunCheckHooks:
-    """Stops a run before its first node, and before it is tracked."""
+    """Stop a run before its first node, and before it is tracked."""
 
-    # Registered after SampleHooks and so called before it: a run that cannot start draws nothing.
+    # Registered after SampleHooks and so called before it: a run that cannot start draws no sample.
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         if run_params.get("only_missing_outputs"):
             return  # Kedro decides only later which nodes to skip
-        names = {node.name for node in pipeline.nodes}
-        given = {name: value_of(name, catalog) for name in pipeline.inputs() if name.startswith("params:")}
-        params = SimpleNamespace(**{name.removeprefix("params:"): value for name, value in given.items()})
+        nodes = {node.name for node in pipeline.nodes}
+        names = {name for name in pipeline.inputs() if name.startswith("params:")}
+        params = SimpleNamespace(**{name.removeprefix("params:"): value_of(name, catalog) for name in names})
         check_extras(params, value_of("params:tracking", catalog) or {})
         check_outputs(pipeline, catalog)
-        if names & set(PREDICTS):
+        if nodes & set(PREDICTION_NODES):
             images = check_images("inference.images", params.inference.images, "what to predict")
-            if PREDICTS[1] in names:
+            if PREDICTION_NODES[1] in nodes:
                 check_annotated(images, params.annotate.images)
             check_masks_folder(params.inference.output_folder)
-        if RANKS in names:
+        if RANKING_NODE in nodes:
             check_images("select.images", params.select.images, "what to choose from")
-        if SEARCHES in names:
+        if SEARCH_NODE in nodes:
             check_database(params.hparam_search.pool.storage)
-        if names & set(TRAINS):
+        if nodes & set(TRAINING_NODES):
             check_model(params)
             if "manifest" not in pipeline.all_outputs():
-                check_images_seen_before(catalog)
+                check_leakage(catalog)
 
     @hook_impl
     def before_node_run(self, node: Node, catalog: DataCatalog) -> None:
-        """A run that makes the manifest knows its images only now; the nodes of the training see no test split."""
-        if node.name == CHOOSES:
-            check_images_seen_before(catalog)
+        """Check leakage now if this run makes the manifest; the training nodes never see the test split."""
+        if node.name == CONFIG_NODE:
+            check_leakage(catalog)
 
 
 def check_extras(params: Any, tracking: dict[str, Any]) -> None:
@@ -83,7 +83,7 @@ def check_extras(params: Any, tracking: dict[str, Any]) -> None:
         needed["onnxruntime"] = f"inference.model: {inference.model}"
     for module, setting in needed.items():
         if find_spec(module) is None:
-            extra = INSTALLED_BY.get(module, module)
+            extra = EXTRAS.get(module, module)
             raise UserError(f"{setting} needs a package that is not installed; `pip install 'seg_pipeline[{extra}]'`")
 
 
@@ -96,47 +96,49 @@ def check_outputs(pipeline: Pipeline, catalog: DataCatalog) -> None:
             raise UserError(f"conf/: {' '.join(str(error).split())}") from error
         if file is None or name not in pipeline.all_outputs():
             continue
-        there = next((folder for folder in file.absolute().parents if folder.exists()), None)
-        if there is None or (there.is_dir() and os.access(there, os.W_OK)):
+        parent = next((folder for folder in file.absolute().parents if folder.exists()), None)
+        if parent is None or (parent.is_dir() and os.access(parent, os.W_OK)):
             continue
-        why = "you may not write there" if there.is_dir() else "it is a file, not a folder"
+        reason = "no permission to write" if parent.is_dir() else "a file, not a folder"
         raise UserError(
-            f"{there}: {why}, and `{name}` is to be saved in {file.parent}; choose another folder for all outputs with "
-            "`--params data_root=FOLDER`"
+            f"{parent}: {reason}, so `{name}` cannot be saved in {file.parent}; choose another folder for all outputs "
+            "with `--params data_root=FOLDER`"
         )
 
 
-def check_images(name: str, given: str | None, purpose: str) -> pd.DataFrame:
-    """The images that the parameter ``name`` gives; raises UserError if there are none."""
+def check_images(name: str, value: str | None, purpose: str) -> pd.DataFrame:
+    """Find the images that parameter ``name`` selects; raise UserError if there are none."""
     from seg_pipeline.segmentation.inference import find_images
 
-    if given is None:
-        raise UserError(f"`{name}` says {purpose}: `--params {name}=FOLDER`, or an image, a glob or a list of images")
-    with told_to_user(f"{name}: "):
-        return find_images(given)[0]
+    if value is None:
+        raise UserError(
+            f"`{name}` must say {purpose}: `--params {name}=FOLDER`, or an image, a glob or a list of images"
+        )
+    with user_errors(f"{name}: "):
+        return find_images(value)[0]
 
 
-def check_annotated(images: pd.DataFrame, how: Images) -> None:
-    """Raise UserError if annotations cannot name the images as ``how`` says."""
+def check_annotated(images: pd.DataFrame, mode: Images) -> None:
+    """Raise UserError if annotations cannot refer to the images in this mode."""
     from seg_pipeline.segmentation.inference.annotations import files_of
 
-    with told_to_user():
-        files_of(images, how)
+    with user_errors():
+        files_of(images, mode)
 
 
 def check_masks_folder(folder: str | None) -> None:
-    """Raise UserError if masks cannot be written to the folder that is named."""
+    """Raise UserError if masks cannot be written to ``folder``."""
     if folder and Path(folder).is_file():
         raise UserError(f"inference.output_folder: {folder} is a file; name a folder for the masks")
 
 
 def check_database(url: str | None) -> None:
-    """Raise UserError if the server for the study of a search cannot be used."""
+    """Raise UserError if the database server of a search's study cannot be used."""
     if url is None or url.startswith("sqlite"):
         return
     from seg_pipeline.segmentation.search.study import open_database
 
-    with told_to_user():
+    with user_errors():
         open_database(url).engine.dispose()
 
 
@@ -156,9 +158,9 @@ def check_model(params: Any) -> None:
         for names in _models(config, getattr(params, "hparam_search", None)):
             check_names(*names)
         check_fit(config, params.training.folds)
-        fewest = min_batch_size(config)
+        smallest_batch = min_batch_size(config)
         if batch != "auto" and (compute.processes == 1 or pick_device(compute.device).type == "cpu"):
-            check_batch_norm(config, batch, fewest, compute.processes)
+            check_batch_norm(config, batch, smallest_batch, compute.processes)
     except (ValueError, TypeError) as error:
         model = config.model
         text = text_for_user(error) or f": {model.architecture} cannot be built with {model.encoder}: {error}"
@@ -167,8 +169,8 @@ def check_model(params: Any) -> None:
         ) from error
 
 
-def check_images_seen_before(catalog: DataCatalog) -> None:
-    """Raise UserError if weights to start from have seen test images, or have trained on validation images."""
+def check_leakage(catalog: DataCatalog) -> None:
+    """Raise UserError if the weights to start from have seen test images or were trained on validation images."""
     names = ("dataset", "scores", "training", "seed")
     dataset, scores, training, seed = (value_of(f"params:{name}", catalog) for name in names)
     if training is None or training.start_from is None:
@@ -177,13 +179,13 @@ def check_images_seen_before(catalog: DataCatalog) -> None:
     from seg_pipeline.segmentation.training.run import check_start
 
     config = make_training_config(dataset, scores, training, seed)
-    with told_to_user():
+    with user_errors():
         check_start(value_of("manifest", catalog), config, folds=training.folds, allowed=training.allow_leakage)
 
 
 def _models(config: TrainingConfig, search: HparamSearchParams | None) -> Iterator[tuple[Any, ...]]:
-    """Architecture, encoder and weights of the training and of each trial that a search may draw."""
-    own = {key: [getattr(config.model, key)] for key in ("architecture", "encoder", "encoder_weights")}
+    """Architecture, encoder and weights of the training and of each trial that a search may sample."""
+    fixed = {key: [getattr(config.model, key)] for key in ("architecture", "encoder", "encoder_weights")}
     space = search.tpe.space if search else {}
-    drawn = {key: choices for key in own if isinstance(choices := space.get(f"model.{key}"), list)}
-    yield from (*product(*own.values()), *product(*(own | drawn).values()))
+    sampled = {key: choices for key in fixed if isinstance(choices := space.get(f"model.{key}"), list)}
+    yield from (*product(*fixed.values()), *product(*(fixed | sampled).values()))

@@ -13,8 +13,8 @@ from seg_pipeline.segmentation.settings.training_config import flat
 
 def file_of(dataset: object) -> Path | None:
     """Path of a dataset; None if it has none, such as a MemoryDataset."""
-    place = getattr(dataset, "_filepath", None) or getattr(dataset, "_path", None)
-    return None if place is None else Path(place)
+    path = getattr(dataset, "_filepath", None) or getattr(dataset, "_path", None)
+    return None if path is None else Path(path)
 
 
 def value_of(name: str, catalog: DataCatalog) -> Any:
@@ -35,13 +35,13 @@ def command_for(pipeline: str, run_params: dict[str, Any]) -> str:
     command = "kedro run" if pipeline == "__default__" else f"kedro run {option} {pipeline}"
     if env := run_params.get("env"):
         command += f" --env {env}"
-    if given := flat(run_params.get("runtime_params") or {}):
-        command += " --params " + shlex.quote(",".join(f"{key}={_typed(value)}" for key, value in given.items()))
+    if params := flat(run_params.get("runtime_params") or {}):
+        command += " --params " + shlex.quote(",".join(f"{key}={_param_text(value)}" for key, value in params.items()))
     return command
 
 
-def _typed(value: Any) -> str:
-    """A value as `--params` reads it: text as it is, all else as JSON, which is YAML."""
+def _param_text(value: Any) -> str:
+    """A value as `--params` reads it: text unchanged, everything else as JSON, which is valid YAML."""
     if isinstance(value, str) and not ({",", '"'} & set(value)):
         return value
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
@@ -49,8 +49,8 @@ def _typed(value: Any) -> str:
 
 def duration(seconds: float) -> str:
     """Format seconds: 75.4 becomes "1 min 15 s"."""
-    whole = round(seconds)
-    hours, minutes = whole // 3600, whole % 3600 // 60
+    rounded = round(seconds)
+    hours, minutes = rounded // 3600, rounded % 3600 // 60
     if hours:
         return f"{hours} h {minutes} min"
-    return f"{minutes} min {whole % 60} s" if minutes else f"{seconds:.1f} s"
+    return f"{minutes} min {rounded % 60} s" if minutes else f"{seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""What a run needs before its first node: the sample, the figure style, and its own command for the report."""
+"""Prepare a run before its first node: draw the sample, set the figure style, save the command for the report."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from kedro.framework.project import LOGGING
 from kedro.io import DataCatalog
 from kedro.pipeline import Pipeline
 
-from seg_pipeline.hooks.errors import told_to_user
+from seg_pipeline.hooks.errors import user_errors
 from seg_pipeline.hooks.run_info import command_for, file_of
 from seg_pipeline.params.data import DatasetParams
 from seg_pipeline.segmentation.settings import figures
@@ -22,12 +22,12 @@ class SetupHooks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        given = context.config_loader["parameters"]
-        declared = DatasetParams.model_validate(given["dataset"]).colours if "dataset" in given else []
-        figures.configure(**{"class_colours": declared} | given.get("figures", {}))
+        params = context.config_loader["parameters"]
+        class_colours = DatasetParams.model_validate(params["dataset"]).colours if "dataset" in params else []
+        figures.configure(**{"class_colours": class_colours} | params.get("figures", {}))
         _configure_logs(Path(context.project_path))
-        given = {"env": context.env, "runtime_params": context.config_loader.runtime_params}
-        self._command = command_for("__default__", given)
+        run_params = {"env": context.env, "runtime_params": context.config_loader.runtime_params}
+        self._command = command_for("__default__", run_params)
 
     @hook_impl
     def after_catalog_created(self, catalog: DataCatalog) -> None:
@@ -35,23 +35,23 @@ class SetupHooks:
 
 
 def _configure_logs(project: Path) -> None:
-    """Kedro looks for conf/logging.yml in the current folder only, which is another one in a notebook."""
+    """Load conf/logging.yml in a notebook too, where the current folder, the only one Kedro looks in, is another."""
     file = project / "conf" / "logging.yml"
     if "KEDRO_LOGGING_CONFIG" not in os.environ and not Path("conf", "logging.yml").exists() and file.exists():
         LOGGING.configure(yaml.safe_load(file.read_text(encoding="utf-8")))
 
 
 class SampleHooks:
-    """Draws the phantom described by ``phantom`` in ``globals.yml`` into ``raw_root``.
+    """Draw the phantom described by ``phantom`` in ``globals.yml`` into ``raw_root``.
 
-    This is a hook, not a dataset, so that the catalog's raw entries are plain and can be copied for other data.
+    This is a hook, not a dataset, so that the catalog's raw entries stay plain and can be copied for other data.
     """
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        given = context.config_loader["globals"]
+        config = context.config_loader["globals"]
         self._project = Path(context.project_path)
-        self._raw_root, self._phantom = given.get("raw_root"), given.get("phantom")
+        self._raw_root, self._phantom = config.get("raw_root"), config.get("phantom")
 
     # Registered after InputHooks and so called before it: the files must exist when it checks them.
     @hook_impl(tryfirst=True)
@@ -66,12 +66,12 @@ class SampleHooks:
 
 
 def make_sample(folder: Path, phantom: dict[str, Any]) -> None:
-    """Draw the phantom, unless the folder holds it already.
+    """Draw the phantom, unless the folder already holds it.
 
     Raises:
-        UserError: if the folder holds other files, which are not overwritten, or a setting of ``phantom`` is wrong.
+        UserError: the folder holds other files, which are not overwritten, or a setting of ``phantom`` is wrong.
     """
     from seg_pipeline.segmentation.phantom import write_example, write_phantom
 
-    with told_to_user():
+    with user_errors():
         (write_example if "layout" in phantom else write_phantom)(folder, **phantom)

@@ -1,4 +1,4 @@
-"""Prints a summary after a run: scores, findings, what it exported or predicted, report, files and tracked runs."""
+"""Print a summary after a run: scores, findings, exports, predictions, report, files and tracked runs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
     from seg_pipeline.segmentation.prediction.bundle import Bundle
 
-MOST_CLASSES = 12
-MOST_RULES = 8
-MOST_REASONS = 3
-MOST_FILES = 8
-"""Files listed per folder; with more, files of the following kinds are only counted."""
-KINDS = {"figure": (".gif", ".mp4", ".png"), "table": (".parquet",)}
+MAX_CLASSES = 12
+MAX_RULES = 8
+MAX_REASONS = 3
+MAX_FILES = 8
+"""Files listed per folder; if there are more, these kinds of files are only counted:"""
+COUNTED_FILES = {"figure": (".gif", ".mp4", ".png"), "table": (".parquet",)}
 
 
 class SummaryHooks:
-    """Loads the results from the catalog, because with a ParallelRunner other processes saved them."""
+    """Load the results from the catalog, because with a ParallelRunner other processes saved them."""
 
     def __init__(self, tracking: TrackingHooks | None = None) -> None:
         self._tracking = tracking
@@ -60,7 +60,7 @@ class SummaryHooks:
         if "inference.inference_areas" in outputs:
             lines += _block("inference", _inference_lines(catalog, project))
         if "report" in outputs:
-            lines += _block("report", [f"{_below(project, file_of(outputs['report']))}: open it in a browser"])
+            lines += _block("report", [f"{_relative(project, file_of(outputs['report']))}: open it in a browser"])
         files = [file for dataset in outputs.values() if (file := file_of(dataset)) and file.exists()]
         lines += _block("files", file_lines(files, project))
         if self._tracking is not None and self._tracking.where:
@@ -77,10 +77,10 @@ def score_lines(scores: dict[str, Any]) -> Iterator[str]:
     )
     classes = scores.get("classes", {})
     width = max(map(len, classes), default=0)
-    for name, of_class in list(classes.items())[:MOST_CLASSES]:
-        yield f"  {name:{width}}  Dice {_score(of_class.get('dice'))}  IoU {_score(of_class.get('iou'))}"
-    if len(classes) > MOST_CLASSES:
-        yield f"  and {len(classes) - MOST_CLASSES} more classes"
+    for name, class_scores in list(classes.items())[:MAX_CLASSES]:
+        yield f"  {name:{width}}  Dice {_score(class_scores.get('dice'))}  IoU {_score(class_scores.get('iou'))}"
+    if len(classes) > MAX_CLASSES:
+        yield f"  and {len(classes) - MAX_CLASSES} more classes"
 
 
 def finding_lines(findings: pd.DataFrame) -> Iterator[str]:
@@ -91,17 +91,17 @@ def finding_lines(findings: pd.DataFrame) -> Iterator[str]:
     actions = Counter(findings["action"]).most_common()
     yield f"{len(findings)}: " + ", ".join(f"{count} {action}" for action, count in actions)
     counts = Counter(zip(findings["rule"], findings["action"], strict=True))
-    shown = counts.most_common(MOST_RULES)
+    shown = counts.most_common(MAX_RULES)
     width = max(len(rule) for (rule, _), _ in shown)
     yield from (f"  {rule:{width}}  {count} {action}" for (rule, action), count in shown)
-    if len(counts) > MOST_RULES:
-        yield f"  and {len(counts) - MOST_RULES} more rules"
+    if len(counts) > MAX_RULES:
+        yield f"  and {len(counts) - MAX_RULES} more rules"
 
 
 def bundle_lines(bundle: Bundle, project: Path) -> Iterator[str]:
     """Where the exported model is, the size of each format, and the command that uses it."""
-    folder = _below(project, bundle.folder)
-    sizes = {name: sum(one.files[name].bytes for one in bundle.networks) for name in bundle.formats}
+    folder = _relative(project, bundle.folder)
+    sizes = {name: sum(network.files[name].bytes for network in bundle.networks) for name in bundle.formats}
     yield f"{folder}: " + ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in sizes.items())
     yield f"use it:   seg-pipeline predict IMAGES --model {folder} --out masks"
     yield f"serve it: seg-pipeline serve --model {folder}"
@@ -113,19 +113,19 @@ def _inference_lines(catalog: DataCatalog, project: Path) -> Iterator[str]:
     folder = Path(params.output_folder or catalog["inference.inference_folder"].load())
     predicted = areas["image_id"].nunique()
     formats = ", ".join(params.formats)
-    yield f"{predicted} of {predicted + len(findings)} images predicted -> {_below(project, folder)} ({formats})"
+    yield f"{predicted} of {predicted + len(findings)} images predicted -> {_relative(project, folder)} ({formats})"
     yield from unpredicted_lines(findings)
 
 
 def unpredicted_lines(findings: pd.DataFrame) -> Iterator[str]:
-    """How many new images could not be predicted, and why."""
+    """How many images could not be predicted, and the reasons."""
     if findings.empty:
         return
     yield f"{len(findings)} image{'s' * (len(findings) > 1)} could not be predicted:"
     reasons = findings["reason"].tolist()
-    yield from (f"  {reason}" for reason in reasons[:MOST_REASONS])
-    if len(reasons) > MOST_REASONS:
-        yield f"  and {len(reasons) - MOST_REASONS} more, listed in findings.csv beside the masks"
+    yield from (f"  {reason}" for reason in reasons[:MAX_REASONS])
+    if len(reasons) > MAX_REASONS:
+        yield f"  and {len(reasons) - MAX_REASONS} more, listed in findings.csv beside the masks"
 
 
 def file_lines(files: list[Path], project: Path) -> Iterator[str]:
@@ -134,26 +134,26 @@ def file_lines(files: list[Path], project: Path) -> Iterator[str]:
     for file in files:
         folders.setdefault(file.parent, set()).add(file.name)
     for folder, names in sorted(folders.items()):
-        text = f"{_below(project, folder)}: {', '.join(_named(names))}"
+        text = f"{_relative(project, folder)}: {', '.join(_short_list(names))}"
         yield from textwrap.wrap(text, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
-def _named(names: set[str]) -> Iterator[str]:
-    if len(names) <= MOST_FILES:
+def _short_list(names: set[str]) -> Iterator[str]:
+    if len(names) <= MAX_FILES:
         yield from sorted(names)
         return
-    counted = {kind: {name for name in names if name.endswith(endings)} for kind, endings in KINDS.items()}
-    yield from sorted(names.difference(*counted.values()))
-    yield from (f"{len(some)} {kind}{'s' * (len(some) > 1)}" for kind, some in counted.items() if some)
+    by_kind = {kind: {name for name in names if name.endswith(endings)} for kind, endings in COUNTED_FILES.items()}
+    yield from sorted(names.difference(*by_kind.values()))
+    yield from (f"{len(files)} {kind}{'s' * (len(files) > 1)}" for kind, files in by_kind.items() if files)
 
 
-def _below(project: Path, file: Path | None) -> str:
+def _relative(project: Path, file: Path | None) -> str:
     """The path relative to the project folder."""
     return "" if file is None else (file.relative_to(project) if file.is_relative_to(project) else file).as_posix()
 
 
 def _block(title: str, lines: Iterator[str] | list[str]) -> Iterator[str]:
-    """Lines with the title in a left column beside the first."""
+    """The lines, with the title in a column to the left of the first."""
     for number, line in enumerate(lines):
         # click drops the style outside a terminal.
         yield "  " + click.style(f"{'' if number else title:10}", bold=True) + line

@@ -1,4 +1,4 @@
-"""Progress of a run: a line per node and per finished pipeline, coloured in a terminal, plain in files and CI logs."""
+"""Show a run's progress: one line per node and per finished pipeline, in colour in a terminal, else plain."""
 
 import logging
 import os
@@ -15,70 +15,69 @@ from seg_pipeline.pipeline_registry import in_natural_order, namespace_of
 
 log = logging.getLogger(__name__)
 
-
-WORTH_NAMING = 1.0
+SLOW_NODE_SECONDS = 1.0
 
 
 class TerminalHooks:
-    """Logs "3/50 eda.plot_samples", and "eda finished in 12.3 s" after a pipeline, with the times of its longest nodes.
+    """Log "3/50 eda.plot_samples" per node, and per pipeline "eda finished in 12.3 s" with its slowest nodes.
 
     conf/logging.yml silences Kedro's own three lines per node.
     """
 
     def __init__(self) -> None:
-        self._number = self._of = 0
-        self._stage, self._since = "", 0.0
-        self._begun: list[tuple[str, float]] = []
+        self._number = self._total = 0
+        self._stage, self._stage_start = "", 0.0
+        self._node_starts: list[tuple[str, float]] = []
         """Name and start of each node of the stage."""
-        self._left: Counter[str] = Counter()
-        self._repeated = _Repeated()
+        self._remaining: Counter[str] = Counter()
+        self._drop_repeated = _DropRepeated()
 
     @hook_impl
     def after_context_created(self) -> None:
-        if in_colour():
+        if has_colour():
             colour_logs()
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, pipeline: Pipeline) -> None:
         vars(pipeline)["nodes"] = in_natural_order(pipeline)  # Kedro caches its own order there
-        self._number, self._of, self._stage = 0, len(pipeline.nodes), ""
-        self._left = Counter(map(namespace_of, pipeline.nodes))
-        self._repeated.seen.clear()
+        self._number, self._total, self._stage = 0, len(pipeline.nodes), ""
+        self._remaining = Counter(map(namespace_of, pipeline.nodes))
+        self._drop_repeated.seen.clear()
         for handler in logging.getLogger().handlers:
             if isinstance(handler, ColourHandler) or getattr(handler, "stream", None) is sys.stderr:
-                handler.addFilter(self._repeated)  # adding it again changes nothing
+                handler.addFilter(self._drop_repeated)  # adding it again changes nothing
 
     @hook_impl
     def before_node_run(self, node: Node) -> None:
         now = time.monotonic()
-        self._enter(namespace_of(node), now)
-        self._begun.append((node.short_name, now))
-        self._left[self._stage] -= 1
+        self._enter_stage(namespace_of(node), now)
+        self._node_starts.append((node.short_name, now))
+        self._remaining[self._stage] -= 1
         self._number += 1
-        log.info("%*d/%d %s", len(str(self._of)), self._number, self._of, node.name)
+        log.info("%*d/%d %s", len(str(self._total)), self._number, self._total, node.name)
 
     @hook_impl(tryfirst=True)  # before the summary
     def after_pipeline_run(self) -> None:
-        self._enter("", time.monotonic())
+        self._enter_stage("", time.monotonic())
 
-    def _enter(self, stage: str, now: float) -> None:
-        """Say how long the stage took that ends here. (Kedro reports a generator node as finished when it starts.)"""
+    def _enter_stage(self, stage: str, now: float) -> None:
+        """Log how long the previous stage took. (Kedro reports a generator node as finished when it starts.)"""
         if stage == self._stage:
             return
-        if self._stage and not self._left[self._stage]:  # other runners interleave pipelines
-            log.info("%s finished in %s%s", self._stage, duration(now - self._since), self._longest(now))
-        self._stage, self._since, self._begun = stage, now, []
+        if self._stage and not self._remaining[self._stage]:  # other runners interleave pipelines
+            log.info("%s finished in %s%s", self._stage, duration(now - self._stage_start), self._slowest(now))
+        self._stage, self._stage_start, self._node_starts = stage, now, []
 
-    def _longest(self, now: float) -> str:
-        """The nodes that took ``WORTH_NAMING`` seconds or more, at most three, if the stage had several."""
-        ends = [*(begun for _, begun in self._begun[1:]), now]
-        spent = [(end - begun, name) for (name, begun), end in zip(self._begun, ends, strict=True)]
-        slow = sorted((one for one in spent if one[0] >= WORTH_NAMING), reverse=True)[:3]
-        return f" ({', '.join(f'{name} {duration(seconds)}' for seconds, name in slow)})" if spent[1:] and slow else ""
+    def _slowest(self, now: float) -> str:
+        """At most three nodes that took ``SLOW_NODE_SECONDS`` or more, if the stage had several nodes."""
+        ends = [*(start for _, start in self._node_starts[1:]), now]
+        times = [(end - start, name) for (name, start), end in zip(self._node_starts, ends, strict=True)]
+        slow = sorted((node for node in times if node[0] >= SLOW_NODE_SECONDS), reverse=True)[:3]
+        return f" ({', '.join(f'{name} {duration(seconds)}' for seconds, name in slow)})" if times[1:] and slow else ""
 
 
-class _Repeated(logging.Filter):
-    """Drops lines of this project that the run has logged before, such as those that each trial of a search repeats."""
+class _DropRepeated(logging.Filter):
+    """Drop lines of this project that the run has already logged, such as those that each trial repeats."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,15 +86,15 @@ class _Repeated(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno > logging.INFO or not record.name.startswith("seg_pipeline."):
             return True
-        about = vars(record)  # several handlers see the same record
-        if "is_repeated" not in about:
+        attributes = vars(record)  # several handlers see the same record
+        if "is_repeated" not in attributes:
             text = record.getMessage()
-            about["is_repeated"] = text in self.seen
+            attributes["is_repeated"] = text in self.seen
             self.seen.add(text)
-        return not about["is_repeated"]
+        return not attributes["is_repeated"]
 
 
-def in_colour() -> bool:
+def has_colour() -> bool:
     """Whether standard error is a terminal with colours and NO_COLOR (no-color.org) is not set."""
     refused = os.environ.get("NO_COLOR") or os.environ.get("CI") or os.environ.get("TERM") == "dumb"
     return not refused and sys.stderr.isatty()
@@ -110,7 +109,7 @@ def colour_logs() -> None:
 
 
 class ColourHandler(logging.Handler):
-    """One line per message, with the level from WARNING on. Rich's own handler breaks long paths into two lines."""
+    """Print one line per message, with its level if WARNING or above. Rich's own handler breaks long paths in two."""
 
     def __init__(self, level: int) -> None:
         super().__init__(level)
