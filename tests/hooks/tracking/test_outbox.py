@@ -95,7 +95,7 @@ def test_missed_calls_are_sent_in_order_once_the_store_is_back(box, store, tmp_p
     assert list((tmp_path / "tracking_aside").iterdir()) == []
     warnings = [one for one in caplog.messages if "cannot reach mlflow" in one]
     assert len(warnings) == 1
-    assert f"The run continues; what cannot be logged now is kept in {tmp_path / 'tracking_aside'}" in warnings[0]
+    assert f"The run continues; calls that fail now are kept in {tmp_path / 'tracking_aside'}" in warnings[0]
     assert "secret" not in warnings[0]
 
 
@@ -156,7 +156,7 @@ def test_the_next_run_sends_the_journal_of_a_killed_run(store, tmp_path, caplog)
     Outbox(store, tmp_path).send_leftovers()
     assert store.done == ["start", "tags", "finish"]
     assert store.calls[-1][1]["status"] == "KILLED"  # the journal does not say how the run ended
-    assert caplog.messages[-1] == f"tracking: what was kept in {folder} has been sent to mlflow"
+    assert caplog.messages[-1] == f"tracking: calls kept in {folder} have been sent to mlflow"
     assert list(folder.iterdir()) == []
 
 
@@ -187,8 +187,8 @@ def test_a_full_disk_does_not_stop_the_run(box, store, tmp_path, caplog):
     box.send("start", run=START)
     box.send("tags", run="abc", values={})
     assert warnings_in(caplog) == [
-        "tracking: cannot reach mlflow (http://host is down). The run continues; what cannot be logged now is lost, as "
-        f"it cannot be kept in {tmp_path / 'tracking_aside'} either (File exists)"
+        "tracking: cannot reach mlflow (http://host is down). The run continues; calls that fail now are lost, because "
+        f"{tmp_path / 'tracking_aside'} cannot be written either (File exists)"
     ]
     assert box.close() is None
     assert box.where(outbox.Run(**START)) == "mlflow: not recorded (http://host is down)"
@@ -413,7 +413,7 @@ def test_a_store_that_does_not_work_gets_the_run_later(tmp_path, monkeypatch, ca
     assert text in first
     assert "secret" not in first
     (journal,) = (tmp_path / "tracking_aside").glob("*.jsonl")
-    assert last == f"tracking: what could not be logged is kept in {journal}; the next run sends it"
+    assert last == f"tracking: calls that failed are kept in {journal}; the next run sends them"
     assert hooks.where == f"mlflow: kept in {journal}"
 
 

@@ -1,7 +1,7 @@
 """Experiment tracking in mlflow, Weights & Biases or TensorBoard.
 
 ``tracking_hooks`` listens to Kedro and passes what is worth tracking to ``recorder``. One ``outbox`` per store
-makes the calls of the ``Tracker`` interface and keeps those that fail. ``mlflow_store``, ``wandb_store`` and
+calls the ``Tracker`` interface and keeps the calls that fail. ``mlflow_store``, ``wandb_store`` and
 ``tensorboard_files`` implement the interface.
 """
 

@@ -1,6 +1,6 @@
 """Tags for what determines a run besides its parameters: code, packages, data and hardware.
 
-Nothing here imports a heavy package that the run has not imported already.
+This module imports no heavy package that the run has not already imported.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAIN_PACKAGES = ("numpy", "segmentation-models-pytorch", "timm", "torch")
-"""As tags; more of them would hide the other tags on mlflow's page."""
+"""Packages with a tag of their own; more would hide the other tags on mlflow's page."""
 PACKAGE = __name__.partition(".")[0]
 
 
@@ -33,26 +33,26 @@ def code_tags(project: Path) -> dict[str, str]:
 
 def _git(project: Path, *command: str) -> str:
     try:
-        done = subprocess.run(["git", "-C", str(project), *command], capture_output=True, text=True, check=False)
+        result = subprocess.run(["git", "-C", str(project), *command], capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    return done.stdout.strip()
+    return result.stdout.strip()
 
 
 def packages() -> str:
     """This package and its declared dependencies at the installed versions, as a requirements file."""
-    return "".join(f"{pin}\n" for pin in pinned([PACKAGE, *_declared()]))
+    return "".join(f"{pin}\n" for pin in pinned_requirements([PACKAGE, *_declared_dependencies()]))
 
 
 def package_tags() -> dict[str, str]:
     """Versions of Python and of the packages that determine a result most."""
-    versions = dict(pin.split("==") for pin in pinned([PACKAGE, *MAIN_PACKAGES]))
+    versions = dict(pin.split("==") for pin in pinned_requirements([PACKAGE, *MAIN_PACKAGES]))
     packages = {f"package.{name}": version for name, version in versions.items()}
     return {"python": platform.python_version(), "platform": platform.platform(), **packages}
 
 
-def pinned(names: list[str]) -> list[str]:
-    """Requirements such as ``numpy==2.4.1`` at the installed versions; packages that are not installed are left out."""
+def pinned_requirements(names: list[str]) -> list[str]:
+    """Requirements such as ``numpy==2.4.1`` at the installed versions, without packages that are not installed."""
     pins = []
     for name in names:
         try:
@@ -62,16 +62,16 @@ def pinned(names: list[str]) -> list[str]:
     return pins
 
 
-def _declared() -> list[str]:
+def _declared_dependencies() -> list[str]:
     try:
-        needs = metadata.requires(PACKAGE) or []
+        requirements = metadata.requires(PACKAGE) or []
     except metadata.PackageNotFoundError:  # a checkout that is not installed
         return ["kedro", "mlflow", "numpy", "pandas", "torch"]
-    return [re.split(r"[^\w.-]", need)[0] for need in needs if "extra ==" not in need]
+    return [re.split(r"[^\w.-]", one)[0] for one in requirements if "extra ==" not in one]
 
 
 def device_tags(device: str) -> dict[str, str]:
-    """The device that training picks for ``device``, its name, and thread counts; empty if torch is not imported."""
+    """Device that training picks for ``device``, its name and the thread counts; empty if torch is not imported."""
     torch = sys.modules.get("torch")
     if torch is None:
         return {}
@@ -80,12 +80,12 @@ def device_tags(device: str) -> dict[str, str]:
     from seg_pipeline.segmentation.training.devices import pick_device
 
     picked = pick_device(device)
-    name = torch.cuda.get_device_name(picked) if picked.type == "cuda" else _processor()
+    name = torch.cuda.get_device_name(picked) if picked.type == "cuda" else _processor_name()
     threads = {"threads": str(torch.get_num_threads()), "processors": str(joblib.cpu_count())}
     return {"device": str(picked), "device.name": name, **threads}
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,7 +1,7 @@
-"""Saves models in mlflow's format: code, safetensors or ONNX weights, and a signature; nothing is pickled.
+"""Save models in mlflow's format: code, safetensors or ONNX weights, and a signature; nothing is pickled.
 
-``mlflow.pytorch`` would be shorter, but its pickle-free form (pt2) cannot hold the default encoder with dynamic
-height and width: torch.export writes the "same" padding of TensorFlow as a ceil that it cannot serialise.
+``mlflow.pytorch`` would be shorter, but its pickle-free format (pt2) cannot store the default encoder with dynamic
+height and width: torch.export turns TensorFlow's "same" padding into a ceil that it cannot serialise.
 """
 
 import json
@@ -38,8 +38,8 @@ def save_checkpoint_model(checkpoint: dict[str, Any], folder: Path) -> Path:
         Schema([TensorSpec(np.dtype(np.uint8), (-1, config.input.num_channels, -1, -1))]),
         Schema([TensorSpec(np.dtype(np.float32), (-1, config.num_channels, -1, -1))]),
     )
-    needs = ["torch", "segmentation-models-pytorch", "timm", "torchvision", "safetensors"]
-    return _save(folder / "model", "checkpoint_model.py", {"weights": str(weights)}, signature, needs)
+    packages = ["torch", "segmentation-models-pytorch", "timm", "torchvision", "safetensors"]
+    return _save(folder / "model", "checkpoint_model.py", {"weights": str(weights)}, signature, packages)
 
 
 def save_bundle_model(bundle: Path, folder: Path) -> Path:
@@ -55,9 +55,9 @@ def save_bundle_model(bundle: Path, folder: Path) -> Path:
     return _save(folder / "model", "bundle_model.py", {"bundle": str(bundle)}, signature, ["onnxruntime"])
 
 
-def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, needs: list[str]) -> Path:
-    """Save it with a copy of this package, so that it loads where the package is not installed."""
-    from seg_pipeline.hooks.tracking.environment_tags import pinned
+def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, packages: list[str]) -> Path:
+    """Save the model with a copy of this package, so that it loads where the package is not installed."""
+    from seg_pipeline.hooks.tracking.environment_tags import pinned_requirements
     from seg_pipeline.hooks.tracking.mlflow_store import set_defaults
 
     set_defaults()
@@ -71,8 +71,8 @@ def _save(folder: Path, code: str, artifacts: dict[str, str], signature: Any, ne
             artifacts=artifacts,
             code_paths=[str(PACKAGE)],
             signature=signature,
-            pip_requirements=pinned(
-                ["imagecodecs", "mlflow", "numpy", "opencv-python", "pandas", "pillow", "scipy", "tifffile", *needs]
+            pip_requirements=pinned_requirements(
+                ["imagecodecs", "mlflow", "numpy", "opencv-python", "pandas", "pillow", "scipy", "tifffile", *packages]
             ),
         )
     return folder

@@ -26,30 +26,30 @@ if TYPE_CHECKING:
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 SQLITE = "sqlite:///"
-KEY, PROCESS = "seg_pipeline.run", "seg_pipeline.process"
-MOST_PARAMS, MOST_METRICS = 100, 1000
+KEY_TAG, PROCESS_TAG = "seg_pipeline.run", "seg_pipeline.process"
+MAX_PARAMS, MAX_METRICS = 100, 1000
 """Limits of one ``log_batch`` call."""
-LONGEST_PARAM, LONGEST_TAG = 6000, 8000
+MAX_PARAM_LENGTH, MAX_TAG_LENGTH = 6000, 8000
 
 T = TypeVar("T")
 
 
 class MlflowTracker(Tracker):
-    """On ``MlflowClient``."""
+    """Logs through ``MlflowClient``."""
 
     title = "mlflow"
 
     def __init__(self, project: Path, *, system_metrics: bool = False) -> None:
         self._project, self._system_metrics = project, system_metrics
-        self._keys: dict[str, str] = {}
+        self._metric_keys: dict[str, str] = {}
         """Key of each metric."""
         self._monitors: dict[str, SystemMetricsMonitor] = {}
         self._runs: dict[str, str] = {}
 
     @property
     def uri(self) -> str:
-        beside = (self._project / "mlflow.db").as_posix()
-        return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{beside}"
+        database = (self._project / "mlflow.db").as_posix()
+        return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{database}"
 
     def failures(self) -> tuple[type[Exception], ...]:
         from alembic.util import CommandError
@@ -68,8 +68,8 @@ class MlflowTracker(Tracker):
         experiment = self._experiment(run.experiment)
         if run.parent is None:
             self._end_killed_runs(experiment)
-        found = self._found(experiment, f"tags.`{KEY}` = '{run.key}'")
-        process = {PROCESS: f"{socket.gethostname()} {_process_id(os.getpid())}"}
+        found = self._search(experiment, f"tags.`{KEY_TAG}` = '{run.key}'")
+        process = {PROCESS_TAG: f"{socket.gethostname()} {_process_id(os.getpid())}"}
         if found:
             self._runs[run.key] = found[0].info.run_id
             self._client.update_run(self._runs[run.key], status="RUNNING")
@@ -77,46 +77,48 @@ class MlflowTracker(Tracker):
         else:
             self._create(run, experiment, process)
         if self._system_metrics and run.parent is None and run.key not in self._monitors:
-            self._monitor(run.key)
+            self._start_monitor(run.key)
 
     def _create(self, run: Run, experiment: str, process: dict[str, str]) -> None:
-        above = {"mlflow.parentRunId": self._runs[run.parent]} if run.parent else {}
-        tags = {KEY: run.key, **process, **above}
-        made = self._client.create_run(experiment, start_time=run.begun, run_name=run.name, tags=tags)
-        self._runs[run.key] = made.info.run_id
+        parent = {"mlflow.parentRunId": self._runs[run.parent]} if run.parent else {}
+        tags = {KEY_TAG: run.key, **process, **parent}
+        created = self._client.create_run(experiment, start_time=run.begun, run_name=run.name, tags=tags)
+        self._runs[run.key] = created.info.run_id
 
-    def _monitor(self, run: str) -> None:
+    def _start_monitor(self, run: str) -> None:
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)  # lines about a store that fails
+        logging.getLogger("mlflow.system_metrics").setLevel(logging.ERROR)  # else it logs each failure of the store
         monitor = SystemMetricsMonitor(self._runs[run], resume_logging=True, tracking_uri=self.uri)
         monitor.start()
         self._monitors[run] = monitor
 
     def where(self, run: Run) -> str:
         uri = self.uri
-        show = (
+        command = (
             f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
             if uri.startswith("sqlite:")
             else without_credentials(uri)
         )
-        return f"mlflow run {self._runs[run.key]} in experiment {run.experiment!r}; view it with: {show}"
+        return f"mlflow run {self._runs[run.key]} in experiment {run.experiment!r}; view it with: {command}"
 
     def params(self, run: str, values: dict[str, Any]) -> None:
         """Parameters are immutable in mlflow: a value that a resumed run changed becomes tag ``resumed.NAME``."""
         from mlflow.entities import Param
 
-        there = self._client.get_run(self._runs[run]).data.params
-        texts = {_key(name): str(value)[:LONGEST_PARAM] for name, value in values.items()}
-        for some in _parts([Param(*one) for one in texts.items() if one[0] not in there], MOST_PARAMS):
-            self._client.log_batch(self._runs[run], params=some)
-        self.tags(run, {f"resumed.{name}": text for name, text in texts.items() if there.get(name, text) != text})
+        logged = self._client.get_run(self._runs[run]).data.params
+        texts = {_valid_name(name): str(value)[:MAX_PARAM_LENGTH] for name, value in values.items()}
+        for batch in _batches([Param(*one) for one in texts.items() if one[0] not in logged], MAX_PARAMS):
+            self._client.log_batch(self._runs[run], params=batch)
+        self.tags(run, {f"resumed.{name}": text for name, text in texts.items() if logged.get(name, text) != text})
 
     def tags(self, run: str, values: dict[str, str]) -> None:
         from mlflow.entities import RunTag
 
-        for some in _parts([RunTag(_key(name), text[:LONGEST_TAG]) for name, text in values.items()], MOST_PARAMS):
-            self._client.log_batch(self._runs[run], tags=some)
+        for batch in _batches(
+            [RunTag(_valid_name(name), text[:MAX_TAG_LENGTH]) for name, text in values.items()], MAX_PARAMS
+        ):
+            self._client.log_batch(self._runs[run], tags=batch)
 
     def metrics(self, run: str, rows: list[Row], at: int) -> None:
         from mlflow.entities import Metric
@@ -126,17 +128,17 @@ class MlflowTracker(Tracker):
             for row in rows
             for name, value in row["values"].items()
         ]
-        for some in _parts(points, MOST_METRICS):
-            self._client.log_batch(self._runs[run], metrics=some)
+        for batch in _batches(points, MAX_METRICS):
+            self._client.log_batch(self._runs[run], metrics=batch)
 
     def _metric_key(self, name: str) -> str:
-        """A valid key; numbered if that of another name is the same, as of the classes "a*b" and "a+b"."""
-        if name not in self._keys:
-            key, number, taken = _key(name), 1, set(self._keys.values())
-            while (text := key if number == 1 else f"{key[:245]}_{number}") in taken:
+        """A valid key, with a number if another name has the same key, as with the classes "a*b" and "a+b"."""
+        if name not in self._metric_keys:
+            key, number, taken = _valid_name(name), 1, set(self._metric_keys.values())
+            while (candidate := key if number == 1 else f"{key[:245]}_{number}") in taken:
                 number += 1
-            self._keys[name] = text
-        return self._keys[name]
+            self._metric_keys[name] = candidate
+        return self._metric_keys[name]
 
     def artifact(self, run: str, path: str, folder: str) -> None:
         if Path(path).is_dir():
@@ -145,7 +147,7 @@ class MlflowTracker(Tracker):
             self._client.log_artifact(self._runs[run], path, folder)
 
     def image(self, run: str, path: str, name: str, step: int, at: int) -> None:
-        """As mlflow's page shows it: a picture with a slider over the steps, for several runs side by side."""
+        """Log an image for mlflow's slider over steps, which shows several runs side by side."""
         from PIL import Image
 
         with Image.open(path) as picture:
@@ -155,7 +157,7 @@ class MlflowTracker(Tracker):
         self._client.update_run(self._runs[run], name=name)
 
     def model(self, run: str, path: str, name: str) -> None:
-        """As an mlflow logged model, which can be registered by name."""
+        """Log an mlflow model, which can be registered by name."""
         stored = self._client.get_run(self._runs[run])
         model = self._client.create_logged_model(stored.info.experiment_id, name, source_run_id=stored.info.run_id)
         self._client.log_model_artifacts(model.model_id, path)
@@ -175,25 +177,25 @@ class MlflowTracker(Tracker):
         from mlflow.store.db import utils
 
         utils.MAX_RETRY_COUNT = 3  # the default of 15 attempts at doubling intervals takes an hour
-        # 50 lines on a new database, a traceback on a locked one, a line per attempt to reach a server
+        # they log 50 lines for a new database, a traceback for a locked one, one line per attempt to reach a server
         for noisy in ("mlflow.store.db.utils", "alembic", "urllib3.connectionpool"):
             logging.getLogger(noisy).setLevel(logging.CRITICAL)
         try:
-            with self._only_one_creates():
+            with self._creation_lock():
                 return MlflowClient(tracking_uri=self.uri)
-        except MlflowException as error:  # a wrong address, not a rejected call: keep the calls
+        except MlflowException as error:  # a wrong address, not a rejected call, so calls are kept
             raise Unavailable(str(error)) from error
 
     @contextmanager
-    def _only_one_creates(self) -> Iterator[None]:
-        """Of several first runs at once, one makes the tables of an SQLite file; mlflow itself has no lock for that."""
+    def _creation_lock(self) -> Iterator[None]:
+        """Let only one of several concurrent first runs create the SQLite tables; mlflow has no lock for that."""
         with ExitStack() as stack:
             if self.uri.startswith(SQLITE):
                 database = Path(self.uri.removeprefix(SQLITE).partition("?")[0])
                 database.parent.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(held(database.with_name(f"{database.name}.lock"), "", wait=True))
                 if not database.exists():
-                    _make_database(database)
+                    _create_database(database)
             yield
 
     def _experiment(self, name: str) -> str:
@@ -209,33 +211,33 @@ class MlflowTracker(Tracker):
 
     def _new_experiment(self, name: str) -> str:
         database = self.uri.removeprefix(SQLITE)
-        local = database != self.uri  # a server chooses the place of artifacts itself
+        local = database != self.uri  # a server chooses the location of artifacts itself
         artifacts = (Path(database).absolute().parent / "mlartifacts").as_uri() if local else None
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # or else mlflow's page opens on language models
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # else mlflow's page opens with language models
         return self._client.create_experiment(name, artifact_location=artifacts, tags=kind)
 
-    def _found(self, experiment: str, query: str) -> list[Stored]:
+    def _search(self, experiment: str, query: str) -> list[Stored]:
         return list(self._client.search_runs([experiment], query, max_results=500))
 
     def _end_killed_runs(self, experiment: str) -> None:
-        """Sets KILLED on this machine's runs whose process is gone, for example after SIGKILL or a power cut."""
-        for one in self._found(experiment, "attributes.status = 'RUNNING'"):
-            host, _, process = one.data.tags.get(PROCESS, "").partition(" ")
+        """Set KILLED on this machine's runs whose process is gone, for example after SIGKILL or a power cut."""
+        for run in self._search(experiment, "attributes.status = 'RUNNING'"):
+            host, _, process = run.data.tags.get(PROCESS_TAG, "").partition(" ")
             pid = process.partition("-")[0]
             if host == socket.gethostname() and pid.isdecimal() and process != _process_id(int(pid)):
-                self._client.set_terminated(one.info.run_id, "KILLED")
+                self._client.set_terminated(run.info.run_id, "KILLED")
 
 
-def _make_database(file: Path) -> None:
-    """Make mlflow's tables in a new SQLite file, whole or not at all.
+def _create_database(file: Path) -> None:
+    """Create mlflow's tables in a new SQLite file, completely or not at all.
 
-    Its 400 statements wait for the disk once and not one by one, which would take seconds, or minutes on a hard disk.
+    The 400 statements wait for the disk once; waiting for each takes seconds, or minutes on a hard disk.
     """
     from mlflow.store.db import utils
     from sqlalchemy import create_engine, event
 
     if not hasattr(utils, "_initialize_tables"):
-        return  # another release of mlflow, which makes the tables itself when it connects
+        return  # another release of mlflow, which creates the tables when it connects
     with replacing(file) as new:
         engine = create_engine(f"{SQLITE}{new.as_posix()}")
         event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous = OFF"))
@@ -246,10 +248,10 @@ def _make_database(file: Path) -> None:
 
 
 def _process_id(pid: int) -> str:
-    """Number and start of a process, because the system reuses numbers; no clock that may be set has a part in it."""
+    """Process id and start time, because the system reuses ids; independent of clocks that may be changed."""
     import psutil
 
-    with suppress(OSError):  # Linux: start in ticks after boot; the name before it may hold spaces
+    with suppress(OSError):  # Linux: start in ticks since boot; the process name may contain spaces
         return f"{pid}-{Path(f'/proc/{pid}/stat').read_text(errors='replace').rpartition(')')[2].split()[19]}"
     try:
         return f"{pid}-{int(psutil.Process(pid).create_time())}"
@@ -266,14 +268,14 @@ def set_defaults() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
-def _parts(values: list[T], most: int) -> list[list[T]]:
-    return [values[start : start + most] for start in range(0, len(values), most)]
+def _batches(values: list[T], size: int) -> list[list[T]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]
 
 
-def _key(name: str) -> str:
-    """A valid mlflow name: letters, digits, ``_-./`` and space, at most 250 characters, and a path without dots alone.
+def _valid_name(name: str) -> str:
+    """A valid mlflow name: at most 250 letters, digits, ``_-./`` and spaces; no part of the path is only dots.
 
-    mlflow refuses a whole batch of values for one name, such as that of a class called "../up".
+    mlflow rejects a whole batch of values because of one invalid name, such as that of a class called "../up".
     """
     parts = re.sub(r"[^\w\-./ ]", "_", name)[:250].split("/")
     return "/".join(part if part.strip(".") else "_" * max(1, len(part)) for part in parts)

@@ -1,4 +1,4 @@
-"""Turns tables of epochs into metric curves, and sends one run and its nested runs to all stores."""
+"""Turn tables of epochs into metric curves, and send a run and its nested runs to all stores."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Curve:
 
 
 def history_curves(history: pd.DataFrame) -> Iterator[Curve]:
-    """One curve, or with cross-validation one per fold; all folds but the last have ended."""
+    """One curve, or one per fold with cross-validation; all folds except the last have ended."""
     if (history["fold"] < 0).all() if "fold" in history else True:
         yield Curve(_metric_rows(history))
         return
@@ -52,16 +52,16 @@ def history_curves(history: pd.DataFrame) -> Iterator[Curve]:
 def trial_curves(trials: pd.DataFrame) -> Iterator[Curve]:
     """One curve per trial, named after its number and step. Columns with a dot in their name are its settings."""
     for trial, rows in trials.groupby("trial", sort=False):
-        about: dict[Any, Any] = rows.iloc[-1].dropna().to_dict()
-        step, state = about.get("step"), about.get("state")
-        if state is None and about.get("diverged"):
+        last: dict[Any, Any] = rows.iloc[-1].dropna().to_dict()
+        step, state = last.get("step"), last.get("state")
+        if state is None and last.get("diverged"):
             state = "diverged"
         settings = [str(name) for name in trials if "." in str(name)]
         names = (*TRIAL_COLUMNS, *settings)
         yield Curve(
             _metric_rows(rows.drop(columns=settings)),
             f"trial {trial}" + (f", {step}" if step else ""),
-            {name if name in TRIAL_COLUMNS else f"training.{name}": about[name] for name in names if name in about},
+            {name if name in TRIAL_COLUMNS else f"training.{name}": last[name] for name in names if name in last},
             {"state": str(state)} if state else {},
             STATUSES.get(str(state)),
         )
@@ -80,7 +80,7 @@ def _metric_rows(table: pd.DataFrame) -> list[Row]:
 
 
 class RunRecorder:
-    """Logs a run to every outbox; rows that were logged before are not sent again.
+    """Log a run to every outbox; rows that are already logged are not sent again.
 
     Args:
         logged: number of rows per curve that the run logged before it was resumed; updated in place.
@@ -98,10 +98,10 @@ class RunRecorder:
         """One line per store: the command that shows the run, or the journal that holds it."""
         return "\n".join(outbox.where(self.run) for outbox in self._outboxes)
 
-    def log(self, call: str, **arguments: Any) -> None:
+    def log(self, method: str, **arguments: Any) -> None:
         """Call a method of ``Tracker`` for this run with JSON values; skipped if ``values`` is empty."""
         if arguments.get("values", True):
-            self._send(call, run=self.run.key, **arguments)
+            self._send(method, run=self.run.key, **arguments)
 
     def scores(self, values: dict[str, float]) -> None:
         self._metrics(self.run.key, [{"step": 0, "values": values}])
@@ -121,7 +121,7 @@ class RunRecorder:
         self._send("image", run=self.run.key, path=path, name=name, step=step, at=now())
 
     def rename(self, name: str) -> None:
-        """Change the run's name in every store, if it is another one."""
+        """Change the run's name in every store, if it differs."""
         if name != self.run.name:
             self.run = replace(self.run, name=name)
             self._send("rename", run=self.run.key, name=name)
@@ -151,9 +151,9 @@ class RunRecorder:
     def _metrics(self, key: str, rows: list[Any]) -> None:
         self._send("metrics", run=key, rows=rows, at=now())
 
-    def _send(self, do: str, **arguments: Any) -> None:
+    def _send(self, method: str, **arguments: Any) -> None:
         for outbox in self._outboxes:
-            outbox.send(do, **arguments)
+            outbox.send(method, **arguments)
 
 
 def now() -> int:

@@ -1,4 +1,4 @@
-"""Links an interrupted training to its tracked run, by a small file beside the checkpoint."""
+"""Link an interrupted training to its tracked run, through a small file beside the checkpoint."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ MAY_CHANGE = ("compute", "resume", "use_search_result")
 
 @dataclass
 class TrackedTraining:
-    """What a resumed training must know to log to the same run.
+    """What a resumed training needs in order to log to the same run.
 
     Attributes:
         key: the run's key.
@@ -46,7 +46,7 @@ def state_file(catalog: DataCatalog) -> Path | None:
 
 
 def is_complete(last: dict[str, Any]) -> bool:
-    """Whether a last checkpoint ends its training: all folds are trained to their last epoch.
+    """Whether a last checkpoint completes its training: all folds are trained to their last epoch.
 
     Kedro's ``after_node_run`` does not help here: for a generator node it is called before the first epoch.
     """
@@ -71,7 +71,7 @@ def unfinished_training(pipeline: Pipeline, catalog: DataCatalog, values: dict[s
     if not catalog["resume_from"].exists() or (isinstance(training, dict) and not training.get("resume", True)):
         return None
     try:
-        found = TrackedTraining(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # damaged or of another version: start a new run
+        training_run = TrackedTraining(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):  # damaged or from another version: start a new run
         return None
-    return None if found.finished or found.settings != settings_hash(values) else found
+    return None if training_run.finished or training_run.settings != settings_hash(values) else training_run

@@ -1,38 +1,41 @@
-"""The settings that a run used, by their key in YAML, and where each came from that is not from conf/."""
+"""The settings that a run used, by their key in YAML, and the source of those that are not from conf/."""
 
 from collections.abc import Iterable
 from typing import Any
 
 from seg_pipeline.segmentation.settings.training_config import FROM_SEARCH, GROUPS, flat
 
-CHOSEN_LATER = ("training.sampling.batch_size", "training.input.statistics", "training.loss.class_weights")
-"""What training replaces once it has seen data and device; see ``training/auto_settings.py``."""
-ELSEWHERE = "training.input.reading"
-"""A copy of `dataset.reading`."""
+CHOSEN_BY_TRAINING = ("training.sampling.batch_size", "training.input.statistics", "training.loss.class_weights")
+"""Settings that training replaces once it knows data and device; see ``training/auto_settings.py``."""
+DUPLICATE = "training.input.reading"
+"""Copy of `dataset.reading`, not logged again."""
 
 
 class UsedSettings:
     """The parameters of a run, with the training settings that it really used once they are known.
 
-    Stores such as mlflow keep the first value of a parameter, so a value is given out only when it is certain.
+    Stores such as mlflow keep the first value of a parameter, so a value is returned only once it is final.
 
     Args:
-        given: flat values of the parameters.
-        typed: dotted names of the settings given by ``--params``.
-        awaits_config: whether the run will make or load the config of a training.
+        configured: flat values of the parameters.
+        from_command_line: dotted names of the settings in ``--params``.
+        awaits_config: whether the run will make or load a training config.
     """
 
-    def __init__(self, given: dict[str, Any], typed: Iterable[str] = (), *, awaits_config: bool) -> None:
-        self._given, self._typed, self._certain = given, list(typed), not awaits_config
+    def __init__(
+        self, configured: dict[str, Any], from_command_line: Iterable[str] = (), *, awaits_config: bool
+    ) -> None:
+        self._configured, self._from_command_line = configured, list(from_command_line)
+        self._final = not awaits_config
         self._config: dict[str, Any] = {}
-        self._told: set[str] = set()
+        self._returned: set[str] = set()
 
     def update(self, config: dict[str, Any], *, final: bool) -> bool:
-        """Take the dict of a ``TrainingConfig``; ``final``: with what training chose. False: that is known already."""
-        if self._certain:
+        """Set the dict of a ``TrainingConfig``; ``final``: training has made its choices. False if already final."""
+        if self._final:
             return False
         self._config = {FROM_SEARCH: self._config.get(FROM_SEARCH, {}), **config}
-        self._certain = final
+        self._final = final
         return True
 
     @property
@@ -40,37 +43,37 @@ class UsedSettings:
         return self.values().get("training.model.encoder")
 
     def values(self) -> dict[str, Any]:
-        """All settings: those used, where they are known, else those given."""
-        return self._given | self._used()
+        """All settings: as used if that is known, else as configured."""
+        return self._configured | self._used()
 
     def new(self, *, at_end: bool = False) -> dict[str, Any]:
-        """The certain settings that an earlier call did not return; at the end of a run all others, too."""
-        doubtful = CHOSEN_LATER if self._config else tuple(f"training.{group}." for group in GROUPS)
-        certain = self._certain or at_end
-        found = {name: one for name, one in self.values().items() if certain or not name.startswith(doubtful)}
-        new = {name: one for name, one in found.items() if name not in self._told}
-        self._told |= set(new)
+        """The final settings that no earlier call returned; at the end of a run, all the others too."""
+        not_final = CHOSEN_BY_TRAINING if self._config else tuple(f"training.{group}." for group in GROUPS)
+        all_final = self._final or at_end
+        final = {name: value for name, value in self.values().items() if all_final or not name.startswith(not_final)}
+        new = {name: value for name, value in final.items() if name not in self._returned}
+        self._returned |= set(new)
         return new
 
     def sources(self) -> dict[str, str]:
         """Tags ``source.<setting>``: from the command line, a search, or chosen by the training."""
         used = self._used()
-        if used and "training.model.encoder" not in self._given:
+        if used and "training.model.encoder" not in self._configured:
             return {"source.training": "checkpoint"}
-        found = {name: "command line" for name in self._typed if name in self._given}
-        searched = {f"training.{name}" for name in self._config.get(FROM_SEARCH, {}).get("values", {})}
+        sources = {name: "command line" for name in self._from_command_line if name in self._configured}
+        from_search = {f"training.{name}" for name in self._config.get(FROM_SEARCH, {}).get("values", {})}
         for name, value in used.items():
-            if name in searched or (name in CHOSEN_LATER and value != self._given.get(name)):
-                by = "search" if name in searched else "chosen by the training"
-                found[name] = f"{by} (parameters: {self._given.get(name)})"
-        return {f"source.{name}": text for name, text in found.items()}
+            if name in from_search or (name in CHOSEN_BY_TRAINING and value != self._configured.get(name)):
+                source = "search" if name in from_search else "chosen by the training"
+                sources[name] = f"{source} (parameters: {self._configured.get(name)})"
+        return {f"source.{name}": text for name, text in sources.items()}
 
     def _used(self) -> dict[str, Any]:
         groups = (*GROUPS, "files") if self._config.get("files") else GROUPS
         values = flat({"training": {group: self._config[group] for group in groups if group in self._config}})
-        return {name: one for name, one in values.items() if self._config and not name.startswith(ELSEWHERE)}
+        return {name: value for name, value in values.items() if self._config and not name.startswith(DUPLICATE)}
 
 
-def name_of(env: str | None, pipelines: Iterable[str], encoder: str | None, begun: str) -> str:
-    """Name of a run: environment, pipelines unless they are the default ones, encoder, time."""
-    return " ".join(filter(None, (env or "base", "+".join(pipelines), encoder, begun)))
+def run_name(env: str | None, pipelines: Iterable[str], encoder: str | None, start: str) -> str:
+    """Name of a run: environment, pipelines unless default, encoder, start time."""
+    return " ".join(filter(None, (env or "base", "+".join(pipelines), encoder, start)))

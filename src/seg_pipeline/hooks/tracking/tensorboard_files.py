@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = (".png", ".jpg")
 
 
 class TensorboardTracker(Tracker):
-    """Nested runs are folders in their parent's folder. Files are not copied; a text lists their paths."""
+    """Nested runs are subfolders of their parent. Files are not copied; a text entry lists their paths."""
 
     title = "tensorboard"
 
@@ -28,10 +28,10 @@ class TensorboardTracker(Tracker):
         """A resumed run finds its folder by the key in its name, so that TensorBoard draws one curve."""
         if run.key in self._writers:
             return
-        above = self._folders[run.parent] if run.parent else self._root / run.experiment
-        own = re.sub(r"[^\w.+-]", "_", run.name)
-        there = [] if run.parent else sorted(above.glob(f"*-{run.key[:8]}"))  # its name may have changed
-        folder = there[0] if there else above / (run.name if run.parent else f"{own}-{run.key[:8]}")
+        parent = self._folders[run.parent] if run.parent else self._root / run.experiment
+        name = re.sub(r"[^\w.+-]", "_", run.name)
+        existing = [] if run.parent else sorted(parent.glob(f"*-{run.key[:8]}"))  # its name may have changed
+        folder = existing[0] if existing else parent / (run.name if run.parent else f"{name}-{run.key[:8]}")
         self._folders[run.key], self._writers[run.key] = folder, _writer(folder)
 
     def where(self, run: Run) -> str:

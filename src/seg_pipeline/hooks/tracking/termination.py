@@ -1,4 +1,4 @@
-"""Marks a run as killed on Ctrl-C and SIGTERM, which end a process without a Kedro hook."""
+"""Mark a run as killed on Ctrl-C and SIGTERM, for which Kedro calls no hook."""
 
 import atexit
 import os
@@ -9,7 +9,7 @@ from types import FrameType
 
 from seg_pipeline.hooks.tracking.tracker import Status
 
-GRACE = 15.0
+MAX_REPORT_SECONDS = 15.0
 """Seconds to report the end to the stores before the process ends anyway."""
 
 
@@ -17,7 +17,7 @@ class TerminationHandler:
     """Calls ``finish("KILLED")`` if the process ends between ``start`` and ``stop``.
 
     After a SIGTERM the process still ends by that signal (status 143 in a shell). An existing SIGTERM handler is left
-    in place. The handler does not raise an exception, because one that passes through torch.save aborts the process.
+    in place. The handler raises no exception, because one that passes through torch.save aborts the process.
     """
 
     def __init__(self, finish: Callable[[Status], None]) -> None:
@@ -42,6 +42,6 @@ class TerminationHandler:
             # In another thread, because this one may be inside a call to a store, which is not reentrant.
             report = threading.Thread(target=self._finish, args=("KILLED",), daemon=True)
             report.start()
-            report.join(GRACE)
+            report.join(MAX_REPORT_SECONDS)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)

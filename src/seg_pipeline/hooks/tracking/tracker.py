@@ -1,4 +1,4 @@
-"""Interface of a tracking store. All arguments are JSON values, so that a call can wait in a journal."""
+"""Interface of a tracking store. All arguments are JSON values, so that a journal can hold a call."""
 
 import re
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class Run:
     """A run, or a nested run: a trial of a search, a fold of cross-validation.
 
     Attributes:
-        key: our own id, the same in every store and after a training resumes.
+        key: our own id, the same in every store and in a resumed training.
         begun: start time in milliseconds since 1970.
         parent: key of the run that a nested run belongs to.
     """
@@ -44,7 +44,7 @@ class Tracker(Protocol):
         return OSError, Unavailable
 
     def refuses(self, error: Exception) -> bool:  # noqa: ARG002
-        """Whether trying again is pointless, because the store works and rejected the call."""
+        """Whether the store rejected the call, so that a retry is pointless."""
         return False
 
     def start(self, run: Run) -> None:
@@ -55,7 +55,7 @@ class Tracker(Protocol):
         return False
 
     def where(self, run: Run) -> str:
-        """The run and the command or address that shows it, as one line."""
+        """One line with the run and the command or address that shows it."""
 
     def params(self, run: str, values: dict[str, Any]) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Kedro hooks that log parameters, curves, scores, figures, reports and models of a run."""
+"""Kedro hooks that log the parameters, curves, scores, figures, reports and models of a run."""
 
 import functools
 import json
@@ -28,7 +28,7 @@ from seg_pipeline.hooks.tracking.resume import (
     state_file,
     unfinished_training,
 )
-from seg_pipeline.hooks.tracking.settings_used import UsedSettings, name_of
+from seg_pipeline.hooks.tracking.settings_used import UsedSettings, run_name
 from seg_pipeline.hooks.tracking.termination import TerminationHandler
 from seg_pipeline.hooks.tracking.tracker import Run, Status, Tracker
 from seg_pipeline.segmentation.settings.training_config import flat
@@ -38,26 +38,26 @@ log = logging.getLogger(__name__)
 
 MANIFESTS = ("manifest", "train_val_images")
 CHECKPOINTS = ("checkpoint", "trained_checkpoint")
-PER_EPOCH = ("validation_sheet",)
+EPOCH_FIGURES = ("validation_sheet",)
 """Figures to compare over epochs and runs."""
 FOLDERS = {".html": "pages", ".md": "pages", ".json": "results"}
 """Artifact folder per file suffix; figures have their own."""
 FIGURE_SUFFIXES = (".png", ".gif", ".mp4")
 
 
-def costs_no_run(hook: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a hook: an error of the system, such as a full disk, becomes one warning."""
+def warns_on_os_error(hook: Callable[..., None]) -> Callable[..., None]:
+    """Turn an OSError of a hook, such as a full disk, into one warning, so that the run continues."""
 
     @functools.wraps(hook)
-    def guarded(self: Any, *arguments: Any, **named: Any) -> None:
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
         try:
-            hook(self, *arguments, **named)
+            hook(self, *args, **kwargs)
         except OSError as error:
             level = logging.DEBUG if self._has_warned else logging.WARNING
             log.log(level, "tracking: %s. The run continues, but it is not tracked completely", error)
             self._has_warned = True
 
-    return guarded
+    return wrapper
 
 
 class TrackingHooks:
@@ -72,45 +72,45 @@ class TrackingHooks:
         self._termination = TerminationHandler(self._finish)
 
     @hook_impl(trylast=True)  # after the hooks that may stop the run
-    @costs_no_run
+    @warns_on_os_error
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         settings = _plain(value_of("params:tracking", catalog) or {})
         if not settings.get("enabled", True):
             return
-        keeps_models = set(settings.get("to", ["mlflow"])) != {"tensorboard"}
-        self._catalog, self._log_model = catalog, settings.get("log_model", True) and keeps_models
+        stores_models = set(settings.get("to", ["mlflow"])) != {"tensorboard"}
+        self._catalog, self._log_model = catalog, settings.get("log_model", True) and stores_models
         self._logged: dict[str, Any] = {}
         self._max_metrics = settings.get("max_metrics", 40)
         self._scratch = ScratchFolder()
         values = run_values(pipeline.inputs(), catalog)
         awaits_config = bool({"training_config", *CHECKPOINTS} & pipeline.datasets())
-        typed = flat(run_params.get("runtime_params") or {})
-        self._settings = UsedSettings(flat(values), typed, awaits_config=awaits_config)
-        self._about = (run_params.get("env"), pipelines_of(run_params))
+        from_command_line = flat(run_params.get("runtime_params") or {})
+        self._settings = UsedSettings(flat(values), from_command_line, awaits_config=awaits_config)
+        self._env_and_pipelines = (run_params.get("env"), pipelines_of(run_params))
         recorder = self._start(settings, run_params, pipeline, values)
         self._describe_run(recorder, run_params)
         self._log_settings(recorder)
 
     @hook_impl
-    @costs_no_run
+    @warns_on_os_error
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:
         if dataset_name in MANIFESTS:
             self._track_data(dataset_name, data)
         elif dataset_name in CHECKPOINTS and data and self._recorder is not None:
-            self._learn_settings(self._recorder, data["models"][0]["config"], final=True)
+            self._update_settings(self._recorder, data["models"][0]["config"], final=True)
 
     @hook_impl
-    @costs_no_run
+    @warns_on_os_error
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
         recorder = self._recorder
         if recorder is None:
             return
         if dataset_name == "training_config":
-            self._learn_settings(recorder, data, final=False)
+            self._update_settings(recorder, data, final=False)
             self._track_file(recorder, dataset_name, data)
         elif dataset_name == "last_checkpoint":
             self._training.finished = is_complete(data)
-            self._learn_settings(recorder, data["current"]["config"], final=True)
+            self._update_settings(recorder, data["current"]["config"], final=True)
         elif dataset_name == "training_history":  # saved last of the three outputs of an epoch
             recorder.curves(history_curves(data))
             self._epoch = int(data["epoch"].iloc[-1]) if len(data) else 0
@@ -127,12 +127,12 @@ class TrackingHooks:
             self._track_file(recorder, dataset_name, data)
 
     @hook_impl
-    @costs_no_run
+    @warns_on_os_error
     def after_pipeline_run(self) -> None:
         self._finish("FINISHED")
 
     @hook_impl
-    @costs_no_run
+    @warns_on_os_error
     def on_pipeline_error(self, error: Exception) -> None:
         stopped = type(error).__name__ == "SignalException"  # torch's multi-process launcher received SIGTERM
         self._finish("KILLED" if stopped else "FAILED")
@@ -141,11 +141,11 @@ class TrackingHooks:
         self, settings: dict[str, Any], run_params: dict[str, Any], pipeline: Pipeline, values: dict[str, Any]
     ) -> RunRecorder:
         project = Path(run_params["project_path"])
-        found = unfinished_training(pipeline, self._catalog, values)
-        self._training = found or TrackedTraining(uuid.uuid4().hex, settings_hash(values))
+        interrupted = unfinished_training(pipeline, self._catalog, values)
+        self._training = interrupted or TrackedTraining(uuid.uuid4().hex, settings_hash(values))
         self._training.begun = self._training.begun or now()
-        if found:
-            log.info("tracking: resumes the run of the interrupted training")
+        if interrupted:
+            log.info("tracking: resuming the run of the interrupted training")
         run = Run(self._training.key, self._name(), settings.get("experiment", "seg_pipeline"), self._training.begun)
         system = settings.get("system_metrics", False)
         outboxes = [
@@ -160,22 +160,22 @@ class TrackingHooks:
         return self._recorder
 
     def _name(self) -> str:
-        begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._training.begun / 1000))
-        return name_of(*self._about, self._settings.encoder, begun)
+        start = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._training.begun / 1000))
+        return run_name(*self._env_and_pipelines, self._settings.encoder, start)
 
-    def _learn_settings(self, recorder: RunRecorder, config: dict[str, Any], *, final: bool) -> None:
+    def _update_settings(self, recorder: RunRecorder, config: dict[str, Any], *, final: bool) -> None:
         if self._settings.update(config, final=final):
             recorder.rename(self._name())
             self._log_settings(recorder)
 
     def _log_settings(self, recorder: RunRecorder, *, at_end: bool = False) -> None:
-        """Log the settings that have become certain since the last call, and rewrite the file of all of them."""
+        """Log the settings that have become final since the last call, and rewrite the file of all settings."""
         new = self._settings.new(at_end=at_end)
         if not new:
             return
         recorder.log("params", values=new)
         recorder.log("tags", values=self._settings.sources())
-        file = Path(self._scratch.name) / "parameters.json"  # stores cut long values
+        file = Path(self._scratch.name) / "parameters.json"  # stores truncate long values
         file.write_text(json.dumps(self._settings.values(), indent=1, default=str), encoding="utf-8")
         recorder.log("artifact", path=str(file), folder="results")
 
@@ -251,7 +251,7 @@ class TrackingHooks:
             figure.savefig(file)
         if file is None or not file.is_file():
             return
-        if name.rpartition(".")[2] in PER_EPOCH:
+        if name.rpartition(".")[2] in EPOCH_FIGURES:
             recorder.image(str(file), name.rpartition(".")[2], self._epoch)
         else:
             recorder.log("figure", path=str(file))
@@ -264,15 +264,15 @@ class TrackingHooks:
         try:
             self._log_settings(recorder, at_end=True)
         finally:
-            left = recorder.finish(status)
+            journals = recorder.finish(status)
             self.where = recorder.where()
             self._scratch.cleanup()
-            for file in left:
-                log.warning("tracking: what could not be logged is kept in %s; the next run sends it", file)
+            for file in journals:
+                log.warning("tracking: calls that failed are kept in %s; the next run sends them", file)
 
 
 def run_values(inputs: set[str], catalog: DataCatalog) -> dict[str, Any]:
-    """Values of the parameters that a pipeline reads, by their key in YAML."""
+    """Values of the parameters that a pipeline reads, by YAML key."""
     names = sorted(name for name in inputs if name.startswith("params:"))
     return {name.removeprefix("params:"): _plain(value_of(name, catalog)) for name in names}
 
@@ -285,13 +285,13 @@ def _plain(value: Any) -> Any:
 
 
 def _is_figure(data: object) -> bool:
-    """Whether it is a Matplotlib or Plotly figure, without importing them: whoever made a figure has done so."""
+    """Whether it is a Matplotlib or Plotly figure; imports neither, as a figure means that it is already imported."""
     modules = [sys.modules.get(name) for name in ("matplotlib.figure", "plotly.graph_objs")]
     return any(isinstance(data, module.Figure) for module in modules if module is not None)
 
 
 def make_tracker(name: str, project: Path, *, system_metrics: bool = False) -> Tracker:
-    """The store of that name; its package is imported on the first call. TensorBoard has no system metrics."""
+    """The store of that name; its package is imported on first use. TensorBoard has no system metrics."""
     if name == "wandb":
         from seg_pipeline.hooks.tracking.wandb_store import WandbTracker
 

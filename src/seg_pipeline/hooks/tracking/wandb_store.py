@@ -15,14 +15,14 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".gif")
 
 
 class WandbTracker(Tracker):
-    """The experiment is a wandb project; a run and its nested runs form a group."""
+    """An experiment is a wandb project; a run and its nested runs form a group."""
 
     title = "wandb"
 
     def __init__(self, project: Path, *, system_metrics: bool = False) -> None:
         self._folder, self._system_metrics = project, system_metrics
         self._runs: dict[str, wandb.Run] = {}
-        self._places: dict[str, str] = {}
+        self._locations: dict[str, str] = {}
 
     def failures(self) -> tuple[type[Exception], ...]:
         try:
@@ -53,12 +53,14 @@ class WandbTracker(Tracker):
         )
         stored = self._runs[run.key]
         folder = Path(stored.dir).parent
-        self._places[run.key] = f"in {folder}; upload with: wandb sync {folder}" if stored.offline else str(stored.url)
+        self._locations[run.key] = (
+            f"in {folder}; upload with: wandb sync {folder}" if stored.offline else str(stored.url)
+        )
         # W&B's own step must increase; epochs start again in each fold.
         stored.define_metric("*", step_metric="epoch")
 
     def where(self, run: Run) -> str:
-        return f"wandb run {run.key} {self._places[run.key]}"
+        return f"wandb run {run.key} {self._locations[run.key]}"
 
     def params(self, run: str, values: dict[str, Any]) -> None:
         self._runs[run].config.update(values, allow_val_change=True)

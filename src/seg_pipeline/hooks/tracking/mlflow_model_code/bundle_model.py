@@ -38,8 +38,8 @@ class BundleModel(PythonModel):
         masks = self.predictor.masks(self.predictor.probabilities(image))
         for name, mask in zip(self.predictor.bundle.classes, masks, strict=True):
             height, width = mask.shape
-            about = {"image": number, "class": str(name), "height": height, "width": width}
-            yield {**about, "area": int(mask.sum()), "rle": encode_rle(mask, order="C")}
+            row = {"image": number, "class": str(name), "height": height, "width": width}
+            yield {**row, "area": int(mask.sum()), "rle": encode_rle(mask, order="C")}
 
 
 set_model(BundleModel())

@@ -12,7 +12,7 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 
 class CheckpointModel(PythonModel):
-    """The mean probability of the ensemble; takes stored pixel values at any batch and image size."""
+    """Mean probability of the ensemble, from stored pixel values at any batch and image size."""
 
     def load_context(self, context: PythonModelContext) -> None:
         import torch
@@ -39,9 +39,9 @@ class CheckpointModel(PythonModel):
 
         images = torch.from_numpy(np.ascontiguousarray(model_input, dtype=np.uint8))
         with torch.inference_mode():
-            votes = [model(images) for model in self.models]
-            shares = [vote.sigmoid() if self.task == "multilabel" else vote.softmax(1) for vote in votes]
-            return torch.stack(shares).mean(0).numpy()
+            logits = [model(images) for model in self.models]
+            probabilities = [one.sigmoid() if self.task == "multilabel" else one.softmax(1) for one in logits]
+            return torch.stack(probabilities).mean(0).numpy()
 
 
 set_model(CheckpointModel())
