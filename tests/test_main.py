@@ -59,13 +59,13 @@ def test_the_help_lists_every_command_with_an_example(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("xyz", "there are run, new-data, join, predict, serve"),
+        ("xyz", "available: run, new-data, join, predict, serve."),
         ("predcit", "did you mean `seg-pipeline predict`?"),
         ("newdata", "new-data"),
     ],
 )
 def test_an_unknown_command_names_the_nearest(monkeypatch, name, hint):
     monkeypatch.setattr(sys, "argv", ["seg-pipeline", name])
-    with pytest.raises(SystemExit, match=re.escape(f"there is no command {name!r}; ")) as ended:
+    with pytest.raises(SystemExit, match=re.escape(f"no command {name!r}; ")) as ended:
         entry.main()
     assert hint in str(ended.value)

@@ -10,24 +10,24 @@ from typing import Any, NamedTuple
 class Command(NamedTuple):
     module: str
     """Its ``main(argv)`` returns the exit code; "" for `kedro run`."""
-    about: str
+    description: str
     example: str
 
 
 COMMANDS = {
     "run": Command(
         "",
-        "run the pipelines, as `kedro run` does: from the data to a trained, scored model and its report",
+        "run the pipelines like `kedro run`: from data to a trained, evaluated model and its report",
         "seg-pipeline run --env cells --pipelines training,evaluation --params training.fit.epochs=40",
     ),
     "new-data": Command(
         "seg_pipeline.new_data.command",
-        "look at a folder of images and masks, write its environment conf/NAME/ and try it",
+        "inspect a folder of images and masks, write its environment conf/NAME/ and test it",
         "seg-pipeline new-data path/to/folder cells",
     ),
     "join": Command(
         "seg_pipeline.commands.join",
-        "train along, on another machine, in a `kedro run` with `training.compute.nodes`",
+        "help train, from another machine, in a `kedro run` with `training.compute.nodes`",
         "seg-pipeline join /shared/jobs",
     ),
     "predict": Command(
@@ -44,42 +44,44 @@ COMMANDS = {
 
 
 def main(*args: Any, **kwargs: Any) -> Any:
-    """Run a command of ``COMMANDS``, or else `kedro run` with the given options; exits with its status."""
-    given = list(args[0]) if args else sys.argv[1:]
-    name = given[0] if given else ""
+    """Run a command of ``COMMANDS``, or else `kedro run` with these options; exits with its status."""
+    argv = list(args[0]) if args else sys.argv[1:]
+    name = argv[0] if argv else ""
     if name in ("--help", "-h"):
         print(help_text())
         return None
     if name in COMMANDS and COMMANDS[name].module:
-        sys.exit(importlib.import_module(COMMANDS[name].module).main(given[1:]))
+        sys.exit(importlib.import_module(COMMANDS[name].module).main(argv[1:]))
     if name and name not in COMMANDS and not name.startswith("-"):
-        near = get_close_matches(name, COMMANDS, 1, 0.4)
-        hint = f"did you mean `seg-pipeline {near[0]}`?" if near else f"there are {', '.join(COMMANDS)}"
-        sys.exit(f"seg-pipeline: there is no command {name!r}; {hint} `seg-pipeline --help` lists them")
-    return _kedro_run(given[1:] if name == "run" else given, **kwargs)
+        similar = get_close_matches(name, COMMANDS, 1, 0.4)
+        hint = f"did you mean `seg-pipeline {similar[0]}`?" if similar else f"available: {', '.join(COMMANDS)}."
+        sys.exit(f"seg-pipeline: no command {name!r}; {hint} `seg-pipeline --help` describes them")
+    return _kedro_run(argv[1:] if name == "run" else argv, **kwargs)
 
 
 def help_text() -> str:
     """All commands, each with an example."""
-    lines = [f"  {name:<9} {one.about}\n            {one.example}\n" for name, one in COMMANDS.items()]
+    lines = [
+        f"  {name:<9} {command.description}\n            {command.example}\n" for name, command in COMMANDS.items()
+    ]
     return "\n".join(
         [
             "Usage: seg-pipeline COMMAND [OPTIONS]\n",
             *lines,
-            "`seg-pipeline COMMAND --help` lists the options of a command. Without a command, it is `run`.",
+            "`seg-pipeline COMMAND --help` lists the options of a command. The default command is `run`.",
         ]
     )
 
 
-def _kedro_run(given: list[str], **kwargs: Any) -> Any:
+def _kedro_run(argv: list[str], **kwargs: Any) -> Any:
     """`kedro run` of the installed package; outside a checkout it needs `--conf-source PATH`."""
     from kedro.framework.project import configure_project
 
     from seg_pipeline.cli import run_command
 
     configure_project(Path(__file__).parent.name)
-    kwargs["standalone_mode"] = not hasattr(sys, "ps1")  # a notebook or shell must survive the end of a run
-    return run_command()(given, prog_name="seg-pipeline run", **kwargs)
+    kwargs["standalone_mode"] = not hasattr(sys, "ps1")  # the end of a run must not end a notebook or shell
+    return run_command()(argv, prog_name="seg-pipeline run", **kwargs)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Finds the project's pipelines; `kedro registry list` shows them."""
+"""Find the project's pipelines; `kedro registry list` shows them."""
 
 from kedro.framework.project import find_pipelines
 from kedro.pipeline import Node, Pipeline
 
 ORDER = ("combine", "data_processing", "eda", "hparam_search", "training", "evaluation", "export", "reporting")
-"""Order in which a run takes its pipelines, as far as their inputs allow; all others come last."""
+"""Order in which pipelines run, as far as their inputs allow; all others come last."""
 ON_REQUEST = ("agreement", "annotate", "combine", "export", "export_nnunet", "inference", "select")
 """Pipelines that are not part of the default run."""
 # fmt: off
@@ -16,7 +16,7 @@ SHARED = {
     "test_scores", "threshold_curve", "train_val_images", "training_config", "training_curves", "training_history",
 }
 # fmt: on
-"""Outputs that other pipelines or users read. All others are in the namespace of their pipeline."""
+"""Outputs that other pipelines or users read. All others belong to the namespace of their pipeline."""
 WORKING_FILES = {
     "annotation_folder",
     "inference_folder",
@@ -34,26 +34,28 @@ def register_pipelines() -> dict[str, Pipeline]:
 
     Each pipeline is a namespace: its nodes are called ``eda.plot_samples``, and so are the data sets that only it uses
     (``eda.memory_chart`` in the catalog). Kedro-Viz draws a namespace as one box that hides them, so that the first
-    view shows the pipelines and what passes between them; deployers can make it one task. ``SHARED`` is written out
-    because `kedro run --pipeline eda` imports no other pipeline whose inputs could be asked.
+    view shows the pipelines and the data between them; deployers can make it one task. ``SHARED`` is a fixed list,
+    because `kedro run --pipeline eda` imports no other pipeline whose inputs could be read.
     """
-    found = find_pipelines(raise_errors=True)
-    pipelines = {name: _in_namespace(pipeline, name) for name, pipeline in found.items() if name != "__default__"}
-    pipelines["__default__"] = Pipeline([one for name, one in pipelines.items() if name not in ON_REQUEST])
+    packages = find_pipelines(raise_errors=True)
+    pipelines = {name: _in_namespace(pipeline, name) for name, pipeline in packages.items() if name != "__default__"}
+    pipelines["__default__"] = Pipeline([pipeline for name, pipeline in pipelines.items() if name not in ON_REQUEST])
     return pipelines
 
 
 def in_natural_order(pipeline: Pipeline) -> list[Node]:
-    """The nodes in an order that their inputs allow, each pipeline's together; Kedro's own interleaves them."""
-    left = {node: set(parents) for node, parents in pipeline.node_dependencies.items()}
+    """The nodes in an order that their inputs allow, grouped by pipeline; Kedro's own order interleaves them."""
+    remaining = {node: set(parents) for node, parents in pipeline.node_dependencies.items()}
     rank = {name: number for number, name in enumerate(ORDER)}
-    places = {node: (rank.get(namespace_of(node), len(ORDER)), at) for at, node in enumerate(pipeline.nodes)}
+    priorities = {
+        node: (rank.get(namespace_of(node), len(ORDER)), position) for position, node in enumerate(pipeline.nodes)
+    }
     nodes: list[Node] = []
-    while left:
-        node = min((one for one, parents in left.items() if not parents), key=places.__getitem__)
+    while remaining:
+        node = min((node for node, parents in remaining.items() if not parents), key=priorities.__getitem__)
         nodes.append(node)
-        del left[node]
-        for parents in left.values():
+        del remaining[node]
+        for parents in remaining.values():
             parents.discard(node)
     return nodes
 
@@ -64,7 +66,7 @@ def namespace_of(node: Node) -> str:
 
 
 def _in_namespace(pipeline: Pipeline, name: str) -> Pipeline:
-    parameters = {one for one in pipeline.inputs() if one.startswith("params:")}
+    parameters = {name for name in pipeline.inputs() if name.startswith("params:")}
     return Pipeline(
         pipeline,
         namespace=name,

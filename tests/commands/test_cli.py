@@ -27,14 +27,14 @@ def run(monkeypatch, *options: str) -> str:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--tags", "modl"], "--tags modl: there is no such tag in __default__; the nearest are model"),
-        (["--nodes", "training.train"], "--nodes training.train: there is no such node in __default__; the "),
-        (["--pipelines", "eda", "--nodes", "plot_samples"], "no such node in eda; the nearest are eda.plot_samples"),
-        (["--to-outputs", "checkpont"], "--to-outputs checkpont: there is no such data set in __default__; the n"),
-        (["--pipelines", "export_nnunet", "--tags", "zzz"], "there is no such tag in export_nnunet; there are export"),
+        (["--tags", "modl"], "--tags modl: no such tag in __default__; similar: model"),
+        (["--nodes", "training.train"], "--nodes training.train: no such node in __default__; simil"),
+        (["--pipelines", "eda", "--nodes", "plot_samples"], "no such node in eda; similar: eda.plot_samples"),
+        (["--to-outputs", "checkpont"], "--to-outputs checkpont: no such data set in __default__; s"),
+        (["--pipelines", "export_nnunet", "--tags", "zzz"], "no such tag in export_nnunet; available: export"),
         (
             ["--pipelines", "eda", "--to-outputs", "eda.class_counts", "--from-nodes", "eda.plot_memory"],
-            "no node fits all of these options together; leave one out",
+            "no node matches all of these options; leave one out",
         ),
     ],
 )  # fmt: skip

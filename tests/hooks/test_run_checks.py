@@ -131,7 +131,7 @@ def test_images_that_the_weights_to_start_from_have_seen(config, checkpoint, man
     )
     catalog = DataCatalog({f"params:{name}": MemoryDataset(value) for name, value in given})
     catalog["manifest"] = MemoryDataset(manifest)
-    trains = Node(lambda _: 0, "params:training", "config", name=run_checks.CHOOSES)
+    trains = Node(lambda _: 0, "params:training", "config", name=run_checks.CONFIG_NODE)
     hooks = run_checks.RunCheckHooks()
     if moment == "before the first node":
         said = refusal(run_checks.check_leakage, catalog)

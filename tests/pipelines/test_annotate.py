@@ -33,7 +33,7 @@ def test_skipped_and_unreadable_files_are_told(pipeline, checkpoint, tmp_path, c
 
 def test_images_must_be_named(checkpoint, tmp_path):
     with pytest.raises(
-        ValueError, match=r"`inference\.images` says what to predict: `--params inference\.images=FOLDER`"
+        ValueError, match=r"`inference\.images` must say what to predict: `--params inference\.images=FOLDER`"
     ):
         predict_images(checkpoint, None, None, PredictSettings(), InferenceParams(), tmp_path)
 

@@ -160,7 +160,7 @@ def test_checkpoint_and_bundle_give_the_same(checkpoint, bundle_folder, manifest
 @pytest.mark.parametrize(
     ("params", "text"),
     [
-        ({}, "`inference.images` says what to predict"),
+        ({}, "`inference.images` must say what to predict"),
         ({"images": "x"}, "there is no trained model: run `kedro run --pipeline training` first"),
         ({"images": "x", "model": "bundle"}, "there is no exported model: run `kedro run --pipeline export` first"),
         ({"images": "x", "model": "/nowhere"}, "nowhere: no bundle there"),
@@ -175,7 +175,7 @@ def test_what_is_missing_is_named(manifest, tmp_path, params, text):
     ("formats", "text"),
     [
         (["int8"], "int8 is made from onnx; add onnx"),
-        (["bf16"], "bf16 is left out if it costs too much Dice; add a format that is always kept, such as onnx"),
+        (["bf16"], "bf16 is omitted if it lowers Dice too much; add one that is always exported, such as onnx"),
         (["onnx", "onnx"], "must not repeat a format, found onnx, onnx"),
     ],
 )

@@ -79,31 +79,35 @@ class Parameters(Params):
     """Folder with the raw data."""
 
     @model_validator(mode="after")
-    def _makes_a_config(self) -> Parameters:
+    def _check_training_config(self) -> Parameters:
         config = make_training_config(self.dataset, self.scores, self.training, self.seed)
         check_space(self.hparam_search.tpe.space, config)
         return self
 
     @model_validator(mode="after")
-    def _one_class(self) -> Parameters:
-        given = self.data_processing.annotations
-        needless = given.mask_format == "indexed" or not isinstance(given.columns.mask, str)
-        if given.columns.class_ is None and len(self.dataset.classes) > 1 and not needless:
+    def _check_class_column(self) -> Parameters:
+        annotations = self.data_processing.annotations
+        needs_no_class_column = annotations.mask_format == "indexed" or not isinstance(annotations.columns.mask, str)
+        if annotations.columns.class_ is None and len(self.dataset.classes) > 1 and not needs_no_class_column:
             raise ValueError(
                 "`data_processing.annotations.columns.class: null` means that every row belongs to the only class, but "
-                f"`dataset.classes` declares {', '.join(self.dataset.names)}; name the column that tells them apart"
+                f"`dataset.classes` declares {', '.join(self.dataset.names)}; set it to the column with the class"
             )
         return self
 
     @model_validator(mode="after")
-    def _one_class_of_objects(self) -> Parameters:
-        given = self.data_processing.annotations
-        if self.dataset.objects and given.multiple_masks != "instances":
+    def _check_objects(self) -> Parameters:
+        annotations = self.data_processing.annotations
+        if self.dataset.objects and annotations.multiple_masks != "instances":
             raise ValueError(
                 "`dataset.objects: true` needs a mask per object: set `data_processing.annotations.multiple_masks` to "
-                f"instances, found {given.multiple_masks}"
+                f"instances, found {annotations.multiple_masks}"
             )
-        if given.mask_format == "indexed" and given.multiple_masks == "instances" and len(self.dataset.classes) > 1:
+        if (
+            annotations.mask_format == "indexed"
+            and annotations.multiple_masks == "instances"
+            and len(self.dataset.classes) > 1
+        ):
             raise ValueError(
                 "with `mask_format: indexed`, `multiple_masks: instances` means that each pixel value is an object of "
                 f"the only class, but `dataset.classes` declares {', '.join(self.dataset.names)}"
@@ -111,13 +115,13 @@ class Parameters(Params):
         return self
 
     @model_validator(mode="after")
-    def _pixel_values(self) -> Parameters:
-        """The pixels of an indexed mask are whole numbers or colours, never names."""
-        given = self.data_processing.annotations
-        values = [*self.dataset.values.values(), *given.background_values, *given.ignore_values]
+    def _check_pixel_values(self) -> Parameters:
+        """Pixel values of an indexed mask must be whole numbers or colours, not names."""
+        annotations = self.data_processing.annotations
+        values = [*self.dataset.values.values(), *annotations.background_values, *annotations.ignore_values]
         colours = [value for value in values if str(value).startswith("#")]
         numbers = [value for value in values if re.fullmatch(r"-?\d+", str(value))]
-        if given.mask_format == "indexed" and len(values) not in (len(colours), len(numbers)):
+        if annotations.mask_format == "indexed" and len(values) not in (len(colours), len(numbers)):
             raise ValueError(
                 "with `mask_format: indexed` every class, background and ignore value must be a whole number, or "
                 f"every one a colour [red, green, blue]; found {', '.join(map(str, values[:8]))}"

@@ -1,4 +1,4 @@
-"""Parameters of a data set that is made of several."""
+"""Parameters for combining several data sets."""
 
 from pydantic import Field
 
@@ -9,7 +9,7 @@ class CombineParams(Params):
     """The sources are named in the catalog, under `source_manifests`."""
 
     classes: dict[str, dict[str, str | None]] = Field(default={})
-    """Per source, the classes that have another name in `dataset.classes`: that name, or null to leave the class out
-    (its pixels become background). Classes that a source lacks are ignored in its images."""
+    """Per source, new names for classes that have another name in `dataset.classes`; null leaves a class out (its
+    pixels become background). Classes that a source lacks are ignored in its images."""
     allow_leakage: bool = False
-    """Report an image that two sources have in different splits instead of stopping."""
+    """Report an image that is in different splits of two sources, instead of stopping."""

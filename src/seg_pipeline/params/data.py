@@ -14,23 +14,23 @@ from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.segmentation.settings.training import Task
 
 
-def _colour_text(given: object) -> object:
+def _colour_text(value: object) -> object:
     """Convert a colour [128, 0, 255] to "#8000ff"; leave other values unchanged."""
-    if isinstance(given, str) and re.fullmatch("#[0-9a-fA-F]*", given):
-        if not re.fullmatch("#[0-9a-fA-F]{6}", given):
+    if isinstance(value, str) and re.fullmatch("#[0-9a-fA-F]*", value):
+        if not re.fullmatch("#[0-9a-fA-F]{6}", value):
             raise ValueError("a colour must have six hexadecimal digits, such as #8000ff")
-        return given.lower()
-    if not isinstance(given, list):
-        return given
-    if len(given) != 3 or not all(isinstance(one, int) and 0 <= one <= 255 for one in given):
+        return value.lower()
+    if not isinstance(value, list):
+        return value
+    if len(value) != 3 or not all(isinstance(level, int) and 0 <= level <= 255 for level in value):
         raise ValueError("a colour must be [red, green, blue], each from 0 to 255")
-    return "#{:02x}{:02x}{:02x}".format(*given)
+    return "#{:02x}{:02x}{:02x}".format(*value)
 
 
 RESERVED = {"(none)", "(ignore)", "no mask"}
-"""Names that tables use for no class, for unlabelled pixels and for images without a mask."""
-LEAST_DISTANCE = 30
-"""Euclidean distance of two declared RGB colours, below which figures use their own colours."""
+"""Names that tables use for "no class", unlabelled pixels, and images without a mask."""
+MIN_COLOUR_DISTANCE = 30
+"""If two declared RGB colours are closer than this (Euclidean distance), figures use their own colours."""
 Value = Annotated[int | str, BeforeValidator(_colour_text)]
 
 
@@ -40,52 +40,54 @@ class ClassParams(Params):
     value: Annotated[str, BeforeValidator(_colour_text)] = Field(coerce_numbers_to_str=True)
     """Value of the class in the class column or in an indexed mask; a colour as [red, green, blue]."""
     colour: Annotated[str, BeforeValidator(_colour_text), Field(pattern="^#[0-9a-f]{6}$")] | None = None
-    """Colour in figures, as [red, green, blue] or "#rrggbb"; null: that of the value if it is a colour."""
+    """Colour in figures, as [red, green, blue] or "#rrggbb"; null: the value, if it is a colour."""
 
 
-def _name_is_value(given: object) -> object:
-    return {"name": given, "value": given} if isinstance(given, str) else given
+def _expand_name(declared: object) -> object:
+    return {"name": declared, "value": declared} if isinstance(declared, str) else declared
 
 
 class DatasetParams(Params):
-    """The data set; the same for all pipelines."""
+    """The data set, shared by all pipelines."""
 
     task: Task
     """multilabel: classes may overlap (sigmoid); multiclass: one class per pixel (softmax)."""
-    classes: list[Annotated[ClassParams, BeforeValidator(_name_is_value)]] = Field(min_length=1)
+    classes: list[Annotated[ClassParams, BeforeValidator(_expand_name)]] = Field(min_length=1)
     """Classes in channel order; a bare name is a class whose value is its name."""
     objects: bool = False
-    """Masks are objects, such as cells: training learns to part those that touch, and prediction gives each object its
-    own number. Needs `task: multilabel` and `annotations.multiple_masks: instances`."""
+    """Segment objects, such as cells: the model learns to separate those that touch, and prediction gives each object
+    its own number. Needs `task: multilabel` and `annotations.multiple_masks: instances`."""
     unlabelled_pixels: Literal["background", "ignore"] = "background"
     """Meaning of pixels without a class: background, or unknown and ignored in training and scores."""
     reading: ReadSettings = ReadSettings()
-    """How image files become pixels."""
+    """How image files are read as pixels."""
 
     @property
     def names(self) -> list[str]:
-        return [one.name for one in self.classes]
+        return [cls.name for cls in self.classes]
 
     @property
     def colours(self) -> list[str]:
-        """One "#rrggbb" per class in figures; empty unless every class has one and all can be told apart."""
-        found = [one.colour or (one.value if re.fullmatch("#[0-9a-f]{6}", one.value) else "") for one in self.classes]
-        if "" in found:
+        """One "#rrggbb" per class for figures; empty unless every class has one and all are distinguishable."""
+        colours = [cls.colour or (cls.value if re.fullmatch("#[0-9a-f]{6}", cls.value) else "") for cls in self.classes]
+        if "" in colours:
             return []
-        rgb = [bytes.fromhex(one[1:]) for one in found]
-        return found if all(math.dist(*pair) >= LEAST_DISTANCE for pair in itertools.combinations(rgb, 2)) else []
+        rgb = [bytes.fromhex(colour[1:]) for colour in colours]
+        return (
+            colours if all(math.dist(*pair) >= MIN_COLOUR_DISTANCE for pair in itertools.combinations(rgb, 2)) else []
+        )
 
     @property
     def values(self) -> dict[str, str]:
-        return {one.name: one.value for one in self.classes}
+        return {cls.name: cls.value for cls in self.classes}
 
     @model_validator(mode="after")
-    def _consistent(self) -> DatasetParams:
-        for what, found in (("names", self.names), ("values", list(self.values.values()))):
-            if twice := sorted({one for one in found if found.count(one) > 1}):
-                raise ValueError(f"class {what} must differ from each other, found {twice} more than once")
-        if taken := sorted(RESERVED & set(self.names)):
-            raise ValueError(f"class names {taken} are reserved; choose others and keep the `value`s")
+    def _check_classes(self) -> DatasetParams:
+        for kind, entries in (("names", self.names), ("values", list(self.values.values()))):
+            if duplicates := sorted({entry for entry in entries if entries.count(entry) > 1}):
+                raise ValueError(f"class {kind} must be unique, found {duplicates} more than once")
+        if reserved := sorted(RESERVED & set(self.names)):
+            raise ValueError(f"class names {reserved} are reserved; choose others and keep the `value`s")
         if self.objects and self.task == "multiclass":
             raise ValueError(
                 "`objects: true` needs `task: multilabel`: the gaps between objects are learned beside their classes. "
@@ -102,9 +104,9 @@ class ColumnParams(Params):
     image_id: str = "image_id"
     """Column with the id of the image."""
     class_: str | None = Field(default="class_id", alias="class")
-    """null: there is no class column, because every row belongs to the only class."""
+    """Column with the class; null: no such column, every row belongs to the only class."""
     mask: str | list[str] = "mask_id"
-    """A list of columns: each holds the masks of one class, whose `value` is the column's name."""
+    """Column with the mask; or a list of columns, one per class, each named like the `value` of its class."""
 
 
 class AnnotationParams(Params):
@@ -115,15 +117,15 @@ class AnnotationParams(Params):
     patterns: dict[str, str] = Field(default={})
     """Per column, a regular expression for its values, whose named groups become columns: `ImageId_ClassId:
     '(?P<image_id>.+)_(?P<class>[^_]+)'` splits a joined key, `'(?:.*/)?(?P<image_id>[^/]+)\\.png'` takes the name from
-    a path. A backslash counts as /."""
+    a path. Backslashes are read as /."""
     no_mask_values: list[Annotated[str, Field(coerce_numbers_to_str=True)]] = Field(default=[])
-    """What the mask column holds if the image has no mask of the class, such as -1; run lengths may also be empty."""
+    """Values of the mask column that mean "no mask of this class", such as -1; run lengths may also be empty."""
     rle_starts: Literal["absolute", "relative"] = "absolute"
-    """relative: each start counts from the end of the run before it."""
+    """relative: each start counts from the end of the previous run."""
     rle_order: Literal["C", "F"] | None = None
     """C: runs go along rows; F: down columns. Declare it, because both orders decode without an error."""
     rle_first: Literal[0, 1] = 1
-    """Number of the first pixel in run lengths."""
+    """Index of the first pixel in run lengths."""
     multiple_masks: Literal["merge", "instances", "refuse"] = "refuse"
     """Meaning of several masks of one class in an image: parts of one mask (merge), one object each (instances), or a
     contradiction (refuse: drop the image). With `mask_format: indexed`, instances means that each pixel value is
@@ -133,43 +135,43 @@ class AnnotationParams(Params):
     background_values: list[Value] = Field(default=[])
     """Values of an indexed mask that mean background."""
     nearest_value: bool = False
-    """Read each pixel of a mask file as the declared value closest to it: for masks that JPEG compression changed. A
-    binary mask is white from 128 on."""
+    """Read each pixel of a mask file as the closest declared value: for masks that JPEG compression changed. In binary
+    masks, 128 and above is white."""
     resample_masks: bool = False
-    """Scale a mask file that has the proportions of its image but another size, by the nearest pixel; false: drop the
-    image, with a finding."""
+    """Resize a mask file (nearest neighbour) that has its image's aspect ratio but another size; false: drop the image,
+    with a finding."""
     ignore_values: list[Value] = Field(default=[])
     """Values of an indexed mask, or of the class column in other formats, that mean unknown: ignored everywhere."""
 
     @model_validator(mode="after")
-    def _form_fits(self) -> AnnotationParams:
+    def _check_indexed(self) -> AnnotationParams:
         if self.mask_format == "indexed" and (self.no_mask_values or not isinstance(self.columns.mask, str)):
             raise ValueError(
-                "`mask_format: indexed` needs one mask column, and a mask in each row; drop `no_mask_values`"
+                "`mask_format: indexed` needs one mask column with a mask in each row; remove `no_mask_values`"
             )
         return self
 
     @model_validator(mode="after")
-    def _order_is_declared(self) -> AnnotationParams:
+    def _check_rle_order(self) -> AnnotationParams:
         if self.mask_format == "rle" and self.rle_order is None:
             raise ValueError("`mask_format: rle` needs `rle_order`: C (runs go along rows) or F (down columns)")
         if self.mask_format == "indexed" and self.images_without_row == "empty":
             raise ValueError(
-                "`images_without_row: empty` cannot be used with `mask_format: indexed`, where each image has a mask"
+                "`images_without_row: empty` cannot be used with `mask_format: indexed`, which needs a mask per image"
             )
         return self
 
 
 class SharesParams(Params):
     train: float = Field(default=0.70, gt=0, le=1)
-    """Share of the images to learn from."""
+    """Share of images to train on."""
     val: float = Field(default=0.15, ge=0, lt=1)
-    """Share to choose the epoch, thresholds and postprocessing on."""
+    """Share of images on which epoch, thresholds and postprocessing are chosen."""
     test: float = Field(default=0.15, ge=0, lt=1)
-    """Share for the final scores."""
+    """Share of images for the final scores."""
 
     @model_validator(mode="after")
-    def _one_in_all(self) -> SharesParams:
+    def _check_sum(self) -> SharesParams:
         total = self.train + self.val + self.test
         if abs(total - 1) > 1e-6:
             raise ValueError(f"shares of train, val and test must add up to 1, found {total:g}")
@@ -178,12 +180,12 @@ class SharesParams(Params):
 
 class SplitParams(Params):
     method: Literal["draw", "time", "table", "leave_one_group_out"] = "draw"
-    """draw: at random, see below; time: each series is cut in its order; table: from `predefined_splits`;
+    """draw: at random, see below; time: each series is cut in chronological order; table: from `predefined_splits`;
     leave_one_group_out: as draw, with one fold per group. A pattern group `split` is always kept."""
     shares: SharesParams = SharesParams()
-    """Fractions of the images; 0 omits the split."""
+    """Fractions of the images per split; 0 omits a split."""
     grouped: bool = True
-    """Keep groups (patients, drives) whole."""
+    """Keep all images of a group (patient, drive) in one split."""
     stratified: bool = True
     """Balance classes and areas between the splits."""
     folds: int = Field(default=5, ge=2, le=100)
@@ -196,7 +198,7 @@ class ExcludeParams(Params):
     images: str = Field(min_length=1)
     """Shell pattern for image_id, such as case7_day0_*."""
     reason: str = Field(min_length=1)
-    """Why; it is shown with the finding."""
+    """Reason, shown with the finding."""
     action: Literal["drop", "flag"] = "drop"
     """drop: do not use the images; flag: use them, with a finding."""
 

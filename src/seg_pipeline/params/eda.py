@@ -14,7 +14,7 @@ class AnimationParams(Params):
     series: str | None = None
     """Series to animate; null: the one with the most annotated pixels."""
     max_frames: int = Field(default=60, ge=1, le=1000)
-    """Longer series skip frames evenly."""
+    """Maximum number of frames; longer series are sampled evenly."""
     max_side: int = Field(default=320, ge=64, le=2048)
     """Longer side of the animation in pixels."""
 
@@ -23,21 +23,21 @@ class EdaParams(Params):
     num_samples: int = Field(default=6, ge=1, le=24)
     """Images on the sample sheet."""
     sample_selection: Literal["stratified", "random"] = "stratified"
-    """stratified: cover every class, images without a mask and many groups; random: any. Both choose train images."""
+    """stratified: cover all classes, images without a mask and many groups; random: any. Both use train images."""
     sample_ids: list[str] = Field(default=[], max_length=24)
-    """Images of any split that come first on the sheet."""
+    """Images to show first on the sheet, from any split."""
     max_images: int = Field(default=400, ge=1, le=100_000)
-    """Images read for intensities and locations, drawn at random from all splits."""
+    """Images read for intensities and locations, a random sample of all splits."""
     max_points: int = Field(default=5000, ge=1, le=100_000)
     """Images in the interactive chart, one point each."""
     max_classes: int = Field(default=20, ge=1, le=48)
-    """Classes per figure; only the most frequent are shown, and a note sums up the rest."""
+    """Classes per figure; only the most frequent are shown, and a note summarises the rest."""
     day_pattern: str | None = r"day(?P<day>\d+)"
     """Regular expression whose group `day` finds the day in a series' name; null: no days."""
     animation: AnimationParams = AnimationParams()
 
     @model_validator(mode="after")
-    def _pattern_has_a_day(self) -> EdaParams:
+    def _check_day_pattern(self) -> EdaParams:
         try:
             groups = re.compile(self.day_pattern or "(?P<day>)").groupindex
         except re.error as error:

@@ -14,24 +14,24 @@ Format = Literal["onnx", "torchscript", "pt2", "safetensors", "int8", "bf16"]
 
 class ExportParams(Params):
     formats: list[Format] = Field(default=["onnx", "torchscript", "pt2", "safetensors"], min_length=1)
-    """onnx: for `seg-pipeline predict` and `serve`; torchscript: deprecated by torch, for programs that read nothing
-    else; pt2: torch.export; safetensors: the weights alone; int8: onnx in 8 bits; bf16: pt2 in bfloat16."""
+    """onnx: for `seg-pipeline predict` and `serve`; torchscript: deprecated by torch, for programs that need it; pt2:
+    torch.export; safetensors: only the weights; int8: onnx in 8 bits; bf16: pt2 in bfloat16."""
     max_dice_drop: float = Field(default=0.005, ge=0, le=1)
-    """int8 and bf16 are left out if the Dice of validation images drops by more."""
+    """int8 and bf16 are omitted if Dice on validation images drops by more than this."""
     quality_images: int = Field(default=200, ge=1)
-    """Number of validation images to measure this drop on."""
+    """Validation images to measure this drop on."""
     calibration_images: int = Field(default=64, ge=1)
-    """Number of train images to calibrate int8 with."""
+    """Train images to calibrate int8 with."""
     parity: ParitySettings = ParitySettings()
-    """How exact formats are compared with the trained model."""
+    """How the exact formats are compared with the trained model."""
 
     @model_validator(mode="after")
-    def _formats_go_together(self) -> ExportParams:
+    def _check_formats(self) -> ExportParams:
         if "int8" in self.formats and "onnx" not in self.formats:
             raise ValueError("`formats`: int8 is made from onnx; add onnx")
         if self.formats == ["bf16"]:
             raise ValueError(
-                "`formats`: bf16 is left out if it costs too much Dice; add a format that is always kept, such as onnx"
+                "`formats`: bf16 is omitted if it lowers Dice too much; add one that is always exported, such as onnx"
             )
         if len(set(self.formats)) < len(self.formats):
             raise ValueError(f"`formats` must not repeat a format, found {', '.join(self.formats)}")

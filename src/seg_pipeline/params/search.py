@@ -1,4 +1,4 @@
-"""Parameters of the hyperparameter search; their groups are declared in `segmentation/settings/search.py`."""
+"""Parameters of the hyperparameter search; the groups are declared in `segmentation/settings/search.py`."""
 
 from dataclasses import asdict
 from typing import Any
@@ -29,14 +29,14 @@ def check_space(space: dict[str, Range | list[Any]], config: TrainingConfig) -> 
     Raises:
         ValueError: unknown name, or a value that the setting does not allow.
     """
-    for name, given in space.items():
-        values = [given.low, given.high] if isinstance(given, Range) else given
-        kinds = {float if type(one) is int else type(one) for one in values}
-        if not values or len(kinds - {type(None)}) > 1 or kinds == {float, type(None)}:  # a table column has one type
-            raise ValueError(f"`hparam_search.tpe.space.{name}` must list choices of one kind, found {values}")
-        whole = isinstance(given, Range) and given.whole
+    for name, choices in space.items():
+        values = [choices.low, choices.high] if isinstance(choices, Range) else choices
+        types = {float if type(value) is int else type(value) for value in values}
+        if not values or len(types - {type(None)}) > 1 or types == {float, type(None)}:  # a table column has one type
+            raise ValueError(f"`hparam_search.tpe.space.{name}` must list choices of one type, found {values}")
+        is_integer = isinstance(choices, Range) and choices.whole
         for value in values:
-            _check_value(name, int(value) if whole else value, config)
+            _check_value(name, int(value) if is_integer else value, config)
 
 
 def _check_value(name: str, value: Any, config: TrainingConfig) -> None:
@@ -50,5 +50,5 @@ def _check_value(name: str, value: Any, config: TrainingConfig) -> None:
     try:
         TypeAdapter(type(settings)).validate_python({**asdict(settings), key: value})
     except ValidationError as error:
-        found = error.errors()[0]["msg"]
-        raise ValueError(f"`hparam_search.tpe.space.{name}`: {value!r} is not allowed: {found}") from None
+        reason = error.errors()[0]["msg"]
+        raise ValueError(f"`hparam_search.tpe.space.{name}`: {value!r} is not allowed: {reason}") from None

@@ -15,9 +15,9 @@ class TrackingParams(Params):
     to: tuple[Literal["mlflow", "wandb", "tensorboard"], ...] = ("mlflow",)
     """Stores to log to. wandb and tensorboard need the extras of the same name."""
     log_model: bool = True
-    """Log the best model to mlflow when training ends, ready to load, register and serve."""
+    """When training ends, log the best model to mlflow, ready to load, register and serve."""
     max_metrics: int = Field(default=40, ge=16)
-    """Most metrics of a run. Further test scores per class are left out, one kind of score after another;
+    """Maximum number of metrics per run. Beyond it, test scores per class are omitted, one kind of score at a time;
     `results/test_scores.json` holds all."""
     system_metrics: bool = False
     """Log the use of processor, memory, disk, network and GPU (mlflow, Weights & Biases)."""

@@ -1,4 +1,4 @@
-"""Training; the groups of settings that determine its result are declared in `segmentation/settings/training.py`."""
+"""Parameters of training; groups that determine its result are declared in `segmentation/settings/training.py`."""
 
 from __future__ import annotations
 
@@ -41,39 +41,39 @@ class TrainingParams(Params):
     use_search_result: bool = True
     """Use the result of hparam_search if it used the same data and the same other settings."""
     start_from: str | None = None
-    """Checkpoint (`checkpoint.pt`) of an earlier training whose weights this one starts from, with a new schedule, on
-    new or more data. Classes go by their name and may be added, left out or reordered."""
+    """Start from the weights of this earlier checkpoint (`checkpoint.pt`), with a new schedule, on new or more data.
+    Classes are matched by name and may be added, left out or reordered."""
     keep_normalisation: bool = True
-    """With `start_from`: normalise as that checkpoint does; false: as `input` says."""
+    """With `start_from`: normalise as that checkpoint does; false: use the settings of `input`."""
     allow_leakage: bool = False
-    """With `start_from`: only warn of test images that the checkpoint has seen, or validation images that it has
-    trained on, instead of stopping."""
+    """With `start_from`: warn instead of stopping if the checkpoint has seen test images, or was trained on validation
+    images."""
     resume: bool = True
     """Resume an unfinished run with the same data and settings; false: start from scratch."""
 
     @field_validator("input", mode="before")
     @classmethod
-    def _size(cls, given: Any) -> Any:
+    def _parse_size(cls, settings: Any) -> Any:
         return (
-            {**given, "size": _height_and_width(given["size"])}
-            if isinstance(given, dict) and "size" in given
-            else given
+            {**settings, "size": _height_and_width(settings["size"])}
+            if isinstance(settings, dict) and "size" in settings
+            else settings
         )
 
     @model_validator(mode="after")
-    def _reading_is_of_the_data_set(self) -> TrainingParams:
+    def _check_reading(self) -> TrainingParams:
         if self.input.reading != InputSettings().reading:
-            raise ValueError("`input.reading` is set by `dataset.reading`, which holds for all pipelines; set it there")
+            raise ValueError("`input.reading` is a copy of `dataset.reading`, which all pipelines share; set it there")
         return self
 
 
-def _height_and_width(given: Any) -> Any:
-    """One number is a square, and "96x128" is 96 high and 128 wide."""
-    sides = re.fullmatch(r"(\d+)(?: *x *(\d+))?", str(given))
+def _height_and_width(size: Any) -> Any:
+    """Parse a size: one number is a square, and "96x128" is 96 high and 128 wide."""
+    sides = re.fullmatch(r"(\d+)(?: *x *(\d+))?", str(size))
     if sides:
         return int(sides[1]), int(sides[2] or sides[1])
-    if isinstance(given, tuple | list) and len(given) == 2:
-        return given
+    if isinstance(size, tuple | list) and len(size) == 2:
+        return size
     raise ValueError(
         "`size` must be a height and a width, such as [96, 128]; on the command line `--params "
         "training.input.size=96x128`, or `training.input.size=128` for a square"
@@ -83,7 +83,7 @@ def _height_and_width(given: Any) -> Any:
 def make_training_config(
     dataset: DatasetParams, scores: ScoreSettings, training: TrainingParams, seed: int
 ) -> TrainingConfig:
-    """Everything that determines the result of a training. Raises ValueError if settings contradict each other."""
+    """All settings that determine the result of a training. Raises ValueError if they contradict each other."""
     return TrainingConfig(
         task=dataset.task,
         classes=tuple(dataset.names),

@@ -147,7 +147,7 @@ def test_an_extra_that_is_not_installed_is_named(tmp_path, monkeypatch, caplog, 
 def test_a_name_that_mlflow_would_refuse_is_made_safe(name, key):
     from mlflow.utils.validation import _validate_metric_name
 
-    assert mlflow_store._key(name) == key
+    assert mlflow_store._valid_name(name) == key
     _validate_metric_name(key)
 
 
