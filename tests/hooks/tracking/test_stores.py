@@ -240,7 +240,7 @@ def test_tags_of_another_program_do_not_end_a_run(tmp_path, store_uri, monkeypat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
     tracker = MlflowTracker(tmp_path)
     tracker.start(Run("theirs", "training", "foreign", begun=5))
-    tracker.tags("theirs", {mlflow_store.PROCESS: f"{socket.gethostname()} no number"})
+    tracker.tags("theirs", {mlflow_store.PROCESS_TAG: f"{socket.gethostname()} no number"})
     tracker.start(Run("ours", "training", "foreign", begun=5))
     assert tracker._client.get_run(tracker._runs["theirs"]).info.status == "RUNNING"
 
