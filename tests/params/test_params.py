@@ -56,7 +56,7 @@ def test_a_colour_is_a_list_or_hexadecimal():
 @pytest.mark.parametrize(
     ("model", "values", "text"),
     [
-        (DatasetParams, {"task": "multilabel", "classes": ["a", "a"]}, r"class names must differ .* found \['a'\]"),
+        (DatasetParams, {"task": "multilabel", "classes": ["a", "a"]}, r"class names must be unique, found \['a'\]"),
         (DatasetParams, {"task": "multiclass", "classes": []}, "at least 1 item"),
         (
             DatasetParams,
@@ -81,12 +81,12 @@ def test_a_colour_is_a_list_or_hexadecimal():
         (
             AnnotationParams,
             {"mask_format": "indexed", "columns": {"mask": ["a", "b"]}},
-            "`mask_format: indexed` needs one mask column, and a mask in each row",
+            "`mask_format: indexed` needs one mask column with a mask in each row",
         ),
         (ExportNnunetParams, {"name": "a b"}, "should match pattern"),
         (SharesParams, {"train": 0.7, "val": 0.2, "test": 0.2}, r"must add up to 1, found 1\.1"),
         (TrainingParams, {"input": {"size": [100, 128]}}, r"must be multiples of 32 .* found \(100, 128\)"),
-        (TrainingParams, {"input": {"reading": {"bands": [1]}}}, "`input.reading` is set by `dataset.reading`"),
+        (TrainingParams, {"input": {"reading": {"bands": [1]}}}, "`input.reading` is a copy of `dataset.reading`"),
         (TrainingParams, {"optimizer": {"learning_rate": 0}}, "greater than 0"),
         (TrainingParams, {"sampling": {"batch_size": "most"}}, "'auto'"),
         (TrainingParams, {"loss": {"terms": {"iou": 1.0}}}, "'bce', 'ce', 'dice'"),

@@ -1,1 +1,1 @@
-"""Catalog classes: how this project's data is read and written."""
+"""Kedro catalog classes that read and write this project's data."""

@@ -25,13 +25,13 @@ class AnimationDataset(Described, AbstractDataset["np.ndarray", bytes | None]):
     """RGB frames, uint8 (T, H, W, 3), saved as GIF or MP4 according to the file's suffix; loads as the file's bytes.
 
     If OpenCV has no encoder for MP4, a warning is logged and no file is written. A node returns ``()`` if there is no
-    series to show; an older file is then deleted. Without a file, None is loaded."""
+    series to show; an older file is then deleted. If there is no file, it loads as None."""
 
     missing_ok = True
 
     def __init__(self, *, filepath: str, frames_per_second: float = 4, metadata: dict[str, Any] | None = None) -> None:
         self._filepath = Path(filepath)
-        self._rate = frames_per_second
+        self._frames_per_second = frames_per_second
         self.metadata = metadata
         if self._filepath.suffix not in FORMATS:
             raise ValueError(f"{filepath}: an animation must be saved as {' or '.join(FORMATS)}")
@@ -49,10 +49,10 @@ class AnimationDataset(Described, AbstractDataset["np.ndarray", bytes | None]):
             )
         if self._filepath.suffix == ".gif":
             with replacing(self._filepath) as file:
-                _write_gif(data, file, self._rate)
+                _write_gif(data, file, self._frames_per_second)
         elif _has_mp4_encoder():
             with replacing(self._filepath) as file:
-                _write_mp4(data, file, self._rate)
+                _write_mp4(data, file, self._frames_per_second)
         else:
             self._filepath.unlink(missing_ok=True)  # an older series under this name would mislead
             log.warning("%s was not written: OpenCV has no MP4 encoder on this machine", self._filepath)
@@ -89,10 +89,10 @@ def _write_mp4(frames: np.ndarray, file: Path, rate: float) -> None:
     height, width = frames.shape[1:3]
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"mp4v"), rate, (width, height))
     for frame in frames:
-        writer.write(frame[..., ::-1].copy())  # OpenCV wants blue first
+        writer.write(frame[..., ::-1].copy())  # OpenCV expects BGR
     writer.release()
     written = max(
         0, int(cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FRAME_COUNT))
-    )  # OpenCV does not say that a write failed
+    )  # OpenCV does not report failed writes
     if written != len(frames):
         raise OSError(f"{written} of {len(frames)} frames were written; is the disk full?")

@@ -1,4 +1,4 @@
-"""Kedro's data sets, saved whole or not at all: a full disk or a killed run leaves the old file as it was."""
+"""Kedro's datasets with atomic saves: a full disk or a killed run leaves the old file unchanged."""
 
 import itertools
 from pathlib import Path, PurePath
@@ -10,7 +10,7 @@ from seg_pipeline.segmentation.storage.atomic import replacing
 
 
 class Atomic:
-    """Mixin for a data set of a local file; what is on another file system is saved as the data set does it."""
+    """Mixin that saves local files atomically; files on other file systems are saved as the dataset does it."""
 
     _temporary: PurePath | None = None
     _protocol: str
@@ -30,14 +30,14 @@ class Atomic:
         return self._temporary or super()._get_save_path()  # type: ignore[misc]
 
 
-_UTF_8 = {  # Kedro takes the encoding of the locale
+_UTF_8 = {  # Kedro uses the encoding of the locale
     "open_args_save": {"mode": "w", "encoding": "utf-8"},
     "open_args_load": {"mode": "r", "encoding": "utf-8"},
 }
 
 
 class ParquetDataset(Atomic, pandas.ParquetDataset):
-    """Of which the masks and long texts of a large table stay on disk, see ``stored_columns``."""
+    """A parquet table; the masks and long texts of a large one stay on disk, see ``stored_columns``."""
 
     def load(self) -> Any:
         if self._protocol != "file" or self._load_args:
@@ -59,18 +59,18 @@ class ParquetDataset(Atomic, pandas.ParquetDataset):
 
 BLOCK = 65_536
 """Rows that are read at once."""
-WHOLE = {"index_col", "skipfooter"}
-"""Arguments of ``pandas.read_csv`` that blocks of rows do not go with."""
+NOT_IN_CHUNKS = {"index_col", "skipfooter"}
+"""Arguments of ``pandas.read_csv`` that do not work with blocks of rows."""
 
 
 class CSVDataset(Atomic, pandas.CSVDataset):
-    """In which a spreadsheet runs nothing, see ``without_formulas``. Text of many rows stays on disk."""
+    """A CSV table without spreadsheet formulas (``without_formulas``); text of many rows stays on disk."""
 
     _load_args: dict[str, Any]
 
     def load(self) -> Any:
-        as_text = self._load_args.get("dtype") == "str"  # else the type of a column depends on later rows
-        if not as_text or self._load_args.keys() & WHOLE:
+        as_text = self._load_args.get("dtype") == "str"  # else the type of a column may depend on later rows
+        if not as_text or self._load_args.keys() & NOT_IN_CHUNKS:
             return super().load()
         self._load_args = {**self._load_args, "chunksize": BLOCK}
         with super().load() as blocks:

@@ -13,7 +13,7 @@ from seg_pipeline.segmentation.storage.atomic import replace_folder
 
 
 class BundleDataset(Described, AbstractDataset[Bundle, Bundle | None]):
-    """Saves a bundle by moving its folder here; loads its description, whose ``folder`` is the place.
+    """Saves a bundle by moving its folder to ``filepath``; loads its description, whose ``folder`` is that path.
 
     With ``missing_ok`` it loads as None if there is no bundle.
     """
@@ -33,7 +33,7 @@ class BundleDataset(Described, AbstractDataset[Bundle, Bundle | None]):
         replace_folder(data.folder, self._filepath)
 
     def preview(self) -> JSONPreview:
-        """For Kedro-Viz: its description."""
+        """The bundle's description, for Kedro-Viz."""
         return JSONPreview(json.dumps(Bundle.read(self._filepath).to_dict()))
 
     def _exists(self) -> bool:

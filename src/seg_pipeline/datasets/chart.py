@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class ChartDataset(JSONDataset):
     """A Plotly figure, which Kedro-Viz shows.
 
-    That of ``kedro_datasets.plotly`` would do, but importing it also imports plotly.express, which takes 2.6 s.
+    ``kedro_datasets.plotly`` has such a class, but importing it also imports plotly.express, which takes 2.6 s.
     """
 
     def save(self, data: "Figure") -> None:

@@ -1,4 +1,4 @@
-"""Catalog entry for checkpoints: a readable one exists at any time, even if a save is interrupted.
+"""Catalog entry for checkpoints that keeps a readable one at any time, even if a save is interrupted.
 
 Next to ``last.pt`` are ``last.pt.previous``, the previous save, and a ``.sha256`` file for each, in the format of
 ``sha256sum --check``. A checkpoint is intact if its digest is one of the two recorded ones. A save takes five steps:
@@ -34,7 +34,7 @@ from seg_pipeline.segmentation.storage.atomic import beside, rename, replacing
 
 log = logging.getLogger(__name__)
 
-MOST_SHOWN = 30
+MAX_SHOWN = 30
 """Entries of a list or dict in a preview; an optimiser has one per weight."""
 PLAIN_TYPES = (str, bytes, bool, int, float, type(None))
 
@@ -58,7 +58,7 @@ class CheckpointDataset(Described, AbstractDataset[dict[str, Any], dict[str, Any
             raise ValueError(f"{self._filepath}: no checkpoint; run `kedro run --pipeline training` first")
         damages: list[str] = []
         for file in (self._filepath, self._previous):
-            damage = self._damage(file)
+            damage = self._find_damage(file)
             if damage is None:
                 if damages:
                     log.warning("%s; using %s, the previous save", "; ".join(damages), file)
@@ -70,20 +70,22 @@ class CheckpointDataset(Described, AbstractDataset[dict[str, Any], dict[str, Any
         )
 
     def preview(self) -> JSONPreview:
-        """Return settings, scores and number of weights for Kedro-Viz."""
-        return JSONPreview(json.dumps(_outline(self.load() if self._exists() else {})))
+        """Settings, scores and number of weights, for Kedro-Viz."""
+        return JSONPreview(json.dumps(_summary(self.load() if self._exists() else {})))
 
     def save(self, data: dict[str, Any]) -> None:
-        for where in _foreign_values(data, ""):
-            raise ValueError(f"{self._filepath}: a checkpoint may only hold tensors and plain values, found {where}")
+        for description in _unsafe_values(data, ""):
+            raise ValueError(
+                f"{self._filepath}: a checkpoint may only hold tensors and plain values, found {description}"
+            )
         with beside(self._filepath) as new:
             self._write(data, new)
-            present = _digest(self._filepath) if self._filepath.exists() else ""
-            sound = present and self._accepts(present)
-            if sound:
-                _record(present, self._previous)
-            _record(_digest(new), self._filepath)
-            if sound:
+            current = _digest(self._filepath) if self._filepath.exists() else ""
+            intact = current and self._is_recorded(current)
+            if intact:
+                _record_digest(current, self._previous)
+            _record_digest(_digest(new), self._filepath)
+            if intact:
                 rename(self._filepath, self._previous)
             rename(new, self._filepath)
 
@@ -102,16 +104,16 @@ class CheckpointDataset(Described, AbstractDataset[dict[str, Any], dict[str, Any
                 f"another `data_root`. The previous save is unchanged. ({error})"
             ) from error
 
-    def _damage(self, file: Path) -> str | None:
+    def _find_damage(self, file: Path) -> str | None:
         """Describe what is wrong with a file, or return None."""
         if not file.exists():
             return f"{file} is missing"
-        if self._accepts(_digest(file)):
+        if self._is_recorded(_digest(file)):
             return None
         return f"{file} is damaged or incomplete (its sha256 differs from the recorded one)"
 
-    def _accepts(self, digest: str) -> bool:
-        recorded = {_recorded(self._filepath), _recorded(self._previous)} - {None}
+    def _is_recorded(self, digest: str) -> bool:
+        recorded = {_recorded_digest(self._filepath), _recorded_digest(self._previous)} - {None}
         if not recorded:
             log.warning("%s has no .sha256 file, so damage cannot be detected", self._filepath)
         return not recorded or digest in recorded
@@ -130,38 +132,38 @@ def _read(file: Path) -> dict[str, Any]:
             f"{file}: refused, because it holds more than tensors and plain values, and reading it could run "
             f"foreign code. Expected a checkpoint saved by this project. ({str(error).partition(chr(10))[0]})"
         ) from error
-    except Exception as error:  # torch names no common error
+    except Exception as error:  # torch documents no common exception
         raise ValueError(f"{file}: damaged, or not a checkpoint. ({str(error).partition(chr(10))[0]})") from error
-    if isinstance(content, dict) and "members" in content:  # the older name
+    if isinstance(content, dict) and "members" in content:  # the old name
         content.setdefault("models", content.pop("members"))
     return content
 
 
-def _outline(value: Any) -> Any:
+def _summary(value: Any) -> Any:
     """Summarise a value for JSON: a tensor by its shape, a dict of tensors by their number and size."""
     if hasattr(value, "numel"):
         return f"tensor {list(value.shape)}"
     if isinstance(value, dict):
-        if len(value) > 1 and all(hasattr(one, "numel") for one in value.values()):
-            return f"{len(value)} tensors, {sum(one.numel() for one in value.values()):,} numbers"
-        return {str(key): _outline(one) for key, one in islice(value.items(), MOST_SHOWN)}
+        if len(value) > 1 and all(hasattr(item, "numel") for item in value.values()):
+            return f"{len(value)} tensors, {sum(item.numel() for item in value.values()):,} numbers"
+        return {str(key): _summary(item) for key, item in islice(value.items(), MAX_SHOWN)}
     if isinstance(value, list | tuple):
-        return [_outline(one) for one in value[:MOST_SHOWN]]
+        return [_summary(item) for item in value[:MAX_SHOWN]]
     return value if isinstance(value, PLAIN_TYPES) and not isinstance(value, bytes) else str(value)
 
 
-def _foreign_values(value: object, where: str) -> Iterator[str]:
-    """Yield the positions of values that ``weights_only`` would refuse to load, such as numpy numbers."""
+def _unsafe_values(value: object, where: str) -> Iterator[str]:
+    """Yield type and position of values that ``weights_only`` refuses to load, such as numpy numbers."""
     import torch
 
-    kind = type(value)  # exact: a subclass of float, such as numpy's, is refused
+    kind = type(value)  # exact, because a subclass of float, such as numpy's, is refused
     if kind in (dict, OrderedDict):
         for key, part in value.items():  # type: ignore[attr-defined]
-            yield from _foreign_values(key, f"a key of {where or 'the top level'}")
-            yield from _foreign_values(part, f"{where}.{key}".lstrip("."))
+            yield from _unsafe_values(key, f"a key of {where or 'the top level'}")
+            yield from _unsafe_values(part, f"{where}.{key}".lstrip("."))
     elif kind in (list, tuple, set, torch.Size):
         for index, part in enumerate(value):  # type: ignore[arg-type]
-            yield from _foreign_values(part, f"{where}.{index}".lstrip("."))
+            yield from _unsafe_values(part, f"{where}.{index}".lstrip("."))
     elif kind not in (torch.Tensor, torch.nn.Parameter, *PLAIN_TYPES):
         yield f"{kind.__module__}.{kind.__qualname__} at {where or 'the top level'}"
 
@@ -172,11 +174,11 @@ def _digest(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _recorded(file: Path) -> str | None:
-    side = Path(f"{file}.sha256")
-    return side.read_text(encoding="utf-8", errors="replace").partition(" ")[0] if side.exists() else None
+def _recorded_digest(file: Path) -> str | None:
+    digest_file = Path(f"{file}.sha256")
+    return digest_file.read_text(encoding="utf-8", errors="replace").partition(" ")[0] if digest_file.exists() else None
 
 
-def _record(digest: str, file: Path) -> None:
+def _record_digest(digest: str, file: Path) -> None:
     with replacing(Path(f"{file}.sha256")) as temporary:
         temporary.write_text(f"{digest}  {file.name}\n", newline="\n", encoding="utf-8")

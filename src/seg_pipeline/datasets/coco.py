@@ -18,18 +18,18 @@ class CocoDataset(ReadOnlyTable):
     """Annotation table of COCO JSON files, with row-major run lengths; see ``read_coco``. Read-only.
 
     Args:
-        filepath: the JSON file or, with ``splits``, the folder that all paths are relative to; also an address.
-        images: the folder of the file names, relative to the JSON file's folder.
-        splits: a JSON file per split, such as ``train: {file: annotations/train.json, images: train2017}``; an
-            image_id then starts with the folder of its image.
+        filepath: the JSON file or, with ``splits``, the folder that all paths are relative to; may be an address.
+        images: the image folder, relative to the JSON file's folder.
+        splits: one JSON file per split, such as ``train: {file: annotations/train.json, images: train2017}``; an
+            image_id then starts with the image's folder.
         part: "annotations", or "splits" (image_id, split) for the entry ``predefined_splits``.
-        crowd: "apart" gives crowd regions the class "crowd", for ``ignore_values``; "with_class" makes each a mask of
-            its class.
-        invalid_annotations: an annotation without a usable mask takes its image along ("drop_image") or is left out
-            alone ("drop_annotation").
-        orientation: as `dataset.reading.orientation`: annotations are drawn on photos as their EXIF orientation turns
-            them ("apply") or as they are stored ("keep").
-        fetched: the folder for copies of JSON files at an address, and of the leading bytes of images.
+        crowd: "apart" gives crowd regions the class "crowd", for ``ignore_values``; "with_class" keeps them as masks of
+            their class.
+        invalid_annotations: an annotation without a usable mask drops its image ("drop_image") or only itself
+            ("drop_annotation").
+        orientation: as `dataset.reading.orientation`: annotations refer to photos rotated by their EXIF orientation
+            ("apply") or to photos as stored ("keep").
+        fetched: folder for copies of remote JSON files and of the first bytes of remote images.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class CocoDataset(ReadOnlyTable):
             images = fetch_annotations(above(self._filepath), self._fetched, self._images)
             return read_coco(path, images, **self._settings)
         root = self._filepath if isinstance(self._filepath, Path) else local_copy(self._filepath, self._fetched)
-        get = partial(fetch_annotations, self._filepath, self._fetched)
-        places = {split: (get(one["file"]), get(one["images"])) for split, one in self._splits.items()}
+        fetch = partial(fetch_annotations, self._filepath, self._fetched)
+        paths = {split: (fetch(files["file"]), fetch(files["images"])) for split, files in self._splits.items()}
         if self._part == "splits":
-            rows = [(name, split) for split, place in places.items() for name in list_images(*place, root=root)]
+            rows = [(name, split) for split, pair in paths.items() for name in list_images(*pair, root=root)]
             return pd.DataFrame(rows, columns=["image_id", "split"], dtype="str")
-        tables = [read_coco(*place, root=root, **self._settings) for place in places.values()]
+        tables = [read_coco(*pair, root=root, **self._settings) for pair in paths.values()]
         return pd.concat(tables, ignore_index=True)
 
     def _exists(self) -> bool:

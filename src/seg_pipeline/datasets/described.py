@@ -1,4 +1,4 @@
-"""What the catalog's own classes have in common."""
+"""Code shared by this project's catalog classes."""
 
 from pathlib import Path
 from typing import Any, get_args
@@ -6,11 +6,11 @@ from typing import Any, get_args
 from seg_pipeline.segmentation.images.remote import exists_remote, is_remote
 
 FETCHED = "data/02_intermediate/fetched"
-"""Default folder for copies of what is at addresses."""
+"""Default folder for copies of remote files."""
 
 
 class Described:
-    """Mixin for a data set whose description, as Kedro shows it, is what the catalog says."""
+    """Mixin for datasets that Kedro describes by their arguments in the catalog."""
 
     _init_args: dict[str, Any]
 
@@ -19,19 +19,19 @@ class Described:
 
 
 def check_choices(*choices: tuple[str, Any, Any]) -> None:
-    """Raise ValueError for an argument, given by name and value, that is none of those of a ``Literal``."""
-    for name, given, known in choices:
-        if given not in get_args(known):
-            raise ValueError(f"`{name}` must be {' or '.join(get_args(known))}, found {given!r}")
+    """Raise ValueError if the value of an argument (name, value, ``Literal`` type) is not one of the literals."""
+    for name, value, literal in choices:
+        if value not in get_args(literal):
+            raise ValueError(f"`{name}` must be {' or '.join(get_args(literal))}, found {value!r}")
 
 
 def path_or_address(filepath: str) -> Any:
-    """The path, or the address as text."""
+    """A Path, or a str for an address."""
     return filepath.rstrip("/") if is_remote(filepath) else Path(filepath)
 
 
-def exists(place: Path | str, *, file: bool = False) -> bool:
-    """Whether there is a file or a folder of this path, or anything at this address."""
-    if not isinstance(place, Path):
-        return exists_remote(place)
-    return place.is_file() if file else place.is_dir()
+def exists(location: Path | str, *, file: bool = False) -> bool:
+    """Whether the folder exists (the file, with ``file``), or anything at the address."""
+    if not isinstance(location, Path):
+        return exists_remote(location)
+    return location.is_file() if file else location.is_dir()

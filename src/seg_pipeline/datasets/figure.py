@@ -1,4 +1,4 @@
-"""Catalog entries for figures that may be missing, and that a report embeds."""
+"""Catalog entries for figures that reports embed, and that may be missing."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class FigureDataset(Atomic, MatplotlibDataset):
 class LiveFigureDataset(FigureDataset):
     """A FigureDataset that does not save the same figure twice in a row.
 
-    A generator node must return all its outputs at each yield. Drawing and saving takes half a second, so the node
-    returns the same figure again until it is worth a new one.
+    A generator node must return all its outputs at each yield. Drawing and saving take half a second, so the node
+    returns the same figure until a new one is due.
     """
 
     _saved: Any = None

@@ -1,6 +1,6 @@
-"""Catalog entry for the names of the files in a folder."""
+"""Catalog entry for a table of the files in a folder."""
 
-from __future__ import annotations  # Kedro-Viz draws a preview by the name of its type
+from __future__ import annotations  # Kedro-Viz picks the renderer by the name of the annotated type
 
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,8 +31,8 @@ class ReadOnlyTable(Described, AbstractDataset[NoReturn, pd.DataFrame]):
 class FileIndexDataset(ReadOnlyTable):
     """Table of the files in a folder, with columns from their names; see ``index_files``. Read-only.
 
-    ``inventory`` is a table to read in place of a listing, see ``images.inventory``. ``pattern: null`` is for data
-    without such files: an empty table, and the folder need not exist.
+    ``inventory`` is a table to read instead of listing the folder, see ``images.inventory``. ``pattern: null`` is for
+    data without such files: the table is empty, and the folder need not exist.
     """
 
     def __init__(

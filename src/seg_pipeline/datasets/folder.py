@@ -16,7 +16,7 @@ GAP = 6
 
 
 class FolderDataset(Described, AbstractDataset[NoReturn, Path]):
-    """Loads as the path of the folder, which is created if necessary."""
+    """Loads as the folder's path; the folder is created if necessary."""
 
     missing_ok = True
 
@@ -30,7 +30,7 @@ class FolderDataset(Described, AbstractDataset[NoReturn, Path]):
 
     def save(self, data: NoReturn) -> None:  # noqa: ARG002
         raise ValueError(
-            f"{self._filepath}: a folder is written to by the node that has it as an input; it cannot be an output"
+            f"{self._filepath}: a folder cannot be an output; the node that takes it as an input writes to it"
         )
 
     def _exists(self) -> bool:
@@ -38,10 +38,10 @@ class FolderDataset(Described, AbstractDataset[NoReturn, Path]):
 
 
 class ImageFolderDataset(FolderDataset):
-    """A FolderDataset of images, some of which Kedro-Viz shows."""
+    """A folder of images; Kedro-Viz shows some of them."""
 
     def preview(self, glob: str = "**/*.png", columns: int = 3, rows: int = 3) -> ImagePreview:
-        """A sheet of images from all over the folder, in the order of their names; empty if there are none."""
+        """A sheet of images sampled evenly from the folder, sorted by name; empty if there are none."""
         from PIL import Image, ImageOps
 
         files = sorted(self._filepath.glob(glob))
@@ -54,6 +54,6 @@ class ImageFolderDataset(FolderDataset):
             with Image.open(file) as image:
                 tile = ImageOps.contain(image.convert("RGB"), (TILE, TILE))
             sheet.paste(tile, (number % columns * step + GAP, number // columns * step + GAP))
-        coded = io.BytesIO()
-        sheet.save(coded, "PNG")
-        return ImagePreview(base64.b64encode(coded.getvalue()).decode("ascii"))
+        png = io.BytesIO()
+        sheet.save(png, "PNG")
+        return ImagePreview(base64.b64encode(png.getvalue()).decode("ascii"))

@@ -22,15 +22,15 @@ class LabelToolDataset(ReadOnlyTable):
     """Annotation table of a label tool's export, with row-major run lengths; see ``read_annotations``. Read-only.
 
     Args:
-        filepath: the file of CVAT (XML), Label Studio or VIA (JSON), or the folder of the files of labelme,
-            Supervisely or YOLO; either may be an address.
+        filepath: the file (CVAT: XML; Label Studio and VIA: JSON) or the folder of files (labelme, Supervisely, YOLO);
+            may be an address.
         tool: cvat, label_studio, labelme, via, supervisely or yolo.
-        images: the folder of the images, relative to the file's folder or to the folder.
-        annotators: where several people annotated an image: "refuse", "latest", or "vote" (pixels that more than half
-            of them marked).
-        empty_images: an image without a shape shows no class ("negative") or is left out ("leave_out"); "auto": a
-            negative if the tool says that someone saved it.
-        invalid_annotations, orientation, fetched: as of ``CocoDataset``.
+        images: the image folder, relative to ``filepath`` or, if that is a file, to its folder.
+        annotators: what to do if several people annotated an image: "refuse", "latest", or "vote" (pixels that more
+            than half of them marked).
+        empty_images: an image without shapes contains no class ("negative") or is left out ("leave_out"); "auto":
+            negative if the tool records that someone saved it.
+        invalid_annotations, orientation, fetched: as in ``CocoDataset``.
     """
 
     def __init__(

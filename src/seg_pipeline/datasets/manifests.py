@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ManifestsDataset(Described, AbstractDataset["NoReturn", dict[str, "pd.DataFrame"]]):
-    """Manifests that other environments made, by the name of their source.
+    """Manifests of other environments, by source name.
 
     ```yaml
     source_manifests:
@@ -26,7 +26,7 @@ class ManifestsDataset(Described, AbstractDataset["NoReturn", dict[str, "pd.Data
     """
 
     missing_ok = True
-    """``load`` names the missing manifest, and how to make it."""
+    """``load`` says which manifest is missing and how to create it."""
 
     def __init__(self, *, sources: dict[str, str], metadata: dict[str, Any] | None = None) -> None:
         self._sources = {name: Path(path) for name, path in sources.items()}

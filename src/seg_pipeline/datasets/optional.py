@@ -7,7 +7,7 @@ from kedro.io import AbstractDataset
 
 
 class OptionalDataset(AbstractDataset[Any, Any]):
-    """Another dataset that loads as None if its file does not exist."""
+    """Wraps a dataset so that it loads as None if its file does not exist."""
 
     missing_ok = True
     """A run may start without the file (hooks/inputs.py)."""
@@ -35,14 +35,14 @@ class OptionalDataset(AbstractDataset[Any, Any]):
         self._dataset.release()
 
     def _describe(self) -> dict[str, Any]:
-        place = {} if self._filepath is None else {"filepath": self._filepath.as_posix()}  # for Kedro-Viz
-        return {"dataset": self._dataset, **place}
+        filepath = {} if self._filepath is None else {"filepath": self._filepath.as_posix()}  # for Kedro-Viz
+        return {"dataset": self._dataset, **filepath}
 
 
 class ResultDataset(OptionalDataset):
-    """An OptionalDataset that loads as None for nodes tagged ``accepts_missing_inputs`` only, such as the report's.
+    """An OptionalDataset that may be None only for nodes tagged ``accepts_missing_inputs``, such as the report's.
 
-    If another node needs the missing file, the run stops before it starts and names the pipeline to run first
+    If another node needs the missing file, the run does not start, and the error names the pipeline to run first
     (hooks/inputs.py).
     """
 

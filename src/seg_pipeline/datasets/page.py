@@ -1,4 +1,4 @@
-"""Catalog entry for a page that people open: HTML for a browser, Markdown."""
+"""Catalog entry for HTML and Markdown pages."""
 
 import re
 
@@ -13,5 +13,5 @@ class PageDataset(TextDataset):
     """Like TextDataset, with a preview in Kedro-Viz."""
 
     def preview(self) -> HTMLPreview:
-        """The page without its styles and scripts, which would apply to all of Kedro-Viz; it renders Markdown."""
+        """The page without styles and scripts, which would affect all of Kedro-Viz; Kedro-Viz renders Markdown."""
         return HTMLPreview(NOT_SHOWN.sub("", self.load()))

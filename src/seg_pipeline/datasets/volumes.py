@@ -22,21 +22,20 @@ Part = Literal["annotations", "images"]
 
 
 class VolumeDataset(ReadOnlyTable):
-    """Slices of the volumes (NIfTI, NRRD, MetaImage) below ``filepath``: their files or their masks. Read-only.
+    """Slices of the volumes (NIfTI, NRRD, MetaImage) in ``filepath``: their files or their masks. Read-only.
 
-    ``filepath`` may be an address: what the globs' folders hold is copied to the folder ``fetched`` beside the slices.
+    ``filepath`` may be an address: the globs' folders are then copied to the folder ``fetched`` beside the slices.
 
-    The class column of the annotations holds label values. Two entries that differ in ``part`` share the slices;
+    The class column of the annotations holds label values. Two entries that differ only in ``part`` share the slices;
     see ``segmentation.formats.volumes`` for orientation and intensities.
 
     Args:
         part: "annotations" (image_id, class, mask) or "images" (a file index).
         images, labels: ``glob`` and ``pattern``, whose group ``series`` names the case; see ``find_cases``.
         slices: ``path``, the folder for the slices (16-bit PNG), ``axis`` (axial, coronal or sagittal) and
-            ``rescale``, with ``slope`` and ``intercept``: a stored value times slope plus intercept is the
-            value in the volume; null: fitted per volume. ``resample_labels: true`` resamples labels on another grid
-            than their image's.
-        values: label values by class name, which the class column then holds; ``cell: any``: every label above 0 is an
+            ``rescale``, with ``slope`` and ``intercept``: value in the volume = stored value x slope + intercept;
+            null: fitted per volume. ``resample_labels: true`` resamples labels whose grid differs from their image's.
+        values: label values by class name; the class column then holds names. ``cell: any``: every label above 0 is an
             object of the class (set ``multiple_masks: instances``). null: the column holds label values.
         num_workers: processes that cut volumes; -1: one per core.
     """
@@ -56,7 +55,7 @@ class VolumeDataset(ReadOnlyTable):
         check_choices(("part", part, Part))
         self._filepath = path_or_address(filepath)
         self._part = part
-        self._store = Path(slices["path"]).absolute()
+        self._slices_folder = Path(slices["path"]).absolute()
         self._images, self._labels = images, labels
         self._cutting = Cutting(
             slices.get("axis", "axial"),
@@ -68,10 +67,13 @@ class VolumeDataset(ReadOnlyTable):
         self.metadata = metadata
 
     def load(self) -> pd.DataFrame:
-        root, lost = self._local()
+        root, unreadable = self._local_copy()
         cases, labels = self._cases(root)
         images, annotations = index_volumes(
-            [with_lost(case, lost) for case in cases], self._store, self._cutting, num_workers=self._num_workers
+            [with_lost(case, unreadable) for case in cases],
+            self._slices_folder,
+            self._cutting,
+            num_workers=self._num_workers,
         )
         if images["image_id"].isna().all():
             problem = images["problem"].iloc[0]
@@ -80,20 +82,22 @@ class VolumeDataset(ReadOnlyTable):
             return images
         return annotations if labels is None else name_classes(annotations, labels)
 
-    def _local(self) -> tuple[Path, dict[Path, str]]:
-        """The folder of the volumes, and why files that are at an address cannot be read."""
+    def _local_copy(self) -> tuple[Path, dict[Path, str]]:
+        """The local folder of the volumes, and why remote files could not be copied, by local path."""
         if isinstance(self._filepath, Path):
             return self._filepath, {}
-        store = self._store.parent / "fetched"
-        places = dict.fromkeys(join_address(self._filepath, name) for name in self._needs())
-        lost = {local_copy(one, store): why for place in places for one, why in fetch(place, store).items()}
-        for why in (lost[one] for one in lost if one.name == "dataset.json"):
-            raise ValueError(why)
-        return local_copy(self._filepath, store), lost
+        store = self._slices_folder.parent / "fetched"
+        addresses = dict.fromkeys(join_address(self._filepath, name) for name in self._required_files())
+        unreadable = {
+            local_copy(file, store): reason for address in addresses for file, reason in fetch(address, store).items()
+        }
+        for reason in (unreadable[file] for file in unreadable if file.name == "dataset.json"):
+            raise ValueError(reason)
+        return local_copy(self._filepath, store), unreadable
 
-    def _needs(self) -> list[str]:
-        """Files and folders that are read."""
-        return [fixed_folder(one["glob"]) for one in (self._images, self._labels)]
+    def _required_files(self) -> list[str]:
+        """Names of the files and folders to read."""
+        return [fixed_folder(files["glob"]) for files in (self._images, self._labels)]
 
     def _cases(self, root: Path) -> tuple[list[Case], dict[str, list[int]] | None]:
         return find_cases(root, images=self._images, labels=self._labels), self._values or None
@@ -105,8 +109,8 @@ class VolumeDataset(ReadOnlyTable):
 class NnunetDataset(VolumeDataset):
     """Training cases in nnU-Net's raw layout, NIfTI or flat images; classes are named as in dataset.json.
 
-    ``channels`` are the one or three channels of the image; null: all. ``cases`` is a pattern of the case names; its
-    group ``group`` is what must not be split. ``values`` gives the label values of classes in place of dataset.json.
+    ``channels`` are the one or three channels of the image; null: all. ``cases`` is a regular expression of case names;
+    its group ``group`` is what must not be split. ``values`` replaces the label values of dataset.json.
     The other arguments are those of ``VolumeDataset``.
     """
 
@@ -121,15 +125,15 @@ class NnunetDataset(VolumeDataset):
     ) -> None:
         super().__init__(filepath=filepath, images={}, labels={}, metadata=metadata, **volumes)
         self._channels = channels
-        self._names = cases
+        self._case_pattern = cases
 
-    def _needs(self) -> list[str]:
+    def _required_files(self) -> list[str]:
         return ["dataset.json", "imagesTr", "labelsTr"]
 
     def _cases(self, root: Path) -> tuple[list[Case], dict[str, list[int]] | None]:
-        cases, labels = read_nnunet(root, channels=self._channels, names=self._names)
+        cases, labels = read_nnunet(root, channels=self._channels, names=self._case_pattern)
         return cases, labels | self._values
 
     def _exists(self) -> bool:
-        place = self._filepath
-        return exists(place / "dataset.json" if isinstance(place, Path) else f"{place}/dataset.json", file=True)
+        root = self._filepath
+        return exists(root / "dataset.json" if isinstance(root, Path) else f"{root}/dataset.json", file=True)

@@ -463,7 +463,7 @@ def test_a_server_that_hangs_costs_two_time_outs_and_one_warning(tmp_path, monke
         assert asked == 2
     first, last = (one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING)
     assert "ReadTimeoutError" in first
-    assert "the next run sends it" in last
+    assert "the next run sends them" in last
 
 
 def test_the_next_run_sends_a_run_that_no_store_received(tmp_path, store_uri, monkeypatch):
