@@ -13,5 +13,5 @@ def test_the_folder_is_made_on_load(tmp_path):
 
 
 def test_a_folder_is_no_output(tmp_path):
-    with pytest.raises((ValueError, DatasetError), match="it cannot be an output"):
+    with pytest.raises((ValueError, DatasetError), match="a folder cannot be an output"):
         FolderDataset(filepath=str(tmp_path)).save(3)

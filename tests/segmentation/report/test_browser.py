@@ -123,7 +123,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_sorts_by_a_list(opened, scheme)
     page = opened(390, scheme)
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") == 390
-    page.select_option("#images [data-order]", label="image, falling")
+    page.select_option("#images [data-order]", label="image, descending")
     assert ids(page)[0] == "scan15"
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 24, 31)"}[scheme]
@@ -138,7 +138,7 @@ def test_a_crowded_page_fits_a_phone_and_sorts(browser, crowded, tmp_path):
     page.goto(file.as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.locator("#images [data-count]").inner_text() == "2000 of 2000"
-    page.select_option("#images [data-order]", label="image, falling")
+    page.select_option("#images [data-order]", label="image, descending")
     assert page.locator("#images tbody tr:first-child td").first.inner_text() == "image01999"
 
 
@@ -244,7 +244,7 @@ def test_only_the_classes_of_the_image_can_be_switched(opened):
 
 def test_rows_open_in_the_order_shown_and_a_swipe_turns_the_page(opened):
     page = opened(420, "dark")
-    page.select_option("#images [data-order]", label="image, falling")
+    page.select_option("#images [data-order]", label="image, descending")
     page.select_option("#images [data-filter=classes]", "box")
     page.locator("#images [data-row]:visible").first.click()
     gaps = page.locator("table.cards td").evaluate_all("(all) => all.map((one) => getComputedStyle(one).paddingLeft)")

@@ -10,7 +10,7 @@ from seg_pipeline.segmentation.manifest.measure_image import MaskReader
 from seg_pipeline.segmentation.manifest.measure_table import measure_images
 from seg_pipeline.segmentation.manifest.split_checks import split_table
 from seg_pipeline.segmentation.report import findings_page
-from seg_pipeline.segmentation.report.findings import MOST_PICTURES, MOST_ROWS
+from seg_pipeline.segmentation.report.findings import MAX_PICTURES, MAX_ROWS
 
 ACCOUNTS = pd.DataFrame({"input": ["rows", "files"], "read": [48, 1200], "kept": [47, 1199], "set_aside": [1, 1]})
 
@@ -61,7 +61,7 @@ def test_images_are_shown_once_a_rule_and_the_rules_take_turns(made):
     found = [Finding("blank_image", "x", "flagged", f"scan{number:02d}") for number in range(16)]
     found += [Finding("mask_jumps", "y", "flagged", f"scan{number:02d}") for number in (3, 3, 4, 5)]
     shown = re.findall(r"<figcaption>.*?<code>(\w+)</code>", page(made, found))
-    assert len(shown) == MOST_PICTURES
+    assert len(shown) == MAX_PICTURES
     assert shown[:6] == ["blank_image", "mask_jumps"] * 3
 
 
@@ -105,9 +105,9 @@ def test_what_users_wrote_cannot_become_code(made):
 
 
 def test_a_long_list_is_cut_and_says_so(made):
-    found = [Finding("file_without_row", "", "dropped", None, f"f{number}.png") for number in range(MOST_ROWS + 1)]
+    found = [Finding("file_without_row", "", "dropped", None, f"f{number}.png") for number in range(MAX_ROWS + 1)]
     html = page(made, found)
-    assert html.count("<tr data-row") == MOST_ROWS
+    assert html.count("<tr data-row") == MAX_ROWS
     assert "The first 2,000 of 2,001 findings; findings.parquet has all of them." in html
 
 

@@ -21,7 +21,7 @@ from seg_pipeline.segmentation.report import Results, model_card, report_page
 from seg_pipeline.segmentation.report.charts import chart_data
 from seg_pipeline.segmentation.report.page import embedded
 from seg_pipeline.segmentation.report.pictures import picture_data
-from seg_pipeline.segmentation.report.run_report import MOST_ROWS
+from seg_pipeline.segmentation.report.run_report import MAX_ROWS
 from seg_pipeline.segmentation.settings.figures import FigureSettings
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
@@ -82,7 +82,7 @@ def test_volumes_and_the_competition_stand_beside_the_scores(results):
     scores = results.test_scores | {"volumes": volumes, "competition": {"text": 0.5, "host_comment": 0.625}}
     text = words(section(page(replace(results, test_scores=scores)), "scores"))
     assert "Dice of 4 series as volumes: mean 0.750; box 0.750, disc undefined." in text
-    assert "UW-Madison competition score, by reading of its rules: text 0.500, host_comment 0.625." in text
+    assert "UW-Madison competition score, computed from its published rules: text 0.500, host_comment 0.625." in text
 
 
 def test_calibration_and_flags_stand_beside_the_scores(results, html):
@@ -92,10 +92,10 @@ def test_calibration_and_flags_stand_beside_the_scores(results, html):
     assert f"{flags} A person must look at 50 % of 6 images (0.25 to 0.75)." in text
     none = results.test_scores | {"review": results.test_scores["review"] | {"num_low": 0}}
     text = words(section(page(replace(results, test_scores=none)), "scores"))
-    assert "50 % of 6 images (0.25 to 0.75) are flagged; no image has a Dice below 0.8, so there was none to" in text
+    assert "50 % of 6 images (0.25 to 0.75) are flagged; no image has a Dice below 0.8, so there was nothing" in text
 
 
-FEW = "of 0.25 or more, which catches 90 % of 3 validation images with a Dice below 0.8; so few make it rough."
+FEW = "which catches 90 % of 3 validation images with a Dice below 0.8; so few images make the limit rough."
 NONE = "No limit for the flag look_at_this was chosen: there is no validation image with a Dice below 0.8."
 
 
@@ -188,7 +188,7 @@ def test_limits_are_computed_from_the_data(results):
     told = limits_of(results)
     assert "Epoch, thresholds and postprocessing were chosen on a single group" in told
     assert "The test split has only 3 groups" in told
-    assert "Classes in fewer than 10 test images, whose scores rest on little data: box, disc." in told
+    assert "Classes in fewer than 10 test images, with uncertain scores: box, disc." in told
     assert "phantom" not in told
     assert "another model" not in told
     assert "best epoch is the last" not in told
@@ -199,7 +199,7 @@ def test_scores_of_the_validation_split_are_not_called_test_scores(results):
     html = page(replace(results, manifest=val, test_scores={**results.test_scores, "split": "val"}))
     told = words(section(html, "limits"))
     assert "The test split is empty. All scores are on the validation split, as there is no test split." in told
-    assert "Epoch, thresholds and postprocessing were chosen on it, so the scores are too good." in told
+    assert "Epoch, thresholds and postprocessing were chosen on it, so the scores are optimistic." in told
     assert "images of the same kind and source as the val split" in told
     assert "val images 6 of 3 groups" in words(html)
     assert "All images of the val split" in words(section(html, "images"))
@@ -303,7 +303,7 @@ def test_pictures_stop_at_the_size_that_the_page_may_have(results):
     every, _ = picture_data(["scan13", "scan10", "scan13"], *options)
     assert every == ["scan13", "scan10"]
     one = len(picture_data(["scan13"], *options)[1])
-    kept, data = picture_data(["scan13", "scan10"], *options, most_bytes=one)
+    kept, data = picture_data(["scan13", "scan10"], *options, max_bytes=one)
     assert kept == ["scan13"]
     assert '"caption":"SCAN13"' in data
 
@@ -381,7 +381,7 @@ def test_the_other_runs_masks_are_shown_beside_this_ones(results, tested):
 def test_five_thousand_images_are_cut_to_the_worst_and_the_page_says_so(crowded):
     whole = page(crowded)
     html = section(whole, "images")
-    assert html.count("<tr data-row") == MOST_ROWS
+    assert html.count("<tr data-row") == MAX_ROWS
     assert "The 2,000 images with the lowest Dice of 5,000; image_scores.parquet has all of them." in html
     assert "image00000" in html
     assert "image04999" not in html
@@ -448,7 +448,7 @@ def test_the_card_says_what_the_user_says(results):
 def test_the_card_says_which_weights_the_training_started_from(results):
     config = {**results.training_config, "start": {"checkpoint": "old/checkpoint.pt"}}
     card = model_card(replace(results, training_config=config), ModelCardDetails(), phantom=False)
-    assert ", trained on from `old/checkpoint.pt`; input " in card
+    assert ", fine-tuned from `old/checkpoint.pt`; input " in card
 
 
 def test_a_card_without_a_model_says_so(results):

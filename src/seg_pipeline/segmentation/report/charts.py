@@ -1,4 +1,4 @@
-"""Data of the charts that ``chart.js`` draws in the report, so that their values can be read."""
+"""Data of the report's interactive charts, which ``chart.js`` draws so that readers can look up values."""
 
 import json
 import math
@@ -12,8 +12,8 @@ from seg_pipeline.segmentation.plotting.class_panels import MAX_PANELS
 from seg_pipeline.segmentation.plotting.style import class_colours
 from seg_pipeline.segmentation.report.results import Results
 
-MOST_POINTS = 3000
-"""Images and classes; with more, the picture of the figure is shown instead."""
+MAX_POINTS = 3000
+"""Points (one per image and class); with more, the static figure is shown instead."""
 MEASURES = (
     ("Dice", "dice", "var(--train)"),
     ("precision", "precision", "var(--val)"),
@@ -24,8 +24,8 @@ CURVES = (("dice", "Dice"), ("loss", "Loss"), ("pixel_accuracy", "Pixel accuracy
 
 
 def chart_data(results: Results) -> dict[str, Markup]:
-    """JSON of each chart that can be drawn from the results, by the name of the figure that it replaces."""
-    found = {
+    """JSON of each chart that the results allow, by the name of the figure that it replaces."""
+    panels_by_figure = {
         "training_curves": _curves(results),
         "object_size_chart": _object_sizes(results),
         "threshold_chart": _thresholds(results),
@@ -34,13 +34,13 @@ def chart_data(results: Results) -> dict[str, Markup]:
     }
     return {
         name: Markup(json.dumps({"panels": panels}, separators=(",", ":")).replace("<", "\\u003c"))
-        for name, panels in found.items()
+        for name, panels in panels_by_figure.items()
         if panels
     }
 
 
 def _curves(results: Results) -> list[dict[str, Any]]:
-    """Dice, loss, pixel accuracy and learning rate per epoch; none with folds, which have a line each."""
+    """Dice, loss, pixel accuracy and learning rate per epoch; none with folds, as each fold needs its own line."""
     history, best = results.training_history, results.best_epoch()
     if history is None or best is None or ("fold" in history and history["fold"].nunique() > 1):
         return []
@@ -54,17 +54,17 @@ def _curves(results: Results) -> list[dict[str, Any]]:
             for name, column in names.items()
             if column in history
         ]
-        if any(len(one["points"]) > 1 for one in series):
+        if any(len(line["points"]) > 1 for line in series):
             y = {"label": title, "low": 0}
-            about = {"title": title, "lines": True, "mark": best["epoch"], "x": {"label": "epoch"}, "y": y}
-            panels.append(about | {"series": series})
+            panel = {"title": title, "lines": True, "mark": best["epoch"], "x": {"label": "epoch"}, "y": y}
+            panels.append(panel | {"series": series})
     return panels
 
 
-def _of_classes(table: pd.DataFrame | None, names: list[str], column: str) -> list[tuple[str, pd.DataFrame]]:
-    """The rows of each class that have a value in ``column``; none if there are too many classes for a panel each."""
-    known = None if table is None else table.dropna(subset=[column])
-    parts = [] if known is None else [(name, known[known["class"] == name]) for name in names]
+def _rows_by_class(table: pd.DataFrame | None, names: list[str], column: str) -> list[tuple[str, pd.DataFrame]]:
+    """Per class, the rows with a value in ``column``; none if there are more classes than panels."""
+    defined = None if table is None else table.dropna(subset=[column])
+    parts = [] if defined is None else [(name, defined[defined["class"] == name]) for name in names]
     parts = [(name, part) for name, part in parts if len(part)]
     return parts if len(parts) <= MAX_PANELS else []
 
@@ -74,15 +74,15 @@ def _thresholds(results: Results) -> list[dict[str, Any]]:
     thresholds = (results.postprocessing or {}).get("settings", {}).get("thresholds") or []
     chosen = dict(zip(results.classes, thresholds, strict=False))
     panels = []
-    for name, part in _of_classes(results.threshold_curve, results.classes, "dice"):
+    for name, part in _rows_by_class(results.threshold_curve, results.classes, "dice"):
         series = [
             {"name": title, "colour": colour, "points": part[["threshold", column]].dropna().to_numpy().tolist()}
             for title, column, colour in MEASURES
         ]
         lowest = float(np.nanmin(part[[column for _, column, _ in MEASURES]].to_numpy(dtype=float)))
         y = {"label": "score", "low": math.floor(10 * lowest) / 10, "high": 1}
-        about = {"title": name, "lines": True, "mark": chosen.get(name), "x": {"label": "threshold"} | UNIT, "y": y}
-        panels.append(about | {"series": series})
+        panel = {"title": name, "lines": True, "mark": chosen.get(name), "x": {"label": "threshold"} | UNIT, "y": y}
+        panels.append(panel | {"series": series})
     return panels
 
 
@@ -90,37 +90,37 @@ def _reliability(results: Results) -> list[dict[str, Any]]:
     """Observed frequency against predicted probability, before and after calibration, one panel per class."""
     axes = {"x": {"label": "predicted probability"} | UNIT, "y": {"label": "observed frequency"} | UNIT}
     panels = []
-    for name, part in _of_classes(results.reliability, results.classes, "frequency"):
+    for name, part in _rows_by_class(results.reliability, results.classes, "frequency"):
         series: list[dict[str, Any]] = [
             {"name": "perfect", "colour": "var(--soft)", "dash": "4 4", "points": [[0, 0], [1, 1]]}
         ]
         for calibrated, rows in part.groupby("calibrated"):
             points = rows.sort_values("confidence")[["confidence", "frequency"]].to_numpy().tolist()
             before = not calibrated and part["calibrated"].any()
-            look = ("before calibration", "var(--val)") if before else ("in use", "var(--train)")
-            series.append(dict(zip(("name", "colour"), look, strict=True)) | {"points": points})
+            style = ("before calibration", "var(--val)") if before else ("in use", "var(--train)")
+            series.append(dict(zip(("name", "colour"), style, strict=True)) | {"points": points})
         panels.append({"title": name, "lines": True, **axes, "series": series})
     return panels
 
 
 def _object_f1(results: Results) -> list[dict[str, Any]]:
-    """F1 of the objects against the IoU of a match, one line per class."""
+    """F1 of objects against the IoU threshold of a match, one line per class."""
     scores = (results.test_scores or {}).get("classes", {})
     series = [
         {
             "name": name,
             "colour": f"#{bytes(colour).hex()}",
             "points": [
-                [float(level), one["f1"]]
-                for level, one in scores[name]["objects"]["by_threshold"].items()
-                if one["f1"] is not None
+                [float(threshold), counts["f1"]]
+                for threshold, counts in scores[name]["objects"]["by_threshold"].items()
+                if counts["f1"] is not None
             ],
         }
         for name, colour in zip(results.classes, class_colours(len(results.classes)), strict=True)
         if "objects" in scores.get(name, {})
     ]
     axes = {"x": {"label": "IoU above which a pair matches"}, "y": {"label": "F1"} | UNIT}
-    drawn = [one for one in series if one["points"]]
+    drawn = [line for line in series if line["points"]]
     return [{"title": "F1", "lines": True, **axes, "series": drawn}] if 0 < len(drawn) <= MAX_PANELS else []
 
 
@@ -130,7 +130,7 @@ def _object_sizes(results: Results) -> list[dict[str, Any]]:
         return []
     rows = results.image_scores.assign(area=lambda table: table["true_pos"] + table["false_neg"])
     rows, names = rows[rows["area"] > 0], results.classes
-    if len(rows) > MOST_POINTS or not 0 < rows["class"].nunique() <= MAX_PANELS:
+    if len(rows) > MAX_POINTS or not 0 < rows["class"].nunique() <= MAX_PANELS:
         return []
     axes: dict[str, Any] = {
         "x": {"label": "area in ground truth (pixels)", "log": True},

@@ -1,4 +1,4 @@
-"""The page of the data set: eda's figures in reading order, each with what to look for."""
+"""The data set page: eda's figures in reading order, each with a hint what to look for."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from seg_pipeline.segmentation.report.results import plural
 def data_set_page(
     images: pd.DataFrame, class_counts: pd.DataFrame, memory: Mapping[str, Any], figures: Mapping[str, bytes | None]
 ) -> str:
-    """Write the page of the data set as HTML, from the tables of ``eda`` and its figures by data set.
+    """The data set page as HTML, from the tables of ``eda`` and its figures by catalog name.
 
     ``figures`` are PNG files (``series_gif``: GIF); None if there is nothing to show. The template has their captions.
     """

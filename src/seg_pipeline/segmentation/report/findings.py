@@ -15,11 +15,11 @@ from seg_pipeline.segmentation.report.page import jpeg_url, render, swatch
 from seg_pipeline.segmentation.report.results import plural
 
 Row = dict[Hashable, Any]
-MOST_ROWS = 2000
-"""Findings that the page lists; findings.parquet has all."""
-MOST_PICTURES = 18
+MAX_ROWS = 2000
+"""Findings that the page lists; findings.parquet has all of them."""
+MAX_PICTURES = 18
 SIDE = 384
-"""Longer side in pixels of an image."""
+"""Longer side of an image, in pixels."""
 
 
 def findings_page(
@@ -27,8 +27,8 @@ def findings_page(
 ) -> str:
     """The findings page as HTML.
 
-    ``accounts`` says how many rows and files were read, kept and not used; ``files`` is the index of the image files,
-    to show images that were dropped; ``splits`` is from ``split_checks.split_table``.
+    ``accounts`` holds the number of rows and files read, kept and not used; ``files``, the index of the image files,
+    is used to show dropped images; ``splits`` is the result of ``split_checks.split_table``.
     """
     names = class_names(manifest)
     return render(
@@ -40,7 +40,7 @@ def findings_page(
         counts=_counts(findings),
         rules=RULES,
         pictures=_pictures(findings, manifest, files, names),
-        num_pictured=len(_about_images(findings)),
+        num_pictured=len(_with_image(findings)),
         legend=[
             {"name": name, "source": swatch(colour)}
             for name, colour in zip(names, class_colours(len(names)), strict=True)
@@ -49,8 +49,8 @@ def findings_page(
         folds=manifest.loc[manifest["fold"] >= 0, "fold"].value_counts().sort_index().tolist(),
         classes=names,
         findings=[
-            _short(row)
-            for row in findings.head(MOST_ROWS).astype(object).where(findings.notna(), "").to_dict("records")
+            _without_file(row)
+            for row in findings.head(MAX_ROWS).astype(object).where(findings.notna(), "").to_dict("records")
         ],
         num_findings=len(findings),
     )
@@ -59,20 +59,20 @@ def findings_page(
 def _lead(findings: pd.DataFrame, manifest: pd.DataFrame) -> str:
     if findings.empty:
         return f"{plural(len(manifest), 'image')} can be used. No problems were found."
-    done = ", ".join(f"{number:,} {action}" for action, number in findings["action"].value_counts().items())
-    return f"{plural(len(manifest), 'image')} can be used. {plural(len(findings), 'finding')}: {done}."
+    counts = ", ".join(f"{number:,} {action}" for action, number in findings["action"].value_counts().items())
+    return f"{plural(len(manifest), 'image')} can be used. {plural(len(findings), 'finding')}: {counts}."
 
 
 def _explanation(findings: pd.DataFrame, accounts: pd.DataFrame) -> str:
-    """How the number of unused inputs and that of findings fit together."""
+    """A sentence that relates the number of unused inputs to the number of findings."""
     dropped = int((findings["action"] == "dropped").sum())
     unused = [(row["set_aside"], row["input"].removesuffix("s")) for row in accounts.to_dict("records")]
-    said = " and ".join(plural(number, f"unused {word}") for number, word in unused if number)
-    if not said:
+    unused_text = " and ".join(plural(number, f"unused {word}") for number, word in unused if number)
+    if not unused_text:
         return "Every input is used."
     return (
-        f"{plural(dropped, 'finding')} with the action dropped {'explains' if dropped == 1 else 'explain'} the {said}: "
-        "a finding about an image covers all of its rows."
+        f"{plural(dropped, 'finding')} with the action dropped {'explains' if dropped == 1 else 'explain'} the "
+        f"{unused_text}: a finding about an image covers all of its rows."
     )
 
 
@@ -85,25 +85,25 @@ def _counts(findings: pd.DataFrame) -> list[Row]:
 
 
 def _pictures(findings: pd.DataFrame, manifest: pd.DataFrame, files: pd.DataFrame, names: list[str]) -> list[Row]:
-    """At most ``MOST_PICTURES`` findings about an image, from every rule in turn, with source or why it is blank."""
-    named = _about_images(findings)
-    turns = named.assign(turn=named.groupby("rule").cumcount()).sort_values("turn", kind="stable")
+    """At most ``MAX_PICTURES`` findings with an image, taking rules in turn, each with source or a reason for none."""
+    with_image = _with_image(findings)
+    turns = with_image.assign(turn=with_image.groupby("rule").cumcount()).sort_values("turn", kind="stable")
     shown: list[Row] = []
-    for finding in turns.head(MOST_PICTURES).to_dict("records"):
+    for finding in turns.head(MAX_PICTURES).to_dict("records"):
         row, file = (_first_row(table, finding["image_id"]) for table in (manifest, files))
         blank = "no image file" if row is None and file is None else "cannot be read"
-        shown.append(_short(finding) | {"source": _picture(row, file, names), "blank": blank})
+        shown.append(_without_file(finding) | {"source": _picture(row, file, names), "blank": blank})
     return shown
 
 
-def _short(finding: Row) -> Row:
-    """The finding whose reason does not repeat where its file is."""
-    place, _, rest = finding["reason"].partition(": ")
-    told = rest and finding["file"] and Path(place).as_posix().endswith(str(finding["file"]))
-    return finding | {"reason": rest} if told else finding
+def _without_file(finding: Row) -> Row:
+    """The finding, without the path at the start of its reason if that repeats the file."""
+    path, _, rest = finding["reason"].partition(": ")
+    repeats_file = rest and finding["file"] and Path(path).as_posix().endswith(str(finding["file"]))
+    return finding | {"reason": rest} if repeats_file else finding
 
 
-def _about_images(findings: pd.DataFrame) -> pd.DataFrame:
+def _with_image(findings: pd.DataFrame) -> pd.DataFrame:
     return findings[findings["image_id"].notna()].drop_duplicates(["rule", "image_id"])
 
 
@@ -114,11 +114,11 @@ def _first_row(table: pd.DataFrame, image_id: str) -> Row | None:
 
 
 def _picture(row: Row | None, file: Row | None, names: list[str]) -> str | None:
-    """Data URL of an image, with its masks if they could be read; None if the image cannot be read."""
+    """Data URL of the image, with its masks if they can be read; None if the image cannot be read."""
     try:
         if row is not None:
             image = read_for_display(row["path"])
             return jpeg_url(overlay(image, read_masks(row, names) == 1), max_side=SIDE)
         return None if file is None else jpeg_url(read_for_display(file["path"]), max_side=SIDE)
-    except ValueError:  # the finding itself says that the image is unreadable
+    except ValueError:  # the finding already says that the image is unreadable
         return None

@@ -13,10 +13,10 @@ from seg_pipeline.segmentation.report.results import Results, score
 
 SIDE = 300
 """Longer side in pixels of each half: the image, and the image with its masks."""
-MOST_SCORES = 6
-"""Classes whose Dice is written below an image."""
+MAX_SCORES = 6
+"""Classes whose Dice is listed below an image."""
 EMPTY = "correctly empty"
-"""Said instead of Dice if neither the ground truth nor the prediction has a class."""
+"""Caption instead of Dice if neither ground truth nor prediction has a class."""
 
 
 def galleries(results: Results, number: int) -> dict[str, list[dict[str, str]]]:
@@ -33,32 +33,35 @@ def galleries(results: Results, number: int) -> dict[str, list[dict[str, str]]]:
     selected = {
         "worst": list(ranked.index[:number]),
         "missed": _by_area(rows, number, "false_neg"),
-        "false_positives": _by_area(_of_empty_images(rows), number, "false_pos"),
+        "false_positives": _by_area(_rows_of_empty_images(rows), number, "false_pos"),
         "median": list(ranked.index[middle : middle + number]),
         "best": list(ranked.index[::-1][:number]),
     }
-    wanted = sorted({image_id for image_ids in selected.values() for image_id in image_ids})
-    scores = scores_of(results, wanted)
-    shown = {one: _shown(*pair, scores[one], names) for one, pair in _pairs(results, predictions, wanted)}
-    found = {name: [shown[image_id] for image_id in image_ids] for name, image_ids in selected.items()}
+    all_ids = sorted({image_id for image_ids in selected.values() for image_id in image_ids})
+    scores = scores_by_image(results, all_ids)
+    pairs = _truths_and_predictions(results, predictions, all_ids)
+    images = {image_id: _gallery_image(*pair, scores[image_id], names) for image_id, pair in pairs}
+    by_gallery = {name: [images[image_id] for image_id in image_ids] for name, image_ids in selected.items()}
     if results.other_predictions is not None:
-        found["differences"] = list(_differences(results, results.other_predictions, number))
-    return found
+        by_gallery["differences"] = list(_differences(results, results.other_predictions, number))
+    return by_gallery
 
 
-def scores_of(results: Results, image_ids: list[str]) -> dict[str, pd.DataFrame]:
-    """The rows of each image in the image scores."""
+def scores_by_image(results: Results, image_ids: list[str]) -> dict[str, pd.DataFrame]:
+    """The rows of the image scores, by image."""
     rows = results.image_scores
     if rows is None:
         return {}
-    return {str(one): part for one, part in rows[rows["image_id"].isin(image_ids)].groupby("image_id")}
+    return {str(image_id): part for image_id, part in rows[rows["image_id"].isin(image_ids)].groupby("image_id")}
 
 
-def _pairs(results: Results, predictions: pd.DataFrame, wanted: list[str]) -> Iterator[tuple[str, tuple[dict, dict]]]:
-    """The rows of manifest and predictions of these images."""
-    truths = results.manifest.set_index("image_id", drop=False).loc[wanted].to_dict("index")
-    guesses = predictions.assign(ignore="").set_index("image_id", drop=False).loc[wanted].to_dict("index")
-    return ((image_id, (truths[image_id], guesses[image_id])) for image_id in wanted)
+def _truths_and_predictions(
+    results: Results, predictions: pd.DataFrame, image_ids: list[str]
+) -> Iterator[tuple[str, tuple[dict, dict]]]:
+    """Per image, its row of the manifest and of the predictions."""
+    truths = results.manifest.set_index("image_id", drop=False).loc[image_ids].to_dict("index")
+    predicted = predictions.assign(ignore="").set_index("image_id", drop=False).loc[image_ids].to_dict("index")
+    return ((image_id, (truths[image_id], predicted[image_id])) for image_id in image_ids)
 
 
 def _differences(results: Results, other: pd.DataFrame, number: int) -> Iterator[dict[str, str]]:
@@ -67,15 +70,15 @@ def _differences(results: Results, other: pd.DataFrame, number: int) -> Iterator
         return
     means = results.comparison.groupby("image_id")[["dice", "other_dice", "difference"]].mean()
     ranked = means[means["difference"] != 0].sort_values("difference", key=abs, ascending=False, kind="stable")
-    wanted = list(ranked.index[:number])
-    others = dict(_pairs(results, other, wanted))
-    for image_id, (truth, guess) in _pairs(results, results.predictions, wanted):
-        both = [_drawn(truth, one, results.classes)[1] for one in (guess, others[image_id][1])]
-        dice, before, change = means.loc[image_id]
+    image_ids = list(ranked.index[:number])
+    others = dict(_truths_and_predictions(results, other, image_ids))
+    for image_id, (truth, prediction) in _truths_and_predictions(results, results.predictions, image_ids):
+        both = [_image_and_overlay(truth, row, results.classes)[1] for row in (prediction, others[image_id][1])]
+        dice, other_dice, change = means.loc[image_id]
         yield {
             "source": jpeg_url(np.concatenate(both, axis=1), max_side=2 * SIDE),
             "image_id": image_id,
-            "caption": f"mean Dice {dice:.2f} (left) against {before:.2f} (right): {change:+.2f}",
+            "caption": f"mean Dice {dice:.2f} (left) against {other_dice:.2f} (right): {change:+.2f}",
             "alt": f"{image_id}: prediction of this run on the left, of the other run on the right",
         }
 
@@ -86,34 +89,34 @@ def _by_area(rows: pd.DataFrame, number: int, error: str) -> list[str]:
     return list(wrong.sort_values(ascending=False, kind="stable").index[:number])
 
 
-def _of_empty_images(rows: pd.DataFrame) -> pd.DataFrame:
+def _rows_of_empty_images(rows: pd.DataFrame) -> pd.DataFrame:
     truth = (rows["true_pos"] + rows["false_neg"]).groupby(rows["image_id"]).transform("sum")
     return rows[truth == 0]
 
 
-def _shown(truth: dict, guess: dict, scores: pd.DataFrame, names: list[str]) -> dict[str, str]:
+def _gallery_image(truth: dict, prediction: dict, scores: pd.DataFrame, names: list[str]) -> dict[str, str]:
     mean = score(scores["dice"].mean(), 2)
     return {
-        "source": jpeg_url(np.concatenate(_drawn(truth, guess, names), axis=1), max_side=2 * SIDE),
+        "source": jpeg_url(np.concatenate(_image_and_overlay(truth, prediction, names), axis=1), max_side=2 * SIDE),
         "image_id": truth["image_id"],
-        "caption": scores_in_words(scores),
+        "caption": scores_caption(scores),
         "alt": f"{truth['image_id']}: image on the left, ground truth and prediction on the right; mean Dice {mean}",
     }
 
 
-def _drawn(truth: dict, guess: dict, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
+def _image_and_overlay(truth: dict, prediction: dict, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
     """The image, and the image with ground truth and prediction, of the same size."""
     image = read_for_display(truth["path"])
-    true, found = (read_shown_masks(row, names, side=SIDE) for row in (truth, guess))
-    drawn = overlay_prediction(image, true, found, side=SIDE)
-    return resized(image, drawn.shape[:2]), drawn
+    true, predicted = (read_shown_masks(row, names, side=SIDE) for row in (truth, prediction))
+    overlaid = overlay_prediction(image, true, predicted, side=SIDE)
+    return resized(image, overlaid.shape[:2]), overlaid
 
 
-def scores_in_words(scores: pd.DataFrame) -> str:
+def scores_caption(scores: pd.DataFrame) -> str:
     """Mean Dice, then Dice of the classes in the ground truth or the prediction, lowest first."""
-    known = scores.dropna(subset=["dice"]).sort_values("dice", kind="stable")
-    if known.empty:
+    defined = scores.dropna(subset=["dice"]).sort_values("dice", kind="stable")
+    if defined.empty:
         return EMPTY
-    said = [f"{row['class']} {row['dice']:.2f}" for row in known.head(MOST_SCORES).to_dict("records")]
-    more = f" and {len(known) - MOST_SCORES} more" if len(known) > MOST_SCORES else ""
-    return f"mean Dice {known['dice'].mean():.2f}: {', '.join(said)}{more}"
+    parts = [f"{row['class']} {row['dice']:.2f}" for row in defined.head(MAX_SCORES).to_dict("records")]
+    more = f" and {len(defined) - MAX_SCORES} more" if len(defined) > MAX_SCORES else ""
+    return f"mean Dice {defined['dice'].mean():.2f}: {', '.join(parts)}{more}"

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from seg_pipeline.segmentation.metrics.confidence_intervals import FEW_GROUPS
-from seg_pipeline.segmentation.report.results import Results, listed, plural, score
+from seg_pipeline.segmentation.report.results import Results, join_words, plural, score
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 FEW_IMAGES = 10
 """A class in fewer test images gets a warning."""
 OVERFIT_GAP = 0.15
-"""A model whose train Dice exceeds its validation Dice by more than this is said to overfit."""
+"""If train Dice exceeds validation Dice by more than this, the report says that the model overfits."""
 WIDE_INTERVAL = 0.2
 """A class with a wider Dice interval gets a warning."""
 
@@ -24,12 +24,12 @@ POLICIES = {
     "zero": "An image without the class in both ground truth and prediction scores 0: rare classes look bad.",
     "one": "An image without the class in both ground truth and prediction scores 1: rare classes look good.",
 }
-WITHOUT = {
+EFFECT_OF_ABSENCE = {
     "train": "cannot be learned",
-    "val": "played no part in any choice",
+    "val": "were not considered in any choice",
     "test": "score 0 if they are predicted, and are undefined otherwise",
 }
-"""What follows for classes that a split does not contain."""
+"""Consequence for classes without a mask in a split."""
 MEASURES = (
     ("dice", "Dice"),
     ("iou", "IoU"),
@@ -59,94 +59,94 @@ OBJECT_MEANINGS = (
     "match, recall the share of true ones, and F1 = 2 TP / (2 TP + FP + FN).",
     "F1, mean and average precision, TP / (TP + FP + FN), are means over ten thresholds: IoU 0.5 to 0.95.",
     "Panoptic quality is SQ, the mean IoU of the pairs, times RQ, which is F1. A predicted object that is mostly "
-    "ignored pixels counts nowhere unless it matches.",
-    "Count error and count bias: mean over images of how far the number of predicted objects is off, and by how much "
-    "it is too high (+) or too low (-).",
+    "ignored pixels counts only if it matches.",
+    "Count error is the mean absolute error of the number of predicted objects per image; count bias is the mean "
+    "signed error: too many (+) or too few (-).",
 )
 
 
-OF_VAL = (
+VAL_SCORES_NOTE = (
     "on the validation split, as there is no test split. Epoch, thresholds and postprocessing were chosen on it, so "
-    "the scores are too good."
+    "the scores are optimistic."
 )
 
 
-def _split(scores: dict[str, Any] | None) -> str:
-    """The split that the scores are of."""
+def _scored_split(scores: dict[str, Any] | None) -> str:
+    """The split that was scored."""
     return (scores or {}).get("split", "test")
 
 
 def scoring_note(scores: dict[str, Any]) -> str:
     """One line that says how the scores were computed."""
-    sure = (
+    interval_note = (
         f"; below each score its {100 * scores['confidence']:.0f} % confidence interval"
         if scores.get("mean_dice_interval")
         else ""
     )
-    return f"Aggregation: {scores['aggregation']}; empty policy: {scores['empty_policy']}{sure}."
+    return f"Aggregation: {scores['aggregation']}; empty policy: {scores['empty_policy']}{interval_note}."
 
 
 def score_meanings(scores: dict[str, Any]) -> list[str]:
     """Sentences that explain how the scores were computed."""
     missed = "A missed object or a false positive scores 0 under every policy."
-    said = [
+    sentences = [
         f"Aggregation `{scores['aggregation']}`: {AGGREGATIONS[scores['aggregation']]}",
         f"Empty policy `{scores['empty_policy']}`: {POLICIES[scores['empty_policy']]} {missed}",
         "All scores are computed at the native size of the images, "
         + (
-            OF_VAL
-            if _split(scores) == "val"
+            VAL_SCORES_NOTE
+            if _scored_split(scores) == "val"
             else "on the test split, which was not used for training or for any choice."
         ),
     ]
     if scores.get("mean_dice_interval"):
-        said.insert(
+        sentences.insert(
             2,
             f"The {100 * scores['confidence']:.0f} % interval comes from resampling {scores['num_groups']:,} groups "
-            "with replacement. It says how much the mean would vary with other groups of the same kind, not what "
+            "with replacement. It shows how much the mean would vary with other groups of the same kind, not what "
             "to expect on another data set.",
         )
-    return said
+    return sentences
 
 
 def measure_meanings(scores: dict[str, Any]) -> list[str]:
-    """Sentences that explain the columns of the table of classes."""
+    """Sentences that explain the columns of the table of scores by class."""
     unit = scores.get("distance_unit", "pixels")
-    said = [
+    sentences = [
         "Dice = 2 TP / (2 TP + FP + FN) and IoU = TP / (TP + FP + FN), in pixels; precision is the share "
         "of predicted pixels that are correct, recall the share of true pixels that are predicted."
     ]
     if "boundary_width" in scores:
-        said.append(
+        sentences.append(
             f"Boundary IoU: IoU of bands along the borders, whose width is {scores['boundary_width']:g} of the image "
             "diagonal."
         )
     if "tolerance" in scores:
-        said.append(f"Surface Dice: share of both outlines within {scores['tolerance']:g} {unit} of the other.")
-        said.append(f"HD95: 95th percentile of the distances between the outlines, in {unit}; lower is better.")
-    return said
+        sentences.append(f"Surface Dice: share of both outlines within {scores['tolerance']:g} {unit} of the other.")
+        sentences.append(f"HD95: 95th percentile of the distances between the outlines, in {unit}; lower is better.")
+    return sentences
 
 
 def limits(results: Results, about: ModelCardDetails, *, phantom: bool) -> list[str]:
-    """Sentences a reader must know before relying on the scores."""
-    said = [*_of_data(results, about, phantom), *_of_splits(results)]
+    """Sentences to read before relying on the scores."""
+    sentences = [*_data_limits(results, about, phantom), *_split_limits(results)]
     if results.test_scores is not None:
-        said += _of_scores(results, results.test_scores)
-    said += [*_of_training(results), *about.limits]
+        sentences += _score_limits(results, results.test_scores)
+    sentences += [*_training_limits(results), *about.limits]
     return [
-        *said,
-        f"The scores hold for images of the same kind and source as the {_split(results.test_scores)} split, and say "
-        "little about others.",
+        *sentences,
+        f"The scores hold for images of the same kind and source as the {_scored_split(results.test_scores)} split "
+        "and say little about others.",
     ]
 
 
-def _of_data(results: Results, about: ModelCardDetails, phantom: bool) -> Iterator[str]:
+def _data_limits(results: Results, about: ModelCardDetails, phantom: bool) -> Iterator[str]:
     if phantom:
         yield "The data is a synthetic phantom: its scores say nothing about patients or other real images."
     if about.ground_truth_is_model_output:
         yield (
-            "The ground truth was made by another model. A high score shows that the other model is imitated, "
-            "including its errors, not that the masks are correct."
+            "The ground truth was made by another model. A high score shows that this model imitates the other, "
+            "including its errors, not that its masks are correct."
         )
     dropped = int((results.findings["action"] == "dropped").sum())
     if dropped:
@@ -156,23 +156,23 @@ def _of_data(results: Results, about: ModelCardDetails, phantom: bool) -> Iterat
         yield f"{plural(leaks, 'leak')} between the splits: the test split contains data that the model was trained on."
 
 
-def _of_splits(results: Results) -> Iterator[str]:
+def _split_limits(results: Results) -> Iterator[str]:
     manifest = results.manifest
     for split in ("train", "val", "test"):
         part = manifest[manifest["split"] == split]
         absent = [name for name in results.classes if not (part[f"area_{name}"] > 0).any()]
         if part.empty:
-            scored = split == "test" and _split(results.test_scores) == "val"
-            yield f"The {split} split is empty." + f" All scores are {OF_VAL}" * scored
+            scored = split == "test" and _scored_split(results.test_scores) == "val"
+            yield f"The {split} split is empty." + f" All scores are {VAL_SCORES_NOTE}" * scored
         elif absent:
-            yield f"Classes without a mask in the {split} split {WITHOUT[split]}: {listed(absent)}."
+            yield f"Classes without a mask in the {split} split {EFFECT_OF_ABSENCE[split]}: {join_words(absent)}."
     groups = manifest.groupby("split")["group"].nunique()
     if groups.get("val", 2) == 1:
         yield "Epoch, thresholds and postprocessing were chosen on a single group: the validation split has only one."
 
 
-def _of_scores(results: Results, scores: dict[str, Any]) -> Iterator[str]:
-    groups, split = results.num_groups, _split(scores)
+def _score_limits(results: Results, scores: dict[str, Any]) -> Iterator[str]:
+    groups, split = results.num_groups, _scored_split(scores)
     if groups == 1:
         yield (
             f"All {split} images belong to one group, so there is no confidence interval: how scores vary between "
@@ -180,20 +180,20 @@ def _of_scores(results: Results, scores: dict[str, Any]) -> Iterator[str]:
         )
     elif groups < FEW_GROUPS:
         yield f"The {split} split has only {groups} groups: intervals from so few are rough and often too narrow."
-    few = [name for name, one in scores["classes"].items() if 0 < one["num_images"] < FEW_IMAGES]
-    if few:
-        yield f"Classes in fewer than {FEW_IMAGES} {split} images, whose scores rest on little data: {listed(few)}."
-    unsure = [
+    rare = [name for name, one in scores["classes"].items() if 0 < one["num_images"] < FEW_IMAGES]
+    if rare:
+        yield f"Classes in fewer than {FEW_IMAGES} {split} images, with uncertain scores: {join_words(rare)}."
+    uncertain = [
         name
         for name, one in scores["classes"].items()
         if None not in (one.get("dice_interval") or [None])
         and one["dice_interval"][1] - one["dice_interval"][0] > WIDE_INTERVAL
     ]
-    if unsure:
-        yield f"Classes whose Dice interval is wider than {WIDE_INTERVAL:g}: {listed(unsure)}."
+    if uncertain:
+        yield f"Classes whose Dice interval is wider than {WIDE_INTERVAL:g}: {join_words(uncertain)}."
 
 
-def _of_training(results: Results) -> Iterator[str]:
+def _training_limits(results: Results) -> Iterator[str]:
     best = results.best_epoch()
     if best is None or results.training_history is None:
         return

@@ -17,14 +17,14 @@ from seg_pipeline.segmentation.report.interpretation import (
 )
 from seg_pipeline.segmentation.report.page import environment
 from seg_pipeline.segmentation.report.results import Results, interval, plural, score
-from seg_pipeline.segmentation.report.scores import digits_of, measured, object_rows
+from seg_pipeline.segmentation.report.scores import computed_measures, digits_of, object_rows
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 
 def model_card(results: Results, about: ModelCardDetails, *, phantom: bool) -> str:
-    """The model card as Markdown; for a field that ``about`` leaves out, the card names the parameter to set."""
+    """The model card as Markdown; for a field missing in ``about``, the card names the parameter to set."""
     scores = results.test_scores
-    markdown = environment(autoescape=False, plain=plain)  # Markdown needs another escaping than HTML
+    markdown = environment(autoescape=False, plain=plain)  # Markdown is escaped differently from HTML
     return markdown.get_template("model_card.md").render(
         stated={
             name: text or f"Not stated; set `reporting.model_card.{name}`." for name, text in asdict(about).items()
@@ -37,7 +37,7 @@ def model_card(results: Results, about: ModelCardDetails, *, phantom: bool) -> s
         objects=_object_rows(scores) if scores else [],
         object_headings=[name for _, name in OBJECT_MEASURES],
         object_meanings=OBJECT_MEANINGS,
-        headings=[name for _, name in measured(scores)] if scores else [],
+        headings=[name for _, name in computed_measures(scores)] if scores else [],
         meanings=[*score_meanings(scores), *measure_meanings(scores)] if scores else [],
         limits=limits(results, about, phantom=phantom),
         splits=split_table(results.manifest).to_dict("records"),
@@ -56,7 +56,7 @@ def _rows(scores: dict[str, Any]) -> list[list[str]]:
     """One row per class: name, number of images, and each measure with its interval."""
     rows = []
     for name, one in scores["classes"].items():
-        cells = [_with_interval(one, key, digits_of(key)) for key, _ in measured(scores)]
+        cells = [_with_interval(one, key, digits_of(key)) for key, _ in computed_measures(scores)]
         rows.append([plain(name), str(one["num_images"]), *cells])
     return rows
 
@@ -73,10 +73,10 @@ def _object_rows(scores: dict[str, Any]) -> list[list[str]]:
 
 
 def _with_interval(scores: dict[str, Any], key: str, digits: int = 3) -> str:
-    sure = interval(scores.get(f"{key}_interval"), digits)
-    return score(scores[key], digits) + (f" ({sure})" if sure else "")
+    interval_text = interval(scores.get(f"{key}_interval"), digits)
+    return score(scores[key], digits) + (f" ({interval_text})" if interval_text else "")
 
 
 def plain(text: object) -> str:
-    """Escape a user's text, so that Markdown shows it unchanged and on one line."""
+    """Escape text from users so that Markdown shows it unchanged, on one line."""
     return re.sub(r"([\\`*_{}\[\]<>#|])", r"\\\1", " ".join(str(text).split()))

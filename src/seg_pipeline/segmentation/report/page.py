@@ -3,17 +3,17 @@
 A page is a template that extends ``base.html``. The policy refuses style attributes: use CSS classes.
 ``page.js`` sorts and filters the table in each element with ``data-list``; without any, the page is one list:
 
-- ``<tr data-row data-NAME="a|b">`` in its body is a row whose values of NAME are a and b;
-- ``data-filter="NAME"`` on a field keeps the rows with its value; ``data-filter=""`` keeps the rows with its text;
+- ``<tr data-row data-NAME="a|b">`` in its body is a row with the values a and b of NAME;
+- ``data-filter="NAME"`` on a field keeps the rows with that value; ``data-filter=""``, the rows with that text;
 - ``<th data-sort="text">`` or "number" becomes a sort button; a cell's ``data-value`` overrides its text;
-- ``<select data-order>`` offers the same orders where a narrow screen hides the head;
-- ``<output data-count>`` shows how many rows are left;
+- ``<select data-order>`` offers the same orders on narrow screens, which hide the table's head;
+- ``<output data-count>`` shows how many rows are visible;
 - ``data-most="NAME"`` on a number field keeps the rows whose value of NAME is at most that;
 - ``<a href="#ID" data-choose="VALUE" data-of="NAME">`` sets the filter NAME of the list ID and clears the others.
 
-``viewer.js`` opens large: figures in ``.charts``, ``.plots`` and ``.pictures``, and rows with ``data-picture="ID"``.
-``chart.js`` draws the data in ``<script data-chart>`` (charts.py) in place of the picture of its figure.
-Masks can be switched if ``<script id="pictures">`` (pictures.py) has the image ID that ``data-picture`` names.
+``viewer.js`` enlarges figures in ``.charts``, ``.plots`` and ``.pictures``, and rows with ``data-picture="ID"``.
+``chart.js`` draws the data in ``<script data-chart>`` (charts.py) in place of the static figure.
+Masks can be switched on and off if ``<script id="pictures">`` (pictures.py) has the ID in ``data-picture``.
 """
 
 import base64
@@ -31,11 +31,11 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 CHART_COLOURS = 96
-"""Colours of an embedded figure; so few make its file a third as large."""
+"""Colours of an embedded figure; this palette makes the file a third as large."""
 CSS_DPI = 96
 TALL = 800
-HALF = 750
-"""CSS pixels that a figure may have in half of a page; it is shrunk a little there."""
+HALF_PAGE = 750
+"""Maximum width in CSS pixels of a figure on half of the page, where it is shrunk a little."""
 FOLDER = Path(__file__).parent / "templates"
 QUALITY = 82
 """JPEG quality: about 10 kB at 256 pixels."""
@@ -48,29 +48,29 @@ def render(template: str, **values: object) -> str:
     )
     script = "\n".join(scripts)
     values |= {"style": style, "script": script, "policy": _policy(style, script)}
-    return environment(autoescape=True, marked=_marked).get_template(template).render(**values)
+    return environment(autoescape=True, marked=_mark_code).get_template(template).render(**values)
 
 
 def environment(*, autoescape: bool, **filters: Callable[[str], str]) -> jinja2.Environment:
-    """Jinja's settings for the templates in ``FOLDER``."""
-    made = jinja2.Environment(
+    """The Jinja environment of the templates in ``FOLDER``."""
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=autoescape,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(filters)
-    return made
+    templates.filters.update(filters)
+    return templates
 
 
-def _marked(text: str) -> Markup:
+def _mark_code(text: str) -> Markup:
     """Escape a text and turn `code` in backticks into a code element."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def swatch(colour: np.ndarray) -> str:
-    """Data URL of a patch of one colour, uint8 (3,), for a legend."""
+    """Data URL of a single-colour patch for a legend; ``colour`` is uint8 (3,)."""
     return jpeg_url(np.full((12, 12, 3), colour, dtype=np.uint8))
 
 
@@ -90,8 +90,8 @@ def jpeg_url(image: np.ndarray, *, max_side: int = 256) -> str:
     """Data URL of an RGB image, uint8 (H, W, 3), as JPEG; its longer side is shrunk to at most ``max_side`` pixels."""
     scale = min(1.0, max_side / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    coded = cv2.imencode(".jpg", small[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1]
-    return "data:image/jpeg;base64," + base64.b64encode(coded.tobytes()).decode()
+    jpeg = cv2.imencode(".jpg", small[..., ::-1], (cv2.IMWRITE_JPEG_QUALITY, QUALITY))[1]
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
 
 
 class EmbeddedFigure(NamedTuple):
@@ -104,19 +104,19 @@ class EmbeddedFigure(NamedTuple):
     @property
     def is_broad(self) -> bool:
         """Whether it needs more than half of a page, so that its text stays legible."""
-        return self.width > HALF
+        return self.width > HALF_PAGE
 
     @property
     def is_tall(self) -> bool:
-        """Whether the report shows only the first rows of a contact sheet until it is opened large."""
+        """Whether the report shows only the first rows of a contact sheet until it is enlarged."""
         return self.height > TALL
 
 
 def embedded(name: str, file: bytes) -> EmbeddedFigure:
-    """A figure: GIF as it is, a contact sheet, which shows images, as JPEG, and any other as PNG with few colours.
+    """Embed a figure: GIF unchanged, contact sheets (which show images) as JPEG, all others as PNG with few colours.
 
-    Dark pages invert PNG, which must therefore hold no images. The width is that in inches, so that text keeps its
-    size; at 192 dots per inch, a CSS pixel is two pixels wide.
+    Dark pages invert PNG, which must therefore contain no images. The width follows from the width in inches, so that
+    text keeps its size; at 192 dots per inch, a CSS pixel is two pixels wide.
     """
     if name.endswith("_gif"):
         with Image.open(io.BytesIO(file)) as animation:

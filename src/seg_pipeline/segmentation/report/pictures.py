@@ -1,4 +1,4 @@
-"""Test images that open large in the report: pixels, ground truth and predictions, as data for ``viewer.js``."""
+"""Test images to enlarge in the report: pixels, ground truth and predictions, as data for ``viewer.js``."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -16,10 +16,10 @@ from seg_pipeline.segmentation.plotting.overlays import resized_masks, tiny_spot
 from seg_pipeline.segmentation.plotting.style import class_colours
 from seg_pipeline.segmentation.report.page import jpeg_url
 
-LONGEST = 512
-"""Longer side in pixels of an image that opens large; smaller ones keep their pixels."""
-MOST_BYTES = 3_000_000
-"""Images are embedded up to this size in total, so that the page can still be sent by mail."""
+MAX_SIDE = 512
+"""Longer side of an enlarged image, in pixels; smaller images keep their size."""
+MAX_BYTES = 3_000_000
+"""Total size of embedded images, small enough to send the page by mail."""
 
 
 def picture_data(
@@ -29,48 +29,50 @@ def picture_data(
     predictions: Mapping[str, pd.DataFrame],
     names: list[str],
     *,
-    most_bytes: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> tuple[list[str], Markup]:
-    """The images that fit into ``most_bytes``, and JSON with their pixels and masks for a ``<script>`` element.
+    """The ids of images that fit into ``max_bytes``, and JSON with their pixels and masks for a ``<script>`` element.
 
     Args:
         image_ids: images in order of importance.
-        caption: gives the line below an image.
+        caption: returns the line below an image.
         predictions: "found" maps to this run's predictions and, if there is another run, "other" to its predictions.
 
     Each picture has id, caption, width, height, image (data URL), ``true`` and a key per prediction (run lengths by
     index of the class, along rows from 1), and ``spots`` (centres of objects that are too small to see).
     """
     rows = manifest.set_index("image_id", drop=False)
-    guesses = {kind: table.assign(ignore="").set_index("image_id", drop=False) for kind, table in predictions.items()}
-    kept, parts, size = [], [], 0
+    predicted_rows = {
+        kind: table.assign(ignore="").set_index("image_id", drop=False) for kind, table in predictions.items()
+    }
+    fitting, parts, size = [], [], 0
     for image_id in dict.fromkeys(image_ids):
         row = rows.loc[image_id].to_dict()
-        masks = {"true": row} | {kind: table.loc[image_id].to_dict() for kind, table in guesses.items()}
-        shown = {kind: read_shown_masks(one, names, side=LONGEST) for kind, one in masks.items()}
+        mask_rows = {"true": row} | {kind: table.loc[image_id].to_dict() for kind, table in predicted_rows.items()}
+        shown = {kind: read_shown_masks(mask_row, names, side=MAX_SIDE) for kind, mask_row in mask_rows.items()}
         part = _json(_picture(row, shown, caption(image_id)))
         size += len(part)
-        if size > most_bytes:
+        if size > max_bytes:
             break
-        kept.append(image_id)
+        fitting.append(image_id)
         parts.append(part)
     colours = [f"#{bytes(colour).hex()}" for colour in class_colours(len(names))]
-    about = {"names": names, "colours": colours, "kinds": list(predictions)}
-    return kept, Markup(f'{_json(about)[:-1]},"pictures":[{",".join(parts)}]}}')
+    header = {"names": names, "colours": colours, "kinds": list(predictions)}
+    return fitting, Markup(f'{_json(header)[:-1]},"pictures":[{",".join(parts)}]}}')
 
 
 def _picture(row: dict, masks: dict[str, np.ndarray], caption: str) -> dict[str, Any]:
     image = read_for_display(row["path"])
-    scale = min(1.0, LONGEST / max(image.shape[:2]))
+    scale = min(1.0, MAX_SIDE / max(image.shape[:2]))
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-    spots = tiny_spots(np.logical_or.reduce(list(masks.values())), LONGEST / max(image.shape[:2]))
+    spots = tiny_spots(np.logical_or.reduce(list(masks.values())), MAX_SIDE / max(image.shape[:2]))
     return {
         "id": row["image_id"],
         "caption": caption,
         "width": width,
         "height": height,
-        "image": jpeg_url(small, max_side=LONGEST),
+        "image": jpeg_url(small, max_side=MAX_SIDE),
         "spots": ((spots + 0.5) * scale).round(1).tolist(),
     } | {kind: _run_lengths(resized_masks(mask, (height, width))) for kind, mask in masks.items()}
 
@@ -80,5 +82,5 @@ def _run_lengths(masks: np.ndarray) -> dict[int, str]:
 
 
 def _json(value: object) -> str:
-    """JSON that cannot end the script element that holds it."""
+    """JSON that cannot close the script element around it."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")

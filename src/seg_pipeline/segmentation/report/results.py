@@ -1,4 +1,4 @@
-"""The outputs of a run that report and model card read."""
+"""The outputs of a run that the report and the model card read."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Results:
     Attributes:
         run_command: `kedro run` with the environment and parameters of this run.
         checkpoint_sha256: hash and file name, as ``sha256sum`` prints them.
-        other_predictions: of the run that this one is compared with.
-        figures: bytes of the PNG per data set.
+        other_predictions: predictions of the run that this one is compared with.
+        figures: bytes of the PNG by catalog name.
     """
 
     manifest: pd.DataFrame
@@ -45,10 +45,10 @@ class Results:
 
     @classmethod
     def from_outputs(cls, outputs: Mapping[str, Any]) -> Results:
-        """From the outputs by data set; those that are not a field are figures, None if not drawn."""
-        known = {one.name for one in fields(cls)} - {"figures"}
-        figures = {name: value for name, value in outputs.items() if name not in known and value is not None}
-        return cls(**{name: value for name, value in outputs.items() if name in known}, figures=figures)
+        """From outputs by catalog name; those that are not a field are figures (None if not drawn)."""
+        names = {one.name for one in fields(cls)} - {"figures"}
+        figures = {name: value for name, value in outputs.items() if name not in names and value is not None}
+        return cls(**{name: value for name, value in outputs.items() if name in names}, figures=figures)
 
     @cached_property
     def classes(self) -> list[str]:
@@ -61,7 +61,7 @@ class Results:
         return int((self.test_scores or {}).get("num_groups") or test["group"].nunique())
 
     def best_epoch(self) -> dict | None:
-        """Row of the history with the highest validation Dice; of equal ones, the first. None if there is none."""
+        """The first row of the history with the highest validation Dice; None if there is none."""
         if self.training_history is None or not self.training_history["val_dice"].notna().any():
             return None
         return self.training_history.iloc[int(self.training_history["val_dice"].argmax())].to_dict()
@@ -81,7 +81,9 @@ class Results:
             (self.training_history, "No model has been trained", "training"),
             (self.test_scores, "No model has been scored", "evaluation"),
         ]
-        return [f"{what}. Run `{self.command(pipeline)}`." for found, what, pipeline in parts if found is None]
+        return [
+            f"{sentence}. Run `{self.command(pipeline)}`." for output, sentence, pipeline in parts if output is None
+        ]
 
 
 def score(value: float | None, digits: int = 3) -> str:
@@ -102,7 +104,7 @@ def plural(number: int, word: str) -> str:
     return f"{number:,} {word}{ending}"
 
 
-def listed(words: list[str], most: int = 8) -> str:
+def join_words(words: list[str], limit: int = 8) -> str:
     """ "a, b and 3 more"."""
-    shown = ", ".join(words[:most])
-    return shown if len(words) <= most else f"{shown} and {len(words) - most} more"
+    shown = ", ".join(words[:limit])
+    return shown if len(words) <= limit else f"{shown} and {len(words) - limit} more"

@@ -1,4 +1,4 @@
-"""Template values for the scores: main numbers, one row per class, and notes."""
+"""Template values for the scores: key figures, one row per class, and notes."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -33,7 +33,7 @@ def score_section(results: Results) -> dict[str, Any]:
         "scoring_note": scoring_note(scores),
         "meanings": score_meanings(scores),
         "classes": list(_class_rows(scores)),
-        "measures": [name for _, name in measured(scores)],
+        "measures": [name for _, name in computed_measures(scores)],
         "measure_meanings": measure_meanings(scores),
         "objects": object_rows(scores),
         "object_measures": [name for _, name in OBJECT_MEASURES],
@@ -42,7 +42,7 @@ def score_section(results: Results) -> dict[str, Any]:
     }
 
 
-def measured(scores: dict[str, Any]) -> list[tuple[str, str]]:
+def computed_measures(scores: dict[str, Any]) -> list[tuple[str, str]]:
     """Key and heading of each measure that was computed."""
     first = next(iter(scores["classes"].values()))
     unit = f" ({scores.get('distance_unit', 'pixels')})"
@@ -52,13 +52,14 @@ def measured(scores: dict[str, Any]) -> list[tuple[str, str]]:
 def object_rows(scores: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per class of objects: name, numbers of objects, and (value, text, interval) of each measure."""
     rows = []
-    for name, one in scores["classes"].items():
-        if found := one.get("objects"):
+    for name, class_scores in scores["classes"].items():
+        if objects := class_scores.get("objects"):
             cells = [
-                (found[key], _object_score(found[key], key), interval(found.get(f"{key}_interval")))
+                (objects[key], _object_score(objects[key], key), interval(objects.get(f"{key}_interval")))
                 for key, _ in OBJECT_MEASURES
             ]
-            rows.append({"name": name, "true": found["num_true"], "predicted": found["num_predicted"], "cells": cells})
+            counts = {"true": objects["num_true"], "predicted": objects["num_predicted"]}
+            rows.append({"name": name, **counts, "cells": cells})
     return rows
 
 
@@ -73,12 +74,12 @@ def digits_of(measure: str) -> int:
 def _tiles(results: Results, scores: dict[str, Any]) -> Iterator[dict[str, str]]:
     for key, name in (("mean_dice", "mean Dice"), ("mean_iou", "mean IoU")):
         yield {"name": name, "value": score(scores[key]), "note": interval(scores.get(f"{key}_interval"))}
-    people, found, _ = human_ceiling(results)
-    if found:
+    people, ceiling, _ = human_ceiling(results)
+    if ceiling:
         yield {
             "name": f"{people}, Dice",
-            "value": score(found["mean_dice"]),
-            "note": interval(found.get("mean_dice_interval")),
+            "value": score(ceiling["mean_dice"]),
+            "note": interval(ceiling.get("mean_dice_interval")),
         }
     if objects := scores.get("objects"):
         yield {
@@ -99,27 +100,27 @@ def _class_rows(scores: dict[str, Any]) -> Iterator[dict[str, Any]]:
     colours = class_colours(len(scores["classes"]))
     for (name, one), colour in zip(scores["classes"].items(), colours, strict=True):
         cells = [
-            (one[key], _text(one, key), interval(one.get(f"{key}_interval"), digits_of(key)))
-            for key, _ in measured(scores)
+            (one[key], _cell_text(one, key), interval(one.get(f"{key}_interval"), digits_of(key)))
+            for key, _ in computed_measures(scores)
         ]
         yield {"name": name, "source": swatch(colour), "num_images": one["num_images"], "cells": cells}
 
 
-def _text(one: dict[str, Any], key: str) -> str:
-    """A score of a class, or why there is none."""
+def _cell_text(one: dict[str, Any], key: str) -> str:
+    """The text of a class score, or the reason why there is none."""
     if one[key] is not None:
         return score(one[key], digits_of(key))
     return "never predicted" if one["num_images"] else "not in these images"
 
 
 def _extra(scores: dict[str, Any]) -> Iterator[str]:
-    """Sentences about the scores that are not per class."""
+    """Sentences about scores that are not per class."""
     if scores.get("pixel_accuracy") is not None:
         yield f"Pixel accuracy (all classes correct at a pixel): {score(scores['pixel_accuracy'])}."
     if both := scores.get("by_aggregation"):
-        yield f"Mean Dice by aggregation: {_listed({kind: one['mean_dice'] for kind, one in both.items()})}."
+        yield f"Mean Dice by aggregation: {_score_list({kind: one['mean_dice'] for kind, one in both.items()})}."
     if sources := scores.get("by_source"):
-        yield f"Mean Dice by source: {_listed({name: one['mean_dice'] for name, one in sources.items()})}."
+        yield f"Mean Dice by source: {_score_list({name: one['mean_dice'] for name, one in sources.items()})}."
     if calibration := scores.get("calibration"):
         before = calibration.get("ece_before")
         changed = f" (before calibration {score(before, 4)})" if before not in (None, calibration["ece"]) else ""
@@ -130,30 +131,32 @@ def _extra(scores: dict[str, Any]) -> Iterator[str]:
     if review := scores.get("review"):
         yield _review(review)
     if volumes := scores.get("volumes"):
-        told = _listed({name: one["dice"] for name, one in volumes["classes"].items()})
+        classes = _score_list({name: one["dice"] for name, one in volumes["classes"].items()})
         series = plural(volumes["num_series"], "series")
-        yield f"Dice of {series} as volumes: mean {score(volumes['mean_dice'])}; {told}."
+        yield f"Dice of {series} as volumes: mean {score(volumes['mean_dice'])}; {classes}."
     if competition := scores.get("competition"):
-        yield f"UW-Madison competition score, by reading of its rules: {_listed(competition)}."
+        yield f"UW-Madison competition score, computed from its published rules: {_score_list(competition)}."
 
 
-def _listed(values: dict[str, float | None]) -> str:
+def _score_list(values: dict[str, float | None]) -> str:
     return ", ".join(f"{name} {score(value)}" for name, value in values.items())
 
 
 def _review(review: dict[str, Any]) -> str:
-    """How well the flag "look at this" worked."""
+    """A sentence on how well the flag "look at this" worked."""
     limit, low = f"{review['dice_below']:g}", review["num_low"]
-    share = f"{100 * review['flagged']:.0f} % of {plural(review['num_images'], 'image')}{_within(review, 'flagged')}"
+    share = (
+        f"{100 * review['flagged']:.0f} % of {plural(review['num_images'], 'image')}{_interval_of(review, 'flagged')}"
+    )
     if not low:
-        return f"Look at this: {share} are flagged; no image has a Dice below {limit}, so there was none to catch."
+        return f"Look at this: {share} are flagged; no image has a Dice below {limit}, so there was nothing to catch."
     return (
         f"Look at this: {review['caught']} of {plural(low, 'image')} with a Dice below {limit} are flagged"
-        f"{_within(review, 'catch')}, {review['missed']} missed; {review['false_alarms']} false alarms. A person must "
-        f"look at {share}."
+        f"{_interval_of(review, 'catch')}, {review['missed']} missed; {review['false_alarms']} false alarms. A person "
+        f"must look at {share}."
     )
 
 
-def _within(review: dict[str, Any], rate: str) -> str:
-    told = interval(review[f"{rate}_interval"], 2)
-    return f" ({told})" if told else ""
+def _interval_of(review: dict[str, Any], rate: str) -> str:
+    text = interval(review[f"{rate}_interval"], 2)
+    return f" ({text})" if text else ""

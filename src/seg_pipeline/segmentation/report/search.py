@@ -1,4 +1,4 @@
-"""The page of a search: what was chosen and why, the sanity checks, each step with its figure, and every trial."""
+"""The search page: what was chosen and why, the sanity checks, each step with its figure, and all trials."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ STEPS = {
 def search_page(
     sanity_checks: dict, trials: pd.DataFrame, best: dict, figures: Sequence[bytes | None], *, grid: GridSettings
 ) -> str:
-    """The page of a search as HTML, from the results of its nodes.
+    """The search page as HTML, from the results of the search's nodes.
 
     ``figures`` are PNG files in the order of ``FIGURES``; None if there is nothing to show.
     """
@@ -43,9 +43,9 @@ def search_page(
 def _trial_rows(trials: pd.DataFrame, grid: GridSettings) -> list[dict[str, Any]]:
     """One row per trial, in the order of the table."""
     names, rows = searched_names(trials), []
-    for number, of_trial in trials.groupby("trial", sort=True):
-        first = of_trial.iloc[0]
-        score = trial_score(of_trial, grid) if first["state"] == "complete" else None
+    for number, trial_rows in trials.groupby("trial", sort=True):
+        first = trial_rows.iloc[0]
+        score = trial_score(trial_rows, grid) if first["state"] == "complete" else None
         rows.append(
             {
                 "trial": number,
@@ -54,9 +54,9 @@ def _trial_rows(trials: pd.DataFrame, grid: GridSettings) -> list[dict[str, Any]
                 "reason": first["reason"],
                 "repeat": first["repeat"] + 1,
                 "values": [_text(from_cell(first[name])) for name in names],
-                "epochs": int(of_trial["val_loss"].notna().sum()),
+                "epochs": int(trial_rows["val_loss"].notna().sum()),
                 "score": "" if score is None else f"{abs(score):.4f}",
-                "seconds": f"{of_trial['seconds'].sum():.1f}",
+                "seconds": f"{trial_rows['seconds'].sum():.1f}",
             }
         )
     return rows

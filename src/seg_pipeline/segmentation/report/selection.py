@@ -9,13 +9,13 @@ from seg_pipeline.segmentation.images.intensities import read_for_display
 from seg_pipeline.segmentation.report.page import jpeg_url, render
 from seg_pipeline.segmentation.report.results import plural
 
-MOST_PICTURES = 100
+MAX_PICTURES = 100
 
 
 def selection_page(ranked: pd.DataFrame) -> str:
     """The page as HTML, from the table of ``rank_images`` and the path of each image."""
     chosen = ranked[ranked["rank"].notna()]
-    pictures = [_pictured(row) for row in chosen.head(MOST_PICTURES).to_dict("records")]
+    pictures = [_with_picture(row) for row in chosen.head(MAX_PICTURES).to_dict("records")]
     copies = int(ranked["near_copy_of"].notna().sum())
     lead = (
         f"{plural(len(chosen), 'image')} of {len(ranked):,} to label next, in this order; "
@@ -24,8 +24,8 @@ def selection_page(ranked: pd.DataFrame) -> str:
     return render("selection.html", title="Images to label next", lead=lead, pictures=pictures)
 
 
-def _pictured(row: dict[Hashable, Any]) -> dict[Hashable, Any]:
+def _with_picture(row: dict[Hashable, Any]) -> dict[Hashable, Any]:
     try:
         return row | {"source": jpeg_url(read_for_display(row["path"]))}
-    except ValueError:  # it became unreadable since it was ranked
+    except ValueError:  # it became unreadable after it was ranked
         return row | {"source": None}

@@ -1,4 +1,4 @@
-// Draws the data in a figure (charts.py) as SVG, in the colours of the page and with values to read; it replaces a picture.
+// Draws a figure's data (charts.py) as an SVG with readable values, in the page's colours; it replaces the static figure.
 
 const SIZE = { width: 340, height: 240, left: 50, right: 12, top: 10, bottom: 38 };
 

@@ -1,5 +1,5 @@
 "use strict";
-// What the attributes mean is told in page.py.
+// page.py documents the data attributes.
 
 function makeList(list) {
   const fields = [...list.querySelectorAll("[data-filter], [data-most]")];
@@ -34,14 +34,14 @@ function makeSortable(list, rows) {
   const heads = [...list.querySelectorAll("th[data-sort]")];
   const order = list.querySelector("[data-order]");
 
-  function sort(head, falling) {
+  function sort(head, descending) {
     const number = head.dataset.sort === "number";
     const keys = new Map(rows.map((row) => [row, keyOf(row.cells[head.cellIndex], number)]));
-    const sorted = [...rows].sort((one, other) => compare(keys.get(one), keys.get(other), falling));
+    const sorted = [...rows].sort((one, other) => compare(keys.get(one), keys.get(other), descending));
     if (rows.length) rows[0].parentNode.append(...sorted);
     for (const each of heads) each.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", falling ? "descending" : "ascending");
-    if (order) order.value = `${heads.indexOf(head)} ${falling}`;
+    head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    if (order) order.value = `${heads.indexOf(head)} ${descending}`;
   }
 
   for (const [index, head] of heads.entries()) {
@@ -50,15 +50,15 @@ function makeSortable(list, rows) {
     button.append(...head.childNodes);
     head.append(button);
     button.addEventListener("click", () => sort(head, head.getAttribute("aria-sort") === "ascending"));
-    for (const [falling, word] of [[false, "rising"], [true, "falling"]]) {
-      order?.append(new Option(`${button.textContent}, ${word}`, `${index} ${falling}`));
+    for (const [descending, word] of [[false, "ascending"], [true, "descending"]]) {
+      order?.append(new Option(`${button.textContent}, ${word}`, `${index} ${descending}`));
     }
   }
   if (!order) return;
-  order.prepend(new Option("as given", "", true, true));
+  order.prepend(new Option("default", "", true, true));
   order.addEventListener("change", () => {
-    const [index, falling] = order.value.split(" ");
-    if (index) sort(heads[index], falling === "true");
+    const [index, descending] = order.value.split(" ");
+    if (index) sort(heads[index], descending === "true");
   });
 }
 
@@ -69,11 +69,11 @@ function keyOf(cell, number) {
   return Number.isNaN(value) ? "" : value;
 }
 
-// What is empty comes last in either order.
-function compare(one, other, falling) {
+// Empty cells come last in either order.
+function compare(one, other, descending) {
   if (one === "" || other === "") return (one === "") - (other === "");
   const rising = typeof one === "number" ? one - other : one.localeCompare(other, undefined, { numeric: true });
-  return falling ? -rising : rising;
+  return descending ? -rising : rising;
 }
 
 const lists = [...document.querySelectorAll("[data-list]")];

@@ -1,4 +1,4 @@
-// Opens figures and images large. page.py says what the attributes mean, pictures.py what the data holds.
+// Enlarges figures and images. page.py documents the data attributes, pictures.py the data.
 
 const data = JSON.parse(document.querySelector("#pictures")?.textContent ?? '{"names":[],"colours":[],"kinds":[],"pictures":[]}');
 const known = new Map(data.pictures.map((one) => [one.id, one]));
@@ -34,7 +34,7 @@ const controls = element("div", { class: "controls" },
   element("span", { class: "views", role: "group", "aria-label": "view" }, ...views),
   element("label", { title: "o" }, overlay, " overlay"),
   element("label", { title: "[ and ]" }, "opacity ", opacity), ...classes);
-const viewer = element("dialog", { class: "viewer", tabindex: "-1", "aria-label": "large picture" },
+const viewer = element("dialog", { class: "viewer", tabindex: "-1", "aria-label": "enlarged image" },
   element("header", {}, title, place, element("span", { class: "tools" },
     button("−", "zoom out (−)", () => zoomBy(0.8)), button("+", "zoom in (+)", () => zoomBy(1.25)),
     button("Fit", "fit (0)", () => fit()), button("‹", "previous (←)", () => step(-1)),
@@ -137,7 +137,7 @@ function drawn(picture, kind) {
   const tint = state.view === "difference" ? difference(picture, new Map(truth), new Map(found)) : colours(picture, state.view === "true" ? truth : found);
   context.drawImage(tint, 0, 0, canvas.width, canvas.height);
   for (const [index, mask] of state.view === "both" ? truth : []) {
-    outline(context, mask, "#000", 2 * LINE, width, times); // shows where the line lies on a tint of its own colour
+    outline(context, mask, "#000", 2 * LINE, width, times); // keeps the line visible on a tint of its own colour
     outline(context, mask, data.colours[index], LINE, width, times);
   }
   for (const [x, y] of picture.spots) ring(context, x * times, y * times);
@@ -169,10 +169,10 @@ function difference(picture, truth, found) {
   return painted(picture, (pixel) => {
     let right = false;
     for (const [one, other] of pairs) {
-      const there = one?.[pixel], said = other?.[pixel];
-      if (there && !said) return WRONG.missing;
-      if (said && !there) return WRONG.extra;
-      right ||= there;
+      const isTrue = one?.[pixel], isPredicted = other?.[pixel];
+      if (isTrue && !isPredicted) return WRONG.missing;
+      if (isPredicted && !isTrue) return WRONG.extra;
+      right ||= isTrue;
     }
     return right ? WRONG.right : null;
   });
@@ -218,7 +218,7 @@ function move() {
   }
 }
 
-// One finger or the mouse moves a zoomed picture and turns the page otherwise; two fingers zoom.
+// One finger or the mouse pans a zoomed image, or else swipes to the next; two fingers zoom.
 const fingers = new Map();
 let swiped = 0;
 stage.addEventListener("pointerdown", (event) => {
