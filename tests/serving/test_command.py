@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from seg_pipeline.serving.command import TOKEN, check_exposure, main, make_parser, read_settings
+from seg_pipeline.serving.command import TOKEN_VARIABLE, check_exposure, main, make_parser, read_settings
 
 
 def settings_of(*options: str, token: str | None = None):
@@ -54,7 +54,9 @@ def test_this_machine_alone_needs_no_token(host):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "lab.example", ""])
 def test_beyond_this_machine_a_token_or_a_clear_word_is_needed(host):
-    with pytest.raises(ValueError, match=f"set a token .--token, or the variable {TOKEN}., or pass --allow-anyone"):
+    with pytest.raises(
+        ValueError, match=f"set a token .--token, or the variable {TOKEN_VARIABLE}., or pass --allow-anyone"
+    ):
         check_exposure(host, token=None, anyone=False)
     check_exposure(host, token="a", anyone=False)
     check_exposure(host, token=None, anyone=True)
@@ -68,7 +70,7 @@ def test_beyond_this_machine_a_token_or_a_clear_word_is_needed(host):
     ],
 )
 def test_the_command_says_what_is_wrong(capsys, tmp_path, monkeypatch, options, words):
-    monkeypatch.delenv(TOKEN, raising=False)
+    monkeypatch.delenv(TOKEN_VARIABLE, raising=False)
     monkeypatch.setenv("OPENCV_IO_MAX_IMAGE_PIXELS", "")  # set by the command: put back afterwards
     with pytest.raises(SystemExit) as ended:
         main(["--model", str(tmp_path), *options])

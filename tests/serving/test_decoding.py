@@ -79,7 +79,7 @@ def test_memory_is_limited(fake, monkeypatch):
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
     reading = ReadSettings(max_pixels=150_000_000)
-    child = context.Process(target=decoding._work, args=(theirs, reading.max_pixels, reading, 60))
+    child = context.Process(target=decoding._run_process, args=(theirs, reading.max_pixels, reading, 60))
     child.start()
     theirs.close()  # so that the pipe ends with the child
     assert ours.recv() is True
@@ -107,9 +107,9 @@ def test_pixels_that_fit_once_and_not_twice_cost_no_process(fake, monkeypatch):
             sent.append(answer)
 
     monkeypatch.setattr(decoding, "_limit_memory", lambda _: None)
-    monkeypatch.setattr(decoding, "_limit_computing", lambda _: None)
+    monkeypatch.setattr(decoding, "_limit_cpu_time", lambda _: None)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    decoding._work(Pipe(), 100, ReadSettings(), 60)
+    decoding._run_process(Pipe(), 100, ReadSettings(), 60)
     ready, refused, decoded = sent
     assert ready is True
     assert refused == (422, "too_costly", "a.png: decoding it takes too much memory")
@@ -130,7 +130,7 @@ def test_a_process_without_its_server_ends(monkeypatch):
     monkeypatch.setattr(decoding, "decode_upload", endless)
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    child = context.Process(target=decoding._work, args=(theirs, 100, ReadSettings(), 0.01))
+    child = context.Process(target=decoding._run_process, args=(theirs, 100, ReadSettings(), 0.01))
     child.start()
     assert ours.recv() is True
     ours.send(("a", b"", None))

@@ -167,7 +167,7 @@ def test_addresses_of_one_ipv6_network_are_one_client():
 
 
 def test_the_quietest_clients_are_forgotten(monkeypatch):
-    monkeypatch.setattr(queue, "MOST", 2)
+    monkeypatch.setattr(queue, "MAX_CLIENTS", 2)
     some = limits(per_minute=1)
     assert [admitted(some, host) for host in ("a", "b", "c")] == [None] * 3
     assert list(some._buckets) == ["b", "c"]

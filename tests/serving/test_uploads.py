@@ -17,7 +17,7 @@ from PIL import Image
 
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.serving import image_checks
-from seg_pipeline.serving.image_checks import check_upload, kind_of
+from seg_pipeline.serving.image_checks import check_upload, detect_format
 from seg_pipeline.serving.schema import RequestError
 
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")  # of odd tags and sizes; the command ignores them too
@@ -177,7 +177,7 @@ def test_nothing_is_written_to_disk(client, fake):
     ],
 )
 def test_the_first_bytes_tell_the_kind(data, kind):
-    assert kind_of(data) == kind
+    assert detect_format(data) == kind
 
 
 @settings(

@@ -3,6 +3,6 @@
 import argparse
 
 
-def now_bundle_format(_: str) -> str:
-    """Reader of the former option ``--form``, which names its replacement."""
+def renamed_to_bundle_format(_: str) -> str:
+    """argparse type of the former option ``--form``: its error names the new option."""
     raise argparse.ArgumentTypeError("this option is now called --bundle-format")

@@ -1,4 +1,4 @@
-"""`seg-pipeline join`: train along in the run of another machine."""
+"""`seg-pipeline join`: help train in the run of another machine."""
 
 import argparse
 import logging
@@ -11,26 +11,30 @@ def main(argv: list[str]) -> int:
     """Run the command and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="seg-pipeline join",
-        description="Train along, with this machine's GPUs or cores, in a `kedro run` on another machine that sets "
+        description="Help train, with this machine's GPUs or cores, in a `kedro run` on another machine that sets "
         "`training.compute.nodes`, `endpoint` and `shared_folder`.",
     )
     parser.add_argument(
-        "folder", type=Path, help="`training.compute.shared_folder` of the run, as this machine sees it"
+        "folder", type=Path, help="`training.compute.shared_folder` of the run, as a path on this machine"
     )
-    parser.add_argument("--cache", type=Path, help="folder for decoded images; by default a temporary one")
+    parser.add_argument("--cache", type=Path, help="folder for decoded images (default: a temporary one)")
     parser.add_argument(
-        "--idle", type=float, default=600.0, metavar="SECONDS", help="end when no training has begun for so long (600)"
+        "--idle",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="end if no training starts for this long (default: %(default)s)",
     )
-    options = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    if not options.folder.is_dir():
-        print(f"seg-pipeline join: {options.folder}: no such folder; name the one of `shared_folder`", file=sys.stderr)
+    if not args.folder.is_dir():
+        print(f"seg-pipeline join: {args.folder}: no such folder; pass the folder of `shared_folder`", file=sys.stderr)
         return 2
     from seg_pipeline.segmentation.training.distributed import join_jobs
 
-    with tempfile.TemporaryDirectory(prefix="seg_pipeline_cache_") as own:
+    with tempfile.TemporaryDirectory(prefix="seg_pipeline_cache_") as temporary_cache:
         try:
-            failures = join_jobs(options.folder, cache=options.cache or Path(own), idle=options.idle)
+            failures = join_jobs(args.folder, cache=args.cache or Path(temporary_cache), idle=args.idle)
         except ValueError as error:
             failures = [str(error)]
     for failure in failures:

@@ -1,4 +1,4 @@
-"""The web application: a predictor behind routes and middleware."""
+"""The web application: routes and middleware around a predictor."""
 
 import asyncio
 import logging
@@ -28,20 +28,20 @@ from seg_pipeline.serving.schema import RequestError
 from seg_pipeline.serving.settings import Settings
 
 log = logging.getLogger("uvicorn.error")
-ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".dcm")
-MOST_EXAMPLES = 24
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".dcm")
+MAX_EXAMPLES = 24
 STOP_SHARE = 0.2
-"""Share of ``stop_seconds`` for running predictions to end, after the requests in progress have had the rest."""
+"""Last share of ``stop_seconds``, reserved for predictions still running after the requests in progress ended."""
 
 
 def make_app(predictor: ImagePredictor, settings: Settings, decode: Decode | None = None) -> FastAPI:
-    """ASGI application. It predicts a blank image as it starts, and is ready then: no request is slow.
+    """ASGI application. It is ready once it has predicted a blank image, so that the first request is not slow.
 
     Args:
         decode: decodes uploads; None: ``decode_upload`` in this process.
 
     Raises:
-        ValueError: as ``Store``.
+        ValueError: raised by ``Store``.
     """
     reading = predictor.bundle.input.reading
     decode = decode or partial(decode_upload, max_pixels=settings.max_pixels, reading=reading)
@@ -56,7 +56,7 @@ def make_app(predictor: ImagePredictor, settings: Settings, decode: Decode | Non
             await asyncio.to_thread(predictor.probabilities, as_input(blank, predictor.bundle.input))
             if isinstance(decode, DecodingProcesses):
                 await asyncio.to_thread(decode.wait)
-        except Exception:  # of the network's runtime
+        except Exception:  # any error of the network's runtime
             log.exception("the model cannot predict a blank image, so this server will not become ready")
         else:
             readiness.is_warm = True
@@ -93,16 +93,16 @@ def make_app(predictor: ImagePredictor, settings: Settings, decode: Decode | Non
 
 
 def list_examples(folder: Path) -> list[Path]:
-    """Images in a folder, at most ``MOST_EXAMPLES``; [] if there is no such folder."""
+    """Images in a folder, at most ``MAX_EXAMPLES``; [] if there is no such folder."""
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in files if path.suffix.lower() in ENDINGS and path.is_file()][:MOST_EXAMPLES]
+    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()][:MAX_EXAMPLES]
 
 
 async def _error(_: Request, error: Exception) -> JSONResponse:
-    """Respond to errors of this package, wrong query parameters, and unknown paths and methods."""
+    """Respond to errors of this package, invalid query parameters, and unknown paths and methods."""
     if isinstance(error, RequestValidationError):
-        words = "; ".join(f"`{'.'.join(map(str, one['loc'][1:]))}`: {one['msg']}" for one in error.errors())
-        error = RequestError(422, "query", words)
+        message = "; ".join(f"`{'.'.join(map(str, detail['loc'][1:]))}`: {detail['msg']}" for detail in error.errors())
+        error = RequestError(422, "query", message)
     elif isinstance(error, HTTPException):
         error = RequestError(error.status_code, "http", str(error.detail), dict(error.headers or {}))
     assert isinstance(error, RequestError)

@@ -9,23 +9,23 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from seg_pipeline.commands import now_bundle_format
+from seg_pipeline.commands import renamed_to_bundle_format
 from seg_pipeline.serving.settings import Settings
 
-TOKEN = "SEG_PIPELINE_TOKEN"
+TOKEN_VARIABLE = "SEG_PIPELINE_TOKEN"
 log = logging.getLogger("uvicorn.error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until stopped (Ctrl-C, SIGTERM); requests in progress are answered first, within `--stop-seconds`."""
+    """Serve until stopped (Ctrl-C, SIGTERM), then answer requests in progress, within `--stop-seconds`."""
     parser = make_parser()
-    options = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     try:
-        settings = read_settings(options, os.environ.get(TOKEN))
-        check_exposure(options.host, token=settings.token, anyone=options.allow_anyone)
+        settings = read_settings(args, os.environ.get(TOKEN_VARIABLE))
+        check_exposure(args.host, token=settings.token, anyone=args.allow_anyone)
     except ValueError as error:
         parser.error(str(error))
-    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(settings.max_pixels)  # OpenCV reads it on import: a second check
+    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(settings.max_pixels)  # a second check; OpenCV reads it on import
     warnings.filterwarnings("ignore", module="PIL")  # about odd tags and sizes in uploaded files
     try:
         import uvicorn
@@ -39,10 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     import cv2
     import joblib
 
-    cv2.setNumThreads(1)  # images are already computed in parallel
-    threads = options.threads or max(1, joblib.cpu_count() // settings.workers)
+    cv2.setNumThreads(1)  # images are already processed in parallel
+    threads = args.threads or max(1, joblib.cpu_count() // settings.workers)
     try:
-        predictor = Predictor(options.model, threads=threads, bundle_format=options.bundle_format)
+        predictor = Predictor(args.model, threads=threads, bundle_format=args.bundle_format)
         decode = DecodingProcesses(
             number=settings.workers,
             seconds=settings.decode_seconds,
@@ -54,8 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     config = uvicorn.Config(
         app,
-        host=options.host,
-        port=options.port,
+        host=args.host,
+        port=args.port,
         http=LimitedProtocol,
         server_header=False,
         timeout_keep_alive=30,
@@ -73,15 +73,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="seg-pipeline serve", description=__doc__)
-    add, normal = parser.add_argument, Settings()
+    add, defaults = parser.add_argument, Settings()
 
     def limit(flag: str, meaning: str, *, name: str = "") -> None:
-        """An option for a number of ``Settings``, of the same name unless ``name`` is another."""
+        """Add an option for a number of ``Settings``; ``name`` is the field, if it differs from the flag."""
         name = name or flag.removeprefix("--").replace("-", "_")
-        usual = getattr(normal, name)
-        unit = "N" if isinstance(usual, int) else "SECONDS"
-        told = f"{meaning} (default: %(default)s)"
-        add(flag, dest=name, type=type(usual), default=usual, metavar=unit, help=told)
+        default = getattr(defaults, name)
+        unit = "N" if isinstance(default, int) else "SECONDS"
+        add(
+            flag, dest=name, type=type(default), default=default, metavar=unit, help=f"{meaning} (default: %(default)s)"
+        )
 
     add("--model", type=Path, required=True, metavar="BUNDLE", help="folder written by `kedro run --pipeline export`")
     add(
@@ -90,17 +91,20 @@ def make_parser() -> argparse.ArgumentParser:
         default="onnx",
         help="which of the bundle's networks to run (default: %(default)s)",
     )
-    add("--form", type=now_bundle_format, help=argparse.SUPPRESS)
+    add("--form", type=renamed_to_bundle_format, help=argparse.SUPPRESS)
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine only)")
     add("--port", type=int, default=8000, help="default: %(default)s")
-    add("--token", help=f"token that API requests must send; prefer the variable {TOKEN}, which `ps` does not show")
+    add(
+        "--token",
+        help=f"token that API requests must send; prefer the variable {TOKEN_VARIABLE}, which `ps` does not show",
+    )
     add("--allow-anyone", action="store_true", help="listen beyond this machine without a token")
-    add("--save", type=Path, metavar="FOLDER", help="keep masks that are corrected on the page; default: write nothing")
+    add("--save", type=Path, metavar="FOLDER", help="save masks that are corrected on the page; default: write nothing")
     add(
         "--examples",
         type=Path,
         metavar="FOLDER",
-        help="images that the page offers to try (default: the folder `examples` of the bundle)",
+        help="example images for the page (default: the folder `examples` of the bundle)",
     )
     add(
         "--allow-host",
@@ -123,20 +127,20 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def read_settings(options: argparse.Namespace, token: str | None) -> Settings:
+def read_settings(args: argparse.Namespace, token: str | None) -> Settings:
     """Settings from the command line; raises ValueError if a value is out of bounds."""
-    if options.threads is not None and options.threads < 1:
-        raise ValueError(f"`threads` must be at least 1, found {options.threads}")
-    given = {one.name: getattr(options, one.name) for one in fields(Settings)}
-    given |= {"token": token if options.token is None else options.token, "hosts": tuple(options.hosts)}
-    return Settings(**given)
+    if args.threads is not None and args.threads < 1:
+        raise ValueError(f"`threads` must be at least 1, found {args.threads}")
+    values = {field.name: getattr(args, field.name) for field in fields(Settings)}
+    values |= {"token": token if args.token is None else args.token, "hosts": tuple(args.hosts)}
+    return Settings(**values)
 
 
 def check_exposure(host: str, *, token: str | None, anyone: bool) -> None:
     """Raise ValueError if other machines could reach the server without a token."""
     if token is None and not anyone and not is_loopback(host):
         raise ValueError(
-            f"--host {host} is reachable from other machines: set a token (--token, or the variable {TOKEN}), "
+            f"--host {host} is reachable from other machines: set a token (--token, or the variable {TOKEN_VARIABLE}), "
             "or pass --allow-anyone"
         )
 

@@ -1,7 +1,7 @@
-"""Decode uploads, in processes of their own if wanted: a hostile file then costs such a process, never the server.
+"""Decode uploads, optionally in separate processes, so that a hostile file may crash a process but not the server.
 
 A thread cannot be stopped and shares the server's memory; a process can be killed, and the system limits its memory and
-the time that it computes.
+CPU time.
 """
 
 import contextlib
@@ -25,12 +25,12 @@ from seg_pipeline.serving.schema import RequestError
 MEMORY_PER_PIXEL = 48
 """Bytes that decoding may take for each allowed pixel: three copies of RGB and alpha in 32 bits."""
 MEMORY = 256 << 20
-"""Bytes that decoding may take beyond that."""
+"""Bytes that decoding may take in addition."""
 START_SECONDS = 60.0
-"""Longest start of a process."""
+"""Maximum time for a process to start."""
 
 Decode = Callable[[str, bytes, int | None], DecodedUpload]
-"""From the name and contents of a file, and the page wanted of several, counted from 1."""
+"""Takes the name and contents of a file, and the page to decode, counted from 1."""
 
 
 def decode_upload(
@@ -39,48 +39,48 @@ def decode_upload(
     """Check and decode a file in this process.
 
     Raises:
-        RequestError: as ``check_upload`` and ``ImageUpload.decode``.
+        RequestError: raised by ``check_upload`` and ``ImageUpload.decode``.
     """
     return check_upload(name, data, max_pixels=max_pixels, page=page).decode(reading)
 
 
 class DecodingProcesses:
-    """``decode_upload`` in processes with limits on memory and time; a process that breaks one is replaced.
+    """``decode_upload`` in processes with limits on memory and time; a process that exceeds them is replaced.
 
     Args:
-        number: processes, hence files decoded at the same time.
-        seconds: longest time for one file.
+        number: number of processes, and so of files decoded at the same time.
+        seconds: maximum time per file.
     """
 
     def __init__(self, *, number: int, seconds: float, max_pixels: int, reading: ReadSettings) -> None:
-        self._seconds, self._given, self._closed = seconds, (max_pixels, reading, seconds), False
+        self._seconds, self._process_args, self._closed = seconds, (max_pixels, reading, seconds), False
         self._idle: queue.SimpleQueue[_Process] = queue.SimpleQueue()
-        self._all = [_Process(*self._given) for _ in range(number)]
+        self._all = [_Process(*self._process_args) for _ in range(number)]
         for process in self._all:
             self._idle.put(process)
 
     def __call__(self, name: str, data: bytes, page: int | None = None) -> DecodedUpload:
-        """Blocks the calling thread; safe to call from several.
+        """Decode a file. Blocks the calling thread; thread-safe.
 
         Raises:
-            RequestError: as ``decode_upload``; 422, the file takes too long or too much memory.
+            RequestError: raised by ``decode_upload``; 422, the file takes too long or too much memory.
         """
         process = self._idle.get()
         try:
-            answer = process.ask((name, data, page), seconds=self._seconds)
+            response = process.request((name, data, page), seconds=self._seconds)
         except _LimitError as error:
             process.stop()
             if self._closed:
                 raise RequestError(503, "stopping", "the server is stopping", {"Retry-After": "5"}) from None
             self._all.remove(process)
-            process = _Process(*self._given)
+            process = _Process(*self._process_args)
             self._all.append(process)
             raise RequestError(422, "too_costly", f"{name}: {error}") from None
         finally:
             self._idle.put(process)
-        if isinstance(answer, tuple):
-            raise RequestError(*answer)
-        return answer
+        if isinstance(response, tuple):
+            raise RequestError(*response)
+        return response
 
     def wait(self) -> None:
         """Wait until all processes have started. Raises RuntimeError if one does not."""
@@ -88,7 +88,7 @@ class DecodingProcesses:
             process.wait()
 
     def close(self) -> None:
-        """Stop all processes at once, whatever they decode."""
+        """Stop all processes immediately, even while they decode."""
         self._closed = True
         for process in self._all:
             process.kill()
@@ -99,12 +99,12 @@ class _LimitError(Exception):
 
 
 class _Process:
-    def __init__(self, *given: Any) -> None:
+    def __init__(self, *args: Any) -> None:
         context = get_context("spawn")  # a fork would copy the server's locks and memory
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, *given), daemon=True, name="decode")
+        self._pipe, child_pipe = context.Pipe()
+        self._process = context.Process(target=_run_process, args=(child_pipe, *args), daemon=True, name="decode")
         self._process.start()
-        theirs.close()
+        child_pipe.close()
         self._ready, self._starting = False, threading.Lock()
 
     def wait(self) -> None:
@@ -113,7 +113,7 @@ class _Process:
                 self._receive(START_SECONDS)
                 self._ready = True
 
-    def ask(self, task: tuple[str, bytes, int | None], *, seconds: float) -> Any:
+    def request(self, task: tuple[str, bytes, int | None], *, seconds: float) -> Any:
         try:
             self.wait()
             self._pipe.send(task)
@@ -127,7 +127,7 @@ class _Process:
         return self._pipe.recv()
 
     def kill(self) -> None:
-        """May be called while another thread waits for an answer."""
+        """End the process; may be called while another thread waits for a response."""
         self._process.kill()
         self._process.join()
 
@@ -136,17 +136,17 @@ class _Process:
         self._pipe.close()
 
 
-def _work(pipe: Connection, max_pixels: int, reading: ReadSettings, seconds: float) -> None:
-    """Decode what comes through the pipe until the server closes it."""
+def _run_process(pipe: Connection, max_pixels: int, reading: ReadSettings, seconds: float) -> None:
+    """Decode files received from the pipe until the server closes it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the server, which stops this process
     if "DICOM" in FORMATS:
-        import_module("pydicom.pixels.utils")  # half a second, which is not a file's
+        import_module("pydicom.pixels.utils")  # takes half a second, which must not count towards a file's time
     _limit_memory(MEMORY + MEMORY_PER_PIXEL * max_pixels)
     pipe.send(True)
     with contextlib.suppress(EOFError, OSError):
         while True:
             name, data, page = pipe.recv()
-            _limit_computing(seconds)
+            _limit_cpu_time(seconds)
             try:
                 pipe.send(decode_upload(name, data, page, max_pixels=max_pixels, reading=reading))
             except RequestError as error:
@@ -156,7 +156,7 @@ def _work(pipe: Connection, max_pixels: int, reading: ReadSettings, seconds: flo
 
 
 def _limit_memory(size: int) -> None:
-    """Let this process take ``size`` more bytes of address space."""
+    """Allow this process ``size`` more bytes of address space."""
     if sys.platform == "win32":
         return
     import resource
@@ -167,8 +167,8 @@ def _limit_memory(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _limit_computing(seconds: float) -> None:
-    """Let this process compute ``seconds`` more on every core, so that it ends even where its server was killed."""
+def _limit_cpu_time(seconds: float) -> None:
+    """Allow ``seconds`` more CPU time on every core, so that the process ends even if its server was killed."""
     if sys.platform == "win32":
         return
     import resource

@@ -1,4 +1,4 @@
-"""Middleware: checks every request and adds security headers to every response."""
+"""Middleware that checks every request and adds security headers to every response."""
 
 import ipaddress
 import logging
@@ -30,9 +30,9 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-FAULT = RequestError(500, "fault", "the server failed; its log has the reason")
+SERVER_ERROR = RequestError(500, "fault", "the server failed; its log has the reason")
 PROTECTED = ("/api/", "/metrics")
-"""Path prefixes that need the token; the page itself holds no secret."""
+"""Path prefixes that need the token; the page itself contains no secret."""
 COUNTED = ("/", "/api/model", "/api/predict", "/api/save", "/docs", "/healthz", "/metrics", "/openapi.json", "/readyz")
 
 
@@ -50,23 +50,23 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                self._mark(scope, message)
+                self._add_headers(scope, message)
             await send(message)
 
         try:
-            with self._admitted(scope):
+            with self._admit(scope):
                 await self.app(scope, receive, send_guarded)
         except RequestError as error:
             await error_response(error)(scope, receive, send_guarded)
-        except Exception:  # a fault of ours; Starlette would answer beside this guard
+        except Exception:  # a bug; Starlette's own response would bypass this guard
             log.exception("%s %s failed", scope["method"], scope["path"])
             if started:
                 raise
-            await error_response(FAULT)(scope, receive, send_guarded)
+            await error_response(SERVER_ERROR)(scope, receive, send_guarded)
 
     @contextmanager
-    def _admitted(self, scope: Scope) -> Iterator[None]:
-        """Check the client's limits first: they count wrong tokens too."""
+    def _admit(self, scope: Scope) -> Iterator[None]:
+        """Check the client's limits first, so that wrong tokens count too."""
         if not scope["path"].startswith("/api/"):
             check(scope, self.settings)
             yield
@@ -75,7 +75,7 @@ class Guard:
             check(scope, self.settings)
             yield
 
-    def _mark(self, scope: Scope, message: Message) -> None:
+    def _add_headers(self, scope: Scope, message: Message) -> None:
         headers = MutableHeaders(scope=message)
         for name, value in HEADERS.items():
             headers[name] = value
@@ -97,26 +97,26 @@ def check(scope: Scope, settings: Settings) -> None:
     """
     headers = Headers(scope=scope)
     host = headers.get("host", "")
-    if not _is_ours(host, settings.hosts):
-        words = f"unknown Host header {host!r}; to allow it, start the server with --allow-host NAME"
-        raise RequestError(400, "unknown_host", words)
+    if not _is_allowed_host(host, settings.hosts):
+        detail = f"unknown Host header {host!r}; to allow it, start the server with --allow-host NAME"
+        raise RequestError(400, "unknown_host", detail)
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-        words = f"cross-origin request from {origin!r} refused; behind a proxy, forward the Host header"
-        raise RequestError(403, "cross_origin", words)
+        detail = f"cross-origin request from {origin!r} refused; behind a proxy, forward the Host header"
+        raise RequestError(403, "cross_origin", detail)
     if settings.token is not None and scope["path"].startswith(PROTECTED):
         _check_token(headers.get("authorization", ""), settings.token)
 
 
-def _is_ours(host: str, names: tuple[str, ...]) -> bool:
+def _is_allowed_host(host: str, names: tuple[str, ...]) -> bool:
     """Whether a Host header may belong to this server.
 
-    In a DNS-rebinding attack a foreign page points its own host name at this server, and the browser sends that name;
+    In a DNS-rebinding attack, a foreign page points its own host name at this server, and the browser sends that name;
     an IP address cannot be abused in this way.
     """
     try:
         name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-        if name in ("localhost", *(one.lower() for one in names)):
+        if name in ("localhost", *(allowed.lower() for allowed in names)):
             return True
         ipaddress.ip_address(name)
     except ValueError:
@@ -125,8 +125,8 @@ def _is_ours(host: str, names: tuple[str, ...]) -> bool:
 
 
 def _check_token(authorization: str, token: str) -> None:
-    scheme, _, given = authorization.partition(" ")
+    scheme, _, sent = authorization.partition(" ")
     # compare_digest takes constant time; on str it accepts ASCII only, so compare bytes
-    if scheme.lower() != "bearer" or not secrets.compare_digest(given.strip().encode(), token.encode()):
-        words = "a token is required: send the header `Authorization: Bearer TOKEN`"
-        raise RequestError(401, "token", words, {"WWW-Authenticate": "Bearer"})
+    if scheme.lower() != "bearer" or not secrets.compare_digest(sent.strip().encode(), token.encode()):
+        detail = "a token is required: send the header `Authorization: Bearer TOKEN`"
+        raise RequestError(401, "token", detail, {"WWW-Authenticate": "Bearer"})

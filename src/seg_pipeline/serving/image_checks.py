@@ -1,4 +1,4 @@
-"""Checks of an uploaded file by its first bytes and its header, before anything is decoded."""
+"""Check an uploaded file by its first bytes and its header, before anything is decoded."""
 
 import contextlib
 import io
@@ -17,13 +17,13 @@ from seg_pipeline.segmentation.images.intensities import fit_uint16, to_uint16
 from seg_pipeline.segmentation.settings.reading import ReadSettings
 from seg_pipeline.serving.schema import RequestError
 
-MOST_DIRECTORIES = 16
-"""Pages of a TIFF, with thumbnails and masks, whose headers are read to count its images; 10,000 would take 1.2 s."""
-MOST_PAGES = 1000
-"""The same, of a request that names a page."""
+MAX_DIRECTORIES = 16
+"""TIFF pages (thumbnails and masks included) whose headers are read to count images; 10,000 would take 1.2 s."""
+MAX_PAGES = 1000
+"""The same limit if the request names a page."""
 FORMATS = ("PNG", "JPEG", "TIFF", "WebP", "BMP", *(["DICOM"] if find_spec("pydicom") else []))
 
-_BEGINNINGS = (
+_SIGNATURES = (
     ("PNG", rb"\x89PNG\r\n\x1a\n"),
     ("JPEG", rb"\xff\xd8\xff"),
     ("TIFF", rb"II[*+]\x00|MM\x00[*+]"),
@@ -52,12 +52,12 @@ class DecodedUpload:
     spacing: tuple[float, float] | None = None
     """Millimetres per row and per column."""
     value_range: tuple[float, float] | None = None
-    """What the pixels 0 and 65535 stand for in the file; None: its own values."""
+    """Values in the file that pixels 0 and 65535 represent; None: pixels are the file's own values."""
 
 
 @dataclass(frozen=True)
 class ImageUpload:
-    """An upload whose header passed the checks; not decoded yet. Height and width are as stored, of the first page."""
+    """An upload whose header passed the checks, not yet decoded. Height and width are of the first page, as stored."""
 
     name: str
     data: bytes
@@ -67,10 +67,10 @@ class ImageUpload:
     page: int = 1
     pages: int = 1
     spacing: tuple[float, float] | None = None
-    """Millimetres per row and per column of what ``decode`` returns."""
+    """Millimetres per row and per column of the decoded image."""
 
     def decode(self, settings: ReadSettings) -> DecodedUpload:
-        """Pixels, as from ``read_image``; ``settings`` are the model's.
+        """Decode the pixels, as ``read_image`` does, with the model's ``settings``.
 
         Raises:
             RequestError: 422, the file is truncated, damaged, or has an unsupported pixel type.
@@ -86,9 +86,9 @@ class ImageUpload:
                     value_range = settings.value_range  # signed, 32-bit or float: scaled
         except (ValueError, OSError) as error:
             raise RequestError(422, "damaged", str(error)) from None
-        if sorted(image.shape[:2]) != sorted((self.height, self.width)):  # EXIF may turn it
-            other = f"page {self.page} has another size than the first" if self.page > 1 else "damaged"
-            raise RequestError(422, "damaged", f"{self.name}: its size differs from its header: {other}")
+        if sorted(image.shape[:2]) != sorted((self.height, self.width)):  # EXIF may rotate it
+            cause = f"page {self.page} has another size than the first" if self.page > 1 else "damaged"
+            raise RequestError(422, "damaged", f"{self.name}: its size differs from its header: {cause}")
         return DecodedUpload(self.name, self.format, image, self.page, self.pages, self.spacing, value_range)
 
 
@@ -96,7 +96,7 @@ def check_upload(name: str, data: bytes, *, max_pixels: int, page: int | None = 
     """Check format and size of a file. Its suffix and the media type sent by the client are ignored.
 
     Args:
-        page: of a TIFF or DICOM file of several images, counted from 1.
+        page: page of a TIFF or DICOM file with several images, counted from 1.
 
     Raises:
         RequestError: 400 for an empty file, 413 for too many pixels, 415 for another format, 422 for a damaged header,
@@ -104,34 +104,34 @@ def check_upload(name: str, data: bytes, *, max_pixels: int, page: int | None = 
     """
     if not data:
         raise RequestError(400, "empty_file", f"{name}: the file is empty (0 bytes)")
-    kind = kind_of(data)
-    if kind not in FORMATS:
+    file_format = detect_format(data)
+    if file_format not in FORMATS:
         formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        raise RequestError(415, "not_an_image", f"{name}: this is {kind}; send a {formats} file")
+        raise RequestError(415, "not_an_image", f"{name}: this is {file_format}; send a {formats} file")
     if not is_whole(data):
         raise RequestError(422, "damaged", f"{name}: truncated or damaged, cannot be decoded")
-    (height, width, frames, orientation), spacing = _header(name, data, kind, page)
+    (height, width, frames, orientation), spacing = _header(name, data, file_format, page)
     if height * width > max_pixels:
-        words = f"{name}: {width:,} x {height:,} pixels exceed this server's limit of {max_pixels:,}"
-        raise RequestError(413, "image_too_large", words)
-    paged = kind in ("TIFF", "DICOM")
+        detail = f"{name}: {width:,} x {height:,} pixels exceed this server's limit of {max_pixels:,}"
+        raise RequestError(413, "image_too_large", detail)
+    paged = file_format in ("TIFF", "DICOM")
     if frames > 1 and (page is None or not paged or height < 1):
-        choose = "" if page or not paged else ", or choose one with `page`"
-        words = f"{name}: contains {frames} images; send one image per file{choose}"
-        raise RequestError(422, "several_images", words)
+        hint = "" if page or not paged else ", or choose one with `page`"
+        detail = f"{name}: contains {frames} images; send one image per file{hint}"
+        raise RequestError(422, "several_images", detail)
     if (page or 1) > frames:
         raise RequestError(422, "no_page", f"{name}: page {page} does not exist, the file has {frames}")
     sides = ("spacing_x", "spacing_y") if orientation >= 5 else ("spacing_y", "spacing_x")
-    known = (spacing[sides[0]], spacing[sides[1]]) if spacing else None
-    return ImageUpload(name, data, kind, height, width, page or 1, frames, known)
+    known_spacing = (spacing[sides[0]], spacing[sides[1]]) if spacing else None
+    return ImageUpload(name, data, file_format, height, width, page or 1, frames, known_spacing)
 
 
-def kind_of(data: bytes) -> str:
-    """One of ``FORMATS``, or a description of what the first bytes show."""
+def detect_format(data: bytes) -> str:
+    """One of ``FORMATS``, or a description of the file's type, from its first bytes."""
     head = data[:1024]
-    for kind, beginning in _BEGINNINGS:
-        if re.match(beginning, head, re.DOTALL | re.IGNORECASE):
-            return kind
+    for file_format, signature in _SIGNATURES:
+        if re.match(signature, head, re.DOTALL | re.IGNORECASE):
+            return file_format
     return "text" if _is_text(head) else "not a known image format"
 
 
@@ -142,16 +142,16 @@ def _is_text(head: bytes) -> bool:
         return False
 
 
-def _header(name: str, data: bytes, kind: str, page: int | None) -> tuple[Header, dict[str, float]]:
-    """Header of the first page and spacing of a file; of one with too many pages, 0 x 0 and their number."""
+def _header(name: str, data: bytes, file_format: str, page: int | None) -> tuple[Header, dict[str, float]]:
+    """Header of the first page and spacing; for a file with too many pages, a header of 0 x 0 with their number."""
     header, file = Header(0, 0), io.BytesIO(data)
     spacing: dict[str, float] = {}
-    most = MOST_DIRECTORIES if page is None else MOST_PAGES
-    with warnings.catch_warnings(action="ignore"), contextlib.suppress(Exception):  # whatever readers of formats raise
-        if kind == "DICOM":
+    max_pages = MAX_DIRECTORIES if page is None else MAX_PAGES
+    with warnings.catch_warnings(action="ignore"), contextlib.suppress(Exception):  # format readers raise anything
+        if file_format == "DICOM":
             *size, spacing = read_facts(file)
             header = Header(*size)
-        elif tiff.is_tiff(data) and (number := tiff.count_directories(file)) > most:
+        elif tiff.is_tiff(data) and (number := tiff.count_directories(file)) > max_pages:
             return Header(0, 0, number), {}
         else:
             header = read_header(file, data[:HEAD])
@@ -162,7 +162,7 @@ def _header(name: str, data: bytes, kind: str, page: int | None) -> tuple[Header
 
 
 def _tiff_spacing(data: bytes) -> dict[str, float]:
-    with contextlib.suppress(Exception):  # its metadata may be damaged, which costs the spacing alone
+    with contextlib.suppress(Exception):  # damaged metadata only costs the spacing
         return tiff.read_spacing(io.BytesIO(data))
     return {}
 
@@ -170,7 +170,7 @@ def _tiff_spacing(data: bytes) -> dict[str, float]:
 def _dicom_pixels(
     name: str, data: bytes, frame: int, settings: ReadSettings
 ) -> tuple[np.ndarray, tuple[float, float] | None]:
-    """As a slice of a volume is stored: whole numbers unchanged but for a shift, if they fit into 16 bits."""
+    """Pixels like a stored slice of a volume: whole numbers that fit into 16 bits are only shifted."""
     try:
         with warnings.catch_warnings(action="ignore"):
             values = read_frame(io.BytesIO(data), frame)

@@ -1,6 +1,6 @@
 """Request metrics in Prometheus's text format, version 0.0.4.
 
-Written by hand, because prometheus_client would be a dependency for 40 lines.
+Written by hand, to avoid the dependency prometheus_client for 40 lines.
 """
 
 from bisect import bisect_left
@@ -12,7 +12,7 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """Counters, updated by the event loop's thread only and therefore without locks."""
+    """Counters without locks, because only the event loop's thread updates them."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str, int]] = Counter()
@@ -22,23 +22,27 @@ class Metrics:
     def count(self, method: str, path: str, status: int) -> None:
         self.requests[method, path, status] += 1
 
-    def took(self, seconds: float) -> None:
+    def record_seconds(self, seconds: float) -> None:
         """Record the time of a successful prediction."""
         self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
 
     def text(self, *, held: int, limit: int) -> str:
         lines = [
-            *_head("requests_total", "counter", "Requests answered, by method, path and status."),
+            *_metadata_lines("requests_total", "counter", "Requests answered, by method, path and status."),
             *(
                 f'seg_pipeline_requests_total{{method="{method}",path="{path}",status="{status}"}} {count}'
                 for (method, path, status), count in sorted(self.requests.items())
             ),
-            *_head("predict_seconds", "histogram", "Time from request to response of successful predictions."),
+            *_metadata_lines(
+                "predict_seconds", "histogram", "Time from request to response of successful predictions."
+            ),
             *self._histogram(),
-            *_head("places_held", "gauge", "Requests being received, waiting or computed."),
+            *_metadata_lines("places_held", "gauge", "Requests being received, waiting or computed."),
             f"seg_pipeline_places_held {held}",
-            *_head("places", "gauge", "Largest number of simultaneous requests; beyond it the server responds 429."),
+            *_metadata_lines(
+                "places", "gauge", "Largest number of simultaneous requests; beyond it the server responds 429."
+            ),
             f"seg_pipeline_places {limit}",
         ]
         return "\n".join(lines) + "\n"
@@ -55,5 +59,5 @@ class Metrics:
         ]
 
 
-def _head(name: str, kind: str, meaning: str) -> list[str]:
+def _metadata_lines(name: str, kind: str, meaning: str) -> list[str]:
     return [f"# HELP seg_pipeline_{name} {meaning}", f"# TYPE seg_pipeline_{name} {kind}"]

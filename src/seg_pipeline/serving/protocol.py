@@ -1,6 +1,7 @@
-"""Limits of a connection before there is a request: its headers' size and time, and how many connections are open.
+"""Limit the size and time of request headers, and the number of open connections.
 
-uvicorn's parser has none: 600 MB of headers were read into memory, and idle half-requests kept their descriptors.
+uvicorn's parser has no such limits: it read 600 MB of headers into memory, and idle half-sent requests kept their
+file descriptors.
 """
 
 import asyncio
@@ -15,13 +16,13 @@ from seg_pipeline.serving.schema import RequestError
 MAX_CONNECTIONS = 256
 MAX_HEADER_BYTES = 65_536
 HEADER_SECONDS = 10.0
-"""From the connection, or the first byte of a further request on it, to the end of its headers."""
+"""Maximum time from the connection, or the first byte of a later request on it, to the end of the headers."""
 TOO_LARGE = RequestError(431, "headers", f"the headers exceed this server's limit of {MAX_HEADER_BYTES:,} bytes")
 TOO_SLOW = RequestError(408, "slow_headers", f"the headers were not sent within {HEADER_SECONDS:g} seconds")
 
 
 class Server(uvicorn.Server):
-    """Is not ready from the signal to stop on, while it still answers the requests in progress."""
+    """Reports "not ready" once told to stop, while it still answers requests in progress."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.config.app.state.served.readiness.is_stopping = True  # type: ignore[union-attr]

@@ -44,12 +44,12 @@ class ResponseOptions:
 
 
 def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseOptions) -> Response:
-    """Predict and encode one image; the caller limits how many run at once."""
+    """Predict one image and encode the response; the caller limits how many run at once."""
     bundle, image = predictor.bundle, upload.pixels
     _check_values(upload, bundle.input)
-    began = time.perf_counter()
-    probabilities, spread = _network(predictor, as_input(image, bundle.input), options)
-    network_ms = round(1000 * (time.perf_counter() - began), 1)
+    start = time.perf_counter()
+    probabilities, spread = _run_network(predictor, as_input(image, bundle.input), options)
+    network_ms = round(1000 * (time.perf_counter() - start), 1)
     masks = predictor.masks(probabilities, options.thresholds)
     if options.response_format == "mask":
         return Response(mask_png(masks, bundle.colours, task=bundle.task), media_type="image/png")
@@ -81,16 +81,16 @@ def respond(predictor: ImagePredictor, upload: DecodedUpload, options: ResponseO
         if image.dtype == np.uint16 and image.ndim == 2 and image.size <= VALUES_PIXELS:
             in_bytes = np.dstack([np.zeros_like(image), image & 255, image >> 8])  # blue, green, red
             result.values = _png_data(in_bytes.astype(np.uint8))
-            result.window = percentiles(image, _shown_window(bundle.input))
+            result.window = percentiles(image, _display_window(bundle.input))
         elif result.display is None:
             result.display = display_image(image, bundle.input)
     return Response(result.model_dump_json(), media_type="application/json")
 
 
-def _network(
+def _run_network(
     predictor: ImagePredictor, image: np.ndarray | list[np.ndarray | None], options: ResponseOptions
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Probabilities, and the spread of the folds if it was asked for."""
+    """Probabilities, and the spread of the folds if requested."""
     if "spread" not in options.include:
         return predictor.probabilities(image), None
     if len(predictor.networks) < 2:
@@ -100,16 +100,16 @@ def _network(
 
 
 def _check_values(upload: DecodedUpload, settings: InputSettings) -> None:
-    """Refuse DICOM values that were shifted into 16 bits, if the model takes stored values as they are."""
+    """Reject DICOM values that were shifted into 16 bits, if the model normalises by stored values."""
     if upload.value_range in (None, (0, 65535), settings.reading.value_range):
         return
     if settings.normalisation not in ("percentile", "image"):
-        words = (
+        detail = (
             f"{upload.name}: its values begin at {upload.value_range[0]:g}, and this model normalises by stored values "
             f"(`normalisation: {settings.normalisation}`), so it cannot know what they mean; train it with "
             "`dataset.reading.value_range`, or with `normalisation: percentile`"
         )
-        raise RequestError(422, "no_unit", words)
+        raise RequestError(422, "no_unit", detail)
 
 
 def as_input(image: np.ndarray, settings: InputSettings) -> np.ndarray | list[np.ndarray | None]:
@@ -143,11 +143,11 @@ def _class_results(
 ) -> Iterator[ClassResult]:
     thresholds = options.thresholds or bundle.postprocessing.thresholds or (None,) * len(bundle.classes)
     foreground = bundle.class_part(probabilities)
-    numbered = [None] * len(masks) if labels is None else map(encode_labels, labels)
+    object_texts = [None] * len(masks) if labels is None else map(encode_labels, labels)
     for name, colour, threshold, probability, mask, objects in zip(
-        bundle.classes, bundle.colours, thresholds, foreground, masks, numbered, strict=True
+        bundle.classes, bundle.colours, thresholds, foreground, masks, object_texts, strict=True
     ):
-        area, with_map = int(np.count_nonzero(mask)), "probabilities" in options.include
+        area, include_map = int(np.count_nonzero(mask)), "probabilities" in options.include
         yield ClassResult(
             name=name,
             colour=colour,
@@ -159,20 +159,20 @@ def _class_results(
             peak=float(probability.max()),
             rle=encode_rle(mask, order="C"),
             objects=objects,
-            probabilities=_grey(probability) if with_map else None,
+            probabilities=_grey(probability) if include_map else None,
         )
 
 
 def display_image(image: np.ndarray, settings: InputSettings) -> PixelData:
     """An 8-bit version for the screen; 16-bit images are scaled between the percentiles of the network's input."""
-    shown = to_rgb8(image, window=None if image.dtype == np.uint8 else _shown_window(settings))[..., ::-1]
+    shown = to_rgb8(image, window=None if image.dtype == np.uint8 else _display_window(settings))[..., ::-1]
     if shown.shape[0] * shown.shape[1] <= LOSSLESS_PIXELS:
         return _png_data(shown)
     jpeg = cv2.imencode(".jpg", shown, (cv2.IMWRITE_JPEG_QUALITY, 92))[1].tobytes()
     return PixelData(type="image/jpeg", data=base64.b64encode(jpeg).decode())
 
 
-def _shown_window(settings: InputSettings) -> tuple[float, float]:
+def _display_window(settings: InputSettings) -> tuple[float, float]:
     """Percentiles that become black and white on the screen."""
     return (settings.window if settings.normalisation in ("percentile", "training") else None) or PERCENTILES
 

@@ -28,29 +28,29 @@ if TYPE_CHECKING:
     from seg_pipeline.serving.saving import Store
 
 PAGE = Path(__file__).parent / "page"
-_WORDS = {
+_STATUS_DESCRIPTIONS = {
     400: "Empty file, malformed form, form without the file, or unknown Host header.",
     401: "Token missing or wrong.",
     403: "Cross-origin request refused.",
     408: "Upload timed out.",
     413: "File or image exceeds the limits.",
     415: "Not a form, or not an image of a supported format.",
-    422: "Damaged image, one that takes too long or too much memory to decode, or query parameters that do not fit.",
-    429: "Too many requests, of all clients or of this one; retry after Retry-After seconds.",
+    422: "Damaged image, an image that takes too long or too much memory to decode, or invalid query parameters.",
+    429: "Too many requests, from all clients or from this one; retry after Retry-After seconds.",
     500: "The server failed; its log has the reason.",
     503: "No worker was free in time, or the server is stopping; retry after Retry-After seconds.",
     504: "Prediction timed out.",
 }
 _MISSING = {"model": Problem, "description": "There is no such example."}
 ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem, "description": words} for status, words in _WORDS.items()
+    status: {"model": Problem, "description": description} for status, description in _STATUS_DESCRIPTIONS.items()
 }
 _SCHEMAS = ("Prediction", "ImageFacts", "ClassResult", "PixelData", "ModelFacts", "Saved", "Problem")
 
 
-def form_of(**fields: str) -> dict[str, Any]:
-    """OpenAPI's description of a form of files, each with its meaning."""
-    files = {name: {"type": "string", "format": "binary", "description": words} for name, words in fields.items()}
+def form_schema(**fields: str) -> dict[str, Any]:
+    """OpenAPI schema of a form with one file per field; the values describe the fields."""
+    files = {name: {"type": "string", "format": "binary", "description": text} for name, text in fields.items()}
     schema = {"type": "object", "required": list(fields), "properties": files}
     return {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
 
@@ -60,7 +60,7 @@ router = APIRouter(responses={400: {"model": Problem, "description": "Unknown Ho
 
 @dataclass
 class Readiness:
-    """Whether requests should be sent here."""
+    """Whether the server is ready for requests."""
 
     is_warm: bool = False
     is_stopping: bool = False
@@ -82,16 +82,16 @@ class Served:
     def thresholds(self) -> tuple[float | None, ...]:
         """The bundle's thresholds, one per class; None for multiclass."""
         bundle = self.predictor.bundle
-        given = bundle.postprocessing.thresholds if bundle.task == "multilabel" else None
-        return given or (None,) * len(bundle.classes)
+        thresholds = bundle.postprocessing.thresholds if bundle.task == "multilabel" else None
+        return thresholds or (None,) * len(bundle.classes)
 
 
 def _served(request: Request) -> Served:
     return request.app.state.served
 
 
-def deadline_of(served: Served) -> float:
-    """When a request that begins now must be answered, by the event loop's clock."""
+def request_deadline(served: Served) -> float:
+    """When a request that starts now must be answered, by the event loop's clock."""
     return asyncio.get_running_loop().time() + served.settings.timeout
 
 
@@ -103,7 +103,7 @@ def deadline_of(served: Served) -> float:
         200: {"content": {"image/png": {}}, "description": "The prediction as JSON, or the masks as PNG."},
         **ERRORS,
     },
-    openapi_extra={"requestBody": form_of(**{FIELD: "The image."})},
+    openapi_extra={"requestBody": form_schema(**{FIELD: "The image."})},
 )
 async def predict(
     request: Request,
@@ -113,7 +113,7 @@ async def predict(
     ] = None,
     threshold: Annotated[
         list[Annotated[float, Query(ge=0, le=1)]] | None,
-        Query(description="Multilabel: one for all classes, or one per class in their order; default: the model's."),
+        Query(description="Multilabel models: one for all classes, or one per class in order; default: the model's."),
     ] = None,
     include: Annotated[
         list[Extra] | None,
@@ -123,37 +123,41 @@ async def predict(
         ),
     ] = None,
     page: Annotated[
-        int | None, Query(ge=1, description="Page of a TIFF or DICOM file of several images, counted from 1.")
+        int | None, Query(ge=1, description="Page of a TIFF or DICOM file with several images, counted from 1.")
     ] = None,
 ) -> Response:
     served = _served(request)
-    settings, deadline, began = served.settings, deadline_of(served), time.perf_counter()
+    settings, deadline, start = served.settings, request_deadline(served), time.perf_counter()
     if response_format is None:
         response_format = "mask" if "image/png" in request.headers.get("accept", "") else "json"
     options = ResponseOptions(response_format, _per_class(threshold, served), frozenset(include or ()))
     with served.queue.hold():
         name, data = await read_upload(request, max_bytes=settings.max_bytes, deadline=deadline)
-        response = await served.queue.run(partial(_predicted, served, name, data, page, options), deadline=deadline)
-    served.metrics.took(time.perf_counter() - began)
+        response = await served.queue.run(
+            partial(_predict_upload, served, name, data, page, options), deadline=deadline
+        )
+    served.metrics.record_seconds(time.perf_counter() - start)
     return response
 
 
-def _predicted(served: Served, name: str, data: bytes, page: int | None, options: ResponseOptions) -> Response:
+def _predict_upload(served: Served, name: str, data: bytes, page: int | None, options: ResponseOptions) -> Response:
     return respond(served.predictor, served.decode(name, data, page), options)
 
 
-def _per_class(given: list[float] | None, served: Served) -> tuple[float, ...] | None:
-    if not given:
+def _per_class(thresholds: list[float] | None, served: Served) -> tuple[float, ...] | None:
+    if not thresholds:
         return None
     bundle = served.predictor.bundle
     if bundle.task != "multilabel":
         raise RequestError(
             422, "no_thresholds", "a multiclass model predicts the most probable class: remove `threshold`"
         )
-    if len(given) not in (1, len(bundle.classes)):
-        words = f"`threshold` must be given once or {len(bundle.classes)} times (once per class), found {len(given)}"
-        raise RequestError(422, "thresholds", words)
-    return tuple(given) if len(given) > 1 else (given[0],) * len(bundle.classes)
+    if len(thresholds) not in (1, len(bundle.classes)):
+        detail = (
+            f"`threshold` must be given once or {len(bundle.classes)} times (once per class), found {len(thresholds)}"
+        )
+        raise RequestError(422, "thresholds", detail)
+    return tuple(thresholds) if len(thresholds) > 1 else (thresholds[0],) * len(bundle.classes)
 
 
 @router.get(
@@ -217,8 +221,8 @@ async def health() -> Health:
 async def ready(request: Request) -> Health:
     readiness = _served(request).readiness
     if readiness.is_stopping or not readiness.is_warm:
-        why = "stopping" if readiness.is_stopping else "warming up"
-        raise RequestError(503, "not_ready", f"the server is {why}", {"Retry-After": "1"})
+        reason = "stopping" if readiness.is_stopping else "warming up"
+        raise RequestError(503, "not_ready", f"the server is {reason}", {"Retry-After": "1"})
     return Health(status="ok")
 
 

@@ -1,4 +1,4 @@
-"""Responses, as documented by OpenAPI, and the error that becomes one."""
+"""Responses, as documented by OpenAPI, and the exception that becomes an error response."""
 
 from typing import Any, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 
 class PixelData(BaseModel):
-    """An image within JSON."""
+    """An image embedded in JSON."""
 
     type: Literal["image/png", "image/jpeg"] = Field(description="image/png or image/jpeg.")
     data: str = Field(description="The file in base64.")
@@ -19,14 +19,16 @@ class ClassResult(BaseModel):
         description="Probability above which a pixel belongs to the class; null for multiclass models."
     )
     area: int = Field(description="Area of the mask in pixels of the original image.")
-    area_mm2: float | None = Field(description="Area in square millimetres; null unless the file states its spacing.")
+    area_mm2: float | None = Field(
+        description="Area in square millimetres; null unless the file records its pixel spacing."
+    )
     share: float = Field(description="Area as a fraction of the image.")
     confidence: float | None = Field(description="Mean probability inside the mask; null if it is empty.")
     peak: float = Field(description="Largest probability in the image.")
     rle: str = Field(description='Run lengths "start length start length ...", row by row, pixels counted from 1.')
     objects: str | None = Field(
         default=None,
-        description='Numbers of objects, "start length object ...", row by row; null unless the model knows objects.',
+        description='Objects as "start length object ...", row by row; null unless the model segments objects.',
     )
     probabilities: PixelData | None = Field(
         description="Greyscale PixelData, value / 255 is the probability; null unless requested by include."
@@ -35,14 +37,16 @@ class ClassResult(BaseModel):
 
 class ImageFacts(BaseModel):
     file: str = Field(description="File name sent by the client.")
-    format: str = Field(description="Format of the file's contents, whatever its name.")
+    format: str = Field(description="Format detected from the file's content, not from its name.")
     height: int = Field(description="Pixels.")
     width: int = Field(description="Pixels.")
     bits: int = Field(description="Bits per stored value: 8 or 16.")
     channels: int = Field(description="1 for greyscale, 3 for colour; alpha is ignored.")
     page: int = Field(description="Page of the file, counted from 1.")
     pages: int = Field(description="Images in the file.")
-    spacing: tuple[float, float] | None = Field(description="Millimetres per row and per column, if the file says so.")
+    spacing: tuple[float, float] | None = Field(
+        description="Millimetres per row and per column; null unless the file records them."
+    )
     value_range: tuple[float, float] | None = Field(
         description="What the stored values 0 and 65535 mean in DICOM and float files; null: the file's own values."
     )
@@ -52,18 +56,18 @@ class Prediction(BaseModel):
     image: ImageFacts = Field(description="ImageFacts.")
     task: Literal["multilabel", "multiclass"] = Field(description="multilabel (classes may overlap) or multiclass.")
     classes: list[ClassResult] = Field(description="One ClassResult per class, in the model's order.")
-    network_ms: float = Field(description="Milliseconds that preparing the image and running the network took.")
-    uncertainty: float = Field(description="Of the image: 0 is certain, 1 uncertain.")
+    network_ms: float = Field(description="Milliseconds spent on preparing the image and running the network.")
+    uncertainty: float = Field(description="Uncertainty of the image: 0 is certain, 1 uncertain.")
     look_at_this: bool | None = Field(
-        description="Whether a person should look at the image; null if evaluation chose no limit."
+        description="Whether a person should look at the image; null if evaluation did not choose a limit."
     )
     uncertainty_map: PixelData | None = Field(
-        description="Greyscale PixelData of each pixel's entropy, 255 is the most; null unless requested by include."
+        description="Greyscale PixelData of each pixel's entropy, 255 is the maximum; null unless requested by include."
     )
     spread_map: PixelData | None = Field(
         default=None,
-        description="Greyscale PixelData of the disagreement of the models of the folds, 255 is the most; null unless "
-        "requested by include.",
+        description="Greyscale PixelData of the disagreement between the models of the folds, 255 is the maximum; null "
+        "unless requested by include.",
     )
     display: PixelData | None = Field(description="8-bit PixelData for the screen; null unless requested by include.")
     values: PixelData | None = Field(

@@ -1,4 +1,4 @@
-"""Reads the files of a multipart form into memory, with a limit on their size."""
+"""Read the files of a multipart form into memory, with a limit on their size."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -16,7 +16,7 @@ FORM_BYTES = 8192
 
 
 class _FormParser(MultiPartParser):
-    """Starlette's parser, which by default writes files over 1 MB to disk and accepts a form that breaks off."""
+    """Starlette's parser without its defaults of writing files over 1 MB to disk and accepting truncated forms."""
 
     def __init__(self, request: Request, max_bytes: int, number: int) -> None:
         super().__init__(request.headers, self._checked(request, max_bytes, number * max_bytes + FORM_BYTES))
@@ -27,17 +27,17 @@ class _FormParser(MultiPartParser):
         self._ended = True
 
     async def _checked(self, request: Request, max_bytes: int, limit: int) -> AsyncGenerator[bytes, None]:
-        seen = 0
+        received = 0
         async for chunk in request.stream():
-            seen += len(chunk)
-            _check_size(seen, limit, max_bytes)
+            received += len(chunk)
+            _check_size(received, limit, max_bytes)
             yield chunk
         if not self._ended:
             raise MultiPartException("no closing boundary")
 
 
 async def read_upload(request: Request, *, max_bytes: int, deadline: float) -> tuple[str, bytes]:
-    """Name and contents of the file in the form's field ``image``; raises as ``read_form``."""
+    """Name and contents of the file in the form's field ``image``; raises like ``read_form``."""
     return (await read_form(request, (FIELD,), max_bytes=max_bytes, deadline=deadline))[FIELD]
 
 
@@ -62,21 +62,21 @@ async def read_form(
         raise RequestError(408, "slow_upload", "the upload timed out; send it again") from None
     except (MultiPartException, ClientDisconnect):
         raise RequestError(400, "broken_form", "the form is malformed or incomplete") from None
-    found = {}
+    uploads = {}
     try:
         for field in fields:
             files = [file for file in form.getlist(field) if isinstance(file, UploadFile)]
             if len(files) != 1:
-                words = f"the form must contain exactly one file in `{field}`, found {len(files)}"
-                raise RequestError(400, "not_one_file", words)
-            found[field] = files[0].filename or field, await files[0].read()
+                detail = f"the form must contain exactly one file in `{field}`, found {len(files)}"
+                raise RequestError(400, "not_one_file", detail)
+            uploads[field] = files[0].filename or field, await files[0].read()
     finally:
         await form.close()
-    for _, data in found.values():
+    for _, data in uploads.values():
         _check_size(len(data), max_bytes, max_bytes)
-    return found
+    return uploads
 
 
-def _check_size(size: int, limit: int, told: int) -> None:
+def _check_size(size: int, limit: int, shown_limit: int) -> None:
     if size > limit:
-        raise RequestError(413, "file_too_large", f"the file exceeds this server's limit of {told:,} bytes")
+        raise RequestError(413, "file_too_large", f"the file exceeds this server's limit of {shown_limit:,} bytes")

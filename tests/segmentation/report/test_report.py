@@ -203,7 +203,7 @@ def test_scores_of_the_validation_split_are_not_called_test_scores(results):
     assert "images of the same kind and source as the val split" in told
     assert "val images 6 of 3 groups" in words(html)
     assert "All images of the val split" in words(section(html, "images"))
-    assert "6 of 6 val images open large" in words(html)
+    assert "6 of 6 val images can be enlarged" in words(html)
 
 
 @pytest.mark.parametrize(

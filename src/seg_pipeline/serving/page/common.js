@@ -1,4 +1,4 @@
-// What all parts of the page share: its state, and short ways to the elements.
+// Shared by all parts of the page: its state, and helpers for elements.
 
 import { readSettings } from "./link.js";
 

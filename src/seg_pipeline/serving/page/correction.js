@@ -1,4 +1,4 @@
-// Correction of the shown image, and what becomes of it.
+// Correct the shown image; save and download the result.
 
 import { save } from "./api.js";
 import { at, make, say, state } from "./common.js";
@@ -16,8 +16,8 @@ const HINTS = {
   fill: "Click a hole or an outlined area to fill it. Shift and click an object to erase it.",
   pick: "Click an object: the tools then change it. Click elsewhere, or press N, for a new one.",
 };
-const OF_OBJECTS = {
-  brush: "Draw to add to the object that is outlined in white, or to a new one. N begins the next.",
+const OBJECT_HINTS = {
+  brush: "Draw to add to the object that is outlined in white, or to a new one. N starts the next.",
   eraser: "Draw to clear the chosen object; without one, any object of the class.",
   fill: "Click a hole to fill it, another object to join it to the chosen one. Shift and click an object to erase it.",
 };
@@ -36,7 +36,7 @@ export function setTool(tool) {
   for (const button of at("kinds").children) button.setAttribute("aria-pressed", button.dataset.tool === tool);
   at("size-field").hidden = !["brush", "eraser"].includes(tool);
   at("scroller").classList.toggle("drawing", editor.drawing);
-  at("hint").textContent = (state.model?.objects && OF_OBJECTS[tool]) || HINTS[tool];
+  at("hint").textContent = (state.model?.objects && OBJECT_HINTS[tool]) || HINTS[tool];
 }
 
 export function setSize(size) {
@@ -48,7 +48,7 @@ export function setSize(size) {
 export function chooseClass(index) {
   editor.choose(index, index === editor.index ? editor.object : 0);
   if (state.rows[index].box.checked || !editor.active) return;
-  state.rows[index].box.checked = true; // what is painted is seen
+  state.rows[index].box.checked = true; // show the class that is painted
   draw();
   remember();
 }
@@ -88,7 +88,7 @@ export async function saveCurrent() {
   const { changes } = item;
   try {
     const { files } = await save(item.file, item.page, runsByClass(item, state.model.classes));
-    Object.assign(item, { saved: true, unsaved: item.changes !== changes }); // it may have been painted on meanwhile
+    Object.assign(item, { saved: true, unsaved: item.changes !== changes }); // it may have been edited meanwhile
     say(`Saved ${files.join(", ")}.`);
   } catch (error) {
     say(`Not saved: ${error.message}`);

@@ -39,9 +39,9 @@ export function drawPicture() {
   Object.assign(at("level"), { min: start, max: end, value: (low + high) / 2 });
   Object.assign(at("width"), { min: 1, max: Math.max(1, end - start), value: high - low });
   const unit = range ? (range[1] - range[0]) / 65535 : 1;
-  const told = (value) => (unit < 0.1 ? short.format(value) : number.format(Math.round(value)));
-  at("level-text").textContent = told((range?.[0] ?? 0) + (unit * (low + high)) / 2);
-  at("width-text").textContent = told(unit * (high - low));
+  const text = (value) => (unit < 0.1 ? short.format(value) : number.format(Math.round(value)));
+  at("level-text").textContent = text((range?.[0] ?? 0) + (unit * (low + high)) / 2);
+  at("width-text").textContent = text(unit * (high - low));
   at("auto").disabled = !state.settings.window;
   levels.draw(at("picture"), [low, high]);
 }

@@ -14,7 +14,7 @@ export class Items {
     Object.assign(this, { query, updated, added, all: [], busy: false, stems: new Map() });
   }
 
-  /** Add files, each [file, path]; returns the new items and how many files are no images by their name. */
+  /** Add files, each [file, path]; returns the new items and the number of files without an image suffix. */
   add(files) {
     const images = files.length > 1 ? files.filter(([{ name }]) => IMAGE.test(name) && !name.startsWith(".")) : files;
     const items = images.map(([file, path]) => this.#make(file, path, 1));

@@ -1,4 +1,4 @@
-// The page's settings in the address, so that a link shows the same: #opacity=30&threshold.liver=0.7&hide=spleen
+// Keeps the page's settings in the address, so that a link shows the same view: #opacity=30&threshold.liver=0.7&hide=spleen
 
 const DEFAULTS = { opacity: 45, compare: null, window: null, form: null, map: null, thresholds: {}, hidden: [] };
 

@@ -1,4 +1,4 @@
-// The page: starts with the model, and connects the elements to what they do.
+// Loads the model and connects the page's elements to their actions.
 
 import { readExample, readModel, rememberToken } from "./api.js";
 import { makeRow, reset } from "./classes.js";
@@ -53,7 +53,7 @@ function describe(provenance, input) {
   const parts = [`input ${input.size[1]} × ${input.size[0]}`];
   if (first?.best?.val_dice) parts.push(`validation Dice ${first.best.val_dice.toFixed(3)}`);
   if (first?.weights_sha256) parts.push(`weights ${first.weights_sha256.slice(0, 12)}`);
-  if (Array.isArray(input.channels)) parts.push("made for series: a single image stands in for its neighbours");
+  if (Array.isArray(input.channels)) parts.push("made for image series; a single image lacks its neighbours");
   return `Model: ${parts.join("; ")}.`;
 }
 

@@ -13,7 +13,7 @@ export function take(files) {
   if (!state.model || !files.length) return;
   tell();
   const [added, left] = items.add(files);
-  say(left ? `${number.format(left)} other ${left === 1 ? "file is no image" : "files are no images"} by name.` : "");
+  say(left ? `${number.format(left)} other ${left === 1 ? "file was" : "files were"} skipped: not an image by name.` : "");
   if (added.length) open(added[0]);
 }
 
@@ -76,7 +76,7 @@ export function step(by) {
 
 export function remove() {
   const place = ordered().indexOf(state.current);
-  if (state.current.unsaved && !confirm("Its corrections have not been saved. Remove it all the same?")) return;
+  if (state.current.unsaved && !confirm("Its corrections have not been saved. Remove it anyway?")) return;
   items.remove(state.current);
   state.current = null;
   const next = ordered()[place] ?? ordered().at(-1);
@@ -136,7 +136,7 @@ export function display(item) {
   refresh();
   const found = answer.classes.filter((one) => one.area).map((one) => one.name);
   const doubt = answer.uncertainty >= 0 ? ` Uncertainty ${answer.uncertainty.toFixed(2)}.` : "";
-  say(`Network: ${short.format(answer.network_ms)} ms, ${item.seconds.toFixed(1)} s in all. Found: ${found.join(", ") || "none of the classes"}.${doubt}`);
+  say(`Network: ${short.format(answer.network_ms)} ms, ${item.seconds.toFixed(1)} s in total. Found: ${found.join(", ") || "none of the classes"}.${doubt}`);
 }
 
 /** Draw the masks of the shown image and write their numbers. */

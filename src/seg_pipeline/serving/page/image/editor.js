@@ -4,14 +4,14 @@ import { layerOf } from "./masks.js";
 import { polygon, region, snapped, stroke } from "./shapes.js";
 import { follow } from "./viewer.js";
 
-const MOST = 200; // changes that can be undone
+const MAX_UNDO = 200; // changes that can be undone
 
 export class Editor {
   /** `redraw(box)` is called while a tool paints, `changed()` when a change is complete, `chosen()` when the class or
    *  object is another; `seen(index)` tells whether a class is shown. */
   constructor({ viewer, cursor, draft, redraw, changed, chosen, seen }) {
     Object.assign(this, { viewer, cursor, draft, redraw, changed, chosen, seen, item: null, index: 0, tool: "brush", size: 8, active: false });
-    this.object = 0; // the chosen object's number, if the model knows objects; 0: a new one
+    this.object = 0; // the chosen object's number, if the model segments objects; 0: a new one
     this.points = [];
     this.at = [0, 0];
     const { scroller } = viewer;
@@ -181,7 +181,7 @@ export class Editor {
         const patches = parts.map(({ part, before }) => ({ layer: part, before: cut(before, size[0], whole), after: cut(part, size[0], whole) }));
         if (patches.every(({ before, after }) => before.every((one, at) => one === after[at]))) return;
         item.undo.push({ box: whole, patches });
-        item.undo.splice(0, item.undo.length - MOST);
+        item.undo.splice(0, item.undo.length - MAX_UNDO);
         item.redo.length = 0;
         if (numbers && !erase) this.choose(index, object);
         this.changed();

@@ -1,4 +1,4 @@
-// Files written in the browser: PNG of 8 or 16 bits, and ZIP without compression. No library, so that nothing is loaded.
+// Write files in the browser: PNG of 8 or 16 bits, and ZIP without compression; no library has to be loaded.
 
 const CRC = Uint32Array.from({ length: 256 }, (_, index) => {
   let value = index;

@@ -1,5 +1,5 @@
 // Masks in layers: a Uint8Array per class of 0 and 1, or one for all classes of a multiclass model, of 0 and class + 1.
-// If the model knows objects, `layers.objects` has their numbers, a Uint32Array per class.
+// If the model segments objects, `layers.objects` has their numbers, a Uint32Array per class.
 
 /** The layer of a class and its value there. */
 export function layerOf(layers, index) {
