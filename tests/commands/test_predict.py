@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from seg_pipeline.commands.predict import main, parser
+from seg_pipeline.commands.predict import main, make_parser
 
 WITHOUT = """
 import sys
@@ -160,7 +160,7 @@ def test_what_cannot_start_says_why(bundle_folder, tmp_path, capsys, changes, te
 )
 def test_wrong_usage_is_told(capsys, option, value, text):
     with pytest.raises(SystemExit) as ended:
-        parser().parse_args(["images", "--model", "m", "--out", "o", option, value])
+        make_parser().parse_args(["images", "--model", "m", "--out", "o", option, value])
     assert ended.value.code == 2
     assert text in capsys.readouterr().err
 

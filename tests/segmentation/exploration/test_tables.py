@@ -70,14 +70,14 @@ def test_of_many_classes_the_most_frequent_are_kept_in_channel_order():
 
 
 def test_classes_seen_together_by_hand():
-    together = ex.count_together(table_of())
+    together = ex.count_cooccurrence(table_of())
     assert together.to_numpy().tolist() == [[1, 1], [1, 3]]
     assert list(together) == list(together.index) == ["box", "disc"]
 
 
 def test_frames_are_ranked_in_their_series():
     """Series of 2 frames are cut in 2 parts; frame 2 comes before 5, and 1 before 9."""
-    parts = ex.along_series(table_of())
+    parts = ex.classes_along_series(table_of())
     assert parts.columns.tolist() == [0, 1]
     assert parts.loc["box"].tolist() == [50, 0]
     assert parts.loc["disc"].tolist() == [50, 100]
@@ -85,14 +85,14 @@ def test_frames_are_ranked_in_their_series():
 
 def test_long_series_have_twenty_parts():
     table = table_of().loc[[1] * 50].assign(frame=range(50), series="s")
-    assert ex.along_series(table).shape == (2, 20)
+    assert ex.classes_along_series(table).shape == (2, 20)
 
 
 def test_days_by_hand():
-    days = ex.over_days(table_of())
+    days = ex.classes_by_day(table_of())
     assert days.columns.tolist() == [3, 10]
     assert days.loc["disc"].tolist() == [100, 50]
-    assert ex.over_days(table_of(day=np.nan)).shape == (2, 0)
+    assert ex.classes_by_day(table_of(day=np.nan)).shape == (2, 0)
 
 
 def test_random_rows_are_bounded_and_repeat():
@@ -219,6 +219,6 @@ def test_splits_that_do_not_differ_and_splits_too_small_to_tell():
 
 def test_tables_are_left_as_they_were():
     table, before = table_of(), table_of()
-    for function in (ex.presence, ex.area_percent, ex.along_series, ex.over_days, ex.compare_splits):
+    for function in (ex.presence, ex.area_percent, ex.classes_along_series, ex.classes_by_day, ex.compare_splits):
         function(table)
     pd.testing.assert_frame_equal(table, before)

@@ -64,7 +64,7 @@ def test_other_weights_are_refused(bundle_folder, checkpoint, manifest, tmp_path
         SCORES,
     )
     assert parity["logit_difference"].tolist() == pytest.approx([0.01], abs=1e-4)
-    text = "1 of 1 comparisons with the trained model are beyond the limits, of the formats safetensors; the worst, "
+    text = "1 of 1 comparisons with the trained model exceed the limits, for the formats safetensors; the worst, "
     with pytest.raises(
         ValueError, match=re.escape(text + "safetensors at 40 x 48 in batches of 1: logits differ by 0.01")
     ):

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from seg_pipeline.segmentation.export import add_int8, bundle_predictor, drop_inaccurate_formats
-from seg_pipeline.segmentation.export.validation import seen_images
+from seg_pipeline.segmentation.export.validation import input_images
 from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file
 from seg_pipeline.segmentation.prediction.predictor import Predictor
 from seg_pipeline.segmentation.settings.training import ScoreSettings
@@ -27,7 +27,7 @@ def test_int8_is_smaller_and_gives_nearly_the_same(quantised, manifest):
     sizes = {bundle_format: file.bytes for bundle_format, file in quantised.networks[0].files.items()}
     assert sizes["int8"] < 0.7 * sizes["onnx"]
     exact, eight = Predictor(quantised.folder, threads=1), Predictor(quantised.folder, threads=1, bundle_format="int8")
-    (image,) = seen_images(manifest.head(1), quantised.input)
+    (image,) = input_images(manifest.head(1), quantised.input)
     mine, theirs = exact.probabilities(image), eight.probabilities(image)
     assert 0 < np.abs(mine - theirs).max() < 0.2
 
@@ -77,7 +77,7 @@ def test_without_inexact_forms_nothing_is_measured(bundle_folder, checkpoint, ma
 
 def test_a_bundle_runs_from_each_form(bundle_folder, manifest):
     bundle = Bundle.read(bundle_folder)
-    (image,) = seen_images(manifest.head(1), bundle.input)
+    (image,) = input_images(manifest.head(1), bundle.input)
     found = [bundle_predictor(bundle, bundle_format).probabilities(image) for bundle_format in bundle.formats]
     for one in found[1:]:
         np.testing.assert_allclose(one, found[0], atol=1e-5)

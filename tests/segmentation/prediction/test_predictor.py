@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from seg_pipeline.segmentation.data.datasets import ImageMaskDataset
-from seg_pipeline.segmentation.export.validation import predicted_masks, seen_images
+from seg_pipeline.segmentation.export.validation import input_images, predicted_masks
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor
 from seg_pipeline.segmentation.prediction.postprocessing import Postprocessing
 from seg_pipeline.segmentation.prediction.predictor import Predictor, prepare, to_probabilities
@@ -37,7 +37,7 @@ STATISTICS = ((10.0, 200.0), (0.4,), (0.2,))
 )
 def test_inputs_are_prepared_as_in_training(mixed, settings):
     dataset = ImageMaskDataset(mixed, settings, task="multilabel", background=False)
-    for index, image in enumerate(seen_images(mixed, settings)):
+    for index, image in enumerate(input_images(mixed, settings)):
         np.testing.assert_array_equal(prepare(image, settings), dataset[index][0].numpy())
 
 
@@ -69,7 +69,7 @@ def test_probabilities_match_evaluation(mixed, checkpoint, task, prediction, ful
     ours = checkpoint_predictor(both, device=CPU, prediction=prediction, postprocessing=steps)
     rows = mixed.iloc[[0, 2, 4]]
     evaluated = full_size_probabilities(rows, both, prediction)
-    for image, expected in zip(seen_images(rows, tiny.input), evaluated, strict=True):
+    for image, expected in zip(input_images(rows, tiny.input), evaluated, strict=True):
         found = calibrated(expected.numpy(), steps.temperatures, task)
         np.testing.assert_allclose(ours.probabilities(image), found, atol=2e-5)
 
@@ -81,7 +81,7 @@ def test_images_of_a_source_are_normalised_as_in_its_training(mixed, checkpoint,
     model = untrained(config, 1)
     rows = mixed.iloc[[0, 5]].assign(source=["a", "b"])
     of_a, of_b = full_size_probabilities(rows, model)
-    image_a, image_b = seen_images(rows, common)
+    image_a, image_b = input_images(rows, common)
     masks = list(predicted_masks(checkpoint_predictor(model, device=CPU), rows))
     usual, own = (checkpoint_predictor(model, device=CPU, source=source) for source in (None, "b"))
     np.testing.assert_allclose(usual.probabilities(image_a), of_a.numpy(), atol=2e-5)
@@ -95,7 +95,7 @@ def test_images_of_a_source_are_normalised_as_in_its_training(mixed, checkpoint,
 
 def test_onnx_matches_the_checkpoint(bundle_folder, checkpoint, mixed):
     trained, exported = checkpoint_predictor(checkpoint, device=CPU), Predictor(bundle_folder, threads=1)
-    for image in seen_images(mixed, exported.bundle.input):
+    for image in input_images(mixed, exported.bundle.input):
         mine, theirs = exported.full_size_logits([image])[0], trained.full_size_logits([image])[0]
         assert mine.shape == (2, *image.shape[:2])
         np.testing.assert_allclose(mine, theirs, atol=1e-4)
@@ -103,7 +103,7 @@ def test_onnx_matches_the_checkpoint(bundle_folder, checkpoint, mixed):
 
 def test_a_batch_matches_single_images(bundle_folder, mixed):
     predictor = Predictor(bundle_folder, threads=1)
-    images = list(seen_images(mixed, predictor.bundle.input))
+    images = list(input_images(mixed, predictor.bundle.input))
     for one, image in zip(predictor.batch_probabilities(images), images, strict=True):
         np.testing.assert_allclose(one, predictor.probabilities(image), atol=1e-5)
 

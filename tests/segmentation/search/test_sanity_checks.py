@@ -173,4 +173,4 @@ def test_without_enough_images_or_success_the_pairing_is_not_tested(sound, scans
 def test_the_curve_of_a_failed_training_may_be_empty():
     from seg_pipeline.segmentation import plotting
 
-    assert plotting.plot_overfit(pd.DataFrame([]), least=0.9).get_suptitle().endswith("after 0 steps")
+    assert plotting.plot_overfit(pd.DataFrame([]), required=0.9).get_suptitle().endswith("after 0 steps")

@@ -1,4 +1,4 @@
-"""What a data set holds: tables, figures, contact sheets and animations."""
+"""Explore a data set: tables, figures, contact sheets and animations."""
 
 import lazy_loader
 

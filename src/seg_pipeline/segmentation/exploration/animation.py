@@ -1,4 +1,4 @@
-"""Draw the frames of a series, from which an animation is made."""
+"""Draw the frames of a series for an animation."""
 
 from collections.abc import Sequence
 
@@ -15,35 +15,35 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 LINE_PIXELS = 16
 """Height of a line of text in pixels."""
 MARGIN = 4
-FAINT = 0.2  # opacity of the filling; enough to tell apart classes whose outlines are dark
+FILL_OPACITY = 0.2  # enough to distinguish classes whose outlines are dark
 MAX_LEGEND = 24
 
 
 def draw_series(rows: pd.DataFrame, *, max_side: int) -> np.ndarray:
     """Draw the frames of a series in order: RGB, uint8 (T, H, W, 3).
 
-    Each frame shows its number, the outlines of its masks with a faint filling, and a legend of the classes that occur
-    in the series, at most ``MAX_LEGEND``. All frames get the size of the first, scaled so that its longer side has
-    ``max_side`` pixels; images of another size are fitted in.
+    Each frame shows its number, the outlines of its masks with a faint fill, and a legend of at most ``MAX_LEGEND``
+    classes that occur in the series. All frames get the size of the first, scaled so that its longer side has
+    ``max_side`` pixels; images of another size are scaled to fit.
     """
     names = class_names(rows)
     shown = [name for name in names if (rows[f"area_{name}"] > 0).any()]
     colours = class_colours(len(names))[[names.index(name) for name in shown]]
-    size = _bounded(int(rows["height"].iloc[0]), int(rows["width"].iloc[0]), max_side)
-    foot = _legend(shown[:MAX_LEGEND], colours, size[1])
-    of = f"{rows['series'].iloc[0]}, frame"
-    last = len(str(int(rows["frame"].max())))
+    size = _frame_size(int(rows["height"].iloc[0]), int(rows["width"].iloc[0]), max_side)
+    legend = _legend(shown[:MAX_LEGEND], colours, size[1])
+    title = f"{rows['series'].iloc[0]}, frame"
+    digits = len(str(int(rows["frame"].max())))
     return np.stack(
         [
             np.concatenate(
-                [_title(f"{of} {int(row['frame']):{last}d}", size[1]), _draw(row, shown, colours, size), foot]
+                [_title(f"{title} {int(row['frame']):{digits}d}", size[1]), _draw(row, shown, colours, size), legend]
             )
             for row in rows.to_dict("records")
         ]
     )
 
 
-def _bounded(height: int, width: int, max_side: int) -> tuple[int, int]:
+def _frame_size(height: int, width: int, max_side: int) -> tuple[int, int]:
     """Height and width of the frames, even because most video encoders require it."""
     scale = max_side / max(height, width)
     return max(2, round(height * scale / 2) * 2), max(2, round(width * scale / 2) * 2)
@@ -54,10 +54,10 @@ def _draw(row: dict, names: Sequence[str], colours: np.ndarray, size: tuple[int,
     scale = min(size[0] / image.shape[0], size[1] / image.shape[1])
     fitted = (min(size[1], round(image.shape[1] * scale)), min(size[0], round(image.shape[0] * scale)))
     small = cv2.resize(image, fitted, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    here = [index for index, name in enumerate(names) if row[f"area_{name}"]]
-    if here:
-        masks = np.stack([_fit_mask(row, names[index], fitted) for index in here])
-        small = overlay(small, masks, alpha=FAINT, colours=colours[here])
+    present = [index for index, name in enumerate(names) if row[f"area_{name}"]]
+    if present:
+        masks = np.stack([_fit_mask(row, names[index], fitted) for index in present])
+        small = overlay(small, masks, alpha=FILL_OPACITY, colours=colours[present])
     top, left = (size[0] - fitted[1]) // 2, (size[1] - fitted[0]) // 2
     canvas[top : top + fitted[1], left : left + fitted[0]] = small
     return canvas

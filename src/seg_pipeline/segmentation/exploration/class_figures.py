@@ -11,7 +11,7 @@ from seg_pipeline.segmentation.exploration.pixel_statistics import PERCENTILES
 from seg_pipeline.segmentation.exploration.tables import (
     area_percent,
     class_colours,
-    count_together,
+    count_cooccurrence,
     describe_difference,
     per_class,
     presence,
@@ -40,7 +40,7 @@ def class_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
     """Co-occurrence of the classes, how often each is absent, its area and its number of objects."""
     names, note = top_classes(table, max_classes)
     present = presence(table)
-    together = count_together(table).loc[names, names]
+    together = count_cooccurrence(table).loc[names, names]
     look, shown = class_colours(table, names) / 255, np.diag(together.to_numpy())
     side = max(2.1, min(len(names) * 0.42, 6.0))
     figure, (heat, absent, area, count) = row_panels(names, [side + 1.4, 2.6, 2.6, 2.6], extra=1.9)
@@ -89,8 +89,8 @@ def split_comparison(table: pd.DataFrame, report: pd.DataFrame, *, max_classes: 
             draw_boxes(axes, box, colour, index=index, num_bars=len(splits))
         scale_values(axes, *boxes)
         axes.set(title=heading, xlabel=unit)
-    most = max(3, min(MAX_DIFFERENCES, round(len(names) * (len(splits) + 0.7) / 1.7)))
-    _draw_differences(panels[3], report.dropna(subset="distance").head(most))
+    num_differences = max(3, min(MAX_DIFFERENCES, round(len(names) * (len(splits) + 0.7) / 1.7)))
+    _draw_differences(panels[3], report.dropna(subset="distance").head(num_differences))
     handles = [
         Patch(color=colour, label=f"{split} ({rows.sum():,})")
         for (split, rows), colour in zip(splits.items(), colours, strict=True)

@@ -20,17 +20,17 @@ from seg_pipeline.segmentation.training.run import Saved, fold_split
 
 MANY_CLASSES = 16  # with more, only the masks of classes that occur are decoded
 PANEL = 300
-"""About the longer side in pixels of an image on a sheet."""
+"""Approximate longer side of an image on a sheet, in pixels."""
 NUM_DRAWS = 4
 """Augmented draws per preset on the augmentation sheet."""
-NUM_WATCHED = 3
+NUM_PREDICTIONS = 3
 """Validation images whose predictions are shown during training."""
 DRAWING_SHARE = 0.01
-"""Largest share of the training time spent on drawing figures, except the first and the last ones."""
+"""Maximum share of training time spent on drawing figures, not counting the first and the last."""
 
 
 def sample_sheet(rows: pd.DataFrame, *, note: str) -> Figure:
-    """Contact sheet of these manifest rows; ``note`` says how they were chosen."""
+    """Contact sheet of these manifest rows; ``note`` explains how they were chosen."""
     names = class_names(rows)
     colours = class_colours(len(names))
     if len(names) > MANY_CLASSES:
@@ -48,7 +48,7 @@ def sample_sheet(rows: pd.DataFrame, *, note: str) -> Figure:
 def prediction_sheet(
     manifest: pd.DataFrame, predictions: pd.DataFrame, image_scores: pd.DataFrame, *, num_images: int
 ) -> Figure:
-    """Contact sheet of predictions on images evenly spread from the lowest to the highest mean Dice."""
+    """Contact sheet of predictions, from the lowest to the highest mean Dice in even steps."""
     names = class_names(manifest)
     ranked = image_scores.groupby("image_id")["dice"].mean().dropna().sort_values(kind="stable")
     picked = spread(ranked, num_images)
@@ -95,13 +95,13 @@ def _masks(rows: pd.DataFrame, names: list[str]) -> list[np.ndarray]:
 
 
 def input_to_rgb(image: np.ndarray) -> np.ndarray:
-    """A network input (K, H, W) as an image, uint8 (H, W, 3): its three channels, or its middle channel in grey."""
+    """A network input (K, H, W) as an image, uint8 (H, W, 3): its three channels, or its middle channel as grey."""
     colours = image if len(image) == 3 else image[[len(image) // 2] * 3]
     return np.ascontiguousarray(colours.transpose(1, 2, 0))
 
 
 def target_to_masks(truth: np.ndarray, config: TrainingConfig) -> np.ndarray:
-    """A target of a data set as bool masks (C, H, W)."""
+    """A training target as bool masks (C, H, W)."""
     if config.task == "multilabel":
         return truth[: len(config.classes)] == 1
     return truth == np.arange(config.background, config.num_channels)[:, None, None]
@@ -110,33 +110,33 @@ def target_to_masks(truth: np.ndarray, config: TrainingConfig) -> np.ndarray:
 class TrainingFigures:
     """Training curves, and predictions on fixed validation images, redrawn during training.
 
-    Predicting and drawing cost time, so figures are redrawn only if the training has since run for
-    1 / ``DRAWING_SHARE`` times as long as the last drawing took.
+    Predicting and drawing take time, so figures are redrawn only after the training has run for 1 / ``DRAWING_SHARE``
+    times as long as the last drawing took.
     """
 
     def __init__(self, manifest: pd.DataFrame) -> None:
         self.manifest = manifest
         self._figures: tuple[Figure, Figure] | None = None
-        self._due = 0.0
+        self._next_drawing = 0.0
 
-    def update(self, moment: Saved) -> tuple[Figure, Figure]:
-        """Curves and contact sheet at this moment, or the previous ones if it is too early to redraw."""
-        began = time.monotonic()
-        if self._figures is None or began >= self._due or moment.last["current"]["finished"]:
-            self._figures = plot_history(moment.history), self._sheet(moment)
-            ended = time.monotonic()
-            self._due = ended + (ended - began) / DRAWING_SHARE
+    def update(self, state: Saved) -> tuple[Figure, Figure]:
+        """Curves and contact sheet of the current state, or the previous ones if it is too early to redraw."""
+        start = time.monotonic()
+        if self._figures is None or start >= self._next_drawing or state.last["current"]["finished"]:
+            self._figures = plot_history(state.history), self._sheet(state)
+            end = time.monotonic()
+            self._next_drawing = end + (end - start) / DRAWING_SHARE
         return self._figures
 
-    def _sheet(self, moment: Saved) -> Figure:
-        names, trained = class_names(self.manifest), moment.best["models"][-1]
-        fold, folds = len(moment.best["models"]) - 1, moment.best["folds"]
+    def _sheet(self, state: Saved) -> Figure:
+        names, trained = class_names(self.manifest), state.best["models"][-1]
+        fold, folds = len(state.best["models"]) - 1, state.best["folds"]
         val = fold_split(self.manifest, fold, folds) if folds else self.manifest
-        rows = images_with_most_classes(val[val["split"] == "val"], NUM_WATCHED)
+        rows = images_with_most_classes(val[val["split"] == "val"], NUM_PREDICTIONS)
         config = TrainingConfig.from_dict(trained["config"])
-        guesses = predict_masks(
+        predictions = predict_masks(
             rows,
-            {**moment.best, "models": [trained]},
+            {**state.best, "models": [trained]},
             device=torch.device("cpu"),
             batch_size=1,
             postprocessing=plain_masks(config),
@@ -144,7 +144,7 @@ class TrainingFigures:
         epoch = f"epoch {trained['row']['epoch']}" + (f" of fold {fold + 1}" if folds else "")
         return plot_predictions(
             *_images_and_masks(rows, names),
-            _masks(guesses.assign(ignore=""), names),
+            _masks(predictions.assign(ignore=""), names),
             rows["image_id"].tolist(),
             names,
             title=f"Predictions on validation images, {epoch}",

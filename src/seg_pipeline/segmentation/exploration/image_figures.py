@@ -16,10 +16,10 @@ from matplotlib.ticker import MaxNLocator
 
 from seg_pipeline.segmentation.exploration.pixel_statistics import location_maps
 from seg_pipeline.segmentation.exploration.tables import (
-    along_series,
     area_percent,
     class_colours,
-    over_days,
+    classes_along_series,
+    classes_by_day,
     per_class,
     presence,
     top_classes,
@@ -37,22 +37,22 @@ PANEL_INCHES = 2.1
 MAX_COLUMNS = 6
 MAX_NUMBERS = 12
 BYTE = 256  # only 16-bit values can span more than this factor, and need a logarithmic axis
-SPLIT_LOOK = {"train": ("#0072B2", "circle"), "val": ("#E69F00", "diamond"), "test": ("#009E73", "x")}
+SPLIT_STYLES = {"train": ("#0072B2", "circle"), "val": ("#E69F00", "diamond"), "test": ("#009E73", "x")}
 
 
 @styled
 def image_overview(table: pd.DataFrame, intensities: pd.DataFrame) -> Figure:
-    """Sizes of all images and intensities of the measured ones; the ``MAX_GROUPS`` groups with most images."""
+    """Sizes of all images, and intensities of the measured ones by class and by the ``MAX_GROUPS`` largest groups."""
     by_class, groups = (intensities[(intensities["kind"] == "group") == is_group] for is_group in (False, True))
-    by_group = groups.nlargest(MAX_GROUPS, "images").sort_values("name", key=_natural)
+    by_group = groups.nlargest(MAX_GROUPS, "images").sort_values("name", key=_natural_sort_key)
     colours = class_colours(table, by_class.loc[by_class["kind"] == "class", "name"].tolist())
     rows = max(len(by_class), len(by_group), 6)
     figure = new_figure(grown(10.5), grown(1.5) + rows * grown(0.23))
     size, of_class, of_group = figure.subplots(1, 3, width_ratios=[1, 1.1, 1.1])
     _draw_sizes(size, table.groupby(["height", "width"]).size().reset_index(name="images"))
-    look = np.concatenate([np.full((len(by_class) - len(colours), 3), 0.75), colours / 255])
+    class_bar_colours = np.concatenate([np.full((len(by_class) - len(colours), 3), 0.75), colours / 255])
     for axes, boxes, colour, title in [
-        (of_class, by_class, look, "Intensity by class"),
+        (of_class, by_class, class_bar_colours, "Intensity by class"),
         (of_group, by_group, "0.75", "Intensity by group"),
     ]:
         draw_boxes(axes, boxes, colour, share=min(0.84, 1.7 * len(boxes) / rows))
@@ -60,8 +60,8 @@ def image_overview(table: pd.DataFrame, intensities: pd.DataFrame) -> Figure:
         axes.set_yticks(range(len(boxes)), list(boxes["name"]))
         axes.set(title=title, xlabel="stored value (mean of the channels)", ylim=(len(boxes) - 0.5, -0.5))
     sampled = int(intensities.loc[intensities["kind"] == "all", "images"].sum())
-    read = f"intensities of {sampled:,}, drawn at random" if sampled < len(table) else "intensities of all"
-    figure.suptitle(f"Image overview: sizes of {len(table):,} images, {read}")
+    intensity_text = f"intensities of {sampled:,}, drawn at random" if sampled < len(table) else "intensities of all"
+    figure.suptitle(f"Image overview: sizes of {len(table):,} images, {intensity_text}")
     rest = len(groups) - len(by_group)
     left_out = f"not shown: {rest:,} more groups with {groups['images'].sum() - by_group['images'].sum():,} images"
     boxes_note = "box: 25th to 75th percentile, line: 5th to 95th percentile of pixels, number: median"
@@ -69,7 +69,7 @@ def image_overview(table: pd.DataFrame, intensities: pd.DataFrame) -> Figure:
     return figure
 
 
-def _natural(names: pd.Series) -> pd.Series:
+def _natural_sort_key(names: pd.Series) -> pd.Series:
     """Sort keys that put case2 before case10."""
     return names.str.replace(r"\d+", lambda digits: digits.group().zfill(12), regex=True)
 
@@ -79,9 +79,9 @@ def _draw_sizes(axes: Axes, sizes: pd.DataFrame) -> None:
     if len(sizes) <= MAX_SIZES:
         axes.scatter(width, height, s=30 + 250 * np.sqrt(images / images.max()), color="#0072B2", alpha=0.5)
         lines = [f"{row.height} x {row.width}: {row.images:,}" for row in sizes.itertuples()]
-        # in the corner, because points may be too close together for labels
+        # in the corner, because points may be too close for labels
         axes.text(0.04, 0.97, "\n".join(lines), transform=axes.transAxes, va="top", fontsize=small())
-        axes.set(xlim=_wide(width), ylim=_wide(height))
+        axes.set(xlim=_axis_limits(width), ylim=_axis_limits(height))
         title = "Sizes (height x width: images)"
     else:
         *_, heat = axes.hist2d(width, height, bins=40, weights=images, cmap="viridis", norm=LogNorm(), cmin=1)
@@ -94,14 +94,14 @@ def _draw_sizes(axes: Axes, sizes: pd.DataFrame) -> None:
     axes.grid(visible=True)
 
 
-def _wide(values: np.ndarray) -> tuple[float, float]:
-    """Axis limits with room for the texts; sizes that hardly differ are drawn close together."""
+def _axis_limits(values: np.ndarray) -> tuple[float, float]:
+    """Axis limits with room for the text; sizes that hardly differ are drawn close together."""
     span = max(0.8 * float(values.max() - values.min()), 0.25 * float(values.max()))
     return max(0, float(values.min()) - span), float(values.max()) + span
 
 
 def class_locations(rows: pd.DataFrame, *, num_images: int, max_classes: int) -> Figure:
-    """How often each class occurs at each position; ``rows`` are a sample of a data set of ``num_images``."""
+    """How often each class occurs at each position; ``rows`` is a sample of a data set of ``num_images``."""
     names, note = top_classes(rows, max_classes)
     sampled = f"{len(rows):,} of {num_images:,} images, drawn at random" if len(rows) < num_images else ""
     counts = presence(rows)[names].sum().tolist()
@@ -112,9 +112,9 @@ def class_locations(rows: pd.DataFrame, *, num_images: int, max_classes: int) ->
 
 @styled
 def draw_locations(maps: np.ndarray, names: Sequence[str], counts: Sequence[int], *, sampled: str, note: str) -> Figure:
-    """Maps in percent, float (C, H, W), all on one scale from 0, finer at its low end so that rare classes show.
+    """Draw maps in percent, float (C, H, W), on one scale that is finer near 0, so that rare classes are visible.
 
-    ``counts`` has the number of sampled images that show each class; ``sampled`` says which images were read.
+    ``counts`` is the number of sampled images that show each class; ``sampled`` describes the sample.
     """
     columns = min(MAX_COLUMNS, len(names))
     rows = math.ceil(len(names) / columns)
@@ -125,7 +125,7 @@ def draw_locations(maps: np.ndarray, names: Sequence[str], counts: Sequence[int]
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     scale = PowerNorm(0.5, 0, float(maps.max()) or 1)
     for axes, part, name, count in zip(panels, maps, names, counts, strict=False):
-        axes.imshow(part, cmap="Blues", norm=scale)  # a dark page inverts it: bright where the class is
+        axes.imshow(part, cmap="Blues", norm=scale)  # dark pages invert it: bright where the class is frequent
         axes.set(title=f"{name}\n{count:,} images, up to {part.max():.0f} %", xticks=[], yticks=[])
         axes.spines[:].set(visible=True, color="0.8")
     for axes in panels[len(names) :]:
@@ -141,7 +141,7 @@ def draw_locations(maps: np.ndarray, names: Sequence[str], counts: Sequence[int]
 def series_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
     """Frequency of the classes along the series, and per day if the series' names contain the day."""
     names, note = top_classes(table, max_classes)
-    positions, days = along_series(table).loc[names], over_days(table).loc[names]
+    positions, days = classes_along_series(table).loc[names], classes_by_day(table).loc[names]
     widths = [4.6, max(2.2, min(0.42 * days.shape[1] + 1.0, 7.0))] if days.shape[1] else [5.6]
     height = max(1.2, len(positions) * grown(0.24)) + grown(1.9)
     figure = new_figure(grown(sum(widths) + 2.2), height)
@@ -163,16 +163,16 @@ def series_overview(table: pd.DataFrame, *, max_classes: int) -> Figure:
     figure.colorbar(heat, ax=list(panels), label="images with the class (%)", fraction=0.05)
     figure.suptitle("Class frequency along the series" + (" and by day" if days.shape[1] else ""))
     dated = int(table["day"].notna().sum())
-    about = f"{len(table):,} images in {table['series'].nunique():,} series"
+    summary = f"{len(table):,} images in {table['series'].nunique():,} series"
     if dated < len(table):
-        about += f"; the day is known for {dated:,}" if dated else "; the series' names contain no day"
-    add_note(figure, about, note)
+        summary += f"; the day is known for {dated:,}" if dated else "; the series' names contain no day"
+    add_note(figure, summary, note)
     return figure
 
 
 def point_chart(table: pd.DataFrame, *, max_points: int, seed: int) -> PlotlyFigure:
-    """Annotated area against number of objects (Plotly): at most ``max_points`` images, named on hover."""
-    import plotly.graph_objects as go  # 0.5 s, which no other figure needs
+    """Annotated area against number of objects (Plotly): at most ``max_points`` images; hover shows their names."""
+    import plotly.graph_objects as go  # imported here: it takes 0.5 s, and only this figure needs it
 
     points = table.sample(min(max_points, len(table)), random_state=seed).sort_index()
     drawn = f"{len(points):,} of {len(table):,} images, drawn at random" if len(points) < len(table) else ""
@@ -180,7 +180,7 @@ def point_chart(table: pd.DataFrame, *, max_points: int, seed: int) -> PlotlyFig
     title = f"Annotated area and objects per image ({drawn or f'all {len(points):,}'})"
     figure = go.Figure()
     for split, rows in points.groupby("split", sort=False):
-        colour, symbol = SPLIT_LOOK.get(str(split), ("#666666", "square"))
+        colour, symbol = SPLIT_STYLES.get(str(split), ("#666666", "square"))
         figure.add_scatter(
             x=rows["area"].tolist(),
             y=rows["objects"].tolist(),

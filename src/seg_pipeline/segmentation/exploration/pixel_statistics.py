@@ -1,6 +1,6 @@
 """Statistics of pixels in a sample of images: intensities and class locations.
 
-Each image is read once and only its counts are kept: memory does not grow with the number of images.
+Each image is read once and only its counts are kept, so memory use does not grow with the number of images.
 """
 
 from collections.abc import Sequence
@@ -22,16 +22,16 @@ def measure_intensities(rows: pd.DataFrame, names: Sequence[str]) -> pd.DataFram
     """Percentiles of the stored pixel values of manifest rows: overall, per class of ``names``, per group.
 
     Columns: kind ("all", "class" or "group"), name, images, pixels, p5, p25, p50, p75, p95. A colour pixel counts as
-    the mean of its channels. Unlabelled pixels count for no class. Classes without pixels are left out.
+    the mean of its channels. Unlabelled pixels count for no class. Classes without pixels are omitted.
     """
     counts: dict[tuple[str, str], np.ndarray] = {}
     images: dict[tuple[str, str], int] = {}
     size = int(rows["intensity_max"].max()) + 1
     for row in rows.to_dict("records"):
         values = _grey(read_image(row["path"]))
-        for key, chosen in _parts(row, values, names).items():
-            if chosen.size:
-                counts[key] = counts.get(key, 0) + np.bincount(chosen, minlength=size)
+        for key, selected in _values_by_key(row, values, names).items():
+            if selected.size:
+                counts[key] = counts.get(key, 0) + np.bincount(selected, minlength=size)
                 images[key] = images.get(key, 0) + 1
     order = {name: index for index, name in enumerate(names)}
     keys = sorted(counts, key=lambda key: (key[0], order.get(key[1], 0), key[1]))
@@ -47,8 +47,8 @@ def _grey(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 2 else image.mean(axis=2).astype(image.dtype)
 
 
-def _parts(row: dict, values: np.ndarray, names: Sequence[str]) -> dict[tuple[str, str], np.ndarray]:
-    """The pixel values that count for each (kind, name)."""
+def _values_by_key(row: dict, values: np.ndarray, names: Sequence[str]) -> dict[tuple[str, str], np.ndarray]:
+    """The pixel values of each (kind, name)."""
     shown = [name for name in names if row[f"area_{name}"]]
     parts = {("all", ALL): values.ravel(), ("group", str(row["group"])): values.ravel()}
     masks = read_masks(row, shown) == 1 if shown else np.empty((0, *values.shape), dtype=bool)
@@ -56,7 +56,7 @@ def _parts(row: dict, values: np.ndarray, names: Sequence[str]) -> dict[tuple[st
 
 
 def _percentiles(counts: np.ndarray) -> dict[str, int]:
-    """Percentiles of the values 0, 1, 2, ... given how often each occurs; every result is a value that occurs."""
+    """Percentiles of the values 0, 1, 2, ..., given how often each occurs; each result is a value that occurs."""
     total = int(counts.sum())
     ranks = np.searchsorted(counts.cumsum(), np.multiply(PERCENTILES, total / 100), side="left")
     return {"pixels": total, **{f"p{share}": int(rank) for share, rank in zip(PERCENTILES, ranks, strict=True)}}

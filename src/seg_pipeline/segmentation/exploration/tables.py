@@ -1,4 +1,4 @@
-"""Tables that describe a data set: the numbers behind the figures, and the rows of the images to show.
+"""Tables that describe a data set: the data of the figures, and the rows of the images to show.
 
 All are computed from the manifest, without reading pixels. The image table has one row per image: the manifest
 without masks, paths and hashes, plus ``day``.
@@ -16,13 +16,13 @@ from seg_pipeline.segmentation.manifest.table import SPLITS, class_names, spread
 from seg_pipeline.segmentation.plotting import style
 
 MAX_PARTS = 20
-"""Most parts that a series is divided into, so that long and short ones can be compared."""
+"""Maximum number of parts of a series, which make long and short series comparable."""
 
 MIN_IMAGES = 5
-"""A distribution of fewer images is not compared."""
+"""Distributions of fewer images are not compared."""
 
 EMPTY_WEIGHT = 4
-"""Weight of an image without a mask in a stratified sample; the larger, the fewer such images are drawn."""
+"""Weight of an image without a mask in a stratified sample; with a larger weight, fewer are drawn."""
 
 
 def image_table(manifest: pd.DataFrame, *, day_pattern: str | None) -> pd.DataFrame:
@@ -30,10 +30,10 @@ def image_table(manifest: pd.DataFrame, *, day_pattern: str | None) -> pd.DataFr
 
     ``day_pattern``: regular expression, searched in the series' name, whose group "day" is a number.
     """
-    heavy = [f"mask_{name}" for name in class_names(manifest)] + ["ignore", "path", "file", "content_hash"]
-    table = manifest.drop(columns=heavy)
-    said = manifest["series"].str.extract(day_pattern)["day"] if day_pattern else pd.Series(index=manifest.index)
-    return table.assign(day=pd.to_numeric(said, errors="coerce").astype(float))
+    dropped = [f"mask_{name}" for name in class_names(manifest)] + ["ignore", "path", "file", "content_hash"]
+    table = manifest.drop(columns=dropped)
+    days = manifest["series"].str.extract(day_pattern)["day"] if day_pattern else pd.Series(index=manifest.index)
+    return table.assign(day=pd.to_numeric(days, errors="coerce").astype(float))
 
 
 def measured_classes(table: pd.DataFrame) -> list[str]:
@@ -43,8 +43,8 @@ def measured_classes(table: pd.DataFrame) -> list[str]:
 
 def class_colours(table: pd.DataFrame, names: list[str]) -> np.ndarray:
     """The colours of some classes, uint8 (C, 3), the same as in all other figures."""
-    every = measured_classes(table)
-    return style.class_colours(len(every))[[every.index(name) for name in names]]
+    all_names = measured_classes(table)
+    return style.class_colours(len(all_names))[[all_names.index(name) for name in names]]
 
 
 def per_class(table: pd.DataFrame, quantity: Literal["area", "objects"]) -> pd.DataFrame:
@@ -67,24 +67,24 @@ def top_classes(table: pd.DataFrame, number: int) -> tuple[list[str], str]:
     """The most frequent classes, in channel order, and a note on the rest ("" if none are left out)."""
     shown = presence(table).sum()
     names = list(shown.index)
-    kept = set(shown.sort_values(ascending=False, kind="stable").index[:number])
-    if len(kept) == len(names):
+    selected = set(shown.sort_values(ascending=False, kind="stable").index[:number])
+    if len(selected) == len(names):
         return names, ""
-    rest = int(shown.drop(list(kept)).sum())
-    left = len(names) - len(kept)
-    return [name for name in names if name in kept], (
-        f"the {len(kept)} most frequent of {len(names)} classes; the other {left} occur {rest:,} times in total"
+    rest = int(shown.drop(list(selected)).sum())
+    omitted = len(names) - len(selected)
+    return [name for name in names if name in selected], (
+        f"the {len(selected)} most frequent of {len(names)} classes; the other {omitted} occur {rest:,} times in total"
     )
 
 
-def count_together(table: pd.DataFrame) -> pd.DataFrame:
+def count_cooccurrence(table: pd.DataFrame) -> pd.DataFrame:
     """Number of images with both classes (row and column); on the diagonal, images with the class."""
     shown = presence(table)
     counts = shown.to_numpy(dtype=np.float32)  # exact up to 16 million images; BLAS has no integers
     return pd.DataFrame((counts.T @ counts).astype(np.int64), index=shown.columns, columns=shown.columns)
 
 
-def along_series(table: pd.DataFrame) -> pd.DataFrame:
+def classes_along_series(table: pd.DataFrame) -> pd.DataFrame:
     """Percentage of images that show each class (row), by part of the series (column, from its first frames).
 
     Frames are ranked within their series, because frame numbers may have gaps. There are as many parts as the median
@@ -97,10 +97,10 @@ def along_series(table: pd.DataFrame) -> pd.DataFrame:
     return 100 * presence(table).groupby(part.to_numpy()).mean().reindex(range(parts)).T
 
 
-def over_days(table: pd.DataFrame) -> pd.DataFrame:
+def classes_by_day(table: pd.DataFrame) -> pd.DataFrame:
     """Percentage of images that show each class (row), by day (column); no columns if no day is known."""
-    known = table[table["day"].notna()]
-    return 100 * presence(known).groupby(known["day"].to_numpy()).mean().T
+    dated = table[table["day"].notna()]
+    return 100 * presence(dated).groupby(dated["day"].to_numpy()).mean().T
 
 
 def draw_random_rows(manifest: pd.DataFrame, *, number: int, seed: int) -> pd.DataFrame:
@@ -118,23 +118,27 @@ def pick_samples(
 ) -> pd.DataFrame:
     """The named images, then train images until there are ``number`` in total.
 
-    With ``selection="stratified"``, each next image shows the class that the images so far show least, or
-    occasionally no class at all. Among these candidates, groups with the fewest images so far are preferred.
+    With ``selection="stratified"``, each next image shows the class that is rarest among the images so far, or
+    occasionally no class. Among the candidates, groups with the fewest images so far are preferred.
 
     Raises:
         ValueError: a named image is not in the manifest.
     """
     rows = manifest.set_index("image_id", drop=False).rename_axis(None)
     if unknown := [name for name in image_ids if name not in rows.index]:
-        near = difflib.get_close_matches(unknown[0], rows.index.tolist()[:10_000], n=3, cutoff=0.3)
+        similar = difflib.get_close_matches(unknown[0], rows.index.tolist()[:10_000], n=3, cutoff=0.3)
         raise ValueError(
             f"the manifest has no image {', '.join(unknown)}, which `eda.sample_ids` names; "
-            f"similar names: {', '.join(near) or 'none'}"
+            f"similar names: {', '.join(similar) or 'none'}"
         )
     train = rows[(rows["split"] == "train") & ~rows["image_id"].isin(image_ids)]
-    wanted = min(max(number - len(image_ids), 0), len(train))
+    num_missing = min(max(number - len(image_ids), 0), len(train))
     rng = np.random.default_rng(seed)
-    drawn = _draw_stratified(train, wanted, rng) if selection == "stratified" else rng.permutation(len(train))[:wanted]
+    drawn = (
+        _draw_stratified(train, num_missing, rng)
+        if selection == "stratified"
+        else rng.permutation(len(train))[:num_missing]
+    )
     return pd.concat([rows.loc[image_ids], train.iloc[drawn]]).reset_index(drop=True)
 
 
@@ -145,35 +149,35 @@ def _draw_stratified(rows: pd.DataFrame, number: int, rng: np.random.Generator) 
     free = np.ones(len(rows), dtype=bool)
     drawn: list[int] = []
     for _ in range(number):
-        left = strata[free].sum(axis=0)
+        remaining = strata[free].sum(axis=0)
         shown = strata[drawn].sum(axis=0)
-        shown[-1] = shown[-1] * EMPTY_WEIGHT + 1  # a few empty images are enough, and an empty image never comes first
-        shown = np.where(left > 0, shown, np.inf)
-        stratum = np.lexsort((left, shown))[0]  # of the least shown, the rarest
-        fit = np.flatnonzero(strata[:, stratum] & free)
-        times = np.bincount(groups[drawn], minlength=groups.max() + 1)[groups[fit]]
-        drawn.append(int(rng.choice(fit[times == times.min()])))
+        shown[-1] = shown[-1] * EMPTY_WEIGHT + 1  # a few empty images are enough, and none comes first
+        shown = np.where(remaining > 0, shown, np.inf)
+        stratum = np.lexsort((remaining, shown))[0]  # the rarest of those shown least
+        candidates = np.flatnonzero(strata[:, stratum] & free)
+        times = np.bincount(groups[drawn], minlength=groups.max() + 1)[groups[candidates]]
+        drawn.append(int(rng.choice(candidates[times == times.min()])))
         free[drawn[-1]] = False
     return drawn
 
 
 def pick_series(manifest: pd.DataFrame, *, series: str | None, max_frames: int) -> pd.DataFrame:
-    """Rows of a series in order, evenly thinned to ``max_frames``; None: the series with the most annotated pixels.
+    """Rows of a series in order, at most ``max_frames`` of them, evenly spaced.
 
-    A series of one frame is chosen only if there is no longer one.
+    ``series=None`` chooses the series with the most annotated pixels, preferring series of several frames.
 
     Raises:
         ValueError: there is no series of that name.
     """
     areas = manifest[[f"area_{name}" for name in class_names(manifest)]].sum(axis=1)
     annotated = areas.groupby(manifest["series"].to_numpy()).sum()
-    long = manifest["series"].value_counts().reindex(annotated.index) > 1
-    name = str((annotated[long] if long.any() else annotated).idxmax()) if series is None else series
+    has_several = manifest["series"].value_counts().reindex(annotated.index) > 1
+    name = str((annotated[has_several] if has_several.any() else annotated).idxmax()) if series is None else series
     if name not in annotated.index:
-        near = difflib.get_close_matches(name, annotated.index.tolist(), n=3, cutoff=0.3) or annotated.index[:3]
+        similar = difflib.get_close_matches(name, annotated.index.tolist(), n=3, cutoff=0.3) or annotated.index[:3]
         raise ValueError(
             f"the manifest has no series {name}, which `eda.animation.series` names; "
-            f"there are {len(annotated)}, such as {', '.join(near)}"
+            f"there are {len(annotated)}, such as {', '.join(similar)}"
         )
     rows = manifest[manifest["series"] == name].sort_values("frame", kind="stable", ignore_index=True)
     return spread(rows, max_frames).reset_index(drop=True)
@@ -183,8 +187,8 @@ def compare_splits(table: pd.DataFrame) -> pd.DataFrame:
     """How much the distribution of each quantity differs between splits, largest difference first.
 
     Columns: quantity, unit, class ("" for quantities of whole images), the mean in each split, distance, between (the
-    two splits that differ most). The distance is that of Kolmogorov and Smirnov, 0 to 1: the largest difference
-    between the two cumulative distributions. It has the same scale for all quantities, so they can be ranked. Area and
+    two splits that differ most). The distance is the Kolmogorov-Smirnov distance, 0 to 1: the largest difference
+    between the two cumulative distributions. Its scale is the same for all quantities, so they can be ranked. Area and
     objects of a class cover only images that show the class; the mean of a split without such images is NaN. Splits
     with fewer than ``MIN_IMAGES`` such images are not compared; the distance is NaN if fewer than two splits are left.
     """
@@ -198,7 +202,7 @@ def compare_splits(table: pd.DataFrame) -> pd.DataFrame:
 
 def _quantities(table: pd.DataFrame) -> list[tuple[str, str, str, pd.Series]]:
     shown, areas = presence(table), area_percent(table)
-    found = [
+    quantities = [
         ("images without a mask", "%", "", ~shown.any(axis=1) * 100.0),
         ("height", "pixels", "", table["height"]),
         ("width", "pixels", "", table["width"]),
@@ -206,10 +210,10 @@ def _quantities(table: pd.DataFrame) -> list[tuple[str, str, str, pd.Series]]:
     ]
     for name in measured_classes(table):
         with_class = shown[name]
-        found.append(("images with the class", "%", name, with_class * 100.0))
-        found.append(("area, if present", "% of image", name, areas[name][with_class]))
-        found.append(("objects, if present", "", name, table[f"objects_{name}"][with_class]))
-    return found
+        quantities.append(("images with the class", "%", name, with_class * 100.0))
+        quantities.append(("area, if present", "% of image", name, areas[name][with_class]))
+        quantities.append(("objects, if present", "", name, table[f"objects_{name}"][with_class]))
+    return quantities
 
 
 def _compare(values: pd.Series, split: pd.Series, splits: list[str]) -> dict[str, float | str]:
@@ -224,15 +228,15 @@ def _compare(values: pd.Series, split: pd.Series, splits: list[str]) -> dict[str
 
 
 def describe_difference(report: pd.DataFrame) -> str:
-    """The largest difference of a split report in words."""
+    """A sentence on the largest difference in a split report."""
     row = report.iloc[0]
     if np.isnan(row["distance"]):
         return f"unknown, because fewer than two splits have {MIN_IMAGES} images"
     if row["distance"] == 0:
         return "none"
     between = row["between"].split(" and ")
-    of = f"{row['class']}: " if row["class"] else ""
-    what = row["quantity"] if row["unit"] == "%" else f"mean {row['quantity']}"  # a share is a mean already
+    class_text = f"{row['class']}: " if row["class"] else ""
+    quantity = row["quantity"] if row["unit"] == "%" else f"mean {row['quantity']}"  # a share is already a mean
     unit = f" ({row['unit']})" if row["unit"] else ""
     means = [f"{name} {row[name]:,.0f}" if row[name] >= 1000 else f"{name} {row[name]:.3g}" for name in between]
-    return f"{of}{what}{unit}: {', '.join(means)} (KS distance {row['distance']:.2f})"
+    return f"{class_text}{quantity}{unit}: {', '.join(means)} (KS distance {row['distance']:.2f})"

@@ -1,4 +1,4 @@
-"""From a checkpoint to a bundle: the network in formats that other programs run, compared with the trained model."""
+"""Export a checkpoint as a bundle: the network in formats for other programs, compared with the trained model."""
 
 from seg_pipeline.segmentation.export.bundle_files import make_bundle
 from seg_pipeline.segmentation.export.parity import compare_formats, refuse_differences

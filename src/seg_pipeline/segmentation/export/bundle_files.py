@@ -23,14 +23,14 @@ def make_bundle(
     postprocessing: Postprocessing | None = None,
     prediction: PredictSettings | None = None,
 ) -> Bundle:
-    """Write a bundle into ``folder``, which is created if necessary, in place of what an earlier export left there.
+    """Write a bundle into ``folder``, which is created if necessary, replacing the files of an earlier export.
 
-    ``formats`` are keys of ``bundle.FILES``, without int8, which ``add_int8`` makes. For the last two arguments see
+    ``formats`` are keys of ``bundle.FILES`` except int8, which ``add_int8`` makes. For the last two arguments, see
     ``checkpoint_predictor.describe``.
     """
     models = load_models(checkpoint, torch.device("cpu"))
     described = describe(checkpoint, models, postprocessing=postprocessing, prediction=prediction)
-    clear(folder)
+    delete_bundle_files(folder)
     networks = []
     for number, (network, (model, _)) in enumerate(zip(described.networks, models, strict=True)):
         paths = {bundle_format: folder / file_name(bundle_format, number) for bundle_format in formats}
@@ -42,8 +42,8 @@ def make_bundle(
     return bundle
 
 
-def without(bundle: Bundle, bundle_format: str) -> Bundle:
-    """The bundle without a format, whose files are deleted."""
+def drop_format(bundle: Bundle, bundle_format: str) -> Bundle:
+    """Delete the files of a format; return the bundle without it."""
     for network in bundle.networks:
         (bundle.folder / network.files[bundle_format].name).unlink()
     networks = [
@@ -53,10 +53,10 @@ def without(bundle: Bundle, bundle_format: str) -> Bundle:
     return replace(bundle, networks=tuple(networks))
 
 
-def clear(folder: Path) -> None:
-    """Delete a bundle's files from a folder; others stay."""
+def delete_bundle_files(folder: Path) -> None:
+    """Delete a bundle's files from a folder; other files stay."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / DESCRIPTION).unlink(missing_ok=True)  # first, so that what is left is not read as a bundle
+    (folder / DESCRIPTION).unlink(missing_ok=True)  # first, so that the remaining files are not read as a bundle
     for name in FILES.values():
         stem, _, rest = name.partition(".")
         for path in (folder / name, *folder.glob(f"{stem}_*.{rest}")):

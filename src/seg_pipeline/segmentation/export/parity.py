@@ -1,4 +1,4 @@
-"""Compare the exported formats with the trained model: from file to mask, at several sizes and batch sizes."""
+"""Compare exported formats with the trained model, from file to mask, at several image and batch sizes."""
 
 import itertools
 import logging
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from seg_pipeline.segmentation.export.formats import naming_format
+from seg_pipeline.segmentation.export.formats import format_errors
 from seg_pipeline.segmentation.export.reduced_precision import INEXACT
 from seg_pipeline.segmentation.export.validation import (
     batches,
@@ -39,7 +39,7 @@ CPU = torch.device("cpu")
 
 
 class Outcome(NamedTuple):
-    """Logits of each image per network, without mirroring or windows, and its masks."""
+    """Per network, the logits of each image without mirroring or windows; and the masks of each image."""
 
     logits: list[list[np.ndarray]]
     masks: list[np.ndarray]
@@ -48,33 +48,35 @@ class Outcome(NamedTuple):
 def compare_formats(
     bundle: Bundle, checkpoint: dict[str, Any], rows: pd.DataFrame, settings: ParitySettings, scores: ScoreSettings
 ) -> pd.DataFrame:
-    """One row per format, scale and batch size: differences from the trained model, which computes in float32 too.
+    """One row per format, scale and batch size: differences from the trained model, both computed in float32.
 
     The trained model predicts as in evaluation (torch's data set and loader), a format as in ``Predictor``. Images are
-    chosen from manifest ``rows``, and the limits in ``settings`` stand beside each difference.
+    chosen from manifest ``rows``; the limits in ``settings`` are listed beside each difference.
     """
     models = load_models(in_float32(checkpoint), CPU)[: len(bundle.used)]
     predictors = {bundle_format: bundle_predictor(bundle, bundle_format) for bundle_format in bundle.formats}
-    found = []
+    comparisons = []
     total = len(settings.scales) * len(settings.batch_sizes) * len(predictors)
     log.info("comparing %s with the trained model on %d images", ", ".join(predictors), settings.images)
     bar = progress_bar(total=total, title="comparing", unit="comparisons")
     with ScratchFolder() as folder, bar:
         for number, scale in enumerate(settings.scales):
-            below = Path(folder) / str(number)
-            below.mkdir()
-            some = scaled_copies(spread(rows, settings.images), scale, below)
+            scale_folder = Path(folder) / str(number)
+            scale_folder.mkdir()
+            images = scaled_copies(spread(rows, settings.images), scale, scale_folder)
             for batch_size in settings.batch_sizes:
-                trained = _trained(models, bundle, some, batch_size)
-                about = {"scale": scale, "sizes": _sizes(some), "batch_size": batch_size, "num_images": len(some)}
+                trained = _predict_trained(models, bundle, images, batch_size)
+                case = {"scale": scale, "sizes": _sizes(images), "batch_size": batch_size, "num_images": len(images)}
                 for bundle_format, predictor in predictors.items():
-                    title = f"comparing {bundle_format}, {_sizes(some)}, batches of {batch_size}"
+                    title = f"comparing {bundle_format}, {_sizes(images)}, batches of {batch_size}"
                     bar.set_description_str(title, refresh=False)
-                    with naming_format(bundle_format):
-                        outcome = _exported(predictor, some, batch_size)
-                    found.append({"format": bundle_format, **about, **_differences(trained, outcome, some, scores)})
+                    with format_errors(bundle_format):
+                        outcome = _predict_exported(predictor, images, batch_size)
+                    comparisons.append(
+                        {"format": bundle_format, **case, **_differences(trained, outcome, images, scores)}
+                    )
                     bar.update()
-    return _with_limits(pd.DataFrame(found), settings)
+    return _with_limits(pd.DataFrame(comparisons), settings)
 
 
 def refuse_differences(parity: pd.DataFrame) -> None:
@@ -84,48 +86,53 @@ def refuse_differences(parity: pd.DataFrame) -> None:
         return
     worst = bad.sort_values("logit_difference").iloc[-1]
     raise ValueError(
-        f"{len(bad)} of {len(parity)} comparisons with the trained model are beyond the limits, of the formats "
+        f"{len(bad)} of {len(parity)} comparisons with the trained model exceed the limits, for the formats "
         f"{', '.join(sorted(set(bad['format'])))}; the worst, {worst['format']} at {worst['sizes']} in batches of "
         f"{worst['batch_size']}: logits differ by {worst['logit_difference']:.2g} (limit "
         f"{worst['max_logit_difference']:g}), masks at {worst['pixel_share']:.2g} of the pixels (limit "
         f"{worst['max_pixel_share']:g}), Dice by {worst['dice_difference']:.2g} (limit "
-        f"{worst['max_dice_difference']:g}). The bundle was not replaced. Leave the format out of `export.formats`, or "
-        "raise a limit of `export.parity` that you can accept; the table `export_parity` has them all"
+        f"{worst['max_dice_difference']:g}). The bundle was not replaced. Remove the format from `export.formats`, or "
+        "raise a limit of `export.parity` that you can accept; the table `export_parity` lists all comparisons"
     )
 
 
-def _trained(
+def _predict_trained(
     models: list[tuple[Segmenter, TrainingConfig]], bundle: Bundle, rows: pd.DataFrame, batch_size: int
 ) -> Outcome:
-    logits = [[one.numpy() for one in full_size_logits(*each, rows, CPU, batch_size, NO_OPTIONS)] for each in models]
+    logits = [
+        [image_logits.numpy() for image_logits in full_size_logits(*model, rows, CPU, batch_size, NO_OPTIONS)]
+        for model in models
+    ]
 
     def finish(_: dict, probabilities: torch.Tensor) -> np.ndarray:
-        sure = calibrated(probabilities.numpy(), bundle.postprocessing.temperatures, bundle.task)
-        return make_masks(sure, bundle.postprocessing, task=bundle.task, background=bundle.background)
+        values = calibrated(probabilities.numpy(), bundle.postprocessing.temperatures, bundle.task)
+        return make_masks(values, bundle.postprocessing, task=bundle.task, background=bundle.background)
 
     masks = predict_each(models, rows, finish, device=CPU, batch_size=batch_size, settings=bundle.prediction)
     return Outcome(logits, list(masks))
 
 
-def _exported(predictor: ImagePredictor, rows: pd.DataFrame, batch_size: int) -> Outcome:
+def _predict_exported(predictor: ImagePredictor, rows: pd.DataFrame, batch_size: int) -> Outcome:
     logits: list[list[np.ndarray]] = [[] for _ in predictor.networks]
     masks: list[np.ndarray] = []
-    for own, part in predictors_by_source(predictor, rows):
-        plain = copy(own)
-        plain.bundle = replace(own.bundle, prediction=NO_OPTIONS)
-        for batch in batches(part, own.bundle.input, batch_size):
-            for index, found in enumerate(logits):
-                found.extend(plain.full_size_logits(batch, index))
-            masks += map(own.masks, own.batch_probabilities(batch))
+    for source_predictor, part in predictors_by_source(predictor, rows):
+        plain = copy(source_predictor)
+        plain.bundle = replace(source_predictor.bundle, prediction=NO_OPTIONS)
+        for batch in batches(part, source_predictor.bundle.input, batch_size):
+            for index, network_logits in enumerate(logits):
+                network_logits.extend(plain.full_size_logits(batch, index))
+            masks += map(source_predictor.masks, source_predictor.batch_probabilities(batch))
     return Outcome(logits, masks)
 
 
 def _differences(trained: Outcome, exported: Outcome, rows: pd.DataFrame, scores: ScoreSettings) -> dict[str, float]:
     pairs = zip(itertools.chain(*trained.logits), itertools.chain(*exported.logits), strict=True)
-    differing = sum(int((mine != theirs).sum()) for mine, theirs in zip(trained.masks, exported.masks, strict=True))
+    differing = sum(int((mask != other).sum()) for mask, other in zip(trained.masks, exported.masks, strict=True))
     dice = [mean_dice(outcome.masks, rows, scores) for outcome in (trained, exported)]
     return {
-        "logit_difference": max(float(np.abs(mine - theirs).max()) for mine, theirs in pairs),
+        "logit_difference": max(
+            float(np.abs(trained_logits - exported_logits).max()) for trained_logits, exported_logits in pairs
+        ),
         "pixel_share": differing / sum(mask.size for mask in trained.masks),
         "dice_trained": dice[0],
         "dice_exported": dice[1],
@@ -139,7 +146,7 @@ def _sizes(rows: pd.DataFrame) -> str:
 
 
 def _with_limits(table: pd.DataFrame, settings: ParitySettings) -> pd.DataFrame:
-    """The limits, and whether all hold; for int8 and bf16, ``drop_inaccurate_formats`` checks the Dice instead."""
+    """Add the limits, and whether all hold; for int8 and bf16, ``drop_inaccurate_formats`` checks Dice instead."""
     measures, exact = ("logit_difference", "pixel_share", "dice_difference"), ~table["format"].isin(INEXACT)
     limited = table.assign(**{f"max_{name}": getattr(settings, f"max_{name}") for name in measures}, exact=exact)
     within = np.logical_and.reduce([limited[name] <= limited[f"max_{name}"] for name in measures])

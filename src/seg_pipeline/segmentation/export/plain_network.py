@@ -1,4 +1,4 @@
-"""A trained network of plain operations only, which exporters can follow."""
+"""Rewrite a trained network with plain operations only, which exporters support."""
 
 import copy
 from typing import cast
@@ -13,10 +13,10 @@ from seg_pipeline.segmentation.models.segmenter import Segmenter
 
 
 class Deployable(nn.Module):
-    """Uint8 images (B, K, H, W), sides multiples of 32, to float32 logits (B, channels, H, W), as the Segmenter gives.
+    """Maps uint8 images (B, K, H, W), sides multiples of 32, to the Segmenter's float32 logits (B, channels, H, W).
 
-    It is a copy without custom gradients and memory formats, and with constant paddings. TensorFlow's paddings depend
-    on the size of the image, and torch.export with dynamic sizes does not end on them.
+    It is a copy without custom gradients and memory formats, and with constant padding. TensorFlow's padding depends
+    on the image size, and torch.export with dynamic sizes does not finish on it.
     """
 
     mean: Tensor
@@ -27,14 +27,14 @@ class Deployable(nn.Module):
         self.net = plain(copy.deepcopy(model.net)).to(memory_format=torch.contiguous_format)
         self.register_buffer("mean", model.mean.clone())
         self.register_buffer("std", model.std.clone())
-        with torch.no_grad():  # some networks end before the full resolution
+        with torch.no_grad():  # some networks output less than the full resolution
             probe = self.net.eval()(model.mean.new_zeros(1, model.mean.shape[1], 64, 64))
-        self.coarse = probe.shape[-1] != 64
+        self.is_coarse = probe.shape[-1] != 64
         self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         logits = self.net((images.float() / 255 - self.mean) / self.std)
-        return F.interpolate(logits, images.shape[-2:], mode="bilinear") if self.coarse else logits
+        return F.interpolate(logits, images.shape[-2:], mode="bilinear") if self.is_coarse else logits
 
 
 class HalfPrecision(nn.Module):
@@ -50,7 +50,7 @@ class HalfPrecision(nn.Module):
 
 
 class Clamp(nn.Module):
-    """Equal to nn.Hardtanh, on which torch.export with dynamic sizes takes a hundred times as long."""
+    """Same as nn.Hardtanh, which makes torch.export with dynamic sizes a hundred times slower."""
 
     def __init__(self, low: float, high: float) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class Clamp(nn.Module):
 
 
 class AveragePool(nn.Module):
-    """Equal to nn.AdaptiveAvgPool2d, whose windows depend on the size of the image, which ONNX does not have."""
+    """Same as nn.AdaptiveAvgPool2d, whose windows depend on the image size, which ONNX does not support."""
 
     def __init__(self, rows: int, columns: int) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class AveragePool(nn.Module):
 
 
 def _mean_of_bins(number: int, length: int) -> Tensor:
-    """Matrix (number, length) that averages values in ``number`` bins, which overlap where they are not equal."""
+    """Matrix (number, length) that averages values in ``number`` bins, which overlap if they are not equal."""
     bins, places = torch.arange(number)[:, None], torch.arange(length)
     ends = ((bins + 1) * length + number - 1) // number
     inside = ((places >= bins * length // number) & (places < ends)).float()
@@ -80,7 +80,7 @@ def _mean_of_bins(number: int, length: int) -> Tensor:
 
 
 def plain(module: nn.Module) -> nn.Module:
-    """Replace the parts of ``module`` that exporters cannot follow, or only slowly; equal for sides of 32, 64, ..."""
+    """Replace modules that exporters do not support, or only slowly; same results for sides of 32, 64, ..."""
     for name, child in module.named_children():
         if isinstance(child, FastDepthwiseConv2d | Conv2dSame):
             setattr(module, name, _plain_convolution(child))

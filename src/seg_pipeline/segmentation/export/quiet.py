@@ -1,4 +1,4 @@
-"""Silence other packages' loggers while their warnings are of no use."""
+"""Silence other packages' loggers while their warnings are not useful."""
 
 import logging
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 def errors_only(*names: str) -> Iterator[None]:
     """Raise the level of these loggers to ERROR; "root" is the root logger."""
     loggers = [logging.getLogger(name) for name in names]
-    before = [one.level for one in loggers]
-    for one in loggers:
-        one.setLevel(logging.ERROR)
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        for one, level in zip(loggers, before, strict=True):
-            one.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

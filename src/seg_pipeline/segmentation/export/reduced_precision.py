@@ -1,4 +1,4 @@
-"""Formats that compute less exactly: kept where the Dice of validation images falls by less than a stated amount."""
+"""Formats of lower precision, which are kept if Dice on validation images drops by at most a set amount."""
 
 import logging
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 
 from seg_pipeline.segmentation.data.datasets import by_source
-from seg_pipeline.segmentation.export.bundle_files import without
+from seg_pipeline.segmentation.export.bundle_files import drop_format
 from seg_pipeline.segmentation.export.quiet import errors_only
 from seg_pipeline.segmentation.export.validation import (
     bundle_predictor,
+    input_images,
     mean_dice,
     predicted_masks,
-    seen_images,
     trained_predictor,
 )
 from seg_pipeline.segmentation.prediction.bundle import Bundle, describe_file, file_name
@@ -36,25 +36,26 @@ def add_int8(bundle: Bundle, rows: pd.DataFrame) -> Bundle:
     Raises:
         ValueError: the bundle has no format onnx.
     """
-    voting = replace(bundle, prediction=replace(bundle.prediction, ensemble="all"))  # a user may predict with all
+    # a user may predict with all networks
+    full_bundle = replace(bundle, prediction=replace(bundle.prediction, ensemble="all"))
     networks = []
-    for number, (network, path) in enumerate(zip(bundle.networks, voting.paths("onnx"), strict=True)):
+    for number, (network, path) in enumerate(zip(bundle.networks, full_bundle.paths("onnx"), strict=True)):
         target = bundle.folder / file_name("int8", number)
-        seen = (
+        inputs = (
             prepare(image, network.input.of_source(source))[None]
             for source, part in by_source(rows)
-            for image in seen_images(part, network.input)
+            for image in input_images(part, network.input)
         )
-        _quantise(path, target, iter(progress_bar(seen, total=len(rows), title="calibrating int8", unit="images")))
+        _quantise(path, target, iter(progress_bar(inputs, total=len(rows), title="calibrating int8", unit="images")))
         networks.append(replace(network, files={**network.files, "int8": describe_file(target)}))
     return replace(bundle, networks=tuple(networks))
 
 
 def _quantise(source: Path, target: Path, batches: Iterator[np.ndarray]) -> None:
-    """QDQ format: one scale per channel for weights; for values between layers the ranges seen in calibration.
+    """Quantise in QDQ format: weights get one scale per channel, activations the ranges found in calibration.
 
-    Values are unsigned, because processors of Intel and AMD multiply these fastest. The first and the last convolution
-    stay exact: their inputs and outputs, pixels and logits, lose the most (docs/how-to/deploy.md has the Dice).
+    Activations are unsigned, which Intel and AMD processors multiply fastest. The first and the last convolution stay
+    exact, because their inputs and outputs, pixels and logits, lose the most (docs/how-to/deploy.md has the Dice).
     """
     import onnx
     from onnxruntime import quantization
@@ -65,7 +66,7 @@ def _quantise(source: Path, target: Path, batches: Iterator[np.ndarray]) -> None
             batch = next(batches, None)
             return None if batch is None else {"images": batch}
 
-    # onnxruntime advises, through the root logger, to prepare models as is done here
+    # onnxruntime advises, through the root logger, to prepare models, which is done here
     with ScratchFolder() as folder, errors_only("root"):
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(source, prepared, skip_symbolic_shape=True)
@@ -102,15 +103,15 @@ def drop_inaccurate_formats(
     measured: list[dict[str, Any]] = []
     for bundle_format in inexact:
         dice = dice_of(bundle_predictor(bundle, bundle_format), bundle_format)
-        kept = bool(best - dice <= max_drop)  # False where a Dice is undefined
+        kept = bool(best - dice <= max_drop)  # False if a Dice is undefined
         log.info(
             "export: %s is %s: Dice %.4f of %d %s images, %.4f as trained, may fall by %g",
             *(bundle_format, "kept" if kept else "left out", dice, len(rows), rows["split"].iloc[0], best, max_drop),
         )
         measured.append({"format": bundle_format, "kept": kept, "dice": _rounded(dice), "dice_trained": _rounded(best)})
-        bundle = bundle if kept else without(bundle, bundle_format)
-    about = {"max_drop": max_drop, "num_images": len(rows), "split": rows["split"].iloc[0], "formats": measured}
-    return replace(bundle, provenance={**bundle.provenance, "quality": about})
+        bundle = bundle if kept else drop_format(bundle, bundle_format)
+    quality = {"max_drop": max_drop, "num_images": len(rows), "split": rows["split"].iloc[0], "formats": measured}
+    return replace(bundle, provenance={**bundle.provenance, "quality": quality})
 
 
 def _rounded(value: float) -> float | None:

@@ -1,4 +1,4 @@
-"""Predictors to compare, images of the manifest as their inputs, and the Dice of their masks."""
+"""Predictors to compare, their input images from the manifest, and the Dice of their masks."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -46,46 +46,46 @@ def trained_predictor(bundle: Bundle, checkpoint: dict[str, Any]) -> ImagePredic
 
 
 def in_float32(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """Evaluation may compute in bfloat16; the comparison is about the network, not the number format."""
+    """The checkpoint with float32 precision, because the comparison is about the network, not the number format."""
     models = [
-        {**one, "config": TrainingConfig.from_dict(one["config"]).changed({"fit.precision": "float32"}).to_dict()}
-        for one in checkpoint["models"]
+        {**model, "config": TrainingConfig.from_dict(model["config"]).changed({"fit.precision": "float32"}).to_dict()}
+        for model in checkpoint["models"]
     ]
     return {**checkpoint, "models": models}
 
 
-def seen_images(rows: pd.DataFrame, settings: InputSettings) -> Iterator[Image]:
-    """The images of manifest rows as ``ImagePredictor`` takes them, with neighbouring frames if the network does."""
+def input_images(rows: pd.DataFrame, settings: InputSettings) -> Iterator[Image]:
+    """Images of manifest rows as inputs of ``ImagePredictor``, with neighbouring frames if the network takes them."""
     paths = rows["path"].to_list()
     if isinstance(settings.channels, str):
         yield from map(read_image, paths)
         return
     for frames in frame_rows(rows, settings).tolist():
-        yield [None if at < 0 else read_image(paths[at]) for at in frames]
+        yield [None if index < 0 else read_image(paths[index]) for index in frames]
 
 
 def predictors_by_source(
     predictor: ImagePredictor, rows: pd.DataFrame
 ) -> Iterator[tuple[ImagePredictor, pd.DataFrame]]:
-    """The rows of each source of a combined manifest, in their order, and the predictor with its normalisation."""
+    """Per source of a combined manifest: the predictor with the source's normalisation, and its rows in order."""
     bundle, networks = predictor.bundle, [network for _, network in predictor.networks]
     for source, part in by_source(rows):
-        known = None if bundle.input.source_input(source) is None else source
-        yield ImagePredictor(bundle, networks, bundle_format=predictor.bundle_format, source=known), part
+        source_name = None if bundle.input.source_input(source) is None else source
+        yield ImagePredictor(bundle, networks, bundle_format=predictor.bundle_format, source=source_name), part
 
 
 def batches(rows: pd.DataFrame, settings: InputSettings, batch_size: int) -> Iterator[Sequence[Image]]:
-    """``seen_images``, ``batch_size`` at a time."""
-    images = seen_images(rows, settings)
+    """``input_images``, ``batch_size`` at a time."""
+    images = input_images(rows, settings)
     while batch := list(itertools.islice(images, batch_size)):
         yield batch
 
 
 def predicted_masks(predictor: ImagePredictor, rows: pd.DataFrame, *, batch_size: int = 1) -> Iterator[np.ndarray]:
     """Bool masks (C, H, W) of each row, from its file."""
-    for own, part in predictors_by_source(predictor, rows):
+    for source_predictor, part in predictors_by_source(predictor, rows):
         for batch in batches(part, predictor.bundle.input, batch_size):
-            yield from map(own.masks, own.batch_probabilities(batch))
+            yield from map(source_predictor.masks, source_predictor.batch_probabilities(batch))
 
 
 def mean_dice(masks: Iterable[np.ndarray], rows: pd.DataFrame, scores: ScoreSettings) -> float:
@@ -104,15 +104,15 @@ def validation_rows(train_val_images: pd.DataFrame) -> pd.DataFrame:
 
 
 def scaled_copies(rows: pd.DataFrame, scale: float, folder: Path) -> pd.DataFrame:
-    """Manifest rows of the images scaled in height and width, as PNG files in ``folder``; the masks with them."""
+    """Manifest rows of scaled images, saved as PNG files in ``folder``, with scaled masks."""
     if scale == 1:
         return rows
     return pd.DataFrame(
-        [_scaled(row, scale, folder / f"{number}.png") for number, row in enumerate(rows.to_dict("records"))]
+        [_scaled_copy(row, scale, folder / f"{number}.png") for number, row in enumerate(rows.to_dict("records"))]
     )
 
 
-def _scaled(row: dict, scale: float, path: Path) -> dict:
+def _scaled_copy(row: dict, scale: float, path: Path) -> dict:
     names = [name.removeprefix("mask_") for name in row if name.startswith("mask_")]
     image = read_image(row["path"])
     height, width = (max(1, round(side * scale)) for side in image.shape[:2])

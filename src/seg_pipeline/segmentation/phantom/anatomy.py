@@ -1,4 +1,4 @@
-"""What the phantom is made of: tissues and the soft bodies that a frame cuts, from back to front.
+"""The phantom's tissues and soft bodies, through which a frame cuts, from back to front.
 
 Lengths are in units of half the abdominal cavity's width; x runs to the image's right (the patient's left),
 y to the back, z from 0 at the diaphragm to 1 at the hips.
@@ -52,14 +52,14 @@ class Part(NamedTuple):
     bottom: float = 2.0
     turn: float = 0.0
     jitter: float = 1.0
-    """How far it deviates from case to case, relative to other parts."""
+    """How much it varies between cases, relative to other parts."""
     mobility: float = 0.3
-    """How far it deviates from day to day, relative to case to case."""
+    """How much it varies between days, relative to the variation between cases."""
     organ: str = ""
-    """The class whose mask its outline belongs to; "" for the unlabelled rest."""
+    """The class whose mask includes its outline; "" for unlabelled parts."""
 
 
-def _one(tissue: str) -> tuple[Layer, ...]:
+def _single_layer(tissue: str) -> tuple[Layer, ...]:
     return (Layer(tissue),)
 
 
@@ -91,33 +91,33 @@ _RIBS = tuple(
     for rib in _both_sides(Part(_BONE, x, y, 0.085, 0.04, -1, 0.5, turn, jitter=0.5))
 )
 _UPPER = (
-    *_both_sides(Part(_one("lung"), 0.58, 0.05, 0.42, 0.56, -0.6, 0.17, 0.1, jitter=0.6)),
+    *_both_sides(Part(_single_layer("lung"), 0.58, 0.05, 0.42, 0.56, -0.6, 0.17, 0.1, jitter=0.6)),
     Part((Layer("muscle"), Layer("heart", 0.9)), 0.12, -0.28, 0.38, 0.30, -0.6, 0.14, 0.4),
-    Part(_one("liver"), -0.50, -0.03, 0.44, 0.47, 0.02, 0.62, 0.15),
-    Part(_one("liver"), 0.02, -0.36, 0.36, 0.22, 0.04, 0.36, 0.1),
+    Part(_single_layer("liver"), -0.50, -0.03, 0.44, 0.47, 0.02, 0.62, 0.15),
+    Part(_single_layer("liver"), 0.02, -0.36, 0.36, 0.22, 0.04, 0.36, 0.1),
     Part((Layer("wall"), Layer("fluid", 0.8)), -0.30, -0.26, 0.12, 0.09, 0.36, 0.52, 0.8, mobility=0.6),
-    Part(_one("spleen"), 0.70, 0.20, 0.16, 0.27, 0.08, 0.42, -0.3),
+    Part(_single_layer("spleen"), 0.70, 0.20, 0.16, 0.27, 0.08, 0.42, -0.3),
 )
 _BACK = (
     *_both_sides(Part((Layer("kidney"), Layer("mesentery", 0.38)), 0.52, 0.36, 0.17, 0.23, 0.34, 0.64, -0.35)),
-    *_both_sides(Part(_one("muscle"), 0.30, 0.44, 0.14, 0.16, 0.30, 1.6, jitter=0.5)),
-    *_both_sides(Part(_one("muscle"), 0.30, 0.76, 0.27, 0.13, jitter=0.4)),
-    *_both_sides(Part(_one("dense_bone"), 0.17, 0.66, 0.17, 0.035, jitter=0.3, turn=0.15)),
+    *_both_sides(Part(_single_layer("muscle"), 0.30, 0.44, 0.14, 0.16, 0.30, 1.6, jitter=0.5)),
+    *_both_sides(Part(_single_layer("muscle"), 0.30, 0.76, 0.27, 0.13, jitter=0.4)),
+    *_both_sides(Part(_single_layer("dense_bone"), 0.17, 0.66, 0.17, 0.035, jitter=0.3, turn=0.15)),
     Part(_BONE, 0, 0.78, 0.055, 0.13, jitter=0.3),
     Part(_BONE, 0, 0.46, 0.22, 0.17, jitter=0.3),
     Part((Layer("dense_bone"), Layer("fluid", 0.7)), 0, 0.65, 0.10, 0.075, jitter=0.3),
-    Part(_one("vessel"), 0.06, 0.23, 0.065, 0.065, jitter=0.5),
-    Part(_one("vessel"), -0.15, 0.25, 0.085, 0.065, jitter=0.5),
+    Part(_single_layer("vessel"), 0.06, 0.23, 0.065, 0.065, jitter=0.5),
+    Part(_single_layer("vessel"), -0.15, 0.25, 0.085, 0.065, jitter=0.5),
 )
 _PELVIS = (
-    *_both_sides(Part(_one("muscle"), 0.66, 0.52, 0.36, 0.17, 0.66, 2.0, -0.6, jitter=0.4)),
+    *_both_sides(Part(_single_layer("muscle"), 0.66, 0.52, 0.36, 0.17, 0.66, 2.0, -0.6, jitter=0.4)),
     *_both_sides(Part(_BONE, 0.78, 0.16, 0.10, 0.44, 0.70, 1.5, -0.45, jitter=0.5)),
-    *_both_sides(Part(_one("muscle"), 0.56, 0.16, 0.13, 0.30, 0.70, 1.5, -0.4, jitter=0.5)),
+    *_both_sides(Part(_single_layer("muscle"), 0.56, 0.16, 0.13, 0.30, 0.70, 1.5, -0.4, jitter=0.5)),
     Part((Layer("wall"), Layer("fluid", 0.86)), 0, -0.12, 0.36, 0.26, 0.79, 1.3, mobility=1.0),
     Part((Layer("muscle"), Layer("spleen", 0.7)), 0.03, 0.20, 0.20, 0.11, 0.78, 1.3),
 )
 _MESENTERY = tuple(
-    Part(_one("vessel"), x, y, 0.03, 0.025, top, top + 0.5, jitter=2.0, mobility=1.0)
+    Part(_single_layer("vessel"), x, y, 0.03, 0.025, top, top + 0.5, jitter=2.0, mobility=1.0)
     for x, y, top in (
         (-0.2, 0.0, 0.2),
         (0.15, 0.06, 0.3),

@@ -11,7 +11,7 @@ import numpy as np
 
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES, PARTS, TISSUES, Layer
 
-# What one unit of deviation changes: lengths and places by addition, radii by a factor.
+# Effect of one unit of deviation: added to lengths and positions, a factor for radii.
 _SPREAD = {
     "x": 0.035,
     "y": 0.028,
@@ -33,16 +33,16 @@ _SUBPIXEL_BITS = 4
 
 @dataclass(frozen=True)
 class Series:
-    """What stays the same over the frames of one scan."""
+    """What the frames of one scan have in common."""
 
     shape: tuple[int, int]
     seed: tuple[int, ...]
     form: dict[str, np.ndarray]
     """(P,) each: the keys of ``_SPREAD``, deviations included."""
     harmonics_PK: np.ndarray
-    """Complex: how much and where each outline deviates from its ellipse."""
+    """Complex: amplitude and phase of each outline's deviation from its ellipse."""
     drift_PK: np.ndarray
-    """Radians by which a harmonic turns over one unit of z."""
+    """Radians by which a harmonic turns per unit of z."""
     tissues: dict[str, tuple[float, float]]
     grain: np.ndarray
     """Two coarse noise fields (2, h, w), mixed in proportions that turn along z."""
@@ -58,11 +58,11 @@ def make_series(seed: int, case: int, day: int, shape: tuple[int, int], *, overl
 
     With ``overlaps`` the masks of two classes may share pixels; otherwise they belong to the organ in front.
     """
-    of_case, of_day = np.random.default_rng([seed, case]), np.random.default_rng([seed, case, day])
+    case_rng, day_rng = np.random.default_rng([seed, case]), np.random.default_rng([seed, case, day])
     height, width = shape
     jitter, mobility = (np.array([getattr(part, name) for part in PARTS]) for name in ("jitter", "mobility"))
-    deviation = jitter * (_deviations(of_case) + mobility * _deviations(of_day))  # (columns, P)
-    form = _deviated_form(deviation[: len(_SPREAD)], of_case.uniform(-0.025, 0.025))
+    deviation = jitter * (_deviations(case_rng) + mobility * _deviations(day_rng))  # (columns, P)
+    form = _deviated_form(deviation[: len(_SPREAD)], case_rng.uniform(-0.025, 0.025))
     real, imag, drift = deviation[len(_SPREAD) :].reshape(3, len(_HARMONICS), len(PARTS))
     return Series(
         shape=shape,
@@ -71,13 +71,13 @@ def make_series(seed: int, case: int, day: int, shape: tuple[int, int], *, overl
         harmonics_PK=(0.10 * (real + 1j * imag) / _HARMONICS[:, None]).T,
         drift_PK=2.0 * drift.T,
         tissues={
-            name: (signal * math.exp(of_case.normal(0, 0.07)), texture) for name, (signal, texture) in TISSUES.items()
+            name: (signal * math.exp(case_rng.normal(0, 0.07)), texture) for name, (signal, texture) in TISSUES.items()
         },
-        grain=of_day.standard_normal((2, 46 * height // width, 46), dtype=np.float32),
-        gain_HW=_gain(shape, math.exp(of_case.uniform(math.log(2500), math.log(11000))), of_day),
-        pixels_per_unit=min(width / 2.85, height / 2.25) * of_case.uniform((0.93, 0.84), (1.04, 1.02)),
-        origin=(np.array([width, height]) - 1) / 2 + of_day.uniform(-0.015, 0.015, 2) * width,
-        noise=of_case.uniform(0.012, 0.028),
+        grain=day_rng.standard_normal((2, 46 * height // width, 46), dtype=np.float32),
+        gain_HW=_gain(shape, math.exp(case_rng.uniform(math.log(2500), math.log(11000))), day_rng),
+        pixels_per_unit=min(width / 2.85, height / 2.25) * case_rng.uniform((0.93, 0.84), (1.04, 1.02)),
+        origin=(np.array([width, height]) - 1) / 2 + day_rng.uniform(-0.015, 0.015, 2) * width,
+        noise=case_rng.uniform(0.012, 0.028),
         overlaps=overlaps,
     )
 
@@ -94,7 +94,7 @@ def _deviated_form(deviations: np.ndarray, shift: float) -> dict[str, np.ndarray
         form[name] += [getattr(part, name) for part in PARTS]
     for name in ("rx", "ry"):
         form[name] = np.exp(form[name]) * [getattr(part, name) for part in PARTS]
-    form["level"] -= 0.35  # a little gas above much content
+    form["level"] -= 0.35  # a little gas above a lot of content
     form["top"] += shift  # the whole patient lies a little higher or lower in the scanner
     form["bottom"] += shift
     return form
@@ -113,20 +113,20 @@ def draw_frame(series: Series, frame: int, num_frames: int) -> tuple[np.ndarray,
     signal = np.zeros((*series.shape, 2), dtype=np.float32)
     masks = np.zeros((len(CLASSES), *series.shape), dtype=np.uint8)
     outlines = _outlines(series, z)
-    for at in np.flatnonzero((series.form["top"] <= z) & (z <= series.form["bottom"])):
-        part, outline = PARTS[at], outlines[at]
+    for index in np.flatnonzero((series.form["top"] <= z) & (z <= series.form["bottom"])):
+        part, outline = PARTS[index], outlines[index]
         for layer in part.layers:
-            _fill_layer(signal, outline, layer, series, series.form["level"][at])
+            _fill_layer(signal, outline, layer, series, series.form["level"][index])
         if part.organ:
-            _mark(masks, outline, CLASSES.index(part.organ), overlaps=series.overlaps)
+            _add_to_masks(masks, outline, CLASSES.index(part.organ), overlaps=series.overlaps)
     return _scan(series, signal, z, np.random.default_rng([*series.seed, frame])), masks.astype(bool)
 
 
 def _outlines(series: Series, z: float) -> np.ndarray:
-    """Corners of every part in pixels, (P, N, 2) as x, y; of parts that do not reach ``z`` too."""
+    """Corners of every part in pixels, (P, N, 2) as x, y, including parts that do not reach ``z``."""
     form = series.form
     along = np.clip((z - form["top"]) / (form["bottom"] - form["top"]), 0, 1)
-    taper = 0.75 + 0.25 * np.sin(math.pi * along)  # ends are blunt: no organ thins out to a few pixels
+    taper = 0.75 + 0.25 * np.sin(math.pi * along)  # blunt ends, so that no organ thins out to a few pixels
     turning_PK = series.harmonics_PK * np.exp(1j * series.drift_PK * z)
     radius_PN = taper[:, None] * (1 + (turning_PK @ _WAVES_KN).real)
     xy_PN2 = radius_PN[:, :, None] * _CIRCLE_N2 * np.stack([form["rx"], form["ry"]], axis=-1)[:, None]
@@ -143,18 +143,18 @@ def _fill_layer(signal: np.ndarray, outline: np.ndarray, layer: Layer, series: S
     centre = outline.mean(axis=0)
     if layer.floats:
         surface = round(centre[1] + level * np.ptp(outline[:, 1]) / 2)
-        signal = signal[: max(0, surface)]  # a view: filling stops at its last row
+        signal = signal[: max(0, surface)]  # a view, so that filling stops at its last row
     _fill(signal, centre + layer.scale * (outline - centre), series.tissues[layer.tissue])
 
 
 def _fill(canvas: np.ndarray, corners: np.ndarray, value: tuple[float, ...]) -> None:
-    """Fills a polygon in place; its corners (N, 2) are placed to a sixteenth of a pixel."""
+    """Fill a polygon in place; its corners (N, 2) are rounded to a sixteenth of a pixel."""
     fixed_point = np.round(corners * (1 << _SUBPIXEL_BITS)).astype(np.int32)
     cv2.fillPoly(canvas, [fixed_point], value, shift=_SUBPIXEL_BITS)
 
 
-def _mark(masks: np.ndarray, outline: np.ndarray, organ: int, *, overlaps: bool) -> None:
-    """Adds ``outline`` to one mask and, without ``overlaps``, takes it from the organs behind."""
+def _add_to_masks(masks: np.ndarray, outline: np.ndarray, organ: int, *, overlaps: bool) -> None:
+    """Add ``outline`` to one mask and, without ``overlaps``, remove it from the organs behind."""
     for other in range(len(masks)):
         if other == organ or not overlaps:
             _fill(masks[other], outline, (int(other == organ),))

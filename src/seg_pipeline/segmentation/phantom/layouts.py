@@ -14,7 +14,7 @@ import numpy as np
 from seg_pipeline.segmentation.images.encoding import write_png
 from seg_pipeline.segmentation.images.masks import encode_rle
 from seg_pipeline.segmentation.phantom.anatomy import CLASSES
-from seg_pipeline.segmentation.phantom.writing import MADE_BY, RECORD, PhantomSettings, settings_of
+from seg_pipeline.segmentation.phantom.writing import MADE_BY, RECORD, PhantomSettings, read_settings
 from seg_pipeline.segmentation.storage.atomic import beside, replace_folder
 
 COLOURS = ((0, 0, 0), (220, 40, 40), (40, 180, 60), (40, 80, 220))
@@ -30,38 +30,38 @@ class Frame(NamedTuple):
     """Bool (3, H, W)."""
 
     def labels(self) -> np.ndarray:
-        """Uint8 (H, W): 0, or 1 + the class; the last class where classes overlap."""
+        """Uint8 (H, W): 0, or 1 + the class; if classes overlap, the last one."""
         values = np.zeros(self.image.shape, dtype=np.uint8)
         for number, mask in enumerate(self.masks, start=1):
             values[mask] = number
         return values
 
     def objects(self) -> Iterator[tuple[int, np.ndarray]]:
-        """Class and bool mask of each connected object; wide ones are cut in two, so that some objects touch."""
+        """Class and bool mask of each connected object; large ones are cut in two, so that some objects touch."""
         for index, mask in enumerate(self.masks):
             count, parts = cv2.connectedComponents(mask.astype(np.uint8))
             for number in range(1, count):
                 part = parts == number
                 middle = int(np.flatnonzero(part.any(axis=0)).mean())
                 halves = [part & (np.arange(part.shape[1]) <= middle), part & (np.arange(part.shape[1]) > middle)]
-                yield from ((index, one) for one in (halves if part.sum() > 150 else [part]))
+                yield from ((index, part_mask) for part_mask in (halves if part.sum() > 150 else [part]))
 
 
 def write_example(folder: str | os.PathLike[str], *, layout: str, **settings: Any) -> None:
     """Make a clean phantom at ``folder`` in one of the ``LAYOUTS``; the other settings are ``PhantomSettings``.
 
-    An example with the same settings is kept, one with other settings is replaced.
+    An existing example with the same settings is kept; one with other settings is replaced.
 
     Raises:
         ValueError: the layout is unknown, or ``folder`` holds something other than a phantom.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"phantom: layout must be one of {', '.join(LAYOUTS)}, found {layout!r}")
-    folder, wanted = Path(folder), PhantomSettings(dirty=False, **settings)
-    if settings_of(folder) == {"layout": layout, **settings}:
+    folder, requested = Path(folder), PhantomSettings(dirty=False, **settings)
+    if read_settings(folder) == {"layout": layout, **settings}:
         return
     with beside(folder, folder=True) as partial:
-        LAYOUTS[layout](list(_frames(wanted)), partial)
+        LAYOUTS[layout](list(_frames(requested)), partial)
         record = {"made_by": MADE_BY, "settings": {"layout": layout, **settings}}
         (partial / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         replace_folder(partial, folder)
@@ -121,7 +121,7 @@ def _write_instances(frames: list[Frame], root: Path) -> None:
 
 
 def _write_coco(frames: list[Frame], root: Path) -> None:
-    """One annotation per object: polygons for the stomach, else compressed and plain counts in turn."""
+    """One annotation per object: polygons for the stomach, otherwise compressed and plain counts alternately."""
     images: list[dict] = []
     annotations: list[dict] = []
     for key, frame in enumerate(frames, start=1):
@@ -130,8 +130,8 @@ def _write_coco(frames: list[Frame], root: Path) -> None:
         images.append({"id": key, "file_name": file, "height": height, "width": width})
         for index, mask in frame.objects():
             segmentation = _polygons(mask) if CLASSES[index] == "stomach" else _counts(mask, len(annotations) % 2 == 0)
-            about = {"id": len(annotations) + 1, "image_id": key, "category_id": index + 1, "iscrowd": 0}
-            annotations.append({**about, "area": int(mask.sum()), "segmentation": segmentation})
+            header = {"id": len(annotations) + 1, "image_id": key, "category_id": index + 1, "iscrowd": 0}
+            annotations.append({**header, "area": int(mask.sum()), "segmentation": segmentation})
     categories = [{"id": index, "name": name} for index, name in enumerate(CLASSES, start=1)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     (root / "annotations.json").write_text(json.dumps(content), encoding="utf-8")
@@ -157,8 +157,8 @@ def _polygons(mask: np.ndarray) -> list[list[float]]:
 
 def _write_nifti(frames: list[Frame], root: Path) -> None:
     """One volume per series, and one with its labels; voxels of 1.5 x 1.5 x 3 mm."""
-    for series, of_series in groupby(frames, key=lambda frame: frame.series):
-        stack = list(of_series)
+    for series, series_frames in groupby(frames, key=lambda frame: frame.series):
+        stack = list(series_frames)
         _save_volume(root / "images" / f"{series}.nii.gz", np.stack([frame.image for frame in stack]).astype(np.int16))
         _save_volume(root / "labels" / f"{series}.nii.gz", np.stack([frame.labels() for frame in stack]))
 

@@ -1,4 +1,4 @@
-"""Write the phantom to a folder, series by series: images, table, record."""
+"""Write the phantom to a folder, series by series: images, table, and a record of its settings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from seg_pipeline.segmentation.storage.atomic import beside, replace_folder
 
 RECORD = "phantom.json"
 MADE_BY = "seg_pipeline phantom"
-_VERSION = 1  # raised whenever the same settings give other bytes, so that an old sample is drawn again
+_VERSION = 1  # increase it if the same settings give other bytes, so that old samples are redrawn
 # Noise does not compress: run-length coding is as small as deflate's default and takes a third of the time.
 _PNG_OPTIONS = (cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE)
 
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class PhantomSettings:
-    """What determines the bytes of a phantom.
+    """Settings that determine a phantom, to the byte.
 
     The defaults give about 250 frames; ``num_cases=137``, ``frames_per_series=(144, 144)``, ``size=266``,
     ``other_size=(310, 360)`` and ``dirty=False`` give 39,456, about as many as the real data has.
@@ -55,29 +55,31 @@ class PhantomSettings:
     """Add a few faulty rows and files, see the package's docstring."""
 
     def __post_init__(self) -> None:
-        fewest, most = self.frames_per_series
-        for name, found, least in (
+        min_frames, max_frames = self.frames_per_series
+        for name, found, minimum in (
             ("num_cases", self.num_cases, 1),
             ("days_per_case", self.days_per_case, 1),
-            ("the fewest frames_per_series", fewest, 1),
-            ("the most frames_per_series", most, fewest),
+            ("the fewest frames_per_series", min_frames, 1),
+            ("the most frames_per_series", max_frames, min_frames),
             ("the smallest of size and other_size", min(self.size, *self.other_size), 64),  # bowel loops need pixels
         ):
-            if found < least:
-                raise ValueError(f"phantom: {name} must be at least {least}, found {found}")
+            if found < minimum:
+                raise ValueError(f"phantom: {name} must be at least {minimum}, found {found}")
 
     def record(self) -> dict[str, Any]:
-        """The settings as JSON reads them back."""
+        """The settings as they are read back from JSON."""
         return json.loads(json.dumps({"version": _VERSION, **asdict(self)}))
 
     def scans(self) -> Iterator[Scan]:
-        rng = np.random.default_rng([self.seed, 0])  # cases count from 1: none shares this stream
-        fewest, most = self.frames_per_series
+        rng = np.random.default_rng([self.seed, 0])  # case numbers start at 1, so none shares this stream
+        min_frames, max_frames = self.frames_per_series
         for case in range(1, self.num_cases + 1):
             height, width = self.other_size if (case - 2) % 4 == 0 else (self.size, self.size)
             gaps = rng.integers(14, 30, self.days_per_case)
             for day in (np.cumsum(gaps) - gaps[0]).tolist():
-                yield Scan(self.seed, case, day, int(rng.integers(fewest, most, endpoint=True)), (height, width))
+                yield Scan(
+                    self.seed, case, day, int(rng.integers(min_frames, max_frames, endpoint=True)), (height, width)
+                )
 
 
 class Scan(NamedTuple):
@@ -111,31 +113,31 @@ def write_phantom(folder: str | os.PathLike[str], *, num_workers: int = 1, **set
     Raises:
         ValueError: a setting is too small, or ``folder`` holds something other than a phantom.
     """
-    wanted, folder, begun = PhantomSettings(**settings), Path(folder), time.perf_counter()
-    if settings_of(folder) == wanted.record():
+    requested, folder, start = PhantomSettings(**settings), Path(folder), time.perf_counter()
+    if read_settings(folder) == requested.record():
         return
     with beside(folder, folder=True) as partial:
-        num_frames = _write_all(partial, wanted, num_workers)
-        if settings_of(folder) != wanted.record():  # else another process was faster
+        num_frames = _write_all(partial, requested, num_workers)
+        if read_settings(folder) != requested.record():  # otherwise another process was faster
             replace_folder(partial, folder)
-    logger.info("made a phantom of %d frames at %s in %.1f s", num_frames, folder, time.perf_counter() - begun)
+    logger.info("made a phantom of %d frames at %s in %.1f s", num_frames, folder, time.perf_counter() - start)
 
 
-def settings_of(folder: Path) -> dict[str, Any] | None:
+def read_settings(folder: Path) -> dict[str, Any] | None:
     """Settings of the phantom in ``folder``; None if the folder is missing or empty.
 
     Raises:
         ValueError: the folder holds something else, which must not be overwritten.
     """
     if (folder / RECORD).is_file():
-        with contextlib.suppress(json.JSONDecodeError):  # then it is not ours
+        with contextlib.suppress(json.JSONDecodeError):  # then another program wrote it
             record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
             if record.get("made_by") == MADE_BY:
                 return record["settings"]
-    found = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
-    if found:
+    entries = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    if entries:
         raise ValueError(
-            f"{folder} is not a phantom's folder: it holds {len(found)} entries, such as {found[0]!r}, "
+            f"{folder} is not a phantom's folder: it holds {len(entries)} entries, such as {entries[0]!r}, "
             f"but no {RECORD} written by this package. Choose a new or empty folder, or set `phantom: null` "
             "to read your own data"
         )
@@ -153,7 +155,7 @@ def _write_all(root: Path, settings: PhantomSettings, num_workers: int) -> int:
         for rows in series:  # one series in memory at a time
             table.writerows(rows)
         faults, line = [], 2 + len(CLASSES) * num_clean  # the header is line 1
-        for kind, fault_rows, fault_file in _spoil(root, scans[-1], rows) if settings.dirty else ():
+        for kind, fault_rows, fault_file in _write_faults(root, scans[-1], rows) if settings.dirty else ():
             table.writerows(fault_rows)
             lines = list(range(line, line + len(fault_rows)))
             faults.append({"kind": kind, "image_id": fault_rows[0][0], "rows": lines, "file": fault_file})
@@ -174,14 +176,14 @@ def _write_series(root: Path, scan: Scan) -> list[Row]:
     return rows
 
 
-def _spoil(root: Path, scan: Scan, rows: list[Row]) -> Iterator[tuple[str, list[Row], str | None]]:
-    """Kind, rows and file of the faults after the last series, ``scan``, whose table rows are ``rows``."""
-    best = max(rows, key=lambda row: len(row[2]))  # the longest run lengths: certainly not empty
-    cut, lost = scan.num_frames, scan.num_frames + 1
-    content = (root / scan.file(cut - 1)).read_bytes()
-    (root / scan.file(cut)).write_bytes(content[: len(content) // 2])
-    masks_of_best = [(name, rle) for image_id, name, rle in rows if image_id == best[0]]
-    yield "duplicate_row", [best], None
-    yield "missing_class", [(best[0], "", "")], None  # with a mask, the image itself could not be used
-    yield "truncated_file", [(scan.image_id(cut), name, "") for name in CLASSES], scan.file(cut).as_posix()
-    yield "missing_file", [(scan.image_id(lost), name, rle) for name, rle in masks_of_best], None
+def _write_faults(root: Path, scan: Scan, rows: list[Row]) -> Iterator[tuple[str, list[Row], str | None]]:
+    """Write faults after the last series, ``scan``, with table rows ``rows``; yield kind, rows and file of each."""
+    longest = max(rows, key=lambda row: len(row[2]))  # the longest run lengths, so certainly not empty
+    truncated, missing = scan.num_frames, scan.num_frames + 1
+    content = (root / scan.file(truncated - 1)).read_bytes()
+    (root / scan.file(truncated)).write_bytes(content[: len(content) // 2])
+    masks_of_longest = [(name, rle) for image_id, name, rle in rows if image_id == longest[0]]
+    yield "duplicate_row", [longest], None
+    yield "missing_class", [(longest[0], "", "")], None  # a row with a mask would make the image itself unusable
+    yield "truncated_file", [(scan.image_id(truncated), name, "") for name in CLASSES], scan.file(truncated).as_posix()
+    yield "missing_file", [(scan.image_id(missing), name, rle) for name, rle in masks_of_longest], None

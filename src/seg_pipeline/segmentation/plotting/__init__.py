@@ -1,7 +1,7 @@
 """Figures of the data, the training and the scores.
 
 Every function takes plain data, does not modify it, and returns a new ``matplotlib.figure.Figure``. Nothing goes
-through pyplot, so figures can be drawn in threads and are freed with their last reference. The caller saves them:
+through pyplot, so figures can be drawn in threads and are freed once nothing refers to them. The caller saves them:
 ``figure.savefig(path)``.
 """
 

@@ -30,7 +30,7 @@ def plot_class_counts(counts: pd.DataFrame) -> Figure:
     ``counts`` has one row per class and one column per split. A last row "no mask", if present, counts the images
     without any class. With more than 30 classes, the most frequent are shown and the rest are summed in a note.
     """
-    shown, note = _sum_rest(counts)
+    shown, note = _most_frequent(counts)
     num_splits = len(shown.columns)
     names = shown.index.tolist()
     upright = len(names) <= MAX_UPRIGHT and max(map(len, names)) * grown(LETTER_INCHES) < _group_inches(num_splits)
@@ -52,8 +52,8 @@ def plot_class_counts(counts: pd.DataFrame) -> Figure:
     return figure
 
 
-def _sum_rest(counts: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Counts of the most frequent classes, and a note with the sum of the rest, whose bar would dwarf the others."""
+def _most_frequent(counts: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Counts of the most frequent classes, and a note with the sum of the rest, as its bar would dwarf the others."""
     num_classes = len(counts) - (NO_MASK in counts.index)
     if num_classes <= MAX_CLASSES:
         return counts, ""
@@ -94,15 +94,17 @@ def plot_class_scores(scores: Mapping[str, Any]) -> Figure:
     figure.legend(handles=[*bars, *[line for line in lines if line]], loc="outside lower center", ncols=4)
     figure.suptitle("Dice and IoU by class")
     policies = f"aggregation: {scores['aggregation']}; empty policy: {scores['empty_policy']}"
-    about = f"{scores['num_images']:,} images; {policies}"
+    details = f"{scores['num_images']:,} images; {policies}"
     if scores.get("num_groups", 1) > 1:
-        about += f"\nline: {100 * scores['confidence']:.0f} % confidence interval over {scores['num_groups']:,} groups"
-    axes.set_title(about)
+        details += (
+            f"\nline: {100 * scores['confidence']:.0f} % confidence interval over {scores['num_groups']:,} groups"
+        )
+    axes.set_title(details)
     return figure
 
 
 def _draw_intervals(axes: Axes, intervals: Sequence[Sequence[float | None] | None], index: int, num_bars: int) -> None:
-    """Draw the interval of each bar in series ``index`` and move the bar's text beyond it; None: no interval."""
+    """Draw the interval of each bar in series ``index`` and move the bar's text past it; None: no interval."""
     texts = axes.texts[-len(intervals) :]
     places, _ = bar_places(len(intervals), index, num_bars)
     for row, interval in enumerate(intervals):
@@ -125,7 +127,7 @@ def _number(value: float | None) -> float:
 
 
 def _draw_mean(axes: Axes, name: str, value: float | None, line: str) -> Line2D | None:
-    """Draw the line of a mean; None if the mean is undefined."""
+    """Draw a line at a mean; return None if the mean is undefined."""
     if value is None or not np.isfinite(value):
         return None
     label = f"{name} {value:.3f}"
@@ -133,7 +135,7 @@ def _draw_mean(axes: Axes, name: str, value: float | None, line: str) -> Line2D 
 
 
 def _group_inches(num_bars: int) -> float:
-    return grown(num_bars * 0.45 + 0.3)  # a bar is as wide as a six-digit number
+    return grown(num_bars * 0.45 + 0.3)  # a bar has the width of a six-digit number
 
 
 def _bar_figure(num_rows: int, num_bars: int, *, upright: bool) -> Figure:
@@ -197,6 +199,6 @@ def _draw_limits(axes: Axes, estimate: Mapping[str, Any], format_bytes: Callable
 
 
 def _ticks(low: float, high: float) -> np.ndarray:
-    """About six powers of 2."""
+    """Axis ticks: about six powers of 2."""
     step = int(np.ceil(np.log2(high / low) / 6))
     return 2.0 ** np.arange(np.ceil(np.log2(low) / step) * step, np.log2(high), step)

@@ -21,7 +21,7 @@ MAX_PANELS = 12
 MAX_COLUMNS = 4
 PANEL_INCHES = 2.1
 MAX_POINTS = 2000
-"""Points per panel; with more, a sample evenly spread over the sizes is shown."""
+"""Points per panel; with more, a sample spread evenly over the sizes is shown."""
 NUM_BANDS = 6
 """Size bands with equal numbers of images, whose medians are drawn."""
 UNIT = (-0.03, 1.06)
@@ -32,7 +32,7 @@ MAX_TICKS = 4
 def plot_object_sizes(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Dice per image against the area of the class, with the median of six size bands.
 
-    ``rows`` has one row per image and class: class, dice, true_pos, false_neg. Without ground truth it is left out.
+    ``rows`` has one row per image and class: class, dice, true_pos, false_neg. Rows without ground truth are left out.
     """
     area = rows["true_pos"] + rows["false_neg"]
     shown = rows.assign(area=area)[area > 0]
@@ -50,20 +50,20 @@ def plot_object_sizes(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
 
 
 def _label_areas(axes: Axes) -> None:
-    """At most four ticks at round numbers, which are written out."""
+    """Label at most four ticks, at round numbers."""
     low, high = axes.get_xlim()
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     inside = [step * 10.0**power for power in decades for step in (1, 1.5, 2, 3, 5, 7)]
     ticks = [value for value in inside if low <= value <= high]
     powers = [value for value in ticks if math.log10(value).is_integer()]
     ticks = powers if len(powers) > 2 else ticks
-    every = math.ceil(len(ticks) / MAX_TICKS)
-    axes.set_xticks(ticks[::every], [f"{value:,g}" for value in ticks[::every]])
+    stride = math.ceil(len(ticks) / MAX_TICKS)
+    axes.set_xticks(ticks[::stride], [f"{value:,g}" for value in ticks[::stride]])
     axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _draw_bands(axes: Axes, part: pd.DataFrame) -> None:
-    """Draw median Dice against median area per band; there are fewer bands if some would hold fewer than two images."""
+    """Draw median Dice against median area per band; fewer bands if one would hold fewer than two images."""
     number = max(1, min(NUM_BANDS, len(part) // 2))
     bands = part.groupby(np.arange(len(part)) * number // max(len(part), 1))[["area", "dice"]].median()
     axes.plot(bands["area"], bands["dice"], color="black", marker="s", markersize=3, linewidth=1.2)
@@ -88,7 +88,7 @@ def plot_thresholds(curve: pd.DataFrame, names: Sequence[str], chosen: Mapping[s
         axes.set(xlim=UNIT, xlabel="threshold")
     lowest = float(np.nanmin(curve[["dice", "precision", "recall"]].to_numpy(dtype=float)))
     axes, _ = next(iter(panels.values()))
-    axes.set_ylim(math.floor(10 * lowest) / 10 - 0.01 if lowest > 0 else UNIT[0], 1.01)  # the panels share it
+    axes.set_ylim(math.floor(10 * lowest) / 10 - 0.01 if lowest > 0 else UNIT[0], 1.01)  # shared by all panels
     dice = Line2D([], [], color="black", linewidth=2.2, label="Dice, in the colour of the class")
     figure.suptitle("Dice, precision and recall against the threshold (validation images)")
     add_legend(figure, [dice, *axes.get_legend_handles_labels()[0][1:]], note)
@@ -106,8 +106,8 @@ def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[s
     figure, panels, note = class_panels(bins.dropna(subset=["frequency"]), names, unit="observed frequency")
     final = bins["calibrated"].any()
     for name, (axes, colour) in panels.items():
-        own = bins[(bins["class"] == name) & (bins["pixels"] > 0)].sort_values("confidence")
-        part, before = own[own["calibrated"] == final], own[~own["calibrated"]]
+        class_bins = bins[(bins["class"] == name) & (bins["pixels"] > 0)].sort_values("confidence")
+        part, before = class_bins[class_bins["calibrated"] == final], class_bins[~class_bins["calibrated"]]
         axes.plot([0, 1], [0, 1], color="0.5", linestyle="--", linewidth=1, label="perfect")
         if final:
             axes.plot(before["confidence"], before["frequency"], color="0.25", linestyle=":", linewidth=1.2)
@@ -126,18 +126,18 @@ def plot_reliability(bins: pd.DataFrame, names: Sequence[str], errors: Mapping[s
 def plot_area_differences(rows: pd.DataFrame, differences: Mapping[str, dict], *, unit: str) -> Figure:
     """Bland-Altman plot per class: difference of two readers' areas against their mean, and the limits of agreement.
 
-    ``rows`` has one row per image and class: class, first_area, second_area. ``differences`` has per class the mean,
-    and the limits or None.
+    ``rows`` has one row per image and class: class, first_area, second_area. ``differences`` holds, per class, the
+    mean and the limits (or None).
     """
     shown = rows[(rows["first_area"] > 0) | (rows["second_area"] > 0)]
     figure, panels, note = class_panels(shown, list(differences), unit=f"second minus first ({unit})", shared=False)
     for name, (axes, colour) in panels.items():
-        part, found = shown[shown["class"] == name], differences[name]
+        part, agreement = shown[shown["class"] == name], differences[name]
         mean, difference = part[["first_area", "second_area"]].mean(axis=1), part["second_area"] - part["first_area"]
         axes.scatter(mean, difference, s=9, color=colour, edgecolor="0.35", linewidth=0.3)
-        if found["mean"] is not None:
-            axes.axhline(found["mean"], color="black", linewidth=1.2)
-        for limit in found["limits"] or ():
+        if agreement["mean"] is not None:
+            axes.axhline(agreement["mean"], color="black", linewidth=1.2)
+        for limit in agreement["limits"] or ():
             axes.axhline(limit, color="black", linestyle="--", linewidth=1)
         axes.set(xlabel=f"mean area ({unit})")
     figure.suptitle("Differences of the areas that two readers drew")
@@ -150,25 +150,25 @@ def class_panels(
 ) -> tuple[Figure, dict[str, tuple[Axes, np.ndarray]], str]:
     """A figure with one panel per class; with more than ``MAX_PANELS`` classes, those with the most rows.
 
-    Returns the figure, the axes and colour of each class, and a note on the classes left out ("" if none). Panels have
-    the same vertical axis if ``shared``.
+    Returns the figure, the axes and colour of each class, and a note on the classes left out ("" if none). With
+    ``shared``, all panels have the same vertical axis.
     """
     counts = rows["class"].value_counts()
     present = [name for name in names if name in counts.index] or list(names[:1])
-    kept = sorted(sorted(present, key=lambda name: -counts.get(name, 0))[:MAX_PANELS], key=list(names).index)
-    columns = min(MAX_COLUMNS, len(kept))
-    lines = math.ceil(len(kept) / columns)
+    selected = sorted(sorted(present, key=lambda name: -counts.get(name, 0))[:MAX_PANELS], key=list(names).index)
+    columns = min(MAX_COLUMNS, len(selected))
+    lines = math.ceil(len(selected) / columns)
     width = max(columns * PANEL_INCHES + 0.5, 5.4)
     figure = new_figure(grown(width), grown(lines * (PANEL_INCHES + 0.35) + 0.9))
     grid = figure.subplots(lines, columns, squeeze=False, sharey=shared).ravel()
-    for axes in grid[len(kept) :]:
+    for axes in grid[len(selected) :]:
         axes.set_visible(False)
     colours = unit_colours(len(names))
-    for axes, name in zip(grid, kept, strict=False):
+    for axes, name in zip(grid, selected, strict=False):
         axes.set_title(name)
         axes.grid(visible=True)
     for axes in grid[::columns]:
         axes.set_ylabel(unit)
-    note = f"the {len(kept)} of {len(names)} classes with the most values" if len(kept) < len(names) else ""
-    panels = {name: (axes, colours[list(names).index(name)]) for axes, name in zip(grid, kept, strict=False)}
+    note = f"the {len(selected)} of {len(names)} classes with the most values" if len(selected) < len(names) else ""
+    panels = {name: (axes, colours[list(names).index(name)]) for axes, name in zip(grid, selected, strict=False)}
     return figure, panels, note

@@ -29,10 +29,10 @@ TITLE_INCHES = 0.26
 MARGIN_INCHES = 0.6
 BLOCK_GAP = 0.06
 MAX_ROWS = 6
-READING = "tint: prediction (stronger: false positive); outline: ground truth; ring: too small to see"
+LEGEND_NOTE = "tint: prediction (stronger: false positive); outline: ground truth; ring: too small to see"
 MAX_LEGEND = 16
 PANEL_PIXELS = 480
-"""Longer images are shrunk to this side before they are coloured; otherwise their outlines would be too thin to see."""
+"""Larger images are shrunk to this longer side before drawing, because their outlines would be too thin to see."""
 
 
 @styled
@@ -49,17 +49,17 @@ def plot_samples(
     """Contact sheet of samples, one row each: image, masks, overlay.
 
     Images may differ in size. ``titles`` are written above the samples. ``colours``, uint8 (C, 3), default to those of
-    the first C classes: pass them if ``masks`` hold only some of very many classes.
+    the first C classes; pass them if ``masks`` hold only some of many classes.
     """
     _check_lengths(images=len(images), masks=len(masks), titles=len(titles))
     _check_classes(masks, class_names)
     colours = class_colours(len(class_names)) if colours is None else colours
     rows = []
     for image, mask in zip(images, masks, strict=True):
-        picture, drawn = _fitted(image, mask)
+        picture, shown = _shrunk(image, mask)
         black = np.zeros_like(picture)
         rows.append(
-            [picture, overlay(black, drawn, alpha=1, colours=colours), overlay(picture, drawn, colours=colours)]
+            [picture, overlay(black, shown, alpha=1, colours=colours), overlay(picture, shown, colours=colours)]
         )
     figure = _draw_sheet(rows, titles, ["image", "masks", "overlay"])
     for axes, mask in zip(figure.axes[1::3], masks, strict=True):
@@ -91,14 +91,14 @@ def plot_predictions(
     colours = class_colours(len(class_names))
     rows = []
     for image, truth, predicted in zip(images, truths, predictions, strict=True):
-        (picture, drawn), (_, found) = _fitted(image, truth), _fitted(image, predicted)
-        marked = tint(tint(picture, found, TINT, colours), found & ~drawn, FALSE_TINT, colours)
-        rows.append([picture, overlay(picture, drawn), draw_outlines(marked, drawn, colours)])
+        (picture, true), (_, found) = _shrunk(image, truth), _shrunk(image, predicted)
+        tinted = tint(tint(picture, found, TINT, colours), found & ~true, FALSE_TINT, colours)
+        rows.append([picture, overlay(picture, true), draw_outlines(tinted, true, colours)])
     figure = _draw_sheet(rows, titles, ["image", "ground truth", "prediction"])
     for index, (row, truth, predicted) in enumerate(zip(rows, truths, predictions, strict=True)):
-        _ring(figure.axes[3 * index + 2], truth | predicted, row[0].shape[0] / truth.shape[1])
+        _ring_tiny_spots(figure.axes[3 * index + 2], truth | predicted, row[0].shape[0] / truth.shape[1])
     figure.suptitle(title)
-    _add_legend(figure, _names_to_show([*truths, *predictions], class_names), colours, READING)
+    _add_legend(figure, _names_to_show([*truths, *predictions], class_names), colours, LEGEND_NOTE)
     return figure
 
 
@@ -123,7 +123,7 @@ def plot_augmentations(
     _check_classes(flat, class_names)
     colours = class_colours(len(class_names))
     rows = [
-        [draw_outlines(*_fitted(image, mask), colours) for image, mask in zip(*draws, strict=True)]
+        [draw_outlines(*_shrunk(image, mask), colours) for image, mask in zip(*draws, strict=True)]
         for draws in zip(images, masks, strict=True)
     ]
     headings = ["original", *[f"draw {draw}" for draw in range(1, len(rows[0]))]]
@@ -133,9 +133,9 @@ def plot_augmentations(
     return figure
 
 
-def _ring(axes: Axes, masks: np.ndarray, scale: float) -> None:
-    """Ring the tiny objects of ``masks``, bool (C, H, W), on their image, which is drawn at this scale."""
-    shown = 72 * PANEL_INCHES / max(masks.shape[1:])  # a panel's pixels, at one per point
+def _ring_tiny_spots(axes: Axes, masks: np.ndarray, scale: float) -> None:
+    """Ring the tiny objects of ``masks``, bool (C, H, W), on their image, which is drawn at ``scale``."""
+    shown = 72 * PANEL_INCHES / max(masks.shape[1:])  # points per pixel in the panel
     for x, y in (tiny_spots(masks, shown) + 0.5) * scale - 0.5:
         for colour, width in (("black", 2.4), ("white", 1.0)):
             axes.plot(x, y, "o", markersize=11, fillstyle="none", color=colour, markeredgewidth=width)
@@ -154,7 +154,7 @@ def _check_classes(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> N
         )
 
 
-def _fitted(image: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _shrunk(image: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Image and masks, shrunk if the longer side exceeds ``PANEL_PIXELS``."""
     picture = check_picture(image, masks)
     scale = min(1.0, PANEL_PIXELS / max(picture.shape[:2]))
@@ -167,7 +167,7 @@ def _draw_sheet(
 ) -> Figure:
     """Draw one row per sample; more than ``MAX_ROWS`` samples go into two blocks side by side.
 
-    ``named``: index of the column that carries the sample's title.
+    ``named``: index of the column with the sample's title.
     """
     num_blocks = 1 if len(samples) <= MAX_ROWS else 2
     num_rows, wide = math.ceil(len(samples) / num_blocks), len(headings)
@@ -182,19 +182,19 @@ def _draw_sheet(
         last = row == num_rows - 1 or index == len(samples) - 1
         for column, (panel, heading) in enumerate(zip(panels, headings, strict=True)):
             axes = figure.add_subplot(grid[row, block * (wide + 1) + column])
-            _show(axes, panel, ratio)
+            _draw_cell(axes, panel, ratio)
             axes.set(title=title if column == named else "", xlabel=heading if last else "")
     return figure
 
 
-def _show(axes: Axes, picture: np.ndarray, ratio: float) -> None:
+def _draw_cell(axes: Axes, picture: np.ndarray, ratio: float) -> None:
     """Draw the image centred in a cell with this ratio of height to width, as large as fits."""
     height, width = picture.shape[:2]
     axes.imshow(picture)
     cell_width = max(width, height / ratio)
     side, above = (cell_width - width) / 2, (cell_width * ratio - height) / 2
     axes.set(xlim=(-0.5 - side, width - 0.5 + side), ylim=(height - 0.5 + above, -0.5 - above))
-    axes.set(xticks=[], yticks=[], facecolor="0.25")  # all cells look equally large
+    axes.set(xticks=[], yticks=[], facecolor="0.25")  # so that all cells look equally large
     axes.spines[:].set_visible(False)
 
 

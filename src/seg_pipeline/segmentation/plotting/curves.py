@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from seg_pipeline.segmentation.plotting.style import class_colours, count_steps, new_figure, small, styled
 
 TRAIN_COLOUR, VAL_COLOUR, BEST_COLOUR = "#0072B2", "#D55E00", "0.35"
-MOST_LINES = 12
+MAX_LINES = 12
 MAX_MARKERS = 30  # with more epochs, lines have no markers
 
 
@@ -49,13 +49,13 @@ def plot_history(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_line(axes: Axes, rows: pd.DataFrame, column: str, **look: Any) -> None:
+def _draw_line(axes: Axes, rows: pd.DataFrame, column: str, **style: Any) -> None:
     """A line through the epochs that have a value; one per fold."""
-    known, marker = rows.dropna(subset=[column]), "." if len(rows) <= MAX_MARKERS else ""
-    folds = known.groupby(known.get("fold", pd.Series(-1, index=known.index)))
-    for number, (_, of_fold) in enumerate(folds):
-        label = look.get("label") if number == 0 else None
-        axes.plot(of_fold["epoch"], of_fold[column], marker=marker, linewidth=1.2, **(look | {"label": label}))
+    defined, marker = rows.dropna(subset=[column]), "." if len(rows) <= MAX_MARKERS else ""
+    folds = defined.groupby(defined.get("fold", pd.Series(-1, index=defined.index)))
+    for number, (_, fold_rows) in enumerate(folds):
+        label = style.get("label") if number == 0 else None
+        axes.plot(fold_rows["epoch"], fold_rows[column], marker=marker, linewidth=1.2, **(style | {"label": label}))
 
 
 def _num_folds(rows: pd.DataFrame) -> int:
@@ -70,9 +70,9 @@ def _describe_folds(rows: pd.DataFrame) -> str:
 
 
 def _best_epoch(rows: pd.DataFrame) -> pd.Series | None:
-    """The row with the highest validation Dice; of equal ones, the first."""
-    known = rows.dropna(subset=["val_dice"])
-    return None if known.empty else known.iloc[int(known["val_dice"].argmax())]
+    """The first row with the highest validation Dice."""
+    defined = rows.dropna(subset=["val_dice"])
+    return None if defined.empty else defined.iloc[int(defined["val_dice"].argmax())]
 
 
 def _describe_best(best: pd.Series | None, num_epochs: int) -> str:
@@ -83,24 +83,24 @@ def _describe_best(best: pd.Series | None, num_epochs: int) -> str:
 
 @styled
 def plot_object_scores(classes: Mapping[str, Any]) -> Figure:
-    """F1 of the objects against the IoU from which a pair counts as a match, one line per class.
+    """F1 of objects against the IoU threshold of a match, one line per class.
 
-    ``classes`` maps each class name to its scores by object, of which "by_threshold" is drawn. At most
-    ``MOST_LINES`` classes are shown: those with the most objects.
+    ``classes`` maps each class name to its object scores, of which "by_threshold" is drawn. At most ``MAX_LINES``
+    classes are shown: those with the most objects.
     """
-    shown = sorted(classes, key=lambda name: -classes[name]["num_true"])[:MOST_LINES]
+    shown = sorted(classes, key=lambda name: -classes[name]["num_true"])[:MAX_LINES]
     figure = new_figure(5.2, 3.4)
     axes = figure.subplots()
-    for place, (name, colour) in enumerate(zip(classes, class_colours(len(classes)), strict=True)):
+    for position, (name, colour) in enumerate(zip(classes, class_colours(len(classes)), strict=True)):
         if name not in shown:
             continue
         curve = classes[name]["by_threshold"]
-        values = [math.nan if one["f1"] is None else one["f1"] for one in curve.values()]
+        values = [math.nan if counts["f1"] is None else counts["f1"] for counts in curve.values()]
         axes.plot(
-            [float(level) for level in curve],
+            [float(threshold) for threshold in curve],
             values,
             color=f"#{bytes(colour).hex()}",
-            marker="os^Dv"[place % 5],
+            marker="os^Dv"[position % 5],
             markersize=4,
             linewidth=1.2,
             label=f"{name} ({classes[name]['num_true']:,} objects)",
@@ -113,25 +113,29 @@ def plot_object_scores(classes: Mapping[str, Any]) -> Figure:
 
 
 @styled
-def plot_overfit(curve: pd.DataFrame, *, least: float) -> Figure:
-    """Loss and Dice over the steps of overfitting a few images; ``least`` is the required Dice.
+def plot_overfit(curve: pd.DataFrame, *, required: float) -> Figure:
+    """Loss and Dice over the steps of overfitting a few images; ``required`` is the Dice to reach.
 
     ``curve``: step, loss, dice (missing for steps without a validation).
     """
     figure = new_figure(6.4, 2.9)
     loss, dice = figure.subplots(1, 2)
-    known = curve.dropna(subset=["dice"]) if len(curve) else curve
+    defined = curve.dropna(subset=["dice"]) if len(curve) else curve
     if len(curve):
         loss.plot(curve["step"], curve["loss"], color=TRAIN_COLOUR, linewidth=1.2)
-        dice.plot(known["step"], known["dice"].astype(float), color=VAL_COLOUR, marker=".", linewidth=1.2)
-    dice.axhline(least, color="0.35", linestyle=":", linewidth=1)
+        dice.plot(defined["step"], defined["dice"].astype(float), color=VAL_COLOUR, marker=".", linewidth=1.2)
+    dice.axhline(required, color="0.35", linestyle=":", linewidth=1)
     dice.annotate(
-        f"required: {least:g}", (0.02, least), xycoords=("axes fraction", "data"), va="bottom", fontsize=small()
+        f"required: {required:g}",
+        (0.02, required),
+        xycoords=("axes fraction", "data"),
+        va="bottom",
+        fontsize=small(),
     )
     loss.set(title="Loss", xlabel="step", ylabel="loss")
     dice.set(title="Dice", xlabel="step", ylabel="Dice", ylim=(0, 1.05))
     for axes in (loss, dice):
         count_steps(axes)
-    best = known["dice"].max() if len(known) else math.nan
+    best = defined["dice"].max() if len(defined) else math.nan
     figure.suptitle(f"Overfitting a few images: Dice {best:.3f} after {len(curve)} steps")
     return figure

@@ -1,4 +1,4 @@
-"""Scores with one row each: groups, postprocessing steps, prediction options, differences between two runs."""
+"""Charts with one row per group, postprocessing step, prediction option, or class compared between two runs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ from seg_pipeline.segmentation.plotting.style import grown, new_figure, styled, 
 
 MAX_ROWS = 40
 MARKERS = "osD^vP"
-"""One marker per class, so that colour is not the only difference; with more classes, only range and mean are drawn."""
+"""One marker per class, so that colour is not the only difference; more classes are drawn as range and mean."""
 
 
 @styled
@@ -42,17 +42,17 @@ def plot_group_scores(rows: pd.DataFrame, names: Sequence[str]) -> Figure:
     axes.set(xlim=(-0.02, 1.02), xticks=np.linspace(0, 1, 6), xlabel="Dice (0 to 1)")
     axes.grid(visible=True, axis="x")
     figure.suptitle("Dice by group, worst first")
-    left = f"; {len(order) - len(shown):,} better groups are not shown" if len(order) > len(shown) else ""
-    add_legend(figure, [*handles, mean], f"bar: range over the classes{left}")
+    omitted = f"; {len(order) - len(shown):,} better groups are not shown" if len(order) > len(shown) else ""
+    add_legend(figure, [*handles, mean], f"bar: range over the classes{omitted}")
     return figure
 
 
 def _draw_classes(axes: Axes, table: pd.DataFrame) -> list[Line2D]:
     handles = []
     for index, (name, colour) in enumerate(zip(table.columns, unit_colours(table.shape[1]), strict=True)):
-        look = {"color": colour, "marker": MARKERS[index], "markeredgecolor": GREY, "markeredgewidth": 0.6}
-        axes.plot(table[name], np.arange(len(table)), linestyle="", markersize=6, zorder=3, **look)
-        handles.append(Line2D([], [], linestyle="", markersize=6, label=str(name), **look))
+        style = {"color": colour, "marker": MARKERS[index], "markeredgecolor": GREY, "markeredgewidth": 0.6}
+        axes.plot(table[name], np.arange(len(table)), linestyle="", markersize=6, zorder=3, **style)
+        handles.append(Line2D([], [], linestyle="", markersize=6, label=str(name), **style))
     return handles
 
 
@@ -65,7 +65,7 @@ def plot_postprocessing_gains(gains: pd.DataFrame) -> Figure:
     gain = gains["dice_after"] - gains["dice_before"]
     order = gain.fillna(-1).sort_values(ascending=False, kind="stable").index
     shown = gains.loc[order[:MAX_ROWS]]
-    labels = [f"{row['class']}: {row['step']} {_plain(row['value'])}" for row in shown.to_dict("records")]
+    labels = [f"{row['class']}: {row['step']} {_value_text(row['value'])}" for row in shown.to_dict("records")]
     figure, (axes,) = row_panels(labels, [7.0], extra=1.5)
     for place, row in enumerate(shown.to_dict("records")):
         before, after = row["dice_before"], row["dice_after"]
@@ -73,32 +73,34 @@ def plot_postprocessing_gains(gains: pd.DataFrame) -> Figure:
         axes.plot(before, place, "|", color="black", markersize=9, zorder=2)
         face = "black" if row["kept"] else "white"
         axes.plot(after, place, "o", markerfacecolor=face, markeredgecolor="black", markersize=5.5, zorder=3)
-    write_beside(axes, [_outcome(row) for row in shown.to_dict("records")])
+    write_beside(axes, [_outcome_text(row) for row in shown.to_dict("records")])
     objects = gains["step"].str.startswith("object_").any()
     axes.set_xlabel(f"Dice{' (of objects: F1)' if objects else ''} on the validation split")
     axes.grid(visible=True, axis="x")
     figure.suptitle("Postprocessing: validation Dice before and after each step")
-    left = f"; {len(gains) - len(shown):,} more steps are not shown" if len(gains) > len(shown) else ""
-    add_note(figure, f"line: before, circle: after (filled: kept){left}")
+    omitted = f"; {len(gains) - len(shown):,} more steps are not shown" if len(gains) > len(shown) else ""
+    add_note(figure, f"line: before, circle: after (filled: kept){omitted}")
     return figure
 
 
-def _outcome(row: dict) -> str:
-    """The gain of a step, and whether it was kept or why not."""
+def _outcome_text(row: dict) -> str:
+    """The gain of a step, and whether it was kept, or why not."""
     low = (row["gain_interval"] or [None])[0]
-    why = "" if low is None or pd.isna(low) else ": the interval contains 0" if low <= 0 else ": the gain is too small"
-    gained = round(row["dice_after"] - row["dice_before"], 4) + 0.0  # never -0.0
-    return f"{gained:+.4f}{_between(row['gain_interval'])} {'kept' if row['kept'] else f'not kept{why}'}"
+    reason = (
+        "" if low is None or pd.isna(low) else ": the interval contains 0" if low <= 0 else ": the gain is too small"
+    )
+    gain = round(row["dice_after"] - row["dice_before"], 4) + 0.0  # never -0.0
+    return f"{gain:+.4f}{_interval_text(row['gain_interval'])} {'kept' if row['kept'] else f'not kept{reason}'}"
 
 
-def _plain(value: Any) -> str:
+def _value_text(value: Any) -> str:
     """The value of a step without trailing zeros; "" if the step is only on or off."""
     if isinstance(value, bool | np.bool_) or pd.isna(value):
         return ""
     return f"{value:g}" if isinstance(value, int | float | np.number) else str(value)
 
 
-def _between(interval: Sequence[float | None] | None) -> str:
+def _interval_text(interval: Sequence[float | None] | None) -> str:
     """ " (+0.0100 to +0.0200)"; "" if there is no interval."""
     if interval is None or any(pd.isna(end) for end in interval):
         return ""
@@ -112,16 +114,19 @@ def plot_prediction_options(options: pd.DataFrame) -> Figure:
     ``options`` has one row per option: option, measure, score, gain, gain_low, gain_high, seconds_per_image, cost
     (multiple of plain prediction), used.
     """
-    used = ["\u25b6 " if one else "" for one in options["used"]]
-    labels = [f"{mark}{name}" for mark, name in zip(used, options["option"], strict=True)]
+    marks = ["\u25b6 " if used else "" for used in options["used"]]
+    labels = [f"{mark}{name}" for mark, name in zip(marks, options["option"], strict=True)]
     figure = new_figure(grown(9.6), grown(1.5 + 0.34 * len(options)))
     score, cost = figure.subplots(1, 2, sharey=True, width_ratios=[1.2, 1])
-    dark = ["0.3" if one else "0.65" for one in options["used"]]
-    gains = [_gain(row) for row in options.to_dict("records")]
-    times = [f"{ratio:.1f}x, {1000 * one:,.3g} ms" for ratio, one in options[["cost", "seconds_per_image"]].to_numpy()]
+    greys = ["0.3" if used else "0.65" for used in options["used"]]
+    gains = [_gain_text(row) for row in options.to_dict("records")]
+    times = [
+        f"{ratio:.1f}x, {1000 * seconds:,.3g} ms"
+        for ratio, seconds in options[["cost", "seconds_per_image"]].to_numpy()
+    ]
     for axes, values, texts in [(score, options["score"], gains), (cost, options["cost"], times)]:
         places, thickness = bar_places(len(options), 0, 1)
-        axes.barh(places, values.fillna(0), thickness, color=dark)
+        axes.barh(places, values.fillna(0), thickness, color=greys)
         axes.grid(visible=True, axis="x")
         write_beside(axes, texts)
     measure = options["measure"].iloc[0]
@@ -133,11 +138,13 @@ def plot_prediction_options(options: pd.DataFrame) -> Figure:
     return figure
 
 
-def _gain(option: dict) -> str:
+def _gain_text(option: dict) -> str:
     """The score, and the gain over plain prediction if there is one."""
     if not option["gain"]:
         return f"{option['score']:.3f}"
-    return f"{option['score']:.3f}, gain {option['gain']:+.4f}{_between([option['gain_low'], option['gain_high']])}"
+    return (
+        f"{option['score']:.3f}, gain {option['gain']:+.4f}{_interval_text([option['gain_low'], option['gain_high']])}"
+    )
 
 
 @styled
@@ -159,6 +166,6 @@ def plot_comparison(summary: pd.DataFrame, *, title: str) -> Figure:
     axes.set(xlim=(-1.1 * widest or -1, 1.1 * widest or 1), xlabel="Dice of this run minus Dice of the other run")
     axes.grid(visible=True, axis="x")
     figure.suptitle(title)
-    left = f"; {len(summary) - len(shown):,} more classes are in the table" if len(summary) > len(shown) else ""
-    add_note(figure, f"class (images); line: 95 % confidence interval over groups{left}")
+    omitted = f"; {len(summary) - len(shown):,} more classes are in the table" if len(summary) > len(shown) else ""
+    add_note(figure, f"class (images); line: 95 % confidence interval over groups{omitted}")
     return figure

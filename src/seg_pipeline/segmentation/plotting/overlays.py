@@ -11,13 +11,13 @@ from seg_pipeline.segmentation.plotting.style import class_colours
 TINT = 0.45
 """Share of the class colour in an overlay."""
 
-STRIPE, STRENGTH = 6, 0.75
-"""Distance between the stripes of a prediction in pixels, and the share of the class colour in a stripe."""
-TINY, RING = 40, 9
+STRIPE_PIXELS, STRIPE_TINT = 6, 0.75
+"""Distance between the stripes of a prediction, in pixels, and the share of the class colour in a stripe."""
+TINY_PIXELS, RING_RADIUS = 40, 9
 """Objects of up to this many pixels get a ring, because they would be overlooked; and the radius of the ring."""
 FEW_PIXELS = 4
 """Objects of up to this many pixels of the original image get a ring at any size."""
-MOST_SPOTS = 20
+MAX_SPOTS = 20
 DASH_PIXELS = 4
 _SQUARE = np.ones((3, 3), dtype=np.uint8)
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], dtype=np.uint8)
@@ -29,7 +29,7 @@ def overlay(
     """The image, uint8 (H, W, 3), with each mask as a tint of its class colour and an outline of one pixel.
 
     ``colours``, uint8 (C, 3), default to those of the first C classes. If classes overlap, the tint is the mean of
-    their colours. Outlines on the same pixels alternate in dashes, so that each can be seen.
+    their colours. Outlines on the same pixels alternate as dashes, so that each is visible.
 
     Raises:
         ValueError: the image is not uint8 (H, W) or (H, W, 3), or the masks are not bool (C, H, W) of the same size.
@@ -50,7 +50,7 @@ def tint(picture: np.ndarray, masks: np.ndarray, alpha: float, colours: np.ndarr
 
 
 def check_picture(image: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """The image as uint8 (H, W, 3), after checking that image and masks fit together."""
+    """The image as uint8 (H, W, 3), after checking that image and masks match."""
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
         raise ValueError(
             f"image has dtype {image.dtype} and shape {image.shape}, but must be uint8 (H, W) or "
@@ -79,7 +79,7 @@ def draw_outlines(picture: np.ndarray, masks: np.ndarray, colours: np.ndarray) -
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """Bool (H, W): pixels of the mask that touch a pixel outside it, or the image border, with a side."""
+    """Bool (H, W): pixels of the mask with a side on a pixel outside it or on the image border."""
     inner = cv2.erode(mask.astype(np.uint8), _CROSS, borderType=cv2.BORDER_CONSTANT, borderValue=0)
     return mask & (inner == 0)
 
@@ -87,45 +87,45 @@ def _outline(mask: np.ndarray) -> np.ndarray:
 def overlay_prediction(image: np.ndarray, truth: np.ndarray, predicted: np.ndarray, *, side: int) -> np.ndarray:
     """The image, uint8 (h, w, 3), with the prediction as stripes and the ground truth as a solid outline.
 
-    The outline has a dark edge, so that it shows on any background and in any colour. Stripes and outline differ in
-    form, so that a greyscale print tells them apart. White rings mark spots of either that are too small to see.
+    The outline has a dark edge, so that it is visible on any background and in any colour. Stripes and outline can be
+    told apart in a greyscale print too. White rings mark spots of either that are too small to see.
 
     Args:
         image: uint8 (H, W) or (H, W, 3).
         truth: bool (C, H, W).
         predicted: bool (C, H, W).
-        side: longer side of the result in pixels; small images are enlarged, so that outlines stay thin.
+        side: longer side of the result in pixels; small images are enlarged to keep outlines thin.
     """
     colours = class_colours(len(truth))
     height, width = (max(1, round(size * side / max(image.shape[:2]))) for size in image.shape[:2])
     picture = resized(check_picture(image, truth), (height, width))
     found, true = resized_masks(predicted, (height, width)), resized_masks(truth, (height, width))
     rows, columns = np.ogrid[:height, :width]
-    stripes = (rows + columns) % STRIPE < STRIPE // 3
-    striped = tint(tint(picture, found, 0.15, colours), found & stripes, STRENGTH, colours)
+    stripes = (rows + columns) % STRIPE_PIXELS < STRIPE_PIXELS // 3
+    striped = tint(tint(picture, found, 0.15, colours), found & stripes, STRIPE_TINT, colours)
     marked = draw_outlines(_darken_around(striped, true), true, colours)
     scale = side / max(image.shape[:2])
     for x, y in (tiny_spots(truth | predicted, scale) + 0.5) * scale - 0.5:
         for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.circle(marked, (round(x), round(y)), RING, colour, width, cv2.LINE_AA)
+            cv2.circle(marked, (round(x), round(y)), RING_RADIUS, colour, width, cv2.LINE_AA)
     return marked
 
 
 def tiny_spots(masks: np.ndarray, scale: float) -> np.ndarray:
     """Centres (x, y), float (N, 2), of the objects in ``masks``, bool (C, H, W), that are too small to see.
 
-    An object is a connected component of one class. It is too small if it has at most ``TINY`` pixels when shown
-    enlarged by ``scale``, or at most ``FEW_PIXELS`` in the mask. Of more than ``MOST_SPOTS``, the largest are returned:
-    more rings would hide a noisy prediction.
+    An object is a connected component of one class. It is too small if it has at most ``TINY_PIXELS`` pixels when shown
+    enlarged by ``scale``, or at most ``FEW_PIXELS`` in the mask. At most ``MAX_SPOTS`` are returned, the
+    largest: more rings would hide a noisy prediction.
     """
-    found, sizes = [np.empty((0, 2))], [np.empty(0)]
+    spots, sizes = [np.empty((0, 2))], [np.empty(0)]
     for mask in masks[masks.any(axis=(1, 2))]:
         _, _, stats, centres = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
         areas = stats[1:, cv2.CC_STAT_AREA]
-        tiny = (areas <= FEW_PIXELS) | (areas * scale**2 <= TINY)
-        found.append(centres[1:][tiny])
+        tiny = (areas <= FEW_PIXELS) | (areas * scale**2 <= TINY_PIXELS)
+        spots.append(centres[1:][tiny])
         sizes.append(areas[tiny])
-    return np.concatenate(found)[np.argsort(-np.concatenate(sizes), kind="stable")[:MOST_SPOTS]]
+    return np.concatenate(spots)[np.argsort(-np.concatenate(sizes), kind="stable")[:MAX_SPOTS]]
 
 
 def resized(picture: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

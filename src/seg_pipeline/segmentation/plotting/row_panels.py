@@ -13,9 +13,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from seg_pipeline.segmentation.plotting.style import grown, new_figure, small
 
 ROW_INCHES = 0.15  # height of a number
-PLATE = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # makes a number readable on a line
+TEXT_BACKGROUND = {"facecolor": "white", "edgecolor": "none", "pad": 0.3}  # keeps a number readable on a line
 MAX_WITH_NUMBERS = 15
-DARK = 55  # from this percentage on, the number is white on dark blue
+DARK = 55  # from this percentage, the cell is dark blue and its number white
 WIDE = 20  # ratio of largest to smallest value above which an axis is logarithmic
 GREY = "0.35"
 BOX_NOTE = "box: 25th to 75th percentile, line: 5th to 95th percentile of images, number: median"
@@ -26,12 +26,12 @@ def row_panels(
 ) -> tuple[Figure, list[Axes]]:
     """A figure with panels of these widths in inches; the first panel labels the rows, from top to bottom.
 
-    ``own_rows``: width of a last panel with rows of its own; 0: no such panel.
+    ``own_rows``: width of a last panel with its own rows; 0: no such panel.
     """
     height = max(1.0, len(names) * (num_bars + 0.7) * grown(ROW_INCHES)) + grown(extra)
-    every = [*widths, own_rows] if own_rows else list(widths)
-    figure = new_figure(grown(sum(every)), height)
-    grid = figure.add_gridspec(1, len(every), width_ratios=every)
+    all_widths = [*widths, own_rows] if own_rows else list(widths)
+    figure = new_figure(grown(sum(all_widths)), height)
+    grid = figure.add_gridspec(1, len(all_widths), width_ratios=all_widths)
     first = figure.add_subplot(grid[0])
     first.set_yticks(range(len(names)), names)
     first.set_ylim(len(names) - 0.5, -0.5)
@@ -67,12 +67,12 @@ def draw_bars(
     num_bars: int = 1,
     *,
     upright: bool = False,
-    **look: Any,
+    **style: Any,
 ) -> None:
     """Draw bar ``index`` of ``num_bars`` in each row, with texts at the ends."""
     places, thickness = bar_places(len(texts), index, num_bars)
-    bars = (axes.bar if upright else axes.barh)(places, values, thickness, **look)
-    axes.bar_label(bars, labels=list(texts), padding=2, fontsize=small(), bbox=PLATE)
+    bars = (axes.bar if upright else axes.barh)(places, values, thickness, **style)
+    axes.bar_label(bars, labels=list(texts), padding=2, fontsize=small(), bbox=TEXT_BACKGROUND)
     axes.grid(visible=True, axis="y" if upright else "x")
 
 
@@ -111,7 +111,7 @@ def draw_boxes(
                 (3, 0),
                 textcoords="offset points",
                 va="center",
-                bbox=PLATE,
+                bbox=TEXT_BACKGROUND,
                 fontsize=small(),
             )
     axes.grid(visible=True, axis="x")

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from seg_pipeline.segmentation.settings.figures import CURRENT
 
 # Okabe and Ito's colours without black (jfly.uni-koeln.de/color), then web-safe colours, each the farthest in CIELAB
-# from all before it. The distance is the smallest of three: normal vision, and the models of deuteranopia and
+# from all before it. The distance is the minimum of three: normal vision, and the models of deuteranopia and
 # protanopia by Machado et al. (2009).
 _PALETTE = bytes.fromhex(
     "E69F00 56B4E9 009E73 F0E442 0072B2 D55E00 CC79A7 0033CC 663300 FFCCCC 660066 663333 "
@@ -35,7 +35,7 @@ def small() -> float:
 
 
 def grown(inches: float) -> float:
-    """A length that suits a 9-point font, scaled to the current font size."""
+    """Scale a length chosen for a 9-point font to the current font size."""
     return inches * CURRENT.font_size / 9
 
 
@@ -73,7 +73,7 @@ def styled(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]
 
 
 def on_dark(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure]:
-    """Below ``styled``: the sheets of images, whose ground suits images and both kinds of page."""
+    """Draw a sheet of images on a dark background, for light and dark pages; apply it below ``styled``."""
 
     @functools.wraps(plot)
     def wrapped(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> Figure:
@@ -86,11 +86,11 @@ def on_dark(plot: Callable[_Parameters, Figure]) -> Callable[_Parameters, Figure
 def class_colours(num_classes: int) -> np.ndarray:
     """RGB colours, uint8 (C, 3), the same for a class index in every figure.
 
-    They are those of the settings if there is one per class. Else the first 48 differ, the first 11 also for
-    colour-blind readers, and after 48 the colours repeat.
+    The colours of the settings, if there is one per class. Otherwise 48 colours, which repeat; the first 11 also
+    differ for colour-blind readers.
     """
     if num_classes and len(CURRENT.class_colours) == num_classes:
-        return np.array([list(bytes.fromhex(one[1:])) for one in CURRENT.class_colours], dtype=np.uint8)
+        return np.array([list(bytes.fromhex(colour[1:])) for colour in CURRENT.class_colours], dtype=np.uint8)
     palette = np.frombuffer(_PALETTE, dtype=np.uint8).reshape(-1, 3)
     return palette[np.arange(num_classes) % len(palette)]
 
@@ -101,7 +101,7 @@ def unit_colours(num_classes: int) -> np.ndarray:
 
 
 def count_steps(axes: Axes) -> None:
-    """Whole numbers along the x axis, and a grid."""
+    """Put ticks at integers on the x axis, and draw a grid."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(visible=True)
 

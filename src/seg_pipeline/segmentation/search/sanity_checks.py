@@ -49,7 +49,7 @@ def run_sanity_checks(
         second |= pairing(unseen, state, settings, overfitted=overfitted)
     second |= verdict(second, settings)
     report = {"passed": first["passed"] and second["passed"], "initial_loss": first, "overfit": second}
-    curve = plot_overfit(pd.DataFrame(second["curve"]), least=settings.overfit_dice)
+    curve = plot_overfit(pd.DataFrame(second["curve"]), required=settings.overfit_dice)
     return CheckReport(report, curve, overfit_sheet(rows, dataset, state, config))
 
 
