@@ -21,7 +21,7 @@ from scipy import stats
 
 from seg_pipeline.segmentation.export.validation import mean_dice, predicted_masks
 from seg_pipeline.segmentation.inference.label_next import rank_images
-from seg_pipeline.segmentation.inference.unlabelled import look_at, pseudo_labels
+from seg_pipeline.segmentation.inference.unlabelled import describe_images, pseudo_labels
 from seg_pipeline.segmentation.manifest.table import class_names, spread, with_pseudo_labels
 from seg_pipeline.segmentation.prediction.checkpoint_predictor import checkpoint_predictor
 from seg_pipeline.segmentation.settings.training import (
@@ -73,8 +73,10 @@ def simulate_selection(rows: pd.DataFrame, task: str, seed: int) -> list[dict]:
     for number in range(1, ROUNDS + 1):
         rest = {name: pool.drop(index=taken) for name, taken in labelled.items()}
         about = {"device": CPU, "temperatures": None, "workers": 0}
-        known = look_at(pool.loc[labelled["a"]], model, **about)
-        ranked = rank_images(look_at(rest["a"], model, **about), known, number=PER_ROUND, disagreement_weight=0.5)
+        known = describe_images(pool.loc[labelled["a"]], model, **about)
+        ranked = rank_images(
+            describe_images(rest["a"], model, **about), known, number=PER_ROUND, disagreement_weight=0.5
+        )
         chosen = ranked.loc[ranked["rank"].notna(), "image_id"]
         labelled["a"] += list(pool.index[pool["image_id"].isin(chosen)])
         labelled["b"] += list(rng.choice(rest["b"].index, PER_ROUND, replace=False))

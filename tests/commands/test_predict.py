@@ -153,7 +153,7 @@ def test_what_cannot_start_says_why(bundle_folder, tmp_path, capsys, changes, te
         ("--form", "int8", "this option is now called --bundle-format"),
         ("--formats", "masks,pdf", "'pdf' is unknown; choose from masks, overlays, uncertainty, spread, rle, coco"),
         ("--thresholds", "half", "'half': expected comma-separated numbers"),
-        ("--thresholds", "1.5", "'1.5': thresholds lie between 0 and 1"),
+        ("--thresholds", "1.5", "'1.5': thresholds must be between 0 and 1"),
         ("--overlap", "1", "'1': expected a number from 0 to 0.9"),
         ("--workers", "0", "'0': expected a whole number of at least 1"),
     ],

@@ -28,7 +28,7 @@ def test_skipped_and_unreadable_files_are_told(pipeline, checkpoint, tmp_path, c
     assert findings["image_id"].tolist() == ["b"]
     place = tmp_path / "out/predicted" if pipeline == "annotate" else tmp_path / "out"
     assert f"1 file of {folder} skipped: no known image suffix" in caplog.messages
-    assert f"1 of 2 images could not be predicted; {place / 'findings.csv'} says why" in caplog.messages
+    assert f"1 of 2 images could not be predicted; {place / 'findings.csv'} lists the reasons" in caplog.messages
 
 
 def test_images_must_be_named(checkpoint, tmp_path):

@@ -36,7 +36,7 @@ class InferenceParams(Params):
     """Device for a checkpoint; a bundle runs on the CPU."""
 
     def images_and_model(self) -> dict[str, Any]:
-        """Keyword arguments of ``inference.predict_given``.
+        """Keyword arguments of ``inference.predict_new_images``.
 
         Raises:
             ValueError: there are no images.

@@ -10,7 +10,13 @@ from seg_pipeline.segmentation.images.fingerprints import thumbnail
 from seg_pipeline.segmentation.images.masks import decode_rle
 from seg_pipeline.segmentation.inference.label_next import Images, near_copies, rank_images
 from seg_pipeline.segmentation.inference.sources import find_images
-from seg_pipeline.segmentation.inference.unlabelled import confident_pixels, groups_of, look_at, pseudo_labels, spread
+from seg_pipeline.segmentation.inference.unlabelled import (
+    confident_pixels,
+    describe_images,
+    groups_of,
+    pseudo_labels,
+    spread,
+)
 from seg_pipeline.segmentation.manifest import table_schemas
 from seg_pipeline.segmentation.manifest.table import read_masks, with_pseudo_labels
 from seg_pipeline.segmentation.report import selection_page
@@ -124,14 +130,14 @@ def folder(tmp_path, manifest):
 def test_images_are_looked_at_with_one_model_or_several(folder, manifest, checkpoint, caplog):
     table, _ = find_images(folder)
     about = {"device": CPU, "temperatures": None, "workers": 0}
-    found = look_at(table, checkpoint, **about)
+    found = describe_images(table, checkpoint, **about)
     assert (found.image_ids, found.groups) == (["x/new", "y/other", "y/twin"], ["x", "y", "y"])
     assert "y/broken is left out" in caplog.text
     assert found.thumbnails[0] == thumbnail(cv2.imread(str(folder / "x" / "new.png"), 0))
     assert found.features.shape[0] == 3
     assert not np.allclose(found.features[0], found.features[1])
     assert (found.disagreement > 0).all()
-    twice = look_at(table, {**checkpoint, "models": checkpoint["models"] * 2}, **about)
+    twice = describe_images(table, {**checkpoint, "models": checkpoint["models"] * 2}, **about)
     np.testing.assert_allclose(twice.disagreement, 0, atol=1e-6)
     np.testing.assert_array_equal(twice.features, found.features)
     assert groups_of(manifest)[:3] == ["group0", "group0", "group1"]

@@ -95,7 +95,7 @@ def test_maps_of_georeferenced_images_and_of_very_many_objects_are_tiff(tmp_path
     assert record["objects"]["mm2"] is None
     assert object_outputs.map_files(record, ["c/d"]) == ["objects/c_d/x.png"]
     assert object_outputs.map_files({**record, "georeferenced": True}, ["c/d"]) == ["objects/c_d/x.tif"]
-    monkeypatch.setattr(object_outputs, "MOST_IN_PNG", 4)
+    monkeypatch.setattr(object_outputs, "MAX_IN_PNG", 4)
     object_outputs.write_maps(tmp_path, record, labels, ["c/d"], ())
     written = tifffile.imread(tmp_path / "objects" / "c_d" / "x.tif")
     assert (written.dtype, written.tolist()) == (np.uint32, labels[0].tolist())

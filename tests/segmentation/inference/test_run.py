@@ -120,7 +120,7 @@ def test_the_number_of_workers_changes_no_file(images, predictor, tmp_path, batc
     (images / "2.png").write_bytes(b"damaged")
     finished = []
     true = Writer.record
-    monkeypatch.setattr(run, "MOST_PIXELS", 50 * 41)  # images 3 and 4 are finished in the main thread
+    monkeypatch.setattr(run, "MAX_PIXELS", 50 * 41)  # images 3 and 4 are finished in the main thread
     monkeypatch.setattr(Writer, "record", lambda *given: finished.append(current_thread().name) or true(*given))
     for workers in (0, 1, 3):
         options = {"settings": ALL, "batch_size": batch_size, "workers": workers}
@@ -264,7 +264,7 @@ def test_neighbouring_frames_come_from_the_list(mixed):
     assert class_names(mixed) == ["left", "top"]
     reader = Reader(mixed.drop(columns=["height", "width"]), InputSettings(channels=(-1, 0, 1)))
     own = [reader.load(index).image for index in range(4)]
-    seen = reader.load(1).seen
+    seen = reader.load(1).network_input
     for found, expected in zip(seen, (own[0], own[1], own[1]), strict=True):
         np.testing.assert_array_equal(found, expected)
 
@@ -295,7 +295,7 @@ def test_an_io_error_is_tried_again_by_the_next_run(tmp_path, monkeypatch):
     record = {"image_id": "a", "signature": (-1, -1)}
     writer = Writer(tmp_path, None, OutputSettings(formats=()))
     for rule, still in (("io_error", False), ("unreadable_image", True)):
-        assert writer.still_holds(record | {"rule": rule}, {"a": f"{tmp_path}/a.png"}) is still
+        assert writer.is_up_to_date(record | {"rule": rule}, {"a": f"{tmp_path}/a.png"}) is still
 
 
 @pytest.mark.fault(

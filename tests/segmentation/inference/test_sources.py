@@ -21,11 +21,11 @@ def folder(tmp_path):
 
 
 def test_a_folder_gives_its_images_and_those_below(folder):
-    table, passed_over = find_images(folder)
+    table, num_skipped = find_images(folder)
     assert table["image_id"].tolist() == ["b/one", "b/two", "three"]
     assert table["file"].tolist() == ["b/one.PNG", "b/two.png", "three.jpg"]
     assert table["path"].tolist() == [str(folder / file) for file in table["file"]]
-    assert passed_over == 1  # notes.txt; hidden folders do not count
+    assert num_skipped == 1  # notes.txt; hidden folders do not count
 
 
 def test_equal_names_keep_their_endings(folder):
@@ -111,7 +111,7 @@ def test_a_list_that_cannot_serve_is_told_why(tmp_path, content, text):
     ("values", "text"),
     [
         ({"path": ["a.png"], "image_id": [None]}, "row 1 has no image_id"),
-        ({"path": [3]}, "path in row 1 is no text, expected a path"),
+        ({"path": [3]}, "path in row 1 is not text, expected a path"),
         ({"path": ["a.png"], "height": ["tall"]}, "the column height must hold numbers"),
     ],
 )

@@ -22,14 +22,14 @@ def write_annotations(
 ) -> tuple[DataFrame, DataFrame]:
     """Write annotation files; return each polygon's points and IoU with its region, and the images that failed."""
     folder = Path(params.output_folder) if params.output_folder else folder
-    images, bundle, result = seg.inference.predict_given(
+    images, bundle, result = seg.inference.predict_new_images(
         **inference.images_and_model(),
         folder=folder / "predicted",
         settings=seg.inference.OutputSettings(formats=()),
         checkpoint=trained_checkpoint,
         bundle=exported_bundle,
         postprocessing=postprocessing,
-        usual=prediction,
+        default=prediction,
     )
     style = seg.formats.Style(params.shapes, params.polygon_iou, params.image_url)
     polygons = seg.inference.annotate(params.tools, folder, result.records, images, bundle, style, params.images)

@@ -17,13 +17,13 @@ def predict_images(
     folder: Path,
 ) -> tuple[DataFrame, DataFrame]:
     """Write masks to the folder; return area and confidence per class and image, and the images that failed."""
-    result = seg.inference.predict_given(
+    result = seg.inference.predict_new_images(
         **params.images_and_model(),
         folder=Path(params.output_folder) if params.output_folder else folder,
         settings=seg.inference.OutputSettings(formats=tuple(params.formats), rle_order=params.rle_order),
         checkpoint=trained_checkpoint,
         bundle=exported_bundle,
         postprocessing=postprocessing,
-        usual=prediction,
+        default=prediction,
     ).result
     return result.areas, result.findings

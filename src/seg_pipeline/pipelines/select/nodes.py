@@ -19,8 +19,8 @@ def rank_images(
     steps, device = seg.prediction.Postprocessing.chosen(postprocessing), seg.training.pick_device(params.device)
     options = {"device": device, "temperatures": steps.temperatures if steps else None, "workers": params.num_workers}
     ranked = seg.inference.rank_images(
-        seg.inference.look_at(images, checkpoint, **options),
-        seg.inference.look_at(seg.manifest.spread(labelled, params.max_labelled), checkpoint, **options),
+        seg.inference.describe_images(images, checkpoint, **options),
+        seg.inference.describe_images(seg.manifest.spread(labelled, params.max_labelled), checkpoint, **options),
         number=params.number,
         disagreement_weight=params.disagreement_weight,
         voters="the models of the folds" if len(checkpoint["models"]) > 1 else "the image and its mirrored view",

@@ -1,6 +1,6 @@
-"""Predict new images of any kind and number into a folder of masks and tables, without importing torch.
+"""Predict any number of new images into a folder of masks and tables, without importing torch.
 
-And choose among unlabelled images, which needs torch.
+Also choose which unlabelled images to label next, which needs torch.
 """
 
 import lazy_loader
@@ -9,10 +9,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "annotations": ["annotate"],
-        "given_images": ["predict_given"],
         "label_next": ["rank_images"],
+        "new_images": ["predict_new_images"],
         "run": ["OutputSettings", "Result", "predict_folder"],
         "sources": ["find_images", "listed_images"],
-        "unlabelled": ["look_at", "pseudo_labels"],
+        "unlabelled": ["describe_images", "pseudo_labels"],
     },
 )

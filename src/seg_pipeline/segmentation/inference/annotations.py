@@ -22,7 +22,7 @@ ONE_PER_NAME: tuple[WriteTool, ...] = ("labelme", "yolo")
 
 @dataclass(frozen=True)
 class _Pictures:
-    """Pictures of the records of ``predict_folder``, decoded one at a time, as often as they are asked for."""
+    """Pictures of the records of ``predict_folder``, decoded one at a time at each iteration."""
 
     records: list[dict[str, Any]]
     paths: dict[str, str]
@@ -31,8 +31,8 @@ class _Pictures:
         for record in self.records:
             size = record["height"], record["width"]
             masks = {name: decode_rle(rle, size, order="C") for name, (rle, *_) in record["classes"].items()}
-            known = record.get("objects", {}).get("classes", {})
-            objects = {name: decode_labels(text, size) for name, (text, _) in known.items()}
+            objects_by_class = record.get("objects", {}).get("classes", {})
+            objects = {name: decode_labels(text, size) for name, (text, _) in objects_by_class.items()}
             yield Picture(record["file"], self.paths[record["image_id"]], size, masks, objects)
 
 
@@ -45,14 +45,14 @@ def annotate(
     style: Style,
     images: Images,
 ) -> pd.DataFrame:
-    """Write predictions for label tools; returns the table of ``write_annotations``.
+    """Write predictions for label tools; return the table of ``write_annotations``.
 
     Args:
         folder: where the annotations are written; images are copied to its folder images/ or named by their paths.
-        records: of ``predict_folder``, on the images of ``table``.
+        records: records of ``predict_folder`` for the images of ``table``.
 
     Raises:
-        ValueError: an image to be named by its path is at an address, or two images would share a file of a tool.
+        ValueError: an image to refer to by its path is at an address, or two images would share a file of a tool.
     """
     files = files_of(table, images)
     _refuse_shared_files(tools, [record["file"] for record in records])
@@ -84,10 +84,10 @@ def files_of(table: pd.DataFrame, images: Images) -> dict[str, str]:
     """File of each image by its id.
 
     Raises:
-        ValueError: an image to be named by its path is at an address.
+        ValueError: an image to refer to by its path is at an address.
     """
     files = {row["image_id"]: file_of(row["path"]) for row in table.to_dict("records")}
-    far = next(filter(is_remote, files.values()), None)
-    if far and images == "reference":
-        raise ValueError(f"annotate.images: reference, but {far} is not a file of this machine; set `copy`")
+    remote = next(filter(is_remote, files.values()), None)
+    if remote and images == "reference":
+        raise ValueError(f"annotate.images: reference, but {remote} is not a file of this machine; set `copy`")
     return files

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 
 def class_folders(classes: Sequence[str]) -> list[str]:
-    """Class names as folder names that every file system accepts, all different, whether it knows case or not.
+    """Class names as unique folder names for every file system, case-sensitive or not.
 
-    Where two would be equal, they get a number; one that is a name of its own already is passed over.
+    Equal names get a number; a numbered name that another class already has is skipped.
     """
     names = [re.sub(r"[^\w-]", "_", name) for name in classes]
     lower = [name.lower() for name in names]
@@ -17,7 +17,7 @@ def class_folders(classes: Sequence[str]) -> list[str]:
 
 
 def _numbered(name: str, taken: set[str]) -> str:
-    """``name`` with the first number that is free, which is then taken."""
+    """``name`` with the first free number; adds it to ``taken``."""
     free = next(f"{name}_{number}" for number in itertools.count(1) if f"{name}_{number}".lower() not in taken)
     taken.add(free.lower())
     return free

@@ -1,4 +1,4 @@
-"""Rank unlabelled images by what their labels would add: disagreement of the model, and distance to what is labelled.
+"""Rank unlabelled images by how much their labels would add: model disagreement, and distance to labelled images.
 
 Axes: N unlabelled images, M labelled images, D features.
 """
@@ -11,16 +11,16 @@ import pandas as pd
 from seg_pipeline.segmentation.images.fingerprints import thumbnail_bits
 
 NEAR_COPY = 8
-"""Bits of two thumbnails, of 256, of which fewer differ in near-copies; as for the finding `similar_images`."""
+"""Near-copies have thumbnails (256 bits) that differ in fewer bits than this, as in the finding `similar_images`."""
 
 
 class Images(NamedTuple):
-    """What is known of images before they are labelled."""
+    """Features of images before they are labelled."""
 
     image_ids: list[str]
     groups: list[str]
     thumbnails: list[str]
-    """``fingerprints.thumbnail`` of each."""
+    """``fingerprints.thumbnail`` of each image."""
     features: np.ndarray
     """float32 (N, D)."""
     disagreement: np.ndarray
@@ -30,45 +30,45 @@ class Images(NamedTuple):
 def rank_images(
     unlabelled: Images, labelled: Images, *, number: int, disagreement_weight: float, voters: str = "the models"
 ) -> pd.DataFrame:
-    """Choose images one after another, each for its disagreement and its distance to those labelled or chosen before.
+    """Choose images one by one, by their disagreement and their distance to images already labelled or chosen.
 
     The score is ``disagreement_weight`` times the rank of the disagreement (0 to 1) plus the rest times the distance,
-    as a share of the largest one (greedy k-center). It is divided by 1 + the images that were chosen of the same group.
+    as a share of the largest one (greedy k-center). It is divided by 1 + the number of images chosen from the group.
     A near-copy of a labelled or chosen image is never chosen.
 
     Args:
-        voters: who disagrees, in the words of the reasons.
+        voters: what disagrees, for the text of the reasons.
 
     Returns:
         One row per unlabelled image, those chosen first: rank (from 1, missing if not chosen), image_id, group, score,
-        disagreement, distance (both 0 to 1), near_copy_of (an image_id, or missing), reason (in words).
+        disagreement, distance (both 0 to 1), near_copy_of (an image_id, or missing), reason (a sentence).
     """
-    features, known = _standardised(unlabelled.features, labelled.features)
-    bits, known_bits = thumbnail_bits(unlabelled.thumbnails), thumbnail_bits(labelled.thumbnails)
+    features, labelled_features = _standardised(unlabelled.features, labelled.features)
+    bits, labelled_bits = thumbnail_bits(unlabelled.thumbnails), thumbnail_bits(labelled.thumbnails)
     count = len(features)
-    unsure = pd.Series(unlabelled.disagreement).rank(pct=True).to_numpy()
+    disagreement = pd.Series(unlabelled.disagreement).rank(pct=True).to_numpy()
     nearest = np.full(count, np.inf)
     copies: list[str | None] = [None for _ in range(count)]
-    for feature, one, name in zip(known, known_bits, labelled.image_ids, strict=True):
+    for feature, image_bits, name in zip(labelled_features, labelled_bits, labelled.image_ids, strict=True):
         nearest = np.minimum(nearest, np.linalg.norm(features - feature, axis=1))
-        _mark(copies, bits, one, name)
-    if not len(known):
+        _mark_near_copies(copies, bits, image_bits, name)
+    if not len(labelled_features):
         nearest = np.linalg.norm(features - features.mean(0), axis=1)
     largest = max(float(nearest.max(initial=0)), 1e-12)
-    group, picked = pd.factorize(np.asarray(unlabelled.groups, dtype=object))[0], np.zeros(count, dtype=int)
+    group, chosen_per_group = pd.factorize(np.asarray(unlabelled.groups, dtype=object))[0], np.zeros(count, dtype=int)
     rank, score, distance = np.full(count, np.nan), np.zeros(count), np.zeros(count)
-    for place in range(1, min(number, count) + 1):
-        waiting = np.isnan(rank) & np.array([one is None for one in copies])
-        value = disagreement_weight * unsure + (1 - disagreement_weight) * nearest / largest
-        value /= 1 + picked[group]
+    for position in range(1, min(number, count) + 1):
+        candidates = np.isnan(rank) & np.array([copy is None for copy in copies])
+        value = disagreement_weight * disagreement + (1 - disagreement_weight) * nearest / largest
+        value /= 1 + chosen_per_group[group]
         score[np.isnan(rank)], distance[np.isnan(rank)] = value[np.isnan(rank)], nearest[np.isnan(rank)] / largest
-        if not waiting.any():
+        if not candidates.any():
             break
-        best = int(np.where(waiting, value, -1).argmax())
-        rank[best] = place
-        picked[group[best]] += 1
+        best = int(np.where(candidates, value, -1).argmax())
+        rank[best] = position
+        chosen_per_group[group[best]] += 1
         nearest = np.minimum(nearest, np.linalg.norm(features - features[best], axis=1))
-        _mark(copies, bits, bits[best], unlabelled.image_ids[best])
+        _mark_near_copies(copies, bits, bits[best], unlabelled.image_ids[best])
         copies[best] = None
     table = pd.DataFrame(
         {
@@ -76,7 +76,7 @@ def rank_images(
             "image_id": unlabelled.image_ids,
             "group": unlabelled.groups,
             "score": score,
-            "disagreement": unsure,
+            "disagreement": disagreement,
             "distance": distance,
             "near_copy_of": pd.array(copies, dtype="str"),
         }
@@ -88,28 +88,28 @@ def rank_images(
 def _reason(row: dict, voters: str) -> str:
     if isinstance(row["near_copy_of"], str):
         return f"Left out: it looks like {row['near_copy_of']}."
-    unsure, far = (f"{100 * row[name]:.0f}" for name in ("disagreement", "distance"))
+    disagreement, distance = (f"{100 * row[name]:.0f}" for name in ("disagreement", "distance"))
     return (
-        f"Disagreement between {voters}: percentile {unsure} of these images. Distance to labelled and chosen images: "
-        f"{far} % of the largest."
+        f"Disagreement between {voters}: percentile {disagreement} of these images. Distance to labelled and chosen "
+        f"images: {distance} % of the largest."
     )
 
 
-def _standardised(features: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _standardised(features: np.ndarray, labelled_features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Features with mean 0 and deviation 1 over all images."""
-    every = np.concatenate([features, known.reshape(-1, features.shape[1])]).astype(np.float64)
-    every = (every - every.mean(0)) / np.maximum(every.std(0), 1e-9)
-    return every[: len(features)], every[len(features) :]
+    combined = np.concatenate([features, labelled_features.reshape(-1, features.shape[1])]).astype(np.float64)
+    combined = (combined - combined.mean(0)) / np.maximum(combined.std(0), 1e-9)
+    return combined[: len(features)], combined[len(features) :]
 
 
-def near_copies(thumbnails: list[str], known: list[str]) -> np.ndarray:
-    """Whether each thumbnail is nearly equal to one of ``known``: bool (N,)."""
-    bits, others = thumbnail_bits(thumbnails), thumbnail_bits(known)
-    return np.array([(np.bitwise_count(others ^ one).sum(axis=1) < NEAR_COPY).any() for one in bits], dtype=bool)
+def near_copies(thumbnails: list[str], others: list[str]) -> np.ndarray:
+    """Whether each thumbnail is nearly equal to one of ``others``: bool (N,)."""
+    bits, other_bits = thumbnail_bits(thumbnails), thumbnail_bits(others)
+    return np.array([(np.bitwise_count(other_bits ^ one).sum(axis=1) < NEAR_COPY).any() for one in bits], dtype=bool)
 
 
-def _mark(copies: list[str | None], bits: np.ndarray, one: np.ndarray, name: str) -> None:
-    """Note which images are near-copies of the one with these bits."""
-    differing = np.bitwise_count(bits ^ one).sum(axis=1)
-    for at in np.flatnonzero(differing < NEAR_COPY):
-        copies[at] = copies[at] or name
+def _mark_near_copies(copies: list[str | None], bits: np.ndarray, image_bits: np.ndarray, name: str) -> None:
+    """Mark the images that are near-copies of the one with ``image_bits``."""
+    num_differing = np.bitwise_count(bits ^ image_bits).sum(axis=1)
+    for index in np.flatnonzero(num_differing < NEAR_COPY):
+        copies[index] = copies[index] or name

@@ -1,4 +1,4 @@
-"""Output files of a model that knows objects: maps of their numbers, and the table of all objects."""
+"""Output files of a model that segments objects: maps of object numbers, and the table of all objects."""
 
 from __future__ import annotations
 
@@ -18,46 +18,49 @@ from seg_pipeline.segmentation.objects.table import Measured, measure_objects
 from seg_pipeline.segmentation.storage.atomic import replacing
 
 COLUMNS = ["image_id", "file", "class", *Measured._fields[:2], "area_mm2", *Measured._fields[2:]]
-MOST_IN_PNG = 2**16 - 1
+MAX_IN_PNG = 2**16 - 1
 
 
 def record_objects(row: dict[str, Any], labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict:
-    """What the journal keeps of an image's objects: per class the map as text and the measurements.
+    """The journal's record of an image's objects: per class, the map as text and the measurements.
 
     Args:
-        row: the image's row, with spacing_y and spacing_x in mm if they are known; else a TIFF may tell them.
+        row: the image's row, with spacing_y and spacing_x in mm if known; otherwise they are read from a TIFF.
         labels: int32 (C, H, W).
         probabilities: float32 (C, H, W).
     """
     spacing: list[Any] = [row.get(name) for name in ("spacing_y", "spacing_x")]
-    if any(pd.isna(one) for one in spacing):
-        told = read_spacing(row["path"], turned=False)
-        spacing = [told.get(name) for name in ("spacing_y", "spacing_x")]
+    if any(pd.isna(side) for side in spacing):
+        file_spacing = read_spacing(row["path"], turned=False)
+        spacing = [file_spacing.get(name) for name in ("spacing_y", "spacing_x")]
     per_class = {
-        name: [encode_labels(one), [[*_rounded(found)] for found in measure_objects(one, of_class)]]
-        for name, one, of_class in zip(classes, labels, probabilities, strict=True)
+        name: [
+            encode_labels(class_labels),
+            [[*_rounded(found)] for found in measure_objects(class_labels, probability)],
+        ]
+        for name, class_labels, probability in zip(classes, labels, probabilities, strict=True)
     }
     return {"mm2": None if None in spacing else float(spacing[0]) * float(spacing[1]), "classes": per_class}
 
 
 def _rounded(found: Measured) -> Iterator[float]:
-    """Six digits, the precision of a float32."""
-    return (one if isinstance(one, int) else float(f"{one:.6g}") for one in found)
+    """Round to six digits, the precision of a float32."""
+    return (value if isinstance(value, int) else float(f"{value:.6g}") for value in found)
 
 
 def map_files(record: dict[str, Any], classes: Sequence[str]) -> list[str]:
-    """Paths below the output folder of an image's object maps: one per class; TIFF at a place, or of 32 bits."""
-    most = max((len(found) for _, found in record["objects"]["classes"].values()), default=0)
-    ending = "tif" if record.get("georeferenced", False) or most > MOST_IN_PNG else "png"
-    return [f"objects/{folder}/{record['image_id']}.{ending}" for folder in class_folders(classes)]
+    """Paths in the output folder of an image's object maps, one per class; TIFF if georeferenced or 32-bit."""
+    max_objects = max((len(found) for _, found in record["objects"]["classes"].values()), default=0)
+    suffix = "tif" if record.get("georeferenced", False) or max_objects > MAX_IN_PNG else "png"
+    return [f"objects/{folder}/{record['image_id']}.{suffix}" for folder in class_folders(classes)]
 
 
 def write_maps(
     folder: Path, record: dict[str, Any], labels: np.ndarray, classes: Sequence[str], tags: Sequence[ExtraTag]
 ) -> None:
     """Write label maps, int32 (C, H, W): 0 is background, other values are the objects' numbers in objects.csv."""
-    for file, one in zip(map_files(record, classes), labels, strict=True):
-        values = one.astype(np.uint16 if one.max(initial=0) <= MOST_IN_PNG else np.uint32)
+    for file, label_map in zip(map_files(record, classes), labels, strict=True):
+        values = label_map.astype(np.uint16 if label_map.max(initial=0) <= MAX_IN_PNG else np.uint32)
         with replacing(folder / file) as temporary:
             if file.endswith(".tif"):
                 write_mask(temporary, values, tags)
@@ -66,7 +69,7 @@ def write_maps(
 
 
 def object_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
-    """One row per object, with ``COLUMNS``: areas, box and centre in pixels, mm\u00b2 where the spacing is known."""
+    """One row per object, with ``COLUMNS``: areas, box and centre in pixels, and mm\u00b2 if the spacing is known."""
     rows = [
         (record["image_id"], record["file"], name, number, area, mm2 and area * mm2, *rest)
         for record in records
@@ -78,17 +81,17 @@ def object_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def coco_objects(record: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
-    """A COCO annotation per object of a class, without its ids; run lengths are compressed, as readers expect."""
+    """A COCO annotation per object of a class, without its ids; run lengths are compressed, as COCO readers expect."""
     from pycocotools import mask as coco
 
     text, found = record["objects"]["classes"][name]
     labels = decode_labels(text, (record["height"], record["width"]))
-    for one in (Measured(*values) for values in found):
-        rle = coco.encode(np.asfortranarray((labels == one.object).astype(np.uint8)))
+    for measured in (Measured(*values) for values in found):
+        rle = coco.encode(np.asfortranarray((labels == measured.object).astype(np.uint8)))
         yield {
             "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},
-            "bbox": [one.left, one.top, one.width, one.height],
-            "area": one.area,
-            "score": one.confidence,
+            "bbox": [measured.left, measured.top, measured.width, measured.height],
+            "area": measured.area,
+            "score": measured.confidence,
             "iscrowd": 0,
         }

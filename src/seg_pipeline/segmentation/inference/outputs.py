@@ -1,4 +1,4 @@
-"""Output files of inference: masks and overlays as soon as an image is predicted, tables of all images at the end.
+"""Output files of inference: masks and overlays after each image, tables of all images at the end.
 
 Axes: C classes, H rows, W columns.
 """
@@ -24,11 +24,11 @@ from seg_pipeline.segmentation.prediction.bundle import Bundle
 from seg_pipeline.segmentation.storage.atomic import replacing
 
 TABLE_COLUMNS = ["image_id", "file", "height", "width", "class", "area", "share", "confidence", "peak"]
-TABLE_COLUMNS += ["uncertainty", "look_at_this"]  # of the image, in each of its rows
+TABLE_COLUMNS += ["uncertainty", "look_at_this"]  # of the image, repeated in each of its rows
 
 
 def mask_files(image_id: str, bundle: Bundle, *, georeferenced: bool = False) -> list[str]:
-    """Paths below the output folder: one file per image for multiclass tasks, one per class for multilabel tasks."""
+    """Paths in the output folder: one file per image for multiclass tasks, one per class for multilabel tasks."""
     name = f"{image_id}.tif" if georeferenced else f"{image_id}.png"
     if bundle.task == "multiclass":
         return [f"masks/{name}"]
@@ -46,7 +46,7 @@ def map_file(image_id: str, kind: str) -> str:
 def write_masks(
     folder: Path, image_id: str, masks: np.ndarray, bundle: Bundle, georeference: Sequence[ExtraTag] = ()
 ) -> None:
-    """Write bool masks (C, H, W) as PNG, or as GeoTIFF at the place of the image.
+    """Write bool masks (C, H, W) as PNG, or as GeoTIFF with the georeference of the image.
 
     Multiclass: one palette image, 0 for background and the classes from 1, in their colours. Multilabel: one image of 0
     and 255 per class.
@@ -100,11 +100,11 @@ def area_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """One row per image and class: area in pixels, share of the image, mean probability inside the mask, peak, and the
     image's uncertainty."""
     rows = [
-        (*about, height, width, name, area, area / (height * width), confidence, peak, *doubt)
+        (*image, height, width, name, area, area / (height * width), confidence, peak, *uncertainty)
         for record in records
-        for about in [(record["image_id"], record["file"])]
+        for image in [(record["image_id"], record["file"])]
         for height, width in [(record["height"], record["width"])]
-        for doubt in [(record["uncertainty"], record["look_at_this"])]
+        for uncertainty in [(record["uncertainty"], record["look_at_this"])]
         for name, (_, area, confidence, peak) in record["classes"].items()
     ]
     table = pd.DataFrame(rows, columns=TABLE_COLUMNS)
@@ -114,7 +114,7 @@ def area_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
 def rle_table(records: Iterable[dict[str, Any]], order: Order) -> pd.DataFrame:
     """Table of id, class and predicted: run lengths counted from 1, along rows ("C") or down columns ("F")."""
     rows = [
-        (record["image_id"], name, _ordered(rle, record, order))
+        (record["image_id"], name, _in_order(rle, record, order))
         for record in records
         for name, (rle, *_) in record["classes"].items()
     ]
@@ -127,9 +127,9 @@ def write_csv(path: Path, table: pd.DataFrame) -> None:
 
 
 def without_formulas(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with an apostrophe before every text that a spreadsheet would run, such as a file called ``=cmd.png``.
+    """Put an apostrophe before every text that a spreadsheet would run, such as a file called ``=cmd.png``.
 
-    An apostrophe at the beginning gets a second one, so that removing the first one gives the text back. Source: OWASP,
+    Text that starts with an apostrophe gets a second one, so that removing the first restores the text. Source: OWASP,
     "CSV Injection".
     """
     texts = table.select_dtypes(exclude=["number", "bool", "boolean"]).columns
@@ -140,23 +140,23 @@ def _without_formula(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "'")) else text
 
 
-def _ordered(rle: str, record: dict[str, Any], order: Order) -> str:
+def _in_order(rle: str, record: dict[str, Any], order: Order) -> str:
     if order == "C":
         return rle
     return encode_rle(decode_rle(rle, (record["height"], record["width"]), order="C"), order="F")
 
 
 def write_coco(path: Path, records: Iterable[dict[str, Any]], classes: Sequence[str]) -> None:
-    """Write a COCO annotation file: one annotation per object; per image and class if the model knows no objects."""
+    """Write a COCO file: one annotation per object, or per image and class if the model does not segment objects."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for record in records:
         entry = {"id": len(images) + 1, "file_name": record["file"]}
         images.append({**entry, "height": record["height"], "width": record["width"]})
         for number, name in enumerate(classes):
-            for found in _annotations(record, name):
-                about = {"id": len(annotations) + 1, "image_id": len(images), "category_id": number + 1}
-                annotations.append(about | found)
+            for annotation in _annotations(record, name):
+                ids = {"id": len(annotations) + 1, "image_id": len(images), "category_id": number + 1}
+                annotations.append(ids | annotation)
     categories = [{"id": number + 1, "name": name} for number, name in enumerate(classes)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     with replacing(path) as temporary:

@@ -19,10 +19,10 @@ from seg_pipeline.segmentation.settings.training import InputSettings
 
 
 class Loaded(NamedTuple):
-    """An image and the network's input frames, or the finding that says why it cannot be used."""
+    """An image and the network's input, or the finding that says why the image cannot be used."""
 
     image: np.ndarray | None = None
-    seen: Image | None = None
+    network_input: Image | None = None
     finding: Finding | None = None
     georeference: Sequence[ExtraTag] = ()
 
@@ -47,47 +47,47 @@ class Reader:
             self._frames = frame_rows(table, settings)
 
     def load(self, index: int) -> Loaded:
-        """Read one image; a damaged file is returned as a finding, not raised."""
+        """Read one image; for a damaged file, return a finding instead of raising an error."""
         row = self.rows[index]
         if isinstance(row.get("problem"), str):
             return Loaded(finding=Finding("unreadable_image", row["problem"], "dropped", row["image_id"], row["file"]))
         try:
             image, georeference = read_image(row["path"]), read_georeference(row["path"])
             if self._frames is None:
-                seen: Image = image
+                network_input: Image = image
             else:
-                seen = [
-                    None if at < 0 else image if at == index else read_image(self.rows[at]["path"])
-                    for at in self._frames[index].tolist()
+                network_input = [
+                    None if frame < 0 else image if frame == index else read_image(self.rows[frame]["path"])
+                    for frame in self._frames[index].tolist()
                 ]
         except (ValueError, OSError) as error:
             rule = "io_error" if isinstance(error, OSError) else "unreadable_image"
             reason = str(error).splitlines()[0]
             return Loaded(finding=Finding(rule, reason, "dropped", row["image_id"], row["file"]))
-        stated = row.get("height"), row.get("width")
-        if not any(pd.isna(side) for side in stated) and stated != image.shape[:2]:
+        listed = row.get("height"), row.get("width")
+        if not any(pd.isna(side) for side in listed) and listed != image.shape[:2]:
             reason = (
                 f"{row['path']}: image is {image.shape[0]} x {image.shape[1]} (height x width), the list says "
-                f"{stated[0]:g} x {stated[1]:g}"
+                f"{listed[0]:g} x {listed[1]:g}"
             )
             return Loaded(finding=Finding("size_differs_from_list", reason, "dropped", row["image_id"], row["file"]))
-        return Loaded(image, seen, georeference=georeference)
+        return Loaded(image, network_input, georeference=georeference)
 
 
 def _address(path: str, settings: InputSettings) -> str:
-    """A path, which the manifest may already have with its settings, read as the model's images were."""
-    given = parse_address(path).settings
-    return format_address(path, settings.reading) if given == type(given)() else path
+    """The path with the model's reading settings, unless it has its own, as in a manifest."""
+    path_settings = parse_address(path).settings
+    return format_address(path, settings.reading) if path_settings == type(path_settings)() else path
 
 
 def signature(path: str | Path) -> tuple[int, int]:
-    """Size in bytes and modification time (ns) of a file, to notice that it changed; (-1, -1) if it is missing.
+    """Size in bytes and modification time (ns) of a file, to detect changes; (-1, -1) if it is missing.
 
-    Of an address, a hash of its etag takes the place of the time.
+    For an address, a hash of its etag replaces the time.
     """
     if is_remote(path):
-        about = stamp_remote(file_of(path))
-        return (about[0], zlib.crc32(about[1].encode())) if about else (-1, -1)
+        stamp = stamp_remote(file_of(path))
+        return (stamp[0], zlib.crc32(stamp[1].encode())) if stamp else (-1, -1)
     try:
         stat = Path(file_of(path)).stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""Predict a table of images into a folder; an interrupted run resumes when the same call is repeated."""
+"""Predict a table of images into a folder; repeating the same call resumes an interrupted run."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 @dataclass(frozen=True, kw_only=True)
 class OutputSettings:
-    """Which files are written in addition to areas.csv and findings.csv, and objects.csv and objects/ of a model that
-    knows objects."""
+    """Which files are written besides areas.csv and findings.csv (and objects.csv and objects/ for models that segment
+    objects)."""
 
     formats: tuple[Format, ...] = ("masks", "rle")
-    """masks, overlays, uncertainty, spread (of the models of folds): PNG files; rle: rle_masks.csv (id, class,
+    """masks, overlays, uncertainty, spread (between the models of the folds): PNG files; rle: rle_masks.csv (id, class,
     predicted); coco: coco.json."""
     rle_order: Order = "C"
     """Run lengths in rle_masks.csv: C along rows (as everywhere in this project), F down columns."""
@@ -49,7 +49,7 @@ class Result(NamedTuple):
     num_new: int
     """Number of images predicted by this call; the others were predicted by an earlier one."""
     records: list[dict[str, Any]]
-    """Of each predicted image: image_id, file, height, width, and per class run lengths along rows and numbers."""
+    """Per predicted image: image_id, file, height, width, and per class the run lengths along rows and measures."""
 
 
 def predict_folder(
@@ -65,14 +65,14 @@ def predict_folder(
     """Predict all images of a table of ``find_images`` into ``folder``; docs/how-to/deploy.md describes the files.
 
     Args:
-        folder: new, empty, or of an earlier call with the same model and settings, which is resumed.
-        workers: threads that read ahead, and as many that write the files.
-        batch_size: images that go through the network together.
-        progress: show how far it is; False: show nothing.
+        folder: new, empty, or from an earlier call with the same model and settings, which is resumed.
+        workers: threads that read ahead; as many more write the files.
+        batch_size: images per batch of the network.
+        progress: False hides the progress bar.
 
     Raises:
-        ValueError: the folder holds other files, another process predicts into it, or the table lacks columns that
-            the network needs, or the spread of a single network is asked for.
+        ValueError: the folder holds other files, another process predicts into it, the table lacks columns that the
+            network needs, or the spread of a single network is requested.
     """
     if "spread" in settings.formats and len(predictor.networks) < 2:
         raise ValueError(
@@ -94,10 +94,10 @@ def _predict(
     batch_size: int,
     progress: bool | None,
 ) -> Result:
-    for below in [writer.folder, *writer.folder.rglob("*/")]:
-        sweep(below)  # what a killed run left of images that are no longer in the table
+    for subfolder in [writer.folder, *writer.folder.rglob("*/")]:
+        sweep(subfolder)  # temporary files that a killed run left for images no longer in the table
     paths = {row["image_id"]: row["path"] for row in reader.rows}
-    journal.keep(lambda record: writer.still_holds(record, paths))
+    journal.keep(lambda record: writer.is_up_to_date(record, paths))
     before = len(journal.records)
     hidden = progress is False
     with progress_bar(total=len(table), initial=before, title="predicting", unit="images", hidden=hidden) as bar:
@@ -115,14 +115,14 @@ def _records(
 ) -> Iterator[dict[str, Any]]:
     """Yield a record per remaining image, after its files are written.
 
-    A partly finished batch is predicted again as a whole: the result of an image can depend on the batch size in its
-    last digits, and a resumed run must give the same files as an uninterrupted one.
+    A partly finished batch is predicted again completely: the last digits of a result can depend on the batch size,
+    and a resumed run must give the same files as an uninterrupted one.
     """
     names = [row["image_id"] for row in reader.rows]
     batches = [range(begin, min(begin + batch_size, len(names))) for begin in range(0, len(names), batch_size)]
     batches = [batch for batch in batches if any(names[index] not in done for index in batch)]
-    wanted = [index for batch in batches for index in batch]
-    read = map_in_threads(reader.load, wanted, workers=workers)
+    remaining = [index for batch in batches for index in batch]
+    read = map_in_threads(reader.load, remaining, workers=workers)
 
     def record(index: int, loaded: Loaded, logits: Logits | None) -> dict[str, Any]:
         return writer.record(reader.rows[index], loaded, logits)
@@ -130,23 +130,24 @@ def _records(
     def predicted() -> Iterator[Callable[[], dict[str, Any]]]:
         for batch in batches:
             loaded = list(itertools.islice(read, len(batch)))
-            seen = [one.seen for one in loaded if one.seen is not None]
-            logits = iter(writer.predictor.input_logits(seen) if seen else [])
-            for index, one in zip(batch, loaded, strict=True):
-                found = None if one.seen is None else next(logits)
+            inputs = [image.network_input for image in loaded if image.network_input is not None]
+            logits = iter(writer.predictor.input_logits(inputs) if inputs else [])
+            for index, image in zip(batch, loaded, strict=True):
+                image_logits = None if image.network_input is None else next(logits)
                 if names[index] in done:
                     continue
-                finish = partial(record, index, one, found)
-                yield finish if found is None or math.prod(found[1]) <= MOST_PIXELS else partial(dict, finish())
+                finish = partial(record, index, image, image_logits)
+                is_small = image_logits is None or math.prod(image_logits[1]) <= MAX_PIXELS
+                yield finish if is_small else partial(dict, finish())
 
     yield from map_in_threads(lambda finish: finish(), predicted(), workers=workers)
 
 
-MOST_PIXELS = 2**24
-"""Larger images are finished one after another, because several in memory could be too many."""
+MAX_PIXELS = 2**24
+"""Larger images are finished one at a time, because several may not fit into memory."""
 
 Logits = tuple[list[np.ndarray], tuple[int, int]]
-"""Of one image, as ``ImagePredictor.input_logits`` gives them."""
+"""Logits of one image, as returned by ``ImagePredictor.input_logits``."""
 
 
 @dataclass(frozen=True)
@@ -157,30 +158,30 @@ class Writer:
     predictor: ImagePredictor
     settings: OutputSettings
 
-    def still_holds(self, record: dict[str, Any], paths: dict[str, str]) -> bool:
-        """Whether an image needs no new prediction: its file is unchanged and its outputs exist."""
+    def is_up_to_date(self, record: dict[str, Any], paths: dict[str, str]) -> bool:
+        """Whether the image need not be predicted again: its file is unchanged and its outputs exist."""
         name = record["image_id"]
         if name not in paths or tuple(record["signature"]) != signature(paths[name]):
             return False
         if "rule" in record:
-            return record["rule"] != "io_error"  # which may have passed
+            return record["rule"] != "io_error"  # which may have been temporary
         files = [outputs.overlay_file(name)] if "overlays" in self.settings.formats else []
         files += [outputs.map_file(name, kind) for kind in MAPS if kind in self.settings.formats]
         if "masks" in self.settings.formats:
-            placed = record.get("georeferenced", False)
-            files += outputs.mask_files(name, self.predictor.bundle, georeferenced=placed)
+            georeferenced = record.get("georeferenced", False)
+            files += outputs.mask_files(name, self.predictor.bundle, georeferenced=georeferenced)
         if self.predictor.bundle.objects:
             files += object_outputs.map_files(record, self.predictor.bundle.classes)
         return all((self.folder / file).exists() for file in files)
 
     def record(self, row: dict[str, Any], loaded: Loaded, logits: Logits | None) -> dict[str, Any]:
-        """Write the files of an image; returns plain values.
+        """Write the files of an image; return its record.
 
-        Its uncertainty, and per class the run lengths, area, confidence and peak.
+        The record holds plain values: uncertainty and, per class, run lengths, area, confidence and peak.
         """
-        about = {name: row[name] for name in ("image_id", "file")} | {"signature": list(signature(row["path"]))}
+        record = {name: row[name] for name in ("image_id", "file")} | {"signature": list(signature(row["path"]))}
         if loaded.finding is not None:
-            return {**about, "rule": loaded.finding.rule, "reason": loaded.finding.reason}
+            return {**record, "rule": loaded.finding.rule, "reason": loaded.finding.reason}
         assert loaded.image is not None
         assert logits is not None
         probabilities = self.predictor.finished(*logits)
@@ -193,20 +194,20 @@ class Writer:
             outputs.write_map(self.folder, row["image_id"], "uncertainty", self.predictor.entropy(probabilities))
         if "spread" in self.settings.formats:
             outputs.write_map(self.folder, row["image_id"], "spread", self.predictor.spread(*logits))
-        doubt = self.predictor.uncertainty(probabilities)
+        uncertainty = self.predictor.uncertainty(probabilities)
         classes = {
-            name: [encode_rle(mask, order="C"), int(mask.sum()), *_confidences(mask, one)]
-            for name, mask, one in zip(bundle.classes, masks, bundle.class_part(probabilities), strict=True)
+            name: [encode_rle(mask, order="C"), int(mask.sum()), *_confidences(mask, probability)]
+            for name, mask, probability in zip(bundle.classes, masks, bundle.class_part(probabilities), strict=True)
         }
-        about |= {"georeferenced": True} if loaded.georeference else {}
-        about |= {"uncertainty": _rounded(doubt.score), "look_at_this": doubt.look_at_this}
+        record |= {"georeferenced": True} if loaded.georeference else {}
+        record |= {"uncertainty": _rounded(uncertainty.score), "look_at_this": uncertainty.look_at_this}
         if bundle.objects:
             labels = self.predictor.objects(probabilities)
-            about["objects"] = object_outputs.record_objects(
+            record["objects"] = object_outputs.record_objects(
                 row, labels, bundle.class_part(probabilities), bundle.classes
             )
-            object_outputs.write_maps(self.folder, about, labels, bundle.classes, loaded.georeference)
-        return {**about, "height": loaded.image.shape[0], "width": loaded.image.shape[1], "classes": classes}
+            object_outputs.write_maps(self.folder, record, labels, bundle.classes, loaded.georeference)
+        return {**record, "height": loaded.image.shape[0], "width": loaded.image.shape[1], "classes": classes}
 
 
 def _confidences(mask: np.ndarray, probabilities: np.ndarray) -> tuple[float | None, float]:
@@ -229,18 +230,21 @@ def _finish(
     objects: bool,
 ) -> Result:
     """Write the tables of all images, replacing those of an earlier call."""
-    good = [record for record in records if "rule" not in record]
-    bad = [record for record in records if "rule" in record]
-    areas = outputs.area_table(good)
+    predicted_records = [record for record in records if "rule" not in record]
+    failed_records = [record for record in records if "rule" in record]
+    areas = outputs.area_table(predicted_records)
     findings = findings_table(
-        Finding(one["rule"], one["reason"], "dropped", one["image_id"], one["file"]) for one in bad
+        Finding(record["rule"], record["reason"], "dropped", record["image_id"], record["file"])
+        for record in failed_records
     )
     outputs.write_csv(folder / "areas.csv", outputs.without_formulas(areas))
     outputs.write_csv(folder / "findings.csv", outputs.without_formulas(findings))
     if objects:
-        outputs.write_csv(folder / "objects.csv", outputs.without_formulas(object_outputs.object_table(good)))
+        outputs.write_csv(
+            folder / "objects.csv", outputs.without_formulas(object_outputs.object_table(predicted_records))
+        )
     if "rle" in settings.formats:
-        outputs.write_csv(folder / "rle_masks.csv", outputs.rle_table(good, settings.rle_order))
+        outputs.write_csv(folder / "rle_masks.csv", outputs.rle_table(predicted_records, settings.rle_order))
     if "coco" in settings.formats:
-        outputs.write_coco(folder / "coco.json", good, classes)
-    return Result(areas, findings, num_new, good)
+        outputs.write_coco(folder / "coco.json", predicted_records, classes)
+    return Result(areas, findings, num_new, predicted_records)

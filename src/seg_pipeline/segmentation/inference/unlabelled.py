@@ -1,4 +1,4 @@
-"""Look at unlabelled images with a trained model: features, disagreement, and confident pixels.
+"""Describe unlabelled images with a trained model: features, disagreement, and confident pixels.
 
 Axes: K channels of the probabilities (the background first, if there is one), C classes, H rows, W columns.
 """
@@ -32,11 +32,11 @@ from seg_pipeline.segmentation.settings.training import Task
 
 log = logging.getLogger(__name__)
 
-LEAST_SURE = 0.5
-"""Share of an image's pixels that must be confident for the image to become a pseudo-label."""
+MIN_CONFIDENT_SHARE = 0.5
+"""Minimum share of confident pixels for an image to become a pseudo-label."""
 
 
-def look_at(
+def describe_images(
     table: pd.DataFrame, checkpoint: dict, *, device: torch.device, temperatures: tuple[float, ...] | None, workers: int
 ) -> Images:
     """Features and disagreement of the images of a table (``find_images``, or a manifest) that can be read.
@@ -47,32 +47,32 @@ def look_at(
     """
     models = load_models(checkpoint, device)
     reader = Reader(table, models[0][1].input)
-    kept, thumbnails, features, disagreement = [], [], [], []
-    for at, image, seen in _readable(reader, workers, "looking"):
-        pooled, votes = _votes(prepare(seen, models[0][1].input), models, device)
-        sure = [calibrated(one, temperatures, models[0][1].task) for one in votes]
-        kept.append(at)
+    readable, thumbnails, features, disagreement = [], [], [], []
+    for index, image, network_input in _readable(reader, workers, "describing"):
+        pooled, votes = _features_and_votes(prepare(network_input, models[0][1].input), models, device)
+        probabilities = [calibrated(vote, temperatures, models[0][1].task) for vote in votes]
+        readable.append(index)
         thumbnails.append(thumbnail(image))
         features.append(pooled)
-        disagreement.append(spread(sure, models[0][1].task))
-    if not kept:
+        disagreement.append(spread(probabilities, models[0][1].task))
+    if not readable:
         raise ValueError(f"none of {len(table)} images can be read; the log names each")
-    rows = table.iloc[kept]
+    rows = table.iloc[readable]
     return Images(rows["image_id"].tolist(), groups_of(rows), thumbnails, np.stack(features), np.array(disagreement))
 
 
 def _readable(reader: Reader, workers: int, title: str) -> Iterator[tuple[int, np.ndarray, Image]]:
-    """Place, image and network input of each image that can be read; the log names the others."""
+    """Index, image and network input of each image that can be read; the log lists the others."""
     read = map_in_threads(reader.load, range(len(reader.rows)), workers=workers)
-    for at, loaded in enumerate(progress_bar(read, total=len(reader.rows), title=title, unit="images")):
-        if loaded.image is None or loaded.seen is None:
-            log.warning("%s is left out: %s", reader.rows[at]["image_id"], loaded.finding and loaded.finding.reason)
+    for index, loaded in enumerate(progress_bar(read, total=len(reader.rows), title=title, unit="images")):
+        if loaded.image is None or loaded.network_input is None:
+            log.warning("%s is left out: %s", reader.rows[index]["image_id"], loaded.finding and loaded.finding.reason)
         else:
-            yield at, loaded.image, loaded.seen
+            yield index, loaded.image, loaded.network_input
 
 
 def groups_of(table: pd.DataFrame) -> list[str]:
-    """The group of each image: as the table says, else its series, else the folder in its image_id."""
+    """The group of each image: from the table, else its series, else the folder in its image_id."""
     for name in ("group", "series"):
         if name in table:
             return table[name].astype(str).tolist()
@@ -80,32 +80,32 @@ def groups_of(table: pd.DataFrame) -> list[str]:
 
 
 def spread(votes: list[np.ndarray], task: Task) -> float:
-    """How much several predictions of one image, float32 (K, H, W), disagree: from 0, where they are equal."""
+    """How much several predictions of one image, float32 (K, H, W), disagree; 0: they are equal."""
     mean = np.stack(votes).mean(0)
-    single = np.stack([entropy_map(one, task) for one in votes]).mean(0)
-    return max(0.0, float((entropy_map(mean, task) - single).mean()))
+    mean_entropy = np.stack([entropy_map(vote, task) for vote in votes]).mean(0)
+    return max(0.0, float((entropy_map(mean, task) - mean_entropy).mean()))
 
 
 @torch.inference_mode()
-def _votes(image: np.ndarray, models: Models, device: torch.device) -> tuple[np.ndarray, list[np.ndarray]]:
+def _features_and_votes(image: np.ndarray, models: Models, device: torch.device) -> tuple[np.ndarray, list[np.ndarray]]:
     """Features of the first model (D,), and the probabilities of every model, or of both views with one model."""
-    batch, task, seen = torch.from_numpy(image).to(device)[None], models[0][1].task, []
+    batch, task, features = torch.from_numpy(image).to(device)[None], models[0][1].task, []
     encoder = models[0][0].net.get_submodule("encoder")
-    hook = encoder.register_forward_hook(lambda *given: seen.append(_pooled(given[-1])))
+    hook = encoder.register_forward_hook(lambda *args: features.append(_pool(args[-1])))
     try:
         votes = [probabilities_of(model(batch), task)[0] for model, _ in models]
         if len(models) == 1:
             votes.append(probabilities_of(models[0][0](batch.flip(-1)), task)[0].flip(-1))
     finally:
         hook.remove()
-    shown = len(models[0][1].classes) + models[0][1].background  # without the gaps between objects
-    return seen[0], [vote[:shown].float().cpu().numpy() for vote in votes]
+    num_channels = len(models[0][1].classes) + models[0][1].background  # without the gaps between objects
+    return features[0], [vote[:num_channels].float().cpu().numpy() for vote in votes]
 
 
-def _pooled(output: Any) -> np.ndarray:
+def _pool(output: Any) -> np.ndarray:
     """Mean over the pixels (or tokens) of the deepest features of an encoder."""
     while not isinstance(output, Tensor):
-        output = next(one for one in reversed(output) if one is not None and len(one))
+        output = next(part for part in reversed(output) if part is not None and len(part))
     last = output[0].float()
     return (last.mean((-2, -1)) if last.ndim == 3 else last.mean(0)).cpu().numpy()
 
@@ -123,11 +123,11 @@ def pseudo_labels(
     """Manifest rows of the train split with the confident pixels of unlabelled images; their other pixels are ignored.
 
     Images that look like one of ``held_out``, the manifest rows of val and test, and images with less than
-    ``LEAST_SURE`` confident pixels are left out.
+    ``MIN_CONFIDENT_SHARE`` confident pixels are left out.
 
     Args:
-        confidence: smallest probability of a class, or of its absence, at which a pixel is confident; in a multilabel
-            task it must be for every class.
+        confidence: minimum probability of a class, or of its absence, for a confident pixel; in a multilabel task it
+            must hold for every class.
 
     Returns:
         The columns of the manifest and label_source; empty if no image is left.
@@ -136,33 +136,33 @@ def pseudo_labels(
     bundle, reader = predictor.bundle, Reader(table, predictor.bundle.input)
     rows: list[dict[str, Any]] = []
     ignored: dict[str, str] = {}
-    held, groups = held_out["thumbnail"].tolist(), groups_of(table)
-    for at, image, seen in _readable(reader, workers, "pseudo-labels"):
-        if near_copies([thumbnail(image)], held)[0]:
+    held_out_thumbnails, groups = held_out["thumbnail"].tolist(), groups_of(table)
+    for index, image, network_input in _readable(reader, workers, "pseudo-labels"):
+        if near_copies([thumbnail(image)], held_out_thumbnails)[0]:
             continue
-        row, group = reader.rows[at], groups[at]
-        probabilities = bundle.without_gaps(predictor.probabilities(seen))
-        masks, sure = confident_pixels(probabilities, confidence, bundle.task, background=bundle.background)
-        if sure.mean() < LEAST_SURE:
+        row, group = reader.rows[index], groups[index]
+        probabilities = bundle.without_gaps(predictor.probabilities(network_input))
+        masks, confident = confident_pixels(probabilities, confidence, bundle.task, background=bundle.background)
+        if confident.mean() < MIN_CONFIDENT_SHARE:
             continue
         name = f"pseudo/{row['image_id']}"
-        ignored[name] = encode_rle(~sure, order="C")
+        ignored[name] = encode_rle(~confident, order="C")
         runs = {
             f"mask_{label}": [encode_rle(mask, order="C")] if mask.any() else []
             for label, mask in zip(bundle.classes, masks, strict=True)
         }
-        about = {"image_id": name, "row": len(rows) + 1, "file": row["file"], "path": row["path"]}
+        file_columns = {"image_id": name, "row": len(rows) + 1, "file": row["file"], "path": row["path"]}
         series = {
             "group": f"pseudo/{group}",
             "series": f"pseudo/{row.get('series', row['image_id'])}",
             "frame": int(row.get("frame", 0)),
         }
-        rows.append({**about, **series, **runs})
+        rows.append({**file_columns, **series, **runs})
     if not rows:
         return pd.DataFrame(columns=["image_id", "split"])
-    found, _ = measure_images(pd.DataFrame(rows), MaskReader({one: one for one in bundle.classes}, "rle"))
+    measured, _ = measure_images(pd.DataFrame(rows), MaskReader({label: label for label in bundle.classes}, "rle"))
     source = f"confident pixels (probability {confidence:g}) of the model of data {checkpoint['data_hash'][:12]}"
-    return found.assign(ignore=found["image_id"].map(ignored), split="train", fold=-1, label_source=source)
+    return measured.assign(ignore=measured["image_id"].map(ignored), split="train", fold=-1, label_source=source)
 
 
 def confident_pixels(

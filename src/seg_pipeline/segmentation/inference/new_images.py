@@ -1,4 +1,4 @@
-"""Predict the images that a run names with the model that it names, for the pipelines `inference` and `annotate`."""
+"""Predict the images of a run with its model, for the pipelines `inference` and `annotate`."""
 
 import logging
 from pathlib import Path
@@ -23,38 +23,38 @@ class Predicted(NamedTuple):
     result: Result
 
 
-def predict_given(
+def predict_new_images(
     images: str,
     folder: Path,
     *,
     settings: OutputSettings,
     postprocessing: dict[str, Any] | None,
-    usual: PredictSettings,
+    default: PredictSettings,
     prediction: PredictSettings | None,
     device: str,
     num_workers: int,
     batch_size: int,
     **model: Any,
 ) -> Predicted:
-    """Predict images into ``folder``; the log tells what was left out.
+    """Predict images into ``folder``; the log lists what was left out.
 
     Args:
-        postprocessing: the saved choice of evaluation, for a checkpoint.
-        usual: options of a checkpoint, unless ``prediction`` has others.
+        postprocessing: the choice saved by evaluation, for a checkpoint.
+        default: options for a checkpoint, unless ``prediction`` sets them.
         model: the other arguments of ``choose_predictor``.
 
     Raises:
-        ValueError: as ``find_images``, ``choose_predictor`` and ``predict_folder``.
+        ValueError: raised by ``find_images``, ``choose_predictor`` and ``predict_folder``.
     """
     predictor = choose_predictor(
         **model,
         postprocessing=Postprocessing.chosen(postprocessing),
-        prediction=(usual.resolved(postprocessing), prediction),
+        prediction=(default.resolved(postprocessing), prediction),
         device=pick_device(device),
     )
     table = listed_images(images)
     result = predict_folder(table, predictor, folder, settings=settings, workers=num_workers, batch_size=batch_size)
     if failed := len(result.findings):
-        told = failed, len(table), folder / "findings.csv"
-        log.warning("%d of %d images could not be predicted; %s says why", *told)
+        findings = folder / "findings.csv"
+        log.warning("%d of %d images could not be predicted; %s lists the reasons", failed, len(table), findings)
     return Predicted(table, predictor.bundle, result)
