@@ -68,10 +68,10 @@ class MlflowTracker(Tracker):
         experiment = self._experiment(run.experiment)
         if run.parent is None:
             self._end_killed_runs(experiment)
-        found = self._search(experiment, f"tags.`{KEY_TAG}` = '{run.key}'")
+        stored_runs = self._search(experiment, f"tags.`{KEY_TAG}` = '{run.key}'")
         process = {PROCESS_TAG: f"{socket.gethostname()} {_process_id(os.getpid())}"}
-        if found:
-            self._runs[run.key] = found[0].info.run_id
+        if stored_runs:
+            self._runs[run.key] = stored_runs[0].info.run_id
             self._client.update_run(self._runs[run.key], status="RUNNING")
             self.tags(run.key, process)
         else:
@@ -201,12 +201,12 @@ class MlflowTracker(Tracker):
     def _experiment(self, name: str) -> str:
         from mlflow.exceptions import MlflowException
 
-        found = self._client.get_experiment_by_name(name)
+        existing = self._client.get_experiment_by_name(name)
         try:
-            return found.experiment_id if found else self._new_experiment(name)
+            return existing.experiment_id if existing else self._new_experiment(name)
         except MlflowException:
-            if found := self._client.get_experiment_by_name(name):  # another run was faster
-                return found.experiment_id
+            if existing := self._client.get_experiment_by_name(name):  # another run was faster
+                return existing.experiment_id
             raise
 
     def _new_experiment(self, name: str) -> str:

@@ -46,12 +46,12 @@ class Journal:
 
     def keep(self, is_valid: Callable[[dict[str, Any]], bool]) -> None:
         """Forget images whose record is no longer valid; the others keep their order."""
-        kept = {name: record for name, record in self.records.items() if is_valid(record)}
-        text = "".join(_line(record) for record in kept.values())
+        valid = {name: record for name, record in self.records.items() if is_valid(record)}
+        text = "".join(_line(record) for record in valid.values())
         if not self._path.exists() or self._path.read_bytes() != text.encode():
             with replacing(self._path) as temporary:
                 temporary.write_text(text, encoding="utf-8", newline="\n")
-        self.records = kept
+        self.records = valid
 
     def add(self, record: dict[str, Any]) -> None:
         """Record an image; call it after all its files are written."""
@@ -106,14 +106,14 @@ def _is_record(record: Any, classes: list[str]) -> TypeGuard[dict[str, Any]]:
     )
 
 
-def _are_objects(found: Any, classes: list[str]) -> bool:
+def _are_objects(value: Any, classes: list[str]) -> bool:
     """Whether part of a line is a valid result of ``record_objects``."""
     return (
-        isinstance(found, dict)
-        and isinstance(found.get("mm2"), float | None)
-        and isinstance(found.get("classes"), dict)
-        and list(found["classes"]) == list(classes)
-        and all(isinstance(one, list) and _has_types(one, (str, list)) for one in found["classes"].values())
+        isinstance(value, dict)
+        and isinstance(value.get("mm2"), float | None)
+        and isinstance(value.get("classes"), dict)
+        and list(value["classes"]) == list(classes)
+        and all(isinstance(one, list) and _has_types(one, (str, list)) for one in value["classes"].values())
     )
 
 
@@ -147,5 +147,5 @@ def _check_or_start(folder: Path, run_identity: dict[str, Any]) -> None:
 
 def _differing_settings(run: dict[str, Any], stored: dict[str, Any]) -> list[str]:
     names = [(part, name) for part in ("model", "output") for name in {**run[part], **stored.get(part, {})}]
-    found = [f"{part}.{name}" for part, name in names if run[part].get(name) != stored.get(part, {}).get(name)]
-    return found if found == ["model.sha256"] else [name for name in found if name != "model.sha256"]
+    differing = [f"{part}.{name}" for part, name in names if run[part].get(name) != stored.get(part, {}).get(name)]
+    return differing if differing == ["model.sha256"] else [name for name in differing if name != "model.sha256"]

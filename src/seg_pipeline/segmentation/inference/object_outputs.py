@@ -36,21 +36,21 @@ def record_objects(row: dict[str, Any], labels: np.ndarray, probabilities: np.nd
     per_class = {
         name: [
             encode_labels(class_labels),
-            [[*_rounded(found)] for found in measure_objects(class_labels, probability)],
+            [[*_rounded(measured)] for measured in measure_objects(class_labels, probability)],
         ]
         for name, class_labels, probability in zip(classes, labels, probabilities, strict=True)
     }
     return {"mm2": None if None in spacing else float(spacing[0]) * float(spacing[1]), "classes": per_class}
 
 
-def _rounded(found: Measured) -> Iterator[float]:
+def _rounded(measured: Measured) -> Iterator[float]:
     """Round to six digits, the precision of a float32."""
-    return (value if isinstance(value, int) else float(f"{value:.6g}") for value in found)
+    return (value if isinstance(value, int) else float(f"{value:.6g}") for value in measured)
 
 
 def map_files(record: dict[str, Any], classes: Sequence[str]) -> list[str]:
     """Paths in the output folder of an image's object maps, one per class; TIFF if georeferenced or 32-bit."""
-    max_objects = max((len(found) for _, found in record["objects"]["classes"].values()), default=0)
+    max_objects = max((len(measures) for _, measures in record["objects"]["classes"].values()), default=0)
     suffix = "tif" if record.get("georeferenced", False) or max_objects > MAX_IN_PNG else "png"
     return [f"objects/{folder}/{record['image_id']}.{suffix}" for folder in class_folders(classes)]
 
@@ -74,8 +74,8 @@ def object_table(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
         (record["image_id"], record["file"], name, number, area, mm2 and area * mm2, *rest)
         for record in records
         for mm2 in [record["objects"]["mm2"]]
-        for name, (_, found) in record["objects"]["classes"].items()
-        for number, area, *rest in found
+        for name, (_, measures) in record["objects"]["classes"].items()
+        for number, area, *rest in measures
     ]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"area_mm2": "float64"})
 
@@ -84,9 +84,9 @@ def coco_objects(record: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
     """A COCO annotation per object of a class, without its ids; run lengths are compressed, as COCO readers expect."""
     from pycocotools import mask as coco
 
-    text, found = record["objects"]["classes"][name]
+    text, measures = record["objects"]["classes"][name]
     labels = decode_labels(text, (record["height"], record["width"]))
-    for measured in (Measured(*values) for values in found):
+    for measured in (Measured(*values) for values in measures):
         rle = coco.encode(np.asfortranarray((labels == measured.object).astype(np.uint8)))
         yield {
             "segmentation": {"size": rle["size"], "counts": rle["counts"].decode("ascii")},

@@ -92,9 +92,9 @@ def _images_in_folder(folder: Path, glob: str, source: str) -> tuple[pd.DataFram
     files = [folder / file for file in _without_results(folder, find_files(folder, glob))]
     images = [path for path in files if path.suffix.lower() in PICTURES]
     if not images:
-        some = f", such as {', '.join(path.name for path in files[:3])}" if files else ""
+        examples = f", such as {', '.join(path.name for path in files[:3])}" if files else ""
         raise ValueError(
-            f"{source}: no image among its {len(files)} files{some}; image files end in {', '.join(PICTURES)}, "
+            f"{source}: no image among its {len(files)} files{examples}; image files end in {', '.join(PICTURES)}, "
             "others can be named in a list"
         )
     return _table(images, folder), len(files) - len(images)
@@ -113,7 +113,7 @@ def _without_results(folder: Path, files: list[str]) -> list[str]:
 def _table(paths: list[Path], folder: Path) -> pd.DataFrame:
     relative = [path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name) for path in paths]
     problems = [NOT_TEXT if as_text(str(path)) != str(path) else None for path in paths]
-    paths, relative = ([Path(as_text(str(path))) for path in some] for some in (paths, relative))
+    paths, relative = ([Path(as_text(str(path))) for path in group] for group in (paths, relative))
     names = [path.with_suffix("").as_posix() for path in relative]
     duplicates = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     ids = [path.as_posix() if name in duplicates else name for path, name in zip(relative, names, strict=True)]

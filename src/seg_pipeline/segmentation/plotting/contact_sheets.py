@@ -202,8 +202,8 @@ def _names_to_show(masks: Sequence[np.ndarray], class_names: Sequence[str]) -> d
     """All classes by index, or only those in the masks if there are too many for a legend."""
     if len(class_names) <= MAX_LEGEND:
         return dict(enumerate(class_names))
-    seen = np.any([mask.any(axis=(1, 2)) for mask in masks], axis=0)
-    return {index: name for index, name in enumerate(class_names) if seen[index]}
+    is_shown = np.any([mask.any(axis=(1, 2)) for mask in masks], axis=0)
+    return {index: name for index, name in enumerate(class_names) if is_shown[index]}
 
 
 def _add_legend(figure: Figure, names: dict[int, str], colours: np.ndarray, note: str = "") -> None:

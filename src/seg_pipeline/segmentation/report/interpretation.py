@@ -127,12 +127,12 @@ def measure_meanings(scores: dict[str, Any]) -> list[str]:
     return sentences
 
 
-def limits(results: Results, about: ModelCardDetails, *, phantom: bool) -> list[str]:
+def limits(results: Results, details: ModelCardDetails, *, phantom: bool) -> list[str]:
     """Sentences to read before relying on the scores."""
-    sentences = [*_data_limits(results, about, phantom), *_split_limits(results)]
+    sentences = [*_data_limits(results, details, phantom), *_split_limits(results)]
     if results.test_scores is not None:
         sentences += _score_limits(results, results.test_scores)
-    sentences += [*_training_limits(results), *about.limits]
+    sentences += [*_training_limits(results), *details.limits]
     return [
         *sentences,
         f"The scores hold for images of the same kind and source as the {_scored_split(results.test_scores)} split "
@@ -140,10 +140,10 @@ def limits(results: Results, about: ModelCardDetails, *, phantom: bool) -> list[
     ]
 
 
-def _data_limits(results: Results, about: ModelCardDetails, phantom: bool) -> Iterator[str]:
+def _data_limits(results: Results, details: ModelCardDetails, phantom: bool) -> Iterator[str]:
     if phantom:
         yield "The data is a synthetic phantom: its scores say nothing about patients or other real images."
-    if about.ground_truth_is_model_output:
+    if details.ground_truth_is_model_output:
         yield (
             "The ground truth was made by another model. A high score shows that this model imitates the other, "
             "including its errors, not that its masks are correct."

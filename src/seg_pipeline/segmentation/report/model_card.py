@@ -21,13 +21,13 @@ from seg_pipeline.segmentation.report.scores import computed_measures, digits_of
 from seg_pipeline.segmentation.settings.model_card import ModelCardDetails
 
 
-def model_card(results: Results, about: ModelCardDetails, *, phantom: bool) -> str:
-    """The model card as Markdown; for a field missing in ``about``, the card names the parameter to set."""
+def model_card(results: Results, details: ModelCardDetails, *, phantom: bool) -> str:
+    """The model card as Markdown; for a field missing in ``details``, the card names the parameter to set."""
     scores = results.test_scores
     markdown = environment(autoescape=False, plain=plain)  # Markdown is escaped differently from HTML
     return markdown.get_template("model_card.md").render(
         stated={
-            name: text or f"Not stated; set `reporting.model_card.{name}`." for name, text in asdict(about).items()
+            name: text or f"Not stated; set `reporting.model_card.{name}`." for name, text in asdict(details).items()
         },
         config=results.training_config,
         classes=results.classes,
@@ -39,7 +39,7 @@ def model_card(results: Results, about: ModelCardDetails, *, phantom: bool) -> s
         object_meanings=OBJECT_MEANINGS,
         headings=[name for _, name in computed_measures(scores)] if scores else [],
         meanings=[*score_meanings(scores), *measure_meanings(scores)] if scores else [],
-        limits=limits(results, about, phantom=phantom),
+        limits=limits(results, details, phantom=phantom),
         splits=split_table(results.manifest).to_dict("records"),
         postprocessing=(results.postprocessing or {}).get("settings"),
         ceiling=human_ceiling(results)[2] if scores else "",

@@ -36,7 +36,7 @@ SIZE = "\N{FIGURE SPACE}size\N{FIGURE SPACE}"
 
 
 def report_page(
-    results: Results, about: ModelCardDetails, *, phantom: bool, images_per_gallery: int, other: str | None, seed: int
+    results: Results, details: ModelCardDetails, *, phantom: bool, images_per_gallery: int, other: str | None, seed: int
 ) -> str:
     """The report as HTML; ``other`` names the run to compare with, and ``seed`` determines the resampled intervals."""
     page = render(
@@ -44,14 +44,14 @@ def report_page(
         title="Segmentation report",
         lead=_lead(results),
         missing=results.missing(),
-        limits=limits(results, about, phantom=phantom),
+        limits=limits(results, details, phantom=phantom),
         **score_section(results),
         figures={name: embedded(name, png) for name, png in results.figures.items()},
         charts=chart_data(results),
         **_images(results, images_per_gallery),
         comparison=_comparison(results, other, seed),
         **provenance_section(results),
-        about=about,
+        details=details,
         **_data(results),
         split=(results.test_scores or {}).get("split", "test"),
         size=SIZE,
